@@ -1,0 +1,136 @@
+//! The configuration of one audit device: what the core stores behind the barrier and the broker is opened with.
+//!
+//! Deliberately absent: the storing itself, and the options that only one kind of device knows (`file.rs`).
+
+use std::collections::BTreeMap;
+
+use tresor_env::Entropy;
+use zeroize::Zeroizing;
+
+use crate::error::AuditError;
+use crate::sink::SinkKind;
+
+/// Length of a salt in bytes.
+pub const SALT_BYTES: usize = 32;
+
+/// The key of one device's HMACs; a device that is enabled anew gets a new one.
+pub struct DeviceSalt(Zeroizing<[u8; SALT_BYTES]>);
+
+impl DeviceSalt {
+    /// A new salt.
+    #[must_use]
+    pub fn generate(entropy: &dyn Entropy) -> Self {
+        let mut bytes = Zeroizing::new([0; SALT_BYTES]);
+        entropy.fill(&mut *bytes);
+        Self(bytes)
+    }
+
+    /// A stored salt.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; SALT_BYTES]) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes, for storing behind the barrier and for the device's own redactor.
+    #[must_use]
+    pub fn expose(&self) -> &[u8; SALT_BYTES] {
+        &self.0
+    }
+}
+
+/// One audit device as enabled.
+pub struct DeviceConfig {
+    /// Its path below `sys/audit/`, ending in a slash.
+    pub path: String,
+    /// Its kind, such as `file`.
+    pub kind: String,
+    /// What the operator says of it.
+    pub description: String,
+    /// Its options as sent.
+    pub options: BTreeMap<String, String>,
+    /// Not replicated.
+    pub local: bool,
+    /// The key of its HMACs.
+    pub salt: DeviceSalt,
+}
+
+/// The options that every kind of device has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FormatOptions {
+    /// Handles of tokens are hashed; default true.
+    pub hmac_accessor: bool,
+    /// Nothing is hashed; default false.
+    pub log_raw: bool,
+    /// Of the answers to list requests only the number of entries is shown; default false.
+    pub elide_list_responses: bool,
+    /// Put in front of each line; empty by default.
+    pub prefix: String,
+}
+
+const COMMON_OPTIONS: &[&str] =
+    &["elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix", "skip_test"];
+
+/// The longest accepted prefix, in bytes.
+const PREFIX_BYTES_MAX: usize = 256;
+
+impl DeviceConfig {
+    /// Reads the common options and refuses unknown ones.
+    ///
+    /// # Errors
+    /// [`AuditError::InvalidOption`] naming the option.
+    pub fn format_options(&self, kind: &dyn SinkKind, prefix_allowed: bool) -> Result<FormatOptions, AuditError> {
+        let known = |name: &str| COMMON_OPTIONS.contains(&name) || kind.option_names().contains(&name);
+        if let Some(unknown) = self.options.keys().find(|name| !known(name)) {
+            return Err(AuditError::option(format!("unknown option `{}`", unknown.escape_default())));
+        }
+        match self.option("format") {
+            None | Some("" | "json") => {}
+            Some("jsonx") => return Err(AuditError::option("the format `jsonx` is not supported; use `json`")),
+            Some(_) => return Err(AuditError::option("unknown `format`; use `json`")),
+        }
+        self.switch("skip_test", false)?;
+        Ok(FormatOptions {
+            hmac_accessor: self.switch("hmac_accessor", true)?,
+            log_raw: self.switch("log_raw", false)?,
+            elide_list_responses: self.switch("elide_list_responses", false)?,
+            prefix: self.prefix(prefix_allowed)?,
+        })
+    }
+
+    /// The text of an option.
+    #[must_use]
+    pub fn option(&self, name: &str) -> Option<&str> {
+        self.options.get(name).map(String::as_str)
+    }
+
+    fn switch(&self, name: &'static str, default: bool) -> Result<bool, AuditError> {
+        match self.option(name) {
+            None => Ok(default),
+            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            Some(_) => Err(AuditError::option(format!("`{name}` must be true or false"))),
+        }
+    }
+
+    /// A prefix puts bytes of the caller's choice into a file of the server (PLG-01): off unless the server's
+    /// configuration allows it, and then printable and not the start of a script.
+    fn prefix(&self, allowed: bool) -> Result<String, AuditError> {
+        let prefix = self.option("prefix").unwrap_or_default();
+        if prefix.is_empty() {
+            return Ok(String::new());
+        }
+        if !allowed {
+            return Err(AuditError::option("audit log prefixing is not allowed by the server's configuration"));
+        }
+        if prefix.len() > PREFIX_BYTES_MAX {
+            return Err(AuditError::option(format!("`prefix` is longer than {PREFIX_BYTES_MAX} bytes")));
+        }
+        if prefix.chars().any(|character| character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')) {
+            return Err(AuditError::option("`prefix` must be printable"));
+        }
+        if prefix.starts_with("#!") || prefix.starts_with('\u{feff}') {
+            return Err(AuditError::option("`prefix` must not look like the start of a script"));
+        }
+        Ok(prefix.to_owned())
+    }
+}

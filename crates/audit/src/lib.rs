@@ -1,0 +1,37 @@
+//! Audit: every request and every answer goes to a local sealed log first; devices are told from there.
+//!
+//! A request is recorded before its effect and its answer before it leaves ([`Broker`]); what a request waits for is
+//! one append to the local log ([`log`]), never a device. Devices tail the log ([`AuditSink`]), each through its own
+//! [`Redactor`] with its own salt and options, so that a hung device delays nothing and a returning one misses
+//! nothing. Two witnesses carry the promise in types: [`Audited`] is the only thing that leaves the server, and a
+//! sink is handed only [`AuditRecord`]s, whose strings only a redactor can make.
+//!
+//! Deliberately absent: knowledge of routes (which are unaudited is declared by them), the storage of device
+//! configurations (the core's, behind the barrier), and any way to drop a record.
+
+pub mod broker;
+mod codec;
+pub mod device;
+pub mod entry;
+pub mod error;
+pub mod file;
+mod json;
+pub mod log;
+pub mod record;
+pub mod redact;
+pub mod sink;
+mod tail;
+pub mod witness;
+
+pub use broker::{Broker, DeviceStanding, Options, Standing};
+pub use device::{DeviceConfig, DeviceSalt};
+pub use entry::{
+    Admission, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
+    PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
+};
+pub use error::{AuditError, Unrecorded};
+pub use file::FileSinkKind;
+pub use record::AuditRecord;
+pub use redact::Redactor;
+pub use sink::{AuditSink, SinkError, SinkKind};
+pub use witness::{Audited, Exempt};

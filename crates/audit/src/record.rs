@@ -1,0 +1,107 @@
+//! A redacted record, ready for a device: names, numbers and booleans in clear, strings as leaves.
+//!
+//! Invariant: built by [`crate::Redactor`] alone; one record is one line of JSON. Deliberately absent: any other
+//! format, and reading a record back.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::json;
+use crate::redact::Leaf;
+
+/// One redacted record.
+pub struct AuditRecord {
+    pub(crate) prefix: Arc<str>,
+    pub(crate) content: Object,
+}
+
+/// A value of a record.
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    Whole(u64),
+    /// A number's text; written as a string when it is not one in JSON's grammar.
+    Number(Box<str>),
+    Leaf(Leaf),
+    List(Vec<Value>),
+    Object(Object),
+}
+
+/// Names and values in the order of output.
+#[derive(Default)]
+pub(crate) struct Object(Vec<(Cow<'static, str>, Value)>);
+
+impl Object {
+    /// Adds a name.
+    pub(crate) fn push(&mut self, name: impl Into<Cow<'static, str>>, value: Value) {
+        self.0.push((name.into(), value));
+    }
+
+    /// Adds a number, unless it is zero.
+    pub(crate) fn push_whole(&mut self, name: &'static str, value: u64) {
+        if value != 0 {
+            self.push(name, Value::Whole(value));
+        }
+    }
+
+    /// Adds an object, unless it is empty.
+    pub(crate) fn push_object(&mut self, name: &'static str, object: Self) {
+        if !object.0.is_empty() {
+            self.push(name, Value::Object(object));
+        }
+    }
+}
+
+impl AuditRecord {
+    /// Appends the record as one line, with the device's prefix and the newline.
+    pub fn write_line(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.prefix.as_bytes());
+        write_object(&self.content, out);
+        out.push(b'\n');
+    }
+}
+
+fn write_object(object: &Object, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (index, (name, value)) in object.0.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.push(b'"');
+        json::escape(name, out);
+        out.extend_from_slice(b"\":");
+        write_value(value, out);
+    }
+    out.push(b'}');
+}
+
+fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Whole(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::Number(text) if json::is_number(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Number(text) => {
+            out.push(b'"');
+            json::escape(text, out);
+            out.push(b'"');
+        }
+        Value::Leaf(leaf) => {
+            out.push(b'"');
+            leaf.write(|piece| json::escape(piece, out));
+            out.push(b'"');
+        }
+        Value::List(items) => {
+            out.push(b'[');
+            for (index, item) in items.iter().enumerate() {
+                if index > 0 {
+                    out.push(b',');
+                }
+                write_value(item, out);
+            }
+            out.push(b']');
+        }
+        Value::Object(object) => write_object(object, out),
+    }
+}

@@ -1,0 +1,54 @@
+//! A cache that is a function of storage: loaded from it, and replaced only after a commit that touched its records.
+//!
+//! Readers take the value once per request. Invariant: a newer value is never replaced by an older one, whichever
+//! reload ends first. Deliberately absent: any way to set a value that was not loaded.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tresor_barrier::{BarrierError, KeyPrefix, StorageKey, Txn};
+use tresor_storage::Version;
+
+/// A value loaded from storage, and the version it was loaded at.
+pub(crate) struct Cached<T> {
+    current: ArcSwap<(Version, Arc<T>)>,
+    prefix: KeyPrefix,
+}
+
+impl<T> Cached<T> {
+    /// Starts with a value just loaded by `txn`.
+    pub(crate) fn new(prefix: KeyPrefix, txn: &Txn, value: T) -> Self {
+        Self { current: ArcSwap::from_pointee((txn.read_version(), Arc::new(value))), prefix }
+    }
+
+    /// The value now.
+    pub(crate) fn load(&self) -> Arc<T> {
+        Arc::clone(&self.current.load().1)
+    }
+
+    /// Whether one of the changed records belongs to this cache.
+    pub(crate) fn is_touched_by(&self, changed: &[StorageKey]) -> bool {
+        changed.iter().any(|key| key.as_str().starts_with(self.prefix.as_str()))
+    }
+
+    /// Takes a value loaded by `txn`, unless a newer one is here already.
+    pub(crate) fn replace(&self, txn: &Txn, value: T) {
+        let next = Arc::new((txn.read_version(), Arc::new(value)));
+        self.current.rcu(|current| if current.0 < next.0 { Arc::clone(&next) } else { Arc::clone(current) });
+    }
+}
+
+/// Every name below a prefix, page by page, deeper directories left out.
+pub(crate) fn every_name(txn: &mut Txn, prefix: &KeyPrefix) -> Result<Vec<String>, BarrierError> {
+    const PAGE: usize = 1000;
+    let mut names: Vec<String> = Vec::new();
+    loop {
+        let page = txn.list(prefix, names.last().map(String::as_str), PAGE)?;
+        let last = page.len() < PAGE;
+        names.extend(page);
+        if last {
+            names.retain(|name| !name.ends_with('/'));
+            return Ok(names);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The node: its life from uninitialised to unsealed, and the path of a request through it.
+//!
+//! Start reading at [`pipeline`]: `serve` is the table of contents of the server. What exists only while unsealed
+//! lives in [`Unsealed`], a value that exists only while unsealed. Deliberately absent: HTTP, the endpoints of
+//! `sys/` (`tresor-system`), every engine, and the operating system.
+
+pub mod audits;
+pub mod cached;
+pub mod keys;
+pub mod leases;
+pub mod mounts;
+pub mod node;
+pub mod pipeline;
+pub mod policies;
+pub mod settings;
+pub mod tokens;
+pub mod unsealed;
+
+pub use audits::Audits;
+pub use mounts::Mounts;
+pub use node::{AlwaysRoute, Initialized, Node, Registry, SealStanding, SystemMount};
+pub use policies::Policies;
+pub use settings::Settings;
+pub use tokens::Tokens;
+pub use unsealed::{Handles, Unsealed};

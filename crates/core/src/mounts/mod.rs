@@ -1,0 +1,349 @@
+//! The mounts of the node: a table that is a function of storage, and the only place that changes it.
+//!
+//! A request takes one snapshot of the table. Enabling, tuning, moving and disabling write records within the
+//! request's transaction; the table is loaded anew from storage after the commit. Disabling makes the data
+//! unreachable at once; `leases::collect` wipes it afterwards, resumably. Deliberately absent: engines' own state.
+
+pub mod record;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_barrier::{StorageKey, Txn};
+use tresor_crypto::token_text;
+use tresor_engine::{Class, EngineFactory, MountFacts, Mounted};
+use tresor_env::Entropy;
+use tresor_model::ids::{MountAccessor, MountId, NamespaceId};
+use tresor_model::{Fault, MountPath, Refusal, Timestamp};
+use tresor_record::Record;
+
+use crate::cached::{Cached, every_name};
+use crate::keys;
+use crate::settings::Settings;
+use record::{MountRecord, StoredClass, Tuning, WipeRecord};
+
+/// Paths that belong to the server.
+const RESERVED: [&str; 4] = ["sys/", "cubbyhole/", "identity/", "auth/token/"];
+
+/// One mount of the table.
+pub struct Mount {
+    /// Its stored record.
+    pub record: MountRecord,
+    /// What engines and audit records see of it, TTLs resolved.
+    pub facts: MountFacts,
+    /// The engine behind it.
+    pub engine: Behind,
+}
+
+/// What answers for a mount.
+pub enum Behind {
+    /// An engine of its own.
+    Engine(Arc<dyn Mounted>),
+    /// A part of the server, found by its path: those parts know the mounts, not the other way round.
+    Server,
+    /// Nothing: the engine could not be loaded, for this reason. It can still be disabled.
+    Quarantined(String),
+}
+
+/// All mounts, by path.
+pub struct Table {
+    by_path: BTreeMap<String, Arc<Mount>>,
+}
+
+/// The owner of the table.
+pub struct Mounts {
+    table: Cached<Table>,
+    namespace: NamespaceId,
+    factories: Vec<EngineFactory>,
+    settings: Arc<Settings>,
+}
+
+/// What a new mount is to be.
+pub struct NewMount {
+    /// Secrets engine or auth method.
+    pub class: Class,
+    /// Its type on the wire; aliases such as `kv-v2` are resolved here.
+    pub kind: String,
+    /// Where, without the `auth/` of auth methods.
+    pub path: MountPath,
+    /// What people say it is for.
+    pub description: String,
+    /// Options such as `version`.
+    pub options: BTreeMap<String, String>,
+    /// How it is tuned.
+    pub tuning: Tuning,
+    /// Kept for clients.
+    pub local: bool,
+    /// Kept for clients.
+    pub seal_wrap: bool,
+    /// Kept for clients.
+    pub external_entropy_access: bool,
+}
+
+impl Table {
+    /// The mount that a path leads to, and what is left of the path below it.
+    #[must_use]
+    pub fn find<'p>(&self, path: &'p str) -> Option<(&Arc<Mount>, &'p str)> {
+        let ends = path.match_indices('/').map(|(at, _)| at + 1);
+        let mut found = None;
+        for end in ends {
+            let (head, rest) = path.split_at_checked(end)?;
+            if let Some(mount) = self.by_path.get(head) {
+                found = Some((mount, rest));
+            }
+        }
+        // `secret` without its slash still means the mount `secret/`.
+        found.or_else(|| self.by_path.get(&format!("{path}/")).map(|mount| (mount, "")))
+    }
+
+    /// The mount at exactly this path, ending in a slash.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Option<&Arc<Mount>> {
+        self.by_path.get(path)
+    }
+
+    /// All mounts in order of path.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Mount>> {
+        self.by_path.values()
+    }
+
+    /// Whether a mount with this identity is there.
+    #[must_use]
+    pub fn holds(&self, id: &MountId) -> bool {
+        self.by_path.values().any(|mount| mount.record.id == *id)
+    }
+}
+
+impl Mounts {
+    /// Loads the table.
+    ///
+    /// # Errors
+    /// When the store fails or a record is damaged.
+    pub fn load(
+        txn: &mut Txn,
+        namespace: NamespaceId,
+        factories: Vec<EngineFactory>,
+        settings: Arc<Settings>,
+    ) -> Result<Self, Fault> {
+        let prefix = keys::mounts(&namespace).map_err(Fault::internal)?;
+        let empty = Table { by_path: BTreeMap::new() };
+        let mounts = Self { table: Cached::new(prefix, txn, empty), namespace, factories, settings };
+        let table = mounts.read_table(txn)?;
+        Ok(Self { table: Cached::new(keys::mounts(&mounts.namespace).map_err(Fault::internal)?, txn, table), ..mounts })
+    }
+
+    /// The table now.
+    #[must_use]
+    pub fn table(&self) -> Arc<Table> {
+        self.table.load()
+    }
+
+    pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+        if self.table.is_touched_by(changed) {
+            let table = self.read_table(txn)?;
+            self.table.replace(txn, table);
+        }
+        Ok(())
+    }
+
+    /// Makes a mount within a transaction.
+    ///
+    /// # Errors
+    /// A refusal when the path is taken or reserved, or the type is unknown.
+    pub fn enable(&self, txn: &mut Txn, new: NewMount, now: Timestamp, entropy: &dyn Entropy) -> Result<(MountRecord, Arc<dyn Mounted>), Fault> {
+        let path = match new.class {
+            Class::Auth => format!("auth/{}", new.path),
+            Class::Secret | Class::System => new.path.as_str().to_owned(),
+        };
+        self.check_path(txn, new.class, &path)?;
+        let (kind, options) = resolve_alias(&new.kind, new.options);
+        let record = self.record(new.class, kind, path, options, now, entropy);
+        let record = MountRecord {
+            description: new.description,
+            tuning: new.tuning,
+            local: new.local,
+            seal_wrap: new.seal_wrap,
+            external_entropy_access: new.external_entropy_access,
+            ..record
+        };
+        let facts = self.facts(&record);
+        if facts.default_lease_ttl > facts.max_lease_ttl {
+            return Err(Fault::invalid("given default lease TTL greater than the effective max lease TTL"));
+        }
+        let engine = self.make(&facts, record.class)?;
+        self.write(txn, &record)?;
+        Ok((record, engine))
+    }
+
+    /// Makes the server's own mounts, once, at initialisation.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn enable_system(&self, txn: &mut Txn, kind: &str, path: &str, description: &str, local: bool, now: Timestamp, entropy: &dyn Entropy) -> Result<(), Fault> {
+        let class = if path.starts_with("auth/") { Class::Auth } else { Class::System };
+        let record = self.record(class, kind.to_owned(), path.to_owned(), BTreeMap::new(), now, entropy);
+        self.write(txn, &MountRecord { description: description.to_owned(), local, ..record })
+    }
+
+    /// Stores a changed record (tuned, or moved).
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write(&self, txn: &mut Txn, record: &MountRecord) -> Result<(), Fault> {
+        let key = keys::mount(&self.namespace, &record.id).map_err(Fault::internal)?;
+        txn.write(&key, &record.encode()).map_err(Fault::internal)
+    }
+
+    /// Removes a mount; its data is unreachable from the commit on and wiped afterwards.
+    ///
+    /// # Errors
+    /// A refusal for the server's own mounts; a failure when the store fails.
+    pub fn disable(&self, txn: &mut Txn, mount: &Mount, now: Timestamp) -> Result<(), Fault> {
+        if RESERVED.contains(&mount.record.path.as_str()) {
+            return Err(Fault::invalid(format!("cannot unmount {:?}", mount.record.path)));
+        }
+        let id = &mount.record.id;
+        let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
+        // Read first, so that two removals, or a removal and a tuning, cannot both succeed.
+        txn.read(&key).map_err(Fault::internal)?;
+        txn.delete(&key).map_err(Fault::internal)?;
+        let wipe = keys::wipes(&self.namespace).and_then(|at| Ok(at.key(id.as_str())?)).map_err(Fault::internal)?;
+        txn.write(&wipe, &WipeRecord { since: now }.encode()).map_err(Fault::internal)
+    }
+
+    /// Moves a mount to a free path of the same class.
+    ///
+    /// # Errors
+    /// A refusal when the target is taken or reserved, or the source belongs to the server.
+    pub fn move_to(&self, txn: &mut Txn, mount: &Mount, to: &MountPath) -> Result<(), Fault> {
+        if RESERVED.contains(&mount.record.path.as_str()) {
+            return Err(Fault::invalid(format!("cannot remount {:?}", mount.record.path)));
+        }
+        let is_auth = to.as_str().starts_with("auth/");
+        if is_auth != (mount.record.class == StoredClass::Auth) {
+            return Err(Fault::invalid("cannot remount between a secrets engine and an auth method"));
+        }
+        let class = if is_auth { Class::Auth } else { Class::Secret };
+        self.check_path(txn, class, to.as_str())?;
+        self.write(txn, &MountRecord { path: to.as_str().to_owned(), ..mount.record.clone() })
+    }
+
+    /// The types that can be mounted.
+    pub fn kinds(&self, class: Class) -> impl Iterator<Item = &'static str> {
+        self.factories.iter().filter(move |factory| factory.class == class).map(|factory| factory.kind)
+    }
+
+    /// What engines see of a mount.
+    #[must_use]
+    pub fn facts(&self, record: &MountRecord) -> MountFacts {
+        let or = |tuned: Duration, default: Duration| if tuned.is_zero() { default } else { tuned };
+        let max = or(record.tuning.max_lease_ttl, self.settings.max_lease_ttl);
+        MountFacts {
+            id: record.id.clone(),
+            accessor: record.accessor.clone(),
+            namespace: self.namespace.clone(),
+            path: record.path.clone(),
+            kind: record.kind.clone(),
+            options: record.options.clone(),
+            default_lease_ttl: or(record.tuning.default_lease_ttl, self.settings.default_lease_ttl.min(max)),
+            max_lease_ttl: max,
+        }
+    }
+
+    fn check_path(&self, txn: &mut Txn, class: Class, path: &str) -> Result<(), Fault> {
+        // The table is read within the transaction: two enablings of one path conflict instead of both succeeding.
+        let table = self.read_table(txn)?;
+        let reserved = RESERVED.iter().any(|taken| path.starts_with(taken))
+            || (class == Class::Secret && path.starts_with("auth/"))
+            || path == "auth/";
+        if reserved {
+            return Err(Fault::invalid(format!("path is already in use at {path}: reserved for the server")));
+        }
+        let overlap = table.by_path.keys().find(|taken| path.starts_with(taken.as_str()) || taken.starts_with(path));
+        match overlap {
+            Some(taken) => Err(Fault::invalid(format!("path is already in use at {taken}"))),
+            None => Ok(()),
+        }
+    }
+
+    fn record(&self, class: Class, kind: String, path: String, options: BTreeMap<String, String>, now: Timestamp, entropy: &dyn Entropy) -> MountRecord {
+        let mut tail = [0_u8; 4];
+        entropy.fill(&mut tail);
+        let prefix = if class == Class::Auth { "auth_" } else { "" };
+        let accessor = format!("{prefix}{kind}_{}", tresor_crypto::hash::to_hex(&tail));
+        MountRecord {
+            id: MountId::new(token_text::random_uuid(entropy)),
+            accessor: MountAccessor::new(accessor),
+            class: class.into(),
+            kind,
+            path,
+            description: String::new(),
+            options,
+            tuning: Tuning::default(),
+            local: false,
+            seal_wrap: false,
+            external_entropy_access: false,
+            created: now,
+        }
+    }
+
+    /// Makes the engine of a mount that has one of its own.
+    fn make(&self, facts: &MountFacts, class: StoredClass) -> Result<Arc<dyn Mounted>, Fault> {
+        let factory = self
+            .factories
+            .iter()
+            .find(|factory| factory.kind == facts.kind && StoredClass::from(factory.class) == class)
+            .ok_or_else(|| Refusal::Invalid(format!("plugin not found in the catalog: {}", facts.kind).into()))?;
+        (factory.make)(facts)
+    }
+
+    fn behind(&self, record: &MountRecord, facts: &MountFacts) -> Behind {
+        if RESERVED.contains(&record.path.as_str()) {
+            return Behind::Server;
+        }
+        match self.make(facts, record.class) {
+            Ok(engine) => Behind::Engine(engine),
+            Err(fault) => {
+                tracing::error!(path = %record.path, kind = %record.kind, %fault, "mount cannot be loaded: quarantined");
+                Behind::Quarantined(fault.to_string())
+            }
+        }
+    }
+
+    fn read_table(&self, txn: &mut Txn) -> Result<Table, Fault> {
+        let prefix = keys::mounts(&self.namespace).map_err(Fault::internal)?;
+        let known = self.table.load();
+        let mut by_path = BTreeMap::new();
+        for id in every_name(txn, &prefix).map_err(Fault::internal)? {
+            let key = keys::mount(&self.namespace, &MountId::new(id)).map_err(Fault::internal)?;
+            let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+            let record = MountRecord::decode(&bytes).map_err(Fault::internal)?;
+            let unchanged = known.by_path.get(&record.path).filter(|mount| mount.record == record);
+            let mount = match unchanged {
+                Some(mount) => Arc::clone(mount),
+                None => {
+                    let facts = self.facts(&record);
+                    let engine = self.behind(&record, &facts);
+                    Arc::new(Mount { record, facts, engine })
+                }
+            };
+            by_path.insert(mount.record.path.clone(), mount);
+        }
+        Ok(Table { by_path })
+    }
+}
+
+/// `kv-v1`, `kv-v2` and `generic` are spellings of `kv`; without a version, `kv` is version 1.
+fn resolve_alias(kind: &str, mut options: BTreeMap<String, String>) -> (String, BTreeMap<String, String>) {
+    let version = match kind {
+        "kv-v1" | "generic" => Some("1"),
+        "kv-v2" => Some("2"),
+        _ => None,
+    };
+    if let Some(version) = version {
+        options.insert("version".to_owned(), version.to_owned());
+        return ("kv".to_owned(), options);
+    }
+    (kind.to_owned(), options)
+}

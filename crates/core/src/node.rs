@@ -1,0 +1,339 @@
+//! The node's life: uninitialised, sealed, unsealed; one task owns it, everybody else reads a snapshot.
+//!
+//! Initialising, entering shares and sealing are messages to that task, so they never overlap. Sealing is dropping:
+//! the task swaps the snapshot, stops what was unsealed, and lets go of it. Deliberately absent: standbys (the
+//! cluster issue adds states here) and the endpoints that speak of all this (`tresor-system`).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
+use tresor_barrier::{Progress, SealFacts, SealedStore, ShareCollector};
+use tresor_crypto::shamir::Threshold;
+use tresor_crypto::token_text;
+use tresor_engine::{EngineFactory, Mounted};
+use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
+use tresor_model::ids::{MountId, NamespaceId, RequestId};
+use tresor_model::{Fault, Map, Refusal, Response, Verb};
+use tresor_record::Record;
+use tresor_secret::{TokenSecret, UnsealShare};
+use tresor_storage::Store;
+
+use crate::mounts::Mounts;
+use crate::policies::Policies;
+use crate::settings::Settings;
+use crate::tokens::{self, NewToken, Tokens};
+use crate::unsealed::{ClusterRecord, Handles, Unsealed};
+use crate::keys;
+
+/// What the assembly hands to the node: every engine there is, and the server's own endpoints.
+pub struct Registry {
+    /// One per mountable type.
+    pub factories: Vec<EngineFactory>,
+    /// Builds the server's own engines for an unsealed node.
+    pub server: fn(&Handles) -> Vec<SystemMount>,
+    /// The endpoints that answer in every state of the node.
+    pub always: &'static [AlwaysRoute],
+}
+
+/// One of the server's own engines.
+pub struct SystemMount {
+    /// Where, ending in a slash.
+    pub path: &'static str,
+    /// Its type in mount listings.
+    pub kind: &'static str,
+    /// What it is for.
+    pub description: &'static str,
+    /// Whether its data stays within this cluster.
+    pub local: bool,
+    /// The engine.
+    pub engine: Arc<dyn Mounted>,
+}
+
+/// An endpoint that answers in every state of the node, without a token and without an audit record. The list of
+/// them is short, lies in one file of `tresor-system`, and is pinned by a golden test.
+pub struct AlwaysRoute {
+    /// The whole path.
+    pub path: &'static str,
+    /// The verb.
+    pub verb: Verb,
+    /// One line of help.
+    pub summary: &'static str,
+    /// Answers.
+    pub answer: for<'a> fn(&'a Node, Map) -> BoxFuture<'a, Result<Response, Fault>>,
+}
+
+/// What initialising gives out, once.
+pub struct Initialized {
+    /// The shares of the unseal key, in order.
+    pub shares: Vec<UnsealShare>,
+    /// The first token.
+    pub root_token: TokenSecret,
+}
+
+/// What is known of the seal at one moment.
+#[derive(Clone, Debug)]
+pub struct SealStanding {
+    /// Shares, threshold, kind, and whether the store is initialised.
+    pub facts: SealFacts,
+    /// Whether the node is sealed.
+    pub sealed: bool,
+    /// Shares entered so far.
+    pub progress: u8,
+    /// Names the running attempt; empty when none runs.
+    pub nonce: String,
+    /// Name and id of the cluster; known while unsealed.
+    pub cluster: Option<(String, String)>,
+}
+
+pub(crate) enum State {
+    Sealed,
+    Unsealed(Arc<Unsealed>),
+}
+
+enum Command {
+    Initialize { threshold: Threshold, root_token: Option<TokenSecret>, answer: oneshot::Sender<Result<Initialized, Fault>> },
+    Unseal { share: UnsealShare, answer: oneshot::Sender<Result<(), Fault>> },
+    Reset { answer: oneshot::Sender<Result<(), Fault>> },
+    Seal { answer: oneshot::Sender<Result<(), Fault>> },
+}
+
+/// The node.
+pub struct Node {
+    state: ArcSwap<State>,
+    /// Progress and nonce of the running attempt, published by the owner task.
+    attempt: ArcSwap<(u8, String)>,
+    store: Arc<SealedStore>,
+    pub(crate) doors: Doors,
+    clock: SteadyClock,
+    settings: Arc<Settings>,
+    pub(crate) registry: Registry,
+    commands: mpsc::Sender<Command>,
+    inbox: Mutex<Option<mpsc::Receiver<Command>>>,
+    tasks: Tasks,
+}
+
+/// How many lifecycle messages may wait.
+const COMMANDS_MAX: usize = 64;
+
+impl Node {
+    /// Opens the store and starts the owner task; the node comes up sealed (or uninitialised).
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn start(store: Arc<dyn Store>, doors: Doors, settings: Settings, registry: Registry) -> Result<Arc<Self>, Fault> {
+        let store = SealedStore::open(store, doors.clone()).map_err(Fault::internal)?;
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let node = Arc::new(Self {
+            state: ArcSwap::from_pointee(State::Sealed),
+            attempt: ArcSwap::from_pointee((0, String::new())),
+            store: Arc::new(store),
+            clock: SteadyClock::new(Arc::clone(&doors.clock)),
+            doors,
+            settings: Arc::new(settings),
+            registry,
+            commands,
+            inbox: Mutex::new(Some(inbox)),
+            tasks: Tasks::new(),
+        });
+        let inbox = node.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(inbox) = inbox {
+            node.tasks.spawn(own(Arc::downgrade(&node), inbox));
+        }
+        Ok(node)
+    }
+
+    /// The services, while unsealed.
+    pub(crate) fn unsealed(&self) -> Option<Arc<Unsealed>> {
+        match &**self.state.load() {
+            State::Unsealed(unsealed) => Some(Arc::clone(unsealed)),
+            State::Sealed => None,
+        }
+    }
+
+    /// Time, as the node tells it.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The operator's choices.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// A fresh id for a request.
+    #[must_use]
+    pub fn next_request_id(&self) -> RequestId {
+        RequestId::new(token_text::random_uuid(&*self.doors.entropy))
+    }
+
+    /// What is known of the seal now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn standing(&self) -> Result<SealStanding, Fault> {
+        let facts = self.store.facts().map_err(Fault::internal)?;
+        let attempt = self.attempt.load();
+        let unsealed = self.unsealed();
+        Ok(SealStanding {
+            facts,
+            sealed: unsealed.is_none(),
+            progress: attempt.0,
+            nonce: attempt.1.clone(),
+            cluster: unsealed.map(|unsealed| (unsealed.cluster.name.clone(), unsealed.cluster.id.clone())),
+        })
+    }
+
+    /// Initialises the store: key ring, key slot, first records, root token. The node stays sealed.
+    ///
+    /// # Errors
+    /// A refusal when it is initialised already.
+    pub async fn initialize(&self, threshold: Threshold, root_token: Option<TokenSecret>) -> Result<Initialized, Fault> {
+        self.ask(|answer| Command::Initialize { threshold, root_token, answer }).await
+    }
+
+    /// Takes one share; with the last one needed the node unseals before this returns.
+    ///
+    /// # Errors
+    /// A refusal when the share is malformed, or when all shares together open nothing.
+    pub async fn enter_share(&self, share: UnsealShare) -> Result<(), Fault> {
+        self.ask(|answer| Command::Unseal { share, answer }).await
+    }
+
+    /// Forgets the shares entered so far.
+    ///
+    /// # Errors
+    /// When the node is going down.
+    pub async fn reset_shares(&self) -> Result<(), Fault> {
+        self.ask(|answer| Command::Reset { answer }).await
+    }
+
+    /// Seals: drops every key and service before this returns.
+    ///
+    /// # Errors
+    /// When the node is going down.
+    pub async fn seal(&self) -> Result<(), Fault> {
+        self.ask(|answer| Command::Seal { answer }).await
+    }
+
+    /// Reopens what rotation tools have moved away (SIGHUP).
+    pub fn reopen_audit_files(&self) {
+        if let Some(unsealed) = self.unsealed() {
+            unsealed.handles.audits.reopen();
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Command) -> Result<T, Fault> {
+        let (answer, receiver) = oneshot::channel();
+        let gone = || Fault::Refusal(Refusal::Unavailable("the server is shutting down".into()));
+        self.commands.send(command(answer)).await.map_err(|_| gone())?;
+        receiver.await.map_err(|_| gone())?
+    }
+
+    fn publish_attempt(&self, progress: u8, nonce: String) {
+        self.attempt.store(Arc::new((progress, nonce)));
+    }
+}
+
+/// The owner task: the only place that changes the node's state.
+async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
+    let mut collector = ShareCollector::default();
+    while let Some(command) = inbox.recv().await {
+        let Some(node) = node.upgrade() else { return };
+        // A caller that went away does not undo what was done.
+        match command {
+            Command::Initialize { threshold, root_token, answer } => drop(answer.send(initialize(&node, threshold, root_token).await)),
+            Command::Unseal { share, answer } => drop(answer.send(take_share(&node, &mut collector, share))),
+            Command::Reset { answer } => {
+                collector.reset();
+                node.publish_attempt(0, String::new());
+                drop(answer.send(Ok(())));
+            }
+            Command::Seal { answer } => {
+                let before = node.state.swap(Arc::new(State::Sealed));
+                if let State::Unsealed(unsealed) = &*before {
+                    unsealed.stop().await;
+                    tracing::info!("node is sealed");
+                }
+                drop(answer.send(Ok(())));
+            }
+        }
+    }
+}
+
+fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: UnsealShare) -> Result<(), Fault> {
+    if node.unsealed().is_some() {
+        return Ok(());
+    }
+    let facts = node.store.facts().map_err(Fault::internal)?;
+    if !facts.initialized {
+        return Err(Fault::invalid("server is not initialized"));
+    }
+    let progress = collector
+        .submit(share, &facts, &*node.doors.entropy)
+        .map_err(|error| Fault::invalid(error.to_string()))?;
+    match progress {
+        Progress::Collecting { progress, nonce } => {
+            node.publish_attempt(progress, nonce);
+            Ok(())
+        }
+        Progress::Complete(key) => {
+            collector.reset();
+            node.publish_attempt(0, String::new());
+            let barrier = node.store.unseal_with(key).map_err(|error| {
+                if error.is_wrong_key() { Fault::invalid("unseal failed, invalid key") } else { Fault::internal(error) }
+            })?;
+            let unsealed = Unsealed::open(barrier, node.doors.clone(), Arc::clone(&node.settings), &node.registry)?;
+            node.state.store(Arc::new(State::Unsealed(unsealed)));
+            tracing::info!("node is unsealed");
+            Ok(())
+        }
+    }
+}
+
+async fn initialize(node: &Arc<Node>, threshold: Threshold, root_token: Option<TokenSecret>) -> Result<Initialized, Fault> {
+    let (shares, barrier) = node.store.initialize(threshold, node.now()).map_err(|error| {
+        if error.is_already_initialized() { Fault::invalid("Vault is already initialized") } else { Fault::internal(error) }
+    })?;
+    let entropy = &*node.doors.entropy;
+    let now = node.now();
+    let namespace = NamespaceId::root();
+    let mut txn = barrier.begin().map_err(Fault::internal)?;
+    let mut name = node.settings.cluster_name.clone();
+    if name.is_empty() {
+        name = format!("tresor-cluster-{}", token_text::random_base62(8, entropy).as_str().to_lowercase());
+    }
+    let cluster = ClusterRecord { name, id: token_text::random_uuid(entropy) };
+    txn.write(&keys::cluster().map_err(Fault::internal)?, &cluster.encode()).map_err(Fault::internal)?;
+    Policies::write_defaults(&mut txn, &namespace)?;
+    let mounts = Arc::new(Mounts::load(&mut txn, namespace.clone(), Vec::new(), Arc::clone(&node.settings))?);
+    for own in server_mounts() {
+        mounts.enable_system(&mut txn, &own, now, entropy)?;
+    }
+    let root = NewToken {
+        id: root_token,
+        namespace,
+        parent: None,
+        policies: vec!["root".to_owned()],
+        metadata: BTreeMap::new(),
+        display_name: "root".to_owned(),
+        path: "auth/token/root".to_owned(),
+        mount: MountId::new("token"),
+        ttl: None,
+        renewal_ttl: std::time::Duration::ZERO,
+        max_ttl: std::time::Duration::ZERO,
+        explicit_max_ttl: std::time::Duration::ZERO,
+        period: std::time::Duration::ZERO,
+        num_uses: 0,
+        renewable: false,
+        bound_cidrs: Vec::new(),
+    };
+    let (root_token, _) = Tokens::new(&barrier).mint(&mut txn, root, now, entropy)?;
+    barrier.commit(txn).await.map_err(Fault::internal)?;
+    barrier.stop();
+    tracing::info!("store is initialised");
+    Ok(Initialized { shares, root_token })
+}

@@ -1,0 +1,35 @@
+//! Step 3: is the node in a state to take this request at all?
+//!
+//! Deliberately absent: forwarding to another node (the cluster issue adds it here, before any effect).
+
+use std::sync::Arc;
+
+use tresor_model::{Refusal, Request, Timestamp};
+
+use crate::node::{AlwaysRoute, Node};
+use crate::unsealed::Unsealed;
+
+/// A request that was let in: the unsealed node it runs on, and its one instant.
+pub(super) struct Admitted {
+    pub(super) unsealed: Arc<Unsealed>,
+    pub(super) now: Timestamp,
+}
+
+/// The route that answers in every state of the node, if this is one.
+pub(super) fn always<'n>(node: &'n Node, request: &Request) -> Option<&'n AlwaysRoute> {
+    let path = request.path.trimmed();
+    node.registry.always.iter().find(|route| route.path == path && route.verb == request.verb)
+}
+
+pub(super) fn admit(node: &Node, request: &Request) -> Result<Admitted, Refusal> {
+    let Some(unsealed) = node.unsealed() else {
+        let initialized = node.standing().map_or(true, |standing| standing.facts.initialized);
+        return Err(if initialized { Refusal::Sealed } else { Refusal::Uninitialized });
+    };
+    // Namespaces are in every key and type; so far only the root namespace exists.
+    if !request.namespace.is_empty() {
+        return Err(Refusal::NoRoute(format!("{}{}", request.namespace, request.path)));
+    }
+    let now = unsealed.clock.now();
+    Ok(Admitted { unsealed, now })
+}

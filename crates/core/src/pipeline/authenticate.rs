@@ -1,0 +1,116 @@
+//! Step 6: who asks?
+//!
+//! A token leads to a [`Principal`]: its record, read within the request's own transaction, and its compiled
+//! policies. A use of a limited-use token is counted in a transaction of its own before anything else happens, so it
+//! sticks when the request fails (DR-18). Every way of not being known has one answer: permission denied.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tresor_barrier::Txn;
+use tresor_engine::Access;
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Request, Timestamp};
+use tresor_policy::PolicySet;
+
+use super::record::Seen;
+use super::route::Routed;
+use crate::tokens::FoundToken;
+use crate::tokens::record::Uses;
+use crate::unsealed::{CommitFault, Unsealed};
+
+/// Who asks: a live token and what its policies come to. Made here only.
+pub struct Principal {
+    /// The token.
+    pub(crate) token: FoundToken,
+    /// Its policies, compiled.
+    pub(crate) policies: Arc<PolicySet>,
+}
+
+/// How often counting a use is tried against concurrent uses.
+const CONSUME_ATTEMPTS_MAX: usize = 64;
+
+/// Opens the request's transaction and finds out who asks. On a later attempt (`counted`) the use is not counted
+/// again.
+pub(super) async fn authenticate(
+    unsealed: &Unsealed,
+    request: &Request,
+    routed: &Routed,
+    now: Timestamp,
+    counted: bool,
+) -> Result<(Txn, Option<Principal>), Fault> {
+    let mut txn = unsealed.begin()?;
+    let access = routed.access(request.verb);
+    let mut found = find(unsealed, &mut txn, request, access, now)?;
+    if !counted && let Some(token) = &found && token.record.uses != Uses::Unlimited && access != Access::Login {
+        consume(unsealed, &token.hash, now).await?;
+        txn = unsealed.begin()?;
+        found = find(unsealed, &mut txn, request, access, now)?;
+    }
+    let identity = found.map(|token| {
+        let policies = unsealed.handles.policies.table().compile(&token.record.policies);
+        Principal { token, policies }
+    });
+    Ok((txn, identity))
+}
+
+/// The live token of the request. On public and login routes, no token or a bad one is nobody; elsewhere it is a
+/// refusal.
+fn find(unsealed: &Unsealed, txn: &mut Txn, request: &Request, access: Access, now: Timestamp) -> Result<Option<FoundToken>, Fault> {
+    let required = !matches!(access, Access::Public | Access::Login);
+    let found = match &request.token {
+        Some(token) => unsealed.handles.tokens.find(txn, &NamespaceId::root(), token, now)?,
+        None => None,
+    };
+    let usable = found.filter(|token| {
+        may_come_from(&token.record.bound_cidrs, request.connection.peer_address)
+            && unsealed.handles.mounts.table().holds(&token.record.mount)
+    });
+    if required && usable.is_none() { Err(Fault::denied()) } else { Ok(usable) }
+}
+
+/// Whether an address lies in one of the ranges; an unreadable range admits nobody.
+pub(crate) fn may_come_from(ranges: &[String], address: IpAddr) -> bool {
+    ranges.is_empty() || ranges.iter().any(|range| range.parse::<IpNet>().is_ok_and(|range| range.contains(&address)))
+}
+
+/// Counts one use, in a transaction of its own.
+async fn consume(unsealed: &Unsealed, hash: &str, now: Timestamp) -> Result<(), Fault> {
+    for _ in 0..CONSUME_ATTEMPTS_MAX {
+        let mut txn = unsealed.begin()?;
+        let Some(mut found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? else {
+            return Err(Fault::denied());
+        };
+        match found.record.uses {
+            Uses::Unlimited => return Ok(()),
+            Uses::Left(0) => return Err(Fault::denied()),
+            Uses::Left(left) => found.record.uses = Uses::Left(left - 1),
+        }
+        let end = found.record.expires;
+        unsealed.handles.tokens.update(&mut txn, &found, end)?;
+        match unsealed.commit(txn).await {
+            Ok(()) => return Ok(()),
+            Err(CommitFault::Conflict) => {}
+            Err(other) => return Err(other.into()),
+        }
+    }
+    Err(CommitFault::Conflict.into())
+}
+
+/// After the request: a token whose last use this was is revoked.
+pub(super) async fn finish(unsealed: &Unsealed, seen: &Seen, now: Timestamp) {
+    let Some(hash) = seen.exhausted() else { return };
+    let revoke = async {
+        let mut txn = unsealed.begin()?;
+        if let Some(found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? {
+            unsealed.handles.tokens.revoke(&mut txn, &found, now)?;
+            unsealed.commit(txn).await?;
+        }
+        Ok::<(), Fault>(())
+    };
+    // Not lost when it fails: a token without uses is refused, and expiry collects it.
+    if let Err(fault) = revoke.await {
+        tracing::warn!(%fault, "a used-up token could not be revoked at once");
+    }
+}

@@ -1,0 +1,79 @@
+//! Step 7: may they?
+//!
+//! The one place that asks the policies for permission. [`Authorized`] is the proof: it can be made here only, and
+//! execution accepts nothing else. Order of refusals: not known, not permitted, and only then "no such route" or "no
+//! such operation", so that refusals reveal nothing.
+
+use tresor_barrier::Txn;
+use tresor_engine::{Access, OperationFacts};
+use tresor_model::{Fault, Operation, Refusal, Request, Timestamp};
+
+use super::authenticate::Principal;
+use super::execute::{context, fields};
+use super::route::{Routed, Target, operation_candidates};
+use crate::unsealed::Unsealed;
+
+/// Witness: this principal may do this operation on this route.
+pub struct Authorized<'a> {
+    pub(super) routed: &'a Routed,
+    pub(super) target: &'a Target,
+    pub(super) principal: Option<&'a Principal>,
+    pub(super) operation: Operation,
+    /// `None` for a path that the engine only has a hint for.
+    pub(super) facts: Option<OperationFacts>,
+    pub(super) has_sudo: bool,
+}
+
+pub(super) fn authorize<'a>(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    routed: &'a Routed,
+    identity: &'a Option<Principal>,
+    now: Timestamp,
+) -> Result<Authorized<'a>, Fault> {
+    let principal = identity.as_ref();
+    let access = routed.access(request.verb);
+    let operation = operation(unsealed, txn, request, routed, principal, now)?;
+    let has_sudo = match access {
+        Access::Public | Access::Login => false,
+        Access::AnyToken => {
+            principal.ok_or_else(Fault::denied)?;
+            false
+        }
+        Access::Token | Access::Sudo => {
+            let principal = principal.ok_or_else(Fault::denied)?;
+            let decision = principal.policies.decide(&tresor_policy::Request {
+                path: &routed.policy_path,
+                operation,
+                parameters: operation.carries_parameters().then_some(&request.body),
+                wrap_ttl_seconds: request.wrap_ttl.map(|ttl| ttl.as_secs()),
+            });
+            let sudo = decision.allowed_with_sudo().ok_or_else(Fault::denied)?;
+            if access == Access::Sudo && !sudo {
+                return Err(Fault::denied());
+            }
+            sudo
+        }
+    };
+    let target = routed.target.as_ref().map_err(|refusal| Fault::Refusal(refusal.clone()))?;
+    let facts = target.operations.get(&operation).copied();
+    if facts.is_none() && !target.operations.is_empty() && operation != Operation::Help {
+        return Err(Refusal::Unsupported.into());
+    }
+    Ok(Authorized { routed, target, principal, operation, facts, has_sudo })
+}
+
+/// Tells creating from updating by the route's existence check.
+fn operation(unsealed: &Unsealed, txn: &mut Txn, request: &Request, routed: &Routed, principal: Option<&Principal>, now: Timestamp) -> Result<Operation, Fault> {
+    let candidates = operation_candidates(request.verb);
+    let default = candidates.first().copied().unwrap_or(Operation::Read);
+    match (&routed.target, &routed.mount) {
+        (Ok(target), Some(mount)) if default == Operation::Update && target.tells_create => {
+            let cx = context(unsealed, txn, request, mount, principal, default, false, now)?;
+            let exists = target.engine.exists(target.route, cx, fields(request, target))?;
+            Ok(if exists { Operation::Update } else { Operation::Create })
+        }
+        _ => Ok(default),
+    }
+}

@@ -1,0 +1,136 @@
+//! Step 9: call the handler, do what its answer leads to, commit once.
+//!
+//! The handler runs under a deadline and behind a panic fence: a panic costs this request and nothing else, because
+//! everything it wrote is in a transaction that is dropped. Invariant: only an [`Authorized`] gets here.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tresor_barrier::Txn;
+use tresor_engine::reply::Afterwards;
+use tresor_engine::{Caller, Cx, Effect, Reply, View};
+use tresor_model::{Fault, Map, Operation, Refusal, Request, Response, Shape, Timestamp};
+use tresor_wire::input::Fields;
+
+use super::authenticate::Principal;
+use super::authorize::Authorized;
+use super::issue;
+use super::route::Target;
+use crate::keys;
+use crate::mounts::Mount;
+use crate::unsealed::{CommitFault, Unsealed};
+
+/// The longest that a handler may take.
+const DEADLINE: Duration = Duration::from_secs(90);
+
+pub(super) enum Executed {
+    /// Committed, or refused.
+    Done(Result<(Response, Option<Afterwards>), Fault>),
+    /// Somebody changed what this request read; do it again.
+    Conflicted,
+}
+
+pub(super) async fn execute(unsealed: &Unsealed, mut txn: Txn, request: &Request, authorized: &Authorized<'_>, now: Timestamp) -> Executed {
+    let done = async {
+        if request.wrap_ttl.is_some() {
+            return Err(Fault::invalid("response wrapping is not available"));
+        }
+        let mut reply = call(unsealed, &mut txn, request, authorized, now).await?;
+        let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
+        if authorized.facts.is_none_or(|facts| facts.effect == Effect::Reads) && !txn.is_empty_of_writes() && auth.is_none() {
+            return Err(Fault::internal("a handler that declared to read only has written"));
+        }
+        let afterwards = reply.afterwards;
+        let response = Response { shape: reply.shape, warnings: reply.warnings, auth, lease: reply.advice, wrap_info: None };
+        Ok((response, afterwards))
+    };
+    let done = match done.await {
+        Ok(done) => done,
+        Err(fault) => return Executed::Done(Err(fault)),
+    };
+    match unsealed.commit(txn).await {
+        Ok(()) => Executed::Done(Ok(done)),
+        Err(CommitFault::Conflict) => Executed::Conflicted,
+        Err(other) => Executed::Done(Err(other.into())),
+    }
+}
+
+async fn call(unsealed: &Unsealed, txn: &mut Txn, request: &Request, authorized: &Authorized<'_>, now: Timestamp) -> Result<Reply, Fault> {
+    let target = authorized.target;
+    let mount = authorized.routed.mount.as_ref().ok_or_else(|| Fault::internal("a route without a mount"))?;
+    if authorized.operation == Operation::Help {
+        return Ok(help(target));
+    }
+    if authorized.facts.is_none() {
+        return target.engine.unmatched(&target.relative).ok_or(Fault::Refusal(Refusal::Unsupported));
+    }
+    let cx = context(unsealed, txn, request, mount, authorized.principal, authorized.operation, authorized.has_sudo, now)?;
+    let handler = target
+        .engine
+        .invoke(target.route, authorized.operation, cx, fields(request, target))
+        .ok_or(Fault::Refusal(Refusal::Unsupported))?;
+    let fenced = AssertUnwindSafe(handler).catch_unwind();
+    tokio::select! {
+        answered = fenced => answered.unwrap_or_else(|_| Err(Fault::internal("a handler panicked"))),
+        () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("a handler took longer than its deadline")),
+    }
+}
+
+fn help(target: &Target) -> Reply {
+    let facts = target.engine.route(target.route);
+    let summary = facts.map_or(target.engine.descriptor().summary, |facts| facts.summary);
+    let mut text = format!("{summary}\n");
+    for (operation, facts) in &target.operations {
+        text.push_str(&format!("\n{}\n", operation.name()));
+        for field in facts.fields {
+            text.push_str(&format!("    {}: {}\n", field.name, field.description.trim()));
+        }
+    }
+    Reply {
+        shape: Shape::Flat(Map::new().with("help", text).with("see_also", tresor_model::Body::Null).with("openapi", tresor_model::Body::Null)),
+        ..Reply::default()
+    }
+}
+
+/// What a handler of this mount is handed.
+#[expect(clippy::too_many_arguments, reason = "the context is made of exactly these")]
+pub(super) fn context<'a>(
+    unsealed: &'a Unsealed,
+    txn: &'a mut Txn,
+    request: &'a Request,
+    mount: &'a Mount,
+    principal: Option<&'a Principal>,
+    operation: Operation,
+    has_sudo: bool,
+    now: Timestamp,
+) -> Result<Cx<'a>, Fault> {
+    let prefix = keys::mount_contents(&mount.facts.namespace, &mount.record.id).map_err(Fault::internal)?;
+    let record = principal.map(|principal| &principal.token.record);
+    Ok(Cx {
+        view: View::new(txn, prefix),
+        now,
+        entropy: &*unsealed.doors.entropy,
+        workers: &*unsealed.doors.workers,
+        caller: Caller {
+            address: request.connection.peer_address,
+            accessor: record.map(|record| &record.accessor),
+            policies: record.map_or(&[], |record| &record.policies),
+            display_name: record.map_or("", |record| &record.display_name),
+            token_key: principal.map(|principal| principal.token.hash.as_str()),
+            has_sudo,
+            is_root: record.is_some_and(|record| record.is_root()),
+        },
+        mount: &mount.facts,
+        operation,
+    })
+}
+
+/// What the request brings to the route.
+pub(super) fn fields(request: &Request, target: &Target) -> Fields {
+    Fields {
+        path: target.parameters.clone(),
+        body: request.body.duplicate(),
+        from_query: request.from_query.clone(),
+    }
+}

@@ -1,0 +1,77 @@
+//! Step 10: a login claim becomes a token, within the request's transaction.
+//!
+//! Only here, and in the token engine, are tokens minted. The claim names policies and wishes; ranges, lives and the
+//! policy `default` are decided here, once for every auth method (DR-17).
+
+use tresor_barrier::Txn;
+use tresor_engine::{Login, Reply};
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Auth, Fault, Request, Timestamp};
+
+use super::authenticate::may_come_from;
+use super::authorize::Authorized;
+use crate::tokens::terms::{Limits, decide};
+use crate::tokens::{NewToken, auth_block};
+use crate::unsealed::Unsealed;
+
+pub(super) fn token(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    authorized: &Authorized<'_>,
+    reply: &mut Reply,
+    now: Timestamp,
+) -> Result<Option<Auth>, Fault> {
+    let Some(login) = reply.login.take() else { return Ok(reply.auth.take()) };
+    let mount = authorized.routed.mount.as_ref().ok_or_else(|| Fault::internal("a login without a mount"))?;
+    let ranges: Vec<String> = login.terms.bound_cidrs.iter().map(ToString::to_string).collect();
+    if !may_come_from(&ranges, request.connection.peer_address) {
+        return Err(Fault::denied());
+    }
+    let terms = &login.terms;
+    let limits = Limits {
+        mount_default: mount.facts.default_lease_ttl,
+        mount_max: mount.facts.max_lease_ttl,
+        max: terms.max_ttl,
+        explicit_max: terms.explicit_max_ttl,
+        period: terms.period,
+    };
+    let wish = (!terms.ttl.is_zero()).then_some(terms.ttl);
+    let life = decide(wish, &limits, now, now);
+    reply.warnings.extend(life.warnings);
+    let new = NewToken {
+        id: None,
+        namespace: NamespaceId::root(),
+        parent: None,
+        policies: policies(&login)?,
+        metadata: login.metadata,
+        display_name: format!("{}-{}", mount.record.path.trim_start_matches("auth/").trim_end_matches('/').replace('/', "-"), login.display_name),
+        path: request.path.as_str().to_owned(),
+        mount: mount.record.id.clone(),
+        ttl: Some(life.ttl),
+        renewal_ttl: terms.ttl,
+        max_ttl: terms.max_ttl,
+        explicit_max_ttl: terms.explicit_max_ttl,
+        period: terms.period,
+        num_uses: terms.num_uses,
+        renewable: true,
+        bound_cidrs: ranges,
+    };
+    let (token, found) = unsealed.handles.tokens.mint(txn, new, now, &*unsealed.doors.entropy)?;
+    Ok(Some(auth_block(token, &found.record, now)))
+}
+
+/// The policies of a login: never `root`, whatever a user's record says (IDN-01).
+fn policies(login: &Login) -> Result<Vec<String>, Fault> {
+    let mut policies: Vec<String> = login.policies.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
+    if policies.iter().any(|policy| policy == "root") {
+        return Err(Fault::invalid("auth methods cannot create root tokens"));
+    }
+    if !login.terms.no_default_policy {
+        policies.push("default".to_owned());
+    }
+    policies.sort_unstable();
+    policies.dedup();
+    Ok(policies)
+}
+

@@ -1,0 +1,103 @@
+//! The path of a request: this function is the table of contents of the server. Read it from top to bottom; each
+//! step is one file.
+//!
+//! Invariants: nothing is executed without an [`authorize::Authorized`], and no answer leaves without a
+//! [`tresor_audit::Audited`]. A request is one transaction; when it conflicts with another, the whole of it, from the
+//! token check on, is done again on what is stored then.
+
+mod admit;
+mod authenticate;
+mod authorize;
+mod execute;
+mod issue;
+mod record;
+mod route;
+
+use tresor_audit::Audited;
+use tresor_engine::reply::Afterwards;
+use tresor_model::{Fault, Refusal, Request, Response};
+
+pub use authenticate::Principal;
+pub use authorize::Authorized;
+
+use crate::node::Node;
+use execute::Executed;
+
+/// How often a request whose transaction conflicts is done again.
+const ATTEMPTS_MAX: usize = 16;
+
+/// What a request comes to.
+pub type Outcome = Result<Response, Fault>;
+
+/// Serves one request.
+pub async fn serve(node: &Node, request: Request) -> Audited<Outcome> {
+    // Some endpoints answer in every state of the node; everything else needs an unsealed one.
+    if let Some(route) = admit::always(node, &request) {
+        return record::exempt((route.answer)(node, request.body).await);
+    }
+    let admitted = match admit::admit(node, &request) {
+        Ok(admitted) => admitted,
+        Err(refusal) => return record::never_admitted(refusal),
+    };
+    let unsealed = &*admitted.unsealed;
+
+    // One snapshot of the mounts decides where the path leads.
+    let routed = route::route(unsealed, &request);
+
+    let mut recorded = false;
+    let mut outcome = Err(Refusal::Unavailable("too many conflicting changes, try again".into()).into());
+    let mut seen = record::Seen::nothing();
+    for _ in 0..ATTEMPTS_MAX {
+        // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
+        let (mut txn, identity) = match authenticate::authenticate(unsealed, &request, &routed, admitted.now, recorded).await {
+            Ok(authenticated) => authenticated,
+            Err(fault) => {
+                outcome = Err(fault);
+                break;
+            }
+        };
+        seen = record::Seen::of(&identity);
+
+        // May they? The answer is a value that execution demands.
+        let authorized = authorize::authorize(unsealed, &mut txn, &request, &routed, &identity, admitted.now);
+        seen.note(&authorized);
+
+        // The record of the request, refusals included, comes before any effect.
+        if !recorded {
+            if let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now) {
+                return record::unrecorded(fault);
+            }
+            recorded = true;
+        }
+
+        // The handler, what it leads to (a token), and the one commit.
+        let executed = match authorized {
+            Ok(authorized) => execute::execute(unsealed, txn, &request, &authorized, admitted.now).await,
+            Err(refusal) => Executed::Done(Err(refusal)),
+        };
+        match executed {
+            Executed::Done(done) => {
+                outcome = done;
+                break;
+            }
+            Executed::Conflicted => {}
+        }
+    }
+    if !recorded && let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now) {
+        return record::unrecorded(fault);
+    }
+    authenticate::finish(unsealed, &seen, admitted.now).await;
+
+    // The record of the response comes before the answer.
+    let (outcome, afterwards) = match outcome {
+        Ok((response, afterwards)) => (Ok(response), afterwards),
+        Err(fault) => (Err(fault), None),
+    };
+    let answer = record::response(unsealed, &request, &routed, &seen, outcome);
+    if let Some(Afterwards::Seal) = afterwards
+        && let Err(fault) = node.seal().await
+    {
+        tracing::error!(%fault, "sealing failed");
+    }
+    answer
+}

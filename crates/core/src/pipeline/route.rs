@@ -1,0 +1,104 @@
+//! Step 4: where does the path lead?
+//!
+//! A path that leads nowhere goes on to the token check all the same: whoever has no valid token, or none whose
+//! policies cover the path, learns nothing about what exists (LST-03).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tresor_engine::{Access, Mounted, OperationFacts};
+use tresor_model::{Operation, Refusal, Request, Verb};
+
+use crate::mounts::{Behind, Mount};
+use crate::unsealed::Unsealed;
+
+/// Where a path leads.
+pub(crate) struct Routed {
+    /// The path that policies decide on: LIST always asks of a directory.
+    pub(crate) policy_path: String,
+    /// The mount, when there is one.
+    pub(crate) mount: Option<Arc<Mount>>,
+    /// The route, or why there is none.
+    pub(crate) target: Result<Target, Refusal>,
+}
+
+/// The route that was found.
+pub(crate) struct Target {
+    pub(crate) engine: Arc<dyn Mounted>,
+    pub(crate) route: usize,
+    pub(crate) parameters: BTreeMap<&'static str, String>,
+    /// What is left of the path below the mount.
+    pub(crate) relative: String,
+    pub(crate) operations: BTreeMap<Operation, OperationFacts>,
+    pub(crate) tells_create: bool,
+}
+
+impl Routed {
+    /// Who may call what the verb asks for: without a route, only those whose policies cover the path.
+    pub(crate) fn access(&self, verb: Verb) -> Access {
+        let Ok(target) = &self.target else { return Access::Token };
+        operation_candidates(verb)
+            .iter()
+            .find_map(|operation| target.operations.get(operation))
+            .map_or(Access::Token, |facts| facts.access)
+    }
+}
+
+/// The operations that a verb may turn out to be; the last one when nothing tells them apart.
+pub(crate) const fn operation_candidates(verb: Verb) -> &'static [Operation] {
+    match verb {
+        Verb::Read => &[Operation::Read],
+        Verb::List => &[Operation::List],
+        Verb::Write => &[Operation::Update, Operation::Create],
+        Verb::Patch => &[Operation::Patch],
+        Verb::Delete => &[Operation::Delete],
+        Verb::Help => &[Operation::Help],
+    }
+}
+
+pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
+    let table = unsealed.handles.mounts.table();
+    let policy_path = match request.verb {
+        Verb::List => request.path.clone().into_directory().as_str().to_owned(),
+        _ => request.path.as_str().to_owned(),
+    };
+    let nowhere = || Refusal::NoRoute(request.path.as_str().to_owned());
+    let Some((mount, relative)) = table.find(&policy_path) else {
+        return Routed { policy_path, mount: None, target: Err(nowhere()) };
+    };
+    let mount = Arc::clone(mount);
+    let relative = relative.to_owned();
+    let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative, nowhere));
+    Routed { policy_path, mount: Some(mount), target }
+}
+
+fn engine(unsealed: &Unsealed, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result<Arc<dyn Mounted>, Refusal> {
+    match &mount.engine {
+        Behind::Engine(engine) => Ok(Arc::clone(engine)),
+        Behind::Server => unsealed.server.get(&mount.record.path).map(Arc::clone).ok_or_else(nowhere),
+        Behind::Quarantined(reason) => {
+            Err(Refusal::Unavailable(format!("mount {:?} could not be loaded: {reason}", mount.record.path).into()))
+        }
+    }
+}
+
+fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refusal) -> Result<Target, Refusal> {
+    match engine.find(&relative) {
+        Some(found) => {
+            let facts = engine.route(found.route).ok_or_else(&nowhere)?;
+            let operations = facts.operations.clone();
+            let tells_create = facts.tells_create;
+            Ok(Target { engine, route: found.route, parameters: found.parameters, relative, operations, tells_create })
+        }
+        // The engine may have a hint for a path that is none of its routes; execution asks it.
+        None if engine.unmatched(&relative).is_some() => Ok(Target {
+            engine,
+            route: usize::MAX,
+            parameters: BTreeMap::new(),
+            relative,
+            operations: BTreeMap::new(),
+            tells_create: false,
+        }),
+        None => Err(Refusal::Unsupported),
+    }
+}

@@ -1,0 +1,36 @@
+//! What the operator configured, as far as the core needs to know it.
+//!
+//! Deliberately absent: listeners, logging, and everything else that ends in the assembly.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The operator's choices; fixed for the life of a node.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Life of a lease or token that says nothing else.
+    pub default_lease_ttl: Duration,
+    /// Longest life of any lease or token that has an end.
+    pub max_lease_ttl: Duration,
+    /// Shown in `sys/seal-status`; made up at initialisation when empty.
+    pub cluster_name: String,
+    /// The word for the store in `sys/seal-status`, such as `inmem`.
+    pub storage_type: &'static str,
+    /// Where the local audit log is kept; `None` keeps it in memory (development).
+    pub audit_directory: Option<PathBuf>,
+    /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
+    pub release: &'static str,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            default_lease_ttl: Duration::from_secs(768 * 3600),
+            max_lease_ttl: Duration::from_secs(768 * 3600),
+            cluster_name: String::new(),
+            storage_type: "inmem",
+            audit_directory: None,
+            release: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}

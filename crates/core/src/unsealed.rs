@@ -1,0 +1,169 @@
+//! What exists only while the node is unsealed, in one value that exists only while the node is unsealed.
+//!
+//! Sealing drops it. Everything that changes the store goes through [`Unsealed::commit`], which afterwards brings
+//! every cache that is touched up to date: a cache is a function of storage and of nothing else.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tresor_barrier::{Barrier, CommitError, Txn};
+use tresor_engine::Mounted;
+use tresor_env::{Doors, SteadyClock, Tasks};
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Refusal};
+use tresor_record::Record;
+
+use crate::audits::Audits;
+use crate::mounts::Mounts;
+use crate::node::Registry;
+use crate::policies::Policies;
+use crate::settings::Settings;
+use crate::tokens::Tokens;
+use crate::{keys, leases};
+
+/// The parts that system engines are handed: narrow, and none knows the whole.
+#[derive(Clone)]
+pub struct Handles {
+    /// The mounts.
+    pub mounts: Arc<Mounts>,
+    /// The policies.
+    pub policies: Arc<Policies>,
+    /// The tokens.
+    pub tokens: Arc<Tokens>,
+    /// The audit devices.
+    pub audits: Arc<Audits>,
+    /// The operator's choices.
+    pub settings: Arc<Settings>,
+}
+
+/// The services of an unsealed node.
+pub struct Unsealed {
+    /// The encrypting store.
+    pub(crate) barrier: Barrier,
+    /// Time that never goes back.
+    pub(crate) clock: SteadyClock,
+    /// The doors.
+    pub(crate) doors: Doors,
+    /// What system engines see too.
+    pub(crate) handles: Handles,
+    /// The server's own engines by path.
+    pub(crate) server: BTreeMap<String, Arc<dyn Mounted>>,
+    /// The cluster's name and id.
+    pub(crate) cluster: ClusterRecord,
+    stopped: AtomicBool,
+    tasks: Tasks,
+}
+
+/// What names the cluster.
+#[derive(Record, Clone)]
+#[record(kind = "cluster", version = 1)]
+pub struct ClusterRecord {
+    /// For people.
+    pub name: String,
+    /// A UUID.
+    pub id: String,
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitFault {
+    /// Something that it read has changed since: do it again.
+    #[error("the transaction read what was changed meanwhile")]
+    Conflict,
+    /// The node is being sealed.
+    #[error("the node is sealed")]
+    Sealed,
+    /// Everything else.
+    #[error(transparent)]
+    Other(Fault),
+}
+
+impl From<CommitFault> for Fault {
+    fn from(fault: CommitFault) -> Self {
+        match fault {
+            CommitFault::Conflict => Self::Refusal(Refusal::Unavailable("too many conflicting changes, try again".into())),
+            CommitFault::Sealed => Self::Refusal(Refusal::Sealed),
+            CommitFault::Other(fault) => fault,
+        }
+    }
+}
+
+impl Unsealed {
+    /// Loads everything from an opened barrier: audit devices, policies, mounts; then starts the background task.
+    ///
+    /// # Errors
+    /// When the store fails or the node was initialised only half.
+    pub(crate) fn open(barrier: Barrier, doors: Doors, settings: Arc<Settings>, registry: &Registry) -> Result<Arc<Self>, Fault> {
+        let namespace = NamespaceId::root();
+        let tasks = Tasks::new();
+        let mut txn = barrier.begin().map_err(Fault::internal)?;
+        let bytes = txn
+            .read(&keys::cluster().map_err(Fault::internal)?)
+            .map_err(Fault::internal)?
+            .ok_or_else(|| Fault::internal("the store was initialised, but its first records are missing"))?;
+        let cluster = ClusterRecord::decode(&bytes).map_err(Fault::internal)?;
+        let handles = Handles {
+            audits: Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings, &tasks)?),
+            policies: Arc::new(Policies::load(&mut txn, namespace.clone())?),
+            mounts: Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?),
+            tokens: Arc::new(Tokens::new(&barrier)),
+            settings,
+        };
+        drop(txn);
+        let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
+        let unsealed = Arc::new(Self {
+            clock: SteadyClock::new(Arc::clone(&doors.clock)),
+            barrier,
+            doors,
+            handles,
+            server,
+            cluster,
+            stopped: AtomicBool::new(false),
+            tasks,
+        });
+        unsealed.tasks.spawn(leases::run(Arc::downgrade(&unsealed)));
+        Ok(unsealed)
+    }
+
+    /// A transaction on what is stored now.
+    pub(crate) fn begin(&self) -> Result<Txn, Fault> {
+        if self.is_stopped() {
+            return Err(Refusal::Sealed.into());
+        }
+        self.barrier.begin().map_err(Fault::internal)
+    }
+
+    /// Commits, then brings every cache that the commit touched up to date.
+    pub(crate) async fn commit(&self, txn: Txn) -> Result<(), CommitFault> {
+        let committed = self.barrier.commit(txn).await.map_err(|error| match error {
+            CommitError::Conflict => CommitFault::Conflict,
+            CommitError::Stopped => CommitFault::Sealed,
+            other => CommitFault::Other(Fault::internal(other)),
+        })?;
+        if committed.changed.is_empty() {
+            return Ok(());
+        }
+        let refresh = || -> Result<(), Fault> {
+            let mut txn = self.begin()?;
+            self.handles.mounts.reload_if_touched(&committed.changed, &mut txn)?;
+            self.handles.policies.reload_if_touched(&committed.changed, &mut txn)?;
+            self.handles.audits.reload_if_touched(&committed.changed, &mut txn)
+        };
+        // The commit stands; a cache that cannot follow it would answer wrongly from now on, so the caller hears of it.
+        refresh().map_err(CommitFault::Other)
+    }
+
+    /// Whether sealing has begun.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Refuses every further transaction, ends the background work, flushes what audit devices still owe.
+    pub(crate) async fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.barrier.stop();
+        self.handles.audits.close().await;
+        self.tasks.finish(self.clock.sleep(tresor_env::tasks::FINISH_BOUND)).await;
+    }
+}

@@ -1,0 +1,71 @@
+//! All that a handler may touch.
+//!
+//! Deliberately absent: the token, the core, the operating system.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tresor_env::{Entropy, Workers};
+use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
+use tresor_model::{MountId, Operation, Timestamp};
+
+use crate::view::View;
+
+/// The context of one call of one handler.
+pub struct Cx<'a> {
+    /// The mount's part of the request's transaction.
+    pub view: View<'a>,
+    /// The request's time: one instant for everything that the request does.
+    pub now: Timestamp,
+    /// Unpredictable bytes.
+    pub entropy: &'a dyn Entropy,
+    /// Where slow work (password hashing) runs.
+    pub workers: &'a dyn Workers,
+    /// Who asks.
+    pub caller: Caller<'a>,
+    /// The mount that is asked.
+    pub mount: &'a MountFacts,
+    /// The operation after create and update were told apart.
+    pub operation: Operation,
+}
+
+/// Who asks, as far as engines may know.
+#[derive(Clone, Copy)]
+pub struct Caller<'a> {
+    /// The address the request came from.
+    pub address: IpAddr,
+    /// The handle of the caller's token; `None` on public and login routes.
+    pub accessor: Option<&'a Accessor>,
+    /// Policies in effect, sorted; empty without a token.
+    pub policies: &'a [String],
+    /// Shown in audit records.
+    pub display_name: &'a str,
+    /// Storage name of what belongs to this very token (its cubbyhole); `None` without a token.
+    pub token_key: Option<&'a str>,
+    /// Whether the caller has `sudo` on this path.
+    pub has_sudo: bool,
+    /// Whether the caller holds the policy `root`.
+    pub is_root: bool,
+}
+
+/// What a mount is and how it was tuned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountFacts {
+    /// Its identity.
+    pub id: MountId,
+    /// Its handle.
+    pub accessor: MountAccessor,
+    /// The namespace it belongs to.
+    pub namespace: NamespaceId,
+    /// Where it is mounted, ending in a slash; auth mounts start with `auth/`.
+    pub path: String,
+    /// What it is, such as `kv`.
+    pub kind: String,
+    /// Options such as `version`.
+    pub options: BTreeMap<String, String>,
+    /// Default life of what it leads to.
+    pub default_lease_ttl: Duration,
+    /// Longest life of what it leads to.
+    pub max_lease_ttl: Duration,
+}

@@ -1,0 +1,157 @@
+//! An engine as its author writes it ([`Engine`]) and as the core holds it ([`Mounted`]).
+//!
+//! Deliberately absent: run-time plug-in loading, and any registry by side effect: the list of engines is a value
+//! that the assembly hands to the node.
+
+use std::sync::Arc;
+
+use tresor_env::BoxFuture;
+use tresor_model::{Fault, Operation};
+use tresor_wire::input::Fields;
+
+use crate::context::{Cx, MountFacts};
+use crate::reply::Reply;
+use crate::route::{Match, RouteFacts, Routes};
+
+/// What kind of mount an engine makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Class {
+    /// A secrets engine.
+    Secret,
+    /// An auth method, mounted below `auth/`.
+    Auth,
+    /// A part of the server itself; never mounted by clients.
+    System,
+}
+
+/// What an engine says of itself.
+#[derive(Debug)]
+pub struct Descriptor {
+    /// Its type on the wire, such as `kv`.
+    pub kind: &'static str,
+    /// What kind of mount it makes.
+    pub class: Class,
+    /// One line of help.
+    pub summary: &'static str,
+}
+
+/// What an engine's author writes. Handlers are in the routes.
+pub trait Engine: Send + Sync + Sized + 'static {
+    /// What it is.
+    fn descriptor() -> &'static Descriptor;
+
+    /// Its routes; called once per mount.
+    fn routes() -> Routes<Self>;
+
+    /// The answer for a path that no route matches; a hint, where clients are known to go wrong.
+    fn unmatched(&self, _path: &str) -> Option<Reply> {
+        None
+    }
+
+    /// Prepares the data of a fresh mount, within the transaction that creates it.
+    ///
+    /// # Errors
+    /// A refusal keeps the mount from being made.
+    fn prepare(&self, _cx: &mut Cx<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// An engine as the core holds it: the type is gone, the declarations stay.
+pub trait Mounted: Send + Sync {
+    /// What it is.
+    fn descriptor(&self) -> &'static Descriptor;
+    /// The route that a path below the mount leads to.
+    fn find(&self, path: &str) -> Option<Match>;
+    /// The declaration of a found route.
+    fn route(&self, index: usize) -> Option<&RouteFacts>;
+    /// All declarations.
+    fn every_route(&self) -> Vec<&RouteFacts>;
+    /// Whether what a write addresses is there already.
+    ///
+    /// # Errors
+    /// What the engine or the store says.
+    fn exists(&self, index: usize, cx: Cx<'_>, fields: Fields) -> Result<bool, Fault>;
+    /// Calls the handler; `None` when the route has no such operation.
+    fn invoke<'a>(
+        &'a self,
+        index: usize,
+        operation: Operation,
+        cx: Cx<'a>,
+        fields: Fields,
+    ) -> Option<BoxFuture<'a, Result<Reply, Fault>>>;
+    /// The answer for a path that no route matches.
+    fn unmatched(&self, path: &str) -> Option<Reply>;
+    /// Prepares the data of a fresh mount.
+    ///
+    /// # Errors
+    /// What the engine or the store says.
+    fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault>;
+}
+
+/// An engine together with its routes.
+pub struct Instance<E> {
+    engine: E,
+    routes: Routes<E>,
+}
+
+impl<E: Engine> Instance<E> {
+    /// Builds the routes and takes the type away.
+    pub fn mount(engine: E) -> Arc<dyn Mounted> {
+        Arc::new(Self { engine, routes: E::routes() })
+    }
+}
+
+impl<E: Engine> Mounted for Instance<E> {
+    fn descriptor(&self) -> &'static Descriptor {
+        E::descriptor()
+    }
+
+    fn find(&self, path: &str) -> Option<Match> {
+        self.routes.find(path)
+    }
+
+    fn route(&self, index: usize) -> Option<&RouteFacts> {
+        self.routes.route(index)
+    }
+
+    fn every_route(&self) -> Vec<&RouteFacts> {
+        self.routes.facts().collect()
+    }
+
+    fn exists(&self, index: usize, cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
+        self.routes.exists(index, &self.engine, cx, fields)
+    }
+
+    fn invoke<'a>(
+        &'a self,
+        index: usize,
+        operation: Operation,
+        cx: Cx<'a>,
+        fields: Fields,
+    ) -> Option<BoxFuture<'a, Result<Reply, Fault>>> {
+        self.routes.invoke(index, operation, &self.engine, cx, fields)
+    }
+
+    fn unmatched(&self, path: &str) -> Option<Reply> {
+        self.engine.unmatched(path)
+    }
+
+    fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {
+        self.engine.prepare(cx)
+    }
+}
+
+/// How the core makes an instance for a mount: one per mountable type.
+#[derive(Clone, Copy)]
+pub struct EngineFactory {
+    /// The type on the wire.
+    pub kind: &'static str,
+    /// What kind of mount it makes.
+    pub class: Class,
+    /// Makes the instance.
+    ///
+    /// # Errors
+    /// A refusal when the mount's options make no sense.
+    pub make: fn(&MountFacts) -> Result<Arc<dyn Mounted>, Fault>,
+}

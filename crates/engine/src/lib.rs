@@ -1,0 +1,17 @@
+//! The contract of secrets engines and auth methods: what they declare, what they are handed, what they answer.
+//!
+//! Invariants: an engine never sees a token, an HTTP status, another mount's data or the core; everything it may
+//! touch arrives in a [`Cx`]. An auth method answers with a [`Login`] *claim*; only the core mints tokens.
+//! Deliberately absent: any way to write outside the request's transaction.
+
+pub mod context;
+pub mod instance;
+pub mod reply;
+pub mod route;
+pub mod view;
+
+pub use context::{Caller, Cx, MountFacts};
+pub use instance::{Class, Descriptor, Engine, EngineFactory, Instance, Mounted};
+pub use reply::{Login, Reply, TokenTerms};
+pub use route::{Access, Effect, Match, OperationFacts, RouteFacts, Routes};
+pub use view::{View, Widened};

@@ -1,0 +1,114 @@
+//! What a handler answers: a shape, and perhaps a claim that the core turns into a token or a lease.
+//!
+//! Deliberately absent: tokens, lease ids, HTTP statuses.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tresor_model::response::TokenType;
+use tresor_model::{Auth, LeaseTerms, Map, Shape};
+
+/// The answer of a handler.
+#[derive(Default)]
+pub struct Reply {
+    /// The body.
+    pub shape: Shape,
+    /// Hints for the caller.
+    pub warnings: Vec<String>,
+    /// A claim that somebody proved who they are; the core mints the token.
+    pub login: Option<Login>,
+    /// A duration that the caller is advised to refresh within, without a lease (KV version 1).
+    pub advice: Option<LeaseTerms>,
+    /// A token block made by the core's own token engine; engines outside the core leave it empty.
+    pub auth: Option<Auth>,
+    /// What the node has to do after the answer is recorded.
+    pub afterwards: Option<Afterwards>,
+}
+
+/// What a system route asks of the node once its transaction is committed and its answer recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Afterwards {
+    /// Seal the node.
+    Seal,
+}
+
+/// What an auth method found out about the caller.
+pub struct Login {
+    /// The name under which the method knows the caller; also the future identity alias.
+    pub alias: String,
+    /// Shown in audit records and token look-ups.
+    pub display_name: String,
+    /// What the method says of the caller; shown as `metadata`.
+    pub metadata: BTreeMap<String, String>,
+    /// Policies of the caller, before `default` is added.
+    pub policies: Vec<String>,
+    /// Wishes for the token; the core caps them.
+    pub terms: TokenTerms,
+}
+
+/// The wishes that auth method roles and users carry for the tokens that they lead to; zero means unset.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TokenTerms {
+    /// Life at the start.
+    pub ttl: Duration,
+    /// Life with all renewals.
+    pub max_ttl: Duration,
+    /// Life with all renewals, fixed at creation.
+    pub explicit_max_ttl: Duration,
+    /// Renewable for ever, by so much each time.
+    pub period: Duration,
+    /// How often it may be used.
+    pub num_uses: u64,
+    /// Addresses that it may be used from.
+    pub bound_cidrs: Vec<IpNet>,
+    /// Do not add the policy `default`.
+    pub no_default_policy: bool,
+    /// The kind asked for; `None` takes the mount's.
+    pub token_type: Option<TokenType>,
+}
+
+impl Reply {
+    /// No body (204).
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// The usual envelope with `data`.
+    #[must_use]
+    pub fn data(data: Map) -> Self {
+        Self { shape: Shape::Enveloped(data), ..Self::default() }
+    }
+
+    /// The thing asked for is not there.
+    #[must_use]
+    pub fn absent() -> Self {
+        Self { shape: Shape::Absent(None), ..Self::default() }
+    }
+
+    /// The thing asked for is gone, and there is something to say about it.
+    #[must_use]
+    pub fn absent_with(data: Option<Map>) -> Self {
+        Self { shape: Shape::Absent(data), ..Self::default() }
+    }
+
+    /// A list of names; none is [`Reply::absent`].
+    #[must_use]
+    pub fn keys(names: Vec<String>) -> Self {
+        if names.is_empty() { Self::absent() } else { Self::data(Map::new().with("keys", names)) }
+    }
+
+    /// A successful login.
+    #[must_use]
+    pub fn login(login: Login) -> Self {
+        Self { login: Some(login), ..Self::default() }
+    }
+
+    /// The same answer with one more hint.
+    #[must_use]
+    pub fn warn(mut self, warning: impl Into<String>) -> Self {
+        self.warnings.push(warning.into());
+        self
+    }
+}

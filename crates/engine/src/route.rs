@@ -1,0 +1,421 @@
+//! The route table of an engine: patterns, operations, and what each declares.
+//!
+//! Patterns are segments: a literal, `{name}` for one segment, or `{name...}` for the rest of the path (which keeps
+//! its directory slash). A literal beats a parameter, a parameter beats the rest. Invariant: who may call, and
+//! whether it writes, are properties of (route, operation), never of a second path pattern (ACL-09, DR-08).
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+
+use tresor_env::BoxFuture;
+use tresor_model::{Fault, Operation};
+use tresor_wire::input::{FieldSpec, Fields, Input};
+
+use crate::context::Cx;
+use crate::reply::Reply;
+
+/// Who may call an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// Anybody, without a token.
+    Public,
+    /// Anybody; the answer is a token for those who prove who they are.
+    Login,
+    /// A valid token, whatever its policies; the handler answers about the caller only, or checks by itself.
+    AnyToken,
+    /// A token whose policies grant the operation on the path.
+    Token,
+    /// The same, with `sudo`.
+    Sudo,
+}
+
+/// What an operation does to the store: forwarding, and whether a read-only node may answer, follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Reads only.
+    Reads,
+    /// May write.
+    Writes,
+}
+
+/// What one operation of one route declares.
+#[derive(Clone, Copy, Debug)]
+pub struct OperationFacts {
+    /// Who may call it.
+    pub access: Access,
+    /// What it does to the store.
+    pub effect: Effect,
+    /// Its input fields.
+    pub fields: &'static [FieldSpec],
+}
+
+/// What one route declares.
+#[derive(Debug)]
+pub struct RouteFacts {
+    /// The pattern.
+    pub pattern: &'static str,
+    /// One line of help.
+    pub summary: &'static str,
+    /// Its operations.
+    pub operations: BTreeMap<Operation, OperationFacts>,
+    /// Whether writes are told apart into create and update by an existence check.
+    pub tells_create: bool,
+}
+
+/// A route found for a path, with the values of its parameters.
+#[derive(Debug)]
+pub struct Match {
+    /// Which route.
+    pub route: usize,
+    /// Parameters by name.
+    pub parameters: BTreeMap<&'static str, String>,
+}
+
+/// An async handler; implemented for every matching `async fn`.
+pub trait Handler<'a, E: 'a, In>: Send + Sync {
+    /// The future that the handler returns.
+    type Future: Future<Output = Result<Reply, Fault>> + Send + 'a;
+    /// Calls the handler.
+    fn call(&self, engine: &'a E, cx: Cx<'a>, input: In) -> Self::Future;
+}
+
+impl<'a, E: 'a, In, F, Fut> Handler<'a, E, In> for F
+where
+    F: Fn(&'a E, Cx<'a>, In) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Reply, Fault>> + Send + 'a,
+{
+    type Future = Fut;
+
+    fn call(&self, engine: &'a E, cx: Cx<'a>, input: In) -> Fut {
+        self(engine, cx, input)
+    }
+}
+
+type Invoke<E> =
+    Box<dyn for<'a> Fn(&'a E, Cx<'a>, Fields) -> BoxFuture<'a, Result<Reply, Fault>> + Send + Sync>;
+type Exists<E> = Box<dyn for<'a> Fn(&'a E, Cx<'a>, Fields) -> Result<bool, Fault> + Send + Sync>;
+
+struct Route<E> {
+    facts: RouteFacts,
+    handlers: BTreeMap<Operation, Invoke<E>>,
+    exists: Option<Exists<E>>,
+}
+
+#[derive(Default)]
+struct Branch {
+    literals: BTreeMap<&'static str, Branch>,
+    parameter: Option<(&'static str, Box<Branch>)>,
+    rest: Option<(&'static str, usize)>,
+    route: Option<usize>,
+}
+
+/// The routes of an engine `E`.
+pub struct Routes<E> {
+    routes: Vec<Route<E>>,
+    root: Branch,
+}
+
+impl<E: Send + Sync + 'static> Default for Routes<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E: Send + Sync + 'static> Routes<E> {
+    /// A table without routes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { routes: Vec::new(), root: Branch::default() }
+    }
+
+    /// Opens a route; its operations follow. Routes open to [`Access::Token`] until said otherwise.
+    ///
+    /// # Panics
+    /// When two routes have the same pattern or a parameter has two names at one place: a mistake of the engine's
+    /// author that the first test of the engine shows.
+    #[must_use]
+    pub fn at(mut self, pattern: &'static str, summary: &'static str) -> RouteBuilder<E> {
+        let index = self.routes.len();
+        insert(&mut self.root, pattern, pattern, index);
+        self.routes.push(Route {
+            facts: RouteFacts { pattern, summary, operations: BTreeMap::new(), tells_create: false },
+            handlers: BTreeMap::new(),
+            exists: None,
+        });
+        RouteBuilder { routes: self, access: Access::Token }
+    }
+
+    /// Every route's declaration, in order of definition; a [`Match`] names them by index.
+    pub fn facts(&self) -> impl Iterator<Item = &RouteFacts> {
+        self.routes.iter().map(|route| &route.facts)
+    }
+
+    /// The route that a path below the mount leads to.
+    #[must_use]
+    pub fn find(&self, path: &str) -> Option<Match> {
+        let mut parameters = BTreeMap::new();
+        let route = walk(&self.root, path, &mut parameters)?;
+        Some(Match { route, parameters })
+    }
+
+    /// The declaration of a found route.
+    #[must_use]
+    pub fn route(&self, index: usize) -> Option<&RouteFacts> {
+        self.routes.get(index).map(|route| &route.facts)
+    }
+
+    pub(crate) fn exists(&self, index: usize, engine: &E, cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
+        match self.routes.get(index).and_then(|route| route.exists.as_ref()) {
+            Some(exists) => exists(engine, cx, fields),
+            None => Ok(true),
+        }
+    }
+
+    pub(crate) fn invoke<'a>(
+        &'a self,
+        index: usize,
+        operation: Operation,
+        engine: &'a E,
+        cx: Cx<'a>,
+        fields: Fields,
+    ) -> Option<BoxFuture<'a, Result<Reply, Fault>>> {
+        let handlers = &self.routes.get(index)?.handlers;
+        Some(handlers.get(&operation)?(engine, cx, fields))
+    }
+}
+
+fn insert(branch: &mut Branch, rest: &'static str, pattern: &'static str, index: usize) {
+    let (segment, deeper) = match rest.split_once('/') {
+        Some((segment, deeper)) => (segment, Some(deeper)),
+        None => (rest, None),
+    };
+    if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix("...}")) {
+        assert!(deeper.is_none() && branch.rest.is_none(), "route `{pattern}`: the rest comes last, and once");
+        branch.rest = Some((name, index));
+        return;
+    }
+    let next = if segment.is_empty() {
+        &mut *branch
+    } else if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+        let (known, next) = branch.parameter.get_or_insert_with(|| (name, Box::default()));
+        assert!(*known == name, "route `{pattern}`: `{name}` is called `{known}` elsewhere");
+        &mut **next
+    } else {
+        branch.literals.entry(segment).or_default()
+    };
+    if let Some(deeper) = deeper {
+        insert(next, deeper, pattern, index);
+    } else {
+        assert!(next.route.is_none(), "route `{pattern}` is defined twice");
+        next.route = Some(index);
+    }
+}
+
+fn walk(branch: &Branch, path: &str, parameters: &mut BTreeMap<&'static str, String>) -> Option<usize> {
+    if path.is_empty()
+        && let Some(route) = branch.route
+    {
+        return Some(route);
+    }
+    if !path.is_empty() {
+        let (segment, deeper) = path.split_once('/').unwrap_or((path, ""));
+        if let Some(next) = branch.literals.get(segment)
+            && let Some(found) = walk(next, deeper, parameters)
+        {
+            return Some(found);
+        }
+        if !segment.is_empty()
+            && let Some((name, next)) = &branch.parameter
+            && let Some(found) = walk(next, deeper, parameters)
+        {
+            parameters.insert(name, segment.to_owned());
+            return Some(found);
+        }
+    }
+    let (name, route) = branch.rest?;
+    parameters.insert(name, path.to_owned());
+    Some(route)
+}
+
+/// Adds operations to the route that was opened last.
+pub struct RouteBuilder<E> {
+    routes: Routes<E>,
+    access: Access,
+}
+
+impl<E: Send + Sync + 'static> RouteBuilder<E> {
+    /// Who may call the operations that follow.
+    #[must_use]
+    pub fn open_to(mut self, access: Access) -> Self {
+        self.access = access;
+        self
+    }
+
+    /// Answers GET.
+    #[must_use]
+    pub fn read<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        self.operation(Operation::Read, Effect::Reads, handler)
+    }
+
+    /// Answers LIST.
+    #[must_use]
+    pub fn list<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        self.operation(Operation::List, Effect::Reads, handler)
+    }
+
+    /// Answers POST and PUT; without [`RouteBuilder::exists`] every write is an update.
+    #[must_use]
+    pub fn write<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + Clone + 'static,
+    {
+        self.operation(Operation::Create, Effect::Writes, handler.clone())
+            .operation(Operation::Update, Effect::Writes, handler)
+    }
+
+    /// Answers POST and PUT of something that only reads, such as a look-up whose input is a secret.
+    #[must_use]
+    pub fn ask<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        self.operation(Operation::Update, Effect::Reads, handler)
+    }
+
+    /// Answers PATCH.
+    #[must_use]
+    pub fn patch<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        self.operation(Operation::Patch, Effect::Writes, handler)
+    }
+
+    /// Answers DELETE.
+    #[must_use]
+    pub fn delete<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        self.operation(Operation::Delete, Effect::Writes, handler)
+    }
+
+    /// Tells creating from updating for this route's writes.
+    #[must_use]
+    pub fn exists(
+        mut self,
+        check: impl for<'a> Fn(&'a E, Cx<'a>, Fields) -> Result<bool, Fault> + Send + Sync + 'static,
+    ) -> Self {
+        if let Some(route) = self.routes.routes.last_mut() {
+            route.exists = Some(Box::new(check));
+            route.facts.tells_create = true;
+        }
+        self
+    }
+
+    /// Opens the next route.
+    #[must_use]
+    pub fn at(self, pattern: &'static str, summary: &'static str) -> Self {
+        self.routes.at(pattern, summary)
+    }
+
+    /// The finished table.
+    #[must_use]
+    pub fn done(self) -> Routes<E> {
+        self.routes
+    }
+
+    fn operation<In, H>(mut self, operation: Operation, effect: Effect, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        let facts = OperationFacts { access: self.access, effect, fields: In::SPEC };
+        let typed = Typed { handler, input: PhantomData::<fn() -> In> };
+        if let Some(route) = self.routes.routes.last_mut() {
+            route.facts.operations.insert(operation, facts);
+            route.handlers.insert(
+                operation,
+                Box::new(move |engine, cx, fields| typed.decode_and_call(engine, cx, fields)),
+            );
+        }
+        self
+    }
+}
+
+struct Typed<H, In> {
+    handler: H,
+    input: PhantomData<fn() -> In>,
+}
+
+impl<H, In: Input + Send + 'static> Typed<H, In> {
+    fn decode_and_call<'a, E: Send + Sync + 'a>(
+        &self,
+        engine: &'a E,
+        cx: Cx<'a>,
+        fields: Fields,
+    ) -> BoxFuture<'a, Result<Reply, Fault>>
+    where
+        H: Handler<'a, E, In>,
+    {
+        match In::decode(fields) {
+            Err(error) => Box::pin(std::future::ready(Err(Fault::invalid(error.to_string())))),
+            Ok((input, unrecognized)) => {
+                let answer = self.handler.call(engine, cx, input);
+                Box::pin(async move {
+                    let mut reply = answer.await?;
+                    if !unrecognized.is_empty() {
+                        reply.warnings.push(format!(
+                            "Endpoint ignored these unrecognized parameters: [{}]",
+                            unrecognized.join(" ")
+                        ));
+                    }
+                    Ok(reply)
+                })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pattern_of(path: &str) -> Option<(&'static str, BTreeMap<&'static str, String>)> {
+        let routes = Routes::<()>::new()
+            .at("config", "")
+            .at("users", "")
+            .at("users/{name}", "")
+            .at("users/{name}/password", "")
+            .at("data/{path...}", "")
+            .done();
+        let found = routes.find(path)?;
+        Some((routes.route(found.route)?.pattern, found.parameters))
+    }
+
+    #[test]
+    fn a_literal_beats_a_parameter_and_a_parameter_beats_the_rest() {
+        assert_eq!(pattern_of("config").unwrap().0, "config");
+        assert_eq!(pattern_of("users/").unwrap().0, "users");
+        assert_eq!(pattern_of("users/bob").unwrap().1["name"], "bob");
+        assert_eq!(pattern_of("users/bob/password").unwrap().0, "users/{name}/password");
+        assert_eq!(pattern_of("data/a/b/").unwrap().1["path"], "a/b/");
+        assert_eq!(pattern_of("data/a//b").unwrap().1["path"], "a//b");
+        assert_eq!(pattern_of("data").unwrap().1["path"], "");
+        assert!(pattern_of("users//password").is_none());
+        assert!(pattern_of("nothing").is_none());
+    }
+}

@@ -1,0 +1,95 @@
+//! A mount's window onto the request's transaction: there is no way to leave its prefix.
+//!
+//! The transaction is the barrier's own; a trait in between would be one more layer for one implementation.
+//! Deliberately absent: commit. The pipeline commits, once.
+
+use tresor_barrier::{BarrierError, KeyPrefix, Txn};
+use tresor_model::Fault;
+use zeroize::Zeroizing;
+
+/// The part of the request's transaction below one prefix.
+pub struct View<'a> {
+    txn: &'a mut Txn,
+    prefix: KeyPrefix,
+}
+
+/// The right to reach the whole transaction. Made by the core for its own system engines only; the name is what a
+/// reviewer greps for.
+#[derive(Clone, Copy)]
+pub struct Widened(());
+
+impl Widened {
+    /// Asserts that the caller is a system engine, whose records live outside any mount.
+    #[must_use]
+    pub const fn assertion() -> Self {
+        Self(())
+    }
+}
+
+impl<'a> View<'a> {
+    /// A window onto `txn` below `prefix`.
+    #[must_use]
+    pub fn new(txn: &'a mut Txn, prefix: KeyPrefix) -> Self {
+        Self { txn, prefix }
+    }
+
+    /// The value stored under `name`, which may contain slashes.
+    ///
+    /// # Errors
+    /// A refusal when `name` is no storage name; a failure when the store fails.
+    pub fn read(&mut self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Fault> {
+        let key = self.prefix.key(name).map_err(fault)?;
+        self.txn.read(&key).map_err(fault)
+    }
+
+    /// Stores a value under `name`.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn write(&mut self, name: &str, value: &[u8]) -> Result<(), Fault> {
+        let key = self.prefix.key(name).map_err(fault)?;
+        self.txn.write(&key, value).map_err(fault)
+    }
+
+    /// Removes `name`; removing nothing is fine.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn delete(&mut self, name: &str) -> Result<(), Fault> {
+        let key = self.prefix.key(name).map_err(fault)?;
+        self.txn.delete(&key).map_err(fault)
+    }
+
+    /// The names directly below `directory` (empty, or ending in a slash), in order, after `after`, at most `limit`;
+    /// deeper directories end in a slash.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn list(&mut self, directory: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, Fault> {
+        let prefix = self.prefix.below(directory).map_err(fault)?;
+        self.txn.list(&prefix, after, limit).map_err(fault)
+    }
+
+    /// A narrower window, below one more directory (ending in a slash).
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn below(&mut self, directory: &str) -> Result<View<'_>, Fault> {
+        let prefix = self.prefix.below(directory).map_err(fault)?;
+        Ok(View { txn: self.txn, prefix })
+    }
+
+    /// The whole transaction, for a system engine.
+    pub fn widen(&mut self, _right: Widened) -> &mut Txn {
+        self.txn
+    }
+}
+
+/// What an error of the barrier means for the request: a name that cannot be stored is the caller's fault, a failing
+/// store is ours.
+pub fn fault(error: BarrierError) -> Fault {
+    match error {
+        BarrierError::Key(key) => Fault::invalid(key.to_string()),
+        other => Fault::internal(other),
+    }
+}

@@ -1,0 +1,97 @@
+//! The disk door: named files with positioned reads and writes and explicit syncs.
+//!
+//! What is written and not yet synced may vanish, partly or wholly, at a crash; a created, renamed or removed name
+//! is certain only after [`Disk::sync_directory`]. Deliberately absent: memory maps, and any buffering of its own.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Open {
+    /// It must exist; opened for reading only.
+    Existing,
+    /// Created when absent, with mode 0600; opened for reading and writing.
+    OrCreate,
+    /// It must not exist; created with mode 0600.
+    New,
+}
+
+/// Files and directories by path.
+pub trait Disk: Send + Sync {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// The names (not paths) in a directory, sorted.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>>;
+
+    /// Creates a directory, mode 0700, and its parents.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn create_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Renames a file, replacing the target atomically.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes created, renamed and removed names of a directory durable.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+}
+
+/// One open file; shared handles are fine, every call names its position.
+pub trait DiskFile: Send + Sync {
+    /// Reads exactly `out.len()` bytes at `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` past the end, else what the operating system says.
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()>;
+
+    /// Writes all bytes at `offset`, growing the file when needed.
+    ///
+    /// # Errors
+    /// What the operating system says; some of the bytes may have been written.
+    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Current length in bytes.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn length(&self) -> io::Result<u64>;
+
+    /// Truncates or extends with zeros.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// What the operating system says; afterwards nothing may be assumed of unsynced bytes.
+    fn sync(&self) -> io::Result<()>;
+
+    /// Takes the exclusive lock of this file for as long as the handle lives.
+    ///
+    /// # Errors
+    /// `WouldBlock` when another process holds it.
+    fn lock_exclusive(&self) -> io::Result<()>;
+}

@@ -1,0 +1,143 @@
+//! Deterministic doubles of the doors, for unit tests and the simulator.
+//!
+//! Deliberately absent: randomness of their own; everything follows from a seed or from calls of the test.
+
+mod disk;
+mod net;
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+pub use disk::MemoryDisk;
+pub use net::MemoryNet;
+
+use crate::clock::{Clock, Timestamp};
+use crate::entropy::Entropy;
+use crate::tasks::{WorkerPanicked, Workers};
+use crate::{BoxFuture, Doors};
+
+/// A clock that moves only when told to.
+pub struct ManualClock {
+    wall: AtomicI64,
+    monotonic: AtomicU64,
+    moved: tokio::sync::watch::Sender<u64>,
+}
+
+impl ManualClock {
+    /// A clock standing at `start`.
+    #[must_use]
+    pub fn starting_at(start: Timestamp) -> Self {
+        Self {
+            wall: AtomicI64::new(start.nanos()),
+            monotonic: AtomicU64::new(0),
+            moved: tokio::sync::watch::Sender::new(0),
+        }
+    }
+
+    /// Lets wall and monotonic time pass; sleepers whose time has come wake.
+    pub fn advance(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.wall.fetch_add(i64::try_from(nanos).unwrap_or(i64::MAX), Ordering::SeqCst);
+        let now = self.monotonic.fetch_add(nanos, Ordering::SeqCst).saturating_add(nanos);
+        self.moved.send_replace(now);
+    }
+
+    /// Sets wall time without any time passing, as an operator or a bad time server would.
+    pub fn jump_wall_to(&self, wall: Timestamp) {
+        self.wall.store(wall.nanos(), Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_nanos(self.wall.load(Ordering::SeqCst))
+    }
+
+    fn monotonic(&self) -> Duration {
+        Duration::from_nanos(self.monotonic.load(Ordering::SeqCst))
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        let until = self.monotonic().saturating_add(duration);
+        let mut moved = self.moved.subscribe();
+        let until_nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
+        Box::pin(async move {
+            // The sender lives as long as the clock; when it is gone no time will ever pass again.
+            if moved.wait_for(|now| *now >= until_nanos).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}
+
+/// Bytes that follow from a seed (SplitMix64): unpredictable enough for a simulation, and for nothing else.
+pub struct SeededEntropy(Mutex<u64>);
+
+impl SeededEntropy {
+    /// The same seed gives the same bytes.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(seed))
+    }
+
+    /// The next number.
+    pub fn next(&self) -> u64 {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = *state;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, out: &mut [u8]) {
+        for chunk in out.chunks_mut(8) {
+            let bytes = self.next().to_le_bytes();
+            chunk.copy_from_slice(bytes.get(..chunk.len()).unwrap_or(&bytes));
+        }
+    }
+}
+
+/// Workers that do the work at once, on the caller's thread.
+pub struct InlineWorkers;
+
+impl Workers for InlineWorkers {
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>> {
+        Box::pin(async move {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| WorkerPanicked)
+        })
+    }
+}
+
+/// A full set of doubles, with handles to those that a test moves.
+pub struct TestDoors {
+    /// The doors, to hand to what is tested.
+    pub doors: Doors,
+    /// The clock behind them.
+    pub clock: Arc<ManualClock>,
+    /// The disk behind them.
+    pub disk: Arc<MemoryDisk>,
+    /// The network behind them.
+    pub net: Arc<MemoryNet>,
+}
+
+impl TestDoors {
+    /// Doubles whose entropy follows from `seed`; the clock stands at 2026-01-01T00:00:00Z.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(1_767_225_600)));
+        let disk = Arc::new(MemoryDisk::new());
+        let net = Arc::new(MemoryNet::new());
+        let doors = Doors {
+            clock: clock.clone(),
+            entropy: Arc::new(SeededEntropy::new(seed)),
+            disk: disk.clone(),
+            net: net.clone(),
+            workers: Arc::new(InlineWorkers),
+        };
+        Self { doors, clock, disk, net }
+    }
+}

@@ -1,0 +1,337 @@
+//! A disk inside the process that forgets what was not synced, and fails when told to.
+//!
+//! A crash keeps, per file, everything up to the last sync, and of each later write a prefix chosen by the test's
+//! seed (none, some or all): torn and lost writes are what real disks do. Deliberately absent: reordering between
+//! a write and a completed sync (no disk that honours syncs does that).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::disk::{Disk, DiskFile, Open};
+
+#[derive(Clone)]
+enum Change {
+    Write { offset: u64, bytes: Vec<u8> },
+    SetLength(u64),
+}
+
+#[derive(Default, Clone)]
+struct Contents {
+    durable: Vec<u8>,
+    current: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+impl Contents {
+    fn apply(bytes: &mut Vec<u8>, change: &Change, limit: usize) {
+        match change {
+            Change::Write { offset, bytes: written } => {
+                let start = usize::try_from(*offset).unwrap_or(usize::MAX);
+                let written = written.get(..limit.min(written.len())).unwrap_or_default();
+                let end = start.saturating_add(written.len());
+                if bytes.len() < end {
+                    bytes.resize(end, 0);
+                }
+                if let Some(target) = bytes.get_mut(start..end) {
+                    target.copy_from_slice(written);
+                }
+            }
+            Change::SetLength(length) => bytes.resize(usize::try_from(*length).unwrap_or(usize::MAX), 0),
+        }
+    }
+}
+
+type SharedContents = Arc<Mutex<Contents>>;
+
+#[derive(Default)]
+struct State {
+    /// Names as the running process sees them.
+    names: BTreeMap<PathBuf, SharedContents>,
+    /// Names that survive a crash.
+    durable_names: BTreeMap<PathBuf, SharedContents>,
+    locked: BTreeSet<PathBuf>,
+    steps: u64,
+    fail_from_step: Option<u64>,
+    generation: u64,
+}
+
+/// The in-process disk; cloning the `Arc` around it shares it.
+#[derive(Default)]
+pub struct MemoryDisk {
+    state: Arc<Mutex<State>>,
+}
+
+impl MemoryDisk {
+    /// An empty disk.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many changing calls (writes, syncs, renames ...) were made so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.state().steps
+    }
+
+    /// Every changing call from the given step on fails, as if the power had gone there; `None` heals.
+    pub fn fail_from_step(&self, step: Option<u64>) {
+        self.state().fail_from_step = step;
+    }
+
+    /// Loses power: open handles die, and of unsynced changes only what `keep` grants stays. `keep` is asked for
+    /// each unsynced change in order, with its length in bytes, and answers how many bytes of it survived.
+    pub fn crash(&self, mut keep: impl FnMut(usize) -> usize) {
+        let mut state = self.state();
+        state.generation += 1;
+        state.fail_from_step = None;
+        state.locked.clear();
+        let survivors = state.durable_names.clone();
+        for contents in survivors.values() {
+            let mut contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut durable = std::mem::take(&mut contents.durable);
+            for change in std::mem::take(&mut contents.unsynced) {
+                match &change {
+                    Change::Write { bytes, .. } => {
+                        let kept = keep(bytes.len());
+                        if kept > 0 {
+                            Contents::apply(&mut durable, &change, kept);
+                        }
+                    }
+                    Change::SetLength(_) => {
+                        if keep(1) > 0 {
+                            Contents::apply(&mut durable, &change, usize::MAX);
+                        }
+                    }
+                }
+            }
+            contents.current.clone_from(&durable);
+            contents.durable = durable;
+        }
+        // Handles of the old process keep their Arc; fresh cells make sure that they cannot touch the new state.
+        let fresh: BTreeMap<PathBuf, SharedContents> = survivors
+            .into_iter()
+            .map(|(path, contents)| {
+                let copy = contents.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                (path, Arc::new(Mutex::new(copy)))
+            })
+            .collect();
+        state.names.clone_from(&fresh);
+        state.durable_names = fresh;
+    }
+
+    /// Every file's current bytes, for scans for what must not be there.
+    #[must_use]
+    pub fn dump(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        self.state()
+            .names
+            .iter()
+            .map(|(path, contents)| {
+                (path.clone(), contents.lock().unwrap_or_else(PoisonError::into_inner).current.clone())
+            })
+            .collect()
+    }
+}
+
+fn step(state: &mut State) -> io::Result<()> {
+    state.steps += 1;
+    match state.fail_from_step {
+        Some(from) if state.steps >= from => Err(io::Error::other("injected disk failure")),
+        _ => Ok(()),
+    }
+}
+
+struct MemoryFile {
+    path: PathBuf,
+    contents: SharedContents,
+    disk: Arc<Mutex<State>>,
+    generation: u64,
+    lock_held: Mutex<bool>,
+}
+
+impl MemoryFile {
+    fn change(&self, change: Change) -> io::Result<()> {
+        {
+            let mut state = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.generation != self.generation {
+                return Err(io::Error::other("the process that opened this file is gone"));
+            }
+            step(&mut state)?;
+        }
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        Contents::apply(&mut contents.current, &change, usize::MAX);
+        contents.unsynced.push(change);
+        Ok(())
+    }
+}
+
+impl Drop for MemoryFile {
+    fn drop(&mut self) {
+        let held = *self.lock_held.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if held && state.generation == self.generation {
+            state.locked.remove(&self.path);
+        }
+    }
+}
+
+impl DiskFile for MemoryFile {
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = contents
+            .current
+            .get(start..start.saturating_add(out.len()))
+            .ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        out.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.change(Change::Write { offset, bytes: bytes.to_vec() })
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(u64::try_from(contents.current.len()).unwrap_or(u64::MAX))
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.change(Change::SetLength(length))
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        {
+            let mut state = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.generation != self.generation {
+                return Err(io::Error::other("the process that opened this file is gone"));
+            }
+            step(&mut state)?;
+        }
+        let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = std::mem::take(&mut contents.unsynced);
+        for change in &changes {
+            Contents::apply(&mut contents.durable, change, usize::MAX);
+        }
+        Ok(())
+    }
+
+    fn lock_exclusive(&self) -> io::Result<()> {
+        let mut state = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.locked.insert(self.path.clone()) {
+            return Err(io::Error::from(io::ErrorKind::WouldBlock));
+        }
+        *self.lock_held.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        Ok(())
+    }
+}
+
+impl Disk for MemoryDisk {
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state();
+        let existing = state.names.get(path).cloned();
+        let contents = match (existing, open) {
+            (Some(_), Open::New) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
+            (None, Open::Existing) => return Err(io::Error::from(io::ErrorKind::NotFound)),
+            (Some(contents), _) => contents,
+            (None, _) => {
+                step(&mut state)?;
+                let contents = SharedContents::default();
+                state.names.insert(path.to_path_buf(), Arc::clone(&contents));
+                contents
+            }
+        };
+        Ok(Arc::new(MemoryFile {
+            path: path.to_path_buf(),
+            contents,
+            disk: Arc::clone(&self.state),
+            generation: state.generation,
+            lock_held: Mutex::new(false),
+        }))
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        Ok(self
+            .state()
+            .names
+            .keys()
+            .filter(|path| path.parent() == Some(directory))
+            .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+            .collect())
+    }
+
+    fn create_directory(&self, _directory: &Path) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        step(&mut state)?;
+        let contents = state.names.remove(from).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        state.names.insert(to.to_path_buf(), contents);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        step(&mut state)?;
+        state.names.remove(path).map(drop).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        step(&mut state)?;
+        let names: BTreeMap<PathBuf, SharedContents> = state
+            .names
+            .iter()
+            .filter(|(path, _)| path.parent() == Some(directory))
+            .map(|(path, contents)| (path.clone(), Arc::clone(contents)))
+            .collect();
+        state.durable_names.retain(|path, _| path.parent() != Some(directory));
+        state.durable_names.extend(names);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_forgets_the_rest() {
+        let disk = MemoryDisk::new();
+        let path = Path::new("d/a");
+        let file = disk.open(path, Open::New).unwrap();
+        file.write_all_at(0, b"synced").unwrap();
+        file.sync().unwrap();
+        disk.sync_directory(Path::new("d")).unwrap();
+        file.write_all_at(6, b"lost").unwrap();
+        disk.crash(|_| 0);
+        assert!(file.write_all_at(0, b"ghost").is_err());
+        let reopened = disk.open(path, Open::Existing).unwrap();
+        assert_eq!(reopened.length().unwrap(), 6);
+        disk.open(Path::new("d/unsynced-name"), Open::New).unwrap();
+        disk.crash(|_| 0);
+        assert!(disk.open(Path::new("d/unsynced-name"), Open::Existing).is_err());
+    }
+
+    #[test]
+    fn a_torn_write_keeps_a_prefix() {
+        let disk = MemoryDisk::new();
+        let path = Path::new("a");
+        let file = disk.open(path, Open::New).unwrap();
+        disk.sync_directory(Path::new("")).unwrap();
+        file.write_all_at(0, b"abcdef").unwrap();
+        disk.crash(|length| length / 2);
+        let mut kept = vec![0; 3];
+        disk.open(path, Open::Existing).unwrap().read_exact_at(0, &mut kept).unwrap();
+        assert_eq!(kept, b"abc");
+    }
+}

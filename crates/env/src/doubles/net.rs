@@ -1,0 +1,107 @@
+//! A network inside the process: listeners by address, connections as in-memory duplex pipes.
+//!
+//! Deliberately absent: delay and loss; the simulator puts those on the streams that it opens.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+
+use crate::BoxFuture;
+use crate::net::{Listener, Net, Stream};
+
+type Incoming = (Box<dyn Stream>, SocketAddr);
+
+/// Bytes that a pipe holds before its writer waits.
+const PIPE_BYTES: usize = 64 * 1024;
+
+/// The in-process network.
+#[derive(Default)]
+pub struct MemoryNet {
+    listeners: Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Incoming>>>>,
+    next_port: Mutex<u16>,
+}
+
+impl MemoryNet {
+    /// A network without listeners.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { listeners: Arc::default(), next_port: Mutex::new(40_000) }
+    }
+
+    fn fresh_port(&self) -> u16 {
+        let mut next = self.next_port.lock().unwrap_or_else(PoisonError::into_inner);
+        *next = next.checked_add(1).unwrap_or(40_000);
+        *next
+    }
+}
+
+struct MemoryListener {
+    address: SocketAddr,
+    incoming: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
+    listeners: Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Incoming>>>>,
+}
+
+impl Drop for MemoryListener {
+    fn drop(&mut self) {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.address);
+    }
+}
+
+impl Listener for MemoryListener {
+    fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn accept(&self) -> BoxFuture<'_, io::Result<Incoming>> {
+        Box::pin(async move {
+            // One acceptor per listener: the lock is never contended.
+            let received = self.incoming.lock().await.recv().await;
+            received.ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))
+        })
+    }
+}
+
+impl Net for MemoryNet {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move {
+            let mut address = address;
+            if address.port() == 0 {
+                address.set_port(self.fresh_port());
+            }
+            let (sender, receiver) = mpsc::channel(128);
+            let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
+            if listeners.contains_key(&address) {
+                return Err(io::Error::from(io::ErrorKind::AddrInUse));
+            }
+            listeners.insert(address, sender);
+            let listener = MemoryListener {
+                address,
+                incoming: tokio::sync::Mutex::new(receiver),
+                listeners: Arc::clone(&self.listeners),
+            };
+            Ok(Box::new(listener) as Box<dyn Listener>)
+        })
+    }
+
+    fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let sender = self
+                .listeners
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(&address)
+                .cloned()
+                .ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            let (near, far) = tokio::io::duplex(PIPE_BYTES);
+            let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.fresh_port());
+            sender
+                .send((Box::new(far), peer))
+                .await
+                .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            Ok(Box::new(near) as Box<dyn Stream>)
+        })
+    }
+}

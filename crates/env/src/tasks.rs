@@ -1,0 +1,97 @@
+//! The only place that starts background work: every task has an owner, a bound on its end and a cancellation.
+//!
+//! Deliberately absent: detached tasks. Dropping a [`Tasks`] aborts what it owns.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::BoxFuture;
+
+/// Where blocking work runs: a thread pool in the real world, inline in the simulator (so that a seed fixes it).
+pub trait Workers: Send + Sync {
+    /// Runs `work` to its end and completes then; a panic in `work` completes with `Err`.
+    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>>;
+}
+
+/// The work panicked; the worker survives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerPanicked;
+
+impl std::fmt::Display for WorkerPanicked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("blocking work panicked")
+    }
+}
+
+impl std::error::Error for WorkerPanicked {}
+
+/// Runs `work` on the workers and gives back what it returned.
+///
+/// # Errors
+/// [`WorkerPanicked`] when it panicked.
+pub async fn run_blocking<T, F>(workers: &dyn Workers, work: F) -> Result<T, WorkerPanicked>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    workers
+        .run(Box::new(move || {
+            // The receiver may have gone with a cancelled request; the work was done all the same.
+            drop(sender.send(work()));
+        }))
+        .await?;
+    receiver.await.map_err(|_| WorkerPanicked)
+}
+
+/// A set of background tasks with one owner.
+#[derive(Default)]
+pub struct Tasks {
+    running: Mutex<JoinSet<()>>,
+}
+
+impl Tasks {
+    /// An empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts a task that lives at most as long as this set; must be called within a runtime.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.try_join_next().is_some() {}
+        running.spawn(task);
+    }
+
+    /// How many tasks have not ended yet.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        while running.try_join_next().is_some() {}
+        running.len()
+    }
+
+    /// Waits until every task has ended, at most `bound` (as told by `sleep`), then aborts the rest.
+    pub async fn finish(&self, sleep: BoxFuture<'static, ()>) {
+        let mut running = {
+            let mut guard = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *guard)
+        };
+        tokio::select! {
+            () = sleep => running.abort_all(),
+            () = async { while running.join_next().await.is_some() {} } => {}
+        }
+        while running.join_next().await.is_some() {}
+    }
+
+    /// Aborts every task at once.
+    pub fn abort(&self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+}
+
+/// The longest that a shutdown waits for its background tasks.
+pub const FINISH_BOUND: Duration = Duration::from_secs(5);

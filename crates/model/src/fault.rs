@@ -1,0 +1,126 @@
+//! Why a request was not done, with the blame in the variant.
+//!
+//! A [`Refusal`] is the caller's to mend: its text is public. A [`Failure`] is ours (or an upstream's): its public
+//! text is fixed and the cause goes to the log together with the request id. Deliberately absent: HTTP statuses
+//! (`tresor-http` maps each variant in one exhaustive match).
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub enum Fault {
+    /// The caller's to mend.
+    Refusal(Refusal),
+    /// Ours to mend.
+    Failure(Failure),
+}
+
+/// What the caller did, or must wait for. Texts name fields and rules, never values that may be secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The request makes no sense as sent.
+    Invalid(Cow<'static, str>),
+    /// The caller may not do this, or is not known; one answer for all of these.
+    Denied,
+    /// A path that nothing is mounted at, or no route of the mount matches.
+    NoRoute(String),
+    /// A named thing that does not exist, with a text that clients look for.
+    Absent(Cow<'static, str>),
+    /// The path exists; this operation does not exist on it.
+    Unsupported,
+    /// The body is larger than the limit.
+    TooLarge,
+    /// PATCH without the merge-patch media type.
+    UnsupportedMedia,
+    /// A quota is used up.
+    Throttled,
+    /// The body took longer to arrive than the listener waits.
+    TooSlow,
+    /// The node is sealed.
+    Sealed,
+    /// The node was never initialised.
+    Uninitialized,
+    /// The server cannot take the request now, for a named reason; trying again later is right.
+    Unavailable(Cow<'static, str>),
+}
+
+/// What went wrong on our side.
+pub struct Failure {
+    /// What the log gets.
+    pub cause: Box<dyn Error + Send + Sync>,
+    /// Whose side it was.
+    pub side: Side,
+    /// A public text that clients look for; `None` gives the fixed one.
+    pub public: Option<Cow<'static, str>>,
+}
+
+/// On whose side a failure happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Inside this server.
+    Ours,
+    /// A system that this server called.
+    Upstream,
+}
+
+impl Fault {
+    /// A refusal because the request makes no sense as sent.
+    #[must_use]
+    pub fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::Refusal(Refusal::Invalid(text.into()))
+    }
+
+    /// A refusal because the caller may not.
+    #[must_use]
+    pub const fn denied() -> Self {
+        Self::Refusal(Refusal::Denied)
+    }
+
+    /// A failure inside this server; the cause goes to the log only.
+    #[must_use]
+    pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Failure(Failure { cause: cause.into(), side: Side::Ours, public: None })
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").field("cause", &self.cause).field("side", &self.side).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refusal(refusal) => write!(f, "{refusal}"),
+            Self::Failure(failure) => f.write_str(failure.public.as_deref().unwrap_or("internal error")),
+        }
+    }
+}
+
+impl Error for Fault {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(text) | Self::Absent(text) | Self::Unavailable(text) => f.write_str(text),
+            Self::Denied => f.write_str("permission denied"),
+            Self::NoRoute(path) => write!(f, "no handler for route {path:?}. route entry not found."),
+            Self::Unsupported => f.write_str("unsupported operation"),
+            Self::TooLarge => f.write_str("request body too large"),
+            Self::UnsupportedMedia => f.write_str("PATCH requires the content type application/merge-patch+json"),
+            Self::Throttled => f.write_str("request path: rate limit quota exceeded"),
+            Self::TooSlow => f.write_str("request body took too long to arrive"),
+            Self::Sealed => f.write_str("Vault is sealed"),
+            Self::Uninitialized => f.write_str("Vault is not initialized"),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The vocabulary of the house: paths, operations, bodies, requests, responses, faults and ids.
+//!
+//! Deliberately absent: async, clocks, JSON, storage and HTTP. Everything here is a plain value that every other
+//! crate may speak of.
+
+pub mod body;
+pub mod fault;
+pub mod ids;
+pub mod operation;
+pub mod path;
+pub mod request;
+pub mod response;
+
+pub use body::{Body, Map, Number, Text};
+pub use fault::{Failure, Fault, Refusal};
+pub use ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RequestId};
+pub use operation::{Operation, Verb};
+pub use path::{MountPath, Path, PathError};
+pub use request::{Connection, Request};
+pub use response::{Auth, LeaseTerms, Response, Shape, TokenType, WrapInfo};
+pub use tresor_env::Timestamp;

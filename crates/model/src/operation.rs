@@ -1,0 +1,62 @@
+//! What a client can ask for: the verb on the wire, and the operation that policies speak of.
+//!
+//! Invariant (DR-09): renewing, revoking and rolling back are methods of engines, not operations, so no input can
+//! name them.
+
+/// What arrived, before it is known whether a write creates or updates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// GET (or HEAD).
+    Read,
+    /// LIST, or GET with `list=true`.
+    List,
+    /// POST or PUT.
+    Write,
+    /// PATCH.
+    Patch,
+    /// DELETE.
+    Delete,
+    /// GET with `help=1`.
+    Help,
+}
+
+/// What policies grant, handlers implement and audit records name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Read one thing.
+    Read,
+    /// List the names below a path.
+    List,
+    /// Write something that does not exist yet.
+    Create,
+    /// Write something that exists, or that has no notion of existing.
+    Update,
+    /// Change some fields of something that exists.
+    Patch,
+    /// Delete one thing.
+    Delete,
+    /// Ask what a path is for.
+    Help,
+}
+
+impl Operation {
+    /// The word on the wire and in audit records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::List => "list",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::Help => "help",
+        }
+    }
+
+    /// Whether the operation carries parameters that policies may constrain.
+    #[must_use]
+    pub const fn carries_parameters(self) -> bool {
+        matches!(self, Self::Create | Self::Update | Self::Patch)
+    }
+}

@@ -1,0 +1,62 @@
+//! A request as it enters the pipeline: canonical, bounded, typed; nothing of HTTP is left in it.
+//!
+//! Invariant: `Debug` shows id, verb and path only.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_secret::TokenSecret;
+
+use crate::body::Map;
+use crate::ids::RequestId;
+use crate::operation::Verb;
+use crate::path::Path;
+
+/// What the listener knows of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The client's address, IPv4-mapped IPv6 already folded to IPv4.
+    pub peer_address: IpAddr,
+    /// The client's port.
+    pub peer_port: u16,
+    /// The client's certificate chain in DER, leaf first, as presented and not verified; empty without one.
+    pub client_certificates: Arc<Vec<Vec<u8>>>,
+}
+
+/// One request.
+pub struct Request {
+    /// Made at the edge; answered, logged and audited.
+    pub id: RequestId,
+    /// The namespace path as asked for: empty for the root namespace, else ending in a slash. It gets its meaning
+    /// when the pipeline resolves it.
+    pub namespace: String,
+    /// What is asked of.
+    pub path: Path,
+    /// What is asked.
+    pub verb: Verb,
+    /// Fields of the JSON body, plus those of the query.
+    pub body: Map,
+    /// The names in `body` that came from the query string.
+    pub from_query: Vec<String>,
+    /// The caller's credential.
+    pub token: Option<TokenSecret>,
+    /// The answer is to be wrapped for so long.
+    pub wrap_ttl: Option<Duration>,
+    /// Headers that a mount or the audit configuration may ask for, names in lower case. Credentials were taken out.
+    pub headers: BTreeMap<String, Vec<String>>,
+    /// Who is connected.
+    pub connection: Connection,
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("id", &self.id)
+            .field("verb", &self.verb)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,2 @@
+//! Placeholder until the tools land.
+fn main() {}
