@@ -1,0 +1,124 @@
+//! The expansion of `#[derive(Input)]`.
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{Data, DeriveInput, Error, Expr, ExprLit, Field, Fields, Lit, LitStr, Meta, Result};
+
+#[derive(Default)]
+struct Options {
+    name: Option<String>,
+    aliases: Vec<String>,
+    default: Option<String>,
+    path: bool,
+    query: bool,
+    rest: bool,
+    secret: bool,
+}
+
+fn options(field: &Field) -> Result<Options> {
+    let mut options = Options::default();
+    for attribute in field.attrs.iter().filter(|attribute| attribute.path().is_ident("input")) {
+        attribute.parse_nested_meta(|meta| {
+            let text = || -> Result<String> { Ok(meta.value()?.parse::<LitStr>()?.value()) };
+            if meta.path.is_ident("name") {
+                options.name = Some(text()?);
+            } else if meta.path.is_ident("alias") {
+                options.aliases.push(text()?);
+            } else if meta.path.is_ident("default") {
+                options.default = Some(text()?);
+            } else if meta.path.is_ident("path") {
+                options.path = true;
+            } else if meta.path.is_ident("query") {
+                options.query = true;
+            } else if meta.path.is_ident("rest") {
+                options.rest = true;
+            } else if meta.path.is_ident("secret") {
+                options.secret = true;
+            } else {
+                return Err(meta.error("unknown option: one of path, query, rest, name, alias, default, secret"));
+            }
+            Ok(())
+        })?;
+    }
+    Ok(options)
+}
+
+/// The doc comment of a field, as one line.
+fn description(field: &Field) -> String {
+    let lines = field.attrs.iter().filter_map(|attribute| match &attribute.meta {
+        Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
+            Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),
+            _ => None,
+        },
+        _ => None,
+    });
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
+    let Data::Struct(data) = &input.data else {
+        return Err(Error::new_spanned(input, "Input can be derived for structs only"));
+    };
+    let Fields::Named(fields) = &data.fields else {
+        return Err(Error::new_spanned(input, "Input needs named fields"));
+    };
+    let (mut specs, mut reads, mut names) = (Vec::new(), Vec::new(), Vec::new());
+    let mut rest = None;
+    for field in &fields.named {
+        let options = options(field)?;
+        let Some(ident) = &field.ident else { continue };
+        let kind = &field.ty;
+        let name = options.name.unwrap_or_else(|| ident.to_string().trim_start_matches("r#").to_owned());
+        let help = description(field);
+        let aliases = &options.aliases;
+        let default = options.default.map_or_else(|| quote!(None), |text| quote!(Some(#text)));
+        let (query, secret) = (options.query, options.secret);
+        let place = if options.rest {
+            quote!(Rest)
+        } else if options.path {
+            quote!(Path)
+        } else {
+            quote!(Body)
+        };
+        specs.push(quote! {
+            ::tresor_wire::input::FieldSpec {
+                name: #name,
+                kind: <#kind as ::tresor_wire::input::Form>::KIND,
+                default: #default,
+                description: #help,
+                aliases: &[#(#aliases),*],
+                query: #query,
+                secret: #secret,
+                place: ::tresor_wire::input::Place::#place,
+            }
+        });
+        names.push(ident.clone());
+        if options.rest {
+            if rest.is_some() {
+                return Err(Error::new_spanned(field, "only one field can take the rest"));
+            }
+            rest = Some(quote! { let #ident: ::tresor_model::Map = fields.take_rest(); });
+        } else {
+            let at = specs.len() - 1;
+            reads.push(quote! { let #ident: #kind = fields.take(&SPEC[#at])?; });
+        }
+    }
+    let name = &input.ident;
+    Ok(quote! {
+        #[automatically_derived]
+        impl ::tresor_wire::input::Input for #name {
+            const SPEC: &'static [::tresor_wire::input::FieldSpec] = &[#(#specs),*];
+
+            #[allow(clippy::indexing_slicing, unused_mut, reason = "the index is the field's own position")]
+            fn decode(
+                mut fields: ::tresor_wire::input::Fields,
+            ) -> ::core::result::Result<(Self, ::std::vec::Vec<::std::string::String>), ::tresor_wire::input::InputError>
+            {
+                const SPEC: &[::tresor_wire::input::FieldSpec] = <#name as ::tresor_wire::input::Input>::SPEC;
+                #(#reads)*
+                #rest
+                ::core::result::Result::Ok((Self { #(#names),* }, fields.unrecognized()))
+            }
+        }
+    })
+}
