@@ -67,8 +67,14 @@ pub struct FormatOptions {
     pub prefix: String,
 }
 
-const COMMON_OPTIONS: &[&str] =
-    &["elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix", "skip_test"];
+impl FormatOptions {
+    /// What shows least, for a device whose stored options no longer make sense.
+    pub(crate) const fn strictest() -> Self {
+        Self { hmac_accessor: true, log_raw: false, elide_list_responses: false, prefix: String::new() }
+    }
+}
+
+const COMMON_OPTIONS: &[&str] = &["elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix", "skip_test"];
 
 /// The longest accepted prefix, in bytes.
 const PREFIX_BYTES_MAX: usize = 256;

@@ -11,9 +11,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use tresor_env::Timestamp;
-use tresor_model::{
-    Accessor, Auth, LeaseId, Map, MountAccessor, MountPath, Operation, Request, Response, Shape, TokenType, WrapInfo,
-};
+use tresor_model::{Accessor, Auth, LeaseId, Map, MountPath, Operation, Request, Response, Shape, TokenType, WrapInfo};
 use tresor_secret::TokenSecret;
 
 /// A fact that every device shows in clear: a path, a policy name, a mount, an address, a public error text.
@@ -171,7 +169,7 @@ impl<'a> AuthFacts<'a> {
     #[must_use]
     pub fn from_auth(auth: &'a Auth) -> Self {
         Self {
-            client_token: Some(Sensitive::from(&auth.client_token)),
+            client_token: auth.client_token.as_ref().map(Sensitive::from),
             accessor: Some(Handle::from(&auth.accessor)),
             policies: Cow::Borrowed(&auth.policies),
             token_policies: Cow::Borrowed(&auth.token_policies),
@@ -202,20 +200,14 @@ pub struct MountFacts<'a> {
 }
 
 impl<'a> MountFacts<'a> {
-    /// The facts of a mount; `class` is `secret` or `auth`, `running_version` may be empty.
+    /// The facts of a mount; `class` is `secret` or `auth`.
     #[must_use]
-    pub fn new(
-        point: &'a MountPath,
-        kind: &'a str,
-        accessor: &'a MountAccessor,
-        running_version: &'a str,
-        class: &'static str,
-    ) -> Self {
+    pub fn new(point: &'a MountPath, kind: &'a str, accessor: &'a str, class: &'static str) -> Self {
         Self {
             point: point.as_str().into(),
             kind: kind.into(),
-            accessor: accessor.as_str().into(),
-            running_version: running_version.into(),
+            accessor: accessor.into(),
+            running_version: Clear::default(),
             class: class.into(),
         }
     }
@@ -406,9 +398,7 @@ impl<'a> ResponseFacts<'a> {
             | Shape::Mirrored(map)
             | Shape::Accepted(Some(map))
             | Shape::Health { report: map, .. } => AnswerBody::Fields(Fields::Borrowed(map)),
-            Shape::Raw { content_type, bytes } => {
-                AnswerBody::Raw { content_type: Cow::Borrowed(content_type), bytes }
-            }
+            Shape::Raw { content_type, bytes } => AnswerBody::Raw { content_type: Cow::Borrowed(content_type), bytes },
         };
         Self {
             auth: response.auth.as_ref().map(AuthFacts::from_auth),

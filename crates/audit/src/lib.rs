@@ -23,15 +23,17 @@ pub mod sink;
 mod tail;
 pub mod witness;
 
-pub use broker::{Broker, DeviceStanding, Options, Standing};
-pub use device::{DeviceConfig, DeviceSalt};
+pub use broker::{Broker, DeviceStanding, EncodedResponse, Options, StandardOutput, Standing};
+pub use device::{DeviceConfig, DeviceSalt, FormatOptions};
 pub use entry::{
-    Admission, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
-    PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
+    Admission, AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
+    PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive, WrapFacts,
 };
 pub use error::{AuditError, Unrecorded};
 pub use file::FileSinkKind;
+pub use log::{Durability, LogOptions, LogStanding};
 pub use record::AuditRecord;
 pub use redact::Redactor;
 pub use sink::{AuditSink, SinkError, SinkKind};
+pub use tail::Prepared;
 pub use witness::{Audited, Exempt};

@@ -48,10 +48,5 @@ pub trait SinkKind: Send + Sync {
     ///
     /// # Errors
     /// [`AuditError::InvalidOption`] with a text for the caller.
-    fn open(
-        &self,
-        doors: &Doors,
-        config: &DeviceConfig,
-        options: &Options,
-    ) -> Result<Arc<dyn AuditSink>, AuditError>;
+    fn open(&self, doors: &Doors, config: &DeviceConfig, options: &Options) -> Result<Arc<dyn AuditSink>, AuditError>;
 }

@@ -1,0 +1,262 @@
+//! The one place that requests meet audit: it takes records, and owns the devices that are told of them.
+//!
+//! Invariants: a record is in the local log before [`Broker::record_request`] or [`Broker::record_response`] gives
+//! its proof; no request ever waits for a device; enabling and disabling take no lock that a writer or a device can
+//! hold. With no device enabled nothing is recorded and everything is accepted, as in the reference. Deliberately
+//! absent: the storing of device configurations and the routes of `sys/audit` (the core's and the system engine's).
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tresor_env::{Doors, Tasks};
+use tresor_secret::DataKey;
+use zeroize::Zeroizing;
+
+use crate::codec;
+use crate::device::DeviceConfig;
+use crate::entry::{Admission, RequestEntry, ResponseEntry};
+use crate::error::{AuditError, Unrecorded};
+use crate::file::FileSinkKind;
+use crate::log::{AuditLog, LogOptions, LogStanding};
+use crate::sink::SinkKind;
+use crate::tail::{Device, Prepared};
+use crate::witness::Audited;
+
+/// Where a device writes that is told to write to standard output: takes whole lines.
+pub type StandardOutput = Arc<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
+
+/// What the server's configuration says of audit.
+#[derive(Clone)]
+pub struct Options {
+    /// The local log's bounds and durability.
+    pub log: LogOptions,
+    /// The kinds of devices that can be enabled.
+    pub kinds: Vec<Arc<dyn SinkKind>>,
+    /// Standard output, for `file_path=stdout`; without it such a device is refused.
+    pub standard_output: Option<StandardOutput>,
+    /// Directories that no device may write into: the server's data, configuration and plugins (PLG-01).
+    pub protected_directories: Vec<PathBuf>,
+    /// Devices may put a prefix in front of their lines; default false (PLG-01).
+    pub prefix_allowed: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            log: LogOptions::default(),
+            kinds: vec![Arc::new(FileSinkKind)],
+            standard_output: None,
+            protected_directories: Vec::new(),
+            prefix_allowed: false,
+        }
+    }
+}
+
+/// How audit is doing, for health reports and operators.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The local log; `log.accepting == false` means that requests are refused.
+    pub log: LogStanding,
+    /// The devices, by path.
+    pub devices: Vec<DeviceStanding>,
+}
+
+/// How one device is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceStanding {
+    /// Its path.
+    pub path: String,
+    /// How many records it has not taken yet.
+    pub lag_records: u64,
+    /// How many bytes of the local log these are; exact when the device has caught up once.
+    pub lag_bytes: u64,
+    /// Why it did not take the last ones; `None` while it does.
+    pub last_error: Option<String>,
+}
+
+/// An answer written down, not recorded yet; empty when no device is enabled.
+#[must_use]
+pub struct EncodedResponse(Option<Zeroizing<Vec<u8>>>);
+
+/// Takes records and tells devices of them; dropping it stops the devices where they stand.
+pub struct Broker {
+    doors: Doors,
+    options: Arc<Options>,
+    log: Arc<AuditLog>,
+    devices: Mutex<BTreeMap<String, Arc<Device>>>,
+    tasks: Tasks,
+}
+
+impl Broker {
+    /// Opens the local log (in `directory`, or in memory without one) and starts the devices where they stood. A
+    /// device that cannot be opened is tried again and again and its records wait for it; it keeps nobody from
+    /// unsealing. `key` must be a key of its own, derived for the audit log alone. Must be called within a runtime.
+    ///
+    /// # Errors
+    /// [`AuditError::LogUnavailable`] when the directory cannot be read or written, [`AuditError::Damaged`] when a
+    /// record that had been made durable is not what was written.
+    pub async fn open(
+        doors: Doors,
+        directory: Option<PathBuf>,
+        key: DataKey,
+        devices: Vec<DeviceConfig>,
+        options: Options,
+    ) -> Result<Self, AuditError> {
+        let options = Arc::new(options);
+        let devices: Vec<Arc<Device>> =
+            devices.into_iter().map(|config| Arc::new(Device::stored(config, &doors, &options))).collect();
+        let log_options = options.log.clone();
+        let cursors: Vec<String> = devices.iter().map(|device| device.cursor_name().to_owned()).collect();
+        let log = {
+            let doors_of_log = doors.clone();
+            let open = move || AuditLog::open(doors_of_log, directory, &key, log_options, &cursors);
+            tresor_env::tasks::run_blocking(&*doors.workers, open)
+                .await
+                .map_err(|_| AuditError::LogUnavailable("opening panicked".into()))??
+        };
+        let log = Arc::new(log);
+        let broker = Self { doors, options, log, devices: Mutex::default(), tasks: Tasks::new() };
+        if let Some(syncer) = AuditLog::syncer(&broker.log) {
+            broker.tasks.spawn(syncer);
+        }
+        for device in devices {
+            broker.start(device);
+        }
+        Ok(broker)
+    }
+
+    fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Device>>> {
+        self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn start(&self, device: Arc<Device>) {
+        self.tasks.spawn(Arc::clone(&device).tail(self.doors.clone(), Arc::clone(&self.log)));
+        self.devices().insert(device.path().to_owned(), device);
+    }
+
+    /// Whether any device is enabled, so that records are taken.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        !self.devices().is_empty()
+    }
+
+    /// Records a request before it has any effect. Only when this gives `Ok` may the request go on.
+    ///
+    /// # Errors
+    /// [`AuditError::LogUnavailable`] or [`AuditError::BacklogFull`]: refuse the request.
+    pub async fn record_request(&self, entry: &RequestEntry<'_>) -> Result<(), AuditError> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
+        let record = codec::encode_request(entry);
+        self.accept(record, entry.admission).await
+    }
+
+    /// Writes down an answer for [`Broker::record_response`]: the entry borrows from the answer, which is handed over
+    /// only after.
+    pub fn encode_response(&self, entry: &ResponseEntry<'_>) -> EncodedResponse {
+        EncodedResponse(self.is_enabled().then(|| codec::encode_response(entry)))
+    }
+
+    /// Records an answer before it leaves, and gives the proof that the encoder asks for.
+    ///
+    /// # Errors
+    /// [`Unrecorded`]: the answer must not leave; [`Unrecorded::refuse`] gives what may.
+    pub async fn record_response<T>(&self, encoded: EncodedResponse, value: T) -> Result<Audited<T>, Unrecorded<T>> {
+        let Some(record) = encoded.0 else { return Ok(Audited::witness(value)) };
+        match self.accept(record, Admission::Reserve).await {
+            Ok(()) => Ok(Audited::witness(value)),
+            Err(error) => Err(Unrecorded { value, error }),
+        }
+    }
+
+    async fn accept(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
+        let sequence = self.log.append(&record, admission)?;
+        drop(record);
+        self.log.settle(sequence).await
+    }
+
+    /// Checks a device and opens its sink, without enabling it: what can fail, fails here, before the core stores the
+    /// configuration.
+    ///
+    /// # Errors
+    /// [`AuditError::PathInUse`]; [`AuditError::InvalidOption`] with a text for the caller.
+    pub async fn prepare(&self, config: DeviceConfig) -> Result<Prepared, AuditError> {
+        if self.devices().contains_key(&config.path) {
+            return Err(AuditError::PathInUse);
+        }
+        let (doors, options) = (self.doors.clone(), Arc::clone(&self.options));
+        let open = move || Device::open(config, &doors, &options);
+        tresor_env::tasks::run_blocking(&*self.doors.workers, open)
+            .await
+            .map_err(|_| AuditError::LogUnavailable("opening a device panicked".into()))?
+    }
+
+    /// Enables a prepared device: it is told of every record from now on, the answer of the request that enables it
+    /// included.
+    ///
+    /// # Errors
+    /// [`AuditError::PathInUse`] when another device took the path meanwhile; [`AuditError::LogUnavailable`] when the
+    /// device's place in the log cannot be kept.
+    pub fn enable(&self, prepared: Prepared) -> Result<(), AuditError> {
+        let device = prepared.into_device();
+        if self.devices().contains_key(device.path()) {
+            return Err(AuditError::PathInUse);
+        }
+        self.log.register_at_head(device.cursor_name())?;
+        self.start(device);
+        Ok(())
+    }
+
+    /// Disables a device: it is told of what was recorded so far if it takes it at once, and forgotten.
+    ///
+    /// # Errors
+    /// [`AuditError::UnknownDevice`].
+    pub fn disable(&self, path: &str) -> Result<(), AuditError> {
+        let device = self.devices().remove(path).ok_or(AuditError::UnknownDevice)?;
+        device.stop(self.log.head());
+        Ok(())
+    }
+
+    /// What the device of a path shows in the place of a text (`sys/audit-hash`).
+    ///
+    /// # Errors
+    /// [`AuditError::UnknownDevice`].
+    pub fn hash(&self, path: &str, text: &str) -> Result<String, AuditError> {
+        let device = self.devices().get(path).cloned().ok_or(AuditError::UnknownDevice)?;
+        Ok(device.hash(text))
+    }
+
+    /// Lets every device open its files anew (SIGHUP, after log rotation).
+    pub fn reopen(&self) {
+        let devices: Vec<_> = self.devices().values().cloned().collect();
+        devices.iter().for_each(|device| device.reopen());
+    }
+
+    /// How the log and the devices are doing.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        let devices: Vec<_> = self.devices().values().cloned().collect();
+        Standing {
+            log: self.log.standing(),
+            devices: devices.iter().map(|device| device.standing(&self.log)).collect(),
+        }
+    }
+
+    /// Waits until every device has taken what is recorded so far, at most `bound`; then makes the log durable.
+    /// `true` when all did.
+    pub async fn flush(&self, bound: Duration) -> bool {
+        let names: Vec<String> = self.devices().values().map(|device| device.cursor_name().to_owned()).collect();
+        let target = self.log.head();
+        let drained = tokio::select! {
+            () = self.log.wait_until_delivered(&names, target) => true,
+            () = self.doors.clock.sleep(bound) => false,
+        };
+        let log = Arc::clone(&self.log);
+        let synced = tresor_env::tasks::run_blocking(&*self.doors.workers, move || log.sync()).await;
+        drained && matches!(synced, Ok(Ok(())))
+    }
+}

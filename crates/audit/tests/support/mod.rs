@@ -1,0 +1,204 @@
+//! What the tests of audit share: a request, a device that collects lines and fails or hangs when told to.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tresor_audit::{
+    Admission, AuditError, AuditRecord, AuditSink, Audited, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt,
+    FileSinkKind, Options, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind,
+};
+use tresor_env::doubles::TestDoors;
+use tresor_env::{BoxFuture, Doors};
+use tresor_model::{Connection, Map, Operation, Path, Request, RequestId, Response, Timestamp, Verb, map};
+use tresor_secret::{DataKey, TokenSecret};
+
+/// The directory of the local log.
+pub const DIRECTORY: &str = "data/audit";
+
+/// A bound that a clock that nobody moves never reaches.
+pub const BOUND: Duration = Duration::from_secs(60);
+
+pub fn request(id: &str, body: Map) -> Request {
+    Request {
+        id: RequestId::new(id),
+        namespace: String::new(),
+        path: Path::parse("secret/data/app").unwrap(),
+        verb: Verb::Write,
+        body,
+        from_query: Vec::new(),
+        token: Some(TokenSecret::parse("hvs.canary-token").unwrap()),
+        wrap_ttl: None,
+        headers: BTreeMap::new(),
+        connection: Connection {
+            peer_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            peer_port: 50_000,
+            client_certificates: Arc::new(Vec::new()),
+        },
+    }
+}
+
+#[derive(Default)]
+pub struct Collected {
+    pub lines: Vec<String>,
+    pub deliveries: usize,
+    pub syncs: usize,
+    pub fails: bool,
+    pub hangs: bool,
+}
+
+/// A device in memory, by the option `name`; what it took stays when the broker is gone.
+#[derive(Clone, Default)]
+pub struct MemoryKind(pub Arc<Mutex<BTreeMap<String, Arc<Mutex<Collected>>>>>);
+
+impl MemoryKind {
+    pub fn device(&self, name: &str) -> Arc<Mutex<Collected>> {
+        Arc::clone(self.0.lock().unwrap().entry(name.to_owned()).or_default())
+    }
+
+    pub fn lines(&self, name: &str) -> Vec<String> {
+        self.device(name).lock().unwrap().lines.clone()
+    }
+}
+
+impl SinkKind for MemoryKind {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    fn option_names(&self) -> &'static [&'static str] {
+        &["name"]
+    }
+
+    fn open(&self, _: &Doors, config: &DeviceConfig, _: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {
+        Ok(Arc::new(MemorySink(self.device(config.option("name").unwrap_or("only")))))
+    }
+}
+
+struct MemorySink(Arc<Mutex<Collected>>);
+
+impl AuditSink for MemorySink {
+    fn deliver<'a>(&'a self, records: &'a [AuditRecord]) -> BoxFuture<'a, Result<(), SinkError>> {
+        Box::pin(async move {
+            let hangs = self.0.lock().unwrap().hangs;
+            if hangs {
+                std::future::pending::<()>().await;
+            }
+            let mut collected = self.0.lock().unwrap();
+            collected.deliveries += 1;
+            if collected.fails {
+                return Err(SinkError("injected sink failure".into()));
+            }
+            for record in records {
+                let mut line = Vec::new();
+                record.write_line(&mut line);
+                collected.lines.push(String::from_utf8(line).unwrap());
+            }
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            self.0.lock().unwrap().syncs += 1;
+            Ok(())
+        })
+    }
+
+    fn reopen(&self) {}
+}
+
+pub fn options(kind: &MemoryKind) -> Options {
+    Options { kinds: vec![Arc::new(FileSinkKind), Arc::new(kind.clone())], ..Options::default() }
+}
+
+/// A device of the kind above; its salt follows from its name.
+pub fn device(name: &str) -> DeviceConfig {
+    let mut salt = [7; 32];
+    salt.iter_mut().zip(name.bytes()).for_each(|(to, from)| *to = from);
+    DeviceConfig {
+        path: format!("{name}/"),
+        kind: "memory".to_owned(),
+        description: String::new(),
+        options: BTreeMap::from([("name".to_owned(), name.to_owned())]),
+        local: false,
+        salt: DeviceSalt::from_bytes(salt),
+    }
+}
+
+pub fn device_with(name: &str, options: &[(&str, &str)]) -> DeviceConfig {
+    let mut device = device(name);
+    device.options.extend(options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
+    device
+}
+
+pub fn file_device(options: &[(&str, &str)]) -> DeviceConfig {
+    DeviceConfig {
+        path: "file/".to_owned(),
+        kind: "file".to_owned(),
+        description: String::new(),
+        options: options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        local: false,
+        salt: DeviceSalt::from_bytes([3; 32]),
+    }
+}
+
+pub fn key() -> DataKey {
+    DataKey::new([42; 32])
+}
+
+pub async fn open(doors: &TestDoors, devices: Vec<DeviceConfig>, options: Options) -> Result<Broker, AuditError> {
+    Broker::open(doors.doors.clone(), Some(PathBuf::from(DIRECTORY)), key(), devices, options).await
+}
+
+pub const fn now() -> Timestamp {
+    Timestamp::from_seconds(1_767_225_600)
+}
+
+pub async fn record(broker: &Broker, id: &str) -> Result<(), AuditError> {
+    record_body(broker, id, map! { "password" => "canary-password" }).await
+}
+
+pub async fn record_body(broker: &Broker, id: &str, body: Map) -> Result<(), AuditError> {
+    record_with(broker, id, body, Admission::Ordinary).await
+}
+
+pub async fn record_with(broker: &Broker, id: &str, body: Map, admission: Admission) -> Result<(), AuditError> {
+    let request = request(id, body);
+    let facts = RequestFacts::from_request(&request, Operation::Update);
+    let auth = AuthFacts::default();
+    let entry = RequestEntry { time: now(), auth: &auth, request: &facts, error: Clear::default(), admission };
+    broker.record_request(&entry).await
+}
+
+pub async fn record_answer(broker: &Broker, id: &str, response: Response) -> Result<Audited<Response>, AuditError> {
+    let request = request(id, Map::new());
+    let encoded = {
+        let facts = RequestFacts::from_request(&request, Operation::Read);
+        let auth = AuthFacts::default();
+        let shown = ResponseFacts::from_response(&response, &[]);
+        broker.encode_response(&ResponseEntry {
+            time: now(),
+            auth: &auth,
+            request: &facts,
+            response: &shown,
+            error: Clear::default(),
+        })
+    };
+    broker.record_response(encoded, response).await.map_err(|unrecorded| unrecorded.error)
+}
+
+/// The ids of the requests in lines, in their order.
+pub fn ids(lines: &[String]) -> Vec<String> {
+    lines
+        .iter()
+        .map(|line| {
+            let parsed: serde_json::Value = serde_json::from_str(line).unwrap();
+            parsed["request"]["id"].as_str().unwrap().to_owned()
+        })
+        .collect()
+}
