@@ -1,0 +1,98 @@
+//! Keyed and plain hashes, and the derivation of keys for one purpose from one base.
+
+use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::{digest, hmac};
+use tresor_secret::DataKey;
+
+/// A key for HMAC-SHA256, prepared once.
+pub struct HmacKey(hmac::Key);
+
+impl HmacKey {
+    /// Prepares a key.
+    #[must_use]
+    pub fn new(key: &[u8]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+    }
+
+    /// The code of one message.
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> [u8; 32] {
+        self.sign_parts(&[message])
+    }
+
+    /// The code of a message given in pieces.
+    #[must_use]
+    pub fn sign_parts(&self, parts: &[&[u8]]) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            context.update(part);
+        }
+        fixed(context.sign().as_ref())
+    }
+}
+
+/// SHA-256.
+#[must_use]
+pub fn sha256(message: &[u8]) -> [u8; 32] {
+    fixed(digest::digest(&digest::SHA256, message).as_ref())
+}
+
+/// Lower-case hexadecimal.
+#[must_use]
+pub fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        for nibble in [byte >> 4, byte & 0xf] {
+            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
+        }
+        text
+    })
+}
+
+/// A key for one purpose (RFC 5869, no salt, the label as info).
+#[must_use]
+#[expect(clippy::expect_used, reason = "HKDF-SHA256 gives up to 8160 bytes")]
+pub fn derive(base: &DataKey, label: &str) -> DataKey {
+    struct Length;
+    impl KeyType for Length {
+        fn len(&self) -> usize {
+            32
+        }
+    }
+    let mut key = [0_u8; 32];
+    let extracted = Salt::new(HKDF_SHA256, &[]).extract(base.expose());
+    let info = [label.as_bytes()];
+    extracted.expand(&info, Length).and_then(|okm| okm.fill(&mut key)).expect("32 bytes are within HKDF's limit");
+    DataKey::new(key)
+}
+
+fn fixed(bytes: &[u8]) -> [u8; 32] {
+    let mut array = [0; 32];
+    for (target, byte) in array.iter_mut().zip(bytes) {
+        *target = *byte;
+    }
+    array
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_agree_with_published_vectors() {
+        // RFC 4231, test case 2.
+        let code = HmacKey::new(b"Jefe").sign(b"what do ya want for nothing?");
+        assert_eq!(to_hex(&code), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+        assert_eq!(HmacKey::new(b"Jefe").sign_parts(&[b"what do ya ", b"want for nothing?"]), code);
+        // FIPS 180-2, "abc".
+        assert_eq!(to_hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    }
+
+    #[test]
+    fn derived_keys_differ_by_label_and_base() {
+        let (a, b) = (DataKey::new([1; 32]), DataKey::new([2; 32]));
+        let keys = [derive(&a, "x"), derive(&a, "y"), derive(&b, "x")];
+        assert_eq!(derive(&a, "x").expose(), keys[0].expose());
+        assert_ne!(keys[0].expose(), keys[1].expose());
+        assert_ne!(keys[0].expose(), keys[2].expose());
+    }
+}
