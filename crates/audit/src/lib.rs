@@ -15,7 +15,6 @@ pub mod device;
 pub mod entry;
 pub mod error;
 pub mod file;
-mod json;
 pub mod log;
 pub mod record;
 pub mod redact;

@@ -6,7 +6,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::json;
+use tresor_wire::json::{ObjectWriter, encode_text};
+
 use crate::redact::Leaf;
 
 /// One redacted record.
@@ -62,17 +63,11 @@ impl AuditRecord {
 }
 
 fn write_object(object: &Object, out: &mut Vec<u8>) {
-    out.push(b'{');
-    for (index, (name, value)) in object.0.iter().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        out.push(b'"');
-        json::escape(name, out);
-        out.extend_from_slice(b"\":");
-        write_value(value, out);
+    let mut writer = ObjectWriter::new(out);
+    for (name, value) in &object.0 {
+        write_value(value, writer.key(name));
     }
-    out.push(b'}');
+    writer.end();
 }
 
 fn write_value(value: &Value, out: &mut Vec<u8>) {
@@ -81,17 +76,9 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
         Value::Whole(number) => out.extend_from_slice(number.to_string().as_bytes()),
-        Value::Number(text) if json::is_number(text) => out.extend_from_slice(text.as_bytes()),
-        Value::Number(text) => {
-            out.push(b'"');
-            json::escape(text, out);
-            out.push(b'"');
-        }
-        Value::Leaf(leaf) => {
-            out.push(b'"');
-            leaf.write(|piece| json::escape(piece, out));
-            out.push(b'"');
-        }
+        Value::Number(text) if is_number(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Number(text) => encode_text(text, out),
+        Value::Leaf(leaf) => leaf.write(out),
         Value::List(items) => {
             out.push(b'[');
             for (index, item) in items.iter().enumerate() {
@@ -103,5 +90,38 @@ fn write_value(value: &Value, out: &mut Vec<u8>) {
             out.push(b']');
         }
         Value::Object(object) => write_object(object, out),
+    }
+}
+
+/// Whether the text is a number in JSON's grammar, which is narrower than what a body's number may hold.
+fn is_number(text: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = text.strip_prefix('-').unwrap_or(text);
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, Some(exponent)),
+        None => (unsigned, None),
+    };
+    let (whole, fraction) = match mantissa.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (mantissa, None),
+    };
+    digits(whole)
+        && (whole == "0" || !whole.starts_with('0'))
+        && fraction.is_none_or(digits)
+        && exponent.is_none_or(|exponent| digits(exponent.strip_prefix(['+', '-']).unwrap_or(exponent)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbers_of_the_grammar_are_numbers() {
+        for number in ["0", "-0", "10", "1.5", "1e9", "1E+9", "-1.25e-3"] {
+            assert!(is_number(number), "{number}");
+        }
+        for other in ["", "-", "01", "1.", ".5", "1e", "1e+", "+1", "0x1", "1 ", "nan"] {
+            assert!(!is_number(other), "{other}");
+        }
     }
 }

@@ -10,17 +10,16 @@ mod leaf;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use tresor_crypto::hash::HmacKey;
-use tresor_model::{Body, Map, Operation};
+use tresor_crypto::hash::{HmacKey, to_hex};
+use tresor_model::{Body, Map, Operation, Timestamp};
+use tresor_wire::time::rfc3339;
 
 use crate::device::{DeviceSalt, FormatOptions};
 use crate::entry::{
     AnswerBody, AuthFacts, Clear, Entry, Handle, MountFacts, RequestFacts, ResponseFacts, Sensitive, WrapFacts,
 };
-use crate::json;
 use crate::record::{AuditRecord, Object, Value};
 
-use leaf::HMAC_PREFIX;
 pub use leaf::Leaf;
 
 /// Makes the records of one device.
@@ -42,14 +41,13 @@ impl Redactor {
     /// answers.
     #[must_use]
     pub fn hash(&self, text: &str) -> String {
-        let mut shown = String::with_capacity(HMAC_PREFIX.len() + 64);
-        Leaf::hashed(self.digest(text.as_bytes())).write(|piece| shown.push_str(piece));
-        shown
+        leaf::shown(&self.digest(text.as_bytes()))
     }
 
     /// A name for this device's place in the log, which tells nothing of the device.
     pub(crate) fn cursor_id(&self) -> String {
-        self.digest(b"cursor of the device with this salt").iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+        let digest = self.digest(b"cursor of the device with this salt");
+        to_hex(digest.get(..16).unwrap_or(&digest))
     }
 
     /// What this device may show of an entry.
@@ -57,7 +55,7 @@ impl Redactor {
     pub fn redact(&self, entry: &Entry<'_>) -> AuditRecord {
         let request = &entry.request;
         let mut content = Object::default();
-        content.push("time", time(json::time_with_fraction(entry.time)));
+        content.push("time", time(rfc3339(entry.time)));
         content.push("type", word(if entry.response.is_some() { "response" } else { "request" }));
         content.push_object("auth", self.auth(&entry.auth));
         content.push_object("request", self.request(request));
@@ -137,7 +135,7 @@ impl Redactor {
         object.push("token_type", word(auth.token_type.map_or("default", tresor_model::TokenType::name)));
         object.push_whole("token_ttl", auth.token_ttl.as_secs());
         if let Some(issued) = auth.token_issue_time {
-            object.push("token_issue_time", time(json::time_in_seconds(issued)));
+            object.push("token_issue_time", time(rfc3339(Timestamp::from_seconds(issued.seconds()))));
         }
         object
     }
@@ -215,7 +213,7 @@ impl Redactor {
         object.push_whole("ttl", wrap.ttl.as_secs());
         self.push_secret(&mut object, "token", Some(wrap.token));
         self.push_handle(&mut object, "accessor", Some(wrap.accessor));
-        object.push("creation_time", time(json::time_with_fraction(wrap.creation_time)));
+        object.push("creation_time", time(rfc3339(wrap.creation_time)));
         push_clear(&mut object, "creation_path", &wrap.creation_path);
         self.push_handle(&mut object, "wrapped_accessor", wrap.wrapped_accessor);
         object

@@ -3,6 +3,8 @@
 //! Invariant: made by the redactor alone (`pub(super)`); there is no constructor from a plain string. Deliberately
 //! absent: a way back to what was hashed.
 
+use tresor_crypto::hash::to_hex;
+use tresor_wire::json::encode_text;
 use zeroize::Zeroizing;
 
 use crate::entry::Clear;
@@ -37,26 +39,17 @@ impl Leaf {
         Self(Kind::Raw(Zeroizing::new(text)))
     }
 
-    /// Calls `write` with the text as devices show it, in one or two pieces.
-    pub(crate) fn write(&self, mut write: impl FnMut(&str)) {
+    /// Appends the string as JSON.
+    pub(crate) fn write(&self, out: &mut Vec<u8>) {
         match &self.0 {
-            Kind::Public(text) => write(text),
-            Kind::Raw(text) => write(text),
-            Kind::Hmac(digest) => {
-                write(HMAC_PREFIX);
-                let mut text = [0; 64];
-                for (pair, byte) in text.chunks_exact_mut(2).zip(digest) {
-                    pair.copy_from_slice(&[hex_digit(byte >> 4), hex_digit(byte & 15)]);
-                }
-                write(std::str::from_utf8(&text).unwrap_or_default());
-            }
+            Kind::Public(text) => encode_text(text, out),
+            Kind::Raw(text) => encode_text(text, out),
+            Kind::Hmac(digest) => encode_text(&shown(digest), out),
         }
     }
 }
 
-/// What every hashed string starts with.
-pub(super) const HMAC_PREFIX: &str = "hmac-sha256:";
-
-const fn hex_digit(nibble: u8) -> u8 {
-    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+/// What stands in the place of a hashed string.
+pub(super) fn shown(digest: &[u8; 32]) -> String {
+    format!("hmac-sha256:{}", to_hex(digest))
 }
