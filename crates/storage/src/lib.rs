@@ -1,1 +1,137 @@
-//! (being written)
+//! What lies below the barrier: opaque values under short opaque keys, changed one batch at a time.
+//!
+//! A batch is atomic, durable when [`Store::apply`] returns, and numbered; it is at the same time what one entry of
+//! the replicated log will be. Reading is done on a snapshot, which blocks nobody. Deliberately absent: names,
+//! order, plaintext and conflicts; those are the barrier's.
+
+mod memory;
+#[cfg(any(test, feature = "suite"))]
+pub mod suite;
+
+use std::collections::BTreeMap;
+
+pub use memory::MemoryStore;
+
+/// The longest key, in bytes.
+pub const KEY_BYTES_MAX: usize = 64;
+
+/// The number of a batch: the first is 1, and there is never a gap. 0 is the empty store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+impl Version {
+    /// The next one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+/// An opaque key of at most [`KEY_BYTES_MAX`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RawKey(Box<[u8]>);
+
+impl RawKey {
+    /// Takes the bytes; `None` when there are none or too many.
+    #[must_use]
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        (!bytes.is_empty() && bytes.len() <= KEY_BYTES_MAX).then(|| Self(bytes.into()))
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Changes that become durable together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch {
+    /// Its number: one more than the store's.
+    pub version: Version,
+    /// New values by key; `None` deletes.
+    pub writes: BTreeMap<RawKey, Option<Vec<u8>>>,
+}
+
+/// A value, and the batch that wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The batch.
+    pub version: Version,
+    /// The value.
+    pub bytes: Vec<u8>,
+}
+
+/// The store as it was at one version.
+pub trait Snapshot: Send + Sync {
+    /// The version.
+    fn version(&self) -> Version;
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails or is damaged.
+    fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError>;
+}
+
+/// A store. Calls block; callers run them where blocking is allowed.
+pub trait Store: Send + Sync {
+    /// The store as it is now.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// Applies a batch: atomic, and durable when this returns. One caller at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::VersionGap`] when the batch is not the next one; otherwise the outcome is unknown until the
+    /// store is asked for its version again.
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError>;
+
+    /// How many times this store has waited for the disk to make something durable.
+    fn syncs(&self) -> u64;
+}
+
+/// Why a store cannot do what it is asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What is on the disk was changed by somebody else, or by a failing disk.
+    #[error("store `{name}` is damaged: {what}")]
+    Damaged {
+        /// The file.
+        name: String,
+        /// What is wrong, perhaps with an offset.
+        what: String,
+    },
+    /// The disk is full.
+    #[error("no space is left for store `{name}`")]
+    NoSpace {
+        /// The file.
+        name: String,
+    },
+    /// Another process has it open.
+    #[error("store `{name}` is in use by another process")]
+    Locked {
+        /// The file.
+        name: String,
+    },
+    /// The batch is not the next one.
+    #[error("batch {batch} does not follow version {store}")]
+    VersionGap {
+        /// The batch's number.
+        batch: u64,
+        /// The store's version.
+        store: u64,
+    },
+    /// The disk failed.
+    #[error("store `{name}` cannot be read or written")]
+    Io {
+        /// The file.
+        name: String,
+        /// What the operating system says.
+        #[source]
+        source: std::io::Error,
+    },
+}

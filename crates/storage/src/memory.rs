@@ -1,0 +1,91 @@
+//! The store that is its own model: a persistent map, so that a snapshot is a copy of a pointer.
+
+use std::sync::{PoisonError, RwLock};
+
+use imbl::OrdMap;
+
+use crate::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version};
+
+#[derive(Clone, Default)]
+struct Contents {
+    version: Version,
+    values: OrdMap<RawKey, Stored>,
+}
+
+/// A store in memory; it is gone with the process.
+#[derive(Default)]
+pub struct MemoryStore {
+    contents: RwLock<Contents>,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every value by key, for scans for what must not be there.
+    #[must_use]
+    pub fn dump(&self) -> Vec<(RawKey, Vec<u8>)> {
+        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        contents.values.iter().map(|(key, stored)| (key.clone(), stored.bytes.clone())).collect()
+    }
+}
+
+impl Snapshot for Contents {
+    fn version(&self) -> Version {
+        self.version
+    }
+
+    fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
+        Ok(self.values.get(key).cloned())
+    }
+}
+
+impl Store for MemoryStore {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(self.contents.read().unwrap_or_else(PoisonError::into_inner).clone()))
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+        let mut next = self.contents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if batch.version != next.version.next() {
+            return Err(StoreError::VersionGap { batch: batch.version.0, store: next.version.0 });
+        }
+        for (key, value) in &batch.writes {
+            match value {
+                Some(bytes) => {
+                    next.values.insert(key.clone(), Stored { version: batch.version, bytes: bytes.clone() });
+                }
+                None => {
+                    next.values.remove(key);
+                }
+            }
+        }
+        next.version = batch.version;
+        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = next;
+        Ok(())
+    }
+
+    fn syncs(&self) -> u64 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn the_model_passes_the_suite() {
+        let store = Arc::new(MemoryStore::new());
+        crate::suite::run(&mut || {
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+            store
+        });
+        assert_eq!(store.syncs(), 0);
+    }
+}
