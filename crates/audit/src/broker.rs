@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Tasks};
 use tresor_secret::DataKey;
 use zeroize::Zeroizing;
@@ -106,18 +107,19 @@ impl Broker {
         options: Options,
     ) -> Result<Self, AuditError> {
         let options = Arc::new(options);
-        let devices: Vec<Arc<Device>> =
-            devices.into_iter().map(|config| Arc::new(Device::stored(config, &doors, &options))).collect();
-        let log_options = options.log.clone();
-        let cursors: Vec<String> = devices.iter().map(|device| device.cursor_name().to_owned()).collect();
-        let log = {
-            let doors_of_log = doors.clone();
-            let open = move || AuditLog::open(doors_of_log, directory, &key, log_options, &cursors);
-            tresor_env::tasks::run_blocking(&*doors.workers, open)
-                .await
-                .map_err(|_| AuditError::LogUnavailable("opening panicked".into()))??
+        let (opened_doors, opened_options) = (doors.clone(), Arc::clone(&options));
+        let open = move || {
+            let devices: Vec<Arc<Device>> = devices
+                .into_iter()
+                .map(|config| Arc::new(Device::stored(config, &opened_doors, &opened_options)))
+                .collect();
+            let cursors: Vec<String> = devices.iter().map(|device| device.cursor_name().to_owned()).collect();
+            let log = AuditLog::open(opened_doors, directory, &key, opened_options.log.clone(), &cursors)?;
+            Ok((devices, Arc::new(log)))
         };
-        let log = Arc::new(log);
+        let (devices, log) = run_blocking(&*doors.workers, open)
+            .await
+            .map_err(|_| AuditError::LogUnavailable("opening panicked".into()))??;
         let broker = Self { doors, options, log, devices: Mutex::default(), tasks: Tasks::new() };
         if let Some(syncer) = AuditLog::syncer(&broker.log) {
             broker.tasks.spawn(syncer);
@@ -190,7 +192,7 @@ impl Broker {
         }
         let (doors, options) = (self.doors.clone(), Arc::clone(&self.options));
         let open = move || Device::open(config, &doors, &options);
-        tresor_env::tasks::run_blocking(&*self.doors.workers, open)
+        run_blocking(&*self.doors.workers, open)
             .await
             .map_err(|_| AuditError::LogUnavailable("opening a device panicked".into()))?
     }
@@ -199,7 +201,7 @@ impl Broker {
     /// included.
     ///
     /// # Errors
-    /// [`AuditError::PathInUse`] when another device took the path meanwhile; [`AuditError::LogUnavailable`] when the
+    /// [`AuditError::PathInUse`] when another device took the path meanwhile, or the same one is still being disabled; [`AuditError::LogUnavailable`] when the
     /// device's place in the log cannot be kept.
     pub fn enable(&self, prepared: Prepared) -> Result<(), AuditError> {
         let device = prepared.into_device();
@@ -252,11 +254,12 @@ impl Broker {
         let names: Vec<String> = self.devices().values().map(|device| device.cursor_name().to_owned()).collect();
         let target = self.log.head();
         let drained = tokio::select! {
+            biased;
             () = self.log.wait_until_delivered(&names, target) => true,
             () = self.doors.clock.sleep(bound) => false,
         };
         let log = Arc::clone(&self.log);
-        let synced = tresor_env::tasks::run_blocking(&*self.doors.workers, move || log.sync()).await;
+        let synced = run_blocking(&*self.doors.workers, move || log.sync()).await;
         drained && matches!(synced, Ok(Ok(())))
     }
 }

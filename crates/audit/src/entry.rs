@@ -302,10 +302,14 @@ impl<'a> RequestFacts<'a> {
         self
     }
 
-    /// Adds the headers that the configuration asks for: name (in any case) to whether it is hashed (AUD-07).
+    /// Adds the headers that the configuration asks for: name (in any case) to whether it is hashed (AUD-07). Those
+    /// that carry credentials are never recorded; the edge takes them out already (AUD-06).
     #[must_use]
     pub fn with_headers(mut self, request: &'a Request, wanted: &BTreeMap<String, bool>) -> Self {
         for (name, hashed) in wanted {
+            if CREDENTIAL_HEADERS.iter().any(|credential| credential.eq_ignore_ascii_case(name)) {
+                continue;
+            }
             let found = request.headers.iter().find(|(sent, _)| sent.eq_ignore_ascii_case(name));
             if let Some((sent, values)) = found {
                 self.headers.push(AuditedHeader {
@@ -318,6 +322,9 @@ impl<'a> RequestFacts<'a> {
         self
     }
 }
+
+const CREDENTIAL_HEADERS: &[&str] =
+    &["authorization", "cookie", "proxy-authorization", "set-cookie", "x-vault-token", "x-tresor-token"];
 
 /// What an answer's body is, for the record.
 #[derive(Default)]

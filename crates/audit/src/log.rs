@@ -8,6 +8,8 @@
 //! devices (`tail.rs`), what a record means (`codec.rs`).
 
 mod cursor;
+mod durability;
+mod places;
 mod read;
 mod recovery;
 mod sealing;
@@ -15,20 +17,20 @@ mod segment;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tresor_crypto::hash::HmacKey;
+use tresor_env::Doors;
 use tresor_env::disk::{DiskFile, Open};
-use tresor_env::{BoxFuture, Doors};
 use tresor_secret::DataKey;
 
 use crate::entry::Admission;
 use crate::error::AuditError;
 use cursor::CursorFile;
+use durability::Durable;
 pub(crate) use read::{Reader, Record};
 use sealing::SegmentKey;
 use segment::{HEADER_BYTES, Header, Tag};
@@ -142,27 +144,6 @@ struct State {
     syncs: u64,
 }
 
-/// How far the log is durable, and what a failed sync left in doubt.
-#[derive(Default)]
-struct Durable {
-    below: u64,
-    /// The newest spans of sequences whose sync failed; they count as not taken, whatever a later sync says.
-    doubtful: VecDeque<Range<u64>>,
-}
-
-impl Durable {
-    fn is_doubtful(&self, sequence: u64) -> bool {
-        self.doubtful.iter().any(|span| span.contains(&sequence))
-    }
-
-    fn settled_below(&self) -> u64 {
-        self.doubtful.back().map_or(self.below, |span| span.end.max(self.below))
-    }
-}
-
-/// How many failed syncs are remembered for those that wait for them.
-const DOUBTFUL_MAX: usize = 64;
-
 /// The local audit log.
 pub(crate) struct AuditLog {
     doors: Doors,
@@ -247,7 +228,7 @@ impl AuditLog {
                 state.cursors.insert(name.clone(), Cursor { position: 1, safe: 1, lag_bytes: 0, file: None });
             }
         }
-        let durable = Durable { below: state.durable_below, doubtful: VecDeque::new() };
+        let durable = Durable::below(state.durable_below);
         Ok(Self {
             doors,
             directory,
@@ -388,229 +369,9 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Waits until a record is as safe as the configuration asks for.
-    pub(crate) async fn settle(&self, sequence: u64) -> Result<(), AuditError> {
-        if self.directory.is_none() || self.options.durability != Durability::EachRecord {
-            return Ok(());
-        }
-        let mut durable = self.durable.subscribe();
-        let settled = durable.wait_for(|durable| durable.below > sequence || durable.is_doubtful(sequence)).await;
-        match settled {
-            Ok(durable) if !durable.is_doubtful(sequence) => Ok(()),
-            _ => Err(AuditError::LogUnavailable("sync failed".into())),
-        }
-    }
-
-    /// The task that makes records durable behind the writers' backs; `None` for a log in memory.
-    pub(crate) fn syncer(log: &Arc<Self>) -> Option<BoxFuture<'static, ()>> {
-        log.directory.as_ref()?;
-        let log = Arc::clone(log);
-        Some(Box::pin(async move {
-            let mut head = log.head.subscribe();
-            loop {
-                let settled = log.durable.borrow().settled_below();
-                if head.wait_for(|head| *head > settled).await.is_err() {
-                    return;
-                }
-                if let Durability::Process(pause) = log.options.durability {
-                    log.doors.clock.sleep(pause).await;
-                }
-                let syncing = Arc::clone(&log);
-                let work = move || syncing.sync();
-                // A failed sync is in the standing, and told to whoever waits for it.
-                if !matches!(tresor_env::tasks::run_blocking(&*log.doors.workers, work).await, Ok(Ok(()))) {
-                    log.doors.clock.sleep(SYNC_RETRY).await;
-                }
-            }
-        }))
-    }
-
-    /// Makes everything appended so far durable. Blocking.
-    pub(crate) fn sync(&self) -> Result<(), AuditError> {
-        let (files, target) = {
-            let state = self.state();
-            let current = state.current.as_ref().and_then(|current| current.file.clone());
-            (state.unsynced.iter().cloned().chain(current).collect::<Vec<_>>(), state.next_sequence)
-        };
-        let outcome = files.iter().try_for_each(|file| file.sync());
-        let mut state = self.state();
-        match outcome {
-            Ok(()) => {
-                state.syncs += files.len() as u64;
-                state.unsynced.retain(|file| !files.iter().any(|synced| Arc::ptr_eq(file, synced)));
-                state.durable_below = state.durable_below.max(target);
-            }
-            Err(_) => {
-                // Nothing may be assumed of what was written: go on in a new segment.
-                let failed = state.current.take().and_then(|current| current.file);
-                state.unsynced.extend(failed);
-            }
-        }
-        let below = state.durable_below;
-        drop(state);
-        self.durable.send_modify(|durable| {
-            durable.below = durable.below.max(below);
-            if outcome.is_err() && durable.below < target {
-                durable.doubtful.push_back(durable.below..target);
-                if durable.doubtful.len() > DOUBTFUL_MAX {
-                    durable.doubtful.pop_front();
-                }
-            }
-        });
-        outcome.map_err(unavailable)
-    }
-
     /// The sequence that the next record gets.
     pub(crate) fn head(&self) -> u64 {
         self.state().next_sequence
-    }
-
-    /// Completes when a record of this sequence, or a later one, is there.
-    pub(crate) async fn wait_for_record(&self, sequence: u64) {
-        let mut head = self.head.subscribe();
-        if head.wait_for(|head| *head > sequence).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-
-    /// Completes when these devices have passed everything below `target`, or are gone.
-    pub(crate) async fn wait_until_delivered(&self, names: &[String], target: u64) {
-        let mut delivered = self.delivered.subscribe();
-        loop {
-            delivered.borrow_and_update();
-            let behind = {
-                let state = self.state();
-                names.iter().any(|name| state.cursors.get(name).is_some_and(|cursor| cursor.position < target))
-            };
-            if !behind || delivered.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// Starts a new device at the end of the log.
-    pub(crate) fn register_at_head(&self, name: &str) -> Result<(), AuditError> {
-        let mut file = None;
-        if let Some(directory) = &self.directory {
-            let path = directory.join(name);
-            let mut opened = CursorFile::open(&*self.doors.disk, &path, &self.header_key).map_err(unavailable)?;
-            opened.0.write(self.head(), &self.header_key).map_err(unavailable)?;
-            opened.0.sync().map_err(unavailable)?;
-            self.doors.disk.sync_directory(directory).map_err(unavailable)?;
-            file = Some(opened.0);
-        }
-        // Records that came meanwhile are not of this device; its stored place is a little early, which costs nothing.
-        let mut state = self.state();
-        let position = state.next_sequence;
-        let file = file.map(|file| Arc::new(Mutex::new(file)));
-        state.cursors.insert(name.to_owned(), Cursor { position, safe: position, lag_bytes: 0, file });
-        Ok(())
-    }
-
-    /// Notes that a device has taken everything below `position`, `bytes` more than before.
-    pub(crate) fn advance(&self, name: &str, position: u64, bytes: u64) {
-        let mut state = self.state();
-        let head = state.next_sequence;
-        let Some(cursor) = state.cursors.get_mut(name) else { return };
-        cursor.position = cursor.position.max(position);
-        cursor.lag_bytes = if cursor.position >= head { 0 } else { cursor.lag_bytes.saturating_sub(bytes) };
-        let file = cursor.file.clone();
-        if file.is_none() {
-            cursor.safe = cursor.position;
-            self.remove_passed(&mut state);
-        }
-        self.forgive_backlog(&mut state);
-        self.trim_recent(&mut state);
-        drop(state);
-        if let Some(file) = file {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            // A cursor that is not written costs deliveries made twice after a crash, nothing else.
-            drop(file.write(position, &self.header_key));
-        }
-        self.delivered.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// A backlog that is no longer full is no longer a reason to refuse.
-    fn forgive_backlog(&self, state: &mut State) {
-        if state.last_error.as_deref() == Some(BACKLOG_FULL) && state.backlog_bytes() < self.backlog_bytes_max() {
-            state.last_error = None;
-        }
-    }
-
-    /// Whether a device has passed whole segments that only its confirmation keeps: sync the sink, then
-    /// [`AuditLog::confirm`].
-    pub(crate) fn wants_confirmation(&self, name: &str) -> bool {
-        let state = self.state();
-        let Some(cursor) = state.cursors.get(name) else { return false };
-        state
-            .segments
-            .get(1)
-            .is_some_and(|next| cursor.safe < next.first_sequence && next.first_sequence <= cursor.position)
-    }
-
-    /// Notes that everything a device has taken survives a loss of power, and removes what no device needs. Blocking.
-    pub(crate) fn confirm(&self, name: &str) -> Result<(), AuditError> {
-        let (position, file) = {
-            let state = self.state();
-            let Some(cursor) = state.cursors.get(name) else { return Ok(()) };
-            (cursor.position, cursor.file.clone())
-        };
-        if let Some(file) = file {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            // Into both slots, so that whichever survives a torn write later is past what is removed now.
-            file.write(position, &self.header_key).map_err(unavailable)?;
-            file.write(position, &self.header_key).map_err(unavailable)?;
-            file.sync().map_err(unavailable)?;
-        }
-        let mut state = self.state();
-        if let Some(cursor) = state.cursors.get_mut(name) {
-            cursor.safe = position;
-        }
-        self.remove_passed(&mut state);
-        Ok(())
-    }
-
-    /// Forgets a device and what was kept for it.
-    pub(crate) fn forget(&self, name: &str) {
-        let mut state = self.state();
-        if state.cursors.remove(name).is_some()
-            && let Some(directory) = &self.directory
-        {
-            // Left behind it is removed when the log is opened.
-            drop(self.doors.disk.remove(&directory.join(name)));
-        }
-        self.forgive_backlog(&mut state);
-        self.trim_recent(&mut state);
-        self.remove_passed(&mut state);
-        drop(state);
-        self.delivered.send_modify(|count| *count = count.wrapping_add(1));
-    }
-
-    /// Removes the segments that every device has passed; with no device left, all of them.
-    fn remove_passed(&self, state: &mut State) {
-        let needed = state.cursors.values().map(|cursor| cursor.safe).min();
-        if needed.is_none() {
-            state.current = None;
-            state.unsynced.clear();
-        }
-        while let Some(oldest) = state.segments.front() {
-            let is_passed = match (needed, state.segments.get(1)) {
-                (None, _) => true,
-                (Some(needed), Some(next)) => next.first_sequence <= needed,
-                (Some(_), None) => false,
-            };
-            if !is_passed {
-                return;
-            }
-            if let Some(directory) = &self.directory
-                && let Err(error) = self.doors.disk.remove(&directory.join(segment::name(oldest.number)))
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                // Tried again with the next confirmation.
-                return;
-            }
-            state.segments.pop_front();
-        }
     }
 
     /// How the log is doing.
@@ -625,23 +386,6 @@ impl AuditLog {
             syncs: state.syncs,
             cut_bytes: self.cut_bytes,
         }
-    }
-
-    /// How many records and bytes a device has not taken.
-    pub(crate) fn lag(&self, name: &str) -> (u64, u64) {
-        let state = self.state();
-        let cursor = state.cursors.get(name);
-        cursor.map_or((0, 0), |cursor| (state.next_sequence.saturating_sub(cursor.position), cursor.lag_bytes))
-    }
-
-    /// Where a device stands.
-    pub(crate) fn position(&self, name: &str) -> Option<u64> {
-        self.state().cursors.get(name).map(|cursor| cursor.position)
-    }
-
-    /// Whether a sink must be durable before its cursor moves.
-    pub(crate) fn syncs_each_record(&self) -> bool {
-        self.directory.is_some() && self.options.durability == Durability::EachRecord
     }
 }
 
@@ -664,9 +408,6 @@ impl State {
 pub(crate) const CURSOR_PREFIX: &str = "cursor-";
 
 const BACKLOG_FULL: &str = "audit backlog is full: devices do not keep up";
-
-/// How long the syncer waits after a sync that failed.
-const SYNC_RETRY: Duration = Duration::from_millis(200);
 
 fn unavailable(error: io::Error) -> AuditError {
     AuditError::LogUnavailable(error.to_string().into())

@@ -154,8 +154,9 @@ impl Device {
     pub(crate) async fn tail(self: Arc<Self>, doors: Doors, log: Arc<AuditLog>) {
         let mut stop = self.stop.subscribe();
         tokio::select! {
-            () = self.follow(&doors, &log) => {}
+            biased;
             () = self.end(&mut stop, &doors, &log) => {}
+            () = self.follow(&doors, &log) => {}
         }
         log.forget(&self.cursor_name);
     }
@@ -171,6 +172,7 @@ impl Device {
         }
         let names = [self.cursor_name.clone()];
         tokio::select! {
+            biased;
             () = log.wait_until_delivered(&names, target) => {}
             () = doors.clock.sleep(FAREWELL) => {}
         }

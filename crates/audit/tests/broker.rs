@@ -268,6 +268,47 @@ async fn nothing_of_a_record_is_readable_in_the_log_files() {
     }
 }
 
+/// Many writers at once, real threads, devices that read from memory and from disk: everything, in one order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_writers_at_once_are_told_in_one_order() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let mut options = options(&kind);
+    options.log.segment_bytes_max = 20_000;
+    options.log.recent_bytes_max = 2_000;
+    let broker = std::sync::Arc::new(open(&doors, vec![device("one"), device("two")], options).await.unwrap());
+    let mut writers = tokio::task::JoinSet::new();
+    for writer in 0..8 {
+        let broker = std::sync::Arc::clone(&broker);
+        writers.spawn(async move {
+            for round in 0..100 {
+                record(&broker, &format!("{writer}-{round}")).await.unwrap();
+            }
+        });
+    }
+    writers.join_all().await;
+    assert!(broker.flush(BOUND).await);
+    let told = ids(&kind.lines("one"));
+    assert_eq!(told, ids(&kind.lines("two")));
+    assert_eq!(told.len(), 800);
+    for writer in 0..8 {
+        let own: Vec<_> = told.iter().filter(|id| id.starts_with(&format!("{writer}-"))).collect();
+        assert!(own.iter().enumerate().all(|(round, id)| **id == format!("{writer}-{round}")));
+    }
+}
+
+#[tokio::test]
+async fn a_device_that_is_being_disabled_is_not_enabled_twice() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
+    kind.device("one").lock().unwrap().hangs = true;
+    record(&broker, "a").await.unwrap();
+    tokio::task::yield_now().await;
+    broker.disable("one/").unwrap();
+    let again = broker.prepare(device("one")).await.unwrap();
+    assert!(matches!(broker.enable(again), Err(AuditError::PathInUse)));
+    assert!(!broker.is_enabled());
+}
+
 fn segment_paths(doors: &TestDoors) -> Vec<PathBuf> {
     let names = doors.disk.names(Path::new(DIRECTORY)).unwrap();
     names.iter().filter(|name| name.ends_with(".log")).map(|name| Path::new(DIRECTORY).join(name)).collect()

@@ -265,10 +265,38 @@ fn keys_declared_public_are_clear_at_any_depth_and_only_they() {
     assert!(shown.contains(&expected), "{shown}");
 }
 
+/// AUD-06: a header that carries a credential is not recorded even when it is asked for, whoever left it there.
+#[test]
+fn aud_06_credential_headers_are_never_recorded() {
+    let mut request = request("r", Map::new());
+    let names = ["Authorization", "X-Vault-Token", "Cookie", "Proxy-Authorization"];
+    for name in names {
+        request.headers.insert(name.to_lowercase(), vec!["canary-credential".to_owned()]);
+    }
+    request.headers.insert("x-custom".to_owned(), vec!["present".to_owned()]);
+    let wanted = names.into_iter().chain(["X-Custom"]).map(|name| (name.to_owned(), false)).collect();
+    let facts = RequestFacts::from_request(&request, Operation::Read).with_headers(&request, &wanted);
+    let entry =
+        Entry { time: now(), auth: AuthFacts::default(), request: facts, response: None, error: Clear::default() };
+    let shown = line(&redactor(format()), &entry);
+    assert!(shown.contains(r#""headers":{"x-custom":["present"]}"#) && !shown.contains("canary"), "{shown}");
+}
+
+/// AUD-02: every kind of value, wherever it is nested, is hashed or is no string.
+#[test]
+fn aud_02_every_kind_of_value_is_redacted() {
+    let nested = map! { "list" => vec![Body::from("canary"), Body::List(vec!["canary".into()])],
+    "map" => map! { "in" => map! { "deep" => "canary" } }, "bytes" => "Y2FuYXJ5" };
+    let response = Response { shape: Shape::Enveloped(nested), ..Response::default() };
+    let shown = line(&redactor(format()), &answer(response, Operation::Read, &[]));
+    assert!(!shown.contains("canary") && !shown.contains("Y2FuYXJ5"), "{shown}");
+    assert_eq!(shown.matches(&hmac("canary")).count(), 3);
+}
+
 /// AUD-03, AUD-04: two devices, one raw: only the raw one shows secrets; their hashes differ; disabling the raw one
 /// changes nothing for the other.
 #[tokio::test]
-async fn aud_04_options_are_of_one_device() {
+async fn aud_03_aud_04_tokens_and_options_are_of_one_device() {
     let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
     let devices = vec![device("shut"), device_with("raw", &[("log_raw", "true")]), device("other")];
     let broker = open(&doors, devices, options(&kind)).await.unwrap();

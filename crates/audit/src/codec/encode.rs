@@ -1,0 +1,295 @@
+//! Entries to bytes.
+//!
+//! Facts are taken apart in full patterns, so that a new field cannot be forgotten. Deliberately absent: failure.
+
+use std::time::Duration;
+
+use tresor_env::Timestamp;
+use tresor_model::{Body, Map, Operation, TokenType};
+use zeroize::Zeroizing;
+
+use super::{DEPTH_MAX, TOO_DEEP, VERSION};
+use crate::entry::{
+    AnswerBody, AuthFacts, Clear, Handle, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
+};
+
+/// The bytes of a request's record.
+pub(crate) fn encode_request(entry: &RequestEntry<'_>) -> Zeroizing<Vec<u8>> {
+    encode(|out| put_entry(out, entry.time, entry.auth, entry.request, None, &entry.error))
+}
+
+/// The bytes of an answer's record.
+pub(crate) fn encode_response(entry: &ResponseEntry<'_>) -> Zeroizing<Vec<u8>> {
+    encode(|out| put_entry(out, entry.time, entry.auth, entry.request, Some(entry.response), &entry.error))
+}
+
+fn encode(put: impl Fn(&mut Writer)) -> Zeroizing<Vec<u8>> {
+    let mut counter = Writer { bytes: None, length: 0 };
+    put(&mut counter);
+    let mut writer = Writer { bytes: Some(Zeroizing::new(Vec::with_capacity(counter.length))), length: 0 };
+    put(&mut writer);
+    writer.bytes.unwrap_or_default()
+}
+
+struct Writer {
+    bytes: Option<Zeroizing<Vec<u8>>>,
+    length: usize,
+}
+
+impl Writer {
+    fn raw(&mut self, bytes: &[u8]) {
+        self.length += bytes.len();
+        if let Some(out) = &mut self.bytes {
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.raw(&[byte]);
+    }
+
+    fn flag(&mut self, flag: bool) {
+        self.byte(u8::from(flag));
+    }
+
+    fn whole(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.byte(number.to_le_bytes()[0] | 0x80);
+            number >>= 7;
+        }
+        self.byte(number.to_le_bytes()[0]);
+    }
+
+    fn count(&mut self, count: usize) {
+        self.whole(u64::try_from(count).unwrap_or(u64::MAX));
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.raw(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn clear(&mut self, fact: &Clear<'_>) {
+        self.text(fact.as_str());
+    }
+
+    fn words(&mut self, words: &[String]) {
+        self.count(words.len());
+        words.iter().for_each(|word| self.text(word));
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        self.raw(&time.nanos().to_le_bytes());
+    }
+
+    fn duration(&mut self, duration: Duration) {
+        self.whole(duration.as_secs());
+        self.whole(duration.subsec_nanos().into());
+    }
+
+    fn option<T>(&mut self, value: Option<T>, put: impl FnOnce(&mut Self, T)) {
+        self.flag(value.is_some());
+        if let Some(value) = value {
+            put(self, value);
+        }
+    }
+
+    fn handle(&mut self, handle: Option<Handle<'_>>) {
+        self.option(handle, |out, handle| out.text(handle.0));
+    }
+
+    fn secret(&mut self, secret: Option<Sensitive<'_>>) {
+        self.option(secret, |out, secret| out.text(secret.0));
+    }
+
+    fn map(&mut self, map: &Map, depth: usize) {
+        self.count(map.len());
+        for (name, value) in map.iter() {
+            self.text(name);
+            self.value(value, depth);
+        }
+    }
+
+    /// What is nested too deeply is recorded as a word, so that every body has a record (AUD-08).
+    fn value(&mut self, value: &Body, depth: usize) {
+        let Some(deeper) = depth.checked_sub(1) else {
+            self.byte(4);
+            self.text(TOO_DEEP);
+            return;
+        };
+        match value {
+            Body::Null => self.byte(0),
+            Body::Bool(false) => self.byte(1),
+            Body::Bool(true) => self.byte(2),
+            Body::Number(number) => {
+                self.byte(3);
+                self.text(number.as_str());
+            }
+            Body::String(text) => {
+                self.byte(4);
+                self.text(text.as_str());
+            }
+            Body::List(items) => {
+                self.byte(5);
+                self.count(items.len());
+                items.iter().for_each(|item| self.value(item, deeper));
+            }
+            Body::Map(map) => {
+                self.byte(6);
+                self.map(map, deeper);
+            }
+        }
+    }
+}
+
+fn put_entry(
+    out: &mut Writer,
+    time: Timestamp,
+    auth: &AuthFacts<'_>,
+    request: &RequestFacts<'_>,
+    response: Option<&ResponseFacts<'_>>,
+    error: &Clear<'_>,
+) {
+    out.byte(VERSION);
+    out.time(time);
+    put_auth(out, auth);
+    put_request(out, request);
+    out.option(response, put_response);
+    out.clear(error);
+}
+
+fn put_auth(out: &mut Writer, auth: &AuthFacts<'_>) {
+    let AuthFacts {
+        client_token,
+        accessor,
+        display_name,
+        policies,
+        token_policies,
+        identity_policies,
+        no_default_policy,
+        policy_results,
+        metadata,
+        num_uses,
+        remaining_uses,
+        entity_id,
+        token_type,
+        token_ttl,
+        token_issue_time,
+    } = auth;
+    out.secret(*client_token);
+    out.handle(*accessor);
+    out.clear(display_name);
+    out.words(policies);
+    out.words(token_policies);
+    out.words(identity_policies);
+    out.flag(*no_default_policy);
+    out.option(policy_results.as_ref(), |out, results| {
+        out.flag(results.allowed);
+        out.count(results.granting_policies.len());
+        for policy in &results.granting_policies {
+            out.clear(&policy.name);
+            out.clear(&policy.namespace_id);
+            out.clear(&policy.namespace_path);
+            out.clear(&policy.kind);
+        }
+    });
+    out.option(metadata.as_ref(), |out, metadata| {
+        out.count(metadata.len());
+        for (name, value) in metadata.iter() {
+            out.text(name);
+            out.text(value);
+        }
+    });
+    out.whole(*num_uses);
+    out.whole(*remaining_uses);
+    out.clear(entity_id);
+    out.byte(match token_type {
+        None => 0,
+        Some(TokenType::Service) => 1,
+        Some(TokenType::Batch) => 2,
+    });
+    out.duration(*token_ttl);
+    out.option(*token_issue_time, Writer::time);
+}
+
+fn put_request(out: &mut Writer, request: &RequestFacts<'_>) {
+    let RequestFacts {
+        id,
+        operation,
+        mount,
+        client_token,
+        client_token_accessor,
+        namespace,
+        path,
+        body,
+        clear_keys,
+        remote_address,
+        remote_port,
+        wrap_ttl,
+        headers,
+        client_certificate_serial_number,
+    } = request;
+    out.clear(id);
+    out.byte(match operation {
+        Operation::Read => 0,
+        Operation::List => 1,
+        Operation::Create => 2,
+        Operation::Update => 3,
+        Operation::Patch => 4,
+        Operation::Delete => 5,
+        Operation::Help => 6,
+    });
+    for fact in [&mount.point, &mount.kind, &mount.accessor, &mount.running_version, &mount.class] {
+        out.clear(fact);
+    }
+    out.secret(*client_token);
+    out.handle(*client_token_accessor);
+    out.clear(&namespace.id);
+    out.clear(&namespace.path);
+    out.clear(path);
+    out.map(body, DEPTH_MAX);
+    out.words(clear_keys);
+    out.clear(remote_address);
+    out.whole((*remote_port).into());
+    out.option(*wrap_ttl, Writer::duration);
+    out.count(headers.len());
+    for header in headers {
+        out.text(&header.name);
+        out.words(&header.values);
+        out.flag(header.hashed);
+    }
+    out.clear(client_certificate_serial_number);
+}
+
+fn put_response(out: &mut Writer, response: &ResponseFacts<'_>) {
+    let ResponseFacts { auth, lease_id, body, clear_keys, warnings, redirect, wrap_info } = response;
+    out.option(auth.as_ref(), put_auth);
+    out.clear(lease_id);
+    match body {
+        AnswerBody::Nothing => out.byte(0),
+        AnswerBody::Fields(fields) => {
+            out.byte(1);
+            out.map(fields, DEPTH_MAX);
+        }
+        AnswerBody::Raw { content_type, bytes } => {
+            out.byte(2);
+            out.text(content_type);
+            out.bytes(bytes);
+        }
+    }
+    out.words(clear_keys);
+    out.words(warnings);
+    out.clear(redirect);
+    out.option(wrap_info.as_ref(), |out, wrap| {
+        out.duration(wrap.ttl);
+        out.text(wrap.token.0);
+        out.text(wrap.accessor.0);
+        out.time(wrap.creation_time);
+        out.clear(&wrap.creation_path);
+        out.handle(wrap.wrapped_accessor);
+    });
+}

@@ -1,0 +1,123 @@
+//! When records survive a loss of power: one sync at a time, for all that were written before it.
+//!
+//! Invariants: a record whose sync failed counts as not taken, whatever a later sync says; after a failed sync the
+//! log goes on in a new segment. Deliberately absent: syncs on the path of a request in the default mode.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_env::BoxFuture;
+use tresor_env::tasks::run_blocking;
+
+use super::{AuditLog, Durability, unavailable};
+use crate::error::AuditError;
+
+/// How far the log is durable, and what a failed sync left in doubt.
+#[derive(Default)]
+pub(super) struct Durable {
+    pub(super) below: u64,
+    /// The newest spans of sequences whose sync failed; they count as not taken, whatever a later sync says.
+    doubtful: VecDeque<Range<u64>>,
+}
+
+impl Durable {
+    /// Everything below a sequence is durable.
+    pub(super) const fn below(below: u64) -> Self {
+        Self { below, doubtful: VecDeque::new() }
+    }
+
+    fn is_doubtful(&self, sequence: u64) -> bool {
+        self.doubtful.iter().any(|span| span.contains(&sequence))
+    }
+
+    fn settled_below(&self) -> u64 {
+        self.doubtful.back().map_or(self.below, |span| span.end.max(self.below))
+    }
+}
+
+/// How many failed syncs are remembered for those that wait for them.
+const DOUBTFUL_MAX: usize = 64;
+
+/// How long the syncer waits after a sync that failed.
+const SYNC_RETRY: Duration = Duration::from_millis(200);
+
+impl AuditLog {
+    /// Waits until a record is as safe as the configuration asks for.
+    pub(crate) async fn settle(&self, sequence: u64) -> Result<(), AuditError> {
+        if self.directory.is_none() || self.options.durability != Durability::EachRecord {
+            return Ok(());
+        }
+        let mut durable = self.durable.subscribe();
+        let settled = durable.wait_for(|durable| durable.below > sequence || durable.is_doubtful(sequence)).await;
+        match settled {
+            Ok(durable) if !durable.is_doubtful(sequence) => Ok(()),
+            _ => Err(AuditError::LogUnavailable("sync failed".into())),
+        }
+    }
+
+    /// The task that makes records durable behind the writers' backs; `None` for a log in memory.
+    pub(crate) fn syncer(log: &Arc<Self>) -> Option<BoxFuture<'static, ()>> {
+        log.directory.as_ref()?;
+        let log = Arc::clone(log);
+        Some(Box::pin(async move {
+            let mut head = log.head.subscribe();
+            loop {
+                let settled = log.durable.borrow().settled_below();
+                if head.wait_for(|head| *head > settled).await.is_err() {
+                    return;
+                }
+                if let Durability::Process(pause) = log.options.durability {
+                    log.doors.clock.sleep(pause).await;
+                }
+                let syncing = Arc::clone(&log);
+                let work = move || syncing.sync();
+                // A failed sync is in the standing, and told to whoever waits for it.
+                if !matches!(run_blocking(&*log.doors.workers, work).await, Ok(Ok(()))) {
+                    log.doors.clock.sleep(SYNC_RETRY).await;
+                }
+            }
+        }))
+    }
+
+    /// Makes everything appended so far durable. Blocking.
+    pub(crate) fn sync(&self) -> Result<(), AuditError> {
+        let (files, target) = {
+            let state = self.state();
+            let current = state.current.as_ref().and_then(|current| current.file.clone());
+            (state.unsynced.iter().cloned().chain(current).collect::<Vec<_>>(), state.next_sequence)
+        };
+        let outcome = files.iter().try_for_each(|file| file.sync());
+        let mut state = self.state();
+        match outcome {
+            Ok(()) => {
+                state.syncs += files.len() as u64;
+                state.unsynced.retain(|file| !files.iter().any(|synced| Arc::ptr_eq(file, synced)));
+                state.durable_below = state.durable_below.max(target);
+            }
+            Err(_) => {
+                // Nothing may be assumed of what was written: go on in a new segment.
+                let failed = state.current.take().and_then(|current| current.file);
+                state.unsynced.extend(failed);
+            }
+        }
+        let below = state.durable_below;
+        drop(state);
+        self.durable.send_modify(|durable| {
+            durable.below = durable.below.max(below);
+            if outcome.is_err() && durable.below < target {
+                durable.doubtful.push_back(durable.below..target);
+                if durable.doubtful.len() > DOUBTFUL_MAX {
+                    durable.doubtful.pop_front();
+                }
+            }
+        });
+        outcome.map_err(unavailable)
+    }
+
+    /// Whether a sink must be durable before its cursor moves.
+    pub(crate) fn syncs_each_record(&self) -> bool {
+        self.directory.is_some() && self.options.durability == Durability::EachRecord
+    }
+}

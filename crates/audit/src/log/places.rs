@@ -1,0 +1,176 @@
+//! Where the devices stand in the log, and what may be removed because all of them have passed it.
+//!
+//! Invariant: a segment is removed only when every device has passed it durably, its cursor on disk included.
+//! Deliberately absent: what devices do with records (`tail.rs`).
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::cursor::CursorFile;
+use super::{AuditLog, BACKLOG_FULL, Cursor, State, segment, unavailable};
+use crate::error::AuditError;
+
+impl AuditLog {
+    /// Completes when a record of this sequence, or a later one, is there.
+    pub(crate) async fn wait_for_record(&self, sequence: u64) {
+        let mut head = self.head.subscribe();
+        if head.wait_for(|head| *head > sequence).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Completes when these devices have passed everything below `target`, or are gone.
+    pub(crate) async fn wait_until_delivered(&self, names: &[String], target: u64) {
+        let mut delivered = self.delivered.subscribe();
+        loop {
+            delivered.borrow_and_update();
+            let behind = {
+                let state = self.state();
+                names.iter().any(|name| state.cursors.get(name).is_some_and(|cursor| cursor.position < target))
+            };
+            if !behind || delivered.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Starts a new device at the end of the log.
+    pub(crate) fn register_at_head(&self, name: &str) -> Result<(), AuditError> {
+        if self.state().cursors.contains_key(name) {
+            return Err(AuditError::PathInUse);
+        }
+        let mut file = None;
+        if let Some(directory) = &self.directory {
+            let path = directory.join(name);
+            let mut opened = CursorFile::open(&*self.doors.disk, &path, &self.header_key).map_err(unavailable)?;
+            opened.0.write(self.head(), &self.header_key).map_err(unavailable)?;
+            opened.0.sync().map_err(unavailable)?;
+            self.doors.disk.sync_directory(directory).map_err(unavailable)?;
+            file = Some(opened.0);
+        }
+        // Records that came meanwhile are not of this device; its stored place is a little early, which costs nothing.
+        let mut state = self.state();
+        let position = state.next_sequence;
+        let file = file.map(|file| Arc::new(Mutex::new(file)));
+        state.cursors.insert(name.to_owned(), Cursor { position, safe: position, lag_bytes: 0, file });
+        Ok(())
+    }
+
+    /// Notes that a device has taken everything below `position`, `bytes` more than before.
+    pub(crate) fn advance(&self, name: &str, position: u64, bytes: u64) {
+        let mut state = self.state();
+        let head = state.next_sequence;
+        let Some(cursor) = state.cursors.get_mut(name) else { return };
+        cursor.position = cursor.position.max(position);
+        cursor.lag_bytes = if cursor.position >= head { 0 } else { cursor.lag_bytes.saturating_sub(bytes) };
+        let file = cursor.file.clone();
+        if file.is_none() {
+            cursor.safe = cursor.position;
+            self.remove_passed(&mut state);
+        }
+        self.forgive_backlog(&mut state);
+        self.trim_recent(&mut state);
+        drop(state);
+        if let Some(file) = file {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            // A cursor that is not written costs deliveries made twice after a crash, nothing else.
+            drop(file.write(position, &self.header_key));
+        }
+        self.delivered.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// A backlog that is no longer full is no longer a reason to refuse.
+    fn forgive_backlog(&self, state: &mut State) {
+        if state.last_error.as_deref() == Some(BACKLOG_FULL) && state.backlog_bytes() < self.backlog_bytes_max() {
+            state.last_error = None;
+        }
+    }
+
+    /// Whether a device has passed whole segments that only its confirmation keeps: sync the sink, then
+    /// [`AuditLog::confirm`].
+    pub(crate) fn wants_confirmation(&self, name: &str) -> bool {
+        let state = self.state();
+        let Some(cursor) = state.cursors.get(name) else { return false };
+        state
+            .segments
+            .get(1)
+            .is_some_and(|next| cursor.safe < next.first_sequence && next.first_sequence <= cursor.position)
+    }
+
+    /// Notes that everything a device has taken survives a loss of power, and removes what no device needs. Blocking.
+    pub(crate) fn confirm(&self, name: &str) -> Result<(), AuditError> {
+        let (position, file) = {
+            let state = self.state();
+            let Some(cursor) = state.cursors.get(name) else { return Ok(()) };
+            (cursor.position, cursor.file.clone())
+        };
+        if let Some(file) = file {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            // Into both slots, so that whichever survives a torn write later is past what is removed now.
+            file.write(position, &self.header_key).map_err(unavailable)?;
+            file.write(position, &self.header_key).map_err(unavailable)?;
+            file.sync().map_err(unavailable)?;
+        }
+        let mut state = self.state();
+        if let Some(cursor) = state.cursors.get_mut(name) {
+            cursor.safe = position;
+        }
+        self.remove_passed(&mut state);
+        Ok(())
+    }
+
+    /// Forgets a device and what was kept for it.
+    pub(crate) fn forget(&self, name: &str) {
+        let mut state = self.state();
+        if state.cursors.remove(name).is_some()
+            && let Some(directory) = &self.directory
+        {
+            // Left behind it is removed when the log is opened.
+            drop(self.doors.disk.remove(&directory.join(name)));
+        }
+        self.forgive_backlog(&mut state);
+        self.trim_recent(&mut state);
+        self.remove_passed(&mut state);
+        drop(state);
+        self.delivered.send_modify(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Removes the segments that every device has passed; with no device left, all of them.
+    fn remove_passed(&self, state: &mut State) {
+        let needed = state.cursors.values().map(|cursor| cursor.safe).min();
+        if needed.is_none() {
+            state.current = None;
+            state.unsynced.clear();
+        }
+        while let Some(oldest) = state.segments.front() {
+            let is_passed = match (needed, state.segments.get(1)) {
+                (None, _) => true,
+                (Some(needed), Some(next)) => next.first_sequence <= needed,
+                (Some(_), None) => false,
+            };
+            if !is_passed {
+                return;
+            }
+            if let Some(directory) = &self.directory
+                && let Err(error) = self.doors.disk.remove(&directory.join(segment::name(oldest.number)))
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                // Tried again with the next confirmation.
+                return;
+            }
+            state.segments.pop_front();
+        }
+    }
+
+    /// How many records and bytes a device has not taken.
+    pub(crate) fn lag(&self, name: &str) -> (u64, u64) {
+        let state = self.state();
+        let cursor = state.cursors.get(name);
+        cursor.map_or((0, 0), |cursor| (state.next_sequence.saturating_sub(cursor.position), cursor.lag_bytes))
+    }
+
+    /// Where a device stands.
+    pub(crate) fn position(&self, name: &str) -> Option<u64> {
+        self.state().cursors.get(name).map(|cursor| cursor.position)
+    }
+}
