@@ -1,0 +1,172 @@
+//! The open barrier: keys, the store behind them, and the queue to the committer. It exists only while unsealed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use tresor_crypto::hash::HmacKey;
+use tresor_crypto::keyring::KeyRing;
+use tresor_crypto::aead::OpenError;
+use tresor_env::{Doors, Tasks};
+use tresor_record::RecordError;
+use tresor_secret::DataKey;
+use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version};
+use zeroize::Zeroizing;
+
+use crate::committer::{self, Job};
+use crate::key::{KeyError, StorageKey};
+use crate::txn::Txn;
+
+/// How many transactions may wait for the committer.
+const QUEUE_MAX: usize = 1024;
+
+/// Why a record cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum BarrierError {
+    /// The text is no name.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// What is stored was not sealed by this barrier for this place.
+    #[error("a stored record cannot be opened")]
+    Open(#[from] OpenError),
+    /// A directory block is no directory block.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Why a transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// What it read has changed.
+    #[error("the transaction read what was changed meanwhile")]
+    Conflict,
+    /// The barrier is being closed.
+    #[error("the barrier is closed")]
+    Stopped,
+    /// The store failed while it was written: only the store knows whether it was.
+    #[error("the store failed during the commit; its outcome is unknown")]
+    Unknown,
+    /// It was not written.
+    #[error(transparent)]
+    Failed(Arc<BarrierError>),
+}
+
+/// A commit that stands.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// The batch it went with; for a transaction without writes, what it read.
+    pub version: Version,
+    /// What it changed.
+    pub changed: Vec<StorageKey>,
+}
+
+/// Keys and store: all that reading needs.
+pub(crate) struct Vault {
+    pub(crate) store: Arc<dyn Store>,
+    ring: KeyRing,
+    names: HmacKey,
+    pub(crate) doors: Doors,
+}
+
+impl Vault {
+    /// Where a record lies.
+    pub(crate) fn record_key(&self, name: &str) -> RawKey {
+        self.raw_key(1, &[name.as_bytes()])
+    }
+
+    /// Where a block of a directory lies.
+    pub(crate) fn block_key(&self, directory: &str, block: u64) -> RawKey {
+        self.raw_key(2, &[directory.as_bytes(), &[0], &block.to_be_bytes()])
+    }
+
+    #[expect(clippy::expect_used, reason = "33 bytes are within the store's limit")]
+    fn raw_key(&self, kind: u8, parts: &[&[u8]]) -> RawKey {
+        let mut bytes = [kind; 33];
+        let (_, hash) = bytes.split_at_mut(1);
+        hash.copy_from_slice(&self.names.sign_parts(parts));
+        RawKey::new(&bytes).expect("a keyed hash is a short key")
+    }
+
+    pub(crate) fn seal(&self, at: &RawKey, plaintext: &[u8]) -> Vec<u8> {
+        self.ring.seal_value(at.as_bytes(), plaintext, &*self.doors.entropy)
+    }
+
+    pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, BarrierError> {
+        Ok(self.ring.open_value(at.as_bytes(), sealed)?)
+    }
+}
+
+struct Inner {
+    vault: Arc<Vault>,
+    queue: mpsc::Sender<Job>,
+    stopped: Arc<AtomicBool>,
+    _tasks: Tasks,
+}
+
+/// The open barrier; cloning shares it. When the last clone is gone, so are the keys.
+#[derive(Clone)]
+pub struct Barrier(Arc<Inner>);
+
+impl Barrier {
+    /// Opens the barrier with a ring and starts its committer; must be called within a runtime.
+    pub(crate) fn new(store: Arc<dyn Store>, ring: KeyRing, doors: Doors) -> Self {
+        let names = HmacKey::new(ring.derive_subkey("names").expose());
+        let vault = Arc::new(Vault { store, ring, names, doors });
+        let (queue, inbox) = mpsc::channel(QUEUE_MAX);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let tasks = Tasks::new();
+        tasks.spawn(committer::run(Arc::clone(&vault), inbox, Arc::clone(&stopped)));
+        Self(Arc::new(Inner { vault, queue, stopped, _tasks: tasks }))
+    }
+
+    /// A transaction on what is stored now.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn begin(&self) -> Result<Txn, BarrierError> {
+        let snapshot: Box<dyn Snapshot> = self.0.vault.store.snapshot()?;
+        Ok(Txn::new(Arc::clone(&self.0.vault), snapshot))
+    }
+
+    /// Commits a transaction: durable when this returns. One that wrote nothing has nothing to commit.
+    ///
+    /// # Errors
+    /// [`CommitError`]; after a conflict, the whole request is to be done again on a new transaction.
+    pub async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        if self.is_stopped() {
+            return Err(CommitError::Stopped);
+        }
+        if txn.is_empty_of_writes() {
+            return Ok(Committed { version: txn.read_version(), changed: Vec::new() });
+        }
+        let (answer, committed) = oneshot::channel();
+        self.0.queue.send(Job { changes: txn.into_changes(), answer }).await.map_err(|_| CommitError::Stopped)?;
+        committed.await.map_err(|_| CommitError::Stopped)?
+    }
+
+    /// A key for one purpose, the same for the life of the store.
+    #[must_use]
+    pub fn derive_subkey(&self, label: &str) -> DataKey {
+        self.0.vault.ring.derive_subkey(label)
+    }
+
+    /// The term that seals, and since when.
+    #[must_use]
+    pub fn key_status(&self) -> (u32, tresor_env::Timestamp) {
+        (self.0.vault.ring.active_term(), self.0.vault.ring.installed())
+    }
+
+    /// Refuses every further commit.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Barrier::stop`] was called.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.stopped.load(Ordering::Acquire)
+    }
+}

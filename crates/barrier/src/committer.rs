@@ -1,0 +1,213 @@
+//! The committer: one task that takes every transaction that is waiting and makes them durable together.
+//!
+//! In order, each transaction is checked against what is stored and what the batch already holds; those that still
+//! stand change the batch, names of directories included; then the batch is applied once, with one wait for the
+//! disk, and everybody is answered. Deliberately absent: any lock; what it owns, only it touches.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use tresor_env::tasks::run_blocking;
+use tresor_storage::{Batch, RawKey, Snapshot, StoreError, Version};
+use zeroize::Zeroizing;
+
+use crate::barrier::{BarrierError, CommitError, Committed, Vault};
+use crate::key::StorageKey;
+use crate::tree::{self, Blocks, BlocksMut};
+use crate::txn::Changes;
+
+/// How many transactions go into one batch at most.
+const BATCH_MAX: usize = 512;
+/// How many bytes of values go into one batch at most, beyond the first transaction.
+const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A transaction to commit, and who waits for it.
+pub(crate) struct Job {
+    pub(crate) changes: Changes,
+    pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
+}
+
+type Outcome = Result<Committed, CommitError>;
+
+/// Runs until every sender is gone.
+pub(crate) async fn run(vault: Arc<Vault>, mut inbox: mpsc::Receiver<Job>, stopped: Arc<AtomicBool>) {
+    while let Some(first) = inbox.recv().await {
+        let mut bytes = size(&first.changes);
+        let mut jobs = vec![first];
+        while jobs.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(next) = inbox.try_recv() else { break };
+            bytes += size(&next.changes);
+            jobs.push(next);
+        }
+        if stopped.load(Ordering::Acquire) {
+            answer(jobs.into_iter().map(|job| (job.answer, Err(CommitError::Stopped))));
+            continue;
+        }
+        let (changes, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.changes, job.answer)).unzip();
+        let worker = Arc::clone(&vault);
+        match run_blocking(&*vault.doors.workers, move || commit(&worker, changes)).await {
+            Ok(outcomes) => answer(answers.into_iter().zip(outcomes)),
+            Err(_) => answer(answers.into_iter().map(|waiting| (waiting, Err(CommitError::Unknown)))),
+        }
+    }
+}
+
+fn answer(outcomes: impl Iterator<Item = (oneshot::Sender<Outcome>, Outcome)>) {
+    for (waiting, outcome) in outcomes {
+        // Who does not wait any more has been told by the connection.
+        drop(waiting.send(outcome));
+    }
+}
+
+fn size(changes: &Changes) -> usize {
+    changes.writes.values().flatten().map(Vec::len).sum()
+}
+
+/// Commits a batch of transactions; one outcome for each, in order.
+fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
+    let failed = |error: BarrierError, count: usize| {
+        let error = Arc::new(error);
+        (0..count).map(|_| Err(CommitError::Failed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
+    };
+    let count = jobs.len();
+    let snapshot = match vault.store.snapshot() {
+        Ok(snapshot) => snapshot,
+        Err(error) => return failed(error.into(), count),
+    };
+    let mut batch = Building { vault, version: snapshot.version().next(), snapshot, writes: BTreeMap::new(), blocks: BTreeMap::new() };
+    let mut outcomes = Vec::with_capacity(count);
+    for job in jobs {
+        let added = batch.stands(&job).and_then(|stands| {
+            if !stands {
+                return Ok(None);
+            }
+            let changed: Vec<StorageKey> = job.writes.keys().cloned().collect();
+            batch.add(job).map(|()| Some(changed))
+        });
+        match added {
+            Ok(Some(changed)) => outcomes.push(Ok(Committed { version: batch.version, changed })),
+            Ok(None) => outcomes.push(Err(CommitError::Conflict)),
+            // A half-added transaction must not be stored: nothing of this batch is.
+            Err(error) => return failed(error, count),
+        }
+    }
+    let batch = batch.finish();
+    if batch.writes.is_empty() {
+        return outcomes;
+    }
+    let version = batch.version;
+    match vault.store.apply(&batch) {
+        Ok(()) => outcomes,
+        Err(error) => match vault.store.snapshot().map(|snapshot| snapshot.version()) {
+            // The store says itself what became of the batch.
+            Ok(now) if now >= version => outcomes,
+            Ok(_) => failed(error.into(), count),
+            Err(_) => (0..count).map(|_| Err(CommitError::Unknown)).collect(),
+        },
+    }
+}
+
+/// A batch while it is put together.
+struct Building<'v> {
+    vault: &'v Vault,
+    snapshot: Box<dyn Snapshot>,
+    version: Version,
+    writes: BTreeMap<RawKey, Option<Vec<u8>>>,
+    /// Directory blocks that were changed, in the clear; sealed once, at the end.
+    blocks: BTreeMap<(String, u64), Option<Zeroizing<Vec<u8>>>>,
+}
+
+impl Building<'_> {
+    /// Whether everything that the transaction read is still as it read it.
+    fn stands(&self, changes: &Changes) -> Result<bool, BarrierError> {
+        let changed: Vec<RawKey> = self.blocks.keys().map(|(directory, block)| self.vault.block_key(directory, *block)).collect();
+        for (key, seen) in &changes.reads {
+            if self.writes.contains_key(key) || changed.contains(key) || self.stored_version(key)? != *seen {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn stored_version(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
+        Ok(self.snapshot.read(key)?.map(|stored| stored.version))
+    }
+
+    /// Whether a record is there, with what the batch holds so far.
+    fn exists(&self, key: &RawKey) -> Result<bool, StoreError> {
+        match self.writes.get(key) {
+            Some(value) => Ok(value.is_some()),
+            None => Ok(self.snapshot.read(key)?.is_some()),
+        }
+    }
+
+    fn add(&mut self, changes: Changes) -> Result<(), BarrierError> {
+        for (name, value) in changes.writes {
+            let at = self.vault.record_key(name.as_str());
+            let (before, after) = (self.exists(&at)?, value.is_some());
+            let (directory, own) = name.split();
+            match (before, after) {
+                (false, true) => self.add_name(directory, own)?,
+                (true, false) => self.remove_name(directory, own)?,
+                (false, false) => continue,
+                (true, true) => {}
+            }
+            self.writes.insert(at, value);
+        }
+        Ok(())
+    }
+
+    /// Adds a name to its directory, and the directory to its own when it is new.
+    fn add_name(&mut self, directory: &str, name: &str) -> Result<(), BarrierError> {
+        let is_new = tree::is_empty(self, directory)?;
+        tree::insert(self, directory, name)?;
+        match parent(directory) {
+            Some((above, own)) if is_new => self.add_name(above, own),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes a name from its directory, and the directory from its own when it is empty.
+    fn remove_name(&mut self, directory: &str, name: &str) -> Result<(), BarrierError> {
+        tree::remove(self, directory, name)?;
+        match parent(directory) {
+            Some((above, own)) if tree::is_empty(self, directory)? => self.remove_name(above, own),
+            _ => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Batch {
+        for ((directory, block), value) in std::mem::take(&mut self.blocks) {
+            let at = self.vault.block_key(&directory, block);
+            let sealed = value.map(|plain| self.vault.seal(&at, &plain));
+            self.writes.insert(at, sealed);
+        }
+        Batch { version: self.version, writes: self.writes }
+    }
+}
+
+/// The directory above, and this one's name in it: `a/b/` is `b/` in `a/`.
+fn parent(directory: &str) -> Option<(&str, &str)> {
+    let inner = directory.strip_suffix('/')?;
+    let at = inner.rfind('/').map_or(0, |at| at + 1);
+    Some(directory.split_at(at))
+}
+
+impl Blocks for Building<'_> {
+    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+        if let Some(value) = self.blocks.get(&(directory.to_owned(), block)) {
+            return Ok(value.clone());
+        }
+        let at = self.vault.block_key(directory, block);
+        let stored = self.snapshot.read(&at)?;
+        stored.map(|stored| self.vault.open(&at, &stored.bytes)).transpose()
+    }
+}
+
+impl BlocksMut for Building<'_> {
+    fn write_block(&mut self, directory: &str, block: u64, value: Option<Zeroizing<Vec<u8>>>) {
+        self.blocks.insert((directory.to_owned(), block), value);
+    }
+}

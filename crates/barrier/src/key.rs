@@ -1,0 +1,154 @@
+//! Names of records above the barrier: a namespace, an area, and the rest, in segments.
+//!
+//! Invariants: every name starts with a namespace's id (DR-12); a record's name does not end in a slash, a prefix
+//! does; no control characters; bounded. Empty segments inside are literal names.
+
+use std::fmt;
+
+use tresor_model::ids::NamespaceId;
+
+use crate::barrier::BarrierError;
+
+/// The longest name, in bytes.
+pub const NAME_BYTES_MAX: usize = 8 * 1024;
+
+/// What kind of record a name belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// The core's own tables.
+    Core,
+    /// The data of mounts.
+    Logical,
+    /// Tokens and their indices.
+    Tokens,
+    /// What ends, by time.
+    Leases,
+    /// Policies.
+    Policies,
+    /// Audit devices.
+    Audit,
+}
+
+impl Area {
+    const fn segment(self) -> &'static str {
+        match self {
+            Self::Core => "core",
+            Self::Logical => "logical",
+            Self::Tokens => "tokens",
+            Self::Leases => "leases",
+            Self::Policies => "policies",
+            Self::Audit => "audit",
+        }
+    }
+}
+
+/// Why a text is no name; the caller's fault when the text came from a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Longer than [`NAME_BYTES_MAX`].
+    #[error("the name is too long to be stored")]
+    TooLong,
+    /// Holds a control character.
+    #[error("the name contains a control character")]
+    ControlCharacter,
+    /// Empty, or ends in a slash where a record is meant (or does not, where a directory is).
+    #[error("the name does not name a record")]
+    Shape,
+}
+
+/// The name of one record.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StorageKey(Box<str>);
+
+/// The names below one directory; ends in a slash.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyPrefix(Box<str>);
+
+fn checked(text: String) -> Result<Box<str>, BarrierError> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(KeyError::TooLong.into());
+    }
+    if text.chars().any(char::is_control) {
+        return Err(KeyError::ControlCharacter.into());
+    }
+    Ok(text.into())
+}
+
+impl StorageKey {
+    /// A record of an area of a namespace.
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when `rest` is no name.
+    pub fn new(namespace: &NamespaceId, area: Area, rest: &str) -> Result<Self, BarrierError> {
+        if rest.is_empty() || rest.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked(format!("{namespace}/{}/{rest}", area.segment())).map(Self)
+    }
+
+    /// The whole name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The directory (ending in a slash) and the name within it.
+    pub(crate) fn split(&self) -> (&str, &str) {
+        let at = self.0.rfind('/').map_or(0, |at| at + 1);
+        self.0.split_at(at)
+    }
+}
+
+impl KeyPrefix {
+    /// A directory of an area of a namespace; `rest` is empty or ends in a slash.
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when `rest` is no directory.
+    pub fn new(namespace: &NamespaceId, area: Area, rest: &str) -> Result<Self, BarrierError> {
+        if !rest.is_empty() && !rest.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked(format!("{namespace}/{}/{rest}", area.segment())).map(Self)
+    }
+
+    /// A record below this directory; the name may have slashes inside.
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when `name` is no name.
+    pub fn key(&self, name: &str) -> Result<StorageKey, BarrierError> {
+        if name.is_empty() || name.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked(format!("{}{name}", self.0)).map(StorageKey)
+    }
+
+    /// A directory below this one; `directory` is empty or ends in a slash.
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when it is no directory.
+    pub fn below(&self, directory: &str) -> Result<Self, BarrierError> {
+        if !directory.is_empty() && !directory.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked(format!("{}{directory}", self.0)).map(Self)
+    }
+
+    /// The whole prefix.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StorageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Names may be as telling as values: the length is enough to debug with.
+        write!(f, "StorageKey({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Debug for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyPrefix({} bytes)", self.0.len())
+    }
+}

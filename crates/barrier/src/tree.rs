@@ -1,0 +1,302 @@
+//! The names of one directory: a B+ tree of blocks, each a sealed value like any other.
+//!
+//! Leaves hold names in order, inner blocks hold the first name of each child. Block 0 is the root and counts the
+//! blocks that were made, so an id is never used twice. A block that becomes empty is removed, a directory without
+//! names has no block at all. Deliberately absent: rebalancing of half-empty blocks (an emptied one is freed), and
+//! values; a page of names costs its blocks and nothing else.
+
+use tresor_record::{Part, Record};
+use zeroize::Zeroizing;
+
+use crate::barrier::BarrierError;
+
+/// How many names or children a block holds at most.
+const FANOUT: usize = 96;
+/// How deep a tree can be: 96 to the power of 8 names are more than any disk holds.
+const DEPTH_MAX: usize = 8;
+/// The block that a directory starts with.
+const ROOT: u64 = 0;
+
+/// Where blocks are read from.
+pub(crate) trait Blocks {
+    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError>;
+}
+
+/// Where blocks are changed.
+pub(crate) trait BlocksMut: Blocks {
+    fn write_block(&mut self, directory: &str, block: u64, value: Option<Zeroizing<Vec<u8>>>);
+}
+
+#[derive(Record)]
+#[record(kind = "directory-block", version = 1)]
+struct Block {
+    /// The highest id that was given out; kept in the root only.
+    last_id: u64,
+    entries: Entries,
+}
+
+#[derive(Part)]
+enum Entries {
+    #[part(tag = 1)]
+    Names(Vec<String>),
+    #[part(tag = 2)]
+    Children(Vec<Child>),
+}
+
+#[derive(Part, Clone)]
+struct Child {
+    /// No name below this child is smaller, except below the first child.
+    first: String,
+    block: u64,
+}
+
+fn read(blocks: &mut (impl Blocks + ?Sized), directory: &str, block: u64) -> Result<Option<Block>, BarrierError> {
+    let Some(bytes) = blocks.read_block(directory, block)? else { return Ok(None) };
+    Ok(Some(Block::decode(&bytes)?))
+}
+
+fn write(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, id: u64, block: &Block) {
+    blocks.write_block(directory, id, Some(block.encode()));
+}
+
+/// The child that a name belongs below.
+fn position(children: &[Child], name: &str) -> usize {
+    children.partition_point(|child| child.first.as_str() <= name).saturating_sub(1)
+}
+
+fn too_deep() -> BarrierError {
+    tresor_record::RecordError::Impossible { kind: Block::KIND }.into()
+}
+
+/// At most `limit` names after `after`, in order.
+pub(crate) fn page(blocks: &mut (impl Blocks + ?Sized), directory: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, BarrierError> {
+    let mut names = Vec::new();
+    gather(blocks, directory, ROOT, after, limit, 0, &mut names)?;
+    Ok(names)
+}
+
+fn gather(
+    blocks: &mut (impl Blocks + ?Sized),
+    directory: &str,
+    id: u64,
+    after: Option<&str>,
+    limit: usize,
+    depth: usize,
+    names: &mut Vec<String>,
+) -> Result<(), BarrierError> {
+    if depth > DEPTH_MAX {
+        return Err(too_deep());
+    }
+    let Some(block) = read(blocks, directory, id)? else { return Ok(()) };
+    match block.entries {
+        Entries::Names(entries) => {
+            let start = after.map_or(0, |after| entries.partition_point(|name| name.as_str() <= after));
+            names.extend(entries.into_iter().skip(start).take(limit - names.len()));
+        }
+        Entries::Children(children) => {
+            let start = after.map_or(0, |after| position(&children, after));
+            for child in children.iter().skip(start) {
+                if names.len() >= limit {
+                    break;
+                }
+                gather(blocks, directory, child.block, after, limit, depth + 1, names)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the directory has no name.
+pub(crate) fn is_empty(blocks: &mut (impl Blocks + ?Sized), directory: &str) -> Result<bool, BarrierError> {
+    Ok(blocks.read_block(directory, ROOT)?.is_none())
+}
+
+/// What an insertion did to a block: it may have split off a right part.
+type Split = Option<Child>;
+
+/// Adds a name; adding it twice changes nothing.
+pub(crate) fn insert(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, name: &str) -> Result<(), BarrierError> {
+    let root = read(blocks, directory, ROOT)?;
+    let mut last_id = root.as_ref().map_or(0, |root| root.last_id);
+    let before = last_id;
+    if root.is_none() {
+        write(blocks, directory, ROOT, &Block { last_id, entries: Entries::Names(vec![name.to_owned()]) });
+        return Ok(());
+    }
+    let split = insert_below(blocks, directory, ROOT, name, &mut last_id, 0)?;
+    if split.is_none() && last_id == before {
+        return Ok(());
+    }
+    let Some(mut root) = read(blocks, directory, ROOT)? else { return Err(too_deep()) };
+    if let Some(right) = split {
+        // The root stays block 0: its left half moves to a block of its own.
+        last_id += 1;
+        let left = Child { first: String::new(), block: last_id };
+        write(blocks, directory, last_id, &Block { last_id: 0, entries: root.entries });
+        root = Block { last_id, entries: Entries::Children(vec![left, right]) };
+    }
+    root.last_id = last_id;
+    write(blocks, directory, ROOT, &root);
+    Ok(())
+}
+
+fn insert_below(
+    blocks: &mut (impl BlocksMut + ?Sized),
+    directory: &str,
+    id: u64,
+    name: &str,
+    last_id: &mut u64,
+    depth: usize,
+) -> Result<Split, BarrierError> {
+    if depth > DEPTH_MAX {
+        return Err(too_deep());
+    }
+    let Some(mut block) = read(blocks, directory, id)? else { return Err(too_deep()) };
+    let right = match &mut block.entries {
+        Entries::Names(names) => {
+            let Err(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(None) };
+            names.insert(at, name.to_owned());
+            split_off(names, at).map(|right| (right.first().cloned().unwrap_or_default(), Entries::Names(right)))
+        }
+        Entries::Children(children) => {
+            let at = position(children, name);
+            let Some(child) = children.get(at).map(|child| child.block) else { return Err(too_deep()) };
+            let Some(split) = insert_below(blocks, directory, child, name, last_id, depth + 1)? else { return Ok(None) };
+            children.insert(at + 1, split);
+            split_off(children, at + 1)
+                .map(|right| (right.first().map(|child| child.first.clone()).unwrap_or_default(), Entries::Children(right)))
+        }
+    };
+    write(blocks, directory, id, &block);
+    Ok(right.map(|(first, entries)| {
+        *last_id += 1;
+        write(blocks, directory, *last_id, &Block { last_id: 0, entries });
+        Child { first, block: *last_id }
+    }))
+}
+
+/// The right part of a block that is too full. Names that come in order leave full blocks behind.
+fn split_off<T>(entries: &mut Vec<T>, inserted: usize) -> Option<Vec<T>> {
+    if entries.len() <= FANOUT {
+        return None;
+    }
+    let at = if inserted + 1 == entries.len() { entries.len() - 1 } else { entries.len() / 2 };
+    Some(entries.split_off(at))
+}
+
+/// Removes a name; removing nothing changes nothing.
+pub(crate) fn remove(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, name: &str) -> Result<(), BarrierError> {
+    remove_below(blocks, directory, ROOT, name, 0)?;
+    // A root with a single child gives its place to it, so that a directory that shrank is shallow again.
+    loop {
+        let Some(root) = read(blocks, directory, ROOT)? else { return Ok(()) };
+        let Entries::Children(children) = &root.entries else { return Ok(()) };
+        let [only] = children.as_slice() else { return Ok(()) };
+        let Some(child) = read(blocks, directory, only.block)? else { return Err(too_deep()) };
+        blocks.write_block(directory, only.block, None);
+        write(blocks, directory, ROOT, &Block { last_id: root.last_id, entries: child.entries });
+    }
+}
+
+/// True when the block is empty and was removed.
+fn remove_below(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, id: u64, name: &str, depth: usize) -> Result<bool, BarrierError> {
+    if depth > DEPTH_MAX {
+        return Err(too_deep());
+    }
+    let Some(mut block) = read(blocks, directory, id)? else { return Ok(false) };
+    let is_empty = match &mut block.entries {
+        Entries::Names(names) => {
+            let Ok(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(false) };
+            names.remove(at);
+            names.is_empty()
+        }
+        Entries::Children(children) => {
+            let at = position(children, name);
+            let Some(child) = children.get(at).map(|child| child.block) else { return Err(too_deep()) };
+            if !remove_below(blocks, directory, child, name, depth + 1)? {
+                return Ok(false);
+            }
+            children.remove(at);
+            children.is_empty()
+        }
+    };
+    if is_empty {
+        blocks.write_block(directory, id, None);
+    } else {
+        write(blocks, directory, id, &block);
+    }
+    Ok(is_empty)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Memory(BTreeMap<u64, Vec<u8>>);
+
+    impl Blocks for Memory {
+        fn read_block(&mut self, _directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+            Ok(self.0.get(&block).map(|bytes| Zeroizing::new(bytes.clone())))
+        }
+    }
+
+    impl BlocksMut for Memory {
+        fn write_block(&mut self, _directory: &str, block: u64, value: Option<Zeroizing<Vec<u8>>>) {
+            match value {
+                Some(value) => self.0.insert(block, value.to_vec()),
+                None => self.0.remove(&block),
+            };
+        }
+    }
+
+    fn everything(blocks: &mut Memory, limit: usize) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        loop {
+            let next = page(blocks, "d/", names.last().map(String::as_str), limit).unwrap();
+            if next.is_empty() {
+                return names;
+            }
+            names.extend(next);
+        }
+    }
+
+    #[test]
+    fn many_names_in_order_leave_full_blocks_and_none_when_removed() {
+        let mut blocks = Memory::default();
+        for at in 0..10_000 {
+            insert(&mut blocks, "d/", &format!("{at:06}")).unwrap();
+        }
+        assert!(blocks.0.len() < 10_000 / FANOUT + 10, "{}", blocks.0.len());
+        assert_eq!(everything(&mut blocks, 250).len(), 10_000);
+        for at in 0..10_000 {
+            remove(&mut blocks, "d/", &format!("{at:06}")).unwrap();
+        }
+        assert!(blocks.0.is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn the_tree_equals_a_sorted_set(steps in prop::collection::vec((0_u16..1500, prop::bool::weighted(0.6)), 0..3000), limit in 1_usize..300) {
+            let (mut blocks, mut model) = (Memory::default(), BTreeSet::new());
+            for (name, is_insert) in steps {
+                let name = format!("n{}", u32::from(name) * 7919 % 1500);
+                if is_insert {
+                    insert(&mut blocks, "d/", &name).unwrap();
+                    model.insert(name);
+                } else {
+                    remove(&mut blocks, "d/", &name).unwrap();
+                    model.remove(&name);
+                }
+            }
+            prop_assert_eq!(everything(&mut blocks, limit), model.iter().cloned().collect::<Vec<_>>());
+            prop_assert_eq!(is_empty(&mut blocks, "d/").unwrap(), model.is_empty());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A transaction: what it reads it reads at one version, what it writes only it sees until it is committed.
+//!
+//! Holding one blocks nobody, and dropping one undoes it. It notes what it read, names of directories included, so
+//! that the committer can tell whether the answer would be another one now.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tresor_storage::{RawKey, Snapshot, Version};
+use zeroize::Zeroizing;
+
+use crate::barrier::{BarrierError, Vault};
+use crate::key::{KeyPrefix, StorageKey};
+use crate::tree::{self, Blocks};
+
+/// What a transaction wants to change, and what it relied on.
+pub(crate) struct Changes {
+    pub(crate) writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
+    pub(crate) reads: BTreeMap<RawKey, Option<Version>>,
+}
+
+/// A transaction.
+pub struct Txn {
+    vault: Arc<Vault>,
+    snapshot: Box<dyn Snapshot>,
+    /// Sealed values by name; `None` deletes.
+    writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
+    reads: BTreeMap<RawKey, Option<Version>>,
+}
+
+impl Txn {
+    pub(crate) fn new(vault: Arc<Vault>, snapshot: Box<dyn Snapshot>) -> Self {
+        Self { vault, snapshot, writes: BTreeMap::new(), reads: BTreeMap::new() }
+    }
+
+    pub(crate) fn into_changes(self) -> Changes {
+        Changes { writes: self.writes, reads: self.reads }
+    }
+
+    /// The version that everything is read at.
+    #[must_use]
+    pub fn read_version(&self) -> Version {
+        self.snapshot.version()
+    }
+
+    /// Whether there is nothing to commit.
+    #[must_use]
+    pub fn is_empty_of_writes(&self) -> bool {
+        self.writes.is_empty()
+    }
+
+    /// The value of a record.
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails or the record was not sealed for this name.
+    pub fn read(&mut self, key: &StorageKey) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+        let at = self.vault.record_key(key.as_str());
+        match self.writes.get(key) {
+            Some(None) => Ok(None),
+            Some(Some(sealed)) => self.vault.open(&at, sealed).map(Some),
+            None => self.read_raw(&at),
+        }
+    }
+
+    /// Writes a record.
+    ///
+    /// # Errors
+    /// None today; callers need not change when there is a limit.
+    pub fn write(&mut self, key: &StorageKey, value: &[u8]) -> Result<(), BarrierError> {
+        let at = self.vault.record_key(key.as_str());
+        let sealed = self.vault.seal(&at, value);
+        self.writes.insert(key.clone(), Some(sealed));
+        Ok(())
+    }
+
+    /// Deletes a record; deleting nothing is fine.
+    ///
+    /// # Errors
+    /// As [`Txn::write`].
+    pub fn delete(&mut self, key: &StorageKey) -> Result<(), BarrierError> {
+        self.writes.insert(key.clone(), None);
+        Ok(())
+    }
+
+    /// The names directly below a directory, in byte order, after `after`, at most `limit`: `name` for a record,
+    /// `name/` for a deeper directory (both when both are there).
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails or a block is damaged.
+    pub fn list(&mut self, prefix: &KeyPrefix, after: Option<&str>, limit: usize) -> Result<Vec<String>, BarrierError> {
+        let (added, removed) = self.overlay(prefix, after)?;
+        let mut names: BTreeSet<String> = added;
+        let mut cursor = after.map(str::to_owned);
+        loop {
+            let page = tree::page(self, prefix.as_str(), cursor.as_deref(), limit.saturating_add(1))?;
+            let exhausted = page.len() <= limit;
+            cursor = page.last().cloned();
+            names.extend(page.into_iter().filter(|name| !removed.contains(name)));
+            // Names of our own that lie beyond what the store has shown so far must wait for it.
+            let shown = cursor.as_ref().map_or(0, |last| names.range::<String, _>(..=last).count());
+            if exhausted || shown >= limit {
+                return Ok(names.into_iter().take(limit).collect());
+            }
+        }
+    }
+
+    /// What this transaction's own writes add to a directory and take from it.
+    fn overlay(&mut self, prefix: &KeyPrefix, after: Option<&str>) -> Result<(BTreeSet<String>, BTreeSet<String>), BarrierError> {
+        let (mut added, mut gone) = (BTreeSet::new(), BTreeSet::new());
+        let own = self.writes.iter().map(|(key, value)| (key.as_str(), value.is_some()));
+        for (name, is_write) in own {
+            let Some(rest) = name.strip_prefix(prefix.as_str()) else { continue };
+            let child = rest.split_once('/').map_or_else(|| rest.to_owned(), |(directory, _)| format!("{directory}/"));
+            if after.is_some_and(|after| child.as_str() <= after) {
+                continue;
+            }
+            if is_write { added.insert(child) } else { gone.insert(child) };
+        }
+        let mut removed = BTreeSet::new();
+        for child in gone.difference(&added) {
+            // A deleted record is gone; a directory only when nothing else is below it.
+            let is_gone = !child.ends_with('/') || self.list(&prefix.below(child)?, None, 1)?.is_empty();
+            if is_gone {
+                removed.insert(child.clone());
+            }
+        }
+        Ok((added, removed))
+    }
+
+    fn read_raw(&mut self, at: &RawKey) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+        let stored = self.snapshot.read(at)?;
+        self.reads.insert(at.clone(), stored.as_ref().map(|stored| stored.version));
+        stored.map(|stored| self.vault.open(at, &stored.bytes)).transpose()
+    }
+}
+
+impl Blocks for Txn {
+    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+        let at = self.vault.block_key(directory, block);
+        self.read_raw(&at)
+    }
+}

@@ -1,0 +1,248 @@
+//! The barrier from outside: transactions, conflicts, listings, group commit, sealing, shares, secrecy.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use tresor_barrier::{Area, Barrier, CommitError, KeyPrefix, Progress, SealedStore, ShareCollector, ShareError, StorageKey, Txn};
+use tresor_crypto::shamir::Threshold;
+use tresor_env::doubles::TestDoors;
+use tresor_env::{Doors, Timestamp};
+use tresor_model::ids::NamespaceId;
+use tresor_secret::UnsealShare;
+use tresor_storage::{Batch, MemoryStore, Store};
+use tresor_storage_file::FileStore;
+
+fn key(name: &str) -> StorageKey {
+    StorageKey::new(&NamespaceId::root(), Area::Logical, name).unwrap()
+}
+
+fn prefix(name: &str) -> KeyPrefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Logical, name).unwrap()
+}
+
+fn open(store: Arc<dyn Store>, doors: &Doors) -> Barrier {
+    let sealed = SealedStore::open(store, doors.clone()).unwrap();
+    sealed.initialize(Threshold::new(1, 1).unwrap(), Timestamp::EPOCH).unwrap().1
+}
+
+fn memory() -> (Arc<MemoryStore>, Barrier) {
+    let store = Arc::new(MemoryStore::new());
+    let barrier = open(store.clone(), &TestDoors::new(1).doors);
+    (store, barrier)
+}
+
+async fn put(barrier: &Barrier, name: &str, value: &[u8]) {
+    let mut txn = barrier.begin().unwrap();
+    txn.write(&key(name), value).unwrap();
+    barrier.commit(txn).await.unwrap();
+}
+
+fn names(txn: &mut Txn, directory: &str) -> Vec<String> {
+    txn.list(&prefix(directory), None, 1000).unwrap()
+}
+
+#[tokio::test]
+async fn a_transaction_sees_its_own_writes_and_nobody_elses() {
+    let (_, barrier) = memory();
+    put(&barrier, "a/x", b"1").await;
+    let mut txn = barrier.begin().unwrap();
+    txn.write(&key("a/y/z"), b"2").unwrap();
+    txn.delete(&key("a/x")).unwrap();
+    assert_eq!(names(&mut txn, "a/"), ["y/"]);
+    assert_eq!(txn.read(&key("a/x")).unwrap(), None);
+    let mut other = barrier.begin().unwrap();
+    assert_eq!(names(&mut other, "a/"), ["x"]);
+    barrier.commit(txn).await.unwrap();
+    assert_eq!(names(&mut other, "a/"), ["x"], "a snapshot does not move");
+    let mut later = barrier.begin().unwrap();
+    assert_eq!((names(&mut later, "a/"), names(&mut later, "a/y/")), (vec!["y/".to_owned()], vec!["z".to_owned()]));
+    assert_eq!(&**later.read(&key("a/y/z")).unwrap().unwrap(), b"2");
+}
+
+#[tokio::test]
+async fn a_transaction_whose_reading_is_stale_conflicts_and_a_blind_one_does_not() {
+    let (_, barrier) = memory();
+    put(&barrier, "n", b"1").await;
+    let mut reader = barrier.begin().unwrap();
+    reader.read(&key("n")).unwrap();
+    reader.write(&key("m"), b"from n").unwrap();
+    let mut missing = barrier.begin().unwrap();
+    assert!(missing.read(&key("new")).unwrap().is_none());
+    missing.write(&key("new"), b"mine").unwrap();
+    let mut blind = barrier.begin().unwrap();
+    blind.write(&key("n"), b"3").unwrap();
+    put(&barrier, "n", b"2").await;
+    put(&barrier, "new", b"theirs").await;
+    assert!(matches!(barrier.commit(reader).await, Err(CommitError::Conflict)));
+    assert!(matches!(barrier.commit(missing).await, Err(CommitError::Conflict)));
+    barrier.commit(blind).await.unwrap();
+    assert_eq!(&**barrier.begin().unwrap().read(&key("n")).unwrap().unwrap(), b"3");
+}
+
+#[tokio::test]
+async fn two_that_create_beside_each_other_do_not_conflict_but_a_listing_does() {
+    let (_, barrier) = memory();
+    let mut transactions: Vec<Txn> = (0..50).map(|_| barrier.begin().unwrap()).collect();
+    for (at, txn) in transactions.iter_mut().enumerate() {
+        txn.write(&key(&format!("d/{at:02}")), b"x").unwrap();
+    }
+    let mut lister = barrier.begin().unwrap();
+    assert!(names(&mut lister, "d/").is_empty());
+    lister.write(&key("summary"), b"none").unwrap();
+    for txn in transactions {
+        barrier.commit(txn).await.unwrap();
+    }
+    assert_eq!(names(&mut barrier.begin().unwrap(), "d/").len(), 50);
+    assert!(matches!(barrier.commit(lister).await, Err(CommitError::Conflict)));
+}
+
+#[tokio::test]
+async fn writers_that_wait_share_one_sync() {
+    for writers in [1_u64, 64, 256] {
+        let doors = TestDoors::new(2);
+        let store = Arc::new(FileStore::open(&*doors.disk, Path::new("data")).unwrap());
+        let barrier = open(store.clone(), &doors.doors);
+        let before = store.syncs();
+        let commits = (0..writers).map(|at| {
+            let mut txn = barrier.begin().unwrap();
+            txn.write(&key(&format!("w/{at}")), b"x").unwrap();
+            let barrier = barrier.clone();
+            async move { barrier.commit(txn).await.unwrap() }
+        });
+        futures_join_all(commits).await;
+        let syncs = store.syncs() - before;
+        assert!(syncs <= 1 + writers / 32, "{writers} writers took {syncs} syncs");
+        assert_eq!(names(&mut barrier.begin().unwrap(), "w/").len(), usize::try_from(writers).unwrap());
+    }
+}
+
+/// All futures at once, polled in one task.
+async fn futures_join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) {
+    let mut pending: Vec<_> = futures.map(Box::pin).collect();
+    std::future::poll_fn(move |cx| {
+        pending.retain_mut(|future| future.as_mut().poll(cx).is_pending());
+        if pending.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_readable_reaches_the_store() {
+    let (store, barrier) = memory();
+    put(&barrier, "canary-directory/canary-name", b"canary-value-1234567890").await;
+    for (at, bytes) in store.dump() {
+        let all = [at.as_bytes(), &bytes].concat();
+        for canary in ["canary-directory", "canary-name", "canary-value"] {
+            for spelled in [canary.to_owned(), hex::encode(canary)] {
+                assert!(!all.windows(spelled.len()).any(|window| window == spelled.as_bytes()), "{canary}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_value_moved_in_the_store_is_refused() {
+    let (store, barrier) = memory();
+    let before: Vec<_> = store.dump().into_iter().map(|(at, _)| at).collect();
+    put(&barrier, "a", b"of a").await;
+    put(&barrier, "b", b"of b").await;
+    let records: Vec<_> = store.dump().into_iter().filter(|(at, _)| at.as_bytes()[0] == 1 && !before.contains(at)).collect();
+    let version = store.snapshot().unwrap().version().next();
+    let swapped = [(records[0].0.clone(), Some(records[1].1.clone())), (records[1].0.clone(), Some(records[0].1.clone()))];
+    store.apply(&Batch { version, writes: swapped.into() }).unwrap();
+    let mut txn = barrier.begin().unwrap();
+    assert!(txn.read(&key("a")).is_err() && txn.read(&key("b")).is_err());
+}
+
+#[tokio::test]
+async fn a_stopped_barrier_commits_nothing() {
+    let (_, barrier) = memory();
+    let mut txn = barrier.begin().unwrap();
+    txn.write(&key("a"), b"x").unwrap();
+    barrier.stop();
+    assert!(matches!(barrier.commit(txn).await, Err(CommitError::Stopped)));
+}
+
+fn copy(share: &UnsealShare) -> UnsealShare {
+    UnsealShare::new(share.expose().to_vec())
+}
+
+#[tokio::test]
+async fn shares_open_the_store_again_and_wrong_ones_do_not() {
+    let doors = TestDoors::new(3).doors;
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let sealed = SealedStore::open(store.clone(), doors.clone()).unwrap();
+    assert!(!sealed.facts().unwrap().initialized);
+    let (shares, barrier) = sealed.initialize(Threshold::new(5, 3).unwrap(), Timestamp::EPOCH).unwrap();
+    assert!(sealed.initialize(Threshold::new(5, 3).unwrap(), Timestamp::EPOCH).is_err());
+    put(&barrier, "a", b"kept").await;
+    let facts = sealed.facts().unwrap();
+    let mut collector = ShareCollector::default();
+    let mut submit = |share: &UnsealShare| collector.submit(copy(share), &facts, &*doors.entropy);
+
+    let Ok(Progress::Collecting { progress: 1, nonce }) = submit(&shares[4]) else { panic!("one share is not enough") };
+    assert!(!nonce.is_empty());
+    assert!(matches!(submit(&shares[4]), Ok(Progress::Collecting { progress: 1, .. })), "a repeated share does not count");
+    assert!(matches!(submit(&UnsealShare::new(vec![1; 32])), Err(ShareError::WrongLength)));
+    assert!(matches!(submit(&shares[2]), Ok(Progress::Collecting { progress: 2, .. })));
+    let Ok(Progress::Complete(right)) = submit(&shares[3]) else { panic!("three shares are enough") };
+    let reopened = sealed.unseal_with(&right).unwrap();
+    assert_eq!(&**reopened.begin().unwrap().read(&key("a")).unwrap().unwrap(), b"kept");
+
+    let mut foreign = vec![9; 33];
+    foreign[32] = 77;
+    submit(&shares[0]).unwrap();
+    submit(&shares[1]).unwrap();
+    let Ok(Progress::Complete(wrong)) = submit(&UnsealShare::new(foreign)) else { panic!("it cannot know yet") };
+    assert!(matches!(sealed.unseal_with(&wrong), Err(tresor_barrier::UnsealError::WrongKey)));
+    assert!(matches!(submit(&shares[0]), Ok(Progress::Collecting { progress: 1, .. })), "a failed attempt starts anew");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn listings_equal_a_sorted_model(
+        steps in prop::collection::vec((0_usize..40, prop::bool::weighted(0.7), prop::bool::weighted(0.3)), 1..120),
+        limit in 1_usize..7,
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (_, barrier) = memory();
+            let mut model = std::collections::BTreeSet::new();
+            let mut txn = barrier.begin().unwrap();
+            for (at, is_write, commit) in steps {
+                let name = format!("{}{}{}", ["", "a/", "a/b/", "c//"][at % 4], "n", at / 4);
+                if is_write {
+                    txn.write(&key(&name), b"x").unwrap();
+                    model.insert(name);
+                } else {
+                    txn.delete(&key(&name)).unwrap();
+                    model.remove(&name);
+                }
+                if commit {
+                    barrier.commit(txn).await.unwrap();
+                    txn = barrier.begin().unwrap();
+                }
+            }
+            for directory in ["", "a/", "a/b/", "c/", "c//"] {
+                let expected: std::collections::BTreeSet<String> = model
+                    .iter()
+                    .filter_map(|name| name.strip_prefix(directory))
+                    .map(|rest| rest.split_once('/').map_or_else(|| rest.to_owned(), |(child, _)| format!("{child}/")))
+                    .collect();
+                let mut found: Vec<String> = Vec::new();
+                loop {
+                    let page = txn.list(&prefix(directory), found.last().map(String::as_str), limit).unwrap();
+                    assert!(page.len() <= limit);
+                    if page.is_empty() {
+                        break;
+                    }
+                    found.extend(page);
+                }
+                assert_eq!(found, expected.into_iter().collect::<Vec<_>>(), "{directory:?}");
+            }
+        });
+    }
+}
