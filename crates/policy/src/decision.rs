@@ -1,0 +1,217 @@
+//! A request to a decision: the one function that enforcement, capabilities and explanations ask.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tresor_model::{Map, Operation};
+
+use crate::capability::{Capabilities, Capability};
+use crate::matcher::Matcher;
+use crate::parameters::Constraints;
+use crate::parse::Policy;
+
+/// What is asked.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// The canonical path, without a leading slash; LIST asks with the directory's slash.
+    pub path: &'a str,
+    /// The operation.
+    pub operation: Operation,
+    /// The parameters, where the operation carries any.
+    pub parameters: Option<&'a Map>,
+    /// How long the answer is to be wrapped for.
+    pub wrap_ttl_seconds: Option<u64>,
+}
+
+/// What rules of one pattern come to together.
+#[derive(Clone, Debug, Default)]
+struct Permission {
+    capabilities: Capabilities,
+    constraints: Constraints,
+    min_wrapping_ttl: u64,
+    max_wrapping_ttl: u64,
+    policies: Vec<String>,
+}
+
+/// Compiled policies.
+#[derive(Clone, Debug)]
+pub struct PolicySet {
+    is_root: bool,
+    matcher: Matcher<Permission>,
+}
+
+/// What was decided, and by which rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision<'p> {
+    /// It may be done.
+    Allowed {
+        /// Whether protected paths may be used.
+        sudo: bool,
+        /// The pattern that granted it; `None` for root and for help.
+        pattern: Option<&'p str>,
+        /// The policies that the pattern stands in.
+        policies: &'p [String],
+    },
+    /// It may not.
+    Denied(Denial<'p>),
+}
+
+/// Why it may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial<'p> {
+    /// No pattern matches.
+    NoRule,
+    /// The most specific pattern says deny.
+    Explicit {
+        /// The pattern.
+        pattern: &'p str,
+        /// The policies that it stands in.
+        policies: &'p [String],
+    },
+    /// The most specific pattern does not grant the capability.
+    Missing {
+        /// The pattern.
+        pattern: &'p str,
+        /// The policies that it stands in.
+        policies: &'p [String],
+        /// What it lacks.
+        capability: Capability,
+    },
+    /// A parameter may not be sent, or must be.
+    Parameters {
+        /// The pattern.
+        pattern: &'p str,
+    },
+    /// The answer must be wrapped, or not for so long.
+    Wrapping {
+        /// The pattern.
+        pattern: &'p str,
+    },
+}
+
+impl Decision<'_> {
+    /// Whether it may be done, and then, whether with sudo.
+    #[must_use]
+    pub const fn allowed_with_sudo(&self) -> Option<bool> {
+        match self {
+            Self::Allowed { sudo, .. } => Some(*sudo),
+            Self::Denied(_) => None,
+        }
+    }
+}
+
+impl PolicySet {
+    /// Compiles policies; none denies everything.
+    #[must_use]
+    pub fn compile(policies: &[Arc<Policy>]) -> Self {
+        let mut patterns: BTreeMap<String, Permission> = BTreeMap::new();
+        for policy in policies {
+            // A placeholder that nobody fills in grants nothing, and denies nothing (DR-11).
+            for rule in policy.rules.iter().filter(|rule| !rule.pattern.contains("{{")) {
+                let merged = patterns.entry(rule.pattern.clone()).or_default();
+                merged.capabilities = merged.capabilities.union(rule.capabilities);
+                merged.constraints.merge(&rule.constraints);
+                let least = |a: u64, b: u64| if a == 0 || b == 0 { a.max(b) } else { a.min(b) };
+                merged.min_wrapping_ttl = least(merged.min_wrapping_ttl, rule.min_wrapping_ttl);
+                merged.max_wrapping_ttl = least(merged.max_wrapping_ttl, rule.max_wrapping_ttl);
+                if merged.policies.last() != Some(&policy.name) {
+                    merged.policies.push(policy.name.clone());
+                }
+            }
+        }
+        Self { is_root: policies.iter().any(|policy| policy.is_root), matcher: Matcher::new(patterns) }
+    }
+
+    /// The permission that a path comes to. For LIST the directory's own patterns come first, with their slash; the
+    /// path without it is a fallback for directories that no pattern names (LST-01).
+    fn permission(&self, path: &str, operation: Option<Operation>) -> Option<(&str, &Permission)> {
+        let found = self.matcher.find(path);
+        match (found, operation) {
+            (None, Some(Operation::List)) => self.matcher.find(path.strip_suffix('/')?),
+            (found, _) => found,
+        }
+    }
+
+    /// Decides.
+    #[must_use]
+    pub fn decide(&self, request: &Request<'_>) -> Decision<'_> {
+        if self.is_root {
+            return Decision::Allowed { sudo: true, pattern: None, policies: &[] };
+        }
+        let Some(needed) = Capability::needed_by(request.operation) else {
+            return Decision::Allowed { sudo: false, pattern: None, policies: &[] };
+        };
+        let Some((pattern, permission)) = self.permission(request.path, Some(request.operation)) else {
+            return Decision::Denied(Denial::NoRule);
+        };
+        let policies = permission.policies.as_slice();
+        if permission.capabilities.contains(Capability::Deny) {
+            return Decision::Denied(Denial::Explicit { pattern, policies });
+        }
+        if !permission.capabilities.contains(needed) {
+            return Decision::Denied(Denial::Missing { pattern, policies, capability: needed });
+        }
+        if !permission.permits_wrapping(request.wrap_ttl_seconds) {
+            return Decision::Denied(Denial::Wrapping { pattern });
+        }
+        if request.operation.carries_parameters() {
+            let none = Map::new();
+            if !permission.constraints.permit(request.parameters.unwrap_or(&none)) {
+                return Decision::Denied(Denial::Parameters { pattern });
+            }
+        }
+        Decision::Allowed { sudo: permission.capabilities.contains(Capability::Sudo), pattern: Some(pattern), policies }
+    }
+
+    /// What may be done on a path, as `sys/capabilities` shows it: `root`, `deny`, or the words in order.
+    #[must_use]
+    pub fn capabilities(&self, path: &str) -> Vec<Capability> {
+        if self.is_root {
+            return vec![Capability::Root];
+        }
+        let granted: Vec<Capability> = match self.permission(path, Some(Operation::List)) {
+            Some((_, permission)) => permission.capabilities.iter().collect(),
+            None => Vec::new(),
+        };
+        if granted.is_empty() { vec![Capability::Deny] } else { granted }
+    }
+
+    /// Whether something at or below a path may be used in any way: what decides whether a mount is shown.
+    #[must_use]
+    pub fn reaches_below(&self, path: &str) -> bool {
+        if self.is_root {
+            return true;
+        }
+        let usable = |permission: &Permission| permission.capabilities.iter().any(|one| one != Capability::Deny);
+        if self.permission(path, Some(Operation::List)).is_some_and(|(_, permission)| usable(permission)) {
+            return true;
+        }
+        self.matcher.iter().any(|(pattern, permission)| usable(permission) && may_lie_below(pattern, path))
+    }
+}
+
+/// Whether a pattern can match something that starts with `path`.
+fn may_lie_below(pattern: &str, path: &str) -> bool {
+    let literal_end = pattern.split('/').scan(0, |start, segment| {
+        let at = *start;
+        *start += segment.len() + 1;
+        Some((at, segment))
+    });
+    let wildcard = literal_end.into_iter().find(|(_, segment)| *segment == "+").map(|(at, _)| at);
+    let literal = match wildcard {
+        Some(at) => pattern.get(..at).unwrap_or(pattern),
+        None => pattern.strip_suffix('*').unwrap_or(pattern),
+    };
+    let has_wildcard = wildcard.is_some() || pattern.ends_with('*');
+    literal.starts_with(path) || (has_wildcard && path.starts_with(literal) && (wildcard.is_some() || pattern.ends_with('*')))
+}
+
+impl Permission {
+    fn permits_wrapping(&self, asked: Option<u64>) -> bool {
+        let (min, max) = (self.min_wrapping_ttl, self.max_wrapping_ttl);
+        if min == 0 && max == 0 {
+            return true;
+        }
+        asked.is_some_and(|ttl| ttl >= min && (max == 0 || ttl <= max) && (max == 0 || max >= min))
+    }
+}
