@@ -1,0 +1,71 @@
+//! What a client needs to know before its first request.
+//!
+//! Plain values only: reading them from flags, files or the environment belongs to whoever builds the client.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tresor_secret::TokenSecret;
+
+/// Whether the server's certificate is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Verification {
+    /// The chain, the validity and the name are checked.
+    #[default]
+    Full,
+    /// Nothing is checked: anybody in between can read everything.
+    Skipped,
+}
+
+/// How to reach a server, and as whom.
+pub struct ClientConfig {
+    /// Base URL: `https://host:port`, optionally with a path prefix, or `unix:///path/of/socket`.
+    pub address: String,
+    /// PEM file of certificate authorities to trust instead of the system's.
+    pub ca_certificate_file: Option<PathBuf>,
+    /// Directory of such PEM files.
+    pub ca_certificate_directory: Option<PathBuf>,
+    /// PEM file of the certificate chain that this client presents.
+    pub client_certificate_file: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub client_key_file: Option<PathBuf>,
+    /// The name expected in the server's certificate, when it is not the host of the address.
+    pub tls_server_name: Option<String>,
+    /// Whether the server's certificate is checked.
+    pub verification: Verification,
+    /// The namespace of every request.
+    pub namespace: Option<String>,
+    /// The token of every request.
+    pub token: Option<TokenSecret>,
+    /// How long wrapped answers should live (`60`, `5m`); wraps every answer when set.
+    pub wrap_ttl: Option<String>,
+    /// How long one attempt may take; zero means without limit.
+    pub timeout: Duration,
+    /// How often a request is repeated after a 412 or a 5xx other than 501.
+    pub retries_max: u32,
+    /// How long to wait before the first repetition; the second waits half as long again.
+    pub retry_wait: Duration,
+    /// More headers for every request.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            address: "https://127.0.0.1:8200".to_owned(),
+            ca_certificate_file: None,
+            ca_certificate_directory: None,
+            client_certificate_file: None,
+            client_key_file: None,
+            tls_server_name: None,
+            verification: Verification::Full,
+            namespace: None,
+            token: None,
+            wrap_ttl: None,
+            timeout: Duration::from_secs(60),
+            retries_max: 2,
+            retry_wait: Duration::from_secs(1),
+            headers: Vec::new(),
+        }
+    }
+}
