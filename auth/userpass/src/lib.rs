@@ -1,1 +1,50 @@
-//! (being written)
+//! `userpass`: people log in with a name and a password that this method itself keeps.
+//!
+//! Names are folded in the path (case and outer blanks do not matter), so what policies see is what is stored.
+//! Passwords are stored as bcrypt hashes. Whether a name exists cannot be told from the answer nor from the time:
+//! an unknown name is checked against a hash that nothing opens (PWD-01). Deliberately absent: lock-out (a later
+//! issue) and identity.
+
+mod login;
+mod password;
+mod users;
+
+use std::sync::Arc;
+
+use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Instance, MountFacts, Mounted, Routes};
+use tresor_model::Fault;
+
+/// How to make a `userpass` mount.
+pub const FACTORY: EngineFactory = EngineFactory { kind: "userpass", class: Class::Auth, make };
+
+fn make(_facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
+    Ok(Instance::mount(Userpass))
+}
+
+/// The method.
+pub(crate) struct Userpass;
+
+impl Engine for Userpass {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "userpass", class: Class::Auth, summary: "Users log in with a name and a password." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("users", "Lists the users.")
+            .list(users::list)
+            .at("users/{username:folded}", "Shows, writes or deletes a user.")
+            .read(users::read)
+            .write(users::write)
+            .delete(users::delete)
+            .exists(users::exists)
+            .at("users/{username:folded}/password", "Changes a user's password.")
+            .write(users::write_password)
+            .at("users/{username:folded}/policies", "Changes a user's policies.")
+            .write(users::write_policies)
+            .at("login/{username:folded}", "Logs in with name and password.")
+            .open_to(Access::Login)
+            .write(login::login)
+            .done()
+    }
+}

@@ -11,7 +11,7 @@ use std::ops::Deref;
 use std::time::Duration;
 
 use tresor_env::Timestamp;
-use tresor_model::{Accessor, Auth, LeaseId, Map, MountPath, Operation, Request, Response, Shape, TokenType, WrapInfo};
+use tresor_model::{Accessor, Auth, LeaseId, Map, Operation, Request, Response, Shape, TokenType, WrapInfo};
 use tresor_secret::TokenSecret;
 
 /// A fact that every device shows in clear: a path, a policy name, a mount, an address, a public error text.
@@ -202,9 +202,9 @@ pub struct MountFacts<'a> {
 impl<'a> MountFacts<'a> {
     /// The facts of a mount; `class` is `secret` or `auth`.
     #[must_use]
-    pub fn new(point: &'a MountPath, kind: &'a str, accessor: &'a str, class: &'static str) -> Self {
+    pub fn new(point: &'a str, kind: &'a str, accessor: &'a str, class: &'static str) -> Self {
         Self {
-            point: point.as_str().into(),
+            point: point.into(),
             kind: kind.into(),
             accessor: accessor.into(),
             running_version: Clear::default(),

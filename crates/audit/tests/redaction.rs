@@ -64,7 +64,7 @@ fn full_request(options: FormatOptions, operation: Operation) -> String {
     let wanted = BTreeMap::from([("User-Agent".to_owned(), false), ("X-Foo".to_owned(), true)]);
     let accessor = Accessor::new("acc-1");
     let mut facts = RequestFacts::from_request(&request, operation)
-        .with_mount(MountFacts::new(&point, "kv", "kv_1f2e3d4c", "secret"), &clear_keys)
+        .with_mount(MountFacts::new(point.as_str(), "kv", "kv_1f2e3d4c", "secret"), &clear_keys)
         .with_headers(&request, &wanted);
     facts.client_token_accessor = Some((&accessor).into());
     let policies = ["app".to_owned(), "default".to_owned()];
@@ -185,7 +185,7 @@ fn an_answer_looks_as_the_reference_shows_it() {
         }),
     };
     let facts = RequestFacts::from_request(&request, Operation::Update)
-        .with_mount(MountFacts::new(&point, "userpass", "auth_userpass_1", "auth"), &[]);
+        .with_mount(MountFacts::new(point.as_str(), "userpass", "auth_userpass_1", "auth"), &[]);
     let entry = Entry {
         time: now(),
         auth: AuthFacts::default(),

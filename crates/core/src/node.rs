@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
-use tresor_barrier::{Progress, SealFacts, SealedStore, ShareCollector};
+use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
 use tresor_engine::{EngineFactory, Mounted};
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
-use tresor_model::ids::{MountId, NamespaceId, RequestId};
+use tresor_model::ids::{NamespaceId, RequestId};
 use tresor_model::{Fault, Map, Refusal, Response, Verb};
 use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
@@ -23,7 +23,7 @@ use tresor_storage::Store;
 use crate::mounts::Mounts;
 use crate::policies::Policies;
 use crate::settings::Settings;
-use crate::tokens::{self, NewToken, Tokens};
+use crate::tokens::{NewToken, Tokens};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
 use crate::keys;
 
@@ -39,14 +39,8 @@ pub struct Registry {
 
 /// One of the server's own engines.
 pub struct SystemMount {
-    /// Where, ending in a slash.
+    /// Where, ending in a slash: one of `mounts::SERVER_MOUNTS`.
     pub path: &'static str,
-    /// Its type in mount listings.
-    pub kind: &'static str,
-    /// What it is for.
-    pub description: &'static str,
-    /// Whether its data stays within this cluster.
-    pub local: bool,
     /// The engine.
     pub engine: Arc<dyn Mounted>,
 }
@@ -246,7 +240,7 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
         // A caller that went away does not undo what was done.
         match command {
             Command::Initialize { threshold, root_token, answer } => drop(answer.send(initialize(&node, threshold, root_token).await)),
-            Command::Unseal { share, answer } => drop(answer.send(take_share(&node, &mut collector, share))),
+            Command::Unseal { share, answer } => drop(answer.send(take_share(&node, &mut collector, share).await)),
             Command::Reset { answer } => {
                 collector.reset();
                 node.publish_attempt(0, String::new());
@@ -264,7 +258,7 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
     }
 }
 
-fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: UnsealShare) -> Result<(), Fault> {
+async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: UnsealShare) -> Result<(), Fault> {
     if node.unsealed().is_some() {
         return Ok(());
     }
@@ -283,10 +277,11 @@ fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: UnsealSha
         Progress::Complete(key) => {
             collector.reset();
             node.publish_attempt(0, String::new());
-            let barrier = node.store.unseal_with(key).map_err(|error| {
-                if error.is_wrong_key() { Fault::invalid("unseal failed, invalid key") } else { Fault::internal(error) }
+            let barrier = node.store.unseal_with(&key).map_err(|error| match error {
+                UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
+                other => Fault::internal(other),
             })?;
-            let unsealed = Unsealed::open(barrier, node.doors.clone(), Arc::clone(&node.settings), &node.registry)?;
+            let unsealed = Unsealed::open(barrier, node.doors.clone(), Arc::clone(&node.settings), &node.registry).await?;
             node.state.store(Arc::new(State::Unsealed(unsealed)));
             tracing::info!("node is unsealed");
             Ok(())
@@ -296,7 +291,10 @@ fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: UnsealSha
 
 async fn initialize(node: &Arc<Node>, threshold: Threshold, root_token: Option<TokenSecret>) -> Result<Initialized, Fault> {
     let (shares, barrier) = node.store.initialize(threshold, node.now()).map_err(|error| {
-        if error.is_already_initialized() { Fault::invalid("Vault is already initialized") } else { Fault::internal(error) }
+        match error {
+            InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
+            other => Fault::internal(other),
+        }
     })?;
     let entropy = &*node.doors.entropy;
     let now = node.now();
@@ -309,10 +307,7 @@ async fn initialize(node: &Arc<Node>, threshold: Threshold, root_token: Option<T
     let cluster = ClusterRecord { name, id: token_text::random_uuid(entropy) };
     txn.write(&keys::cluster().map_err(Fault::internal)?, &cluster.encode()).map_err(Fault::internal)?;
     Policies::write_defaults(&mut txn, &namespace)?;
-    let mounts = Arc::new(Mounts::load(&mut txn, namespace.clone(), Vec::new(), Arc::clone(&node.settings))?);
-    for own in server_mounts() {
-        mounts.enable_system(&mut txn, &own, now, entropy)?;
-    }
+    let mount = Mounts::write_defaults(&mut txn, &namespace, now, entropy)?;
     let root = NewToken {
         id: root_token,
         namespace,
@@ -321,7 +316,7 @@ async fn initialize(node: &Arc<Node>, threshold: Threshold, root_token: Option<T
         metadata: BTreeMap::new(),
         display_name: "root".to_owned(),
         path: "auth/token/root".to_owned(),
-        mount: MountId::new("token"),
+        mount,
         ttl: None,
         renewal_ttl: std::time::Duration::ZERO,
         max_ttl: std::time::Duration::ZERO,

@@ -5,8 +5,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tresor_audit::StandardOutput;
+
 /// The operator's choices; fixed for the life of a node.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Life of a lease or token that says nothing else.
     pub default_lease_ttl: Duration,
@@ -18,6 +20,10 @@ pub struct Settings {
     pub storage_type: &'static str,
     /// Where the local audit log is kept; `None` keeps it in memory (development).
     pub audit_directory: Option<PathBuf>,
+    /// Standard output, for audit devices that write there; `None` refuses them.
+    pub standard_output: Option<StandardOutput>,
+    /// Directories that no audit device may write into.
+    pub protected_directories: Vec<PathBuf>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
     pub release: &'static str,
 }
@@ -30,6 +36,8 @@ impl Default for Settings {
             cluster_name: String::new(),
             storage_type: "inmem",
             audit_directory: None,
+            standard_output: None,
+            protected_directories: Vec::new(),
             release: env!("CARGO_PKG_VERSION"),
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tresor_barrier::{Barrier, CommitError, Txn};
+use tresor_barrier::{Barrier, CommitError, StorageKey, Txn};
 use tresor_engine::Mounted;
 use tresor_env::{Doors, SteadyClock, Tasks};
 use tresor_model::ids::NamespaceId;
@@ -94,7 +94,7 @@ impl Unsealed {
     ///
     /// # Errors
     /// When the store fails or the node was initialised only half.
-    pub(crate) fn open(barrier: Barrier, doors: Doors, settings: Arc<Settings>, registry: &Registry) -> Result<Arc<Self>, Fault> {
+    pub(crate) async fn open(barrier: Barrier, doors: Doors, settings: Arc<Settings>, registry: &Registry) -> Result<Arc<Self>, Fault> {
         let namespace = NamespaceId::root();
         let tasks = Tasks::new();
         let mut txn = barrier.begin().map_err(Fault::internal)?;
@@ -104,7 +104,7 @@ impl Unsealed {
             .ok_or_else(|| Fault::internal("the store was initialised, but its first records are missing"))?;
         let cluster = ClusterRecord::decode(&bytes).map_err(Fault::internal)?;
         let handles = Handles {
-            audits: Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings, &tasks)?),
+            audits: Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings).await?),
             policies: Arc::new(Policies::load(&mut txn, namespace.clone())?),
             mounts: Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?),
             tokens: Arc::new(Tokens::new(&barrier)),
@@ -144,14 +144,15 @@ impl Unsealed {
         if committed.changed.is_empty() {
             return Ok(());
         }
-        let refresh = || -> Result<(), Fault> {
-            let mut txn = self.begin()?;
-            self.handles.mounts.reload_if_touched(&committed.changed, &mut txn)?;
-            self.handles.policies.reload_if_touched(&committed.changed, &mut txn)?;
-            self.handles.audits.reload_if_touched(&committed.changed, &mut txn)
-        };
         // The commit stands; a cache that cannot follow it would answer wrongly from now on, so the caller hears of it.
-        refresh().map_err(CommitFault::Other)
+        self.refresh(&committed.changed).await.map_err(CommitFault::Other)
+    }
+
+    async fn refresh(&self, changed: &[StorageKey]) -> Result<(), Fault> {
+        let mut txn = self.begin()?;
+        self.handles.mounts.reload_if_touched(changed, &mut txn)?;
+        self.handles.policies.reload_if_touched(changed, &mut txn)?;
+        self.handles.audits.reload_if_touched(changed, &mut txn).await
     }
 
     /// Whether sealing has begun.

@@ -9,8 +9,9 @@ use std::time::Duration;
 use tresor_env::{Entropy, Workers};
 use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
 use tresor_model::{MountId, Operation, Timestamp};
+use tresor_secret::TokenSecret;
 
-use crate::view::View;
+use crate::view::{View, Widened};
 
 /// The context of one call of one handler.
 pub struct Cx<'a> {
@@ -43,10 +44,30 @@ pub struct Caller<'a> {
     pub display_name: &'a str,
     /// Storage name of what belongs to this very token (its cubbyhole); `None` without a token.
     pub token_key: Option<&'a str>,
+    /// The caller's own token, for the server's token engine only.
+    pub held: Held<'a>,
     /// Whether the caller has `sudo` on this path.
     pub has_sudo: bool,
     /// Whether the caller holds the policy `root`.
     pub is_root: bool,
+}
+
+/// The caller's token, out of reach of ordinary engines.
+#[derive(Clone, Copy)]
+pub struct Held<'a>(Option<&'a TokenSecret>);
+
+impl<'a> Held<'a> {
+    /// Encloses the token.
+    #[must_use]
+    pub const fn new(token: Option<&'a TokenSecret>) -> Self {
+        Self(token)
+    }
+
+    /// The token, for a system engine.
+    #[must_use]
+    pub const fn token(self, _right: Widened) -> Option<&'a TokenSecret> {
+        self.0
+    }
 }
 
 /// What a mount is and how it was tuned.

@@ -10,7 +10,7 @@ pub mod reply;
 pub mod route;
 pub mod view;
 
-pub use context::{Caller, Cx, MountFacts};
+pub use context::{Caller, Cx, Held, MountFacts};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Instance, Mounted};
 pub use reply::{Login, Reply, TokenTerms};
 pub use route::{Access, Effect, Match, OperationFacts, RouteFacts, Routes};

@@ -1,7 +1,10 @@
 //! The route table of an engine: patterns, operations, and what each declares.
 //!
 //! Patterns are segments: a literal, `{name}` for one segment, or `{name...}` for the rest of the path (which keeps
-//! its directory slash). A literal beats a parameter, a parameter beats the rest. Invariant: who may call, and
+//! its directory slash); one literal may follow the rest, as in `mounts/{path...}/tune`. A literal beats a parameter,
+//! a parameter beats the rest, and a rest with its literal beats a bare one. `{name:folded}` is a name whose case and
+//! outer blanks do not matter: it is folded while the path is matched, and policies decide on the folded path, so
+//! what is authorized is what is touched (ACL-02, DR-02). Invariant: who may call, and
 //! whether it writes, are properties of (route, operation), never of a second path pattern (ACL-09, DR-08).
 
 use std::collections::BTreeMap;
@@ -69,6 +72,8 @@ pub struct Match {
     pub route: usize,
     /// Parameters by name.
     pub parameters: BTreeMap<&'static str, String>,
+    /// The path below the mount with its folded names, when folding changed it.
+    pub folded: Option<String>,
 }
 
 /// An async handler; implemented for every matching `async fn`.
@@ -103,10 +108,24 @@ struct Route<E> {
 
 #[derive(Default)]
 struct Branch {
+    /// Whether the parameter that leads here is folded.
+    is_folded: bool,
     literals: BTreeMap<&'static str, Branch>,
     parameter: Option<(&'static str, Box<Branch>)>,
-    rest: Option<(&'static str, usize)>,
+    rest: Option<Rest>,
     route: Option<usize>,
+}
+
+impl Branch {
+    fn untouched(&self) -> bool {
+        self.literals.is_empty() && self.parameter.is_none() && self.rest.is_none() && self.route.is_none()
+    }
+}
+
+struct Rest {
+    name: &'static str,
+    bare: Option<usize>,
+    suffixes: BTreeMap<&'static str, usize>,
 }
 
 /// The routes of an engine `E`.
@@ -155,7 +174,9 @@ impl<E: Send + Sync + 'static> Routes<E> {
     pub fn find(&self, path: &str) -> Option<Match> {
         let mut parameters = BTreeMap::new();
         let route = walk(&self.root, path, &mut parameters)?;
-        Some(Match { route, parameters })
+        let pattern = self.route(route).map_or("", |facts| facts.pattern);
+        let folded = fold(pattern, path).filter(|folded| folded != path);
+        Some(Match { route, parameters, folded })
     }
 
     /// The declaration of a found route.
@@ -184,21 +205,52 @@ impl<E: Send + Sync + 'static> Routes<E> {
     }
 }
 
+/// A name whose case and outer blanks do not matter.
+fn fold_name(name: &str) -> String {
+    name.trim().to_lowercase()
+}
+
+/// The path with its folded names; `None` for patterns without any.
+fn fold(pattern: &str, path: &str) -> Option<String> {
+    if !pattern.contains(FOLDED) {
+        return None;
+    }
+    let segments = path.split('/').zip(pattern.split('/').map(Some).chain(std::iter::repeat(None)));
+    let folded: Vec<String> = segments
+        .map(|(segment, pattern)| match pattern {
+            Some(pattern) if pattern.ends_with(FOLDED) => fold_name(segment),
+            _ => segment.to_owned(),
+        })
+        .collect();
+    Some(folded.join("/"))
+}
+
+/// The end of a folded parameter in a pattern.
+const FOLDED: &str = ":folded}";
+
 fn insert(branch: &mut Branch, rest: &'static str, pattern: &'static str, index: usize) {
     let (segment, deeper) = match rest.split_once('/') {
         Some((segment, deeper)) => (segment, Some(deeper)),
         None => (rest, None),
     };
     if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix("...}")) {
-        assert!(deeper.is_none() && branch.rest.is_none(), "route `{pattern}`: the rest comes last, and once");
-        branch.rest = Some((name, index));
+        let rest = branch.rest.get_or_insert_with(|| Rest { name, bare: None, suffixes: BTreeMap::new() });
+        assert!(rest.name == name, "route `{pattern}`: `{name}` is called `{}` elsewhere", rest.name);
+        let before = match deeper {
+            None => rest.bare.replace(index),
+            Some(suffix) => rest.suffixes.insert(suffix, index),
+        };
+        assert!(before.is_none(), "route `{pattern}` is defined twice");
         return;
     }
     let next = if segment.is_empty() {
         &mut *branch
-    } else if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+    } else if let Some(inner) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')) {
+        let (name, is_folded) = inner.strip_suffix(":folded").map_or((inner, false), |name| (name, true));
         let (known, next) = branch.parameter.get_or_insert_with(|| (name, Box::default()));
         assert!(*known == name, "route `{pattern}`: `{name}` is called `{known}` elsewhere");
+        assert!(!is_folded || next.untouched() || next.is_folded, "route `{pattern}`: `{name}` is not folded elsewhere");
+        next.is_folded = is_folded;
         &mut **next
     } else {
         branch.literals.entry(segment).or_default()
@@ -228,12 +280,17 @@ fn walk(branch: &Branch, path: &str, parameters: &mut BTreeMap<&'static str, Str
             && let Some((name, next)) = &branch.parameter
             && let Some(found) = walk(next, deeper, parameters)
         {
-            parameters.insert(name, segment.to_owned());
+            let value = if next.is_folded { fold_name(segment) } else { segment.to_owned() };
+            parameters.insert(name, value);
             return Some(found);
         }
     }
-    let (name, route) = branch.rest?;
-    parameters.insert(name, path.to_owned());
+    let rest = branch.rest.as_ref()?;
+    let suffixed = path.strip_suffix('/').unwrap_or(path).rsplit_once('/').and_then(|(head, suffix)| {
+        rest.suffixes.get(suffix).filter(|_| !head.is_empty()).map(|route| (head, *route))
+    });
+    let (value, route) = suffixed.or_else(|| rest.bare.map(|route| (path, route)))?;
+    parameters.insert(rest.name, value.to_owned());
     Some(route)
 }
 
@@ -391,19 +448,27 @@ impl<H, In: Input + Send + 'static> Typed<H, In> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
     fn pattern_of(path: &str) -> Option<(&'static str, BTreeMap<&'static str, String>)> {
         let routes = Routes::<()>::new()
             .at("config", "")
             .at("users", "")
-            .at("users/{name}", "")
-            .at("users/{name}/password", "")
+            .at("users/{name:folded}", "")
+            .at("users/{name:folded}/password", "")
             .at("data/{path...}", "")
+            .at("mounts/{path...}", "")
+            .at("mounts/{path...}/tune", "")
             .done();
         let found = routes.find(path)?;
         Some((routes.route(found.route)?.pattern, found.parameters))
+    }
+
+    #[test]
+    fn acl_02_names_are_folded_in_the_path_that_policies_see() {
+        assert_eq!(fold("users/{name:folded}/password", "users/ BoB/password").as_deref(), Some("users/bob/password"));
+        assert_eq!(fold("users/{name}", "users/BoB"), None);
     }
 
     #[test]
@@ -411,10 +476,14 @@ mod tests {
         assert_eq!(pattern_of("config").unwrap().0, "config");
         assert_eq!(pattern_of("users/").unwrap().0, "users");
         assert_eq!(pattern_of("users/bob").unwrap().1["name"], "bob");
-        assert_eq!(pattern_of("users/bob/password").unwrap().0, "users/{name}/password");
+        assert_eq!(pattern_of("users/bob/password").unwrap().0, "users/{name:folded}/password");
+        assert_eq!(pattern_of("users/ BOB").unwrap().1["name"], "bob");
         assert_eq!(pattern_of("data/a/b/").unwrap().1["path"], "a/b/");
         assert_eq!(pattern_of("data/a//b").unwrap().1["path"], "a//b");
         assert_eq!(pattern_of("data").unwrap().1["path"], "");
+        assert_eq!(pattern_of("mounts/a/b/tune").unwrap().0, "mounts/{path...}/tune");
+        assert_eq!(pattern_of("mounts/a/b/tune").unwrap().1["path"], "a/b");
+        assert_eq!(pattern_of("mounts/tune").unwrap().0, "mounts/{path...}");
         assert!(pattern_of("users//password").is_none());
         assert!(pattern_of("nothing").is_none());
     }

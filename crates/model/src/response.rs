@@ -81,8 +81,8 @@ impl TokenType {
 
 /// The `auth` block of an answer.
 pub struct Auth {
-    /// The token itself.
-    pub client_token: TokenSecret,
+    /// The token itself; `None` (printed empty) when it was renewed through its accessor.
+    pub client_token: Option<TokenSecret>,
     /// Its handle.
     pub accessor: Accessor,
     /// All policies in effect, sorted.

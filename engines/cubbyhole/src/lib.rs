@@ -1,1 +1,103 @@
-//! (being written)
+//! `cubbyhole`: a store that belongs to one token and is gone with it.
+//!
+//! Everything lies below the caller's own key, which no request can name, so there is no path to another token's
+//! data. Deliberately absent: leases, versions, and any listing over tokens.
+
+use tresor_engine::{Class, Cx, Descriptor, Engine, Reply, Routes};
+use tresor_model::{Fault, Map};
+use tresor_record::Record;
+use tresor_wire::input::{Fields, Input};
+
+/// The engine.
+pub struct Cubbyhole;
+
+/// What is stored at a path.
+#[derive(Record)]
+#[record(kind = "cubbyhole-entry", version = 1)]
+struct Entry {
+    data: Map,
+}
+
+/// A path.
+#[derive(Input)]
+struct AtPath {
+    /// Where the secret is.
+    #[input(path)]
+    path: String,
+}
+
+/// A secret to write.
+#[derive(Input)]
+struct Write {
+    /// Where the secret is.
+    #[input(path)]
+    path: String,
+    /// Everything that is sent.
+    #[input(rest)]
+    data: Map,
+}
+
+impl Engine for Cubbyhole {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "cubbyhole", class: Class::System, summary: "Keeps secrets for the caller's token alone." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("{path...}", "Reads, lists, writes or deletes a secret of the caller's token.")
+            .read(read)
+            .list(list)
+            .write(write)
+            .delete(delete)
+            .exists(|_, mut cx: Cx<'_>, fields: Fields| {
+                let path = fields.path.get("path").map_or("", String::as_str);
+                Ok(is_name(path) && { let name = own(&cx, path)?; cx.view.read(&name)? }.is_some())
+            })
+            .done()
+    }
+}
+
+fn is_name(path: &str) -> bool {
+    !path.is_empty() && !path.ends_with('/')
+}
+
+/// A path below the caller's own key.
+fn own(cx: &Cx<'_>, path: &str) -> Result<String, Fault> {
+    let key = cx.caller.token_key.ok_or_else(Fault::denied)?;
+    Ok(format!("{key}/{path}"))
+}
+
+async fn read(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    if !is_name(&input.path) {
+        return Ok(Reply::absent());
+    }
+    let name = own(&cx, &input.path)?;
+    let Some(bytes) = cx.view.read(&name)? else { return Ok(Reply::absent()) };
+    Ok(Reply::data(Entry::decode(&bytes).map_err(Fault::internal)?.data))
+}
+
+async fn list(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    let directory = own(&cx, &input.path)?;
+    Ok(Reply::keys(cx.view.names(&directory, None, None)?))
+}
+
+async fn write(_engine: &Cubbyhole, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+    if input.data.is_empty() {
+        return Err(Fault::invalid("missing data fields"));
+    }
+    if !is_name(&input.path) {
+        return Err(Fault::invalid("missing path"));
+    }
+    let name = own(&cx, &input.path)?;
+    cx.view.write(&name, &Entry { data: input.data }.encode())?;
+    Ok(Reply::nothing())
+}
+
+async fn delete(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    if !is_name(&input.path) {
+        return Err(Fault::invalid("missing path"));
+    }
+    let name = own(&cx, &input.path)?;
+    cx.view.delete(&name)?;
+    Ok(Reply::nothing())
+}

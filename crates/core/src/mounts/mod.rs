@@ -6,11 +6,11 @@
 
 pub mod record;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_barrier::{StorageKey, Txn};
+use tresor_barrier::{KeyPrefix, StorageKey, Txn};
 use tresor_crypto::token_text;
 use tresor_engine::{Class, EngineFactory, MountFacts, Mounted};
 use tresor_env::Entropy;
@@ -25,6 +25,30 @@ use record::{MountRecord, StoredClass, Tuning, WipeRecord};
 
 /// Paths that belong to the server.
 const RESERVED: [&str; 4] = ["sys/", "cubbyhole/", "identity/", "auth/token/"];
+
+/// A mount that every server has.
+pub struct ServerMount {
+    /// Where, ending in a slash.
+    pub path: &'static str,
+    /// Its type in listings.
+    pub kind: &'static str,
+    /// What it is for, in the words that clients know.
+    pub description: &'static str,
+    /// Whether its data stays within this cluster.
+    pub local: bool,
+}
+
+/// The mounts that initialising makes; the server's own engines answer for them, found by path.
+pub const SERVER_MOUNTS: [ServerMount; 3] = [
+    ServerMount {
+        path: "sys/",
+        kind: "system",
+        description: "system endpoints used for control, policy and debugging",
+        local: false,
+    },
+    ServerMount { path: "cubbyhole/", kind: "cubbyhole", description: "per-token private secret storage", local: true },
+    ServerMount { path: "auth/token/", kind: "token", description: "token based credentials", local: false },
+];
 
 /// One mount of the table.
 pub struct Mount {
@@ -47,8 +71,10 @@ pub enum Behind {
 }
 
 /// All mounts, by path.
+#[derive(Default)]
 pub struct Table {
     by_path: BTreeMap<String, Arc<Mount>>,
+    ids: BTreeSet<MountId>,
 }
 
 /// The owner of the table.
@@ -111,7 +137,7 @@ impl Table {
     /// Whether a mount with this identity is there.
     #[must_use]
     pub fn holds(&self, id: &MountId) -> bool {
-        self.by_path.values().any(|mount| mount.record.id == *id)
+        self.ids.contains(id)
     }
 }
 
@@ -127,8 +153,7 @@ impl Mounts {
         settings: Arc<Settings>,
     ) -> Result<Self, Fault> {
         let prefix = keys::mounts(&namespace).map_err(Fault::internal)?;
-        let empty = Table { by_path: BTreeMap::new() };
-        let mounts = Self { table: Cached::new(prefix, txn, empty), namespace, factories, settings };
+        let mounts = Self { table: Cached::new(prefix, txn, Table::default()), namespace, factories, settings };
         let table = mounts.read_table(txn)?;
         Ok(Self { table: Cached::new(keys::mounts(&mounts.namespace).map_err(Fault::internal)?, txn, table), ..mounts })
     }
@@ -158,7 +183,7 @@ impl Mounts {
         };
         self.check_path(txn, new.class, &path)?;
         let (kind, options) = resolve_alias(&new.kind, new.options);
-        let record = self.record(new.class, kind, path, options, now, entropy);
+        let record = fresh_record(new.class, kind, path, options, now, entropy);
         let record = MountRecord {
             description: new.description,
             tuning: new.tuning,
@@ -176,14 +201,28 @@ impl Mounts {
         Ok((record, engine))
     }
 
-    /// Makes the server's own mounts, once, at initialisation.
+    /// Makes the server's own mounts, once, at initialisation; gives back the identity of the token store's mount.
     ///
     /// # Errors
     /// When the store fails.
-    pub fn enable_system(&self, txn: &mut Txn, kind: &str, path: &str, description: &str, local: bool, now: Timestamp, entropy: &dyn Entropy) -> Result<(), Fault> {
-        let class = if path.starts_with("auth/") { Class::Auth } else { Class::System };
-        let record = self.record(class, kind.to_owned(), path.to_owned(), BTreeMap::new(), now, entropy);
-        self.write(txn, &MountRecord { description: description.to_owned(), local, ..record })
+    pub fn write_defaults(
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<MountId, Fault> {
+        let mut token_mount = None;
+        for own in &SERVER_MOUNTS {
+            let class = if own.path.starts_with("auth/") { Class::Auth } else { Class::System };
+            let record = fresh_record(class, own.kind.to_owned(), own.path.to_owned(), BTreeMap::new(), now, entropy);
+            let record = MountRecord { description: own.description.to_owned(), local: own.local, ..record };
+            let key = keys::mount(namespace, &record.id).map_err(Fault::internal)?;
+            txn.write(&key, &record.encode()).map_err(Fault::internal)?;
+            if own.kind == "token" {
+                token_mount = Some(record.id);
+            }
+        }
+        token_mount.ok_or_else(|| Fault::internal("the token store is not among the server's mounts"))
     }
 
     /// Stores a changed record (tuned, or moved).
@@ -193,6 +232,27 @@ impl Mounts {
     pub fn write(&self, txn: &mut Txn, record: &MountRecord) -> Result<(), Fault> {
         let key = keys::mount(&self.namespace, &record.id).map_err(Fault::internal)?;
         txn.write(&key, &record.encode()).map_err(Fault::internal)
+    }
+
+    /// A mount's record as the transaction sees it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn read(&self, txn: &mut Txn, id: &MountId) -> Result<Option<MountRecord>, Fault> {
+        let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
+        MountRecord::decode(&bytes).map(Some).map_err(Fault::internal)
+    }
+
+    /// Whether an engine can be made with a changed record.
+    ///
+    /// # Errors
+    /// The engine's refusal.
+    pub fn check(&self, record: &MountRecord) -> Result<(), Fault> {
+        if RESERVED.contains(&record.path.as_str()) {
+            return Ok(());
+        }
+        self.make(&self.facts(record), record.class).map(drop)
     }
 
     /// Removes a mount; its data is unreachable from the commit on and wiped afterwards.
@@ -267,27 +327,6 @@ impl Mounts {
         }
     }
 
-    fn record(&self, class: Class, kind: String, path: String, options: BTreeMap<String, String>, now: Timestamp, entropy: &dyn Entropy) -> MountRecord {
-        let mut tail = [0_u8; 4];
-        entropy.fill(&mut tail);
-        let prefix = if class == Class::Auth { "auth_" } else { "" };
-        let accessor = format!("{prefix}{kind}_{}", tresor_crypto::hash::to_hex(&tail));
-        MountRecord {
-            id: MountId::new(token_text::random_uuid(entropy)),
-            accessor: MountAccessor::new(accessor),
-            class: class.into(),
-            kind,
-            path,
-            description: String::new(),
-            options,
-            tuning: Tuning::default(),
-            local: false,
-            seal_wrap: false,
-            external_entropy_access: false,
-            created: now,
-        }
-    }
-
     /// Makes the engine of a mount that has one of its own.
     fn make(&self, facts: &MountFacts, class: StoredClass) -> Result<Arc<dyn Mounted>, Fault> {
         let factory = self
@@ -315,6 +354,7 @@ impl Mounts {
         let prefix = keys::mounts(&self.namespace).map_err(Fault::internal)?;
         let known = self.table.load();
         let mut by_path = BTreeMap::new();
+        let mut ids = BTreeSet::new();
         for id in every_name(txn, &prefix).map_err(Fault::internal)? {
             let key = keys::mount(&self.namespace, &MountId::new(id)).map_err(Fault::internal)?;
             let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
@@ -328,9 +368,10 @@ impl Mounts {
                     Arc::new(Mount { record, facts, engine })
                 }
             };
+            ids.insert(mount.record.id.clone());
             by_path.insert(mount.record.path.clone(), mount);
         }
-        Ok(Table { by_path })
+        Ok(Table { by_path, ids })
     }
 }
 
@@ -346,4 +387,33 @@ fn resolve_alias(kind: &str, mut options: BTreeMap<String, String>) -> (String, 
         return ("kv".to_owned(), options);
     }
     (kind.to_owned(), options)
+}
+
+fn fresh_record(class: Class, kind: String, path: String, options: BTreeMap<String, String>, now: Timestamp, entropy: &dyn Entropy) -> MountRecord {
+    let mut tail = [0_u8; 4];
+    entropy.fill(&mut tail);
+    let prefix = if class == Class::Auth { "auth_" } else { "" };
+    let accessor = format!("{prefix}{kind}_{}", tresor_crypto::hash::to_hex(&tail));
+    MountRecord {
+        id: MountId::new(token_text::random_uuid(entropy)),
+        accessor: MountAccessor::new(accessor),
+        class: class.into(),
+        kind,
+        path,
+        description: String::new(),
+        options,
+        tuning: Tuning::default(),
+        local: false,
+        seal_wrap: false,
+        external_entropy_access: false,
+        created: now,
+    }
+}
+
+/// The part of the store that belongs to a mount's engine.
+///
+/// # Errors
+/// Never in practice: ids are made by the server.
+pub fn contents(facts: &MountFacts) -> Result<KeyPrefix, Fault> {
+    keys::mount_contents(&facts.namespace, &facts.id).map_err(Fault::internal)
 }

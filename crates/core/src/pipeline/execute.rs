@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::reply::Afterwards;
-use tresor_engine::{Caller, Cx, Effect, Reply, View};
+use tresor_engine::{Caller, Cx, Effect, Held, Reply, View};
 use tresor_model::{Fault, Map, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
@@ -17,8 +17,7 @@ use super::authenticate::Principal;
 use super::authorize::Authorized;
 use super::issue;
 use super::route::Target;
-use crate::keys;
-use crate::mounts::Mount;
+use crate::mounts::{Mount, contents};
 use crate::unsealed::{CommitFault, Unsealed};
 
 /// The longest that a handler may take.
@@ -105,7 +104,7 @@ pub(super) fn context<'a>(
     has_sudo: bool,
     now: Timestamp,
 ) -> Result<Cx<'a>, Fault> {
-    let prefix = keys::mount_contents(&mount.facts.namespace, &mount.record.id).map_err(Fault::internal)?;
+    let prefix = contents(&mount.facts)?;
     let record = principal.map(|principal| &principal.token.record);
     Ok(Cx {
         view: View::new(txn, prefix),
@@ -118,6 +117,7 @@ pub(super) fn context<'a>(
             policies: record.map_or(&[], |record| &record.policies),
             display_name: record.map_or("", |record| &record.display_name),
             token_key: principal.map(|principal| principal.token.hash.as_str()),
+            held: Held::new(principal.and(request.token.as_ref())),
             has_sudo,
             is_root: record.is_some_and(|record| record.is_root()),
         },

@@ -64,7 +64,7 @@ pub async fn serve(node: &Node, request: Request) -> Audited<Outcome> {
 
         // The record of the request, refusals included, comes before any effect.
         if !recorded {
-            if let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now) {
+            if let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now).await {
                 return record::unrecorded(fault);
             }
             recorded = true;
@@ -83,7 +83,7 @@ pub async fn serve(node: &Node, request: Request) -> Audited<Outcome> {
             Executed::Conflicted => {}
         }
     }
-    if !recorded && let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now) {
+    if !recorded && let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now).await {
         return record::unrecorded(fault);
     }
     authenticate::finish(unsealed, &seen, admitted.now).await;
@@ -93,7 +93,7 @@ pub async fn serve(node: &Node, request: Request) -> Audited<Outcome> {
         Ok((response, afterwards)) => (Ok(response), afterwards),
         Err(fault) => (Err(fault), None),
     };
-    let answer = record::response(unsealed, &request, &routed, &seen, outcome);
+    let answer = record::response(unsealed, &request, &routed, &seen, outcome).await;
     if let Some(Afterwards::Seal) = afterwards
         && let Err(fault) = node.seal().await
     {

@@ -29,6 +29,8 @@ pub(crate) struct Target {
     pub(crate) parameters: BTreeMap<&'static str, String>,
     /// What is left of the path below the mount.
     pub(crate) relative: String,
+    /// The same with its folded names, when folding changed it.
+    pub(crate) folded: Option<String>,
     pub(crate) operations: BTreeMap<Operation, OperationFacts>,
     pub(crate) tells_create: bool,
 }
@@ -69,6 +71,10 @@ pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
     let mount = Arc::clone(mount);
     let relative = relative.to_owned();
     let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative, nowhere));
+    let policy_path = match &target {
+        Ok(Target { folded: Some(folded), .. }) => format!("{}{folded}", mount.record.path),
+        _ => policy_path,
+    };
     Routed { policy_path, mount: Some(mount), target }
 }
 
@@ -88,7 +94,7 @@ fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refu
             let facts = engine.route(found.route).ok_or_else(&nowhere)?;
             let operations = facts.operations.clone();
             let tells_create = facts.tells_create;
-            Ok(Target { engine, route: found.route, parameters: found.parameters, relative, operations, tells_create })
+            Ok(Target { engine, route: found.route, parameters: found.parameters, folded: found.folded, relative, operations, tells_create })
         }
         // The engine may have a hint for a path that is none of its routes; execution asks it.
         None if engine.unmatched(&relative).is_some() => Ok(Target {
@@ -96,6 +102,7 @@ fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refu
             route: usize::MAX,
             parameters: BTreeMap::new(),
             relative,
+            folded: None,
             operations: BTreeMap::new(),
             tells_create: false,
         }),

@@ -84,7 +84,7 @@ impl Tokens {
     /// The token store behind a barrier.
     #[must_use]
     pub fn new(barrier: &Barrier) -> Self {
-        Self { hash_key: HmacKey::new(barrier.derive_subkey("token-id").expose_bytes()) }
+        Self { hash_key: HmacKey::new(barrier.derive_subkey("token-id").expose()) }
     }
 
     /// The name under which a token is stored.
@@ -246,6 +246,22 @@ impl Tokens {
         self.revoke(txn, found, now)
     }
 
+    /// The accessors of all live tokens, in order.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn accessors(&self, txn: &mut Txn, now: Timestamp) -> Result<Vec<String>, Fault> {
+        let namespace = NamespaceId::root();
+        let prefix = keys::accessors(&namespace).map_err(fault)?;
+        let mut alive = Vec::new();
+        for accessor in crate::cached::every_name(txn, &prefix).map_err(fault)? {
+            if self.find_accessor(txn, &namespace, &accessor, now)?.is_some() {
+                alive.push(accessor);
+            }
+        }
+        Ok(alive)
+    }
+
     fn check_depth(&self, txn: &mut Txn, namespace: &NamespaceId, parent: &str) -> Result<(), Fault> {
         let mut ancestor = Some(parent.to_owned());
         for _ in 0..DEPTH_MAX {
@@ -267,7 +283,7 @@ pub fn fresh_token(entropy: &dyn Entropy) -> Result<TokenSecret, Fault> {
 
 /// The `auth` block of an answer about a token.
 #[must_use]
-pub fn auth_block(token: TokenSecret, record: &TokenRecord, now: Timestamp) -> Auth {
+pub fn auth_block(token: Option<TokenSecret>, record: &TokenRecord, now: Timestamp) -> Auth {
     Auth {
         client_token: token,
         accessor: record.accessor.clone(),

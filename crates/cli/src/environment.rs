@@ -1,0 +1,38 @@
+//! The environment variables that a run sees, as a value: tests and embedders choose them, nobody else reads the
+//! process.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Environment variables. Not printable, because one of them is a token.
+#[derive(Clone, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// The variables of this process; those that are not Unicode are left out.
+    #[must_use]
+    pub fn of_process() -> Self {
+        let pairs = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        Self { variables: pairs.collect() }
+    }
+
+    /// Chosen variables.
+    #[must_use]
+    pub fn of_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        Self { variables: pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
+    }
+
+    /// A variable that is set and not empty.
+    #[must_use]
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// The home directory (`HOME`).
+    #[must_use]
+    pub fn home(&self) -> Option<PathBuf> {
+        self.variable("HOME").map(PathBuf::from)
+    }
+}

@@ -1,0 +1,198 @@
+//! The audit devices of the node: their records are stored, the broker is told to follow them.
+//!
+//! Enabling and disabling write a record within the request's transaction; after the commit the broker is brought to
+//! what is stored, so a device exists exactly when its record does. Deliberately absent: the log, redaction and
+//! delivery, which are `tresor-audit`'s.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_audit::{
+    Audited, AuthFacts, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, ResponseEntry,
+};
+use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
+use tresor_env::{Doors, Entropy};
+use tresor_model::{Fault, Response};
+use tresor_record::Record;
+use tresor_secret::SecretBytes;
+
+use crate::cached::{Cached, every_name};
+use crate::keys;
+use crate::settings::Settings;
+
+/// The longest that sealing waits for devices to take what is recorded.
+const FLUSH_BOUND: Duration = Duration::from_secs(2);
+
+/// A device as it is stored.
+#[derive(Record)]
+#[record(kind = "audit-device", version = 1)]
+pub struct DeviceRecord {
+    /// Where it is enabled, ending in a slash.
+    pub path: String,
+    /// What kind it is.
+    pub kind: String,
+    /// What it is for.
+    pub description: String,
+    /// Its options as sent.
+    pub options: BTreeMap<String, String>,
+    /// Kept for clients.
+    pub local: bool,
+    salt: SecretBytes,
+}
+
+impl DeviceRecord {
+    fn config(&self) -> Result<DeviceConfig, Fault> {
+        let salt = self.salt.expose().as_slice().try_into().map_err(|_| Fault::internal("an audit device has a salt of the wrong length"))?;
+        Ok(DeviceConfig {
+            path: self.path.clone(),
+            kind: self.kind.clone(),
+            description: self.description.clone(),
+            options: self.options.clone(),
+            local: self.local,
+            salt: DeviceSalt::from_bytes(salt),
+        })
+    }
+}
+
+/// The owner of the devices.
+pub struct Audits {
+    broker: Broker,
+    stored: Cached<Vec<Arc<DeviceRecord>>>,
+}
+
+impl Audits {
+    /// Opens the local log and starts the stored devices. What cannot be read keeps the node sealed (DR-19).
+    ///
+    /// # Errors
+    /// When the store or the log's directory fails.
+    pub async fn load(txn: &mut Txn, barrier: &Barrier, doors: &Doors, settings: &Settings) -> Result<Self, Fault> {
+        let stored = read_devices(txn)?;
+        let configs = stored.iter().map(|device| device.config()).collect::<Result<Vec<_>, _>>()?;
+        let options = Options {
+            kinds: vec![Arc::new(FileSinkKind)],
+            standard_output: settings.standard_output.clone(),
+            protected_directories: settings.protected_directories.clone(),
+            ..Options::default()
+        };
+        let key = barrier.derive_subkey("audit-log");
+        let broker = Broker::open(doors.clone(), settings.audit_directory.clone(), key, configs, options).await?;
+        Ok(Self { broker, stored: Cached::new(prefix()?, txn, stored) })
+    }
+
+    /// The devices, in order of path.
+    #[must_use]
+    pub fn devices(&self) -> Arc<Vec<Arc<DeviceRecord>>> {
+        self.stored.load()
+    }
+
+    /// Stores a device after checking that it can be opened.
+    ///
+    /// # Errors
+    /// A refusal when the path is taken or the options make no sense.
+    pub async fn enable(&self, txn: &mut Txn, mut device: DeviceRecord, entropy: &dyn Entropy) -> Result<(), Fault> {
+        let key = prefix()?.key(&name(&device.path)).map_err(|_| Fault::invalid("the path of the audit device is no name"))?;
+        if txn.read(&key).map_err(Fault::internal)?.is_some() {
+            return Err(Fault::invalid("path already in use"));
+        }
+        device.salt = SecretBytes::new(DeviceSalt::generate(entropy).expose().to_vec());
+        // Opening it now tells the operator what is wrong; the broker opens it again after the commit.
+        drop(self.broker.prepare(device.config()?).await?);
+        txn.write(&key, &device.encode()).map_err(Fault::internal)
+    }
+
+    /// Removes a device; removing nothing is fine.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn disable(&self, txn: &mut Txn, path: &str) -> Result<(), Fault> {
+        let key = prefix()?.key(&name(path)).map_err(|_| Fault::invalid("the path of the audit device is no name"))?;
+        txn.delete(&key).map_err(Fault::internal)
+    }
+
+    /// How a device shows a text; `None` when there is no such device.
+    #[must_use]
+    pub fn hash(&self, path: &str, text: &str) -> Option<String> {
+        self.broker.hash(path, text).ok()
+    }
+
+    /// Lets devices open their files anew.
+    pub fn reopen(&self) {
+        self.broker.reopen();
+    }
+
+    /// Brings the broker to what is stored, after a commit that touched it.
+    pub(crate) async fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+        if !self.stored.is_touched_by(changed) {
+            return Ok(());
+        }
+        let before = self.stored.load();
+        let stored = read_devices(txn)?;
+        let salts = |devices: &[Arc<DeviceRecord>]| -> Vec<Vec<u8>> { devices.iter().map(|device| device.salt.expose().clone()).collect() };
+        for gone in before.iter().filter(|device| !salts(&stored).contains(device.salt.expose())) {
+            self.broker.disable(&gone.path)?;
+        }
+        for fresh in stored.iter().filter(|device| !salts(&before).contains(device.salt.expose())) {
+            let prepared = self.broker.prepare(fresh.config()?).await?;
+            self.broker.enable(prepared)?;
+        }
+        self.stored.replace(txn, stored);
+        Ok(())
+    }
+
+    pub(crate) async fn record_request(&self, entry: &RequestEntry<'_>) -> Result<(), Fault> {
+        Ok(self.broker.record_request(entry).await?)
+    }
+
+    pub(crate) fn encode_response(&self, entry: &ResponseEntry<'_>) -> EncodedResponse {
+        self.broker.encode_response(entry)
+    }
+
+    pub(crate) async fn record_response(&self, encoded: EncodedResponse, outcome: Result<Response, Fault>) -> Audited<Result<Response, Fault>> {
+        match self.broker.record_response(encoded, outcome).await {
+            Ok(audited) => audited,
+            Err(unrecorded) => {
+                tracing::error!(error = %unrecorded.error, "an answer could not be recorded and is withheld");
+                unrecorded.refuse_outcome()
+            }
+        }
+    }
+
+    pub(crate) async fn close(&self) {
+        if !self.broker.flush(FLUSH_BOUND).await {
+            tracing::warn!("audit devices are behind; they go on after the next unsealing");
+        }
+    }
+
+    /// A device that is about to be stored; its salt is made when it is.
+    #[must_use]
+    pub fn describe(path: String, kind: String, description: String, options: BTreeMap<String, String>, local: bool) -> DeviceRecord {
+        DeviceRecord { path, kind, description, options, local, salt: SecretBytes::new(Vec::new()) }
+    }
+}
+
+/// Nobody is known: the facts of a request without a token.
+#[must_use]
+pub fn nobody() -> AuthFacts<'static> {
+    AuthFacts::default()
+}
+
+fn prefix() -> Result<KeyPrefix, Fault> {
+    keys::audit_devices().map_err(Fault::internal)
+}
+
+/// A device's path as one name: devices are a flat list.
+fn name(path: &str) -> String {
+    path.trim_end_matches('/').replace('%', "%25").replace('/', "%2F")
+}
+
+fn read_devices(txn: &mut Txn) -> Result<Vec<Arc<DeviceRecord>>, Fault> {
+    let prefix = prefix()?;
+    let mut devices = Vec::new();
+    for name in every_name(txn, &prefix).map_err(Fault::internal)? {
+        let key = prefix.key(&name).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+        devices.push(Arc::new(DeviceRecord::decode(&bytes).map_err(Fault::internal)?));
+    }
+    Ok(devices)
+}

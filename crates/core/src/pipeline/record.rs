@@ -1,0 +1,137 @@
+//! Steps 8 and 12: the record of the request before its effect, the record of the response before the answer.
+//!
+//! Refusals are recorded like everything else. When the local audit log cannot take a record, the request is refused
+//! (before) or its answer withheld (after). Deliberately absent: redaction, which belongs to each device.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use tresor_audit::{
+    Admission, Audited, AuthFacts, Exempt, GrantingPolicy, MountFacts, NamespaceFacts, PolicyResults, RequestEntry,
+    RequestFacts, ResponseEntry, ResponseFacts,
+};
+use tresor_model::{Fault, Operation, Refusal, Request, Response, Timestamp};
+
+use super::Outcome;
+use super::authenticate::Principal;
+use super::authorize::Authorized;
+use super::route::{Routed, operation_candidates};
+use crate::mounts::record::StoredClass;
+use crate::tokens::FoundToken;
+use crate::tokens::record::Uses;
+use crate::unsealed::Unsealed;
+
+/// What the records say of the caller and of the decision.
+pub(super) struct Seen {
+    token: Option<FoundToken>,
+    operation: Option<Operation>,
+    refusal: Option<String>,
+    allowed: bool,
+}
+
+impl Seen {
+    /// Nobody is known yet.
+    pub(super) const fn nothing() -> Self {
+        Self { token: None, operation: None, refusal: None, allowed: false }
+    }
+
+    pub(super) fn of(identity: &Option<Principal>) -> Self {
+        Self { token: identity.as_ref().map(|principal| principal.token.clone()), ..Self::nothing() }
+    }
+
+    /// Notes what was decided.
+    pub(super) fn note(&mut self, authorized: &Result<Authorized<'_>, Fault>) {
+        match authorized {
+            Ok(authorized) => {
+                self.operation = Some(authorized.operation);
+                self.allowed = true;
+            }
+            Err(fault) => self.refusal = Some(fault.to_string()),
+        }
+    }
+
+    /// The hash of a token whose last use this was.
+    pub(super) fn exhausted(&self) -> Option<&str> {
+        self.token.as_ref().filter(|token| token.record.uses == Uses::Left(0)).map(|token| token.hash.as_str())
+    }
+
+    fn auth(&self, now: Timestamp) -> AuthFacts<'_> {
+        let Some(token) = &self.token else { return AuthFacts::default() };
+        let record = &token.record;
+        AuthFacts {
+            client_token: None,
+            accessor: Some(record.accessor.as_str().into()),
+            display_name: record.display_name.as_str().into(),
+            policies: Cow::Borrowed(&record.policies),
+            token_policies: Cow::Borrowed(&record.policies),
+            policy_results: Some(PolicyResults { allowed: self.allowed, granting_policies: Vec::<GrantingPolicy<'_>>::new() }),
+            metadata: (!record.metadata.is_empty()).then_some(Cow::Borrowed(&record.metadata)),
+            num_uses: record.uses.on_wire(),
+            remaining_uses: record.uses.on_wire(),
+            token_type: Some(record.token_type()),
+            token_ttl: record.remaining(now).unwrap_or(Duration::ZERO),
+            token_issue_time: Some(record.created),
+            ..AuthFacts::default()
+        }
+    }
+
+    fn request<'a>(&'a self, request: &'a Request, routed: &'a Routed) -> RequestFacts<'a> {
+        let operation = self.operation.or(operation_candidates(request.verb).first().copied()).unwrap_or(Operation::Read);
+        let mut facts = RequestFacts::from_request(request, operation);
+        facts.client_token_accessor = self.token.as_ref().map(|token| token.record.accessor.as_str().into());
+        facts.namespace = NamespaceFacts { id: "root".into(), ..NamespaceFacts::default() };
+        let Some(mount) = &routed.mount else { return facts };
+        let class = if mount.record.class == StoredClass::Auth { "auth" } else { "secret" };
+        let at = MountFacts::new(&mount.record.path, &mount.record.kind, mount.record.accessor.as_str(), class);
+        facts.with_mount(at, &mount.record.tuning.audit_non_hmac_request_keys)
+    }
+}
+
+/// Records the request. Afterwards, and only then, it may have an effect.
+pub(super) async fn request(unsealed: &Unsealed, request: &Request, routed: &Routed, seen: &Seen, now: Timestamp) -> Result<(), Fault> {
+    let auth = seen.auth(now);
+    let facts = seen.request(request, routed);
+    // Managing audit devices must stay possible when a device does not drain.
+    let manages_audit = routed.policy_path.starts_with("sys/audit");
+    let entry = RequestEntry {
+        time: now,
+        auth: &auth,
+        request: &facts,
+        error: seen.refusal.as_deref().unwrap_or("").into(),
+        admission: if manages_audit { Admission::Reserve } else { Admission::Ordinary },
+    };
+    unsealed.handles.audits.record_request(&entry).await
+}
+
+/// Records the response and gives back the answer that may leave.
+pub(super) async fn response(unsealed: &Unsealed, request: &Request, routed: &Routed, seen: &Seen, outcome: Outcome) -> Audited<Outcome> {
+    let now = unsealed.clock.now();
+    let auth = seen.auth(now);
+    let facts = seen.request(request, routed);
+    let no_keys = Vec::new();
+    let keys = routed.mount.as_ref().map_or(&no_keys, |mount| &mount.record.tuning.audit_non_hmac_response_keys);
+    // The entry borrows from the outcome that the witness then carries: encode first, hand over after.
+    let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    let sealed = {
+        let nothing = Response::default();
+        let shown = ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);
+        let entry = ResponseEntry { time: now, auth: &auth, request: &facts, response: &shown, error: error.as_str().into() };
+        unsealed.handles.audits.encode_response(&entry)
+    };
+    unsealed.handles.audits.record_response(sealed, outcome).await
+}
+
+/// The answer of a route on the list of unaudited ones.
+pub(super) fn exempt(outcome: Outcome) -> Audited<Outcome> {
+    Audited::exempt(outcome, Exempt::UnauditedRoute)
+}
+
+/// The refusal of a request that was not let in, so that nothing is known to record it with.
+pub(super) fn never_admitted(refusal: Refusal) -> Audited<Outcome> {
+    Audited::exempt(Err(refusal.into()), Exempt::NeverAdmitted)
+}
+
+/// The refusal of a request that could not be recorded.
+pub(super) fn unrecorded(fault: Fault) -> Audited<Outcome> {
+    Audited::exempt(Err(fault), Exempt::NeverAdmitted)
+}

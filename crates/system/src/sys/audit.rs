@@ -1,0 +1,98 @@
+//! `sys/audit`: audit devices; and `sys/audit-hash`, which shows how a device would show a text.
+
+use std::collections::BTreeMap;
+
+use tresor_core::Audits;
+use tresor_engine::{Cx, Reply, Widened};
+use tresor_model::{Body, Fault, Map, Shape, map};
+use tresor_secret::SecretString;
+use tresor_wire::input::Input;
+use tresor_wire::input::EmptyInput;
+
+use super::Sys;
+
+/// A device by its path.
+#[derive(Input)]
+pub(super) struct AtPath {
+    /// Where it is enabled.
+    #[input(path)]
+    path: String,
+}
+
+/// How to enable a device.
+#[derive(Input)]
+pub(super) struct Enable {
+    /// Where to enable it.
+    #[input(path)]
+    path: String,
+    /// What kind it is.
+    #[input(name = "type", default = "")]
+    kind: String,
+    /// What it is for.
+    #[input(default = "")]
+    description: String,
+    /// Its options.
+    options: Option<BTreeMap<String, String>>,
+    /// Kept for clients.
+    #[input(default = "false")]
+    local: bool,
+}
+
+/// A text to hash.
+#[derive(Input)]
+pub(super) struct Hash {
+    /// The device.
+    #[input(path)]
+    path: String,
+    /// The text.
+    input: SecretString,
+}
+
+fn name(path: &str) -> Result<String, Fault> {
+    let path = path.trim_matches('/');
+    if path.is_empty() || path.split('/').any(str::is_empty) {
+        return Err(Fault::invalid("the path of an audit device must not be empty"));
+    }
+    Ok(format!("{path}/"))
+}
+
+pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+    let devices: Map = sys
+        .handles
+        .audits
+        .devices()
+        .iter()
+        .map(|device| {
+            let options: Map = device.options.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
+            let shown = map! {
+                "path" => device.path.as_str(),
+                "type" => device.kind.as_str(),
+                "description" => device.description.as_str(),
+                "options" => options,
+                "local" => device.local,
+            };
+            (device.path.clone(), Body::from(shown))
+        })
+        .collect();
+    Ok(Reply { shape: Shape::Mirrored(devices), ..Reply::default() })
+}
+
+pub(super) async fn enable(sys: &Sys, mut cx: Cx<'_>, input: Enable) -> Result<Reply, Fault> {
+    let kind = if input.kind.is_empty() { input.path.trim_matches('/').to_owned() } else { input.kind };
+    let entropy = cx.entropy;
+    let txn = cx.view.widen(Widened::assertion());
+    let device = Audits::describe(name(&input.path)?, kind, input.description, input.options.unwrap_or_default(), input.local);
+    sys.handles.audits.enable(txn, device, entropy).await?;
+    Ok(Reply::nothing())
+}
+
+pub(super) async fn disable(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    sys.handles.audits.disable(cx.view.widen(Widened::assertion()), &name(&input.path)?)?;
+    Ok(Reply::nothing())
+}
+
+pub(super) async fn hash(sys: &Sys, _cx: Cx<'_>, input: Hash) -> Result<Reply, Fault> {
+    let hashed = sys.handles.audits.hash(&name(&input.path)?, input.input.expose());
+    let hashed = hashed.ok_or_else(|| Fault::invalid(format!("unknown audit backend {:?}", input.path)))?;
+    Ok(Reply::data(map! { "hash" => hashed }))
+}

@@ -1,0 +1,54 @@
+//! `sys/internal/ui/mounts`: what the CLI and UIs ask before they know a mount's type.
+//!
+//! Filtered by the caller's policies; without a token only mounts that say `listing_visibility=unauth` are shown, and
+//! a path that the caller cannot reach looks the same whether it exists or not (LST-03).
+
+use tresor_core::mounts::Mount;
+use tresor_core::mounts::record::StoredClass;
+use tresor_engine::{Cx, Reply};
+use tresor_model::{Body, Fault, Map, map};
+use tresor_wire::input::EmptyInput;
+
+use super::Sys;
+use super::mounts::{AtPath, entry, options};
+
+pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+    let (mut secret, mut auth) = (Map::new(), Map::new());
+    let set = sys.handles.policies.table().compile(cx.caller.policies);
+    let known = cx.caller.token_key.is_some();
+    for mount in sys.handles.mounts.table().iter() {
+        let is_public = mount.record.tuning.listing_visibility == "unauth";
+        if !is_public && !(known && set.reaches_below(&mount.record.path)) {
+            continue;
+        }
+        let shown = if known {
+            entry(&mount.record)
+        } else {
+            map! {
+                "type" => mount.record.kind.as_str(),
+                "description" => mount.record.description.as_str(),
+                "options" => options(&mount.record),
+            }
+        };
+        let name = mount.record.path.trim_start_matches("auth/").to_owned();
+        if mount.record.class == StoredClass::Auth { auth.insert(name, shown) } else { secret.insert(name, shown) };
+    }
+    Ok(Reply::data(map! { "secret" => secret, "auth" => auth }))
+}
+
+pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    let table = sys.handles.mounts.table();
+    let set = sys.handles.policies.table().compile(cx.caller.policies);
+    let path = input.path.trim_start_matches('/');
+    let found = table.find(path).map(|(mount, _)| mount);
+    let reachable = found.filter(|mount| may_see(mount, path, &set));
+    let mount = reachable.ok_or_else(Fault::denied)?;
+    let mut shown = entry(&mount.record);
+    shown.insert("path", mount.record.path.as_str());
+    shown.remove("deprecation_status").map(|_: Body| ()).unwrap_or_default();
+    Ok(Reply::data(shown))
+}
+
+fn may_see(mount: &Mount, path: &str, set: &tresor_policy::PolicySet) -> bool {
+    set.reaches_below(&mount.record.path) || set.reaches_below(path)
+}

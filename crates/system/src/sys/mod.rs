@@ -1,0 +1,100 @@
+//! `sys/`: the table of its routes; one file per resource.
+
+mod audit;
+mod auth;
+mod capabilities;
+mod internal;
+mod mounts;
+mod policies;
+mod remount;
+mod seal;
+mod tune;
+
+use tresor_core::Handles;
+use tresor_engine::{Access, Class, Descriptor, Engine, Routes};
+
+/// The engine behind `sys/`.
+pub(crate) struct Sys {
+    handles: Handles,
+}
+
+impl Sys {
+    pub(crate) fn new(handles: &Handles) -> Self {
+        Self { handles: handles.clone() }
+    }
+}
+
+impl Engine for Sys {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "system", class: Class::System, summary: "The system backend controls the server itself." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("seal", "Seals the server.")
+            .open_to(Access::Sudo)
+            .write(seal::seal)
+            .at("mounts", "Lists the secrets engines.")
+            .open_to(Access::Token)
+            .read(mounts::list)
+            .at("mounts/{path...}", "Enables, shows or disables a secrets engine.")
+            .read(mounts::read)
+            .write(mounts::enable)
+            .delete(mounts::disable)
+            .at("mounts/{path...}/tune", "Shows or changes how a secrets engine is tuned.")
+            .read(tune::read_mount)
+            .write(tune::write_mount)
+            .at("auth", "Lists the auth methods.")
+            .read(auth::list)
+            .at("auth/{path...}", "Enables, shows or disables an auth method.")
+            .open_to(Access::Sudo)
+            .read(auth::read)
+            .write(auth::enable)
+            .delete(auth::disable)
+            .at("auth/{path...}/tune", "Shows or changes how an auth method is tuned.")
+            .read(tune::read_auth)
+            .write(tune::write_auth)
+            .at("remount", "Moves a mount.")
+            .open_to(Access::Sudo)
+            .write(remount::remount)
+            .at("remount/status/{migration_id}", "Shows how far a move is.")
+            .open_to(Access::Token)
+            .read(remount::status)
+            .at("policy", "Lists the policies.")
+            .read(policies::list_legacy)
+            .list(policies::list_legacy)
+            .at("policy/{name:folded}", "Shows, writes or deletes a policy.")
+            .read(policies::read_legacy)
+            .write(policies::write)
+            .delete(policies::delete)
+            .at("policies/acl", "Lists the policies.")
+            .list(policies::list)
+            .read(policies::list)
+            .at("policies/acl/{name:folded}", "Shows, writes or deletes a policy.")
+            .read(policies::read)
+            .write(policies::write)
+            .delete(policies::delete)
+            .at("audit", "Lists the audit devices.")
+            .open_to(Access::Sudo)
+            .read(audit::list)
+            .at("audit/{path...}", "Enables or disables an audit device.")
+            .write(audit::enable)
+            .delete(audit::disable)
+            .at("audit-hash/{path...}", "Hashes a text as an audit device does.")
+            .open_to(Access::Token)
+            .ask(audit::hash)
+            .at("capabilities", "What a token may do on paths.")
+            .ask(capabilities::of_token)
+            .at("capabilities-self", "What the caller may do on paths.")
+            .ask(capabilities::of_caller)
+            .at("capabilities-accessor", "What the token of an accessor may do on paths.")
+            .ask(capabilities::of_accessor)
+            .at("internal/ui/mounts", "The mounts that the caller may see.")
+            .open_to(Access::Public)
+            .read(internal::mounts)
+            .at("internal/ui/mounts/{path...}", "The mount that a path leads to.")
+            .open_to(Access::AnyToken)
+            .read(internal::mount_of)
+            .done()
+    }
+}

@@ -1,0 +1,245 @@
+//! `sys/mounts`: secrets engines; and what secrets engines and auth methods share when they are listed and enabled.
+
+use std::collections::BTreeMap;
+
+use tresor_core::mounts::record::{MountRecord, StoredClass, Tuning};
+use tresor_core::mounts::{Mount, NewMount, Table};
+use tresor_engine::{Class, Cx, Reply, View, Widened};
+use tresor_model::{Body, Fault, Map, MountPath, Refusal, Shape, map};
+use tresor_wire::input::{EmptyInput, Input, Seconds};
+
+use super::Sys;
+
+/// A mount by its path.
+#[derive(Input)]
+pub(super) struct AtPath {
+    /// Where it is mounted.
+    #[input(path)]
+    pub(super) path: String,
+}
+
+/// How to enable a secrets engine or auth method.
+#[derive(Input)]
+pub(super) struct Enable {
+    /// Where to mount it.
+    #[input(path)]
+    path: String,
+    /// What to mount.
+    #[input(name = "type")]
+    kind: Option<String>,
+    /// An older name of the type.
+    plugin_name: Option<String>,
+    /// What it is for.
+    #[input(default = "")]
+    description: String,
+    /// How to tune it.
+    config: Option<Map>,
+    /// Options such as `version`.
+    options: Option<BTreeMap<String, String>>,
+    /// Keep it within this cluster.
+    #[input(default = "false")]
+    local: bool,
+    /// Wrap its data by the seal as well.
+    #[input(default = "false")]
+    seal_wrap: bool,
+    /// Take entropy from outside.
+    #[input(default = "false")]
+    external_entropy_access: bool,
+    /// The version of the plug-in.
+    plugin_version: Option<String>,
+}
+
+/// The part of `config` that a mount can be enabled with.
+#[derive(Input)]
+struct Config {
+    default_lease_ttl: Option<Seconds>,
+    max_lease_ttl: Option<Seconds>,
+    #[input(default = "false")]
+    force_no_cache: bool,
+    audit_non_hmac_request_keys: Option<tresor_wire::input::CommaList>,
+    audit_non_hmac_response_keys: Option<tresor_wire::input::CommaList>,
+    #[input(default = "")]
+    listing_visibility: String,
+    passthrough_request_headers: Option<tresor_wire::input::CommaList>,
+    allowed_response_headers: Option<tresor_wire::input::CommaList>,
+    #[input(default = "")]
+    token_type: String,
+    /// Takes precedence over the type.
+    plugin_name: Option<String>,
+    plugin_version: Option<String>,
+}
+
+pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+    Ok(listing(&sys.handles.mounts.table(), Class::Secret))
+}
+
+pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    show(&sys.handles.mounts.table(), Class::Secret, &input.path)
+}
+
+pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Reply, Fault> {
+    enable_class(sys, cx, input, Class::Secret)
+}
+
+pub(super) async fn disable(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    disable_class(sys, cx, &input.path, Class::Secret)
+}
+
+/// Where a class is mounted in the one table.
+pub(super) fn full_path(class: Class, path: &str) -> Result<String, Fault> {
+    let path = MountPath::parse(path).map_err(|error| Fault::invalid(error.to_string()))?;
+    Ok(if class == Class::Auth { format!("auth/{path}") } else { path.as_str().to_owned() })
+}
+
+fn belongs(mount: &Mount, class: Class) -> bool {
+    (mount.record.class == StoredClass::Auth) == (class == Class::Auth)
+}
+
+/// The mount of this class at a path.
+pub(super) fn find<'t>(table: &'t Table, class: Class, path: &str) -> Option<&'t std::sync::Arc<Mount>> {
+    table.at(&full_path(class, path).ok()?).filter(|mount| belongs(mount, class))
+}
+
+/// All mounts of a class, as clients want them: at top level and below `data`.
+pub(super) fn listing(table: &Table, class: Class) -> Reply {
+    let mounts: Map = table
+        .iter()
+        .filter(|mount| belongs(mount, class))
+        .map(|mount| (mount.record.path.trim_start_matches("auth/").to_owned(), Body::from(entry(&mount.record))))
+        .collect();
+    Reply { shape: Shape::Mirrored(mounts), ..Reply::default() }
+}
+
+pub(super) fn show(table: &Table, class: Class, path: &str) -> Result<Reply, Fault> {
+    let mount = find(table, class, path);
+    let mount = mount.ok_or_else(|| Fault::invalid(format!("No secret engine mount at {}/", path.trim_matches('/'))))?;
+    Ok(Reply { shape: Shape::Mirrored(entry(&mount.record)), ..Reply::default() })
+}
+
+/// One entry of a listing.
+pub(super) fn entry(record: &MountRecord) -> Map {
+    let tuning = &record.tuning;
+    let mut config = map! {
+        "default_lease_ttl" => tuning.default_lease_ttl.as_secs(),
+        "max_lease_ttl" => tuning.max_lease_ttl.as_secs(),
+        "force_no_cache" => tuning.force_no_cache,
+    };
+    for (name, values) in [
+        ("audit_non_hmac_request_keys", &tuning.audit_non_hmac_request_keys),
+        ("audit_non_hmac_response_keys", &tuning.audit_non_hmac_response_keys),
+        ("passthrough_request_headers", &tuning.passthrough_request_headers),
+        ("allowed_response_headers", &tuning.allowed_response_headers),
+    ] {
+        if !values.is_empty() {
+            config.insert(name, values.clone());
+        }
+    }
+    if !tuning.listing_visibility.is_empty() {
+        config.insert("listing_visibility", tuning.listing_visibility.as_str());
+    }
+    if record.class == StoredClass::Auth {
+        let token_type = if tuning.token_type.is_empty() { "default-service" } else { tuning.token_type.as_str() };
+        config.insert("token_type", token_type);
+    }
+    map! {
+        "type" => record.kind.as_str(),
+        "description" => record.description.as_str(),
+        "accessor" => record.accessor.as_str(),
+        "uuid" => record.id.as_str(),
+        "config" => config,
+        "options" => options(record),
+        "local" => record.local,
+        "seal_wrap" => record.seal_wrap,
+        "external_entropy_access" => record.external_entropy_access,
+        "plugin_version" => "",
+        "running_plugin_version" => format!("v{}+builtin.tresor", env!("CARGO_PKG_VERSION")),
+        "running_sha256" => "",
+        "deprecation_status" => "supported",
+    }
+}
+
+/// The options, or null when there are none.
+pub(super) fn options(record: &MountRecord) -> Body {
+    if record.options.is_empty() {
+        return Body::Null;
+    }
+    let options: Map = record.options.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
+    options.into()
+}
+
+pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Class) -> Result<Reply, Fault> {
+    let path = MountPath::parse(&input.path).map_err(|error| Fault::invalid(error.to_string()))?;
+    let (config, unrecognized) = decode_config(input.config.unwrap_or_default())?;
+    let kind = [input.kind, input.plugin_name, config.plugin_name].into_iter().flatten().find(|kind| !kind.is_empty() && kind != "plugin");
+    let kind = kind.ok_or_else(|| Fault::invalid("backend type must be specified as a string"))?;
+    let asked_version = input.plugin_version.or(config.plugin_version).filter(|version| !version.is_empty());
+    if asked_version.is_some() {
+        return Err(Fault::invalid("plug-in versions cannot be chosen: every engine is built in"));
+    }
+    let list = |list: Option<tresor_wire::input::CommaList>| list.map(|list| list.0).unwrap_or_default();
+    let ttl = |ttl: Option<Seconds>| ttl.map(|ttl| ttl.0).unwrap_or_default();
+    let new = NewMount {
+        class,
+        kind,
+        path,
+        description: input.description,
+        options: input.options.unwrap_or_default(),
+        tuning: Tuning {
+            default_lease_ttl: ttl(config.default_lease_ttl),
+            max_lease_ttl: ttl(config.max_lease_ttl),
+            force_no_cache: config.force_no_cache,
+            audit_non_hmac_request_keys: list(config.audit_non_hmac_request_keys),
+            audit_non_hmac_response_keys: list(config.audit_non_hmac_response_keys),
+            listing_visibility: checked_visibility(config.listing_visibility)?,
+            passthrough_request_headers: list(config.passthrough_request_headers),
+            allowed_response_headers: list(config.allowed_response_headers),
+            token_type: checked_token_type(config.token_type, class)?,
+        },
+        local: input.local,
+        seal_wrap: input.seal_wrap,
+        external_entropy_access: input.external_entropy_access,
+    };
+    let now = cx.now;
+    let entropy = cx.entropy;
+    let (record, engine) = sys.handles.mounts.enable(cx.view.widen(Widened::assertion()), new, now, entropy)?;
+    let facts = sys.handles.mounts.facts(&record);
+    let contents = tresor_core::mounts::contents(&facts)?;
+    let mut own = Cx { view: View::new(cx.view.widen(Widened::assertion()), contents), mount: &facts, ..cx };
+    engine.prepare(&mut own)?;
+    let mut reply = Reply::nothing();
+    if !unrecognized.is_empty() {
+        reply = reply.warn(format!("config ignored these unrecognized parameters: [{}]", unrecognized.join(" ")));
+    }
+    Ok(reply)
+}
+
+pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Reply, Fault> {
+    let table = sys.handles.mounts.table();
+    // Disabling what is not there is fine: somebody was faster.
+    let Some(mount) = find(&table, class, path) else { return Ok(Reply::nothing()) };
+    let now = cx.now;
+    sys.handles.mounts.disable(cx.view.widen(Widened::assertion()), mount, now)?;
+    Ok(Reply::nothing())
+}
+
+fn decode_config(config: Map) -> Result<(Config, Vec<String>), Fault> {
+    let fields = tresor_wire::input::Fields { path: BTreeMap::new(), body: config, from_query: Vec::new() };
+    Config::decode(fields).map_err(|error| Fault::invalid(error.to_string()))
+}
+
+pub(super) fn checked_visibility(text: String) -> Result<String, Fault> {
+    match text.as_str() {
+        "" | "unauth" => Ok(text),
+        "hidden" => Ok(String::new()),
+        _ => Err(Fault::invalid("`listing_visibility` is `unauth`, `hidden` or empty")),
+    }
+}
+
+pub(super) fn checked_token_type(text: String, class: Class) -> Result<String, Fault> {
+    match (class, text.as_str()) {
+        (_, "") | (Class::Auth, "default-service" | "service") => Ok(text),
+        (Class::Auth, "default-batch" | "batch") => Err(Fault::invalid("batch tokens are not available")),
+        (Class::Auth, _) => Err(Fault::invalid("invalid value for `token_type`")),
+        _ => Err(Fault::Refusal(Refusal::Invalid("`token_type` can only be set on auth methods".into()))),
+    }
+}

@@ -1,0 +1,160 @@
+//! `sys/mounts/PATH/tune` and `sys/auth/PATH/tune`: shows effective settings, changes only what is sent.
+
+use std::collections::BTreeMap;
+
+use tresor_core::mounts::record::MountRecord;
+use tresor_engine::{Class, Cx, Reply, Widened};
+use tresor_model::{Fault, map};
+use tresor_wire::input::{CommaList, Form, Input};
+
+use super::Sys;
+use super::mounts::{AtPath, checked_token_type, checked_visibility, find, options};
+
+/// What to change; what is not sent stays.
+#[derive(Input)]
+pub(super) struct Tune {
+    /// Where it is mounted.
+    #[input(path)]
+    path: String,
+    /// Default life of leases; `system` or 0 takes the server's.
+    default_lease_ttl: Option<String>,
+    /// Longest life of leases; `system` or 0 takes the server's.
+    max_lease_ttl: Option<String>,
+    /// What it is for.
+    description: Option<String>,
+    /// Kept for clients.
+    force_no_cache: Option<bool>,
+    /// Request fields shown in the clear by audit devices.
+    audit_non_hmac_request_keys: Option<CommaList>,
+    /// Response fields shown in the clear by audit devices.
+    audit_non_hmac_response_keys: Option<CommaList>,
+    /// `unauth` shows the mount before login.
+    listing_visibility: Option<String>,
+    /// Request headers handed to the engine.
+    passthrough_request_headers: Option<CommaList>,
+    /// Response headers that the engine may set.
+    allowed_response_headers: Option<CommaList>,
+    /// Options such as `version`.
+    options: Option<BTreeMap<String, String>>,
+    /// Kind of tokens that an auth method leads to.
+    token_type: Option<String>,
+}
+
+pub(super) async fn read_mount(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    read(sys, &input.path, Class::Secret)
+}
+
+pub(super) async fn read_auth(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    read(sys, &input.path, Class::Auth)
+}
+
+pub(super) async fn write_mount(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Reply, Fault> {
+    write(sys, cx, input, Class::Secret)
+}
+
+pub(super) async fn write_auth(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Reply, Fault> {
+    write(sys, cx, input, Class::Auth)
+}
+
+fn nothing_at(path: &str) -> Fault {
+    Fault::invalid(format!("no mount at path {:?}", path.trim_matches('/')))
+}
+
+fn read(sys: &Sys, path: &str, class: Class) -> Result<Reply, Fault> {
+    let table = sys.handles.mounts.table();
+    let mount = find(&table, class, path).ok_or_else(|| nothing_at(path))?;
+    let tuning = &mount.record.tuning;
+    let mut data = map! {
+        "description" => mount.record.description.as_str(),
+        "default_lease_ttl" => mount.facts.default_lease_ttl.as_secs(),
+        "max_lease_ttl" => mount.facts.max_lease_ttl.as_secs(),
+        "force_no_cache" => tuning.force_no_cache,
+    };
+    if !mount.record.options.is_empty() {
+        data.insert("options", options(&mount.record));
+    }
+    for (name, values) in [
+        ("audit_non_hmac_request_keys", &tuning.audit_non_hmac_request_keys),
+        ("audit_non_hmac_response_keys", &tuning.audit_non_hmac_response_keys),
+        ("passthrough_request_headers", &tuning.passthrough_request_headers),
+        ("allowed_response_headers", &tuning.allowed_response_headers),
+    ] {
+        if !values.is_empty() {
+            data.insert(name, values.clone());
+        }
+    }
+    if !tuning.listing_visibility.is_empty() {
+        data.insert("listing_visibility", tuning.listing_visibility.as_str());
+    }
+    if class == Class::Auth {
+        let token_type = if tuning.token_type.is_empty() { "default-service" } else { tuning.token_type.as_str() };
+        data.insert("token_type", token_type);
+    }
+    Ok(Reply::data(data))
+}
+
+fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Reply, Fault> {
+    let mounts = &sys.handles.mounts;
+    let table = mounts.table();
+    let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
+    let txn = cx.view.widen(Widened::assertion());
+    let mut record = mounts.read(txn, &mount.record.id)?.ok_or_else(|| nothing_at(&input.path))?;
+    change(&mut record, input, class)?;
+    let facts = mounts.facts(&record);
+    if facts.default_lease_ttl > facts.max_lease_ttl {
+        return Err(Fault::invalid("backend tune default lease TTL greater than the effective max lease TTL"));
+    }
+    mounts.check(&record)?;
+    mounts.write(txn, &record)?;
+    Ok(Reply::nothing())
+}
+
+fn change(record: &mut MountRecord, input: Tune, class: Class) -> Result<(), Fault> {
+    let tuning = &mut record.tuning;
+    if let Some(text) = input.default_lease_ttl {
+        tuning.default_lease_ttl = ttl("default_lease_ttl", text)?;
+    }
+    if let Some(text) = input.max_lease_ttl {
+        tuning.max_lease_ttl = ttl("max_lease_ttl", text)?;
+    }
+    if let Some(visibility) = input.listing_visibility {
+        tuning.listing_visibility = checked_visibility(visibility)?;
+    }
+    if let Some(token_type) = input.token_type {
+        tuning.token_type = checked_token_type(token_type, class)?;
+    }
+    if let Some(flag) = input.force_no_cache {
+        tuning.force_no_cache = flag;
+    }
+    for (sent, kept) in [
+        (input.audit_non_hmac_request_keys, &mut tuning.audit_non_hmac_request_keys),
+        (input.audit_non_hmac_response_keys, &mut tuning.audit_non_hmac_response_keys),
+        (input.passthrough_request_headers, &mut tuning.passthrough_request_headers),
+        (input.allowed_response_headers, &mut tuning.allowed_response_headers),
+    ] {
+        if let Some(list) = sent {
+            *kept = list.0;
+        }
+    }
+    if let Some(description) = input.description {
+        record.description = description;
+    }
+    if let Some(options) = input.options {
+        let version = |options: &BTreeMap<String, String>| options.get("version").cloned().unwrap_or_else(|| "1".to_owned());
+        if record.kind == "kv" && options.contains_key("version") && version(&options) != version(&record.options) {
+            return Err(Fault::invalid("changing the version of a kv mount that exists is not available"));
+        }
+        record.options.extend(options);
+    }
+    Ok(())
+}
+
+/// A lease TTL as tuning takes it: `system` and 0 go back to the server's.
+fn ttl(name: &'static str, text: String) -> Result<std::time::Duration, Fault> {
+    if text.is_empty() || text == "system" {
+        return Ok(std::time::Duration::ZERO);
+    }
+    tresor_wire::input::Seconds::read(&text.into())
+        .map(|seconds| seconds.0)
+        .map_err(|_| Fault::invalid(format!("`{name}` is not a duration")))
+}

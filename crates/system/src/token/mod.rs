@@ -1,0 +1,120 @@
+//! `auth/token/`: the token store's endpoints; one file per thing that can be done to a token.
+//!
+//! Deliberately absent: roles and batch tokens (a later issue).
+
+mod create;
+mod lookup;
+mod renew;
+mod revoke;
+
+use tresor_core::Handles;
+use tresor_core::tokens::FoundToken;
+use tresor_engine::{Access, Class, Cx, Descriptor, Engine, Routes, Widened};
+use tresor_model::Fault;
+use tresor_model::ids::NamespaceId;
+use tresor_secret::{SecretString, TokenSecret};
+use tresor_wire::input::Input;
+
+/// The engine behind `auth/token/`.
+pub(crate) struct TokenStore {
+    handles: Handles,
+}
+
+/// A token in the body, or in the path for old clients.
+#[derive(Input)]
+pub(super) struct ByToken {
+    /// The token.
+    token: SecretString,
+}
+
+/// A token in the path.
+#[derive(Input)]
+pub(super) struct InPath {
+    /// The token.
+    #[input(path, secret)]
+    token: String,
+}
+
+/// A token by its handle.
+#[derive(Input)]
+pub(super) struct ByAccessor {
+    /// The accessor.
+    accessor: String,
+}
+
+impl TokenStore {
+    pub(crate) fn new(handles: &Handles) -> Self {
+        Self { handles: handles.clone() }
+    }
+
+    /// The live token with this text.
+    fn find(&self, cx: &mut Cx<'_>, text: &str) -> Result<Option<FoundToken>, Fault> {
+        let Ok(token) = TokenSecret::parse(text) else { return Ok(None) };
+        let now = cx.now;
+        self.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token, now)
+    }
+
+    /// The live token of an accessor.
+    fn find_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
+        let now = cx.now;
+        let found =
+            self.handles.tokens.find_accessor(cx.view.widen(Widened::assertion()), &NamespaceId::root(), accessor, now)?;
+        found.ok_or_else(|| Fault::invalid("invalid accessor"))
+    }
+
+    /// The caller's own token.
+    fn find_caller(&self, cx: &mut Cx<'_>) -> Result<FoundToken, Fault> {
+        let hash = cx.caller.token_key.ok_or_else(Fault::denied)?;
+        let now = cx.now;
+        let txn = cx.view.widen(Widened::assertion());
+        self.handles.tokens.find_hash(txn, &NamespaceId::root(), hash, now)?.ok_or_else(Fault::denied)
+    }
+}
+
+impl Engine for TokenStore {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "token", class: Class::Auth, summary: "The token store makes, shows, renews and revokes tokens." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("create", "Makes a child of the caller's token.")
+            .open_to(Access::Token)
+            .write(create::child)
+            .at("create-orphan", "Makes a token without a parent.")
+            .open_to(Access::Sudo)
+            .write(create::orphan)
+            .at("lookup", "Shows a token.")
+            .open_to(Access::Token)
+            .ask(lookup::by_token)
+            .read(lookup::caller)
+            .at("lookup/{token}", "Shows a token; the token in the path ends up in logs, use the body.")
+            .read(lookup::in_path)
+            .ask(lookup::in_path)
+            .at("lookup-self", "Shows the caller's token.")
+            .read(lookup::caller)
+            .ask(lookup::caller)
+            .at("lookup-accessor", "Shows the token of an accessor.")
+            .ask(lookup::by_accessor)
+            .at("accessors", "Lists the accessors of all tokens.")
+            .open_to(Access::Sudo)
+            .list(lookup::accessors)
+            .at("renew", "Renews a token.")
+            .open_to(Access::Token)
+            .write(renew::by_token)
+            .at("renew-self", "Renews the caller's token.")
+            .write(renew::caller)
+            .at("renew-accessor", "Renews the token of an accessor.")
+            .write(renew::by_accessor)
+            .at("revoke", "Revokes a token and its descendants.")
+            .write(revoke::by_token)
+            .at("revoke-self", "Revokes the caller's token and its descendants.")
+            .write(revoke::caller)
+            .at("revoke-accessor", "Revokes the token of an accessor and its descendants.")
+            .write(revoke::by_accessor)
+            .at("revoke-orphan", "Revokes a token and makes its children orphans.")
+            .open_to(Access::Sudo)
+            .write(revoke::orphaning)
+            .done()
+    }
+}

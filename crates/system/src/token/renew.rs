@@ -1,0 +1,80 @@
+//! Renewing tokens: a new end, capped by the same rules as the first one, counted from creation.
+
+use tresor_core::tokens::terms::{Limits, decide};
+use tresor_core::tokens::{FoundToken, auth_block};
+use tresor_engine::{Cx, Reply, Widened};
+use tresor_model::Fault;
+use tresor_secret::{SecretString, TokenSecret};
+use tresor_wire::input::{Input, Seconds};
+
+use super::TokenStore;
+
+/// Which token, and for how long.
+#[derive(Input)]
+pub(super) struct Renew {
+    /// The token.
+    token: SecretString,
+    /// The life that is wished for.
+    increment: Option<Seconds>,
+}
+
+/// For how long.
+#[derive(Input)]
+pub(super) struct RenewSelf {
+    /// The life that is wished for.
+    increment: Option<Seconds>,
+}
+
+/// Which token, and for how long.
+#[derive(Input)]
+pub(super) struct RenewAccessor {
+    /// The accessor.
+    accessor: String,
+    /// The life that is wished for.
+    increment: Option<Seconds>,
+}
+
+pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: Renew) -> Result<Reply, Fault> {
+    let found = store.find(&mut cx, input.token.expose())?.ok_or_else(Fault::denied)?;
+    let token = TokenSecret::parse(input.token.expose()).map_err(|_| Fault::denied())?;
+    renew(store, &mut cx, found, input.increment, Some(token))
+}
+
+pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, input: RenewSelf) -> Result<Reply, Fault> {
+    let found = store.find_caller(&mut cx)?;
+    let held = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
+    let token = TokenSecret::parse(held.expose()).map_err(|_| Fault::denied())?;
+    renew(store, &mut cx, found, input.increment, Some(token))
+}
+
+pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: RenewAccessor) -> Result<Reply, Fault> {
+    let found = store.find_accessor(&mut cx, &input.accessor)?;
+    renew(store, &mut cx, found, input.increment, None)
+}
+
+fn renew(store: &TokenStore, cx: &mut Cx<'_>, mut found: FoundToken, increment: Option<Seconds>, token: Option<TokenSecret>) -> Result<Reply, Fault> {
+    let now = cx.now;
+    if !found.record.renewable {
+        return Err(Fault::invalid("lease is not renewable"));
+    }
+    // The mount that made the token decides: an auth method's own tuning holds for its tokens.
+    let table = store.handles.mounts.table();
+    let mount = table.iter().find(|mount| mount.record.id == found.record.mount).ok_or_else(Fault::denied)?;
+    let record = &mut found.record;
+    let limits = Limits {
+        mount_default: mount.facts.default_lease_ttl,
+        mount_max: mount.facts.max_lease_ttl,
+        max: record.max_ttl,
+        explicit_max: record.explicit_max_ttl,
+        period: record.period,
+    };
+    let wish = increment.map(|wish| wish.0).filter(|wish| !wish.is_zero());
+    let wish = wish.or(Some(record.renewal_ttl).filter(|ttl| !ttl.is_zero()));
+    let life = decide(wish, &limits, record.created, now);
+    let old_end = record.expires;
+    record.expires = Some(now.plus(life.ttl));
+    record.renewed = Some(now);
+    store.handles.tokens.update(cx.view.widen(Widened::assertion()), &found, old_end)?;
+    Ok(Reply { auth: Some(auth_block(token, &found.record, now)), warnings: life.warnings, ..Reply::default() })
+}
+

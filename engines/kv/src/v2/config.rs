@@ -1,0 +1,44 @@
+//! `config`: the defaults of a mount.
+
+use std::time::Duration;
+
+use tresor_engine::{Cx, Reply};
+use tresor_model::{Fault, map};
+use tresor_wire::input::{EmptyInput, Input, SignedSeconds};
+
+use super::Kv2;
+use super::records::Config;
+
+/// What to change; what is not sent stays.
+#[derive(Input)]
+pub(super) struct Change {
+    /// How many versions to keep; 0 takes the default.
+    max_versions: Option<u64>,
+    /// Demand check-and-set of every write.
+    cas_required: Option<bool>,
+    /// Delete versions after this time; negative or 0 never does.
+    delete_version_after: Option<SignedSeconds>,
+}
+
+/// A negative life is no life limit.
+pub(super) fn life(sent: SignedSeconds) -> Duration {
+    if sent.0.negative { Duration::ZERO } else { sent.0.length }
+}
+
+pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+    let config = Config::load(&mut cx.view)?;
+    Ok(Reply::data(map! {
+        "max_versions" => config.max_versions,
+        "cas_required" => config.cas_required,
+        "delete_version_after" => tresor_wire::duration::print_go(config.delete_version_after),
+    }))
+}
+
+pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Reply, Fault> {
+    let mut config = Config::load(&mut cx.view)?;
+    config.max_versions = input.max_versions.unwrap_or(config.max_versions);
+    config.cas_required = input.cas_required.unwrap_or(config.cas_required);
+    config.delete_version_after = input.delete_version_after.map_or(config.delete_version_after, life);
+    config.store(&mut cx.view)?;
+    Ok(Reply::nothing())
+}

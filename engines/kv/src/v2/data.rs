@@ -1,0 +1,164 @@
+//! `data`: reading, writing, patching and deleting the newest version (reading: any version).
+
+use tresor_engine::{Cx, Reply};
+use tresor_model::{Body, Fault, Map, Refusal};
+use tresor_wire::input::{Form, Input};
+
+use super::Kv2;
+use super::merge::merge;
+use super::records::{Config, Contents, Metadata, is_name};
+
+/// A version of a path.
+#[derive(Input)]
+pub(super) struct Read {
+    /// Where the secret is.
+    #[input(path)]
+    path: String,
+    /// Which version; 0 is the newest.
+    #[input(query, default = "0")]
+    version: u64,
+}
+
+/// A version of a path, down to a depth.
+#[derive(Input)]
+pub(super) struct Subkeys {
+    /// Where the secret is.
+    #[input(path)]
+    path: String,
+    /// Which version; 0 is the newest.
+    #[input(query, default = "0")]
+    version: u64,
+    /// How deep; 0 is all the way.
+    #[input(query, default = "0")]
+    depth: u64,
+}
+
+/// A version to write.
+#[derive(Input)]
+pub(super) struct Write {
+    /// Where the secret is.
+    #[input(path)]
+    path: String,
+    /// The secret.
+    data: Option<Map>,
+    /// `cas`: the version that this write follows.
+    options: Option<Map>,
+    /// Kept for clients that send it at the top.
+    #[input(query, default = "0")]
+    version: u64,
+}
+
+/// A path.
+#[derive(Input)]
+pub(super) struct AtPath {
+    /// Where the secret is.
+    #[input(path)]
+    path: String,
+}
+
+/// What a version shows, readable or not.
+enum Found {
+    Nothing,
+    Gone(Map),
+    There(Map, Map),
+}
+
+fn find(cx: &mut Cx<'_>, path: &str, version: u64) -> Result<Found, Fault> {
+    if !is_name(path) {
+        return Ok(Found::Nothing);
+    }
+    let Some(metadata) = Metadata::load(&mut cx.view, path)? else { return Ok(Found::Nothing) };
+    let number = if version == 0 { metadata.current_version } else { version };
+    let (Some(version), Some(shown)) = (metadata.versions.get(&number), metadata.show_version(number)) else {
+        return Ok(Found::Nothing);
+    };
+    if !version.is_readable(cx.now) {
+        return Ok(Found::Gone(shown));
+    }
+    Ok(Found::There(Contents::load(&mut cx.view, path, number)?, shown))
+}
+
+pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Reply, Fault> {
+    Ok(match find(&mut cx, &input.path, input.version)? {
+        Found::Nothing => Reply::absent(),
+        Found::Gone(metadata) => Reply::absent_with(Some(Map::new().with("data", Body::Null).with("metadata", metadata))),
+        Found::There(data, metadata) => Reply::data(Map::new().with("data", data).with("metadata", metadata)),
+    })
+}
+
+pub(super) async fn subkeys(_kv: &Kv2, mut cx: Cx<'_>, input: Subkeys) -> Result<Reply, Fault> {
+    Ok(match find(&mut cx, &input.path, input.version)? {
+        Found::Nothing => Reply::absent(),
+        Found::Gone(metadata) => Reply::absent_with(Some(Map::new().with("subkeys", Body::Null).with("metadata", metadata))),
+        Found::There(data, metadata) => {
+            Reply::data(Map::new().with("subkeys", without_values(&data, input.depth)).with("metadata", metadata))
+        }
+    })
+}
+
+/// Names without values, down to a depth (0 is all the way).
+fn without_values(data: &Map, depth: u64) -> Map {
+    let inner = |body: &Body| match body {
+        Body::Map(map) if depth != 1 && !map.is_empty() => Body::from(without_values(map, depth.saturating_sub(1))),
+        _ => Body::Null,
+    };
+    data.iter().map(|(name, body)| (name.to_owned(), inner(body))).collect()
+}
+
+/// Checks a write against the version that it says it follows.
+fn check_and_set(options: Option<&Map>, required: bool, current: u64) -> Result<(), Fault> {
+    match options.and_then(|options| options.get("cas")).filter(|cas| **cas != Body::Null) {
+        Some(cas) => {
+            let cas = i64::read(cas).map_err(|_| Fault::invalid("error parsing check-and-set parameter"))?;
+            if u64::try_from(cas) == Ok(current) {
+                return Ok(());
+            }
+            Err(Fault::invalid("check-and-set parameter did not match the current version"))
+        }
+        None if required => Err(Fault::invalid("check-and-set parameter required for this call")),
+        None => Ok(()),
+    }
+}
+
+fn written(metadata: &Metadata) -> Reply {
+    Reply::data(metadata.show_version(metadata.current_version).unwrap_or_default())
+}
+
+pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+    let data = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
+    let config = Config::load(&mut cx.view)?;
+    let known = Metadata::load(&mut cx.view, &input.path)?;
+    let mut metadata = known.unwrap_or_else(|| Metadata::fresh(cx.now));
+    let required = config.cas_required || metadata.cas_required;
+    check_and_set(input.options.as_ref(), required, metadata.current_version)?;
+    let now = cx.now;
+    metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
+    Ok(written(&metadata))
+}
+
+pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+    let change = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
+    let config = Config::load(&mut cx.view)?;
+    let absent = || Fault::Refusal(Refusal::Absent("no secret to patch at this path".into()));
+    let (mut data, metadata) = match find(&mut cx, &input.path, 0)? {
+        Found::Nothing | Found::Gone(_) => return Ok(Reply::absent()),
+        Found::There(data, _) => (data, Metadata::load(&mut cx.view, &input.path)?),
+    };
+    let mut metadata = metadata.ok_or_else(absent)?;
+    check_and_set(input.options.as_ref(), config.cas_required || metadata.cas_required, metadata.current_version)?;
+    merge(&mut data, change);
+    let now = cx.now;
+    metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
+    Ok(written(&metadata))
+}
+
+pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Reply::nothing()) };
+    let (now, current) = (cx.now, metadata.current_version);
+    if let Some(version) = metadata.versions.get_mut(&current).filter(|version| version.is_readable(now)) {
+        version.deleted = Some(now);
+        metadata.updated = now;
+        metadata.store(&mut cx.view, &input.path)?;
+    }
+    Ok(Reply::nothing())
+}

@@ -1,0 +1,65 @@
+//! Version 2: a path holds versions; old ones can be read, deleted, restored and destroyed.
+//!
+//! The metadata of a path and the data of each version are records of their own, so listing and metadata never read
+//! data. Deliberately absent: `detailed-metadata` (a later issue).
+
+mod config;
+mod data;
+mod merge;
+mod metadata;
+mod records;
+mod versions;
+
+use tresor_engine::{Class, Cx, Descriptor, Engine, Reply, Routes};
+use tresor_model::{Fault, Shape};
+use tresor_wire::input::Fields;
+
+pub(crate) struct Kv2;
+
+/// What clients are told that address a version 2 mount as if it were version 1.
+const WRONG_PATH: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use. \
+                          If using the Vault CLI, use 'vault kv get' for this operation.";
+
+impl Engine for Kv2 {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "kv", class: Class::Secret, summary: "Keeps versions of secrets in the encrypted store." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("config", "The defaults of this mount.")
+            .read(config::read)
+            .write(config::write)
+            .at("data/{path...}", "Reads, writes, patches or deletes a secret.")
+            .read(data::read)
+            .write(data::write)
+            .patch(data::patch)
+            .delete(data::delete)
+            .exists(exists)
+            .at("subkeys/{path...}", "The structure of a secret without its values.")
+            .read(data::subkeys)
+            .at("delete/{path...}", "Deletes versions; they can be restored.")
+            .write(versions::delete)
+            .at("undelete/{path...}", "Restores deleted versions.")
+            .write(versions::undelete)
+            .at("destroy/{path...}", "Removes the data of versions for good.")
+            .write(versions::destroy)
+            .at("metadata/{path...}", "Reads, lists, changes or removes what is known of a secret.")
+            .read(metadata::read)
+            .list(metadata::list)
+            .write(metadata::write)
+            .patch(metadata::patch)
+            .delete(metadata::delete)
+            .exists(exists)
+            .done()
+    }
+
+    fn unmatched(&self, _path: &str) -> Option<Reply> {
+        Some(Reply { shape: Shape::Absent(None), ..Reply::default() }.warn(WRONG_PATH))
+    }
+}
+
+fn exists(_kv: &Kv2, mut cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
+    let path = fields.path.get("path").map_or("", String::as_str);
+    Ok(records::is_name(path) && records::Metadata::load(&mut cx.view, path)?.is_some())
+}

@@ -1,0 +1,197 @@
+//! What is stored: the mount's configuration, one metadata record per path, one record per version's data.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tresor_engine::View;
+use tresor_model::{Body, Fault, Map, Timestamp, map};
+use tresor_record::{Part, Record};
+use tresor_wire::time::rfc3339;
+
+/// How many versions are kept where nobody says.
+const MAX_VERSIONS: u64 = 10;
+
+/// The defaults of a mount.
+#[derive(Record, Default)]
+#[record(kind = "kv2-config", version = 1)]
+pub(super) struct Config {
+    pub(super) max_versions: u64,
+    pub(super) cas_required: bool,
+    /// Zero means never.
+    pub(super) delete_version_after: Duration,
+}
+
+/// What is known of a path.
+#[derive(Record)]
+#[record(kind = "kv2-metadata", version = 1)]
+pub(super) struct Metadata {
+    pub(super) created: Timestamp,
+    pub(super) updated: Timestamp,
+    pub(super) current_version: u64,
+    pub(super) oldest_version: u64,
+    pub(super) max_versions: u64,
+    pub(super) cas_required: bool,
+    /// `None` takes the mount's; zero means never.
+    pub(super) delete_version_after: Option<Duration>,
+    pub(super) custom_metadata: BTreeMap<String, String>,
+    pub(super) versions: BTreeMap<u64, Version>,
+}
+
+/// What is known of a version.
+#[derive(Part, Clone, Copy)]
+pub(super) struct Version {
+    pub(super) created: Timestamp,
+    /// When it was or will be deleted.
+    pub(super) deleted: Option<Timestamp>,
+    pub(super) destroyed: bool,
+}
+
+/// The data of a version.
+#[derive(Record)]
+#[record(kind = "kv2-version", version = 1)]
+pub(super) struct Contents {
+    pub(super) data: Map,
+}
+
+/// Whether a path can hold a secret.
+pub(super) fn is_name(path: &str) -> bool {
+    !path.is_empty() && !path.ends_with('/')
+}
+
+fn checked(path: &str) -> Result<&str, Fault> {
+    if is_name(path) { Ok(path) } else { Err(Fault::invalid("the path of a secret cannot be empty or end in a slash")) }
+}
+
+fn contents_name(path: &str, version: u64) -> String {
+    format!("versions/{path}/{version}")
+}
+
+impl Config {
+    pub(super) fn load(view: &mut View<'_>) -> Result<Self, Fault> {
+        match view.read("config")? {
+            Some(bytes) => Self::decode(&bytes).map_err(Fault::internal),
+            None => Ok(Self::default()),
+        }
+    }
+
+    pub(super) fn store(&self, view: &mut View<'_>) -> Result<(), Fault> {
+        view.write("config", &self.encode())
+    }
+}
+
+impl Contents {
+    pub(super) fn load(view: &mut View<'_>, path: &str, version: u64) -> Result<Map, Fault> {
+        let bytes = view.read(&contents_name(checked(path)?, version))?;
+        let bytes = bytes.ok_or_else(|| Fault::internal("the data of a version is missing"))?;
+        Ok(Self::decode(&bytes).map_err(Fault::internal)?.data)
+    }
+
+    pub(super) fn remove(view: &mut View<'_>, path: &str, version: u64) -> Result<(), Fault> {
+        view.delete(&contents_name(checked(path)?, version))
+    }
+}
+
+impl Version {
+    /// Whether its data may be shown.
+    pub(super) fn is_readable(&self, now: Timestamp) -> bool {
+        !self.destroyed && self.deleted.is_none_or(|deleted| deleted > now)
+    }
+
+    fn deletion_time(&self) -> String {
+        self.deleted.map(rfc3339).unwrap_or_default()
+    }
+
+    /// As shown in a path's metadata.
+    fn show(&self) -> Map {
+        map! {
+            "created_time" => rfc3339(self.created),
+            "deletion_time" => self.deletion_time(),
+            "destroyed" => self.destroyed,
+        }
+    }
+}
+
+impl Metadata {
+    pub(super) fn fresh(now: Timestamp) -> Self {
+        Self {
+            created: now,
+            updated: now,
+            current_version: 0,
+            oldest_version: 0,
+            max_versions: 0,
+            cas_required: false,
+            delete_version_after: None,
+            custom_metadata: BTreeMap::new(),
+            versions: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn load(view: &mut View<'_>, path: &str) -> Result<Option<Self>, Fault> {
+        let Some(bytes) = view.read(&format!("metadata/{}", checked(path)?))? else { return Ok(None) };
+        Self::decode(&bytes).map(Some).map_err(Fault::internal)
+    }
+
+    pub(super) fn store(&self, view: &mut View<'_>, path: &str) -> Result<(), Fault> {
+        view.write(&format!("metadata/{}", checked(path)?), &self.encode())
+    }
+
+    /// Removes everything of a path.
+    pub(super) fn remove(&self, view: &mut View<'_>, path: &str) -> Result<(), Fault> {
+        for version in self.versions.keys() {
+            Contents::remove(view, path, *version)?;
+        }
+        view.delete(&format!("metadata/{}", checked(path)?))
+    }
+
+    /// Adds a version, drops those that are too many, and stores both records.
+    pub(super) fn add_version(&mut self, view: &mut View<'_>, path: &str, config: &Config, data: Map, now: Timestamp) -> Result<(), Fault> {
+        let life = self.delete_version_after.unwrap_or(config.delete_version_after);
+        let version = Version { created: now, deleted: (!life.is_zero()).then(|| now.plus(life)), destroyed: false };
+        self.current_version += 1;
+        self.updated = now;
+        self.versions.insert(self.current_version, version);
+        view.write(&contents_name(checked(path)?, self.current_version), &Contents { data }.encode())?;
+        let kept = [self.max_versions, config.max_versions, MAX_VERSIONS].into_iter().find(|number| *number > 0).unwrap_or(MAX_VERSIONS);
+        let too_old = self.current_version.saturating_sub(kept);
+        while let Some((oldest, _)) = self.versions.first_key_value() {
+            if *oldest > too_old {
+                break;
+            }
+            let oldest = *oldest;
+            self.versions.remove(&oldest);
+            Contents::remove(view, path, oldest)?;
+        }
+        self.oldest_version = if too_old == 0 { 0 } else { too_old + 1 };
+        self.store(view, path)
+    }
+
+    /// The metadata of one version, as shown beside its data.
+    pub(super) fn show_version(&self, number: u64) -> Option<Map> {
+        let version = self.versions.get(&number)?;
+        Some(version.show().with("version", number).with("custom_metadata", self.show_custom()))
+    }
+
+    fn show_custom(&self) -> Body {
+        if self.custom_metadata.is_empty() {
+            return Body::Null;
+        }
+        let custom: Map = self.custom_metadata.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
+        custom.into()
+    }
+
+    /// As shown by itself.
+    pub(super) fn show(&self) -> Map {
+        let versions: Map = self.versions.iter().map(|(number, version)| (number.to_string(), Body::from(version.show()))).collect();
+        map! {
+            "cas_required" => self.cas_required,
+            "created_time" => rfc3339(self.created),
+            "current_version" => self.current_version,
+            "custom_metadata" => self.show_custom(),
+            "delete_version_after" => tresor_wire::duration::print_go(self.delete_version_after.unwrap_or_default()),
+            "max_versions" => self.max_versions,
+            "oldest_version" => self.oldest_version,
+            "updated_time" => rfc3339(self.updated),
+            "versions" => versions,
+        }
+    }
+}

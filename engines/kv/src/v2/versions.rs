@@ -1,0 +1,61 @@
+//! `delete`, `undelete` and `destroy`: what becomes of single versions.
+
+use tresor_engine::{Cx, Reply};
+use tresor_model::{Fault, Timestamp};
+use tresor_wire::input::Input;
+
+use super::Kv2;
+use super::records::{Contents, Metadata, Version};
+
+/// Versions of a path.
+#[derive(Input)]
+pub(super) struct Versions {
+    /// Where the secret is.
+    #[input(path)]
+    path: String,
+    /// Which versions.
+    versions: Option<Vec<u64>>,
+}
+
+/// Changes every named version that is there; naming others is fine.
+fn change(cx: &mut Cx<'_>, input: &Versions, mut change: impl FnMut(&mut Version, Timestamp)) -> Result<Vec<u64>, Fault> {
+    let named = input.versions.as_ref().filter(|versions| !versions.is_empty());
+    let named = named.ok_or_else(|| Fault::invalid("no version number provided"))?;
+    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Vec::new()) };
+    let mut changed = Vec::new();
+    for number in named {
+        if let Some(version) = metadata.versions.get_mut(number) {
+            change(version, cx.now);
+            changed.push(*number);
+        }
+    }
+    metadata.updated = cx.now;
+    metadata.store(&mut cx.view, &input.path)?;
+    Ok(changed)
+}
+
+pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Reply, Fault> {
+    change(&mut cx, &input, |version, now| {
+        if version.is_readable(now) {
+            version.deleted = Some(now);
+        }
+    })?;
+    Ok(Reply::nothing())
+}
+
+pub(super) async fn undelete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Reply, Fault> {
+    change(&mut cx, &input, |version, _| {
+        if !version.destroyed {
+            version.deleted = None;
+        }
+    })?;
+    Ok(Reply::nothing())
+}
+
+pub(super) async fn destroy(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Reply, Fault> {
+    let destroyed = change(&mut cx, &input, |version, _| version.destroyed = true)?;
+    for number in destroyed {
+        Contents::remove(&mut cx.view, &input.path, number)?;
+    }
+    Ok(Reply::nothing())
+}
