@@ -1,0 +1,68 @@
+//! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, bash and a C compiler.
+//! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
+//! type.
+
+use std::process::{Command, Stdio};
+
+use crate::steps::succeed;
+
+/// A program: how to see that it works, and the Debian package that brings it.
+struct Prerequisite {
+    program: &'static str,
+    probe: &'static [&'static str],
+    package: &'static str,
+}
+
+const PREREQUISITES: &[Prerequisite] = &[
+    Prerequisite { program: "cc", probe: &["--version"], package: "gcc" },
+    Prerequisite { program: "bash", probe: &["--version"], package: "bash" },
+    Prerequisite { program: "openssl", probe: &["version"], package: "openssl" },
+    Prerequisite {
+        program: "python3",
+        probe: &["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))"],
+        package: "python3-venv",
+    },
+];
+
+/// Makes sure that everything is there.
+///
+/// # Errors
+/// Text with the command that installs what is missing.
+pub fn ensure() -> Result<(), String> {
+    let missing = missing_packages();
+    if missing.is_empty() {
+        println!("python3, openssl, bash and cc are there");
+        return Ok(());
+    }
+    let wanted = format!("apt-get install --yes {}", missing.join(" "));
+    if !is_root() || !works("apt-get", &["--version"]) {
+        return Err(format!("missing on this machine; install it by: {wanted}"));
+    }
+    println!("installing: {wanted}");
+    succeed(Command::new("apt-get").args(["update", "--quiet"]))?;
+    succeed(
+        Command::new("apt-get")
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(&missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )?;
+    let still = missing_packages();
+    if still.is_empty() { Ok(()) } else { Err(format!("still missing after the installation: {}", still.join(" "))) }
+}
+
+fn missing_packages() -> Vec<&'static str> {
+    PREREQUISITES
+        .iter()
+        .filter(|prerequisite| !works(prerequisite.program, prerequisite.probe))
+        .map(|prerequisite| prerequisite.package)
+        .collect()
+}
+
+fn works(program: &str, probe: &[&str]) -> bool {
+    let quiet = Command::new(program).args(probe).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}

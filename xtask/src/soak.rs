@@ -1,0 +1,79 @@
+//! Long runs that CI has no time for: a table of commands, their output kept as a dated file in `docs/evidence`.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use crate::calendar;
+use crate::steps::succeed_silently;
+use crate::workspace::{Workspace, cargo};
+
+/// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
+const RUNS: &[(&str, &[&str])] = &[(
+    "simulation",
+    &[
+        "run",
+        "--release",
+        "--package",
+        "tresor-sim",
+        "--bin",
+        "sim",
+        "--",
+        "--seeds",
+        "1000000",
+        "--minutes",
+        "MINUTES",
+    ],
+)];
+
+const MINUTES_DEFAULT: u64 = 30;
+
+/// `cargo xtask soak [--minutes N]`.
+///
+/// # Errors
+/// Text that names the run that failed; the file is written all the same.
+pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
+    let minutes = match arguments {
+        [] => MINUTES_DEFAULT,
+        [flag, number] if flag == "--minutes" => number.parse().map_err(|_| format!("`{number}` is no number"))?,
+        _ => return Err("usage: cargo xtask soak [--minutes N]".to_owned()),
+    };
+    let commit = succeed_silently(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&workspace.root))
+        .unwrap_or_else(|_| "unknown".to_owned());
+    let mut report = format!("soak of {}, commit {}\n", calendar::today(), commit.trim());
+    let mut failed = Vec::new();
+    for (name, template) in RUNS {
+        let each = minutes / RUNS.len() as u64;
+        let arguments: Vec<String> = template.iter().map(|word| word.replace("MINUTES", &each.to_string())).collect();
+        let _ = writeln!(report, "\n$ cargo {}", arguments.join(" "));
+        let started = Instant::now();
+        let outcome = tee(cargo().args(&arguments).current_dir(&workspace.root), &mut report);
+        let _ = writeln!(report, "{name}: {} after {:.0} s", outcome_word(&outcome), started.elapsed().as_secs_f64());
+        if let Err(problem) = outcome {
+            failed.push(format!("{name}: {problem}"));
+        }
+    }
+    let file = format!("docs/evidence/soak-{}.txt", calendar::today());
+    workspace.write_text(&file, &report)?;
+    println!("written to {file}");
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+}
+
+const fn outcome_word(outcome: &Result<(), String>) -> &'static str {
+    if outcome.is_ok() { "passed" } else { "FAILED" }
+}
+
+/// Runs a program, its standard output both on the terminal and in the report.
+fn tee(command: &mut Command, report: &mut String) -> Result<(), String> {
+    let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
+    if let Some(output) = child.stdout.take() {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            println!("{line}");
+            report.push_str(&line);
+            report.push('\n');
+        }
+    }
+    let status = child.wait().map_err(|error| error.to_string())?;
+    if status.success() { Ok(()) } else { Err(format!("ended with {status}")) }
+}
