@@ -14,7 +14,8 @@ impl Environment {
     /// The variables of this process; those that are not Unicode are left out.
     #[must_use]
     pub fn of_process() -> Self {
-        let pairs = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let pairs =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         Self { variables: pairs.collect() }
     }
 

@@ -108,7 +108,9 @@ pub(crate) fn parse(arguments: &[String], groups: &[&'static [Flag]]) -> Result<
             parsed.arguments.extend(rest.by_ref().cloned());
             break;
         }
-        let Some(body) = argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')).filter(|body| !body.is_empty()) else {
+        let Some(body) =
+            argument.strip_prefix("--").or_else(|| argument.strip_prefix('-')).filter(|body| !body.is_empty())
+        else {
             parsed.arguments.push(argument.clone());
             continue;
         };
@@ -178,7 +180,9 @@ mod tests {
 
     #[test]
     fn flags_are_found_anywhere_in_every_spelling() {
-        let parsed = parse_own(&["a", "-mount", "secret", "--format=json", "-policy=x", "-", "-policy", "y", "--force", "k=-v"]).unwrap();
+        let parsed =
+            parse_own(&["a", "-mount", "secret", "--format=json", "-policy=x", "-", "-policy", "y", "--force", "k=-v"])
+                .unwrap();
         assert_eq!(parsed.arguments, ["a", "-", "k=-v"]);
         assert_eq!((parsed.text("mount"), parsed.text("format")), (Some("secret"), Some("json")));
         assert_eq!(parsed.texts("policy"), ["x", "y"]);

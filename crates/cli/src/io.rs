@@ -19,6 +19,8 @@ pub struct Io<'a> {
     pub output_is_terminal: bool,
     /// The hidden prompt.
     pub prompt: Prompt<'a>,
+    /// Fills a buffer with unpredictable bytes (one-time passwords).
+    pub entropy: Box<dyn FnMut(&mut [u8]) -> io::Result<()> + 'a>,
 }
 
 impl Io<'static> {
@@ -39,6 +41,7 @@ impl Io<'static> {
                     Ok(SecretString::new(line.trim_end_matches(['\r', '\n']).to_owned()))
                 }
             }),
+            entropy: Box::new(|bytes| std::fs::File::open("/dev/urandom")?.read_exact(bytes)),
         }
     }
 }

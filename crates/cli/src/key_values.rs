@@ -131,7 +131,10 @@ mod tests {
         std::fs::write(&file, "{\"n\": 1.50, \"b\": true}\n").unwrap();
         let file = file.to_str().unwrap();
         let fields = parse(&[&format!("text=@{file}"), "in=-", "escaped=\\@x", "dash=--"], "line\n").unwrap();
-        assert_eq!(fields, json!({"text": "{\"n\": 1.50, \"b\": true}\n", "in": "line\n", "escaped": "@x", "dash": "--"}));
+        assert_eq!(
+            fields,
+            json!({"text": "{\"n\": 1.50, \"b\": true}\n", "in": "line\n", "escaped": "@x", "dash": "--"})
+        );
         assert_eq!(parse(&[&format!("@{file}"), "x=1"], "").unwrap().to_string(), r#"{"b":true,"n":1.50,"x":"1"}"#);
         assert_eq!(parse(&["-"], r#"{"a":[1]}"#).unwrap(), json!({"a": [1]}));
     }

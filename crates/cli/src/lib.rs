@@ -1,1 +1,27 @@
-//! (being written)
+//! The command line: what Vault's does, for the same scripts and fingers.
+//!
+//! A run is a function of its arguments, streams and environment ([`run`]); `server` is handed back to the caller, who
+//! knows how to serve. Deliberately absent: colour, completion, external token helpers, plugins.
+
+#![forbid(unsafe_code)]
+
+mod commands;
+mod context;
+mod envelope;
+mod environment;
+mod failure;
+mod flags;
+mod io;
+mod key_values;
+mod logical;
+mod output;
+mod server;
+mod token_helper;
+mod version;
+mod yaml;
+
+pub use commands::run;
+pub use environment::Environment;
+pub use io::{Io, Prompt};
+pub use server::ServerArguments;
+pub use token_helper::store_token;

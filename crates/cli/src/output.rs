@@ -231,7 +231,16 @@ mod tests {
 
     #[test]
     fn durations_lose_zero_parts() {
-        for (seconds, text) in [(0, "0s"), (59, "59s"), (60, "1m"), (90, "1m30s"), (3600, "1h"), (3660, "1h1m"), (2_764_800, "768h"), (3601, "1h0m1s")] {
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (90, "1m30s"),
+            (3600, "1h"),
+            (3660, "1h1m"),
+            (2_764_800, "768h"),
+            (3601, "1h0m1s"),
+        ] {
             assert_eq!(duration(seconds), text);
         }
     }

@@ -14,7 +14,9 @@ use crate::environment::Environment;
 const FILE_NAME: &str = ".vault-token";
 
 fn file(environment: &Environment) -> io::Result<PathBuf> {
-    let home = environment.home().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory: HOME is not set"))?;
+    let home = environment
+        .home()
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no home directory: HOME is not set"))?;
     Ok(home.join(FILE_NAME))
 }
 
@@ -50,7 +52,9 @@ pub(crate) fn load_token(environment: &Environment) -> io::Result<Option<TokenSe
     };
     match text.expose().trim() {
         "" => Ok(None),
-        token => TokenSecret::parse(token).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
+        token => TokenSecret::parse(token)
+            .map(Some)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string())),
     }
 }
 

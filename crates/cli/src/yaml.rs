@@ -94,10 +94,15 @@ fn is_literal_block(text: &str) -> bool {
 }
 
 fn scalar_text(text: &str) -> String {
-    if text.chars().any(|character| character.is_control() || matches!(character, '\u{feff}' | '\u{2028}' | '\u{2029}')) {
+    if text.chars().any(|character| character.is_control() || matches!(character, '\u{feff}' | '\u{2028}' | '\u{2029}'))
+    {
         return Value::String(text.to_owned()).to_string();
     }
-    if needs_quotes(text) { format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"")) } else { text.to_owned() }
+    if needs_quotes(text) {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    } else {
+        text.to_owned()
+    }
 }
 
 fn needs_quotes(text: &str) -> bool {
@@ -108,7 +113,10 @@ fn needs_quotes(text: &str) -> bool {
     if "!&*{}[]|>@`\"'%#,?:-=~<".contains(first) {
         return true;
     }
-    if matches!(text.to_ascii_lowercase().as_str(), "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "---" | "...") {
+    if matches!(
+        text.to_ascii_lowercase().as_str(),
+        "null" | "true" | "false" | "yes" | "no" | "on" | "off" | "y" | "n" | "---" | "..."
+    ) {
         return true;
     }
     // Everything that starts like a number may be one, a date or a time in some reader.
@@ -124,7 +132,8 @@ mod tests {
 
     #[test]
     fn layout_is_block_style_with_sorted_keys() {
-        let value = json!({"b": {"list": ["x", {"k": 1, "l": [true]}], "empty": [], "none": null}, "a": "text", "m": {}});
+        let value =
+            json!({"b": {"list": ["x", {"k": 1, "l": [true]}], "empty": [], "none": null}, "a": "text", "m": {}});
         let expected = "a: text\nb:\n  empty: []\n  list:\n  - x\n  - k: 1\n    l:\n    - true\n  none: null\nm: {}\n";
         assert_eq!(render(&value), expected);
         assert_eq!(render(&json!(["a", "b/"])), "- a\n- b/\n");
@@ -133,7 +142,9 @@ mod tests {
 
     #[test]
     fn text_that_looks_like_another_type_is_quoted() {
-        for text in ["", "true", "null", "12", "1.5", "2024-01-01T00:00:00Z", "a: b", "a #b", "- x", " x", "x:", "@x", "no"] {
+        for text in
+            ["", "true", "null", "12", "1.5", "2024-01-01T00:00:00Z", "a: b", "a #b", "- x", " x", "x:", "@x", "no"]
+        {
             let line = render(&json!({ "k": text }));
             assert_eq!(line, format!("k: \"{text}\"\n"), "{text}");
         }

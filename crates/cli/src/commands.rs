@@ -1,0 +1,195 @@
+//! The table of commands, and the way from arguments to one of them.
+//!
+//! Help and usage are derived from the table. Mistakes go to standard error with exit code 1.
+
+use crate::context::{Context, Outcome};
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::flags::{self, Flag};
+use crate::io::Io;
+use crate::server::{self, ServerArguments};
+use crate::version;
+
+/// What a command does.
+pub(crate) enum Action {
+    /// Runs here.
+    Run(fn(&mut Context<'_, '_>) -> Outcome),
+    /// Becomes a server.
+    Serve,
+    /// Prints the version.
+    Version,
+}
+
+/// One command.
+pub(crate) struct Command {
+    /// Its words, as in `kv metadata get`.
+    pub(crate) words: &'static [&'static str],
+    /// What follows them.
+    pub(crate) arguments: &'static str,
+    /// What it does, in one or two sentences.
+    pub(crate) about: &'static str,
+    /// Its flags.
+    pub(crate) flags: &'static [&'static [Flag]],
+    /// What runs.
+    pub(crate) action: Action,
+}
+
+const OWN: &[Command] = &[
+    Command {
+        words: &["server"],
+        arguments: "[options]",
+        about: "Start a server, from configuration files or in development mode.",
+        flags: &[server::FLAGS],
+        action: Action::Serve,
+    },
+    Command { words: &["version"], arguments: "", about: "Print the version.", flags: &[], action: Action::Version },
+];
+
+const FAMILIES: &[&[Command]] = &[OWN, crate::logical::COMMANDS];
+
+fn all() -> impl Iterator<Item = &'static Command> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// Runs one command line and returns its exit code: 0 done, 1 mistake on this side, 2 refused by the server (or, for
+/// `status`, sealed).
+///
+/// `args` starts with the program's name. `serve` is called for `server` and gives the exit code then. Starts its own
+/// runtime for requests, so it must not be called from inside one.
+pub fn run(
+    args: Vec<String>,
+    io: &mut Io<'_>,
+    environment: &Environment,
+    serve: &mut dyn FnMut(ServerArguments) -> i32,
+) -> i32 {
+    let (program, arguments) = match args.split_first() {
+        Some((program, arguments)) => (program_name(program), arguments),
+        None => ("tresor", args.as_slice()),
+    };
+    if let Some("-version" | "--version" | "-v" | "--v") = arguments.first().map(String::as_str) {
+        io.say(&version::text(program));
+        return 0;
+    }
+    let Some((command, rest)) = find(arguments) else {
+        return explain_group(io, program, arguments);
+    };
+    let parsed = match flags::parse(rest, command.flags) {
+        Ok(parsed) if parsed.help => {
+            io.say(help(program, command).trim_end());
+            return 0;
+        }
+        Ok(parsed) => parsed,
+        Err(mistake) => return complain_with_usage(io, program, command, &mistake),
+    };
+    let outcome = match command.action {
+        Action::Version => {
+            io.say(&version::text(program));
+            Ok(0)
+        }
+        Action::Serve => server::arguments(&parsed, environment).map(serve),
+        Action::Run(action) => action(&mut Context::new(io, environment, parsed)),
+    };
+    match outcome {
+        Ok(code) | Err(Failure::Exit(code)) => code,
+        Err(Failure::Usage(mistake)) => complain_with_usage(io, program, command, &mistake),
+        Err(Failure::Message { code, text }) => {
+            io.complain(&text);
+            code
+        }
+        Err(Failure::Request(error)) => {
+            io.complain(&format!("Error: {error}"));
+            2
+        }
+    }
+}
+
+fn program_name(path: &str) -> &str {
+    path.rsplit('/').next().filter(|name| !name.is_empty()).unwrap_or("tresor")
+}
+
+/// The command with the most words that the arguments start with.
+fn find(arguments: &[String]) -> Option<(&'static Command, &[String])> {
+    let command =
+        all().filter(|command| starts_with(arguments, command.words)).max_by_key(|command| command.words.len())?;
+    Some((command, arguments.get(command.words.len()..).unwrap_or_default()))
+}
+
+fn starts_with(arguments: &[String], words: &[&str]) -> bool {
+    arguments.len() >= words.len() && arguments.iter().zip(words).all(|(argument, word)| argument == word)
+}
+
+fn complain_with_usage(io: &mut Io<'_>, program: &str, command: &Command, mistake: &str) -> i32 {
+    io.complain(&format!("{mistake}\n\n{}", help(program, command).trim_end()));
+    1
+}
+
+fn help(program: &str, command: &Command) -> String {
+    let mut text = format!("Usage: {program} {}", command.words.join(" "));
+    if !command.arguments.is_empty() {
+        text.push_str(&format!(" {}", command.arguments));
+    }
+    text.push_str(&format!("\n\n  {}\n", command.about));
+    if !command.flags.is_empty() {
+        text.push_str(&format!("\nOptions:\n\n{}", flags::describe(command.flags)));
+    }
+    text
+}
+
+/// Lists the commands below a word such as `operator`, or all of them.
+fn explain_group(io: &mut Io<'_>, program: &str, arguments: &[String]) -> i32 {
+    let asked = arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "-help" | "--help"));
+    let words: Vec<&str> = arguments.iter().map(String::as_str).take_while(|word| !word.starts_with('-')).collect();
+    let known = (0..=words.len())
+        .rev()
+        .filter_map(|count| words.get(..count))
+        .find(|prefix| all().any(|command| command.words.starts_with(prefix)))
+        .unwrap_or_default();
+    let mut text = String::new();
+    if let Some(unknown) = words.get(known.len()) {
+        text.push_str(&format!("unknown command `{}`\n\n", [known, &[unknown]].concat().join(" ")));
+    }
+    let name = [&[program], known].concat().join(" ");
+    text.push_str(&format!("Usage: {name} <command> [options] [arguments]\n\nCommands:\n"));
+    let rows: Vec<(String, &str)> = all()
+        .filter(|command| command.words.starts_with(known))
+        .map(|command| (command.words.get(known.len()..).unwrap_or_default().join(" "), command.about))
+        .collect();
+    let width = rows.iter().map(|(words, _)| words.len()).max().unwrap_or_default();
+    for (words, about) in rows {
+        text.push_str(&format!("  {words:width$}    {about}\n"));
+    }
+    text.push_str("\nFlags and arguments of a command: add -help to it.");
+    if asked && words.len() == known.len() {
+        io.say(&text);
+        0
+    } else {
+        io.complain(&text);
+        1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn every_command_has_help_and_no_flag_twice() {
+        for command in all() {
+            assert!(command.about.ends_with('.'), "{:?}", command.words);
+            let mut names: Vec<_> = command.flags.iter().flat_map(|group| group.iter()).map(|flag| flag.name).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count, "{:?}", command.words);
+        }
+    }
+
+    #[test]
+    fn the_longest_command_wins() {
+        let arguments = ["kv", "metadata", "get", "x"].map(str::to_owned);
+        let (command, rest) = find(&arguments).unwrap();
+        assert_eq!(command.words, ["kv", "metadata", "get"]);
+        assert_eq!(rest, ["x"]);
+    }
+}

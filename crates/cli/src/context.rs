@@ -1,0 +1,431 @@
+//! What a command works with: its flags, the streams, the environment, and requests to the server.
+//!
+//! Flags win over environment variables, those over defaults. The client is made on the first request, so that
+//! commands without one never touch certificates or the kept token.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
+use tresor_client::{Client, ClientConfig, Method, Verification};
+use tresor_secret::{SecretString, TokenSecret};
+
+use crate::envelope::Envelope;
+use crate::environment::Environment;
+use crate::failure::Failure;
+use crate::flags::{self, Parsed};
+use crate::io::Io;
+use crate::key_values;
+use crate::output::{Document, Format, cell, render, table};
+use crate::token_helper;
+
+/// One call of one command.
+pub(crate) struct Context<'a, 'io> {
+    pub(crate) io: &'a mut Io<'io>,
+    pub(crate) environment: &'a Environment,
+    pub(crate) flags: Parsed,
+    client: Option<(Runtime, Client)>,
+    /// Replaces the kept token, for `unwrap` and `login`.
+    token: TokenChoice,
+}
+
+/// Whose token requests carry.
+pub(crate) enum TokenChoice {
+    /// The environment's or the kept one.
+    Usual,
+    /// This one, or none.
+    Given(Option<TokenSecret>),
+}
+
+/// The outcome of a command: its exit code.
+pub(crate) type Outcome = Result<i32, Failure>;
+
+impl<'a, 'io> Context<'a, 'io> {
+    pub(crate) fn new(io: &'a mut Io<'io>, environment: &'a Environment, flags: Parsed) -> Self {
+        Self { io, environment, flags, client: None, token: TokenChoice::Usual }
+    }
+
+    /// A flag that has a value which is not empty.
+    pub(crate) fn flag(&self, name: &str) -> Option<&str> {
+        self.flags.text(name).filter(|value| !value.is_empty())
+    }
+
+    /// The flag, or else the variable.
+    pub(crate) fn setting(&self, flag: &str, variable: &str) -> Option<&str> {
+        self.flag(flag).or_else(|| self.environment.variable(variable))
+    }
+
+    /// Exactly this many arguments.
+    pub(crate) fn arguments<const COUNT: usize>(&self) -> Result<[String; COUNT], Failure> {
+        let given = self.flags.arguments.len();
+        <[String; COUNT]>::try_from(self.flags.arguments.clone()).map_err(|_| {
+            let quantity = if given < COUNT { "not enough" } else { "too many" };
+            Failure::Usage(format!("{quantity} arguments (expected {COUNT}, got {given})"))
+        })
+    }
+
+    /// The first argument and those after it.
+    pub(crate) fn first_argument(&self) -> Result<(String, Vec<String>), Failure> {
+        match self.flags.arguments.split_first() {
+            Some((first, rest)) => Ok((first.clone(), rest.to_vec())),
+            None => Err(Failure::Usage("not enough arguments (expected at least 1, got 0)".to_owned())),
+        }
+    }
+
+    /// `key=value` arguments as a body.
+    pub(crate) fn fields(&mut self, arguments: &[String]) -> Result<Map<String, Value>, Failure> {
+        key_values::parse_fields(arguments, &mut *self.io.input)
+            .map_err(|error| Failure::local(format!("Failed to parse K=V data: {error}")))
+    }
+
+    /// The pairs of a repeated `name=value` flag as an object of texts.
+    pub(crate) fn pairs(&self, flag: &str) -> Result<Map<String, Value>, Failure> {
+        let mut pairs = Map::new();
+        for pair in self.flags.texts(flag) {
+            let (name, value) =
+                key_values::split(pair).map_err(|error| Failure::Usage(format!("flag `-{flag}`: {error}")))?;
+            pairs.insert(name.to_owned(), Value::String(value.to_owned()));
+        }
+        Ok(pairs)
+    }
+
+    /// Asks for a secret, unless questions are forbidden.
+    pub(crate) fn ask(&mut self, prompt: &str) -> Result<SecretString, Failure> {
+        if self.flags.switch("non-interactive") {
+            return Err(Failure::local(format!(
+                "{} is needed, but -non-interactive forbids to ask",
+                prompt.trim_end_matches([':', ' '])
+            )));
+        }
+        (self.io.prompt)(prompt).map_err(|error| {
+            Failure::local(format!("Error asking for {}: {error}", prompt.trim_end_matches([':', ' '])))
+        })
+    }
+
+    /// Chooses the token of the following requests.
+    pub(crate) fn use_token(&mut self, token: Option<TokenSecret>) {
+        self.client = None;
+        self.token = TokenChoice::Given(token);
+    }
+
+    /// The token that the environment or an earlier login gives.
+    pub(crate) fn usual_token(&self) -> Result<Option<TokenSecret>, Failure> {
+        match self.environment.variable("VAULT_TOKEN") {
+            Some(token) => TokenSecret::parse(token.trim())
+                .map(Some)
+                .map_err(|error| Failure::local(format!("VAULT_TOKEN: {error}"))),
+            None => token_helper::load_token(self.environment)
+                .map_err(|error| Failure::local(format!("Error reading the kept token: {error}"))),
+        }
+    }
+
+    /// The server's address.
+    pub(crate) fn address(&self) -> String {
+        self.setting("address", "VAULT_ADDR").unwrap_or("https://127.0.0.1:8200").trim_end_matches('/').to_owned()
+    }
+
+    fn config(&mut self) -> Result<ClientConfig, Failure> {
+        let file = |value: Option<&str>| value.map(PathBuf::from);
+        let number = |name: &str, fallback: u32| match self.environment.variable(name) {
+            None => Ok(fallback),
+            Some(text) => text.parse().map_err(|_| Failure::local(format!("{name}: `{text}` is not a number"))),
+        };
+        let skip = match self.flags.switch_if_given("tls-skip-verify") {
+            Some(skip) => skip,
+            None => match self.environment.variable("VAULT_SKIP_VERIFY") {
+                None => false,
+                Some(text) => flags::boolean(text)
+                    .ok_or_else(|| Failure::local(format!("VAULT_SKIP_VERIFY: `{text}` is neither true nor false")))?,
+            },
+        };
+        let timeout = match self.environment.variable("VAULT_CLIENT_TIMEOUT") {
+            None => Duration::from_secs(60),
+            Some(text) => parse_duration(text)
+                .ok_or_else(|| Failure::local(format!("VAULT_CLIENT_TIMEOUT: `{text}` is not a duration")))?,
+        };
+        let mut headers = Vec::new();
+        for header in self.flags.texts("header") {
+            let (name, value) =
+                key_values::split(header).map_err(|error| Failure::Usage(format!("flag `-header`: {error}")))?;
+            if name.to_ascii_lowercase().starts_with("x-vault-") {
+                return Err(Failure::local(format!("header `{name}` is reserved")));
+            }
+            headers.push((name.to_owned(), value.to_owned()));
+        }
+        let config = ClientConfig {
+            address: self.address(),
+            ca_certificate_file: file(self.setting("ca-cert", "VAULT_CACERT")),
+            ca_certificate_directory: file(self.setting("ca-path", "VAULT_CAPATH")),
+            client_certificate_file: file(self.setting("client-cert", "VAULT_CLIENT_CERT")),
+            client_key_file: file(self.setting("client-key", "VAULT_CLIENT_KEY")),
+            tls_server_name: self.setting("tls-server-name", "VAULT_TLS_SERVER_NAME").map(str::to_owned),
+            verification: if skip { Verification::Skipped } else { Verification::Full },
+            namespace: self.flag("ns").or_else(|| self.setting("namespace", "VAULT_NAMESPACE")).map(str::to_owned),
+            token: None,
+            wrap_ttl: self.setting("wrap-ttl", "VAULT_WRAP_TTL").map(seconds_if_bare),
+            timeout,
+            retries_max: number("VAULT_MAX_RETRIES", 2)?,
+            headers,
+            ..ClientConfig::default()
+        };
+        let token = match std::mem::replace(&mut self.token, TokenChoice::Usual) {
+            TokenChoice::Usual => self.usual_token()?,
+            TokenChoice::Given(token) => token,
+        };
+        Ok(ClientConfig { token, ..config })
+    }
+
+    fn connect(&mut self) -> Result<(), Failure> {
+        if self.client.is_some() {
+            return Ok(());
+        }
+        let config = self.config()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::local(format!("Error starting the client: {error}")))?;
+        let client = runtime
+            .block_on(Client::new(config))
+            .map_err(|error| Failure::local(format!("Error creating the client: {error}")))?;
+        self.client = Some((runtime, client));
+        Ok(())
+    }
+
+    /// Sends a request; `None` for an answer without a body.
+    pub(crate) fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Option<Value>, Failure> {
+        let bytes = self.send_raw(method, path, query, body)?;
+        if bytes.iter().all(u8::is_ascii_whitespace) {
+            return Ok(None);
+        }
+        serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Failure::remote(format!("Error reading the answer of {path}: {error}")))
+    }
+
+    /// Sends a request for the bytes of its answer.
+    pub(crate) fn send_raw(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>, Failure> {
+        if self.flags.switch("output-curl-string") {
+            let command = self.curl(method, path, query, body)?;
+            self.io.say(&command);
+            return Err(Failure::Exit(0));
+        }
+        self.send_always(method, path, query, body)
+    }
+
+    /// Sends a preparing request even when the real one is only printed.
+    pub(crate) fn send_always(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<Vec<u8>, Failure> {
+        self.connect()?;
+        match &self.client {
+            Some((runtime, client)) => Ok(runtime.block_on(client.request(method, path, query, body))?.body().to_vec()),
+            None => Err(Failure::local("no client")),
+        }
+    }
+
+    fn curl(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<String, Failure> {
+        let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
+        let has_token = match &self.token {
+            TokenChoice::Usual => self.usual_token()?.is_some(),
+            TokenChoice::Given(token) => token.is_some(),
+        };
+        self.connect()?;
+        let Some((_, client)) = &self.client else { return Err(Failure::local("no client")) };
+        let url = client.url(method, path, query)?;
+        let mut parts = vec!["curl".to_owned()];
+        if method.name() != "GET" {
+            parts.extend(["-X".to_owned(), method.name().to_owned()]);
+        }
+        for (option, value) in [
+            ("--cacert", self.setting("ca-cert", "VAULT_CACERT")),
+            ("--capath", self.setting("ca-path", "VAULT_CAPATH")),
+            ("--cert", self.setting("client-cert", "VAULT_CLIENT_CERT")),
+            ("--key", self.setting("client-key", "VAULT_CLIENT_KEY")),
+        ] {
+            if let Some(value) = value {
+                parts.extend([option.to_owned(), quote(value)]);
+            }
+        }
+        if self.flags.switch("tls-skip-verify") {
+            parts.push("--insecure".to_owned());
+        }
+        let mut header = |text: String| parts.extend(["-H".to_owned(), text]);
+        header("\"X-Vault-Request: true\"".to_owned());
+        if has_token {
+            // The token itself stays out of terminals and logs.
+            header("\"X-Vault-Token: $(vault print token)\"".to_owned());
+        }
+        if let Some(namespace) = self.flag("ns").or_else(|| self.setting("namespace", "VAULT_NAMESPACE")) {
+            header(quote(&format!("X-Vault-Namespace: {namespace}")));
+        }
+        if let Some(ttl) = self.setting("wrap-ttl", "VAULT_WRAP_TTL") {
+            header(quote(&format!("X-Vault-Wrap-TTL: {}", seconds_if_bare(ttl))));
+        }
+        if let Some(body) = body {
+            if method == Method::Patch {
+                header(quote("Content-Type: application/merge-patch+json"));
+            }
+            parts.extend(["-d".to_owned(), quote(&body.to_string())]);
+        }
+        parts.push(if url.contains(['&', '?', '\'', '*']) { quote(&url) } else { url });
+        Ok(parts.join(" "))
+    }
+
+    /// Reads; `None` when there is nothing.
+    pub(crate) fn read(&mut self, path: &str, query: &[(&str, &str)]) -> Result<Option<Envelope>, Failure> {
+        match self.send(Method::Get, path, query, None) {
+            Ok(answer) => Ok(answer.map(Envelope::new)),
+            Err(failure) if failure.status() == Some(404) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Sends a change; `None` for an answer without a body.
+    pub(crate) fn change(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Option<Envelope>, Failure> {
+        Ok(self.send(method, path, &[], body)?.map(Envelope::new))
+    }
+
+    /// The output format.
+    pub(crate) fn format(&self) -> Result<Format, Failure> {
+        let text = self.setting("format", "VAULT_FORMAT").unwrap_or("table");
+        Format::parse(text)
+            .ok_or_else(|| Failure::Usage(format!("invalid output format `{text}`: table, json or yaml expected")))
+    }
+
+    /// Prints an answer, or the one field that was asked for.
+    pub(crate) fn print_envelope(&mut self, envelope: &Envelope) -> Outcome {
+        if let Some(field) = self.flag("field").map(str::to_owned) {
+            let value = envelope.field(&field);
+            return self.print_value(value, &field);
+        }
+        let format = self.format()?;
+        if let Some(text) = render(envelope.document(), format) {
+            self.io.say(&text);
+            return Ok(0);
+        }
+        self.print_warnings(envelope);
+        let rows = envelope.rows();
+        if !rows.is_empty() {
+            self.io.say(&table(&["Key", "Value"], &rows));
+        }
+        Ok(0)
+    }
+
+    /// Prints one value bare.
+    pub(crate) fn print_value(&mut self, value: Option<Value>, field: &str) -> Outcome {
+        let Some(value) = value else {
+            return Err(Failure::local(format!("Field \"{field}\" not present in secret")));
+        };
+        let text = render(value.clone().into(), self.format()?).unwrap_or_else(|| cell(&value));
+        self.io.say_bare(&text);
+        Ok(0)
+    }
+
+    /// Prints the warnings of an answer to standard error.
+    pub(crate) fn print_warnings(&mut self, envelope: &Envelope) {
+        let warnings = envelope.warnings();
+        if !warnings.is_empty() {
+            self.io.complain("WARNING! The following warnings were returned from the server:\n");
+            for warning in warnings {
+                self.io.complain(&format!("  * {warning}"));
+            }
+            self.io.complain("");
+        }
+    }
+
+    /// Prints a document in a machine format, or else what people want to see.
+    pub(crate) fn print_document(&mut self, document: Document, people: impl FnOnce() -> String) -> Outcome {
+        let text = render(document, self.format()?).unwrap_or_else(people);
+        self.io.say(&text);
+        Ok(0)
+    }
+}
+
+/// `60` as `60s`; everything else as it is.
+pub(crate) fn seconds_if_bare(text: &str) -> String {
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!("{text}s")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// A path without the slashes around it.
+pub(crate) fn trim_path(path: &str) -> String {
+    path.trim().trim_matches('/').to_owned()
+}
+
+/// A mount path with one slash at its end.
+pub(crate) fn mount_path(path: &str) -> String {
+    format!("{}/", trim_path(path))
+}
+
+/// `90`, `90s`, `1h30m`, `500ms`.
+fn parse_duration(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse::<u32>() {
+        return Some(Duration::from_secs(seconds.into()));
+    }
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, after) = rest.split_at_checked(digits)?;
+        let number: u32 = number.parse().ok()?;
+        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (unit, after) = after.split_at_checked(letters)?;
+        let unit = match unit {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            "d" => Duration::from_secs(86400),
+            _ => return None,
+        };
+        total = total.checked_add(unit.checked_mul(number)?)?;
+        rest = after;
+    }
+    Some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+    use super::*;
+
+    #[test]
+    fn durations_are_read_in_every_spelling() {
+        assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
+        assert_eq!(parse_duration("1h30m"), Some(Duration::from_secs(5400)));
+        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
+        assert_eq!(parse_duration("1x"), None);
+        assert_eq!(parse_duration("h"), None);
+    }
+}
