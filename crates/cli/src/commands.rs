@@ -45,7 +45,18 @@ const OWN: &[Command] = &[
     Command { words: &["version"], arguments: "", about: "Print the version.", flags: &[], action: Action::Version },
 ];
 
-const FAMILIES: &[&[Command]] = &[OWN, crate::logical::COMMANDS];
+const FAMILIES: &[&[Command]] = &[
+    OWN,
+    crate::status::COMMANDS,
+    crate::logical::COMMANDS,
+    crate::login::COMMANDS,
+    crate::token::COMMANDS,
+    crate::lease::COMMANDS,
+    crate::policy::COMMANDS,
+    crate::secrets::COMMANDS,
+    crate::auth::COMMANDS,
+    crate::audit::COMMANDS,
+];
 
 fn all() -> impl Iterator<Item = &'static Command> {
     FAMILIES.iter().flat_map(|family| family.iter())

@@ -5,6 +5,8 @@
 
 #![forbid(unsafe_code)]
 
+mod audit;
+mod auth;
 mod commands;
 mod context;
 mod envelope;
@@ -13,9 +15,17 @@ mod failure;
 mod flags;
 mod io;
 mod key_values;
+mod lease;
 mod logical;
+mod login;
+mod mounts;
 mod output;
+mod policy;
+mod policy_format;
+mod secrets;
 mod server;
+mod status;
+mod token;
 mod token_helper;
 mod version;
 mod yaml;

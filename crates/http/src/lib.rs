@@ -1,1 +1,91 @@
-//! (being written)
+//! HTTP to the model and back: the only crate that knows HTTP.
+//!
+//! [`handle`] takes one HTTP request and gives one HTTP response; sockets and TLS are above it (`tresor-server`), the
+//! pipeline below ([`Serve`]). Invariant: only an [`Audited`] answer is encoded. Deliberately absent: routes; every
+//! path below `/v1/` is the pipeline's.
+
+mod decode;
+mod encode;
+mod quirks;
+mod status;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use futures_util::FutureExt;
+use http_body_util::Full;
+use hyper::body::Body;
+use tresor_audit::{Audited, Exempt};
+use tresor_env::{BoxFuture, Clock};
+use tresor_model::{Connection, Fault, Request, RequestId, Response};
+use tresor_wire::json::JsonLimits;
+
+pub use encode::Answer;
+
+/// What a request comes to.
+pub type Outcome = Result<Response, Fault>;
+
+/// What serves requests: the node.
+pub trait Serve: Send + Sync {
+    /// Serves one request.
+    fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>>;
+
+    /// A fresh id for a request.
+    fn next_request_id(&self) -> RequestId;
+}
+
+/// Bounds and facts of a listener.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The largest body, in bytes.
+    pub body_bytes_max: usize,
+    /// How long a body may take to arrive.
+    pub body_timeout: Duration,
+    /// Bounds of JSON documents.
+    pub json: JsonLimits,
+    /// Whether the connection is TLS, so that browsers are told to stay there.
+    pub is_tls: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 32 * 1024 * 1024,
+            body_timeout: Duration::from_secs(30),
+            json: JsonLimits::default(),
+            is_tls: false,
+        }
+    }
+}
+
+/// Serves one HTTP request. A panic below costs this request and nothing else.
+pub async fn handle<B>(
+    serve: &dyn Serve,
+    clock: &dyn Clock,
+    connection: Connection,
+    options: &Options,
+    request: http::Request<B>,
+) -> http::Response<Full<Bytes>>
+where
+    B: Body,
+    B::Data: Buf,
+{
+    let id = serve.next_request_id();
+    let (head, body) = request.into_parts();
+    let is_head = head.method == http::Method::HEAD;
+    let decoded = decode::request(id.clone(), &head, body, connection, options, clock).await;
+    let audited = match decoded {
+        Ok(request) => match AssertUnwindSafe(serve.serve(request)).catch_unwind().await {
+            Ok(audited) => audited,
+            Err(_) => refused(Fault::internal("serving a request panicked")),
+        },
+        Err(refusal) => refused(refusal.into()),
+    };
+    encode::answer(audited, &id, options, is_head)
+}
+
+/// The answer to a request that did not get as far as the pipeline.
+fn refused(fault: Fault) -> Audited<Outcome> {
+    Audited::exempt(Err(fault), Exempt::NeverAdmitted)
+}

@@ -1,1 +1,13 @@
-//! (being written)
+//! The assembly of a server: configuration, doors, store, node, listeners, signals.
+//!
+//! Deliberately absent: any behaviour of the API. What is decided here is only what an operator decides.
+
+pub mod config;
+mod dev;
+mod listen;
+mod logging;
+mod process;
+mod run;
+mod tls;
+
+pub use run::{Arguments, run};

@@ -1,0 +1,90 @@
+//! `lease lookup`, `renew`, `revoke`.
+
+use serde_json::{Map, Value, json};
+use tresor_client::Method;
+
+use crate::commands::{Action, Command};
+use crate::context::{Context, Outcome, seconds_if_bare};
+use crate::failure::Failure;
+use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch, text};
+
+const RENEW: &[Flag] = &[text("increment", "Lifetime to ask for, such as 1h."), text("i", "Short for -increment.")];
+const REVOKE: &[Flag] = &[
+    switch("force", "Forget the leases even if what they stand for cannot be revoked; needs -prefix."),
+    switch("f", "Short for -force."),
+    switch("prefix", "Revoke every lease below the argument."),
+    switch("sync", "Wait until everything is revoked."),
+];
+
+pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        words: &["lease", "lookup"],
+        arguments: "[options] ID",
+        about: "Show what is known about a lease.",
+        flags: &[CONNECTION, FORMAT, FIELD],
+        action: Action::Run(lookup),
+    },
+    Command {
+        words: &["lease", "renew"],
+        arguments: "[options] ID",
+        about: "Renew a lease.",
+        flags: &[CONNECTION, FORMAT, FIELD, RENEW],
+        action: Action::Run(renew),
+    },
+    Command {
+        words: &["lease", "revoke"],
+        arguments: "[options] ID",
+        about: "Revoke a lease, or with -prefix all those below a path.",
+        flags: &[CONNECTION, REVOKE],
+        action: Action::Run(revoke),
+    },
+];
+
+fn lookup(context: &mut Context<'_, '_>) -> Outcome {
+    let [id] = context.arguments()?;
+    let answer = context
+        .change(Method::Put, "sys/leases/lookup", Some(&json!({ "lease_id": id.trim() })))
+        .map_err(|failure| failure.during("looking up lease"))?
+        .ok_or_else(|| Failure::remote("The server answered without content"))?;
+    context.print_envelope(&answer)
+}
+
+fn renew(context: &mut Context<'_, '_>) -> Outcome {
+    let [id] = context.arguments()?;
+    let mut body = Map::from_iter([("lease_id".to_owned(), Value::from(id.trim()))]);
+    if let Some(increment) = context.flag("increment").or_else(|| context.flag("i")) {
+        body.insert("increment".to_owned(), seconds_if_bare(increment).into());
+    }
+    let answer = context
+        .change(Method::Put, "sys/leases/renew", Some(&Value::Object(body)))
+        .map_err(|failure| failure.during("renewing lease"))?
+        .ok_or_else(|| Failure::remote("The server answered without content"))?;
+    context.print_envelope(&answer)
+}
+
+fn revoke(context: &mut Context<'_, '_>) -> Outcome {
+    let [id] = context.arguments()?;
+    let id = id.trim().trim_start_matches('/');
+    let force = context.flags.switch("force") || context.flags.switch("f");
+    let prefix = context.flags.switch("prefix");
+    let sync = context.flags.switch("sync");
+    let (path, success) = match (force, prefix) {
+        (true, false) => return Err(Failure::Usage("-force needs -prefix".to_owned())),
+        (true, true) => {
+            (format!("sys/leases/revoke-force/{id}"), format!("Success! Force revoked any leases with prefix: {id}"))
+        }
+        (false, true) => {
+            (format!("sys/leases/revoke-prefix/{id}"), format!("Success! Revoked any leases with prefix: {id}"))
+        }
+        (false, false) => ("sys/leases/revoke".to_owned(), format!("Success! Revoked lease: {id}")),
+    };
+    let mut body = Map::from_iter([("sync".to_owned(), Value::Bool(sync))]);
+    if !prefix {
+        body.insert("lease_id".to_owned(), id.into());
+    }
+    context
+        .change(Method::Put, &path, Some(&Value::Object(body)))
+        .map_err(|failure| failure.during(format!("revoking lease {id}")))?;
+    context.io.say(if sync || force { &success } else { "All revocation operations queued successfully!" });
+    Ok(0)
+}

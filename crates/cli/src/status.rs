@@ -1,0 +1,138 @@
+//! `status`, and the seal status that other commands end with. The exit code says it too: 0 unsealed, 2 sealed.
+
+use serde_json::{Map, Value};
+use tresor_client::Method;
+
+use crate::commands::{Action, Command};
+use crate::context::{Context, Outcome};
+use crate::failure::Failure;
+use crate::flags::{CONNECTION, FIELD, FORMAT};
+use crate::output::{Document, cell, table};
+
+pub(crate) const COMMANDS: &[Command] = &[Command {
+    words: &["status"],
+    arguments: "[options]",
+    about: "Show whether the server is initialised and sealed. Exit code: 0 unsealed, 2 sealed, 1 error.",
+    flags: &[CONNECTION, FORMAT, FIELD],
+    action: Action::Run(status),
+}];
+
+const ORDER: &[&str] = &[
+    "type",
+    "initialized",
+    "sealed",
+    "t",
+    "n",
+    "progress",
+    "nonce",
+    "version",
+    "build_date",
+    "migration",
+    "cluster_name",
+    "cluster_id",
+    "recovery_seal",
+    "storage_type",
+    "ha_enabled",
+    "is_self",
+    "active_time",
+    "leader_address",
+    "leader_cluster_address",
+];
+
+fn status(context: &mut Context<'_, '_>) -> Outcome {
+    let failed = |failure: Failure| match failure.during("checking seal status") {
+        Failure::Message { text, .. } => Failure::Message { code: 1, text },
+        other => other,
+    };
+    let mut fields = seal_status(context).map_err(failed)?;
+    add_leader(context, &mut fields);
+    let sealed = is_sealed(&fields);
+    if let Some(field) = context.flag("field").map(str::to_owned) {
+        let value = fields.get(&field).cloned();
+        context.print_value(value, &field)?;
+    } else {
+        print(context, fields)?;
+    }
+    Ok(if sealed { 2 } else { 0 })
+}
+
+/// Asks for the seal status.
+pub(crate) fn seal_status(context: &mut Context<'_, '_>) -> Result<Map<String, Value>, Failure> {
+    match context.send(Method::Get, "sys/seal-status", &[], None)? {
+        Some(Value::Object(fields)) => Ok(fields),
+        _ => Err(Failure::remote("the seal status is not a JSON object")),
+    }
+}
+
+/// Adds who leads, if the server says it: a sealed one does not.
+pub(crate) fn add_leader(context: &mut Context<'_, '_>, fields: &mut Map<String, Value>) {
+    if is_sealed(fields) {
+        return;
+    }
+    if let Ok(Some(Value::Object(leader))) = context.send(Method::Get, "sys/leader", &[], None) {
+        for name in ["ha_enabled", "is_self", "active_time", "leader_address", "leader_cluster_address"] {
+            match leader.get(name) {
+                None | Some(Value::Null | Value::Bool(false)) if name != "ha_enabled" => {}
+                Some(Value::String(text)) if text.is_empty() || text.starts_with("0001-") => {}
+                Some(value) => {
+                    fields.insert(name.to_owned(), value.clone());
+                }
+                None => {}
+            }
+        }
+    }
+}
+
+pub(crate) fn is_sealed(fields: &Map<String, Value>) -> bool {
+    fields.get("sealed").and_then(Value::as_bool).unwrap_or(true)
+}
+
+/// Prints a seal status.
+pub(crate) fn print(context: &mut Context<'_, '_>, fields: Map<String, Value>) -> Outcome {
+    let document = Document::ordered(&Value::Object(fields.clone()), ORDER);
+    context.print_document(document, || table(&["Key", "Value"], &rows(&fields)))
+}
+
+fn rows(fields: &Map<String, Value>) -> Vec<Vec<String>> {
+    let text = |name: &str| fields.get(name).filter(|value| !value.is_null()).map(cell).unwrap_or_default();
+    let flag = |name: &str| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
+    let mut rows = Vec::new();
+    let mut row = |title: &str, value: String| rows.push(vec![title.to_owned(), value]);
+    if flag("recovery_seal") {
+        row("Recovery Seal Type", text("recovery_seal_type"));
+    } else {
+        row("Seal Type", text("type"));
+    }
+    let prefix = if flag("recovery_seal") { "Recovery " } else { "" };
+    row("Initialized", text("initialized"));
+    row("Sealed", text("sealed"));
+    row(&format!("Total {prefix}Shares"), text("n"));
+    row("Threshold", text("t"));
+    if is_sealed(fields) {
+        row("Unseal Progress", format!("{}/{}", text("progress"), text("t")));
+        row("Unseal Nonce", text("nonce"));
+    }
+    if flag("migration") {
+        row("Seal Migration in Progress", "true".to_owned());
+    }
+    row("Version", text("version"));
+    row("Build Date", text("build_date"));
+    row("Storage Type", text("storage_type"));
+    if !text("cluster_name").is_empty() && !text("cluster_id").is_empty() {
+        row("Cluster Name", text("cluster_name"));
+        row("Cluster ID", text("cluster_id"));
+    }
+    if fields.contains_key("ha_enabled") {
+        row("HA Enabled", text("ha_enabled"));
+    }
+    if flag("ha_enabled") && !is_sealed(fields) {
+        row("HA Cluster", text("leader_cluster_address"));
+        row("HA Mode", if flag("is_self") { "active" } else { "standby" }.to_owned());
+        if flag("is_self") {
+            row("Active Since", text("active_time"));
+        } else {
+            row("Active Node Address", text("leader_address"));
+        }
+    }
+    rows
+}

@@ -1,0 +1,119 @@
+//! Files of the system: private by default, positioned reads and writes, `fdatasync`.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use tresor_env::disk::Open;
+use tresor_env::{Disk, DiskFile};
+
+/// The file system.
+pub struct OsDisk;
+
+struct OsFile(File);
+
+/// A directory given as nothing is the current one.
+fn directory(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
+}
+
+impl Disk for OsDisk {
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true).mode(0o600);
+        match open {
+            Open::Existing => {}
+            Open::OrCreate => {
+                options.write(true).create(true);
+            }
+            Open::New => {
+                options.write(true).create_new(true);
+            }
+        }
+        let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+        // A pipe without a reader must fail rather than hang; for regular files the flag means nothing.
+        let file = options.custom_flags(nonblocking).open(path)?;
+        Ok(Arc::new(OsFile(file)))
+    }
+
+    fn names(&self, path: &Path) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(directory(path))? {
+            if let Ok(name) = entry?.file_name().into_string() {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn create_directory(&self, path: &Path) -> io::Result<()> {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory(path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        std::fs::remove_file(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        File::open(directory(path))?.sync_all()
+    }
+}
+
+impl DiskFile for OsFile {
+    fn read_exact_at(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.0.read_exact_at(out, offset)
+    }
+
+    fn write_all_at(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.0.set_len(length)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn lock_exclusive(&self) -> io::Result<()> {
+        flock(&self.0, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn files_are_private_and_locked_once() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a");
+        let file = OsDisk.open(&path, Open::New).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(OsDisk.open(&path, Open::New).is_err());
+        file.lock_exclusive().unwrap();
+        let second = OsDisk.open(&path, Open::OrCreate).unwrap();
+        assert_eq!(second.lock_exclusive().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        file.write_all_at(0, b"abc").unwrap();
+        file.sync().unwrap();
+        let mut out = [0; 2];
+        second.read_exact_at(1, &mut out).unwrap();
+        assert_eq!(&out, b"bc");
+        assert_eq!(OsDisk.names(home.path()).unwrap(), ["a"]);
+    }
+}

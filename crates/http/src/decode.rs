@@ -1,0 +1,205 @@
+//! HTTP to the model: canonical path, verb, bounded body, credentials taken out of the headers.
+//!
+//! Everything that is refused here is refused before anything is known of the caller, and costs no more than its
+//! limits allow (DR-20). Deliberately absent: trust in forwarding headers.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Buf;
+use http::{HeaderMap, Method, header, request::Parts};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tresor_env::Clock;
+use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Verb};
+use tresor_secret::TokenSecret;
+
+use crate::Options;
+
+fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::Invalid(text.into())
+}
+
+pub(crate) async fn request<B>(
+    id: RequestId,
+    head: &Parts,
+    body: B,
+    connection: Connection,
+    options: &Options,
+    clock: &dyn Clock,
+) -> Result<Request, Refusal>
+where
+    B: Body,
+    B::Data: Buf,
+{
+    // Anything outside `/v1/` does not exist (yet); the answer is the empty 404.
+    let raw = head.uri.path().strip_prefix("/v1/").ok_or_else(|| Refusal::NoRoute(head.uri.path().trim_start_matches('/').to_owned()))?;
+    let path = Path::parse(raw).map_err(|error| invalid(error.to_string()))?;
+    let query = query(head.uri.query().unwrap_or(""))?;
+    let verb = verb(&head.method, &query)?;
+    let token = token(&head.headers)?;
+    let wrap_ttl = wrap_ttl(&head.headers)?;
+    let namespace = namespace(&head.headers)?;
+    if verb == Verb::Patch && !is_merge_patch(&head.headers) {
+        return Err(Refusal::UnsupportedMedia);
+    }
+    let mut fields = match verb {
+        Verb::Write | Verb::Patch => {
+            let bytes = read_body(head, body, options, clock).await?;
+            tresor_wire::json::decode(&bytes, &options.json).map_err(|error| invalid(error.to_string()))?
+        }
+        Verb::Read | Verb::List | Verb::Delete | Verb::Help => Map::new(),
+    };
+    let from_query = add_query(&mut fields, query, verb);
+    let path = if verb == Verb::List { path.into_directory() } else { path };
+    Ok(Request { id, namespace, path, verb, body: fields, from_query, token, wrap_ttl, headers: other_headers(&head.headers), connection })
+}
+
+fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
+    let asks = |name: &str| query.iter().any(|(key, value)| key == name && matches!(value.as_str(), "true" | "1" | "t" | "True" | "TRUE"));
+    match method.as_str() {
+        "GET" | "HEAD" if asks("help") => Ok(Verb::Help),
+        "GET" | "HEAD" if asks("list") => Ok(Verb::List),
+        "GET" | "HEAD" => Ok(Verb::Read),
+        "LIST" => Ok(Verb::List),
+        "POST" | "PUT" => Ok(Verb::Write),
+        "PATCH" => Ok(Verb::Patch),
+        "DELETE" => Ok(Verb::Delete),
+        // OPTIONS among them: cross-origin requests are not allowed until somebody configures them.
+        _ => Err(Refusal::Unsupported),
+    }
+}
+
+/// The query's pairs, decoded once.
+fn query(text: &str) -> Result<Vec<(String, String)>, Refusal> {
+    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decode_component(name)?, decode_component(value)?))
+    }).collect()
+}
+
+fn decode_component(text: &str) -> Result<String, Refusal> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => match (digit(bytes.next()), digit(bytes.next())) {
+                (Some(high), Some(low)) => high * 16 + low,
+                _ => return Err(invalid("malformed percent-encoding in query")),
+            },
+            other => other,
+        });
+    }
+    String::from_utf8(decoded).map_err(|_| invalid("query is not valid UTF-8"))
+}
+
+/// Adds the query's parameters as fields; a name that stands twice becomes a list. What the body says wins.
+fn add_query(fields: &mut Map, query: Vec<(String, String)>, verb: Verb) -> Vec<String> {
+    let mut grouped: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in query {
+        let steers = matches!(name.as_str(), "help") || (name == "list" && verb == Verb::List);
+        if !steers && !fields.contains(&name) {
+            grouped.entry(name).or_default().push(value);
+        }
+    }
+    let names = grouped.keys().cloned().collect();
+    for (name, mut values) in grouped {
+        let value = if values.len() == 1 { Value::from(values.remove(0)) } else { Value::from(values) };
+        fields.insert(name, value);
+    }
+    names
+}
+
+/// The one value of a header; several are refused, since two readers would pick different ones.
+fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    if values.next().is_some() {
+        return Err(invalid(format!("header {name} is sent more than once")));
+    }
+    first.map(|value| value.to_str().map_err(|_| invalid("invalid header value"))).transpose()
+}
+
+fn token(headers: &HeaderMap) -> Result<Option<TokenSecret>, Refusal> {
+    let own = single(headers, "x-vault-token")?.map(str::trim).filter(|text| !text.is_empty());
+    let bearer = single(headers, header::AUTHORIZATION.as_str())?.and_then(|text| {
+        let (scheme, rest) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim()).filter(|text| !text.is_empty())
+    });
+    let text = match (own, bearer) {
+        (Some(own), Some(bearer)) if own != bearer => return Err(invalid("two different tokens are sent")),
+        (own, bearer) => own.or(bearer),
+    };
+    text.map(|text| TokenSecret::parse(text).map_err(|_| invalid("invalid header value"))).transpose()
+}
+
+fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let Some(text) = single(headers, "x-vault-wrap-ttl")?.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let ttl = tresor_wire::duration::parse_go(text).ok_or_else(|| invalid("X-Vault-Wrap-TTL is not a duration"))?;
+    Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
+}
+
+fn namespace(headers: &HeaderMap) -> Result<String, Refusal> {
+    let text = single(headers, "x-vault-namespace")?.unwrap_or("").trim().trim_matches('/');
+    if text.is_empty() || text == "root" {
+        return Ok(String::new());
+    }
+    let path = Path::from_decoded(text).map_err(|error| invalid(error.to_string()))?;
+    Ok(path.into_directory().as_str().to_owned())
+}
+
+fn is_merge_patch(headers: &HeaderMap) -> bool {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/merge-patch+json"))
+}
+
+/// Headers without credentials, names in lower case.
+fn other_headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
+    let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in headers {
+        let is_credential = matches!(name.as_str(), "x-vault-token" | "authorization" | "cookie" | "proxy-authorization");
+        if let (false, Ok(value)) = (is_credential, value.to_str()) {
+            kept.entry(name.as_str().to_owned()).or_default().push(value.to_owned());
+        }
+    }
+    kept
+}
+
+/// Reads the body within its bounds of size and time.
+async fn read_body<B>(head: &Parts, body: B, options: &Options, clock: &dyn Clock) -> Result<Vec<u8>, Refusal>
+where
+    B: Body,
+    B::Data: Buf,
+{
+    let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > options.body_bytes_max) {
+        return Err(Refusal::TooLarge);
+    }
+    let mut body = pin!(body);
+    let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(64 * 1024));
+    let mut timeout = clock.sleep(options.body_timeout);
+    loop {
+        let mut unread = body.as_mut();
+        let next = pin!(unread.frame());
+        let frame = match futures_util::future::select(next, &mut timeout).await {
+            futures_util::future::Either::Left((frame, _)) => frame,
+            futures_util::future::Either::Right(_) => return Err(Refusal::TooSlow),
+        };
+        let Some(frame) = frame else { return Ok(bytes) };
+        let frame = frame.map_err(|_| invalid("the request's body broke off"))?;
+        if let Ok(mut data) = frame.into_data() {
+            if bytes.len() + data.remaining() > options.body_bytes_max {
+                return Err(Refusal::TooLarge);
+            }
+            while data.has_remaining() {
+                let chunk = data.chunk();
+                let length = chunk.len();
+                bytes.extend_from_slice(chunk);
+                data.advance(length);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The model to HTTP: envelopes in the reference's key order, byte for byte where clients compare bytes.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, StatusCode};
+use http_body_util::Full;
+use tresor_audit::Audited;
+use tresor_model::{Auth, Body, Fault, Map, RequestId, Response, Shape, WrapInfo};
+use tresor_wire::json::{ObjectWriter, encode, encode_map, encode_text};
+
+use crate::{Options, Outcome, quirks, status};
+
+/// Status, media type and body of an answer.
+pub struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Vec<u8>,
+}
+
+/// Encodes an answer that may leave.
+pub(crate) fn answer(audited: Audited<Outcome>, id: &RequestId, options: &Options, is_head: bool) -> http::Response<Full<Bytes>> {
+    let answer = match audited.into_inner() {
+        Ok(response) => success(response, id),
+        Err(fault) => failure(&fault, id),
+    };
+    let is_empty = answer.body.is_empty();
+    let body = if is_head { Bytes::new() } else { Bytes::from(answer.body) };
+    let mut response = http::Response::new(Full::new(body));
+    *response.status_mut() = answer.status;
+    let headers = response.headers_mut();
+    let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
+    set(CACHE_CONTROL, "no-store");
+    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if !is_empty {
+        set(CONTENT_TYPE, answer.content_type);
+    }
+    if options.is_tls {
+        set(STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains");
+    }
+    response
+}
+
+fn json(status: StatusCode, body: Vec<u8>) -> Answer {
+    Answer { status, content_type: quirks::JSON, body }
+}
+
+/// The one place where a failure's cause is logged; the client gets the public text and finds the rest by the id.
+fn failure(fault: &Fault, id: &RequestId) -> Answer {
+    if let Fault::Failure(failure) = fault {
+        tracing::error!(request_id = %id, side = ?failure.side, cause = %chain(&*failure.cause), "request failed");
+    }
+    let mut body = br#"{"errors":["#.to_vec();
+    encode_text(&quirks::error_text(fault), &mut body);
+    body.extend_from_slice(b"]}");
+    json(status::of(fault), body)
+}
+
+/// An error and what it came from.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    std::iter::once(error).chain(causes).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+fn success(response: Response, id: &RequestId) -> Answer {
+    if response.wrap_info.is_some() {
+        return json(StatusCode::OK, envelope(&response, id, None, None));
+    }
+    let has_more = !response.warnings.is_empty() || response.auth.is_some();
+    match &response.shape {
+        Shape::Nothing if has_more => json(StatusCode::OK, envelope(&response, id, None, None)),
+        Shape::Nothing => json(StatusCode::NO_CONTENT, Vec::new()),
+        Shape::Enveloped(data) => json(StatusCode::OK, envelope(&response, id, Some(data), None)),
+        Shape::Mirrored(data) => json(StatusCode::OK, envelope(&response, id, Some(data), Some(data))),
+        Shape::Absent(None) if !has_more => json(StatusCode::NOT_FOUND, quirks::NOTHING.to_vec()),
+        Shape::Absent(data) => json(StatusCode::NOT_FOUND, envelope(&response, id, data.as_ref(), None)),
+        Shape::Accepted(data) => json(StatusCode::ACCEPTED, envelope(&response, id, data.as_ref(), None)),
+        Shape::Flat(report) => json(StatusCode::OK, flat(report)),
+        Shape::Health { code, report } => {
+            let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            // These two statuses cannot have a body.
+            let body = if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) { Vec::new() } else { flat(report) };
+            json(status, body)
+        }
+        Shape::Raw { content_type, bytes } => {
+            let status = if bytes.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::OK };
+            Answer { status, content_type, body: bytes.clone() }
+        }
+    }
+}
+
+fn flat(report: &Map) -> Vec<u8> {
+    let mut body = Vec::new();
+    encode_map(report, &mut body);
+    body
+}
+
+/// The usual envelope: every key is there, absent parts are null.
+fn envelope(response: &Response, id: &RequestId, data: Option<&Map>, at_top: Option<&Map>) -> Vec<u8> {
+    let mut body = Vec::with_capacity(512);
+    let mut object = ObjectWriter::new(&mut body);
+    // Of a wrapped answer nothing is shown but how to open it.
+    object.text("request_id", if response.wrap_info.is_some() { "" } else { id.as_str() });
+    let lease = response.lease.as_ref();
+    object.text("lease_id", lease.and_then(|lease| lease.id.as_ref()).map_or("", |id| id.as_str()));
+    object.body("renewable", &Body::from(lease.is_some_and(|lease| lease.renewable)));
+    object.body("lease_duration", &Body::from(lease.map_or(0, |lease| lease.duration.as_secs())));
+    match data {
+        Some(data) => encode_map(data, object.key("data")),
+        None => object.body("data", &Body::Null),
+    }
+    match &response.wrap_info {
+        Some(info) => wrap_info(info, object.key("wrap_info")),
+        None => object.body("wrap_info", &Body::Null),
+    }
+    match response.warnings.as_slice() {
+        [] => object.body("warnings", &Body::Null),
+        warnings => texts(warnings, object.key("warnings")),
+    }
+    match &response.auth {
+        Some(block) => auth(block, object.key("auth")),
+        None => object.body("auth", &Body::Null),
+    }
+    for (name, value) in at_top.into_iter().flat_map(Map::iter) {
+        object.body(name, value);
+    }
+    object.end();
+    body
+}
+
+fn texts(texts: &[String], out: &mut Vec<u8>) {
+    encode(&Body::List(texts.iter().map(|text| Body::from(text.as_str())).collect()), out);
+}
+
+fn wrap_info(info: &WrapInfo, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::new(out);
+    object.text("token", info.token.expose());
+    object.text("accessor", info.accessor.as_str());
+    object.body("ttl", &Body::from(info.ttl.as_secs()));
+    object.text("creation_time", &tresor_wire::time::rfc3339(info.created));
+    object.text("creation_path", &info.creation_path);
+    if let Some(accessor) = &info.wrapped_accessor {
+        object.text("wrapped_accessor", accessor.as_str());
+    }
+    object.end();
+}
+
+fn auth(auth: &Auth, out: &mut Vec<u8>) {
+    let mut object = ObjectWriter::new(out);
+    object.text("client_token", auth.client_token.as_ref().map_or("", |token| token.expose()));
+    object.text("accessor", auth.accessor.as_str());
+    texts(&auth.policies, object.key("policies"));
+    texts(&auth.token_policies, object.key("token_policies"));
+    if !auth.identity_policies.is_empty() {
+        texts(&auth.identity_policies, object.key("identity_policies"));
+    }
+    match &auth.metadata {
+        None => object.body("metadata", &Body::Null),
+        Some(metadata) => {
+            let mut inner = ObjectWriter::new(object.key("metadata"));
+            for (name, value) in metadata {
+                inner.text(name, value);
+            }
+            inner.end();
+        }
+    }
+    object.body("lease_duration", &Body::from(auth.lease_duration.as_secs()));
+    object.body("renewable", &Body::from(auth.renewable));
+    object.text("entity_id", &auth.entity_id);
+    object.text("token_type", auth.token_type.name());
+    object.body("orphan", &Body::from(auth.orphan));
+    object.body("mfa_requirement", &Body::Null);
+    object.body("num_uses", &Body::from(auth.num_uses));
+    object.end();
+}

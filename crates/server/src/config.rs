@@ -1,0 +1,107 @@
+//! The configuration file: HCL or JSON, one or several files or directories, later ones win.
+//!
+//! An unknown key is a warning that names file and line; a value that makes no sense is an error that names file,
+//! line and column. What the reference has and this release has not is either harmless to ignore (a warning) or
+//! refused: a `seal` stanza that were ignored would leave data sealed in another way than its operator believes.
+
+mod listener;
+mod load;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tresor_hcl::Position;
+
+pub use listener::{Listener, ListenerTls, TlsVersion};
+pub use load::load;
+pub(crate) use listener::parse_address as parse_listen_address;
+pub(crate) use load::{checked_format, checked_level};
+
+/// What the operator configured.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where data is kept.
+    pub storage: Storage,
+    /// Where requests come in.
+    pub listeners: Vec<Listener>,
+    /// The address that clients are told.
+    pub api_address: Option<String>,
+    /// The address that other nodes are told.
+    pub cluster_address: Option<String>,
+    /// The cluster's name; made up when empty.
+    pub cluster_name: String,
+    /// Life of leases that say nothing else.
+    pub default_lease_ttl: Duration,
+    /// Longest life of leases.
+    pub max_lease_ttl: Duration,
+    /// Least severe messages that are logged.
+    pub log_level: String,
+    /// How messages are logged.
+    pub log_format: LogFormat,
+    /// Do not lock memory.
+    pub disable_mlock: bool,
+    /// Serve the web UI.
+    pub ui: bool,
+    /// Where the process id is written.
+    pub pid_file: Option<PathBuf>,
+    /// Hints for the operator.
+    pub warnings: Vec<String>,
+}
+
+/// Where data is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// In memory; gone with the process.
+    Memory,
+    /// In a directory; the word is the one that the operator used.
+    Directory {
+        /// `raft` or `file`.
+        kind: &'static str,
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl Storage {
+    /// The word in `sys/seal-status` and in the block at start.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Memory => "inmem",
+            Self::Directory { kind, .. } => kind,
+        }
+    }
+}
+
+/// How messages are logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Standard,
+    /// For machines.
+    Json,
+}
+
+/// Why a configuration cannot be used; names the file, and the place when there is one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file.
+    pub file: PathBuf,
+    /// The place.
+    pub position: Option<Position>,
+    /// What is wrong.
+    pub text: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(position) = self.position {
+            write!(f, ":{}:{}", position.line, position.column)?;
+        }
+        write!(f, ": {}", self.text)
+    }
+}
+
+impl std::error::Error for ConfigError {}

@@ -1,0 +1,153 @@
+//! `listener "tcp"`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tresor_hcl::{Block, Value};
+
+use super::ConfigError;
+use super::load::Source;
+
+/// A listener.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its certificate; `None` is plain HTTP.
+    pub tls: Option<ListenerTls>,
+    /// The largest body.
+    pub request_bytes_max: usize,
+    /// How long the head of a request may take to arrive.
+    pub header_timeout: Duration,
+    /// How long the body of a request may take to arrive.
+    pub body_timeout: Duration,
+}
+
+/// The TLS side of a listener.
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// The certificate chain, PEM.
+    pub certificate_file: PathBuf,
+    /// Its key, PEM.
+    pub key_file: PathBuf,
+    /// The oldest version offered.
+    pub version_min: TlsVersion,
+    /// The newest version offered.
+    pub version_max: TlsVersion,
+    /// Certificates that clients must have one of, PEM.
+    pub client_ca_file: Option<PathBuf>,
+    /// Clients must present a certificate of that authority.
+    pub require_client_certificate: bool,
+    /// Clients are not even asked for one.
+    pub disable_client_certificates: bool,
+}
+
+/// A version of TLS that is offered at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// 1.2.
+    Tls12,
+    /// 1.3.
+    Tls13,
+}
+
+/// Keys of the reference that have no effect here and are harmless to ignore.
+const IGNORED: [&str; 17] = [
+    "cluster_address", "http_idle_timeout", "http_write_timeout", "max_request_duration", "tls_cipher_suites",
+    "tls_prefer_server_cipher_suites", "purpose", "telemetry", "profiling", "inflight_requests_logging", "custom_response_headers",
+    "disable_request_limiter", "require_request_header", "cors_enabled", "cors_allowed_origins", "cors_allowed_headers", "redact_version",
+];
+
+pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Result<Listener, ConfigError> {
+    match block.labels.as_slice() {
+        ["tcp"] => {}
+        [other] => return Err(source.error(block.position, format!("listener `{other}` is not available: `tcp` is"))),
+        _ => return Err(source.error(block.position, "`listener` takes one type")),
+    }
+    let mut address = "127.0.0.1:8200".to_owned();
+    let mut address_position = block.position;
+    let (mut disabled, mut certificate, mut key) = (false, None, None);
+    let (mut version_min, mut version_max) = (TlsVersion::Tls12, TlsVersion::Tls13);
+    let (mut client_ca, mut require, mut no_certificates) = (None, false, false);
+    let mut listener = Listener {
+        address: SocketAddr::from(([127, 0, 0, 1], 8200)),
+        tls: None,
+        request_bytes_max: 32 * 1024 * 1024,
+        header_timeout: Duration::from_secs(10),
+        body_timeout: Duration::from_secs(30),
+    };
+    for item in &block.object.items {
+        let Some(name) = item.keys.first() else { continue };
+        let value = &item.value;
+        match name.name.as_str() {
+            "address" => {
+                address = source.text("address", value)?;
+                address_position = value.position;
+            }
+            "tls_disable" => disabled = source.flag("tls_disable", value)?,
+            "tls_cert_file" => certificate = Some(PathBuf::from(source.text("tls_cert_file", value)?)),
+            "tls_key_file" => key = Some(PathBuf::from(source.text("tls_key_file", value)?)),
+            "tls_min_version" => version_min = version(source, "tls_min_version", value)?,
+            "tls_max_version" => version_max = version(source, "tls_max_version", value)?,
+            "tls_client_ca_file" => client_ca = Some(PathBuf::from(source.text("tls_client_ca_file", value)?)),
+            "tls_require_and_verify_client_cert" => require = source.flag("tls_require_and_verify_client_cert", value)?,
+            "tls_disable_client_certs" => no_certificates = source.flag("tls_disable_client_certs", value)?,
+            "max_request_size" => {
+                let size = value.as_integer("max_request_size").map_err(|error| source.wrong(&error))?;
+                listener.request_bytes_max = usize::try_from(size).unwrap_or(usize::MAX);
+            }
+            "http_read_header_timeout" => listener.header_timeout = source.duration("http_read_header_timeout", value)?,
+            "http_read_timeout" => listener.body_timeout = source.duration("http_read_timeout", value)?,
+            forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
+                return Err(source.error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));
+            }
+            ignored if IGNORED.contains(&ignored) => source.ignored(ignored, name.position),
+            unknown => source.unknown(unknown, name.position),
+        }
+    }
+    listener.address = parse_address(&address).ok_or_else(|| source.error(address_position, "`address` must be an IP address and a port"))?;
+    if disabled {
+        return Ok(listener);
+    }
+    if version_min > version_max {
+        return Err(source.error(block.position, "`tls_min_version` is later than `tls_max_version`"));
+    }
+    if require && no_certificates {
+        return Err(source.error(block.position, "`tls_require_and_verify_client_cert` and `tls_disable_client_certs` exclude each other"));
+    }
+    let (Some(certificate_file), Some(key_file)) = (certificate, key) else {
+        return Err(source.error(block.position, "`tls_cert_file` and `tls_key_file` are required, or `tls_disable = true`"));
+    };
+    listener.tls = Some(ListenerTls {
+        certificate_file,
+        key_file,
+        version_min,
+        version_max,
+        client_ca_file: client_ca,
+        require_client_certificate: require,
+        disable_client_certificates: no_certificates,
+    });
+    Ok(listener)
+}
+
+fn version(source: &Source<'_>, key: &str, value: &Value) -> Result<TlsVersion, ConfigError> {
+    match source.text(key, value)?.as_str() {
+        "tls12" => Ok(TlsVersion::Tls12),
+        "tls13" => Ok(TlsVersion::Tls13),
+        "tls10" | "tls11" => Err(source.error(value.position, "TLS 1.0 and 1.1 are broken and not offered: `tls12` and `tls13` are")),
+        _ => Err(source.error(value.position, format!("`{key}` is `tls12` or `tls13`"))),
+    }
+}
+
+/// An address; without a port it is 8200, and a bare port listens everywhere.
+pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
+    let text = text.replace("localhost", "127.0.0.1");
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    if let Some(port) = text.strip_prefix(':') {
+        return port.parse().ok().map(|port| SocketAddr::from(([0, 0, 0, 0], port)));
+    }
+    text.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, 8200))
+}

@@ -1,0 +1,239 @@
+//! Files to a [`ServerConfig`].
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tresor_hcl::{AccessError, Object, Position, Value, ValueKind};
+
+use super::listener::{Listener, read_listener};
+use super::{ConfigError, LogFormat, ServerConfig, Storage};
+
+/// Keys of the reference that this release does not act on, and that are harmless to ignore.
+const IGNORED: [&str; 31] = [
+    "ha_storage", "telemetry", "service_registration", "user_lockout", "cache_size", "disable_cache", "disable_printable_check",
+    "plugin_directory", "plugin_file_uid", "plugin_file_permissions", "plugin_tmpdir", "raw_storage_endpoint", "introspection_endpoint",
+    "enable_response_header_hostname", "enable_response_header_raft_node_id", "log_file", "log_rotate_duration", "log_rotate_bytes",
+    "log_rotate_max_files", "log_requests_level", "detect_deadlocks", "imprecise_lease_role_tracking", "disable_sealwrap",
+    "disable_indexing", "disable_performance_standby", "disable_sentinel_trace", "disable_clustering", "cluster_cipher_suites",
+    "license_path", "default_max_request_duration", "experiments",
+];
+
+/// One file while it is read.
+pub(super) struct Source<'w> {
+    pub(super) file: PathBuf,
+    pub(super) warnings: &'w mut Vec<String>,
+}
+
+impl Source<'_> {
+    pub(super) fn error(&self, position: Position, text: impl Into<String>) -> ConfigError {
+        ConfigError { file: self.file.clone(), position: Some(position), text: text.into() }
+    }
+
+    pub(super) fn wrong(&self, error: &AccessError) -> ConfigError {
+        let text = error.to_string();
+        let text = text.split_once(": ").map_or(text.as_str(), |(_, text)| text).to_owned();
+        self.error(error.position, text)
+    }
+
+    pub(super) fn text(&self, key: &str, value: &Value) -> Result<String, ConfigError> {
+        value.as_string(key).map_err(|error| self.wrong(&error))
+    }
+
+    pub(super) fn flag(&self, key: &str, value: &Value) -> Result<bool, ConfigError> {
+        value.as_bool(key).map_err(|error| self.wrong(&error))
+    }
+
+    pub(super) fn duration(&self, key: &str, value: &Value) -> Result<Duration, ConfigError> {
+        tresor_wire::duration::parse_go(&self.text(key, value)?)
+            .ok_or_else(|| self.error(value.position, format!("`{key}` must be a duration such as \"768h\"")))
+    }
+
+    pub(super) fn unknown(&mut self, key: &str, position: Position) {
+        self.warnings.push(format!("{}:{}: unknown key `{key}` is ignored", self.file.display(), position.line));
+    }
+
+    pub(super) fn ignored(&mut self, key: &str, position: Position) {
+        self.warnings.push(format!("{}:{}: `{key}` has no effect in this release", self.file.display(), position.line));
+    }
+}
+
+/// Loads files and directories (their `.hcl` and `.json` files in order of name), later ones winning.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> Result<ServerConfig, ConfigError> {
+    let mut config = ServerConfig {
+        storage: Storage::Memory,
+        listeners: Vec::new(),
+        api_address: None,
+        cluster_address: None,
+        cluster_name: String::new(),
+        default_lease_ttl: Duration::from_secs(768 * 3600),
+        max_lease_ttl: Duration::from_secs(768 * 3600),
+        log_level: "info".to_owned(),
+        log_format: LogFormat::Standard,
+        disable_mlock: false,
+        ui: false,
+        pid_file: None,
+        warnings: Vec::new(),
+    };
+    let mut storage = None;
+    let files = files(paths)?;
+    for file in &files {
+        let plain = |text: String| ConfigError { file: file.clone(), position: None, text };
+        let text = std::fs::read_to_string(file).map_err(|error| plain(format!("cannot be read: {error}")))?;
+        let document = tresor_hcl::parse(&text)
+            .map_err(|error| ConfigError { file: file.clone(), position: Some(error.position), text: error.problem.to_string() })?;
+        read_file(&mut config, &mut storage, file, &document)?;
+    }
+    override_from(&mut config, environment)?;
+    let missing = |what: &str| ConfigError { file: files.first().cloned().unwrap_or_default(), position: None, text: what.to_owned() };
+    config.storage = storage.ok_or_else(|| missing("a `storage` stanza is required"))?;
+    if config.listeners.is_empty() {
+        return Err(missing("at least one `listener` stanza is required"));
+    }
+    if config.default_lease_ttl > config.max_lease_ttl {
+        return Err(missing("`default_lease_ttl` cannot be greater than `max_lease_ttl`"));
+    }
+    Ok(config)
+}
+
+fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
+    let mut files = Vec::new();
+    for path in paths {
+        let error = |error: std::io::Error| ConfigError { file: path.clone(), position: None, text: format!("cannot be read: {error}") };
+        if std::fs::metadata(path).map_err(error)?.is_dir() {
+            let entries = std::fs::read_dir(path).map_err(error)?;
+            let mut inside: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_config(file)).collect();
+            inside.sort();
+            files.extend(inside);
+        } else {
+            files.push(path.clone());
+        }
+    }
+    if files.is_empty() {
+        return Err(ConfigError { file: paths.first().cloned().unwrap_or_default(), position: None, text: "no configuration files found".to_owned() });
+    }
+    Ok(files)
+}
+
+fn is_config(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "hcl" || extension == "json")
+}
+
+fn read_file(config: &mut ServerConfig, storage: &mut Option<Storage>, file: &Path, document: &Object) -> Result<(), ConfigError> {
+    let mut warnings = std::mem::take(&mut config.warnings);
+    let mut source = Source { file: file.to_path_buf(), warnings: &mut warnings };
+    let mut listeners: Vec<Listener> = Vec::new();
+    for block in document.labelled_blocks("listener").map_err(|error| source.wrong(&error))? {
+        listeners.push(read_listener(&mut source, &block)?);
+    }
+    for key in ["storage", "backend"] {
+        for block in document.labelled_blocks(key).map_err(|error| source.wrong(&error))? {
+            if storage.is_some() {
+                return Err(source.error(block.position, "only one `storage` stanza is allowed"));
+            }
+            *storage = Some(read_storage(&mut source, &block)?);
+        }
+    }
+    for item in &document.items {
+        let Some(key) = item.keys.first() else { continue };
+        let value = &item.value;
+        match key.name.as_str() {
+            "listener" | "storage" | "backend" => {}
+            "seal" => return Err(source.error(key.position, "`seal` stanzas are not available: only the shamir seal is")),
+            "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
+            "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
+            "cluster_name" => config.cluster_name = source.text("cluster_name", value)?,
+            "log_level" => {
+                let level = source.text("log_level", value)?;
+                config.log_level = checked_level(&level).ok_or_else(|| source.error(value.position, "`log_level` is one of trace, debug, info, warn, error"))?;
+            }
+            "log_format" => {
+                let format = source.text("log_format", value)?;
+                config.log_format = checked_format(&format).ok_or_else(|| source.error(value.position, "`log_format` is `standard` or `json`"))?;
+            }
+            "default_lease_ttl" => config.default_lease_ttl = source.duration("default_lease_ttl", value)?,
+            "max_lease_ttl" => config.max_lease_ttl = source.duration("max_lease_ttl", value)?,
+            "disable_mlock" => config.disable_mlock = source.flag("disable_mlock", value)?,
+            "ui" => config.ui = source.flag("ui", value)?,
+            "pid_file" => config.pid_file = Some(source.text("pid_file", value)?).filter(|path| !path.is_empty()).map(PathBuf::from),
+            ignored if IGNORED.contains(&ignored) => source.ignored(ignored, key.position),
+            unknown => source.unknown(unknown, key.position),
+        }
+    }
+    config.listeners.append(&mut listeners);
+    config.warnings = warnings;
+    Ok(())
+}
+
+/// The word for the log, when it is a level.
+pub(crate) fn checked_level(level: &str) -> Option<String> {
+    let level = level.to_ascii_lowercase();
+    let level = match level.as_str() {
+        "notice" => "info",
+        "warning" => "warn",
+        "err" => "error",
+        other => other,
+    };
+    ["trace", "debug", "info", "warn", "error"].contains(&level).then(|| level.to_owned())
+}
+
+pub(crate) fn checked_format(format: &str) -> Option<LogFormat> {
+    match format.to_ascii_lowercase().as_str() {
+        "" | "standard" => Some(LogFormat::Standard),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    }
+}
+
+fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Result<Storage, ConfigError> {
+    let (kind, known): (&'static str, &[&str]) = match block.labels.as_slice() {
+        ["inmem"] => return Ok(Storage::Memory),
+        ["raft"] => ("raft", &["path", "node_id", "performance_multiplier", "trailing_logs", "snapshot_threshold", "snapshot_interval", "max_entry_size", "autopilot_reconcile_interval", "autopilot_update_interval", "max_transaction_size"]),
+        ["file"] => ("file", &["path"]),
+        [other] => return Err(source.error(block.position, format!("storage `{other}` is not available: `raft`, `file` and `inmem` are"))),
+        _ => return Err(source.error(block.position, "`storage` takes one type")),
+    };
+    let mut path = None;
+    for item in &block.object.items {
+        let Some(key) = item.keys.first() else { continue };
+        match key.name.as_str() {
+            "path" => path = Some(source.text("path", &item.value)?),
+            "retry_join" => return Err(source.error(key.position, "`retry_join` is not available: there are no clusters yet")),
+            name if known.contains(&name) => {
+                if !matches!(item.value.kind, ValueKind::String(_) | ValueKind::Integer(_)) {
+                    return Err(source.error(item.value.position, format!("`{name}` must be a string or a number")));
+                }
+            }
+            unknown => source.unknown(unknown, key.position),
+        }
+    }
+    let path = path.filter(|path| !path.is_empty()).ok_or_else(|| source.error(block.position, format!("storage `{kind}` needs a `path`")))?;
+    Ok(Storage::Directory { kind, path: PathBuf::from(path) })
+}
+
+fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
+    let wrong = |name: &str, text: &str| ConfigError { file: PathBuf::from(name), position: None, text: text.to_owned() };
+    if let Some(address) = environment("VAULT_API_ADDR") {
+        config.api_address = Some(address);
+    }
+    if let Some(address) = environment("VAULT_CLUSTER_ADDR") {
+        config.cluster_address = Some(address);
+    }
+    if let Some(level) = environment("VAULT_LOG_LEVEL") {
+        config.log_level = checked_level(&level).ok_or_else(|| wrong("VAULT_LOG_LEVEL", "is one of trace, debug, info, warn, error"))?;
+    }
+    if let Some(format) = environment("VAULT_LOG_FORMAT") {
+        config.log_format = checked_format(&format).ok_or_else(|| wrong("VAULT_LOG_FORMAT", "is `standard` or `json`"))?;
+    }
+    for (name, flag) in [("VAULT_UI", &mut config.ui), ("VAULT_DISABLE_MLOCK", &mut config.disable_mlock)] {
+        match environment(name).as_deref() {
+            None | Some("") => {}
+            Some("1" | "true") => *flag = true,
+            Some("0" | "false") => *flag = false,
+            Some(_) => return Err(wrong(name, "is `true` or `false`")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! `-dev`: a server in memory that is ready at once. Never for anything that matters.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tresor_core::Node;
+use tresor_crypto::shamir::Threshold;
+use tresor_model::request::Connection;
+use tresor_model::{Path, Request, Verb, map};
+use tresor_secret::{TokenSecret, UnsealShare};
+
+use crate::config::{Listener, LogFormat, ServerConfig, Storage};
+use crate::run::Arguments;
+
+/// The configuration of a dev server.
+pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
+    let text = arguments.dev_listen_address.as_deref().unwrap_or("127.0.0.1:8200");
+    let address = crate::config::parse_listen_address(text).ok_or_else(|| format!("`{text}` is no address to listen on"))?;
+    check_loopback(address, arguments)?;
+    if arguments.dev_tls {
+        return Err("-dev-tls is not available; use a configuration file with `tls_cert_file` and `tls_key_file`".to_owned());
+    }
+    Ok(ServerConfig {
+        storage: Storage::Memory,
+        listeners: vec![Listener {
+            address,
+            tls: None,
+            request_bytes_max: 32 * 1024 * 1024,
+            header_timeout: std::time::Duration::from_secs(10),
+            body_timeout: std::time::Duration::from_secs(30),
+        }],
+        api_address: None,
+        cluster_address: None,
+        cluster_name: String::new(),
+        default_lease_ttl: std::time::Duration::from_secs(768 * 3600),
+        max_lease_ttl: std::time::Duration::from_secs(768 * 3600),
+        log_level: "info".to_owned(),
+        log_format: LogFormat::Standard,
+        disable_mlock: true,
+        ui: false,
+        pid_file: None,
+        warnings: Vec::new(),
+    })
+}
+
+/// A dev server holds its only key in its output: other machines must not reach it by accident.
+fn check_loopback(address: SocketAddr, arguments: &Arguments) -> Result<(), String> {
+    if address.ip().to_canonical().is_loopback() || arguments.dev_allow_non_loopback {
+        return Ok(());
+    }
+    Err(format!("a dev server listens on loopback addresses only, and {address} is none; if you must, add -dev-allow-non-loopback"))
+}
+
+/// What a dev server tells its user.
+pub(crate) struct Ready {
+    pub(crate) unseal_key: String,
+    pub(crate) root_token: TokenSecret,
+}
+
+/// Initialises, unseals, and mounts KV at `secret/`.
+pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready, String> {
+    let wanted = arguments.dev_root_token_id.as_deref().map(TokenSecret::parse).transpose().map_err(|error| error.to_string())?;
+    let threshold = Threshold::new(1, 1).map_err(|error| error.to_string())?;
+    let initialized = node.initialize(threshold, wanted).await.map_err(|fault| fault.to_string())?;
+    let share = initialized.shares.first().ok_or("no unseal key was made")?;
+    let unseal_key = STANDARD.encode(share.expose());
+    node.enter_share(UnsealShare::new(share.expose().to_vec())).await.map_err(|fault| fault.to_string())?;
+    let version = if arguments.dev_kv_v1 { "1" } else { "2" };
+    let token = TokenSecret::parse(initialized.root_token.expose()).map_err(|error| error.to_string())?;
+    let request = Request {
+        id: node.next_request_id(),
+        namespace: String::new(),
+        path: Path::from_decoded("sys/mounts/secret").map_err(|error| error.to_string())?,
+        verb: Verb::Write,
+        body: map! {
+            "type" => "kv",
+            "description" => "key/value secret storage",
+            "options" => map! { "version" => version },
+        },
+        from_query: Vec::new(),
+        token: Some(token),
+        wrap_ttl: None,
+        headers: std::collections::BTreeMap::new(),
+        connection: Connection { peer_address: std::net::Ipv4Addr::LOCALHOST.into(), peer_port: 0, client_certificates: std::sync::Arc::default() },
+    };
+    tresor_core::pipeline::serve(node, request).await.into_inner().map_err(|fault| fault.to_string())?;
+    Ok(Ready { unseal_key, root_token: initialized.root_token })
+}

@@ -1,0 +1,191 @@
+//! Accepting connections: TLS, bounds, and a graceful end.
+//!
+//! A connection costs at most a slot of a bounded number and its time-outs: a client that sends nothing, half a
+//! handshake or half a head is cut off. Deliberately absent: trust in addresses that proxies claim.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use tresor_env::net::{Listener as Bound, Stream};
+use tresor_env::{Doors, Tasks};
+use tresor_http::{Options, Serve};
+use tresor_model::Connection;
+
+use crate::config::Listener;
+use crate::tls::{self, Certificate};
+
+/// How many connections a listener holds at once.
+const CONNECTIONS_MAX: usize = 8192;
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many requests one HTTP/2 connection may have open.
+const STREAMS_MAX: u32 = 250;
+/// The largest head of a request, in bytes.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How many headers a request may have.
+const HEADERS_MAX: usize = 100;
+/// The longest that shutting down waits for requests that are being served.
+const DRAIN_BOUND: Duration = Duration::from_secs(10);
+/// How long accepting rests after it failed (for lack of descriptors, say).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The running listeners.
+pub(crate) struct Listeners {
+    stop: watch::Sender<bool>,
+    tasks: Arc<Tasks>,
+    certificates: Vec<Arc<Certificate>>,
+    doors: Doors,
+    /// Where they really listen.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+impl Listeners {
+    /// Binds every listener, then serves.
+    pub(crate) async fn start(configured: &[Listener], serve: Arc<dyn Serve>, doors: &Doors) -> Result<Self, String> {
+        let (stop, stopped) = watch::channel(false);
+        let mut listeners = Self { stop, tasks: Arc::new(Tasks::new()), certificates: Vec::new(), doors: doors.clone(), addresses: Vec::new() };
+        for listener in configured {
+            let bound = doors.net.listen(listener.address).await;
+            let bound = bound.map_err(|error| format!("cannot listen on {}: {error}", listener.address))?;
+            let mut acceptor = None;
+            if let Some(settings) = &listener.tls {
+                let (config, certificate) = tls::configure(settings)?;
+                acceptor = Some(TlsAcceptor::from(config));
+                listeners.certificates.push(certificate);
+            }
+            listeners.addresses.push(bound.local_address());
+            let shared = Arc::new(Shared {
+                serve: Arc::clone(&serve),
+                doors: doors.clone(),
+                options: Options {
+                    body_bytes_max: listener.request_bytes_max,
+                    body_timeout: listener.body_timeout,
+                    is_tls: listener.tls.is_some(),
+                    ..Options::default()
+                },
+                header_timeout: listener.header_timeout,
+                acceptor,
+                slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+                stopped: stopped.clone(),
+            });
+            listeners.tasks.spawn(accept(bound, shared, Arc::downgrade(&listeners.tasks)));
+        }
+        Ok(listeners)
+    }
+
+    /// Reads every certificate again.
+    pub(crate) fn reload_certificates(&self) {
+        for certificate in &self.certificates {
+            match certificate.reload() {
+                Ok(()) => tracing::info!("certificate reloaded"),
+                Err(error) => tracing::error!(%error, "certificate cannot be reloaded; the old one stays"),
+            }
+        }
+    }
+
+    /// Takes no new connection, lets running requests end.
+    pub(crate) async fn drain(self) {
+        self.stop.send_replace(true);
+        self.tasks.finish(self.doors.clock.sleep(DRAIN_BOUND)).await;
+    }
+}
+
+struct Shared {
+    serve: Arc<dyn Serve>,
+    doors: Doors,
+    options: Options,
+    header_timeout: Duration,
+    acceptor: Option<TlsAcceptor>,
+    slots: Arc<Semaphore>,
+    stopped: watch::Receiver<bool>,
+}
+
+async fn accept(bound: Box<dyn Bound>, shared: Arc<Shared>, tasks: std::sync::Weak<Tasks>) {
+    let mut stopped = shared.stopped.clone();
+    loop {
+        let Ok(slot) = Arc::clone(&shared.slots).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = bound.accept() => accepted,
+            () = told_to_stop(&mut stopped) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(tasks) = tasks.upgrade() else { return };
+                let shared = Arc::clone(&shared);
+                tasks.spawn(async move {
+                    if let Err(error) = connection(stream, peer, &shared).await {
+                        tracing::debug!(%peer, %error, "connection ended");
+                    }
+                    drop(slot);
+                });
+            }
+            // One connection's failure, or a lack of descriptors: neither ends the listener (DOS-10).
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                shared.doors.clock.sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Completes when the listeners are told to stop, or are gone.
+async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
+    drop(stopped.wait_for(|stopped| *stopped).await);
+}
+
+async fn connection(stream: Box<dyn Stream>, peer: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
+    match &shared.acceptor {
+        None => serve(stream, peer, Vec::new(), shared).await,
+        Some(acceptor) => {
+            let handshake = tokio::select! {
+                handshake = acceptor.accept(stream) => handshake?,
+                () = shared.doors.clock.sleep(HANDSHAKE_TIMEOUT) => return Err(io::ErrorKind::TimedOut.into()),
+            };
+            let chain = handshake.get_ref().1.peer_certificates().unwrap_or_default();
+            let chain = chain.iter().map(|certificate| certificate.as_ref().to_vec()).collect();
+            serve(handshake, peer, chain, shared).await
+        }
+    }
+}
+
+async fn serve(stream: impl Stream + 'static, peer: SocketAddr, certificates: Vec<Vec<u8>>, shared: &Arc<Shared>) -> io::Result<()> {
+    let facts = Connection { peer_address: peer.ip().to_canonical(), peer_port: peer.port(), client_certificates: Arc::new(certificates) };
+    let service = service_fn(|request| {
+        let (shared, facts) = (Arc::clone(shared), facts.clone());
+        async move {
+            let answer = tresor_http::handle(&*shared.serve, &*shared.doors.clock, facts, &shared.options, request).await;
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(shared.header_timeout)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
+        .keep_alive_interval(Some(Duration::from_secs(60)));
+    let mut stopped = shared.stopped.clone();
+    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_stop(&mut stopped) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(io::Error::other)
+}

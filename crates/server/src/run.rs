@@ -1,0 +1,250 @@
+//! From arguments to a running server, and back to an exit code.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tresor_audit::Audited;
+use tresor_core::{Node, Settings};
+use tresor_env::{BoxFuture, Doors};
+use tresor_http::{Outcome, Serve};
+use tresor_model::{Request, RequestId};
+use tresor_secret::TokenSecret;
+use tresor_storage::{MemoryStore, Store};
+use tresor_storage_file::FileStore;
+
+use crate::config::{self, LogFormat, ServerConfig, Storage};
+use crate::listen::Listeners;
+use crate::logging::{self, LogLevel};
+use crate::process::{PidFile, forbid_core_dumps, lock_memory};
+use crate::dev;
+
+/// What `tresor server` was called with.
+#[derive(Clone, Debug, Default)]
+pub struct Arguments {
+    /// Configuration files and directories.
+    pub config: Vec<PathBuf>,
+    /// A dev server instead.
+    pub dev: bool,
+    /// The root token of a dev server.
+    pub dev_root_token_id: Option<String>,
+    /// Where a dev server listens.
+    pub dev_listen_address: Option<String>,
+    /// Do not store a dev server's token for the CLI.
+    pub dev_no_store_token: bool,
+    /// TLS for a dev server.
+    pub dev_tls: bool,
+    /// KV version 1 at `secret/`.
+    pub dev_kv_v1: bool,
+    /// Let a dev server listen where other machines reach it.
+    pub dev_allow_non_loopback: bool,
+    /// Overrides the configured level.
+    pub log_level: Option<String>,
+    /// Overrides the configured format.
+    pub log_format: Option<String>,
+}
+
+/// Stores a dev server's token where the CLI finds it.
+pub type StoreToken<'a> = &'a dyn Fn(&TokenSecret) -> std::io::Result<()>;
+
+/// Runs a server until it is told to stop; the exit code.
+pub fn run(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> i32 {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(output, &format!("the runtime cannot be started: {error}")),
+    };
+    match runtime.block_on(serve(arguments, store_token, output)) {
+        Ok(()) => 0,
+        Err(error) => fail(output, &error),
+    }
+}
+
+fn fail(output: &mut dyn Write, error: &str) -> i32 {
+    // Nobody to tell when the output is gone.
+    drop(writeln!(output, "Error: {error}"));
+    1
+}
+
+struct NodeService(Arc<Node>);
+
+impl Serve for NodeService {
+    fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
+        Box::pin(tresor_core::pipeline::serve(&self.0, request))
+    }
+
+    fn next_request_id(&self) -> RequestId {
+        self.0.next_request_id()
+    }
+}
+
+fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
+    let mut loaded = if arguments.dev {
+        dev::config(arguments)?
+    } else if arguments.config.is_empty() {
+        return Err("must specify at least one config path using -config, or -dev".to_owned());
+    } else {
+        config::load(&arguments.config, &|name| std::env::var(name).ok()).map_err(|error| error.to_string())?
+    };
+    if let Some(level) = &arguments.log_level {
+        loaded.log_level = config::checked_level(level).ok_or("-log-level is one of trace, debug, info, warn, error")?;
+    }
+    if let Some(format) = &arguments.log_format {
+        loaded.log_format = config::checked_format(format).ok_or("-log-format is `standard` or `json`")?;
+    }
+    Ok(loaded)
+}
+
+async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> Result<(), String> {
+    let config = load(arguments)?;
+    let log = logging::start(&config.log_level, config.log_format);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    forbid_core_dumps();
+    if !config.disable_mlock {
+        lock_memory()?;
+    }
+    let doors = tresor_env_os::doors();
+    let store = open_store(&config.storage, &doors)?;
+    let settings = settings(&config);
+    let node = Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
+    let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
+    let listeners = Listeners::start(&config.listeners, Arc::new(NodeService(Arc::clone(&node))), &doors).await?;
+    let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
+
+    print_block(output, &config, &listeners).map_err(|error| error.to_string())?;
+    if let Some(ready) = &ready {
+        if !arguments.dev_no_store_token
+            && let Err(error) = store_token(&ready.root_token)
+        {
+            tracing::warn!(%error, "the root token could not be stored for the CLI");
+        }
+        print_dev(output, ready, &listeners).map_err(|error| error.to_string())?;
+    }
+    // Where there is no service manager there is nobody to tell.
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+
+    until_stopped(arguments, &node, &listeners, &log).await?;
+    drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+    listeners.drain().await;
+    node.seal().await.map_err(|fault| fault.to_string())?;
+    drop(pid_file);
+    tracing::info!("server stopped");
+    Ok(())
+}
+
+/// A fault with its cause: at start the operator is the one to mend it.
+fn describe(fault: &tresor_model::Fault) -> String {
+    match fault {
+        tresor_model::Fault::Failure(failure) => failure.cause.to_string(),
+        other @ tresor_model::Fault::Refusal(_) => other.to_string(),
+    }
+}
+
+fn open_store(storage: &Storage, doors: &Doors) -> Result<Arc<dyn Store>, String> {
+    match storage {
+        Storage::Memory => Ok(Arc::new(MemoryStore::new())),
+        Storage::Directory { path, .. } => {
+            let store = FileStore::open(&*doors.disk, path).map_err(|error| match std::error::Error::source(&error) {
+                Some(cause) => format!("{error}: {cause}"),
+                None => error.to_string(),
+            })?;
+            Ok(Arc::new(store))
+        }
+    }
+}
+
+fn settings(config: &ServerConfig) -> Settings {
+    let directory = match &config.storage {
+        Storage::Memory => None,
+        Storage::Directory { path, .. } => Some(path.clone()),
+    };
+    let standard_output: tresor_audit::StandardOutput = Arc::new(|bytes| std::io::stdout().write_all(bytes));
+    let protected = directory.iter().flat_map(|path| [path.clone(), std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())]);
+    Settings {
+        default_lease_ttl: config.default_lease_ttl,
+        max_lease_ttl: config.max_lease_ttl,
+        cluster_name: config.cluster_name.clone(),
+        storage_type: config.storage.kind(),
+        audit_directory: directory.as_ref().map(|path| path.join("audit")),
+        standard_output: Some(standard_output),
+        protected_directories: protected.collect(),
+        ..Settings::default()
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reloads certificates, log level and audit files. A second signal while
+/// draining ends the process at once.
+async fn until_stopped(arguments: &Arguments, node: &Node, listeners: &Listeners, log: &LogLevel) -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
+    let (mut terminate, mut interrupt, mut hang_up) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => {
+                tracing::info!("SIGHUP: reloading");
+                listeners.reload_certificates();
+                node.reopen_audit_files();
+                match load(arguments) {
+                    Ok(config) => log.set(&config.log_level),
+                    Err(error) => tracing::error!(%error, "the configuration cannot be reloaded; the log level stays"),
+                }
+            }
+        }
+    }
+    tracing::info!("stopping: no new connections, requests that run may end");
+    Ok(())
+}
+
+fn print_block(output: &mut dyn Write, config: &ServerConfig, listeners: &Listeners) -> std::io::Result<()> {
+    let mut rows: Vec<(String, String)> = Vec::new();
+    let first = listeners.addresses.first().map(ToString::to_string).unwrap_or_default();
+    let scheme = if config.listeners.first().is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
+    rows.push(("Api Address".to_owned(), config.api_address.clone().unwrap_or_else(|| format!("{scheme}://{first}"))));
+    if let Some(address) = &config.cluster_address {
+        rows.push(("Cluster Address".to_owned(), address.clone()));
+    }
+    for (number, (listener, address)) in config.listeners.iter().zip(&listeners.addresses).enumerate() {
+        let tls = if listener.tls.is_some() { "enabled" } else { "disabled" };
+        let facts = format!("tcp (addr: \"{address}\", max_request_size: \"{}\", tls: \"{tls}\")", listener.request_bytes_max);
+        rows.push((format!("Listener {}", number + 1), facts));
+    }
+    rows.push(("Log Level".to_owned(), config.log_level.clone()));
+    if config.log_format == LogFormat::Json {
+        rows.push(("Log Format".to_owned(), "json".to_owned()));
+    }
+    rows.push(("Mlock".to_owned(), format!("supported: true, enabled: {}", !config.disable_mlock)));
+    rows.push(("Recovery Mode".to_owned(), "false".to_owned()));
+    rows.push(("Storage".to_owned(), config.storage.kind().to_owned()));
+    rows.push(("Version".to_owned(), format!("Tresor v{}", env!("CARGO_PKG_VERSION"))));
+    let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    writeln!(output, "==> Tresor server configuration:\n")?;
+    for (name, value) in rows {
+        writeln!(output, "{name:>width$}: {value}")?;
+    }
+    writeln!(output, "\n==> Tresor server started! Log data will stream in below:\n")?;
+    output.flush()
+}
+
+fn print_dev(output: &mut dyn Write, ready: &dev::Ready, listeners: &Listeners) -> std::io::Result<()> {
+    let address = listeners.addresses.first().map(ToString::to_string).unwrap_or_default();
+    writeln!(
+        output,
+        "WARNING! dev mode is enabled! In this mode, Tresor runs entirely in-memory\n\
+         and starts unsealed with a single unseal key. The root token is already\n\
+         authenticated to the CLI, so you can immediately begin using Tresor.\n\n\
+         You may need to set the following environment variables:\n\n\
+         \x20   $ export VAULT_ADDR='http://{address}'\n\n\
+         The unseal key and root token are displayed below in case you want to\n\
+         seal/unseal the server or re-authenticate.\n\n\
+         Unseal Key: {}\n\
+         Root Token: {}\n\n\
+         Development mode should NOT be used in production installations!\n",
+        ready.unseal_key,
+        ready.root_token.expose(),
+    )?;
+    output.flush()
+}

@@ -1,0 +1,148 @@
+//! TLS of listeners: versions 1.2 and 1.3, certificates that can be replaced while running.
+//!
+//! Clients are asked for a certificate and need not have one; whether to trust it is the cert auth method's decision,
+//! so any is accepted here, after proof that the client holds its key. Only `tls_require_and_verify_client_cert`
+//! makes the listener itself decide. Deliberately absent: older versions, and any other provider of cryptography.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::sign::CertifiedKey;
+use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+
+use crate::config::{ListenerTls, TlsVersion};
+
+/// A listener's certificate, replaceable.
+pub(crate) struct Certificate {
+    current: ArcSwap<CertifiedKey>,
+    settings: ListenerTls,
+    provider: Arc<CryptoProvider>,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Certificate")
+    }
+}
+
+impl Certificate {
+    /// Reads the files again; when they make no sense the old certificate stays.
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        let fresh = read(&self.settings, &self.provider)?;
+        self.current.store(Arc::new(fresh));
+        Ok(())
+    }
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.load_full())
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).map_err(|error| wrong(&error))?.collect();
+    let found = found.map_err(|error| wrong(&error))?;
+    if found.is_empty() { Err(wrong(&"holds no certificate")) } else { Ok(found) }
+}
+
+fn read(settings: &ListenerTls, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+    let chain = certificates(&settings.certificate_file)?;
+    let path = settings.key_file.display();
+    let key = PrivateKeyDer::from_pem_file(&settings.key_file).map_err(|error| format!("{path}: {error}"))?;
+    let signer = provider.key_provider.load_private_key(key).map_err(|error| format!("{path}: {error}"))?;
+    let certified = CertifiedKey::new(chain, signer);
+    match certified.keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
+        Err(_) => Err(format!("{path}: the key does not belong to the certificate {}", settings.certificate_file.display())),
+    }
+}
+
+/// The configuration of a listener, and the handle that replaces its certificate.
+pub(crate) fn configure(settings: &ListenerTls) -> Result<(Arc<ServerConfig>, Arc<Certificate>), String> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let certificate = Arc::new(Certificate {
+        current: ArcSwap::from_pointee(read(settings, &provider)?),
+        settings: settings.clone(),
+        provider: Arc::clone(&provider),
+    });
+    let versions: Vec<&'static SupportedProtocolVersion> = [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
+        .into_iter()
+        .filter(|(version, _)| (settings.version_min..=settings.version_max).contains(version))
+        .map(|(_, version)| version)
+        .collect();
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&versions)
+        .map_err(|error| error.to_string())?;
+    let builder = if settings.disable_client_certificates {
+        builder.with_no_client_auth()
+    } else if settings.require_client_certificate {
+        let path = settings.client_ca_file.as_ref().ok_or("`tls_require_and_verify_client_cert` needs `tls_client_ca_file`")?;
+        let mut roots = RootCertStore::empty();
+        for root in certificates(path)? {
+            roots.add(root).map_err(|error| format!("{}: {error}", path.display()))?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        builder.with_client_cert_verifier(verifier.map_err(|error| error.to_string())?)
+    } else {
+        builder.with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
+    };
+    let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&certificate) as _;
+    let mut config = builder.with_cert_resolver(resolver);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok((Arc::new(config), certificate))
+}
+
+/// Takes any certificate whose key the client holds.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ClientCertVerifier for AnyCertificate {
+    fn client_auth_mandatory(&self) -> bool {
+        false
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        _leaf: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        // No claim about the certificate: whoever reads it from the connection verifies it.
+        Ok(ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

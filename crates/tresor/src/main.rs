@@ -1,0 +1,30 @@
+//! The one binary: client and server. Called `vault`, it says which level of that API it speaks.
+//!
+//! Deliberately absent: everything. Arguments are the CLI's, behaviour the server's.
+
+use std::process::ExitCode;
+
+use tresor_cli::{Environment, Io, ServerArguments};
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
+    let environment = Environment::of_process();
+    let code = tresor_cli::run(arguments, &mut Io::of_process(), &environment, &mut |server| serve(server, &environment));
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}
+
+fn serve(given: ServerArguments, environment: &Environment) -> i32 {
+    let arguments = tresor_server::Arguments {
+        config: given.config,
+        dev: given.dev,
+        dev_root_token_id: given.dev_root_token_id,
+        dev_listen_address: given.dev_listen_address,
+        dev_no_store_token: given.dev_no_store_token,
+        dev_tls: given.dev_tls,
+        dev_kv_v1: given.dev_kv_v1,
+        dev_allow_non_loopback: given.dev_allow_non_loopback,
+        log_level: given.log_level,
+        log_format: given.log_format,
+    };
+    tresor_server::run(&arguments, &|token| tresor_cli::store_token(environment, token), &mut std::io::stdout())
+}
