@@ -1,8 +1,8 @@
 //! Hashing and checking passwords, off the request's thread.
 
 use bcrypt::Version;
-use tresor_env::tasks::run_blocking;
 use tresor_engine::Cx;
+use tresor_env::tasks::run_blocking;
 use tresor_model::Fault;
 use tresor_secret::SecretString;
 
@@ -24,7 +24,8 @@ pub(crate) async fn hash(cx: &Cx<'_>, password: SecretString) -> Result<SecretSt
     let mut salt = [0_u8; 16];
     cx.entropy.fill(&mut salt);
     let hashed = run_blocking(cx.workers, move || {
-        bcrypt::hash_with_salt(password.expose(), COST, salt).map(|parts| SecretString::new(parts.format_for_version(Version::TwoA)))
+        bcrypt::hash_with_salt(password.expose(), COST, salt)
+            .map(|parts| SecretString::new(parts.format_for_version(Version::TwoA)))
     });
     hashed.await.map_err(Fault::internal)?.map_err(Fault::internal)
 }

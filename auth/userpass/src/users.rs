@@ -39,7 +39,12 @@ impl User {
 
     /// The wishes for a token; a range that cannot be read admits nobody.
     pub(crate) fn terms(&self) -> Result<TokenTerms, Fault> {
-        let bound_cidrs = self.bound_cidrs.iter().map(|range| range.parse::<IpNet>()).collect::<Result<_, _>>().map_err(Fault::internal)?;
+        let bound_cidrs = self
+            .bound_cidrs
+            .iter()
+            .map(|range| range.parse::<IpNet>())
+            .collect::<Result<_, _>>()
+            .map_err(Fault::internal)?;
         Ok(TokenTerms {
             ttl: self.ttl,
             max_ttl: self.max_ttl,
@@ -157,11 +162,17 @@ pub(crate) async fn delete(_method: &Userpass, mut cx: Cx<'_>, input: ByName) ->
 }
 
 fn checked_name(name: &str) -> Result<&str, Fault> {
-    let fits = !name.is_empty() && name.chars().all(|letter| letter.is_alphanumeric() || "-_.@+ ".contains(letter)) && !name.ends_with('.');
+    let fits = !name.is_empty()
+        && name.chars().all(|letter| letter.is_alphanumeric() || "-_.@+ ".contains(letter))
+        && !name.ends_with('.');
     if fits { Ok(name) } else { Err(Fault::invalid("invalid username")) }
 }
 
-async fn hashed(cx: &Cx<'_>, plain: Option<SecretString>, hash: Option<SecretString>) -> Result<Option<SecretString>, Fault> {
+async fn hashed(
+    cx: &Cx<'_>,
+    plain: Option<SecretString>,
+    hash: Option<SecretString>,
+) -> Result<Option<SecretString>, Fault> {
     match (plain, hash) {
         (Some(_), Some(_)) => Err(Fault::invalid("'password' and 'password_hash' cannot be supplied together")),
         (Some(plain), None) => password::hash(cx, plain).await.map(Some),

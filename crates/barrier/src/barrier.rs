@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
+use tresor_crypto::aead::OpenError;
 use tresor_crypto::hash::HmacKey;
 use tresor_crypto::keyring::KeyRing;
-use tresor_crypto::aead::OpenError;
 use tresor_env::{Doors, Tasks};
 use tresor_record::RecordError;
 use tresor_secret::DataKey;

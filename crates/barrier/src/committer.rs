@@ -76,7 +76,13 @@ fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
         Ok(snapshot) => snapshot,
         Err(error) => return failed(error.into(), count),
     };
-    let mut batch = Building { vault, version: snapshot.version().next(), snapshot, writes: BTreeMap::new(), blocks: BTreeMap::new() };
+    let mut batch = Building {
+        vault,
+        version: snapshot.version().next(),
+        snapshot,
+        writes: BTreeMap::new(),
+        blocks: BTreeMap::new(),
+    };
     let mut outcomes = Vec::with_capacity(count);
     for job in jobs {
         let added = batch.stands(&job).and_then(|stands| {
@@ -122,7 +128,8 @@ struct Building<'v> {
 impl Building<'_> {
     /// Whether everything that the transaction read is still as it read it.
     fn stands(&self, changes: &Changes) -> Result<bool, BarrierError> {
-        let changed: Vec<RawKey> = self.blocks.keys().map(|(directory, block)| self.vault.block_key(directory, *block)).collect();
+        let changed: Vec<RawKey> =
+            self.blocks.keys().map(|(directory, block)| self.vault.block_key(directory, *block)).collect();
         for (key, seen) in &changes.reads {
             if self.writes.contains_key(key) || changed.contains(key) || self.stored_version(key)? != *seen {
                 return Ok(false);

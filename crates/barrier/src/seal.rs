@@ -175,7 +175,8 @@ impl SealedStore {
     pub fn unseal_with(&self, key: &UnsealKey) -> Result<Barrier, UnsealError> {
         let table = self.slots()?.ok_or(UnsealError::NotInitialized)?;
         let wrapping = AeadKey::new(&key.0);
-        let root = table.slots.iter().find_map(|slot| wrapping.open(&slot_context(&slot.id, slot.kind), &slot.wrapped).ok());
+        let root =
+            table.slots.iter().find_map(|slot| wrapping.open(&slot_context(&slot.id, slot.kind), &slot.wrapped).ok());
         let root = root.and_then(|root| <[u8; 32]>::try_from(root.as_slice()).ok()).map(DataKey::new);
         let root = root.ok_or(UnsealError::WrongKey)?;
         let stored = self.store.snapshot()?.read(&header("ring"))?.ok_or(UnsealError::NotInitialized)?;

@@ -53,7 +53,12 @@ impl ShareCollector {
     ///
     /// # Errors
     /// [`ShareError`]; after a wrong length the others are kept, after a failed combination none is.
-    pub fn submit(&mut self, share: UnsealShare, facts: &SealFacts, entropy: &dyn Entropy) -> Result<Progress, ShareError> {
+    pub fn submit(
+        &mut self,
+        share: UnsealShare,
+        facts: &SealFacts,
+        entropy: &dyn Entropy,
+    ) -> Result<Progress, ShareError> {
         let expected = if facts.shares == 1 { KEY_BYTES } else { KEY_BYTES + 1 };
         if share.expose().len() != expected {
             return Err(ShareError::WrongLength);

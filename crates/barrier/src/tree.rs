@@ -69,7 +69,12 @@ fn too_deep() -> BarrierError {
 }
 
 /// At most `limit` names after `after`, in order.
-pub(crate) fn page(blocks: &mut (impl Blocks + ?Sized), directory: &str, after: Option<&str>, limit: usize) -> Result<Vec<String>, BarrierError> {
+pub(crate) fn page(
+    blocks: &mut (impl Blocks + ?Sized),
+    directory: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<String>, BarrierError> {
     let mut names = Vec::new();
     gather(blocks, directory, ROOT, after, limit, 0, &mut names)?;
     Ok(names)
@@ -161,10 +166,13 @@ fn insert_below(
         Entries::Children(children) => {
             let at = position(children, name);
             let Some(child) = children.get(at).map(|child| child.block) else { return Err(too_deep()) };
-            let Some(split) = insert_below(blocks, directory, child, name, last_id, depth + 1)? else { return Ok(None) };
+            let Some(split) = insert_below(blocks, directory, child, name, last_id, depth + 1)? else {
+                return Ok(None);
+            };
             children.insert(at + 1, split);
-            split_off(children, at + 1)
-                .map(|right| (right.first().map(|child| child.first.clone()).unwrap_or_default(), Entries::Children(right)))
+            split_off(children, at + 1).map(|right| {
+                (right.first().map(|child| child.first.clone()).unwrap_or_default(), Entries::Children(right))
+            })
         }
     };
     write(blocks, directory, id, &block);
@@ -199,7 +207,13 @@ pub(crate) fn remove(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, na
 }
 
 /// True when the block is empty and was removed.
-fn remove_below(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, id: u64, name: &str, depth: usize) -> Result<bool, BarrierError> {
+fn remove_below(
+    blocks: &mut (impl BlocksMut + ?Sized),
+    directory: &str,
+    id: u64,
+    name: &str,
+    depth: usize,
+) -> Result<bool, BarrierError> {
     if depth > DEPTH_MAX {
         return Err(too_deep());
     }

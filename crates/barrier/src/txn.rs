@@ -105,7 +105,11 @@ impl Txn {
     }
 
     /// What this transaction's own writes add to a directory and take from it.
-    fn overlay(&mut self, prefix: &KeyPrefix, after: Option<&str>) -> Result<(BTreeSet<String>, BTreeSet<String>), BarrierError> {
+    fn overlay(
+        &mut self,
+        prefix: &KeyPrefix,
+        after: Option<&str>,
+    ) -> Result<(BTreeSet<String>, BTreeSet<String>), BarrierError> {
         let (mut added, mut gone) = (BTreeSet::new(), BTreeSet::new());
         let own = self.writes.iter().map(|(key, value)| (key.as_str(), value.is_some()));
         for (name, is_write) in own {
@@ -114,7 +118,11 @@ impl Txn {
             if after.is_some_and(|after| child.as_str() <= after) {
                 continue;
             }
-            if is_write { added.insert(child) } else { gone.insert(child) };
+            if is_write {
+                added.insert(child)
+            } else {
+                gone.insert(child)
+            };
         }
         let mut removed = BTreeSet::new();
         for child in gone.difference(&added) {

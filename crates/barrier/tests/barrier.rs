@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tresor_barrier::{Area, Barrier, CommitError, KeyPrefix, Progress, SealedStore, ShareCollector, ShareError, StorageKey, Txn};
+use tresor_barrier::{
+    Area, Barrier, CommitError, KeyPrefix, Progress, SealedStore, ShareCollector, ShareError, StorageKey, Txn,
+};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
 use tresor_env::{Doors, Timestamp};
@@ -148,9 +150,11 @@ async fn a_value_moved_in_the_store_is_refused() {
     let before: Vec<_> = store.dump().into_iter().map(|(at, _)| at).collect();
     put(&barrier, "a", b"of a").await;
     put(&barrier, "b", b"of b").await;
-    let records: Vec<_> = store.dump().into_iter().filter(|(at, _)| at.as_bytes()[0] == 1 && !before.contains(at)).collect();
+    let records: Vec<_> =
+        store.dump().into_iter().filter(|(at, _)| at.as_bytes()[0] == 1 && !before.contains(at)).collect();
     let version = store.snapshot().unwrap().version().next();
-    let swapped = [(records[0].0.clone(), Some(records[1].1.clone())), (records[1].0.clone(), Some(records[0].1.clone()))];
+    let swapped =
+        [(records[0].0.clone(), Some(records[1].1.clone())), (records[1].0.clone(), Some(records[0].1.clone()))];
     store.apply(&Batch { version, writes: swapped.into() }).unwrap();
     let mut txn = barrier.begin().unwrap();
     assert!(txn.read(&key("a")).is_err() && txn.read(&key("b")).is_err());
@@ -184,7 +188,10 @@ async fn shares_open_the_store_again_and_wrong_ones_do_not() {
 
     let Ok(Progress::Collecting { progress: 1, nonce }) = submit(&shares[4]) else { panic!("one share is not enough") };
     assert!(!nonce.is_empty());
-    assert!(matches!(submit(&shares[4]), Ok(Progress::Collecting { progress: 1, .. })), "a repeated share does not count");
+    assert!(
+        matches!(submit(&shares[4]), Ok(Progress::Collecting { progress: 1, .. })),
+        "a repeated share does not count"
+    );
     assert!(matches!(submit(&UnsealShare::new(vec![1; 32])), Err(ShareError::WrongLength)));
     assert!(matches!(submit(&shares[2]), Ok(Progress::Collecting { progress: 2, .. })));
     let Ok(Progress::Complete(right)) = submit(&shares[3]) else { panic!("three shares are enough") };

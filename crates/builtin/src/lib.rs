@@ -10,11 +10,7 @@ use tresor_engine::Instance;
 /// What the node is made of.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry {
-        factories: vec![tresor_kv::FACTORY, tresor_userpass::FACTORY],
-        server,
-        always: tresor_system::ALWAYS,
-    }
+    Registry { factories: vec![tresor_kv::FACTORY, tresor_userpass::FACTORY], server, always: tresor_system::ALWAYS }
 }
 
 /// The engines behind the server's own mounts.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_audit::{
-    Audited, AuthFacts, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, ResponseEntry,
+    Audited, AuthFacts, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry,
+    ResponseEntry,
 };
 use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
 use tresor_env::{Doors, Entropy};
@@ -43,7 +44,12 @@ pub struct DeviceRecord {
 
 impl DeviceRecord {
     fn config(&self) -> Result<DeviceConfig, Fault> {
-        let salt = self.salt.expose().as_slice().try_into().map_err(|_| Fault::internal("an audit device has a salt of the wrong length"))?;
+        let salt = self
+            .salt
+            .expose()
+            .as_slice()
+            .try_into()
+            .map_err(|_| Fault::internal("an audit device has a salt of the wrong length"))?;
         Ok(DeviceConfig {
             path: self.path.clone(),
             kind: self.kind.clone(),
@@ -91,7 +97,9 @@ impl Audits {
     /// # Errors
     /// A refusal when the path is taken or the options make no sense.
     pub async fn enable(&self, txn: &mut Txn, mut device: DeviceRecord, entropy: &dyn Entropy) -> Result<(), Fault> {
-        let key = prefix()?.key(&name(&device.path)).map_err(|_| Fault::invalid("the path of the audit device is no name"))?;
+        let key = prefix()?
+            .key(&name(&device.path))
+            .map_err(|_| Fault::invalid("the path of the audit device is no name"))?;
         if txn.read(&key).map_err(Fault::internal)?.is_some() {
             return Err(Fault::invalid("path already in use"));
         }
@@ -128,7 +136,9 @@ impl Audits {
         }
         let before = self.stored.load();
         let stored = read_devices(txn)?;
-        let salts = |devices: &[Arc<DeviceRecord>]| -> Vec<Vec<u8>> { devices.iter().map(|device| device.salt.expose().clone()).collect() };
+        let salts = |devices: &[Arc<DeviceRecord>]| -> Vec<Vec<u8>> {
+            devices.iter().map(|device| device.salt.expose().clone()).collect()
+        };
         for gone in before.iter().filter(|device| !salts(&stored).contains(device.salt.expose())) {
             self.broker.disable(&gone.path)?;
         }
@@ -148,7 +158,11 @@ impl Audits {
         self.broker.encode_response(entry)
     }
 
-    pub(crate) async fn record_response(&self, encoded: EncodedResponse, outcome: Result<Response, Fault>) -> Audited<Result<Response, Fault>> {
+    pub(crate) async fn record_response(
+        &self,
+        encoded: EncodedResponse,
+        outcome: Result<Response, Fault>,
+    ) -> Audited<Result<Response, Fault>> {
         match self.broker.record_response(encoded, outcome).await {
             Ok(audited) => audited,
             Err(unrecorded) => {
@@ -166,7 +180,13 @@ impl Audits {
 
     /// A device that is about to be stored; its salt is made when it is.
     #[must_use]
-    pub fn describe(path: String, kind: String, description: String, options: BTreeMap<String, String>, local: bool) -> DeviceRecord {
+    pub fn describe(
+        path: String,
+        kind: String,
+        description: String,
+        options: BTreeMap<String, String>,
+        local: bool,
+    ) -> DeviceRecord {
         DeviceRecord { path, kind, description, options, local, salt: SecretBytes::new(Vec::new()) }
     }
 }

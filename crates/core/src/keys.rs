@@ -3,8 +3,8 @@
 //! Every key starts with the namespace's id. Engines' data lies below `logical/`, which only a `View` reaches.
 
 use tresor_barrier::{Area, BarrierError, KeyPrefix, StorageKey};
-use tresor_model::ids::NamespaceId;
 use tresor_model::MountId;
+use tresor_model::ids::NamespaceId;
 
 type Key = Result<StorageKey, BarrierError>;
 type Prefix = Result<KeyPrefix, BarrierError>;

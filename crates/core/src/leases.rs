@@ -129,7 +129,9 @@ fn collect_doomed(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -
         let cubbyhole = table.at("cubbyhole/").map(|mount| mount.record.id.clone());
         let wiped = match cubbyhole {
             Some(id) => {
-                let own = keys::mount_contents(namespace, &id).and_then(|at| Ok(at.below(&format!("{hash}/"))?)).map_err(Fault::internal)?;
+                let own = keys::mount_contents(namespace, &id)
+                    .and_then(|at| Ok(at.below(&format!("{hash}/"))?))
+                    .map_err(Fault::internal)?;
                 wipe_some(txn, &own, &mut { STEP_MAX })?
             }
             None => true,

@@ -20,12 +20,12 @@ use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
 use tresor_storage::Store;
 
+use crate::keys;
 use crate::mounts::Mounts;
 use crate::policies::Policies;
 use crate::settings::Settings;
 use crate::tokens::{NewToken, Tokens};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
-use crate::keys;
 
 /// What the assembly hands to the node: every engine there is, and the server's own endpoints.
 pub struct Registry {
@@ -87,10 +87,21 @@ pub(crate) enum State {
 }
 
 enum Command {
-    Initialize { threshold: Threshold, root_token: Option<TokenSecret>, answer: oneshot::Sender<Result<Initialized, Fault>> },
-    Unseal { share: UnsealShare, answer: oneshot::Sender<Result<(), Fault>> },
-    Reset { answer: oneshot::Sender<Result<(), Fault>> },
-    Seal { answer: oneshot::Sender<Result<(), Fault>> },
+    Initialize {
+        threshold: Threshold,
+        root_token: Option<TokenSecret>,
+        answer: oneshot::Sender<Result<Initialized, Fault>>,
+    },
+    Unseal {
+        share: UnsealShare,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    Reset {
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    Seal {
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
 }
 
 /// The node.
@@ -116,7 +127,12 @@ impl Node {
     ///
     /// # Errors
     /// When the store cannot be read.
-    pub fn start(store: Arc<dyn Store>, doors: Doors, settings: Settings, registry: Registry) -> Result<Arc<Self>, Fault> {
+    pub fn start(
+        store: Arc<dyn Store>,
+        doors: Doors,
+        settings: Settings,
+        registry: Registry,
+    ) -> Result<Arc<Self>, Fault> {
         let store = SealedStore::open(store, doors.clone()).map_err(Fault::internal)?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let node = Arc::new(Self {
@@ -185,7 +201,11 @@ impl Node {
     ///
     /// # Errors
     /// A refusal when it is initialised already.
-    pub async fn initialize(&self, threshold: Threshold, root_token: Option<TokenSecret>) -> Result<Initialized, Fault> {
+    pub async fn initialize(
+        &self,
+        threshold: Threshold,
+        root_token: Option<TokenSecret>,
+    ) -> Result<Initialized, Fault> {
         self.ask(|answer| Command::Initialize { threshold, root_token, answer }).await
     }
 
@@ -239,7 +259,9 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
         let Some(node) = node.upgrade() else { return };
         // A caller that went away does not undo what was done.
         match command {
-            Command::Initialize { threshold, root_token, answer } => drop(answer.send(initialize(&node, threshold, root_token).await)),
+            Command::Initialize { threshold, root_token, answer } => {
+                drop(answer.send(initialize(&node, threshold, root_token).await))
+            }
             Command::Unseal { share, answer } => drop(answer.send(take_share(&node, &mut collector, share).await)),
             Command::Reset { answer } => {
                 collector.reset();
@@ -266,9 +288,8 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
     if !facts.initialized {
         return Err(Fault::invalid("server is not initialized"));
     }
-    let progress = collector
-        .submit(share, &facts, &*node.doors.entropy)
-        .map_err(|error| Fault::invalid(error.to_string()))?;
+    let progress =
+        collector.submit(share, &facts, &*node.doors.entropy).map_err(|error| Fault::invalid(error.to_string()))?;
     match progress {
         Progress::Collecting { progress, nonce } => {
             node.publish_attempt(progress, nonce);
@@ -281,7 +302,8 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
                 UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
                 other => Fault::internal(other),
             })?;
-            let unsealed = Unsealed::open(barrier, node.doors.clone(), Arc::clone(&node.settings), &node.registry).await?;
+            let unsealed =
+                Unsealed::open(barrier, node.doors.clone(), Arc::clone(&node.settings), &node.registry).await?;
             node.state.store(Arc::new(State::Unsealed(unsealed)));
             tracing::info!("node is unsealed");
             Ok(())
@@ -289,12 +311,14 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
     }
 }
 
-async fn initialize(node: &Arc<Node>, threshold: Threshold, root_token: Option<TokenSecret>) -> Result<Initialized, Fault> {
-    let (shares, barrier) = node.store.initialize(threshold, node.now()).map_err(|error| {
-        match error {
-            InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
-            other => Fault::internal(other),
-        }
+async fn initialize(
+    node: &Arc<Node>,
+    threshold: Threshold,
+    root_token: Option<TokenSecret>,
+) -> Result<Initialized, Fault> {
+    let (shares, barrier) = node.store.initialize(threshold, node.now()).map_err(|error| match error {
+        InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
+        other => Fault::internal(other),
     })?;
     let entropy = &*node.doors.entropy;
     let now = node.now();

@@ -118,7 +118,8 @@ impl Policies {
     /// # Errors
     /// A refusal that names line and column when the text is no policy.
     pub fn write(&self, txn: &mut Txn, name: &PolicyName, text: &str) -> Result<(), Fault> {
-        Policy::parse(name.as_str(), text).map_err(|error| Fault::invalid(format!("failed to parse policy: {error}")))?;
+        Policy::parse(name.as_str(), text)
+            .map_err(|error| Fault::invalid(format!("failed to parse policy: {error}")))?;
         let key = self.key(name)?;
         txn.write(&key, &PolicyRecord { text: text.to_owned() }.encode()).map_err(Fault::internal)
     }

@@ -82,7 +82,9 @@ pub enum CommitFault {
 impl From<CommitFault> for Fault {
     fn from(fault: CommitFault) -> Self {
         match fault {
-            CommitFault::Conflict => Self::Refusal(Refusal::Unavailable("too many conflicting changes, try again".into())),
+            CommitFault::Conflict => {
+                Self::Refusal(Refusal::Unavailable("too many conflicting changes, try again".into()))
+            }
             CommitFault::Sealed => Self::Refusal(Refusal::Sealed),
             CommitFault::Other(fault) => fault,
         }
@@ -94,7 +96,12 @@ impl Unsealed {
     ///
     /// # Errors
     /// When the store fails or the node was initialised only half.
-    pub(crate) async fn open(barrier: Barrier, doors: Doors, settings: Arc<Settings>, registry: &Registry) -> Result<Arc<Self>, Fault> {
+    pub(crate) async fn open(
+        barrier: Barrier,
+        doors: Doors,
+        settings: Arc<Settings>,
+        registry: &Registry,
+    ) -> Result<Arc<Self>, Fault> {
         let namespace = NamespaceId::root();
         let tasks = Tasks::new();
         let mut txn = barrier.begin().map_err(Fault::internal)?;

@@ -65,7 +65,12 @@ impl KeyRing {
         let mut terms: BTreeMap<u32, Term> = self
             .terms
             .iter()
-            .map(|(number, term)| (*number, Term { key: duplicate(&term.key), prepared: AeadKey::new(&term.key), installed: term.installed }))
+            .map(|(number, term)| {
+                (
+                    *number,
+                    Term { key: duplicate(&term.key), prepared: AeadKey::new(&term.key), installed: term.installed },
+                )
+            })
             .collect();
         let active = self.active + 1;
         let key = random_key(entropy);
@@ -114,7 +119,11 @@ impl KeyRing {
         let terms = self
             .terms
             .iter()
-            .map(|(number, term)| StoredTerm { term: *number, key: SecretBytes::new(term.key.expose().to_vec()), installed: term.installed })
+            .map(|(number, term)| StoredTerm {
+                term: *number,
+                key: SecretBytes::new(term.key.expose().to_vec()),
+                installed: term.installed,
+            })
             .collect();
         StoredRing { base: SecretBytes::new(self.base.expose().to_vec()), terms }.encode()
     }
@@ -125,7 +134,9 @@ impl KeyRing {
     /// [`RecordError`] when the bytes are no ring.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let impossible = || RecordError::Impossible { kind: StoredRing::KIND };
-        let key = |bytes: &SecretBytes| <[u8; 32]>::try_from(bytes.expose().as_slice()).map(DataKey::new).map_err(|_| impossible());
+        let key = |bytes: &SecretBytes| {
+            <[u8; 32]>::try_from(bytes.expose().as_slice()).map(DataKey::new).map_err(|_| impossible())
+        };
         let stored = StoredRing::decode(bytes)?;
         let base = key(&stored.base)?;
         let mut terms = BTreeMap::new();

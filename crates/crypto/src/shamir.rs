@@ -173,9 +173,10 @@ pub fn combine(shares: &[UnsealShare]) -> Result<SecretBytes, CombineError> {
     let weights: Vec<u8> = points
         .iter()
         .map(|own| {
-            points.iter().filter(|other| *other != own).fold(1, |weight, other| {
-                multiply(weight, multiply(*other, invert(own ^ other)))
-            })
+            points
+                .iter()
+                .filter(|other| *other != own)
+                .fold(1, |weight, other| multiply(weight, multiply(*other, invert(own ^ other))))
         })
         .collect();
     let mut secret = vec![0_u8; length - 1];
@@ -261,7 +262,10 @@ mod tests {
         assert_eq!(combine(&[]).err(), Some(CombineError::NoShares));
         assert_eq!(combine(&[copy(&shares[0]), copy(&shares[0])]).err(), Some(CombineError::Point));
         assert_eq!(combine(&[copy(&shares[0]), UnsealShare::new(vec![1, 2])]).err(), Some(CombineError::Length));
-        assert_eq!(combine(&[UnsealShare::new(vec![5, 0]), UnsealShare::new(vec![5, 1])]).err(), Some(CombineError::Point));
+        assert_eq!(
+            combine(&[UnsealShare::new(vec![5, 0]), UnsealShare::new(vec![5, 1])]).err(),
+            Some(CombineError::Point)
+        );
     }
 
     #[test]

@@ -96,8 +96,7 @@ where
     }
 }
 
-type Invoke<E> =
-    Box<dyn for<'a> Fn(&'a E, Cx<'a>, Fields) -> BoxFuture<'a, Result<Reply, Fault>> + Send + Sync>;
+type Invoke<E> = Box<dyn for<'a> Fn(&'a E, Cx<'a>, Fields) -> BoxFuture<'a, Result<Reply, Fault>> + Send + Sync>;
 type Exists<E> = Box<dyn for<'a> Fn(&'a E, Cx<'a>, Fields) -> Result<bool, Fault> + Send + Sync>;
 
 struct Route<E> {
@@ -249,7 +248,10 @@ fn insert(branch: &mut Branch, rest: &'static str, pattern: &'static str, index:
         let (name, is_folded) = inner.strip_suffix(":folded").map_or((inner, false), |name| (name, true));
         let (known, next) = branch.parameter.get_or_insert_with(|| (name, Box::default()));
         assert!(*known == name, "route `{pattern}`: `{name}` is called `{known}` elsewhere");
-        assert!(!is_folded || next.untouched() || next.is_folded, "route `{pattern}`: `{name}` is not folded elsewhere");
+        assert!(
+            !is_folded || next.untouched() || next.is_folded,
+            "route `{pattern}`: `{name}` is not folded elsewhere"
+        );
         next.is_folded = is_folded;
         &mut **next
     } else {
@@ -286,9 +288,10 @@ fn walk(branch: &Branch, path: &str, parameters: &mut BTreeMap<&'static str, Str
         }
     }
     let rest = branch.rest.as_ref()?;
-    let suffixed = path.strip_suffix('/').unwrap_or(path).rsplit_once('/').and_then(|(head, suffix)| {
-        rest.suffixes.get(suffix).filter(|_| !head.is_empty()).map(|route| (head, *route))
-    });
+    let suffixed =
+        path.strip_suffix('/').unwrap_or(path).rsplit_once('/').and_then(|(head, suffix)| {
+            rest.suffixes.get(suffix).filter(|_| !head.is_empty()).map(|route| (head, *route))
+        });
     let (value, route) = suffixed.or_else(|| rest.bare.map(|route| (path, route)))?;
     parameters.insert(rest.name, value.to_owned());
     Some(route)
@@ -335,8 +338,11 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         In: Input + Send + 'static,
         H: for<'a> Handler<'a, E, In> + Clone + 'static,
     {
-        self.operation(Operation::Create, Effect::Writes, handler.clone())
-            .operation(Operation::Update, Effect::Writes, handler)
+        self.operation(Operation::Create, Effect::Writes, handler.clone()).operation(
+            Operation::Update,
+            Effect::Writes,
+            handler,
+        )
     }
 
     /// Answers POST and PUT of something that only reads, such as a look-up whose input is a secret.
@@ -403,10 +409,9 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         let typed = Typed { handler, input: PhantomData::<fn() -> In> };
         if let Some(route) = self.routes.routes.last_mut() {
             route.facts.operations.insert(operation, facts);
-            route.handlers.insert(
-                operation,
-                Box::new(move |engine, cx, fields| typed.decode_and_call(engine, cx, fields)),
-            );
+            route
+                .handlers
+                .insert(operation, Box::new(move |engine, cx, fields| typed.decode_and_call(engine, cx, fields)));
         }
         self
     }

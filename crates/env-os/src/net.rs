@@ -4,8 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 
 use tokio::net::{TcpListener, TcpStream};
-use tresor_env::net::{Listener, Net, Stream};
 use tresor_env::BoxFuture;
+use tresor_env::net::{Listener, Net, Stream};
 
 /// TCP.
 pub struct OsNet;

@@ -106,9 +106,9 @@ pub struct InlineWorkers;
 
 impl Workers for InlineWorkers {
     fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>> {
-        Box::pin(async move {
-            std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| WorkerPanicked)
-        })
+        Box::pin(
+            async move { std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| WorkerPanicked) },
+        )
     }
 }
 

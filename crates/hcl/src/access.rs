@@ -64,7 +64,11 @@ impl Object {
     /// The last value under a key.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&Value> {
-        self.items.iter().rev().find(|item| item.keys.len() == 1 && item.keys.first().is_some_and(|first| first.name == key)).map(|item| &item.value)
+        self.items
+            .iter()
+            .rev()
+            .find(|item| item.keys.len() == 1 && item.keys.first().is_some_and(|first| first.name == key))
+            .map(|item| &item.value)
     }
 
     /// Blocks of one type with exactly one label, however they are spelled: `type "label" { }`, `type = { label = { } }`,
@@ -82,7 +86,12 @@ impl Object {
     }
 }
 
-fn gather<'o>(key: &str, labels: Vec<&'o str>, value: &'o Value, blocks: &mut Vec<Block<'o>>) -> Result<(), AccessError> {
+fn gather<'o>(
+    key: &str,
+    labels: Vec<&'o str>,
+    value: &'o Value,
+    blocks: &mut Vec<Block<'o>>,
+) -> Result<(), AccessError> {
     match &value.kind {
         ValueKind::List(items) => items.iter().try_for_each(|item| gather(key, labels.clone(), item, blocks)),
         ValueKind::Object(object) if labels.is_empty() => object.items.iter().try_for_each(|item| {
@@ -154,9 +163,10 @@ impl Value {
     /// [`AccessError`] for everything else.
     pub fn as_string_list(&self, key: &str) -> Result<Vec<String>, AccessError> {
         match &self.kind {
-            ValueKind::List(items) => {
-                items.iter().map(|item| item.as_string(key).or_else(|_| item.wrong(key, Expected::StringList))).collect()
-            }
+            ValueKind::List(items) => items
+                .iter()
+                .map(|item| item.as_string(key).or_else(|_| item.wrong(key, Expected::StringList)))
+                .collect(),
             _ => self.wrong(key, Expected::StringList),
         }
     }

@@ -119,7 +119,9 @@ impl<'t> Lexer<'t> {
 
     fn word(&mut self) -> String {
         let mut word = String::new();
-        while let Some(letter) = self.peek().filter(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.')) {
+        while let Some(letter) =
+            self.peek().filter(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.'))
+        {
             word.push(letter);
             self.bump();
         }
@@ -234,7 +236,9 @@ impl<'t> Lexer<'t> {
 
     fn number(&mut self, start: Position) -> Result<ValueKind, ParseError> {
         let mut text = String::new();
-        while let Some(letter) = self.peek().filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '+' | '.')) {
+        while let Some(letter) =
+            self.peek().filter(|letter| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '+' | '.'))
+        {
             text.push(letter);
             self.bump();
         }

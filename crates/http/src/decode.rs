@@ -34,7 +34,11 @@ where
     B::Data: Buf,
 {
     // Anything outside `/v1/` does not exist (yet); the answer is the empty 404.
-    let raw = head.uri.path().strip_prefix("/v1/").ok_or_else(|| Refusal::NoRoute(head.uri.path().trim_start_matches('/').to_owned()))?;
+    let raw = head
+        .uri
+        .path()
+        .strip_prefix("/v1/")
+        .ok_or_else(|| Refusal::NoRoute(head.uri.path().trim_start_matches('/').to_owned()))?;
     let path = Path::parse(raw).map_err(|error| invalid(error.to_string()))?;
     let query = query(head.uri.query().unwrap_or(""))?;
     let verb = verb(&head.method, &query)?;
@@ -53,11 +57,24 @@ where
     };
     let from_query = add_query(&mut fields, query, verb);
     let path = if verb == Verb::List { path.into_directory() } else { path };
-    Ok(Request { id, namespace, path, verb, body: fields, from_query, token, wrap_ttl, headers: other_headers(&head.headers), connection })
+    Ok(Request {
+        id,
+        namespace,
+        path,
+        verb,
+        body: fields,
+        from_query,
+        token,
+        wrap_ttl,
+        headers: other_headers(&head.headers),
+        connection,
+    })
 }
 
 fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
-    let asks = |name: &str| query.iter().any(|(key, value)| key == name && matches!(value.as_str(), "true" | "1" | "t" | "True" | "TRUE"));
+    let asks = |name: &str| {
+        query.iter().any(|(key, value)| key == name && matches!(value.as_str(), "true" | "1" | "t" | "True" | "TRUE"))
+    };
     match method.as_str() {
         "GET" | "HEAD" if asks("help") => Ok(Verb::Help),
         "GET" | "HEAD" if asks("list") => Ok(Verb::List),
@@ -73,16 +90,21 @@ fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
 
 /// The query's pairs, decoded once.
 fn query(text: &str) -> Result<Vec<(String, String)>, Refusal> {
-    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        Ok((decode_component(name)?, decode_component(value)?))
-    }).collect()
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            Ok((decode_component(name)?, decode_component(value)?))
+        })
+        .collect()
 }
 
 fn decode_component(text: &str) -> Result<String, Refusal> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
-    let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok());
+    let digit = |byte: Option<u8>| {
+        byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok())
+    };
     while let Some(byte) = bytes.next() {
         decoded.push(match byte {
             b'+' => b' ',
@@ -137,7 +159,9 @@ fn token(headers: &HeaderMap) -> Result<Option<TokenSecret>, Refusal> {
 }
 
 fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
-    let Some(text) = single(headers, "x-vault-wrap-ttl")?.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
+    let Some(text) = single(headers, "x-vault-wrap-ttl")?.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
     let ttl = tresor_wire::duration::parse_go(text).ok_or_else(|| invalid("X-Vault-Wrap-TTL is not a duration"))?;
     Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
 }
@@ -160,7 +184,8 @@ fn is_merge_patch(headers: &HeaderMap) -> bool {
 fn other_headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
-        let is_credential = matches!(name.as_str(), "x-vault-token" | "authorization" | "cookie" | "proxy-authorization");
+        let is_credential =
+            matches!(name.as_str(), "x-vault-token" | "authorization" | "cookie" | "proxy-authorization");
         if let (false, Ok(value)) = (is_credential, value.to_str()) {
             kept.entry(name.as_str().to_owned()).or_default().push(value.to_owned());
         }
@@ -174,7 +199,8 @@ where
     B: Body,
     B::Data: Buf,
 {
-    let announced = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    let announced =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > options.body_bytes_max) {
         return Err(Refusal::TooLarge);
     }

@@ -18,7 +18,12 @@ pub struct Answer {
 }
 
 /// Encodes an answer that may leave.
-pub(crate) fn answer(audited: Audited<Outcome>, id: &RequestId, options: &Options, is_head: bool) -> http::Response<Full<Bytes>> {
+pub(crate) fn answer(
+    audited: Audited<Outcome>,
+    id: &RequestId,
+    options: &Options,
+    is_head: bool,
+) -> http::Response<Full<Bytes>> {
     let answer = match audited.into_inner() {
         Ok(response) => success(response, id),
         Err(fault) => failure(&fault, id),
@@ -78,7 +83,11 @@ fn success(response: Response, id: &RequestId) -> Answer {
         Shape::Health { code, report } => {
             let status = StatusCode::from_u16(*code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             // These two statuses cannot have a body.
-            let body = if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) { Vec::new() } else { flat(report) };
+            let body = if matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+                Vec::new()
+            } else {
+                flat(report)
+            };
             json(status, body)
         }
         Shape::Raw { content_type, bytes } => {

@@ -21,11 +21,17 @@ pub(crate) fn expand_record(input: &DeriveInput) -> Result<TokenStream> {
         })?;
     }
     let name = &input.ident;
-    let kind = kind.ok_or_else(|| Error::new_spanned(name, "a record needs `#[record(kind = \"..\", version = 1)]`"))?;
+    let kind =
+        kind.ok_or_else(|| Error::new_spanned(name, "a record needs `#[record(kind = \"..\", version = 1)]`"))?;
     let version = version.ok_or_else(|| Error::new_spanned(name, "a record needs a version"))?;
     let (write, read) = struct_body(input)?;
     let older = previous.map_or_else(
-        || quote!(::core::result::Result::Err(::tresor_record::RecordError::UnknownVersion { kind: Self::KIND, version: found })),
+        || {
+            quote!(::core::result::Result::Err(::tresor_record::RecordError::UnknownVersion {
+                kind: Self::KIND,
+                version: found
+            }))
+        },
         |previous| quote!(<#previous as ::tresor_record::Record>::decode(bytes).map(::core::convert::Into::into)),
     );
     Ok(quote! {
@@ -77,7 +83,10 @@ pub(crate) fn expand_part(input: &DeriveInput) -> Result<TokenStream> {
     let (write, read) = match &input.data {
         Data::Struct(_) => {
             let (write, read) = struct_body(input)?;
-            (quote! { let mut writer = writer; #write }, quote! { let mut reader = reader; ::core::result::Result::Ok(#read) })
+            (
+                quote! { let mut writer = writer; #write },
+                quote! { let mut reader = reader; ::core::result::Result::Ok(#read) },
+            )
         }
         Data::Enum(data) => enum_body(data)?,
         Data::Union(_) => return Err(Error::new_spanned(input, "unions cannot be stored")),

@@ -113,8 +113,8 @@ impl Capabilities {
     /// What the set comes to: nothing but the denial when it holds one.
     pub fn iter(self) -> impl Iterator<Item = Capability> {
         let denied = self.contains(Capability::Deny);
-        Capability::ALL.into_iter().filter(move |capability| {
-            self.contains(*capability) && (!denied || *capability == Capability::Deny)
-        })
+        Capability::ALL
+            .into_iter()
+            .filter(move |capability| self.contains(*capability) && (!denied || *capability == Capability::Deny))
     }
 }

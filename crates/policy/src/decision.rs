@@ -203,7 +203,8 @@ fn may_lie_below(pattern: &str, path: &str) -> bool {
         None => pattern.strip_suffix('*').unwrap_or(pattern),
     };
     let has_wildcard = wildcard.is_some() || pattern.ends_with('*');
-    literal.starts_with(path) || (has_wildcard && path.starts_with(literal) && (wildcard.is_some() || pattern.ends_with('*')))
+    literal.starts_with(path)
+        || (has_wildcard && path.starts_with(literal) && (wildcard.is_some() || pattern.ends_with('*')))
 }
 
 impl Permission {

@@ -134,7 +134,8 @@ impl<T> Matcher<T> {
         let mut end = path.len();
         loop {
             let head = path.get(..end)?;
-            let (candidate, found) = self.prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(head))).next_back()?;
+            let (candidate, found) =
+                self.prefixes.range::<str, _>((Bound::Unbounded, Bound::Included(head))).next_back()?;
             if path.starts_with(candidate.as_str()) {
                 return Some(found);
             }

@@ -85,7 +85,8 @@ impl Constraints {
         if self.is_empty() {
             return true;
         }
-        let sent: Vec<(String, &Body)> = parameters.iter().map(|(name, body)| (name.trim().to_lowercase(), body)).collect();
+        let sent: Vec<(String, &Body)> =
+            parameters.iter().map(|(name, body)| (name.trim().to_lowercase(), body)).collect();
         if !self.required.iter().all(|name| sent.iter().any(|(known, _)| known == name)) {
             return false;
         }

@@ -158,7 +158,10 @@ fn rule(pattern: &str, object: &Object, position: Position) -> Result<Rule, Poli
         attribute(&mut rule, &key.name, key.position, &item.value)?;
     }
     if rule.max_wrapping_ttl != 0 && rule.min_wrapping_ttl > rule.max_wrapping_ttl {
-        return Err(PolicyError::Invalid { reason: "`max_wrapping_ttl` cannot be less than `min_wrapping_ttl`", position });
+        return Err(PolicyError::Invalid {
+            reason: "`max_wrapping_ttl` cannot be less than `min_wrapping_ttl`",
+            position,
+        });
     }
     Ok(rule)
 }
@@ -174,9 +177,12 @@ fn attribute(rule: &mut Rule, key: &str, position: Position, value: &Value) -> R
             };
             for word in words {
                 let text = word.as_string(key)?;
-                rule.capabilities = rule.capabilities.with(Capability::parse(&text).ok_or_else(|| {
-                    PolicyError::UnknownCapability { pattern: rule.pattern.clone(), word: text, position: word.position }
-                })?);
+                rule.capabilities =
+                    rule.capabilities.with(Capability::parse(&text).ok_or_else(|| PolicyError::UnknownCapability {
+                        pattern: rule.pattern.clone(),
+                        word: text,
+                        position: word.position,
+                    })?);
             }
         }
         "policy" => {
@@ -186,14 +192,20 @@ fn attribute(rule: &mut Rule, key: &str, position: Position, value: &Value) -> R
                 "read" => &[Read, List],
                 "write" => &[Create, Read, Update, Delete, List],
                 "sudo" => &[Create, Read, Update, Delete, List, Sudo],
-                _ => return Err(PolicyError::Invalid { reason: "`policy` is `deny`, `read`, `write` or `sudo`", position }),
+                _ => {
+                    return Err(PolicyError::Invalid {
+                        reason: "`policy` is `deny`, `read`, `write` or `sudo`",
+                        position,
+                    });
+                }
             };
             rule.capabilities = granted.iter().fold(rule.capabilities, |set, capability| set.with(*capability));
         }
         "allowed_parameters" => rule.constraints.allowed = parameters(key, value)?,
         "denied_parameters" => rule.constraints.denied = parameters(key, value)?,
         "required_parameters" => {
-            rule.constraints.required = value.as_string_list(key)?.iter().map(|name| name.trim().to_lowercase()).collect();
+            rule.constraints.required =
+                value.as_string_list(key)?.iter().map(|name| name.trim().to_lowercase()).collect();
         }
         "min_wrapping_ttl" => rule.min_wrapping_ttl = seconds(key, value)?,
         "max_wrapping_ttl" => rule.max_wrapping_ttl = seconds(key, value)?,
@@ -217,5 +229,7 @@ fn parameters(key: &str, value: &Value) -> Result<BTreeMap<String, Vec<String>>,
 
 fn seconds(key: &str, value: &Value) -> Result<u64, PolicyError> {
     let duration = tresor_wire::duration::parse_go(&value.as_string(key)?);
-    duration.map(|duration| duration.as_secs()).ok_or(PolicyError::Invalid { reason: "not a duration", position: value.position })
+    duration
+        .map(|duration| duration.as_secs())
+        .ok_or(PolicyError::Invalid { reason: "not a duration", position: value.position })
 }

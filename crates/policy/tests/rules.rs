@@ -8,8 +8,13 @@ use tresor_model::{Body, Map, Operation, map};
 use tresor_policy::{Capability, DEFAULT_POLICY_TEXT, Policy, PolicySet, Request};
 
 fn set(texts: &[&str]) -> PolicySet {
-    let policies: Vec<_> =
-        texts.iter().enumerate().map(|(at, text)| Arc::new(Policy::parse(&format!("p{at}"), text).unwrap_or_else(|error| panic!("{error}: {text}")))).collect();
+    let policies: Vec<_> = texts
+        .iter()
+        .enumerate()
+        .map(|(at, text)| {
+            Arc::new(Policy::parse(&format!("p{at}"), text).unwrap_or_else(|error| panic!("{error}: {text}")))
+        })
+        .collect();
     PolicySet::compile(&policies)
 }
 
@@ -18,7 +23,8 @@ fn may(set: &PolicySet, operation: Operation, path: &str) -> bool {
 }
 
 fn may_send(set: &PolicySet, parameters: &Map) -> bool {
-    let request = Request { path: "a", operation: Operation::Update, parameters: Some(parameters), wrap_ttl_seconds: None };
+    let request =
+        Request { path: "a", operation: Operation::Update, parameters: Some(parameters), wrap_ttl_seconds: None };
     set.decide(&request).allowed_with_sudo().is_some()
 }
 
@@ -52,7 +58,8 @@ fn the_most_specific_pattern_decides_alone() {
 
 #[test]
 fn rules_of_one_pattern_are_united_and_deny_wins() {
-    let rules = set(&["path \"a\" { capabilities = [\"read\"] }", "path \"a\" { capabilities = [\"update\", \"sudo\"] }"]);
+    let rules =
+        set(&["path \"a\" { capabilities = [\"read\"] }", "path \"a\" { capabilities = [\"update\", \"sudo\"] }"]);
     assert_eq!(rules.capabilities("a"), [Capability::Read, Capability::Sudo, Capability::Update]);
     let denied = set(&["path \"a\" { capabilities = [\"read\"] }", "path \"a\" { capabilities = [\"deny\"] }"]);
     assert!(!may(&denied, Operation::Read, "a"));
@@ -77,9 +84,15 @@ fn lst_01_list_asks_the_path_with_its_slash_first() {
 
 #[test]
 fn acl_04_a_forbidden_value_is_forbidden_in_every_spelling() {
-    let rules = set(&[r#"path "a" { capabilities = ["update"] denied_parameters = { "policies" = ["super-admin"] } }"#]);
+    let rules =
+        set(&[r#"path "a" { capabilities = ["update"] denied_parameters = { "policies" = ["super-admin"] } }"#]);
     let list = |text: &str| Map::new().with("policies", vec![text]);
-    for refused in [list("Super-Admin"), list(" super-admin"), map! { "policies" => "x,Super-Admin" }, map! { "POLICIES" => "super-admin" }] {
+    for refused in [
+        list("Super-Admin"),
+        list(" super-admin"),
+        map! { "policies" => "x,Super-Admin" },
+        map! { "POLICIES" => "super-admin" },
+    ] {
         assert!(!may_send(&rules, &refused));
     }
     assert!(may_send(&rules, &list("reader")) && may_send(&rules, &Map::new()));
@@ -120,7 +133,10 @@ fn refused(text: &str, expected: &str) {
 
 #[test]
 fn acl_14_what_a_reviewer_reads_is_what_is_enforced() {
-    refused("path \"a\" {\n  capabilities = [\"read\"]\n  capabilities = [\"deny\"]\n}", "line 3, column 3: `capabilities` is set twice");
+    refused(
+        "path \"a\" {\n  capabilities = [\"read\"]\n  capabilities = [\"deny\"]\n}",
+        "line 3, column 3: `capabilities` is set twice",
+    );
     refused("path \"a\" {\n  capabilites = [\"read\"]\n}", "line 2, column 3: unknown key `capabilites`");
     refused("path \"a\" { capabilities = [\"raed\"] }", "line 1, column 28: path \"a\": invalid capability `raed`");
     refused("pth \"a\" {}", "line 1, column 1: unknown key `pth`");
@@ -128,16 +144,28 @@ fn acl_14_what_a_reviewer_reads_is_what_is_enforced() {
     refused("path \"a\" { policy = \"admin\" }", "line 1, column 12: `policy` is `deny`, `read`, `write` or `sudo`");
     refused("path \"a\" { capabilities = \"read\" }", "line 1, column 27: `capabilities` must be a list of strings");
     refused("{\"path\":{\"a\":{\"capabilities\":[1,{}]}}}", "line 1, column 31: path \"a\": invalid capability `1`");
-    assert!(set(&["path \"a\" { capabilities = [\"read\"] }\npath \"a\" { capabilities = [\"deny\"] }"]).capabilities("a") == [Capability::Deny]);
+    assert!(
+        set(&["path \"a\" { capabilities = [\"read\"] }\npath \"a\" { capabilities = [\"deny\"] }"]).capabilities("a")
+            == [Capability::Deny]
+    );
 }
 
 #[test]
 fn acl_15_odd_but_harmless_policies_are_taken() {
-    for text in ["path \"a\" { allowed_parameters = { \"a\" = [] } }", "path \"a\" { capabilities = [] }", "path \"\" {}", "path \"/lead\" { policy = \"read\" }"] {
+    for text in [
+        "path \"a\" { allowed_parameters = { \"a\" = [] } }",
+        "path \"a\" { capabilities = [] }",
+        "path \"\" {}",
+        "path \"/lead\" { policy = \"read\" }",
+    ] {
         drop(set(&[text]));
     }
     assert!(may(&set(&["path \"/lead\" { policy = \"read\" }"]), Operation::Read, "lead"));
-    assert!(may(&set(&["{\"path\":{\"a\":{\"capabilities\":[\"read\"]},\"b\":{\"policy\":\"write\"}}}"]), Operation::Create, "b"));
+    assert!(may(
+        &set(&["{\"path\":{\"a\":{\"capabilities\":[\"read\"]},\"b\":{\"policy\":\"write\"}}}"]),
+        Operation::Create,
+        "b"
+    ));
 }
 
 #[test]
@@ -164,32 +192,52 @@ fn slow(rules: &[(String, Vec<Capability>)], operation: Operation, path: &str) -
         }
         let same = |at: usize| if pattern[at] == "+" { !path[at].is_empty() } else { pattern[at] == path[at] };
         let last = pattern[pattern.len() - 1];
-        let tail = !glob || if last == "+" { same(pattern.len() - 1) } else { path[fixed..].join("/").starts_with(last) };
+        let tail =
+            !glob || if last == "+" { same(pattern.len() - 1) } else { path[fixed..].join("/").starts_with(last) };
         (0..fixed).all(same) && tail
     }
     fn rank(pattern: &str) -> (bool, usize, bool, std::cmp::Reverse<usize>, usize, String) {
         let body = pattern.trim_end_matches('*');
         let plus = body.split('/').filter(|segment| *segment == "+").count();
-        let first = body.split('/').scan(0, |start, segment| { let at = *start; *start += segment.len() + 1; Some((at, segment)) })
-            .find(|(_, segment)| *segment == "+").map_or(body.len(), |(at, _)| at);
+        let first = body
+            .split('/')
+            .scan(0, |start, segment| {
+                let at = *start;
+                *start += segment.len() + 1;
+                Some((at, segment))
+            })
+            .find(|(_, segment)| *segment == "+")
+            .map_or(body.len(), |(at, _)| at);
         let glob = pattern.ends_with('*');
         (!(glob || plus > 0), first, !glob, std::cmp::Reverse(plus), pattern.len(), pattern.to_owned())
     }
-    let best = |path: &str| rules.iter().map(|(pattern, _)| pattern).filter(|pattern| matches(pattern, path)).max_by_key(|pattern| rank(pattern)).cloned();
+    let best = |path: &str| {
+        rules
+            .iter()
+            .map(|(pattern, _)| pattern)
+            .filter(|pattern| matches(pattern, path))
+            .max_by_key(|pattern| rank(pattern))
+            .cloned()
+    };
     let found = best(path).or_else(|| if operation == Operation::List { best(path.strip_suffix('/')?) } else { None });
     let Some(found) = found else { return false };
-    let granted: Vec<Capability> = rules.iter().filter(|(pattern, _)| *pattern == found).flat_map(|(_, granted)| granted.clone()).collect();
+    let granted: Vec<Capability> =
+        rules.iter().filter(|(pattern, _)| *pattern == found).flat_map(|(_, granted)| granted.clone()).collect();
     !granted.contains(&Capability::Deny) && granted.contains(&Capability::needed_by(operation).unwrap())
 }
 
 fn pattern() -> impl Strategy<Value = String> {
     let segment = prop::sample::select(vec!["a", "b", "+", "ab", ""]);
-    (prop::collection::vec(segment, 1..4), any::<bool>()).prop_map(|(segments, glob)| format!("{}{}", segments.join("/"), if glob { "*" } else { "" }))
+    (prop::collection::vec(segment, 1..4), any::<bool>())
+        .prop_map(|(segments, glob)| format!("{}{}", segments.join("/"), if glob { "*" } else { "" }))
         .prop_filter("a leading slash is stripped", |pattern| !pattern.starts_with('/'))
 }
 
 fn capabilities() -> impl Strategy<Value = Vec<Capability>> {
-    prop::collection::vec(prop::sample::select(vec![Capability::Read, Capability::List, Capability::Update, Capability::Deny]), 1..3)
+    prop::collection::vec(
+        prop::sample::select(vec![Capability::Read, Capability::List, Capability::Update, Capability::Deny]),
+        1..3,
+    )
 }
 
 proptest! {

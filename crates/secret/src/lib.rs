@@ -5,9 +5,13 @@ use zeroize::{Zeroize, Zeroizing};
 pub struct Secret<T: Zeroize>(Box<Zeroizing<T>>);
 impl<T: Zeroize> Secret<T> {
     /// Takes a value.
-    pub fn new(value: T) -> Self { Self(Box::new(Zeroizing::new(value))) }
+    pub fn new(value: T) -> Self {
+        Self(Box::new(Zeroizing::new(value)))
+    }
     /// Shows it.
-    pub fn expose(&self) -> &T { &self.0 }
+    pub fn expose(&self) -> &T {
+        &self.0
+    }
 }
 /// Secret text.
 pub type SecretString = Secret<String>;
@@ -16,7 +20,8 @@ pub type SecretBytes = Secret<Vec<u8>>;
 /// Compares in constant time (lengths may leak).
 #[must_use]
 pub fn ct_eq(a: &[u8], b: &[u8]) -> bool {
-    a.len() == b.len() && std::hint::black_box(a.iter().zip(b).fold(0_u8, |difference, (x, y)| difference | (x ^ y))) == 0
+    a.len() == b.len()
+        && std::hint::black_box(a.iter().zip(b).fold(0_u8, |difference, (x, y)| difference | (x ^ y))) == 0
 }
 /// A token.
 pub struct TokenSecret(Secret<String>);
@@ -33,30 +38,42 @@ impl TokenSecret {
     /// # Errors
     /// When empty, too long, or with control characters.
     pub fn parse(text: &str) -> Result<Self, TokenTextError> {
-        if text.is_empty() || text.len() > 8192 || text.chars().any(char::is_control) { return Err(TokenTextError::Malformed); }
+        if text.is_empty() || text.len() > 8192 || text.chars().any(char::is_control) {
+            return Err(TokenTextError::Malformed);
+        }
         Ok(Self(Secret::new(text.to_owned())))
     }
     /// Shows it.
     #[must_use]
-    pub fn expose(&self) -> &str { self.0.expose() }
+    pub fn expose(&self) -> &str {
+        self.0.expose()
+    }
 }
 /// A share.
 pub struct UnsealShare(SecretBytes);
 impl UnsealShare {
     /// Takes bytes.
     #[must_use]
-    pub fn new(bytes: Vec<u8>) -> Self { Self(Secret::new(bytes)) }
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Secret::new(bytes))
+    }
     /// Shows it.
     #[must_use]
-    pub fn expose(&self) -> &[u8] { self.0.expose() }
+    pub fn expose(&self) -> &[u8] {
+        self.0.expose()
+    }
 }
 /// A data key.
 pub struct DataKey(Secret<[u8; 32]>);
 impl DataKey {
     /// Takes bytes.
     #[must_use]
-    pub fn new(bytes: [u8; 32]) -> Self { Self(Secret::new(bytes)) }
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Secret::new(bytes))
+    }
     /// Shows it.
     #[must_use]
-    pub fn expose(&self) -> &[u8; 32] { self.0.expose() }
+    pub fn expose(&self) -> &[u8; 32] {
+        self.0.expose()
+    }
 }

@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use tresor_hcl::Position;
 
+pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{Listener, ListenerTls, TlsVersion};
 pub use load::load;
-pub(crate) use listener::parse_address as parse_listen_address;
 pub(crate) use load::{checked_format, checked_level};
 
 /// What the operator configured.

@@ -16,10 +16,13 @@ use crate::run::Arguments;
 /// The configuration of a dev server.
 pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
     let text = arguments.dev_listen_address.as_deref().unwrap_or("127.0.0.1:8200");
-    let address = crate::config::parse_listen_address(text).ok_or_else(|| format!("`{text}` is no address to listen on"))?;
+    let address =
+        crate::config::parse_listen_address(text).ok_or_else(|| format!("`{text}` is no address to listen on"))?;
     check_loopback(address, arguments)?;
     if arguments.dev_tls {
-        return Err("-dev-tls is not available; use a configuration file with `tls_cert_file` and `tls_key_file`".to_owned());
+        return Err(
+            "-dev-tls is not available; use a configuration file with `tls_cert_file` and `tls_key_file`".to_owned()
+        );
     }
     Ok(ServerConfig {
         storage: Storage::Memory,
@@ -49,7 +52,9 @@ fn check_loopback(address: SocketAddr, arguments: &Arguments) -> Result<(), Stri
     if address.ip().to_canonical().is_loopback() || arguments.dev_allow_non_loopback {
         return Ok(());
     }
-    Err(format!("a dev server listens on loopback addresses only, and {address} is none; if you must, add -dev-allow-non-loopback"))
+    Err(format!(
+        "a dev server listens on loopback addresses only, and {address} is none; if you must, add -dev-allow-non-loopback"
+    ))
 }
 
 /// What a dev server tells its user.
@@ -60,7 +65,12 @@ pub(crate) struct Ready {
 
 /// Initialises, unseals, and mounts KV at `secret/`.
 pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready, String> {
-    let wanted = arguments.dev_root_token_id.as_deref().map(TokenSecret::parse).transpose().map_err(|error| error.to_string())?;
+    let wanted = arguments
+        .dev_root_token_id
+        .as_deref()
+        .map(TokenSecret::parse)
+        .transpose()
+        .map_err(|error| error.to_string())?;
     let threshold = Threshold::new(1, 1).map_err(|error| error.to_string())?;
     let initialized = node.initialize(threshold, wanted).await.map_err(|fault| fault.to_string())?;
     let share = initialized.shares.first().ok_or("no unseal key was made")?;
@@ -82,7 +92,11 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
         token: Some(token),
         wrap_ttl: None,
         headers: std::collections::BTreeMap::new(),
-        connection: Connection { peer_address: std::net::Ipv4Addr::LOCALHOST.into(), peer_port: 0, client_certificates: std::sync::Arc::default() },
+        connection: Connection {
+            peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
+            peer_port: 0,
+            client_certificates: std::sync::Arc::default(),
+        },
     };
     tresor_core::pipeline::serve(node, request).await.into_inner().map_err(|fault| fault.to_string())?;
     Ok(Ready { unseal_key, root_token: initialized.root_token })

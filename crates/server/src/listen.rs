@@ -51,7 +51,13 @@ impl Listeners {
     /// Binds every listener, then serves.
     pub(crate) async fn start(configured: &[Listener], serve: Arc<dyn Serve>, doors: &Doors) -> Result<Self, String> {
         let (stop, stopped) = watch::channel(false);
-        let mut listeners = Self { stop, tasks: Arc::new(Tasks::new()), certificates: Vec::new(), doors: doors.clone(), addresses: Vec::new() };
+        let mut listeners = Self {
+            stop,
+            tasks: Arc::new(Tasks::new()),
+            certificates: Vec::new(),
+            doors: doors.clone(),
+            addresses: Vec::new(),
+        };
         for listener in configured {
             let bound = doors.net.listen(listener.address).await;
             let bound = bound.map_err(|error| format!("cannot listen on {}: {error}", listener.address))?;
@@ -156,12 +162,22 @@ async fn connection(stream: Box<dyn Stream>, peer: SocketAddr, shared: &Arc<Shar
     }
 }
 
-async fn serve(stream: impl Stream + 'static, peer: SocketAddr, certificates: Vec<Vec<u8>>, shared: &Arc<Shared>) -> io::Result<()> {
-    let facts = Connection { peer_address: peer.ip().to_canonical(), peer_port: peer.port(), client_certificates: Arc::new(certificates) };
+async fn serve(
+    stream: impl Stream + 'static,
+    peer: SocketAddr,
+    certificates: Vec<Vec<u8>>,
+    shared: &Arc<Shared>,
+) -> io::Result<()> {
+    let facts = Connection {
+        peer_address: peer.ip().to_canonical(),
+        peer_port: peer.port(),
+        client_certificates: Arc::new(certificates),
+    };
     let service = service_fn(|request| {
         let (shared, facts) = (Arc::clone(shared), facts.clone());
         async move {
-            let answer = tresor_http::handle(&*shared.serve, &*shared.doors.clock, facts, &shared.options, request).await;
+            let answer =
+                tresor_http::handle(&*shared.serve, &*shared.doors.clock, facts, &shared.options, request).await;
             Ok::<_, Infallible>(answer)
         }
     });

@@ -30,7 +30,9 @@ impl LogLevel {
 }
 
 fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!("warn,tresor={level},tresor_core={level},tresor_server={level},tresor_http={level},tresor_audit={level},tresor_barrier={level},tresor_system={level}"))
+    EnvFilter::new(format!(
+        "warn,tresor={level},tresor_core={level},tresor_server={level},tresor_http={level},tresor_audit={level},tresor_barrier={level},tresor_system={level}"
+    ))
 }
 
 #[derive(Clone)]
@@ -93,7 +95,9 @@ pub(crate) fn start(level: &str, format: LogFormat) -> LogLevel {
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first log.
     match format {
-        LogFormat::Standard => drop(registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer)).try_init()),
+        LogFormat::Standard => {
+            drop(registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer)).try_init())
+        }
         LogFormat::Json => drop(registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init()),
     }
     LogLevel(handle)

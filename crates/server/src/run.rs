@@ -15,10 +15,10 @@ use tresor_storage::{MemoryStore, Store};
 use tresor_storage_file::FileStore;
 
 use crate::config::{self, LogFormat, ServerConfig, Storage};
+use crate::dev;
 use crate::listen::Listeners;
 use crate::logging::{self, LogLevel};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
-use crate::dev;
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -87,7 +87,8 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
         config::load(&arguments.config, &|name| std::env::var(name).ok()).map_err(|error| error.to_string())?
     };
     if let Some(level) = &arguments.log_level {
-        loaded.log_level = config::checked_level(level).ok_or("-log-level is one of trace, debug, info, warn, error")?;
+        loaded.log_level =
+            config::checked_level(level).ok_or("-log-level is one of trace, debug, info, warn, error")?;
     }
     if let Some(format) = &arguments.log_format {
         loaded.log_format = config::checked_format(format).ok_or("-log-format is `standard` or `json`")?;
@@ -108,10 +109,12 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let doors = tresor_env_os::doors();
     let store = open_store(&config.storage, &doors)?;
     let settings = settings(&config);
-    let node = Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
+    let node =
+        Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let listeners = Listeners::start(&config.listeners, Arc::new(NodeService(Arc::clone(&node))), &doors).await?;
-    let pid_file = config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
+    let pid_file =
+        config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
     print_block(output, &config, &listeners).map_err(|error| error.to_string())?;
     if let Some(ready) = &ready {
@@ -146,10 +149,11 @@ fn open_store(storage: &Storage, doors: &Doors) -> Result<Arc<dyn Store>, String
     match storage {
         Storage::Memory => Ok(Arc::new(MemoryStore::new())),
         Storage::Directory { path, .. } => {
-            let store = FileStore::open(&*doors.disk, path).map_err(|error| match std::error::Error::source(&error) {
-                Some(cause) => format!("{error}: {cause}"),
-                None => error.to_string(),
-            })?;
+            let store =
+                FileStore::open(&*doors.disk, path).map_err(|error| match std::error::Error::source(&error) {
+                    Some(cause) => format!("{error}: {cause}"),
+                    None => error.to_string(),
+                })?;
             Ok(Arc::new(store))
         }
     }
@@ -161,7 +165,8 @@ fn settings(config: &ServerConfig) -> Settings {
         Storage::Directory { path, .. } => Some(path.clone()),
     };
     let standard_output: tresor_audit::StandardOutput = Arc::new(|bytes| std::io::stdout().write_all(bytes));
-    let protected = directory.iter().flat_map(|path| [path.clone(), std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())]);
+    let protected =
+        directory.iter().flat_map(|path| [path.clone(), std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())]);
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
@@ -176,7 +181,12 @@ fn settings(config: &ServerConfig) -> Settings {
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reloads certificates, log level and audit files. A second signal while
 /// draining ends the process at once.
-async fn until_stopped(arguments: &Arguments, node: &Node, listeners: &Listeners, log: &LogLevel) -> Result<(), String> {
+async fn until_stopped(
+    arguments: &Arguments,
+    node: &Node,
+    listeners: &Listeners,
+    log: &LogLevel,
+) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
     let (mut terminate, mut interrupt, mut hang_up) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
@@ -209,7 +219,8 @@ fn print_block(output: &mut dyn Write, config: &ServerConfig, listeners: &Listen
     }
     for (number, (listener, address)) in config.listeners.iter().zip(&listeners.addresses).enumerate() {
         let tls = if listener.tls.is_some() { "enabled" } else { "disabled" };
-        let facts = format!("tcp (addr: \"{address}\", max_request_size: \"{}\", tls: \"{tls}\")", listener.request_bytes_max);
+        let facts =
+            format!("tcp (addr: \"{address}\", max_request_size: \"{}\", tls: \"{tls}\")", listener.request_bytes_max);
         rows.push((format!("Listener {}", number + 1), facts));
     }
     rows.push(("Log Level".to_owned(), config.log_level.clone()));

@@ -15,7 +15,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion};
+use rustls::{
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+};
 
 use crate::config::{ListenerTls, TlsVersion};
 
@@ -62,7 +64,9 @@ fn read(settings: &ListenerTls, provider: &CryptoProvider) -> Result<CertifiedKe
     let certified = CertifiedKey::new(chain, signer);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(_) => Err(format!("{path}: the key does not belong to the certificate {}", settings.certificate_file.display())),
+        Err(_) => {
+            Err(format!("{path}: the key does not belong to the certificate {}", settings.certificate_file.display()))
+        }
     }
 }
 
@@ -74,18 +78,22 @@ pub(crate) fn configure(settings: &ListenerTls) -> Result<(Arc<ServerConfig>, Ar
         settings: settings.clone(),
         provider: Arc::clone(&provider),
     });
-    let versions: Vec<&'static SupportedProtocolVersion> = [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
-        .into_iter()
-        .filter(|(version, _)| (settings.version_min..=settings.version_max).contains(version))
-        .map(|(_, version)| version)
-        .collect();
+    let versions: Vec<&'static SupportedProtocolVersion> =
+        [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
+            .into_iter()
+            .filter(|(version, _)| (settings.version_min..=settings.version_max).contains(version))
+            .map(|(_, version)| version)
+            .collect();
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&versions)
         .map_err(|error| error.to_string())?;
     let builder = if settings.disable_client_certificates {
         builder.with_no_client_auth()
     } else if settings.require_client_certificate {
-        let path = settings.client_ca_file.as_ref().ok_or("`tls_require_and_verify_client_cert` needs `tls_client_ca_file`")?;
+        let path = settings
+            .client_ca_file
+            .as_ref()
+            .ok_or("`tls_require_and_verify_client_cert` needs `tls_client_ca_file`")?;
         let mut roots = RootCertStore::empty();
         for root in certificates(path)? {
             roots.add(root).map_err(|error| format!("{}: {error}", path.display()))?;

@@ -71,7 +71,13 @@ impl FileStore {
         Self::open_file(disk, &path, Open::OrCreate, &name, &lock)
     }
 
-    fn open_file(disk: &dyn Disk, path: &Path, open: Open, name: &str, lock: &Arc<dyn DiskFile>) -> Result<Self, StoreError> {
+    fn open_file(
+        disk: &dyn Disk,
+        path: &Path,
+        open: Open,
+        name: &str,
+        lock: &Arc<dyn DiskFile>,
+    ) -> Result<Self, StoreError> {
         let file = disk.open(path, open).map_err(|source| from_io(name, source))?;
         let syncs = Arc::new(AtomicU64::new(0));
         let backend = DoorBackend::new(file, Arc::clone(&syncs));
@@ -158,9 +164,12 @@ impl Snapshot for FileSnapshot {
     fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
         let damaged = |what: &str| StoreError::Damaged { name: self.name.clone(), what: what.to_owned() };
         let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.values.get(key.as_bytes())));
-        let found = read.map_err(|_| damaged("a page cannot be read"))?.map_err(|error| from_engine(&self.name, error.into()))?;
+        let found = read
+            .map_err(|_| damaged("a page cannot be read"))?
+            .map_err(|error| from_engine(&self.name, error.into()))?;
         let Some(guard) = found else { return Ok(None) };
-        let (version, bytes) = guard.value().split_first_chunk::<VERSION_BYTES>().ok_or_else(|| damaged("a value has no version"))?;
+        let (version, bytes) =
+            guard.value().split_first_chunk::<VERSION_BYTES>().ok_or_else(|| damaged("a value has no version"))?;
         Ok(Some(Stored { version: Version(u64::from_be_bytes(*version)), bytes: bytes.to_vec() }))
     }
 }
@@ -171,7 +180,8 @@ impl Store for FileStore {
             let read = self.database()?.begin_read()?;
             let version = read.open_table(VERSION)?.get(())?.map_or(0, |version| version.value());
             let values = read.open_table(VALUES)?;
-            Ok(Box::new(FileSnapshot { values, version: Version(version), name: self.name.clone() }) as Box<dyn Snapshot>)
+            Ok(Box::new(FileSnapshot { values, version: Version(version), name: self.name.clone() })
+                as Box<dyn Snapshot>)
         })
     }
 

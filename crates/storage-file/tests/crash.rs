@@ -97,7 +97,8 @@ fn pt_11_a_crash_at_every_step_loses_nothing_acknowledged_and_tears_nothing() {
                 1 => length,
                 _ => usize::try_from(entropy.next()).unwrap_or(0) % (length + 1),
             });
-            let store = FileStore::open(&disk, Path::new(DIRECTORY)).unwrap_or_else(|error| panic!("step {step}: {error}"));
+            let store =
+                FileStore::open(&disk, Path::new(DIRECTORY)).unwrap_or_else(|error| panic!("step {step}: {error}"));
             let (version, found) = contents(&store);
             assert!(version >= acknowledged && version <= BATCHES, "step {step}: {version} of {acknowledged}");
             assert_eq!(found, model(version), "step {step}");

@@ -78,7 +78,8 @@ fn values_of_every_size_come_back(store: &dyn Store) {
 }
 
 fn any_history_equals_the_model(fresh: &mut dyn FnMut() -> Arc<dyn Store>) {
-    let batches = prop::collection::vec(prop::collection::btree_map(0_u8..12, prop::option::of(0_u8..255), 1..6), 1..12);
+    let batches =
+        prop::collection::vec(prop::collection::btree_map(0_u8..12, prop::option::of(0_u8..255), 1..6), 1..12);
     let mut runner = TestRunner::new(Config { failure_persistence: None, cases: 16, ..Config::default() });
     let stores = std::cell::RefCell::new(fresh);
     runner
@@ -86,7 +87,10 @@ fn any_history_equals_the_model(fresh: &mut dyn FnMut() -> Arc<dyn Store>) {
             let store = (stores.borrow_mut())();
             let mut model = BTreeMap::new();
             for (version, writes) in (1_u64..).zip(&history) {
-                let writes = writes.iter().map(|(name, value)| (key(&format!("k{name}")), value.map(|byte| vec![byte]))).collect();
+                let writes = writes
+                    .iter()
+                    .map(|(name, value)| (key(&format!("k{name}")), value.map(|byte| vec![byte])))
+                    .collect();
                 let next = Batch { version: Version(version), writes };
                 store.apply(&next).unwrap();
                 for (key, value) in next.writes {

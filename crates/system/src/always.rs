@@ -19,9 +19,19 @@ type Answer<'a> = BoxFuture<'a, Result<Response, Fault>>;
 pub const ROUTES: &[AlwaysRoute] = &[
     AlwaysRoute { path: "sys/init", verb: Verb::Read, summary: "whether the server is initialised", answer: read_init },
     AlwaysRoute { path: "sys/init", verb: Verb::Write, summary: "initialise the server", answer: init },
-    AlwaysRoute { path: "sys/seal-status", verb: Verb::Read, summary: "the state of the seal", answer: read_seal_status },
+    AlwaysRoute {
+        path: "sys/seal-status",
+        verb: Verb::Read,
+        summary: "the state of the seal",
+        answer: read_seal_status,
+    },
     AlwaysRoute { path: "sys/unseal", verb: Verb::Write, summary: "enter one unseal share", answer: unseal },
-    AlwaysRoute { path: "sys/health", verb: Verb::Read, summary: "the node's health, in its status code", answer: read_health },
+    AlwaysRoute {
+        path: "sys/health",
+        verb: Verb::Read,
+        summary: "the node's health, in its status code",
+        answer: read_health,
+    },
     AlwaysRoute { path: "sys/leader", verb: Verb::Read, summary: "which node is the active one", answer: read_leader },
 ];
 
@@ -66,7 +76,9 @@ fn init(node: &Node, body: Map) -> Answer<'_> {
             return Err(Fault::invalid("Vault is already initialized"));
         }
         let input: Init = decode(body)?;
-        if input.pgp_keys.is_some_and(|keys| !keys.is_empty()) || input.root_token_pgp_key.is_some_and(|key| !key.is_empty()) {
+        if input.pgp_keys.is_some_and(|keys| !keys.is_empty())
+            || input.root_token_pgp_key.is_some_and(|key| !key.is_empty())
+        {
             return Err(Fault::invalid("encrypting shares to PGP keys is not available"));
         }
         let recovery = [input.recovery_shares, input.recovery_threshold, input.stored_shares];
@@ -136,7 +148,9 @@ fn unseal(node: &Node, body: Map) -> Answer<'_> {
             node.reset_shares().await?;
         } else {
             let key = input.key.filter(|key| !key.expose().is_empty());
-            let key = key.ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON, or 'reset' set to true"))?;
+            let key = key.ok_or_else(|| {
+                Fault::invalid("'key' must be specified in request body as JSON, or 'reset' set to true")
+            })?;
             node.enter_share(parse_share(&key)?).await?;
         }
         flat(seal_status(node, &node.standing()?))

@@ -9,7 +9,8 @@ use tresor_cli::{Environment, Io, ServerArguments};
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let environment = Environment::of_process();
-    let code = tresor_cli::run(arguments, &mut Io::of_process(), &environment, &mut |server| serve(server, &environment));
+    let code =
+        tresor_cli::run(arguments, &mut Io::of_process(), &environment, &mut |server| serve(server, &environment));
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 

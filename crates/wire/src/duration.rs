@@ -108,13 +108,22 @@ mod tests {
     #[test]
     fn the_forms_that_clients_send_are_read() {
         let seconds = |text| parse_go(text).map(|duration| duration.as_secs());
-        for (text, expected) in
-            [("0", 0), ("30", 30), ("30s", 30), ("1h30m", 5400), ("768h", 2_764_800), ("7d", 604_800), ("1h1h", 7200), ("1.5h", 5400)]
-        {
+        for (text, expected) in [
+            ("0", 0),
+            ("30", 30),
+            ("30s", 30),
+            ("1h30m", 5400),
+            ("768h", 2_764_800),
+            ("7d", 604_800),
+            ("1h1h", 7200),
+            ("1.5h", 5400),
+        ] {
             assert_eq!(seconds(text), Some(expected), "{text}");
         }
         assert_eq!(parse_go("300ms"), Some(Duration::from_millis(300)));
-        for text in ["", " ", "1", "-1", "h", "1x", "1 h", "1e9h", "9999999999h", "--1", "1h-1m", ".h", "99999999999999999999"] {
+        for text in
+            ["", " ", "1", "-1", "h", "1x", "1 h", "1e9h", "9999999999h", "--1", "1h-1m", ".h", "99999999999999999999"]
+        {
             assert_eq!(parse_go(text).is_some(), text == "1", "{text}");
         }
         assert_eq!(parse_signed("-1h").map(|parsed| parsed.negative), Some(true));

@@ -8,8 +8,8 @@ mod forms;
 
 use std::collections::BTreeMap;
 
-use tresor_model::{Body, Map};
 pub use tresor_macros::Input;
+use tresor_model::{Body, Map};
 
 pub use forms::{Bytes, Cidrs, CommaList, LowerName, Seconds, SignedSeconds, StringList};
 

@@ -51,7 +51,11 @@ impl Engine for Cubbyhole {
             .delete(delete)
             .exists(|_, mut cx: Cx<'_>, fields: Fields| {
                 let path = fields.path.get("path").map_or("", String::as_str);
-                Ok(is_name(path) && { let name = own(&cx, path)?; cx.view.read(&name)? }.is_some())
+                Ok(is_name(path) && {
+                    let name = own(&cx, path)?;
+                    cx.view.read(&name)?
+                }
+                .is_some())
             })
             .done()
     }

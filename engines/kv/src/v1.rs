@@ -51,7 +51,11 @@ struct Write {
 
 impl Engine for Kv1 {
     fn descriptor() -> &'static Descriptor {
-        &Descriptor { kind: "kv", class: Class::Secret, summary: "Passes secrets through to the encrypted store and back." }
+        &Descriptor {
+            kind: "kv",
+            class: Class::Secret,
+            summary: "Passes secrets through to the encrypted store and back.",
+        }
     }
 
     fn routes() -> Routes<Self> {

@@ -176,7 +176,13 @@ impl Mounts {
     ///
     /// # Errors
     /// A refusal when the path is taken or reserved, or the type is unknown.
-    pub fn enable(&self, txn: &mut Txn, new: NewMount, now: Timestamp, entropy: &dyn Entropy) -> Result<(MountRecord, Arc<dyn Mounted>), Fault> {
+    pub fn enable(
+        &self,
+        txn: &mut Txn,
+        new: NewMount,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<(MountRecord, Arc<dyn Mounted>), Fault> {
         let path = match new.class {
             Class::Auth => format!("auth/{}", new.path),
             Class::Secret | Class::System => new.path.as_str().to_owned(),
@@ -389,7 +395,14 @@ fn resolve_alias(kind: &str, mut options: BTreeMap<String, String>) -> (String, 
     (kind.to_owned(), options)
 }
 
-fn fresh_record(class: Class, kind: String, path: String, options: BTreeMap<String, String>, now: Timestamp, entropy: &dyn Entropy) -> MountRecord {
+fn fresh_record(
+    class: Class,
+    kind: String,
+    path: String,
+    options: BTreeMap<String, String>,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> MountRecord {
     let mut tail = [0_u8; 4];
     entropy.fill(&mut tail);
     let prefix = if class == Class::Auth { "auth_" } else { "" };

@@ -43,7 +43,11 @@ pub(super) async fn authenticate(
     let mut txn = unsealed.begin()?;
     let access = routed.access(request.verb);
     let mut found = find(unsealed, &mut txn, request, access, now)?;
-    if !counted && let Some(token) = &found && token.record.uses != Uses::Unlimited && access != Access::Login {
+    if !counted
+        && let Some(token) = &found
+        && token.record.uses != Uses::Unlimited
+        && access != Access::Login
+    {
         consume(unsealed, &token.hash, now).await?;
         txn = unsealed.begin()?;
         found = find(unsealed, &mut txn, request, access, now)?;
@@ -57,7 +61,13 @@ pub(super) async fn authenticate(
 
 /// The live token of the request. On public and login routes, no token or a bad one is nobody; elsewhere it is a
 /// refusal.
-fn find(unsealed: &Unsealed, txn: &mut Txn, request: &Request, access: Access, now: Timestamp) -> Result<Option<FoundToken>, Fault> {
+fn find(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    access: Access,
+    now: Timestamp,
+) -> Result<Option<FoundToken>, Fault> {
     let required = !matches!(access, Access::Public | Access::Login);
     let found = match &request.token {
         Some(token) => unsealed.handles.tokens.find(txn, &NamespaceId::root(), token, now)?,

@@ -65,7 +65,14 @@ pub(super) fn authorize<'a>(
 }
 
 /// Tells creating from updating by the route's existence check.
-fn operation(unsealed: &Unsealed, txn: &mut Txn, request: &Request, routed: &Routed, principal: Option<&Principal>, now: Timestamp) -> Result<Operation, Fault> {
+fn operation(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    routed: &Routed,
+    principal: Option<&Principal>,
+    now: Timestamp,
+) -> Result<Operation, Fault> {
     let candidates = operation_candidates(request.verb);
     let default = candidates.first().copied().unwrap_or(Operation::Read);
     match (&routed.target, &routed.mount) {

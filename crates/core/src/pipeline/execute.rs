@@ -30,18 +30,28 @@ pub(super) enum Executed {
     Conflicted,
 }
 
-pub(super) async fn execute(unsealed: &Unsealed, mut txn: Txn, request: &Request, authorized: &Authorized<'_>, now: Timestamp) -> Executed {
+pub(super) async fn execute(
+    unsealed: &Unsealed,
+    mut txn: Txn,
+    request: &Request,
+    authorized: &Authorized<'_>,
+    now: Timestamp,
+) -> Executed {
     let done = async {
         if request.wrap_ttl.is_some() {
             return Err(Fault::invalid("response wrapping is not available"));
         }
         let mut reply = call(unsealed, &mut txn, request, authorized, now).await?;
         let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
-        if authorized.facts.is_none_or(|facts| facts.effect == Effect::Reads) && !txn.is_empty_of_writes() && auth.is_none() {
+        if authorized.facts.is_none_or(|facts| facts.effect == Effect::Reads)
+            && !txn.is_empty_of_writes()
+            && auth.is_none()
+        {
             return Err(Fault::internal("a handler that declared to read only has written"));
         }
         let afterwards = reply.afterwards;
-        let response = Response { shape: reply.shape, warnings: reply.warnings, auth, lease: reply.advice, wrap_info: None };
+        let response =
+            Response { shape: reply.shape, warnings: reply.warnings, auth, lease: reply.advice, wrap_info: None };
         Ok((response, afterwards))
     };
     let done = match done.await {
@@ -55,7 +65,13 @@ pub(super) async fn execute(unsealed: &Unsealed, mut txn: Txn, request: &Request
     }
 }
 
-async fn call(unsealed: &Unsealed, txn: &mut Txn, request: &Request, authorized: &Authorized<'_>, now: Timestamp) -> Result<Reply, Fault> {
+async fn call(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    authorized: &Authorized<'_>,
+    now: Timestamp,
+) -> Result<Reply, Fault> {
     let target = authorized.target;
     let mount = authorized.routed.mount.as_ref().ok_or_else(|| Fault::internal("a route without a mount"))?;
     if authorized.operation == Operation::Help {
@@ -64,7 +80,8 @@ async fn call(unsealed: &Unsealed, txn: &mut Txn, request: &Request, authorized:
     if authorized.facts.is_none() {
         return target.engine.unmatched(&target.relative).ok_or(Fault::Refusal(Refusal::Unsupported));
     }
-    let cx = context(unsealed, txn, request, mount, authorized.principal, authorized.operation, authorized.has_sudo, now)?;
+    let cx =
+        context(unsealed, txn, request, mount, authorized.principal, authorized.operation, authorized.has_sudo, now)?;
     let handler = target
         .engine
         .invoke(target.route, authorized.operation, cx, fields(request, target))
@@ -87,7 +104,12 @@ fn help(target: &Target) -> Reply {
         }
     }
     Reply {
-        shape: Shape::Flat(Map::new().with("help", text).with("see_also", tresor_model::Body::Null).with("openapi", tresor_model::Body::Null)),
+        shape: Shape::Flat(
+            Map::new()
+                .with("help", text)
+                .with("see_also", tresor_model::Body::Null)
+                .with("openapi", tresor_model::Body::Null),
+        ),
         ..Reply::default()
     }
 }
@@ -128,9 +150,5 @@ pub(super) fn context<'a>(
 
 /// What the request brings to the route.
 pub(super) fn fields(request: &Request, target: &Target) -> Fields {
-    Fields {
-        path: target.parameters.clone(),
-        body: request.body.duplicate(),
-        from_query: request.from_query.clone(),
-    }
+    Fields { path: target.parameters.clone(), body: request.body.duplicate(), from_query: request.from_query.clone() }
 }

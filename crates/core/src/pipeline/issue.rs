@@ -45,7 +45,11 @@ pub(super) fn token(
         parent: None,
         policies: policies(&login)?,
         metadata: login.metadata,
-        display_name: format!("{}-{}", mount.record.path.trim_start_matches("auth/").trim_end_matches('/').replace('/', "-"), login.display_name),
+        display_name: format!(
+            "{}-{}",
+            mount.record.path.trim_start_matches("auth/").trim_end_matches('/').replace('/', "-"),
+            login.display_name
+        ),
         path: request.path.as_str().to_owned(),
         mount: mount.record.id.clone(),
         ttl: Some(life.ttl),
@@ -63,7 +67,8 @@ pub(super) fn token(
 
 /// The policies of a login: never `root`, whatever a user's record says (IDN-01).
 fn policies(login: &Login) -> Result<Vec<String>, Fault> {
-    let mut policies: Vec<String> = login.policies.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
+    let mut policies: Vec<String> =
+        login.policies.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
     if policies.iter().any(|policy| policy == "root") {
         return Err(Fault::invalid("auth methods cannot create root tokens"));
     }
@@ -74,4 +79,3 @@ fn policies(login: &Login) -> Result<Vec<String>, Fault> {
     policies.dedup();
     Ok(policies)
 }
-

@@ -49,13 +49,14 @@ pub async fn serve(node: &Node, request: Request) -> Audited<Outcome> {
     let mut seen = record::Seen::nothing();
     for _ in 0..ATTEMPTS_MAX {
         // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
-        let (mut txn, identity) = match authenticate::authenticate(unsealed, &request, &routed, admitted.now, recorded).await {
-            Ok(authenticated) => authenticated,
-            Err(fault) => {
-                outcome = Err(fault);
-                break;
-            }
-        };
+        let (mut txn, identity) =
+            match authenticate::authenticate(unsealed, &request, &routed, admitted.now, recorded).await {
+                Ok(authenticated) => authenticated,
+                Err(fault) => {
+                    outcome = Err(fault);
+                    break;
+                }
+            };
         seen = record::Seen::of(&identity);
 
         // May they? The answer is a value that execution demands.

@@ -64,7 +64,10 @@ impl Seen {
             display_name: record.display_name.as_str().into(),
             policies: Cow::Borrowed(&record.policies),
             token_policies: Cow::Borrowed(&record.policies),
-            policy_results: Some(PolicyResults { allowed: self.allowed, granting_policies: Vec::<GrantingPolicy<'_>>::new() }),
+            policy_results: Some(PolicyResults {
+                allowed: self.allowed,
+                granting_policies: Vec::<GrantingPolicy<'_>>::new(),
+            }),
             metadata: (!record.metadata.is_empty()).then_some(Cow::Borrowed(&record.metadata)),
             num_uses: record.uses.on_wire(),
             remaining_uses: record.uses.on_wire(),
@@ -76,7 +79,8 @@ impl Seen {
     }
 
     fn request<'a>(&'a self, request: &'a Request, routed: &'a Routed) -> RequestFacts<'a> {
-        let operation = self.operation.or(operation_candidates(request.verb).first().copied()).unwrap_or(Operation::Read);
+        let operation =
+            self.operation.or(operation_candidates(request.verb).first().copied()).unwrap_or(Operation::Read);
         let mut facts = RequestFacts::from_request(request, operation);
         facts.client_token_accessor = self.token.as_ref().map(|token| token.record.accessor.as_str().into());
         facts.namespace = NamespaceFacts { id: "root".into(), ..NamespaceFacts::default() };
@@ -88,7 +92,13 @@ impl Seen {
 }
 
 /// Records the request. Afterwards, and only then, it may have an effect.
-pub(super) async fn request(unsealed: &Unsealed, request: &Request, routed: &Routed, seen: &Seen, now: Timestamp) -> Result<(), Fault> {
+pub(super) async fn request(
+    unsealed: &Unsealed,
+    request: &Request,
+    routed: &Routed,
+    seen: &Seen,
+    now: Timestamp,
+) -> Result<(), Fault> {
     let auth = seen.auth(now);
     let facts = seen.request(request, routed);
     // Managing audit devices must stay possible when a device does not drain.
@@ -104,7 +114,13 @@ pub(super) async fn request(unsealed: &Unsealed, request: &Request, routed: &Rou
 }
 
 /// Records the response and gives back the answer that may leave.
-pub(super) async fn response(unsealed: &Unsealed, request: &Request, routed: &Routed, seen: &Seen, outcome: Outcome) -> Audited<Outcome> {
+pub(super) async fn response(
+    unsealed: &Unsealed,
+    request: &Request,
+    routed: &Routed,
+    seen: &Seen,
+    outcome: Outcome,
+) -> Audited<Outcome> {
     let now = unsealed.clock.now();
     let auth = seen.auth(now);
     let facts = seen.request(request, routed);
@@ -115,7 +131,8 @@ pub(super) async fn response(unsealed: &Unsealed, request: &Request, routed: &Ro
     let sealed = {
         let nothing = Response::default();
         let shown = ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);
-        let entry = ResponseEntry { time: now, auth: &auth, request: &facts, response: &shown, error: error.as_str().into() };
+        let entry =
+            ResponseEntry { time: now, auth: &auth, request: &facts, response: &shown, error: error.as_str().into() };
         unsealed.handles.audits.encode_response(&entry)
     };
     unsealed.handles.audits.record_response(sealed, outcome).await

@@ -94,7 +94,15 @@ fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refu
             let facts = engine.route(found.route).ok_or_else(&nowhere)?;
             let operations = facts.operations.clone();
             let tells_create = facts.tells_create;
-            Ok(Target { engine, route: found.route, parameters: found.parameters, folded: found.folded, relative, operations, tells_create })
+            Ok(Target {
+                engine,
+                route: found.route,
+                parameters: found.parameters,
+                folded: found.folded,
+                relative,
+                operations,
+                tells_create,
+            })
         }
         // The engine may have a hint for a path that is none of its routes; execution asks it.
         None if engine.unmatched(&relative).is_some() => Ok(Target {

@@ -98,7 +98,13 @@ impl Tokens {
     ///
     /// # Errors
     /// A refusal when the chosen id is taken or the parents go too deep; a failure when the store fails.
-    pub fn mint(&self, txn: &mut Txn, new: NewToken, now: Timestamp, entropy: &dyn Entropy) -> Result<(TokenSecret, FoundToken), Fault> {
+    pub fn mint(
+        &self,
+        txn: &mut Txn,
+        new: NewToken,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<(TokenSecret, FoundToken), Fault> {
         let token = match new.id {
             Some(id) => id,
             None => fresh_token(entropy)?,
@@ -136,10 +142,14 @@ impl Tokens {
         };
         let found = FoundToken { hash, record };
         write_record(txn, &found)?;
-        let accessor = keys::accessors(&found.record.namespace).and_then(|at| Ok(at.key(found.record.accessor.as_str())?)).map_err(fault)?;
+        let accessor = keys::accessors(&found.record.namespace)
+            .and_then(|at| Ok(at.key(found.record.accessor.as_str())?))
+            .map_err(fault)?;
         txn.write(&accessor, &AccessorRecord { hash: found.hash.clone() }.encode()).map_err(fault)?;
         if let Some(parent) = &found.record.parent {
-            let edge = keys::children(&found.record.namespace, parent).and_then(|at| Ok(at.key(&found.hash)?)).map_err(fault)?;
+            let edge = keys::children(&found.record.namespace, parent)
+                .and_then(|at| Ok(at.key(&found.hash)?))
+                .map_err(fault)?;
             txn.write(&edge, &[]).map_err(fault)?;
         }
         if let Some(end) = found.record.expires {
@@ -152,7 +162,13 @@ impl Tokens {
     ///
     /// # Errors
     /// A failure when the store fails or a record is damaged.
-    pub fn find(&self, txn: &mut Txn, namespace: &NamespaceId, token: &TokenSecret, now: Timestamp) -> Result<Option<FoundToken>, Fault> {
+    pub fn find(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        token: &TokenSecret,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, Fault> {
         self.find_hash(txn, namespace, &self.hash(token), now)
     }
 
@@ -160,7 +176,13 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::find`].
-    pub fn find_hash(&self, txn: &mut Txn, namespace: &NamespaceId, hash: &str, now: Timestamp) -> Result<Option<FoundToken>, Fault> {
+    pub fn find_hash(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        hash: &str,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, Fault> {
         let Some(record) = read_record(txn, namespace, hash)? else { return Ok(None) };
         if record.is_expired(now) {
             return Ok(None);
@@ -182,7 +204,13 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::find`].
-    pub fn find_accessor(&self, txn: &mut Txn, namespace: &NamespaceId, accessor: &str, now: Timestamp) -> Result<Option<FoundToken>, Fault> {
+    pub fn find_accessor(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        accessor: &str,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, Fault> {
         // An accessor that cannot be a storage name names nothing.
         let Ok(key) = keys::accessors(namespace).and_then(|at| Ok(at.key(accessor)?)) else { return Ok(None) };
         let Some(bytes) = txn.read(&key).map_err(fault)? else { return Ok(None) };
@@ -216,7 +244,8 @@ impl Tokens {
         let record = &found.record;
         let namespace = &record.namespace;
         txn.delete(&keys::token(namespace, &found.hash).map_err(fault)?).map_err(fault)?;
-        let accessor = keys::accessors(namespace).and_then(|at| Ok(at.key(record.accessor.as_str())?)).map_err(fault)?;
+        let accessor =
+            keys::accessors(namespace).and_then(|at| Ok(at.key(record.accessor.as_str())?)).map_err(fault)?;
         txn.delete(&accessor).map_err(fault)?;
         if let Some(parent) = &record.parent {
             let edge = keys::children(namespace, parent).and_then(|at| Ok(at.key(&found.hash)?)).map_err(fault)?;

@@ -49,11 +49,23 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
         if !limits.max.is_zero() {
             longest = longest.min(limits.max);
         }
-        ttl = cap(ttl, longest.saturating_sub(age), "TTL of {wanted} exceeded the effective max_ttl of {longest}", longest, &mut warnings);
+        ttl = cap(
+            ttl,
+            longest.saturating_sub(age),
+            "TTL of {wanted} exceeded the effective max_ttl of {longest}",
+            longest,
+            &mut warnings,
+        );
     }
     if !limits.explicit_max.is_zero() {
         let longest = limits.explicit_max;
-        ttl = cap(ttl, longest.saturating_sub(age), "TTL of {wanted} exceeded the explicit max_ttl of {longest}", longest, &mut warnings);
+        ttl = cap(
+            ttl,
+            longest.saturating_sub(age),
+            "TTL of {wanted} exceeded the explicit max_ttl of {longest}",
+            longest,
+            &mut warnings,
+        );
     }
     Life { ttl, warnings }
 }

@@ -97,10 +97,7 @@ impl Net for MemoryNet {
                 .ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
             let (near, far) = tokio::io::duplex(PIPE_BYTES);
             let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.fresh_port());
-            sender
-                .send((Box::new(far), peer))
-                .await
-                .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+            sender.send((Box::new(far), peer)).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
             Ok(Box::new(near) as Box<dyn Stream>)
         })
     }

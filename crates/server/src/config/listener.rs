@@ -54,9 +54,23 @@ pub enum TlsVersion {
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
 const IGNORED: [&str; 17] = [
-    "cluster_address", "http_idle_timeout", "http_write_timeout", "max_request_duration", "tls_cipher_suites",
-    "tls_prefer_server_cipher_suites", "purpose", "telemetry", "profiling", "inflight_requests_logging", "custom_response_headers",
-    "disable_request_limiter", "require_request_header", "cors_enabled", "cors_allowed_origins", "cors_allowed_headers", "redact_version",
+    "cluster_address",
+    "http_idle_timeout",
+    "http_write_timeout",
+    "max_request_duration",
+    "tls_cipher_suites",
+    "tls_prefer_server_cipher_suites",
+    "purpose",
+    "telemetry",
+    "profiling",
+    "inflight_requests_logging",
+    "custom_response_headers",
+    "disable_request_limiter",
+    "require_request_header",
+    "cors_enabled",
+    "cors_allowed_origins",
+    "cors_allowed_headers",
+    "redact_version",
 ];
 
 pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Result<Listener, ConfigError> {
@@ -91,22 +105,28 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             "tls_min_version" => version_min = version(source, "tls_min_version", value)?,
             "tls_max_version" => version_max = version(source, "tls_max_version", value)?,
             "tls_client_ca_file" => client_ca = Some(PathBuf::from(source.text("tls_client_ca_file", value)?)),
-            "tls_require_and_verify_client_cert" => require = source.flag("tls_require_and_verify_client_cert", value)?,
+            "tls_require_and_verify_client_cert" => {
+                require = source.flag("tls_require_and_verify_client_cert", value)?
+            }
             "tls_disable_client_certs" => no_certificates = source.flag("tls_disable_client_certs", value)?,
             "max_request_size" => {
                 let size = value.as_integer("max_request_size").map_err(|error| source.wrong(&error))?;
                 listener.request_bytes_max = usize::try_from(size).unwrap_or(usize::MAX);
             }
-            "http_read_header_timeout" => listener.header_timeout = source.duration("http_read_header_timeout", value)?,
+            "http_read_header_timeout" => {
+                listener.header_timeout = source.duration("http_read_header_timeout", value)?
+            }
             "http_read_timeout" => listener.body_timeout = source.duration("http_read_timeout", value)?,
             forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
-                return Err(source.error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));
+                return Err(source
+                    .error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));
             }
             ignored if IGNORED.contains(&ignored) => source.ignored(ignored, name.position),
             unknown => source.unknown(unknown, name.position),
         }
     }
-    listener.address = parse_address(&address).ok_or_else(|| source.error(address_position, "`address` must be an IP address and a port"))?;
+    listener.address = parse_address(&address)
+        .ok_or_else(|| source.error(address_position, "`address` must be an IP address and a port"))?;
     if disabled {
         return Ok(listener);
     }
@@ -114,10 +134,15 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         return Err(source.error(block.position, "`tls_min_version` is later than `tls_max_version`"));
     }
     if require && no_certificates {
-        return Err(source.error(block.position, "`tls_require_and_verify_client_cert` and `tls_disable_client_certs` exclude each other"));
+        return Err(source.error(
+            block.position,
+            "`tls_require_and_verify_client_cert` and `tls_disable_client_certs` exclude each other",
+        ));
     }
     let (Some(certificate_file), Some(key_file)) = (certificate, key) else {
-        return Err(source.error(block.position, "`tls_cert_file` and `tls_key_file` are required, or `tls_disable = true`"));
+        return Err(
+            source.error(block.position, "`tls_cert_file` and `tls_key_file` are required, or `tls_disable = true`")
+        );
     };
     listener.tls = Some(ListenerTls {
         certificate_file,
@@ -135,7 +160,9 @@ fn version(source: &Source<'_>, key: &str, value: &Value) -> Result<TlsVersion, 
     match source.text(key, value)?.as_str() {
         "tls12" => Ok(TlsVersion::Tls12),
         "tls13" => Ok(TlsVersion::Tls13),
-        "tls10" | "tls11" => Err(source.error(value.position, "TLS 1.0 and 1.1 are broken and not offered: `tls12` and `tls13` are")),
+        "tls10" | "tls11" => {
+            Err(source.error(value.position, "TLS 1.0 and 1.1 are broken and not offered: `tls12` and `tls13` are"))
+        }
         _ => Err(source.error(value.position, format!("`{key}` is `tls12` or `tls13`"))),
     }
 }

@@ -10,12 +10,37 @@ use super::{ConfigError, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
 const IGNORED: [&str; 31] = [
-    "ha_storage", "telemetry", "service_registration", "user_lockout", "cache_size", "disable_cache", "disable_printable_check",
-    "plugin_directory", "plugin_file_uid", "plugin_file_permissions", "plugin_tmpdir", "raw_storage_endpoint", "introspection_endpoint",
-    "enable_response_header_hostname", "enable_response_header_raft_node_id", "log_file", "log_rotate_duration", "log_rotate_bytes",
-    "log_rotate_max_files", "log_requests_level", "detect_deadlocks", "imprecise_lease_role_tracking", "disable_sealwrap",
-    "disable_indexing", "disable_performance_standby", "disable_sentinel_trace", "disable_clustering", "cluster_cipher_suites",
-    "license_path", "default_max_request_duration", "experiments",
+    "ha_storage",
+    "telemetry",
+    "service_registration",
+    "user_lockout",
+    "cache_size",
+    "disable_cache",
+    "disable_printable_check",
+    "plugin_directory",
+    "plugin_file_uid",
+    "plugin_file_permissions",
+    "plugin_tmpdir",
+    "raw_storage_endpoint",
+    "introspection_endpoint",
+    "enable_response_header_hostname",
+    "enable_response_header_raft_node_id",
+    "log_file",
+    "log_rotate_duration",
+    "log_rotate_bytes",
+    "log_rotate_max_files",
+    "log_requests_level",
+    "detect_deadlocks",
+    "imprecise_lease_role_tracking",
+    "disable_sealwrap",
+    "disable_indexing",
+    "disable_performance_standby",
+    "disable_sentinel_trace",
+    "disable_clustering",
+    "cluster_cipher_suites",
+    "license_path",
+    "default_max_request_duration",
+    "experiments",
 ];
 
 /// One file while it is read.
@@ -82,12 +107,19 @@ pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
     for file in &files {
         let plain = |text: String| ConfigError { file: file.clone(), position: None, text };
         let text = std::fs::read_to_string(file).map_err(|error| plain(format!("cannot be read: {error}")))?;
-        let document = tresor_hcl::parse(&text)
-            .map_err(|error| ConfigError { file: file.clone(), position: Some(error.position), text: error.problem.to_string() })?;
+        let document = tresor_hcl::parse(&text).map_err(|error| ConfigError {
+            file: file.clone(),
+            position: Some(error.position),
+            text: error.problem.to_string(),
+        })?;
         read_file(&mut config, &mut storage, file, &document)?;
     }
     override_from(&mut config, environment)?;
-    let missing = |what: &str| ConfigError { file: files.first().cloned().unwrap_or_default(), position: None, text: what.to_owned() };
+    let missing = |what: &str| ConfigError {
+        file: files.first().cloned().unwrap_or_default(),
+        position: None,
+        text: what.to_owned(),
+    };
     config.storage = storage.ok_or_else(|| missing("a `storage` stanza is required"))?;
     if config.listeners.is_empty() {
         return Err(missing("at least one `listener` stanza is required"));
@@ -101,10 +133,15 @@ pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
 fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files = Vec::new();
     for path in paths {
-        let error = |error: std::io::Error| ConfigError { file: path.clone(), position: None, text: format!("cannot be read: {error}") };
+        let error = |error: std::io::Error| ConfigError {
+            file: path.clone(),
+            position: None,
+            text: format!("cannot be read: {error}"),
+        };
         if std::fs::metadata(path).map_err(error)?.is_dir() {
             let entries = std::fs::read_dir(path).map_err(error)?;
-            let mut inside: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_config(file)).collect();
+            let mut inside: Vec<PathBuf> =
+                entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|file| is_config(file)).collect();
             inside.sort();
             files.extend(inside);
         } else {
@@ -112,7 +149,11 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
         }
     }
     if files.is_empty() {
-        return Err(ConfigError { file: paths.first().cloned().unwrap_or_default(), position: None, text: "no configuration files found".to_owned() });
+        return Err(ConfigError {
+            file: paths.first().cloned().unwrap_or_default(),
+            position: None,
+            text: "no configuration files found".to_owned(),
+        });
     }
     Ok(files)
 }
@@ -121,7 +162,12 @@ fn is_config(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "hcl" || extension == "json")
 }
 
-fn read_file(config: &mut ServerConfig, storage: &mut Option<Storage>, file: &Path, document: &Object) -> Result<(), ConfigError> {
+fn read_file(
+    config: &mut ServerConfig,
+    storage: &mut Option<Storage>,
+    file: &Path,
+    document: &Object,
+) -> Result<(), ConfigError> {
     let mut warnings = std::mem::take(&mut config.warnings);
     let mut source = Source { file: file.to_path_buf(), warnings: &mut warnings };
     let mut listeners: Vec<Listener> = Vec::new();
@@ -141,23 +187,31 @@ fn read_file(config: &mut ServerConfig, storage: &mut Option<Storage>, file: &Pa
         let value = &item.value;
         match key.name.as_str() {
             "listener" | "storage" | "backend" => {}
-            "seal" => return Err(source.error(key.position, "`seal` stanzas are not available: only the shamir seal is")),
+            "seal" => {
+                return Err(source.error(key.position, "`seal` stanzas are not available: only the shamir seal is"));
+            }
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "cluster_name" => config.cluster_name = source.text("cluster_name", value)?,
             "log_level" => {
                 let level = source.text("log_level", value)?;
-                config.log_level = checked_level(&level).ok_or_else(|| source.error(value.position, "`log_level` is one of trace, debug, info, warn, error"))?;
+                config.log_level = checked_level(&level).ok_or_else(|| {
+                    source.error(value.position, "`log_level` is one of trace, debug, info, warn, error")
+                })?;
             }
             "log_format" => {
                 let format = source.text("log_format", value)?;
-                config.log_format = checked_format(&format).ok_or_else(|| source.error(value.position, "`log_format` is `standard` or `json`"))?;
+                config.log_format = checked_format(&format)
+                    .ok_or_else(|| source.error(value.position, "`log_format` is `standard` or `json`"))?;
             }
             "default_lease_ttl" => config.default_lease_ttl = source.duration("default_lease_ttl", value)?,
             "max_lease_ttl" => config.max_lease_ttl = source.duration("max_lease_ttl", value)?,
             "disable_mlock" => config.disable_mlock = source.flag("disable_mlock", value)?,
             "ui" => config.ui = source.flag("ui", value)?,
-            "pid_file" => config.pid_file = Some(source.text("pid_file", value)?).filter(|path| !path.is_empty()).map(PathBuf::from),
+            "pid_file" => {
+                config.pid_file =
+                    Some(source.text("pid_file", value)?).filter(|path| !path.is_empty()).map(PathBuf::from)
+            }
             ignored if IGNORED.contains(&ignored) => source.ignored(ignored, key.position),
             unknown => source.unknown(unknown, key.position),
         }
@@ -190,9 +244,26 @@ pub(crate) fn checked_format(format: &str) -> Option<LogFormat> {
 fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Result<Storage, ConfigError> {
     let (kind, known): (&'static str, &[&str]) = match block.labels.as_slice() {
         ["inmem"] => return Ok(Storage::Memory),
-        ["raft"] => ("raft", &["path", "node_id", "performance_multiplier", "trailing_logs", "snapshot_threshold", "snapshot_interval", "max_entry_size", "autopilot_reconcile_interval", "autopilot_update_interval", "max_transaction_size"]),
+        ["raft"] => (
+            "raft",
+            &[
+                "path",
+                "node_id",
+                "performance_multiplier",
+                "trailing_logs",
+                "snapshot_threshold",
+                "snapshot_interval",
+                "max_entry_size",
+                "autopilot_reconcile_interval",
+                "autopilot_update_interval",
+                "max_transaction_size",
+            ],
+        ),
         ["file"] => ("file", &["path"]),
-        [other] => return Err(source.error(block.position, format!("storage `{other}` is not available: `raft`, `file` and `inmem` are"))),
+        [other] => {
+            return Err(source
+                .error(block.position, format!("storage `{other}` is not available: `raft`, `file` and `inmem` are")));
+        }
         _ => return Err(source.error(block.position, "`storage` takes one type")),
     };
     let mut path = None;
@@ -200,7 +271,9 @@ fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Resul
         let Some(key) = item.keys.first() else { continue };
         match key.name.as_str() {
             "path" => path = Some(source.text("path", &item.value)?),
-            "retry_join" => return Err(source.error(key.position, "`retry_join` is not available: there are no clusters yet")),
+            "retry_join" => {
+                return Err(source.error(key.position, "`retry_join` is not available: there are no clusters yet"));
+            }
             name if known.contains(&name) => {
                 if !matches!(item.value.kind, ValueKind::String(_) | ValueKind::Integer(_)) {
                     return Err(source.error(item.value.position, format!("`{name}` must be a string or a number")));
@@ -209,12 +282,15 @@ fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Resul
             unknown => source.unknown(unknown, key.position),
         }
     }
-    let path = path.filter(|path| !path.is_empty()).ok_or_else(|| source.error(block.position, format!("storage `{kind}` needs a `path`")))?;
+    let path = path
+        .filter(|path| !path.is_empty())
+        .ok_or_else(|| source.error(block.position, format!("storage `{kind}` needs a `path`")))?;
     Ok(Storage::Directory { kind, path: PathBuf::from(path) })
 }
 
 fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
-    let wrong = |name: &str, text: &str| ConfigError { file: PathBuf::from(name), position: None, text: text.to_owned() };
+    let wrong =
+        |name: &str, text: &str| ConfigError { file: PathBuf::from(name), position: None, text: text.to_owned() };
     if let Some(address) = environment("VAULT_API_ADDR") {
         config.api_address = Some(address);
     }
@@ -222,10 +298,12 @@ fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option
         config.cluster_address = Some(address);
     }
     if let Some(level) = environment("VAULT_LOG_LEVEL") {
-        config.log_level = checked_level(&level).ok_or_else(|| wrong("VAULT_LOG_LEVEL", "is one of trace, debug, info, warn, error"))?;
+        config.log_level = checked_level(&level)
+            .ok_or_else(|| wrong("VAULT_LOG_LEVEL", "is one of trace, debug, info, warn, error"))?;
     }
     if let Some(format) = environment("VAULT_LOG_FORMAT") {
-        config.log_format = checked_format(&format).ok_or_else(|| wrong("VAULT_LOG_FORMAT", "is `standard` or `json`"))?;
+        config.log_format =
+            checked_format(&format).ok_or_else(|| wrong("VAULT_LOG_FORMAT", "is `standard` or `json`"))?;
     }
     for (name, flag) in [("VAULT_UI", &mut config.ui), ("VAULT_DISABLE_MLOCK", &mut config.disable_mlock)] {
         match environment(name).as_deref() {

@@ -6,8 +6,8 @@ use tresor_core::Audits;
 use tresor_engine::{Cx, Reply, Widened};
 use tresor_model::{Body, Fault, Map, Shape, map};
 use tresor_secret::SecretString;
-use tresor_wire::input::Input;
 use tresor_wire::input::EmptyInput;
+use tresor_wire::input::Input;
 
 use super::Sys;
 
@@ -63,7 +63,8 @@ pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<R
         .devices()
         .iter()
         .map(|device| {
-            let options: Map = device.options.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
+            let options: Map =
+                device.options.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
             let shown = map! {
                 "path" => device.path.as_str(),
                 "type" => device.kind.as_str(),
@@ -81,7 +82,8 @@ pub(super) async fn enable(sys: &Sys, mut cx: Cx<'_>, input: Enable) -> Result<R
     let kind = if input.kind.is_empty() { input.path.trim_matches('/').to_owned() } else { input.kind };
     let entropy = cx.entropy;
     let txn = cx.view.widen(Widened::assertion());
-    let device = Audits::describe(name(&input.path)?, kind, input.description, input.options.unwrap_or_default(), input.local);
+    let device =
+        Audits::describe(name(&input.path)?, kind, input.description, input.options.unwrap_or_default(), input.local);
     sys.handles.audits.enable(txn, device, entropy).await?;
     Ok(Reply::nothing())
 }

@@ -48,8 +48,11 @@ fn answer(sys: &Sys, policies: &[String], paths: &[String]) -> Reply {
     let set = sys.handles.policies.table().compile(policies);
     let mut data = Map::new();
     for path in paths {
-        let capabilities: Vec<Body> =
-            set.capabilities(path.trim_start_matches('/')).into_iter().map(|capability| Body::from(capability.name())).collect();
+        let capabilities: Vec<Body> = set
+            .capabilities(path.trim_start_matches('/'))
+            .into_iter()
+            .map(|capability| Body::from(capability.name()))
+            .collect();
         if paths.len() == 1 {
             data.insert("capabilities", Body::List(capabilities.iter().map(Body::duplicate).collect()));
         }

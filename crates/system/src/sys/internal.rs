@@ -31,7 +31,11 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
             }
         };
         let name = mount.record.path.trim_start_matches("auth/").to_owned();
-        if mount.record.class == StoredClass::Auth { auth.insert(name, shown) } else { secret.insert(name, shown) };
+        if mount.record.class == StoredClass::Auth {
+            auth.insert(name, shown)
+        } else {
+            secret.insert(name, shown)
+        };
     }
     Ok(Reply::data(map! { "secret" => secret, "auth" => auth }))
 }

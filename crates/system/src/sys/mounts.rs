@@ -112,7 +112,8 @@ pub(super) fn listing(table: &Table, class: Class) -> Reply {
 
 pub(super) fn show(table: &Table, class: Class, path: &str) -> Result<Reply, Fault> {
     let mount = find(table, class, path);
-    let mount = mount.ok_or_else(|| Fault::invalid(format!("No secret engine mount at {}/", path.trim_matches('/'))))?;
+    let mount =
+        mount.ok_or_else(|| Fault::invalid(format!("No secret engine mount at {}/", path.trim_matches('/'))))?;
     Ok(Reply { shape: Shape::Mirrored(entry(&mount.record)), ..Reply::default() })
 }
 
@@ -170,7 +171,10 @@ pub(super) fn options(record: &MountRecord) -> Body {
 pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Class) -> Result<Reply, Fault> {
     let path = MountPath::parse(&input.path).map_err(|error| Fault::invalid(error.to_string()))?;
     let (config, unrecognized) = decode_config(input.config.unwrap_or_default())?;
-    let kind = [input.kind, input.plugin_name, config.plugin_name].into_iter().flatten().find(|kind| !kind.is_empty() && kind != "plugin");
+    let kind = [input.kind, input.plugin_name, config.plugin_name]
+        .into_iter()
+        .flatten()
+        .find(|kind| !kind.is_empty() && kind != "plugin");
     let kind = kind.ok_or_else(|| Fault::invalid("backend type must be specified as a string"))?;
     let asked_version = input.plugin_version.or(config.plugin_version).filter(|version| !version.is_empty());
     if asked_version.is_some() {

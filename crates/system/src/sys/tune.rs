@@ -140,7 +140,8 @@ fn change(record: &mut MountRecord, input: Tune, class: Class) -> Result<(), Fau
         record.description = description;
     }
     if let Some(options) = input.options {
-        let version = |options: &BTreeMap<String, String>| options.get("version").cloned().unwrap_or_else(|| "1".to_owned());
+        let version =
+            |options: &BTreeMap<String, String>| options.get("version").cloned().unwrap_or_else(|| "1".to_owned());
         if record.kind == "kv" && options.contains_key("version") && version(&options) != version(&record.options) {
             return Err(Fault::invalid("changing the version of a kv mount that exists is not available"));
         }

@@ -89,7 +89,12 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         Some(_) if !sudo => return Err(Fault::invalid("root or sudo privileges required to specify token id")),
         Some(id) => Some(checked_id(&id)?),
     };
-    let policies = policies(&input.policies.map(|list| list.0).unwrap_or_default(), input.no_default_policy, &parent.record.policies, sudo)?;
+    let policies = policies(
+        &input.policies.map(|list| list.0).unwrap_or_default(),
+        input.no_default_policy,
+        &parent.record.policies,
+        sudo,
+    )?;
     let is_root = policies.iter().any(|policy| policy == "root");
 
     let mut warnings = Vec::new();
@@ -103,7 +108,8 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
     };
     let wish = input.ttl.map(|ttl| ttl.0).filter(|ttl| !ttl.is_zero());
     // Only a root token without an end of its own can have children without an end, and only root ones.
-    let endless = is_root && wish.is_none() && period.is_zero() && explicit_max_ttl.is_zero() && parent.record.expires.is_none();
+    let endless =
+        is_root && wish.is_none() && period.is_zero() && explicit_max_ttl.is_zero() && parent.record.expires.is_none();
     if is_root && !endless && wish.is_none() && period.is_zero() && parent.record.expires.is_some() {
         return Err(Fault::invalid("expiring root tokens cannot create non-expiring root tokens"));
     }
@@ -114,7 +120,11 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         warnings.extend(life.warnings);
         Some(life.ttl)
     };
-    let display_name = if input.display_name.is_empty() { "token".to_owned() } else { format!("token-{}", tidy_name(&input.display_name)) };
+    let display_name = if input.display_name.is_empty() {
+        "token".to_owned()
+    } else {
+        format!("token-{}", tidy_name(&input.display_name))
+    };
     let (now, entropy) = (cx.now, cx.entropy);
     let new = NewToken {
         id,
@@ -123,7 +133,11 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         policies,
         metadata: input.meta.unwrap_or_default(),
         display_name,
-        path: if orphan && !input.no_parent { "auth/token/create-orphan".to_owned() } else { "auth/token/create".to_owned() },
+        path: if orphan && !input.no_parent {
+            "auth/token/create-orphan".to_owned()
+        } else {
+            "auth/token/create".to_owned()
+        },
         mount: cx.mount.id.clone(),
         ttl,
         renewal_ttl: wish.unwrap_or_default(),
@@ -151,7 +165,8 @@ fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {
 
 /// The policies of the new token: a subset of the parent's, unless the caller has `sudo`.
 fn policies(asked: &[String], no_default: bool, parent: &[String], sudo: bool) -> Result<Vec<String>, Fault> {
-    let mut policies: Vec<String> = asked.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
+    let mut policies: Vec<String> =
+        asked.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
     let parent_is_root = parent.iter().any(|policy| policy == "root");
     let inherits = policies.is_empty();
     if inherits {
@@ -179,7 +194,11 @@ fn policies(asked: &[String], no_default: bool, parent: &[String], sudo: bool) -
 
 /// What is not a letter, digit or dash becomes a dash, as the reference shows names.
 fn tidy_name(name: &str) -> String {
-    name.chars().map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '-' }).collect::<String>().trim_end_matches('-').to_owned()
+    name.chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || letter == '-' { letter } else { '-' })
+        .collect::<String>()
+        .trim_end_matches('-')
+        .to_owned()
 }
 
 #[cfg(test)]

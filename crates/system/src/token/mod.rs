@@ -57,8 +57,12 @@ impl TokenStore {
     /// The live token of an accessor.
     fn find_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
         let now = cx.now;
-        let found =
-            self.handles.tokens.find_accessor(cx.view.widen(Widened::assertion()), &NamespaceId::root(), accessor, now)?;
+        let found = self.handles.tokens.find_accessor(
+            cx.view.widen(Widened::assertion()),
+            &NamespaceId::root(),
+            accessor,
+            now,
+        )?;
         found.ok_or_else(|| Fault::invalid("invalid accessor"))
     }
 
@@ -73,7 +77,11 @@ impl TokenStore {
 
 impl Engine for TokenStore {
     fn descriptor() -> &'static Descriptor {
-        &Descriptor { kind: "token", class: Class::Auth, summary: "The token store makes, shows, renews and revokes tokens." }
+        &Descriptor {
+            kind: "token",
+            class: Class::Auth,
+            summary: "The token store makes, shows, renews and revokes tokens.",
+        }
     }
 
     fn routes() -> Routes<Self> {

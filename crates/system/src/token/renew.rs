@@ -52,7 +52,13 @@ pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: Renew
     renew(store, &mut cx, found, input.increment, None)
 }
 
-fn renew(store: &TokenStore, cx: &mut Cx<'_>, mut found: FoundToken, increment: Option<Seconds>, token: Option<TokenSecret>) -> Result<Reply, Fault> {
+fn renew(
+    store: &TokenStore,
+    cx: &mut Cx<'_>,
+    mut found: FoundToken,
+    increment: Option<Seconds>,
+    token: Option<TokenSecret>,
+) -> Result<Reply, Fault> {
     let now = cx.now;
     if !found.record.renewable {
         return Err(Fault::invalid("lease is not renewable"));
@@ -77,4 +83,3 @@ fn renew(store: &TokenStore, cx: &mut Cx<'_>, mut found: FoundToken, increment: 
     store.handles.tokens.update(cx.view.widen(Widened::assertion()), &found, old_end)?;
     Ok(Reply { auth: Some(auth_block(token, &found.record, now)), warnings: life.warnings, ..Reply::default() })
 }
-

@@ -159,7 +159,9 @@ impl Form for StringList {
         match body {
             Body::List(items) => items.iter().map(text).collect::<Result<_, _>>().map(Self).map_err(|_| LIST),
             Body::Map(_) => Err(LIST),
-            other => text(other).map(|text| Self(if text.is_empty() { Vec::new() } else { vec![text] })).map_err(|_| LIST),
+            other => {
+                text(other).map(|text| Self(if text.is_empty() { Vec::new() } else { vec![text] })).map_err(|_| LIST)
+            }
         }
     }
 }
@@ -200,7 +202,9 @@ impl Form for BTreeMap<String, String> {
             Ok((name.trim().to_owned(), value.trim().to_owned()))
         };
         match body {
-            Body::Map(map) => map.iter().map(|(name, value)| Ok((name.to_owned(), text(value).map_err(|_| PAIRS)?))).collect(),
+            Body::Map(map) => {
+                map.iter().map(|(name, value)| Ok((name.to_owned(), text(value).map_err(|_| PAIRS)?))).collect()
+            }
             Body::List(items) => items.iter().map(|item| pair(item.as_str().ok_or(PAIRS)?)).collect(),
             Body::String(text) if text.as_str().trim().is_empty() => Ok(Self::new()),
             Body::String(text) => text.as_str().split(',').map(pair).collect(),
@@ -220,7 +224,12 @@ impl Form for Cidrs {
         let parse = |entry: &String| {
             entry.parse::<IpNet>().ok().or_else(|| entry.parse::<std::net::IpAddr>().ok().map(IpNet::from))
         };
-        CommaList::read(body)?.0.iter().map(|entry| parse(entry).ok_or("must be a list of address ranges")).collect::<Result<_, _>>().map(Self)
+        CommaList::read(body)?
+            .0
+            .iter()
+            .map(|entry| parse(entry).ok_or("must be a list of address ranges"))
+            .collect::<Result<_, _>>()
+            .map(Self)
     }
 }
 

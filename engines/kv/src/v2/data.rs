@@ -81,7 +81,9 @@ fn find(cx: &mut Cx<'_>, path: &str, version: u64) -> Result<Found, Fault> {
 pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Reply, Fault> {
     Ok(match find(&mut cx, &input.path, input.version)? {
         Found::Nothing => Reply::absent(),
-        Found::Gone(metadata) => Reply::absent_with(Some(Map::new().with("data", Body::Null).with("metadata", metadata))),
+        Found::Gone(metadata) => {
+            Reply::absent_with(Some(Map::new().with("data", Body::Null).with("metadata", metadata)))
+        }
         Found::There(data, metadata) => Reply::data(Map::new().with("data", data).with("metadata", metadata)),
     })
 }
@@ -89,7 +91,9 @@ pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Reply
 pub(super) async fn subkeys(_kv: &Kv2, mut cx: Cx<'_>, input: Subkeys) -> Result<Reply, Fault> {
     Ok(match find(&mut cx, &input.path, input.version)? {
         Found::Nothing => Reply::absent(),
-        Found::Gone(metadata) => Reply::absent_with(Some(Map::new().with("subkeys", Body::Null).with("metadata", metadata))),
+        Found::Gone(metadata) => {
+            Reply::absent_with(Some(Map::new().with("subkeys", Body::Null).with("metadata", metadata)))
+        }
         Found::There(data, metadata) => {
             Reply::data(Map::new().with("subkeys", without_values(&data, input.depth)).with("metadata", metadata))
         }

@@ -80,10 +80,15 @@ pub(super) async fn list(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Reply
 fn checked_custom(custom: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
     let too_large = custom.len() > CUSTOM_COUNT_MAX
         || custom.iter().any(|(name, value)| {
-            name.is_empty() || name.len() > CUSTOM_KEY_BYTES_MAX || value.is_empty() || value.len() > CUSTOM_VALUE_BYTES_MAX
+            name.is_empty()
+                || name.len() > CUSTOM_KEY_BYTES_MAX
+                || value.is_empty()
+                || value.len() > CUSTOM_VALUE_BYTES_MAX
         });
     if too_large {
-        return Err(Fault::invalid("custom_metadata validation failed: at most 64 entries, keys of 1 to 128 and values of 1 to 512 bytes"));
+        return Err(Fault::invalid(
+            "custom_metadata validation failed: at most 64 entries, keys of 1 to 128 and values of 1 to 512 bytes",
+        ));
     }
     Ok(custom)
 }

@@ -144,14 +144,24 @@ impl Metadata {
     }
 
     /// Adds a version, drops those that are too many, and stores both records.
-    pub(super) fn add_version(&mut self, view: &mut View<'_>, path: &str, config: &Config, data: Map, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn add_version(
+        &mut self,
+        view: &mut View<'_>,
+        path: &str,
+        config: &Config,
+        data: Map,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         let life = self.delete_version_after.unwrap_or(config.delete_version_after);
         let version = Version { created: now, deleted: (!life.is_zero()).then(|| now.plus(life)), destroyed: false };
         self.current_version += 1;
         self.updated = now;
         self.versions.insert(self.current_version, version);
         view.write(&contents_name(checked(path)?, self.current_version), &Contents { data }.encode())?;
-        let kept = [self.max_versions, config.max_versions, MAX_VERSIONS].into_iter().find(|number| *number > 0).unwrap_or(MAX_VERSIONS);
+        let kept = [self.max_versions, config.max_versions, MAX_VERSIONS]
+            .into_iter()
+            .find(|number| *number > 0)
+            .unwrap_or(MAX_VERSIONS);
         let too_old = self.current_version.saturating_sub(kept);
         while let Some((oldest, _)) = self.versions.first_key_value() {
             if *oldest > too_old {
@@ -175,13 +185,15 @@ impl Metadata {
         if self.custom_metadata.is_empty() {
             return Body::Null;
         }
-        let custom: Map = self.custom_metadata.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
+        let custom: Map =
+            self.custom_metadata.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
         custom.into()
     }
 
     /// As shown by itself.
     pub(super) fn show(&self) -> Map {
-        let versions: Map = self.versions.iter().map(|(number, version)| (number.to_string(), Body::from(version.show()))).collect();
+        let versions: Map =
+            self.versions.iter().map(|(number, version)| (number.to_string(), Body::from(version.show()))).collect();
         map! {
             "cas_required" => self.cas_required,
             "created_time" => rfc3339(self.created),

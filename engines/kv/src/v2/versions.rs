@@ -18,7 +18,11 @@ pub(super) struct Versions {
 }
 
 /// Changes every named version that is there; naming others is fine.
-fn change(cx: &mut Cx<'_>, input: &Versions, mut change: impl FnMut(&mut Version, Timestamp)) -> Result<Vec<u64>, Fault> {
+fn change(
+    cx: &mut Cx<'_>,
+    input: &Versions,
+    mut change: impl FnMut(&mut Version, Timestamp),
+) -> Result<Vec<u64>, Fault> {
     let named = input.versions.as_ref().filter(|versions| !versions.is_empty());
     let named = named.ok_or_else(|| Fault::invalid("no version number provided"))?;
     let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Vec::new()) };
