@@ -48,7 +48,9 @@ const OWN: &[Command] = &[
 const FAMILIES: &[&[Command]] = &[
     OWN,
     crate::status::COMMANDS,
+    crate::operator::COMMANDS,
     crate::logical::COMMANDS,
+    crate::kv::COMMANDS,
     crate::login::COMMANDS,
     crate::token::COMMANDS,
     crate::lease::COMMANDS,

@@ -28,6 +28,15 @@ pub(crate) struct Context<'a, 'io> {
     client: Option<(Runtime, Client)>,
     /// Replaces the kept token, for `unwrap` and `login`.
     token: TokenChoice,
+    wrapping: Wrapping,
+}
+
+/// Whether answers come wrapped when the user asked for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wrapping {
+    AsAsked,
+    /// While a command asks something for itself.
+    Suspended,
 }
 
 /// Whose token requests carry.
@@ -43,7 +52,7 @@ pub(crate) type Outcome = Result<i32, Failure>;
 
 impl<'a, 'io> Context<'a, 'io> {
     pub(crate) fn new(io: &'a mut Io<'io>, environment: &'a Environment, flags: Parsed) -> Self {
-        Self { io, environment, flags, client: None, token: TokenChoice::Usual }
+        Self { io, environment, flags, client: None, token: TokenChoice::Usual, wrapping: Wrapping::AsAsked }
     }
 
     /// A flag that has a value which is not empty.
@@ -163,7 +172,10 @@ impl<'a, 'io> Context<'a, 'io> {
             verification: if skip { Verification::Skipped } else { Verification::Full },
             namespace: self.flag("ns").or_else(|| self.setting("namespace", "VAULT_NAMESPACE")).map(str::to_owned),
             token: None,
-            wrap_ttl: self.setting("wrap-ttl", "VAULT_WRAP_TTL").map(seconds_if_bare),
+            wrap_ttl: self
+                .setting("wrap-ttl", "VAULT_WRAP_TTL")
+                .filter(|_| self.wrapping == Wrapping::AsAsked)
+                .map(seconds_if_bare),
             timeout,
             retries_max: number("VAULT_MAX_RETRIES", 2)?,
             headers,
@@ -237,6 +249,26 @@ impl<'a, 'io> Context<'a, 'io> {
         match &self.client {
             Some((runtime, client)) => Ok(runtime.block_on(client.request(method, path, query, body))?.body().to_vec()),
             None => Err(Failure::local("no client")),
+        }
+    }
+
+    /// Reads something that the command itself needs to know before its request: never wrapped, and sent even when
+    /// the request is only printed. `None` when there is nothing.
+    pub(crate) fn preflight(&mut self, path: &str) -> Result<Option<Envelope>, Failure> {
+        let wraps = self.setting("wrap-ttl", "VAULT_WRAP_TTL").is_some();
+        if wraps {
+            (self.client, self.wrapping) = (None, Wrapping::Suspended);
+        }
+        let answer = self.send_always(Method::Get, path, &[], None);
+        if wraps {
+            (self.client, self.wrapping) = (None, Wrapping::AsAsked);
+        }
+        match answer {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .map(|answer| Some(Envelope::new(answer)))
+                .map_err(|error| Failure::remote(format!("Error reading the answer of {path}: {error}"))),
+            Err(failure) if failure.status() == Some(404) => Ok(None),
+            Err(failure) => Err(failure.during("making preflight request")),
         }
     }
 

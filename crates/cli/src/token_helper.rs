@@ -58,14 +58,6 @@ pub(crate) fn load_token(environment: &Environment) -> io::Result<Option<TokenSe
     }
 }
 
-/// Forgets the kept token, if there is one.
-pub(crate) fn erase_token(environment: &Environment) -> io::Result<()> {
-    match fs::remove_file(file(environment)?) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
@@ -85,8 +77,5 @@ mod tests {
         assert_eq!(fs::metadata(home.path().join(FILE_NAME)).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(home.path().join(FILE_NAME)).unwrap(), "hvs.new");
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
-        erase_token(&environment).unwrap();
-        erase_token(&environment).unwrap();
-        assert!(load_token(&environment).unwrap().is_none());
     }
 }

@@ -1,0 +1,215 @@
+//! `operator init`, `unseal`, `seal`, and the client's half of `generate-root`.
+//!
+//! Shares pass through here once: they are printed after initialising, and read from the prompt, standard input or,
+//! as old scripts do, an argument. Deliberately absent: verbs whose endpoints the server does not have yet.
+
+use serde_json::{Map, Value, json};
+use tresor_client::Method;
+use tresor_secret::SecretString;
+
+use crate::commands::{Action, Command};
+use crate::context::{Context, Outcome};
+use crate::failure::Failure;
+use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch, text};
+use crate::mounts::number;
+use crate::output::{Document, render};
+use crate::{one_time_pad, status};
+
+const INIT: &[Flag] = &[
+    switch("status", "Only say whether the server is initialised. Exit code: 0 it is, 2 it is not."),
+    text("key-shares", "How many shares the unseal key is split into. Default: 5."),
+    text("key-threshold", "How many shares open the seal. Default: 3."),
+    repeated("pgp-keys", "Public keys to encrypt the shares to."),
+    text("root-token-pgp-key", "Public key to encrypt the root token to."),
+    text("recovery-shares", "Only for seals that open by themselves."),
+    text("recovery-threshold", "Only for seals that open by themselves."),
+];
+const UNSEAL: &[Flag] = &[
+    switch("reset", "Forget the shares entered so far."),
+    switch("migrate", "The share belongs to a change of seals."),
+];
+const GENERATE_ROOT: &[Flag] = &[
+    text("decode", "The encoded token to decode; needs -otp."),
+    text("otp", "The one-time password that it was encoded with."),
+    switch("generate-otp", "Print a fresh one-time password."),
+];
+
+pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        words: &["operator", "init"],
+        arguments: "[options]",
+        about: "Initialise a server: prints the unseal shares and the root token, once.",
+        flags: &[CONNECTION, FORMAT, INIT],
+        action: Action::Run(init),
+    },
+    Command {
+        words: &["operator", "unseal"],
+        arguments: "[options] [SHARE]",
+        about: "Enter one unseal share; without an argument it is asked for, and - reads it from standard input.",
+        flags: &[CONNECTION, FORMAT, UNSEAL],
+        action: Action::Run(unseal),
+    },
+    Command {
+        words: &["operator", "seal"],
+        arguments: "[options]",
+        about: "Seal the server: it forgets its keys and serves nothing until it is unsealed.",
+        flags: &[CONNECTION],
+        action: Action::Run(seal),
+    },
+    Command {
+        words: &["operator", "generate-root"],
+        arguments: "[options] -decode=ENCODED -otp=OTP",
+        about: "Decode a root token that was generated with a one-time password, or make such a password.",
+        flags: &[CONNECTION, FORMAT, GENERATE_ROOT],
+        action: Action::Run(generate_root),
+    },
+];
+
+fn init(context: &mut Context<'_, '_>) -> Outcome {
+    let [] = context.arguments()?;
+    if context.flags.switch("status") {
+        return init_status(context);
+    }
+    let shares = number(&context.flags, "key-shares")?.unwrap_or(5);
+    let threshold = number(&context.flags, "key-threshold")?.unwrap_or(3);
+    let mut body = Map::from_iter([
+        ("secret_shares".to_owned(), Value::from(shares)),
+        ("secret_threshold".to_owned(), Value::from(threshold)),
+    ]);
+    for (flag, field) in [("recovery-shares", "recovery_shares"), ("recovery-threshold", "recovery_threshold")] {
+        if let Some(count) = number(&context.flags, flag)? {
+            body.insert(field.to_owned(), count.into());
+        }
+    }
+    let keys = context.flags.texts("pgp-keys");
+    if !keys.is_empty() {
+        body.insert("pgp_keys".to_owned(), keys.iter().flat_map(|list| list.split(',')).map(str::trim).collect());
+    }
+    if let Some(key) = context.flag("root-token-pgp-key") {
+        body.insert("root_token_pgp_key".to_owned(), key.into());
+    }
+    let answer = context
+        .send(Method::Put, "sys/init", &[], Some(&Value::Object(body)))
+        .map_err(|failure| failure.during("initializing"))?
+        .ok_or_else(|| Failure::remote("Error initializing: the server answered without content"))?;
+    let document = for_machines(&answer, shares, threshold);
+    context.print_document(document, || for_people(&answer, shares, threshold))
+}
+
+fn init_status(context: &mut Context<'_, '_>) -> Outcome {
+    let failed = |failure: Failure| match failure.during("checking initialization status") {
+        Failure::Message { text, .. } => Failure::Message { code: 1, text },
+        other => other,
+    };
+    let answer = context.send(Method::Get, "sys/init", &[], None).map_err(failed)?;
+    let initialized = answer.and_then(|answer| answer.get("initialized")?.as_bool()).unwrap_or(false);
+    let text = if initialized { "Vault is initialized" } else { "Vault is not initialized" };
+    let document = Document::Value(json!({ "Initialized": initialized }));
+    context.print_document(document, || text.to_owned())?;
+    Ok(if initialized { 0 } else { 2 })
+}
+
+/// The shape that scripts read.
+fn for_machines(answer: &Value, shares: u64, threshold: u64) -> Document {
+    let part = |name: &str| answer.get(name).cloned().unwrap_or_else(|| json!([]));
+    Document::Object(
+        [
+            ("unseal_keys_b64", part("keys_base64")),
+            ("unseal_keys_hex", part("keys")),
+            ("unseal_shares", shares.into()),
+            ("unseal_threshold", threshold.into()),
+            ("recovery_keys_b64", part("recovery_keys_base64")),
+            ("recovery_keys_hex", part("recovery_keys")),
+            ("recovery_keys_shares", 0.into()),
+            ("recovery_keys_threshold", 0.into()),
+            ("root_token", part("root_token")),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value.into()))
+        .collect(),
+    )
+}
+
+fn for_people(answer: &Value, shares: u64, threshold: u64) -> String {
+    let mut text = String::new();
+    let keys = answer.get("keys_base64").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for (number, key) in (1..).zip(keys) {
+        text.push_str(&format!("Unseal Key {number}: {}\n", key.as_str().unwrap_or_default()));
+    }
+    let token = answer.get("root_token").and_then(Value::as_str).unwrap_or_default();
+    text.push_str(&format!(
+        "\nInitial Root Token: {token}\n\n\
+         Initialized with {shares} key shares and a key threshold of {threshold}. Hand out the shares\n\
+         above to different people: after every start or sealing, {threshold} of them must be entered\n\
+         before the server serves anything. They are shown only now, and without\n\
+         {threshold} of them nobody can ever read what the server stores."
+    ));
+    text
+}
+
+fn unseal(context: &mut Context<'_, '_>) -> Outcome {
+    let given = match context.flags.arguments.as_slice() {
+        [] => None,
+        [share] => Some(SecretString::new(share.clone())),
+        _ => return Err(Failure::Usage("too many arguments (expected at most 1)".to_owned())),
+    };
+    let body = if context.flags.switch("reset") {
+        json!({ "reset": true })
+    } else {
+        let share = match given {
+            Some(dash) if dash.expose() == "-" => from_input(context)?,
+            Some(share) => share,
+            None => context.ask("Unseal Key (will be hidden): ")?,
+        };
+        json!({ "key": share.expose().trim(), "migrate": context.flags.switch("migrate") })
+    };
+    let answer = context.send(Method::Put, "sys/unseal", &[], Some(&body)).map_err(|failure| {
+        failure.during(if context.flags.switch("reset") { "resetting unseal" } else { "unsealing" })
+    })?;
+    match answer {
+        Some(Value::Object(mut fields)) => {
+            status::add_leader(context, &mut fields);
+            status::print(context, fields)
+        }
+        _ => Err(Failure::remote("the seal status is not a JSON object")),
+    }
+}
+
+fn from_input(context: &mut Context<'_, '_>) -> Result<SecretString, Failure> {
+    let mut text = String::new();
+    std::io::Read::read_to_string(&mut context.io.input, &mut text)
+        .map_err(|error| Failure::local(format!("Error reading standard input: {error}")))?;
+    Ok(SecretString::new(text))
+}
+
+fn seal(context: &mut Context<'_, '_>) -> Outcome {
+    let [] = context.arguments()?;
+    context.change(Method::Put, "sys/seal", None).map_err(|failure| failure.during("sealing"))?;
+    context.io.say("Success! Vault is sealed.");
+    Ok(0)
+}
+
+fn generate_root(context: &mut Context<'_, '_>) -> Outcome {
+    let (decode, otp) = (context.flag("decode").map(str::to_owned), context.flag("otp").map(str::to_owned));
+    if context.flags.switch("generate-otp") {
+        let otp = one_time_pad::fresh(&mut context.io.entropy)
+            .map_err(|error| Failure::local(format!("Error generating a one-time password: {error}")))?;
+        return say_field(context, "otp", otp.expose());
+    }
+    match (decode, otp) {
+        (Some(encoded), Some(otp)) => {
+            let token = one_time_pad::decode(&encoded, &SecretString::new(otp))
+                .map_err(|error| Failure::local(format!("Error decoding root token: {error}")))?;
+            say_field(context, "token", token.expose())
+        }
+        (Some(_), None) => Err(Failure::Usage("-decode needs -otp".to_owned())),
+        (None, _) => Err(Failure::Usage("-decode and -otp are needed, or -generate-otp".to_owned())),
+    }
+}
+
+fn say_field(context: &mut Context<'_, '_>, name: &str, text: &str) -> Outcome {
+    let document = Document::Value(Value::Object(Map::from_iter([(name.to_owned(), Value::from(text))])));
+    let line = render(document, context.format()?).unwrap_or_else(|| text.to_owned());
+    context.io.say(&line);
+    Ok(0)
+}
