@@ -1,4 +1,4 @@
-//! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, bash and a C compiler.
+//! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -16,6 +16,8 @@ struct Prerequisite {
 const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "cc", probe: &["--version"], package: "gcc" },
     Prerequisite { program: "bash", probe: &["--version"], package: "bash" },
+    // The documents' commands are run as they stand.
+    Prerequisite { program: "curl", probe: &["--version"], package: "curl" },
     Prerequisite { program: "openssl", probe: &["version"], package: "openssl" },
     Prerequisite {
         program: "python3",
@@ -31,7 +33,7 @@ const PREREQUISITES: &[Prerequisite] = &[
 pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
-        println!("python3, openssl, bash and cc are there");
+        println!("python3, openssl, curl, bash and cc are there");
         return Ok(());
     }
     let wanted = format!("apt-get install --yes {}", missing.join(" "));
