@@ -10,6 +10,7 @@
 use std::sync::Weak;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tresor_barrier::{KeyPrefix, Txn};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Timestamp};
@@ -43,7 +44,7 @@ fn bucket(namespace: &NamespaceId, end: Timestamp) -> Result<KeyPrefix, Fault> {
 }
 
 /// The background task: runs until the node is sealed or gone. It holds the node only while it works.
-pub(crate) async fn run(node: Weak<Unsealed>) {
+pub(crate) async fn run(node: Weak<Unsealed>, mut stopped: watch::Receiver<bool>) {
     while let Some(unsealed) = node.upgrade() {
         let progress = step(&unsealed).await;
         if unsealed.is_stopped() {
@@ -55,7 +56,10 @@ pub(crate) async fn run(node: Weak<Unsealed>) {
         let pause = unsealed.clock.sleep(PAUSE_MAX);
         drop(unsealed);
         if !matches!(progress, Ok(Progress::More)) {
-            pause.await;
+            tokio::select! {
+                () = pause => {}
+                _ = stopped.wait_for(|stopped| *stopped) => return,
+            }
         }
     }
 }

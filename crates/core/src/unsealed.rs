@@ -5,8 +5,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::watch;
 use tresor_barrier::{Barrier, CommitError, StorageKey, Txn};
 use tresor_engine::Mounted;
 use tresor_env::{Doors, SteadyClock, Tasks};
@@ -51,7 +51,7 @@ pub struct Unsealed {
     pub(crate) server: BTreeMap<String, Arc<dyn Mounted>>,
     /// The cluster's name and id.
     pub(crate) cluster: ClusterRecord,
-    stopped: AtomicBool,
+    stopped: watch::Sender<bool>,
     tasks: Tasks,
 }
 
@@ -126,10 +126,10 @@ impl Unsealed {
             handles,
             server,
             cluster,
-            stopped: AtomicBool::new(false),
+            stopped: watch::Sender::new(false),
             tasks,
         });
-        unsealed.tasks.spawn(leases::run(Arc::downgrade(&unsealed)));
+        unsealed.tasks.spawn(leases::run(Arc::downgrade(&unsealed), unsealed.stopped.subscribe()));
         Ok(unsealed)
     }
 
@@ -164,12 +164,12 @@ impl Unsealed {
 
     /// Whether sealing has begun.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        *self.stopped.borrow()
     }
 
     /// Refuses every further transaction, ends the background work, flushes what audit devices still owe.
     pub(crate) async fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
+        self.stopped.send_replace(true);
         self.barrier.stop();
         self.handles.audits.close().await;
         self.tasks.finish(self.clock.sleep(tresor_env::tasks::FINISH_BOUND)).await;

@@ -10,4 +10,4 @@ mod process;
 mod run;
 mod tls;
 
-pub use run::{Arguments, run};
+pub use run::{Arguments, NodeService, run};

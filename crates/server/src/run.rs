@@ -66,7 +66,16 @@ fn fail(output: &mut dyn Write, error: &str) -> i32 {
     1
 }
 
-struct NodeService(Arc<Node>);
+/// A node as the HTTP face sees it.
+pub struct NodeService(Arc<Node>);
+
+impl NodeService {
+    /// Serves by this node.
+    #[must_use]
+    pub const fn new(node: Arc<Node>) -> Self {
+        Self(node)
+    }
+}
 
 impl Serve for NodeService {
     fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
@@ -112,7 +121,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let node =
         Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
-    let listeners = Listeners::start(&config.listeners, Arc::new(NodeService(Arc::clone(&node))), &doors).await?;
+    let listeners = Listeners::start(&config.listeners, Arc::new(NodeService::new(Arc::clone(&node))), &doors).await?;
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 

@@ -19,7 +19,8 @@ const LAYERS: &[&[&str]] = &[
     &["crates/builtin"],
     // Assemblies.
     &["crates/server", "crates/cli"],
-    &["crates/tresor", "crates/sim", "crates/fuzz-targets"],
+    &["crates/harness", "crates/fuzz-targets"],
+    &["crates/tresor", "crates/sim"],
 ];
 
 /// What an engine or an auth method may know of ours.
@@ -38,7 +39,18 @@ const FEATURE_MAY_USE: &[&str] = &[
 const KEPT: &[(&str, &[&str])] = &[
     ("hyper", &["crates/http", "crates/server", "crates/client", "crates/tresor"]),
     ("hyper-util", &["crates/http", "crates/server", "crates/client", "crates/tresor"]),
-    ("http", &["crates/http", "crates/server", "crates/client", "crates/tresor"]),
+    (
+        "http",
+        &[
+            "crates/http",
+            "crates/server",
+            "crates/client",
+            "crates/tresor",
+            "crates/harness",
+            "crates/sim",
+            "crates/fuzz-targets",
+        ],
+    ),
     ("reqwest", &["crates/client"]),
     ("redb", &["crates/storage-file"]),
     ("clap", &["crates/cli", "crates/server", "crates/tresor"]),

@@ -1,0 +1,204 @@
+//! A whole node in one process, on the doubles of the doors, behind its HTTP face: what wire tests call.
+//!
+//! A call goes through everything that a request to the real binary goes through, except sockets and TLS; time moves
+//! only when a test says so. Deliberately absent: the real binary (its tests are in `crates/tresor`), crashes and
+//! histories (`crates/sim`).
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::missing_panics_doc,
+    reason = "a harness that cannot go on ends the test"
+)]
+
+mod answer;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tresor_core::{Node, Settings};
+use tresor_crypto::shamir::Threshold;
+use tresor_env::doubles::TestDoors;
+use tresor_http::Options;
+use tresor_model::request::Connection;
+use tresor_secret::UnsealShare;
+use tresor_server::NodeService;
+use tresor_storage::MemoryStore;
+
+pub use answer::Answer;
+
+/// The token that every harness is initialised with.
+pub const ROOT: &str = "root-of-the-harness";
+/// Where the file device of [`Harness::enable_audit`] writes, on the harness's own disk.
+pub const AUDIT_FILE: &str = "/audit/file.log";
+/// Where the local audit log lies, on the harness's own disk.
+pub const AUDIT_LOG: &str = "/data/audit";
+/// Shares and threshold of the harness.
+const SHARES: (u8, u8) = (3, 2);
+/// How often tasks are given their turn after time moved.
+const TURNS: usize = 2_000;
+
+/// A node, its doors, and what its operator knows.
+pub struct Harness {
+    /// The doubles that the node runs on.
+    pub doors: TestDoors,
+    /// What is stored, sealed.
+    pub store: Arc<MemoryStore>,
+    /// The node itself.
+    pub node: Arc<Node>,
+    /// The unseal shares.
+    pub shares: Vec<Vec<u8>>,
+    /// Bounds of the HTTP face.
+    pub options: Options,
+    /// Where calls come from.
+    pub peer: IpAddr,
+}
+
+impl Harness {
+    /// An initialised and unsealed node.
+    pub async fn start() -> Self {
+        let mut harness = Self::uninitialized();
+        let threshold = Threshold::new(SHARES.0, SHARES.1).unwrap();
+        let root = tresor_secret::TokenSecret::parse(ROOT).unwrap();
+        let initialized = harness.node.initialize(threshold, Some(root)).await.unwrap();
+        harness.shares = initialized.shares.iter().map(|share| share.expose().to_vec()).collect();
+        harness.unseal().await;
+        harness
+    }
+
+    /// A node on an empty store.
+    #[must_use]
+    pub fn uninitialized() -> Self {
+        let doors = TestDoors::new(1);
+        let store = Arc::new(MemoryStore::new());
+        let node = node(&doors, &store);
+        let options = Options::default();
+        Self { doors, store, node, shares: Vec::new(), options, peer: Ipv4Addr::LOCALHOST.into() }
+    }
+
+    /// Enters as many shares as are needed.
+    pub async fn unseal(&self) {
+        for share in self.shares.iter().take(usize::from(SHARES.1)) {
+            self.node.enter_share(UnsealShare::new(share.clone())).await.unwrap();
+        }
+    }
+
+    /// Another process on the same store: sealed until shares are entered.
+    pub async fn restart(&mut self) {
+        self.node.seal().await.unwrap();
+        self.node = node(&self.doors, &self.store);
+    }
+
+    /// Lets time pass, and every task that waited for it do its work.
+    pub async fn advance(&self, duration: Duration) {
+        self.settle().await;
+        self.doors.clock.advance(duration);
+        self.settle().await;
+    }
+
+    /// Lets every task do what it can do now.
+    pub async fn settle(&self) {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Sends one HTTP request as it is.
+    pub async fn send(&self, request: http::Request<Full<Bytes>>) -> Answer {
+        let connection = Connection { peer_address: self.peer, peer_port: 40_000, client_certificates: Arc::default() };
+        let service = NodeService::new(Arc::clone(&self.node));
+        let clock = Arc::clone(&self.doors.doors.clock);
+        let response = tresor_http::handle(&service, &*clock, connection, &self.options, request).await;
+        let (head, body) = response.into_parts();
+        Answer::new(head, body.collect().await.unwrap().to_bytes().to_vec())
+    }
+
+    /// Calls `path` (below `/v1/`, sent exactly as written) with a token (empty: none) and a JSON body (null: none).
+    pub async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(format!("/v1/{path}"));
+        if !token.is_empty() {
+            request = request.header("X-Vault-Token", token);
+        }
+        if method == "PATCH" {
+            request = request.header("Content-Type", "application/merge-patch+json");
+        }
+        let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
+        self.send(request.body(Full::new(Bytes::from(bytes))).expect("the test's request is HTTP")).await
+    }
+
+    /// A GET.
+    pub async fn read(&self, path: &str, token: &str) -> Answer {
+        self.call("GET", path, token, Value::Null).await
+    }
+
+    /// A POST.
+    pub async fn write(&self, path: &str, token: &str, body: Value) -> Answer {
+        self.call("POST", path, token, body).await
+    }
+
+    /// A LIST.
+    pub async fn list(&self, path: &str, token: &str) -> Answer {
+        self.call("LIST", path, token, Value::Null).await
+    }
+
+    /// A DELETE.
+    pub async fn delete(&self, path: &str, token: &str) -> Answer {
+        self.call("DELETE", path, token, Value::Null).await
+    }
+
+    /// A call by root that must succeed, as preparation.
+    pub async fn prepare(&self, method: &str, path: &str, body: Value) -> Answer {
+        let answer = self.call(method, path, ROOT, body).await;
+        assert!(answer.status < 300, "{method} {path}: {answer:?}");
+        answer
+    }
+
+    /// A token with exactly this policy and not `default`; `T{…}` of the security bank.
+    pub async fn token_with(&self, policy: &str) -> String {
+        // Policies are named by their text, so that the same one is written once.
+        let name = format!("p{:016x}", fingerprint(policy));
+        self.prepare("POST", &format!("sys/policies/acl/{name}"), json!({ "policy": policy })).await;
+        self.token(json!({ "policies": [name], "no_default_policy": true, "ttl": "1h" })).await
+    }
+
+    /// A token made by root with these parameters.
+    pub async fn token(&self, parameters: Value) -> String {
+        let answer = self.prepare("POST", "auth/token/create", parameters).await;
+        answer.text_at("/auth/client_token")
+    }
+
+    /// Enables a file device at `file/`.
+    pub async fn enable_audit(&self) {
+        self.prepare("PUT", "sys/audit/file", json!({ "type": "file", "options": { "file_path": AUDIT_FILE } })).await;
+    }
+
+    /// What the file device has written so far.
+    pub async fn audit_text(&self) -> String {
+        self.settle().await;
+        let files = self.doors.disk.dump();
+        String::from_utf8(files.get(Path::new(AUDIT_FILE)).cloned().unwrap_or_default()).unwrap()
+    }
+
+    /// The records of the file device.
+    pub async fn audit_records(&self) -> Vec<Value> {
+        let text = self.audit_text().await;
+        text.lines().map(|line| serde_json::from_str(line).expect("an audit line is JSON")).collect()
+    }
+}
+
+fn node(doors: &TestDoors, store: &Arc<MemoryStore>) -> Arc<Node> {
+    let store: Arc<MemoryStore> = Arc::clone(store);
+    let settings = Settings { audit_directory: Some(AUDIT_LOG.into()), ..Settings::default() };
+    Node::start(store, doors.doors.clone(), settings, tresor_builtin::registry()).unwrap()
+}
+
+/// FNV-1a.
+fn fingerprint(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
