@@ -11,60 +11,60 @@ type Prefix = Result<KeyPrefix, BarrierError>;
 
 /// All mount records of a namespace.
 pub(crate) fn mounts(namespace: &NamespaceId) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Core, "mounts/")?)
+    KeyPrefix::new(namespace, Area::Core, "mounts/")
 }
 
 /// One mount record.
 pub(crate) fn mount(namespace: &NamespaceId, id: &MountId) -> Key {
-    Ok(mounts(namespace)?.key(id.as_str())?)
+    mounts(namespace)?.key(id.as_str())
 }
 
 /// The data of one mount.
 pub(crate) fn mount_contents(namespace: &NamespaceId, id: &MountId) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Logical, &format!("{id}/"))?)
+    KeyPrefix::new(namespace, Area::Logical, &format!("{id}/"))
 }
 
 /// Mounts that were removed and whose data is still being wiped.
 pub(crate) fn wipes(namespace: &NamespaceId) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Core, "wipes/")?)
+    KeyPrefix::new(namespace, Area::Core, "wipes/")
 }
 
 /// Facts about the cluster: its name and id.
 pub(crate) fn cluster() -> Key {
-    Ok(StorageKey::new(&NamespaceId::root(), Area::Core, "cluster")?)
+    StorageKey::new(&NamespaceId::root(), Area::Core, "cluster")
 }
 
 /// All ACL policies of a namespace.
 pub(crate) fn policies(namespace: &NamespaceId) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Policies, "acl/")?)
+    KeyPrefix::new(namespace, Area::Policies, "acl/")
 }
 
 /// All audit devices.
 pub(crate) fn audit_devices() -> Prefix {
-    Ok(KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")?)
+    KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")
 }
 
 /// A token by its keyed hash.
 pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Key {
-    Ok(KeyPrefix::new(namespace, Area::Tokens, "id/")?.key(hash)?)
+    KeyPrefix::new(namespace, Area::Tokens, "id/")?.key(hash)
 }
 
 /// All token accessors of a namespace.
 pub(crate) fn accessors(namespace: &NamespaceId) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Tokens, "accessor/")?)
+    KeyPrefix::new(namespace, Area::Tokens, "accessor/")
 }
 
 /// The children of a token: their hashes.
 pub(crate) fn children(namespace: &NamespaceId, parent: &str) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Tokens, &format!("child/{parent}/"))?)
+    KeyPrefix::new(namespace, Area::Tokens, &format!("child/{parent}/"))
 }
 
 /// Tokens that were revoked and whose children and cubbyhole are still being collected.
 pub(crate) fn doomed(namespace: &NamespaceId) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Tokens, "doomed/")?)
+    KeyPrefix::new(namespace, Area::Tokens, "doomed/")
 }
 
 /// Buckets of the time-ordered index of what ends, earliest first.
 pub(crate) fn expiry(namespace: &NamespaceId) -> Prefix {
-    Ok(KeyPrefix::new(namespace, Area::Leases, "expiry/")?)
+    KeyPrefix::new(namespace, Area::Leases, "expiry/")
 }

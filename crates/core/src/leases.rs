@@ -40,7 +40,7 @@ pub(crate) fn unindex(txn: &mut Txn, namespace: &NamespaceId, end: Timestamp, ha
 /// The bucket of an end: its second, rounded up, so that nothing ends before the time that was promised.
 fn bucket(namespace: &NamespaceId, end: Timestamp) -> Result<KeyPrefix, Fault> {
     let rounded = end.plus(Duration::from_nanos(999_999_999)).seconds().max(0);
-    keys::expiry(namespace).and_then(|at| Ok(at.below(&format!("{rounded:016x}/"))?)).map_err(Fault::internal)
+    keys::expiry(namespace).and_then(|at| at.below(&format!("{rounded:016x}/"))).map_err(Fault::internal)
 }
 
 /// The background task: runs until the node is sealed or gone. It holds the node only while it works.
@@ -134,7 +134,7 @@ fn collect_doomed(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -
         let wiped = match cubbyhole {
             Some(id) => {
                 let own = keys::mount_contents(namespace, &id)
-                    .and_then(|at| Ok(at.below(&format!("{hash}/"))?))
+                    .and_then(|at| at.below(&format!("{hash}/")))
                     .map_err(Fault::internal)?;
                 wipe_some(txn, &own, &mut { STEP_MAX })?
             }

@@ -141,13 +141,13 @@ impl Policies {
     /// # Errors
     /// When the store fails.
     pub fn write_defaults(txn: &mut Txn, namespace: &NamespaceId) -> Result<(), Fault> {
-        let key = keys::policies(namespace).and_then(|at| Ok(at.key("default")?)).map_err(Fault::internal)?;
+        let key = keys::policies(namespace).and_then(|at| at.key("default")).map_err(Fault::internal)?;
         txn.write(&key, &PolicyRecord { text: DEFAULT_POLICY_TEXT.to_owned() }.encode()).map_err(Fault::internal)
     }
 
     fn key(&self, name: &PolicyName) -> Result<StorageKey, Fault> {
         keys::policies(&self.namespace)
-            .and_then(|at| Ok(at.key(name.as_str())?))
+            .and_then(|at| at.key(name.as_str()))
             .map_err(|_| Fault::invalid("policy name cannot be stored"))
     }
 }

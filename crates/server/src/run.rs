@@ -46,7 +46,7 @@ pub struct Arguments {
 }
 
 /// Stores a dev server's token where the CLI finds it.
-pub type StoreToken<'a> = &'a dyn Fn(&TokenSecret) -> std::io::Result<()>;
+pub(crate) type StoreToken<'a> = &'a dyn Fn(&TokenSecret) -> std::io::Result<()>;
 
 /// Runs a server until it is told to stop; the exit code.
 pub fn run(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> i32 {

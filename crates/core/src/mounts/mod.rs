@@ -274,7 +274,7 @@ impl Mounts {
         // Read first, so that two removals, or a removal and a tuning, cannot both succeed.
         txn.read(&key).map_err(Fault::internal)?;
         txn.delete(&key).map_err(Fault::internal)?;
-        let wipe = keys::wipes(&self.namespace).and_then(|at| Ok(at.key(id.as_str())?)).map_err(Fault::internal)?;
+        let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
         txn.write(&wipe, &WipeRecord { since: now }.encode()).map_err(Fault::internal)
     }
 

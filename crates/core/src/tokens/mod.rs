@@ -143,13 +143,12 @@ impl Tokens {
         let found = FoundToken { hash, record };
         write_record(txn, &found)?;
         let accessor = keys::accessors(&found.record.namespace)
-            .and_then(|at| Ok(at.key(found.record.accessor.as_str())?))
+            .and_then(|at| at.key(found.record.accessor.as_str()))
             .map_err(fault)?;
         txn.write(&accessor, &AccessorRecord { hash: found.hash.clone() }.encode()).map_err(fault)?;
         if let Some(parent) = &found.record.parent {
-            let edge = keys::children(&found.record.namespace, parent)
-                .and_then(|at| Ok(at.key(&found.hash)?))
-                .map_err(fault)?;
+            let edge =
+                keys::children(&found.record.namespace, parent).and_then(|at| at.key(&found.hash)).map_err(fault)?;
             txn.write(&edge, &[]).map_err(fault)?;
         }
         if let Some(end) = found.record.expires {
@@ -212,7 +211,7 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<Option<FoundToken>, Fault> {
         // An accessor that cannot be a storage name names nothing.
-        let Ok(key) = keys::accessors(namespace).and_then(|at| Ok(at.key(accessor)?)) else { return Ok(None) };
+        let Ok(key) = keys::accessors(namespace).and_then(|at| at.key(accessor)) else { return Ok(None) };
         let Some(bytes) = txn.read(&key).map_err(fault)? else { return Ok(None) };
         let hash = AccessorRecord::decode(&bytes).map_err(Fault::internal)?.hash;
         self.find_hash(txn, namespace, &hash, now)
@@ -244,17 +243,16 @@ impl Tokens {
         let record = &found.record;
         let namespace = &record.namespace;
         txn.delete(&keys::token(namespace, &found.hash).map_err(fault)?).map_err(fault)?;
-        let accessor =
-            keys::accessors(namespace).and_then(|at| Ok(at.key(record.accessor.as_str())?)).map_err(fault)?;
+        let accessor = keys::accessors(namespace).and_then(|at| at.key(record.accessor.as_str())).map_err(fault)?;
         txn.delete(&accessor).map_err(fault)?;
         if let Some(parent) = &record.parent {
-            let edge = keys::children(namespace, parent).and_then(|at| Ok(at.key(&found.hash)?)).map_err(fault)?;
+            let edge = keys::children(namespace, parent).and_then(|at| at.key(&found.hash)).map_err(fault)?;
             txn.delete(&edge).map_err(fault)?;
         }
         if let Some(end) = record.expires {
             leases::unindex(txn, namespace, end, &found.hash)?;
         }
-        let doomed = keys::doomed(namespace).and_then(|at| Ok(at.key(&found.hash)?)).map_err(fault)?;
+        let doomed = keys::doomed(namespace).and_then(|at| at.key(&found.hash)).map_err(fault)?;
         txn.write(&doomed, &DoomedToken { since: now }.encode()).map_err(fault)
     }
 
@@ -270,7 +268,7 @@ impl Tokens {
                 record.parent = None;
                 write_record(txn, &FoundToken { hash: child.clone(), record })?;
             }
-            txn.delete(&edges.key(&child).map_err(|error| Fault::internal(error))?).map_err(fault)?;
+            txn.delete(&edges.key(&child).map_err(Fault::internal)?).map_err(fault)?;
         }
         self.revoke(txn, found, now)
     }
