@@ -7,6 +7,9 @@ use tresor_secret::SecretString;
 /// Asks for a secret without echo; the argument is the prompt.
 pub type Prompt<'a> = Box<dyn FnMut(&str) -> io::Result<SecretString> + 'a>;
 
+/// Fills a buffer with unpredictable bytes.
+pub(crate) type FillRandom<'a> = Box<dyn FnMut(&mut [u8]) -> io::Result<()> + 'a>;
+
 /// Where a run reads and writes.
 pub struct Io<'a> {
     /// Standard input.
@@ -20,7 +23,7 @@ pub struct Io<'a> {
     /// The hidden prompt.
     pub prompt: Prompt<'a>,
     /// Fills a buffer with unpredictable bytes (one-time passwords).
-    pub entropy: Box<dyn FnMut(&mut [u8]) -> io::Result<()> + 'a>,
+    pub entropy: FillRandom<'a>,
 }
 
 impl Io<'static> {

@@ -173,15 +173,18 @@ pub(crate) fn parse_share(text: &SecretString) -> Result<UnsealShare, Fault> {
 struct Health {
     /// A standby is as good as an active node.
     #[input(query, default = "false")]
+    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
     standbyok: bool,
     /// A performance standby is as good as an active node.
     #[input(query, default = "false")]
+    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
     perfstandbyok: bool,
     /// Code of an active node.
     #[input(query, default = "200")]
     activecode: u32,
     /// Code of a standby.
     #[input(query, default = "429")]
+    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
     standbycode: u32,
     /// Code of a sealed node.
     #[input(query, default = "503")]
@@ -191,9 +194,11 @@ struct Health {
     uninitcode: u32,
     /// Code of a secondary for disaster recovery.
     #[input(query, default = "472")]
+    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
     drsecondarycode: u32,
     /// Code of a performance standby.
     #[input(query, default = "473")]
+    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
     performancestandbycode: u32,
 }
 

@@ -23,6 +23,7 @@ use crate::unsealed::{CommitFault, Unsealed};
 /// The longest that a handler may take.
 const DEADLINE: Duration = Duration::from_secs(90);
 
+#[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation in each")]
 pub(super) enum Executed {
     /// Committed, or refused.
     Done(Result<(Response, Option<Afterwards>), Fault>),

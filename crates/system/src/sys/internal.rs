@@ -6,7 +6,7 @@
 use tresor_core::mounts::Mount;
 use tresor_core::mounts::record::StoredClass;
 use tresor_engine::{Cx, Reply};
-use tresor_model::{Body, Fault, Map, map};
+use tresor_model::{Fault, Map, map};
 use tresor_wire::input::EmptyInput;
 
 use super::Sys;
@@ -18,7 +18,8 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
     let known = cx.caller.token_key.is_some();
     for mount in sys.handles.mounts.table().iter() {
         let is_public = mount.record.tuning.listing_visibility == "unauth";
-        if !is_public && !(known && set.reaches_below(&mount.record.path)) {
+        let is_visible = is_public || known && set.reaches_below(&mount.record.path);
+        if !is_visible {
             continue;
         }
         let shown = if known {
@@ -49,7 +50,7 @@ pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Rep
     let mount = reachable.ok_or_else(Fault::denied)?;
     let mut shown = entry(&mount.record);
     shown.insert("path", mount.record.path.as_str());
-    shown.remove("deprecation_status").map(|_: Body| ()).unwrap_or_default();
+    shown.remove("deprecation_status");
     Ok(Reply::data(shown))
 }
 
