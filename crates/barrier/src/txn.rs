@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tresor_storage::{RawKey, Snapshot, Version};
+use tresor_storage::{RawKey, Snapshot, Stored, Version};
 use zeroize::Zeroizing;
 
 use crate::barrier::{BarrierError, Vault};
@@ -60,6 +60,18 @@ impl Txn {
             Some(Some(sealed)) => self.vault.open(&at, sealed).map(Some),
             None => self.read_raw(&at),
         }
+    }
+
+    /// Whether there is a record, without opening it.
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails.
+    pub fn contains(&mut self, key: &StorageKey) -> Result<bool, BarrierError> {
+        if let Some(own) = self.writes.get(key) {
+            return Ok(own.is_some());
+        }
+        let at = self.vault.record_key(key.as_str());
+        Ok(self.read_stored(&at)?.is_some())
     }
 
     /// Writes a record.
@@ -135,9 +147,14 @@ impl Txn {
         Ok((added, removed))
     }
 
-    fn read_raw(&mut self, at: &RawKey) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+    fn read_stored(&mut self, at: &RawKey) -> Result<Option<Stored>, BarrierError> {
         let stored = self.snapshot.read(at)?;
         self.reads.insert(at.clone(), stored.as_ref().map(|stored| stored.version));
+        Ok(stored)
+    }
+
+    fn read_raw(&mut self, at: &RawKey) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+        let stored = self.read_stored(at)?;
         stored.map(|stored| self.vault.open(at, &stored.bytes)).transpose()
     }
 }

@@ -84,6 +84,21 @@ async fn a_transaction_whose_reading_is_stale_conflicts_and_a_blind_one_does_not
 }
 
 #[tokio::test]
+async fn a_transaction_that_relies_on_a_record_conflicts_with_its_removal() {
+    let (_, barrier) = memory();
+    put(&barrier, "mount", b"1").await;
+    let mut relying = barrier.begin().unwrap();
+    assert!(relying.contains(&key("mount")).unwrap());
+    relying.write(&key("below/mount"), b"1").unwrap();
+    let mut removal = barrier.begin().unwrap();
+    removal.delete(&key("mount")).unwrap();
+    assert!(!removal.contains(&key("mount")).unwrap(), "its own removal counts");
+    barrier.commit(removal).await.unwrap();
+    assert!(matches!(barrier.commit(relying).await, Err(CommitError::Conflict)));
+    assert!(!barrier.begin().unwrap().contains(&key("mount")).unwrap());
+}
+
+#[tokio::test]
 async fn two_that_create_beside_each_other_do_not_conflict_but_a_listing_does() {
     let (_, barrier) = memory();
     let mut transactions: Vec<Txn> = (0..50).map(|_| barrier.begin().unwrap()).collect();

@@ -4,7 +4,7 @@
 //! every cache that is touched up to date: a cache is a function of storage and of nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 use tresor_barrier::{Barrier, CommitError, StorageKey, Txn};
@@ -52,6 +52,8 @@ pub struct Unsealed {
     /// The cluster's name and id.
     pub(crate) cluster: ClusterRecord,
     stopped: watch::Sender<bool>,
+    /// What was committed and could not be brought into the caches yet.
+    behind: Mutex<Vec<StorageKey>>,
     tasks: Tasks,
 }
 
@@ -127,6 +129,7 @@ impl Unsealed {
             server,
             cluster,
             stopped: watch::Sender::new(false),
+            behind: Mutex::default(),
             tasks,
         });
         unsealed.tasks.spawn(leases::run(Arc::downgrade(&unsealed), unsealed.stopped.subscribe()));
@@ -151,8 +154,25 @@ impl Unsealed {
         if committed.changed.is_empty() {
             return Ok(());
         }
-        // The commit stands; a cache that cannot follow it would answer wrongly from now on, so the caller hears of it.
-        self.refresh(&committed.changed).await.map_err(CommitFault::Other)
+        // The commit stands. A cache that cannot follow it answers wrongly until it can: the caller hears of it, and
+        // the background task tries again.
+        self.refresh(&committed.changed).await.map_err(|fault| {
+            self.remember(committed.changed);
+            CommitFault::Other(fault)
+        })
+    }
+
+    /// Brings into the caches what could not be brought into them when it was committed.
+    pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
+        let behind = std::mem::take(&mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner));
+        if behind.is_empty() {
+            return Ok(());
+        }
+        self.refresh(&behind).await.inspect_err(|_| self.remember(behind))
+    }
+
+    fn remember(&self, changed: Vec<StorageKey>) {
+        self.behind.lock().unwrap_or_else(PoisonError::into_inner).extend(changed);
     }
 
     async fn refresh(&self, changed: &[StorageKey]) -> Result<(), Fault> {

@@ -52,6 +52,7 @@ pub struct Harness {
     pub store: Arc<MemoryStore>,
     /// The node itself.
     pub node: Arc<Node>,
+    service: NodeService,
     /// The unseal shares.
     pub shares: Vec<Vec<u8>>,
     /// Bounds of the HTTP face.
@@ -79,7 +80,8 @@ impl Harness {
         let store = Arc::new(MemoryStore::new());
         let node = node(&doors, &store);
         let options = Options::default();
-        Self { doors, store, node, shares: Vec::new(), options, peer: Ipv4Addr::LOCALHOST.into() }
+        let service = NodeService::new(Arc::clone(&node));
+        Self { doors, store, node, service, shares: Vec::new(), options, peer: Ipv4Addr::LOCALHOST.into() }
     }
 
     /// Enters as many shares as are needed.
@@ -93,6 +95,7 @@ impl Harness {
     pub async fn restart(&mut self) {
         self.node.seal().await.unwrap();
         self.node = node(&self.doors, &self.store);
+        self.service = NodeService::new(Arc::clone(&self.node));
     }
 
     /// Lets time pass, and every task that waited for it do its work.
@@ -112,9 +115,8 @@ impl Harness {
     /// Sends one HTTP request as it is.
     pub async fn send(&self, request: http::Request<Full<Bytes>>) -> Answer {
         let connection = Connection { peer_address: self.peer, peer_port: 40_000, client_certificates: Arc::default() };
-        let service = NodeService::new(Arc::clone(&self.node));
         let clock = Arc::clone(&self.doors.doors.clock);
-        let response = tresor_http::handle(&service, &*clock, connection, &self.options, request).await;
+        let response = tresor_http::handle(&self.service, &*clock, connection, &self.options, request).await;
         let (head, body) = response.into_parts();
         Answer::new(head, body.collect().await.unwrap().to_bytes().to_vec())
     }

@@ -8,6 +8,8 @@ mod listen;
 mod logging;
 mod process;
 mod run;
+mod service;
 mod tls;
 
-pub use run::{Arguments, NodeService, run};
+pub use run::{Arguments, run};
+pub use service::NodeService;

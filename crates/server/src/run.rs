@@ -5,11 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tresor_audit::Audited;
 use tresor_core::{Node, Settings};
-use tresor_env::{BoxFuture, Doors};
-use tresor_http::{Outcome, Serve};
-use tresor_model::{Request, RequestId};
+use tresor_env::Doors;
+use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
 use tresor_storage::{MemoryStore, Store};
 use tresor_storage_file::FileStore;
@@ -19,6 +17,7 @@ use crate::dev;
 use crate::listen::Listeners;
 use crate::logging::{self, LogLevel};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
+use crate::service::NodeService;
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -66,27 +65,6 @@ fn fail(output: &mut dyn Write, error: &str) -> i32 {
     1
 }
 
-/// A node as the HTTP face sees it.
-pub struct NodeService(Arc<Node>);
-
-impl NodeService {
-    /// Serves by this node.
-    #[must_use]
-    pub const fn new(node: Arc<Node>) -> Self {
-        Self(node)
-    }
-}
-
-impl Serve for NodeService {
-    fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
-        Box::pin(tresor_core::pipeline::serve(&self.0, request))
-    }
-
-    fn next_request_id(&self) -> RequestId {
-        self.0.next_request_id()
-    }
-}
-
 fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
     let mut loaded = if arguments.dev {
         dev::config(arguments)?
@@ -121,7 +99,8 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let node =
         Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
-    let listeners = Listeners::start(&config.listeners, Arc::new(NodeService::new(Arc::clone(&node))), &doors).await?;
+    let service = Arc::new(NodeService::new(Arc::clone(&node)));
+    let listeners = Listeners::start(&config.listeners, service.clone(), &doors).await?;
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
@@ -140,6 +119,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     until_stopped(arguments, &node, &listeners, &log).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     listeners.drain().await;
+    service.finish(doors.clock.sleep(FINISH_BOUND)).await;
     node.seal().await.map_err(|fault| fault.to_string())?;
     drop(pid_file);
     tracing::info!("server stopped");

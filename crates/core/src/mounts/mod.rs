@@ -250,6 +250,13 @@ impl Mounts {
         MountRecord::decode(&bytes).map(Some).map_err(Fault::internal)
     }
 
+    /// Whether a mount is there still, as the transaction sees it. Its removal from then on conflicts with the
+    /// transaction, so nothing can be written below a mount that is gone and nobody would wipe it.
+    pub(crate) fn is_there(&self, txn: &mut Txn, id: &MountId) -> Result<bool, Fault> {
+        let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
+        txn.contains(&key).map_err(Fault::internal)
+    }
+
     /// Whether an engine can be made with a changed record.
     ///
     /// # Errors

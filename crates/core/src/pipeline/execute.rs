@@ -50,6 +50,12 @@ pub(super) async fn execute(
         {
             return Err(Fault::internal("a handler that declared to read only has written"));
         }
+        if !txn.is_empty_of_writes()
+            && let Some(mount) = &authorized.routed.mount
+            && !unsealed.handles.mounts.is_there(&mut txn, &mount.record.id)?
+        {
+            return Err(Refusal::NoRoute(request.path.as_str().to_owned()).into());
+        }
         let afterwards = reply.afterwards;
         let response =
             Response { shape: reply.shape, warnings: reply.warnings, auth, lease: reply.advice, wrap_info: None };
