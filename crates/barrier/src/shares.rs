@@ -80,6 +80,12 @@ impl ShareCollector {
         Ok(Progress::Complete(UnsealKey(DataKey::new(bytes))))
     }
 
+    /// Whether no share is waiting for others.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.shares.is_empty()
+    }
+
     /// Forgets every share.
     pub fn reset(&mut self) {
         self.shares.clear();

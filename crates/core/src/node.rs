@@ -288,8 +288,15 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
     if !facts.initialized {
         return Err(Fault::invalid("server is not initialized"));
     }
-    let progress =
-        collector.submit(share, &facts, &*node.doors.entropy).map_err(|error| Fault::invalid(error.to_string()))?;
+    let progress = match collector.submit(share, &facts, &*node.doors.entropy) {
+        Ok(progress) => progress,
+        Err(error) => {
+            if collector.is_empty() {
+                node.publish_attempt(0, String::new());
+            }
+            return Err(Fault::invalid(error.to_string()));
+        }
+    };
     match progress {
         Progress::Collecting { progress, nonce } => {
             node.publish_attempt(progress, nonce);

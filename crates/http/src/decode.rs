@@ -4,11 +4,11 @@
 //! limits allow (DR-20). Deliberately absent: trust in forwarding headers.
 
 use std::collections::BTreeMap;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Buf;
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tresor_env::Clock;
@@ -24,7 +24,7 @@ fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
 pub(crate) async fn request<B>(
     id: RequestId,
     head: &Parts,
-    body: B,
+    body: Pin<&mut B>,
     connection: Connection,
     options: &Options,
     clock: &dyn Clock,
@@ -33,6 +33,7 @@ where
     B: Body,
     B::Data: Buf,
 {
+    check_framing(head, options)?;
     // Anything outside `/v1/` does not exist (yet); the answer is the empty 404.
     let raw = head
         .uri
@@ -69,6 +70,56 @@ where
         headers: other_headers(&head.headers),
         connection,
     })
+}
+
+/// What two readers of one request could understand differently (RFC 9112, sections 3.2 and 6.1).
+fn check_framing(head: &Parts, options: &Options) -> Result<(), Refusal> {
+    let hosts = head.headers.get_all(header::HOST).iter().count();
+    if options.is_host_required && head.version == Version::HTTP_11 && hosts != 1 {
+        return Err(invalid("exactly one Host header is needed"));
+    }
+    if head.headers.contains_key(header::TRANSFER_ENCODING) && head.headers.contains_key(header::CONTENT_LENGTH) {
+        return Err(invalid("Content-Length and Transfer-Encoding exclude each other"));
+    }
+    Ok(())
+}
+
+/// Whether the connection must not be used again. A proxy that measured a chunked body by another header would see
+/// the next request where this one still goes on, so after such a body there is none.
+pub(crate) fn must_close(head: &Parts) -> bool {
+    head.version <= Version::HTTP_11 && head.headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// How much of a refused request's body is read before the refusal is sent.
+const DISCARD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long that may take.
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// Reads the rest of a body that nobody wants, within bounds. A client that waits for permission to send it gets none.
+pub(crate) async fn discard<B>(head: &Parts, mut body: Pin<&mut B>, clock: &dyn Clock)
+where
+    B: Body,
+    B::Data: Buf,
+{
+    if head.headers.contains_key(header::EXPECT) {
+        return;
+    }
+    let mut timeout = clock.sleep(DISCARD_TIME_MAX);
+    let mut left = DISCARD_BYTES_MAX;
+    loop {
+        let mut unread = body.as_mut();
+        let next = pin!(unread.frame());
+        match futures_util::future::select(next, &mut timeout).await {
+            futures_util::future::Either::Left((Some(Ok(frame)), _)) => {
+                let length = frame.data_ref().map_or(0, Buf::remaining);
+                match left.checked_sub(length) {
+                    Some(rest) => left = rest,
+                    None => return,
+                }
+            }
+            _ => return,
+        }
+    }
 }
 
 fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
@@ -194,7 +245,12 @@ fn other_headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
 }
 
 /// Reads the body within its bounds of size and time.
-async fn read_body<B>(head: &Parts, body: B, options: &Options, clock: &dyn Clock) -> Result<Vec<u8>, Refusal>
+async fn read_body<B>(
+    head: &Parts,
+    mut body: Pin<&mut B>,
+    options: &Options,
+    clock: &dyn Clock,
+) -> Result<Vec<u8>, Refusal>
 where
     B: Body,
     B::Data: Buf,
@@ -204,7 +260,6 @@ where
     if announced.is_some_and(|length| length > options.body_bytes_max) {
         return Err(Refusal::TooLarge);
     }
-    let mut body = pin!(body);
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(64 * 1024));
     let mut timeout = clock.sleep(options.body_timeout);
     loop {

@@ -18,7 +18,7 @@ use http_body_util::Full;
 use hyper::body::Body;
 use tresor_audit::{Audited, Exempt};
 use tresor_env::{BoxFuture, Clock};
-use tresor_model::{Connection, Fault, Request, RequestId, Response};
+use tresor_model::{Connection, Fault, Refusal, Request, RequestId, Response};
 use tresor_wire::json::JsonLimits;
 
 pub use encode::Answer;
@@ -46,6 +46,8 @@ pub struct Options {
     pub json: JsonLimits,
     /// Whether the connection is TLS, so that browsers are told to stay there.
     pub is_tls: bool,
+    /// Whether requests came over a wire, where HTTP/1.1 demands exactly one `Host`.
+    pub is_host_required: bool,
 }
 
 impl Default for Options {
@@ -55,6 +57,7 @@ impl Default for Options {
             body_timeout: Duration::from_secs(30),
             json: JsonLimits::default(),
             is_tls: false,
+            is_host_required: false,
         }
     }
 }
@@ -73,16 +76,36 @@ where
 {
     let id = serve.next_request_id();
     let (head, body) = request.into_parts();
+    let mut body = std::pin::pin!(body);
     let is_head = head.method == http::Method::HEAD;
-    let decoded = decode::request(id.clone(), &head, body, connection, options, clock).await;
+    let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock).await;
     let audited = match decoded {
         Ok(request) => match AssertUnwindSafe(serve.serve(request)).catch_unwind().await {
             Ok(audited) => audited,
             Err(_) => refused(Fault::internal("serving a request panicked")),
         },
-        Err(refusal) => refused(refusal.into()),
+        Err(refusal) => {
+            // A client that is still sending would otherwise meet a closed connection instead of the refusal.
+            if refusal != Refusal::TooSlow {
+                decode::discard(&head, body, clock).await;
+            }
+            refused(refusal.into())
+        }
     };
-    encode::answer(audited, &id, options, is_head)
+    let mut response = encode::answer(audited, &id, options, is_head);
+    if decode::must_close(&head) {
+        response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    tracing::debug!(request_id = %id, method = method_name(&head.method), status = response.status().as_u16(), "request answered");
+    response
+}
+
+/// A method that is none of ours is the client's text, and has no place in a log.
+fn method_name(method: &http::Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "LIST" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        _ => "other",
+    }
 }
 
 /// The answer to a request that did not get as far as the pipeline.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tresor_hcl::Position;
 
 pub(crate) use listener::parse_address as parse_listen_address;
-pub use listener::{Listener, ListenerTls, TlsVersion};
+pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion};
 pub use load::load;
 pub(crate) use load::{checked_format, checked_level};
 
@@ -96,6 +96,10 @@ pub struct ConfigError {
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Nothing was named: what is missing is the file itself.
+        if self.file.as_os_str().is_empty() {
+            return f.write_str(&self.text);
+        }
         write!(f, "{}", self.file.display())?;
         if let Some(position) = self.position {
             write!(f, ":{}:{}", position.line, position.column)?;

@@ -19,11 +19,6 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
     let address =
         crate::config::parse_listen_address(text).ok_or_else(|| format!("`{text}` is no address to listen on"))?;
     check_loopback(address, arguments)?;
-    if arguments.dev_tls {
-        return Err(
-            "-dev-tls is not available; use a configuration file with `tls_cert_file` and `tls_key_file`".to_owned()
-        );
-    }
     Ok(ServerConfig {
         storage: Storage::Memory,
         listeners: vec![Listener {
@@ -32,6 +27,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             request_bytes_max: 32 * 1024 * 1024,
             header_timeout: std::time::Duration::from_secs(10),
             body_timeout: std::time::Duration::from_secs(30),
+            idle_timeout: crate::config::IDLE_TIMEOUT,
         }],
         api_address: None,
         cluster_address: None,

@@ -4,6 +4,7 @@
 
 pub mod config;
 mod dev;
+mod dev_tls;
 mod listen;
 mod logging;
 mod process;
@@ -11,5 +12,5 @@ mod run;
 mod service;
 mod tls;
 
-pub use run::{Arguments, run};
+pub use run::{Arguments, Streams, run};
 pub use service::NodeService;

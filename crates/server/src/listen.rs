@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -75,9 +76,11 @@ impl Listeners {
                     body_bytes_max: listener.request_bytes_max,
                     body_timeout: listener.body_timeout,
                     is_tls: listener.tls.is_some(),
+                    is_host_required: true,
                     ..Options::default()
                 },
                 header_timeout: listener.header_timeout,
+                idle_timeout: listener.idle_timeout,
                 acceptor,
                 slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
                 stopped: stopped.clone(),
@@ -109,6 +112,7 @@ struct Shared {
     doors: Doors,
     options: Options,
     header_timeout: Duration,
+    idle_timeout: Duration,
     acceptor: Option<TlsAcceptor>,
     slots: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
@@ -173,8 +177,10 @@ async fn serve(
         peer_port: peer.port(),
         client_certificates: Arc::new(certificates),
     };
+    let has_asked = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request| {
         let (shared, facts) = (Arc::clone(shared), facts.clone());
+        has_asked.store(true, Ordering::Relaxed);
         async move {
             let answer =
                 tresor_http::handle(&*shared.serve, &*shared.doors.clock, facts, &shared.options, request).await;
@@ -185,7 +191,7 @@ async fn serve(
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(shared.header_timeout)
+        .header_read_timeout(shared.idle_timeout)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX);
     builder
@@ -196,11 +202,22 @@ async fn serve(
         .keep_alive_interval(Some(Duration::from_secs(60)));
     let mut stopped = shared.stopped.clone();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = told_to_stop(&mut stopped) => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let mut head_is_late = shared.doors.clock.sleep(shared.header_timeout);
+    let (mut is_first, mut is_stopping) = (true, false);
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            // The protocol's own time-outs begin only when its first bytes told which protocol it is.
+            () = &mut head_is_late, if is_first => {
+                if !has_asked.load(Ordering::Relaxed) {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+                is_first = false;
+            }
+            () = told_to_stop(&mut stopped), if !is_stopping => {
+                connection.as_mut().graceful_shutdown();
+                is_stopping = true;
+            }
         }
     };
     ended.map_err(io::Error::other)

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -19,13 +20,36 @@ use crate::config::LogFormat;
 /// How many lines may wait.
 const QUEUE_LINES: usize = 4096;
 
-/// Changes the level of the running log.
-pub(crate) struct LogLevel(reload::Handle<EnvFilter, Registry>);
+/// How long the end of the server waits for the last lines to be written.
+const FINISH_BOUND: Duration = Duration::from_secs(1);
 
-impl LogLevel {
-    pub(crate) fn set(&self, level: &str) {
+/// The running log.
+pub(crate) struct Log {
+    level: reload::Handle<EnvFilter, Registry>,
+    queue: SyncSender<Entry>,
+}
+
+/// What waits for the thread that writes.
+enum Entry {
+    Line(Vec<u8>),
+    /// Everything before it is written: say so.
+    Mark(SyncSender<()>),
+}
+
+impl Log {
+    /// Changes the level.
+    pub(crate) fn set_level(&self, level: &str) {
         // The level was checked when the configuration was read.
-        drop(self.0.reload(filter(level)));
+        drop(self.level.reload(filter(level)));
+    }
+
+    /// Waits until what was logged so far is written, but not for a reader that does not read.
+    pub(crate) fn finish(&self) {
+        let (sender, written) = sync_channel(1);
+        if self.queue.try_send(Entry::Mark(sender)).is_ok() {
+            // Too late is no error: the lines are lost then.
+            let _ = written.recv_timeout(FINISH_BOUND);
+        }
     }
 }
 
@@ -37,7 +61,7 @@ fn filter(level: &str) -> EnvFilter {
 
 #[derive(Clone)]
 struct Lines {
-    queue: SyncSender<Vec<u8>>,
+    queue: SyncSender<Entry>,
     dropped: Arc<AtomicU64>,
 }
 
@@ -59,7 +83,7 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        if let Err(TrySendError::Full(_)) = self.lines.queue.try_send(std::mem::take(&mut self.text)) {
+        if let Err(TrySendError::Full(_)) = self.lines.queue.try_send(Entry::Line(std::mem::take(&mut self.text))) {
             self.lines.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -74,13 +98,20 @@ impl<'l> MakeWriter<'l> for Lines {
 }
 
 /// Starts the log of the process.
-pub(crate) fn start(level: &str, format: LogFormat) -> LogLevel {
-    let (queue, lines) = sync_channel::<Vec<u8>>(QUEUE_LINES);
+pub(crate) fn start(level: &str, format: LogFormat) -> Log {
+    let (queue, entries) = sync_channel::<Entry>(QUEUE_LINES);
     let dropped = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&dropped);
     let spawned = std::thread::Builder::new().name("log".to_owned()).spawn(move || {
         let mut output = io::stderr();
-        for line in lines {
+        for entry in entries {
+            let line = match entry {
+                Entry::Line(line) => line,
+                Entry::Mark(sender) => {
+                    let _ = sender.try_send(());
+                    continue;
+                }
+            };
             let lost = counter.swap(0, Ordering::Relaxed);
             // Nobody to tell when standard error is gone.
             if lost > 0 {
@@ -91,7 +122,7 @@ pub(crate) fn start(level: &str, format: LogFormat) -> LogLevel {
     });
     drop(spawned);
     let (filter, handle) = reload::Layer::new(filter(level));
-    let writer = Lines { queue, dropped };
+    let writer = Lines { queue: queue.clone(), dropped };
     let registry = tracing_subscriber::registry().with(filter);
     // A second start in one process (tests) keeps the first log.
     match format {
@@ -100,5 +131,5 @@ pub(crate) fn start(level: &str, format: LogFormat) -> LogLevel {
         }
         LogFormat::Json => drop(registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init()),
     }
-    LogLevel(handle)
+    Log { level: handle, queue }
 }

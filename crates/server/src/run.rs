@@ -14,8 +14,9 @@ use tresor_storage_file::FileStore;
 
 use crate::config::{self, LogFormat, ServerConfig, Storage};
 use crate::dev;
+use crate::dev_tls::{self, DevCertificates};
 use crate::listen::Listeners;
-use crate::logging::{self, LogLevel};
+use crate::logging::{self, Log};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
 
@@ -34,6 +35,8 @@ pub struct Arguments {
     pub dev_no_store_token: bool,
     /// TLS for a dev server.
     pub dev_tls: bool,
+    /// Where the certificates of a dev server go; a directory of their own when absent.
+    pub dev_tls_cert_dir: Option<PathBuf>,
     /// KV version 1 at `secret/`.
     pub dev_kv_v1: bool,
     /// Let a dev server listen where other machines reach it.
@@ -47,29 +50,35 @@ pub struct Arguments {
 /// Stores a dev server's token where the CLI finds it.
 pub(crate) type StoreToken<'a> = &'a dyn Fn(&TokenSecret) -> std::io::Result<()>;
 
+/// Where a server speaks to whoever started it. The log goes to standard error by itself.
+pub struct Streams<'a> {
+    /// The block at start, and what a dev server tells.
+    pub output: &'a mut dyn Write,
+    /// Why it does not start.
+    pub errors: &'a mut dyn Write,
+}
+
 /// Runs a server until it is told to stop; the exit code.
-pub fn run(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> i32 {
+pub fn run(arguments: &Arguments, store_token: StoreToken<'_>, streams: &mut Streams<'_>) -> i32 {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return fail(output, &format!("the runtime cannot be started: {error}")),
+        Err(error) => return fail(streams, &format!("the runtime cannot be started: {error}")),
     };
-    match runtime.block_on(serve(arguments, store_token, output)) {
+    match runtime.block_on(serve(arguments, store_token, streams.output)) {
         Ok(()) => 0,
-        Err(error) => fail(output, &error),
+        Err(error) => fail(streams, &error),
     }
 }
 
-fn fail(output: &mut dyn Write, error: &str) -> i32 {
-    // Nobody to tell when the output is gone.
-    drop(writeln!(output, "Error: {error}"));
+fn fail(streams: &mut Streams<'_>, error: &str) -> i32 {
+    // Nobody to tell when the stream is gone.
+    drop(writeln!(streams.errors, "Error: {error}"));
     1
 }
 
 fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
     let mut loaded = if arguments.dev {
         dev::config(arguments)?
-    } else if arguments.config.is_empty() {
-        return Err("must specify at least one config path using -config, or -dev".to_owned());
     } else {
         config::load(&arguments.config, &|name| std::env::var(name).ok()).map_err(|error| error.to_string())?
     };
@@ -84,7 +93,8 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
 }
 
 async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> Result<(), String> {
-    let config = load(arguments)?;
+    let mut config = load(arguments)?;
+    let certificates = if arguments.dev_tls { Some(dev_tls::prepare(&mut config, arguments)?) } else { None };
     let log = logging::start(&config.log_level, config.log_format);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -104,14 +114,15 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
-    print_block(output, &config, &listeners).map_err(|error| error.to_string())?;
+    // A reader that went away is no reason to stop.
+    drop(print_block(output, &config, &listeners));
     if let Some(ready) = &ready {
         if !arguments.dev_no_store_token
             && let Err(error) = store_token(&ready.root_token)
         {
             tracing::warn!(%error, "the root token could not be stored for the CLI");
         }
-        print_dev(output, ready, &listeners).map_err(|error| error.to_string())?;
+        drop(print_dev(output, ready, &listeners, certificates.as_ref()));
     }
     // Where there is no service manager there is nobody to tell.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
@@ -121,8 +132,9 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     listeners.drain().await;
     service.finish(doors.clock.sleep(FINISH_BOUND)).await;
     node.seal().await.map_err(|fault| fault.to_string())?;
-    drop(pid_file);
+    drop((pid_file, certificates));
     tracing::info!("server stopped");
+    log.finish();
     Ok(())
 }
 
@@ -170,12 +182,7 @@ fn settings(config: &ServerConfig) -> Settings {
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reloads certificates, log level and audit files. A second signal while
 /// draining ends the process at once.
-async fn until_stopped(
-    arguments: &Arguments,
-    node: &Node,
-    listeners: &Listeners,
-    log: &LogLevel,
-) -> Result<(), String> {
+async fn until_stopped(arguments: &Arguments, node: &Node, listeners: &Listeners, log: &Log) -> Result<(), String> {
     let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
     let (mut terminate, mut interrupt, mut hang_up) =
         (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
@@ -188,7 +195,10 @@ async fn until_stopped(
                 listeners.reload_certificates();
                 node.reopen_audit_files();
                 match load(arguments) {
-                    Ok(config) => log.set(&config.log_level),
+                    Ok(config) => {
+                        log.set_level(&config.log_level);
+                        tracing::info!(log_level = config.log_level, "configuration reloaded");
+                    }
                     Err(error) => tracing::error!(%error, "the configuration cannot be reloaded; the log level stays"),
                 }
             }
@@ -229,15 +239,25 @@ fn print_block(output: &mut dyn Write, config: &ServerConfig, listeners: &Listen
     output.flush()
 }
 
-fn print_dev(output: &mut dyn Write, ready: &dev::Ready, listeners: &Listeners) -> std::io::Result<()> {
+fn print_dev(
+    output: &mut dyn Write,
+    ready: &dev::Ready,
+    listeners: &Listeners,
+    certificates: Option<&DevCertificates>,
+) -> std::io::Result<()> {
     let address = listeners.addresses.first().map(ToString::to_string).unwrap_or_default();
+    let scheme = if certificates.is_some() { "https" } else { "http" };
+    let authority = certificates
+        .map(|certificates| format!("    $ export VAULT_CACERT='{}'\n", certificates.authority.display()))
+        .unwrap_or_default();
     writeln!(
         output,
         "WARNING! dev mode is enabled! In this mode, Tresor runs entirely in-memory\n\
          and starts unsealed with a single unseal key. The root token is already\n\
          authenticated to the CLI, so you can immediately begin using Tresor.\n\n\
          You may need to set the following environment variables:\n\n\
-         \x20   $ export VAULT_ADDR='http://{address}'\n\n\
+         \x20   $ export VAULT_ADDR='{scheme}://{address}'\n\
+         {authority}\n\
          The unseal key and root token are displayed below in case you want to\n\
          seal/unseal the server or re-authenticate.\n\n\
          Unseal Key: {}\n\

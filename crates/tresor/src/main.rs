@@ -22,10 +22,12 @@ fn serve(given: ServerArguments, environment: &Environment) -> i32 {
         dev_listen_address: given.dev_listen_address,
         dev_no_store_token: given.dev_no_store_token,
         dev_tls: given.dev_tls,
+        dev_tls_cert_dir: given.dev_tls_cert_dir,
         dev_kv_v1: given.dev_kv_v1,
         dev_allow_non_loopback: given.dev_allow_non_loopback,
         log_level: given.log_level,
         log_format: given.log_format,
     };
-    tresor_server::run(&arguments, &|token| tresor_cli::store_token(environment, token), &mut std::io::stdout())
+    let mut streams = tresor_server::Streams { output: &mut std::io::stdout(), errors: &mut std::io::stderr() };
+    tresor_server::run(&arguments, &|token| tresor_cli::store_token(environment, token), &mut streams)
 }

@@ -22,7 +22,13 @@ pub struct Listener {
     pub header_timeout: Duration,
     /// How long the body of a request may take to arrive.
     pub body_timeout: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle_timeout: Duration,
 }
+
+/// How long a connection waits for its next request by default: longer than clients keep theirs, so that it is they
+/// who close, and no request runs into a connection that is just being closed.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// The TLS side of a listener.
 #[derive(Clone, Debug)]
@@ -53,9 +59,8 @@ pub enum TlsVersion {
 }
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 17] = [
+const IGNORED: [&str; 16] = [
     "cluster_address",
-    "http_idle_timeout",
     "http_write_timeout",
     "max_request_duration",
     "tls_cipher_suites",
@@ -90,6 +95,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         request_bytes_max: 32 * 1024 * 1024,
         header_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_secs(30),
+        idle_timeout: IDLE_TIMEOUT,
     };
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
@@ -117,6 +123,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 listener.header_timeout = source.duration("http_read_header_timeout", value)?
             }
             "http_read_timeout" => listener.body_timeout = source.duration("http_read_timeout", value)?,
+            "http_idle_timeout" => listener.idle_timeout = source.duration("http_idle_timeout", value)?,
             forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
                 return Err(source
                     .error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));

@@ -103,16 +103,16 @@ pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
         warnings: Vec::new(),
     };
     let mut storage = None;
-    let files = files(paths)?;
+    let local = environment(LOCAL_CONFIG).filter(|text| !text.trim().is_empty());
+    let mut files = files(paths, local.is_some())?;
     for file in &files {
         let plain = |text: String| ConfigError { file: file.clone(), position: None, text };
         let text = std::fs::read_to_string(file).map_err(|error| plain(format!("cannot be read: {error}")))?;
-        let document = tresor_hcl::parse(&text).map_err(|error| ConfigError {
-            file: file.clone(),
-            position: Some(error.position),
-            text: error.problem.to_string(),
-        })?;
-        read_file(&mut config, &mut storage, file, &document)?;
+        read_text(&mut config, &mut storage, file, &text)?;
+    }
+    if let Some(text) = local {
+        files.push(PathBuf::from(LOCAL_CONFIG));
+        read_text(&mut config, &mut storage, Path::new(LOCAL_CONFIG), &text)?;
     }
     override_from(&mut config, environment)?;
     let missing = |what: &str| ConfigError {
@@ -130,7 +130,24 @@ pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
     Ok(config)
 }
 
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
+/// The variable that containers give a configuration in; it is read last, as a file would be.
+const LOCAL_CONFIG: &str = "VAULT_LOCAL_CONFIG";
+
+fn read_text(
+    config: &mut ServerConfig,
+    storage: &mut Option<Storage>,
+    file: &Path,
+    text: &str,
+) -> Result<(), ConfigError> {
+    let document = tresor_hcl::parse(text).map_err(|error| ConfigError {
+        file: file.to_path_buf(),
+        position: Some(error.position),
+        text: error.problem.to_string(),
+    })?;
+    read_file(config, storage, file, &document)
+}
+
+fn files(paths: &[PathBuf], may_be_none: bool) -> Result<Vec<PathBuf>, ConfigError> {
     let mut files = Vec::new();
     for path in paths {
         let error = |error: std::io::Error| ConfigError {
@@ -148,11 +165,15 @@ fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, ConfigError> {
             files.push(path.clone());
         }
     }
-    if files.is_empty() {
+    if files.is_empty() && !may_be_none {
+        let text = match paths {
+            [] => "must specify at least one config path using -config, or -dev",
+            _ => "no configuration files found",
+        };
         return Err(ConfigError {
             file: paths.first().cloned().unwrap_or_default(),
             position: None,
-            text: "no configuration files found".to_owned(),
+            text: text.to_owned(),
         });
     }
     Ok(files)
@@ -174,14 +195,16 @@ fn read_file(
     for block in document.labelled_blocks("listener").map_err(|error| source.wrong(&error))? {
         listeners.push(read_listener(&mut source, &block)?);
     }
+    let mut own_storage = None;
     for key in ["storage", "backend"] {
         for block in document.labelled_blocks(key).map_err(|error| source.wrong(&error))? {
-            if storage.is_some() {
+            if own_storage.is_some() {
                 return Err(source.error(block.position, "only one `storage` stanza is allowed"));
             }
-            *storage = Some(read_storage(&mut source, &block)?);
+            own_storage = Some(read_storage(&mut source, &block)?);
         }
     }
+    *storage = own_storage.or_else(|| storage.take());
     for item in &document.items {
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;

@@ -1,0 +1,265 @@
+//! Configuration files: every form that operators write, and what a mistake is answered with.
+
+use crate::support::{Cli, Finished, Keys, Production, Server, until};
+
+const LISTENER: &str = "listener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = 1\n}\n";
+
+fn refuse(production: &Production) -> Finished {
+    let cli = Cli { home: production.home(), environment: Vec::new() };
+    let finished = cli.run(&["server", "-config", production.config().to_str().unwrap()]);
+    assert_eq!((finished.code, finished.output.as_str()), (1, ""), "{finished:?}");
+    finished
+}
+
+#[test]
+fn every_form_of_a_configuration_starts_a_server() {
+    let hcl = |storage: &str, more: &str| format!("{storage}\n{LISTENER}disable_mlock = true\n{more}\n");
+    let listener = r#""tcp": {"address": "127.0.0.1:0", "tls_disable": "true"}"#;
+    let cases = [
+        ("server.hcl", hcl("storage \"raft\" {\n  path = \"DATA\"\n  node_id = \"a\"\n}", "ui = true"), "raft"),
+        ("server.hcl", hcl("storage \"file\" {\n  path = \"DATA\"\n}", "api_addr = \"http://127.0.0.1:8200\""), "file"),
+        (
+            "server.hcl",
+            hcl("backend \"file\" {\n  path = \"DATA\"\n}", "cluster_addr = \"https://127.0.0.1:1\""),
+            "file",
+        ),
+        ("server.hcl", hcl("storage \"inmem\" {}", "default_lease_ttl = \"1h\"\nmax_lease_ttl = \"2h\""), "inmem"),
+        (
+            "server.json",
+            format!(r#"{{"backend": {{"inmem": {{}}}}, "listener": {{{listener}}}, "disable_mlock": true}}"#),
+            "inmem",
+        ),
+        (
+            "server.json",
+            format!(
+                r#"{{"storage": [{{"file": {{"path": "DATA"}}}}], "listener": [{{{listener}}}, {{{listener}}}],
+                   "disable_mlock": true, "default_lease_ttl": "768h", "max_lease_ttl": "768h"}}"#
+            ),
+            "file",
+        ),
+        (
+            "server.json",
+            format!(
+                r#"{{"listener": {{{listener}}}, "listener": {{{listener}}}, "storage": {{"inmem": {{}}}},
+                   "disable_mlock": true}}"#
+            ),
+            "inmem",
+        ),
+    ];
+    for (name, text, storage) in cases {
+        let production = Production::new();
+        let config = production.home().join(name);
+        let text = text.replace("DATA", production.data().to_str().unwrap());
+        std::fs::write(&config, &text).unwrap();
+        for flag in [vec!["-config", config.to_str().unwrap()], vec![&*format!("--config={}", config.display())]] {
+            let server = Server::start(production.home(), &flag);
+            assert_eq!(server.said("Storage: "), storage, "{text}");
+            assert_eq!(server.said("Log Level: "), "info");
+            assert!(server.said("Version: ").starts_with("Tresor v"));
+            assert!(server.said("Listener 1: ").contains("tls: \"disabled\""), "{}", server.output());
+            server.http().get("sys/init").expect(200);
+            let status = server.http().get("sys/seal-status").expect(200);
+            assert_eq!(status.text_at("/storage_type"), storage);
+            let listeners = server.output().matches("Listener ").count();
+            assert_eq!(listeners, text.matches("127.0.0.1:0").count(), "{text}");
+        }
+    }
+}
+
+#[test]
+fn lease_lifetimes_of_the_configuration_are_the_ones_of_tokens() {
+    let production = Production::new();
+    production.configure_more("default_lease_ttl = \"2h\"\nmax_lease_ttl = \"3h\"");
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    let token = http.send("POST", "auth/token/create", "{}").expect(200);
+    assert_eq!(token.at("/auth/lease_duration"), 0, "a child of the root token has no end by itself");
+    let token = http.send("POST", "auth/token/create", r#"{"policies": ["default"]}"#).expect(200);
+    assert_eq!(token.at("/auth/lease_duration"), 7200);
+    let token = http.send("POST", "auth/token/create", r#"{"policies": ["default"], "ttl": "9h"}"#).expect(200);
+    assert_eq!(token.at("/auth/lease_duration"), 10800);
+}
+
+#[test]
+fn several_files_and_directories_add_up_and_the_last_one_wins() {
+    let production = Production::new();
+    let directory = production.home().join("more");
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("10-a.hcl"), "log_level = \"error\"\nstorage \"inmem\" {}\n").unwrap();
+    std::fs::write(directory.join("20-b.json"), "{\"log_level\": \"warn\"}").unwrap();
+    std::fs::write(directory.join("notes.txt"), "this is no configuration").unwrap();
+    let config = production.config();
+    let arguments = ["-config", config.to_str().unwrap(), "-config", directory.to_str().unwrap()];
+    let server = Server::start(production.home(), &arguments);
+    assert_eq!((server.said("Log Level: "), server.said("Storage: ")), ("warn".to_owned(), "inmem".to_owned()));
+    drop(server);
+    let local = [("VAULT_LOCAL_CONFIG", r#"{"log_level": "debug"}"#)];
+    let server = Server::start_with(production.home(), &arguments, &local);
+    assert_eq!(server.said("Log Level: "), "debug");
+    drop(server);
+    // A container may have nothing else.
+    let whole = format!("storage \"inmem\" {{}}\n{LISTENER}disable_mlock = true\n");
+    let server = Server::start_with(production.home(), &[], &[("VAULT_LOCAL_CONFIG", &whole)]);
+    assert_eq!(server.said("Storage: "), "inmem");
+    drop(server);
+    let server = Server::start_with(production.home(), &arguments, &[("VAULT_LOG_LEVEL", "trace")]);
+    assert_eq!(server.said("Log Level: "), "trace");
+}
+
+#[test]
+fn unknown_keys_warn_with_their_place_and_do_no_harm() {
+    let production = Production::with_listener("colour = \"blue\"");
+    production.configure_more("shiny = true\ntelemetry {\n  disable_hostname = true\n}");
+    let server = production.start();
+    for (key, place) in [("`colour`", ":7:"), ("`shiny`", ":10:"), ("`telemetry`", ":11:")] {
+        let warned = server
+            .log()
+            .lines()
+            .any(|line| line.contains("WARN") && line.contains(key) && line.contains(&format!("server.hcl{place}")));
+        assert!(warned, "{key} at {place}: {}", server.log());
+    }
+    server.http().get("sys/init").expect(200);
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_file_line_and_column() {
+    let base = "storage \"inmem\" {}\ndisable_mlock = true\n";
+    let plain = format!("{base}{LISTENER}");
+    let cases = [
+        (format!("{plain}log_level = \"loud\""), "server.hcl:7:13: ", "log_level"),
+        (format!("{plain}log_format = \"xml\""), "server.hcl:7:14: ", "log_format"),
+        (format!("{plain}default_lease_ttl = \"soon\""), "server.hcl:7:21: ", "default_lease_ttl"),
+        (format!("{plain}ui = \"perhaps\""), "server.hcl:7:6: ", "ui"),
+        (format!("{plain}pid_file = [1]"), "server.hcl:7:12: ", "pid_file"),
+        (format!("{plain}seal \"transit\" {{}}"), "server.hcl:7:1: ", "seal"),
+        (format!("{plain}api_addr = \"unfinished"), "server.hcl:7:", ""),
+        (format!("{plain}storage \"inmem\" {{}}"), "server.hcl:7:", "only one `storage`"),
+        (format!("{LISTENER}storage \"consul\" {{}}"), "server.hcl:5:", "consul"),
+        (format!("{LISTENER}storage \"file\" {{}}"), "server.hcl:5:", "path"),
+        (
+            format!("{base}listener \"tcp\" {{\n  address = \"nowhere\"\n  tls_disable = true\n}}"),
+            "server.hcl:4:13: ",
+            "address",
+        ),
+        (format!("{base}listener \"tcp\" {{\n  address = \"127.0.0.1:0\"\n}}"), "server.hcl:3:", "tls_cert_file"),
+        (format!("{base}listener \"tcp\" {{\n  tls_disable = \"maybe\"\n}}"), "server.hcl:4:17: ", "tls_disable"),
+        (format!("{base}listener \"tcp\" {{\n  tls_min_version = \"tls11\"\n}}"), "server.hcl:4:21: ", "TLS 1.0"),
+        (format!("{base}listener \"unix\" {{\n}}"), "server.hcl:3:", "unix"),
+        (
+            format!("{base}max_lease_ttl = \"1h\"\ndefault_lease_ttl = \"2h\"\n{LISTENER}"),
+            "server.hcl",
+            "default_lease_ttl",
+        ),
+        (base.to_owned(), "server.hcl: ", "listener"),
+        (LISTENER.to_owned(), "server.hcl: ", "storage"),
+    ];
+    for (text, place, word) in cases {
+        let production = Production::new();
+        production.configure(&text);
+        let errors = refuse(&production).errors;
+        assert!(errors.contains(place) && errors.contains(word), "{text}\nwants {place}{word}:\n{errors}");
+    }
+}
+
+#[test]
+fn files_that_are_not_there_are_named() {
+    let production = Production::new();
+    std::fs::remove_file(production.config()).unwrap();
+    assert!(refuse(&production).errors.contains("server.hcl: cannot be read"));
+    std::fs::create_dir(production.config()).unwrap();
+    assert!(refuse(&production).errors.contains("no configuration files found"));
+    let cli = Cli { home: production.home(), environment: Vec::new() };
+    let finished = cli.run(&["server"]);
+    assert_eq!(finished.code, 1);
+    assert!(finished.errors.contains("-config"), "{finished:?}");
+}
+
+#[test]
+fn a_storage_that_is_in_use_or_cannot_be_written_is_a_clear_refusal() {
+    let production = Production::new();
+    let server = production.start();
+    let errors = refuse(&production).errors;
+    assert!(errors.contains("in use"), "{errors}");
+    server.http().get("sys/init").expect(200);
+    drop(server);
+    // Tests may run as a user who can write everywhere: a file in the way stops everybody.
+    let production = Production::new();
+    std::fs::write(production.data(), "a file").unwrap();
+    let errors = refuse(&production).errors;
+    assert!(errors.contains("data"), "{errors}");
+    let production = Production::new();
+    std::fs::create_dir(production.data()).unwrap();
+    std::fs::write(production.data().join("tresor.db"), "this is no store").unwrap();
+    let errors = refuse(&production).errors;
+    assert!(errors.contains("tresor.db"), "{errors}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_a_clear_refusal() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let production = Production::new();
+    let text = std::fs::read_to_string(production.config()).unwrap();
+    production.configure(&text.replace("127.0.0.1:0", &address));
+    let errors = refuse(&production).errors;
+    assert!(errors.contains(&address) && errors.contains("in use"), "{errors}");
+    let cli = Cli { home: production.home(), environment: Vec::new() };
+    let finished = cli.run(&["server", "-dev", "-dev-listen-address", &address]);
+    assert_eq!(finished.code, 1);
+    assert!(finished.errors.contains(&address) && finished.errors.contains("in use"), "{finished:?}");
+}
+
+#[test]
+fn the_process_id_is_in_its_file_while_the_server_runs() {
+    let production = Production::new();
+    let file = production.home().join("server.pid");
+    production.configure_more(&format!("pid_file = \"{}\"", file.display()));
+    let mut server = production.start();
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim(), server.pid().to_string());
+    server.signal(rustix::process::Signal::TERM);
+    assert!(server.wait().success());
+    assert!(!file.exists());
+}
+
+#[test]
+fn log_lines_are_json_when_asked_for() {
+    let production = Production::new();
+    production.configure_more("log_format = \"json\"");
+    let (server, _keys) = production.start_ready();
+    assert_eq!(server.said("Log Format: "), "json");
+    until("a line", || server.log().contains("unsealed").then_some(()));
+    for line in server.log().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(line["level"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn memory_is_locked_unless_that_is_disabled() {
+    let production = Production::new();
+    let text = std::fs::read_to_string(production.config()).unwrap().replace("disable_mlock = true", "");
+    production.configure(&text);
+    let locked = |server: &Server| -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmLck:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    // Whether the user who runs tests may lock memory is not ours to choose: the other outcome must be as clear.
+    let cli = Cli { home: production.home(), environment: Vec::new() };
+    let probe = std::process::Command::new("sh").args(["-c", "ulimit -l"]).output().unwrap();
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0);
+    if is_root || String::from_utf8_lossy(&probe.stdout).trim() == "unlimited" {
+        let server = production.start();
+        assert!(server.said("Mlock: ").contains("enabled: true"));
+        assert!(locked(&server) > 0);
+        Keys::initialize(&server.http(), 1, 1).unseal(&server.http());
+    } else {
+        let finished = cli.run(&["server", "-config", production.config().to_str().unwrap()]);
+        assert_eq!(finished.code, 1);
+        assert!(finished.errors.contains("disable_mlock"), "{finished:?}");
+    }
+    let production = Production::new();
+    let server = production.start();
+    assert!(server.said("Mlock: ").contains("enabled: false"));
+    assert_eq!(locked(&server), 0);
+}

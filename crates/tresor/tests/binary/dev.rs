@@ -1,0 +1,175 @@
+//! `server -dev`: what it prints, what it keeps, what it refuses.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{Cli, Server, until};
+
+const ANY: &str = "-dev-listen-address=127.0.0.1:0";
+
+fn mode(path: &std::path::Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_dev_server_is_ready_at_once_and_says_how_to_use_it() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &["-dev", ANY]);
+    let token = server.said("Root Token: ");
+    let http = server.http().with_token(&token);
+    assert!(server.output().contains(&format!("export VAULT_ADDR='http://{}'", server.address)));
+    http.get("sys/health").expect(200);
+    let status = http.get("sys/seal-status").expect(200);
+    assert_eq!((status.at("/sealed"), status.at("/t"), status.at("/n")), (json!(false), json!(1), json!(1)));
+    assert_eq!(status.at("/storage_type"), json!("inmem"));
+    let mounts = http.get("sys/mounts").expect(200);
+    assert_eq!(mounts.at("/data/secret~1/options"), json!({ "version": "2" }));
+    http.post("secret/data/a", &json!({ "data": { "x": "1" } })).expect(200);
+    assert_eq!(http.get("secret/data/a").expect(200).at("/data/data/x"), json!("1"));
+    // The unseal key that it prints is the one.
+    http.post("sys/seal", &json!({})).expect(204);
+    http.get("secret/data/a").expect(503);
+    http.post("sys/unseal", &json!({ "key": server.said("Unseal Key: ") })).expect(200);
+    assert_eq!(http.get("secret/data/a").expect(200).at("/data/data/x"), json!("1"));
+}
+
+#[test]
+fn the_root_token_can_be_chosen_in_every_spelling_and_is_kept_for_its_owner_alone() {
+    type Case<'c> = (&'c [&'c str], &'c [(&'c str, &'c str)]);
+    let cases: [Case<'_>; 4] = [
+        (&["-dev", ANY, "-dev-root-token-id=chosen"], &[]),
+        (&["-dev", ANY, "-dev-root-token-id", "chosen"], &[]),
+        (&["--dev", "--dev-listen-address", "127.0.0.1:0", "--dev-root-token-id=chosen"], &[]),
+        (&["-dev"], &[("VAULT_DEV_ROOT_TOKEN_ID", "chosen"), ("VAULT_DEV_LISTEN_ADDRESS", "127.0.0.1:0")]),
+    ];
+    for (arguments, environment) in cases {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join(".vault-token"), "an older one").unwrap();
+        std::fs::set_permissions(home.path().join(".vault-token"), PermissionsExt::from_mode(0o644)).unwrap();
+        let server = Server::start_with(home.path(), arguments, environment);
+        assert_eq!(server.said("Root Token: "), "chosen", "{arguments:?}");
+        let kept = home.path().join(".vault-token");
+        assert_eq!(std::fs::read_to_string(&kept).unwrap(), "chosen");
+        assert_eq!(mode(&kept), 0o600);
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1, "nothing else is left behind");
+        let cli = Cli::new(home.path(), server.address, "");
+        assert!(cli.succeed(&["token", "lookup"]).contains("chosen"));
+    }
+}
+
+#[test]
+fn the_root_token_is_not_kept_when_told_so() {
+    let home = tempfile::tempdir().unwrap();
+    let _server = Server::start(home.path(), &["-dev", ANY, "-dev-no-store-token"]);
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused_unless_allowed() {
+    let home = tempfile::tempdir().unwrap();
+    let cli = Cli { home: home.path(), environment: Vec::new() };
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:8200"] {
+        let finished = cli.run(&["server", "-dev", "-dev-listen-address", address]);
+        assert_eq!((finished.code, finished.output.as_str()), (1, ""), "{address}");
+        assert!(finished.errors.contains("loopback"), "{finished:?}");
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "a server that does not start keeps no token");
+    let server = Server::start(home.path(), &["-dev", "-dev-listen-address=0.0.0.0:0", "-dev-allow-non-loopback"]);
+    assert_eq!(server.address.ip().to_string(), "0.0.0.0");
+}
+
+#[test]
+fn the_log_level_is_the_one_asked_for() {
+    let home = tempfile::tempdir().unwrap();
+    for (level, is_shown) in [("info", false), ("debug", true)] {
+        let server = Server::start(home.path(), &["-dev", ANY, "-log-level", level]);
+        server.http().get("sys/health").expect(200);
+        assert_eq!(server.said("Log Level: "), level);
+        server.signal(Signal::TERM);
+        let mut server = server;
+        assert!(server.wait().success());
+        until("the last line of the log", || server.log().contains("server stopped").then_some(()));
+        assert_eq!(server.log().contains("request answered"), is_shown, "{level}: {}", server.log());
+    }
+    let cli = Cli { home: home.path(), environment: Vec::new() };
+    let finished = cli.run(&["server", "-dev", ANY, "-log-level=loud"]);
+    assert_eq!(finished.code, 1);
+    assert!(finished.errors.contains("-log-level"), "{finished:?}");
+}
+
+#[test]
+fn streams_that_are_closed_or_never_read_do_not_stop_the_server() {
+    for is_closed in [true, false] {
+        let home = tempfile::tempdir().unwrap();
+        // The port must be known without the output; a stranger may take it in between, so several are tried.
+        let served = (0..20).any(|_| {
+            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let mut child = std::process::Command::new(crate::support::binary())
+                .args(["server", "-dev", "-dev-root-token-id=root", "-log-level=trace"])
+                .arg(format!("-dev-listen-address={free}"))
+                .env_clear()
+                .env("HOME", home.path())
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let pipes = (child.stdout.take(), child.stderr.take());
+            let kept = (!is_closed).then_some(pipes);
+            let http = crate::support::Http::new(free).with_token("root");
+            let is_up = until("the server or its end", || {
+                if child.try_wait().unwrap().is_some() {
+                    return Some(false);
+                }
+                http.try_send("GET", "sys/health", "").map(|answer| answer.status == 200)
+            });
+            // Far more lines than a pipe and the queue before it hold.
+            for _ in 0..if is_up { 2000 } else { 0 } {
+                http.get("secret/data/absent").expect(404);
+            }
+            let survived = is_up && child.try_wait().unwrap().is_none();
+            let _ = child.kill();
+            child.wait().unwrap();
+            drop(kept);
+            survived
+        });
+        assert!(served, "closed: {is_closed}");
+    }
+}
+
+#[test]
+fn tls_of_a_dev_server_comes_with_an_authority_that_verifies_it() {
+    let home = tempfile::tempdir().unwrap();
+    let chosen = home.path().join("certificates");
+    std::fs::create_dir(&chosen).unwrap();
+    for arguments in [vec!["-dev-tls"], vec!["-dev-tls", "-dev-tls-cert-dir", chosen.to_str().unwrap()]] {
+        let server = Server::start(home.path(), &[&arguments[..], &["-dev-listen-address=127.0.0.1:0"]].concat());
+        let authority = server.output();
+        let (_, authority) = authority.split_once("export VAULT_CACERT='").unwrap();
+        let authority = std::path::PathBuf::from(authority.split_once('\'').unwrap().0);
+        for (name, expected) in [("vault-ca.pem", 0o644), ("vault-cert.pem", 0o644), ("vault-key.pem", 0o600)] {
+            assert_eq!(mode(&authority.with_file_name(name)), expected, "{name}");
+        }
+        let mut cli = Cli { home: home.path(), environment: Vec::new() };
+        cli.set("VAULT_ADDR", &format!("https://{}", server.address));
+        let finished = cli.run(&["status"]);
+        assert_eq!(finished.code, 1, "an unknown authority is not trusted: {finished:?}");
+        cli.set("VAULT_CACERT", authority.to_str().unwrap());
+        cli.succeed(&["status"]);
+        cli.succeed(&["kv", "put", "secret/a", "x=1"]);
+        cli.environment[0].1 = format!("https://localhost:{}", server.address.port());
+        cli.succeed(&["kv", "get", "secret/a"]);
+        server.signal(Signal::TERM);
+        let mut server = server;
+        assert!(server.wait().success());
+        assert_eq!(authority.exists(), authority.starts_with(&chosen), "only what the user asked for stays");
+    }
+    let cli = Cli { home: home.path(), environment: Vec::new() };
+    let absent = home.path().join("absent");
+    let finished = cli.run(&["server", "-dev-tls", "-dev-tls-cert-dir", absent.to_str().unwrap(), ANY]);
+    assert_eq!(finished.code, 1);
+    assert!(finished.errors.contains("-dev-tls-cert-dir") && finished.errors.contains("absent"), "{finished:?}");
+}

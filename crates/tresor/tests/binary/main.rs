@@ -1,0 +1,14 @@
+//! The binary as its users meet it: processes, sockets, files and signals, nothing in between.
+//!
+//! One test program, so that it is linked once. Deliberately absent: what can be shown without a process; that is
+//! tested where it lives.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+mod config;
+mod crash;
+mod dev;
+mod signals;
+mod tls;
+mod unseal;

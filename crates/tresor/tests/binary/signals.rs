@@ -1,0 +1,113 @@
+//! SIGTERM and SIGINT let requests end; SIGHUP reloads.
+
+use std::io::Write;
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::support::{Production, read_answer, until};
+
+#[test]
+fn a_request_that_is_under_way_is_answered_before_the_server_ends() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let production = Production::new();
+        let (mut server, keys) = production.start_ready();
+        let http = server.http();
+        http.with_token(&keys.root).post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);
+        let body = r#"{"x": "written while stopping"}"#;
+        let mut under_way = http.connect();
+        let head = format!(
+            "POST /v1/kv/a HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {}\r\nContent-Length: {}\r\n\r\n",
+            keys.root,
+            body.len()
+        );
+        under_way.write_all(head.as_bytes()).unwrap();
+        under_way.write_all(&body.as_bytes()[..5]).unwrap();
+        // An idle connection must not keep the server.
+        let mut idle = http.connect();
+        idle.write_all(b"GET /v1/sys/health HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut idle).unwrap().status, 200);
+        let half_open = http.connect();
+        server.signal(signal);
+        until("the end of accepting", || std::net::TcpStream::connect(server.address).err());
+        assert!(server.is_running(), "a request is under way");
+        under_way.write_all(&body.as_bytes()[5..]).unwrap();
+        assert_eq!(read_answer(&mut under_way).unwrap().status, 204);
+        let status = server.wait();
+        assert_eq!(status.code(), Some(0), "{signal:?}");
+        until("the last line", || server.log().contains("server stopped").then_some(()));
+        drop((idle, half_open, server));
+        let server = production.start();
+        keys.unseal(&server.http());
+        let read = server.http().with_token(&keys.root).get("kv/a").expect(200);
+        assert_eq!(read.at("/data/x"), json!("written while stopping"));
+    }
+}
+
+#[test]
+fn a_request_that_never_ends_does_not_keep_the_server() {
+    let production = Production::new();
+    let (mut server, keys) = production.start_ready();
+    let mut endless = server.http().connect();
+    let head = format!(
+        "POST /v1/sys/mounts/a HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {}\r\nContent-Length: 9\r\n\r\n",
+        keys.root
+    );
+    endless.write_all(head.as_bytes()).unwrap();
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_hang_up_changes_what_is_logged() {
+    let production = Production::new();
+    production.configure_more("log_level = \"info\"");
+    let (server, _keys) = production.start_ready();
+    let ask = || server.http().get("sys/health").expect(200);
+    let reload = |level: &str, times: usize| {
+        let text = std::fs::read_to_string(production.config()).unwrap();
+        let kept = text.lines().filter(|line| !line.starts_with("log_level")).collect::<Vec<_>>().join("\n");
+        production.configure(&format!("{kept}\nlog_level = \"{level}\"\n"));
+        server.signal(Signal::HUP);
+        until("the reload", || (server.log().matches("configuration reloaded").count() == times).then_some(()));
+    };
+    ask();
+    reload("debug", 1);
+    assert!(!server.log().contains("request answered"), "{}", server.log());
+    ask();
+    until("a line of the new level", || server.log().contains("request answered").then_some(()));
+    // A configuration that makes no sense changes nothing and ends nothing.
+    let text = std::fs::read_to_string(production.config()).unwrap();
+    production.configure("log_level = \"loud\"");
+    server.signal(Signal::HUP);
+    until("the complaint", || server.log().contains("cannot be reloaded").then_some(()));
+    assert!(server.log().contains("server.hcl:1:13"), "{}", server.log());
+    production.configure(&text);
+    let before = server.log().matches("request answered").count();
+    ask();
+    until("the old level", || (server.log().matches("request answered").count() > before).then_some(()));
+    reload("info", 2);
+    let before = server.log().matches("request answered").count();
+    ask();
+    reload("info", 3);
+    assert_eq!(server.log().matches("request answered").count(), before);
+}
+
+#[test]
+fn a_hang_up_reopens_audit_files_that_were_moved_away() {
+    let production = Production::new();
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    let file = production.home().join("audit.log");
+    let options = json!({ "type": "file", "options": { "file_path": file.to_str().unwrap() } });
+    http.send("PUT", "sys/audit/file", &options.to_string()).expect(204);
+    http.get("sys/mounts").expect(200);
+    let moved = production.home().join("audit.log.1");
+    until("the first records", || (std::fs::read_to_string(&file).ok()?.contains("sys/mounts")).then_some(()));
+    std::fs::rename(&file, &moved).unwrap();
+    server.signal(Signal::HUP);
+    until("the new file", || {
+        http.get("sys/policies/acl/default").expect(200);
+        std::fs::read_to_string(&file).ok()?.contains("sys/policies/acl/default").then_some(())
+    });
+}

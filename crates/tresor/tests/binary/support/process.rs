@@ -1,0 +1,216 @@
+//! Server processes that end with their test, and calls of the command line.
+
+use std::io::{Read, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Http, until};
+
+/// The program under test.
+pub(crate) fn binary() -> &'static str {
+    env!("CARGO_BIN_EXE_tresor")
+}
+
+/// A command without the environment of whoever runs the tests.
+pub(crate) fn command(program: &str, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).env("TMPDIR", home).current_dir(home);
+    command
+}
+
+/// What a process wrote so far.
+#[derive(Clone, Default)]
+struct Text(Arc<Mutex<Vec<u8>>>);
+
+impl Text {
+    fn collect(mut from: impl Read + Send + 'static) -> Self {
+        let text = Self::default();
+        let shared = text.clone();
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(length @ 1..) = from.read(&mut bytes) {
+                shared.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&bytes[..length]);
+            }
+        });
+        text
+    }
+
+    fn get(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+/// A server that serves; killed on drop.
+pub(crate) struct Server {
+    child: Child,
+    output: Text,
+    log: Text,
+    /// Where its first listener is.
+    pub(crate) address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `server` with arguments and waits until it says that it serves.
+    pub(crate) fn start(home: &Path, arguments: &[&str]) -> Self {
+        Self::start_with(home, arguments, &[])
+    }
+
+    /// The same, with variables.
+    pub(crate) fn start_with(home: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = command(binary(), home)
+            .arg("server")
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let output = Text::collect(child.stdout.take().unwrap());
+        let log = Text::collect(child.stderr.take().unwrap());
+        let mut server = Self { child, output, log, address: ([127, 0, 0, 1], 0).into() };
+        let is_dev = arguments.iter().any(|argument| argument.starts_with("-dev") || argument.starts_with("--dev"));
+        let last_line = if is_dev { "should NOT be used" } else { "server started!" };
+        until("the server", || {
+            if let Some(status) = server.child.try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}{}", server.output(), server.log());
+            }
+            server.output().contains(last_line).then_some(())
+        });
+        let output = server.output();
+        let (_, rest) = output.split_once("(addr: \"").expect("the block names the listener");
+        server.address = rest.split_once('"').unwrap().0.parse().unwrap();
+        server
+    }
+
+    /// A client of its first listener.
+    pub(crate) fn http(&self) -> Http {
+        Http::new(self.address)
+    }
+
+    /// What it wrote to standard output.
+    pub(crate) fn output(&self) -> String {
+        self.output.get()
+    }
+
+    /// What it wrote to standard error.
+    pub(crate) fn log(&self) -> String {
+        self.log.get()
+    }
+
+    /// What stands after a label in its output.
+    pub(crate) fn said(&self, label: &str) -> String {
+        let output = self.output();
+        let line = output.lines().find_map(|line| line.trim_start().strip_prefix(label));
+        line.unwrap_or_else(|| panic!("no `{label}` in\n{output}")).trim().to_owned()
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        until("the server's end", || self.child.try_wait().unwrap())
+    }
+
+    /// Ends it as a power cut would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: i32,
+    pub(crate) output: String,
+    pub(crate) errors: String,
+}
+
+/// The command line.
+pub(crate) struct Cli<'a> {
+    /// Home and working directory.
+    pub(crate) home: &'a Path,
+    /// Which server, and who calls: `VAULT_ADDR` and the like.
+    pub(crate) environment: Vec<(String, String)>,
+}
+
+impl<'a> Cli<'a> {
+    /// Calls for a server.
+    pub(crate) fn new(home: &'a Path, address: SocketAddr, token: &str) -> Self {
+        let mut cli = Self { home, environment: vec![("VAULT_ADDR".to_owned(), format!("http://{address}"))] };
+        if !token.is_empty() {
+            cli.set("VAULT_TOKEN", token);
+        }
+        cli
+    }
+
+    /// Sets a variable.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// One call.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        self.run_with(binary(), arguments, &[], "")
+    }
+
+    /// One call of a program, with more variables and something on standard input.
+    pub(crate) fn run_with(
+        &self,
+        program: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        input: &str,
+    ) -> Finished {
+        let mut child = command(program, self.home)
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(environment.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        // A command that does not read its input may be gone already.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        Finished {
+            code: output.status.code().unwrap_or(-1),
+            output: String::from_utf8(output.stdout).unwrap(),
+            errors: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// One call that must succeed; its output.
+    pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
+        let finished = self.run(arguments);
+        assert_eq!(finished.code, 0, "{arguments:?}: {finished:?}");
+        finished.output
+    }
+}
