@@ -62,7 +62,7 @@ pages! {
     seal: "docs/operate/seal.md", Start::Nothing;
     tls: "docs/operate/tls.md", Start::Nothing;
     tokens: "docs/operate/tokens.md", Start::DevServer;
-    troubleshooting: "docs/operate/troubleshooting.md", Start::NoCommands("to be written");
+    troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;
     security: "docs/security.md", Start::NoCommands("it points to code and tests");
 }
 
@@ -104,6 +104,16 @@ fn check(path: &str, start: Start) {
             session.logs(),
         );
     }
+}
+
+#[test]
+fn ci_runs_what_the_readme_names() {
+    let read = |file: &str| std::fs::read_to_string(root().join(file)).expect("the file is there");
+    assert!(read("README.md").contains("\n$ cargo run --release -- server -dev\n"));
+    assert!(read("README.md").contains("\n$ cargo xtask test\n"));
+    assert!(read(".ci/run").trim_end().ends_with("exec cargo xtask test"));
+    // Of all binaries in the workspace, `cargo run` starts this one.
+    assert!(read("crates/tresor/Cargo.toml").contains("\ndefault-run = \"tresor\"\n"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -21,6 +21,8 @@ use tempfile::TempDir;
 const ADDRESS: &str = "127.0.0.1:8200";
 /// The longest that one command may take.
 const COMMAND_SECONDS_MAX: u64 = 60;
+/// How many printed lines may wait to be looked at.
+const LINES_WAITING_MAX: usize = 4096;
 /// Ends the output of a command; the exit code follows.
 const MARK: &str = "--- end of command: ";
 
@@ -79,7 +81,7 @@ impl Session {
         let mut input = bash.stdin.take().expect("bash has an input");
         let output = bash.stdout.take().expect("bash has an output");
         writeln!(input, "exec 2>&1").expect("bash takes commands");
-        let (sender, lines) = channel();
+        let (sender, lines) = sync_channel(LINES_WAITING_MAX);
         std::thread::spawn(move || {
             for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
                 if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
