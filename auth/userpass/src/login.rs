@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Cx, Login, Reply};
+use tresor_engine::{Cx, Login};
 use tresor_model::Fault;
 use tresor_secret::SecretString;
 use tresor_wire::input::Input;
@@ -21,17 +21,17 @@ pub(crate) struct Credentials {
     password: Option<SecretString>,
 }
 
-pub(crate) async fn login(_method: &Userpass, mut cx: Cx<'_>, input: Credentials) -> Result<Reply, Fault> {
+pub(crate) async fn login(_method: &Userpass, mut cx: Cx<'_>, input: Credentials) -> Result<Login, Fault> {
     let password = input.password.filter(|password| !password.expose().is_empty());
     let password = password.ok_or_else(|| Fault::invalid("missing password"))?;
     let user = User::load(&mut cx, &input.username)?;
     let right = password::verify(&cx, password, user.as_ref().map(|user| &user.password_hash)).await?;
     let user = user.filter(|_| right).ok_or_else(|| Fault::invalid("invalid username or password"))?;
-    Ok(Reply::login(Login {
+    Ok(Login {
         alias: input.username.clone(),
         display_name: input.username.clone(),
         metadata: BTreeMap::from([("username".to_owned(), input.username)]),
         terms: user.terms()?,
         policies: user.policies,
-    }))
+    })
 }

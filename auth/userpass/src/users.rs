@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tresor_engine::{Cx, Reply, TokenTerms};
-use tresor_model::{Fault, Map, TokenType, map};
+use tresor_engine::{Cx, Data, Keys, Nothing, TokenTerms};
+use tresor_model::{Fault, TokenType};
 use tresor_record::Record;
 use tresor_secret::SecretString;
 use tresor_wire::input::{Cidrs, CommaList, EmptyInput, Fields, Input, Seconds};
+use tresor_wire::output::Output;
 
 use crate::{Userpass, password};
 
@@ -57,20 +58,42 @@ impl User {
         })
     }
 
-    fn show(&self) -> Map {
-        let token_type = if self.token_type.is_empty() { "default" } else { self.token_type.as_str() };
-        map! {
-            "token_bound_cidrs" => self.bound_cidrs.clone(),
-            "token_explicit_max_ttl" => self.explicit_max_ttl.as_secs(),
-            "token_max_ttl" => self.max_ttl.as_secs(),
-            "token_no_default_policy" => self.no_default_policy,
-            "token_num_uses" => self.num_uses,
-            "token_period" => self.period.as_secs(),
-            "token_policies" => self.policies.clone(),
-            "token_ttl" => self.ttl.as_secs(),
-            "token_type" => token_type,
+    fn show(self) -> UserShown {
+        UserShown {
+            token_bound_cidrs: self.bound_cidrs,
+            token_explicit_max_ttl: self.explicit_max_ttl,
+            token_max_ttl: self.max_ttl,
+            token_no_default_policy: self.no_default_policy,
+            token_num_uses: self.num_uses,
+            token_period: self.period,
+            token_policies: self.policies,
+            token_ttl: self.ttl,
+            token_type: if self.token_type.is_empty() { "default".to_owned() } else { self.token_type },
         }
     }
+}
+
+/// What is shown of a user: never the password.
+#[derive(Output)]
+pub(crate) struct UserShown {
+    /// Addresses that the user and the tokens may come from.
+    token_bound_cidrs: Vec<String>,
+    /// Longest life of the tokens, whatever the mount says.
+    token_explicit_max_ttl: Duration,
+    /// Longest life of the tokens.
+    token_max_ttl: Duration,
+    /// Whether the policy `default` is left out.
+    token_no_default_policy: bool,
+    /// How often the tokens may be used.
+    token_num_uses: u64,
+    /// Period of the tokens.
+    token_period: Duration,
+    /// Policies of the tokens.
+    token_policies: Vec<String>,
+    /// Life of the tokens.
+    token_ttl: Duration,
+    /// Kind of the tokens.
+    token_type: String,
 }
 
 /// A user by name.
@@ -148,17 +171,17 @@ pub(crate) fn exists(_method: &Userpass, mut cx: Cx<'_>, fields: Fields) -> Resu
     Ok(!name.is_empty() && User::load(&mut cx, name)?.is_some())
 }
 
-pub(crate) async fn list(_method: &Userpass, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
-    Ok(Reply::keys(cx.view.names("user/", None, None)?))
+pub(crate) async fn list(_method: &Userpass, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    Ok(Keys(cx.view.names("user/", None, None)?))
 }
 
-pub(crate) async fn read(_method: &Userpass, mut cx: Cx<'_>, input: ByName) -> Result<Reply, Fault> {
-    Ok(User::load(&mut cx, &input.username)?.map_or_else(Reply::absent, |user| Reply::data(user.show())))
+pub(crate) async fn read(_method: &Userpass, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<UserShown>>, Fault> {
+    Ok(User::load(&mut cx, &input.username)?.map(|user| Data(user.show())))
 }
 
-pub(crate) async fn delete(_method: &Userpass, mut cx: Cx<'_>, input: ByName) -> Result<Reply, Fault> {
+pub(crate) async fn delete(_method: &Userpass, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     cx.view.delete(&format!("user/{}", checked_name(&input.username)?))?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
 fn checked_name(name: &str) -> Result<&str, Fault> {
@@ -193,7 +216,7 @@ fn checked_policies(policies: CommaList) -> Result<Vec<String>, Fault> {
     Ok(policies)
 }
 
-pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let name = checked_name(&input.username)?;
     let known = User::load(&mut cx, name)?;
     let hash = hashed(&cx, input.password, input.password_hash).await?;
@@ -244,7 +267,7 @@ pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> R
         };
     }
     user.store(&mut cx, name)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
 /// The user that a change is for; there must be one.
@@ -252,17 +275,17 @@ fn known(cx: &mut Cx<'_>, name: &str) -> Result<User, Fault> {
     User::load(cx, checked_name(name)?)?.ok_or_else(|| Fault::invalid("username does not exist"))
 }
 
-pub(crate) async fn write_password(_method: &Userpass, mut cx: Cx<'_>, input: WritePassword) -> Result<Reply, Fault> {
+pub(crate) async fn write_password(_method: &Userpass, mut cx: Cx<'_>, input: WritePassword) -> Result<Nothing, Fault> {
     let mut user = known(&mut cx, &input.username)?;
     let hash = hashed(&cx, input.password, input.password_hash).await?;
     user.password_hash = hash.ok_or_else(|| Fault::invalid("missing password"))?;
     user.store(&mut cx, &input.username)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-pub(crate) async fn write_policies(_method: &Userpass, mut cx: Cx<'_>, input: WritePolicies) -> Result<Reply, Fault> {
+pub(crate) async fn write_policies(_method: &Userpass, mut cx: Cx<'_>, input: WritePolicies) -> Result<Nothing, Fault> {
     let mut user = known(&mut cx, &input.username)?;
     user.policies = checked_policies(input.token_policies.unwrap_or_default())?;
     user.store(&mut cx, &input.username)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

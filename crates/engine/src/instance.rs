@@ -43,8 +43,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// Its routes; called once per mount.
     fn routes() -> Routes<Self>;
 
-    /// The answer for a path that no route matches; a hint, where clients are known to go wrong.
-    fn unmatched(&self, _path: &str) -> Option<Reply> {
+    /// What to say of a path that no route matches, where clients are known to go wrong: it comes with the 404.
+    fn hint(&self, _path: &str) -> Option<&'static str> {
         None
     }
 
@@ -80,8 +80,8 @@ pub trait Mounted: Send + Sync {
         cx: Cx<'a>,
         fields: Fields,
     ) -> Option<BoxFuture<'a, Result<Reply, Fault>>>;
-    /// The answer for a path that no route matches.
-    fn unmatched(&self, path: &str) -> Option<Reply>;
+    /// What to say of a path that no route matches.
+    fn hint(&self, path: &str) -> Option<&'static str>;
     /// Prepares the data of a fresh mount.
     ///
     /// # Errors
@@ -133,8 +133,8 @@ impl<E: Engine> Mounted for Instance<E> {
         self.routes.invoke(index, operation, &self.engine, cx, fields)
     }
 
-    fn unmatched(&self, path: &str) -> Option<Reply> {
-        self.engine.unmatched(path)
+    fn hint(&self, path: &str) -> Option<&'static str> {
+        self.engine.hint(path)
     }
 
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {

@@ -4,12 +4,14 @@
 //! touch arrives in a [`Cx`]. An auth method answers with a [`Login`] *claim*; only the core mints tokens.
 //! Deliberately absent: any way to write outside the request's transaction.
 
+pub mod answer;
 pub mod context;
 pub mod instance;
 pub mod reply;
 pub mod route;
 pub mod view;
 
+pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
 pub use context::{Caller, Cx, Held, MountFacts};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Instance, Mounted};
 pub use reply::{Login, Reply, TokenTerms};

@@ -1,13 +1,14 @@
-//! What a handler answers: a shape, and perhaps a claim that the core turns into a token or a lease.
+//! What the pipeline is given: a shape, and perhaps a claim that the core turns into a token or a lease.
 //!
-//! Deliberately absent: tokens, lease ids, HTTP statuses.
+//! Handlers give back the types of [`crate::answer`], which become this. Deliberately absent: tokens, lease ids, HTTP
+//! statuses.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tresor_model::response::TokenType;
-use tresor_model::{Auth, LeaseTerms, Map, Shape};
+use tresor_model::{Auth, LeaseTerms, Shape};
 
 /// The answer of a handler.
 #[derive(Default)]
@@ -66,49 +67,4 @@ pub struct TokenTerms {
     pub no_default_policy: bool,
     /// The kind asked for; `None` takes the mount's.
     pub token_type: Option<TokenType>,
-}
-
-impl Reply {
-    /// No body (204).
-    #[must_use]
-    pub fn nothing() -> Self {
-        Self::default()
-    }
-
-    /// The usual envelope with `data`.
-    #[must_use]
-    pub fn data(data: Map) -> Self {
-        Self { shape: Shape::Enveloped(data), ..Self::default() }
-    }
-
-    /// The thing asked for is not there.
-    #[must_use]
-    pub fn absent() -> Self {
-        Self { shape: Shape::Absent(None), ..Self::default() }
-    }
-
-    /// The thing asked for is gone, and there is something to say about it.
-    #[must_use]
-    pub fn absent_with(data: Option<Map>) -> Self {
-        Self { shape: Shape::Absent(data), ..Self::default() }
-    }
-
-    /// A list of names; none is [`Reply::absent`].
-    #[must_use]
-    pub fn keys(names: Vec<String>) -> Self {
-        if names.is_empty() { Self::absent() } else { Self::data(Map::new().with("keys", names)) }
-    }
-
-    /// A successful login.
-    #[must_use]
-    pub fn login(login: Login) -> Self {
-        Self { login: Some(login), ..Self::default() }
-    }
-
-    /// The same answer with one more hint.
-    #[must_use]
-    pub fn warn(mut self, warning: impl Into<String>) -> Self {
-        self.warnings.push(warning.into());
-        self
-    }
 }

@@ -14,6 +14,7 @@ use tresor_env::BoxFuture;
 use tresor_model::{Fault, Operation};
 use tresor_wire::input::{FieldSpec, Fields, Input};
 
+use crate::answer::{Answer, AnswerFacts};
 use crate::context::Cx;
 use crate::reply::Reply;
 
@@ -50,6 +51,8 @@ pub struct OperationFacts {
     pub effect: Effect,
     /// Its input fields.
     pub fields: &'static [FieldSpec],
+    /// Its answer.
+    pub answer: AnswerFacts,
 }
 
 /// What one route declares.
@@ -78,17 +81,21 @@ pub struct Match {
 
 /// An async handler; implemented for every matching `async fn`.
 pub trait Handler<'a, E: 'a, In>: Send + Sync {
+    /// What it gives back, declared by its type.
+    type Answer: Answer;
     /// The future that the handler returns.
-    type Future: Future<Output = Result<Reply, Fault>> + Send + 'a;
+    type Future: Future<Output = Result<Self::Answer, Fault>> + Send + 'a;
     /// Calls the handler.
     fn call(&self, engine: &'a E, cx: Cx<'a>, input: In) -> Self::Future;
 }
 
-impl<'a, E: 'a, In, F, Fut> Handler<'a, E, In> for F
+impl<'a, E: 'a, In, R, F, Fut> Handler<'a, E, In> for F
 where
     F: Fn(&'a E, Cx<'a>, In) -> Fut + Send + Sync,
-    Fut: Future<Output = Result<Reply, Fault>> + Send + 'a,
+    Fut: Future<Output = Result<R, Fault>> + Send + 'a,
+    R: Answer,
 {
+    type Answer = R;
     type Future = Fut;
 
     fn call(&self, engine: &'a E, cx: Cx<'a>, input: In) -> Fut {
@@ -405,7 +412,8 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         In: Input + Send + 'static,
         H: for<'a> Handler<'a, E, In> + 'static,
     {
-        let facts = OperationFacts { access: self.access, effect, fields: In::SPEC };
+        let answer = <H as Handler<'static, E, In>>::Answer::FACTS;
+        let facts = OperationFacts { access: self.access, effect, fields: In::SPEC, answer };
         let typed = Typed { handler, input: PhantomData::<fn() -> In> };
         if let Some(route) = self.routes.routes.last_mut() {
             route.facts.operations.insert(operation, facts);
@@ -437,7 +445,7 @@ impl<H, In: Input + Send + 'static> Typed<H, In> {
             Ok((input, unrecognized)) => {
                 let answer = self.handler.call(engine, cx, input);
                 Box::pin(async move {
-                    let mut reply = answer.await?;
+                    let mut reply = answer.await?.into_reply();
                     if !unrecognized.is_empty() {
                         reply.warnings.push(format!(
                             "Endpoint ignored these unrecognized parameters: [{}]",

@@ -44,7 +44,7 @@ fn options(field: &Field) -> Result<Options> {
 }
 
 /// The doc comment of a field, as one line.
-fn description(field: &Field) -> String {
+pub(crate) fn description(field: &Field) -> String {
     let lines = field.attrs.iter().filter_map(|attribute| match &attribute.meta {
         Meta::NameValue(pair) if pair.path.is_ident("doc") => match &pair.value {
             Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Some(text.value().trim().to_owned()),

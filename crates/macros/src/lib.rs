@@ -1,10 +1,11 @@
-//! `#[derive(Input)]`, `#[derive(Record)]` and `#[derive(Part)]`: one struct gives decoding, schema and help, or the
-//! bytes that are stored.
+//! `#[derive(Input)]`, `#[derive(Output)]`, `#[derive(Record)]` and `#[derive(Part)]`: one struct gives decoding, schema
+//! and help, the data of an answer, or the bytes that are stored.
 //!
-//! Deliberately absent: any behaviour. What is generated only calls `tresor_wire::input` and `tresor_record`, where
+//! Deliberately absent: any behaviour. What is generated only calls `tresor_wire` and `tresor_record`, where
 //! the rules can be read.
 
 mod input;
+mod output;
 mod record;
 
 use proc_macro::TokenStream;
@@ -18,6 +19,15 @@ use syn::{DeriveInput, parse_macro_input};
 pub fn derive_input(tokens: TokenStream) -> TokenStream {
     let parsed = parse_macro_input!(tokens as DeriveInput);
     input::expand(&parsed).unwrap_or_else(syn::Error::into_compile_error).into()
+}
+
+/// Makes a struct the data of an answer. Attributes of a field, in `#[output(..)]`: `name = ".."`, `optional` (an
+/// `Option` that is left out instead of `null`), `rest` (a `Map` whose entries stand beside the fields), `secret`. The
+/// doc comment is the help text.
+#[proc_macro_derive(Output, attributes(output))]
+pub fn derive_output(tokens: TokenStream) -> TokenStream {
+    let parsed = parse_macro_input!(tokens as DeriveInput);
+    output::expand(&parsed).unwrap_or_else(syn::Error::into_compile_error).into()
 }
 
 /// Spells a struct as stored bytes with a version: `#[record(kind = "..", version = 2, previous = OlderType)]`.

@@ -298,6 +298,12 @@ impl FromIterator<(String, Body)> for Map {
     }
 }
 
+impl Extend<(String, Body)> for Map {
+    fn extend<I: IntoIterator<Item = (String, Body)>>(&mut self, items: I) {
+        self.0.extend(items);
+    }
+}
+
 impl IntoIterator for Map {
     type Item = (String, Body);
     type IntoIter = std::collections::btree_map::IntoIter<String, Body>;

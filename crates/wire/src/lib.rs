@@ -7,6 +7,7 @@ extern crate self as tresor_wire;
 pub mod duration;
 pub mod input;
 pub mod json;
+pub mod output;
 pub mod time;
 
 /// The level of the Vault API that this server speaks, as `sys/seal-status`, `sys/health` and the version of a binary

@@ -3,7 +3,7 @@
 //! Everything lies below the caller's own key, which no request can name, so there is no path to another token's
 //! data. Deliberately absent: leases, versions, and any listing over tokens.
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, Reply, Routes};
+use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes};
 use tresor_model::{Fault, Map};
 use tresor_record::Record;
 use tresor_wire::input::{Fields, Input};
@@ -71,21 +71,21 @@ fn own(cx: &Cx<'_>, path: &str) -> Result<String, Fault> {
     Ok(format!("{key}/{path}"))
 }
 
-async fn read(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+async fn read(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Option<Data<Map>>, Fault> {
     if !is_name(&input.path) {
-        return Ok(Reply::absent());
+        return Ok(None);
     }
     let name = own(&cx, &input.path)?;
-    let Some(bytes) = cx.view.read(&name)? else { return Ok(Reply::absent()) };
-    Ok(Reply::data(Entry::decode(&bytes).map_err(Fault::internal)?.data))
+    let Some(bytes) = cx.view.read(&name)? else { return Ok(None) };
+    Ok(Some(Data(Entry::decode(&bytes).map_err(Fault::internal)?.data)))
 }
 
-async fn list(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+async fn list(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Keys, Fault> {
     let directory = own(&cx, &input.path)?;
-    Ok(Reply::keys(cx.view.names(&directory, None, None)?))
+    Ok(Keys(cx.view.names(&directory, None, None)?))
 }
 
-async fn write(_engine: &Cubbyhole, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+async fn write(_engine: &Cubbyhole, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     if input.data.is_empty() {
         return Err(Fault::invalid("missing data fields"));
     }
@@ -94,14 +94,14 @@ async fn write(_engine: &Cubbyhole, mut cx: Cx<'_>, input: Write) -> Result<Repl
     }
     let name = own(&cx, &input.path)?;
     cx.view.write(&name, &Entry { data: input.data }.encode())?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-async fn delete(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+async fn delete(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
     if !is_name(&input.path) {
         return Err(Fault::invalid("missing path"));
     }
     let name = own(&cx, &input.path)?;
     cx.view.delete(&name)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

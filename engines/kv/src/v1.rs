@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, Reply, Routes};
+use tresor_engine::answer::Advised;
+use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes};
 use tresor_model::{Body, Fault, LeaseTerms, Map};
 use tresor_record::Record;
 use tresor_wire::input::{Fields, Form, Input, Seconds};
@@ -73,15 +74,15 @@ impl Engine for Kv1 {
     }
 }
 
-async fn read(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+async fn read(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Option<Advised<Data<Map>>>, Fault> {
     if input.path.is_empty() || input.path.ends_with('/') {
-        return Ok(Reply::absent());
+        return Ok(None);
     }
-    let Some(bytes) = cx.view.read(&input.path)? else { return Ok(Reply::absent()) };
+    let Some(bytes) = cx.view.read(&input.path)? else { return Ok(None) };
     let data = Entry::decode(&bytes).map_err(Fault::internal)?.data;
     let own = ["ttl", "lease"].into_iter().find_map(|name| data.get(name)).and_then(ttl);
     let duration = own.unwrap_or(cx.mount.default_lease_ttl);
-    Ok(Reply { advice: Some(LeaseTerms { id: None, duration, renewable: false }), ..Reply::data(data) })
+    Ok(Some(Advised(Data(data), LeaseTerms { id: None, duration, renewable: false })))
 }
 
 /// The duration that a secret itself advises.
@@ -89,20 +90,20 @@ fn ttl(body: &Body) -> Option<Duration> {
     Seconds::read(body).ok().map(|seconds| seconds.0).filter(|ttl| !ttl.is_zero())
 }
 
-async fn list(_kv: &Kv1, mut cx: Cx<'_>, input: Page) -> Result<Reply, Fault> {
+async fn list(_kv: &Kv1, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
     let limit = input.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
-    Ok(Reply::keys(cx.view.names(&input.path, input.after.as_deref(), limit)?))
+    Ok(Keys(cx.view.names(&input.path, input.after.as_deref(), limit)?))
 }
 
-async fn write(_kv: &Kv1, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+async fn write(_kv: &Kv1, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     if input.data.is_empty() {
         return Err(Fault::invalid("missing data fields"));
     }
     cx.view.write(&input.path, &Entry { data: input.data }.encode())?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-async fn delete(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+async fn delete(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
     cx.view.delete(&input.path)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

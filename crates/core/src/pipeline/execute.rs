@@ -85,7 +85,9 @@ async fn call(
         return Ok(help(target));
     }
     if authorized.facts.is_none() {
-        return target.engine.unmatched(&target.relative).ok_or(Fault::Refusal(Refusal::Unsupported));
+        let hint = target.engine.hint(&target.relative).ok_or(Fault::Refusal(Refusal::Unsupported))?;
+        let (shape, warnings) = (Shape::Absent(None), vec![hint.to_owned()]);
+        return Ok(Reply { shape, warnings, ..Reply::default() });
     }
     let cx =
         context(unsealed, txn, request, mount, authorized.principal, authorized.operation, authorized.has_sudo, now)?;

@@ -105,7 +105,7 @@ fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refu
             })
         }
         // The engine may have a hint for a path that is none of its routes; execution asks it.
-        None if engine.unmatched(&relative).is_some() => Ok(Target {
+        None if engine.hint(&relative).is_some() => Ok(Target {
             engine,
             route: usize::MAX,
             parameters: BTreeMap::new(),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use tresor_core::Audits;
-use tresor_engine::{Cx, Reply, Widened};
-use tresor_model::{Body, Fault, Map, Shape, map};
+use tresor_engine::{Cx, Data, Mirrored, Nothing, Widened};
+use tresor_model::{Body, Fault, Map, map};
 use tresor_secret::SecretString;
 use tresor_wire::input::EmptyInput;
 use tresor_wire::input::Input;
+use tresor_wire::output::Output;
 
 use super::Sys;
 
@@ -48,6 +49,13 @@ pub(super) struct Hash {
     input: SecretString,
 }
 
+/// A hashed text.
+#[derive(Output)]
+pub(super) struct Hashed {
+    /// As the device shows it.
+    hash: String,
+}
+
 fn name(path: &str) -> Result<String, Fault> {
     let path = path.trim_matches('/');
     if path.is_empty() || path.split('/').any(str::is_empty) {
@@ -56,7 +64,7 @@ fn name(path: &str) -> Result<String, Fault> {
     Ok(format!("{path}/"))
 }
 
-pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
     let devices: Map = sys
         .handles
         .audits
@@ -75,26 +83,26 @@ pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<R
             (device.path.clone(), Body::from(shown))
         })
         .collect();
-    Ok(Reply { shape: Shape::Mirrored(devices), ..Reply::default() })
+    Ok(Mirrored(devices))
 }
 
-pub(super) async fn enable(sys: &Sys, mut cx: Cx<'_>, input: Enable) -> Result<Reply, Fault> {
+pub(super) async fn enable(sys: &Sys, mut cx: Cx<'_>, input: Enable) -> Result<Nothing, Fault> {
     let kind = if input.kind.is_empty() { input.path.trim_matches('/').to_owned() } else { input.kind };
     let entropy = cx.entropy;
     let txn = cx.view.widen(Widened::assertion());
     let device =
         Audits::describe(name(&input.path)?, kind, input.description, input.options.unwrap_or_default(), input.local);
     sys.handles.audits.enable(txn, device, entropy).await?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-pub(super) async fn disable(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+pub(super) async fn disable(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
     sys.handles.audits.disable(cx.view.widen(Widened::assertion()), &name(&input.path)?)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-pub(super) async fn hash(sys: &Sys, _cx: Cx<'_>, input: Hash) -> Result<Reply, Fault> {
+pub(super) async fn hash(sys: &Sys, _cx: Cx<'_>, input: Hash) -> Result<Data<Hashed>, Fault> {
     let hashed = sys.handles.audits.hash(&name(&input.path)?, input.input.expose());
     let hashed = hashed.ok_or_else(|| Fault::invalid(format!("unknown audit backend {:?}", input.path)))?;
-    Ok(Reply::data(map! { "hash" => hashed }))
+    Ok(Data(Hashed { hash: hashed }))
 }

@@ -1,10 +1,11 @@
 //! `sys/capabilities*`: what a token may do on paths, answered by the function that enforces it (LST-06).
 
-use tresor_engine::{Cx, Reply, Widened};
+use tresor_engine::{Cx, Mirrored, Widened};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Body, Fault, Map};
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{CommaList, Input};
+use tresor_wire::output::Output;
 
 use super::Sys;
 
@@ -39,33 +40,38 @@ pub(super) struct AccessorPaths {
     path: Option<CommaList>,
 }
 
+/// What may be done.
+#[derive(Output)]
+pub(super) struct Capabilities {
+    /// On the only path that was asked about.
+    #[output(optional)]
+    capabilities: Option<Vec<String>>,
+    /// On each path.
+    #[output(rest)]
+    by_path: Map,
+}
+
 fn chosen(paths: Option<CommaList>, path: Option<CommaList>) -> Result<Vec<String>, Fault> {
     let chosen = paths.or(path).map(|list| list.0).unwrap_or_default();
     if chosen.is_empty() { Err(Fault::invalid("paths must be supplied")) } else { Ok(chosen) }
 }
 
-fn answer(sys: &Sys, policies: &[String], paths: &[String]) -> Reply {
+fn answer(sys: &Sys, policies: &[String], paths: &[String]) -> Mirrored<Capabilities> {
     let set = sys.handles.policies.table().compile(policies);
-    let mut data = Map::new();
-    for path in paths {
-        let capabilities: Vec<Body> = set
-            .capabilities(path.trim_start_matches('/'))
-            .into_iter()
-            .map(|capability| Body::from(capability.name()))
-            .collect();
-        if paths.len() == 1 {
-            data.insert("capabilities", Body::List(capabilities.iter().map(Body::duplicate).collect()));
-        }
-        data.insert(path.as_str(), Body::List(capabilities));
-    }
-    Reply { shape: tresor_model::Shape::Mirrored(data), ..Reply::default() }
+    let named = |path: &String| -> Vec<String> {
+        let capabilities = set.capabilities(path.trim_start_matches('/'));
+        capabilities.into_iter().map(|capability| capability.name().to_owned()).collect()
+    };
+    let only = if let [only] = paths { Some(named(only)) } else { None };
+    let by_path = paths.iter().map(|path| (path.clone(), Body::from(named(path)))).collect();
+    Mirrored(Capabilities { capabilities: only, by_path })
 }
 
-pub(super) async fn of_caller(sys: &Sys, cx: Cx<'_>, input: Paths) -> Result<Reply, Fault> {
+pub(super) async fn of_caller(sys: &Sys, cx: Cx<'_>, input: Paths) -> Result<Mirrored<Capabilities>, Fault> {
     Ok(answer(sys, cx.caller.policies, &chosen(input.paths, input.path)?))
 }
 
-pub(super) async fn of_token(sys: &Sys, mut cx: Cx<'_>, input: TokenPaths) -> Result<Reply, Fault> {
+pub(super) async fn of_token(sys: &Sys, mut cx: Cx<'_>, input: TokenPaths) -> Result<Mirrored<Capabilities>, Fault> {
     let paths = chosen(input.paths, input.path)?;
     let token = TokenSecret::parse(input.token.expose()).map_err(|_| Fault::invalid("invalid token"))?;
     let now = cx.now;
@@ -74,7 +80,11 @@ pub(super) async fn of_token(sys: &Sys, mut cx: Cx<'_>, input: TokenPaths) -> Re
     Ok(answer(sys, &found.record.policies, &paths))
 }
 
-pub(super) async fn of_accessor(sys: &Sys, mut cx: Cx<'_>, input: AccessorPaths) -> Result<Reply, Fault> {
+pub(super) async fn of_accessor(
+    sys: &Sys,
+    mut cx: Cx<'_>,
+    input: AccessorPaths,
+) -> Result<Mirrored<Capabilities>, Fault> {
     let paths = chosen(input.paths, input.path)?;
     let now = cx.now;
     let txn = cx.view.widen(Widened::assertion());

@@ -5,14 +5,24 @@
 
 use tresor_core::mounts::Mount;
 use tresor_core::mounts::record::StoredClass;
-use tresor_engine::{Cx, Reply};
+use tresor_engine::{Cx, Data};
 use tresor_model::{Fault, Map, map};
 use tresor_wire::input::EmptyInput;
+use tresor_wire::output::{Output, Shown};
 
 use super::Sys;
-use super::mounts::{AtPath, entry, options};
+use super::mounts::{AtPath, MountShown, entry, options};
 
-pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+/// The mounts that the caller may see, by path.
+#[derive(Output)]
+pub(super) struct Visible {
+    /// Secrets engines.
+    secret: Map,
+    /// Auth methods.
+    auth: Map,
+}
+
+pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Visible>, Fault> {
     let (mut secret, mut auth) = (Map::new(), Map::new());
     let set = sys.handles.policies.table().compile(cx.caller.policies);
     let known = cx.caller.token_key.is_some();
@@ -23,12 +33,12 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
             continue;
         }
         let shown = if known {
-            entry(&mount.record)
+            entry(&mount.record).into_map()
         } else {
             map! {
                 "type" => mount.record.kind.as_str(),
                 "description" => mount.record.description.as_str(),
-                "options" => options(&mount.record),
+                "options" => options(&mount.record).into_body(),
             }
         };
         let name = mount.record.path.trim_start_matches("auth/").to_owned();
@@ -38,20 +48,17 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
             secret.insert(name, shown)
         };
     }
-    Ok(Reply::data(map! { "secret" => secret, "auth" => auth }))
+    Ok(Data(Visible { secret, auth }))
 }
 
-pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<MountShown>, Fault> {
     let table = sys.handles.mounts.table();
     let set = sys.handles.policies.table().compile(cx.caller.policies);
     let path = input.path.trim_start_matches('/');
     let found = table.find(path).map(|(mount, _)| mount);
     let reachable = found.filter(|mount| may_see(mount, path, &set));
     let mount = reachable.ok_or_else(Fault::denied)?;
-    let mut shown = entry(&mount.record);
-    shown.insert("path", mount.record.path.as_str());
-    shown.remove("deprecation_status");
-    Ok(Reply::data(shown))
+    Ok(Data(entry(&mount.record).at(&mount.record.path)))
 }
 
 fn may_see(mount: &Mount, path: &str, set: &tresor_policy::PolicySet) -> bool {

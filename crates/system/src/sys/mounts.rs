@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use tresor_core::mounts::record::{MountRecord, StoredClass, Tuning};
 use tresor_core::mounts::{Mount, NewMount, Table};
-use tresor_engine::{Class, Cx, Reply, View, Widened};
-use tresor_model::{Body, Fault, Map, MountPath, Refusal, Shape, map};
+use tresor_engine::{Class, Cx, Mirrored, Nothing, View, Warned, Widened};
+use tresor_model::{Body, Fault, Map, MountPath, Refusal, map};
 use tresor_wire::input::{EmptyInput, Input, Seconds};
+use tresor_wire::output::Output;
 
 use super::Sys;
 
@@ -69,19 +70,19 @@ struct Config {
     plugin_version: Option<String>,
 }
 
-pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
     Ok(listing(&sys.handles.mounts.table(), Class::Secret))
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
     show(&sys.handles.mounts.table(), Class::Secret, &input.path)
 }
 
-pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Reply, Fault> {
+pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Warned<Nothing>, Fault> {
     enable_class(sys, cx, input, Class::Secret)
 }
 
-pub(super) async fn disable(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+pub(super) async fn disable(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
     disable_class(sys, cx, &input.path, Class::Secret)
 }
 
@@ -101,24 +102,61 @@ pub(super) fn find<'t>(table: &'t Table, class: Class, path: &str) -> Option<&'t
 }
 
 /// All mounts of a class, as clients want them: at top level and below `data`.
-pub(super) fn listing(table: &Table, class: Class) -> Reply {
+pub(super) fn listing(table: &Table, class: Class) -> Mirrored<Map> {
     let mounts: Map = table
         .iter()
         .filter(|mount| belongs(mount, class))
-        .map(|mount| (mount.record.path.trim_start_matches("auth/").to_owned(), Body::from(entry(&mount.record))))
+        .map(|mount| {
+            (mount.record.path.trim_start_matches("auth/").to_owned(), Body::from(entry(&mount.record).into_map()))
+        })
         .collect();
-    Reply { shape: Shape::Mirrored(mounts), ..Reply::default() }
+    Mirrored(mounts)
 }
 
-pub(super) fn show(table: &Table, class: Class, path: &str) -> Result<Reply, Fault> {
+pub(super) fn show(table: &Table, class: Class, path: &str) -> Result<Mirrored<MountShown>, Fault> {
     let mount = find(table, class, path);
     let mount =
         mount.ok_or_else(|| Fault::invalid(format!("No secret engine mount at {}/", path.trim_matches('/'))))?;
-    Ok(Reply { shape: Shape::Mirrored(entry(&mount.record)), ..Reply::default() })
+    Ok(Mirrored(entry(&mount.record)))
+}
+
+/// What is shown of a mount.
+#[derive(Output)]
+pub(super) struct MountShown {
+    /// What it is.
+    #[output(name = "type")]
+    kind: String,
+    /// What it is for.
+    description: String,
+    /// Its handle.
+    accessor: String,
+    /// Its identity.
+    uuid: String,
+    /// How it was tuned; 0 takes the server's.
+    config: Map,
+    /// Options such as `version`.
+    options: Option<BTreeMap<String, String>>,
+    /// Kept within this cluster.
+    local: bool,
+    /// Kept for clients.
+    seal_wrap: bool,
+    /// Kept for clients.
+    external_entropy_access: bool,
+    /// Empty: nobody chose a version.
+    plugin_version: &'static str,
+    /// The version that runs.
+    running_plugin_version: String,
+    /// Empty: every engine is built in.
+    running_sha256: &'static str,
+    /// Whether it will go away.
+    deprecation_status: &'static str,
+    /// Where it is; where the question was not about a path, it is left out.
+    #[output(optional)]
+    path: Option<String>,
 }
 
 /// One entry of a listing.
-pub(super) fn entry(record: &MountRecord) -> Map {
+pub(super) fn entry(record: &MountRecord) -> MountShown {
     let tuning = &record.tuning;
     let mut config = map! {
         "default_lease_ttl" => tuning.default_lease_ttl.as_secs(),
@@ -139,36 +177,44 @@ pub(super) fn entry(record: &MountRecord) -> Map {
         config.insert("listing_visibility", tuning.listing_visibility.as_str());
     }
     if record.class == StoredClass::Auth {
-        let token_type = if tuning.token_type.is_empty() { "default-service" } else { tuning.token_type.as_str() };
-        config.insert("token_type", token_type);
+        config.insert("token_type", shown_token_type(tuning));
     }
-    map! {
-        "type" => record.kind.as_str(),
-        "description" => record.description.as_str(),
-        "accessor" => record.accessor.as_str(),
-        "uuid" => record.id.as_str(),
-        "config" => config,
-        "options" => options(record),
-        "local" => record.local,
-        "seal_wrap" => record.seal_wrap,
-        "external_entropy_access" => record.external_entropy_access,
-        "plugin_version" => "",
-        "running_plugin_version" => format!("v{}+builtin.tresor", env!("CARGO_PKG_VERSION")),
-        "running_sha256" => "",
-        "deprecation_status" => "supported",
+    MountShown {
+        kind: record.kind.clone(),
+        description: record.description.clone(),
+        accessor: record.accessor.as_str().to_owned(),
+        uuid: record.id.as_str().to_owned(),
+        config,
+        options: options(record),
+        local: record.local,
+        seal_wrap: record.seal_wrap,
+        external_entropy_access: record.external_entropy_access,
+        plugin_version: "",
+        running_plugin_version: format!("v{}+builtin.tresor", env!("CARGO_PKG_VERSION")),
+        running_sha256: "",
+        deprecation_status: "supported",
+        path: None,
     }
 }
 
-/// The options, or null when there are none.
-pub(super) fn options(record: &MountRecord) -> Body {
-    if record.options.is_empty() {
-        return Body::Null;
+impl MountShown {
+    /// The same, with its path.
+    pub(super) fn at(self, path: &str) -> Self {
+        Self { path: Some(path.to_owned()), ..self }
     }
-    let options: Map = record.options.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
-    options.into()
 }
 
-pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Class) -> Result<Reply, Fault> {
+/// The kind of tokens of an auth method, as shown.
+pub(super) const fn shown_token_type(tuning: &Tuning) -> &str {
+    if tuning.token_type.is_empty() { "default-service" } else { tuning.token_type.as_str() }
+}
+
+/// The options, when there are any.
+pub(super) fn options(record: &MountRecord) -> Option<BTreeMap<String, String>> {
+    (!record.options.is_empty()).then(|| record.options.clone())
+}
+
+pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Class) -> Result<Warned<Nothing>, Fault> {
     let path = MountPath::parse(&input.path).map_err(|error| Fault::invalid(error.to_string()))?;
     let (config, unrecognized) = decode_config(input.config.unwrap_or_default())?;
     let kind = [input.kind, input.plugin_name, config.plugin_name]
@@ -210,20 +256,20 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
     let contents = tresor_core::mounts::contents(&facts)?;
     let mut own = Cx { view: View::new(cx.view.widen(Widened::assertion()), contents), mount: &facts, ..cx };
     engine.prepare(&mut own)?;
-    let mut reply = Reply::nothing();
+    let mut warnings = Vec::new();
     if !unrecognized.is_empty() {
-        reply = reply.warn(format!("config ignored these unrecognized parameters: [{}]", unrecognized.join(" ")));
+        warnings.push(format!("config ignored these unrecognized parameters: [{}]", unrecognized.join(" ")));
     }
-    Ok(reply)
+    Ok(Warned(Nothing, warnings))
 }
 
-pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Reply, Fault> {
+pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Nothing, Fault> {
     let table = sys.handles.mounts.table();
     // Disabling what is not there is fine: somebody was faster.
-    let Some(mount) = find(&table, class, path) else { return Ok(Reply::nothing()) };
+    let Some(mount) = find(&table, class, path) else { return Ok(Nothing) };
     let now = cx.now;
     sys.handles.mounts.disable(cx.view.widen(Widened::assertion()), mount, now)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
 fn decode_config(config: Map) -> Result<(Config, Vec<String>), Fault> {

@@ -1,9 +1,10 @@
 //! `sys/policies/acl` and its older spelling `sys/policy`: texts are stored and returned byte for byte.
 
-use tresor_engine::{Cx, Reply, Widened};
-use tresor_model::{Fault, Shape, map};
+use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Widened};
+use tresor_model::Fault;
 use tresor_policy::PolicyName;
 use tresor_wire::input::{EmptyInput, Input};
+use tresor_wire::output::Output;
 
 use super::Sys;
 
@@ -27,6 +28,33 @@ pub(super) struct Write {
     rules: Option<String>,
 }
 
+/// A policy.
+#[derive(Output)]
+pub(super) struct PolicyShown {
+    /// Its name.
+    name: String,
+    /// Its text as it was sent.
+    policy: String,
+}
+
+/// A policy in its older spelling.
+#[derive(Output)]
+pub(super) struct LegacyPolicy {
+    /// Its name.
+    name: String,
+    /// Its text as it was sent.
+    rules: String,
+}
+
+/// All names in their older spelling.
+#[derive(Output)]
+pub(super) struct LegacyNames {
+    /// The names.
+    keys: Vec<String>,
+    /// The same names.
+    policies: Vec<String>,
+}
+
 fn parse_name(name: &str) -> Result<PolicyName, Fault> {
     PolicyName::parse(name).map_err(|error| Fault::invalid(error.to_string()))
 }
@@ -48,32 +76,33 @@ fn text(sys: &Sys, name: &str) -> Option<(String, String)> {
     Some((name, text))
 }
 
-pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
-    Ok(Reply::keys(names(sys)))
+pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    Ok(Keys(names(sys)))
 }
 
-pub(super) async fn list_legacy(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
-    let data = map! { "keys" => names(sys), "policies" => names(sys) };
-    Ok(Reply { shape: Shape::Mirrored(data), ..Reply::default() })
+pub(super) async fn list_legacy(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<LegacyNames>, Fault> {
+    Ok(Mirrored(LegacyNames { keys: names(sys), policies: names(sys) }))
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: ByName) -> Result<Reply, Fault> {
-    let Some((name, text)) = text(sys, &input.name) else { return Ok(Reply::absent()) };
-    Ok(Reply::data(map! { "name" => name, "policy" => text }))
+pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: ByName) -> Result<Option<Data<PolicyShown>>, Fault> {
+    Ok(text(sys, &input.name).map(|(name, policy)| Data(PolicyShown { name, policy })))
 }
 
-pub(super) async fn read_legacy(sys: &Sys, _cx: Cx<'_>, input: ByName) -> Result<Reply, Fault> {
-    let Some((name, text)) = text(sys, &input.name) else { return Ok(Reply::absent()) };
-    Ok(Reply { shape: Shape::Mirrored(map! { "name" => name, "rules" => text }), ..Reply::default() })
+pub(super) async fn read_legacy(
+    sys: &Sys,
+    _cx: Cx<'_>,
+    input: ByName,
+) -> Result<Option<Mirrored<LegacyPolicy>>, Fault> {
+    Ok(text(sys, &input.name).map(|(name, rules)| Mirrored(LegacyPolicy { name, rules })))
 }
 
-pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let name = parse_name(&input.name)?;
     let text = input.policy.or(input.rules).filter(|text| !text.is_empty());
     let text = text.ok_or_else(|| Fault::invalid("'policy' parameter not supplied or empty"))?;
     let text = decode(text);
     sys.handles.policies.write(cx.view.widen(Widened::assertion()), &name, &text)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
 /// Clients may send the text in base64; no policy is valid base64, which has no braces, quotes or spaces.
@@ -83,8 +112,8 @@ fn decode(text: String) -> String {
     decoded.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or(text)
 }
 
-pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Reply, Fault> {
+pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     let name = parse_name(&input.name)?;
     sys.handles.policies.delete(cx.view.widen(Widened::assertion()), &name)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

@@ -1,9 +1,10 @@
 //! `sys/remount`: moves a mount to a free path. The data stays where it is (it lies below the mount's identity), so
 //! the move is one record and is done when the answer leaves; the status is therefore always `success`.
 
-use tresor_engine::{Cx, Reply, Widened};
-use tresor_model::{Fault, MountPath, map};
+use tresor_engine::{Cx, Data, Widened};
+use tresor_model::{Fault, Map, MountPath, map};
 use tresor_wire::input::Input;
+use tresor_wire::output::Output;
 
 use super::Sys;
 
@@ -24,22 +25,40 @@ pub(super) struct Migration {
     migration_id: String,
 }
 
-pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result<Reply, Fault> {
+/// A move that was started.
+#[derive(Output)]
+pub(super) struct Started {
+    /// Names the move.
+    migration_id: String,
+}
+
+/// How far a move is.
+#[derive(Output)]
+pub(super) struct Moved {
+    /// Names the move.
+    migration_id: String,
+    /// From where, to where, and how far.
+    migration_info: Map,
+}
+
+pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result<Data<Started>, Fault> {
     let parse = |text: &str| MountPath::parse(text).map_err(|error| Fault::invalid(error.to_string()));
     let (from, to) = (parse(&input.from)?, parse(&input.to)?);
     let table = sys.handles.mounts.table();
     let mount = table.at(from.as_str()).ok_or_else(|| Fault::invalid(format!("no matching mount at {from:?}")))?;
     sys.handles.mounts.move_to(cx.view.widen(Widened::assertion()), mount, &to)?;
     // The identity of the mount names the move: it is in the table for as long as the mount lives.
-    Ok(Reply::data(map! { "migration_id" => mount.record.id.as_str() }))
+    Ok(Data(Started { migration_id: mount.record.id.as_str().to_owned() }))
 }
 
-pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, input: Migration) -> Result<Reply, Fault> {
+pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, input: Migration) -> Result<Option<Data<Moved>>, Fault> {
     let table = sys.handles.mounts.table();
     let mount = table.iter().find(|mount| mount.record.id.as_str() == input.migration_id);
-    let Some(mount) = mount else { return Ok(Reply::absent()) };
-    Ok(Reply::data(map! {
-        "migration_id" => input.migration_id,
-        "migration_info" => map! { "source_mount" => "", "target_mount" => mount.record.path.as_str(), "status" => "success" },
+    Ok(mount.map(|mount| {
+        let target = mount.record.path.as_str();
+        Data(Moved {
+            migration_id: input.migration_id,
+            migration_info: map! { "source_mount" => "", "target_mount" => target, "status" => "success" },
+        })
     }))
 }

@@ -1,12 +1,13 @@
 //! `sys/seal`: asks the node to seal itself; it does so once the answer is recorded, before the answer leaves.
 
+use tresor_engine::answer::Then;
 use tresor_engine::reply::Afterwards;
-use tresor_engine::{Cx, Reply};
+use tresor_engine::{Cx, Nothing};
 use tresor_model::Fault;
 use tresor_wire::input::EmptyInput;
 
 use super::Sys;
 
-pub(super) async fn seal(_sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
-    Ok(Reply { afterwards: Some(Afterwards::Seal), ..Reply::default() })
+pub(super) async fn seal(_sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Then<Nothing>, Fault> {
+    Ok(Then(Nothing, Afterwards::Seal))
 }

@@ -1,14 +1,16 @@
 //! `sys/mounts/PATH/tune` and `sys/auth/PATH/tune`: shows effective settings, changes only what is sent.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tresor_core::mounts::record::MountRecord;
-use tresor_engine::{Class, Cx, Reply, Widened};
-use tresor_model::{Fault, map};
+use tresor_engine::{Class, Cx, Data, Nothing, Widened};
+use tresor_model::Fault;
 use tresor_wire::input::{CommaList, Form, Input};
+use tresor_wire::output::Output;
 
 use super::Sys;
-use super::mounts::{AtPath, checked_token_type, checked_visibility, find, options};
+use super::mounts::{AtPath, checked_token_type, checked_visibility, find, shown_token_type};
 
 /// What to change; what is not sent stays.
 #[derive(Input)]
@@ -40,19 +42,53 @@ pub(super) struct Tune {
     token_type: Option<String>,
 }
 
-pub(super) async fn read_mount(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+/// How a mount is tuned; what was never set is left out.
+#[derive(Output)]
+pub(super) struct TuneShown {
+    /// What it is for.
+    description: String,
+    /// Default life of leases, in effect.
+    default_lease_ttl: Duration,
+    /// Longest life of leases, in effect.
+    max_lease_ttl: Duration,
+    /// Kept for clients.
+    force_no_cache: bool,
+    /// Options such as `version`.
+    #[output(optional)]
+    options: Option<BTreeMap<String, String>>,
+    /// Request fields shown in the clear by audit devices.
+    #[output(optional)]
+    audit_non_hmac_request_keys: Option<Vec<String>>,
+    /// Response fields shown in the clear by audit devices.
+    #[output(optional)]
+    audit_non_hmac_response_keys: Option<Vec<String>>,
+    /// Request headers handed to the engine.
+    #[output(optional)]
+    passthrough_request_headers: Option<Vec<String>>,
+    /// Response headers that the engine may set.
+    #[output(optional)]
+    allowed_response_headers: Option<Vec<String>>,
+    /// `unauth` when the mount is shown before login.
+    #[output(optional)]
+    listing_visibility: Option<String>,
+    /// Kind of tokens that an auth method leads to.
+    #[output(optional)]
+    token_type: Option<String>,
+}
+
+pub(super) async fn read_mount(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
     read(sys, &input.path, Class::Secret)
 }
 
-pub(super) async fn read_auth(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+pub(super) async fn read_auth(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
     read(sys, &input.path, Class::Auth)
 }
 
-pub(super) async fn write_mount(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Reply, Fault> {
+pub(super) async fn write_mount(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Nothing, Fault> {
     write(sys, cx, input, Class::Secret)
 }
 
-pub(super) async fn write_auth(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Reply, Fault> {
+pub(super) async fn write_auth(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Nothing, Fault> {
     write(sys, cx, input, Class::Auth)
 }
 
@@ -60,40 +96,28 @@ fn nothing_at(path: &str) -> Fault {
     Fault::invalid(format!("no mount at path {:?}", path.trim_matches('/')))
 }
 
-fn read(sys: &Sys, path: &str, class: Class) -> Result<Reply, Fault> {
+fn read(sys: &Sys, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
     let table = sys.handles.mounts.table();
     let mount = find(&table, class, path).ok_or_else(|| nothing_at(path))?;
     let tuning = &mount.record.tuning;
-    let mut data = map! {
-        "description" => mount.record.description.as_str(),
-        "default_lease_ttl" => mount.facts.default_lease_ttl.as_secs(),
-        "max_lease_ttl" => mount.facts.max_lease_ttl.as_secs(),
-        "force_no_cache" => tuning.force_no_cache,
-    };
-    if !mount.record.options.is_empty() {
-        data.insert("options", options(&mount.record));
-    }
-    for (name, values) in [
-        ("audit_non_hmac_request_keys", &tuning.audit_non_hmac_request_keys),
-        ("audit_non_hmac_response_keys", &tuning.audit_non_hmac_response_keys),
-        ("passthrough_request_headers", &tuning.passthrough_request_headers),
-        ("allowed_response_headers", &tuning.allowed_response_headers),
-    ] {
-        if !values.is_empty() {
-            data.insert(name, values.clone());
-        }
-    }
-    if !tuning.listing_visibility.is_empty() {
-        data.insert("listing_visibility", tuning.listing_visibility.as_str());
-    }
-    if class == Class::Auth {
-        let token_type = if tuning.token_type.is_empty() { "default-service" } else { tuning.token_type.as_str() };
-        data.insert("token_type", token_type);
-    }
-    Ok(Reply::data(data))
+    let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
+    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    Ok(Data(TuneShown {
+        description: mount.record.description.clone(),
+        default_lease_ttl: mount.facts.default_lease_ttl,
+        max_lease_ttl: mount.facts.max_lease_ttl,
+        force_no_cache: tuning.force_no_cache,
+        options: (!mount.record.options.is_empty()).then(|| mount.record.options.clone()),
+        audit_non_hmac_request_keys: list(&tuning.audit_non_hmac_request_keys),
+        audit_non_hmac_response_keys: list(&tuning.audit_non_hmac_response_keys),
+        passthrough_request_headers: list(&tuning.passthrough_request_headers),
+        allowed_response_headers: list(&tuning.allowed_response_headers),
+        listing_visibility: text(&tuning.listing_visibility),
+        token_type: (class == Class::Auth).then(|| shown_token_type(tuning).to_owned()),
+    }))
 }
 
-fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Reply, Fault> {
+fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Nothing, Fault> {
     let mounts = &sys.handles.mounts;
     let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
@@ -106,7 +130,7 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Reply, 
     }
     mounts.check(&record)?;
     mounts.write(txn, &record)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
 fn change(record: &mut MountRecord, input: Tune, class: Class) -> Result<(), Fault> {
@@ -151,9 +175,9 @@ fn change(record: &mut MountRecord, input: Tune, class: Class) -> Result<(), Fau
 }
 
 /// A lease TTL as tuning takes it: `system` and 0 go back to the server's.
-fn ttl(name: &'static str, text: String) -> Result<std::time::Duration, Fault> {
+fn ttl(name: &'static str, text: String) -> Result<Duration, Fault> {
     if text.is_empty() || text == "system" {
-        return Ok(std::time::Duration::ZERO);
+        return Ok(Duration::ZERO);
     }
     tresor_wire::input::Seconds::read(&text.into())
         .map(|seconds| seconds.0)

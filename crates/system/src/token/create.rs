@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use tresor_core::tokens::terms::{Limits, decide};
 use tresor_core::tokens::{NewToken, auth_block};
-use tresor_engine::{Cx, Reply, Widened};
+use tresor_engine::answer::Token;
+use tresor_engine::{Cx, Warned, Widened};
 use tresor_model::Fault;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{CommaList, Input, Seconds};
@@ -53,7 +54,7 @@ pub(super) struct Create {
     entity_alias: Option<String>,
 }
 
-pub(super) async fn child(store: &TokenStore, cx: Cx<'_>, input: Create) -> Result<Reply, Fault> {
+pub(super) async fn child(store: &TokenStore, cx: Cx<'_>, input: Create) -> Result<Warned<Token>, Fault> {
     let orphan = input.no_parent;
     if orphan && !cx.caller.has_sudo {
         return Err(Fault::invalid("root or sudo privileges required to create orphan token"));
@@ -61,11 +62,11 @@ pub(super) async fn child(store: &TokenStore, cx: Cx<'_>, input: Create) -> Resu
     create(store, cx, input, orphan)
 }
 
-pub(super) async fn orphan(store: &TokenStore, cx: Cx<'_>, input: Create) -> Result<Reply, Fault> {
+pub(super) async fn orphan(store: &TokenStore, cx: Cx<'_>, input: Create) -> Result<Warned<Token>, Fault> {
     create(store, cx, input, true)
 }
 
-fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Result<Reply, Fault> {
+fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Result<Warned<Token>, Fault> {
     let parent = store.find_caller(&mut cx)?;
     let sudo = cx.caller.has_sudo;
     if parent.record.uses != tresor_core::tokens::record::Uses::Unlimited {
@@ -149,7 +150,7 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         bound_cidrs: parent.record.bound_cidrs.clone(),
     };
     let (token, found) = store.handles.tokens.mint(cx.view.widen(Widened::assertion()), new, now, entropy)?;
-    Ok(Reply { auth: Some(auth_block(Some(token), &found.record, now)), warnings, ..Reply::default() })
+    Ok(Warned(Token(auth_block(Some(token), &found.record, now)), warnings))
 }
 
 fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {

@@ -1,78 +1,129 @@
 //! Showing tokens: by text, by handle, the caller's own; and the list of handles.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use tresor_core::tokens::FoundToken;
-use tresor_engine::{Cx, Reply, Widened};
-use tresor_model::{Body, Fault, Map, Timestamp, map};
+use tresor_engine::{Cx, Data, Keys, Widened};
+use tresor_model::{Fault, Timestamp};
 use tresor_wire::input::EmptyInput;
+use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
 use super::{ByAccessor, ByToken, InPath, TokenStore};
 
-/// What is shown of a token; `id` is known only to who knows it already.
-fn show(found: &FoundToken, id: &str, now: Timestamp) -> Reply {
-    let record = &found.record;
-    let time = |at: Option<Timestamp>| at.map(rfc3339);
-    let metadata = (!record.metadata.is_empty()).then(|| {
-        record.metadata.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect::<Map>()
-    });
-    let mut data = map! {
-        "accessor" => record.accessor.as_str(),
-        "creation_time" => record.created.seconds(),
-        "creation_ttl" => record.creation_ttl.as_secs(),
-        "display_name" => record.display_name.as_str(),
-        "entity_id" => "",
-        "expire_time" => time(record.expires),
-        "explicit_max_ttl" => record.explicit_max_ttl.as_secs(),
-        "id" => id,
-        "meta" => metadata,
-        "num_uses" => record.uses.on_wire(),
-        "orphan" => record.parent.is_none(),
-        "path" => record.path.as_str(),
-        "policies" => record.policies.clone(),
-        "ttl" => record.remaining(now).unwrap_or_default().as_secs(),
-        "type" => record.token_type().name(),
-    };
-    if record.expires.is_some() {
-        data.insert("issue_time", rfc3339(record.created));
-        data.insert("renewable", record.renewable);
-    }
-    if let Some(renewed) = record.renewed {
-        data.insert("last_renewal", rfc3339(renewed));
-        data.insert("last_renewal_time", renewed.seconds());
-    }
-    if !record.period.is_zero() {
-        data.insert("period", record.period.as_secs());
-    }
-    if !record.bound_cidrs.is_empty() {
-        data.insert("bound_cidrs", record.bound_cidrs.clone());
-    }
-    Reply::data(data)
+/// A token.
+#[derive(Output)]
+pub(super) struct TokenShown {
+    /// Its handle.
+    accessor: String,
+    /// When it was made, in seconds since the Unix epoch.
+    creation_time: i64,
+    /// Life at creation.
+    creation_ttl: Duration,
+    /// Shown in audit records.
+    display_name: String,
+    /// The entity; empty without one.
+    entity_id: String,
+    /// When it ends.
+    expire_time: Option<String>,
+    /// Its longest life, whatever the mount says.
+    explicit_max_ttl: Duration,
+    /// The token itself; empty when it was found by its handle.
+    #[output(secret)]
+    id: String,
+    /// What is known of the holder.
+    meta: Option<BTreeMap<String, String>>,
+    /// Uses left; 0 means no limit.
+    num_uses: u64,
+    /// Whether it has no parent.
+    orphan: bool,
+    /// The path that made it.
+    path: String,
+    /// Its policies.
+    policies: Vec<String>,
+    /// What is left of its life.
+    ttl: Duration,
+    /// Its kind.
+    #[output(name = "type")]
+    kind: &'static str,
+    /// When it was made, for tokens that end.
+    #[output(optional)]
+    issue_time: Option<String>,
+    /// Whether it can be renewed, for tokens that end.
+    #[output(optional)]
+    renewable: Option<bool>,
+    /// When it was renewed last.
+    #[output(optional)]
+    last_renewal: Option<String>,
+    /// The same, in seconds since the Unix epoch.
+    #[output(optional)]
+    last_renewal_time: Option<i64>,
+    /// Renewable for ever by so much.
+    #[output(optional)]
+    period: Option<Duration>,
+    /// Addresses that it may be used from.
+    #[output(optional)]
+    bound_cidrs: Option<Vec<String>>,
 }
 
-pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Reply, Fault> {
+/// What is shown of a token; `id` is known only to who knows it already.
+fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
+    let record = &found.record;
+    let ends = record.expires.is_some();
+    Data(TokenShown {
+        accessor: record.accessor.as_str().to_owned(),
+        creation_time: record.created.seconds(),
+        creation_ttl: record.creation_ttl,
+        display_name: record.display_name.clone(),
+        entity_id: String::new(),
+        expire_time: record.expires.map(rfc3339),
+        explicit_max_ttl: record.explicit_max_ttl,
+        id: id.to_owned(),
+        meta: (!record.metadata.is_empty()).then(|| record.metadata.clone()),
+        num_uses: record.uses.on_wire(),
+        orphan: record.parent.is_none(),
+        path: record.path.clone(),
+        policies: record.policies.clone(),
+        ttl: record.remaining(now).unwrap_or_default(),
+        kind: record.token_type().name(),
+        issue_time: ends.then(|| rfc3339(record.created)),
+        renewable: ends.then_some(record.renewable),
+        last_renewal: record.renewed.map(rfc3339),
+        last_renewal_time: record.renewed.map(Timestamp::seconds),
+        period: (!record.period.is_zero()).then_some(record.period),
+        bound_cidrs: (!record.bound_cidrs.is_empty()).then(|| record.bound_cidrs.clone()),
+    })
+}
+
+pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Data<TokenShown>, Fault> {
     let found = store.find(&mut cx, input.token.expose())?.ok_or_else(bad_token)?;
     Ok(show(&found, input.token.expose(), cx.now))
 }
 
-pub(super) async fn in_path(store: &TokenStore, mut cx: Cx<'_>, input: InPath) -> Result<Reply, Fault> {
+pub(super) async fn in_path(store: &TokenStore, mut cx: Cx<'_>, input: InPath) -> Result<Data<TokenShown>, Fault> {
     let found = store.find(&mut cx, &input.token)?.ok_or_else(bad_token)?;
     Ok(show(&found, &input.token, cx.now))
 }
 
-pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<TokenShown>, Fault> {
     let found = store.find_caller(&mut cx)?;
     let id = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
     Ok(show(&found, id.expose(), cx.now))
 }
 
-pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: ByAccessor) -> Result<Reply, Fault> {
+pub(super) async fn by_accessor(
+    store: &TokenStore,
+    mut cx: Cx<'_>,
+    input: ByAccessor,
+) -> Result<Data<TokenShown>, Fault> {
     let found = store.find_accessor(&mut cx, &input.accessor)?;
     Ok(show(&found, "", cx.now))
 }
 
-pub(super) async fn accessors(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+pub(super) async fn accessors(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
     let now = cx.now;
-    Ok(Reply::keys(store.handles.tokens.accessors(cx.view.widen(Widened::assertion()), now)?))
+    Ok(Keys(store.handles.tokens.accessors(cx.view.widen(Widened::assertion()), now)?))
 }
 
 /// A token that is not alive looks the same whether it ever was.

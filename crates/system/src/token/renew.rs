@@ -2,7 +2,8 @@
 
 use tresor_core::tokens::terms::{Limits, decide};
 use tresor_core::tokens::{FoundToken, auth_block};
-use tresor_engine::{Cx, Reply, Widened};
+use tresor_engine::answer::Token;
+use tresor_engine::{Cx, Warned, Widened};
 use tresor_model::Fault;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{Input, Seconds};
@@ -34,20 +35,24 @@ pub(super) struct RenewAccessor {
     increment: Option<Seconds>,
 }
 
-pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: Renew) -> Result<Reply, Fault> {
+pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: Renew) -> Result<Warned<Token>, Fault> {
     let found = store.find(&mut cx, input.token.expose())?.ok_or_else(Fault::denied)?;
     let token = TokenSecret::parse(input.token.expose()).map_err(|_| Fault::denied())?;
     renew(store, &mut cx, found, input.increment, Some(token))
 }
 
-pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, input: RenewSelf) -> Result<Reply, Fault> {
+pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, input: RenewSelf) -> Result<Warned<Token>, Fault> {
     let found = store.find_caller(&mut cx)?;
     let held = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
     let token = TokenSecret::parse(held.expose()).map_err(|_| Fault::denied())?;
     renew(store, &mut cx, found, input.increment, Some(token))
 }
 
-pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: RenewAccessor) -> Result<Reply, Fault> {
+pub(super) async fn by_accessor(
+    store: &TokenStore,
+    mut cx: Cx<'_>,
+    input: RenewAccessor,
+) -> Result<Warned<Token>, Fault> {
     let found = store.find_accessor(&mut cx, &input.accessor)?;
     renew(store, &mut cx, found, input.increment, None)
 }
@@ -58,7 +63,7 @@ fn renew(
     mut found: FoundToken,
     increment: Option<Seconds>,
     token: Option<TokenSecret>,
-) -> Result<Reply, Fault> {
+) -> Result<Warned<Token>, Fault> {
     let now = cx.now;
     if !found.record.renewable {
         return Err(Fault::invalid("lease is not renewable"));
@@ -81,5 +86,5 @@ fn renew(
     record.expires = Some(now.plus(life.ttl));
     record.renewed = Some(now);
     store.handles.tokens.update(cx.view.widen(Widened::assertion()), &found, old_end)?;
-    Ok(Reply { auth: Some(auth_block(token, &found.record, now)), warnings: life.warnings, ..Reply::default() })
+    Ok(Warned(Token(auth_block(token, &found.record, now)), life.warnings))
 }

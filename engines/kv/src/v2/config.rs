@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use tresor_engine::{Cx, Reply};
-use tresor_model::{Fault, map};
+use tresor_engine::{Cx, Data, Nothing};
+use tresor_model::Fault;
 use tresor_wire::input::{EmptyInput, Input, SignedSeconds};
+use tresor_wire::output::Output;
 
 use super::Kv2;
 use super::records::Config;
@@ -20,25 +21,36 @@ pub(super) struct Change {
     delete_version_after: Option<SignedSeconds>,
 }
 
+/// The defaults.
+#[derive(Output)]
+pub(super) struct Shown {
+    /// How many versions are kept; 0 is the default.
+    max_versions: u64,
+    /// Whether every write must check and set.
+    cas_required: bool,
+    /// The life of versions; `0s` is for ever.
+    delete_version_after: String,
+}
+
 /// A negative life is no life limit.
 pub(super) fn life(sent: SignedSeconds) -> Duration {
     if sent.0.negative { Duration::ZERO } else { sent.0.length }
 }
 
-pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Reply, Fault> {
+pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Shown>, Fault> {
     let config = Config::load(&mut cx.view)?;
-    Ok(Reply::data(map! {
-        "max_versions" => config.max_versions,
-        "cas_required" => config.cas_required,
-        "delete_version_after" => tresor_wire::duration::print_go(config.delete_version_after),
+    Ok(Data(Shown {
+        max_versions: config.max_versions,
+        cas_required: config.cas_required,
+        delete_version_after: tresor_wire::duration::print_go(config.delete_version_after),
     }))
 }
 
-pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Reply, Fault> {
+pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Nothing, Fault> {
     let mut config = Config::load(&mut cx.view)?;
     config.max_versions = input.max_versions.unwrap_or(config.max_versions);
     config.cas_required = input.cas_required.unwrap_or(config.cas_required);
     config.delete_version_after = input.delete_version_after.map_or(config.delete_version_after, life);
     config.store(&mut cx.view)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

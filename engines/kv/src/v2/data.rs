@@ -1,12 +1,14 @@
 //! `data`: reading, writing, patching and deleting the newest version (reading: any version).
 
-use tresor_engine::{Cx, Reply};
+use tresor_engine::{Cx, Data, Found, Nothing};
 use tresor_model::{Body, Fault, Map, Refusal};
 use tresor_wire::input::{Form, Input};
+use tresor_wire::output::Output;
 
 use super::Kv2;
 use super::merge::merge;
 use super::records::{Config, Contents, Metadata, is_name};
+use super::shown::VersionShown;
 
 /// A version of a path.
 #[derive(Input)]
@@ -57,14 +59,26 @@ pub(super) struct AtPath {
     path: String,
 }
 
-/// What a version shows, readable or not.
-enum Found {
-    Nothing,
-    Gone(Map),
-    There(Map, Map),
+/// A version of a secret.
+#[derive(Output)]
+pub(super) struct Secret {
+    /// The secret; `null` when the version is gone.
+    #[output(secret)]
+    data: Option<Map>,
+    /// What is known of the version.
+    metadata: Map,
 }
 
-fn find(cx: &mut Cx<'_>, path: &str, version: u64) -> Result<Found, Fault> {
+/// The structure of a version.
+#[derive(Output)]
+pub(super) struct Structure {
+    /// The names; `null` when the version is gone.
+    subkeys: Option<Map>,
+    /// What is known of the version.
+    metadata: Map,
+}
+
+fn find(cx: &mut Cx<'_>, path: &str, version: u64) -> Result<Found<Secret>, Fault> {
     if !is_name(path) {
         return Ok(Found::Nothing);
     }
@@ -73,31 +87,26 @@ fn find(cx: &mut Cx<'_>, path: &str, version: u64) -> Result<Found, Fault> {
     let (Some(version), Some(shown)) = (metadata.versions.get(&number), metadata.show_version(number)) else {
         return Ok(Found::Nothing);
     };
+    let shown = shown.into_map();
     if !version.is_readable(cx.now) {
-        return Ok(Found::Gone(shown));
+        return Ok(Found::Gone(Secret { data: None, metadata: shown }));
     }
-    Ok(Found::There(Contents::load(&mut cx.view, path, number)?, shown))
+    Ok(Found::There(Secret { data: Some(Contents::load(&mut cx.view, path, number)?), metadata: shown }))
 }
 
-pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Reply, Fault> {
-    Ok(match find(&mut cx, &input.path, input.version)? {
-        Found::Nothing => Reply::absent(),
-        Found::Gone(metadata) => {
-            Reply::absent_with(Some(Map::new().with("data", Body::Null).with("metadata", metadata)))
-        }
-        Found::There(data, metadata) => Reply::data(Map::new().with("data", data).with("metadata", metadata)),
-    })
+pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Found<Secret>, Fault> {
+    find(&mut cx, &input.path, input.version)
 }
 
-pub(super) async fn subkeys(_kv: &Kv2, mut cx: Cx<'_>, input: Subkeys) -> Result<Reply, Fault> {
+pub(super) async fn subkeys(_kv: &Kv2, mut cx: Cx<'_>, input: Subkeys) -> Result<Found<Structure>, Fault> {
+    let structure = |secret: Secret| Structure {
+        subkeys: secret.data.map(|data| without_values(&data, input.depth)),
+        metadata: secret.metadata,
+    };
     Ok(match find(&mut cx, &input.path, input.version)? {
-        Found::Nothing => Reply::absent(),
-        Found::Gone(metadata) => {
-            Reply::absent_with(Some(Map::new().with("subkeys", Body::Null).with("metadata", metadata)))
-        }
-        Found::There(data, metadata) => {
-            Reply::data(Map::new().with("subkeys", without_values(&data, input.depth)).with("metadata", metadata))
-        }
+        Found::Nothing => Found::Nothing,
+        Found::Gone(secret) => Found::Gone(structure(secret)),
+        Found::There(secret) => Found::There(structure(secret)),
     })
 }
 
@@ -125,11 +134,12 @@ fn check_and_set(options: Option<&Map>, required: bool, current: u64) -> Result<
     }
 }
 
-fn written(metadata: &Metadata) -> Reply {
-    Reply::data(metadata.show_version(metadata.current_version).unwrap_or_default())
+fn written(metadata: &Metadata) -> Result<Data<VersionShown>, Fault> {
+    let shown = metadata.show_version(metadata.current_version);
+    shown.map(Data).ok_or_else(|| Fault::internal("a version that was written is not there"))
 }
 
-pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Data<VersionShown>, Fault> {
     let data = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
     let config = Config::load(&mut cx.view)?;
     let known = Metadata::load(&mut cx.view, &input.path)?;
@@ -138,32 +148,32 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Rep
     check_and_set(input.options.as_ref(), required, metadata.current_version)?;
     let now = cx.now;
     metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
-    Ok(written(&metadata))
+    written(&metadata)
 }
 
-pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Reply, Fault> {
+pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Option<Data<VersionShown>>, Fault> {
     let change = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
     let config = Config::load(&mut cx.view)?;
     let absent = || Fault::Refusal(Refusal::Absent("no secret to patch at this path".into()));
     let (mut data, metadata) = match find(&mut cx, &input.path, 0)? {
-        Found::Nothing | Found::Gone(_) => return Ok(Reply::absent()),
-        Found::There(data, _) => (data, Metadata::load(&mut cx.view, &input.path)?),
+        Found::Nothing | Found::Gone(_) => return Ok(None),
+        Found::There(secret) => (secret.data.unwrap_or_default(), Metadata::load(&mut cx.view, &input.path)?),
     };
     let mut metadata = metadata.ok_or_else(absent)?;
     check_and_set(input.options.as_ref(), config.cas_required || metadata.cas_required, metadata.current_version)?;
     merge(&mut data, change);
     let now = cx.now;
     metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
-    Ok(written(&metadata))
+    written(&metadata).map(Some)
 }
 
-pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
-    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Reply::nothing()) };
+pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
+    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Nothing) };
     let (now, current) = (cx.now, metadata.current_version);
     if let Some(version) = metadata.versions.get_mut(&current).filter(|version| version.is_readable(now)) {
         version.deleted = Some(now);
         metadata.updated = now;
         metadata.store(&mut cx.view, &input.path)?;
     }
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

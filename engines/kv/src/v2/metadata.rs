@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Cx, Reply};
+use tresor_engine::{Cx, Data, Keys, Nothing};
 use tresor_model::{Body, Fault, Map};
 use tresor_wire::input::{Form, Input, SignedSeconds};
 
 use super::Kv2;
 use super::config::life;
 use super::records::{Metadata, is_name};
+use super::shown::MetadataShown;
 
 /// Bounds of custom metadata.
 const CUSTOM_COUNT_MAX: usize = 64;
@@ -64,17 +65,17 @@ pub(super) struct Patch {
     changes: Map,
 }
 
-pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Option<Data<MetadataShown>>, Fault> {
     if !is_name(&input.path) {
-        return Ok(Reply::absent());
+        return Ok(None);
     }
-    Ok(Metadata::load(&mut cx.view, &input.path)?.map_or_else(Reply::absent, |metadata| Reply::data(metadata.show())))
+    Ok(Metadata::load(&mut cx.view, &input.path)?.map(|metadata| Data(metadata.show())))
 }
 
-pub(super) async fn list(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Reply, Fault> {
+pub(super) async fn list(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
     let limit = input.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let directory = format!("metadata/{}", input.path);
-    Ok(Reply::keys(cx.view.names(&directory, input.after.as_deref(), limit)?))
+    Ok(Keys(cx.view.names(&directory, input.after.as_deref(), limit)?))
 }
 
 fn checked_custom(custom: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
@@ -93,7 +94,7 @@ fn checked_custom(custom: BTreeMap<String, String>) -> Result<BTreeMap<String, S
     Ok(custom)
 }
 
-pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Reply, Fault> {
+pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Nothing, Fault> {
     let known = Metadata::load(&mut cx.view, &input.path)?;
     let mut metadata = known.unwrap_or_else(|| Metadata::fresh(cx.now));
     metadata.max_versions = input.max_versions.unwrap_or(metadata.max_versions);
@@ -106,14 +107,14 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Re
     }
     metadata.updated = cx.now;
     metadata.store(&mut cx.view, &input.path)?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Patch) -> Result<Reply, Fault> {
+pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Patch) -> Result<Option<Nothing>, Fault> {
     if !is_name(&input.path) {
-        return Ok(Reply::absent());
+        return Ok(None);
     }
-    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Reply::absent()) };
+    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(None) };
     let wrong = |name: &str, reason: &str| Fault::invalid(format!("field `{name}` {reason}"));
     for (name, change) in input.changes {
         let is_null = change == Body::Null;
@@ -134,7 +135,7 @@ pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Patch) -> Result<Rep
     }
     metadata.updated = cx.now;
     metadata.store(&mut cx.view, &input.path)?;
-    Ok(Reply::nothing())
+    Ok(Some(Nothing))
 }
 
 fn patch_custom(metadata: &mut Metadata, change: &Body) -> Result<(), Fault> {
@@ -152,9 +153,9 @@ fn patch_custom(metadata: &mut Metadata, change: &Body) -> Result<(), Fault> {
     Ok(())
 }
 
-pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Reply, Fault> {
+pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
     if let Some(metadata) = Metadata::load(&mut cx.view, &input.path)? {
         metadata.remove(&mut cx.view, &input.path)?;
     }
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

@@ -8,10 +8,11 @@ mod data;
 mod merge;
 mod metadata;
 mod records;
+mod shown;
 mod versions;
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, Reply, Routes};
-use tresor_model::{Fault, Shape};
+use tresor_engine::{Class, Cx, Descriptor, Engine, Routes};
+use tresor_model::Fault;
 use tresor_wire::input::Fields;
 
 pub(crate) struct Kv2;
@@ -54,8 +55,8 @@ impl Engine for Kv2 {
             .done()
     }
 
-    fn unmatched(&self, _path: &str) -> Option<Reply> {
-        Some(Reply { shape: Shape::Absent(None), ..Reply::default() }.warn(WRONG_PATH))
+    fn hint(&self, _path: &str) -> Option<&'static str> {
+        Some(WRONG_PATH)
     }
 }
 

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tresor_engine::View;
-use tresor_model::{Body, Fault, Map, Timestamp, map};
+use tresor_model::{Fault, Map, Timestamp};
 use tresor_record::{Part, Record};
-use tresor_wire::time::rfc3339;
 
 /// How many versions are kept where nobody says.
 const MAX_VERSIONS: u64 = 10;
@@ -96,19 +95,6 @@ impl Version {
     pub(super) fn is_readable(&self, now: Timestamp) -> bool {
         !self.destroyed && self.deleted.is_none_or(|deleted| deleted > now)
     }
-
-    fn deletion_time(&self) -> String {
-        self.deleted.map(rfc3339).unwrap_or_default()
-    }
-
-    /// As shown in a path's metadata.
-    fn show(&self) -> Map {
-        map! {
-            "created_time" => rfc3339(self.created),
-            "deletion_time" => self.deletion_time(),
-            "destroyed" => self.destroyed,
-        }
-    }
 }
 
 impl Metadata {
@@ -173,37 +159,5 @@ impl Metadata {
         }
         self.oldest_version = if too_old == 0 { 0 } else { too_old + 1 };
         self.store(view, path)
-    }
-
-    /// The metadata of one version, as shown beside its data.
-    pub(super) fn show_version(&self, number: u64) -> Option<Map> {
-        let version = self.versions.get(&number)?;
-        Some(version.show().with("version", number).with("custom_metadata", self.show_custom()))
-    }
-
-    fn show_custom(&self) -> Body {
-        if self.custom_metadata.is_empty() {
-            return Body::Null;
-        }
-        let custom: Map =
-            self.custom_metadata.iter().map(|(name, value)| (name.clone(), Body::from(value.as_str()))).collect();
-        custom.into()
-    }
-
-    /// As shown by itself.
-    pub(super) fn show(&self) -> Map {
-        let versions: Map =
-            self.versions.iter().map(|(number, version)| (number.to_string(), Body::from(version.show()))).collect();
-        map! {
-            "cas_required" => self.cas_required,
-            "created_time" => rfc3339(self.created),
-            "current_version" => self.current_version,
-            "custom_metadata" => self.show_custom(),
-            "delete_version_after" => tresor_wire::duration::print_go(self.delete_version_after.unwrap_or_default()),
-            "max_versions" => self.max_versions,
-            "oldest_version" => self.oldest_version,
-            "updated_time" => rfc3339(self.updated),
-            "versions" => versions,
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! `delete`, `undelete` and `destroy`: what becomes of single versions.
 
-use tresor_engine::{Cx, Reply};
+use tresor_engine::{Cx, Nothing};
 use tresor_model::{Fault, Timestamp};
 use tresor_wire::input::Input;
 
@@ -38,28 +38,28 @@ fn change(
     Ok(changed)
 }
 
-pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Reply, Fault> {
+pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Nothing, Fault> {
     change(&mut cx, &input, |version, now| {
         if version.is_readable(now) {
             version.deleted = Some(now);
         }
     })?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-pub(super) async fn undelete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Reply, Fault> {
+pub(super) async fn undelete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Nothing, Fault> {
     change(&mut cx, &input, |version, _| {
         if !version.destroyed {
             version.deleted = None;
         }
     })?;
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }
 
-pub(super) async fn destroy(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Reply, Fault> {
+pub(super) async fn destroy(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Nothing, Fault> {
     let destroyed = change(&mut cx, &input, |version, _| version.destroyed = true)?;
     for number in destroyed {
         Contents::remove(&mut cx.view, &input.path, number)?;
     }
-    Ok(Reply::nothing())
+    Ok(Nothing)
 }

@@ -1,0 +1,200 @@
+//! What a handler gives back, as a type: the declaration of its answer and the answer itself are the same thing.
+//!
+//! Each type here is one shape that an answer can have on the wire; the data inside is a struct that derives
+//! `tresor_wire::output::Output`. Deliberately absent: any way to answer with something that was not declared; a
+//! [`Reply`] is made here only, out of these types.
+
+use tresor_model::{Auth, LeaseTerms, Map, Shape};
+use tresor_wire::input::Kind;
+use tresor_wire::output::{Output, OutputSpec};
+
+use crate::reply::{Afterwards, Login, Reply};
+
+/// The shape of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerShape {
+    /// No body.
+    Nothing,
+    /// The usual envelope with `data`.
+    Data,
+    /// The same, and every field of `data` at top level too.
+    Mirrored,
+    /// The usual envelope with `auth`: a token that was made or renewed.
+    Token,
+}
+
+/// What an operation declares of its answer.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerFacts {
+    /// The shape.
+    pub shape: AnswerShape,
+    /// The fields of its data.
+    pub fields: &'static [OutputSpec],
+    /// Whether the thing asked for may not be there (404).
+    pub may_be_absent: bool,
+}
+
+impl AnswerFacts {
+    const fn new(shape: AnswerShape, fields: &'static [OutputSpec]) -> Self {
+        Self { shape, fields, may_be_absent: false }
+    }
+
+    const fn or_absent(self) -> Self {
+        Self { may_be_absent: true, ..self }
+    }
+}
+
+/// What a handler can give back.
+pub trait Answer: Send {
+    /// The declaration.
+    const FACTS: AnswerFacts;
+
+    /// The reply to the pipeline.
+    fn into_reply(self) -> Reply;
+}
+
+/// No body (204).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nothing;
+
+impl Answer for Nothing {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Nothing, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply::default()
+    }
+}
+
+/// The usual envelope with `data`.
+pub struct Data<T>(pub T);
+
+impl<T: Output> Answer for Data<T> {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Data, T::SPEC);
+
+    fn into_reply(self) -> Reply {
+        Reply { shape: Shape::Enveloped(self.0.into_map()), ..Reply::default() }
+    }
+}
+
+/// `data` in the envelope and at top level too, as old clients read mounts, policies and their kin.
+pub struct Mirrored<T>(pub T);
+
+impl<T: Output> Answer for Mirrored<T> {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Mirrored, T::SPEC);
+
+    fn into_reply(self) -> Reply {
+        Reply { shape: Shape::Mirrored(self.0.into_map()), ..Reply::default() }
+    }
+}
+
+/// The thing asked for, or 404.
+impl<T: Answer> Answer for Option<T> {
+    const FACTS: AnswerFacts = T::FACTS.or_absent();
+
+    fn into_reply(self) -> Reply {
+        match self {
+            Some(there) => there.into_reply(),
+            None => Reply { shape: Shape::Absent(None), ..Reply::default() },
+        }
+    }
+}
+
+/// A list of names; none is 404.
+pub struct Keys(pub Vec<String>);
+
+impl Answer for Keys {
+    const FACTS: AnswerFacts = AnswerFacts::new(
+        AnswerShape::Data,
+        &[OutputSpec {
+            name: "keys",
+            kind: Kind::List,
+            description: "The names in order; those of directories end in a slash.",
+            optional: false,
+            secret: false,
+        }],
+    )
+    .or_absent();
+
+    fn into_reply(self) -> Reply {
+        let there = (!self.0.is_empty()).then(|| Data(Map::new().with("keys", self.0)));
+        there.into_reply()
+    }
+}
+
+/// The thing asked for, what is left to say of it when it is gone (404 with data), or nothing (404).
+pub enum Found<T> {
+    /// It is there.
+    There(T),
+    /// It was; this is known of it.
+    Gone(T),
+    /// It never was.
+    Nothing,
+}
+
+impl<T: Output> Answer for Found<T> {
+    const FACTS: AnswerFacts = Data::<T>::FACTS.or_absent();
+
+    fn into_reply(self) -> Reply {
+        let shape = match self {
+            Self::There(there) => Shape::Enveloped(there.into_map()),
+            Self::Gone(known) => Shape::Absent(Some(known.into_map())),
+            Self::Nothing => Shape::Absent(None),
+        };
+        Reply { shape, ..Reply::default() }
+    }
+}
+
+/// A claim that somebody proved who they are; the core mints the token.
+impl Answer for Login {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Token, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { login: Some(self), ..Reply::default() }
+    }
+}
+
+/// A token that the server's own token engine made or renewed.
+pub struct Token(pub Auth);
+
+impl Answer for Token {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Token, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { auth: Some(self.0), ..Reply::default() }
+    }
+}
+
+/// An answer, and advice how long it may be kept, without a lease (KV version 1).
+pub struct Advised<T>(pub T, pub LeaseTerms);
+
+impl<T: Answer> Answer for Advised<T> {
+    const FACTS: AnswerFacts = T::FACTS;
+
+    fn into_reply(self) -> Reply {
+        Reply { advice: Some(self.1), ..self.0.into_reply() }
+    }
+}
+
+/// An answer, and hints for the caller.
+pub struct Warned<T>(pub T, pub Vec<String>);
+
+impl<T: Answer> Answer for Warned<T> {
+    const FACTS: AnswerFacts = T::FACTS;
+
+    fn into_reply(self) -> Reply {
+        let mut reply = self.0.into_reply();
+        reply.warnings.extend(self.1);
+        reply
+    }
+}
+
+/// An answer, and what the node does after it is recorded.
+pub struct Then<T>(pub T, pub Afterwards);
+
+impl<T: Answer> Answer for Then<T> {
+    const FACTS: AnswerFacts = T::FACTS;
+
+    fn into_reply(self) -> Reply {
+        Reply { afterwards: Some(self.1), ..self.0.into_reply() }
+    }
+}
