@@ -6,9 +6,12 @@
 
 mod support;
 
+mod bad_connections;
+mod bad_requests;
 mod config;
 mod crash;
 mod dev;
+mod protocols;
 mod signals;
 mod tls;
 mod unseal;

@@ -77,8 +77,9 @@ impl Http {
     pub(crate) fn try_send(&self, method: &str, path: &str, body: &str) -> Option<Answer> {
         let mut stream = TcpStream::connect_timeout(&self.address, Duration::from_secs(5)).ok()?;
         stream.set_read_timeout(Some(BOUND)).ok()?;
-        stream.write_all(self.head(method, path, body).as_bytes()).ok()?;
-        stream.write_all(body.as_bytes()).ok()?;
+        stream.write_all(self.head_of(method, path, body.len()).as_bytes()).ok()?;
+        // A refusal may come before everything is sent.
+        let _ = stream.write_all(body.as_bytes());
         read_answer(&mut stream)
     }
 
@@ -98,14 +99,32 @@ impl Http {
         self.send("POST", path, &body.to_string())
     }
 
-    fn head(&self, method: &str, path: &str, body: &str) -> String {
+    /// The head of a request whose body has a length.
+    pub(crate) fn head_of(&self, method: &str, path: &str, length: usize) -> String {
         let token = if self.token.is_empty() { String::new() } else { format!("X-Vault-Token: {}\r\n", self.token) };
         format!(
             "{method} /v1/{path} HTTP/1.1\r\nHost: {}\r\n{token}Content-Length: {}\r\nConnection: close\r\n\r\n",
-            self.address,
-            body.len()
+            self.address, length
         )
     }
+
+    /// Sends bytes, then reads until the server closes; what it sent.
+    pub(crate) fn raw(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        // The server may stop reading at any point.
+        let _ = stream.write_all(bytes);
+        read_all(&mut stream)
+    }
+}
+
+/// Everything until the end, or the reset, of a connection.
+fn read_all(stream: &mut impl Read) -> Vec<u8> {
+    let mut received = Vec::new();
+    let mut bytes = [0; 16 * 1024];
+    while let Ok(length @ 1..) = stream.read(&mut bytes) {
+        received.extend_from_slice(&bytes[..length]);
+    }
+    received
 }
 
 /// Reads one answer of the length that it announces.
