@@ -19,6 +19,8 @@ use tresor_model::{Fault, Map, Refusal, Response, Verb};
 use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
 use tresor_storage::Store;
+use tresor_wire::input::FieldSpec;
+use tresor_wire::output::OutputSpec;
 
 use crate::keys;
 use crate::mounts::Mounts;
@@ -54,6 +56,10 @@ pub struct AlwaysRoute {
     pub verb: Verb,
     /// One line of help.
     pub summary: &'static str,
+    /// Its input fields.
+    pub fields: &'static [FieldSpec],
+    /// The fields of its answer.
+    pub answer_fields: &'static [OutputSpec],
     /// Answers.
     pub answer: for<'a> fn(&'a Node, Map) -> BoxFuture<'a, Result<Response, Fault>>,
 }

@@ -5,50 +5,83 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tresor_core::{AlwaysRoute, Node, SealStanding};
+use tresor_core::{AlwaysRoute, Node};
 use tresor_crypto::shamir::Threshold;
-use tresor_env::BoxFuture;
-use tresor_model::{Fault, Map, Response, Shape, Verb, map};
+use tresor_model::{Fault, Map, Response, Shape, Verb};
 use tresor_secret::{SecretString, UnsealShare};
 use tresor_wire::API_LEVEL;
-use tresor_wire::input::{Fields, Input};
+use tresor_wire::input::{EmptyInput, Fields, Input};
+use tresor_wire::output::Output;
 
-type Answer<'a> = BoxFuture<'a, Result<Response, Fault>>;
+/// One row of the list: input and output are the handler's own types.
+macro_rules! route {
+    ($path:literal, $verb:ident, $summary:literal, $handler:ident: $input:ty => $output:ty) => {
+        AlwaysRoute {
+            path: $path,
+            verb: Verb::$verb,
+            summary: $summary,
+            fields: <$input as Input>::SPEC,
+            answer_fields: <$output as Output>::SPEC,
+            answer: |node, body| {
+                Box::pin(async move {
+                    let output: Answered<$output> = $handler(node, decode::<$input>(body)?).await?.into();
+                    Ok(output.into_response())
+                })
+            },
+        }
+    };
+}
 
 /// The list.
 pub const ROUTES: &[AlwaysRoute] = &[
-    AlwaysRoute { path: "sys/init", verb: Verb::Read, summary: "whether the server is initialised", answer: read_init },
-    AlwaysRoute { path: "sys/init", verb: Verb::Write, summary: "initialise the server", answer: init },
-    AlwaysRoute {
-        path: "sys/seal-status",
-        verb: Verb::Read,
-        summary: "the state of the seal",
-        answer: read_seal_status,
-    },
-    AlwaysRoute { path: "sys/unseal", verb: Verb::Write, summary: "enter one unseal share", answer: unseal },
-    AlwaysRoute {
-        path: "sys/health",
-        verb: Verb::Read,
-        summary: "the node's health, in its status code",
-        answer: read_health,
-    },
-    AlwaysRoute { path: "sys/leader", verb: Verb::Read, summary: "which node is the active one", answer: read_leader },
+    route!("sys/init", Read, "Whether the server is initialised.", read_init: EmptyInput => InitStanding),
+    route!("sys/init", Write, "Initialises the server.", init: Init => Initialised),
+    route!("sys/seal-status", Read, "The state of the seal.", read_seal_status: EmptyInput => SealStatus),
+    route!("sys/unseal", Write, "Enters one unseal share.", unseal: Unseal => SealStatus),
+    route!("sys/health", Read, "The node's health, in its status code.", read_health: Health => HealthReport),
+    route!("sys/leader", Read, "Which node is the active one.", read_leader: EmptyInput => Leader),
 ];
+
+/// An answer without an envelope, and the status that a probe asked for.
+struct Answered<T> {
+    code: Option<u16>,
+    report: T,
+}
+
+impl<T> From<T> for Answered<T> {
+    fn from(report: T) -> Self {
+        Self { code: None, report }
+    }
+}
+
+impl<T: Output> Answered<T> {
+    fn into_response(self) -> Response {
+        let report = self.report.into_map();
+        let shape = match self.code {
+            Some(code) => Shape::Health { code, report },
+            None => Shape::Flat(report),
+        };
+        Response { shape, ..Response::default() }
+    }
+}
 
 /// The release date is not known to a build from source; clients want the key to be there.
 const BUILD_DATE: &str = "2026-11-24T00:00:00Z";
-
-fn flat(report: Map) -> Result<Response, Fault> {
-    Ok(Response { shape: Shape::Flat(report), ..Response::default() })
-}
 
 fn decode<In: Input>(body: Map) -> Result<In, Fault> {
     let fields = Fields { path: std::collections::BTreeMap::new(), body, from_query: Vec::new() };
     In::decode(fields).map(|(input, _)| input).map_err(|error| Fault::invalid(error.to_string()))
 }
 
-fn read_init(node: &Node, _body: Map) -> Answer<'_> {
-    Box::pin(async move { flat(map! { "initialized" => node.standing()?.facts.initialized }) })
+/// Whether the server is initialised.
+#[derive(Output)]
+struct InitStanding {
+    /// Whether it is.
+    initialized: bool,
+}
+
+async fn read_init(node: &Node, _input: EmptyInput) -> Result<InitStanding, Fault> {
+    Ok(InitStanding { initialized: node.standing()?.facts.initialized })
 }
 
 /// How to initialise.
@@ -70,59 +103,101 @@ struct Init {
     stored_shares: Option<u64>,
 }
 
-fn init(node: &Node, body: Map) -> Answer<'_> {
-    Box::pin(async move {
-        if node.standing()?.facts.initialized {
-            return Err(Fault::invalid("Vault is already initialized"));
-        }
-        let input: Init = decode(body)?;
-        if input.pgp_keys.is_some_and(|keys| !keys.is_empty())
-            || input.root_token_pgp_key.is_some_and(|key| !key.is_empty())
-        {
-            return Err(Fault::invalid("encrypting shares to PGP keys is not available"));
-        }
-        let recovery = [input.recovery_shares, input.recovery_threshold, input.stored_shares];
-        if recovery.into_iter().flatten().any(|number| number > 0) {
-            return Err(Fault::invalid("recovery and stored shares are not applicable to the shamir seal"));
-        }
-        let count = |number: Option<u64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
-        let threshold = Threshold::new(count(input.secret_shares), count(input.secret_threshold))
-            .map_err(|error| Fault::invalid(error.to_string()))?;
-        let initialized = node.initialize(threshold, None).await?;
-        let hexed: Vec<String> = initialized.shares.iter().map(|share| hex::encode(share.expose())).collect();
-        let based: Vec<String> = initialized.shares.iter().map(|share| STANDARD.encode(share.expose())).collect();
-        flat(map! {
-            "keys" => hexed,
-            "keys_base64" => based,
-            "root_token" => initialized.root_token.expose(),
-        })
+/// What initialising gives out, once.
+#[derive(Output)]
+struct Initialised {
+    /// The shares in hexadecimal.
+    #[output(secret)]
+    keys: Vec<String>,
+    /// The same shares in base64.
+    #[output(secret)]
+    keys_base64: Vec<String>,
+    /// The first token.
+    #[output(secret)]
+    root_token: String,
+}
+
+async fn init(node: &Node, input: Init) -> Result<Initialised, Fault> {
+    if node.standing()?.facts.initialized {
+        return Err(Fault::invalid("Vault is already initialized"));
+    }
+    if input.pgp_keys.is_some_and(|keys| !keys.is_empty())
+        || input.root_token_pgp_key.is_some_and(|key| !key.is_empty())
+    {
+        return Err(Fault::invalid("encrypting shares to PGP keys is not available"));
+    }
+    let recovery = [input.recovery_shares, input.recovery_threshold, input.stored_shares];
+    if recovery.into_iter().flatten().any(|number| number > 0) {
+        return Err(Fault::invalid("recovery and stored shares are not applicable to the shamir seal"));
+    }
+    let count = |number: Option<u64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
+    let threshold = Threshold::new(count(input.secret_shares), count(input.secret_threshold))
+        .map_err(|error| Fault::invalid(error.to_string()))?;
+    let initialized = node.initialize(threshold, None).await?;
+    Ok(Initialised {
+        keys: initialized.shares.iter().map(|share| hex::encode(share.expose())).collect(),
+        keys_base64: initialized.shares.iter().map(|share| STANDARD.encode(share.expose())).collect(),
+        root_token: initialized.root_token.expose().to_owned(),
     })
 }
 
-fn read_seal_status(node: &Node, _body: Map) -> Answer<'_> {
-    Box::pin(async move { flat(seal_status(node, &node.standing()?)) })
+/// The state of the seal.
+#[derive(Output)]
+struct SealStatus {
+    /// What kind of seal it is.
+    #[output(name = "type")]
+    kind: &'static str,
+    /// Whether the server is initialised.
+    initialized: bool,
+    /// Whether it is sealed.
+    sealed: bool,
+    /// How many shares open it.
+    #[output(name = "t")]
+    threshold: u64,
+    /// How many shares there are.
+    #[output(name = "n")]
+    shares: u64,
+    /// How many were entered.
+    progress: u64,
+    /// Names the attempt while some are entered.
+    nonce: String,
+    /// The level of the API.
+    version: &'static str,
+    /// When it was released.
+    build_date: &'static str,
+    /// Whether seals are being changed.
+    migration: bool,
+    /// Whether the shares recover instead of opening.
+    recovery_seal: bool,
+    /// Where data is stored.
+    storage_type: &'static str,
+    /// The cluster's name, once unsealed.
+    #[output(optional)]
+    cluster_name: Option<String>,
+    /// The cluster's id, once unsealed.
+    #[output(optional)]
+    cluster_id: Option<String>,
 }
 
-fn seal_status(node: &Node, standing: &SealStanding) -> Map {
-    let mut status = map! {
-        "type" => "shamir",
-        "initialized" => standing.facts.initialized,
-        "sealed" => standing.sealed,
-        "t" => u64::from(standing.facts.threshold),
-        "n" => u64::from(standing.facts.shares),
-        "progress" => u64::from(standing.progress),
-        "nonce" => standing.nonce.as_str(),
-        "version" => API_LEVEL,
-        "build_date" => BUILD_DATE,
-        "migration" => false,
-        "recovery_seal" => false,
-        "storage_type" => node.settings().storage_type,
-    };
-    if let Some((name, id)) = &standing.cluster {
-        status.insert("cluster_name", name.as_str());
-        status.insert("cluster_id", id.as_str());
-    }
-    status
+async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus, Fault> {
+    let standing = node.standing()?;
+    let (cluster_name, cluster_id) = standing.cluster.unzip();
+    Ok(SealStatus {
+        kind: "shamir",
+        initialized: standing.facts.initialized,
+        sealed: standing.sealed,
+        threshold: u64::from(standing.facts.threshold),
+        shares: u64::from(standing.facts.shares),
+        progress: u64::from(standing.progress),
+        nonce: standing.nonce,
+        version: API_LEVEL,
+        build_date: BUILD_DATE,
+        migration: false,
+        recovery_seal: false,
+        storage_type: node.settings().storage_type,
+        cluster_name,
+        cluster_id,
+    })
 }
 
 /// One share.
@@ -138,23 +213,19 @@ struct Unseal {
     migrate: bool,
 }
 
-fn unseal(node: &Node, body: Map) -> Answer<'_> {
-    Box::pin(async move {
-        let input: Unseal = decode(body)?;
-        if input.migrate {
-            return Err(Fault::invalid("there is no other seal to migrate from"));
-        }
-        if input.reset {
-            node.reset_shares().await?;
-        } else {
-            let key = input.key.filter(|key| !key.expose().is_empty());
-            let key = key.ok_or_else(|| {
-                Fault::invalid("'key' must be specified in request body as JSON, or 'reset' set to true")
-            })?;
-            node.enter_share(parse_share(&key)?).await?;
-        }
-        flat(seal_status(node, &node.standing()?))
-    })
+async fn unseal(node: &Node, input: Unseal) -> Result<SealStatus, Fault> {
+    if input.migrate {
+        return Err(Fault::invalid("there is no other seal to migrate from"));
+    }
+    if input.reset {
+        node.reset_shares().await?;
+    } else {
+        let key = input.key.filter(|key| !key.expose().is_empty());
+        let key = key
+            .ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON, or 'reset' set to true"))?;
+        node.enter_share(parse_share(&key)?).await?;
+    }
+    read_seal_status(node, EmptyInput).await
 }
 
 /// A share in either of its spellings. Hexadecimal is tried first, as the reference does: every hexadecimal share
@@ -202,49 +273,91 @@ struct Health {
     performancestandbycode: u32,
 }
 
-fn read_health(node: &Node, body: Map) -> Answer<'_> {
-    Box::pin(async move {
-        let codes: Health = decode(body)?;
-        let standing = node.standing()?;
-        let code = if !standing.facts.initialized {
-            codes.uninitcode
-        } else if standing.sealed {
-            codes.sealedcode
-        } else {
-            codes.activecode
-        };
-        let code = u16::try_from(code).ok().filter(|code| (200..=599).contains(code));
-        let code = code.ok_or_else(|| Fault::invalid("status codes lie between 200 and 599"))?;
-        let replication = if standing.sealed { "unknown" } else { "disabled" };
-        let mut report = map! {
-            "initialized" => standing.facts.initialized,
-            "sealed" => standing.sealed,
-            "standby" => standing.sealed,
-            "performance_standby" => false,
-            "replication_performance_mode" => replication,
-            "replication_dr_mode" => replication,
-            "server_time_utc" => node.now().seconds(),
-            "version" => API_LEVEL,
-            "enterprise" => false,
-        };
-        if let Some((name, id)) = &standing.cluster {
-            report.insert("cluster_name", name.as_str());
-            report.insert("cluster_id", id.as_str());
-        }
-        Ok(Response { shape: Shape::Health { code, report }, ..Response::default() })
-    })
+/// How the node is doing.
+#[derive(Output)]
+struct HealthReport {
+    /// Whether the server is initialised.
+    initialized: bool,
+    /// Whether it is sealed.
+    sealed: bool,
+    /// Whether another node is the active one; a sealed node says so too.
+    standby: bool,
+    /// Whether it answers reads for an active node.
+    performance_standby: bool,
+    /// Kept for clients; unknown while sealed.
+    replication_performance_mode: &'static str,
+    /// Kept for clients; unknown while sealed.
+    replication_dr_mode: &'static str,
+    /// The node's time, in seconds since the Unix epoch.
+    server_time_utc: i64,
+    /// The level of the API.
+    version: &'static str,
+    /// Kept for clients.
+    enterprise: bool,
+    /// The cluster's name, once unsealed.
+    #[output(optional)]
+    cluster_name: Option<String>,
+    /// The cluster's id, once unsealed.
+    #[output(optional)]
+    cluster_id: Option<String>,
 }
 
-fn read_leader(_node: &Node, _body: Map) -> Answer<'_> {
-    Box::pin(async move {
-        flat(map! {
-            "ha_enabled" => false,
-            "is_self" => false,
-            "active_time" => "0001-01-01T00:00:00Z",
-            "leader_address" => "",
-            "leader_cluster_address" => "",
-            "performance_standby" => false,
-            "performance_standby_last_remote_wal" => 0,
-        })
+async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport>, Fault> {
+    let standing = node.standing()?;
+    let code = if !standing.facts.initialized {
+        codes.uninitcode
+    } else if standing.sealed {
+        codes.sealedcode
+    } else {
+        codes.activecode
+    };
+    let code = u16::try_from(code).ok().filter(|code| (200..=599).contains(code));
+    let code = code.ok_or_else(|| Fault::invalid("status codes lie between 200 and 599"))?;
+    let replication = if standing.sealed { "unknown" } else { "disabled" };
+    let (cluster_name, cluster_id) = standing.cluster.unzip();
+    let report = HealthReport {
+        initialized: standing.facts.initialized,
+        sealed: standing.sealed,
+        standby: standing.sealed,
+        performance_standby: false,
+        replication_performance_mode: replication,
+        replication_dr_mode: replication,
+        server_time_utc: node.now().seconds(),
+        version: API_LEVEL,
+        enterprise: false,
+        cluster_name,
+        cluster_id,
+    };
+    Ok(Answered { code: Some(code), report })
+}
+
+/// Which node is the active one; without a cluster there is none to name.
+#[derive(Output)]
+struct Leader {
+    /// Whether there can be standbys.
+    ha_enabled: bool,
+    /// Whether it is this node.
+    is_self: bool,
+    /// Since when.
+    active_time: &'static str,
+    /// Its API.
+    leader_address: &'static str,
+    /// Its cluster port.
+    leader_cluster_address: &'static str,
+    /// Whether this node answers reads for it.
+    performance_standby: bool,
+    /// Kept for clients.
+    performance_standby_last_remote_wal: u64,
+}
+
+async fn read_leader(_node: &Node, _input: EmptyInput) -> Result<Leader, Fault> {
+    Ok(Leader {
+        ha_enabled: false,
+        is_self: false,
+        active_time: "0001-01-01T00:00:00Z",
+        leader_address: "",
+        leader_cluster_address: "",
+        performance_standby: false,
+        performance_standby_last_remote_wal: 0,
     })
 }
