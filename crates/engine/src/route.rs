@@ -66,6 +66,9 @@ pub struct RouteFacts {
     pub operations: BTreeMap<Operation, OperationFacts>,
     /// Whether writes are told apart into create and update by an existence check.
     pub tells_create: bool,
+    /// Whether it is how an operator mends auditing: its records may use what is kept free for them when the local
+    /// audit log is full.
+    pub mends_audit: bool,
 }
 
 /// A route found for a path, with the values of its parameters.
@@ -163,7 +166,13 @@ impl<E: Send + Sync + 'static> Routes<E> {
         let index = self.routes.len();
         insert(&mut self.root, pattern, pattern, index);
         self.routes.push(Route {
-            facts: RouteFacts { pattern, summary, operations: BTreeMap::new(), tells_create: false },
+            facts: RouteFacts {
+                pattern,
+                summary,
+                operations: BTreeMap::new(),
+                tells_create: false,
+                mends_audit: false,
+            },
             handlers: BTreeMap::new(),
             exists: None,
         });
@@ -391,6 +400,15 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         if let Some(route) = self.routes.routes.last_mut() {
             route.exists = Some(Box::new(check));
             route.facts.tells_create = true;
+        }
+        self
+    }
+
+    /// Lets this route's records use what the local audit log keeps free.
+    #[must_use]
+    pub fn mends_audit(mut self) -> Self {
+        if let Some(route) = self.routes.routes.last_mut() {
+            route.facts.mends_audit = true;
         }
         self
     }

@@ -102,13 +102,13 @@ pub(super) async fn request(
     let auth = seen.auth(now);
     let facts = seen.request(request, routed);
     // Managing audit devices must stay possible when a device does not drain.
-    let manages_audit = routed.policy_path.starts_with("sys/audit");
+    let mends_audit = routed.target.as_ref().is_ok_and(|target| target.mends_audit);
     let entry = RequestEntry {
         time: now,
         auth: &auth,
         request: &facts,
         error: seen.refusal.as_deref().unwrap_or("").into(),
-        admission: if manages_audit { Admission::Reserve } else { Admission::Ordinary },
+        admission: if mends_audit { Admission::Reserve } else { Admission::Ordinary },
     };
     unsealed.handles.audits.record_request(&entry).await
 }

@@ -33,6 +33,7 @@ pub(crate) struct Target {
     pub(crate) folded: Option<String>,
     pub(crate) operations: BTreeMap<Operation, OperationFacts>,
     pub(crate) tells_create: bool,
+    pub(crate) mends_audit: bool,
 }
 
 impl Routed {
@@ -93,7 +94,7 @@ fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refu
         Some(found) => {
             let facts = engine.route(found.route).ok_or_else(&nowhere)?;
             let operations = facts.operations.clone();
-            let tells_create = facts.tells_create;
+            let (tells_create, mends_audit) = (facts.tells_create, facts.mends_audit);
             Ok(Target {
                 engine,
                 route: found.route,
@@ -102,6 +103,7 @@ fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refu
                 relative,
                 operations,
                 tells_create,
+                mends_audit,
             })
         }
         // The engine may have a hint for a path that is none of its routes; execution asks it.
@@ -113,6 +115,7 @@ fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refu
             folded: None,
             operations: BTreeMap::new(),
             tells_create: false,
+            mends_audit: false,
         }),
         None => Err(Refusal::Unsupported),
     }
