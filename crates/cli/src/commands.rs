@@ -100,7 +100,7 @@ pub fn run(
             Ok(0)
         }
         Action::Serve => server::arguments(&parsed, environment).map(serve),
-        Action::Run(action) => action(&mut Context::new(io, environment, parsed)),
+        Action::Run(action) => run_checked(action, command, &mut Context::new(io, environment, parsed)),
     };
     match outcome {
         Ok(code) | Err(Failure::Exit(code)) => code,
@@ -110,10 +110,22 @@ pub fn run(
             code
         }
         Err(Failure::Request(error)) => {
-            io.complain(&format!("Error: {error}"));
+            io.complain(&error.to_string());
             2
         }
     }
+}
+
+/// An answer that could not be shown must not be asked for: the request may change something.
+fn run_checked(
+    action: fn(&mut Context<'_, '_>) -> Outcome,
+    command: &Command,
+    context: &mut Context<'_, '_>,
+) -> Outcome {
+    if command.flags.iter().flat_map(|group| group.iter()).any(|flag| flag.name == "format") {
+        context.format()?;
+    }
+    action(context)
 }
 
 fn program_name(path: &str) -> &str {

@@ -177,6 +177,10 @@ impl<'a, 'io> Context<'a, 'io> {
                 .filter(|_| self.wrapping == Wrapping::AsAsked)
                 .map(seconds_if_bare),
             timeout,
+            proxy: ["VAULT_PROXY_ADDR", "VAULT_HTTP_PROXY"]
+                .into_iter()
+                .find_map(|name| self.environment.variable(name))
+                .map(str::to_owned),
             retries_max: number("VAULT_MAX_RETRIES", 2)?,
             headers,
             ..ClientConfig::default()
@@ -268,7 +272,7 @@ impl<'a, 'io> Context<'a, 'io> {
                 .map(|answer| Some(Envelope::new(answer)))
                 .map_err(|error| Failure::remote(format!("Error reading the answer of {path}: {error}"))),
             Err(failure) if failure.status() == Some(404) => Ok(None),
-            Err(failure) => Err(failure.during("making preflight request")),
+            Err(failure) => Err(failure),
         }
     }
 

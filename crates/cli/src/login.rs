@@ -114,7 +114,7 @@ fn with_token(context: &mut Context<'_, '_>) -> Result<Envelope, Failure> {
             "orphan": field("orphan"),
             "entity_id": field("entity_id"),
             "lease_duration": field("ttl"),
-            "renewable": field("renewable"),
+            "renewable": field("renewable").as_bool().unwrap_or(false),
             "mfa_requirement": null,
         },
     })))

@@ -39,6 +39,8 @@ pub struct ClientConfig {
     pub token: Option<TokenSecret>,
     /// How long wrapped answers should live (`60`, `5m`); wraps every answer when set.
     pub wrap_ttl: Option<String>,
+    /// URL of the proxy that every request goes through; without one, those of the usual variables of the process.
+    pub proxy: Option<String>,
     /// How long one attempt may take; zero means without limit.
     pub timeout: Duration,
     /// How often a request is repeated after a 412 or a 5xx other than 501.
@@ -62,6 +64,7 @@ impl Default for ClientConfig {
             namespace: None,
             token: None,
             wrap_ttl: None,
+            proxy: None,
             timeout: Duration::from_secs(60),
             retries_max: 2,
             retry_wait: Duration::from_secs(1),

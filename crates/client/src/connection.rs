@@ -92,6 +92,10 @@ impl Client {
         let url = parse_url(&base)?;
         if let Some(socket) = socket {
             builder = builder.unix_socket(socket);
+        } else if let Some(proxy) = &config.proxy {
+            let proxy = reqwest::Proxy::all(proxy)
+                .map_err(|error| ClientError::local(format!("proxy `{proxy}`: {}", describe(&error))))?;
+            builder = builder.proxy(proxy);
         } else if is_loopback(&url) {
             builder = builder.no_proxy();
         }

@@ -35,7 +35,9 @@ pub(super) fn get(context: &mut Context<'_, '_>) -> Outcome {
     };
     if let Some(field) = context.flag("field").map(str::to_owned) {
         let Some(data) = data else { return Err(Failure::remote(format!("No data found at {full}"))) };
-        return context.print_value(data.get(&field).cloned(), &field);
+        // `data` is the whole secret, unless the secret itself has a key of that name.
+        let value = data.get(&field).or((field == "data").then_some(&data)).cloned();
+        return context.print_value(value, &field);
     }
     if context.format()? != Format::Table {
         return context.print_envelope(&answer);

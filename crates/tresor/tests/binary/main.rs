@@ -8,6 +8,7 @@ mod support;
 
 mod bad_connections;
 mod bad_requests;
+mod cli;
 mod config;
 mod crash;
 mod dev;
