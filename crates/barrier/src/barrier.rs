@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::committer::{self, Job};
 use crate::key::{KeyError, StorageKey};
-use crate::txn::Txn;
+use crate::txn::{Changes, Txn};
 
 /// How many transactions may wait for the committer.
 const QUEUE_MAX: usize = 1024;
@@ -145,6 +145,12 @@ impl Barrier {
         let (answer, committed) = oneshot::channel();
         self.0.queue.send(Job { changes: txn.into_changes(), answer }).await.map_err(|_| CommitError::Stopped)?;
         committed.await.map_err(|_| CommitError::Stopped)?
+    }
+
+    /// Commits at once, on the caller's thread, with what lies outside the barrier: for initialising, when there is
+    /// nobody else yet.
+    pub(crate) fn commit_first(&self, changes: Changes) -> Result<(), CommitError> {
+        committer::commit(&self.0.vault, vec![changes]).pop().unwrap_or(Err(CommitError::Unknown)).map(drop)
     }
 
     /// A key for one purpose, the same for the life of the store.

@@ -66,7 +66,7 @@ fn size(changes: &Changes) -> usize {
 }
 
 /// Commits a batch of transactions; one outcome for each, in order.
-fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
+pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
     let failed = |error: BarrierError, count: usize| {
         let error = Arc::new(error);
         (0..count).map(|_| Err(CommitError::Failed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
@@ -151,6 +151,7 @@ impl Building<'_> {
     }
 
     fn add(&mut self, changes: Changes) -> Result<(), BarrierError> {
+        self.writes.extend(changes.headers.into_iter().map(|(key, value)| (key, Some(value))));
         for (name, value) in changes.writes {
             let at = self.vault.record_key(name.as_str());
             let (before, after) = (self.exists(&at)?, value.is_some());

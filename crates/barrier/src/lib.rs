@@ -16,6 +16,6 @@ mod txn;
 
 pub use barrier::{Barrier, BarrierError, CommitError, Committed};
 pub use key::{Area, KeyError, KeyPrefix, StorageKey};
-pub use seal::{InitError, SealFacts, SealedStore, UnsealError};
+pub use seal::{InitError, Initialization, SealFacts, SealedStore, UnsealError};
 pub use shares::{Progress, ShareCollector, ShareError, UnsealKey};
 pub use txn::Txn;

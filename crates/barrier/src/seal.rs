@@ -5,6 +5,7 @@
 //! split into shares. Everything here is proven by opening (AEAD), never by comparing. Deliberately absent: keeping
 //! the root key: it lives only while the ring is being opened.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tresor_crypto::aead::{AeadKey, OpenError};
@@ -14,11 +15,12 @@ use tresor_crypto::token_text::random_uuid;
 use tresor_env::{Doors, Timestamp};
 use tresor_record::{Part, Record, RecordError};
 use tresor_secret::{DataKey, SecretBytes, UnsealShare};
-use tresor_storage::{Batch, RawKey, Store, StoreError};
+use tresor_storage::{RawKey, Store, StoreError};
 use zeroize::Zeroizing;
 
-use crate::barrier::Barrier;
+use crate::barrier::{Barrier, CommitError};
 use crate::shares::UnsealKey;
+use crate::txn::Txn;
 
 /// Contexts of what is sealed outside the ring.
 const RING_CONTEXT: &[u8] = b"key-ring";
@@ -43,9 +45,9 @@ pub enum InitError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What is stored is no seal.
+    /// Ring, slots and first records could not be stored together.
     #[error(transparent)]
-    Record(#[from] RecordError),
+    Commit(CommitError),
 }
 
 /// Why unsealing failed.
@@ -66,6 +68,37 @@ pub enum UnsealError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A store about to be initialised: shares and keys are made, and nothing is stored.
+pub struct Initialization {
+    shares: Vec<UnsealShare>,
+    barrier: Barrier,
+    headers: BTreeMap<RawKey, Vec<u8>>,
+}
+
+impl Initialization {
+    /// The barrier to be, to put the first records together with.
+    #[must_use]
+    pub const fn barrier(&self) -> &Barrier {
+        &self.barrier
+    }
+
+    /// Stores ring, slot and the first records in one batch, and gives out the shares, once. Blocking.
+    ///
+    /// # Errors
+    /// [`InitError`]; the store is initialised wholly or not at all.
+    pub fn store(self, first: Txn) -> Result<(Vec<UnsealShare>, Barrier), InitError> {
+        let mut changes = first.into_changes();
+        // Whoever was faster has written the slots: both cannot succeed.
+        changes.reads.extend(self.headers.keys().map(|header| (header.clone(), None)));
+        changes.headers = self.headers;
+        self.barrier.commit_first(changes).map_err(|error| match error {
+            CommitError::Conflict => InitError::AlreadyInitialized,
+            other => InitError::Commit(other),
+        })?;
+        Ok((self.shares, self.barrier))
+    }
 }
 
 /// What wraps the root key.
@@ -136,14 +169,14 @@ impl SealedStore {
         Ok(SealFacts { initialized: slots.is_some(), shares, threshold })
     }
 
-    /// Makes ring and slot in one batch, and gives out the shares, once. The barrier that comes with them is for the
-    /// first records.
+    /// Makes ring, slot and shares, and stores nothing yet: [`Initialization::store`] does, together with the first
+    /// records.
     ///
     /// # Errors
-    /// [`InitError`]; afterwards the store is initialised wholly or not at all.
-    pub fn initialize(&self, threshold: Threshold, now: Timestamp) -> Result<(Vec<UnsealShare>, Barrier), InitError> {
-        let snapshot = self.store.snapshot()?;
-        if snapshot.read(&header("slots"))?.is_some() {
+    /// [`InitError`].
+    pub fn prepare(&self, threshold: Threshold, now: Timestamp) -> Result<Initialization, InitError> {
+        let (slots, ring_at) = (header("slots"), header("ring"));
+        if self.store.snapshot()?.read(&slots)?.is_some() {
             return Err(InitError::AlreadyInitialized);
         }
         let entropy = &*self.doors.entropy;
@@ -159,13 +192,10 @@ impl SealedStore {
         let wrapped = AeadKey::new(&wrapping).seal(0, &slot_context(&id, kind), root.expose(), entropy);
         let slot = Slot { id, kind, created: now, wrapped: Zeroizing::new(wrapped) };
         let sealed_ring = AeadKey::new(&root).seal(0, RING_CONTEXT, &ring.encode(), entropy);
-        let writes = [
-            (header("slots"), Some(SlotTable { slots: vec![slot] }.encode().to_vec())),
-            (header("ring"), Some(sealed_ring)),
-        ];
-        self.store.apply(&Batch { version: snapshot.version().next(), writes: writes.into() })?;
+        let headers = [(slots, SlotTable { slots: vec![slot] }.encode().to_vec()), (ring_at, sealed_ring)];
         let shares = split(&SecretBytes::new(wrapping.expose().to_vec()), threshold, entropy);
-        Ok((shares, Barrier::new(Arc::clone(&self.store), ring, self.doors.clone())))
+        let barrier = Barrier::new(Arc::clone(&self.store), ring, self.doors.clone());
+        Ok(Initialization { shares, barrier, headers: headers.into() })
     }
 
     /// Opens the barrier with a combined key.

@@ -17,6 +17,8 @@ use crate::tree::{self, Blocks};
 pub(crate) struct Changes {
     pub(crate) writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     pub(crate) reads: BTreeMap<RawKey, Option<Version>>,
+    /// What lies outside the barrier, as it is to be stored; only initialising writes there.
+    pub(crate) headers: BTreeMap<RawKey, Vec<u8>>,
 }
 
 /// A transaction.
@@ -34,7 +36,7 @@ impl Txn {
     }
 
     pub(crate) fn into_changes(self) -> Changes {
-        Changes { writes: self.writes, reads: self.reads }
+        Changes { writes: self.writes, reads: self.reads, headers: BTreeMap::new() }
     }
 
     /// The version that everything is read at.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tresor_barrier::{
-    Area, Barrier, CommitError, KeyPrefix, Progress, SealedStore, ShareCollector, ShareError, StorageKey, Txn,
+    Area, Barrier, CommitError, InitError, KeyPrefix, Progress, SealedStore, ShareCollector, ShareError, StorageKey,
+    Txn,
 };
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
@@ -26,7 +27,13 @@ fn prefix(name: &str) -> KeyPrefix {
 
 fn open(store: Arc<dyn Store>, doors: &Doors) -> Barrier {
     let sealed = SealedStore::open(store, doors.clone()).unwrap();
-    sealed.initialize(Threshold::new(1, 1).unwrap(), Timestamp::EPOCH).unwrap().1
+    initialize(&sealed, Threshold::new(1, 1).unwrap()).unwrap().1
+}
+
+fn initialize(sealed: &SealedStore, threshold: Threshold) -> Result<(Vec<UnsealShare>, Barrier), InitError> {
+    let prepared = sealed.prepare(threshold, Timestamp::EPOCH)?;
+    let first = prepared.barrier().begin().unwrap();
+    prepared.store(first)
 }
 
 fn memory() -> (Arc<MemoryStore>, Barrier) {
@@ -194,8 +201,12 @@ async fn shares_open_the_store_again_and_wrong_ones_do_not() {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
     let sealed = SealedStore::open(store.clone(), doors.clone()).unwrap();
     assert!(!sealed.facts().unwrap().initialized);
-    let (shares, barrier) = sealed.initialize(Threshold::new(5, 3).unwrap(), Timestamp::EPOCH).unwrap();
-    assert!(sealed.initialize(Threshold::new(5, 3).unwrap(), Timestamp::EPOCH).is_err());
+    let threshold = Threshold::new(5, 3).unwrap();
+    let slower = sealed.prepare(threshold, Timestamp::EPOCH).unwrap();
+    let (shares, barrier) = initialize(&sealed, threshold).unwrap();
+    assert!(matches!(initialize(&sealed, threshold), Err(InitError::AlreadyInitialized)));
+    let first = slower.barrier().begin().unwrap();
+    assert!(matches!(slower.store(first), Err(InitError::AlreadyInitialized)), "the slower of two is too late");
     put(&barrier, "a", b"kept").await;
     let facts = sealed.facts().unwrap();
     let mut collector = ShareCollector::default();

@@ -136,9 +136,6 @@ impl Audits {
         }
         let before = self.stored.load();
         let stored = read_devices(txn)?;
-        let salts = |devices: &[Arc<DeviceRecord>]| -> Vec<Vec<u8>> {
-            devices.iter().map(|device| device.salt.expose().clone()).collect()
-        };
         for gone in before.iter().filter(|device| !salts(&stored).contains(device.salt.expose())) {
             self.broker.disable(&gone.path)?;
         }
@@ -148,6 +145,15 @@ impl Audits {
         }
         self.stored.replace(txn, stored);
         Ok(())
+    }
+
+    /// Whether the devices known, and those that are told of records, are the stored ones.
+    pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
+        let (stored, known) = (read_devices(txn)?, self.stored.load());
+        let told: Vec<String> = self.broker.standing().devices.into_iter().map(|device| device.path).collect();
+        let mut paths: Vec<String> = stored.iter().map(|device| device.path.clone()).collect();
+        paths.sort_unstable();
+        Ok(salts(&stored) == salts(&known) && told == paths)
     }
 
     pub(crate) async fn record_request(&self, entry: &RequestEntry<'_>) -> Result<(), Fault> {
@@ -204,6 +210,11 @@ fn prefix() -> Result<KeyPrefix, Fault> {
 /// A device's path as one name: devices are a flat list.
 fn name(path: &str) -> String {
     path.trim_end_matches('/').replace('%', "%25").replace('/', "%2F")
+}
+
+/// What tells a device from every other, even from one of the same path before or after it.
+fn salts(devices: &[Arc<DeviceRecord>]) -> Vec<Vec<u8>> {
+    devices.iter().map(|device| device.salt.expose().clone()).collect()
 }
 
 fn read_devices(txn: &mut Txn) -> Result<Vec<Arc<DeviceRecord>>, Fault> {

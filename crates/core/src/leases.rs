@@ -57,6 +57,7 @@ pub(crate) async fn run(node: Weak<Unsealed>, mut stopped: watch::Receiver<bool>
         drop(unsealed);
         if !matches!(progress, Ok(Progress::More)) {
             tokio::select! {
+                biased;
                 () = pause => {}
                 _ = stopped.wait_for(|stopped| *stopped) => return,
             }

@@ -13,6 +13,7 @@ use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
 use tresor_engine::{EngineFactory, Mounted};
+use tresor_env::tasks::run_blocking;
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
 use tresor_model::ids::{NamespaceId, RequestId};
 use tresor_model::{Fault, Map, Refusal, Response, Verb};
@@ -180,6 +181,15 @@ impl Node {
         &self.settings
     }
 
+    /// The caches that differ from what is stored, by name: always none while nothing is being committed. For
+    /// checkers; costs a reload of everything.
+    ///
+    /// # Errors
+    /// When the node is sealed or the store cannot be read.
+    pub fn stale_caches(&self) -> Result<Vec<&'static str>, Fault> {
+        self.unsealed().ok_or(Refusal::Sealed)?.stale_caches()
+    }
+
     /// A fresh id for a request.
     #[must_use]
     pub fn next_request_id(&self) -> RequestId {
@@ -315,8 +325,10 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
                 UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
                 other => Fault::internal(other),
             })?;
-            let unsealed =
-                Unsealed::open(barrier, node.doors.clone(), Arc::clone(&node.settings), &node.registry).await?;
+            let settings = Arc::clone(&node.settings);
+            // The node's own clock: time does not go back over a sealing either.
+            let clock = node.clock.clone();
+            let unsealed = Unsealed::open(barrier, node.doors.clone(), clock, settings, &node.registry).await?;
             node.state.store(Arc::new(State::Unsealed(unsealed)));
             tracing::info!("node is unsealed");
             Ok(())
@@ -329,10 +341,12 @@ async fn initialize(
     threshold: Threshold,
     root_token: Option<TokenSecret>,
 ) -> Result<Initialized, Fault> {
-    let (shares, barrier) = node.store.initialize(threshold, node.now()).map_err(|error| match error {
+    let refuse = |error| match error {
         InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
         other => Fault::internal(other),
-    })?;
+    };
+    let prepared = node.store.prepare(threshold, node.now()).map_err(refuse)?;
+    let barrier = prepared.barrier();
     let entropy = &*node.doors.entropy;
     let now = node.now();
     let namespace = NamespaceId::root();
@@ -363,8 +377,12 @@ async fn initialize(
         renewable: false,
         bound_cidrs: Vec::new(),
     };
-    let (root_token, _) = Tokens::new(&barrier).mint(&mut txn, root, now, entropy)?;
-    barrier.commit(txn).await.map_err(Fault::internal)?;
+    let (root_token, _) = Tokens::new(barrier).mint(&mut txn, root, now, entropy)?;
+    // Keys and first records in one batch: a crash leaves a store that is initialised, or one that can be.
+    let (shares, barrier) = run_blocking(&*node.doors.workers, move || prepared.store(txn))
+        .await
+        .map_err(Fault::internal)?
+        .map_err(refuse)?;
     barrier.stop();
     tracing::info!("store is initialised");
     Ok(Initialized { shares, root_token })

@@ -113,6 +113,15 @@ impl Policies {
         Ok(())
     }
 
+    /// Whether the table is what it would be if it were loaded now.
+    pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
+        let (stored, known) = (read_table(txn, &self.namespace)?, self.table());
+        let texts = |table: &PolicyTable| {
+            table.by_name.iter().map(|(name, policy)| (name.clone(), policy.text.clone())).collect::<Vec<_>>()
+        };
+        Ok(texts(&stored) == texts(&known))
+    }
+
     /// Stores a policy after parsing it.
     ///
     /// # Errors

@@ -101,6 +101,7 @@ impl Unsealed {
     pub(crate) async fn open(
         barrier: Barrier,
         doors: Doors,
+        clock: SteadyClock,
         settings: Arc<Settings>,
         registry: &Registry,
     ) -> Result<Arc<Self>, Fault> {
@@ -122,7 +123,7 @@ impl Unsealed {
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         let unsealed = Arc::new(Self {
-            clock: SteadyClock::new(Arc::clone(&doors.clock)),
+            clock,
             barrier,
             doors,
             handles,
@@ -180,6 +181,17 @@ impl Unsealed {
         self.handles.mounts.reload_if_touched(changed, &mut txn)?;
         self.handles.policies.reload_if_touched(changed, &mut txn)?;
         self.handles.audits.reload_if_touched(changed, &mut txn).await
+    }
+
+    /// The caches that are not what they would be if they were loaded now.
+    pub(crate) fn stale_caches(&self) -> Result<Vec<&'static str>, Fault> {
+        let mut txn = self.begin()?;
+        let agreements = [
+            ("mounts", self.handles.mounts.agrees(&mut txn)?),
+            ("policies", self.handles.policies.agrees(&mut txn)?),
+            ("audit devices", self.handles.audits.agrees(&mut txn)?),
+        ];
+        Ok(agreements.into_iter().filter(|(_, agrees)| !agrees).map(|(name, _)| name).collect())
     }
 
     /// Whether sealing has begun.

@@ -81,6 +81,7 @@ impl Tasks {
             std::mem::take(&mut *guard)
         };
         tokio::select! {
+            biased;
             () = sleep => running.abort_all(),
             () = async { while running.join_next().await.is_some() {} } => {}
         }

@@ -13,6 +13,7 @@
 )]
 
 mod answer;
+pub mod assembly;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -20,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::Full;
 use serde_json::{Value, json};
-use tresor_core::{Node, Settings};
+use tresor_core::Node;
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
 use tresor_http::Options;
@@ -116,22 +117,12 @@ impl Harness {
     pub async fn send(&self, request: http::Request<Full<Bytes>>) -> Answer {
         let connection = Connection { peer_address: self.peer, peer_port: 40_000, client_certificates: Arc::default() };
         let clock = Arc::clone(&self.doors.doors.clock);
-        let response = tresor_http::handle(&self.service, &*clock, connection, &self.options, request).await;
-        let (head, body) = response.into_parts();
-        Answer::new(head, body.collect().await.unwrap().to_bytes().to_vec())
+        assembly::exchange(&self.service, &*clock, connection, &self.options, request).await
     }
 
     /// Calls `path` (below `/v1/`, sent exactly as written) with a token (empty: none) and a JSON body (null: none).
     pub async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {
-        let mut request = http::Request::builder().method(method).uri(format!("/v1/{path}"));
-        if !token.is_empty() {
-            request = request.header("X-Vault-Token", token);
-        }
-        if method == "PATCH" {
-            request = request.header("Content-Type", "application/merge-patch+json");
-        }
-        let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(&body).unwrap() };
-        self.send(request.body(Full::new(Bytes::from(bytes))).expect("the test's request is HTTP")).await
+        self.send(assembly::request(method, path, token, &body)).await
     }
 
     /// A GET.
@@ -196,8 +187,7 @@ impl Harness {
 
 fn node(doors: &TestDoors, store: &Arc<MemoryStore>) -> Arc<Node> {
     let store: Arc<MemoryStore> = Arc::clone(store);
-    let settings = Settings { audit_directory: Some(AUDIT_LOG.into()), ..Settings::default() };
-    Node::start(store, doors.doors.clone(), settings, tresor_builtin::registry()).unwrap()
+    assembly::node(doors, store).unwrap()
 }
 
 /// FNV-1a.

@@ -172,6 +172,12 @@ impl Mounts {
         Ok(())
     }
 
+    /// Whether the table is what it would be if it were loaded now.
+    pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
+        let records = |table: &Table| table.iter().map(|mount| mount.record.clone()).collect::<Vec<_>>();
+        Ok(records(&self.read_table(txn)?) == records(&self.table()))
+    }
+
     /// Makes a mount within a transaction.
     ///
     /// # Errors

@@ -97,6 +97,7 @@ async fn call(
         .ok_or(Fault::Refusal(Refusal::Unsupported))?;
     let fenced = AssertUnwindSafe(handler).catch_unwind();
     tokio::select! {
+        biased;
         answered = fenced => answered.unwrap_or_else(|_| Err(Fault::internal("a handler panicked"))),
         () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("a handler took longer than its deadline")),
     }

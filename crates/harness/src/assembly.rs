@@ -1,0 +1,56 @@
+//! The one assembly of a node on doubles, and one HTTP exchange with it: for the harness and for the simulator.
+//!
+//! Deliberately absent: which store is used, and what happens to requests whose client goes away; both are the
+//! caller's to choose.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tresor_core::{Node, Settings};
+use tresor_env::Clock;
+use tresor_env::doubles::TestDoors;
+use tresor_http::{Options, Serve};
+use tresor_model::Fault;
+use tresor_model::request::Connection;
+use tresor_storage::Store;
+
+use crate::{AUDIT_LOG, Answer};
+
+/// A node with every engine there is, on these doubles and this store.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn node(doors: &TestDoors, store: Arc<dyn Store>) -> Result<Arc<Node>, Fault> {
+    let settings = Settings { audit_directory: Some(AUDIT_LOG.into()), ..Settings::default() };
+    Node::start(store, doors.doors.clone(), settings, tresor_builtin::registry())
+}
+
+/// A request for `path` (below `/v1/`, sent exactly as written) with a token (empty: none) and a JSON body (null:
+/// none).
+#[must_use]
+pub fn request(method: &str, path: &str, token: &str, body: &Value) -> http::Request<Full<Bytes>> {
+    let mut request = http::Request::builder().method(method).uri(format!("/v1/{path}"));
+    if !token.is_empty() {
+        request = request.header("X-Vault-Token", token);
+    }
+    if method == "PATCH" {
+        request = request.header("Content-Type", "application/merge-patch+json");
+    }
+    let bytes = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
+    request.body(Full::new(Bytes::from(bytes))).expect("the test's request is HTTP")
+}
+
+/// Sends one request through the HTTP face.
+pub async fn exchange(
+    service: &dyn Serve,
+    clock: &dyn Clock,
+    connection: Connection,
+    options: &Options,
+    request: http::Request<Full<Bytes>>,
+) -> Answer {
+    let response = tresor_http::handle(service, clock, connection, options, request).await;
+    let (head, body) = response.into_parts();
+    Answer::new(head, body.collect().await.unwrap().to_bytes().to_vec())
+}

@@ -1,0 +1,3 @@
+//! `sim`: any number of seeds, or one with its history.
+
+fn main() {}

@@ -1,0 +1,185 @@
+//! One server and the world around it: its disk, its clock, its store, and the ways in which they fail.
+//!
+//! A kill leaves everything that was written; a loss of power keeps of what was not synced only what a choice
+//! grants, write by write, so that later writes may survive earlier ones. Deliberately absent: any knowledge of what
+//! clients do.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tresor_audit::Audited;
+use tresor_core::Node;
+use tresor_env::doubles::TestDoors;
+use tresor_env::{BoxFuture, Timestamp};
+use tresor_harness::{Answer, assembly};
+use tresor_http::{Options, Outcome, Serve};
+use tresor_model::request::Connection;
+use tresor_model::{Request, RequestId};
+use tresor_storage::{MemoryStore, Store};
+use tresor_storage_file::FileStore;
+
+/// Where the durable store lies on the simulated disk.
+pub const DATA_DIRECTORY: &str = "/data";
+/// How often tasks get their turn when everything is to come to rest.
+const TURNS: usize = 400;
+
+/// Which store the server runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreKind {
+    /// The model: fast, and never lost.
+    Memory,
+    /// The durable one, on the simulated disk.
+    File,
+}
+
+/// The server and its world.
+pub struct World {
+    /// The doubles.
+    pub doors: TestDoors,
+    kind: StoreKind,
+    memory: Arc<MemoryStore>,
+    service: Option<Arc<Service>>,
+}
+
+/// Serves on the caller's own time: the simulator chooses when each request goes on, which the tasks of the real
+/// service would choose by themselves.
+struct Service {
+    node: Arc<Node>,
+}
+
+impl Serve for Service {
+    fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
+        Box::pin(tresor_core::pipeline::serve(&self.node, request))
+    }
+
+    fn next_request_id(&self) -> RequestId {
+        self.node.next_request_id()
+    }
+}
+
+impl World {
+    /// A world without a server yet; everything unpredictable in it follows from the seed.
+    #[must_use]
+    pub fn new(seed: u64, kind: StoreKind) -> Self {
+        Self { doors: TestDoors::new(seed), kind, memory: Arc::new(MemoryStore::new()), service: None }
+    }
+
+    /// Starts the server.
+    ///
+    /// # Errors
+    /// What keeps it from starting.
+    pub fn start(&mut self) -> Result<(), String> {
+        let store: Arc<dyn Store> = match self.kind {
+            StoreKind::Memory => Arc::<MemoryStore>::clone(&self.memory),
+            StoreKind::File => {
+                let opened = FileStore::open(&*self.doors.disk, Path::new(DATA_DIRECTORY));
+                Arc::new(opened.map_err(|error| format!("the store does not open: {error:?}"))?)
+            }
+        };
+        let node = assembly::node(&self.doors, store).map_err(|fault| format!("the node does not start: {fault:?}"))?;
+        self.service = Some(Arc::new(Service { node }));
+        Ok(())
+    }
+
+    /// The node, while the server runs.
+    #[must_use]
+    pub fn node(&self) -> Option<&Arc<Node>> {
+        self.service.as_ref().map(|service| &service.node)
+    }
+
+    /// Ends the process at once: nothing that was written is lost. Requests under way must be dropped before.
+    pub async fn kill(&mut self) {
+        self.service = None;
+        // Tasks of the dead process let go of their files when they are next looked at.
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Loses power: of each write that was not synced, `keep` says how many of its bytes survive.
+    pub async fn lose_power(&mut self, keep: impl FnMut(usize) -> usize) {
+        self.doors.disk.crash(keep);
+        self.kill().await;
+    }
+
+    /// Lets every task do what it can do now.
+    pub async fn settle(&self) {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Lets time pass, and what waited for it happen.
+    pub async fn advance(&self, duration: Duration) {
+        self.settle().await;
+        self.doors.clock.advance(duration);
+        self.settle().await;
+    }
+
+    /// Time as the node tells it; wall time while there is none.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.node().map_or_else(|| self.doors.doors.clock.wall(), |node| node.now())
+    }
+
+    /// One exchange, as a future that owns what it needs; `port` marks it in audit records.
+    ///
+    /// # Errors
+    /// When no server runs.
+    pub fn exchange(
+        &self,
+        port: u16,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> Result<BoxFuture<'static, Answer>, String> {
+        let service = Arc::clone(self.service.as_ref().ok_or("no server runs")?);
+        let clock = Arc::clone(&self.doors.doors.clock);
+        let request = assembly::request(method, path, token, body);
+        let peer_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let connection = Connection { peer_address, peer_port: port, client_certificates: Arc::default() };
+        Ok(Box::pin(
+            async move { assembly::exchange(&*service, &*clock, connection, &Options::default(), request).await },
+        ))
+    }
+
+    /// One exchange, waited for; time passes when nothing else happens.
+    ///
+    /// # Errors
+    /// When no server runs, or the answer does not come within a minute of the server's time.
+    pub async fn call(&self, method: &str, path: &str, token: &str, body: &Value) -> Result<Answer, String> {
+        let mut exchange = self.exchange(1, method, path, token, body)?;
+        for turn in 0..60 * TURNS {
+            if let Some(answer) = poll_once(&mut exchange) {
+                return Ok(answer);
+            }
+            tokio::task::yield_now().await;
+            if turn % TURNS == TURNS - 1 {
+                self.doors.clock.advance(Duration::from_secs(1));
+            }
+        }
+        Err(format!("{method} {path} is never answered"))
+    }
+
+    /// Every byte that the server has stored: files by path, and the model's values.
+    #[must_use]
+    pub fn stored_bytes(&self) -> Vec<(String, Vec<u8>)> {
+        let files = self.doors.disk.dump().into_iter().map(|(path, bytes)| (path.display().to_string(), bytes));
+        let values = self.memory.dump().into_iter().flat_map(|(key, value)| {
+            [("a key of the store".to_owned(), key.as_bytes().to_vec()), ("a value of the store".to_owned(), value)]
+        });
+        files.chain(values).collect()
+    }
+}
+
+/// Lets an exchange go on as far as it can.
+pub(crate) fn poll_once(exchange: &mut BoxFuture<'static, Answer>) -> Option<Answer> {
+    match exchange.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+        std::task::Poll::Ready(answer) => Some(answer),
+        std::task::Poll::Pending => None,
+    }
+}
