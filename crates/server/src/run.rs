@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tresor_core::{Node, Settings};
 use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
@@ -127,10 +127,17 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     // Where there is no service manager there is nobody to tell.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
-    until_stopped(arguments, &node, &listeners, &log).await?;
+    let mut ends = EndSignals::listen()?;
+    until_stopped(&mut ends, arguments, &node, &listeners, &log).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
-    listeners.drain().await;
-    service.finish(doors.clock.sleep(FINISH_BOUND)).await;
+    let drained = async {
+        listeners.drain().await;
+        service.finish(doors.clock.sleep(FINISH_BOUND)).await;
+    };
+    tokio::select! {
+        () = drained => {}
+        () = ends.next() => tracing::warn!("told to stop again: requests that still run are cut off"),
+    }
     node.seal().await.map_err(|fault| fault.to_string())?;
     drop((pid_file, certificates));
     tracing::info!("server stopped");
@@ -180,16 +187,42 @@ fn settings(config: &ServerConfig) -> Settings {
     }
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP reloads certificates, log level and audit files. A second signal while
-/// draining ends the process at once.
-async fn until_stopped(arguments: &Arguments, node: &Node, listeners: &Listeners, log: &Log) -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
-    let (mut terminate, mut interrupt, mut hang_up) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?, listen(SignalKind::hangup())?);
+/// The signals that end the server.
+struct EndSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl EndSignals {
+    fn listen() -> Result<Self, String> {
+        Ok(Self { terminate: receive(SignalKind::terminate())?, interrupt: receive(SignalKind::interrupt())? })
+    }
+
+    /// Completes at the next one.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+fn receive(kind: SignalKind) -> Result<Signal, String> {
+    signal(kind).map_err(|error| format!("signals cannot be received: {error}"))
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reloads certificates, log level and audit files.
+async fn until_stopped(
+    ends: &mut EndSignals,
+    arguments: &Arguments,
+    node: &Node,
+    listeners: &Listeners,
+    log: &Log,
+) -> Result<(), String> {
+    let mut hang_up = receive(SignalKind::hangup())?;
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = ends.next() => break,
             _ = hang_up.recv() => {
                 tracing::info!("SIGHUP: reloading");
                 listeners.reload_certificates();

@@ -1,6 +1,7 @@
 //! SIGTERM and SIGINT let requests end; SIGHUP reloads.
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -56,6 +57,26 @@ fn a_request_that_never_ends_does_not_keep_the_server() {
     endless.write_all(head.as_bytes()).unwrap();
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_the_waiting() {
+    let production = Production::new();
+    let (mut server, keys) = production.start_ready();
+    let mut endless = server.http().connect();
+    let head = format!(
+        "POST /v1/sys/mounts/a HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {}\r\nContent-Length: 9\r\n\r\n",
+        keys.root
+    );
+    endless.write_all(head.as_bytes()).unwrap();
+    server.signal(Signal::TERM);
+    until("the end of accepting", || std::net::TcpStream::connect(server.address).err());
+    let told_again = Instant::now();
+    server.signal(Signal::INT);
+    assert_eq!(server.wait().code(), Some(0));
+    // Waiting for the request would take ten seconds.
+    assert!(told_again.elapsed() < Duration::from_secs(8), "{:?}", told_again.elapsed());
+    assert!(server.log().contains("told to stop again"), "{}", server.log());
 }
 
 #[test]

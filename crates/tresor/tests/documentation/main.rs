@@ -64,6 +64,7 @@ pages! {
     tokens: "docs/operate/tokens.md", Start::DevServer;
     troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;
     security: "docs/security.md", Start::NoCommands("it points to code and tests");
+    security_bank: "docs/security-bank.md", Start::NoCommands("it points to tests");
 }
 
 fn root() -> PathBuf {
