@@ -251,7 +251,9 @@ fn number(text: &str) -> Option<ValueKind> {
     let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
     let signed = |value: i64| ValueKind::Integer(if negative { -value } else { value });
     if let Some(hex) = digits.strip_prefix("0x").or_else(|| digits.strip_prefix("0X")) {
-        return i64::from_str_radix(hex, 16).ok().map(signed);
+        // A sign within the digits is none of theirs, though the standard library would take one.
+        let all_digits = hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return i64::from_str_radix(hex, 16).ok().filter(|_| all_digits).map(signed);
     }
     if digits.bytes().all(|byte| byte.is_ascii_digit()) {
         let radix = if digits.len() > 1 && digits.starts_with('0') { 8 } else { 10 };

@@ -71,6 +71,9 @@ fn errors_name_a_place_and_no_value() {
     check("a = secret", "! line 1, column 5: expected a value");
     check("}", "! line 1, column 1: expected a key");
     check("a = \"\\q\"", "! line 1, column 6: unknown escape in string");
+    check("a = 0x-5", "! line 1, column 5: malformed number");
+    check("a = 0x+5", "! line 1, column 5: malformed number");
+    check("a = -0x-8000000000000000", "! line 1, column 5: malformed number");
     check("a = 09", "! line 1, column 5: malformed number");
     check("/* x", "! line 1, column 1: unterminated comment");
     check("a = <<X\nsecret", "! line 1, column 5: malformed or unterminated heredoc");
