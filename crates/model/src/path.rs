@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-/// The longest accepted path, in bytes after decoding.
+/// The longest accepted path, in bytes after decoding, without the directory's slash.
 pub const PATH_BYTES_MAX: usize = 4096;
 
 /// A canonical path below `/v1/`.
@@ -43,7 +43,7 @@ impl Path {
     /// # Errors
     /// [`PathError`] when the target is not canonical.
     pub fn parse(raw: &str) -> Result<Self, PathError> {
-        if raw.len() > PATH_BYTES_MAX * 3 {
+        if raw.len() > (PATH_BYTES_MAX + 1) * 3 {
             return Err(PathError::TooLong);
         }
         let mut bytes = raw.bytes();
@@ -65,7 +65,8 @@ impl Path {
     /// # Errors
     /// [`PathError`] when the text is not canonical.
     pub fn from_decoded(text: &str) -> Result<Self, PathError> {
-        if text.len() > PATH_BYTES_MAX {
+        // The directory's slash does not count, so that every path can become one (LIST).
+        if text.strip_suffix('/').unwrap_or(text).len() > PATH_BYTES_MAX {
             return Err(PathError::TooLong);
         }
         if text.starts_with('/') {
@@ -199,6 +200,14 @@ mod tests {
         assert_eq!(Path::parse("a%ff"), Err(PathError::NotUtf8));
         assert_eq!(Path::parse("/a"), Err(PathError::LeadingSlash));
         assert_eq!(Path::parse(&"a".repeat(5000)), Err(PathError::TooLong));
+    }
+
+    #[test]
+    fn the_longest_path_can_be_listed() {
+        let longest = Path::parse(&"a".repeat(PATH_BYTES_MAX)).unwrap();
+        let directory = longest.into_directory();
+        assert_eq!(Path::from_decoded(directory.as_str()), Ok(directory));
+        assert_eq!(Path::parse(&"a".repeat(PATH_BYTES_MAX + 1)), Err(PathError::TooLong));
     }
 
     #[test]
