@@ -53,10 +53,12 @@ pub enum JsonError {
     TooLongString,
 }
 
-/// The key under which `serde_json` hands over the text of a number.
+/// The key under which `serde_json` hands over the text of a number. A client may send an object with the same key,
+/// which must stay an object: the library's own key is no part of the document.
 const NUMBER_KEY: &str = "$serde_json::private::Number";
 
-struct Budget {
+struct Budget<'d> {
+    document: &'d [u8],
     limits: JsonLimits,
     values: Cell<u32>,
     exceeded: Cell<Option<Exceeded>>,
@@ -69,7 +71,7 @@ enum Exceeded {
     String,
 }
 
-impl Budget {
+impl Budget<'_> {
     fn refuse<E: serde::de::Error>(&self, what: Exceeded) -> E {
         self.exceeded.set(Some(what));
         E::custom("limit")
@@ -88,7 +90,7 @@ impl Budget {
 
 #[derive(Clone, Copy)]
 struct BodySeed<'b> {
-    budget: &'b Budget,
+    budget: &'b Budget<'b>,
     depth: u32,
 }
 
@@ -159,16 +161,52 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Body, A::Error> {
         let seed = self.deeper()?;
         let mut map = Map::new();
-        while let Some(name) = entries.next_key::<String>()? {
-            self.budget.check(&name)?;
-            if name == NUMBER_KEY && map.is_empty() {
+        while let Some(name) = entries.next_key_seed(NameSeed(self.budget))? {
+            let Name::Sent(name) = name else {
                 let text = entries.next_value::<String>()?;
                 return Number::parse(&text).map(Body::Number).ok_or_else(|| A::Error::custom("number"));
-            }
+            };
+            self.budget.check(&name)?;
             let value = entries.next_value_seed(seed)?;
             map.insert(name, value);
         }
         Ok(Body::Map(map))
+    }
+}
+
+/// The key of an entry.
+enum Name {
+    /// As the client sent it.
+    Sent(String),
+    /// The library's own: a number follows.
+    Number,
+}
+
+struct NameSeed<'b>(&'b Budget<'b>);
+
+impl<'de> DeserializeSeed<'de> for NameSeed<'_> {
+    type Value = Name;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Name, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'de> Visitor<'de> for NameSeed<'_> {
+    type Value = Name;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    /// A name without escapes is borrowed from the document; the library's own from the program.
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name, E> {
+        let is_sent = self.0.document.as_ptr_range().contains(&name.as_ptr());
+        Ok(if name == NUMBER_KEY && !is_sent { Name::Number } else { Name::Sent(name.to_owned()) })
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name, E> {
+        Ok(Name::Sent(name.to_owned()))
     }
 }
 
@@ -192,7 +230,7 @@ pub fn decode(bytes: &[u8], limits: &JsonLimits) -> Result<Map, JsonError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_value(bytes: &[u8], limits: &JsonLimits) -> Result<Body, JsonError> {
-    let budget = Budget { limits: *limits, values: Cell::new(0), exceeded: Cell::new(None) };
+    let budget = Budget { document: bytes, limits: *limits, values: Cell::new(0), exceeded: Cell::new(None) };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let read = BodySeed { budget: &budget, depth: 0 }
         .deserialize(&mut deserializer)
@@ -332,6 +370,19 @@ mod tests {
         assert_eq!(decode(b"{\"a\":}", &JsonLimits::default()), Err(JsonError::Malformed { line: 1, column: 6 }));
         assert!(decode(b"{} x", &JsonLimits::default()).is_err());
         assert!(decode(b"{\"a\":\"\xff\"}", &JsonLimits::default()).is_err());
+    }
+
+    #[test]
+    fn an_object_that_looks_like_the_librarys_numbers_stays_an_object() {
+        for text in [
+            r#"{"a":{"$serde_json::private::Number":"5"}}"#,
+            r#"{"$serde_json::private::Number":"5"}"#,
+            r#"{"$serde_json::private::Number":5,"b":[6]}"#,
+        ] {
+            assert_eq!(round(text), text);
+        }
+        let escaped = r#"{"\u0024serde_json::private::Number":"5"}"#;
+        assert_eq!(round(escaped), r#"{"$serde_json::private::Number":"5"}"#);
     }
 
     #[test]
