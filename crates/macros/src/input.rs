@@ -71,6 +71,7 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         let name = options.name.unwrap_or_else(|| ident.to_string().trim_start_matches("r#").to_owned());
         let help = description(field);
         let aliases = &options.aliases;
+        let may_be_absent = options.default.is_some() || options.rest;
         let default = options.default.map_or_else(|| quote!(None), |text| quote!(Some(#text)));
         let (query, secret) = (options.query, options.secret);
         let place = if options.rest {
@@ -88,7 +89,8 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
                 description: #help,
                 aliases: &[#(#aliases),*],
                 query: #query,
-                secret: #secret,
+                secret: #secret || <#kind as ::tresor_wire::input::Form>::SECRET,
+                required: !#may_be_absent && <#kind as ::tresor_wire::input::Form>::REQUIRED,
                 place: ::tresor_wire::input::Place::#place,
             }
         });

@@ -68,8 +68,10 @@ pub struct FieldSpec {
     pub aliases: &'static [&'static str],
     /// May come from the query string.
     pub query: bool,
-    /// Holds a secret.
+    /// Holds a secret: its type is one for secrets, or its declaration says so.
     pub secret: bool,
+    /// Must be sent: there is no default, and the type has no value for "not sent".
+    pub required: bool,
     /// Where it comes from.
     pub place: Place,
 }
@@ -109,6 +111,10 @@ pub trait Input: Sized {
 pub trait Form: Sized {
     /// Its kind in help.
     const KIND: Kind;
+    /// Whether it holds secrets.
+    const SECRET: bool = false;
+    /// Whether something must be sent.
+    const REQUIRED: bool = true;
 
     /// Reads what was sent; the error says what it should be.
     ///

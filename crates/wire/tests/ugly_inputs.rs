@@ -6,16 +6,81 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tresor_model::Map;
-use tresor_wire::input::{Cidrs, CommaList, Fields, Input, InputError, Seconds};
+use tresor_model::{Body, Map};
+use tresor_secret::SecretString;
+use tresor_wire::input::{
+    Cidrs, CommaList, Fields, Form, Input, InputError, Kind, LowerName, Seconds, SignedSeconds, StringList,
+};
 use tresor_wire::json::{JsonLimits, decode};
 
-/// A role of the PKI engine.
+/// A role of the PKI engine, with every field of the reference.
 #[derive(Input, Debug, PartialEq)]
 struct PkiRole {
     /// Its name.
     #[input(path)]
     name: String,
+    #[input(default = "false")]
+    allowed_domains_template: bool,
+    #[input(default = "false")]
+    allow_bare_domains: bool,
+    #[input(default = "false")]
+    allow_subdomains: bool,
+    #[input(default = "false")]
+    allow_glob_domains: bool,
+    #[input(default = "true")]
+    allow_wildcard_certificates: bool,
+    #[input(default = "true")]
+    enforce_hostnames: bool,
+    #[input(default = "true")]
+    allow_ip_sans: bool,
+    #[input(default = "")]
+    allowed_uri_sans: CommaList,
+    #[input(default = "false")]
+    allowed_uri_sans_template: bool,
+    #[input(default = "")]
+    allowed_other_sans: CommaList,
+    #[input(default = "")]
+    allowed_serial_numbers: CommaList,
+    #[input(default = "")]
+    allowed_user_ids: CommaList,
+    #[input(default = "true")]
+    client_flag: bool,
+    #[input(default = "false")]
+    code_signing_flag: bool,
+    #[input(default = "false")]
+    email_protection_flag: bool,
+    #[input(default = "0")]
+    signature_bits: i64,
+    #[input(default = "false")]
+    use_pss: bool,
+    #[input(default = "")]
+    ext_key_usage_oids: CommaList,
+    #[input(default = "true")]
+    use_csr_common_name: bool,
+    #[input(default = "true")]
+    use_csr_sans: bool,
+    #[input(default = "")]
+    organization: CommaList,
+    #[input(default = "")]
+    country: CommaList,
+    #[input(default = "")]
+    locality: CommaList,
+    #[input(default = "")]
+    province: CommaList,
+    #[input(default = "")]
+    street_address: CommaList,
+    #[input(default = "")]
+    postal_code: CommaList,
+    #[input(default = "false")]
+    no_store: bool,
+    #[input(default = "true")]
+    require_cn: bool,
+    /// Object identifiers, or objects with notices: read as it is, and looked into by the engine.
+    policy_identifiers: Option<Body>,
+    #[input(default = "false")]
+    basic_constraints_valid_for_non_ca: bool,
+    #[input(default = "")]
+    not_before: String,
     #[input(default = "default")]
     issuer_ref: String,
     /// Life of certificates.
@@ -70,6 +135,24 @@ struct AppRole {
     role_id: Option<String>,
     #[input(default = "false")]
     local_secret_ids: bool,
+    token_ttl: Option<Seconds>,
+    token_max_ttl: Option<Seconds>,
+    token_explicit_max_ttl: Option<Seconds>,
+    token_bound_cidrs: Option<Cidrs>,
+    token_no_default_policy: Option<bool>,
+    token_type: Option<LowerName>,
+}
+
+/// What a client says to make an id for a role of its own choice.
+#[derive(Input)]
+struct CustomSecretId {
+    #[input(path)]
+    role_name: String,
+    secret_id: SecretString,
+    metadata: Option<BTreeMap<String, String>>,
+    cidr_list: Option<Cidrs>,
+    #[input(default = "0")]
+    num_uses: i64,
 }
 
 /// The tuning of a mount: durations that may be the word `system`, a map of texts, and lists where sending an empty one
@@ -86,6 +169,15 @@ struct MountTune {
     user_lockout_config: Option<Map>,
     force_no_cache: Option<bool>,
     token_type: Option<String>,
+    audit_non_hmac_response_keys: Option<CommaList>,
+    listing_visibility: Option<String>,
+    passthrough_request_headers: Option<CommaList>,
+    allowed_response_headers: Option<CommaList>,
+    plugin_version: Option<String>,
+    allowed_managed_keys: Option<CommaList>,
+    delegated_auth_accessors: Option<CommaList>,
+    identity_token_key: Option<String>,
+    trim_request_trailing_slashes: Option<bool>,
 }
 
 fn read<In: Input>(parameter: &'static str, json: &str) -> Result<(In, Vec<String>), InputError> {
@@ -120,6 +212,37 @@ const fn seconds(number: u64) -> Seconds {
 fn an_empty_role_has_every_default_of_the_reference() {
     let expected = PkiRole {
         name: "x".to_owned(),
+        allowed_domains_template: false,
+        allow_bare_domains: false,
+        allow_subdomains: false,
+        allow_glob_domains: false,
+        allow_wildcard_certificates: true,
+        enforce_hostnames: true,
+        allow_ip_sans: true,
+        allowed_uri_sans: list(&[]),
+        allowed_uri_sans_template: false,
+        allowed_other_sans: list(&[]),
+        allowed_serial_numbers: list(&[]),
+        allowed_user_ids: list(&[]),
+        client_flag: true,
+        code_signing_flag: false,
+        email_protection_flag: false,
+        signature_bits: 0,
+        use_pss: false,
+        ext_key_usage_oids: list(&[]),
+        use_csr_common_name: true,
+        use_csr_sans: true,
+        organization: list(&[]),
+        country: list(&[]),
+        locality: list(&[]),
+        province: list(&[]),
+        street_address: list(&[]),
+        postal_code: list(&[]),
+        no_store: false,
+        require_cn: true,
+        policy_identifiers: None,
+        basic_constraints_valid_for_non_ca: false,
+        not_before: String::new(),
         issuer_ref: "default".to_owned(),
         ttl: seconds(0),
         max_ttl: seconds(0),
@@ -284,4 +407,153 @@ fn help_is_what_the_fields_say() {
     assert_eq!((ttl.description, ttl.default), ("Life of certificates.", Some("0")));
     let policies = AppRole::SPEC.iter().find(|field| field.name == "token_policies").unwrap();
     assert_eq!((policies.aliases, policies.default), (&["policies"][..], None));
+}
+
+#[test]
+fn what_the_derive_says_of_a_field_is_what_it_does() {
+    let field = |name: &str| CustomSecretId::SPEC.iter().find(|field| field.name == name).unwrap();
+    let facts = |name: &str| (field(name).kind, field(name).required, field(name).secret);
+    assert_eq!(facts("role_name"), (Kind::String, true, false));
+    // The type alone says that it is a secret.
+    assert_eq!(facts("secret_id"), (Kind::String, true, true));
+    assert_eq!(facts("metadata"), (Kind::Map, false, false));
+    assert_eq!(facts("cidr_list"), (Kind::List, false, false));
+    assert_eq!(facts("num_uses"), (Kind::Integer, false, false));
+    let read = |json: &str| read::<CustomSecretId>("role_name", json);
+    assert_eq!(read("{}").err(), Some(InputError::Missing { name: "secret_id" }));
+    assert_eq!(read(r#"{"secret_id":null}"#).err(), Some(InputError::Missing { name: "secret_id" }));
+    let (input, _) = read(r#"{"secret_id":5,"metadata":{"a":null,"b":true,"c":1.50},"cidr_list":"::1"}"#).unwrap();
+    assert_eq!((input.role_name.as_str(), input.secret_id.expose().as_str(), input.num_uses), ("x", "5", 0));
+    let expected = [("a", ""), ("b", "1"), ("c", "1.50")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(input.metadata, Some(BTreeMap::from(expected)));
+    assert_eq!(input.cidr_list.unwrap().0.len(), 1);
+}
+
+/// One value of a body, read as a form; the error as its text.
+fn form<T: Form>(json: &str) -> Result<T, &'static str> {
+    T::read(decode(format!("{{\"v\":{json}}}").as_bytes(), &JsonLimits::default()).unwrap().get("v").unwrap())
+}
+
+#[test]
+fn truth_is_told_in_the_words_of_the_reference() {
+    for (json, expected) in [
+        ("true", Some(true)),
+        ("false", Some(false)),
+        ("1", Some(true)),
+        ("0", Some(false)),
+        ("\"1\"", Some(true)),
+        ("\"t\"", Some(true)),
+        ("\"TRUE\"", Some(true)),
+        ("\"True\"", Some(true)),
+        ("\"f\"", Some(false)),
+        ("\"\"", Some(false)),
+        ("2", None),
+        ("1.0", None),
+        ("\"yes\"", None),
+        ("\"tRue\"", None),
+        ("[true]", None),
+        ("{}", None),
+    ] {
+        assert_eq!(form::<bool>(json).ok(), expected, "{json}");
+    }
+}
+
+#[test]
+fn whole_numbers_are_read_in_every_base_and_never_wrap() {
+    for (json, expected) in [
+        ("5", Some(5)),
+        ("-5", Some(-5)),
+        ("\"5\"", Some(5)),
+        ("\"-5\"", Some(-5)),
+        ("\"+5\"", Some(5)),
+        ("\"\"", Some(0)),
+        ("\"0x1F\"", Some(31)),
+        ("\"-0x1f\"", Some(-31)),
+        ("\"0o17\"", Some(15)),
+        ("\"017\"", Some(15)),
+        ("\"0b11\"", Some(3)),
+        ("\"0\"", Some(0)),
+        ("true", Some(1)),
+        ("5.0", Some(5)),
+        ("5e2", Some(500)),
+        ("9223372036854775807", Some(i64::MAX)),
+        ("-9223372036854775808", Some(i64::MIN)),
+        ("\"-0x8000000000000000\"", Some(i64::MIN)),
+        ("9223372036854775808", None),
+        ("\"9223372036854775808\"", None),
+        ("1e400", None),
+        ("5.5", None),
+        ("\"5.5\"", None),
+        ("\"0x\"", None),
+        ("\"0x-5\"", None),
+        ("\"--5\"", None),
+        ("\"5 5\"", None),
+        ("\"08\"", None),
+        ("[5]", None),
+    ] {
+        assert_eq!(form::<i64>(json).ok(), expected, "{json}");
+    }
+    assert_eq!(form::<u8>("256"), Err("is out of range"));
+    assert_eq!(form::<u64>("-1"), Err("is out of range"));
+    assert_eq!(form::<Vec<u64>>("[1,\"2\"]"), Ok(vec![1, 2]));
+    assert_eq!(form::<Vec<u64>>("\"1, 2,\""), Ok(vec![1, 2]));
+    assert_eq!(form::<Vec<u64>>("3"), Ok(vec![3]));
+    assert!(form::<Vec<u64>>("[-1]").is_err() && form::<Vec<u64>>("\"1,x\"").is_err());
+}
+
+#[test]
+fn fz_18_durations_are_bounded_however_they_are_sent() {
+    for (json, expected) in [
+        ("3600", Some(3600)),
+        ("\"3600\"", Some(3600)),
+        ("\"1h\"", Some(3600)),
+        ("\" 1h \"", Some(3600)),
+        ("\"1h30m\"", Some(5400)),
+        ("\"7d\"", Some(604_800)),
+        ("60.0", Some(60)),
+        ("6e1", Some(60)),
+        ("\"\"", Some(0)),
+        ("\"-0s\"", Some(0)),
+        ("-1", None),
+        ("\"-1s\"", None),
+        ("1.5", None),
+        ("true", None),
+        ("[]", None),
+        ("9223372036", Some(9_223_372_036)),
+        ("9223372037", None),
+        ("9223372036854775807", None),
+        ("\"9223372037\"", None),
+        ("9223372036854775808", None),
+        ("\"1e9h\"", None),
+        ("\"1w\"", None),
+    ] {
+        assert_eq!(form::<Seconds>(json).ok().map(|seconds| seconds.0.as_secs()), expected, "{json}");
+    }
+    assert!(form::<SignedSeconds>("-3600").is_ok_and(|signed| signed.0.negative));
+    assert!(form::<SignedSeconds>("-9223372036854775808").is_err());
+    assert_eq!(form::<Seconds>("-1"), Err("cannot be negative"));
+}
+
+#[test]
+fn lists_and_pairs_are_read_as_the_reference_reads_them() {
+    let texts = |entries: &[&str]| -> Vec<String> { entries.iter().map(|entry| (*entry).to_owned()).collect() };
+    let commas = |json: &str| form::<CommaList>(json).ok().map(|list| list.0);
+    assert_eq!(commas("\" a, b,,c \""), Some(texts(&["a", "b", "c"])));
+    assert_eq!(commas("[\"a,b\",1,true,null]"), Some(texts(&["a,b", "1", "1"])));
+    assert_eq!(commas("5"), Some(texts(&["5"])));
+    assert_eq!((commas("[[]]"), commas("{}")), (None, None));
+    let list = |json: &str| form::<StringList>(json).ok().map(|list| list.0);
+    assert_eq!(list("\" a,b \""), Some(texts(&["a,b"])));
+    assert_eq!(list("\"\""), Some(texts(&[])));
+    assert_eq!(list("[\" a \",\"\"]"), Some(texts(&["a", ""])));
+    let pairs = |json: &str| form::<BTreeMap<String, String>>(json).ok();
+    let one = |name: &str, value: &str| Some(BTreeMap::from([(name.to_owned(), value.to_owned())]));
+    assert_eq!(pairs("\"k=v,w=x\""), one("k", "v,w=x"), "a comma is a part of the value");
+    assert_eq!(pairs("[\"k=v=w\"]"), one("k", "v=w"));
+    assert_eq!(pairs("{\"k\":null}"), one("k", ""));
+    assert_eq!((pairs("[\"k\"]"), pairs("[\"=v\"]"), pairs("{\"k\":[]}"), pairs("5")), (None, None, None, None));
+    assert_eq!(pairs("\"\""), Some(BTreeMap::new()));
+    assert_eq!(form::<String>("true").as_deref(), Ok("1"));
+    assert_eq!(form::<String>("12345678901234567890").as_deref(), Ok("12345678901234567890"));
+    assert!(form::<String>("[\"a\"]").is_err());
 }

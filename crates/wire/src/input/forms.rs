@@ -39,6 +39,7 @@ impl Form for String {
 
 impl Form for SecretString {
     const KIND: Kind = Kind::String;
+    const SECRET: bool = true;
 
     fn read(body: &Body) -> Result<Self, &'static str> {
         text(body).map(Self::new)
@@ -51,19 +52,39 @@ impl Form for bool {
     fn read(body: &Body) -> Result<Self, &'static str> {
         match body {
             Body::Bool(value) => Ok(*value),
-            Body::Number(number) => match number.as_i64() {
-                Some(0) => Ok(false),
-                Some(_) => Ok(true),
-                None => Err(BOOLEAN),
-            },
-            Body::String(text) => match text.as_str() {
-                "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-                "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-                _ => Err(BOOLEAN),
-            },
+            // A number is taken by its spelling, as the reference does: 1 and 0 are truth values, 2 is none.
+            Body::Number(number) => truth(number.as_str()),
+            Body::String(text) => truth(text.as_str().trim()),
             Body::Null | Body::List(_) | Body::Map(_) => Err(BOOLEAN),
         }
     }
+}
+
+fn truth(text: &str) -> Result<bool, &'static str> {
+    match text {
+        "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        _ => Err(BOOLEAN),
+    }
+}
+
+/// A whole number as Go reads it when the base is left open: `12`, `-12`, `0x1f`, `0o17`, `017`, `0b11`.
+fn whole(text: &str) -> Option<i64> {
+    let (sign, digits) = match text.as_bytes().first()? {
+        b'-' => text.split_at(1),
+        b'+' => ("", text.get(1..)?),
+        _ => ("", text),
+    };
+    let lower = digits.to_ascii_lowercase();
+    let (radix, digits) = match lower.as_bytes() {
+        [b'0', b'x', ..] => (16, lower.get(2..)?),
+        [b'0', b'o', ..] => (8, lower.get(2..)?),
+        [b'0', b'b', ..] => (2, lower.get(2..)?),
+        [b'0', _, ..] => (8, lower.get(1..)?),
+        _ => (10, lower.as_str()),
+    };
+    let is_plain = digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    is_plain.then(|| i64::from_str_radix(&format!("{sign}{digits}"), radix).ok()).flatten()
 }
 
 impl Form for i64 {
@@ -72,8 +93,8 @@ impl Form for i64 {
     fn read(body: &Body) -> Result<Self, &'static str> {
         match body {
             Body::Number(number) => number.as_i64().ok_or(NUMBER),
-            Body::String(text) if text.as_str().is_empty() => Ok(0),
-            Body::String(text) => text.as_str().trim().parse().map_err(|_| NUMBER),
+            Body::String(text) if text.as_str().trim().is_empty() => Ok(0),
+            Body::String(text) => whole(text.as_str().trim()).ok_or(NUMBER),
             Body::Bool(value) => Ok(Self::from(*value)),
             Body::Null | Body::List(_) | Body::Map(_) => Err(NUMBER),
         }
@@ -103,11 +124,11 @@ pub struct SignedSeconds(pub Signed);
 
 fn signed(body: &Body) -> Result<Signed, &'static str> {
     match body {
-        Body::Number(number) => duration::parse_signed(number.as_str()).or_else(|| {
-            let whole = number.as_i64()?;
-            Some(Signed { negative: whole < 0, length: Duration::from_secs(whole.unsigned_abs()) })
-        }),
-        Body::String(text) if text.as_str().is_empty() => Some(Signed { negative: false, length: Duration::ZERO }),
+        // `1e3` and `60.0` are whole numbers too; through one parser, so that the bound is the same.
+        Body::Number(number) => duration::parse_signed(&number.as_i64().ok_or(DURATION)?.to_string()),
+        Body::String(text) if text.as_str().trim().is_empty() => {
+            Some(Signed { negative: false, length: Duration::ZERO })
+        }
         Body::String(text) => duration::parse_signed(text.as_str().trim()),
         _ => None,
     }
@@ -140,7 +161,7 @@ impl Form for CommaList {
 
     fn read(body: &Body) -> Result<Self, &'static str> {
         let entries = match body {
-            Body::List(items) => items.iter().map(text).collect::<Result<Vec<_>, _>>().map_err(|_| LIST)?,
+            Body::List(items) => items.iter().map(entry).collect::<Result<Vec<_>, _>>().map_err(|_| LIST)?,
             Body::Map(_) => return Err(LIST),
             other => text(other).map_err(|_| LIST)?.split(',').map(str::to_owned).collect(),
         };
@@ -148,7 +169,12 @@ impl Form for CommaList {
     }
 }
 
-/// A list, or one string that is not split.
+/// An entry of a list or map: as a text, and nothing is the empty one.
+fn entry(body: &Body) -> Result<String, &'static str> {
+    if *body == Body::Null { Ok(String::new()) } else { text(body) }
+}
+
+/// A list, or one string that is not split; entries are trimmed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StringList(pub Vec<String>);
 
@@ -156,13 +182,12 @@ impl Form for StringList {
     const KIND: Kind = Kind::List;
 
     fn read(body: &Body) -> Result<Self, &'static str> {
-        match body {
-            Body::List(items) => items.iter().map(text).collect::<Result<_, _>>().map(Self).map_err(|_| LIST),
-            Body::Map(_) => Err(LIST),
-            other => {
-                text(other).map(|text| Self(if text.is_empty() { Vec::new() } else { vec![text] })).map_err(|_| LIST)
-            }
-        }
+        let entries = match body {
+            Body::List(items) => items.iter().map(entry).collect::<Result<Vec<_>, _>>().map_err(|_| LIST)?,
+            Body::Map(_) => return Err(LIST),
+            other => Some(text(other).map_err(|_| LIST)?).into_iter().filter(|text| !text.is_empty()).collect(),
+        };
+        Ok(Self(entries.iter().map(|entry| entry.trim().to_owned()).collect()))
     }
 }
 
@@ -198,16 +223,17 @@ impl Form for BTreeMap<String, String> {
 
     fn read(body: &Body) -> Result<Self, &'static str> {
         let pair = |entry: &str| {
-            let (name, value) = entry.split_once('=').ok_or(PAIRS)?;
-            Ok((name.trim().to_owned(), value.trim().to_owned()))
+            let (name, value) = entry.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or(PAIRS)?;
+            Ok((name.to_owned(), value.to_owned()))
         };
         match body {
             Body::Map(map) => {
-                map.iter().map(|(name, value)| Ok((name.to_owned(), text(value).map_err(|_| PAIRS)?))).collect()
+                map.iter().map(|(name, value)| Ok((name.to_owned(), entry(value).map_err(|_| PAIRS)?))).collect()
             }
             Body::List(items) => items.iter().map(|item| pair(item.as_str().ok_or(PAIRS)?)).collect(),
             Body::String(text) if text.as_str().trim().is_empty() => Ok(Self::new()),
-            Body::String(text) => text.as_str().split(',').map(pair).collect(),
+            // One pair: a comma is a part of its value.
+            Body::String(text) => Ok(Self::from([pair(text.as_str())?])),
             Body::Null | Body::Bool(_) | Body::Number(_) => Err(PAIRS),
         }
     }
@@ -285,6 +311,8 @@ impl Form for Body {
 /// A field that tells "not sent" from "sent empty".
 impl<T: Form> Form for Option<T> {
     const KIND: Kind = T::KIND;
+    const SECRET: bool = T::SECRET;
+    const REQUIRED: bool = false;
 
     fn read(body: &Body) -> Result<Self, &'static str> {
         T::read(body).map(Some)
