@@ -15,8 +15,8 @@ use tresor_hcl::Position;
 
 pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion};
-pub use load::load;
 pub(crate) use load::{checked_format, checked_level};
+pub use load::{load, parse};
 
 /// What the operator configured.
 #[derive(Clone, Debug)]

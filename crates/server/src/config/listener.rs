@@ -117,7 +117,10 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             "tls_disable_client_certs" => no_certificates = source.flag("tls_disable_client_certs", value)?,
             "max_request_size" => {
                 let size = value.as_integer("max_request_size").map_err(|error| source.wrong(&error))?;
-                listener.request_bytes_max = usize::try_from(size).unwrap_or(usize::MAX);
+                // As in the reference: zero is the default, below zero there is no bound.
+                if size != 0 {
+                    listener.request_bytes_max = usize::try_from(size).unwrap_or(usize::MAX);
+                }
             }
             "http_read_header_timeout" => {
                 listener.header_timeout = source.duration("http_read_header_timeout", value)?

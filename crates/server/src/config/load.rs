@@ -82,11 +82,31 @@ impl Source<'_> {
     }
 }
 
-/// Loads files and directories (their `.hcl` and `.json` files in order of name), later ones winning.
+/// Loads files and directories (their `.hcl` and `.json` files in order of name), later ones winning, and last what
+/// the environment holds.
 ///
 /// # Errors
 /// [`ConfigError`].
 pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> Result<ServerConfig, ConfigError> {
+    let read = |file: PathBuf| match std::fs::read_to_string(&file) {
+        Ok(text) => Ok((file, text)),
+        Err(error) => Err(ConfigError { file, position: None, text: format!("cannot be read: {error}") }),
+    };
+    let local = environment(LOCAL_CONFIG).filter(|text| !text.trim().is_empty());
+    let files = files(paths, local.is_some())?;
+    let mut texts = files.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    texts.extend(local.map(|text| (PathBuf::from(LOCAL_CONFIG), text)));
+    parse(&texts, environment)
+}
+
+/// Reads the texts of files, later ones winning; without a look at any disk.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn parse(
+    files: &[(PathBuf, String)],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<ServerConfig, ConfigError> {
     let mut config = ServerConfig {
         storage: Storage::Memory,
         listeners: Vec::new(),
@@ -103,20 +123,12 @@ pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> 
         warnings: Vec::new(),
     };
     let mut storage = None;
-    let local = environment(LOCAL_CONFIG).filter(|text| !text.trim().is_empty());
-    let mut files = files(paths, local.is_some())?;
-    for file in &files {
-        let plain = |text: String| ConfigError { file: file.clone(), position: None, text };
-        let text = std::fs::read_to_string(file).map_err(|error| plain(format!("cannot be read: {error}")))?;
-        read_text(&mut config, &mut storage, file, &text)?;
-    }
-    if let Some(text) = local {
-        files.push(PathBuf::from(LOCAL_CONFIG));
-        read_text(&mut config, &mut storage, Path::new(LOCAL_CONFIG), &text)?;
+    for (file, text) in files {
+        read_text(&mut config, &mut storage, file, text)?;
     }
     override_from(&mut config, environment)?;
     let missing = |what: &str| ConfigError {
-        file: files.first().cloned().unwrap_or_default(),
+        file: files.first().map(|(file, _)| file.clone()).unwrap_or_default(),
         position: None,
         text: what.to_owned(),
     };
