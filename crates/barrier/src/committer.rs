@@ -121,17 +121,16 @@ struct Building<'v> {
     snapshot: Box<dyn Snapshot>,
     version: Version,
     writes: BTreeMap<RawKey, Option<Vec<u8>>>,
-    /// Directory blocks that were changed, in the clear; sealed once, at the end.
-    blocks: BTreeMap<(String, u64), Option<Zeroizing<Vec<u8>>>>,
+    /// Directory blocks that were changed, in the clear, by where they lie; sealed once, at the end.
+    blocks: BTreeMap<RawKey, Option<Zeroizing<Vec<u8>>>>,
 }
 
 impl Building<'_> {
     /// Whether everything that the transaction read is still as it read it.
     fn stands(&self, changes: &Changes) -> Result<bool, BarrierError> {
-        let changed: Vec<RawKey> =
-            self.blocks.keys().map(|(directory, block)| self.vault.block_key(directory, *block)).collect();
         for (key, seen) in &changes.reads {
-            if self.writes.contains_key(key) || changed.contains(key) || self.stored_version(key)? != *seen {
+            let is_changed = self.writes.contains_key(key) || self.blocks.contains_key(key);
+            if is_changed || self.stored_version(key)? != *seen {
                 return Ok(false);
             }
         }
@@ -187,8 +186,7 @@ impl Building<'_> {
     }
 
     fn finish(mut self) -> Batch {
-        for ((directory, block), value) in std::mem::take(&mut self.blocks) {
-            let at = self.vault.block_key(&directory, block);
+        for (at, value) in std::mem::take(&mut self.blocks) {
             let sealed = value.map(|plain| self.vault.seal(&at, &plain));
             self.writes.insert(at, sealed);
         }
@@ -205,10 +203,10 @@ fn parent(directory: &str) -> Option<(&str, &str)> {
 
 impl Blocks for Building<'_> {
     fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
-        if let Some(value) = self.blocks.get(&(directory.to_owned(), block)) {
+        let at = self.vault.block_key(directory, block);
+        if let Some(value) = self.blocks.get(&at) {
             return Ok(value.clone());
         }
-        let at = self.vault.block_key(directory, block);
         let stored = self.snapshot.read(&at)?;
         stored.map(|stored| self.vault.open(&at, &stored.bytes)).transpose()
     }
@@ -216,6 +214,6 @@ impl Blocks for Building<'_> {
 
 impl BlocksMut for Building<'_> {
     fn write_block(&mut self, directory: &str, block: u64, value: Option<Zeroizing<Vec<u8>>>) {
-        self.blocks.insert((directory.to_owned(), block), value);
+        self.blocks.insert(self.vault.block_key(directory, block), value);
     }
 }
