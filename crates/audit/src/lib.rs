@@ -15,6 +15,8 @@ pub mod device;
 pub mod entry;
 pub mod error;
 pub mod file;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod log;
 pub mod record;
 pub mod redact;

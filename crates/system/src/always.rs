@@ -230,7 +230,10 @@ async fn unseal(node: &Node, input: Unseal) -> Result<SealStatus, Fault> {
 
 /// A share in either of its spellings. Hexadecimal is tried first, as the reference does: every hexadecimal share
 /// would also be well-formed base64.
-pub(crate) fn parse_share(text: &SecretString) -> Result<UnsealShare, Fault> {
+///
+/// # Errors
+/// A fault of the caller when it is neither.
+pub fn parse_share(text: &SecretString) -> Result<UnsealShare, Fault> {
     let text = text.expose().trim();
     hex::decode(text)
         .ok()

@@ -14,6 +14,8 @@ use tresor_engine::Instance;
 
 /// The endpoints that answer in every state of the node.
 pub use always::ROUTES as ALWAYS;
+/// An unseal share as operators enter it.
+pub use always::parse_share;
 
 /// The server's own engines for an unsealed node.
 #[must_use]

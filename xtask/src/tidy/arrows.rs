@@ -19,8 +19,8 @@ const LAYERS: &[&[&str]] = &[
     &["crates/builtin"],
     // Assemblies.
     &["crates/server", "crates/cli"],
-    &["crates/harness", "crates/fuzz-targets"],
-    &["crates/tresor", "crates/sim"],
+    &["crates/harness"],
+    &["crates/tresor", "crates/sim", "crates/fuzz-targets"],
 ];
 
 /// What an engine or an auth method may know of ours.

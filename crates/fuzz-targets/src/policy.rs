@@ -1,0 +1,84 @@
+//! FZ-05, FZ-06 in part: a policy's text. Total; printed and read again it means the same; what it compiles to decides
+//! about every path, and never grants beside a denial. (The decision itself is compared with a slow evaluator in the
+//! tests of `tresor-policy`.)
+
+use std::sync::Arc;
+
+use tresor_model::{Map, Operation};
+use tresor_policy::{Capability, Decision, Policy, PolicyName, PolicySet, Request};
+
+use crate::document::print;
+
+pub(crate) const WORDS: &[&str] = &[
+    "path \"",
+    "secret/*",
+    "+/a",
+    "a/+/b*",
+    "{{identity.entity.id}}",
+    "{{",
+    "\" {",
+    "}",
+    "capabilities = [",
+    "\"read\",",
+    "\"deny\"",
+    "\"sudo\"",
+    "]",
+    "allowed_parameters = {",
+    "\"*\" = []",
+    "denied_parameters = { \"a\" = [\"x*\"] }",
+    "required_parameters = [\"a\"]",
+    "min_wrapping_ttl = \"1h\"",
+    "max_wrapping_ttl = 0x-8000000000000000",
+    "policy = \"write\"",
+    "{\"path\":{\"a\":{\"capabilities\":[\"list\"]}}}",
+    "name = \"x\"",
+    "\n",
+    "=",
+    "\"\"",
+];
+
+/// A policy.
+pub fn policy(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(name) = PolicyName::parse(text) {
+        assert_eq!(PolicyName::parse(name.as_str()).as_ref(), Ok(&name), "folding a name twice changes it");
+        assert_ne!(name.as_str(), "root");
+    }
+    let Ok(policy) = Policy::parse("p", text) else { return };
+    let printed = print(&tresor_hcl::parse(text).expect("a policy is a document"));
+    if printed.len() <= tresor_hcl::DOCUMENT_BYTES_MAX {
+        let again = Policy::parse("p", &printed).unwrap_or_else(|error| panic!("{error} in: {printed}"));
+        assert!(again.rules == policy.rules, "printed and read, it grants something else");
+    }
+    let set = PolicySet::compile(&[Arc::new(policy.clone())]);
+    for rule in policy.rules.iter().take(20) {
+        assert!(rule.max_wrapping_ttl == 0 || rule.min_wrapping_ttl <= rule.max_wrapping_ttl);
+        let below = rule.pattern.replace('*', "x").replace('+', "y");
+        for path in [rule.pattern.as_str(), &below, "", "a", "/"] {
+            decide(&set, path);
+        }
+        let is_literal = !rule.pattern.contains(['*', '+']) && !rule.pattern.contains("{{");
+        if is_literal && rule.capabilities.contains(Capability::Deny) {
+            assert!(ask(&set, &rule.pattern, Operation::Read).allowed_with_sudo().is_none(), "granted beside a denial");
+        }
+    }
+}
+
+fn decide(set: &PolicySet, path: &str) {
+    let shown = set.capabilities(path);
+    assert!(!shown.is_empty());
+    for operation in [Operation::Read, Operation::List, Operation::Create, Operation::Delete] {
+        let decision = ask(set, path, operation);
+        if let Decision::Allowed { sudo, .. } = decision {
+            let needed = Capability::needed_by(operation).expect("each of them needs one");
+            assert!(operation == Operation::List || shown.contains(&needed) || path.ends_with('/'), "not shown");
+            assert!(!sudo || shown.contains(&Capability::Sudo));
+        }
+    }
+    let _ = set.reaches_below(path);
+}
+
+fn ask<'s>(set: &'s PolicySet, path: &'s str, operation: Operation) -> Decision<'s> {
+    static NOTHING: std::sync::LazyLock<Map> = std::sync::LazyLock::new(Map::new);
+    set.decide(&Request { path, operation, parameters: Some(&NOTHING), wrap_ttl_seconds: None })
+}
