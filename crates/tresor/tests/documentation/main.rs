@@ -47,6 +47,7 @@ pages! {
     contributing: "CONTRIBUTING.md", Start::NoCommands("its commands are cargo's");
     readme: "README.md", Start::DevServer;
     index: "docs/README.md", Start::NoCommands("it is an index");
+    command_line: "docs/command-line.md", Start::DevServer;
     auth_token: "docs/auth/token.md", Start::DevServer;
     auth_userpass: "docs/auth/userpass.md", Start::DevServer;
     engine_cubbyhole: "docs/engines/cubbyhole.md", Start::DevServer;
