@@ -22,15 +22,51 @@ const LIST: &str = "conformance/hvac-pass.txt";
 /// When more listed tests than this fail, the cause is no flakiness and nothing is run again.
 const RERUNS_MAX: usize = 12;
 
-/// `cargo xtask hvac [--update]`.
+/// Which build of the server is tested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// What is shipped; the list is about this one.
+    Release,
+    /// What builds faster, while working on a test.
+    Dev,
+}
+
+impl Build {
+    /// The folder below the target folder.
+    pub(crate) const fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        }
+    }
+
+    /// What cargo is told.
+    const fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Release => &["--release"],
+            Self::Dev => &[],
+        }
+    }
+}
+
+/// `cargo xtask hvac [--dev] [--update | TEST ...]`.
 ///
 /// # Errors
 /// As [`check`].
 pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    match arguments {
-        [] => build_server(workspace).and_then(|()| check(workspace)),
-        [only] if only == "--update" => build_server(workspace).and_then(|()| update(workspace)),
-        _ => Err("usage: cargo xtask hvac [--update]".to_owned()),
+    let (build, rest) = match arguments {
+        [first, rest @ ..] if first == "--dev" => (Build::Dev, rest),
+        all => (Build::Release, all),
+    };
+    match rest {
+        [] => build_server(workspace, build).and_then(|()| check(workspace, build)),
+        [only] if only == "--update" && build == Build::Release => {
+            build_server(workspace, build).and_then(|()| update(workspace))
+        }
+        tests if tests.iter().all(|test| !test.starts_with('-')) => {
+            build_server(workspace, build).and_then(|()| run_some(workspace, build, tests))
+        }
+        _ => Err("usage: cargo xtask hvac [--update], or while working: cargo xtask hvac [--dev] [TEST ...]".to_owned()),
     }
 }
 
@@ -38,17 +74,38 @@ pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), St
 ///
 /// # Errors
 /// Text when it does not build.
-pub fn build_server(workspace: &Workspace) -> Result<(), String> {
-    succeed(cargo().args(["build", "--release", "--bin", "tresor"]).current_dir(&workspace.root))
+pub fn build_server(workspace: &Workspace, build: Build) -> Result<(), String> {
+    let arguments = ["build", "--bin", "tresor"];
+    succeed(cargo().args(arguments).args(build.flags()).current_dir(&workspace.root))
+}
+
+/// Runs some tests, by names as pytest takes them, without comparing with the list.
+fn run_some(workspace: &Workspace, build: Build, tests: &[String]) -> Result<(), String> {
+    let report = Stage::prepare(workspace, build)?.run(tests, stage::WORKERS)?;
+    let mut failed = 0;
+    for (test, outcome, detail) in report.all() {
+        println!("test hvac {test} ... {}", outcome.word());
+        if outcome == Outcome::Failed {
+            failed += 1;
+            println!("{detail}");
+        }
+    }
+    let counts = report.counts();
+    println!("hvac: {} passed, {} failed, {} skipped", counts.passed, counts.failed, counts.skipped);
+    match (failed, counts.passed) {
+        (0, 0) => Err("nothing was executed".to_owned()),
+        (0, _) => Ok(()),
+        _ => Err(format!("{failed} tests failed")),
+    }
 }
 
 /// Runs the suite and compares with the list.
 ///
 /// # Errors
 /// Text that names every listed test that did not pass.
-pub fn check(workspace: &Workspace) -> Result<(), String> {
+pub fn check(workspace: &Workspace, build: Build) -> Result<(), String> {
     let listed = listing::entries(&workspace.read_text(LIST)?);
-    let run = run_suite(workspace, &listed)?;
+    let run = run_suite(workspace, build, &listed)?;
     if !run.fresh.is_empty() {
         println!("\n{} tests pass that are not listed; `cargo xtask hvac --update` adds them:", run.fresh.len());
         for test in &run.fresh {
@@ -62,7 +119,7 @@ pub fn check(workspace: &Workspace) -> Result<(), String> {
 fn update(workspace: &Workspace) -> Result<(), String> {
     let text = workspace.read_text(LIST)?;
     let mut listed = listing::entries(&text);
-    let run = run_suite(workspace, &listed)?;
+    let run = run_suite(workspace, Build::Release, &listed)?;
     run.verdict?;
     let again = if run.fresh.is_empty() { Report::default() } else { run.stage.run(&run.fresh, stage::WORKERS)? };
     let (twice, once): (Vec<_>, Vec<_>) = run.fresh.iter().partition(|test| again.outcome(test) == Outcome::Passed);
@@ -81,9 +138,9 @@ struct Run {
     verdict: Result<(), String>,
 }
 
-fn run_suite(workspace: &Workspace, listed: &BTreeSet<String>) -> Result<Run, String> {
+fn run_suite(workspace: &Workspace, build: Build, listed: &BTreeSet<String>) -> Result<Run, String> {
     let started = Instant::now();
-    let stage = Stage::prepare(workspace)?;
+    let stage = Stage::prepare(workspace, build)?;
     let report = stage.run(&[], stage::WORKERS)?;
     let counts = report.counts();
     if counts.passed + counts.failed == 0 {

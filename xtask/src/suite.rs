@@ -22,8 +22,8 @@ pub fn run(workspace: &Workspace) -> Result<(), String> {
     steps.run("clippy", || {
         run_cargo(workspace, &["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })?;
-    steps.run("release build", || hvac::build_server(workspace))?;
-    steps.run("hvac's integration suite", || hvac::check(workspace))?;
+    steps.run("release build", || hvac::build_server(workspace, hvac::Build::Release))?;
+    steps.run("hvac's integration suite", || hvac::check(workspace, hvac::Build::Release))?;
     // Unit, engine and HTTP tests, simulation, fuzz corpora, documented command lines.
     steps.run("tests", || run_cargo(workspace, &["test", "--workspace"]))?;
     steps.summarize();

@@ -76,6 +76,11 @@ impl Report {
         self.tests.iter().filter(|(_, (outcome, _))| *outcome == Outcome::Passed).map(|(test, _)| test)
     }
 
+    /// Every test with its outcome and what pytest said.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&str, Outcome, &str)> {
+        self.tests.iter().map(|(test, (outcome, detail))| (test.as_str(), *outcome, detail.as_str()))
+    }
+
     pub(super) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for (outcome, _) in self.tests.values() {

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Build;
 use super::outcome::Report;
 use crate::steps::succeed_silently;
 use crate::workspace::Workspace;
@@ -38,14 +39,14 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Prepares everything.
-    pub(super) fn prepare(workspace: &Workspace) -> Result<Self, String> {
+    pub(super) fn prepare(workspace: &Workspace, build: Build) -> Result<Self, String> {
         let place = workspace.target.join("conformance");
         create_folder(&place.join("home"))?;
         let conformance = workspace.root.join("conformance");
         let python = prepare_python(&place, &conformance)?;
         let suite = unpack_suite(&place, &conformance, &python)?;
         renew_certificates(&suite)?;
-        place_binary(workspace, &place)?;
+        place_binary(workspace, build, &place)?;
         Ok(Self { place, suite, python, conformance })
     }
 
@@ -155,11 +156,11 @@ fn renew_certificates(suite: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The release binary as `vault`, seen to answer as one.
-fn place_binary(workspace: &Workspace, place: &Path) -> Result<(), String> {
+/// The binary as `vault`, seen to answer as one.
+fn place_binary(workspace: &Workspace, build: Build, place: &Path) -> Result<(), String> {
     let folder = place.join("bin");
     create_folder(&folder)?;
-    let binary = workspace.target.join("release/tresor");
+    let binary = workspace.target.join(build.folder()).join("tresor");
     let vault = folder.join("vault");
     if vault.symlink_metadata().is_ok() {
         std::fs::remove_file(&vault).map_err(|error| format!("{}: {error}", vault.display()))?;
