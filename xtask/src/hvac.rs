@@ -66,7 +66,9 @@ pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), St
         tests if tests.iter().all(|test| !test.starts_with('-')) => {
             build_server(workspace, build).and_then(|()| run_some(workspace, build, tests))
         }
-        _ => Err("usage: cargo xtask hvac [--update], or while working: cargo xtask hvac [--dev] [TEST ...]".to_owned()),
+        _ => {
+            Err("usage: cargo xtask hvac [--update], or while working: cargo xtask hvac [--dev] [TEST ...]".to_owned())
+        }
     }
 }
 

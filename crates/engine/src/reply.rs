@@ -27,6 +27,15 @@ pub struct Reply {
     pub afterwards: Option<Afterwards>,
 }
 
+impl Reply {
+    /// Whether there is a body that hints can stand in; an answer without one stays without one.
+    #[must_use]
+    pub const fn says_something(&self) -> bool {
+        let says_nothing = matches!(self.shape, Shape::Nothing | Shape::Absent(None));
+        !says_nothing || !self.warnings.is_empty() || self.login.is_some() || self.auth.is_some()
+    }
+}
+
 /// What a system route asks of the node once its transaction is committed and its answer recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Afterwards {

@@ -458,23 +458,35 @@ impl<H, In: Input + Send + 'static> Typed<H, In> {
     where
         H: Handler<'a, E, In>,
     {
+        let in_path: Vec<&'static str> = fields.path.keys().copied().collect();
         match In::decode(fields) {
             Err(error) => Box::pin(std::future::ready(Err(Fault::invalid(error.to_string())))),
             Ok((input, unrecognized)) => {
                 let answer = self.handler.call(engine, cx, input);
                 Box::pin(async move {
                     let mut reply = answer.await?.into_reply();
-                    if !unrecognized.is_empty() {
-                        reply.warnings.push(format!(
-                            "Endpoint ignored these unrecognized parameters: [{}]",
-                            unrecognized.join(" ")
-                        ));
+                    if reply.says_something() {
+                        reply.warnings.extend(unrecognized_warnings(&in_path, &unrecognized));
                     }
                     Ok(reply)
                 })
             }
         }
     }
+}
+
+/// What callers are told of fields that nobody took; those that the path names too were not ignored but replaced.
+fn unrecognized_warnings(in_path: &[&'static str], unrecognized: &[String]) -> Vec<String> {
+    let (replaced, ignored): (Vec<&str>, Vec<&str>) =
+        unrecognized.iter().map(String::as_str).partition(|name| in_path.contains(name));
+    let warning = |text: &str, names: &[&str]| (!names.is_empty()).then(|| format!("{text}: [{}]", names.join(" ")));
+    warning("Endpoint ignored these unrecognized parameters", &ignored)
+        .into_iter()
+        .chain(warning(
+            "Endpoint replaced the value of these parameters with the values captured from the endpoint's path",
+            &replaced,
+        ))
+        .collect()
 }
 
 #[cfg(test)]

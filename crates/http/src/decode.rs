@@ -34,12 +34,9 @@ where
     B::Data: Buf,
 {
     check_framing(head, options)?;
-    // Anything outside `/v1/` does not exist (yet); the answer is the empty 404.
-    let raw = head
-        .uri
-        .path()
-        .strip_prefix("/v1/")
-        .ok_or_else(|| Refusal::NoRoute(head.uri.path().trim_start_matches('/').to_owned()))?;
+    // Anything outside `/v1/` does not exist (yet). An address that ends in a slash gives two of them in front.
+    let target = head.uri.path().trim_start_matches('/');
+    let raw = target.strip_prefix("v1/").ok_or_else(|| Refusal::NoRoute(target.to_owned()))?;
     let path = Path::parse(raw).map_err(|error| invalid(error.to_string()))?;
     let query = query(head.uri.query().unwrap_or(""))?;
     let verb = verb(&head.method, &query)?;
@@ -123,12 +120,9 @@ where
 }
 
 fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
-    let asks = |name: &str| {
-        query.iter().any(|(key, value)| key == name && matches!(value.as_str(), "true" | "1" | "t" | "True" | "TRUE"))
-    };
     match method.as_str() {
-        "GET" | "HEAD" if asks("help") => Ok(Verb::Help),
-        "GET" | "HEAD" if asks("list") => Ok(Verb::List),
+        "GET" | "HEAD" if query.iter().any(|(name, _)| name == "help") => Ok(Verb::Help),
+        "GET" | "HEAD" if asks_for_list(query)? => Ok(Verb::List),
         "GET" | "HEAD" => Ok(Verb::Read),
         "LIST" => Ok(Verb::List),
         "POST" | "PUT" => Ok(Verb::Write),
@@ -136,6 +130,15 @@ fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
         "DELETE" => Ok(Verb::Delete),
         // OPTIONS among them: cross-origin requests are not allowed until somebody configures them.
         _ => Err(Refusal::Unsupported),
+    }
+}
+
+/// Whether a GET is a LIST: the first `list` of the query says so.
+fn asks_for_list(query: &[(String, String)]) -> Result<bool, Refusal> {
+    match query.iter().find(|(name, _)| name == "list").map(|(_, value)| value.as_str()) {
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(_) => Err(invalid("`list` in the query must be a boolean")),
     }
 }
 
@@ -169,12 +172,16 @@ fn decode_component(text: &str) -> Result<String, Refusal> {
     String::from_utf8(decoded).map_err(|_| invalid("query is not valid UTF-8"))
 }
 
-/// Adds the query's parameters as fields; a name that stands twice becomes a list. What the body says wins.
+/// Adds the query's parameters as fields; a name that stands twice becomes a list. What has a body has its fields
+/// there: its query says nothing, and is never stored as if it were data.
 fn add_query(fields: &mut Map, query: Vec<(String, String)>, verb: Verb) -> Vec<String> {
+    if matches!(verb, Verb::Write | Verb::Patch) {
+        return Vec::new();
+    }
     let mut grouped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in query {
-        let steers = matches!(name.as_str(), "help") || (name == "list" && verb == Verb::List);
-        if !steers && !fields.contains(&name) {
+        let steers = matches!(name.as_str(), "help" | "list") && verb != Verb::Delete;
+        if !steers {
             grouped.entry(name).or_default().push(value);
         }
     }

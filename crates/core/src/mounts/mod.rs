@@ -21,7 +21,7 @@ use tresor_record::Record;
 use crate::cached::{Cached, every_name};
 use crate::keys;
 use crate::settings::Settings;
-use record::{MountRecord, StoredClass, Tuning, WipeRecord};
+use record::{MountRecord, Move, StoredClass, Tuning, WipeRecord};
 
 /// Paths that belong to the server.
 const RESERVED: [&str; 4] = ["sys/", "cubbyhole/", "identity/", "auth/token/"];
@@ -295,7 +295,7 @@ impl Mounts {
     ///
     /// # Errors
     /// A refusal when the target is taken or reserved, or the source belongs to the server.
-    pub fn move_to(&self, txn: &mut Txn, mount: &Mount, to: &MountPath) -> Result<(), Fault> {
+    pub fn move_to(&self, txn: &mut Txn, mount: &Mount, to: &MountPath, entropy: &dyn Entropy) -> Result<Move, Fault> {
         if RESERVED.contains(&mount.record.path.as_str()) {
             return Err(Fault::invalid(format!("cannot remount {:?}", mount.record.path)));
         }
@@ -305,7 +305,12 @@ impl Mounts {
         }
         let class = if is_auth { Class::Auth } else { Class::Secret };
         self.check_path(txn, class, to.as_str())?;
-        self.write(txn, &MountRecord { path: to.as_str().to_owned(), ..mount.record.clone() })
+        // The record as it is stored, so that a tuning that goes on at the same time is not undone.
+        let gone = || Fault::invalid(format!("no matching mount at {:?}", mount.record.path));
+        let record = self.read(txn, &mount.record.id)?.ok_or_else(gone)?;
+        let moved = Move { id: token_text::random_uuid(entropy), from: record.path.clone() };
+        self.write(txn, &MountRecord { path: to.as_str().to_owned(), moved: Some(moved.clone()), ..record })?;
+        Ok(moved)
     }
 
     /// The types that can be mounted.
@@ -433,6 +438,7 @@ fn fresh_record(
         seal_wrap: false,
         external_entropy_access: false,
         created: now,
+        moved: None,
     }
 }
 

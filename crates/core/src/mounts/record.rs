@@ -36,6 +36,26 @@ pub struct MountRecord {
     pub external_entropy_access: bool,
     /// When it was made.
     pub created: Timestamp,
+    /// How it came to be where it is; `None` when it was made there.
+    pub moved: Option<Move>,
+}
+
+/// The last move of a mount.
+#[derive(Part, Clone, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// Names the move.
+    pub id: String,
+    /// Where the mount was before.
+    pub from: String,
+}
+
+impl MountRecord {
+    /// Where it is, as listings of its class say: auth methods without their `auth/`.
+    #[must_use]
+    pub fn path_in_class(&self) -> &str {
+        let below_auth = self.path.strip_prefix("auth/").filter(|_| self.class == StoredClass::Auth);
+        below_auth.unwrap_or(&self.path)
+    }
 }
 
 /// How a mount was tuned; zero durations and empty lists are unset.

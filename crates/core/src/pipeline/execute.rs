@@ -10,13 +10,13 @@ use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::reply::Afterwards;
 use tresor_engine::{Caller, Cx, Effect, Held, Reply, View};
-use tresor_model::{Fault, Map, Operation, Refusal, Request, Response, Shape, Timestamp};
+use tresor_model::{Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
 use super::authenticate::Principal;
 use super::authorize::Authorized;
-use super::issue;
 use super::route::Target;
+use super::{help, issue};
 use crate::mounts::{Mount, contents};
 use crate::unsealed::{CommitFault, Unsealed};
 
@@ -82,7 +82,7 @@ async fn call(
     let target = authorized.target;
     let mount = authorized.routed.mount.as_ref().ok_or_else(|| Fault::internal("a route without a mount"))?;
     if authorized.operation == Operation::Help {
-        return Ok(help(target));
+        return Ok(help::answer(target));
     }
     if authorized.facts.is_none() {
         let hint = target.engine.hint(&target.relative).ok_or(Fault::Refusal(Refusal::Unsupported))?;
@@ -100,27 +100,6 @@ async fn call(
         biased;
         answered = fenced => answered.unwrap_or_else(|_| Err(Fault::internal("a handler panicked"))),
         () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("a handler took longer than its deadline")),
-    }
-}
-
-fn help(target: &Target) -> Reply {
-    let facts = target.engine.route(target.route);
-    let summary = facts.map_or(target.engine.descriptor().summary, |facts| facts.summary);
-    let mut text = format!("{summary}\n");
-    for (operation, facts) in &target.operations {
-        text.push_str(&format!("\n{}\n", operation.name()));
-        for field in facts.fields {
-            text.push_str(&format!("    {}: {}\n", field.name, field.description.trim()));
-        }
-    }
-    Reply {
-        shape: Shape::Flat(
-            Map::new()
-                .with("help", text)
-                .with("see_also", tresor_model::Body::Null)
-                .with("openapi", tresor_model::Body::Null),
-        ),
-        ..Reply::default()
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn token(
         metadata: login.metadata,
         display_name: format!(
             "{}-{}",
-            mount.record.path.trim_start_matches("auth/").trim_end_matches('/').replace('/', "-"),
+            mount.record.path_in_class().trim_end_matches('/').replace('/', "-"),
             login.display_name
         ),
         path: request.path.as_str().to_owned(),

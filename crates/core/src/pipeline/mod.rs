@@ -9,6 +9,7 @@ mod admit;
 mod authenticate;
 mod authorize;
 mod execute;
+mod help;
 mod issue;
 mod record;
 mod route;

@@ -71,7 +71,7 @@ pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
     };
     let mount = Arc::clone(mount);
     let relative = relative.to_owned();
-    let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative, nowhere));
+    let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative, request.verb));
     let policy_path = match &target {
         Ok(Target { folded: Some(folded), .. }) => format!("{}{folded}", mount.record.path),
         _ => policy_path,
@@ -89,34 +89,20 @@ fn engine(unsealed: &Unsealed, mount: &Mount, nowhere: impl Fn() -> Refusal) -> 
     }
 }
 
-fn target(engine: Arc<dyn Mounted>, relative: String, nowhere: impl Fn() -> Refusal) -> Result<Target, Refusal> {
-    match engine.find(&relative) {
-        Some(found) => {
-            let facts = engine.route(found.route).ok_or_else(&nowhere)?;
-            let operations = facts.operations.clone();
-            let (tells_create, mends_audit) = (facts.tells_create, facts.mends_audit);
-            Ok(Target {
-                engine,
-                route: found.route,
-                parameters: found.parameters,
-                folded: found.folded,
-                relative,
-                operations,
-                tells_create,
-                mends_audit,
-            })
-        }
-        // The engine may have a hint for a path that is none of its routes; execution asks it.
-        None if engine.hint(&relative).is_some() => Ok(Target {
-            engine,
-            route: usize::MAX,
-            parameters: BTreeMap::new(),
-            relative,
-            folded: None,
-            operations: BTreeMap::new(),
-            tells_create: false,
-            mends_audit: false,
-        }),
-        None => Err(Refusal::Unsupported),
-    }
+fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb) -> Result<Target, Refusal> {
+    // Help on the mount itself is about the engine.
+    let is_about_the_engine = verb == Verb::Help && relative.is_empty();
+    let found = engine.find(&relative).filter(|_| !is_about_the_engine);
+    let facts = found.as_ref().and_then(|found| engine.route(found.route));
+    let operations = facts.map(|facts| facts.operations.clone()).unwrap_or_default();
+    let tells_create = facts.is_some_and(|facts| facts.tells_create);
+    let mends_audit = facts.is_some_and(|facts| facts.mends_audit);
+    // The engine may have a hint for a path that is none of its routes; execution asks it.
+    let is_hinted = || verb != Verb::Help && engine.hint(&relative).is_some();
+    let (route, parameters, folded) = match found {
+        Some(found) => (found.route, found.parameters, found.folded),
+        None if is_about_the_engine || is_hinted() => (usize::MAX, BTreeMap::new(), None),
+        None => return Err(Refusal::Absent("unsupported path".into())),
+    };
+    Ok(Target { engine, route, parameters, relative, folded, operations, tells_create, mends_audit })
 }

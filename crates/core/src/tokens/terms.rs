@@ -52,7 +52,7 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
         ttl = cap(
             ttl,
             longest.saturating_sub(age),
-            "TTL of {wanted} exceeded the effective max_ttl of {longest}",
+            "TTL of \"{wanted}\" exceeded the effective max_ttl of \"{longest}\"",
             longest,
             &mut warnings,
         );
@@ -62,7 +62,7 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
         ttl = cap(
             ttl,
             longest.saturating_sub(age),
-            "TTL of {wanted} exceeded the explicit max_ttl of {longest}",
+            "TTL of \"{wanted}\" exceeded the explicit max_ttl of \"{longest}\"",
             longest,
             &mut warnings,
         );

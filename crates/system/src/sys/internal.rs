@@ -41,7 +41,7 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
                 "options" => options(&mount.record).into_body(),
             }
         };
-        let name = mount.record.path.trim_start_matches("auth/").to_owned();
+        let name = mount.record.path_in_class().to_owned();
         if mount.record.class == StoredClass::Auth {
             auth.insert(name, shown)
         } else {

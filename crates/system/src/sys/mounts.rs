@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tresor_core::mounts::record::{MountRecord, StoredClass, Tuning};
-use tresor_core::mounts::{Mount, NewMount, Table};
+use tresor_core::mounts::{Mount, NewMount, SERVER_MOUNTS, Table};
 use tresor_engine::{Class, Cx, Mirrored, Nothing, View, Warned, Widened};
 use tresor_model::{Body, Fault, Map, MountPath, Refusal, map};
 use tresor_wire::input::{EmptyInput, Input, Seconds};
@@ -106,17 +106,15 @@ pub(super) fn listing(table: &Table, class: Class) -> Mirrored<Map> {
     let mounts: Map = table
         .iter()
         .filter(|mount| belongs(mount, class))
-        .map(|mount| {
-            (mount.record.path.trim_start_matches("auth/").to_owned(), Body::from(entry(&mount.record).into_map()))
-        })
+        .map(|mount| (mount.record.path_in_class().to_owned(), Body::from(entry(&mount.record).into_map())))
         .collect();
     Mirrored(mounts)
 }
 
 pub(super) fn show(table: &Table, class: Class, path: &str) -> Result<Mirrored<MountShown>, Fault> {
+    let what = if class == Class::Auth { "auth engine" } else { "secret engine mount" };
     let mount = find(table, class, path);
-    let mount =
-        mount.ok_or_else(|| Fault::invalid(format!("No secret engine mount at {}/", path.trim_matches('/'))))?;
+    let mount = mount.ok_or_else(|| Fault::invalid(format!("No {what} at {}/", path.trim_matches('/'))))?;
     Ok(Mirrored(entry(&mount.record)))
 }
 
@@ -209,9 +207,10 @@ pub(super) const fn shown_token_type(tuning: &Tuning) -> &str {
     if tuning.token_type.is_empty() { "default-service" } else { tuning.token_type.as_str() }
 }
 
-/// The options, when there are any.
+/// The options; the server's own mounts have none.
 pub(super) fn options(record: &MountRecord) -> Option<BTreeMap<String, String>> {
-    (!record.options.is_empty()).then(|| record.options.clone())
+    let is_own = SERVER_MOUNTS.iter().any(|own| own.path == record.path);
+    (!is_own || !record.options.is_empty()).then(|| record.options.clone())
 }
 
 pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Class) -> Result<Warned<Nothing>, Fault> {

@@ -2,7 +2,7 @@
 
 use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Widened};
 use tresor_model::Fault;
-use tresor_policy::PolicyName;
+use tresor_policy::{NameError, PolicyName};
 use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 
@@ -113,7 +113,10 @@ fn decode(text: String) -> String {
 }
 
 pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
-    let name = parse_name(&input.name)?;
+    let name = PolicyName::parse(&input.name).map_err(|error| match error {
+        NameError::Root => Fault::invalid("cannot delete \"root\" policy"),
+        other => Fault::invalid(other.to_string()),
+    })?;
     sys.handles.policies.delete(cx.view.widen(Widened::assertion()), &name)?;
     Ok(Nothing)
 }

@@ -1,5 +1,6 @@
 //! `sys/remount`: moves a mount to a free path. The data stays where it is (it lies below the mount's identity), so
-//! the move is one record and is done when the answer leaves; the status is therefore always `success`.
+//! the move is one record and is done when the answer leaves; the status is therefore always `success`. The last move
+//! of each mount is known for as long as the mount lives.
 
 use tresor_engine::{Cx, Data, Widened};
 use tresor_model::{Fault, Map, MountPath, map};
@@ -46,19 +47,20 @@ pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result
     let (from, to) = (parse(&input.from)?, parse(&input.to)?);
     let table = sys.handles.mounts.table();
     let mount = table.at(from.as_str()).ok_or_else(|| Fault::invalid(format!("no matching mount at {from:?}")))?;
-    sys.handles.mounts.move_to(cx.view.widen(Widened::assertion()), mount, &to)?;
-    // The identity of the mount names the move: it is in the table for as long as the mount lives.
-    Ok(Data(Started { migration_id: mount.record.id.as_str().to_owned() }))
+    let entropy = cx.entropy;
+    let moved = sys.handles.mounts.move_to(cx.view.widen(Widened::assertion()), mount, &to, entropy)?;
+    Ok(Data(Started { migration_id: moved.id }))
 }
 
 pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, input: Migration) -> Result<Option<Data<Moved>>, Fault> {
     let table = sys.handles.mounts.table();
-    let mount = table.iter().find(|mount| mount.record.id.as_str() == input.migration_id);
-    Ok(mount.map(|mount| {
-        let target = mount.record.path.as_str();
+    let moves = table.iter().filter_map(|mount| Some((mount.record.path.as_str(), mount.record.moved.as_ref()?)));
+    let found = moves.into_iter().find(|(_, moved)| moved.id == input.migration_id);
+    Ok(found.map(|(target, moved)| {
+        let source = moved.from.as_str();
         Data(Moved {
-            migration_id: input.migration_id,
-            migration_info: map! { "source_mount" => "", "target_mount" => target, "status" => "success" },
+            migration_id: moved.id.clone(),
+            migration_info: map! { "source_mount" => source, "target_mount" => target, "status" => "success" },
         })
     }))
 }

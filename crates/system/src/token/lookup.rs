@@ -6,11 +6,19 @@ use std::time::Duration;
 use tresor_core::tokens::FoundToken;
 use tresor_engine::{Cx, Data, Keys, Widened};
 use tresor_model::{Fault, Timestamp};
-use tresor_wire::input::EmptyInput;
+use tresor_secret::SecretString;
+use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
-use super::{ByAccessor, ByToken, InPath, TokenStore};
+use super::{ByAccessor, InPath, TokenStore};
+
+/// A token in the body; without one, the caller's.
+#[derive(Input)]
+pub(super) struct AnyToken {
+    /// The token.
+    token: Option<SecretString>,
+}
 
 /// A token.
 #[derive(Output)]
@@ -96,9 +104,13 @@ fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
     })
 }
 
-pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Data<TokenShown>, Fault> {
-    let found = store.find(&mut cx, input.token.expose())?.ok_or_else(bad_token)?;
-    Ok(show(&found, input.token.expose(), cx.now))
+pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: AnyToken) -> Result<Data<TokenShown>, Fault> {
+    // Who names no token means their own.
+    let Some(token) = input.token.filter(|token| !token.expose().is_empty()) else {
+        return caller(store, cx, EmptyInput).await;
+    };
+    let found = store.find(&mut cx, token.expose())?.ok_or_else(bad_token)?;
+    Ok(show(&found, token.expose(), cx.now))
 }
 
 pub(super) async fn in_path(store: &TokenStore, mut cx: Cx<'_>, input: InPath) -> Result<Data<TokenShown>, Fault> {

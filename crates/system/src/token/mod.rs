@@ -20,7 +20,7 @@ pub(crate) struct TokenStore {
     handles: Handles,
 }
 
-/// A token in the body, or in the path for old clients.
+/// A token in the body.
 #[derive(Input)]
 pub(super) struct ByToken {
     /// The token.

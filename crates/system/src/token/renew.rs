@@ -36,7 +36,7 @@ pub(super) struct RenewAccessor {
 }
 
 pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: Renew) -> Result<Warned<Token>, Fault> {
-    let found = store.find(&mut cx, input.token.expose())?.ok_or_else(Fault::denied)?;
+    let found = store.find(&mut cx, input.token.expose())?.ok_or_else(|| Fault::invalid("token not found"))?;
     let token = TokenSecret::parse(input.token.expose()).map_err(|_| Fault::denied())?;
     renew(store, &mut cx, found, input.increment, Some(token))
 }

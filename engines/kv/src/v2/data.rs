@@ -1,7 +1,7 @@
 //! `data`: reading, writing, patching and deleting the newest version (reading: any version).
 
 use tresor_engine::{Cx, Data, Found, Nothing};
-use tresor_model::{Body, Fault, Map, Refusal};
+use tresor_model::{Body, Fault, Map};
 use tresor_wire::input::{Form, Input};
 use tresor_wire::output::Output;
 
@@ -134,9 +134,9 @@ fn check_and_set(options: Option<&Map>, required: bool, current: u64) -> Result<
     }
 }
 
-fn written(metadata: &Metadata) -> Result<Data<VersionShown>, Fault> {
+fn written(metadata: &Metadata) -> Result<VersionShown, Fault> {
     let shown = metadata.show_version(metadata.current_version);
-    shown.map(Data).ok_or_else(|| Fault::internal("a version that was written is not there"))
+    shown.ok_or_else(|| Fault::internal("a version that was written is not there"))
 }
 
 pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Data<VersionShown>, Fault> {
@@ -148,23 +148,27 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Dat
     check_and_set(input.options.as_ref(), required, metadata.current_version)?;
     let now = cx.now;
     metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
-    written(&metadata)
+    written(&metadata).map(Data)
 }
 
-pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Option<Data<VersionShown>>, Fault> {
+pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Found<VersionShown>, Fault> {
     let change = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
+    let known = if is_name(&input.path) { Metadata::load(&mut cx.view, &input.path)? } else { None };
+    let Some(mut metadata) = known else { return Ok(Found::Nothing) };
     let config = Config::load(&mut cx.view)?;
-    let absent = || Fault::Refusal(Refusal::Absent("no secret to patch at this path".into()));
-    let (mut data, metadata) = match find(&mut cx, &input.path, 0)? {
-        Found::Nothing | Found::Gone(_) => return Ok(None),
-        Found::There(secret) => (secret.data.unwrap_or_default(), Metadata::load(&mut cx.view, &input.path)?),
+    let current = metadata.current_version;
+    check_and_set(input.options.as_ref(), config.cas_required || metadata.cas_required, current)?;
+    let (Some(version), Some(shown)) = (metadata.versions.get(&current), metadata.show_version(current)) else {
+        return Ok(Found::Nothing);
     };
-    let mut metadata = metadata.ok_or_else(absent)?;
-    check_and_set(input.options.as_ref(), config.cas_required || metadata.cas_required, metadata.current_version)?;
+    if !version.is_readable(cx.now) {
+        return Ok(Found::Gone(shown));
+    }
+    let mut data = Contents::load(&mut cx.view, &input.path, current)?;
     merge(&mut data, change);
     let now = cx.now;
     metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
-    written(&metadata).map(Some)
+    written(&metadata).map(Found::There)
 }
 
 pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
