@@ -14,7 +14,7 @@ use std::time::Duration;
 use tresor_hcl::Position;
 
 pub(crate) use listener::parse_address as parse_listen_address;
-pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion};
+pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion, WRITE_TIMEOUT};
 pub(crate) use load::{checked_format, checked_level};
 pub use load::{load, parse};
 

@@ -28,6 +28,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             header_timeout: std::time::Duration::from_secs(10),
             body_timeout: std::time::Duration::from_secs(30),
             idle_timeout: crate::config::IDLE_TIMEOUT,
+            write_timeout: crate::config::WRITE_TIMEOUT,
         }],
         api_address: None,
         cluster_address: None,

@@ -7,6 +7,7 @@ mod dev;
 mod dev_tls;
 mod listen;
 mod logging;
+mod patience;
 mod process;
 mod run;
 mod service;

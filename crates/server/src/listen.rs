@@ -21,6 +21,7 @@ use tresor_http::{Options, Serve};
 use tresor_model::Connection;
 
 use crate::config::Listener;
+use crate::patience::Patient;
 use crate::tls::{self, Certificate};
 
 /// How many connections a listener holds at once.
@@ -81,6 +82,7 @@ impl Listeners {
                 },
                 header_timeout: listener.header_timeout,
                 idle_timeout: listener.idle_timeout,
+                write_timeout: listener.write_timeout,
                 acceptor,
                 slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
                 stopped: stopped.clone(),
@@ -113,6 +115,7 @@ struct Shared {
     options: Options,
     header_timeout: Duration,
     idle_timeout: Duration,
+    write_timeout: Duration,
     acceptor: Option<TlsAcceptor>,
     slots: Arc<Semaphore>,
     stopped: watch::Receiver<bool>,
@@ -200,6 +203,7 @@ async fn serve(
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(Duration::from_secs(60)));
+    let stream = Patient::new(stream, Arc::clone(&shared.doors.clock), shared.write_timeout);
     let mut stopped = shared.stopped.clone();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut head_is_late = shared.doors.clock.sleep(shared.header_timeout);

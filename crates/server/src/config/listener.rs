@@ -24,6 +24,8 @@ pub struct Listener {
     pub body_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
+    /// How long an answer may stand still because its reader does not read.
+    pub write_timeout: Duration,
 }
 
 /// How long a connection waits for its next request by default: longer than clients keep theirs, so that it is they
@@ -58,10 +60,12 @@ pub enum TlsVersion {
     Tls13,
 }
 
+/// How long a client may stop reading by default.
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 16] = [
+const IGNORED: [&str; 15] = [
     "cluster_address",
-    "http_write_timeout",
     "max_request_duration",
     "tls_cipher_suites",
     "tls_prefer_server_cipher_suites",
@@ -96,6 +100,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         header_timeout: Duration::from_secs(10),
         body_timeout: Duration::from_secs(30),
         idle_timeout: IDLE_TIMEOUT,
+        write_timeout: WRITE_TIMEOUT,
     };
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
@@ -127,6 +132,11 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             }
             "http_read_timeout" => listener.body_timeout = source.duration("http_read_timeout", value)?,
             "http_idle_timeout" => listener.idle_timeout = source.duration("http_idle_timeout", value)?,
+            // 0 is the reference's way to say `no bound`: there is always one.
+            "http_write_timeout" => {
+                let bound = source.duration("http_write_timeout", value)?;
+                listener.write_timeout = if bound.is_zero() { WRITE_TIMEOUT } else { bound };
+            }
             forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
                 return Err(source
                     .error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));

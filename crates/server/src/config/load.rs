@@ -122,9 +122,9 @@ pub fn parse(
         pid_file: None,
         warnings: Vec::new(),
     };
-    let mut storage = None;
+    let mut found = Found::default();
     for (file, text) in files {
-        read_text(&mut config, &mut storage, file, text)?;
+        read_text(&mut config, &mut found, file, text)?;
     }
     override_from(&mut config, environment)?;
     let missing = |what: &str| ConfigError {
@@ -132,12 +132,16 @@ pub fn parse(
         position: None,
         text: what.to_owned(),
     };
-    config.storage = storage.ok_or_else(|| missing("a `storage` stanza is required"))?;
+    config.storage = found.storage.ok_or_else(|| missing("a `storage` stanza is required"))?;
     if config.listeners.is_empty() {
         return Err(missing("at least one `listener` stanza is required"));
     }
     if config.default_lease_ttl > config.max_lease_ttl {
-        return Err(missing("`default_lease_ttl` cannot be greater than `max_lease_ttl`"));
+        let text = "`default_lease_ttl` cannot be greater than `max_lease_ttl`";
+        return Err(match found.lease_place {
+            Some((file, position)) => ConfigError { file, position: Some(position), text: text.to_owned() },
+            None => missing(text),
+        });
     }
     Ok(config)
 }
@@ -145,18 +149,21 @@ pub fn parse(
 /// The variable that containers give a configuration in; it is read last, as a file would be.
 const LOCAL_CONFIG: &str = "VAULT_LOCAL_CONFIG";
 
-fn read_text(
-    config: &mut ServerConfig,
-    storage: &mut Option<Storage>,
-    file: &Path,
-    text: &str,
-) -> Result<(), ConfigError> {
+/// What is judged only when every file was read.
+#[derive(Default)]
+struct Found {
+    storage: Option<Storage>,
+    /// Where the last of the two lifetimes of leases stands.
+    lease_place: Option<(PathBuf, Position)>,
+}
+
+fn read_text(config: &mut ServerConfig, found: &mut Found, file: &Path, text: &str) -> Result<(), ConfigError> {
     let document = tresor_hcl::parse(text).map_err(|error| ConfigError {
         file: file.to_path_buf(),
         position: Some(error.position),
         text: error.problem.to_string(),
     })?;
-    read_file(config, storage, file, &document)
+    read_file(config, found, file, &document)
 }
 
 fn files(paths: &[PathBuf], may_be_none: bool) -> Result<Vec<PathBuf>, ConfigError> {
@@ -195,12 +202,7 @@ fn is_config(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "hcl" || extension == "json")
 }
 
-fn read_file(
-    config: &mut ServerConfig,
-    storage: &mut Option<Storage>,
-    file: &Path,
-    document: &Object,
-) -> Result<(), ConfigError> {
+fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document: &Object) -> Result<(), ConfigError> {
     let mut warnings = std::mem::take(&mut config.warnings);
     let mut source = Source { file: file.to_path_buf(), warnings: &mut warnings };
     let mut listeners: Vec<Listener> = Vec::new();
@@ -216,7 +218,9 @@ fn read_file(
             own_storage = Some(read_storage(&mut source, &block)?);
         }
     }
-    *storage = own_storage.or_else(|| storage.take());
+    if own_storage.is_some() {
+        found.storage = own_storage;
+    }
     for item in &document.items {
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
@@ -239,8 +243,14 @@ fn read_file(
                 config.log_format = checked_format(&format)
                     .ok_or_else(|| source.error(value.position, "`log_format` is `standard` or `json`"))?;
             }
-            "default_lease_ttl" => config.default_lease_ttl = source.duration("default_lease_ttl", value)?,
-            "max_lease_ttl" => config.max_lease_ttl = source.duration("max_lease_ttl", value)?,
+            "default_lease_ttl" => {
+                config.default_lease_ttl = source.duration("default_lease_ttl", value)?;
+                found.lease_place = Some((file.to_path_buf(), value.position));
+            }
+            "max_lease_ttl" => {
+                config.max_lease_ttl = source.duration("max_lease_ttl", value)?;
+                found.lease_place = Some((file.to_path_buf(), value.position));
+            }
             "disable_mlock" => config.disable_mlock = source.flag("disable_mlock", value)?,
             "ui" => config.ui = source.flag("ui", value)?,
             "pid_file" => {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{BOUND, Http, Production, Server, read_answer};
+use crate::support::{BOUND, Http, Production, Server, read_answer, until};
 
 /// A server that is soon impatient.
 fn impatient() -> (Production, Server, Http) {
@@ -74,6 +74,26 @@ fn silent_and_slow_clients_are_cut_off_while_others_are_served() {
     }
     http.get("kv/slow").expect(404);
     assert!(!server.log().contains("panicked"), "{}", server.log());
+}
+
+#[test]
+fn a_client_that_does_not_read_its_answer_is_cut_off() {
+    let production = Production::with_listener("http_write_timeout = \"1s\"");
+    production.configure_more("log_level = \"debug\"");
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    http.post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);
+    // More than the buffers of both sides hold.
+    let length = 24 << 20;
+    http.post("kv/large", &json!({ "x": "y".repeat(length) })).expect(204);
+    let mut deaf = http.connect();
+    deaf.write_all(http.head_of("GET", "kv/large", 0).as_bytes()).unwrap();
+    until("the end of its connection", || server.log().contains("connection ended").then_some(()));
+    let mut rest = Vec::new();
+    let _ = deaf.read_to_end(&mut rest);
+    assert!(rest.len() < length, "all of the answer arrived: {} bytes", rest.len());
+    // Whoever reads gets everything.
+    assert_eq!(http.get("kv/large").expect(200).text_at("/data/x").len(), length);
 }
 
 #[test]

@@ -105,8 +105,7 @@ fn check(name: &str) {
     };
     let expected = std::fs::read_to_string(golden(name)).unwrap();
     let mut actual = String::new();
-    let mut lines = expected.lines().peekable();
-    while let Some(line) = lines.next() {
+    for line in expected.lines() {
         if line.starts_with("## ") || line.is_empty() && !actual.ends_with("]\n\n") {
             actual.push_str(&format!("{line}\n"));
         }

@@ -147,7 +147,7 @@ fn a_wrong_value_is_refused_with_file_line_and_column() {
         (format!("{base}listener \"unix\" {{\n}}"), "server.hcl:3:", "unix"),
         (
             format!("{base}max_lease_ttl = \"1h\"\ndefault_lease_ttl = \"2h\"\n{LISTENER}"),
-            "server.hcl",
+            "server.hcl:4:21: ",
             "default_lease_ttl",
         ),
         (base.to_owned(), "server.hcl: ", "listener"),

@@ -8,6 +8,7 @@ mod support;
 
 mod bad_connections;
 mod bad_requests;
+mod canary;
 mod cli;
 mod config;
 mod crash;
