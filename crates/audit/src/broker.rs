@@ -48,7 +48,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             log: LogOptions::default(),
-            kinds: vec![Arc::new(FileSinkKind)],
+            kinds: vec![Arc::new(FileSinkKind::default())],
             standard_output: None,
             protected_directories: Vec::new(),
             prefix_allowed: false,
@@ -122,8 +122,9 @@ impl Broker {
             .map_err(|_| AuditError::LogUnavailable("opening panicked".into()))??;
         let broker = Self { doors, options, log, devices: Mutex::default(), tasks: Tasks::new() };
         if let Some(syncer) = AuditLog::syncer(&broker.log) {
-            broker.tasks.spawn(syncer);
+            broker.spawn_until_closed(syncer);
         }
+        broker.spawn_until_closed(AuditLog::healer(&broker.log));
         for device in devices {
             broker.start(device);
         }
@@ -132,6 +133,16 @@ impl Broker {
 
     fn devices(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Device>>> {
         self.devices.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spawn_until_closed(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let log = Arc::clone(&self.log);
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = log.wait_until_closed() => {}
+                () = task => {}
+            }
+        });
     }
 
     fn start(&self, device: Arc<Device>) {
@@ -213,6 +224,35 @@ impl Broker {
         Ok(())
     }
 
+    /// Brings the devices to those that are stored: starts the new ones at the end of the log, lets go of those that
+    /// are gone. A device that cannot be opened now is started all the same, and tried again. Whoever calls this twice
+    /// at once must order the calls; calling it again after an error is right.
+    ///
+    /// # Errors
+    /// [`AuditError::LogUnavailable`] when the place of a device in the log cannot be kept; all others are as they
+    /// should be.
+    pub fn follow(&self, stored: Vec<DeviceConfig>) -> Result<(), AuditError> {
+        let wanted: Vec<Arc<Device>> =
+            stored.into_iter().map(|config| Arc::new(Device::unopened(config, &self.options))).collect();
+        let is_wanted = |device: &Device| wanted.iter().any(|wanted| wanted.cursor_name() == device.cursor_name());
+        let gone: Vec<Arc<Device>> =
+            self.devices().extract_if(.., |_, device| !is_wanted(device)).map(|(_, device)| device).collect();
+        gone.iter().for_each(|device| device.stop(self.log.head()));
+        let mut outcome = Ok(());
+        for device in wanted {
+            let is_known =
+                self.devices().get(device.path()).is_some_and(|known| known.cursor_name() == device.cursor_name());
+            if is_known {
+                continue;
+            }
+            match self.log.register_at_head(device.cursor_name()) {
+                Ok(()) => self.start(device),
+                Err(error) => outcome = Err(error),
+            }
+        }
+        outcome
+    }
+
     /// Disables a device: it is told of what was recorded so far if it takes it at once, and forgotten.
     ///
     /// # Errors
@@ -238,6 +278,12 @@ impl Broker {
         devices.iter().for_each(|device| device.reopen());
     }
 
+    /// Whether the local log takes records; when it does not, requests are refused.
+    #[must_use]
+    pub fn is_accepting(&self) -> bool {
+        self.log.is_accepting()
+    }
+
     /// How the log and the devices are doing.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -261,5 +307,14 @@ impl Broker {
         let log = Arc::clone(&self.log);
         let synced = run_blocking(&*self.doors.workers, move || log.sync()).await;
         drained && matches!(synced, Ok(Ok(())))
+    }
+
+    /// Flushes as [`Broker::flush`] does, then takes no record any more and lets every device end where it stands, so
+    /// that another broker may open the same log. `true` when every device had taken everything.
+    pub async fn close(&self, bound: Duration) -> bool {
+        let flushed = self.flush(bound).await;
+        self.log.close();
+        self.tasks.finish(self.doors.clock.sleep(bound)).await;
+        flushed
     }
 }

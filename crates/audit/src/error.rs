@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use tresor_model::fault::{Failure, Side};
 use tresor_model::{Fault, Refusal};
 
 use crate::witness::Audited;
@@ -52,7 +53,11 @@ impl From<AuditError> for Fault {
                 Self::Refusal(Refusal::Invalid(error.to_string().into()))
             }
             AuditError::LogUnavailable(_) | AuditError::BacklogFull | AuditError::Damaged { .. } => {
-                Self::internal(error)
+                let public = match error {
+                    AuditError::BacklogFull => "audit backlog is full: devices do not keep up",
+                    _ => "the request cannot be recorded in the audit log",
+                };
+                Self::Failure(Failure { cause: error.into(), side: Side::Ours, public: Some(public.into()) })
             }
         }
     }

@@ -5,9 +5,10 @@
 //! ended by a newline. Where a device may write is narrow (PLG-01): an API field could otherwise place bytes of the
 //! caller's choice anywhere. Deliberately absent: other modes than 0600, which the disk door does not offer yet.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tresor_env::disk::{Disk, DiskFile, Open};
 use tresor_env::tasks::{Workers, run_blocking};
@@ -20,8 +21,28 @@ use crate::error::AuditError;
 use crate::record::AuditRecord;
 use crate::sink::{AuditSink, SinkError, SinkKind};
 
-/// Makes `file` devices.
-pub struct FileSinkKind;
+/// Makes `file` devices. Those of one kind that write to the same file take turns, so that no line is written over
+/// another.
+#[derive(Default)]
+pub struct FileSinkKind {
+    turns: Mutex<BTreeMap<PathBuf, Weak<Turn>>>,
+}
+
+/// Held while a file is written.
+type Turn = Mutex<()>;
+
+impl FileSinkKind {
+    fn turn(&self, path: &Path) -> Arc<Turn> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        if let Some(known) = turns.get(path).and_then(Weak::upgrade) {
+            return known;
+        }
+        let turn = Arc::default();
+        turns.insert(path.to_path_buf(), Arc::downgrade(&turn));
+        turn
+    }
+}
 
 impl SinkKind for FileSinkKind {
     fn name(&self) -> &'static str {
@@ -41,10 +62,13 @@ impl SinkKind for FileSinkKind {
             "stdout" => Target::Output(
                 options.standard_output.clone().ok_or(AuditError::option("`stdout` is not available here"))?,
             ),
-            path => Target::File(check_path(path, &options.protected_directories)?),
+            path => {
+                let path = real_path(path, &*doors.disk, &options.protected_directories)?;
+                Target::File(self.turn(&path), path)
+            }
         };
         let sink = FileSink { disk: Arc::clone(&doors.disk), workers: Arc::clone(&doors.workers), target };
-        if let Target::File(path) = &sink.target {
+        if let Target::File(_, path) = &sink.target {
             open_file(&*sink.disk, path)
                 .map_err(|error| AuditError::option(format!("`file_path` cannot be opened: {}", error.kind())))?;
         }
@@ -66,6 +90,18 @@ fn check_mode(text: &str) -> Result<(), AuditError> {
     }
 }
 
+/// Where a path really leads: neither a link nor a relative path is a way around the protected directories.
+fn real_path(text: &str, disk: &dyn Disk, protected: &[PathBuf]) -> Result<PathBuf, AuditError> {
+    let plain = check_path(text, protected)?;
+    let resolve = |path: &Path| disk.resolve(path);
+    let real = resolve(&plain)
+        .map_err(|error| AuditError::option(format!("`file_path` cannot be opened: {}", error.kind())))?;
+    let real_protected: Vec<PathBuf> =
+        protected.iter().map(|directory| resolve(directory).unwrap_or_else(|_| directory.clone())).collect();
+    check_place(&real, &real_protected)?;
+    Ok(real)
+}
+
 /// The path of a device's file; what is refused is refused without a look at the disk.
 fn check_path(text: &str, protected: &[PathBuf]) -> Result<PathBuf, AuditError> {
     if text.chars().any(char::is_control) {
@@ -83,6 +119,11 @@ fn check_path(text: &str, protected: &[PathBuf]) -> Result<PathBuf, AuditError> 
     }
     // Rebuilt from its components, so that no other spelling of a protected directory passes.
     let plain: PathBuf = path.components().filter(|component| *component != Component::CurDir).collect();
+    check_place(&plain, protected)?;
+    Ok(plain)
+}
+
+fn check_place(plain: &Path, protected: &[PathBuf]) -> Result<(), AuditError> {
     let system = ["/proc", "/dev", "/sys"].into_iter().any(|directory| plain.starts_with(directory));
     let own = protected.iter().any(|directory| {
         let directory: PathBuf = directory.components().filter(|component| *component != Component::CurDir).collect();
@@ -91,13 +132,13 @@ fn check_path(text: &str, protected: &[PathBuf]) -> Result<PathBuf, AuditError> 
     if system || own {
         return Err(AuditError::option("`file_path` lies in a directory that audit devices may not write into"));
     }
-    Ok(plain)
+    Ok(())
 }
 
 enum Target {
     Nowhere,
     Output(StandardOutput),
-    File(PathBuf),
+    File(Arc<Turn>, PathBuf),
 }
 
 struct FileSink {
@@ -120,9 +161,13 @@ impl AuditSink for FileSink {
                     let output = Arc::clone(output);
                     run_blocking(&*self.workers, move || output(&lines)).await
                 }
-                Target::File(path) => {
-                    let (disk, path) = (Arc::clone(&self.disk), path.clone());
-                    run_blocking(&*self.workers, move || append(&*disk, &path, lines)).await
+                Target::File(turn, path) => {
+                    let (disk, turn, path) = (Arc::clone(&self.disk), Arc::clone(turn), path.clone());
+                    let work = move || {
+                        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                        append(&*disk, &path, lines)
+                    };
+                    run_blocking(&*self.workers, work).await
                 }
             };
             match written {
@@ -134,7 +179,7 @@ impl AuditSink for FileSink {
 
     fn sync(&self) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async move {
-            let Target::File(path) = &self.target else { return Ok(()) };
+            let Target::File(_, path) = &self.target else { return Ok(()) };
             let (disk, path) = (Arc::clone(&self.disk), path.clone());
             let work = move || {
                 open_file(&*disk, &path)?.sync()?;

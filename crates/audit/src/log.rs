@@ -9,6 +9,7 @@
 
 mod cursor;
 mod durability;
+mod healing;
 mod places;
 mod read;
 mod recovery;
@@ -17,7 +18,7 @@ mod segment;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -142,6 +143,8 @@ struct State {
     last_error: Option<String>,
     records: u64,
     syncs: u64,
+    /// Another log may be open on the same directory: nothing is written any more.
+    is_closed: bool,
 }
 
 /// The local audit log.
@@ -158,6 +161,9 @@ pub(crate) struct AuditLog {
     /// Moves whenever a device has.
     delivered: watch::Sender<u64>,
     durable: watch::Sender<Durable>,
+    /// Whether the last record was not taken.
+    failing: watch::Sender<bool>,
+    closed: watch::Sender<bool>,
 }
 
 impl AuditLog {
@@ -184,6 +190,7 @@ impl AuditLog {
             last_error: None,
             records: 0,
             syncs: 0,
+            is_closed: false,
         };
         let mut cut_bytes = 0;
         if let Some(directory) = &directory {
@@ -239,6 +246,8 @@ impl AuditLog {
             head: watch::Sender::new(state.next_sequence),
             delivered: watch::Sender::new(0),
             durable: watch::Sender::new(durable),
+            failing: watch::Sender::new(false),
+            closed: watch::Sender::new(false),
             state: Mutex::new(state),
         })
     }
@@ -254,6 +263,9 @@ impl AuditLog {
     /// Takes a record; when this returns it survives a crash of the process. Await [`AuditLog::settle`] next.
     pub(crate) fn append(&self, record: &[u8], admission: Admission) -> Result<u64, AuditError> {
         let mut state = self.state();
+        if state.is_closed {
+            return Err(AuditError::LogUnavailable("closed".into()));
+        }
         let bound = match admission {
             Admission::Ordinary => self.backlog_bytes_max(),
             Admission::Reserve => self.backlog_bytes_max() / 8 * 9,
@@ -272,9 +284,32 @@ impl AuditLog {
             }
             Err(error) => {
                 state.last_error = Some(error.to_string());
+                drop(state);
+                self.failing.send_replace(true);
                 Err(error)
             }
         }
+    }
+
+    /// Takes no record any more and writes nothing any more.
+    pub(crate) fn close(&self) {
+        self.state().is_closed = true;
+        self.closed.send_replace(true);
+    }
+
+    /// Completes when the log is closed.
+    pub(crate) async fn wait_until_closed(&self) {
+        drop(self.closed.subscribe().wait_for(|closed| *closed).await);
+    }
+
+    /// Whether it is closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    /// Whether the last record was taken.
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.state().last_error.is_none()
     }
 
     fn write(&self, state: &mut State, record: &[u8]) -> Result<u64, AuditError> {
@@ -351,13 +386,8 @@ impl AuditLog {
                 state.syncs += 1;
                 state.unsynced.pop();
             }
-            let path = directory.join(segment::name(header.number));
-            let new = self.doors.disk.open(&path, Open::New).map_err(unavailable)?;
-            new.write_all_at(0, &header.encode(&self.header_key)).map_err(unavailable)?;
-            new.sync().map_err(unavailable)?;
+            file = Some(self.create_segment(directory, &header)?);
             state.syncs += 1;
-            self.doors.disk.sync_directory(directory).map_err(unavailable)?;
-            file = Some(new);
             state.durable_below = state.next_sequence;
         }
         state.current = Some(Current { key: Arc::new(header.segment_key(&self.key)), file });
@@ -367,6 +397,22 @@ impl AuditLog {
             end: HEADER_BYTES as u64,
         });
         Ok(())
+    }
+
+    fn create_segment(&self, directory: &Path, header: &Header) -> Result<Arc<dyn DiskFile>, AuditError> {
+        let disk = &*self.doors.disk;
+        let path = directory.join(segment::name(header.number));
+        let new = disk.open(&path, Open::New).map_err(unavailable)?;
+        let made = new
+            .write_all_at(0, &header.encode(&self.header_key))
+            .and_then(|()| new.sync())
+            .and_then(|()| disk.sync_directory(directory));
+        if let Err(error) = made {
+            // A full disk must not fill with beginnings; what cannot be removed now is removed by the next opening.
+            drop(disk.remove(&path));
+            return Err(unavailable(error));
+        }
+        Ok(new)
     }
 
     /// The sequence that the next record gets.

@@ -68,13 +68,18 @@ impl Device {
 
     /// A device that was enabled before: what is wrong with it now is in its standing, and it is tried again.
     pub(crate) fn stored(config: DeviceConfig, doors: &Doors, options: &Arc<Options>) -> Self {
-        let format = kind_of(&config, options)
-            .and_then(|kind| config.format_options(&**kind, true))
-            .unwrap_or_else(|_| FormatOptions::strictest());
-        let device = Self::new(config, Arc::clone(options), format, None);
+        let device = Self::unopened(config, options);
         // The tail tries again; the reason is in the standing by then.
         drop(device.opened_sink(doors));
         device
+    }
+
+    /// The same, opened by its tail.
+    pub(crate) fn unopened(config: DeviceConfig, options: &Arc<Options>) -> Self {
+        let format = kind_of(&config, options)
+            .and_then(|kind| config.format_options(&**kind, true))
+            .unwrap_or_else(|_| FormatOptions::strictest());
+        Self::new(config, Arc::clone(options), format, None)
     }
 
     fn new(
@@ -150,7 +155,7 @@ impl Device {
         }
     }
 
-    /// Follows the log until the device is disabled.
+    /// Follows the log until the device is disabled or the log is closed.
     pub(crate) async fn tail(self: Arc<Self>, doors: Doors, log: Arc<AuditLog>) {
         let mut stop = self.stop.subscribe();
         tokio::select! {
@@ -158,7 +163,9 @@ impl Device {
             () = self.end(&mut stop, &doors, &log) => {}
             () = self.follow(&doors, &log) => {}
         }
-        log.forget(&self.cursor_name);
+        if !log.is_closed() {
+            log.forget(&self.cursor_name);
+        }
     }
 
     /// Completes when a disabled device has taken what it should, or does not take it at once.
@@ -183,6 +190,11 @@ impl Device {
         let mut reader = Reader::starting_at(position);
         let mut pause = PAUSE_MIN;
         loop {
+            tokio::select! {
+                biased;
+                () = log.wait_until_closed() => return,
+                () = log.wait_for_record(reader.next()) => {}
+            }
             match self.step(doors, log, &mut reader).await {
                 Ok(()) => {
                     pause = PAUSE_MIN;
@@ -190,7 +202,10 @@ impl Device {
                 }
                 Err(error) => {
                     self.note(Some(error.0.into_owned()));
-                    doors.clock.sleep(pause).await;
+                    tokio::select! {
+                        () = log.wait_until_closed() => return,
+                        () = doors.clock.sleep(pause) => {}
+                    }
                     pause = (pause * 2).min(PAUSE_MAX);
                     // What was read is offered again from where the device stands.
                     reader = Reader::starting_at(log.position(&self.cursor_name).unwrap_or(reader.next()));
@@ -199,10 +214,9 @@ impl Device {
         }
     }
 
-    /// Waits for records, delivers one batch and notes it.
+    /// Delivers one batch and notes it.
     async fn step(&self, doors: &Doors, log: &Arc<AuditLog>, reader: &mut Reader) -> Result<(), SinkError> {
         let asked = reader.next();
-        log.wait_for_record(asked).await;
         let records = read(doors, log, reader).await.map_err(|error| SinkError(error.to_string().into()))?;
         if records.is_empty() {
             if reader.next() == asked {

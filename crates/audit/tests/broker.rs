@@ -157,7 +157,10 @@ async fn an_answer_that_was_not_recorded_cannot_leave() {
     doors.disk.fail_from_step(Some(0));
     let outcome: Result<Response, Fault> = Ok(Response { shape: Shape::Flat(map! {}), ..Response::default() });
     let unrecorded = broker.record_response(encoded, outcome).await.err().unwrap();
-    assert_eq!(unrecorded.refuse_outcome().into_inner().unwrap_err().to_string(), "internal error");
+    assert_eq!(
+        unrecorded.refuse_outcome().into_inner().unwrap_err().to_string(),
+        "the request cannot be recorded in the audit log"
+    );
     assert_eq!(tresor_audit::Audited::exempt(3, Exempt::UnauditedRoute).into_inner(), 3);
 }
 

@@ -5,7 +5,7 @@
 //! delivery, which are `tresor-audit`'s.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tresor_audit::{
@@ -65,6 +65,8 @@ impl DeviceRecord {
 pub struct Audits {
     broker: Broker,
     stored: Cached<Vec<Arc<DeviceRecord>>>,
+    /// Held while the broker is brought to what is stored, so that no older list overtakes a newer one.
+    following: Mutex<()>,
 }
 
 impl Audits {
@@ -76,14 +78,15 @@ impl Audits {
         let stored = read_devices(txn)?;
         let configs = stored.iter().map(|device| device.config()).collect::<Result<Vec<_>, _>>()?;
         let options = Options {
-            kinds: vec![Arc::new(FileSinkKind)],
+            log: settings.audit_log.clone(),
+            kinds: vec![Arc::new(FileSinkKind::default())],
             standard_output: settings.standard_output.clone(),
             protected_directories: settings.protected_directories.clone(),
             ..Options::default()
         };
         let key = barrier.derive_subkey("audit-log");
         let broker = Broker::open(doors.clone(), settings.audit_directory.clone(), key, configs, options).await?;
-        Ok(Self { broker, stored: Cached::new(prefix()?, txn, stored) })
+        Ok(Self { broker, stored: Cached::new(prefix()?, txn, stored), following: Mutex::default() })
     }
 
     /// The devices, in order of path.
@@ -130,21 +133,23 @@ impl Audits {
     }
 
     /// Brings the broker to what is stored, after a commit that touched it.
-    pub(crate) async fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
         if !self.stored.is_touched_by(changed) {
             return Ok(());
         }
-        let before = self.stored.load();
         let stored = read_devices(txn)?;
-        for gone in before.iter().filter(|device| !salts(&stored).contains(device.salt.expose())) {
-            self.broker.disable(&gone.path)?;
-        }
-        for fresh in stored.iter().filter(|device| !salts(&before).contains(device.salt.expose())) {
-            let prepared = self.broker.prepare(fresh.config()?).await?;
-            self.broker.enable(prepared)?;
-        }
         self.stored.replace(txn, stored);
-        Ok(())
+        let following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
+        let newest = self.stored.load();
+        let configs = newest.iter().map(|device| device.config()).collect::<Result<Vec<_>, _>>()?;
+        let followed = self.broker.follow(configs);
+        drop(following);
+        Ok(followed?)
+    }
+
+    /// Whether the local log takes records.
+    pub(crate) fn is_accepting(&self) -> bool {
+        self.broker.is_accepting()
     }
 
     /// Whether the devices known, and those that are told of records, are the stored ones.
@@ -179,7 +184,7 @@ impl Audits {
     }
 
     pub(crate) async fn close(&self) {
-        if !self.broker.flush(FLUSH_BOUND).await {
+        if !self.broker.close(FLUSH_BOUND).await {
             tracing::warn!("audit devices are behind; they go on after the next unsealing");
         }
     }

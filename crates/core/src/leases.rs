@@ -79,7 +79,7 @@ pub enum Progress {
 /// # Errors
 /// When the store fails; the piece is done again later.
 pub async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
-    unsealed.catch_up().await?;
+    unsealed.catch_up()?;
     let namespace = NamespaceId::root();
     for work in [expire, collect_doomed, wipe] {
         let mut txn = unsealed.begin()?;

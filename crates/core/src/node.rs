@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
-use tresor_engine::{EngineFactory, Mounted};
+use tresor_engine::{Access, EngineFactory, Mounted};
 use tresor_env::tasks::run_blocking;
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
 use tresor_model::ids::{NamespaceId, RequestId};
-use tresor_model::{Fault, Map, Refusal, Response, Verb};
+use tresor_model::{Fault, Map, Operation, Refusal, Response, Verb};
 use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
 use tresor_storage::Store;
@@ -24,7 +24,7 @@ use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
 use crate::keys;
-use crate::mounts::Mounts;
+use crate::mounts::{Behind, Mounts};
 use crate::policies::Policies;
 use crate::settings::Settings;
 use crate::tokens::{NewToken, Tokens};
@@ -86,6 +86,8 @@ pub struct SealStanding {
     pub nonce: String,
     /// Name and id of the cluster; known while unsealed.
     pub cluster: Option<(String, String)>,
+    /// Whether the local audit log takes records; when it does not, requests are refused.
+    pub audit_accepting: bool,
 }
 
 pub(crate) enum State {
@@ -109,6 +111,19 @@ enum Command {
     Seal {
         answer: oneshot::Sender<Result<(), Fault>>,
     },
+}
+
+/// One operation of one route of one mount.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeclaredRoute {
+    /// Where it is mounted, ending in a slash.
+    pub mount: String,
+    /// The pattern below the mount.
+    pub pattern: &'static str,
+    /// The operation.
+    pub operation: Operation,
+    /// Who may call it.
+    pub access: Access,
 }
 
 /// The node.
@@ -190,6 +205,31 @@ impl Node {
         self.unsealed().ok_or(Refusal::Sealed)?.stale_caches()
     }
 
+    /// Every route of every mount, as declared, while unsealed (those that answer in every state are a table): for
+    /// tests that walk all of them.
+    #[must_use]
+    pub fn declared_routes(&self) -> Vec<DeclaredRoute> {
+        let Some(unsealed) = self.unsealed() else { return Vec::new() };
+        let table = unsealed.handles.mounts.table();
+        let mut declared: Vec<DeclaredRoute> = Vec::new();
+        for mount in table.iter() {
+            let engine = match &mount.engine {
+                Behind::Engine(engine) => Some(engine),
+                Behind::Server => unsealed.server.get(&mount.record.path),
+                Behind::Quarantined(_) => None,
+            };
+            for route in engine.map(|engine| engine.every_route()).unwrap_or_default() {
+                declared.extend(route.operations.iter().map(|(operation, facts)| DeclaredRoute {
+                    mount: mount.record.path.clone(),
+                    pattern: route.pattern,
+                    operation: *operation,
+                    access: facts.access,
+                }));
+            }
+        }
+        declared
+    }
+
     /// A fresh id for a request.
     #[must_use]
     pub fn next_request_id(&self) -> RequestId {
@@ -209,6 +249,7 @@ impl Node {
             sealed: unsealed.is_none(),
             progress: attempt.0,
             nonce: attempt.1.clone(),
+            audit_accepting: unsealed.as_ref().is_none_or(|unsealed| unsealed.handles.audits.is_accepting()),
             cluster: unsealed.map(|unsealed| (unsealed.cluster.name.clone(), unsealed.cluster.id.clone())),
         })
     }

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tresor_audit::StandardOutput;
+use tresor_audit::{LogOptions, StandardOutput};
 
 /// The operator's choices; fixed for the life of a node.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub struct Settings {
     pub storage_type: &'static str,
     /// Where the local audit log is kept; `None` keeps it in memory (development).
     pub audit_directory: Option<PathBuf>,
+    /// Bounds and durability of the local audit log.
+    pub audit_log: LogOptions,
     /// Standard output, for audit devices that write there; `None` refuses them.
     pub standard_output: Option<StandardOutput>,
     /// Directories that no audit device may write into.
@@ -36,6 +38,7 @@ impl Default for Settings {
             cluster_name: String::new(),
             storage_type: "inmem",
             audit_directory: None,
+            audit_log: LogOptions::default(),
             standard_output: None,
             protected_directories: Vec::new(),
             release: env!("CARGO_PKG_VERSION"),

@@ -157,30 +157,30 @@ impl Unsealed {
         }
         // The commit stands. A cache that cannot follow it answers wrongly until it can: the caller hears of it, and
         // the background task tries again.
-        self.refresh(&committed.changed).await.map_err(|fault| {
+        self.refresh(&committed.changed).map_err(|fault| {
             self.remember(committed.changed);
             CommitFault::Other(fault)
         })
     }
 
     /// Brings into the caches what could not be brought into them when it was committed.
-    pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
+    pub(crate) fn catch_up(&self) -> Result<(), Fault> {
         let behind = std::mem::take(&mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner));
         if behind.is_empty() {
             return Ok(());
         }
-        self.refresh(&behind).await.inspect_err(|_| self.remember(behind))
+        self.refresh(&behind).inspect_err(|_| self.remember(behind))
     }
 
     fn remember(&self, changed: Vec<StorageKey>) {
         self.behind.lock().unwrap_or_else(PoisonError::into_inner).extend(changed);
     }
 
-    async fn refresh(&self, changed: &[StorageKey]) -> Result<(), Fault> {
+    fn refresh(&self, changed: &[StorageKey]) -> Result<(), Fault> {
         let mut txn = self.begin()?;
         self.handles.mounts.reload_if_touched(changed, &mut txn)?;
         self.handles.policies.reload_if_touched(changed, &mut txn)?;
-        self.handles.audits.reload_if_touched(changed, &mut txn).await
+        self.handles.audits.reload_if_touched(changed, &mut txn)
     }
 
     /// The caches that are not what they would be if they were loaded now.

@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
@@ -52,6 +52,19 @@ impl Disk for OsDisk {
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(directory(path))
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        match (std::fs::canonicalize(path), path.file_name()) {
+            (Err(error), Some(name)) if error.kind() == io::ErrorKind::NotFound => {
+                // A link that leads to nothing yet is followed when the file is created: it is no place of its own.
+                if std::fs::symlink_metadata(path).is_ok() {
+                    return Err(error);
+                }
+                Ok(std::fs::canonicalize(directory(path.parent().unwrap_or(Path::new(""))))?.join(name))
+            }
+            (resolved, _) => resolved,
+        }
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

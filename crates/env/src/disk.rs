@@ -4,7 +4,7 @@
 //! is certain only after [`Disk::sync_directory`]. Deliberately absent: memory maps, and any buffering of its own.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// How a file is opened.
@@ -37,6 +37,13 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn create_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// Where a path leads after every link in it; absolute, where there is such a thing. The file itself may be
+    /// missing, its directory may not.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf>;
 
     /// Renames a file, replacing the target atomically.
     ///

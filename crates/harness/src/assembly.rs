@@ -23,7 +23,21 @@ use crate::{AUDIT_LOG, Answer};
 /// # Errors
 /// When the store cannot be read.
 pub fn node(doors: &TestDoors, store: Arc<dyn Store>) -> Result<Arc<Node>, Fault> {
-    let settings = Settings { audit_directory: Some(AUDIT_LOG.into()), ..Settings::default() };
+    node_with(doors, store, settings())
+}
+
+/// What a node on doubles is configured with.
+#[must_use]
+pub fn settings() -> Settings {
+    let audit_directory = Some(AUDIT_LOG.into());
+    Settings { audit_directory, protected_directories: vec!["/data".into()], ..Settings::default() }
+}
+
+/// A node with every engine there is, configured like this.
+///
+/// # Errors
+/// As [`node`].
+pub fn node_with(doors: &TestDoors, store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Node>, Fault> {
     Node::start(store, doors.doors.clone(), settings, tresor_builtin::registry())
 }
 

@@ -23,7 +23,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
-use tresor_core::Node;
+use tresor_core::{Node, Settings};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
 use tresor_http::Options;
@@ -54,6 +54,7 @@ pub struct Harness {
     /// The node itself.
     pub node: Arc<Node>,
     service: NodeService,
+    settings: Settings,
     /// The unseal shares.
     pub shares: Vec<Vec<u8>>,
     /// Bounds of the HTTP face.
@@ -65,7 +66,18 @@ pub struct Harness {
 impl Harness {
     /// An initialised and unsealed node.
     pub async fn start() -> Self {
-        let mut harness = Self::uninitialized();
+        Self::start_with(assembly::settings()).await
+    }
+
+    /// The same, with a local audit log of so many bytes.
+    pub async fn with_audit_backlog(bytes_max: u64) -> Self {
+        let mut settings = assembly::settings();
+        settings.audit_log.backlog_bytes_max = bytes_max;
+        Self::start_with(settings).await
+    }
+
+    async fn start_with(settings: Settings) -> Self {
+        let mut harness = Self::uninitialized_with(settings);
         let threshold = Threshold::new(SHARES.0, SHARES.1).unwrap();
         let root = tresor_secret::TokenSecret::parse(ROOT).unwrap();
         let initialized = harness.node.initialize(threshold, Some(root)).await.unwrap();
@@ -77,12 +89,16 @@ impl Harness {
     /// A node on an empty store.
     #[must_use]
     pub fn uninitialized() -> Self {
+        Self::uninitialized_with(assembly::settings())
+    }
+
+    fn uninitialized_with(settings: Settings) -> Self {
         let doors = TestDoors::new(1);
         let store = Arc::new(MemoryStore::new());
-        let node = node(&doors, &store);
+        let node = node(&doors, &store, &settings);
         let options = Options::default();
         let service = NodeService::new(Arc::clone(&node));
-        Self { doors, store, node, service, shares: Vec::new(), options, peer: Ipv4Addr::LOCALHOST.into() }
+        Self { doors, store, node, service, settings, shares: Vec::new(), options, peer: Ipv4Addr::LOCALHOST.into() }
     }
 
     /// Enters as many shares as are needed.
@@ -95,7 +111,17 @@ impl Harness {
     /// Another process on the same store: sealed until shares are entered.
     pub async fn restart(&mut self) {
         self.node.seal().await.unwrap();
-        self.node = node(&self.doors, &self.store);
+        self.begin();
+    }
+
+    /// The same after the process was killed: it writes nothing more, and was told nothing before.
+    pub fn kill(&mut self) {
+        self.doors.disk.kill_process();
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        self.node = node(&self.doors, &self.store, &self.settings);
         self.service = NodeService::new(Arc::clone(&self.node));
     }
 
@@ -185,9 +211,9 @@ impl Harness {
     }
 }
 
-fn node(doors: &TestDoors, store: &Arc<MemoryStore>) -> Arc<Node> {
+fn node(doors: &TestDoors, store: &Arc<MemoryStore>, settings: &Settings) -> Arc<Node> {
     let store: Arc<MemoryStore> = Arc::clone(store);
-    assembly::node(doors, store).unwrap()
+    assembly::node_with(doors, store, settings.clone()).unwrap()
 }
 
 /// FNV-1a.

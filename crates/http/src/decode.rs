@@ -1,7 +1,8 @@
 //! HTTP to the model: canonical path, verb, bounded body, credentials taken out of the headers.
 //!
 //! Everything that is refused here is refused before anything is known of the caller, and costs no more than its
-//! limits allow (DR-20). Deliberately absent: trust in forwarding headers.
+//! limits allow (DR-20). What names at least a place below `/v1/` and a method enters the pipeline with its refusal, to
+//! be recorded there. Deliberately absent: trust in forwarding headers.
 
 use std::collections::BTreeMap;
 use std::pin::{Pin, pin};
@@ -37,36 +38,62 @@ where
     // Anything outside `/v1/` does not exist (yet). An address that ends in a slash gives two of them in front.
     let target = head.uri.path().trim_start_matches('/');
     let raw = target.strip_prefix("v1/").ok_or_else(|| Refusal::NoRoute(target.to_owned()))?;
-    let path = Path::parse(raw).map_err(|error| invalid(error.to_string()))?;
-    let query = query(head.uri.query().unwrap_or(""))?;
-    let verb = verb(&head.method, &query)?;
-    let token = token(&head.headers)?;
-    let wrap_ttl = wrap_ttl(&head.headers)?;
-    let namespace = namespace(&head.headers)?;
-    if verb == Verb::Patch && !is_merge_patch(&head.headers) {
-        return Err(Refusal::UnsupportedMedia);
-    }
-    let mut fields = match verb {
-        Verb::Write | Verb::Patch => {
-            let bytes = read_body(head, body, options, clock).await?;
-            tresor_wire::json::decode(&bytes, &options.json).map_err(|error| invalid(error.to_string()))?
-        }
-        Verb::Read | Verb::List | Verb::Delete | Verb::Help => Map::new(),
+    // What is wrong with the query is told later; without a readable query, what is asked is what the method says.
+    let (query, bad_query) = match query(head.uri.query().unwrap_or("")) {
+        Ok(query) => (query, None),
+        Err(refusal) => (Vec::new(), Some(refusal)),
     };
-    let from_query = add_query(&mut fields, query, verb);
-    let path = if verb == Verb::List { path.into_directory() } else { path };
-    Ok(Request {
+    let verb = verb(&head.method, &query)?;
+    let (path, bad_path) = match Path::parse(raw) {
+        Ok(path) => (path, None),
+        Err(error) => (Path::default(), Some(invalid(error.to_string()))),
+    };
+    let mut request = Request {
         id,
-        namespace,
-        path,
+        namespace: String::new(),
+        path: if verb == Verb::List { path.into_directory() } else { path },
         verb,
-        body: fields,
-        from_query,
-        token,
-        wrap_ttl,
+        body: Map::new(),
+        from_query: Vec::new(),
+        token: None,
+        wrap_ttl: None,
         headers: other_headers(&head.headers),
         connection,
-    })
+        refusal: None,
+    };
+    request.refusal = match bad_path.or(bad_query) {
+        Some(refusal) => Some(refusal),
+        None => fill(&mut request, head, body, query, options, clock).await.err(),
+    };
+    Ok(request)
+}
+
+/// Reads everything but path and verb into the request. At the first thing that is wrong it stops: what is there by
+/// then is what the record of the refused request says.
+async fn fill<B>(
+    request: &mut Request,
+    head: &Parts,
+    body: Pin<&mut B>,
+    query: Vec<(String, String)>,
+    options: &Options,
+    clock: &dyn Clock,
+) -> Result<(), Refusal>
+where
+    B: Body,
+    B::Data: Buf,
+{
+    request.token = token(&head.headers)?;
+    request.wrap_ttl = wrap_ttl(&head.headers)?;
+    request.namespace = namespace(&head.headers)?;
+    if request.verb == Verb::Patch && !is_merge_patch(&head.headers) {
+        return Err(Refusal::UnsupportedMedia);
+    }
+    if matches!(request.verb, Verb::Write | Verb::Patch) {
+        let bytes = read_body(head, body, options, clock).await?;
+        request.body = tresor_wire::json::decode(&bytes, &options.json).map_err(|error| invalid(error.to_string()))?;
+    }
+    request.from_query = add_query(&mut request.body, query, request.verb);
+    Ok(())
 }
 
 /// What two readers of one request could understand differently (RFC 9112, sections 3.2 and 6.1).

@@ -79,18 +79,20 @@ where
     let mut body = std::pin::pin!(body);
     let is_head = head.method == http::Method::HEAD;
     let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock).await;
+    let refusal = match &decoded {
+        Ok(request) => request.refusal.as_ref(),
+        Err(refusal) => Some(refusal),
+    };
+    // A client that is still sending would otherwise meet a closed connection instead of the refusal.
+    if refusal.is_some_and(|refusal| *refusal != Refusal::TooSlow) {
+        decode::discard(&head, body, clock).await;
+    }
     let audited = match decoded {
         Ok(request) => match AssertUnwindSafe(serve.serve(request)).catch_unwind().await {
             Ok(audited) => audited,
             Err(_) => refused(Fault::internal("serving a request panicked")),
         },
-        Err(refusal) => {
-            // A client that is still sending would otherwise meet a closed connection instead of the refusal.
-            if refusal != Refusal::TooSlow {
-                decode::discard(&head, body, clock).await;
-            }
-            refused(refusal.into())
-        }
+        Err(refusal) => refused(refusal.into()),
     };
     let mut response = encode::answer(audited, &id, options, is_head);
     if decode::must_close(&head) {

@@ -111,6 +111,13 @@ impl Path {
     }
 }
 
+/// The empty path, which nothing is at.
+impl Default for Path {
+    fn default() -> Self {
+        Self(Box::default())
+    }
+}
+
 impl fmt::Debug for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)

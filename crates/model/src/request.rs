@@ -11,6 +11,7 @@ use std::time::Duration;
 use tresor_secret::TokenSecret;
 
 use crate::body::Map;
+use crate::fault::Refusal;
 use crate::ids::RequestId;
 use crate::operation::Verb;
 use crate::path::Path;
@@ -49,6 +50,9 @@ pub struct Request {
     pub headers: BTreeMap<String, Vec<String>>,
     /// Who is connected.
     pub connection: Connection,
+    /// Why the request is refused before anything is asked of it: it could not be read as sent. It enters the
+    /// pipeline all the same, with what could be read of it, because refusals are recorded like everything else.
+    pub refusal: Option<Refusal>,
 }
 
 impl fmt::Debug for Request {

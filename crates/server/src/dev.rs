@@ -94,6 +94,7 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
             peer_port: 0,
             client_certificates: std::sync::Arc::default(),
         },
+        refusal: None,
     };
     tresor_core::pipeline::serve(node, request).await.into_inner().map_err(|fault| fault.to_string())?;
     Ok(Ready { unseal_key, root_token: initialized.root_token })

@@ -65,6 +65,9 @@ impl<T: Output> Answered<T> {
     }
 }
 
+/// The code of an unsealed node whose audit log takes no records.
+const AUDIT_REFUSES: u32 = 503;
+
 /// The release date is not known to a build from source; clients want the key to be there.
 const BUILD_DATE: &str = "2026-11-24T00:00:00Z";
 
@@ -303,6 +306,9 @@ struct HealthReport {
     /// The cluster's id, once unsealed.
     #[output(optional)]
     cluster_id: Option<String>,
+    /// Why an unsealed node is not well: its audit log takes no records.
+    #[output(optional)]
+    audit_log: Option<&'static str>,
 }
 
 async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport>, Fault> {
@@ -311,6 +317,9 @@ async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport
         codes.uninitcode
     } else if standing.sealed {
         codes.sealedcode
+    } else if !standing.audit_accepting {
+        // Every request would be refused, whatever code an active node is to have.
+        AUDIT_REFUSES
     } else {
         codes.activecode
     };
@@ -330,6 +339,7 @@ async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport
         enterprise: false,
         cluster_name,
         cluster_id,
+        audit_log: (!standing.audit_accepting).then_some("does not accept records: requests are refused"),
     };
     Ok(Answered { code: Some(code), report })
 }

@@ -90,13 +90,15 @@ impl AuditLog {
         };
         let outcome = files.iter().try_for_each(|file| file.sync());
         let mut state = self.state();
-        match outcome {
+        match &outcome {
             Ok(()) => {
                 state.syncs += files.len() as u64;
                 state.unsynced.retain(|file| !files.iter().any(|synced| Arc::ptr_eq(file, synced)));
                 state.durable_below = state.durable_below.max(target);
             }
-            Err(_) => {
+            Err(error) => {
+                state.last_error = Some(unavailable(error.kind().into()).to_string());
+                self.failing.send_replace(true);
                 // Nothing may be assumed of what was written: go on in a new segment.
                 let failed = state.current.take().and_then(|current| current.file);
                 state.unsynced.extend(failed);

@@ -39,6 +39,7 @@ pub fn request(id: &str, body: Map) -> Request {
             peer_port: 50_000,
             client_certificates: Arc::new(Vec::new()),
         },
+        refusal: None,
     }
 }
 
@@ -113,7 +114,7 @@ impl AuditSink for MemorySink {
 }
 
 pub fn options(kind: &MemoryKind) -> Options {
-    Options { kinds: vec![Arc::new(FileSinkKind), Arc::new(kind.clone())], ..Options::default() }
+    Options { kinds: vec![Arc::new(FileSinkKind::default()), Arc::new(kind.clone())], ..Options::default() }
 }
 
 /// A device of the kind above; its salt follows from its name.

@@ -13,6 +13,8 @@ use crate::unsealed::Unsealed;
 pub(super) struct Admitted {
     pub(super) unsealed: Arc<Unsealed>,
     pub(super) now: Timestamp,
+    /// Why nobody may ask this.
+    pub(super) refusal: Option<Refusal>,
 }
 
 /// The route that answers in every state of the node, if this is one.
@@ -27,9 +29,8 @@ pub(super) fn admit(node: &Node, request: &Request) -> Result<Admitted, Refusal>
         return Err(if initialized { Refusal::Sealed } else { Refusal::Uninitialized });
     };
     // Namespaces are in every key and type; so far only the root namespace exists.
-    if !request.namespace.is_empty() {
-        return Err(Refusal::NoRoute(format!("{}{}", request.namespace, request.path)));
-    }
+    let refusal =
+        (!request.namespace.is_empty()).then(|| Refusal::NoRoute(format!("{}{}", request.namespace, request.path)));
     let now = unsealed.clock.now();
-    Ok(Admitted { unsealed, now })
+    Ok(Admitted { unsealed, now, refusal })
 }

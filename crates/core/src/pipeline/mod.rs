@@ -31,19 +31,28 @@ const ATTEMPTS_MAX: usize = 16;
 pub type Outcome = Result<Response, Fault>;
 
 /// Serves one request.
-pub async fn serve(node: &Node, request: Request) -> Audited<Outcome> {
+pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
+    let refusal = request.refusal.take();
     // Some endpoints answer in every state of the node; everything else needs an unsealed one.
     if let Some(route) = admit::always(node, &request) {
-        return record::exempt((route.answer)(node, request.body).await);
+        return record::exempt(match refusal {
+            Some(refusal) => Err(refusal.into()),
+            None => (route.answer)(node, request.body).await,
+        });
     }
     let admitted = match admit::admit(node, &request) {
         Ok(admitted) => admitted,
-        Err(refusal) => return record::never_admitted(refusal),
+        Err(sealed) => return record::never_admitted(refusal.unwrap_or(sealed)),
     };
     let unsealed = &*admitted.unsealed;
 
     // One snapshot of the mounts decides where the path leads.
     let routed = route::route(unsealed, &request);
+
+    // What could not be read as sent, or leads out of every namespace, is refused whoever asks; and recorded.
+    if let Some(refusal) = refusal.or(admitted.refusal) {
+        return record::refused(unsealed, &request, &routed, refusal.into(), admitted.now).await;
+    }
 
     let mut recorded = false;
     let mut outcome = Err(Refusal::Unavailable("too many conflicting changes, try again".into()).into());
@@ -54,6 +63,7 @@ pub async fn serve(node: &Node, request: Request) -> Audited<Outcome> {
             match authenticate::authenticate(unsealed, &request, &routed, admitted.now, recorded).await {
                 Ok(authenticated) => authenticated,
                 Err(fault) => {
+                    seen.refuse(&fault);
                     outcome = Err(fault);
                     break;
                 }

@@ -46,8 +46,13 @@ impl Seen {
                 self.operation = Some(authorized.operation);
                 self.allowed = true;
             }
-            Err(fault) => self.refusal = Some(fault.to_string()),
+            Err(fault) => self.refuse(fault),
         }
+    }
+
+    /// Notes that the request is refused.
+    pub(super) fn refuse(&mut self, fault: &Fault) {
+        self.refusal = Some(fault.to_string());
     }
 
     /// The hash of a token whose last use this was.
@@ -55,11 +60,11 @@ impl Seen {
         self.token.as_ref().filter(|token| token.record.uses == Uses::Left(0)).map(|token| token.hash.as_str())
     }
 
-    fn auth(&self, now: Timestamp) -> AuthFacts<'_> {
+    fn auth<'a>(&'a self, request: &'a Request, now: Timestamp) -> AuthFacts<'a> {
         let Some(token) = &self.token else { return AuthFacts::default() };
         let record = &token.record;
         AuthFacts {
-            client_token: None,
+            client_token: request.token.as_ref().map(Into::into),
             accessor: Some(record.accessor.as_str().into()),
             display_name: record.display_name.as_str().into(),
             policies: Cow::Borrowed(&record.policies),
@@ -99,10 +104,11 @@ pub(super) async fn request(
     seen: &Seen,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let auth = seen.auth(now);
+    let auth = seen.auth(request, now);
     let facts = seen.request(request, routed);
-    // Managing audit devices must stay possible when a device does not drain.
-    let mends_audit = routed.target.as_ref().is_ok_and(|target| target.mends_audit);
+    // Managing audit devices must stay possible when a device does not drain, for those who may: nobody else can use
+    // up the reserve.
+    let mends_audit = seen.allowed && routed.target.as_ref().is_ok_and(|target| target.mends_audit);
     let entry = RequestEntry {
         time: now,
         auth: &auth,
@@ -110,7 +116,11 @@ pub(super) async fn request(
         error: seen.refusal.as_deref().unwrap_or("").into(),
         admission: if mends_audit { Admission::Reserve } else { Admission::Ordinary },
     };
-    unsealed.handles.audits.record_request(&entry).await
+    match unsealed.handles.audits.record_request(&entry).await {
+        // The log is closed because the node is being sealed: that is what the caller should hear.
+        Err(_) if unsealed.is_stopped() => Err(Refusal::Sealed.into()),
+        recorded => recorded,
+    }
 }
 
 /// Records the response and gives back the answer that may leave.
@@ -122,7 +132,7 @@ pub(super) async fn response(
     outcome: Outcome,
 ) -> Audited<Outcome> {
     let now = unsealed.clock.now();
-    let auth = seen.auth(now);
+    let auth = seen.auth(request, now);
     let facts = seen.request(request, routed);
     let no_keys = Vec::new();
     let keys = routed.mount.as_ref().map_or(&no_keys, |mount| &mount.record.tuning.audit_non_hmac_response_keys);
@@ -136,6 +146,22 @@ pub(super) async fn response(
         unsealed.handles.audits.encode_response(&entry)
     };
     unsealed.handles.audits.record_response(sealed, outcome).await
+}
+
+/// Records a request that is refused before it is known who asks, and its answer.
+pub(super) async fn refused(
+    unsealed: &Unsealed,
+    request: &Request,
+    routed: &Routed,
+    fault: Fault,
+    now: Timestamp,
+) -> Audited<Outcome> {
+    let mut seen = Seen::nothing();
+    seen.refuse(&fault);
+    if let Err(fault) = self::request(unsealed, request, routed, &seen, now).await {
+        return unrecorded(fault);
+    }
+    response(unsealed, request, routed, &seen, Err(fault)).await
 }
 
 /// The answer of a route on the list of unaudited ones.

@@ -54,6 +54,8 @@ struct State {
     locked: BTreeSet<PathBuf>,
     steps: u64,
     fail_from_step: Option<u64>,
+    /// Changing calls below this directory fail in this way.
+    failing: Option<(PathBuf, io::ErrorKind)>,
     generation: u64,
 }
 
@@ -83,6 +85,24 @@ impl MemoryDisk {
     /// Every changing call from the given step on fails, as if the power had gone there; `None` heals.
     pub fn fail_from_step(&self, step: Option<u64>) {
         self.state().fail_from_step = step;
+    }
+
+    /// Every changing call on a file below `directory`, and opening one for writing, fails in this way from now on: the
+    /// disk is full, was made read-only, or is gone. Other directories are as they were.
+    pub fn fail_below(&self, directory: impl Into<PathBuf>, kind: io::ErrorKind) {
+        self.state().failing = Some((directory.into(), kind));
+    }
+
+    /// Ends what [`MemoryDisk::fail_below`] began.
+    pub fn heal(&self) {
+        self.state().failing = None;
+    }
+
+    /// Kills the process that uses the disk: its open handles die, what it wrote stays.
+    pub fn kill_process(&self) {
+        let mut state = self.state();
+        state.generation += 1;
+        state.locked.clear();
     }
 
     /// Loses power: open handles die, and of unsynced changes only what `keep` grants stays. `keep` is asked for
@@ -139,10 +159,18 @@ impl MemoryDisk {
     }
 }
 
-fn step(state: &mut State) -> io::Result<()> {
+fn step(state: &mut State, path: &Path) -> io::Result<()> {
     state.steps += 1;
+    check(state, path)?;
     match state.fail_from_step {
         Some(from) if state.steps >= from => Err(io::Error::other("injected disk failure")),
+        _ => Ok(()),
+    }
+}
+
+fn check(state: &State, path: &Path) -> io::Result<()> {
+    match &state.failing {
+        Some((directory, kind)) if path.starts_with(directory) => Err((*kind).into()),
         _ => Ok(()),
     }
 }
@@ -162,7 +190,7 @@ impl MemoryFile {
             if state.generation != self.generation {
                 return Err(io::Error::other("the process that opened this file is gone"));
             }
-            step(&mut state)?;
+            step(&mut state, &self.path)?;
         }
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         Contents::apply(&mut contents.current, &change, usize::MAX);
@@ -212,7 +240,7 @@ impl DiskFile for MemoryFile {
             if state.generation != self.generation {
                 return Err(io::Error::other("the process that opened this file is gone"));
             }
-            step(&mut state)?;
+            step(&mut state, &self.path)?;
         }
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = std::mem::take(&mut contents.unsynced);
@@ -235,13 +263,16 @@ impl DiskFile for MemoryFile {
 impl Disk for MemoryDisk {
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.state();
+        if open != Open::Existing {
+            check(&state, path)?;
+        }
         let existing = state.names.get(path).cloned();
         let contents = match (existing, open) {
             (Some(_), Open::New) => return Err(io::Error::from(io::ErrorKind::AlreadyExists)),
             (None, Open::Existing) => return Err(io::Error::from(io::ErrorKind::NotFound)),
             (Some(contents), _) => contents,
             (None, _) => {
-                step(&mut state)?;
+                step(&mut state, path)?;
                 let contents = SharedContents::default();
                 state.names.insert(path.to_path_buf(), Arc::clone(&contents));
                 contents
@@ -270,9 +301,14 @@ impl Disk for MemoryDisk {
         Ok(())
     }
 
+    /// This disk has no links.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        step(&mut state)?;
+        step(&mut state, to)?;
         let contents = state.names.remove(from).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         state.names.insert(to.to_path_buf(), contents);
         Ok(())
@@ -280,13 +316,13 @@ impl Disk for MemoryDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        step(&mut state)?;
+        step(&mut state, path)?;
         state.names.remove(path).map(drop).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.state();
-        step(&mut state)?;
+        step(&mut state, directory)?;
         let names: BTreeMap<PathBuf, SharedContents> = state
             .names
             .iter()
