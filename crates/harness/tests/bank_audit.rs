@@ -83,7 +83,9 @@ async fn aud_01_bodies_that_are_not_understood_are_not_recorded_in_clear() {
     let harness = audited().await;
     harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
     // No route of this release answers with bytes of another type; what comes in is the other half of the row.
-    for body in [format!("{CANARY}"), format!("{{\"a\": {CANARY}}}"), format!("[\"{CANARY}\"]"), format!("\"{CANARY}\"")] {
+    for body in
+        [format!("{CANARY}"), format!("{{\"a\": {CANARY}}}"), format!("[\"{CANARY}\"]"), format!("\"{CANARY}\"")]
+    {
         assert_eq!(raw(&harness, "POST", "/v1/kv/a", &[("X-Vault-Token", ROOT)], body.as_bytes()).await, 400);
     }
     let text = harness.audit_text().await;
@@ -109,8 +111,11 @@ async fn aud_02_strings_are_hashed_wherever_they_stand_and_nothing_else_is() {
         let operation = if kind == "request" { "create" } else { "read" };
         let record = records
             .iter()
-            .find(|record| record["type"] == kind && record["request"]["operation"] == operation
-                && record["request"]["path"] == "kv/a")
+            .find(|record| {
+                record["type"] == kind
+                    && record["request"]["operation"] == operation
+                    && record["request"]["path"] == "kv/a"
+            })
             .unwrap();
         let data = record.pointer(at).unwrap();
         for place in ["/text", "/list/0", "/list/1/0", "/list/1/1/deep", "/map/a/b/c"] {
@@ -200,7 +205,11 @@ async fn aud_04_what_one_device_may_show_is_no_other_devices_business() {
     harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
     harness.prepare("POST", "kv/a", json!({ "text": CANARY })).await;
     let accessor = harness.read("auth/token/lookup-self", ROOT).await.text_at("/data/accessor");
-    let [plain, raw, open] = [text(&harness, AUDIT_FILE).await, text(&harness, "/audit/raw.log").await, text(&harness, "/audit/open.log").await];
+    let [plain, raw, open] = [
+        text(&harness, AUDIT_FILE).await,
+        text(&harness, "/audit/raw.log").await,
+        text(&harness, "/audit/open.log").await,
+    ];
     assert!(raw.contains(CANARY) && raw.contains(ROOT) && raw.contains(&accessor));
     assert!(!plain.contains(CANARY) && !plain.contains(ROOT) && !plain.contains(&accessor));
     assert!(!open.contains(CANARY) && !open.contains(ROOT) && open.contains(&accessor));
@@ -244,16 +253,38 @@ async fn aud_06_credential_headers_are_in_no_record() {
 async fn aud_08_every_body_has_a_record_and_none_is_a_failure_of_ours() {
     let harness = audited().await;
     harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
-    let deep = (0..60).fold(json!("end"), |inner, level| if level % 2 == 0 { json!([inner]) } else { json!({ "a": inner }) });
+    let deep =
+        (0..60).fold(json!("end"), |inner, level| if level % 2 == 0 { json!([inner]) } else { json!({ "a": inner }) });
     let odd = [
-        json!({}), json!({ "a": null }), json!({ "": "" }), json!({ "a": [null, 1, "x", {}, [], true] }),
-        json!({ "a": "\u{0}\u{1f}\u{2028}\n\"\\" }), json!({ "a": deep }), json!({ "a": -0.0 }), json!({ "a": 1e300 }),
-        json!({ "options": { "a": { "b": [1] } } }), json!({ "policies": [["a"]] }), json!({ "data": "text" }),
-        json!({ "path": [1, 2] }), json!({ "type": {} }), json!({ "token": { "a": [] } }),
+        json!({}),
+        json!({ "a": null }),
+        json!({ "": "" }),
+        json!({ "a": [null, 1, "x", {}, [], true] }),
+        json!({ "a": "\u{0}\u{1f}\u{2028}\n\"\\" }),
+        json!({ "a": deep }),
+        json!({ "a": -0.0 }),
+        json!({ "a": 1e300 }),
+        json!({ "options": { "a": { "b": [1] } } }),
+        json!({ "policies": [["a"]] }),
+        json!({ "data": "text" }),
+        json!({ "path": [1, 2] }),
+        json!({ "type": {} }),
+        json!({ "token": { "a": [] } }),
     ];
     let mut expected = 0;
-    for path in ["kv/x", "sys/mounts/m", "sys/auth/m", "sys/policies/acl/p", "auth/token/create", "auth/token/lookup",
-        "cubbyhole/a", "sys/audit/other", "sys/audit-hash/file", "sys/capabilities-self", "sys/remount"] {
+    for path in [
+        "kv/x",
+        "sys/mounts/m",
+        "sys/auth/m",
+        "sys/policies/acl/p",
+        "auth/token/create",
+        "auth/token/lookup",
+        "cubbyhole/a",
+        "sys/audit/other",
+        "sys/audit-hash/file",
+        "sys/capabilities-self",
+        "sys/remount",
+    ] {
         for body in &odd {
             let answer = harness.write(path, ROOT, body.clone()).await;
             assert!(answer.status < 500, "{path} {body} {answer:?}");
@@ -329,21 +360,34 @@ async fn aud_09_only_the_golden_list_goes_unrecorded() {
     for route in tresor_builtin::registry().always {
         declared.entry(route.path).or_default().push(format!("{:?}", route.verb));
     }
-    let golden: BTreeMap<&str, Vec<String>> = golden
-        .into_iter()
-        .map(|(path, verbs)| (path, verbs.iter().map(|verb| (*verb).to_owned()).collect()))
-        .collect();
+    let golden: BTreeMap<&str, Vec<String>> =
+        golden.into_iter().map(|(path, verbs)| (path, verbs.iter().map(|verb| (*verb).to_owned()).collect())).collect();
     assert_eq!(declared, golden, "the golden list of unaudited routes");
     let before = harness.audit_records().await.len();
-    for (method, target) in [("GET", "/v1/sys/health"), ("HEAD", "/v1/sys/health"), ("GET", "/v1/sys/seal-status"),
-        ("GET", "/v1/sys/init"), ("POST", "/v1/sys/init"), ("POST", "/v1/sys/unseal"), ("GET", "/v1/sys/leader")] {
+    for (method, target) in [
+        ("GET", "/v1/sys/health"),
+        ("HEAD", "/v1/sys/health"),
+        ("GET", "/v1/sys/seal-status"),
+        ("GET", "/v1/sys/init"),
+        ("POST", "/v1/sys/init"),
+        ("POST", "/v1/sys/unseal"),
+        ("GET", "/v1/sys/leader"),
+    ] {
         raw(&harness, method, target, &[], b"").await;
     }
     assert_eq!(harness.audit_records().await.len(), before);
     // No spelling and no verb of theirs reaches anything else unrecorded.
-    for (method, target) in [("DELETE", "/v1/sys/health"), ("LIST", "/v1/sys/init"), ("GET", "/v1/sys/unseal"),
-        ("PATCH", "/v1/sys/unseal"), ("GET", "/v1/sys/health/x"), ("GET", "/v1/sys/seal-status?help=1"),
-        ("GET", "/v1/SYS/health"), ("POST", "/v1/sys/seal"), ("PUT", "/v1/sys/seal")] {
+    for (method, target) in [
+        ("DELETE", "/v1/sys/health"),
+        ("LIST", "/v1/sys/init"),
+        ("GET", "/v1/sys/unseal"),
+        ("PATCH", "/v1/sys/unseal"),
+        ("GET", "/v1/sys/health/x"),
+        ("GET", "/v1/sys/seal-status?help=1"),
+        ("GET", "/v1/SYS/health"),
+        ("POST", "/v1/sys/seal"),
+        ("PUT", "/v1/sys/seal"),
+    ] {
         let before = harness.audit_records().await.len();
         raw(&harness, method, target, &[], b"").await;
         assert_eq!(harness.audit_records().await.len(), before + 2, "{method} {target}");
@@ -438,7 +482,9 @@ async fn aud_10_a_local_log_that_cannot_be_written_refuses_everything_and_health
 
 #[tokio::test]
 async fn aud_10_a_device_that_fails_delays_nothing_and_loses_nothing() {
-    for kind in [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::NotFound, ErrorKind::PermissionDenied] {
+    for kind in
+        [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::NotFound, ErrorKind::PermissionDenied]
+    {
         let harness = audited().await;
         harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
         harness.settle().await;
@@ -527,14 +573,21 @@ async fn aud_12_a_list_is_shown_as_its_length_when_the_device_says_so() {
     let answers = |file: &str, operation: &str| -> Vec<Value> {
         lines(&harness, file)
             .into_iter()
-            .filter(|record| record["type"] == "response" && record["request"]["operation"] == operation
-                && record["request"]["path"].as_str().unwrap().starts_with("kv/"))
+            .filter(|record| {
+                record["type"] == "response"
+                    && record["request"]["operation"] == operation
+                    && record["request"]["path"].as_str().unwrap().starts_with("kv/")
+            })
             .collect()
     };
     let elided = answers("/audit/short.log", "list");
     assert_eq!(elided.len(), 2);
     assert!(elided.iter().all(|record| record["response"]["data"]["keys"] == 3), "{elided:?}");
-    assert!(answers(AUDIT_FILE, "list").iter().all(|record| record["response"]["data"]["keys"].as_array().unwrap().len() == 3));
+    assert!(
+        answers(AUDIT_FILE, "list")
+            .iter()
+            .all(|record| record["response"]["data"]["keys"].as_array().unwrap().len() == 3)
+    );
     // A secret with a field of that name is no list answer.
     assert!(answers("/audit/short.log", "read").iter().all(|record| record["response"]["data"]["keys"].is_array()));
 }
@@ -716,10 +769,12 @@ async fn plg_01_a_device_writes_only_where_an_audit_log_may_be() {
     drop(harness.write("sys/audit/x", ROOT, json!({ "type": "socket" })).await.expect_status(400));
     let powerless = harness.token(json!({ "policies": ["default"] })).await;
     for token in ["", powerless.as_str()] {
-        let answer = harness.write("sys/audit/x", token, json!({ "type": "file", "options": { "file_path": "/audit/x" } }));
+        let answer =
+            harness.write("sys/audit/x", token, json!({ "type": "file", "options": { "file_path": "/audit/x" } }));
         drop(answer.await.expect_status(403));
     }
     let granted = harness.token_with(r#"path "sys/audit/*" { capabilities = ["create", "update", "delete"] }"#).await;
-    let answer = harness.write("sys/audit/x", &granted, json!({ "type": "file", "options": { "file_path": "/audit/x" } }));
+    let answer =
+        harness.write("sys/audit/x", &granted, json!({ "type": "file", "options": { "file_path": "/audit/x" } }));
     drop(answer.await.expect_status(403));
 }

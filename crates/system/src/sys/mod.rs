@@ -79,6 +79,7 @@ impl Engine for Sys {
             .read(audit::list)
             .mends_audit()
             .at("audit/{path...}", "Enables or disables an audit device.")
+            .open_to(Access::Sudo)
             .write(audit::enable)
             .delete(audit::disable)
             .mends_audit()
