@@ -10,6 +10,9 @@ use tresor_wire::input::Input;
 use crate::users::User;
 use crate::{Userpass, password};
 
+/// The one answer to every login that does not succeed.
+const REFUSED: &str = "invalid username or password";
+
 /// Name and password.
 #[derive(Input)]
 pub(crate) struct Credentials {
@@ -26,10 +29,11 @@ pub(crate) async fn login(_method: &Userpass, mut cx: Cx<'_>, input: Credentials
     let password = password.ok_or_else(|| Fault::invalid("missing password"))?;
     let user = User::load(&mut cx, &input.username)?;
     let right = password::verify(&cx, password, user.as_ref().map(|user| &user.password_hash)).await?;
-    let user = user.filter(|_| right).ok_or_else(|| Fault::invalid("invalid username or password"))?;
+    let user = user.filter(|_| right).ok_or_else(|| Fault::invalid(REFUSED))?;
     Ok(Login {
         alias: input.username.clone(),
         display_name: input.username.clone(),
+        refusal: REFUSED,
         metadata: BTreeMap::from([("username".to_owned(), input.username)]),
         terms: user.terms()?,
         policies: user.policies,

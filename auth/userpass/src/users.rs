@@ -199,10 +199,8 @@ async fn hashed(
     match (plain, hash) {
         (Some(_), Some(_)) => Err(Fault::invalid("'password' and 'password_hash' cannot be supplied together")),
         (Some(plain), None) => password::hash(cx, plain).await.map(Some),
-        (None, Some(hash)) if !hash.expose().starts_with("$2") || hash.expose().len() != 60 => {
-            Err(Fault::invalid("'password_hash' must be a bcrypt hash"))
-        }
-        (None, hash) => Ok(hash),
+        (None, Some(hash)) => password::accept(cx, hash).await.map(Some),
+        (None, None) => Ok(None),
     }
 }
 

@@ -55,6 +55,9 @@ pub struct Login {
     pub policies: Vec<String>,
     /// Wishes for the token; the core caps them.
     pub terms: TokenTerms,
+    /// What the method says when it refuses: said by the core too when it refuses, so that nobody learns from the
+    /// answer that the rest was right.
+    pub refusal: &'static str,
 }
 
 /// The wishes that auth method roles and users carry for the tokens that they lead to; zero means unset.

@@ -25,6 +25,7 @@ use http_body_util::Full;
 use serde_json::{Value, json};
 use tresor_core::{Node, Settings};
 use tresor_crypto::shamir::Threshold;
+use tresor_env::Workers;
 use tresor_env::doubles::TestDoors;
 use tresor_http::Options;
 use tresor_model::request::Connection;
@@ -77,7 +78,11 @@ impl Harness {
     }
 
     async fn start_with(settings: Settings) -> Self {
-        let mut harness = Self::uninitialized_with(settings);
+        Self::uninitialized_with(settings).initialized().await
+    }
+
+    async fn initialized(self) -> Self {
+        let mut harness = self;
         let threshold = Threshold::new(SHARES.0, SHARES.1).unwrap();
         let root = tresor_secret::TokenSecret::parse(ROOT).unwrap();
         let initialized = harness.node.initialize(threshold, Some(root)).await.unwrap();
@@ -92,8 +97,18 @@ impl Harness {
         Self::uninitialized_with(assembly::settings())
     }
 
+    /// A node whose blocking work runs on these workers, initialised and unsealed.
+    pub async fn start_on(workers: Arc<dyn Workers>) -> Self {
+        let mut doors = TestDoors::new(1);
+        doors.doors.workers = workers;
+        Self::uninitialized_on(doors, settings()).initialized().await
+    }
+
     fn uninitialized_with(settings: Settings) -> Self {
-        let doors = TestDoors::new(1);
+        Self::uninitialized_on(TestDoors::new(1), settings)
+    }
+
+    fn uninitialized_on(doors: TestDoors, settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::new());
         let node = node(&doors, &store, &settings);
         let options = Options::default();

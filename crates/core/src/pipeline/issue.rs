@@ -26,7 +26,7 @@ pub(super) fn token(
     let mount = authorized.routed.mount.as_ref().ok_or_else(|| Fault::internal("a login without a mount"))?;
     let ranges: Vec<String> = login.terms.bound_cidrs.iter().map(ToString::to_string).collect();
     if !may_come_from(&ranges, request.connection.peer_address) {
-        return Err(Fault::denied());
+        return Err(Fault::invalid(login.refusal));
     }
     let terms = &login.terms;
     let limits = Limits {

@@ -16,7 +16,7 @@ use tresor_crypto::hash::HmacKey;
 use tresor_crypto::token_text;
 use tresor_env::Entropy;
 use tresor_model::ids::{Accessor, MountId, NamespaceId};
-use tresor_model::{Auth, Fault, Timestamp};
+use tresor_model::{Auth, Fault, Refusal, Timestamp};
 use tresor_record::Record;
 use tresor_secret::TokenSecret;
 
@@ -112,6 +112,12 @@ impl Tokens {
         let hash = self.hash(&token);
         if read_record(txn, &new.namespace, &hash)?.is_some() {
             return Err(Fault::invalid("cannot create a token with a duplicate ID"));
+        }
+        // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
+        // inherit its cubbyhole.
+        let doomed = keys::doomed(&new.namespace).and_then(|at| at.key(&hash)).map_err(fault)?;
+        if txn.read(&doomed).map_err(fault)?.is_some() {
+            return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
         }
         if let Some(parent) = &new.parent {
             self.check_depth(txn, &new.namespace, parent)?;

@@ -52,6 +52,7 @@ impl Engine for Sys {
             .write(auth::enable)
             .delete(auth::disable)
             .at("auth/{path...}/tune", "Shows or changes how an auth method is tuned.")
+            .open_to(Access::Sudo)
             .read(tune::read_auth)
             .write(tune::write_auth)
             .at("remount", "Moves a mount.")
