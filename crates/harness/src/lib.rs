@@ -101,7 +101,7 @@ impl Harness {
     pub async fn start_on(workers: Arc<dyn Workers>) -> Self {
         let mut doors = TestDoors::new(1);
         doors.doors.workers = workers;
-        Self::uninitialized_on(doors, settings()).initialized().await
+        Self::uninitialized_on(doors, assembly::settings()).initialized().await
     }
 
     fn uninitialized_with(settings: Settings) -> Self {
