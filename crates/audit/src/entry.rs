@@ -67,7 +67,7 @@ impl<'a> From<&'a str> for Handle<'a> {
 }
 
 /// A secret: hashed, unless the device logs raw. Borrowed only, so that no second copy is made here.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Sensitive<'a>(pub(crate) &'a str);
 
 impl<'a> From<&'a TokenSecret> for Sensitive<'a> {

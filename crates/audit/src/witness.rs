@@ -5,6 +5,24 @@
 //! another answer in the place of the recorded one.
 
 /// An answer that may leave the server.
+///
+/// ```
+/// use tresor_audit::{Audited, Exempt};
+/// let _ = Audited::exempt("healthy", Exempt::UnauditedRoute);
+/// ```
+///
+/// It cannot be made outside, nor can another answer be put in its place:
+///
+/// ```compile_fail,E0423
+/// use tresor_audit::{Audited, Exempt};
+/// let _ = Audited("never recorded");
+/// ```
+///
+/// ```compile_fail,E0616
+/// use tresor_audit::{Audited, Exempt};
+/// let mut answer = Audited::exempt("healthy", Exempt::UnauditedRoute);
+/// answer.0 = "never recorded";
+/// ```
 pub struct Audited<T>(T);
 
 /// Why an answer needs no record.

@@ -1,4 +1,29 @@
 //! Values that zeroize, cannot be printed, cloned by accident, compared in variable time or serialized.
+//!
+//! What holds one inherits that: it takes a decision, not a derive, to show it.
+//!
+//! ```
+//! struct Login {
+//!     name: String,
+//!     password: tresor_secret::SecretString,
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! #[derive(Debug)]
+//! struct Login {
+//!     name: String,
+//!     password: tresor_secret::SecretString,
+//! }
+//! ```
+//!
+//! ```compile_fail,E0277
+//! #[derive(Clone)]
+//! struct Login {
+//!     name: String,
+//!     password: tresor_secret::SecretString,
+//! }
+//! ```
 use zeroize::{Zeroize, Zeroizing};
 
 /// A secret value.

@@ -20,12 +20,22 @@ use crate::tokens::FoundToken;
 use crate::tokens::record::Uses;
 use crate::unsealed::{CommitFault, Unsealed};
 
-/// Who asks: a live token and what its policies come to. Made here only.
+/// Who asks: a live token and what its policies come to. Made here only, which the private fields see to.
 pub struct Principal {
+    token: FoundToken,
+    policies: Arc<PolicySet>,
+}
+
+impl Principal {
     /// The token.
-    pub(crate) token: FoundToken,
+    pub(crate) const fn token(&self) -> &FoundToken {
+        &self.token
+    }
+
     /// Its policies, compiled.
-    pub(crate) policies: Arc<PolicySet>,
+    pub(crate) fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
 }
 
 /// How often counting a use is tried against concurrent uses.

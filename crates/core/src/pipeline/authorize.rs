@@ -15,13 +15,44 @@ use crate::unsealed::Unsealed;
 
 /// Witness: this principal may do this operation on this route.
 pub struct Authorized<'a> {
-    pub(super) routed: &'a Routed,
-    pub(super) target: &'a Target,
-    pub(super) principal: Option<&'a Principal>,
-    pub(super) operation: Operation,
-    /// `None` for a path that the engine only has a hint for.
-    pub(super) facts: Option<OperationFacts>,
-    pub(super) has_sudo: bool,
+    routed: &'a Routed,
+    target: &'a Target,
+    principal: Option<&'a Principal>,
+    operation: Operation,
+    facts: Option<OperationFacts>,
+    has_sudo: bool,
+}
+
+impl<'a> Authorized<'a> {
+    /// Where the path leads.
+    pub(super) const fn routed(&self) -> &'a Routed {
+        self.routed
+    }
+
+    /// What answers there.
+    pub(super) const fn target(&self) -> &'a Target {
+        self.target
+    }
+
+    /// Who asks; nobody on public routes.
+    pub(super) const fn principal(&self) -> Option<&'a Principal> {
+        self.principal
+    }
+
+    /// What is done.
+    pub(super) const fn operation(&self) -> Operation {
+        self.operation
+    }
+
+    /// What the operation declares; `None` for a path that the engine only has a hint for.
+    pub(super) const fn facts(&self) -> Option<OperationFacts> {
+        self.facts
+    }
+
+    /// Whether protected paths may be used.
+    pub(super) const fn has_sudo(&self) -> bool {
+        self.has_sudo
+    }
 }
 
 pub(super) fn authorize<'a>(
@@ -43,7 +74,7 @@ pub(super) fn authorize<'a>(
         }
         Access::Token | Access::Sudo => {
             let principal = principal.ok_or_else(Fault::denied)?;
-            let decision = principal.policies.decide(&tresor_policy::Request {
+            let decision = principal.policies().decide(&tresor_policy::Request {
                 path: &routed.policy_path,
                 operation,
                 parameters: operation.carries_parameters().then_some(&request.body),

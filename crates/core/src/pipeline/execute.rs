@@ -44,14 +44,14 @@ pub(super) async fn execute(
         }
         let mut reply = call(unsealed, &mut txn, request, authorized, now).await?;
         let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
-        if authorized.facts.is_none_or(|facts| facts.effect == Effect::Reads)
+        if authorized.facts().is_none_or(|facts| facts.effect == Effect::Reads)
             && !txn.is_empty_of_writes()
             && auth.is_none()
         {
             return Err(Fault::internal("a handler that declared to read only has written"));
         }
         if !txn.is_empty_of_writes()
-            && let Some(mount) = &authorized.routed.mount
+            && let Some(mount) = &authorized.routed().mount
             && !unsealed.handles.mounts.is_there(&mut txn, &mount.record.id)?
         {
             return Err(Refusal::NoRoute(request.path.as_str().to_owned()).into());
@@ -79,21 +79,29 @@ async fn call(
     authorized: &Authorized<'_>,
     now: Timestamp,
 ) -> Result<Reply, Fault> {
-    let target = authorized.target;
-    let mount = authorized.routed.mount.as_ref().ok_or_else(|| Fault::internal("a route without a mount"))?;
-    if authorized.operation == Operation::Help {
+    let target = authorized.target();
+    let mount = authorized.routed().mount.as_ref().ok_or_else(|| Fault::internal("a route without a mount"))?;
+    if authorized.operation() == Operation::Help {
         return Ok(help::answer(target));
     }
-    if authorized.facts.is_none() {
+    if authorized.facts().is_none() {
         let hint = target.engine.hint(&target.relative).ok_or(Fault::Refusal(Refusal::Unsupported))?;
         let (shape, warnings) = (Shape::Absent(None), vec![hint.to_owned()]);
         return Ok(Reply { shape, warnings, ..Reply::default() });
     }
-    let cx =
-        context(unsealed, txn, request, mount, authorized.principal, authorized.operation, authorized.has_sudo, now)?;
+    let cx = context(
+        unsealed,
+        txn,
+        request,
+        mount,
+        authorized.principal(),
+        authorized.operation(),
+        authorized.has_sudo(),
+        now,
+    )?;
     let handler = target
         .engine
-        .invoke(target.route, authorized.operation, cx, fields(request, target))
+        .invoke(target.route, authorized.operation(), cx, fields(request, target))
         .ok_or(Fault::Refusal(Refusal::Unsupported))?;
     let fenced = AssertUnwindSafe(handler).catch_unwind();
     tokio::select! {
@@ -116,7 +124,7 @@ pub(super) fn context<'a>(
     now: Timestamp,
 ) -> Result<Cx<'a>, Fault> {
     let prefix = contents(&mount.facts)?;
-    let record = principal.map(|principal| &principal.token.record);
+    let record = principal.map(|principal| &principal.token().record);
     Ok(Cx {
         view: View::new(txn, prefix),
         now,
@@ -127,7 +135,7 @@ pub(super) fn context<'a>(
             accessor: record.map(|record| &record.accessor),
             policies: record.map_or(&[], |record| &record.policies),
             display_name: record.map_or("", |record| &record.display_name),
-            token_key: principal.map(|principal| principal.token.hash.as_str()),
+            token_key: principal.map(|principal| principal.token().hash.as_str()),
             held: Held::new(principal.and(request.token.as_ref())),
             has_sudo,
             is_root: record.is_some_and(|record| record.is_root()),

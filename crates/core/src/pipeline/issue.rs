@@ -23,7 +23,7 @@ pub(super) fn token(
     now: Timestamp,
 ) -> Result<Option<Auth>, Fault> {
     let Some(login) = reply.login.take() else { return Ok(reply.auth.take()) };
-    let mount = authorized.routed.mount.as_ref().ok_or_else(|| Fault::internal("a login without a mount"))?;
+    let mount = authorized.routed().mount.as_ref().ok_or_else(|| Fault::internal("a login without a mount"))?;
     let ranges: Vec<String> = login.terms.bound_cidrs.iter().map(ToString::to_string).collect();
     if !may_come_from(&ranges, request.connection.peer_address) {
         return Err(Fault::invalid(login.refusal));

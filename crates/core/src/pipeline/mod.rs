@@ -4,6 +4,24 @@
 //! Invariants: nothing is executed without an [`authorize::Authorized`], and no answer leaves without a
 //! [`tresor_audit::Audited`]. A request is one transaction; when it conflicts with another, the whole of it, from the
 //! token check on, is done again on what is stored then.
+//!
+//! The witnesses can be named outside, and made by nobody outside:
+//!
+//! ```
+//! fn holds(_: &tresor_core::pipeline::Authorized<'_>, _: &tresor_core::pipeline::Principal) {}
+//! ```
+//!
+//! ```compile_fail,E0451
+//! fn forges(token: tresor_core::tokens::FoundToken, policies: std::sync::Arc<tresor_policy::PolicySet>) {
+//!     let _ = tresor_core::pipeline::Principal { token, policies };
+//! }
+//! ```
+//!
+//! ```compile_fail,E0451
+//! fn forges(known: tresor_core::pipeline::Authorized<'_>) {
+//!     let _ = tresor_core::pipeline::Authorized { has_sudo: true, ..known };
+//! }
+//! ```
 
 mod admit;
 mod authenticate;

@@ -36,14 +36,14 @@ impl Seen {
     }
 
     pub(super) fn of(identity: &Option<Principal>) -> Self {
-        Self { token: identity.as_ref().map(|principal| principal.token.clone()), ..Self::nothing() }
+        Self { token: identity.as_ref().map(|principal| principal.token().clone()), ..Self::nothing() }
     }
 
     /// Notes what was decided.
     pub(super) fn note(&mut self, authorized: &Result<Authorized<'_>, Fault>) {
         match authorized {
             Ok(authorized) => {
-                self.operation = Some(authorized.operation);
+                self.operation = Some(authorized.operation());
                 self.allowed = true;
             }
             Err(fault) => self.refuse(fault),
