@@ -5,17 +5,17 @@
 //! disk, and everybody is answered. Deliberately absent: any lock; what it owns, only it touches.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 use tresor_env::tasks::run_blocking;
 use tresor_storage::{Batch, RawKey, Snapshot, StoreError, Version};
-use zeroize::Zeroizing;
 
 use crate::barrier::{BarrierError, CommitError, Committed, Vault};
 use crate::key::StorageKey;
-use crate::tree::{self, Blocks, BlocksMut};
+use crate::tree::{self, Block, BlocksMut, Slot};
 use crate::txn::Changes;
 
 /// How many transactions go into one batch at most.
@@ -121,15 +121,15 @@ struct Building<'v> {
     snapshot: Box<dyn Snapshot>,
     version: Version,
     writes: BTreeMap<RawKey, Option<Vec<u8>>>,
-    /// Directory blocks that were changed, in the clear, by where they lie; sealed once, at the end.
-    blocks: BTreeMap<RawKey, Option<Zeroizing<Vec<u8>>>>,
+    /// Directory blocks that were met so far, in the clear, by where they lie; the changed ones are sealed at the end.
+    blocks: BTreeMap<RawKey, Slot>,
 }
 
 impl Building<'_> {
     /// Whether everything that the transaction read is still as it read it.
     fn stands(&self, changes: &Changes) -> Result<bool, BarrierError> {
         for (key, seen) in &changes.reads {
-            let is_changed = self.writes.contains_key(key) || self.blocks.contains_key(key);
+            let is_changed = self.writes.contains_key(key) || self.blocks.get(key).is_some_and(Slot::is_changed);
             if is_changed || self.stored_version(key)? != *seen {
                 return Ok(false);
             }
@@ -186,8 +186,8 @@ impl Building<'_> {
     }
 
     fn finish(mut self) -> Batch {
-        for (at, value) in std::mem::take(&mut self.blocks) {
-            let sealed = value.map(|plain| self.vault.seal(&at, &plain));
+        for (at, slot) in std::mem::take(&mut self.blocks).into_iter().filter(|(_, slot)| slot.is_changed()) {
+            let sealed = slot.encode().map(|plain| self.vault.seal(&at, &plain));
             self.writes.insert(at, sealed);
         }
         Batch { version: self.version, writes: self.writes }
@@ -201,19 +201,21 @@ fn parent(directory: &str) -> Option<(&str, &str)> {
     Some(directory.split_at(at))
 }
 
-impl Blocks for Building<'_> {
-    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
-        let at = self.vault.block_key(directory, block);
-        if let Some(value) = self.blocks.get(&at) {
-            return Ok(value.clone());
-        }
-        let stored = self.snapshot.read(&at)?;
-        stored.map(|stored| self.vault.open(&at, &stored.bytes)).transpose()
-    }
-}
-
 impl BlocksMut for Building<'_> {
-    fn write_block(&mut self, directory: &str, block: u64, value: Option<Zeroizing<Vec<u8>>>) {
-        self.blocks.insert(self.vault.block_key(directory, block), value);
+    fn slot(&mut self, directory: &str, block: u64) -> Result<&mut Slot, BarrierError> {
+        match self.blocks.entry(self.vault.block_key(directory, block)) {
+            Entry::Occupied(met) => Ok(met.into_mut()),
+            Entry::Vacant(place) => {
+                let slot = match self.snapshot.read(place.key())? {
+                    Some(stored) => Slot::stored(&self.vault.open(place.key(), &stored.bytes)?)?,
+                    None => Slot::default(),
+                };
+                Ok(place.insert(slot))
+            }
+        }
+    }
+
+    fn put(&mut self, directory: &str, id: u64, block: Block) {
+        self.blocks.insert(self.vault.block_key(directory, id), Slot::fresh(block));
     }
 }

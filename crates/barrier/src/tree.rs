@@ -5,7 +5,7 @@
 //! names has no block at all. Deliberately absent: rebalancing of half-empty blocks (an emptied one is freed), and
 //! values; a page of names costs its blocks and nothing else.
 
-use tresor_record::{Part, Record};
+use tresor_record::{Encoded, Part, Record};
 use zeroize::Zeroizing;
 
 use crate::barrier::BarrierError;
@@ -22,14 +22,52 @@ pub(crate) trait Blocks {
     fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError>;
 }
 
-/// Where blocks are changed.
-pub(crate) trait BlocksMut: Blocks {
-    fn write_block(&mut self, directory: &str, block: u64, value: Option<Zeroizing<Vec<u8>>>);
+/// Where blocks are changed: in the clear and taken apart, so that a batch reads and writes each of them once.
+pub(crate) trait BlocksMut {
+    /// The block as it is now.
+    fn slot(&mut self, directory: &str, block: u64) -> Result<&mut Slot, BarrierError>;
+
+    /// Puts a block in its place, whatever was there.
+    fn put(&mut self, directory: &str, id: u64, block: Block);
+}
+
+/// A place for a block while a batch is put together.
+#[derive(Default)]
+pub(crate) struct Slot {
+    block: Option<Block>,
+    is_changed: bool,
+}
+
+impl Slot {
+    /// A block as it is stored.
+    pub(crate) fn stored(bytes: &[u8]) -> Result<Self, BarrierError> {
+        Ok(Self { block: Some(Block::decode(bytes)?), is_changed: false })
+    }
+
+    /// A block that is not stored yet.
+    pub(crate) const fn fresh(block: Block) -> Self {
+        Self { block: Some(block), is_changed: true }
+    }
+
+    /// Whether it must be stored.
+    pub(crate) const fn is_changed(&self) -> bool {
+        self.is_changed
+    }
+
+    /// The bytes to store; `None` when there is no such block any more.
+    pub(crate) fn encode(&self) -> Option<Encoded> {
+        self.block.as_ref().map(Record::encode)
+    }
+
+    fn take(&mut self) -> Option<Block> {
+        self.is_changed = true;
+        self.block.take()
+    }
 }
 
 #[derive(Record)]
 #[record(kind = "directory-block", version = 1)]
-struct Block {
+pub(crate) struct Block {
     /// The highest id that was given out; kept in the root only.
     last_id: u64,
     entries: Entries,
@@ -53,10 +91,6 @@ struct Child {
 fn read(blocks: &mut (impl Blocks + ?Sized), directory: &str, block: u64) -> Result<Option<Block>, BarrierError> {
     let Some(bytes) = blocks.read_block(directory, block)? else { return Ok(None) };
     Ok(Some(Block::decode(&bytes)?))
-}
-
-fn write(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, id: u64, block: &Block) {
-    blocks.write_block(directory, id, Some(block.encode()));
 }
 
 /// The child that a name belongs below.
@@ -112,8 +146,8 @@ fn gather(
 }
 
 /// Whether the directory has no name.
-pub(crate) fn is_empty(blocks: &mut (impl Blocks + ?Sized), directory: &str) -> Result<bool, BarrierError> {
-    Ok(blocks.read_block(directory, ROOT)?.is_none())
+pub(crate) fn is_empty(blocks: &mut (impl BlocksMut + ?Sized), directory: &str) -> Result<bool, BarrierError> {
+    Ok(blocks.slot(directory, ROOT)?.block.is_none())
 }
 
 /// What an insertion did to a block: it may have split off a right part.
@@ -121,27 +155,24 @@ type Split = Option<Child>;
 
 /// Adds a name; adding it twice changes nothing.
 pub(crate) fn insert(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, name: &str) -> Result<(), BarrierError> {
-    let root = read(blocks, directory, ROOT)?;
-    let mut last_id = root.as_ref().map_or(0, |root| root.last_id);
-    let before = last_id;
-    if root.is_none() {
-        write(blocks, directory, ROOT, &Block { last_id, entries: Entries::Names(vec![name.to_owned()]) });
+    let Some(before) = blocks.slot(directory, ROOT)?.block.as_ref().map(|root| root.last_id) else {
+        blocks.put(directory, ROOT, Block { last_id: 0, entries: Entries::Names(vec![name.to_owned()]) });
         return Ok(());
-    }
+    };
+    let mut last_id = before;
     let split = insert_below(blocks, directory, ROOT, name, &mut last_id, 0)?;
-    if split.is_none() && last_id == before {
-        return Ok(());
-    }
-    let Some(mut root) = read(blocks, directory, ROOT)? else { return Err(too_deep()) };
     if let Some(right) = split {
         // The root stays block 0: its left half moves to a block of its own.
         last_id += 1;
+        let root = blocks.slot(directory, ROOT)?.take().ok_or_else(too_deep)?;
+        blocks.put(directory, last_id, Block { last_id: 0, entries: root.entries });
         let left = Child { first: String::new(), block: last_id };
-        write(blocks, directory, last_id, &Block { last_id: 0, entries: root.entries });
-        root = Block { last_id, entries: Entries::Children(vec![left, right]) };
+        blocks.put(directory, ROOT, Block { last_id, entries: Entries::Children(vec![left, right]) });
+    } else if last_id != before {
+        let slot = blocks.slot(directory, ROOT)?;
+        slot.block.as_mut().ok_or_else(too_deep)?.last_id = last_id;
+        slot.is_changed = true;
     }
-    root.last_id = last_id;
-    write(blocks, directory, ROOT, &root);
     Ok(())
 }
 
@@ -156,29 +187,36 @@ fn insert_below(
     if depth > DEPTH_MAX {
         return Err(too_deep());
     }
-    let Some(mut block) = read(blocks, directory, id)? else { return Err(too_deep()) };
-    let right = match &mut block.entries {
+    let slot = blocks.slot(directory, id)?;
+    let right = match &mut slot.block.as_mut().ok_or_else(too_deep)?.entries {
         Entries::Names(names) => {
             let Err(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(None) };
             names.insert(at, name.to_owned());
-            split_off(names, at).map(|right| (right.first().cloned().unwrap_or_default(), Entries::Names(right)))
+            let right = split_off(names, at);
+            slot.is_changed = true;
+            right.map(|right| (right.first().cloned().unwrap_or_default(), Entries::Names(right)))
         }
         Entries::Children(children) => {
             let at = position(children, name);
-            let Some(child) = children.get(at).map(|child| child.block) else { return Err(too_deep()) };
+            let child = children.get(at).map(|child| child.block).ok_or_else(too_deep)?;
             let Some(split) = insert_below(blocks, directory, child, name, last_id, depth + 1)? else {
                 return Ok(None);
             };
+            let slot = blocks.slot(directory, id)?;
+            let Some(Block { entries: Entries::Children(children), .. }) = &mut slot.block else {
+                return Err(too_deep());
+            };
             children.insert(at + 1, split);
-            split_off(children, at + 1).map(|right| {
+            let right = split_off(children, at + 1);
+            slot.is_changed = true;
+            right.map(|right| {
                 (right.first().map(|child| child.first.clone()).unwrap_or_default(), Entries::Children(right))
             })
         }
     };
-    write(blocks, directory, id, &block);
     Ok(right.map(|(first, entries)| {
         *last_id += 1;
-        write(blocks, directory, *last_id, &Block { last_id: 0, entries });
+        blocks.put(directory, *last_id, Block { last_id: 0, entries });
         Child { first, block: *last_id }
     }))
 }
@@ -197,12 +235,13 @@ pub(crate) fn remove(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, na
     remove_below(blocks, directory, ROOT, name, 0)?;
     // A root with a single child gives its place to it, so that a directory that shrank is shallow again.
     loop {
-        let Some(root) = read(blocks, directory, ROOT)? else { return Ok(()) };
-        let Entries::Children(children) = &root.entries else { return Ok(()) };
+        let Some(Block { last_id, entries: Entries::Children(children) }) = &blocks.slot(directory, ROOT)?.block else {
+            return Ok(());
+        };
         let [only] = children.as_slice() else { return Ok(()) };
-        let Some(child) = read(blocks, directory, only.block)? else { return Err(too_deep()) };
-        blocks.write_block(directory, only.block, None);
-        write(blocks, directory, ROOT, &Block { last_id: root.last_id, entries: child.entries });
+        let (last_id, only) = (*last_id, only.block);
+        let child = blocks.slot(directory, only)?.take().ok_or_else(too_deep)?;
+        blocks.put(directory, ROOT, Block { last_id, entries: child.entries });
     }
 }
 
@@ -217,7 +256,8 @@ fn remove_below(
     if depth > DEPTH_MAX {
         return Err(too_deep());
     }
-    let Some(mut block) = read(blocks, directory, id)? else { return Ok(false) };
+    let slot = blocks.slot(directory, id)?;
+    let Some(block) = &mut slot.block else { return Ok(false) };
     let is_empty = match &mut block.entries {
         Entries::Names(names) => {
             let Ok(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(false) };
@@ -226,18 +266,22 @@ fn remove_below(
         }
         Entries::Children(children) => {
             let at = position(children, name);
-            let Some(child) = children.get(at).map(|child| child.block) else { return Err(too_deep()) };
+            let child = children.get(at).map(|child| child.block).ok_or_else(too_deep)?;
             if !remove_below(blocks, directory, child, name, depth + 1)? {
                 return Ok(false);
             }
+            let Some(Block { entries: Entries::Children(children), .. }) = &mut blocks.slot(directory, id)?.block
+            else {
+                return Err(too_deep());
+            };
             children.remove(at);
             children.is_empty()
         }
     };
+    let slot = blocks.slot(directory, id)?;
+    slot.is_changed = true;
     if is_empty {
-        blocks.write_block(directory, id, None);
-    } else {
-        write(blocks, directory, id, &block);
+        slot.block = None;
     }
     Ok(is_empty)
 }
@@ -252,20 +296,27 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Memory(BTreeMap<u64, Vec<u8>>);
+    struct Memory(BTreeMap<u64, Slot>);
+
+    impl Memory {
+        fn count(&self) -> usize {
+            self.0.values().filter(|slot| slot.block.is_some()).count()
+        }
+    }
 
     impl Blocks for Memory {
         fn read_block(&mut self, _directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
-            Ok(self.0.get(&block).map(|bytes| Zeroizing::new(bytes.clone())))
+            Ok(self.0.get(&block).and_then(Slot::encode))
         }
     }
 
     impl BlocksMut for Memory {
-        fn write_block(&mut self, _directory: &str, block: u64, value: Option<Zeroizing<Vec<u8>>>) {
-            match value {
-                Some(value) => self.0.insert(block, value.to_vec()),
-                None => self.0.remove(&block),
-            };
+        fn slot(&mut self, _directory: &str, block: u64) -> Result<&mut Slot, BarrierError> {
+            Ok(self.0.entry(block).or_default())
+        }
+
+        fn put(&mut self, _directory: &str, id: u64, block: Block) {
+            self.0.insert(id, Slot::fresh(block));
         }
     }
 
@@ -286,12 +337,12 @@ mod tests {
         for at in 0..10_000 {
             insert(&mut blocks, "d/", &format!("{at:06}")).unwrap();
         }
-        assert!(blocks.0.len() < 10_000 / FANOUT + 10, "{}", blocks.0.len());
+        assert!(blocks.count() < 10_000 / FANOUT + 10, "{}", blocks.count());
         assert_eq!(everything(&mut blocks, 250).len(), 10_000);
         for at in 0..10_000 {
             remove(&mut blocks, "d/", &format!("{at:06}")).unwrap();
         }
-        assert!(blocks.0.is_empty());
+        assert_eq!(blocks.count(), 0);
     }
 
     proptest! {
