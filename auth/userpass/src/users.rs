@@ -1,5 +1,6 @@
 //! Users: their records and the endpoints that manage them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,6 +27,8 @@ pub(crate) struct User {
     bound_cidrs: Vec<String>,
     no_default_policy: bool,
     token_type: String,
+    /// Which settings were written by their older names; they are shown by those too.
+    older_names: BTreeSet<String>,
 }
 
 impl User {
@@ -36,6 +39,17 @@ impl User {
 
     fn store(&self, cx: &mut Cx<'_>, name: &str) -> Result<(), Fault> {
         cx.view.write(&format!("user/{name}"), &self.encode())
+    }
+
+    /// What was sent of a setting that has an older name too: the newer one wins, and the one that was used is the
+    /// one that is shown.
+    fn newest<T>(&mut self, older_name: &str, sent: Option<T>, sent_by_older_name: Option<T>) -> Option<T> {
+        if sent.is_some() {
+            self.older_names.remove(older_name);
+        } else if sent_by_older_name.is_some() {
+            self.older_names.insert(older_name.to_owned());
+        }
+        sent.or(sent_by_older_name)
     }
 
     /// The wishes for a token; a range that cannot be read admits nobody.
@@ -59,7 +73,12 @@ impl User {
     }
 
     fn show(self) -> UserShown {
+        let is_older = |name: &str| self.older_names.contains(name);
         UserShown {
+            policies: is_older("policies").then(|| self.policies.clone()),
+            ttl: is_older("ttl").then_some(self.ttl),
+            max_ttl: is_older("max_ttl").then_some(self.max_ttl),
+            bound_cidrs: is_older("bound_cidrs").then(|| self.bound_cidrs.clone()),
             token_bound_cidrs: self.bound_cidrs,
             token_explicit_max_ttl: self.explicit_max_ttl,
             token_max_ttl: self.max_ttl,
@@ -94,6 +113,18 @@ pub(crate) struct UserShown {
     token_ttl: Duration,
     /// Kind of the tokens.
     token_type: String,
+    /// The older name of `token_policies`, where it was used.
+    #[output(optional)]
+    policies: Option<Vec<String>>,
+    /// The older name of `token_ttl`, where it was used.
+    #[output(optional)]
+    ttl: Option<Duration>,
+    /// The older name of `token_max_ttl`, where it was used.
+    #[output(optional)]
+    max_ttl: Option<Duration>,
+    /// The older name of `token_bound_cidrs`, where it was used.
+    #[output(optional)]
+    bound_cidrs: Option<Vec<String>>,
 }
 
 /// A user by name.
@@ -117,14 +148,17 @@ pub(crate) struct Write {
     #[input(secret)]
     password_hash: Option<SecretString>,
     /// Policies of the tokens.
-    #[input(alias = "policies")]
     token_policies: Option<CommaList>,
+    /// An older name of `token_policies`.
+    policies: Option<CommaList>,
     /// Life of the tokens.
-    #[input(alias = "ttl")]
     token_ttl: Option<Seconds>,
+    /// An older name of `token_ttl`.
+    ttl: Option<Seconds>,
     /// Longest life of the tokens.
-    #[input(alias = "max_ttl")]
     token_max_ttl: Option<Seconds>,
+    /// An older name of `token_max_ttl`.
+    max_ttl: Option<Seconds>,
     /// Longest life of the tokens, whatever the mount says.
     token_explicit_max_ttl: Option<Seconds>,
     /// Period of the tokens.
@@ -133,8 +167,9 @@ pub(crate) struct Write {
     /// How often the tokens may be used.
     token_num_uses: Option<u64>,
     /// Addresses that users and tokens may come from.
-    #[input(alias = "bound_cidrs")]
     token_bound_cidrs: Option<Cidrs>,
+    /// An older name of `token_bound_cidrs`.
+    bound_cidrs: Option<Cidrs>,
     /// Leave the policy `default` out.
     token_no_default_policy: Option<bool>,
     /// Kind of the tokens.
@@ -162,8 +197,9 @@ pub(crate) struct WritePolicies {
     #[input(path)]
     username: String,
     /// Policies of the tokens.
-    #[input(alias = "policies")]
     token_policies: Option<CommaList>,
+    /// An older name of `token_policies`.
+    policies: Option<CommaList>,
 }
 
 pub(crate) fn exists(_method: &Userpass, mut cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
@@ -233,14 +269,17 @@ pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> R
             bound_cidrs: Vec::new(),
             no_default_policy: false,
             token_type: String::new(),
+            older_names: BTreeSet::new(),
         },
     };
-    if let Some(policies) = input.token_policies {
+    if let Some(policies) = user.newest("policies", input.token_policies, input.policies) {
         user.policies = checked_policies(policies)?;
     }
+    let ttl = user.newest("ttl", input.token_ttl, input.ttl);
+    let max_ttl = user.newest("max_ttl", input.token_max_ttl, input.max_ttl);
     for (sent, kept) in [
-        (input.token_ttl, &mut user.ttl),
-        (input.token_max_ttl, &mut user.max_ttl),
+        (ttl, &mut user.ttl),
+        (max_ttl, &mut user.max_ttl),
         (input.token_explicit_max_ttl, &mut user.explicit_max_ttl),
         (input.token_period, &mut user.period),
     ] {
@@ -253,7 +292,7 @@ pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> R
     }
     user.num_uses = input.token_num_uses.unwrap_or(user.num_uses);
     user.no_default_policy = input.token_no_default_policy.unwrap_or(user.no_default_policy);
-    if let Some(ranges) = input.token_bound_cidrs {
+    if let Some(ranges) = user.newest("bound_cidrs", input.token_bound_cidrs, input.bound_cidrs) {
         user.bound_cidrs = ranges.0.iter().map(ToString::to_string).collect();
     }
     if let Some(kind) = input.token_type {
@@ -283,7 +322,9 @@ pub(crate) async fn write_password(_method: &Userpass, mut cx: Cx<'_>, input: Wr
 
 pub(crate) async fn write_policies(_method: &Userpass, mut cx: Cx<'_>, input: WritePolicies) -> Result<Nothing, Fault> {
     let mut user = known(&mut cx, &input.username)?;
-    user.policies = checked_policies(input.token_policies.unwrap_or_default())?;
+    if let Some(policies) = user.newest("policies", input.token_policies, input.policies) {
+        user.policies = checked_policies(policies)?;
+    }
     user.store(&mut cx, &input.username)?;
     Ok(Nothing)
 }

@@ -68,14 +68,19 @@ impl Engine for Kv1 {
             .delete(delete)
             .exists(|_, mut cx: Cx<'_>, fields: Fields| {
                 let path = fields.path.get("path").map_or("", String::as_str);
-                Ok(!path.is_empty() && !path.ends_with('/') && cx.view.read(path)?.is_some())
+                Ok(is_name(path) && cx.view.read(path)?.is_some())
             })
             .done()
     }
 }
 
+/// Whether a path can hold a secret.
+fn is_name(path: &str) -> bool {
+    !path.is_empty() && !path.ends_with('/')
+}
+
 async fn read(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Option<Advised<Data<Map>>>, Fault> {
-    if input.path.is_empty() || input.path.ends_with('/') {
+    if !is_name(&input.path) {
         return Ok(None);
     }
     let Some(bytes) = cx.view.read(&input.path)? else { return Ok(None) };
@@ -99,11 +104,17 @@ async fn write(_kv: &Kv1, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault
     if input.data.is_empty() {
         return Err(Fault::invalid("missing data fields"));
     }
+    if !is_name(&input.path) {
+        return Err(Fault::invalid("cannot write to a path that is empty or ends in a slash"));
+    }
     cx.view.write(&input.path, &Entry { data: input.data }.encode())?;
     Ok(Nothing)
 }
 
 async fn delete(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
-    cx.view.delete(&input.path)?;
+    // What cannot be there is gone already.
+    if is_name(&input.path) {
+        cx.view.delete(&input.path)?;
+    }
     Ok(Nothing)
 }

@@ -106,11 +106,12 @@ fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
 
 pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: AnyToken) -> Result<Data<TokenShown>, Fault> {
     // Who names no token means their own.
-    let Some(token) = input.token.filter(|token| !token.expose().is_empty()) else {
+    let text = input.token.as_ref().map_or("", |token| token.expose());
+    if text.is_empty() {
         return caller(store, cx, EmptyInput).await;
-    };
-    let found = store.find(&mut cx, token.expose())?.ok_or_else(bad_token)?;
-    Ok(show(&found, token.expose(), cx.now))
+    }
+    let found = store.find(&mut cx, text)?.ok_or_else(bad_token)?;
+    Ok(show(&found, text, cx.now))
 }
 
 pub(super) async fn in_path(store: &TokenStore, mut cx: Cx<'_>, input: InPath) -> Result<Data<TokenShown>, Fault> {

@@ -17,7 +17,7 @@ pub(super) struct Change {
     max_versions: Option<u64>,
     /// Demand check-and-set of every write.
     cas_required: Option<bool>,
-    /// Delete versions after this time; negative or 0 never does.
+    /// Delete versions after this time; 0 says nothing, and below 0 no version is ever deleted by itself.
     delete_version_after: Option<SignedSeconds>,
 }
 
@@ -28,11 +28,11 @@ pub(super) struct Shown {
     max_versions: u64,
     /// Whether every write must check and set.
     cas_required: bool,
-    /// The life of versions; `0s` is for ever.
+    /// The life of versions; `0s` says nothing, `-1s` is for ever whatever a path says.
     delete_version_after: String,
 }
 
-/// A negative life is no life limit.
+/// A life below zero is no limit.
 pub(super) fn life(sent: SignedSeconds) -> Duration {
     if sent.0.negative { Duration::ZERO } else { sent.0.length }
 }
@@ -42,7 +42,11 @@ pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, _input: EmptyInput) -> Resul
     Ok(Data(Shown {
         max_versions: config.max_versions,
         cas_required: config.cas_required,
-        delete_version_after: tresor_wire::duration::print_go(config.delete_version_after),
+        delete_version_after: if config.never_deletes {
+            "-1s".to_owned()
+        } else {
+            tresor_wire::duration::print_go(config.delete_version_after)
+        },
     }))
 }
 
@@ -50,7 +54,10 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<No
     let mut config = Config::load(&mut cx.view)?;
     config.max_versions = input.max_versions.unwrap_or(config.max_versions);
     config.cas_required = input.cas_required.unwrap_or(config.cas_required);
-    config.delete_version_after = input.delete_version_after.map_or(config.delete_version_after, life);
+    if let Some(sent) = input.delete_version_after {
+        config.never_deletes = sent.0.negative && !sent.0.length.is_zero();
+        config.delete_version_after = life(sent);
+    }
     config.store(&mut cx.view)?;
     Ok(Nothing)
 }

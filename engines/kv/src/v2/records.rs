@@ -16,8 +16,26 @@ const MAX_VERSIONS: u64 = 10;
 pub(super) struct Config {
     pub(super) max_versions: u64,
     pub(super) cas_required: bool,
-    /// Zero means never.
+    /// Zero says nothing.
     pub(super) delete_version_after: Duration,
+    /// No version is deleted by itself, whatever a path says.
+    pub(super) never_deletes: bool,
+}
+
+impl Config {
+    /// How long a version lives that is written to a path; `None` is for ever. The shorter of the two lives holds.
+    fn life(&self, of_path: Option<Duration>) -> Option<Duration> {
+        let lives = [Some(self.delete_version_after), of_path].into_iter().flatten();
+        lives.filter(|life| !life.is_zero() && !self.never_deletes).min()
+    }
+
+    /// How many versions of a path are kept: the larger number holds.
+    fn kept(&self, of_path: u64) -> u64 {
+        match self.max_versions.max(of_path) {
+            0 => MAX_VERSIONS,
+            number => number,
+        }
+    }
 }
 
 /// What is known of a path.
@@ -30,7 +48,7 @@ pub(super) struct Metadata {
     pub(super) oldest_version: u64,
     pub(super) max_versions: u64,
     pub(super) cas_required: bool,
-    /// `None` takes the mount's; zero means never.
+    /// `None` takes the mount's.
     pub(super) delete_version_after: Option<Duration>,
     pub(super) custom_metadata: BTreeMap<String, String>,
     pub(super) versions: BTreeMap<u64, Version>,
@@ -138,16 +156,13 @@ impl Metadata {
         data: Map,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        let life = self.delete_version_after.unwrap_or(config.delete_version_after);
-        let version = Version { created: now, deleted: (!life.is_zero()).then(|| now.plus(life)), destroyed: false };
+        let deleted = config.life(self.delete_version_after).map(|life| now.plus(life));
+        let version = Version { created: now, deleted, destroyed: false };
         self.current_version += 1;
         self.updated = now;
         self.versions.insert(self.current_version, version);
         view.write(&contents_name(checked(path)?, self.current_version), &Contents { data }.encode())?;
-        let kept = [self.max_versions, config.max_versions, MAX_VERSIONS]
-            .into_iter()
-            .find(|number| *number > 0)
-            .unwrap_or(MAX_VERSIONS);
+        let kept = config.kept(self.max_versions);
         let too_old = self.current_version.saturating_sub(kept);
         while let Some((oldest, _)) = self.versions.first_key_value() {
             if *oldest > too_old {
