@@ -44,7 +44,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
     fn routes() -> Routes<Self>;
 
     /// What to say of a path that no route matches, where clients are known to go wrong: it comes with the 404.
-    fn hint(&self, _path: &str) -> Option<&'static str> {
+    fn hint(&self, _path: &str, _operation: Operation) -> Option<&'static str> {
         None
     }
 
@@ -81,7 +81,7 @@ pub trait Mounted: Send + Sync {
         fields: Fields,
     ) -> Option<BoxFuture<'a, Result<Reply, Fault>>>;
     /// What to say of a path that no route matches.
-    fn hint(&self, path: &str) -> Option<&'static str>;
+    fn hint(&self, path: &str, operation: Operation) -> Option<&'static str>;
     /// Prepares the data of a fresh mount.
     ///
     /// # Errors
@@ -133,8 +133,8 @@ impl<E: Engine> Mounted for Instance<E> {
         self.routes.invoke(index, operation, &self.engine, cx, fields)
     }
 
-    fn hint(&self, path: &str) -> Option<&'static str> {
-        self.engine.hint(path)
+    fn hint(&self, path: &str, operation: Operation) -> Option<&'static str> {
+        self.engine.hint(path, operation)
     }
 
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {

@@ -223,11 +223,14 @@ async fn subkeys_show_names_down_to_a_depth() {
 #[tokio::test]
 async fn who_takes_version_2_for_version_1_is_told() {
     let harness = with_kv2().await;
-    for method in ["GET", "POST", "DELETE", "LIST"] {
-        let body = if method == "POST" { json!({ "k": "v" }) } else { Value::Null };
+    for (method, verb) in [("GET", "get"), ("POST", "put"), ("DELETE", "delete"), ("LIST", "list"), ("PATCH", "patch")]
+    {
+        let body = if verb.starts_with('p') { json!({ "k": "v" }) } else { Value::Null };
         let answer = harness.call(method, "k/a", ROOT, body).await.expect_status(404);
         assert!(answer.json.get("errors").is_none(), "{answer:?}");
-        assert!(answer.text_at("/warnings/0").contains("Invalid path for a versioned K/V secrets engine"));
+        let hint = answer.text_at("/warnings/0");
+        assert!(hint.contains("Invalid path for a versioned K/V secrets engine"), "{hint}");
+        assert!(hint.contains(&format!("'vault kv {verb}'")), "{hint}");
     }
 }
 
@@ -257,6 +260,13 @@ async fn version_1_keeps_what_is_sent_and_advises_how_long() {
         let answer = harness.read("k1/a/b", ROOT).await.expect_status(200);
         assert_eq!((answer.at("/data"), answer.at("/lease_duration")), (&body, &json!(advised)));
     }
+    harness.prepare("POST", "k1/long", json!({ "ttl": "1000h" })).await;
+    let long = harness.read("k1/long", ROOT).await.expect_status(200);
+    assert_eq!(long.at("/lease_duration"), &json!(2_764_800));
+    assert!(
+        long.text_at("/warnings/0").contains("TTL of \"1000h0m0s\" exceeded the effective max_ttl of \"768h0m0s\"")
+    );
+    drop(harness.delete("k1/long", ROOT).await.expect_status(204));
     assert_eq!(harness.list("k1", ROOT).await.at("/data"), &json!({ "keys": ["a/"] }));
     for body in [json!({}), Value::Null] {
         harness.write("k1/a/b", ROOT, body).await.expect_error(400, "missing data fields");

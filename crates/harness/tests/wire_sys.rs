@@ -339,6 +339,13 @@ async fn the_state_of_the_node_is_told_to_everybody_in_every_state() {
     let reset = harness.write("sys/unseal", "", json!({ "reset": true })).await.expect_status(200);
     assert_eq!((reset.at("/progress"), reset.at("/nonce")), (&json!(0), &json!("")));
     harness.write("sys/unseal", "", json!({ "key": "not a key!" })).await.expect_error(400, "hex or base64");
+    // The foreign share is well-formed: the last byte of a share only says which one it is.
+    let mut foreign = made.text_at("/keys/1");
+    foreign.replace_range(0..2, if foreign.starts_with("00") { "01" } else { "00" });
+    drop(harness.write("sys/unseal", "", json!({ "key": made.json["keys"][0] })).await.expect_status(200));
+    harness.write("sys/unseal", "", json!({ "key": foreign })).await.expect_error(400, "");
+    assert_eq!(harness.read("sys/seal-status", "").await.at("/progress"), &json!(0), "wrong shares start again");
+    harness.write("sys/unseal", "", json!({ "key": "abcd" })).await.expect_error(400, "");
     for share in 1..3 {
         let spelled = if share == 1 { "keys" } else { "keys_base64" };
         drop(harness.write("sys/unseal", "", json!({ "key": made.json[spelled][share] })).await.expect_status(200));

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use tresor_engine::answer::Advised;
-use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes};
+use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes, Warned};
 use tresor_model::{Body, Fault, LeaseTerms, Map};
 use tresor_record::Record;
+use tresor_wire::duration::print_go;
 use tresor_wire::input::{Fields, Form, Input, Seconds};
 
 pub(crate) struct Kv1;
@@ -79,15 +80,23 @@ fn is_name(path: &str) -> bool {
     !path.is_empty() && !path.ends_with('/')
 }
 
-async fn read(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Option<Advised<Data<Map>>>, Fault> {
+async fn read(_kv: &Kv1, mut cx: Cx<'_>, input: AtPath) -> Result<Option<Warned<Advised<Data<Map>>>>, Fault> {
     if !is_name(&input.path) {
         return Ok(None);
     }
     let Some(bytes) = cx.view.read(&input.path)? else { return Ok(None) };
     let data = Entry::decode(&bytes).map_err(Fault::internal)?.data;
     let own = ["ttl", "lease"].into_iter().find_map(|name| data.get(name)).and_then(ttl);
-    let duration = own.unwrap_or(cx.mount.default_lease_ttl);
-    Ok(Some(Advised(Data(data), LeaseTerms { id: None, duration, renewable: false })))
+    let (wish, longest) = (own.unwrap_or(cx.mount.default_lease_ttl), cx.mount.max_lease_ttl);
+    let terms = LeaseTerms { id: None, duration: wish.min(longest), renewable: false };
+    let warnings = if wish > longest { vec![capped(wish, longest)] } else { Vec::new() };
+    Ok(Some(Warned(Advised(Data(data), terms), warnings)))
+}
+
+/// The hint that a secret advises more than its mount allows.
+fn capped(wish: Duration, longest: Duration) -> String {
+    let (wish, longest) = (print_go(wish), print_go(longest));
+    format!("TTL of {wish:?} exceeded the effective max_ttl of {longest:?}; TTL value is capped accordingly")
 }
 
 /// The duration that a secret itself advises.

@@ -85,7 +85,8 @@ async fn call(
         return Ok(help::answer(target));
     }
     if authorized.facts().is_none() {
-        let hint = target.engine.hint(&target.relative).ok_or(Fault::Refusal(Refusal::Unsupported))?;
+        let hint =
+            target.engine.hint(&target.relative, authorized.operation()).ok_or(Fault::Refusal(Refusal::Unsupported))?;
         let (shape, warnings) = (Shape::Absent(None), vec![hint.to_owned()]);
         return Ok(Reply { shape, warnings, ..Reply::default() });
     }

@@ -98,7 +98,8 @@ fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb) -> Result<Targ
     let tells_create = facts.is_some_and(|facts| facts.tells_create);
     let mends_audit = facts.is_some_and(|facts| facts.mends_audit);
     // The engine may have a hint for a path that is none of its routes; execution asks it.
-    let is_hinted = || verb != Verb::Help && engine.hint(&relative).is_some();
+    let asked = operation_candidates(verb).first().copied().unwrap_or(Operation::Read);
+    let is_hinted = || verb != Verb::Help && engine.hint(&relative, asked).is_some();
     let (route, parameters, folded) = match found {
         Some(found) => (found.route, found.parameters, found.folded),
         None if is_about_the_engine || is_hinted() => (usize::MAX, BTreeMap::new(), None),

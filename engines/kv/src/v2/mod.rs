@@ -12,14 +12,22 @@ mod shown;
 mod versions;
 
 use tresor_engine::{Class, Cx, Descriptor, Engine, Routes};
-use tresor_model::Fault;
+use tresor_model::{Fault, Operation};
 use tresor_wire::input::Fields;
 
 pub(crate) struct Kv2;
 
-/// What clients are told that address a version 2 mount as if it were version 1.
-const WRONG_PATH: &str = "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to use. \
-                          If using the Vault CLI, use 'vault kv get' for this operation.";
+/// What clients are told that address a version 2 mount as if it were version 1, with the verb of the command line.
+macro_rules! wrong_path {
+    ($verb:literal) => {
+        concat!(
+            "Invalid path for a versioned K/V secrets engine. See the API docs for the appropriate API endpoints to ",
+            "use. If using the Vault CLI, use 'vault kv ",
+            $verb,
+            "' for this operation."
+        )
+    };
+}
 
 impl Engine for Kv2 {
     fn descriptor() -> &'static Descriptor {
@@ -55,8 +63,14 @@ impl Engine for Kv2 {
             .done()
     }
 
-    fn hint(&self, _path: &str) -> Option<&'static str> {
-        Some(WRONG_PATH)
+    fn hint(&self, _path: &str, operation: Operation) -> Option<&'static str> {
+        Some(match operation {
+            Operation::Create | Operation::Update => wrong_path!("put"),
+            Operation::Patch => wrong_path!("patch"),
+            Operation::Delete => wrong_path!("delete"),
+            Operation::List => wrong_path!("list"),
+            _ => wrong_path!("get"),
+        })
     }
 }
 
