@@ -13,7 +13,7 @@ use tresor_secret::DataKey;
 use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version};
 use zeroize::Zeroizing;
 
-use crate::committer::{self, Job};
+use crate::committer::{self, Job, Message};
 use crate::key::{KeyError, StorageKey};
 use crate::txn::{Changes, Txn};
 
@@ -101,7 +101,7 @@ impl Vault {
 
 struct Inner {
     vault: Arc<Vault>,
-    queue: mpsc::Sender<Job>,
+    queue: mpsc::Sender<Message>,
     stopped: Arc<AtomicBool>,
     _tasks: Tasks,
 }
@@ -143,7 +143,11 @@ impl Barrier {
             return Ok(Committed { version: txn.read_version(), changed: Vec::new() });
         }
         let (answer, committed) = oneshot::channel();
-        self.0.queue.send(Job { changes: txn.into_changes(), answer }).await.map_err(|_| CommitError::Stopped)?;
+        self.0
+            .queue
+            .send(Message::Commit(Job { changes: txn.into_changes(), answer }))
+            .await
+            .map_err(|_| CommitError::Stopped)?;
         committed.await.map_err(|_| CommitError::Stopped)?
     }
 
@@ -165,9 +169,15 @@ impl Barrier {
         (self.0.vault.ring.active_term(), self.0.vault.ring.installed())
     }
 
-    /// Refuses every further commit.
-    pub fn stop(&self) {
+    /// Refuses every further commit, and waits for the one that is being written: afterwards this barrier never writes
+    /// again, and another may be opened on the same store.
+    pub async fn stop(&self) {
         self.0.stopped.store(true, Ordering::Release);
+        let (drained, waiting) = oneshot::channel();
+        if self.0.queue.send(Message::Drain(drained)).await.is_ok() {
+            // A committer that is gone writes nothing either.
+            drop(waiting.await);
+        }
     }
 
     /// Whether [`Barrier::stop`] was called.

@@ -29,28 +29,55 @@ pub(crate) struct Job {
     pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
 }
 
+/// What the committer is asked for.
+pub(crate) enum Message {
+    /// To commit.
+    Commit(Job),
+    /// To say when everything that came before is done.
+    Drain(oneshot::Sender<()>),
+}
+
 type Outcome = Result<Committed, CommitError>;
 
 /// Runs until every sender is gone.
-pub(crate) async fn run(vault: Arc<Vault>, mut inbox: mpsc::Receiver<Job>, stopped: Arc<AtomicBool>) {
+pub(crate) async fn run(vault: Arc<Vault>, mut inbox: mpsc::Receiver<Message>, stopped: Arc<AtomicBool>) {
     while let Some(first) = inbox.recv().await {
-        let mut bytes = size(&first.changes);
-        let mut jobs = vec![first];
-        while jobs.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX {
-            let Ok(next) = inbox.try_recv() else { break };
-            bytes += size(&next.changes);
-            jobs.push(next);
-        }
+        let (jobs, drained) = gather(first, &mut inbox);
         if stopped.load(Ordering::Acquire) {
             answer(jobs.into_iter().map(|job| (job.answer, Err(CommitError::Stopped))));
-            continue;
+        } else if !jobs.is_empty() {
+            commit_all(&vault, jobs).await;
         }
-        let (changes, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.changes, job.answer)).unzip();
-        let worker = Arc::clone(&vault);
-        match run_blocking(&*vault.doors.workers, move || commit(&worker, changes)).await {
-            Ok(outcomes) => answer(answers.into_iter().zip(outcomes)),
-            Err(_) => answer(answers.into_iter().map(|waiting| (waiting, Err(CommitError::Unknown)))),
+        if let Some(drained) = drained {
+            // Who does not wait any more need not know.
+            let _ = drained.send(());
         }
+    }
+}
+
+/// Everything that waits, as far as it fits into one batch; somebody who waits for the end of it ends it.
+fn gather(first: Message, inbox: &mut mpsc::Receiver<Message>) -> (Vec<Job>, Option<oneshot::Sender<()>>) {
+    let (mut jobs, mut bytes) = (Vec::new(), 0);
+    let mut next = Some(first);
+    while let Some(message) = next {
+        match message {
+            Message::Drain(drained) => return (jobs, Some(drained)),
+            Message::Commit(job) => {
+                bytes += size(&job.changes);
+                jobs.push(job);
+            }
+        }
+        next = if jobs.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX { inbox.try_recv().ok() } else { None };
+    }
+    (jobs, None)
+}
+
+async fn commit_all(vault: &Arc<Vault>, jobs: Vec<Job>) {
+    let (changes, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.changes, job.answer)).unzip();
+    let worker = Arc::clone(vault);
+    match run_blocking(&*vault.doors.workers, move || commit(&worker, changes)).await {
+        Ok(outcomes) => answer(answers.into_iter().zip(outcomes)),
+        Err(_) => answer(answers.into_iter().map(|waiting| (waiting, Err(CommitError::Unknown)))),
     }
 }
 
@@ -106,6 +133,8 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
     let version = batch.version;
     match vault.store.apply(&batch) {
         Ok(()) => outcomes,
+        // Somebody else wrote the batch of this number: ours is not there.
+        Err(error @ StoreError::VersionGap { .. }) => failed(error.into(), count),
         Err(error) => match vault.store.snapshot().map(|snapshot| snapshot.version()) {
             // The store says itself what became of the batch.
             Ok(now) if now >= version => outcomes,

@@ -187,7 +187,7 @@ async fn a_stopped_barrier_commits_nothing() {
     let (_, barrier) = memory();
     let mut txn = barrier.begin().unwrap();
     txn.write(&key("a"), b"x").unwrap();
-    barrier.stop();
+    barrier.stop().await;
     assert!(matches!(barrier.commit(txn).await, Err(CommitError::Stopped)));
 }
 
@@ -278,4 +278,39 @@ proptest! {
             }
         });
     }
+}
+
+/// A store that somebody else writes to once, just before us.
+struct Shared {
+    inner: MemoryStore,
+    is_armed: std::sync::atomic::AtomicBool,
+}
+
+impl Store for Shared {
+    fn snapshot(&self) -> Result<Box<dyn tresor_storage::Snapshot>, tresor_storage::StoreError> {
+        self.inner.snapshot()
+    }
+
+    fn apply(&self, batch: &Batch) -> Result<(), tresor_storage::StoreError> {
+        if self.is_armed.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            self.inner.apply(&Batch { version: batch.version, writes: std::collections::BTreeMap::new() })?;
+        }
+        self.inner.apply(batch)
+    }
+
+    fn syncs(&self) -> u64 {
+        0
+    }
+}
+
+#[tokio::test]
+async fn a_batch_whose_number_somebody_else_took_is_not_acknowledged() {
+    let store = Arc::new(Shared { inner: MemoryStore::new(), is_armed: false.into() });
+    let barrier = open(store.clone(), &TestDoors::new(1).doors);
+    store.is_armed.store(true, std::sync::atomic::Ordering::SeqCst);
+    let mut txn = barrier.begin().unwrap();
+    txn.write(&key("a"), b"x").unwrap();
+    assert!(matches!(barrier.commit(txn).await, Err(CommitError::Failed(_))));
+    assert!(barrier.begin().unwrap().read(&key("a")).unwrap().is_none());
+    put(&barrier, "a", b"again").await;
 }

@@ -10,12 +10,12 @@
 use std::sync::Weak;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tresor_barrier::{KeyPrefix, Txn};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Timestamp};
 
 use crate::cached::every_name;
+use crate::gate::Gate;
 use crate::keys;
 use crate::tokens::{self, FoundToken};
 use crate::unsealed::Unsealed;
@@ -44,12 +44,12 @@ fn bucket(namespace: &NamespaceId, end: Timestamp) -> Result<KeyPrefix, Fault> {
 }
 
 /// The background task: runs until the node is sealed or gone. It holds the node only while it works.
-pub(crate) async fn run(node: Weak<Unsealed>, mut stopped: watch::Receiver<bool>) {
+pub(crate) async fn run(node: Weak<Unsealed>, gate: Gate) {
     while let Some(unsealed) = node.upgrade() {
-        let progress = step(&unsealed).await;
-        if unsealed.is_stopped() {
+        if gate.is_closed() {
             return;
         }
+        let progress = step(&unsealed).await;
         if let Err(fault) = &progress {
             tracing::warn!(%fault, cause = ?fault, "expiry and collection will try again");
         }
@@ -59,7 +59,7 @@ pub(crate) async fn run(node: Weak<Unsealed>, mut stopped: watch::Receiver<bool>
             tokio::select! {
                 biased;
                 () = pause => {}
-                _ = stopped.wait_for(|stopped| *stopped) => return,
+                () = gate.closed() => return,
             }
         }
     }
@@ -79,7 +79,10 @@ pub enum Progress {
 /// # Errors
 /// When the store fails; the piece is done again later.
 pub async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
-    unsealed.catch_up()?;
+    if let Err(fault) = unsealed.catch_up() {
+        // What cannot be loaded keeps nothing else from ending.
+        tracing::warn!(cause = ?fault, "caches could not follow a commit and will try again");
+    }
     let namespace = NamespaceId::root();
     for work in [expire, collect_doomed, wipe] {
         let mut txn = unsealed.begin()?;

@@ -6,6 +6,7 @@
 
 pub mod audits;
 pub mod cached;
+mod gate;
 pub mod keys;
 pub mod leases;
 pub mod mounts;

@@ -424,7 +424,7 @@ async fn initialize(
         .await
         .map_err(Fault::internal)?
         .map_err(refuse)?;
-    barrier.stop();
+    barrier.stop().await;
     tracing::info!("store is initialised");
     Ok(Initialized { shares, root_token })
 }

@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tokio::sync::watch;
 use tresor_barrier::{Barrier, CommitError, StorageKey, Txn};
 use tresor_engine::Mounted;
+use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal};
 use tresor_record::Record;
 
 use crate::audits::Audits;
+use crate::gate::Gate;
 use crate::mounts::Mounts;
 use crate::node::Registry;
 use crate::policies::Policies;
@@ -51,7 +52,8 @@ pub struct Unsealed {
     pub(crate) server: BTreeMap<String, Arc<dyn Mounted>>,
     /// The cluster's name and id.
     pub(crate) cluster: ClusterRecord,
-    stopped: watch::Sender<bool>,
+    /// Who is inside.
+    pub(crate) gate: Gate,
     /// What was committed and could not be brought into the caches yet.
     behind: Mutex<Vec<StorageKey>>,
     tasks: Tasks,
@@ -129,17 +131,17 @@ impl Unsealed {
             handles,
             server,
             cluster,
-            stopped: watch::Sender::new(false),
+            gate: Gate::default(),
             behind: Mutex::default(),
             tasks,
         });
-        unsealed.tasks.spawn(leases::run(Arc::downgrade(&unsealed), unsealed.stopped.subscribe()));
+        unsealed.tasks.spawn(leases::run(Arc::downgrade(&unsealed), unsealed.gate.clone()));
         Ok(unsealed)
     }
 
     /// A transaction on what is stored now.
     pub(crate) fn begin(&self) -> Result<Txn, Fault> {
-        if self.is_stopped() {
+        if self.barrier.is_stopped() {
             return Err(Refusal::Sealed.into());
         }
         self.barrier.begin().map_err(Fault::internal)
@@ -194,16 +196,22 @@ impl Unsealed {
         Ok(agreements.into_iter().filter(|(_, agrees)| !agrees).map(|(name, _)| name).collect())
     }
 
-    /// Whether sealing has begun.
-    pub(crate) fn is_stopped(&self) -> bool {
-        *self.stopped.borrow()
+    /// Lets nobody in, tells those inside, waits for them with a bound; then ends the background work, every commit,
+    /// and the audit devices. Afterwards nothing of this node writes any more, and another may be opened.
+    pub(crate) async fn stop(&self) {
+        self.gate.close();
+        self.at_most("requests", self.gate.deserted()).await;
+        self.tasks.finish(self.clock.sleep(FINISH_BOUND)).await;
+        self.at_most("a commit", self.barrier.stop()).await;
+        self.handles.audits.close().await;
     }
 
-    /// Refuses every further transaction, ends the background work, flushes what audit devices still owe.
-    pub(crate) async fn stop(&self) {
-        self.stopped.send_replace(true);
-        self.barrier.stop();
-        self.handles.audits.close().await;
-        self.tasks.finish(self.clock.sleep(tresor_env::tasks::FINISH_BOUND)).await;
+    /// Waits with a bound: what hangs (a disk, say) must not keep the keys in memory.
+    async fn at_most(&self, what: &str, end: impl Future<Output = ()>) {
+        tokio::select! {
+            biased;
+            () = end => {}
+            () = self.clock.sleep(FINISH_BOUND) => tracing::warn!(what, "sealing did not wait for what still runs"),
+        }
     }
 }

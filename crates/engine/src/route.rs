@@ -14,7 +14,7 @@ use tresor_env::BoxFuture;
 use tresor_model::{Fault, Operation};
 use tresor_wire::input::{FieldSpec, Fields, Input};
 
-use crate::answer::{Answer, AnswerFacts};
+use crate::answer::{Answer, AnswerFacts, AnswerShape};
 use crate::context::Cx;
 use crate::reply::Reply;
 
@@ -431,6 +431,8 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         H: for<'a> Handler<'a, E, In> + 'static,
     {
         let answer = <H as Handler<'static, E, In>>::Answer::FACTS;
+        // A token that is made or renewed is a write.
+        assert!(answer.shape != AnswerShape::Token || effect == Effect::Writes, "a token comes out of what only reads");
         let facts = OperationFacts { access: self.access, effect, fields: In::SPEC, answer };
         let typed = Typed { handler, input: PhantomData::<fn() -> In> };
         if let Some(route) = self.routes.routes.last_mut() {

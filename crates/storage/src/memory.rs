@@ -49,7 +49,9 @@ impl Store for MemoryStore {
     }
 
     fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        let mut next = self.contents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        // The lock is held over the check and the change: two who apply at once cannot both be the next.
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = contents.clone();
         if batch.version != next.version.next() {
             return Err(StoreError::VersionGap { batch: batch.version.0, store: next.version.0 });
         }
@@ -64,7 +66,7 @@ impl Store for MemoryStore {
             }
         }
         next.version = batch.version;
-        *self.contents.write().unwrap_or_else(PoisonError::into_inner) = next;
+        *contents = next;
         Ok(())
     }
 

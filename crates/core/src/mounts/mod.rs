@@ -256,11 +256,17 @@ impl Mounts {
         MountRecord::decode(&bytes).map(Some).map_err(Fault::internal)
     }
 
-    /// Whether a mount is there still, as the transaction sees it. Its removal from then on conflicts with the
-    /// transaction, so nothing can be written below a mount that is gone and nobody would wipe it.
-    pub(crate) fn is_there(&self, txn: &mut Txn, id: &MountId) -> Result<bool, Fault> {
-        let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
-        txn.contains(&key).map_err(Fault::internal)
+    /// Whether a mount still is what the request was routed by, as the transaction sees it; `None` when it is gone. Its
+    /// change or removal from then on conflicts with the transaction: nothing is written below a mount that is gone,
+    /// moved or tuned meanwhile. A table that is behind is brought up to date.
+    pub(crate) fn is_current(&self, txn: &mut Txn, mount: &Mount) -> Result<Option<bool>, Fault> {
+        let Some(stored) = self.read(txn, &mount.record.id)? else { return Ok(None) };
+        let is_current = stored == mount.record;
+        if !is_current {
+            let table = self.read_table(txn)?;
+            self.table.replace(txn, table);
+        }
+        Ok(Some(is_current))
     }
 
     /// Whether an engine can be made with a changed record.

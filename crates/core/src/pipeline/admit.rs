@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tresor_model::{Refusal, Request, Timestamp};
 
+use crate::gate::Inside;
 use crate::node::{AlwaysRoute, Node};
 use crate::unsealed::Unsealed;
 
@@ -15,6 +16,8 @@ pub(super) struct Admitted {
     pub(super) now: Timestamp,
     /// Why nobody may ask this.
     pub(super) refusal: Option<Refusal>,
+    /// Sealing waits for who holds it.
+    _inside: Inside,
 }
 
 /// The route that answers in every state of the node, if this is one.
@@ -31,6 +34,7 @@ pub(super) fn admit(node: &Node, request: &Request) -> Result<Admitted, Refusal>
     // Namespaces are in every key and type; so far only the root namespace exists.
     let refusal =
         (!request.namespace.is_empty()).then(|| Refusal::NoRoute(format!("{}{}", request.namespace, request.path)));
+    let inside = unsealed.gate.enter().ok_or(Refusal::Sealed)?;
     let now = unsealed.clock.now();
-    Ok(Admitted { unsealed, now, refusal })
+    Ok(Admitted { unsealed, now, refusal, _inside: inside })
 }

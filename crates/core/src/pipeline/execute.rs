@@ -38,23 +38,25 @@ pub(super) async fn execute(
     authorized: &Authorized<'_>,
     now: Timestamp,
 ) -> Executed {
+    let writes = authorized.facts().is_some_and(|facts| facts.effect == Effect::Writes);
+    if writes && let Some(mount) = &authorized.routed().mount {
+        match unsealed.handles.mounts.is_current(&mut txn, mount) {
+            Ok(Some(true)) => {}
+            Ok(Some(false)) => return Executed::Conflicted,
+            Ok(None) => {
+                return Executed::Done(Err(Refusal::NoRoute(request.path.as_str().to_owned()).into()));
+            }
+            Err(fault) => return Executed::Done(Err(fault)),
+        }
+    }
     let done = async {
         if request.wrap_ttl.is_some() {
             return Err(Fault::invalid("response wrapping is not available"));
         }
         let mut reply = call(unsealed, &mut txn, request, authorized, now).await?;
         let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
-        if authorized.facts().is_none_or(|facts| facts.effect == Effect::Reads)
-            && !txn.is_empty_of_writes()
-            && auth.is_none()
-        {
+        if !writes && !txn.is_empty_of_writes() {
             return Err(Fault::internal("a handler that declared to read only has written"));
-        }
-        if !txn.is_empty_of_writes()
-            && let Some(mount) = &authorized.routed().mount
-            && !unsealed.handles.mounts.is_there(&mut txn, &mount.record.id)?
-        {
-            return Err(Refusal::NoRoute(request.path.as_str().to_owned()).into());
         }
         let afterwards = reply.afterwards;
         let response =
@@ -108,6 +110,7 @@ async fn call(
     tokio::select! {
         biased;
         answered = fenced => answered.unwrap_or_else(|_| Err(Fault::internal("a handler panicked"))),
+        () = unsealed.gate.closed() => Err(Refusal::Sealed.into()),
         () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("a handler took longer than its deadline")),
     }
 }

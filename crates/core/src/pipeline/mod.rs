@@ -65,10 +65,10 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     let unsealed = &*admitted.unsealed;
 
     // One snapshot of the mounts decides where the path leads.
-    let routed = route::route(unsealed, &request);
+    let mut routed = route::route(unsealed, &request);
 
     // What could not be read as sent, or leads out of every namespace, is refused whoever asks; and recorded.
-    if let Some(refusal) = refusal.or(admitted.refusal) {
+    if let Some(refusal) = refusal.or_else(|| admitted.refusal.clone()) {
         return record::refused(unsealed, &request, &routed, refusal.into(), admitted.now).await;
     }
 
@@ -110,7 +110,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                 outcome = done;
                 break;
             }
-            Executed::Conflicted => {}
+            Executed::Conflicted => routed = route::route(unsealed, &request),
         }
     }
     if !recorded && let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now).await {
@@ -124,6 +124,9 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         Err(fault) => (Err(fault), None),
     };
     let answer = record::response(unsealed, &request, &routed, &seen, outcome).await;
+
+    // Sealing waits until everybody has left, so this request leaves first.
+    drop(admitted);
     if let Some(Afterwards::Seal) = afterwards
         && let Err(fault) = node.seal().await
     {

@@ -118,7 +118,7 @@ pub(super) async fn request(
     };
     match unsealed.handles.audits.record_request(&entry).await {
         // The log is closed because the node is being sealed: that is what the caller should hear.
-        Err(_) if unsealed.is_stopped() => Err(Refusal::Sealed.into()),
+        Err(_) if unsealed.gate.is_closed() => Err(Refusal::Sealed.into()),
         recorded => recorded,
     }
 }

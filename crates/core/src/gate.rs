@@ -1,0 +1,89 @@
+//! Who is inside an unsealed node: sealing closes the gate, tells those inside, and waits until they have left.
+//!
+//! Deliberately absent: a bound on the waiting, which is the caller's.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+#[derive(Default)]
+struct State {
+    is_closed: bool,
+    inside: usize,
+}
+
+/// The gate.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<watch::Sender<State>>);
+
+/// Whoever holds one is inside.
+pub(crate) struct Inside(Gate);
+
+impl Gate {
+    /// Goes in; `None` when the gate is closed.
+    pub(crate) fn enter(&self) -> Option<Inside> {
+        let mut is_open = false;
+        self.0.send_if_modified(|state| {
+            is_open = !state.is_closed;
+            state.inside += usize::from(is_open);
+            false
+        });
+        is_open.then(|| Inside(self.clone()))
+    }
+
+    /// Lets nobody in any more.
+    pub(crate) fn close(&self) {
+        self.0.send_modify(|state| state.is_closed = true);
+    }
+
+    /// Whether nobody is let in any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.borrow().is_closed
+    }
+
+    /// Completes when the gate is closed.
+    pub(crate) async fn closed(&self) {
+        self.wait_for(|state| state.is_closed).await;
+    }
+
+    /// Completes when the gate is closed and nobody is inside.
+    pub(crate) async fn deserted(&self) {
+        self.wait_for(|state| state.is_closed && state.inside == 0).await;
+    }
+
+    async fn wait_for(&self, condition: impl FnMut(&State) -> bool) {
+        // The sender is ours, so it outlives the waiting.
+        drop(self.0.subscribe().wait_for(condition).await);
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.0.send_if_modified(|state| {
+            state.inside -= 1;
+            state.is_closed && state.inside == 0
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_closed_gate_is_deserted_when_the_last_one_has_left() {
+        let gate = Gate::default();
+        let (first, second) = (gate.enter().unwrap(), gate.enter().unwrap());
+        assert!(gate.closed().now_or_never().is_none());
+        gate.close();
+        assert!(gate.is_closed() && gate.enter().is_none());
+        gate.closed().await;
+        drop(first);
+        assert!(gate.deserted().now_or_never().is_none());
+        drop(second);
+        gate.deserted().await;
+    }
+}
