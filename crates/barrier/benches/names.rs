@@ -43,13 +43,14 @@ fn main() {
     println!("{keys} keys, values of {VALUE_BYTES} bytes, {WRITERS} writers at once, pages of {PAGE} names\n");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
+        print_heading();
         let ours = measure_file(keys, Shape::OneDirectory).await;
-        let spread = measure_file(keys, Shape::Spread).await;
-        let memory = measure_memory(keys, Shape::OneDirectory).await;
-        let memory_spread = measure_memory(keys, Shape::Spread).await;
         let clear = measure_baseline(keys, &Clear);
         let encrypted = measure_baseline(keys, &Deterministic::new());
-        report(&[ours, spread, memory, memory_spread, clear, encrypted]);
+        measure_file(keys, Shape::Spread).await;
+        measure_memory(keys, Shape::OneDirectory).await;
+        measure_memory(keys, Shape::Spread).await;
+        compare(&ours, &clear, &encrypted);
         println!("\none writer that waits for each commit (durable store): {:.0} keys/s", single_writer(keys).await);
     });
 }
@@ -165,7 +166,7 @@ fn read(measured: &mut Measured, barrier: &Barrier, keys: usize, shape: Shape) {
     measured.resident_mebibytes = resident_mebibytes();
 }
 
-async fn measure_memory(keys: usize, shape: Shape) -> Measured {
+async fn measure_memory(keys: usize, shape: Shape) {
     let title = match shape {
         Shape::OneDirectory => "memory, one directory",
         Shape::Spread => "memory, 1000 directories",
@@ -176,7 +177,7 @@ async fn measure_memory(keys: usize, shape: Shape) -> Measured {
     let tenths = create(&barrier, keys, shape).await;
     rates(&mut measured, keys, &tenths);
     read(&mut measured, &barrier, keys, shape);
-    measured
+    print_row(&measured);
 }
 
 fn open_new(store: Arc<dyn Store>, doors: Doors) -> (UnsealShare, Barrier) {
@@ -220,6 +221,7 @@ async fn measure_file(keys: usize, shape: Shape) -> Measured {
     barrier.begin().unwrap().list(&prefix(shape), Some(&name(keys / 3)), PAGE).unwrap();
     measured.cold_page = started.elapsed();
     measured.bytes_per_key = file_bytes(&folder.path().join(FILE_NAME)) / keys as f64;
+    print_row(&measured);
     measured
 }
 
@@ -352,6 +354,7 @@ fn measure_baseline(keys: usize, scheme: &dyn Baseline) -> Measured {
     drop(Database::open(&file).unwrap());
     measured.reopen = started.elapsed();
     measured.bytes_per_key = file_bytes(&file) / keys as f64;
+    print_row(&measured);
     measured
 }
 
@@ -365,30 +368,36 @@ fn resident_mebibytes() -> f64 {
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
-fn report(all: &[Measured]) {
-    let micros = |duration: Duration| duration.as_secs_f64() * 1e6;
+fn micros(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e6
+}
+
+fn print_heading() {
+    let columns = "keys/s | last tenth/first | first page µs | middle µs | deep µs | read µs | all names s";
+    println!("| scheme | {columns} | bytes/key | reopen ms | cold page µs | RSS MiB |");
+    println!("|---{}|", "|---".repeat(11));
+}
+
+/// One row, as soon as it is known: a full run takes minutes.
+fn print_row(one: &Measured) {
     println!(
-        "| scheme | keys/s | last tenth/first | first page µs | middle µs | deep µs | read µs | all names s | bytes/key | reopen ms | cold page µs | RSS MiB |"
+        "| {} | {:.0} | {:.2} | {:.0} | {:.0} | {:.0} | {:.1} | {:.2} | {:.0} | {:.1} | {:.0} | {:.0} |",
+        one.title,
+        one.created_per_second,
+        one.slowdown,
+        micros(one.first_page),
+        micros(one.middle_page),
+        micros(one.deep_page),
+        micros(one.read),
+        one.walk.as_secs_f64(),
+        one.bytes_per_key,
+        one.reopen.as_secs_f64() * 1e3,
+        micros(one.cold_page),
+        one.resident_mebibytes,
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
-    for one in all {
-        println!(
-            "| {} | {:.0} | {:.2} | {:.0} | {:.0} | {:.0} | {:.1} | {:.2} | {:.0} | {:.1} | {:.0} | {:.0} |",
-            one.title,
-            one.created_per_second,
-            one.slowdown,
-            micros(one.first_page),
-            micros(one.middle_page),
-            micros(one.deep_page),
-            micros(one.read),
-            one.walk.as_secs_f64(),
-            one.bytes_per_key,
-            one.reopen.as_secs_f64() * 1e3,
-            micros(one.cold_page),
-            one.resident_mebibytes,
-        );
-    }
-    let (Some(ours), Some(clear), Some(encrypted)) = (all.first(), all.get(4), all.get(5)) else { return };
+}
+
+fn compare(ours: &Measured, clear: &Measured, encrypted: &Measured) {
     println!("\nours against names in the clear, one directory, durable:");
     println!("  creation {:.2} times as fast", ours.created_per_second / clear.created_per_second);
     println!("  a middle page takes {:.2} times as long", micros(ours.middle_page) / micros(clear.middle_page));
