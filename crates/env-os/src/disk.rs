@@ -51,7 +51,16 @@ impl Disk for OsDisk {
     }
 
     fn create_directory(&self, path: &Path) -> io::Result<()> {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory(path))
+        let path = directory(path);
+        let missing: Vec<&Path> = path.ancestors().take_while(|ancestor| !self::directory(ancestor).exists()).collect();
+        DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        let above = |path: &'_ Path| self.sync_directory(path.parent().unwrap_or(path));
+        // One that was there may have been made by a process that was killed before it could sync; the directory
+        // above it need not be ours to open, though.
+        if missing.is_empty() {
+            drop(above(path));
+        }
+        missing.into_iter().rev().try_for_each(above)
     }
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
@@ -110,6 +119,22 @@ impl DiskFile for OsFile {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn directories_are_private_made_with_their_parents_and_once() {
+        use std::os::unix::fs::PermissionsExt;
+        let home = tempfile::tempdir().unwrap();
+        let deep = home.path().join("a/b/c");
+        for _ in 0..2 {
+            OsDisk.create_directory(&deep).unwrap();
+        }
+        for made in deep.ancestors().take(3) {
+            assert_eq!(std::fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700, "{}", made.display());
+        }
+        std::fs::write(home.path().join("file"), b"").unwrap();
+        assert!(OsDisk.create_directory(&home.path().join("file")).is_err());
+        OsDisk.create_directory(Path::new("")).unwrap();
+    }
 
     #[test]
     fn files_are_private_and_locked_once() {

@@ -1,7 +1,7 @@
 //! The disk door: named files with positioned reads and writes and explicit syncs.
 //!
 //! What is written and not yet synced may vanish, partly or wholly, at a crash; a created, renamed or removed name
-//! is certain only after [`Disk::sync_directory`]. Deliberately absent: memory maps, and any buffering of its own.
+//! is certain only after [`Disk::sync_directory`] (names of directories are certain at once). Deliberately absent: memory maps, and any buffering of its own.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,7 +32,8 @@ pub trait Disk: Send + Sync {
     /// What the operating system says.
     fn names(&self, directory: &Path) -> io::Result<Vec<String>>;
 
-    /// Creates a directory, mode 0700, and its parents.
+    /// Creates a directory, mode 0700, and its parents; unlike those of files, their names are durable when this
+    /// returns.
     ///
     /// # Errors
     /// What the operating system says.

@@ -68,6 +68,10 @@ impl FileStore {
             disk.rename(&unfinished, &path).map_err(io)?;
             disk.sync_directory(directory).map_err(io)?;
         }
+        // The engine would take an empty file for a new one; but a store is never empty, and what was in it is lost.
+        if disk.open(&path, Open::Existing).and_then(|file| file.length()).map_err(io)? == 0 {
+            return Err(StoreError::Damaged { name, what: "the file is empty".to_owned() });
+        }
         Self::open_file(disk, &path, Open::OrCreate, &name, &lock)
     }
 

@@ -144,3 +144,17 @@ fn damage_is_refused_or_harmless_and_never_a_panic() {
     std::panic::set_hook(hook);
     assert!(opened > 0, "not every flipped bit lies in what is used");
 }
+
+#[test]
+fn an_empty_file_is_damage_and_not_a_new_store() {
+    let disk = MemoryDisk::new();
+    drop(FileStore::open(&disk, Path::new(DIRECTORY)).unwrap());
+    let path = Path::new(DIRECTORY).join(FILE_NAME);
+    disk.open(&path, Open::OrCreate).unwrap().set_length(0).unwrap();
+    match FileStore::open(&disk, Path::new(DIRECTORY)) {
+        Err(StoreError::Damaged { name, .. }) => assert_eq!(Path::new(&name), path),
+        Err(other) => panic!("{other}"),
+        Ok(_) => panic!("an emptied store was taken for a new one"),
+    }
+    assert!(disk.dump()[&path].is_empty(), "the evidence was written over");
+}
