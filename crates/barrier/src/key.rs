@@ -12,6 +12,10 @@ use crate::barrier::BarrierError;
 /// The longest name, in bytes.
 pub const NAME_BYTES_MAX: usize = 8 * 1024;
 
+/// The most segments of a name: those of the longest request path, and what is put before and behind it. Each may be a
+/// directory that a commit has to make or remove, and a level that a walk has to go down.
+pub const NAME_SEGMENTS_MAX: usize = 80;
+
 /// What kind of record a name belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Area {
@@ -48,6 +52,9 @@ pub enum KeyError {
     /// Longer than [`NAME_BYTES_MAX`].
     #[error("the name is too long to be stored")]
     TooLong,
+    /// More segments than [`NAME_SEGMENTS_MAX`].
+    #[error("the name has too many segments to be stored")]
+    TooDeep,
     /// Holds a control character.
     #[error("the name contains a control character")]
     ControlCharacter,
@@ -67,6 +74,9 @@ pub struct KeyPrefix(Box<str>);
 fn checked(text: String) -> Result<Box<str>, BarrierError> {
     if text.len() > NAME_BYTES_MAX {
         return Err(KeyError::TooLong.into());
+    }
+    if text.split('/').count() > NAME_SEGMENTS_MAX {
+        return Err(KeyError::TooDeep.into());
     }
     if text.chars().any(char::is_control) {
         return Err(KeyError::ControlCharacter.into());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tresor_barrier::{
-    Area, Barrier, CommitError, InitError, KeyPrefix, Progress, SealedStore, ShareCollector, ShareError, StorageKey,
-    Txn,
+    Area, Barrier, BarrierError, CommitError, InitError, KeyError, KeyPrefix, Progress, SealedStore, ShareCollector,
+    ShareError, StorageKey, Txn,
 };
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
@@ -180,6 +180,18 @@ async fn a_value_moved_in_the_store_is_refused() {
     store.apply(&Batch { version, writes: swapped.into() }).unwrap();
     let mut txn = barrier.begin().unwrap();
     assert!(txn.read(&key("a")).is_err() && txn.read(&key("b")).is_err());
+}
+
+#[test]
+fn a_name_has_a_bounded_number_of_segments() {
+    let name = |segments: usize| StorageKey::new(&NamespaceId::root(), Area::Logical, &vec!["a"; segments].join("/"));
+    assert!(name(64).is_ok());
+    for segments in [100, 2000] {
+        assert!(matches!(name(segments), Err(BarrierError::Key(KeyError::TooDeep))));
+    }
+    let below = prefix("d/").key(&"/".repeat(100).replace('/', "/x"));
+    assert!(matches!(below, Err(BarrierError::Key(KeyError::TooDeep))));
+    assert!(matches!(prefix("d/").below(&"x/".repeat(100)), Err(BarrierError::Key(KeyError::TooDeep))));
 }
 
 #[tokio::test]

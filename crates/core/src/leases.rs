@@ -163,7 +163,8 @@ fn wipe(_unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<
     Ok(Progress::More)
 }
 
-/// Deletes at most `budget` records below a prefix; true when nothing is left.
+/// Deletes at most `budget` records below a prefix; true when nothing is left. It goes no deeper than a name has
+/// segments, which the barrier bounds.
 fn wipe_some(txn: &mut Txn, prefix: &KeyPrefix, budget: &mut usize) -> Result<bool, Fault> {
     let names = txn.list(prefix, None, *budget + 1).map_err(Fault::internal)?;
     for name in names {

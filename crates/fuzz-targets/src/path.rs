@@ -1,7 +1,7 @@
 //! FZ-02: the request target. What is accepted is canonical, has one spelling, and is the name that is stored.
 
 use tresor_barrier::{Area, StorageKey};
-use tresor_model::path::PATH_BYTES_MAX;
+use tresor_model::path::{PATH_BYTES_MAX, PATH_SEGMENTS_MAX};
 use tresor_model::{MountPath, NamespaceId, Path};
 
 pub(crate) const WORDS: &[&str] =
@@ -44,8 +44,9 @@ pub(crate) fn check(path: &Path) {
 
 /// The rules, written down a second time.
 fn is_canonical(text: &str) -> bool {
-    let length = text.strip_suffix('/').unwrap_or(text).len();
-    length <= PATH_BYTES_MAX
+    let inner = text.strip_suffix('/').unwrap_or(text);
+    inner.len() <= PATH_BYTES_MAX
+        && inner.matches('/').count() < PATH_SEGMENTS_MAX
         && !text.starts_with('/')
         && !text.chars().any(char::is_control)
         && !text.split('/').any(|segment| matches!(segment, "." | ".."))

@@ -1,7 +1,7 @@
 //! The canonical request path: parsed once at the edge, then the same value routes, authorizes, audits and names.
 //!
 //! Invariants (DR-01): percent-decoded exactly once; valid UTF-8; no `.` or `..` segment, no control character, no
-//! leading slash, bounded length. A trailing slash is the directory flag and kept. Empty segments inside are kept
+//! leading slash, bounded length and depth. A trailing slash is the directory flag and kept. Empty segments inside are kept
 //! as literal names (clients store keys such as `http://test.com`): they are never collapsed, so one spelling still
 //! names one resource. Deliberately absent: joining, normalising, and any way to build one unchecked.
 
@@ -9,6 +9,9 @@ use std::fmt;
 
 /// The longest accepted path, in bytes after decoding, without the directory's slash.
 pub const PATH_BYTES_MAX: usize = 4096;
+
+/// The most segments of an accepted path, empty ones included: each may be a directory that a write has to make.
+pub const PATH_SEGMENTS_MAX: usize = 64;
 
 /// A canonical path below `/v1/`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +38,9 @@ pub enum PathError {
     /// Longer than [`PATH_BYTES_MAX`].
     #[error("path is longer than {PATH_BYTES_MAX} bytes")]
     TooLong,
+    /// More segments than [`PATH_SEGMENTS_MAX`].
+    #[error("path has more than {PATH_SEGMENTS_MAX} segments")]
+    TooDeep,
 }
 
 impl Path {
@@ -66,8 +72,12 @@ impl Path {
     /// [`PathError`] when the text is not canonical.
     pub fn from_decoded(text: &str) -> Result<Self, PathError> {
         // The directory's slash does not count, so that every path can become one (LIST).
-        if text.strip_suffix('/').unwrap_or(text).len() > PATH_BYTES_MAX {
+        let inner = text.strip_suffix('/').unwrap_or(text);
+        if inner.len() > PATH_BYTES_MAX {
             return Err(PathError::TooLong);
+        }
+        if inner.split('/').count() > PATH_SEGMENTS_MAX {
+            return Err(PathError::TooDeep);
         }
         if text.starts_with('/') {
             return Err(PathError::LeadingSlash);
@@ -215,6 +225,20 @@ mod tests {
         let directory = longest.into_directory();
         assert_eq!(Path::from_decoded(directory.as_str()), Ok(directory));
         assert_eq!(Path::parse(&"a".repeat(PATH_BYTES_MAX + 1)), Err(PathError::TooLong));
+    }
+
+    #[test]
+    fn a_path_has_a_bounded_number_of_segments() {
+        for segment in ["a", "", "%61"] {
+            let deepest = format!("a/{}", vec![segment; PATH_SEGMENTS_MAX - 1].join("/"));
+            if !segment.is_empty() {
+                let directory = Path::parse(&deepest).unwrap().into_directory();
+                assert_eq!(Path::from_decoded(directory.as_str()), Ok(directory));
+            }
+            assert_eq!(Path::parse(&format!("{deepest}/b/c")), Err(PathError::TooDeep));
+        }
+        assert_eq!(Path::parse(&"a/".repeat(2000)), Err(PathError::TooDeep));
+        assert!(MountPath::parse(&"a/".repeat(2000)).is_err());
     }
 
     #[test]
