@@ -2,8 +2,8 @@
 
 use bcrypt::Version;
 use tresor_engine::Cx;
-use tresor_env::tasks::run_blocking;
-use tresor_model::Fault;
+use tresor_env::tasks::{NotComputed, run_computing};
+use tresor_model::{Fault, Refusal};
 use tresor_secret::SecretString;
 
 /// The cost that the reference uses.
@@ -13,16 +13,24 @@ const PASSWORD_BYTES_MAX: usize = 72;
 /// A hash that no password has: checked when there is no user, so that both take as long.
 const NOBODY: &str = "$2b$10$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
 
+/// Does what keeps a core busy in its turn; when too many wait already, the caller is told to come back.
+async fn compute<T: Send + 'static>(cx: &Cx<'_>, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    run_computing(cx.workers, work).await.map_err(|error| match error {
+        NotComputed::Busy => Refusal::Unavailable("too many logins at once, try again".into()).into(),
+        NotComputed::Panicked => Fault::internal(error),
+    })
+}
+
 /// The hash of a password, to be stored.
 pub(crate) async fn hash(cx: &Cx<'_>, password: SecretString) -> Result<SecretString, Fault> {
     check(password.expose()).map_err(Fault::invalid)?;
     let mut salt = [0_u8; 16];
     cx.entropy.fill(&mut salt);
-    let hashed = run_blocking(cx.workers, move || {
+    let hashed = compute(cx, move || {
         bcrypt::hash_with_salt(password.expose(), COST, salt)
             .map(|parts| SecretString::new(parts.format_for_version(Version::TwoA)))
     });
-    hashed.await.map_err(Fault::internal)?.map_err(Fault::internal)
+    hashed.await?.map_err(Fault::internal)
 }
 
 /// Whether bcrypt tells this password from every other.
@@ -41,11 +49,8 @@ fn check(password: &str) -> Result<(), &'static str> {
 /// checked at. A hash of another cost would tell by its time that its user exists, and one of a high cost would stop
 /// the server.
 pub(crate) async fn accept(cx: &Cx<'_>, hash: SecretString) -> Result<SecretString, Fault> {
-    let checked = run_blocking(cx.workers, move || is_hash(hash.expose()).then_some(hash));
-    checked
-        .await
-        .map_err(Fault::internal)?
-        .ok_or_else(|| Fault::invalid("'password_hash' must be a bcrypt hash of cost 10"))
+    let checked = compute(cx, move || is_hash(hash.expose()).then_some(hash));
+    checked.await?.ok_or_else(|| Fault::invalid("'password_hash' must be a bcrypt hash of cost 10"))
 }
 
 fn is_hash(text: &str) -> bool {
@@ -62,12 +67,12 @@ fn is_hash(text: &str) -> bool {
 pub(crate) async fn verify(cx: &Cx<'_>, password: SecretString, stored: Option<&SecretString>) -> Result<bool, Fault> {
     let known = stored.is_some();
     let stored = SecretString::new(stored.map_or(NOBODY, |hash| hash.expose().as_str()).to_owned());
-    let checked = run_blocking(cx.workers, move || {
+    let checked = compute(cx, move || {
         let password = password.expose();
         let fits = check(password).is_ok();
         bcrypt::verify(password, stored.expose()).unwrap_or(false) && fits
     });
-    Ok(checked.await.map_err(Fault::internal)? && known)
+    Ok(checked.await? && known)
 }
 
 #[cfg(test)]

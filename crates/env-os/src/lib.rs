@@ -7,24 +7,17 @@ mod clock;
 mod disk;
 mod entropy;
 mod net;
+mod workers;
 
 use std::sync::Arc;
 
-use tresor_env::{BoxFuture, Doors, Workers, tasks::WorkerPanicked};
+use tresor_env::Doors;
 
 pub use clock::OsClock;
 pub use disk::OsDisk;
 pub use entropy::OsEntropy;
 pub use net::OsNet;
-
-/// Runs blocking work on the runtime's pool of threads.
-pub struct ThreadWorkers;
-
-impl Workers for ThreadWorkers {
-    fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>> {
-        Box::pin(async move { tokio::task::spawn_blocking(work).await.map_err(|_| WorkerPanicked) })
-    }
-}
+pub use workers::ThreadWorkers;
 
 /// All real doors.
 #[must_use]
@@ -34,6 +27,6 @@ pub fn doors() -> Doors {
         entropy: Arc::new(OsEntropy),
         disk: Arc::new(OsDisk),
         net: Arc::new(OsNet),
-        workers: Arc::new(ThreadWorkers),
+        workers: Arc::new(ThreadWorkers::new()),
     }
 }

@@ -14,7 +14,7 @@ pub use net::MemoryNet;
 
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
-use crate::tasks::{WorkerPanicked, Workers};
+use crate::tasks::{NotComputed, WorkerPanicked, Workers};
 use crate::{BoxFuture, Doors};
 
 /// A clock that moves only when told to.
@@ -109,6 +109,12 @@ impl Workers for InlineWorkers {
         Box::pin(
             async move { std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).map_err(|_| WorkerPanicked) },
         )
+    }
+
+    /// Nothing ever waits here, so nothing is refused.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), NotComputed>> {
+        let done = self.run(work);
+        Box::pin(async move { done.await.map_err(|WorkerPanicked| NotComputed::Panicked) })
     }
 }
 

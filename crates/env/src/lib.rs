@@ -33,6 +33,6 @@ pub struct Doors {
     pub disk: Arc<dyn Disk>,
     /// Listening and connecting.
     pub net: Arc<dyn Net>,
-    /// Where blocking work (syncs, password hashing) runs.
+    /// Where blocking work runs: syncs in one lane, password hashing in the other.
     pub workers: Arc<dyn Workers>,
 }

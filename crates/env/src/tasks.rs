@@ -9,10 +9,15 @@ use tokio::task::JoinSet;
 
 use crate::BoxFuture;
 
-/// Where blocking work runs: a thread pool in the real world, inline in the simulator (so that a seed fixes it).
+/// Where blocking work runs: threads in the real world, inline in the simulator (so that a seed fixes it). There are two
+/// lanes, so that what strangers make the server compute never delays what it owes the disk.
 pub trait Workers: Send + Sync {
-    /// Runs `work` to its end and completes then; a panic in `work` completes with `Err`.
+    /// Runs `work`, which waits for the disk, to its end and completes then; a panic in `work` completes with `Err`.
     fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>>;
+
+    /// Runs `work`, which keeps a core busy (hashing a password), in its turn. The queue is short: beyond it the work
+    /// is refused, and not done.
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), NotComputed>>;
 }
 
 /// The work panicked; the worker survives.
@@ -27,7 +32,46 @@ impl std::fmt::Display for WorkerPanicked {
 
 impl std::error::Error for WorkerPanicked {}
 
-/// Runs `work` on the workers and gives back what it returned.
+/// Why there is no result of a computation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotComputed {
+    /// Too many are waiting already; trying again later is right.
+    Busy,
+    /// It panicked.
+    Panicked,
+}
+
+impl std::fmt::Display for NotComputed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Busy => "too many computations are waiting",
+            Self::Panicked => "a computation panicked",
+        })
+    }
+}
+
+impl std::error::Error for NotComputed {}
+
+/// Runs `work`, which keeps a core busy, on the workers and gives back what it returned.
+///
+/// # Errors
+/// [`NotComputed`] when it was refused or panicked.
+pub async fn run_computing<T, F>(workers: &dyn Workers, work: F) -> Result<T, NotComputed>
+where
+    T: Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+{
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    workers
+        .compute(Box::new(move || {
+            // The receiver may have gone with a cancelled request.
+            drop(sender.send(work()));
+        }))
+        .await?;
+    receiver.await.map_err(|_| NotComputed::Panicked)
+}
+
+/// Runs `work`, which waits for the disk, on the workers and gives back what it returned.
 ///
 /// # Errors
 /// [`WorkerPanicked`] when it panicked.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use tresor_env::doubles::InlineWorkers;
-use tresor_env::tasks::WorkerPanicked;
+use tresor_env::tasks::{NotComputed, WorkerPanicked};
 use tresor_env::{BoxFuture, Workers};
 use tresor_harness::{Answer, Harness, ROOT};
 
@@ -16,8 +16,12 @@ struct Counting(AtomicUsize);
 
 impl Workers for Counting {
     fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>> {
-        self.0.fetch_add(1, Ordering::SeqCst);
         InlineWorkers.run(work)
+    }
+
+    fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), NotComputed>> {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        InlineWorkers.compute(work)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tresor_model::{Refusal, Request, Timestamp};
+use tresor_model::{Refusal, Request, Timestamp, Verb};
 
 use crate::gate::Inside;
 use crate::node::{AlwaysRoute, Node};
@@ -18,6 +18,27 @@ pub(super) struct Admitted {
     pub(super) refusal: Option<Refusal>,
     /// Sealing waits for who holds it.
     _inside: Inside,
+}
+
+/// How a request waits for its turn where only so many run at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It is answered in every state of the node, and is over soon.
+    Always,
+    /// It seals the node: what an operator does when others hang.
+    Sealing,
+    /// As everybody.
+    Ordinary,
+}
+
+/// How this request waits.
+#[must_use]
+pub fn turn(node: &Node, request: &Request) -> Turn {
+    if always(node, request).is_some() {
+        return Turn::Always;
+    }
+    let is_sealing = request.verb == Verb::Write && request.path.trimmed() == "sys/seal";
+    if is_sealing { Turn::Sealing } else { Turn::Ordinary }
 }
 
 /// The route that answers in every state of the node, if this is one.

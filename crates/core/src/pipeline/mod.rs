@@ -36,6 +36,7 @@ use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
 use tresor_model::{Fault, Refusal, Request, Response};
 
+pub use admit::{Turn, turn};
 pub use authenticate::Principal;
 pub use authorize::Authorized;
 
