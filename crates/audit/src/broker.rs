@@ -38,7 +38,7 @@ pub struct Options {
     pub kinds: Vec<Arc<dyn SinkKind>>,
     /// Standard output, for `file_path=stdout`; without it such a device is refused.
     pub standard_output: Option<StandardOutput>,
-    /// Directories that no device may write into: the server's data, configuration and plugins (PLG-01).
+    /// Directories and files that no device may write into: the server's data, configuration and keys (PLG-01).
     pub protected_directories: Vec<PathBuf>,
     /// Devices may put a prefix in front of their lines; default false (PLG-01).
     pub prefix_allowed: bool,

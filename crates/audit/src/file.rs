@@ -3,7 +3,7 @@
 //! The file is opened anew for each delivery and written to at its end of that moment, so that a rotated, truncated
 //! or deleted file is noticed without a signal. Lines are whole: what a failed write left behind is cut off again or
 //! ended by a newline. Where a device may write is narrow (PLG-01): an API field could otherwise place bytes of the
-//! caller's choice anywhere. Deliberately absent: other modes than 0600, which the disk door does not offer yet.
+//! caller's choice anywhere. Where its path really leads is asked at every opening, since links change. Deliberately absent: other modes than 0600, which the disk door does not offer yet.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -25,15 +25,19 @@ use crate::sink::{AuditSink, SinkError, SinkKind};
 /// another.
 #[derive(Default)]
 pub struct FileSinkKind {
-    turns: Mutex<BTreeMap<PathBuf, Weak<Turn>>>,
+    turns: Arc<Turns>,
 }
 
 /// Held while a file is written.
 type Turn = Mutex<()>;
 
-impl FileSinkKind {
-    fn turn(&self, path: &Path) -> Arc<Turn> {
-        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+/// The turns by the real paths of the files.
+#[derive(Default)]
+struct Turns(Mutex<BTreeMap<PathBuf, Weak<Turn>>>);
+
+impl Turns {
+    fn of(&self, path: &Path) -> Arc<Turn> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         turns.retain(|_, turn| turn.strong_count() > 0);
         if let Some(known) = turns.get(path).and_then(Weak::upgrade) {
             return known;
@@ -63,16 +67,17 @@ impl SinkKind for FileSinkKind {
                 options.standard_output.clone().ok_or(AuditError::option("`stdout` is not available here"))?,
             ),
             path => {
-                let path = real_path(path, &*doors.disk, &options.protected_directories)?;
-                Target::File(self.turn(&path), path)
+                let file = Place {
+                    disk: Arc::clone(&doors.disk),
+                    plain: check_path(path, &options.protected_directories)?,
+                    protected: options.protected_directories.clone(),
+                    turns: Arc::clone(&self.turns),
+                };
+                file.open(&file.resolve()?).map_err(cannot_be_opened)?;
+                Target::File(Arc::new(file))
             }
         };
-        let sink = FileSink { disk: Arc::clone(&doors.disk), workers: Arc::clone(&doors.workers), target };
-        if let Target::File(_, path) = &sink.target {
-            open_file(&*sink.disk, path)
-                .map_err(|error| AuditError::option(format!("`file_path` cannot be opened: {}", error.kind())))?;
-        }
-        Ok(Arc::new(sink))
+        Ok(Arc::new(FileSink { workers: Arc::clone(&doors.workers), target }))
     }
 }
 
@@ -90,16 +95,8 @@ fn check_mode(text: &str) -> Result<(), AuditError> {
     }
 }
 
-/// Where a path really leads: neither a link nor a relative path is a way around the protected directories.
-fn real_path(text: &str, disk: &dyn Disk, protected: &[PathBuf]) -> Result<PathBuf, AuditError> {
-    let plain = check_path(text, protected)?;
-    let resolve = |path: &Path| disk.resolve(path);
-    let real = resolve(&plain)
-        .map_err(|error| AuditError::option(format!("`file_path` cannot be opened: {}", error.kind())))?;
-    let real_protected: Vec<PathBuf> =
-        protected.iter().map(|directory| resolve(directory).unwrap_or_else(|_| directory.clone())).collect();
-    check_place(&real, &real_protected)?;
-    Ok(real)
+fn cannot_be_opened(error: io::Error) -> AuditError {
+    AuditError::option(format!("`file_path` cannot be opened: {}", error.kind()))
 }
 
 /// The path of a device's file; what is refused is refused without a look at the disk.
@@ -135,14 +132,49 @@ fn check_place(plain: &Path, protected: &[PathBuf]) -> Result<(), AuditError> {
     Ok(())
 }
 
+/// Where a device writes: a file of the disk, by the path that it was configured with.
+struct Place {
+    disk: Arc<dyn Disk>,
+    plain: PathBuf,
+    protected: Vec<PathBuf>,
+    turns: Arc<Turns>,
+}
+
+impl Place {
+    /// Where the path really leads now: neither a link nor a relative path is a way around what is protected.
+    fn resolve(&self) -> Result<PathBuf, AuditError> {
+        let real = self.disk.resolve(&self.plain).map_err(cannot_be_opened)?;
+        let protected: Vec<PathBuf> =
+            self.protected.iter().map(|path| self.disk.resolve(path).unwrap_or_else(|_| path.clone())).collect();
+        check_place(&real, &protected)?;
+        Ok(real)
+    }
+
+    fn open(&self, real: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(real, Open::OrCreate)
+    }
+
+    fn append(&self, lines: Zeroizing<Vec<u8>>) -> io::Result<()> {
+        let real = self.resolve().map_err(io::Error::other)?;
+        let turn = self.turns.of(&real);
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        append(&*self.open(&real)?, lines)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let real = self.resolve().map_err(io::Error::other)?;
+        self.open(&real)?.sync()?;
+        self.disk.sync_directory(real.parent().unwrap_or(Path::new("")))
+    }
+}
+
 enum Target {
     Nowhere,
     Output(StandardOutput),
-    File(Arc<Turn>, PathBuf),
+    File(Arc<Place>),
 }
 
 struct FileSink {
-    disk: Arc<dyn Disk>,
     workers: Arc<dyn Workers>,
     target: Target,
 }
@@ -161,13 +193,9 @@ impl AuditSink for FileSink {
                     let output = Arc::clone(output);
                     run_blocking(&*self.workers, move || output(&lines)).await
                 }
-                Target::File(turn, path) => {
-                    let (disk, turn, path) = (Arc::clone(&self.disk), Arc::clone(turn), path.clone());
-                    let work = move || {
-                        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-                        append(&*disk, &path, lines)
-                    };
-                    run_blocking(&*self.workers, work).await
+                Target::File(file) => {
+                    let file = Arc::clone(file);
+                    run_blocking(&*self.workers, move || file.append(lines)).await
                 }
             };
             match written {
@@ -179,13 +207,9 @@ impl AuditSink for FileSink {
 
     fn sync(&self) -> BoxFuture<'_, Result<(), SinkError>> {
         Box::pin(async move {
-            let Target::File(_, path) = &self.target else { return Ok(()) };
-            let (disk, path) = (Arc::clone(&self.disk), path.clone());
-            let work = move || {
-                open_file(&*disk, &path)?.sync()?;
-                disk.sync_directory(path.parent().unwrap_or(Path::new("")))
-            };
-            match run_blocking(&*self.workers, work).await {
+            let Target::File(file) = &self.target else { return Ok(()) };
+            let file = Arc::clone(file);
+            match run_blocking(&*self.workers, move || file.sync()).await {
                 Ok(outcome) => Ok(outcome?),
                 Err(panicked) => Err(SinkError(panicked.to_string().into())),
             }
@@ -196,12 +220,7 @@ impl AuditSink for FileSink {
     fn reopen(&self) {}
 }
 
-fn open_file(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-    disk.open(path, Open::OrCreate)
-}
-
-fn append(disk: &dyn Disk, path: &Path, mut lines: Zeroizing<Vec<u8>>) -> io::Result<()> {
-    let file = open_file(disk, path)?;
+fn append(file: &dyn DiskFile, mut lines: Zeroizing<Vec<u8>>) -> io::Result<()> {
     let end = file.length()?;
     if let Some(last) = end.checked_sub(1) {
         let mut byte = [0];

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use support::*;
 use tresor_audit::{AuditError, Broker, Options};
-use tresor_env::disk::{Disk, Open};
+use tresor_env::disk::{Disk, DiskFile, Open};
 use tresor_env::doubles::TestDoors;
 
 async fn with_file(doors: &TestDoors, options: &[(&str, &str)]) -> Broker {
@@ -190,4 +190,79 @@ async fn plg_01_dangerous_places_modes_and_prefixes_are_refused() {
     let strict = open(&doors, Vec::new(), Options::default()).await.unwrap();
     assert!(strict.prepare(file_device(&[ok, ("prefix", "a")])).await.is_err());
     assert!(strict.prepare(file_device(&[ok, ("mode", "0000"), ("skip_test", "true")])).await.is_ok());
+}
+
+/// A disk with one link: a directory that leads to another.
+struct Linked {
+    disk: Arc<dyn Disk>,
+    link: PathBuf,
+    target: Mutex<PathBuf>,
+}
+
+impl Disk for Linked {
+    fn open(&self, path: &Path, open: Open) -> std::io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(path, open)
+    }
+
+    fn names(&self, directory: &Path) -> std::io::Result<Vec<String>> {
+        self.disk.names(directory)
+    }
+
+    fn create_directory(&self, directory: &Path) -> std::io::Result<()> {
+        self.disk.create_directory(directory)
+    }
+
+    fn resolve(&self, path: &Path) -> std::io::Result<PathBuf> {
+        Ok(match path.strip_prefix(&self.link) {
+            Ok(below) => self.target.lock().unwrap().join(below),
+            Err(_) => path.to_path_buf(),
+        })
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> std::io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> std::io::Result<()> {
+        self.disk.remove(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> std::io::Result<()> {
+        self.disk.sync_directory(directory)
+    }
+}
+
+#[tokio::test]
+async fn plg_01_a_link_is_no_way_to_a_protected_place_now_or_later() {
+    let mut doors = TestDoors::new(1);
+    let disk = Arc::new(Linked {
+        disk: Arc::clone(&doors.doors.disk),
+        link: "/var/log/tresor".into(),
+        target: Mutex::new("/srv/tresor/data".into()),
+    });
+    doors.doors.disk = Arc::clone(&disk) as Arc<dyn Disk>;
+    let protected_directories = vec![PathBuf::from("/srv/tresor/data"), PathBuf::from("/etc/tresor.hcl")];
+    let broker = open(&doors, Vec::new(), Options { protected_directories, ..Options::default() }).await.unwrap();
+    let linked = file_device(&[("file_path", "/var/log/tresor/tresor.db")]);
+    for refused in [linked, file_device(&[("file_path", "/etc/tresor.hcl")])] {
+        assert!(matches!(broker.prepare(refused).await, Err(AuditError::InvalidOption(_))));
+    }
+    *disk.target.lock().unwrap() = "/data/log".into();
+    let accepted = broker.prepare(file_device(&[("file_path", "/var/log/tresor/tresor.db")])).await.unwrap();
+    broker.enable(accepted).unwrap();
+    record(&broker, "a").await.unwrap();
+    assert!(broker.flush(BOUND).await);
+    assert_eq!(contents(&doors, "/data/log/tresor.db").lines().count(), 1);
+
+    // The link is turned after the device was enabled.
+    *disk.target.lock().unwrap() = "/srv/tresor/data".into();
+    record(&broker, "b").await.unwrap();
+    for _ in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!doors.disk.dump().contains_key(Path::new("/srv/tresor/data/tresor.db")));
+    *disk.target.lock().unwrap() = "/data/log".into();
+    doors.clock.advance(Duration::from_secs(60));
+    assert!(broker.flush(BOUND).await);
+    assert_eq!(contents(&doors, "/data/log/tresor.db").lines().count(), 2, "nothing is lost meanwhile");
 }

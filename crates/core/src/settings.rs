@@ -24,7 +24,7 @@ pub struct Settings {
     pub audit_log: LogOptions,
     /// Standard output, for audit devices that write there; `None` refuses them.
     pub standard_output: Option<StandardOutput>,
-    /// Directories that no audit device may write into.
+    /// Directories and files that no audit device may write into.
     pub protected_directories: Vec<PathBuf>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
     pub release: &'static str,

@@ -105,7 +105,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     }
     let doors = tresor_env_os::doors();
     let store = open_store(&config.storage, &doors)?;
-    let settings = settings(&config);
+    let settings = settings(&config, arguments);
     let node =
         Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
@@ -167,14 +167,12 @@ fn open_store(storage: &Storage, doors: &Doors) -> Result<Arc<dyn Store>, String
     }
 }
 
-fn settings(config: &ServerConfig) -> Settings {
+fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
     let directory = match &config.storage {
         Storage::Memory => None,
         Storage::Directory { path, .. } => Some(path.clone()),
     };
     let standard_output: tresor_audit::StandardOutput = Arc::new(|bytes| std::io::stdout().write_all(bytes));
-    let protected =
-        directory.iter().flat_map(|path| [path.clone(), std::fs::canonicalize(path).unwrap_or_else(|_| path.clone())]);
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
@@ -182,9 +180,23 @@ fn settings(config: &ServerConfig) -> Settings {
         storage_type: config.storage.kind(),
         audit_directory: directory.as_ref().map(|path| path.join("audit")),
         standard_output: Some(standard_output),
-        protected_directories: protected.collect(),
+        protected_directories: own_files(config, arguments),
         ..Settings::default()
     }
+}
+
+/// Files and directories that no audit device may write into: what the server itself reads or writes.
+fn own_files(config: &ServerConfig, arguments: &Arguments) -> Vec<PathBuf> {
+    let mut own = arguments.config.clone();
+    if let Storage::Directory { path, .. } = &config.storage {
+        own.push(path.clone());
+    }
+    own.extend(config.pid_file.clone());
+    for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
+        own.extend([tls.certificate_file.clone(), tls.key_file.clone()]);
+        own.extend(tls.client_ca_file.clone());
+    }
+    own
 }
 
 /// The signals that end the server.
@@ -300,4 +312,36 @@ fn print_dev(
         ready.root_token.expose(),
     )?;
     output.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_servers_own_files_are_protected_from_audit_devices() {
+        let text = r#"
+            storage "file" { path = "/srv/data" }
+            listener "tcp" {
+              address = "127.0.0.1:0"
+              tls_cert_file = "/srv/tls/cert.pem"
+              tls_key_file = "/srv/tls/key.pem"
+              tls_client_ca_file = "/srv/tls/ca.pem"
+            }
+            pid_file = "/run/tresor.pid"
+        "#;
+        let parsed = config::parse(&[(PathBuf::from("/etc/tresor.hcl"), text.to_owned())], &|_| None);
+        let arguments = Arguments { config: vec!["/etc/tresor.hcl".into()], ..Arguments::default() };
+        let own = own_files(&parsed.unwrap_or_else(|error| panic!("{error}")), &arguments);
+        for file in [
+            "/etc/tresor.hcl",
+            "/srv/data",
+            "/srv/tls/cert.pem",
+            "/srv/tls/key.pem",
+            "/srv/tls/ca.pem",
+            "/run/tresor.pid",
+        ] {
+            assert!(own.contains(&PathBuf::from(file)), "{file}");
+        }
+    }
 }
