@@ -18,6 +18,7 @@ use crate::audits::Audits;
 use crate::gate::Gate;
 use crate::mounts::Mounts;
 use crate::node::Registry;
+use crate::pipeline::Turns;
 use crate::policies::Policies;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
@@ -54,6 +55,8 @@ pub struct Unsealed {
     pub(crate) cluster: ClusterRecord,
     /// Who is inside.
     pub(crate) gate: Gate,
+    /// Whose turn it is to change what many want to change.
+    pub(crate) turns: Turns,
     /// What was committed and could not be brought into the caches yet.
     behind: Mutex<Vec<StorageKey>>,
     tasks: Tasks,
@@ -132,6 +135,7 @@ impl Unsealed {
             server,
             cluster,
             gate: Gate::default(),
+            turns: Turns::new(),
             behind: Mutex::default(),
             tasks,
         });

@@ -97,6 +97,7 @@ pub(crate) fn may_come_from(ranges: &[String], address: IpAddr) -> bool {
 
 /// Counts one use, in a transaction of its own.
 async fn consume(unsealed: &Unsealed, hash: &str, now: Timestamp) -> Result<(), Fault> {
+    let mut turn = None;
     for _ in 0..CONSUME_ATTEMPTS_MAX {
         let mut txn = unsealed.begin()?;
         let Some(mut found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? else {
@@ -111,6 +112,7 @@ async fn consume(unsealed: &Unsealed, hash: &str, now: Timestamp) -> Result<(), 
         unsealed.handles.tokens.update(&mut txn, &found, end)?;
         match unsealed.commit(txn).await {
             Ok(()) => return Ok(()),
+            Err(CommitFault::Conflict) if turn.is_none() => turn = unsealed.turns.take(hash).await,
             Err(CommitFault::Conflict) => {}
             Err(other) => return Err(other.into()),
         }

@@ -3,7 +3,7 @@
 //!
 //! Invariants: nothing is executed without an [`authorize::Authorized`], and no answer leaves without a
 //! [`tresor_audit::Audited`]. A request is one transaction; when it conflicts with another, the whole of it, from the
-//! token check on, is done again on what is stored then.
+//! token check on, is done again on what is stored then, in its turn.
 //!
 //! The witnesses can be named outside, and made by nobody outside:
 //!
@@ -31,6 +31,7 @@ mod help;
 mod issue;
 mod record;
 mod route;
+mod turns;
 
 use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
@@ -42,9 +43,10 @@ pub use authorize::Authorized;
 
 use crate::node::Node;
 use execute::Executed;
+pub(crate) use turns::Turns;
 
 /// How often a request whose transaction conflicts is done again.
-const ATTEMPTS_MAX: usize = 16;
+const ATTEMPTS_MAX: usize = 64;
 
 /// What a request comes to.
 pub type Outcome = Result<Response, Fault>;
@@ -76,6 +78,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     let mut recorded = false;
     let mut outcome = Err(Refusal::Unavailable("too many conflicting changes, try again".into()).into());
     let mut seen = record::Seen::nothing();
+    let mut turn = None;
     for _ in 0..ATTEMPTS_MAX {
         // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
         let (mut txn, identity) =
@@ -111,9 +114,15 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                 outcome = done;
                 break;
             }
-            Executed::Conflicted => routed = route::route(unsealed, &request),
+            Executed::Conflicted => {
+                if turn.is_none() {
+                    turn = unsealed.turns.take(routed.contended()).await;
+                }
+                routed = route::route(unsealed, &request);
+            }
         }
     }
+    drop(turn);
     if !recorded && let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now).await {
         return record::unrecorded(fault);
     }

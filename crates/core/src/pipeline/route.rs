@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tresor_engine::{Access, Mounted, OperationFacts};
 use tresor_model::{Operation, Refusal, Request, Verb};
 
+use crate::mounts::record::StoredClass;
 use crate::mounts::{Behind, Mount};
 use crate::unsealed::Unsealed;
 
@@ -37,6 +38,14 @@ pub(crate) struct Target {
 }
 
 impl Routed {
+    /// What requests to this path are likely to conflict over: the path, or for the server's own tables, the mount.
+    pub(crate) fn contended(&self) -> &str {
+        match &self.mount {
+            Some(mount) if mount.record.class == StoredClass::System => &mount.record.path,
+            _ => &self.policy_path,
+        }
+    }
+
     /// Who may call what the verb asks for: without a route, only those whose policies cover the path.
     pub(crate) fn access(&self, verb: Verb) -> Access {
         let Ok(target) = &self.target else { return Access::Token };
