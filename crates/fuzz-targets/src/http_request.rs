@@ -51,8 +51,14 @@ struct Recorder(Mutex<Option<Request>>);
 
 impl Serve for Recorder {
     fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
-        *self.0.lock().unwrap() = Some(request);
-        Box::pin(async { Audited::exempt(Ok(Response::default()), Exempt::NeverAdmitted) })
+        let outcome = match &request.refusal {
+            Some(refusal) => Err(refusal.clone().into()),
+            None => {
+                *self.0.lock().unwrap() = Some(request);
+                Ok(Response::default())
+            }
+        };
+        Box::pin(async { Audited::exempt(outcome, Exempt::NeverAdmitted) })
     }
 
     fn next_request_id(&self) -> RequestId {
@@ -71,7 +77,7 @@ pub fn http_request(bytes: &[u8]) {
         Connection { peer_address: IpAddr::V4(Ipv4Addr::LOCALHOST), peer_port: 1, client_certificates: Arc::default() };
     let options = Options {
         body_bytes_max: OPTIONS_BODY_MAX,
-        json: JsonLimits { depth_max: 8, values_max: 40, string_bytes_max: 100 },
+        json: JsonLimits { depth_max: 8, values_max: 40, string_bytes_max: 100, number_bytes_max: 30 },
         ..Options::default()
     };
     let answering = tresor_http::handle(&recorder, &*doors.doors.clock, connection, &options, request);

@@ -33,7 +33,7 @@ pub(crate) const WORDS: &[&str] = &[
     "\\",
 ];
 
-const LIMITS: JsonLimits = JsonLimits { depth_max: 8, values_max: 40, string_bytes_max: 60 };
+const LIMITS: JsonLimits = JsonLimits { depth_max: 8, values_max: 40, string_bytes_max: 60, number_bytes_max: 30 };
 
 /// A JSON body.
 pub fn json(bytes: &[u8]) {
@@ -51,6 +51,8 @@ pub fn json(bytes: &[u8]) {
         (Ok(_), None) => panic!("accepted what is no JSON"),
         (Err(JsonError::Malformed { .. }), Some(_)) => assert!(!within, "refused well-formed JSON as malformed"),
         (Err(JsonError::NotAnObject), Some(is_object)) => assert!(!is_object, "an object is an object"),
+        // The reference knows neither repeated names nor how long numbers are.
+        (Err(JsonError::RepeatedName | JsonError::TooLongNumber), Some(_)) => {}
         (Err(_), Some(_)) => assert!(!within, "refused within the limits"),
         // Malformed; a limit may be met before the place where it is.
         (Err(_), None) => {}

@@ -83,8 +83,7 @@ async fn aud_01_bodies_that_are_not_understood_are_not_recorded_in_clear() {
     let harness = audited().await;
     harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
     // No route of this release answers with bytes of another type; what comes in is the other half of the row.
-    for body in
-        [format!("{CANARY}"), format!("{{\"a\": {CANARY}}}"), format!("[\"{CANARY}\"]"), format!("\"{CANARY}\"")]
+    for body in [CANARY.to_owned(), format!("{{\"a\": {CANARY}}}"), format!("[\"{CANARY}\"]"), format!("\"{CANARY}\"")]
     {
         assert_eq!(raw(&harness, "POST", "/v1/kv/a", &[("X-Vault-Token", ROOT)], body.as_bytes()).await, 400);
     }
@@ -323,16 +322,17 @@ async fn aud_09_every_request_to_every_route_is_recorded_once_and_so_is_its_answ
     let routes = harness.node.declared_routes();
     assert!(routes.len() > 60, "only {} routes", routes.len());
     let mut walked = 0;
+    let mut seen = text(&harness, AUDIT_FILE).await.len();
     for route in &routes {
         let path = example(&route.mount, route.pattern);
         if path == "sys/seal" {
             continue;
         }
         for token in ["", "not-a-token", powerless.as_str()] {
-            let before = harness.audit_records().await.len();
             let answer = harness.call(method(route.operation.name()), &path, token, Value::Null).await;
-            let records = harness.audit_records().await;
-            let new = &records[before..];
+            let text = text(&harness, AUDIT_FILE).await;
+            let new: Vec<Value> = text[seen..].lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            seen = text.len();
             assert_eq!(new.len(), 2, "{} {path} with {token:?}: {answer:?} {new:?}", route.operation.name());
             assert_eq!((new[0]["type"].as_str(), new[1]["type"].as_str()), (Some("request"), Some("response")));
             assert_eq!(new[0]["request"]["id"], new[1]["request"]["id"]);
@@ -394,12 +394,15 @@ async fn aud_09_only_the_golden_list_goes_unrecorded() {
     }
 }
 
+/// Method, target, headers, body, and the status that is expected.
+type Case<'c> = (&'c str, &'c str, &'c [(&'c str, &'c str)], &'c [u8], u16);
+
 #[tokio::test]
 async fn aud_09_what_cannot_be_read_is_recorded_with_its_refusal() {
     let harness = audited().await;
     harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
     let token = ("X-Vault-Token", ROOT);
-    let cases: [(&str, &str, &[(&str, &str)], &[u8], u16); 11] = [
+    let cases: [Case<'_>; 11] = [
         ("POST", "/v1/kv/a", &[token], b"{", 400),
         ("POST", "/v1/kv/a", &[token], b"{\"a\":\"\xff\"}", 400),
         ("PATCH", "/v1/kv/a", &[token], b"{}", 415),

@@ -89,7 +89,11 @@ where
         return Err(Refusal::UnsupportedMedia);
     }
     if matches!(request.verb, Verb::Write | Verb::Patch) {
-        let bytes = read_body(head, body, options, clock).await?;
+        let bytes_max = match request.token {
+            Some(_) => options.body_bytes_max,
+            None => options.body_bytes_max.min(options.anonymous_body_bytes_max),
+        };
+        let bytes = read_body(head, body, bytes_max, options.body_timeout, clock).await?;
         request.body = tresor_wire::json::decode(&bytes, &options.json).map_err(|error| invalid(error.to_string()))?;
     }
     request.from_query = add_query(&mut request.body, query, request.verb);
@@ -282,7 +286,8 @@ fn other_headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
 async fn read_body<B>(
     head: &Parts,
     mut body: Pin<&mut B>,
-    options: &Options,
+    bytes_max: usize,
+    timeout: Duration,
     clock: &dyn Clock,
 ) -> Result<Vec<u8>, Refusal>
 where
@@ -291,11 +296,11 @@ where
 {
     let announced =
         head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > options.body_bytes_max) {
+    if announced.is_some_and(|length| length > bytes_max) {
         return Err(Refusal::TooLarge);
     }
     let mut bytes = Vec::with_capacity(announced.unwrap_or(0).min(64 * 1024));
-    let mut timeout = clock.sleep(options.body_timeout);
+    let mut timeout = clock.sleep(timeout);
     loop {
         let mut unread = body.as_mut();
         let next = pin!(unread.frame());
@@ -306,7 +311,7 @@ where
         let Some(frame) = frame else { return Ok(bytes) };
         let frame = frame.map_err(|_| invalid("the request's body broke off"))?;
         if let Ok(mut data) = frame.into_data() {
-            if bytes.len() + data.remaining() > options.body_bytes_max {
+            if bytes.len() + data.remaining() > bytes_max {
                 return Err(Refusal::TooLarge);
             }
             while data.has_remaining() {

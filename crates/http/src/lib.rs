@@ -40,6 +40,8 @@ pub trait Serve: Send + Sync {
 pub struct Options {
     /// The largest body, in bytes.
     pub body_bytes_max: usize,
+    /// The largest body of a request without a token, in bytes: logins and unseal shares are short.
+    pub anonymous_body_bytes_max: usize,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
     /// Bounds of JSON documents.
@@ -54,6 +56,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             body_bytes_max: 32 * 1024 * 1024,
+            anonymous_body_bytes_max: 1024 * 1024,
             body_timeout: Duration::from_secs(30),
             json: JsonLimits::default(),
             is_tls: false,

@@ -97,6 +97,14 @@ impl<'l> MakeWriter<'l> for Lines {
     }
 }
 
+/// Lets panics be logged by their place alone: what they say may hold values (LOG-07).
+fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panicked; the request that caused it fails, and nothing else");
+    }));
+}
+
 /// Starts the log of the process.
 pub(crate) fn start(level: &str, format: LogFormat) -> Log {
     let (queue, entries) = sync_channel::<Entry>(QUEUE_LINES);
@@ -124,6 +132,7 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Log {
     let (filter, handle) = reload::Layer::new(filter(level));
     let writer = Lines { queue: queue.clone(), dropped };
     let registry = tracing_subscriber::registry().with(filter);
+    report_panics();
     // A second start in one process (tests) keeps the first log.
     match format {
         LogFormat::Standard => {
@@ -132,4 +141,46 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Log {
         LogFormat::Json => drop(registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init()),
     }
     Log { level: handle, queue }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic, reason = "a failing step ends the test")]
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn log_07_a_panic_is_logged_by_its_place_and_not_by_its_text() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).finish();
+        let before = std::panic::take_hook();
+        report_panics();
+        let caught = tracing::subscriber::with_default(subscriber, || {
+            std::panic::catch_unwind(|| {
+                let value = "canary-in-a-panic";
+                panic!("cannot go on with {value}");
+            })
+        });
+        std::panic::set_hook(before);
+        assert!(caught.is_err());
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        assert!(text.contains("logging.rs") && text.contains("panicked"), "{text}");
+        assert!(!text.contains("canary"), "{text}");
+    }
 }

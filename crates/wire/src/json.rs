@@ -20,11 +20,13 @@ pub struct JsonLimits {
     pub values_max: u32,
     /// How long one string may be, in bytes.
     pub string_bytes_max: usize,
+    /// How long the text of one number may be, in bytes.
+    pub number_bytes_max: usize,
 }
 
 impl Default for JsonLimits {
     fn default() -> Self {
-        Self { depth_max: 64, values_max: 100_000, string_bytes_max: 32 * 1024 * 1024 }
+        Self { depth_max: 64, values_max: 100_000, string_bytes_max: 32 * 1024 * 1024, number_bytes_max: 512 }
     }
 }
 
@@ -51,6 +53,12 @@ pub enum JsonError {
     /// One string is too long.
     #[error("failed to parse JSON input: a string is too long")]
     TooLongString,
+    /// One number is too long.
+    #[error("failed to parse JSON input: a number is too long")]
+    TooLongNumber,
+    /// A name stands twice in one object: two readers would pick different values.
+    #[error("failed to parse JSON input: a name stands twice in an object")]
+    RepeatedName,
 }
 
 /// The key under which `serde_json` hands over the text of a number. A client may send an object with the same key,
@@ -69,6 +77,8 @@ enum Exceeded {
     Depth,
     Values,
     String,
+    Number,
+    Name,
 }
 
 impl Budget<'_> {
@@ -164,9 +174,15 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
         while let Some(name) = entries.next_key_seed(NameSeed(self.budget))? {
             let Name::Sent(name) = name else {
                 let text = entries.next_value::<String>()?;
+                if text.len() > self.budget.limits.number_bytes_max {
+                    return Err(self.budget.refuse(Exceeded::Number));
+                }
                 return Number::parse(&text).map(Body::Number).ok_or_else(|| A::Error::custom("number"));
             };
             self.budget.check(&name)?;
+            if map.contains(&name) {
+                return Err(self.budget.refuse(Exceeded::Name));
+            }
             let value = entries.next_value_seed(seed)?;
             map.insert(name, value);
         }
@@ -239,6 +255,8 @@ pub fn decode_value(bytes: &[u8], limits: &JsonLimits) -> Result<Body, JsonError
         Some(Exceeded::Depth) => JsonError::TooDeep,
         Some(Exceeded::Values) => JsonError::TooManyValues,
         Some(Exceeded::String) => JsonError::TooLongString,
+        Some(Exceeded::Number) => JsonError::TooLongNumber,
+        Some(Exceeded::Name) => JsonError::RepeatedName,
         None => JsonError::Malformed { line: error.line(), column: error.column() },
     })
 }
@@ -387,11 +405,13 @@ mod tests {
 
     #[test]
     fn fz_03_limits_hold_while_parsing() {
-        let limits = JsonLimits { depth_max: 4, values_max: 10, string_bytes_max: 8 };
+        let limits = JsonLimits { depth_max: 4, values_max: 10, string_bytes_max: 8, number_bytes_max: 30 };
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(decode(deep.as_bytes(), &limits), Err(JsonError::TooDeep));
         assert_eq!(decode(br#"{"a":[1,2,3,4,5,6,7,8,9,10]}"#, &limits), Err(JsonError::TooManyValues));
         assert_eq!(decode(br#"{"a":"123456789"}"#, &limits), Err(JsonError::TooLongString));
+        assert_eq!(decode(br#"{"a":1234567890123456789012345678901}"#, &limits), Err(JsonError::TooLongNumber));
+        assert_eq!(decode(br#"{"a":{"b":1,"b":1}}"#, &limits), Err(JsonError::RepeatedName));
     }
 
     proptest! {

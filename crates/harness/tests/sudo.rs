@@ -1,0 +1,26 @@
+//! Which operations ask for `sudo`: the reference's list, as far as its paths exist here, and no other.
+
+use tresor_engine::Access;
+use tresor_harness::Harness;
+
+#[tokio::test]
+async fn the_paths_that_ask_for_sudo_are_the_references() {
+    let harness = Harness::start().await;
+    let mut asked = 0;
+    for route in harness.node.declared_routes() {
+        let path = format!("{}{}", route.mount, route.pattern);
+        let exact = [
+            "sys/audit",
+            "sys/remount",
+            "sys/seal",
+            "auth/token/accessors",
+            "auth/token/create-orphan",
+            "auth/token/revoke-orphan",
+        ];
+        let expected =
+            exact.contains(&path.as_str()) || ["sys/auth/", "sys/audit/"].iter().any(|prefix| path.starts_with(prefix));
+        assert_eq!(route.access == Access::Sudo, expected, "{route:?}");
+        asked += usize::from(expected);
+    }
+    assert!(asked >= 10, "{asked}");
+}
