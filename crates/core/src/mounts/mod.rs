@@ -6,7 +6,7 @@
 
 pub mod record;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +74,6 @@ pub enum Behind {
 #[derive(Default)]
 pub struct Table {
     by_path: BTreeMap<String, Arc<Mount>>,
-    ids: BTreeSet<MountId>,
 }
 
 /// The owner of the table.
@@ -132,12 +131,6 @@ impl Table {
     /// All mounts in order of path.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Mount>> {
         self.by_path.values()
-    }
-
-    /// Whether a mount with this identity is there.
-    #[must_use]
-    pub fn holds(&self, id: &MountId) -> bool {
-        self.ids.contains(id)
     }
 }
 
@@ -384,7 +377,6 @@ impl Mounts {
         let prefix = keys::mounts(&self.namespace).map_err(Fault::internal)?;
         let known = self.table.load();
         let mut by_path = BTreeMap::new();
-        let mut ids = BTreeSet::new();
         for id in every_name(txn, &prefix).map_err(Fault::internal)? {
             let key = keys::mount(&self.namespace, &MountId::new(id)).map_err(Fault::internal)?;
             let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
@@ -398,10 +390,9 @@ impl Mounts {
                     Arc::new(Mount { record, facts, engine })
                 }
             };
-            ids.insert(mount.record.id.clone());
             by_path.insert(mount.record.path.clone(), mount);
         }
-        Ok(Table { by_path, ids })
+        Ok(Table { by_path })
     }
 }
 

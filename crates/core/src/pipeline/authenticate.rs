@@ -83,10 +83,7 @@ fn find(
         Some(token) => unsealed.handles.tokens.find(txn, &NamespaceId::root(), token, now)?,
         None => None,
     };
-    let usable = found.filter(|token| {
-        may_come_from(&token.record.bound_cidrs, request.connection.peer_address)
-            && unsealed.handles.mounts.table().holds(&token.record.mount)
-    });
+    let usable = found.filter(|token| may_come_from(&token.record.bound_cidrs, request.connection.peer_address));
     if required && usable.is_none() { Err(Fault::denied()) } else { Ok(usable) }
 }
 

@@ -110,7 +110,9 @@ impl Tokens {
             None => fresh_token(entropy)?,
         };
         let hash = self.hash(&token);
-        if read_record(txn, &new.namespace, &hash)?.is_some() {
+        // What a token of the same text left behind is being collected: it must not become the new one's.
+        let doomed = keys::doomed(&new.namespace).and_then(|at| at.key(&hash)).map_err(fault)?;
+        if read_record(txn, &new.namespace, &hash)?.is_some() || txn.contains(&doomed).map_err(fault)? {
             return Err(Fault::invalid("cannot create a token with a duplicate ID"));
         }
         // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
@@ -188,18 +190,15 @@ impl Tokens {
         hash: &str,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, Fault> {
-        let Some(record) = read_record(txn, namespace, hash)? else { return Ok(None) };
-        if record.is_expired(now) {
-            return Ok(None);
-        }
+        let Some(record) = read_alive(txn, namespace, hash, now)? else { return Ok(None) };
         let mut ancestor = record.parent.clone();
         for _ in 0..=DEPTH_MAX {
-            let Some(hash) = ancestor else {
+            let Some(parent) = ancestor else {
                 return Ok(Some(FoundToken { hash: hash.to_owned(), record }));
             };
-            match read_record(txn, namespace, &hash)? {
-                Some(parent) if !parent.is_expired(now) => ancestor = parent.parent,
-                _ => return Ok(None),
+            match read_alive(txn, namespace, &parent, now)? {
+                Some(parent) => ancestor = parent.parent,
+                None => return Ok(None),
             }
         }
         Ok(None)
@@ -331,6 +330,19 @@ pub fn auth_block(token: Option<TokenSecret>, record: &TokenRecord, now: Timesta
         orphan: record.parent.is_none(),
         num_uses: record.uses.on_wire(),
     }
+}
+
+/// The record of a token whose time is not over and whose mount is there; its ancestors are another question. The mount
+/// is looked at within the transaction, so that its removal conflicts with what its tokens do meanwhile.
+fn read_alive(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    hash: &str,
+    now: Timestamp,
+) -> Result<Option<TokenRecord>, Fault> {
+    let Some(record) = read_record(txn, namespace, hash)? else { return Ok(None) };
+    let mount = keys::mount(namespace, &record.mount).map_err(fault)?;
+    Ok((!record.is_expired(now) && txn.contains(&mount).map_err(fault)?).then_some(record))
 }
 
 pub(crate) fn read_record(txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Option<TokenRecord>, Fault> {

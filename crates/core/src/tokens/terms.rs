@@ -1,8 +1,8 @@
 //! How long a token lives: one place for the capping rules of creation and renewal (DR-16).
 //!
 //! A life is the wish, else the mount's default, capped by the mount's maximum, by the role's or user's maximum and
-//! by the explicit maximum, all counted from creation. A periodic token lives one period at a time and is capped by
-//! the explicit maximum only. Deliberately absent: "never"; only a root token has no end, and that is decided by
+//! by the explicit maximum, all counted from creation. A periodic token lives one period at a time, for ever unless
+//! there is an explicit maximum; a single period is no longer than the mount's maximum. Deliberately absent: "never"; only a root token has no end, and that is decided by
 //! who mints it.
 
 use std::time::Duration;
@@ -44,7 +44,15 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
         limits.period
     };
     let mut ttl = wanted;
-    if limits.period.is_zero() {
+    if !limits.period.is_zero() {
+        ttl = cap(
+            ttl,
+            limits.mount_max,
+            "period of \"{wanted}\" exceeded the effective max_ttl of \"{longest}\"",
+            limits.mount_max,
+            &mut warnings,
+        );
+    } else {
         let mut longest = limits.mount_max;
         if !limits.max.is_zero() {
             longest = longest.min(limits.max);
@@ -116,6 +124,9 @@ mod tests {
     #[test]
     fn a_period_outlives_the_mounts_maximum_but_not_the_explicit_one() {
         let created = at(0);
+        let endless = Limits { period: hours(1_000_000), ..LIMITS };
+        let life = decide(None, &endless, created, created);
+        assert_eq!((life.ttl, life.warnings.len()), (hours(768), 1), "one period is capped");
         let periodic = Limits { period: hours(1), ..LIMITS };
         assert_eq!(decide(Some(hours(9)), &periodic, created, at(5000)).ttl, hours(1));
         let bounded = Limits { explicit_max: hours(2), ..periodic };

@@ -82,6 +82,10 @@ fn renew(
     let wish = increment.map(|wish| wish.0).filter(|wish| !wish.is_zero());
     let wish = wish.or(Some(record.renewal_ttl).filter(|ttl| !ttl.is_zero()));
     let life = decide(wish, &limits, record.created, now);
+    if life.ttl.is_zero() {
+        // A renewal must not be what ends the token (TOK-02).
+        return Err(Fault::invalid("past the max TTL, cannot renew"));
+    }
     let old_end = record.expires;
     record.expires = Some(now.plus(life.ttl));
     record.renewed = Some(now);
