@@ -18,7 +18,7 @@ use crate::cached::every_name;
 use crate::gate::Gate;
 use crate::keys;
 use crate::tokens::{self, FoundToken};
-use crate::unsealed::Unsealed;
+use crate::unsealed::{CommitFault, Unsealed};
 
 /// How many entries one transaction of the background task touches at most.
 const STEP_MAX: usize = 128;
@@ -67,34 +67,37 @@ pub(crate) async fn run(node: Weak<Unsealed>, gate: Gate) {
 
 /// Whether there may be more to do at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub(crate) enum Progress {
     /// Something was done.
     More,
     /// Nothing was due.
     Idle,
 }
 
-/// Does one small piece of what is due.
+/// Does one small piece of each kind of work that is due, so that none waits for another to be done.
 ///
 /// # Errors
 /// When the store fails; the piece is done again later.
-pub async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
+pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
     if let Err(fault) = unsealed.catch_up() {
         // What cannot be loaded keeps nothing else from ending.
         tracing::warn!(cause = ?fault, "caches could not follow a commit and will try again");
     }
     let namespace = NamespaceId::root();
+    let mut progress = Progress::Idle;
     for work in [expire, collect_doomed, wipe] {
         let mut txn = unsealed.begin()?;
-        if work(unsealed, &mut txn, &namespace)? == Progress::More {
-            return match unsealed.commit(txn).await {
-                // Somebody else (a renewal, a revocation) was faster: look again.
-                Ok(()) | Err(crate::unsealed::CommitFault::Conflict) => Ok(Progress::More),
-                Err(other) => Err(other.into()),
-            };
+        if work(unsealed, &mut txn, &namespace)? == Progress::Idle {
+            continue;
+        }
+        progress = Progress::More;
+        match unsealed.commit(txn).await {
+            // Somebody else (a renewal, a revocation) was faster: look again.
+            Ok(()) | Err(CommitFault::Conflict) => {}
+            Err(other) => return Err(other.into()),
         }
     }
-    Ok(Progress::Idle)
+    Ok(progress)
 }
 
 /// Revokes tokens whose time is over.
@@ -120,36 +123,51 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result
     Ok(Progress::More)
 }
 
-/// Revokes the children and removes the cubbyhole of revoked tokens.
+/// Revokes the children and removes the cubbyholes of revoked tokens.
 fn collect_doomed(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
     let doomed = keys::doomed(namespace).map_err(Fault::internal)?;
-    let Some(hash) = txn.list(&doomed, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
+    let hashes = txn.list(&doomed, None, STEP_MAX).map_err(Fault::internal)?;
+    let progress = if hashes.is_empty() { Progress::Idle } else { Progress::More };
+    let table = unsealed.handles.mounts.table();
+    let cubbyhole = table.at("cubbyhole/").map(|mount| mount.record.id.clone());
+    let mut budget = STEP_MAX;
+    for hash in hashes {
+        if !collect_children(unsealed, txn, namespace, &hash, &mut budget)? {
+            break;
+        }
+        if let Some(id) = &cubbyhole {
+            let own = keys::mount_contents(namespace, id).and_then(|at| at.below(&format!("{hash}/")));
+            if !wipe_some(txn, &own.map_err(Fault::internal)?, &mut budget)? {
+                break;
+            }
+        }
+        txn.delete(&doomed.key(&hash).map_err(Fault::internal)?).map_err(Fault::internal)?;
+        budget = budget.saturating_sub(1);
+    }
+    Ok(progress)
+}
+
+/// Revokes at most `budget` children; true when none is left.
+fn collect_children(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    hash: &str,
+    budget: &mut usize,
+) -> Result<bool, Fault> {
     let now = unsealed.clock.now();
-    let edges = keys::children(namespace, &hash).map_err(Fault::internal)?;
-    let children = txn.list(&edges, None, STEP_MAX).map_err(Fault::internal)?;
-    for child in &children {
-        if let Some(record) = tokens::read_record(txn, namespace, child)? {
+    let edges = keys::children(namespace, hash).map_err(Fault::internal)?;
+    for child in txn.list(&edges, None, budget.saturating_add(1)).map_err(Fault::internal)? {
+        if *budget == 0 {
+            return Ok(false);
+        }
+        if let Some(record) = tokens::read_record(txn, namespace, &child)? {
             unsealed.handles.tokens.revoke(txn, &FoundToken { hash: child.clone(), record }, now)?;
         }
-        txn.delete(&edges.key(child).map_err(Fault::internal)?).map_err(Fault::internal)?;
+        txn.delete(&edges.key(&child).map_err(Fault::internal)?).map_err(Fault::internal)?;
+        *budget -= 1;
     }
-    if children.is_empty() {
-        let table = unsealed.handles.mounts.table();
-        let cubbyhole = table.at("cubbyhole/").map(|mount| mount.record.id.clone());
-        let wiped = match cubbyhole {
-            Some(id) => {
-                let own = keys::mount_contents(namespace, &id)
-                    .and_then(|at| at.below(&format!("{hash}/")))
-                    .map_err(Fault::internal)?;
-                wipe_some(txn, &own, &mut { STEP_MAX })?
-            }
-            None => true,
-        };
-        if wiped {
-            txn.delete(&doomed.key(&hash).map_err(Fault::internal)?).map_err(Fault::internal)?;
-        }
-    }
-    Ok(Progress::More)
+    Ok(*budget > 0)
 }
 
 /// Removes the data of removed mounts.

@@ -65,3 +65,23 @@ async fn tok_02_a_renewal_never_ends_a_token() {
     let left = harness.read("auth/token/lookup-self", &token).await.expect_status(200);
     assert_eq!(left.at("/data/ttl"), &json!(1800));
 }
+
+#[tokio::test]
+async fn what_revoked_tokens_leave_behind_is_collected_down_to_the_last_record() {
+    let harness = Harness::start().await;
+    harness.advance(Duration::from_secs(2)).await;
+    let before = harness.store.dump().len();
+    let parent = harness.token(json!({ "policies": ["root"] })).await;
+    for number in 0..150 {
+        let child = harness.write("auth/token/create", &parent, json!({ "policies": ["default"] })).await;
+        let child = child.expect_status(200).text_at("/auth/client_token");
+        if number % 10 == 0 {
+            drop(harness.write("cubbyhole/a/b", &child, json!({ "k": "v" })).await.expect_status(204));
+        }
+    }
+    harness.prepare("POST", "auth/token/revoke", json!({ "token": parent })).await;
+    for _ in 0..5 {
+        harness.advance(Duration::from_secs(2)).await;
+    }
+    assert_eq!(harness.store.dump().len(), before);
+}
