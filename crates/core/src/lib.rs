@@ -9,6 +9,7 @@ pub mod cached;
 mod gate;
 pub mod keys;
 pub mod leases;
+mod listing;
 pub mod mounts;
 pub mod node;
 pub mod pipeline;
@@ -18,6 +19,7 @@ pub mod tokens;
 pub mod unsealed;
 
 pub use audits::Audits;
+pub use listing::{Availability, ListedRoute};
 pub use mounts::Mounts;
 pub use node::{AlwaysRoute, DeclaredRoute, Initialized, Node, Registry, SealStanding, SystemMount};
 pub use policies::Policies;

@@ -24,7 +24,7 @@ use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
 use crate::keys;
-use crate::mounts::{Behind, Mounts};
+use crate::mounts::Mounts;
 use crate::policies::Policies;
 use crate::settings::Settings;
 use crate::tokens::{NewToken, Tokens};
@@ -213,12 +213,8 @@ impl Node {
         let table = unsealed.handles.mounts.table();
         let mut declared: Vec<DeclaredRoute> = Vec::new();
         for mount in table.iter() {
-            let engine = match &mount.engine {
-                Behind::Engine(engine) => Some(engine),
-                Behind::Server => unsealed.server.get(&mount.record.path),
-                Behind::Quarantined(_) => None,
-            };
-            for route in engine.map(|engine| engine.every_route()).unwrap_or_default() {
+            let Some(engine) = unsealed.handles.mounts.engine(mount) else { continue };
+            for route in engine.every_route() {
                 declared.extend(route.operations.iter().map(|(operation, facts)| DeclaredRoute {
                     mount: mount.record.path.clone(),
                     pattern: route.pattern,

@@ -49,8 +49,8 @@ pub struct Unsealed {
     pub(crate) doors: Doors,
     /// What system engines see too.
     pub(crate) handles: Handles,
-    /// The server's own engines by path.
-    pub(crate) server: BTreeMap<String, Arc<dyn Mounted>>,
+    /// The server's own engines by path; the mounts find them, and only this keeps them.
+    _server: BTreeMap<String, Arc<dyn Mounted>>,
     /// The cluster's name and id.
     pub(crate) cluster: ClusterRecord,
     /// Who is inside.
@@ -127,12 +127,13 @@ impl Unsealed {
         };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
+        handles.mounts.attach(&server);
         let unsealed = Arc::new(Self {
             clock,
             barrier,
             doors,
             handles,
-            server,
+            _server: server,
             cluster,
             gate: Gate::default(),
             turns: Turns::new(),

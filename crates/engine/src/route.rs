@@ -1,11 +1,14 @@
 //! The route table of an engine: patterns, operations, and what each declares.
 //!
 //! Patterns are segments: a literal, `{name}` for one segment, or `{name...}` for the rest of the path (which keeps
-//! its directory slash); one literal may follow the rest, as in `mounts/{path...}/tune`. A literal beats a parameter,
-//! a parameter beats the rest, and a rest with its literal beats a bare one. `{name:folded}` is a name whose case and
-//! outer blanks do not matter: it is folded while the path is matched, and policies decide on the folded path, so
-//! what is authorized is what is touched (ACL-02, DR-02). Invariant: who may call, and
-//! whether it writes, are properties of (route, operation), never of a second path pattern (ACL-09, DR-08).
+//! its directory slash); one literal may follow the rest, as in `mounts/{path...:trimmed}/tune`. A literal beats a
+//! parameter, a parameter beats the rest, and a rest with its literal beats a bare one.
+//!
+//! Where several spellings of a path name one thing, the route says so: `{name:folded}` is a name whose case and outer
+//! blanks do not matter, `{path...:trimmed}` a rest whose outer slashes do not, and a slash at the end of any other
+//! path means nothing. Parameters arrive canonical, and policies decide on the path rendered from them, so what is
+//! authorized is what is touched (ACL-02, DR-02). Invariant: who may call, and whether it writes, are properties of
+//! (route, operation), never of a second path pattern (ACL-09, DR-08).
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
@@ -71,6 +74,14 @@ pub struct RouteFacts {
     pub mends_audit: bool,
 }
 
+impl RouteFacts {
+    /// The pattern as people read it: without the word on how a parameter is spelled.
+    #[must_use]
+    pub fn shown_pattern(&self) -> String {
+        self.pattern.replace(FOLDED, "}").replace(TRIMMED, "...}")
+    }
+}
+
 /// A route found for a path, with the values of its parameters.
 #[derive(Debug)]
 pub struct Match {
@@ -78,8 +89,10 @@ pub struct Match {
     pub route: usize,
     /// Parameters by name.
     pub parameters: BTreeMap<&'static str, String>,
-    /// The path below the mount with its folded names, when folding changed it.
-    pub folded: Option<String>,
+    /// The one spelling of the path below the mount: the pattern with its parameters.
+    pub canonical: String,
+    /// Whether names in it are folded, so that policies must not tell their case apart.
+    pub is_folded: bool,
 }
 
 /// An async handler; implemented for every matching `async fn`.
@@ -133,6 +146,8 @@ impl Branch {
 
 struct Rest {
     name: &'static str,
+    /// Whether outer slashes do not matter.
+    is_trimmed: bool,
     bare: Option<usize>,
     suffixes: BTreeMap<&'static str, usize>,
 }
@@ -190,8 +205,8 @@ impl<E: Send + Sync + 'static> Routes<E> {
         let mut parameters = BTreeMap::new();
         let route = walk(&self.root, path, &mut parameters)?;
         let pattern = self.route(route).map_or("", |facts| facts.pattern);
-        let folded = fold(pattern, path).filter(|folded| folded != path);
-        Some(Match { route, parameters, folded })
+        let canonical = render(pattern, &parameters);
+        Some(Match { route, parameters, canonical, is_folded: pattern.contains(FOLDED) })
     }
 
     /// The declaration of a found route.
@@ -225,32 +240,39 @@ fn fold_name(name: &str) -> String {
     name.trim().to_lowercase()
 }
 
-/// The path with its folded names; `None` for patterns without any.
-fn fold(pattern: &str, path: &str) -> Option<String> {
-    if !pattern.contains(FOLDED) {
-        return None;
-    }
-    let segments = path.split('/').zip(pattern.split('/').map(Some).chain(std::iter::repeat(None)));
-    let folded: Vec<String> = segments
-        .map(|(segment, pattern)| match pattern {
-            Some(pattern) if pattern.ends_with(FOLDED) => fold_name(segment),
-            _ => segment.to_owned(),
-        })
-        .collect();
-    Some(folded.join("/"))
+/// A pattern with the values of its parameters.
+fn render(pattern: &str, parameters: &BTreeMap<&'static str, String>) -> String {
+    let segments = pattern.split('/').map(|segment| {
+        let inner = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix('}'));
+        let name = inner.and_then(|inner| inner.split([':', '.']).next());
+        name.and_then(|name| parameters.get(name)).map_or(segment, String::as_str)
+    });
+    segments.collect::<Vec<_>>().join("/")
 }
 
 /// The end of a folded parameter in a pattern.
 const FOLDED: &str = ":folded}";
+/// The end of a rest whose outer slashes do not matter.
+const TRIMMED: &str = "...:trimmed}";
+
+/// The name of a rest in a pattern, and whether its outer slashes do not matter.
+fn rest_name(segment: &'static str) -> Option<(&'static str, bool)> {
+    let inner = segment.strip_prefix('{')?;
+    match inner.strip_suffix(TRIMMED) {
+        Some(name) => Some((name, true)),
+        None => inner.strip_suffix("...}").map(|name| (name, false)),
+    }
+}
 
 fn insert(branch: &mut Branch, rest: &'static str, pattern: &'static str, index: usize) {
     let (segment, deeper) = match rest.split_once('/') {
         Some((segment, deeper)) => (segment, Some(deeper)),
         None => (rest, None),
     };
-    if let Some(name) = segment.strip_prefix('{').and_then(|inner| inner.strip_suffix("...}")) {
-        let rest = branch.rest.get_or_insert_with(|| Rest { name, bare: None, suffixes: BTreeMap::new() });
+    if let Some((name, is_trimmed)) = rest_name(segment) {
+        let rest = branch.rest.get_or_insert_with(|| Rest { name, is_trimmed, bare: None, suffixes: BTreeMap::new() });
         assert!(rest.name == name, "route `{pattern}`: `{name}` is called `{}` elsewhere", rest.name);
+        assert!(rest.is_trimmed == is_trimmed, "route `{pattern}`: `{name}` is spelled otherwise elsewhere");
         let before = match deeper {
             None => rest.bare.replace(index),
             Some(suffix) => rest.suffixes.insert(suffix, index),
@@ -309,6 +331,7 @@ fn walk(branch: &Branch, path: &str, parameters: &mut BTreeMap<&'static str, Str
             rest.suffixes.get(suffix).filter(|_| !head.is_empty()).map(|route| (head, *route))
         });
     let (value, route) = suffixed.or_else(|| rest.bare.map(|route| (path, route)))?;
+    let value = if rest.is_trimmed { value.trim_matches('/') } else { value };
     parameters.insert(rest.name, value.to_owned());
     Some(route)
 }
@@ -496,24 +519,43 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
 
-    fn pattern_of(path: &str) -> Option<(&'static str, BTreeMap<&'static str, String>)> {
-        let routes = Routes::<()>::new()
+    fn table() -> Routes<()> {
+        Routes::<()>::new()
             .at("config", "")
             .at("users", "")
             .at("users/{name:folded}", "")
             .at("users/{name:folded}/password", "")
             .at("data/{path...}", "")
-            .at("mounts/{path...}", "")
-            .at("mounts/{path...}/tune", "")
-            .done();
+            .at("mounts/{path...:trimmed}", "")
+            .at("mounts/{path...:trimmed}/tune", "")
+            .done()
+    }
+
+    fn pattern_of(path: &str) -> Option<(&'static str, BTreeMap<&'static str, String>)> {
+        let routes = table();
         let found = routes.find(path)?;
         Some((routes.route(found.route)?.pattern, found.parameters))
     }
 
     #[test]
-    fn acl_02_names_are_folded_in_the_path_that_policies_see() {
-        assert_eq!(fold("users/{name:folded}/password", "users/ BoB/password").as_deref(), Some("users/bob/password"));
-        assert_eq!(fold("users/{name}", "users/BoB"), None);
+    fn acl_02_every_spelling_of_a_path_has_one_canonical_form() {
+        for (canonical, spellings) in [
+            ("users/bob", ["users/bob", "users/BOB", "users/ Bob ", "users/bob/"].as_slice()),
+            ("users/bob/password", &["users/bob/password", "users/ BoB/password/"]),
+            ("config", &["config", "config/"]),
+            ("mounts/a/b", &["mounts/a/b", "mounts//a/b", "mounts/a/b/", "mounts//a/b//"]),
+            ("mounts/a/tune", &["mounts/a/tune", "mounts//a//tune", "mounts/a/tune/"]),
+            ("data/", &["data", "data/"]),
+        ] {
+            for spelling in spellings {
+                assert_eq!(table().find(spelling).unwrap().canonical, canonical, "{spelling}");
+            }
+        }
+        // Where the end of a path is a name of its own, its slashes are part of it.
+        for own in ["data/a", "data/a/", "data//a", "data/A", "data/a//b"] {
+            assert_eq!(table().find(own).unwrap().canonical, own);
+        }
+        assert!(table().find("users/bob").unwrap().is_folded && !table().find("config").unwrap().is_folded);
     }
 
     #[test]
@@ -526,9 +568,9 @@ mod tests {
         assert_eq!(pattern_of("data/a/b/").unwrap().1["path"], "a/b/");
         assert_eq!(pattern_of("data/a//b").unwrap().1["path"], "a//b");
         assert_eq!(pattern_of("data").unwrap().1["path"], "");
-        assert_eq!(pattern_of("mounts/a/b/tune").unwrap().0, "mounts/{path...}/tune");
+        assert_eq!(pattern_of("mounts/a/b/tune").unwrap().0, "mounts/{path...:trimmed}/tune");
         assert_eq!(pattern_of("mounts/a/b/tune").unwrap().1["path"], "a/b");
-        assert_eq!(pattern_of("mounts/tune").unwrap().0, "mounts/{path...}");
+        assert_eq!(pattern_of("mounts/tune").unwrap().0, "mounts/{path...:trimmed}");
         assert!(pattern_of("users//password").is_none());
         assert!(pattern_of("nothing").is_none());
     }

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use tresor_model::{Map, Operation};
-use tresor_policy::{Capability, Decision, Policy, PolicyName, PolicySet, Request};
+use tresor_policy::{AskedPath, Capability, Decision, Parameters, Policy, PolicyName, PolicySet, Request};
 
 use crate::document::print;
 
@@ -65,14 +65,15 @@ pub fn policy(bytes: &[u8]) {
 }
 
 fn decide(set: &PolicySet, path: &str) {
-    let shown = set.capabilities(path);
+    let directory = if path.ends_with('/') { path.to_owned() } else { format!("{path}/") };
+    let shown = set.capabilities(AskedPath::exact(path), AskedPath::exact(&directory));
     assert!(!shown.is_empty());
     for operation in [Operation::Read, Operation::List, Operation::Create, Operation::Delete] {
         let decision = ask(set, path, operation);
         if let Decision::Allowed { sudo, .. } = decision {
             let needed = Capability::needed_by(operation).expect("each of them needs one");
             assert!(operation == Operation::List || shown.contains(&needed) || path.ends_with('/'), "not shown");
-            assert!(!sudo || shown.contains(&Capability::Sudo));
+            assert!(!sudo || operation == Operation::List || shown.contains(&Capability::Sudo));
         }
     }
     let _ = set.reaches_below(path);
@@ -80,5 +81,6 @@ fn decide(set: &PolicySet, path: &str) {
 
 fn ask<'s>(set: &'s PolicySet, path: &'s str, operation: Operation) -> Decision<'s> {
     static NOTHING: std::sync::LazyLock<Map> = std::sync::LazyLock::new(Map::new);
-    set.decide(&Request { path, operation, parameters: Some(&NOTHING), wrap_ttl_seconds: None })
+    let parameters = Some(Parameters { sent: &NOTHING, from_query: &[], fields: &[] });
+    set.decide(&Request { path: AskedPath::exact(path), operation, parameters, wrap_ttl_seconds: None })
 }

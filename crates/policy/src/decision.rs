@@ -6,19 +6,37 @@ use std::sync::Arc;
 use tresor_model::{Map, Operation};
 
 use crate::capability::{Capabilities, Capability};
-use crate::matcher::Matcher;
-use crate::parameters::Constraints;
+use crate::matcher::{Matcher, Pattern, specificity};
+use crate::parameters::{Constraints, Parameters};
 use crate::parse::Policy;
+
+/// A canonical path, without a leading slash; LIST asks with the directory's slash.
+#[derive(Clone, Copy, Debug)]
+pub struct AskedPath<'a> {
+    /// The path.
+    pub text: &'a str,
+    /// When case does not matter in the path's names: after how many leading segments. Patterns are then read as if
+    /// they were written in lower case from there on (ACL-03).
+    pub folds_after: Option<usize>,
+}
+
+impl<'a> AskedPath<'a> {
+    /// A path whose case matters.
+    #[must_use]
+    pub const fn exact(text: &'a str) -> Self {
+        Self { text, folds_after: None }
+    }
+}
 
 /// What is asked.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
-    /// The canonical path, without a leading slash; LIST asks with the directory's slash.
-    pub path: &'a str,
+    /// Of what.
+    pub path: AskedPath<'a>,
     /// The operation.
     pub operation: Operation,
     /// The parameters, where the operation carries any.
-    pub parameters: Option<&'a Map>,
+    pub parameters: Option<Parameters<'a>>,
     /// How long the answer is to be wrapped for.
     pub wrap_ttl_seconds: Option<u64>,
 }
@@ -38,6 +56,8 @@ struct Permission {
 pub struct PolicySet {
     is_root: bool,
     matcher: Matcher<Permission>,
+    /// Patterns with capital letters, which a path in lower case does not find.
+    capitals: Vec<String>,
 }
 
 /// What was decided, and by which rule.
@@ -119,17 +139,41 @@ impl PolicySet {
                 }
             }
         }
-        Self { is_root: policies.iter().any(|policy| policy.is_root), matcher: Matcher::new(patterns) }
+        let capitals = patterns.keys().filter(|pattern| pattern.to_lowercase() != **pattern).cloned().collect();
+        Self { is_root: policies.iter().any(|policy| policy.is_root), matcher: Matcher::new(patterns), capitals }
     }
 
     /// The permission that a path comes to. For LIST the directory's own patterns come first, with their slash; the
     /// path without it is a fallback for directories that no pattern names (LST-01).
-    fn permission(&self, path: &str, operation: Option<Operation>) -> Option<(&str, &Permission)> {
-        let found = self.matcher.find(path);
-        match (found, operation) {
-            (None, Some(Operation::List)) => self.matcher.find(path.strip_suffix('/')?),
-            (found, _) => found,
+    fn permission(&self, path: AskedPath<'_>, is_list: bool) -> Option<(&str, &Permission)> {
+        match self.most_specific(path) {
+            None if is_list => self.most_specific(AskedPath { text: path.text.strip_suffix('/')?, ..path }),
+            found => found,
         }
+    }
+
+    fn most_specific(&self, path: AskedPath<'_>) -> Option<(&str, &Permission)> {
+        let mut best = self.matcher.find(path.text);
+        let Some(segments) = path.folds_after else { return best };
+        for written in &self.capitals {
+            let folded = Pattern::new(&fold_after(written, segments));
+            if folded.text() == written || !folded.matches(path.text) {
+                continue;
+            }
+            let Some(permission) = self.matcher.at(written) else { continue };
+            let is_better = best.is_none_or(|(text, known)| {
+                let known_pattern = Pattern::new(&fold_after(text, segments));
+                let is_denial = permission.capabilities.contains(Capability::Deny);
+                match specificity(&folded, &known_pattern) {
+                    std::cmp::Ordering::Equal => is_denial && !known.capabilities.contains(Capability::Deny),
+                    order => order.is_gt(),
+                }
+            });
+            if is_better {
+                best = Some((written, permission));
+            }
+        }
+        best
     }
 
     /// Decides.
@@ -141,7 +185,7 @@ impl PolicySet {
         let Some(needed) = Capability::needed_by(request.operation) else {
             return Decision::Allowed { sudo: false, pattern: None, policies: &[] };
         };
-        let Some((pattern, permission)) = self.permission(request.path, Some(request.operation)) else {
+        let Some((pattern, permission)) = self.permission(request.path, request.operation == Operation::List) else {
             return Decision::Denied(Denial::NoRule);
         };
         let policies = permission.policies.as_slice();
@@ -156,23 +200,32 @@ impl PolicySet {
         }
         if request.operation.carries_parameters() {
             let none = Map::new();
-            if !permission.constraints.permit(request.parameters.unwrap_or(&none)) {
+            let nothing = Parameters { sent: &none, from_query: &[], fields: &[] };
+            if !permission.constraints.permit(&request.parameters.unwrap_or(nothing)) {
                 return Decision::Denied(Denial::Parameters { pattern });
             }
         }
         Decision::Allowed { sudo: permission.capabilities.contains(Capability::Sudo), pattern: Some(pattern), policies }
     }
 
-    /// What may be done on a path, as `sys/capabilities` shows it: `root`, `deny`, or the words in order.
+    /// What may be done on a path, as `sys/capabilities` shows it: `root`, `deny`, or the words in order. Whether the
+    /// path can be listed, its directory tells, as when it is listed.
     #[must_use]
-    pub fn capabilities(&self, path: &str) -> Vec<Capability> {
+    pub fn capabilities(&self, path: AskedPath<'_>, directory: AskedPath<'_>) -> Vec<Capability> {
         if self.is_root {
             return vec![Capability::Root];
         }
-        let granted: Vec<Capability> = match self.permission(path, Some(Operation::List)) {
-            Some((_, permission)) => permission.capabilities.iter().collect(),
-            None => Vec::new(),
-        };
+        let of = |found: Option<(&str, &Permission)>| found.map(|(_, found)| found.capabilities).unwrap_or_default();
+        let (own, below) = (of(self.permission(path, false)), of(self.permission(directory, true)));
+        let can_list = below.iter().any(|one| one == Capability::List);
+        let granted: Vec<Capability> = Capability::ALL
+            .into_iter()
+            .filter(|one| match one {
+                Capability::Deny => false,
+                Capability::List => can_list,
+                one => own.iter().any(|granted| granted == *one),
+            })
+            .collect();
         if granted.is_empty() { vec![Capability::Deny] } else { granted }
     }
 
@@ -183,11 +236,18 @@ impl PolicySet {
             return true;
         }
         let usable = |permission: &Permission| permission.capabilities.iter().any(|one| one != Capability::Deny);
-        if self.permission(path, Some(Operation::List)).is_some_and(|(_, permission)| usable(permission)) {
+        if self.permission(AskedPath::exact(path), true).is_some_and(|(_, permission)| usable(permission)) {
             return true;
         }
         self.matcher.iter().any(|(pattern, permission)| usable(permission) && may_lie_below(pattern, path))
     }
+}
+
+/// A pattern in lower case, but for its first segments.
+fn fold_after(pattern: &str, segments: usize) -> String {
+    let start = pattern.match_indices('/').nth(segments.saturating_sub(1)).map_or(pattern.len(), |(at, _)| at + 1);
+    let (head, tail) = pattern.split_at(if segments == 0 { 0 } else { start });
+    format!("{head}{}", tail.to_lowercase())
 }
 
 /// Whether a pattern can match something that starts with `path`.

@@ -14,7 +14,8 @@ mod parameters;
 mod parse;
 
 pub use capability::{Capabilities, Capability};
-pub use decision::{Decision, Denial, PolicySet, Request};
+pub use decision::{AskedPath, Decision, Denial, PolicySet, Request};
 pub use default::DEFAULT_POLICY_TEXT;
 pub use name::{NameError, PolicyName};
+pub use parameters::Parameters;
 pub use parse::{Policy, PolicyError, Rule};

@@ -47,6 +47,14 @@ impl Pattern {
         if self.ends_in_glob { self.text.strip_suffix('*').unwrap_or(&self.text) } else { &self.text }
     }
 
+    /// Whether the pattern, of whatever kind, matches.
+    pub(crate) fn matches(&self, path: &str) -> bool {
+        if !self.has_wildcard {
+            return self.text == path;
+        }
+        if self.is_plain_prefix() { path.starts_with(self.body()) } else { self.matches_segments(path) }
+    }
+
     fn is_plain_prefix(&self) -> bool {
         self.ends_in_glob && self.plus_segments == 0
     }
@@ -112,6 +120,18 @@ impl<T> Matcher<T> {
         }
         matcher.segments.sort_by(|(a, _), (b, _)| specificity(b, a));
         matcher
+    }
+
+    /// What is attached to exactly this pattern.
+    pub(crate) fn at(&self, text: &str) -> Option<&T> {
+        let pattern = Pattern::new(text);
+        if !pattern.has_wildcard {
+            return self.exact.get(text);
+        }
+        if pattern.is_plain_prefix() {
+            return self.prefixes.get(pattern.body()).map(|(_, value)| value);
+        }
+        self.segments.iter().find(|(known, _)| known.text == text).map(|(_, value)| value)
     }
 
     /// The most specific pattern that matches, and what is attached to it.

@@ -6,6 +6,43 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tresor_model::{Body, Map};
+use tresor_wire::input::FieldSpec;
+
+/// What a write sends, and by which names its handler reads it.
+#[derive(Clone, Copy)]
+pub struct Parameters<'a> {
+    /// The fields of body and query.
+    pub sent: &'a Map,
+    /// The names among them that came from the query.
+    pub from_query: &'a [String],
+    /// What the operation declares.
+    pub fields: &'a [FieldSpec],
+}
+
+/// One field that was sent.
+struct Sent<'a> {
+    /// Its name as sent, in lower case; after it, the name that the handler reads it by, where that is another one.
+    names: Vec<String>,
+    body: &'a Body,
+    /// Whether the handler sees it: `null` counts as not sent, and few fields may come from the query.
+    arrives: bool,
+}
+
+impl<'a> Parameters<'a> {
+    fn each(&self) -> Vec<Sent<'a>> {
+        self.sent.iter().map(|(name, body)| self.one(name, body)).collect()
+    }
+
+    fn one(&self, name: &str, body: &'a Body) -> Sent<'a> {
+        let declared = self.fields.iter().find(|field| field.name == name || field.aliases.contains(&name));
+        let from_query = self.from_query.iter().any(|sent| sent == name);
+        let own = name.trim().to_lowercase();
+        let read_by = declared.map(|field| field.name.to_lowercase()).filter(|known| *known != own);
+        let names = std::iter::once(own).chain(read_by).collect();
+        let arrives = *body != Body::Null && (!from_query || declared.is_some_and(|field| field.query));
+        Sent { names, body, arrives }
+    }
+}
 
 /// Constraints of one rule; names in lower case. An empty list of values stands for every value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -81,24 +118,25 @@ impl Constraints {
     }
 
     /// Whether these parameters may be sent.
-    pub(crate) fn permit(&self, parameters: &Map) -> bool {
+    pub(crate) fn permit(&self, parameters: &Parameters<'_>) -> bool {
         if self.is_empty() {
             return true;
         }
-        let sent: Vec<(String, &Body)> =
-            parameters.iter().map(|(name, body)| (name.trim().to_lowercase(), body)).collect();
-        if !self.required.iter().all(|name| sent.iter().any(|(known, _)| known == name)) {
-            return false;
-        }
-        let is_refused = |(name, body): &(String, &Body)| {
-            let denied = self.denied.get(name).is_some_and(|values| values.is_empty() || is_denied(values, body));
-            let allowed = self.allowed.is_empty()
-                || match self.allowed.get(name) {
-                    Some(values) => values.is_empty() || is_allowed(values, body),
-                    None => self.allowed.contains_key("*"),
-                };
-            denied || self.denied.contains_key("*") || !allowed
+        let sent = parameters.each();
+        let is_sent = |name: &String| sent.iter().any(|one| one.arrives && one.names.contains(name));
+        self.required.iter().all(is_sent) && !sent.iter().any(|one| self.refuses(one))
+    }
+
+    fn refuses(&self, sent: &Sent<'_>) -> bool {
+        let is_denied = |name: &String| {
+            self.denied.get(name).is_some_and(|values| values.is_empty() || is_denied(values, sent.body))
         };
-        !sent.iter().any(is_refused)
+        let known: Vec<&Vec<String>> = sent.names.iter().filter_map(|name| self.allowed.get(name)).collect();
+        let is_allowed = if known.is_empty() {
+            self.allowed.is_empty() || self.allowed.contains_key("*")
+        } else {
+            known.iter().any(|values| values.is_empty() || is_allowed(values, sent.body))
+        };
+        self.denied.contains_key("*") || sent.names.iter().any(is_denied) || !is_allowed
     }
 }

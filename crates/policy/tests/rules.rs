@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tresor_model::{Body, Map, Operation, map};
-use tresor_policy::{Capability, DEFAULT_POLICY_TEXT, Policy, PolicySet, Request};
+use tresor_policy::{AskedPath, Capability, DEFAULT_POLICY_TEXT, Parameters, Policy, PolicySet, Request};
+use tresor_wire::input::{FieldSpec, Kind, Place};
 
 fn set(texts: &[&str]) -> PolicySet {
     let policies: Vec<_> = texts
@@ -19,23 +20,55 @@ fn set(texts: &[&str]) -> PolicySet {
 }
 
 fn may(set: &PolicySet, operation: Operation, path: &str) -> bool {
+    may_ask(set, operation, AskedPath::exact(path))
+}
+
+fn may_ask(set: &PolicySet, operation: Operation, path: AskedPath<'_>) -> bool {
     set.decide(&Request { path, operation, parameters: None, wrap_ttl_seconds: None }).allowed_with_sudo().is_some()
 }
 
-fn may_send(set: &PolicySet, parameters: &Map) -> bool {
-    let request =
-        Request { path: "a", operation: Operation::Update, parameters: Some(parameters), wrap_ttl_seconds: None };
-    set.decide(&request).allowed_with_sudo().is_some()
+/// What `sys/capabilities` would show of a path that is spelled canonically.
+fn shown(set: &PolicySet, path: &str) -> Vec<Capability> {
+    let directory = if path.ends_with('/') { path.to_owned() } else { format!("{path}/") };
+    set.capabilities(AskedPath::exact(path), AskedPath::exact(&directory))
+}
+
+/// A field as an endpoint declares it.
+const fn field(name: &'static str, aliases: &'static [&'static str]) -> FieldSpec {
+    let (default, description) = (None, "");
+    FieldSpec {
+        name,
+        kind: Kind::Any,
+        default,
+        description,
+        aliases,
+        query: false,
+        secret: false,
+        required: false,
+        place: Place::Body,
+    }
+}
+
+fn may_send(set: &PolicySet, sent: &Map) -> bool {
+    may_send_to(set, sent, &[], &[])
+}
+
+fn may_send_to(set: &PolicySet, sent: &Map, from_query: &[String], fields: &[FieldSpec]) -> bool {
+    let parameters = Some(Parameters { sent, from_query, fields });
+    let path = AskedPath::exact("a");
+    set.decide(&Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: None })
+        .allowed_with_sudo()
+        .is_some()
 }
 
 #[test]
 fn everything_is_denied_that_no_rule_grants() {
     let empty = set(&["", "{}", "name = \"x\""]);
     assert!(!may(&empty, Operation::Read, "a"));
-    assert_eq!(empty.capabilities("a"), [Capability::Deny]);
+    assert_eq!(shown(&empty, "a"), [Capability::Deny]);
     let root = PolicySet::compile(&[Arc::new(Policy::root())]);
     assert!(may(&root, Operation::Delete, "sys/anything"));
-    assert_eq!(root.capabilities("a"), [Capability::Root]);
+    assert_eq!(shown(&root, "a"), [Capability::Root]);
 }
 
 #[test]
@@ -60,10 +93,10 @@ fn the_most_specific_pattern_decides_alone() {
 fn rules_of_one_pattern_are_united_and_deny_wins() {
     let rules =
         set(&["path \"a\" { capabilities = [\"read\"] }", "path \"a\" { capabilities = [\"update\", \"sudo\"] }"]);
-    assert_eq!(rules.capabilities("a"), [Capability::Read, Capability::Sudo, Capability::Update]);
+    assert_eq!(shown(&rules, "a"), [Capability::Read, Capability::Sudo, Capability::Update]);
     let denied = set(&["path \"a\" { capabilities = [\"read\"] }", "path \"a\" { capabilities = [\"deny\"] }"]);
     assert!(!may(&denied, Operation::Read, "a"));
-    assert_eq!(denied.capabilities("a"), [Capability::Deny]);
+    assert_eq!(shown(&denied, "a"), [Capability::Deny]);
 }
 
 #[test]
@@ -99,6 +132,101 @@ fn acl_04_a_forbidden_value_is_forbidden_in_every_spelling() {
 }
 
 #[test]
+fn acl_03_a_denial_holds_for_every_case_of_names_that_fold() {
+    let rules = set(&[r#"
+        path "auth/up/users/*" { capabilities = ["update"] }
+        path "auth/up/users/Admin" { capabilities = ["deny"] }
+        path "auth/Up/users/*" { capabilities = ["delete"] }
+        path "auth/+/users/Root" { capabilities = ["deny"] }
+        path "auth/up/users/SYS-*" { capabilities = ["deny"] }
+        path "auth/up/users/SYS-Guest" { capabilities = ["update"] }
+    "#]);
+    let folded = |text| AskedPath { text, folds_after: Some(2) };
+    assert!(may_ask(&rules, Operation::Update, folded("auth/up/users/bob")));
+    assert!(may_ask(&rules, Operation::Update, folded("auth/up/users/sys-guest")), "the more specific one decides");
+    for denied in ["auth/up/users/admin", "auth/up/users/root", "auth/up/users/sys-a"] {
+        // `+` is a wildcard that comes earlier than the star of `users/*`: specificity decides, as documented.
+        let is_denied = !may_ask(&rules, Operation::Update, folded(denied));
+        assert_eq!(is_denied, denied != "auth/up/users/root", "{denied}");
+    }
+    // The mount's own part of the path is never folded.
+    assert!(!may_ask(&rules, Operation::Delete, folded("auth/up/users/bob")));
+    // Where case matters, it matters to rules too.
+    let kv = set(&[r#"path "kv/*" { capabilities = ["read"] } path "kv/Admin" { capabilities = ["deny"] }"#]);
+    assert!(may(&kv, Operation::Read, "kv/admin") && !may(&kv, Operation::Read, "kv/Admin"));
+}
+
+#[test]
+fn acl_04_a_field_is_judged_by_every_name_it_is_read_by() {
+    const FIELDS: &[FieldSpec] = &[field("ttl", &["lease"]), field("meta", &["metadata"])];
+    let denied = set(&[r#"path "a" { capabilities = ["update"] denied_parameters = { "ttl" = [] } }"#]);
+    for sent in [map! { "ttl" => "1h" }, map! { "lease" => "1h" }] {
+        assert!(!may_send_to(&denied, &sent, &[], FIELDS));
+    }
+    let allowed = set(&[r#"path "a" { capabilities = ["update"] allowed_parameters = { "ttl" = ["1h"] } }"#]);
+    assert!(may_send_to(&allowed, &map! { "lease" => "1h" }, &[], FIELDS));
+    assert!(!may_send_to(&allowed, &map! { "lease" => "2h" }, &[], FIELDS));
+    assert!(!may_send_to(&allowed, &map! { "metadata" => "x" }, &[], FIELDS));
+}
+
+#[test]
+fn acl_04_what_the_handler_does_not_see_is_not_sent() {
+    let rules = set(&[r#"path "a" { capabilities = ["update"] required_parameters = ["ttl"] }"#]);
+    let fields = &[field("ttl", &["lease"])];
+    let query = ["ttl".to_owned()];
+    assert!(may_send_to(&rules, &map! { "ttl" => "1h" }, &[], fields));
+    assert!(may_send_to(&rules, &map! { "lease" => "1h" }, &[], fields));
+    assert!(!may_send_to(&rules, &map! { "ttl" => "1h" }, &query, fields), "handlers take no fields from the query");
+    assert!(!may_send_to(&rules, &map! { "ttl" => Body::Null }, &[], fields), "null is the same as absent");
+}
+
+#[test]
+fn rules_of_several_policies_merge_as_documented() {
+    let rules = set(&[
+        r#"path "a" { capabilities = ["update"] allowed_parameters = { "k" = ["x"] } min_wrapping_ttl = "10s" }"#,
+        r#"path "a" { capabilities = ["read"] allowed_parameters = { "k" = ["y"], "l" = [] } max_wrapping_ttl = "60s" }"#,
+        r#"path "a" { denied_parameters = { "l" = ["z"] } min_wrapping_ttl = "5s" }"#,
+    ]);
+    let may_send = |sent: &Map| {
+        let parameters = Some(Parameters { sent, from_query: &[], fields: &[] });
+        let path = AskedPath::exact("a");
+        let request = Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: Some(5) };
+        rules.decide(&request).allowed_with_sudo().is_some()
+    };
+    for allowed in [map! { "k" => "x" }, map! { "k" => "y" }, map! { "l" => "w" }] {
+        assert!(may_send(&allowed), "{allowed:?}");
+    }
+    for refused in [map! { "k" => "z" }, map! { "l" => "z" }, map! { "m" => "x" }] {
+        assert!(!may_send(&refused), "{refused:?}");
+    }
+    let wrapped = |ttl| {
+        let path = AskedPath::exact("a");
+        let request = Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl };
+        rules.decide(&request).allowed_with_sudo().is_some()
+    };
+    assert_eq!([None, Some(4), Some(5), Some(60), Some(61)].map(wrapped), [false, false, true, true, false]);
+}
+
+#[test]
+fn older_forms_of_rules_mean_what_they_meant() {
+    for (word, granted) in [
+        ("read", "list read"),
+        ("write", "create delete list read update"),
+        ("sudo", "create delete list read sudo update"),
+        ("deny", "deny"),
+    ] {
+        for text in [
+            format!("path \"a\" {{ policy = {word:?} }}"),
+            format!("{{\"path\": {{\"a\": {{\"policy\": {word:?}}}}}}}"),
+            format!("{{\"path\": [{{\"a\": {{\"policy\": {word:?}}}}}]}}"),
+        ] {
+            let names: Vec<_> = shown(&set(&[&text]), "a").into_iter().map(Capability::name).collect();
+            assert_eq!(names.join(" "), granted, "{text}");
+        }
+    }
+}
+
+#[test]
 fn parameters_are_constrained_as_documented() {
     let rules = set(&[r#"path "a" {
         capabilities = ["update"]
@@ -120,7 +248,8 @@ fn parameters_are_constrained_as_documented() {
 fn wrapping_bounds_are_kept() {
     let rules = set(&[r#"path "a" { capabilities = ["read"] min_wrapping_ttl = "1m" max_wrapping_ttl = 120 }"#]);
     let wrapped = |ttl| {
-        let request = Request { path: "a", operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl };
+        let path = AskedPath::exact("a");
+        let request = Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl };
         rules.decide(&request).allowed_with_sudo().is_some()
     };
     assert_eq!([None, Some(59), Some(60), Some(120), Some(121)].map(wrapped), [false, false, true, true, false]);
@@ -145,7 +274,7 @@ fn acl_14_what_a_reviewer_reads_is_what_is_enforced() {
     refused("path \"a\" { capabilities = \"read\" }", "line 1, column 27: `capabilities` must be a list of strings");
     refused("{\"path\":{\"a\":{\"capabilities\":[1,{}]}}}", "line 1, column 31: path \"a\": invalid capability `1`");
     assert!(
-        set(&["path \"a\" { capabilities = [\"read\"] }\npath \"a\" { capabilities = [\"deny\"] }"]).capabilities("a")
+        shown(&set(&["path \"a\" { capabilities = [\"read\"] }\npath \"a\" { capabilities = [\"deny\"] }"]), "a")
             == [Capability::Deny]
     );
 }
@@ -240,6 +369,21 @@ fn capabilities() -> impl Strategy<Value = Vec<Capability>> {
     )
 }
 
+fn text_of(rules: &[(String, Vec<Capability>)]) -> String {
+    let line = |(pattern, granted): &(String, Vec<Capability>)| {
+        let words: Vec<String> = granted.iter().map(|one| format!("{:?}", one.name())).collect();
+        format!("path {pattern:?} {{ capabilities = [{}] }}\n", words.join(","))
+    };
+    rules.iter().map(line).collect()
+}
+
+/// Patterns below the mount `m/`, some with capitals.
+fn mixed_pattern() -> impl Strategy<Value = String> {
+    let segment = prop::sample::select(vec!["a", "A", "b", "B", "+", "aB", "ab"]);
+    (prop::collection::vec(segment, 1..3), any::<bool>())
+        .prop_map(|(segments, glob)| format!("m/{}{}", segments.join("/"), if glob { "*" } else { "" }))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
@@ -248,21 +392,61 @@ proptest! {
         path in "(a|b|ab|c)(/(a|b|ab|c)?){0,3}",
         operation in prop::sample::select(vec![Operation::Read, Operation::List, Operation::Update]),
     ) {
-        let text: String = rules.iter().map(|(pattern, granted)| {
-            let words: Vec<String> = granted.iter().map(|one| format!("{:?}", one.name())).collect();
-            format!("path {pattern:?} {{ capabilities = [{}] }}\n", words.join(","))
-        }).collect();
+        let text = text_of(&rules);
         let compiled = set(&[&text]);
         prop_assert_eq!(may(&compiled, operation, &path), slow(&rules, operation, &path), "{} on {}", text, path);
-        // LST-06: what is shown is what is enforced.
-        let shown = compiled.capabilities(&path);
-        if operation != Operation::List || path.ends_with('/') {
-            let listed_only = may(&compiled, Operation::List, &path) && !may(&compiled, operation, &path);
-            prop_assert!(may(&compiled, operation, &path) <= shown.contains(&Capability::needed_by(operation).unwrap()) || listed_only);
+        // LST-06: what is shown is what is enforced, for every operation.
+        let shown = shown(&compiled, &path);
+        for operation in [Operation::Read, Operation::Update, Operation::Delete] {
+            let needed = Capability::needed_by(operation).unwrap();
+            prop_assert_eq!(shown.contains(&needed), may(&compiled, operation, &path), "{} on {}", text, path);
         }
+        let directory = if path.ends_with('/') { path.clone() } else { format!("{path}/") };
+        let can_list = may(&compiled, Operation::List, &directory);
+        prop_assert_eq!(shown.contains(&Capability::List), can_list, "list {} on {}", text, path);
         // Adding a denial never adds access.
         let denied = set(&[&text, &format!("path {path:?} {{ capabilities = [\"deny\"] }}")]);
         prop_assert!(!may(&denied, operation, &path));
+    }
+
+    #[test]
+    fn pt_02_adding_a_policy_never_lifts_a_denial_of_the_same_pattern(
+        rules in prop::collection::vec((pattern(), capabilities()), 1..5),
+        more in prop::collection::vec((pattern(), capabilities()), 0..4),
+        path in "(a|b|ab)(/(a|b|ab)?){0,3}",
+        operation in prop::sample::select(vec![Operation::Read, Operation::List, Operation::Update]),
+    ) {
+        let (first, second) = (text_of(&rules), text_of(&more));
+        let both = set(&[&first, &second]);
+        prop_assert_eq!(may(&both, operation, &path), slow(&[rules.clone(), more].concat(), operation, &path));
+        // A denial of the pattern that decides is not lifted by anybody.
+        let denied = rules.iter().any(|(pattern, granted)| *pattern == path && granted.contains(&Capability::Deny));
+        prop_assert!(!(denied && may(&both, operation, &path)));
+    }
+
+    #[test]
+    fn pt_01_a_folded_path_is_judged_as_its_patterns_in_lower_case(
+        rules in prop::collection::vec((mixed_pattern(), capabilities()), 0..6),
+        path in "m/(a|b|ab)(/(a|b|ab)?){0,2}",
+        operation in prop::sample::select(vec![Operation::Read, Operation::List, Operation::Update]),
+    ) {
+        // Patterns that are one in lower case are not united (only their denials win): here each stands once.
+        let unique: std::collections::BTreeMap<String, (String, Vec<Capability>)> =
+            rules.into_iter().map(|rule| (rule.0.to_lowercase(), rule)).collect();
+        let written: Vec<_> = unique.values().cloned().collect();
+        let lowered: Vec<_> = unique.into_iter().map(|(pattern, rule)| (pattern, rule.1)).collect();
+        let asked = AskedPath { text: &path, folds_after: Some(1) };
+        prop_assert_eq!(may_ask(&set(&[&text_of(&written)]), operation, asked), slow(&lowered, operation, &path));
+    }
+
+    #[test]
+    fn acl_03_a_denial_in_any_case_beats_a_grant_of_the_same_name(path in "m/(a|b|ab)(/(a|b|ab)){0,2}", upper in any::<u8>()) {
+        let written: String = path.char_indices().map(|(at, letter)| {
+            if at > 1 && upper >> (at % 8) & 1 == 1 { letter.to_ascii_uppercase() } else { letter }
+        }).collect();
+        let rules = set(&[&text_of(&[(path.clone(), vec![Capability::Read]), (written, vec![Capability::Deny])])]);
+        let asked = AskedPath { text: &path, folds_after: Some(1) };
+        prop_assert!(!may_ask(&rules, Operation::Read, asked));
     }
 
     #[test]

@@ -7,7 +7,7 @@
 pub mod record;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use tresor_barrier::{KeyPrefix, StorageKey, Txn};
@@ -82,6 +82,44 @@ pub struct Mounts {
     namespace: NamespaceId,
     factories: Vec<EngineFactory>,
     settings: Arc<Settings>,
+    /// The server's own engines by path. They know the mounts, so they are not kept alive from here.
+    server: OnceLock<BTreeMap<String, Weak<dyn Mounted>>>,
+}
+
+/// The path that policies decide on: one spelling for everything that leads to the same thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyPath {
+    /// The path.
+    pub text: String,
+    /// When the route folds names: how many leading segments are the mount's, whose case does matter.
+    pub folds_after: Option<usize>,
+}
+
+impl<'a> From<&'a PolicyPath> for tresor_policy::AskedPath<'a> {
+    fn from(path: &'a PolicyPath) -> Self {
+        Self { text: &path.text, folds_after: path.folds_after }
+    }
+}
+
+impl PolicyPath {
+    /// Of a path that leads to no route.
+    pub(crate) fn as_sent(path: &str) -> Self {
+        Self { text: path.to_owned(), folds_after: None }
+    }
+
+    /// Of a route that was found below a mount.
+    pub(crate) fn found(mount: &Mount, canonical: &str, is_folded: bool) -> Self {
+        let path = &mount.record.path;
+        Self { text: format!("{path}{canonical}"), folds_after: is_folded.then(|| path.matches('/').count()) }
+    }
+
+    /// LIST always asks of a directory.
+    pub(crate) fn into_directory(mut self) -> Self {
+        if !self.text.ends_with('/') {
+            self.text.push('/');
+        }
+        self
+    }
 }
 
 /// What a new mount is to be.
@@ -146,7 +184,13 @@ impl Mounts {
         settings: Arc<Settings>,
     ) -> Result<Self, Fault> {
         let prefix = keys::mounts(&namespace).map_err(Fault::internal)?;
-        let mounts = Self { table: Cached::new(prefix, txn, Table::default()), namespace, factories, settings };
+        let mounts = Self {
+            table: Cached::new(prefix, txn, Table::default()),
+            namespace,
+            factories,
+            settings,
+            server: OnceLock::new(),
+        };
         let table = mounts.read_table(txn)?;
         Ok(Self { table: Cached::new(keys::mounts(&mounts.namespace).map_err(Fault::internal)?, txn, table), ..mounts })
     }
@@ -169,6 +213,36 @@ impl Mounts {
     pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
         let records = |table: &Table| table.iter().map(|mount| mount.record.clone()).collect::<Vec<_>>();
         Ok(records(&self.read_table(txn)?) == records(&self.table()))
+    }
+
+    /// Tells, once, which engines answer for the server's own mounts.
+    pub(crate) fn attach(&self, server: &BTreeMap<String, Arc<dyn Mounted>>) {
+        let server = server.iter().map(|(path, engine)| (path.clone(), Arc::downgrade(engine))).collect();
+        // Told twice, the first word stands: it is the same node.
+        drop(self.server.set(server));
+    }
+
+    /// The engine that answers for a mount; `None` when it could not be loaded.
+    #[must_use]
+    pub fn engine(&self, mount: &Mount) -> Option<Arc<dyn Mounted>> {
+        match &mount.engine {
+            Behind::Engine(engine) => Some(Arc::clone(engine)),
+            Behind::Server => self.server.get()?.get(&mount.record.path)?.upgrade(),
+            Behind::Quarantined(_) => None,
+        }
+    }
+
+    /// The path that policies decide on when `path` is asked for, as the pipeline finds it: what `sys/capabilities`
+    /// shows is what is enforced (LST-06).
+    #[must_use]
+    pub fn policy_path(&self, path: &str, asks_of_directory: bool) -> PolicyPath {
+        let table = self.table();
+        let found = table.find(path).and_then(|(mount, relative)| {
+            let found = self.engine(mount)?.find(relative)?;
+            Some(PolicyPath::found(mount, &found.canonical, found.is_folded))
+        });
+        let found = found.unwrap_or_else(|| PolicyPath::as_sent(path));
+        if asks_of_directory { found.into_directory() } else { found }
     }
 
     /// Makes a mount within a transaction.

@@ -7,6 +7,7 @@
 use tresor_barrier::Txn;
 use tresor_engine::{Access, OperationFacts};
 use tresor_model::{Fault, Operation, Refusal, Request, Timestamp};
+use tresor_wire::input::FieldSpec;
 
 use super::authenticate::Principal;
 use super::execute::{context, fields};
@@ -75,9 +76,13 @@ pub(super) fn authorize<'a>(
         Access::Token | Access::Sudo => {
             let principal = principal.ok_or_else(Fault::denied)?;
             let decision = principal.policies().decide(&tresor_policy::Request {
-                path: &routed.policy_path,
+                path: (&routed.policy_path).into(),
                 operation,
-                parameters: operation.carries_parameters().then_some(&request.body),
+                parameters: operation.carries_parameters().then(|| tresor_policy::Parameters {
+                    sent: &request.body,
+                    from_query: &request.from_query,
+                    fields: declared(routed, operation),
+                }),
                 wrap_ttl_seconds: request.wrap_ttl.map(|ttl| ttl.as_secs()),
             });
             let sudo = decision.allowed_with_sudo().ok_or_else(Fault::denied)?;
@@ -95,6 +100,12 @@ pub(super) fn authorize<'a>(
     Ok(Authorized { routed, target, principal, operation, facts, has_sudo })
 }
 
+/// The fields that the operation declares, so that parameters are judged by the names that its handler reads.
+fn declared(routed: &Routed, operation: Operation) -> &'static [FieldSpec] {
+    let target = routed.target.as_ref().ok();
+    target.and_then(|target| target.operations.get(&operation)).map_or(&[], |facts| facts.fields)
+}
+
 /// Tells creating from updating by the route's existence check.
 fn operation(
     unsealed: &Unsealed,
@@ -109,7 +120,9 @@ fn operation(
     match (&routed.target, &routed.mount) {
         (Ok(target), Some(mount)) if default == Operation::Update && target.tells_create => {
             let cx = context(unsealed, txn, request, mount, principal, default, false, now)?;
-            let exists = target.engine.exists(target.route, cx, fields(request, target))?;
+            let check = || target.engine.exists(target.route, cx, fields(request, target));
+            let exists = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check))
+                .unwrap_or_else(|_| Err(Fault::internal("an existence check panicked")))?;
             Ok(if exists { Operation::Update } else { Operation::Create })
         }
         _ => Ok(default),

@@ -102,10 +102,11 @@ async fn call(
         authorized.has_sudo(),
         now,
     )?;
-    let handler = target
-        .engine
-        .invoke(target.route, authorized.operation(), cx, fields(request, target))
-        .ok_or(Fault::Refusal(Refusal::Unsupported))?;
+    // Decoding the input is behind the fence too.
+    let handler = async {
+        let handler = target.engine.invoke(target.route, authorized.operation(), cx, fields(request, target));
+        handler.ok_or(Fault::Refusal(Refusal::Unsupported))?.await
+    };
     let fenced = AssertUnwindSafe(handler).catch_unwind();
     tokio::select! {
         biased;

@@ -32,7 +32,7 @@ fn of_route(target: &Target) -> String {
 fn of_engine(target: &Target) -> String {
     let mut text = format!("## DESCRIPTION\n\n{}\n\n## PATHS\n", target.engine.descriptor().summary);
     for route in target.engine.every_route() {
-        text.push_str(&format!("\n    {}\n        {}\n", route.pattern, route.summary));
+        text.push_str(&format!("\n    {}\n        {}\n", route.shown_pattern(), route.summary));
     }
     text
 }

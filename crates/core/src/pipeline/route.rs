@@ -10,13 +10,13 @@ use tresor_engine::{Access, Mounted, OperationFacts};
 use tresor_model::{Operation, Refusal, Request, Verb};
 
 use crate::mounts::record::StoredClass;
-use crate::mounts::{Behind, Mount};
+use crate::mounts::{Behind, Mount, PolicyPath};
 use crate::unsealed::Unsealed;
 
 /// Where a path leads.
 pub(crate) struct Routed {
-    /// The path that policies decide on: LIST always asks of a directory.
-    pub(crate) policy_path: String,
+    /// The path that policies decide on.
+    pub(crate) policy_path: PolicyPath,
     /// The mount, when there is one.
     pub(crate) mount: Option<Arc<Mount>>,
     /// The route, or why there is none.
@@ -30,8 +30,9 @@ pub(crate) struct Target {
     pub(crate) parameters: BTreeMap<&'static str, String>,
     /// What is left of the path below the mount.
     pub(crate) relative: String,
-    /// The same with its folded names, when folding changed it.
-    pub(crate) folded: Option<String>,
+    /// The one spelling of it; `None` for a path that the engine only has a hint for.
+    canonical: Option<String>,
+    is_folded: bool,
     pub(crate) operations: BTreeMap<Operation, OperationFacts>,
     pub(crate) tells_create: bool,
     pub(crate) mends_audit: bool,
@@ -42,7 +43,7 @@ impl Routed {
     pub(crate) fn contended(&self) -> &str {
         match &self.mount {
             Some(mount) if mount.record.class == StoredClass::System => &mount.record.path,
-            _ => &self.policy_path,
+            _ => &self.policy_path.text,
         }
     }
 
@@ -70,31 +71,32 @@ pub(crate) const fn operation_candidates(verb: Verb) -> &'static [Operation] {
 
 pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
     let table = unsealed.handles.mounts.table();
-    let policy_path = match request.verb {
-        Verb::List => request.path.clone().into_directory().as_str().to_owned(),
-        _ => request.path.as_str().to_owned(),
+    let asked = match request.verb {
+        // LIST always asks of a directory.
+        Verb::List => request.path.clone().into_directory(),
+        _ => request.path.clone(),
     };
     let nowhere = || Refusal::NoRoute(request.path.as_str().to_owned());
-    let Some((mount, relative)) = table.find(&policy_path) else {
+    let directory = |found: PolicyPath| if request.verb == Verb::List { found.into_directory() } else { found };
+    let Some((mount, relative)) = table.find(asked.as_str()) else {
+        let policy_path = directory(PolicyPath::as_sent(asked.as_str()));
         return Routed { policy_path, mount: None, target: Err(nowhere()) };
     };
     let mount = Arc::clone(mount);
-    let relative = relative.to_owned();
-    let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative, request.verb));
+    let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative.to_owned(), request.verb));
     let policy_path = match &target {
-        Ok(Target { folded: Some(folded), .. }) => format!("{}{folded}", mount.record.path),
-        _ => policy_path,
+        Ok(Target { canonical: Some(canonical), is_folded, .. }) => PolicyPath::found(&mount, canonical, *is_folded),
+        _ => PolicyPath::as_sent(asked.as_str()),
     };
-    Routed { policy_path, mount: Some(mount), target }
+    Routed { policy_path: directory(policy_path), mount: Some(mount), target }
 }
 
 fn engine(unsealed: &Unsealed, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result<Arc<dyn Mounted>, Refusal> {
     match &mount.engine {
-        Behind::Engine(engine) => Ok(Arc::clone(engine)),
-        Behind::Server => unsealed.server.get(&mount.record.path).map(Arc::clone).ok_or_else(nowhere),
         Behind::Quarantined(reason) => {
             Err(Refusal::Unavailable(format!("mount {:?} could not be loaded: {reason}", mount.record.path).into()))
         }
+        Behind::Engine(_) | Behind::Server => unsealed.handles.mounts.engine(mount).ok_or_else(nowhere),
     }
 }
 
@@ -109,10 +111,10 @@ fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb) -> Result<Targ
     // The engine may have a hint for a path that is none of its routes; execution asks it.
     let asked = operation_candidates(verb).first().copied().unwrap_or(Operation::Read);
     let is_hinted = || verb != Verb::Help && engine.hint(&relative, asked).is_some();
-    let (route, parameters, folded) = match found {
-        Some(found) => (found.route, found.parameters, found.folded),
-        None if is_about_the_engine || is_hinted() => (usize::MAX, BTreeMap::new(), None),
+    let (route, parameters, canonical, is_folded) = match found {
+        Some(found) => (found.route, found.parameters, Some(found.canonical), found.is_folded),
+        None if is_about_the_engine || is_hinted() => (usize::MAX, BTreeMap::new(), None, false),
         None => return Err(Refusal::Absent("unsupported path".into())),
     };
-    Ok(Target { engine, route, parameters, relative, folded, operations, tells_create, mends_audit })
+    Ok(Target { engine, route, parameters, relative, canonical, is_folded, operations, tells_create, mends_audit })
 }

@@ -59,7 +59,10 @@ fn chosen(paths: Option<CommaList>, path: Option<CommaList>) -> Result<Vec<Strin
 fn answer(sys: &Sys, policies: &[String], paths: &[String]) -> Mirrored<Capabilities> {
     let set = sys.handles.policies.table().compile(policies);
     let named = |path: &String| -> Vec<String> {
-        let capabilities = set.capabilities(path.trim_start_matches('/'));
+        let path = path.trim_start_matches('/');
+        let (own, directory) =
+            (sys.handles.mounts.policy_path(path, false), sys.handles.mounts.policy_path(path, true));
+        let capabilities = set.capabilities((&own).into(), (&directory).into());
         capabilities.into_iter().map(|capability| capability.name().to_owned()).collect()
     };
     let only = if let [only] = paths { Some(named(only)) } else { None };

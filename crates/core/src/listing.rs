@@ -1,0 +1,101 @@
+//! Every endpoint that a node answers on, as it is declared: what tests walk, and what describes the API.
+//!
+//! Read from the tables that requests are routed by, so nothing that answers is missing from it. Deliberately absent:
+//! handlers.
+
+use std::collections::BTreeMap;
+
+use tresor_engine::{Access, Effect, Mounted};
+use tresor_model::{Operation, Verb};
+use tresor_wire::input::FieldSpec;
+
+use crate::node::Node;
+
+/// When an endpoint answers, and whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Availability {
+    /// In every state of the node, without a token and unaudited.
+    Always,
+    /// While the node is unsealed, to whom the declared access lets in, audited.
+    Unsealed(Access),
+}
+
+/// One operation of one route of one mount.
+#[derive(Clone, Debug)]
+pub struct ListedRoute {
+    /// Where it is mounted, ending in a slash; empty for what answers always.
+    pub mount: String,
+    /// The type of the mount.
+    pub kind: String,
+    /// The pattern below the mount.
+    pub pattern: &'static str,
+    /// The operation; writes of what answers always are updates.
+    pub operation: Operation,
+    /// When, and to whom.
+    pub availability: Availability,
+    /// What it does to the store.
+    pub effect: Effect,
+    /// The fields that it takes; of what answers always, none is listed.
+    pub fields: &'static [FieldSpec],
+    /// Whether it leaves audit records.
+    pub is_audited: bool,
+}
+
+impl Node {
+    /// Every endpoint of every mount, and those that answer in every state; a sealed node has only the latter.
+    #[must_use]
+    pub fn routes(&self) -> Vec<ListedRoute> {
+        let mut listed: Vec<ListedRoute> = self.registry.always.iter().map(always).collect();
+        let Some(unsealed) = self.unsealed() else { return listed };
+        for mount in unsealed.handles.mounts.table().iter() {
+            if let Some(engine) = unsealed.handles.mounts.engine(mount) {
+                listed.extend(routes_of(&mount.record.path, &*engine));
+            }
+        }
+        listed
+    }
+}
+
+fn always(route: &crate::AlwaysRoute) -> ListedRoute {
+    let (operation, effect) = match route.verb {
+        Verb::Read => (Operation::Read, Effect::Reads),
+        Verb::List => (Operation::List, Effect::Reads),
+        Verb::Help => (Operation::Help, Effect::Reads),
+        Verb::Write => (Operation::Update, Effect::Writes),
+        Verb::Patch => (Operation::Patch, Effect::Writes),
+        Verb::Delete => (Operation::Delete, Effect::Writes),
+    };
+    ListedRoute {
+        mount: String::new(),
+        kind: "always".to_owned(),
+        pattern: route.path,
+        operation,
+        availability: Availability::Always,
+        effect,
+        fields: &[],
+        is_audited: false,
+    }
+}
+
+fn routes_of(path: &str, engine: &dyn Mounted) -> Vec<ListedRoute> {
+    let kind = engine.descriptor().kind;
+    let every = engine.every_route();
+    // Sorted, so that the order of definition means nothing.
+    let mut sorted = BTreeMap::new();
+    for route in every {
+        for (operation, facts) in &route.operations {
+            let listed = ListedRoute {
+                mount: path.to_owned(),
+                kind: kind.to_owned(),
+                pattern: route.pattern,
+                operation: *operation,
+                availability: Availability::Unsealed(facts.access),
+                effect: facts.effect,
+                fields: facts.fields,
+                is_audited: true,
+            };
+            sorted.insert((route.pattern, *operation), listed);
+        }
+    }
+    sorted.into_values().collect()
+}
