@@ -269,13 +269,18 @@ fn is_merge_patch(headers: &HeaderMap) -> bool {
     media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/merge-patch+json"))
 }
 
-/// Headers without credentials, names in lower case.
+/// What proxies say of whom they speak for: no proxy is trusted, so nobody gets to see it (TLS-04).
+fn is_claim_of_a_proxy(name: &str) -> bool {
+    name.starts_with("x-forwarded-") || matches!(name, "forwarded" | "x-real-ip" | "via")
+}
+
+/// Headers without credentials and without claims of proxies, names in lower case.
 fn other_headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
         let is_credential =
             matches!(name.as_str(), "x-vault-token" | "authorization" | "cookie" | "proxy-authorization");
-        if let (false, Ok(value)) = (is_credential, value.to_str()) {
+        if let (false, Ok(value)) = (is_credential || is_claim_of_a_proxy(name.as_str()), value.to_str()) {
             kept.entry(name.as_str().to_owned()).or_default().push(value.to_owned());
         }
     }
