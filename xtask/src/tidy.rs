@@ -6,6 +6,7 @@
 //! cargo-deny's; spelling is typos'. No rule is in two places.
 
 pub mod arrows;
+pub mod bank;
 pub mod calls;
 pub mod files;
 pub mod ratchets;

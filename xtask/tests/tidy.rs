@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use xtask::graph;
 use xtask::tidy::source::{self, Source};
-use xtask::tidy::{arrows, calls, files, ratchets};
+use xtask::tidy::{arrows, bank, calls, files, ratchets};
 use xtask::workspace::Workspace;
 
 static WORKSPACE: LazyLock<Workspace> = LazyLock::new(|| Workspace::find().expect("cargo describes the workspace"));
@@ -71,4 +71,9 @@ fn the_lock_file_is_committed() {
     assert!(WORKSPACE.root.join("Cargo.lock").exists(), "Cargo.lock is part of the project");
     let ignored = WORKSPACE.read_text(".gitignore").unwrap();
     assert!(!ignored.lines().any(|line| line.contains("Cargo.lock")), ".gitignore hides Cargo.lock");
+}
+
+#[test]
+fn the_security_bank_names_tests_that_are_there() {
+    nothing(&bank::untrue(&WORKSPACE.read_text(bank::TABLE).unwrap(), &SOURCES));
 }

@@ -245,6 +245,94 @@ async fn shares_open_the_store_again_and_wrong_ones_do_not() {
     assert!(matches!(submit(&shares[0]), Ok(Progress::Collecting { progress: 1, .. })), "a failed attempt starts anew");
 }
 
+#[tokio::test]
+async fn sea_02_no_nonce_is_used_twice() {
+    let (store, barrier) = memory();
+    let mut sealed = std::collections::BTreeSet::new();
+    // A sealed value starts with its format and term (five bytes), then its nonce.
+    let nonce = |bytes: &[u8]| bytes[5..17].to_vec();
+    let mut count = 0;
+    for round in 0..300 {
+        for name in ["a", "b/c", "b/d"] {
+            put(&barrier, name, b"the same value each time").await;
+        }
+        for (_, bytes) in store.dump().into_iter().filter(|(at, _)| at.as_bytes()[0] == 1) {
+            sealed.insert(nonce(&bytes));
+        }
+        count += 3;
+        assert!(sealed.len() >= count, "round {round}: {} of {count}", sealed.len());
+    }
+}
+
+#[tokio::test]
+async fn sea_03_no_stored_byte_can_be_changed_or_moved() {
+    let (store, barrier) = memory();
+    put(&barrier, "dir/a", b"of a").await;
+    put(&barrier, "dir/b", b"of b").await;
+    let whole = store.dump();
+    let broken = |barrier: &Barrier| {
+        let mut txn = barrier.begin().unwrap();
+        let reads = [txn.read(&key("dir/a")).is_err(), txn.read(&key("dir/b")).is_err()];
+        reads.iter().any(|failed| *failed) || txn.list(&prefix("dir/"), None, 10).is_err()
+    };
+    let write = |at: &tresor_storage::RawKey, bytes: &[u8]| {
+        let version = store.snapshot().unwrap().version().next();
+        store.apply(&Batch { version, writes: [(at.clone(), Some(bytes.to_vec()))].into() }).unwrap();
+    };
+    assert!(!broken(&barrier));
+    let mut seen = 0;
+    for (at, bytes) in &whole {
+        for changed in (0..bytes.len()).step_by(3) {
+            let mut forged = bytes.clone();
+            forged[changed] ^= 0x10;
+            write(at, &forged);
+            // Records of other directories, and what lies outside the barrier, are not read here.
+            seen += usize::from(broken(&barrier));
+            write(at, bytes);
+        }
+    }
+    assert!(seen >= 3 * 8, "two records and a block at least: {seen}");
+    assert!(!broken(&barrier));
+}
+
+#[tokio::test]
+async fn sea_01_a_slot_or_ring_that_is_not_ours_opens_nothing() {
+    let doors = TestDoors::new(5).doors;
+    let store = Arc::new(MemoryStore::new());
+    let sealed = SealedStore::open(store.clone(), doors.clone()).unwrap();
+    let (shares, barrier) = initialize(&sealed, Threshold::new(1, 1).unwrap()).unwrap();
+    drop(barrier);
+    let facts = sealed.facts().unwrap();
+    let outside: Vec<_> = store.dump().into_iter().filter(|(at, _)| at.as_bytes()[0] == 0).collect();
+    assert_eq!(outside.len(), 2, "the slots and the ring");
+    // The time when the slot was made is told, not relied on: its eight bytes may say something else.
+    let mut accepted = 0;
+    for (at, bytes) in &outside {
+        let flipped = |place: usize| {
+            let mut forged = bytes.clone();
+            forged[place] ^= 1;
+            forged
+        };
+        let mut forgeries: Vec<Vec<u8>> = (0..bytes.len()).map(flipped).collect();
+        forgeries.extend([
+            Vec::new(),
+            vec![0; bytes.len()],
+            bytes[..bytes.len() - 1].to_vec(),
+            [bytes.as_slice(), b"x"].concat(),
+        ]);
+        for forged in forgeries {
+            let version = store.snapshot().unwrap().version().next();
+            store.apply(&Batch { version, writes: [(at.clone(), Some(forged.clone()))].into() }).unwrap();
+            let entered = ShareCollector::default().submit(copy(&shares[0]), &facts, &*doors.entropy);
+            let Ok(Progress::Complete(unseal_key)) = entered else { panic!("one share is enough") };
+            accepted += usize::from(sealed.unseal_with(&unseal_key).is_ok());
+        }
+        let version = store.snapshot().unwrap().version().next();
+        store.apply(&Batch { version, writes: [(at.clone(), Some(bytes.clone()))].into() }).unwrap();
+    }
+    assert!(accepted <= 8, "{accepted}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
