@@ -109,6 +109,8 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
         snapshot,
         writes: BTreeMap::new(),
         blocks: BTreeMap::new(),
+        adding: BTreeMap::new(),
+        transaction: 0,
     };
     let mut outcomes = Vec::with_capacity(count);
     for job in jobs {
@@ -119,12 +121,12 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
             let changed: Vec<StorageKey> = job.writes.keys().cloned().collect();
             batch.add(job).map(|()| Some(changed))
         });
-        match added {
-            Ok(Some(changed)) => outcomes.push(Ok(Committed { version: batch.version, changed })),
-            Ok(None) => outcomes.push(Err(CommitError::Conflict)),
-            // A half-added transaction must not be stored: nothing of this batch is.
-            Err(error) => return failed(error, count),
-        }
+        // A transaction that meets damage fails by itself: those beside it have nothing to do with it.
+        outcomes.push(match added {
+            Ok(Some(changed)) => Ok(Committed { version: batch.version, changed }),
+            Ok(None) => Err(CommitError::Conflict),
+            Err(error) => Err(CommitError::Failed(Arc::new(error))),
+        });
     }
     let batch = batch.finish();
     if batch.writes.is_empty() {
@@ -152,6 +154,10 @@ struct Building<'v> {
     writes: BTreeMap<RawKey, Option<Vec<u8>>>,
     /// Directory blocks that were met so far, in the clear, by where they lie; the changed ones are sealed at the end.
     blocks: BTreeMap<RawKey, Slot>,
+    /// What the transaction that is being added writes: part of the batch only when all of it is there.
+    adding: BTreeMap<RawKey, Option<Vec<u8>>>,
+    /// Its number, by which blocks know what to take back.
+    transaction: usize,
 }
 
 impl Building<'_> {
@@ -172,14 +178,27 @@ impl Building<'_> {
 
     /// Whether a record is there, with what the batch holds so far.
     fn exists(&self, key: &RawKey) -> Result<bool, StoreError> {
-        match self.writes.get(key) {
+        match self.adding.get(key).or_else(|| self.writes.get(key)) {
             Some(value) => Ok(value.is_some()),
             None => Ok(self.snapshot.read(key)?.is_some()),
         }
     }
 
+    /// Adds a transaction, wholly or (after an error) not at all.
     fn add(&mut self, changes: Changes) -> Result<(), BarrierError> {
-        self.writes.extend(changes.headers.into_iter().map(|(key, value)| (key, Some(value))));
+        self.transaction += 1;
+        let outcome = self.change(changes);
+        let mut adding = std::mem::take(&mut self.adding);
+        if outcome.is_ok() {
+            self.writes.append(&mut adding);
+        } else {
+            self.blocks.values_mut().for_each(|slot| slot.take_back(self.transaction));
+        }
+        outcome
+    }
+
+    fn change(&mut self, changes: Changes) -> Result<(), BarrierError> {
+        self.adding.extend(changes.headers.into_iter().map(|(key, value)| (key, Some(value))));
         for (name, value) in changes.writes {
             let at = self.vault.record_key(name.as_str());
             let (before, after) = (self.exists(&at)?, value.is_some());
@@ -190,27 +209,31 @@ impl Building<'_> {
                 (false, false) => continue,
                 (true, true) => {}
             }
-            self.writes.insert(at, value);
+            self.adding.insert(at, value);
         }
         Ok(())
     }
 
-    /// Adds a name to its directory, and the directory to its own when it is new.
-    fn add_name(&mut self, directory: &str, name: &str) -> Result<(), BarrierError> {
-        let is_new = tree::is_empty(self, directory)?;
-        tree::insert(self, directory, name)?;
-        match parent(directory) {
-            Some((above, own)) if is_new => self.add_name(above, own),
-            _ => Ok(()),
+    /// Adds a name to its directory, and each directory that was empty to the one above it.
+    fn add_name<'n>(&mut self, mut directory: &'n str, mut name: &'n str) -> Result<(), BarrierError> {
+        loop {
+            let is_new = tree::is_empty(self, directory)?;
+            tree::insert(self, directory, name)?;
+            match parent(directory) {
+                Some(above) if is_new => (directory, name) = above,
+                _ => return Ok(()),
+            }
         }
     }
 
-    /// Removes a name from its directory, and the directory from its own when it is empty.
-    fn remove_name(&mut self, directory: &str, name: &str) -> Result<(), BarrierError> {
-        tree::remove(self, directory, name)?;
-        match parent(directory) {
-            Some((above, own)) if tree::is_empty(self, directory)? => self.remove_name(above, own),
-            _ => Ok(()),
+    /// Removes a name from its directory, and each directory that is empty then from the one above it.
+    fn remove_name<'n>(&mut self, mut directory: &'n str, mut name: &'n str) -> Result<(), BarrierError> {
+        loop {
+            tree::remove(self, directory, name)?;
+            match parent(directory) {
+                Some(above) if tree::is_empty(self, directory)? => (directory, name) = above,
+                _ => return Ok(()),
+            }
         }
     }
 
@@ -232,19 +255,23 @@ fn parent(directory: &str) -> Option<(&str, &str)> {
 
 impl BlocksMut for Building<'_> {
     fn slot(&mut self, directory: &str, block: u64) -> Result<&mut Slot, BarrierError> {
-        match self.blocks.entry(self.vault.block_key(directory, block)) {
-            Entry::Occupied(met) => Ok(met.into_mut()),
+        let slot = match self.blocks.entry(self.vault.block_key(directory, block)) {
+            Entry::Occupied(met) => met.into_mut(),
             Entry::Vacant(place) => {
                 let slot = match self.snapshot.read(place.key())? {
                     Some(stored) => Slot::stored(&self.vault.open(place.key(), &stored.bytes)?)?,
                     None => Slot::default(),
                 };
-                Ok(place.insert(slot))
+                place.insert(slot)
             }
-        }
+        };
+        slot.enter(self.transaction);
+        Ok(slot)
     }
 
     fn put(&mut self, directory: &str, id: u64, block: Block) {
-        self.blocks.insert(self.vault.block_key(directory, id), Slot::fresh(block));
+        let slot = self.blocks.entry(self.vault.block_key(directory, id)).or_default();
+        slot.enter(self.transaction);
+        slot.put(block);
     }
 }

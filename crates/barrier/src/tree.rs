@@ -36,17 +36,45 @@ pub(crate) trait BlocksMut {
 pub(crate) struct Slot {
     block: Option<Block>,
     is_changed: bool,
+    /// The transaction that came here last.
+    transaction: usize,
+    /// What was here before that one changed it.
+    before: Option<Before>,
+}
+
+struct Before {
+    block: Option<Block>,
+    is_changed: bool,
 }
 
 impl Slot {
     /// A block as it is stored.
     pub(crate) fn stored(bytes: &[u8]) -> Result<Self, BarrierError> {
-        Ok(Self { block: Some(Block::decode(bytes)?), is_changed: false })
+        Ok(Self { block: Some(Block::decode(bytes)?), ..Self::default() })
     }
 
-    /// A block that is not stored yet.
-    pub(crate) const fn fresh(block: Block) -> Self {
-        Self { block: Some(block), is_changed: true }
+    /// A transaction comes here; what the one before it changed stands.
+    pub(crate) fn enter(&mut self, transaction: usize) {
+        if self.transaction != transaction {
+            self.transaction = transaction;
+            self.before = None;
+        }
+    }
+
+    /// Puts a block here, whatever was here.
+    pub(crate) fn put(&mut self, block: Block) {
+        let replaced = self.block.replace(block);
+        self.before.get_or_insert(Before { block: replaced, is_changed: self.is_changed });
+        self.is_changed = true;
+    }
+
+    /// Takes back what this transaction changed.
+    pub(crate) fn take_back(&mut self, transaction: usize) {
+        if self.transaction == transaction
+            && let Some(before) = self.before.take()
+        {
+            (self.block, self.is_changed) = (before.block, before.is_changed);
+        }
     }
 
     /// Whether it must be stored.
@@ -59,13 +87,17 @@ impl Slot {
         self.block.as_ref().map(Record::encode)
     }
 
-    fn take(&mut self) -> Option<Block> {
+    /// The block, to be changed.
+    fn change(&mut self) -> &mut Option<Block> {
+        if self.before.is_none() {
+            self.before = Some(Before { block: self.block.clone(), is_changed: self.is_changed });
+        }
         self.is_changed = true;
-        self.block.take()
+        &mut self.block
     }
 }
 
-#[derive(Record)]
+#[derive(Record, Clone)]
 #[record(kind = "directory-block", version = 1)]
 pub(crate) struct Block {
     /// The highest id that was given out; kept in the root only.
@@ -73,7 +105,7 @@ pub(crate) struct Block {
     entries: Entries,
 }
 
-#[derive(Part)]
+#[derive(Part, Clone)]
 enum Entries {
     #[part(tag = 1)]
     Names(Vec<String>),
@@ -164,14 +196,12 @@ pub(crate) fn insert(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, na
     if let Some(right) = split {
         // The root stays block 0: its left half moves to a block of its own.
         last_id += 1;
-        let root = blocks.slot(directory, ROOT)?.take().ok_or_else(too_deep)?;
+        let root = blocks.slot(directory, ROOT)?.change().take().ok_or_else(too_deep)?;
         blocks.put(directory, last_id, Block { last_id: 0, entries: root.entries });
         let left = Child { first: String::new(), block: last_id };
         blocks.put(directory, ROOT, Block { last_id, entries: Entries::Children(vec![left, right]) });
     } else if last_id != before {
-        let slot = blocks.slot(directory, ROOT)?;
-        slot.block.as_mut().ok_or_else(too_deep)?.last_id = last_id;
-        slot.is_changed = true;
+        blocks.slot(directory, ROOT)?.change().as_mut().ok_or_else(too_deep)?.last_id = last_id;
     }
     Ok(())
 }
@@ -188,12 +218,12 @@ fn insert_below(
         return Err(too_deep());
     }
     let slot = blocks.slot(directory, id)?;
-    let right = match &mut slot.block.as_mut().ok_or_else(too_deep)?.entries {
+    let right = match &slot.block.as_ref().ok_or_else(too_deep)?.entries {
         Entries::Names(names) => {
             let Err(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(None) };
+            let Some(Block { entries: Entries::Names(names), .. }) = slot.change() else { return Err(too_deep()) };
             names.insert(at, name.to_owned());
             let right = split_off(names, at);
-            slot.is_changed = true;
             right.map(|right| (right.first().cloned().unwrap_or_default(), Entries::Names(right)))
         }
         Entries::Children(children) => {
@@ -202,13 +232,11 @@ fn insert_below(
             let Some(split) = insert_below(blocks, directory, child, name, last_id, depth + 1)? else {
                 return Ok(None);
             };
-            let slot = blocks.slot(directory, id)?;
-            let Some(Block { entries: Entries::Children(children), .. }) = &mut slot.block else {
+            let Some(Block { entries: Entries::Children(children), .. }) = blocks.slot(directory, id)?.change() else {
                 return Err(too_deep());
             };
             children.insert(at + 1, split);
             let right = split_off(children, at + 1);
-            slot.is_changed = true;
             right.map(|right| {
                 (right.first().map(|child| child.first.clone()).unwrap_or_default(), Entries::Children(right))
             })
@@ -240,7 +268,7 @@ pub(crate) fn remove(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, na
         };
         let [only] = children.as_slice() else { return Ok(()) };
         let (last_id, only) = (*last_id, only.block);
-        let child = blocks.slot(directory, only)?.take().ok_or_else(too_deep)?;
+        let child = blocks.slot(directory, only)?.change().take().ok_or_else(too_deep)?;
         blocks.put(directory, ROOT, Block { last_id, entries: child.entries });
     }
 }
@@ -257,12 +285,15 @@ fn remove_below(
         return Err(too_deep());
     }
     let slot = blocks.slot(directory, id)?;
-    let Some(block) = &mut slot.block else { return Ok(false) };
-    let is_empty = match &mut block.entries {
+    let Some(block) = &slot.block else { return Ok(false) };
+    let (changed, is_empty) = match &block.entries {
         Entries::Names(names) => {
             let Ok(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(false) };
+            let changed = slot.change();
+            let Some(Block { entries: Entries::Names(names), .. }) = changed else { return Err(too_deep()) };
             names.remove(at);
-            names.is_empty()
+            let is_empty = names.is_empty();
+            (changed, is_empty)
         }
         Entries::Children(children) => {
             let at = position(children, name);
@@ -270,18 +301,15 @@ fn remove_below(
             if !remove_below(blocks, directory, child, name, depth + 1)? {
                 return Ok(false);
             }
-            let Some(Block { entries: Entries::Children(children), .. }) = &mut blocks.slot(directory, id)?.block
-            else {
-                return Err(too_deep());
-            };
+            let changed = blocks.slot(directory, id)?.change();
+            let Some(Block { entries: Entries::Children(children), .. }) = changed else { return Err(too_deep()) };
             children.remove(at);
-            children.is_empty()
+            let is_empty = children.is_empty();
+            (changed, is_empty)
         }
     };
-    let slot = blocks.slot(directory, id)?;
-    slot.is_changed = true;
     if is_empty {
-        slot.block = None;
+        *changed = None;
     }
     Ok(is_empty)
 }
@@ -296,7 +324,7 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Memory(BTreeMap<u64, Slot>);
+    struct Memory(BTreeMap<u64, Slot>, usize);
 
     impl Memory {
         fn count(&self) -> usize {
@@ -312,11 +340,15 @@ mod tests {
 
     impl BlocksMut for Memory {
         fn slot(&mut self, _directory: &str, block: u64) -> Result<&mut Slot, BarrierError> {
-            Ok(self.0.entry(block).or_default())
+            let slot = self.0.entry(block).or_default();
+            slot.enter(self.1);
+            Ok(slot)
         }
 
         fn put(&mut self, _directory: &str, id: u64, block: Block) {
-            self.0.insert(id, Slot::fresh(block));
+            let slot = self.0.entry(id).or_default();
+            slot.enter(self.1);
+            slot.put(block);
         }
     }
 
@@ -343,6 +375,38 @@ mod tests {
             remove(&mut blocks, "d/", &format!("{at:06}")).unwrap();
         }
         assert_eq!(blocks.count(), 0);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+        #[test]
+        fn what_a_transaction_changed_can_be_taken_back(
+            transactions in prop::collection::vec(
+                (prop::collection::vec((0_u16..600, prop::bool::weighted(0.6)), 0..200), any::<bool>()), 0..20),
+        ) {
+            let (mut blocks, mut model) = (Memory::default(), BTreeSet::new());
+            for (steps, stands) in transactions {
+                blocks.1 += 1;
+                let mut changed = model.clone();
+                for (name, is_insert) in steps {
+                    let name = format!("n{}", u32::from(name) * 7919 % 600);
+                    if is_insert {
+                        insert(&mut blocks, "d/", &name).unwrap();
+                        changed.insert(name);
+                    } else {
+                        remove(&mut blocks, "d/", &name).unwrap();
+                        changed.remove(&name);
+                    }
+                }
+                if stands {
+                    model = changed;
+                } else {
+                    let transaction = blocks.1;
+                    blocks.0.values_mut().for_each(|slot| slot.take_back(transaction));
+                }
+                prop_assert_eq!(everything(&mut blocks, 100), model.iter().cloned().collect::<Vec<_>>());
+            }
+        }
     }
 
     proptest! {

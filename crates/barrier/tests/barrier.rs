@@ -182,6 +182,40 @@ async fn a_value_moved_in_the_store_is_refused() {
     assert!(txn.read(&key("a")).is_err() && txn.read(&key("b")).is_err());
 }
 
+#[tokio::test]
+async fn a_damaged_directory_fails_its_own_writers_and_nobody_else() {
+    let (store, barrier) = memory();
+    put(&barrier, "sound/a", b"x").await;
+    let before: Vec<_> = store.dump().into_iter().map(|(at, _)| at).collect();
+    put(&barrier, "damaged/a", b"x").await;
+    let new: Vec<_> = store.dump().into_iter().map(|(at, _)| at).filter(|at| !before.contains(at)).collect();
+    let block = new.into_iter().find(|at| at.as_bytes()[0] == 2).unwrap();
+    let version = store.snapshot().unwrap().version().next();
+    store.apply(&Batch { version, writes: [(block, Some(b"damage".to_vec()))].into() }).unwrap();
+
+    let outcomes = std::sync::Mutex::new(std::collections::BTreeMap::new());
+    // The failing one has changed much of the batch when it comes to the damage: none of it may stay.
+    let jobs = [vec!["sound/b"], vec!["aaa/new", "damaged/b", "sound/c"], vec!["sound/d", "aaa/other"]];
+    let commits = jobs.iter().map(|names| {
+        let mut txn = barrier.begin().unwrap();
+        names.iter().for_each(|name| txn.write(&key(name), b"x").unwrap());
+        let (barrier, outcomes) = (barrier.clone(), &outcomes);
+        async move {
+            let outcome = barrier.commit(txn).await;
+            outcomes.lock().unwrap().insert(names[0], outcome);
+        }
+    });
+    futures_join_all(commits).await;
+    let outcomes = outcomes.into_inner().unwrap();
+    assert!(matches!(outcomes["aaa/new"], Err(CommitError::Failed(_))), "{:?}", outcomes["aaa/new"]);
+    let (first, last) = (outcomes["sound/b"].as_ref().unwrap(), outcomes["sound/d"].as_ref().unwrap());
+    assert_eq!(first.version, last.version, "one batch");
+    let mut txn = barrier.begin().unwrap();
+    assert_eq!(names(&mut txn, "sound/"), ["a", "b", "d"]);
+    assert_eq!(names(&mut txn, "aaa/"), ["other"]);
+    assert!(txn.read(&key("aaa/new")).unwrap().is_none());
+}
+
 #[test]
 fn a_name_has_a_bounded_number_of_segments() {
     let name = |segments: usize| StorageKey::new(&NamespaceId::root(), Area::Logical, &vec!["a"; segments].join("/"));
