@@ -77,8 +77,8 @@ mod tests {
     fn computations_beyond_the_queue_are_refused_and_the_disk_never_waits_for_any() {
         in_a_runtime(async {
             let workers = Arc::new(ThreadWorkers::with(1, 1));
-            let (started, has_started) = mpsc::channel();
-            let (release, released) = mpsc::channel::<()>();
+            let (started, has_started) = mpsc::sync_channel(1);
+            let (release, released) = mpsc::sync_channel::<()>(1);
             let slow = Arc::clone(&workers);
             let running = tokio::spawn(async move {
                 run_computing(&*slow, move || {

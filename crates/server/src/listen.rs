@@ -7,7 +7,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -20,6 +19,7 @@ use tresor_env::{Doors, Tasks};
 use tresor_http::{Options, Serve};
 use tresor_model::Connection;
 
+use crate::activity::Activity;
 use crate::config::Listener;
 use crate::patience::Patient;
 use crate::tls::{self, Certificate};
@@ -180,11 +180,11 @@ async fn serve(
         peer_port: peer.port(),
         client_certificates: Arc::new(certificates),
     };
-    let has_asked = Arc::new(AtomicBool::new(false));
+    let activity = Arc::new(Activity::new(Arc::clone(&shared.doors.clock)));
     let service = service_fn(|request| {
-        let (shared, facts) = (Arc::clone(shared), facts.clone());
-        has_asked.store(true, Ordering::Relaxed);
+        let (shared, facts, begun) = (Arc::clone(shared), facts.clone(), Activity::begin(&activity));
         async move {
+            let _begun = begun;
             let answer =
                 tresor_http::handle(&*shared.serve, &*shared.doors.clock, facts, &shared.options, request).await;
             Ok::<_, Infallible>(answer)
@@ -207,16 +207,27 @@ async fn serve(
     let mut stopped = shared.stopped.clone();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut head_is_late = shared.doors.clock.sleep(shared.header_timeout);
+    let mut may_be_idle = shared.doors.clock.sleep(shared.idle_timeout);
     let (mut is_first, mut is_stopping) = (true, false);
     let ended = loop {
         tokio::select! {
             ended = connection.as_mut() => break ended,
             // The protocol's own time-outs begin only when its first bytes told which protocol it is.
             () = &mut head_is_late, if is_first => {
-                if !has_asked.load(Ordering::Relaxed) {
+                if !activity.has_begun() {
                     return Err(io::ErrorKind::TimedOut.into());
                 }
                 is_first = false;
+            }
+            // Of HTTP/1 the protocol's own time-out thinks, of HTTP/2 only this.
+            () = &mut may_be_idle, if !is_stopping => {
+                let left = activity.idle_at_the_earliest(shared.idle_timeout);
+                if left.is_zero() {
+                    connection.as_mut().graceful_shutdown();
+                    is_stopping = true;
+                } else {
+                    may_be_idle = shared.doors.clock.sleep(left);
+                }
             }
             () = told_to_stop(&mut stopped), if !is_stopping => {
                 connection.as_mut().graceful_shutdown();
@@ -225,4 +236,115 @@ async fn serve(
         }
     };
     ended.map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use tokio::io::{AsyncWriteExt, ReadBuf};
+    use tresor_audit::{Audited, Exempt};
+    use tresor_env::BoxFuture;
+    use tresor_env::doubles::TestDoors;
+    use tresor_http::Outcome;
+    use tresor_model::{Fault, Request, RequestId};
+
+    use super::*;
+    use crate::config::{IDLE_TIMEOUT, WRITE_TIMEOUT};
+
+    /// Refuses everything; paths that end in `slow` only when told to.
+    struct Refusing(Arc<Semaphore>);
+
+    impl Serve for Refusing {
+        fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
+            Box::pin(async move {
+                if request.path.as_str().ends_with("slow") {
+                    self.0.acquire().await.unwrap().forget();
+                }
+                Audited::exempt(Err(Fault::denied()), Exempt::NeverAdmitted)
+            })
+        }
+
+        fn next_request_id(&self) -> RequestId {
+            RequestId::new("one")
+        }
+    }
+
+    /// What the server has sent when there is nothing more to do for any task.
+    async fn received(stream: &mut (dyn Stream + '_)) -> Vec<u8> {
+        let mut all = Vec::new();
+        for _ in 0..500 {
+            let mut chunk = [0; 4096];
+            let mut buffer = ReadBuf::new(&mut chunk);
+            let read = std::future::poll_fn(|cx| {
+                let poll = std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer);
+                std::task::Poll::Ready(poll.is_ready())
+            });
+            if read.await {
+                all.extend_from_slice(buffer.filled());
+            }
+            tokio::task::yield_now().await;
+        }
+        all
+    }
+
+    /// The kinds of the HTTP/2 frames in these bytes.
+    fn kinds(mut bytes: &[u8]) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        while let [a, b, c, kind, _, _, _, _, _, rest @ ..] = bytes {
+            kinds.push(*kind);
+            let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+            bytes = rest.get(length..).unwrap_or_default();
+        }
+        kinds
+    }
+
+    /// HEADERS that end a stream: `GET` of a path without a body.
+    fn get(stream: u8, path: &str) -> Vec<u8> {
+        let mut block = vec![0x82, 0x86, 0x04, u8::try_from(path.len()).unwrap()];
+        block.extend_from_slice(path.as_bytes());
+        block.extend_from_slice(&[0x41, 1, b'h']);
+        let mut frame = vec![0, 0, u8::try_from(block.len()).unwrap(), 1, 0x05, 0, 0, 0, stream];
+        frame.extend_from_slice(&block);
+        frame
+    }
+
+    const HEADERS: u8 = 1;
+    const GOAWAY: u8 = 7;
+
+    #[tokio::test]
+    async fn dos_02_an_idle_http2_connection_is_ended_and_one_that_waits_for_an_answer_is_not() {
+        let doors = TestDoors::new(1);
+        let may_answer = Arc::new(Semaphore::new(0));
+        let configured = Listener {
+            address: "127.0.0.1:0".parse().unwrap(),
+            tls: None,
+            request_bytes_max: 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: IDLE_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+        };
+        let serve = Arc::new(Refusing(Arc::clone(&may_answer)));
+        let listeners = Listeners::start(&[configured], serve, &doors.doors).await.unwrap();
+        let mut stream = doors.doors.net.connect(listeners.addresses[0]).await.unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        stream.write_all(&get(1, "/v1/a")).await.unwrap();
+        assert!(kinds(&received(&mut *stream).await).contains(&HEADERS), "no answer");
+
+        doors.clock.advance(IDLE_TIMEOUT - Duration::from_secs(1));
+        assert!(!kinds(&received(&mut *stream).await).contains(&GOAWAY), "ended too early");
+        stream.write_all(&get(3, "/v1/slow")).await.unwrap();
+        assert_eq!(received(&mut *stream).await, b"");
+        for _ in 0..3 {
+            doors.clock.advance(IDLE_TIMEOUT);
+            assert!(!kinds(&received(&mut *stream).await).contains(&GOAWAY), "ended while a request was served");
+        }
+        may_answer.add_permits(1);
+        assert!(kinds(&received(&mut *stream).await).contains(&HEADERS), "no answer");
+
+        doors.clock.advance(IDLE_TIMEOUT - Duration::from_secs(1));
+        assert!(!kinds(&received(&mut *stream).await).contains(&GOAWAY), "ended too early");
+        doors.clock.advance(Duration::from_secs(1));
+        assert!(kinds(&received(&mut *stream).await).contains(&GOAWAY), "an idle connection stays");
+    }
 }
