@@ -9,6 +9,7 @@ use tresor_env::doubles::InlineWorkers;
 use tresor_env::tasks::{NotComputed, WorkerPanicked};
 use tresor_env::{BoxFuture, Workers};
 use tresor_harness::{Answer, Harness, ROOT, assembly};
+use tresor_http::BodyBudget;
 use tresor_model::request::Connection;
 use tresor_server::NodeService;
 
@@ -90,4 +91,21 @@ async fn a_server_whose_slots_are_taken_can_be_looked_at_sealed_and_unsealed() {
     ok(call("GET", "sys/health", "", Value::Null).await, 503);
     let share: String = harness.shares[0].iter().map(|byte| format!("{byte:02x}")).collect();
     ok(call("PUT", "sys/unseal", "", json!({ "key": share })).await, 200);
+}
+
+#[tokio::test]
+async fn dos_01_bodies_beyond_the_budget_are_told_to_come_back_and_small_ones_are_served() {
+    let mut harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
+    let large = json!({ "value": "x".repeat(60_000) });
+    harness.options.bodies = BodyBudget::new(10_000);
+    let refused = harness.write("kv/a", ROOT, large.clone()).await;
+    refused.expect_error(503, "too many large requests at once, try again");
+    assert!(refused.headers.contains_key("retry-after"));
+    harness.prepare("POST", "kv/a", json!({ "value": "small" })).await;
+    // What a request held is there for the next one.
+    harness.options.bodies = BodyBudget::new(60_000);
+    for _ in 0..3 {
+        drop(harness.write("kv/a", ROOT, large.clone()).await.expect_status(204));
+    }
 }

@@ -16,7 +16,7 @@ use tresor_env::Clock;
 use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Verb};
 use tresor_secret::TokenSecret;
 
-use crate::Options;
+use crate::{HeldBody, Options};
 
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::Invalid(text.into())
@@ -29,6 +29,7 @@ pub(crate) async fn request<B>(
     connection: Connection,
     options: &Options,
     clock: &dyn Clock,
+    held: &mut HeldBody,
 ) -> Result<Request, Refusal>
 where
     B: Body,
@@ -63,7 +64,7 @@ where
     };
     request.refusal = match bad_path.or(bad_query) {
         Some(refusal) => Some(refusal),
-        None => fill(&mut request, head, body, query, options, clock).await.err(),
+        None => fill(&mut request, head, body, query, options, clock, held).await.err(),
     };
     Ok(request)
 }
@@ -77,6 +78,7 @@ async fn fill<B>(
     query: Vec<(String, String)>,
     options: &Options,
     clock: &dyn Clock,
+    held: &mut HeldBody,
 ) -> Result<(), Refusal>
 where
     B: Body,
@@ -93,7 +95,7 @@ where
             Some(_) => options.body_bytes_max,
             None => options.body_bytes_max.min(options.anonymous_body_bytes_max),
         };
-        let bytes = read_body(head, body, bytes_max, options.body_timeout, clock).await?;
+        let bytes = read_body(head, body, bytes_max, options.body_timeout, clock, held).await?;
         request.body = tresor_wire::json::decode(&bytes, &options.json).map_err(|error| invalid(error.to_string()))?;
     }
     request.from_query = add_query(&mut request.body, query, request.verb);
@@ -294,6 +296,7 @@ async fn read_body<B>(
     bytes_max: usize,
     timeout: Duration,
     clock: &dyn Clock,
+    held: &mut HeldBody,
 ) -> Result<Vec<u8>, Refusal>
 where
     B: Body,
@@ -318,6 +321,9 @@ where
         if let Ok(mut data) = frame.into_data() {
             if bytes.len() + data.remaining() > bytes_max {
                 return Err(Refusal::TooLarge);
+            }
+            if !held.grow_to(bytes.len() + data.remaining()) {
+                return Err(Refusal::Unavailable("too many large requests at once, try again".into()));
             }
             while data.has_remaining() {
                 let chunk = data.chunk();

@@ -1,11 +1,13 @@
 //! The model to HTTP: envelopes in the reference's key order, byte for byte where clients compare bytes.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, StatusCode};
 use http_body_util::Full;
 use tresor_audit::Audited;
-use tresor_model::{Auth, Body, Fault, Map, RequestId, Response, Shape, WrapInfo};
+use tresor_model::{Auth, Body, Fault, Map, Refusal, RequestId, Response, Shape, WrapInfo};
 use tresor_wire::json::{ObjectWriter, encode, encode_map, encode_text};
 
 use crate::{Options, Outcome, quirks, status};
@@ -24,7 +26,9 @@ pub(crate) fn answer(
     options: &Options,
     is_head: bool,
 ) -> http::Response<Full<Bytes>> {
-    let answer = match audited.into_inner() {
+    let outcome = audited.into_inner();
+    let will_pass = matches!(outcome, Err(Fault::Refusal(Refusal::Unavailable(_))));
+    let answer = match outcome {
         Ok(response) => success(response, id),
         Err(fault) => failure(&fault, id),
     };
@@ -36,6 +40,9 @@ pub(crate) fn answer(
     let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
     set(CACHE_CONTROL, "no-store");
     set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    if will_pass {
+        set(RETRY_AFTER, "1");
+    }
     if !is_empty {
         set(CONTENT_TYPE, answer.content_type);
     }

@@ -4,12 +4,14 @@
 //! pipeline below ([`Serve`]). Invariant: only an [`Audited`] answer is encoded. Deliberately absent: routes; every
 //! path below `/v1/` is the pipeline's.
 
+mod budget;
 mod decode;
 mod encode;
 mod quirks;
 mod status;
 
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
@@ -21,6 +23,7 @@ use tresor_env::{BoxFuture, Clock};
 use tresor_model::{Connection, Fault, Refusal, Request, RequestId, Response};
 use tresor_wire::json::JsonLimits;
 
+pub use budget::{BodyBudget, HeldBody};
 pub use encode::Answer;
 
 /// What a request comes to.
@@ -31,9 +34,22 @@ pub trait Serve: Send + Sync {
     /// Serves one request.
     fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>>;
 
+    /// Serves one request that must keep its part of the budget for bodies until it is done, even when nobody waits
+    /// for the answer any more.
+    fn serve_holding(&self, request: Request, held: HeldBody) -> BoxFuture<'_, Audited<Outcome>> {
+        let answer = self.serve(request);
+        Box::pin(async move {
+            let _held = held;
+            answer.await
+        })
+    }
+
     /// A fresh id for a request.
     fn next_request_id(&self) -> RequestId;
 }
+
+/// How many bytes the bodies of a listener may hold at once, unless one alone may be larger than half of that.
+pub const BODIES_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Bounds and facts of a listener.
 #[derive(Clone, Debug)]
@@ -42,6 +58,8 @@ pub struct Options {
     pub body_bytes_max: usize,
     /// The largest body of a request without a token, in bytes: logins and unseal shares are short.
     pub anonymous_body_bytes_max: usize,
+    /// What all bodies may hold at once; clones share it.
+    pub bodies: Arc<BodyBudget>,
     /// How long a body may take to arrive.
     pub body_timeout: Duration,
     /// Bounds of JSON documents.
@@ -57,6 +75,7 @@ impl Default for Options {
         Self {
             body_bytes_max: 32 * 1024 * 1024,
             anonymous_body_bytes_max: 1024 * 1024,
+            bodies: BodyBudget::new(BODIES_BYTES_MAX),
             body_timeout: Duration::from_secs(30),
             json: JsonLimits::default(),
             is_tls: false,
@@ -81,7 +100,8 @@ where
     let (head, body) = request.into_parts();
     let mut body = std::pin::pin!(body);
     let is_head = head.method == http::Method::HEAD;
-    let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock).await;
+    let mut held = HeldBody::of(&options.bodies);
+    let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock, &mut held).await;
     let refusal = match &decoded {
         Ok(request) => request.refusal.as_ref(),
         Err(refusal) => Some(refusal),
@@ -91,7 +111,7 @@ where
         decode::discard(&head, body, clock).await;
     }
     let audited = match decoded {
-        Ok(request) => match AssertUnwindSafe(serve.serve(request)).catch_unwind().await {
+        Ok(request) => match AssertUnwindSafe(serve.serve_holding(request, held)).catch_unwind().await {
             Ok(audited) => audited,
             Err(_) => refused(Fault::internal("serving a request panicked")),
         },

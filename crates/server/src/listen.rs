@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tresor_env::net::{Listener as Bound, Stream};
 use tresor_env::{Doors, Tasks};
-use tresor_http::{Options, Serve};
+use tresor_http::{BODIES_BYTES_MAX, BodyBudget, Options, Serve};
 use tresor_model::Connection;
 
 use crate::activity::Activity;
@@ -75,6 +75,7 @@ impl Listeners {
                 doors: doors.clone(),
                 options: Options {
                     body_bytes_max: listener.request_bytes_max,
+                    bodies: BodyBudget::new(BODIES_BYTES_MAX.max(listener.request_bytes_max.saturating_mul(2))),
                     body_timeout: listener.body_timeout,
                     is_tls: listener.tls.is_some(),
                     is_host_required: true,

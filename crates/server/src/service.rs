@@ -13,7 +13,7 @@ use tresor_audit::{Audited, Exempt};
 use tresor_core::Node;
 use tresor_core::pipeline::Turn;
 use tresor_env::{BoxFuture, Tasks};
-use tresor_http::{Outcome, Serve};
+use tresor_http::{HeldBody, Outcome, Serve};
 use tresor_model::{Fault, Request, RequestId};
 
 /// How many ordinary requests run at once.
@@ -56,10 +56,8 @@ impl NodeService {
     pub async fn finish(&self, bound: BoxFuture<'static, ()>) {
         self.running.finish(bound).await;
     }
-}
 
-impl Serve for NodeService {
-    fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
+    fn begin(&self, request: Request, held: Option<HeldBody>) -> BoxFuture<'_, Audited<Outcome>> {
         Box::pin(async move {
             let (answer, waiting) = oneshot::channel();
             let slots = match tresor_core::pipeline::turn(&self.node, &request) {
@@ -72,13 +70,23 @@ impl Serve for NodeService {
                 self.running.spawn(async move {
                     // Who does not wait any more has gone with its connection; the request is done all the same.
                     drop(answer.send(tresor_core::pipeline::serve(&node, request).await));
-                    drop(slot);
+                    drop((slot, held));
                 });
             }
             waiting.await.unwrap_or_else(|_| {
                 Audited::exempt(Err(Fault::internal("serving a request panicked")), Exempt::NeverAdmitted)
             })
         })
+    }
+}
+
+impl Serve for NodeService {
+    fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
+        self.begin(request, None)
+    }
+
+    fn serve_holding(&self, request: Request, held: HeldBody) -> BoxFuture<'_, Audited<Outcome>> {
+        self.begin(request, Some(held))
     }
 
     fn next_request_id(&self) -> RequestId {
