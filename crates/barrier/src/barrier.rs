@@ -163,12 +163,6 @@ impl Barrier {
         self.0.vault.ring.derive_subkey(label)
     }
 
-    /// The term that seals, and since when.
-    #[must_use]
-    pub fn key_status(&self) -> (u32, tresor_env::Timestamp) {
-        (self.0.vault.ring.active_term(), self.0.vault.ring.installed())
-    }
-
     /// Refuses every further commit, and waits for the one that is being written: afterwards this barrier never writes
     /// again, and another may be opened on the same store.
     pub async fn stop(&self) {

@@ -9,8 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tresor_audit::{
-    Audited, AuthFacts, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry,
-    ResponseEntry,
+    Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, ResponseEntry,
 };
 use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
 use tresor_env::{Doors, Entropy};
@@ -200,12 +199,6 @@ impl Audits {
     ) -> DeviceRecord {
         DeviceRecord { path, kind, description, options, local, salt: SecretBytes::new(Vec::new()) }
     }
-}
-
-/// Nobody is known: the facts of a request without a token.
-#[must_use]
-pub fn nobody() -> AuthFacts<'static> {
-    AuthFacts::default()
 }
 
 fn prefix() -> Result<KeyPrefix, Fault> {

@@ -14,7 +14,6 @@ use tresor_barrier::{KeyPrefix, Txn};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Timestamp};
 
-use crate::cached::every_name;
 use crate::gate::Gate;
 use crate::keys;
 use crate::tokens::{self, FoundToken};
@@ -200,23 +199,4 @@ fn wipe_some(txn: &mut Txn, prefix: &KeyPrefix, budget: &mut usize) -> Result<bo
         }
     }
     Ok(*budget > 0)
-}
-
-/// How many entries the index holds, for tests and reports.
-///
-/// # Errors
-/// When the store fails.
-pub fn count_indexed(txn: &mut Txn) -> Result<usize, Fault> {
-    let buckets = keys::expiry(&NamespaceId::root()).map_err(Fault::internal)?;
-    let mut count = 0;
-    let mut after: Option<String> = None;
-    loop {
-        let page = txn.list(&buckets, after.as_deref(), 100).map_err(Fault::internal)?;
-        let Some(last) = page.last().cloned() else { return Ok(count) };
-        for name in &page {
-            let bucket = buckets.below(name).map_err(Fault::internal)?;
-            count += every_name(txn, &bucket).map_err(Fault::internal)?.len();
-        }
-        after = Some(last);
-    }
 }

@@ -131,11 +131,6 @@ impl Tasks {
         }
         while running.join_next().await.is_some() {}
     }
-
-    /// Aborts every task at once.
-    pub fn abort(&self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
-    }
 }
 
 /// The longest that a shutdown waits for its background tasks.

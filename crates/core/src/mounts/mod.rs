@@ -386,11 +386,6 @@ impl Mounts {
         Ok(moved)
     }
 
-    /// The types that can be mounted.
-    pub fn kinds(&self, class: Class) -> impl Iterator<Item = &'static str> {
-        self.factories.iter().filter(move |factory| factory.class == class).map(|factory| factory.kind)
-    }
-
     /// What engines see of a mount.
     #[must_use]
     pub fn facts(&self, record: &MountRecord) -> MountFacts {
