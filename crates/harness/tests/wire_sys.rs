@@ -369,3 +369,23 @@ async fn the_state_of_the_node_is_told_to_everybody_in_every_state() {
     drop(harness.call("PUT", "sys/seal", &root, Value::Null).await.expect_status(204));
     assert_eq!(harness.read("sys/seal-status", "").await.at("/sealed"), &json!(true));
 }
+
+#[tokio::test]
+async fn settings_without_effect_are_kept_and_said_to_be_so() {
+    let harness = Harness::start().await;
+    for name in ["passthrough_request_headers", "allowed_response_headers"] {
+        let config = json!({ name: ["X-One"] });
+        let enable = json!({ "type": "kv", "config": config });
+        let tune = json!({ name: "X-Two" });
+        for (path, body, kept) in
+            [(format!("sys/mounts/{name}"), enable, "X-One"), (format!("sys/mounts/{name}/tune"), tune, "X-Two")]
+        {
+            let answer = harness.write(&path, ROOT, body).await.expect_status(200);
+            assert!(answer.text_at("/warnings/0").contains(name), "{answer:?}");
+            let shown = harness.read(&format!("sys/mounts/{name}/tune"), ROOT).await.expect_status(200);
+            assert_eq!(shown.at("/data")[name], json!([kept]));
+        }
+        let quiet = json!({ "description": "d", name: "" });
+        drop(harness.write(&format!("sys/mounts/{name}/tune"), ROOT, quiet).await.expect_status(204));
+    }
+}

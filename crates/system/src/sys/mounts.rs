@@ -6,7 +6,7 @@ use tresor_core::mounts::record::{MountRecord, StoredClass, Tuning};
 use tresor_core::mounts::{Mount, NewMount, SERVER_MOUNTS, Table};
 use tresor_engine::{Class, Cx, Mirrored, Nothing, View, Warned, Widened};
 use tresor_model::{Body, Fault, Map, MountPath, Refusal, map};
-use tresor_wire::input::{EmptyInput, Input, Seconds};
+use tresor_wire::input::{CommaList, EmptyInput, Input, Seconds};
 use tresor_wire::output::Output;
 
 use super::Sys;
@@ -57,12 +57,12 @@ struct Config {
     max_lease_ttl: Option<Seconds>,
     #[input(default = "false")]
     force_no_cache: bool,
-    audit_non_hmac_request_keys: Option<tresor_wire::input::CommaList>,
-    audit_non_hmac_response_keys: Option<tresor_wire::input::CommaList>,
+    audit_non_hmac_request_keys: Option<CommaList>,
+    audit_non_hmac_response_keys: Option<CommaList>,
     #[input(default = "")]
     listing_visibility: String,
-    passthrough_request_headers: Option<tresor_wire::input::CommaList>,
-    allowed_response_headers: Option<tresor_wire::input::CommaList>,
+    passthrough_request_headers: Option<CommaList>,
+    allowed_response_headers: Option<CommaList>,
     #[input(default = "")]
     token_type: String,
     /// Takes precedence over the type.
@@ -225,7 +225,9 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
     if asked_version.is_some() {
         return Err(Fault::invalid("plug-in versions cannot be chosen: every engine is built in"));
     }
-    let list = |list: Option<tresor_wire::input::CommaList>| list.map(|list| list.0).unwrap_or_default();
+    let mut warnings =
+        without_effect(config.passthrough_request_headers.as_ref(), config.allowed_response_headers.as_ref());
+    let list = |list: Option<CommaList>| list.map(|list| list.0).unwrap_or_default();
     let ttl = |ttl: Option<Seconds>| ttl.map(|ttl| ttl.0).unwrap_or_default();
     let new = NewMount {
         class,
@@ -255,11 +257,19 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
     let contents = tresor_core::mounts::contents(&facts)?;
     let mut own = Cx { view: View::new(cx.view.widen(Widened::assertion()), contents), mount: &facts, ..cx };
     engine.prepare(&mut own)?;
-    let mut warnings = Vec::new();
     if !unrecognized.is_empty() {
         warnings.push(format!("config ignored these unrecognized parameters: [{}]", unrecognized.join(" ")));
     }
     Ok(Warned(Nothing, warnings))
+}
+
+/// What is told of settings that are kept for clients and do nothing yet.
+pub(super) fn without_effect(request: Option<&CommaList>, response: Option<&CommaList>) -> Vec<String> {
+    [("passthrough_request_headers", request), ("allowed_response_headers", response)]
+        .into_iter()
+        .filter(|(_, list)| list.is_some_and(|list| !list.0.is_empty()))
+        .map(|(name, _)| format!("`{name}` is kept and has no effect yet: no engine here reads or sets headers"))
+        .collect()
 }
 
 pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Nothing, Fault> {

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tresor_core::mounts::record::MountRecord;
-use tresor_engine::{Class, Cx, Data, Nothing, Widened};
+use tresor_engine::{Class, Cx, Data, Nothing, Warned, Widened};
 use tresor_model::Fault;
 use tresor_wire::input::{CommaList, Form, Input};
 use tresor_wire::output::Output;
 
 use super::Sys;
-use super::mounts::{AtPath, checked_token_type, checked_visibility, find, shown_token_type};
+use super::mounts::{AtPath, checked_token_type, checked_visibility, find, shown_token_type, without_effect};
 
 /// What to change; what is not sent stays.
 #[derive(Input)]
@@ -32,9 +32,9 @@ pub(super) struct Tune {
     audit_non_hmac_response_keys: Option<CommaList>,
     /// `unauth` shows the mount before login.
     listing_visibility: Option<String>,
-    /// Request headers handed to the engine.
+    /// Request headers that the engine may see; kept and shown, and no engine here looks at any yet.
     passthrough_request_headers: Option<CommaList>,
-    /// Response headers that the engine may set.
+    /// Response headers that the engine may set; kept and shown, and no engine here sets any yet.
     allowed_response_headers: Option<CommaList>,
     /// Options such as `version`.
     options: Option<BTreeMap<String, String>>,
@@ -62,10 +62,10 @@ pub(super) struct TuneShown {
     /// Response fields shown in the clear by audit devices.
     #[output(optional)]
     audit_non_hmac_response_keys: Option<Vec<String>>,
-    /// Request headers handed to the engine.
+    /// Request headers that the engine may see; kept and shown, and no engine here looks at any yet.
     #[output(optional)]
     passthrough_request_headers: Option<Vec<String>>,
-    /// Response headers that the engine may set.
+    /// Response headers that the engine may set; kept and shown, and no engine here sets any yet.
     #[output(optional)]
     allowed_response_headers: Option<Vec<String>>,
     /// `unauth` when the mount is shown before login.
@@ -85,13 +85,13 @@ pub(super) async fn read_auth(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<D
     read(sys, &input.path, Class::Auth)
 }
 
-pub(super) async fn write_mount(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Nothing, Fault> {
+pub(super) async fn write_mount(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Warned<Nothing>, Fault> {
     let (class, path) = of_either_class(&input.path);
     let path = path.to_owned();
     write(sys, cx, Tune { path, ..input }, class)
 }
 
-pub(super) async fn write_auth(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Nothing, Fault> {
+pub(super) async fn write_auth(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Warned<Nothing>, Fault> {
     write(sys, cx, input, Class::Auth)
 }
 
@@ -126,12 +126,13 @@ fn read(sys: &Sys, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
     }))
 }
 
-fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Nothing, Fault> {
+fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<Nothing>, Fault> {
     let mounts = &sys.handles.mounts;
     let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
     let txn = cx.view.widen(Widened::assertion());
     let mut record = mounts.read(txn, &mount.record.id)?.ok_or_else(|| nothing_at(&input.path))?;
+    let warnings = without_effect(input.passthrough_request_headers.as_ref(), input.allowed_response_headers.as_ref());
     change(&mut record, input, class)?;
     let facts = mounts.facts(&record);
     if facts.default_lease_ttl > facts.max_lease_ttl {
@@ -139,7 +140,7 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Nothing
     }
     mounts.check(&record)?;
     mounts.write(txn, &record)?;
-    Ok(Nothing)
+    Ok(Warned(Nothing, warnings))
 }
 
 fn change(record: &mut MountRecord, input: Tune, class: Class) -> Result<(), Fault> {
