@@ -139,6 +139,7 @@ impl Broker {
         let log = Arc::clone(&self.log);
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = log.wait_until_closed() => {}
                 () = task => {}
             }

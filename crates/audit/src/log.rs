@@ -22,10 +22,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tresor_crypto::hash::HmacKey;
-use tresor_env::Doors;
 use tresor_env::disk::{DiskFile, Open};
+use tresor_env::{Doors, Signal};
 use tresor_secret::DataKey;
 
 use crate::entry::Admission;
@@ -157,13 +156,13 @@ pub(crate) struct AuditLog {
     cut_bytes: u64,
     state: Mutex<State>,
     /// The next sequence: tails wait for it to move.
-    head: watch::Sender<u64>,
+    head: Signal<u64>,
     /// Moves whenever a device has.
-    delivered: watch::Sender<u64>,
-    durable: watch::Sender<Durable>,
+    delivered: Signal<u64>,
+    durable: Signal<Durable>,
     /// Whether the last record was not taken.
-    failing: watch::Sender<bool>,
-    closed: watch::Sender<bool>,
+    failing: Signal<bool>,
+    closed: Signal<bool>,
 }
 
 impl AuditLog {
@@ -243,11 +242,11 @@ impl AuditLog {
             header_key,
             options,
             cut_bytes,
-            head: watch::Sender::new(state.next_sequence),
-            delivered: watch::Sender::new(0),
-            durable: watch::Sender::new(durable),
-            failing: watch::Sender::new(false),
-            closed: watch::Sender::new(false),
+            head: Signal::new(state.next_sequence),
+            delivered: Signal::new(0),
+            durable: Signal::new(durable),
+            failing: Signal::new(false),
+            closed: Signal::new(false),
             state: Mutex::new(state),
         })
     }
@@ -279,13 +278,13 @@ impl AuditLog {
             Ok(sequence) => {
                 state.last_error = None;
                 drop(state);
-                self.head.send_modify(|head| *head = (*head).max(sequence + 1));
+                self.head.update(|head| *head = (*head).max(sequence + 1));
                 Ok(sequence)
             }
             Err(error) => {
                 state.last_error = Some(error.to_string());
                 drop(state);
-                self.failing.send_replace(true);
+                self.failing.update(|failing| *failing = true);
                 Err(error)
             }
         }
@@ -294,17 +293,17 @@ impl AuditLog {
     /// Takes no record any more and writes nothing any more.
     pub(crate) fn close(&self) {
         self.state().is_closed = true;
-        self.closed.send_replace(true);
+        self.closed.update(|closed| *closed = true);
     }
 
     /// Completes when the log is closed.
     pub(crate) async fn wait_until_closed(&self) {
-        drop(self.closed.subscribe().wait_for(|closed| *closed).await);
+        self.closed.wait_for(|closed| closed.then_some(())).await;
     }
 
     /// Whether it is closed.
     pub(crate) fn is_closed(&self) -> bool {
-        *self.closed.borrow()
+        self.closed.read(|closed| *closed)
     }
 
     /// Whether the last record was taken.

@@ -203,6 +203,7 @@ impl Device {
                 Err(error) => {
                     self.note(Some(error.0.into_owned()));
                     tokio::select! {
+                        biased;
                         () = log.wait_until_closed() => return,
                         () = doors.clock.sleep(pause) => {}
                     }

@@ -7,7 +7,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a check of tests ends the test that failed it")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What every canary contains, so that a human recognises one in a dump.
 const MARK: &str = "canary";
@@ -51,8 +51,8 @@ pub struct Canaries {
     needles: Vec<Needle>,
     /// Needles by how they start.
     by_head: BTreeMap<[u8; HEAD_BYTES], Vec<usize>>,
-    /// The first two bytes of every needle: all that most positions of a haystack need.
-    pairs: BTreeSet<[u8; 2]>,
+    /// Marks the first two bytes of every needle: all that most positions of a haystack need.
+    pairs: Vec<bool>,
 }
 
 /// A canary that was where it must not be.
@@ -85,7 +85,10 @@ impl Canaries {
                 continue;
             }
             starting.push(self.needles.len());
-            self.pairs.extend(bytes.first_chunk::<2>());
+            self.pairs.resize(1 << 16, false);
+            if let Some(mark) = self.pairs.get_mut(pair(head)) {
+                *mark = true;
+            }
             self.needles.push(Needle { canary, form, bytes });
         }
     }
@@ -99,15 +102,8 @@ impl Canaries {
     /// The first secret in these bytes.
     #[must_use]
     pub fn find(&self, haystack: &[u8]) -> Option<Sighting> {
-        let mut is_first = vec![false; 1 << 16];
-        for pair in &self.pairs {
-            if let Some(flag) = is_first.get_mut(usize::from(u16::from_be_bytes(*pair))) {
-                *flag = true;
-            }
-        }
         haystack.array_windows::<HEAD_BYTES>().enumerate().find_map(|(offset, head)| {
-            let [first, second, ..] = *head;
-            if !is_first.get(usize::from(u16::from_be_bytes([first, second]))).copied().unwrap_or_default() {
+            if !self.pairs.get(pair(head)).is_some_and(|mark| *mark) {
                 return None;
             }
             let rest = haystack.get(offset..)?;
@@ -125,6 +121,12 @@ impl Canaries {
             panic!("{place}: {} ({}) at byte {}", sighting.label, sighting.form, sighting.offset);
         }
     }
+}
+
+/// The first two bytes as one number.
+fn pair(head: &[u8; HEAD_BYTES]) -> usize {
+    let [first, second, ..] = *head;
+    usize::from(first) << 8 | usize::from(second)
 }
 
 /// Every spelling that a secret is looked for in.

@@ -14,6 +14,7 @@ pub use net::MemoryNet;
 
 use crate::clock::{Clock, Timestamp};
 use crate::entropy::Entropy;
+use crate::signal::Signal;
 use crate::tasks::{NotComputed, WorkerPanicked, Workers};
 use crate::{BoxFuture, Doors};
 
@@ -21,18 +22,14 @@ use crate::{BoxFuture, Doors};
 pub struct ManualClock {
     wall: AtomicI64,
     monotonic: AtomicU64,
-    moved: tokio::sync::watch::Sender<u64>,
+    moved: Arc<Signal<u64>>,
 }
 
 impl ManualClock {
     /// A clock standing at `start`.
     #[must_use]
     pub fn starting_at(start: Timestamp) -> Self {
-        Self {
-            wall: AtomicI64::new(start.nanos()),
-            monotonic: AtomicU64::new(0),
-            moved: tokio::sync::watch::Sender::new(0),
-        }
+        Self { wall: AtomicI64::new(start.nanos()), monotonic: AtomicU64::new(0), moved: Arc::new(Signal::new(0)) }
     }
 
     /// Lets wall and monotonic time pass; sleepers whose time has come wake.
@@ -40,7 +37,7 @@ impl ManualClock {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.wall.fetch_add(i64::try_from(nanos).unwrap_or(i64::MAX), Ordering::SeqCst);
         let now = self.monotonic.fetch_add(nanos, Ordering::SeqCst).saturating_add(nanos);
-        self.moved.send_replace(now);
+        self.moved.update(|moved| *moved = now);
     }
 
     /// Sets wall time without any time passing, as an operator or a bad time server would.
@@ -60,13 +57,10 @@ impl Clock for ManualClock {
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let until = self.monotonic().saturating_add(duration);
-        let mut moved = self.moved.subscribe();
+        let moved = Arc::clone(&self.moved);
         let until_nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
         Box::pin(async move {
-            // The sender lives as long as the clock; when it is gone no time will ever pass again.
-            if moved.wait_for(|now| *now >= until_nanos).await.is_err() {
-                std::future::pending::<()>().await;
-            }
+            moved.wait_for(|now| (*now >= until_nanos).then_some(())).await;
         })
     }
 }

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod doubles;
 pub mod entropy;
 pub mod net;
+pub mod signal;
 pub mod tasks;
 
 use std::sync::Arc;
@@ -17,6 +18,7 @@ pub use clock::{Clock, SteadyClock, Timestamp};
 pub use disk::{Disk, DiskFile};
 pub use entropy::Entropy;
 pub use net::Net;
+pub use signal::Signal;
 pub use tasks::{Tasks, Workers};
 
 /// A boxed future, the shape of every asynchronous trait method of the house.

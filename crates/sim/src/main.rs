@@ -1,3 +1,99 @@
 //! `sim`: any number of seeds, or one with its history.
+//!
+//! `sim --seeds N --minutes M [--seed S]` runs up to N seeds, from S on, for at most M minutes; `sim --seed S` alone
+//! runs one and shows what happened. Deliberately absent: parallel runs; start it several times.
 
-fn main() {}
+#![allow(clippy::print_stdout, reason = "its output is what it is for")]
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use tresor_sim::{Failure, Report, Sabotage, run};
+
+/// How many events are shown of a run that failed among many.
+const LAST_EVENTS: usize = 60;
+
+/// What to do.
+#[derive(Default)]
+struct Wish {
+    seeds: Option<u64>,
+    minutes: Option<u64>,
+    seed: Option<u64>,
+}
+
+fn wish(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
+    let mut wish = Wish::default();
+    let mut arguments = arguments.peekable();
+    while let Some(flag) = arguments.next() {
+        let place = match flag.as_str() {
+            "--seeds" => &mut wish.seeds,
+            "--minutes" => &mut wish.minutes,
+            "--seed" => &mut wish.seed,
+            other => return Err(format!("unknown argument `{other}`")),
+        };
+        let number = arguments.next().and_then(|text| text.parse().ok());
+        *place = Some(number.ok_or_else(|| format!("`{flag}` takes a number"))?);
+    }
+    Ok(wish)
+}
+
+fn main() -> ExitCode {
+    let code: u8 = match wish(std::env::args().skip(1)) {
+        Ok(Wish { seeds: None, minutes: None, seed: Some(seed) }) => replay(seed),
+        Ok(wish) => many(&wish),
+        Err(problem) => {
+            println!("{problem}\nusage: sim [--seeds N] [--minutes M] [--seed S]");
+            2
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// One run, shown in full.
+fn replay(seed: u64) -> u8 {
+    let (history, outcome) = match run(seed, Sabotage::Nothing) {
+        Ok((report, history)) => (history, Ok(report)),
+        Err(Failure { problem, history, .. }) => (history, Err(problem)),
+    };
+    history.iter().for_each(|event| println!("{event}"));
+    match outcome {
+        Ok(report) => {
+            println!("seed {seed}: {report:?}");
+            0
+        }
+        Err(problem) => {
+            println!("seed {seed} FAILED: {problem}");
+            1
+        }
+    }
+}
+
+/// Runs until the seeds or the minutes are used up, or a seed fails.
+fn many(wish: &Wish) -> u8 {
+    let started = Instant::now();
+    let bound = wish.minutes.map(|minutes| Duration::from_secs(minutes * 60));
+    let first = wish.seed.unwrap_or(1);
+    let mut total = Report::default();
+    let mut done = 0;
+    for seed in (first..).take(usize::try_from(wish.seeds.unwrap_or(100)).unwrap_or(usize::MAX)) {
+        if bound.is_some_and(|bound| started.elapsed() >= bound) {
+            break;
+        }
+        match run(seed, Sabotage::Nothing) {
+            Ok((report, _)) => total = total.plus(&report),
+            Err(Failure { problem, history, .. }) => {
+                let from = history.len().saturating_sub(LAST_EVENTS);
+                history.iter().skip(from).for_each(|event| println!("{event}"));
+                println!("seed {seed} FAILED: {problem}\nagain: sim --seed {seed}");
+                return 1;
+            }
+        }
+        done += 1;
+    }
+    let seconds = started.elapsed().as_secs_f64().max(0.001);
+    println!(
+        "{done} seeds from {first} on, {:.1} a second; {total:?}",
+        f64::from(u32::try_from(done).unwrap_or(u32::MAX)) / seconds
+    );
+    0
+}

@@ -92,6 +92,7 @@ impl World {
 
     /// Ends the process at once: nothing that was written is lost. Requests under way must be dropped before.
     pub async fn kill(&mut self) {
+        self.doors.disk.kill_process();
         self.service = None;
         // Tasks of the dead process let go of their files when they are next looked at.
         for _ in 0..20 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tresor_env::doubles::SeededEntropy;
-use tresor_sim::{StoreKind, World, cheap_hash};
+use tresor_sim::{StoreKind, World, password_hash};
 
 const POLICY: &str = r#"path "kv/*" { capabilities = ["read"] }
 path "auth/token/create" { capabilities = ["update"] }"#;
@@ -48,7 +48,7 @@ async fn do_deed(world: &World, known: &mut Known, deed: usize) -> bool {
             "POST",
             "auth/users/users/ann",
             root,
-            json!({ "password_hash": cheap_hash("password").unwrap(), "token_policies": "reader" }),
+            json!({ "password_hash": password_hash("password").unwrap(), "token_policies": "reader" }),
         ),
         "login" => ("POST", "auth/users/login/ann", String::new(), json!({ "password": "password" })),
         "write secret" => ("POST", "kv/data/secret", root, json!({ "data": { "v": "first" } })),

@@ -49,11 +49,14 @@ impl AuditLog {
         if self.directory.is_none() || self.options.durability != Durability::EachRecord {
             return Ok(());
         }
-        let mut durable = self.durable.subscribe();
-        let settled = durable.wait_for(|durable| durable.below > sequence || durable.is_doubtful(sequence)).await;
-        match settled {
-            Ok(durable) if !durable.is_doubtful(sequence) => Ok(()),
-            _ => Err(AuditError::LogUnavailable("sync failed".into())),
+        let is_safe = |durable: &Durable| {
+            let is_doubtful = durable.is_doubtful(sequence);
+            (durable.below > sequence || is_doubtful).then_some(!is_doubtful)
+        };
+        if self.durable.wait_for(is_safe).await {
+            Ok(())
+        } else {
+            Err(AuditError::LogUnavailable("sync failed".into()))
         }
     }
 
@@ -62,12 +65,9 @@ impl AuditLog {
         log.directory.as_ref()?;
         let log = Arc::clone(log);
         Some(Box::pin(async move {
-            let mut head = log.head.subscribe();
             loop {
-                let settled = log.durable.borrow().settled_below();
-                if head.wait_for(|head| *head > settled).await.is_err() {
-                    return;
-                }
+                let settled = log.durable.read(Durable::settled_below);
+                log.head.wait_for(|head| (*head > settled).then_some(())).await;
                 if let Durability::Process(pause) = log.options.durability {
                     log.doors.clock.sleep(pause).await;
                 }
@@ -98,7 +98,7 @@ impl AuditLog {
             }
             Err(error) => {
                 state.last_error = Some(unavailable(error.kind().into()).to_string());
-                self.failing.send_replace(true);
+                self.failing.update(|failing| *failing = true);
                 // Nothing may be assumed of what was written: go on in a new segment.
                 let failed = state.current.take().and_then(|current| current.file);
                 state.unsynced.extend(failed);
@@ -106,7 +106,7 @@ impl AuditLog {
         }
         let below = state.durable_below;
         drop(state);
-        self.durable.send_modify(|durable| {
+        self.durable.update(|durable| {
             durable.below = durable.below.max(below);
             if outcome.is_err() && durable.below < target {
                 durable.doubtful.push_back(durable.below..target);

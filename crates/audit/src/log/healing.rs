@@ -19,14 +19,15 @@ impl AuditLog {
     pub(crate) fn healer(log: &Arc<Self>) -> BoxFuture<'static, ()> {
         let log = Arc::clone(log);
         Box::pin(async move {
-            let mut failing = log.failing.subscribe();
-            while failing.wait_for(|failing| *failing).await.is_ok() {
+            loop {
+                log.failing.wait_for(|failing| failing.then_some(())).await;
                 log.doors.clock.sleep(PAUSE).await;
                 let tried = Arc::clone(&log);
                 let work = move || tried.heal();
                 if matches!(run_blocking(&*log.doors.workers, work).await, Ok(true)) {
                     // A failure of this very moment is told again by the next record.
-                    log.failing.send_replace(!log.is_accepting());
+                    let is_accepting = log.is_accepting();
+                    log.failing.update(|failing| *failing = !is_accepting);
                 }
             }
         })

@@ -13,25 +13,18 @@ use crate::error::AuditError;
 impl AuditLog {
     /// Completes when a record of this sequence, or a later one, is there.
     pub(crate) async fn wait_for_record(&self, sequence: u64) {
-        let mut head = self.head.subscribe();
-        if head.wait_for(|head| *head > sequence).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.head.wait_for(|head| (*head > sequence).then_some(())).await;
     }
 
     /// Completes when these devices have passed everything below `target`, or are gone.
     pub(crate) async fn wait_until_delivered(&self, names: &[String], target: u64) {
-        let mut delivered = self.delivered.subscribe();
-        loop {
-            delivered.borrow_and_update();
-            let behind = {
-                let state = self.state();
-                names.iter().any(|name| state.cursors.get(name).is_some_and(|cursor| cursor.position < target))
-            };
-            if !behind || delivered.changed().await.is_err() {
-                return;
-            }
-        }
+        let has_passed = || {
+            let state = self.state();
+            let behind =
+                names.iter().any(|name| state.cursors.get(name).is_some_and(|cursor| cursor.position < target));
+            (!behind).then_some(())
+        };
+        self.delivered.wait_until(has_passed).await;
     }
 
     /// Starts a new device at the end of the log.
@@ -76,7 +69,7 @@ impl AuditLog {
             // A cursor that is not written costs deliveries made twice after a crash, nothing else.
             drop(file.write(position, &self.header_key));
         }
-        self.delivered.send_modify(|count| *count = count.wrapping_add(1));
+        self.delivered.update(|count| *count = count.wrapping_add(1));
     }
 
     /// A backlog that is no longer full is no longer a reason to refuse.
@@ -132,7 +125,7 @@ impl AuditLog {
         self.trim_recent(&mut state);
         self.remove_passed(&mut state);
         drop(state);
-        self.delivered.send_modify(|count| *count = count.wrapping_add(1));
+        self.delivered.update(|count| *count = count.wrapping_add(1));
     }
 
     /// Removes the segments that every device has passed; with no device left, all of them.

@@ -92,6 +92,12 @@ impl TokenRecord {
         self.expires.is_some_and(|end| end <= now)
     }
 
+    /// Whether its last use was taken: it is refused from then on, removed or not.
+    #[must_use]
+    pub const fn is_used_up(&self) -> bool {
+        matches!(self.uses, Uses::Left(0))
+    }
+
     /// Whether the policy `root` is attached.
     #[must_use]
     pub fn is_root(&self) -> bool {

@@ -105,6 +105,13 @@ impl MemoryDisk {
         state.locked.clear();
     }
 
+    /// Whether the step has come from which on every changing call fails.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        let state = self.state();
+        state.fail_from_step.is_some_and(|from| state.steps >= from)
+    }
+
     /// Loses power: open handles die, and of unsynced changes only what `keep` grants stays. `keep` is asked for
     /// each unsynced change in order, with its length in bytes, and answers how many bytes of it survived.
     pub fn crash(&self, mut keep: impl FnMut(usize) -> usize) {

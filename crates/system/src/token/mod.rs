@@ -47,11 +47,13 @@ impl TokenStore {
         Self { handles: handles.clone() }
     }
 
-    /// The live token with this text.
+    /// The live token with this text. One whose last use was taken is not alive, even while nobody has come to
+    /// remove it.
     fn find(&self, cx: &mut Cx<'_>, text: &str) -> Result<Option<FoundToken>, Fault> {
         let Ok(token) = TokenSecret::parse(text) else { return Ok(None) };
         let now = cx.now;
-        self.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token, now)
+        let found = self.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token, now)?;
+        Ok(found.filter(|found| !found.record.is_used_up()))
     }
 
     /// The live token of an accessor.
@@ -63,7 +65,7 @@ impl TokenStore {
             accessor,
             now,
         )?;
-        found.ok_or_else(|| Fault::invalid("invalid accessor"))
+        found.filter(|found| !found.record.is_used_up()).ok_or_else(|| Fault::invalid("invalid accessor"))
     }
 
     /// The caller's own token.

@@ -1,0 +1,66 @@
+//! As many seeds as the time of a check allows; the same seed twice; and checkers that find what is planted.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a failing run ends the test")]
+
+use std::time::{Duration, Instant};
+
+use tresor_sim::{Failure, Report, Sabotage, run};
+
+/// How long seeds are tried.
+const TIME: Duration = Duration::from_secs(110);
+/// Fewer would be no check at all, however slow the machine.
+const SEEDS_MIN: u64 = 15;
+
+fn explain(failure: &Failure) -> String {
+    let from = failure.history.len().saturating_sub(40);
+    let events = failure.history.iter().skip(from).cloned().collect::<Vec<_>>().join("\n");
+    format!(
+        "{events}\nseed {}: {}\nagain: cargo run -p tresor-sim -- --seed {}",
+        failure.seed, failure.problem, failure.seed
+    )
+}
+
+#[test]
+fn no_checker_finds_anything_in_any_seed() {
+    let started = Instant::now();
+    let mut total = Report::default();
+    let mut seeds = 0;
+    while seeds < SEEDS_MIN || started.elapsed() < TIME {
+        seeds += 1;
+        let (report, _) = run(seeds, Sabotage::Nothing).unwrap_or_else(|failure| panic!("{}", explain(&failure)));
+        total = total.plus(&report);
+    }
+    println!("{seeds} seeds, {:.1} a second: {total:?}", seeds as f64 / started.elapsed().as_secs_f64());
+    assert!(total.crashes > 0 && total.sealings > 0, "{total:?}");
+}
+
+#[test]
+fn the_same_seed_twice_gives_the_same_history() {
+    for seed in [1, 2, 3, 4, 5, 6] {
+        let history = || run(seed, Sabotage::Nothing).unwrap_or_else(|failure| panic!("{}", explain(&failure))).1;
+        let (first, second) = (history(), history());
+        let differing = first.iter().zip(&second).position(|(one, other)| one != other);
+        if let Some(at) = differing {
+            panic!("seed {seed}: {:?} and then {:?}", first.get(at), second.get(at));
+        }
+        assert_eq!(first.len(), second.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn different_seeds_give_different_histories() {
+    assert_ne!(run(1, Sabotage::Nothing).unwrap().1, run(2, Sabotage::Nothing).unwrap().1);
+}
+
+#[test]
+fn what_is_planted_is_found() {
+    for (sabotage, found) in [
+        (Sabotage::LostWrite, "no order explains"),
+        (Sabotage::SkippedRecord, "no audit records"),
+        (Sabotage::LeakedSecret, "contains the root token"),
+        (Sabotage::ImmortalTokens, "no order explains"),
+    ] {
+        let problems = (1..=10).filter_map(|seed| run(seed, sabotage).err().map(|failure| failure.problem));
+        let first = problems.into_iter().next();
+        assert!(first.as_ref().is_some_and(|problem| problem.contains(found)), "{sabotage:?}: {first:?}");
+    }
+}
