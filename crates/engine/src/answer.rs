@@ -9,6 +9,7 @@ use tresor_wire::input::Kind;
 use tresor_wire::output::{Output, OutputSpec};
 
 use crate::reply::{Afterwards, Login, Reply};
+use crate::view::Widened;
 
 /// The shape of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +45,27 @@ impl AnswerFacts {
     }
 }
 
-/// What a handler can give back.
-pub trait Answer: Send {
+/// What a handler can give back: the types of this file, and no others.
+pub trait Answer: Send + sealed::Sealed {
     /// The declaration.
     const FACTS: AnswerFacts;
 
     /// The reply to the pipeline.
     fn into_reply(self) -> Reply;
 }
+
+mod sealed {
+    /// Only this file says what is an answer.
+    pub trait Sealed {}
+}
+
+macro_rules! seal {
+    ($($answer:ident $(<$inner:ident>)?),* $(,)?) => {$(
+        impl $(<$inner>)? sealed::Sealed for $answer $(<$inner>)? {}
+    )*};
+}
+
+seal!(Nothing, Data<T>, Mirrored<T>, Option<T>, Keys, Found<T>, Login, Token, Advised<T>, Warned<T>, Then<T>);
 
 /// No body (204).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +168,15 @@ impl Answer for Login {
 }
 
 /// A token that the server's own token engine made or renewed.
-pub struct Token(pub Auth);
+pub struct Token(Auth);
+
+impl Token {
+    /// Shows a token, for a system engine: nobody else mints any.
+    #[must_use]
+    pub const fn new(auth: Auth, _right: Widened) -> Self {
+        Self(auth)
+    }
+}
 
 impl Answer for Token {
     const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Token, &[]);
@@ -189,7 +211,15 @@ impl<T: Answer> Answer for Warned<T> {
 }
 
 /// An answer, and what the node does after it is recorded.
-pub struct Then<T>(pub T, pub Afterwards);
+pub struct Then<T>(T, Afterwards);
+
+impl<T> Then<T> {
+    /// Asks the node for something, for a system engine.
+    #[must_use]
+    pub const fn new(answer: T, afterwards: Afterwards, _right: Widened) -> Self {
+        Self(answer, afterwards)
+    }
+}
 
 impl<T: Answer> Answer for Then<T> {
     const FACTS: AnswerFacts = T::FACTS;

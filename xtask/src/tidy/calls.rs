@@ -30,6 +30,11 @@ const OUTSIDE: &[&str] = &[
 
 const BANS: &[Ban] = &[
     Ban {
+        needles: &["Widened::assertion"],
+        reason: "only the server's own engines leave their mount, see tokens and ask the node for something",
+        allowed: &["crates/system/"],
+    },
+    Ban {
         needles: &["SystemTime::now", "Instant::now", "Timestamp::now", "Zoned::now", "tokio::time"],
         reason: "time comes from the clock door (`tresor_env::Clock`), which a simulation can move",
         allowed: OUTSIDE,

@@ -150,7 +150,7 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         bound_cidrs: parent.record.bound_cidrs.clone(),
     };
     let (token, found) = store.handles.tokens.mint(cx.view.widen(Widened::assertion()), new, now, entropy)?;
-    Ok(Warned(Token(auth_block(Some(token), &found.record, now)), warnings))
+    Ok(Warned(Token::new(auth_block(Some(token), &found.record, now), Widened::assertion()), warnings))
 }
 
 fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {

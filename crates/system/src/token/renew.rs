@@ -90,5 +90,5 @@ fn renew(
     record.expires = Some(now.plus(life.ttl));
     record.renewed = Some(now);
     store.handles.tokens.update(cx.view.widen(Widened::assertion()), &found, old_end)?;
-    Ok(Warned(Token(auth_block(token, &found.record, now)), life.warnings))
+    Ok(Warned(Token::new(auth_block(token, &found.record, now), Widened::assertion()), life.warnings))
 }
