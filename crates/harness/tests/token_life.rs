@@ -85,3 +85,17 @@ async fn what_revoked_tokens_leave_behind_is_collected_down_to_the_last_record()
     }
     assert_eq!(harness.store.dump().len(), before);
 }
+
+#[tokio::test]
+async fn aud_a_token_in_a_path_reaches_no_device() {
+    let harness = Harness::start().await;
+    harness.enable_audit().await;
+    let token = harness.token(json!({ "policies": ["default"] })).await;
+    drop(harness.read(&format!("auth/token/lookup/{token}"), ROOT).await.expect_status(200));
+    harness.read(&format!("auth/token/lookup/{token}"), &token).await.expect_error(403, "permission denied");
+    harness.read(&format!("auth/token/lookup/{token}x"), ROOT).await.expect_error(403, "");
+    drop(harness.call("DELETE", &format!("auth/token/lookup/{token}"), ROOT, json!(null)).await);
+    let text = harness.audit_text().await;
+    assert!(text.contains("auth/token/lookup/{token}"), "{text}");
+    assert!(!text.contains(&token), "{text}");
+}

@@ -11,11 +11,12 @@ use tresor_audit::{
     RequestFacts, ResponseEntry, ResponseFacts,
 };
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Timestamp};
+use tresor_wire::input::Place;
 
 use super::Outcome;
 use super::authenticate::Principal;
 use super::authorize::Authorized;
-use super::route::{Routed, operation_candidates};
+use super::route::{Routed, Target, operation_candidates};
 use crate::mounts::record::StoredClass;
 use crate::tokens::FoundToken;
 use crate::tokens::record::Uses;
@@ -87,6 +88,12 @@ impl Seen {
         let operation =
             self.operation.or(operation_candidates(request.verb).first().copied()).unwrap_or(Operation::Read);
         let mut facts = RequestFacts::from_request(request, operation);
+        if let Ok(target) = &routed.target {
+            facts.path = match shown_path(request.path.as_str(), target) {
+                Cow::Borrowed(path) => path.into(),
+                Cow::Owned(path) => path.into(),
+            };
+        }
         facts.client_token_accessor = self.token.as_ref().map(|token| token.record.accessor.as_str().into());
         facts.namespace = NamespaceFacts { id: "root".into(), ..NamespaceFacts::default() };
         let Some(mount) = &routed.mount else { return facts };
@@ -94,6 +101,17 @@ impl Seen {
         let at = MountFacts::new(&mount.record.path, &mount.record.kind, mount.record.accessor.as_str(), class);
         facts.with_mount(at, &mount.record.tuning.audit_non_hmac_request_keys)
     }
+}
+
+/// The path as it is recorded: devices show paths in the clear, so a parameter that is a secret of any of the route's
+/// operations (the token of an old client's look-up) is shown by its name.
+fn shown_path<'p>(path: &'p str, target: &Target) -> Cow<'p, str> {
+    let fields = target.operations.values().flat_map(|facts| facts.fields);
+    let secrets = fields.filter(|field| field.place == Place::Path && field.secret);
+    secrets.fold(Cow::Borrowed(path), |path, field| match target.parameters.get(field.name) {
+        Some(secret) if !secret.is_empty() => path.replace(secret.as_str(), &format!("{{{}}}", field.name)).into(),
+        _ => path,
+    })
 }
 
 /// Records the request. Afterwards, and only then, it may have an effect.
