@@ -9,6 +9,7 @@ mod memory;
 pub mod suite;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 pub use memory::MemoryStore;
 
@@ -29,7 +30,7 @@ impl Version {
 
 /// An opaque key of at most [`KEY_BYTES_MAX`] bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct RawKey(Box<[u8]>);
+pub struct RawKey(Arc<[u8]>);
 
 impl RawKey {
     /// Takes the bytes; `None` when there are none or too many.

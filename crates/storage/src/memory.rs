@@ -1,6 +1,6 @@
 //! The store that is its own model: a persistent map, so that a snapshot is a copy of a pointer.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use imbl::OrdMap;
 
@@ -9,7 +9,8 @@ use crate::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version};
 #[derive(Clone, Default)]
 struct Contents {
     version: Version,
-    values: OrdMap<RawKey, Stored>,
+    /// Shared, because a map that snapshots hold copies a whole node to change one entry of it.
+    values: OrdMap<RawKey, Arc<Stored>>,
 }
 
 /// A store in memory; it is gone with the process.
@@ -39,7 +40,7 @@ impl Snapshot for Contents {
     }
 
     fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
-        Ok(self.values.get(key).cloned())
+        Ok(self.values.get(key).map(|stored| (**stored).clone()))
     }
 }
 
@@ -58,7 +59,8 @@ impl Store for MemoryStore {
         for (key, value) in &batch.writes {
             match value {
                 Some(bytes) => {
-                    next.values.insert(key.clone(), Stored { version: batch.version, bytes: bytes.clone() });
+                    let stored = Stored { version: batch.version, bytes: bytes.clone() };
+                    next.values.insert(key.clone(), Arc::new(stored));
                 }
                 None => {
                     next.values.remove(key);
