@@ -21,7 +21,7 @@ pub mod unsealed;
 pub use audits::Audits;
 pub use listing::{Availability, ListedRoute};
 pub use mounts::Mounts;
-pub use node::{AlwaysRoute, DeclaredRoute, Initialized, Node, Registry, SealStanding, SystemMount};
+pub use node::{AlwaysRoute, Initialized, Node, Registry, SealStanding, SystemMount};
 pub use policies::Policies;
 pub use settings::Settings;
 pub use tokens::Tokens;

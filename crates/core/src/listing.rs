@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use tresor_engine::{Access, Effect, Mounted};
 use tresor_model::{Operation, Verb};
 use tresor_wire::input::FieldSpec;
+use tresor_wire::output::OutputSpec;
 
 use crate::node::Node;
 
@@ -35,8 +36,10 @@ pub struct ListedRoute {
     pub availability: Availability,
     /// What it does to the store.
     pub effect: Effect,
-    /// The fields that it takes; of what answers always, none is listed.
+    /// The fields that it takes.
     pub fields: &'static [FieldSpec],
+    /// The fields of its answer's data.
+    pub answer_fields: &'static [OutputSpec],
     /// Whether it leaves audit records.
     pub is_audited: bool,
 }
@@ -72,7 +75,8 @@ fn always(route: &crate::AlwaysRoute) -> ListedRoute {
         operation,
         availability: Availability::Always,
         effect,
-        fields: &[],
+        fields: route.fields,
+        answer_fields: route.answer_fields,
         is_audited: false,
     }
 }
@@ -92,6 +96,7 @@ fn routes_of(path: &str, engine: &dyn Mounted) -> Vec<ListedRoute> {
                 availability: Availability::Unsealed(facts.access),
                 effect: facts.effect,
                 fields: facts.fields,
+                answer_fields: facts.answer.fields,
                 is_audited: true,
             };
             sorted.insert((route.pattern, *operation), listed);

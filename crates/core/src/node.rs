@@ -12,11 +12,11 @@ use tokio::sync::{mpsc, oneshot};
 use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
-use tresor_engine::{Access, EngineFactory, Mounted};
+use tresor_engine::{EngineFactory, Mounted};
 use tresor_env::tasks::run_blocking;
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
 use tresor_model::ids::{NamespaceId, RequestId};
-use tresor_model::{Fault, Map, Operation, Refusal, Response, Verb};
+use tresor_model::{Fault, Map, Refusal, Response, Verb};
 use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
 use tresor_storage::Store;
@@ -113,19 +113,6 @@ enum Command {
     },
 }
 
-/// One operation of one route of one mount.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeclaredRoute {
-    /// Where it is mounted, ending in a slash.
-    pub mount: String,
-    /// The pattern below the mount.
-    pub pattern: &'static str,
-    /// The operation.
-    pub operation: Operation,
-    /// Who may call it.
-    pub access: Access,
-}
-
 /// The node.
 pub struct Node {
     state: ArcSwap<State>,
@@ -203,27 +190,6 @@ impl Node {
     /// When the node is sealed or the store cannot be read.
     pub fn stale_caches(&self) -> Result<Vec<&'static str>, Fault> {
         self.unsealed().ok_or(Refusal::Sealed)?.stale_caches()
-    }
-
-    /// Every route of every mount, as declared, while unsealed (those that answer in every state are a table): for
-    /// tests that walk all of them.
-    #[must_use]
-    pub fn declared_routes(&self) -> Vec<DeclaredRoute> {
-        let Some(unsealed) = self.unsealed() else { return Vec::new() };
-        let table = unsealed.handles.mounts.table();
-        let mut declared: Vec<DeclaredRoute> = Vec::new();
-        for mount in table.iter() {
-            let Some(engine) = unsealed.handles.mounts.engine(mount) else { continue };
-            for route in engine.every_route() {
-                declared.extend(route.operations.iter().map(|(operation, facts)| DeclaredRoute {
-                    mount: mount.record.path.clone(),
-                    pattern: route.pattern,
-                    operation: *operation,
-                    access: facts.access,
-                }));
-            }
-        }
-        declared
     }
 
     /// A fresh id for a request.

@@ -184,8 +184,8 @@ impl Walk<'_> {
     async fn poke(&mut self) {
         let planted = self.planted;
         let secret = &planted.value;
-        for route in self.harness.node.declared_routes() {
-            if route.pattern == "seal" {
+        for route in self.harness.node.routes() {
+            if !route.is_audited || route.pattern == "seal" {
                 continue;
             }
             let segments: Vec<&str> = route
