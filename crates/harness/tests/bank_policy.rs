@@ -362,7 +362,7 @@ async fn dos_16_no_pattern_makes_a_path_slow() {
     policy.push_str(&format!("path \"kv/{}\" {{ capabilities = [\"read\"] }}\n", "a*".repeat(100)));
     policy.push_str(&format!("path \"kv/{}end\" {{ capabilities = [\"read\"] }}\n", "+/".repeat(1000)));
     let token = harness.token_with(&policy).await;
-    let long = format!("kv/{}", "a/".repeat(2000));
+    let long = format!("kv/{}{}", "a/".repeat(55), "a".repeat(3000));
     let started = std::time::Instant::now();
     for _ in 0..50 {
         drop(harness.read(&format!("{long}x"), &token).await.expect_status(403));

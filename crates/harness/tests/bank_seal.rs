@@ -29,7 +29,7 @@ async fn dos_05_dos_06_nobody_without_a_token_starts_or_cancels_a_ceremony() {
         "sys/generate-root/attempt",
         "sys/generate-root/update",
         "sys/rotate",
-        "sys/rotate/root/init",
+        "sys/rotate/config",
         "sys/step-down",
     ] {
         for method in ["GET", "PUT", "POST", "DELETE"] {
