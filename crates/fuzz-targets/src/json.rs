@@ -125,7 +125,7 @@ impl Reference<'_> {
             b'[' => self.items(depth + 1, b']', |_| Some(())),
             b'"' => self.string(),
             b't' => self.word(b"rue"),
-            b'f' => self.word(b"alse"),
+            b'f' => self.word(b"alse"), // typos: meant
             b'n' => self.word(b"ull"),
             b'-' | b'0'..=b'9' => {
                 self.at -= 1;

@@ -30,7 +30,7 @@ pub fn share(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(share) = parse_share(&SecretString::new(text.to_owned()))
     {
-        let again = parse_share(&SecretString::new(hex::encode(share.expose()))).ok().expect("hex is a spelling");
+        let again = parse_share(&SecretString::new(hex::encode(share.expose()))).expect("hex is a spelling");
         assert_eq!(again.expose(), share.expose(), "one share, two meanings");
         enter(share);
     }

@@ -32,7 +32,8 @@ async fn with_headers(harness: &Harness, method: &str, path: &str, headers: &[(&
 async fn tls_05_a_credential_that_reads_two_ways_is_refused() {
     let harness = node().await;
     let root = ROOT.as_bytes();
-    let cases: &[(&[(&str, &[u8])], u16)] = &[
+    type Headers<'a> = &'a [(&'a str, &'a [u8])];
+    let cases: &[(Headers<'_>, u16)] = &[
         (&[("X-Vault-Token", root)], 200),
         (&[("x-vault-token", root)], 200),
         (&[("Authorization", b"Bearer root-of-the-harness")], 200),
@@ -384,7 +385,7 @@ async fn log_06_broken_json_is_not_quoted() {
         format!("{{\"{CANARY}\" 1}}"),
         format!("{{\"a\":\"{CANARY}"),
         format!("{{\"a\":{CANARY}}}"),
-        format!("{CANARY}"),
+        CANARY.to_owned(),
         format!("{{\"a\":1,\"{CANARY}\":1,\"{CANARY}\":2}}"),
         format!("[\"{CANARY}\"]"),
         format!("\"{CANARY}\""),

@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_that_looks_like_the_librarys_numbers_stays_an_object() {
+    fn an_object_that_looks_like_the_library_numbers_stays_an_object() {
         for text in [
             r#"{"a":{"$serde_json::private::Number":"5"}}"#,
             r#"{"$serde_json::private::Number":"5"}"#,
