@@ -34,6 +34,9 @@ const PORT_FIRST: usize = 1_000;
 /// How many possible states are followed at most.
 const STATES_MAX: usize = 3_000;
 
+/// How many of the server's last log lines a failure shows.
+const LOG_LINES: usize = 10;
+
 /// A fault that is planted to see that the checkers find it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sabotage {
@@ -107,7 +110,14 @@ pub fn run(seed: u64, sabotage: Sabotage) -> Outcome {
         let mut run = Run::new(seed, sabotage, lines);
         match runtime.block_on(run.live()) {
             Ok(()) => Ok((run.report, run.history)),
-            Err(problem) => Err(failed(problem, run.history)),
+            Err(problem) => {
+                let log =
+                    String::from_utf8_lossy(&run.lines.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+                let last = log.lines().rev().take(LOG_LINES).collect::<Vec<_>>();
+                let mut history = std::mem::take(&mut run.history);
+                history.extend(last.into_iter().rev().map(|line| format!("log: {line}")));
+                Err(failed(problem, history))
+            }
         }
     })
 }
