@@ -88,10 +88,13 @@ impl Audits {
         Ok(Self { broker, stored: Cached::new(prefix()?, txn, stored), following: Mutex::default() })
     }
 
-    /// The devices, in order of path.
-    #[must_use]
-    pub fn devices(&self) -> Arc<Vec<Arc<DeviceRecord>>> {
-        self.stored.load()
+    /// The devices as a transaction sees them, in order of path: whoever was told that a path is taken finds it in a
+    /// listing, even while the answer to its taking is not out yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn devices(&self, txn: &mut Txn) -> Result<Vec<Arc<DeviceRecord>>, Fault> {
+        read_devices(txn)
     }
 
     /// Stores a device after checking that it can be opened.

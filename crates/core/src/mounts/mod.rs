@@ -201,6 +201,15 @@ impl Mounts {
         self.table.load()
     }
 
+    /// The table as a transaction sees it, for listings: whoever was told that a path is taken finds it there, even
+    /// while the answer to its taking is not out yet.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored_table(&self, txn: &mut Txn) -> Result<Table, Fault> {
+        self.read_table(txn)
+    }
+
     pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
         if self.table.is_touched_by(changed) {
             let table = self.read_table(txn)?;

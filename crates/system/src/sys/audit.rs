@@ -64,11 +64,11 @@ fn name(path: &str) -> Result<String, Fault> {
     Ok(format!("{path}/"))
 }
 
-pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
+pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
     let devices: Map = sys
         .handles
         .audits
-        .devices()
+        .devices(cx.view.widen(Widened::assertion()))?
         .iter()
         .map(|device| {
             let options: Map =
