@@ -18,7 +18,7 @@ use crate::audits::Audits;
 use crate::gate::Gate;
 use crate::mounts::Mounts;
 use crate::node::Registry;
-use crate::pipeline::Turns;
+use crate::pipeline::{RunningUses, Turns};
 use crate::policies::Policies;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
@@ -57,6 +57,8 @@ pub struct Unsealed {
     pub(crate) gate: Gate,
     /// Whose turn it is to change what many want to change.
     pub(crate) turns: Turns,
+    /// Counted uses of limited tokens that are going on.
+    pub(crate) uses: RunningUses,
     /// What was committed and could not be brought into the caches yet.
     behind: Mutex<Vec<StorageKey>>,
     tasks: Tasks,
@@ -137,6 +139,7 @@ impl Unsealed {
             cluster,
             gate: Gate::default(),
             turns: Turns::new(),
+            uses: RunningUses::default(),
             behind: Mutex::default(),
             tasks,
         });

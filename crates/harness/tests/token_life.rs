@@ -46,7 +46,7 @@ async fn a_token_of_the_same_text_inherits_nothing() {
     harness.prepare("POST", "auth/token/create", fixed.clone()).await;
     drop(harness.write("cubbyhole/a", "ci", json!({ "k": "old" })).await.expect_status(204));
     harness.prepare("POST", "auth/token/revoke", json!({ "token": "ci" })).await;
-    harness.write("auth/token/create", ROOT, fixed.clone()).await.expect_error(400, "duplicate ID");
+    harness.write("auth/token/create", ROOT, fixed.clone()).await.expect_error(503, "being revoked");
     harness.advance(Duration::from_secs(5)).await;
     harness.prepare("POST", "auth/token/create", fixed).await;
     assert_eq!(harness.read("cubbyhole/a", "ci").await.status, 404);
@@ -98,4 +98,22 @@ async fn aud_a_token_in_a_path_reaches_no_device() {
     let text = harness.audit_text().await;
     assert!(text.contains("auth/token/lookup/{token}"), "{text}");
     assert!(!text.contains(&token), "{text}");
+}
+
+#[tokio::test]
+async fn each_of_the_uses_of_a_token_is_served_when_they_come_at_once() {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv-v1" })).await;
+    for _ in 0..20 {
+        let token = harness.token(json!({ "policies": ["root"], "num_uses": 3, "ttl": "1h" })).await;
+        let (first, second, third, fourth) = tokio::join!(
+            harness.write("kv/a", &token, json!({ "k": "1" })),
+            harness.write("kv/b", &token, json!({ "k": "2" })),
+            harness.read("auth/token/lookup-self", &token),
+            harness.write("kv/c", &token, json!({ "k": "3" })),
+        );
+        let refused = [first, second, third, fourth].iter().filter(|answer| answer.status == 403).count();
+        assert_eq!(refused, 1, "three uses, four requests");
+        harness.read("auth/token/lookup-self", &token).await.expect_error(403, "permission denied");
+    }
 }

@@ -14,8 +14,8 @@ use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Request, Timestamp};
 use tresor_policy::PolicySet;
 
-use super::record::Seen;
 use super::route::Routed;
+use super::uses::Use;
 use crate::tokens::FoundToken;
 use crate::tokens::record::Uses;
 use crate::unsealed::{CommitFault, Unsealed};
@@ -41,24 +41,26 @@ impl Principal {
 /// How often counting a use is tried against concurrent uses.
 const CONSUME_ATTEMPTS_MAX: usize = 64;
 
-/// Opens the request's transaction and finds out who asks. On a later attempt (`counted`) the use is not counted
-/// again.
+/// Opens the request's transaction and finds out who asks. A use is counted once, whatever the number of attempts:
+/// `using` says that it was.
 pub(super) async fn authenticate(
     unsealed: &Unsealed,
     request: &Request,
     routed: &Routed,
     now: Timestamp,
-    counted: bool,
+    using: &mut Option<Use>,
 ) -> Result<(Txn, Option<Principal>), Fault> {
     let mut txn = unsealed.begin()?;
     let access = routed.access(request.verb);
     let mut found = find(unsealed, &mut txn, request, access, now)?;
-    if !counted
+    if using.is_none()
         && let Some(token) = &found
         && token.record.uses != Uses::Unlimited
         && access != Access::Login
     {
+        let begun = unsealed.uses.begin(&token.hash);
         consume(unsealed, &token.hash, now).await?;
+        *using = Some(begun);
         txn = unsealed.begin()?;
         found = find(unsealed, &mut txn, request, access, now)?;
     }
@@ -117,12 +119,13 @@ async fn consume(unsealed: &Unsealed, hash: &str, now: Timestamp) -> Result<(), 
     Err(CommitFault::Conflict.into())
 }
 
-/// After the request: a token whose last use this was is revoked.
-pub(super) async fn finish(unsealed: &Unsealed, seen: &Seen, now: Timestamp) {
-    let Some(hash) = seen.exhausted() else { return };
+/// After the request: a token whose last use is over is revoked.
+pub(super) async fn finish(unsealed: &Unsealed, using: Option<Use>, now: Timestamp) {
+    let Some(hash) = using.and_then(Use::end) else { return };
     let revoke = async {
         let mut txn = unsealed.begin()?;
-        if let Some(found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? {
+        let found = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), &hash, now)?;
+        if let Some(found) = found.filter(|found| found.record.is_used_up()) {
             unsealed.handles.tokens.revoke(&mut txn, &found, now)?;
             unsealed.commit(txn).await?;
         }

@@ -32,6 +32,7 @@ mod issue;
 mod record;
 mod route;
 mod turns;
+mod uses;
 
 use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
@@ -44,6 +45,7 @@ pub use authorize::Authorized;
 use crate::node::Node;
 use execute::Executed;
 pub(crate) use turns::Turns;
+pub(crate) use uses::RunningUses;
 
 /// How often a request whose transaction conflicts is done again.
 const ATTEMPTS_MAX: usize = 64;
@@ -76,13 +78,14 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     }
 
     let mut recorded = false;
+    let mut using = None;
     let mut outcome = Err(Refusal::Unavailable("too many conflicting changes, try again".into()).into());
     let mut seen = record::Seen::nothing();
     let mut turn = None;
     for _ in 0..ATTEMPTS_MAX {
         // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
         let (mut txn, identity) =
-            match authenticate::authenticate(unsealed, &request, &routed, admitted.now, recorded).await {
+            match authenticate::authenticate(unsealed, &request, &routed, admitted.now, &mut using).await {
                 Ok(authenticated) => authenticated,
                 Err(fault) => {
                     seen.refuse(&fault);
@@ -126,7 +129,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     if !recorded && let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now).await {
         return record::unrecorded(fault);
     }
-    authenticate::finish(unsealed, &seen, admitted.now).await;
+    authenticate::finish(unsealed, using, admitted.now).await;
 
     // The record of the response comes before the answer.
     let (outcome, afterwards) = match outcome {

@@ -19,7 +19,6 @@ use super::authorize::Authorized;
 use super::route::{Routed, Target, operation_candidates};
 use crate::mounts::record::StoredClass;
 use crate::tokens::FoundToken;
-use crate::tokens::record::Uses;
 use crate::unsealed::Unsealed;
 
 /// What the records say of the caller and of the decision.
@@ -54,11 +53,6 @@ impl Seen {
     /// Notes that the request is refused.
     pub(super) fn refuse(&mut self, fault: &Fault) {
         self.refusal = Some(fault.to_string());
-    }
-
-    /// The hash of a token whose last use this was.
-    pub(super) fn exhausted(&self) -> Option<&str> {
-        self.token.as_ref().filter(|token| token.record.uses == Uses::Left(0)).map(|token| token.hash.as_str())
     }
 
     fn auth<'a>(&'a self, request: &'a Request, now: Timestamp) -> AuthFacts<'a> {

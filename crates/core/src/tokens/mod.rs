@@ -110,15 +110,13 @@ impl Tokens {
             None => fresh_token(entropy)?,
         };
         let hash = self.hash(&token);
-        // What a token of the same text left behind is being collected: it must not become the new one's.
-        let doomed = keys::doomed(&new.namespace).and_then(|at| at.key(&hash)).map_err(fault)?;
-        if read_record(txn, &new.namespace, &hash)?.is_some() || txn.contains(&doomed).map_err(fault)? {
+        if read_record(txn, &new.namespace, &hash)?.is_some() {
             return Err(Fault::invalid("cannot create a token with a duplicate ID"));
         }
         // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
         // inherit its cubbyhole.
         let doomed = keys::doomed(&new.namespace).and_then(|at| at.key(&hash)).map_err(fault)?;
-        if txn.read(&doomed).map_err(fault)?.is_some() {
+        if txn.contains(&doomed).map_err(fault)? {
             return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
         }
         if let Some(parent) = &new.parent {
