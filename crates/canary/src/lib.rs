@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn what_is_not_there_is_not_found() {
         let canaries = watching();
-        assert_eq!(canaries.find(b"a secret of some sizE and its YSBzZWNyZXQ"), None);
+        assert_eq!(canaries.find(b"a secret of some kinD and its YSBzZWNyZXQ"), None);
         assert_eq!(Canaries::default().find(SECRET.as_bytes()), None);
     }
 
