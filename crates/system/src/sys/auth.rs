@@ -11,8 +11,8 @@ pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Resul
     Ok(listing(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Auth))
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
-    show(&sys.handles.mounts.table(), Class::Auth, &input.path)
+pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
+    show(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Auth, &input.path)
 }
 
 pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Warned<Nothing>, Fault> {

@@ -74,8 +74,8 @@ pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Resul
     Ok(listing(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Secret))
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
-    show(&sys.handles.mounts.table(), Class::Secret, &input.path)
+pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
+    show(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Secret, &input.path)
 }
 
 pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Warned<Nothing>, Fault> {
@@ -273,7 +273,7 @@ pub(super) fn without_effect(request: Option<&CommaList>, response: Option<&Comm
 }
 
 pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Nothing, Fault> {
-    let table = sys.handles.mounts.table();
+    let table = sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?;
     // Disabling what is not there is fine: somebody was faster.
     let Some(mount) = find(&table, class, path) else { return Ok(Nothing) };
     let now = cx.now;

@@ -76,13 +76,13 @@ pub(super) struct TuneShown {
     token_type: Option<String>,
 }
 
-pub(super) async fn read_mount(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
+pub(super) async fn read_mount(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
     let (class, path) = of_either_class(&input.path);
-    read(sys, path, class)
+    read(sys, cx, path, class)
 }
 
-pub(super) async fn read_auth(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
-    read(sys, &input.path, Class::Auth)
+pub(super) async fn read_auth(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
+    read(sys, cx, &input.path, Class::Auth)
 }
 
 pub(super) async fn write_mount(sys: &Sys, cx: Cx<'_>, input: Tune) -> Result<Warned<Nothing>, Fault> {
@@ -105,8 +105,8 @@ fn nothing_at(path: &str) -> Fault {
     Fault::invalid(format!("no mount at path {:?}", path.trim_matches('/')))
 }
 
-fn read(sys: &Sys, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
-    let table = sys.handles.mounts.table();
+fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
+    let table = sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?;
     let mount = find(&table, class, path).ok_or_else(|| nothing_at(path))?;
     let tuning = &mount.record.tuning;
     let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
@@ -128,9 +128,9 @@ fn read(sys: &Sys, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
 
 fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<Nothing>, Fault> {
     let mounts = &sys.handles.mounts;
-    let table = mounts.table();
-    let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
     let txn = cx.view.widen(Widened::assertion());
+    let table = mounts.stored_table(txn)?;
+    let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
     let mut record = mounts.read(txn, &mount.record.id)?.ok_or_else(|| nothing_at(&input.path))?;
     let warnings = without_effect(input.passthrough_request_headers.as_ref(), input.allowed_response_headers.as_ref());
     change(&mut record, input, class)?;
