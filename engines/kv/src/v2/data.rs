@@ -176,6 +176,7 @@ pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<N
     let (now, current) = (cx.now, metadata.current_version);
     if let Some(version) = metadata.versions.get_mut(&current).filter(|version| version.is_readable(now)) {
         version.deleted = Some(now);
+        version.is_deleted = true;
         metadata.updated = now;
         metadata.store(&mut cx.view, &input.path)?;
     }

@@ -61,6 +61,8 @@ pub(super) struct Version {
     /// When it was or will be deleted.
     pub(super) deleted: Option<Timestamp>,
     pub(super) destroyed: bool,
+    /// Whether somebody deleted it: then it is gone, even for a node whose clock is behind the one that deleted it.
+    pub(super) is_deleted: bool,
 }
 
 /// The data of a version.
@@ -111,7 +113,7 @@ impl Contents {
 impl Version {
     /// Whether its data may be shown.
     pub(super) fn is_readable(&self, now: Timestamp) -> bool {
-        !self.destroyed && self.deleted.is_none_or(|deleted| deleted > now)
+        !self.destroyed && !self.is_deleted && self.deleted.is_none_or(|deleted| deleted > now)
     }
 }
 
@@ -157,7 +159,7 @@ impl Metadata {
         now: Timestamp,
     ) -> Result<(), Fault> {
         let deleted = config.life(self.delete_version_after).map(|life| now.plus(life));
-        let version = Version { created: now, deleted, destroyed: false };
+        let version = Version { created: now, deleted, destroyed: false, is_deleted: false };
         self.current_version += 1;
         self.updated = now;
         self.versions.insert(self.current_version, version);

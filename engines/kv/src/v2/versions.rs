@@ -42,6 +42,7 @@ pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result
     change(&mut cx, &input, |version, now| {
         if version.is_readable(now) {
             version.deleted = Some(now);
+            version.is_deleted = true;
         }
     })?;
     Ok(Nothing)
@@ -51,6 +52,7 @@ pub(super) async fn undelete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Resu
     change(&mut cx, &input, |version, _| {
         if !version.destroyed {
             version.deleted = None;
+            version.is_deleted = false;
         }
     })?;
     Ok(Nothing)
