@@ -194,14 +194,12 @@ impl Broker {
     }
 
     /// Checks a device and opens its sink, without enabling it: what can fail, fails here, before the core stores the
-    /// configuration.
+    /// configuration. Whether its path is free is for the core to say: the devices here follow what is stored, so the
+    /// last one of a path that was just given up may still be among them.
     ///
     /// # Errors
-    /// [`AuditError::PathInUse`]; [`AuditError::InvalidOption`] with a text for the caller.
+    /// [`AuditError::InvalidOption`] with a text for the caller.
     pub async fn prepare(&self, config: DeviceConfig) -> Result<Prepared, AuditError> {
-        if self.devices().contains_key(&config.path) {
-            return Err(AuditError::PathInUse);
-        }
         let (doors, options) = (self.doors.clone(), Arc::clone(&self.options));
         let open = move || Device::open(config, &doors, &options);
         run_blocking(&*self.doors.workers, open)

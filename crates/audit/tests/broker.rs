@@ -49,7 +49,9 @@ async fn a_new_device_is_told_of_the_answer_that_enables_it_and_of_nothing_befor
     assert!(broker.flush(BOUND).await);
     assert_eq!(ids(&kind.lines("old")), ["enable", "enable"]);
     assert_eq!(ids(&kind.lines("new")), ["enable"]);
-    assert!(matches!(broker.prepare(device("new")).await, Err(AuditError::PathInUse)));
+    // Preparing says nothing of the path: the device that had it may be on its way out.
+    let second = broker.prepare(device("new")).await.unwrap();
+    assert!(matches!(broker.enable(second), Err(AuditError::PathInUse)));
 }
 
 #[tokio::test]
@@ -192,7 +194,6 @@ async fn a_stored_device_that_cannot_be_opened_keeps_its_place() {
         let broker = open(&doors, vec![unknown()], options(&kind)).await.unwrap();
         record(&broker, "a").await.unwrap();
         assert!(broker.standing().devices[0].last_error.is_some());
-        assert!(matches!(broker.prepare(unknown()).await, Err(AuditError::PathInUse)));
     }
     let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
     assert!(broker.flush(BOUND).await);
