@@ -269,9 +269,11 @@ impl Mounts {
             Class::Auth => format!("auth/{}", new.path),
             Class::Secret | Class::System => new.path.as_str().to_owned(),
         };
-        self.check_path(txn, new.class, &path)?;
+        let others = self.check_path(txn, new.class, &path)?;
         let (kind, options) = resolve_alias(&new.kind, new.options);
-        let record = fresh_record(new.class, kind, path, options, now, entropy);
+        let is_taken = |accessor: &str| others.by_path.values().any(|mount| mount.record.accessor.as_str() == accessor);
+        let accessor = fresh_accessor(new.class, &kind, is_taken, entropy);
+        let record = fresh_record(new.class, accessor, kind, path, options, now, entropy);
         let record = MountRecord {
             description: new.description,
             tuning: new.tuning,
@@ -302,7 +304,10 @@ impl Mounts {
         let mut token_mount = None;
         for own in &SERVER_MOUNTS {
             let class = if own.path.starts_with("auth/") { Class::Auth } else { Class::System };
-            let record = fresh_record(class, own.kind.to_owned(), own.path.to_owned(), BTreeMap::new(), now, entropy);
+            // Each has a kind of its own, so no two accessors are one.
+            let accessor = fresh_accessor(class, own.kind, |_| false, entropy);
+            let (kind, path) = (own.kind.to_owned(), own.path.to_owned());
+            let record = fresh_record(class, accessor, kind, path, BTreeMap::new(), now, entropy);
             let record = MountRecord { description: own.description.to_owned(), local: own.local, ..record };
             let key = keys::mount(namespace, &record.id).map_err(Fault::internal)?;
             txn.write(&key, &record.encode()).map_err(Fault::internal)?;
@@ -412,7 +417,8 @@ impl Mounts {
         }
     }
 
-    fn check_path(&self, txn: &mut Txn, class: Class, path: &str) -> Result<(), Fault> {
+    /// Gives back the mounts that are stored, when `path` is free among them.
+    fn check_path(&self, txn: &mut Txn, class: Class, path: &str) -> Result<Table, Fault> {
         // The table is read within the transaction: two enablings of one path conflict instead of both succeeding.
         let table = self.read_table(txn)?;
         let reserved = RESERVED.iter().any(|taken| path.starts_with(taken))
@@ -424,7 +430,7 @@ impl Mounts {
         let overlap = table.by_path.keys().find(|taken| path.starts_with(taken.as_str()) || taken.starts_with(path));
         match overlap {
             Some(taken) => Err(Fault::invalid(format!("path is already in use at {taken}"))),
-            None => Ok(()),
+            None => Ok(table),
         }
     }
 
@@ -488,21 +494,31 @@ fn resolve_alias(kind: &str, mut options: BTreeMap<String, String>) -> (String, 
     (kind.to_owned(), options)
 }
 
+/// An accessor in the reference's form, whose 32 bits are few enough to be drawn twice: then again.
+fn fresh_accessor(class: Class, kind: &str, is_taken: impl Fn(&str) -> bool, entropy: &dyn Entropy) -> MountAccessor {
+    let prefix = if class == Class::Auth { "auth_" } else { "" };
+    loop {
+        let mut tail = [0_u8; 4];
+        entropy.fill(&mut tail);
+        let accessor = format!("{prefix}{kind}_{}", tresor_crypto::hash::to_hex(&tail));
+        if !is_taken(&accessor) {
+            return MountAccessor::new(accessor);
+        }
+    }
+}
+
 fn fresh_record(
     class: Class,
+    accessor: MountAccessor,
     kind: String,
     path: String,
     options: BTreeMap<String, String>,
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> MountRecord {
-    let mut tail = [0_u8; 4];
-    entropy.fill(&mut tail);
-    let prefix = if class == Class::Auth { "auth_" } else { "" };
-    let accessor = format!("{prefix}{kind}_{}", tresor_crypto::hash::to_hex(&tail));
     MountRecord {
         id: MountId::new(token_text::random_uuid(entropy)),
-        accessor: MountAccessor::new(accessor),
+        accessor,
         class: class.into(),
         kind,
         path,
@@ -523,4 +539,20 @@ fn fresh_record(
 /// Never in practice: ids are made by the server.
 pub fn contents(facts: &MountFacts) -> Result<KeyPrefix, Fault> {
     keys::mount_contents(&facts.namespace, &facts.id).map_err(Fault::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tresor_env::doubles::SeededEntropy;
+
+    use super::*;
+
+    #[test]
+    fn an_accessor_that_another_mount_has_is_drawn_again() {
+        let first = fresh_accessor(Class::Auth, "userpass", |_| false, &SeededEntropy::new(1));
+        let second = fresh_accessor(Class::Auth, "userpass", |taken| taken == first.as_str(), &SeededEntropy::new(1));
+        assert!(first.as_str().starts_with("auth_userpass_") && second.as_str().starts_with("auth_userpass_"));
+        assert_ne!(first.as_str(), second.as_str());
+    }
 }
