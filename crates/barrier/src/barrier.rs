@@ -46,6 +46,9 @@ pub enum CommitError {
     /// The barrier is being closed.
     #[error("the barrier is closed")]
     Stopped,
+    /// A tally would have left its bounds; nothing of the transaction was written.
+    #[error("a count would leave its bounds")]
+    OutOfBounds,
     /// The store failed while it was written: only the store knows whether it was.
     #[error("the store failed during the commit; its outcome is unknown")]
     Unknown,
@@ -59,7 +62,7 @@ pub enum CommitError {
 pub struct Committed {
     /// The batch it went with; for a transaction without writes, what it read.
     pub version: Version,
-    /// What it changed.
+    /// What it changed, as far as directories list it.
     pub changed: Vec<StorageKey>,
 }
 
@@ -80,6 +83,16 @@ impl Vault {
     /// Where a block of a directory lies.
     pub(crate) fn block_key(&self, directory: &str, block: u64) -> RawKey {
         self.raw_key(2, &[directory.as_bytes(), &[0], &block.to_be_bytes()])
+    }
+
+    /// Where a record lies that no directory lists.
+    pub(crate) fn point_key(&self, name: &str) -> RawKey {
+        self.raw_key(3, &[name.as_bytes()])
+    }
+
+    /// Where a tally lies.
+    pub(crate) fn tally_key(&self, name: &str) -> RawKey {
+        self.raw_key(4, &[name.as_bytes()])
     }
 
     #[expect(clippy::expect_used, reason = "33 bytes are within the store's limit")]

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 use tresor_env::tasks::run_blocking;
+use tresor_record::Record;
 use tresor_storage::{Batch, RawKey, Snapshot, StoreError, Version};
 
 use crate::barrier::{BarrierError, CommitError, Committed, Vault};
 use crate::key::StorageKey;
+use crate::tally::{self, Counts, Tally};
 use crate::tree::{self, Block, BlocksMut, Slot};
 use crate::txn::Changes;
 
@@ -89,7 +91,7 @@ fn answer(outcomes: impl Iterator<Item = (oneshot::Sender<Outcome>, Outcome)>) {
 }
 
 fn size(changes: &Changes) -> usize {
-    changes.writes.values().flatten().map(Vec::len).sum()
+    changes.writes.values().chain(changes.points.values()).flatten().map(Vec::len).sum()
 }
 
 /// Commits a batch of transactions; one outcome for each, in order.
@@ -109,24 +111,14 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
         snapshot,
         writes: BTreeMap::new(),
         blocks: BTreeMap::new(),
+        tallies: BTreeMap::new(),
         adding: BTreeMap::new(),
         transaction: 0,
     };
     let mut outcomes = Vec::with_capacity(count);
     for job in jobs {
-        let added = batch.stands(&job).and_then(|stands| {
-            if !stands {
-                return Ok(None);
-            }
-            let changed: Vec<StorageKey> = job.writes.keys().cloned().collect();
-            batch.add(job).map(|()| Some(changed))
-        });
         // A transaction that meets damage fails by itself: those beside it have nothing to do with it.
-        outcomes.push(match added {
-            Ok(Some(changed)) => Ok(Committed { version: batch.version, changed }),
-            Ok(None) => Err(CommitError::Conflict),
-            Err(error) => Err(CommitError::Failed(Arc::new(error))),
-        });
+        outcomes.push(batch.take(job).unwrap_or_else(|error| Err(CommitError::Failed(Arc::new(error)))));
     }
     let batch = batch.finish();
     if batch.writes.is_empty() {
@@ -154,6 +146,8 @@ struct Building<'v> {
     writes: BTreeMap<RawKey, Option<Vec<u8>>>,
     /// Directory blocks that were met so far, in the clear, by where they lie; the changed ones are sealed at the end.
     blocks: BTreeMap<RawKey, Slot>,
+    /// Tallies that were met so far, added up, and whether they must be stored.
+    tallies: BTreeMap<RawKey, (Counts, bool)>,
     /// What the transaction that is being added writes: part of the batch only when all of it is there.
     adding: BTreeMap<RawKey, Option<Vec<u8>>>,
     /// Its number, by which blocks know what to take back.
@@ -161,6 +155,39 @@ struct Building<'v> {
 }
 
 impl Building<'_> {
+    /// Takes a transaction, or says why not.
+    fn take(&mut self, job: Changes) -> Result<Outcome, BarrierError> {
+        if !self.stands(&job)? {
+            return Ok(Err(CommitError::Conflict));
+        }
+        if !self.counts_allow(&job)? {
+            return Ok(Err(CommitError::OutOfBounds));
+        }
+        let changed: Vec<StorageKey> = job.writes.keys().cloned().collect();
+        self.add(job)?;
+        Ok(Ok(Committed { version: self.version, changed }))
+    }
+
+    /// Whether every tally that the transaction adds to stays within its bounds.
+    fn counts_allow(&mut self, changes: &Changes) -> Result<bool, BarrierError> {
+        for (at, changed) in &changes.tallies {
+            let counts = match self.tallies.entry(at.clone()) {
+                Entry::Occupied(met) => met.into_mut(),
+                Entry::Vacant(place) => {
+                    let counts = match self.snapshot.read(at)? {
+                        Some(stored) => Tally::decode(&self.vault.open(at, &stored.bytes)?)?.counts,
+                        None => Counts::new(),
+                    };
+                    place.insert((counts, false))
+                }
+            };
+            if !tally::is_within(&counts.0, changed) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Whether everything that the transaction read is still as it read it.
     fn stands(&self, changes: &Changes) -> Result<bool, BarrierError> {
         for (key, seen) in &changes.reads {
@@ -187,10 +214,17 @@ impl Building<'_> {
     /// Adds a transaction, wholly or (after an error) not at all.
     fn add(&mut self, changes: Changes) -> Result<(), BarrierError> {
         self.transaction += 1;
+        let mut changes = changes;
+        let tallies = std::mem::take(&mut changes.tallies);
         let outcome = self.change(changes);
         let mut adding = std::mem::take(&mut self.adding);
         if outcome.is_ok() {
             self.writes.append(&mut adding);
+            for (at, changed) in &tallies {
+                let (counts, is_changed) = self.tallies.entry(at.clone()).or_default();
+                tally::apply(counts, changed);
+                *is_changed = true;
+            }
         } else {
             self.blocks.values_mut().for_each(|slot| slot.take_back(self.transaction));
         }
@@ -199,6 +233,7 @@ impl Building<'_> {
 
     fn change(&mut self, changes: Changes) -> Result<(), BarrierError> {
         self.adding.extend(changes.headers.into_iter().map(|(key, value)| (key, Some(value))));
+        self.adding.extend(changes.points);
         for (name, value) in changes.writes {
             let at = self.vault.record_key(name.as_str());
             let (before, after) = (self.exists(&at)?, value.is_some());
@@ -238,6 +273,10 @@ impl Building<'_> {
     }
 
     fn finish(mut self) -> Batch {
+        for (at, (counts, _)) in std::mem::take(&mut self.tallies).into_iter().filter(|(_, (_, changed))| *changed) {
+            let sealed = (!counts.is_empty()).then(|| self.vault.seal(&at, &Tally { counts }.encode()));
+            self.writes.insert(at, sealed);
+        }
         for (at, slot) in std::mem::take(&mut self.blocks).into_iter().filter(|(_, slot)| slot.is_changed()) {
             let sealed = slot.encode().map(|plain| self.vault.seal(&at, &plain));
             self.writes.insert(at, sealed);

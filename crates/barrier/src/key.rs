@@ -71,6 +71,32 @@ pub struct StorageKey(Box<str>);
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyPrefix(Box<str>);
 
+/// The name of a record that no directory lists: it is found by whoever knows it, and making it changes nothing but
+/// itself. What is made often and never listed lies here.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PointKey(Box<str>);
+
+/// A name of either kind.
+#[derive(Clone, Copy)]
+pub enum RecordName<'k> {
+    /// One that its directory lists.
+    Listed(&'k StorageKey),
+    /// One that no directory lists.
+    Point(&'k PointKey),
+}
+
+impl<'k> From<&'k StorageKey> for RecordName<'k> {
+    fn from(key: &'k StorageKey) -> Self {
+        Self::Listed(key)
+    }
+}
+
+impl<'k> From<&'k PointKey> for RecordName<'k> {
+    fn from(key: &'k PointKey) -> Self {
+        Self::Point(key)
+    }
+}
+
 fn checked(text: String) -> Result<Box<str>, BarrierError> {
     if text.len() > NAME_BYTES_MAX {
         return Err(KeyError::TooLong.into());
@@ -106,6 +132,25 @@ impl StorageKey {
     pub(crate) fn split(&self) -> (&str, &str) {
         let at = self.0.rfind('/').map_or(0, |at| at + 1);
         self.0.split_at(at)
+    }
+}
+
+impl PointKey {
+    /// A record of an area of a namespace.
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when `rest` is no name.
+    pub fn new(namespace: &NamespaceId, area: Area, rest: &str) -> Result<Self, BarrierError> {
+        if rest.is_empty() || rest.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked(format!("{namespace}/{}/{rest}", area.segment())).map(Self)
+    }
+
+    /// The whole name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 }
 
@@ -154,6 +199,12 @@ impl fmt::Debug for StorageKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Names may be as telling as values: the length is enough to debug with.
         write!(f, "StorageKey({} bytes)", self.0.len())
+    }
+}
+
+impl fmt::Debug for PointKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PointKey({} bytes)", self.0.len())
     }
 }
 

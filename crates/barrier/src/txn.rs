@@ -6,16 +6,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tresor_record::Record;
 use tresor_storage::{RawKey, Snapshot, Stored, Version};
 use zeroize::Zeroizing;
 
 use crate::barrier::{BarrierError, Vault};
-use crate::key::{KeyPrefix, StorageKey};
+use crate::key::{KeyPrefix, PointKey, RecordName, StorageKey};
+use crate::tally::{self, Bounds, Changed, Counts, Tally};
 use crate::tree::{self, Blocks};
 
 /// What a transaction wants to change, and what it relied on.
 pub(crate) struct Changes {
     pub(crate) writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
+    /// Records that no directory lists, by where they lie.
+    pub(crate) points: BTreeMap<RawKey, Option<Vec<u8>>>,
+    /// What is added to tallies, by where they lie.
+    pub(crate) tallies: BTreeMap<RawKey, Changed>,
     pub(crate) reads: BTreeMap<RawKey, Option<Version>>,
     /// What lies outside the barrier, as it is to be stored; only initialising writes there.
     pub(crate) headers: BTreeMap<RawKey, Vec<u8>>,
@@ -27,16 +33,31 @@ pub struct Txn {
     snapshot: Box<dyn Snapshot>,
     /// Sealed values by name; `None` deletes.
     writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
+    points: BTreeMap<RawKey, Option<Vec<u8>>>,
+    tallies: BTreeMap<RawKey, Changed>,
     reads: BTreeMap<RawKey, Option<Version>>,
 }
 
 impl Txn {
     pub(crate) fn new(vault: Arc<Vault>, snapshot: Box<dyn Snapshot>) -> Self {
-        Self { vault, snapshot, writes: BTreeMap::new(), reads: BTreeMap::new() }
+        Self {
+            vault,
+            snapshot,
+            writes: BTreeMap::new(),
+            points: BTreeMap::new(),
+            tallies: BTreeMap::new(),
+            reads: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn into_changes(self) -> Changes {
-        Changes { writes: self.writes, reads: self.reads, headers: BTreeMap::new() }
+        Changes {
+            writes: self.writes,
+            points: self.points,
+            tallies: self.tallies,
+            reads: self.reads,
+            headers: BTreeMap::new(),
+        }
     }
 
     /// The version that everything is read at.
@@ -48,16 +69,28 @@ impl Txn {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty_of_writes(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.points.is_empty() && self.tallies.is_empty()
+    }
+
+    /// How many records, blocks of directories included, were read from the store and are relied on.
+    #[must_use]
+    pub fn reads(&self) -> usize {
+        self.reads.len()
+    }
+
+    /// How many records this transaction writes or deletes; the blocks of directories that follow are not counted.
+    #[must_use]
+    pub fn written(&self) -> usize {
+        self.writes.len() + self.points.len() + self.tallies.len()
     }
 
     /// The value of a record.
     ///
     /// # Errors
     /// [`BarrierError`] when the store fails or the record was not sealed for this name.
-    pub fn read(&mut self, key: &StorageKey) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
-        let at = self.vault.record_key(key.as_str());
-        match self.writes.get(key) {
+    pub fn read<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+        let (at, own) = self.own(name.into());
+        match own {
             Some(None) => Ok(None),
             Some(Some(sealed)) => self.vault.open(&at, sealed).map(Some),
             None => self.read_raw(&at),
@@ -68,11 +101,11 @@ impl Txn {
     ///
     /// # Errors
     /// [`BarrierError`] when the store fails.
-    pub fn contains(&mut self, key: &StorageKey) -> Result<bool, BarrierError> {
-        if let Some(own) = self.writes.get(key) {
+    pub fn contains<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<bool, BarrierError> {
+        let (at, own) = self.own(name.into());
+        if let Some(own) = own {
             return Ok(own.is_some());
         }
-        let at = self.vault.record_key(key.as_str());
         Ok(self.read_stored(&at)?.is_some())
     }
 
@@ -80,10 +113,19 @@ impl Txn {
     ///
     /// # Errors
     /// None today; callers need not change when there is a limit.
-    pub fn write(&mut self, key: &StorageKey, value: &[u8]) -> Result<(), BarrierError> {
-        let at = self.vault.record_key(key.as_str());
-        let sealed = self.vault.seal(&at, value);
-        self.writes.insert(key.clone(), Some(sealed));
+    pub fn write<'k>(&mut self, name: impl Into<RecordName<'k>>, value: &[u8]) -> Result<(), BarrierError> {
+        match name.into() {
+            RecordName::Listed(key) => {
+                let at = self.vault.record_key(key.as_str());
+                let sealed = self.vault.seal(&at, value);
+                self.writes.insert(key.clone(), Some(sealed));
+            }
+            RecordName::Point(key) => {
+                let at = self.vault.point_key(key.as_str());
+                let sealed = self.vault.seal(&at, value);
+                self.points.insert(at, Some(sealed));
+            }
+        }
         Ok(())
     }
 
@@ -91,9 +133,46 @@ impl Txn {
     ///
     /// # Errors
     /// As [`Txn::write`].
-    pub fn delete(&mut self, key: &StorageKey) -> Result<(), BarrierError> {
-        self.writes.insert(key.clone(), None);
+    pub fn delete<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<(), BarrierError> {
+        match name.into() {
+            RecordName::Listed(key) => drop(self.writes.insert(key.clone(), None)),
+            RecordName::Point(key) => drop(self.points.insert(self.vault.point_key(key.as_str()), None)),
+        }
         Ok(())
+    }
+
+    /// Adds to a number of a tally, when the commit finds that it then lies within `bounds`.
+    pub fn count(&mut self, name: &PointKey, label: &str, delta: i64, bounds: &Bounds) {
+        let at = self.vault.tally_key(name.as_str());
+        tally::add(self.tallies.entry(at).or_default(), label, delta, bounds);
+    }
+
+    /// The numbers of a tally, what this transaction adds included. That it changes meanwhile is no conflict.
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails or the tally is damaged.
+    pub fn tally(&mut self, name: &PointKey) -> Result<Counts, BarrierError> {
+        let at = self.vault.tally_key(name.as_str());
+        let mut counts = match self.snapshot.read(&at)? {
+            Some(stored) => Tally::decode(&self.vault.open(&at, &stored.bytes)?)?.counts,
+            None => Counts::new(),
+        };
+        if let Some(changed) = self.tallies.get(&at) {
+            tally::apply(&mut counts, changed);
+        }
+        Ok(counts)
+    }
+
+    /// Where a record lies, and what this transaction does to it.
+    fn own(&self, name: RecordName<'_>) -> (RawKey, Option<&Option<Vec<u8>>>) {
+        match name {
+            RecordName::Listed(key) => (self.vault.record_key(key.as_str()), self.writes.get(key)),
+            RecordName::Point(key) => {
+                let at = self.vault.point_key(key.as_str());
+                let own = self.points.get(&at);
+                (at, own)
+            }
+        }
     }
 
     /// The names directly below a directory, in byte order, after `after`, at most `limit`: `name` for a record,

@@ -1,0 +1,66 @@
+//! Tallies: numbers that many transactions change at once without conflicting, because the committer adds them up.
+//!
+//! A tally has a name and holds a number per label; a label at zero is gone, and so is a tally without labels. A change
+//! says within which bounds the number must stay: the committer refuses the whole transaction when it would leave
+//! them, which is exact whatever else happens at the same time. Reading one never makes a transaction conflict.
+//! Deliberately absent: setting a number.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use tresor_record::Record;
+
+/// Numbers by label.
+pub type Counts = BTreeMap<String, i64>;
+
+/// Where a number must stay for a change to stand.
+pub type Bounds = RangeInclusive<i64>;
+
+/// A tally as it is stored.
+#[derive(Record, Clone, Default)]
+#[record(kind = "tally", version = 1)]
+pub(crate) struct Tally {
+    pub(crate) counts: Counts,
+}
+
+/// What a transaction adds to one number.
+#[derive(Clone, Debug)]
+pub(crate) struct Change {
+    pub(crate) delta: i64,
+    /// Narrowed by each call.
+    pub(crate) bounds: Bounds,
+}
+
+/// What a transaction adds to a tally.
+pub(crate) type Changed = BTreeMap<String, Change>;
+
+/// Adds to a change that may be there already.
+pub(crate) fn add(changed: &mut Changed, label: &str, delta: i64, bounds: &Bounds) {
+    let change = changed.entry(label.to_owned()).or_insert_with(|| Change { delta: 0, bounds: i64::MIN..=i64::MAX });
+    change.delta = change.delta.saturating_add(delta);
+    change.bounds = *change.bounds.start().max(bounds.start())..=*change.bounds.end().min(bounds.end());
+}
+
+/// Whether the changed numbers stay within their bounds. A bound holds for what a change makes worse: a number that
+/// is beyond it already may still come back.
+pub(crate) fn is_within(counts: &Counts, changed: &Changed) -> bool {
+    changed.iter().all(|(label, change)| {
+        let before = counts.get(label).copied().unwrap_or(0);
+        let after = before.saturating_add(change.delta);
+        let too_many = change.delta > 0 && after > *change.bounds.end();
+        let too_few = change.delta < 0 && after < *change.bounds.start();
+        !too_many && !too_few
+    })
+}
+
+/// Adds the changes up.
+pub(crate) fn apply(counts: &mut Counts, changed: &Changed) {
+    for (label, change) in changed {
+        let after = counts.get(label).copied().unwrap_or(0).saturating_add(change.delta);
+        if after == 0 {
+            counts.remove(label);
+        } else {
+            counts.insert(label.clone(), after);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Records that no directory lists, and tallies: what they cost, when they conflict, and that counts are exact.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tresor_barrier::{Area, Barrier, CommitError, KeyPrefix, PointKey, SealedStore, StorageKey};
+use tresor_crypto::shamir::Threshold;
+use tresor_env::Timestamp;
+use tresor_env::doubles::TestDoors;
+use tresor_model::ids::NamespaceId;
+use tresor_storage::MemoryStore;
+
+const ANY: std::ops::RangeInclusive<i64> = i64::MIN..=i64::MAX;
+
+fn point(name: &str) -> PointKey {
+    PointKey::new(&NamespaceId::root(), Area::Tokens, name).unwrap()
+}
+
+fn open() -> (Arc<MemoryStore>, Barrier) {
+    let store = Arc::new(MemoryStore::new());
+    let sealed = SealedStore::open(store.clone(), TestDoors::new(1).doors).unwrap();
+    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), Timestamp::EPOCH).unwrap();
+    let first = prepared.barrier().begin().unwrap();
+    (store, prepared.store(first).unwrap().1)
+}
+
+#[tokio::test]
+async fn a_point_costs_one_record_and_is_in_no_listing() {
+    let (store, barrier) = open();
+    let before = store.dump().len();
+    let mut txn = barrier.begin().unwrap();
+    txn.write(&point("a/b"), b"1").unwrap();
+    assert_eq!(&**txn.read(&point("a/b")).unwrap().unwrap(), b"1", "its own writes are seen");
+    barrier.commit(txn).await.unwrap();
+    assert_eq!(store.dump().len(), before + 1, "no block of a directory");
+    let mut txn = barrier.begin().unwrap();
+    let all = KeyPrefix::new(&NamespaceId::root(), Area::Tokens, "").unwrap();
+    assert!(txn.list(&all, None, 10).unwrap().is_empty());
+    // A listed record of the same name is another record.
+    let listed = StorageKey::new(&NamespaceId::root(), Area::Tokens, "a/b").unwrap();
+    assert!(txn.read(&listed).unwrap().is_none());
+    txn.delete(&point("a/b")).unwrap();
+    assert!(!txn.contains(&point("a/b")).unwrap());
+    barrier.commit(txn).await.unwrap();
+    assert_eq!(store.dump().len(), before);
+}
+
+#[tokio::test]
+async fn who_read_a_point_conflicts_with_who_changed_it() {
+    let (_, barrier) = open();
+    let mut reader = barrier.begin().unwrap();
+    assert!(reader.read(&point("n")).unwrap().is_none());
+    reader.write(&point("m"), b"from n").unwrap();
+    let mut writer = barrier.begin().unwrap();
+    writer.write(&point("n"), b"1").unwrap();
+    barrier.commit(writer).await.unwrap();
+    assert!(matches!(barrier.commit(reader).await, Err(CommitError::Conflict)));
+}
+
+#[tokio::test]
+async fn tallies_add_up_whatever_goes_on_at_once_and_keep_their_bounds_exactly() {
+    let (store, barrier) = open();
+    let before = store.dump().len();
+    // A hundred transactions on one snapshot; at most 30 may count.
+    let txns: Vec<_> = (0..100)
+        .map(|at| {
+            let mut txn = barrier.begin().unwrap();
+            txn.count(&point("live"), "mount", 1, &(i64::MIN..=30));
+            txn.write(&point(&format!("of/{at}")), b"x").unwrap();
+            txn
+        })
+        .collect();
+    let commits = txns.into_iter().map(|txn| barrier.commit(txn));
+    let outcomes = futures_util::future::join_all(commits).await;
+    let (stood, refused): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(Result::is_ok);
+    assert_eq!((stood.len(), refused.len()), (30, 70));
+    assert!(refused.iter().all(|outcome| matches!(outcome, Err(CommitError::OutOfBounds))));
+    assert_eq!(store.dump().len(), before + 31, "what was refused wrote nothing");
+    let mut txn = barrier.begin().unwrap();
+    assert_eq!(txn.tally(&point("live")).unwrap(), BTreeMap::from([("mount".to_owned(), 30)]));
+    // Down to nothing, and not below.
+    txn.count(&point("live"), "mount", -30, &(0..=i64::MAX));
+    assert!(txn.tally(&point("live")).unwrap().is_empty(), "its own changes are seen");
+    let mut other = barrier.begin().unwrap();
+    other.count(&point("live"), "mount", -1, &(0..=i64::MAX));
+    barrier.commit(txn).await.unwrap();
+    assert!(matches!(barrier.commit(other).await, Err(CommitError::OutOfBounds)));
+    assert_eq!(store.dump().len(), before + 30, "an empty tally is no record");
+}
+
+#[tokio::test]
+async fn a_number_beyond_its_bound_may_come_back() {
+    let (_, barrier) = open();
+    for (delta, bounds, stands) in
+        [(5, ANY, true), (1, i64::MIN..=2, false), (-1, i64::MIN..=2, true), (-9, 0..=i64::MAX, false)]
+    {
+        let mut txn = barrier.begin().unwrap();
+        txn.count(&point("n"), "", delta, &bounds);
+        assert_eq!(barrier.commit(txn).await.is_ok(), stands, "{delta} within {bounds:?}");
+    }
+    assert_eq!(barrier.begin().unwrap().tally(&point("n")).unwrap()[""], 4);
+}
+
+#[tokio::test]
+async fn a_transaction_that_conflicts_counts_nothing() {
+    let (_, barrier) = open();
+    let mut stale = barrier.begin().unwrap();
+    stale.read(&point("n")).unwrap();
+    stale.count(&point("t"), "", 1, &ANY);
+    let mut first = barrier.begin().unwrap();
+    first.write(&point("n"), b"1").unwrap();
+    first.count(&point("t"), "", 1, &ANY);
+    barrier.commit(first).await.unwrap();
+    assert!(matches!(barrier.commit(stale).await, Err(CommitError::Conflict)));
+    assert_eq!(barrier.begin().unwrap().tally(&point("t")).unwrap()[""], 1);
+}
