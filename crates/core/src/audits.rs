@@ -81,7 +81,7 @@ impl Audits {
             kinds: vec![Arc::new(FileSinkKind::default())],
             standard_output: settings.standard_output.clone(),
             protected_directories: settings.protected_directories.clone(),
-            ..Options::default()
+            prefix_allowed: settings.audit_prefix_allowed,
         };
         let key = barrier.derive_subkey("audit-log");
         let broker = Broker::open(doors.clone(), settings.audit_directory.clone(), key, configs, options).await?;

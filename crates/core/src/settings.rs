@@ -22,6 +22,8 @@ pub struct Settings {
     pub audit_directory: Option<PathBuf>,
     /// Bounds and durability of the local audit log.
     pub audit_log: LogOptions,
+    /// Audit devices may put a prefix in front of their lines.
+    pub audit_prefix_allowed: bool,
     /// Standard output, for audit devices that write there; `None` refuses them.
     pub standard_output: Option<StandardOutput>,
     /// Directories and files that no audit device may write into.
@@ -39,6 +41,7 @@ impl Default for Settings {
             storage_type: "inmem",
             audit_directory: None,
             audit_log: LogOptions::default(),
+            audit_prefix_allowed: false,
             standard_output: None,
             protected_directories: Vec::new(),
             release: env!("CARGO_PKG_VERSION"),

@@ -591,3 +591,35 @@ async fn plg_01_a_device_writes_only_where_an_audit_log_may_be() {
         harness.write("sys/audit/x", &granted, json!({ "type": "file", "options": { "file_path": "/audit/x" } }));
     drop(answer.await.expect_status(403));
 }
+
+#[tokio::test]
+async fn records_name_the_policies_that_granted_the_request_and_no_others() {
+    let harness = audited().await;
+    harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
+    let policies = [
+        ("reader", "path \"kv/*\" { capabilities = [\"read\"] }"),
+        ("writer", "path \"kv/*\" { capabilities = [\"create\", \"update\"] }"),
+        ("both", "path \"kv/*\" { capabilities = [\"read\", \"update\"] }"),
+        ("elsewhere", "path \"other/*\" { capabilities = [\"read\"] }"),
+    ];
+    for (name, policy) in policies {
+        harness.prepare("PUT", &format!("sys/policies/acl/{name}"), json!({ "policy": policy })).await;
+    }
+    let made = json!({ "policies": ["reader", "writer", "both", "elsewhere"] });
+    let token = harness.prepare("POST", "auth/token/create", made).await.text_at("/auth/client_token");
+    harness.prepare("POST", "kv/a", json!({ "v": "1" })).await;
+    drop(harness.read("kv/a", &token).await.expect_status(200));
+    drop(harness.delete("kv/a", &token).await.expect_status(403));
+    let records = harness.audit_records().await;
+    let granting = |operation: &str| -> Vec<Value> {
+        let of = |record: &&Value| record["request"]["path"] == "kv/a" && record["request"]["operation"] == operation;
+        records.iter().filter(of).map(|record| record["auth"]["policy_results"].clone()).collect()
+    };
+    let acl = |names: &[&str]| {
+        let policy = |name: &&str| json!({ "name": name, "namespace_id": "root", "type": "acl" });
+        json!({ "allowed": true, "granting_policies": names.iter().map(policy).collect::<Vec<_>>() })
+    };
+    assert_eq!(granting("create"), [acl(&["root"]), acl(&["root"])]);
+    assert_eq!(granting("read"), [acl(&["both", "reader"]), acl(&["both", "reader"])]);
+    assert_eq!(granting("delete"), [json!({ "allowed": false }), json!({ "allowed": false })]);
+}

@@ -49,6 +49,33 @@ struct Permission {
     min_wrapping_ttl: u64,
     max_wrapping_ttl: u64,
     policies: Vec<String>,
+    /// What each of the policies grants by itself, in the same order.
+    grants: Vec<Capabilities>,
+}
+
+/// The policies that grant what was asked, for the record of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granting<'p> {
+    policies: &'p [String],
+    grants: &'p [Capabilities],
+    needed: Option<Capability>,
+    is_root: bool,
+}
+
+impl<'p> Granting<'p> {
+    /// Nobody grants it by a rule: help, which needs nothing.
+    const NOBODY: Self = Self { policies: &[], grants: &[], needed: None, is_root: false };
+
+    /// The policy `root`.
+    const ROOT: Self = Self { is_root: true, ..Self::NOBODY };
+
+    /// Their names: of the policies that the deciding pattern stands in, those that grant the needed capability.
+    pub fn names(self) -> impl Iterator<Item = &'p str> {
+        let grants = move |(name, own): (&'p String, &Capabilities)| {
+            self.needed.is_some_and(|needed| own.contains(needed)).then_some(name.as_str())
+        };
+        self.is_root.then_some("root").into_iter().chain(self.policies.iter().zip(self.grants).filter_map(grants))
+    }
 }
 
 /// Compiled policies.
@@ -69,8 +96,8 @@ pub enum Decision<'p> {
         sudo: bool,
         /// The pattern that granted it; `None` for root and for help.
         pattern: Option<&'p str>,
-        /// The policies that the pattern stands in.
-        policies: &'p [String],
+        /// The policies that grant it.
+        granting: Granting<'p>,
     },
     /// It may not.
     Denied(Denial<'p>),
@@ -136,6 +163,10 @@ impl PolicySet {
                 merged.max_wrapping_ttl = least(merged.max_wrapping_ttl, rule.max_wrapping_ttl);
                 if merged.policies.last() != Some(&policy.name) {
                     merged.policies.push(policy.name.clone());
+                    merged.grants.push(Capabilities::default());
+                }
+                if let Some(own) = merged.grants.last_mut() {
+                    *own = own.union(rule.capabilities);
                 }
             }
         }
@@ -180,10 +211,10 @@ impl PolicySet {
     #[must_use]
     pub fn decide(&self, request: &Request<'_>) -> Decision<'_> {
         if self.is_root {
-            return Decision::Allowed { sudo: true, pattern: None, policies: &[] };
+            return Decision::Allowed { sudo: true, pattern: None, granting: Granting::ROOT };
         }
         let Some(needed) = Capability::needed_by(request.operation) else {
-            return Decision::Allowed { sudo: false, pattern: None, policies: &[] };
+            return Decision::Allowed { sudo: false, pattern: None, granting: Granting::NOBODY };
         };
         let Some((pattern, permission)) = self.permission(request.path, request.operation == Operation::List) else {
             return Decision::Denied(Denial::NoRule);
@@ -205,7 +236,8 @@ impl PolicySet {
                 return Decision::Denied(Denial::Parameters { pattern });
             }
         }
-        Decision::Allowed { sudo: permission.capabilities.contains(Capability::Sudo), pattern: Some(pattern), policies }
+        let granting = Granting { policies, grants: &permission.grants, needed: Some(needed), is_root: false };
+        Decision::Allowed { sudo: permission.capabilities.contains(Capability::Sudo), pattern: Some(pattern), granting }
     }
 
     /// What may be done on a path, as `sys/capabilities` shows it: `root`, `deny`, or the words in order. Whether the

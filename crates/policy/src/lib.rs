@@ -14,7 +14,7 @@ mod parameters;
 mod parse;
 
 pub use capability::{Capabilities, Capability};
-pub use decision::{AskedPath, Decision, Denial, PolicySet, Request};
+pub use decision::{AskedPath, Decision, Denial, Granting, PolicySet, Request};
 pub use default::DEFAULT_POLICY_TEXT;
 pub use name::{NameError, PolicyName};
 pub use parameters::Parameters;

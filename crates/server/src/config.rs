@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tresor_audit::LogOptions;
 use tresor_hcl::Position;
 
 pub(crate) use listener::parse_address as parse_listen_address;
@@ -45,6 +46,10 @@ pub struct ServerConfig {
     pub ui: bool,
     /// Where the process id is written.
     pub pid_file: Option<PathBuf>,
+    /// Bounds and durability of the local audit log.
+    pub audit_log: LogOptions,
+    /// Audit devices may put a prefix in front of their lines.
+    pub allow_audit_log_prefixing: bool,
     /// Hints for the operator.
     pub warnings: Vec<String>,
 }

@@ -40,6 +40,8 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         disable_mlock: true,
         ui: false,
         pid_file: None,
+        audit_log: tresor_audit::LogOptions::default(),
+        allow_audit_log_prefixing: false,
         warnings: Vec::new(),
     })
 }

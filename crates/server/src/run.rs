@@ -179,6 +179,8 @@ fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
         cluster_name: config.cluster_name.clone(),
         storage_type: config.storage.kind(),
         audit_directory: directory.as_ref().map(|path| path.join("audit")),
+        audit_log: config.audit_log.clone(),
+        audit_prefix_allowed: config.allow_audit_log_prefixing,
         standard_output: Some(standard_output),
         protected_directories: own_files(config, arguments),
         ..Settings::default()

@@ -7,6 +7,7 @@
 use tresor_barrier::Txn;
 use tresor_engine::{Access, OperationFacts};
 use tresor_model::{Fault, Operation, Refusal, Request, Timestamp};
+use tresor_policy::{Decision, Granting};
 use tresor_wire::input::FieldSpec;
 
 use super::authenticate::Principal;
@@ -22,6 +23,8 @@ pub struct Authorized<'a> {
     operation: Operation,
     facts: Option<OperationFacts>,
     has_sudo: bool,
+    /// What the policies said; `None` when they were not asked.
+    decision: Option<Decision<'a>>,
 }
 
 impl<'a> Authorized<'a> {
@@ -54,6 +57,15 @@ impl<'a> Authorized<'a> {
     pub(super) const fn has_sudo(&self) -> bool {
         self.has_sudo
     }
+
+    /// The names of the policies that grant it; none when they were not asked.
+    pub(super) fn granting_policies(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let granting = match &self.decision {
+            Some(Decision::Allowed { granting, .. }) => Some(*granting),
+            _ => None,
+        };
+        granting.into_iter().flat_map(Granting::names)
+    }
 }
 
 pub(super) fn authorize<'a>(
@@ -67,6 +79,7 @@ pub(super) fn authorize<'a>(
     let principal = identity.as_ref();
     let access = routed.access(request.verb);
     let operation = operation(unsealed, txn, request, routed, principal, now)?;
+    let mut decision = None;
     let has_sudo = match access {
         Access::Public | Access::Login => false,
         Access::AnyToken => {
@@ -75,7 +88,7 @@ pub(super) fn authorize<'a>(
         }
         Access::Token | Access::Sudo => {
             let principal = principal.ok_or_else(Fault::denied)?;
-            let decision = principal.policies().decide(&tresor_policy::Request {
+            let decided = principal.policies().decide(&tresor_policy::Request {
                 path: (&routed.policy_path).into(),
                 operation,
                 parameters: operation.carries_parameters().then(|| tresor_policy::Parameters {
@@ -85,10 +98,11 @@ pub(super) fn authorize<'a>(
                 }),
                 wrap_ttl_seconds: request.wrap_ttl.map(|ttl| ttl.as_secs()),
             });
-            let sudo = decision.allowed_with_sudo().ok_or_else(Fault::denied)?;
+            let sudo = decided.allowed_with_sudo().ok_or_else(Fault::denied)?;
             if access == Access::Sudo && !sudo {
                 return Err(Fault::denied());
             }
+            decision = Some(decided);
             sudo
         }
     };
@@ -97,7 +111,7 @@ pub(super) fn authorize<'a>(
     if facts.is_none() && !target.operations.is_empty() && operation != Operation::Help {
         return Err(Refusal::Unsupported.into());
     }
-    Ok(Authorized { routed, target, principal, operation, facts, has_sudo })
+    Ok(Authorized { routed, target, principal, operation, facts, has_sudo, decision })
 }
 
 /// The fields that the operation declares, so that parameters are judged by the names that its handler reads.

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tresor_audit::{
-    Admission, Audited, AuthFacts, Exempt, GrantingPolicy, MountFacts, NamespaceFacts, PolicyResults, RequestEntry,
-    RequestFacts, ResponseEntry, ResponseFacts,
+    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, MountFacts, NamespaceFacts, PolicyResults,
+    RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
 };
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Timestamp};
 use tresor_wire::input::Place;
@@ -27,12 +27,14 @@ pub(super) struct Seen {
     operation: Option<Operation>,
     refusal: Option<String>,
     allowed: bool,
+    /// The names of the policies that grant it.
+    granting: Vec<String>,
 }
 
 impl Seen {
     /// Nobody is known yet.
     pub(super) const fn nothing() -> Self {
-        Self { token: None, operation: None, refusal: None, allowed: false }
+        Self { token: None, operation: None, refusal: None, allowed: false, granting: Vec::new() }
     }
 
     pub(super) fn of(identity: &Option<Principal>) -> Self {
@@ -45,6 +47,7 @@ impl Seen {
             Ok(authorized) => {
                 self.operation = Some(authorized.operation());
                 self.allowed = true;
+                self.granting = authorized.granting_policies().map(str::to_owned).collect();
             }
             Err(fault) => self.refuse(fault),
         }
@@ -66,7 +69,7 @@ impl Seen {
             token_policies: Cow::Borrowed(&record.policies),
             policy_results: Some(PolicyResults {
                 allowed: self.allowed,
-                granting_policies: Vec::<GrantingPolicy<'_>>::new(),
+                granting_policies: self.granting.iter().map(granting_policy).collect(),
             }),
             metadata: (!record.metadata.is_empty()).then_some(Cow::Borrowed(&record.metadata)),
             num_uses: record.uses.on_wire(),
@@ -94,6 +97,16 @@ impl Seen {
         let class = if mount.record.class == StoredClass::Auth { "auth" } else { "secret" };
         let at = MountFacts::new(&mount.record.path, &mount.record.kind, mount.record.accessor.as_str(), class);
         facts.with_mount(at, &mount.record.tuning.audit_non_hmac_request_keys)
+    }
+}
+
+/// A policy of the root namespace that granted the request.
+fn granting_policy(name: &String) -> GrantingPolicy<'_> {
+    GrantingPolicy {
+        name: name.into(),
+        namespace_id: "root".into(),
+        namespace_path: Clear::default(),
+        kind: "acl".into(),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tresor_audit::{Durability, LogOptions};
 use tresor_hcl::{AccessError, Object, Position, Value, ValueKind};
 
 use super::listener::{Listener, read_listener};
@@ -120,6 +121,8 @@ pub fn parse(
         disable_mlock: false,
         ui: false,
         pid_file: None,
+        audit_log: LogOptions::default(),
+        allow_audit_log_prefixing: false,
         warnings: Vec::new(),
     };
     let mut found = Found::default();
@@ -257,6 +260,11 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
                 config.pid_file =
                     Some(source.text("pid_file", value)?).filter(|path| !path.is_empty()).map(PathBuf::from)
             }
+            "audit_log_sync" => config.audit_log.durability = read_audit_log_sync(&source, value)?,
+            "audit_log_backlog_max" => config.audit_log.backlog_bytes_max = read_audit_backlog(&source, value)?,
+            "allow_audit_log_prefixing" => {
+                config.allow_audit_log_prefixing = source.flag("allow_audit_log_prefixing", value)?;
+            }
             ignored if IGNORED.contains(&ignored) => source.ignored(ignored, key.position),
             unknown => source.unknown(unknown, key.position),
         }
@@ -264,6 +272,33 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     config.listeners.append(&mut listeners);
     config.warnings = warnings;
     Ok(())
+}
+
+/// When records of the local audit log are synced: `always` (each request waits for a sync that it shares with all
+/// that wait), or in the background, at most so long after they were written.
+fn read_audit_log_sync(source: &Source<'_>, value: &Value) -> Result<Durability, ConfigError> {
+    if source.text("audit_log_sync", value)? == "always" {
+        return Ok(Durability::EachRecord);
+    }
+    let pause = source.duration("audit_log_sync", value)?;
+    if (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&pause) {
+        return Ok(Durability::Process(pause));
+    }
+    Err(source.error(value.position, "`audit_log_sync` is `always`, or a duration from 10ms to 60s"))
+}
+
+/// The least backlog: what one segment and the window of a socket take.
+const AUDIT_BACKLOG_MIN: u64 = 64 << 20;
+
+fn read_audit_backlog(source: &Source<'_>, value: &Value) -> Result<u64, ConfigError> {
+    let text = source.text("audit_log_backlog_max", value)?;
+    let bytes = text.parse().ok().filter(|bytes| *bytes >= AUDIT_BACKLOG_MIN);
+    bytes.ok_or_else(|| {
+        source.error(
+            value.position,
+            format!("`audit_log_backlog_max` is a number of bytes, at least {AUDIT_BACKLOG_MIN}"),
+        )
+    })
 }
 
 /// The word for the log, when it is a level.
