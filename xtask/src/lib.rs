@@ -5,6 +5,7 @@
 //! the tree as text and as `cargo metadata`. Deliberately absent: shell scripts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a developer's tool talks on the terminal")]
 
+pub mod bench;
 pub mod calendar;
 pub mod fuzz;
 pub mod graph;

@@ -24,6 +24,12 @@ const COMMANDS: &[(&str, &str, &str, Run)] = &[
         xtask::tidy::ratchets::run_command,
     ),
     (
+        "bench",
+        "[--keep] [--against PATH] [--only LOADS] ..",
+        "what requests cost a release binary; --keep writes docs/evidence",
+        xtask::bench::run_command,
+    ),
+    (
         "soak",
         "[--minutes N]",
         "long simulation runs; the output becomes a dated file in docs/evidence",

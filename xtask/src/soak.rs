@@ -65,7 +65,7 @@ const fn outcome_word(outcome: &Result<(), String>) -> &'static str {
 }
 
 /// Runs a program, its standard output both on the terminal and in the report.
-fn tee(command: &mut Command, report: &mut String) -> Result<(), String> {
+pub(crate) fn tee(command: &mut Command, report: &mut String) -> Result<(), String> {
     let mut child = command.stdout(Stdio::piped()).spawn().map_err(|error| error.to_string())?;
     if let Some(output) = child.stdout.take() {
         for line in BufReader::new(output).lines().map_while(Result::ok) {

@@ -15,6 +15,7 @@ struct Ban {
 
 /// The crates that meet the real world: doors, assemblies, the client side and tools.
 const OUTSIDE: &[&str] = &[
+    "crates/bench/",
     "crates/env-os/",
     "crates/server/",
     "crates/tresor/",
@@ -64,6 +65,7 @@ const BANS: &[Ban] = &[
             "crates/tresor/",
             "crates/cli/",
             "crates/sim/src/bin/",
+            "crates/bench/",
             "xtask/",
         ],
     },

@@ -1,0 +1,150 @@
+//! The loads, as one table. A later issue that brings a feature adds its row here.
+//!
+//! Secret leases get theirs as soon as a test engine in the binary makes some; logins and wrapping likewise.
+
+use serde_json::json;
+
+use crate::connection::request;
+
+/// How many secrets there are to read, and names in the directory that is listed.
+pub(crate) const NAMES: usize = 1000;
+/// How many secrets are written in turn.
+const WRITTEN: usize = 10_000;
+
+/// One load.
+pub(crate) struct Load {
+    /// How it is called on the command line.
+    pub(crate) name: &'static str,
+    /// What it does.
+    pub(crate) about: &'static str,
+    /// How many connections ask, each again as soon as it has its answer.
+    pub(crate) clients: usize,
+    /// What is asked.
+    pub(crate) kind: Kind,
+    /// Whether the requests come at the given pace instead of as fast as possible.
+    pub(crate) is_paced: bool,
+    /// Whether the audit device leaves out what listings show.
+    pub(crate) is_elided: bool,
+}
+
+/// What is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A secret of so many bytes is read.
+    Read(usize),
+    /// A secret of 1 KiB is written.
+    Write,
+    /// [`NAMES`] names are listed.
+    List,
+    /// A token is made.
+    CreateToken,
+    /// The caller's own token is shown.
+    LookupSelf,
+    /// Nine are read, one is written.
+    Mixed,
+}
+
+const fn load(name: &'static str, about: &'static str, clients: usize, kind: Kind) -> Load {
+    Load { name, about, clients, kind, is_paced: false, is_elided: false }
+}
+
+/// Every load, in the order in which they run.
+pub(crate) const LOADS: &[Load] = &[
+    load("kv-read-256", "KV v2 read, 256 B, 64 clients, ordinary token", 64, Kind::Read(256)),
+    load("kv-read-1k", "KV v2 read, 1 KiB, 64 clients, ordinary token", 64, Kind::Read(1024)),
+    load("kv-read-single", "KV v2 read, 256 B, 1 client, ordinary token", 1, Kind::Read(256)),
+    Load { is_paced: true, ..load("kv-read-paced", "the same at a fixed pace, 64 clients", 64, Kind::Read(256)) },
+    load("kv-write", "KV v2 durable write, 1 KiB, 64 clients", 64, Kind::Write),
+    load("kv-write-single", "KV v2 durable write, 1 KiB, 1 client", 1, Kind::Write),
+    load("kv-mixed", "nine reads (256 B) to one write (1 KiB), 64 clients, ordinary token", 64, Kind::Mixed),
+    load("list-1000", "list of 1,000 keys, 64 clients, ordinary token", 64, Kind::List),
+    Load { is_elided: true, ..load("list-1000-elided", "the same with `elide_list_responses`", 64, Kind::List) },
+    load("token-create", "token creation, leased, 64 clients", 64, Kind::CreateToken),
+    load("token-lookup-self", "look-up of the caller's own token, 64 clients", 64, Kind::LookupSelf),
+];
+
+/// Who asks.
+pub(crate) struct Tokens {
+    /// The root token.
+    pub(crate) root: String,
+    /// A token with one small policy.
+    pub(crate) ordinary: String,
+}
+
+/// Requests, ready to be sent: of each ten, nine come from the first list and one from the second, if there is one.
+pub(crate) struct Prepared {
+    common: Vec<Vec<u8>>,
+    rare: Vec<Vec<u8>>,
+}
+
+impl Prepared {
+    /// Prepares what a load asks.
+    pub(crate) fn new(kind: Kind, tokens: &Tokens) -> Self {
+        let ordinary = tokens.ordinary.as_str();
+        let (common, rare) = match kind {
+            Kind::Read(bytes) => (reads(bytes, ordinary), Vec::new()),
+            Kind::Write => (writes(ordinary), Vec::new()),
+            Kind::List => (vec![request("GET", "kv/metadata/r256?list=true", ordinary, "")], Vec::new()),
+            Kind::LookupSelf => (vec![request("GET", "auth/token/lookup-self", ordinary, "")], Vec::new()),
+            Kind::Mixed => (reads(256, ordinary), writes(ordinary)),
+            Kind::CreateToken => {
+                let body = json!({ "policies": ["bench"], "ttl": "24h" }).to_string();
+                (vec![request("POST", "auth/token/create", &tokens.root, &body)], Vec::new())
+            }
+        };
+        Self { common, rare }
+    }
+
+    /// One of them, by a random number.
+    pub(crate) fn pick(&self, random: u64) -> &[u8] {
+        let is_rare = !self.rare.is_empty() && random.is_multiple_of(10);
+        let list = if is_rare { &self.rare } else { &self.common };
+        let at = usize::try_from((random >> 16) % list.len().max(1) as u64).unwrap_or(0);
+        list.get(at).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// The path of a secret that is read.
+pub(crate) fn read_path(bytes: usize, at: usize) -> String {
+    format!("kv/data/r{bytes}/secret-{at:04}")
+}
+
+/// A body with a secret of about so many bytes.
+pub(crate) fn secret(bytes: usize, at: usize) -> String {
+    json!({ "data": { "password": format!("{at:08}").repeat(bytes / 8) } }).to_string()
+}
+
+fn reads(bytes: usize, token: &str) -> Vec<Vec<u8>> {
+    (0..NAMES).map(|at| request("GET", &read_path(bytes, at), token, "")).collect()
+}
+
+fn writes(token: &str) -> Vec<Vec<u8>> {
+    (0..WRITTEN)
+        .map(|at| request("POST", &format!("kv/data/w/{:02}/secret-{at:05}", at % 100), token, &secret(1024, at)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_load_has_its_own_name_and_something_to_ask() {
+        let tokens = Tokens { root: "r".to_owned(), ordinary: "o".to_owned() };
+        let names: BTreeSet<_> = LOADS.iter().map(|load| load.name).collect();
+        assert_eq!(names.len(), LOADS.len());
+        for load in LOADS {
+            assert!(!Prepared::new(load.kind, &tokens).pick(u64::MAX).is_empty(), "{}", load.name);
+        }
+    }
+
+    #[test]
+    fn one_of_ten_mixed_requests_writes() {
+        let tokens = Tokens { root: "r".to_owned(), ordinary: "o".to_owned() };
+        let mixed = Prepared::new(Kind::Mixed, &tokens);
+        let writes = (0..1000_u64).filter(|random| mixed.pick(*random).starts_with(b"POST")).count();
+        assert_eq!(writes, 100);
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line of the benchmark.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::loads::LOADS;
+
+/// What was asked for.
+pub(crate) struct Options {
+    /// The servers, ours first.
+    pub(crate) binaries: Vec<PathBuf>,
+    /// Where their data lies: on the disk that is to be measured.
+    pub(crate) directory: PathBuf,
+    /// Names of loads; all when empty.
+    only: Vec<String>,
+    /// How long each load runs in each round.
+    pub(crate) duration: Duration,
+    /// How often each load runs for each server; what is printed are medians.
+    pub(crate) rounds: usize,
+    /// The core of the servers.
+    pub(crate) server_core: usize,
+    /// The core of the load.
+    pub(crate) load_core: usize,
+    /// Requests per second of the paced load.
+    pub(crate) pace: u64,
+    /// Whether each run says when it begins and of which process, for a profiler.
+    pub(crate) announce: bool,
+}
+
+/// How it is called.
+pub(crate) fn usage() -> String {
+    let mut text =
+        "usage: bench --binary PATH [--against PATH]... [--directory PATH] [--only LOAD,LOAD]\n             \
+                    [--seconds N] [--rounds N] [--server-core N] [--load-core N] [--pace N] [--announce]\n\nloads:\n"
+            .to_owned();
+    for load in LOADS {
+        text.push_str(&format!("  {:<18} {}\n", load.name, load.about));
+    }
+    text
+}
+
+impl Options {
+    /// Reads the arguments.
+    pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut options = Self {
+            binaries: Vec::new(),
+            directory: std::env::temp_dir(),
+            only: Vec::new(),
+            duration: Duration::from_secs(5),
+            rounds: 3,
+            server_core: 0,
+            load_core: 1,
+            pace: 950,
+            announce: false,
+        };
+        let mut given = arguments.iter();
+        let mut ours = None;
+        while let Some(flag) = given.next() {
+            if flag == "--announce" {
+                options.announce = true;
+                continue;
+            }
+            let value = given.next().ok_or_else(|| format!("`{flag}` needs a value, or is no flag"))?;
+            match flag.as_str() {
+                "--binary" => ours = Some(PathBuf::from(value)),
+                "--against" => options.binaries.push(PathBuf::from(value)),
+                "--directory" => options.directory = PathBuf::from(value),
+                "--only" => options.only.extend(value.split(',').map(str::to_owned)),
+                "--seconds" => options.duration = Duration::from_secs(number(flag, value)?),
+                "--rounds" => options.rounds = number(flag, value)?,
+                "--server-core" => options.server_core = number(flag, value)?,
+                "--load-core" => options.load_core = number(flag, value)?,
+                "--pace" => options.pace = number(flag, value)?,
+                _ => return Err(format!("unknown flag `{flag}`")),
+            }
+        }
+        options.binaries.insert(0, ours.ok_or("`--binary` is missing")?);
+        match options.only.iter().find(|name| LOADS.iter().all(|load| load.name != **name)) {
+            Some(unknown) => Err(format!("no load is called `{unknown}`")),
+            None if options.rounds == 0 || options.duration.is_zero() || options.pace == 0 => {
+                Err("rounds, seconds and pace are at least 1".to_owned())
+            }
+            None => Ok(options),
+        }
+    }
+
+    /// Whether a load is to be run.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| wanted == name)
+    }
+}
+
+fn number<N: std::str::FromStr>(flag: &str, value: &str) -> Result<N, String> {
+    value.parse().map_err(|_| format!("`{flag}`: `{value}` is no number"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn ours_comes_first_whatever_the_order_of_the_flags() {
+        let options = parse("--against other --binary ours --rounds 5").unwrap();
+        assert_eq!(options.binaries, [PathBuf::from("ours"), PathBuf::from("other")]);
+        assert_eq!(options.rounds, 5);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for line in ["", "--binary", "--binary a --what 1", "--binary a --rounds x", "--binary a --only nothing"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+        assert!(parse("--binary a --rounds 0").is_err());
+    }
+}
