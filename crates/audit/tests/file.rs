@@ -230,6 +230,10 @@ impl Disk for Linked {
     fn sync_directory(&self, directory: &Path) -> std::io::Result<()> {
         self.disk.sync_directory(directory)
     }
+
+    fn free_bytes(&self, directory: &Path) -> std::io::Result<u64> {
+        self.disk.free_bytes(directory)
+    }
 }
 
 #[tokio::test]

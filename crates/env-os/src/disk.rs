@@ -87,6 +87,12 @@ impl Disk for OsDisk {
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(directory(path))?.sync_all()
     }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let told = rustix::fs::statvfs(directory(path))?;
+        // What only the superuser may still use does not count.
+        Ok(told.f_bavail.saturating_mul(told.f_frsize))
+    }
 }
 
 impl DiskFile for OsFile {
@@ -134,6 +140,13 @@ mod tests {
         std::fs::write(home.path().join("file"), b"").unwrap();
         assert!(OsDisk.create_directory(&home.path().join("file")).is_err());
         OsDisk.create_directory(Path::new("")).unwrap();
+    }
+
+    #[test]
+    fn the_free_space_of_a_directory_is_told() {
+        let home = tempfile::tempdir().unwrap();
+        assert!(OsDisk.free_bytes(home.path()).unwrap() > 0);
+        assert!(OsDisk.free_bytes(&home.path().join("nothing")).is_err());
     }
 
     #[test]

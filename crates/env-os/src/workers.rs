@@ -1,4 +1,4 @@
-//! Blocking work on the runtime's pool of threads, in two lanes.
+//! Blocking work on the runtime's pool of threads, in two lanes, and tidying up beside it.
 //!
 //! What waits for the disk goes to the pool at once. What keeps a core busy gets at most one thread per core, in order,
 //! from a queue of bounded length: a flood of logins costs those who log in, and delays neither commits nor audit
@@ -57,6 +57,25 @@ impl Workers for ThreadWorkers {
             };
             tokio::task::spawn_blocking(turn).await.map_err(|_| NotComputed::Panicked)
         })
+    }
+
+    fn tidy_up(&self, work: Box<dyn FnOnce() + Send>) {
+        let place = Arc::new(std::sync::Mutex::new(Some(work)));
+        let take = |place: &std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>| {
+            place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+        };
+        let own = Arc::clone(&place);
+        let started = std::thread::Builder::new().name("tidy-up".to_owned()).spawn(move || {
+            if let Some(work) = take(&own) {
+                work();
+            }
+        });
+        // Without a thread of its own it is done here: late is better than never.
+        if started.is_err()
+            && let Some(work) = take(&place)
+        {
+            work();
+        }
     }
 }
 

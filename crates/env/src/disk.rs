@@ -63,6 +63,12 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
+
+    /// How many bytes may still be written below a directory.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64>;
 }
 
 /// One open file; shared handles are fine, every call names its position.

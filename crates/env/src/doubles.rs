@@ -110,6 +110,10 @@ impl Workers for InlineWorkers {
         let done = self.run(work);
         Box::pin(async move { done.await.map_err(|WorkerPanicked| NotComputed::Panicked) })
     }
+
+    fn tidy_up(&self, work: Box<dyn FnOnce() + Send>) {
+        drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)));
+    }
 }
 
 /// A full set of doubles, with handles to those that a test moves.

@@ -9,8 +9,9 @@ use tokio::task::JoinSet;
 
 use crate::BoxFuture;
 
-/// Where blocking work runs: threads in the real world, inline in the simulator (so that a seed fixes it). There are two
-/// lanes, so that what strangers make the server compute never delays what it owes the disk.
+/// Where blocking work runs: threads in the real world, inline in the simulator (so that a seed fixes it). There are
+/// three lanes, so that what strangers make the server compute never delays what it owes the disk, and tidying up
+/// delays neither.
 pub trait Workers: Send + Sync {
     /// Runs `work`, which waits for the disk, to its end and completes then; a panic in `work` completes with `Err`.
     fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>>;
@@ -18,6 +19,10 @@ pub trait Workers: Send + Sync {
     /// Runs `work`, which keeps a core busy (hashing a password), in its turn. The queue is short: beyond it the work
     /// is refused, and not done.
     fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), NotComputed>>;
+
+    /// Starts `work`, which tidies up on the disk and which nobody waits for; needs no runtime. Who starts it sees to it
+    /// that there is one at a time, and that it ends.
+    fn tidy_up(&self, work: Box<dyn FnOnce() + Send>);
 }
 
 /// The work panicked; the worker survives.

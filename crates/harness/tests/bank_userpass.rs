@@ -23,6 +23,10 @@ impl Workers for Counting {
         self.0.fetch_add(1, Ordering::SeqCst);
         InlineWorkers.compute(work)
     }
+
+    fn tidy_up(&self, work: Box<dyn FnOnce() + Send>) {
+        InlineWorkers.tidy_up(work);
+    }
 }
 
 async fn with_bob() -> Harness {

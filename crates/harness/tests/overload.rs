@@ -33,6 +33,10 @@ impl Workers for Overloaded {
             _ => Box::pin(std::future::pending()),
         }
     }
+
+    fn tidy_up(&self, work: Box<dyn FnOnce() + Send>) {
+        InlineWorkers.tidy_up(work);
+    }
 }
 
 async fn with_bob() -> (Arc<Overloaded>, Harness) {

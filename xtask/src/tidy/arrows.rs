@@ -10,7 +10,7 @@ const LAYERS: &[&[&str]] = &[
     &["crates/secret", "crates/env", "crates/macros", "crates/hcl", "crates/canary", "crates/bench", "xtask"],
     &["crates/model", "crates/env-os"],
     &["crates/record", "crates/wire"],
-    &["crates/crypto", "crates/policy", "crates/storage"],
+    &["crates/crypto", "crates/policy", "crates/storage", "crates/log"],
     &["crates/storage-file", "crates/barrier", "crates/audit"],
     &["crates/engine", "crates/client"],
     // Siblings that meet in the engine's contract.

@@ -1,8 +1,8 @@
 //! A disk inside the process that forgets what was not synced, and fails when told to.
 //!
-//! A crash keeps, per file, everything up to the last sync, and of each later write a prefix chosen by the test's
-//! seed (none, some or all): torn and lost writes are what real disks do. Deliberately absent: reordering between
-//! a write and a completed sync (no disk that honours syncs does that).
+//! A crash keeps, per file, everything up to the last sync, and of each later write what the test's seed chooses: a
+//! prefix, or any of its sectors. Torn, lost and reordered writes are what real disks do. Deliberately absent:
+//! reordering between a write and a completed sync (no disk that honours syncs does that).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::{Disk, DiskFile, Open};
+
+/// What a disk writes at once.
+const SECTOR_BYTES: u64 = 512;
 
 #[derive(Clone)]
 enum Change {
@@ -54,8 +57,12 @@ struct State {
     locked: BTreeSet<PathBuf>,
     steps: u64,
     fail_from_step: Option<u64>,
+    /// The one changing call that fails, and how.
+    fail_at_step: Option<(u64, io::ErrorKind)>,
     /// Changing calls below this directory fail in this way.
     failing: Option<(PathBuf, io::ErrorKind)>,
+    /// What is told of free space; `None` is without end.
+    free: Option<u64>,
     generation: u64,
 }
 
@@ -87,6 +94,17 @@ impl MemoryDisk {
         self.state().fail_from_step = step;
     }
 
+    /// The changing call with this number fails in this way, after having done half of its work if it is a write; those
+    /// before and after it do not.
+    pub fn fail_at_step(&self, step: u64, kind: io::ErrorKind) {
+        self.state().fail_at_step = Some((step, kind));
+    }
+
+    /// What [`Disk::free_bytes`] tells from now on.
+    pub fn set_free_bytes(&self, free: u64) {
+        self.state().free = Some(free);
+    }
+
     /// Every changing call on a file below `directory`, and opening one for writing, fails in this way from now on: the
     /// disk is full, was made read-only, or is gone. Other directories are as they were.
     pub fn fail_below(&self, directory: impl Into<PathBuf>, kind: io::ErrorKind) {
@@ -115,28 +133,60 @@ impl MemoryDisk {
     /// Loses power: open handles die, and of unsynced changes only what `keep` grants stays. `keep` is asked for
     /// each unsynced change in order, with its length in bytes, and answers how many bytes of it survived.
     pub fn crash(&self, mut keep: impl FnMut(usize) -> usize) {
+        self.lose_power(|durable, change| match change {
+            Change::Write { bytes, .. } => {
+                let kept = keep(bytes.len());
+                if kept > 0 {
+                    Contents::apply(durable, change, kept);
+                }
+            }
+            Change::SetLength(_) => {
+                if keep(1) > 0 {
+                    Contents::apply(durable, change, usize::MAX);
+                }
+            }
+        });
+    }
+
+    /// Loses power as a disk does that writes its sectors in any order: `keep` is asked for each sector of each unsynced
+    /// write, so that the end of a write may survive its beginning, and a later write an earlier one.
+    pub fn crash_by_sector(&self, mut keep: impl FnMut() -> bool) {
+        self.lose_power(|durable, change| match change {
+            Change::Write { offset, bytes } => {
+                let mut at = *offset;
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    let to_the_border = SECTOR_BYTES - at % SECTOR_BYTES;
+                    let length = usize::try_from(to_the_border).unwrap_or(usize::MAX).min(rest.len());
+                    let (sector, after) = rest.split_at(length);
+                    if keep() {
+                        let part = Change::Write { offset: at, bytes: sector.to_vec() };
+                        Contents::apply(durable, &part, usize::MAX);
+                    }
+                    at += length as u64;
+                    rest = after;
+                }
+            }
+            Change::SetLength(_) => {
+                if keep() {
+                    Contents::apply(durable, change, usize::MAX);
+                }
+            }
+        });
+    }
+
+    fn lose_power(&self, mut survive: impl FnMut(&mut Vec<u8>, &Change)) {
         let mut state = self.state();
         state.generation += 1;
         state.fail_from_step = None;
+        state.fail_at_step = None;
         state.locked.clear();
         let survivors = state.durable_names.clone();
         for contents in survivors.values() {
             let mut contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
             let mut durable = std::mem::take(&mut contents.durable);
             for change in std::mem::take(&mut contents.unsynced) {
-                match &change {
-                    Change::Write { bytes, .. } => {
-                        let kept = keep(bytes.len());
-                        if kept > 0 {
-                            Contents::apply(&mut durable, &change, kept);
-                        }
-                    }
-                    Change::SetLength(_) => {
-                        if keep(1) > 0 {
-                            Contents::apply(&mut durable, &change, usize::MAX);
-                        }
-                    }
-                }
+                survive(&mut durable, &change);
             }
             contents.current.clone_from(&durable);
             contents.durable = durable;
@@ -169,6 +219,11 @@ impl MemoryDisk {
 fn step(state: &mut State, path: &Path) -> io::Result<()> {
     state.steps += 1;
     check(state, path)?;
+    if let Some((at, kind)) = state.fail_at_step
+        && state.steps == at
+    {
+        return Err(kind.into());
+    }
     match state.fail_from_step {
         Some(from) if state.steps >= from => Err(io::Error::other("injected disk failure")),
         _ => Ok(()),
@@ -191,18 +246,26 @@ struct MemoryFile {
 }
 
 impl MemoryFile {
-    fn change(&self, change: Change) -> io::Result<()> {
-        {
+    fn change(&self, mut change: Change) -> io::Result<()> {
+        let outcome = {
             let mut state = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
             if state.generation != self.generation {
                 return Err(io::Error::other("the process that opened this file is gone"));
             }
-            step(&mut state, &self.path)?;
-        }
+            let is_half_done = state.fail_at_step.is_some_and(|(at, _)| at == state.steps + 1);
+            match (step(&mut state, &self.path), &mut change) {
+                (Ok(()), _) => Ok(()),
+                (Err(error), Change::Write { bytes, .. }) if is_half_done => {
+                    bytes.truncate(bytes.len() / 2);
+                    Err(error)
+                }
+                (Err(error), _) => return Err(error),
+            }
+        };
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         Contents::apply(&mut contents.current, &change, usize::MAX);
         contents.unsynced.push(change);
-        Ok(())
+        outcome
     }
 }
 
@@ -247,7 +310,14 @@ impl DiskFile for MemoryFile {
             if state.generation != self.generation {
                 return Err(io::Error::other("the process that opened this file is gone"));
             }
-            step(&mut state, &self.path)?;
+            let is_last = state.fail_at_step.is_some_and(|(at, _)| at == state.steps + 1);
+            if let Err(error) = step(&mut state, &self.path) {
+                if is_last {
+                    // As the kernel does: what could not be written is taken for written, and never tried again.
+                    self.contents.lock().unwrap_or_else(PoisonError::into_inner).unsynced.clear();
+                }
+                return Err(error);
+            }
         }
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = std::mem::take(&mut contents.unsynced);
@@ -340,6 +410,12 @@ impl Disk for MemoryDisk {
         state.durable_names.extend(names);
         Ok(())
     }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        let state = self.state();
+        check(&state, directory)?;
+        Ok(state.free.unwrap_or(u64::MAX))
+    }
 }
 
 #[cfg(test)]
@@ -376,5 +452,37 @@ mod tests {
         let mut kept = vec![0; 3];
         disk.open(path, Open::Existing).unwrap().read_exact_at(0, &mut kept).unwrap();
         assert_eq!(kept, b"abc");
+    }
+
+    #[test]
+    fn sectors_survive_in_any_order() {
+        let disk = MemoryDisk::new();
+        let path = Path::new("a");
+        let file = disk.open(path, Open::New).unwrap();
+        disk.sync_directory(Path::new("")).unwrap();
+        file.write_all_at(100, &[7; 1000]).unwrap();
+        let mut asked = 0;
+        disk.crash_by_sector(|| {
+            asked += 1;
+            asked == 2
+        });
+        assert_eq!(asked, 3, "the write touches three sectors");
+        let kept = disk.dump().remove(path).unwrap();
+        assert_eq!(kept.len(), 1024);
+        assert!(kept.iter().take(512).all(|byte| *byte == 0) && kept.iter().skip(512).all(|byte| *byte == 7));
+    }
+
+    #[test]
+    fn a_sync_that_fails_once_loses_what_it_should_have_kept() {
+        let disk = MemoryDisk::new();
+        let path = Path::new("a");
+        let file = disk.open(path, Open::New).unwrap();
+        disk.sync_directory(Path::new("")).unwrap();
+        file.write_all_at(0, b"lost").unwrap();
+        disk.fail_at_step(disk.steps() + 1, io::ErrorKind::Other);
+        assert!(file.sync().is_err());
+        file.sync().unwrap();
+        disk.crash(|length| length);
+        assert!(disk.dump()[path].is_empty());
     }
 }
