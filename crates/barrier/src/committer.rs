@@ -16,7 +16,7 @@ use tresor_storage::{Batch, RawKey, Snapshot, StoreError, Version};
 
 use crate::barrier::{BarrierError, CommitError, Committed, Vault};
 use crate::key::StorageKey;
-use crate::tally::{self, Counts, Tally};
+use crate::tally::{self, Counts, Tally, Whole};
 use crate::tree::{self, Block, BlocksMut, Slot};
 use crate::txn::Changes;
 
@@ -171,21 +171,59 @@ impl Building<'_> {
     /// Whether every tally that the transaction adds to stays within its bounds.
     fn counts_allow(&mut self, changes: &Changes) -> Result<bool, BarrierError> {
         for (at, changed) in &changes.tallies {
-            let counts = match self.tallies.entry(at.clone()) {
-                Entry::Occupied(met) => met.into_mut(),
-                Entry::Vacant(place) => {
-                    let counts = match self.snapshot.read(at)? {
-                        Some(stored) => Tally::decode(&self.vault.open(at, &stored.bytes)?)?.counts,
-                        None => Counts::new(),
-                    };
-                    place.insert((counts, false))
-                }
-            };
-            if !tally::is_within(&counts.0, changed) {
+            if !tally::is_within(self.meet_tally(at)?, changed) {
                 return Ok(false);
             }
         }
+        // Met now, so that adding them up cannot fail.
+        for whole in &changes.whole_tallies {
+            match whole {
+                Whole::TakeOff { held, from } => {
+                    self.meet_tally(held)?;
+                    self.meet_tally(from)?;
+                }
+                Whole::Forget(at) => {
+                    self.meet_tally(at)?;
+                }
+            }
+        }
         Ok(true)
+    }
+
+    /// A tally as it is in the batch so far.
+    fn meet_tally(&mut self, at: &RawKey) -> Result<&Counts, BarrierError> {
+        let (counts, _) = match self.tallies.entry(at.clone()) {
+            Entry::Occupied(met) => met.into_mut(),
+            Entry::Vacant(place) => {
+                let counts = match self.snapshot.read(at)? {
+                    Some(stored) => Tally::decode(&self.vault.open(at, &stored.bytes)?)?.counts,
+                    None => Counts::new(),
+                };
+                place.insert((counts, false))
+            }
+        };
+        Ok(counts)
+    }
+
+    /// Adds up what a transaction that stands does to tallies.
+    fn add_up(&mut self, tallies: &BTreeMap<RawKey, tally::Changed>, whole: &[Whole]) {
+        for (at, changed) in tallies {
+            let (counts, is_changed) = self.tallies.entry(at.clone()).or_default();
+            tally::apply(counts, changed);
+            *is_changed = true;
+        }
+        for whole in whole {
+            let (at, held) = match whole {
+                Whole::TakeOff { held, from } => (from, self.tallies.get(held).map(|held| held.0.clone())),
+                Whole::Forget(at) => (at, None),
+            };
+            let (counts, is_changed) = self.tallies.entry(at.clone()).or_default();
+            match held {
+                Some(held) => tally::take_off(counts, &held),
+                None => counts.clear(),
+            }
+            *is_changed = true;
+        }
     }
 
     /// Whether everything that the transaction read is still as it read it.
@@ -215,16 +253,12 @@ impl Building<'_> {
     fn add(&mut self, changes: Changes) -> Result<(), BarrierError> {
         self.transaction += 1;
         let mut changes = changes;
-        let tallies = std::mem::take(&mut changes.tallies);
+        let (tallies, whole) = (std::mem::take(&mut changes.tallies), std::mem::take(&mut changes.whole_tallies));
         let outcome = self.change(changes);
         let mut adding = std::mem::take(&mut self.adding);
         if outcome.is_ok() {
             self.writes.append(&mut adding);
-            for (at, changed) in &tallies {
-                let (counts, is_changed) = self.tallies.entry(at.clone()).or_default();
-                tally::apply(counts, changed);
-                *is_changed = true;
-            }
+            self.add_up(&tallies, &whole);
         } else {
             self.blocks.values_mut().for_each(|slot| slot.take_back(self.transaction));
         }

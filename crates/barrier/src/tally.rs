@@ -34,6 +34,14 @@ pub(crate) struct Change {
 /// What a transaction adds to a tally.
 pub(crate) type Changed = BTreeMap<String, Change>;
 
+/// What a transaction does to whole tallies, after its additions.
+pub(crate) enum Whole {
+    /// Takes what one tally holds off another.
+    TakeOff { held: tresor_storage::RawKey, from: tresor_storage::RawKey },
+    /// Forgets a tally.
+    Forget(tresor_storage::RawKey),
+}
+
 /// Adds to a change that may be there already.
 pub(crate) fn add(changed: &mut Changed, label: &str, delta: i64, bounds: &Bounds) {
     let change = changed.entry(label.to_owned()).or_insert_with(|| Change { delta: 0, bounds: i64::MIN..=i64::MAX });
@@ -51,6 +59,15 @@ pub(crate) fn is_within(counts: &Counts, changed: &Changed) -> bool {
         let too_few = change.delta < 0 && after < *change.bounds.start();
         !too_many && !too_few
     })
+}
+
+/// Takes what one tally holds off another.
+pub(crate) fn take_off(counts: &mut Counts, held: &Counts) {
+    for (label, number) in held {
+        let bounds = i64::MIN..=i64::MAX;
+        let change = Change { delta: number.saturating_neg(), bounds };
+        apply(counts, &Changed::from([(label.clone(), change)]));
+    }
 }
 
 /// Adds the changes up.

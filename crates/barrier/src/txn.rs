@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::barrier::{BarrierError, Vault};
 use crate::key::{KeyPrefix, PointKey, RecordName, StorageKey};
-use crate::tally::{self, Bounds, Changed, Counts, Tally};
+use crate::tally::{self, Bounds, Changed, Counts, Tally, Whole};
 use crate::tree::{self, Blocks};
 
 /// What a transaction wants to change, and what it relied on.
@@ -22,6 +22,8 @@ pub(crate) struct Changes {
     pub(crate) points: BTreeMap<RawKey, Option<Vec<u8>>>,
     /// What is added to tallies, by where they lie.
     pub(crate) tallies: BTreeMap<RawKey, Changed>,
+    /// What is done to whole tallies afterwards, in order.
+    pub(crate) whole_tallies: Vec<Whole>,
     pub(crate) reads: BTreeMap<RawKey, Option<Version>>,
     /// What lies outside the barrier, as it is to be stored; only initialising writes there.
     pub(crate) headers: BTreeMap<RawKey, Vec<u8>>,
@@ -35,6 +37,7 @@ pub struct Txn {
     writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     points: BTreeMap<RawKey, Option<Vec<u8>>>,
     tallies: BTreeMap<RawKey, Changed>,
+    whole_tallies: Vec<Whole>,
     reads: BTreeMap<RawKey, Option<Version>>,
 }
 
@@ -46,6 +49,7 @@ impl Txn {
             writes: BTreeMap::new(),
             points: BTreeMap::new(),
             tallies: BTreeMap::new(),
+            whole_tallies: Vec::new(),
             reads: BTreeMap::new(),
         }
     }
@@ -55,6 +59,7 @@ impl Txn {
             writes: self.writes,
             points: self.points,
             tallies: self.tallies,
+            whole_tallies: self.whole_tallies,
             reads: self.reads,
             headers: BTreeMap::new(),
         }
@@ -69,7 +74,7 @@ impl Txn {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty_of_writes(&self) -> bool {
-        self.writes.is_empty() && self.points.is_empty() && self.tallies.is_empty()
+        self.writes.is_empty() && self.points.is_empty() && self.tallies.is_empty() && self.whole_tallies.is_empty()
     }
 
     /// How many records, blocks of directories included, were read from the store and are relied on.
@@ -81,7 +86,7 @@ impl Txn {
     /// How many records this transaction writes or deletes; the blocks of directories that follow are not counted.
     #[must_use]
     pub fn written(&self) -> usize {
-        self.writes.len() + self.points.len() + self.tallies.len()
+        self.writes.len() + self.points.len() + self.tallies.len() + self.whole_tallies.len()
     }
 
     /// The value of a record.
@@ -147,7 +152,18 @@ impl Txn {
         tally::add(self.tallies.entry(at).or_default(), label, delta, bounds);
     }
 
-    /// The numbers of a tally, what this transaction adds included. That it changes meanwhile is no conflict.
+    /// Takes what the tally `held` holds when this is committed off the tally `from`.
+    pub fn take_off(&mut self, held: &PointKey, from: &PointKey) {
+        let (held, from) = (self.vault.tally_key(held.as_str()), self.vault.tally_key(from.as_str()));
+        self.whole_tallies.push(Whole::TakeOff { held, from });
+    }
+
+    /// Forgets a tally, whatever it holds.
+    pub fn forget_tally(&mut self, name: &PointKey) {
+        self.whole_tallies.push(Whole::Forget(self.vault.tally_key(name.as_str())));
+    }
+
+    /// The numbers of a tally, what this transaction adds included (what it does to whole tallies is not). That it changes meanwhile is no conflict.
     ///
     /// # Errors
     /// [`BarrierError`] when the store fails or the tally is damaged.

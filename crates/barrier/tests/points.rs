@@ -115,3 +115,28 @@ async fn a_transaction_that_conflicts_counts_nothing() {
     assert!(matches!(barrier.commit(stale).await, Err(CommitError::Conflict)));
     assert_eq!(barrier.begin().unwrap().tally(&point("t")).unwrap()[""], 1);
 }
+
+#[tokio::test]
+async fn what_a_tally_holds_at_the_commit_is_taken_off_another() {
+    let (store, barrier) = open();
+    let before = store.dump().len();
+    let add = |number: i64| {
+        let mut txn = barrier.begin().unwrap();
+        txn.count(&point("part"), "m", number, &ANY);
+        txn.count(&point("whole"), "m", number, &ANY);
+        txn
+    };
+    barrier.commit(add(3)).await.unwrap();
+    let mut cut = barrier.begin().unwrap();
+    cut.take_off(&point("part"), &point("whole"));
+    cut.forget_tally(&point("part"));
+    // Counted after the cut was begun, before it is committed.
+    let mut more = add(4);
+    more.count(&point("whole"), "n", 2, &ANY);
+    barrier.commit(more).await.unwrap();
+    barrier.commit(cut).await.unwrap();
+    let mut txn = barrier.begin().unwrap();
+    assert_eq!(txn.tally(&point("whole")).unwrap(), BTreeMap::from([("n".to_owned(), 2)]));
+    assert!(txn.tally(&point("part")).unwrap().is_empty());
+    assert_eq!(store.dump().len(), before + 1);
+}

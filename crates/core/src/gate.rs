@@ -41,6 +41,11 @@ impl Gate {
         self.0.borrow().is_closed
     }
 
+    /// Whether somebody is inside.
+    pub(crate) fn is_anybody_inside(&self) -> bool {
+        self.0.borrow().inside > 0
+    }
+
     /// Completes when the gate is closed.
     pub(crate) async fn closed(&self) {
         self.wait_for(|state| state.is_closed).await;

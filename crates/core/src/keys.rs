@@ -2,11 +2,12 @@
 //!
 //! Every key starts with the namespace's id. Engines' data lies below `logical/`, which only a `View` reaches.
 
-use tresor_barrier::{Area, BarrierError, KeyPrefix, StorageKey};
+use tresor_barrier::{Area, BarrierError, KeyPrefix, PointKey, StorageKey};
 use tresor_model::MountId;
 use tresor_model::ids::NamespaceId;
 
 type Key = Result<StorageKey, BarrierError>;
+type Point = Result<PointKey, BarrierError>;
 type Prefix = Result<KeyPrefix, BarrierError>;
 
 /// All mount records of a namespace.
@@ -44,9 +45,29 @@ pub(crate) fn audit_devices() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")
 }
 
-/// A token by its keyed hash.
-pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Key {
-    KeyPrefix::new(namespace, Area::Tokens, "id/")?.key(hash)
+/// A token by its keyed hash. Nobody lists tokens, so it lies in no directory.
+pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Point {
+    PointKey::new(namespace, Area::Tokens, &format!("id/{hash}"))
+}
+
+/// How many uses a token has left: a tally.
+pub(crate) fn uses(namespace: &NamespaceId, hash: &str) -> Point {
+    PointKey::new(namespace, Area::Tokens, &format!("uses/{hash}"))
+}
+
+/// How many tokens and leases of each mount there are below a token: a tally.
+pub(crate) fn below(namespace: &NamespaceId, hash: &str) -> Point {
+    PointKey::new(namespace, Area::Tokens, &format!("below/{hash}"))
+}
+
+/// How many tokens and leases there are: a tally.
+pub(crate) fn live(namespace: &NamespaceId) -> Point {
+    PointKey::new(namespace, Area::Leases, "live")
+}
+
+/// How many tokens and leases of a mount there are: a tally.
+pub(crate) fn live_of(namespace: &NamespaceId, mount: &MountId) -> Point {
+    PointKey::new(namespace, Area::Leases, &format!("live/{mount}"))
 }
 
 /// All token accessors of a namespace.
@@ -54,17 +75,22 @@ pub(crate) fn accessors(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Tokens, "accessor/")
 }
 
-/// The children of a token: their hashes.
+/// The children of a token, in order of time.
 pub(crate) fn children(namespace: &NamespaceId, parent: &str) -> Prefix {
     KeyPrefix::new(namespace, Area::Tokens, &format!("child/{parent}/"))
 }
 
-/// Tokens that were revoked and whose children and cubbyhole are still being collected.
-pub(crate) fn doomed(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Tokens, "doomed/")
+/// Tokens that were revoked and of which something is left to be collected.
+pub(crate) fn marks(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Tokens, "mark/")
 }
 
-/// Buckets of the time-ordered index of what ends, earliest first.
-pub(crate) fn expiry(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Leases, "expiry/")
+/// Buckets of the time-ordered index of tokens that end, earliest first.
+pub(crate) fn token_ends(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "ends/token/")
+}
+
+/// What could not be read when its time came: entries of the index, with what is wrong.
+pub(crate) fn set_aside(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "aside/")
 }

@@ -27,7 +27,7 @@ use crate::keys;
 use crate::mounts::Mounts;
 use crate::policies::Policies;
 use crate::settings::Settings;
-use crate::tokens::{NewToken, Tokens};
+use crate::tokens::{self, NewToken};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
 
 /// What the assembly hands to the node: every engine there is, and the server's own endpoints.
@@ -380,7 +380,7 @@ async fn initialize(
         renewable: false,
         bound_cidrs: Vec::new(),
     };
-    let (root_token, _) = Tokens::new(barrier).mint(&mut txn, root, now, entropy)?;
+    let root_token = tokens::mint_first(barrier, &mut txn, root, now, entropy)?;
     // Keys and first records in one batch: a crash leaves a store that is initialised, or one that can be.
     let (shares, barrier) = run_blocking(&*node.doors.workers, move || prepared.store(txn))
         .await

@@ -80,6 +80,9 @@ pub enum CommitFault {
     /// Something that it read has changed since: do it again.
     #[error("the transaction read what was changed meanwhile")]
     Conflict,
+    /// Something that it counts has reached its limit.
+    #[error("a limit is reached")]
+    OutOfBounds,
     /// The node is being sealed.
     #[error("the node is sealed")]
     Sealed,
@@ -94,6 +97,7 @@ impl From<CommitFault> for Fault {
             CommitFault::Conflict => {
                 Self::Refusal(Refusal::Unavailable("too many conflicting changes, try again".into()))
             }
+            CommitFault::OutOfBounds => Self::Refusal(Refusal::Throttled),
             CommitFault::Sealed => Self::Refusal(Refusal::Sealed),
             CommitFault::Other(fault) => fault,
         }
@@ -120,13 +124,11 @@ impl Unsealed {
             .map_err(Fault::internal)?
             .ok_or_else(|| Fault::internal("the store was initialised, but its first records are missing"))?;
         let cluster = ClusterRecord::decode(&bytes).map_err(Fault::internal)?;
-        let handles = Handles {
-            audits: Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings).await?),
-            policies: Arc::new(Policies::load(&mut txn, namespace.clone())?),
-            mounts: Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?),
-            tokens: Arc::new(Tokens::new(&barrier)),
-            settings,
-        };
+        let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings).await?);
+        let policies = Arc::new(Policies::load(&mut txn, namespace.clone())?);
+        let mounts = Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?);
+        let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts))?);
+        let handles = Handles { audits, policies, mounts, tokens, settings };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);
@@ -159,6 +161,7 @@ impl Unsealed {
     pub(crate) async fn commit(&self, txn: Txn) -> Result<(), CommitFault> {
         let committed = self.barrier.commit(txn).await.map_err(|error| match error {
             CommitError::Conflict => CommitFault::Conflict,
+            CommitError::OutOfBounds => CommitFault::OutOfBounds,
             CommitError::Stopped => CommitFault::Sealed,
             other => CommitFault::Other(Fault::internal(other)),
         })?;
@@ -187,6 +190,7 @@ impl Unsealed {
     }
 
     fn refresh(&self, changed: &[StorageKey]) -> Result<(), Fault> {
+        self.handles.tokens.follow(changed, || self.begin())?;
         let mut txn = self.begin()?;
         self.handles.mounts.reload_if_touched(changed, &mut txn)?;
         self.handles.policies.reload_if_touched(changed, &mut txn)?;
@@ -199,6 +203,7 @@ impl Unsealed {
         let agreements = [
             ("mounts", self.handles.mounts.agrees(&mut txn)?),
             ("policies", self.handles.policies.agrees(&mut txn)?),
+            ("marks of tokens", self.handles.tokens.agrees(&mut txn)?),
             ("audit devices", self.handles.audits.agrees(&mut txn)?),
         ];
         Ok(agreements.into_iter().filter(|(_, agrees)| !agrees).map(|(name, _)| name).collect())

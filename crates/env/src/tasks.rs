@@ -95,6 +95,11 @@ where
     receiver.await.map_err(|_| WorkerPanicked)
 }
 
+/// Lets others have their turn, in the middle of something long that never waits.
+pub async fn breathe() {
+    tokio::task::yield_now().await;
+}
+
 /// A set of background tasks with one owner.
 #[derive(Default)]
 pub struct Tasks {

@@ -272,7 +272,7 @@ impl Case<'_> {
     }
 
     fn minted(&self, mut state: State, mut token: Token, life: u64) -> Vec<State> {
-        token.end = Some(self.moment.span.after(life));
+        token.end = Some(self.moment.span.after(life).rounded());
         state.tokens.insert(self.number, token);
         self.shows(state, 200, |answer| answer.at("/auth/lease_duration") == &Value::from(life))
     }
@@ -351,7 +351,8 @@ impl Case<'_> {
         let end = Span {
             from: wanted.from.min(cap.from).min(fresh.from).max(span.from),
             to: wanted.to.min(cap.to).min(fresh.to).max(span.to),
-        };
+        }
+        .rounded();
         if let Some(token) = state.tokens.get_mut(&number) {
             token.end = Some(end);
         }

@@ -26,6 +26,14 @@ impl Span {
     }
 }
 
+impl Span {
+    /// An end as a server keeps it: the next whole second.
+    pub(crate) fn rounded(self) -> Self {
+        let up = |nanos: i64| nanos.saturating_add(SECOND - 1).div_euclid(SECOND).saturating_mul(SECOND);
+        Self { from: up(self.from), to: up(self.to) }
+    }
+}
+
 /// When an operation ran, in the server's time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Moment {

@@ -74,6 +74,7 @@ pub enum Behind {
 #[derive(Default)]
 pub struct Table {
     by_path: BTreeMap<String, Arc<Mount>>,
+    by_id: BTreeMap<MountId, Arc<Mount>>,
 }
 
 /// The owner of the table.
@@ -164,6 +165,12 @@ impl Table {
     #[must_use]
     pub fn at(&self, path: &str) -> Option<&Arc<Mount>> {
         self.by_path.get(path)
+    }
+
+    /// The mount with this identity.
+    #[must_use]
+    pub fn with_id(&self, id: &MountId) -> Option<&Arc<Mount>> {
+        self.by_id.get(id)
     }
 
     /// All mounts in order of path.
@@ -476,7 +483,8 @@ impl Mounts {
             };
             by_path.insert(mount.record.path.clone(), mount);
         }
-        Ok(Table { by_path })
+        let by_id = by_path.values().map(|mount| (mount.record.id.clone(), Arc::clone(mount))).collect();
+        Ok(Table { by_path, by_id })
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) async fn authenticate(
     let mut found = find(unsealed, &mut txn, request, access, now)?;
     if using.is_none()
         && let Some(token) = &found
-        && token.record.uses != Uses::Unlimited
+        && token.record.uses == Uses::Counted
         && access != Access::Login
     {
         let begun = unsealed.uses.begin(&token.hash);
@@ -99,18 +99,16 @@ async fn consume(unsealed: &Unsealed, hash: &str, now: Timestamp) -> Result<(), 
     let mut turn = None;
     for _ in 0..CONSUME_ATTEMPTS_MAX {
         let mut txn = unsealed.begin()?;
-        let Some(mut found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? else {
+        let Some(found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? else {
             return Err(Fault::denied());
         };
-        match found.record.uses {
-            Uses::Unlimited => return Ok(()),
-            Uses::Left(0) => return Err(Fault::denied()),
-            Uses::Left(left) => found.record.uses = Uses::Left(left - 1),
+        if found.record.uses == Uses::Unlimited {
+            return Ok(());
         }
-        let end = found.record.expires;
-        unsealed.handles.tokens.update(&mut txn, &found, end)?;
+        unsealed.handles.tokens.count_use(&mut txn, &found)?;
         match unsealed.commit(txn).await {
             Ok(()) => return Ok(()),
+            Err(CommitFault::OutOfBounds) => return Err(Fault::denied()),
             Err(CommitFault::Conflict) if turn.is_none() => turn = unsealed.turns.take(hash).await,
             Err(CommitFault::Conflict) => {}
             Err(other) => return Err(other.into()),
@@ -125,7 +123,7 @@ pub(super) async fn finish(unsealed: &Unsealed, using: Option<Use>, now: Timesta
     let revoke = async {
         let mut txn = unsealed.begin()?;
         let found = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), &hash, now)?;
-        if let Some(found) = found.filter(|found| found.record.is_used_up()) {
+        if let Some(found) = found.filter(FoundToken::is_used_up) {
             unsealed.handles.tokens.revoke(&mut txn, &found, now)?;
             unsealed.commit(txn).await?;
         }

@@ -49,6 +49,13 @@ pub(super) async fn execute(
             Err(fault) => return Executed::Done(Err(fault)),
         }
     }
+    // Nothing is written for a token whose ancestor is revoked, or whose mount is removed, meanwhile.
+    if writes
+        && let Some(principal) = authorized.principal()
+        && let Err(fault) = unsealed.handles.tokens.rely_on(&mut txn, principal.token())
+    {
+        return Executed::Done(Err(fault));
+    }
     let done = async {
         if request.wrap_ttl.is_some() {
             return Err(Fault::invalid("response wrapping is not available"));

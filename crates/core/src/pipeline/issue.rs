@@ -62,7 +62,7 @@ pub(super) fn token(
         bound_cidrs: ranges,
     };
     let (token, found) = unsealed.handles.tokens.mint(txn, new, now, &*unsealed.doors.entropy)?;
-    Ok(Some(auth_block(Some(token), &found.record, now)))
+    Ok(Some(auth_block(Some(token), &found, now)))
 }
 
 /// The policies of a login: never `root`, whatever a user's record says (IDN-01).

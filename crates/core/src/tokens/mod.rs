@@ -1,17 +1,23 @@
 //! The token store: minting, looking up, renewing, revoking.
 //!
-//! A token is found by a keyed hash of its text, so the store holds nothing that can be used (DR-05). Revoking is
-//! removing one record: every descendant is refused from then on, because a token lives only while all its ancestors
-//! do; what it leaves behind (children, cubbyhole) is collected afterwards by `leases`. Deliberately absent: batch
-//! tokens and roles (a later issue), and any cache: the transaction is the truth.
+//! A token is found by a keyed hash of its text, so the store holds nothing that can be used (DR-05), in one record
+//! that no directory lists and that names its ancestors. Revoking is removing that record and leaving one mark, if
+//! there is anything below: every descendant is refused from then on ([`lineage`]); what is left is collected
+//! afterwards by `leases`. Deliberately absent: batch tokens and roles (a later issue), and any cache of tokens: the
+//! transaction is the truth.
 
+pub mod lineage;
+mod marks;
+mod names;
 pub mod record;
 pub mod terms;
+mod window;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_barrier::{Barrier, Txn};
+use tresor_barrier::{Barrier, BarrierError, StorageKey, Txn};
 use tresor_crypto::hash::HmacKey;
 use tresor_crypto::token_text;
 use tresor_env::Entropy;
@@ -20,19 +26,30 @@ use tresor_model::{Auth, Fault, Refusal, Timestamp};
 use tresor_record::Record;
 use tresor_secret::TokenSecret;
 
-use crate::{keys, leases};
-use record::{AccessorRecord, DoomedToken, TokenRecord, Uses};
+use crate::keys;
+use crate::leases::index;
+use crate::mounts::Mounts;
+pub use lineage::DEPTH_MAX;
+use lineage::Verdict;
+use marks::KnownMarks;
+pub use names::fresh as fresh_name;
+pub(crate) use names::{hash_of, ordered};
+use record::{AccessorRecord, MarkRecord, StoredFate, TokenRecord, Uses};
+use window::Window;
 
 /// Characters of the random part of a token: 28 of base62 are 166 bits.
 const TOKEN_CHARACTERS: usize = 28;
-/// Characters of an accessor.
-const ACCESSOR_CHARACTERS: usize = 24;
-/// The longest chain of parents that is followed; a longer one could not have been made.
-pub const DEPTH_MAX: usize = 64;
+/// Bytes of the keyed hash that a token is stored under.
+const HASH_BYTES: usize = 16;
+/// Any number will do.
+pub(crate) const UNBOUNDED: tresor_barrier::Bounds = i64::MIN..=i64::MAX;
 
 /// The token store of an unsealed node.
 pub struct Tokens {
     hash_key: HmacKey,
+    mounts: Arc<Mounts>,
+    marks: KnownMarks,
+    window: Window,
 }
 
 /// What a new token is to be.
@@ -41,8 +58,8 @@ pub struct NewToken {
     pub id: Option<TokenSecret>,
     /// The namespace.
     pub namespace: NamespaceId,
-    /// The keyed hash of its parent.
-    pub parent: Option<String>,
+    /// Its parent; `None` makes an orphan.
+    pub parent: Option<FoundToken>,
     /// Attached policies; sorted and cleaned of doubles here.
     pub policies: Vec<String>,
     /// What is known of the holder.
@@ -76,22 +93,65 @@ pub struct NewToken {
 pub struct FoundToken {
     /// The keyed hash.
     pub hash: String,
-    /// The record.
+    /// The record; its ancestors are those that still are.
     pub record: TokenRecord,
+    /// Uses left; `None` means no limit.
+    pub uses_left: Option<u64>,
+}
+
+impl FoundToken {
+    /// Uses left for the wire, where zero means no limit.
+    #[must_use]
+    pub fn uses_on_wire(&self) -> u64 {
+        self.uses_left.unwrap_or(0)
+    }
+
+    /// Whether its last use was taken: it is refused from then on, removed or not.
+    #[must_use]
+    pub fn is_used_up(&self) -> bool {
+        self.uses_left == Some(0)
+    }
+}
+
+fn hash_key(barrier: &Barrier) -> HmacKey {
+    HmacKey::new(barrier.derive_subkey("token-id").expose())
+}
+
+fn hash_with(key: &HmacKey, token: &TokenSecret) -> String {
+    let digest = key.sign(token.expose().as_bytes());
+    tresor_crypto::hash::to_hex(digest.get(..HASH_BYTES).unwrap_or(&digest))
+}
+
+/// Makes the first token of a store that is being initialised.
+///
+/// # Errors
+/// As [`Tokens::mint`].
+pub fn mint_first(
+    barrier: &Barrier,
+    txn: &mut Txn,
+    new: NewToken,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<TokenSecret, Fault> {
+    Ok(mint(&hash_key(barrier), txn, new, now, entropy)?.0)
 }
 
 impl Tokens {
     /// The token store behind a barrier.
-    #[must_use]
-    pub fn new(barrier: &Barrier) -> Self {
-        Self { hash_key: HmacKey::new(barrier.derive_subkey("token-id").expose()) }
+    ///
+    /// # Errors
+    /// When the marks cannot be read.
+    pub fn load(barrier: &Barrier, txn: &mut Txn, mounts: Arc<Mounts>) -> Result<Self, Fault> {
+        let namespace = NamespaceId::root();
+        let marks = KnownMarks::load(txn, keys::marks(&namespace).map_err(fault)?)?;
+        let window = Window::new(keys::token_ends(&namespace).map_err(fault)?);
+        Ok(Self { hash_key: hash_key(barrier), mounts, marks, window })
     }
 
     /// The name under which a token is stored.
     #[must_use]
     pub fn hash(&self, token: &TokenSecret) -> String {
-        let digest = self.hash_key.sign(token.expose().as_bytes());
-        tresor_crypto::hash::to_hex(&digest)
+        hash_with(&self.hash_key, token)
     }
 
     /// Makes a token within a transaction.
@@ -105,62 +165,7 @@ impl Tokens {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<(TokenSecret, FoundToken), Fault> {
-        let token = match new.id {
-            Some(id) => id,
-            None => fresh_token(entropy)?,
-        };
-        let hash = self.hash(&token);
-        if read_record(txn, &new.namespace, &hash)?.is_some() {
-            return Err(Fault::invalid("cannot create a token with a duplicate ID"));
-        }
-        // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
-        // inherit its cubbyhole.
-        let doomed = keys::doomed(&new.namespace).and_then(|at| at.key(&hash)).map_err(fault)?;
-        if txn.contains(&doomed).map_err(fault)? {
-            return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
-        }
-        if let Some(parent) = &new.parent {
-            self.check_depth(txn, &new.namespace, parent)?;
-        }
-        let mut policies = new.policies;
-        policies.sort_unstable();
-        policies.dedup();
-        let record = TokenRecord {
-            accessor: Accessor::new(token_text::random_base62(ACCESSOR_CHARACTERS, entropy).as_str()),
-            namespace: new.namespace,
-            parent: new.parent,
-            policies,
-            metadata: new.metadata,
-            display_name: new.display_name,
-            path: new.path,
-            mount: new.mount,
-            created: now,
-            renewed: None,
-            expires: new.ttl.map(|ttl| now.plus(ttl)),
-            creation_ttl: new.ttl.unwrap_or_default(),
-            renewal_ttl: new.renewal_ttl,
-            max_ttl: new.max_ttl,
-            explicit_max_ttl: new.explicit_max_ttl,
-            period: new.period,
-            uses: Uses::from_wire(new.num_uses),
-            renewable: new.renewable && new.ttl.is_some(),
-            bound_cidrs: new.bound_cidrs,
-        };
-        let found = FoundToken { hash, record };
-        write_record(txn, &found)?;
-        let accessor = keys::accessors(&found.record.namespace)
-            .and_then(|at| at.key(found.record.accessor.as_str()))
-            .map_err(fault)?;
-        txn.write(&accessor, &AccessorRecord { hash: found.hash.clone() }.encode()).map_err(fault)?;
-        if let Some(parent) = &found.record.parent {
-            let edge =
-                keys::children(&found.record.namespace, parent).and_then(|at| at.key(&found.hash)).map_err(fault)?;
-            txn.write(&edge, &[]).map_err(fault)?;
-        }
-        if let Some(end) = found.record.expires {
-            leases::index(txn, &found.record.namespace, end, &found.hash)?;
-        }
-        Ok((token, found))
+        mint(&self.hash_key, txn, new, now, entropy)
     }
 
     /// Looks a token up by its text; `None` unless it and all its ancestors are alive.
@@ -177,7 +182,8 @@ impl Tokens {
         self.find_hash(txn, namespace, &self.hash(token), now)
     }
 
-    /// Looks a token up by its keyed hash; `None` unless it and all its ancestors are alive.
+    /// Looks a token up by its keyed hash; `None` unless it and all its ancestors are alive. In the ordinary case this
+    /// reads one record, however deep the token lies.
     ///
     /// # Errors
     /// As [`Tokens::find`].
@@ -188,18 +194,56 @@ impl Tokens {
         hash: &str,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, Fault> {
-        let Some(record) = read_alive(txn, namespace, hash, now)? else { return Ok(None) };
-        let mut ancestor = record.parent.clone();
-        for _ in 0..=DEPTH_MAX {
-            let Some(parent) = ancestor else {
-                return Ok(Some(FoundToken { hash: hash.to_owned(), record }));
+        let Some(mut record) = read_record(txn, namespace, hash)? else { return Ok(None) };
+        let table = self.mounts.table();
+        if record.is_expired(now) || table.with_id(&record.mount).is_none() {
+            return Ok(None);
+        }
+        if !record.ancestors.is_empty() {
+            let Verdict::Stands(live) = self.marks.ask(|marks| marks.decide(&record.ancestors)) else {
+                return Ok(None);
             };
-            match read_alive(txn, namespace, &parent, now)? {
-                Some(parent) => ancestor = parent.parent,
-                None => return Ok(None),
+            if live < record.ancestors.len() {
+                record.ancestors.truncate(live);
+                record.origin = None;
+            }
+            if record.origin.as_ref().is_some_and(|origin| table.with_id(origin).is_none()) {
+                return Ok(None);
+            }
+            if !self.window.vouches(&record.ancestors, now) && !ancestors_live(txn, namespace, &record, now)? {
+                return Ok(None);
             }
         }
-        Ok(None)
+        let uses_left = match record.uses {
+            Uses::Unlimited => None,
+            Uses::Counted => {
+                let tally = txn.tally(&keys::uses(namespace, hash).map_err(fault)?).map_err(fault)?;
+                Some(tally.get("").copied().and_then(|left| u64::try_from(left).ok()).unwrap_or(0))
+            }
+        };
+        Ok(Some(FoundToken { hash: hash.to_owned(), record, uses_left }))
+    }
+
+    /// Makes a transaction that writes rely on what lets this token live: when an ancestor is revoked or a mount removed
+    /// meanwhile, it conflicts. What was seen already ended is a refusal.
+    ///
+    /// # Errors
+    /// A refusal, or a failure when the store fails.
+    pub(crate) fn rely_on(&self, txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
+        let record = &found.record;
+        let marks = keys::marks(&record.namespace).map_err(fault)?;
+        for ancestor in &record.ancestors {
+            if txn.contains(&marks.key(ancestor).map_err(fault)?).map_err(fault)? {
+                return Err(Fault::denied());
+            }
+        }
+        for mount in [Some(&record.mount), record.origin.as_ref()].into_iter().flatten() {
+            let mount = keys::mount(&record.namespace, mount).map_err(fault)?;
+            if !txn.contains(&mount).map_err(fault)? {
+                return Err(Fault::denied());
+            }
+        }
+        Ok(())
     }
 
     /// Looks a token up by its accessor, within its own namespace.
@@ -220,21 +264,39 @@ impl Tokens {
         self.find_hash(txn, namespace, &hash, now)
     }
 
-    /// Stores a changed record; `expires` may have moved from `old_end`.
+    /// Gives a token a new end. An end that does not move is not written: whoever renews often costs nothing.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn update(&self, txn: &mut Txn, found: &FoundToken, old_end: Option<Timestamp>) -> Result<(), Fault> {
+    pub fn renew(&self, txn: &mut Txn, found: &mut FoundToken, ttl: Duration, now: Timestamp) -> Result<(), Fault> {
+        let old_end = found.record.expires;
+        found.record.expires = Some(index::rounded(now.plus(ttl)));
+        found.record.renewed = Some(now);
+        if old_end == found.record.expires {
+            return Ok(());
+        }
         write_record(txn, found)?;
         let record = &found.record;
         if old_end != record.expires {
+            let ends = keys::token_ends(&record.namespace).map_err(fault)?;
+            let name = ordered(record.accessor.as_str(), &found.hash);
             if let Some(end) = old_end {
-                leases::unindex(txn, &record.namespace, end, &found.hash)?;
+                index::leave(txn, &ends, end, &name)?;
             }
             if let Some(end) = record.expires {
-                leases::index(txn, &record.namespace, end, &found.hash)?;
+                index::enter(txn, &ends, end, &name, &[])?;
             }
         }
+        Ok(())
+    }
+
+    /// Counts one use of a token whose uses are counted; the commit refuses it when none is left.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub(crate) fn count_use(&self, txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
+        let uses = keys::uses(&found.record.namespace, &found.hash).map_err(fault)?;
+        txn.count(&uses, "", -1, &(0..=i64::MAX));
         Ok(())
     }
 
@@ -243,63 +305,280 @@ impl Tokens {
     /// # Errors
     /// A failure when the store fails.
     pub fn revoke(&self, txn: &mut Txn, found: &FoundToken, now: Timestamp) -> Result<(), Fault> {
+        self.end(txn, found, StoredFate::Doomed, now)
+    }
+
+    /// Revokes a token and makes its children orphans: one mark cuts the edge, whatever is below.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn revoke_orphaning(&self, txn: &mut Txn, found: &FoundToken, now: Timestamp) -> Result<(), Fault> {
+        self.end(txn, found, StoredFate::Cut, now)
+    }
+
+    fn end(&self, txn: &mut Txn, found: &FoundToken, fate: StoredFate, now: Timestamp) -> Result<(), Fault> {
+        self.remove(txn, found)?;
+        let namespace = &found.record.namespace;
+        let below = keys::below(namespace, &found.hash).map_err(fault)?;
+        if !self.has_anything_below(txn, namespace, &found.hash)? {
+            txn.forget_tally(&below);
+            return Ok(());
+        }
+        let ancestors = found.record.ancestors.clone();
+        if fate == StoredFate::Cut {
+            // What is below counts for nobody above any more.
+            for ancestor in &ancestors {
+                txn.take_off(&below, &keys::below(namespace, ancestor).map_err(fault)?);
+            }
+            txn.forget_tally(&below);
+        }
+        let mark = keys::marks(namespace).and_then(|at| at.key(&found.hash)).map_err(fault)?;
+        let record = MarkRecord { fate, since: now, ancestors, walked: Vec::new() };
+        txn.write(&mark, &record.encode()).map_err(fault)
+    }
+
+    /// Removes a token's own records, and counts it out.
+    pub(crate) fn remove(&self, txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
         let record = &found.record;
         let namespace = &record.namespace;
         txn.delete(&keys::token(namespace, &found.hash).map_err(fault)?).map_err(fault)?;
         let accessor = keys::accessors(namespace).and_then(|at| at.key(record.accessor.as_str())).map_err(fault)?;
         txn.delete(&accessor).map_err(fault)?;
-        if let Some(parent) = &record.parent {
-            let edge = keys::children(namespace, parent).and_then(|at| at.key(&found.hash)).map_err(fault)?;
+        let name = ordered(record.accessor.as_str(), &found.hash);
+        if let Some(parent) = record.ancestors.first() {
+            let edge = keys::children(namespace, parent).and_then(|at| at.key(&name)).map_err(fault)?;
             txn.delete(&edge).map_err(fault)?;
         }
         if let Some(end) = record.expires {
-            leases::unindex(txn, namespace, end, &found.hash)?;
+            index::leave(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name)?;
         }
-        let doomed = keys::doomed(namespace).and_then(|at| at.key(&found.hash)).map_err(fault)?;
-        txn.write(&doomed, &DoomedToken { since: now }.encode()).map_err(fault)
+        if record.uses == Uses::Counted {
+            txn.forget_tally(&keys::uses(namespace, &found.hash).map_err(fault)?);
+        }
+        count(txn, namespace, &record.mount, &record.ancestors, -1)
     }
 
-    /// Revokes a token and makes its children orphans.
-    ///
-    /// # Errors
-    /// A failure when the store fails.
-    pub fn revoke_orphaning(&self, txn: &mut Txn, found: &FoundToken, now: Timestamp) -> Result<(), Fault> {
-        let namespace = &found.record.namespace;
-        let edges = keys::children(namespace, &found.hash).map_err(fault)?;
-        for child in crate::cached::every_name(txn, &edges).map_err(fault)? {
-            if let Some(mut record) = read_record(txn, namespace, &child)? {
-                record.parent = None;
-                write_record(txn, &FoundToken { hash: child.clone(), record })?;
+    /// Whether a token has children, a cubbyhole or leases.
+    fn has_anything_below(&self, txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<bool, Fault> {
+        let children = keys::children(namespace, hash).map_err(fault)?;
+        let mut places = vec![children];
+        places.extend(self.cubbyhole(namespace, hash)?);
+        for place in places {
+            if !txn.list(&place, None, 1).map_err(fault)?.is_empty() {
+                return Ok(true);
             }
-            txn.delete(&edges.key(&child).map_err(Fault::internal)?).map_err(fault)?;
         }
-        self.revoke(txn, found, now)
+        Ok(false)
     }
 
-    /// The accessors of all live tokens, in order.
+    /// Where the token's cubbyhole lies.
+    pub(crate) fn cubbyhole(
+        &self,
+        namespace: &NamespaceId,
+        hash: &str,
+    ) -> Result<Option<tresor_barrier::KeyPrefix>, Fault> {
+        let table = self.mounts.table();
+        let Some(mount) = table.at("cubbyhole/") else { return Ok(None) };
+        let own = keys::mount_contents(namespace, &mount.record.id).and_then(|at| at.below(&format!("{hash}/")));
+        own.map(Some).map_err(fault)
+    }
+
+    /// How many of these ancestors lie below every cut.
+    pub(crate) fn within_cuts(&self, ancestors: &[String]) -> usize {
+        self.marks.ask(|marks| marks.within_cuts(ancestors))
+    }
+
+    /// Whether a mark was made below this token.
+    pub(crate) fn any_mark_below(&self, hash: &str) -> bool {
+        self.marks.ask(|marks| marks.any_below(hash))
+    }
+
+    /// How many tokens and leases of each mount there are, those that are refused already left out.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn accessors(&self, txn: &mut Txn, now: Timestamp) -> Result<Vec<String>, Fault> {
+    pub fn live(&self, txn: &mut Txn, namespace: &NamespaceId) -> Result<BTreeMap<MountId, u64>, Fault> {
+        let gone = self.refused(txn, namespace)?;
+        let mut live = BTreeMap::new();
+        for mount in self.mounts.table().iter() {
+            let id = &mount.record.id;
+            let tally = txn.tally(&keys::live_of(namespace, id).map_err(fault)?).map_err(fault)?;
+            let number = tally.get("").copied().unwrap_or(0) - gone.get(id.as_str()).copied().unwrap_or(0);
+            live.insert(id.clone(), u64::try_from(number).unwrap_or(0));
+        }
+        Ok(live)
+    }
+
+    /// How many tokens and leases of each mount are refused and not collected yet.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub(crate) fn refused(&self, txn: &mut Txn, namespace: &NamespaceId) -> Result<tresor_barrier::Counts, Fault> {
+        let doomed: Vec<String> = self.marks.ask(|marks| marks.topmost_doomed().map(str::to_owned).collect());
+        let mut gone = tresor_barrier::Counts::new();
+        for hash in doomed {
+            for (mount, number) in txn.tally(&keys::below(namespace, &hash).map_err(fault)?).map_err(fault)? {
+                *gone.entry(mount).or_default() += number;
+            }
+        }
+        Ok(gone)
+    }
+
+    /// A page of accessors of live tokens after `after`, in order, and where the next page begins; `None` at the end.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn accessors(
+        &self,
+        txn: &mut Txn,
+        after: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(Vec<String>, Option<String>), Fault> {
+        const PAGE: usize = 256;
         let namespace = NamespaceId::root();
         let prefix = keys::accessors(&namespace).map_err(fault)?;
+        let page = txn.list(&prefix, after, PAGE).map_err(fault)?;
+        let next = (page.len() == PAGE).then(|| page.last().cloned()).flatten();
         let mut alive = Vec::new();
-        for accessor in crate::cached::every_name(txn, &prefix).map_err(fault)? {
+        for accessor in page {
             if self.find_accessor(txn, &namespace, &accessor, now)?.is_some() {
                 alive.push(accessor);
             }
         }
-        Ok(alive)
+        Ok((alive, next))
     }
 
-    fn check_depth(&self, txn: &mut Txn, namespace: &NamespaceId, parent: &str) -> Result<(), Fault> {
-        let mut ancestor = Some(parent.to_owned());
-        for _ in 0..DEPTH_MAX {
-            let Some(hash) = ancestor else { return Ok(()) };
-            ancestor = read_record(txn, namespace, &hash)?.and_then(|record| record.parent);
-        }
-        Err(Fault::invalid("token has too many ancestors; create an orphan"))
+    /// Follows a commit in what memory holds.
+    pub(crate) fn follow(&self, changed: &[StorageKey], begin: impl Fn() -> Result<Txn, Fault>) -> Result<(), Fault> {
+        self.marks.follow(changed, &begin)?;
+        self.window.follow(changed, &begin)
     }
+
+    /// Loads the ends of the next seconds.
+    pub(crate) fn look_ahead(&self, begin: impl Fn() -> Result<Txn, Fault>, now: Timestamp) -> Result<(), Fault> {
+        self.window.load(begin, now)
+    }
+
+    /// Whether memory has what is stored.
+    pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
+        self.marks.agrees(txn)
+    }
+}
+
+fn mint(
+    hash_key: &HmacKey,
+    txn: &mut Txn,
+    new: NewToken,
+    now: Timestamp,
+    entropy: &dyn Entropy,
+) -> Result<(TokenSecret, FoundToken), Fault> {
+    let token = match new.id {
+        Some(id) => id,
+        None => fresh_token(entropy)?,
+    };
+    let hash = hash_with(hash_key, &token);
+    if txn.contains(&keys::token(&new.namespace, &hash).map_err(fault)?).map_err(fault)? {
+        return Err(Fault::invalid("cannot create a token with a duplicate ID"));
+    }
+    // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
+    // inherit its cubbyhole.
+    let mark = keys::marks(&new.namespace).and_then(|at| at.key(&hash)).map_err(fault)?;
+    if txn.contains(&mark).map_err(fault)? {
+        return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
+    }
+    let (ancestors, origin) = line(new.parent)?;
+    let mut policies = new.policies;
+    policies.sort_unstable();
+    policies.dedup();
+    let uses_left = (new.num_uses > 0).then_some(new.num_uses);
+    let record = TokenRecord {
+        accessor: Accessor::new(names::fresh(now, entropy)),
+        namespace: new.namespace,
+        ancestors,
+        origin,
+        policies,
+        metadata: new.metadata,
+        display_name: new.display_name,
+        path: new.path,
+        mount: new.mount,
+        created: now,
+        renewed: None,
+        expires: new.ttl.map(|ttl| index::rounded(now.plus(ttl))),
+        creation_ttl: new.ttl.unwrap_or_default(),
+        renewal_ttl: new.renewal_ttl,
+        max_ttl: new.max_ttl,
+        explicit_max_ttl: new.explicit_max_ttl,
+        period: new.period,
+        uses: if uses_left.is_some() { Uses::Counted } else { Uses::Unlimited },
+        renewable: new.renewable && new.ttl.is_some(),
+        bound_cidrs: new.bound_cidrs,
+    };
+    let found = FoundToken { hash, record, uses_left };
+    store_new(txn, &found)?;
+    Ok((token, found))
+}
+
+/// The ancestors of a child, and the mount that made the farthest.
+fn line(parent: Option<FoundToken>) -> Result<(Vec<String>, Option<MountId>), Fault> {
+    let Some(parent) = parent else { return Ok((Vec::new(), None)) };
+    let mut ancestors = vec![parent.hash];
+    ancestors.extend(parent.record.ancestors);
+    if ancestors.len() > DEPTH_MAX {
+        return Err(Fault::invalid("token has too many ancestors; create an orphan"));
+    }
+    Ok((ancestors, Some(parent.record.origin.unwrap_or(parent.record.mount))))
+}
+
+/// Stores a new token and everything that leads to it.
+fn store_new(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
+    let record = &found.record;
+    let namespace = &record.namespace;
+    write_record(txn, found)?;
+    let accessor = keys::accessors(namespace).and_then(|at| at.key(record.accessor.as_str())).map_err(fault)?;
+    txn.write(&accessor, &AccessorRecord { hash: found.hash.clone() }.encode()).map_err(fault)?;
+    let name = ordered(record.accessor.as_str(), &found.hash);
+    if let Some(parent) = record.ancestors.first() {
+        let edge = keys::children(namespace, parent).and_then(|at| at.key(&name)).map_err(fault)?;
+        txn.write(&edge, &[]).map_err(fault)?;
+    }
+    if let Some(end) = record.expires {
+        index::enter(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name, &[])?;
+    }
+    if let Some(uses) = found.uses_left {
+        let uses = i64::try_from(uses).unwrap_or(i64::MAX);
+        txn.count(&keys::uses(namespace, &found.hash).map_err(fault)?, "", uses, &UNBOUNDED);
+    }
+    count(txn, namespace, &record.mount, &record.ancestors, 1)
+}
+
+/// Counts a token or lease of a mount, below these ancestors; when one of them is cut off meanwhile, the transaction
+/// conflicts, because it would count for the wrong ones.
+pub(crate) fn count(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    mount: &MountId,
+    ancestors: &[String],
+    delta: i64,
+) -> Result<(), Fault> {
+    txn.count(&keys::live(namespace).map_err(fault)?, "", delta, &UNBOUNDED);
+    txn.count(&keys::live_of(namespace, mount).map_err(fault)?, "", delta, &UNBOUNDED);
+    let marks = keys::marks(namespace).map_err(fault)?;
+    for ancestor in ancestors {
+        txn.contains(&marks.key(ancestor).map_err(fault)?).map_err(fault)?;
+        txn.count(&keys::below(namespace, ancestor).map_err(fault)?, mount.as_str(), delta, &UNBOUNDED);
+    }
+    Ok(())
+}
+
+/// Whether the ancestors of a token, which no mark refuses, have not ended by themselves.
+fn ancestors_live(txn: &mut Txn, namespace: &NamespaceId, record: &TokenRecord, now: Timestamp) -> Result<bool, Fault> {
+    for ancestor in &record.ancestors {
+        match read_record(txn, namespace, ancestor)? {
+            Some(record) if !record.is_expired(now) => {}
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// A random service token.
@@ -313,7 +592,8 @@ pub fn fresh_token(entropy: &dyn Entropy) -> Result<TokenSecret, Fault> {
 
 /// The `auth` block of an answer about a token.
 #[must_use]
-pub fn auth_block(token: Option<TokenSecret>, record: &TokenRecord, now: Timestamp) -> Auth {
+pub fn auth_block(token: Option<TokenSecret>, found: &FoundToken, now: Timestamp) -> Auth {
+    let record = &found.record;
     Auth {
         client_token: token,
         accessor: record.accessor.clone(),
@@ -325,22 +605,9 @@ pub fn auth_block(token: Option<TokenSecret>, record: &TokenRecord, now: Timesta
         renewable: record.renewable,
         entity_id: String::new(),
         token_type: record.token_type(),
-        orphan: record.parent.is_none(),
-        num_uses: record.uses.on_wire(),
+        orphan: record.ancestors.is_empty(),
+        num_uses: found.uses_on_wire(),
     }
-}
-
-/// The record of a token whose time is not over and whose mount is there; its ancestors are another question. The mount
-/// is looked at within the transaction, so that its removal conflicts with what its tokens do meanwhile.
-fn read_alive(
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    hash: &str,
-    now: Timestamp,
-) -> Result<Option<TokenRecord>, Fault> {
-    let Some(record) = read_record(txn, namespace, hash)? else { return Ok(None) };
-    let mount = keys::mount(namespace, &record.mount).map_err(fault)?;
-    Ok((!record.is_expired(now) && txn.contains(&mount).map_err(fault)?).then_some(record))
 }
 
 pub(crate) fn read_record(txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Option<TokenRecord>, Fault> {
@@ -349,11 +616,11 @@ pub(crate) fn read_record(txn: &mut Txn, namespace: &NamespaceId, hash: &str) ->
     TokenRecord::decode(&bytes).map(Some).map_err(Fault::internal)
 }
 
-fn write_record(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
+pub(crate) fn write_record(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
     let key = keys::token(&found.record.namespace, &found.hash).map_err(fault)?;
     txn.write(&key, &found.record.encode()).map_err(fault)
 }
 
-fn fault(error: tresor_barrier::BarrierError) -> Fault {
+fn fault(error: BarrierError) -> Fault {
     Fault::internal(error)
 }

@@ -9,14 +9,17 @@ use tresor_record::{Part, Record};
 
 /// A service token as it is stored.
 #[derive(Record, Clone)]
-#[record(kind = "token", version = 1)]
+#[record(kind = "token", version = 2)]
 pub struct TokenRecord {
     /// Its handle.
     pub accessor: Accessor,
     /// The namespace that it belongs to.
     pub namespace: NamespaceId,
-    /// The keyed hash of its parent; `None` for orphans.
-    pub parent: Option<String>,
+    /// The keyed hashes of its ancestors, nearest first, as they were when it was made; `lineage` says which of them
+    /// still are.
+    pub ancestors: Vec<String>,
+    /// The mount that made the farthest ancestor; `None` for orphans.
+    pub origin: Option<MountId>,
     /// Attached policies, sorted.
     pub policies: Vec<String>,
     /// What the auth method or the creator said of the holder.
@@ -31,7 +34,7 @@ pub struct TokenRecord {
     pub created: Timestamp,
     /// When it was renewed last.
     pub renewed: Option<Timestamp>,
-    /// When it ends; `None` only for root tokens without an end.
+    /// When it ends, a whole second; `None` only for root tokens without an end.
     pub expires: Option<Timestamp>,
     /// Life at creation.
     pub creation_ttl: Duration,
@@ -43,7 +46,7 @@ pub struct TokenRecord {
     pub explicit_max_ttl: Duration,
     /// Renewable for ever by so much; zero means not periodic.
     pub period: Duration,
-    /// Uses left.
+    /// Whether its uses are counted; how many are left is a tally.
     pub uses: Uses,
     /// Whether it can be renewed.
     pub renewable: bool,
@@ -51,32 +54,15 @@ pub struct TokenRecord {
     pub bound_cidrs: Vec<String>,
 }
 
-/// How often a token may still be used.
+/// How often a token may be used.
 #[derive(Part, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Uses {
     /// As often as one likes.
     #[part(tag = 1)]
     Unlimited,
-    /// So many times; at zero the last use is going on, and every other is refused.
+    /// As often as its tally says.
     #[part(tag = 2)]
-    Left(u64),
-}
-
-impl Uses {
-    /// From the wire, where zero means no limit.
-    #[must_use]
-    pub const fn from_wire(num_uses: u64) -> Self {
-        if num_uses == 0 { Self::Unlimited } else { Self::Left(num_uses) }
-    }
-
-    /// For the wire, where zero means no limit.
-    #[must_use]
-    pub const fn on_wire(self) -> u64 {
-        match self {
-            Self::Unlimited => 0,
-            Self::Left(left) => left,
-        }
-    }
+    Counted,
 }
 
 impl TokenRecord {
@@ -92,12 +78,6 @@ impl TokenRecord {
         self.expires.is_some_and(|end| end <= now)
     }
 
-    /// Whether its last use was taken: it is refused from then on, removed or not.
-    #[must_use]
-    pub const fn is_used_up(&self) -> bool {
-        matches!(self.uses, Uses::Left(0))
-    }
-
     /// Whether the policy `root` is attached.
     #[must_use]
     pub fn is_root(&self) -> bool {
@@ -111,12 +91,29 @@ impl TokenRecord {
     }
 }
 
-/// A token whose children and cubbyhole wait to be collected.
+/// A revoked token of which something is left to be collected.
 #[derive(Record)]
-#[record(kind = "doomed-token", version = 1)]
-pub struct DoomedToken {
+#[record(kind = "token-mark", version = 1)]
+pub struct MarkRecord {
+    /// What becomes of what is below.
+    pub fate: StoredFate,
     /// When it was revoked.
     pub since: Timestamp,
+    /// Its ancestors, nearest first.
+    pub ancestors: Vec<String>,
+    /// How far the walk over what goes on without it has come: the edges from its child down.
+    pub walked: Vec<String>,
+}
+
+/// What becomes of what is below a revoked token, as it is stored.
+#[derive(Part, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredFate {
+    /// It is revoked too.
+    #[part(tag = 1)]
+    Doomed,
+    /// It goes on.
+    #[part(tag = 2)]
+    Cut,
 }
 
 /// An accessor's record: the keyed hash of its token.

@@ -69,7 +69,7 @@ pub(super) async fn orphan(store: &TokenStore, cx: Cx<'_>, input: Create) -> Res
 fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Result<Warned<Token>, Fault> {
     let parent = store.find_caller(&mut cx)?;
     let sudo = cx.caller.has_sudo;
-    if parent.record.uses != tresor_core::tokens::record::Uses::Unlimited {
+    if parent.uses_left.is_some() {
         return Err(Fault::invalid("restricted use token cannot generate child tokens"));
     }
     match input.kind.as_str() {
@@ -130,7 +130,7 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
     let new = NewToken {
         id,
         namespace: cx.mount.namespace.clone(),
-        parent: (!orphan).then(|| parent.hash.clone()),
+        parent: (!orphan).then(|| parent.clone()),
         policies,
         metadata: input.meta.unwrap_or_default(),
         display_name,
@@ -150,7 +150,7 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         bound_cidrs: parent.record.bound_cidrs.clone(),
     };
     let (token, found) = store.handles.tokens.mint(cx.view.widen(Widened::assertion()), new, now, entropy)?;
-    Ok(Warned(Token::new(auth_block(Some(token), &found.record, now), Widened::assertion()), warnings))
+    Ok(Warned(Token::new(auth_block(Some(token), &found, now), Widened::assertion()), warnings))
 }
 
 fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {

@@ -53,7 +53,7 @@ impl TokenStore {
         let Ok(token) = TokenSecret::parse(text) else { return Ok(None) };
         let now = cx.now;
         let found = self.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token, now)?;
-        Ok(found.filter(|found| !found.record.is_used_up()))
+        Ok(found.filter(|found| !found.is_used_up()))
     }
 
     /// The live token of an accessor.
@@ -65,7 +65,7 @@ impl TokenStore {
             accessor,
             now,
         )?;
-        found.filter(|found| !found.record.is_used_up()).ok_or_else(|| Fault::invalid("invalid accessor"))
+        found.filter(|found| !found.is_used_up()).ok_or_else(|| Fault::invalid("invalid accessor"))
     }
 
     /// The caller's own token.

@@ -71,7 +71,7 @@ fn renew(
     // The mount that made the token decides: an auth method's own tuning holds for its tokens.
     let table = store.handles.mounts.table();
     let mount = table.iter().find(|mount| mount.record.id == found.record.mount).ok_or_else(Fault::denied)?;
-    let record = &mut found.record;
+    let record = &found.record;
     let limits = Limits {
         mount_default: mount.facts.default_lease_ttl,
         mount_max: mount.facts.max_lease_ttl,
@@ -86,9 +86,6 @@ fn renew(
         // A renewal must not be what ends the token (TOK-02).
         return Err(Fault::invalid("past the max TTL, cannot renew"));
     }
-    let old_end = record.expires;
-    record.expires = Some(now.plus(life.ttl));
-    record.renewed = Some(now);
-    store.handles.tokens.update(cx.view.widen(Widened::assertion()), &found, old_end)?;
-    Ok(Warned(Token::new(auth_block(token, &found.record, now), Widened::assertion()), life.warnings))
+    store.handles.tokens.renew(cx.view.widen(Widened::assertion()), &mut found, life.ttl, now)?;
+    Ok(Warned(Token::new(auth_block(token, &found, now), Widened::assertion()), life.warnings))
 }

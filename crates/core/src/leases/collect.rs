@@ -1,0 +1,201 @@
+//! Collecting what revoked tokens and removed mounts left behind: lazily, depth first, within a budget.
+//!
+//! Below a doomed token everything is removed, the deepest first, so that the walk finds its place again from the top
+//! and needs no memory. Below a cut token everything stays and forgets the ancestors that it lost; that walk keeps its
+//! place in the mark. All of it is refused, or an orphan, long before: see `tokens::lineage`. Deliberately absent:
+//! revoking what lies outside the server.
+
+use tresor_barrier::{KeyPrefix, Txn};
+use tresor_model::Fault;
+use tresor_model::ids::{MountId, NamespaceId};
+use tresor_record::Record;
+
+use super::{Progress, STEP_MAX};
+use crate::keys;
+use crate::tokens::record::{MarkRecord, StoredFate};
+use crate::tokens::{self, FoundToken};
+use crate::unsealed::Unsealed;
+
+/// Collects below one mark.
+pub(super) fn marks(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+    let marks = keys::marks(namespace).map_err(Fault::internal)?;
+    let hashes = txn.list(&marks, None, STEP_MAX).map_err(Fault::internal)?;
+    let (mut budget, mut did_something) = (STEP_MAX, false);
+    for hash in hashes {
+        let key = marks.key(&hash).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+        let mut mark = MarkRecord::decode(&bytes).map_err(Fault::internal)?;
+        let walk = Walk { unsealed, namespace, budget: &mut budget };
+        let is_done = match mark.fate {
+            StoredFate::Doomed => walk.doom(txn, &hash)?,
+            StoredFate::Cut => walk.cut(txn, &hash, &mut mark)?,
+        };
+        match is_done {
+            Done::Wholly => {
+                did_something = true;
+                txn.forget_tally(&keys::below(namespace, &hash).map_err(Fault::internal)?);
+                txn.delete(&key).map_err(Fault::internal)?;
+                budget = budget.saturating_sub(1);
+            }
+            Done::Partly => {
+                did_something = true;
+                if mark.fate == StoredFate::Cut {
+                    txn.write(&key, &mark.encode()).map_err(Fault::internal)?;
+                }
+            }
+            Done::Waits => {}
+        }
+        if budget == 0 {
+            break;
+        }
+    }
+    Ok(if did_something { Progress::More } else { Progress::Idle })
+}
+
+/// How far a walk came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Done {
+    Wholly,
+    Partly,
+    /// All is done that can be done before something else is.
+    Waits,
+}
+
+struct Walk<'w> {
+    unsealed: &'w Unsealed,
+    namespace: &'w NamespaceId,
+    budget: &'w mut usize,
+}
+
+impl Walk<'_> {
+    /// Removes everything below a doomed token.
+    fn doom(mut self, txn: &mut Txn, hash: &str) -> Result<Done, Fault> {
+        Ok(if self.remove_below(txn, hash, 0)? { Done::Wholly } else { Done::Partly })
+    }
+
+    /// Removes what is below a token, children after what is below them; true when nothing is left.
+    fn remove_below(&mut self, txn: &mut Txn, hash: &str, depth: usize) -> Result<bool, Fault> {
+        if !self.remove_own(txn, hash)? {
+            return Ok(false);
+        }
+        let edges = keys::children(self.namespace, hash).map_err(Fault::internal)?;
+        for name in txn.list(&edges, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
+            if *self.budget == 0 {
+                return Ok(false);
+            }
+            let child = tokens::hash_of(&name).unwrap_or(&name);
+            // A chain longer than any that could be made ends here, whatever the store says.
+            if depth < tokens::DEPTH_MAX && !self.remove_below(txn, child, depth + 1)? {
+                return Ok(false);
+            }
+            if let Some(record) = tokens::read_record(txn, self.namespace, child)? {
+                let found = self.unsealed.handles.tokens.as_stored(child, record);
+                self.unsealed.handles.tokens.remove(txn, &found)?;
+            }
+            txn.forget_tally(&keys::below(self.namespace, child).map_err(Fault::internal)?);
+            txn.delete(&edges.key(&name).map_err(Fault::internal)?).map_err(Fault::internal)?;
+            *self.budget -= 1;
+        }
+        Ok(*self.budget > 0)
+    }
+
+    /// Removes what belongs to a token itself; true when nothing is left.
+    fn remove_own(&mut self, txn: &mut Txn, hash: &str) -> Result<bool, Fault> {
+        match self.unsealed.handles.tokens.cubbyhole(self.namespace, hash)? {
+            Some(own) => wipe_some(txn, &own, self.budget),
+            None => Ok(true),
+        }
+    }
+
+    /// Lets everything below a cut token forget its lost ancestors, in order of the tree, from where the walk stopped.
+    fn cut(mut self, txn: &mut Txn, hash: &str, mark: &mut MarkRecord) -> Result<Done, Fault> {
+        if !self.remove_own(txn, hash)? {
+            return Ok(Done::Partly);
+        }
+        // First below the token that was visited last, then beside it, then beside those above.
+        let mut after: Option<String> = None;
+        while *self.budget > 0 {
+            let above = mark.walked.last().and_then(|name| tokens::hash_of(name)).unwrap_or(hash).to_owned();
+            let edges = keys::children(self.namespace, &above).map_err(Fault::internal)?;
+            match txn.list(&edges, after.as_deref(), 1).map_err(Fault::internal)?.pop() {
+                Some(next) if mark.walked.len() <= tokens::DEPTH_MAX => {
+                    self.forget_lost(txn, tokens::hash_of(&next).unwrap_or(&next))?;
+                    *self.budget -= 1;
+                    mark.walked.push(next);
+                    after = None;
+                }
+                _ => match mark.walked.pop() {
+                    Some(visited) => after = Some(visited),
+                    // What was revoked below keeps saying that it lay here until it is collected.
+                    None if self.unsealed.handles.tokens.any_mark_below(hash) => return Ok(Done::Waits),
+                    None => return self.forget_edges(txn, hash),
+                },
+            }
+        }
+        // The walk goes on below the last visited; when it was on its way up, it comes down to the same place.
+        if let Some(visited) = after {
+            mark.walked.push(visited);
+        }
+        Ok(Done::Partly)
+    }
+
+    fn forget_lost(&self, txn: &mut Txn, hash: &str) -> Result<(), Fault> {
+        let Some(record) = tokens::read_record(txn, self.namespace, hash)? else { return Ok(()) };
+        let written = record.ancestors.len();
+        let found = self.unsealed.handles.tokens.as_stored(hash, record);
+        if found.record.ancestors.len() < written {
+            tokens::write_record(txn, &found)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the edges that lead out of a cut token.
+    fn forget_edges(&mut self, txn: &mut Txn, hash: &str) -> Result<Done, Fault> {
+        let edges = keys::children(self.namespace, hash).map_err(Fault::internal)?;
+        Ok(if wipe_some(txn, &edges, self.budget)? { Done::Wholly } else { Done::Partly })
+    }
+}
+
+impl tokens::Tokens {
+    /// A token as it is stored, alive or not, with the ancestors that it has not lost.
+    pub(super) fn as_stored(&self, hash: &str, mut record: tokens::record::TokenRecord) -> FoundToken {
+        let within = self.within_cuts(&record.ancestors);
+        if within < record.ancestors.len() {
+            record.ancestors.truncate(within);
+            record.origin = None;
+        }
+        FoundToken { hash: hash.to_owned(), record, uses_left: None }
+    }
+}
+
+/// Removes the data of removed mounts.
+pub(super) fn wipe(_unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+    let wipes = keys::wipes(namespace).map_err(Fault::internal)?;
+    let Some(id) = txn.list(&wipes, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
+    let contents = keys::mount_contents(namespace, &MountId::new(id.as_str())).map_err(Fault::internal)?;
+    if wipe_some(txn, &contents, &mut { STEP_MAX })? {
+        txn.delete(&wipes.key(&id).map_err(Fault::internal)?).map_err(Fault::internal)?;
+    }
+    Ok(Progress::More)
+}
+
+/// Deletes at most `budget` records below a prefix; true when nothing is left. It goes no deeper than a name has
+/// segments, which the barrier bounds.
+fn wipe_some(txn: &mut Txn, prefix: &KeyPrefix, budget: &mut usize) -> Result<bool, Fault> {
+    let names = txn.list(prefix, None, *budget + 1).map_err(Fault::internal)?;
+    for name in names {
+        if *budget == 0 {
+            return Ok(false);
+        }
+        if name.ends_with('/') {
+            let deeper = prefix.below(&name).map_err(Fault::internal)?;
+            if !wipe_some(txn, &deeper, budget)? {
+                return Ok(false);
+            }
+        } else {
+            txn.delete(&prefix.key(&name).map_err(Fault::internal)?).map_err(Fault::internal)?;
+            *budget -= 1;
+        }
+    }
+    Ok(*budget > 0)
+}

@@ -1,0 +1,90 @@
+//! The time-ordered index of what ends: a directory per second, an entry per thing that ends then.
+//!
+//! Ends are whole seconds, rounded up, so that nothing ends before the time that was promised, and an end that does
+//! not move leaves its entry alone. Entries are names that grow with time (`tokens::names`). Memory holds none of
+//! this. Deliberately absent: what is done with what ended.
+
+use std::time::Duration;
+
+use tresor_barrier::{KeyPrefix, Txn};
+use tresor_model::{Fault, Timestamp};
+use tresor_record::Record;
+
+/// An end as it is promised and kept: the next whole second.
+#[must_use]
+pub(crate) fn rounded(end: Timestamp) -> Timestamp {
+    Timestamp::from_seconds(end.plus(Duration::from_nanos(999_999_999)).seconds())
+}
+
+/// The directory of a second.
+pub(crate) fn bucket_name(second: i64) -> String {
+    format!("{:016x}/", second.max(0))
+}
+
+/// The second of a directory, however its name was cut out.
+pub(crate) fn second_of(name: &str) -> Option<i64> {
+    i64::from_str_radix(name.strip_suffix('/').unwrap_or(name), 16).ok()
+}
+
+/// Enters what ends at `end`.
+pub(crate) fn enter(txn: &mut Txn, ends: &KeyPrefix, end: Timestamp, name: &str, value: &[u8]) -> Result<(), Fault> {
+    let key = ends.below(&bucket_name(end.seconds())).and_then(|at| at.key(name)).map_err(Fault::internal)?;
+    txn.write(&key, value).map_err(Fault::internal)
+}
+
+/// Takes it out again.
+pub(crate) fn leave(txn: &mut Txn, ends: &KeyPrefix, end: Timestamp, name: &str) -> Result<(), Fault> {
+    let key = ends.below(&bucket_name(end.seconds())).and_then(|at| at.key(name)).map_err(Fault::internal)?;
+    txn.delete(&key).map_err(Fault::internal)
+}
+
+/// The first directory, when its time has come.
+pub(crate) fn first_due(txn: &mut Txn, ends: &KeyPrefix, now: Timestamp) -> Result<Option<KeyPrefix>, Fault> {
+    let Some(first) = txn.list(ends, None, 1).map_err(Fault::internal)?.pop() else { return Ok(None) };
+    if second_of(&first).is_some_and(|second| second > now.seconds()) {
+        return Ok(None);
+    }
+    ends.below(&first).map(Some).map_err(Fault::internal)
+}
+
+/// An entry of the index that was set aside because what it leads to cannot be read.
+#[derive(Record)]
+#[record(kind = "set-aside", version = 1)]
+pub(crate) struct SetAside {
+    /// When.
+    pub(crate) since: Timestamp,
+    /// What is wrong.
+    pub(crate) reason: String,
+}
+
+/// Sets an entry aside: it stays visible, and stands in nobody's way.
+pub(crate) fn set_aside(
+    txn: &mut Txn,
+    aside: &KeyPrefix,
+    name: &str,
+    reason: String,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    tracing::error!(%reason, "a stored record cannot be read when its time has come: it is set aside");
+    let key = aside.key(name).map_err(Fault::internal)?;
+    txn.write(&key, &SetAside { since: now, reason }.encode()).map_err(Fault::internal)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_end_is_the_next_whole_second_and_never_before_the_promise() {
+        for (promised, kept) in [(0, 0), (1, 1), (999_999_999, 1), (1_000_000_000, 1), (1_000_000_001, 2)] {
+            let end = rounded(Timestamp::from_nanos(promised));
+            assert_eq!(end, Timestamp::from_seconds(kept));
+            assert!(end >= Timestamp::from_nanos(promised));
+        }
+        let far = rounded(Timestamp::from_nanos(i64::MAX));
+        assert_eq!(second_of(&bucket_name(far.seconds())), Some(far.seconds()));
+        assert!(bucket_name(9) < bucket_name(10));
+        assert_eq!(second_of("no number/"), None);
+    }
+}
