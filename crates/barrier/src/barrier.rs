@@ -1,7 +1,7 @@
 //! The open barrier: keys, the store behind them, and the queue to the committer. It exists only while unsealed.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::{mpsc, oneshot};
 use tresor_crypto::aead::OpenError;
@@ -13,6 +13,7 @@ use tresor_secret::DataKey;
 use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version};
 use zeroize::Zeroizing;
 
+use crate::cache::{Known, Plaintext, ReadCache};
 use crate::committer::{self, Job, Message};
 use crate::key::{KeyError, StorageKey};
 use crate::txn::{Changes, Txn};
@@ -72,9 +73,65 @@ pub(crate) struct Vault {
     ring: KeyRing,
     names: HmacKey,
     pub(crate) doors: Doors,
+    pub(crate) cache: ReadCache,
+    latest: Mutex<Latest>,
+}
+
+/// The newest snapshot that somebody holds, so that those who read at the same time share it.
+#[derive(Default)]
+struct Latest {
+    snapshot: Weak<Box<dyn Snapshot>>,
+    /// What was acknowledged: an older snapshot may not be given out any more.
+    committed: Version,
 }
 
 impl Vault {
+    /// The store as it is now. It is shared with whoever holds it already, and nobody holds it for longer than it is
+    /// used.
+    fn snapshot(&self) -> Result<Arc<Box<dyn Snapshot>>, StoreError> {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shared) = latest.snapshot.upgrade()
+            && shared.version() >= latest.committed
+        {
+            return Ok(shared);
+        }
+        let fresh = Arc::new(self.store.snapshot()?);
+        latest.snapshot = Arc::downgrade(&fresh);
+        Ok(fresh)
+    }
+
+    /// From now on, nobody is given a snapshot from before this version.
+    pub(crate) fn acknowledge(&self, version: Version) {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.committed = latest.committed.max(version);
+        latest.snapshot = Weak::new();
+    }
+
+    /// What a record was at a snapshot, opened only when its value is wanted.
+    pub(crate) fn known(
+        &self,
+        snapshot: &dyn Snapshot,
+        at: &RawKey,
+        wanted: Wanted,
+    ) -> Result<Option<Known>, BarrierError> {
+        let version = snapshot.version();
+        match self.cache.get(at, version) {
+            Some(None) => return Ok(None),
+            Some(Some(known)) if wanted == Wanted::Presence || known.plaintext.is_some() => return Ok(Some(known)),
+            _ => {}
+        }
+        let known = match snapshot.read(at)? {
+            None => None,
+            Some(stored) => {
+                let open = || self.open(at, &stored.bytes).map(Plaintext::new);
+                let plaintext = (wanted == Wanted::Value).then(open).transpose()?;
+                Some(Known { version: stored.version, plaintext })
+            }
+        };
+        self.cache.put(at, version, known.clone());
+        Ok(known)
+    }
+
     /// Where a record lies.
     pub(crate) fn record_key(&self, name: &str) -> RawKey {
         self.raw_key(1, &[name.as_bytes()])
@@ -112,6 +169,15 @@ impl Vault {
     }
 }
 
+/// What somebody wants to know of a record.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Whether it is there, and since when.
+    Presence,
+    /// What it says.
+    Value,
+}
+
 struct Inner {
     vault: Arc<Vault>,
     queue: mpsc::Sender<Message>,
@@ -127,7 +193,8 @@ impl Barrier {
     /// Opens the barrier with a ring and starts its committer; must be called within a runtime.
     pub(crate) fn new(store: Arc<dyn Store>, ring: KeyRing, doors: Doors) -> Self {
         let names = HmacKey::new(ring.derive_subkey("names").expose());
-        let vault = Arc::new(Vault { store, ring, names, doors });
+        let cache = ReadCache::new();
+        let vault = Arc::new(Vault { store, ring, names, doors, cache, latest: Mutex::default() });
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
         let stopped = Arc::new(AtomicBool::new(false));
         let tasks = Tasks::new();
@@ -140,7 +207,7 @@ impl Barrier {
     /// # Errors
     /// When the store fails.
     pub fn begin(&self) -> Result<Txn, BarrierError> {
-        let snapshot: Box<dyn Snapshot> = self.0.vault.store.snapshot()?;
+        let snapshot = self.0.vault.snapshot()?;
         Ok(Txn::new(Arc::clone(&self.0.vault), snapshot))
     }
 
@@ -185,6 +252,7 @@ impl Barrier {
             // A committer that is gone writes nothing either.
             drop(waiting.await);
         }
+        self.0.vault.cache.close();
     }
 
     /// Whether [`Barrier::stop`] was called.

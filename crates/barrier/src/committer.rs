@@ -14,7 +14,8 @@ use tresor_env::tasks::run_blocking;
 use tresor_record::Record;
 use tresor_storage::{Batch, RawKey, Snapshot, StoreError, Version};
 
-use crate::barrier::{BarrierError, CommitError, Committed, Vault};
+use crate::barrier::{BarrierError, CommitError, Committed, Vault, Wanted};
+use crate::cache::Known;
 use crate::key::StorageKey;
 use crate::tally::{self, Counts, Tally, Whole};
 use crate::tree::{self, Block, BlocksMut, Slot};
@@ -125,10 +126,16 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
         return outcomes;
     }
     let version = batch.version;
-    match vault.store.apply(&batch) {
+    vault.cache.expire(version, batch.writes.keys());
+    let applied = vault.store.apply(&batch);
+    vault.acknowledge(version);
+    match applied {
         Ok(()) => outcomes,
         // Somebody else wrote the batch of this number: ours is not there.
-        Err(error @ StoreError::VersionGap { .. }) => failed(error.into(), count),
+        Err(error @ StoreError::VersionGap { .. }) => {
+            vault.cache.distrust(version);
+            failed(error.into(), count)
+        }
         Err(error) => match vault.store.snapshot().map(|snapshot| snapshot.version()) {
             // The store says itself what became of the batch.
             Ok(now) if now >= version => outcomes,
@@ -237,15 +244,21 @@ impl Building<'_> {
         Ok(true)
     }
 
-    fn stored_version(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
-        Ok(self.snapshot.read(key)?.map(|stored| stored.version))
+    /// What is stored. Batches are announced to the cache when they are about to be applied, so that what it holds now
+    /// holds for the newest snapshot.
+    fn known(&self, key: &RawKey, wanted: Wanted) -> Result<Option<Known>, BarrierError> {
+        self.vault.known(&*self.snapshot, key, wanted)
+    }
+
+    fn stored_version(&self, key: &RawKey) -> Result<Option<Version>, BarrierError> {
+        Ok(self.known(key, Wanted::Presence)?.map(|known| known.version))
     }
 
     /// Whether a record is there, with what the batch holds so far.
-    fn exists(&self, key: &RawKey) -> Result<bool, StoreError> {
+    fn exists(&self, key: &RawKey) -> Result<bool, BarrierError> {
         match self.adding.get(key).or_else(|| self.writes.get(key)) {
             Some(value) => Ok(value.is_some()),
-            None => Ok(self.snapshot.read(key)?.is_some()),
+            None => Ok(self.known(key, Wanted::Presence)?.is_some()),
         }
     }
 
@@ -331,8 +344,9 @@ impl BlocksMut for Building<'_> {
         let slot = match self.blocks.entry(self.vault.block_key(directory, block)) {
             Entry::Occupied(met) => met.into_mut(),
             Entry::Vacant(place) => {
-                let slot = match self.snapshot.read(place.key())? {
-                    Some(stored) => Slot::stored(&self.vault.open(place.key(), &stored.bytes)?)?,
+                let known = self.vault.known(&*self.snapshot, place.key(), Wanted::Value)?;
+                let slot = match known.and_then(|known| known.plaintext) {
+                    Some(plaintext) => Slot::stored(&plaintext)?,
                     None => Slot::default(),
                 };
                 place.insert(slot)

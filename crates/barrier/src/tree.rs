@@ -5,10 +5,9 @@
 //! names has no block at all. Deliberately absent: rebalancing of half-empty blocks (an emptied one is freed), and
 //! values; a page of names costs its blocks and nothing else.
 
-use tresor_record::{Encoded, Part, Record};
-use zeroize::Zeroizing;
-
 use crate::barrier::BarrierError;
+use crate::cache::Plaintext;
+use tresor_record::{Encoded, Part, Record};
 
 /// How many names or children a block holds at most.
 const FANOUT: usize = 96;
@@ -19,7 +18,7 @@ const ROOT: u64 = 0;
 
 /// Where blocks are read from.
 pub(crate) trait Blocks {
-    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError>;
+    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Plaintext>, BarrierError>;
 }
 
 /// Where blocks are changed: in the clear and taken apart, so that a batch reads and writes each of them once.
@@ -333,8 +332,8 @@ mod tests {
     }
 
     impl Blocks for Memory {
-        fn read_block(&mut self, _directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
-            Ok(self.0.get(&block).and_then(Slot::encode))
+        fn read_block(&mut self, _directory: &str, block: u64) -> Result<Option<Plaintext>, BarrierError> {
+            Ok(self.0.get(&block).and_then(Slot::encode).map(Plaintext::new))
         }
     }
 

@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tresor_record::Record;
-use tresor_storage::{RawKey, Snapshot, Stored, Version};
-use zeroize::Zeroizing;
+use tresor_storage::{RawKey, Snapshot, Version};
 
-use crate::barrier::{BarrierError, Vault};
+use crate::barrier::{BarrierError, Vault, Wanted};
+use crate::cache::{Known, Plaintext};
 use crate::key::{KeyPrefix, PointKey, RecordName, StorageKey};
 use crate::tally::{self, Bounds, Changed, Counts, Tally, Whole};
 use crate::tree::{self, Blocks};
@@ -32,7 +32,7 @@ pub(crate) struct Changes {
 /// A transaction.
 pub struct Txn {
     vault: Arc<Vault>,
-    snapshot: Box<dyn Snapshot>,
+    snapshot: Arc<Box<dyn Snapshot>>,
     /// Sealed values by name; `None` deletes.
     writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     points: BTreeMap<RawKey, Option<Vec<u8>>>,
@@ -42,7 +42,7 @@ pub struct Txn {
 }
 
 impl Txn {
-    pub(crate) fn new(vault: Arc<Vault>, snapshot: Box<dyn Snapshot>) -> Self {
+    pub(crate) fn new(vault: Arc<Vault>, snapshot: Arc<Box<dyn Snapshot>>) -> Self {
         Self {
             vault,
             snapshot,
@@ -93,11 +93,11 @@ impl Txn {
     ///
     /// # Errors
     /// [`BarrierError`] when the store fails or the record was not sealed for this name.
-    pub fn read<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+    pub fn read<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<Option<Plaintext>, BarrierError> {
         let (at, own) = self.own(name.into());
         match own {
             Some(None) => Ok(None),
-            Some(Some(sealed)) => self.vault.open(&at, sealed).map(Some),
+            Some(Some(sealed)) => Ok(Some(Plaintext::new(self.vault.open(&at, sealed)?))),
             None => self.read_raw(&at),
         }
     }
@@ -111,7 +111,7 @@ impl Txn {
         if let Some(own) = own {
             return Ok(own.is_some());
         }
-        Ok(self.read_stored(&at)?.is_some())
+        Ok(self.known(&at, Wanted::Presence)?.is_some())
     }
 
     /// Writes a record.
@@ -244,20 +244,19 @@ impl Txn {
         Ok((added, removed))
     }
 
-    fn read_stored(&mut self, at: &RawKey) -> Result<Option<Stored>, BarrierError> {
-        let stored = self.snapshot.read(at)?;
-        self.reads.insert(at.clone(), stored.as_ref().map(|stored| stored.version));
-        Ok(stored)
+    fn known(&mut self, at: &RawKey, wanted: Wanted) -> Result<Option<Known>, BarrierError> {
+        let known = self.vault.known(&**self.snapshot, at, wanted)?;
+        self.reads.insert(at.clone(), known.as_ref().map(|known| known.version));
+        Ok(known)
     }
 
-    fn read_raw(&mut self, at: &RawKey) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
-        let stored = self.read_stored(at)?;
-        stored.map(|stored| self.vault.open(at, &stored.bytes)).transpose()
+    fn read_raw(&mut self, at: &RawKey) -> Result<Option<Plaintext>, BarrierError> {
+        Ok(self.known(at, Wanted::Value)?.and_then(|known| known.plaintext))
     }
 }
 
 impl Blocks for Txn {
-    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Zeroizing<Vec<u8>>>, BarrierError> {
+    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Plaintext>, BarrierError> {
         let at = self.vault.block_key(directory, block);
         self.read_raw(&at)
     }

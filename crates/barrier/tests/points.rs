@@ -31,7 +31,7 @@ async fn a_point_costs_one_record_and_is_in_no_listing() {
     let before = store.dump().len();
     let mut txn = barrier.begin().unwrap();
     txn.write(&point("a/b"), b"1").unwrap();
-    assert_eq!(&**txn.read(&point("a/b")).unwrap().unwrap(), b"1", "its own writes are seen");
+    assert_eq!(&*txn.read(&point("a/b")).unwrap().unwrap(), b"1", "its own writes are seen");
     barrier.commit(txn).await.unwrap();
     assert_eq!(store.dump().len(), before + 1, "no block of a directory");
     let mut txn = barrier.begin().unwrap();

@@ -3,9 +3,8 @@
 //! The transaction is the barrier's own; a trait in between would be one more layer for one implementation.
 //! Deliberately absent: commit. The pipeline commits, once.
 
-use tresor_barrier::{BarrierError, KeyPrefix, Txn};
+use tresor_barrier::{BarrierError, KeyPrefix, Plaintext, Txn};
 use tresor_model::Fault;
-use zeroize::Zeroizing;
 
 /// The part of the request's transaction below one prefix.
 pub struct View<'a> {
@@ -37,7 +36,7 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// A refusal when `name` is no storage name; a failure when the store fails.
-    pub fn read(&mut self, name: &str) -> Result<Option<Zeroizing<Vec<u8>>>, Fault> {
+    pub fn read(&mut self, name: &str) -> Result<Option<Plaintext>, Fault> {
         let key = self.prefix.key(name).map_err(fault)?;
         self.txn.read(&key).map_err(fault)
     }
