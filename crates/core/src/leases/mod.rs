@@ -12,7 +12,7 @@ pub(crate) mod index;
 use std::sync::Weak;
 use std::time::Duration;
 
-use tresor_barrier::{BarrierError, Txn};
+use tresor_barrier::{BarrierError, Plaintext, Txn};
 use tresor_model::Fault;
 use tresor_model::ids::NamespaceId;
 use tresor_record::Record;
@@ -148,7 +148,7 @@ fn read_token(txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Read
 }
 
 /// Tells a damaged record, which will not mend, from a store that fails and may.
-fn readable<T: Record>(read: Result<Option<tresor_record::Encoded>, BarrierError>) -> Result<Readable<T>, Fault> {
+fn readable<T: Record>(read: Result<Option<Plaintext>, BarrierError>) -> Result<Readable<T>, Fault> {
     match read {
         Ok(None) => Ok(Readable::Gone),
         Ok(Some(bytes)) => Ok(match T::decode(&bytes) {
