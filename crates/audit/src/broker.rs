@@ -23,6 +23,7 @@ use crate::error::{AuditError, Unrecorded};
 use crate::file::FileSinkKind;
 use crate::log::{AuditLog, LogOptions, LogStanding};
 use crate::sink::SinkKind;
+use crate::socket::SocketSinkKind;
 use crate::tail::{Device, Prepared};
 use crate::witness::Audited;
 
@@ -42,16 +43,19 @@ pub struct Options {
     pub protected_directories: Vec<PathBuf>,
     /// Devices may put a prefix in front of their lines; default false (PLG-01).
     pub prefix_allowed: bool,
+    /// Records that follow a delivery within this time are delivered together; default none.
+    pub gather: Duration,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Self {
             log: LogOptions::default(),
-            kinds: vec![Arc::new(FileSinkKind::default())],
+            kinds: vec![Arc::new(FileSinkKind::default()), Arc::new(SocketSinkKind)],
             standard_output: None,
             protected_directories: Vec::new(),
             prefix_allowed: false,
+            gather: Duration::ZERO,
         }
     }
 }
@@ -70,12 +74,18 @@ pub struct Standing {
 pub struct DeviceStanding {
     /// Its path.
     pub path: String,
+    /// Its kind.
+    pub kind: String,
     /// How many records it has not taken yet.
     pub lag_records: u64,
     /// How many bytes of the local log these are; exact when the device has caught up once.
     pub lag_bytes: u64,
+    /// How long ago the oldest of them was made; zero until the first of them was offered.
+    pub lag_age: Duration,
     /// Why it did not take the last ones; `None` while it does.
     pub last_error: Option<String>,
+    /// How often in a row it did not take them.
+    pub attempts: u64,
 }
 
 /// An answer written down, not recorded yet; empty when no device is enabled.
@@ -123,6 +133,9 @@ impl Broker {
         let broker = Self { doors, options, log, devices: Mutex::default(), tasks: Tasks::new() };
         if let Some(syncer) = AuditLog::syncer(&broker.log) {
             broker.spawn_until_closed(syncer);
+        }
+        if let Some(preparer) = AuditLog::preparer(&broker.log) {
+            broker.spawn_until_closed(preparer);
         }
         broker.spawn_until_closed(AuditLog::healer(&broker.log));
         for device in devices {
@@ -188,7 +201,7 @@ impl Broker {
     }
 
     async fn accept(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
-        let sequence = self.log.append(&record, admission)?;
+        let sequence = self.log.append(&record, admission).await?;
         drop(record);
         self.log.settle(sequence).await
     }
@@ -202,9 +215,11 @@ impl Broker {
     pub async fn prepare(&self, config: DeviceConfig) -> Result<Prepared, AuditError> {
         let (doors, options) = (self.doors.clone(), Arc::clone(&self.options));
         let open = move || Device::open(config, &doors, &options);
-        run_blocking(&*self.doors.workers, open)
+        let prepared = run_blocking(&*self.doors.workers, open)
             .await
-            .map_err(|_| AuditError::LogUnavailable("opening a device panicked".into()))?
+            .map_err(|_| AuditError::LogUnavailable("opening a device panicked".into()))??;
+        prepared.device().probe(self.doors.clock.wall()).await?;
+        Ok(prepared)
     }
 
     /// Enables a prepared device: it is told of every record from now on, the answer of the request that enables it
@@ -289,7 +304,7 @@ impl Broker {
         let devices: Vec<_> = self.devices().values().cloned().collect();
         Standing {
             log: self.log.standing(),
-            devices: devices.iter().map(|device| device.standing(&self.log)).collect(),
+            devices: devices.iter().map(|device| device.standing(&self.log, self.doors.clock.wall())).collect(),
         }
     }
 

@@ -103,6 +103,11 @@ impl DeviceConfig {
         })
     }
 
+    /// Whether the device is enabled without a test of it.
+    pub(crate) fn skips_test(&self) -> bool {
+        self.switch("skip_test", false).unwrap_or(false)
+    }
+
     /// The text of an option.
     #[must_use]
     pub fn option(&self, name: &str) -> Option<&str> {

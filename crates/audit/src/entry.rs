@@ -481,3 +481,26 @@ pub struct Entry<'a> {
     /// Why it was refused or failed; empty when it was not.
     pub error: Clear<'a>,
 }
+
+impl Entry<'_> {
+    /// The record that a device is tried with before it is enabled.
+    pub(crate) fn test(time: Timestamp) -> Self {
+        let request = RequestFacts {
+            id: "test".into(),
+            operation: Operation::Update,
+            mount: MountFacts::default(),
+            client_token: None,
+            client_token_accessor: None,
+            namespace: NamespaceFacts::default(),
+            path: "sys/audit/test".into(),
+            body: Fields::Owned(Map::new()),
+            clear_keys: Cow::Borrowed(&[]),
+            remote_address: Clear::default(),
+            remote_port: 0,
+            wrap_ttl: None,
+            headers: Vec::new(),
+            client_certificate_serial_number: Clear::default(),
+        };
+        Self { time, auth: AuthFacts::default(), request, response: None, error: Clear::default() }
+    }
+}

@@ -1,31 +1,35 @@
 //! The `file` device: lines of JSON at the end of a file, on standard output, or nowhere.
 //!
-//! The file is opened anew for each delivery and written to at its end of that moment, so that a rotated, truncated
-//! or deleted file is noticed without a signal. Lines are whole: what a failed write left behind is cut off again or
-//! ended by a newline. Where a device may write is narrow (PLG-01): an API field could otherwise place bytes of the
-//! caller's choice anywhere. Where its path really leads is asked at every opening, since links change. Deliberately absent: other modes than 0600, which the disk door does not offer yet.
+//! Before each delivery the path is asked for its file, and the file is written to at its end of that moment, so that a
+//! rotated, truncated or deleted one is noticed without a signal; a file that was deleted while it was written to gets
+//! its lines again under its name. Lines are whole: what a failed write left behind is cut off again or ended by a
+//! newline. Where a device may write is narrow (PLG-01): an API field could otherwise place bytes of the caller's choice
+//! anywhere. Where its path really leads is asked at every opening, since links change. Deliberately absent: rotation of
+//! its own.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tresor_env::disk::{Disk, DiskFile, Open};
+use tresor_env::disk::{Disk, DiskFile, FileIdentity, Open};
 use tresor_env::tasks::{Workers, run_blocking};
 use tresor_env::{BoxFuture, Doors};
-use zeroize::Zeroizing;
 
 use crate::broker::{Options, StandardOutput};
 use crate::device::DeviceConfig;
 use crate::error::AuditError;
-use crate::record::AuditRecord;
-use crate::sink::{AuditSink, SinkError, SinkKind};
+use crate::record::Lines;
+use crate::sink::{AuditSink, SinkError, SinkKind, Undelivered};
 
 /// Makes `file` devices. Those of one kind that write to the same file take turns, so that no line is written over
 /// another.
 #[derive(Default)]
 pub struct FileSinkKind {
     turns: Arc<Turns>,
+    /// Whether somebody writes to standard output: a pipe that nobody reads holds one thread, not one per attempt.
+    output_is_busy: Arc<AtomicBool>,
 }
 
 /// Held while a file is written.
@@ -58,13 +62,14 @@ impl SinkKind for FileSinkKind {
     }
 
     fn open(&self, doors: &Doors, config: &DeviceConfig, options: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {
-        check_mode(config.option("mode").unwrap_or_default())?;
+        let mode = checked_mode(config.option("mode").unwrap_or_default())?;
         let named = config.option("file_path").or_else(|| config.option("path")).unwrap_or_default();
         let target = match named {
             "" => return Err(AuditError::option("`file_path` is required")),
             "discard" => Target::Nowhere,
             "stdout" => Target::Output(
                 options.standard_output.clone().ok_or(AuditError::option("`stdout` is not available here"))?,
+                Arc::clone(&self.output_is_busy),
             ),
             path => {
                 let file = Place {
@@ -72,8 +77,11 @@ impl SinkKind for FileSinkKind {
                     plain: check_path(path, &options.protected_directories)?,
                     protected: options.protected_directories.clone(),
                     turns: Arc::clone(&self.turns),
+                    mode,
+                    held: Mutex::default(),
                 };
-                file.open(&file.resolve()?).map_err(cannot_be_opened)?;
+                let held = file.open(&file.resolve()?).map_err(cannot_be_opened)?;
+                *file.held() = Some(held);
                 Target::File(Arc::new(file))
             }
         };
@@ -81,17 +89,19 @@ impl SinkKind for FileSinkKind {
     }
 }
 
-/// No execute bit, no special bit, and of the rest what the disk door gives.
-fn check_mode(text: &str) -> Result<(), AuditError> {
+/// No execute bit, no special bit, nothing for everybody to write to; `None` leaves a file's mode as it is.
+fn checked_mode(text: &str) -> Result<Option<u32>, AuditError> {
     if text.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
     match mode {
         None => Err(AuditError::option("`mode` must be an octal file mode")),
         Some(mode) if mode & 0o7111 != 0 => Err(AuditError::option("`mode` must not have execute or special bits")),
-        Some(0 | 0o600) => Ok(()),
-        Some(_) => Err(AuditError::option("`mode` must be 0600, or 0000 to leave it as it is")),
+        Some(mode) if mode & 0o002 != 0 => Err(AuditError::option("`mode` must not let everybody write")),
+        Some(0) => Ok(None),
+        Some(mode) if mode & 0o600 != 0o600 => Err(AuditError::option("`mode` must let the server read and write")),
+        Some(mode) => Ok(Some(mode)),
     }
 }
 
@@ -138,9 +148,26 @@ struct Place {
     plain: PathBuf,
     protected: Vec<PathBuf>,
     turns: Arc<Turns>,
+    mode: Option<u32>,
+    held: Mutex<Option<Held>>,
+}
+
+/// A file that is held open.
+#[derive(Clone)]
+struct Held {
+    file: Arc<dyn DiskFile>,
+    /// `None` where files cannot be told apart: it is opened for each delivery then.
+    identity: Option<FileIdentity>,
+    turn: Arc<Turn>,
+    /// Whether opening it made it.
+    is_new: bool,
 }
 
 impl Place {
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Where the path really leads now: neither a link nor a relative path is a way around what is protected.
     fn resolve(&self) -> Result<PathBuf, AuditError> {
         let real = self.disk.resolve(&self.plain).map_err(cannot_be_opened)?;
@@ -150,27 +177,79 @@ impl Place {
         Ok(real)
     }
 
-    fn open(&self, real: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk.open(real, Open::OrCreate)
+    fn open(&self, real: &Path) -> io::Result<Held> {
+        let (file, is_new) = match self.disk.open(real, Open::New) {
+            Ok(file) => (file, true),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                (self.disk.open(real, Open::OrCreate)?, false)
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(mode) = self.mode {
+            file.set_mode(mode)?;
+        }
+        let identity = file.identity().ok();
+        Ok(Held { file, identity, turn: self.turns.of(real), is_new })
     }
 
-    fn append(&self, lines: Zeroizing<Vec<u8>>) -> io::Result<()> {
+    /// The file that the path leads to now.
+    fn current(&self) -> io::Result<Held> {
+        let held = self.held().clone();
+        let still = held.filter(|held| {
+            let named = self.disk.identity(&self.plain).ok();
+            matches!((held.identity, named), (Some(own), Some(named)) if own.is(named))
+        });
+        if let Some(held) = still {
+            return Ok(held);
+        }
         let real = self.resolve().map_err(io::Error::other)?;
-        let turn = self.turns.of(&real);
-        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        append(&*self.open(&real)?, lines)
+        let held = self.open(&real)?;
+        *self.held() = Some(held.clone());
+        Ok(held)
+    }
+
+    fn append(&self, lines: &[u8]) -> io::Result<()> {
+        // Once more when the file was deleted while it was written to: the lines are in a file that nobody finds.
+        for _ in 0..2 {
+            let held = self.current()?;
+            let turn = held.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            append(&*held.file, lines)?;
+            drop(turn);
+            if held.file.identity().ok().is_none_or(|identity| identity.names > 0) {
+                return Ok(());
+            }
+        }
+        Err(io::Error::other("the file is deleted again and again"))
+    }
+
+    /// Writes a line and takes it away again: so it is known that there is room.
+    fn probe(&self, line: &[u8]) -> io::Result<()> {
+        let held = self.current()?;
+        let turn = held.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = held.file.length()?;
+        let written = held.file.write_all_at(end, line);
+        let restored = held.file.set_length(end);
+        drop(turn);
+        let outcome = written.and(restored);
+        if outcome.is_err() && held.is_new && end == 0 {
+            // What fails leaves nothing behind.
+            drop(self.resolve().map(|real| self.disk.remove(&real)));
+        }
+        outcome
     }
 
     fn sync(&self) -> io::Result<()> {
+        let held = self.held().clone();
+        let Some(held) = held else { return Ok(()) };
+        held.file.sync()?;
         let real = self.resolve().map_err(io::Error::other)?;
-        self.open(&real)?.sync()?;
         self.disk.sync_directory(real.parent().unwrap_or(Path::new("")))
     }
 }
 
 enum Target {
     Nowhere,
-    Output(StandardOutput),
+    Output(StandardOutput, Arc<AtomicBool>),
     File(Arc<Place>),
 }
 
@@ -179,29 +258,33 @@ struct FileSink {
     target: Target,
 }
 
+impl FileSink {
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> Result<T, SinkError> {
+        match run_blocking(&*self.workers, work).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(panicked) => Err(SinkError(panicked.to_string().into())),
+        }
+    }
+}
+
 impl AuditSink for FileSink {
-    fn deliver<'a>(&'a self, records: &'a [AuditRecord]) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn deliver(&self, lines: Arc<Lines>) -> BoxFuture<'_, Result<(), Undelivered>> {
         Box::pin(async move {
-            if matches!(self.target, Target::Nowhere) {
-                return Ok(());
-            }
-            let mut lines = Zeroizing::new(Vec::new());
-            records.iter().for_each(|record| record.write_line(&mut lines));
-            let written = match &self.target {
-                Target::Nowhere => Ok(Ok(())),
-                Target::Output(output) => {
-                    let output = Arc::clone(output);
-                    run_blocking(&*self.workers, move || output(&lines)).await
+            match &self.target {
+                Target::Nowhere => {}
+                Target::Output(output, busy) => {
+                    let (output, busy) = (Arc::clone(output), Arc::clone(busy));
+                    self.blocking(move || say(&output, &busy, lines.bytes())).await?;
                 }
                 Target::File(file) => {
                     let file = Arc::clone(file);
-                    run_blocking(&*self.workers, move || file.append(lines)).await
+                    self.blocking(move || file.append(lines.bytes())).await?;
                 }
-            };
-            match written {
-                Ok(outcome) => Ok(outcome?),
-                Err(panicked) => Err(SinkError(panicked.to_string().into())),
             }
+            Ok(())
         })
     }
 
@@ -209,30 +292,51 @@ impl AuditSink for FileSink {
         Box::pin(async move {
             let Target::File(file) = &self.target else { return Ok(()) };
             let file = Arc::clone(file);
-            match run_blocking(&*self.workers, move || file.sync()).await {
-                Ok(outcome) => Ok(outcome?),
-                Err(panicked) => Err(SinkError(panicked.to_string().into())),
-            }
+            self.blocking(move || file.sync()).await
         })
     }
 
-    /// Nothing is held open between deliveries.
-    fn reopen(&self) {}
+    fn probe(&self, line: Arc<Lines>) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move {
+            let Target::File(file) = &self.target else { return Ok(()) };
+            let file = Arc::clone(file);
+            self.blocking(move || file.probe(line.bytes())).await
+        })
+    }
+
+    /// The next delivery opens the file anew, whatever its name leads to.
+    fn reopen(&self) {
+        if let Target::File(file) = &self.target {
+            *file.held() = None;
+        }
+    }
 }
 
-fn append(file: &dyn DiskFile, mut lines: Zeroizing<Vec<u8>>) -> io::Result<()> {
-    let end = file.length()?;
-    if let Some(last) = end.checked_sub(1) {
+/// Writes to standard output, one at a time.
+fn say(output: &StandardOutput, busy: &AtomicBool, lines: &[u8]) -> io::Result<()> {
+    if busy.swap(true, Ordering::AcqRel) {
+        return Err(io::Error::other("nobody reads standard output"));
+    }
+    let said = output(lines);
+    busy.store(false, Ordering::Release);
+    said
+}
+
+fn append(file: &dyn DiskFile, lines: &[u8]) -> io::Result<()> {
+    let length = file.length()?;
+    let mut end = length;
+    if let Some(last) = length.checked_sub(1) {
         let mut byte = [0];
         file.read_exact_at(last, &mut byte)?;
         if byte != *b"\n" {
-            lines.insert(0, b'\n');
+            file.write_all_at(end, b"\n")?;
+            end += 1;
         }
     }
-    let written = file.write_all_at(end, &lines);
+    let written = file.write_all_at(end, lines);
     if written.is_err() {
         // If this fails too, the next delivery starts a new line.
-        drop(file.set_length(end));
+        drop(file.set_length(length));
     }
     written
 }

@@ -21,7 +21,9 @@ pub mod log;
 pub mod record;
 pub mod redact;
 pub mod sink;
+pub mod socket;
 mod tail;
+mod way;
 pub mod witness;
 
 pub use broker::{Broker, DeviceStanding, EncodedResponse, Options, StandardOutput, Standing};
@@ -33,8 +35,9 @@ pub use entry::{
 pub use error::{AuditError, Unrecorded};
 pub use file::FileSinkKind;
 pub use log::{Durability, LogOptions, LogStanding};
-pub use record::AuditRecord;
+pub use record::{AuditRecord, Lines};
 pub use redact::Redactor;
-pub use sink::{AuditSink, SinkError, SinkKind};
+pub use sink::{AuditSink, SinkError, SinkKind, Undelivered};
+pub use socket::SocketSinkKind;
 pub use tail::Prepared;
 pub use witness::{Audited, Exempt};

@@ -1,10 +1,11 @@
 //! The local audit log: what every record must reach before its request goes on.
 //!
-//! An append is one short critical section: seal, write at the end of the open segment, tell the waiting tails. It
-//! survives a crash of the process when it returns; with [`Durability::EachRecord`], a crash of the machine, one sync
-//! serving all that wait for it. Invariants: a record is never dropped before every device has passed it; a failed
-//! write leaves the segment for good, so that nothing is ever written over what may be half there; the sequences of
-//! records have no repetition. Without a directory (a dev server) the same log lives in memory. Deliberately absent:
+//! An append is one short critical section: seal, one buffered write at the end of the open segment, tell the waiting
+//! tails. It survives a crash of the process when it returns; with [`Durability::EachRecord`], a crash of the machine,
+//! one sync serving all that wait for it. Invariants: within that section nothing is synced, created or removed (the
+//! next segment is made ready beforehand, `turning.rs`); a record is never dropped before every device has passed it; a
+//! failed write leaves the segment for good, so that nothing is ever written over what may be half there; the sequences
+//! of records have no repetition. Without a directory (a dev server) the same log lives in memory. Deliberately absent:
 //! devices (`tail.rs`), what a record means (`codec.rs`).
 
 mod cursor;
@@ -15,15 +16,17 @@ mod read;
 mod recovery;
 mod sealing;
 mod segment;
+mod turning;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tresor_crypto::hash::HmacKey;
-use tresor_env::disk::{DiskFile, Open};
+use tresor_env::disk::DiskFile;
+use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Signal};
 use tresor_secret::DataKey;
 
@@ -33,7 +36,8 @@ use cursor::CursorFile;
 use durability::Durable;
 pub(crate) use read::{Reader, Record};
 use sealing::SegmentKey;
-use segment::{HEADER_BYTES, Header, Tag};
+use segment::{FRAMES_AT, HEADER_BYTES, Tag};
+use turning::{Spare, Turn};
 
 /// When a record counts as accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +58,7 @@ pub struct LogOptions {
     pub backlog_bytes_max: u64,
     /// The same for a log in memory; default 64 MiB.
     pub memory_bytes_max: u64,
-    /// A segment that has grown to this size is followed by a new one; default 16 MiB.
+    /// A segment that has grown to this size is followed by a new one as soon as one is ready; default 16 MiB.
     pub segment_bytes_max: u64,
     /// How many bytes of sealed records are kept in memory for devices that keep up; default 4 MiB.
     pub recent_bytes_max: usize,
@@ -89,6 +93,10 @@ pub struct LogStanding {
     pub syncs: u64,
     /// Bytes of a torn end that were cut off when the log was opened; none of it had been durable.
     pub cut_bytes: u64,
+    /// Records that were missing when the log was opened, because a sync had failed and the power went.
+    pub lost_records: u64,
+    /// There were devices when the log was opened, and no log and no place of any: its directory vanished.
+    pub was_missing: bool,
 }
 
 /// A segment's place in the log.
@@ -98,13 +106,18 @@ struct Segment {
     first_sequence: u64,
     /// Where its last valid frame ends.
     end: u64,
+    /// How much of it is durable.
+    durable_end: u64,
 }
 
 /// The segment that is written to.
 struct Current {
+    number: u64,
     key: Arc<SegmentKey>,
     /// `None` in memory.
     file: Option<Arc<dyn DiskFile>>,
+    /// Until the first frame is written with it.
+    turn: Option<Turn>,
 }
 
 /// A sealed record that is still in memory.
@@ -112,14 +125,15 @@ struct Current {
 struct Recent {
     key: Arc<SegmentKey>,
     previous: Tag,
-    frame: Arc<[u8]>,
+    frame: Arc<Vec<u8>>,
 }
 
 /// One device's place.
 struct Cursor {
     /// The next sequence to deliver.
     position: u64,
-    /// Everything below was delivered durably; what no device needs any more is removed by this.
+    /// Everything below has arrived for good, and is on disk as the place to start from; what no device needs any more
+    /// is removed by this.
     safe: u64,
     lag_bytes: u64,
     /// Apart from the state, so that no append waits for the writing of a cursor.
@@ -133,9 +147,17 @@ struct State {
     /// Oldest first; the last one is the one that is written to, when there is one.
     segments: VecDeque<Segment>,
     current: Option<Current>,
-    /// Files that must be synced before a successor may call them complete.
+    /// The next segment, made ready and not used yet.
+    spare: Option<Spare>,
+    /// Whether a spare is in the making.
+    is_preparing: bool,
+    /// Earlier segments that are not synced yet.
     unsynced: Vec<Arc<dyn DiskFile>>,
     durable_below: u64,
+    /// From which sequence on a failed sync left records in doubt, until the next segment says so.
+    doubtful_from: Option<u64>,
+    /// Files that are to be removed.
+    doomed: Vec<u64>,
     recent: VecDeque<Recent>,
     recent_bytes: usize,
     cursors: BTreeMap<String, Cursor>,
@@ -153,7 +175,8 @@ pub(crate) struct AuditLog {
     key: DataKey,
     header_key: HmacKey,
     options: LogOptions,
-    cut_bytes: u64,
+    /// What there was to tell when it was opened.
+    opened: Opened,
     state: Mutex<State>,
     /// The next sequence: tails wait for it to move.
     head: Signal<u64>,
@@ -162,7 +185,19 @@ pub(crate) struct AuditLog {
     durable: Signal<Durable>,
     /// Whether the last record was not taken.
     failing: Signal<bool>,
+    /// Whether the spare is used up.
+    wants_spare: Signal<bool>,
+    /// Moves whenever the making of a spare has ended.
+    prepared: Signal<u64>,
     closed: Signal<bool>,
+}
+
+/// What was found when the log was opened.
+#[derive(Clone, Copy, Default)]
+struct Opened {
+    cut_bytes: u64,
+    lost_records: u64,
+    was_missing: bool,
 }
 
 impl AuditLog {
@@ -181,8 +216,12 @@ impl AuditLog {
             last_number: 0,
             segments: VecDeque::new(),
             current: None,
+            spare: None,
+            is_preparing: false,
             unsynced: Vec::new(),
             durable_below: 1,
+            doubtful_from: None,
+            doomed: Vec::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             cursors: BTreeMap::new(),
@@ -191,7 +230,7 @@ impl AuditLog {
             syncs: 0,
             is_closed: false,
         };
-        let mut cut_bytes = 0;
+        let mut opened = Opened::default();
         if let Some(directory) = &directory {
             doors.disk.create_directory(directory).map_err(unavailable)?;
             let mut cursors = Vec::new();
@@ -214,7 +253,9 @@ impl AuditLog {
             state.tag = found.tag;
             state.last_number = found.last_number;
             state.segments = found.segments.into();
-            cut_bytes = found.cut_bytes;
+            opened.cut_bytes = found.cut_bytes;
+            opened.lost_records = found.lost_records;
+            opened.was_missing = !devices.is_empty() && wanted.is_none() && state.segments.is_empty();
             let oldest = state.segments.front().map_or(state.next_sequence, |segment| segment.first_sequence);
             for (name, file, position) in cursors {
                 let position = position.unwrap_or(oldest).max(oldest);
@@ -241,11 +282,13 @@ impl AuditLog {
             key: DataKey::new(*key.expose()),
             header_key,
             options,
-            cut_bytes,
+            opened,
             head: Signal::new(state.next_sequence),
             delivered: Signal::new(0),
             durable: Signal::new(durable),
             failing: Signal::new(false),
+            wants_spare: Signal::new(false),
+            prepared: Signal::new(0),
             closed: Signal::new(false),
             state: Mutex::new(state),
         })
@@ -260,7 +303,23 @@ impl AuditLog {
     }
 
     /// Takes a record; when this returns it survives a crash of the process. Await [`AuditLog::settle`] next.
-    pub(crate) fn append(&self, record: &[u8], admission: Admission) -> Result<u64, AuditError> {
+    pub(crate) async fn append(self: &Arc<Self>, record: &[u8], admission: Admission) -> Result<u64, AuditError> {
+        if self.needs_segment() {
+            // Only after a failure, or at the very beginning: usually one is ready.
+            let preparing = Arc::clone(self);
+            let work = move || preparing.prepare_spare();
+            let prepared = run_blocking(&*self.doors.workers, work)
+                .await
+                .unwrap_or_else(|_| Err(AuditError::LogUnavailable("preparing a segment panicked".into())));
+            if let Err(error) = prepared {
+                return Err(self.refuse(error));
+            }
+            self.wait_for_spare().await;
+        }
+        self.append_now(record, admission)
+    }
+
+    fn append_now(&self, record: &[u8], admission: Admission) -> Result<u64, AuditError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(AuditError::LogUnavailable("closed".into()));
@@ -274,20 +333,29 @@ impl AuditLog {
             return Err(AuditError::BacklogFull);
         }
         let written = self.write(&mut state, record);
+        let wants_spare = state.spare.is_none() && self.directory.is_some();
         match written {
             Ok(sequence) => {
                 state.last_error = None;
                 drop(state);
                 self.head.update(|head| *head = (*head).max(sequence + 1));
+                if wants_spare && !self.wants_spare.read(|wants| *wants) {
+                    self.wants_spare.update(|wants| *wants = true);
+                }
                 Ok(sequence)
             }
             Err(error) => {
-                state.last_error = Some(error.to_string());
                 drop(state);
-                self.failing.update(|failing| *failing = true);
-                Err(error)
+                Err(self.refuse(error))
             }
         }
+    }
+
+    /// Notes why a record is not taken.
+    fn refuse(&self, error: AuditError) -> AuditError {
+        self.state().last_error = Some(error.to_string());
+        self.failing.update(|failing| *failing = true);
+        error
     }
 
     /// Takes no record any more and writes nothing any more.
@@ -311,35 +379,47 @@ impl AuditLog {
         self.state().last_error.is_none()
     }
 
+    /// One sealed frame, one write. Nothing here may wait for the disk.
     fn write(&self, state: &mut State, record: &[u8]) -> Result<u64, AuditError> {
         let full = state.segments.back().is_some_and(|segment| segment.end >= self.options.segment_bytes_max);
-        if state.current.is_none() || full {
-            self.begin_segment(state)?;
+        if state.current.is_none() || (full && (state.spare.is_some() || self.directory.is_none())) {
+            self.turn(state)?;
         }
-        let (Some(current), Some(segment)) = (&state.current, state.segments.back_mut()) else {
+        let Some(current) = &mut state.current else {
             return Err(AuditError::LogUnavailable("no open segment".into()));
         };
         let sequence = state.next_sequence;
-        let entropy = &*self.doors.entropy;
-        let frame = segment::seal_frame(&current.key, sequence, state.durable_below, &state.tag, record, entropy)
+        // A segment counts once its first frame is written.
+        let (mut bytes, at, durable_end) = match (&current.turn, state.segments.back()) {
+            (Some(turn), _) => (turn.opening.clone(), HEADER_BYTES as u64, 0),
+            (None, Some(segment)) => (Vec::new(), segment.end, segment.durable_end),
+            (None, None) => return Err(AuditError::LogUnavailable("no open segment".into())),
+        };
+        let opening_bytes = bytes.len();
+        let tag = segment::seal_frame(&current.key, sequence, durable_end, &state.tag, record, &mut bytes)
             .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
         if let Some(file) = &current.file
-            && let Err(error) = file.write_all_at(segment.end, &frame.bytes)
+            && let Err(error) = file.write_all_at(at, &bytes)
         {
             // Part of it may be there: nothing is written to this segment again.
-            let left = state.current.take().and_then(|current| current.file);
-            state.unsynced.extend(left);
+            self.abandon(state);
             return Err(unavailable(error));
         }
-        let length = frame.bytes.len();
-        segment.end += length as u64;
-        state.recent.push_back(Recent {
-            key: Arc::clone(&current.key),
-            previous: state.tag,
-            frame: frame.bytes.into(),
-        });
+        let number = current.number;
+        if current.turn.take().is_some() {
+            let (first_sequence, end) = (sequence, FRAMES_AT);
+            state.segments.push_back(Segment { number, first_sequence, end, durable_end: 0 });
+            state.doubtful_from = None;
+            bytes.drain(..opening_bytes);
+        }
+        let length = bytes.len();
+        if let Some(segment) = state.segments.back_mut() {
+            segment.end += length as u64;
+        }
+        let key = Arc::clone(&current.key);
+        state.recent.push_back(Recent { key, previous: state.tag, frame: Arc::new(bytes) });
         state.recent_bytes += length;
-        state.tag = frame.tag;
+        state.tag = tag;
         state.next_sequence += 1;
         state.records += 1;
         for cursor in state.cursors.values_mut() {
@@ -349,9 +429,21 @@ impl AuditLog {
         Ok(sequence)
     }
 
+    /// Leaves the segment that is written to, for good.
+    fn abandon(&self, state: &mut State) {
+        match state.current.take() {
+            // It holds nothing that was ever accepted.
+            Some(unused) if unused.turn.is_some() => state.doomed.push(unused.number),
+            Some(used) => state.unsynced.extend(used.file),
+            None => {}
+        }
+    }
+
     fn trim_recent(&self, state: &mut State) {
         let bound = if self.directory.is_some() { self.options.recent_bytes_max } else { usize::MAX };
-        let needed = state.cursors.values().map(|cursor| cursor.position).min().unwrap_or(state.next_sequence);
+        // What may have to be delivered again can be read from disk, if there is one.
+        let place = |cursor: &Cursor| if self.directory.is_some() { cursor.position } else { cursor.safe };
+        let needed = state.cursors.values().map(place).min().unwrap_or(state.next_sequence);
         while let Some(oldest) = state.recent.front() {
             let first = state.next_sequence - state.recent.len() as u64;
             if first >= needed && state.recent_bytes <= bound {
@@ -360,58 +452,6 @@ impl AuditLog {
             state.recent_bytes -= oldest.frame.len();
             state.recent.pop_front();
         }
-    }
-
-    /// Completes the segments so far and starts the next one. Everything that its header says is durable first.
-    fn begin_segment(&self, state: &mut State) -> Result<(), AuditError> {
-        let previous = state.segments.back().copied();
-        let mut salt = [0; 32];
-        self.doors.entropy.fill(&mut salt);
-        let header = Header {
-            number: state.last_number + 1,
-            first_sequence: state.next_sequence,
-            salt,
-            previous_number: previous.map_or(0, |segment| segment.number),
-            previous_end: previous.map_or(0, |segment| segment.end),
-            previous_tag: state.tag,
-        };
-        state.last_number = header.number;
-        let closing = state.current.take().and_then(|current| current.file);
-        state.unsynced.extend(closing);
-        let mut file = None;
-        if let Some(directory) = &self.directory {
-            while let Some(unsynced) = state.unsynced.last() {
-                unsynced.sync().map_err(unavailable)?;
-                state.syncs += 1;
-                state.unsynced.pop();
-            }
-            file = Some(self.create_segment(directory, &header)?);
-            state.syncs += 1;
-            state.durable_below = state.next_sequence;
-        }
-        state.current = Some(Current { key: Arc::new(header.segment_key(&self.key)), file });
-        state.segments.push_back(Segment {
-            number: header.number,
-            first_sequence: header.first_sequence,
-            end: HEADER_BYTES as u64,
-        });
-        Ok(())
-    }
-
-    fn create_segment(&self, directory: &Path, header: &Header) -> Result<Arc<dyn DiskFile>, AuditError> {
-        let disk = &*self.doors.disk;
-        let path = directory.join(segment::name(header.number));
-        let new = disk.open(&path, Open::New).map_err(unavailable)?;
-        let made = new
-            .write_all_at(0, &header.encode(&self.header_key))
-            .and_then(|()| new.sync())
-            .and_then(|()| disk.sync_directory(directory));
-        if let Err(error) = made {
-            // A full disk must not fill with beginnings; what cannot be removed now is removed by the next opening.
-            drop(disk.remove(&path));
-            return Err(unavailable(error));
-        }
-        Ok(new)
     }
 
     /// The sequence that the next record gets.
@@ -429,7 +469,9 @@ impl AuditLog {
             backlog_bytes_max: self.backlog_bytes_max(),
             records: state.records,
             syncs: state.syncs,
-            cut_bytes: self.cut_bytes,
+            cut_bytes: self.opened.cut_bytes,
+            lost_records: self.opened.lost_records,
+            was_missing: self.opened.was_missing,
         }
     }
 }
@@ -445,7 +487,7 @@ impl State {
             return 0;
         }
         let first = self.segments.partition_point(|segment| segment.first_sequence <= sequence).saturating_sub(1);
-        self.segments.iter().skip(first).map(|segment| segment.end.saturating_sub(HEADER_BYTES as u64)).sum()
+        self.segments.iter().skip(first).map(|segment| segment.end.saturating_sub(FRAMES_AT)).sum()
     }
 }
 

@@ -7,8 +7,51 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use tresor_wire::json::{ObjectWriter, encode_text};
+use zeroize::Zeroizing;
 
 use crate::redact::Leaf;
+
+/// Redacted records, each a whole line: what sinks take.
+#[derive(Default)]
+pub struct Lines {
+    /// A device with `log_raw` shows secrets here.
+    bytes: Zeroizing<Vec<u8>>,
+    /// Where each line ends.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// Adds a record.
+    pub(crate) fn push(&mut self, record: &AuditRecord) {
+        record.write_line(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+    }
+
+    /// All of them, one behind the other.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Each line, with its newline.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).filter_map(|(start, end)| self.bytes.get(start..*end))
+    }
+
+    /// How many lines lie wholly within the first bytes, and where the last of them ends.
+    #[must_use]
+    pub fn whole_within(&self, bytes: usize) -> (usize, usize) {
+        let count = self.ends.partition_point(|end| *end <= bytes);
+        (count, count.checked_sub(1).and_then(|last| self.ends.get(last)).copied().unwrap_or(0))
+    }
+}
 
 /// One redacted record.
 pub struct AuditRecord {

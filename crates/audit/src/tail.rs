@@ -1,23 +1,26 @@
 //! One device: it follows the log from its own place, redacts with its own key, and delivers until taken.
 //!
 //! Invariants: in order, each record at least once; what a sink refuses is offered again, after a pause that doubles
-//! up to half a minute; a device that hangs or fails holds up nobody else. Deliberately absent: giving up.
+//! up to half a minute; a device that hangs or fails holds up nobody else; the place on disk moves only after the sink
+//! has made durable what is before it, so no loss of power skips a record. Deliberately absent: giving up.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tresor_env::Doors;
 use tresor_env::tasks::run_blocking;
+use tresor_env::{Doors, Timestamp};
 
 use crate::broker::{DeviceStanding, Options};
 use crate::codec;
 use crate::device::{DeviceConfig, FormatOptions};
+use crate::entry::Entry;
 use crate::error::AuditError;
 use crate::log::{AuditLog, CURSOR_PREFIX, Reader, Record};
-use crate::record::AuditRecord;
+use crate::record::Lines;
 use crate::redact::Redactor;
-use crate::sink::{AuditSink, SinkError};
+use crate::sink::{AuditSink, SinkError, Undelivered};
+use crate::way::Way;
 
 /// How many records a sink is offered at once.
 const BATCH_RECORDS_MAX: usize = 256;
@@ -27,6 +30,10 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause after refusals.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// How long what was delivered may wait for its place on disk.
+const CONFIRM_AFTER: Duration = Duration::from_secs(1);
+/// After so long a delivery that goes on counts as hanging.
+const HANGS_AFTER: Duration = Duration::from_secs(10);
 /// How long a disabled device may take for what was recorded before.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -37,15 +44,29 @@ pub(crate) struct Device {
     redactor: Redactor,
     cursor_name: String,
     sink: Mutex<Option<Arc<dyn AuditSink>>>,
-    last_error: Mutex<Option<String>>,
+    health: Mutex<Health>,
     /// The sequence up to which a disabled device is still served.
     stop: watch::Sender<Option<u64>>,
+}
+
+/// How a device is doing.
+#[derive(Clone, Default)]
+struct Health {
+    last_error: Option<String>,
+    /// How often in a row it did not take what it was offered.
+    attempts: u64,
+    /// When the oldest record that it has not taken was made.
+    oldest: Option<Timestamp>,
 }
 
 /// A device that was checked and opened and is not enabled yet.
 pub struct Prepared(Arc<Device>);
 
 impl Prepared {
+    pub(crate) fn device(&self) -> &Device {
+        &self.0
+    }
+
     pub(crate) fn into_device(self) -> Arc<Device> {
         self.0
     }
@@ -64,6 +85,16 @@ impl Device {
         let format = config.format_options(&**kind, options.prefix_allowed)?;
         let sink = kind.open(doors, &config, options)?;
         Ok(Prepared(Arc::new(Self::new(config, Arc::clone(options), format, Some(sink)))))
+    }
+
+    /// Offers the sink a line to try with, unless the device's options say not to.
+    pub(crate) async fn probe(&self, now: Timestamp) -> Result<(), AuditError> {
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(sink) = sink.filter(|_| !self.config.skips_test()) else { return Ok(()) };
+        let mut lines = Lines::default();
+        lines.push(&self.redactor.redact(&Entry::test(now)));
+        let failed = |error: SinkError| AuditError::option(format!("audit backend failed test message: {error}"));
+        sink.probe(Arc::new(lines)).await.map_err(failed)
     }
 
     /// A device that was enabled before: what is wrong with it now is in its standing, and it is tried again.
@@ -97,7 +128,7 @@ impl Device {
             redactor,
             cursor_name,
             sink: Mutex::new(sink),
-            last_error: Mutex::default(),
+            health: Mutex::default(),
             stop: watch::Sender::new(None),
         }
     }
@@ -126,14 +157,50 @@ impl Device {
         self.stop.send_replace(Some(target));
     }
 
-    pub(crate) fn standing(&self, log: &AuditLog) -> DeviceStanding {
+    pub(crate) fn standing(&self, log: &AuditLog, now: Timestamp) -> DeviceStanding {
         let (lag_records, lag_bytes) = log.lag(&self.cursor_name);
-        let last_error = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        DeviceStanding { path: self.config.path.clone(), lag_records, lag_bytes, last_error }
+        let health = self.health().clone();
+        let oldest = health.oldest.filter(|_| lag_records > 0);
+        DeviceStanding {
+            path: self.config.path.clone(),
+            kind: self.config.kind.clone(),
+            lag_records,
+            lag_bytes,
+            lag_age: oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
+            last_error: health.last_error,
+            attempts: health.attempts,
+        }
     }
 
-    fn note(&self, error: Option<String>) {
-        *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = error;
+    fn health(&self) -> MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that the device does not take what it is offered.
+    fn note_failure(&self, error: &str, log: &AuditLog) {
+        let mut health = self.health();
+        health.attempts += 1;
+        let is_news = health.last_error.as_deref() != Some(error);
+        health.last_error = Some(error.to_owned());
+        let (attempts, oldest) = (health.attempts, health.oldest.map_or(0, Timestamp::seconds));
+        drop(health);
+        let (lag_records, lag_bytes) = log.lag(&self.cursor_name);
+        let path = self.path();
+        if is_news {
+            tracing::warn!(path, error, lag_records, lag_bytes, "an audit device does not take its records");
+        } else {
+            tracing::debug!(path, error, attempts, lag_records, lag_bytes, oldest, "an audit device is still behind");
+        }
+    }
+
+    /// Notes that it takes them again.
+    fn note_success(&self, log: &AuditLog) {
+        let before = std::mem::take(&mut *self.health());
+        if before.last_error.is_some() {
+            let (lag_records, _) = log.lag(&self.cursor_name);
+            let (path, attempts) = (self.path(), before.attempts);
+            tracing::info!(path, attempts, lag_records, "an audit device takes its records again");
+        }
     }
 
     fn opened_sink(&self, doors: &Doors) -> Result<Arc<dyn AuditSink>, SinkError> {
@@ -149,7 +216,8 @@ impl Device {
                 Ok(sink)
             }
             Err(error) => {
-                self.note(Some(error.to_string()));
+                let text = error.to_string();
+                self.health().last_error.get_or_insert(text);
                 Err(SinkError(error.to_string().into()))
             }
         }
@@ -164,7 +232,11 @@ impl Device {
             () = self.follow(&doors, &log) => {}
         }
         if !log.is_closed() {
-            log.forget(&self.cursor_name);
+            let name = self.cursor_name.clone();
+            let work = move || log.forget(&name);
+            if let Err(panicked) = run_blocking(&*doors.workers, work).await {
+                tracing::error!(path = self.path(), %panicked, "an audit device that is gone could not be forgotten");
+            }
         }
     }
 
@@ -174,7 +246,7 @@ impl Device {
             Ok(target) => target.unwrap_or_default(),
             Err(_) => return,
         };
-        if self.last_error.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+        if self.health().last_error.is_some() {
             return;
         }
         let names = [self.cursor_name.clone()];
@@ -186,71 +258,180 @@ impl Device {
     }
 
     async fn follow(&self, doors: &Doors, log: &Arc<AuditLog>) {
-        let Some(position) = log.position(&self.cursor_name) else { return };
-        let mut reader = Reader::starting_at(position);
+        let Some(position) = log.safe(&self.cursor_name) else { return };
+        let mut place =
+            Place { reader: Reader::starting_at(position), way: Way::default(), confirmed_at: Duration::ZERO };
         let mut pause = PAUSE_MIN;
+        let mut delivered_at = None;
         loop {
             tokio::select! {
                 biased;
-                () = log.wait_until_closed() => return,
-                () = log.wait_for_record(reader.next()) => {}
+                () = log.wait_until_closed() => return self.part(doors, log, &mut place).await,
+                () = log.wait_for_record(place.reader.next()) => {}
+                () = doors.clock.sleep(CONFIRM_AFTER), if !place.way.is_empty() => {}
             }
-            match self.step(doors, log, &mut reader).await {
+            self.gather(doors, delivered_at).await;
+            let outcome = self.step(doors, log, &mut place).await;
+            delivered_at = Some(doors.clock.monotonic());
+            match outcome {
                 Ok(()) => {
                     pause = PAUSE_MIN;
-                    self.note(None);
+                    self.note_success(log);
                 }
-                Err(error) => {
-                    self.note(Some(error.0.into_owned()));
+                Err(undelivered) => {
+                    self.take_back(log, &mut place, undelivered.doubtful_bytes);
+                    self.note_failure(&undelivered.error.0, log);
                     tokio::select! {
                         biased;
-                        () = log.wait_until_closed() => return,
+                        () = log.wait_until_closed() => return self.part(doors, log, &mut place).await,
                         () = doors.clock.sleep(pause) => {}
                     }
                     pause = (pause * 2).min(PAUSE_MAX);
-                    // What was read is offered again from where the device stands.
-                    reader = Reader::starting_at(log.position(&self.cursor_name).unwrap_or(reader.next()));
                 }
             }
         }
     }
 
+    /// Records that come close upon each other are delivered together.
+    async fn gather(&self, doors: &Doors, delivered_at: Option<Duration>) {
+        let since = delivered_at.map(|then| doors.clock.monotonic().saturating_sub(then));
+        if let Some(rest) =
+            since.and_then(|since| self.options.gather.checked_sub(since)).filter(|rest| !rest.is_zero())
+        {
+            doors.clock.sleep(rest).await;
+        }
+    }
+
+    /// Goes back to what may not have arrived, and to what was read and not taken.
+    fn take_back(&self, log: &AuditLog, place: &mut Place, doubtful_bytes: u64) {
+        if let Some((position, frame_bytes)) = place.way.take_back(doubtful_bytes) {
+            log.rewind(&self.cursor_name, position, frame_bytes);
+        }
+        place.reader = Reader::starting_at(log.position(&self.cursor_name).unwrap_or(place.reader.next()));
+    }
+
     /// Delivers one batch and notes it.
-    async fn step(&self, doors: &Doors, log: &Arc<AuditLog>, reader: &mut Reader) -> Result<(), SinkError> {
-        let asked = reader.next();
-        let records = read(doors, log, reader).await.map_err(|error| SinkError(error.to_string().into()))?;
+    async fn step(&self, doors: &Doors, log: &Arc<AuditLog>, place: &mut Place) -> Result<(), Undelivered> {
+        let asked = place.reader.next();
+        let failed = |error: AuditError| SinkError(error.to_string().into());
+        let records = read(doors, log, &mut place.reader).await.map_err(failed)?;
         if records.is_empty() {
-            if reader.next() == asked {
-                return Err(SinkError("a record of the log is missing".into()));
+            if asked >= log.head() {
+                return self.confirm_in_time(doors, log, place).await;
             }
-            log.advance(&self.cursor_name, reader.next(), 0);
+            if place.reader.next() == asked {
+                return Err(SinkError("a record of the log is missing".into()).into());
+            }
+            log.advance(&self.cursor_name, place.reader.next(), 0);
             return Ok(());
         }
-        let bytes = records.iter().map(|record| record.frame_bytes).sum();
-        let shown = records
-            .iter()
-            .map(|record| codec::decode(&record.bytes).map(|entry| self.redactor.redact(&entry)))
-            .collect::<Option<Vec<AuditRecord>>>()
-            .ok_or(SinkError("a record of the log cannot be read by this version".into()))?;
-        drop(records);
-        let sink = self.opened_sink(doors)?;
-        sink.deliver(&shown).await?;
-        if log.syncs_each_record() {
-            sink.sync().await?;
+        let mut lines = Lines::default();
+        for (index, record) in records.iter().enumerate() {
+            let entry = codec::decode(&record.bytes)
+                .ok_or(SinkError("a record of the log cannot be read by this version".into()))?;
+            if index == 0 {
+                self.health().oldest = Some(entry.time);
+            }
+            lines.push(&self.redactor.redact(&entry));
         }
-        log.advance(&self.cursor_name, reader.next(), bytes);
-        if log.wants_confirmation(&self.cursor_name) {
-            sink.sync().await?;
-            let (confirmed, name) = (Arc::clone(log), self.cursor_name.clone());
-            let work = move || confirmed.confirm(&name);
-            match run_blocking(&*doors.workers, work).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return Err(SinkError(error.to_string().into())),
-                Err(panicked) => return Err(SinkError(panicked.to_string().into())),
+        let lines = Arc::new(lines);
+        let sink = self.opened_sink(doors)?;
+        let outcome = self.deliver(doors, log, &*sink, &lines).await;
+        let taken = outcome.as_ref().map_or_else(|undelivered| undelivered.taken, |()| records.len());
+        let mut position = asked;
+        for (record, line) in records.iter().zip(lines.iter()).take(taken) {
+            position = record.sequence + 1;
+            place.way.push(position, record.frame_bytes, line.len());
+        }
+        let bytes = records.iter().take(taken).map(|record| record.frame_bytes).sum();
+        if outcome.is_ok() {
+            position = place.reader.next();
+        }
+        if position > asked {
+            log.advance(&self.cursor_name, position, bytes);
+        }
+        outcome?;
+        self.confirm_in_time(doors, log, place).await
+    }
+
+    /// Hands the lines over; a sink that hangs is waited for, and its standing says so.
+    async fn deliver(
+        &self,
+        doors: &Doors,
+        log: &AuditLog,
+        sink: &dyn AuditSink,
+        lines: &Arc<Lines>,
+    ) -> Result<(), Undelivered> {
+        let begun = doors.clock.monotonic();
+        let mut delivery = sink.deliver(Arc::clone(lines));
+        loop {
+            tokio::select! {
+                biased;
+                outcome = &mut delivery => return outcome,
+                () = doors.clock.sleep(HANGS_AFTER) => {
+                    let seconds = doors.clock.monotonic().saturating_sub(begun).as_secs();
+                    self.note_failure(&format!("the device has not answered for {seconds} seconds"), log);
+                }
             }
         }
-        Ok(())
     }
+
+    /// Ends in good order, so that nothing is delivered twice when the log is opened again.
+    async fn part(&self, doors: &Doors, log: &Arc<AuditLog>, place: &mut Place) {
+        let Ok(sink) = self.opened_sink(doors) else { return };
+        let window = if sink.farewell().await { 0 } else { sink.unconfirmed_bytes_max() };
+        if let Some(position) = place.way.confirmable(window) {
+            // If this fails, some records are delivered twice.
+            drop(self.confirm(doors, log, &*sink, place, position).await);
+        }
+    }
+
+    /// Moves the place on disk, when it is time to.
+    async fn confirm_in_time(&self, doors: &Doors, log: &Arc<AuditLog>, place: &mut Place) -> Result<(), Undelivered> {
+        let now = doors.clock.monotonic();
+        let is_due = now.saturating_sub(place.confirmed_at) >= CONFIRM_AFTER;
+        let sink = self.opened_sink(doors)?;
+        let Some(position) = place.way.confirmable(sink.unconfirmed_bytes_max()) else {
+            return Ok(());
+        };
+        if !is_due && !log.wants_confirmation(&self.cursor_name, position) {
+            return Ok(());
+        }
+        place.confirmed_at = now;
+        self.confirm(doors, log, &*sink, place, position).await
+    }
+
+    /// Moves the place on disk.
+    async fn confirm(
+        &self,
+        doors: &Doors,
+        log: &Arc<AuditLog>,
+        sink: &dyn AuditSink,
+        place: &mut Place,
+        position: u64,
+    ) -> Result<(), Undelivered> {
+        // What cannot be made durable may be lost: it is delivered again.
+        let in_doubt = |error: SinkError| Undelivered { taken: 0, doubtful_bytes: u64::MAX, error };
+        sink.sync().await.map_err(in_doubt)?;
+        let (confirmed, name) = (Arc::clone(log), self.cursor_name.clone());
+        let work = move || confirmed.confirm(&name, position);
+        match run_blocking(&*doors.workers, work).await {
+            Ok(Ok(())) => {
+                place.way.confirm(position);
+                Ok(())
+            }
+            Ok(Err(error)) => Err(SinkError(error.to_string().into()).into()),
+            Err(panicked) => Err(SinkError(panicked.to_string().into()).into()),
+        }
+    }
+}
+
+/// Where a device stands while it follows the log.
+struct Place {
+    reader: Reader,
+    way: Way,
+    /// When its place was last written to disk.
+    confirmed_at: Duration,
 }
 
 async fn read(doors: &Doors, log: &Arc<AuditLog>, reader: &mut Reader) -> Result<Vec<Record>, AuditError> {

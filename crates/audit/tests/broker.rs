@@ -259,6 +259,63 @@ async fn one_sync_serves_all_records_that_wait_for_it() {
     assert!(matches!(record(&broker, "lost").await, Err(AuditError::LogUnavailable(_))));
 }
 
+/// A record costs one write; making segments ready and syncing them is the business of tasks, which get no turn here.
+#[tokio::test]
+async fn a_record_waits_for_one_write_and_for_nothing_else_also_where_a_segment_ends() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let mut options = options(&kind);
+    options.log.segment_bytes_max = 1_000;
+    let broker = open(&doors, vec![device("one")], options).await.unwrap();
+    record(&broker, "first").await.unwrap();
+    tokio::task::yield_now().await;
+    let syncs = broker.standing().log.syncs;
+    for round in 0..50 {
+        let before = doors.disk.steps();
+        record(&broker, &format!("r{round}")).await.unwrap();
+        assert_eq!(doors.disk.steps() - before, 1, "record {round}");
+        if round % 10 == 9 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(broker.standing().log.syncs, syncs);
+    assert!(segment_paths(&doors).len() > 3, "{:?}", segment_paths(&doors));
+}
+
+/// The turn to the last segments was never durable: what a loss of power took of the one before ends the log there.
+#[tokio::test]
+async fn a_loss_of_power_between_segments_ends_the_log_where_it_was_torn() {
+    let mut cut = 0;
+    for seed in 0..40 {
+        let (doors, kind) = (TestDoors::new(seed), MemoryKind::default());
+        kind.device("one").lock().unwrap().fails = true;
+        let random = SeededEntropy::new(seed);
+        let mut synced = Vec::new();
+        {
+            let broker = open(&doors, vec![device("one")], small(&kind, Durability::Process(BOUND))).await.unwrap();
+            for round in 0..40 {
+                record(&broker, &format!("r{round}")).await.unwrap();
+                tokio::task::yield_now().await;
+                if round == 10 {
+                    broker.flush(Duration::ZERO).await;
+                    synced = (0..=round).map(|round| format!("r{round}")).collect();
+                }
+            }
+            assert!(segment_paths(&doors).len() > 4);
+        }
+        doors.disk.crash(|length| if random.next() % 8 == 0 { 0 } else { length });
+        kind.device("one").lock().unwrap().fails = false;
+        let broker = open(&doors, vec![device("one")], small(&kind, Durability::EachRecord)).await.unwrap();
+        record(&broker, "after").await.unwrap();
+        assert!(broker.flush(BOUND).await);
+        let told = ids(&kind.lines("one"));
+        assert_eq!(told.get(..synced.len()), Some(&synced[..]), "what was synced is there");
+        let whole: Vec<String> = (0..told.len() - 1).map(|round| format!("r{round}")).collect();
+        assert_eq!(told.get(..told.len() - 1), Some(&whole[..]), "in order and without a gap");
+        cut += usize::from(told.len() < 41);
+    }
+    assert!(cut > 10, "{cut} of the logs lost their end");
+}
+
 #[tokio::test]
 async fn nothing_of_a_record_is_readable_in_the_log_files() {
     let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
@@ -373,6 +430,9 @@ async fn damage_in_a_completed_segment_stops_the_device_and_is_named() {
         let broker = open(&doors, vec![device("one")], options.clone()).await.unwrap();
         for round in 0..20 {
             record(&broker, &format!("r{round}")).await.unwrap();
+            // Durable, and the next segment made ready.
+            broker.flush(Duration::ZERO).await;
+            tokio::task::yield_now().await;
         }
     }
     let paths = segment_paths(&doors);

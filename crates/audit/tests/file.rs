@@ -160,7 +160,7 @@ async fn plg_01_dangerous_places_modes_and_prefixes_are_refused() {
         &[ok, ("mode", "0700")],
         &[ok, ("mode", "0611")],
         &[ok, ("mode", "4600")],
-        &[ok, ("mode", "0640")],
+        &[ok, ("mode", "0642")],
         &[ok, ("mode", "rw")],
         &[ok, ("mode", "99999999999")],
         &[ok, ("prefix", "#!/bin/sh\n")],

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tresor_audit::{
     Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, ResponseEntry,
+    SocketSinkKind,
 };
 use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
 use tresor_env::{Doors, Entropy};
@@ -78,10 +79,11 @@ impl Audits {
         let configs = stored.iter().map(|device| device.config()).collect::<Result<Vec<_>, _>>()?;
         let options = Options {
             log: settings.audit_log.clone(),
-            kinds: vec![Arc::new(FileSinkKind::default())],
+            kinds: vec![Arc::new(FileSinkKind::default()), Arc::new(SocketSinkKind)],
             standard_output: settings.standard_output.clone(),
             protected_directories: settings.protected_directories.clone(),
             prefix_allowed: settings.audit_prefix_allowed,
+            gather: settings.audit_gather,
         };
         let key = barrier.derive_subkey("audit-log");
         let broker = Broker::open(doors.clone(), settings.audit_directory.clone(), key, configs, options).await?;

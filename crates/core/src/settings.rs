@@ -24,6 +24,8 @@ pub struct Settings {
     pub audit_log: LogOptions,
     /// Audit devices may put a prefix in front of their lines.
     pub audit_prefix_allowed: bool,
+    /// Audit records that follow a delivery within this time are delivered together.
+    pub audit_gather: Duration,
     /// Standard output, for audit devices that write there; `None` refuses them.
     pub standard_output: Option<StandardOutput>,
     /// Directories and files that no audit device may write into.
@@ -42,6 +44,7 @@ impl Default for Settings {
             audit_directory: None,
             audit_log: LogOptions::default(),
             audit_prefix_allowed: false,
+            audit_gather: Duration::ZERO,
             standard_output: None,
             protected_directories: Vec::new(),
             release: env!("CARGO_PKG_VERSION"),

@@ -87,6 +87,62 @@ impl AeadKey {
     }
 }
 
+/// A key for a sequence of values, each sealed under a number of its own instead of a random nonce.
+///
+/// Invariant, which is the caller's: no number is given twice. So the key must be of one log alone, derived anew
+/// whenever it is not certain what was sealed before.
+pub struct SequenceKey(LessSafeKey);
+
+impl SequenceKey {
+    /// How much longer a sealed value is than its plaintext.
+    pub const OVERHEAD_BYTES: usize = TAG_BYTES;
+
+    /// Prepares a key.
+    #[must_use]
+    pub fn new(key: &DataKey) -> Self {
+        Self(AeadKey::new(key).0)
+    }
+
+    /// Appends the value of a number, sealed for one place; its tag comes last.
+    #[expect(clippy::expect_used, reason = "sealing fails only beyond 64 GiB, which no request carries")]
+    pub fn seal_onto(&self, out: &mut Vec<u8>, number: u64, context: &[u8], plaintext: &[u8]) {
+        let start = out.len();
+        out.reserve(plaintext.len() + TAG_BYTES);
+        out.extend_from_slice(plaintext);
+        let (_, body) = out.split_at_mut(start);
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(numbered(number), Aad::from(context), body)
+            .expect("the plaintext is within the cipher's limit");
+        out.extend_from_slice(tag.as_ref());
+    }
+
+    /// Opens the value of a number.
+    ///
+    /// # Errors
+    /// [`OpenError`] when it was not sealed by this key under this number for this place.
+    pub fn open(&self, number: u64, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        if sealed.len() < TAG_BYTES {
+            return Err(OpenError::Truncated);
+        }
+        let mut opened = Zeroizing::new(sealed.to_vec());
+        let length = self
+            .0
+            .open_in_place(numbered(number), Aad::from(context), &mut opened)
+            .map_err(|_| OpenError::Forged)?
+            .len();
+        opened.truncate(length);
+        Ok(opened)
+    }
+}
+
+/// The nonce of a number.
+fn numbered(number: u64) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce.iter_mut().zip(number.to_le_bytes()).for_each(|(to, from)| *to = from);
+    Nonce::assume_unique_for_key(nonce)
+}
+
 /// The key term that a sealed value names.
 ///
 /// # Errors
@@ -127,6 +183,22 @@ mod tests {
         assert_eq!(*key().open(b"here", &sealed).unwrap(), b"value");
         assert_eq!(key().open(b"there", &sealed).err(), Some(OpenError::Forged));
         assert_eq!(AeadKey::new(&DataKey::new([8; 32])).open(b"here", &sealed).err(), Some(OpenError::Forged));
+    }
+
+    #[test]
+    fn a_value_of_a_sequence_opens_under_its_number_in_its_place_only() {
+        let key = SequenceKey::new(&DataKey::new([7; 32]));
+        let mut sealed = b"before".to_vec();
+        key.seal_onto(&mut sealed, 3, b"here", b"value");
+        let sealed = sealed.strip_prefix(b"before").unwrap();
+        assert_eq!(sealed.len(), 5 + SequenceKey::OVERHEAD_BYTES);
+        assert_eq!(*key.open(3, b"here", sealed).unwrap(), b"value");
+        assert_eq!(key.open(4, b"here", sealed).err(), Some(OpenError::Forged));
+        assert_eq!(key.open(3, b"there", sealed).err(), Some(OpenError::Forged));
+        assert_eq!(SequenceKey::new(&DataKey::new([8; 32])).open(3, b"here", sealed).err(), Some(OpenError::Forged));
+        for length in 0..sealed.len() {
+            assert!(key.open(3, b"here", &sealed[..length]).is_err());
+        }
     }
 
     #[test]

@@ -1,19 +1,23 @@
 //! Files of the system: private by default, positioned reads and writes, `fdatasync`.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, OFlags, flock};
-use tresor_env::disk::Open;
+use tresor_env::disk::{FileIdentity, Open};
 use tresor_env::{Disk, DiskFile};
 
 /// The file system.
 pub struct OsDisk;
 
 struct OsFile(File);
+
+fn identity(metadata: &Metadata) -> FileIdentity {
+    FileIdentity { device: metadata.dev(), file: metadata.ino(), names: metadata.nlink() }
+}
 
 /// A directory given as nothing is the current one.
 fn directory(path: &Path) -> &Path {
@@ -84,6 +88,10 @@ impl Disk for OsDisk {
         std::fs::remove_file(path)
     }
 
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        Ok(identity(&std::fs::metadata(path)?))
+    }
+
     fn sync_directory(&self, path: &Path) -> io::Result<()> {
         File::open(directory(path))?.sync_all()
     }
@@ -116,6 +124,14 @@ impl DiskFile for OsFile {
         self.0.sync_data()
     }
 
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(identity(&self.0.metadata()?))
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.0.set_permissions(Permissions::from_mode(mode))
+    }
+
     fn lock_exclusive(&self) -> io::Result<()> {
         flock(&self.0, FlockOperation::NonBlockingLockExclusive).map_err(io::Error::from)
     }
@@ -128,7 +144,6 @@ mod tests {
 
     #[test]
     fn directories_are_private_made_with_their_parents_and_once() {
-        use std::os::unix::fs::PermissionsExt;
         let home = tempfile::tempdir().unwrap();
         let deep = home.path().join("a/b/c");
         for _ in 0..2 {
@@ -150,8 +165,25 @@ mod tests {
     }
 
     #[test]
+    fn a_file_is_known_again_under_another_name_and_knows_when_it_has_none() {
+        let home = tempfile::tempdir().unwrap();
+        let (path, moved) = (home.path().join("a"), home.path().join("b"));
+        let file = OsDisk.open(&path, Open::New).unwrap();
+        let own = file.identity().unwrap();
+        assert!(OsDisk.identity(&path).unwrap().is(own) && own.names == 1);
+        OsDisk.rename(&path, &moved).unwrap();
+        assert_eq!(OsDisk.identity(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(OsDisk.identity(&moved).unwrap().is(own));
+        let other = OsDisk.open(&path, Open::New).unwrap();
+        assert!(!other.identity().unwrap().is(own));
+        OsDisk.remove(&moved).unwrap();
+        assert_eq!(file.identity().unwrap().names, 0);
+        other.set_mode(0o640).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+    }
+
+    #[test]
     fn files_are_private_and_locked_once() {
-        use std::os::unix::fs::PermissionsExt;
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("a");
         let file = OsDisk.open(&path, Open::New).unwrap();

@@ -1,13 +1,14 @@
 //! Sockets of the system.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
 use tresor_env::BoxFuture;
-use tresor_env::net::{Listener, Net, Stream};
+use tresor_env::net::{Datagrams, Listener, Net, Stream};
 
-/// TCP.
+/// TCP, UDP and sockets in the file system.
 pub struct OsNet;
 
 struct OsListener {
@@ -44,5 +45,31 @@ impl Net for OsNet {
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Stream>)
         })
+    }
+
+    fn resolve<'a>(&'a self, host_and_port: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move { Ok(tokio::net::lookup_host(host_and_port).await?.collect()) })
+    }
+
+    fn connect_local<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move { Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>) })
+    }
+
+    fn datagrams_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Datagrams>>> {
+        Box::pin(async move {
+            let own: IpAddr =
+                if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let socket = UdpSocket::bind((own, 0)).await?;
+            socket.connect(address).await?;
+            Ok(Box::new(OsDatagrams(socket)) as Box<dyn Datagrams>)
+        })
+    }
+}
+
+struct OsDatagrams(UdpSocket);
+
+impl Datagrams for OsDatagrams {
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move { self.0.send(datagram).await.map(drop) })
     }
 }

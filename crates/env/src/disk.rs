@@ -18,6 +18,25 @@ pub enum Open {
     New,
 }
 
+/// What tells a file from every other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The file system that it lies on.
+    pub device: u64,
+    /// Its number there.
+    pub file: u64,
+    /// How many names lead to it; none when it was removed and is only still open.
+    pub names: u64,
+}
+
+impl FileIdentity {
+    /// Whether both are the same file, whatever names it has by now.
+    #[must_use]
+    pub const fn is(self, other: Self) -> bool {
+        self.device == other.device && self.file == other.file
+    }
+}
+
 /// Files and directories by path.
 pub trait Disk: Send + Sync {
     /// Opens a file.
@@ -57,6 +76,15 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Which file a path leads to now.
+    ///
+    /// # Errors
+    /// `NotFound`, or what the operating system says; `Unsupported` where files cannot be told apart.
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        let _ = path;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 
     /// Makes created, renamed and removed names of a directory durable.
     ///
@@ -108,4 +136,21 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// `WouldBlock` when another process holds it.
     fn lock_exclusive(&self) -> io::Result<()>;
+
+    /// Which file this is.
+    ///
+    /// # Errors
+    /// What the operating system says; `Unsupported` where files cannot be told apart.
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sets who may read and write the file.
+    ///
+    /// # Errors
+    /// What the operating system says; `Unsupported` where there are no modes.
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        let _ = mode;
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }

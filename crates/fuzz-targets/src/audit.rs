@@ -9,8 +9,8 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use tresor_audit::{
-    AuditError, AuditRecord, AuditSink, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, Options, RequestEntry,
-    RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind, fuzz,
+    AuditError, AuditSink, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, Lines, Options, RequestEntry,
+    RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind, Undelivered, fuzz,
 };
 use tresor_env::disk::Open;
 use tresor_env::doubles::TestDoors;
@@ -23,7 +23,7 @@ pub(crate) const WORDS: &[&str] = &[
     "\u{1}",
     "\u{2}",
     "\u{7f}",
-    "TRSAUDL1",
+    "TRSAUDL2",
     "abc",
     "\u{3}abc",
     "\0\0\0\0\0\0\0\0",
@@ -191,12 +191,10 @@ impl SinkKind for Seen {
 }
 
 impl AuditSink for Seen {
-    fn deliver<'a>(&'a self, records: &'a [AuditRecord]) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn deliver(&self, records: Arc<Lines>) -> BoxFuture<'_, Result<(), Undelivered>> {
         Box::pin(async move {
-            for record in records {
-                let mut line = Vec::new();
-                record.write_line(&mut line);
-                let line = String::from_utf8(line).expect("a record is text");
+            for line in records.iter() {
+                let line = String::from_utf8(line.to_vec()).expect("a record is text");
                 self.0.lock().expect("nobody panicked").push(line);
             }
             Ok(())

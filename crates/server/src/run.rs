@@ -167,6 +167,9 @@ fn open_store(storage: &Storage, doors: &Doors) -> Result<Arc<dyn Store>, String
     }
 }
 
+/// How long audit devices may wait for more records while there are many.
+const AUDIT_GATHER: std::time::Duration = std::time::Duration::from_millis(10);
+
 fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
     let directory = match &config.storage {
         Storage::Memory => None,
@@ -181,6 +184,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
         audit_directory: directory.as_ref().map(|path| path.join("audit")),
         audit_log: config.audit_log.clone(),
         audit_prefix_allowed: config.allow_audit_log_prefixing,
+        audit_gather: AUDIT_GATHER,
         standard_output: Some(standard_output),
         protected_directories: own_files(config, arguments),
         ..Settings::default()

@@ -81,27 +81,39 @@ impl AuditLog {
         }))
     }
 
-    /// Makes everything appended so far durable. Blocking.
+    /// Makes everything appended so far durable. Blocking, and not under the lock.
     pub(crate) fn sync(&self) -> Result<(), AuditError> {
-        let (files, target) = {
+        let (files, target, mark) = {
             let state = self.state();
-            let current = state.current.as_ref().and_then(|current| current.file.clone());
-            (state.unsynced.iter().cloned().chain(current).collect::<Vec<_>>(), state.next_sequence)
+            let current = state.current.as_ref().filter(|current| current.turn.is_none());
+            let current = current.and_then(|current| current.file.clone());
+            let mark = state.segments.back().map_or((0, 0), |segment| (segment.number, segment.end));
+            (state.unsynced.iter().cloned().chain(current).collect::<Vec<_>>(), state.next_sequence, mark)
         };
         let outcome = files.iter().try_for_each(|file| file.sync());
         let mut state = self.state();
+        state.unsynced.retain(|file| !files.iter().any(|synced| Arc::ptr_eq(file, synced)));
         match &outcome {
             Ok(()) => {
                 state.syncs += files.len() as u64;
-                state.unsynced.retain(|file| !files.iter().any(|synced| Arc::ptr_eq(file, synced)));
                 state.durable_below = state.durable_below.max(target);
+                for segment in &mut state.segments {
+                    let durable_end = if segment.number == mark.0 { mark.1 } else { segment.end };
+                    if segment.number <= mark.0 {
+                        segment.durable_end = segment.durable_end.max(durable_end);
+                    }
+                }
             }
             Err(error) => {
                 state.last_error = Some(unavailable(error.kind().into()).to_string());
                 self.failing.update(|failing| *failing = true);
-                // Nothing may be assumed of what was written: go on in a new segment.
-                let failed = state.current.take().and_then(|current| current.file);
-                state.unsynced.extend(failed);
+                // Nothing may be assumed of what was written, whatever a later sync of the same file says: go on in a
+                // new segment, which says what is in doubt.
+                if state.durable_below < target {
+                    state.doubtful_from = Some(state.doubtful_from.unwrap_or(u64::MAX).min(state.durable_below));
+                }
+                self.abandon(&mut state);
+                state.unsynced.retain(|file| !files.iter().any(|failed| Arc::ptr_eq(file, failed)));
             }
         }
         let below = state.durable_below;
@@ -116,10 +128,5 @@ impl AuditLog {
             }
         });
         outcome.map_err(unavailable)
-    }
-
-    /// Whether a sink must be durable before its cursor moves.
-    pub(crate) fn syncs_each_record(&self) -> bool {
-        self.directory.is_some() && self.options.durability == Durability::EachRecord
     }
 }

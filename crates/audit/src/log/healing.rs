@@ -9,10 +9,14 @@ use std::time::Duration;
 use tresor_env::BoxFuture;
 use tresor_env::tasks::run_blocking;
 
+use super::segment::HEADER_BYTES;
 use super::{AuditLog, BACKLOG_FULL};
 
 /// How long after a failure the log is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How much room there must be on the disk before the log counts as well again.
+const ROOM_BYTES: usize = 256 << 10;
 
 impl AuditLog {
     /// The task that tries again.
@@ -33,16 +37,31 @@ impl AuditLog {
         })
     }
 
-    /// Tries to begin a segment when the last record could not be written; whether records are taken now. Blocking.
+    /// Tries whether a record would be taken now, with room to spare. Blocking, and not under the lock.
     fn heal(&self) -> bool {
-        let mut state = self.state();
-        if state.is_closed || state.last_error.as_deref().is_none_or(|error| error == BACKLOG_FULL) {
-            return true;
+        let is_well = |error: Option<&str>| error.is_none_or(|error| error == BACKLOG_FULL);
+        {
+            let state = self.state();
+            if state.is_closed || is_well(state.last_error.as_deref()) {
+                return true;
+            }
         }
-        if self.begin_segment(&mut state).is_err() {
+        self.remove_doomed();
+        if self.prepare_spare().is_err() {
             return false;
         }
-        state.last_error = None;
-        true
+        // Out of everybody's reach while it is tried.
+        let Some(spare) = self.borrow_spare() else { return false };
+        let has_room = spare.file.as_ref().is_none_or(|file| {
+            let room = vec![0; ROOM_BYTES];
+            let tried = file.write_all_at(HEADER_BYTES as u64, &room).and_then(|()| file.sync());
+            // The zeros must not stay behind even when not all of them went in.
+            file.set_length(HEADER_BYTES as u64).and(tried).is_ok()
+        });
+        self.return_spare(spare, has_room);
+        if has_room {
+            self.state().last_error = None;
+        }
+        has_room
     }
 }

@@ -3,11 +3,10 @@
 //! Invariant: a segment is removed only when every device has passed it durably, its cursor on disk included.
 //! Deliberately absent: what devices do with records (`tail.rs`).
 
-use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cursor::CursorFile;
-use super::{AuditLog, BACKLOG_FULL, Cursor, State, segment, unavailable};
+use super::{AuditLog, BACKLOG_FULL, Cursor, State, unavailable};
 use crate::error::AuditError;
 
 impl AuditLog {
@@ -27,19 +26,24 @@ impl AuditLog {
         self.delivered.wait_until(has_passed).await;
     }
 
-    /// Starts a new device at the end of the log.
+    /// Starts a new device at the end of the log. Blocking.
     pub(crate) fn register_at_head(&self, name: &str) -> Result<(), AuditError> {
         if self.state().cursors.contains_key(name) {
             return Err(AuditError::PathInUse);
         }
         let mut file = None;
         if let Some(directory) = &self.directory {
+            self.doors.disk.create_directory(directory).map_err(unavailable)?;
             let path = directory.join(name);
             let mut opened = CursorFile::open(&*self.doors.disk, &path, &self.header_key).map_err(unavailable)?;
             opened.0.write(self.head(), &self.header_key).map_err(unavailable)?;
             opened.0.sync().map_err(unavailable)?;
             self.doors.disk.sync_directory(directory).map_err(unavailable)?;
             file = Some(opened.0);
+            if self.needs_segment() {
+                // If this fails, the first record says so.
+                drop(self.prepare_spare());
+            }
         }
         // Records that came meanwhile are not of this device; its stored place is a little early, which costs nothing.
         let mut state = self.state();
@@ -49,27 +53,25 @@ impl AuditLog {
         Ok(())
     }
 
-    /// Notes that a device has taken everything below `position`, `bytes` more than before.
+    /// Notes that a device has taken everything below `position`, `bytes` of frames more than before.
     pub(crate) fn advance(&self, name: &str, position: u64, bytes: u64) {
         let mut state = self.state();
         let head = state.next_sequence;
         let Some(cursor) = state.cursors.get_mut(name) else { return };
         cursor.position = cursor.position.max(position);
         cursor.lag_bytes = if cursor.position >= head { 0 } else { cursor.lag_bytes.saturating_sub(bytes) };
-        let file = cursor.file.clone();
-        if file.is_none() {
-            cursor.safe = cursor.position;
-            self.remove_passed(&mut state);
-        }
         self.forgive_backlog(&mut state);
         self.trim_recent(&mut state);
         drop(state);
-        if let Some(file) = file {
-            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            // A cursor that is not written costs deliveries made twice after a crash, nothing else.
-            drop(file.write(position, &self.header_key));
-        }
         self.delivered.update(|count| *count = count.wrapping_add(1));
+    }
+
+    /// Notes that what a device took from `position` on may not have arrived, `bytes` of frames.
+    pub(crate) fn rewind(&self, name: &str, position: u64, bytes: u64) {
+        let mut state = self.state();
+        let Some(cursor) = state.cursors.get_mut(name) else { return };
+        cursor.position = cursor.position.min(position.max(cursor.safe));
+        cursor.lag_bytes = cursor.lag_bytes.saturating_add(bytes);
     }
 
     /// A backlog that is no longer full is no longer a reason to refuse.
@@ -79,60 +81,60 @@ impl AuditLog {
         }
     }
 
-    /// Whether a device has passed whole segments that only its confirmation keeps: sync the sink, then
-    /// [`AuditLog::confirm`].
-    pub(crate) fn wants_confirmation(&self, name: &str) -> bool {
+    /// Whether whole segments are kept only because a device has not confirmed what is below `position`: sync the sink,
+    /// then [`AuditLog::confirm`].
+    pub(crate) fn wants_confirmation(&self, name: &str, position: u64) -> bool {
         let state = self.state();
         let Some(cursor) = state.cursors.get(name) else { return false };
-        state
-            .segments
-            .get(1)
-            .is_some_and(|next| cursor.safe < next.first_sequence && next.first_sequence <= cursor.position)
+        state.segments.get(1).is_some_and(|next| cursor.safe < next.first_sequence && next.first_sequence <= position)
     }
 
-    /// Notes that everything a device has taken survives a loss of power, and removes what no device needs. Blocking.
-    pub(crate) fn confirm(&self, name: &str) -> Result<(), AuditError> {
-        let (position, file) = {
+    /// Notes that everything below `position` has arrived at a device for good, and removes what no device needs.
+    /// Blocking, and not under the lock.
+    pub(crate) fn confirm(&self, name: &str, position: u64) -> Result<(), AuditError> {
+        let file = {
             let state = self.state();
             let Some(cursor) = state.cursors.get(name) else { return Ok(()) };
-            (cursor.position, cursor.file.clone())
+            cursor.file.clone()
         };
         if let Some(file) = file {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-            // Into both slots, so that whichever survives a torn write later is past what is removed now.
-            file.write(position, &self.header_key).map_err(unavailable)?;
             file.write(position, &self.header_key).map_err(unavailable)?;
             file.sync().map_err(unavailable)?;
         }
         let mut state = self.state();
         if let Some(cursor) = state.cursors.get_mut(name) {
-            cursor.safe = position;
+            cursor.safe = cursor.safe.max(position);
         }
-        self.remove_passed(&mut state);
+        Self::doom_passed(&mut state);
+        drop(state);
+        self.remove_doomed();
         Ok(())
     }
 
-    /// Forgets a device and what was kept for it.
+    /// Forgets a device and what was kept for it. Blocking, and not under the lock.
     pub(crate) fn forget(&self, name: &str) {
         let mut state = self.state();
-        if state.cursors.remove(name).is_some()
-            && let Some(directory) = &self.directory
-        {
+        let is_known = state.cursors.remove(name).is_some();
+        self.forgive_backlog(&mut state);
+        self.trim_recent(&mut state);
+        Self::doom_passed(&mut state);
+        drop(state);
+        if let Some(directory) = self.directory.as_ref().filter(|_| is_known) {
             // Left behind it is removed when the log is opened.
             drop(self.doors.disk.remove(&directory.join(name)));
         }
-        self.forgive_backlog(&mut state);
-        self.trim_recent(&mut state);
-        self.remove_passed(&mut state);
-        drop(state);
+        self.remove_doomed();
         self.delivered.update(|count| *count = count.wrapping_add(1));
     }
 
-    /// Removes the segments that every device has passed; with no device left, all of them.
-    fn remove_passed(&self, state: &mut State) {
+    /// Gives up the segments that every device has passed; with no device left, all of them.
+    fn doom_passed(state: &mut State) {
         let needed = state.cursors.values().map(|cursor| cursor.safe).min();
         if needed.is_none() {
-            state.current = None;
+            if let Some(unused) = state.current.take().filter(|current| current.turn.is_some()) {
+                state.doomed.push(unused.number);
+            }
             state.unsynced.clear();
         }
         while let Some(oldest) = state.segments.front() {
@@ -144,13 +146,7 @@ impl AuditLog {
             if !is_passed {
                 return;
             }
-            if let Some(directory) = &self.directory
-                && let Err(error) = self.doors.disk.remove(&directory.join(segment::name(oldest.number)))
-                && error.kind() != io::ErrorKind::NotFound
-            {
-                // Tried again with the next confirmation.
-                return;
-            }
+            state.doomed.push(oldest.number);
             state.segments.pop_front();
         }
     }
@@ -160,6 +156,11 @@ impl AuditLog {
         let state = self.state();
         let cursor = state.cursors.get(name);
         cursor.map_or((0, 0), |cursor| (state.next_sequence.saturating_sub(cursor.position), cursor.lag_bytes))
+    }
+
+    /// Where a device may have to start again.
+    pub(crate) fn safe(&self, name: &str) -> Option<u64> {
+        self.state().cursors.get(name).map(|cursor| cursor.safe)
     }
 
     /// Where a device stands.

@@ -9,7 +9,7 @@ use tresor_env::disk::{DiskFile, Open};
 use zeroize::Zeroizing;
 
 use super::sealing::SegmentKey;
-use super::segment::{self, FrameHeader, HEADER_BYTES, Tag};
+use super::segment::{self, FRAMES_AT, FrameHeader, Tag};
 use super::{AuditLog, Recent, Segment, damaged, recovery, unavailable};
 use crate::error::AuditError;
 
@@ -177,13 +177,16 @@ impl AuditLog {
             .map_err(unavailable)?
             .filter(|header| header.number == segment.number)
             .ok_or_else(|| damaged(segment.number, 0))?;
+        let opening = recovery::read_opening(&*file, &header, &self.header_key)
+            .map_err(unavailable)?
+            .ok_or_else(|| damaged(segment.number, segment::HEADER_BYTES as u64))?;
         Ok(Place {
             number: segment.number,
             file,
             key: header.segment_key(&self.key),
-            offset: HEADER_BYTES as u64,
-            sequence: header.first_sequence,
-            previous: header.previous_tag,
+            offset: FRAMES_AT,
+            sequence: opening.first_sequence,
+            previous: opening.previous_tag,
         })
     }
 }

@@ -1,38 +1,40 @@
 //! The keys of the local log: one per segment, derived with a salt of its own, so that no key seals more records than
 //! one segment holds; and one for headers and cursors.
 //!
-//! Deliberately absent: rotation; a segment lives until the devices have passed it, and the caller's key is of the
-//! audit log alone.
+//! Invariant: a segment's key seals each sequence at most once, because a segment whose write failed is left for good,
+//! and a log that is opened begins a new one; so the sequence is the nonce. Deliberately absent: rotation; a segment
+//! lives until the devices have passed it, and the caller's key is of the audit log alone.
 
-use tresor_crypto::aead::AeadKey;
+use tresor_crypto::aead::SequenceKey;
 use tresor_crypto::hash::{HmacKey, derive, to_hex};
-use tresor_env::Entropy;
 use tresor_secret::DataKey;
 use zeroize::Zeroizing;
 
 /// Length of the tag that a sealed record ends with, in bytes.
-pub(super) const TAG_BYTES: usize = 16;
-
-/// The audit log's keys have no terms.
-const TERM: u32 = 0;
+pub(super) const TAG_BYTES: usize = SequenceKey::OVERHEAD_BYTES;
 
 /// The key of one segment's records.
-pub(super) struct SegmentKey(AeadKey);
+pub(super) struct SegmentKey(SequenceKey);
 
 impl SegmentKey {
     /// The key of a segment.
     pub(super) fn derive(key: &DataKey, number: u64, salt: &[u8; 32]) -> Self {
-        Self(AeadKey::new(&derive(key, &format!("audit segment {number} {}", to_hex(salt)))))
+        Self(SequenceKey::new(&derive(key, &format!("audit segment {number} {}", to_hex(salt)))))
     }
 
-    /// Seals a record for one place.
-    pub(super) fn seal(&self, place: &[u8], record: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
-        self.0.seal(TERM, place, record, entropy)
+    /// How long a record is when it is sealed.
+    pub(super) const fn sealed_length(record_bytes: usize) -> usize {
+        record_bytes.saturating_add(TAG_BYTES)
+    }
+
+    /// Appends a record, sealed for one place.
+    pub(super) fn seal(&self, sequence: u64, place: &[u8], record: &[u8], out: &mut Vec<u8>) {
+        self.0.seal_onto(out, sequence, place, record);
     }
 
     /// Opens a record; `None` when it was not sealed for this place.
-    pub(super) fn open(&self, place: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        self.0.open(place, sealed).ok()
+    pub(super) fn open(&self, sequence: u64, place: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        self.0.open(sequence, place, sealed).ok()
     }
 }
 

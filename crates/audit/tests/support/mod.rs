@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tresor_audit::{
-    Admission, AuditError, AuditRecord, AuditSink, Audited, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt,
-    FileSinkKind, Options, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind,
+    Admission, AuditError, AuditSink, Audited, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, FileSinkKind, Lines,
+    Options, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind, Undelivered,
 };
 use tresor_env::doubles::TestDoors;
 use tresor_env::{BoxFuture, Doors};
@@ -83,7 +83,7 @@ impl SinkKind for MemoryKind {
 struct MemorySink(Arc<Mutex<Collected>>);
 
 impl AuditSink for MemorySink {
-    fn deliver<'a>(&'a self, records: &'a [AuditRecord]) -> BoxFuture<'a, Result<(), SinkError>> {
+    fn deliver(&self, records: Arc<Lines>) -> BoxFuture<'_, Result<(), Undelivered>> {
         Box::pin(async move {
             let hangs = self.0.lock().unwrap().hangs;
             if hangs {
@@ -92,12 +92,10 @@ impl AuditSink for MemorySink {
             let mut collected = self.0.lock().unwrap();
             collected.deliveries += 1;
             if collected.fails {
-                return Err(SinkError("injected sink failure".into()));
+                return Err(SinkError("injected sink failure".into()).into());
             }
-            for record in records {
-                let mut line = Vec::new();
-                record.write_line(&mut line);
-                collected.lines.push(String::from_utf8(line).unwrap());
+            for line in records.iter() {
+                collected.lines.push(String::from_utf8(line.to_vec()).unwrap());
             }
             Ok(())
         })

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::disk::{Disk, DiskFile, Open};
+use crate::disk::{Disk, DiskFile, FileIdentity, Open};
 
 /// What a disk writes at once.
 const SECTOR_BYTES: u64 = 512;
@@ -237,6 +237,12 @@ fn check(state: &State, path: &Path) -> io::Result<()> {
     }
 }
 
+fn identity(state: &State, contents: &SharedContents) -> FileIdentity {
+    let names = state.names.values().filter(|named| Arc::ptr_eq(named, contents)).count();
+    let (file, names) = (u64::try_from(Arc::as_ptr(contents).addr()), u64::try_from(names));
+    FileIdentity { device: 0, file: file.unwrap_or(u64::MAX), names: names.unwrap_or(u64::MAX) }
+}
+
 struct MemoryFile {
     path: PathBuf,
     contents: SharedContents,
@@ -327,6 +333,15 @@ impl DiskFile for MemoryFile {
         Ok(())
     }
 
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(identity(&self.disk.lock().unwrap_or_else(PoisonError::into_inner), &self.contents))
+    }
+
+    /// This disk has no modes to show.
+    fn set_mode(&self, _mode: u32) -> io::Result<()> {
+        Ok(())
+    }
+
     fn lock_exclusive(&self) -> io::Result<()> {
         let mut state = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.locked.insert(self.path.clone()) {
@@ -381,6 +396,12 @@ impl Disk for MemoryDisk {
     /// This disk has no links.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         Ok(path.to_path_buf())
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        let state = self.state();
+        let contents = state.names.get(path).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        Ok(identity(&state, contents))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

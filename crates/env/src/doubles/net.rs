@@ -5,14 +5,16 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
 
 use crate::BoxFuture;
-use crate::net::{Listener, Net, Stream};
+use crate::net::{Datagrams, Listener, Net, Stream};
 
 type Incoming = (Box<dyn Stream>, SocketAddr);
+type Listening<K> = Arc<Mutex<BTreeMap<K, mpsc::Sender<Incoming>>>>;
 
 /// Bytes that a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 * 1024;
@@ -20,7 +22,9 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// The in-process network.
 #[derive(Default)]
 pub struct MemoryNet {
-    listeners: Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Incoming>>>>,
+    listeners: Listening<SocketAddr>,
+    local: Listening<PathBuf>,
+    receivers: Arc<Mutex<BTreeMap<SocketAddr, mpsc::UnboundedSender<Vec<u8>>>>>,
     next_port: Mutex<u16>,
 }
 
@@ -28,7 +32,35 @@ impl MemoryNet {
     /// A network without listeners.
     #[must_use]
     pub fn new() -> Self {
-        Self { listeners: Arc::default(), next_port: Mutex::new(40_000) }
+        Self {
+            listeners: Arc::default(),
+            local: Arc::default(),
+            receivers: Arc::default(),
+            next_port: Mutex::new(40_000),
+        }
+    }
+
+    /// Listens on a socket in a file system that is not there: connections arrive at the receiver.
+    pub fn listen_locally(&self, path: impl Into<PathBuf>) -> mpsc::Receiver<(Box<dyn Stream>, SocketAddr)> {
+        let (sender, receiver) = mpsc::channel(128);
+        self.local.lock().unwrap_or_else(PoisonError::into_inner).insert(path.into(), sender);
+        receiver
+    }
+
+    /// Receives the datagrams that are sent to an address.
+    pub fn receive_datagrams(&self, address: SocketAddr) -> mpsc::UnboundedReceiver<Vec<u8>> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner).insert(address, sender);
+        receiver
+    }
+
+    async fn connect_to(&self, sender: Option<mpsc::Sender<Incoming>>) -> io::Result<Box<dyn Stream>> {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let sender = sender.ok_or_else(refused)?;
+        let (near, far) = tokio::io::duplex(PIPE_BYTES);
+        let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.fresh_port());
+        sender.send((Box::new(far), peer)).await.map_err(|_| refused())?;
+        Ok(Box::new(near) as Box<dyn Stream>)
     }
 
     fn fresh_port(&self) -> u16 {
@@ -88,17 +120,45 @@ impl Net for MemoryNet {
 
     fn connect(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
-            let sender = self
-                .listeners
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get(&address)
-                .cloned()
-                .ok_or_else(|| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            let (near, far) = tokio::io::duplex(PIPE_BYTES);
-            let peer = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.fresh_port());
-            sender.send((Box::new(far), peer)).await.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            Ok(Box::new(near) as Box<dyn Stream>)
+            let sender = self.listeners.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned();
+            self.connect_to(sender).await
+        })
+    }
+
+    /// This network has no names.
+    fn resolve<'a>(&'a self, host_and_port: &'a str) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(async move {
+            let address = host_and_port.parse().map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+            Ok(vec![address])
+        })
+    }
+
+    fn connect_local<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            let sender = self.local.lock().unwrap_or_else(PoisonError::into_inner).get(path).cloned();
+            self.connect_to(sender).await
+        })
+    }
+
+    fn datagrams_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Datagrams>>> {
+        Box::pin(async move {
+            Ok(Box::new(MemoryDatagrams { address, receivers: Arc::clone(&self.receivers) }) as Box<dyn Datagrams>)
+        })
+    }
+}
+
+struct MemoryDatagrams {
+    address: SocketAddr,
+    receivers: Arc<Mutex<BTreeMap<SocketAddr, mpsc::UnboundedSender<Vec<u8>>>>>,
+}
+
+impl Datagrams for MemoryDatagrams {
+    /// What nobody receives is refused, as a host that is there does.
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            let receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
+            let receiver = receivers.get(&self.address).ok_or(io::ErrorKind::ConnectionRefused)?;
+            receiver.send(datagram.to_vec()).map_err(|_| io::ErrorKind::ConnectionRefused.into())
         })
     }
 }

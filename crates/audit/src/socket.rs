@@ -1,0 +1,293 @@
+//! The `socket` device: lines of JSON over TCP, UDP or a socket in the file system.
+//!
+//! A stream tells nothing of what its reader has read. So a peer that stalls keeps its connection and is offered the rest
+//! of the line it stopped in; when a connection breaks, everything that may have been in its buffers is sent again over
+//! the next one, and when the peer hangs up in good order, what was sent within the last seconds. UDP has no such
+//! knowledge at all: a datagram that was sent counts as arrived. Deliberately absent: TLS, and any reading.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tresor_env::net::{Datagrams, Stream};
+use tresor_env::{BoxFuture, Doors};
+
+use crate::broker::Options;
+use crate::device::DeviceConfig;
+use crate::error::AuditError;
+use crate::record::Lines;
+use crate::sink::{AuditSink, SinkError, SinkKind, Undelivered};
+
+/// What the buffers of both ends of a TCP connection may hold: the systems' largest by default, rounded up.
+const TCP_WINDOW_BYTES: u64 = 12 << 20;
+/// The same for a socket in the file system.
+const LOCAL_WINDOW_BYTES: u64 = 1 << 20;
+/// What was sent within this time before the peer hung up may have been too late.
+const TOO_LATE: Duration = Duration::from_secs(5);
+/// After so long without progress another connection is tried.
+const STALLED_MAX: Duration = Duration::from_secs(60);
+/// The longest datagram; longer records are cut, since they could never be sent.
+const DATAGRAM_BYTES_MAX: usize = 65_507;
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+/// Makes `socket` devices.
+#[derive(Clone, Copy, Default)]
+pub struct SocketSinkKind;
+
+impl SinkKind for SocketSinkKind {
+    fn name(&self) -> &'static str {
+        "socket"
+    }
+
+    fn option_names(&self) -> &'static [&'static str] {
+        &["address", "socket_type", "write_timeout"]
+    }
+
+    fn open(&self, doors: &Doors, config: &DeviceConfig, _: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {
+        let address = config.option("address").unwrap_or_default();
+        if address.is_empty() {
+            return Err(AuditError::option("`address` is required"));
+        }
+        let target = match config.option("socket_type").unwrap_or("tcp") {
+            "" | "tcp" => Target::Tcp(checked_address(address)?),
+            "udp" => Target::Udp(checked_address(address)?),
+            "unix" => Target::Local(PathBuf::from(address)),
+            _ => return Err(AuditError::option("`socket_type` must be `tcp`, `udp` or `unix`")),
+        };
+        let write_timeout = match config.option("write_timeout").unwrap_or_default() {
+            "" => WRITE_TIMEOUT,
+            text => tresor_wire::duration::parse_go(text)
+                .filter(|timeout| !timeout.is_zero() && *timeout <= WRITE_TIMEOUT_MAX)
+                .ok_or(AuditError::option("`write_timeout` must be a duration of at most 60s"))?,
+        };
+        Ok(Arc::new(SocketSink { doors: doors.clone(), target, write_timeout, open: Mutex::default() }))
+    }
+}
+
+/// A host and a port; whether the host has an address is asked when it is connected to.
+fn checked_address(text: &str) -> Result<String, AuditError> {
+    let has_port = text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if has_port { Ok(text.to_owned()) } else { Err(AuditError::option("`address` must be a host and a port")) }
+}
+
+enum Target {
+    Tcp(String),
+    Udp(String),
+    Local(PathBuf),
+}
+
+enum Open {
+    Stream(Connection),
+    Datagrams(Box<dyn Datagrams>),
+}
+
+struct Connection {
+    stream: Box<dyn Stream>,
+    /// How much of the first line that is not taken yet was written.
+    begun_bytes: usize,
+    /// When it last took something.
+    progress: Duration,
+    /// What was taken lately: when, and how many bytes.
+    lately: VecDeque<(Duration, u64)>,
+}
+
+struct SocketSink {
+    doors: Doors,
+    target: Target,
+    write_timeout: Duration,
+    /// Taken out by whoever uses it, so that nothing is locked meanwhile; what is not put back is closed.
+    open: Mutex<Option<Open>>,
+}
+
+impl AuditSink for SocketSink {
+    fn deliver(&self, lines: Arc<Lines>) -> BoxFuture<'_, Result<(), Undelivered>> {
+        Box::pin(async move {
+            let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let mut open = match taken {
+                Some(open) => open,
+                None => self.connect().await.map_err(SinkError::from)?,
+            };
+            let (keep, outcome) = match &mut open {
+                Open::Datagrams(datagrams) => self.send_each(&**datagrams, &lines).await,
+                Open::Stream(connection) => self.write(connection, &lines).await,
+            };
+            if keep {
+                *self.open.lock().unwrap_or_else(PoisonError::into_inner) = Some(open);
+            }
+            outcome
+        })
+    }
+
+    fn unconfirmed_bytes_max(&self) -> u64 {
+        match self.target {
+            Target::Tcp(_) => TCP_WINDOW_BYTES,
+            Target::Local(_) => LOCAL_WINDOW_BYTES,
+            Target::Udp(_) => 0,
+        }
+    }
+
+    /// There is nothing to ask the peer for.
+    fn sync(&self) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn probe(&self, line: Arc<Lines>) -> BoxFuture<'_, Result<(), SinkError>> {
+        Box::pin(async move { self.deliver(line).await.map_err(|undelivered| undelivered.error) })
+    }
+
+    /// A peer that hangs up in good order after we did has read everything: its system would say otherwise.
+    fn farewell(&self) -> BoxFuture<'_, bool> {
+        Box::pin(async move {
+            let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let Some(Open::Stream(mut connection)) = taken else { return false };
+            let is_whole = connection.begun_bytes == 0;
+            let parting = async {
+                connection.stream.shutdown().await?;
+                let mut ignored = [0; 256];
+                while connection.stream.read(&mut ignored).await? > 0 {}
+                Ok(())
+            };
+            self.within(parting, "the peer did not hang up").await.is_ok() && is_whole
+        })
+    }
+
+    /// A connection is nothing that rotates.
+    fn reopen(&self) {}
+}
+
+impl SocketSink {
+    async fn within<T>(&self, work: impl Future<Output = io::Result<T>>, late: &'static str) -> io::Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.doors.clock.sleep(self.write_timeout) => Err(io::Error::new(io::ErrorKind::TimedOut, late)),
+        }
+    }
+
+    async fn connect(&self) -> io::Result<Open> {
+        let net = &*self.doors.net;
+        let connecting = async {
+            match &self.target {
+                Target::Local(path) => Ok(self.stream(net.connect_local(path).await?)),
+                Target::Tcp(address) => {
+                    let mut last = io::Error::from(io::ErrorKind::NotFound);
+                    for address in net.resolve(address).await? {
+                        match net.connect(address).await {
+                            Ok(stream) => return Ok(self.stream(stream)),
+                            Err(error) => last = error,
+                        }
+                    }
+                    Err(last)
+                }
+                Target::Udp(address) => {
+                    let first = net.resolve(address).await?.into_iter().next();
+                    let address = first.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
+                    Ok(Open::Datagrams(net.datagrams_to(address).await?))
+                }
+            }
+        };
+        self.within(connecting, "the peer did not take the connection in time").await
+    }
+
+    fn stream(&self, stream: Box<dyn Stream>) -> Open {
+        let progress = self.doors.clock.monotonic();
+        Open::Stream(Connection { stream, begun_bytes: 0, progress, lately: VecDeque::new() })
+    }
+
+    async fn send_each(&self, datagrams: &dyn Datagrams, lines: &Lines) -> (bool, Result<(), Undelivered>) {
+        for (taken, line) in lines.iter().enumerate() {
+            let datagram = line.get(..DATAGRAM_BYTES_MAX).unwrap_or(line);
+            let sent = self.within(datagrams.send(datagram), "a datagram could not be sent in time").await;
+            if let Err(error) = sent {
+                return (false, Err(Undelivered { taken, doubtful_bytes: 0, error: error.into() }));
+            }
+        }
+        (true, Ok(()))
+    }
+
+    /// Writes the lines; whether the connection is kept, and what was not taken.
+    async fn write(&self, connection: &mut Connection, lines: &Lines) -> (bool, Result<(), Undelivered>) {
+        if let Some(end) = hung_up(&mut *connection.stream).await {
+            let doubtful_bytes = match end {
+                Ok(()) => connection.taken_lately(self.doors.clock.monotonic()),
+                Err(_) => self.unconfirmed_bytes_max(),
+            };
+            let error = SinkError("the peer closed the connection".into());
+            return (false, Err(Undelivered { taken: 0, doubtful_bytes, error }));
+        }
+        let bytes = lines.bytes();
+        let mut at = connection.begun_bytes;
+        loop {
+            let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) else {
+                connection.begun_bytes = 0;
+                connection.note(self.doors.clock.monotonic(), bytes.len());
+                return (true, Ok(()));
+            };
+            match self.within(connection.stream.write(rest), "the peer does not read").await {
+                Ok(written) if written > 0 => {
+                    at += written;
+                    connection.progress = self.doors.clock.monotonic();
+                }
+                Ok(_) => return (false, Err(self.broken(SinkError("the peer closed the connection".into())))),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                    let now = self.doors.clock.monotonic();
+                    if now.saturating_sub(connection.progress) > STALLED_MAX {
+                        return (false, Err(self.broken(error.into())));
+                    }
+                    let (taken, taken_bytes) = lines.whole_within(at);
+                    connection.begun_bytes = at - taken_bytes;
+                    connection.note(now, taken_bytes);
+                    return (true, Err(Undelivered { taken, doubtful_bytes: 0, error: error.into() }));
+                }
+                Err(error) => return (false, Err(self.broken(error.into()))),
+            }
+        }
+    }
+
+    /// Everything that may have been on the way is offered again.
+    fn broken(&self, error: SinkError) -> Undelivered {
+        Undelivered { taken: 0, doubtful_bytes: self.unconfirmed_bytes_max(), error }
+    }
+}
+
+impl Connection {
+    fn note(&mut self, now: Duration, bytes: usize) {
+        self.lately.push_back((now, u64::try_from(bytes).unwrap_or(u64::MAX)));
+        self.forget_old(now);
+    }
+
+    fn forget_old(&mut self, now: Duration) {
+        while self.lately.front().is_some_and(|(then, _)| now.saturating_sub(*then) > TOO_LATE) {
+            self.lately.pop_front();
+        }
+    }
+
+    fn taken_lately(&mut self, now: Duration) -> u64 {
+        self.forget_old(now);
+        self.lately.iter().map(|(_, bytes)| *bytes).sum()
+    }
+}
+
+/// How the peer has ended the connection, if it has: in good order or not. What it says otherwise is ignored.
+async fn hung_up(stream: &mut dyn Stream) -> Option<io::Result<()>> {
+    let mut ignored = [0; 256];
+    std::future::poll_fn(|cx| {
+        for _ in 0..16 {
+            let mut buffer = ReadBuf::new(&mut ignored);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(())) if buffer.filled().is_empty() => return Poll::Ready(Some(Ok(()))),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Poll::Pending => return Poll::Ready(None),
+            }
+        }
+        Poll::Ready(None)
+    })
+    .await
+}
