@@ -130,6 +130,16 @@ impl Broker {
         let (devices, log) = run_blocking(&*doors.workers, open)
             .await
             .map_err(|_| AuditError::LogUnavailable("opening panicked".into()))??;
+        let opened = log.standing();
+        if opened.was_missing {
+            tracing::error!("the local audit log has vanished: records that devices had not taken are lost with it");
+        }
+        if opened.lost_records > 0 {
+            tracing::error!(records = opened.lost_records, "audit records are lost that a failing disk did not keep");
+        }
+        if opened.cut_bytes > 0 {
+            tracing::warn!(bytes = opened.cut_bytes, "the end of the local audit log was torn, and is cut off");
+        }
         let broker = Self { doors, options, log, devices: Mutex::default(), tasks: Tasks::new() };
         if let Some(syncer) = AuditLog::syncer(&broker.log) {
             broker.spawn_until_closed(syncer);
@@ -292,10 +302,10 @@ impl Broker {
         devices.iter().for_each(|device| device.reopen());
     }
 
-    /// Whether the local log takes records; when it does not, requests are refused.
+    /// Why the local log takes no records, so that requests are refused; `None` while it does.
     #[must_use]
-    pub fn is_accepting(&self) -> bool {
-        self.log.is_accepting()
+    pub fn refusal(&self) -> Option<String> {
+        self.log.refusal()
     }
 
     /// How the log and the devices are doing.

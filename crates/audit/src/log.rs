@@ -329,7 +329,7 @@ impl AuditLog {
             Admission::Reserve => self.backlog_bytes_max() / 8 * 9,
         };
         if state.backlog_bytes().saturating_add(record.len() as u64) > bound {
-            state.last_error = Some(AuditError::BacklogFull.to_string());
+            note(&mut state, &AuditError::BacklogFull);
             return Err(AuditError::BacklogFull);
         }
         let written = self.write(&mut state, record);
@@ -353,7 +353,7 @@ impl AuditLog {
 
     /// Notes why a record is not taken.
     fn refuse(&self, error: AuditError) -> AuditError {
-        self.state().last_error = Some(error.to_string());
+        note(&mut self.state(), &error);
         self.failing.update(|failing| *failing = true);
         error
     }
@@ -374,9 +374,9 @@ impl AuditLog {
         self.closed.read(|closed| *closed)
     }
 
-    /// Whether the last record was taken.
-    pub(crate) fn is_accepting(&self) -> bool {
-        self.state().last_error.is_none()
+    /// Why the last record was not taken; `None` when it was.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.state().last_error.clone()
     }
 
     /// One sealed frame, one write. Nothing here may wait for the disk.
@@ -489,6 +489,14 @@ impl State {
         let first = self.segments.partition_point(|segment| segment.first_sequence <= sequence).saturating_sub(1);
         self.segments.iter().skip(first).map(|segment| segment.end.saturating_sub(FRAMES_AT)).sum()
     }
+}
+
+/// Notes why a record is not taken, and says so once.
+fn note(state: &mut State, error: &AuditError) {
+    if state.last_error.is_none() {
+        tracing::error!(%error, "the local audit log takes no records: requests are refused");
+    }
+    state.last_error = Some(error.to_string());
 }
 
 /// What the names of cursor files start with.

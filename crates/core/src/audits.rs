@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tresor_audit::{
     Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, ResponseEntry,
-    SocketSinkKind,
+    SocketSinkKind, Standing,
 };
 use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
 use tresor_env::{Doors, Entropy};
@@ -151,9 +151,15 @@ impl Audits {
         Ok(followed?)
     }
 
-    /// Whether the local log takes records.
-    pub(crate) fn is_accepting(&self) -> bool {
-        self.broker.is_accepting()
+    /// Why requests are refused because they cannot be recorded; `None` while they can.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.broker.refusal()
+    }
+
+    /// How the local log and the devices are doing.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.broker.standing()
     }
 
     /// Whether the devices known, and those that are told of records, are the stored ones.

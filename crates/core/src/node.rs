@@ -86,8 +86,8 @@ pub struct SealStanding {
     pub nonce: String,
     /// Name and id of the cluster; known while unsealed.
     pub cluster: Option<(String, String)>,
-    /// Whether the local audit log takes records; when it does not, requests are refused.
-    pub audit_accepting: bool,
+    /// Why the local audit log takes no records, so that requests are refused; `None` while it does.
+    pub audit_refusal: Option<String>,
 }
 
 pub(crate) enum State {
@@ -211,7 +211,7 @@ impl Node {
             sealed: unsealed.is_none(),
             progress: attempt.0,
             nonce: attempt.1.clone(),
-            audit_accepting: unsealed.as_ref().is_none_or(|unsealed| unsealed.handles.audits.is_accepting()),
+            audit_refusal: unsealed.as_ref().and_then(|unsealed| unsealed.handles.audits.refusal()),
             cluster: unsealed.map(|unsealed| (unsealed.cluster.name.clone(), unsealed.cluster.id.clone())),
         })
     }

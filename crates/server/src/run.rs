@@ -64,7 +64,10 @@ pub fn run(arguments: &Arguments, store_token: StoreToken<'_>, streams: &mut Str
         Ok(runtime) => runtime,
         Err(error) => return fail(streams, &format!("the runtime cannot be started: {error}")),
     };
-    match runtime.block_on(serve(arguments, store_token, streams.output)) {
+    let outcome = runtime.block_on(serve(arguments, store_token, streams.output));
+    // A thread may hang in a write that nobody takes, such as to a standard output that nobody reads.
+    runtime.shutdown_timeout(FINISH_BOUND);
+    match outcome {
         Ok(()) => 0,
         Err(error) => fail(streams, &error),
     }
@@ -238,6 +241,8 @@ async fn until_stopped(
     log: &Log,
 ) -> Result<(), String> {
     let mut hang_up = receive(SignalKind::hangup())?;
+    // A file that grows to a limit fails its writer, and must not end the server.
+    let _files_too_large = receive(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     loop {
         tokio::select! {
             () = ends.next() => break,

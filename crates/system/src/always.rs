@@ -180,6 +180,14 @@ struct SealStatus {
     /// The cluster's id, once unsealed.
     #[output(optional)]
     cluster_id: Option<String>,
+    /// Why an unsealed node refuses requests: its audit log takes no records.
+    #[output(optional)]
+    audit_log: Option<String>,
+}
+
+/// What a node says whose audit log takes no records.
+fn refused(reason: String) -> String {
+    format!("does not accept records, requests are refused: {reason}")
 }
 
 async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus, Fault> {
@@ -200,6 +208,7 @@ async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus,
         storage_type: node.settings().storage_type,
         cluster_name,
         cluster_id,
+        audit_log: standing.audit_refusal.map(refused),
     })
 }
 
@@ -308,7 +317,7 @@ struct HealthReport {
     cluster_id: Option<String>,
     /// Why an unsealed node is not well: its audit log takes no records.
     #[output(optional)]
-    audit_log: Option<&'static str>,
+    audit_log: Option<String>,
 }
 
 async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport>, Fault> {
@@ -317,7 +326,7 @@ async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport
         codes.uninitcode
     } else if standing.sealed {
         codes.sealedcode
-    } else if !standing.audit_accepting {
+    } else if standing.audit_refusal.is_some() {
         // Every request would be refused, whatever code an active node is to have.
         AUDIT_REFUSES
     } else {
@@ -339,7 +348,7 @@ async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport
         enterprise: false,
         cluster_name,
         cluster_id,
-        audit_log: (!standing.audit_accepting).then_some("does not accept records: requests are refused"),
+        audit_log: standing.audit_refusal.map(refused),
     };
     Ok(Answered { code: Some(code), report })
 }

@@ -30,8 +30,11 @@ impl AuditLog {
                 let work = move || tried.heal();
                 if matches!(run_blocking(&*log.doors.workers, work).await, Ok(true)) {
                     // A failure of this very moment is told again by the next record.
-                    let is_accepting = log.is_accepting();
-                    log.failing.update(|failing| *failing = !is_accepting);
+                    let refuses = log.refusal().is_some_and(|error| error != BACKLOG_FULL);
+                    log.failing.update(|failing| *failing = refuses);
+                    if !refuses {
+                        tracing::info!("the local audit log takes records again");
+                    }
                 }
             }
         })

@@ -1,4 +1,5 @@
-//! `sys/audit`: audit devices; and `sys/audit-hash`, which shows how a device would show a text.
+//! `sys/audit`: audit devices; `sys/audit-status`, which tells how far behind each is, and why; and `sys/audit-hash`, which
+//! shows how a device would show a text.
 
 use std::collections::BTreeMap;
 
@@ -105,4 +106,51 @@ pub(super) async fn hash(sys: &Sys, _cx: Cx<'_>, input: Hash) -> Result<Data<Has
     let hashed = sys.handles.audits.hash(&name(&input.path)?, input.input.expose());
     let hashed = hashed.ok_or_else(|| Fault::invalid(format!("unknown audit backend {:?}", input.path)))?;
     Ok(Data(Hashed { hash: hashed }))
+}
+
+/// How audit is doing.
+#[derive(Output)]
+pub(super) struct AuditStatus {
+    /// Whether the local audit log takes records; when it does not, requests are refused.
+    accepting: bool,
+    /// Why it does not.
+    #[output(optional)]
+    error: Option<String>,
+    /// Bytes of records that wait for the slowest device.
+    backlog_bytes: u64,
+    /// How many may wait before requests are refused.
+    backlog_bytes_max: u64,
+    /// Records taken since the node was unsealed.
+    records: u64,
+    /// Records that a failed disk lost before the node was unsealed.
+    lost_records: u64,
+    /// Whether the local audit log had vanished when the node was unsealed.
+    log_was_missing: bool,
+    /// How each device is doing, by its path.
+    devices: Map,
+}
+
+pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<AuditStatus>, Fault> {
+    let standing = sys.handles.audits.standing();
+    let devices = standing.devices.into_iter().map(|device| {
+        let shown = map! {
+            "type" => device.kind.as_str(),
+            "lag_records" => device.lag_records,
+            "lag_bytes" => device.lag_bytes,
+            "lag_seconds" => device.lag_age.as_secs(),
+            "failed_attempts" => device.attempts,
+            "last_error" => device.last_error.as_deref().unwrap_or_default(),
+        };
+        (device.path, Body::from(shown))
+    });
+    Ok(Data(AuditStatus {
+        accepting: standing.log.accepting,
+        error: standing.log.last_error,
+        backlog_bytes: standing.log.backlog_bytes,
+        backlog_bytes_max: standing.log.backlog_bytes_max,
+        records: standing.log.records,
+        lost_records: standing.log.lost_records,
+        log_was_missing: standing.log.was_missing,
+        devices: devices.collect(),
+    }))
 }

@@ -6,6 +6,7 @@
 
 mod support;
 
+mod audit;
 mod bad_connections;
 mod bad_requests;
 mod canary;

@@ -5,7 +5,7 @@ mod process;
 mod production;
 
 pub(crate) use http::{Answer, Http, read_answer};
-pub(crate) use process::{Cli, Finished, Server, binary};
+pub(crate) use process::{Cli, Finished, Server, binary, command};
 pub(crate) use production::{Keys, Production};
 
 use std::time::{Duration, Instant};
