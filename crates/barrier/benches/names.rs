@@ -25,7 +25,7 @@ use tresor_env::{Doors, Entropy, Timestamp};
 use tresor_model::ids::NamespaceId;
 use tresor_secret::{DataKey, UnsealShare};
 use tresor_storage::{MemoryStore, Store};
-use tresor_storage_file::{FILE_NAME, FileStore};
+use tresor_storage_file::{FIRST_INDEX_NAME, FileStore, Limits};
 
 /// Writers that wait at the same time.
 const WRITERS: usize = 256;
@@ -196,7 +196,7 @@ async fn measure_file(keys: usize, shape: Shape) -> Measured {
     let mut measured = Measured { title, ..Measured::default() };
     let folder = tempfile::tempdir().unwrap();
     let doors = tresor_env_os::doors();
-    let store = Arc::new(FileStore::open(&*doors.disk, folder.path()).unwrap());
+    let store = Arc::new(FileStore::open(&doors, folder.path(), Limits::default()).unwrap());
     let (share, barrier) = open_new(store, doors.clone());
     let tenths = create(&barrier, keys, shape).await;
     rates(&mut measured, keys, &tenths);
@@ -205,7 +205,7 @@ async fn measure_file(keys: usize, shape: Shape) -> Measured {
     // The committer's task ends with its queue; the file is free when it has.
     let started = loop {
         let started = Instant::now();
-        if let Ok(store) = FileStore::open(&*doors.disk, folder.path()) {
+        if let Ok(store) = FileStore::open(&doors, folder.path(), Limits::default()) {
             break (started, store);
         }
         tokio::task::yield_now().await;
@@ -220,7 +220,7 @@ async fn measure_file(keys: usize, shape: Shape) -> Measured {
     let started = Instant::now();
     barrier.begin().unwrap().list(&prefix(shape), Some(&name(keys / 3)), PAGE).unwrap();
     measured.cold_page = started.elapsed();
-    measured.bytes_per_key = file_bytes(&folder.path().join(FILE_NAME)) / keys as f64;
+    measured.bytes_per_key = file_bytes(&folder.path().join(FIRST_INDEX_NAME)) / keys as f64;
     print_row(&measured);
     measured
 }
@@ -228,7 +228,7 @@ async fn measure_file(keys: usize, shape: Shape) -> Measured {
 async fn single_writer(keys: usize) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let doors = tresor_env_os::doors();
-    let store = Arc::new(FileStore::open(&*doors.disk, folder.path()).unwrap());
+    let store = Arc::new(FileStore::open(&doors, folder.path(), Limits::default()).unwrap());
     let (_, barrier) = open_new(store, doors);
     let count = (keys / 500).clamp(100, 2000);
     let started = Instant::now();
@@ -312,7 +312,7 @@ impl Baseline for Deterministic {
 fn measure_baseline(keys: usize, scheme: &dyn Baseline) -> Measured {
     let mut measured = Measured { title: scheme.title(), ..Measured::default() };
     let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join(FILE_NAME);
+    let file = folder.path().join(FIRST_INDEX_NAME);
     let database = redb::Builder::new().set_cache_size(64 * 1024 * 1024).create(&file).unwrap();
     let entropy = tresor_env_os::OsEntropy;
     let sealing = AeadKey::new(&DataKey::new([5; 32]));

@@ -120,13 +120,15 @@ impl Vault {
             Some(Some(known)) if wanted == Wanted::Presence || known.plaintext.is_some() => return Ok(Some(known)),
             _ => {}
         }
-        let known = match snapshot.read(at)? {
-            None => None,
-            Some(stored) => {
-                let open = || self.open(at, &stored.bytes).map(Plaintext::new);
-                let plaintext = (wanted == Wanted::Value).then(open).transpose()?;
-                Some(Known { version: stored.version, plaintext })
-            }
+        let known = match wanted {
+            Wanted::Presence => snapshot.written(at)?.map(|version| Known { version, plaintext: None }),
+            Wanted::Value => match snapshot.read(at)? {
+                None => None,
+                Some(stored) => {
+                    let plaintext = self.open(at, &stored.bytes).map(Plaintext::new)?;
+                    Some(Known { version: stored.version, plaintext: Some(plaintext) })
+                }
+            },
         };
         self.cache.put(at, version, known.clone());
         Ok(known)

@@ -127,10 +127,12 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
     }
     let version = batch.version;
     vault.cache.expire(version, batch.writes.keys());
-    let applied = vault.store.apply(&batch);
+    let applied = vault.store.apply(batch);
     vault.acknowledge(version);
     match applied {
         Ok(()) => outcomes,
+        // Only who opens the store again will know.
+        Err(StoreError::Uncertain { .. }) => (0..count).map(|_| Err(CommitError::Unknown)).collect(),
         // Somebody else wrote the batch of this number: ours is not there.
         Err(error @ StoreError::VersionGap { .. }) => {
             vault.cache.distrust(version);

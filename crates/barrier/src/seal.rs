@@ -15,7 +15,7 @@ use tresor_crypto::token_text::random_uuid;
 use tresor_env::{Doors, Timestamp};
 use tresor_record::{Part, Record, RecordError};
 use tresor_secret::{DataKey, SecretBytes, UnsealShare};
-use tresor_storage::{RawKey, Store, StoreError};
+use tresor_storage::{Condition, RawKey, Store, StoreError};
 use zeroize::Zeroizing;
 
 use crate::barrier::{Barrier, CommitError};
@@ -167,6 +167,12 @@ impl SealedStore {
             None => (0, 0),
         };
         Ok(SealFacts { initialized: slots.is_some(), shares, threshold })
+    }
+
+    /// Whether the store can be written to.
+    #[must_use]
+    pub fn condition(&self) -> Condition {
+        self.store.condition()
     }
 
     /// Makes ring, slot and shares, and stores nothing yet: [`Initialization::store`] does, together with the first

@@ -41,7 +41,7 @@ impl Store for Watched {
         Ok(Box::new(WatchedSnapshot(self.inner.snapshot()?, Arc::clone(&self.reads))))
     }
 
-    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         if self.failures.load(Ordering::SeqCst) > 0 {
             self.failures.fetch_sub(1, Ordering::SeqCst);
             return Err(StoreError::NoSpace { name: "watched".to_owned() });

@@ -25,4 +25,5 @@ pub use node::{AlwaysRoute, Initialized, Node, Registry, SealStanding, SystemMou
 pub use policies::Policies;
 pub use settings::Settings;
 pub use tokens::Tokens;
+pub use tresor_storage::Condition;
 pub use unsealed::{Handles, Unsealed};

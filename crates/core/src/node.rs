@@ -19,7 +19,7 @@ use tresor_model::ids::{NamespaceId, RequestId};
 use tresor_model::{Fault, Map, Refusal, Response, Verb};
 use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
-use tresor_storage::Store;
+use tresor_storage::{Condition, Store};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
@@ -88,6 +88,8 @@ pub struct SealStanding {
     pub cluster: Option<(String, String)>,
     /// Why the local audit log takes no records, so that requests are refused; `None` while it does.
     pub audit_refusal: Option<String>,
+    /// Whether the store can be written to; when it cannot, requests that write are refused.
+    pub storage: Condition,
 }
 
 pub(crate) enum State {
@@ -212,6 +214,7 @@ impl Node {
             progress: attempt.0,
             nonce: attempt.1.clone(),
             audit_refusal: unsealed.as_ref().and_then(|unsealed| unsealed.handles.audits.refusal()),
+            storage: self.store.condition(),
             cluster: unsealed.map(|unsealed| (unsealed.cluster.name.clone(), unsealed.cluster.id.clone())),
         })
     }

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tresor_barrier::{Barrier, CommitError, StorageKey, Txn};
+use tresor_barrier::{Barrier, BarrierError, CommitError, StorageKey, Txn};
 use tresor_engine::Mounted;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal};
 use tresor_record::Record;
+use tresor_storage::StoreError;
 
 use crate::audits::Audits;
 use crate::gate::Gate;
@@ -23,6 +24,11 @@ use crate::policies::Policies;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
 use crate::{keys, leases};
+
+/// What a client is told when the disk is nearly full, or is.
+const NO_SPACE: &str = "storage is read-only: its disk has too little free space";
+/// What a client is told when the disk has failed.
+const DISK_FAILED: &str = "storage is read-only: its disk failed, and the server must be restarted";
 
 /// The parts that system engines are handed: narrow, and none knows the whole.
 #[derive(Clone)]
@@ -163,6 +169,15 @@ impl Unsealed {
             CommitError::Conflict => CommitFault::Conflict,
             CommitError::OutOfBounds => CommitFault::OutOfBounds,
             CommitError::Stopped => CommitFault::Sealed,
+            CommitError::Failed(error) => match &*error {
+                BarrierError::Store(StoreError::LowSpace { .. } | StoreError::NoSpace { .. }) => {
+                    CommitFault::Other(Refusal::Unavailable(NO_SPACE.into()).into())
+                }
+                BarrierError::Store(StoreError::Stopped { .. }) => {
+                    CommitFault::Other(Refusal::Unavailable(DISK_FAILED.into()).into())
+                }
+                _ => CommitFault::Other(Fault::internal(CommitError::Failed(error))),
+            },
             other => CommitFault::Other(Fault::internal(other)),
         })?;
         if committed.changed.is_empty() {

@@ -116,6 +116,10 @@ impl DiskFile for OsFile {
         Ok(self.0.metadata()?.len())
     }
 
+    fn occupied(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.blocks().saturating_mul(512))
+    }
+
     fn set_length(&self, length: u64) -> io::Result<()> {
         self.0.set_len(length)
     }
@@ -161,6 +165,12 @@ mod tests {
     fn the_free_space_of_a_directory_is_told() {
         let home = tempfile::tempdir().unwrap();
         assert!(OsDisk.free_bytes(home.path()).unwrap() > 0);
+        let file = OsDisk.open(&home.path().join("a"), Open::New).unwrap();
+        file.set_length(1 << 20).unwrap();
+        assert!(file.occupied().unwrap() < 1 << 20);
+        file.write_all_at(0, &[1; 1 << 16]).unwrap();
+        file.sync().unwrap();
+        assert!(file.occupied().unwrap() >= 1 << 16);
         assert!(OsDisk.free_bytes(&home.path().join("nothing")).is_err());
     }
 

@@ -119,6 +119,12 @@ pub trait DiskFile: Send + Sync {
     /// What the operating system says.
     fn length(&self) -> io::Result<u64>;
 
+    /// How much of the disk it takes: less than its length when parts were never written.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn occupied(&self) -> io::Result<u64>;
+
     /// Truncates or extends with zeros.
     ///
     /// # Errors

@@ -103,6 +103,12 @@ impl Log {
         self.syncs
     }
 
+    /// Whether it takes nothing more until it is opened again.
+    #[must_use]
+    pub const fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+
     /// Begins a group of entries, the first of which follows the last one.
     #[must_use]
     pub fn group(&mut self) -> Group<'_> {

@@ -112,6 +112,12 @@ pub(crate) fn extend(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result
 }
 
 impl Log {
+    /// Whether [`Log::plan`] would have one.
+    #[must_use]
+    pub fn has_plan(&self) -> bool {
+        !self.has_failed && (self.wants_segment() || !self.retired.is_empty())
+    }
+
     /// What the log would like to be done on the disk; `None` when there is nothing. One plan at a time.
     #[must_use]
     pub fn plan(&mut self) -> Option<Plan> {

@@ -65,6 +65,8 @@ pub enum Storage {
         kind: &'static str,
         /// The directory.
         path: PathBuf,
+        /// Below so many free bytes nothing is written any more.
+        free_space_min: u64,
     },
 }
 

@@ -10,7 +10,7 @@ use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
 use tresor_storage::{MemoryStore, Store};
-use tresor_storage_file::FileStore;
+use tresor_storage_file::{FileStore, Limits};
 
 use crate::config::{self, LogFormat, ServerConfig, Storage};
 use crate::dev;
@@ -159,9 +159,10 @@ fn describe(fault: &tresor_model::Fault) -> String {
 fn open_store(storage: &Storage, doors: &Doors) -> Result<Arc<dyn Store>, String> {
     match storage {
         Storage::Memory => Ok(Arc::new(MemoryStore::new())),
-        Storage::Directory { path, .. } => {
+        Storage::Directory { path, free_space_min, .. } => {
+            let limits = Limits { reserve_bytes: *free_space_min, ..Limits::default() };
             let store =
-                FileStore::open(&*doors.disk, path).map_err(|error| match std::error::Error::source(&error) {
+                FileStore::open(doors, path, limits).map_err(|error| match std::error::Error::source(&error) {
                     Some(cause) => format!("{error}: {cause}"),
                     None => error.to_string(),
                 })?;

@@ -19,10 +19,20 @@ use tresor_http::{Options, Outcome, Serve};
 use tresor_model::request::Connection;
 use tresor_model::{Request, RequestId};
 use tresor_storage::{MemoryStore, Store};
-use tresor_storage_file::FileStore;
+use tresor_storage_file::{FileStore, Limits, Sizes};
 
 /// Where the durable store lies on the simulated disk.
 pub const DATA_DIRECTORY: &str = "/data";
+/// So small that a short life fills segments, and that the index takes over and is built anew many times.
+const SMALL: Limits = Limits {
+    segments: Sizes { first: 16 * 1024, max: 64 * 1024 },
+    generation_bytes: 24 * 1024,
+    frozen_max: 2,
+    cache_bytes: 1024 * 1024,
+    rebuild_bytes_min: 64 * 1024,
+    rebuild_step_bytes: 16 * 1024,
+    reserve_bytes: 0,
+};
 /// How often tasks get their turn when everything is to come to rest.
 const TURNS: usize = 400;
 
@@ -75,7 +85,7 @@ impl World {
         let store: Arc<dyn Store> = match self.kind {
             StoreKind::Memory => Arc::<MemoryStore>::clone(&self.memory),
             StoreKind::File => {
-                let opened = FileStore::open(&*self.doors.disk, Path::new(DATA_DIRECTORY));
+                let opened = FileStore::open(&self.doors.doors, Path::new(DATA_DIRECTORY), SMALL);
                 Arc::new(opened.map_err(|error| format!("the store does not open: {error:?}"))?)
             }
         };

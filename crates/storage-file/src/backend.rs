@@ -1,20 +1,16 @@
-//! redb's file, through the disk door: the simulator's disk works under it as well as a real one.
+//! The engine's file, through the disk door: the simulator's disk works under it as well as a real one.
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use redb::StorageBackend;
 use tresor_env::DiskFile;
 
-pub(crate) struct DoorBackend {
-    file: Arc<dyn DiskFile>,
-    syncs: Arc<AtomicU64>,
-}
+pub(crate) struct DoorBackend(Arc<dyn DiskFile>);
 
 impl DoorBackend {
-    pub(crate) fn new(file: Arc<dyn DiskFile>, syncs: Arc<AtomicU64>) -> Self {
-        Self { file, syncs }
+    pub(crate) fn new(file: Arc<dyn DiskFile>) -> Self {
+        Self(file)
     }
 }
 
@@ -26,23 +22,22 @@ impl std::fmt::Debug for DoorBackend {
 
 impl StorageBackend for DoorBackend {
     fn len(&self) -> io::Result<u64> {
-        self.file.length()
+        self.0.length()
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(offset, out)
+        self.0.read_exact_at(offset, out)
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.file.set_length(length)
+        self.0.set_length(length)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.syncs.fetch_add(1, Ordering::Relaxed);
-        self.file.sync()
+        self.0.sync()
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(offset, bytes)
+        self.0.write_all_at(offset, bytes)
     }
 }

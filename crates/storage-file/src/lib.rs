@@ -1,139 +1,117 @@
-//! The durable store: one file, an embedded engine (redb) behind the disk door.
+//! The durable store: a log that a write waits for, a memory table, and an index behind them that nobody waits for.
 //!
-//! The simplest crash-safe store behind the contract; the next one (an own log with an index engine behind it) will
-//! replace it without any other crate noticing. redb gives snapshots that block nobody and commits that are atomic
-//! by checksummed roots; one [`Store::apply`] is one commit. Deliberately absent: batching (the barrier's committer
-//! batches) and knowledge of what is stored.
+//! [`Store::apply`] is one append to the log with one sync, then an insertion into the memory table. When that is large
+//! enough it is frozen, and the index (redb on the disk door) takes it over in one lazy commit, off the request path;
+//! then the log behind it is purged. A snapshot is the memory table filtered by version, the frozen generations and a
+//! read transaction of the index: it costs two reference counts and blocks nobody. Opening replays the log behind the
+//! index, which is bounded by the memory table, whatever the size of the store. Deliberately absent: batching (the
+//! barrier's committer batches) and knowledge of what is stored.
 
 mod backend;
+mod index;
+mod memory;
+mod open;
+mod record;
+mod space;
+mod tend;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
-use tresor_env::disk::Open;
-use tresor_env::{Disk, DiskFile};
-use tresor_storage::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version};
+use tresor_env::{DiskFile, Doors};
+pub use tresor_log::Sizes;
+use tresor_log::{Log, LogError};
+use tresor_storage::{Batch, Condition, RawKey, Snapshot, Store, StoreError, Stored, Version};
 
-use backend::DoorBackend;
+use index::IndexView;
+use memory::{Generation, Known};
+use tend::Tending;
 
-/// Every value, after the version (8 bytes, big-endian) that wrote it.
-const VALUES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("values");
-/// The number of the last batch.
-const VERSION: TableDefinition<'static, (), u64> = TableDefinition::new("version");
-/// Bytes of the version before a value.
-const VERSION_BYTES: usize = 8;
-/// Memory that the engine may use to cache pages.
-const CACHE_BYTES: usize = 64 * 1024 * 1024;
-/// The name of the file within its directory.
-pub const FILE_NAME: &str = "tresor.db";
+/// How much of what the store takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The log's segments.
+    pub segments: Sizes,
+    /// How large the memory table grows before the index takes it over.
+    pub generation_bytes: u64,
+    /// How many of those may wait for the index before writers wait.
+    pub frozen_max: usize,
+    /// Memory that the index may use to cache pages.
+    pub cache_bytes: usize,
+    /// A smaller index is never built anew to free space.
+    pub rebuild_bytes_min: u64,
+    /// How much is copied in one go when it is.
+    pub rebuild_step_bytes: usize,
+    /// Below so many free bytes nothing is written any more.
+    pub reserve_bytes: u64,
+}
 
-/// The name that a store has until it is complete.
-const UNFINISHED_NAME: &str = "tresor.db.new";
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            segments: Sizes::default(),
+            generation_bytes: 8 * 1024 * 1024,
+            frozen_max: 3,
+            cache_bytes: 32 * 1024 * 1024,
+            rebuild_bytes_min: 32 * 1024 * 1024,
+            rebuild_step_bytes: 4 * 1024 * 1024,
+            reserve_bytes: 256 * 1024 * 1024,
+        }
+    }
+}
+
+/// The directory of the log within that of the store.
+pub const LOG_DIRECTORY: &str = "log";
+/// The first generation of the index; later ones count on.
+pub const FIRST_INDEX_NAME: &str = "index-00000001.db";
 /// The file whose lock says that the directory is in use.
 const LOCK_NAME: &str = "tresor.lock";
 
-/// A store in one file.
-pub struct FileStore {
-    /// `None` only while it is being closed.
-    database: Option<Database>,
-    name: String,
-    syncs: Arc<AtomicU64>,
-    _lock: Arc<dyn DiskFile>,
+/// What a snapshot sees through.
+struct View {
+    active: Arc<Generation>,
+    /// The newest first.
+    frozen: Vec<Arc<Generation>>,
+    index: Arc<IndexView>,
 }
 
+/// What the next snapshot is made of.
+struct Current {
+    view: Arc<View>,
+    version: Version,
+}
+
+/// All that the store and its upkeep share.
+struct Inner {
+    doors: Doors,
+    directory: PathBuf,
+    name: String,
+    limits: Limits,
+    log: Mutex<Log>,
+    current: RwLock<Current>,
+    tending: Tending,
+    space: space::Space,
+    lock: Arc<dyn DiskFile>,
+}
+
+/// A store in a directory.
+pub struct FileStore(Arc<Inner>);
+
 impl FileStore {
-    /// Opens the store in a directory, creating both when they do not exist. A store appears under its name only
-    /// when it is complete, so a crash while it is made leaves none.
+    /// Opens the store in a directory, creating both when they do not exist.
     ///
     /// # Errors
-    /// [`StoreError`] when the directory is in use, or the file damaged or unreadable.
-    pub fn open(disk: &dyn Disk, directory: &Path) -> Result<Self, StoreError> {
-        let path = directory.join(FILE_NAME);
-        let name = path.display().to_string();
-        let io = |source| from_io(&name, source);
-        disk.create_directory(directory).map_err(io)?;
-        let lock = disk.open(&directory.join(LOCK_NAME), Open::OrCreate).map_err(io)?;
-        lock.lock_exclusive().map_err(io)?;
-        let is_there = disk.names(directory).map_err(io)?.iter().any(|entry| entry == FILE_NAME);
-        if !is_there {
-            let unfinished = directory.join(UNFINISHED_NAME);
-            if let Err(error) = disk.remove(&unfinished)
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                return Err(io(error));
-            }
-            Self::open_file(disk, &unfinished, Open::New, &name, &lock)?.close()?;
-            disk.rename(&unfinished, &path).map_err(io)?;
-            disk.sync_directory(directory).map_err(io)?;
-        }
-        // The engine would take an empty file for a new one; but a store is never empty, and what was in it is lost.
-        if disk.open(&path, Open::Existing).and_then(|file| file.length()).map_err(io)? == 0 {
-            return Err(StoreError::Damaged { name, what: "the file is empty".to_owned() });
-        }
-        Self::open_file(disk, &path, Open::OrCreate, &name, &lock)
-    }
-
-    fn open_file(
-        disk: &dyn Disk,
-        path: &Path,
-        open: Open,
-        name: &str,
-        lock: &Arc<dyn DiskFile>,
-    ) -> Result<Self, StoreError> {
-        let file = disk.open(path, open).map_err(|source| from_io(name, source))?;
-        let syncs = Arc::new(AtomicU64::new(0));
-        let backend = DoorBackend::new(file, Arc::clone(&syncs));
-        let mut builder = redb::Builder::new();
-        builder.set_cache_size(CACHE_BYTES);
-        let database = fenced(name, || builder.create_with_backend(backend).map_err(Into::into))?;
-        let store = Self { database: Some(database), name: name.to_owned(), syncs, _lock: Arc::clone(lock) };
-        store.create_tables()?;
+    /// [`StoreError`] when the directory is in use, or a file damaged or unreadable.
+    pub fn open(doors: &Doors, directory: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let store = Self(Arc::new(open::open(doors, directory, limits)?));
+        store.0.request_upkeep();
         Ok(store)
-    }
-
-    /// Closes the file; everything is on the disk when this returns.
-    fn close(mut self) -> Result<(), StoreError> {
-        let database = self.database.take();
-        fenced(&self.name, || {
-            drop(database);
-            Ok(())
-        })
-    }
-
-    fn database(&self) -> Result<&Database, redb::Error> {
-        self.database.as_ref().ok_or(redb::Error::DatabaseAlreadyOpen)
-    }
-
-    fn create_tables(&self) -> Result<(), StoreError> {
-        fenced(&self.name, || {
-            let write = self.database()?.begin_write()?;
-            write.open_table(VALUES)?;
-            write.open_table(VERSION)?;
-            write.commit()?;
-            Ok(())
-        })
     }
 }
 
 impl Drop for FileStore {
     fn drop(&mut self) {
-        // The engine writes when it is closed, and may panic on a damaged file: by then everything that was
-        // acknowledged is durable, so nothing is lost with the error.
-        let database = self.database.take();
-        drop(fenced(&self.name, || {
-            drop(database);
-            Ok(())
-        }));
-    }
-}
-
-/// Turns errors of the engine, and panics on damaged pages, into errors of the store.
-fn fenced<T>(name: &str, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(|error| from_engine(name, error)),
-        Err(_) => Err(StoreError::Damaged { name: name.to_owned(), what: "a page cannot be read".to_owned() }),
+        self.0.tending.close();
     }
 }
 
@@ -146,18 +124,43 @@ fn from_io(name: &str, source: std::io::Error) -> StoreError {
     }
 }
 
-fn from_engine(name: &str, error: redb::Error) -> StoreError {
+fn from_log(name: &str, error: LogError) -> StoreError {
     match error {
-        redb::Error::Io(source) => from_io(name, source),
-        redb::Error::DatabaseAlreadyOpen => StoreError::Locked { name: name.to_owned() },
-        other => StoreError::Damaged { name: name.to_owned(), what: other.to_string() },
+        LogError::Damaged { path, offset, what } => {
+            StoreError::Damaged { name: path.display().to_string(), what: format!("at offset {offset}: {what}") }
+        }
+        LogError::Io { path, source } => from_io(&path.display().to_string(), source),
+        LogError::Uncertain { path, source } => StoreError::Uncertain { name: path.display().to_string(), source },
+        LogError::Stopped => {
+            StoreError::Stopped { name: name.to_owned(), why: "its log failed while it was written".to_owned() }
+        }
+        other @ (LogError::OutOfRange { .. } | LogError::TooLarge { .. }) => {
+            StoreError::Io { name: name.to_owned(), source: std::io::Error::other(other) }
+        }
     }
 }
 
 struct FileSnapshot {
-    values: redb::ReadOnlyTable<&'static [u8], &'static [u8]>,
+    view: Arc<View>,
     version: Version,
-    name: String,
+}
+
+impl FileSnapshot {
+    /// Looks through the generations, the newest first, and then into the index.
+    fn look<T>(
+        &self,
+        in_memory: impl Fn(&Generation) -> Known<T>,
+        in_index: impl FnOnce(&IndexView) -> Result<Option<T>, StoreError>,
+    ) -> Result<Option<T>, StoreError> {
+        for generation in std::iter::once(&self.view.active).chain(&self.view.frozen) {
+            match in_memory(generation) {
+                Known::Written(found) => return Ok(Some(found)),
+                Known::Deleted => return Ok(None),
+                Known::Nothing => {}
+            }
+        }
+        in_index(&self.view.index)
+    }
 }
 
 impl Snapshot for FileSnapshot {
@@ -166,60 +169,81 @@ impl Snapshot for FileSnapshot {
     }
 
     fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
-        let damaged = |what: &str| StoreError::Damaged { name: self.name.clone(), what: what.to_owned() };
-        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.values.get(key.as_bytes())));
-        let found = read
-            .map_err(|_| damaged("a page cannot be read"))?
-            .map_err(|error| from_engine(&self.name, error.into()))?;
-        let Some(guard) = found else { return Ok(None) };
-        let (version, bytes) =
-            guard.value().split_first_chunk::<VERSION_BYTES>().ok_or_else(|| damaged("a value has no version"))?;
-        Ok(Some(Stored { version: Version(u64::from_be_bytes(*version)), bytes: bytes.to_vec() }))
+        self.look(|generation| generation.read(key, self.version), |index| index.read(key))
+    }
+
+    fn written(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
+        self.look(|generation| generation.written(key, self.version), |index| index.written(key))
+    }
+}
+
+impl Inner {
+    fn version(&self) -> Version {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).version
+    }
+
+    fn view(&self) -> Arc<View> {
+        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).view)
+    }
+
+    /// Shows a durable batch to the next snapshots; tells whether a generation waits for the index.
+    fn publish(&self, batch: Batch) -> bool {
+        let view = self.view();
+        let facts = &view.index.facts;
+        let mean = facts.live_bytes.checked_div(facts.count).unwrap_or(0);
+        view.active.insert(batch.version, batch.writes, mean);
+        let is_full = view.active.bytes() >= self.limits.generation_bytes;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.version = batch.version;
+        if is_full {
+            current.view = Arc::new(frozen(&current.view));
+        }
+        !current.view.frozen.is_empty()
+    }
+}
+
+/// The view with its active generation frozen.
+fn frozen(view: &View) -> View {
+    View {
+        active: Arc::new(Generation::new(view.active.last())),
+        frozen: std::iter::once(&view.active).chain(&view.frozen).cloned().collect(),
+        index: Arc::clone(&view.index),
     }
 }
 
 impl Store for FileStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        fenced(&self.name, || {
-            let read = self.database()?.begin_read()?;
-            let version = read.open_table(VERSION)?.get(())?.map_or(0, |version| version.value());
-            let values = read.open_table(VALUES)?;
-            Ok(Box::new(FileSnapshot { values, version: Version(version), name: self.name.clone() })
-                as Box<dyn Snapshot>)
-        })
+        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(Box::new(FileSnapshot { view: Arc::clone(&current.view), version: current.version }))
     }
 
-    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
-        let applied = fenced(&self.name, || {
-            let mut write = self.database()?.begin_write()?;
-            write.set_durability(Durability::Immediate).map_err(|_| redb::Error::PreviousIo)?;
-            {
-                let mut number = write.open_table(VERSION)?;
-                let before = Version(number.get(())?.map_or(0, |version| version.value()));
-                if batch.version != before.next() {
-                    return Ok(Err(StoreError::VersionGap { batch: batch.version.0, store: before.0 }));
-                }
-                number.insert((), batch.version.0)?;
-                let mut values = write.open_table(VALUES)?;
-                for (key, value) in &batch.writes {
-                    match value {
-                        Some(bytes) => {
-                            let mut reserved = values.insert_reserve(key.as_bytes(), VERSION_BYTES + bytes.len())?;
-                            let (version, rest) = reserved.as_mut().split_at_mut(VERSION_BYTES);
-                            version.copy_from_slice(&batch.version.0.to_be_bytes());
-                            rest.copy_from_slice(bytes);
-                        }
-                        None => drop(values.remove(key.as_bytes())?),
-                    }
-                }
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        let inner = &self.0;
+        inner.wait_for_room()?;
+        let has_work = {
+            // Held until the batch is to be seen: two who apply at once cannot both be the next.
+            let mut log = inner.log.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = inner.version();
+            if batch.version != before.next() {
+                return Err(StoreError::VersionGap { batch: batch.version.0, store: before.0 });
             }
-            write.commit()?;
-            Ok(Ok(()))
-        });
-        applied?
+            inner.refuse_when_low(record::size(&batch) as u64)?;
+            let mut group = log.group();
+            group.entry(|body| record::encode(&batch, body));
+            group.commit().map_err(|error| from_log(&inner.name, error))?;
+            inner.publish(batch) || log.has_plan()
+        };
+        if has_work {
+            inner.request_upkeep();
+        }
+        Ok(())
     }
 
     fn syncs(&self) -> u64 {
-        self.syncs.load(Ordering::Relaxed)
+        self.0.log.lock().unwrap_or_else(PoisonError::into_inner).syncs()
+    }
+
+    fn condition(&self) -> Condition {
+        self.0.condition()
     }
 }

@@ -74,6 +74,30 @@ pub trait Snapshot: Send + Sync {
     /// # Errors
     /// [`StoreError`] when the disk fails or is damaged.
     fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError>;
+
+    /// The batch that wrote a key's value; as [`Snapshot::read`] tells it, without the value.
+    ///
+    /// # Errors
+    /// As [`Snapshot::read`].
+    fn written(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
+        Ok(self.read(key)?.map(|stored| stored.version))
+    }
+}
+
+/// Whether a store can be written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It can.
+    Writable,
+    /// It is read-only until there is more space: as soon as there is, it writes again by itself.
+    LowSpace {
+        /// What is free.
+        free_bytes: u64,
+        /// What must stay free.
+        reserve_bytes: u64,
+    },
+    /// Its disk failed; it is read-only until it is opened again.
+    Stopped,
 }
 
 /// A store. Calls block; callers run them where blocking is allowed.
@@ -87,12 +111,18 @@ pub trait Store: Send + Sync {
     /// Applies a batch: atomic, and durable when this returns. One caller at a time.
     ///
     /// # Errors
-    /// [`StoreError::VersionGap`] when the batch is not the next one; otherwise the outcome is unknown until the
-    /// store is asked for its version again.
-    fn apply(&self, batch: &Batch) -> Result<(), StoreError>;
+    /// After [`StoreError::Uncertain`] nobody knows whether the batch is there before the store is opened again, and the
+    /// store shows it to nobody until then. After any other error, [`StoreError::VersionGap`] for a batch that is not
+    /// the next one among them, the store says by its version whether it is there.
+    fn apply(&self, batch: Batch) -> Result<(), StoreError>;
 
     /// How many times this store has waited for the disk to make something durable.
     fn syncs(&self) -> u64;
+
+    /// Whether it can be written to.
+    fn condition(&self) -> Condition {
+        Condition::Writable
+    }
 }
 
 /// Why a store cannot do what it is asked.
@@ -111,6 +141,35 @@ pub enum StoreError {
     NoSpace {
         /// The file.
         name: String,
+    },
+    /// There is so little space left that nothing more is written, before the disk is full in the middle of something.
+    #[error(
+        "store `{name}` is read-only: {free_bytes} bytes are free on its disk, and {reserve_bytes} are kept in reserve"
+    )]
+    LowSpace {
+        /// The file.
+        name: String,
+        /// What is free.
+        free_bytes: u64,
+        /// What must stay free.
+        reserve_bytes: u64,
+    },
+    /// The disk failed while a batch was made durable: whether it is there is known when the store is opened again.
+    #[error("store `{name}` failed while it was written; what became of it is known when it is opened again")]
+    Uncertain {
+        /// The file.
+        name: String,
+        /// What the operating system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its disk failed before; nothing is written until it is opened again.
+    #[error("store `{name}` takes no writes until it is opened again: {why}")]
+    Stopped {
+        /// The file.
+        name: String,
+        /// What failed.
+        why: String,
     },
     /// Another process has it open.
     #[error("store `{name}` is in use by another process")]

@@ -42,6 +42,10 @@ impl Snapshot for Contents {
     fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
         Ok(self.values.get(key).map(|stored| (**stored).clone()))
     }
+
+    fn written(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
+        Ok(self.values.get(key).map(|stored| stored.version))
+    }
 }
 
 impl Store for MemoryStore {
@@ -49,21 +53,20 @@ impl Store for MemoryStore {
         Ok(Box::new(self.contents.read().unwrap_or_else(PoisonError::into_inner).clone()))
     }
 
-    fn apply(&self, batch: &Batch) -> Result<(), StoreError> {
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         // The lock is held over the check and the change: two who apply at once cannot both be the next.
         let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = contents.clone();
         if batch.version != next.version.next() {
             return Err(StoreError::VersionGap { batch: batch.version.0, store: next.version.0 });
         }
-        for (key, value) in &batch.writes {
+        for (key, value) in batch.writes {
             match value {
                 Some(bytes) => {
-                    let stored = Stored { version: batch.version, bytes: bytes.clone() };
-                    next.values.insert(key.clone(), Arc::new(stored));
+                    next.values.insert(key, Arc::new(Stored { version: batch.version, bytes }));
                 }
                 None => {
-                    next.values.remove(key);
+                    next.values.remove(&key);
                 }
             }
         }

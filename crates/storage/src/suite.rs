@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::{Batch, RawKey, Store, StoreError, Version};
+use crate::{Batch, RawKey, Snapshot, Store, StoreError, Version};
 
 /// A key from a short name.
 #[must_use]
@@ -40,29 +40,29 @@ fn read(store: &dyn Store, name: &str) -> Option<(u64, Vec<u8>)> {
 
 fn values_come_back_with_the_version_that_wrote_them(store: &dyn Store) {
     assert_eq!(store.snapshot().unwrap().version(), Version(0));
-    store.apply(&batch(1, &[("a", Some(b"1")), ("b", Some(b""))])).unwrap();
-    store.apply(&batch(2, &[("a", Some(b"2")), ("c", None)])).unwrap();
+    store.apply(batch(1, &[("a", Some(b"1")), ("b", Some(b""))])).unwrap();
+    store.apply(batch(2, &[("a", Some(b"2")), ("c", None)])).unwrap();
     assert_eq!(read(store, "a"), Some((2, b"2".to_vec())));
     assert_eq!(read(store, "b"), Some((1, Vec::new())));
     assert_eq!(read(store, "c"), None);
-    store.apply(&batch(3, &[("a", None)])).unwrap();
+    store.apply(batch(3, &[("a", None)])).unwrap();
     assert_eq!(read(store, "a"), None);
     assert_eq!(store.snapshot().unwrap().version(), Version(3));
 }
 
 fn a_batch_that_is_not_the_next_one_is_refused(store: &dyn Store) {
-    store.apply(&batch(1, &[("a", Some(b"1"))])).unwrap();
+    store.apply(batch(1, &[("a", Some(b"1"))])).unwrap();
     for wrong in [0, 1, 3] {
-        let refused = store.apply(&batch(wrong, &[("a", Some(b"x"))]));
+        let refused = store.apply(batch(wrong, &[("a", Some(b"x"))]));
         assert!(matches!(refused, Err(StoreError::VersionGap { .. })), "{wrong}");
     }
     assert_eq!(read(store, "a"), Some((1, b"1".to_vec())));
 }
 
 fn a_snapshot_does_not_move(store: &dyn Store) {
-    store.apply(&batch(1, &[("a", Some(b"1")), ("b", Some(b"1"))])).unwrap();
+    store.apply(batch(1, &[("a", Some(b"1")), ("b", Some(b"1"))])).unwrap();
     let before = store.snapshot().unwrap();
-    store.apply(&batch(2, &[("a", Some(b"2")), ("b", None), ("c", Some(b"2"))])).unwrap();
+    store.apply(batch(2, &[("a", Some(b"2")), ("b", None), ("c", Some(b"2"))])).unwrap();
     assert_eq!(before.version(), Version(1));
     assert_eq!(before.read(&key("a")).unwrap().unwrap().bytes, b"1");
     assert_eq!(before.read(&key("b")).unwrap().unwrap().bytes, b"1");
@@ -72,7 +72,7 @@ fn a_snapshot_does_not_move(store: &dyn Store) {
 fn values_of_every_size_come_back(store: &dyn Store) {
     for (version, size) in (1_u64..).zip([0_usize, 1, 255, 4096, 65_537, 3_000_000]) {
         let value: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
-        store.apply(&batch(version, &[("large", Some(&value))])).unwrap();
+        store.apply(batch(version, &[("large", Some(&value))])).unwrap();
         assert_eq!(read(store, "large"), Some((version, value)));
     }
 }
@@ -85,22 +85,34 @@ fn any_history_equals_the_model(fresh: &mut dyn FnMut() -> Arc<dyn Store>) {
     runner
         .run(&batches, |history| {
             let store = (stores.borrow_mut())();
-            let mut model = BTreeMap::new();
+            let mut model: BTreeMap<RawKey, Option<(Version, Vec<u8>)>> = BTreeMap::new();
+            let mut kept: Vec<(u64, _, Box<dyn Snapshot>)> = Vec::new();
             for (version, writes) in (1_u64..).zip(&history) {
                 let writes = writes
                     .iter()
                     .map(|(name, value)| (key(&format!("k{name}")), value.map(|byte| vec![byte])))
                     .collect();
                 let next = Batch { version: Version(version), writes };
-                store.apply(&next).unwrap();
+                store.apply(next.clone()).unwrap();
                 for (key, value) in next.writes {
                     model.insert(key, value.map(|bytes| (Version(version), bytes)));
+                }
+                for (version, old, snapshot) in &kept {
+                    let snapshot: &dyn Snapshot = &**snapshot;
+                    prop_assert_eq!(snapshot.version(), Version(*version));
+                    for (key, expected) in old {
+                        let found = snapshot.read(key).unwrap().map(|stored| (stored.version, stored.bytes));
+                        prop_assert_eq!(&found, expected);
+                    }
                 }
                 let snapshot = store.snapshot().unwrap();
                 for (key, expected) in &model {
                     let found = snapshot.read(key).unwrap().map(|stored| (stored.version, stored.bytes));
                     prop_assert_eq!(&found, expected);
+                    let written = snapshot.written(key).unwrap();
+                    prop_assert_eq!(written, expected.as_ref().map(|(version, _)| *version));
                 }
+                kept.push((version, model.clone(), snapshot));
             }
             Ok(())
         })

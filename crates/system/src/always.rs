@@ -5,7 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tresor_core::{AlwaysRoute, Node};
+use tresor_core::{AlwaysRoute, Condition, Node};
 use tresor_crypto::shamir::Threshold;
 use tresor_model::{Fault, Map, Response, Shape, Verb};
 use tresor_secret::{SecretString, UnsealShare};
@@ -318,6 +318,9 @@ struct HealthReport {
     /// Why an unsealed node is not well: its audit log takes no records.
     #[output(optional)]
     audit_log: Option<String>,
+    /// Why an unsealed node is not well: its store takes no writes. It is read, so the code is that of its state.
+    #[output(optional)]
+    storage: Option<&'static str>,
 }
 
 async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport>, Fault> {
@@ -349,6 +352,11 @@ async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport
         cluster_name,
         cluster_id,
         audit_log: standing.audit_refusal.map(refused),
+        storage: match standing.storage {
+            Condition::Writable => None,
+            Condition::LowSpace { .. } => Some("is read-only: its disk has too little free space"),
+            Condition::Stopped => Some("is read-only: its disk failed, and the server must be restarted"),
+        },
     };
     Ok(Answered { code: Some(code), report })
 }

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::disk::{Disk, DiskFile, FileIdentity, Open};
 
+/// In what a file grows.
+const BLOCK_BYTES: usize = 4096;
 /// What a disk writes at once.
 const SECTOR_BYTES: u64 = 512;
 
@@ -304,6 +306,14 @@ impl DiskFile for MemoryFile {
     fn length(&self) -> io::Result<u64> {
         let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(u64::try_from(contents.current.len()).unwrap_or(u64::MAX))
+    }
+
+    fn occupied(&self) -> io::Result<u64> {
+        let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        // A block of zeros is taken for one that was never written.
+        let is_used = |block: &&[u8]| block.iter().any(|byte| *byte != 0);
+        let blocks = contents.current.chunks(BLOCK_BYTES).filter(is_used).count();
+        Ok(u64::try_from(blocks * BLOCK_BYTES).unwrap_or(u64::MAX))
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {

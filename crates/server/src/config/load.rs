@@ -347,10 +347,17 @@ fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Resul
         _ => return Err(source.error(block.position, "`storage` takes one type")),
     };
     let mut path = None;
+    let mut free_space_min = tresor_storage_file::Limits::default().reserve_bytes;
     for item in &block.object.items {
         let Some(key) = item.keys.first() else { continue };
         match key.name.as_str() {
             "path" => path = Some(source.text("path", &item.value)?),
+            "free_space_min" => {
+                let bytes = source.text("free_space_min", &item.value)?.parse().ok();
+                free_space_min = bytes.ok_or_else(|| {
+                    source.error(item.value.position, "`free_space_min` is a number of bytes; 0 is no limit")
+                })?;
+            }
             "retry_join" => {
                 return Err(source.error(key.position, "`retry_join` is not available: there are no clusters yet"));
             }
@@ -365,7 +372,7 @@ fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Resul
     let path = path
         .filter(|path| !path.is_empty())
         .ok_or_else(|| source.error(block.position, format!("storage `{kind}` needs a `path`")))?;
-    Ok(Storage::Directory { kind, path: PathBuf::from(path) })
+    Ok(Storage::Directory { kind, path: PathBuf::from(path), free_space_min })
 }
 
 fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {

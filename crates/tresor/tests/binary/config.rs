@@ -189,9 +189,9 @@ fn a_storage_that_is_in_use_or_cannot_be_written_is_a_clear_refusal() {
     assert!(errors.contains("data"), "{errors}");
     let production = Production::new();
     std::fs::create_dir(production.data()).unwrap();
-    std::fs::write(production.data().join("tresor.db"), "this is no store").unwrap();
+    std::fs::write(production.data().join("index-00000001.db"), "this is no store").unwrap();
     let errors = refuse(&production).errors;
-    assert!(errors.contains("tresor.db"), "{errors}");
+    assert!(errors.contains("index-00000001.db"), "{errors}");
 }
 
 #[test]

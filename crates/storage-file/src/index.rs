@@ -1,0 +1,288 @@
+//! The index behind the log: an embedded engine (redb) on the disk door, which takes a whole generation in one commit.
+//!
+//! It is never what a write waits for. Each value lies after the version that wrote it and a checksum over key, version
+//! and value, because the engine does not check its pages when it reads them. `quick_repair` makes opening after a crash
+//! independent of size. Deliberately absent: choosing when anything happens (`tend.rs` does).
+
+use std::ops::Bound;
+use std::path::Path;
+use std::sync::Arc;
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use tresor_env::disk::Open;
+use tresor_env::{Disk, DiskFile};
+use tresor_storage::{RawKey, StoreError, Stored, Version};
+use twox_hash::XxHash3_64;
+
+use crate::backend::DoorBackend;
+use crate::memory::Generation;
+use crate::{Limits, from_io};
+
+const VALUES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("values");
+/// What the index knows of itself, by name.
+const FACTS: TableDefinition<'static, &str, u64> = TableDefinition::new("facts");
+/// The last batch that is in it.
+const VERSION: &str = "version";
+/// Bytes of keys and values.
+const LIVE_BYTES: &str = "live bytes";
+/// How many values there are.
+const COUNT: &str = "count";
+/// How much of the disk it took, for each thousand live bytes, when it was built.
+const BUILT_PERMILLE: &str = "built permille";
+/// Version and checksum before a value.
+const PREFIX_BYTES: usize = 16;
+
+/// What the index knows of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) version: Version,
+    pub(crate) live_bytes: u64,
+    pub(crate) count: u64,
+    pub(crate) built_permille: u64,
+}
+
+/// An open index.
+pub(crate) struct Index {
+    /// `None` only while it is being closed.
+    database: Option<Database>,
+    file: Arc<dyn DiskFile>,
+    /// Its number: each that is built anew has the next one.
+    pub(crate) generation: u64,
+    name: String,
+    /// Nobody else may open the directory before the engine has written its last.
+    _lock: Arc<dyn DiskFile>,
+}
+
+/// The index as it was at one version.
+pub(crate) struct IndexView {
+    values: redb::ReadOnlyTable<&'static [u8], &'static [u8]>,
+    pub(crate) facts: Facts,
+    // After the table, which reads through it.
+    pub(crate) index: Arc<Index>,
+}
+
+/// Where a copy has come to.
+pub(crate) enum Copied {
+    /// Up to and with this key.
+    UpTo(Vec<u8>),
+    /// There is nothing more.
+    Everything,
+}
+
+fn checksum(key: &[u8], version: u64, bytes: &[u8]) -> u64 {
+    let seed = XxHash3_64::oneshot_with_seed(version, key);
+    XxHash3_64::oneshot_with_seed(seed, bytes)
+}
+
+impl Index {
+    /// Opens an index, or makes an empty one.
+    pub(crate) fn open(
+        disk: &dyn Disk,
+        path: &Path,
+        how: Open,
+        generation: u64,
+        limits: &Limits,
+        lock: &Arc<dyn DiskFile>,
+    ) -> Result<Arc<Self>, StoreError> {
+        let name = path.display().to_string();
+        let file = disk.open(path, how).map_err(|source| from_io(&name, source))?;
+        // The engine would take an empty file for a new one; but an index is never empty, and what was in it is lost.
+        if how != Open::New && file.length().map_err(|source| from_io(&name, source))? == 0 {
+            return Err(StoreError::Damaged { name, what: "the file is empty".to_owned() });
+        }
+        let mut builder = redb::Builder::new();
+        builder.set_cache_size(limits.cache_bytes);
+        let backend = DoorBackend::new(Arc::clone(&file));
+        let database = fenced(&name, || builder.create_with_backend(backend).map_err(Into::into))?;
+        let index = Self { database: Some(database), file, generation, name, _lock: Arc::clone(lock) };
+        if how == Open::New {
+            index.change(true, |_, _| Ok(()))?;
+        }
+        Ok(Arc::new(index))
+    }
+
+    fn database(&self) -> Result<&Database, redb::Error> {
+        self.database.as_ref().ok_or(redb::Error::DatabaseAlreadyOpen)
+    }
+
+    /// How much of the disk it takes.
+    pub(crate) fn occupied(&self) -> Result<u64, StoreError> {
+        self.file.occupied().map_err(|source| from_io(&self.name, source))
+    }
+
+    /// The index as it is now.
+    pub(crate) fn view(self: &Arc<Self>) -> Result<Arc<IndexView>, StoreError> {
+        fenced(&self.name, || {
+            let read = self.database()?.begin_read()?;
+            let table = read.open_table(FACTS)?;
+            let fact = |name: &str| Ok::<u64, redb::Error>(table.get(name)?.map_or(0, |fact| fact.value()));
+            let facts = Facts {
+                version: Version(fact(VERSION)?),
+                live_bytes: fact(LIVE_BYTES)?,
+                count: fact(COUNT)?,
+                built_permille: fact(BUILT_PERMILLE)?,
+            };
+            Ok(Arc::new(IndexView { values: read.open_table(VALUES)?, facts, index: Arc::clone(self) }))
+        })
+    }
+
+    /// One commit.
+    fn change(
+        &self,
+        is_last: bool,
+        change: impl FnOnce(&mut Table<'_, &'static [u8], &'static [u8]>, &mut Facts) -> Result<(), redb::Error>,
+    ) -> Result<(), StoreError> {
+        fenced(&self.name, || {
+            let mut write = self.database()?.begin_write()?;
+            write.set_durability(Durability::Immediate).map_err(|_| redb::Error::PreviousIo)?;
+            write.set_quick_repair(is_last);
+            {
+                let mut table = write.open_table(FACTS)?;
+                let fact = |name: &str| Ok::<u64, redb::Error>(table.get(name)?.map_or(0, |fact| fact.value()));
+                let mut facts = Facts {
+                    version: Version(fact(VERSION)?),
+                    live_bytes: fact(LIVE_BYTES)?,
+                    count: fact(COUNT)?,
+                    built_permille: fact(BUILT_PERMILLE)?,
+                };
+                change(&mut write.open_table(VALUES)?, &mut facts)?;
+                let named = [
+                    (VERSION, facts.version.0),
+                    (LIVE_BYTES, facts.live_bytes),
+                    (COUNT, facts.count),
+                    (BUILT_PERMILLE, facts.built_permille),
+                ];
+                for (name, fact) in named {
+                    table.insert(name, fact)?;
+                }
+            }
+            write.commit()?;
+            Ok(())
+        })
+    }
+
+    /// Takes over a frozen generation, of it only keys up to `limit` when one is given.
+    pub(crate) fn absorb(&self, generation: &Generation, limit: Option<&[u8]>) -> Result<(), StoreError> {
+        let mut value = Vec::new();
+        self.change(limit.is_none(), |values, facts| {
+            generation.for_each(|key, version, bytes| {
+                let key = key.as_bytes();
+                if limit.is_some_and(|limit| key > limit) {
+                    return Ok(());
+                }
+                let before = match bytes {
+                    Some(bytes) => {
+                        value.clear();
+                        value.extend_from_slice(&version.to_be_bytes());
+                        value.extend_from_slice(&checksum(key, version, bytes).to_be_bytes());
+                        value.extend_from_slice(bytes);
+                        facts.count += 1;
+                        facts.live_bytes += (key.len() + bytes.len()) as u64;
+                        values.insert(key, value.as_slice())?.map(|before| before.value().len())
+                    }
+                    None => values.remove(key)?.map(|before| before.value().len()),
+                };
+                if let Some(before) = before {
+                    facts.count = facts.count.saturating_sub(1);
+                    let bytes = (key.len() + before).saturating_sub(PREFIX_BYTES) as u64;
+                    facts.live_bytes = facts.live_bytes.saturating_sub(bytes);
+                }
+                Ok::<(), redb::Error>(())
+            })?;
+            facts.version = generation.last();
+            Ok(())
+        })
+    }
+
+    /// Copies values from another index, those after `from`, about so many bytes.
+    pub(crate) fn copy(&self, other: &IndexView, from: Option<&[u8]>, bytes_max: usize) -> Result<Copied, StoreError> {
+        let mut copied = Copied::Everything;
+        self.change(false, |values, facts| {
+            let start = from.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut bytes = 0;
+            for entry in other.values.range::<&[u8]>((start, Bound::Unbounded))? {
+                let (key, value) = entry?;
+                values.insert(key.value(), value.value())?;
+                facts.count += 1;
+                facts.live_bytes += (key.value().len() + value.value().len()).saturating_sub(PREFIX_BYTES) as u64;
+                bytes += key.value().len() + value.value().len();
+                if bytes >= bytes_max {
+                    copied = Copied::UpTo(key.value().to_vec());
+                    break;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(copied)
+    }
+
+    /// Ends a copy: from now on it is an index like any other.
+    pub(crate) fn finish_copy(&self, original: &Facts) -> Result<(), StoreError> {
+        let occupied = self.occupied()?;
+        self.change(true, |_, facts| {
+            if (facts.count, facts.live_bytes) != (original.count, original.live_bytes) {
+                return Err(redb::Error::Corrupted("the copy holds something else than the original".to_owned()));
+            }
+            facts.version = original.version;
+            facts.built_permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        // The engine writes when it is closed, and may panic on a damaged file: by then everything that it holds is
+        // durable, and the log has the rest.
+        let database = self.database.take();
+        drop(fenced(&self.name, || {
+            drop(database);
+            Ok(())
+        }));
+    }
+}
+
+impl IndexView {
+    /// The value of a key.
+    pub(crate) fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
+        self.look(key, |version, bytes| Stored { version, bytes: bytes.to_vec() })
+    }
+
+    /// The batch that wrote a key.
+    pub(crate) fn written(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
+        self.look(key, |version, _| version)
+    }
+
+    fn look<T>(&self, key: &RawKey, see: impl FnOnce(Version, &[u8]) -> T) -> Result<Option<T>, StoreError> {
+        let found = fenced(&self.index.name, || Ok(self.values.get(key.as_bytes())?))?;
+        let Some(guard) = found else { return Ok(None) };
+        let parts = guard.value().split_first_chunk::<8>().and_then(|(version, rest)| {
+            let (sum, bytes) = rest.split_first_chunk::<8>()?;
+            let version = u64::from_be_bytes(*version);
+            (checksum(key.as_bytes(), version, bytes) == u64::from_be_bytes(*sum)).then_some((version, bytes))
+        });
+        match parts {
+            Some((version, bytes)) => Ok(Some(see(Version(version), bytes))),
+            None => Err(StoreError::Damaged {
+                name: self.index.name.clone(),
+                what: "a value is not what was written".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Turns errors of the engine, and panics on damaged pages, into errors of the store.
+fn fenced<T>(name: &str, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(done) => done.map_err(|error| from_engine(name, error)),
+        Err(_) => Err(StoreError::Damaged { name: name.to_owned(), what: "a page cannot be read".to_owned() }),
+    }
+}
+
+fn from_engine(name: &str, error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::Io(source) => from_io(name, source),
+        redb::Error::DatabaseAlreadyOpen => StoreError::Locked { name: name.to_owned() },
+        other => StoreError::Damaged { name: name.to_owned(), what: other.to_string() },
+    }
+}
