@@ -40,6 +40,11 @@ pub(crate) fn policies(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Policies, "acl/")
 }
 
+/// All lease-count quotas.
+pub(crate) fn quotas(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "quotas/lease-count/")
+}
+
 /// All audit devices.
 pub(crate) fn audit_devices() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")
@@ -88,6 +93,31 @@ pub(crate) fn marks(namespace: &NamespaceId) -> Prefix {
 /// Buckets of the time-ordered index of tokens that end, earliest first.
 pub(crate) fn token_ends(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "ends/token/")
+}
+
+/// Buckets of the time-ordered index of leases whose revocation is due, earliest first.
+pub(crate) fn lease_ends(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "ends/lease/")
+}
+
+/// All leases, by their ids.
+pub(crate) fn leases(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "id/")
+}
+
+/// The leases of a token: references by number.
+pub(crate) fn leases_of(namespace: &NamespaceId, token: &str) -> Prefix {
+    KeyPrefix::new(namespace, Area::Tokens, &format!("lease/{token}/"))
+}
+
+/// Leases that could not be revoked: references by number.
+pub(crate) fn irrevocable(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "irrevocable/")
+}
+
+/// Work over many leases or tokens that an operator asked for.
+pub(crate) fn jobs(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "job/")
 }
 
 /// What could not be read when its time came: entries of the index, with what is wrong.

@@ -14,6 +14,7 @@ pub mod mounts;
 pub mod node;
 pub mod pipeline;
 pub mod policies;
+pub mod quotas;
 pub mod settings;
 pub mod tokens;
 pub mod unsealed;

@@ -17,10 +17,12 @@ use tresor_storage::StoreError;
 
 use crate::audits::Audits;
 use crate::gate::Gate;
+use crate::leases::secrets::Leases;
 use crate::mounts::Mounts;
 use crate::node::Registry;
 use crate::pipeline::{RunningUses, Turns};
 use crate::policies::Policies;
+use crate::quotas::Quotas;
 use crate::settings::Settings;
 use crate::tokens::Tokens;
 use crate::{keys, leases};
@@ -39,6 +41,10 @@ pub struct Handles {
     pub policies: Arc<Policies>,
     /// The tokens.
     pub tokens: Arc<Tokens>,
+    /// The leases of what engines handed out.
+    pub leases: Arc<Leases>,
+    /// The lease-count quotas.
+    pub quotas: Arc<Quotas>,
     /// The audit devices.
     pub audits: Arc<Audits>,
     /// The operator's choices.
@@ -103,7 +109,7 @@ impl From<CommitFault> for Fault {
             CommitFault::Conflict => {
                 Self::Refusal(Refusal::Unavailable("too many conflicting changes, try again".into()))
             }
-            CommitFault::OutOfBounds => Self::Refusal(Refusal::Throttled),
+            CommitFault::OutOfBounds => Self::Refusal(Refusal::Throttled("a lease count quota is exceeded".into())),
             CommitFault::Sealed => Self::Refusal(Refusal::Sealed),
             CommitFault::Other(fault) => fault,
         }
@@ -133,8 +139,10 @@ impl Unsealed {
         let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings).await?);
         let policies = Arc::new(Policies::load(&mut txn, namespace.clone())?);
         let mounts = Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?);
-        let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts))?);
-        let handles = Handles { audits, policies, mounts, tokens, settings };
+        let quotas = Arc::new(Quotas::load(&mut txn)?);
+        let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts), Arc::clone(&quotas))?);
+        let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
+        let handles = Handles { audits, policies, mounts, tokens, leases, quotas, settings };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);
@@ -151,7 +159,7 @@ impl Unsealed {
             behind: Mutex::default(),
             tasks,
         });
-        unsealed.tasks.spawn(leases::run(Arc::downgrade(&unsealed), unsealed.gate.clone()));
+        leases::start(&unsealed, &unsealed.tasks);
         Ok(unsealed)
     }
 
@@ -209,6 +217,7 @@ impl Unsealed {
         let mut txn = self.begin()?;
         self.handles.mounts.reload_if_touched(changed, &mut txn)?;
         self.handles.policies.reload_if_touched(changed, &mut txn)?;
+        self.handles.quotas.reload_if_touched(changed, &mut txn)?;
         self.handles.audits.reload_if_touched(changed, &mut txn)
     }
 
@@ -218,6 +227,7 @@ impl Unsealed {
         let agreements = [
             ("mounts", self.handles.mounts.agrees(&mut txn)?),
             ("policies", self.handles.policies.agrees(&mut txn)?),
+            ("quotas", self.handles.quotas.agrees(&mut txn)?),
             ("marks of tokens", self.handles.tokens.agrees(&mut txn)?),
             ("audit devices", self.handles.audits.agrees(&mut txn)?),
         ];

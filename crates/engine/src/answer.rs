@@ -8,7 +8,7 @@ use tresor_model::{Auth, LeaseTerms, Map, Shape};
 use tresor_wire::input::Kind;
 use tresor_wire::output::{Output, OutputSpec};
 
-use crate::reply::{Afterwards, Login, Reply};
+use crate::reply::{Afterwards, LeaseClaim, Login, Reply};
 use crate::view::Widened;
 
 /// The shape of an answer.
@@ -33,11 +33,13 @@ pub struct AnswerFacts {
     pub fields: &'static [OutputSpec],
     /// Whether the thing asked for may not be there (404).
     pub may_be_absent: bool,
+    /// Whether something is handed out that is taken back later.
+    pub leases: bool,
 }
 
 impl AnswerFacts {
     const fn new(shape: AnswerShape, fields: &'static [OutputSpec]) -> Self {
-        Self { shape, fields, may_be_absent: false }
+        Self { shape, fields, may_be_absent: false, leases: false }
     }
 
     const fn or_absent(self) -> Self {
@@ -65,7 +67,22 @@ macro_rules! seal {
     )*};
 }
 
-seal!(Nothing, Data<T>, Mirrored<T>, Option<T>, Keys, Found<T>, Login, Token, Advised<T>, Warned<T>, Then<T>);
+seal!(
+    Nothing,
+    Data<T>,
+    Mirrored<T>,
+    Option<T>,
+    Keys,
+    Found<T>,
+    Login,
+    Token,
+    Advised<T>,
+    Secret<T>,
+    Renewed,
+    Accepted,
+    Warned<T>,
+    Then<T>
+);
 
 /// No body (204).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +211,48 @@ impl<T: Answer> Answer for Advised<T> {
 
     fn into_reply(self) -> Reply {
         Reply { advice: Some(self.1), ..self.0.into_reply() }
+    }
+}
+
+/// Something that is handed out and taken back when its lease ends.
+pub struct Secret<T>(pub T, pub LeaseClaim);
+
+impl<T: Output> Answer for Secret<T> {
+    const FACTS: AnswerFacts = AnswerFacts { leases: true, ..Data::<T>::FACTS };
+
+    fn into_reply(self) -> Reply {
+        Reply { lease: Some(self.1), ..Data(self.0).into_reply() }
+    }
+}
+
+/// A lease that the server renewed; an answer without data.
+pub struct Renewed(LeaseTerms);
+
+impl Renewed {
+    /// Shows the new terms of a lease, for a system engine.
+    #[must_use]
+    pub const fn new(terms: LeaseTerms, _right: Widened) -> Self {
+        Self(terms)
+    }
+}
+
+impl Answer for Renewed {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Data, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { advice: Some(self.0), ..Reply::default() }
+    }
+}
+
+/// Work that goes on after the answer (202).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted;
+
+impl Answer for Accepted {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Data, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { shape: Shape::Accepted(None), ..Reply::default() }
     }
 }
 

@@ -4,13 +4,14 @@
 //! that the assembly hands to the node.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tresor_env::BoxFuture;
 use tresor_model::{Fault, Operation};
 use tresor_wire::input::Fields;
 
 use crate::context::{Cx, MountFacts};
-use crate::reply::Reply;
+use crate::reply::{Leased, Reply};
 use crate::route::{Match, RouteFacts, Routes};
 
 /// What kind of mount an engine makes.
@@ -55,6 +56,22 @@ pub trait Engine: Send + Sync + Sized + 'static {
     fn prepare(&self, _cx: &mut Cx<'_>) -> Result<(), Fault> {
         Ok(())
     }
+
+    /// Agrees to a longer life of what it handed out, or refuses. Called by the server; no request can name it.
+    fn renew<'a>(
+        &'a self,
+        _cx: Cx<'a>,
+        _lease: Leased<'a>,
+        _ttl: Duration,
+    ) -> impl Future<Output = Result<(), Fault>> + Send + 'a {
+        std::future::ready(Ok(()))
+    }
+
+    /// Takes back what it handed out, by the recipe alone; what is gone already is taken back. A failure is tried
+    /// again. Called by the server; no request can name it. What it writes stands together with the end of the lease.
+    fn revoke<'a>(&'a self, _cx: Cx<'a>, _lease: Leased<'a>) -> impl Future<Output = Result<(), Fault>> + Send + 'a {
+        std::future::ready(Err(Fault::internal("this engine hands nothing out")))
+    }
 }
 
 /// An engine as the core holds it: the type is gone, the declarations stay.
@@ -87,6 +104,10 @@ pub trait Mounted: Send + Sync {
     /// # Errors
     /// What the engine or the store says.
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault>;
+    /// Asks the engine to agree to a longer life of what it handed out.
+    fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Asks the engine to take back what it handed out.
+    fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> BoxFuture<'a, Result<(), Fault>>;
 }
 
 /// An engine together with its routes.
@@ -139,6 +160,14 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {
         self.engine.prepare(cx)
+    }
+
+    fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(self.engine.renew(cx, lease, ttl))
+    }
+
+    fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> BoxFuture<'a, Result<(), Fault>> {
+        Box::pin(self.engine.revoke(cx, lease))
     }
 }
 

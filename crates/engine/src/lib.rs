@@ -14,6 +14,6 @@ pub mod view;
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
 pub use context::{Caller, Cx, Held, MountFacts};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Instance, Mounted};
-pub use reply::{Login, Reply, TokenTerms};
+pub use reply::{LeaseClaim, Leased, Login, Reply, TokenTerms};
 pub use route::{Access, Effect, Match, OperationFacts, RouteFacts, Routes};
 pub use view::{View, Widened};

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tresor_model::response::TokenType;
-use tresor_model::{Auth, LeaseTerms, Shape};
+use tresor_model::{Auth, LeaseTerms, Shape, Timestamp};
+use tresor_secret::SecretBytes;
 
 /// The answer of a handler.
 #[derive(Default)]
@@ -21,6 +22,8 @@ pub struct Reply {
     pub login: Option<Login>,
     /// A duration that the caller is advised to refresh within, without a lease (KV version 1).
     pub advice: Option<LeaseTerms>,
+    /// Something that was handed out and must be taken back; the core makes a lease of it.
+    pub lease: Option<LeaseClaim>,
     /// A token block made by the core's own token engine; engines outside the core leave it empty.
     pub auth: Option<Auth>,
     /// What the node has to do after the answer is recorded.
@@ -34,6 +37,32 @@ impl Reply {
         let says_nothing = matches!(self.shape, Shape::Nothing | Shape::Absent(None));
         !says_nothing || !self.warnings.is_empty() || self.login.is_some() || self.auth.is_some()
     }
+}
+
+/// What an engine handed out, and how it is taken back: all that revoking needs, whatever becomes of the role or the
+/// configuration that it was made by.
+pub struct LeaseClaim {
+    /// What was handed out, in the engine's own words.
+    pub kind: &'static str,
+    /// What the engine needs to take it back, in its own bytes.
+    pub recipe: SecretBytes,
+    /// The life that is wished for; zero takes the mount's.
+    pub ttl: Duration,
+    /// The longest life with all renewals; zero takes the mount's.
+    pub max_ttl: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+}
+
+/// A lease, as the engine that made it is asked about it.
+#[derive(Clone, Copy)]
+pub struct Leased<'a> {
+    /// What was handed out.
+    pub kind: &'a str,
+    /// What the engine kept to take it back.
+    pub recipe: &'a SecretBytes,
+    /// When it was handed out.
+    pub issued: Timestamp,
 }
 
 /// What a system route asks of the node once its transaction is committed and its answer recorded.

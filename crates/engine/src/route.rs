@@ -69,6 +69,8 @@ pub struct RouteFacts {
     pub operations: BTreeMap<Operation, OperationFacts>,
     /// Whether writes are told apart into create and update by an existence check.
     pub tells_create: bool,
+    /// The pattern that policies decide by, when this one is an older spelling of it.
+    pub decided_as: Option<&'static str>,
     /// Whether it is how an operator mends auditing: its records may use what is kept free for them when the local
     /// audit log is full.
     pub mends_audit: bool,
@@ -186,6 +188,7 @@ impl<E: Send + Sync + 'static> Routes<E> {
                 summary,
                 operations: BTreeMap::new(),
                 tells_create: false,
+                decided_as: None,
                 mends_audit: false,
             },
             handlers: BTreeMap::new(),
@@ -205,7 +208,8 @@ impl<E: Send + Sync + 'static> Routes<E> {
         let mut parameters = BTreeMap::new();
         let route = walk(&self.root, path, &mut parameters)?;
         let pattern = self.route(route).map_or("", |facts| facts.pattern);
-        let canonical = render(pattern, &parameters);
+        let decided_as = self.route(route).and_then(|facts| facts.decided_as).unwrap_or(pattern);
+        let canonical = render(decided_as, &parameters);
         Some(Match { route, parameters, canonical, is_folded: pattern.contains(FOLDED) })
     }
 
@@ -360,6 +364,16 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         self.operation(Operation::Read, Effect::Reads, handler)
     }
 
+    /// Answers GET by making something: credentials that are made when they are asked for.
+    #[must_use]
+    pub fn generate<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        self.operation(Operation::Read, Effect::Writes, handler)
+    }
+
     /// Answers LIST.
     #[must_use]
     pub fn list<In, H>(self, handler: H) -> Self
@@ -427,6 +441,16 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         self
     }
 
+    /// Says that this route is an older spelling of another pattern, with the same parameters: policies decide on that
+    /// one, so that neither opens what the other closes (NS-03).
+    #[must_use]
+    pub fn decided_as(mut self, pattern: &'static str) -> Self {
+        if let Some(route) = self.routes.routes.last_mut() {
+            route.facts.decided_as = Some(pattern);
+        }
+        self
+    }
+
     /// Lets this route's records use what the local audit log keeps free.
     #[must_use]
     pub fn mends_audit(mut self) -> Self {
@@ -456,6 +480,7 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         let answer = <H as Handler<'static, E, In>>::Answer::FACTS;
         // A token that is made or renewed is a write.
         assert!(answer.shape != AnswerShape::Token || effect == Effect::Writes, "a token comes out of what only reads");
+        assert!(!answer.leases || effect == Effect::Writes, "a lease comes out of what only reads");
         let facts = OperationFacts { access: self.access, effect, fields: In::SPEC, answer };
         let typed = Typed { handler, input: PhantomData::<fn() -> In> };
         if let Some(route) = self.routes.routes.last_mut() {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tresor_core::leases::record::LeaseRecord;
 use tresor_core::mounts::record::{MountRecord, WipeRecord};
-use tresor_core::tokens::record::TokenRecord;
+use tresor_core::tokens::record::{MarkRecord, TokenRecord};
 use tresor_model::{Accessor, Body, LeaseId, Map, MountAccessor, MountId, NamespaceId, RequestId, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::{SecretBytes, SecretString};
@@ -89,11 +90,13 @@ struct Names {
 /// The first byte says which record, the rest is what is stored.
 pub fn record(bytes: &[u8]) {
     let Some((which, stored)) = bytes.split_first() else { return };
-    match which % 4 {
+    match which % 6 {
         0 => check::<Everything>(stored),
         1 => check::<TokenRecord>(stored),
         2 => check::<MountRecord>(stored),
-        _ => check::<WipeRecord>(stored),
+        3 => check::<WipeRecord>(stored),
+        4 => check::<LeaseRecord>(stored),
+        _ => check::<MarkRecord>(stored),
     }
 }
 

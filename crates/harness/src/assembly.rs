@@ -38,7 +38,9 @@ pub fn settings() -> Settings {
 /// # Errors
 /// As [`node`].
 pub fn node_with(doors: &TestDoors, store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Node>, Fault> {
-    Node::start(store, doors.doors.clone(), settings, tresor_builtin::registry())
+    let mut registry = tresor_builtin::registry();
+    registry.factories.push(crate::leasing::FACTORY);
+    Node::start(store, doors.doors.clone(), settings, registry)
 }
 
 /// A request for `path` (below `/v1/`, sent exactly as written) with a token (empty: none) and a JSON body (null:

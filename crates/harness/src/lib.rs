@@ -14,6 +14,7 @@
 
 mod answer;
 pub mod assembly;
+pub mod leasing;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

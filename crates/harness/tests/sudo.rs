@@ -3,6 +3,7 @@
 use tresor_core::Availability;
 use tresor_engine::Access;
 use tresor_harness::Harness;
+use tresor_model::Operation;
 
 #[tokio::test]
 async fn the_paths_that_ask_for_sudo_are_the_references() {
@@ -12,14 +13,26 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
         let path = format!("{}{}", route.mount, route.pattern);
         let exact = [
             "sys/audit",
+            "sys/leases",
             "sys/remount",
             "sys/seal",
             "auth/token/accessors",
             "auth/token/create-orphan",
             "auth/token/revoke-orphan",
         ];
+        let below = [
+            "sys/auth/",
+            "sys/audit/",
+            "sys/leases/lookup/",
+            "sys/leases/revoke-prefix/",
+            "sys/leases/revoke-force/",
+            "sys/revoke-prefix/",
+            "sys/revoke-force/",
+        ];
+        // A listing always asks of a directory.
+        let path = if route.operation == Operation::List { format!("{path}/") } else { path };
         let expected =
-            exact.contains(&path.as_str()) || ["sys/auth/", "sys/audit/"].iter().any(|prefix| path.starts_with(prefix));
+            exact.contains(&path.trim_end_matches('/')) || below.iter().any(|prefix| path.starts_with(prefix));
         assert_eq!(route.availability == Availability::Unsealed(Access::Sudo), expected, "{route:?}");
         asked += usize::from(expected);
     }

@@ -77,7 +77,7 @@ fn success(response: Response, id: &RequestId) -> Answer {
     if response.wrap_info.is_some() {
         return json(StatusCode::OK, envelope(&response, id, None, None));
     }
-    let has_more = !response.warnings.is_empty() || response.auth.is_some();
+    let has_more = !response.warnings.is_empty() || response.auth.is_some() || response.lease.is_some();
     match &response.shape {
         Shape::Nothing if has_more => json(StatusCode::OK, envelope(&response, id, None, None)),
         Shape::Nothing => json(StatusCode::NO_CONTENT, Vec::new()),

@@ -15,7 +15,7 @@ pub(crate) const fn of(fault: &Fault) -> StatusCode {
             Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Refusal::Throttled => StatusCode::TOO_MANY_REQUESTS,
+            Refusal::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Sealed | Refusal::Uninitialized | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         },
         Fault::Failure(failure) => match failure.side {

@@ -34,8 +34,8 @@ pub enum Refusal {
     TooLarge,
     /// PATCH without the merge-patch media type.
     UnsupportedMedia,
-    /// A quota is used up.
-    Throttled,
+    /// A quota is used up; says which.
+    Throttled(Cow<'static, str>),
     /// The body took longer to arrive than the listener waits.
     TooSlow,
     /// The node is sealed.
@@ -111,13 +111,14 @@ impl Error for Fault {}
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(text) | Self::Absent(text) | Self::Unavailable(text) => f.write_str(text),
+            Self::Invalid(text) | Self::Absent(text) | Self::Unavailable(text) | Self::Throttled(text) => {
+                f.write_str(text)
+            }
             Self::Denied => f.write_str("permission denied"),
             Self::NoRoute(path) => write!(f, "no handler for route {path:?}. route entry not found."),
             Self::Unsupported => f.write_str("unsupported operation"),
             Self::TooLarge => f.write_str("request body too large"),
             Self::UnsupportedMedia => f.write_str("PATCH requires the content type application/merge-patch+json"),
-            Self::Throttled => f.write_str("request path: rate limit quota exceeded"),
             Self::TooSlow => f.write_str("request body took too long to arrive"),
             Self::Sealed => f.write_str("Vault is sealed"),
             Self::Uninitialized => f.write_str("Vault is not initialized"),

@@ -77,6 +77,7 @@ shown! {
     &'static str => String,
     String => String,
     Vec<String> => List,
+    Vec<Body> => List,
     Map => Map,
 }
 

@@ -10,8 +10,10 @@ use tresor_model::Fault;
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
+use super::secrets::Retired;
 use super::{Progress, STEP_MAX};
 use crate::keys;
+use crate::mounts::record::WipeRecord;
 use crate::tokens::record::{MarkRecord, StoredFate};
 use crate::tokens::{self, FoundToken};
 use crate::unsealed::Unsealed;
@@ -101,6 +103,15 @@ impl Walk<'_> {
 
     /// Removes what belongs to a token itself; true when nothing is left.
     fn remove_own(&mut self, txn: &mut Txn, hash: &str) -> Result<bool, Fault> {
+        // Leases are retired here and revoked by their own task: what lies outside may take its time.
+        let owned = keys::leases_of(self.namespace, hash).map_err(Fault::internal)?;
+        for number in txn.list(&owned, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
+            if *self.budget == 0 {
+                return Ok(false);
+            }
+            self.unsealed.handles.leases.retire_owned(txn, &owned, &number, self.unsealed.clock.now())?;
+            *self.budget -= 1;
+        }
         match self.unsealed.handles.tokens.cubbyhole(self.namespace, hash)? {
             Some(own) => wipe_some(txn, &own, self.budget),
             None => Ok(true),
@@ -169,14 +180,32 @@ impl tokens::Tokens {
 }
 
 /// Removes the data of removed mounts.
-pub(super) fn wipe(_unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+///
+/// What it handed out is taken back first, because that may need the data; a mount whose leases are not revoked yet
+/// keeps no other waiting.
+pub(super) fn wipe(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
     let wipes = keys::wipes(namespace).map_err(Fault::internal)?;
-    let Some(id) = txn.list(&wipes, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
-    let contents = keys::mount_contents(namespace, &MountId::new(id.as_str())).map_err(Fault::internal)?;
-    if wipe_some(txn, &contents, &mut { STEP_MAX })? {
-        txn.delete(&wipes.key(&id).map_err(Fault::internal)?).map_err(Fault::internal)?;
+    for id in txn.list(&wipes, None, STEP_MAX).map_err(Fault::internal)? {
+        let key = wipes.key(&id).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+        let mut record = WipeRecord::decode(&bytes).map_err(Fault::internal)?;
+        let id = MountId::new(id.as_str());
+        match unsealed.handles.leases.retire_below(txn, namespace, &mut record, unsealed.clock.now())? {
+            Retired::Some => {
+                txn.write(&key, &record.encode()).map_err(Fault::internal)?;
+                return Ok(Progress::More);
+            }
+            Retired::Waits => {}
+            Retired::All => {
+                let contents = keys::mount_contents(namespace, &id).map_err(Fault::internal)?;
+                if wipe_some(txn, &contents, &mut { STEP_MAX })? {
+                    txn.delete(&key).map_err(Fault::internal)?;
+                }
+                return Ok(Progress::More);
+            }
+        }
     }
-    Ok(Progress::More)
+    Ok(Progress::Idle)
 }
 
 /// Deletes at most `budget` records below a prefix; true when nothing is left. It goes no deeper than a name has

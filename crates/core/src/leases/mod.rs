@@ -1,13 +1,17 @@
 //! What ends, and what is collected afterwards.
 //!
-//! The time-ordered index lies in the store ([`index`]): memory holds nothing per lease. One background task takes what
-//! is due, in order and in small transactions, and collects what revoked tokens and removed mounts left behind
-//! ([`collect`]); each step is idempotent, so a crash anywhere is mended by doing it again. While requests are running
-//! it works for a fifth of the time. Invariant: nothing here decides whether a token is valid; an expired or orphaned
+//! The time-ordered index lies in the store ([`index`]): memory holds nothing per lease. A background task takes tokens
+//! that are due, in order and in small transactions, and collects what revoked tokens and removed mounts left behind
+//! ([`collect`]); another asks engines to take back what they handed out ([`revoke`]). Each step is idempotent, so a
+//! crash anywhere is mended by doing it again. While requests are running they work for a fifth of the time. Invariant: nothing here decides whether a token is valid; an expired or orphaned
 //! one is refused by its record, whether or not this task has come by. Deliberately absent: one timer per lease.
 
 mod collect;
 pub(crate) mod index;
+pub mod jobs;
+pub mod record;
+mod revoke;
+pub mod secrets;
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -30,8 +34,18 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// While requests run, a step is followed by a pause of so many times its own length.
 const PAUSE_PER_STEP: u32 = 4;
 
-/// The background task: runs until the node is sealed or gone. It holds the node only while it works.
-pub(crate) async fn run(node: Weak<Unsealed>, gate: Gate) {
+/// The background tasks, each until the node is sealed or gone.
+pub(crate) fn start(node: &std::sync::Arc<Unsealed>, tasks: &tresor_env::Tasks) {
+    let (weak, gate) = (std::sync::Arc::downgrade(node), node.gate.clone());
+    tasks.spawn(run(weak.clone(), gate.clone(), |unsealed| Box::pin(step(unsealed))));
+    tasks.spawn(run(weak, gate, |unsealed| Box::pin(revoke::due(unsealed))));
+}
+
+/// What a background task does each time.
+type Step = for<'u> fn(&'u Unsealed) -> tresor_env::BoxFuture<'u, Result<Progress, Fault>>;
+
+/// A background task. It holds the node only while it works.
+async fn run(node: Weak<Unsealed>, gate: Gate, step: Step) {
     while let Some(unsealed) = node.upgrade() {
         if gate.is_closed() {
             return;
@@ -85,7 +99,7 @@ pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
     if let Err(fault) = unsealed.handles.tokens.look_ahead(|| unsealed.begin(), unsealed.clock.now()) {
         failed = Some(fault);
     }
-    for work in [expire, collect::marks, collect::wipe] {
+    for work in [expire as Work, collect::marks, collect::wipe, jobs::step] {
         match piece(unsealed, &namespace, work).await {
             Ok(Progress::Idle) => {}
             Ok(Progress::More) => progress = Progress::More,

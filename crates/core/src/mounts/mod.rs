@@ -21,7 +21,7 @@ use tresor_record::Record;
 use crate::cached::{Cached, every_name};
 use crate::keys;
 use crate::settings::Settings;
-use record::{MountRecord, Move, StoredClass, Tuning, WipeRecord};
+use record::{MountRecord, Move, StoredClass, StoredMount, Tuning, WipeRecord};
 
 /// Paths that belong to the server.
 const RESERVED: [&str; 4] = ["sys/", "cubbyhole/", "identity/", "auth/token/"];
@@ -59,6 +59,9 @@ pub struct Mount {
     /// The engine behind it.
     pub engine: Behind,
 }
+
+/// What takes back what a mount handed out, and what it is told of the mount.
+pub(crate) type TakingBack = (MountFacts, Arc<dyn Mounted>);
 
 /// What answers for a mount.
 pub enum Behind {
@@ -248,6 +251,22 @@ impl Mounts {
         }
     }
 
+    /// The engine that takes back what a mount handed out, the mount being there or removed a while ago.
+    ///
+    /// # Errors
+    /// When the store fails, or the engine cannot be made.
+    pub(crate) fn taking_back(&self, txn: &mut Txn, id: &MountId) -> Result<Option<TakingBack>, Fault> {
+        if let Some(mount) = self.table().with_id(id) {
+            return Ok(self.engine(mount).map(|engine| (mount.facts.clone(), engine)));
+        }
+        let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&wipe).map_err(Fault::internal)? else { return Ok(None) };
+        let StoredMount(record) = WipeRecord::decode(&bytes).map_err(Fault::internal)?.mount;
+        let facts = self.facts(&record);
+        let engine = self.make(&facts, record.class)?;
+        Ok(Some((facts, engine)))
+    }
+
     /// The path that policies decide on when `path` is asked for, as the pipeline finds it: what `sys/capabilities`
     /// shows is what is enforced (LST-06).
     #[must_use]
@@ -382,7 +401,8 @@ impl Mounts {
         txn.read(&key).map_err(Fault::internal)?;
         txn.delete(&key).map_err(Fault::internal)?;
         let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
-        txn.write(&wipe, &WipeRecord { since: now }.encode()).map_err(Fault::internal)
+        txn.write(&wipe, &WipeRecord { since: now, mount: StoredMount(mount.record.clone()), walked: None }.encode())
+            .map_err(Fault::internal)
     }
 
     /// Moves a mount to a free path of the same class.

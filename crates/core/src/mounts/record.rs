@@ -6,7 +6,7 @@ use std::time::Duration;
 use tresor_engine::Class;
 use tresor_model::Timestamp;
 use tresor_model::ids::{MountAccessor, MountId};
-use tresor_record::{Part, Record};
+use tresor_record::{Part, Reader, Record, RecordError, Writer};
 
 /// A mount as it is stored.
 #[derive(Record, Clone, PartialEq, Eq)]
@@ -107,8 +107,25 @@ impl From<Class> for StoredClass {
 
 /// A removed mount whose data is still being wiped.
 #[derive(Record)]
-#[record(kind = "mount-wipe", version = 1)]
+#[record(kind = "mount-wipe", version = 2)]
 pub struct WipeRecord {
     /// When it was removed.
     pub since: Timestamp,
+    /// What it was: its engine takes back what it handed out.
+    pub mount: StoredMount,
+    /// The last of its leases that was looked at.
+    pub walked: Option<String>,
+}
+
+/// A mount's record inside another one.
+pub struct StoredMount(pub MountRecord);
+
+impl Part for StoredMount {
+    fn write(&self, writer: &mut Writer) {
+        self.0.encode().to_vec().write(writer);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        MountRecord::decode(&Vec::<u8>::read(reader)?).map(Self)
+    }
 }

@@ -62,12 +62,18 @@ pub(super) async fn execute(
         }
         let mut reply = call(unsealed, &mut txn, request, authorized, now).await?;
         let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
+        let lease = issue::lease(unsealed, &mut txn, request, authorized, &mut reply, now)?;
         if !writes && !txn.is_empty_of_writes() {
             return Err(Fault::internal("a handler that declared to read only has written"));
         }
         let afterwards = reply.afterwards;
-        let response =
-            Response { shape: reply.shape, warnings: reply.warnings, auth, lease: reply.advice, wrap_info: None };
+        let response = Response {
+            shape: reply.shape,
+            warnings: reply.warnings,
+            auth,
+            lease: lease.or(reply.advice),
+            wrap_info: None,
+        };
         Ok((response, afterwards))
     };
     let done = match done.await {
@@ -77,6 +83,7 @@ pub(super) async fn execute(
     match unsealed.commit(txn).await {
         Ok(()) => Executed::Done(Ok(done)),
         Err(CommitFault::Conflict) => Executed::Conflicted,
+        Err(CommitFault::OutOfBounds) => Executed::Done(Err(crate::quotas::refusal(request.path.as_str()).into())),
         Err(other) => Executed::Done(Err(other.into())),
     }
 }

@@ -1,4 +1,4 @@
-//! Step 10: a login claim becomes a token, within the request's transaction.
+//! Step 10: a login claim becomes a token, and what was handed out a lease, within the request's transaction.
 //!
 //! Only here, and in the token engine, are tokens minted. The claim names policies and wishes; ranges, lives and the
 //! policy `default` are decided here, once for every auth method (DR-17).
@@ -6,10 +6,11 @@
 use tresor_barrier::Txn;
 use tresor_engine::{Login, Reply};
 use tresor_model::ids::NamespaceId;
-use tresor_model::{Auth, Fault, Request, Timestamp};
+use tresor_model::{Auth, Fault, LeaseTerms, Request, Timestamp};
 
 use super::authenticate::may_come_from;
 use super::authorize::Authorized;
+use crate::leases::secrets::Means;
 use crate::tokens::terms::{Limits, decide};
 use crate::tokens::{NewToken, auth_block};
 use crate::unsealed::Unsealed;
@@ -63,6 +64,22 @@ pub(super) fn token(
     };
     let (token, found) = unsealed.handles.tokens.mint(txn, new, now, &*unsealed.doors.entropy)?;
     Ok(Some(auth_block(Some(token), &found, now)))
+}
+
+/// What was handed out becomes a lease of the caller's token.
+pub(super) fn lease(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    authorized: &Authorized<'_>,
+    reply: &mut Reply,
+    now: Timestamp,
+) -> Result<Option<LeaseTerms>, Fault> {
+    let Some(claim) = reply.lease.take() else { return Ok(None) };
+    let mount = authorized.routed().mount.as_ref().ok_or_else(|| Fault::internal("a lease without a mount"))?;
+    let owner = authorized.principal().ok_or_else(|| Fault::internal("a lease without a token"))?.token();
+    let means = Means { txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
+    unsealed.handles.leases.issue(means, &mount.facts, request.path.as_str(), owner, claim).map(Some)
 }
 
 /// The policies of a login: never `root`, whatever a user's record says (IDN-01).

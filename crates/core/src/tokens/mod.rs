@@ -29,6 +29,7 @@ use tresor_secret::TokenSecret;
 use crate::keys;
 use crate::leases::index;
 use crate::mounts::Mounts;
+use crate::quotas::Quotas;
 pub use lineage::DEPTH_MAX;
 use lineage::Verdict;
 use marks::KnownMarks;
@@ -44,10 +45,14 @@ const HASH_BYTES: usize = 16;
 /// Any number will do.
 pub(crate) const UNBOUNDED: tresor_barrier::Bounds = i64::MIN..=i64::MAX;
 
+/// The label of what is alive in the tallies of tokens and leases.
+pub(crate) const LIVE: &str = "live";
+
 /// The token store of an unsealed node.
 pub struct Tokens {
     hash_key: HmacKey,
     mounts: Arc<Mounts>,
+    quotas: Arc<Quotas>,
     marks: KnownMarks,
     window: Window,
 }
@@ -141,11 +146,11 @@ impl Tokens {
     ///
     /// # Errors
     /// When the marks cannot be read.
-    pub fn load(barrier: &Barrier, txn: &mut Txn, mounts: Arc<Mounts>) -> Result<Self, Fault> {
+    pub fn load(barrier: &Barrier, txn: &mut Txn, mounts: Arc<Mounts>, quotas: Arc<Quotas>) -> Result<Self, Fault> {
         let namespace = NamespaceId::root();
         let marks = KnownMarks::load(txn, keys::marks(&namespace).map_err(fault)?)?;
         let window = Window::new(keys::token_ends(&namespace).map_err(fault)?);
-        Ok(Self { hash_key: hash_key(barrier), mounts, marks, window })
+        Ok(Self { hash_key: hash_key(barrier), mounts, quotas, marks, window })
     }
 
     /// The name under which a token is stored.
@@ -165,7 +170,23 @@ impl Tokens {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<(TokenSecret, FoundToken), Fault> {
+        self.bound(txn, &new.namespace, &new.mount)?;
         mint(&self.hash_key, txn, new, now, entropy)
+    }
+
+    /// Makes the commit refuse one more token or lease of a mount than its quota allows. What is revoked and not
+    /// collected yet does not count; while the collector is at it, it may make room a step too early.
+    pub(crate) fn bound(&self, txn: &mut Txn, namespace: &NamespaceId, mount: &MountId) -> Result<(), Fault> {
+        let Some((max, is_of_mount)) = self.quotas.room(mount) else { return Ok(()) };
+        let refused = self.refused(txn, namespace)?;
+        let (tally, refused) = if is_of_mount {
+            (keys::live_of(namespace, mount), refused.get(mount.as_str()).copied().unwrap_or(0))
+        } else {
+            (keys::live(namespace), refused.values().sum())
+        };
+        let max = i64::try_from(max).unwrap_or(i64::MAX).saturating_add(refused);
+        txn.count(&tally.map_err(fault)?, LIVE, 0, &(i64::MIN..=max));
+        Ok(())
     }
 
     /// Looks a token up by its text; `None` unless it and all its ancestors are alive.
@@ -361,7 +382,7 @@ impl Tokens {
     /// Whether a token has children, a cubbyhole or leases.
     fn has_anything_below(&self, txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<bool, Fault> {
         let children = keys::children(namespace, hash).map_err(fault)?;
-        let mut places = vec![children];
+        let mut places = vec![children, keys::leases_of(namespace, hash).map_err(fault)?];
         places.extend(self.cubbyhole(namespace, hash)?);
         for place in places {
             if !txn.list(&place, None, 1).map_err(fault)?.is_empty() {
@@ -388,6 +409,23 @@ impl Tokens {
         self.marks.ask(|marks| marks.within_cuts(ancestors))
     }
 
+    /// The tokens that a lease of this one counts for: itself and its ancestors, whether or not it is alive.
+    pub(crate) fn line_of(&self, txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Vec<String>, Fault> {
+        let mut line = vec![hash.to_owned()];
+        match read_record(txn, namespace, hash)? {
+            Some(record) => line.extend(record.ancestors),
+            None => {
+                let mark = keys::marks(namespace).and_then(|at| at.key(hash)).map_err(fault)?;
+                if let Some(bytes) = txn.read(&mark).map_err(fault)? {
+                    line.extend(MarkRecord::decode(&bytes).map_err(Fault::internal)?.ancestors);
+                }
+            }
+        }
+        let within = self.within_cuts(&line);
+        line.truncate(within);
+        Ok(line)
+    }
+
     /// Whether a mark was made below this token.
     pub(crate) fn any_mark_below(&self, hash: &str) -> bool {
         self.marks.ask(|marks| marks.any_below(hash))
@@ -403,7 +441,7 @@ impl Tokens {
         for mount in self.mounts.table().iter() {
             let id = &mount.record.id;
             let tally = txn.tally(&keys::live_of(namespace, id).map_err(fault)?).map_err(fault)?;
-            let number = tally.get("").copied().unwrap_or(0) - gone.get(id.as_str()).copied().unwrap_or(0);
+            let number = tally.get(LIVE).copied().unwrap_or(0) - gone.get(id.as_str()).copied().unwrap_or(0);
             live.insert(id.clone(), u64::try_from(number).unwrap_or(0));
         }
         Ok(live)
@@ -560,8 +598,8 @@ pub(crate) fn count(
     ancestors: &[String],
     delta: i64,
 ) -> Result<(), Fault> {
-    txn.count(&keys::live(namespace).map_err(fault)?, "", delta, &UNBOUNDED);
-    txn.count(&keys::live_of(namespace, mount).map_err(fault)?, "", delta, &UNBOUNDED);
+    txn.count(&keys::live(namespace).map_err(fault)?, LIVE, delta, &UNBOUNDED);
+    txn.count(&keys::live_of(namespace, mount).map_err(fault)?, LIVE, delta, &UNBOUNDED);
     let marks = keys::marks(namespace).map_err(fault)?;
     for ancestor in ancestors {
         txn.contains(&marks.key(ancestor).map_err(fault)?).map_err(fault)?;

@@ -2,6 +2,7 @@
 //! the move is one record and is done when the answer leaves; the status is therefore always `success`. The last move
 //! of each mount is known for as long as the mount lives.
 
+use tresor_core::leases::record::JobWork;
 use tresor_engine::{Cx, Data, Widened};
 use tresor_model::{Fault, Map, MountPath, map};
 use tresor_wire::input::Input;
@@ -49,6 +50,10 @@ pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result
     let mount = table.at(from.as_str()).ok_or_else(|| Fault::invalid(format!("no matching mount at {from:?}")))?;
     let entropy = cx.entropy;
     let moved = sys.handles.mounts.move_to(cx.view.widen(Widened::assertion()), mount, &to, entropy)?;
+    // Leases are named by the path that was asked: what was handed out there is taken back.
+    let now = cx.now;
+    let txn = cx.view.widen(Widened::assertion());
+    sys.handles.leases.order(txn, JobWork::Revoke, from.as_str(), now, entropy)?;
     Ok(Data(Started { migration_id: moved.id }))
 }
 

@@ -6,6 +6,7 @@ mod create;
 mod lookup;
 mod renew;
 mod revoke;
+mod tidy;
 
 use tresor_core::Handles;
 use tresor_core::tokens::FoundToken;
@@ -109,6 +110,8 @@ impl Engine for TokenStore {
             .at("accessors", "Lists the accessors of all tokens.")
             .open_to(Access::Sudo)
             .list(lookup::accessors)
+            .at("tidy", "Removes what is left of tokens that are gone.")
+            .write(tidy::tidy)
             .at("renew", "Renews a token.")
             .open_to(Access::Token)
             .write(renew::by_token)

@@ -1,0 +1,198 @@
+//! Work over many leases or tokens that an operator ordered: a stored record, done page by page, wherever it is
+//! interrupted. Deliberately absent: revoking itself; a job retires, and the task of `revoke` asks the engines.
+
+use tresor_barrier::Txn;
+use tresor_env::Entropy;
+use tresor_model::ids::{MountAccessor, NamespaceId};
+use tresor_model::{Fault, Timestamp};
+use tresor_record::Record;
+
+use super::record::{JobRecord, JobWork, LeaseRecord, LeaseReference, LeaseState};
+use super::secrets::{Leases, ids, read};
+use super::{Progress, STEP_MAX};
+use crate::keys;
+use crate::tokens;
+use crate::tokens::record::AccessorRecord;
+use crate::unsealed::Unsealed;
+
+/// A lease that could not be revoked.
+pub struct Irrevocable {
+    /// The lease.
+    pub record: LeaseRecord,
+    /// Why.
+    pub reason: String,
+    /// The handle of its mount; empty when that is gone.
+    pub mount: String,
+}
+
+impl Leases {
+    /// Orders work.
+    ///
+    /// # Errors
+    /// A refusal when the prefix is no part of an id; a failure when the store fails.
+    pub fn order(
+        &self,
+        txn: &mut Txn,
+        work: JobWork,
+        prefix: &str,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<(), Fault> {
+        let namespace = NamespaceId::root();
+        // Says now, and not later to nobody, that it is no name.
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
+        keys::leases(&namespace).and_then(|at| at.below(&prefix)).map_err(tresor_engine::view::fault)?;
+        let name = tokens::fresh_name(now, entropy);
+        let key = keys::jobs(&namespace).and_then(|at| at.key(&name)).map_err(Fault::internal)?;
+        txn.write(&key, &JobRecord { work, prefix, since: now, walked: None }.encode()).map_err(Fault::internal)
+    }
+
+    /// A page of the names directly below a directory of ids.
+    ///
+    /// # Errors
+    /// A refusal when it is no part of an id; a failure when the store fails.
+    pub fn names(
+        &self,
+        txn: &mut Txn,
+        directory: &str,
+        after: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(Vec<String>, Option<String>), Fault> {
+        const PAGE: usize = 256;
+        let namespace = NamespaceId::root();
+        let prefix = keys::leases(&namespace).and_then(|at| at.below(directory));
+        let prefix = prefix.map_err(tresor_engine::view::fault)?;
+        let page = txn.list(&prefix, after, PAGE).map_err(Fault::internal)?;
+        let next = (page.len() == PAGE).then(|| page.last().cloned()).flatten();
+        let mut shown = Vec::new();
+        for name in page {
+            // What is being revoked is gone for everybody.
+            if name.ends_with('/') || self.find(txn, &format!("{directory}{name}"), now)?.is_some() {
+                shown.push(name);
+            }
+        }
+        Ok((shown, next))
+    }
+
+    /// At most `limit` ids below a prefix.
+    ///
+    /// # Errors
+    /// As [`Leases::names`].
+    pub fn ids_below(&self, txn: &mut Txn, prefix: &str, limit: usize) -> Result<Vec<String>, Fault> {
+        let prefix = format!("{}/", prefix.trim_matches('/'));
+        ids(txn, &NamespaceId::root(), if prefix == "/" { "" } else { &prefix }, None, limit)
+    }
+
+    /// A page of the leases that could not be revoked, in order of their numbers, after `after`.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn irrevocable(&self, txn: &mut Txn, after: Option<&str>, limit: usize) -> Result<Vec<Irrevocable>, Fault> {
+        let namespace = NamespaceId::root();
+        let references = keys::irrevocable(&namespace).map_err(Fault::internal)?;
+        let mut found = Vec::new();
+        for number in txn.list(&references, after, limit).map_err(Fault::internal)? {
+            let key = references.key(&number).map_err(Fault::internal)?;
+            let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+            let id = LeaseReference::decode(&bytes).map_err(Fault::internal)?.id;
+            let Some(record) = read(txn, &namespace, id.as_str())? else { continue };
+            let LeaseState::Irrevocable(attempts) = &record.state else { continue };
+            let table = self.mounts().table();
+            let mount = table.with_id(&record.mount).map_or("", |mount| MountAccessor::as_str(&mount.record.accessor));
+            found.push(Irrevocable { reason: attempts.reason.clone(), mount: mount.to_owned(), record });
+        }
+        Ok(found)
+    }
+
+    /// How many records were set aside because they cannot be read.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn set_aside(&self, txn: &mut Txn, limit: usize) -> Result<Vec<String>, Fault> {
+        let aside = keys::set_aside(&NamespaceId::root()).map_err(Fault::internal)?;
+        txn.list(&aside, None, limit).map_err(Fault::internal)
+    }
+}
+
+/// Does a page of the oldest job.
+pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+    let jobs = keys::jobs(namespace).map_err(Fault::internal)?;
+    let Some(name) = txn.list(&jobs, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
+    let key = jobs.key(&name).map_err(Fault::internal)?;
+    let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(Progress::Idle) };
+    let mut job = JobRecord::decode(&bytes).map_err(Fault::internal)?;
+    let page = match job.work {
+        JobWork::TidyTokens => tidy_tokens(unsealed, txn, namespace, job.walked.as_deref())?,
+        JobWork::Revoke | JobWork::Force | JobWork::TidyLeases => leases(unsealed, txn, namespace, &job)?,
+    };
+    match page {
+        Some(last) => {
+            job.walked = Some(last);
+            txn.write(&key, &job.encode()).map_err(Fault::internal)?;
+        }
+        None => {
+            tracing::info!(work = ?job.work, "work over leases is done");
+            txn.delete(&key).map_err(Fault::internal)?;
+        }
+    }
+    Ok(Progress::More)
+}
+
+/// The last lease of the page; `None` when there is no page.
+fn leases(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    job: &JobRecord,
+) -> Result<Option<String>, Fault> {
+    let all = &unsealed.handles.leases;
+    let now = unsealed.clock.now();
+    if job.walked.is_none() && !job.prefix.is_empty() {
+        // A prefix may be the whole id of one lease.
+        retire_for(all, txn, namespace, job, job.prefix.trim_end_matches('/'), now)?;
+    }
+    let page = ids(txn, namespace, &job.prefix, job.walked.as_deref(), STEP_MAX)?;
+    for id in &page {
+        retire_for(all, txn, namespace, job, id, now)?;
+    }
+    Ok(page.last().cloned())
+}
+
+fn retire_for(
+    all: &Leases,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    job: &JobRecord,
+    id: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let Some(record) = read(txn, namespace, id)?.filter(|record| record.issued <= job.since) else { return Ok(()) };
+    if job.work == JobWork::TidyLeases {
+        let is_orphaned =
+            record.state == LeaseState::Live && all.tokens().find_hash(txn, namespace, &record.token, now)?.is_none();
+        if !is_orphaned {
+            return Ok(());
+        }
+    }
+    all.retire(txn, id, job.work == JobWork::Force, now)
+}
+
+/// Removes handles that lead to no token.
+fn tidy_tokens(
+    _unsealed: &Unsealed,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    after: Option<&str>,
+) -> Result<Option<String>, Fault> {
+    let accessors = keys::accessors(namespace).map_err(Fault::internal)?;
+    let page = txn.list(&accessors, after, STEP_MAX).map_err(Fault::internal)?;
+    for accessor in &page {
+        let key = accessors.key(accessor).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+        let hash = AccessorRecord::decode(&bytes).map_err(Fault::internal)?.hash;
+        if !txn.contains(&keys::token(namespace, &hash).map_err(Fault::internal)?).map_err(Fault::internal)? {
+            txn.delete(&key).map_err(Fault::internal)?;
+        }
+    }
+    Ok(page.last().cloned())
+}

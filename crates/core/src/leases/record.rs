@@ -1,0 +1,113 @@
+//! The stored records of leases. A lease keeps its own recipe for being taken back.
+
+use std::time::Duration;
+
+use tresor_model::Timestamp;
+use tresor_model::ids::{LeaseId, MountId};
+use tresor_record::{Part, Record};
+use tresor_secret::SecretBytes;
+
+/// A lease as it is stored.
+#[derive(Record)]
+#[record(kind = "lease", version = 1)]
+pub struct LeaseRecord {
+    /// Its id: the path that was asked, and its number.
+    pub id: LeaseId,
+    /// The mount that handed it out.
+    pub mount: MountId,
+    /// The keyed hash of the token that it belongs to.
+    pub token: String,
+    /// What was handed out, in the engine's words.
+    pub kind: String,
+    /// What the engine needs to take it back.
+    pub recipe: SecretBytes,
+    /// When it was handed out.
+    pub issued: Timestamp,
+    /// When it ends, a whole second.
+    pub expires: Timestamp,
+    /// Where it stands in the index: its end, or when revoking is tried next.
+    pub due: Timestamp,
+    /// When it was renewed last.
+    pub renewed: Option<Timestamp>,
+    /// The life that a renewal without a wish asks for; zero is the mount's.
+    pub renewal_ttl: Duration,
+    /// The longest life with all renewals; zero is the mount's.
+    pub max_ttl: Duration,
+    /// Whether it can be renewed.
+    pub renewable: bool,
+    /// What becomes of it.
+    pub state: LeaseState,
+}
+
+/// What becomes of a lease.
+#[derive(Part, Clone, Debug, PartialEq, Eq)]
+pub enum LeaseState {
+    /// It is in use.
+    #[part(tag = 1)]
+    Live,
+    /// It is over and being taken back.
+    #[part(tag = 2)]
+    Revoking(Attempts),
+    /// Taking it back failed too often; an operator has to look.
+    #[part(tag = 3)]
+    Irrevocable(Attempts),
+}
+
+/// How revoking went so far.
+#[derive(Part, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// How often it failed.
+    pub failed: u64,
+    /// Why, the last time.
+    pub reason: String,
+    /// Whether it is forgotten when it fails once more, as an operator ordered.
+    pub is_forced: bool,
+}
+
+impl LeaseRecord {
+    /// The last part of its id.
+    #[must_use]
+    pub fn number(&self) -> &str {
+        let id = self.id.as_str();
+        id.rsplit_once('/').map_or(id, |(_, number)| number)
+    }
+}
+
+/// Leads to a lease from an index.
+#[derive(Record)]
+#[record(kind = "lease-reference", version = 1)]
+pub struct LeaseReference {
+    /// The lease.
+    pub id: LeaseId,
+}
+
+/// Work over many leases or tokens.
+#[derive(Record)]
+#[record(kind = "lease-job", version = 1)]
+pub struct JobRecord {
+    /// What is done.
+    pub work: JobWork,
+    /// What lies below this part of the ids, ending in a slash, or is this id.
+    pub prefix: String,
+    /// When it was ordered: what is newer is left alone.
+    pub since: Timestamp,
+    /// The last that was looked at.
+    pub walked: Option<String>,
+}
+
+/// What a job does.
+#[derive(Part, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobWork {
+    /// Revokes leases.
+    #[part(tag = 1)]
+    Revoke,
+    /// Revokes leases and forgets those where that fails.
+    #[part(tag = 2)]
+    Force,
+    /// Revokes leases whose token is gone.
+    #[part(tag = 3)]
+    TidyLeases,
+    /// Removes handles whose token is gone.
+    #[part(tag = 4)]
+    TidyTokens,
+}

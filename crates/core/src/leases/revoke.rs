@@ -1,0 +1,169 @@
+//! The task that revokes: it asks engines to take back what is due, with patience.
+//!
+//! Each lease is a transaction of its own, so what an engine writes stands together with the end of its lease, and one
+//! that fails or hangs concerns no other. A failure is tried again, later each time, and after a while the lease is set
+//! apart as irrevocable, with the reason, for an operator; nothing is dropped silently. A store that fails is no
+//! failure of the engine: it is tried again and counts for nothing. Deliberately absent: deciding what ends.
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use tresor_env::BoxFuture;
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Timestamp};
+
+use super::record::{Attempts, LeaseRecord, LeaseReference, LeaseState};
+use super::secrets::{Means, forget, give_up, move_to, write};
+use super::{Progress, Readable, index, readable};
+use crate::keys;
+use crate::unsealed::{CommitFault, Unsealed};
+
+/// How many leases are taken from the index at a time.
+const PAGE: usize = 64;
+/// How many engines are asked at the same time.
+const AT_ONCE: usize = 8;
+/// The longest that an engine may take.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// How often revoking may fail before the lease is set apart.
+pub(super) const ATTEMPTS_MAX: u64 = 6;
+/// How long after the first failure it is tried again; each further one doubles it.
+const BACKOFF: Duration = Duration::from_secs(10);
+
+/// Asks for what is due.
+///
+/// # Errors
+/// When the store fails.
+pub(super) async fn due(unsealed: &Unsealed) -> Result<Progress, Fault> {
+    let namespace = NamespaceId::root();
+    let now = unsealed.clock.now();
+    let (bucket, numbers) = {
+        let mut txn = unsealed.begin()?;
+        let ends = keys::lease_ends(&namespace).map_err(Fault::internal)?;
+        let Some(bucket) = index::first_due(&mut txn, &ends, now)? else { return Ok(Progress::Idle) };
+        let numbers = txn.list(&bucket, None, PAGE).map_err(Fault::internal)?;
+        (bucket, numbers)
+    };
+    let second = bucket.as_str().trim_end_matches('/').rsplit('/').next().and_then(index::second_of);
+    let second = Timestamp::from_seconds(second.unwrap_or(0));
+    let mut outcome = Ok(Progress::More);
+    for some in numbers.chunks(AT_ONCE) {
+        let mut asked: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
+        for number in some {
+            asked.push(Box::pin(one(unsealed, &namespace, second, number)));
+        }
+        for done in join_all(asked).await {
+            if let Err(fault) = done {
+                outcome = Err(fault);
+            }
+        }
+    }
+    outcome
+}
+
+/// One entry of the index.
+async fn one(unsealed: &Unsealed, namespace: &NamespaceId, second: Timestamp, number: &str) -> Result<(), Fault> {
+    let mut txn = unsealed.begin()?;
+    let now = unsealed.clock.now();
+    let ends = keys::lease_ends(namespace).map_err(Fault::internal)?;
+    let entry = ends.below(&index::bucket_name(second.seconds())).and_then(|at| at.key(number));
+    let entry = entry.map_err(Fault::internal)?;
+    let read = match readable::<LeaseReference>(txn.read(&entry))? {
+        Readable::Yes(reference) => {
+            let key = keys::leases(namespace).and_then(|at| at.key(reference.id.as_str()));
+            match key {
+                Ok(key) => readable::<LeaseRecord>(txn.read(&key))?,
+                Err(error) => Readable::No(error.to_string()),
+            }
+        }
+        Readable::Gone => return Ok(()),
+        Readable::No(reason) => Readable::No(reason),
+    };
+    match read {
+        Readable::Yes(record) if record.due == second => revoke(unsealed, namespace, *record, txn, now).await,
+        // Renewed or gone since: the entry is a leftover.
+        Readable::Yes(_) | Readable::Gone => {
+            txn.delete(&entry).map_err(Fault::internal)?;
+            stands(unsealed.commit(txn).await)
+        }
+        Readable::No(reason) => {
+            let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
+            index::set_aside(&mut txn, &aside, number, reason, now)?;
+            txn.delete(&entry).map_err(Fault::internal)?;
+            stands(unsealed.commit(txn).await)
+        }
+    }
+}
+
+async fn revoke(
+    unsealed: &Unsealed,
+    namespace: &NamespaceId,
+    mut record: LeaseRecord,
+    mut txn: tresor_barrier::Txn,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let leases = &unsealed.handles.leases;
+    leases.end_of_life(&mut txn, namespace, &mut record)?;
+    let means = Means { txn: &mut txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
+    let asked = AssertUnwindSafe(leases.take_back(means, namespace, &record)).catch_unwind();
+    let taken = tokio::select! {
+        biased;
+        taken = asked => taken.unwrap_or_else(|_| Err(Fault::internal("the engine panicked"))),
+        // Sealing: it is asked again after the next unsealing.
+        () = unsealed.gate.closed() => return Ok(()),
+        () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("the engine took too long")),
+    };
+    match taken {
+        Ok(()) => stands(unsealed.commit(txn).await),
+        Err(fault) => {
+            // What the engine wrote goes with its transaction; that it failed is written in another.
+            drop(txn);
+            failed(unsealed, namespace, record.id.as_str(), &reason_of(&fault), now).await
+        }
+    }
+}
+
+/// Why it failed, for the operator: the public text of a refusal, the cause of a failure.
+fn reason_of(fault: &Fault) -> String {
+    match fault {
+        Fault::Refusal(_) => fault.to_string(),
+        Fault::Failure(failure) => failure.cause.to_string(),
+    }
+}
+
+async fn failed(
+    unsealed: &Unsealed,
+    namespace: &NamespaceId,
+    id: &str,
+    reason: &str,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let mut txn = unsealed.begin()?;
+    let Some(mut record) = super::secrets::read(&mut txn, namespace, id)? else { return Ok(()) };
+    unsealed.handles.leases.end_of_life(&mut txn, namespace, &mut record)?;
+    let LeaseState::Revoking(before) = &record.state else { return Ok(()) };
+    let attempts = Attempts { failed: before.failed + 1, reason: reason.to_owned(), is_forced: before.is_forced };
+    tracing::warn!(lease = id, reason, failed = attempts.failed, "a lease could not be revoked");
+    if attempts.is_forced {
+        tracing::error!(lease = id, reason, "a lease is forgotten without being revoked, as was ordered");
+        forget(&mut txn, namespace, &record)?;
+    } else if attempts.failed >= ATTEMPTS_MAX {
+        give_up(&mut txn, namespace, &mut record, attempts)?;
+    } else {
+        let doublings = u32::try_from(attempts.failed.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+        let later = now.plus(BACKOFF.saturating_mul(1 << doublings));
+        move_to(&mut txn, namespace, &mut record, index::rounded(later))?;
+        record.state = LeaseState::Revoking(attempts);
+        write(&mut txn, namespace, &record)?;
+    }
+    stands(unsealed.commit(txn).await)
+}
+
+/// Somebody else was faster: it is looked at again.
+fn stands(outcome: Result<(), CommitFault>) -> Result<(), Fault> {
+    match outcome {
+        Ok(()) | Err(CommitFault::Conflict) => Ok(()),
+        Err(other) => Err(other.into()),
+    }
+}

@@ -1,0 +1,483 @@
+//! Leases of what engines handed out: issuing, showing, renewing, revoking.
+//!
+//! A lease belongs to a token and never outlives it. Its record holds the recipe for taking it back, so nothing that an
+//! operator changes later (a role, a configuration) stands in the way. Ending one has two steps: it is *retired*, from
+//! when on nobody sees it, and its engine is asked, by a task of its own (`revoke`), until it is done. Deliberately
+//! absent: intents for effects outside the server (they come with the first engine that has some; their place is
+//! before the engine is asked).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_barrier::{KeyPrefix, StorageKey, Txn};
+use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View};
+use tresor_env::{Entropy, Workers};
+use tresor_model::ids::{LeaseId, NamespaceId};
+use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
+use tresor_record::Record;
+
+use super::record::{Attempts, LeaseRecord, LeaseReference, LeaseState};
+use super::{STEP_MAX, index};
+use crate::keys;
+use crate::mounts::record::{StoredClass, WipeRecord};
+use crate::mounts::{Mounts, contents};
+use crate::tokens::terms::{Limits, decide};
+use crate::tokens::{self, FoundToken, Tokens, UNBOUNDED};
+
+/// The label of what is being revoked in a mount's tally.
+const REVOKING: &str = "revoking";
+
+/// The leases of an unsealed node.
+pub struct Leases {
+    mounts: Arc<Mounts>,
+    tokens: Arc<Tokens>,
+}
+
+/// What asking an engine takes.
+pub struct Means<'a> {
+    /// The transaction.
+    pub txn: &'a mut Txn,
+    /// The time.
+    pub now: Timestamp,
+    /// Unpredictable bytes.
+    pub entropy: &'a dyn Entropy,
+    /// Where slow work runs.
+    pub workers: &'a dyn Workers,
+}
+
+/// How far the leases of a removed mount are.
+pub(crate) enum Retired {
+    /// Some more were retired.
+    Some,
+    /// All are retired, and some are not revoked yet.
+    Waits,
+    /// None is left.
+    All,
+}
+
+impl Leases {
+    pub(crate) const fn new(mounts: Arc<Mounts>, tokens: Arc<Tokens>) -> Self {
+        Self { mounts, tokens }
+    }
+
+    /// Makes a lease of what an engine handed out.
+    pub(crate) fn issue(
+        &self,
+        means: Means<'_>,
+        facts: &MountFacts,
+        path: &str,
+        owner: &FoundToken,
+        claim: LeaseClaim,
+    ) -> Result<LeaseTerms, Fault> {
+        let Means { txn, now, entropy, .. } = means;
+        let namespace = &facts.namespace;
+        let number = tokens::fresh_name(now, entropy);
+        let wish = (!claim.ttl.is_zero()).then_some(claim.ttl);
+        let ttl = lease_life(facts, wish, claim.max_ttl, now, owner, now);
+        let expires = index::rounded(now.plus(ttl));
+        let record = LeaseRecord {
+            id: LeaseId::new(format!("{}/{number}", path.trim_matches('/'))),
+            mount: facts.id.clone(),
+            token: owner.hash.clone(),
+            kind: claim.kind.to_owned(),
+            recipe: claim.recipe,
+            issued: now,
+            expires,
+            due: expires,
+            renewed: None,
+            renewal_ttl: claim.ttl,
+            max_ttl: claim.max_ttl,
+            renewable: claim.renewable,
+            state: LeaseState::Live,
+        };
+        let reference = LeaseReference { id: record.id.clone() }.encode();
+        write(txn, namespace, &record)?;
+        let owned = keys::leases_of(namespace, &owner.hash).and_then(|at| at.key(&number)).map_err(Fault::internal)?;
+        txn.write(&owned, &reference).map_err(Fault::internal)?;
+        index::enter(txn, &ends(namespace)?, expires, &number, &reference)?;
+        self.tokens.bound(txn, namespace, &facts.id)?;
+        let mut line = vec![owner.hash.clone()];
+        line.extend(owner.record.ancestors.iter().cloned());
+        tokens::count(txn, namespace, &facts.id, &line, 1)?;
+        Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
+    }
+
+    /// A lease that is in use, or cannot be revoked; `None` for every other id.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn find(&self, txn: &mut Txn, id: &str, now: Timestamp) -> Result<Option<LeaseRecord>, Fault> {
+        let namespace = NamespaceId::root();
+        let Some(record) = read(txn, &namespace, id)? else { return Ok(None) };
+        let is_shown = match record.state {
+            LeaseState::Live => self.is_alive(txn, &namespace, &record, now)?,
+            LeaseState::Revoking(_) => false,
+            LeaseState::Irrevocable(_) => true,
+        };
+        Ok(is_shown.then_some(record))
+    }
+
+    fn is_alive(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        record: &LeaseRecord,
+        now: Timestamp,
+    ) -> Result<bool, Fault> {
+        Ok(record.expires > now
+            && self.mounts.table().with_id(&record.mount).is_some()
+            && self.tokens.find_hash(txn, namespace, &record.token, now)?.is_some())
+    }
+
+    /// Renews a lease that is in use; an end that does not move is not written.
+    ///
+    /// # Errors
+    /// A refusal when it is over or cannot be renewed, by itself or by its engine.
+    pub async fn renew(&self, means: Means<'_>, id: &str, wish: Option<Duration>) -> Result<LeaseTerms, Fault> {
+        let namespace = NamespaceId::root();
+        let now = means.now;
+        let not_found = || Fault::invalid("lease not found");
+        let mut record = read(means.txn, &namespace, id)?.ok_or_else(not_found)?;
+        if record.state != LeaseState::Live {
+            return Err(not_found());
+        }
+        if record.expires <= now {
+            return Err(Fault::invalid("lease expired"));
+        }
+        let owner = self.tokens.find_hash(means.txn, &namespace, &record.token, now)?.ok_or_else(not_found)?;
+        if !record.renewable {
+            return Err(Fault::invalid("lease is not renewable"));
+        }
+        let (facts, engine) = self.mounts.taking_back(means.txn, &record.mount)?.ok_or_else(not_found)?;
+        let wish = wish.or(Some(record.renewal_ttl)).filter(|wish| !wish.is_zero());
+        let ttl = lease_life(&facts, wish, record.max_ttl, record.issued, &owner, now);
+        if ttl.is_zero() {
+            // A renewal must not be what ends the lease (TOK-02).
+            return Err(Fault::invalid("past the max TTL, cannot renew"));
+        }
+        let Means { txn, entropy, workers, .. } = means;
+        let cx = context(&mut *txn, &facts, now, entropy, workers)?;
+        engine.renew(cx, leased(&record), ttl).await?;
+        let end = index::rounded(now.plus(ttl));
+        if end != record.expires {
+            move_to(txn, &namespace, &mut record, end)?;
+            record.expires = end;
+            record.renewed = Some(now);
+            write(txn, &namespace, &record)?;
+        }
+        Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
+    }
+
+    /// Ends a lease: nobody sees it from the commit on, and its engine is asked soon after. One that could not be
+    /// revoked is tried again; ending what is not there is fine.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn retire(&self, txn: &mut Txn, id: &str, is_forced: bool, now: Timestamp) -> Result<(), Fault> {
+        let namespace = NamespaceId::root();
+        match read(txn, &namespace, id)? {
+            Some(record) => self.retire_record(txn, &namespace, record, is_forced, now).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn retire_record(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        mut record: LeaseRecord,
+        is_forced: bool,
+        now: Timestamp,
+    ) -> Result<LeaseRecord, Fault> {
+        let attempts = Attempts { is_forced, ..Attempts::default() };
+        match &mut record.state {
+            LeaseState::Live => self.leave_life(txn, namespace, &record)?,
+            LeaseState::Revoking(attempts) if attempts.is_forced || !is_forced => return Ok(record),
+            LeaseState::Revoking(_) => {}
+            LeaseState::Irrevocable(_) => {
+                let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number()));
+                txn.delete(&reference.map_err(Fault::internal)?).map_err(Fault::internal)?;
+                count_revoking(txn, namespace, &record, 1)?;
+            }
+        }
+        move_to(txn, namespace, &mut record, Timestamp::from_seconds(now.seconds()))?;
+        record.state = LeaseState::Revoking(attempts);
+        write(txn, namespace, &record)?;
+        Ok(record)
+    }
+
+    /// Counts a lease out of what is alive, and into what is being revoked; its token has it no more.
+    fn leave_life(&self, txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
+        let line = self.tokens.line_of(txn, namespace, &record.token)?;
+        tokens::count(txn, namespace, &record.mount, &line, -1)?;
+        count_revoking(txn, namespace, record, 1)?;
+        let owned = keys::leases_of(namespace, &record.token).and_then(|at| at.key(record.number()));
+        txn.delete(&owned.map_err(Fault::internal)?).map_err(Fault::internal)
+    }
+
+    /// Ends a lease of a token that was revoked.
+    pub(super) fn retire_owned(
+        &self,
+        txn: &mut Txn,
+        owned: &KeyPrefix,
+        number: &str,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        let key = owned.key(number).map_err(Fault::internal)?;
+        if let Some(bytes) = txn.read(&key).map_err(Fault::internal)? {
+            let id = LeaseReference::decode(&bytes).map_err(Fault::internal)?.id;
+            self.retire(txn, id.as_str(), false, now)?;
+        }
+        txn.delete(&key).map_err(Fault::internal)
+    }
+
+    /// Ends some of the leases of a mount that was removed.
+    pub(super) fn retire_below(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        wipe: &mut WipeRecord,
+        now: Timestamp,
+    ) -> Result<Retired, Fault> {
+        let mount = &wipe.mount.0;
+        if mount.class != StoredClass::Secret {
+            return Ok(Retired::All);
+        }
+        let tally = txn.tally(&keys::live_of(namespace, &mount.id).map_err(Fault::internal)?);
+        let tally = tally.map_err(Fault::internal)?;
+        if tally.is_empty() {
+            return Ok(Retired::All);
+        }
+        let page = ids(txn, namespace, &mount.path, wipe.walked.as_deref(), STEP_MAX)?;
+        let Some(last) = page.last().cloned() else { return Ok(Retired::Waits) };
+        for id in &page {
+            if let Some(record) = read(txn, namespace, id)?
+                && record.mount == mount.id
+                && record.state == LeaseState::Live
+            {
+                self.retire_record(txn, namespace, record, false, now)?;
+            }
+        }
+        wipe.walked = Some(last);
+        Ok(Retired::Some)
+    }
+
+    /// Ends a lease and waits for its engine: all in one transaction.
+    ///
+    /// # Errors
+    /// The engine's, and then the lease is as it was.
+    pub async fn revoke(&self, means: Means<'_>, id: &str) -> Result<(), Fault> {
+        let namespace = NamespaceId::root();
+        let Some(record) = read(means.txn, &namespace, id)? else { return Ok(()) };
+        let now = means.now;
+        let record = self.retire_record(means.txn, &namespace, record, false, now)?;
+        self.take_back(means, &namespace, &record).await
+    }
+
+    /// Asks the engine to take back a retired lease; when it did, nothing is left of the lease.
+    pub(super) async fn take_back(
+        &self,
+        means: Means<'_>,
+        namespace: &NamespaceId,
+        record: &LeaseRecord,
+    ) -> Result<(), Fault> {
+        let Means { txn, now, entropy, workers } = means;
+        let (facts, engine) = self
+            .mounts
+            .taking_back(txn, &record.mount)?
+            .ok_or_else(|| Fault::internal("the mount that handed it out is gone"))?;
+        let cx = context(&mut *txn, &facts, now, entropy, workers)?;
+        engine.revoke(cx, leased(record)).await?;
+        forget(txn, namespace, record)
+    }
+
+    /// Moves a lease that is due and in use to those that are being revoked.
+    pub(super) fn end_of_life(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        record: &mut LeaseRecord,
+    ) -> Result<(), Fault> {
+        if record.state == LeaseState::Live {
+            self.leave_life(txn, namespace, record)?;
+            record.state = LeaseState::Revoking(Attempts::default());
+        }
+        Ok(())
+    }
+
+    /// The mounts, for who shows them.
+    pub(super) fn mounts(&self) -> &Mounts {
+        &self.mounts
+    }
+
+    /// The tokens, for who looks whether a lease's token is alive.
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+}
+
+/// Removes what is left of a retired lease.
+pub(super) fn forget(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
+    txn.delete(&key(namespace, record.id.as_str())?).map_err(Fault::internal)?;
+    index::leave(txn, &ends(namespace)?, record.due, record.number())?;
+    count_revoking(txn, namespace, record, -1)
+}
+
+/// Sets a retired lease apart: it stays visible, and nothing is tried any more.
+pub(super) fn give_up(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    record: &mut LeaseRecord,
+    attempts: Attempts,
+) -> Result<(), Fault> {
+    index::leave(txn, &ends(namespace)?, record.due, record.number())?;
+    count_revoking(txn, namespace, record, -1)?;
+    let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
+    txn.write(&reference, &LeaseReference { id: record.id.clone() }.encode()).map_err(Fault::internal)?;
+    record.state = LeaseState::Irrevocable(attempts);
+    write(txn, namespace, record)
+}
+
+/// Moves a lease's place in the index.
+pub(super) fn move_to(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    record: &mut LeaseRecord,
+    due: Timestamp,
+) -> Result<(), Fault> {
+    let ends = ends(namespace)?;
+    index::leave(txn, &ends, record.due, record.number())?;
+    record.due = due;
+    index::enter(txn, &ends, due, record.number(), &LeaseReference { id: record.id.clone() }.encode())
+}
+
+fn count_revoking(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord, delta: i64) -> Result<(), Fault> {
+    let tally = keys::live_of(namespace, &record.mount).map_err(Fault::internal)?;
+    txn.count(&tally, REVOKING, delta, &UNBOUNDED);
+    Ok(())
+}
+
+/// How long a lease lives from now on: by the rules of its mount, and never longer than its token.
+fn lease_life(
+    facts: &MountFacts,
+    wish: Option<Duration>,
+    max: Duration,
+    issued: Timestamp,
+    owner: &FoundToken,
+    now: Timestamp,
+) -> Duration {
+    let limits = Limits {
+        mount_default: facts.default_lease_ttl,
+        mount_max: facts.max_lease_ttl,
+        max,
+        explicit_max: Duration::ZERO,
+        period: Duration::ZERO,
+    };
+    let ttl = decide(wish, &limits, issued, now).ttl;
+    owner.record.remaining(now).map_or(ttl, |left| ttl.min(left))
+}
+
+fn leased(record: &LeaseRecord) -> Leased<'_> {
+    Leased { kind: &record.kind, recipe: &record.recipe, issued: record.issued }
+}
+
+/// What an engine is handed when the server itself asks.
+fn context<'a>(
+    txn: &'a mut Txn,
+    facts: &'a MountFacts,
+    now: Timestamp,
+    entropy: &'a dyn Entropy,
+    workers: &'a dyn Workers,
+) -> Result<Cx<'a>, Fault> {
+    Ok(Cx {
+        view: View::new(txn, contents(facts)?),
+        now,
+        entropy,
+        workers,
+        caller: Caller {
+            address: std::net::Ipv4Addr::UNSPECIFIED.into(),
+            accessor: None,
+            policies: &[],
+            display_name: "",
+            token_key: None,
+            held: Held::new(None),
+            has_sudo: false,
+            is_root: false,
+        },
+        mount: facts,
+        operation: Operation::Update,
+    })
+}
+
+fn ends(namespace: &NamespaceId) -> Result<KeyPrefix, Fault> {
+    keys::lease_ends(namespace).map_err(Fault::internal)
+}
+
+fn key(namespace: &NamespaceId, id: &str) -> Result<StorageKey, Fault> {
+    keys::leases(namespace).and_then(|at| at.key(id)).map_err(tresor_engine::view::fault)
+}
+
+pub(super) fn write(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
+    txn.write(&key(namespace, record.id.as_str())?, &record.encode()).map_err(Fault::internal)
+}
+
+/// A lease's record; an id that cannot be a name names nothing.
+pub(super) fn read(txn: &mut Txn, namespace: &NamespaceId, id: &str) -> Result<Option<LeaseRecord>, Fault> {
+    let Ok(key) = keys::leases(namespace).and_then(|at| at.key(id)) else { return Ok(None) };
+    let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
+    LeaseRecord::decode(&bytes).map(Some).map_err(Fault::internal)
+}
+
+/// At most `limit` ids below a directory of ids, in order, after `after`.
+pub(super) fn ids(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    below: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<String>, Fault> {
+    let mut found = Vec::new();
+    let prefix = keys::leases(namespace).and_then(|at| at.below(below)).map_err(tresor_engine::view::fault)?;
+    let after = after.and_then(|after| after.strip_prefix(below));
+    walk(txn, &prefix, below, after, limit, &mut found)?;
+    Ok(found)
+}
+
+fn walk(
+    txn: &mut Txn,
+    prefix: &KeyPrefix,
+    at: &str,
+    after: Option<&str>,
+    limit: usize,
+    found: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let mut cursor = None;
+    if let Some(after) = after {
+        cursor = Some(match after.split_once('/') {
+            Some((directory, rest)) => {
+                let directory = format!("{directory}/");
+                let deeper = prefix.below(&directory).map_err(Fault::internal)?;
+                walk(txn, &deeper, &format!("{at}{directory}"), Some(rest), limit, found)?;
+                directory
+            }
+            None => after.to_owned(),
+        });
+    }
+    while found.len() < limit {
+        let page = txn.list(prefix, cursor.as_deref(), limit - found.len()).map_err(Fault::internal)?;
+        let Some(last) = page.last().cloned() else { return Ok(()) };
+        for name in page {
+            if found.len() >= limit {
+                return Ok(());
+            }
+            if name.ends_with('/') {
+                let deeper = prefix.below(&name).map_err(Fault::internal)?;
+                walk(txn, &deeper, &format!("{at}{name}"), None, limit, found)?;
+            } else {
+                found.push(format!("{at}{name}"));
+            }
+        }
+        cursor = Some(last);
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! Lease-count quotas: how many tokens and leases may be alive, altogether or of one mount.
+//!
+//! The number is a tally, and the quota is a bound that the commit checks, so it is exact however many requests come at
+//! once; what is revoked and not collected yet does not count. The quota of a mount replaces that of the whole server.
+//! Deliberately absent: quotas on paths within a mount or on roles (there is no tally of those), and rate limits.
+
+use std::collections::BTreeMap;
+
+use tresor_barrier::{StorageKey, Txn};
+use tresor_model::ids::{MountId, NamespaceId};
+use tresor_model::{Fault, Refusal};
+use tresor_record::Record;
+
+use crate::cached::{Cached, every_name};
+use crate::keys;
+
+/// A quota as it is stored.
+#[derive(Record, Clone, PartialEq, Eq)]
+#[record(kind = "lease-count-quota", version = 1)]
+pub struct QuotaRecord {
+    /// Its name.
+    pub name: String,
+    /// The mount that it is about, as it was given; empty for the whole server.
+    pub path: String,
+    /// The same by identity, so that it follows the mount.
+    pub mount: Option<MountId>,
+    /// How many there may be.
+    pub max_leases: u64,
+}
+
+/// The owner of the quotas.
+pub struct Quotas {
+    table: Cached<BTreeMap<String, QuotaRecord>>,
+}
+
+impl Quotas {
+    /// Loads the table.
+    ///
+    /// # Errors
+    /// When the store fails or a record is damaged.
+    pub fn load(txn: &mut Txn) -> Result<Self, Fault> {
+        let table = read_table(txn)?;
+        Ok(Self { table: Cached::new(keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?, txn, table) })
+    }
+
+    /// The quotas as a transaction sees them, by name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored(&self, txn: &mut Txn) -> Result<BTreeMap<String, QuotaRecord>, Fault> {
+        read_table(txn)
+    }
+
+    /// Stores a quota; there is one per mount, and one for the whole server.
+    ///
+    /// # Errors
+    /// A refusal when another one is about the same; a failure when the store fails.
+    pub fn write(&self, txn: &mut Txn, quota: &QuotaRecord) -> Result<(), Fault> {
+        let known = read_table(txn)?;
+        if let Some(other) = known.values().find(|other| other.mount == quota.mount && other.name != quota.name) {
+            let name = &other.name;
+            return Err(Fault::invalid(format!("quota rule with similar properties exists under the name {name:?}")));
+        }
+        txn.write(&key(&quota.name)?, &quota.encode()).map_err(Fault::internal)
+    }
+
+    /// Removes a quota; removing nothing is fine.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn delete(&self, txn: &mut Txn, name: &str) -> Result<(), Fault> {
+        txn.delete(&key(name)?).map_err(Fault::internal)
+    }
+
+    /// The most that may be alive where one more of this mount is about to be made, and whether that is of the mount.
+    pub(crate) fn room(&self, mount: &MountId) -> Option<(u64, bool)> {
+        let table = self.table.load();
+        let of = |mount: Option<&MountId>| table.values().find(|quota| quota.mount.as_ref() == mount);
+        of(Some(mount))
+            .map(|quota| (quota.max_leases, true))
+            .or_else(|| of(None).map(|quota| (quota.max_leases, false)))
+    }
+
+    pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+        if self.table.is_touched_by(changed) {
+            let table = read_table(txn)?;
+            self.table.replace(txn, table);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
+        Ok(read_table(txn)? == *self.table.load())
+    }
+}
+
+/// What is said when a quota is used up.
+pub(crate) fn refusal(path: &str) -> Refusal {
+    Refusal::Throttled(format!("request path {path:?}: lease count quota exceeded").into())
+}
+
+fn key(name: &str) -> Result<StorageKey, Fault> {
+    let named = keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?;
+    if name.contains('/') {
+        return Err(Fault::invalid("the name of a quota has no slash"));
+    }
+    named.key(name).map_err(tresor_engine::view::fault)
+}
+
+fn read_table(txn: &mut Txn) -> Result<BTreeMap<String, QuotaRecord>, Fault> {
+    let prefix = keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?;
+    let mut table = BTreeMap::new();
+    for name in every_name(txn, &prefix).map_err(Fault::internal)? {
+        let key = prefix.key(&name).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+        table.insert(name, QuotaRecord::decode(&bytes).map_err(Fault::internal)?);
+    }
+    Ok(table)
+}

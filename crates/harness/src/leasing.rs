@@ -1,0 +1,130 @@
+//! A secrets engine that exists for tests: it hands out credentials under leases, and fails as it is told to.
+//!
+//! What it handed out is a record below `made/`; taking it back removes that, and counts how often it did. How it fails
+//! is written to `config`, so a test injects a failure as an operator would. In no release binary.
+
+use std::time::Duration;
+
+use tresor_engine::answer::Secret;
+use tresor_engine::{
+    Class, Cx, Data, Descriptor, Engine, EngineFactory, Instance, Keys, LeaseClaim, Leased, Nothing, Routes,
+};
+use tresor_model::{Fault, Map, map};
+use tresor_record::Record;
+use tresor_secret::SecretBytes;
+use tresor_wire::input::{EmptyInput, Input, Seconds};
+
+/// How it is made.
+pub const FACTORY: EngineFactory =
+    EngineFactory { kind: "leasing", class: Class::Secret, make: |_| Ok(Instance::mount(Leasing)) };
+
+/// The engine.
+pub struct Leasing;
+
+#[derive(Record, Default)]
+#[record(kind = "leasing-config", version = 1)]
+struct Config {
+    /// Empty, `refuse`, `fail`, `panic` or `hang`.
+    failure: String,
+}
+
+/// How to fail.
+#[derive(Input)]
+struct WriteConfig {
+    /// Empty, `refuse`, `fail`, `panic` or `hang`.
+    #[input(default = "")]
+    failure: String,
+}
+
+/// What to hand out.
+#[derive(Input)]
+struct Ask {
+    /// The role.
+    #[input(path)]
+    role: String,
+    /// Its life.
+    #[input(query)]
+    ttl: Option<Seconds>,
+    /// Its longest life.
+    #[input(query)]
+    max_ttl: Option<Seconds>,
+    /// Whether it can be renewed.
+    #[input(default = "true", query)]
+    renewable: bool,
+}
+
+impl Engine for Leasing {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "leasing", class: Class::Secret, summary: "Hands out what is taken back." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("config", "How it fails.")
+            .write(configure)
+            .at("creds/{role...}", "Hands something out.")
+            .generate(hand_out)
+            .at("made", "What is handed out.")
+            .list(made)
+            .at("revoked", "What was taken back, and how often.")
+            .read(revoked)
+            .done()
+    }
+
+    async fn renew<'a>(&'a self, mut cx: Cx<'a>, _lease: Leased<'a>, _ttl: Duration) -> Result<(), Fault> {
+        fail(&mut cx).await
+    }
+
+    async fn revoke<'a>(&'a self, mut cx: Cx<'a>, lease: Leased<'a>) -> Result<(), Fault> {
+        let number = String::from_utf8(lease.recipe.expose().clone()).map_err(Fault::internal)?;
+        // Written before it fails: what a failed attempt wrote must not stay.
+        let times = cx.view.read(&format!("revoked/{number}"))?.map_or(0, |times| times.len());
+        cx.view.write(&format!("revoked/{number}"), &vec![0; times + 1])?;
+        cx.view.delete(&format!("made/{number}"))?;
+        fail(&mut cx).await
+    }
+}
+
+async fn fail(cx: &mut Cx<'_>) -> Result<(), Fault> {
+    let config = cx.view.read("config")?.map(|bytes| Config::decode(&bytes)).transpose();
+    match config.map_err(Fault::internal)?.unwrap_or_default().failure.as_str() {
+        "refuse" => Err(Fault::invalid("no such user")),
+        "fail" => Err(Fault::internal("the target is down")),
+        "panic" => panic!("the engine panics, as it was told to"),
+        "hang" => std::future::pending().await,
+        _ => Ok(()),
+    }
+}
+
+async fn configure(_engine: &Leasing, mut cx: Cx<'_>, input: WriteConfig) -> Result<Nothing, Fault> {
+    cx.view.write("config", &Config { failure: input.failure }.encode())?;
+    Ok(Nothing)
+}
+
+async fn hand_out(_engine: &Leasing, mut cx: Cx<'_>, input: Ask) -> Result<Secret<Map>, Fault> {
+    let mut bytes = [0_u8; 16];
+    cx.entropy.fill(&mut bytes);
+    let number = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    cx.view.write(&format!("made/{number}"), &[])?;
+    let claim = LeaseClaim {
+        kind: "user",
+        recipe: SecretBytes::new(number.clone().into_bytes()),
+        ttl: input.ttl.map(|ttl| ttl.0).unwrap_or_default(),
+        max_ttl: input.max_ttl.map(|ttl| ttl.0).unwrap_or_default(),
+        renewable: input.renewable,
+    };
+    Ok(Secret(map! { "user" => number, "role" => input.role }, claim))
+}
+
+async fn made(_engine: &Leasing, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    Ok(Keys(cx.view.names("made/", None, None)?))
+}
+
+async fn revoked(_engine: &Leasing, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {
+    let mut times = Map::new();
+    for number in cx.view.names("revoked/", None, None)? {
+        let count = cx.view.read(&format!("revoked/{number}"))?.map_or(0, |times| times.len());
+        times = times.with(number, u64::try_from(count).unwrap_or(0));
+    }
+    Ok(Data(times))
+}

@@ -1,0 +1,418 @@
+//! Leases of secrets: their life, whom they belong to, and what becomes of them when taking back fails. Tests of the
+//! security bank are named by their row.
+#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tresor_harness::{Harness, ROOT};
+
+const MAY_LEASE: &str = r#"
+path "made/*" { capabilities = ["read"] }
+path "auth/token/create" { capabilities = ["update"] }
+path "auth/token/revoke-self" { capabilities = ["update"] }"#;
+
+async fn node() -> Harness {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/made", json!({ "type": "leasing" })).await;
+    harness.prepare("POST", "sys/policies/acl/lease", json!({ "policy": MAY_LEASE })).await;
+    harness
+}
+
+/// Hands something out; the id of its lease.
+async fn lease(harness: &Harness, token: &str, query: &str) -> String {
+    let answer = harness.read(&format!("made/creds/role{query}"), token).await.expect_status(200);
+    answer.text_at("/lease_id")
+}
+
+async fn lookup(harness: &Harness, id: &str) -> tresor_harness::Answer {
+    harness.write("sys/leases/lookup", ROOT, json!({ "lease_id": id })).await
+}
+
+/// How many credentials are out.
+async fn out(harness: &Harness) -> usize {
+    harness.list("made/made", ROOT).await.at("/data/keys").as_array().map_or(0, Vec::len)
+}
+
+/// How often each was taken back.
+async fn taken_back(harness: &Harness) -> Vec<u64> {
+    let answer = harness.read("made/revoked", ROOT).await;
+    let all = answer.at("/data").as_object().cloned().unwrap_or_default();
+    all.values().filter_map(Value::as_u64).collect()
+}
+
+async fn fail_as(harness: &Harness, failure: &str) {
+    harness.prepare("POST", "made/config", json!({ "failure": failure })).await;
+}
+
+async fn count(harness: &Harness, kind: &str) -> u64 {
+    let answer = harness.read(&format!("sys/leases/count?type={kind}"), ROOT).await.expect_status(200);
+    answer.at("/data/lease_count").as_u64().unwrap()
+}
+
+#[tokio::test]
+async fn a_lease_is_shown_renewed_listed_and_revoked_by_its_id() {
+    let harness = node().await;
+    let answer = harness.read("made/creds/role?ttl=1h", ROOT).await.expect_status(200);
+    let id = answer.text_at("/lease_id");
+    assert!(id.starts_with("made/creds/role/") && id.len() == "made/creds/role/".len() + 24, "{id}");
+    assert_eq!((answer.at("/lease_duration"), answer.at("/renewable")), (&json!(3600), &json!(true)));
+    let shown = lookup(&harness, &id).await.expect_status(200);
+    assert_eq!((shown.at("/data/id"), shown.at("/data/ttl")), (&json!(id), &json!(3600)));
+    assert_eq!((shown.at("/data/last_renewal"), shown.at("/data/renewable")), (&Value::Null, &json!(true)));
+    assert!(shown.text_at("/data/expire_time") > shown.text_at("/data/issue_time"));
+    let number = id.rsplit('/').next().unwrap();
+    for (directory, name) in [("", "made/"), ("made", "creds/"), ("made/creds/", "role/"), ("made/creds/role", number)]
+    {
+        let listed = harness.list(&format!("sys/leases/lookup/{directory}"), ROOT).await.expect_status(200);
+        assert_eq!(listed.at("/data/keys"), &json!([name]), "{directory}");
+    }
+    harness.advance(Duration::from_secs(600)).await;
+    let bodies = [
+        ("sys/leases/renew".to_owned(), json!({ "lease_id": id, "increment": 7200 })),
+        (format!("sys/renew/{id}"), json!({ "increment": 7200 })),
+    ];
+    for (path, body) in bodies {
+        let renewed = harness.call("PUT", &path, ROOT, body).await.expect_status(200);
+        assert_eq!((renewed.text_at("/lease_id"), renewed.at("/lease_duration")), (id.clone(), &json!(7200)));
+        assert_eq!(renewed.at("/data"), &Value::Null);
+    }
+    assert!(lookup(&harness, &id).await.at("/data/last_renewal").is_string());
+    drop(harness.call("PUT", "sys/leases/revoke", ROOT, json!({ "lease_id": id })).await.expect_status(204));
+    lookup(&harness, &id).await.expect_error(400, "invalid lease");
+    harness.list("sys/leases/lookup/made/creds/role", ROOT).await.expect_error(404, "");
+    harness.advance(Duration::from_secs(1)).await;
+    assert_eq!((out(&harness).await, taken_back(&harness).await), (0, vec![1]));
+    // Revoking what is gone is fine; renewing it is not.
+    drop(harness.call("PUT", &format!("sys/revoke/{id}"), ROOT, json!({})).await.expect_status(204));
+    harness.write("sys/leases/renew", ROOT, json!({ "lease_id": id })).await.expect_error(400, "lease not found");
+    harness.write("sys/leases/renew", ROOT, json!({})).await.expect_error(400, "lease_id must be specified");
+    drop(harness.write("sys/leases/renew", ROOT, json!({ "lease_id": null })).await.expect_status(400));
+}
+
+#[tokio::test]
+async fn a_renewal_that_does_not_move_the_end_writes_nothing() {
+    let harness = node().await;
+    let id = lease(&harness, ROOT, "?ttl=1h").await;
+    harness.settle().await;
+    let before = harness.store.dump();
+    for _ in 0..3 {
+        drop(harness.write("sys/leases/renew", ROOT, json!({ "lease_id": id })).await.expect_status(200));
+    }
+    assert!(before == harness.store.dump());
+}
+
+#[tokio::test]
+async fn tok_02_tok_03_a_lease_never_outlives_its_token_or_its_longest_life() {
+    let harness = node().await;
+    let token = harness.token(json!({ "policies": ["lease"], "ttl": "5s" })).await;
+    let answer = harness.read("made/creds/role?ttl=1h", &token).await.expect_status(200);
+    assert_eq!(answer.at("/lease_duration"), &json!(5));
+    // Never a life of zero, which might mean for ever.
+    let bounded = lease(&harness, ROOT, "?ttl=3s&max_ttl=3s").await;
+    for _ in 0..3 {
+        let answer = harness.write("sys/leases/renew", ROOT, json!({ "lease_id": bounded })).await;
+        assert!(answer.status == 400 || answer.at("/lease_duration").as_u64() > Some(0), "{answer:?}");
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    drop(lookup(&harness, &bounded).await.expect_status(400));
+    harness.advance(Duration::from_secs(4)).await;
+    harness.advance(Duration::from_secs(1)).await;
+    assert_eq!(out(&harness).await, 0);
+}
+
+#[tokio::test]
+async fn tok_01_every_way_a_token_dies_revokes_its_leases() {
+    let harness = node().await;
+    let parent = harness.token(json!({ "policies": ["lease"], "ttl": "2h" })).await;
+    for way in ["use", "time", "self", "accessor", "parent", "orphaning"] {
+        let parameters = match way {
+            "use" => json!({ "policies": ["lease"], "ttl": "1h", "num_uses": 1 }),
+            "time" => json!({ "policies": ["lease"], "ttl": "60s" }),
+            _ => json!({ "policies": ["lease"], "ttl": "1h" }),
+        };
+        let maker = if way == "parent" { &parent } else { ROOT };
+        let made = harness.write("auth/token/create", maker, parameters).await.expect_status(200);
+        let (token, accessor) = (made.text_at("/auth/client_token"), made.text_at("/auth/accessor"));
+        let id = lease(&harness, &token, "").await;
+        match way {
+            "use" => {}
+            "time" => harness.advance(Duration::from_secs(61)).await,
+            "self" => drop(harness.write("auth/token/revoke-self", &token, json!({})).await.expect_status(204)),
+            "accessor" => {
+                harness.prepare("POST", "auth/token/revoke-accessor", json!({ "accessor": accessor })).await;
+            }
+            "parent" => {
+                harness.prepare("POST", "auth/token/revoke", json!({ "token": parent })).await;
+            }
+            _ => {
+                harness.prepare("POST", "auth/token/revoke-orphan", json!({ "token": token })).await;
+            }
+        }
+        drop(lookup(&harness, &id).await.expect_status(400));
+        for _ in 0..3 {
+            harness.advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(out(&harness).await, 0, "{way}");
+    }
+    assert!(taken_back(&harness).await.iter().all(|times| *times == 1));
+    assert_eq!(taken_back(&harness).await.len(), 6);
+}
+
+#[tokio::test]
+async fn tok_10_a_failure_is_tried_again_and_at_last_shown_and_nothing_is_dropped() {
+    let harness = node().await;
+    for failure in ["refuse", "fail", "panic", "hang"] {
+        let live = count(&harness, "live").await;
+        let id = lease(&harness, ROOT, "?ttl=1h").await;
+        assert_eq!(count(&harness, "live").await, live + 1);
+        fail_as(&harness, failure).await;
+        drop(harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": id })).await.expect_status(204));
+        assert_eq!(count(&harness, "live").await, live, "what is being revoked does not count");
+        harness.advance(Duration::from_secs(1)).await;
+        assert_eq!(count(&harness, "irrevocable").await, 0, "{failure}: one attempt is not the last");
+        for _ in 0..20 {
+            // Longer than any pause between two attempts, and than an engine may take.
+            harness.advance(Duration::from_secs(400)).await;
+        }
+        assert_eq!((count(&harness, "irrevocable").await, out(&harness).await), (1, 1), "{failure}");
+        let listed = harness.read("sys/leases?type=irrevocable", ROOT).await.expect_status(200);
+        assert_eq!(listed.at("/data/leases/0/lease_id"), &json!(id));
+        let reason = lookup(&harness, &id).await.text_at("/data/revoke_error");
+        assert!(!reason.is_empty() && listed.at("/data/leases/0/error") == &json!(reason));
+        // The target is mended, and an operator orders it once more.
+        fail_as(&harness, "").await;
+        drop(
+            harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": id, "sync": true })).await.expect_status(204),
+        );
+        assert_eq!((count(&harness, "irrevocable").await, out(&harness).await), (0, 0), "{failure}");
+    }
+    assert_eq!(taken_back(&harness).await, [1; 4], "what a failed attempt wrote did not stay");
+}
+
+#[tokio::test]
+async fn a_failing_revocation_that_is_waited_for_is_told_and_changes_nothing() {
+    let harness = node().await;
+    let id = lease(&harness, ROOT, "?ttl=1h").await;
+    fail_as(&harness, "refuse").await;
+    let answer = harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": id, "sync": true })).await;
+    answer.expect_error(400, "no such user");
+    drop(lookup(&harness, &id).await.expect_status(200));
+    // Forced, it is forgotten, with a word in the log.
+    drop(harness.write("sys/leases/revoke-force/made/creds", ROOT, json!({})).await.expect_status(204));
+    for _ in 0..3 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    drop(lookup(&harness, &id).await.expect_status(400));
+    assert_eq!((count(&harness, "irrevocable").await, out(&harness).await), (0, 1));
+}
+
+#[tokio::test]
+async fn acl_12_a_prefix_revokes_the_leases_below_it_and_nothing_else() {
+    let harness = node().await;
+    harness.prepare("POST", "sys/mounts/other", json!({ "type": "leasing" })).await;
+    let token = harness.token(json!({ "policies": ["lease"], "ttl": "1h" })).await;
+    let other = harness.read("other/creds/role", ROOT).await.expect_status(200).text_at("/lease_id");
+    let beside = harness.read("made/creds/roles", ROOT).await.expect_status(200).text_at("/lease_id");
+    for sync in [false, true] {
+        let mut below = Vec::new();
+        for _ in 0..5 {
+            below.push(lease(&harness, &token, "").await);
+        }
+        let path = "sys/leases/revoke-prefix/made/creds/role";
+        drop(harness.write(path, ROOT, json!({ "sync": sync })).await.expect_status(204));
+        if !sync {
+            for _ in 0..4 {
+                harness.advance(Duration::from_secs(1)).await;
+            }
+        }
+        for id in &below {
+            drop(lookup(&harness, id).await.expect_status(400));
+        }
+        assert_eq!(out(&harness).await, 1);
+    }
+    for id in [&other, &beside] {
+        drop(lookup(&harness, id).await.expect_status(200));
+    }
+    drop(harness.write("auth/token/lookup", ROOT, json!({ "token": token })).await.expect_status(200));
+}
+
+#[tokio::test]
+async fn tok_05_any_id_that_is_given_out_leads_back_to_its_lease() {
+    let harness = Harness::start().await;
+    for mount in ["with.dot", "with-dash_and@at", "ünïcode"] {
+        let encoded = mount.replace('ü', "%C3%BC").replace('ï', "%C3%AF");
+        harness.prepare("POST", &format!("sys/mounts/{encoded}"), json!({ "type": "leasing" })).await;
+        for role in ["r.ole", "r-o_l@e", "a//b", "r%20o"] {
+            let path = format!("{encoded}/creds/{role}");
+            let id = harness.read(&path, ROOT).await.expect_status(200).text_at("/lease_id");
+            drop(lookup(&harness, &id).await.expect_status(200));
+            drop(harness.write("sys/leases/renew", ROOT, json!({ "lease_id": id })).await.expect_status(200));
+            drop(
+                harness
+                    .write("sys/leases/revoke", ROOT, json!({ "lease_id": id, "sync": true }))
+                    .await
+                    .expect_status(204),
+            );
+            drop(lookup(&harness, &id).await.expect_status(400));
+        }
+    }
+}
+
+#[tokio::test]
+async fn ns_03_an_older_spelling_is_decided_as_the_path_of_today() {
+    let harness = node().await;
+    let id = lease(&harness, ROOT, "").await;
+    let old = harness
+        .token_with(
+            r#"path "sys/revoke" { capabilities = ["update", "sudo"] }
+        path "sys/revoke-prefix/*" { capabilities = ["update", "sudo"] }"#,
+        )
+        .await;
+    drop(harness.write("sys/revoke", &old, json!({ "lease_id": id })).await.expect_status(403));
+    drop(harness.write("sys/revoke-prefix/made", &old, json!({})).await.expect_status(403));
+    let closed = harness
+        .token_with(
+            r#"path "*" { capabilities = ["update", "sudo"] }
+        path "sys/leases/*" { capabilities = ["deny"] }"#,
+        )
+        .await;
+    for path in
+        ["sys/revoke", "sys/renew", "sys/revoke-force/made", &format!("sys/revoke/{id}"), &format!("sys/renew/{id}")]
+    {
+        drop(harness.write(path, &closed, json!({ "lease_id": id })).await.expect_status(403));
+    }
+    drop(lookup(&harness, &id).await.expect_status(200));
+}
+
+#[tokio::test]
+async fn a_mount_that_is_removed_takes_its_leases_with_it() {
+    let harness = node().await;
+    let before = harness.store.dump().len();
+    let ids: Vec<String> = {
+        let mut ids = Vec::new();
+        for _ in 0..300 {
+            ids.push(lease(&harness, ROOT, "?ttl=1h").await);
+        }
+        ids
+    };
+    harness.prepare("DELETE", "sys/mounts/made", json!(null)).await;
+    for id in ids.iter().take(3) {
+        drop(lookup(&harness, id).await.expect_status(400));
+    }
+    assert_eq!(count(&harness, "live").await, 1, "the root token");
+    // Another mount of that path has nothing to do with it.
+    harness.prepare("POST", "sys/mounts/made", json!({ "type": "leasing" })).await;
+    let later = lease(&harness, ROOT, "?ttl=1h").await;
+    for _ in 0..20 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    drop(lookup(&harness, &later).await.expect_status(200));
+    assert_eq!((out(&harness).await, taken_back(&harness).await.len()), (1, 0));
+    harness.prepare("POST", "sys/leases/revoke", json!({ "lease_id": later, "sync": true })).await;
+    harness.prepare("DELETE", "sys/mounts/made", json!(null)).await;
+    harness.prepare("POST", "sys/mounts/made", json!({ "type": "leasing" })).await;
+    for _ in 0..5 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(harness.store.dump().len(), before, "nothing is left of leases, indices and data");
+}
+
+#[tokio::test]
+async fn leases_end_after_a_restart_too_and_once() {
+    let mut harness = node().await;
+    for _ in 0..40 {
+        drop(lease(&harness, ROOT, "?ttl=30s").await);
+    }
+    harness.advance(Duration::from_secs(10)).await;
+    harness.kill();
+    harness.unseal().await;
+    harness.advance(Duration::from_secs(10)).await;
+    assert_eq!(out(&harness).await, 40);
+    harness.restart().await;
+    harness.doors.clock.advance(Duration::from_secs(15));
+    harness.unseal().await;
+    for _ in 0..5 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!((out(&harness).await, taken_back(&harness).await), (0, vec![1; 40]));
+}
+
+#[tokio::test]
+async fn dos_15_a_quota_is_exact_and_what_is_revoked_frees_it() {
+    let harness = node().await;
+    harness.prepare("POST", "sys/auth/people", json!({ "type": "userpass" })).await;
+    harness.prepare("POST", "auth/people/users/bob", json!({ "password": "secret" })).await;
+    harness.prepare("POST", "sys/quotas/lease-count/people", json!({ "path": "auth/people", "max_leases": 10 })).await;
+    let login = || harness.write("auth/people/login/bob", "", json!({ "password": "secret" }));
+    let logins = futures_util::future::join_all((0..20).map(|_| login())).await;
+    let (fine, refused): (Vec<_>, Vec<_>) = logins.into_iter().partition(|answer| answer.status == 200);
+    assert_eq!((fine.len(), refused.len()), (10, 10));
+    refused.iter().for_each(|answer| answer.expect_error(429, "lease count quota exceeded"));
+    let shown = harness.read("sys/quotas/lease-count/people", ROOT).await.expect_status(200);
+    assert_eq!((shown.at("/data/counter"), shown.at("/data/type")), (&json!(10), &json!("lease-count")));
+    let token = fine.first().unwrap().text_at("/auth/client_token");
+    harness.prepare("POST", "auth/token/revoke", json!({ "token": token })).await;
+    drop(login().await.expect_status(200));
+    drop(login().await.expect_status(429));
+    // Leases of a secrets engine are counted alike, and one quota is about one mount.
+    harness.prepare("POST", "sys/quotas/lease-count/made", json!({ "path": "made/", "max_leases": 2 })).await;
+    let (first, _) = (lease(&harness, ROOT, "").await, lease(&harness, ROOT, "").await);
+    harness.read("made/creds/role", ROOT).await.expect_error(429, "lease count quota exceeded");
+    assert_eq!(out(&harness).await, 2, "what was refused handed nothing out");
+    harness.prepare("POST", "sys/leases/revoke", json!({ "lease_id": first })).await;
+    drop(lease(&harness, ROOT, "").await);
+    let again = harness.write("sys/quotas/lease-count/x", ROOT, json!({ "path": "made", "max_leases": 2 })).await;
+    again.expect_error(400, "similar properties");
+    harness
+        .write("sys/quotas/lease-count/x", ROOT, json!({ "path": "no", "max_leases": 2 }))
+        .await
+        .expect_error(400, "no mount");
+    drop(harness.write("sys/quotas/lease-count/x", ROOT, json!({ "max_leases": 0 })).await.expect_status(400));
+    assert_eq!(harness.list("sys/quotas/lease-count", ROOT).await.at("/data/keys"), &json!(["made", "people"]));
+    harness.prepare("DELETE", "sys/quotas/lease-count/people", json!(null)).await;
+    drop(login().await.expect_status(200));
+    drop(harness.read("sys/quotas/lease-count/people", ROOT).await.expect_status(404));
+}
+
+#[tokio::test]
+async fn a_whole_family_that_is_revoked_frees_the_quota_at_once() {
+    let harness = node().await;
+    let parent = harness.token(json!({ "policies": ["lease"], "ttl": "1h" })).await;
+    for _ in 0..8 {
+        drop(harness.write("auth/token/create", &parent, json!({})).await.expect_status(200));
+        drop(lease(&harness, &parent, "").await);
+    }
+    let live = count(&harness, "live").await;
+    assert_eq!(live, 1 + 1 + 8 + 8, "root, parent, children, leases");
+    harness.prepare("POST", "sys/quotas/lease-count/all", json!({ "max_leases": live })).await;
+    drop(harness.write("auth/token/create", ROOT, json!({})).await.expect_status(429));
+    harness.prepare("POST", "auth/token/revoke", json!({ "token": parent })).await;
+    assert_eq!(count(&harness, "live").await, 1);
+    for _ in 1..live {
+        drop(harness.write("auth/token/create", ROOT, json!({})).await.expect_status(200));
+    }
+    drop(harness.write("auth/token/create", ROOT, json!({})).await.expect_status(429));
+    // Collecting changes nothing of what is counted.
+    for _ in 0..5 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!((count(&harness, "live").await, out(&harness).await), (live, 0));
+    drop(harness.write("auth/token/create", ROOT, json!({})).await.expect_status(429));
+}
+
+#[tokio::test]
+async fn tidying_is_accepted_and_leaves_what_is_alive() {
+    let harness = node().await;
+    let id = lease(&harness, ROOT, "").await;
+    let accessors = harness.list("auth/token/accessors", ROOT).await.at("/data/keys").clone();
+    for path in ["sys/leases/tidy", "auth/token/tidy"] {
+        let answer = harness.write(path, ROOT, json!({})).await.expect_status(202);
+        assert!(answer.at("/warnings/0").as_str().unwrap().contains("Tidy operation"), "{answer:?}");
+    }
+    for _ in 0..4 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    drop(lookup(&harness, &id).await.expect_status(200));
+    assert_eq!(harness.list("auth/token/accessors", ROOT).await.at("/data/keys"), &accessors);
+}

@@ -1,0 +1,330 @@
+//! `sys/leases`: showing, renewing and revoking what engines handed out; and the older spellings below `sys/`.
+//!
+//! An older spelling is the same route under another path: policies decide on the path of today (NS-03). Deliberately
+//! absent: tokens, which have no lease id here; `auth/token/` shows and revokes them.
+
+use std::time::Duration;
+
+use tresor_core::leases::record::{JobWork, LeaseRecord, LeaseState};
+use tresor_core::leases::secrets::Means;
+use tresor_engine::answer::{Accepted, Renewed};
+use tresor_engine::{Cx, Data, Keys, Nothing, Warned, Widened};
+use tresor_model::{Body, Fault, Map, map};
+use tresor_wire::input::{EmptyInput, Input, Seconds};
+use tresor_wire::output::Output;
+use tresor_wire::time::rfc3339;
+
+use super::Sys;
+
+/// How many leases are revoked at most while the caller waits.
+const SYNC_MAX: usize = 256;
+/// How many irrevocable leases are shown when nobody says how many.
+const SHOWN: usize = 1000;
+/// The most that are shown.
+const SHOWN_MAX: usize = 10_000;
+
+/// A lease.
+#[derive(Input)]
+pub(super) struct ById {
+    /// The lease.
+    lease_id: Option<String>,
+}
+
+/// A lease to renew.
+#[derive(Input)]
+pub(super) struct Renew {
+    /// The lease.
+    lease_id: Option<String>,
+    /// The life that is wished for.
+    increment: Option<Seconds>,
+}
+
+/// A lease in the path to renew.
+#[derive(Input)]
+pub(super) struct RenewInPath {
+    /// The lease.
+    #[input(path)]
+    url_lease_id: String,
+    /// The lease; what the body says is used first.
+    lease_id: Option<String>,
+    /// The life that is wished for.
+    increment: Option<Seconds>,
+}
+
+/// A lease to revoke.
+#[derive(Input)]
+pub(super) struct Revoke {
+    /// The lease.
+    lease_id: Option<String>,
+    /// Wait until it is revoked.
+    #[input(default = "false")]
+    sync: bool,
+}
+
+/// A lease in the path to revoke.
+#[derive(Input)]
+pub(super) struct RevokeInPath {
+    /// The lease.
+    #[input(path)]
+    url_lease_id: String,
+    /// The lease; what the body says is used first.
+    lease_id: Option<String>,
+    /// Wait until it is revoked.
+    #[input(default = "false")]
+    sync: bool,
+}
+
+/// Leases below a part of their ids.
+#[derive(Input)]
+pub(super) struct Below {
+    /// The first part of the ids.
+    #[input(path)]
+    prefix: String,
+    /// Wait until they are revoked.
+    #[input(default = "false")]
+    sync: bool,
+}
+
+/// A directory of ids.
+#[derive(Input)]
+pub(super) struct Directory {
+    /// The first part of the ids.
+    #[input(path)]
+    prefix: String,
+}
+
+/// Which leases are counted or listed.
+#[derive(Input)]
+pub(super) struct Which {
+    /// `irrevocable`, or `live` for counting.
+    #[input(name = "type", default = "", query)]
+    kind: String,
+    /// How many are listed at most; `none` means as many as can be.
+    #[input(query)]
+    limit: Option<String>,
+    /// There are no other namespaces.
+    #[input(query)]
+    include_child_namespaces: Option<bool>,
+}
+
+/// A lease as it is shown.
+#[derive(Output)]
+pub(super) struct LeaseShown {
+    /// Its id.
+    id: String,
+    /// When it was handed out.
+    issue_time: String,
+    /// When it ends.
+    expire_time: Option<String>,
+    /// When it was renewed last.
+    last_renewal: Option<String>,
+    /// Whether it can be renewed.
+    renewable: bool,
+    /// What is left of its life.
+    ttl: Duration,
+    /// Why it could not be revoked.
+    #[output(optional)]
+    revoke_error: Option<String>,
+}
+
+/// Numbers of leases.
+#[derive(Output)]
+pub(super) struct Counted {
+    /// Of all mounts.
+    lease_count: u64,
+    /// By the accessors of mounts.
+    counts: Map,
+}
+
+/// Leases that could not be revoked.
+#[derive(Output)]
+pub(super) struct Irrevocable {
+    /// How many are listed.
+    lease_count: u64,
+    /// Each with its id, the accessor of its mount, and why.
+    leases: Vec<Body>,
+}
+
+fn given(lease_id: Option<String>, in_path: &str) -> Result<String, Fault> {
+    let id = lease_id.filter(|id| !id.is_empty()).unwrap_or_else(|| in_path.to_owned());
+    if id.is_empty() { Err(Fault::invalid("lease_id must be specified")) } else { Ok(id) }
+}
+
+fn show(record: &LeaseRecord, now: tresor_model::Timestamp) -> Data<LeaseShown> {
+    let revoke_error = match &record.state {
+        LeaseState::Irrevocable(attempts) => Some(attempts.reason.clone()),
+        LeaseState::Live | LeaseState::Revoking(_) => None,
+    };
+    Data(LeaseShown {
+        id: record.id.as_str().to_owned(),
+        issue_time: rfc3339(record.issued),
+        expire_time: Some(rfc3339(record.expires)),
+        last_renewal: record.renewed.map(rfc3339),
+        renewable: record.renewable && record.state == LeaseState::Live,
+        ttl: record.expires.since(now),
+        revoke_error,
+    })
+}
+
+pub(super) async fn lookup(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Data<LeaseShown>, Fault> {
+    let id = given(input.lease_id, "")?;
+    let now = cx.now;
+    let found = sys.handles.leases.find(cx.view.widen(Widened::assertion()), &id, now)?;
+    Ok(show(&found.ok_or_else(|| Fault::invalid("invalid lease"))?, now))
+}
+
+pub(super) async fn list_all(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    names(sys, cx, "").await
+}
+
+pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: Directory) -> Result<Keys, Fault> {
+    names(sys, cx, input.prefix.trim_matches('/')).await
+}
+
+async fn names(sys: &Sys, mut cx: Cx<'_>, prefix: &str) -> Result<Keys, Fault> {
+    let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+    let now = cx.now;
+    let (mut every, mut after) = (Vec::new(), None);
+    loop {
+        let txn = cx.view.widen(Widened::assertion());
+        let (page, next) = sys.handles.leases.names(txn, &directory, after.as_deref(), now)?;
+        every.extend(page);
+        if next.is_none() {
+            return Ok(Keys(every));
+        }
+        after = next;
+        tresor_env::tasks::breathe().await;
+    }
+}
+
+pub(super) async fn renew(sys: &Sys, cx: Cx<'_>, input: Renew) -> Result<Renewed, Fault> {
+    renew_one(sys, cx, &given(input.lease_id, "")?, input.increment).await
+}
+
+pub(super) async fn renew_in_path(sys: &Sys, cx: Cx<'_>, input: RenewInPath) -> Result<Renewed, Fault> {
+    renew_one(sys, cx, &given(input.lease_id, &input.url_lease_id)?, input.increment).await
+}
+
+async fn renew_one(sys: &Sys, mut cx: Cx<'_>, id: &str, wish: Option<Seconds>) -> Result<Renewed, Fault> {
+    let wish = wish.map(|wish| wish.0).filter(|wish| !wish.is_zero());
+    let terms = sys.handles.leases.renew(means(&mut cx), id, wish).await?;
+    Ok(Renewed::new(terms, Widened::assertion()))
+}
+
+fn means<'a>(cx: &'a mut Cx<'_>) -> Means<'a> {
+    let (now, entropy, workers) = (cx.now, cx.entropy, cx.workers);
+    Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers }
+}
+
+pub(super) async fn revoke(sys: &Sys, cx: Cx<'_>, input: Revoke) -> Result<Nothing, Fault> {
+    revoke_one(sys, cx, &given(input.lease_id, "")?, input.sync).await
+}
+
+pub(super) async fn revoke_in_path(sys: &Sys, cx: Cx<'_>, input: RevokeInPath) -> Result<Nothing, Fault> {
+    revoke_one(sys, cx, &given(input.lease_id, &input.url_lease_id)?, input.sync).await
+}
+
+async fn revoke_one(sys: &Sys, mut cx: Cx<'_>, id: &str, sync: bool) -> Result<Nothing, Fault> {
+    if sync {
+        sys.handles.leases.revoke(means(&mut cx), id).await?;
+    } else {
+        let now = cx.now;
+        sys.handles.leases.retire(cx.view.widen(Widened::assertion()), id, false, now)?;
+    }
+    Ok(Nothing)
+}
+
+pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Result<Nothing, Fault> {
+    if !input.sync {
+        return order(sys, cx, JobWork::Revoke, &input.prefix);
+    }
+    let txn = cx.view.widen(Widened::assertion());
+    let ids = sys.handles.leases.ids_below(txn, &input.prefix, SYNC_MAX + 1)?;
+    if ids.len() > SYNC_MAX {
+        return Err(Fault::invalid(format!("more than {SYNC_MAX} leases: revoke them without `sync`")));
+    }
+    for id in ids {
+        sys.handles.leases.revoke(means(&mut cx), &id).await?;
+    }
+    Ok(Nothing)
+}
+
+pub(super) async fn revoke_force(sys: &Sys, cx: Cx<'_>, input: Directory) -> Result<Nothing, Fault> {
+    order(sys, cx, JobWork::Force, &input.prefix)
+}
+
+fn order(sys: &Sys, mut cx: Cx<'_>, work: JobWork, prefix: &str) -> Result<Nothing, Fault> {
+    let (now, entropy) = (cx.now, cx.entropy);
+    if prefix.trim_matches('/').is_empty() {
+        return Err(Fault::invalid("a prefix must be specified"));
+    }
+    sys.handles.leases.order(cx.view.widen(Widened::assertion()), work, prefix, now, entropy)?;
+    Ok(Nothing)
+}
+
+pub(super) async fn tidy(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Warned<Accepted>, Fault> {
+    let (now, entropy) = (cx.now, cx.entropy);
+    sys.handles.leases.order(cx.view.widen(Widened::assertion()), JobWork::TidyLeases, "", now, entropy)?;
+    Ok(Warned(Accepted, vec!["Tidy operation successfully started. Any information from the operation will be printed to the server's logs.".to_owned()]))
+}
+
+pub(super) async fn count(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Data<Counted>, Fault> {
+    // There is one namespace.
+    let _ = input.include_child_namespaces;
+    let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+    match input.kind.as_str() {
+        "irrevocable" => {
+            let mut after: Option<String> = None;
+            loop {
+                let txn = cx.view.widen(Widened::assertion());
+                let page = sys.handles.leases.irrevocable(txn, after.as_deref(), SHOWN)?;
+                for lease in &page {
+                    *counts.entry(lease.mount.clone()).or_default() += 1;
+                }
+                let Some(last) = page.last() else { break };
+                after = Some(last.record.number().to_owned());
+                tresor_env::tasks::breathe().await;
+            }
+        }
+        "live" => {
+            let namespace = cx.mount.namespace.clone();
+            let table = sys.handles.mounts.table();
+            for (mount, number) in sys.handles.tokens.live(cx.view.widen(Widened::assertion()), &namespace)? {
+                let accessor = table.with_id(&mount).map(|mount| mount.record.accessor.as_str().to_owned());
+                if number > 0 {
+                    counts.insert(accessor.unwrap_or_default(), number);
+                }
+            }
+        }
+        "" => return Err(Fault::invalid("missing required field \"type\"")),
+        _ => return Err(Fault::invalid("`type` is `irrevocable` or `live`")),
+    }
+    let lease_count = counts.values().sum();
+    Ok(Data(Counted {
+        lease_count,
+        counts: counts.into_iter().map(|(name, count)| (name, Body::from(count))).collect(),
+    }))
+}
+
+pub(super) async fn irrevocable(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Data<Irrevocable>, Fault> {
+    match input.kind.as_str() {
+        "irrevocable" => {}
+        "" => return Err(Fault::invalid("missing required field \"type\"")),
+        _ => return Err(Fault::invalid("`type` is `irrevocable`")),
+    }
+    let limit = match input.limit.as_deref() {
+        None | Some("") => SHOWN,
+        Some("none") => SHOWN_MAX,
+        Some(number) => match number.parse::<usize>() {
+            Ok(limit) if limit > 0 => limit.min(SHOWN_MAX),
+            _ => return Err(Fault::invalid("`limit` is a positive number or `none`")),
+        },
+    };
+    let found = sys.handles.leases.irrevocable(cx.view.widen(Widened::assertion()), None, limit)?;
+    let shown = found.into_iter().map(|lease| {
+        let id = lease.record.id.as_str();
+        Body::from(map! { "lease_id" => id, "mount_id" => lease.mount.as_str(), "error" => lease.reason.as_str() })
+    });
+    let leases: Vec<Body> = shown.collect();
+    Ok(Data(Irrevocable { lease_count: u64::try_from(leases.len()).unwrap_or(u64::MAX), leases }))
+}
