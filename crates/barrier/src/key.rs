@@ -101,10 +101,12 @@ fn checked(text: String) -> Result<Box<str>, BarrierError> {
     if text.len() > NAME_BYTES_MAX {
         return Err(KeyError::TooLong.into());
     }
-    if text.split('/').count() > NAME_SEGMENTS_MAX {
+    if text.bytes().filter(|byte| *byte == b'/').count() >= NAME_SEGMENTS_MAX {
         return Err(KeyError::TooDeep.into());
     }
-    if text.chars().any(char::is_control) {
+    // A byte of a control character is below the blank, 0x7f, or 0xc2, which begins the rest of them.
+    let may_be_control = |byte| byte < b' ' || matches!(byte, 0x7f | 0xc2);
+    if text.bytes().any(may_be_control) && text.chars().any(char::is_control) {
         return Err(KeyError::ControlCharacter.into());
     }
     Ok(text.into())
@@ -119,7 +121,7 @@ impl StorageKey {
         if rest.is_empty() || rest.ends_with('/') {
             return Err(KeyError::Shape.into());
         }
-        checked(format!("{namespace}/{}/{rest}", area.segment())).map(Self)
+        checked([namespace.as_str(), "/", area.segment(), "/", rest].concat()).map(Self)
     }
 
     /// The whole name.
@@ -144,7 +146,7 @@ impl PointKey {
         if rest.is_empty() || rest.ends_with('/') {
             return Err(KeyError::Shape.into());
         }
-        checked(format!("{namespace}/{}/{rest}", area.segment())).map(Self)
+        checked([namespace.as_str(), "/", area.segment(), "/", rest].concat()).map(Self)
     }
 
     /// The whole name.
@@ -163,7 +165,7 @@ impl KeyPrefix {
         if !rest.is_empty() && !rest.ends_with('/') {
             return Err(KeyError::Shape.into());
         }
-        checked(format!("{namespace}/{}/{rest}", area.segment())).map(Self)
+        checked([namespace.as_str(), "/", area.segment(), "/", rest].concat()).map(Self)
     }
 
     /// A record below this directory; the name may have slashes inside.
@@ -174,7 +176,7 @@ impl KeyPrefix {
         if name.is_empty() || name.ends_with('/') {
             return Err(KeyError::Shape.into());
         }
-        checked(format!("{}{name}", self.0)).map(StorageKey)
+        checked([&*self.0, name].concat()).map(StorageKey)
     }
 
     /// A directory below this one; `directory` is empty or ends in a slash.
@@ -185,7 +187,7 @@ impl KeyPrefix {
         if !directory.is_empty() && !directory.ends_with('/') {
             return Err(KeyError::Shape.into());
         }
-        checked(format!("{}{directory}", self.0)).map(Self)
+        checked([&*self.0, directory].concat()).map(Self)
     }
 
     /// The whole prefix.
@@ -211,5 +213,26 @@ impl fmt::Debug for PointKey {
 impl fmt::Debug for KeyPrefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "KeyPrefix({} bytes)", self.0.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn control_characters_of_every_length_are_found(text in "(\\PC|[\u{0}-\u{20}\u{7e}-\u{a1}ÂÃ]){0,12}") {
+            let is_refused = matches!(checked(text.clone()), Err(BarrierError::Key(KeyError::ControlCharacter)));
+            prop_assert_eq!(is_refused, text.chars().any(char::is_control));
+        }
+    }
+
+    #[test]
+    fn segments_are_bounded() {
+        assert!(checked("/".repeat(NAME_SEGMENTS_MAX - 1)).is_ok());
+        assert!(checked("/".repeat(NAME_SEGMENTS_MAX)).is_err());
     }
 }

@@ -40,12 +40,16 @@ pub fn sha256(message: &[u8]) -> [u8; 32] {
 /// Lower-case hexadecimal.
 #[must_use]
 pub fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        for nibble in [byte >> 4, byte & 0xf] {
-            text.push(char::from_digit(u32::from(nibble), 16).unwrap_or('0'));
-        }
-        text
-    })
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(byte & 0xf));
+    }
+    text
+}
+
+const fn digit(nibble: u8) -> char {
+    (if nibble < 10 { b'0' + nibble } else { b'a' - 10 + nibble }) as char
 }
 
 /// A key for one purpose (RFC 5869, no salt, the label as info).

@@ -294,23 +294,43 @@ pub fn encode_map(map: &Map, out: &mut Vec<u8>) {
 
 /// Appends a string with Go's escapes.
 pub fn encode_text(text: &str, out: &mut Vec<u8>) {
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    for letter in text.chars() {
-        match letter {
-            '"' => out.extend_from_slice(b"\\\""),
-            '\\' => out.extend_from_slice(b"\\\\"),
-            '\n' => out.extend_from_slice(b"\\n"),
-            '\r' => out.extend_from_slice(b"\\r"),
-            '\t' => out.extend_from_slice(b"\\t"),
-            '\u{8}' => out.extend_from_slice(b"\\b"),
-            '\u{c}' => out.extend_from_slice(b"\\f"),
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
-                out.extend_from_slice(format!("\\u{:04x}", u32::from(letter)).as_bytes());
-            }
-            other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+    // Runs of what needs no escape are copied as they are; nearly every text is one.
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(may_need_escape) {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain.as_bytes());
+        let mut letters = tail.chars();
+        if let Some(letter) = letters.next() {
+            encode_letter(letter, out);
         }
+        rest = letters.as_str();
     }
+    out.extend_from_slice(rest.as_bytes());
     out.push(b'"');
+}
+
+/// Whether a letter that begins with this byte may be one that is escaped: 0xe2 begins the two line separators, and the
+/// position of such a byte is always the beginning of a letter.
+const fn may_need_escape(byte: u8) -> bool {
+    matches!(byte, b'\0'..=0x1f | b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)
+}
+
+fn encode_letter(letter: char, out: &mut Vec<u8>) {
+    match letter {
+        '"' => out.extend_from_slice(b"\\\""),
+        '\\' => out.extend_from_slice(b"\\\\"),
+        '\n' => out.extend_from_slice(b"\\n"),
+        '\r' => out.extend_from_slice(b"\\r"),
+        '\t' => out.extend_from_slice(b"\\t"),
+        '\u{8}' => out.extend_from_slice(b"\\b"),
+        '\u{c}' => out.extend_from_slice(b"\\f"),
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\u{1f}' => {
+            out.extend_from_slice(format!("\\u{:04x}", u32::from(letter)).as_bytes());
+        }
+        other => out.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes()),
+    }
 }
 
 /// Writes an object key by key, in the order of the calls.
@@ -418,6 +438,15 @@ mod tests {
         #[test]
         fn fz_03_any_bytes_are_an_object_or_an_error(bytes: Vec<u8>) {
             let _ = decode(&bytes, &JsonLimits::default());
+        }
+
+        #[test]
+        fn runs_are_escaped_as_letters_are(text in "(\\PC|[\u{0}-\u{20}\"<>&\\\\/\u{2020}-\u{2030}âä]){0,40}") {
+            let (mut runs, mut letters) = (Vec::new(), b"\"".to_vec());
+            encode_text(&text, &mut runs);
+            text.chars().for_each(|letter| encode_letter(letter, &mut letters));
+            letters.push(b'"');
+            prop_assert_eq!(String::from_utf8(runs).unwrap(), String::from_utf8(letters).unwrap());
         }
 
         #[test]
