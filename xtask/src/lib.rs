@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod fuzz;
 pub mod graph;
 pub mod hvac;
+pub mod instructions;
 pub mod listing;
 pub mod prerequisites;
 pub mod soak;

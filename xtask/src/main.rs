@@ -30,6 +30,12 @@ const COMMANDS: &[(&str, &str, &str, Run)] = &[
         xtask::bench::run_command,
     ),
     (
+        "instructions",
+        "[--update]",
+        "count what a request of the hot path takes; compare with tidy/instructions.txt",
+        xtask::instructions::run_command,
+    ),
+    (
         "soak",
         "[--minutes N]",
         "long simulation runs; the output becomes a dated file in docs/evidence",

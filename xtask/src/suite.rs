@@ -2,7 +2,7 @@
 
 use crate::steps::{Steps, succeed};
 use crate::workspace::{Workspace, cargo};
-use crate::{hvac, prerequisites, tools};
+use crate::{hvac, instructions, prerequisites, tools};
 
 /// Runs every step.
 ///
@@ -26,6 +26,8 @@ pub fn run(workspace: &Workspace) -> Result<(), String> {
     steps.run("hvac's integration suite", || hvac::check(workspace, hvac::Build::Release))?;
     // Unit, engine and HTTP tests, simulation, fuzz corpora, documented command lines.
     steps.run("tests", || run_cargo(workspace, &["test", "--workspace"]))?;
+    // Built with the tests already; what is left is counting.
+    steps.run("instructions of the hot path", || instructions::run_command(workspace, &[]))?;
     steps.summarize();
     Ok(())
 }
