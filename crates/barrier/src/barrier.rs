@@ -1,7 +1,7 @@
 //! The open barrier: keys, the store behind them, and the queue to the committer. It exists only while unsealed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use tokio::sync::{mpsc, oneshot};
 use tresor_crypto::aead::OpenError;
@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::cache::{Known, Plaintext, ReadCache};
 use crate::committer::{self, Job, Message};
+use crate::feed::{Feed, FollowError, Follower, Shared};
 use crate::key::{KeyError, StorageKey};
 use crate::txn::{Changes, Txn};
 
@@ -53,6 +54,10 @@ pub enum CommitError {
     /// The store failed while it was written: only the store knows whether it was.
     #[error("the store failed during the commit; its outcome is unknown")]
     Unknown,
+    /// Something in memory cannot follow what was written, this transaction perhaps: nobody sees it, and nothing more
+    /// is written, until it can.
+    #[error("what was committed cannot be followed yet")]
+    Unfollowed(#[source] Arc<FollowError>),
     /// It was not written.
     #[error(transparent)]
     Failed(Arc<BarrierError>),
@@ -74,39 +79,10 @@ pub(crate) struct Vault {
     names: HmacKey,
     pub(crate) doors: Doors,
     pub(crate) cache: ReadCache,
-    latest: Mutex<Latest>,
-}
-
-/// The newest snapshot that somebody holds, so that those who read at the same time share it.
-#[derive(Default)]
-struct Latest {
-    snapshot: Weak<Box<dyn Snapshot>>,
-    /// What was acknowledged: an older snapshot may not be given out any more.
-    committed: Version,
+    pub(crate) feed: Feed,
 }
 
 impl Vault {
-    /// The store as it is now. It is shared with whoever holds it already, and nobody holds it for longer than it is
-    /// used.
-    fn snapshot(&self) -> Result<Arc<Box<dyn Snapshot>>, StoreError> {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shared) = latest.snapshot.upgrade()
-            && shared.version() >= latest.committed
-        {
-            return Ok(shared);
-        }
-        let fresh = Arc::new(self.store.snapshot()?);
-        latest.snapshot = Arc::downgrade(&fresh);
-        Ok(fresh)
-    }
-
-    /// From now on, nobody is given a snapshot from before this version.
-    pub(crate) fn acknowledge(&self, version: Version) {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        latest.committed = latest.committed.max(version);
-        latest.snapshot = Weak::new();
-    }
-
     /// What a record was at a snapshot, opened only when its value is wanted.
     pub(crate) fn known(
         &self,
@@ -196,7 +172,7 @@ impl Barrier {
     pub(crate) fn new(store: Arc<dyn Store>, ring: KeyRing, doors: Doors) -> Self {
         let names = HmacKey::new(ring.derive_subkey("names").expose());
         let cache = ReadCache::new();
-        let vault = Arc::new(Vault { store, ring, names, doors, cache, latest: Mutex::default() });
+        let vault = Arc::new(Vault { store, ring, names, doors, cache, feed: Feed::default() });
         let (queue, inbox) = mpsc::channel(QUEUE_MAX);
         let stopped = Arc::new(AtomicBool::new(false));
         let tasks = Tasks::new();
@@ -209,7 +185,7 @@ impl Barrier {
     /// # Errors
     /// When the store fails.
     pub fn begin(&self) -> Result<Txn, BarrierError> {
-        let snapshot = self.0.vault.snapshot()?;
+        let snapshot: Shared = self.0.vault.feed.snapshot(&*self.0.vault.store)?;
         Ok(Txn::new(Arc::clone(&self.0.vault), snapshot))
     }
 
@@ -224,13 +200,26 @@ impl Barrier {
         if txn.is_empty_of_writes() {
             return Ok(Committed { version: txn.read_version(), changed: Vec::new() });
         }
+        self.enqueue(txn.into_changes()).await
+    }
+
+    async fn enqueue(&self, changes: Changes) -> Result<Committed, CommitError> {
         let (answer, committed) = oneshot::channel();
-        self.0
-            .queue
-            .send(Message::Commit(Job { changes: txn.into_changes(), answer }))
-            .await
-            .map_err(|_| CommitError::Stopped)?;
+        self.0.queue.send(Message::Commit(Job { changes, answer })).await.map_err(|_| CommitError::Stopped)?;
         committed.await.map_err(|_| CommitError::Stopped)?
+    }
+
+    /// From now on, `follower` follows each batch before anybody can read it, for as long as it lives.
+    pub fn follow_with(&self, follower: Weak<dyn Follower>) {
+        self.0.vault.feed.register(follower);
+    }
+
+    /// Tries again to follow what could not be followed.
+    ///
+    /// # Errors
+    /// [`CommitError::Unfollowed`].
+    pub async fn catch_up(&self) -> Result<(), CommitError> {
+        if self.0.vault.feed.is_behind() { self.enqueue(Changes::default()).await.map(drop) } else { Ok(()) }
     }
 
     /// Commits at once, on the caller's thread, with what lies outside the barrier: for initialising, when there is

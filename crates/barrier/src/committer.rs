@@ -12,10 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::{mpsc, oneshot};
 use tresor_env::tasks::run_blocking;
 use tresor_record::Record;
-use tresor_storage::{Batch, RawKey, Snapshot, StoreError, Version};
+use tresor_storage::{Batch, RawKey, StoreError, Version};
 
 use crate::barrier::{BarrierError, CommitError, Committed, Vault, Wanted};
 use crate::cache::Known;
+use crate::feed::{FollowError, Shared};
 use crate::key::StorageKey;
 use crate::tally::{self, Counts, Tally, Whole};
 use crate::tree::{self, Block, BlocksMut, Slot};
@@ -96,20 +97,30 @@ fn size(changes: &Changes) -> usize {
 }
 
 /// Commits a batch of transactions; one outcome for each, in order.
-pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
+pub(crate) fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
     let failed = |error: BarrierError, count: usize| {
         let error = Arc::new(error);
         (0..count).map(|_| Err(CommitError::Failed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
     };
+    let unfollowed = |error: FollowError, count: usize| {
+        let error = Arc::new(error);
+        (0..count).map(|_| Err(CommitError::Unfollowed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
+    };
     let count = jobs.len();
-    let snapshot = match vault.store.snapshot() {
-        Ok(snapshot) => snapshot,
+    // Nothing is added to what nobody sees yet.
+    if vault.feed.is_behind()
+        && let Err(error) = vault.feed.follow(vault)
+    {
+        return unfollowed(error, count);
+    }
+    let snapshot: Shared = match vault.store.snapshot() {
+        Ok(snapshot) => Arc::new(snapshot),
         Err(error) => return failed(error.into(), count),
     };
     let mut batch = Building {
         vault,
         version: snapshot.version().next(),
-        snapshot,
+        snapshot: Arc::clone(&snapshot),
         writes: BTreeMap::new(),
         blocks: BTreeMap::new(),
         tallies: BTreeMap::new(),
@@ -126,11 +137,16 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
         return outcomes;
     }
     let version = batch.version;
+    let changed = outcomes.iter().flatten().flat_map(|committed| &committed.changed).cloned();
+    vault.feed.hold(&snapshot, changed);
     vault.cache.expire(version, batch.writes.keys());
     let applied = vault.store.apply(batch);
-    vault.acknowledge(version);
+    let followed = vault.feed.follow(vault);
     match applied {
-        Ok(()) => outcomes,
+        Ok(()) => match followed {
+            Ok(()) => outcomes,
+            Err(error) => unfollowed(error, count),
+        },
         // Only who opens the store again will know.
         Err(StoreError::Uncertain { .. }) => (0..count).map(|_| Err(CommitError::Unknown)).collect(),
         // Somebody else wrote the batch of this number: ours is not there.
@@ -150,7 +166,7 @@ pub(crate) fn commit(vault: &Vault, jobs: Vec<Changes>) -> Vec<Outcome> {
 /// A batch while it is put together.
 struct Building<'v> {
     vault: &'v Vault,
-    snapshot: Box<dyn Snapshot>,
+    snapshot: Shared,
     version: Version,
     writes: BTreeMap<RawKey, Option<Vec<u8>>>,
     /// Directory blocks that were met so far, in the clear, by where they lie; the changed ones are sealed at the end.
@@ -249,7 +265,7 @@ impl Building<'_> {
     /// What is stored. Batches are announced to the cache when they are about to be applied, so that what it holds now
     /// holds for the newest snapshot.
     fn known(&self, key: &RawKey, wanted: Wanted) -> Result<Option<Known>, BarrierError> {
-        self.vault.known(&*self.snapshot, key, wanted)
+        self.vault.known(&**self.snapshot, key, wanted)
     }
 
     fn stored_version(&self, key: &RawKey) -> Result<Option<Version>, BarrierError> {
@@ -346,7 +362,7 @@ impl BlocksMut for Building<'_> {
         let slot = match self.blocks.entry(self.vault.block_key(directory, block)) {
             Entry::Occupied(met) => met.into_mut(),
             Entry::Vacant(place) => {
-                let known = self.vault.known(&*self.snapshot, place.key(), Wanted::Value)?;
+                let known = self.vault.known(&**self.snapshot, place.key(), Wanted::Value)?;
                 let slot = match known.and_then(|known| known.plaintext) {
                     Some(plaintext) => Slot::stored(&plaintext)?,
                     None => Slot::default(),

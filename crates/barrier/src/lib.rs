@@ -10,6 +10,7 @@
 mod barrier;
 mod cache;
 mod committer;
+mod feed;
 pub mod key;
 pub mod seal;
 pub mod shares;
@@ -19,6 +20,7 @@ mod txn;
 
 pub use barrier::{Barrier, BarrierError, CommitError, Committed};
 pub use cache::Plaintext;
+pub use feed::{FollowError, Follower};
 pub use key::{Area, KeyError, KeyPrefix, PointKey, RecordName, StorageKey};
 pub use seal::{InitError, Initialization, SealFacts, SealedStore, UnsealError};
 pub use shares::{Progress, ShareCollector, ShareError, UnsealKey};

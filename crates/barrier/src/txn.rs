@@ -7,15 +7,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tresor_record::Record;
-use tresor_storage::{RawKey, Snapshot, Version};
+use tresor_storage::{RawKey, Version};
 
 use crate::barrier::{BarrierError, Vault, Wanted};
 use crate::cache::{Known, Plaintext};
+use crate::feed::Shared;
 use crate::key::{KeyPrefix, PointKey, RecordName, StorageKey};
 use crate::tally::{self, Bounds, Changed, Counts, Tally, Whole};
 use crate::tree::{self, Blocks};
 
 /// What a transaction wants to change, and what it relied on.
+#[derive(Default)]
 pub(crate) struct Changes {
     pub(crate) writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     /// Records that no directory lists, by where they lie.
@@ -32,7 +34,7 @@ pub(crate) struct Changes {
 /// A transaction.
 pub struct Txn {
     vault: Arc<Vault>,
-    snapshot: Arc<Box<dyn Snapshot>>,
+    snapshot: Shared,
     /// Sealed values by name; `None` deletes.
     writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     points: BTreeMap<RawKey, Option<Vec<u8>>>,
@@ -42,7 +44,7 @@ pub struct Txn {
 }
 
 impl Txn {
-    pub(crate) fn new(vault: Arc<Vault>, snapshot: Arc<Box<dyn Snapshot>>) -> Self {
+    pub(crate) fn new(vault: Arc<Vault>, snapshot: Shared) -> Self {
         Self {
             vault,
             snapshot,

@@ -1,4 +1,4 @@
-//! A cache that is a function of storage: loaded from it, and replaced only after a commit that touched its records.
+//! A cache that is a function of storage: loaded from it, and replaced only when a batch touched its records.
 //!
 //! Readers take the value once per request. Invariant: a newer value is never replaced by an older one, whichever
 //! reload ends first. Deliberately absent: any way to set a value that was not loaded.

@@ -1,12 +1,12 @@
 //! What exists only while the node is unsealed, in one value that exists only while the node is unsealed.
 //!
-//! Sealing drops it. Everything that changes the store goes through [`Unsealed::commit`], which afterwards brings
-//! every cache that is touched up to date: a cache is a function of storage and of nothing else.
+//! Sealing drops it. Everything that changes the store goes through [`Unsealed::commit`]. A cache is a function of
+//! storage and of nothing else: it follows the barrier's feed, so nobody reads a commit that a cache does not know.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tresor_barrier::{Barrier, BarrierError, CommitError, StorageKey, Txn};
+use tresor_barrier::{Barrier, BarrierError, CommitError, FollowError, Follower, StorageKey, Txn};
 use tresor_engine::Mounted;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
@@ -71,9 +71,24 @@ pub struct Unsealed {
     pub(crate) turns: Turns,
     /// Counted uses of limited tokens that are going on.
     pub(crate) uses: RunningUses,
-    /// What was committed and could not be brought into the caches yet.
+    /// The caches, told of each batch by the barrier; only this keeps them so.
+    _caches: Arc<Caches>,
+    /// What was committed and the audit devices could not be brought to yet.
     behind: Mutex<Vec<StorageKey>>,
     tasks: Tasks,
+}
+
+/// What is kept in memory and is a function of what is stored.
+struct Caches(Handles);
+
+impl Follower for Caches {
+    fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), FollowError> {
+        self.0.tokens.follow(changed, txn)?;
+        self.0.mounts.reload_if_touched(changed, txn)?;
+        self.0.policies.reload_if_touched(changed, txn)?;
+        self.0.quotas.reload_if_touched(changed, txn)?;
+        Ok(())
+    }
 }
 
 /// What names the cluster.
@@ -146,6 +161,9 @@ impl Unsealed {
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);
+        let caches = Arc::new(Caches(handles.clone()));
+        let follower: Weak<Caches> = Arc::downgrade(&caches);
+        barrier.follow_with(follower);
         let unsealed = Arc::new(Self {
             clock,
             barrier,
@@ -156,6 +174,7 @@ impl Unsealed {
             gate: Gate::default(),
             turns: Turns::new(),
             uses: RunningUses::default(),
+            _caches: caches,
             behind: Mutex::default(),
             tasks,
         });
@@ -171,7 +190,7 @@ impl Unsealed {
         self.barrier.begin().map_err(Fault::internal)
     }
 
-    /// Commits, then brings every cache that the commit touched up to date.
+    /// Commits; every cache follows before anybody can read what was committed, audit devices before this returns.
     pub(crate) async fn commit(&self, txn: Txn) -> Result<(), CommitFault> {
         let committed = self.barrier.commit(txn).await.map_err(|error| match error {
             CommitError::Conflict => CommitFault::Conflict,
@@ -191,33 +210,30 @@ impl Unsealed {
         if committed.changed.is_empty() {
             return Ok(());
         }
-        // The commit stands. A cache that cannot follow it answers wrongly until it can: the caller hears of it, and
-        // the background task tries again.
-        self.refresh(&committed.changed).map_err(|fault| {
+        // The commit stands. Devices that cannot be brought to it now are when the background task tries again; the
+        // caller hears of it.
+        self.follow_devices(&committed.changed).map_err(|fault| {
             self.remember(committed.changed);
             CommitFault::Other(fault)
         })
     }
 
-    /// Brings into the caches what could not be brought into them when it was committed.
-    pub(crate) fn catch_up(&self) -> Result<(), Fault> {
+    /// Brings caches and devices to what is stored, where that failed when it was committed.
+    pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
+        self.barrier.catch_up().await.map_err(Fault::internal)?;
         let behind = std::mem::take(&mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner));
         if behind.is_empty() {
             return Ok(());
         }
-        self.refresh(&behind).inspect_err(|_| self.remember(behind))
+        self.follow_devices(&behind).inspect_err(|_| self.remember(behind))
     }
 
     fn remember(&self, changed: Vec<StorageKey>) {
         self.behind.lock().unwrap_or_else(PoisonError::into_inner).extend(changed);
     }
 
-    fn refresh(&self, changed: &[StorageKey]) -> Result<(), Fault> {
-        self.handles.tokens.follow(changed, || self.begin())?;
+    fn follow_devices(&self, changed: &[StorageKey]) -> Result<(), Fault> {
         let mut txn = self.begin()?;
-        self.handles.mounts.reload_if_touched(changed, &mut txn)?;
-        self.handles.policies.reload_if_touched(changed, &mut txn)?;
-        self.handles.quotas.reload_if_touched(changed, &mut txn)?;
         self.handles.audits.reload_if_touched(changed, &mut txn)
     }
 

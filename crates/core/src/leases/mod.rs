@@ -89,7 +89,7 @@ pub(crate) enum Progress {
 /// # Errors
 /// When the store fails; the piece is done again later.
 pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
-    if let Err(fault) = unsealed.catch_up() {
+    if let Err(fault) = unsealed.catch_up().await {
         // What cannot be loaded keeps nothing else from ending.
         tracing::warn!(cause = ?fault, "caches could not follow a commit and will try again");
     }

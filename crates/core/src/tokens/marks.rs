@@ -1,7 +1,7 @@
 //! The marks of revoked tokens in memory: what is stored below `mark/`, and nothing else.
 //!
-//! Each commit that touched marks is followed one by one, so a change costs itself and not the table. Invariant: the
-//! lock is held while a snapshot is taken and put in, so an older state never replaces a newer one.
+//! Each batch that touched marks is followed mark by mark, before anybody can read it; so a change costs itself and not
+//! the table.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -28,23 +28,12 @@ impl KnownMarks {
         question(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Follows a commit.
-    pub(crate) fn follow(
-        &self,
-        changed: &[StorageKey],
-        begin: impl FnOnce() -> Result<Txn, Fault>,
-    ) -> Result<(), Fault> {
-        let ours = |key: &&StorageKey| key.as_str().starts_with(self.prefix.as_str());
-        let mut touched = changed.iter().filter(ours).peekable();
-        if touched.peek().is_none() {
-            return Ok(());
-        }
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let mut txn = begin()?;
-        for key in touched {
-            let hash = key.as_str().strip_prefix(self.prefix.as_str()).unwrap_or_default();
-            let mark = read(&mut txn, key)?;
-            known.set(hash, mark);
+    /// Follows a batch; batches come one after the other.
+    pub(crate) fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+        for key in changed {
+            let Some(hash) = key.as_str().strip_prefix(self.prefix.as_str()) else { continue };
+            let mark = read(txn, key)?;
+            self.known.write().unwrap_or_else(PoisonError::into_inner).set(hash, mark);
         }
         Ok(())
     }

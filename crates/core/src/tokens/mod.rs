@@ -486,10 +486,10 @@ impl Tokens {
         Ok((alive, next))
     }
 
-    /// Follows a commit in what memory holds.
-    pub(crate) fn follow(&self, changed: &[StorageKey], begin: impl Fn() -> Result<Txn, Fault>) -> Result<(), Fault> {
-        self.marks.follow(changed, &begin)?;
-        self.window.follow(changed, &begin)
+    /// Follows a batch in what memory holds.
+    pub(crate) fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+        self.marks.follow(changed, txn)?;
+        self.window.follow(changed, txn)
     }
 
     /// Loads the ends of the next seconds.

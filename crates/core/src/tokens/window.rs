@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tresor_barrier::{KeyPrefix, StorageKey, Txn};
 use tresor_model::{Fault, Timestamp};
+use tresor_storage::Version;
 
 use super::names;
 use crate::leases::index;
@@ -30,6 +31,8 @@ struct State {
     loading: i64,
     /// What ends, by hash, and when.
     ending: BTreeMap<String, i64>,
+    /// The last batch that was followed.
+    followed: Version,
 }
 
 /// The window.
@@ -61,12 +64,16 @@ impl Window {
     pub(crate) fn load(&self, begin: impl Fn() -> Result<Txn, Fault>, now: Timestamp) -> Result<(), Fault> {
         self.forget_collected(&begin)?;
         let target = now.seconds().saturating_add(AHEAD);
-        let from = {
+        let (from, followed) = {
             let mut state = self.state();
             state.loading = state.loading.max(target);
-            state.reaches
+            (state.reaches, state.followed)
         };
         let mut txn = begin()?;
+        if txn.read_version() < followed {
+            // What was followed a moment ago is not shown yet; the next look finds it.
+            return Ok(());
+        }
         let mut cursor = (from > 0).then(|| index::bucket_name(from));
         'buckets: loop {
             let buckets = txn.list(&self.prefix, cursor.as_deref(), PAGE).map_err(Fault::internal)?;
@@ -98,7 +105,11 @@ impl Window {
         if state.ending.is_empty() {
             return Ok(());
         }
-        let first = begin()?.list(&self.prefix, None, 1).map_err(Fault::internal)?.pop();
+        let mut txn = begin()?;
+        if txn.read_version() < state.followed {
+            return Ok(());
+        }
+        let first = txn.list(&self.prefix, None, 1).map_err(Fault::internal)?.pop();
         let first = first.and_then(|name| index::second_of(&name)).unwrap_or(i64::MAX);
         state.ending.retain(|_, second| *second >= first);
         Ok(())
@@ -123,13 +134,10 @@ impl Window {
         }
     }
 
-    /// Follows a commit: what it entered into the window, or took out of it.
-    pub(crate) fn follow(
-        &self,
-        changed: &[StorageKey],
-        begin: impl FnOnce() -> Result<Txn, Fault>,
-    ) -> Result<(), Fault> {
+    /// Follows a batch: what it entered into the window, or took out of it.
+    pub(crate) fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
         let mut state = self.state();
+        state.followed = txn.read_version();
         let reach = state.reaches.max(state.loading);
         let entry = |key: &StorageKey| {
             let (bucket, name) = key.as_str().strip_prefix(self.prefix.as_str())?.split_once('/')?;
@@ -137,10 +145,6 @@ impl Window {
             Some((second, names::hash_of(name)?.to_owned()))
         };
         let touched: Vec<_> = changed.iter().filter_map(|key| Some((key, entry(key)?))).collect();
-        if touched.is_empty() {
-            return Ok(());
-        }
-        let mut txn = begin()?;
         for (key, (second, hash)) in touched {
             if txn.contains(key).map_err(Fault::internal)? {
                 state.ending.insert(hash, second);
