@@ -8,6 +8,7 @@
 mod decode;
 mod encode;
 
+pub use decode::EncodedMap;
 pub(crate) use decode::decode;
 pub(crate) use encode::{encode_request, encode_response};
 
@@ -32,9 +33,10 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::body::Fields;
     use crate::entry::{
-        AnswerBody, AuditedHeader, AuthFacts, Clear, Fields, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
-        PolicyResults, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
+        AnswerBody, AuditedHeader, AuthFacts, Clear, GrantingPolicy, Handle, MountFacts, NamespaceFacts, PolicyResults,
+        RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
     };
 
     fn sample() -> Zeroizing<Vec<u8>> {

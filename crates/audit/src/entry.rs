@@ -7,12 +7,14 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::ops::Deref;
 use std::time::Duration;
 
 use tresor_env::Timestamp;
-use tresor_model::{Accessor, Auth, LeaseId, Map, Operation, Request, Response, Shape, TokenType, WrapInfo};
+use tresor_model::{Accessor, Auth, LeaseId, Operation, Request, Response, Shape, TokenType, WrapInfo};
 use tresor_secret::TokenSecret;
+
+use crate::body::Fields;
+use crate::codec::EncodedMap;
 
 /// A fact that every device shows in clear: a path, a policy name, a mount, an address, a public error text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,31 +81,6 @@ impl<'a> From<&'a TokenSecret> for Sensitive<'a> {
 impl<'a> From<&'a str> for Sensitive<'a> {
     fn from(text: &'a str) -> Self {
         Self(text)
-    }
-}
-
-/// The fields of a request or an answer; strings inside are secret unless the mount declares their name public.
-pub enum Fields<'a> {
-    /// The pipeline's own.
-    Borrowed(&'a Map),
-    /// Read back from the log.
-    Owned(Map),
-}
-
-impl Deref for Fields<'_> {
-    type Target = Map;
-
-    fn deref(&self) -> &Map {
-        match self {
-            Self::Borrowed(map) => map,
-            Self::Owned(map) => map,
-        }
-    }
-}
-
-impl<'a> From<&'a Map> for Fields<'a> {
-    fn from(map: &'a Map) -> Self {
-        Self::Borrowed(map)
     }
 }
 
@@ -493,7 +470,7 @@ impl Entry<'_> {
             client_token_accessor: None,
             namespace: NamespaceFacts::default(),
             path: "sys/audit/test".into(),
-            body: Fields::Owned(Map::new()),
+            body: Fields::Encoded(EncodedMap::EMPTY),
             clear_keys: Cow::Borrowed(&[]),
             remote_address: Clear::default(),
             remote_port: 0,

@@ -4,11 +4,12 @@
 //! one append to the local log ([`log`]), never a device. Devices tail the log ([`AuditSink`]), each through its own
 //! [`Redactor`] with its own salt and options, so that a hung device delays nothing and a returning one misses
 //! nothing. Two witnesses carry the promise in types: [`Audited`] is the only thing that leaves the server, and a
-//! sink is handed only [`AuditRecord`]s, whose strings only a redactor can make.
+//! sink is handed only [`Lines`], which only a redactor can write.
 //!
 //! Deliberately absent: knowledge of routes (which are unaudited is declared by them), the storage of device
 //! configurations (the core's, behind the barrier), and any way to drop a record.
 
+mod body;
 pub mod broker;
 mod codec;
 pub mod device;
@@ -26,7 +27,9 @@ mod tail;
 mod way;
 pub mod witness;
 
+pub use body::Fields;
 pub use broker::{Broker, DeviceStanding, EncodedResponse, Options, StandardOutput, Standing};
+pub use codec::EncodedMap;
 pub use device::{DeviceConfig, DeviceSalt, FormatOptions};
 pub use entry::{
     Admission, AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
@@ -35,7 +38,7 @@ pub use entry::{
 pub use error::{AuditError, Unrecorded};
 pub use file::FileSinkKind;
 pub use log::{Durability, LogOptions, LogStanding};
-pub use record::{AuditRecord, Lines};
+pub use record::Lines;
 pub use redact::Redactor;
 pub use sink::{AuditSink, SinkError, SinkKind, Undelivered};
 pub use socket::SocketSinkKind;

@@ -1,15 +1,11 @@
-//! A redacted record, ready for a device: names, numbers and booleans in clear, strings as leaves.
+//! A redacted record as it is written: names, numbers and booleans in clear, strings as leaves, straight into the bytes
+//! of its line.
 //!
-//! Invariant: built by [`crate::Redactor`] alone; one record is one line of JSON. Deliberately absent: any other
-//! format, and reading a record back.
+//! Invariant: written by [`crate::Redactor`] alone; one record is one line of JSON. Deliberately absent: a tree in
+//! between, any other format, and reading a record back.
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
-use tresor_wire::json::{ObjectWriter, encode_text};
+use tresor_wire::json::encode_text;
 use zeroize::Zeroizing;
-
-use crate::redact::Leaf;
 
 /// Redacted records, each a whole line: what sinks take.
 #[derive(Default)]
@@ -21,9 +17,14 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Adds a record.
-    pub(crate) fn push(&mut self, record: &AuditRecord) {
-        record.write_line(&mut self.bytes);
+    /// Room for lines of about so many bytes together.
+    pub(crate) fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)), ends: Vec::new() }
+    }
+
+    /// Adds a line.
+    pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
         self.ends.push(self.bytes.len());
     }
 
@@ -53,87 +54,109 @@ impl Lines {
     }
 }
 
-/// One redacted record.
-pub struct AuditRecord {
-    pub(crate) prefix: Arc<str>,
-    pub(crate) content: Object,
+/// An object that is being written.
+pub(crate) struct Object<'o> {
+    out: &'o mut Vec<u8>,
+    is_empty: bool,
 }
 
-/// A value of a record.
-pub(crate) enum Value {
-    Null,
-    Bool(bool),
-    Whole(u64),
-    /// A number's text; written as a string when it is not one in JSON's grammar.
-    Number(Box<str>),
-    Leaf(Leaf),
-    List(Vec<Value>),
-    Object(Object),
-}
-
-/// Names and values in the order of output.
-#[derive(Default)]
-pub(crate) struct Object(Vec<(Cow<'static, str>, Value)>);
-
-impl Object {
-    /// Adds a name.
-    pub(crate) fn push(&mut self, name: impl Into<Cow<'static, str>>, value: Value) {
-        self.0.push((name.into(), value));
+impl Object<'_> {
+    /// Writes an object.
+    pub(crate) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut Object<'_>)) {
+        out.push(b'{');
+        let mut object = Object { out, is_empty: true };
+        fill(&mut object);
+        object.out.push(b'}');
     }
 
-    /// Adds a number, unless it is zero.
-    pub(crate) fn push_whole(&mut self, name: &'static str, value: u64) {
+    /// A name, and the place for its value.
+    pub(crate) fn name(&mut self, name: &str) -> &mut Vec<u8> {
+        self.separate();
+        encode_text(name, self.out);
+        self.out.push(b':');
+        self.out
+    }
+
+    /// The same for a name of ours, which needs no escapes.
+    pub(crate) fn field(&mut self, name: &'static str) -> &mut Vec<u8> {
+        self.separate();
+        self.out.push(b'"');
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b"\":");
+        self.out
+    }
+
+    fn separate(&mut self) {
+        if !std::mem::take(&mut self.is_empty) {
+            self.out.push(b',');
+        }
+    }
+
+    /// An object, unless it turns out to be empty.
+    pub(crate) fn object(&mut self, name: &'static str, fill: impl FnOnce(&mut Object<'_>)) {
+        let (start, was_empty) = (self.out.len(), self.is_empty);
+        let out = self.field(name);
+        out.push(b'{');
+        let mut inner = Object { out, is_empty: true };
+        fill(&mut inner);
+        let is_empty = inner.is_empty;
+        self.out.push(b'}');
+        if is_empty {
+            self.out.truncate(start);
+            self.is_empty = was_empty;
+        }
+    }
+
+    /// A number, unless it is zero.
+    pub(crate) fn whole(&mut self, name: &'static str, value: u64) {
         if value != 0 {
-            self.push(name, Value::Whole(value));
-        }
-    }
-
-    /// Adds an object, unless it is empty.
-    pub(crate) fn push_object(&mut self, name: &'static str, object: Self) {
-        if !object.0.is_empty() {
-            self.push(name, Value::Object(object));
+            whole(value, self.field(name));
         }
     }
 }
 
-impl AuditRecord {
-    /// Appends the record as one line, with the device's prefix and the newline.
-    pub fn write_line(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.prefix.as_bytes());
-        write_object(&self.content, out);
-        out.push(b'\n');
-    }
+/// A list that is being written.
+pub(crate) struct List<'o> {
+    out: &'o mut Vec<u8>,
+    is_empty: bool,
 }
 
-fn write_object(object: &Object, out: &mut Vec<u8>) {
-    let mut writer = ObjectWriter::new(out);
-    for (name, value) in &object.0 {
-        write_value(value, writer.key(name));
+impl List<'_> {
+    /// Writes a list.
+    pub(crate) fn write(out: &mut Vec<u8>, fill: impl FnOnce(&mut List<'_>)) {
+        out.push(b'[');
+        let mut list = List { out, is_empty: true };
+        fill(&mut list);
+        list.out.push(b']');
     }
-    writer.end();
-}
 
-fn write_value(value: &Value, out: &mut Vec<u8>) {
-    match value {
-        Value::Null => out.extend_from_slice(b"null"),
-        Value::Bool(true) => out.extend_from_slice(b"true"),
-        Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Whole(number) => out.extend_from_slice(number.to_string().as_bytes()),
-        Value::Number(text) if is_number(text) => out.extend_from_slice(text.as_bytes()),
-        Value::Number(text) => encode_text(text, out),
-        Value::Leaf(leaf) => leaf.write(out),
-        Value::List(items) => {
-            out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
-                }
-                write_value(item, out);
-            }
-            out.push(b']');
+    /// The place for the next item.
+    pub(crate) fn item(&mut self) -> &mut Vec<u8> {
+        if !std::mem::take(&mut self.is_empty) {
+            self.out.push(b',');
         }
-        Value::Object(object) => write_object(object, out),
+        self.out
     }
+}
+
+/// Writes a number.
+pub(crate) fn whole(mut value: u64, out: &mut Vec<u8>) {
+    let mut digits = [0_u8; 20];
+    let mut count = 0;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (value % 10).to_le_bytes()[0];
+        value /= 10;
+        count += 1;
+        if value == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(20 - count..).unwrap_or_default());
+}
+
+/// Writes a number's text, as a string when it is not one in JSON's grammar.
+pub(crate) fn number(text: &str, out: &mut Vec<u8>) {
+    if is_number(text) { out.extend_from_slice(text.as_bytes()) } else { encode_text(text, out) }
 }
 
 /// Whether the text is a number in JSON's grammar, which is narrower than what a body's number may hold.
@@ -157,6 +180,27 @@ fn is_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_numbers_are_written_in_full() {
+        for value in [0, 7, 10, 1_234_567_890, u64::MAX] {
+            let mut out = Vec::new();
+            whole(value, &mut out);
+            assert_eq!(out, value.to_string().as_bytes());
+        }
+    }
+
+    #[test]
+    fn objects_that_turn_out_empty_leave_no_trace() {
+        let mut out = Vec::new();
+        Object::write(&mut out, |object| {
+            object.object("gone", |inner| inner.object("deeper", |_| {}));
+            object.whole("n", 3);
+            object.object("gone", |_| {});
+            object.object("kept", |inner| inner.whole("m", 4));
+        });
+        assert_eq!(String::from_utf8(out).as_deref(), Ok(r#"{"n":3,"kept":{"m":4}}"#));
+    }
 
     #[test]
     fn only_numbers_of_the_grammar_are_numbers() {

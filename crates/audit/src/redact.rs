@@ -7,34 +7,33 @@
 
 mod leaf;
 
-use std::borrow::Cow;
-use std::sync::Arc;
-
 use tresor_crypto::hash::{HmacKey, to_hex};
-use tresor_model::{Body, Map, Operation, Timestamp};
+use tresor_model::{Operation, Timestamp};
 use tresor_wire::time::rfc3339;
 
+use crate::body::{MapRef, ValueRef};
 use crate::device::{DeviceSalt, FormatOptions};
 use crate::entry::{
-    AnswerBody, AuthFacts, Clear, Entry, Handle, MountFacts, RequestFacts, ResponseFacts, Sensitive, WrapFacts,
+    AnswerBody, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, RequestFacts, ResponseFacts, Sensitive,
+    WrapFacts,
 };
-use crate::record::{AuditRecord, Object, Value};
-
-pub use leaf::Leaf;
+use crate::record::{List, Object, number, whole};
 
 /// Makes the records of one device.
 pub struct Redactor {
     key: HmacKey,
     options: FormatOptions,
-    prefix: Arc<str>,
 }
+
+/// Digests that a record needs more than once: of the caller's token and of its handle.
+#[derive(Default)]
+struct Known<'e>(Vec<(&'e str, [u8; 32])>);
 
 impl Redactor {
     /// The redactor of a device.
     #[must_use]
     pub fn new(salt: &DeviceSalt, options: FormatOptions) -> Self {
-        let prefix = Arc::from(options.prefix.as_str());
-        Self { key: HmacKey::new(salt.expose()), options, prefix }
+        Self { key: HmacKey::new(salt.expose()), options }
     }
 
     /// What a device shows in the place of a text: `hmac-sha256:` and 64 hexadecimal digits, as `sys/audit-hash`
@@ -50,198 +49,205 @@ impl Redactor {
         to_hex(digest.get(..16).unwrap_or(&digest))
     }
 
-    /// What this device may show of an entry.
-    #[must_use]
-    pub fn redact(&self, entry: &Entry<'_>) -> AuditRecord {
-        let request = &entry.request;
-        let mut content = Object::default();
-        content.push("time", time(rfc3339(entry.time)));
-        content.push("type", word(if entry.response.is_some() { "response" } else { "request" }));
-        content.push_object("auth", self.auth(&entry.auth));
-        content.push_object("request", self.request(request));
-        if let Some(response) = &entry.response {
-            content.push("response", Value::Object(self.response(response, request)));
-        }
-        push_clear(&mut content, "error", &entry.error);
-        AuditRecord { prefix: Arc::clone(&self.prefix), content }
+    /// Appends what this device may show of an entry, as one line with the device's prefix and the newline.
+    pub fn write_line(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
+        let known = &mut Known::default();
+        out.extend_from_slice(self.options.prefix.as_bytes());
+        Object::write(out, |object| {
+            leaf::declared(&rfc3339(entry.time), object.field("time"));
+            leaf::declared(if entry.response.is_some() { "response" } else { "request" }, object.field("type"));
+            object.object("auth", |object| self.auth(object, &entry.auth, known));
+            object.object("request", |object| self.request(object, &entry.request, known));
+            if let Some(response) = &entry.response {
+                Object::write(object.field("response"), |object| {
+                    self.response(object, response, &entry.request, known);
+                });
+            }
+            clear(object, "error", &entry.error);
+        });
+        out.push(b'\n');
     }
 
     fn digest(&self, bytes: &[u8]) -> [u8; 32] {
         self.key.sign(bytes)
     }
 
-    fn secret(&self, text: &str) -> Value {
-        Value::Leaf(if self.options.log_raw {
-            Leaf::raw(text.to_owned())
-        } else {
-            Leaf::hashed(self.digest(text.as_bytes()))
-        })
+    fn secret(&self, text: &str, out: &mut Vec<u8>) {
+        if self.options.log_raw { leaf::raw(text, out) } else { leaf::hashed(&self.digest(text.as_bytes()), out) }
     }
 
-    fn push_secret(&self, object: &mut Object, name: &'static str, secret: Option<Sensitive<'_>>) {
+    /// A secret that the record may show again.
+    fn repeated<'e>(&self, text: &'e str, known: &mut Known<'e>, out: &mut Vec<u8>) {
+        if self.options.log_raw {
+            return leaf::raw(text, out);
+        }
+        let is_same = |other: &str| tresor_secret::ct_eq(other.as_bytes(), text.as_bytes());
+        if let Some((_, digest)) = known.0.iter().find(|(other, _)| is_same(other)) {
+            return leaf::hashed(digest, out);
+        }
+        let digest = self.digest(text.as_bytes());
+        leaf::hashed(&digest, out);
+        known.0.push((text, digest));
+    }
+
+    fn token<'e>(
+        &self,
+        object: &mut Object<'_>,
+        name: &'static str,
+        secret: Option<Sensitive<'e>>,
+        known: &mut Known<'e>,
+    ) {
         if let Some(Sensitive(text)) = secret.filter(|secret| !secret.0.is_empty()) {
-            object.push(name, self.secret(text));
+            self.repeated(text, known, object.field(name));
         }
     }
 
-    fn push_handle(&self, object: &mut Object, name: &'static str, handle: Option<Handle<'_>>) {
-        if let Some(Handle(text)) = handle.filter(|handle| !handle.0.is_empty()) {
-            let shown = if self.options.hmac_accessor { self.secret(text) } else { declared(text) };
-            object.push(name, shown);
-        }
+    fn handle<'e>(
+        &self,
+        object: &mut Object<'_>,
+        name: &'static str,
+        handle: Option<Handle<'e>>,
+        known: &mut Known<'e>,
+    ) {
+        let Some(Handle(text)) = handle.filter(|handle| !handle.0.is_empty()) else { return };
+        let out = object.field(name);
+        if self.options.hmac_accessor { self.repeated(text, known, out) } else { leaf::declared(text, out) }
     }
 
-    fn auth(&self, auth: &AuthFacts<'_>) -> Object {
-        let mut object = Object::default();
-        self.push_secret(&mut object, "client_token", auth.client_token);
-        self.push_handle(&mut object, "accessor", auth.accessor);
-        push_clear(&mut object, "display_name", &auth.display_name);
-        push_words(&mut object, "policies", &auth.policies);
-        push_words(&mut object, "token_policies", &auth.token_policies);
-        push_words(&mut object, "identity_policies", &auth.identity_policies);
+    fn auth<'e>(&self, object: &mut Object<'_>, auth: &'e AuthFacts<'_>, known: &mut Known<'e>) {
+        self.token(object, "client_token", auth.client_token, known);
+        self.handle(object, "accessor", auth.accessor, known);
+        clear(object, "display_name", &auth.display_name);
+        words(object, "policies", &auth.policies);
+        words(object, "token_policies", &auth.token_policies);
+        words(object, "identity_policies", &auth.identity_policies);
         if auth.no_default_policy {
-            object.push("no_default_policy", Value::Bool(true));
+            boolean(true, object.field("no_default_policy"));
         }
         if let Some(results) = &auth.policy_results {
-            let mut shown = Object::default();
-            shown.push("allowed", Value::Bool(results.allowed));
-            let granting: Vec<Value> = results
-                .granting_policies
-                .iter()
-                .map(|policy| {
-                    let mut shown = Object::default();
-                    push_clear(&mut shown, "name", &policy.name);
-                    push_clear(&mut shown, "namespace_id", &policy.namespace_id);
-                    push_clear(&mut shown, "namespace_path", &policy.namespace_path);
-                    shown.push("type", Value::Leaf(Leaf::public(&policy.kind)));
-                    Value::Object(shown)
-                })
-                .collect();
-            if !granting.is_empty() {
-                shown.push("granting_policies", Value::List(granting));
-            }
-            object.push("policy_results", Value::Object(shown));
+            object.object("policy_results", |object| {
+                boolean(results.allowed, object.field("allowed"));
+                if !results.granting_policies.is_empty() {
+                    List::write(object.field("granting_policies"), |list| {
+                        results.granting_policies.iter().for_each(|policy| granting(policy, list.item()));
+                    });
+                }
+            });
         }
         if let Some(metadata) = &auth.metadata {
-            let mut shown = Object::default();
-            for (name, value) in metadata.iter() {
-                shown.push(name.clone(), declared(value));
-            }
-            object.push_object("metadata", shown);
+            object.object("metadata", |object| {
+                metadata.iter().for_each(|(name, value)| leaf::declared(value, object.name(name)));
+            });
         }
-        object.push_whole("num_uses", auth.num_uses);
-        object.push_whole("remaining_uses", auth.remaining_uses);
-        push_clear(&mut object, "entity_id", &auth.entity_id);
-        object.push("token_type", word(auth.token_type.map_or("default", tresor_model::TokenType::name)));
-        object.push_whole("token_ttl", auth.token_ttl.as_secs());
+        object.whole("num_uses", auth.num_uses);
+        object.whole("remaining_uses", auth.remaining_uses);
+        clear(object, "entity_id", &auth.entity_id);
+        let token_type = auth.token_type.map_or("default", tresor_model::TokenType::name);
+        leaf::declared(token_type, object.field("token_type"));
+        object.whole("token_ttl", auth.token_ttl.as_secs());
         if let Some(issued) = auth.token_issue_time {
-            object.push("token_issue_time", time(rfc3339(Timestamp::from_seconds(issued.seconds()))));
+            leaf::declared(&rfc3339(Timestamp::from_seconds(issued.seconds())), object.field("token_issue_time"));
         }
-        object
     }
 
-    fn request(&self, request: &RequestFacts<'_>) -> Object {
-        let mut object = Object::default();
-        push_clear(&mut object, "id", &request.id);
-        object.push("operation", word(request.operation.name()));
-        push_mount(&mut object, &request.mount, "mount_running_version");
-        self.push_secret(&mut object, "client_token", request.client_token);
-        self.push_handle(&mut object, "client_token_accessor", request.client_token_accessor);
-        let mut namespace = Object::default();
-        push_clear(&mut namespace, "id", &request.namespace.id);
-        push_clear(&mut namespace, "path", &request.namespace.path);
-        object.push_object("namespace", namespace);
-        push_clear(&mut object, "path", &request.path);
-        object.push_object("data", self.fields(&request.body, &request.clear_keys, Elide::No));
-        push_clear(&mut object, "remote_address", &request.remote_address);
-        object.push_whole("remote_port", request.remote_port.into());
-        object.push_whole("wrap_ttl", request.wrap_ttl.map_or(0, |ttl| ttl.as_secs()));
-        let mut headers = Object::default();
-        for header in &request.headers {
-            let values = header
-                .values
-                .iter()
-                .map(|value| if header.hashed { self.secret(value) } else { declared(value) })
-                .collect();
-            headers.push(header.name.clone().into_owned(), Value::List(values));
-        }
-        object.push_object("headers", headers);
-        push_clear(&mut object, "client_certificate_serial_number", &request.client_certificate_serial_number);
-        object
+    fn request<'e>(&self, object: &mut Object<'_>, request: &'e RequestFacts<'_>, known: &mut Known<'e>) {
+        clear(object, "id", &request.id);
+        leaf::declared(request.operation.name(), object.field("operation"));
+        mount(object, &request.mount, "mount_running_version");
+        self.token(object, "client_token", request.client_token, known);
+        self.handle(object, "client_token_accessor", request.client_token_accessor, known);
+        object.object("namespace", |object| {
+            clear(object, "id", &request.namespace.id);
+            clear(object, "path", &request.namespace.path);
+        });
+        clear(object, "path", &request.path);
+        object.object("data", |object| self.fields(object, request.body.as_map(), &request.clear_keys, Elide::No));
+        clear(object, "remote_address", &request.remote_address);
+        object.whole("remote_port", request.remote_port.into());
+        object.whole("wrap_ttl", request.wrap_ttl.map_or(0, |ttl| ttl.as_secs()));
+        object.object("headers", |object| {
+            for header in &request.headers {
+                List::write(object.name(&header.name), |list| {
+                    for value in header.values.iter() {
+                        let out = list.item();
+                        if header.hashed { self.secret(value, out) } else { leaf::declared(value, out) }
+                    }
+                });
+            }
+        });
+        clear(object, "client_certificate_serial_number", &request.client_certificate_serial_number);
     }
 
-    fn response(&self, response: &ResponseFacts<'_>, request: &RequestFacts<'_>) -> Object {
-        let mut object = Object::default();
+    fn response<'e>(
+        &self,
+        object: &mut Object<'_>,
+        response: &'e ResponseFacts<'_>,
+        request: &RequestFacts<'_>,
+        known: &mut Known<'e>,
+    ) {
         if let Some(auth) = &response.auth {
-            object.push_object("auth", self.auth(auth));
+            object.object("auth", |object| self.auth(object, auth, known));
         }
-        push_mount(&mut object, &request.mount, "mount_running_plugin_version");
-        let mut secret = Object::default();
-        push_clear(&mut secret, "lease_id", &response.lease_id);
-        object.push_object("secret", secret);
+        mount(object, &request.mount, "mount_running_plugin_version");
+        object.object("secret", |object| clear(object, "lease_id", &response.lease_id));
         match &response.body {
             AnswerBody::Nothing => {}
             AnswerBody::Fields(fields) => {
                 let list = self.options.elide_list_responses && request.operation == Operation::List;
                 let elide = if list { Elide::Lists } else { Elide::No };
-                object.push_object("data", self.fields(fields, &response.clear_keys, elide));
+                object.object("data", |object| self.fields(object, fields.as_map(), &response.clear_keys, elide));
             }
-            AnswerBody::Raw { content_type, bytes } => {
-                let mut fields = Object::default();
-                fields.push("http_content_type", self.secret(content_type));
-                fields.push(
-                    "http_raw_body",
-                    Value::Leaf(if self.options.log_raw {
-                        Leaf::raw(String::from_utf8_lossy(bytes).into_owned())
-                    } else {
-                        Leaf::hashed(self.digest(bytes))
-                    }),
-                );
-                object.push_object("data", fields);
-            }
+            AnswerBody::Raw { content_type, bytes } => object.object("data", |object| {
+                self.secret(content_type, object.field("http_content_type"));
+                let out = object.field("http_raw_body");
+                if self.options.log_raw {
+                    leaf::raw(&String::from_utf8_lossy(bytes), out);
+                } else {
+                    leaf::hashed(&self.digest(bytes), out);
+                }
+            }),
         }
-        push_words(&mut object, "warnings", &response.warnings);
-        push_clear(&mut object, "redirect", &response.redirect);
+        words(object, "warnings", &response.warnings);
+        clear(object, "redirect", &response.redirect);
         if let Some(wrap) = &response.wrap_info {
-            object.push_object("wrap_info", self.wrap(wrap));
+            object.object("wrap_info", |object| self.wrap(object, wrap, known));
         }
-        object
     }
 
-    fn wrap(&self, wrap: &WrapFacts<'_>) -> Object {
-        let mut object = Object::default();
-        object.push_whole("ttl", wrap.ttl.as_secs());
-        self.push_secret(&mut object, "token", Some(wrap.token));
-        self.push_handle(&mut object, "accessor", Some(wrap.accessor));
-        object.push("creation_time", time(rfc3339(wrap.creation_time)));
-        push_clear(&mut object, "creation_path", &wrap.creation_path);
-        self.push_handle(&mut object, "wrapped_accessor", wrap.wrapped_accessor);
-        object
+    fn wrap<'e>(&self, object: &mut Object<'_>, wrap: &'e WrapFacts<'_>, known: &mut Known<'e>) {
+        object.whole("ttl", wrap.ttl.as_secs());
+        self.token(object, "token", Some(wrap.token), known);
+        self.handle(object, "accessor", Some(wrap.accessor), known);
+        leaf::declared(&rfc3339(wrap.creation_time), object.field("creation_time"));
+        clear(object, "creation_path", &wrap.creation_path);
+        self.handle(object, "wrapped_accessor", wrap.wrapped_accessor, known);
     }
 
-    fn fields(&self, fields: &Map, clear_keys: &[String], elide: Elide) -> Object {
-        let mut object = Object::default();
-        for (name, value) in fields.iter() {
-            let shown = match (elide, name, value) {
-                (Elide::Lists, "keys", Body::List(items)) => whole(items.len()),
-                (Elide::Lists, "key_info", Body::Map(items)) => whole(items.len()),
-                _ => self.value(name, value, clear_keys),
-            };
-            object.push(name.to_owned(), shown);
-        }
-        object
+    fn fields(&self, object: &mut Object<'_>, fields: MapRef<'_>, clear_keys: &[String], elide: Elide) {
+        fields.each(&mut |name, value| {
+            let out = object.name(name);
+            match (elide, name, &value) {
+                (Elide::Lists, "keys", ValueRef::List(items)) => whole(count(items.len()), out),
+                (Elide::Lists, "key_info", ValueRef::Map(items)) => whole(count(items.len()), out),
+                _ => self.value(name, value, clear_keys, out),
+            }
+        });
     }
 
     /// `name` is the innermost name that the value stands under: items of a list stand under the list's.
-    fn value(&self, name: &str, value: &Body, clear_keys: &[String]) -> Value {
+    fn value(&self, name: &str, value: ValueRef<'_>, clear_keys: &[String], out: &mut Vec<u8>) {
         match value {
-            Body::Null => Value::Null,
-            Body::Bool(value) => Value::Bool(*value),
-            Body::Number(number) => Value::Number(number.as_str().into()),
-            Body::String(text) if clear_keys.iter().any(|clear| clear == name) => declared(text.as_str()),
-            Body::String(text) => self.secret(text.as_str()),
-            Body::List(items) => Value::List(items.iter().map(|item| self.value(name, item, clear_keys)).collect()),
-            Body::Map(fields) => Value::Object(self.fields(fields, clear_keys, Elide::No)),
+            ValueRef::Null => out.extend_from_slice(b"null"),
+            ValueRef::Bool(value) => boolean(value, out),
+            ValueRef::Number(text) => number(text, out),
+            ValueRef::String(text) if clear_keys.iter().any(|clear| clear == name) => leaf::declared(text, out),
+            ValueRef::String(text) => self.secret(text, out),
+            ValueRef::List(items) => List::write(out, |list| {
+                items.each(&mut |item| self.value(name, item, clear_keys, list.item()));
+            }),
+            ValueRef::Map(fields) => {
+                Object::write(out, |object| self.fields(object, fields, clear_keys, Elide::No));
+            }
         }
     }
 }
@@ -253,38 +259,39 @@ enum Elide {
     Lists,
 }
 
-fn declared(text: &str) -> Value {
-    Value::Leaf(Leaf::declared(text))
+fn count(items: usize) -> u64 {
+    u64::try_from(items).unwrap_or(u64::MAX)
 }
 
-fn word(text: &'static str) -> Value {
-    declared(text)
+fn boolean(value: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(if value { b"true" } else { b"false" });
 }
 
-fn time(text: String) -> Value {
-    Value::Leaf(Leaf::public(&Clear(Cow::Owned(text))))
+fn granting(policy: &GrantingPolicy<'_>, out: &mut Vec<u8>) {
+    Object::write(out, |object| {
+        clear(object, "name", &policy.name);
+        clear(object, "namespace_id", &policy.namespace_id);
+        clear(object, "namespace_path", &policy.namespace_path);
+        leaf::public(&policy.kind, object.field("type"));
+    });
 }
 
-fn whole(count: usize) -> Value {
-    Value::Whole(u64::try_from(count).unwrap_or(u64::MAX))
-}
-
-fn push_clear(object: &mut Object, name: &'static str, fact: &Clear<'_>) {
+fn clear(object: &mut Object<'_>, name: &'static str, fact: &Clear<'_>) {
     if !fact.is_empty() {
-        object.push(name, Value::Leaf(Leaf::public(fact)));
+        leaf::public(fact, object.field(name));
     }
 }
 
-fn push_words(object: &mut Object, name: &'static str, words: &[String]) {
+fn words(object: &mut Object<'_>, name: &'static str, words: &[String]) {
     if !words.is_empty() {
-        object.push(name, Value::List(words.iter().map(|word| declared(word)).collect()));
+        List::write(object.field(name), |list| words.iter().for_each(|word| leaf::declared(word, list.item())));
     }
 }
 
-fn push_mount(object: &mut Object, mount: &MountFacts<'_>, version_name: &'static str) {
-    push_clear(object, "mount_point", &mount.point);
-    push_clear(object, "mount_type", &mount.kind);
-    push_clear(object, "mount_accessor", &mount.accessor);
-    push_clear(object, version_name, &mount.running_version);
-    push_clear(object, "mount_class", &mount.class);
+fn mount(object: &mut Object<'_>, mount: &MountFacts<'_>, version_name: &'static str) {
+    clear(object, "mount_point", &mount.point);
+    clear(object, "mount_type", &mount.kind);
+    clear(object, "mount_accessor", &mount.accessor);
+    clear(object, version_name, &mount.running_version);
+    clear(object, "mount_class", &mount.class);
 }

@@ -302,7 +302,7 @@ async fn a_loss_of_power_between_segments_ends_the_log_where_it_was_torn() {
             }
             assert!(segment_paths(&doors).len() > 4);
         }
-        doors.disk.crash(|length| if random.next() % 8 == 0 { 0 } else { length });
+        doors.disk.crash(|length| if random.next().is_multiple_of(8) { 0 } else { length });
         kind.device("one").lock().unwrap().fails = false;
         let broker = open(&doors, vec![device("one")], small(&kind, Durability::EachRecord)).await.unwrap();
         record(&broker, "after").await.unwrap();

@@ -1,4 +1,4 @@
-//! Bytes to entries; texts borrow from the bytes, which zeroize.
+//! Bytes to entries; texts borrow from the bytes, which zeroize, and bodies are checked and left where they are.
 //!
 //! Deliberately absent: trust; counts are bounded by the bytes that are there.
 
@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tresor_env::Timestamp;
-use tresor_model::{Body, Map, Number, Operation, TokenType};
+use tresor_model::{Operation, TokenType};
 
 use super::{DEPTH_MAX, VERSION};
+use crate::body::{Fields, ListRef, MapRef, ValueRef};
 use crate::entry::{
-    AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, Fields, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
+    AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
     PolicyResults, RequestFacts, ResponseFacts, Sensitive, WrapFacts,
 };
 
@@ -29,6 +30,44 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Entry<'_>> {
         error: reader.clear()?,
     };
     reader.rest.is_empty().then_some(entry)
+}
+
+/// Names and values, or values alone, of a record: checked, and not taken apart before somebody walks through them.
+#[derive(Clone, Copy)]
+pub struct EncodedMap<'a> {
+    count: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> EncodedMap<'a> {
+    /// None.
+    pub(crate) const EMPTY: Self = Self { count: 0, bytes: &[] };
+
+    pub(crate) const fn len(self) -> usize {
+        self.count
+    }
+
+    /// As they stand in the record, behind their count.
+    pub(crate) const fn bytes(self) -> &'a [u8] {
+        self.bytes
+    }
+
+    pub(crate) fn each_field(self, visit: &mut dyn FnMut(&'a str, ValueRef<'a>)) {
+        let mut reader = Reader { rest: self.bytes };
+        for _ in 0..self.count {
+            // It was checked, so neither is ever missing.
+            let (Some(name), Some(value)) = (reader.text(), reader.value()) else { return };
+            visit(name, value);
+        }
+    }
+
+    pub(crate) fn each_item(self, visit: &mut dyn FnMut(ValueRef<'a>)) {
+        let mut reader = Reader { rest: self.bytes };
+        for _ in 0..self.count {
+            let Some(value) = reader.value() else { return };
+            visit(value);
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -119,31 +158,41 @@ impl<'a> Reader<'a> {
         self.option(|reader| reader.text().map(Sensitive))
     }
 
-    fn map(&mut self, depth: usize) -> Option<Map> {
+    /// Names and values, or values alone: checked, and passed over.
+    fn group(&mut self, depth: usize, has_names: bool) -> Option<EncodedMap<'a>> {
         let count = self.count()?;
-        let mut map = Map::new();
+        let before = self.rest;
         for _ in 0..count {
-            let name = self.text()?;
-            let value = self.value(depth)?;
-            map.insert(name, value);
+            if has_names {
+                self.text()?;
+            }
+            self.pass(depth)?;
         }
-        (map.len() == count).then_some(map)
+        let bytes = before.get(..before.len() - self.rest.len())?;
+        Some(EncodedMap { count, bytes })
     }
 
-    fn value(&mut self, depth: usize) -> Option<Body> {
-        let deeper = depth.checked_sub(1);
-        let kind = self.byte()?;
-        Some(match kind {
-            0 => Body::Null,
-            1 => Body::Bool(false),
-            2 => Body::Bool(true),
-            3 => Body::Number(Number::parse(self.text()?)?),
-            4 => Body::from(self.text()?),
-            5 => {
-                let deeper = deeper?;
-                Body::List(self.list(|reader| reader.value(deeper))?)
-            }
-            6 => Body::Map(self.map(deeper?)?),
+    /// Checks a value and passes over it.
+    fn pass(&mut self, depth: usize) -> Option<()> {
+        match self.byte()? {
+            0..=2 => {}
+            3 | 4 => drop(self.text()?),
+            kind @ (5 | 6) => drop(self.group(depth.checked_sub(1)?, kind == 6)?),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// A value that was checked.
+    fn value(&mut self) -> Option<ValueRef<'a>> {
+        Some(match self.byte()? {
+            0 => ValueRef::Null,
+            1 => ValueRef::Bool(false),
+            2 => ValueRef::Bool(true),
+            3 => ValueRef::Number(self.text()?),
+            4 => ValueRef::String(self.text()?),
+            5 => ValueRef::List(ListRef::Encoded(self.group(DEPTH_MAX, false)?)),
+            6 => ValueRef::Map(MapRef::Encoded(self.group(DEPTH_MAX, true)?)),
             _ => return None,
         })
     }
@@ -212,7 +261,7 @@ impl<'a> Reader<'a> {
             client_token_accessor: self.handle()?,
             namespace: NamespaceFacts { id: self.clear()?, path: self.clear()? },
             path: self.clear()?,
-            body: Fields::Owned(self.map(DEPTH_MAX)?),
+            body: Fields::Encoded(self.group(DEPTH_MAX, true)?),
             clear_keys: self.words()?,
             remote_address: self.clear()?,
             remote_port: u16::try_from(self.whole()?).ok()?,
@@ -234,7 +283,7 @@ impl<'a> Reader<'a> {
             lease_id: self.clear()?,
             body: match self.byte()? {
                 0 => AnswerBody::Nothing,
-                1 => AnswerBody::Fields(Fields::Owned(self.map(DEPTH_MAX)?)),
+                1 => AnswerBody::Fields(Fields::Encoded(self.group(DEPTH_MAX, true)?)),
                 2 => AnswerBody::Raw { content_type: Cow::Borrowed(self.text()?), bytes: self.bytes()? },
                 _ => return None,
             },

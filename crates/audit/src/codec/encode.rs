@@ -9,6 +9,7 @@ use tresor_model::{Body, Map, Operation, TokenType};
 use zeroize::Zeroizing;
 
 use super::{DEPTH_MAX, TOO_DEEP, VERSION};
+use crate::body::Fields;
 use crate::entry::{
     AnswerBody, AuthFacts, Clear, Handle, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
 };
@@ -111,6 +112,17 @@ impl Writer {
         for (name, value) in map.iter() {
             self.text(name);
             self.value(value, depth);
+        }
+    }
+
+    /// Fields of the pipeline, or those of another record as they are.
+    fn fields(&mut self, fields: &Fields<'_>) {
+        match fields {
+            Fields::Borrowed(map) => self.map(map, DEPTH_MAX),
+            Fields::Encoded(map) => {
+                self.count(map.len());
+                self.raw(map.bytes());
+            }
         }
     }
 
@@ -251,7 +263,7 @@ fn put_request(out: &mut Writer, request: &RequestFacts<'_>) {
     out.clear(&namespace.id);
     out.clear(&namespace.path);
     out.clear(path);
-    out.map(body, DEPTH_MAX);
+    out.fields(body);
     out.words(clear_keys);
     out.clear(remote_address);
     out.whole((*remote_port).into());
@@ -273,7 +285,7 @@ fn put_response(out: &mut Writer, response: &ResponseFacts<'_>) {
         AnswerBody::Nothing => out.byte(0),
         AnswerBody::Fields(fields) => {
             out.byte(1);
-            out.map(fields, DEPTH_MAX);
+            out.fields(fields);
         }
         AnswerBody::Raw { content_type, bytes } => {
             out.byte(2);

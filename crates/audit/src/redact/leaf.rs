@@ -1,55 +1,48 @@
 //! The strings of a redacted record: public, hashed, or raw because this device was configured so.
 //!
-//! Invariant: made by the redactor alone (`pub(super)`); there is no constructor from a plain string. Deliberately
+//! Invariant: called by the redactor alone (`pub(super)`); what is not public passes through here as a hash. Deliberately
 //! absent: a way back to what was hashed.
 
-use tresor_crypto::hash::to_hex;
 use tresor_wire::json::encode_text;
-use zeroize::Zeroizing;
 
 use crate::entry::Clear;
 
-/// One string of a redacted record.
-pub struct Leaf(Kind);
+/// What hashed strings begin with.
+const HASHED: &[u8; 12] = b"hmac-sha256:";
 
-enum Kind {
-    Public(Box<str>),
-    Hmac([u8; 32]),
-    Raw(Zeroizing<String>),
+/// A fact that every device shows.
+pub(super) fn public(fact: &Clear<'_>, out: &mut Vec<u8>) {
+    encode_text(fact.as_str(), out);
 }
 
-impl Leaf {
-    /// A fact that every device shows.
-    pub(super) fn public(fact: &Clear<'_>) -> Self {
-        Self(Kind::Public(fact.as_str().into()))
-    }
-
-    /// A word that the mount's configuration declares public.
-    pub(super) fn declared(text: &str) -> Self {
-        Self(Kind::Public(text.into()))
-    }
-
-    /// A keyed hash.
-    pub(super) const fn hashed(digest: [u8; 32]) -> Self {
-        Self(Kind::Hmac(digest))
-    }
-
-    /// A secret, for a device with `log_raw`.
-    pub(super) fn raw(text: String) -> Self {
-        Self(Kind::Raw(Zeroizing::new(text)))
-    }
-
-    /// Appends the string as JSON.
-    pub(crate) fn write(&self, out: &mut Vec<u8>) {
-        match &self.0 {
-            Kind::Public(text) => encode_text(text, out),
-            Kind::Raw(text) => encode_text(text, out),
-            Kind::Hmac(digest) => encode_text(&shown(digest), out),
-        }
-    }
+/// A word that is public by the mount's configuration, or ours.
+pub(super) fn declared(text: &str, out: &mut Vec<u8>) {
+    encode_text(text, out);
 }
 
-/// What stands in the place of a hashed string.
+/// A secret, for a device with `log_raw`.
+pub(super) fn raw(text: &str, out: &mut Vec<u8>) {
+    encode_text(text, out);
+}
+
+/// A keyed hash.
+pub(super) fn hashed(digest: &[u8; 32], out: &mut Vec<u8>) {
+    out.reserve(2 + HASHED.len() + 64);
+    out.push(b'"');
+    out.extend_from_slice(HASHED);
+    for byte in digest {
+        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
+    }
+    out.push(b'"');
+}
+
+const fn digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 }
+}
+
+/// What stands in the place of a hashed string, without its quotes.
 pub(super) fn shown(digest: &[u8; 32]) -> String {
-    format!("hmac-sha256:{}", to_hex(digest))
+    let mut text = Vec::new();
+    hashed(digest, &mut text);
+    String::from_utf8_lossy(&text).trim_matches('"').to_owned()
 }

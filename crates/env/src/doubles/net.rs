@@ -24,7 +24,7 @@ const PIPE_BYTES: usize = 64 * 1024;
 pub struct MemoryNet {
     listeners: Listening<SocketAddr>,
     local: Listening<PathBuf>,
-    receivers: Arc<Mutex<BTreeMap<SocketAddr, mpsc::UnboundedSender<Vec<u8>>>>>,
+    receivers: Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Vec<u8>>>>>,
     next_port: Mutex<u16>,
 }
 
@@ -47,9 +47,9 @@ impl MemoryNet {
         receiver
     }
 
-    /// Receives the datagrams that are sent to an address.
-    pub fn receive_datagrams(&self, address: SocketAddr) -> mpsc::UnboundedReceiver<Vec<u8>> {
-        let (sender, receiver) = mpsc::unbounded_channel();
+    /// Receives the datagrams that are sent to an address; more than it holds are refused.
+    pub fn receive_datagrams(&self, address: SocketAddr) -> mpsc::Receiver<Vec<u8>> {
+        let (sender, receiver) = mpsc::channel(1024);
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner).insert(address, sender);
         receiver
     }
@@ -149,7 +149,7 @@ impl Net for MemoryNet {
 
 struct MemoryDatagrams {
     address: SocketAddr,
-    receivers: Arc<Mutex<BTreeMap<SocketAddr, mpsc::UnboundedSender<Vec<u8>>>>>,
+    receivers: Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Vec<u8>>>>>,
 }
 
 impl Datagrams for MemoryDatagrams {
@@ -158,7 +158,7 @@ impl Datagrams for MemoryDatagrams {
         Box::pin(async move {
             let receivers = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
             let receiver = receivers.get(&self.address).ok_or(io::ErrorKind::ConnectionRefused)?;
-            receiver.send(datagram.to_vec()).map_err(|_| io::ErrorKind::ConnectionRefused.into())
+            receiver.try_send(datagram.to_vec()).map_err(|_| io::ErrorKind::ConnectionRefused.into())
         })
     }
 }
