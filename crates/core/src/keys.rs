@@ -35,6 +35,11 @@ pub(crate) fn cluster() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "cluster")
 }
 
+/// The latest time that was told, about a minute old at most.
+pub(crate) fn clock() -> Key {
+    StorageKey::new(&NamespaceId::root(), Area::Core, "clock")
+}
+
 /// All ACL policies of a namespace.
 pub(crate) fn policies(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Policies, "acl/")

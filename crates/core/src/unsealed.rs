@@ -151,6 +151,7 @@ impl Unsealed {
             .map_err(Fault::internal)?
             .ok_or_else(|| Fault::internal("the store was initialised, but its first records are missing"))?;
         let cluster = ClusterRecord::decode(&bytes).map_err(Fault::internal)?;
+        leases::clock::resume(&mut txn, &clock)?;
         let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings).await?);
         let policies = Arc::new(Policies::load(&mut txn, namespace.clone())?);
         let mounts = Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?);

@@ -80,6 +80,13 @@ impl SteadyClock {
         Self { door, last }
     }
 
+    /// Tells no earlier time than this from now on: what an earlier process told.
+    pub fn not_before(&self, told: Timestamp) {
+        let now = self.now();
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.0 = last.0.max(now).max(told);
+    }
+
     /// The later of wall time and the last answer plus the time that really passed since.
     #[must_use]
     pub fn now(&self) -> Timestamp {
@@ -102,6 +109,17 @@ impl SteadyClock {
 mod tests {
     use super::*;
     use crate::doubles::ManualClock;
+
+    #[test]
+    fn what_an_earlier_process_told_is_not_told_again() {
+        let manual = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(500)));
+        let steady = SteadyClock::new(manual.clone());
+        steady.not_before(Timestamp::from_seconds(1_000));
+        manual.advance(Duration::from_secs(5));
+        assert_eq!(steady.now(), Timestamp::from_seconds(1_005));
+        steady.not_before(Timestamp::from_seconds(7));
+        assert_eq!(steady.now(), Timestamp::from_seconds(1_005));
+    }
 
     #[test]
     fn a_backward_jump_of_wall_time_does_not_turn_time_back() {

@@ -416,3 +416,41 @@ async fn tidying_is_accepted_and_leaves_what_is_alive() {
     drop(lookup(&harness, &id).await.expect_status(200));
     assert_eq!(harness.list("auth/token/accessors", ROOT).await.at("/data/keys"), &accessors);
 }
+
+#[tokio::test]
+async fn what_a_revocation_takes_with_it_is_audited_in_sums() {
+    let harness = node().await;
+    harness.enable_audit().await;
+    let parent = harness.token(json!({ "policies": ["lease"], "ttl": "1h" })).await;
+    for _ in 0..5 {
+        drop(harness.write("auth/token/create", &parent, json!({ "ttl": "50s" })).await.expect_status(200));
+    }
+    drop(harness.token(json!({ "policies": ["lease"], "ttl": "10s" })).await);
+    harness.prepare("POST", "auth/token/revoke", json!({ "token": parent })).await;
+    harness.advance(Duration::from_secs(11)).await;
+    harness.advance(Duration::from_secs(1)).await;
+    let records = harness.audit_records().await;
+    let sums = |path: &str| -> u64 {
+        let of_path = records.iter().filter(|record| record.pointer("/request/path") == Some(&json!(path)));
+        of_path.filter_map(|record| record.pointer("/request/data/tokens")?.as_u64()).sum()
+    };
+    assert_eq!((sums("sys/tokens/collected"), sums("sys/tokens/expired")), (5, 1));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_while_the_server_is_down_gives_nobody_more_time() {
+    let mut harness = node().await;
+    let token = harness.token(json!({ "policies": ["lease"], "ttl": "10m" })).await;
+    harness.advance(Duration::from_secs(300)).await;
+    let told = harness.node.now();
+    harness.restart().await;
+    harness.doors.clock.jump_wall_to(tresor_model::Timestamp::from_seconds(told.seconds() - 86_400));
+    harness.restart().await;
+    harness.unseal().await;
+    let left =
+        harness.read("auth/token/lookup-self", &token).await.expect_status(200).at("/data/ttl").as_u64().unwrap();
+    // The mark is a minute old at most.
+    assert!((300..=360).contains(&left), "{left}");
+    harness.advance(Duration::from_secs(361)).await;
+    drop(harness.read("auth/token/lookup-self", &token).await.expect_status(403));
+}

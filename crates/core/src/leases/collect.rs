@@ -19,7 +19,12 @@ use crate::tokens::{self, FoundToken};
 use crate::unsealed::Unsealed;
 
 /// Collects below one mark.
-pub(super) fn marks(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+pub(super) fn marks(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    revoked: &mut u64,
+) -> Result<Progress, Fault> {
     let marks = keys::marks(namespace).map_err(Fault::internal)?;
     let hashes = txn.list(&marks, None, STEP_MAX).map_err(Fault::internal)?;
     let (mut budget, mut did_something) = (STEP_MAX, false);
@@ -27,7 +32,7 @@ pub(super) fn marks(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId)
         let key = marks.key(&hash).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
         let mut mark = MarkRecord::decode(&bytes).map_err(Fault::internal)?;
-        let walk = Walk { unsealed, namespace, budget: &mut budget };
+        let walk = Walk { unsealed, namespace, budget: &mut budget, revoked: &mut *revoked };
         let is_done = match mark.fate {
             StoredFate::Doomed => walk.doom(txn, &hash)?,
             StoredFate::Cut => walk.cut(txn, &hash, &mut mark)?,
@@ -67,6 +72,7 @@ struct Walk<'w> {
     unsealed: &'w Unsealed,
     namespace: &'w NamespaceId,
     budget: &'w mut usize,
+    revoked: &'w mut u64,
 }
 
 impl Walk<'_> {
@@ -93,6 +99,7 @@ impl Walk<'_> {
             if let Some(record) = tokens::read_record(txn, self.namespace, child)? {
                 let found = self.unsealed.handles.tokens.as_stored(child, record);
                 self.unsealed.handles.tokens.remove(txn, &found)?;
+                *self.revoked += 1;
             }
             txn.forget_tally(&keys::below(self.namespace, child).map_err(Fault::internal)?);
             txn.delete(&edges.key(&name).map_err(Fault::internal)?).map_err(Fault::internal)?;
@@ -183,7 +190,12 @@ impl tokens::Tokens {
 ///
 /// What it handed out is taken back first, because that may need the data; a mount whose leases are not revoked yet
 /// keeps no other waiting.
-pub(super) fn wipe(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+pub(super) fn wipe(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    _revoked: &mut u64,
+) -> Result<Progress, Fault> {
     let wipes = keys::wipes(namespace).map_err(Fault::internal)?;
     for id in txn.list(&wipes, None, STEP_MAX).map_err(Fault::internal)? {
         let key = wipes.key(&id).map_err(Fault::internal)?;

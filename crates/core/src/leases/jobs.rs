@@ -115,7 +115,12 @@ impl Leases {
 }
 
 /// Does a page of the oldest job.
-pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+pub(super) fn step(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    _revoked: &mut u64,
+) -> Result<Progress, Fault> {
     let jobs = keys::jobs(namespace).map_err(Fault::internal)?;
     let Some(name) = txn.list(&jobs, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
     let key = jobs.key(&name).map_err(Fault::internal)?;

@@ -6,12 +6,14 @@
 //! crash anywhere is mended by doing it again. While requests are running they work for a fifth of the time. Invariant: nothing here decides whether a token is valid; an expired or orphaned
 //! one is refused by its record, whether or not this task has come by. Deliberately absent: one timer per lease.
 
+pub(crate) mod clock;
 mod collect;
 pub(crate) mod index;
 pub mod jobs;
 pub mod record;
 mod revoke;
 pub mod secrets;
+mod summary;
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -99,8 +101,15 @@ pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
     if let Err(fault) = unsealed.handles.tokens.look_ahead(|| unsealed.begin(), unsealed.clock.now()) {
         failed = Some(fault);
     }
-    for work in [expire as Work, collect::marks, collect::wipe, jobs::step] {
-        match piece(unsealed, &namespace, work).await {
+    let every: [(&'static str, Work); 5] = [
+        ("sys/tokens/expired", expire),
+        ("sys/tokens/collected", collect::marks),
+        ("", collect::wipe),
+        ("", jobs::step),
+        ("", clock::mark),
+    ];
+    for (reason, work) in every {
+        match piece(unsealed, &namespace, reason, work).await {
             Ok(Progress::Idle) => {}
             Ok(Progress::More) => progress = Progress::More,
             // One kind of work that fails keeps no other from being done.
@@ -110,22 +119,35 @@ pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
     failed.map_or(Ok(progress), Err)
 }
 
-type Work = fn(&Unsealed, &mut Txn, &NamespaceId) -> Result<Progress, Fault>;
+/// One kind of work: it counts the tokens that it revokes.
+type Work = fn(&Unsealed, &mut Txn, &NamespaceId, &mut u64) -> Result<Progress, Fault>;
 
-async fn piece(unsealed: &Unsealed, namespace: &NamespaceId, work: Work) -> Result<Progress, Fault> {
+async fn piece(
+    unsealed: &Unsealed,
+    namespace: &NamespaceId,
+    reason: &'static str,
+    work: Work,
+) -> Result<Progress, Fault> {
     let mut txn = unsealed.begin()?;
-    if work(unsealed, &mut txn, namespace)? == Progress::Idle {
+    let mut revoked = 0;
+    if work(unsealed, &mut txn, namespace, &mut revoked)? == Progress::Idle {
         return Ok(Progress::Idle);
     }
     match unsealed.commit(txn).await {
+        Ok(()) => {
+            if revoked > 0 {
+                summary::record(unsealed, reason, revoked).await;
+            }
+            Ok(Progress::More)
+        }
         // Somebody else (a renewal, a revocation) was faster: look again.
-        Ok(()) | Err(CommitFault::Conflict) => Ok(Progress::More),
+        Err(CommitFault::Conflict) => Ok(Progress::More),
         Err(other) => Err(other.into()),
     }
 }
 
 /// Revokes tokens whose time is over.
-fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result<Progress, Fault> {
+fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, revoked: &mut u64) -> Result<Progress, Fault> {
     let now = unsealed.clock.now();
     let ends = keys::token_ends(namespace).map_err(Fault::internal)?;
     let Some(bucket) = index::first_due(txn, &ends, now)? else { return Ok(Progress::Idle) };
@@ -135,6 +157,7 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId) -> Result
             Readable::Yes(record) if record.is_expired(now) => {
                 let found = unsealed.handles.tokens.as_stored(hash, *record);
                 unsealed.handles.tokens.revoke(txn, &found, now)?;
+                *revoked += 1;
             }
             // Renewed or gone since: the entry is a leftover.
             Readable::Yes(_) | Readable::Gone => {}

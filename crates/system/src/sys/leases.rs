@@ -96,7 +96,7 @@ pub(super) struct Directory {
 /// Which leases are counted or listed.
 #[derive(Input)]
 pub(super) struct Which {
-    /// `irrevocable`, or `live` for counting.
+    /// `irrevocable`; for counting also `live`, or `damaged` for what could not be read when its time came.
     #[input(name = "type", default = "", query)]
     kind: String,
     /// How many are listed at most; `none` means as many as can be.
@@ -296,8 +296,12 @@ pub(super) async fn count(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Dat
                 }
             }
         }
+        "damaged" => {
+            let found = sys.handles.leases.set_aside(cx.view.widen(Widened::assertion()), SHOWN_MAX)?;
+            counts.insert("unknown".to_owned(), u64::try_from(found.len()).unwrap_or(u64::MAX));
+        }
         "" => return Err(Fault::invalid("missing required field \"type\"")),
-        _ => return Err(Fault::invalid("`type` is `irrevocable` or `live`")),
+        _ => return Err(Fault::invalid("`type` is `irrevocable`, `live` or `damaged`")),
     }
     let lease_count = counts.values().sum();
     Ok(Data(Counted {

@@ -1,0 +1,67 @@
+//! The latest time that any process of this server told, kept about once a minute.
+//!
+//! A wall clock that is set back while the server is down would lengthen every life: the next process tells no earlier
+//! time than this mark. Deliberately absent: any doubt about a clock that was set far ahead; its time has passed.
+
+use std::time::Duration;
+
+use tresor_barrier::Txn;
+use tresor_env::SteadyClock;
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Timestamp};
+use tresor_record::Record;
+
+use super::Progress;
+use crate::keys;
+use crate::unsealed::Unsealed;
+
+/// How far the mark may lag behind.
+const LAG: Duration = Duration::from_secs(60);
+
+/// The mark as it is stored.
+#[derive(Record)]
+#[record(kind = "clock", version = 1)]
+struct ClockRecord {
+    told: Timestamp,
+}
+
+fn read(txn: &mut Txn) -> Result<Option<Timestamp>, Fault> {
+    let Some(bytes) = txn.read(&keys::clock().map_err(Fault::internal)?).map_err(Fault::internal)? else {
+        return Ok(None);
+    };
+    Ok(Some(ClockRecord::decode(&bytes).map_err(Fault::internal)?.told))
+}
+
+/// Lets the clock go on from the mark.
+///
+/// # Errors
+/// When the store fails or the mark is damaged.
+pub(crate) fn resume(txn: &mut Txn, clock: &SteadyClock) -> Result<(), Fault> {
+    let Some(told) = read(txn)? else { return Ok(()) };
+    let behind = told.since(clock.now());
+    if !behind.is_zero() {
+        tracing::warn!(
+            seconds = behind.as_secs(),
+            "the clock of this machine was set back; time goes on from where it was"
+        );
+        clock.not_before(told);
+    }
+    Ok(())
+}
+
+/// Moves the mark, when it lags.
+pub(super) fn mark(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    _namespace: &NamespaceId,
+    _revoked: &mut u64,
+) -> Result<Progress, Fault> {
+    let now = unsealed.clock.now();
+    if read(txn)?.is_some_and(|told| now.since(told) < LAG) {
+        return Ok(Progress::Idle);
+    }
+    let key = keys::clock().map_err(Fault::internal)?;
+    txn.write(&key, &ClockRecord { told: now }.encode()).map_err(Fault::internal)?;
+    // There is nothing more to do: the next look is in a second.
+    Ok(Progress::More)
+}

@@ -1,0 +1,386 @@
+//! What tokens cost, counted: records read and written, whatever the number of tokens and the depth of the tree; and
+//! what a revocation does to everything below.
+#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tresor_core::Node;
+use tresor_crypto::shamir::Threshold;
+use tresor_env::doubles::TestDoors;
+use tresor_harness::{Answer, ROOT, assembly};
+use tresor_http::Options;
+use tresor_model::request::Connection;
+use tresor_secret::{TokenSecret, UnsealShare};
+use tresor_server::NodeService;
+use tresor_storage::{Batch, MemoryStore, RawKey, Snapshot, Store, StoreError, Stored, Version};
+
+/// Counts what is read from a store and written to it, and fails as often as it is told to.
+struct Counting {
+    inner: MemoryStore,
+    reads: Arc<AtomicU64>,
+    writes: AtomicU64,
+    /// So many calls of a hundred fail.
+    failing: AtomicU64,
+    calls: AtomicU64,
+    failed: AtomicU64,
+}
+
+impl Counting {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::new(),
+            reads: Arc::default(),
+            writes: AtomicU64::new(0),
+            failing: AtomicU64::new(0),
+            calls: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        })
+    }
+
+    fn may_fail(&self) -> Result<(), StoreError> {
+        // A sequence without a period that a caller could fall in step with.
+        let at = self.calls.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
+        if at % 100 >= self.failing.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        Err(failure())
+    }
+
+    fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
+    }
+}
+
+fn failure() -> StoreError {
+    StoreError::Io { name: "double".into(), source: std::io::Error::other("the double fails") }
+}
+
+struct CountingSnapshot {
+    inner: Box<dyn Snapshot>,
+    reads: Arc<AtomicU64>,
+}
+
+impl Snapshot for CountingSnapshot {
+    fn version(&self) -> Version {
+        self.inner.version()
+    }
+
+    fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.inner.read(key)
+    }
+
+    fn written(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
+        self.inner.written(key)
+    }
+}
+
+impl Store for Counting {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.may_fail()?;
+        Ok(Box::new(CountingSnapshot { inner: self.inner.snapshot()?, reads: Arc::clone(&self.reads) }))
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        self.may_fail()?;
+        let writes = u64::try_from(batch.writes.len()).unwrap();
+        self.inner.apply(batch)?;
+        self.writes.fetch_add(writes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn syncs(&self) -> u64 {
+        self.inner.syncs()
+    }
+}
+
+/// A node on such a store.
+struct Server {
+    doors: TestDoors,
+    store: Arc<Counting>,
+    node: Arc<Node>,
+    service: NodeService,
+    share: Vec<u8>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let (doors, store) = (TestDoors::new(1), Counting::new());
+        let node = assembly::node(&doors, store.clone()).unwrap();
+        let root = TokenSecret::parse(ROOT).unwrap();
+        let initialized = node.initialize(Threshold::new(1, 1).unwrap(), Some(root)).await.unwrap();
+        let share = initialized.shares.first().unwrap().expose().to_vec();
+        let server = Self { service: NodeService::new(Arc::clone(&node)), doors, store, node, share };
+        server.unseal().await;
+        server
+    }
+
+    async fn unseal(&self) {
+        self.node.enter_share(UnsealShare::new(self.share.clone())).await.unwrap();
+    }
+
+    /// Another process on the same store: nothing is in memory.
+    async fn restart(&mut self) {
+        self.node.seal().await.unwrap();
+        self.node = assembly::node(&self.doors, self.store.clone()).unwrap();
+        self.service = NodeService::new(Arc::clone(&self.node));
+        self.unseal().await;
+    }
+
+    async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {
+        let peer_address = std::net::Ipv4Addr::LOCALHOST.into();
+        let connection = Connection { peer_address, peer_port: 40_000, client_certificates: Arc::default() };
+        let clock = Arc::clone(&self.doors.doors.clock);
+        let request = assembly::request(method, path, token, &body);
+        assembly::exchange(&self.service, &*clock, connection, &Options::default(), request).await
+    }
+
+    async fn create(&self, by: &str, parameters: Value) -> String {
+        let answer = self.call("POST", "auth/token/create", by, parameters).await.expect_status(200);
+        answer.text_at("/auth/client_token")
+    }
+
+    /// So many children of a token, made side by side.
+    async fn family(&self, parent: &str, children: usize) -> Vec<String> {
+        let mut made = Vec::new();
+        while made.len() < children {
+            let some = (children - made.len()).min(200);
+            made.extend(
+                futures_util::future::join_all((0..some).map(|_| self.create(parent, json!({ "ttl": "1h" })))).await,
+            );
+        }
+        made
+    }
+
+    async fn is_alive(&self, token: &str) -> bool {
+        self.call("GET", "auth/token/lookup-self", token, Value::Null).await.status == 200
+    }
+
+    async fn settle(&self) {
+        for _ in 0..3_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn pass(&self, seconds: u64) {
+        self.doors.clock.advance(Duration::from_secs(seconds));
+        self.settle().await;
+    }
+
+    async fn live(&self) -> u64 {
+        let answer = self.call("GET", "sys/leases/count?type=live", ROOT, Value::Null).await.expect_status(200);
+        answer.at("/data/lease_count").as_u64().unwrap()
+    }
+
+    /// How many records are read from the store meanwhile.
+    async fn reads_of(&self, work: impl Future<Output = ()>) -> u64 {
+        self.settle().await;
+        let before = self.store.reads();
+        work.await;
+        self.store.reads() - before
+    }
+}
+
+#[tokio::test]
+async fn opening_and_checking_read_the_same_however_many_tokens_there_are() {
+    let mut server = Server::start().await;
+    let mut counted = Vec::new();
+    for more in [1_000, 49_000] {
+        let token = server.family(ROOT, more).await.pop().unwrap();
+        server.node.seal().await.unwrap();
+        server.settle().await;
+        let before = server.store.reads();
+        server.restart().await;
+        let opening = server.store.reads() - before;
+        let first_check = server.reads_of(async { assert!(server.is_alive(&token).await) }).await;
+        counted.push((opening, first_check));
+    }
+    let (few, many) = (counted.first().unwrap(), counted.last().unwrap());
+    // The index may be one level deeper; beyond that, nothing knows how many tokens there are.
+    assert!(many.0 <= few.0 + 4, "records read at opening: {counted:?}");
+    assert_eq!(many.1, few.1, "records read by a check: {counted:?}");
+}
+
+#[tokio::test]
+async fn a_check_reads_one_record_at_any_depth_and_deeper_trees_are_refused() {
+    let mut server = Server::start().await;
+    let mut line = vec![server.create(ROOT, json!({ "ttl": "10h" })).await];
+    while line.len() < tresor_core::tokens::DEPTH_MAX {
+        line.push(server.create(line.last().unwrap(), json!({ "ttl": "10h" })).await);
+    }
+    let refused = server.call("POST", "auth/token/create", line.last().unwrap(), json!({ "ttl": "1h" })).await;
+    refused.expect_error(400, "too many ancestors");
+    let mut reads = Vec::new();
+    for token in [line.first().unwrap(), line.last().unwrap()] {
+        server.restart().await;
+        server.pass(1).await;
+        reads.push(server.reads_of(async { assert!(server.is_alive(token).await) }).await);
+    }
+    assert_eq!(reads.first(), reads.last(), "records read for a token of depth 1, and of depth 64");
+}
+
+#[tokio::test]
+async fn a_token_writes_as_many_records_as_the_one_before_it() {
+    let server = Server::start().await;
+    let mut written = Vec::new();
+    for _ in 0..2 {
+        drop(server.family(ROOT, 1_000).await);
+        server.settle().await;
+        let before = server.store.writes.load(Ordering::Relaxed);
+        for _ in 0..50 {
+            drop(server.create(ROOT, json!({ "ttl": "1h" })).await);
+        }
+        written.push((server.store.writes.load(Ordering::Relaxed) - before) / 50);
+    }
+    assert_eq!(written.first(), written.last(), "records written for one token");
+    assert!(written.iter().all(|records| *records <= 14), "{written:?}");
+}
+
+#[tokio::test]
+async fn one_mark_revokes_everything_below_at_once_and_collecting_leaves_nothing() {
+    let server = Server::start().await;
+    server.settle().await;
+    let (before, live) = (server.store.inner.dump().len(), server.live().await);
+    let top = server.create(ROOT, json!({ "ttl": "10h" })).await;
+    let middle = server.create(&top, json!({ "ttl": "10h" })).await;
+    let below = server.family(&middle, 1_500).await;
+    assert_eq!(server.live().await, live + 1_502);
+    server.settle().await;
+    let written = server.store.writes.load(Ordering::Relaxed);
+    drop(server.call("POST", "auth/token/revoke", ROOT, json!({ "token": top })).await.expect_status(204));
+    let written = server.store.writes.load(Ordering::Relaxed) - written;
+    // The token, its handle and edge and end with their blocks, the counts, the mark: nothing of its descendants.
+    assert!(written <= 24, "{written} records for a revocation");
+    for token in below.iter().step_by(300).chain([&middle, &top]) {
+        assert!(!server.is_alive(token).await);
+    }
+    assert_eq!(server.live().await, live);
+    let listed = server.call("LIST", "auth/token/accessors", ROOT, Value::Null).await;
+    assert_eq!(listed.at("/data/keys").as_array().unwrap().len(), 1);
+    for _ in 0..40 {
+        server.pass(1).await;
+    }
+    assert_eq!((server.store.inner.dump().len(), server.live().await), (before, live));
+    assert!(server.node.stale_caches().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn cutting_an_edge_writes_one_mark_and_what_is_below_forgets_its_ancestors() {
+    let mut server = Server::start().await;
+    server.settle().await;
+    let (before, live) = (server.store.inner.dump().len(), server.live().await);
+    let top = server.create(ROOT, json!({ "ttl": "10h" })).await;
+    let middle = server.create(&top, json!({ "ttl": "10h" })).await;
+    let below = server.family(&middle, 400).await;
+    let mut deep = vec![below.first().unwrap().clone()];
+    for _ in 0..5 {
+        deep.push(server.create(deep.last().unwrap(), json!({ "ttl": "1h" })).await);
+    }
+    drop(server.call("POST", "auth/token/revoke-orphan", ROOT, json!({ "token": middle })).await.expect_status(204));
+    // Revoking what was above concerns nobody below any more, collected or not, before and after a restart.
+    drop(server.call("POST", "auth/token/revoke", ROOT, json!({ "token": top })).await.expect_status(204));
+    for round in 0..3 {
+        for token in below.iter().step_by(100).chain(&deep) {
+            assert!(server.is_alive(token).await, "round {round}");
+        }
+        assert_eq!(server.live().await, live + 405, "round {round}");
+        for _ in 0..20 {
+            server.pass(1).await;
+        }
+        server.restart().await;
+    }
+    let shown = server.call("GET", "auth/token/lookup-self", below.first().unwrap(), Value::Null).await;
+    assert_eq!(shown.at("/data/orphan"), &json!(true));
+    for token in &below {
+        drop(server.call("POST", "auth/token/revoke", ROOT, json!({ "token": token })).await.expect_status(204));
+    }
+    for token in &deep {
+        assert!(!server.is_alive(token).await);
+    }
+    for _ in 0..20 {
+        server.pass(1).await;
+    }
+    assert_eq!((server.store.inner.dump().len(), server.live().await), (before, live));
+}
+
+#[tokio::test]
+async fn an_ancestor_that_ends_by_itself_takes_everything_with_it_before_anybody_comes_by() {
+    let mut server = Server::start().await;
+    let parent = server.create(ROOT, json!({ "ttl": "60s" })).await;
+    let child = server.create(&parent, json!({ "ttl": "10h" })).await;
+    let renewed = server.create(ROOT, json!({ "ttl": "60s" })).await;
+    let other = server.create(&renewed, json!({ "ttl": "10h" })).await;
+    server.pass(57).await;
+    drop(server.call("POST", "auth/token/renew-self", &renewed, json!({ "increment": "1h" })).await.expect_status(200));
+    assert!(server.is_alive(&child).await);
+    // No task has its turn between the end and the request.
+    server.doors.clock.advance(Duration::from_secs(4));
+    assert!(!server.is_alive(&child).await && server.is_alive(&other).await);
+    server.restart().await;
+    assert!(!server.is_alive(&child).await && server.is_alive(&other).await);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_often_loses_nothing_revokes_nothing_twice_and_seals_nothing() {
+    let server = Server::start().await;
+    drop(server.call("POST", "sys/mounts/made", ROOT, json!({ "type": "leasing" })).await.expect_status(204));
+    server.settle().await;
+    let live = server.live().await;
+    for _ in 0..150 {
+        drop(server.call("GET", "made/creds/role?ttl=30s", ROOT, Value::Null).await.expect_status(200));
+    }
+    let tokens = server.family(ROOT, 600).await;
+    for token in tokens.iter().step_by(3) {
+        drop(server.create(token, json!({ "ttl": "1h" })).await);
+    }
+    assert_eq!(server.live().await, live + 150 + 600 + 200);
+    server.store.failing.store(30, Ordering::Relaxed);
+    server.doors.clock.advance(Duration::from_secs(3601));
+    for _ in 0..200 {
+        server.pass(2).await;
+        assert!(!server.node.standing().is_ok_and(|standing| standing.sealed), "a store that fails seals no node");
+    }
+    server.store.failing.store(0, Ordering::Relaxed);
+    let (failed, calls) = (server.store.failed.load(Ordering::Relaxed), server.store.calls.load(Ordering::Relaxed));
+    assert!(failed > 100 && calls > failed, "{failed} of {calls} calls failed");
+    for _ in 0..10 {
+        server.pass(2).await;
+    }
+    assert_eq!(server.live().await, live, "everything has ended");
+    let revoked = server.call("GET", "made/revoked", ROOT, Value::Null).await.expect_status(200);
+    let times: Vec<u64> = revoked.at("/data").as_object().unwrap().values().filter_map(Value::as_u64).collect();
+    assert_eq!(times, vec![1; 150], "each was taken back once");
+    let irrevocable = server.call("GET", "sys/leases/count?type=irrevocable", ROOT, Value::Null).await;
+    assert_eq!(irrevocable.at("/data/lease_count"), &json!(0), "a failing store is no failing engine");
+    assert!(server.node.stale_caches().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_damaged_record_is_set_aside_and_stands_in_nobodys_way() {
+    let server = Server::start().await;
+    server.settle().await;
+    let before = server.store.inner.dump();
+    let damaged = server.create(ROOT, json!({ "ttl": "30s" })).await;
+    let after = server.store.inner.dump();
+    let sound = server.create(ROOT, json!({ "ttl": "30s" })).await;
+    // The token's own record lies under a key of its own kind.
+    let is_new = |key: &RawKey| !before.iter().any(|(known, _)| known == key);
+    let (key, _) = after.iter().find(|(key, _)| is_new(key) && key.as_bytes().first() == Some(&3)).unwrap();
+    let version = server.store.inner.snapshot().unwrap().version().next();
+    let writes = std::collections::BTreeMap::from([(key.clone(), Some(vec![7; 90]))]);
+    server.store.inner.apply(Batch { version, writes }).unwrap();
+    drop(damaged);
+    let mut server = server;
+    server.restart().await;
+    for _ in 0..4 {
+        server.pass(15).await;
+    }
+    assert!(!server.is_alive(&sound).await);
+    let listed = server.call("LIST", "auth/token/accessors", ROOT, Value::Null).await;
+    let stats = server.call("GET", "sys/leases/count?type=damaged", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(stats.at("/data/lease_count"), &json!(1), "{listed:?}");
+}
