@@ -10,22 +10,28 @@ use crate::steps::succeed_silently;
 use crate::workspace::{Workspace, cargo};
 
 /// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
-const RUNS: &[(&str, &[&str])] = &[(
-    "simulation",
-    &[
-        "run",
-        "--release",
-        "--package",
-        "tresor-sim",
-        "--bin",
-        "sim",
-        "--",
-        "--seeds",
-        "1000000",
-        "--minutes",
-        "MINUTES",
-    ],
-)];
+const RUNS: &[(&str, &[&str])] = &[
+    (
+        "simulation",
+        &[
+            "run",
+            "--release",
+            "--package",
+            "tresor-sim",
+            "--bin",
+            "sim",
+            "--",
+            "--seeds",
+            "1000000",
+            "--minutes",
+            "MINUTES",
+        ],
+    ),
+    (
+        "kills of the store",
+        &["test", "--release", "--package", "tresor-storage-file", "--test", "kills", "--", "--minutes", "MINUTES"],
+    ),
+];
 
 const MINUTES_DEFAULT: u64 = 30;
 

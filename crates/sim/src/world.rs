@@ -31,7 +31,7 @@ const SMALL: Limits = Limits {
     cache_bytes: 1024 * 1024,
     rebuild_bytes_min: 64 * 1024,
     rebuild_step_bytes: 16 * 1024,
-    reserve_bytes: 0,
+    reserve_bytes: 4096,
 };
 /// How often tasks get their turn when everything is to come to rest.
 const TURNS: usize = 400;

@@ -89,7 +89,7 @@ struct Inner {
     limits: Limits,
     log: Mutex<Log>,
     current: RwLock<Current>,
-    tending: Tending,
+    tending: Arc<Tending>,
     space: space::Space,
     lock: Arc<dyn DiskFile>,
 }

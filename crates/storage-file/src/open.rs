@@ -79,7 +79,7 @@ pub(crate) fn open(doors: &Doors, directory: &Path, limits: Limits) -> Result<In
         limits,
         log: Mutex::new(log),
         current: RwLock::new(Current { view: Arc::new(view), version: last }),
-        tending: Tending::default(),
+        tending: Arc::new(Tending::default()),
         space: Space::new(),
         lock,
     })

@@ -33,6 +33,8 @@ pub(crate) struct Tending {
 #[derive(Default)]
 struct State {
     is_running: bool,
+    /// Pieces of upkeep that still hold on to the store, the running one among them.
+    holding: usize,
     is_requested: bool,
     is_closing: bool,
     stopped: Option<String>,
@@ -65,7 +67,7 @@ impl Tending {
     pub(crate) fn close(&self) {
         let mut state = self.state();
         state.is_closing = true;
-        while state.is_running {
+        while state.holding > 0 {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -81,9 +83,16 @@ impl Inner {
                 return;
             }
             state.is_running = true;
+            state.holding += 1;
         }
-        let inner = Arc::clone(self);
-        self.doors.workers.tidy_up(Box::new(move || inner.tend()));
+        let (inner, tending) = (Arc::clone(self), Arc::clone(&self.tending));
+        self.doors.workers.tidy_up(Box::new(move || {
+            inner.tend();
+            // Only then: who closes the store may open it again at once.
+            drop(inner);
+            tending.state().holding -= 1;
+            tending.changed.notify_all();
+        }));
     }
 
     /// Waits while the memory table is full; says why when nothing is written any more.

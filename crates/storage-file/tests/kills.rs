@@ -1,7 +1,7 @@
 //! SIGKILL at random points under load, on real files: a child writes and says what was acknowledged, is killed, and the
 //! next one must find all of it, and nothing torn.
 //!
-//! `cargo test -p tresor-storage-file --test kills -- --cycles N`; without arguments as many as CI has time for. Every
+//! `cargo test -p tresor-storage-file --test kills -- --minutes N`; without arguments as many as CI has time for. Every
 //! second child runs with limits so small that it is mostly killed in the middle of upkeep.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a program of tests")]
 
@@ -134,13 +134,16 @@ fn main() {
         println!("failed: {ended:?}");
         std::process::exit(1);
     }
-    let named = arguments.iter().position(|argument| argument == "--cycles").and_then(|at| arguments.get(at + 1));
-    let cycles = named.map_or(CYCLES_IN_CI, |number| number.parse().unwrap());
+    let named = arguments.iter().position(|argument| argument == "--minutes").and_then(|at| arguments.get(at + 1));
+    let minutes: Option<u64> = named.map(|number| number.parse().unwrap());
     let folder = tempfile::tempdir_in(PathBuf::from(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-    let entropy = SeededEntropy::new(cycles);
+    let entropy = SeededEntropy::new(minutes.unwrap_or(0));
     let mut told = [Told::default(), Told::default()];
     let started = Instant::now();
-    for at in 0..cycles {
+    let mut cycles = 0;
+    while minutes.map_or(cycles < CYCLES_IN_CI, |minutes| started.elapsed().as_secs() < minutes * 60) {
+        let at = cycles;
+        cycles += 1;
         let is_small = at % 2 == 0;
         let directory = folder.path().join(if is_small { "small" } else { "large" });
         let [small, large] = &mut told;
