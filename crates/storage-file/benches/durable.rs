@@ -149,6 +149,11 @@ fn median(mut rows: Vec<Measured>) -> Measured {
     rows.swap_remove(rows.len() / 2)
 }
 
+/// Lets the disk finish what the measurement before left behind, removed files included.
+fn settle() {
+    Command::new("sync").status().unwrap();
+}
+
 fn throughput(directory: &Path, time: Duration) {
     println!("durable writes of {VALUE_BYTES} bytes, {} s each, median of {ROUNDS} rounds in turn", time.as_secs());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
@@ -156,9 +161,12 @@ fn throughput(directory: &Path, time: Duration) {
     let (mut append, mut overwrite) = (Vec::new(), Vec::new());
     let mut stores: Vec<(Vec<Measured>, f64, f64)> = WRITERS.iter().map(|_| (Vec::new(), 0.0, 0.0)).collect();
     for _ in 0..ROUNDS {
+        settle();
         append.push(raw(directory, false, time));
+        settle();
         overwrite.push(raw(directory, true, time));
         for (writers, (rows, cpu, writes)) in WRITERS.iter().zip(&mut stores) {
+            settle();
             let folder = tempfile::tempdir_in(directory).unwrap();
             let store = Arc::new(FileStore::open(&doors, folder.path(), Limits::default()).unwrap());
             let before = cpu_seconds();
