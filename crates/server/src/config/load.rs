@@ -402,3 +402,31 @@ fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn audit_log(more: &str) -> Result<LogOptions, String> {
+        let text = format!("storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\n{more}\n");
+        let parsed = parse(&[(PathBuf::from("server.hcl"), text)], &|_| None);
+        parsed.map(|config| config.audit_log).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_audit_log_is_synced_as_the_operator_says() {
+        let durability = |more: &str| audit_log(more).unwrap().durability;
+        assert_eq!(durability(""), Durability::Process(Duration::from_secs(1)));
+        assert_eq!(durability("audit_log_sync = \"always\""), Durability::EachRecord);
+        assert_eq!(durability("audit_log_sync = \"200ms\""), Durability::Process(Duration::from_millis(200)));
+        for wrong in ["never", "5ms", "61s", "0"] {
+            let refused = audit_log(&format!("audit_log_sync = \"{wrong}\"")).unwrap_err();
+            assert!(refused.starts_with("server.hcl:5:"), "{refused}");
+        }
+        assert_eq!(audit_log("audit_log_backlog_max = 134217728").unwrap().backlog_bytes_max, 128 << 20);
+        for wrong in ["1", "\"1GiB\"", "-1"] {
+            assert!(audit_log(&format!("audit_log_backlog_max = {wrong}")).is_err(), "{wrong}");
+        }
+    }
+}
