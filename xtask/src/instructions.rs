@@ -15,7 +15,7 @@ use crate::workspace::{Workspace, cargo};
 /// The numbers.
 const FILE: &str = "tidy/instructions.txt";
 /// Kinds of requests that the driver knows.
-const KINDS: &[&str] = &["kv-read", "kv-write", "token-lookup-self"];
+const KINDS: &[&str] = &["kv-read", "kv-write", "token-create", "token-lookup-self", "secret-lease"];
 /// How many requests are counted.
 const REQUESTS: u64 = 64;
 /// How far a count may lie from its number: compilers differ a little, and so does what a copy costs.

@@ -9,7 +9,8 @@ use tresor_harness::Harness;
 
 /// How many secrets there are.
 const SECRETS: usize = 16;
-const POLICY: &str = "path \"kv/*\" { capabilities = [\"create\", \"update\", \"read\", \"list\"] }";
+const POLICY: &str = "path \"kv/*\" { capabilities = [\"create\", \"update\", \"read\", \"list\"] }\n\
+                      path \"leasing/*\" { capabilities = [\"read\"] }";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
@@ -25,6 +26,7 @@ async fn main() {
     }
     harness.prepare("PUT", "sys/policies/acl/hot", json!({ "policy": POLICY })).await;
     let token = harness.token(json!({ "policies": ["hot"], "ttl": "1h" })).await;
+    harness.prepare("POST", "sys/mounts/leasing", json!({ "type": "leasing" })).await;
     let data = |at: usize| format!("kv/data/secret-{}", at % SECRETS);
     for at in 0..count {
         let answer = match kind.as_str() {
@@ -36,6 +38,7 @@ async fn main() {
                 let wanted = json!({ "policies": ["hot"], "ttl": "1h" });
                 harness.write("auth/token/create", tresor_harness::ROOT, wanted).await
             }
+            "secret-lease" => harness.read("leasing/creds/role", &token).await,
             other => panic!("`{other}` is no kind of request"),
         };
         assert!((200..300).contains(&answer.status), "{answer:?}");
