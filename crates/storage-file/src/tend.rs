@@ -1,7 +1,7 @@
 //! Upkeep, on its own lane: the index takes over frozen generations, the log behind it is purged and its next segment
 //! made ready, and an index that is far larger than what it holds is built anew beside itself.
 //!
-//! One piece of work at a time, generations first, so that writers never wait for the building. A failure of the index
+//! One piece of work at a time, generations before the building, so that writers never wait for the building. A failure of the index
 //! loses nothing, because the log has everything; the store stops writing then, and opening it again decides.
 //! Deliberately absent: clocks. Work follows from writes.
 
@@ -146,15 +146,18 @@ impl Inner {
 
     /// Does one piece of work; tells whether there was any.
     fn tend_once(&self) -> Result<bool, StoreError> {
-        if let Some(oldest) = self.view().frozen.last() {
-            self.take_over(oldest)?;
-            return Ok(true);
-        }
+        // First, because it takes little, and what was purged must not pile up while the index is behind.
         let plan = self.log.lock().unwrap_or_else(PoisonError::into_inner).plan();
         if let Some(plan) = plan {
             // Without it an append does the same itself, and says what is wrong.
             let done = plan.run().map(|done| self.log.lock().unwrap_or_else(PoisonError::into_inner).adopt(done));
-            return Ok(done.is_ok());
+            if done.is_ok() {
+                return Ok(true);
+            }
+        }
+        if let Some(oldest) = self.view().frozen.last() {
+            self.take_over(oldest)?;
+            return Ok(true);
         }
         self.rebuild()
     }
@@ -201,6 +204,8 @@ impl Inner {
             }
             Err(_) => {
                 *place = None;
+                // Not again before as much was written: what failed now would fail at once.
+                self.tending.absorbed.store(0, Ordering::Relaxed);
                 // What is left of it is removed at the next opening at the latest.
                 drop(self.doors.disk.remove(&unfinished));
             }
@@ -232,7 +237,8 @@ impl Inner {
     fn is_wasteful(&self, view: &IndexView) -> bool {
         let facts = &view.facts;
         // As long as less than half of it was written since, building it anew would cost more than it gives.
-        let is_due = self.tending.absorbed.load(Ordering::Relaxed).saturating_mul(2) >= facts.live_bytes;
+        let absorbed = self.tending.absorbed.load(Ordering::Relaxed);
+        let is_due = absorbed > 0 && absorbed.saturating_mul(2) >= facts.live_bytes;
         is_due
             && view.index.occupied().is_ok_and(|occupied| {
                 let permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
