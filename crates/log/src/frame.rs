@@ -168,7 +168,7 @@ mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(Header::open(&flipped, 3).is_none(), "bit {bit}");
         }
-        assert!(Header::open(&vec![0; 64], 3).is_none(), "zeros are no frame");
+        assert!(Header::open(&[0; 64], 3).is_none(), "zeros are no frame");
     }
 
     #[test]

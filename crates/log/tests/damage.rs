@@ -62,8 +62,8 @@ fn flipped_bits_are_refused_or_harmless() {
     let (files, kept) = whole();
     let (mut refused, mut harmless) = (0, 0);
     for (path, bytes) in &files {
-        for at in 0..bytes.len() {
-            if at % 3 != 0 && bytes[at] == 0 {
+        for (at, byte) in bytes.iter().enumerate() {
+            if at % 3 != 0 && *byte == 0 {
                 continue;
             }
             let mut damaged = files.clone();
