@@ -22,14 +22,17 @@ fn open() -> Barrier {
     prepared.store(first).unwrap().1
 }
 
+/// A record's value at some moment.
+type Seen = Option<Vec<u8>>;
+
 /// What was followed: the record as the batch left it, and as everybody else saw it at that moment.
 struct Watcher {
     barrier: Barrier,
     fails: AtomicBool,
-    seen: Mutex<Vec<(Option<Vec<u8>>, Option<Vec<u8>>)>>,
+    seen: Mutex<Vec<(Seen, Seen)>>,
 }
 
-fn value(txn: &mut Txn) -> Option<Vec<u8>> {
+fn value(txn: &mut Txn) -> Seen {
     txn.read(&key("a")).unwrap().map(|plaintext| plaintext.to_vec())
 }
 
