@@ -44,6 +44,10 @@ pub(crate) fn explain(
             *most = most.saturating_sub(1);
         }
     }
+    if answer.is_none() && counted != *state {
+        // A use is counted before anything else, and sticks whatever becomes of the rest.
+        after.push(counted.clone());
+    }
     if case.is_allowed(state) {
         after.extend(case.effect(state, counted));
     } else {
