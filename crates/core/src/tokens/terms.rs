@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use tresor_model::Timestamp;
 
+use crate::leases::index::rounded;
+
 /// The limits that cap a life; zero durations mean "no such limit", except for the mount's two.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -37,7 +39,8 @@ pub struct Life {
 #[must_use]
 pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: Timestamp) -> Life {
     let mut warnings = Vec::new();
-    let age = now.since(created);
+    // What lives to a maximum lives to the end of that second, as every token does; so it can be renewed until then.
+    let left = |longest: Duration| rounded(created.plus(longest)).since(now);
     let wanted = if limits.period.is_zero() {
         wish.filter(|ttl| !ttl.is_zero()).unwrap_or(limits.mount_default)
     } else {
@@ -59,7 +62,7 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
         }
         ttl = cap(
             ttl,
-            longest.saturating_sub(age),
+            left(longest),
             "TTL of \"{wanted}\" exceeded the effective max_ttl of \"{longest}\"",
             longest,
             &mut warnings,
@@ -69,7 +72,7 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
         let longest = limits.explicit_max;
         ttl = cap(
             ttl,
-            longest.saturating_sub(age),
+            left(longest),
             "TTL of \"{wanted}\" exceeded the explicit max_ttl of \"{longest}\"",
             longest,
             &mut warnings,
@@ -119,6 +122,15 @@ mod tests {
         let strict = Limits { explicit_max: hours(4), ..LIMITS };
         assert_eq!(decide(Some(hours(5)), &strict, created, at(3)).ttl, hours(1));
         assert_eq!(decide(Some(hours(5)), &strict, created, at(5)).ttl, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_maximum_reaches_to_the_end_of_its_second() {
+        let created = at(0).plus(Duration::from_millis(400));
+        let strict = Limits { explicit_max: hours(4), ..LIMITS };
+        let late = created.plus(hours(4)).plus(Duration::from_millis(100));
+        assert_eq!(decide(Some(hours(5)), &strict, created, late).ttl, Duration::from_millis(500));
+        assert_eq!(decide(Some(hours(5)), &strict, created, at(4).plus(Duration::from_secs(1))).ttl, Duration::ZERO);
     }
 
     #[test]
