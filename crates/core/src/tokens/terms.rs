@@ -40,7 +40,7 @@ pub struct Life {
 pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: Timestamp) -> Life {
     let mut warnings = Vec::new();
     // What lives to a maximum lives to the end of that second, as every token does; so it can be renewed until then.
-    let left = |longest: Duration| rounded(created.plus(longest)).since(now);
+    let left = |longest: Duration| rounded(created.plus(longest)).since(now).min(longest);
     let wanted = if limits.period.is_zero() {
         wish.filter(|ttl| !ttl.is_zero()).unwrap_or(limits.mount_default)
     } else {
@@ -131,6 +131,12 @@ mod tests {
         let late = created.plus(hours(4)).plus(Duration::from_millis(100));
         assert_eq!(decide(Some(hours(5)), &strict, created, late).ttl, Duration::from_millis(500));
         assert_eq!(decide(Some(hours(5)), &strict, created, at(4).plus(Duration::from_secs(1))).ttl, Duration::ZERO);
+        let early = Timestamp::EPOCH;
+        assert_eq!(
+            decide(Some(hours(5)), &strict, at(1), early).ttl,
+            hours(4),
+            "a clock that was set back gives no more"
+        );
     }
 
     #[test]
