@@ -84,6 +84,7 @@ impl Feed {
         let (followers, behind) = {
             let mut state = self.state();
             state.followers.retain(|follower| follower.strong_count() > 0);
+            // Copied, not taken: when a follower panics, the next try must still know what to follow.
             (state.followers.clone(), state.behind.clone())
         };
         if !behind.is_empty() && !followers.is_empty() {

@@ -112,16 +112,21 @@ fn checked(text: String) -> Result<Box<str>, BarrierError> {
     Ok(text.into())
 }
 
+/// The whole name of a record.
+fn record_name(namespace: &NamespaceId, area: Area, rest: &str) -> Result<Box<str>, BarrierError> {
+    if rest.is_empty() || rest.ends_with('/') {
+        return Err(KeyError::Shape.into());
+    }
+    checked([namespace.as_str(), "/", area.segment(), "/", rest].concat())
+}
+
 impl StorageKey {
     /// A record of an area of a namespace.
     ///
     /// # Errors
     /// [`BarrierError::Key`] when `rest` is no name.
     pub fn new(namespace: &NamespaceId, area: Area, rest: &str) -> Result<Self, BarrierError> {
-        if rest.is_empty() || rest.ends_with('/') {
-            return Err(KeyError::Shape.into());
-        }
-        checked([namespace.as_str(), "/", area.segment(), "/", rest].concat()).map(Self)
+        record_name(namespace, area, rest).map(Self)
     }
 
     /// The whole name.
@@ -143,10 +148,7 @@ impl PointKey {
     /// # Errors
     /// [`BarrierError::Key`] when `rest` is no name.
     pub fn new(namespace: &NamespaceId, area: Area, rest: &str) -> Result<Self, BarrierError> {
-        if rest.is_empty() || rest.ends_with('/') {
-            return Err(KeyError::Shape.into());
-        }
-        checked([namespace.as_str(), "/", area.segment(), "/", rest].concat()).map(Self)
+        record_name(namespace, area, rest).map(Self)
     }
 
     /// The whole name.

@@ -3,9 +3,11 @@
 //! A record lies under a keyed hash of its name, sealed with that hash as context, so it can be neither read, nor
 //! moved, nor recognised. The names of a directory lie in ordered blocks, sealed like any value ([`tree`]), which
 //! only the committer changes; so two requests that create beside each other do not conflict, a page is listed in
-//! order, and memory holds no more than a bounded cache of what was read lately ([`cache`]). What is never listed lies under a [`PointKey`] and costs no block; what is
-//! counted by many at once lies in a tally ([`tally`]), which the committer adds up. A [`Txn`] is a value; committing it checks that what it read still stands.
-//! A sealed node has the store and none of the keys. Deliberately absent: what records mean, and who may see them.
+//! order, and memory holds no more than a bounded cache of what was read lately ([`cache`]). What is never listed lies
+//! under a [`PointKey`] and costs no block; what is counted by many at once lies in a tally ([`tally`]), which the
+//! committer adds up. A [`Txn`] is a value; committing it checks that what it read still stands. What others keep in
+//! memory follows each batch before anybody can read it ([`feed`]). A sealed node has the store and none of the keys.
+//! Deliberately absent: what records mean, and who may see them.
 
 mod barrier;
 mod cache;

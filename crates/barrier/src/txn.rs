@@ -165,7 +165,8 @@ impl Txn {
         self.whole_tallies.push(Whole::Forget(self.vault.tally_key(name.as_str())));
     }
 
-    /// The numbers of a tally, what this transaction adds included (what it does to whole tallies is not). That it changes meanwhile is no conflict.
+    /// The numbers of a tally, what this transaction adds included (what it does to whole tallies is not). That it
+    /// changes meanwhile is no conflict.
     ///
     /// # Errors
     /// [`BarrierError`] when the store fails or the tally is damaged.

@@ -1,8 +1,8 @@
 //! Upkeep, on its own lane: the index takes over frozen generations, the log behind it is purged and its next segment
 //! made ready, and an index that is far larger than what it holds is built anew beside itself.
 //!
-//! One piece of work at a time, generations before the building, so that writers never wait for the building. A failure of the index
-//! loses nothing, because the log has everything; the store stops writing then, and opening it again decides.
+//! One piece of work at a time, generations before the building, so that writers never wait for the building. A failure
+//! of the index loses nothing, because the log has everything; the store stops writing then, and opening it again decides.
 //! Deliberately absent: clocks. Work follows from writes.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -3,8 +3,9 @@
 //! The time-ordered index lies in the store ([`index`]): memory holds nothing per lease. A background task takes tokens
 //! that are due, in order and in small transactions, and collects what revoked tokens and removed mounts left behind
 //! ([`collect`]); another asks engines to take back what they handed out ([`revoke`]). Each step is idempotent, so a
-//! crash anywhere is mended by doing it again. While requests are running they work for a fifth of the time. Invariant: nothing here decides whether a token is valid; an expired or orphaned
-//! one is refused by its record, whether or not this task has come by. Deliberately absent: one timer per lease.
+//! crash anywhere is mended by doing it again. While requests are running they work for a fifth of the time.
+//! Invariant: nothing here decides whether a token is valid; an expired or orphaned one is refused by its record,
+//! whether or not this task has come by. Deliberately absent: one timer per lease.
 
 pub(crate) mod clock;
 mod collect;
