@@ -93,7 +93,8 @@ fn answer(outcomes: impl Iterator<Item = (oneshot::Sender<Outcome>, Outcome)>) {
 }
 
 fn size(changes: &Changes) -> usize {
-    changes.writes.values().chain(changes.points.values()).flatten().map(Vec::len).sum()
+    let names: usize = changes.names.keys().map(|name| name.as_str().len()).sum();
+    names + changes.writes.values().chain(changes.points.values()).flatten().map(Vec::len).sum::<usize>()
 }
 
 /// Commits a batch of transactions; one outcome for each, in order.
@@ -188,7 +189,7 @@ impl Building<'_> {
         if !self.counts_allow(&job)? {
             return Ok(Err(CommitError::OutOfBounds));
         }
-        let changed: Vec<StorageKey> = job.writes.keys().cloned().collect();
+        let changed: Vec<StorageKey> = job.writes.keys().chain(job.names.keys()).cloned().collect();
         self.add(job)?;
         Ok(Ok(Committed { version: self.version, changed }))
     }
@@ -310,6 +311,10 @@ impl Building<'_> {
                 (true, true) => {}
             }
             self.adding.insert(at, value);
+        }
+        for (name, is_in) in changes.names {
+            let (directory, own) = name.split();
+            if is_in { self.add_name(directory, own)? } else { self.remove_name(directory, own)? }
         }
         Ok(())
     }

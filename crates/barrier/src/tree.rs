@@ -145,6 +145,37 @@ pub(crate) fn page(
     Ok(names)
 }
 
+/// The first name that is not before `start`.
+pub(crate) fn from(
+    blocks: &mut (impl Blocks + ?Sized),
+    directory: &str,
+    start: &str,
+) -> Result<Option<String>, BarrierError> {
+    let (mut id, mut depth) = (ROOT, 0);
+    // Where the search goes on when the block that `start` belongs into has nothing after it.
+    let mut next: Option<u64> = None;
+    loop {
+        if depth > 2 * DEPTH_MAX {
+            return Err(too_deep());
+        }
+        depth += 1;
+        let found = match read(blocks, directory, id)?.map(|block| block.entries) {
+            Some(Entries::Children(children)) => {
+                let at = position(&children, start);
+                next = children.get(at + 1).map(|child| child.block).or(next);
+                id = children.get(at).map(|child| child.block).ok_or_else(too_deep)?;
+                continue;
+            }
+            Some(Entries::Names(names)) => names.into_iter().find(|name| name.as_str() >= start),
+            None => None,
+        };
+        match (found, next.take()) {
+            (None, Some(beside)) => id = beside,
+            (found, _) => return Ok(found),
+        }
+    }
+}
+
 fn gather(
     blocks: &mut (impl Blocks + ?Sized),
     directory: &str,
@@ -425,6 +456,10 @@ mod tests {
             }
             prop_assert_eq!(everything(&mut blocks, limit), model.iter().cloned().collect::<Vec<_>>());
             prop_assert_eq!(is_empty(&mut blocks, "d/").unwrap(), model.is_empty());
+            for start in ["", "n0", "n1234", "n75", "n751x", "n9", "o"] {
+                let first = model.iter().find(|name| name.as_str() >= start).cloned();
+                prop_assert_eq!(from(&mut blocks, "d/", start).unwrap(), first, "from {}", start);
+            }
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Changes {
     pub(crate) writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     /// Records that no directory lists, by where they lie.
     pub(crate) points: BTreeMap<RawKey, Option<Vec<u8>>>,
+    /// Bare names: whether each is in its directory afterwards.
+    pub(crate) names: BTreeMap<StorageKey, bool>,
     /// What is added to tallies, by where they lie.
     pub(crate) tallies: BTreeMap<RawKey, Changed>,
     /// What is done to whole tallies afterwards, in order.
@@ -38,6 +40,7 @@ pub struct Txn {
     /// Sealed values by name; `None` deletes.
     writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     points: BTreeMap<RawKey, Option<Vec<u8>>>,
+    names: BTreeMap<StorageKey, bool>,
     tallies: BTreeMap<RawKey, Changed>,
     whole_tallies: Vec<Whole>,
     reads: BTreeMap<RawKey, Option<Version>>,
@@ -50,6 +53,7 @@ impl Txn {
             snapshot,
             writes: BTreeMap::new(),
             points: BTreeMap::new(),
+            names: BTreeMap::new(),
             tallies: BTreeMap::new(),
             whole_tallies: Vec::new(),
             reads: BTreeMap::new(),
@@ -60,6 +64,7 @@ impl Txn {
         Changes {
             writes: self.writes,
             points: self.points,
+            names: self.names,
             tallies: self.tallies,
             whole_tallies: self.whole_tallies,
             reads: self.reads,
@@ -76,7 +81,7 @@ impl Txn {
     /// Whether there is nothing to commit.
     #[must_use]
     pub fn is_empty_of_writes(&self) -> bool {
-        self.writes.is_empty() && self.points.is_empty() && self.tallies.is_empty() && self.whole_tallies.is_empty()
+        self.written() == 0
     }
 
     /// How many records, blocks of directories included, were read from the store and are relied on.
@@ -85,10 +90,10 @@ impl Txn {
         self.reads.len()
     }
 
-    /// How many records this transaction writes or deletes; the blocks of directories that follow are not counted.
+    /// How many records and bare names this transaction writes or deletes; the blocks of directories that follow are not counted.
     #[must_use]
     pub fn written(&self) -> usize {
-        self.writes.len() + self.points.len() + self.tallies.len() + self.whole_tallies.len()
+        self.writes.len() + self.points.len() + self.names.len() + self.tallies.len() + self.whole_tallies.len()
     }
 
     /// The value of a record.
@@ -146,6 +151,37 @@ impl Txn {
             RecordName::Point(key) => drop(self.points.insert(self.vault.point_key(key.as_str()), None)),
         }
         Ok(())
+    }
+
+    /// Puts a name into its directory, without any record: for an index, where the name says it all. It costs its place in
+    /// a block, and nothing that lies anywhere by itself. A directory holds names of one kind, with records or without.
+    pub fn enter(&mut self, name: &StorageKey) {
+        self.names.insert(name.clone(), true);
+    }
+
+    /// Takes such a name out of its directory; taking out nothing is fine.
+    pub fn leave(&mut self, name: &StorageKey) {
+        self.names.insert(name.clone(), false);
+    }
+
+    /// The first name directly below a directory that begins with `start`. This transaction does not rely on it: the
+    /// name stands for a record, and whoever acts on that reads it.
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails or a block is damaged.
+    pub fn glance(&self, prefix: &KeyPrefix, start: &str) -> Result<Option<String>, BarrierError> {
+        let own = |name: &str| {
+            let rest = name.strip_prefix(prefix.as_str())?;
+            (rest.starts_with(start) && !rest.contains('/')).then(|| rest.to_owned())
+        };
+        if let Some(entered) = self.names.iter().find_map(|(name, is_in)| own(name.as_str()).filter(|_| *is_in)) {
+            return Ok(Some(entered));
+        }
+        let mut blocks = Glance { vault: &self.vault, snapshot: &self.snapshot };
+        let found = tree::from(&mut blocks, prefix.as_str(), start)?.filter(|name| name.starts_with(start));
+        let is_left =
+            |name: &String| self.names.iter().any(|(key, is_in)| !is_in && own(key.as_str()).as_ref() == Some(name));
+        Ok(found.filter(|name| !is_left(name)))
     }
 
     /// Adds to a number of a tally, when the commit finds that it then lies within `bounds`.
@@ -223,8 +259,9 @@ impl Txn {
         after: Option<&str>,
     ) -> Result<(BTreeSet<String>, BTreeSet<String>), BarrierError> {
         let (mut added, mut gone) = (BTreeSet::new(), BTreeSet::new());
-        let own = self.writes.iter().map(|(key, value)| (key.as_str(), value.is_some()));
-        for (name, is_write) in own {
+        let records = self.writes.iter().map(|(key, value)| (key.as_str(), value.is_some()));
+        let bare = self.names.iter().map(|(key, is_in)| (key.as_str(), *is_in));
+        for (name, is_write) in records.chain(bare) {
             let Some(rest) = name.strip_prefix(prefix.as_str()) else { continue };
             let child = rest.split_once('/').map_or_else(|| rest.to_owned(), |(directory, _)| format!("{directory}/"));
             if after.is_some_and(|after| child.as_str() <= after) {
@@ -255,6 +292,19 @@ impl Txn {
 
     fn read_raw(&mut self, at: &RawKey) -> Result<Option<Plaintext>, BarrierError> {
         Ok(self.known(at, Wanted::Value)?.and_then(|known| known.plaintext))
+    }
+}
+
+/// Blocks that are read and not relied on.
+struct Glance<'t> {
+    vault: &'t Vault,
+    snapshot: &'t Shared,
+}
+
+impl Blocks for Glance<'_> {
+    fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Plaintext>, BarrierError> {
+        let at = self.vault.block_key(directory, block);
+        Ok(self.vault.known(&***self.snapshot, &at, Wanted::Value)?.and_then(|known| known.plaintext))
     }
 }
 

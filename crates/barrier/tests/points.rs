@@ -1,4 +1,5 @@
-//! Records that no directory lists, and tallies: what they cost, when they conflict, and that counts are exact.
+//! Records that no directory lists, names without records, and tallies: what they cost, when they conflict, and that
+//! counts are exact.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 use std::collections::BTreeMap;
@@ -44,6 +45,71 @@ async fn a_point_costs_one_record_and_is_in_no_listing() {
     assert!(!txn.contains(&point("a/b")).unwrap());
     barrier.commit(txn).await.unwrap();
     assert_eq!(store.dump().len(), before);
+}
+
+fn bare(name: &str) -> StorageKey {
+    StorageKey::new(&NamespaceId::root(), Area::Tokens, name).unwrap()
+}
+
+#[tokio::test]
+async fn a_bare_name_costs_its_place_in_a_block_and_nothing_else() {
+    let (store, barrier) = open();
+    let before = store.dump().len();
+    let below = KeyPrefix::new(&NamespaceId::root(), Area::Tokens, "i/").unwrap();
+    let mut txn = barrier.begin().unwrap();
+    (0..90).for_each(|at| txn.enter(&bare(&format!("i/{at:02}"))));
+    txn.leave(&bare("i/07"));
+    assert_eq!(txn.list(&below, None, 100).unwrap().len(), 89, "its own names are seen");
+    assert_eq!(barrier.commit(txn).await.unwrap().changed.len(), 90, "who follows is told of each");
+    // The block of `i/`, and those of the directories that lead there.
+    let blocks = store.dump().len() - before;
+    assert!(blocks <= 4, "{blocks} blocks");
+    let mut txn = barrier.begin().unwrap();
+    assert_eq!(txn.list(&below, Some("87"), 100).unwrap(), ["88", "89"]);
+    assert!(txn.read(&bare("i/08")).unwrap().is_none(), "there is no record");
+    (0..90).for_each(|at| txn.leave(&bare(&format!("i/{at:02}"))));
+    assert!(txn.list(&below, None, 100).unwrap().is_empty());
+    barrier.commit(txn).await.unwrap();
+    assert_eq!(store.dump().len(), before);
+}
+
+#[tokio::test]
+async fn a_glance_finds_a_name_by_how_it_begins_and_is_not_relied_on() {
+    let (_, barrier) = open();
+    let below = KeyPrefix::new(&NamespaceId::root(), Area::Tokens, "i/").unwrap();
+    let mut txn = barrier.begin().unwrap();
+    (0..5_000).for_each(|at| txn.enter(&bare(&format!("i/{at:04}-{}", at * 7))));
+    barrier.commit(txn).await.unwrap();
+    let mut reader = barrier.begin().unwrap();
+    for at in [0, 1, 95, 96, 97, 2_500, 4_999] {
+        let name = format!("{at:04}-{}", at * 7);
+        assert_eq!(reader.glance(&below, &name[..5]).unwrap(), Some(name));
+    }
+    for absent in ["5000-", "0000-1", "/", "a"] {
+        assert_eq!(reader.glance(&below, absent).unwrap(), None, "{absent}");
+    }
+    reader.enter(&bare("i/9999-own"));
+    assert_eq!(reader.glance(&below, "9999-").unwrap().as_deref(), Some("9999-own"));
+    reader.leave(&bare("i/0000-0"));
+    assert_eq!(reader.glance(&below, "0000-").unwrap(), None);
+    // Others enter beside what it saw: it stands all the same.
+    let mut writer = barrier.begin().unwrap();
+    writer.enter(&bare("i/2500-x"));
+    barrier.commit(writer).await.unwrap();
+    barrier.commit(reader).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_listed_bare_names_conflicts_with_who_entered_one() {
+    let (_, barrier) = open();
+    let below = KeyPrefix::new(&NamespaceId::root(), Area::Tokens, "i/").unwrap();
+    let mut reader = barrier.begin().unwrap();
+    assert!(reader.list(&below, None, 1).unwrap().is_empty());
+    reader.write(&point("m"), b"nothing below").unwrap();
+    let mut writer = barrier.begin().unwrap();
+    writer.enter(&bare("i/1"));
+    barrier.commit(writer).await.unwrap();
+    assert!(matches!(barrier.commit(reader).await, Err(CommitError::Conflict)));
 }
 
 #[tokio::test]

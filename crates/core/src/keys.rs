@@ -80,12 +80,12 @@ pub(crate) fn live_of(namespace: &NamespaceId, mount: &MountId) -> Point {
     PointKey::new(namespace, Area::Leases, &format!("live/{mount}"))
 }
 
-/// All token accessors of a namespace.
+/// All token accessors of a namespace: bare names, each an accessor with its token's hash.
 pub(crate) fn accessors(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Tokens, "accessor/")
 }
 
-/// The children of a token, in order of time.
+/// The children of a token, in order of time: bare names.
 pub(crate) fn children(namespace: &NamespaceId, parent: &str) -> Prefix {
     KeyPrefix::new(namespace, Area::Tokens, &format!("child/{parent}/"))
 }
@@ -95,27 +95,32 @@ pub(crate) fn marks(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Tokens, "mark/")
 }
 
-/// Buckets of the time-ordered index of tokens that end, earliest first.
+/// Buckets of the time-ordered index of tokens that end, earliest first; in them, bare names.
 pub(crate) fn token_ends(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "ends/token/")
 }
 
-/// Buckets of the time-ordered index of leases whose revocation is due, earliest first.
+/// Buckets of the time-ordered index of leases whose revocation is due, earliest first; in them, bare names.
 pub(crate) fn lease_ends(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "ends/lease/")
 }
 
-/// All leases, by their ids.
+/// A lease by its number.
+pub(crate) fn lease(namespace: &NamespaceId, number: &str) -> Point {
+    PointKey::new(namespace, Area::Leases, &format!("number/{number}"))
+}
+
+/// The ids of all leases: bare names.
 pub(crate) fn leases(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "id/")
 }
 
-/// The leases of a token: references by number.
+/// The numbers of a token's leases: bare names.
 pub(crate) fn leases_of(namespace: &NamespaceId, token: &str) -> Prefix {
     KeyPrefix::new(namespace, Area::Tokens, &format!("lease/{token}/"))
 }
 
-/// Leases that could not be revoked: references by number.
+/// The numbers of leases that could not be revoked: bare names.
 pub(crate) fn irrevocable(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "irrevocable/")
 }

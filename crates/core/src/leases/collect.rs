@@ -102,7 +102,7 @@ impl Walk<'_> {
                 *self.revoked += 1;
             }
             txn.forget_tally(&keys::below(self.namespace, child).map_err(Fault::internal)?);
-            txn.delete(&edges.key(&name).map_err(Fault::internal)?).map_err(Fault::internal)?;
+            txn.leave(&edges.key(&name).map_err(Fault::internal)?);
             *self.budget -= 1;
         }
         Ok(*self.budget > 0)
@@ -170,7 +170,14 @@ impl Walk<'_> {
     /// Removes the edges that lead out of a cut token.
     fn forget_edges(&mut self, txn: &mut Txn, hash: &str) -> Result<Done, Fault> {
         let edges = keys::children(self.namespace, hash).map_err(Fault::internal)?;
-        Ok(if wipe_some(txn, &edges, self.budget)? { Done::Wholly } else { Done::Partly })
+        for name in txn.list(&edges, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
+            if *self.budget == 0 {
+                return Ok(Done::Partly);
+            }
+            txn.leave(&edges.key(&name).map_err(Fault::internal)?);
+            *self.budget -= 1;
+        }
+        Ok(if *self.budget > 0 { Done::Wholly } else { Done::Partly })
     }
 }
 

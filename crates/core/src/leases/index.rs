@@ -1,4 +1,4 @@
-//! The time-ordered index of what ends: a directory per second, an entry per thing that ends then.
+//! The time-ordered index of what ends: a directory per second, a bare name per thing that ends then.
 //!
 //! Ends are whole seconds, rounded up, so that nothing ends before the time that was promised, and an end that does
 //! not move leaves its entry alone. Entries are names that grow with time (`tokens::names`). Memory holds none of
@@ -27,15 +27,17 @@ pub(crate) fn second_of(name: &str) -> Option<i64> {
 }
 
 /// Enters what ends at `end`.
-pub(crate) fn enter(txn: &mut Txn, ends: &KeyPrefix, end: Timestamp, name: &str, value: &[u8]) -> Result<(), Fault> {
+pub(crate) fn enter(txn: &mut Txn, ends: &KeyPrefix, end: Timestamp, name: &str) -> Result<(), Fault> {
     let key = ends.below(&bucket_name(end.seconds())).and_then(|at| at.key(name)).map_err(Fault::internal)?;
-    txn.write(&key, value).map_err(Fault::internal)
+    txn.enter(&key);
+    Ok(())
 }
 
 /// Takes it out again.
 pub(crate) fn leave(txn: &mut Txn, ends: &KeyPrefix, end: Timestamp, name: &str) -> Result<(), Fault> {
     let key = ends.below(&bucket_name(end.seconds())).and_then(|at| at.key(name)).map_err(Fault::internal)?;
-    txn.delete(&key).map_err(Fault::internal)
+    txn.leave(&key);
+    Ok(())
 }
 
 /// The first directory, when its time has come.

@@ -7,12 +7,11 @@ use tresor_model::ids::{MountAccessor, NamespaceId};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
-use super::record::{JobRecord, JobWork, LeaseRecord, LeaseReference, LeaseState};
-use super::secrets::{Leases, ids, read};
+use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState};
+use super::secrets::{Leases, ids, numbered, read};
 use super::{Progress, STEP_MAX};
 use crate::keys;
 use crate::tokens;
-use crate::tokens::record::AccessorRecord;
 use crate::unsealed::Unsealed;
 
 /// A lease that could not be revoked.
@@ -92,10 +91,7 @@ impl Leases {
         let references = keys::irrevocable(&namespace).map_err(Fault::internal)?;
         let mut found = Vec::new();
         for number in txn.list(&references, after, limit).map_err(Fault::internal)? {
-            let key = references.key(&number).map_err(Fault::internal)?;
-            let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-            let id = LeaseReference::decode(&bytes).map_err(Fault::internal)?.id;
-            let Some(record) = read(txn, &namespace, id.as_str())? else { continue };
+            let Some(record) = numbered(txn, &namespace, &number)? else { continue };
             let LeaseState::Irrevocable(attempts) = &record.state else { continue };
             let table = self.mounts().table();
             let mount = table.with_id(&record.mount).map_or("", |mount| MountAccessor::as_str(&mount.record.accessor));
@@ -191,12 +187,10 @@ fn tidy_tokens(
 ) -> Result<Option<String>, Fault> {
     let accessors = keys::accessors(namespace).map_err(Fault::internal)?;
     let page = txn.list(&accessors, after, STEP_MAX).map_err(Fault::internal)?;
-    for accessor in &page {
-        let key = accessors.key(accessor).map_err(Fault::internal)?;
-        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-        let hash = AccessorRecord::decode(&bytes).map_err(Fault::internal)?.hash;
-        if !txn.contains(&keys::token(namespace, &hash).map_err(Fault::internal)?).map_err(Fault::internal)? {
-            txn.delete(&key).map_err(Fault::internal)?;
+    for name in &page {
+        let hash = tokens::hash_of(name).unwrap_or(name);
+        if !txn.contains(&keys::token(namespace, hash).map_err(Fault::internal)?).map_err(Fault::internal)? {
+            txn.leave(&accessors.key(name).map_err(Fault::internal)?);
         }
     }
     Ok(page.last().cloned())

@@ -167,7 +167,7 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, revoked: 
                 index::set_aside(txn, &aside, &name, reason, now)?;
             }
         }
-        txn.delete(&bucket.key(&name).map_err(Fault::internal)?).map_err(Fault::internal)?;
+        txn.leave(&bucket.key(&name).map_err(Fault::internal)?);
     }
     Ok(Progress::More)
 }

@@ -68,17 +68,13 @@ impl LeaseRecord {
     /// The last part of its id.
     #[must_use]
     pub fn number(&self) -> &str {
-        let id = self.id.as_str();
-        id.rsplit_once('/').map_or(id, |(_, number)| number)
+        number_of(self.id.as_str())
     }
 }
 
-/// Leads to a lease from an index.
-#[derive(Record)]
-#[record(kind = "lease-reference", version = 1)]
-pub struct LeaseReference {
-    /// The lease.
-    pub id: LeaseId,
+/// The number in the id of a lease: its last part.
+pub(super) fn number_of(id: &str) -> &str {
+    id.rsplit_once('/').map_or(id, |(_, number)| number)
 }
 
 /// Work over many leases or tokens.

@@ -14,7 +14,7 @@ use tresor_env::BoxFuture;
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 
-use super::record::{Attempts, LeaseRecord, LeaseReference, LeaseState};
+use super::record::{Attempts, LeaseRecord, LeaseState};
 use super::secrets::{Means, forget, give_up, move_to, write};
 use super::{Progress, Readable, index, readable};
 use crate::keys;
@@ -69,28 +69,18 @@ async fn one(unsealed: &Unsealed, namespace: &NamespaceId, second: Timestamp, nu
     let ends = keys::lease_ends(namespace).map_err(Fault::internal)?;
     let entry = ends.below(&index::bucket_name(second.seconds())).and_then(|at| at.key(number));
     let entry = entry.map_err(Fault::internal)?;
-    let read = match readable::<LeaseReference>(txn.read(&entry))? {
-        Readable::Yes(reference) => {
-            let key = keys::leases(namespace).and_then(|at| at.key(reference.id.as_str()));
-            match key {
-                Ok(key) => readable::<LeaseRecord>(txn.read(&key))?,
-                Err(error) => Readable::No(error.to_string()),
-            }
-        }
-        Readable::Gone => return Ok(()),
-        Readable::No(reason) => Readable::No(reason),
-    };
-    match read {
+    let key = keys::lease(namespace, number).map_err(Fault::internal)?;
+    match readable::<LeaseRecord>(txn.read(&key))? {
         Readable::Yes(record) if record.due == second => revoke(unsealed, namespace, *record, txn, now).await,
         // Renewed or gone since: the entry is a leftover.
         Readable::Yes(_) | Readable::Gone => {
-            txn.delete(&entry).map_err(Fault::internal)?;
+            txn.leave(&entry);
             stands(unsealed.commit(txn).await)
         }
         Readable::No(reason) => {
             let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
             index::set_aside(&mut txn, &aside, number, reason, now)?;
-            txn.delete(&entry).map_err(Fault::internal)?;
+            txn.leave(&entry);
             stands(unsealed.commit(txn).await)
         }
     }

@@ -9,14 +9,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_barrier::{KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{KeyPrefix, PointKey, StorageKey, Txn};
 use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View};
 use tresor_env::{Entropy, Workers};
 use tresor_model::ids::{LeaseId, NamespaceId};
 use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
 
-use super::record::{Attempts, LeaseRecord, LeaseReference, LeaseState};
+use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
 use super::{STEP_MAX, index};
 use crate::keys;
 use crate::mounts::record::{StoredClass, WipeRecord};
@@ -90,11 +90,11 @@ impl Leases {
             renewable: claim.renewable,
             state: LeaseState::Live,
         };
-        let reference = LeaseReference { id: record.id.clone() }.encode();
+        txn.enter(&id_key(namespace, record.id.as_str())?);
         write(txn, namespace, &record)?;
         let owned = keys::leases_of(namespace, &owner.hash).and_then(|at| at.key(&number)).map_err(Fault::internal)?;
-        txn.write(&owned, &reference).map_err(Fault::internal)?;
-        index::enter(txn, &ends(namespace)?, expires, &number, &reference)?;
+        txn.enter(&owned);
+        index::enter(txn, &ends(namespace)?, expires, &number)?;
         self.tokens.bound(txn, namespace, &facts.id)?;
         let mut line = vec![owner.hash.clone()];
         line.extend(owner.record.ancestors.iter().cloned());
@@ -196,7 +196,7 @@ impl Leases {
             LeaseState::Revoking(_) => {}
             LeaseState::Irrevocable(_) => {
                 let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number()));
-                txn.delete(&reference.map_err(Fault::internal)?).map_err(Fault::internal)?;
+                txn.leave(&reference.map_err(Fault::internal)?);
                 count_revoking(txn, namespace, &record, 1)?;
             }
         }
@@ -212,7 +212,8 @@ impl Leases {
         tokens::count(txn, namespace, &record.mount, &line, -1)?;
         count_revoking(txn, namespace, record, 1)?;
         let owned = keys::leases_of(namespace, &record.token).and_then(|at| at.key(record.number()));
-        txn.delete(&owned.map_err(Fault::internal)?).map_err(Fault::internal)
+        txn.leave(&owned.map_err(Fault::internal)?);
+        Ok(())
     }
 
     /// Ends a lease of a token that was revoked.
@@ -223,12 +224,12 @@ impl Leases {
         number: &str,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        let key = owned.key(number).map_err(Fault::internal)?;
-        if let Some(bytes) = txn.read(&key).map_err(Fault::internal)? {
-            let id = LeaseReference::decode(&bytes).map_err(Fault::internal)?.id;
-            self.retire(txn, id.as_str(), false, now)?;
+        let namespace = NamespaceId::root();
+        if let Some(record) = numbered(txn, &namespace, number)? {
+            self.retire_record(txn, &namespace, record, false, now)?;
         }
-        txn.delete(&key).map_err(Fault::internal)
+        txn.leave(&owned.key(number).map_err(Fault::internal)?);
+        Ok(())
     }
 
     /// Ends some of the leases of a mount that was removed.
@@ -318,7 +319,8 @@ impl Leases {
 
 /// Removes what is left of a retired lease.
 pub(super) fn forget(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
-    txn.delete(&key(namespace, record.id.as_str())?).map_err(Fault::internal)?;
+    txn.leave(&id_key(namespace, record.id.as_str())?);
+    txn.delete(&key(namespace, record.number())?).map_err(Fault::internal)?;
     index::leave(txn, &ends(namespace)?, record.due, record.number())?;
     count_revoking(txn, namespace, record, -1)
 }
@@ -333,7 +335,7 @@ pub(super) fn give_up(
     index::leave(txn, &ends(namespace)?, record.due, record.number())?;
     count_revoking(txn, namespace, record, -1)?;
     let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
-    txn.write(&reference, &LeaseReference { id: record.id.clone() }.encode()).map_err(Fault::internal)?;
+    txn.enter(&reference);
     record.state = LeaseState::Irrevocable(attempts);
     write(txn, namespace, record)
 }
@@ -348,7 +350,7 @@ pub(super) fn move_to(
     let ends = ends(namespace)?;
     index::leave(txn, &ends, record.due, record.number())?;
     record.due = due;
-    index::enter(txn, &ends, due, record.number(), &LeaseReference { id: record.id.clone() }.encode())
+    index::enter(txn, &ends, due, record.number())
 }
 
 fn count_revoking(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord, delta: i64) -> Result<(), Fault> {
@@ -413,17 +415,27 @@ fn ends(namespace: &NamespaceId) -> Result<KeyPrefix, Fault> {
     keys::lease_ends(namespace).map_err(Fault::internal)
 }
 
-fn key(namespace: &NamespaceId, id: &str) -> Result<StorageKey, Fault> {
+/// The name of an id in the directories of ids.
+fn id_key(namespace: &NamespaceId, id: &str) -> Result<StorageKey, Fault> {
     keys::leases(namespace).and_then(|at| at.key(id)).map_err(tresor_engine::view::fault)
 }
 
+fn key(namespace: &NamespaceId, number: &str) -> Result<PointKey, Fault> {
+    keys::lease(namespace, number).map_err(Fault::internal)
+}
+
 pub(super) fn write(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
-    txn.write(&key(namespace, record.id.as_str())?, &record.encode()).map_err(Fault::internal)
+    txn.write(&key(namespace, record.number())?, &record.encode()).map_err(Fault::internal)
 }
 
 /// A lease's record; an id that cannot be a name names nothing.
 pub(super) fn read(txn: &mut Txn, namespace: &NamespaceId, id: &str) -> Result<Option<LeaseRecord>, Fault> {
-    let Ok(key) = keys::leases(namespace).and_then(|at| at.key(id)) else { return Ok(None) };
+    Ok(numbered(txn, namespace, number_of(id))?.filter(|record| record.id.as_str() == id))
+}
+
+/// The record of the lease with this number.
+pub(super) fn numbered(txn: &mut Txn, namespace: &NamespaceId, number: &str) -> Result<Option<LeaseRecord>, Fault> {
+    let Ok(key) = keys::lease(namespace, number) else { return Ok(None) };
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
     LeaseRecord::decode(&bytes).map(Some).map_err(Fault::internal)
 }

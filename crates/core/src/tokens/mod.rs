@@ -35,7 +35,7 @@ use lineage::Verdict;
 use marks::KnownMarks;
 pub use names::fresh as fresh_name;
 pub(crate) use names::{hash_of, ordered};
-use record::{AccessorRecord, MarkRecord, StoredFate, TokenRecord, Uses};
+use record::{MarkRecord, StoredFate, TokenRecord, Uses};
 use window::Window;
 
 /// Characters of the random part of a token: 28 of base62 are 166 bits.
@@ -279,10 +279,17 @@ impl Tokens {
         now: Timestamp,
     ) -> Result<Option<FoundToken>, Fault> {
         // An accessor that cannot be a storage name names nothing.
-        let Ok(key) = keys::accessors(namespace).and_then(|at| at.key(accessor)) else { return Ok(None) };
-        let Some(bytes) = txn.read(&key).map_err(fault)? else { return Ok(None) };
-        let hash = AccessorRecord::decode(&bytes).map_err(Fault::internal)?.hash;
-        self.find_hash(txn, namespace, &hash, now)
+        if accessor.is_empty() || accessor.contains('/') {
+            return Ok(None);
+        }
+        // Which token it is never changes, so only the token's record is relied on.
+        let Some(handle) = txn.glance(&keys::accessors(namespace).map_err(fault)?, accessor).map_err(fault)? else {
+            return Ok(None);
+        };
+        match hash_of(&handle) {
+            Some(hash) if names::accessor_of(&handle) == accessor => self.find_hash(txn, namespace, hash, now),
+            _ => Ok(None),
+        }
     }
 
     /// Gives a token a new end. An end that does not move is not written: whoever renews often costs nothing.
@@ -305,7 +312,7 @@ impl Tokens {
                 index::leave(txn, &ends, end, &name)?;
             }
             if let Some(end) = record.expires {
-                index::enter(txn, &ends, end, &name, &[])?;
+                index::enter(txn, &ends, end, &name)?;
             }
         }
         Ok(())
@@ -363,12 +370,12 @@ impl Tokens {
         let record = &found.record;
         let namespace = &record.namespace;
         txn.delete(&keys::token(namespace, &found.hash).map_err(fault)?).map_err(fault)?;
-        let accessor = keys::accessors(namespace).and_then(|at| at.key(record.accessor.as_str())).map_err(fault)?;
-        txn.delete(&accessor).map_err(fault)?;
+        let handle = names::handle(record.accessor.as_str(), &found.hash);
+        txn.leave(&keys::accessors(namespace).and_then(|at| at.key(&handle)).map_err(fault)?);
         let name = ordered(record.accessor.as_str(), &found.hash);
         if let Some(parent) = record.ancestors.first() {
             let edge = keys::children(namespace, parent).and_then(|at| at.key(&name)).map_err(fault)?;
-            txn.delete(&edge).map_err(fault)?;
+            txn.leave(&edge);
         }
         if let Some(end) = record.expires {
             index::leave(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name)?;
@@ -478,9 +485,9 @@ impl Tokens {
         let page = txn.list(&prefix, after, PAGE).map_err(fault)?;
         let next = (page.len() == PAGE).then(|| page.last().cloned()).flatten();
         let mut alive = Vec::new();
-        for accessor in page {
-            if self.find_accessor(txn, &namespace, &accessor, now)?.is_some() {
-                alive.push(accessor);
+        for handle in page {
+            if self.find_hash(txn, &namespace, hash_of(&handle).unwrap_or(&handle), now)?.is_some() {
+                alive.push(names::accessor_of(&handle).to_owned());
             }
         }
         Ok((alive, next))
@@ -572,15 +579,15 @@ fn store_new(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
     let record = &found.record;
     let namespace = &record.namespace;
     write_record(txn, found)?;
-    let accessor = keys::accessors(namespace).and_then(|at| at.key(record.accessor.as_str())).map_err(fault)?;
-    txn.write(&accessor, &AccessorRecord { hash: found.hash.clone() }.encode()).map_err(fault)?;
+    let handle = names::handle(record.accessor.as_str(), &found.hash);
+    txn.enter(&keys::accessors(namespace).and_then(|at| at.key(&handle)).map_err(fault)?);
     let name = ordered(record.accessor.as_str(), &found.hash);
     if let Some(parent) = record.ancestors.first() {
         let edge = keys::children(namespace, parent).and_then(|at| at.key(&name)).map_err(fault)?;
-        txn.write(&edge, &[]).map_err(fault)?;
+        txn.enter(&edge);
     }
     if let Some(end) = record.expires {
-        index::enter(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name, &[])?;
+        index::enter(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name)?;
     }
     if let Some(uses) = found.uses_left {
         let uses = i64::try_from(uses).unwrap_or(i64::MAX);

@@ -43,7 +43,18 @@ pub(crate) fn ordered(accessor: &str, hash: &str) -> String {
     format!("{time}{hash}")
 }
 
-/// The hash in such a name.
+/// The name under which an accessor leads to its token.
+#[must_use]
+pub(super) fn handle(accessor: &str, hash: &str) -> String {
+    format!("{accessor}{hash}")
+}
+
+/// The accessor in such a name.
+pub(super) fn accessor_of(handle: &str) -> &str {
+    handle.len().checked_sub(HASH_CHARACTERS).and_then(|at| handle.get(..at)).unwrap_or(handle)
+}
+
+/// The hash in a name of either kind.
 pub(crate) fn hash_of(ordered: &str) -> Option<&str> {
     let at = ordered.len().checked_sub(HASH_CHARACTERS)?;
     ordered.get(at..)
@@ -78,5 +89,7 @@ mod tests {
         let hash = "0123456789abcdef0123456789abcdef";
         assert_eq!(hash_of(&ordered("abcdefghijk", hash)), Some(hash));
         assert_eq!(hash_of("short"), None);
+        let handle = handle("abcdefghijk", hash);
+        assert_eq!((hash_of(&handle), accessor_of(&handle)), (Some(hash), "abcdefghijk"));
     }
 }

@@ -115,11 +115,3 @@ pub enum StoredFate {
     #[part(tag = 2)]
     Cut,
 }
-
-/// An accessor's record: the keyed hash of its token.
-#[derive(Record)]
-#[record(kind = "token-accessor", version = 1)]
-pub struct AccessorRecord {
-    /// The keyed hash.
-    pub hash: String,
-}

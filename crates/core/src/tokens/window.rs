@@ -135,18 +135,19 @@ impl Window {
     }
 
     /// Follows a batch: what it entered into the window, or took out of it.
-    pub(crate) fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    pub(crate) fn follow<'c>(&self, changed: &'c [StorageKey], txn: &mut Txn) -> Result<(), Fault> {
         let mut state = self.state();
         state.followed = txn.read_version();
         let reach = state.reaches.max(state.loading);
-        let entry = |key: &StorageKey| {
+        let entry = |key: &'c StorageKey| {
             let (bucket, name) = key.as_str().strip_prefix(self.prefix.as_str())?.split_once('/')?;
             let second = index::second_of(bucket).filter(|second| *second <= reach)?;
-            Some((second, names::hash_of(name)?.to_owned()))
+            Some((second, name))
         };
-        let touched: Vec<_> = changed.iter().filter_map(|key| Some((key, entry(key)?))).collect();
-        for (key, (second, hash)) in touched {
-            if txn.contains(key).map_err(Fault::internal)? {
+        for (second, name) in changed.iter().filter_map(entry) {
+            let Some(hash) = names::hash_of(name).map(str::to_owned) else { continue };
+            let bucket = self.prefix.below(&index::bucket_name(second)).map_err(Fault::internal)?;
+            if txn.glance(&bucket, name).map_err(Fault::internal)?.is_some() {
                 state.ending.insert(hash, second);
                 if state.ending.len() > TOKENS_MAX {
                     // What does not fit is not vouched for.
