@@ -31,6 +31,8 @@ use crate::{keys, leases};
 const NO_SPACE: &str = "storage is read-only: its disk has too little free space";
 /// What a client is told when the disk has failed.
 const DISK_FAILED: &str = "storage is read-only: its disk failed, and the server must be restarted";
+/// What a client is told while the store's index cannot be written.
+const INDEX_BEHIND: &str = "storage is read-only: its disk fails, and is tried again each second";
 
 /// The parts that system engines are handed: narrow, and none knows the whole.
 #[derive(Clone)]
@@ -203,6 +205,9 @@ impl Unsealed {
                 }
                 BarrierError::Store(StoreError::Stopped { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(DISK_FAILED.into()).into())
+                }
+                BarrierError::Store(StoreError::Behind { .. }) => {
+                    CommitFault::Other(Refusal::Unavailable(INDEX_BEHIND.into()).into())
                 }
                 _ => CommitFault::Other(Fault::internal(CommitError::Failed(error))),
             },

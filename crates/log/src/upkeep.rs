@@ -41,9 +41,12 @@ pub struct Plan {
     retired: Vec<Retired>,
 }
 
-/// What was done.
+/// What was done, and what could not be.
 pub struct Done {
     vacant: Option<Vacant>,
+    /// Files that could not be used again or removed yet.
+    left: Vec<Retired>,
+    failure: Option<LogError>,
 }
 
 pub(crate) fn segment_path(directory: &Path, number: u64) -> PathBuf {
@@ -51,34 +54,59 @@ pub(crate) fn segment_path(directory: &Path, number: u64) -> PathBuf {
 }
 
 impl Plan {
-    /// Does it; takes as long as the disk takes.
-    ///
-    /// # Errors
-    /// [`LogError::Io`]; the log goes on without.
-    pub fn run(mut self) -> Result<Done, LogError> {
-        let vacant = match self.make {
-            Some((number, length)) => {
-                let path = segment_path(&self.directory, number);
-                Some(match self.retired.iter().position(|old| old.length == length) {
-                    Some(at) => self.recycle(at, number, path)?,
-                    None => create(&*self.disk, &self.directory, number, path, length)?,
-                })
+    /// Does it; takes as long as the disk takes. What failed is told by [`Log::adopt`], which must be given this in any
+    /// case: what is left is tried again.
+    #[must_use]
+    pub fn run(mut self) -> Done {
+        let (mut vacant, mut failure) = (None, None);
+        let mut make = self.make;
+        if let Some((number, length)) = make
+            && let Some(at) = self.retired.iter().position(|old| old.length == length)
+        {
+            let old = self.retired.swap_remove(at);
+            match self.recycle(old, number) {
+                Ok(made) => vacant = Some(made),
+                Err((old, error)) => {
+                    // It may have the name already that another one would get.
+                    make = None;
+                    self.retired.push(old);
+                    failure = Some(error);
+                }
             }
-            None => None,
-        };
-        for old in &self.retired {
-            self.disk.remove(&old.path).map_err(|source| LogError::io(&old.path, source))?;
         }
-        Ok(Done { vacant })
+        // Before anything is made: on a full disk that is the room for it.
+        let mut left = Vec::new();
+        for old in std::mem::take(&mut self.retired) {
+            match self.disk.remove(&old.path) {
+                Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                    failure = Some(LogError::io(&old.path, source));
+                    left.push(old);
+                }
+                _ => {}
+            }
+        }
+        if vacant.is_none()
+            && let Some((number, length)) = make
+        {
+            match create(&*self.disk, &self.directory, number, segment_path(&self.directory, number), length) {
+                Ok(made) => vacant = Some(made),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Done { vacant, left, failure }
     }
 
-    fn recycle(&mut self, at: usize, number: u64, path: PathBuf) -> Result<Vacant, LogError> {
-        let old = self.retired.swap_remove(at);
-        let io = |source| LogError::io(&path, source);
-        self.disk.rename(&old.path, &path).map_err(io)?;
-        self.disk.sync_directory(&self.directory).map_err(io)?;
-        let file = self.disk.open(&path, Open::OrCreate).map_err(io)?;
-        Ok(Vacant { number, file, length: old.length, path })
+    fn recycle(&self, mut old: Retired, number: u64) -> Result<Vacant, (Retired, LogError)> {
+        let path = segment_path(&self.directory, number);
+        if let Err(source) = self.disk.rename(&old.path, &path) {
+            return Err((old, LogError::io(&path, source)));
+        }
+        old.path.clone_from(&path);
+        let opened = self.disk.sync_directory(&self.directory).and_then(|()| self.disk.open(&path, Open::OrCreate));
+        match opened {
+            Ok(file) => Ok(Vacant { number, file, length: old.length, path }),
+            Err(source) => Err((old, LogError::io(&path, source))),
+        }
     }
 }
 
@@ -93,11 +121,21 @@ pub(crate) fn create(
     let io = |source| LogError::io(&path, source);
     // It gets its name when it is whole: a segment that is shorter than it was is damage.
     let unfinished = directory.join(format!("{number:016x}{UNFINISHED_SUFFIX}"));
-    let file = disk.open(&unfinished, Open::OrCreate).map_err(io)?;
-    extend(&*file, 0, length).map_err(io)?;
-    disk.rename(&unfinished, &path).map_err(io)?;
-    disk.sync_directory(directory).map_err(io)?;
-    Ok(Vacant { number, file, length, path })
+    let made = disk.open(&unfinished, Open::OrCreate).and_then(|file| {
+        extend(&*file, 0, length)?;
+        disk.rename(&unfinished, &path)?;
+        disk.sync_directory(directory)?;
+        Ok(file)
+    });
+    match made {
+        Ok(file) => Ok(Vacant { number, file, length, path }),
+        Err(source) => {
+            // Half a segment must not take what little space there is until the log is opened again.
+            drop(disk.remove(&unfinished));
+            drop(disk.remove(&path));
+            Err(io(source))
+        }
+    }
 }
 
 /// Fills a file with zeros from one offset to another, durably.
@@ -135,14 +173,20 @@ impl Log {
     }
 
     /// Takes over what was done.
-    pub fn adopt(&mut self, done: Done) {
-        let Some(made) = done.vacant else { return };
-        // Meanwhile an append that could not wait may have made one itself; numbers only rise along the log.
-        let last = self.segments.back().map_or(0, |last| last.number);
-        if self.vacant.is_none() && made.number > last {
-            self.vacant = Some(made);
-        } else {
-            self.retired.push(Retired { path: made.path, length: made.length });
+    ///
+    /// # Errors
+    /// What failed on the way, if anything did; the log goes on without.
+    pub fn adopt(&mut self, done: Done) -> Result<(), LogError> {
+        self.retired.extend(done.left);
+        if let Some(made) = done.vacant {
+            // Meanwhile an append that could not wait may have made one itself; numbers only rise along the log.
+            let last = self.segments.back().map_or(0, |last| last.number);
+            if self.vacant.is_none() && made.number > last {
+                self.vacant = Some(made);
+            } else {
+                self.retired.push(Retired { path: made.path, length: made.length });
+            }
         }
+        done.failure.map_or(Ok(()), Err)
     }
 }

@@ -56,8 +56,8 @@ fn live(disk: &Arc<MemoryDisk>, known: &mut Known) -> Result<(), LogError> {
 
 fn tidy(log: &mut Log) -> Result<(), LogError> {
     if let Some(plan) = log.plan() {
-        let done = plan.run()?;
-        log.adopt(done);
+        let done = plan.run();
+        log.adopt(done)?;
     }
     Ok(())
 }

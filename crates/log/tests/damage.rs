@@ -23,8 +23,8 @@ fn whole() -> (BTreeMap<PathBuf, Vec<u8>>, Seen) {
             log.purge(30).unwrap();
         }
         if let Some(plan) = log.plan() {
-            let done = plan.run().unwrap();
-            log.adopt(done);
+            let done = plan.run();
+            log.adopt(done).unwrap();
         }
     }
     log.set_record(b"a vote").unwrap();

@@ -99,8 +99,8 @@ fn a_prefix_that_is_purged_is_gone_and_its_files_are_used_again() {
             log.purge(index - 30).unwrap();
         }
         if let Some(plan) = log.plan() {
-            let done = plan.run().unwrap();
-            log.adopt(done);
+            let done = plan.run();
+            log.adopt(done).unwrap();
         }
         most = most.max(files(&disk));
     }

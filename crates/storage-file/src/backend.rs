@@ -1,16 +1,17 @@
-//! The engine's file, through the disk door: the simulator's disk works under it as well as a real one.
+//! The engine's view of its file: pages with checksums, through the disk door.
 
 use std::io;
 use std::sync::Arc;
 
 use redb::StorageBackend;
-use tresor_env::DiskFile;
 
-pub(crate) struct DoorBackend(Arc<dyn DiskFile>);
+use crate::pages::Pages;
+
+pub(crate) struct DoorBackend(Arc<Pages>);
 
 impl DoorBackend {
-    pub(crate) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self(file)
+    pub(crate) fn new(pages: Arc<Pages>) -> Self {
+        Self(pages)
     }
 }
 
@@ -22,22 +23,22 @@ impl std::fmt::Debug for DoorBackend {
 
 impl StorageBackend for DoorBackend {
     fn len(&self) -> io::Result<u64> {
-        self.0.length()
+        self.0.noting(self.0.length())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.0.read_exact_at(offset, out)
+        self.0.noting(self.0.read(offset, out))
     }
 
     fn set_len(&self, length: u64) -> io::Result<()> {
-        self.0.set_length(length)
+        self.0.noting(self.0.set_length(length))
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync()
+        self.0.noting(self.0.sync())
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all_at(offset, bytes)
+        self.0.noting(self.0.write(offset, bytes))
     }
 }

@@ -1,8 +1,8 @@
 //! The index behind the log: an embedded engine (redb) on the disk door, which takes a whole generation in one commit.
 //!
-//! It is never what a write waits for. Each value lies after the version that wrote it and a checksum over key, version
-//! and value, because the engine does not check its pages when it reads them. `quick_repair` makes opening after a crash
-//! independent of size. Deliberately absent: choosing when anything happens (`tend.rs` does).
+//! It is never what a write waits for. The engine does not check its pages when it reads them; `pages.rs` does that below
+//! it, and each value lies after the version that wrote it and a checksum over key, version and value. `quick_repair`
+//! makes opening after a crash independent of size. Deliberately absent: choosing when anything happens (`tend.rs` does).
 
 use std::ops::Bound;
 use std::path::Path;
@@ -16,6 +16,7 @@ use twox_hash::XxHash3_64;
 
 use crate::backend::DoorBackend;
 use crate::memory::Generation;
+use crate::pages::Pages;
 use crate::{Limits, from_io};
 
 const VALUES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("values");
@@ -45,7 +46,7 @@ pub(crate) struct Facts {
 pub(crate) struct Index {
     /// `None` only while it is being closed.
     database: Option<Database>,
-    file: Arc<dyn DiskFile>,
+    pages: Arc<Pages>,
     /// Its number: each that is built anew has the next one.
     pub(crate) generation: u64,
     name: String,
@@ -90,11 +91,15 @@ impl Index {
         if how != Open::New && file.length().map_err(|source| from_io(&name, source))? == 0 {
             return Err(StoreError::Damaged { name, what: "the file is empty".to_owned() });
         }
+        let pages = if how == Open::New { Pages::create(&name, file).map(Some) } else { Pages::open(&name, file) };
+        let Some(pages) = pages.map_err(|source| from_io(&name, source))? else {
+            return Err(StoreError::Damaged { name, what: "at offset 0: it does not begin as an index".to_owned() });
+        };
         let mut builder = redb::Builder::new();
         builder.set_cache_size(limits.cache_bytes);
-        let backend = DoorBackend::new(Arc::clone(&file));
-        let database = fenced(&name, || builder.create_with_backend(backend).map_err(Into::into))?;
-        let index = Self { database: Some(database), file, generation, name, _lock: Arc::clone(lock) };
+        let backend = DoorBackend::new(Arc::clone(&pages));
+        let database = fenced(&name, &pages, || builder.create_with_backend(backend).map_err(Into::into))?;
+        let index = Self { database: Some(database), pages, generation, name, _lock: Arc::clone(lock) };
         if how == Open::New {
             index.change(true, |_, _| Ok(()))?;
         }
@@ -107,12 +112,27 @@ impl Index {
 
     /// How much of the disk it takes.
     pub(crate) fn occupied(&self) -> Result<u64, StoreError> {
-        self.file.occupied().map_err(|source| from_io(&self.name, source))
+        self.pages.occupied().map_err(|source| from_io(&self.name, source))
+    }
+
+    /// What is wrong with its file, if a page of it was refused.
+    pub(crate) fn damage(&self) -> Option<StoreError> {
+        self.pages.damaged_at().map(|at| damaged(&self.name, at))
+    }
+
+    /// Whether it must be opened again before it does anything more.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.pages.has_failed()
+    }
+
+    /// Lets go of the file after a failure, so that it can be opened again while snapshots still hold on to this.
+    pub(crate) fn abandon(&self) {
+        self.pages.close();
     }
 
     /// The index as it is now.
     pub(crate) fn view(self: &Arc<Self>) -> Result<Arc<IndexView>, StoreError> {
-        fenced(&self.name, || {
+        fenced(&self.name, &self.pages, || {
             let read = self.database()?.begin_read()?;
             let table = read.open_table(FACTS)?;
             let fact = |name: &str| Ok::<u64, redb::Error>(table.get(name)?.map_or(0, |fact| fact.value()));
@@ -132,7 +152,7 @@ impl Index {
         is_last: bool,
         change: impl FnOnce(&mut Table<'_, &'static [u8], &'static [u8]>, &mut Facts) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        fenced(&self.name, || {
+        fenced(&self.name, &self.pages, || {
             let mut write = self.database()?.begin_write()?;
             write.set_durability(Durability::Immediate).map_err(|_| redb::Error::PreviousIo)?;
             write.set_quick_repair(is_last);
@@ -235,10 +255,12 @@ impl Drop for Index {
         // The engine writes when it is closed, and may panic on a damaged file: by then everything that it holds is
         // durable, and the log has the rest.
         let database = self.database.take();
-        drop(fenced(&self.name, || {
+        drop(fenced(&self.name, &self.pages, || {
             drop(database);
             Ok(())
         }));
+        // What the engine wrote without a sync is nothing that it needs; but it may come across it.
+        drop(self.pages.write_sums());
     }
 }
 
@@ -254,7 +276,7 @@ impl IndexView {
     }
 
     fn look<T>(&self, key: &RawKey, see: impl FnOnce(Version, &[u8]) -> T) -> Result<Option<T>, StoreError> {
-        let found = fenced(&self.index.name, || Ok(self.values.get(key.as_bytes())?))?;
+        let found = fenced(&self.index.name, &self.index.pages, || Ok(self.values.get(key.as_bytes())?))?;
         let Some(guard) = found else { return Ok(None) };
         let parts = guard.value().split_first_chunk::<8>().and_then(|(version, rest)| {
             let (sum, bytes) = rest.split_first_chunk::<8>()?;
@@ -272,17 +294,22 @@ impl IndexView {
 }
 
 /// Turns errors of the engine, and panics on damaged pages, into errors of the store.
-fn fenced<T>(name: &str, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
-    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(|error| from_engine(name, error)),
-        Err(_) => Err(StoreError::Damaged { name: name.to_owned(), what: "a page cannot be read".to_owned() }),
-    }
+fn fenced<T>(name: &str, pages: &Pages, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+    let what = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => return Ok(done),
+        Ok(Err(redb::Error::Io(source))) => return Err(from_io(name, source)),
+        Ok(Err(redb::Error::PreviousIo)) => {
+            let source = std::io::Error::other("it failed before, and was not opened again yet");
+            return Err(StoreError::Io { name: name.to_owned(), source });
+        }
+        Ok(Err(redb::Error::DatabaseAlreadyOpen)) => return Err(StoreError::Locked { name: name.to_owned() }),
+        Ok(Err(other)) => other.to_string(),
+        Err(_) => "a page cannot be read".to_owned(),
+    };
+    // What the engine stumbles over is mostly a page that was refused, and then it is known which one.
+    Err(pages.damaged_at().map_or_else(|| StoreError::Damaged { name: name.to_owned(), what }, |at| damaged(name, at)))
 }
 
-fn from_engine(name: &str, error: redb::Error) -> StoreError {
-    match error {
-        redb::Error::Io(source) => from_io(name, source),
-        redb::Error::DatabaseAlreadyOpen => StoreError::Locked { name: name.to_owned() },
-        other => StoreError::Damaged { name: name.to_owned(), what: other.to_string() },
-    }
+fn damaged(name: &str, at: u64) -> StoreError {
+    StoreError::Damaged { name: name.to_owned(), what: format!("at offset {at}: a page is not what was written") }
 }

@@ -11,6 +11,8 @@ mod backend;
 mod index;
 mod memory;
 mod open;
+mod pages;
+mod rebuild;
 mod record;
 mod space;
 mod tend;
@@ -182,6 +184,12 @@ impl Inner {
         self.current.read().unwrap_or_else(PoisonError::into_inner).version
     }
 
+    /// What a snapshot is made of.
+    fn seen(&self) -> (Arc<View>, Version) {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&current.view), current.version)
+    }
+
     fn view(&self) -> Arc<View> {
         Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).view)
     }
@@ -213,13 +221,21 @@ fn frozen(view: &View) -> View {
 
 impl Store for FileStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let current = self.0.current.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(Box::new(FileSnapshot { view: Arc::clone(&current.view), version: current.version }))
+        let mut seen = self.0.seen();
+        if seen.0.index.index.has_failed() {
+            self.0.request_upkeep();
+            seen = self.0.seen();
+        }
+        let (view, version) = seen;
+        Ok(Box::new(FileSnapshot { view, version }))
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         let inner = &self.0;
         inner.wait_for_room()?;
+        if let Some(damage) = inner.view().index.index.damage() {
+            return Err(damage);
+        }
         let has_work = {
             // Held until the batch is to be seen: two who apply at once cannot both be the next.
             let mut log = inner.log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -244,6 +260,10 @@ impl Store for FileStore {
     }
 
     fn condition(&self) -> Condition {
+        // Whoever asks may be the first to come by since it was full.
+        if self.0.tending.behind().is_some() {
+            self.0.request_upkeep();
+        }
         self.0.condition()
     }
 }

@@ -51,10 +51,15 @@ impl Inner {
 
     pub(crate) fn condition(&self) -> Condition {
         let free_bytes = self.free_bytes();
-        if self.tending.stopped().is_some() || self.log.lock().is_ok_and(|log| log.has_failed()) {
+        let behind = self.tending.behind();
+        if self.view().index.index.damage().is_some() {
+            Condition::Damaged
+        } else if self.tending.stopped().is_some() || self.log.lock().is_ok_and(|log| log.has_failed()) {
             Condition::Stopped
-        } else if free_bytes < self.limits.reserve_bytes {
+        } else if free_bytes < self.limits.reserve_bytes || behind.as_ref().is_some_and(|behind| behind.is_full) {
             Condition::LowSpace { free_bytes, reserve_bytes: self.limits.reserve_bytes }
+        } else if behind.is_some() {
+            Condition::Behind
         } else {
             Condition::Writable
         }

@@ -96,6 +96,11 @@ pub enum Condition {
         /// What must stay free.
         reserve_bytes: u64,
     },
+    /// Its index cannot be written: it takes writes only until its memory is full, tries again by itself, and is as
+    /// before when that works.
+    Behind,
+    /// A page of its index is not what was written: what lies there cannot be read, and nothing is written any more.
+    Damaged,
     /// Its disk failed; it is read-only until it is opened again.
     Stopped,
 }
@@ -162,6 +167,14 @@ pub enum StoreError {
         /// What the operating system says.
         #[source]
         source: std::io::Error,
+    },
+    /// The index could not take over what waits in memory, which is full. The store tries again by itself.
+    #[error("store `{name}` takes no writes before its index can be written again: {why}")]
+    Behind {
+        /// The file.
+        name: String,
+        /// What failed last.
+        why: String,
     },
     /// Its disk failed before; nothing is written until it is opened again.
     #[error("store `{name}` takes no writes until it is opened again: {why}")]

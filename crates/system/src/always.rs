@@ -355,6 +355,8 @@ async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport
         storage: match standing.storage {
             Condition::Writable => None,
             Condition::LowSpace { .. } => Some("is read-only: its disk has too little free space"),
+            Condition::Behind => Some("cannot write its index, tries again each second, and soon takes no writes"),
+            Condition::Damaged => Some("is read-only: a page of its index is damaged, the server's log says where"),
             Condition::Stopped => Some("is read-only: its disk failed, and the server must be restarted"),
         },
     };

@@ -1,0 +1,144 @@
+//! An index that is far larger than what it holds is built anew beside itself, step by step, and swapped in.
+//!
+//! Generations that the index takes over meanwhile go into both, so writers never wait for the building and nothing is
+//! lost when it is given up. Deliberately absent: any pause; snapshots keep the old file for as long as they live.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use tresor_env::disk::Open;
+use tresor_storage::StoreError;
+
+use crate::index::{Copied, Index, IndexView};
+use crate::memory::Generation;
+use crate::open::{index_name, unfinished_name};
+use crate::{Inner, View, from_io};
+
+/// An index is built anew when it is so many thousandths of what it holds, and of what it was when it was built.
+const WASTE_PERMILLE: u64 = 1700;
+const GROWTH_PERMILLE: u64 = 1250;
+
+/// An index that is being built beside the one in use.
+pub(crate) struct Rebuild {
+    index: Arc<Index>,
+    /// Up to which key it has everything.
+    cursor: Option<Vec<u8>>,
+}
+
+/// Whether a piece of work was the last.
+enum Step {
+    Again,
+    Last,
+}
+
+impl Inner {
+    /// What the index took over goes into the one that is being built as well, as far as that has come.
+    pub(crate) fn follow_with_rebuild(&self, generation: &Generation) -> Result<(), StoreError> {
+        self.with_rebuild(|rebuild| match &rebuild.cursor {
+            Some(cursor) => rebuild.index.absorb(generation, Some(cursor)).map(|()| Step::Again),
+            None => Ok(Step::Again),
+        })
+    }
+
+    /// Gives up what is being built; nothing depends on it.
+    pub(crate) fn give_up_rebuild(&self) {
+        let given_up = self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(rebuild) = given_up {
+            self.remove_unfinished(rebuild.index.generation);
+        }
+    }
+
+    fn remove_unfinished(&self, generation: u64) {
+        // Not again before as much was written: what failed now would fail at once.
+        self.tending.absorbed.store(0, Ordering::Relaxed);
+        // What is left of it is removed at the next opening at the latest.
+        drop(self.doors.disk.remove(&self.directory.join(unfinished_name(generation))));
+    }
+
+    /// Works on the index that is being built, if there is one. One that fails is given up, since nothing depends on it.
+    fn with_rebuild(&self, work: impl FnOnce(&mut Rebuild) -> Result<Step, StoreError>) -> Result<(), StoreError> {
+        let mut place = self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(rebuild) = place.as_mut() else { return Ok(()) };
+        let generation = rebuild.index.generation;
+        match work(rebuild) {
+            Ok(Step::Again) => {}
+            Ok(Step::Last) => {
+                let swapped = self.swap(&rebuild.index);
+                *place = None;
+                return swapped;
+            }
+            Err(_) => {
+                *place = None;
+                self.remove_unfinished(generation);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next step in building the index anew, when that is worth it; tells whether there was one.
+    pub(crate) fn rebuild(&self) -> Result<bool, StoreError> {
+        let view = self.view();
+        let is_under_way = self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let goes_on = is_under_way || (self.is_wasteful(&view.index) && self.begin_rebuild(&view.index));
+        if !goes_on {
+            return Ok(false);
+        }
+        self.with_rebuild(|rebuild| {
+            let step = self.limits.rebuild_step_bytes;
+            match rebuild.index.copy(&view.index, rebuild.cursor.as_deref(), step)? {
+                Copied::UpTo(key) => {
+                    rebuild.cursor = Some(key);
+                    Ok(Step::Again)
+                }
+                Copied::Everything => rebuild.index.finish_copy(&view.index.facts).map(|()| Step::Last),
+            }
+        })?;
+        Ok(true)
+    }
+
+    fn is_wasteful(&self, view: &IndexView) -> bool {
+        let facts = &view.facts;
+        // As long as less than half of it was written since, building it anew would cost more than it gives.
+        let absorbed = self.tending.absorbed.load(Ordering::Relaxed);
+        let is_due = absorbed > 0 && absorbed.saturating_mul(2) >= facts.live_bytes;
+        is_due
+            && view.index.occupied().is_ok_and(|occupied| {
+                let permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
+                occupied > self.limits.rebuild_bytes_min
+                    && permille > WASTE_PERMILLE
+                    && permille > facts.built_permille.saturating_mul(GROWTH_PERMILLE) / 1000
+            })
+    }
+
+    fn begin_rebuild(&self, view: &IndexView) -> bool {
+        let needed = view.facts.live_bytes.saturating_mul(2);
+        if self.refuse_when_low(needed).is_err() {
+            return false;
+        }
+        let generation = view.index.generation + 1;
+        let path = self.directory.join(unfinished_name(generation));
+        drop(self.doors.disk.remove(&path));
+        let made = Index::open(&*self.doors.disk, &path, Open::New, generation, &self.limits, &self.lock);
+        let Ok(index) = made else { return false };
+        let rebuild = Rebuild { index, cursor: None };
+        *self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner) = Some(rebuild);
+        true
+    }
+
+    /// The new index takes the place of the old one: for whoever opens the store with its name, for snapshots at once.
+    /// Until then both hold the same, so it does not matter which of them a crash leaves.
+    fn swap(&self, index: &Arc<Index>) -> Result<(), StoreError> {
+        let fresh = index.view()?;
+        let path = |name: String| self.directory.join(name);
+        let io = |source| from_io(&self.name, source);
+        let generation = index.generation;
+        self.doors.disk.rename(&path(unfinished_name(generation)), &path(index_name(generation))).map_err(io)?;
+        self.doors.disk.sync_directory(&self.directory).map_err(io)?;
+        self.tending.absorbed.store(0, Ordering::Relaxed);
+        let old = self.view().index.index.generation;
+        self.change_view(|view| View { active: Arc::clone(&view.active), frozen: view.frozen.clone(), index: fresh });
+        // Snapshots that still read it keep the file; whoever opens the store takes the newer one.
+        drop(self.doors.disk.remove(&path(index_name(old))));
+        Ok(())
+    }
+}
