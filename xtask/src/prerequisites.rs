@@ -1,5 +1,5 @@
-//! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, valgrind
-//! and a C compiler.
+//! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, valgrind,
+//! strace and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -22,6 +22,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "openssl", probe: &["version"], package: "openssl" },
     // Counts the instructions of the hot path.
     Prerequisite { program: "valgrind", probe: &["--version"], package: "valgrind" },
+    // Makes system calls of the store fail, one after another.
+    Prerequisite { program: "strace", probe: &["--version"], package: "strace" },
     Prerequisite {
         program: "python3",
         probe: &["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))"],
@@ -36,7 +38,7 @@ const PREREQUISITES: &[Prerequisite] = &[
 pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
-        println!("python3, openssl, curl, bash, valgrind and cc are there");
+        println!("python3, openssl, curl, bash, valgrind, strace and cc are there");
         return Ok(());
     }
     let wanted = format!("apt-get install --yes {}", missing.join(" "));

@@ -31,6 +31,10 @@ const RUNS: &[(&str, &[&str])] = &[
         "kills of the store",
         &["test", "--release", "--package", "tresor-storage-file", "--test", "kills", "--", "--minutes", "MINUTES"],
     ),
+    (
+        "faults of the store",
+        &["test", "--release", "--package", "tresor-storage-file", "--test", "faults", "--", "--minutes", "MINUTES"],
+    ),
 ];
 
 const MINUTES_DEFAULT: u64 = 30;

@@ -5,65 +5,20 @@
 //! second child runs with limits so small that it is mostly killed in the middle of upkeep.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "a program of tests")]
 
+#[path = "common/blocks.rs"]
+mod blocks;
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
+use blocks::{SMALL, batch, check};
 use tresor_env::doubles::SeededEntropy;
-use tresor_storage::{Batch, RawKey, Store, Version};
-use tresor_storage_file::{FileStore, Limits, Sizes};
+use tresor_storage::Store;
+use tresor_storage_file::{FileStore, Limits};
 
 const CYCLES_IN_CI: u64 = 200;
-/// Keys come in blocks; each batch writes one of them, in turn.
-const BLOCKS: u64 = 64;
-const BLOCK: u64 = 8;
-
-const SMALL: Limits = Limits {
-    segments: Sizes { first: 16 * 1024, max: 256 * 1024 },
-    generation_bytes: 128 * 1024,
-    frozen_max: 2,
-    cache_bytes: 1024 * 1024,
-    rebuild_bytes_min: 256 * 1024,
-    rebuild_step_bytes: 64 * 1024,
-    reserve_bytes: 0,
-};
-
-/// What a batch writes under a key: it follows from both.
-fn value(version: u64, at: u64) -> Option<Vec<u8>> {
-    let seed = SeededEntropy::new(version * 1_000_003 + at);
-    let size = usize::try_from(seed.next() % 2000).unwrap();
-    (!seed.next().is_multiple_of(5))
-        .then(|| (0..size).map(|byte| byte.to_le_bytes()[0] ^ size.to_le_bytes()[0]).collect())
-}
-
-fn key(at: u64) -> RawKey {
-    let seed = SeededEntropy::new(at);
-    RawKey::new(&[1_u64, seed.next(), seed.next()].map(u64::to_be_bytes).concat()).unwrap()
-}
-
-fn batch(version: u64) -> Batch {
-    let first = version % BLOCKS * BLOCK;
-    let writes = (first..first + BLOCK).map(|at| (key(at), value(version, at))).collect();
-    Batch { version: Version(version), writes }
-}
-
-/// Every value is that of the last batch that wrote its block.
-fn check(store: &FileStore) -> Result<u64, String> {
-    let snapshot = store.snapshot().map_err(|error| error.to_string())?;
-    let version = snapshot.version().0;
-    for at in 0..BLOCKS * BLOCK {
-        let behind = (version + BLOCKS - at / BLOCK) % BLOCKS;
-        let written = version.checked_sub(behind).filter(|written| *written > 0);
-        let expected = written.and_then(|written| value(written, at).map(|bytes| (written, bytes)));
-        let found = snapshot.read(&key(at)).map_err(|error| error.to_string())?;
-        if found.map(|stored| (stored.version.0, stored.bytes)) != expected {
-            return Err(format!("key {at} is not what version {version} has"));
-        }
-    }
-    Ok(version)
-}
-
 /// Writes until it is killed.
 fn child(directory: &Path, is_small: bool) -> Result<(), String> {
     let mut said = std::io::stdout();
