@@ -14,6 +14,7 @@ mod cache;
 mod committer;
 mod feed;
 pub mod key;
+mod names;
 pub mod seal;
 pub mod shares;
 mod tally;

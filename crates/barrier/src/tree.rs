@@ -7,6 +7,7 @@
 
 use crate::barrier::BarrierError;
 use crate::cache::Plaintext;
+use crate::names::Names;
 use tresor_record::{Encoded, Part, Record};
 
 /// How many names or children a block holds at most.
@@ -107,7 +108,7 @@ pub(crate) struct Block {
 #[derive(Part, Clone)]
 enum Entries {
     #[part(tag = 1)]
-    Names(Vec<String>),
+    Names(Names),
     #[part(tag = 2)]
     Children(Vec<Child>),
 }
@@ -166,7 +167,7 @@ pub(crate) fn from(
                 id = children.get(at).map(|child| child.block).ok_or_else(too_deep)?;
                 continue;
             }
-            Some(Entries::Names(names)) => names.into_iter().find(|name| name.as_str() >= start),
+            Some(Entries::Names(names)) => names.get(names.partition_point(|name| name < start)).map(str::to_owned),
             None => None,
         };
         match (found, next.take()) {
@@ -191,8 +192,8 @@ fn gather(
     let Some(block) = read(blocks, directory, id)? else { return Ok(()) };
     match block.entries {
         Entries::Names(entries) => {
-            let start = after.map_or(0, |after| entries.partition_point(|name| name.as_str() <= after));
-            names.extend(entries.into_iter().skip(start).take(limit - names.len()));
+            let start = after.map_or(0, |after| entries.partition_point(|name| name <= after));
+            names.extend(entries.iter().skip(start).take(limit - names.len()).map(str::to_owned));
         }
         Entries::Children(children) => {
             let start = after.map_or(0, |after| position(&children, after));
@@ -218,7 +219,7 @@ type Split = Option<Child>;
 /// Adds a name; adding it twice changes nothing.
 pub(crate) fn insert(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, name: &str) -> Result<(), BarrierError> {
     let Some(before) = blocks.slot(directory, ROOT)?.block.as_ref().map(|root| root.last_id) else {
-        blocks.put(directory, ROOT, Block { last_id: 0, entries: Entries::Names(vec![name.to_owned()]) });
+        blocks.put(directory, ROOT, Block { last_id: 0, entries: Entries::Names(Names::one(name)) });
         return Ok(());
     };
     let mut last_id = before;
@@ -250,11 +251,11 @@ fn insert_below(
     let slot = blocks.slot(directory, id)?;
     let right = match &slot.block.as_ref().ok_or_else(too_deep)?.entries {
         Entries::Names(names) => {
-            let Err(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(None) };
+            let Err(at) = names.search(name) else { return Ok(None) };
             let Some(Block { entries: Entries::Names(names), .. }) = slot.change() else { return Err(too_deep()) };
-            names.insert(at, name.to_owned());
-            let right = split_off(names, at);
-            right.map(|right| (right.first().cloned().unwrap_or_default(), Entries::Names(right)))
+            names.insert(at, name);
+            let right = split_place(names.len(), at).map(|place| names.split_off(place));
+            right.map(|right| (right.get(0).unwrap_or_default().to_owned(), Entries::Names(right)))
         }
         Entries::Children(children) => {
             let at = position(children, name);
@@ -266,7 +267,7 @@ fn insert_below(
                 return Err(too_deep());
             };
             children.insert(at + 1, split);
-            let right = split_off(children, at + 1);
+            let right = split_place(children.len(), at + 1).map(|place| children.split_off(place));
             right.map(|right| {
                 (right.first().map(|child| child.first.clone()).unwrap_or_default(), Entries::Children(right))
             })
@@ -279,13 +280,10 @@ fn insert_below(
     }))
 }
 
-/// The right part of a block that is too full. Names that come in order leave full blocks behind.
-fn split_off<T>(entries: &mut Vec<T>, inserted: usize) -> Option<Vec<T>> {
-    if entries.len() <= FANOUT {
-        return None;
-    }
-    let at = if inserted + 1 == entries.len() { entries.len() - 1 } else { entries.len() / 2 };
-    Some(entries.split_off(at))
+/// Where a block is split that is too full. Names that come in order leave full blocks behind.
+fn split_place(length: usize, inserted: usize) -> Option<usize> {
+    let is_in_order = inserted + 1 == length;
+    (length > FANOUT).then_some(if is_in_order { inserted } else { length / 2 })
 }
 
 /// Removes a name; removing nothing changes nothing.
@@ -318,7 +316,7 @@ fn remove_below(
     let Some(block) = &slot.block else { return Ok(false) };
     let (changed, is_empty) = match &block.entries {
         Entries::Names(names) => {
-            let Ok(at) = names.binary_search_by(|known| known.as_str().cmp(name)) else { return Ok(false) };
+            let Ok(at) = names.search(name) else { return Ok(false) };
             let changed = slot.change();
             let Some(Block { entries: Entries::Names(names), .. }) = changed else { return Err(too_deep()) };
             names.remove(at);

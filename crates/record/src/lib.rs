@@ -99,7 +99,8 @@ impl Writer {
         self.bytes
     }
 
-    fn append(&mut self, more: &[u8]) {
+    /// Appends bytes as they are.
+    pub fn append(&mut self, more: &[u8]) {
         let needed = self.bytes.len() + more.len();
         if needed > self.bytes.capacity() {
             // Growing in place could leave a copy behind that nobody zeroizes.
@@ -150,7 +151,11 @@ impl<'b> Reader<'b> {
         self.bytes.len()
     }
 
-    fn take(&mut self, count: usize) -> Result<&'b [u8], RecordError> {
+    /// The next so many bytes.
+    ///
+    /// # Errors
+    /// [`RecordError::Truncated`] when there are fewer.
+    pub fn take(&mut self, count: usize) -> Result<&'b [u8], RecordError> {
         let (taken, rest) = self.bytes.split_at_checked(count).ok_or(RecordError::Truncated { kind: self.kind })?;
         self.bytes = rest;
         Ok(taken)
