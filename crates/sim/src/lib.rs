@@ -8,6 +8,8 @@ use std::sync::{Mutex, PoisonError};
 
 mod explain;
 mod generate;
+mod leases;
+mod ledger;
 mod linear;
 mod model;
 mod operation;
@@ -18,6 +20,7 @@ mod secrets;
 mod shares;
 mod world;
 
+pub use leases::{Planted, run_leases};
 pub use run::{Failure, Outcome, Report, Sabotage, run};
 pub use world::{DATA_DIRECTORY, StoreKind, World};
 

@@ -1,14 +1,14 @@
 //! `sim`: any number of seeds, or one with its history.
 //!
 //! `sim --seeds N --minutes M [--seed S]` runs up to N seeds, from S on, for at most M minutes; `sim --seed S` alone
-//! runs one and shows what happened. Deliberately absent: parallel runs; start it several times.
+//! runs one and shows what happened; with `--leases` a seed is a life of leases. Deliberately absent: parallel runs; start it several times.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tresor_sim::{Failure, Report, Sabotage, run};
+use tresor_sim::{Failure, Outcome, Planted, Report, Sabotage, run, run_leases};
 
 /// How many events are shown of a run that failed among many.
 const LAST_EVENTS: usize = 60;
@@ -19,6 +19,7 @@ struct Wish {
     seeds: Option<u64>,
     minutes: Option<u64>,
     seed: Option<u64>,
+    is_of_leases: bool,
 }
 
 fn wish(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
@@ -29,6 +30,10 @@ fn wish(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--seeds" => &mut wish.seeds,
             "--minutes" => &mut wish.minutes,
             "--seed" => &mut wish.seed,
+            "--leases" => {
+                wish.is_of_leases = true;
+                continue;
+            }
             other => return Err(format!("unknown argument `{other}`")),
         };
         let number = arguments.next().and_then(|text| text.parse().ok());
@@ -39,19 +44,24 @@ fn wish(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
 
 fn main() -> ExitCode {
     let code: u8 = match wish(std::env::args().skip(1)) {
-        Ok(Wish { seeds: None, minutes: None, seed: Some(seed) }) => replay(seed),
+        Ok(Wish { seeds: None, minutes: None, seed: Some(seed), is_of_leases }) => replay(seed, is_of_leases),
         Ok(wish) => many(&wish),
         Err(problem) => {
-            println!("{problem}\nusage: sim [--seeds N] [--minutes M] [--seed S]");
+            println!("{problem}\nusage: sim [--leases] [--seeds N] [--minutes M] [--seed S]");
             2
         }
     };
     ExitCode::from(code)
 }
 
+/// One run.
+fn one(seed: u64, is_of_leases: bool) -> Outcome {
+    if is_of_leases { run_leases(seed, Planted::Nothing) } else { run(seed, Sabotage::Nothing) }
+}
+
 /// One run, shown in full.
-fn replay(seed: u64) -> u8 {
-    let (history, outcome) = match run(seed, Sabotage::Nothing) {
+fn replay(seed: u64, is_of_leases: bool) -> u8 {
+    let (history, outcome) = match one(seed, is_of_leases) {
         Ok((report, history)) => (history, Ok(report)),
         Err(Failure { problem, history, .. }) => (history, Err(problem)),
     };
@@ -79,7 +89,7 @@ fn many(wish: &Wish) -> u8 {
         if bound.is_some_and(|bound| started.elapsed() >= bound) {
             break;
         }
-        match run(seed, Sabotage::Nothing) {
+        match one(seed, wish.is_of_leases) {
             Ok((report, _)) => total = total.plus(&report),
             Err(Failure { problem, history, .. }) => {
                 let from = history.len().saturating_sub(LAST_EVENTS);

@@ -96,30 +96,40 @@ pub type Outcome = Result<(Report, Vec<String>), Failure>;
 /// [`Failure`] when a checker finds something.
 pub fn run(seed: u64, sabotage: Sabotage) -> Outcome {
     let lines: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let written = Lines(Arc::clone(&lines));
+    let failed = |problem: String, history: Vec<String>| Failure { seed, problem, history };
+    let runtime = tokio::runtime::Builder::new_current_thread().build();
+    let runtime = runtime.map_err(|error| failed(error.to_string(), Vec::new()))?;
+    logging(&lines.clone(), || {
+        let mut run = Run::new(seed, sabotage, lines);
+        match runtime.block_on(run.live()) {
+            Ok(()) => Ok((run.report, run.history)),
+            Err(problem) => {
+                let mut history = std::mem::take(&mut run.history);
+                history.extend(last_lines(&run.lines));
+                Err(failed(problem, history))
+            }
+        }
+    })
+}
+
+/// Does some work, and keeps what the server logs meanwhile.
+pub(crate) fn logging<T>(lines: &Arc<Mutex<Vec<u8>>>, work: impl FnOnce() -> T) -> T {
+    let written = Lines(Arc::clone(lines));
     let subscriber = tracing_subscriber::fmt()
         .with_writer(move || written.clone())
         .with_ansi(false)
         .without_time()
         .with_max_level(tracing::Level::DEBUG)
         .finish();
-    let failed = |problem: String, history: Vec<String>| Failure { seed, problem, history };
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| failed(error.to_string(), Vec::new()))?;
-    tracing::subscriber::with_default(subscriber, || {
-        let mut run = Run::new(seed, sabotage, lines);
-        match runtime.block_on(run.live()) {
-            Ok(()) => Ok((run.report, run.history)),
-            Err(problem) => {
-                let log =
-                    String::from_utf8_lossy(&run.lines.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
-                let last = log.lines().rev().take(LOG_LINES).collect::<Vec<_>>();
-                let mut history = std::mem::take(&mut run.history);
-                history.extend(last.into_iter().rev().map(|line| format!("log: {line}")));
-                Err(failed(problem, history))
-            }
-        }
-    })
+    tracing::subscriber::with_default(subscriber, work)
+}
+
+/// The last lines of a log, as a history shows them.
+pub(crate) fn last_lines(lines: &Mutex<Vec<u8>>) -> Vec<String> {
+    let log = String::from_utf8_lossy(&lines.lock().unwrap_or_else(PoisonError::into_inner)).into_owned();
+    let mut last: Vec<String> = log.lines().rev().take(LOG_LINES).map(|line| format!("log: {line}")).collect();
+    last.reverse();
+    last
 }
 
 /// Where log lines go.

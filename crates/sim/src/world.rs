@@ -7,6 +7,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,7 +19,7 @@ use tresor_harness::{Answer, assembly};
 use tresor_http::{Options, Outcome, Serve};
 use tresor_model::request::Connection;
 use tresor_model::{Request, RequestId};
-use tresor_storage::{MemoryStore, Store};
+use tresor_storage::{Batch, MemoryStore, Snapshot, Store, StoreError};
 use tresor_storage_file::{FileStore, Limits, Sizes};
 
 /// Where the durable store lies on the simulated disk.
@@ -51,7 +52,40 @@ pub struct World {
     pub doors: TestDoors,
     kind: StoreKind,
     memory: Arc<MemoryStore>,
+    /// Whether the running process was killed.
+    is_killed: Arc<AtomicBool>,
     service: Option<Arc<Service>>,
+}
+
+/// The store in memory as one process has it: when the process is killed, what is left of it writes nothing any more.
+struct OfProcess {
+    memory: Arc<MemoryStore>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl OfProcess {
+    fn alive(&self) -> Result<(), StoreError> {
+        if self.is_over.load(Ordering::Relaxed) {
+            return Err(StoreError::Stopped { name: "memory".to_owned(), why: "the process was killed".to_owned() });
+        }
+        Ok(())
+    }
+}
+
+impl Store for OfProcess {
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.alive()?;
+        self.memory.snapshot()
+    }
+
+    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
+        self.alive()?;
+        self.memory.apply(batch)
+    }
+
+    fn syncs(&self) -> u64 {
+        self.memory.syncs()
+    }
 }
 
 /// Serves on the caller's own time: the simulator chooses when each request goes on, which the tasks of the real
@@ -74,7 +108,8 @@ impl World {
     /// A world without a server yet; everything unpredictable in it follows from the seed.
     #[must_use]
     pub fn new(seed: u64, kind: StoreKind) -> Self {
-        Self { doors: TestDoors::new(seed), kind, memory: Arc::new(MemoryStore::new()), service: None }
+        let (memory, is_killed) = (Arc::new(MemoryStore::new()), Arc::default());
+        Self { doors: TestDoors::new(seed), kind, memory, is_killed, service: None }
     }
 
     /// Starts the server.
@@ -83,7 +118,11 @@ impl World {
     /// What keeps it from starting.
     pub fn start(&mut self) -> Result<(), String> {
         let store: Arc<dyn Store> = match self.kind {
-            StoreKind::Memory => Arc::<MemoryStore>::clone(&self.memory),
+            StoreKind::Memory => {
+                self.is_killed = Arc::default();
+                let is_over = Arc::clone(&self.is_killed);
+                Arc::new(OfProcess { memory: Arc::clone(&self.memory), is_over })
+            }
             StoreKind::File => {
                 let opened = FileStore::open(&self.doors.doors, Path::new(DATA_DIRECTORY), SMALL);
                 Arc::new(opened.map_err(|error| format!("the store does not open: {error:?}"))?)
@@ -103,6 +142,7 @@ impl World {
     /// Ends the process at once: nothing that was written is lost. Requests under way must be dropped before.
     pub async fn kill(&mut self) {
         self.doors.disk.kill_process();
+        self.is_killed.store(true, Ordering::Relaxed);
         self.service = None;
         // Tasks of the dead process let go of their files when they are next looked at.
         for _ in 0..20 {
