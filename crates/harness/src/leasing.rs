@@ -68,6 +68,8 @@ impl Engine for Leasing {
             .list(made)
             .at("revoked", "What was taken back, and how often.")
             .read(revoked)
+            .at("sums", "Whether something is handed out, how much was taken back, and how much of it more than once.")
+            .read(sums)
             .done()
     }
 
@@ -102,9 +104,10 @@ async fn configure(_engine: &Leasing, mut cx: Cx<'_>, input: WriteConfig) -> Res
 }
 
 async fn hand_out(_engine: &Leasing, mut cx: Cx<'_>, input: Ask) -> Result<Secret<Map>, Fault> {
-    let mut bytes = [0_u8; 16];
+    let mut bytes = [0_u8; 8];
     cx.entropy.fill(&mut bytes);
-    let number = bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    // Names that grow with time meet in the last block of their directory, as any engine's should.
+    let number = format!("{:016x}{:016x}", cx.now.nanos(), u64::from_be_bytes(bytes));
     cx.view.write(&format!("made/{number}"), &[])?;
     let claim = LeaseClaim {
         kind: "user",
@@ -118,6 +121,17 @@ async fn hand_out(_engine: &Leasing, mut cx: Cx<'_>, input: Ask) -> Result<Secre
 
 async fn made(_engine: &Leasing, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
     Ok(Keys(cx.view.names("made/", None, None)?))
+}
+
+async fn sums(_engine: &Leasing, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {
+    let is_any_left = !cx.view.names("made/", None, Some(1))?.is_empty();
+    let (mut revoked, mut twice) = (0_u64, 0_u64);
+    for number in cx.view.names("revoked/", None, None)? {
+        let times = cx.view.read(&format!("revoked/{number}"))?.map_or(0, |times| times.len());
+        revoked += 1;
+        twice += u64::from(times > 1);
+    }
+    Ok(Data(map! { "any_left" => is_any_left, "revoked" => revoked, "twice" => twice }))
 }
 
 async fn revoked(_engine: &Leasing, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {
