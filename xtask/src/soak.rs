@@ -35,6 +35,10 @@ const RUNS: &[(&str, &[&str])] = &[
         "faults of the store",
         &["test", "--release", "--package", "tresor-storage-file", "--test", "faults", "--", "--minutes", "MINUTES"],
     ),
+    (
+        "churn of the store",
+        &["bench", "--package", "tresor-storage-file", "--bench", "churn", "--", "--minutes", "MINUTES"],
+    ),
 ];
 
 const MINUTES_DEFAULT: u64 = 30;

@@ -41,8 +41,10 @@ fn measured(mut each: Vec<Duration>, took: Duration) -> Measured {
     Measured { per_second: each.len() as f64 / took.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
 }
 
-fn print_row(title: &str, row: &Measured, raw: Option<f64>, cpu: Option<f64>) {
-    let ratio = raw.map_or(String::new(), |raw| format!("  {:>5.2} of the overwrites", row.per_second / raw));
+fn print_row(title: &str, row: &Measured, raw: Option<(f64, f64)>, cpu: Option<f64>) {
+    let ratio = raw.map_or(String::new(), |(append, overwrite)| {
+        format!("  {append:>5.2} of the appends, {overwrite:>5.2} of the overwrites")
+    });
     let cpu = cpu.map_or(String::new(), |cpu| format!("  {:>6.1} us CPU each", cpu * 1e6));
     println!(
         "{title:<34} {:>9.0}/s  p50 {:>7} us  p99 {:>7} us{ratio}{cpu}",
@@ -149,6 +151,28 @@ fn median(mut rows: Vec<Measured>) -> Measured {
     rows.swap_remove(rows.len() / 2)
 }
 
+/// The median over the rounds of how many times as fast one was as the other in the same round.
+fn ratio(rows: &[Measured], raw: &[Measured]) -> f64 {
+    let mut ratios: Vec<f64> = rows.iter().zip(raw).map(|(row, raw)| row.per_second / raw.per_second).collect();
+    ratios.sort_by(f64::total_cmp);
+    ratios.get(ratios.len() / 2).copied().unwrap_or_default()
+}
+
+/// One writer that calls the store itself, without any committer between.
+fn alone(store: &FileStore, time: Duration) -> Measured {
+    let entropy = SeededEntropy::new(3);
+    let (mut version, mut each, started) = (store.snapshot().unwrap().version(), Vec::new(), Instant::now());
+    while started.elapsed() < time {
+        version = version.next();
+        let key = RawKey::new(&[entropy.next(), entropy.next()].map(u64::to_be_bytes).concat()).unwrap();
+        let batch = Batch { version, writes: [(key, Some(bytes(&entropy)))].into() };
+        let one = Instant::now();
+        store.apply(batch).unwrap();
+        each.push(one.elapsed());
+    }
+    measured(each, started.elapsed())
+}
+
 /// Lets the disk finish what the measurement before left behind, removed files included.
 fn settle() {
     Command::new("sync").status().unwrap();
@@ -159,31 +183,37 @@ fn throughput(directory: &Path, time: Duration) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let doors = tresor_env_os::doors();
     let (mut append, mut overwrite) = (Vec::new(), Vec::new());
-    let mut stores: Vec<(Vec<Measured>, f64, f64)> = WRITERS.iter().map(|_| (Vec::new(), 0.0, 0.0)).collect();
+    // None is the one writer without a committer.
+    let rows: Vec<Option<usize>> = std::iter::once(None).chain(WRITERS.map(Some)).collect();
+    let mut stores: Vec<(Vec<Measured>, f64, f64)> = rows.iter().map(|_| (Vec::new(), 0.0, 0.0)).collect();
     for _ in 0..ROUNDS {
         settle();
         append.push(raw(directory, false, time));
         settle();
         overwrite.push(raw(directory, true, time));
-        for (writers, (rows, cpu, writes)) in WRITERS.iter().zip(&mut stores) {
+        for (writers, (rows, cpu, writes)) in rows.iter().zip(&mut stores) {
             settle();
             let folder = tempfile::tempdir_in(directory).unwrap();
             let store = Arc::new(FileStore::open(&doors, folder.path(), Limits::default()).unwrap());
             let before = cpu_seconds();
-            let row = runtime.block_on(grouped(Arc::clone(&store), *writers, time));
+            let row = match writers {
+                None => alone(&store, time),
+                Some(writers) => runtime.block_on(grouped(Arc::clone(&store), *writers, time)),
+            };
             drop(store);
             *cpu += cpu_seconds() - before;
             *writes += row.per_second * time.as_secs_f64();
             rows.push(row);
         }
     }
-    let overwrite = median(overwrite);
-    print_row("raw: append + fdatasync", &median(append), Some(overwrite.per_second), None);
-    print_row("raw: overwrite + fdatasync", &overwrite, None, None);
-    for (writers, (rows, cpu, writes)) in WRITERS.iter().zip(stores) {
-        let title = format!("store, {writers} writers at once");
-        print_row(&title, &median(rows), Some(overwrite.per_second), Some(cpu / writes));
+    for (writers, (rows, cpu, writes)) in rows.iter().zip(stores) {
+        let title =
+            writers.map_or("store, one thread".to_owned(), |writers| format!("store, {writers} writers at once"));
+        let ratios = (ratio(&rows, &append), ratio(&rows, &overwrite));
+        print_row(&title, &median(rows), Some(ratios), Some(cpu / writes));
     }
+    print_row("raw: append + fdatasync", &median(append), None, None);
+    print_row("raw: overwrite + fdatasync", &median(overwrite), None, None);
 }
 
 /// The child that fills a store and goes on writing until it is killed.

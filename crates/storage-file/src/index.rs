@@ -297,6 +297,8 @@ impl IndexView {
 fn fenced<T>(name: &str, pages: &Pages, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
     let what = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(done)) => return Ok(done),
+        // So it names a file that does not begin as one of its own.
+        Ok(Err(redb::Error::Io(source))) if source.kind() == std::io::ErrorKind::InvalidData => source.to_string(),
         Ok(Err(redb::Error::Io(source))) => return Err(from_io(name, source)),
         Ok(Err(redb::Error::PreviousIo)) => {
             let source = std::io::Error::other("it failed before, and was not opened again yet");
