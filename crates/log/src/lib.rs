@@ -32,7 +32,7 @@ pub struct Sizes {
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { first: 64 * 1024, max: 16 * 1024 * 1024 }
+        Self { first: 64 * 1024, max: 8 * 1024 * 1024 }
     }
 }
 

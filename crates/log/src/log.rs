@@ -97,6 +97,14 @@ impl Log {
         self.state.state.purged
     }
 
+    /// How many bytes its segments' files have, those that wait to be used again or removed among them.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let used: u64 = self.segments.iter().map(|segment| segment.capacity).sum();
+        let retired: u64 = self.retired.iter().map(|old| old.length).sum();
+        used + retired + self.vacant.as_ref().map_or(0, |vacant| vacant.length)
+    }
+
     /// How many times an append has waited for the disk.
     #[must_use]
     pub const fn syncs(&self) -> u64 {

@@ -2,8 +2,8 @@
 //! twice what is live, a minute after the last deletion at the latest.
 //!
 //! `cargo bench -p tresor-storage-file --bench churn [-- --directory D] [--megabytes N] [--minutes N]`: fewer rounds than
-//! ten when the minutes are over. Prints how long
-//! writers waited in each part, how much of the disk was taken, and the memory of this process, which does nothing but
+//! ten when the minutes are over (`--cache N`: megabytes of pages, `--frozen N`: generations that may wait). Prints how
+//! long writers waited in each part, how much of the disk was taken, and the memory of this process, which does nothing but
 //! keep a store. Ends with an error when the disk does not follow; times and memory are only printed.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program of measurements")]
 
@@ -106,7 +106,12 @@ fn main() {
     std::fs::create_dir_all(&directory).unwrap();
     let folder = tempfile::tempdir_in(&directory).unwrap();
     let doors = tresor_env_os::doors();
-    let store = FileStore::open(&doors, folder.path(), Limits::default()).unwrap();
+    let usual = Limits::default();
+    let cache = number("--cache", usual.cache_bytes as u64 >> 20) << 20;
+    let frozen = number("--frozen", usual.frozen_max as u64);
+    let limits =
+        Limits { cache_bytes: usize::try_from(cache).unwrap(), frozen_max: usize::try_from(frozen).unwrap(), ..usual };
+    let store = FileStore::open(&doors, folder.path(), limits).unwrap();
     let entropy = SeededEntropy::new(7);
     let value = || {
         let mut bytes = vec![0; VALUE_BYTES];

@@ -125,3 +125,22 @@ impl Generation {
         all.into_iter().try_for_each(|(key, slot)| see(key, slot.newest.0, slot.newest.1.as_deref()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_value_is_handed_over_and_not_copied() {
+        let value = vec![7; 4096];
+        let place = value.as_ptr();
+        let key = RawKey::new(b"key").unwrap();
+        let generation = Generation::new(Version(0));
+        generation.insert(Version(1), [(key.clone(), Some(value))].into(), 0);
+        match generation.look(&key, Version(1), |_, bytes| bytes.as_ptr()) {
+            Known::Written(found) => assert_eq!(found, place),
+            Known::Deleted | Known::Nothing => unreachable!("it was written"),
+        }
+    }
+}

@@ -12,11 +12,15 @@ use tresor_storage::StoreError;
 use crate::index::{Copied, Index, IndexView};
 use crate::memory::Generation;
 use crate::open::{index_name, unfinished_name};
-use crate::{Inner, View, from_io};
+use crate::{Inner, Limits, View, from_io};
 
 /// An index is built anew when it is so many thousandths of what it holds, and of what it was when it was built.
 const WASTE_PERMILLE: u64 = 1700;
+/// The same of index and log together: what a store takes of the disk in all.
+const WHOLE_PERMILLE: u64 = 1900;
 const GROWTH_PERMILLE: u64 = 1250;
+/// Memory for the pages of the one that is being built: it is written in order, and hardly read.
+const CACHE_BYTES: usize = 4 * 1024 * 1024;
 
 /// An index that is being built beside the one in use.
 pub(crate) struct Rebuild {
@@ -63,9 +67,8 @@ impl Inner {
         match work(rebuild) {
             Ok(Step::Again) => {}
             Ok(Step::Last) => {
-                let swapped = self.swap(&rebuild.index);
                 *place = None;
-                return swapped;
+                return self.swap(generation);
             }
             Err(_) => {
                 *place = None;
@@ -100,14 +103,15 @@ impl Inner {
         let facts = &view.facts;
         // As long as less than half of it was written since, building it anew would cost more than it gives.
         let absorbed = self.tending.absorbed.load(Ordering::Relaxed);
-        let is_due = absorbed > 0 && absorbed.saturating_mul(2) >= facts.live_bytes;
-        is_due
-            && view.index.occupied().is_ok_and(|occupied| {
-                let permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
-                occupied > self.limits.rebuild_bytes_min
-                    && permille > WASTE_PERMILLE
-                    && permille > facts.built_permille.saturating_mul(GROWTH_PERMILLE) / 1000
-            })
+        if absorbed == 0 || absorbed.saturating_mul(2) < facts.live_bytes {
+            return false;
+        }
+        let Ok(occupied) = view.index.occupied() else { return false };
+        let beside = self.log.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        let permille = |bytes: u64| bytes.saturating_mul(1000) / facts.live_bytes.max(1);
+        let is_large = permille(occupied) > WASTE_PERMILLE || permille(occupied + beside) > WHOLE_PERMILLE;
+        let has_grown = permille(occupied) > facts.built_permille.saturating_mul(GROWTH_PERMILLE) / 1000;
+        occupied > self.limits.rebuild_bytes_min && is_large && has_grown
     }
 
     fn begin_rebuild(&self, view: &IndexView) -> bool {
@@ -118,7 +122,8 @@ impl Inner {
         let generation = view.index.generation + 1;
         let path = self.directory.join(unfinished_name(generation));
         drop(self.doors.disk.remove(&path));
-        let made = Index::open(&*self.doors.disk, &path, Open::New, generation, &self.limits, &self.lock);
+        let limits = Limits { cache_bytes: self.limits.cache_bytes.min(CACHE_BYTES), ..self.limits };
+        let made = Index::open(&*self.doors.disk, &path, Open::New, generation, &limits, &self.lock);
         let Ok(index) = made else { return false };
         let rebuild = Rebuild { index, cursor: None };
         *self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner) = Some(rebuild);
@@ -127,13 +132,15 @@ impl Inner {
 
     /// The new index takes the place of the old one: for whoever opens the store with its name, for snapshots at once.
     /// Until then both hold the same, so it does not matter which of them a crash leaves.
-    fn swap(&self, index: &Arc<Index>) -> Result<(), StoreError> {
-        let fresh = index.view()?;
+    fn swap(&self, generation: u64) -> Result<(), StoreError> {
         let path = |name: String| self.directory.join(name);
         let io = |source| from_io(&self.name, source);
-        let generation = index.generation;
-        self.doors.disk.rename(&path(unfinished_name(generation)), &path(index_name(generation))).map_err(io)?;
+        let whole = path(index_name(generation));
+        self.doors.disk.rename(&path(unfinished_name(generation)), &whole).map_err(io)?;
         self.doors.disk.sync_directory(&self.directory).map_err(io)?;
+        // It was closed, and is opened with the memory that readers need.
+        let index = Index::open(&*self.doors.disk, &whole, Open::OrCreate, generation, &self.limits, &self.lock)?;
+        let fresh = index.view()?;
         self.tending.absorbed.store(0, Ordering::Relaxed);
         let old = self.view().index.index.generation;
         self.change_view(|view| View { active: Arc::clone(&view.active), frozen: view.frozen.clone(), index: fresh });
