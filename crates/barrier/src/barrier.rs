@@ -39,6 +39,14 @@ pub enum BarrierError {
     Record(#[from] RecordError),
 }
 
+impl BarrierError {
+    /// Whether what is stored is damaged: trying again will not help.
+    #[must_use]
+    pub const fn is_damage(&self) -> bool {
+        matches!(self, Self::Open(_) | Self::Record(_) | Self::Store(StoreError::Damaged { .. }))
+    }
+}
+
 /// Why a transaction was not committed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {

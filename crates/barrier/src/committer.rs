@@ -314,7 +314,17 @@ impl Building<'_> {
         }
         for (name, is_in) in changes.names {
             let (directory, own) = name.split();
-            if is_in { self.add_name(directory, own)? } else { self.remove_name(directory, own)? }
+            match if is_in { self.add_name(directory, own) } else { self.remove_name(directory, own) } {
+                Err(error) if !is_in && error.is_damage() => {
+                    tracing::error!(%error, "a name stays in a block of its directory that cannot be read");
+                }
+                done => done?,
+            }
+        }
+        for directory in &changes.detached {
+            if let Some((above, own)) = parent(directory.as_str()) {
+                self.remove_name(above, own)?;
+            }
         }
         Ok(())
     }

@@ -146,6 +146,28 @@ pub(crate) fn page(
     Ok(names)
 }
 
+/// The first name that can be read, and whether a block was damaged on the way.
+pub(crate) fn first_readable(
+    blocks: &mut (impl Blocks + ?Sized),
+    directory: &str,
+) -> Result<(Option<String>, bool), BarrierError> {
+    let (mut to_visit, mut is_damaged) = (vec![ROOT], false);
+    while let Some(id) = to_visit.pop() {
+        match read(blocks, directory, id).map(|block| block.map(|block| block.entries)) {
+            Ok(Some(Entries::Names(names))) => {
+                if let Some(first) = names.get(0) {
+                    return Ok((Some(first.to_owned()), is_damaged));
+                }
+            }
+            Ok(Some(Entries::Children(children))) => to_visit.extend(children.iter().rev().map(|child| child.block)),
+            Ok(None) => {}
+            Err(error) if error.is_damage() => is_damaged = true,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok((None, is_damaged))
+}
+
 /// The first name that is not before `start`.
 pub(crate) fn from(
     blocks: &mut (impl Blocks + ?Sized),

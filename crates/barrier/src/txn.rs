@@ -24,6 +24,8 @@ pub(crate) struct Changes {
     pub(crate) points: BTreeMap<RawKey, Option<Vec<u8>>>,
     /// Bare names: whether each is in its directory afterwards.
     pub(crate) names: BTreeMap<StorageKey, bool>,
+    /// Directories that are taken out of the one above, whatever is in them.
+    pub(crate) detached: BTreeSet<KeyPrefix>,
     /// What is added to tallies, by where they lie.
     pub(crate) tallies: BTreeMap<RawKey, Changed>,
     /// What is done to whole tallies afterwards, in order.
@@ -41,6 +43,7 @@ pub struct Txn {
     writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     points: BTreeMap<RawKey, Option<Vec<u8>>>,
     names: BTreeMap<StorageKey, bool>,
+    detached: BTreeSet<KeyPrefix>,
     tallies: BTreeMap<RawKey, Changed>,
     whole_tallies: Vec<Whole>,
     reads: BTreeMap<RawKey, Option<Version>>,
@@ -54,6 +57,7 @@ impl Txn {
             writes: BTreeMap::new(),
             points: BTreeMap::new(),
             names: BTreeMap::new(),
+            detached: BTreeSet::new(),
             tallies: BTreeMap::new(),
             whole_tallies: Vec::new(),
             reads: BTreeMap::new(),
@@ -65,6 +69,7 @@ impl Txn {
             writes: self.writes,
             points: self.points,
             names: self.names,
+            detached: self.detached,
             tallies: self.tallies,
             whole_tallies: self.whole_tallies,
             reads: self.reads,
@@ -93,7 +98,8 @@ impl Txn {
     /// How many records and bare names this transaction writes or deletes; the blocks of directories that follow are not counted.
     #[must_use]
     pub fn written(&self) -> usize {
-        self.writes.len() + self.points.len() + self.names.len() + self.tallies.len() + self.whole_tallies.len()
+        let listed = self.writes.len() + self.names.len() + self.detached.len();
+        listed + self.points.len() + self.tallies.len() + self.whole_tallies.len()
     }
 
     /// The value of a record.
@@ -159,9 +165,25 @@ impl Txn {
         self.names.insert(name.clone(), true);
     }
 
-    /// Takes such a name out of its directory; taking out nothing is fine.
+    /// Takes such a name out of its directory; taking out nothing is fine, and so is a block that cannot be read: nobody
+    /// reads the name there either.
     pub fn leave(&mut self, name: &StorageKey) {
         self.names.insert(name.clone(), false);
+    }
+
+    /// Takes a directory out of the one above, whatever is in it: for one that cannot be read. Its blocks stay where they
+    /// are, and nothing leads to them.
+    pub fn detach(&mut self, directory: &KeyPrefix) {
+        self.detached.insert(directory.clone());
+    }
+
+    /// The first name directly below a directory that is stored and can be read, and whether a block was damaged on the
+    /// way.
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails.
+    pub fn first_readable(&mut self, prefix: &KeyPrefix) -> Result<(Option<String>, bool), BarrierError> {
+        tree::first_readable(self, prefix.as_str())
     }
 
     /// The first name directly below a directory that begins with `start`. This transaction does not rely on it: the

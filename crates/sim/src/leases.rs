@@ -446,7 +446,10 @@ impl Life {
         let is_irrevocable = answer.at("/data/revoke_error").is_string();
         match answer.status {
             200 if is_irrevocable => Ok(()),
-            200 if self.ledger.must_be_over(lease, before) => Err(format!("{} lives on", lease.id)),
+            200 if self.ledger.must_be_over(lease, before) => {
+                let line = self.ledger.told(lease);
+                Err(format!("{} lives on at {before}: {line}; {answer:?}", lease.id))
+            }
             400 if !self.ledger.may_be_over(lease, self.latest) => Err(format!("{} is not there any more", lease.id)),
             200 | 400 => Ok(()),
             _ => Err(format!("{}: {answer:?}", lease.id)),

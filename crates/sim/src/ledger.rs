@@ -61,6 +61,15 @@ impl Ledger {
         })
     }
 
+    /// What was promised of a lease and of the tokens that it hangs on, for a failure's message.
+    pub(crate) fn told(&self, lease: &Lease) -> String {
+        let mut told = format!("revoked {:?}, ends by {}", lease.is_revoked, lease.end_max);
+        for token in self.line(lease.owner) {
+            told += &format!("; token revoked {:?}, ends by {}", token.is_revoked, token.end_max);
+        }
+        told
+    }
+
     /// Whether a token may be over at the latest time that was told.
     pub(crate) fn token_may_be_over(&self, token: usize, latest: i64) -> bool {
         self.line(token).any(|token| token.is_revoked > Sure::No || token.end_min <= latest)

@@ -11,7 +11,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
 use super::secrets::Retired;
-use super::{Progress, STEP_MAX};
+use super::{Progress, STEP_MAX, step_max};
 use crate::keys;
 use crate::mounts::record::WipeRecord;
 use crate::tokens::record::{MarkRecord, StoredFate};
@@ -27,7 +27,7 @@ pub(super) fn marks(
 ) -> Result<Progress, Fault> {
     let marks = keys::marks(namespace).map_err(Fault::internal)?;
     let hashes = txn.list(&marks, None, STEP_MAX).map_err(Fault::internal)?;
-    let (mut budget, mut did_something) = (STEP_MAX, false);
+    let (mut budget, mut did_something) = (step_max(unsealed), false);
     for hash in hashes {
         let key = marks.key(&hash).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
@@ -183,7 +183,7 @@ impl Walk<'_> {
 
 impl tokens::Tokens {
     /// A token as it is stored, alive or not, with the ancestors that it has not lost.
-    pub(super) fn as_stored(&self, hash: &str, mut record: tokens::record::TokenRecord) -> FoundToken {
+    pub(crate) fn as_stored(&self, hash: &str, mut record: tokens::record::TokenRecord) -> FoundToken {
         let within = self.within_cuts(&record.ancestors);
         if within < record.ancestors.len() {
             record.ancestors.truncate(within);
@@ -217,7 +217,7 @@ pub(super) fn wipe(
             Retired::Waits => {}
             Retired::All => {
                 let contents = keys::mount_contents(namespace, &id).map_err(Fault::internal)?;
-                if wipe_some(txn, &contents, &mut { STEP_MAX })? {
+                if wipe_some(txn, &contents, &mut step_max(unsealed))? {
                     txn.delete(&key).map_err(Fault::internal)?;
                 }
                 return Ok(Progress::More);

@@ -42,11 +42,37 @@ pub(crate) fn leave(txn: &mut Txn, ends: &KeyPrefix, end: Timestamp, name: &str)
 
 /// The first directory, when its time has come.
 pub(crate) fn first_due(txn: &mut Txn, ends: &KeyPrefix, now: Timestamp) -> Result<Option<KeyPrefix>, Fault> {
-    let Some(first) = txn.list(ends, None, 1).map_err(Fault::internal)?.pop() else { return Ok(None) };
+    let (first, is_damaged) = txn.first_readable(ends).map_err(Fault::internal)?;
+    if is_damaged {
+        // What a damaged block leads to is found by tidying; what comes after it ends as ever.
+        tracing::error!("a block of the index of ends cannot be read: tidy leases and tokens to find what it led to");
+    }
+    let Some(first) = first else { return Ok(None) };
     if second_of(&first).is_some_and(|second| second > now.seconds()) {
         return Ok(None);
     }
     ends.below(&first).map(Some).map_err(Fault::internal)
+}
+
+/// At most `limit` things that end in a second; `None` when the second cannot be read. Then it is set aside, and whoever
+/// asked orders that what it led to is looked for.
+pub(crate) fn page(
+    txn: &mut Txn,
+    bucket: &KeyPrefix,
+    aside: &KeyPrefix,
+    limit: usize,
+    now: Timestamp,
+) -> Result<Option<Vec<String>>, Fault> {
+    match txn.list(bucket, None, limit) {
+        Ok(names) => Ok(Some(names)),
+        Err(error) if error.is_damage() => {
+            let name = bucket.as_str().trim_end_matches('/').replace('/', "-");
+            set_aside(txn, aside, &name, error.to_string(), now)?;
+            txn.detach(bucket);
+            Ok(None)
+        }
+        Err(error) => Err(Fault::internal(error)),
+    }
 }
 
 /// An entry of the index that was set aside because what it leads to cannot be read.

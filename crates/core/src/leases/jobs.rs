@@ -1,5 +1,7 @@
 //! Work over many leases or tokens that an operator ordered: a stored record, done page by page, wherever it is
-//! interrupted. Deliberately absent: revoking itself; a job retires, and the task of `revoke` asks the engines.
+//! interrupted. Tidying also finds what the index of ends has lost. Deliberately absent: revoking itself; a job retires, and the task of `revoke` asks the engines.
+
+use std::time::Duration;
 
 use tresor_barrier::Txn;
 use tresor_env::Entropy;
@@ -8,11 +10,14 @@ use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
 use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState};
-use super::secrets::{Leases, ids, numbered, read};
-use super::{Progress, STEP_MAX};
+use super::secrets::{Leases, ids, numbered, read, try_again};
+use super::{Progress, Readable, STEP_MAX};
 use crate::keys;
 use crate::tokens;
 use crate::unsealed::Unsealed;
+
+/// What was to be revoked so long ago is led to by nothing any more.
+const OVERDUE: Duration = Duration::from_secs(600);
 
 /// A lease that could not be revoked.
 pub struct Irrevocable {
@@ -115,7 +120,7 @@ pub(super) fn step(
     unsealed: &Unsealed,
     txn: &mut Txn,
     namespace: &NamespaceId,
-    _revoked: &mut u64,
+    revoked: &mut u64,
 ) -> Result<Progress, Fault> {
     let jobs = keys::jobs(namespace).map_err(Fault::internal)?;
     let Some(name) = txn.list(&jobs, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
@@ -123,7 +128,7 @@ pub(super) fn step(
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(Progress::Idle) };
     let mut job = JobRecord::decode(&bytes).map_err(Fault::internal)?;
     let page = match job.work {
-        JobWork::TidyTokens => tidy_tokens(unsealed, txn, namespace, job.walked.as_deref())?,
+        JobWork::TidyTokens => tidy_tokens(unsealed, txn, namespace, job.walked.as_deref(), revoked)?,
         JobWork::Revoke | JobWork::Force | JobWork::TidyLeases => leases(unsealed, txn, namespace, &job)?,
     };
     match page {
@@ -169,28 +174,44 @@ fn retire_for(
 ) -> Result<(), Fault> {
     let Some(record) = read(txn, namespace, id)?.filter(|record| record.issued <= job.since) else { return Ok(()) };
     if job.work == JobWork::TidyLeases {
-        let is_orphaned =
-            record.state == LeaseState::Live && all.tokens().find_hash(txn, namespace, &record.token, now)?.is_none();
-        if !is_orphaned {
-            return Ok(());
+        match record.state {
+            LeaseState::Live => {
+                let is_over = record.expires <= now;
+                if !is_over && all.tokens().find_hash(txn, namespace, &record.token, now)?.is_some() {
+                    return Ok(());
+                }
+            }
+            // Its entry in the index is lost: it gets another.
+            LeaseState::Revoking(_) if now.since(record.due) >= OVERDUE => {
+                return try_again(txn, namespace, record, now);
+            }
+            LeaseState::Revoking(_) | LeaseState::Irrevocable(_) => return Ok(()),
         }
     }
     all.retire(txn, id, job.work == JobWork::Force, now)
 }
 
-/// Removes handles that lead to no token.
+/// Removes handles that lead to no token, and tokens whose time is over.
 fn tidy_tokens(
-    _unsealed: &Unsealed,
+    unsealed: &Unsealed,
     txn: &mut Txn,
     namespace: &NamespaceId,
     after: Option<&str>,
+    revoked: &mut u64,
 ) -> Result<Option<String>, Fault> {
+    let now = unsealed.clock.now();
     let accessors = keys::accessors(namespace).map_err(Fault::internal)?;
     let page = txn.list(&accessors, after, STEP_MAX).map_err(Fault::internal)?;
     for name in &page {
         let hash = tokens::hash_of(name).unwrap_or(name);
-        if !txn.contains(&keys::token(namespace, hash).map_err(Fault::internal)?).map_err(Fault::internal)? {
-            txn.leave(&accessors.key(name).map_err(Fault::internal)?);
+        match super::read_token(txn, namespace, hash)? {
+            Readable::Gone => txn.leave(&accessors.key(name).map_err(Fault::internal)?),
+            Readable::Yes(record) if record.is_expired(now) => {
+                let found = unsealed.handles.tokens.as_stored(hash, *record);
+                unsealed.handles.tokens.revoke(txn, &found, now)?;
+                *revoked += 1;
+            }
+            Readable::Yes(_) | Readable::No(_) => {}
         }
     }
     Ok(page.last().cloned())

@@ -30,8 +30,10 @@ use crate::tokens;
 use crate::tokens::record::TokenRecord;
 use crate::unsealed::{CommitFault, Unsealed};
 
-/// How many things one transaction of the background task touches at most.
+/// How many things one transaction of the background task touches at most, and while requests run: what comes while it
+/// is committed waits for it, so it must be short.
 const STEP_MAX: usize = 128;
+const STEP_MAX_BESIDE_REQUESTS: usize = 16;
 /// The longest pause between two looks at the index.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// While requests run, a step is followed by a pause of so many times its own length.
@@ -42,6 +44,11 @@ pub(crate) fn start(node: &std::sync::Arc<Unsealed>, tasks: &tresor_env::Tasks) 
     let (weak, gate) = (std::sync::Arc::downgrade(node), node.gate.clone());
     tasks.spawn(run(weak.clone(), gate.clone(), |unsealed| Box::pin(step(unsealed))));
     tasks.spawn(run(weak, gate, |unsealed| Box::pin(revoke::due(unsealed))));
+}
+
+/// How much one step does now.
+fn step_max(unsealed: &Unsealed) -> usize {
+    if unsealed.gate.is_anybody_inside() { STEP_MAX_BESIDE_REQUESTS } else { STEP_MAX }
 }
 
 /// What a background task does each time.
@@ -106,7 +113,7 @@ pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
         ("sys/tokens/expired", expire),
         ("sys/tokens/collected", collect::marks),
         ("", collect::wipe),
-        ("", jobs::step),
+        ("sys/tokens/expired", jobs::step),
         ("", clock::mark),
     ];
     for (reason, work) in every {
@@ -152,7 +159,12 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, revoked: 
     let now = unsealed.clock.now();
     let ends = keys::token_ends(namespace).map_err(Fault::internal)?;
     let Some(bucket) = index::first_due(txn, &ends, now)? else { return Ok(Progress::Idle) };
-    for name in txn.list(&bucket, None, STEP_MAX).map_err(Fault::internal)? {
+    let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
+    let Some(names) = index::page(txn, &bucket, &aside, step_max(unsealed), now)? else {
+        unsealed.handles.leases.order(txn, record::JobWork::TidyTokens, "", now, &*unsealed.doors.entropy)?;
+        return Ok(Progress::More);
+    };
+    for name in names {
         let hash = tokens::hash_of(&name).unwrap_or(&name);
         match read_token(txn, namespace, hash)? {
             Readable::Yes(record) if record.is_expired(now) => {
@@ -163,7 +175,6 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, revoked: 
             // Renewed or gone since: the entry is a leftover.
             Readable::Yes(_) | Readable::Gone => {}
             Readable::No(reason) => {
-                let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
                 index::set_aside(txn, &aside, &name, reason, now)?;
             }
         }
@@ -193,7 +204,7 @@ fn readable<T: Record>(read: Result<Option<Plaintext>, BarrierError>) -> Result<
             Ok(record) => Readable::Yes(Box::new(record)),
             Err(error) => Readable::No(error.to_string()),
         }),
-        Err(error @ (BarrierError::Open(_) | BarrierError::Record(_))) => Ok(Readable::No(error.to_string())),
+        Err(error) if error.is_damage() => Ok(Readable::No(error.to_string())),
         Err(error) => Err(Fault::internal(error)),
     }
 }

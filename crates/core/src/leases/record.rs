@@ -100,10 +100,10 @@ pub enum JobWork {
     /// Revokes leases and forgets those where that fails.
     #[part(tag = 2)]
     Force,
-    /// Revokes leases whose token is gone.
+    /// Revokes leases whose token is gone or whose time is over, and those that were to be revoked long ago.
     #[part(tag = 3)]
     TidyLeases,
-    /// Removes handles whose token is gone.
+    /// Removes handles whose token is gone, and tokens whose time is over.
     #[part(tag = 4)]
     TidyTokens,
 }

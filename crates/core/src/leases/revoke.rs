@@ -14,13 +14,13 @@ use tresor_env::BoxFuture;
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 
-use super::record::{Attempts, LeaseRecord, LeaseState};
+use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, forget, give_up, move_to, write};
 use super::{Progress, Readable, index, readable};
 use crate::keys;
 use crate::unsealed::{CommitFault, Unsealed};
 
-/// How many leases are taken from the index at a time.
+/// How many leases are taken from the index at a time; while requests run, as many as are asked for at the same time.
 const PAGE: usize = 64;
 /// How many engines are asked at the same time.
 const AT_ONCE: usize = 8;
@@ -42,7 +42,14 @@ pub(super) async fn due(unsealed: &Unsealed) -> Result<Progress, Fault> {
         let mut txn = unsealed.begin()?;
         let ends = keys::lease_ends(&namespace).map_err(Fault::internal)?;
         let Some(bucket) = index::first_due(&mut txn, &ends, now)? else { return Ok(Progress::Idle) };
-        let numbers = txn.list(&bucket, None, PAGE).map_err(Fault::internal)?;
+        let page = if unsealed.gate.is_anybody_inside() { AT_ONCE } else { PAGE };
+        let aside = keys::set_aside(&namespace).map_err(Fault::internal)?;
+        let Some(numbers) = index::page(&mut txn, &bucket, &aside, page, now)? else {
+            let entropy = &*unsealed.doors.entropy;
+            unsealed.handles.leases.order(&mut txn, JobWork::TidyLeases, "", now, entropy)?;
+            stands(unsealed.commit(txn).await)?;
+            return Ok(Progress::More);
+        };
         (bucket, numbers)
     };
     let second = bucket.as_str().trim_end_matches('/').rsplit('/').next().and_then(index::second_of);

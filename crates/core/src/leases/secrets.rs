@@ -353,6 +353,17 @@ pub(super) fn move_to(
     index::enter(txn, &ends, due, record.number())
 }
 
+/// Makes a lease that is being revoked due again.
+pub(super) fn try_again(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    mut record: LeaseRecord,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    move_to(txn, namespace, &mut record, Timestamp::from_seconds(now.seconds()))?;
+    write(txn, namespace, &record)
+}
+
 fn count_revoking(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord, delta: i64) -> Result<(), Fault> {
     let tally = keys::live_of(namespace, &record.mount).map_err(Fault::internal)?;
     txn.count(&tally, REVOKING, delta, &UNBOUNDED);

@@ -203,6 +203,21 @@ impl Tokens {
         self.find_hash(txn, namespace, &self.hash(token), now)
     }
 
+    /// A token as it is stored, whether or not it is alive: one that is revoked must not come back when a later process
+    /// tells an earlier time than the one at which it had ended.
+    ///
+    /// # Errors
+    /// As [`Tokens::find`].
+    pub fn find_stored(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        token: &TokenSecret,
+    ) -> Result<Option<FoundToken>, Fault> {
+        let hash = self.hash(token);
+        Ok(read_record(txn, namespace, &hash)?.map(|record| self.as_stored(&hash, record)))
+    }
+
     /// Looks a token up by its keyed hash; `None` unless it and all its ancestors are alive. In the ordinary case this
     /// reads one record, however deep the token lies.
     ///

@@ -147,7 +147,16 @@ impl Window {
         for (second, name) in changed.iter().filter_map(entry) {
             let Some(hash) = names::hash_of(name).map(str::to_owned) else { continue };
             let bucket = self.prefix.below(&index::bucket_name(second)).map_err(Fault::internal)?;
-            if txn.glance(&bucket, name).map_err(Fault::internal)?.is_some() {
+            let is_in = match txn.glance(&bucket, name) {
+                Ok(found) => found.is_some(),
+                Err(error) if error.is_damage() => {
+                    // What cannot be read is not vouched for.
+                    state.reaches = state.reaches.min(second.saturating_sub(1));
+                    continue;
+                }
+                Err(error) => return Err(Fault::internal(error)),
+            };
+            if is_in {
                 state.ending.insert(hash, second);
                 if state.ending.len() > TOKENS_MAX {
                     // What does not fit is not vouched for.

@@ -7,8 +7,9 @@ use tresor_harness::ROOT;
 
 use crate::server::Server;
 
-/// How long latencies are taken before, and while everything is collected at most.
+/// How long latencies are taken before, and while things are collected; and when everything must be.
 const BASELINE: Duration = Duration::from_secs(10);
+const MEANWHILE: Duration = Duration::from_secs(30);
 const COLLECTED_WITHIN: Duration = Duration::from_secs(600);
 /// Clients that ask meanwhile, and how long each pauses.
 const CLIENTS: usize = 8;
@@ -64,16 +65,17 @@ pub(crate) async fn end_many(server: &Server, ending: usize, failing: u64) {
     tokio::time::sleep(reserve.saturating_sub(started.elapsed())).await;
     server.faults.set(failing);
     let stormed = Instant::now();
-    let mut meanwhile = Vec::new();
-    while stormed.elapsed() < COLLECTED_WITHIN && !is_over(server, before).await {
-        let slice = Instant::now();
-        meanwhile.push(ask_for(server, || slice.elapsed() < Duration::from_secs(1)).await);
-    }
-    let took = stormed.elapsed();
+    ask_for(server, || stormed.elapsed() < MEANWHILE).await.show("meanwhile");
     server.faults.set(0);
     let (failed, calls) = server.faults.counted();
-    println!("everything was collected after {took:.1?}; {failed} of {calls} calls of the store failed");
-    Latencies::sorted(meanwhile).show("meanwhile");
+    let left = server.live().await.saturating_sub(before);
+    println!(
+        "after {MEANWHILE:?} under requests {left} tokens and secrets wait; {failed} of {calls} calls of the store failed"
+    );
+    while stormed.elapsed() < COLLECTED_WITHIN && !is_over(server, before).await {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    println!("everything was collected {:.0?} after its end", stormed.elapsed());
     assert!(!server.node.standing().unwrap().sealed, "the node sealed itself");
     let sums = server.call("GET", "ending/sums", ROOT, Value::Null).await.expect_status(200);
     let sum = |name: &str| sums.at(&format!("/data/{name}")).as_u64();

@@ -57,6 +57,12 @@ impl TokenStore {
         Ok(found.filter(|found| !found.is_used_up()))
     }
 
+    /// A token as it is stored, alive or not.
+    fn find_stored(&self, cx: &mut Cx<'_>, text: &str) -> Result<Option<FoundToken>, Fault> {
+        let Ok(token) = TokenSecret::parse(text) else { return Ok(None) };
+        self.handles.tokens.find_stored(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token)
+    }
+
     /// The live token of an accessor.
     fn find_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
         let now = cx.now;

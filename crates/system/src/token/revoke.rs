@@ -15,7 +15,7 @@ fn revoke(store: &TokenStore, cx: &mut Cx<'_>, found: &FoundToken) -> Result<Not
 }
 
 pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Nothing, Fault> {
-    match store.find(&mut cx, input.token.expose())? {
+    match store.find_stored(&mut cx, input.token.expose())? {
         Some(found) => revoke(store, &mut cx, &found),
         None => Ok(Nothing),
     }
