@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 
 use tresor_audit::{
     Admission, AuditError, AuditSink, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, Durability, GrantingPolicy,
-    Lines, MountFacts, Options, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError,
-    SinkKind, Undelivered,
+    Head, Lines, MountFacts, Options, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
+    SinkError, SinkKind, Undelivered,
 };
 use tresor_env::{BoxFuture, Doors, Timestamp};
 use tresor_model::{Body, Connection, Map, Operation, Request, RequestId, Response, Shape, Verb, map};
@@ -122,11 +122,11 @@ async fn record(broker: &Broker, request: &Request, answer: &Response, operation
     facts.client_token_accessor = Some("Qk2vYxV7nS0hJb3mLw9dTf1c".into());
     let time = Timestamp::from_nanos(1_767_225_600_123_456_789);
     let (error, admission) = (Clear::default(), Admission::Ordinary);
-    let entry = RequestEntry { time, auth: &auth, request: &facts, error: error.clone(), admission };
+    let head = &Head::new(&auth, &facts);
+    let entry = RequestEntry { time, head, error: error.clone(), admission };
     broker.record_request(&entry).await.unwrap();
     let shown = ResponseFacts::from_response(answer, &[]);
-    let encoded =
-        broker.encode_response(&ResponseEntry { time, auth: &auth, request: &facts, response: &shown, error });
+    let encoded = broker.encode_response(None, || ResponseEntry { time, head, response: &shown, error }.write());
     assert!(broker.record_response(encoded, ()).await.is_ok());
 }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::codec;
 use crate::device::DeviceConfig;
-use crate::entry::{Admission, RequestEntry, ResponseEntry};
+use crate::entry::{Admission, RequestEntry, WrittenRequest, WrittenResponse};
 use crate::error::{AuditError, Unrecorded};
 use crate::file::FileSinkKind;
 use crate::log::{AuditLog, LogOptions, LogStanding};
@@ -88,9 +88,12 @@ pub struct DeviceStanding {
     pub attempts: u64,
 }
 
-/// An answer written down, not recorded yet; empty when no device is enabled.
+/// An answer written down, not recorded yet, and its request if that waits for it; empty when no device is enabled.
 #[must_use]
-pub struct EncodedResponse(Option<Zeroizing<Vec<u8>>>);
+pub struct EncodedResponse {
+    records: Vec<Zeroizing<Vec<u8>>>,
+    admission: Admission,
+}
 
 /// Takes records and tells devices of them; dropping it stops the devices where they stand.
 pub struct Broker {
@@ -188,14 +191,24 @@ impl Broker {
         if !self.is_enabled() {
             return Ok(());
         }
-        let record = codec::encode_request(entry);
-        self.accept(record, entry.admission).await
+        self.accept(&[codec::encode_request(entry)], entry.admission).await
     }
 
-    /// Writes down an answer for [`Broker::record_response`]: the entry borrows from the answer, which is handed over
-    /// only after.
-    pub fn encode_response(&self, entry: &ResponseEntry<'_>) -> EncodedResponse {
-        EncodedResponse(self.is_enabled().then(|| codec::encode_response(entry)))
+    /// Has an answer written down for [`Broker::record_response`], if records are taken: the entry borrows from the
+    /// answer, which is handed over only after. A request without any effect need not be recorded before: its record
+    /// can go out with that of its answer, in one write.
+    pub fn encode_response(
+        &self,
+        request: Option<WrittenRequest>,
+        write: impl FnOnce() -> WrittenResponse,
+    ) -> EncodedResponse {
+        // The answer of a request that was let in may use the reserve.
+        let admission = request.as_ref().map_or(Admission::Reserve, |request| request.admission);
+        let answer = self.is_enabled().then(|| write().0);
+        EncodedResponse {
+            records: request.map(|request| request.record).into_iter().chain(answer).collect(),
+            admission,
+        }
     }
 
     /// Records an answer before it leaves, and gives the proof that the encoder asks for.
@@ -203,16 +216,18 @@ impl Broker {
     /// # Errors
     /// [`Unrecorded`]: the answer must not leave; [`Unrecorded::refuse`] gives what may.
     pub async fn record_response<T>(&self, encoded: EncodedResponse, value: T) -> Result<Audited<T>, Unrecorded<T>> {
-        let Some(record) = encoded.0 else { return Ok(Audited::witness(value)) };
-        match self.accept(record, Admission::Reserve).await {
+        if encoded.records.is_empty() {
+            return Ok(Audited::witness(value));
+        }
+        match self.accept(&encoded.records, encoded.admission).await {
             Ok(()) => Ok(Audited::witness(value)),
             Err(error) => Err(Unrecorded { value, error }),
         }
     }
 
-    async fn accept(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
-        let sequence = self.log.append(&record, admission).await?;
-        drop(record);
+    async fn accept(&self, records: &[Zeroizing<Vec<u8>>], admission: Admission) -> Result<(), AuditError> {
+        let records: Vec<&[u8]> = records.iter().map(|record| record.as_slice()).collect();
+        let sequence = self.log.append(&records, admission).await?;
         self.log.settle(sequence).await
     }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use tresor_env::Timestamp;
 use tresor_model::{Accessor, Auth, LeaseId, Operation, Request, Response, Shape, TokenType, WrapInfo};
 use tresor_secret::TokenSecret;
+use zeroize::Zeroizing;
 
 use crate::body::Fields;
-use crate::codec::EncodedMap;
+use crate::codec::{self, EncodedMap};
 
 /// A fact that every device shows in clear: a path, a policy name, a mount, an address, a public error text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -417,32 +418,64 @@ pub enum Admission {
     Reserve,
 }
 
+/// Who asks and for what, written down once for both records of a request.
+pub struct Head(pub(crate) Zeroizing<Vec<u8>>);
+
+impl Head {
+    /// Writes down who asks (the default for an unknown caller) and what is asked.
+    #[must_use]
+    pub fn new(auth: &AuthFacts<'_>, request: &RequestFacts<'_>) -> Self {
+        Self(codec::encode_head(auth, request))
+    }
+}
+
 /// The record of a request, handed to [`crate::Broker::record_request`] before the request has any effect.
 pub struct RequestEntry<'a> {
     /// When the request was recorded.
     pub time: Timestamp,
-    /// Who asks; the default for an unknown caller.
-    pub auth: &'a AuthFacts<'a>,
-    /// What is asked.
-    pub request: &'a RequestFacts<'a>,
+    /// Who asks, and for what.
+    pub head: &'a Head,
     /// Why it was refused already; empty when it was not. A public text, never a value.
     pub error: Clear<'a>,
     /// Whether a full backlog refuses it.
     pub admission: Admission,
 }
 
-/// The record of an answer, handed to [`crate::Broker::record_response`] before the answer leaves.
+/// The record of an answer, written down for [`crate::Broker::encode_response`] before the answer leaves.
 pub struct ResponseEntry<'a> {
     /// When the answer was recorded.
     pub time: Timestamp,
-    /// Who asked.
-    pub auth: &'a AuthFacts<'a>,
-    /// What was asked; the same facts as in the request's record.
-    pub request: &'a RequestFacts<'a>,
+    /// Who asked, and for what: the same as in the request's record.
+    pub head: &'a Head,
     /// What is answered; `ResponseFacts::default()` for a refusal.
     pub response: &'a ResponseFacts<'a>,
     /// Why it was refused or failed; empty when it was not. A public text, never a value.
     pub error: Clear<'a>,
+}
+
+/// The record of a request, written down.
+#[must_use]
+pub struct WrittenRequest {
+    pub(crate) record: Zeroizing<Vec<u8>>,
+    pub(crate) admission: Admission,
+}
+
+impl RequestEntry<'_> {
+    /// Writes the record down, for a request that has no effect before its answer.
+    pub fn write(&self) -> WrittenRequest {
+        WrittenRequest { record: codec::encode_request(self), admission: self.admission }
+    }
+}
+
+/// The record of an answer, written down.
+#[must_use]
+pub struct WrittenResponse(pub(crate) Zeroizing<Vec<u8>>);
+
+impl ResponseEntry<'_> {
+    /// Writes the record down.
+    pub fn write(&self) -> WrittenResponse {
+        WrittenResponse(codec::encode_response(self))
+    }
 }
 
 /// A record as it is read back from the local log.

@@ -32,8 +32,9 @@ pub use broker::{Broker, DeviceStanding, EncodedResponse, Options, StandardOutpu
 pub use codec::EncodedMap;
 pub use device::{DeviceConfig, DeviceSalt, FormatOptions};
 pub use entry::{
-    Admission, AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
-    PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive, WrapFacts,
+    Admission, AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, Head, MountFacts,
+    NamespaceFacts, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive, WrapFacts,
+    WrittenRequest, WrittenResponse,
 };
 pub use error::{AuditError, Unrecorded};
 pub use file::FileSinkKind;

@@ -20,6 +20,7 @@ mod turning;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -125,7 +126,16 @@ struct Current {
 struct Recent {
     key: Arc<SegmentKey>,
     previous: Tag,
-    frame: Arc<Vec<u8>>,
+    /// What it was written with.
+    written: Arc<Vec<u8>>,
+    /// Its frame in that.
+    at: Range<usize>,
+}
+
+impl Recent {
+    fn frame(&self) -> &[u8] {
+        self.written.get(self.at.clone()).unwrap_or_default()
+    }
 }
 
 /// One device's place.
@@ -302,8 +312,9 @@ impl AuditLog {
         if self.directory.is_some() { self.options.backlog_bytes_max } else { self.options.memory_bytes_max }
     }
 
-    /// Takes a record; when this returns it survives a crash of the process. Await [`AuditLog::settle`] next.
-    pub(crate) async fn append(self: &Arc<Self>, record: &[u8], admission: Admission) -> Result<u64, AuditError> {
+    /// Takes records, all of them or none; when this returns they survive a crash of the process. Await
+    /// [`AuditLog::settle`] with the sequence of the last of them next.
+    pub(crate) async fn append(self: &Arc<Self>, records: &[&[u8]], admission: Admission) -> Result<u64, AuditError> {
         if self.needs_segment() {
             // Only after a failure, or at the very beginning: usually one is ready.
             let preparing = Arc::clone(self);
@@ -316,10 +327,10 @@ impl AuditLog {
             }
             self.wait_for_spare().await;
         }
-        self.append_now(record, admission)
+        self.append_now(records, admission)
     }
 
-    fn append_now(&self, record: &[u8], admission: Admission) -> Result<u64, AuditError> {
+    fn append_now(&self, records: &[&[u8]], admission: Admission) -> Result<u64, AuditError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(AuditError::LogUnavailable("closed".into()));
@@ -328,11 +339,12 @@ impl AuditLog {
             Admission::Ordinary => self.backlog_bytes_max(),
             Admission::Reserve => self.backlog_bytes_max() / 8 * 9,
         };
-        if state.backlog_bytes().saturating_add(record.len() as u64) > bound {
+        let length = records.iter().map(|record| record.len() as u64).sum();
+        if state.backlog_bytes().saturating_add(length) > bound {
             note(&mut state, &AuditError::BacklogFull);
             return Err(AuditError::BacklogFull);
         }
-        let written = self.write(&mut state, record);
+        let written = self.write(&mut state, records);
         let wants_spare = state.spare.is_none() && self.directory.is_some();
         match written {
             Ok(sequence) => {
@@ -379,8 +391,8 @@ impl AuditLog {
         self.state().last_error.clone()
     }
 
-    /// One sealed frame, one write. Nothing here may wait for the disk.
-    fn write(&self, state: &mut State, record: &[u8]) -> Result<u64, AuditError> {
+    /// A sealed frame each, one write. Nothing here may wait for the disk.
+    fn write(&self, state: &mut State, records: &[&[u8]]) -> Result<u64, AuditError> {
         let full = state.segments.back().is_some_and(|segment| segment.end >= self.options.segment_bytes_max);
         if state.current.is_none() || (full && (state.spare.is_some() || self.directory.is_none())) {
             self.turn(state)?;
@@ -388,7 +400,7 @@ impl AuditLog {
         let Some(current) = &mut state.current else {
             return Err(AuditError::LogUnavailable("no open segment".into()));
         };
-        let sequence = state.next_sequence;
+        let first_sequence = state.next_sequence;
         // A segment counts once its first frame is written.
         let (mut bytes, at, durable_end) = match (&current.turn, state.segments.back()) {
             (Some(turn), _) => (turn.opening.clone(), HEADER_BYTES as u64, 0),
@@ -396,8 +408,14 @@ impl AuditLog {
             (None, None) => return Err(AuditError::LogUnavailable("no open segment".into())),
         };
         let opening_bytes = bytes.len();
-        let tag = segment::seal_frame(&current.key, sequence, durable_end, &state.tag, record, &mut bytes)
-            .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
+        let (mut tag, mut frames) = (state.tag, Vec::with_capacity(records.len()));
+        // What was sealed under a sequence that is given again after an error here has been seen by nobody.
+        for (sequence, record) in (first_sequence..).zip(records) {
+            let (start, previous) = (bytes.len(), tag);
+            tag = segment::seal_frame(&current.key, sequence, durable_end, &previous, record, &mut bytes)
+                .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
+            frames.push((previous, start..bytes.len()));
+        }
         if let Some(file) = &current.file
             && let Err(error) = file.write_all_at(at, &bytes)
         {
@@ -405,28 +423,29 @@ impl AuditLog {
             self.abandon(state);
             return Err(unavailable(error));
         }
-        let number = current.number;
         if current.turn.take().is_some() {
-            let (first_sequence, end) = (sequence, FRAMES_AT);
+            let (number, end) = (current.number, FRAMES_AT);
             state.segments.push_back(Segment { number, first_sequence, end, durable_end: 0 });
             state.doubtful_from = None;
-            bytes.drain(..opening_bytes);
         }
-        let length = bytes.len();
+        let length = bytes.len() - opening_bytes;
         if let Some(segment) = state.segments.back_mut() {
             segment.end += length as u64;
         }
-        let key = Arc::clone(&current.key);
-        state.recent.push_back(Recent { key, previous: state.tag, frame: Arc::new(bytes) });
+        let (key, written, count) = (Arc::clone(&current.key), Arc::new(bytes), frames.len() as u64);
+        state.recent.extend(frames.into_iter().map(|(previous, at)| {
+            let (key, written) = (Arc::clone(&key), Arc::clone(&written));
+            Recent { key, previous, written, at }
+        }));
         state.recent_bytes += length;
         state.tag = tag;
-        state.next_sequence += 1;
-        state.records += 1;
+        state.next_sequence += count;
+        state.records += count;
         for cursor in state.cursors.values_mut() {
             cursor.lag_bytes += length as u64;
         }
         self.trim_recent(state);
-        Ok(sequence)
+        Ok(state.next_sequence - 1)
     }
 
     /// Leaves the segment that is written to, for good.
@@ -449,7 +468,7 @@ impl AuditLog {
             if first >= needed && state.recent_bytes <= bound {
                 break;
             }
-            state.recent_bytes -= oldest.frame.len();
+            state.recent_bytes -= oldest.at.len();
             state.recent.pop_front();
         }
     }

@@ -4,6 +4,8 @@
 //! Invariant: written by [`crate::Redactor`] alone; one record is one line of JSON. Deliberately absent: a tree in
 //! between, any other format, and reading a record back.
 
+use std::ops::Range;
+
 use tresor_wire::json::encode_text;
 use zeroize::Zeroizing;
 
@@ -22,10 +24,11 @@ impl Lines {
         Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)), ends: Vec::new() }
     }
 
-    /// Adds a line.
-    pub(crate) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.bytes);
+    /// Adds a line, and gives back what its writer says of it.
+    pub(crate) fn push<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let written = write(&mut self.bytes);
         self.ends.push(self.bytes.len());
+        written
     }
 
     /// All of them, one behind the other.
@@ -84,6 +87,18 @@ impl Object<'_> {
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
         self.out
+    }
+
+    /// Writes some fields, and says where in the output they stand.
+    pub(crate) fn fields_at(&mut self, fill: impl FnOnce(&mut Object<'_>)) -> Range<usize> {
+        let start = self.out.len();
+        fill(self);
+        start..self.out.len()
+    }
+
+    /// Writes fields again that stand further up in the same output, and did not come first there.
+    pub(crate) fn fields_again(&mut self, at: Range<usize>) {
+        self.out.extend_from_within(at);
     }
 
     fn separate(&mut self) {

@@ -7,11 +7,16 @@
 
 mod leaf;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Place;
+use std::ops::Range;
+
 use tresor_crypto::hash::{HmacKey, to_hex};
 use tresor_model::{Operation, Timestamp};
 use tresor_wire::time::rfc3339;
 
 use crate::body::{MapRef, ValueRef};
+use crate::codec;
 use crate::device::{DeviceSalt, FormatOptions};
 use crate::entry::{
     AnswerBody, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, RequestFacts, ResponseFacts, Sensitive,
@@ -28,6 +33,28 @@ pub struct Redactor {
 /// Digests that a record needs more than once: of the caller's token and of its handle.
 #[derive(Default)]
 struct Known<'e>(Vec<(&'e str, [u8; 32])>);
+
+/// The heads of the records that are delivered together, as they stand in the output.
+#[derive(Default)]
+pub(crate) struct Heads<'e>(BTreeMap<&'e [u8], ShownHead<'e>>);
+
+struct ShownHead<'e> {
+    auth: AuthFacts<'e>,
+    request: RequestFacts<'e>,
+    known: Known<'e>,
+    at: Range<usize>,
+}
+
+/// What was answered, if this is the record of an answer.
+struct Answered<'r, 'e>(Option<&'r ResponseFacts<'e>>);
+
+impl<'r, 'e> Answered<'r, 'e> {
+    fn write(self, object: &mut Object<'_>, fill: impl FnOnce(&mut Object<'_>, &'r ResponseFacts<'e>)) {
+        if let Some(response) = self.0 {
+            Object::write(object.field("response"), |object| fill(object, response));
+        }
+    }
+}
 
 impl Redactor {
     /// The redactor of a device.
@@ -51,21 +78,69 @@ impl Redactor {
 
     /// Appends what this device may show of an entry, as one line with the device's prefix and the newline.
     pub fn write_line(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
-        let known = &mut Known::default();
+        let (known, answer) = (&mut Known::default(), entry.response.as_ref());
+        self.line(entry.time, answer, &entry.error, out, |object, response| {
+            self.head(object, &entry.auth, &entry.request, known);
+            response.write(object, |object, response| self.response(object, response, &entry.request, known));
+        });
+    }
+
+    /// The same of an entry's bytes; `None`, and nothing is written, when they are none. What both records of a request
+    /// begin with is made once, if the first of them is among `heads`: those that stand in `out` already.
+    pub(crate) fn write_record<'e>(
+        &self,
+        bytes: &'e [u8],
+        heads: &mut Heads<'e>,
+        out: &mut Vec<u8>,
+    ) -> Option<Timestamp> {
+        let parts = codec::split(bytes)?;
+        let (is_known, head) = match heads.0.entry(parts.head) {
+            Place::Occupied(known) => (true, known.into_mut()),
+            Place::Vacant(place) => {
+                let (auth, request) = codec::decode_head(parts.head)?;
+                (false, place.insert(ShownHead { auth, request, known: Known::default(), at: 0..0 }))
+            }
+        };
+        self.line(parts.time, parts.response.as_ref(), &parts.error, out, |object, response| {
+            let ShownHead { auth, request, known, at } = head;
+            if is_known {
+                object.fields_again(at.clone());
+            } else {
+                *at = object.fields_at(|object| self.head(object, auth, request, known));
+            }
+            response.write(object, |object, response| self.response(object, response, request, known));
+        });
+        Some(parts.time)
+    }
+
+    fn line<'r, 'e>(
+        &self,
+        time: Timestamp,
+        response: Option<&'r ResponseFacts<'e>>,
+        error: &Clear<'_>,
+        out: &mut Vec<u8>,
+        body: impl FnOnce(&mut Object<'_>, Answered<'r, 'e>),
+    ) {
         out.extend_from_slice(self.options.prefix.as_bytes());
         Object::write(out, |object| {
-            leaf::declared(&rfc3339(entry.time), object.field("time"));
-            leaf::declared(if entry.response.is_some() { "response" } else { "request" }, object.field("type"));
-            object.object("auth", |object| self.auth(object, &entry.auth, known));
-            object.object("request", |object| self.request(object, &entry.request, known));
-            if let Some(response) = &entry.response {
-                Object::write(object.field("response"), |object| {
-                    self.response(object, response, &entry.request, known);
-                });
-            }
-            clear(object, "error", &entry.error);
+            leaf::declared(&rfc3339(time), object.field("time"));
+            leaf::declared(if response.is_some() { "response" } else { "request" }, object.field("type"));
+            body(object, Answered(response));
+            clear(object, "error", error);
         });
         out.push(b'\n');
+    }
+
+    /// What both records of a request have.
+    fn head<'e>(
+        &self,
+        object: &mut Object<'_>,
+        auth: &AuthFacts<'e>,
+        request: &RequestFacts<'e>,
+        known: &mut Known<'e>,
+    ) {
+        object.object("auth", |object| self.auth(object, auth, known));
+        object.object("request", |object| self.request(object, request, known));
     }
 
     fn digest(&self, bytes: &[u8]) -> [u8; 32] {
@@ -114,7 +189,7 @@ impl Redactor {
         if self.options.hmac_accessor { self.repeated(text, known, out) } else { leaf::declared(text, out) }
     }
 
-    fn auth<'e>(&self, object: &mut Object<'_>, auth: &'e AuthFacts<'_>, known: &mut Known<'e>) {
+    fn auth<'e>(&self, object: &mut Object<'_>, auth: &AuthFacts<'e>, known: &mut Known<'e>) {
         self.token(object, "client_token", auth.client_token, known);
         self.handle(object, "accessor", auth.accessor, known);
         clear(object, "display_name", &auth.display_name);
@@ -150,7 +225,7 @@ impl Redactor {
         }
     }
 
-    fn request<'e>(&self, object: &mut Object<'_>, request: &'e RequestFacts<'_>, known: &mut Known<'e>) {
+    fn request<'e>(&self, object: &mut Object<'_>, request: &RequestFacts<'e>, known: &mut Known<'e>) {
         clear(object, "id", &request.id);
         leaf::declared(request.operation.name(), object.field("operation"));
         mount(object, &request.mount, "mount_running_version");
@@ -181,7 +256,7 @@ impl Redactor {
     fn response<'e>(
         &self,
         object: &mut Object<'_>,
-        response: &'e ResponseFacts<'_>,
+        response: &ResponseFacts<'e>,
         request: &RequestFacts<'_>,
         known: &mut Known<'e>,
     ) {
@@ -214,7 +289,7 @@ impl Redactor {
         }
     }
 
-    fn wrap<'e>(&self, object: &mut Object<'_>, wrap: &'e WrapFacts<'_>, known: &mut Known<'e>) {
+    fn wrap<'e>(&self, object: &mut Object<'_>, wrap: &WrapFacts<'e>, known: &mut Known<'e>) {
         object.whole("ttl", wrap.ttl.as_secs());
         self.token(object, "token", Some(wrap.token), known);
         self.handle(object, "accessor", Some(wrap.accessor), known);

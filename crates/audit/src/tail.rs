@@ -12,13 +12,12 @@ use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Timestamp};
 
 use crate::broker::{DeviceStanding, Options};
-use crate::codec;
 use crate::device::{DeviceConfig, FormatOptions};
 use crate::entry::Entry;
 use crate::error::AuditError;
 use crate::log::{AuditLog, CURSOR_PREFIX, Reader, Record};
 use crate::record::Lines;
-use crate::redact::Redactor;
+use crate::redact::{Heads, Redactor};
 use crate::sink::{AuditSink, SinkError, Undelivered};
 use crate::way::Way;
 
@@ -327,14 +326,16 @@ impl Device {
         }
         // Redacted texts are longer than what they stand for, seldom more than twice in all.
         let mut lines = Lines::with_capacity(2 * records.iter().map(|record| record.bytes.len()).sum::<usize>());
+        let mut heads = Heads::default();
         for (index, record) in records.iter().enumerate() {
-            let entry = codec::decode(&record.bytes)
+            let time = lines
+                .push(|out| self.redactor.write_record(&record.bytes, &mut heads, out))
                 .ok_or(SinkError("a record of the log cannot be read by this version".into()))?;
             if index == 0 {
-                self.health().oldest = Some(entry.time);
+                self.health().oldest = Some(time);
             }
-            lines.push(|out| self.redactor.write_line(&entry, out));
         }
+        drop(heads);
         let lines = Arc::new(lines);
         let sink = self.opened_sink(doors)?;
         let outcome = self.deliver(doors, log, &*sink, &lines).await;

@@ -150,12 +150,11 @@ async fn an_answer_that_was_not_recorded_cannot_leave() {
     let shown = tresor_audit::ResponseFacts::default();
     let entry = tresor_audit::ResponseEntry {
         time: now(),
-        auth: &auth,
-        request: &facts,
+        head: &tresor_audit::Head::new(&auth, &facts),
         response: &shown,
         error: tresor_audit::Clear::default(),
     };
-    let encoded = broker.encode_response(&entry);
+    let encoded = broker.encode_response(None, || entry.write());
     doors.disk.fail_from_step(Some(0));
     let outcome: Result<Response, Fault> = Ok(Response { shape: Shape::Flat(map! {}), ..Response::default() });
     let unrecorded = broker.record_response(encoded, outcome).await.err().unwrap();

@@ -7,10 +7,12 @@
 //! nothing else. Deliberately absent: values that are written (their sealed form is all that the committer has), and
 //! large ones.
 
+use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use tresor_record::{Record, RecordError};
 use tresor_storage::{RawKey, Version};
 use zeroize::Zeroizing;
 
@@ -19,7 +21,11 @@ const BYTES_MAX: usize = 16 * 1024 * 1024;
 /// The largest value that is kept.
 const VALUE_BYTES_MAX: usize = 64 * 1024;
 /// What an entry costs beside its value: its key twice, its place in the map and in the queue.
-const ENTRY_BYTES: usize = 192;
+const ENTRY_BYTES: usize = 256;
+/// The largest value whose decoded form is kept beside it.
+const DECODED_BYTES_MAX: usize = 16 * 1024;
+/// How much larger a decoded form is taken to be than its bytes: texts of their own, and what holds them.
+const DECODED_FACTOR: usize = 3;
 /// Parts with a lock of their own.
 const SHARDS: usize = 16;
 /// How many announced changes each part remembers.
@@ -27,11 +33,42 @@ const EXPIRED_MAX: usize = 1024;
 
 /// A record in the clear, shared by those who read it; wiped when the last of them is done.
 #[derive(Clone)]
-pub struct Plaintext(Arc<Zeroizing<Vec<u8>>>);
+pub struct Plaintext(Arc<Shown>);
+
+struct Shown {
+    bytes: Zeroizing<Vec<u8>>,
+    /// What the bytes are, once somebody asked; goes with them.
+    decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
 
 impl Plaintext {
     pub(crate) fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
-        Self(Arc::new(bytes))
+        Self(Arc::new(Shown { bytes, decoded: OnceLock::new() }))
+    }
+
+    /// The record that the bytes are. It is decoded once for all who read this plaintext: for what is read with every
+    /// request. Of secrets, a decoded form that wipes itself is the record's own affair.
+    ///
+    /// # Errors
+    /// [`RecordError`] when they are no such record.
+    pub fn record<R: Record + Send + Sync + 'static>(&self) -> Result<Arc<R>, RecordError> {
+        if let Some(known) = self.0.decoded.get()
+            && let Ok(known) = Arc::clone(known).downcast::<R>()
+        {
+            return Ok(known);
+        }
+        let record = Arc::new(R::decode(&self.0.bytes)?);
+        if self.0.bytes.len() <= DECODED_BYTES_MAX {
+            // Whoever comes second keeps his own.
+            drop(self.0.decoded.set(Arc::<R>::clone(&record)));
+        }
+        Ok(record)
+    }
+
+    /// How much memory it takes at most, its decoded form included.
+    fn bytes_max(&self) -> usize {
+        let decoded = if self.len() <= DECODED_BYTES_MAX { DECODED_FACTOR * self.len() } else { 0 };
+        self.len() + decoded
     }
 }
 
@@ -39,7 +76,7 @@ impl Deref for Plaintext {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.0.bytes
     }
 }
 
@@ -236,7 +273,7 @@ impl Shard {
 impl Entry {
     fn bytes(&self) -> usize {
         let plaintext = self.known.as_ref().and_then(|known| known.plaintext.as_ref());
-        ENTRY_BYTES + plaintext.map_or(0, |plaintext| plaintext.len())
+        ENTRY_BYTES + plaintext.map_or(0, Plaintext::bytes_max)
     }
 }
 

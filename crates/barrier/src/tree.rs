@@ -5,6 +5,8 @@
 //! names has no block at all. Deliberately absent: rebalancing of half-empty blocks (an emptied one is freed), and
 //! values; a page of names costs its blocks and nothing else.
 
+use std::sync::Arc;
+
 use crate::barrier::BarrierError;
 use crate::cache::Plaintext;
 use crate::names::Names;
@@ -49,8 +51,8 @@ struct Before {
 
 impl Slot {
     /// A block as it is stored.
-    pub(crate) fn stored(bytes: &[u8]) -> Result<Self, BarrierError> {
-        Ok(Self { block: Some(Block::decode(bytes)?), ..Self::default() })
+    pub(crate) fn stored(bytes: &Plaintext) -> Result<Self, BarrierError> {
+        Ok(Self { block: Some(Arc::unwrap_or_clone(bytes.record::<Block>()?)), ..Self::default() })
     }
 
     /// A transaction comes here; what the one before it changed stands.
@@ -120,9 +122,9 @@ struct Child {
     block: u64,
 }
 
-fn read(blocks: &mut (impl Blocks + ?Sized), directory: &str, block: u64) -> Result<Option<Block>, BarrierError> {
-    let Some(bytes) = blocks.read_block(directory, block)? else { return Ok(None) };
-    Ok(Some(Block::decode(&bytes)?))
+fn read(blocks: &mut (impl Blocks + ?Sized), directory: &str, block: u64) -> Result<Option<Arc<Block>>, BarrierError> {
+    let Some(stored) = blocks.read_block(directory, block)? else { return Ok(None) };
+    Ok(Some(stored.record()?))
 }
 
 /// The child that a name belongs below.
@@ -153,7 +155,8 @@ pub(crate) fn first_readable(
 ) -> Result<(Option<String>, bool), BarrierError> {
     let (mut to_visit, mut is_damaged) = (vec![ROOT], false);
     while let Some(id) = to_visit.pop() {
-        match read(blocks, directory, id).map(|block| block.map(|block| block.entries)) {
+        let block = read(blocks, directory, id);
+        match block.as_ref().map(|block| block.as_ref().map(|block| &block.entries)) {
             Ok(Some(Entries::Names(names))) => {
                 if let Some(first) = names.get(0) {
                     return Ok((Some(first.to_owned()), is_damaged));
@@ -162,7 +165,7 @@ pub(crate) fn first_readable(
             Ok(Some(Entries::Children(children))) => to_visit.extend(children.iter().rev().map(|child| child.block)),
             Ok(None) => {}
             Err(error) if error.is_damage() => is_damaged = true,
-            Err(error) => return Err(error),
+            Err(_) => return block.map(|_| (None, is_damaged)),
         }
     }
     Ok((None, is_damaged))
@@ -182,9 +185,10 @@ pub(crate) fn from(
             return Err(too_deep());
         }
         depth += 1;
-        let found = match read(blocks, directory, id)?.map(|block| block.entries) {
+        let block = read(blocks, directory, id)?;
+        let found = match block.as_deref().map(|block| &block.entries) {
             Some(Entries::Children(children)) => {
-                let at = position(&children, start);
+                let at = position(children, start);
                 next = children.get(at + 1).map(|child| child.block).or(next);
                 id = children.get(at).map(|child| child.block).ok_or_else(too_deep)?;
                 continue;
@@ -212,13 +216,13 @@ fn gather(
         return Err(too_deep());
     }
     let Some(block) = read(blocks, directory, id)? else { return Ok(()) };
-    match block.entries {
+    match &block.entries {
         Entries::Names(entries) => {
             let start = after.map_or(0, |after| entries.partition_point(|name| name <= after));
             names.extend(entries.iter().skip(start).take(limit - names.len()).map(str::to_owned));
         }
         Entries::Children(children) => {
-            let start = after.map_or(0, |after| position(&children, after));
+            let start = after.map_or(0, |after| position(children, after));
             for child in children.iter().skip(start) {
                 if names.len() >= limit {
                     break;

@@ -259,6 +259,9 @@ impl Txn {
     /// [`BarrierError`] when the store fails or a block is damaged.
     pub fn list(&mut self, prefix: &KeyPrefix, after: Option<&str>, limit: usize) -> Result<Vec<String>, BarrierError> {
         let (added, removed) = self.overlay(prefix, after)?;
+        if added.is_empty() && removed.is_empty() {
+            return tree::page(self, prefix.as_str(), after, limit);
+        }
         let mut names: BTreeSet<String> = added;
         let mut cursor = after.map(str::to_owned);
         loop {

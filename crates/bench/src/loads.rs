@@ -42,6 +42,9 @@ pub(crate) enum Kind {
     LookupSelf,
     /// Nine are read, one is written.
     Mixed,
+    /// The node says how it is: nobody asks who wants to know, and nothing is read or recorded, so that this is what
+    /// HTTP and TLS cost.
+    Health,
 }
 
 const fn load(name: &'static str, about: &'static str, clients: usize, kind: Kind) -> Load {
@@ -50,6 +53,7 @@ const fn load(name: &'static str, about: &'static str, clients: usize, kind: Kin
 
 /// Every load, in the order in which they run.
 pub(crate) const LOADS: &[Load] = &[
+    load("health", "the floor: `sys/health`, 64 clients", 64, Kind::Health),
     load("kv-read-256", "KV v2 read, 256 B, 64 clients, ordinary token", 64, Kind::Read(256)),
     load("kv-read-1k", "KV v2 read, 1 KiB, 64 clients, ordinary token", 64, Kind::Read(1024)),
     load("kv-read-single", "KV v2 read, 256 B, 1 client, ordinary token", 1, Kind::Read(256)),
@@ -87,6 +91,7 @@ impl Prepared {
             Kind::List => (vec![request("GET", "kv/metadata/r256?list=true", ordinary, "")], Vec::new()),
             Kind::LookupSelf => (vec![request("GET", "auth/token/lookup-self", ordinary, "")], Vec::new()),
             Kind::Mixed => (reads(256, ordinary), writes(ordinary)),
+            Kind::Health => (vec![request("GET", "sys/health", ordinary, "")], Vec::new()),
             Kind::CreateToken => {
                 let body = json!({ "policies": ["bench"], "ttl": "24h" }).to_string();
                 (vec![request("POST", "auth/token/create", &tokens.root, &body)], Vec::new())

@@ -119,6 +119,21 @@ impl Stage {
         outcome
     }
 
+    /// Waits until the server has nothing more to do, within bounds.
+    async fn until_idle(&self) -> Result<Usage, String> {
+        const BOUND: Duration = Duration::from_secs(20);
+        const LOOK_EACH: Duration = Duration::from_millis(200);
+        let (started, mut before) = (Instant::now(), self.contender.usage()?);
+        loop {
+            tokio::time::sleep(LOOK_EACH).await;
+            let now = self.contender.usage()?;
+            if now.cpu - before.cpu < LOOK_EACH / 10 || started.elapsed() > BOUND {
+                return Ok(now);
+            }
+            before = now;
+        }
+    }
+
     /// Runs a load once.
     pub(crate) async fn measure(&mut self, load: &Load, options: &Options) -> Result<Measured, String> {
         if let Err(refused) = self.audit_for(load).await {
@@ -139,7 +154,9 @@ impl Stage {
             Ok(())
         })
         .await?;
-        let after = self.contender.usage()?;
+        let ended = self.contender.usage()?;
+        // What a server puts off (lines of its audit device, its index) is part of what the load costs.
+        let after = self.until_idle().await?;
         if seen.failures > 0 || seen.latencies.total() == 0 {
             let why = seen.first_failure.unwrap_or_else(|| "no answer".to_owned());
             return Ok(Measured { refused: Some(format!("{} failed: {why}", seen.failures)), ..Measured::default() });
@@ -152,7 +169,7 @@ impl Stage {
             p50: seen.latencies.quantile(500),
             p99: seen.latencies.quantile(990),
             cpu_us: cpu * 1e6 / answers,
-            busy: cpu / took,
+            busy: (ended.cpu - before.cpu).as_secs_f64() / took,
             resident_mib: after.resident_mib,
             disk_mib: self.contender.disk_mib(),
             refused: None,

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tresor_audit::{
-    Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, ResponseEntry,
-    SocketSinkKind, Standing,
+    Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, SocketSinkKind,
+    Standing, WrittenRequest, WrittenResponse,
 };
 use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
 use tresor_env::{Doors, Entropy};
@@ -175,8 +175,17 @@ impl Audits {
         Ok(self.broker.record_request(entry).await?)
     }
 
-    pub(crate) fn encode_response(&self, entry: &ResponseEntry<'_>) -> EncodedResponse {
-        self.broker.encode_response(entry)
+    /// Whether records are taken.
+    pub(crate) fn is_enabled(&self) -> bool {
+        self.broker.is_enabled()
+    }
+
+    pub(crate) fn encode_response(
+        &self,
+        request: Option<WrittenRequest>,
+        write: impl FnOnce() -> WrittenResponse,
+    ) -> EncodedResponse {
+        self.broker.encode_response(request, write)
     }
 
     pub(crate) async fn record_response(

@@ -1,17 +1,33 @@
 //! Keyed and plain hashes, and the derivation of keys for one purpose from one base.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
-use aws_lc_rs::{digest, hmac};
 use tresor_secret::DataKey;
+use tresor_sha256::State;
+use zeroize::Zeroizing;
 
-/// A key for HMAC-SHA256, prepared once.
-pub struct HmacKey(hmac::Key);
+/// The block of SHA-256, in bytes.
+const BLOCK_BYTES: usize = 64;
+
+/// A key for HMAC-SHA256 (RFC 2104), prepared once: what both hashes are after the block that holds the key.
+pub struct HmacKey {
+    inner: State,
+    outer: State,
+}
 
 impl HmacKey {
     /// Prepares a key.
     #[must_use]
     pub fn new(key: &[u8]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key))
+        let mut block = Zeroizing::new([0; BLOCK_BYTES]);
+        let short = Zeroizing::new(sha256(key));
+        let key = if key.len() > BLOCK_BYTES { &*short } else { key };
+        block.iter_mut().zip(key).for_each(|(target, byte)| *target = *byte);
+        let padded = |with: u8| {
+            let mut state = State::new();
+            state.update(&*Zeroizing::new(block.map(|byte| byte ^ with)));
+            state
+        };
+        Self { inner: padded(0x36), outer: padded(0x5c) }
     }
 
     /// The code of one message.
@@ -23,18 +39,20 @@ impl HmacKey {
     /// The code of a message given in pieces.
     #[must_use]
     pub fn sign_parts(&self, parts: &[&[u8]]) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.0);
-        for part in parts {
-            context.update(part);
-        }
-        fixed(context.sign().as_ref())
+        let mut inner = self.inner.clone();
+        parts.iter().for_each(|part| inner.update(part));
+        let mut outer = self.outer.clone();
+        outer.update(&inner.finish());
+        outer.finish()
     }
 }
 
 /// SHA-256.
 #[must_use]
 pub fn sha256(message: &[u8]) -> [u8; 32] {
-    fixed(digest::digest(&digest::SHA256, message).as_ref())
+    let mut state = State::new();
+    state.update(message);
+    state.finish()
 }
 
 /// Lower-case hexadecimal.
@@ -69,17 +87,22 @@ pub fn derive(base: &DataKey, label: &str) -> DataKey {
     DataKey::new(key)
 }
 
-fn fixed(bytes: &[u8]) -> [u8; 32] {
-    let mut array = [0; 32];
-    for (target, byte) in array.iter_mut().zip(bytes) {
-        *target = *byte;
-    }
-    array
-}
-
 #[cfg(test)]
 mod tests {
+    use aws_lc_rs::hmac;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn codes_are_those_of_the_providers_own_hmac(
+            key in prop::collection::vec(any::<u8>(), 0..200), message in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let theirs = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message);
+            prop_assert_eq!(&HmacKey::new(&key).sign(&message)[..], theirs.as_ref());
+        }
+    }
 
     #[test]
     fn codes_agree_with_published_vectors() {

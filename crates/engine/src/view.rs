@@ -74,18 +74,7 @@ impl<'a> View<'a> {
     /// # Errors
     /// As [`View::read`].
     pub fn names(&mut self, directory: &str, after: Option<&str>, limit: Option<usize>) -> Result<Vec<String>, Fault> {
-        const PAGE: usize = 1000;
-        let mut names = self.list(directory, after, limit.unwrap_or(PAGE).min(PAGE))?;
-        while limit.is_none_or(|limit| names.len() < limit) {
-            let Some(last) = names.last().cloned() else { break };
-            let wanted = limit.map_or(PAGE, |limit| (limit - names.len()).min(PAGE));
-            let more = self.list(directory, Some(&last), wanted)?;
-            if more.is_empty() {
-                break;
-            }
-            names.extend(more);
-        }
-        Ok(names)
+        self.list(directory, after, limit.unwrap_or(usize::MAX))
     }
 
     /// A narrower window, below one more directory (ending in a slash).

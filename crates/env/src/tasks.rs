@@ -2,7 +2,9 @@
 //!
 //! Deliberately absent: detached tasks. Dropping a [`Tasks`] aborts what it owns.
 
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -100,6 +102,35 @@ pub async fn breathe() {
     tokio::task::yield_now().await;
 }
 
+/// Work that is done to its end, by whoever waits for it or, when nobody does any more, by itself.
+pub struct SeenThrough<'t, T: 'static> {
+    work: Option<BoxFuture<'static, T>>,
+    tasks: &'t Tasks,
+}
+
+impl<T> Future for SeenThrough<'_, T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        // Asked again after its end, which nobody does, it would wait for ever.
+        let Some(work) = &mut self.work else { return Poll::Pending };
+        let ended = ready!(work.as_mut().poll(context));
+        self.work = None;
+        Poll::Ready(ended)
+    }
+}
+
+impl<T> Drop for SeenThrough<'_, T> {
+    fn drop(&mut self) {
+        // Without a runtime there is nothing left that could go on.
+        if let Some(work) = self.work.take()
+            && tokio::runtime::Handle::try_current().is_ok()
+        {
+            self.tasks.spawn(async move { drop(work.await) });
+        }
+    }
+}
+
 /// A set of background tasks with one owner.
 #[derive(Default)]
 pub struct Tasks {
@@ -118,6 +149,12 @@ impl Tasks {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         while running.try_join_next().is_some() {}
         running.spawn(task);
+    }
+
+    /// Runs `work` in the caller's own task, and to its end whatever becomes of the caller: when the caller goes away in
+    /// the middle, the rest becomes a task of this set.
+    pub fn see_through<T>(&self, work: BoxFuture<'static, T>) -> SeenThrough<'_, T> {
+        SeenThrough { work: Some(work), tasks: self }
     }
 
     /// How many tasks have not ended yet.

@@ -9,7 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use tresor_audit::{
-    AuditError, AuditSink, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, Lines, Options, RequestEntry,
+    AuditError, AuditSink, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, Head, Lines, Options, RequestEntry,
     RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind, Undelivered, fuzz,
 };
 use tresor_env::disk::Open;
@@ -64,7 +64,7 @@ pub fn audit_entry(bytes: &[u8]) {
         let (facts, auth) = (RequestFacts::from_request(&request, Operation::Update), AuthFacts::default());
         let shown = ResponseFacts::from_response(&response, &[]);
         let (time, error) = (Timestamp::EPOCH, Clear::default());
-        fuzz::encode(&ResponseEntry { time, auth: &auth, request: &facts, response: &shown, error })
+        fuzz::encode(&ResponseEntry { time, head: &Head::new(&auth, &facts), response: &shown, error })
     });
     entry(&SAMPLE);
     entry(bytes);
@@ -95,7 +95,7 @@ static LOG: LazyLock<Vec<(PathBuf, Vec<u8>)>> = LazyLock::new(|| {
             let (facts, auth) = (RequestFacts::from_request(&request, Operation::Update), AuthFacts::default());
             let admission = tresor_audit::Admission::Ordinary;
             let (time, error) = (Timestamp::EPOCH, Clear::default());
-            let entry = RequestEntry { time, auth: &auth, request: &facts, error, admission };
+            let entry = RequestEntry { time, head: &Head::new(&auth, &facts), error, admission };
             broker.record_request(&entry).await.unwrap_or_else(|error| panic!("{error}"));
             // So that the next segment is made ready.
             for _ in 0..8 {

@@ -212,6 +212,7 @@ async fn serve(
     let (mut is_first, mut is_stopping) = (true, false);
     let ended = loop {
         tokio::select! {
+            biased;
             ended = connection.as_mut() => break ended,
             // The protocol's own time-outs begin only when its first bytes told which protocol it is.
             () = &mut head_is_late, if is_first => {

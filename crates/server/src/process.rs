@@ -15,9 +15,10 @@ pub(crate) fn forbid_core_dumps() {
     }
 }
 
-/// Keeps all memory out of swap.
+/// Keeps all memory out of swap: each page from when it is used, or stacks and reserves that nobody touches would take
+/// what they may become.
 pub(crate) fn lock_memory() -> Result<(), String> {
-    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE).map_err(|error| {
+    mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT).map_err(|error| {
         format!(
             "memory cannot be locked: {error}\n\nThe server keeps its keys out of swap by mlock. Give it the right to \
              (setcap cap_ipc_lock=+ep on the binary, or LimitMEMLOCK=infinity in its unit), or, where swap is off or \

@@ -1,14 +1,15 @@
 //! A node as the HTTP face sees it.
 //!
-//! A request that was begun runs to its end in a task of its own, whether or not its client still waits: what it
-//! commits reaches the caches, and its response is recorded. How many run at once is bounded; who comes later waits
+//! A request that was begun runs to its end, whether or not its client still waits: what it commits reaches the caches,
+//! and its response is recorded. It runs in its connection's own task; when the connection goes away meanwhile, the rest
+//! of it becomes a task of its own. How many run at once is bounded; who comes later waits
 //! in its connection, and leaves the queue with it. What answers in every state of the node, and sealing it, wait apart,
 //! so that a server whose ordinary requests hang can be looked at, sealed and unsealed. Deliberately absent: any
 //! knowledge of what a request means.
 
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
 use tresor_audit::{Audited, Exempt};
 use tresor_core::Node;
 use tresor_core::pipeline::Turn;
@@ -58,24 +59,23 @@ impl NodeService {
     }
 
     fn begin(&self, request: Request, held: Option<HeldBody>) -> BoxFuture<'_, Audited<Outcome>> {
+        let slots = match tresor_core::pipeline::turn(&self.node, &request) {
+            Turn::Always => &self.always,
+            Turn::Sealing => &self.sealing,
+            Turn::Ordinary => &self.ordinary,
+        };
         Box::pin(async move {
-            let (answer, waiting) = oneshot::channel();
-            let slots = match tresor_core::pipeline::turn(&self.node, &request) {
-                Turn::Always => &self.always,
-                Turn::Sealing => &self.sealing,
-                Turn::Ordinary => &self.ordinary,
+            let Ok(slot) = Arc::clone(slots).acquire_owned().await else {
+                // Nobody closes it.
+                return Audited::exempt(Err(Fault::internal("no place to run in")), Exempt::NeverAdmitted);
             };
-            if let Ok(slot) = Arc::clone(slots).acquire_owned().await {
-                let node = Arc::clone(&self.node);
-                self.running.spawn(async move {
-                    // Who does not wait any more has gone with its connection; the request is done all the same.
-                    drop(answer.send(tresor_core::pipeline::serve(&node, request).await));
-                    drop((slot, held));
-                });
-            }
-            waiting.await.unwrap_or_else(|_| {
-                Audited::exempt(Err(Fault::internal("serving a request panicked")), Exempt::NeverAdmitted)
-            })
+            let node = Arc::clone(&self.node);
+            let served = async move {
+                // Held to its end, also by one whose client has left.
+                let _held = (slot, held);
+                tresor_core::pipeline::serve(&node, request).await
+            };
+            self.running.see_through(Box::pin(served)).await
         })
     }
 }

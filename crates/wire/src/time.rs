@@ -1,13 +1,20 @@
 //! Times as the API prints them: RFC 3339 in UTC, with as many digits of a second as are not zero.
 
 use jiff::Timestamp as Jiff;
+use jiff::fmt::temporal::DateTimePrinter;
 use tresor_model::Timestamp;
+
+static PRINTER: DateTimePrinter = DateTimePrinter::new();
 
 /// A time in RFC 3339.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
     // Every 64-bit count of nanoseconds lies within the years that are representable.
-    Jiff::from_nanosecond(i128::from(at.nanos())).unwrap_or_default().to_string()
+    let at = Jiff::from_nanosecond(i128::from(at.nanos())).unwrap_or_default();
+    let mut text = String::with_capacity("2026-01-01T00:00:00.123456789Z".len());
+    // Writing to a string does not fail.
+    drop(PRINTER.print_timestamp(&at, &mut text));
+    text
 }
 
 /// Reads RFC 3339, with any offset.

@@ -7,7 +7,16 @@ use crate::workspace::{Member, Workspace};
 /// The layers, the lowest first. A folder with a slash at its end stands for every crate in it.
 const LAYERS: &[&[&str]] = &[
     // Tools and vocabulary that know nothing of ours.
-    &["crates/secret", "crates/env", "crates/macros", "crates/hcl", "crates/canary", "crates/bench", "xtask"],
+    &[
+        "crates/secret",
+        "crates/env",
+        "crates/macros",
+        "crates/hcl",
+        "crates/canary",
+        "crates/bench",
+        "crates/sha256",
+        "xtask",
+    ],
     &["crates/model", "crates/env-os"],
     &["crates/record", "crates/wire"],
     &["crates/crypto", "crates/policy", "crates/storage", "crates/log"],
@@ -53,6 +62,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ),
     ("reqwest", &["crates/client"]),
     ("redb", &["crates/storage-file"]),
+    ("aws-lc-sys", &["crates/sha256"]),
     ("clap", &["crates/cli", "crates/server", "crates/tresor"]),
     ("rustls", &["crates/env-os", "crates/server", "crates/client", "crates/tresor", "crates/bench"]),
     ("serde", &["crates/wire", "crates/client", "crates/cli"]),

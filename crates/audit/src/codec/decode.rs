@@ -12,24 +12,47 @@ use tresor_model::{Operation, TokenType};
 use super::{DEPTH_MAX, VERSION};
 use crate::body::{Fields, ListRef, MapRef, ValueRef};
 use crate::entry::{
-    AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, MountFacts, NamespaceFacts,
-    PolicyResults, RequestFacts, ResponseFacts, Sensitive, WrapFacts,
+    AnswerBody, AuditedHeader, AuthFacts, Clear, GrantingPolicy, Handle, MountFacts, NamespaceFacts, PolicyResults,
+    RequestFacts, ResponseFacts, Sensitive, WrapFacts,
 };
 
 /// The entry of a record's bytes; `None` when they are not one.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Entry<'_>> {
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) fn decode(bytes: &[u8]) -> Option<crate::entry::Entry<'_>> {
+    let parts = split(bytes)?;
+    let (auth, request) = decode_head(parts.head)?;
+    Some(crate::entry::Entry { time: parts.time, auth, request, response: parts.response, error: parts.error })
+}
+
+/// A record whose head is not looked into yet.
+pub(crate) struct Parts<'a> {
+    pub(crate) time: Timestamp,
+    /// What both records of a request have in common.
+    pub(crate) head: &'a [u8],
+    pub(crate) response: Option<ResponseFacts<'a>>,
+    pub(crate) error: Clear<'a>,
+}
+
+/// Takes a record apart; `None` when the bytes are not one, as far as its head need not be read for that.
+pub(crate) fn split(bytes: &[u8]) -> Option<Parts<'_>> {
     let mut reader = Reader { rest: bytes };
     if reader.byte()? != VERSION {
         return None;
     }
-    let entry = Entry {
+    let parts = Parts {
         time: reader.time()?,
-        auth: reader.auth()?,
-        request: reader.request()?,
+        head: reader.bytes()?,
         response: reader.option(Reader::response)?,
         error: reader.clear()?,
     };
-    reader.rest.is_empty().then_some(entry)
+    reader.rest.is_empty().then_some(parts)
+}
+
+/// Who asks, and for what.
+pub(crate) fn decode_head(bytes: &[u8]) -> Option<(AuthFacts<'_>, RequestFacts<'_>)> {
+    let mut reader = Reader { rest: bytes };
+    let head = (reader.auth()?, reader.request()?);
+    reader.rest.is_empty().then_some(head)
 }
 
 /// Names and values, or values alone, of a record: checked, and not taken apart before somebody walks through them.

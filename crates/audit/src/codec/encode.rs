@@ -11,38 +11,48 @@ use zeroize::Zeroizing;
 use super::{DEPTH_MAX, TOO_DEEP, VERSION};
 use crate::body::Fields;
 use crate::entry::{
-    AnswerBody, AuthFacts, Clear, Handle, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
+    AnswerBody, AuthFacts, Clear, Handle, Head, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
 };
+
+/// How many bytes of a record there is room for at once; most need no more.
+const USUAL_BYTES: usize = 1024;
 
 /// The bytes of a request's record.
 pub(crate) fn encode_request(entry: &RequestEntry<'_>) -> Zeroizing<Vec<u8>> {
-    encode(|out| put_entry(out, entry.time, entry.auth, entry.request, None, &entry.error))
+    put_entry(entry.time, entry.head, None, &entry.error)
 }
 
 /// The bytes of an answer's record.
 pub(crate) fn encode_response(entry: &ResponseEntry<'_>) -> Zeroizing<Vec<u8>> {
-    encode(|out| put_entry(out, entry.time, entry.auth, entry.request, Some(entry.response), &entry.error))
+    put_entry(entry.time, entry.head, Some(entry.response), &entry.error)
 }
 
-fn encode(put: impl Fn(&mut Writer)) -> Zeroizing<Vec<u8>> {
-    let mut counter = Writer { bytes: None, length: 0 };
-    put(&mut counter);
-    let mut writer = Writer { bytes: Some(Zeroizing::new(Vec::with_capacity(counter.length))), length: 0 };
-    put(&mut writer);
-    writer.bytes.unwrap_or_default()
+/// What both records of a request begin with.
+pub(crate) fn encode_head(auth: &AuthFacts<'_>, request: &RequestFacts<'_>) -> Zeroizing<Vec<u8>> {
+    let mut writer = Writer::with_room(USUAL_BYTES);
+    put_auth(&mut writer, auth);
+    put_request(&mut writer, request);
+    writer.bytes
 }
 
 struct Writer {
-    bytes: Option<Zeroizing<Vec<u8>>>,
-    length: usize,
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Writer {
+    fn with_room(bytes: usize) -> Self {
+        Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)) }
+    }
+
     fn raw(&mut self, bytes: &[u8]) {
-        self.length += bytes.len();
-        if let Some(out) = &mut self.bytes {
-            out.extend_from_slice(bytes);
+        let needed = self.bytes.len() + bytes.len();
+        if needed > self.bytes.capacity() {
+            // Growing in place could leave a copy behind that nobody zeroizes.
+            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger;
         }
+        self.bytes.extend_from_slice(bytes);
     }
 
     fn byte(&mut self, byte: u8) {
@@ -159,19 +169,18 @@ impl Writer {
 }
 
 fn put_entry(
-    out: &mut Writer,
     time: Timestamp,
-    auth: &AuthFacts<'_>,
-    request: &RequestFacts<'_>,
+    head: &Head,
     response: Option<&ResponseFacts<'_>>,
     error: &Clear<'_>,
-) {
+) -> Zeroizing<Vec<u8>> {
+    let mut out = Writer::with_room(head.0.len() + response.map_or(64, |_| USUAL_BYTES));
     out.byte(VERSION);
     out.time(time);
-    put_auth(out, auth);
-    put_request(out, request);
+    out.bytes(&head.0);
     out.option(response, put_response);
     out.clear(error);
+    out.bytes
 }
 
 fn put_auth(out: &mut Writer, auth: &AuthFacts<'_>) {

@@ -69,7 +69,7 @@ impl AuditLog {
             let Some(skip) = reader.next.checked_sub(first) else { return Ok(None) };
             let mut bytes = 0;
             for recent in state.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
-                bytes += recent.frame.len();
+                bytes += recent.at.len();
                 if taken.len() == records_max || (!taken.is_empty() && bytes > bytes_max) {
                     break;
                 }
@@ -79,10 +79,11 @@ impl AuditLog {
         reader.place = None;
         let mut records = Vec::with_capacity(taken.len());
         for recent in taken {
-            let opened = FrameHeader::decode(&recent.frame).and_then(|header| {
-                let sealed = recent.frame.get(segment::FRAME_HEADER_BYTES..)?;
+            let frame = recent.frame();
+            let opened = FrameHeader::decode(frame).and_then(|header| {
+                let sealed = frame.get(segment::FRAME_HEADER_BYTES..)?;
                 let (bytes, _) = segment::open_frame(&recent.key, &header, &recent.previous, sealed)?;
-                Some(Record { sequence: header.sequence, frame_bytes: recent.frame.len() as u64, bytes })
+                Some(Record { sequence: header.sequence, frame_bytes: frame.len() as u64, bytes })
             });
             let record = opened.ok_or(AuditError::LogUnavailable("record in memory does not open".into()))?;
             reader.next = record.sequence + 1;

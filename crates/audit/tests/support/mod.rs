@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tresor_audit::{
-    Admission, AuditError, AuditSink, Audited, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, FileSinkKind, Lines,
-    Options, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind, Undelivered,
+    Admission, AuditError, AuditSink, Audited, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, FileSinkKind, Head,
+    Lines, Options, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind, Undelivered,
 };
 use tresor_env::doubles::TestDoors;
 use tresor_env::{BoxFuture, Doors};
@@ -170,7 +170,8 @@ pub async fn record_with(broker: &Broker, id: &str, body: Map, admission: Admiss
     let request = request(id, body);
     let facts = RequestFacts::from_request(&request, Operation::Update);
     let auth = AuthFacts::default();
-    let entry = RequestEntry { time: now(), auth: &auth, request: &facts, error: Clear::default(), admission };
+    let head = &Head::new(&auth, &facts);
+    let entry = RequestEntry { time: now(), head, error: Clear::default(), admission };
     broker.record_request(&entry).await
 }
 
@@ -180,12 +181,9 @@ pub async fn record_answer(broker: &Broker, id: &str, response: Response) -> Res
         let facts = RequestFacts::from_request(&request, Operation::Read);
         let auth = AuthFacts::default();
         let shown = ResponseFacts::from_response(&response, &[]);
-        broker.encode_response(&ResponseEntry {
-            time: now(),
-            auth: &auth,
-            request: &facts,
-            response: &shown,
-            error: Clear::default(),
+        broker.encode_response(None, || {
+            ResponseEntry { time: now(), head: &Head::new(&auth, &facts), response: &shown, error: Clear::default() }
+                .write()
         })
     };
     broker.record_response(encoded, response).await.map_err(|unrecorded| unrecorded.error)

@@ -5,6 +5,8 @@
 //! place in the mark. All of it is refused, or an orphan, long before: see `tokens::lineage`. Deliberately absent:
 //! revoking what lies outside the server.
 
+use std::sync::Arc;
+
 use tresor_barrier::{KeyPrefix, Txn};
 use tresor_model::Fault;
 use tresor_model::ids::{MountId, NamespaceId};
@@ -183,11 +185,10 @@ impl Walk<'_> {
 
 impl tokens::Tokens {
     /// A token as it is stored, alive or not, with the ancestors that it has not lost.
-    pub(crate) fn as_stored(&self, hash: &str, mut record: tokens::record::TokenRecord) -> FoundToken {
+    pub(crate) fn as_stored(&self, hash: &str, mut record: Arc<tokens::record::TokenRecord>) -> FoundToken {
         let within = self.within_cuts(&record.ancestors);
         if within < record.ancestors.len() {
-            record.ancestors.truncate(within);
-            record.origin = None;
+            Arc::make_mut(&mut record).keep_ancestors(within);
         }
         FoundToken { hash: hash.to_owned(), record, uses_left: None }
     }

@@ -1,6 +1,7 @@
 //! Work over many leases or tokens that an operator ordered: a stored record, done page by page, wherever it is
 //! interrupted. Tidying also finds what the index of ends has lost. Deliberately absent: revoking itself; a job retires, and the task of `revoke` asks the engines.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_barrier::Txn;
@@ -207,7 +208,7 @@ fn tidy_tokens(
         match super::read_token(txn, namespace, hash)? {
             Readable::Gone => txn.leave(&accessors.key(name).map_err(Fault::internal)?),
             Readable::Yes(record) if record.is_expired(now) => {
-                let found = unsealed.handles.tokens.as_stored(hash, *record);
+                let found = unsealed.handles.tokens.as_stored(hash, Arc::from(record));
                 unsealed.handles.tokens.revoke(txn, &found, now)?;
                 *revoked += 1;
             }

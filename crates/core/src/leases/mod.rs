@@ -16,7 +16,7 @@ mod revoke;
 pub mod secrets;
 mod summary;
 
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tresor_barrier::{BarrierError, Plaintext, Txn};
@@ -168,7 +168,7 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, revoked: 
         let hash = tokens::hash_of(&name).unwrap_or(&name);
         match read_token(txn, namespace, hash)? {
             Readable::Yes(record) if record.is_expired(now) => {
-                let found = unsealed.handles.tokens.as_stored(hash, *record);
+                let found = unsealed.handles.tokens.as_stored(hash, Arc::from(record));
                 unsealed.handles.tokens.revoke(txn, &found, now)?;
                 *revoked += 1;
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use tresor_audit::{Admission, AuthFacts, NamespaceFacts, RequestEntry, RequestFacts};
+use tresor_audit::{Admission, AuthFacts, Head, NamespaceFacts, RequestEntry, RequestFacts};
 use tresor_crypto::token_text;
 use tresor_model::ids::RequestId;
 use tresor_model::request::Connection;
@@ -39,8 +39,7 @@ pub(super) async fn record(unsealed: &Unsealed, reason: &'static str, tokens: u6
     facts.namespace = NamespaceFacts { id: "root".into(), ..NamespaceFacts::default() };
     let entry = RequestEntry {
         time: unsealed.clock.now(),
-        auth: &AuthFacts::default(),
-        request: &facts,
+        head: &Head::new(&AuthFacts::default(), &facts),
         error: "".into(),
         admission: Admission::Ordinary,
     };

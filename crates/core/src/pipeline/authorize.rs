@@ -5,7 +5,7 @@
 //! such operation", so that refusals reveal nothing.
 
 use tresor_barrier::Txn;
-use tresor_engine::{Access, OperationFacts};
+use tresor_engine::{Access, Effect, OperationFacts};
 use tresor_model::{Fault, Operation, Refusal, Request, Timestamp};
 use tresor_policy::{Decision, Granting};
 use tresor_wire::input::FieldSpec;
@@ -51,6 +51,11 @@ impl<'a> Authorized<'a> {
     /// What the operation declares; `None` for a path that the engine only has a hint for.
     pub(super) const fn facts(&self) -> Option<OperationFacts> {
         self.facts
+    }
+
+    /// Whether it may write; what does not has no effect before it is answered.
+    pub(super) fn writes(&self) -> bool {
+        self.facts.is_some_and(|facts| facts.effect == Effect::Writes)
     }
 
     /// Whether protected paths may be used.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::reply::Afterwards;
-use tresor_engine::{Caller, Cx, Effect, Held, Reply, View};
+use tresor_engine::{Caller, Cx, Held, Reply, View};
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
@@ -38,7 +38,7 @@ pub(super) async fn execute(
     authorized: &Authorized<'_>,
     now: Timestamp,
 ) -> Executed {
-    let writes = authorized.facts().is_some_and(|facts| facts.effect == Effect::Writes);
+    let writes = authorized.writes();
     if writes && let Some(mount) = &authorized.routed().mount {
         match unsealed.handles.mounts.is_current(&mut txn, mount) {
             Ok(Some(true)) => {}

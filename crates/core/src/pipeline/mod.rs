@@ -77,7 +77,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         return record::refused(unsealed, &request, &routed, refusal.into(), admitted.now).await;
     }
 
-    let mut recorded = false;
+    let mut recorded = None;
     let mut using = None;
     let mut outcome = Err(Refusal::Unavailable("too many conflicting changes, try again".into()).into());
     let mut seen = record::Seen::nothing();
@@ -100,11 +100,12 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         seen.note(&authorized);
 
         // The record of the request, refusals included, comes before any effect.
-        if !recorded {
-            if let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now).await {
-                return record::unrecorded(fault);
+        if recorded.is_none() {
+            let has_effect = authorized.as_ref().is_ok_and(|authorized| authorized.writes());
+            match record::request(unsealed, &request, &routed, &seen, has_effect, admitted.now).await {
+                Ok(written) => recorded = Some(written),
+                Err(fault) => return record::unrecorded(fault),
             }
-            recorded = true;
         }
 
         // The handler, what it leads to (a token), and the one commit.
@@ -122,13 +123,18 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                     turn = unsealed.turns.take(routed.contended()).await;
                 }
                 routed = route::route(unsealed, &request);
+                recorded.iter_mut().for_each(record::Recorded::forget_head);
             }
         }
     }
     drop(turn);
-    if !recorded && let Err(fault) = record::request(unsealed, &request, &routed, &seen, admitted.now).await {
-        return record::unrecorded(fault);
-    }
+    let recorded = match recorded {
+        Some(recorded) => recorded,
+        None => match record::request(unsealed, &request, &routed, &seen, false, admitted.now).await {
+            Ok(recorded) => recorded,
+            Err(fault) => return record::unrecorded(fault),
+        },
+    };
     authenticate::finish(unsealed, using, admitted.now).await;
 
     // The record of the response comes before the answer.
@@ -136,7 +142,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         Ok((response, afterwards)) => (Ok(response), afterwards),
         Err(fault) => (Err(fault), None),
     };
-    let answer = record::response(unsealed, &request, &routed, &seen, outcome).await;
+    let answer = record::response(unsealed, &request, &routed, &seen, recorded, outcome).await;
 
     // Sealing waits until everybody has left, so this request leaves first.
     drop(admitted);

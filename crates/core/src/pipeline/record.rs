@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tresor_audit::{
-    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, MountFacts, NamespaceFacts, PolicyResults,
-    RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
+    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, Head, MountFacts, NamespaceFacts, PolicyResults,
+    RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, WrittenRequest,
 };
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Timestamp};
 use tresor_wire::input::Place;
@@ -56,6 +56,11 @@ impl Seen {
     /// Notes that the request is refused.
     pub(super) fn refuse(&mut self, fault: &Fault) {
         self.refusal = Some(fault.to_string());
+    }
+
+    /// Who asks and for what, as far as it is seen.
+    fn head(&self, request: &Request, routed: &Routed, now: Timestamp) -> Head {
+        Head::new(&self.auth(request, now), &self.request(request, routed))
     }
 
     fn auth<'a>(&'a self, request: &'a Request, now: Timestamp) -> AuthFacts<'a> {
@@ -121,56 +126,78 @@ fn shown_path<'p>(path: &'p str, target: &Target) -> Cow<'p, str> {
     })
 }
 
-/// Records the request. Afterwards, and only then, it may have an effect.
+/// What is left to do for the record of a request when its answer is recorded.
+#[derive(Default)]
+pub(super) struct Recorded {
+    /// What the record of the answer begins with, too; `None` where nobody records.
+    head: Option<Head>,
+    /// The record itself, if it waits for that of the answer.
+    waiting: Option<WrittenRequest>,
+}
+
+impl Recorded {
+    /// What was seen then is not what counts now.
+    pub(super) fn forget_head(&mut self) {
+        self.head = None;
+    }
+}
+
+/// Records the request; afterwards, and only then, it may have an effect. The record of one that cannot have any
+/// (`has_effect`) waits for that of its answer: one write for both.
 pub(super) async fn request(
     unsealed: &Unsealed,
     request: &Request,
     routed: &Routed,
     seen: &Seen,
+    has_effect: bool,
     now: Timestamp,
-) -> Result<(), Fault> {
-    let auth = seen.auth(request, now);
-    let facts = seen.request(request, routed);
+) -> Result<Recorded, Fault> {
+    if !unsealed.handles.audits.is_enabled() {
+        return Ok(Recorded::default());
+    }
+    let head = seen.head(request, routed, now);
     // Managing audit devices must stay possible when a device does not drain, for those who may: nobody else can use
     // up the reserve.
     let mends_audit = seen.allowed && routed.target.as_ref().is_ok_and(|target| target.mends_audit);
     let entry = RequestEntry {
         time: now,
-        auth: &auth,
-        request: &facts,
+        head: &head,
         error: seen.refusal.as_deref().unwrap_or("").into(),
         admission: if mends_audit { Admission::Reserve } else { Admission::Ordinary },
     };
+    if !has_effect {
+        let waiting = Some(entry.write());
+        return Ok(Recorded { head: Some(head), waiting });
+    }
     match unsealed.handles.audits.record_request(&entry).await {
         // The log is closed because the node is being sealed: that is what the caller should hear.
         Err(_) if unsealed.gate.is_closed() => Err(Refusal::Sealed.into()),
-        recorded => recorded,
+        recorded => recorded.map(|()| Recorded { head: Some(head), waiting: None }),
     }
 }
 
-/// Records the response and gives back the answer that may leave.
+/// Records the response and gives back the answer that may leave. Without the head of its request's record, it is made
+/// of what is seen now.
 pub(super) async fn response(
     unsealed: &Unsealed,
     request: &Request,
     routed: &Routed,
     seen: &Seen,
+    recorded: Recorded,
     outcome: Outcome,
 ) -> Audited<Outcome> {
     let now = unsealed.clock.now();
-    let auth = seen.auth(request, now);
-    let facts = seen.request(request, routed);
     let no_keys = Vec::new();
     let keys = routed.mount.as_ref().map_or(&no_keys, |mount| &mount.record.tuning.audit_non_hmac_response_keys);
-    // The entry borrows from the outcome that the witness then carries: encode first, hand over after.
-    let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
-    let sealed = {
+    // The entry borrows from the outcome that the witness then carries: write first, hand over after.
+    let written = unsealed.handles.audits.encode_response(recorded.waiting, || {
+        let head = &recorded.head.unwrap_or_else(|| seen.head(request, routed, now));
+        let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
         let nothing = Response::default();
-        let shown = ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);
-        let entry =
-            ResponseEntry { time: now, auth: &auth, request: &facts, response: &shown, error: error.as_str().into() };
-        unsealed.handles.audits.encode_response(&entry)
-    };
-    unsealed.handles.audits.record_response(sealed, outcome).await
+        let response = &ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);
+        ResponseEntry { time: now, head, response, error: error.as_str().into() }.write()
+    });
+    unsealed.handles.audits.record_response(written, outcome).await
 }
 
 /// Records a request that is refused before it is known who asks, and its answer.
@@ -183,10 +210,10 @@ pub(super) async fn refused(
 ) -> Audited<Outcome> {
     let mut seen = Seen::nothing();
     seen.refuse(&fault);
-    if let Err(fault) = self::request(unsealed, request, routed, &seen, now).await {
-        return unrecorded(fault);
+    match self::request(unsealed, request, routed, &seen, false, now).await {
+        Ok(recorded) => response(unsealed, request, routed, &seen, recorded, Err(fault)).await,
+        Err(fault) => unrecorded(fault),
     }
-    response(unsealed, request, routed, &seen, Err(fault)).await
 }
 
 /// The answer of a route on the list of unaudited ones.

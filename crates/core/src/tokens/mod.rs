@@ -99,7 +99,7 @@ pub struct FoundToken {
     /// The keyed hash.
     pub hash: String,
     /// The record; its ancestors are those that still are.
-    pub record: TokenRecord,
+    pub record: Arc<TokenRecord>,
     /// Uses left; `None` means no limit.
     pub uses_left: Option<u64>,
 }
@@ -240,8 +240,7 @@ impl Tokens {
                 return Ok(None);
             };
             if live < record.ancestors.len() {
-                record.ancestors.truncate(live);
-                record.origin = None;
+                Arc::make_mut(&mut record).keep_ancestors(live);
             }
             if record.origin.as_ref().is_some_and(|origin| table.with_id(origin).is_none()) {
                 return Ok(None);
@@ -313,9 +312,10 @@ impl Tokens {
     /// A failure when the store fails.
     pub fn renew(&self, txn: &mut Txn, found: &mut FoundToken, ttl: Duration, now: Timestamp) -> Result<(), Fault> {
         let old_end = found.record.expires;
-        found.record.expires = Some(index::rounded(now.plus(ttl)));
-        found.record.renewed = Some(now);
-        if old_end == found.record.expires {
+        let record = Arc::make_mut(&mut found.record);
+        record.expires = Some(index::rounded(now.plus(ttl)));
+        record.renewed = Some(now);
+        if old_end == record.expires {
             return Ok(());
         }
         write_record(txn, found)?;
@@ -435,7 +435,7 @@ impl Tokens {
     pub(crate) fn line_of(&self, txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Vec<String>, Fault> {
         let mut line = vec![hash.to_owned()];
         match read_record(txn, namespace, hash)? {
-            Some(record) => line.extend(record.ancestors),
+            Some(record) => line.extend(record.ancestors.iter().cloned()),
             None => {
                 let mark = keys::marks(namespace).and_then(|at| at.key(hash)).map_err(fault)?;
                 if let Some(bytes) = txn.read(&mark).map_err(fault)? {
@@ -573,7 +573,7 @@ fn mint(
         renewable: new.renewable && new.ttl.is_some(),
         bound_cidrs: new.bound_cidrs,
     };
-    let found = FoundToken { hash, record, uses_left };
+    let found = FoundToken { hash, record: Arc::new(record), uses_left };
     store_new(txn, &found)?;
     Ok((token, found))
 }
@@ -582,11 +582,11 @@ fn mint(
 fn line(parent: Option<FoundToken>) -> Result<(Vec<String>, Option<MountId>), Fault> {
     let Some(parent) = parent else { return Ok((Vec::new(), None)) };
     let mut ancestors = vec![parent.hash];
-    ancestors.extend(parent.record.ancestors);
+    ancestors.extend(parent.record.ancestors.iter().cloned());
     if ancestors.len() > DEPTH_MAX {
         return Err(Fault::invalid("token has too many ancestors; create an orphan"));
     }
-    Ok((ancestors, Some(parent.record.origin.unwrap_or(parent.record.mount))))
+    Ok((ancestors, Some(parent.record.origin.as_ref().unwrap_or(&parent.record.mount).clone())))
 }
 
 /// Stores a new token and everything that leads to it.
@@ -670,10 +670,14 @@ pub fn auth_block(token: Option<TokenSecret>, found: &FoundToken, now: Timestamp
     }
 }
 
-pub(crate) fn read_record(txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Option<TokenRecord>, Fault> {
+pub(crate) fn read_record(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    hash: &str,
+) -> Result<Option<Arc<TokenRecord>>, Fault> {
     let key = keys::token(namespace, hash).map_err(fault)?;
-    let Some(bytes) = txn.read(&key).map_err(fault)? else { return Ok(None) };
-    TokenRecord::decode(&bytes).map(Some).map_err(Fault::internal)
+    let Some(stored) = txn.read(&key).map_err(fault)? else { return Ok(None) };
+    stored.record().map(Some).map_err(Fault::internal)
 }
 
 pub(crate) fn write_record(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {

@@ -66,6 +66,12 @@ pub enum Uses {
 }
 
 impl TokenRecord {
+    /// Forgets all but its nearest ancestors, and with the farthest where that came from.
+    pub(crate) fn keep_ancestors(&mut self, count: usize) {
+        self.ancestors.truncate(count);
+        self.origin = None;
+    }
+
     /// What is left of its life; `None` when it has no end.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Option<Duration> {

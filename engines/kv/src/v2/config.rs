@@ -1,5 +1,6 @@
 //! `config`: the defaults of a mount.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_engine::{Cx, Data, Nothing};
@@ -51,7 +52,7 @@ pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, _input: EmptyInput) -> Resul
 }
 
 pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Nothing, Fault> {
-    let mut config = Config::load(&mut cx.view)?;
+    let mut config = Arc::unwrap_or_clone(Config::load(&mut cx.view)?);
     config.max_versions = input.max_versions.unwrap_or(config.max_versions);
     config.cas_required = input.cas_required.unwrap_or(config.cas_required);
     if let Some(sent) = input.delete_version_after {

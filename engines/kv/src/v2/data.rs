@@ -142,7 +142,7 @@ fn written(metadata: &Metadata) -> Result<VersionShown, Fault> {
 pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Data<VersionShown>, Fault> {
     let data = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
     let config = Config::load(&mut cx.view)?;
-    let known = Metadata::load(&mut cx.view, &input.path)?;
+    let known = Metadata::load_to_change(&mut cx.view, &input.path)?;
     let mut metadata = known.unwrap_or_else(|| Metadata::fresh(cx.now));
     let required = config.cas_required || metadata.cas_required;
     check_and_set(input.options.as_ref(), required, metadata.current_version)?;
@@ -153,7 +153,7 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Dat
 
 pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Found<VersionShown>, Fault> {
     let change = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
-    let known = if is_name(&input.path) { Metadata::load(&mut cx.view, &input.path)? } else { None };
+    let known = if is_name(&input.path) { Metadata::load_to_change(&mut cx.view, &input.path)? } else { None };
     let Some(mut metadata) = known else { return Ok(Found::Nothing) };
     let config = Config::load(&mut cx.view)?;
     let current = metadata.current_version;
@@ -172,7 +172,7 @@ pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Fou
 }
 
 pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
-    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Nothing) };
+    let Some(mut metadata) = Metadata::load_to_change(&mut cx.view, &input.path)? else { return Ok(Nothing) };
     let (now, current) = (cx.now, metadata.current_version);
     if let Some(version) = metadata.versions.get_mut(&current).filter(|version| version.is_readable(now)) {
         version.deleted = Some(now);

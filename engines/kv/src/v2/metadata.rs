@@ -95,7 +95,7 @@ fn checked_custom(custom: BTreeMap<String, String>) -> Result<BTreeMap<String, S
 }
 
 pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Nothing, Fault> {
-    let known = Metadata::load(&mut cx.view, &input.path)?;
+    let known = Metadata::load_to_change(&mut cx.view, &input.path)?;
     let mut metadata = known.unwrap_or_else(|| Metadata::fresh(cx.now));
     metadata.max_versions = input.max_versions.unwrap_or(metadata.max_versions);
     metadata.cas_required = input.cas_required.unwrap_or(metadata.cas_required);
@@ -114,7 +114,7 @@ pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Patch) -> Result<Opt
     if !is_name(&input.path) {
         return Ok(None);
     }
-    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(None) };
+    let Some(mut metadata) = Metadata::load_to_change(&mut cx.view, &input.path)? else { return Ok(None) };
     let wrong = |name: &str, reason: &str| Fault::invalid(format!("field `{name}` {reason}"));
     for (name, change) in input.changes {
         let is_null = change == Body::Null;

@@ -1,6 +1,7 @@
 //! What is stored: the mount's configuration, one metadata record per path, one record per version's data.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_engine::View;
@@ -11,7 +12,7 @@ use tresor_record::{Part, Record};
 const MAX_VERSIONS: u64 = 10;
 
 /// The defaults of a mount.
-#[derive(Record, Default)]
+#[derive(Record, Clone, Default)]
 #[record(kind = "kv2-config", version = 1)]
 pub(super) struct Config {
     pub(super) max_versions: u64,
@@ -39,7 +40,7 @@ impl Config {
 }
 
 /// What is known of a path.
-#[derive(Record)]
+#[derive(Record, Clone)]
 #[record(kind = "kv2-metadata", version = 1)]
 pub(super) struct Metadata {
     pub(super) created: Timestamp,
@@ -86,10 +87,10 @@ fn contents_name(path: &str, version: u64) -> String {
 }
 
 impl Config {
-    pub(super) fn load(view: &mut View<'_>) -> Result<Self, Fault> {
+    pub(super) fn load(view: &mut View<'_>) -> Result<Arc<Self>, Fault> {
         match view.read("config")? {
-            Some(bytes) => Self::decode(&bytes).map_err(Fault::internal),
-            None => Ok(Self::default()),
+            Some(stored) => stored.record().map_err(Fault::internal),
+            None => Ok(Arc::default()),
         }
     }
 
@@ -132,9 +133,14 @@ impl Metadata {
         }
     }
 
-    pub(super) fn load(view: &mut View<'_>, path: &str) -> Result<Option<Self>, Fault> {
-        let Some(bytes) = view.read(&format!("metadata/{}", checked(path)?))? else { return Ok(None) };
-        Self::decode(&bytes).map(Some).map_err(Fault::internal)
+    pub(super) fn load(view: &mut View<'_>, path: &str) -> Result<Option<Arc<Self>>, Fault> {
+        let Some(stored) = view.read(&["metadata/", checked(path)?].concat())? else { return Ok(None) };
+        stored.record().map(Some).map_err(Fault::internal)
+    }
+
+    /// What is known of a path, to be changed.
+    pub(super) fn load_to_change(view: &mut View<'_>, path: &str) -> Result<Option<Self>, Fault> {
+        Ok(Self::load(view, path)?.map(Arc::unwrap_or_clone))
     }
 
     pub(super) fn store(&self, view: &mut View<'_>, path: &str) -> Result<(), Fault> {

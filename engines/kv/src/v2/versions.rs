@@ -25,7 +25,7 @@ fn change(
 ) -> Result<Vec<u64>, Fault> {
     let named = input.versions.as_ref().filter(|versions| !versions.is_empty());
     let named = named.ok_or_else(|| Fault::invalid("no version number provided"))?;
-    let Some(mut metadata) = Metadata::load(&mut cx.view, &input.path)? else { return Ok(Vec::new()) };
+    let Some(mut metadata) = Metadata::load_to_change(&mut cx.view, &input.path)? else { return Ok(Vec::new()) };
     let mut changed = Vec::new();
     for number in named {
         if let Some(version) = metadata.versions.get_mut(number) {
