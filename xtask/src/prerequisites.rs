@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, valgrind,
-//! strace and a C compiler.
+//! strace, make and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -16,6 +16,8 @@ struct Prerequisite {
 
 const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "cc", probe: &["--version"], package: "gcc" },
+    // The allocator is built by it.
+    Prerequisite { program: "make", probe: &["--version"], package: "make" },
     Prerequisite { program: "bash", probe: &["--version"], package: "bash" },
     // The documents' commands are run as they stand.
     Prerequisite { program: "curl", probe: &["--version"], package: "curl" },
