@@ -9,41 +9,20 @@ use crate::calendar;
 use crate::steps::succeed_silently;
 use crate::workspace::{Workspace, cargo};
 
+/// The simulator, until its minutes are over.
+macro_rules! simulation {
+    ($($flag:literal)?) => {
+        &[
+            "run", "--release", "--package", "tresor-sim", "--bin", "sim", "--", $($flag,)? "--seeds", "1000000",
+            "--minutes", "MINUTES",
+        ]
+    };
+}
+
 /// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
 const RUNS: &[(&str, &[&str])] = &[
-    (
-        "simulation",
-        &[
-            "run",
-            "--release",
-            "--package",
-            "tresor-sim",
-            "--bin",
-            "sim",
-            "--",
-            "--seeds",
-            "1000000",
-            "--minutes",
-            "MINUTES",
-        ],
-    ),
-    (
-        "lives of leases",
-        &[
-            "run",
-            "--release",
-            "--package",
-            "tresor-sim",
-            "--bin",
-            "sim",
-            "--",
-            "--leases",
-            "--seeds",
-            "1000000",
-            "--minutes",
-            "MINUTES",
-        ],
-    ),
+    ("simulation", simulation!()),
+    ("lives of leases", simulation!("--leases")),
     (
         "leases",
         &[

@@ -182,3 +182,48 @@ impl Tasks {
 
 /// The longest that a shutdown waits for its background tasks.
 pub const FINISH_BOUND: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    /// Work that waits to be let go, and then says that it came to its end.
+    fn work() -> (BoxFuture<'static, u8>, oneshot::Sender<()>, oneshot::Receiver<()>) {
+        let ((go, going), (end, ended)) = (oneshot::channel(), oneshot::channel());
+        let work = async move {
+            going.await.unwrap();
+            end.send(()).unwrap();
+            7
+        };
+        (Box::pin(work), go, ended)
+    }
+
+    #[tokio::test]
+    async fn work_whose_caller_left_is_seen_through() {
+        let tasks = Tasks::new();
+        let (work, go, ended) = work();
+        let mut begun = tasks.see_through(work);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(Pin::new(&mut begun).poll(&mut context).is_pending());
+        assert_eq!(tasks.count(), 0);
+        drop(begun);
+        assert_eq!(tasks.count(), 1);
+        go.send(()).unwrap();
+        ended.await.unwrap();
+        tasks.finish(Box::pin(std::future::pending())).await;
+        assert_eq!(tasks.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn work_that_is_waited_for_needs_no_task() {
+        let tasks = Tasks::new();
+        let (work, go, ended) = work();
+        go.send(()).unwrap();
+        assert_eq!(tasks.see_through(work).await, 7);
+        ended.await.unwrap();
+        assert_eq!(tasks.count(), 0);
+    }
+}
