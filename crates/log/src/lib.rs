@@ -26,13 +26,13 @@ pub use upkeep::{Done, Plan};
 pub struct Sizes {
     /// The first one, so that an idle log is small; each further one is twice as large.
     pub first: u64,
-    /// At most. A larger append still gets a segment that it fits into.
+    /// At most; it can be changed ([`Log::set_segment_bytes_max`]). A larger append still gets a segment that it fits into.
     pub max: u64,
 }
 
 impl Default for Sizes {
     fn default() -> Self {
-        Self { first: 64 * 1024, max: 8 * 1024 * 1024 }
+        Self { first: 64 * 1024, max: 4 * 1024 * 1024 }
     }
 }
 

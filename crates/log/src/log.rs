@@ -105,6 +105,35 @@ impl Log {
         used + retired + self.vacant.as_ref().map_or(0, |vacant| vacant.length)
     }
 
+    /// How many bytes wait to be used again or removed, or are ready for the next entries: what is not in use.
+    #[must_use]
+    pub fn spare_bytes(&self) -> u64 {
+        self.bytes() - self.segments.iter().map(|segment| segment.capacity).sum::<u64>()
+    }
+
+    /// Changes how large segments are from now on; those that are more than twice as large are left as soon as the next
+    /// one is ready.
+    pub fn set_segment_bytes_max(&mut self, bytes: u64) {
+        self.sizes.max = bytes.max(self.sizes.first);
+    }
+
+    /// Whether a segment in use is far larger than segments are now: because it was made for a large entry, or in other
+    /// times.
+    #[must_use]
+    pub fn is_oversized(&self) -> bool {
+        self.segments.iter().any(|segment| self.is_too_large(segment.capacity))
+    }
+
+    /// Whether entries go to a segment that is far larger than segments are now.
+    #[must_use]
+    pub fn ends_oversized(&self) -> bool {
+        self.segments.back().is_some_and(|last| self.is_too_large(last.capacity))
+    }
+
+    pub(crate) const fn is_too_large(&self, bytes: u64) -> bool {
+        bytes > 2 * self.sizes.max
+    }
+
     /// How many times an append has waited for the disk.
     #[must_use]
     pub const fn syncs(&self) -> u64 {
@@ -161,7 +190,8 @@ impl Log {
     fn append_frames(&mut self, buffer: &mut [u8], frames: &[(usize, usize)]) -> Result<(), LogError> {
         let length = (buffer.len() - OPENING_BYTES) as u64;
         let fits = self.segments.back().is_some_and(|segment| segment.end + length <= segment.capacity);
-        let begun = if fits && !self.is_closed { None } else { Some(self.begin_segment(length)?) };
+        let is_left = self.is_closed || self.ends_oversized() && self.vacant.is_some();
+        let begun = if fits && !is_left { None } else { Some(self.begin_segment(length)?) };
         let (number, at, skip) = match (&begun, self.segments.back()) {
             (Some((segment, _)), _) => (segment.number, 0, 0),
             (None, Some(segment)) => (segment.number, segment.end, OPENING_BYTES),
@@ -255,7 +285,22 @@ impl Log {
 
     /// Whether the last segment is so full that the next should be made ready.
     pub(crate) fn wants_segment(&self) -> bool {
-        self.vacant.is_none() && self.segments.back().is_some_and(|last| last.end > last.capacity / 2)
+        self.vacant.as_ref().is_none_or(|vacant| self.is_too_large(vacant.length))
+            && self.segments.back().is_some_and(|last| last.end > last.capacity / 2 || self.is_too_large(last.capacity))
+    }
+
+    /// Leaves the segment that entries go to for the next one, durably, so that a purge can set it free.
+    ///
+    /// # Errors
+    /// [`LogError::Uncertain`] when the disk failed on the way; after any other error everything is as it was.
+    pub fn roll(&mut self) -> Result<(), LogError> {
+        if self.has_failed {
+            return Err(LogError::Stopped);
+        }
+        if self.segments.back().is_none_or(|last| last.last == last.before) {
+            return Ok(());
+        }
+        self.open_segment()
     }
 
     /// Entries from `from` to before `until`, as many as fit into so many bytes, but one at least.
@@ -351,6 +396,8 @@ impl Log {
             return Err(LogError::Stopped);
         }
         if index <= self.purged() {
+            // What was the last segment then may be another one now.
+            self.drop_purged();
             return Ok(());
         }
         if let Err(error) = self.state.save(|state| state.purged = index) {

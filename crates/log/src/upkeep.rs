@@ -163,6 +163,11 @@ impl Log {
             return None;
         }
         let make = self.wants_segment().then(|| (self.take_number(), self.next_size()));
+        if make.is_some()
+            && let Some(large) = self.vacant.take()
+        {
+            self.retired.push(Retired { path: large.path, length: large.length });
+        }
         let retired = std::mem::take(&mut self.retired);
         (make.is_some() || !retired.is_empty()).then(|| Plan {
             disk: Arc::clone(&self.disk),

@@ -25,7 +25,7 @@ struct Known {
 
 const ROUNDS: u64 = 30;
 
-/// A life of appends, truncations, purges and upkeep; ends at the first failure.
+/// A life of appends, truncations, purges, upkeep and segments that become smaller; ends at the first failure.
 fn live(disk: &Arc<MemoryDisk>, known: &mut Known) -> Result<(), LogError> {
     let (mut log, _) = open(disk)?;
     for round in 0..ROUNDS {
@@ -48,6 +48,10 @@ fn live(disk: &Arc<MemoryDisk>, known: &mut Known) -> Result<(), LogError> {
             let index = log.last() - 5;
             known.purged = index;
             log.purge(index)?;
+        }
+        if round % 11 == 6 {
+            log.set_segment_bytes_max(if round % 2 == 0 { 1024 } else { 4096 });
+            log.roll()?;
         }
         tidy(&mut log)?;
     }

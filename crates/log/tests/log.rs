@@ -115,6 +115,51 @@ fn a_prefix_that_is_purged_is_gone_and_its_files_are_used_again() {
 }
 
 #[test]
+fn a_log_that_is_to_be_smaller_is_as_soon_as_what_its_large_segments_hold_was_purged() {
+    let disk = fresh();
+    let (mut log, _) = open(&disk).unwrap();
+    let tidy = |log: &mut tresor_log::Log| {
+        while let Some(plan) = log.plan() {
+            let done = plan.run();
+            log.adopt(done).unwrap();
+        }
+    };
+    for index in 1..=400 {
+        log.append(&[&body(index, 90)]).unwrap();
+        tidy(&mut log);
+    }
+    log.purge(380).unwrap();
+    assert!(!log.is_oversized() && log.bytes() > 2 * SMALL.max, "{}", log.bytes());
+    log.set_segment_bytes_max(SMALL.first);
+    assert!(log.is_oversized() && log.ends_oversized() && log.has_plan());
+    tidy(&mut log);
+    log.append(&[&body(401, 90)]).unwrap();
+    assert!(log.is_oversized() && !log.ends_oversized());
+    // Purged already, but of a segment that could not go: with another one behind it, it can.
+    log.purge(401).unwrap();
+    assert!(!log.is_worth_purging(401));
+    log.roll().unwrap();
+    assert!(log.is_worth_purging(401));
+    log.purge(401).unwrap();
+    assert!(!log.is_worth_purging(401));
+    tidy(&mut log);
+    assert!(!log.is_oversized() && log.bytes() <= 3 * SMALL.first, "{}", log.bytes());
+    let on_disk: usize = disk.dump().values().map(Vec::len).sum();
+    assert!(on_disk <= 3 * usize::try_from(SMALL.first).unwrap() + 8192, "{on_disk}");
+    log.append(&[&body(402, 90), &body(403, 90)]).unwrap();
+    // An entry that takes a segment of its own does not keep it in use.
+    log.append(&[&body(404, 9000)]).unwrap();
+    assert!(log.ends_oversized());
+    tidy(&mut log);
+    log.append(&[&body(405, 90)]).unwrap();
+    assert!(!log.ends_oversized());
+    drop(log);
+    let (log, seen) = open(&disk).unwrap();
+    assert_eq!((log.first(), log.last()), (402, 405));
+    assert_eq!(seen.iter().map(|(_, body)| body.len()).collect::<Vec<_>>(), [90, 90, 9000, 90]);
+}
+
+#[test]
 fn purging_beyond_the_end_moves_it() {
     let disk = fresh();
     let (mut log, _) = open(&disk).unwrap();

@@ -28,6 +28,7 @@ pub const DATA_DIRECTORY: &str = "/data";
 const SMALL: Limits = Limits {
     segments: Sizes { first: 16 * 1024, max: 64 * 1024 },
     generation_bytes: 24 * 1024,
+    generation_bytes_min: 8 * 1024,
     frozen_max: 2,
     cache_bytes: 1024 * 1024,
     rebuild_bytes_min: 64 * 1024,

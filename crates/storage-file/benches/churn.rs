@@ -2,7 +2,7 @@
 //! twice what is live, a minute after the last deletion at the latest.
 //!
 //! `cargo bench -p tresor-storage-file --bench churn [-- --directory D] [--megabytes N] [--minutes N]`: fewer rounds than
-//! ten when the minutes are over (`--cache N`: megabytes of pages, `--frozen N`: generations that may wait). Prints how
+//! ten when the minutes are over (`--cache N`: megabytes of pages, `--frozen N`: generations that may wait, `--generation N`: megabytes of one). Prints how
 //! long writers waited in each part, how much of the disk was taken, and the memory of this process, which does nothing but
 //! keep a store. Ends with an error when the disk does not follow; times and memory are only printed.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program of measurements")]
@@ -43,6 +43,21 @@ fn occupied(directory: &Path) -> u64 {
     sizes.sum()
 }
 
+/// What takes the disk, in multiples of what is live: each index, and the log's segments.
+fn composition(directory: &Path, live: u64) -> String {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let mut parts: Vec<String> = entries
+        .filter_map(|entry| {
+            let metadata = entry.metadata().ok()?;
+            let bytes = if metadata.is_dir() { occupied(&entry.path()) } else { metadata.blocks() * 512 };
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (bytes > 0).then(|| format!("{name} {:.2}", bytes as f64 / live as f64))
+        })
+        .collect();
+    parts.sort_unstable();
+    parts.join(", ")
+}
+
 /// A line of the process's status, in MiB.
 fn memory(name: &str) -> u64 {
     let text = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -57,6 +72,9 @@ struct Part<'s> {
     version: u64,
     took: Vec<Duration>,
     most: u64,
+    /// What it was made of when it was most.
+    most_of: String,
+    live: u64,
     started: Instant,
 }
 
@@ -67,8 +85,11 @@ impl Part<'_> {
         let one = Instant::now();
         self.store.apply(batch).unwrap();
         self.took.push(one.elapsed());
-        if self.version.is_multiple_of(512) {
-            self.most = self.most.max(occupied(self.directory));
+        if self.version.is_multiple_of(64) {
+            let now = occupied(self.directory);
+            if now > self.most {
+                (self.most, self.most_of) = (now, composition(self.directory, self.live));
+            }
         }
     }
 
@@ -92,7 +113,8 @@ impl Part<'_> {
             memory("VmRSS"),
             memory("VmHWM"),
         );
-        (self.took, self.most, self.started) = (Vec::new(), 0, Instant::now());
+        println!("           now {}; at most {}", composition(self.directory, live), self.most_of);
+        (self.took, self.most, self.most_of, self.started) = (Vec::new(), 0, String::new(), Instant::now());
     }
 }
 
@@ -109,8 +131,9 @@ fn main() {
     let usual = Limits::default();
     let cache = number("--cache", usual.cache_bytes as u64 >> 20) << 20;
     let frozen = number("--frozen", usual.frozen_max as u64);
-    let limits =
-        Limits { cache_bytes: usize::try_from(cache).unwrap(), frozen_max: usize::try_from(frozen).unwrap(), ..usual };
+    let generation_bytes = number("--generation", usual.generation_bytes >> 20) << 20;
+    let (cache_bytes, frozen_max) = (usize::try_from(cache).unwrap(), usize::try_from(frozen).unwrap());
+    let limits = Limits { cache_bytes, frozen_max, generation_bytes, ..usual };
     let store = FileStore::open(&doors, folder.path(), limits).unwrap();
     let entropy = SeededEntropy::new(7);
     let value = || {
@@ -119,8 +142,9 @@ fn main() {
         Some(bytes)
     };
     let (took, started) = (Vec::new(), Instant::now());
-    let mut part = Part { store: &store, directory: folder.path(), version: 0, took, most: 0, started };
     let live = keys * (VALUE_BYTES as u64 + 24);
+    let (directory, most_of) = (folder.path(), String::new());
+    let mut part = Part { store: &store, directory, version: 0, took, most: 0, most_of, live, started };
     for at in (0..keys).step_by(64) {
         part.apply((at..keys.min(at + BATCH)).map(|at| (key(at), value())).collect());
     }
@@ -141,6 +165,7 @@ fn main() {
         part.apply(gone.map(|at| (key(at), None)).collect());
     }
     let live = live * KEPT_OF_HUNDRED / 100;
+    part.live = live;
     part.report("deleted", live);
     let mut at = 0;
     while occupied(folder.path()) > 2 * live && part.started.elapsed() < FOLLOWS_WITHIN {

@@ -14,6 +14,7 @@ mod open;
 mod pages;
 mod rebuild;
 mod record;
+mod shape;
 mod space;
 mod tend;
 
@@ -34,8 +35,10 @@ use tend::Tending;
 pub struct Limits {
     /// The log's segments.
     pub segments: Sizes,
-    /// How large the memory table grows before the index takes it over.
+    /// How large the memory table grows at most before the index takes it over; beside little live data less (`shape.rs`).
     pub generation_bytes: u64,
+    /// How little that is at least.
+    pub generation_bytes_min: u64,
     /// How many of those may wait for the index before writers wait.
     pub frozen_max: usize,
     /// Memory that the index may use to cache pages.
@@ -52,10 +55,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             segments: Sizes::default(),
-            generation_bytes: 8 * 1024 * 1024,
+            generation_bytes: 4 * 1024 * 1024,
+            generation_bytes_min: 512 * 1024,
             frozen_max: 3,
             cache_bytes: 32 * 1024 * 1024,
-            rebuild_bytes_min: 32 * 1024 * 1024,
+            rebuild_bytes_min: 4 * 1024 * 1024,
             rebuild_step_bytes: 4 * 1024 * 1024,
             reserve_bytes: 256 * 1024 * 1024,
         }
@@ -200,7 +204,7 @@ impl Inner {
         let facts = &view.index.facts;
         let mean = facts.live_bytes.checked_div(facts.count).unwrap_or(0);
         view.active.insert(batch.version, batch.writes, mean);
-        let is_full = view.active.bytes() >= self.limits.generation_bytes;
+        let is_full = self.is_full(&view);
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         current.version = batch.version;
         if is_full {

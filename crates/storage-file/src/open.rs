@@ -71,8 +71,9 @@ pub(crate) fn open(doors: &Doors, directory: &Path, limits: Limits) -> Result<In
     let last = Version(log.last());
     let active = generations.pop().unwrap_or_else(|| Arc::new(Generation::new(version)));
     generations.reverse();
+    let live_bytes = index.facts.live_bytes;
     let view = View { active, frozen: generations, index };
-    Ok(Inner {
+    let inner = Inner {
         doors: doors.clone(),
         directory: directory.to_path_buf(),
         name,
@@ -82,7 +83,9 @@ pub(crate) fn open(doors: &Doors, directory: &Path, limits: Limits) -> Result<In
         tending: Arc::new(Tending::default()),
         space: Space::new(),
         lock,
-    })
+    };
+    inner.fit_segments(live_bytes);
+    Ok(inner)
 }
 
 /// Opens the log, and fills generations with what the index does not have yet, the oldest first.

@@ -1,8 +1,7 @@
 //! Upkeep, on its own lane: the index takes over frozen generations, the log behind it is purged and its next segment
 //! made ready, and an index that is far larger than what it holds is built anew (`rebuild.rs`).
 //!
-//! One piece of work at a time, generations before the building, so that writers never wait for the building. A failure
-//! of the index loses nothing, because the log has everything: the index is opened again where its last commit left it,
+//! One piece of work at a time; the building goes on in small steps, one after each generation. A failure of the index loses nothing, because the log has everything: the index is opened again where its last commit left it,
 //! and what waits is tried again, at most once a second, until there is space or the disk works. Meanwhile writers fill
 //! the memory table, and are refused when it is full. What trying again cannot mend (damage, a failure whose outcome is
 //! not known) stops the store. Deliberately absent: timers. Work follows from writes, reads and questions about health.
@@ -219,8 +218,9 @@ impl Inner {
             self.open_index_again()?;
         }
         let done = match self.view().frozen.last() {
-            Some(oldest) => self.take_over(oldest).map(|()| true),
-            None => self.rebuild().map_err(Trouble::Lasting),
+            // A step of the building after each: or writers that never rest would keep the disk from following.
+            Some(oldest) => self.take_over(oldest).and_then(|()| Ok(self.rebuild().map(|_| true)?)),
+            None => self.rebuild().and_then(|was_built| Ok(was_built || self.settle()?)).map_err(Trouble::Lasting),
         };
         if done.is_err() && self.view().index.index.has_failed() {
             // At once, because nothing can be read through it any more; if it does not work, it is done before all else
@@ -238,13 +238,14 @@ impl Inner {
         let absorbed = index.view()?;
         self.follow_with_rebuild(oldest).map_err(Trouble::Lasting)?;
         self.tending.absorbed.fetch_add(oldest.bytes(), Ordering::Relaxed);
-        let version = absorbed.facts.version;
+        let (version, live_bytes) = (absorbed.facts.version, absorbed.facts.live_bytes);
         self.change_view(|view| View {
             active: Arc::clone(&view.active),
             frozen: view.frozen.iter().filter(|frozen| !Arc::ptr_eq(frozen, oldest)).cloned().collect(),
             index: absorbed,
         });
         self.tending.state().behind = None;
+        self.fit_segments(live_bytes);
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         if log.is_worth_purging(version.0) {
             log.purge(version.0).map_err(|error| Trouble::Lasting(from_log(&self.name, error)))?;

@@ -184,7 +184,7 @@ fn fill(directory: &Path) {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::EPOCH));
         // In every second one the memory table never fills, so that it is the log that needs room.
         let generation_bytes = if step % 2 == 0 { SMALL.generation_bytes } else { 1 << 30 };
-        let limits = Limits { generation_bytes, ..SMALL };
+        let limits = Limits { generation_bytes, generation_bytes_min: generation_bytes, ..SMALL };
         let open = || FileStore::open(&doors(&clock), &home, limits);
         let store = open().unwrap();
         assert_eq!(live(&store, &clock, 20 + step * 3, 1).1, End::Done);

@@ -21,7 +21,7 @@ const GROUP: usize = 512;
 const FLIPS: usize = 60;
 
 /// The index has its file to itself, and everything is in it: the memory table is always handed over at once.
-const LIMITS: Limits = Limits { generation_bytes: 1, rebuild_bytes_min: u64::MAX, ..SMALL };
+const LIMITS: Limits = Limits { generation_bytes: 1, generation_bytes_min: 1, rebuild_bytes_min: u64::MAX, ..SMALL };
 
 fn key(at: u64) -> RawKey {
     let seed = SeededEntropy::new(at);

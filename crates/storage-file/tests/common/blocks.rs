@@ -14,6 +14,7 @@ pub const BLOCK: u64 = 8;
 pub const SMALL: Limits = Limits {
     segments: Sizes { first: 16 * 1024, max: 256 * 1024 },
     generation_bytes: 128 * 1024,
+    generation_bytes_min: 128 * 1024,
     frozen_max: 2,
     cache_bytes: 1024 * 1024,
     rebuild_bytes_min: 256 * 1024,

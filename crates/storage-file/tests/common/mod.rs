@@ -15,6 +15,7 @@ pub const KEYS: u64 = 6;
 pub const SMALL: Limits = Limits {
     segments: Sizes { first: 1024, max: 8192 },
     generation_bytes: 3000,
+    generation_bytes_min: 3000,
     frozen_max: 2,
     cache_bytes: 1024 * 1024,
     rebuild_bytes_min: 4096,

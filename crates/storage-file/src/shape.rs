@@ -1,0 +1,68 @@
+//! How large the store's parts are: in proportion to what is live, so that a small store takes little of the disk.
+//!
+//! What is not in the index yet lies in the log, and each time the index takes a generation over it needs room for new
+//! pages beside those of before. Both go with the size of a generation: a twenty-fourth of what is live, within bounds.
+//! Deliberately absent: the clock. A store that shrank is brought into shape by the upkeep that follows its last write.
+
+use std::sync::PoisonError;
+
+use tresor_storage::StoreError;
+
+use crate::{Inner, Limits, View, from_log, frozen};
+
+/// A generation is the part of what is live that such a number of generations would hold.
+const GENERATIONS_LIVE: u64 = 24;
+
+impl Limits {
+    /// How large a generation grows beside so many live bytes before the index takes it over.
+    pub(crate) fn generation_bytes_at(&self, live_bytes: u64) -> u64 {
+        (live_bytes / GENERATIONS_LIVE).max(self.generation_bytes_min).min(self.generation_bytes)
+    }
+
+    /// How large a segment of the log is then at most.
+    pub(crate) fn segment_bytes_at(&self, live_bytes: u64) -> u64 {
+        let generation = self.generation_bytes_at(live_bytes).next_power_of_two();
+        generation.clamp(self.segments.first, self.segments.max.max(self.segments.first))
+    }
+}
+
+impl Inner {
+    /// Whether the active generation is to be handed over. While the index is busy with another one it grows on, so that
+    /// a small store under load is not taken over in crumbs.
+    pub(crate) fn is_full(&self, view: &View) -> bool {
+        let bytes = view.active.bytes();
+        let enough = self.limits.generation_bytes_at(view.index.facts.live_bytes);
+        bytes >= self.limits.generation_bytes || bytes >= enough && view.frozen.is_empty()
+    }
+
+    /// Fits the log's segments to what is live.
+    pub(crate) fn fit_segments(&self, live_bytes: u64) {
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.set_segment_bytes_max(self.limits.segment_bytes_at(live_bytes));
+    }
+
+    /// Hands the active generation over when it is full, or when the log's segments are too large for what is live: they
+    /// can go only when the index has what lies in them. Tells whether there was anything to do.
+    pub(crate) fn settle(&self) -> Result<bool, StoreError> {
+        // Nobody adds to the generation meanwhile.
+        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        let view = self.view();
+        let is_oversized = log.is_oversized() && !log.has_failed();
+        if is_oversized && log.ends_oversized() && log.roll().is_err() {
+            // Without room for a segment it stays as it is; a log that failed says so to the next writer.
+            return Ok(false);
+        }
+        let has_something = view.active.bytes() > 0;
+        if has_something && view.frozen.is_empty() && (is_oversized || self.is_full(&view)) {
+            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+            current.view = std::sync::Arc::new(frozen(&current.view));
+            return Ok(true);
+        }
+        let taken_over = view.index.facts.version.0;
+        if is_oversized && !has_something && view.frozen.is_empty() && log.is_worth_purging(taken_over) {
+            log.purge(taken_over).map_err(|error| from_log(&self.name, error))?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+}
