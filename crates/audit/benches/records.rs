@@ -124,9 +124,9 @@ async fn record(broker: &Broker, request: &Request, answer: &Response, operation
     let (error, admission) = (Clear::default(), Admission::Ordinary);
     let head = &Head::new(&auth, &facts);
     let entry = RequestEntry { time, head, error: error.clone(), admission };
-    broker.record_request(&entry).await.unwrap();
+    let request = Some(entry.hold());
     let shown = ResponseFacts::from_response(answer, &[]);
-    let encoded = broker.encode_response(None, || ResponseEntry { time, head, response: &shown, error }.write());
+    let encoded = broker.encode_response(|| ResponseEntry { time, head, request, response: &shown, error }.write());
     assert!(broker.record_response(encoded, ()).await.is_ok());
 }
 

@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::codec;
 use crate::device::DeviceConfig;
-use crate::entry::{Admission, RequestEntry, WrittenRequest, WrittenResponse};
+use crate::entry::{Admission, RequestEntry, WrittenResponse};
 use crate::error::{AuditError, Unrecorded};
 use crate::file::FileSinkKind;
 use crate::log::{AuditLog, LogOptions, LogStanding};
@@ -88,12 +88,9 @@ pub struct DeviceStanding {
     pub attempts: u64,
 }
 
-/// An answer written down, not recorded yet, and its request if that waits for it; empty when no device is enabled.
+/// An answer written down, not recorded yet; nothing when no device is enabled.
 #[must_use]
-pub struct EncodedResponse {
-    records: Vec<Zeroizing<Vec<u8>>>,
-    admission: Admission,
-}
+pub struct EncodedResponse(Option<WrittenResponse>);
 
 /// Takes records and tells devices of them; dropping it stops the devices where they stand.
 pub struct Broker {
@@ -191,24 +188,14 @@ impl Broker {
         if !self.is_enabled() {
             return Ok(());
         }
-        self.accept(&[codec::encode_request(entry)], entry.admission).await
+        self.accept(codec::encode_request(entry), entry.admission).await
     }
 
     /// Has an answer written down for [`Broker::record_response`], if records are taken: the entry borrows from the
-    /// answer, which is handed over only after. A request without any effect need not be recorded before: its record
-    /// can go out with that of its answer, in one write.
-    pub fn encode_response(
-        &self,
-        request: Option<WrittenRequest>,
-        write: impl FnOnce() -> WrittenResponse,
-    ) -> EncodedResponse {
-        // The answer of a request that was let in may use the reserve.
-        let admission = request.as_ref().map_or(Admission::Reserve, |request| request.admission);
-        let answer = self.is_enabled().then(|| write().0);
-        EncodedResponse {
-            records: request.map(|request| request.record).into_iter().chain(answer).collect(),
-            admission,
-        }
+    /// answer, which is handed over only after. A request without any effect need not be recorded before: the record of
+    /// its answer can say both.
+    pub fn encode_response(&self, write: impl FnOnce() -> WrittenResponse) -> EncodedResponse {
+        EncodedResponse(self.is_enabled().then(write))
     }
 
     /// Records an answer before it leaves, and gives the proof that the encoder asks for.
@@ -216,18 +203,15 @@ impl Broker {
     /// # Errors
     /// [`Unrecorded`]: the answer must not leave; [`Unrecorded::refuse`] gives what may.
     pub async fn record_response<T>(&self, encoded: EncodedResponse, value: T) -> Result<Audited<T>, Unrecorded<T>> {
-        if encoded.records.is_empty() {
-            return Ok(Audited::witness(value));
-        }
-        match self.accept(&encoded.records, encoded.admission).await {
+        let Some(WrittenResponse { record, admission }) = encoded.0 else { return Ok(Audited::witness(value)) };
+        match self.accept(record, admission).await {
             Ok(()) => Ok(Audited::witness(value)),
             Err(error) => Err(Unrecorded { value, error }),
         }
     }
 
-    async fn accept(&self, records: &[Zeroizing<Vec<u8>>], admission: Admission) -> Result<(), AuditError> {
-        let records: Vec<&[u8]> = records.iter().map(|record| record.as_slice()).collect();
-        let sequence = self.log.append(&records, admission).await?;
+    async fn accept(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
+        let sequence = self.log.append(record, admission).await?;
         self.log.settle(sequence).await
     }
 

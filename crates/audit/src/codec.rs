@@ -1,8 +1,8 @@
 //! Entries as bytes: what is sealed into the local log, and back.
 //!
 //! Lengths are varints, times are nanoseconds, the layout's version comes first; nothing is left out, so that a
-//! record means the same when a device asks for it days later. Who asks and for what (the head) is written once and
-//! stands in both records of a request. A buffer that has to grow is copied and wiped, so that no half-grown copy of a
+//! record means the same when a device asks for it days later. Who asks and for what (the head) comes first, then what
+//! was recorded of it: that it was asked, that it was answered, or both. A buffer that has to grow is copied and wiped, so that no half-grown copy of a
 //! secret stays behind in freed memory. Deliberately absent: tolerance; bytes that do not decode to their last one are
 //! damage.
 
@@ -15,7 +15,7 @@ pub(crate) use decode::decode;
 pub(crate) use decode::{decode_head, split};
 pub(crate) use encode::{encode_head, encode_request, encode_response};
 
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 /// How deep bodies may nest; the decoder of requests stops far earlier.
 const DEPTH_MAX: usize = 512;
@@ -25,7 +25,7 @@ const TOO_DEEP: &str = "nested too deeply to be recorded";
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
     use std::borrow::Cow;
     use std::collections::BTreeMap;
     use std::time::Duration;
@@ -79,42 +79,50 @@ mod tests {
             body: AnswerBody::Raw { content_type: "text/plain".into(), bytes: &[255] },
             ..ResponseFacts::default()
         };
-        encode_response(&ResponseEntry {
-            time: Timestamp::from_nanos(-1),
-            head: &Head::new(&auth, &request),
-            response: &response,
-            error: "e".into(),
-        })
+        let head = &Head::new(&auth, &request);
+        let asked = RequestEntry { time: Timestamp::EPOCH, head, error: "r".into(), admission: Admission::Ordinary };
+        let request = Some(asked.hold());
+        let (time, error) = (Timestamp::from_nanos(-1), "e".into());
+        encode_response(&ResponseEntry { time, head, request, response: &response, error })
+    }
+
+    /// The records of one request, recorded apart and together.
+    fn apart_and_together() -> ([Zeroizing<Vec<u8>>; 2], Zeroizing<Vec<u8>>) {
+        let together = sample();
+        let entries = decode(&together).unwrap();
+        let [asked, answered] = entries.as_slice() else { panic!("{} entries", entries.len()) };
+        let head = &Head::new(&asked.auth, &asked.request);
+        let (time, error) = (asked.time, asked.error.clone());
+        let request = encode_request(&RequestEntry { time, head, error, admission: Admission::Ordinary });
+        let (time, error, response) = (answered.time, answered.error.clone(), answered.response.as_ref().unwrap());
+        let answer = encode_response(&ResponseEntry { time, head, request: None, response, error });
+        ([request, answer], together.clone())
     }
 
     #[test]
     fn an_entry_comes_back_as_it_was() {
-        let bytes = sample();
-        let entry = decode(&bytes).unwrap();
-        let again = encode_response(&ResponseEntry {
-            time: entry.time,
-            head: &Head::new(&entry.auth, &entry.request),
-            response: entry.response.as_ref().unwrap(),
-            error: entry.error.clone(),
-        });
-        assert_eq!(*again, *bytes);
+        let (apart, together) = apart_and_together();
+        let [asked, answered] = apart.each_ref().map(|bytes| decode(bytes).unwrap().pop().unwrap());
+        assert!(asked.response.is_none() && asked.error.as_str() == "r" && asked.time == Timestamp::EPOCH);
+        let head = &Head::new(&answered.auth, &answered.request);
+        let (time, error) = (asked.time, asked.error.clone());
+        let request = Some(RequestEntry { time, head, error, admission: Admission::Ordinary }.hold());
+        let (time, error, response) = (answered.time, answered.error.clone(), answered.response.as_ref().unwrap());
+        assert_eq!(*encode_response(&ResponseEntry { time, head, request, response, error }), *together);
     }
 
     #[test]
-    fn both_records_of_a_request_are_shown_as_if_each_stood_alone() {
-        let (answer, mut request) = (sample(), Vec::new());
-        let entry = decode(&answer).unwrap();
-        let head = &Head::new(&entry.auth, &entry.request);
-        let asked = RequestEntry { time: entry.time, head, error: "".into(), admission: Admission::Ordinary };
-        request.extend_from_slice(&encode_request(&asked));
+    fn all_records_of_a_request_are_shown_as_if_each_stood_alone() {
+        let ([request, answer], both) = apart_and_together();
         for raw in [false, true] {
             let options =
                 FormatOptions { log_raw: raw, hmac_accessor: true, elide_list_responses: false, prefix: String::new() };
             let redactor = Redactor::new(&DeviceSalt::from_bytes([7; 32]), options);
             let (mut alone, mut together, mut heads) = (Vec::new(), Vec::new(), Heads::default());
-            for bytes in [&*request, &*answer, &*answer, &*request] {
-                redactor.write_line(&decode(bytes).unwrap(), &mut alone);
-                assert_eq!(redactor.write_record(bytes, &mut heads, &mut together), Some(entry.time));
+            for bytes in [&*both, &*request, &*answer, &*both, &*request] {
+                let entries = decode(bytes).unwrap();
+                entries.iter().for_each(|entry| redactor.write_line(entry, &mut alone));
+                assert_eq!(redactor.write_record(bytes, &mut heads, &mut together), Some(entries[0].time));
             }
             assert_eq!(String::from_utf8(together).unwrap(), String::from_utf8(alone).unwrap());
         }

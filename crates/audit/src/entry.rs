@@ -447,34 +447,43 @@ pub struct ResponseEntry<'a> {
     pub time: Timestamp,
     /// Who asked, and for what: the same as in the request's record.
     pub head: &'a Head,
+    /// What the request's record says, if it was not written before.
+    pub request: Option<HeldRequest>,
     /// What is answered; `ResponseFacts::default()` for a refusal.
     pub response: &'a ResponseFacts<'a>,
     /// Why it was refused or failed; empty when it was not. A public text, never a value.
     pub error: Clear<'a>,
 }
 
-/// The record of a request, written down.
+/// What the record of a request says beside its head, when the request has no effect before its answer: one record then
+/// says both.
 #[must_use]
-pub struct WrittenRequest {
-    pub(crate) record: Zeroizing<Vec<u8>>,
+pub struct HeldRequest {
+    pub(crate) time: Timestamp,
+    pub(crate) error: String,
     pub(crate) admission: Admission,
 }
 
 impl RequestEntry<'_> {
-    /// Writes the record down, for a request that has no effect before its answer.
-    pub fn write(&self) -> WrittenRequest {
-        WrittenRequest { record: codec::encode_request(self), admission: self.admission }
+    /// Keeps what it says for the record of the answer.
+    pub fn hold(&self) -> HeldRequest {
+        HeldRequest { time: self.time, error: self.error.as_str().to_owned(), admission: self.admission }
     }
 }
 
 /// The record of an answer, written down.
 #[must_use]
-pub struct WrittenResponse(pub(crate) Zeroizing<Vec<u8>>);
+pub struct WrittenResponse {
+    pub(crate) record: Zeroizing<Vec<u8>>,
+    pub(crate) admission: Admission,
+}
 
 impl ResponseEntry<'_> {
     /// Writes the record down.
     pub fn write(&self) -> WrittenResponse {
-        WrittenResponse(codec::encode_response(self))
+        // The answer of a request that was recorded, and so let in, may use the reserve.
+        let admission = self.request.as_ref().map_or(Admission::Reserve, |request| request.admission);
+        WrittenResponse { record: codec::encode_response(self), admission }
     }
 }
 

@@ -3,16 +3,20 @@
 use crate::codec;
 use crate::entry::{Admission, Head, RequestEntry, ResponseEntry};
 
-/// Decodes these bytes as an entry of the local log and, when they are one, writes it again.
+/// Decodes these bytes as a record of the local log and, when they are one, writes it again.
 #[must_use]
 pub fn recode(bytes: &[u8]) -> Option<Vec<u8>> {
-    let entry = codec::decode(bytes)?;
-    let (time, head, error) = (entry.time, &Head::new(&entry.auth, &entry.request), entry.error.clone());
-    let written = match &entry.response {
-        Some(response) => codec::encode_response(&ResponseEntry { time, head, response, error }),
-        None => codec::encode_request(&RequestEntry { time, head, error, admission: Admission::Ordinary }),
+    let mut entries = codec::decode(bytes)?.into_iter();
+    let first = entries.next()?;
+    let head = &Head::new(&first.auth, &first.request);
+    let asked = |time, error| RequestEntry { time, head, error, admission: Admission::Ordinary };
+    let (request, answered) = match (&first.response, entries.next()) {
+        (None, None) => return Some(codec::encode_request(&asked(first.time, first.error.clone())).to_vec()),
+        (None, Some(second)) => (Some(asked(first.time, first.error.clone()).hold()), second),
+        (Some(_), _) => (None, first),
     };
-    Some(written.to_vec())
+    let (time, response, error) = (answered.time, answered.response.as_ref()?, answered.error.clone());
+    Some(codec::encode_response(&ResponseEntry { time, head, request, response, error }).to_vec())
 }
 
 /// The bytes of an answer's entry, to start from.

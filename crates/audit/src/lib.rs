@@ -32,9 +32,9 @@ pub use broker::{Broker, DeviceStanding, EncodedResponse, Options, StandardOutpu
 pub use codec::EncodedMap;
 pub use device::{DeviceConfig, DeviceSalt, FormatOptions};
 pub use entry::{
-    Admission, AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, Head, MountFacts,
-    NamespaceFacts, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive, WrapFacts,
-    WrittenRequest, WrittenResponse,
+    Admission, AnswerBody, AuditedHeader, AuthFacts, Clear, Entry, GrantingPolicy, Handle, Head, HeldRequest,
+    MountFacts, NamespaceFacts, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
+    WrapFacts, WrittenResponse,
 };
 pub use error::{AuditError, Unrecorded};
 pub use file::FileSinkKind;

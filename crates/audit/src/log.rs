@@ -20,7 +20,6 @@ mod turning;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -30,6 +29,7 @@ use tresor_env::disk::DiskFile;
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Signal};
 use tresor_secret::DataKey;
+use zeroize::Zeroizing;
 
 use crate::entry::Admission;
 use crate::error::AuditError;
@@ -61,7 +61,7 @@ pub struct LogOptions {
     pub memory_bytes_max: u64,
     /// A segment that has grown to this size is followed by a new one as soon as one is ready; default 16 MiB.
     pub segment_bytes_max: u64,
-    /// How many bytes of sealed records are kept in memory for devices that keep up; default 4 MiB.
+    /// How many bytes of records are kept in memory for devices that keep up; default 4 MiB.
     pub recent_bytes_max: usize,
 }
 
@@ -121,20 +121,17 @@ struct Current {
     turn: Option<Turn>,
 }
 
-/// A sealed record that is still in memory.
+/// A record that is still in memory, in the clear as it came: devices that keep up open nothing.
 #[derive(Clone)]
 struct Recent {
-    key: Arc<SegmentKey>,
-    previous: Tag,
-    /// What it was written with.
-    written: Arc<Vec<u8>>,
-    /// Its frame in that.
-    at: Range<usize>,
+    record: Arc<Zeroizing<Vec<u8>>>,
+    frame_bytes: u64,
 }
 
 impl Recent {
-    fn frame(&self) -> &[u8] {
-        self.written.get(self.at.clone()).unwrap_or_default()
+    /// How much memory it takes.
+    fn bytes(&self) -> usize {
+        self.record.capacity()
     }
 }
 
@@ -170,6 +167,8 @@ struct State {
     doomed: Vec<u64>,
     recent: VecDeque<Recent>,
     recent_bytes: usize,
+    /// The last frame that was sealed; room for the next.
+    frame: Vec<u8>,
     cursors: BTreeMap<String, Cursor>,
     last_error: Option<String>,
     records: u64,
@@ -234,6 +233,7 @@ impl AuditLog {
             doomed: Vec::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
+            frame: Vec::new(),
             cursors: BTreeMap::new(),
             last_error: None,
             records: 0,
@@ -312,9 +312,13 @@ impl AuditLog {
         if self.directory.is_some() { self.options.backlog_bytes_max } else { self.options.memory_bytes_max }
     }
 
-    /// Takes records, all of them or none; when this returns they survive a crash of the process. Await
-    /// [`AuditLog::settle`] with the sequence of the last of them next.
-    pub(crate) async fn append(self: &Arc<Self>, records: &[&[u8]], admission: Admission) -> Result<u64, AuditError> {
+    /// Takes a record; when this returns it survives a crash of the process. Await [`AuditLog::settle`] with its
+    /// sequence next.
+    pub(crate) async fn append(
+        self: &Arc<Self>,
+        record: Zeroizing<Vec<u8>>,
+        admission: Admission,
+    ) -> Result<u64, AuditError> {
         if self.needs_segment() {
             // Only after a failure, or at the very beginning: usually one is ready.
             let preparing = Arc::clone(self);
@@ -327,10 +331,10 @@ impl AuditLog {
             }
             self.wait_for_spare().await;
         }
-        self.append_now(records, admission)
+        self.append_now(record, admission)
     }
 
-    fn append_now(&self, records: &[&[u8]], admission: Admission) -> Result<u64, AuditError> {
+    fn append_now(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<u64, AuditError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(AuditError::LogUnavailable("closed".into()));
@@ -339,12 +343,11 @@ impl AuditLog {
             Admission::Ordinary => self.backlog_bytes_max(),
             Admission::Reserve => self.backlog_bytes_max() / 8 * 9,
         };
-        let length = records.iter().map(|record| record.len() as u64).sum();
-        if state.backlog_bytes().saturating_add(length) > bound {
+        if state.backlog_bytes().saturating_add(record.len() as u64) > bound {
             note(&mut state, &AuditError::BacklogFull);
             return Err(AuditError::BacklogFull);
         }
-        let written = self.write(&mut state, records);
+        let written = self.write(&mut state, record);
         let wants_spare = state.spare.is_none() && self.directory.is_some();
         match written {
             Ok(sequence) => {
@@ -391,61 +394,68 @@ impl AuditLog {
         self.state().last_error.clone()
     }
 
-    /// A sealed frame each, one write. Nothing here may wait for the disk.
-    fn write(&self, state: &mut State, records: &[&[u8]]) -> Result<u64, AuditError> {
+    /// Seals a frame and writes it. Nothing here may wait for the disk.
+    fn write(&self, state: &mut State, record: Zeroizing<Vec<u8>>) -> Result<u64, AuditError> {
         let full = state.segments.back().is_some_and(|segment| segment.end >= self.options.segment_bytes_max);
         if state.current.is_none() || (full && (state.spare.is_some() || self.directory.is_none())) {
             self.turn(state)?;
         }
+        let mut bytes = std::mem::take(&mut state.frame);
+        bytes.clear();
+        let written = self.write_frame(state, &record, &mut bytes);
+        let (sequence, frame_bytes) = (state.next_sequence, written.as_ref().map_or(0, |written| *written));
+        if bytes.capacity() <= FRAME_ROOM_MAX {
+            state.frame = bytes;
+        }
+        written?;
+        let recent = Recent { record: Arc::new(record), frame_bytes };
+        state.recent_bytes += recent.bytes();
+        state.recent.push_back(recent);
+        state.next_sequence += 1;
+        state.records += 1;
+        for cursor in state.cursors.values_mut() {
+            cursor.lag_bytes += frame_bytes;
+        }
+        self.trim_recent(state);
+        Ok(sequence)
+    }
+
+    /// The same, as far as the segment goes: how long the frame is.
+    fn write_frame(&self, state: &mut State, record: &[u8], bytes: &mut Vec<u8>) -> Result<u64, AuditError> {
         let Some(current) = &mut state.current else {
             return Err(AuditError::LogUnavailable("no open segment".into()));
         };
-        let first_sequence = state.next_sequence;
         // A segment counts once its first frame is written.
-        let (mut bytes, at, durable_end) = match (&current.turn, state.segments.back()) {
-            (Some(turn), _) => (turn.opening.clone(), HEADER_BYTES as u64, 0),
-            (None, Some(segment)) => (Vec::new(), segment.end, segment.durable_end),
+        let (at, durable_end) = match (&current.turn, state.segments.back()) {
+            (Some(turn), _) => {
+                bytes.extend_from_slice(&turn.opening);
+                (HEADER_BYTES as u64, 0)
+            }
+            (None, Some(segment)) => (segment.end, segment.durable_end),
             (None, None) => return Err(AuditError::LogUnavailable("no open segment".into())),
         };
         let opening_bytes = bytes.len();
-        let (mut tag, mut frames) = (state.tag, Vec::with_capacity(records.len()));
         // What was sealed under a sequence that is given again after an error here has been seen by nobody.
-        for (sequence, record) in (first_sequence..).zip(records) {
-            let (start, previous) = (bytes.len(), tag);
-            tag = segment::seal_frame(&current.key, sequence, durable_end, &previous, record, &mut bytes)
-                .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
-            frames.push((previous, start..bytes.len()));
-        }
+        let tag = segment::seal_frame(&current.key, state.next_sequence, durable_end, &state.tag, record, bytes)
+            .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
         if let Some(file) = &current.file
-            && let Err(error) = file.write_all_at(at, &bytes)
+            && let Err(error) = file.write_all_at(at, bytes)
         {
             // Part of it may be there: nothing is written to this segment again.
             self.abandon(state);
             return Err(unavailable(error));
         }
         if current.turn.take().is_some() {
-            let (number, end) = (current.number, FRAMES_AT);
-            state.segments.push_back(Segment { number, first_sequence, end, durable_end: 0 });
+            let (number, first_sequence) = (current.number, state.next_sequence);
+            state.segments.push_back(Segment { number, first_sequence, end: FRAMES_AT, durable_end: 0 });
             state.doubtful_from = None;
         }
-        let length = bytes.len() - opening_bytes;
+        let frame_bytes = (bytes.len() - opening_bytes) as u64;
         if let Some(segment) = state.segments.back_mut() {
-            segment.end += length as u64;
+            segment.end += frame_bytes;
         }
-        let (key, written, count) = (Arc::clone(&current.key), Arc::new(bytes), frames.len() as u64);
-        state.recent.extend(frames.into_iter().map(|(previous, at)| {
-            let (key, written) = (Arc::clone(&key), Arc::clone(&written));
-            Recent { key, previous, written, at }
-        }));
-        state.recent_bytes += length;
         state.tag = tag;
-        state.next_sequence += count;
-        state.records += count;
-        for cursor in state.cursors.values_mut() {
-            cursor.lag_bytes += length as u64;
-        }
-        self.trim_recent(state);
-        Ok(state.next_sequence - 1)
+        Ok(frame_bytes)
     }
 
     /// Leaves the segment that is written to, for good.
@@ -468,7 +478,7 @@ impl AuditLog {
             if first >= needed && state.recent_bytes <= bound {
                 break;
             }
-            state.recent_bytes -= oldest.at.len();
+            state.recent_bytes -= oldest.bytes();
             state.recent.pop_front();
         }
     }
@@ -517,6 +527,9 @@ fn note(state: &mut State, error: &AuditError) {
     }
     state.last_error = Some(error.to_string());
 }
+
+/// How much room for a frame is kept from one to the next, in bytes.
+const FRAME_ROOM_MAX: usize = 64 * 1024;
 
 /// What the names of cursor files start with.
 pub(crate) const CURSOR_PREFIX: &str = "cursor-";

@@ -9,12 +9,12 @@ use std::ops::Range;
 use tresor_wire::json::encode_text;
 use zeroize::Zeroizing;
 
-/// Redacted records, each a whole line: what sinks take.
+/// Redacted records, each one whole line, or two (of a request and of its answer): what sinks take.
 #[derive(Default)]
 pub struct Lines {
     /// A device with `log_raw` shows secrets here.
     bytes: Zeroizing<Vec<u8>>,
-    /// Where each line ends.
+    /// Where each record's lines end.
     ends: Vec<usize>,
 }
 
@@ -24,7 +24,7 @@ impl Lines {
         Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)), ends: Vec::new() }
     }
 
-    /// Adds a line, and gives back what its writer says of it.
+    /// Adds a record's lines, and gives back what their writer says of them.
     pub(crate) fn push<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
         let written = write(&mut self.bytes);
         self.ends.push(self.bytes.len());
@@ -37,19 +37,19 @@ impl Lines {
         &self.bytes
     }
 
-    /// How many there are.
+    /// Of how many records they are.
     #[must_use]
     pub const fn count(&self) -> usize {
         self.ends.len()
     }
 
-    /// Each line, with its newline.
+    /// Each record's lines, with their newlines.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).filter_map(|(start, end)| self.bytes.get(start..*end))
     }
 
-    /// How many lines lie wholly within the first bytes, and where the last of them ends.
+    /// How many records lie wholly within the first bytes, and where the last of them ends.
     #[must_use]
     pub fn whole_within(&self, bytes: usize) -> (usize, usize) {
         let count = self.ends.partition_point(|end| *end <= bytes);

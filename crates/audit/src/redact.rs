@@ -85,8 +85,9 @@ impl Redactor {
         });
     }
 
-    /// The same of an entry's bytes; `None`, and nothing is written, when they are none. What both records of a request
-    /// begin with is made once, if the first of them is among `heads`: those that stand in `out` already.
+    /// The same of a record's bytes, a line for each of its entries, and when the first of these was made; `None`, and
+    /// nothing is written, when they are no record. What all lines of a request begin with is made once, if the first of
+    /// them is among `heads`: those that stand in `out` already.
     pub(crate) fn write_record<'e>(
         &self,
         bytes: &'e [u8],
@@ -94,23 +95,28 @@ impl Redactor {
         out: &mut Vec<u8>,
     ) -> Option<Timestamp> {
         let parts = codec::split(bytes)?;
-        let (is_known, head) = match heads.0.entry(parts.head) {
+        let (mut is_known, head) = match heads.0.entry(parts.head) {
             Place::Occupied(known) => (true, known.into_mut()),
             Place::Vacant(place) => {
                 let (auth, request) = codec::decode_head(parts.head)?;
                 (false, place.insert(ShownHead { auth, request, known: Known::default(), at: 0..0 }))
             }
         };
-        self.line(parts.time, parts.response.as_ref(), &parts.error, out, |object, response| {
-            let ShownHead { auth, request, known, at } = head;
-            if is_known {
-                object.fields_again(at.clone());
-            } else {
-                *at = object.fields_at(|object| self.head(object, auth, request, known));
-            }
-            response.write(object, |object, response| self.response(object, response, request, known));
-        });
-        Some(parts.time)
+        let ShownHead { auth, request, known, at } = head;
+        let mut first = None;
+        for moment in parts.moments() {
+            first.get_or_insert(moment.time);
+            self.line(moment.time, moment.response.as_ref(), &moment.error, out, |object, response| {
+                if is_known {
+                    object.fields_again(at.clone());
+                } else {
+                    *at = object.fields_at(|object| self.head(object, auth, request, known));
+                }
+                response.write(object, |object, response| self.response(object, response, request, known));
+            });
+            is_known = true;
+        }
+        first
     }
 
     fn line<'r, 'e>(

@@ -28,7 +28,7 @@ impl From<std::io::Error> for SinkError {
 /// What a sink did not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Undelivered {
-    /// How many of the lines were taken, from the first on.
+    /// How many of the records were taken, all their lines, from the first on.
     pub taken: usize,
     /// How many bytes of lines taken earlier may not have arrived either, counted backwards from the last one taken.
     pub doubtful_bytes: u64,

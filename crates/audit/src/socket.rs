@@ -89,7 +89,7 @@ enum Open {
 
 struct Connection {
     stream: Box<dyn Stream>,
-    /// How much of the first line that is not taken yet was written.
+    /// How much of the first record that is not taken yet was written.
     begun_bytes: usize,
     /// When it last took something.
     progress: Duration,
@@ -201,11 +201,13 @@ impl SocketSink {
     }
 
     async fn send_each(&self, datagrams: &dyn Datagrams, lines: &Lines) -> (bool, Result<(), Undelivered>) {
-        for (taken, line) in lines.iter().enumerate() {
-            let datagram = line.get(..DATAGRAM_BYTES_MAX).unwrap_or(line);
-            let sent = self.within(datagrams.send(datagram), "a datagram could not be sent in time").await;
-            if let Err(error) = sent {
-                return (false, Err(Undelivered { taken, doubtful_bytes: 0, error: error.into() }));
+        for (taken, record) in lines.iter().enumerate() {
+            for line in record.split_inclusive(|byte| *byte == b'\n') {
+                let datagram = line.get(..DATAGRAM_BYTES_MAX).unwrap_or(line);
+                let sent = self.within(datagrams.send(datagram), "a datagram could not be sent in time").await;
+                if let Err(error) = sent {
+                    return (false, Err(Undelivered { taken, doubtful_bytes: 0, error: error.into() }));
+                }
             }
         }
         (true, Ok(()))

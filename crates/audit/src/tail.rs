@@ -269,7 +269,7 @@ impl Device {
                 () = log.wait_for_record(place.reader.next()) => {}
                 () = doors.clock.sleep(CONFIRM_AFTER), if !place.way.is_empty() => {}
             }
-            self.gather(doors, delivered_at).await;
+            self.gather(doors, log, delivered_at).await;
             let outcome = self.step(doors, log, &mut place).await;
             delivered_at = Some(doors.clock.monotonic());
             match outcome {
@@ -291,8 +291,11 @@ impl Device {
         }
     }
 
-    /// Records that come close upon each other are delivered together.
-    async fn gather(&self, doors: &Doors, delivered_at: Option<Duration>) {
+    /// Records that come close upon each other are delivered together; a full delivery waits for nothing.
+    async fn gather(&self, doors: &Doors, log: &AuditLog, delivered_at: Option<Duration>) {
+        if log.lag(&self.cursor_name).0 >= BATCH_RECORDS_MAX as u64 {
+            return;
+        }
         let since = delivered_at.map(|then| doors.clock.monotonic().saturating_sub(then));
         if let Some(rest) =
             since.and_then(|since| self.options.gather.checked_sub(since)).filter(|rest| !rest.is_zero())
@@ -437,7 +440,7 @@ struct Place {
 }
 
 async fn read(doors: &Doors, log: &Arc<AuditLog>, reader: &mut Reader) -> Result<Vec<Record>, AuditError> {
-    if let Some(records) = log.read_recent(reader, BATCH_RECORDS_MAX, BATCH_BYTES_MAX)? {
+    if let Some(records) = log.read_recent(reader, BATCH_RECORDS_MAX, BATCH_BYTES_MAX) {
         return Ok(records);
     }
     let mut moved = std::mem::replace(reader, Reader::starting_at(reader.next()));

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use support::*;
-use tresor_audit::{Admission, AuditError, Broker, Durability, Exempt};
+use tresor_audit::{Admission, AuditError, Broker, Durability, Exempt, Options};
 use tresor_env::disk::{Disk, Open};
 use tresor_env::doubles::{SeededEntropy, TestDoors};
 use tresor_model::{Fault, Response, Shape, map};
@@ -36,6 +36,43 @@ async fn a_device_is_told_of_every_request_and_answer_in_order() {
     assert_eq!(ids(&lines), ["a", "a", "b", "b", "c", "c"]);
     assert!(lines[0].contains(r#""type":"request""#) && lines[1].contains(r#""type":"response""#));
     assert_eq!(broker.standing().devices[0].lag_bytes, 0);
+}
+
+/// A read: one record says both, and a device shows both.
+#[tokio::test]
+async fn what_is_recorded_together_is_shown_as_two_lines() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
+    record_both(&broker, "a").await.unwrap();
+    record(&broker, "b").await.unwrap();
+    record_both(&broker, "c").await.unwrap();
+    assert!(broker.flush(BOUND).await);
+    let lines = kind.lines("one");
+    assert_eq!(ids(&lines), ["a", "a", "b", "c", "c"]);
+    let kinds: Vec<bool> = lines.iter().map(|line| line.contains(r#""type":"request""#)).collect();
+    assert_eq!(kinds, [true, false, true, true, false]);
+    assert_eq!(broker.standing().log.records, 3);
+}
+
+/// A device that keeps up with its records is not held to so many a second by the pause in which more may come.
+#[tokio::test]
+async fn a_full_delivery_waits_for_no_company() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let options = Options { gather: Duration::from_secs(1), ..options(&kind) };
+    let broker = open(&doors, vec![device("one")], options).await.unwrap();
+    for round in 0..2000 {
+        record(&broker, &format!("r{round}")).await.unwrap();
+    }
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    // Nobody moved the clock: only what makes no full delivery waits.
+    let (told, deliveries) = (kind.lines("one").len(), kind.device("one").lock().unwrap().deliveries);
+    assert!((1700..2000).contains(&told), "{told} were told");
+    assert!(deliveries <= 9, "{deliveries} deliveries");
+    doors.clock.advance(Duration::from_secs(1));
+    assert!(broker.flush(BOUND).await);
+    assert_eq!(kind.lines("one").len(), 2000);
 }
 
 #[tokio::test]
@@ -151,10 +188,11 @@ async fn an_answer_that_was_not_recorded_cannot_leave() {
     let entry = tresor_audit::ResponseEntry {
         time: now(),
         head: &tresor_audit::Head::new(&auth, &facts),
+        request: None,
         response: &shown,
         error: tresor_audit::Clear::default(),
     };
-    let encoded = broker.encode_response(None, || entry.write());
+    let encoded = broker.encode_response(|| entry.write());
     doors.disk.fail_from_step(Some(0));
     let outcome: Result<Response, Fault> = Ok(Response { shape: Shape::Flat(map! {}), ..Response::default() });
     let unrecorded = broker.record_response(encoded, outcome).await.err().unwrap();

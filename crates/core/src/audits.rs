@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tresor_audit::{
     Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, SocketSinkKind,
-    Standing, WrittenRequest, WrittenResponse,
+    Standing, WrittenResponse,
 };
 use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
 use tresor_env::{Doors, Entropy};
@@ -180,12 +180,8 @@ impl Audits {
         self.broker.is_enabled()
     }
 
-    pub(crate) fn encode_response(
-        &self,
-        request: Option<WrittenRequest>,
-        write: impl FnOnce() -> WrittenResponse,
-    ) -> EncodedResponse {
-        self.broker.encode_response(request, write)
+    pub(crate) fn encode_response(&self, write: impl FnOnce() -> WrittenResponse) -> EncodedResponse {
+        self.broker.encode_response(write)
     }
 
     pub(crate) async fn record_response(

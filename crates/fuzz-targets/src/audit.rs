@@ -64,7 +64,9 @@ pub fn audit_entry(bytes: &[u8]) {
         let (facts, auth) = (RequestFacts::from_request(&request, Operation::Update), AuthFacts::default());
         let shown = ResponseFacts::from_response(&response, &[]);
         let (time, error) = (Timestamp::EPOCH, Clear::default());
-        fuzz::encode(&ResponseEntry { time, head: &Head::new(&auth, &facts), response: &shown, error })
+        let head = &Head::new(&auth, &facts);
+        let asked = RequestEntry { time, head, error: error.clone(), admission: tresor_audit::Admission::Ordinary };
+        fuzz::encode(&ResponseEntry { time, head, request: Some(asked.hold()), response: &shown, error })
     });
     entry(&SAMPLE);
     entry(bytes);
@@ -200,9 +202,9 @@ impl AuditSink for Seen {
             if self.1 {
                 return Err(SinkError("not now".into()).into());
             }
-            for line in records.iter() {
-                let line = String::from_utf8(line.to_vec()).expect("a record is text");
-                self.0.lock().expect("nobody panicked").push(line);
+            for record in records.iter() {
+                let lines = String::from_utf8(record.to_vec()).expect("a record is text");
+                self.0.lock().expect("nobody panicked").extend(lines.split_inclusive('\n').map(str::to_owned));
             }
             Ok(())
         })

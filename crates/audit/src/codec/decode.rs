@@ -16,21 +16,39 @@ use crate::entry::{
     RequestFacts, ResponseFacts, Sensitive, WrapFacts,
 };
 
-/// The entry of a record's bytes; `None` when they are not one.
+/// The entries of a record's bytes, one or two; `None` when they are not a record.
 #[cfg(any(test, feature = "fuzz"))]
-pub(crate) fn decode(bytes: &[u8]) -> Option<crate::entry::Entry<'_>> {
+pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<crate::entry::Entry<'_>>> {
     let parts = split(bytes)?;
-    let (auth, request) = decode_head(parts.head)?;
-    Some(crate::entry::Entry { time: parts.time, auth, request, response: parts.response, error: parts.error })
+    let head = parts.head;
+    let mut entries = Vec::new();
+    for Moment { time, response, error } in parts.moments() {
+        let (auth, request) = decode_head(head)?;
+        entries.push(crate::entry::Entry { time, auth, request, response, error });
+    }
+    Some(entries)
 }
 
 /// A record whose head is not looked into yet.
 pub(crate) struct Parts<'a> {
-    pub(crate) time: Timestamp,
-    /// What both records of a request have in common.
+    /// What all of it has in common.
     pub(crate) head: &'a [u8],
+    asked: Option<Moment<'a>>,
+    answered: Option<Moment<'a>>,
+}
+
+/// What was recorded at one time: that something was asked, or with `response` that it was answered.
+pub(crate) struct Moment<'a> {
+    pub(crate) time: Timestamp,
     pub(crate) response: Option<ResponseFacts<'a>>,
     pub(crate) error: Clear<'a>,
+}
+
+impl<'a> Parts<'a> {
+    /// What was recorded, in order; at least one.
+    pub(crate) fn moments(self) -> impl Iterator<Item = Moment<'a>> {
+        self.asked.into_iter().chain(self.answered)
+    }
 }
 
 /// Takes a record apart; `None` when the bytes are not one, as far as its head need not be read for that.
@@ -40,12 +58,15 @@ pub(crate) fn split(bytes: &[u8]) -> Option<Parts<'_>> {
         return None;
     }
     let parts = Parts {
-        time: reader.time()?,
         head: reader.bytes()?,
-        response: reader.option(Reader::response)?,
-        error: reader.clear()?,
+        asked: reader.option(|reader| Some(Moment { time: reader.time()?, response: None, error: reader.clear()? }))?,
+        answered: reader.option(|reader| {
+            let (time, response) = (reader.time()?, Some(reader.response()?));
+            Some(Moment { time, response, error: reader.clear()? })
+        })?,
     };
-    reader.rest.is_empty().then_some(parts)
+    let says_something = parts.asked.is_some() || parts.answered.is_some();
+    (says_something && reader.rest.is_empty()).then_some(parts)
 }
 
 /// Who asks, and for what.

@@ -19,12 +19,18 @@ const USUAL_BYTES: usize = 1024;
 
 /// The bytes of a request's record.
 pub(crate) fn encode_request(entry: &RequestEntry<'_>) -> Zeroizing<Vec<u8>> {
-    put_entry(entry.time, entry.head, None, &entry.error)
+    let mut out = begun(entry.head, 64);
+    out.option(Some((entry.time, entry.error.as_str())), put_asked);
+    out.option(None::<&ResponseEntry<'_>>, put_answered);
+    out.bytes
 }
 
-/// The bytes of an answer's record.
+/// The bytes of an answer's record, which may say what was asked as well.
 pub(crate) fn encode_response(entry: &ResponseEntry<'_>) -> Zeroizing<Vec<u8>> {
-    put_entry(entry.time, entry.head, Some(entry.response), &entry.error)
+    let mut out = begun(entry.head, USUAL_BYTES);
+    out.option(entry.request.as_ref().map(|request| (request.time, request.error.as_str())), put_asked);
+    out.option(Some(entry), put_answered);
+    out.bytes
 }
 
 /// What both records of a request begin with.
@@ -168,19 +174,23 @@ impl Writer {
     }
 }
 
-fn put_entry(
-    time: Timestamp,
-    head: &Head,
-    response: Option<&ResponseFacts<'_>>,
-    error: &Clear<'_>,
-) -> Zeroizing<Vec<u8>> {
-    let mut out = Writer::with_room(head.0.len() + response.map_or(64, |_| USUAL_BYTES));
+/// What every record begins with, and room for what follows.
+fn begun(head: &Head, room: usize) -> Writer {
+    let mut out = Writer::with_room(head.0.len() + room);
     out.byte(VERSION);
-    out.time(time);
     out.bytes(&head.0);
-    out.option(response, put_response);
-    out.clear(error);
-    out.bytes
+    out
+}
+
+fn put_asked(out: &mut Writer, (time, error): (Timestamp, &str)) {
+    out.time(time);
+    out.text(error);
+}
+
+fn put_answered(out: &mut Writer, entry: &ResponseEntry<'_>) {
+    out.time(entry.time);
+    put_response(out, entry.response);
+    out.clear(&entry.error);
 }
 
 fn put_auth(out: &mut Writer, auth: &AuthFacts<'_>) {

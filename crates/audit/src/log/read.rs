@@ -9,8 +9,8 @@ use tresor_env::disk::{DiskFile, Open};
 use zeroize::Zeroizing;
 
 use super::sealing::SegmentKey;
-use super::segment::{self, FRAMES_AT, FrameHeader, Tag};
-use super::{AuditLog, Recent, Segment, damaged, recovery, unavailable};
+use super::segment::{self, FRAMES_AT, Tag};
+use super::{AuditLog, Segment, damaged, recovery, unavailable};
 use crate::error::AuditError;
 
 /// A record, opened.
@@ -20,7 +20,7 @@ pub(crate) struct Record {
     /// The length of its frame.
     pub(crate) frame_bytes: u64,
     /// What was appended.
-    pub(crate) bytes: Zeroizing<Vec<u8>>,
+    pub(crate) bytes: Arc<Zeroizing<Vec<u8>>>,
 }
 
 /// A place in the log.
@@ -53,43 +53,25 @@ impl Reader {
 impl AuditLog {
     /// The next records, at most so many and (but for the first) so many bytes; from memory alone: `None` when they
     /// must be read from disk.
-    pub(crate) fn read_recent(
-        &self,
-        reader: &mut Reader,
-        records_max: usize,
-        bytes_max: usize,
-    ) -> Result<Option<Vec<Record>>, AuditError> {
-        let mut taken: Vec<Recent> = Vec::new();
-        {
-            let state = self.state();
-            if reader.next >= state.next_sequence {
-                return Ok(Some(Vec::new()));
+    pub(crate) fn read_recent(&self, reader: &mut Reader, records_max: usize, bytes_max: usize) -> Option<Vec<Record>> {
+        let state = self.state();
+        if reader.next >= state.next_sequence {
+            return Some(Vec::new());
+        }
+        let first = state.next_sequence - state.recent.len() as u64;
+        let skip = usize::try_from(reader.next.checked_sub(first)?).unwrap_or(usize::MAX);
+        let (mut records, mut bytes) = (Vec::new(), 0);
+        for (sequence, recent) in (reader.next..).zip(state.recent.iter().skip(skip)) {
+            bytes += recent.record.len();
+            if records.len() == records_max || (!records.is_empty() && bytes > bytes_max) {
+                break;
             }
-            let first = state.next_sequence - state.recent.len() as u64;
-            let Some(skip) = reader.next.checked_sub(first) else { return Ok(None) };
-            let mut bytes = 0;
-            for recent in state.recent.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX)) {
-                bytes += recent.at.len();
-                if taken.len() == records_max || (!taken.is_empty() && bytes > bytes_max) {
-                    break;
-                }
-                taken.push(recent.clone());
-            }
+            let (frame_bytes, bytes) = (recent.frame_bytes, Arc::clone(&recent.record));
+            records.push(Record { sequence, frame_bytes, bytes });
         }
         reader.place = None;
-        let mut records = Vec::with_capacity(taken.len());
-        for recent in taken {
-            let frame = recent.frame();
-            let opened = FrameHeader::decode(frame).and_then(|header| {
-                let sealed = frame.get(segment::FRAME_HEADER_BYTES..)?;
-                let (bytes, _) = segment::open_frame(&recent.key, &header, &recent.previous, sealed)?;
-                Some(Record { sequence: header.sequence, frame_bytes: frame.len() as u64, bytes })
-            });
-            let record = opened.ok_or(AuditError::LogUnavailable("record in memory does not open".into()))?;
-            reader.next = record.sequence + 1;
-            records.push(record);
-        }
-        Ok(Some(records))
+        reader.next += records.len() as u64;
+        Some(records)
     }
 
     /// The next records from their segments. Blocking.
@@ -144,7 +126,7 @@ impl AuditLog {
             if header.sequence >= reader.next {
                 reader.next = header.sequence + 1;
                 bytes += header.frame_length();
-                records.push(Record { sequence: header.sequence, frame_bytes: length, bytes: record });
+                records.push(Record { sequence: header.sequence, frame_bytes: length, bytes: Arc::new(record) });
             }
             reader.place = Some(place);
         }

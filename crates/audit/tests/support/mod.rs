@@ -94,8 +94,9 @@ impl AuditSink for MemorySink {
             if collected.fails {
                 return Err(SinkError("injected sink failure".into()).into());
             }
-            for line in records.iter() {
-                collected.lines.push(String::from_utf8(line.to_vec()).unwrap());
+            for record in records.iter() {
+                let lines = String::from_utf8(record.to_vec()).unwrap();
+                collected.lines.extend(lines.split_inclusive('\n').map(str::to_owned));
             }
             Ok(())
         })
@@ -175,15 +176,34 @@ pub async fn record_with(broker: &Broker, id: &str, body: Map, admission: Admiss
     broker.record_request(&entry).await
 }
 
+/// Records a request that has no effect, and its answer.
+pub async fn record_both(broker: &Broker, id: &str) -> Result<Audited<Response>, AuditError> {
+    let request = request(id, Map::new());
+    let facts = RequestFacts::from_request(&request, Operation::Read);
+    let head = &Head::new(&AuthFacts::default(), &facts);
+    let (error, admission) = (Clear::default(), Admission::Ordinary);
+    let held = RequestEntry { time: now(), head, error: error.clone(), admission }.hold();
+    let response = &ResponseFacts::default();
+    let entry = ResponseEntry { time: now(), head, request: Some(held), response, error };
+    let encoded = broker.encode_response(|| entry.write());
+    broker.record_response(encoded, Response::default()).await.map_err(|unrecorded| unrecorded.error)
+}
+
 pub async fn record_answer(broker: &Broker, id: &str, response: Response) -> Result<Audited<Response>, AuditError> {
     let request = request(id, Map::new());
     let encoded = {
         let facts = RequestFacts::from_request(&request, Operation::Read);
         let auth = AuthFacts::default();
         let shown = ResponseFacts::from_response(&response, &[]);
-        broker.encode_response(None, || {
-            ResponseEntry { time: now(), head: &Head::new(&auth, &facts), response: &shown, error: Clear::default() }
-                .write()
+        broker.encode_response(|| {
+            ResponseEntry {
+                time: now(),
+                head: &Head::new(&auth, &facts),
+                request: None,
+                response: &shown,
+                error: Clear::default(),
+            }
+            .write()
         })
     };
     broker.record_response(encoded, response).await.map_err(|unrecorded| unrecorded.error)

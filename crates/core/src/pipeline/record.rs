@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tresor_audit::{
-    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, Head, MountFacts, NamespaceFacts, PolicyResults,
-    RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, WrittenRequest,
+    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, Head, HeldRequest, MountFacts, NamespaceFacts,
+    PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
 };
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Timestamp};
 use tresor_wire::input::Place;
@@ -131,8 +131,8 @@ fn shown_path<'p>(path: &'p str, target: &Target) -> Cow<'p, str> {
 pub(super) struct Recorded {
     /// What the record of the answer begins with, too; `None` where nobody records.
     head: Option<Head>,
-    /// The record itself, if it waits for that of the answer.
-    waiting: Option<WrittenRequest>,
+    /// The rest of it, if it waits for the record of the answer.
+    held: Option<HeldRequest>,
 }
 
 impl Recorded {
@@ -143,7 +143,7 @@ impl Recorded {
 }
 
 /// Records the request; afterwards, and only then, it may have an effect. The record of one that cannot have any
-/// (`has_effect`) waits for that of its answer: one write for both.
+/// (`has_effect`) waits for that of its answer: one record says both.
 pub(super) async fn request(
     unsealed: &Unsealed,
     request: &Request,
@@ -166,13 +166,13 @@ pub(super) async fn request(
         admission: if mends_audit { Admission::Reserve } else { Admission::Ordinary },
     };
     if !has_effect {
-        let waiting = Some(entry.write());
-        return Ok(Recorded { head: Some(head), waiting });
+        let held = Some(entry.hold());
+        return Ok(Recorded { head: Some(head), held });
     }
     match unsealed.handles.audits.record_request(&entry).await {
         // The log is closed because the node is being sealed: that is what the caller should hear.
         Err(_) if unsealed.gate.is_closed() => Err(Refusal::Sealed.into()),
-        recorded => recorded.map(|()| Recorded { head: Some(head), waiting: None }),
+        recorded => recorded.map(|()| Recorded { head: Some(head), held: None }),
     }
 }
 
@@ -190,12 +190,12 @@ pub(super) async fn response(
     let no_keys = Vec::new();
     let keys = routed.mount.as_ref().map_or(&no_keys, |mount| &mount.record.tuning.audit_non_hmac_response_keys);
     // The entry borrows from the outcome that the witness then carries: write first, hand over after.
-    let written = unsealed.handles.audits.encode_response(recorded.waiting, || {
+    let written = unsealed.handles.audits.encode_response(|| {
         let head = &recorded.head.unwrap_or_else(|| seen.head(request, routed, now));
         let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
         let nothing = Response::default();
         let response = &ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);
-        ResponseEntry { time: now, head, response, error: error.as_str().into() }.write()
+        ResponseEntry { time: now, head, request: recorded.held, response, error: error.as_str().into() }.write()
     });
     unsealed.handles.audits.record_response(written, outcome).await
 }

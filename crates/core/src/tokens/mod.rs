@@ -532,19 +532,14 @@ fn mint(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<(TokenSecret, FoundToken), Fault> {
-    let token = match new.id {
-        Some(id) => id,
-        None => fresh_token(entropy)?,
+    // An id that is drawn is nobody's; one that was chosen may be taken.
+    let (token, is_chosen) = match new.id {
+        Some(id) => (id, true),
+        None => (fresh_token(entropy)?, false),
     };
     let hash = hash_with(hash_key, &token);
-    if txn.contains(&keys::token(&new.namespace, &hash).map_err(fault)?).map_err(fault)? {
-        return Err(Fault::invalid("cannot create a token with a duplicate ID"));
-    }
-    // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
-    // inherit its cubbyhole.
-    let mark = keys::marks(&new.namespace).and_then(|at| at.key(&hash)).map_err(fault)?;
-    if txn.contains(&mark).map_err(fault)? {
-        return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
+    if is_chosen {
+        must_be_free(txn, &new.namespace, &hash)?;
     }
     let (ancestors, origin) = line(new.parent)?;
     let mut policies = new.policies;
@@ -609,6 +604,20 @@ fn store_new(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
         txn.count(&keys::uses(namespace, &found.hash).map_err(fault)?, "", uses, &UNBOUNDED);
     }
     count(txn, namespace, &record.mount, &record.ancestors, 1)
+}
+
+/// Refuses a chosen id that is a token's, or was one's of which not everything is collected yet.
+fn must_be_free(txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<(), Fault> {
+    if txn.contains(&keys::token(namespace, hash).map_err(fault)?).map_err(fault)? {
+        return Err(Fault::invalid("cannot create a token with a duplicate ID"));
+    }
+    // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
+    // inherit its cubbyhole.
+    let mark = keys::marks(namespace).and_then(|at| at.key(hash)).map_err(fault)?;
+    if txn.contains(&mark).map_err(fault)? {
+        return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
+    }
+    Ok(())
 }
 
 /// Counts a token or lease of a mount, below these ancestors; when one of them is cut off meanwhile, the transaction
