@@ -181,6 +181,14 @@ impl KeyPrefix {
         checked([&*self.0, name].concat()).map(StorageKey)
     }
 
+    /// A record that this directory does not list; its name is none of those that it does.
+    ///
+    /// # Errors
+    /// As [`KeyPrefix::key`].
+    pub fn point(&self, name: &str) -> Result<PointKey, BarrierError> {
+        self.key(name).map(|key| PointKey(key.0))
+    }
+
     /// A directory below this one; `directory` is empty or ends in a slash.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use tresor_wire::input::Fields;
 use crate::context::{Cx, MountFacts};
 use crate::reply::{Leased, Reply};
 use crate::route::{Match, RouteFacts, Routes};
+use crate::view::View;
 
 /// What kind of mount an engine makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,6 +56,15 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// A refusal keeps the mount from being made.
     fn prepare(&self, _cx: &mut Cx<'_>) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// The names of the points ([`View::read_point`]) that hang on a listed record: they are wiped with it when the mount
+    /// is removed. An engine without points need not say so.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn points(&self, _view: &mut View<'_>, _record: &str) -> Result<Vec<String>, Fault> {
+        Ok(Vec::new())
     }
 
     /// Agrees to a longer life of what it handed out, or refuses. Called by the server; no request can name it.
@@ -104,6 +114,11 @@ pub trait Mounted: Send + Sync {
     /// # Errors
     /// What the engine or the store says.
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault>;
+    /// The names of the points that hang on a listed record.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault>;
     /// Asks the engine to agree to a longer life of what it handed out.
     fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>>;
     /// Asks the engine to take back what it handed out.
@@ -160,6 +175,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {
         self.engine.prepare(cx)
+    }
+
+    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault> {
+        self.engine.points(view, record)
     }
 
     fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>> {

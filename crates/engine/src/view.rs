@@ -5,6 +5,7 @@
 
 use tresor_barrier::{BarrierError, KeyPrefix, Plaintext, Txn};
 use tresor_model::Fault;
+use tresor_record::RecordError;
 
 /// The part of the request's transaction below one prefix.
 pub struct View<'a> {
@@ -59,6 +60,35 @@ impl<'a> View<'a> {
         self.txn.delete(&key).map_err(fault)
     }
 
+    /// The value of a *point*: a record that no listing shows and that costs no place in one, for what is found by
+    /// who knows its name alone. Points have names of their own. They hang on listed records: an engine that has any says
+    /// which ([`crate::Engine::points`]).
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn read_point(&mut self, name: &str) -> Result<Option<Plaintext>, Fault> {
+        let key = self.prefix.point(name).map_err(fault)?;
+        self.txn.read(&key).map_err(fault)
+    }
+
+    /// Stores a point.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn write_point(&mut self, name: &str, value: &[u8]) -> Result<(), Fault> {
+        let key = self.prefix.point(name).map_err(fault)?;
+        self.txn.write(&key, value).map_err(fault)
+    }
+
+    /// Removes a point; removing nothing is fine.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn delete_point(&mut self, name: &str) -> Result<(), Fault> {
+        let key = self.prefix.point(name).map_err(fault)?;
+        self.txn.delete(&key).map_err(fault)
+    }
+
     /// The names directly below `directory` (empty, or ending in a slash), in order, after `after`, at most `limit`;
     /// deeper directories end in a slash.
     ///
@@ -99,4 +129,12 @@ pub fn fault(error: BarrierError) -> Fault {
         BarrierError::Key(key) => Fault::invalid(key.to_string()),
         other => Fault::internal(other),
     }
+}
+
+/// Whether something stored is damaged, so that trying again will not help.
+#[must_use]
+pub fn is_damage(fault: &Fault) -> bool {
+    let Fault::Failure(failure) = fault else { return false };
+    let cause = &failure.cause;
+    cause.downcast_ref().is_some_and(BarrierError::is_damage) || cause.is::<RecordError>()
 }

@@ -38,6 +38,29 @@ async fn a_fresh_mount_is_ready_and_a_write_answers_with_its_version() {
     harness.write("k/data/a", ROOT, json!({ "data": "text" })).await.expect_error(400, "data");
 }
 
+/// The data of versions is in no listing: the engine says what hangs on a secret.
+#[tokio::test]
+async fn a_removed_mount_leaves_nothing_in_the_store() {
+    let harness = with_kv2().await;
+    let remove = || async {
+        drop(harness.delete("sys/mounts/k", ROOT).await.expect_status(204));
+        for _ in 0..20 {
+            harness.advance(Duration::from_secs(1)).await;
+        }
+        harness.store.dump().len()
+    };
+    let empty = remove().await;
+    harness.prepare("POST", "sys/mounts/k", json!({ "type": "kv", "options": { "version": "2" } })).await;
+    for number in 0..12 {
+        write(&harness, "often", json!({ "n": number })).await;
+        write(&harness, &format!("d/e/{number}"), json!({ "n": number })).await;
+    }
+    harness.prepare("POST", "k/destroy/often", json!({ "versions": [11] })).await;
+    drop(harness.delete("k/data/often", ROOT).await.expect_status(204));
+    assert!(harness.store.dump().len() > empty + 30);
+    assert_eq!(remove().await, empty);
+}
+
 #[tokio::test]
 async fn versions_are_read_by_number_and_a_missing_one_is_404() {
     let harness = with_kv2().await;

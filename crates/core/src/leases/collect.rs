@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use tresor_barrier::{KeyPrefix, Txn};
+use tresor_barrier::{KeyPrefix, StorageKey, Txn};
+use tresor_engine::{Mounted, View, is_damage};
 use tresor_model::Fault;
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
@@ -122,7 +123,7 @@ impl Walk<'_> {
             *self.budget -= 1;
         }
         match self.unsealed.handles.tokens.cubbyhole(self.namespace, hash)? {
-            Some(own) => wipe_some(txn, &own, self.budget),
+            Some(own) => Wipe { contents: own, engine: None, budget: self.budget }.run(txn),
             None => Ok(true),
         }
     }
@@ -218,7 +219,11 @@ pub(super) fn wipe(
             Retired::Waits => {}
             Retired::All => {
                 let contents = keys::mount_contents(namespace, &id).map_err(Fault::internal)?;
-                if wipe_some(txn, &contents, &mut step_max(unsealed))? {
+                // Without its engine (of a type that is not known any more), what no listing shows stays.
+                let engine = unsealed.handles.mounts.taking_back(txn, &id);
+                let engine = engine.inspect_err(|error| tracing::error!(%error, "a mount is wiped without its engine"));
+                let engine = engine.ok().flatten().map(|(_, engine)| engine);
+                if (Wipe { contents, engine, budget: &mut step_max(unsealed) }).run(txn)? {
                     txn.delete(&key).map_err(Fault::internal)?;
                 }
                 return Ok(Progress::More);
@@ -228,23 +233,57 @@ pub(super) fn wipe(
     Ok(Progress::Idle)
 }
 
-/// Deletes at most `budget` records below a prefix; true when nothing is left. It goes no deeper than a name has
-/// segments, which the barrier bounds.
-fn wipe_some(txn: &mut Txn, prefix: &KeyPrefix, budget: &mut usize) -> Result<bool, Fault> {
-    let names = txn.list(prefix, None, *budget + 1).map_err(Fault::internal)?;
-    for name in names {
-        if *budget == 0 {
-            return Ok(false);
-        }
-        if name.ends_with('/') {
-            let deeper = prefix.below(&name).map_err(Fault::internal)?;
-            if !wipe_some(txn, &deeper, budget)? {
+/// Deleting everything below a prefix, and the points that hang on it.
+struct Wipe<'w> {
+    contents: KeyPrefix,
+    /// Who knows of the points, if anybody.
+    engine: Option<Arc<dyn Mounted>>,
+    /// How many records may be deleted.
+    budget: &'w mut usize,
+}
+
+impl Wipe<'_> {
+    /// True when nothing is left.
+    fn run(mut self, txn: &mut Txn) -> Result<bool, Fault> {
+        let whole = self.contents.clone();
+        self.below(txn, &whole)
+    }
+
+    /// It goes no deeper than a name has segments, which the barrier bounds.
+    fn below(&mut self, txn: &mut Txn, prefix: &KeyPrefix) -> Result<bool, Fault> {
+        for name in txn.list(prefix, None, *self.budget + 1).map_err(Fault::internal)? {
+            if *self.budget == 0 {
                 return Ok(false);
             }
-        } else {
-            txn.delete(&prefix.key(&name).map_err(Fault::internal)?).map_err(Fault::internal)?;
-            *budget -= 1;
+            if name.ends_with('/') {
+                let deeper = prefix.below(&name).map_err(Fault::internal)?;
+                if !self.below(txn, &deeper)? {
+                    return Ok(false);
+                }
+            } else {
+                self.delete(txn, &prefix.key(&name).map_err(Fault::internal)?)?;
+            }
         }
+        Ok(*self.budget > 0)
     }
-    Ok(*budget > 0)
+
+    fn delete(&mut self, txn: &mut Txn, record: &StorageKey) -> Result<(), Fault> {
+        if let (Some(engine), Some(name)) = (&self.engine, record.as_str().strip_prefix(self.contents.as_str())) {
+            let mut view = View::new(txn, self.contents.clone());
+            let points = match engine.points(&mut view, name) {
+                Err(error) if is_damage(&error) => {
+                    tracing::error!("what hangs on a damaged record of a removed mount stays");
+                    Vec::new()
+                }
+                points => points?,
+            };
+            for point in points {
+                view.delete_point(&point)?;
+                *self.budget = self.budget.saturating_sub(1);
+            }
+        }
+        txn.delete(record).map_err(Fault::internal)?;
+        *self.budget = self.budget.saturating_sub(1);
+        Ok(())
+    }
 }

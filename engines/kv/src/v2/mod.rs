@@ -11,7 +11,7 @@ mod records;
 mod shown;
 mod versions;
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, Routes};
+use tresor_engine::{Class, Cx, Descriptor, Engine, Routes, View};
 use tresor_model::{Fault, Operation};
 use tresor_wire::input::Fields;
 
@@ -61,6 +61,10 @@ impl Engine for Kv2 {
             .delete(metadata::delete)
             .exists(exists)
             .done()
+    }
+
+    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault> {
+        records::points(view, record)
     }
 
     fn hint(&self, _path: &str, operation: Operation) -> Option<&'static str> {

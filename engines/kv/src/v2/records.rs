@@ -1,4 +1,5 @@
-//! What is stored: the mount's configuration, one metadata record per path, one record per version's data.
+//! What is stored: the mount's configuration, one metadata record per path, and one point per version's data, which
+//! nobody lists.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -86,6 +87,13 @@ fn contents_name(path: &str, version: u64) -> String {
     format!("versions/{path}/{version}")
 }
 
+/// The points that hang on a record: the data of each version of a path.
+pub(super) fn points(view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault> {
+    let Some(path) = record.strip_prefix("metadata/") else { return Ok(Vec::new()) };
+    let Some(metadata) = Metadata::load(view, path)? else { return Ok(Vec::new()) };
+    Ok(metadata.versions.keys().map(|version| contents_name(path, *version)).collect())
+}
+
 impl Config {
     pub(super) fn load(view: &mut View<'_>) -> Result<Arc<Self>, Fault> {
         match view.read("config")? {
@@ -101,13 +109,13 @@ impl Config {
 
 impl Contents {
     pub(super) fn load(view: &mut View<'_>, path: &str, version: u64) -> Result<Map, Fault> {
-        let bytes = view.read(&contents_name(checked(path)?, version))?;
+        let bytes = view.read_point(&contents_name(checked(path)?, version))?;
         let bytes = bytes.ok_or_else(|| Fault::internal("the data of a version is missing"))?;
         Ok(Self::decode(&bytes).map_err(Fault::internal)?.data)
     }
 
     pub(super) fn remove(view: &mut View<'_>, path: &str, version: u64) -> Result<(), Fault> {
-        view.delete(&contents_name(checked(path)?, version))
+        view.delete_point(&contents_name(checked(path)?, version))
     }
 }
 
@@ -169,7 +177,7 @@ impl Metadata {
         self.current_version += 1;
         self.updated = now;
         self.versions.insert(self.current_version, version);
-        view.write(&contents_name(checked(path)?, self.current_version), &Contents { data }.encode())?;
+        view.write_point(&contents_name(checked(path)?, self.current_version), &Contents { data }.encode())?;
         let kept = config.kept(self.max_versions);
         let too_old = self.current_version.saturating_sub(kept);
         while let Some((oldest, _)) = self.versions.first_key_value() {
