@@ -8,7 +8,7 @@ use tresor_engine::{Cx, Data, Keys, Nothing, TokenTerms};
 use tresor_model::{Fault, TokenType};
 use tresor_record::Record;
 use tresor_secret::SecretString;
-use tresor_wire::input::{Cidrs, CommaList, EmptyInput, Fields, Input, Seconds};
+use tresor_wire::input::{Cidrs, CommaList, EmptyInput, Input, PathParameters, Seconds};
 use tresor_wire::output::Output;
 
 use crate::{Userpass, password};
@@ -202,8 +202,8 @@ pub(crate) struct WritePolicies {
     policies: Option<CommaList>,
 }
 
-pub(crate) fn exists(_method: &Userpass, mut cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
-    let name = fields.path.get("username").map_or("", String::as_str);
+pub(crate) fn exists(_method: &Userpass, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
+    let name = parameters.get("username").map_or("", String::as_str);
     Ok(!name.is_empty() && User::load(&mut cx, name)?.is_some())
 }
 

@@ -87,7 +87,7 @@ fn routes_of(path: &str, engine: &dyn Mounted) -> Vec<ListedRoute> {
     // Sorted, so that the order of definition means nothing.
     let mut sorted = BTreeMap::new();
     for route in every {
-        for (operation, facts) in &route.operations {
+        for (operation, facts) in &*route.operations {
             let listed = ListedRoute {
                 mount: path.to_owned(),
                 kind: kind.to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tresor_env::BoxFuture;
 use tresor_model::{Fault, Operation};
-use tresor_wire::input::Fields;
+use tresor_wire::input::{Fields, PathParameters};
 
 use crate::context::{Cx, MountFacts};
 use crate::reply::{Leased, Reply};
@@ -98,7 +98,7 @@ pub trait Mounted: Send + Sync {
     ///
     /// # Errors
     /// What the engine or the store says.
-    fn exists(&self, index: usize, cx: Cx<'_>, fields: Fields) -> Result<bool, Fault>;
+    fn exists(&self, index: usize, cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault>;
     /// Calls the handler; `None` when the route has no such operation.
     fn invoke<'a>(
         &'a self,
@@ -155,8 +155,8 @@ impl<E: Engine> Mounted for Instance<E> {
         self.routes.facts().collect()
     }
 
-    fn exists(&self, index: usize, cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
-        self.routes.exists(index, &self.engine, cx, fields)
+    fn exists(&self, index: usize, cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
+        self.routes.exists(index, &self.engine, cx, parameters)
     }
 
     fn invoke<'a>(

@@ -12,10 +12,11 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use tresor_env::BoxFuture;
 use tresor_model::{Fault, Operation};
-use tresor_wire::input::{FieldSpec, Fields, Input};
+use tresor_wire::input::{FieldSpec, Fields, Input, PathParameters};
 
 use crate::answer::{Answer, AnswerFacts, AnswerShape};
 use crate::context::Cx;
@@ -65,8 +66,8 @@ pub struct RouteFacts {
     pub pattern: &'static str,
     /// One line of help.
     pub summary: &'static str,
-    /// Its operations.
-    pub operations: BTreeMap<Operation, OperationFacts>,
+    /// Its operations; shared with every request to it.
+    pub operations: Arc<BTreeMap<Operation, OperationFacts>>,
     /// Whether writes are told apart into create and update by an existence check.
     pub tells_create: bool,
     /// The pattern that policies decide by, when this one is an older spelling of it.
@@ -90,7 +91,7 @@ pub struct Match {
     /// Which route.
     pub route: usize,
     /// Parameters by name.
-    pub parameters: BTreeMap<&'static str, String>,
+    pub parameters: PathParameters,
     /// The one spelling of the path below the mount: the pattern with its parameters.
     pub canonical: String,
     /// Whether names in it are folded, so that policies must not tell their case apart.
@@ -122,7 +123,7 @@ where
 }
 
 type Invoke<E> = Box<dyn for<'a> Fn(&'a E, Cx<'a>, Fields) -> BoxFuture<'a, Result<Reply, Fault>> + Send + Sync>;
-type Exists<E> = Box<dyn for<'a> Fn(&'a E, Cx<'a>, Fields) -> Result<bool, Fault> + Send + Sync>;
+type Exists<E> = Box<dyn for<'a> Fn(&'a E, Cx<'a>, &PathParameters) -> Result<bool, Fault> + Send + Sync>;
 
 struct Route<E> {
     facts: RouteFacts,
@@ -186,7 +187,7 @@ impl<E: Send + Sync + 'static> Routes<E> {
             facts: RouteFacts {
                 pattern,
                 summary,
-                operations: BTreeMap::new(),
+                operations: Arc::default(),
                 tells_create: false,
                 decided_as: None,
                 mends_audit: false,
@@ -219,9 +220,15 @@ impl<E: Send + Sync + 'static> Routes<E> {
         self.routes.get(index).map(|route| &route.facts)
     }
 
-    pub(crate) fn exists(&self, index: usize, engine: &E, cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
+    pub(crate) fn exists(
+        &self,
+        index: usize,
+        engine: &E,
+        cx: Cx<'_>,
+        parameters: &PathParameters,
+    ) -> Result<bool, Fault> {
         match self.routes.get(index).and_then(|route| route.exists.as_ref()) {
-            Some(exists) => exists(engine, cx, fields),
+            Some(exists) => exists(engine, cx, parameters),
             None => Ok(true),
         }
     }
@@ -428,11 +435,11 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         self.operation(Operation::Delete, Effect::Writes, handler)
     }
 
-    /// Tells creating from updating for this route's writes.
+    /// Tells creating from updating for this route's writes, by the path alone.
     #[must_use]
     pub fn exists(
         mut self,
-        check: impl for<'a> Fn(&'a E, Cx<'a>, Fields) -> Result<bool, Fault> + Send + Sync + 'static,
+        check: impl for<'a> Fn(&'a E, Cx<'a>, &PathParameters) -> Result<bool, Fault> + Send + Sync + 'static,
     ) -> Self {
         if let Some(route) = self.routes.routes.last_mut() {
             route.exists = Some(Box::new(check));
@@ -484,7 +491,7 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         let facts = OperationFacts { access: self.access, effect, fields: In::SPEC, answer };
         let typed = Typed { handler, input: PhantomData::<fn() -> In> };
         if let Some(route) = self.routes.routes.last_mut() {
-            route.facts.operations.insert(operation, facts);
+            Arc::make_mut(&mut route.facts.operations).insert(operation, facts);
             route
                 .handlers
                 .insert(operation, Box::new(move |engine, cx, fields| typed.decode_and_call(engine, cx, fields)));

@@ -42,6 +42,15 @@ impl<'a> View<'a> {
         self.txn.read(&key).map_err(fault)
     }
 
+    /// Whether something is stored under `name`, without opening it.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn contains(&mut self, name: &str) -> Result<bool, Fault> {
+        let key = self.prefix.key(name).map_err(fault)?;
+        self.txn.contains(&key).map_err(fault)
+    }
+
     /// Stores a value under `name`.
     ///
     /// # Errors

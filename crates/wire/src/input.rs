@@ -13,10 +13,13 @@ use tresor_model::{Body, Map};
 
 pub use forms::{Bytes, Cidrs, CommaList, LowerName, Seconds, SignedSeconds, StringList};
 
+/// Parameters of a path, by name.
+pub type PathParameters = BTreeMap<&'static str, String>;
+
 /// What a request brings to a route.
 pub struct Fields {
     /// Parameters of the path.
-    pub path: BTreeMap<&'static str, String>,
+    pub path: PathParameters,
     /// Fields of the body and of the query.
     pub body: Map,
     /// Which of them came from the query.

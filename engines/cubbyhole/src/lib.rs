@@ -6,7 +6,7 @@
 use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes};
 use tresor_model::{Fault, Map};
 use tresor_record::Record;
-use tresor_wire::input::{Fields, Input};
+use tresor_wire::input::{Input, PathParameters};
 
 /// The engine.
 pub struct Cubbyhole;
@@ -49,13 +49,12 @@ impl Engine for Cubbyhole {
             .list(list)
             .write(write)
             .delete(delete)
-            .exists(|_, mut cx: Cx<'_>, fields: Fields| {
-                let path = fields.path.get("path").map_or("", String::as_str);
+            .exists(|_, mut cx: Cx<'_>, parameters: &PathParameters| {
+                let path = parameters.get("path").map_or("", String::as_str);
                 Ok(is_name(path) && {
                     let name = own(&cx, path)?;
-                    cx.view.read(&name)?
-                }
-                .is_some())
+                    cx.view.contains(&name)?
+                })
             })
             .done()
     }

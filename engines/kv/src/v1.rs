@@ -7,7 +7,7 @@ use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes, 
 use tresor_model::{Body, Fault, LeaseTerms, Map};
 use tresor_record::Record;
 use tresor_wire::duration::print_go;
-use tresor_wire::input::{Fields, Form, Input, Seconds};
+use tresor_wire::input::{Form, Input, PathParameters, Seconds};
 
 pub(crate) struct Kv1;
 
@@ -67,9 +67,9 @@ impl Engine for Kv1 {
             .list(list)
             .write(write)
             .delete(delete)
-            .exists(|_, mut cx: Cx<'_>, fields: Fields| {
-                let path = fields.path.get("path").map_or("", String::as_str);
-                Ok(is_name(path) && cx.view.read(path)?.is_some())
+            .exists(|_, mut cx: Cx<'_>, parameters: &PathParameters| {
+                let path = parameters.get("path").map_or("", String::as_str);
+                Ok(is_name(path) && cx.view.contains(path)?)
             })
             .done()
     }

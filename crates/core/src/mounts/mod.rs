@@ -56,6 +56,8 @@ pub struct Mount {
     pub record: MountRecord,
     /// What engines and audit records see of it, TTLs resolved.
     pub facts: MountFacts,
+    /// What is below this is its data.
+    pub contents: KeyPrefix,
     /// The engine behind it.
     pub engine: Behind,
 }
@@ -498,7 +500,8 @@ impl Mounts {
                 None => {
                     let facts = self.facts(&record);
                     let engine = self.behind(&record, &facts);
-                    Arc::new(Mount { record, facts, engine })
+                    let contents = contents(&facts)?;
+                    Arc::new(Mount { record, facts, contents, engine })
                 }
             };
             by_path.insert(mount.record.path.clone(), mount);

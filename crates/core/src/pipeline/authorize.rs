@@ -138,8 +138,8 @@ fn operation(
     let default = candidates.first().copied().unwrap_or(Operation::Read);
     match (&routed.target, &routed.mount) {
         (Ok(target), Some(mount)) if default == Operation::Update && target.tells_create => {
-            let cx = context(unsealed, txn, request, mount, principal, default, false, now)?;
-            let check = || target.engine.exists(target.route, cx, fields(request, target));
+            let cx = context(unsealed, txn, request, mount, principal, default, false, now);
+            let check = || target.engine.exists(target.route, cx, &target.parameters);
             let exists = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check))
                 .unwrap_or_else(|_| Err(Fault::internal("an existence check panicked")))?;
             Ok(if exists { Operation::Update } else { Operation::Create })

@@ -17,7 +17,7 @@ use super::authenticate::Principal;
 use super::authorize::Authorized;
 use super::route::Target;
 use super::{help, issue};
-use crate::mounts::{Mount, contents};
+use crate::mounts::Mount;
 use crate::unsealed::{CommitFault, Unsealed};
 
 /// The longest that a handler may take.
@@ -115,7 +115,7 @@ async fn call(
         authorized.operation(),
         authorized.has_sudo(),
         now,
-    )?;
+    );
     // Decoding the input is behind the fence too.
     let handler = async {
         let handler = target.engine.invoke(target.route, authorized.operation(), cx, fields(request, target));
@@ -141,11 +141,10 @@ pub(super) fn context<'a>(
     operation: Operation,
     has_sudo: bool,
     now: Timestamp,
-) -> Result<Cx<'a>, Fault> {
-    let prefix = contents(&mount.facts)?;
+) -> Cx<'a> {
     let record = principal.map(|principal| &principal.token().record);
-    Ok(Cx {
-        view: View::new(txn, prefix),
+    Cx {
+        view: View::new(txn, mount.contents.clone()),
         now,
         entropy: &*unsealed.doors.entropy,
         workers: &*unsealed.doors.workers,
@@ -161,7 +160,7 @@ pub(super) fn context<'a>(
         },
         mount: &mount.facts,
         operation,
-    })
+    }
 }
 
 /// What the request brings to the route.

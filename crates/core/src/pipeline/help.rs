@@ -20,7 +20,7 @@ pub(super) fn answer(target: &Target) -> Reply {
 fn of_route(target: &Target) -> String {
     let summary = target.engine.route(target.route).map_or("", |facts| facts.summary);
     let mut text = format!("{summary}\n");
-    for (operation, facts) in &target.operations {
+    for (operation, facts) in &*target.operations {
         text.push_str(&format!("\n{}\n", operation.name()));
         for field in facts.fields {
             text.push_str(&format!("    {}: {}\n", field.name, field.description.trim()));

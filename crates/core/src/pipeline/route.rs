@@ -33,7 +33,7 @@ pub(crate) struct Target {
     /// The one spelling of it; `None` for a path that the engine only has a hint for.
     canonical: Option<String>,
     is_folded: bool,
-    pub(crate) operations: BTreeMap<Operation, OperationFacts>,
+    pub(crate) operations: Arc<BTreeMap<Operation, OperationFacts>>,
     pub(crate) tells_create: bool,
     pub(crate) mends_audit: bool,
 }
@@ -105,7 +105,7 @@ fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb) -> Result<Targ
     let is_about_the_engine = verb == Verb::Help && relative.is_empty();
     let found = engine.find(&relative).filter(|_| !is_about_the_engine);
     let facts = found.as_ref().and_then(|found| engine.route(found.route));
-    let operations = facts.map(|facts| facts.operations.clone()).unwrap_or_default();
+    let operations = facts.map(|facts| Arc::clone(&facts.operations)).unwrap_or_default();
     let tells_create = facts.is_some_and(|facts| facts.tells_create);
     let mends_audit = facts.is_some_and(|facts| facts.mends_audit);
     // The engine may have a hint for a path that is none of its routes; execution asks it.

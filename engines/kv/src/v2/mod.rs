@@ -13,7 +13,7 @@ mod versions;
 
 use tresor_engine::{Class, Cx, Descriptor, Engine, Routes, View};
 use tresor_model::{Fault, Operation};
-use tresor_wire::input::Fields;
+use tresor_wire::input::PathParameters;
 
 pub(crate) struct Kv2;
 
@@ -78,7 +78,7 @@ impl Engine for Kv2 {
     }
 }
 
-fn exists(_kv: &Kv2, mut cx: Cx<'_>, fields: Fields) -> Result<bool, Fault> {
-    let path = fields.path.get("path").map_or("", String::as_str);
+fn exists(_kv: &Kv2, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
+    let path = parameters.get("path").map_or("", String::as_str);
     Ok(records::is_name(path) && records::Metadata::load(&mut cx.view, path)?.is_some())
 }
