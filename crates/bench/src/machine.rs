@@ -79,8 +79,53 @@ pub(crate) fn describe(options: &Options) -> Result<(), String> {
         read("/proc/loadavg")?.trim()
     );
     println!("disk: {}", raw_disk(&options.directory)?);
+    println!("stalls: {}", stalls(options)?);
     println!("rounds: {} of {} s each; figures are medians\n", options.rounds, options.duration.as_secs());
     Ok(())
+}
+
+/// How long the machine's own pauses are tried.
+const STALLS_FOR: Duration = Duration::from_secs(3);
+/// A look at the clock that came so much later than the one before was held up by somebody else.
+const STALL_MIN: Duration = Duration::from_micros(50);
+
+/// What the machine takes from whoever runs on it: both cores do nothing but look at the clock. A host that lends a core
+/// now and then shows here; no server answers faster than that.
+fn stalls(options: &Options) -> Result<String, String> {
+    let watch = |core: usize| {
+        std::thread::spawn(move || {
+            pin_this_thread(core)?;
+            let (begun, mut last, mut gaps) = (Instant::now(), Instant::now(), Vec::new());
+            while last.duration_since(begun) < STALLS_FOR {
+                let now = Instant::now();
+                let gap = now.duration_since(last);
+                if gap >= STALL_MIN {
+                    gaps.push(gap);
+                }
+                last = now;
+            }
+            Ok::<_, String>(gaps)
+        })
+    };
+    let watches = [watch(options.server_core), watch(options.load_core)];
+    let mut gaps = Vec::new();
+    for watched in watches {
+        gaps.push(watched.join().map_err(|_| "the watch on the clock ended".to_owned())??);
+    }
+    let each = gaps.iter().map(|gaps| {
+        let lost = gaps.iter().sum::<Duration>().div_duration_f64(STALLS_FOR) * 100.0;
+        let longest = gaps.iter().max().copied().unwrap_or_default().as_secs_f64() * 1000.0;
+        format!("{lost:.1} % lost, longest {longest:.1} ms, p99 of doing nothing {:.2} ms", wait_p99(gaps))
+    });
+    Ok(each.collect::<Vec<_>>().join("; load core "))
+}
+
+/// How many milliseconds one in a hundred moments, chosen at random, has to wait for the end of a pause at least.
+fn wait_p99(gaps: &[Duration]) -> f64 {
+    let waits_longer =
+        |bound: Duration| gaps.iter().map(|gap| gap.saturating_sub(bound)).sum::<Duration>() > STALLS_FOR / 100;
+    let bound = (0..100_000).map(|step| Duration::from_micros(10 * step)).find(|bound| !waits_longer(*bound));
+    bound.unwrap_or(STALLS_FOR).as_secs_f64() * 1000.0
 }
 
 /// The disk's own rate: one KiB appended and synced, again and again.
@@ -114,6 +159,18 @@ mod tests {
     fn the_kernel_tells_of_this_process() {
         let usage = Usage::of(std::process::id()).unwrap();
         assert!(usage.resident_mib > 0.1);
+    }
+
+    #[test]
+    fn pauses_count_by_how_many_moments_fall_into_them() {
+        let milliseconds = Duration::from_millis;
+        assert!(wait_p99(&[]) < 0.001);
+        // 30 ms in a hundred of 3 s: at 0 ms it is just one in a hundred.
+        assert!(wait_p99(&[milliseconds(30)]) < 0.02);
+        let one_long = wait_p99(&[milliseconds(130)]);
+        assert!((one_long - 100.0).abs() < 0.1, "{one_long}");
+        let many = wait_p99(&[milliseconds(4); 20]);
+        assert!((many - 2.5).abs() < 0.1, "{many}");
     }
 
     #[test]

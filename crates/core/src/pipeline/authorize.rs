@@ -11,7 +11,7 @@ use tresor_policy::{Decision, Granting};
 use tresor_wire::input::FieldSpec;
 
 use super::authenticate::Principal;
-use super::execute::{context, fields};
+use super::execute::context;
 use super::route::{Routed, Target, operation_candidates};
 use crate::unsealed::Unsealed;
 

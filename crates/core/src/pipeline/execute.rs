@@ -164,6 +164,6 @@ pub(super) fn context<'a>(
 }
 
 /// What the request brings to the route.
-pub(super) fn fields(request: &Request, target: &Target) -> Fields {
+fn fields(request: &Request, target: &Target) -> Fields {
     Fields { path: target.parameters.clone(), body: request.body.duplicate(), from_query: request.from_query.clone() }
 }
