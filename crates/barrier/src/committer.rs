@@ -29,6 +29,9 @@ const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How often a batch lets the others run once before it closes.
 const COMPANY_ROUNDS_MAX: usize = 16;
 
+/// A batch makes fewer blocks of one directory than this power of two.
+const BLOCKS_PER_BATCH_BITS: u32 = 24;
+
 /// A transaction to commit, and who waits for it.
 pub(crate) struct Job {
     pub(crate) changes: Changes,
@@ -333,8 +336,17 @@ impl Building<'_> {
         for (name, is_in) in changes.names {
             let (directory, own) = name.split();
             match if is_in { self.add_name(directory, own) } else { self.remove_name(directory, own) } {
-                Err(error) if !is_in && error.is_damage() => {
-                    tracing::error!(%error, "a name stays in a block of its directory that cannot be read");
+                // Nothing leads to what was in a directory that was detached.
+                Err(error) if is_in && error.is_damage() && self.is_detached(directory)? => {
+                    tree::begin_anew(self, directory, own, self.version.0 << BLOCKS_PER_BATCH_BITS);
+                    if let Some((above, name)) = parent(directory) {
+                        self.add_name(above, name)?;
+                    }
+                }
+                Err(error) if error.is_damage() => {
+                    // A bare name is part of an index: what it leads to is a record, and that is not kept from anybody.
+                    let what = if is_in { "missing from" } else { "left in" };
+                    tracing::error!(%error, "a name is {what} its directory, of which a block cannot be read");
                 }
                 done => done?,
             }
@@ -345,6 +357,11 @@ impl Building<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the directory above does not have this one.
+    fn is_detached(&mut self, directory: &str) -> Result<bool, BarrierError> {
+        parent(directory).map_or(Ok(false), |(above, name)| tree::contains(self, above, name).map(|is_there| !is_there))
     }
 
     /// Adds a name to its directory, and each directory that was empty to the one above it.

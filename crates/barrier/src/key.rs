@@ -67,6 +67,12 @@ pub enum KeyError {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StorageKey(Box<str>);
 
+impl std::borrow::Borrow<str> for StorageKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 /// The names below one directory; ends in a slash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KeyPrefix(Box<str>);

@@ -171,7 +171,8 @@ pub(crate) fn first_readable(
     Ok((None, is_damaged))
 }
 
-/// The first name that is not before `start`.
+/// The first name that is not before `start`. When the block that it belongs into cannot be read, one that begins so may
+/// still stand in the block beside it; else that is the answer.
 pub(crate) fn from(
     blocks: &mut (impl Blocks + ?Sized),
     directory: &str,
@@ -180,12 +181,19 @@ pub(crate) fn from(
     let (mut id, mut depth) = (ROOT, 0);
     // Where the search goes on when the block that `start` belongs into has nothing after it.
     let mut next: Option<u64> = None;
+    let mut damaged: Option<BarrierError> = None;
     loop {
         if depth > 2 * DEPTH_MAX {
             return Err(too_deep());
         }
         depth += 1;
-        let block = read(blocks, directory, id)?;
+        let block = match (read(blocks, directory, id), next) {
+            (Err(error), Some(beside)) if error.is_damage() => {
+                (damaged, next, id) = (Some(error), None, beside);
+                continue;
+            }
+            (block, _) => block?,
+        };
         let found = match block.as_deref().map(|block| &block.entries) {
             Some(Entries::Children(children)) => {
                 let at = position(children, start);
@@ -198,7 +206,10 @@ pub(crate) fn from(
         };
         match (found, next.take()) {
             (None, Some(beside)) => id = beside,
-            (found, _) => return Ok(found),
+            (found, _) => match damaged {
+                Some(error) if !found.as_ref().is_some_and(|found| found.starts_with(start)) => return Err(error),
+                _ => return Ok(found),
+            },
         }
     }
 }
@@ -237,6 +248,30 @@ fn gather(
 /// Whether the directory has no name.
 pub(crate) fn is_empty(blocks: &mut (impl BlocksMut + ?Sized), directory: &str) -> Result<bool, BarrierError> {
     Ok(blocks.slot(directory, ROOT)?.block.is_none())
+}
+
+/// Whether the directory has this name.
+pub(crate) fn contains(
+    blocks: &mut (impl BlocksMut + ?Sized),
+    directory: &str,
+    name: &str,
+) -> Result<bool, BarrierError> {
+    let mut id = ROOT;
+    for _ in 0..=DEPTH_MAX {
+        match blocks.slot(directory, id)?.block.as_ref().map(|block| &block.entries) {
+            None => return Ok(false),
+            Some(Entries::Names(names)) => return Ok(names.search(name).is_ok()),
+            Some(Entries::Children(children)) => {
+                id = children.get(position(children, name)).map(|child| child.block).ok_or_else(too_deep)?;
+            }
+        }
+    }
+    Err(too_deep())
+}
+
+/// Begins a directory anew with one name, whatever was there; no block gets an id of `last_id` or less again.
+pub(crate) fn begin_anew(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, name: &str, last_id: u64) {
+    blocks.put(directory, ROOT, Block { last_id, entries: Entries::Names(Names::one(name)) });
 }
 
 /// What an insertion did to a block: it may have split off a right part.
@@ -286,8 +321,17 @@ fn insert_below(
         Entries::Children(children) => {
             let at = position(children, name);
             let child = children.get(at).map(|child| child.block).ok_or_else(too_deep)?;
-            let Some(split) = insert_below(blocks, directory, child, name, last_id, depth + 1)? else {
-                return Ok(None);
+            let split = match insert_below(blocks, directory, child, name, last_id, depth + 1) {
+                Ok(None) => return Ok(None),
+                Ok(Some(split)) => split,
+                Err(error) if error.is_damage() => {
+                    // The block stays as it is, and whoever lists it is told; names from this one on go beside it.
+                    tracing::error!(%error, "a block of a directory cannot be read: what is new goes beside it");
+                    *last_id += 1;
+                    blocks.put(directory, *last_id, Block { last_id: 0, entries: Entries::Names(Names::one(name)) });
+                    Child { first: name.to_owned(), block: *last_id }
+                }
+                Err(error) => return Err(error),
             };
             let Some(Block { entries: Entries::Children(children), .. }) = blocks.slot(directory, id)?.change() else {
                 return Err(too_deep());

@@ -192,18 +192,19 @@ impl Txn {
     /// # Errors
     /// [`BarrierError`] when the store fails or a block is damaged.
     pub fn glance(&self, prefix: &KeyPrefix, start: &str) -> Result<Option<String>, BarrierError> {
-        let own = |name: &str| {
-            let rest = name.strip_prefix(prefix.as_str())?;
-            (rest.starts_with(start) && !rest.contains('/')).then(|| rest.to_owned())
+        let wanted = format!("{}{start}", prefix.as_str());
+        let own = || {
+            beginning(&self.names, &wanted).filter_map(|(name, is_in)| {
+                let rest = name.strip_prefix(prefix.as_str())?;
+                (!rest.contains('/')).then_some((rest, *is_in))
+            })
         };
-        if let Some(entered) = self.names.iter().find_map(|(name, is_in)| own(name.as_str()).filter(|_| *is_in)) {
-            return Ok(Some(entered));
+        if let Some((entered, _)) = own().find(|(_, is_in)| *is_in) {
+            return Ok(Some(entered.to_owned()));
         }
         let mut blocks = Glance { vault: &self.vault, snapshot: &self.snapshot };
         let found = tree::from(&mut blocks, prefix.as_str(), start)?.filter(|name| name.starts_with(start));
-        let is_left =
-            |name: &String| self.names.iter().any(|(key, is_in)| !is_in && own(key.as_str()).as_ref() == Some(name));
-        Ok(found.filter(|name| !is_left(name)))
+        Ok(found.filter(|found| !own().any(|(name, is_in)| !is_in && name == found)))
     }
 
     /// Adds to a number of a tally, when the commit finds that it then lies within `bounds`.
@@ -284,8 +285,8 @@ impl Txn {
         after: Option<&str>,
     ) -> Result<(BTreeSet<String>, BTreeSet<String>), BarrierError> {
         let (mut added, mut gone) = (BTreeSet::new(), BTreeSet::new());
-        let records = self.writes.iter().map(|(key, value)| (key.as_str(), value.is_some()));
-        let bare = self.names.iter().map(|(key, is_in)| (key.as_str(), *is_in));
+        let records = beginning(&self.writes, prefix.as_str()).map(|(name, value)| (name, value.is_some()));
+        let bare = beginning(&self.names, prefix.as_str()).map(|(name, is_in)| (name, *is_in));
         for (name, is_write) in records.chain(bare) {
             let Some(rest) = name.strip_prefix(prefix.as_str()) else { continue };
             let child = rest.split_once('/').map_or_else(|| rest.to_owned(), |(directory, _)| format!("{directory}/"));
@@ -318,6 +319,12 @@ impl Txn {
     fn read_raw(&mut self, at: &RawKey) -> Result<Option<Plaintext>, BarrierError> {
         Ok(self.known(at, Wanted::Value)?.and_then(|known| known.plaintext))
     }
+}
+
+/// What a transaction does to names that begin so, in order.
+fn beginning<'c, T>(changes: &'c BTreeMap<StorageKey, T>, start: &str) -> impl Iterator<Item = (&'c str, &'c T)> {
+    let from = changes.range::<str, _>((std::ops::Bound::Included(start), std::ops::Bound::Unbounded));
+    from.map(|(name, change)| (name.as_str(), change)).take_while(move |(name, _)| name.starts_with(start))
 }
 
 /// Blocks that are read and not relied on.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 struct State {
     is_closed: bool,
     inside: usize,
+    entered: u64,
 }
 
 /// The gate.
@@ -26,6 +27,7 @@ impl Gate {
         self.0.send_if_modified(|state| {
             is_open = !state.is_closed;
             state.inside += usize::from(is_open);
+            state.entered += u64::from(is_open);
             false
         });
         is_open.then(|| Inside(self.clone()))
@@ -41,9 +43,10 @@ impl Gate {
         self.0.borrow().is_closed
     }
 
-    /// Whether somebody is inside.
-    pub(crate) fn is_anybody_inside(&self) -> bool {
-        self.0.borrow().inside > 0
+    /// Whether somebody is inside, and how many went in so far.
+    pub(crate) fn traffic(&self) -> (bool, u64) {
+        let state = self.0.borrow();
+        (state.inside > 0, state.entered)
     }
 
     /// Completes when the gate is closed.

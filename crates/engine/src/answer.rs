@@ -269,14 +269,20 @@ impl<T: Answer> Answer for Warned<T> {
     }
 }
 
-/// An answer, and what the node does after it is recorded.
-pub struct Then<T>(T, Afterwards);
+/// An answer, and what else the node does.
+pub struct Then<T>(T, Option<Afterwards>);
 
 impl<T> Then<T> {
     /// Asks the node for something, for a system engine.
     #[must_use]
     pub const fn new(answer: T, afterwards: Afterwards, _right: Widened) -> Self {
-        Self(answer, afterwards)
+        Self(answer, Some(afterwards))
+    }
+
+    /// Asks for nothing.
+    #[must_use]
+    pub const fn no_more(answer: T) -> Self {
+        Self(answer, None)
     }
 }
 
@@ -284,6 +290,6 @@ impl<T: Answer> Answer for Then<T> {
     const FACTS: AnswerFacts = T::FACTS;
 
     fn into_reply(self) -> Reply {
-        Reply { afterwards: Some(self.1), ..self.0.into_reply() }
+        Reply { afterwards: self.1, ..self.0.into_reply() }
     }
 }

@@ -65,11 +65,13 @@ pub struct Leased<'a> {
     pub issued: Timestamp,
 }
 
-/// What a system route asks of the node once its transaction is committed and its answer recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a system route asks of the node once its transaction is committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Afterwards {
-    /// Seal the node.
+    /// Seal the node, once the answer is recorded.
     Seal,
+    /// Answer when what lies below this prefix of lease ids is revoked, as was ordered.
+    AwaitRevoked(String),
 }
 
 /// What an auth method found out about the caller.

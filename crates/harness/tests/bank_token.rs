@@ -366,7 +366,13 @@ async fn take(harness: &mut Harness, model: &mut Model, step: Step) {
             let body = json!({ "token": known.text, "increment": increment });
             let renewed = harness.write("auth/token/renew", ROOT, body).await.expect_status(200);
             assert_eq!(renewed.at("/auth/lease_duration"), &json!(increment));
-            model.tokens.get_mut(&known.text).unwrap().end = model.now + increment;
+            let (step, promised) = ((increment / 64).max(1), model.now + increment);
+            let end = &mut model.tokens.get_mut(&known.text).unwrap().end;
+            *end = match *end {
+                before if before < promised => before + (promised - before).div_ceil(step) * step,
+                before if before - promised < step => before,
+                _ => promised,
+            };
         }
         Step::Pass { seconds } => {
             harness.advance(Duration::from_secs(seconds)).await;

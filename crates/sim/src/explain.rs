@@ -267,6 +267,7 @@ impl Case<'_> {
             mount: None,
             created: self.moment.span,
             end: None,
+            granted: 0,
             wish,
             explicit,
             policies,
@@ -277,6 +278,7 @@ impl Case<'_> {
 
     fn minted(&self, mut state: State, mut token: Token, life: u64) -> Vec<State> {
         token.end = Some(self.moment.span.after(life).rounded());
+        token.granted = i64::try_from(life).unwrap_or(i64::MAX);
         // A token whose answer was lost is known to nobody: whether it was made cannot be seen, and would only double
         // the states.
         if self.answer.is_some() {
@@ -310,12 +312,15 @@ impl Case<'_> {
                 self.becomes(204, state)
             }),
             Act::Lookup { token } => self.of_target(&state, *token, 403, |state| {
-                let end = state.tokens.get(token).and_then(|token| token.end);
+                let token = state.tokens.get(token);
+                let (end, granted) = (token.and_then(|token| token.end), token.map_or(0, |token| token.granted));
                 let span = self.moment.span;
                 self.shows(state, 200, |answer| {
                     let shown = answer.at("/data/ttl").as_i64().unwrap_or(-1);
                     end.is_none_or(|end| {
-                        shown >= (end.from - span.to).max(0) / SECOND && shown <= (end.to - span.from) / SECOND
+                        // However late it ends, no more is shown than was granted.
+                        shown >= ((end.from - span.to).max(0) / SECOND).min(granted)
+                            && shown <= (end.to - span.from) / SECOND
                     })
                 })
             }),
@@ -362,7 +367,10 @@ impl Case<'_> {
         }
         .rounded();
         if let Some(token) = state.tokens.get_mut(&number) {
-            token.end = Some(end);
+            // It ends less than a step after what is promised, and what was granted before may be what is shown.
+            let longest = (end.to - span.from).max(0) / SECOND;
+            token.end = Some(Span { from: end.from, to: end.to.saturating_add(longest / 64 * SECOND) });
+            token.granted = token.granted.min((end.from - span.to).max(0) / SECOND);
         }
         self.shows(state, 200, |answer| {
             let shown = answer.at("/auth/lease_duration").as_i64().unwrap_or(-1);

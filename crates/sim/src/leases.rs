@@ -9,9 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tresor_env::{BoxFuture, Timestamp};
+use tresor_env::BoxFuture;
 use tresor_harness::Answer;
 
+use crate::accidents::{Accident, Odds, jump_clock};
 use crate::ledger::{Lease, Ledger, Sure, Token, promised};
 use crate::random::Random;
 use crate::run::{Failure, Outcome, Report, last_lines, logging};
@@ -20,6 +21,7 @@ use crate::world::{StoreKind, World, poll_once};
 
 const ROUNDS: usize = 8;
 const OVERLAP_MAX: usize = 4;
+const ODDS: Odds = Odds { disk_recovers: 10, clock_jumps: 5, disk_steps: 200 };
 /// Lives of tokens and leases, in seconds.
 const LIVES: [i64; 5] = [2, 30, 400, 3600, 90_000];
 /// How the engine fails for a round.
@@ -172,35 +174,19 @@ impl Life {
     async fn round(&mut self) -> Result<(), String> {
         let failure = self.random.pick(&FAILURES).copied().unwrap_or("");
         self.engine_fails(failure).await?;
-        let accident = self.random.below(100);
-        if accident < 45 {
-            let step = self.world.doors.disk.steps() + 1 + self.random.next() % 200;
-            self.world.doors.disk.fail_from_step(Some(step));
-            self.is_disk_failing = true;
-            self.history.push(format!("the disk fails from step {step}"));
-        }
+        let accident = Accident::draw(&mut self.random, &ODDS);
+        accident.begin(&self.world, &mut self.random, &ODDS, &mut self.history);
+        self.is_disk_failing |= accident.fails_disk();
         let planned = 4 + self.random.below(10);
         self.overlap(planned).await?;
-        match accident {
-            0..10 => {
-                self.world.doors.disk.fail_from_step(None);
-                self.history.push("killed".to_owned());
-                self.world.kill().await;
-            }
-            10..45 => {
-                self.history.push("power lost".to_owned());
-                let random = &mut self.random;
-                let keeps_all = random.chance(50);
-                self.world.lose_power(|length| if keeps_all { length } else { random.below(length + 1) }).await;
-            }
-            45..60 => {
-                self.history.push("killed".to_owned());
-                self.world.kill().await;
-            }
-            60..65 => self.jump_clock(),
-            _ => {}
+        let random = &mut self.random;
+        let keeps_all = accident == Accident::PowerLost && random.chance(50);
+        let keep = |length: usize| if keeps_all { length } else { random.below(length + 1) };
+        accident.crash(&mut self.world, keep, &mut self.history).await;
+        if accident == Accident::ClockJumps {
+            self.jump_clock();
         }
-        if accident < 60 {
+        if accident.is_crash() {
             self.is_disk_failing = false;
             self.report.crashes += 1;
             if self.random.chance(20) {
@@ -214,10 +200,7 @@ impl Life {
     }
 
     fn jump_clock(&mut self) {
-        let wall = self.world.doors.doors.clock.wall().nanos();
-        let seconds = i64::try_from(self.random.below(600)).unwrap_or(0) - 200;
-        self.world.doors.clock.jump_wall_to(Timestamp::from_nanos(wall + seconds * crate::model::SECOND));
-        self.history.push(format!("the clock jumps by {seconds} s"));
+        jump_clock(&self.world, &mut self.random, 600, 200, &mut self.history);
         self.now();
     }
 

@@ -44,10 +44,10 @@ pub(crate) struct Ledger {
 }
 
 /// The earliest and the latest end of a life of so many seconds that was promised between two instants. Ends are whole
-/// seconds, and a life on the wire is cut to whole seconds.
+/// seconds, a life on the wire is cut to whole seconds, and a renewed one may last a 64th longer.
 pub(crate) fn promised(asked: i64, answered: i64, seconds: i64) -> (i64, i64) {
     let life = seconds.saturating_mul(SECOND);
-    (asked.saturating_add(life), answered.saturating_add(life + 2 * SECOND))
+    (asked.saturating_add(life), answered.saturating_add(life + life / 64 + 2 * SECOND))
 }
 
 impl Ledger {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+mod accidents;
 mod explain;
 mod generate;
 mod leases;

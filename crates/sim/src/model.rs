@@ -107,6 +107,8 @@ pub(crate) struct Token {
     pub(crate) mount: Option<usize>,
     pub(crate) created: Span,
     pub(crate) end: Option<Span>,
+    /// The life that is shown at least, as far as the end is not nearer, in seconds.
+    pub(crate) granted: i64,
     /// The life that was wished for, in seconds.
     pub(crate) wish: u64,
     /// The longest life, in seconds; 0 is none of its own.
@@ -140,6 +142,7 @@ impl State {
             mount: None,
             created: Span { from: 0, to: 0 },
             end: None,
+            granted: 0,
             wish: 0,
             explicit: 0,
             policies: vec!["root".to_owned()],

@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tresor_env::{BoxFuture, Timestamp};
+use tresor_env::BoxFuture;
 use tresor_harness::Answer;
 
+use crate::accidents::{Accident, Odds, jump_clock};
 use crate::generate::{Generator, Names};
 use crate::linear::{Begun, explained};
 use crate::model::{Moment, Span, State};
@@ -25,6 +26,8 @@ use crate::world::{StoreKind, World, poll_once};
 
 /// How many operations overlap at most.
 const OVERLAP_MAX: usize = 4;
+/// What happens to a process, and how often.
+const ODDS: Odds = Odds { disk_recovers: 12, clock_jumps: 10, disk_steps: 120 };
 /// Rounds of one run.
 const ROUNDS: usize = 10;
 /// Where the device writes that is enabled throughout.
@@ -257,43 +260,26 @@ impl Run {
     async fn round(&mut self) -> Result<(), String> {
         let planned = 3 + self.random.below(6);
         self.subject = self.random.chance(50).then(|| self.random.below(100));
-        let accident = self.random.below(100);
-        if accident < 45 {
-            // Some step soon is the last one that the disk takes.
-            let step = self.world.doors.disk.steps() + 1 + self.random.next() % 120;
-            self.world.doors.disk.fail_from_step(Some(step));
-            self.is_disk_failing = true;
-            self.history.push(format!("the disk fails from step {step}"));
+        let accident = Accident::draw(&mut self.random, &ODDS);
+        accident.begin(&self.world, &mut self.random, &ODDS, &mut self.history);
+        self.is_disk_failing |= accident.fails_disk();
+        self.overlap(planned, accident.fails_disk()).await?;
+        let random = &mut self.random;
+        let style = if accident == Accident::PowerLost { random.below(4) } else { 0 };
+        let keep = |length: usize| match style {
+            0 => 0,
+            1 => length,
+            _ if random.chance(50) => length,
+            _ => random.below(length + 1),
+        };
+        accident.crash(&mut self.world, keep, &mut self.history).await;
+        if accident == Accident::PowerLost {
+            self.answered.retain(|port| !self.undurable.contains(port));
         }
-        self.overlap(planned, accident < 45).await?;
-        match accident {
-            0..12 => {
-                // The disk recovers; the process is replaced by its operator.
-                self.world.doors.disk.fail_from_step(None);
-                self.history.push("killed".to_owned());
-                self.world.kill().await;
-            }
-            12..45 => {
-                self.history.push("power lost".to_owned());
-                let random = &mut self.random;
-                let style = random.below(4);
-                let keep = |length: usize| match style {
-                    0 => 0,
-                    1 => length,
-                    _ if random.chance(50) => length,
-                    _ => random.below(length + 1),
-                };
-                self.world.lose_power(keep).await;
-                self.answered.retain(|port| !self.undurable.contains(port));
-            }
-            45..60 => {
-                self.history.push("killed".to_owned());
-                self.world.kill().await;
-            }
-            60..70 => self.jump_clock(),
-            _ => {}
+        if accident == Accident::ClockJumps {
+            self.jump_clock();
         }
-        if accident < 60 {
+        if accident.is_crash() {
             self.undurable.clear();
             self.is_disk_failing = false;
             self.report.crashes += 1;
@@ -308,11 +294,7 @@ impl Run {
     }
 
     fn jump_clock(&mut self) {
-        let wall = self.world.doors.doors.clock.wall();
-        let jump = i64::try_from(self.random.below(4_000)).unwrap_or(0) - 1_000;
-        let to = Timestamp::from_nanos(wall.nanos() + jump * crate::model::SECOND);
-        self.world.doors.clock.jump_wall_to(to);
-        self.history.push(format!("the clock jumps by {jump} s"));
+        jump_clock(&self.world, &mut self.random, 4_000, 1_000, &mut self.history);
         self.now();
     }
 

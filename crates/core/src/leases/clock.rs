@@ -11,7 +11,7 @@ use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
-use super::Progress;
+use super::{Doing, Progress};
 use crate::keys;
 use crate::unsealed::Unsealed;
 
@@ -54,7 +54,7 @@ pub(super) fn mark(
     unsealed: &Unsealed,
     txn: &mut Txn,
     _namespace: &NamespaceId,
-    _revoked: &mut u64,
+    _doing: &mut Doing,
 ) -> Result<Progress, Fault> {
     let now = unsealed.clock.now();
     if read(txn)?.is_some_and(|told| now.since(told) < LAG) {

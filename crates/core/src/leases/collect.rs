@@ -14,28 +14,31 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
 use super::secrets::Retired;
-use super::{Progress, STEP_MAX, step_max};
+use super::{Doing, Progress};
 use crate::keys;
 use crate::mounts::record::WipeRecord;
 use crate::tokens::record::{MarkRecord, StoredFate};
 use crate::tokens::{self, FoundToken};
 use crate::unsealed::Unsealed;
 
+/// How many marks are looked at in one step.
+const MARKS_MAX: usize = 128;
+
 /// Collects below one mark.
 pub(super) fn marks(
     unsealed: &Unsealed,
     txn: &mut Txn,
     namespace: &NamespaceId,
-    revoked: &mut u64,
+    doing: &mut Doing,
 ) -> Result<Progress, Fault> {
     let marks = keys::marks(namespace).map_err(Fault::internal)?;
-    let hashes = txn.list(&marks, None, STEP_MAX).map_err(Fault::internal)?;
-    let (mut budget, mut did_something) = (step_max(unsealed), false);
+    let hashes = txn.list(&marks, None, MARKS_MAX).map_err(Fault::internal)?;
+    let (mut budget, mut did_something) = (doing.step_max, false);
     for hash in hashes {
         let key = marks.key(&hash).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
         let mut mark = MarkRecord::decode(&bytes).map_err(Fault::internal)?;
-        let walk = Walk { unsealed, namespace, budget: &mut budget, revoked: &mut *revoked };
+        let walk = Walk { unsealed, namespace, budget: &mut budget, revoked: &mut doing.revoked };
         let is_done = match mark.fate {
             StoredFate::Doomed => walk.doom(txn, &hash)?,
             StoredFate::Cut => walk.cut(txn, &hash, &mut mark)?,
@@ -203,15 +206,15 @@ pub(super) fn wipe(
     unsealed: &Unsealed,
     txn: &mut Txn,
     namespace: &NamespaceId,
-    _revoked: &mut u64,
+    doing: &mut Doing,
 ) -> Result<Progress, Fault> {
     let wipes = keys::wipes(namespace).map_err(Fault::internal)?;
-    for id in txn.list(&wipes, None, STEP_MAX).map_err(Fault::internal)? {
+    for id in txn.list(&wipes, None, MARKS_MAX).map_err(Fault::internal)? {
         let key = wipes.key(&id).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
         let mut record = WipeRecord::decode(&bytes).map_err(Fault::internal)?;
         let id = MountId::new(id.as_str());
-        match unsealed.handles.leases.retire_below(txn, namespace, &mut record, unsealed.clock.now())? {
+        match unsealed.handles.leases.retire_below(txn, namespace, &mut record, doing.step_max, unsealed.clock.now())? {
             Retired::Some => {
                 txn.write(&key, &record.encode()).map_err(Fault::internal)?;
                 return Ok(Progress::More);
@@ -223,7 +226,7 @@ pub(super) fn wipe(
                 let engine = unsealed.handles.mounts.taking_back(txn, &id);
                 let engine = engine.inspect_err(|error| tracing::error!(%error, "a mount is wiped without its engine"));
                 let engine = engine.ok().flatten().map(|(_, engine)| engine);
-                if (Wipe { contents, engine, budget: &mut step_max(unsealed) }).run(txn)? {
+                if (Wipe { contents, engine, budget: &mut doing.step_max }).run(txn)? {
                     txn.delete(&key).map_err(Fault::internal)?;
                 }
                 return Ok(Progress::More);

@@ -1,7 +1,8 @@
 //! The time-ordered index of what ends: a directory per second, a bare name per thing that ends then.
 //!
-//! Ends are whole seconds, rounded up, so that nothing ends before the time that was promised, and an end that does
-//! not move leaves its entry alone. Entries are names that grow with time (`tokens::names`). Memory holds none of
+//! Ends are whole seconds, rounded up, so that nothing ends before the time that was promised. A renewal moves an end in
+//! steps that grow with the life it asks for ([`moved`]), so most renewals find that the end there is will do: whoever
+//! renews often writes seldom. Entries are names that grow with time (`tokens::names`). Memory holds none of
 //! this. Deliberately absent: what is done with what ended.
 
 use std::time::Duration;
@@ -14,6 +15,34 @@ use tresor_record::Record;
 #[must_use]
 pub(crate) fn rounded(end: Timestamp) -> Timestamp {
     Timestamp::from_seconds(end.plus(Duration::from_nanos(999_999_999)).seconds())
+}
+
+/// The part of its life by which a renewal moves an end at a time.
+const STEPS_PER_LIFE: u32 = 64;
+
+/// Where a renewal for `ttl` from `now` on moves an end to; `None` when the one there is will do: it is not before what
+/// is promised, and later by less than a step. No step goes beyond `latest`, when there is such a time.
+pub(crate) fn moved(
+    end: Option<Timestamp>,
+    now: Timestamp,
+    ttl: Duration,
+    latest: Option<Timestamp>,
+) -> Option<Timestamp> {
+    let promised = rounded(now.plus(ttl));
+    let Some(end) = end else { return Some(promised) };
+    let step = (ttl / STEPS_PER_LIFE).as_secs().max(1);
+    if end >= promised {
+        // A shorter life was asked for on purpose.
+        return (end.since(promised).as_secs() >= step).then_some(promised);
+    }
+    let steps = promised.since(end).as_secs().div_ceil(step);
+    let kept = end.plus(Duration::from_secs(step.saturating_mul(steps)));
+    Some(latest.map_or(kept, |latest| kept.min(rounded(latest))).max(promised))
+}
+
+/// What is shown of a life that ends at `end`: never more than was granted last, though it may end a step later.
+pub(crate) fn shown(end: Timestamp, granted: Duration, now: Timestamp) -> Duration {
+    end.since(now).min(granted)
 }
 
 /// The directory of a second.
@@ -102,6 +131,33 @@ pub(crate) fn set_aside(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn a_renewed_end_is_never_before_the_promise_nor_a_step_after_it(
+            lives in proptest::collection::vec((0_u64..4_000_000_000, 1_u64..3_000_000), 1..40),
+            max in proptest::option::of(1_u64..5_000_000),
+        ) {
+            let latest = max.map(|max| Timestamp::from_seconds(1_000_000).plus(Duration::from_secs(max)));
+            let (mut end, mut now) = (None, Timestamp::from_seconds(1_000_000));
+            for (pass, ttl) in lives {
+                now = now.plus(Duration::from_nanos(pass));
+                let ttl = latest.map_or(Duration::from_secs(ttl), |latest| latest.since(now).min(Duration::from_secs(ttl)));
+                let promised = rounded(now.plus(ttl));
+                let before: Option<Timestamp> = end;
+                let after = moved(end, now, ttl, latest).or(end).unwrap();
+                let step = Duration::from_secs((ttl.as_secs() / 64).max(1));
+                proptest::prop_assert!(after >= promised && after < promised.plus(step), "{after:?} {promised:?}");
+                proptest::prop_assert!(latest.is_none_or(|latest| after <= rounded(latest)));
+                proptest::prop_assert!(shown(after, ttl, now) == ttl);
+                // What moves moves by a step at least, but for the last.
+                if let Some(before) = before && after > before && latest.is_none_or(|latest| after < rounded(latest)) {
+                    proptest::prop_assert!(after.since(before) >= step);
+                }
+                end = Some(after);
+            }
+        }
+    }
 
     #[test]
     fn an_end_is_the_next_whole_second_and_never_before_the_promise() {

@@ -11,8 +11,8 @@ use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
 use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState};
-use super::secrets::{Leases, ids, numbered, read, try_again};
-use super::{Progress, Readable, STEP_MAX};
+use super::secrets::{Leases, id_key, ids, numbered, read, try_again};
+use super::{Doing, Progress, Readable};
 use crate::keys;
 use crate::tokens;
 use crate::unsealed::Unsealed;
@@ -52,7 +52,7 @@ impl Leases {
         txn.write(&key, &JobRecord { work, prefix, since: now, walked: None }.encode()).map_err(Fault::internal)
     }
 
-    /// A page of the names directly below a directory of ids.
+    /// A page of the names directly below a directory of ids, at most `limit`, and where the next page begins.
     ///
     /// # Errors
     /// A refusal when it is no part of an id; a failure when the store fails.
@@ -61,22 +61,30 @@ impl Leases {
         txn: &mut Txn,
         directory: &str,
         after: Option<&str>,
+        limit: usize,
         now: Timestamp,
     ) -> Result<(Vec<String>, Option<String>), Fault> {
-        const PAGE: usize = 256;
         let namespace = NamespaceId::root();
         let prefix = keys::leases(&namespace).and_then(|at| at.below(directory));
         let prefix = prefix.map_err(tresor_engine::view::fault)?;
-        let page = txn.list(&prefix, after, PAGE).map_err(Fault::internal)?;
-        let next = (page.len() == PAGE).then(|| page.last().cloned()).flatten();
+        let page = txn.list(&prefix, after, limit).map_err(Fault::internal)?;
+        let next = (page.len() == limit).then(|| page.last().cloned()).flatten();
+        let all_stand = self.tokens().all_stand(txn, &namespace, now)?;
         let mut shown = Vec::new();
         for name in page {
             // What is being revoked is gone for everybody.
-            if name.ends_with('/') || self.find(txn, &format!("{directory}{name}"), now)?.is_some() {
+            if all_stand || name.ends_with('/') || self.is_shown(txn, &format!("{directory}{name}"), now)? {
                 shown.push(name);
             }
         }
         Ok((shown, next))
+    }
+
+    fn is_shown(&self, txn: &mut Txn, id: &str, now: Timestamp) -> Result<bool, Fault> {
+        if tokens::hash_in(id).is_some() {
+            return Ok(self.tokens().find_lease_id(txn, id, now)?.is_some());
+        }
+        Ok(self.find(txn, id, now)?.is_some())
     }
 
     /// At most `limit` ids below a prefix.
@@ -121,7 +129,7 @@ pub(super) fn step(
     unsealed: &Unsealed,
     txn: &mut Txn,
     namespace: &NamespaceId,
-    revoked: &mut u64,
+    doing: &mut Doing,
 ) -> Result<Progress, Fault> {
     let jobs = keys::jobs(namespace).map_err(Fault::internal)?;
     let Some(name) = txn.list(&jobs, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
@@ -129,8 +137,8 @@ pub(super) fn step(
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(Progress::Idle) };
     let mut job = JobRecord::decode(&bytes).map_err(Fault::internal)?;
     let page = match job.work {
-        JobWork::TidyTokens => tidy_tokens(unsealed, txn, namespace, job.walked.as_deref(), revoked)?,
-        JobWork::Revoke | JobWork::Force | JobWork::TidyLeases => leases(unsealed, txn, namespace, &job)?,
+        JobWork::TidyTokens => tidy_tokens(unsealed, txn, namespace, job.walked.as_deref(), doing)?,
+        JobWork::Revoke | JobWork::Force | JobWork::TidyLeases => leases(unsealed, txn, namespace, &job, doing)?,
     };
     match page {
         Some(last) => {
@@ -151,18 +159,46 @@ fn leases(
     txn: &mut Txn,
     namespace: &NamespaceId,
     job: &JobRecord,
+    doing: &mut Doing,
 ) -> Result<Option<String>, Fault> {
     let all = &unsealed.handles.leases;
     let now = unsealed.clock.now();
     if job.walked.is_none() && !job.prefix.is_empty() {
         // A prefix may be the whole id of one lease.
-        retire_for(all, txn, namespace, job, job.prefix.trim_end_matches('/'), now)?;
+        end_for(all, txn, namespace, job, job.prefix.trim_end_matches('/'), now, doing)?;
     }
-    let page = ids(txn, namespace, &job.prefix, job.walked.as_deref(), STEP_MAX)?;
+    let page = ids(txn, namespace, &job.prefix, job.walked.as_deref(), doing.step_max)?;
     for id in &page {
-        retire_for(all, txn, namespace, job, id, now)?;
+        end_for(all, txn, namespace, job, id, now, doing)?;
     }
     Ok(page.last().cloned())
+}
+
+/// Ends what an id is about, if the job is about it.
+fn end_for(
+    all: &Leases,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    job: &JobRecord,
+    id: &str,
+    now: Timestamp,
+    doing: &mut Doing,
+) -> Result<(), Fault> {
+    let Some(hash) = tokens::hash_in(id) else { return retire_for(all, txn, namespace, job, id, now) };
+    match super::read_token(txn, namespace, hash)? {
+        // Its id led to nothing any more.
+        Readable::Gone => txn.leave(&id_key(namespace, id)?),
+        Readable::Yes(record) if record.created <= job.since => {
+            let is_over = record.is_expired(now);
+            let found = all.tokens().as_stored(hash, Arc::from(record));
+            if found.lease_id().as_deref() == Some(id) && (job.work != JobWork::TidyLeases || is_over) {
+                all.tokens().revoke(txn, &found, now)?;
+                doing.revoked += 1;
+            }
+        }
+        Readable::Yes(_) | Readable::No(_) => {}
+    }
+    Ok(())
 }
 
 fn retire_for(
@@ -198,11 +234,17 @@ fn tidy_tokens(
     txn: &mut Txn,
     namespace: &NamespaceId,
     after: Option<&str>,
-    revoked: &mut u64,
+    doing: &mut Doing,
 ) -> Result<Option<String>, Fault> {
     let now = unsealed.clock.now();
     let accessors = keys::accessors(namespace).map_err(Fault::internal)?;
-    let page = txn.list(&accessors, after, STEP_MAX).map_err(Fault::internal)?;
+    let page = match txn.list(&accessors, after, doing.step_max) {
+        Err(error) if error.is_damage() => {
+            tracing::error!(%error, "the accessors cannot be read to their end: tidying tokens ends there");
+            return Ok(None);
+        }
+        page => page.map_err(Fault::internal)?,
+    };
     for name in &page {
         let hash = tokens::hash_of(name).unwrap_or(name);
         match super::read_token(txn, namespace, hash)? {
@@ -210,7 +252,7 @@ fn tidy_tokens(
             Readable::Yes(record) if record.is_expired(now) => {
                 let found = unsealed.handles.tokens.as_stored(hash, Arc::from(record));
                 unsealed.handles.tokens.revoke(txn, &found, now)?;
-                *revoked += 1;
+                doing.revoked += 1;
             }
             Readable::Yes(_) | Readable::No(_) => {}
         }

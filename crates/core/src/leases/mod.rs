@@ -3,10 +3,12 @@
 //! The time-ordered index lies in the store ([`index`]): memory holds nothing per lease. A background task takes tokens
 //! that are due, in order and in small transactions, and collects what revoked tokens and removed mounts left behind
 //! ([`collect`]); another asks engines to take back what they handed out ([`revoke`]). Each step is idempotent, so a
-//! crash anywhere is mended by doing it again. While requests are running they work for a fifth of the time.
+//! crash anywhere is mended by doing it again. While requests are running they work in small steps for a fifteenth of the
+//! time: what is over is refused anyway, so collecting it may take minutes.
 //! Invariant: nothing here decides whether a token is valid; an expired or orphaned one is refused by its record,
 //! whether or not this task has come by. Deliberately absent: one timer per lease.
 
+pub(crate) mod awaited;
 pub(crate) mod clock;
 mod collect;
 pub(crate) mod index;
@@ -30,46 +32,72 @@ use crate::tokens;
 use crate::tokens::record::TokenRecord;
 use crate::unsealed::{CommitFault, Unsealed};
 
-/// How many things one transaction of the background task touches at most, and while requests run: what comes while it
-/// is committed waits for it, so it must be short.
-const STEP_MAX: usize = 128;
-const STEP_MAX_BESIDE_REQUESTS: usize = 16;
+/// How much a background task does at a time, and how long it rests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    /// How many things one transaction touches at most: what comes while it is committed waits for it.
+    step_max: usize,
+    /// A step is followed by a pause of so many times its own length.
+    rest: u32,
+}
+
+/// When nobody asks for anything.
+const CALM: Pace = Pace { step_max: 128, rest: 0 };
+/// While requests run.
+const BESIDE_REQUESTS: Pace = Pace { step_max: 8, rest: 14 };
 /// The longest pause between two looks at the index.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// While requests run, a step is followed by a pause of so many times its own length.
-const PAUSE_PER_STEP: u32 = 4;
+/// The pause after a step that failed; each further one in a row adds as much.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
+/// So long after the last request it is calm: requests come with gaps, and a long step in a gap is met by the next one.
+const CALM_AFTER: Duration = Duration::from_secs(1);
 
 /// The background tasks, each until the node is sealed or gone.
 pub(crate) fn start(node: &std::sync::Arc<Unsealed>, tasks: &tresor_env::Tasks) {
     let (weak, gate) = (std::sync::Arc::downgrade(node), node.gate.clone());
-    tasks.spawn(run(weak.clone(), gate.clone(), |unsealed| Box::pin(step(unsealed))));
-    tasks.spawn(run(weak, gate, |unsealed| Box::pin(revoke::due(unsealed))));
+    tasks.spawn(run(weak.clone(), gate.clone(), |unsealed, pace| Box::pin(step(unsealed, pace))));
+    tasks.spawn(run(weak, gate, |unsealed, pace| Box::pin(revoke::due(unsealed, pace))));
 }
 
-/// How much one step does now.
-fn step_max(unsealed: &Unsealed) -> usize {
-    if unsealed.gate.is_anybody_inside() { STEP_MAX_BESIDE_REQUESTS } else { STEP_MAX }
+/// Tells whether requests run, from the numbers of those that came.
+struct Traffic {
+    entered: u64,
+    since: Option<Duration>,
+}
+
+impl Traffic {
+    fn pace(&mut self, gate: &Gate, now: Duration) -> Pace {
+        let (is_anybody_inside, entered) = gate.traffic();
+        if is_anybody_inside || entered != self.entered {
+            (self.entered, self.since) = (entered, Some(now));
+        }
+        let is_calm = self.since.is_none_or(|since| now.saturating_sub(since) >= CALM_AFTER);
+        if is_calm { CALM } else { BESIDE_REQUESTS }
+    }
 }
 
 /// What a background task does each time.
-type Step = for<'u> fn(&'u Unsealed) -> tresor_env::BoxFuture<'u, Result<Progress, Fault>>;
+type Step = for<'u> fn(&'u Unsealed, Pace) -> tresor_env::BoxFuture<'u, Result<Progress, Fault>>;
 
 /// A background task. It holds the node only while it works.
 async fn run(node: Weak<Unsealed>, gate: Gate, step: Step) {
+    let (mut traffic, mut failed) = (Traffic { entered: 0, since: None }, 0_u32);
     while let Some(unsealed) = node.upgrade() {
         if gate.is_closed() {
             return;
         }
         let begun = unsealed.doors.clock.monotonic();
-        let progress = step(&unsealed).await;
+        let pace = traffic.pace(&gate, begun);
+        let progress = step(&unsealed, pace).await;
+        failed = if progress.is_err() { failed.saturating_add(1) } else { 0 };
         if let Err(fault) = &progress {
             tracing::warn!(%fault, cause = ?fault, "expiry and collection will try again");
         }
         let took = unsealed.doors.clock.monotonic().saturating_sub(begun);
         let pause = match progress {
-            Ok(Progress::More) if gate.is_anybody_inside() => took.saturating_mul(PAUSE_PER_STEP).min(PAUSE_MAX),
-            Ok(Progress::More) => Duration::ZERO,
-            Ok(Progress::Idle) | Err(_) => PAUSE_MAX,
+            Ok(Progress::More) => took.saturating_mul(pace.rest).min(PAUSE_MAX),
+            Ok(Progress::Idle) => PAUSE_MAX,
+            Err(_) => PAUSE_AFTER_FAILURE.saturating_mul(failed).min(PAUSE_MAX),
         };
         let pause = (!pause.is_zero()).then(|| unsealed.clock.sleep(pause));
         drop(unsealed);
@@ -98,7 +126,7 @@ pub(crate) enum Progress {
 ///
 /// # Errors
 /// When the store fails; the piece is done again later.
-pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
+pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
     if let Err(fault) = unsealed.catch_up().await {
         // What cannot be loaded keeps nothing else from ending.
         tracing::warn!(cause = ?fault, "caches could not follow a commit and will try again");
@@ -106,7 +134,7 @@ pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
     let namespace = NamespaceId::root();
     let mut progress = Progress::Idle;
     let mut failed = None;
-    if let Err(fault) = unsealed.handles.tokens.look_ahead(|| unsealed.begin(), unsealed.clock.now()) {
+    if let Err(fault) = unsealed.handles.tokens.look_ahead(|| unsealed.begin(), unsealed.clock.now()).await {
         failed = Some(fault);
     }
     let every: [(&'static str, Work); 5] = [
@@ -117,34 +145,56 @@ pub(crate) async fn step(unsealed: &Unsealed) -> Result<Progress, Fault> {
         ("", clock::mark),
     ];
     for (reason, work) in every {
-        match piece(unsealed, &namespace, reason, work).await {
+        match piece(unsealed, &namespace, pace, reason, work).await {
             Ok(Progress::Idle) => {}
             Ok(Progress::More) => progress = Progress::More,
             // One kind of work that fails keeps no other from being done.
             Err(fault) => failed = Some(fault),
         }
     }
-    failed.map_or(Ok(progress), Err)
+    after(progress, failed)
 }
 
-/// One kind of work: it counts the tokens that it revokes.
-type Work = fn(&Unsealed, &mut Txn, &NamespaceId, &mut u64) -> Result<Progress, Fault>;
+/// What to do next after some work that was done and some that failed: what goes forward goes on, and only when nothing
+/// does is it left alone for a while.
+fn after(progress: Progress, failed: Option<Fault>) -> Result<Progress, Fault> {
+    match failed {
+        Some(fault) if progress == Progress::More => {
+            tracing::warn!(%fault, cause = ?fault, "some of what is over was not collected and will be tried again");
+            Ok(progress)
+        }
+        Some(fault) => Err(fault),
+        None => Ok(progress),
+    }
+}
+
+/// One kind of work: it touches as many things as it may, and counts the tokens that it revokes.
+type Work = fn(&Unsealed, &mut Txn, &NamespaceId, &mut Doing) -> Result<Progress, Fault>;
+
+/// What one transaction of the background task may do, and did.
+struct Doing {
+    /// How many things it may touch.
+    step_max: usize,
+    /// How many tokens it revoked.
+    revoked: u64,
+}
 
 async fn piece(
     unsealed: &Unsealed,
     namespace: &NamespaceId,
+    pace: Pace,
     reason: &'static str,
     work: Work,
 ) -> Result<Progress, Fault> {
     let mut txn = unsealed.begin()?;
-    let mut revoked = 0;
-    if work(unsealed, &mut txn, namespace, &mut revoked)? == Progress::Idle {
+    let mut doing = Doing { step_max: pace.step_max, revoked: 0 };
+    if work(unsealed, &mut txn, namespace, &mut doing)? == Progress::Idle {
         return Ok(Progress::Idle);
     }
     match unsealed.commit(txn).await {
         Ok(()) => {
-            if revoked > 0 {
-                summary::record(unsealed, reason, revoked).await;
+            if doing.revoked > 0 {
+                summary::record(unsealed, reason, doing.revoked).await;
             }
             Ok(Progress::More)
         }
@@ -155,12 +205,12 @@ async fn piece(
 }
 
 /// Revokes tokens whose time is over.
-fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, revoked: &mut u64) -> Result<Progress, Fault> {
+fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, doing: &mut Doing) -> Result<Progress, Fault> {
     let now = unsealed.clock.now();
     let ends = keys::token_ends(namespace).map_err(Fault::internal)?;
     let Some(bucket) = index::first_due(txn, &ends, now)? else { return Ok(Progress::Idle) };
     let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
-    let Some(names) = index::page(txn, &bucket, &aside, step_max(unsealed), now)? else {
+    let Some(names) = index::page(txn, &bucket, &aside, doing.step_max, now)? else {
         unsealed.handles.leases.order(txn, record::JobWork::TidyTokens, "", now, &*unsealed.doors.entropy)?;
         return Ok(Progress::More);
     };
@@ -170,7 +220,7 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, revoked: 
             Readable::Yes(record) if record.is_expired(now) => {
                 let found = unsealed.handles.tokens.as_stored(hash, Arc::from(record));
                 unsealed.handles.tokens.revoke(txn, &found, now)?;
-                *revoked += 1;
+                doing.revoked += 1;
             }
             // Renewed or gone since: the entry is a leftover.
             Readable::Yes(_) | Readable::Gone => {}
@@ -206,5 +256,24 @@ fn readable<T: Record>(read: Result<Option<Plaintext>, BarrierError>) -> Result<
         }),
         Err(error) if error.is_damage() => Ok(Readable::No(error.to_string())),
         Err(error) => Err(Fault::internal(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_gap_between_requests_is_no_calm() {
+        let (gate, mut traffic) = (Gate::default(), Traffic { entered: 0, since: None });
+        let mut is_calm = |millis| traffic.pace(&gate, Duration::from_millis(millis)).rest == CALM.rest;
+        assert!(is_calm(0), "nobody came yet");
+        drop(gate.enter().unwrap());
+        assert!(!is_calm(10) && !is_calm(1_000) && is_calm(1_010));
+        let inside = gate.enter().unwrap();
+        assert!(!is_calm(60_000) && !is_calm(120_000), "a request that takes long is a request");
+        drop(inside);
+        assert!(!is_calm(120_500) && is_calm(121_000));
     }
 }

@@ -7,9 +7,11 @@ use tresor_model::ids::{LeaseId, MountId};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretBytes;
 
+use super::index;
+
 /// A lease as it is stored.
 #[derive(Record)]
-#[record(kind = "lease", version = 1)]
+#[record(kind = "lease", version = 2)]
 pub struct LeaseRecord {
     /// Its id: the path that was asked, and its number.
     pub id: LeaseId,
@@ -25,6 +27,8 @@ pub struct LeaseRecord {
     pub issued: Timestamp,
     /// When it ends, a whole second.
     pub expires: Timestamp,
+    /// The life that was promised when the end was written; renewals that did not move it promised about the same.
+    pub granted: Duration,
     /// Where it stands in the index: its end, or when revoking is tried next.
     pub due: Timestamp,
     /// When it was renewed last.
@@ -65,6 +69,12 @@ pub struct Attempts {
 }
 
 impl LeaseRecord {
+    /// What is left of its life, as it is shown.
+    #[must_use]
+    pub fn remaining(&self, now: Timestamp) -> Duration {
+        index::shown(self.expires, self.granted, now)
+    }
+
     /// The last part of its id.
     #[must_use]
     pub fn number(&self) -> &str {

@@ -16,12 +16,12 @@ use tresor_model::{Fault, Timestamp};
 
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, forget, give_up, move_to, write};
-use super::{Progress, Readable, index, readable};
+use super::{Pace, Progress, Readable, after, index, readable};
 use crate::keys;
 use crate::unsealed::{CommitFault, Unsealed};
 
-/// How many leases are taken from the index at a time; while requests run, as many as are asked for at the same time.
-const PAGE: usize = 64;
+/// How many leases are taken from the index at a time, at most.
+const PAGE_MAX: usize = 64;
 /// How many engines are asked at the same time.
 const AT_ONCE: usize = 8;
 /// The longest that an engine may take.
@@ -35,14 +35,14 @@ const BACKOFF: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the store fails.
-pub(super) async fn due(unsealed: &Unsealed) -> Result<Progress, Fault> {
+pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
     let namespace = NamespaceId::root();
     let now = unsealed.clock.now();
     let (bucket, numbers) = {
         let mut txn = unsealed.begin()?;
         let ends = keys::lease_ends(&namespace).map_err(Fault::internal)?;
         let Some(bucket) = index::first_due(&mut txn, &ends, now)? else { return Ok(Progress::Idle) };
-        let page = if unsealed.gate.is_anybody_inside() { AT_ONCE } else { PAGE };
+        let page = PAGE_MAX.min(pace.step_max / 2);
         let aside = keys::set_aside(&namespace).map_err(Fault::internal)?;
         let Some(numbers) = index::page(&mut txn, &bucket, &aside, page, now)? else {
             let entropy = &*unsealed.doors.entropy;
@@ -54,19 +54,20 @@ pub(super) async fn due(unsealed: &Unsealed) -> Result<Progress, Fault> {
     };
     let second = bucket.as_str().trim_end_matches('/').rsplit('/').next().and_then(index::second_of);
     let second = Timestamp::from_seconds(second.unwrap_or(0));
-    let mut outcome = Ok(Progress::More);
+    let (mut progress, mut failed) = (Progress::Idle, None);
     for some in numbers.chunks(AT_ONCE) {
         let mut asked: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
         for number in some {
             asked.push(Box::pin(one(unsealed, &namespace, second, number)));
         }
         for done in join_all(asked).await {
-            if let Err(fault) = done {
-                outcome = Err(fault);
+            match done {
+                Ok(()) => progress = Progress::More,
+                Err(fault) => failed = Some(fault),
             }
         }
     }
-    outcome
+    after(progress, failed)
 }
 
 /// One entry of the index.

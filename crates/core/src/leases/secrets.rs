@@ -16,12 +16,12 @@ use tresor_model::ids::{LeaseId, NamespaceId};
 use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
 
+use super::index;
 use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
-use super::{STEP_MAX, index};
 use crate::keys;
 use crate::mounts::record::{StoredClass, WipeRecord};
 use crate::mounts::{Mounts, contents};
-use crate::tokens::terms::{Limits, decide};
+use crate::tokens::terms::{Life, Limits, decide};
 use crate::tokens::{self, FoundToken, Tokens, UNBOUNDED};
 
 /// The label of what is being revoked in a mount's tally.
@@ -73,7 +73,7 @@ impl Leases {
         let namespace = &facts.namespace;
         let number = tokens::fresh_name(now, entropy);
         let wish = (!claim.ttl.is_zero()).then_some(claim.ttl);
-        let ttl = lease_life(facts, wish, claim.max_ttl, now, owner, now);
+        let ttl = lease_life(facts, wish, claim.max_ttl, now, owner, now).ttl;
         let expires = index::rounded(now.plus(ttl));
         let record = LeaseRecord {
             id: LeaseId::new(format!("{}/{number}", path.trim_matches('/'))),
@@ -83,6 +83,7 @@ impl Leases {
             recipe: claim.recipe,
             issued: now,
             expires,
+            granted: ttl,
             due: expires,
             renewed: None,
             renewal_ttl: claim.ttl,
@@ -150,7 +151,7 @@ impl Leases {
         }
         let (facts, engine) = self.mounts.taking_back(means.txn, &record.mount)?.ok_or_else(not_found)?;
         let wish = wish.or(Some(record.renewal_ttl)).filter(|wish| !wish.is_zero());
-        let ttl = lease_life(&facts, wish, record.max_ttl, record.issued, &owner, now);
+        let Life { ttl, latest, .. } = lease_life(&facts, wish, record.max_ttl, record.issued, &owner, now);
         if ttl.is_zero() {
             // A renewal must not be what ends the lease (TOK-02).
             return Err(Fault::invalid("past the max TTL, cannot renew"));
@@ -158,10 +159,10 @@ impl Leases {
         let Means { txn, entropy, workers, .. } = means;
         let cx = context(&mut *txn, &facts, now, entropy, workers)?;
         engine.renew(cx, leased(&record), ttl).await?;
-        let end = index::rounded(now.plus(ttl));
-        if end != record.expires {
+        if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
             move_to(txn, &namespace, &mut record, end)?;
             record.expires = end;
+            record.granted = ttl;
             record.renewed = Some(now);
             write(txn, &namespace, &record)?;
         }
@@ -238,6 +239,7 @@ impl Leases {
         txn: &mut Txn,
         namespace: &NamespaceId,
         wipe: &mut WipeRecord,
+        step_max: usize,
         now: Timestamp,
     ) -> Result<Retired, Fault> {
         let mount = &wipe.mount.0;
@@ -249,7 +251,7 @@ impl Leases {
         if tally.is_empty() {
             return Ok(Retired::All);
         }
-        let page = ids(txn, namespace, &mount.path, wipe.walked.as_deref(), STEP_MAX)?;
+        let page = ids(txn, namespace, &mount.path, wipe.walked.as_deref(), step_max)?;
         let Some(last) = page.last().cloned() else { return Ok(Retired::Waits) };
         for id in &page {
             if let Some(record) = read(txn, namespace, id)?
@@ -378,7 +380,7 @@ fn lease_life(
     issued: Timestamp,
     owner: &FoundToken,
     now: Timestamp,
-) -> Duration {
+) -> Life {
     let limits = Limits {
         mount_default: facts.default_lease_ttl,
         mount_max: facts.max_lease_ttl,
@@ -386,8 +388,12 @@ fn lease_life(
         explicit_max: Duration::ZERO,
         period: Duration::ZERO,
     };
-    let ttl = decide(wish, &limits, issued, now).ttl;
-    owner.record.remaining(now).map_or(ttl, |left| ttl.min(left))
+    let mut life = decide(wish, &limits, issued, now);
+    if let Some(end) = owner.record.expires {
+        life.ttl = life.ttl.min(end.since(now));
+        life.latest = life.latest.map_or(end, |latest| latest.min(end)).into();
+    }
+    life
 }
 
 fn leased(record: &LeaseRecord) -> Leased<'_> {
@@ -427,7 +433,7 @@ fn ends(namespace: &NamespaceId) -> Result<KeyPrefix, Fault> {
 }
 
 /// The name of an id in the directories of ids.
-fn id_key(namespace: &NamespaceId, id: &str) -> Result<StorageKey, Fault> {
+pub(super) fn id_key(namespace: &NamespaceId, id: &str) -> Result<StorageKey, Fault> {
     keys::leases(namespace).and_then(|at| at.key(id)).map_err(tresor_engine::view::fault)
 }
 

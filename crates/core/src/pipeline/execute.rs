@@ -21,7 +21,7 @@ use crate::mounts::Mount;
 use crate::unsealed::{CommitFault, Unsealed};
 
 /// The longest that a handler may take.
-const DEADLINE: Duration = Duration::from_secs(90);
+pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 
 #[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation in each")]
 pub(super) enum Executed {

@@ -42,6 +42,7 @@ pub use admit::{Turn, turn};
 pub use authenticate::Principal;
 pub use authorize::Authorized;
 
+use crate::leases;
 use crate::node::Node;
 use execute::Executed;
 pub(crate) use turns::Turns;
@@ -139,6 +140,10 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
 
     // The record of the response comes before the answer.
     let (outcome, afterwards) = match outcome {
+        Ok((response, Some(Afterwards::AwaitRevoked(prefix)))) => {
+            let waited = leases::awaited::revoked(unsealed, &prefix, admitted.now, execute::DEADLINE).await;
+            (waited.map(|()| response), None)
+        }
         Ok((response, afterwards)) => (Ok(response), afterwards),
         Err(fault) => (Err(fault), None),
     };

@@ -6,6 +6,8 @@
 //! afterwards by `leases`. Deliberately absent: batch tokens and roles (a later issue), and any cache of tokens: the
 //! transaction is the truth.
 
+mod accessors;
+mod lease_ids;
 pub mod lineage;
 mod marks;
 mod names;
@@ -30,12 +32,14 @@ use crate::keys;
 use crate::leases::index;
 use crate::mounts::Mounts;
 use crate::quotas::Quotas;
+pub(crate) use lease_ids::hash_in;
 pub use lineage::DEPTH_MAX;
 use lineage::Verdict;
 use marks::KnownMarks;
 pub use names::fresh as fresh_name;
 pub(crate) use names::{hash_of, ordered};
 use record::{MarkRecord, StoredFate, TokenRecord, Uses};
+use terms::Life;
 use window::Window;
 
 /// Characters of the random part of a token: 28 of base62 are 166 bits.
@@ -170,7 +174,10 @@ impl Tokens {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<(TokenSecret, FoundToken), Fault> {
-        self.bound(txn, &new.namespace, &new.mount)?;
+        // Whoever may make a root token must get in when everything is used up.
+        if new.ttl.is_some() {
+            self.bound(txn, &new.namespace, &new.mount)?;
+        }
         mint(&self.hash_key, txn, new, now, entropy)
     }
 
@@ -281,56 +288,26 @@ impl Tokens {
         Ok(())
     }
 
-    /// Looks a token up by its accessor, within its own namespace.
-    ///
-    /// # Errors
-    /// As [`Tokens::find`].
-    pub fn find_accessor(
-        &self,
-        txn: &mut Txn,
-        namespace: &NamespaceId,
-        accessor: &str,
-        now: Timestamp,
-    ) -> Result<Option<FoundToken>, Fault> {
-        // An accessor that cannot be a storage name names nothing.
-        if accessor.is_empty() || accessor.contains('/') {
-            return Ok(None);
-        }
-        // Which token it is never changes, so only the token's record is relied on.
-        let Some(handle) = txn.glance(&keys::accessors(namespace).map_err(fault)?, accessor).map_err(fault)? else {
-            return Ok(None);
-        };
-        match hash_of(&handle) {
-            Some(hash) if names::accessor_of(&handle) == accessor => self.find_hash(txn, namespace, hash, now),
-            _ => Ok(None),
-        }
-    }
-
-    /// Gives a token a new end. An end that does not move is not written: whoever renews often costs nothing.
+    /// Gives a token a new end. One that will do as it is is not written: whoever renews often costs nothing.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn renew(&self, txn: &mut Txn, found: &mut FoundToken, ttl: Duration, now: Timestamp) -> Result<(), Fault> {
+    pub fn renew(&self, txn: &mut Txn, found: &mut FoundToken, life: &Life, now: Timestamp) -> Result<(), Fault> {
         let old_end = found.record.expires;
+        let moved = index::moved(old_end, now, life.ttl, life.latest);
         let record = Arc::make_mut(&mut found.record);
-        record.expires = Some(index::rounded(now.plus(ttl)));
+        record.granted = life.ttl;
+        let Some(end) = moved else { return Ok(()) };
+        record.expires = Some(end);
         record.renewed = Some(now);
-        if old_end == record.expires {
-            return Ok(());
-        }
         write_record(txn, found)?;
         let record = &found.record;
-        if old_end != record.expires {
-            let ends = keys::token_ends(&record.namespace).map_err(fault)?;
-            let name = ordered(record.accessor.as_str(), &found.hash);
-            if let Some(end) = old_end {
-                index::leave(txn, &ends, end, &name)?;
-            }
-            if let Some(end) = record.expires {
-                index::enter(txn, &ends, end, &name)?;
-            }
+        let ends = keys::token_ends(&record.namespace).map_err(fault)?;
+        let name = ordered(record.accessor.as_str(), &found.hash);
+        if let Some(old) = old_end {
+            index::leave(txn, &ends, old, &name)?;
         }
-        Ok(())
+        index::enter(txn, &ends, end, &name)
     }
 
     /// Counts one use of a token whose uses are counted; the commit refuses it when none is left.
@@ -395,10 +372,13 @@ impl Tokens {
         if let Some(end) = record.expires {
             index::leave(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name)?;
         }
+        if let Some(id) = lease_ids::key(record, &found.hash)? {
+            txn.leave(&id);
+        }
         if record.uses == Uses::Counted {
             txn.forget_tally(&keys::uses(namespace, &found.hash).map_err(fault)?);
         }
-        count(txn, namespace, &record.mount, &record.ancestors, -1)
+        count_token(txn, record, -1)
     }
 
     /// Whether a token has children, a cubbyhole or leases.
@@ -484,39 +464,16 @@ impl Tokens {
         Ok(gone)
     }
 
-    /// A page of accessors of live tokens after `after`, in order, and where the next page begins; `None` at the end.
-    ///
-    /// # Errors
-    /// A failure when the store fails.
-    pub fn accessors(
-        &self,
-        txn: &mut Txn,
-        after: Option<&str>,
-        now: Timestamp,
-    ) -> Result<(Vec<String>, Option<String>), Fault> {
-        const PAGE: usize = 256;
-        let namespace = NamespaceId::root();
-        let prefix = keys::accessors(&namespace).map_err(fault)?;
-        let page = txn.list(&prefix, after, PAGE).map_err(fault)?;
-        let next = (page.len() == PAGE).then(|| page.last().cloned()).flatten();
-        let mut alive = Vec::new();
-        for handle in page {
-            if self.find_hash(txn, &namespace, hash_of(&handle).unwrap_or(&handle), now)?.is_some() {
-                alive.push(names::accessor_of(&handle).to_owned());
-            }
-        }
-        Ok((alive, next))
-    }
-
     /// Follows a batch in what memory holds.
     pub(crate) fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
         self.marks.follow(changed, txn)?;
-        self.window.follow(changed, txn)
+        self.window.follow(changed, txn.read_version());
+        Ok(())
     }
 
     /// Loads the ends of the next seconds.
-    pub(crate) fn look_ahead(&self, begin: impl Fn() -> Result<Txn, Fault>, now: Timestamp) -> Result<(), Fault> {
-        self.window.load(begin, now)
+    pub(crate) async fn look_ahead(&self, begin: impl Fn() -> Result<Txn, Fault>, now: Timestamp) -> Result<(), Fault> {
+        self.window.load(begin, now).await
     }
 
     /// Whether memory has what is stored.
@@ -559,6 +516,7 @@ fn mint(
         created: now,
         renewed: None,
         expires: new.ttl.map(|ttl| index::rounded(now.plus(ttl))),
+        granted: new.ttl.unwrap_or_default(),
         creation_ttl: new.ttl.unwrap_or_default(),
         renewal_ttl: new.renewal_ttl,
         max_ttl: new.max_ttl,
@@ -599,11 +557,22 @@ fn store_new(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
     if let Some(end) = record.expires {
         index::enter(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name)?;
     }
+    if let Some(id) = lease_ids::key(record, &found.hash)? {
+        txn.enter(&id);
+    }
     if let Some(uses) = found.uses_left {
         let uses = i64::try_from(uses).unwrap_or(i64::MAX);
         txn.count(&keys::uses(namespace, &found.hash).map_err(fault)?, "", uses, &UNBOUNDED);
     }
-    count(txn, namespace, &record.mount, &record.ancestors, 1)
+    count_token(txn, record, 1)
+}
+
+/// Counts a token, when it ends: root tokens without an end have no lease, and no quota is about them.
+fn count_token(txn: &mut Txn, record: &TokenRecord, delta: i64) -> Result<(), Fault> {
+    if record.expires.is_none() {
+        return Ok(());
+    }
+    count(txn, &record.namespace, &record.mount, &record.ancestors, delta)
 }
 
 /// Refuses a chosen id that is a token's, or was one's of which not everything is collected yet.

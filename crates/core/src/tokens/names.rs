@@ -14,6 +14,9 @@ const TIME_CHARACTERS: usize = 7;
 /// Characters of a token's keyed hash.
 const HASH_CHARACTERS: usize = 32;
 
+/// Characters of a name in order of time.
+pub(super) const ORDERED_CHARACTERS: usize = TIME_CHARACTERS + HASH_CHARACTERS;
+
 /// Letters and digits in the order of their bytes.
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
@@ -47,6 +50,11 @@ pub(crate) fn ordered(accessor: &str, hash: &str) -> String {
 #[must_use]
 pub(super) fn handle(accessor: &str, hash: &str) -> String {
     format!("{accessor}{hash}")
+}
+
+/// What comes after every name that leads from this accessor to a token, and before every other one.
+pub(super) fn after_accessor(accessor: &str) -> String {
+    format!("{accessor}~")
 }
 
 /// The accessor in such a name.

@@ -7,9 +7,11 @@ use tresor_model::ids::{Accessor, MountId, NamespaceId};
 use tresor_model::{Timestamp, TokenType};
 use tresor_record::{Part, Record};
 
+use crate::leases::index;
+
 /// A service token as it is stored.
 #[derive(Record, Clone)]
-#[record(kind = "token", version = 2)]
+#[record(kind = "token", version = 3)]
 pub struct TokenRecord {
     /// Its handle.
     pub accessor: Accessor,
@@ -36,6 +38,8 @@ pub struct TokenRecord {
     pub renewed: Option<Timestamp>,
     /// When it ends, a whole second; `None` only for root tokens without an end.
     pub expires: Option<Timestamp>,
+    /// The life that was promised when the end was written; renewals that did not move it promised about the same.
+    pub granted: Duration,
     /// Life at creation.
     pub creation_ttl: Duration,
     /// The life that a renewal without a wish asks for.
@@ -72,10 +76,10 @@ impl TokenRecord {
         self.origin = None;
     }
 
-    /// What is left of its life; `None` when it has no end.
+    /// What is left of its life, as it is shown; `None` when it has no end.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Option<Duration> {
-        self.expires.map(|end| end.since(now))
+        self.expires.map(|end| index::shown(end, self.granted, now))
     }
 
     /// Whether its time is over.

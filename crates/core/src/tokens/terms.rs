@@ -31,6 +31,8 @@ pub struct Limits {
 pub struct Life {
     /// From now to the end.
     pub ttl: Duration,
+    /// The time that no renewal leads beyond; a periodic life has none.
+    pub latest: Option<Timestamp>,
     /// Hints for the caller.
     pub warnings: Vec<String>,
 }
@@ -41,6 +43,7 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
     let mut warnings = Vec::new();
     // What lives to a maximum lives to the end of that second, as every token does; so it can be renewed until then.
     let left = |longest: Duration| rounded(created.plus(longest)).since(now).min(longest);
+    let mut latest: Option<Timestamp> = None;
     let wanted = if limits.period.is_zero() {
         wish.filter(|ttl| !ttl.is_zero()).unwrap_or(limits.mount_default)
     } else {
@@ -60,6 +63,7 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
         if !limits.max.is_zero() {
             longest = longest.min(limits.max);
         }
+        latest = Some(rounded(created.plus(longest)));
         ttl = cap(
             ttl,
             left(longest),
@@ -70,6 +74,8 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
     }
     if !limits.explicit_max.is_zero() {
         let longest = limits.explicit_max;
+        let end = rounded(created.plus(longest));
+        latest = Some(latest.map_or(end, |latest| latest.min(end)));
         ttl = cap(
             ttl,
             left(longest),
@@ -78,7 +84,7 @@ pub fn decide(wish: Option<Duration>, limits: &Limits, created: Timestamp, now: 
             &mut warnings,
         );
     }
-    Life { ttl, warnings }
+    Life { ttl, latest, warnings }
 }
 
 fn cap(ttl: Duration, left: Duration, template: &str, longest: Duration, warnings: &mut Vec<String>) -> Duration {

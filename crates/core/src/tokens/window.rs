@@ -19,7 +19,7 @@ use crate::leases::index;
 /// How many seconds the window reaches ahead.
 const AHEAD: i64 = 5;
 /// How many tokens the window holds at most; beyond, it reaches less far.
-const TOKENS_MAX: usize = 50_000;
+const TOKENS_MAX: usize = 16_384;
 /// How many names are read at a time.
 const PAGE: usize = 1000;
 
@@ -29,10 +29,37 @@ struct State {
     reaches: i64,
     /// Everything up to this second is being loaded: what is committed meanwhile must not be missed.
     loading: i64,
-    /// What ends, by hash, and when.
+    /// What ends, by hash, and when; what left the index since may still be here, and is read once more than it must.
     ending: BTreeMap<String, i64>,
+    /// The first second of which something was not taken in for want of room since loading began.
+    missed: i64,
+    /// No second among the ending is before this one.
+    first: i64,
+    /// The second that does not fit: it is tried again when everything before it and itself is collected.
+    too_large: Option<i64>,
     /// The last batch that was followed.
     followed: Version,
+}
+
+impl State {
+    /// Takes a token in; false when there is no room.
+    fn insert(&mut self, hash: &str, second: i64) -> bool {
+        if let Some(known) = self.ending.get_mut(hash) {
+            // It may have left either.
+            *known = second.max(*known);
+        } else if self.ending.len() < TOKENS_MAX {
+            self.ending.insert(hash.to_owned(), second);
+        } else {
+            return false;
+        }
+        self.first = self.first.min(second);
+        true
+    }
+
+    /// Everything up to this second was loaded, but for what was missed meanwhile.
+    fn reach(&mut self, second: i64) {
+        self.reaches = self.reaches.max(second.min(self.missed.saturating_sub(1)));
+    }
 }
 
 /// The window.
@@ -43,7 +70,8 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(prefix: KeyPrefix) -> Self {
-        let state = State { reaches: i64::MIN, loading: i64::MIN, ..State::default() };
+        let state =
+            State { reaches: i64::MIN, loading: i64::MIN, missed: i64::MAX, first: i64::MAX, ..State::default() };
         Self { prefix, state: Mutex::new(state) }
     }
 
@@ -60,13 +88,14 @@ impl Window {
         state.reaches >= now.seconds().saturating_add(1) && !hashes.iter().any(|hash| state.ending.contains_key(hash))
     }
 
-    /// Loads what ends next; called each second by the background task.
-    pub(crate) fn load(&self, begin: impl Fn() -> Result<Txn, Fault>, now: Timestamp) -> Result<(), Fault> {
+    /// Loads what ends next, page by page with others between; called each second by the background task.
+    pub(crate) async fn load(&self, begin: impl Fn() -> Result<Txn, Fault>, now: Timestamp) -> Result<(), Fault> {
         self.forget_collected(&begin)?;
         let target = now.seconds().saturating_add(AHEAD);
         let (from, followed) = {
             let mut state = self.state();
             state.loading = state.loading.max(target);
+            state.missed = i64::MAX;
             (state.reaches, state.followed)
         };
         let mut txn = begin()?;
@@ -75,34 +104,32 @@ impl Window {
             return Ok(());
         }
         let mut cursor = (from > 0).then(|| index::bucket_name(from));
-        'buckets: loop {
+        loop {
             let buckets = txn.list(&self.prefix, cursor.as_deref(), PAGE).map_err(Fault::internal)?;
             for name in &buckets {
                 let Some(second) = index::second_of(name) else { continue };
-                if second > target || self.state().ending.len() >= TOKENS_MAX {
-                    break 'buckets;
+                if second > target {
+                    self.state().reach(target);
+                    return Ok(());
                 }
-                self.load_bucket(&mut txn, name, second)?;
-                let mut state = self.state();
-                state.reaches = state.reaches.max(second);
+                if self.state().too_large == Some(second) || !self.load_bucket(&mut txn, name, second).await? {
+                    return Ok(());
+                }
+                self.state().reach(second);
             }
             cursor = buckets.last().cloned();
             if buckets.len() < PAGE {
-                break;
+                self.state().reach(target);
+                return Ok(());
             }
         }
-        let mut state = self.state();
-        if state.ending.len() < TOKENS_MAX {
-            state.reaches = state.reaches.max(target);
-        }
-        Ok(())
     }
 
     /// Forgets what lies before the first bucket there is. The lock is held meanwhile: what is entered later is seen by
     /// [`Window::follow`].
     fn forget_collected(&self, begin: impl Fn() -> Result<Txn, Fault>) -> Result<(), Fault> {
         let mut state = self.state();
-        if state.ending.is_empty() {
+        if state.ending.is_empty() && state.too_large.is_none() {
             return Ok(());
         }
         let mut txn = begin()?;
@@ -111,61 +138,108 @@ impl Window {
         }
         let first = txn.list(&self.prefix, None, 1).map_err(Fault::internal)?.pop();
         let first = first.and_then(|name| index::second_of(&name)).unwrap_or(i64::MAX);
-        state.ending.retain(|_, second| *second >= first);
+        // A second with very many is collected step by step: nothing is looked through for each of these.
+        if first > state.first {
+            state.ending.retain(|_, second| *second >= first);
+            state.first = first;
+        }
+        state.too_large = state.too_large.filter(|second| *second >= first);
         Ok(())
     }
 
-    fn load_bucket(&self, txn: &mut Txn, name: &str, second: i64) -> Result<(), Fault> {
+    /// Loads a second; false when there is no room for it.
+    async fn load_bucket(&self, txn: &mut Txn, name: &str, second: i64) -> Result<bool, Fault> {
         let bucket = self.prefix.below(name).map_err(Fault::internal)?;
         let mut after: Option<String> = None;
         loop {
             let page = txn.list(&bucket, after.as_deref(), PAGE).map_err(Fault::internal)?;
-            let mut state = self.state();
-            for name in &page {
-                if let Some(hash) = names::hash_of(name) {
-                    state.ending.insert(hash.to_owned(), second);
+            {
+                let mut state = self.state();
+                for name in &page {
+                    let Some(hash) = names::hash_of(name) else { continue };
+                    if !state.insert(hash, second) {
+                        state.too_large = Some(second);
+                        return Ok(false);
+                    }
                 }
             }
-            drop(state);
             after = page.last().cloned();
             if page.len() < PAGE {
-                return Ok(());
+                return Ok(true);
             }
+            tresor_env::tasks::breathe().await;
         }
     }
 
-    /// Follows a batch: what it entered into the window, or took out of it.
-    pub(crate) fn follow<'c>(&self, changed: &'c [StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    /// Follows a batch: what it entered into the window. What it took out stays until its second is over, because a look
+    /// at the index for each name would make everybody wait who commits beside a storm of ends.
+    pub(crate) fn follow(&self, changed: &[StorageKey], version: Version) {
         let mut state = self.state();
-        state.followed = txn.read_version();
+        state.followed = version;
         let reach = state.reaches.max(state.loading);
-        let entry = |key: &'c StorageKey| {
-            let (bucket, name) = key.as_str().strip_prefix(self.prefix.as_str())?.split_once('/')?;
-            let second = index::second_of(bucket).filter(|second| *second <= reach)?;
-            Some((second, name))
-        };
-        for (second, name) in changed.iter().filter_map(entry) {
-            let Some(hash) = names::hash_of(name).map(str::to_owned) else { continue };
-            let bucket = self.prefix.below(&index::bucket_name(second)).map_err(Fault::internal)?;
-            let is_in = match txn.glance(&bucket, name) {
-                Ok(found) => found.is_some(),
-                Err(error) if error.is_damage() => {
-                    // What cannot be read is not vouched for.
-                    state.reaches = state.reaches.min(second.saturating_sub(1));
-                    continue;
-                }
-                Err(error) => return Err(Fault::internal(error)),
-            };
-            if is_in {
-                state.ending.insert(hash, second);
-                if state.ending.len() > TOKENS_MAX {
-                    // What does not fit is not vouched for.
-                    state.reaches = state.reaches.min(second.saturating_sub(1));
-                }
-            } else if state.ending.get(&hash) == Some(&second) {
-                state.ending.remove(&hash);
+        for key in changed {
+            let Some(rest) = key.as_str().strip_prefix(self.prefix.as_str()) else { continue };
+            let Some((bucket, name)) = rest.split_once('/') else { continue };
+            let Some(second) = index::second_of(bucket).filter(|second| *second <= reach) else { continue };
+            let Some(hash) = names::hash_of(name) else { continue };
+            if !state.insert(hash, second) {
+                // What does not fit is not vouched for.
+                state.missed = state.missed.min(second);
+                state.reaches = state.reaches.min(second.saturating_sub(1));
             }
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tresor_model::ids::NamespaceId;
+
+    use super::*;
+    use crate::keys;
+
+    fn entry(second: i64, token: usize) -> StorageKey {
+        let ends = keys::token_ends(&NamespaceId::root()).unwrap();
+        ends.below(&index::bucket_name(second)).unwrap().key(&format!("0000000{token:032}")).unwrap()
+    }
+
+    fn hash(token: usize) -> Vec<String> {
+        vec![format!("{token:032}")]
+    }
+
+    /// A window whose loading reaches to this second.
+    fn loading_up_to(second: i64) -> Window {
+        let window = Window::new(keys::token_ends(&NamespaceId::root()).unwrap());
+        window.state().loading = second;
+        window
+    }
+
+    #[test]
+    fn what_left_a_second_and_entered_a_later_one_is_not_vouched_for_before_that_is_over() {
+        let window = loading_up_to(20);
+        window.follow(&[entry(10, 1)], Version::default());
+        // Renewed: it left the one and entered the other; then the leftover of the first is removed.
+        window.follow(&[entry(10, 1), entry(15, 1)], Version::default());
+        window.follow(&[entry(10, 1)], Version::default());
+        window.state().reach(20);
+        assert_eq!(window.state().ending.get(&format!("{:032}", 1)), Some(&15));
+        let now = Timestamp::from_seconds(3);
+        assert!(!window.vouches(&hash(1), now) && window.vouches(&hash(2), now));
+        assert!(!window.vouches(&hash(2), Timestamp::from_seconds(20)), "the window does not reach there");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_vouched_for_whatever_is_loaded_meanwhile() {
+        let window = loading_up_to(20);
+        let many: Vec<StorageKey> = (0..TOKENS_MAX).map(|token| entry(5, token)).collect();
+        window.follow(&many, Version::default());
+        window.state().reach(4);
+        window.follow(&[entry(8, TOKENS_MAX)], Version::default());
+        assert_eq!(window.state().ending.len(), TOKENS_MAX, "memory is bounded");
+        window.state().reach(20);
+        assert!(window.vouches(&hash(TOKENS_MAX), Timestamp::from_seconds(6)), "it ends at 8");
+        assert!(!window.vouches(&hash(TOKENS_MAX), Timestamp::from_seconds(7)));
+        assert!(!window.vouches(&hash(7), Timestamp::from_seconds(1)));
     }
 }

@@ -28,6 +28,10 @@ use tresor_harness::ROOT;
 use crate::load::Load;
 use crate::server::{AuditKept, Server, resident_mebibytes};
 
+/// The binary's own, so that memory is what it is there.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn argument(name: &str) -> Option<String> {
     std::env::args().skip_while(|argument| argument != name).nth(1)
 }

@@ -1,13 +1,15 @@
 //! `sys/leases`: showing, renewing and revoking what engines handed out; and the older spellings below `sys/`.
 //!
-//! An older spelling is the same route under another path: policies decide on the path of today (NS-03). Deliberately
-//! absent: tokens, which have no lease id here; `auth/token/` shows and revokes them.
+//! An older spelling is the same route under another path: policies decide on the path of today (NS-03). A token that
+//! ends has a lease id too, below the path that made it. Deliberately absent: renewing a token here; `auth/token/` does.
 
 use std::time::Duration;
 
 use tresor_core::leases::record::{JobWork, LeaseRecord, LeaseState};
 use tresor_core::leases::secrets::Means;
-use tresor_engine::answer::{Accepted, Renewed};
+use tresor_core::tokens::FoundToken;
+use tresor_engine::answer::{Accepted, Renewed, Then};
+use tresor_engine::reply::Afterwards;
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned, Widened};
 use tresor_model::{Body, Fault, Map, map};
 use tresor_wire::input::{EmptyInput, Input, Seconds};
@@ -16,8 +18,10 @@ use tresor_wire::time::rfc3339;
 
 use super::Sys;
 
-/// How many leases are revoked at most while the caller waits.
+/// How many leases are revoked at most in the request's own transaction; more are revoked by a job, which is waited for.
 const SYNC_MAX: usize = 256;
+/// How many names are read at a time.
+const PAGE: usize = 256;
 /// How many irrevocable leases are shown when nobody says how many.
 const SHOWN: usize = 1000;
 /// The most that are shown.
@@ -93,6 +97,31 @@ pub(super) struct Directory {
     prefix: String,
 }
 
+/// A page of all leases.
+#[derive(Input)]
+pub(super) struct Page {
+    /// List names after this one.
+    #[input(query)]
+    after: Option<String>,
+    /// How many names to list at most.
+    #[input(query)]
+    limit: Option<i64>,
+}
+
+/// A page of a directory of ids.
+#[derive(Input)]
+pub(super) struct DirectoryPage {
+    /// The first part of the ids.
+    #[input(path)]
+    prefix: String,
+    /// List names after this one.
+    #[input(query)]
+    after: Option<String>,
+    /// How many names to list at most.
+    #[input(query)]
+    limit: Option<i64>,
+}
+
 /// Which leases are counted or listed.
 #[derive(Input)]
 pub(super) struct Which {
@@ -161,7 +190,7 @@ fn show(record: &LeaseRecord, now: tresor_model::Timestamp) -> Data<LeaseShown> 
         expire_time: Some(rfc3339(record.expires)),
         last_renewal: record.renewed.map(rfc3339),
         renewable: record.renewable && record.state == LeaseState::Live,
-        ttl: record.expires.since(now),
+        ttl: record.remaining(now),
         revoke_error,
     })
 }
@@ -169,27 +198,51 @@ fn show(record: &LeaseRecord, now: tresor_model::Timestamp) -> Data<LeaseShown> 
 pub(super) async fn lookup(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Data<LeaseShown>, Fault> {
     let id = given(input.lease_id, "")?;
     let now = cx.now;
-    let found = sys.handles.leases.find(cx.view.widen(Widened::assertion()), &id, now)?;
+    let txn = cx.view.widen(Widened::assertion());
+    if let Some(found) = sys.handles.tokens.find_lease_id(txn, &id, now)? {
+        return Ok(show_token(&found, id, now));
+    }
+    let found = sys.handles.leases.find(txn, &id, now)?;
     Ok(show(&found.ok_or_else(|| Fault::invalid("invalid lease"))?, now))
 }
 
-pub(super) async fn list_all(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
-    names(sys, cx, "").await
+fn show_token(found: &FoundToken, id: String, now: tresor_model::Timestamp) -> Data<LeaseShown> {
+    let record = &found.record;
+    Data(LeaseShown {
+        id,
+        issue_time: rfc3339(record.created),
+        expire_time: record.expires.map(rfc3339),
+        last_renewal: record.renewed.map(rfc3339),
+        renewable: record.renewable,
+        ttl: record.remaining(now).unwrap_or_default(),
+        revoke_error: None,
+    })
 }
 
-pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: Directory) -> Result<Keys, Fault> {
-    names(sys, cx, input.prefix.trim_matches('/')).await
+pub(super) async fn list_all(sys: &Sys, cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
+    names(sys, cx, "", input.after, input.limit).await
 }
 
-async fn names(sys: &Sys, mut cx: Cx<'_>, prefix: &str) -> Result<Keys, Fault> {
+pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: DirectoryPage) -> Result<Keys, Fault> {
+    names(sys, cx, input.prefix.trim_matches('/'), input.after, input.limit).await
+}
+
+async fn names(
+    sys: &Sys,
+    mut cx: Cx<'_>,
+    prefix: &str,
+    mut after: Option<String>,
+    limit: Option<i64>,
+) -> Result<Keys, Fault> {
     let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-    let now = cx.now;
-    let (mut every, mut after) = (Vec::new(), None);
+    let (now, mut every) = (cx.now, Vec::new());
+    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0).unwrap_or(usize::MAX);
     loop {
         let txn = cx.view.widen(Widened::assertion());
-        let (page, next) = sys.handles.leases.names(txn, &directory, after.as_deref(), now)?;
-        every.extend(page);
-        if next.is_none() {
+        let page = PAGE.min(limit - every.len());
+        let (names, next) = sys.handles.leases.names(txn, &directory, after.as_deref(), page, now)?;
+        every.extend(names);
+        if next.is_none() || every.len() >= limit {
             return Ok(Keys(every));
         }
         after = next;
@@ -207,6 +260,10 @@ pub(super) async fn renew_in_path(sys: &Sys, cx: Cx<'_>, input: RenewInPath) -> 
 
 async fn renew_one(sys: &Sys, mut cx: Cx<'_>, id: &str, wish: Option<Seconds>) -> Result<Renewed, Fault> {
     let wish = wish.map(|wish| wish.0).filter(|wish| !wish.is_zero());
+    let now = cx.now;
+    if sys.handles.tokens.find_lease_id(cx.view.widen(Widened::assertion()), id, now)?.is_some() {
+        return Err(Fault::invalid("tokens cannot be renewed through this endpoint"));
+    }
     let terms = sys.handles.leases.renew(means(&mut cx), id, wish).await?;
     Ok(Renewed::new(terms, Widened::assertion()))
 }
@@ -225,28 +282,38 @@ pub(super) async fn revoke_in_path(sys: &Sys, cx: Cx<'_>, input: RevokeInPath) -
 }
 
 async fn revoke_one(sys: &Sys, mut cx: Cx<'_>, id: &str, sync: bool) -> Result<Nothing, Fault> {
-    if sync {
+    let now = cx.now;
+    let txn = cx.view.widen(Widened::assertion());
+    // Alive or not: what was revoked must not come back when a later process tells an earlier time.
+    if let Some(found) = sys.handles.tokens.stored_by_lease_id(txn, id)? {
+        sys.handles.tokens.revoke(txn, &found, now)?;
+    } else if sync {
         sys.handles.leases.revoke(means(&mut cx), id).await?;
     } else {
-        let now = cx.now;
-        sys.handles.leases.retire(cx.view.widen(Widened::assertion()), id, false, now)?;
+        sys.handles.leases.retire(txn, id, false, now)?;
     }
     Ok(Nothing)
 }
 
-pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Result<Nothing, Fault> {
+pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Result<Then<Nothing>, Fault> {
     if !input.sync {
-        return order(sys, cx, JobWork::Revoke, &input.prefix);
+        return order(sys, cx, JobWork::Revoke, &input.prefix).map(Then::no_more);
     }
     let txn = cx.view.widen(Widened::assertion());
     let ids = sys.handles.leases.ids_below(txn, &input.prefix, SYNC_MAX + 1)?;
     if ids.len() > SYNC_MAX {
-        return Err(Fault::invalid(format!("more than {SYNC_MAX} leases: revoke them without `sync`")));
+        let ordered = order(sys, cx, JobWork::Revoke, &input.prefix)?;
+        return Ok(Then::new(ordered, Afterwards::AwaitRevoked(input.prefix), Widened::assertion()));
     }
+    let now = cx.now;
     for id in ids {
-        sys.handles.leases.revoke(means(&mut cx), &id).await?;
+        let txn = cx.view.widen(Widened::assertion());
+        match sys.handles.tokens.stored_by_lease_id(txn, &id)? {
+            Some(found) => sys.handles.tokens.revoke(txn, &found, now)?,
+            None => sys.handles.leases.revoke(means(&mut cx), &id).await?,
+        }
     }
-    Ok(Nothing)
+    Ok(Then::no_more(Nothing))
 }
 
 pub(super) async fn revoke_force(sys: &Sys, cx: Cx<'_>, input: Directory) -> Result<Nothing, Fault> {

@@ -20,6 +20,17 @@ pub(super) struct AnyToken {
     token: Option<SecretString>,
 }
 
+/// A page of handles.
+#[derive(Input)]
+pub(super) struct Page {
+    /// List handles after this one.
+    #[input(query)]
+    after: Option<String>,
+    /// How many to list at most.
+    #[input(query)]
+    limit: Option<i64>,
+}
+
 /// A token.
 #[derive(Output)]
 pub(super) struct TokenShown {
@@ -134,14 +145,17 @@ pub(super) async fn by_accessor(
     Ok(show(&found, "", cx.now))
 }
 
-pub(super) async fn accessors(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
-    let now = cx.now;
-    let (mut every, mut after) = (Vec::new(), None);
+pub(super) async fn accessors(store: &TokenStore, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
+    const PAGE: usize = 256;
+    let (now, mut every, mut after) = (cx.now, Vec::new(), input.after);
+    let limit = input.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let limit = limit.unwrap_or(usize::MAX);
     loop {
         let txn = cx.view.widen(Widened::assertion());
-        let (page, next) = store.handles.tokens.accessors(txn, after.as_deref(), now)?;
-        every.extend(page);
-        if next.is_none() {
+        let page = PAGE.min(limit - every.len());
+        let (alive, next) = store.handles.tokens.accessors(txn, after.as_deref(), page, now)?;
+        every.extend(alive);
+        if next.is_none() || every.len() >= limit {
             return Ok(Keys(every));
         }
         after = next;

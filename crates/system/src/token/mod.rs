@@ -63,6 +63,18 @@ impl TokenStore {
         self.handles.tokens.find_stored(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token)
     }
 
+    /// The token of an accessor, alive or ended by itself: what was revoked must not come back when a later process tells
+    /// an earlier time.
+    fn to_revoke_by_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
+        let now = cx.now;
+        let txn = cx.view.widen(Widened::assertion());
+        let found = self.handles.tokens.stored_by_accessor(txn, &NamespaceId::root(), accessor)?;
+        match found.filter(|found| found.record.is_expired(now)) {
+            Some(ended) => Ok(ended),
+            None => self.find_accessor(cx, accessor),
+        }
+    }
+
     /// The live token of an accessor.
     fn find_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
         let now = cx.now;

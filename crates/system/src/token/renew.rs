@@ -86,6 +86,6 @@ fn renew(
         // A renewal must not be what ends the token (TOK-02).
         return Err(Fault::invalid("past the max TTL, cannot renew"));
     }
-    store.handles.tokens.renew(cx.view.widen(Widened::assertion()), &mut found, life.ttl, now)?;
+    store.handles.tokens.renew(cx.view.widen(Widened::assertion()), &mut found, &life, now)?;
     Ok(Warned(Token::new(auth_block(token, &found, now), Widened::assertion()), life.warnings))
 }

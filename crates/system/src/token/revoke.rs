@@ -27,7 +27,7 @@ pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInpu
 }
 
 pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: ByAccessor) -> Result<Nothing, Fault> {
-    let found = store.find_accessor(&mut cx, &input.accessor)?;
+    let found = store.to_revoke_by_accessor(&mut cx, &input.accessor)?;
     revoke(store, &mut cx, &found)
 }
 
