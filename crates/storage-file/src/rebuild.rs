@@ -68,7 +68,8 @@ impl Inner {
             Ok(Step::Again) => {}
             Ok(Step::Last) => {
                 *place = None;
-                return self.swap(generation);
+                *self.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner) = Some(generation);
+                return self.finish_swap();
             }
             Err(_) => {
                 *place = None;
@@ -130,13 +131,28 @@ impl Inner {
         true
     }
 
+    /// Swaps in the index that was built, if there is one that waits for it. As long as that fails nothing else is done with
+    /// either: nobody knows which of them a crash would leave, and both hold the same.
+    pub(crate) fn finish_swap(&self) -> Result<(), StoreError> {
+        let mut swapping = self.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(generation) = *swapping {
+            self.swap(generation)?;
+            *swapping = None;
+        }
+        Ok(())
+    }
+
     /// The new index takes the place of the old one: for whoever opens the store with its name, for snapshots at once.
     /// Until then both hold the same, so it does not matter which of them a crash leaves.
     fn swap(&self, generation: u64) -> Result<(), StoreError> {
         let path = |name: String| self.directory.join(name);
         let io = |source| from_io(&self.name, source);
         let whole = path(index_name(generation));
-        self.doors.disk.rename(&path(unfinished_name(generation)), &whole).map_err(io)?;
+        let names = self.doors.disk.names(&self.directory).map_err(io)?;
+        // Not when it was renamed before, and what came after failed.
+        if names.contains(&unfinished_name(generation)) {
+            self.doors.disk.rename(&path(unfinished_name(generation)), &whole).map_err(io)?;
+        }
         self.doors.disk.sync_directory(&self.directory).map_err(io)?;
         // It was closed, and is opened with the memory that readers need.
         let index = Index::open(&*self.doors.disk, &whole, Open::OrCreate, generation, &self.limits, &self.lock)?;

@@ -28,6 +28,8 @@ pub(crate) struct Tending {
     state: Mutex<State>,
     changed: Condvar,
     pub(crate) rebuild: Mutex<Option<Rebuild>>,
+    /// The index that was built and is to take the place of the one in use.
+    pub(crate) swapping: Mutex<Option<u64>>,
     /// About how many bytes the index took over since it was built, or since the store was opened.
     pub(crate) absorbed: AtomicU64,
 }
@@ -217,10 +219,14 @@ impl Inner {
         if self.view().index.index.has_failed() {
             self.open_index_again()?;
         }
+        self.finish_swap()?;
         let done = match self.view().frozen.last() {
             // A step of the building after each: or writers that never rest would keep the disk from following.
             Some(oldest) => self.take_over(oldest).and_then(|()| Ok(self.rebuild().map(|_| true)?)),
-            None => self.rebuild().and_then(|was_built| Ok(was_built || self.settle()?)).map_err(Trouble::Lasting),
+            None => match self.rebuild() {
+                Ok(false) => self.settle().map_err(Trouble::Lasting),
+                done => done.map_err(Trouble::from),
+            },
         };
         if done.is_err() && self.view().index.index.has_failed() {
             // At once, because nothing can be read through it any more; if it does not work, it is done before all else

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use blocks::{SMALL, batch, check};
 use tresor_env::Doors;
 use tresor_env::clock::Timestamp;
-use tresor_env::doubles::{InlineWorkers, ManualClock};
+use tresor_env::doubles::{InlineWorkers, ManualClock, SeededEntropy};
 use tresor_storage::{Condition, Store, StoreError};
 use tresor_storage_file::{FileStore, Limits};
 
@@ -141,23 +141,31 @@ fn fail(folder: &Path, call: &str, when: &str, error: &str, ends: &mut BTreeMap<
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
+/// A number that says nothing of the order of what it is made from.
+fn spread(at: usize) -> u64 {
+    SeededEntropy::new(at as u64).next()
+}
+
 fn at_every_call(folder: &Path, until: Option<Instant>) {
     let counts = count(folder);
     let mut ends = BTreeMap::new();
     let (mut points, mut skipped) = (0, 0);
+    let mut all = Vec::new();
     for (call, count) in &counts {
         assert!(*count > 0, "{call} is never called");
         let step = if until.is_some() { 1 } else { count.div_ceil(POINTS_IN_CI) };
-        for at in (1..=*count).step_by(step) {
-            for error in ERRORS {
-                if until.is_some_and(|until| Instant::now() > until) {
-                    skipped += 1;
-                    continue;
-                }
-                fail(folder, call, &at.to_string(), error, &mut ends);
-                points += 1;
-            }
+        let calls = (1..=*count).step_by(step);
+        all.extend(calls.flat_map(|at| ERRORS.map(|error| (spread(at), *call, at, error))));
+    }
+    // In an order in which any beginning of it lies evenly over the child's life: what is left out for time is no part.
+    all.sort_unstable();
+    for (_, call, at, error) in all {
+        if until.is_some_and(|until| Instant::now() > until) {
+            skipped += 1;
+            continue;
         }
+        fail(folder, call, &at.to_string(), error, &mut ends);
+        points += 1;
     }
     // Full from one write on, for the rest of the child's life.
     let writes = counts.get("pwrite64").copied().unwrap_or(0);

@@ -136,3 +136,54 @@ fn a_disk_that_fails_once_at_any_step_is_gone_on_with_or_stops_the_store_and_pow
     println!("{step} steps: {healed} gone on with, {stopped} stopped, {unopened} not opened");
     assert!(step > 200 && healed > stopped, "{healed} of {step} were gone on with, {stopped} stopped");
 }
+
+#[test]
+fn a_swap_of_indexes_that_fails_anywhere_is_made_up_for_and_never_stops_the_store() {
+    // Where the building of the second index ends: its names are first seen then.
+    let second = Path::new(DIRECTORY).join("index-00000002.db");
+    let applied_before_swap = {
+        let doors = TestDoors::new(1);
+        let store = open(&doors).unwrap();
+        let swapped = (1..200).find(|version| {
+            store.apply(workload(*version)).unwrap();
+            doors.disk.dump().contains_key(&second)
+        });
+        swapped.unwrap() - 1
+    };
+    let mut healed = 0;
+    for kind in [ErrorKind::Other, ErrorKind::StorageFull] {
+        // Every call of the batch in which it is swapped, the last ones among them.
+        for later in 4.. {
+            let doors = TestDoors::new(1);
+            let store = open(&doors).unwrap();
+            for version in 1..=applied_before_swap {
+                store.apply(workload(version)).unwrap();
+            }
+            let step = doors.disk.steps() + later;
+            doors.disk.fail_at_step(step, kind);
+            let (last, has_stopped) = insist(&store, &doors, applied_before_swap + 1);
+            if doors.disk.steps() < step {
+                break;
+            }
+            // Only what the log itself could not write, or note of its purge, stops it.
+            let has_stopped = has_stopped || store.condition() == Condition::Stopped;
+            healed += u64::from(!has_stopped);
+            if has_stopped {
+                let refused = store.apply(workload(last + 1)).unwrap_err().to_string();
+                assert!(refused.contains("log"), "{kind:?} at {later}: {refused}");
+            } else {
+                let (last, has_stopped) = insist(&store, &doors, last + 30);
+                assert!(!has_stopped, "{kind:?} at {later}");
+                assert_eq!(contents(&store).unwrap(), (last, model(last)), "{kind:?} at {later}");
+            }
+            let (version, found) = contents(&store).unwrap();
+            doors.disk.crash(|_| 0);
+            drop(store);
+            let (again, found_again) = contents(&open(&doors).unwrap()).unwrap();
+            assert!(again >= version, "{kind:?} at {later}: {again} of {version}");
+            assert_eq!(found_again, model(again), "{kind:?} at {later}");
+            assert_eq!(found, model(version), "{kind:?} at {later}");
+        }
+    }
+    assert!(healed > 10, "{healed}");
+}
