@@ -1,12 +1,13 @@
-//! `lease lookup`, `renew`, `revoke`.
+//! `lease list`, `lookup`, `renew`, `revoke`.
 
 use serde_json::{Map, Value, json};
 use tresor_client::Method;
 
 use crate::commands::{Action, Command};
-use crate::context::{Context, Outcome, seconds_if_bare};
+use crate::context::{Context, Outcome, seconds_if_bare, trim_path};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch, text};
+use crate::logical::list_below;
 
 const RENEW: &[Flag] = &[text("increment", "Lifetime to ask for, such as 1h."), text("i", "Short for -increment.")];
 const REVOKE: &[Flag] = &[
@@ -17,6 +18,13 @@ const REVOKE: &[Flag] = &[
 ];
 
 pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        words: &["lease", "list"],
+        arguments: "[options] [PREFIX]",
+        about: "List the ids of leases, or what leads to them, below a part of their path.",
+        flags: &[CONNECTION, FORMAT],
+        action: Action::Run(list),
+    },
     Command {
         words: &["lease", "lookup"],
         arguments: "[options] ID",
@@ -39,6 +47,16 @@ pub(crate) const COMMANDS: &[Command] = &[
         action: Action::Run(revoke),
     },
 ];
+
+fn list(context: &mut Context<'_, '_>) -> Outcome {
+    let prefix = match context.flags.arguments.as_slice() {
+        [] => String::new(),
+        [prefix] => trim_path(prefix),
+        _ => return Err(Failure::Usage("Too many arguments (expected at most 1)".to_owned())),
+    };
+    let path = format!("sys/leases/lookup/{prefix}");
+    list_below(context, path.trim_end_matches('/'), &format!("listing the leases below {prefix}"))
+}
 
 fn lookup(context: &mut Context<'_, '_>) -> Outcome {
     let [id] = context.arguments()?;
