@@ -16,6 +16,9 @@ pub enum AuditError {
     /// The local log could not be written: the request must not go on (DR-19). Ours to mend.
     #[error("audit log unavailable: {0}")]
     LogUnavailable(Cow<'static, str>),
+    /// The local log is closed, because the node is being sealed: the request came too late.
+    #[error("audit log is closed")]
+    Closed,
     /// The devices are so far behind that the backlog's bound is reached: the request must not go on. Ours to mend.
     #[error("audit backlog is full: devices do not keep up")]
     BacklogFull,
@@ -46,12 +49,14 @@ impl AuditError {
 }
 
 impl From<AuditError> for Fault {
-    /// What the caller may mend is a refusal; everything else is our failure (500), its cause for the log.
+    /// What the caller may mend is a refusal, and so is what came too late; everything else is our failure (500), its
+    /// cause for the log.
     fn from(error: AuditError) -> Self {
         match error {
             AuditError::InvalidOption(_) | AuditError::PathInUse | AuditError::UnknownDevice => {
                 Self::Refusal(Refusal::Invalid(error.to_string().into()))
             }
+            AuditError::Closed => Refusal::Sealed.into(),
             AuditError::LogUnavailable(_) | AuditError::BacklogFull | AuditError::Damaged { .. } => {
                 let public = match error {
                     AuditError::BacklogFull => "audit backlog is full: devices do not keep up",

@@ -337,7 +337,7 @@ impl AuditLog {
     fn append_now(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<u64, AuditError> {
         let mut state = self.state();
         if state.is_closed {
-            return Err(AuditError::LogUnavailable("closed".into()));
+            return Err(AuditError::Closed);
         }
         let bound = match admission {
             Admission::Ordinary => self.backlog_bytes_max(),

@@ -11,7 +11,7 @@ use support::*;
 use tresor_audit::{Admission, AuditError, Broker, Durability, Exempt, Options};
 use tresor_env::disk::{Disk, Open};
 use tresor_env::doubles::{SeededEntropy, TestDoors};
-use tresor_model::{Fault, Response, Shape, map};
+use tresor_model::{Fault, Refusal, Response, Shape, map};
 
 #[tokio::test]
 async fn with_no_device_everything_is_accepted_and_nothing_recorded() {
@@ -201,6 +201,19 @@ async fn an_answer_that_was_not_recorded_cannot_leave() {
         "the request cannot be recorded in the audit log"
     );
     assert_eq!(tresor_audit::Audited::exempt(3, Exempt::UnauditedRoute).into_inner(), 3);
+}
+
+/// Sealing does not wait for ever for those inside: what is cut off then hears why.
+#[tokio::test]
+async fn what_comes_after_the_closing_hears_that_the_node_is_sealed() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
+    assert!(broker.close(BOUND).await);
+    let refused: Fault = record(&broker, "late").await.unwrap_err().into();
+    assert_eq!(refused.to_string(), Fault::from(Refusal::Sealed).to_string());
+    let withheld: Fault = record_both(&broker, "read").await.err().unwrap().into();
+    assert_eq!(withheld.to_string(), refused.to_string());
+    assert!(kind.lines("one").is_empty());
 }
 
 #[tokio::test]

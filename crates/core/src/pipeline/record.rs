@@ -169,11 +169,8 @@ pub(super) async fn request(
         let held = Some(entry.hold());
         return Ok(Recorded { head: Some(head), held });
     }
-    match unsealed.handles.audits.record_request(&entry).await {
-        // The log is closed because the node is being sealed: that is what the caller should hear.
-        Err(_) if unsealed.gate.is_closed() => Err(Refusal::Sealed.into()),
-        recorded => recorded.map(|()| Recorded { head: Some(head), held: None }),
-    }
+    unsealed.handles.audits.record_request(&entry).await?;
+    Ok(Recorded { head: Some(head), held: None })
 }
 
 /// Records the response and gives back the answer that may leave. Without the head of its request's record, it is made
