@@ -43,8 +43,10 @@ fn what_is_planted_is_found() {
         (Planted::Forgotten, "none is handed out: false, and taken back: false"),
         (Planted::LivesOn, "lives on"),
     ] {
-        let problem = (1..=10).find_map(|seed| run_leases(seed, planted).err()).map(|failure| failure.problem);
-        assert!(problem.as_ref().is_some_and(|problem| problem.contains(found)), "{planted:?}: {problem:?}");
+        // Some seeds notice by another sign first, such as a lease that is gone when it is looked up.
+        let problems = (1..=10).filter_map(|seed| run_leases(seed, planted).err()).map(|failure| failure.problem);
+        let problems: Vec<String> = problems.collect();
+        assert!(problems.iter().any(|problem| problem.contains(found)), "{planted:?}: {problems:?}");
     }
 }
 
