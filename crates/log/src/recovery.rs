@@ -77,6 +77,9 @@ impl Log {
         for unfinished in names.iter().filter(|name| name.ends_with(UNFINISHED_SUFFIX)) {
             disk.remove(&directory.join(unfinished)).map_err(io)?;
         }
+        // A process that ended before it could say so may have left a file whose name is not durable: entries in there
+        // would go with the name.
+        disk.sync_directory(directory).map_err(io)?;
         Ok(Self {
             disk: Arc::clone(disk),
             directory: directory.to_path_buf(),

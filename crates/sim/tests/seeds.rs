@@ -11,7 +11,7 @@ const TIME: Duration = Duration::from_secs(110);
 const SEEDS_MIN: u64 = 15;
 
 /// Seeds that found something, with what it was; they stay mended.
-const ONCE_FAILED: [(u64, &str); 12] = [
+const ONCE_FAILED: [(u64, &str); 13] = [
     (286, "a listing lacked a device whose path had been refused as taken"),
     (421, "of two requests with the last two uses of a token, one was refused"),
     (738, "a mount that was refused as taken could not be tuned"),
@@ -23,6 +23,10 @@ const ONCE_FAILED: [(u64, &str); 12] = [
     (371, "a clock that was set back let a renewal last longer than the maximum"),
     (1823, "a use that was counted for a request that then could not be recorded was not explained"),
     (3896, "a token in the last second of its maximum was alive and could not be renewed"),
+    (
+        400,
+        "a segment of the log that was made while the disk failed was used by the next process, and lost with its name",
+    ),
     (9455, "a listing showed a mount that was not routed to yet"),
 ];
 

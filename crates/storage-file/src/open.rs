@@ -52,6 +52,8 @@ pub(crate) fn open(doors: &Doors, directory: &Path, limits: Limits) -> Result<In
     doors.disk.create_directory(directory).map_err(io)?;
     let lock = doors.disk.open(&lock_path, Open::OrCreate).map_err(io)?;
     lock.lock_exclusive().map_err(io)?;
+    // The process before may have ended before the name of an index was durable; the log is purged by what is in it.
+    doors.disk.sync_directory(directory).map_err(io)?;
     let index = newest_index(doors, directory, &limits, &lock)?;
     let version = index.as_ref().map_or(Version(0), |index| index.facts.version);
     let (log, mut generations) = replay(doors, directory, &limits, version)?;
