@@ -9,8 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
 use tresor_core::{Node, Settings};
-use tresor_env::Clock;
-use tresor_env::doubles::TestDoors;
+use tresor_env::{Clock, Doors};
 use tresor_http::{Options, Serve};
 use tresor_model::Fault;
 use tresor_model::request::Connection;
@@ -18,11 +17,11 @@ use tresor_storage::Store;
 
 use crate::{AUDIT_LOG, Answer};
 
-/// A node with every engine there is, on these doubles and this store.
+/// A node with every engine there is, on these doors and this store.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn node(doors: &TestDoors, store: Arc<dyn Store>) -> Result<Arc<Node>, Fault> {
+pub fn node(doors: &Doors, store: Arc<dyn Store>) -> Result<Arc<Node>, Fault> {
     node_with(doors, store, settings())
 }
 
@@ -37,10 +36,10 @@ pub fn settings() -> Settings {
 ///
 /// # Errors
 /// As [`node`].
-pub fn node_with(doors: &TestDoors, store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Node>, Fault> {
+pub fn node_with(doors: &Doors, store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Node>, Fault> {
     let mut registry = tresor_builtin::registry();
     registry.factories.push(crate::leasing::FACTORY);
-    Node::start(store, doors.doors.clone(), settings, registry)
+    Node::start(store, doors.clone(), settings, registry)
 }
 
 /// A request for `path` (below `/v1/`, sent exactly as written) with a token (empty: none) and a JSON body (null:

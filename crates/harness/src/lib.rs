@@ -229,7 +229,7 @@ impl Harness {
 
 fn node(doors: &TestDoors, store: &Arc<MemoryStore>, settings: &Settings) -> Arc<Node> {
     let store: Arc<MemoryStore> = Arc::clone(store);
-    assembly::node_with(doors, store, settings.clone()).unwrap()
+    assembly::node_with(&doors.doors, store, settings.clone()).unwrap()
 }
 
 /// FNV-1a.

@@ -110,7 +110,7 @@ struct Server {
 impl Server {
     async fn start() -> Self {
         let (doors, store) = (TestDoors::new(1), Counting::new());
-        let node = assembly::node(&doors, store.clone()).unwrap();
+        let node = assembly::node(&doors.doors, store.clone()).unwrap();
         let root = TokenSecret::parse(ROOT).unwrap();
         let initialized = node.initialize(Threshold::new(1, 1).unwrap(), Some(root)).await.unwrap();
         let share = initialized.shares.first().unwrap().expose().to_vec();
@@ -126,7 +126,7 @@ impl Server {
     /// Another process on the same store: nothing is in memory.
     async fn restart(&mut self) {
         self.node.seal().await.unwrap();
-        self.node = assembly::node(&self.doors, self.store.clone()).unwrap();
+        self.node = assembly::node(&self.doors.doors, self.store.clone()).unwrap();
         self.service = NodeService::new(Arc::clone(&self.node));
         self.unseal().await;
     }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tresor_audit::Audited;
 use tresor_core::Node;
 use tresor_env::doubles::TestDoors;
-use tresor_env::{BoxFuture, Timestamp};
+use tresor_env::{BoxFuture, Doors, Timestamp};
 use tresor_harness::{Answer, assembly};
 use tresor_http::{Options, Outcome, Serve};
 use tresor_model::request::Connection;
@@ -118,6 +118,8 @@ impl World {
     /// # Errors
     /// What keeps it from starting.
     pub fn start(&mut self) -> Result<(), String> {
+        // What is left of the process before must not reach the files of this one.
+        let doors = Doors { disk: self.doors.disk.of_process(), ..self.doors.doors.clone() };
         let store: Arc<dyn Store> = match self.kind {
             StoreKind::Memory => {
                 self.is_killed = Arc::default();
@@ -125,11 +127,11 @@ impl World {
                 Arc::new(OfProcess { memory: Arc::clone(&self.memory), is_over })
             }
             StoreKind::File => {
-                let opened = FileStore::open(&self.doors.doors, Path::new(DATA_DIRECTORY), SMALL);
+                let opened = FileStore::open(&doors, Path::new(DATA_DIRECTORY), SMALL);
                 Arc::new(opened.map_err(|error| format!("the store does not open: {error:?}"))?)
             }
         };
-        let node = assembly::node(&self.doors, store).map_err(|fault| format!("the node does not start: {fault:?}"))?;
+        let node = assembly::node(&doors, store).map_err(|fault| format!("the node does not start: {fault:?}"))?;
         self.service = Some(Arc::new(Service { node }));
         Ok(())
     }

@@ -5,6 +5,7 @@
 //! below does not exist.
 
 mod always;
+mod pages;
 mod sys;
 mod token;
 

@@ -7,7 +7,7 @@ use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes, 
 use tresor_model::{Body, Fault, LeaseTerms, Map};
 use tresor_record::Record;
 use tresor_wire::duration::print_go;
-use tresor_wire::input::{Form, Input, PathParameters, Seconds};
+use tresor_wire::input::{Form, Input, Limit, PathParameters, Seconds};
 
 pub(crate) struct Kv1;
 
@@ -36,8 +36,8 @@ struct Page {
     #[input(query)]
     after: Option<String>,
     /// How many names to list at most.
-    #[input(query)]
-    limit: Option<i64>,
+    #[input(query, default = "0")]
+    limit: Limit,
 }
 
 /// A secret to write.
@@ -105,8 +105,7 @@ fn ttl(body: &Body) -> Option<Duration> {
 }
 
 async fn list(_kv: &Kv1, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
-    let limit = input.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
-    Ok(Keys(cx.view.names(&input.path, input.after.as_deref(), limit)?))
+    Ok(Keys(cx.view.names(&input.path, input.after.as_deref(), input.limit.0)?))
 }
 
 async fn write(_kv: &Kv1, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {

@@ -125,6 +125,13 @@ impl MemoryDisk {
         state.locked.clear();
     }
 
+    /// The disk as the process that runs now has it: when that is killed, or the power goes, what is left of it can do
+    /// nothing here any more, not even by a name.
+    #[must_use]
+    pub fn of_process(self: &Arc<Self>) -> Arc<dyn Disk> {
+        Arc::new(DiskOfProcess { disk: Arc::clone(self), generation: self.state().generation })
+    }
+
     /// Whether the step has come from which on every changing call fails.
     #[must_use]
     pub fn is_failing(&self) -> bool {
@@ -449,10 +456,77 @@ impl Disk for MemoryDisk {
     }
 }
 
+/// The disk in the hands of one process.
+struct DiskOfProcess {
+    disk: Arc<MemoryDisk>,
+    generation: u64,
+}
+
+impl DiskOfProcess {
+    fn disk(&self) -> io::Result<&MemoryDisk> {
+        if self.disk.state().generation == self.generation {
+            Ok(&self.disk)
+        } else {
+            Err(io::Error::other("the process is gone"))
+        }
+    }
+}
+
+impl Disk for DiskOfProcess {
+    fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk()?.open(path, open)
+    }
+
+    fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
+        self.disk()?.names(directory)
+    }
+
+    fn create_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk()?.create_directory(directory)
+    }
+
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        self.disk()?.resolve(path)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
+        Disk::identity(self.disk()?, path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.disk()?.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.disk()?.remove(path)
+    }
+
+    fn sync_directory(&self, directory: &Path) -> io::Result<()> {
+        self.disk()?.sync_directory(directory)
+    }
+
+    fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
+        self.disk()?.free_bytes(directory)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_dead_process_reaches_no_file() {
+        let disk = Arc::new(MemoryDisk::new());
+        let path = Path::new("d/a");
+        let before = disk.of_process();
+        let file = before.open(path, Open::New).unwrap();
+        disk.kill_process();
+        assert!(before.open(path, Open::Existing).is_err() && before.rename(path, Path::new("d/b")).is_err());
+        assert!(before.remove(path).is_err() && before.names(Path::new("d")).is_err());
+        assert!(file.write_all_at(0, b"late").is_err());
+        assert!(disk.of_process().open(path, Open::Existing).is_ok());
+    }
 
     #[test]
     fn a_crash_keeps_what_was_synced_and_forgets_the_rest() {

@@ -12,16 +12,15 @@ use tresor_engine::answer::{Accepted, Renewed, Then};
 use tresor_engine::reply::Afterwards;
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned, Widened};
 use tresor_model::{Body, Fault, Map, map};
-use tresor_wire::input::{EmptyInput, Input, Seconds};
+use tresor_wire::input::{EmptyInput, Input, Limit, Seconds};
 use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
 use super::Sys;
+use crate::pages::{Page, listed};
 
 /// How many leases are revoked at most in the request's own transaction; more are revoked by a job, which is waited for.
 const SYNC_MAX: usize = 256;
-/// How many names are read at a time.
-const PAGE: usize = 256;
 /// How many irrevocable leases are shown when nobody says how many.
 const SHOWN: usize = 1000;
 /// The most that are shown.
@@ -97,17 +96,6 @@ pub(super) struct Directory {
     prefix: String,
 }
 
-/// A page of all leases.
-#[derive(Input)]
-pub(super) struct Page {
-    /// List names after this one.
-    #[input(query)]
-    after: Option<String>,
-    /// How many names to list at most.
-    #[input(query)]
-    limit: Option<i64>,
-}
-
 /// A page of a directory of ids.
 #[derive(Input)]
 pub(super) struct DirectoryPage {
@@ -118,8 +106,8 @@ pub(super) struct DirectoryPage {
     #[input(query)]
     after: Option<String>,
     /// How many names to list at most.
-    #[input(query)]
-    limit: Option<i64>,
+    #[input(query, default = "0")]
+    limit: Limit,
 }
 
 /// Which leases are counted or listed.
@@ -219,35 +207,19 @@ fn show_token(found: &FoundToken, id: String, now: tresor_model::Timestamp) -> D
     })
 }
 
-pub(super) async fn list_all(sys: &Sys, cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
-    names(sys, cx, "", input.after, input.limit).await
+pub(super) async fn list_all(sys: &Sys, cx: Cx<'_>, page: Page) -> Result<Keys, Fault> {
+    names(sys, cx, "", page).await
 }
 
 pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: DirectoryPage) -> Result<Keys, Fault> {
-    names(sys, cx, input.prefix.trim_matches('/'), input.after, input.limit).await
+    let DirectoryPage { prefix, after, limit } = input;
+    names(sys, cx, prefix.trim_matches('/'), Page { after, limit }).await
 }
 
-async fn names(
-    sys: &Sys,
-    mut cx: Cx<'_>,
-    prefix: &str,
-    mut after: Option<String>,
-    limit: Option<i64>,
-) -> Result<Keys, Fault> {
+async fn names(sys: &Sys, cx: Cx<'_>, prefix: &str, page: Page) -> Result<Keys, Fault> {
     let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-    let (now, mut every) = (cx.now, Vec::new());
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0).unwrap_or(usize::MAX);
-    loop {
-        let txn = cx.view.widen(Widened::assertion());
-        let page = PAGE.min(limit - every.len());
-        let (names, next) = sys.handles.leases.names(txn, &directory, after.as_deref(), page, now)?;
-        every.extend(names);
-        if next.is_none() || every.len() >= limit {
-            return Ok(Keys(every));
-        }
-        after = next;
-        tresor_env::tasks::breathe().await;
-    }
+    let (now, leases) = (cx.now, &sys.handles.leases);
+    listed(cx, page, |txn, after, at_most| leases.names(txn, &directory, after, at_most, now)).await
 }
 
 pub(super) async fn renew(sys: &Sys, cx: Cx<'_>, input: Renew) -> Result<Renewed, Fault> {

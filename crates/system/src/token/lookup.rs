@@ -12,23 +12,13 @@ use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
 use super::{ByAccessor, InPath, TokenStore};
+use crate::pages::{Page, listed};
 
 /// A token in the body; without one, the caller's.
 #[derive(Input)]
 pub(super) struct AnyToken {
     /// The token.
     token: Option<SecretString>,
-}
-
-/// A page of handles.
-#[derive(Input)]
-pub(super) struct Page {
-    /// List handles after this one.
-    #[input(query)]
-    after: Option<String>,
-    /// How many to list at most.
-    #[input(query)]
-    limit: Option<i64>,
 }
 
 /// A token.
@@ -145,23 +135,9 @@ pub(super) async fn by_accessor(
     Ok(show(&found, "", cx.now))
 }
 
-pub(super) async fn accessors(store: &TokenStore, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
-    const PAGE: usize = 256;
-    let (now, mut every, mut after) = (cx.now, Vec::new(), input.after);
-    let limit = input.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
-    let limit = limit.unwrap_or(usize::MAX);
-    loop {
-        let txn = cx.view.widen(Widened::assertion());
-        let page = PAGE.min(limit - every.len());
-        let (alive, next) = store.handles.tokens.accessors(txn, after.as_deref(), page, now)?;
-        every.extend(alive);
-        if next.is_none() || every.len() >= limit {
-            return Ok(Keys(every));
-        }
-        after = next;
-        // There may be a million: others have their turn between two pages.
-        tresor_env::tasks::breathe().await;
-    }
+pub(super) async fn accessors(store: &TokenStore, cx: Cx<'_>, page: Page) -> Result<Keys, Fault> {
+    let (now, tokens) = (cx.now, &store.handles.tokens);
+    listed(cx, page, |txn, after, at_most| tokens.accessors(txn, after, at_most, now)).await
 }
 
 /// A token that is not alive looks the same whether it ever was.

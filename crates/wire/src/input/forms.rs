@@ -114,6 +114,18 @@ macro_rules! unsigned {
 }
 unsigned!(u8, u16, u32, u64);
 
+/// How many names a listing gives at most; a number that is not above zero is no bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit(pub Option<usize>);
+
+impl Form for Limit {
+    const KIND: Kind = Kind::Integer;
+
+    fn read(body: &Body) -> Result<Self, &'static str> {
+        Ok(Self(usize::try_from(i64::read(body)?).ok().filter(|limit| *limit > 0)))
+    }
+}
+
 /// A duration that is not below zero; bare numbers are seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seconds(pub Duration);

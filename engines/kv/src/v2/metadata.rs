@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tresor_engine::{Cx, Data, Keys, Nothing};
 use tresor_model::{Body, Fault, Map};
-use tresor_wire::input::{Form, Input, SignedSeconds};
+use tresor_wire::input::{Form, Input, Limit, SignedSeconds};
 
 use super::Kv2;
 use super::config::life;
@@ -34,8 +34,8 @@ pub(super) struct Page {
     #[input(query)]
     after: Option<String>,
     /// How many names to list at most.
-    #[input(query)]
-    limit: Option<i64>,
+    #[input(query, default = "0")]
+    limit: Limit,
 }
 
 /// What to change; what is not sent stays.
@@ -73,9 +73,8 @@ pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Opt
 }
 
 pub(super) async fn list(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
-    let limit = input.limit.and_then(|limit| usize::try_from(limit).ok()).filter(|limit| *limit > 0);
     let directory = format!("metadata/{}", input.path);
-    Ok(Keys(cx.view.names(&directory, input.after.as_deref(), limit)?))
+    Ok(Keys(cx.view.names(&directory, input.after.as_deref(), input.limit.0)?))
 }
 
 fn checked_custom(custom: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
