@@ -4,14 +4,20 @@
 //! the replicated log will be. Reading is done on a snapshot, which blocks nobody. Deliberately absent: names,
 //! order, plaintext and conflicts; those are the barrier's.
 
+pub mod machine;
+#[cfg(any(test, feature = "suite"))]
+pub mod machine_suite;
 mod memory;
+mod memory_machine;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub use machine::Machine;
 pub use memory::MemoryStore;
+pub use memory_machine::MemoryMachine;
 
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 64;
@@ -189,6 +195,16 @@ pub enum StoreError {
     Locked {
         /// The file.
         name: String,
+    },
+    /// A stream that is to become a store's state is damaged, cut off, or none.
+    #[error("what is to become store `{name}` cannot be taken over: at byte {offset}: {what}")]
+    Foreign {
+        /// The store.
+        name: String,
+        /// Where in the stream.
+        offset: u64,
+        /// What is wrong.
+        what: String,
     },
     /// The batch is not the next one.
     #[error("batch {batch} does not follow version {store}")]

@@ -6,11 +6,33 @@ use imbl::OrdMap;
 
 use crate::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version};
 
+/// What is stored; a copy costs a pointer.
 #[derive(Clone, Default)]
-struct Contents {
-    version: Version,
+pub(crate) struct Contents {
+    pub(crate) version: Version,
     /// Shared, because a map that snapshots hold copies a whole node to change one entry of it.
-    values: OrdMap<RawKey, Arc<Stored>>,
+    pub(crate) values: OrdMap<RawKey, Arc<Stored>>,
+}
+
+impl Contents {
+    /// Applies the next batch; one that is not the next changes nothing.
+    pub(crate) fn apply(&mut self, batch: Batch) -> Result<(), StoreError> {
+        if batch.version != self.version.next() {
+            return Err(StoreError::VersionGap { batch: batch.version.0, store: self.version.0 });
+        }
+        for (key, value) in batch.writes {
+            match value {
+                Some(bytes) => {
+                    self.values.insert(key, Arc::new(Stored { version: batch.version, bytes }));
+                }
+                None => {
+                    self.values.remove(&key);
+                }
+            }
+        }
+        self.version = batch.version;
+        Ok(())
+    }
 }
 
 /// A store in memory; it is gone with the process.
@@ -55,24 +77,7 @@ impl Store for MemoryStore {
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         // The lock is held over the check and the change: two who apply at once cannot both be the next.
-        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = contents.clone();
-        if batch.version != next.version.next() {
-            return Err(StoreError::VersionGap { batch: batch.version.0, store: next.version.0 });
-        }
-        for (key, value) in batch.writes {
-            match value {
-                Some(bytes) => {
-                    next.values.insert(key, Arc::new(Stored { version: batch.version, bytes }));
-                }
-                None => {
-                    next.values.remove(&key);
-                }
-            }
-        }
-        next.version = batch.version;
-        *contents = next;
-        Ok(())
+        self.contents.write().unwrap_or_else(PoisonError::into_inner).apply(batch)
     }
 
     fn syncs(&self) -> u64 {
