@@ -11,11 +11,12 @@ use std::sync::Arc;
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use tresor_env::disk::Open;
 use tresor_env::{Disk, DiskFile};
+use tresor_storage::machine::{Applied, Position};
 use tresor_storage::{RawKey, StoreError, Stored, Version};
 use twox_hash::XxHash3_64;
 
 use crate::backend::DoorBackend;
-use crate::memory::Generation;
+use crate::memory::Frozen;
 use crate::pages::Pages;
 use crate::{Limits, from_io};
 
@@ -30,6 +31,14 @@ const LIVE_BYTES: &str = "live bytes";
 const COUNT: &str = "count";
 /// How much of the disk it took, for each thousand live bytes, when it was built.
 const BUILT_PERMILLE: &str = "built permille";
+/// The term of the last entry that is in it.
+const TERM: &str = "term";
+/// The number of that entry.
+const INDEX: &str = "index";
+/// What it knows of the cluster, by name; the table is there when there is one.
+const CLUSTER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cluster");
+/// Who is in it.
+const MEMBERSHIP: &str = "membership";
 /// Version and checksum before a value.
 const PREFIX_BYTES: usize = 16;
 
@@ -37,6 +46,7 @@ const PREFIX_BYTES: usize = 16;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     pub(crate) version: Version,
+    pub(crate) position: Position,
     pub(crate) live_bytes: u64,
     pub(crate) count: u64,
     pub(crate) built_permille: u64,
@@ -58,6 +68,7 @@ pub(crate) struct Index {
 pub(crate) struct IndexView {
     values: redb::ReadOnlyTable<&'static [u8], &'static [u8]>,
     pub(crate) facts: Facts,
+    pub(crate) membership: Vec<u8>,
     // After the table, which reads through it.
     pub(crate) index: Arc<Index>,
 }
@@ -101,7 +112,7 @@ impl Index {
         let database = fenced(&name, &pages, || builder.create_with_backend(backend).map_err(Into::into))?;
         let index = Self { database: Some(database), pages, generation, name, _lock: Arc::clone(lock) };
         if how == Open::New {
-            index.change(true, |_, _| Ok(()))?;
+            index.change(true, &[], |_, _| Ok(()))?;
         }
         Ok(Arc::new(index))
     }
@@ -135,14 +146,13 @@ impl Index {
         fenced(&self.name, &self.pages, || {
             let read = self.database()?.begin_read()?;
             let table = read.open_table(FACTS)?;
-            let fact = |name: &str| Ok::<u64, redb::Error>(table.get(name)?.map_or(0, |fact| fact.value()));
-            let facts = Facts {
-                version: Version(fact(VERSION)?),
-                live_bytes: fact(LIVE_BYTES)?,
-                count: fact(COUNT)?,
-                built_permille: fact(BUILT_PERMILLE)?,
+            let membership = match read.open_table(CLUSTER) {
+                Ok(cluster) => cluster.get(MEMBERSHIP)?.map_or_else(Vec::new, |bytes| bytes.value().to_vec()),
+                Err(redb::TableError::TableDoesNotExist(_)) => Vec::new(),
+                Err(other) => return Err(other.into()),
             };
-            Ok(Arc::new(IndexView { values: read.open_table(VALUES)?, facts, index: Arc::clone(self) }))
+            let (values, facts) = (read.open_table(VALUES)?, facts_in(&table)?);
+            Ok(Arc::new(IndexView { values, facts, membership, index: Arc::clone(self) }))
         })
     }
 
@@ -150,6 +160,7 @@ impl Index {
     fn change(
         &self,
         is_last: bool,
+        membership: &[u8],
         change: impl FnOnce(&mut Table<'_, &'static [u8], &'static [u8]>, &mut Facts) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
         fenced(&self.name, &self.pages, || {
@@ -158,16 +169,12 @@ impl Index {
             write.set_quick_repair(is_last);
             {
                 let mut table = write.open_table(FACTS)?;
-                let fact = |name: &str| Ok::<u64, redb::Error>(table.get(name)?.map_or(0, |fact| fact.value()));
-                let mut facts = Facts {
-                    version: Version(fact(VERSION)?),
-                    live_bytes: fact(LIVE_BYTES)?,
-                    count: fact(COUNT)?,
-                    built_permille: fact(BUILT_PERMILLE)?,
-                };
+                let mut facts = facts_in(&table)?;
                 change(&mut write.open_table(VALUES)?, &mut facts)?;
                 let named = [
                     (VERSION, facts.version.0),
+                    (TERM, facts.position.term),
+                    (INDEX, facts.position.index),
                     (LIVE_BYTES, facts.live_bytes),
                     (COUNT, facts.count),
                     (BUILT_PERMILLE, facts.built_permille),
@@ -176,16 +183,19 @@ impl Index {
                     table.insert(name, fact)?;
                 }
             }
+            if !membership.is_empty() {
+                write.open_table(CLUSTER)?.insert(MEMBERSHIP, membership)?;
+            }
             write.commit()?;
             Ok(())
         })
     }
 
     /// Takes over a frozen generation, of it only keys up to `limit` when one is given.
-    pub(crate) fn absorb(&self, generation: &Generation, limit: Option<&[u8]>) -> Result<(), StoreError> {
+    pub(crate) fn absorb(&self, frozen: &Frozen, limit: Option<&[u8]>) -> Result<(), StoreError> {
         let mut value = Vec::new();
-        self.change(limit.is_none(), |values, facts| {
-            generation.for_each(|key, version, bytes| {
+        self.change(limit.is_none(), &frozen.end.membership, |values, facts| {
+            frozen.generation.for_each(|key, version, bytes| {
                 let key = key.as_bytes();
                 if limit.is_some_and(|limit| key > limit) {
                     return Ok(());
@@ -209,7 +219,7 @@ impl Index {
                 }
                 Ok::<(), redb::Error>(())
             })?;
-            facts.version = generation.last();
+            (facts.version, facts.position) = (frozen.end.version, frozen.end.position);
             Ok(())
         })
     }
@@ -217,7 +227,7 @@ impl Index {
     /// Copies values from another index, those after `from`, about so many bytes.
     pub(crate) fn copy(&self, other: &IndexView, from: Option<&[u8]>, bytes_max: usize) -> Result<Copied, StoreError> {
         let mut copied = Copied::Everything;
-        self.change(false, |values, facts| {
+        self.change(false, &[], |values, facts| {
             let start = from.map_or(Bound::Unbounded, Bound::Excluded);
             let mut bytes = 0;
             for entry in other.values.range::<&[u8]>((start, Bound::Unbounded))? {
@@ -237,13 +247,14 @@ impl Index {
     }
 
     /// Ends a copy: from now on it is an index like any other.
-    pub(crate) fn finish_copy(&self, original: &Facts) -> Result<(), StoreError> {
+    pub(crate) fn finish_copy(&self, original: &IndexView) -> Result<(), StoreError> {
         let occupied = self.occupied()?;
-        self.change(true, |_, facts| {
+        self.change(true, &original.membership, |_, facts| {
+            let original = &original.facts;
             if (facts.count, facts.live_bytes) != (original.count, original.live_bytes) {
                 return Err(redb::Error::Corrupted("the copy holds something else than the original".to_owned()));
             }
-            facts.version = original.version;
+            (facts.version, facts.position) = (original.version, original.position);
             facts.built_permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
             Ok(())
         })
@@ -264,7 +275,25 @@ impl Drop for Index {
     }
 }
 
+/// What the index says of itself; one from before entries had a number of their own has that of the batch.
+fn facts_in(table: &impl ReadableTable<&'static str, u64>) -> Result<Facts, redb::Error> {
+    let fact = |name: &str| Ok::<Option<u64>, redb::Error>(table.get(name)?.map(|fact| fact.value()));
+    let version = fact(VERSION)?.unwrap_or(0);
+    Ok(Facts {
+        version: Version(version),
+        position: Position { term: fact(TERM)?.unwrap_or(0), index: fact(INDEX)?.unwrap_or(version) },
+        live_bytes: fact(LIVE_BYTES)?.unwrap_or(0),
+        count: fact(COUNT)?.unwrap_or(0),
+        built_permille: fact(BUILT_PERMILLE)?.unwrap_or(0),
+    })
+}
+
 impl IndexView {
+    /// What a machine holds with what is here.
+    pub(crate) fn applied(&self) -> Applied {
+        Applied { version: self.facts.version, position: self.facts.position, membership: self.membership.clone() }
+    }
+
     /// The value of a key.
     pub(crate) fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
         self.look(key, |version, bytes| Stored { version, bytes: bytes.to_vec() })

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use tresor_storage::machine::Applied;
 use tresor_storage::{RawKey, Stored, Version};
 
 /// Keys are keyed hashes, so any of their bytes spreads them evenly.
@@ -47,20 +48,26 @@ pub(crate) enum Known<T> {
 pub(crate) struct Generation {
     maps: Vec<RwLock<BTreeMap<RawKey, Slot>>>,
     bytes: AtomicU64,
-    /// The last batch in it.
-    last: AtomicU64,
+}
+
+/// A generation that nothing is added to any more, and what a machine holds with it.
+pub(crate) struct Frozen {
+    pub(crate) generation: Arc<Generation>,
+    pub(crate) end: Applied,
 }
 
 fn place(key: &RawKey) -> usize {
     key.as_bytes().get(1).or(key.as_bytes().first()).map_or(0, |byte| usize::from(*byte) % MAPS)
 }
 
-impl Generation {
-    pub(crate) fn new(last: Version) -> Self {
+impl Default for Generation {
+    fn default() -> Self {
         let maps = std::iter::repeat_with(RwLock::default).take(MAPS).collect();
-        Self { maps, bytes: AtomicU64::new(0), last: AtomicU64::new(last.0) }
+        Self { maps, bytes: AtomicU64::new(0) }
     }
+}
 
+impl Generation {
     /// Adds a batch. `deleted_bytes` is what a deletion is taken to set free in the index.
     pub(crate) fn insert(&self, version: Version, writes: BTreeMap<RawKey, Option<Vec<u8>>>, deleted_bytes: u64) {
         let mut added = 0;
@@ -81,17 +88,11 @@ impl Generation {
             }
         }
         self.bytes.fetch_add(added, Ordering::Relaxed);
-        self.last.store(version.0, Ordering::Release);
     }
 
     /// About how much memory it takes.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
-    }
-
-    /// The last batch that is in it.
-    pub(crate) fn last(&self) -> Version {
-        Version(self.last.load(Ordering::Acquire))
     }
 
     fn look<T>(&self, key: &RawKey, version: Version, see: impl FnOnce(u64, &[u8]) -> T) -> Known<T> {
@@ -136,7 +137,7 @@ mod tests {
         let value = vec![7; 4096];
         let place = value.as_ptr();
         let key = RawKey::new(b"key").unwrap();
-        let generation = Generation::new(Version(0));
+        let generation = Generation::default();
         generation.insert(Version(1), [(key.clone(), Some(value))].into(), 0);
         match generation.look(&key, Version(1), |_, bytes| bytes.as_ptr()) {
             Known::Written(found) => assert_eq!(found, place),

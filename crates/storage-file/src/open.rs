@@ -1,21 +1,23 @@
-//! Opening a store: the newest index, then the log behind it into the memory table.
+//! Opening a machine: the newest index, and what the owner of the log feeds behind it.
 //!
-//! An index that is there is whole: it gets its name when it is. One that is missing is made anew from the log as long as
-//! the log has everything; later that is damage.
+//! An index that is there is whole: it gets its name when it is. Deliberately absent: the log, and whether a missing index
+//! is a new machine or damage; who has the log knows.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use tresor_env::disk::Open;
 use tresor_env::{DiskFile, Doors};
-use tresor_log::{Log, LogError};
-use tresor_storage::{StoreError, Version};
+use tresor_storage::machine::{Applied, Position};
+use tresor_storage::{Batch, StoreError};
 
 use crate::index::{Index, IndexView};
-use crate::memory::Generation;
+use crate::journal::Journal;
+use crate::machine::{Current, FileMachine, Inner, View};
+use crate::memory::{Frozen, Generation};
 use crate::space::Space;
 use crate::tend::Tending;
-use crate::{Current, Inner, LOCK_NAME, LOG_DIRECTORY, Limits, View, from_io, from_log, record};
+use crate::{LOCK_NAME, Limits, from_io};
 
 /// How the name of an index ends that is not whole yet.
 const UNFINISHED_SUFFIX: &str = ".unfinished";
@@ -33,92 +35,91 @@ fn generation_of(name: &str) -> Option<u64> {
     u64::from_str_radix(name.strip_prefix("index-")?.strip_suffix(".db")?, 16).ok()
 }
 
-/// What went wrong while the log was read.
-enum Replayed {
-    Log(LogError),
-    NoBatch(u64),
+/// A machine that does not run yet: what its index does not have is fed to it.
+pub struct Opened {
+    doors: Doors,
+    directory: PathBuf,
+    limits: Limits,
+    lock: Arc<dyn DiskFile>,
+    index: Option<Arc<IndexView>>,
+    applied: Applied,
+    active: Arc<Generation>,
+    /// The oldest first.
+    frozen: Vec<Arc<Frozen>>,
 }
 
-impl From<LogError> for Replayed {
-    fn from(error: LogError) -> Self {
-        Self::Log(error)
+impl Opened {
+    pub(crate) fn open(doors: &Doors, directory: &Path, limits: Limits) -> Result<Self, StoreError> {
+        let io = |source| from_io(&directory.display().to_string(), source);
+        doors.disk.create_directory(directory).map_err(io)?;
+        let lock = doors.disk.open(&directory.join(LOCK_NAME), Open::OrCreate).map_err(io)?;
+        lock.lock_exclusive().map_err(io)?;
+        // The process before may have ended before the name of an index was durable; the log is purged by what is in it.
+        doors.disk.sync_directory(directory).map_err(io)?;
+        let index = newest_index(doors, directory, &limits, &lock)?;
+        let applied = index.as_ref().map(|index| index.applied()).unwrap_or_default();
+        Ok(Self {
+            doors: doors.clone(),
+            directory: directory.to_path_buf(),
+            limits,
+            lock,
+            index,
+            applied,
+            active: Arc::default(),
+            frozen: Vec::new(),
+        })
     }
-}
 
-pub(crate) fn open(doors: &Doors, directory: &Path, limits: Limits) -> Result<Inner, StoreError> {
-    let name = directory.display().to_string();
-    let lock_path = directory.join(LOCK_NAME);
-    let io = |source| from_io(&name, source);
-    doors.disk.create_directory(directory).map_err(io)?;
-    let lock = doors.disk.open(&lock_path, Open::OrCreate).map_err(io)?;
-    lock.lock_exclusive().map_err(io)?;
-    // The process before may have ended before the name of an index was durable; the log is purged by what is in it.
-    doors.disk.sync_directory(directory).map_err(io)?;
-    let index = newest_index(doors, directory, &limits, &lock)?;
-    let version = index.as_ref().map_or(Version(0), |index| index.facts.version);
-    let (log, mut generations) = replay(doors, directory, &limits, version)?;
-    let log_name = directory.join(LOG_DIRECTORY).display().to_string();
-    let index = match index {
-        Some(index) => index,
-        None if log.purged() == 0 => create_index(doors, directory, 1, &limits, &lock)?,
-        None => {
-            let name = directory.join(index_name(1)).display().to_string();
-            return Err(StoreError::Damaged { name, what: "the index is missing".to_owned() });
-        }
-    };
-    if log.last() < version.0 || log.first() > version.0 + 1 {
-        let what = format!("it holds entries {} to {}, and the index ends at {}", log.first(), log.last(), version.0);
-        return Err(StoreError::Damaged { name: log_name, what });
+    /// What it holds: what the index does, and what was fed since.
+    #[must_use]
+    pub const fn applied(&self) -> &Applied {
+        &self.applied
     }
-    let last = Version(log.last());
-    let active = generations.pop().unwrap_or_else(|| Arc::new(Generation::new(version)));
-    generations.reverse();
-    let live_bytes = index.facts.live_bytes;
-    let view = View { active, frozen: generations, index };
-    let inner = Inner {
-        doors: doors.clone(),
-        directory: directory.to_path_buf(),
-        name,
-        limits,
-        log: Mutex::new(log),
-        current: RwLock::new(Current { view: Arc::new(view), version: last }),
-        tending: Arc::new(Tending::default()),
-        space: Space::new(),
-        lock,
-    };
-    inner.fit_segments(live_bytes);
-    Ok(inner)
-}
 
-/// Opens the log, and fills generations with what the index does not have yet, the oldest first.
-fn replay(
-    doors: &Doors,
-    directory: &Path,
-    limits: &Limits,
-    version: Version,
-) -> Result<(Log, Vec<Arc<Generation>>), StoreError> {
-    let path = directory.join(LOG_DIRECTORY);
-    let mut generations = vec![Arc::new(Generation::new(version))];
-    let opened = Log::open(&doors.disk, &path, limits.segments, &mut |index, body| {
-        if index <= version.0 {
-            return Ok(());
+    /// Whether there is no index yet.
+    #[must_use]
+    pub const fn is_new(&self) -> bool {
+        self.index.is_none()
+    }
+
+    /// Takes the next batch that the index does not have.
+    pub fn replay(&mut self, position: Position, batch: Batch) {
+        if self.active.bytes() >= self.limits.generation_bytes {
+            let generation = std::mem::take(&mut self.active);
+            self.frozen.push(Arc::new(Frozen { generation, end: self.applied.clone() }));
         }
-        let batch = record::decode(index, body).ok_or(Replayed::NoBatch(index))?;
-        if generations.last().is_none_or(|last| last.bytes() >= limits.generation_bytes) {
-            generations.push(Arc::new(Generation::new(version)));
-        }
-        if let Some(last) = generations.last() {
-            last.insert(batch.version, batch.writes, 0);
-        }
-        Ok::<(), Replayed>(())
-    });
-    match opened {
-        Ok(log) => Ok((log, generations)),
-        Err(Replayed::Log(error)) => Err(from_log(&path.display().to_string(), error)),
-        Err(Replayed::NoBatch(index)) => {
-            let what = format!("entry {index} is no batch");
-            Err(StoreError::Damaged { name: path.display().to_string(), what })
-        }
+        (self.applied.version, self.applied.position) = (batch.version, position);
+        self.active.insert(batch.version, batch.writes, 0);
+    }
+
+    /// Lets it run, with the log that was read.
+    ///
+    /// # Errors
+    /// [`StoreError`] when a first index cannot be made.
+    pub fn start(self, journal: Arc<dyn Journal>) -> Result<FileMachine, StoreError> {
+        let Self { doors, directory, limits, lock, index, applied, active, mut frozen } = self;
+        let index = match index {
+            Some(index) => index,
+            None => create_index(&doors, &directory, 1, &limits, &lock)?,
+        };
+        frozen.reverse();
+        let live_bytes = index.facts.live_bytes;
+        let current = Current { view: Arc::new(View { active, frozen, index }), version: applied.version };
+        let inner = Arc::new(Inner {
+            name: directory.display().to_string(),
+            doors,
+            directory,
+            limits,
+            journal,
+            applied: Mutex::new(applied),
+            current: RwLock::new(current),
+            tending: Arc::new(Tending::default()),
+            space: Space::new(),
+            lock,
+        });
+        inner.fit_segments(live_bytes);
+        inner.request_upkeep();
+        Ok(FileMachine(inner))
     }
 }
 

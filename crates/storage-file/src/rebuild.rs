@@ -10,9 +10,10 @@ use tresor_env::disk::Open;
 use tresor_storage::StoreError;
 
 use crate::index::{Copied, Index, IndexView};
-use crate::memory::Generation;
+use crate::machine::Inner;
+use crate::memory::Frozen;
 use crate::open::{index_name, unfinished_name};
-use crate::{Inner, Limits, View, from_io};
+use crate::{Limits, from_io};
 
 /// An index is built anew when it is so many thousandths of what it holds, and of what it was when it was built.
 const WASTE_PERMILLE: u64 = 1700;
@@ -37,9 +38,9 @@ enum Step {
 
 impl Inner {
     /// What the index took over goes into the one that is being built as well, as far as that has come.
-    pub(crate) fn follow_with_rebuild(&self, generation: &Generation) -> Result<(), StoreError> {
+    pub(crate) fn follow_with_rebuild(&self, frozen: &Frozen) -> Result<(), StoreError> {
         self.with_rebuild(|rebuild| match &rebuild.cursor {
-            Some(cursor) => rebuild.index.absorb(generation, Some(cursor)).map(|()| Step::Again),
+            Some(cursor) => rebuild.index.absorb(frozen, Some(cursor)).map(|()| Step::Again),
             None => Ok(Step::Again),
         })
     }
@@ -94,7 +95,7 @@ impl Inner {
                     rebuild.cursor = Some(key);
                     Ok(Step::Again)
                 }
-                Copied::Everything => rebuild.index.finish_copy(&view.index.facts).map(|()| Step::Last),
+                Copied::Everything => rebuild.index.finish_copy(&view.index).map(|()| Step::Last),
             }
         })?;
         Ok(true)
@@ -108,7 +109,7 @@ impl Inner {
             return false;
         }
         let Ok(occupied) = view.index.occupied() else { return false };
-        let beside = self.log.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        let beside = self.journal.bytes();
         let permille = |bytes: u64| bytes.saturating_mul(1000) / facts.live_bytes.max(1);
         let is_large = permille(occupied) > WASTE_PERMILLE || permille(occupied + beside) > WHOLE_PERMILLE;
         let has_grown = permille(occupied) > facts.built_permille.saturating_mul(GROWTH_PERMILLE) / 1000;
@@ -159,7 +160,7 @@ impl Inner {
         let fresh = index.view()?;
         self.tending.absorbed.store(0, Ordering::Relaxed);
         let old = self.view().index.index.generation;
-        self.change_view(|view| View { active: Arc::clone(&view.active), frozen: view.frozen.clone(), index: fresh });
+        self.change_view(|view| view.with_index(fresh));
         // Snapshots that still read it keep the file; whoever opens the store takes the newer one.
         drop(self.doors.disk.remove(&path(index_name(old))));
         Ok(())

@@ -4,11 +4,10 @@
 //! pages beside those of before. Both go with the size of a generation: a twenty-fourth of what is live, within bounds.
 //! Deliberately absent: the clock. A store that shrank is brought into shape by the upkeep that follows its last write.
 
-use std::sync::PoisonError;
-
 use tresor_storage::StoreError;
 
-use crate::{Inner, Limits, View, from_log, frozen};
+use crate::Limits;
+use crate::machine::{Inner, View};
 
 /// A generation is the part of what is live that such a number of generations would hold.
 const GENERATIONS_LIVE: u64 = 24;
@@ -37,32 +36,25 @@ impl Inner {
 
     /// Fits the log's segments to what is live.
     pub(crate) fn fit_segments(&self, live_bytes: u64) {
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.set_segment_bytes_max(self.limits.segment_bytes_at(live_bytes));
+        self.journal.fit_segments(self.limits.segment_bytes_at(live_bytes));
     }
 
     /// Hands the active generation over when it is full, or when the log's segments are too large for what is live: they
     /// can go only when the index has what lies in them. Tells whether there was anything to do.
     pub(crate) fn settle(&self) -> Result<bool, StoreError> {
-        // Nobody adds to the generation meanwhile.
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let view = self.view();
-        let is_oversized = log.is_oversized() && !log.has_failed();
-        if is_oversized && log.ends_oversized() && log.roll().is_err() {
-            // Without room for a segment it stays as it is; a log that failed says so to the next writer.
-            return Ok(false);
-        }
-        let has_something = view.active.bytes() > 0;
-        if has_something && view.frozen.is_empty() && (is_oversized || self.is_full(&view)) {
-            let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-            current.view = std::sync::Arc::new(frozen(&current.view));
-            return Ok(true);
-        }
-        let taken_over = view.index.facts.version.0;
-        if is_oversized && !has_something && view.frozen.is_empty() && log.is_worth_purging(taken_over) {
-            log.purge(taken_over).map_err(|error| from_log(&self.name, error))?;
-            return Ok(true);
-        }
-        Ok(false)
+        let is_oversized = self.journal.is_oversized();
+        let view = {
+            // Nobody adds to the generation meanwhile.
+            let applied = self.applied();
+            let view = self.view();
+            let has_something = view.active.bytes() > 0;
+            if has_something && view.frozen.is_empty() && (is_oversized || self.is_full(&view)) {
+                self.change_view(|view| view.freeze(&applied));
+                return Ok(true);
+            }
+            view
+        };
+        let has_taken_over = view.active.bytes() == 0 && view.frozen.is_empty();
+        Ok(is_oversized && has_taken_over && self.journal.purge(view.index.facts.position.index)?)
     }
 }

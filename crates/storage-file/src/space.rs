@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tresor_storage::{Condition, StoreError};
 
-use crate::Inner;
+use crate::machine::{FileMachine, Inner};
 
 /// How long what the disk said is believed.
 const BELIEVED: Duration = Duration::from_millis(200);
@@ -54,7 +54,7 @@ impl Inner {
         let behind = self.tending.behind();
         if self.view().index.index.damage().is_some() {
             Condition::Damaged
-        } else if self.tending.stopped().is_some() || self.log.lock().is_ok_and(|log| log.has_failed()) {
+        } else if self.tending.stopped().is_some() || self.journal.has_failed() {
             Condition::Stopped
         } else if free_bytes < self.limits.reserve_bytes || behind.as_ref().is_some_and(|behind| behind.is_full) {
             Condition::LowSpace { free_bytes, reserve_bytes: self.limits.reserve_bytes }
@@ -63,5 +63,22 @@ impl Inner {
         } else {
             Condition::Writable
         }
+    }
+}
+
+impl FileMachine {
+    /// Waits while the memory table is full; says why nothing is taken.
+    pub(crate) fn admit(&self) -> Result<(), StoreError> {
+        self.0.wait_for_room()?;
+        self.0.view().index.index.damage().map_or(Ok(()), Err)
+    }
+
+    /// Whether it can be written to.
+    pub(crate) fn condition(&self) -> Condition {
+        // Whoever asks may be the first to come by since it was full.
+        if self.0.tending.behind().is_some() {
+            self.0.request_upkeep();
+        }
+        self.0.condition()
     }
 }

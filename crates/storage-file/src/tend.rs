@@ -14,10 +14,10 @@ use tresor_env::disk::Open;
 use tresor_storage::StoreError;
 
 use crate::index::Index;
-use crate::memory::Generation;
+use crate::machine::{Inner, View};
+use crate::memory::Frozen;
 use crate::open::index_name;
 use crate::rebuild::Rebuild;
-use crate::{Inner, View, from_log};
 
 /// How long after a failure the index is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -208,13 +208,8 @@ impl Inner {
     /// Does one piece of work; tells whether there was any.
     fn tend_once(&self) -> Result<bool, Trouble> {
         // First, because it takes little, and what was purged must not pile up while the index is behind.
-        let plan = self.log.lock().unwrap_or_else(PoisonError::into_inner).plan();
-        if let Some(plan) = plan {
-            // Without it an append does the same itself, and says what is wrong.
-            let done = plan.run();
-            if self.log.lock().unwrap_or_else(PoisonError::into_inner).adopt(done).is_ok() {
-                return Ok(true);
-            }
+        if self.journal.tidy() {
+            return Ok(true);
         }
         if self.view().index.index.has_failed() {
             self.open_index_again()?;
@@ -238,24 +233,21 @@ impl Inner {
 
     /// The index takes over a generation, and the log behind it is purged. Taking one over twice does nothing more, so one
     /// whose outcome is not known is taken over again: what was committed in doubt is certain with the next commit.
-    fn take_over(&self, oldest: &Arc<Generation>) -> Result<(), Trouble> {
+    fn take_over(&self, oldest: &Arc<Frozen>) -> Result<(), Trouble> {
         let index = Arc::clone(&self.view().index.index);
         index.absorb(oldest, None)?;
         let absorbed = index.view()?;
         self.follow_with_rebuild(oldest).map_err(Trouble::Lasting)?;
-        self.tending.absorbed.fetch_add(oldest.bytes(), Ordering::Relaxed);
-        let (version, live_bytes) = (absorbed.facts.version, absorbed.facts.live_bytes);
+        self.tending.absorbed.fetch_add(oldest.generation.bytes(), Ordering::Relaxed);
+        let facts = absorbed.facts;
         self.change_view(|view| View {
             active: Arc::clone(&view.active),
             frozen: view.frozen.iter().filter(|frozen| !Arc::ptr_eq(frozen, oldest)).cloned().collect(),
             index: absorbed,
         });
         self.tending.state().behind = None;
-        self.fit_segments(live_bytes);
-        let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        if log.is_worth_purging(version.0) {
-            log.purge(version.0).map_err(|error| Trouble::Lasting(from_log(&self.name, error)))?;
-        }
+        self.fit_segments(facts.live_bytes);
+        self.journal.purge(facts.position.index).map_err(Trouble::Lasting)?;
         Ok(())
     }
 
@@ -273,12 +265,7 @@ impl Inner {
             let (name, what) = (path.display().to_string(), "it has forgotten what was committed".to_owned());
             return Err(Trouble::Lasting(StoreError::Damaged { name, what }));
         }
-        self.change_view(|view| View { active: Arc::clone(&view.active), frozen: view.frozen.clone(), index: fresh });
+        self.change_view(|view| view.with_index(fresh));
         Ok(())
-    }
-
-    pub(crate) fn change_view(&self, change: impl FnOnce(&View) -> View) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        current.view = Arc::new(change(&current.view));
     }
 }
