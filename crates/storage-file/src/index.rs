@@ -4,6 +4,7 @@
 //! it, and each value lies after the version that wrote it and a checksum over key, version and value. `quick_repair`
 //! makes opening after a crash independent of size. Deliberately absent: choosing when anything happens (`tend.rs` does).
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -35,6 +36,8 @@ const BUILT_PERMILLE: &str = "built permille";
 const TERM: &str = "term";
 /// The number of that entry.
 const INDEX: &str = "index";
+/// The last entry that is void, because another state took the place of what was before.
+const BEGINS_BEHIND: &str = "begins behind";
 /// What it knows of the cluster, by name; the table is there when there is one.
 const CLUSTER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cluster");
 /// Who is in it.
@@ -50,6 +53,7 @@ pub(crate) struct Facts {
     pub(crate) live_bytes: u64,
     pub(crate) count: u64,
     pub(crate) built_permille: u64,
+    pub(crate) begins_behind: u64,
 }
 
 /// An open index.
@@ -84,6 +88,22 @@ pub(crate) enum Copied {
 fn checksum(key: &[u8], version: u64, bytes: &[u8]) -> u64 {
     let seed = XxHash3_64::oneshot_with_seed(version, key);
     XxHash3_64::oneshot_with_seed(seed, bytes)
+}
+
+/// What lies under a key.
+fn spell(key: &[u8], version: u64, bytes: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&version.to_be_bytes());
+    out.extend_from_slice(&checksum(key, version, bytes).to_be_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// A value, and the batch that wrote it; `None` when it is not what was written.
+fn parse<'v>(key: &[u8], value: &'v [u8]) -> Option<(Version, &'v [u8])> {
+    let (version, rest) = value.split_first_chunk::<8>()?;
+    let (sum, bytes) = rest.split_first_chunk::<8>()?;
+    let version = u64::from_be_bytes(*version);
+    (checksum(key, version, bytes) == u64::from_be_bytes(*sum)).then_some((Version(version), bytes))
 }
 
 impl Index {
@@ -178,6 +198,7 @@ impl Index {
                     (LIVE_BYTES, facts.live_bytes),
                     (COUNT, facts.count),
                     (BUILT_PERMILLE, facts.built_permille),
+                    (BEGINS_BEHIND, facts.begins_behind),
                 ];
                 for (name, fact) in named {
                     table.insert(name, fact)?;
@@ -202,10 +223,7 @@ impl Index {
                 }
                 let before = match bytes {
                     Some(bytes) => {
-                        value.clear();
-                        value.extend_from_slice(&version.to_be_bytes());
-                        value.extend_from_slice(&checksum(key, version, bytes).to_be_bytes());
-                        value.extend_from_slice(bytes);
+                        spell(key, version, bytes, &mut value);
                         facts.count += 1;
                         facts.live_bytes += (key.len() + bytes.len()) as u64;
                         values.insert(key, value.as_slice())?.map(|before| before.value().len())
@@ -246,6 +264,32 @@ impl Index {
         Ok(copied)
     }
 
+    /// Adds values of a state, which are not there yet.
+    pub(crate) fn add(&self, added: &[(RawKey, Stored)]) -> Result<(), StoreError> {
+        let mut value = Vec::new();
+        self.change(false, &[], |values, facts| {
+            for (key, stored) in added {
+                let key = key.as_bytes();
+                spell(key, stored.version.0, &stored.bytes, &mut value);
+                values.insert(key, value.as_slice())?;
+                facts.count += 1;
+                facts.live_bytes += (key.len() + stored.bytes.len()) as u64;
+            }
+            Ok(())
+        })
+    }
+
+    /// Ends a state that was taken over: from now on it is an index like any other.
+    pub(crate) fn finish_state(&self, state: &Applied) -> Result<(), StoreError> {
+        let occupied = self.occupied()?;
+        self.change(true, &state.membership, |_, facts| {
+            (facts.version, facts.position) = (state.version, state.position);
+            facts.begins_behind = state.position.index;
+            facts.built_permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
+            Ok(())
+        })
+    }
+
     /// Ends a copy: from now on it is an index like any other.
     pub(crate) fn finish_copy(&self, original: &IndexView) -> Result<(), StoreError> {
         let occupied = self.occupied()?;
@@ -255,6 +299,7 @@ impl Index {
                 return Err(redb::Error::Corrupted("the copy holds something else than the original".to_owned()));
             }
             (facts.version, facts.position) = (original.version, original.position);
+            facts.begins_behind = original.begins_behind;
             facts.built_permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
             Ok(())
         })
@@ -285,6 +330,7 @@ fn facts_in(table: &impl ReadableTable<&'static str, u64>) -> Result<Facts, redb
         live_bytes: fact(LIVE_BYTES)?.unwrap_or(0),
         count: fact(COUNT)?.unwrap_or(0),
         built_permille: fact(BUILT_PERMILLE)?.unwrap_or(0),
+        begins_behind: fact(BEGINS_BEHIND)?.unwrap_or(0),
     })
 }
 
@@ -307,18 +353,42 @@ impl IndexView {
     fn look<T>(&self, key: &RawKey, see: impl FnOnce(Version, &[u8]) -> T) -> Result<Option<T>, StoreError> {
         let found = fenced(&self.index.name, &self.index.pages, || Ok(self.values.get(key.as_bytes())?))?;
         let Some(guard) = found else { return Ok(None) };
-        let parts = guard.value().split_first_chunk::<8>().and_then(|(version, rest)| {
-            let (sum, bytes) = rest.split_first_chunk::<8>()?;
-            let version = u64::from_be_bytes(*version);
-            (checksum(key.as_bytes(), version, bytes) == u64::from_be_bytes(*sum)).then_some((version, bytes))
-        });
-        match parts {
-            Some((version, bytes)) => Ok(Some(see(Version(version), bytes))),
-            None => Err(StoreError::Damaged {
-                name: self.index.name.clone(),
-                what: "a value is not what was written".to_owned(),
-            }),
+        match parse(key.as_bytes(), guard.value()) {
+            Some((version, bytes)) => Ok(Some(see(version, bytes))),
+            None => Err(self.not_what_was_written()),
         }
+    }
+
+    fn not_what_was_written(&self) -> StoreError {
+        StoreError::Damaged { name: self.index.name.clone(), what: "a value is not what was written".to_owned() }
+    }
+
+    /// The values behind a key, in the order of keys: about so many bytes, and one at least if there is any.
+    pub(crate) fn page(
+        &self,
+        after: Option<&RawKey>,
+        bytes_max: usize,
+    ) -> Result<VecDeque<(RawKey, Stored)>, StoreError> {
+        let mut is_whole = true;
+        let page = fenced(&self.index.name, &self.index.pages, || {
+            let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+            let (mut page, mut bytes) = (VecDeque::new(), 0);
+            for entry in self.values.range::<&[u8]>((start, Bound::Unbounded))? {
+                let (key, value) = entry?;
+                let found = RawKey::new(key.value()).zip(parse(key.value(), value.value()));
+                let Some((key, (version, value))) = found else {
+                    is_whole = false;
+                    break;
+                };
+                bytes += key.as_bytes().len() + value.len();
+                page.push_back((key, Stored { version, bytes: value.to_vec() }));
+                if bytes >= bytes_max {
+                    break;
+                }
+            }
+            Ok(page)
+        })?;
+        if is_whole { Ok(page) } else { Err(self.not_what_was_written()) }
     }
 }
 

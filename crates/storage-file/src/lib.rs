@@ -8,7 +8,9 @@
 //! size of the store. Deliberately absent: batching (the barrier's committer batches) and knowledge of what is stored.
 
 mod backend;
+mod export;
 mod index;
+mod install;
 mod journal;
 mod machine;
 mod memory;

@@ -9,11 +9,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tresor_env::{DiskFile, Doors};
-use tresor_storage::machine::{Applied, Position};
-use tresor_storage::{Batch, RawKey, Snapshot, StoreError, Stored, Version};
+use tresor_storage::machine::{Applied, Change, Effect, Entry, Export, Install, Machine, Position};
+use tresor_storage::{Batch, Condition, RawKey, Snapshot, StoreError, Stored, Version};
 
 use crate::Limits;
 use crate::index::IndexView;
+use crate::install::Installing;
 use crate::journal::Journal;
 use crate::memory::{Frozen, Generation, Known};
 use crate::open::Opened;
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) current: RwLock<Current>,
     pub(crate) tending: Arc<Tending>,
     pub(crate) space: Space,
+    pub(crate) installing: Installing,
     pub(crate) lock: Arc<dyn DiskFile>,
 }
 
@@ -109,6 +111,56 @@ impl FileMachine {
             seen = self.0.seen();
         }
         seen
+    }
+}
+
+impl Machine for FileMachine {
+    fn applied(&self) -> Applied {
+        self.0.applied().clone()
+    }
+
+    fn apply(&self, entry: &Entry) -> Result<Effect, StoreError> {
+        self.admit()?;
+        let position = entry.position;
+        match &entry.change {
+            Change::Nothing => self.0.applied().position = position,
+            Change::Membership(members) => {
+                let mut applied = self.0.applied();
+                applied.position = position;
+                applied.membership.clone_from(members);
+            }
+            Change::Batch(batch) => {
+                let before = self.version();
+                if batch.version != before.next() {
+                    self.0.applied().position = position;
+                    return Ok(Effect::Fenced(before));
+                }
+                if self.insert(position, (**batch).clone()) {
+                    self.0.request_upkeep();
+                }
+            }
+        }
+        Ok(Effect::Applied)
+    }
+
+    fn persisted(&self) -> Position {
+        self.0.view().index.facts.position
+    }
+
+    fn export(&self) -> Result<Box<dyn Export>, StoreError> {
+        Ok(self.export())
+    }
+
+    fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError> {
+        Ok(Box::new(self.receive(Some(state.clone()))?))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Ok(Box::new(self.snapshot()))
+    }
+
+    fn condition(&self) -> Condition {
+        self.condition()
     }
 }
 

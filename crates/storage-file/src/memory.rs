@@ -115,6 +115,13 @@ impl Generation {
         self.look(key, version, |written, _| Version(written))
     }
 
+    /// Adds the keys that it knows something of.
+    pub(crate) fn keys(&self, keys: &mut Vec<RawKey>) {
+        for map in &self.maps {
+            keys.extend(map.read().unwrap_or_else(PoisonError::into_inner).keys().cloned());
+        }
+    }
+
     /// Shows the newest value of every key, in the order of keys. For a frozen one: the locks are held meanwhile.
     pub(crate) fn for_each<E>(
         &self,

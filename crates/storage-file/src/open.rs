@@ -12,6 +12,7 @@ use tresor_storage::machine::{Applied, Position};
 use tresor_storage::{Batch, StoreError};
 
 use crate::index::{Index, IndexView};
+use crate::install::Installing;
 use crate::journal::Journal;
 use crate::machine::{Current, FileMachine, Inner, View};
 use crate::memory::{Frozen, Generation};
@@ -76,6 +77,12 @@ impl Opened {
         &self.applied
     }
 
+    /// The last entry of before the state that was taken over last, if one was: entries of the log up to there are void.
+    #[must_use]
+    pub fn begins_behind(&self) -> u64 {
+        self.index.as_ref().map_or(0, |index| index.facts.begins_behind)
+    }
+
     /// Whether there is no index yet.
     #[must_use]
     pub const fn is_new(&self) -> bool {
@@ -115,6 +122,7 @@ impl Opened {
             current: RwLock::new(current),
             tending: Arc::new(Tending::default()),
             space: Space::new(),
+            installing: Installing::default(),
             lock,
         });
         inner.fit_segments(live_bytes);

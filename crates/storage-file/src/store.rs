@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use tresor_env::Doors;
 use tresor_log::{Log, LogError};
-use tresor_storage::machine::Position;
+use tresor_storage::machine::{Applied, Export, Install, Position};
 use tresor_storage::{Batch, Condition, Snapshot, Store, StoreError, Version};
 
+use crate::install::Incoming;
 use crate::journal::{Journal, OwnLog, from_log};
 use crate::machine::FileMachine;
 use crate::{FIRST_INDEX_NAME, LOG_DIRECTORY, Limits, record};
@@ -54,7 +55,7 @@ impl FileStore {
             }
             Ok::<(), Replayed>(())
         });
-        let log = log.map_err(|error| match error {
+        let mut log = log.map_err(|error| match error {
             Replayed::Log(error) => from_log(&name, error),
             Replayed::NoBatch(index) => {
                 StoreError::Damaged { name: name.clone(), what: format!("entry {index} is no batch") }
@@ -64,6 +65,10 @@ impl FileStore {
         if opened.is_new() && log.purged() > 0 {
             let name = directory.join(FIRST_INDEX_NAME).display().to_string();
             return Err(StoreError::Damaged { name, what: "the index is missing".to_owned() });
+        }
+        if log.last() < indexed && opened.begins_behind() == indexed {
+            // What was before the state that was taken over last is void; its process ended before it said so.
+            log.purge(indexed).map_err(|error| from_log(&name, error))?;
         }
         if log.last() < indexed || log.first() > indexed + 1 {
             let what = format!("it holds entries {} to {}, and the index ends at {indexed}", log.first(), log.last());
@@ -109,5 +114,39 @@ impl Store for FileStore {
 
     fn condition(&self) -> Condition {
         self.machine.condition()
+    }
+
+    fn export(&self) -> Result<Box<dyn Export>, StoreError> {
+        Ok(self.machine.export())
+    }
+
+    fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
+        Ok(Box::new(Restoring { log: Arc::clone(&self.log), incoming: self.machine.receive(None)? }))
+    }
+}
+
+/// A state on its way into a store, where it gets a version, and with it an entry's number, behind all of both.
+struct Restoring {
+    log: Arc<OwnLog>,
+    incoming: Incoming,
+}
+
+impl Install for Restoring {
+    fn take(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
+        self.incoming.take(&chunk)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
+        let state = self.incoming.complete()?;
+        let inner = Arc::clone(&self.incoming.inner);
+        let _rest = inner.rest();
+        let mut log = self.log.lock();
+        if log.has_failed() {
+            return Err(from_log(&inner.name, LogError::Stopped));
+        }
+        let newest = inner.applied().version.max(state.version);
+        let version = newest.next();
+        self.incoming.swap_in(&Applied { version, position: position(version), membership: Vec::new() })?;
+        log.purge(version.0).map_err(|error| from_log(&inner.name, error))
     }
 }

@@ -91,6 +91,17 @@ impl Tending {
         self.state().behind.clone()
     }
 
+    /// Writes nothing any more.
+    pub(crate) fn stop(&self, why: &str) {
+        self.state().stopped.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// Another index has taken the place of the one that was tended.
+    pub(crate) fn begin_anew(&self) {
+        self.absorbed.store(0, Ordering::Relaxed);
+        self.state().behind = None;
+    }
+
     /// Waits for what is being done, and does nothing more.
     pub(crate) fn close(&self) {
         let mut state = self.state();
@@ -101,7 +112,28 @@ impl Tending {
     }
 }
 
+/// While it lives, nobody tends the machine.
+pub(crate) struct Rest<'i>(&'i Arc<Inner>);
+
+impl Drop for Rest<'_> {
+    fn drop(&mut self) {
+        self.0.tending.state().is_running = false;
+        self.0.tending.changed.notify_all();
+        self.0.request_upkeep();
+    }
+}
+
 impl Inner {
+    /// Waits for what is being done, and keeps anything more from being begun for a while.
+    pub(crate) fn rest(self: &Arc<Self>) -> Rest<'_> {
+        let mut state = self.tending.state();
+        while state.is_running {
+            state = self.tending.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.is_running = true;
+        Rest(self)
+    }
+
     /// Whether what failed may be tried again.
     fn is_due(&self, behind: &Behind) -> bool {
         self.doors.clock.monotonic().saturating_sub(behind.failed_at) >= RETRY_AFTER

@@ -9,6 +9,7 @@ pub mod machine;
 pub mod machine_suite;
 mod memory;
 mod memory_machine;
+pub mod state;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
 
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use machine::Machine;
+use machine::{Export, Install};
 pub use memory::MemoryStore;
 pub use memory_machine::MemoryMachine;
 
@@ -134,6 +136,27 @@ pub trait Store: Send + Sync {
     fn condition(&self) -> Condition {
         Condition::Writable
     }
+
+    /// Its state as it is now, to be kept elsewhere. It is read while writes go on.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails, or when it cannot be exported.
+    fn export(&self) -> Result<Box<dyn Export>, StoreError> {
+        Err(unsupported("its state cannot be exported"))
+    }
+
+    /// Begins to take over a state that was exported, here or elsewhere. At its end everything is as it was there, under a
+    /// version that is newer than all of both; snapshots from before stay as they are.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails, or when it cannot be replaced.
+    fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
+        Err(unsupported("its state cannot be replaced"))
+    }
+}
+
+fn unsupported(what: &str) -> StoreError {
+    StoreError::Io { name: "store".to_owned(), source: std::io::Error::new(std::io::ErrorKind::Unsupported, what) }
 }
 
 /// Why a store cannot do what it is asked.

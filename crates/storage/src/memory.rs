@@ -4,7 +4,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use imbl::OrdMap;
 
+use crate::machine::{Applied, Export, Install, Position};
+use crate::state::{Chunks, Reading, Wrong};
 use crate::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version};
+
+/// What it is called in errors.
+pub(crate) const NAME: &str = "memory";
 
 /// What is stored; a copy costs a pointer.
 #[derive(Clone, Default)]
@@ -35,10 +40,45 @@ impl Contents {
     }
 }
 
+impl Contents {
+    /// As chunks.
+    pub(crate) fn export(self, state: Applied) -> Box<dyn Export> {
+        let values = self.values.into_iter().map(|(key, stored)| Ok((key, (*stored).clone())));
+        Box::new(Chunks::new(state, values))
+    }
+}
+
+/// Contents on their way in.
+pub(crate) struct Incoming {
+    reading: Reading,
+    contents: Contents,
+}
+
+impl Incoming {
+    pub(crate) fn new(expected: Option<Applied>) -> Self {
+        Self { reading: Reading::new(expected), contents: Contents::default() }
+    }
+
+    pub(crate) fn take(&mut self, chunk: &[u8]) -> Result<(), StoreError> {
+        let values = &mut self.contents.values;
+        let taken = self.reading.take(chunk, |key, stored| {
+            values.insert(key, Arc::new(stored));
+            Ok::<(), Wrong>(())
+        });
+        taken.map_err(|wrong| wrong.for_store(NAME))
+    }
+
+    /// What came, when all of it did.
+    pub(crate) fn finish(self) -> Result<(Applied, Contents), StoreError> {
+        let state = self.reading.finish().map_err(|wrong| wrong.for_store(NAME))?.0.clone();
+        Ok((state.clone(), Contents { version: state.version, ..self.contents }))
+    }
+}
+
 /// A store in memory; it is gone with the process.
 #[derive(Default)]
 pub struct MemoryStore {
-    contents: RwLock<Contents>,
+    contents: Arc<RwLock<Contents>>,
 }
 
 impl MemoryStore {
@@ -82,6 +122,36 @@ impl Store for MemoryStore {
 
     fn syncs(&self) -> u64 {
         0
+    }
+
+    fn export(&self) -> Result<Box<dyn Export>, StoreError> {
+        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let version = contents.version;
+        let position = Position { term: 0, index: version.0 };
+        Ok(contents.export(Applied { position, version, membership: Vec::new() }))
+    }
+
+    fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
+        Ok(Box::new(Restoring { contents: Arc::clone(&self.contents), incoming: Incoming::new(None) }))
+    }
+}
+
+struct Restoring {
+    contents: Arc<RwLock<Contents>>,
+    incoming: Incoming,
+}
+
+impl Install for Restoring {
+    fn take(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
+        self.incoming.take(&chunk)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), StoreError> {
+        let (state, mut fresh) = self.incoming.finish()?;
+        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
+        fresh.version = contents.version.max(state.version).next();
+        *contents = fresh;
+        Ok(())
     }
 }
 

@@ -31,6 +31,7 @@ pub fn run(fresh: &mut dyn FnMut() -> Arc<dyn Store>) {
     a_batch_that_is_not_the_next_one_is_refused(&*fresh());
     a_snapshot_does_not_move(&*fresh());
     values_of_every_size_come_back(&*fresh());
+    a_state_comes_back_in_any_store_and_is_newer_than_all_before(fresh);
     any_history_equals_the_model(fresh);
 }
 
@@ -67,6 +68,56 @@ fn a_snapshot_does_not_move(store: &dyn Store) {
     assert_eq!(before.read(&key("a")).unwrap().unwrap().bytes, b"1");
     assert_eq!(before.read(&key("b")).unwrap().unwrap().bytes, b"1");
     assert_eq!(before.read(&key("c")).unwrap(), None);
+}
+
+/// Takes a state as chunks.
+///
+/// # Errors
+/// What the store finds.
+pub fn exported(store: &dyn Store) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut export = store.export()?;
+    std::iter::from_fn(|| export.next().transpose()).collect()
+}
+
+/// Lets a store take over a state.
+///
+/// # Errors
+/// What it finds wrong.
+pub fn restore(store: &dyn Store, chunks: Vec<Vec<u8>>) -> Result<(), StoreError> {
+    let mut install = store.restore()?;
+    chunks.into_iter().try_for_each(|chunk| install.take(chunk))?;
+    install.finish()
+}
+
+fn a_state_comes_back_in_any_store_and_is_newer_than_all_before(fresh: &mut dyn FnMut() -> Arc<dyn Store>) {
+    let (old, busy) = (fresh(), fresh());
+    old.apply(batch(1, &[("a", Some(b"1")), ("gone", Some(b"1"))])).unwrap();
+    old.apply(batch(2, &[("b", Some(&[7; 3_000_000])), ("gone", None)])).unwrap();
+    let mut export = old.export().unwrap();
+    for version in 3..30 {
+        old.apply(batch(version, &[("a", Some(&[5; 2000])), ("b", None), ("c", Some(b"later"))])).unwrap();
+    }
+    let state: Vec<Vec<u8>> = std::iter::from_fn(|| export.next().unwrap()).collect();
+    for version in 1..=40 {
+        busy.apply(batch(version, &[("a", Some(b"busy")), ("own", Some(&[6; 2000]))])).unwrap();
+    }
+    for (store, version) in [(old, 30), (busy, 41)] {
+        let before = store.snapshot().unwrap();
+        let was = before.read(&key("a")).unwrap();
+        restore(&*store, state.clone()).unwrap();
+        assert_eq!(store.snapshot().unwrap().version(), Version(version));
+        assert_eq!(read(&*store, "a"), Some((1, b"1".to_vec())));
+        assert_eq!(read(&*store, "b"), Some((2, vec![7; 3_000_000])));
+        for gone in ["gone", "c", "own"] {
+            assert_eq!(read(&*store, gone), None, "{gone}");
+        }
+        assert_eq!(before.read(&key("a")).unwrap(), was, "a snapshot from before");
+        store.apply(batch(version + 1, &[("a", Some(b"next"))])).unwrap();
+        assert_eq!(read(&*store, "a"), Some((version + 1, b"next".to_vec())));
+        let cut = state.get(..state.len() - 1).unwrap_or_default().to_vec();
+        assert!(matches!(restore(&*store, cut), Err(StoreError::Foreign { .. })));
+        assert_eq!(read(&*store, "a"), Some((version + 1, b"next".to_vec())), "what was refused changed something");
+    }
 }
 
 fn values_of_every_size_come_back(store: &dyn Store) {
