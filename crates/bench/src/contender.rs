@@ -10,12 +10,21 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::bare;
 use crate::connection::{Connection, Endpoint};
 use crate::machine::{self, Usage};
 use crate::options::Options;
 
 /// How long a server may take to answer for the first time.
 const START_BOUND: Duration = Duration::from_secs(30);
+
+/// What is started.
+pub(crate) enum Program<'p> {
+    /// A server that speaks the Vault API, by its binary.
+    Server(&'p Path),
+    /// The yardstick: HTTP and TLS alone.
+    Bare,
+}
 
 /// A running server.
 pub(crate) struct Contender {
@@ -29,18 +38,27 @@ pub(crate) struct Contender {
 
 impl Contender {
     /// Starts a server in a folder of its own and waits until it answers.
-    pub(crate) async fn start(binary: &Path, options: &Options) -> Result<Self, String> {
+    pub(crate) async fn start(program: Program<'_>, options: &Options) -> Result<Self, String> {
         let folder = tempfile::tempdir_in(&options.directory).map_err(|error| error.to_string())?;
         let (address, cluster) = (free_address()?, free_address()?);
         let certificate = write_certificate(folder.path())?;
-        let config = folder.path().join("server.hcl");
-        write(&config, &configuration(folder.path(), &address, &cluster))?;
         std::fs::create_dir(folder.path().join("data")).map_err(|error| error.to_string())?;
         let log = |name: &str| File::create(folder.path().join(name)).map_err(|error| error.to_string());
-        let mut command = Command::new(binary);
+        let (name, mut command) = match program {
+            Program::Server(binary) => {
+                let config = folder.path().join("server.hcl");
+                write(&config, &configuration(folder.path(), &address, &cluster))?;
+                let mut command = Command::new(binary);
+                command.arg("server").arg(format!("-config={}", config.display()));
+                (binary.file_name().unwrap_or_default().to_string_lossy().into_owned(), command)
+            }
+            Program::Bare => {
+                let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
+                command.args([bare::COMMAND, &address, "cert.pem", "key.pem"]);
+                (bare::COMMAND.to_owned(), command)
+            }
+        };
         command
-            .arg("server")
-            .arg(format!("-config={}", config.display()))
             .env_clear()
             .env("HOME", folder.path())
             .current_dir(folder.path())
@@ -49,10 +67,9 @@ impl Contender {
             .stderr(log("log")?);
         // A child runs where its parent may: pinning ourselves first leaves no moment in which it runs elsewhere.
         machine::pin_this_thread(options.server_core)?;
-        let child = command.spawn().map_err(|error| format!("{}: {error}", binary.display()))?;
+        let child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
         machine::pin_this_thread(options.load_core)?;
         let endpoint = Endpoint::new(address.parse().map_err(|_| "a strange address".to_owned())?, certificate)?;
-        let name = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut contender = Self { name, endpoint, child, folder };
         contender.wait_for_answer().await?;
         Ok(contender)

@@ -23,8 +23,26 @@ pub(crate) struct Load {
     pub(crate) kind: Kind,
     /// Whether the requests come at the given pace instead of as fast as possible.
     pub(crate) is_paced: bool,
-    /// Whether the audit device leaves out what listings show.
-    pub(crate) is_elided: bool,
+    /// Who records it.
+    pub(crate) audit: Audit,
+    /// What is to be reached, in answers per second, where a bare server gives [`BARE_RATE`].
+    pub(crate) goal: Option<f64>,
+    /// The same load with an audit device, for one without.
+    pub(crate) audited: Option<&'static str>,
+}
+
+/// What the bare server gave on the machine that the goals were set on.
+pub(crate) const BARE_RATE: f64 = 50_000.0;
+
+/// The audit devices of a load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Audit {
+    /// One file device.
+    File,
+    /// One that leaves out what listings show.
+    Elided,
+    /// None.
+    Off,
 }
 
 /// What is asked.
@@ -45,29 +63,53 @@ pub(crate) enum Kind {
     /// The node says how it is: nobody asks who wants to know, and nothing is read or recorded, so that this is what
     /// HTTP and TLS cost.
     Health,
+    /// The bare server answers: what HTTP and TLS can be had for on this machine.
+    Bare,
 }
 
 const fn load(name: &'static str, about: &'static str, clients: usize, kind: Kind) -> Load {
-    Load { name, about, clients, kind, is_paced: false, is_elided: false }
+    Load { name, about, clients, kind, is_paced: false, audit: Audit::File, goal: None, audited: None }
+}
+
+impl Load {
+    const fn goal(self, goal: f64) -> Self {
+        Self { goal: Some(goal), ..self }
+    }
+
+    const fn unaudited(self, audited: &'static str) -> Self {
+        Self { audit: Audit::Off, audited: Some(audited), ..self }
+    }
+
+    const fn elided(self) -> Self {
+        Self { audit: Audit::Elided, ..self }
+    }
+
+    const fn paced(self) -> Self {
+        Self { is_paced: true, ..self }
+    }
 }
 
 /// Every load, in the order in which they run.
 pub(crate) const LOADS: &[Load] = &[
+    load("bare", "the yardstick: a bare HTTP and TLS server, 256 B, 64 clients", 64, Kind::Bare).goal(BARE_RATE),
     load("health", "the floor: `sys/health`, 64 clients", 64, Kind::Health),
-    load("kv-read-256", "KV v2 read, 256 B, 64 clients, ordinary token", 64, Kind::Read(256)),
+    load("kv-read-256", "KV v2 read, 256 B, 64 clients, ordinary token", 64, Kind::Read(256)).goal(30_000.0),
+    load("kv-read-unaudited", "the same without an audit device", 64, Kind::Read(256)).unaudited("kv-read-256"),
     load("kv-read-1k", "KV v2 read, 1 KiB, 64 clients, ordinary token", 64, Kind::Read(1024)),
     load("kv-read-single", "KV v2 read, 256 B, 1 client, ordinary token", 1, Kind::Read(256)),
-    Load { is_paced: true, ..load("kv-read-paced", "the same at a fixed pace, 64 clients", 64, Kind::Read(256)) },
-    load("kv-write", "KV v2 durable write, 1 KiB, 64 clients", 64, Kind::Write),
-    load("kv-write-single", "KV v2 durable write, 1 KiB, 1 client", 1, Kind::Write),
+    load("kv-read-paced", "the same at a fixed pace, 64 clients", 64, Kind::Read(256)).paced(),
+    load("kv-write", "KV v2 durable write, 1 KiB, 64 clients", 64, Kind::Write).goal(15_000.0),
+    load("kv-write-unaudited", "the same without an audit device", 64, Kind::Write).unaudited("kv-write"),
+    load("kv-write-single", "KV v2 durable write, 1 KiB, 1 client", 1, Kind::Write).goal(3_000.0),
     load("kv-mixed", "nine reads (256 B) to one write (1 KiB), 64 clients, ordinary token", 64, Kind::Mixed),
-    load("list-1000", "list of 1,000 keys, 64 clients, ordinary token", 64, Kind::List),
-    Load { is_elided: true, ..load("list-1000-elided", "the same with `elide_list_responses`", 64, Kind::List) },
-    load("token-create", "token creation, leased, 64 clients", 64, Kind::CreateToken),
-    load("token-lookup-self", "look-up of the caller's own token, 64 clients", 64, Kind::LookupSelf),
+    load("list-1000", "list of 1,000 keys, 64 clients, ordinary token", 64, Kind::List).goal(2_500.0),
+    load("list-1000-elided", "the same with `elide_list_responses`", 64, Kind::List).elided().goal(5_000.0),
+    load("token-create", "token creation, leased, 64 clients", 64, Kind::CreateToken).goal(12_000.0),
+    load("token-lookup-self", "look-up of the caller's own token, 64 clients", 64, Kind::LookupSelf).goal(30_000.0),
 ];
 
 /// Who asks.
+#[derive(Default)]
 pub(crate) struct Tokens {
     /// The root token.
     pub(crate) root: String,
@@ -91,7 +133,7 @@ impl Prepared {
             Kind::List => (vec![request("GET", "kv/metadata/r256?list=true", ordinary, "")], Vec::new()),
             Kind::LookupSelf => (vec![request("GET", "auth/token/lookup-self", ordinary, "")], Vec::new()),
             Kind::Mixed => (reads(256, ordinary), writes(ordinary)),
-            Kind::Health => (vec![request("GET", "sys/health", ordinary, "")], Vec::new()),
+            Kind::Health | Kind::Bare => (vec![request("GET", "sys/health", ordinary, "")], Vec::new()),
             Kind::CreateToken => {
                 let body = json!({ "policies": ["bench"], "ttl": "24h" }).to_string();
                 (vec![request("POST", "auth/token/create", &tokens.root, &body)], Vec::new())
@@ -142,6 +184,20 @@ mod tests {
         assert_eq!(names.len(), LOADS.len());
         for load in LOADS {
             assert!(!Prepared::new(load.kind, &tokens).pick(u64::MAX).is_empty(), "{}", load.name);
+        }
+    }
+
+    #[test]
+    fn a_load_without_audit_has_one_of_the_same_kind_with_it() {
+        for load in LOADS {
+            let audited = LOADS.iter().find(|other| Some(other.name) == load.audited);
+            assert_eq!(
+                audited.map(|audited| (audited.kind == load.kind, audited.audit)).unwrap_or((true, Audit::File)),
+                (true, Audit::File),
+                "{}",
+                load.name
+            );
+            assert_eq!(audited.is_some(), load.audit == Audit::Off, "{}", load.name);
         }
     }
 

@@ -7,25 +7,38 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool talks on the terminal")]
 
 mod answer;
+mod bare;
 mod connection;
 mod contender;
 mod drive;
 mod histogram;
 mod loads;
 mod machine;
+mod measure;
 mod options;
 mod report;
 mod stage;
 
 use std::process::ExitCode;
 
-use contender::Contender;
+use bare::Yardstick;
+use contender::{Contender, Program};
+use loads::Kind;
+use measure::Measured;
 use options::Options;
 use report::Report;
 use stage::Stage;
+use tikv_jemallocator::Jemalloc;
+
+/// The bare server's, so that it has the same as ours.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((bare::COMMAND, rest)) = arguments.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return ended(bare::run(rest));
+    }
     let options = match Options::parse(&arguments) {
         Ok(options) => options,
         Err(problem) => {
@@ -35,6 +48,10 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(&options)));
+    ended(outcome)
+}
+
+fn ended(outcome: Result<(), String>) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(problem) => {
@@ -48,15 +65,21 @@ async fn run(options: &Options) -> Result<(), String> {
     machine::describe(options)?;
     let mut stages = Vec::new();
     for binary in &options.binaries {
-        stages.push(Stage::set(Contender::start(binary, options).await?).await?);
+        stages.push(Stage::set(Contender::start(Program::Server(binary), options).await?).await?);
     }
+    let yardstick = Yardstick::set(options).await?;
     machine::pin_this_thread(options.load_core)?;
     let mut report = Report::new(&stages);
     for load in loads::LOADS.iter().filter(|load| options.wants(load.name)) {
         for _ in 0..options.rounds {
+            let bare = yardstick.measure().await?;
+            if load.kind == Kind::Bare {
+                report.note(load.name, report::BARE, bare);
+                continue;
+            }
             for (at, stage) in stages.iter_mut().enumerate() {
                 let measured = stage.measure(load, options).await?;
-                report.note(load.name, at, measured);
+                report.note(load.name, at, Measured { of_bare: measured.rate / bare.rate, ..measured });
             }
         }
         report.print_load(load);

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::loads::Load;
-use crate::stage::{Measured, Stage};
+use crate::bare;
+use crate::loads::{BARE_RATE, Kind, Load};
+use crate::measure::Measured;
+use crate::stage::Stage;
+
+/// Where the bare server's own runs are noted.
+pub(crate) const BARE: usize = usize::MAX;
 
 /// The results so far.
 pub(crate) struct Report {
@@ -18,8 +23,19 @@ impl Report {
             println!("{}: idle RSS {:.1} MiB", stage.contender.name, stage.idle_mib);
         }
         println!(
-            "\n{:<18} {:<10} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>9}",
-            "load", "server", "req/s", "p50 ms", "p99 ms", "CPU us", "busy", "RSS MiB", "disk MiB"
+            "\n{:<18} {:<10} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>9} {:>8} {:>6} {:>8}",
+            "load",
+            "server",
+            "req/s",
+            "p50 ms",
+            "p99 ms",
+            "CPU us",
+            "busy",
+            "RSS MiB",
+            "disk MiB",
+            "of bare",
+            "goal",
+            "reached"
         );
         let names = stages.iter().map(|stage| stage.contender.name.clone()).collect();
         Self { names, rounds: BTreeMap::new() }
@@ -32,10 +48,13 @@ impl Report {
 
     /// Prints what a load came to.
     pub(crate) fn print_load(&self, load: &Load) {
+        if load.kind == Kind::Bare {
+            print_line(load, bare::COMMAND, &self.result(load.name, BARE), "");
+            return;
+        }
         let mut ours: Option<Measured> = None;
         for (at, name) in self.names.iter().enumerate() {
-            let rounds = self.rounds.get(&(load.name, at)).map_or(&[][..], Vec::as_slice);
-            let result = medians(rounds);
+            let result = self.result(load.name, at);
             if let Some(refused) = &result.refused {
                 println!("{:<18} {name:<10} no result: {refused}", load.name);
                 continue;
@@ -43,22 +62,26 @@ impl Report {
             let ratio = ours
                 .as_ref()
                 .map(|ours| format!("  x{:.1} rate, x{:.2} CPU", ours.rate / result.rate, ours.cpu_us / result.cpu_us));
-            println!(
-                "{:<18} {name:<10} {:>9.0} {:>9.3} {:>9.3} {:>9.1} {:>5.0}% {:>8.1} {:>9.1}{}",
-                load.name,
-                result.rate,
-                result.p50,
-                result.p99,
-                result.cpu_us,
-                result.busy * 100.0,
-                result.resident_mib,
-                result.disk_mib,
-                ratio.unwrap_or_default()
-            );
+            print_line(load, name, &result, &ratio.unwrap_or_default());
+            let audited =
+                load.audited.map(|audited| self.result(audited, at)).filter(|audited| audited.refused.is_none());
+            if let Some(audited) = audited {
+                println!(
+                    "{:<18} {name:<10} audit takes {:.0} % of the throughput, {:.0} us of {:.0}",
+                    "",
+                    (1.0 - audited.of_bare / result.of_bare) * 100.0,
+                    audited.cpu_us - result.cpu_us,
+                    audited.cpu_us
+                );
+            }
             if at == 0 {
                 ours = Some(result);
             }
         }
+    }
+
+    fn result(&self, load: &'static str, server: usize) -> Measured {
+        medians(self.rounds.get(&(load, server)).map_or(&[][..], Vec::as_slice))
     }
 
     /// Prints what a server holds at the end.
@@ -73,6 +96,24 @@ impl Report {
     }
 }
 
+fn print_line(load: &Load, server: &str, result: &Measured, ratio: &str) {
+    let goal = load.goal.map(|goal| goal / BARE_RATE);
+    let of_goal = goal.map(|goal| format!(" {goal:>6.3} {:>7.0}%", result.of_bare / goal * 100.0));
+    println!(
+        "{:<18} {server:<10} {:>9.0} {:>9.3} {:>9.3} {:>9.1} {:>5.0}% {:>8.1} {:>9.1} {:>8.3}{}{ratio}",
+        load.name,
+        result.rate,
+        result.p50,
+        result.p99,
+        result.cpu_us,
+        result.busy * 100.0,
+        result.resident_mib,
+        result.disk_mib,
+        result.of_bare,
+        of_goal.unwrap_or_default()
+    );
+}
+
 /// The median of each figure; a refusal of any round is the result.
 fn medians(rounds: &[Measured]) -> Measured {
     let refused = rounds.iter().find_map(|round| round.refused.clone());
@@ -83,6 +124,7 @@ fn medians(rounds: &[Measured]) -> Measured {
     };
     Measured {
         rate: of(|round| round.rate),
+        of_bare: of(|round| round.of_bare),
         p50: of(|round| round.p50),
         p99: of(|round| round.p99),
         cpu_us: of(|round| round.cpu_us),

@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 
 use crate::connection::Connection;
 use crate::contender::Contender;
-use crate::drive::drive;
-use crate::loads::{Load, NAMES, Prepared, Tokens, read_path, secret};
-use crate::machine::Usage;
+use crate::loads::{Audit, Load, NAMES, Prepared, Tokens, read_path, secret};
+use crate::measure::{Measured, measure};
 use crate::options::Options;
 
 /// How long a server may take to become ready after it was unsealed.
@@ -26,28 +25,7 @@ pub(crate) struct Stage {
     /// Its memory when it had just been unsealed.
     pub(crate) idle_mib: f64,
     tokens: Tokens,
-    is_elided: bool,
-}
-
-/// What one run of a load came to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Measured {
-    /// Answers per second.
-    pub(crate) rate: f64,
-    /// The median latency in milliseconds.
-    pub(crate) p50: f64,
-    /// The latency that 99 of 100 do not exceed, in milliseconds.
-    pub(crate) p99: f64,
-    /// CPU time of the server per answer, in microseconds.
-    pub(crate) cpu_us: f64,
-    /// How busy the server's core was with it, of 1.
-    pub(crate) busy: f64,
-    /// Memory at the end, in MiB.
-    pub(crate) resident_mib: f64,
-    /// Stored data at the end, in MiB.
-    pub(crate) disk_mib: f64,
-    /// Why there is no result.
-    pub(crate) refused: Option<String>,
+    audit: Audit,
 }
 
 impl Stage {
@@ -63,8 +41,8 @@ impl Stage {
         until_accepted(&mut connection, "GET", "sys/health", "", None).await?;
         let idle_mib = contender.usage()?.resident_mib;
         let tokens = Tokens { root, ordinary: String::new() };
-        let mut stage = Self { contender, idle_mib, tokens, is_elided: false };
-        stage.enable_audit(&mut connection, false).await?;
+        let mut stage = Self { contender, idle_mib, tokens, audit: Audit::Off };
+        stage.audit_by(&mut connection, Audit::File).await?;
         stage.furnish(&mut connection).await?;
         Ok(stage)
     }
@@ -93,45 +71,35 @@ impl Stage {
         Ok(())
     }
 
-    async fn enable_audit(&mut self, connection: &mut Connection, is_elided: bool) -> Result<(), String> {
-        let mut options = json!({ "file_path": self.contender.audit_file() });
-        if is_elided {
-            options["elide_list_responses"] = json!("true");
+    /// Replaces the audit device when a load wants another one, or none.
+    async fn audit_by(&mut self, connection: &mut Connection, wanted: Audit) -> Result<(), String> {
+        if self.audit != Audit::Off {
+            connection.succeed("DELETE", "sys/audit/bench", &self.tokens.root, None).await?;
+            self.audit = Audit::Off;
         }
-        let device = json!({ "type": "file", "options": options });
-        connection.succeed("PUT", "sys/audit/bench", &self.tokens.root, Some(&device)).await?;
-        self.is_elided = is_elided;
+        if wanted != Audit::Off {
+            let mut options = json!({ "file_path": self.contender.audit_file() });
+            if wanted == Audit::Elided {
+                options["elide_list_responses"] = json!("true");
+            }
+            let device = json!({ "type": "file", "options": options });
+            connection.succeed("PUT", "sys/audit/bench", &self.tokens.root, Some(&device)).await?;
+            self.audit = wanted;
+        }
         Ok(())
     }
 
-    /// Replaces the audit device when a load wants another one.
     async fn audit_for(&mut self, load: &Load) -> Result<(), String> {
-        if self.is_elided == load.is_elided {
+        if self.audit == load.audit {
             return Ok(());
         }
         let mut connection = self.contender.connect().await?;
-        connection.succeed("DELETE", "sys/audit/bench", &self.tokens.root, None).await?;
-        let outcome = self.enable_audit(&mut connection, load.is_elided).await;
+        let outcome = self.audit_by(&mut connection, load.audit).await;
         if outcome.is_err() {
             // Never unaudited: what follows would be measured without the cost of records.
-            self.enable_audit(&mut connection, false).await?;
+            self.audit_by(&mut connection, Audit::File).await?;
         }
         outcome
-    }
-
-    /// Waits until the server has nothing more to do, within bounds.
-    async fn until_idle(&self) -> Result<Usage, String> {
-        const BOUND: Duration = Duration::from_secs(20);
-        const LOOK_EACH: Duration = Duration::from_millis(200);
-        let (started, mut before) = (Instant::now(), self.contender.usage()?);
-        loop {
-            tokio::time::sleep(LOOK_EACH).await;
-            let now = self.contender.usage()?;
-            if now.cpu - before.cpu < LOOK_EACH / 10 || started.elapsed() > BOUND {
-                return Ok(now);
-            }
-            before = now;
-        }
     }
 
     /// Runs a load once.
@@ -139,41 +107,12 @@ impl Stage {
         if let Err(refused) = self.audit_for(load).await {
             return Ok(Measured { refused: Some(refused), ..Measured::default() });
         }
-        let mut connections = Vec::with_capacity(load.clients);
-        for _ in 0..load.clients {
-            connections.push(self.contender.connect().await?);
-        }
         let prepared = Prepared::new(load.kind, &self.tokens);
-        let pace = load.is_paced.then_some(options.pace);
         if options.announce {
             println!("{} runs on {} (process {})", load.name, self.contender.name, self.contender.pid());
         }
-        let mut before = Usage::default();
-        let seen = drive(connections, prepared, options.duration, pace, || {
-            before = self.contender.usage()?;
-            Ok(())
-        })
-        .await?;
-        let ended = self.contender.usage()?;
-        // What a server puts off (lines of its audit device, its index) is part of what the load costs.
-        let after = self.until_idle().await?;
-        if seen.failures > 0 || seen.latencies.total() == 0 {
-            let why = seen.first_failure.unwrap_or_else(|| "no answer".to_owned());
-            return Ok(Measured { refused: Some(format!("{} failed: {why}", seen.failures)), ..Measured::default() });
-        }
-        #[expect(clippy::cast_precision_loss, reason = "shown rounded")]
-        let answers = seen.latencies.total() as f64;
-        let (cpu, took) = ((after.cpu - before.cpu).as_secs_f64(), seen.took.as_secs_f64());
-        let measured = Measured {
-            rate: answers / took,
-            p50: seen.latencies.quantile(500),
-            p99: seen.latencies.quantile(990),
-            cpu_us: cpu * 1e6 / answers,
-            busy: (ended.cpu - before.cpu).as_secs_f64() / took,
-            resident_mib: after.resident_mib,
-            disk_mib: self.contender.disk_mib(),
-            refused: None,
-        };
+        let pace = load.is_paced.then_some(options.pace);
+        let measured = measure(&self.contender, load.clients, prepared, options.duration, pace).await?;
         self.contender.rotate_audit_file()?;
         Ok(measured)
     }
