@@ -67,9 +67,10 @@ impl Report {
                 load.audited.map(|audited| self.result(audited, at)).filter(|audited| audited.refused.is_none());
             if let Some(audited) = audited {
                 println!(
-                    "{:<18} {name:<10} audit takes {:.0} % of the throughput, {:.0} us of {:.0}",
+                    "{:<18} {name:<10} audit takes {:.0} % of the throughput ({:.0} % of the CPU: {:.1} us of {:.1})",
                     "",
-                    (1.0 - audited.of_bare / result.of_bare) * 100.0,
+                    (1.0 - audited.rate / result.rate) * 100.0,
+                    (1.0 - result.cpu_us / audited.cpu_us) * 100.0,
                     audited.cpu_us - result.cpu_us,
                     audited.cpu_us
                 );
