@@ -20,8 +20,9 @@ const WASTE_PERMILLE: u64 = 1700;
 /// The same of index and log together: what a store takes of the disk in all.
 const WHOLE_PERMILLE: u64 = 1900;
 const GROWTH_PERMILLE: u64 = 1250;
-/// Memory for the pages of the one that is being built: it is written in order, and hardly read.
-const CACHE_BYTES: usize = 4 * 1024 * 1024;
+/// Memory for the pages of the one that is being built. Half of it is for pages that are to be written: when a step and
+/// what is taken over beside it do not fit, pages are written, read again for their sums, and written once more.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// An index that is being built beside the one in use.
 pub(crate) struct Rebuild {
