@@ -7,7 +7,10 @@
 use std::ops::Range;
 
 use tresor_wire::json::encode_text;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
+
+/// How much room for lines is kept from one delivery to the next, in bytes.
+const ROOM_BYTES_MAX: usize = 2 << 20;
 
 /// Redacted records, each one whole line, or two (of a request and of its answer): what sinks take.
 #[derive(Default)]
@@ -20,8 +23,19 @@ pub struct Lines {
 
 impl Lines {
     /// Room for lines of about so many bytes together.
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)), ends: Vec::new() }
+    pub(crate) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
+    }
+
+    /// None any more, with the room that they took, if it is not more than is worth keeping.
+    pub(crate) fn emptied(mut self) -> Self {
+        if self.bytes.capacity() > ROOM_BYTES_MAX {
+            return Self::default();
+        }
+        self.bytes.as_mut_slice().zeroize();
+        self.bytes.clear();
+        self.ends.clear();
+        self
     }
 
     /// Adds a record's lines, and gives back what their writer says of them.

@@ -34,7 +34,7 @@ pub struct Redactor {
 #[derive(Default)]
 struct Known<'e>(Vec<(&'e str, [u8; 32])>);
 
-/// The heads of the records that are delivered together, as they stand in the output.
+/// The heads of the records that are delivered together and do not say all of a request, as they stand in the output.
 #[derive(Default)]
 pub(crate) struct Heads<'e>(BTreeMap<&'e [u8], ShownHead<'e>>);
 
@@ -43,6 +43,13 @@ struct ShownHead<'e> {
     request: RequestFacts<'e>,
     known: Known<'e>,
     at: Range<usize>,
+}
+
+impl<'e> ShownHead<'e> {
+    fn decode(bytes: &'e [u8]) -> Option<Self> {
+        let (auth, request) = codec::decode_head(bytes)?;
+        Some(Self { auth, request, known: Known::default(), at: 0..0 })
+    }
 }
 
 /// What was answered, if this is the record of an answer.
@@ -95,11 +102,14 @@ impl Redactor {
         out: &mut Vec<u8>,
     ) -> Option<Timestamp> {
         let parts = codec::split(bytes)?;
-        let (mut is_known, head) = match heads.0.entry(parts.head) {
-            Place::Occupied(known) => (true, known.into_mut()),
-            Place::Vacant(place) => {
-                let (auth, request) = codec::decode_head(parts.head)?;
-                (false, place.insert(ShownHead { auth, request, known: Known::default(), at: 0..0 }))
+        let mut own;
+        let (mut is_known, head) = if parts.says_all() {
+            own = ShownHead::decode(parts.head)?;
+            (false, &mut own)
+        } else {
+            match heads.0.entry(parts.head) {
+                Place::Occupied(known) => (true, known.into_mut()),
+                Place::Vacant(place) => (false, place.insert(ShownHead::decode(parts.head)?)),
             }
         };
         let ShownHead { auth, request, known, at } = head;

@@ -23,8 +23,9 @@ use crate::way::Way;
 
 /// How many records a sink is offered at once.
 const BATCH_RECORDS_MAX: usize = 256;
-/// How many bytes of sealed records a sink is offered at once, if more than one record.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// How many bytes of records a sink is offered at once, if more than one record: few enough for what becomes of them to
+/// stay near the processor.
+const BATCH_BYTES_MAX: usize = 1 << 18;
 /// The first pause after a refusal.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 /// The longest pause after refusals.
@@ -258,8 +259,12 @@ impl Device {
 
     async fn follow(&self, doors: &Doors, log: &Arc<AuditLog>) {
         let Some(position) = log.safe(&self.cursor_name) else { return };
-        let mut place =
-            Place { reader: Reader::starting_at(position), way: Way::default(), confirmed_at: Duration::ZERO };
+        let mut place = Place {
+            reader: Reader::starting_at(position),
+            way: Way::default(),
+            confirmed_at: Duration::ZERO,
+            lines: Lines::default(),
+        };
         let mut pause = PAUSE_MIN;
         let mut delivered_at = None;
         loop {
@@ -293,7 +298,8 @@ impl Device {
 
     /// Records that come close upon each other are delivered together; a full delivery waits for nothing.
     async fn gather(&self, doors: &Doors, log: &AuditLog, delivered_at: Option<Duration>) {
-        if log.lag(&self.cursor_name).0 >= BATCH_RECORDS_MAX as u64 {
+        let (records, bytes) = log.lag(&self.cursor_name);
+        if records >= BATCH_RECORDS_MAX as u64 || bytes >= BATCH_BYTES_MAX as u64 {
             return;
         }
         let since = delivered_at.map(|then| doors.clock.monotonic().saturating_sub(then));
@@ -328,7 +334,8 @@ impl Device {
             return Ok(());
         }
         // Redacted texts are longer than what they stand for, seldom more than twice in all.
-        let mut lines = Lines::with_capacity(2 * records.iter().map(|record| record.bytes.len()).sum::<usize>());
+        let mut lines = std::mem::take(&mut place.lines);
+        lines.reserve(2 * records.iter().map(|record| record.bytes.len()).sum::<usize>());
         let mut heads = Heads::default();
         for (index, record) in records.iter().enumerate() {
             let time = lines
@@ -349,6 +356,7 @@ impl Device {
             place.way.push(position, record.frame_bytes, line.len());
         }
         let bytes = records.iter().take(taken).map(|record| record.frame_bytes).sum();
+        place.lines = Arc::into_inner(lines).map(Lines::emptied).unwrap_or_default();
         if outcome.is_ok() {
             position = place.reader.next();
         }
@@ -437,6 +445,8 @@ struct Place {
     way: Way,
     /// When its place was last written to disk.
     confirmed_at: Duration,
+    /// Room for what is delivered next.
+    lines: Lines,
 }
 
 async fn read(doors: &Doors, log: &Arc<AuditLog>, reader: &mut Reader) -> Result<Vec<Record>, AuditError> {

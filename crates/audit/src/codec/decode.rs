@@ -45,6 +45,11 @@ pub(crate) struct Moment<'a> {
 }
 
 impl<'a> Parts<'a> {
+    /// Whether it says both what was asked and what was answered, so that no other record has the same head.
+    pub(crate) const fn says_all(&self) -> bool {
+        self.asked.is_some() && self.answered.is_some()
+    }
+
     /// What was recorded, in order; at least one.
     pub(crate) fn moments(self) -> impl Iterator<Item = Moment<'a>> {
         self.asked.into_iter().chain(self.answered)

@@ -27,12 +27,14 @@ pub(super) fn raw(text: &str, out: &mut Vec<u8>) {
 
 /// A keyed hash.
 pub(super) fn hashed(digest: &[u8; 32], out: &mut Vec<u8>) {
+    let mut digits = [[0; 2]; 32];
+    for (pair, byte) in digits.iter_mut().zip(digest) {
+        *pair = [digit(byte >> 4), digit(byte & 0xf)];
+    }
     out.reserve(2 + HASHED.len() + 64);
     out.push(b'"');
     out.extend_from_slice(HASHED);
-    for byte in digest {
-        out.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
-    }
+    out.extend_from_slice(digits.as_flattened());
     out.push(b'"');
 }
 
