@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tresor_audit::{Audited, Exempt};
 use tresor_core::Node;
 use tresor_core::pipeline::Turn;
@@ -69,15 +69,22 @@ impl NodeService {
                 // Nobody closes it.
                 return Audited::exempt(Err(Fault::internal("no place to run in")), Exempt::NeverAdmitted);
             };
-            let node = Arc::clone(&self.node);
-            let served = async move {
-                // Held to its end, also by one whose client has left.
-                let _held = (slot, held);
-                tresor_core::pipeline::serve(&node, request).await
-            };
-            self.running.see_through(Box::pin(served)).await
+            self.running.see_through(served(Arc::clone(&self.node), request, (slot, held))).await
         })
     }
+}
+
+/// Serves a request, and holds what it holds to its end, also when its client has left. Boxed where it is made: it is large,
+/// and would be a part of whatever awaits it.
+fn served(
+    node: Arc<Node>,
+    request: Request,
+    held: (OwnedSemaphorePermit, Option<HeldBody>),
+) -> BoxFuture<'static, Audited<Outcome>> {
+    Box::pin(async move {
+        let _held = held;
+        tresor_core::pipeline::serve(&node, request).await
+    })
 }
 
 impl Serve for NodeService {
