@@ -12,7 +12,7 @@ mod encode;
 pub use decode::EncodedMap;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) use decode::decode;
-pub(crate) use decode::{decode_head, split};
+pub(crate) use decode::{decode_asked, decode_caller, split};
 pub(crate) use encode::{encode_head, encode_request, encode_response};
 
 const VERSION: u8 = 3;
@@ -42,15 +42,20 @@ mod tests {
         Admission, AnswerBody, AuditedHeader, AuthFacts, Clear, GrantingPolicy, Handle, Head, MountFacts,
         NamespaceFacts, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
     };
-    use crate::redact::{Heads, Redactor};
+    use crate::redact::{Redactor, Shown};
 
     fn sample() -> Zeroizing<Vec<u8>> {
+        sample_of("t")
+    }
+
+    /// The record of a request with this token.
+    fn sample_of(token: &str) -> Zeroizing<Vec<u8>> {
         let body = map! { "a" => vec!["b"], "n" => 3, "t" => true, "z" => Body::Null, "m" => map! { "x" => "y" } };
         let results = PolicyResults { allowed: true, granting_policies: vec![GrantingPolicy::default()] };
         let policies = ["p".to_owned()];
         let metadata = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let auth = AuthFacts {
-            client_token: Some(Sensitive("t")),
+            client_token: Some(Sensitive(token)),
             policies: Cow::Borrowed(&policies),
             policy_results: Some(results),
             metadata: Some(Cow::Borrowed(&metadata)),
@@ -118,11 +123,12 @@ mod tests {
             let options =
                 FormatOptions { log_raw: raw, hmac_accessor: true, elide_list_responses: false, prefix: String::new() };
             let redactor = Redactor::new(&DeviceSalt::from_bytes([7; 32]), options);
-            let (mut alone, mut together, mut heads) = (Vec::new(), Vec::new(), Heads::default());
-            for bytes in [&*both, &*request, &*answer, &*both, &*request] {
+            let (mut alone, mut together, mut shown) = (Vec::new(), Vec::new(), Shown::default());
+            let (other, longer) = (sample_of("s"), sample_of("tt"));
+            for bytes in [&*both, &*other, &*request, &*answer, &*longer, &*both, &*other, &*request] {
                 let entries = decode(bytes).unwrap();
                 entries.iter().for_each(|entry| redactor.write_line(entry, &mut alone));
-                assert_eq!(redactor.write_record(bytes, &mut heads, &mut together), Some(entries[0].time));
+                assert_eq!(redactor.write_record(bytes, &mut shown, &mut together), Some(entries[0].time));
             }
             assert_eq!(String::from_utf8(together).unwrap(), String::from_utf8(alone).unwrap());
         }

@@ -8,8 +8,7 @@
 mod leaf;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Place;
-use std::ops::Range;
+use std::ops::{Bound, Range};
 
 use tresor_crypto::hash::{HmacKey, to_hex};
 use tresor_model::{Operation, Timestamp};
@@ -31,24 +30,50 @@ pub struct Redactor {
 }
 
 /// Digests that a record needs more than once: of the caller's token and of its handle.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Known<'e>(Vec<(&'e str, [u8; 32])>);
 
-/// The heads of the records that are delivered together and do not say all of a request, as they stand in the output.
+/// What is shown already of the records that are delivered together, as it stands in the output.
 #[derive(Default)]
-pub(crate) struct Heads<'e>(BTreeMap<&'e [u8], ShownHead<'e>>);
+pub(crate) struct Shown<'e> {
+    /// The heads of those that do not say all of a request.
+    heads: BTreeMap<&'e [u8], Head<'e>>,
+    /// Who asked: mostly somebody who asks often.
+    callers: BTreeMap<&'e [u8], (Range<usize>, Known<'e>)>,
+}
 
-struct ShownHead<'e> {
-    auth: AuthFacts<'e>,
+/// What all lines of a request begin with, behind what is said of the caller.
+struct Head<'e> {
     request: RequestFacts<'e>,
     known: Known<'e>,
     at: Range<usize>,
 }
 
-impl<'e> ShownHead<'e> {
-    fn decode(bytes: &'e [u8]) -> Option<Self> {
-        let (auth, request) = codec::decode_head(bytes)?;
-        Some(Self { auth, request, known: Known::default(), at: 0..0 })
+/// What is said of the caller.
+#[expect(clippy::large_enum_variant, reason = "moved once per record; a box would be an allocation in each")]
+enum Caller<'e> {
+    /// It stands there already.
+    Shown(Range<usize>),
+    /// It comes from these bytes.
+    New(&'e [u8], AuthFacts<'e>),
+}
+
+impl<'e> Shown<'e> {
+    /// Takes a head apart, as far as the same was not shown before.
+    fn decode(&self, bytes: &'e [u8]) -> Option<(Caller<'e>, Head<'e>)> {
+        // No caller's bytes begin with another's: so if one of them is what these bytes begin with, it is the last one that
+        // is not greater.
+        let before = self.callers.range::<[u8], _>((Bound::Unbounded, Bound::Included(bytes))).next_back();
+        let (caller, known, rest) = match before.and_then(|(caller, shown)| Some((bytes.strip_prefix(*caller)?, shown)))
+        {
+            Some((rest, (at, known))) => (Caller::Shown(at.clone()), known.clone(), rest),
+            None => {
+                let (auth, rest) = codec::decode_caller(bytes)?;
+                let own = bytes.get(..bytes.len() - rest.len())?;
+                (Caller::New(own, auth), Known::default(), rest)
+            }
+        };
+        Some((caller, Head { request: codec::decode_asked(rest)?, known, at: 0..0 }))
     }
 }
 
@@ -87,44 +112,56 @@ impl Redactor {
     pub fn write_line(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
         let (known, answer) = (&mut Known::default(), entry.response.as_ref());
         self.line(entry.time, answer, &entry.error, out, |object, response| {
-            self.head(object, &entry.auth, &entry.request, known);
+            self.caller(object, &entry.auth, known);
+            self.asked(object, &entry.request, known);
             response.write(object, |object, response| self.response(object, response, &entry.request, known));
         });
     }
 
     /// The same of a record's bytes, a line for each of its entries, and when the first of these was made; `None`, and
-    /// nothing is written, when they are no record. What all lines of a request begin with is made once, if the first of
-    /// them is among `heads`: those that stand in `out` already.
+    /// nothing is written, when they are no record. What stands in `out` already is copied: what all lines of a request
+    /// begin with, and what is said of the same caller.
     pub(crate) fn write_record<'e>(
         &self,
         bytes: &'e [u8],
-        heads: &mut Heads<'e>,
+        shown: &mut Shown<'e>,
         out: &mut Vec<u8>,
     ) -> Option<Timestamp> {
         let parts = codec::split(bytes)?;
         let mut own;
-        let (mut is_known, head) = if parts.says_all() {
-            own = ShownHead::decode(parts.head)?;
-            (false, &mut own)
+        let (mut caller, head) = if parts.says_all() {
+            let (caller, head) = shown.decode(parts.head)?;
+            own = head;
+            (Some(caller), &mut own)
+        } else if shown.heads.contains_key(parts.head) {
+            (None, shown.heads.get_mut(parts.head)?)
         } else {
-            match heads.0.entry(parts.head) {
-                Place::Occupied(known) => (true, known.into_mut()),
-                Place::Vacant(place) => (false, place.insert(ShownHead::decode(parts.head)?)),
-            }
+            let (caller, head) = shown.decode(parts.head)?;
+            (Some(caller), shown.heads.entry(parts.head).or_insert(head))
         };
-        let ShownHead { auth, request, known, at } = head;
+        let Head { request, known, at } = head;
+        let callers = &mut shown.callers;
         let mut first = None;
         for moment in parts.moments() {
             first.get_or_insert(moment.time);
             self.line(moment.time, moment.response.as_ref(), &moment.error, out, |object, response| {
-                if is_known {
-                    object.fields_again(at.clone());
-                } else {
-                    *at = object.fields_at(|object| self.head(object, auth, request, known));
+                match caller.take() {
+                    None => object.fields_again(at.clone()),
+                    Some(caller) => {
+                        *at = object.fields_at(|object| {
+                            match caller {
+                                Caller::Shown(at) => object.fields_again(at),
+                                Caller::New(bytes, auth) => {
+                                    let at = object.fields_at(|object| self.caller(object, &auth, known));
+                                    callers.insert(bytes, (at, known.clone()));
+                                }
+                            }
+                            self.asked(object, request, known);
+                        });
+                    }
                 }
                 response.write(object, |object, response| self.response(object, response, request, known));
             });
-            is_known = true;
         }
         first
     }
@@ -147,15 +184,11 @@ impl Redactor {
         out.push(b'\n');
     }
 
-    /// What both records of a request have.
-    fn head<'e>(
-        &self,
-        object: &mut Object<'_>,
-        auth: &AuthFacts<'e>,
-        request: &RequestFacts<'e>,
-        known: &mut Known<'e>,
-    ) {
+    fn caller<'e>(&self, object: &mut Object<'_>, auth: &AuthFacts<'e>, known: &mut Known<'e>) {
         object.object("auth", |object| self.auth(object, auth, known));
+    }
+
+    fn asked<'e>(&self, object: &mut Object<'_>, request: &RequestFacts<'e>, known: &mut Known<'e>) {
         object.object("request", |object| self.request(object, request, known));
     }
 

@@ -17,7 +17,7 @@ use crate::entry::Entry;
 use crate::error::AuditError;
 use crate::log::{AuditLog, CURSOR_PREFIX, Reader, Record};
 use crate::record::Lines;
-use crate::redact::{Heads, Redactor};
+use crate::redact::{Redactor, Shown};
 use crate::sink::{AuditSink, SinkError, Undelivered};
 use crate::way::Way;
 
@@ -336,16 +336,16 @@ impl Device {
         // Redacted texts are longer than what they stand for, seldom more than twice in all.
         let mut lines = std::mem::take(&mut place.lines);
         lines.reserve(2 * records.iter().map(|record| record.bytes.len()).sum::<usize>());
-        let mut heads = Heads::default();
+        let mut shown = Shown::default();
         for (index, record) in records.iter().enumerate() {
             let time = lines
-                .push(|out| self.redactor.write_record(&record.bytes, &mut heads, out))
+                .push(|out| self.redactor.write_record(&record.bytes, &mut shown, out))
                 .ok_or(SinkError("a record of the log cannot be read by this version".into()))?;
             if index == 0 {
                 self.health().oldest = Some(time);
             }
         }
-        drop(heads);
+        drop(shown);
         let lines = Arc::new(lines);
         let sink = self.opened_sink(doors)?;
         let outcome = self.deliver(doors, log, &*sink, &lines).await;

@@ -298,7 +298,7 @@ pub fn encode_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     // Runs of what needs no escape are copied as they are; nearly every text is one.
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(may_need_escape) {
+    while let Some(at) = first_letter(rest.as_bytes()) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain.as_bytes());
         let mut letters = tail.chars();
@@ -311,10 +311,20 @@ pub fn encode_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
+/// Where the first letter is that may need an escape. Chunks without any are passed at once, in a few instructions of the
+/// processor each.
+fn first_letter(text: &[u8]) -> Option<usize> {
+    let (chunks, _) = text.as_chunks::<16>();
+    let is_plain = |chunk: &&[u8; 16]| !chunk.iter().fold(false, |any, byte| any | may_need_escape(*byte));
+    let plain = chunks.iter().take_while(is_plain).count() * 16;
+    let rest = text.get(plain..).unwrap_or_default();
+    rest.iter().position(|byte| may_need_escape(*byte)).map(|at| plain + at)
+}
+
 /// Whether a letter that begins with this byte may be one that is escaped: 0xe2 begins the two line separators, and the
 /// position of such a byte is always the beginning of a letter.
 const fn may_need_escape(byte: u8) -> bool {
-    matches!(byte, b'\0'..=0x1f | b'"' | b'\\' | b'<' | b'>' | b'&' | 0xe2)
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == b'<') | (byte == b'>') | (byte == b'&') | (byte == 0xe2)
 }
 
 fn encode_letter(letter: char, out: &mut Vec<u8>) {

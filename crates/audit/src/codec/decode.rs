@@ -23,7 +23,8 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<crate::entry::Entry<'_>>> {
     let head = parts.head;
     let mut entries = Vec::new();
     for Moment { time, response, error } in parts.moments() {
-        let (auth, request) = decode_head(head)?;
+        let (auth, rest) = decode_caller(head)?;
+        let request = decode_asked(rest)?;
         entries.push(crate::entry::Entry { time, auth, request, response, error });
     }
     Some(entries)
@@ -74,11 +75,17 @@ pub(crate) fn split(bytes: &[u8]) -> Option<Parts<'_>> {
     (says_something && reader.rest.is_empty()).then_some(parts)
 }
 
-/// Who asks, and for what.
-pub(crate) fn decode_head(bytes: &[u8]) -> Option<(AuthFacts<'_>, RequestFacts<'_>)> {
+/// Who asks, of a head's bytes, and those that are left: for what.
+pub(crate) fn decode_caller(bytes: &[u8]) -> Option<(AuthFacts<'_>, &[u8])> {
     let mut reader = Reader { rest: bytes };
-    let head = (reader.auth()?, reader.request()?);
-    reader.rest.is_empty().then_some(head)
+    Some((reader.auth()?, reader.rest))
+}
+
+/// For what, of the rest of a head.
+pub(crate) fn decode_asked(bytes: &[u8]) -> Option<RequestFacts<'_>> {
+    let mut reader = Reader { rest: bytes };
+    let request = reader.request()?;
+    reader.rest.is_empty().then_some(request)
 }
 
 /// Names and values, or values alone, of a record: checked, and not taken apart before somebody walks through them.
