@@ -46,8 +46,8 @@ const FEATURE_MAY_USE: &[&str] = &[
 
 /// Crates of others that one concern of ours keeps to itself: who may name it in its manifest outside tests.
 const KEPT: &[(&str, &[&str])] = &[
-    ("hyper", &["crates/http", "crates/server", "crates/client", "crates/tresor"]),
-    ("hyper-util", &["crates/http", "crates/server", "crates/client", "crates/tresor"]),
+    ("hyper", &["crates/http", "crates/server", "crates/client", "crates/tresor", "crates/bench"]),
+    ("hyper-util", &["crates/http", "crates/server", "crates/client", "crates/tresor", "crates/bench"]),
     (
         "http",
         &[
