@@ -106,6 +106,8 @@ async fn revoke_family(server: Server, share: &[u8], descendants: usize) -> Serv
     }
     let server = restart(server, share).await;
     let live = server.live().await;
+    // Made only now: what was created before is in no device.
+    let sums = server.audit_device("sums").await;
     let started = Instant::now();
     drop(server.call("POST", "auth/token/revoke", ROOT, json!({ "token": parent })).await.expect_status(204));
     let took = started.elapsed();
@@ -114,5 +116,33 @@ async fn revoke_family(server: Server, share: &[u8], descendants: usize) -> Serv
     }
     println!("revoking a token with {} descendants: {took:?}; 100 of them looked up and refused", descendants + 100);
     println!("alive before: {live}, after: {}", server.live().await);
+    let collected = loop {
+        // Seldom, so that it is calm between.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let collected = collected(&sums);
+        if collected.1 >= descendants + 100 || started.elapsed() > COLLECTED_WITHIN {
+            break collected;
+        }
+    };
+    println!(
+        "after {:.0?} the audit log says in {} records that {} tokens were collected; {:.0} MiB resident",
+        started.elapsed(),
+        collected.0,
+        collected.1,
+        resident_mebibytes()
+    );
+    assert_eq!(collected.1, descendants + 100, "each is audited once");
     server
+}
+
+/// The longest that collecting a family may take.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(3600);
+
+/// How many records of an audit device are about what was collected, and of how many tokens they speak.
+fn collected(device: &std::path::Path) -> (usize, usize) {
+    let text = std::fs::read_to_string(device).unwrap();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let sums = lines.filter(|line| line.pointer("/request/path") == Some(&json!("sys/tokens/collected")));
+    let tokens = sums.filter_map(|line| line.pointer("/request/data/tokens").and_then(Value::as_u64));
+    tokens.fold((0, 0), |(records, sum), tokens| (records + 1, sum + usize::try_from(tokens).unwrap()))
 }

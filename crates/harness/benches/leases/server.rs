@@ -126,8 +126,7 @@ impl Server {
         // Hashed with the least cost that is taken, so that a login measures the server and not bcrypt.
         server.prepare("auth/userpass/users/somebody", json!({ "password": "correct horse" })).await;
         if audit == AuditKept::WithDevice {
-            let path = folder.join("device.log");
-            server.prepare("sys/audit/file", json!({ "type": "file", "options": { "file_path": path } })).await;
+            drop(server.audit_device("device").await);
         }
         (server, share)
     }
@@ -168,6 +167,14 @@ impl Server {
         let connection = Connection { peer_address, peer_port: 40_000, client_certificates: Arc::default() };
         let request = assembly::request(method, path, token, &body);
         assembly::exchange(&self.service, &*self.doors.clock, connection, &Options::default(), request).await
+    }
+
+    /// Makes a file device; where it writes to.
+    pub(crate) async fn audit_device(&self, name: &str) -> PathBuf {
+        let path = self.folder.join(format!("{name}.log"));
+        let body = json!({ "type": "file", "options": { "file_path": path } });
+        self.prepare(&format!("sys/audit/{name}"), body).await;
+        path
     }
 
     async fn prepare(&self, path: &str, body: Value) {
