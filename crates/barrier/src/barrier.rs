@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tresor_crypto::aead::OpenError;
 use tresor_crypto::hash::HmacKey;
 use tresor_crypto::keyring::KeyRing;
@@ -14,13 +14,14 @@ use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version};
 use zeroize::Zeroizing;
 
 use crate::cache::{Known, Plaintext, ReadCache};
-use crate::committer::{self, Job, Message};
+use crate::committer;
 use crate::feed::{Feed, FollowError, Follower, Shared};
-use crate::key::{KeyError, StorageKey};
+use crate::key::{KeyError, PointKey, StorageKey};
+use crate::lanes::{Job, Lane, Lanes, Queues};
 use crate::txn::{Changes, Txn};
 
-/// How many transactions may wait for the committer.
-const QUEUE_MAX: usize = 1024;
+/// How much of a key says which neighbourhood a point lies in.
+const NEIGHBOURHOOD_BYTES: usize = 8;
 
 /// Why a record cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -129,8 +130,14 @@ impl Vault {
     }
 
     /// Where a record lies that no directory lists.
-    pub(crate) fn point_key(&self, name: &str) -> RawKey {
-        self.raw_key(3, &[name.as_bytes()])
+    pub(crate) fn point_key(&self, point: &PointKey) -> RawKey {
+        let name = self.raw_key(3, &[point.as_str().as_bytes()]);
+        let Some(neighbourhood) = point.neighbourhood() else { return name };
+        // What is left of the hash of the name is more than can be found to collide.
+        let neighbourhood = self.raw_key(5, &[&[0], neighbourhood.as_bytes()]);
+        let bytes = neighbourhood.as_bytes().iter().take(1 + NEIGHBOURHOOD_BYTES).chain(name.as_bytes().iter().skip(1));
+        let bytes: Vec<u8> = bytes.take(name.as_bytes().len()).copied().collect();
+        short_key(&bytes)
     }
 
     /// Where a tally lies.
@@ -138,12 +145,11 @@ impl Vault {
         self.raw_key(4, &[name.as_bytes()])
     }
 
-    #[expect(clippy::expect_used, reason = "33 bytes are within the store's limit")]
     fn raw_key(&self, kind: u8, parts: &[&[u8]]) -> RawKey {
         let mut bytes = [kind; 33];
         let (_, hash) = bytes.split_at_mut(1);
         hash.copy_from_slice(&self.names.sign_parts(parts));
-        RawKey::new(&bytes).expect("a keyed hash is a short key")
+        short_key(&bytes)
     }
 
     pub(crate) fn seal(&self, at: &RawKey, plaintext: &[u8]) -> Vec<u8> {
@@ -153,6 +159,11 @@ impl Vault {
     pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, BarrierError> {
         Ok(self.ring.open_value(at.as_bytes(), sealed)?)
     }
+}
+
+#[expect(clippy::expect_used, reason = "33 bytes are within the store's limit")]
+fn short_key(bytes: &[u8]) -> RawKey {
+    RawKey::new(bytes).expect("a keyed hash is a short key")
 }
 
 /// What somebody wants to know of a record.
@@ -166,7 +177,7 @@ pub(crate) enum Wanted {
 
 struct Inner {
     vault: Arc<Vault>,
-    queue: mpsc::Sender<Message>,
+    queues: Queues,
     stopped: Arc<AtomicBool>,
     _tasks: Tasks,
 }
@@ -181,11 +192,11 @@ impl Barrier {
         let names = HmacKey::new(ring.derive_subkey("names").expose());
         let cache = ReadCache::new();
         let vault = Arc::new(Vault { store, ring, names, doors, cache, feed: Feed::default() });
-        let (queue, inbox) = mpsc::channel(QUEUE_MAX);
+        let (queues, lanes) = Lanes::new();
         let stopped = Arc::new(AtomicBool::new(false));
         let tasks = Tasks::new();
-        tasks.spawn(committer::run(Arc::clone(&vault), inbox, Arc::clone(&stopped)));
-        Self(Arc::new(Inner { vault, queue, stopped, _tasks: tasks }))
+        tasks.spawn(committer::run(Arc::clone(&vault), lanes, Arc::clone(&stopped)));
+        Self(Arc::new(Inner { vault, queues, stopped, _tasks: tasks }))
     }
 
     /// A transaction on what is stored now.
@@ -202,18 +213,26 @@ impl Barrier {
     /// # Errors
     /// [`CommitError`]; after a conflict, the whole request is to be done again on a new transaction.
     pub async fn commit(&self, txn: Txn) -> Result<Committed, CommitError> {
+        self.commit_in(Lane::Requests, txn).await
+    }
+
+    /// Commits a transaction in its lane.
+    ///
+    /// # Errors
+    /// As [`Barrier::commit`].
+    pub async fn commit_in(&self, lane: Lane, txn: Txn) -> Result<Committed, CommitError> {
         if self.is_stopped() {
             return Err(CommitError::Stopped);
         }
         if txn.is_empty_of_writes() {
             return Ok(Committed { version: txn.read_version(), changed: Vec::new() });
         }
-        self.enqueue(txn.into_changes()).await
+        self.enqueue(lane, txn.into_changes()).await
     }
 
-    async fn enqueue(&self, changes: Changes) -> Result<Committed, CommitError> {
+    async fn enqueue(&self, lane: Lane, changes: Changes) -> Result<Committed, CommitError> {
         let (answer, committed) = oneshot::channel();
-        self.0.queue.send(Message::Commit(Job { changes, answer })).await.map_err(|_| CommitError::Stopped)?;
+        self.0.queues.send(lane, Job { changes, answer }).await.map_err(|_| CommitError::Stopped)?;
         committed.await.map_err(|_| CommitError::Stopped)?
     }
 
@@ -227,7 +246,11 @@ impl Barrier {
     /// # Errors
     /// [`CommitError::Unfollowed`].
     pub async fn catch_up(&self) -> Result<(), CommitError> {
-        if self.0.vault.feed.is_behind() { self.enqueue(Changes::default()).await.map(drop) } else { Ok(()) }
+        if self.0.vault.feed.is_behind() {
+            self.enqueue(Lane::Requests, Changes::default()).await.map(drop)
+        } else {
+            Ok(())
+        }
     }
 
     /// Commits at once, on the caller's thread, with what lies outside the barrier: for initialising, when there is
@@ -247,7 +270,7 @@ impl Barrier {
     pub async fn stop(&self) {
         self.0.stopped.store(true, Ordering::Release);
         let (drained, waiting) = oneshot::channel();
-        if self.0.queue.send(Message::Drain(drained)).await.is_ok() {
+        if self.0.queues.drain(drained).await.is_ok() {
             // A committer that is gone writes nothing either.
             drop(waiting.await);
         }

@@ -2,14 +2,15 @@
 //!
 //! In order, each transaction is checked against what is stored and what the batch already holds; those that still
 //! stand change the batch, names of directories included; then the batch is applied once, with one wait for the
-//! disk, and everybody is answered. Deliberately absent: any lock; what it owns, only it touches.
+//! disk, and everybody is answered. What batches are made of is [`lanes`](crate::lanes)'s. Deliberately absent: any lock;
+//! what it owns, only it touches.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tresor_env::tasks::run_blocking;
 use tresor_record::Record;
 use tresor_storage::{Batch, RawKey, StoreError, Version};
@@ -18,83 +19,31 @@ use crate::barrier::{BarrierError, CommitError, Committed, Vault, Wanted};
 use crate::cache::Known;
 use crate::feed::{FollowError, Shared};
 use crate::key::StorageKey;
+use crate::lanes::{Job, Lanes, Next};
 use crate::tally::{self, Counts, Tally, Whole};
 use crate::tree::{self, Block, BlocksMut, Slot};
-use crate::txn::Changes;
-
-/// How many transactions go into one batch at most.
-const BATCH_MAX: usize = 512;
-/// How many bytes of values go into one batch at most, beyond the first transaction.
-const BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// How often a batch lets the others run once before it closes.
-const COMPANY_ROUNDS_MAX: usize = 16;
+use crate::txn::{Changes, Listing};
 
 /// A batch makes fewer blocks of one directory than this power of two.
 const BLOCKS_PER_BATCH_BITS: u32 = 24;
 
-/// A transaction to commit, and who waits for it.
-pub(crate) struct Job {
-    pub(crate) changes: Changes,
-    pub(crate) answer: oneshot::Sender<Result<Committed, CommitError>>,
-}
-
-/// What the committer is asked for.
-pub(crate) enum Message {
-    /// To commit.
-    Commit(Job),
-    /// To say when everything that came before is done.
-    Drain(oneshot::Sender<()>),
-}
-
 type Outcome = Result<Committed, CommitError>;
 
 /// Runs until every sender is gone.
-pub(crate) async fn run(vault: Arc<Vault>, mut inbox: mpsc::Receiver<Message>, stopped: Arc<AtomicBool>) {
-    while let Some(first) = inbox.recv().await {
-        company(&inbox).await;
-        let (jobs, drained) = gather(first, &mut inbox);
+pub(crate) async fn run(vault: Arc<Vault>, mut lanes: Lanes, stopped: Arc<AtomicBool>) {
+    while let Some(Next { jobs, drained }) = lanes.next(&*vault.doors.clock).await {
         if stopped.load(Ordering::Acquire) {
             answer(jobs.into_iter().map(|job| (job.answer, Err(CommitError::Stopped))));
         } else if !jobs.is_empty() {
+            let begun = vault.doors.clock.monotonic();
             commit_all(&vault, jobs).await;
+            lanes.took(vault.doors.clock.monotonic().saturating_sub(begun));
         }
         if let Some(drained) = drained {
             // Who does not wait any more need not know.
             let _ = drained.send(());
         }
     }
-}
-
-/// Lets the requests that can run come as far as here, while each round of them brings more: a sync costs the same for
-/// one transaction as for all of them, and on a busy machine they would otherwise come in twos and threes. Who is alone
-/// waits for nothing.
-async fn company(inbox: &mpsc::Receiver<Message>) {
-    let mut waiting = inbox.len();
-    for _ in 0..COMPANY_ROUNDS_MAX {
-        tokio::task::yield_now().await;
-        let now = inbox.len();
-        if now <= waiting || now >= BATCH_MAX {
-            return;
-        }
-        waiting = now;
-    }
-}
-
-/// Everything that waits, as far as it fits into one batch; somebody who waits for the end of it ends it.
-fn gather(first: Message, inbox: &mut mpsc::Receiver<Message>) -> (Vec<Job>, Option<oneshot::Sender<()>>) {
-    let (mut jobs, mut bytes) = (Vec::new(), 0);
-    let mut next = Some(first);
-    while let Some(message) = next {
-        match message {
-            Message::Drain(drained) => return (jobs, Some(drained)),
-            Message::Commit(job) => {
-                bytes += size(&job.changes);
-                jobs.push(job);
-            }
-        }
-        next = if jobs.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX { inbox.try_recv().ok() } else { None };
-    }
-    (jobs, None)
 }
 
 async fn commit_all(vault: &Arc<Vault>, jobs: Vec<Job>) {
@@ -111,11 +60,6 @@ fn answer(outcomes: impl Iterator<Item = (oneshot::Sender<Outcome>, Outcome)>) {
         // Who does not wait any more has been told by the connection.
         drop(waiting.send(outcome));
     }
-}
-
-fn size(changes: &Changes) -> usize {
-    let names: usize = changes.names.keys().map(|name| name.as_str().len()).sum();
-    names + changes.writes.values().chain(changes.points.values()).flatten().map(Vec::len).sum::<usize>()
 }
 
 /// Commits a batch of transactions; one outcome for each, in order.
@@ -333,8 +277,8 @@ impl Building<'_> {
             }
             self.adding.insert(at, value);
         }
-        for (name, is_in) in changes.names {
-            let (directory, own) = name.split();
+        for (name, listing) in changes.names {
+            let ((directory, own), is_in) = (name.split(), listing.is_in());
             match if is_in { self.add_name(directory, own) } else { self.remove_name(directory, own) } {
                 // Nothing leads to what was in a directory that was detached.
                 Err(error) if is_in && error.is_damage() && self.is_detached(directory)? => {
@@ -343,8 +287,8 @@ impl Building<'_> {
                         self.add_name(above, name)?;
                     }
                 }
-                Err(error) if error.is_damage() => {
-                    // A bare name is part of an index: what it leads to is a record, and that is not kept from anybody.
+                Err(error) if error.is_damage() && listing != Listing::Entered => {
+                    // What the name leads to is a record, and that is not kept from anybody.
                     let what = if is_in { "missing from" } else { "left in" };
                     tracing::error!(%error, "a name is {what} its directory, of which a block cannot be read");
                 }

@@ -78,9 +78,13 @@ impl std::borrow::Borrow<str> for StorageKey {
 pub struct KeyPrefix(Box<str>);
 
 /// The name of a record that no directory lists: it is found by whoever knows it, and making it changes nothing but
-/// itself. What is made often and never listed lies here.
+/// itself. What is made often and never listed lies here. What is made at the same time may name a *neighbourhood*, and
+/// then lies side by side: an index of very many is changed in one place, and not in as many as there are records.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PointKey(Box<str>);
+pub struct PointKey {
+    name: Box<str>,
+    neighbourhood: Option<Box<str>>,
+}
 
 /// A name of either kind.
 #[derive(Clone, Copy)]
@@ -154,13 +158,23 @@ impl PointKey {
     /// # Errors
     /// [`BarrierError::Key`] when `rest` is no name.
     pub fn new(namespace: &NamespaceId, area: Area, rest: &str) -> Result<Self, BarrierError> {
-        record_name(namespace, area, rest).map(Self)
+        Ok(Self { name: record_name(namespace, area, rest)?, neighbourhood: None })
+    }
+
+    /// The same record, beside the others of a neighbourhood. Whoever looks for it must name the same one.
+    #[must_use]
+    pub fn beside(self, neighbourhood: &str) -> Self {
+        Self { neighbourhood: Some(neighbourhood.into()), ..self }
     }
 
     /// The whole name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    pub(crate) fn neighbourhood(&self) -> Option<&str> {
+        self.neighbourhood.as_deref()
     }
 }
 
@@ -192,7 +206,7 @@ impl KeyPrefix {
     /// # Errors
     /// As [`KeyPrefix::key`].
     pub fn point(&self, name: &str) -> Result<PointKey, BarrierError> {
-        self.key(name).map(|key| PointKey(key.0))
+        self.key(name).map(|key| PointKey { name: key.0, neighbourhood: None })
     }
 
     /// A directory below this one; `directory` is empty or ends in a slash.
@@ -222,7 +236,7 @@ impl fmt::Debug for StorageKey {
 
 impl fmt::Debug for PointKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PointKey({} bytes)", self.0.len())
+        write!(f, "PointKey({} bytes)", self.name.len())
     }
 }
 

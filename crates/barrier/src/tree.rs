@@ -143,9 +143,31 @@ pub(crate) fn page(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<String>, BarrierError> {
-    let mut names = Vec::new();
-    gather(blocks, directory, ROOT, after, limit, 0, &mut names)?;
-    Ok(names)
+    let mut found = Page::default();
+    gather(blocks, directory, (ROOT, 0), after, limit, &mut found)?;
+    found.damaged.map_or(Ok(found.names), Err)
+}
+
+/// As [`page`], leaving out what lies in blocks that cannot be read; and whether there was one.
+pub(crate) fn page_readable(
+    blocks: &mut (impl Blocks + ?Sized),
+    directory: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<String>, bool), BarrierError> {
+    let mut found = Page { goes_on: true, ..Page::default() };
+    gather(blocks, directory, (ROOT, 0), after, limit, &mut found)?;
+    Ok((found.names, found.damaged.is_some()))
+}
+
+/// What was found so far.
+#[derive(Default)]
+struct Page {
+    names: Vec<String>,
+    /// What is wrong with a block that was met.
+    damaged: Option<BarrierError>,
+    /// Whether that is no reason to stop.
+    goes_on: bool,
 }
 
 /// The first name that can be read, and whether a block was damaged on the way.
@@ -217,30 +239,36 @@ pub(crate) fn from(
 fn gather(
     blocks: &mut (impl Blocks + ?Sized),
     directory: &str,
-    id: u64,
+    (id, depth): (u64, usize),
     after: Option<&str>,
     limit: usize,
-    depth: usize,
-    names: &mut Vec<String>,
+    found: &mut Page,
 ) -> Result<(), BarrierError> {
     if depth > DEPTH_MAX {
         return Err(too_deep());
     }
-    let Some(block) = read(blocks, directory, id)? else { return Ok(()) };
-    match &block.entries {
-        Entries::Names(entries) => {
-            let start = after.map_or(0, |after| entries.partition_point(|name| name <= after));
-            names.extend(entries.iter().skip(start).take(limit - names.len()).map(str::to_owned));
+    let block = match read(blocks, directory, id) {
+        Err(error) if error.is_damage() => {
+            found.damaged = Some(error);
+            return Ok(());
         }
-        Entries::Children(children) => {
+        block => block?,
+    };
+    match block.as_deref().map(|block| &block.entries) {
+        Some(Entries::Names(entries)) => {
+            let start = after.map_or(0, |after| entries.partition_point(|name| name <= after));
+            found.names.extend(entries.iter().skip(start).take(limit - found.names.len()).map(str::to_owned));
+        }
+        Some(Entries::Children(children)) => {
             let start = after.map_or(0, |after| position(children, after));
             for child in children.iter().skip(start) {
-                if names.len() >= limit {
+                if found.names.len() >= limit || found.damaged.is_some() && !found.goes_on {
                     break;
                 }
-                gather(blocks, directory, child.block, after, limit, depth + 1, names)?;
+                gather(blocks, directory, (child.block, depth + 1), after, limit, found)?;
             }
         }
+        None => {}
     }
     Ok(())
 }

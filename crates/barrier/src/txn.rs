@@ -22,8 +22,8 @@ pub(crate) struct Changes {
     pub(crate) writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     /// Records that no directory lists, by where they lie.
     pub(crate) points: BTreeMap<RawKey, Option<Vec<u8>>>,
-    /// Bare names: whether each is in its directory afterwards.
-    pub(crate) names: BTreeMap<StorageKey, bool>,
+    /// Bare names, and what becomes of each in its directory.
+    pub(crate) names: BTreeMap<StorageKey, Listing>,
     /// Directories that are taken out of the one above, whatever is in them.
     pub(crate) detached: BTreeSet<KeyPrefix>,
     /// What is added to tallies, by where they lie.
@@ -35,6 +35,36 @@ pub(crate) struct Changes {
     pub(crate) headers: BTreeMap<RawKey, Vec<u8>>,
 }
 
+impl Changes {
+    /// About how many bytes it writes.
+    pub(crate) fn bytes(&self) -> usize {
+        let names: usize = self.names.keys().map(|name| name.as_str().len()).sum();
+        names + self.writes.values().chain(self.points.values()).flatten().map(Vec::len).sum::<usize>()
+    }
+
+    /// How many places it changes.
+    pub(crate) fn places(&self) -> usize {
+        self.writes.len() + self.points.len() + self.names.len() + self.tallies.len()
+    }
+}
+
+/// What becomes of a bare name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// It stands in its directory, or the transaction does not stand.
+    Entered,
+    /// It stands in its directory, unless that cannot be read.
+    EnteredIfReadable,
+    /// It does not stand there.
+    Left,
+}
+
+impl Listing {
+    pub(crate) fn is_in(self) -> bool {
+        self != Self::Left
+    }
+}
+
 /// A transaction.
 pub struct Txn {
     vault: Arc<Vault>,
@@ -42,7 +72,7 @@ pub struct Txn {
     /// Sealed values by name; `None` deletes.
     writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
     points: BTreeMap<RawKey, Option<Vec<u8>>>,
-    names: BTreeMap<StorageKey, bool>,
+    names: BTreeMap<StorageKey, Listing>,
     detached: BTreeSet<KeyPrefix>,
     tallies: BTreeMap<RawKey, Changed>,
     whole_tallies: Vec<Whole>,
@@ -139,7 +169,7 @@ impl Txn {
                 self.writes.insert(key.clone(), Some(sealed));
             }
             RecordName::Point(key) => {
-                let at = self.vault.point_key(key.as_str());
+                let at = self.vault.point_key(key);
                 let sealed = self.vault.seal(&at, value);
                 self.points.insert(at, Some(sealed));
             }
@@ -154,21 +184,28 @@ impl Txn {
     pub fn delete<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<(), BarrierError> {
         match name.into() {
             RecordName::Listed(key) => drop(self.writes.insert(key.clone(), None)),
-            RecordName::Point(key) => drop(self.points.insert(self.vault.point_key(key.as_str()), None)),
+            RecordName::Point(key) => drop(self.points.insert(self.vault.point_key(key), None)),
         }
         Ok(())
     }
 
     /// Puts a name into its directory, without any record: for an index, where the name says it all. It costs its place in
     /// a block, and nothing that lies anywhere by itself. A directory holds names of one kind, with records or without.
+    /// When its place in the directory cannot be read, the commit fails.
     pub fn enter(&mut self, name: &StorageKey) {
-        self.names.insert(name.clone(), true);
+        self.names.insert(name.clone(), Listing::Entered);
+    }
+
+    /// As [`Txn::enter`], for a name that can be done without: when its place cannot be read, that is logged, and the rest
+    /// of the transaction stands.
+    pub fn enter_if_readable(&mut self, name: &StorageKey) {
+        self.names.insert(name.clone(), Listing::EnteredIfReadable);
     }
 
     /// Takes such a name out of its directory; taking out nothing is fine, and so is a block that cannot be read: nobody
     /// reads the name there either.
     pub fn leave(&mut self, name: &StorageKey) {
-        self.names.insert(name.clone(), false);
+        self.names.insert(name.clone(), Listing::Left);
     }
 
     /// Takes a directory out of the one above, whatever is in it: for one that cannot be read. Its blocks stay where they
@@ -194,9 +231,9 @@ impl Txn {
     pub fn glance(&self, prefix: &KeyPrefix, start: &str) -> Result<Option<String>, BarrierError> {
         let wanted = format!("{}{start}", prefix.as_str());
         let own = || {
-            beginning(&self.names, &wanted).filter_map(|(name, is_in)| {
+            beginning(&self.names, &wanted).filter_map(|(name, listing)| {
                 let rest = name.strip_prefix(prefix.as_str())?;
-                (!rest.contains('/')).then_some((rest, *is_in))
+                (!rest.contains('/')).then_some((rest, listing.is_in()))
             })
         };
         if let Some((entered, _)) = own().find(|(_, is_in)| *is_in) {
@@ -246,7 +283,7 @@ impl Txn {
         match name {
             RecordName::Listed(key) => (self.vault.record_key(key.as_str()), self.writes.get(key)),
             RecordName::Point(key) => {
-                let at = self.vault.point_key(key.as_str());
+                let at = self.vault.point_key(key);
                 let own = self.points.get(&at);
                 (at, own)
             }
@@ -286,7 +323,7 @@ impl Txn {
     ) -> Result<(BTreeSet<String>, BTreeSet<String>), BarrierError> {
         let (mut added, mut gone) = (BTreeSet::new(), BTreeSet::new());
         let records = beginning(&self.writes, prefix.as_str()).map(|(name, value)| (name, value.is_some()));
-        let bare = beginning(&self.names, prefix.as_str()).map(|(name, is_in)| (name, *is_in));
+        let bare = beginning(&self.names, prefix.as_str()).map(|(name, listing)| (name, listing.is_in()));
         for (name, is_write) in records.chain(bare) {
             let Some(rest) = name.strip_prefix(prefix.as_str()) else { continue };
             let child = rest.split_once('/').map_or_else(|| rest.to_owned(), |(directory, _)| format!("{directory}/"));
@@ -308,6 +345,20 @@ impl Txn {
             }
         }
         Ok((added, removed))
+    }
+
+    /// As [`Txn::list`], leaving out what cannot be read; and whether there was any. What this transaction itself enters
+    /// and takes out is not seen.
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails.
+    pub fn list_readable(
+        &mut self,
+        prefix: &KeyPrefix,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<String>, bool), BarrierError> {
+        tree::page_readable(self, prefix.as_str(), after, limit)
     }
 
     fn known(&mut self, at: &RawKey, wanted: Wanted) -> Result<Option<Known>, BarrierError> {

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tresor_barrier::{Area, Barrier, CommitError, KeyPrefix, PointKey, SealedStore, StorageKey};
+use tresor_barrier::{Area, Barrier, CommitError, KeyPrefix, Lane, PointKey, SealedStore, StorageKey};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::Timestamp;
 use tresor_env::doubles::TestDoors;
@@ -205,4 +205,51 @@ async fn what_a_tally_holds_at_the_commit_is_taken_off_another() {
     assert_eq!(txn.tally(&point("whole")).unwrap(), BTreeMap::from([("n".to_owned(), 2)]));
     assert!(txn.tally(&point("part")).unwrap().is_empty());
     assert_eq!(store.dump().len(), before + 1);
+}
+
+#[tokio::test]
+async fn what_the_background_commits_beside_a_request_costs_no_batch_and_is_what_conflicts() {
+    let (_, barrier) = open();
+    let mut both = Vec::new();
+    for value in [b"background", b"as request"] {
+        let mut txn = barrier.begin().unwrap();
+        assert!(!txn.contains(&point("same")).unwrap());
+        txn.write(&point("same"), value).unwrap();
+        both.push(txn);
+    }
+    let mut other = barrier.begin().unwrap();
+    other.write(&point("other"), b"1").unwrap();
+    let (request, background) = (both.pop().unwrap(), both.pop().unwrap());
+    let (background, beside, request) = tokio::join!(
+        barrier.commit_in(Lane::Background, background),
+        barrier.commit_in(Lane::Background, other),
+        barrier.commit(request),
+    );
+    assert!(matches!(background, Err(CommitError::Conflict)), "the request was there later, and goes first");
+    assert_eq!(beside.unwrap().version, request.unwrap().version);
+}
+
+#[tokio::test]
+async fn points_of_a_neighbourhood_lie_side_by_side_and_are_told_apart_by_name() {
+    let (store, barrier) = open();
+    let before = store.dump();
+    let mut txn = barrier.begin().unwrap();
+    for at in 0..64 {
+        let name = point(&format!("a/{at}"));
+        txn.write(&name.clone().beside(&format!("n{}", at % 4)), &[at]).unwrap();
+        txn.write(&name, &[at + 100]).unwrap();
+    }
+    barrier.commit(txn).await.unwrap();
+    let mut keys: Vec<Vec<u8>> = store.dump().into_iter().map(|(key, _)| key.as_bytes().to_vec()).collect();
+    keys.retain(|key| !before.iter().any(|(known, _)| known.as_bytes() == key.as_slice()));
+    let beside: Vec<&[u8]> = keys.iter().filter(|key| key[0] == 5).map(|key| &key[..9]).collect();
+    assert_eq!((keys.len(), beside.len()), (128, 64));
+    assert_eq!(beside.chunk_by(|one, other| one == other).count(), 4, "four runs in the order of the store");
+    let mut txn = barrier.begin().unwrap();
+    for at in 0..64_u8 {
+        let name = point(&format!("a/{at}"));
+        assert_eq!(&*txn.read(&name).unwrap().unwrap(), [at + 100]);
+        assert_eq!(&*txn.read(&name.clone().beside(&format!("n{}", at % 4))).unwrap().unwrap(), [at]);
+        assert!(txn.read(&name.beside("elsewhere")).unwrap().is_none());
+    }
 }

@@ -6,6 +6,8 @@ use tresor_barrier::{Area, BarrierError, KeyPrefix, PointKey, StorageKey};
 use tresor_model::MountId;
 use tresor_model::ids::NamespaceId;
 
+use crate::tokens;
+
 type Key = Result<StorageKey, BarrierError>;
 type Point = Result<PointKey, BarrierError>;
 type Prefix = Result<KeyPrefix, BarrierError>;
@@ -55,9 +57,10 @@ pub(crate) fn audit_devices() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")
 }
 
-/// A token by its keyed hash. Nobody lists tokens, so it lies in no directory.
+/// A token by its keyed hash. Nobody lists tokens, so it lies in no directory; it lies beside what was made with it.
 pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Point {
-    PointKey::new(namespace, Area::Tokens, &format!("id/{hash}"))
+    let point = PointKey::new(namespace, Area::Tokens, &format!("id/{hash}"))?;
+    Ok(point.beside(tokens::moment_in_hash(hash)))
 }
 
 /// How many uses a token has left: a tally.
@@ -105,9 +108,10 @@ pub(crate) fn lease_ends(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "ends/lease/")
 }
 
-/// A lease by its number.
+/// A lease by its number, beside what was made with it.
 pub(crate) fn lease(namespace: &NamespaceId, number: &str) -> Point {
-    PointKey::new(namespace, Area::Leases, &format!("number/{number}"))
+    let point = PointKey::new(namespace, Area::Leases, &format!("number/{number}"))?;
+    Ok(point.beside(tokens::moment_in_name(number)))
 }
 
 /// The ids of all leases: bare names.

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tresor_barrier::{Barrier, BarrierError, CommitError, FollowError, Follower, StorageKey, Txn};
+use tresor_barrier::{Barrier, BarrierError, CommitError, FollowError, Follower, Lane, StorageKey, Txn};
 use tresor_engine::Mounted;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
@@ -195,7 +195,12 @@ impl Unsealed {
 
     /// Commits; every cache follows before anybody can read what was committed, audit devices before this returns.
     pub(crate) async fn commit(&self, txn: Txn) -> Result<(), CommitFault> {
-        let committed = self.barrier.commit(txn).await.map_err(|error| match error {
+        self.commit_in(Lane::Requests, txn).await
+    }
+
+    /// As [`Unsealed::commit`], in its lane.
+    pub(crate) async fn commit_in(&self, lane: Lane, txn: Txn) -> Result<(), CommitFault> {
+        let committed = self.barrier.commit_in(lane, txn).await.map_err(|error| match error {
             CommitError::Conflict => CommitFault::Conflict,
             CommitError::OutOfBounds => CommitFault::OutOfBounds,
             CommitError::Stopped => CommitFault::Sealed,

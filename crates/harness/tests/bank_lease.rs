@@ -563,3 +563,85 @@ async fn a_clock_that_is_set_back_while_the_server_is_down_gives_nobody_more_tim
     harness.advance(Duration::from_secs(361)).await;
     drop(harness.read("auth/token/lookup-self", &token).await.expect_status(403));
 }
+
+/// What happens to a token and a lease of it.
+#[derive(Clone, Debug)]
+enum Fortune {
+    Passes(u64),
+    RenewToken(u64),
+    RenewLease(u64),
+    Restart,
+    /// The machine's clock is set back while the server is down.
+    SetBack(i64),
+}
+
+fn fortunes() -> impl proptest::strategy::Strategy<Value = Vec<Fortune>> {
+    use proptest::prelude::*;
+    let fortune = prop_oneof![
+        4 => (1_u64..4_000_000).prop_map(Fortune::Passes),
+        3 => (1_u64..7_200).prop_map(Fortune::RenewToken),
+        3 => (1_u64..7_200).prop_map(Fortune::RenewLease),
+        2 => Just(Fortune::Restart),
+        1 => (1_i64..90_000).prop_map(Fortune::SetBack),
+    ];
+    prop::collection::vec(fortune, 1..24)
+}
+
+/// A token with a period and a lease of it live as long as was promised last, whatever comes between.
+async fn lives_as_promised(fortunes: &[Fortune]) {
+    let mut harness = node().await;
+    let token = harness.token(json!({ "policies": ["lease"], "ttl": "2h", "period": "2h" })).await;
+    let id = lease(&harness, &token, "?ttl=1h&max_ttl=700h").await;
+    let seconds = std::time::Duration::from_secs;
+    let promise = |harness: &Harness, life: u64| harness.node.now().plus(seconds(life));
+    let (mut token_end, mut lease_end) = (promise(&harness, 7_200), promise(&harness, 3_600));
+    for fortune in fortunes {
+        match fortune {
+            // Never beyond what the token has: it is what is looked at.
+            Fortune::Passes(millis) => {
+                let left = token_end.since(harness.node.now()).saturating_sub(Duration::from_millis(1));
+                harness.advance(Duration::from_millis(*millis).min(left)).await;
+            }
+            Fortune::RenewToken(increment) => {
+                let body = json!({ "increment": increment });
+                let renewed = harness.write("auth/token/renew-self", &token, body).await.expect_status(200);
+                token_end = promise(&harness, renewed.at("/auth/lease_duration").as_u64().unwrap());
+            }
+            Fortune::RenewLease(increment) => {
+                let body = json!({ "lease_id": id, "increment": increment });
+                let renewed = harness.write("sys/leases/renew", ROOT, body).await;
+                if renewed.status == 200 {
+                    lease_end = promise(&harness, renewed.at("/lease_duration").as_u64().unwrap());
+                }
+            }
+            Fortune::Restart => {
+                harness.restart().await;
+                harness.unseal().await;
+            }
+            Fortune::SetBack(by) => {
+                let told = harness.node.now();
+                harness.restart().await;
+                harness.doors.clock.jump_wall_to(tresor_model::Timestamp::from_seconds(told.seconds() - by));
+                harness.restart().await;
+                harness.unseal().await;
+            }
+        }
+        let now = harness.node.now();
+        assert!(now >= token_end || harness.read("auth/token/lookup-self", &token).await.status == 200, "{fortunes:?}");
+        assert!(now >= lease_end || lookup(&harness, &id).await.status == 200, "{fortunes:?}");
+    }
+    // And no longer than a step after it: a 64th of the life, and the clock's minute.
+    harness.advance(token_end.since(harness.node.now()).max(lease_end.since(harness.node.now()))).await;
+    harness.advance(seconds(7_200 / 64 + 62)).await;
+    assert_eq!(harness.read("auth/token/lookup-self", &token).await.status, 403, "{fortunes:?}");
+    assert_ne!(lookup(&harness, &id).await.status, 200, "{fortunes:?}");
+}
+
+#[test]
+fn nothing_ends_before_the_promise_of_its_last_renewal_restarts_included() {
+    let config = proptest::test_runner::Config { cases: 24, failure_persistence: None, ..Default::default() };
+    proptest::proptest!(config, |(fortunes in fortunes())| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(lives_as_promised(&fortunes));
+    });
+}

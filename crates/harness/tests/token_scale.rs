@@ -431,7 +431,7 @@ async fn a_damaged_record_is_set_aside_and_stands_in_nobodys_way() {
     let sound = server.create(ROOT, json!({ "ttl": "30s" })).await;
     // The token's own record lies under a key of its own kind.
     let is_new = |key: &RawKey| !before.iter().any(|(known, _)| known == key);
-    let (key, _) = after.iter().find(|(key, _)| is_new(key) && key.as_bytes().first() == Some(&3)).unwrap();
+    let (key, _) = after.iter().find(|(key, _)| is_new(key) && key.as_bytes().first() == Some(&5)).unwrap();
     let version = server.store.inner.snapshot().unwrap().version().next();
     let writes = std::collections::BTreeMap::from([(key.clone(), Some(vec![7; 90]))]);
     server.store.inner.apply(Batch { version, writes }).unwrap();
@@ -533,5 +533,146 @@ async fn damaged_last_blocks_of_every_directory_keep_no_token_from_being_made() 
     }
     for token in &made {
         assert!(!server.is_alive(token).await);
+    }
+}
+
+/// Whatever lies at these keys cannot be read any more.
+fn damage(server: &Server, keys: impl IntoIterator<Item = RawKey>) {
+    let version = server.store.inner.snapshot().unwrap().version().next();
+    let writes = keys.into_iter().map(|key| (key, Some(vec![7; 90]))).collect();
+    server.store.inner.apply(Batch { version, writes }).unwrap();
+}
+
+#[tokio::test]
+async fn a_token_has_every_handle_or_is_refused_whichever_directory_is_damaged() {
+    let mut server = Server::start().await;
+    let made = server.create(ROOT, json!({ "ttl": "1h" })).await;
+    server.settle().await;
+    let before: std::collections::BTreeMap<RawKey, Vec<u8>> = server.store.inner.dump().into_iter().collect();
+    drop(server.create(ROOT, json!({ "ttl": "1h" })).await);
+    let is_changed =
+        |(key, value): &(RawKey, Vec<u8>)| key.as_bytes().first() == Some(&2) && before.get(key) != Some(value);
+    let changed: Vec<(RawKey, Vec<u8>)> = server.store.inner.dump().into_iter().filter(is_changed).collect();
+    assert!(changed.len() >= 4, "{}", changed.len());
+    let mut refused = 0;
+    for (key, sound) in changed {
+        damage(&server, [key.clone()]);
+        server.restart().await;
+        let live = server.live().await;
+        let answer = server.call("POST", "auth/token/create", ROOT, json!({ "ttl": "1h" })).await;
+        if answer.status == 200 {
+            let body = json!({ "accessor": answer.text_at("/auth/accessor") });
+            drop(server.call("POST", "auth/token/lookup-accessor", ROOT, body).await.expect_status(200));
+            let ids = server.call("LIST", "sys/leases/lookup/auth/token/create", ROOT, Value::Null).await;
+            drop(ids.expect_status(200));
+        } else {
+            assert_eq!((answer.status, server.live().await), (500, live), "{answer:?}");
+            refused += 1;
+        }
+        assert!(server.is_alive(&made).await, "what was made before is found by its name");
+        let version = server.store.inner.snapshot().unwrap().version().next();
+        let writes = std::collections::BTreeMap::from([(key, Some(sound))]);
+        server.store.inner.apply(Batch { version, writes }).unwrap();
+        server.restart().await;
+    }
+    // Handle, edge and lease id; what ends is found without the index of ends.
+    assert_eq!(refused, 3);
+}
+
+#[tokio::test]
+async fn what_is_below_a_token_is_refused_although_its_edges_cannot_be_read_and_nothing_is_tried_for_ever() {
+    let mut server = Server::start().await;
+    let parent = server.create(ROOT, json!({ "ttl": "10h" })).await;
+    // So that the other directories are there, and only the edges of the parent are new.
+    drop(server.create(ROOT, json!({ "ttl": "2h" })).await);
+    server.settle().await;
+    let before = server.store.inner.dump();
+    let child = server.create(&parent, json!({ "ttl": "2h" })).await;
+    let is_new = |key: &RawKey| key.as_bytes().first() == Some(&2) && !before.iter().any(|(known, _)| known == key);
+    let edges: Vec<RawKey> = server.store.inner.dump().into_iter().map(|(key, _)| key).filter(is_new).collect();
+    assert_eq!(edges.len(), 1);
+    damage(&server, edges);
+    server.restart().await;
+    drop(server.call("POST", "auth/token/revoke", ROOT, json!({ "token": parent })).await.expect_status(204));
+    assert!(!server.is_alive(&child).await);
+    server.pass(5).await;
+    let shown = server.call("GET", "sys/leases?type=damaged", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(shown.at("/data/lease_count"), &json!(1), "{shown:?}");
+    assert!(shown.text_at("/data/leases/0/error").contains("below a revoked token"), "{shown:?}");
+    server.pass(2).await;
+    let written = server.store.writes.load(Ordering::Relaxed);
+    server.pass(2).await;
+    assert_eq!(server.store.writes.load(Ordering::Relaxed), written, "it is left alone");
+    server.restart().await;
+    assert!(!server.is_alive(&child).await, "and still refused");
+}
+
+#[tokio::test]
+async fn a_job_over_lease_ids_comes_to_its_end_and_says_what_it_could_not_read() {
+    let mut server = Server::start().await;
+    drop(server.call("POST", "sys/mounts/made", ROOT, json!({ "type": "leasing" })).await.expect_status(204));
+    let secret = async |server: &Server| {
+        drop(server.call("GET", "made/creds/role?ttl=9h", ROOT, Value::Null).await.expect_status(200));
+    };
+    secret(&server).await;
+    server.settle().await;
+    let before = server.store.inner.dump();
+    secret(&server).await;
+    let is_new = |key: &RawKey| key.as_bytes().first() == Some(&5) && !before.iter().any(|(known, _)| known == key);
+    let records: Vec<RawKey> = server.store.inner.dump().into_iter().map(|(key, _)| key).filter(is_new).collect();
+    assert_eq!(records.len(), 1, "the record of one lease");
+    for _ in 0..5 {
+        secret(&server).await;
+    }
+    damage(&server, records);
+    server.restart().await;
+    drop(server.call("POST", "sys/leases/revoke-prefix/made", ROOT, Value::Null).await.expect_status(204));
+    for _ in 0..5 {
+        server.pass(2).await;
+    }
+    let revoked = server.call("GET", "made/sums", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(revoked.at("/data/revoked"), &json!(6), "every other lease");
+    let shown = server.call("GET", "sys/leases?type=damaged", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(shown.at("/data/lease_count"), &json!(1), "{shown:?}");
+    // Now the directory of the ids itself.
+    let before: std::collections::BTreeMap<RawKey, Vec<u8>> = server.store.inner.dump().into_iter().collect();
+    secret(&server).await;
+    let is_changed =
+        |(key, value): &(RawKey, Vec<u8>)| key.as_bytes().first() == Some(&2) && before.get(key) != Some(value);
+    let blocks: Vec<RawKey> = server.store.inner.dump().into_iter().filter(is_changed).map(|(key, _)| key).collect();
+    damage(&server, blocks);
+    server.restart().await;
+    drop(server.call("POST", "sys/leases/revoke-prefix/made", ROOT, Value::Null).await.expect_status(204));
+    server.pass(5).await;
+    let shown = server.call("GET", "sys/leases?type=damaged", ROOT, Value::Null).await.expect_status(200);
+    let reasons = shown.at("/data/leases").to_string();
+    assert!(reasons.contains("Revoke below `made/` met a block"), "{reasons}");
+    let written = server.store.writes.load(Ordering::Relaxed);
+    server.pass(2).await;
+    assert_eq!(server.store.writes.load(Ordering::Relaxed), written, "the job has ended");
+}
+
+#[tokio::test]
+async fn a_listing_looks_only_at_what_is_younger_than_what_waits_to_be_collected() {
+    let server = Server::start().await;
+    drop(server.family(ROOT, 2_000).await);
+    server.pass(600).await;
+    let parent = server.create(ROOT, json!({ "ttl": "10h" })).await;
+    drop(server.family(&parent, 400).await);
+    server.settle().await;
+    for path in ["auth/token/accessors", "sys/leases/lookup/auth/token/create"] {
+        let parent = server.create(ROOT, json!({ "ttl": "10h" })).await;
+        drop(server.family(&parent, 200).await);
+        server.settle().await;
+        let reads = server.store.reads();
+        drop(server.call("POST", "auth/token/revoke", ROOT, json!({ "token": parent })).await.expect_status(204));
+        let listed = server.call("LIST", path, ROOT, Value::Null).await.expect_status(200);
+        let reads = server.store.reads() - reads;
+        let shown = listed.at("/data/keys").as_array().map_or(0, Vec::len);
+        assert!((2_401..=2_403).contains(&shown), "{path}: {shown}");
+        assert!(reads < 1_200, "{path}: {reads} records read for 2,000 old names and 600 young ones");
+        let waiting = server.store.inner.dump().len();
+        server.pass(3).await;
+        assert!(server.store.inner.dump().len() + 100 < waiting, "they were not collected yet");
     }
 }

@@ -13,8 +13,9 @@ use tresor_model::Fault;
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
+use super::revoke::reason_of;
 use super::secrets::Retired;
-use super::{Doing, Progress};
+use super::{Doing, Progress, index};
 use crate::keys;
 use crate::mounts::record::WipeRecord;
 use crate::tokens::record::{MarkRecord, StoredFate};
@@ -32,18 +33,32 @@ pub(super) fn marks(
     doing: &mut Doing,
 ) -> Result<Progress, Fault> {
     let marks = keys::marks(namespace).map_err(Fault::internal)?;
+    let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
     let hashes = txn.list(&marks, None, MARKS_MAX).map_err(Fault::internal)?;
     let (mut budget, mut did_something) = (doing.step_max, false);
     for hash in hashes {
         let key = marks.key(&hash).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
         let mut mark = MarkRecord::decode(&bytes).map_err(Fault::internal)?;
+        let now = unsealed.clock.now();
+        let damaged = format!("mark-{hash}");
+        let is_aside = txn.contains(&aside.key(&damaged).map_err(Fault::internal)?).map_err(Fault::internal)?;
         let walk = Walk { unsealed, namespace, budget: &mut budget, revoked: &mut doing.revoked };
-        let is_done = match mark.fate {
-            StoredFate::Doomed => walk.doom(txn, &hash)?,
-            StoredFate::Cut => walk.cut(txn, &hash, &mut mark)?,
+        let walked = match mark.fate {
+            _ if is_aside => Ok(Done::Waits),
+            StoredFate::Doomed => walk.doom(txn, &hash),
+            StoredFate::Cut => walk.cut(txn, &hash, &mut mark),
         };
-        match is_done {
+        let walked = match walked {
+            Err(fault) if is_damage(&fault) => {
+                // The mark goes on refusing what is below, which ends in its own time; nothing would mend by trying again.
+                let reason = format!("collecting below a revoked token: {}", reason_of(&fault));
+                index::set_aside(txn, &aside, &damaged, reason, now)?;
+                Done::Partly
+            }
+            walked => walked?,
+        };
+        match walked {
             Done::Wholly => {
                 did_something = true;
                 txn.forget_tally(&keys::below(namespace, &hash).map_err(Fault::internal)?);

@@ -58,7 +58,8 @@ pub(crate) fn second_of(name: &str) -> Option<i64> {
 /// Enters what ends at `end`.
 pub(crate) fn enter(txn: &mut Txn, ends: &KeyPrefix, end: Timestamp, name: &str) -> Result<(), Fault> {
     let key = ends.below(&bucket_name(end.seconds())).and_then(|at| at.key(name)).map_err(Fault::internal)?;
-    txn.enter(&key);
+    // What ends is refused whether or not it stands here, and tidying finds it.
+    txn.enter_if_readable(&key);
     Ok(())
 }
 
@@ -107,11 +108,11 @@ pub(crate) fn page(
 /// An entry of the index that was set aside because what it leads to cannot be read.
 #[derive(Record)]
 #[record(kind = "set-aside", version = 1)]
-pub(crate) struct SetAside {
+pub struct SetAside {
     /// When.
-    pub(crate) since: Timestamp,
+    pub since: Timestamp,
     /// What is wrong.
-    pub(crate) reason: String,
+    pub reason: String,
 }
 
 /// Sets an entry aside: it stays visible, and stands in nobody's way.

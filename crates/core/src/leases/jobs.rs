@@ -10,9 +10,10 @@ use tresor_model::ids::{MountAccessor, NamespaceId};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
-use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState};
-use super::secrets::{Leases, id_key, ids, numbered, read, try_again};
-use super::{Doing, Progress, Readable};
+use super::index::SetAside;
+use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState, number_of};
+use super::secrets::{Leases, id_key, ids, numbered, readable_ids, try_again};
+use super::{Doing, Progress, Readable, index};
 use crate::keys;
 use crate::tokens;
 use crate::unsealed::Unsealed;
@@ -69,11 +70,13 @@ impl Leases {
         let prefix = prefix.map_err(tresor_engine::view::fault)?;
         let page = txn.list(&prefix, after, limit).map_err(Fault::internal)?;
         let next = (page.len() == limit).then(|| page.last().cloned()).flatten();
-        let all_stand = self.tokens().all_stand(txn, &namespace, now)?;
+        let doubt = self.tokens().doubt_of_ids(txn, &namespace, now)?;
         let mut shown = Vec::new();
         for name in page {
             // What is being revoked is gone for everybody.
-            if all_stand || name.ends_with('/') || self.is_shown(txn, &format!("{directory}{name}"), now)? {
+            let key = tokens::hash_in(&name).unwrap_or(&name);
+            let may_be_gone = !name.ends_with('/') && doubt.is_about(&name, key);
+            if !may_be_gone || self.is_shown(txn, &format!("{directory}{name}"), now)? {
                 shown.push(name);
             }
         }
@@ -114,13 +117,20 @@ impl Leases {
         Ok(found)
     }
 
-    /// How many records were set aside because they cannot be read.
+    /// What was set aside because it cannot be read, by name, with what is wrong.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn set_aside(&self, txn: &mut Txn, limit: usize) -> Result<Vec<String>, Fault> {
+    pub fn set_aside(&self, txn: &mut Txn, limit: usize) -> Result<Vec<(String, SetAside)>, Fault> {
         let aside = keys::set_aside(&NamespaceId::root()).map_err(Fault::internal)?;
-        txn.list(&aside, None, limit).map_err(Fault::internal)
+        let mut found = Vec::new();
+        for name in txn.list(&aside, None, limit).map_err(Fault::internal)? {
+            let key = aside.key(&name).map_err(Fault::internal)?;
+            if let Some(bytes) = txn.read(&key).map_err(Fault::internal)? {
+                found.push((name, SetAside::decode(&bytes).map_err(Fault::internal)?));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -136,13 +146,20 @@ pub(super) fn step(
     let key = jobs.key(&name).map_err(Fault::internal)?;
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(Progress::Idle) };
     let mut job = JobRecord::decode(&bytes).map_err(Fault::internal)?;
-    let page = match job.work {
-        JobWork::TidyTokens => tidy_tokens(unsealed, txn, namespace, job.walked.as_deref(), doing)?,
-        JobWork::Revoke | JobWork::Force | JobWork::TidyLeases => leases(unsealed, txn, namespace, &job, doing)?,
+    let damage = Damage { namespace, now: unsealed.clock.now() };
+    let (page, is_cut) = match job.work {
+        JobWork::TidyTokens => tidy_tokens(unsealed, txn, &damage, job.walked.as_deref(), doing)?,
+        JobWork::Revoke | JobWork::Force | JobWork::TidyLeases => leases(unsealed, txn, &damage, &job, doing)?,
     };
-    match page {
+    if is_cut {
+        // Nothing would mend by trying again: what can be read is done, and the operator is told.
+        let what =
+            format!("{:?} below `{}` met a block of names that cannot be read, and left it out", job.work, job.prefix);
+        damage.report(txn, &format!("job-{name}"), what)?;
+    }
+    match page.last() {
         Some(last) => {
-            job.walked = Some(last);
+            job.walked = Some(last.clone());
             txn.write(&key, &job.encode()).map_err(Fault::internal)?;
         }
         None => {
@@ -153,38 +170,52 @@ pub(super) fn step(
     Ok(Progress::More)
 }
 
-/// The last lease of the page; `None` when there is no page.
+/// What a job met that cannot be read: it is reported among what was set aside, and keeps no job from its end.
+struct Damage<'n> {
+    namespace: &'n NamespaceId,
+    now: Timestamp,
+}
+
+impl Damage<'_> {
+    fn report(&self, txn: &mut Txn, name: &str, reason: String) -> Result<(), Fault> {
+        let aside = keys::set_aside(self.namespace).map_err(Fault::internal)?;
+        index::set_aside(txn, &aside, name, reason, self.now)
+    }
+}
+
+/// A page of what a job walks over, and whether something was left out because it cannot be read.
+type Walked = (Vec<String>, bool);
+
 fn leases(
     unsealed: &Unsealed,
     txn: &mut Txn,
-    namespace: &NamespaceId,
+    damage: &Damage<'_>,
     job: &JobRecord,
     doing: &mut Doing,
-) -> Result<Option<String>, Fault> {
+) -> Result<Walked, Fault> {
     let all = &unsealed.handles.leases;
-    let now = unsealed.clock.now();
     if job.walked.is_none() && !job.prefix.is_empty() {
         // A prefix may be the whole id of one lease.
-        end_for(all, txn, namespace, job, job.prefix.trim_end_matches('/'), now, doing)?;
+        end_for(all, txn, damage, job, job.prefix.trim_end_matches('/'), doing)?;
     }
-    let page = ids(txn, namespace, &job.prefix, job.walked.as_deref(), doing.step_max)?;
-    for id in &page {
-        end_for(all, txn, namespace, job, id, now, doing)?;
+    let walked = readable_ids(txn, damage.namespace, &job.prefix, job.walked.as_deref(), doing.step_max)?;
+    for id in &walked.0 {
+        end_for(all, txn, damage, job, id, doing)?;
     }
-    Ok(page.last().cloned())
+    Ok(walked)
 }
 
 /// Ends what an id is about, if the job is about it.
 fn end_for(
     all: &Leases,
     txn: &mut Txn,
-    namespace: &NamespaceId,
+    damage: &Damage<'_>,
     job: &JobRecord,
     id: &str,
-    now: Timestamp,
     doing: &mut Doing,
 ) -> Result<(), Fault> {
-    let Some(hash) = tokens::hash_in(id) else { return retire_for(all, txn, namespace, job, id, now) };
+    let (namespace, now) = (damage.namespace, damage.now);
+    let Some(hash) = tokens::hash_in(id) else { return retire_for(all, txn, damage, job, id) };
     match super::read_token(txn, namespace, hash)? {
         // Its id led to nothing any more.
         Readable::Gone => txn.leave(&id_key(namespace, id)?),
@@ -196,20 +227,20 @@ fn end_for(
                 doing.revoked += 1;
             }
         }
-        Readable::Yes(_) | Readable::No(_) => {}
+        Readable::Yes(_) => {}
+        Readable::No(reason) => damage.report(txn, number_of(id), reason)?,
     }
     Ok(())
 }
 
-fn retire_for(
-    all: &Leases,
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    job: &JobRecord,
-    id: &str,
-    now: Timestamp,
-) -> Result<(), Fault> {
-    let Some(record) = read(txn, namespace, id)?.filter(|record| record.issued <= job.since) else { return Ok(()) };
+fn retire_for(all: &Leases, txn: &mut Txn, damage: &Damage<'_>, job: &JobRecord, id: &str) -> Result<(), Fault> {
+    let (namespace, now) = (damage.namespace, damage.now);
+    let Ok(key) = keys::lease(namespace, number_of(id)) else { return Ok(()) };
+    let record = match super::readable::<LeaseRecord>(txn.read(&key))? {
+        Readable::Yes(record) if record.id.as_str() == id && record.issued <= job.since => *record,
+        Readable::Yes(_) | Readable::Gone => return Ok(()),
+        Readable::No(reason) => return damage.report(txn, number_of(id), reason),
+    };
     if job.work == JobWork::TidyLeases {
         match record.state {
             LeaseState::Live => {
@@ -232,20 +263,14 @@ fn retire_for(
 fn tidy_tokens(
     unsealed: &Unsealed,
     txn: &mut Txn,
-    namespace: &NamespaceId,
+    damage: &Damage<'_>,
     after: Option<&str>,
     doing: &mut Doing,
-) -> Result<Option<String>, Fault> {
-    let now = unsealed.clock.now();
+) -> Result<Walked, Fault> {
+    let (namespace, now) = (damage.namespace, damage.now);
     let accessors = keys::accessors(namespace).map_err(Fault::internal)?;
-    let page = match txn.list(&accessors, after, doing.step_max) {
-        Err(error) if error.is_damage() => {
-            tracing::error!(%error, "the accessors cannot be read to their end: tidying tokens ends there");
-            return Ok(None);
-        }
-        page => page.map_err(Fault::internal)?,
-    };
-    for name in &page {
+    let walked = txn.list_readable(&accessors, after, doing.step_max).map_err(Fault::internal)?;
+    for name in &walked.0 {
         let hash = tokens::hash_of(name).unwrap_or(name);
         match super::read_token(txn, namespace, hash)? {
             Readable::Gone => txn.leave(&accessors.key(name).map_err(Fault::internal)?),
@@ -257,5 +282,5 @@ fn tidy_tokens(
             Readable::Yes(_) | Readable::No(_) => {}
         }
     }
-    Ok(page.last().cloned())
+    Ok(walked)
 }

@@ -3,15 +3,15 @@
 //! The time-ordered index lies in the store ([`index`]): memory holds nothing per lease. A background task takes tokens
 //! that are due, in order and in small transactions, and collects what revoked tokens and removed mounts left behind
 //! ([`collect`]); another asks engines to take back what they handed out ([`revoke`]). Each step is idempotent, so a
-//! crash anywhere is mended by doing it again. While requests are running they work in small steps for a fifteenth of the
-//! time: what is over is refused anyway, so collecting it may take minutes.
+//! crash anywhere is mended by doing it again. While requests are running they work in small steps, which are committed
+//! together with what requests commit: what is over is refused anyway, so collecting it may take minutes.
 //! Invariant: nothing here decides whether a token is valid; an expired or orphaned one is refused by its record,
 //! whether or not this task has come by. Deliberately absent: one timer per lease.
 
 pub(crate) mod awaited;
 pub(crate) mod clock;
 mod collect;
-pub(crate) mod index;
+pub mod index;
 pub mod jobs;
 pub mod record;
 mod revoke;
@@ -21,7 +21,7 @@ mod summary;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tresor_barrier::{BarrierError, Plaintext, Txn};
+use tresor_barrier::{BarrierError, Lane, Plaintext, Txn};
 use tresor_model::Fault;
 use tresor_model::ids::NamespaceId;
 use tresor_record::Record;
@@ -39,12 +39,14 @@ pub(crate) struct Pace {
     step_max: usize,
     /// A step is followed by a pause of so many times its own length.
     rest: u32,
+    /// How its transactions are committed.
+    lane: Lane,
 }
 
 /// When nobody asks for anything.
-const CALM: Pace = Pace { step_max: 128, rest: 0 };
+const CALM: Pace = Pace { step_max: 128, rest: 0, lane: Lane::Requests };
 /// While requests run.
-const BESIDE_REQUESTS: Pace = Pace { step_max: 8, rest: 14 };
+const BESIDE_REQUESTS: Pace = Pace { step_max: 8, rest: 2, lane: Lane::Background };
 /// The longest pause between two looks at the index.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// The pause after a step that failed; each further one in a row adds as much.
@@ -191,7 +193,7 @@ async fn piece(
     if work(unsealed, &mut txn, namespace, &mut doing)? == Progress::Idle {
         return Ok(Progress::Idle);
     }
-    match unsealed.commit(txn).await {
+    match unsealed.commit_in(pace.lane, txn).await {
         Ok(()) => {
             if doing.revoked > 0 {
                 summary::record(unsealed, reason, doing.revoked).await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tresor_barrier::Lane;
 use tresor_env::BoxFuture;
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
@@ -47,7 +48,7 @@ pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fau
         let Some(numbers) = index::page(&mut txn, &bucket, &aside, page, now)? else {
             let entropy = &*unsealed.doors.entropy;
             unsealed.handles.leases.order(&mut txn, JobWork::TidyLeases, "", now, entropy)?;
-            stands(unsealed.commit(txn).await)?;
+            stands(unsealed.commit_in(pace.lane, txn).await)?;
             return Ok(Progress::More);
         };
         (bucket, numbers)
@@ -58,7 +59,7 @@ pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fau
     for some in numbers.chunks(AT_ONCE) {
         let mut asked: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
         for number in some {
-            asked.push(Box::pin(one(unsealed, &namespace, second, number)));
+            asked.push(Box::pin(one(unsealed, &namespace, pace.lane, second, number)));
         }
         for done in join_all(asked).await {
             match done {
@@ -71,7 +72,13 @@ pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fau
 }
 
 /// One entry of the index.
-async fn one(unsealed: &Unsealed, namespace: &NamespaceId, second: Timestamp, number: &str) -> Result<(), Fault> {
+async fn one(
+    unsealed: &Unsealed,
+    namespace: &NamespaceId,
+    lane: Lane,
+    second: Timestamp,
+    number: &str,
+) -> Result<(), Fault> {
     let mut txn = unsealed.begin()?;
     let now = unsealed.clock.now();
     let ends = keys::lease_ends(namespace).map_err(Fault::internal)?;
@@ -79,17 +86,17 @@ async fn one(unsealed: &Unsealed, namespace: &NamespaceId, second: Timestamp, nu
     let entry = entry.map_err(Fault::internal)?;
     let key = keys::lease(namespace, number).map_err(Fault::internal)?;
     match readable::<LeaseRecord>(txn.read(&key))? {
-        Readable::Yes(record) if record.due == second => revoke(unsealed, namespace, *record, txn, now).await,
+        Readable::Yes(record) if record.due == second => revoke(unsealed, namespace, lane, *record, txn).await,
         // Renewed or gone since: the entry is a leftover.
         Readable::Yes(_) | Readable::Gone => {
             txn.leave(&entry);
-            stands(unsealed.commit(txn).await)
+            stands(unsealed.commit_in(lane, txn).await)
         }
         Readable::No(reason) => {
             let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
             index::set_aside(&mut txn, &aside, number, reason, now)?;
             txn.leave(&entry);
-            stands(unsealed.commit(txn).await)
+            stands(unsealed.commit_in(lane, txn).await)
         }
     }
 }
@@ -97,10 +104,11 @@ async fn one(unsealed: &Unsealed, namespace: &NamespaceId, second: Timestamp, nu
 async fn revoke(
     unsealed: &Unsealed,
     namespace: &NamespaceId,
+    lane: Lane,
     mut record: LeaseRecord,
     mut txn: tresor_barrier::Txn,
-    now: Timestamp,
 ) -> Result<(), Fault> {
+    let now = unsealed.clock.now();
     let leases = &unsealed.handles.leases;
     leases.end_of_life(&mut txn, namespace, &mut record)?;
     let means = Means { txn: &mut txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
@@ -113,30 +121,25 @@ async fn revoke(
         () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("the engine took too long")),
     };
     match taken {
-        Ok(()) => stands(unsealed.commit(txn).await),
+        Ok(()) => stands(unsealed.commit_in(lane, txn).await),
         Err(fault) => {
             // What the engine wrote goes with its transaction; that it failed is written in another.
             drop(txn);
-            failed(unsealed, namespace, record.id.as_str(), &reason_of(&fault), now).await
+            failed(unsealed, namespace, lane, record.id.as_str(), &reason_of(&fault)).await
         }
     }
 }
 
 /// Why it failed, for the operator: the public text of a refusal, the cause of a failure.
-fn reason_of(fault: &Fault) -> String {
+pub(super) fn reason_of(fault: &Fault) -> String {
     match fault {
         Fault::Refusal(_) => fault.to_string(),
         Fault::Failure(failure) => failure.cause.to_string(),
     }
 }
 
-async fn failed(
-    unsealed: &Unsealed,
-    namespace: &NamespaceId,
-    id: &str,
-    reason: &str,
-    now: Timestamp,
-) -> Result<(), Fault> {
+async fn failed(unsealed: &Unsealed, namespace: &NamespaceId, lane: Lane, id: &str, reason: &str) -> Result<(), Fault> {
+    let now = unsealed.clock.now();
     let mut txn = unsealed.begin()?;
     let Some(mut record) = super::secrets::read(&mut txn, namespace, id)? else { return Ok(()) };
     unsealed.handles.leases.end_of_life(&mut txn, namespace, &mut record)?;
@@ -155,7 +158,7 @@ async fn failed(
         record.state = LeaseState::Revoking(attempts);
         write(&mut txn, namespace, &record)?;
     }
-    stands(unsealed.commit(txn).await)
+    stands(unsealed.commit_in(lane, txn).await)
 }
 
 /// Somebody else was faster: it is looked at again.

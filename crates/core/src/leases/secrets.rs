@@ -251,7 +251,8 @@ impl Leases {
         if tally.is_empty() {
             return Ok(Retired::All);
         }
-        let page = ids(txn, namespace, &mount.path, wipe.walked.as_deref(), step_max)?;
+        // What is missing among the ids ends in its own time, and the wiping waits for it.
+        let (page, _) = readable_ids(txn, namespace, &mount.path, wipe.walked.as_deref(), step_max)?;
         let Some(last) = page.last().cloned() else { return Ok(Retired::Waits) };
         for id in &page {
             if let Some(record) = read(txn, namespace, id)?
@@ -337,7 +338,8 @@ pub(super) fn give_up(
     index::leave(txn, &ends(namespace)?, record.due, record.number())?;
     count_revoking(txn, namespace, record, -1)?;
     let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
-    txn.enter(&reference);
+    // Giving up must come to an end.
+    txn.enter_if_readable(&reference);
     record.state = LeaseState::Irrevocable(attempts);
     write(txn, namespace, record)
 }
@@ -457,7 +459,7 @@ pub(super) fn numbered(txn: &mut Txn, namespace: &NamespaceId, number: &str) -> 
     LeaseRecord::decode(&bytes).map(Some).map_err(Fault::internal)
 }
 
-/// At most `limit` ids below a directory of ids, in order, after `after`.
+/// At most `limit` ids below a directory of ids, in order, after `after`. What cannot be read is an error.
 pub(super) fn ids(
     txn: &mut Txn,
     namespace: &NamespaceId,
@@ -465,20 +467,32 @@ pub(super) fn ids(
     after: Option<&str>,
     limit: usize,
 ) -> Result<Vec<String>, Fault> {
-    let mut found = Vec::new();
+    let (found, is_damaged) = readable_ids(txn, namespace, below, after, limit)?;
+    if is_damaged { Err(Fault::internal("a block of the directories of lease ids cannot be read")) } else { Ok(found) }
+}
+
+/// The same, leaving out what cannot be read; and whether there was any.
+pub(super) fn readable_ids(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    below: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<String>, bool), Fault> {
+    let (mut found, mut is_damaged) = (Vec::new(), false);
     let prefix = keys::leases(namespace).and_then(|at| at.below(below)).map_err(tresor_engine::view::fault)?;
     let after = after.and_then(|after| after.strip_prefix(below));
-    walk(txn, &prefix, below, after, limit, &mut found)?;
-    Ok(found)
+    walk(txn, (&prefix, below), after, limit, &mut found, &mut is_damaged)?;
+    Ok((found, is_damaged))
 }
 
 fn walk(
     txn: &mut Txn,
-    prefix: &KeyPrefix,
-    at: &str,
+    (prefix, at): (&KeyPrefix, &str),
     after: Option<&str>,
     limit: usize,
     found: &mut Vec<String>,
+    is_damaged: &mut bool,
 ) -> Result<(), Fault> {
     let mut cursor = None;
     if let Some(after) = after {
@@ -486,14 +500,16 @@ fn walk(
             Some((directory, rest)) => {
                 let directory = format!("{directory}/");
                 let deeper = prefix.below(&directory).map_err(Fault::internal)?;
-                walk(txn, &deeper, &format!("{at}{directory}"), Some(rest), limit, found)?;
+                walk(txn, (&deeper, &format!("{at}{directory}")), Some(rest), limit, found, is_damaged)?;
                 directory
             }
             None => after.to_owned(),
         });
     }
     while found.len() < limit {
-        let page = txn.list(prefix, cursor.as_deref(), limit - found.len()).map_err(Fault::internal)?;
+        let page = txn.list_readable(prefix, cursor.as_deref(), limit - found.len());
+        let (page, is_cut) = page.map_err(Fault::internal)?;
+        *is_damaged |= is_cut;
         let Some(last) = page.last().cloned() else { return Ok(()) };
         for name in page {
             if found.len() >= limit {
@@ -501,7 +517,7 @@ fn walk(
             }
             if name.ends_with('/') {
                 let deeper = prefix.below(&name).map_err(Fault::internal)?;
-                walk(txn, &deeper, &format!("{at}{name}"), None, limit, found)?;
+                walk(txn, (&deeper, &format!("{at}{name}")), None, limit, found, is_damaged)?;
             } else {
                 found.push(format!("{at}{name}"));
             }

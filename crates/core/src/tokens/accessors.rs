@@ -75,11 +75,11 @@ impl Tokens {
         let after = after.filter(|after| !after.is_empty()).map(names::after_accessor);
         let page = txn.list(&prefix, after.as_deref(), limit).map_err(fault)?;
         let next = (page.len() == limit).then(|| page.last().map(|last| names::accessor_of(last).to_owned())).flatten();
-        let all_stand = self.all_stand(txn, &namespace, now)?;
+        let doubt = self.doubt(txn, &namespace, now)?;
         let mut alive = Vec::new();
         for handle in page {
             let hash = hash_of(&handle).unwrap_or(&handle);
-            if all_stand || self.find_hash(txn, &namespace, hash, now)?.is_some() {
+            if !doubt.is_about(&handle, hash) || self.find_hash(txn, &namespace, hash, now)?.is_some() {
                 alive.push(names::accessor_of(&handle).to_owned());
             }
         }

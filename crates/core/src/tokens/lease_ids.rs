@@ -9,9 +9,8 @@ use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 
 use super::record::TokenRecord;
-use super::{FoundToken, LIVE, Tokens, fault, names, read_record};
+use super::{FoundToken, Tokens, names, read_record};
 use crate::keys;
-use crate::leases::index;
 
 impl FoundToken {
     /// The id of the token's lease; `None` when it has no end.
@@ -57,43 +56,5 @@ impl Tokens {
         let Some(hash) = hash_in(id) else { return Ok(None) };
         let found = self.find_hash(txn, &NamespaceId::root(), hash, now)?;
         Ok(found.filter(|found| found.lease_id().as_deref() == Some(id)))
-    }
-
-    /// Whether every token and lease that stands in a directory is alive, so that a listing need not look at each:
-    /// nothing is revoked, over, or of a removed mount, and waits to be collected.
-    ///
-    /// # Errors
-    /// A failure when the store fails.
-    pub(crate) fn all_stand(&self, txn: &mut Txn, namespace: &NamespaceId, now: Timestamp) -> Result<bool, Fault> {
-        if self.marks.ask(|marks| marks.topmost_doomed().next().is_some()) {
-            return Ok(false);
-        }
-        for ends in [keys::token_ends(namespace), keys::lease_ends(namespace)] {
-            match txn.list(&ends.map_err(fault)?, None, 1) {
-                Ok(first) => {
-                    let second = first.first().and_then(|name| index::second_of(name));
-                    if second.is_some_and(|second| second <= now.seconds()) {
-                        return Ok(false);
-                    }
-                }
-                Err(error) if error.is_damage() => return Ok(false),
-                Err(error) => return Err(fault(error)),
-            }
-        }
-        for waiting in [keys::wipes(namespace), keys::set_aside(namespace)] {
-            if !txn.list(&waiting.map_err(fault)?, None, 1).map_err(fault)?.is_empty() {
-                return Ok(false);
-            }
-        }
-        let mut known = 0_i64;
-        for mount in self.mounts.table().iter() {
-            let tally = txn.tally(&keys::live_of(namespace, &mount.record.id).map_err(fault)?).map_err(fault)?;
-            if tally.keys().any(|label| label != LIVE) {
-                return Ok(false);
-            }
-            known += tally.get(LIVE).copied().unwrap_or(0);
-        }
-        let every = txn.tally(&keys::live(namespace).map_err(fault)?).map_err(fault)?;
-        Ok(every.get(LIVE).copied().unwrap_or(0) == known)
     }
 }

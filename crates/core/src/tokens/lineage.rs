@@ -8,6 +8,8 @@
 
 use std::collections::BTreeMap;
 
+use tresor_model::Timestamp;
+
 /// The most ancestors that a token can have; deeper creation is refused.
 pub const DEPTH_MAX: usize = 64;
 
@@ -25,6 +27,8 @@ pub enum Fate {
 pub struct Mark {
     /// What became of the token.
     pub fate: Fate,
+    /// When it was made.
+    pub created: Timestamp,
     /// The token's own ancestors, nearest first.
     pub ancestors: Vec<String>,
 }
@@ -90,6 +94,12 @@ impl Marks {
     pub fn topmost_doomed(&self) -> impl Iterator<Item = &str> {
         let doomed = self.0.iter().filter(|(_, mark)| mark.fate == Fate::Doomed);
         doomed.filter(|(_, mark)| self.decide(&mark.ancestors) != Verdict::Doomed).map(|(hash, _)| hash.as_str())
+    }
+
+    /// When the oldest doomed token was made: nothing older is refused by a mark.
+    #[must_use]
+    pub fn oldest_doomed(&self) -> Option<Timestamp> {
+        self.0.values().filter(|mark| mark.fate == Fate::Doomed).map(|mark| mark.created).min()
     }
 
     /// Whether a mark other than the token's own was made below it.
@@ -175,7 +185,7 @@ mod tests {
                     Step::Revoke(at) | Step::Cut(at) => {
                         let Some(revoked) = pick(at) else { continue };
                         let fate = if matches!(step, Step::Cut(_)) { Fate::Cut } else { Fate::Doomed };
-                        marks.set(&name(revoked), Some(Mark { fate, ancestors: written[revoked].clone() }));
+                        marks.set(&name(revoked), Some(Mark { fate, created: Timestamp::EPOCH, ancestors: written[revoked].clone() }));
                         naive.dead[revoked] = true;
                         if fate == Fate::Cut {
                             for parent in &mut naive.parents {
@@ -204,7 +214,7 @@ mod tests {
         let mut marks = Marks::default();
         let doom = |ancestors: &[&str]| {
             let ancestors = ancestors.iter().map(|name| (*name).to_owned()).collect();
-            Some(Mark { fate: Fate::Doomed, ancestors })
+            Some(Mark { fate: Fate::Doomed, created: Timestamp::EPOCH, ancestors })
         };
         marks.set("c", doom(&["b", "a"]));
         marks.set("a", doom(&[]));

@@ -52,7 +52,7 @@ fn read(txn: &mut Txn, key: &StorageKey) -> Result<Option<Mark>, Fault> {
         StoredFate::Doomed => Fate::Doomed,
         StoredFate::Cut => Fate::Cut,
     };
-    Ok(Some(Mark { fate, ancestors: record.ancestors }))
+    Ok(Some(Mark { fate, created: record.created, ancestors: record.ancestors }))
 }
 
 fn read_all(txn: &mut Txn, prefix: &KeyPrefix) -> Result<Marks, Fault> {

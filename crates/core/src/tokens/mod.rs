@@ -12,6 +12,7 @@ pub mod lineage;
 mod marks;
 mod names;
 pub mod record;
+mod standing;
 pub mod terms;
 mod window;
 
@@ -37,15 +38,15 @@ pub use lineage::DEPTH_MAX;
 use lineage::Verdict;
 use marks::KnownMarks;
 pub use names::fresh as fresh_name;
-pub(crate) use names::{hash_of, ordered};
+pub(crate) use names::{hash_of, moment_in_hash, moment_in_name, ordered};
 use record::{MarkRecord, StoredFate, TokenRecord, Uses};
 use terms::Life;
 use window::Window;
 
+/// What a service token begins with.
+const SERVICE: &str = "hvs.";
 /// Characters of the random part of a token: 28 of base62 are 166 bits.
 const TOKEN_CHARACTERS: usize = 28;
-/// Bytes of the keyed hash that a token is stored under.
-const HASH_BYTES: usize = 16;
 /// Any number will do.
 pub(crate) const UNBOUNDED: tresor_barrier::Bounds = i64::MIN..=i64::MAX;
 
@@ -127,8 +128,15 @@ fn hash_key(barrier: &Barrier) -> HmacKey {
 }
 
 fn hash_with(key: &HmacKey, token: &TokenSecret) -> String {
-    let digest = key.sign(token.expose().as_bytes());
-    tresor_crypto::hash::to_hex(digest.get(..HASH_BYTES).unwrap_or(&digest))
+    let mut hash = tresor_crypto::hash::to_hex(&key.sign(token.expose().as_bytes()));
+    // A token of our making says when it was made; any other lies wherever its hash wants it.
+    let moment = token.expose().strip_prefix(SERVICE).and_then(|rest| rest.get(..names::MOMENT_CHARACTERS));
+    let is_ours = token.expose().len() == SERVICE.len() + names::MOMENT_CHARACTERS + TOKEN_CHARACTERS;
+    if let Some(moment) = moment.filter(|moment| is_ours && moment.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
+        hash.insert_str(0, moment);
+    }
+    hash.truncate(names::HASH_CHARACTERS);
+    hash
 }
 
 /// Makes the first token of a store that is being initialised.
@@ -353,7 +361,8 @@ impl Tokens {
             txn.forget_tally(&below);
         }
         let mark = keys::marks(namespace).and_then(|at| at.key(&found.hash)).map_err(fault)?;
-        let record = MarkRecord { fate, since: now, ancestors, walked: Vec::new() };
+        let created = found.record.created;
+        let record = MarkRecord { fate, created, since: now, ancestors, walked: Vec::new() };
         txn.write(&mark, &record.encode()).map_err(fault)
     }
 
@@ -387,8 +396,12 @@ impl Tokens {
         let mut places = vec![children, keys::leases_of(namespace, hash).map_err(fault)?];
         places.extend(self.cubbyhole(namespace, hash)?);
         for place in places {
-            if !txn.list(&place, None, 1).map_err(fault)?.is_empty() {
-                return Ok(true);
+            match txn.list(&place, None, 1) {
+                Ok(names) if names.is_empty() => {}
+                Ok(_) => return Ok(true),
+                // What cannot be read may be there, and must be refused.
+                Err(error) if error.is_damage() => return Ok(true),
+                Err(error) => return Err(fault(error)),
             }
         }
         Ok(false)
@@ -492,7 +505,7 @@ fn mint(
     // An id that is drawn is nobody's; one that was chosen may be taken.
     let (token, is_chosen) = match new.id {
         Some(id) => (id, true),
-        None => (fresh_token(entropy)?, false),
+        None => (fresh_token(now, entropy)?, false),
     };
     let hash = hash_with(hash_key, &token);
     if is_chosen {
@@ -619,13 +632,13 @@ fn ancestors_live(txn: &mut Txn, namespace: &NamespaceId, record: &TokenRecord, 
     Ok(true)
 }
 
-/// A random service token.
+/// A service token: the moment that it is made in, which its accessor tells too, and the rest at random.
 ///
 /// # Errors
 /// Never in practice: the generated text is a valid token.
-pub fn fresh_token(entropy: &dyn Entropy) -> Result<TokenSecret, Fault> {
+pub fn fresh_token(now: Timestamp, entropy: &dyn Entropy) -> Result<TokenSecret, Fault> {
     let random = token_text::random_base62(TOKEN_CHARACTERS, entropy);
-    TokenSecret::parse(&format!("hvs.{}", random.as_str())).map_err(Fault::internal)
+    TokenSecret::parse(&format!("{SERVICE}{}{}", names::moment(now), random.as_str())).map_err(Fault::internal)
 }
 
 /// The `auth` block of an answer about a token.

@@ -103,10 +103,12 @@ impl TokenRecord {
 
 /// A revoked token of which something is left to be collected.
 #[derive(Record)]
-#[record(kind = "token-mark", version = 1)]
+#[record(kind = "token-mark", version = 2)]
 pub struct MarkRecord {
     /// What becomes of what is below.
     pub fate: StoredFate,
+    /// When the token was made: what is below was made later.
+    pub created: Timestamp,
     /// When it was revoked.
     pub since: Timestamp,
     /// Its ancestors, nearest first.

@@ -113,7 +113,7 @@ pub(super) struct DirectoryPage {
 /// Which leases are counted or listed.
 #[derive(Input)]
 pub(super) struct Which {
-    /// `irrevocable`; for counting also `live`, or `damaged` for what could not be read when its time came.
+    /// `irrevocable`, or `damaged` for what could not be read when its time came; for counting also `live`.
     #[input(name = "type", default = "", query)]
     kind: String,
     /// How many are listed at most; `none` means as many as can be.
@@ -350,11 +350,12 @@ pub(super) async fn count(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Dat
 }
 
 pub(super) async fn irrevocable(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Data<Irrevocable>, Fault> {
-    match input.kind.as_str() {
-        "irrevocable" => {}
+    let is_damaged = match input.kind.as_str() {
+        "irrevocable" => false,
+        "damaged" => true,
         "" => return Err(Fault::invalid("missing required field \"type\"")),
-        _ => return Err(Fault::invalid("`type` is `irrevocable`")),
-    }
+        _ => return Err(Fault::invalid("`type` is `irrevocable` or `damaged`")),
+    };
     let limit = match input.limit.as_deref() {
         None | Some("") => SHOWN,
         Some("none") => SHOWN_MAX,
@@ -363,11 +364,17 @@ pub(super) async fn irrevocable(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Resu
             _ => return Err(Fault::invalid("`limit` is a positive number or `none`")),
         },
     };
-    let found = sys.handles.leases.irrevocable(cx.view.widen(Widened::assertion()), None, limit)?;
-    let shown = found.into_iter().map(|lease| {
-        let id = lease.record.id.as_str();
-        Body::from(map! { "lease_id" => id, "mount_id" => lease.mount.as_str(), "error" => lease.reason.as_str() })
-    });
-    let leases: Vec<Body> = shown.collect();
+    let txn = cx.view.widen(Widened::assertion());
+    let shown = |id: &str, mount: &str, error: &str| {
+        Body::from(map! { "lease_id" => id, "mount_id" => mount, "error" => error })
+    };
+    let leases: Vec<Body> = if is_damaged {
+        // What it was is in a record that cannot be read: its name in the index is all there is.
+        let found = sys.handles.leases.set_aside(txn, limit)?;
+        found.iter().map(|(name, aside)| shown(name, "", &aside.reason)).collect()
+    } else {
+        let found = sys.handles.leases.irrevocable(txn, None, limit)?;
+        found.iter().map(|lease| shown(lease.record.id.as_str(), &lease.mount, &lease.reason)).collect()
+    };
     Ok(Data(Irrevocable { lease_count: u64::try_from(leases.len()).unwrap_or(u64::MAX), leases }))
 }
