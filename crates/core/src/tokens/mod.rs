@@ -128,10 +128,11 @@ fn hash_key(barrier: &Barrier) -> HmacKey {
 }
 
 fn hash_with(key: &HmacKey, token: &TokenSecret) -> String {
-    let mut hash = tresor_crypto::hash::to_hex(&key.sign(token.expose().as_bytes()));
+    let text = token.expose();
+    let mut hash = tresor_crypto::hash::to_hex(&key.sign(text.as_bytes()));
     // A token of our making says when it was made; any other lies wherever its hash wants it.
-    let moment = token.expose().strip_prefix(SERVICE).and_then(|rest| rest.get(..names::MOMENT_CHARACTERS));
-    let is_ours = token.expose().len() == SERVICE.len() + names::MOMENT_CHARACTERS + TOKEN_CHARACTERS;
+    let is_ours = text.len() == SERVICE.len() + names::MOMENT_CHARACTERS + TOKEN_CHARACTERS;
+    let moment = text.strip_prefix(SERVICE).and_then(|rest| rest.get(..names::MOMENT_CHARACTERS));
     if let Some(moment) = moment.filter(|moment| is_ours && moment.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
         hash.insert_str(0, moment);
     }
