@@ -24,7 +24,7 @@ use crate::unsealed::{CommitFault, Unsealed};
 /// How many leases are taken from the index at a time, at most.
 const PAGE_MAX: usize = 64;
 /// How many engines are asked at the same time.
-const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 32;
 /// The longest that an engine may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How often revoking may fail before the lease is set apart.
