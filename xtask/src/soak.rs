@@ -35,7 +35,7 @@ const RUNS: &[(&str, &[&str])] = &[
             "--leases",
             "5000000",
             "--descendants",
-            "100000",
+            "1000000",
             "--ending",
             "20000",
             "--failing",
