@@ -231,7 +231,7 @@ impl Log {
 
     /// Leaves word, for whoever opens the log after a crash, that all this is durable. It is not synced: what it proves
     /// is proven by its being there, and it is overwritten by the next entry.
-    fn mark(&mut self) {
+    pub(crate) fn mark(&mut self) {
         let Some(segment) = self.segments.back() else { return };
         if segment.end + HEADER_BYTES as u64 <= segment.capacity {
             let mark = frame::mark(self.next - 1, self.chain, segment.end, segment.number);
@@ -249,24 +249,19 @@ impl Log {
     /// Takes the next segment into use, with room for so many bytes of frames; nothing is written to it yet.
     fn begin_segment(&mut self, length: u64) -> Result<(Segment, Opening), LogError> {
         let needed = length + OPENING_BYTES as u64;
-        let mut vacant = match self.vacant.take() {
+        // One that is too short is not made longer: what a failed sync left of that would later pass for its length.
+        let vacant = match self.vacant.take_if(|vacant| vacant.length >= needed) {
             Some(vacant) => vacant,
             None => {
                 let (number, size) = (self.take_number(), self.next_size().max(needed));
                 let path = upkeep::segment_path(&self.directory, number);
-                upkeep::create(&*self.disk, &self.directory, number, path, size)?
+                let made = upkeep::create(&*self.disk, &self.directory, number, path, size)?;
+                // Its number is lower, so it cannot be the next one any more.
+                let short = self.vacant.take();
+                self.retired.extend(short.map(|short| Retired { path: short.path, length: short.length }));
+                made
             }
         };
-        if vacant.length < needed {
-            // A recycled file's old frames stay below, so what is added must not be mistaken for its end.
-            let extended = upkeep::extend(&*vacant.file, vacant.length, needed);
-            if let Err(source) = extended {
-                let error = LogError::io(&vacant.path, source);
-                self.vacant = Some(vacant);
-                return Err(error);
-            }
-            vacant.length = needed;
-        }
         let (predecessor, predecessor_end) = self.segments.back().map_or((0, 0), |last| (last.number, last.end));
         let opening = Opening { predecessor, predecessor_end, capacity: vacant.length };
         Ok((Segment::new(vacant.number, vacant.path, vacant.file, vacant.length, self.next - 1), opening))

@@ -4,6 +4,11 @@
 //! one ends: all that must be there and whole. In the last one the first frame that cannot be read is either a torn end
 //! (only what was not synced can be torn) or damage. It is damage if anything behind it was written after a sync that
 //! covered it; every frame says that of itself, and after each sync a mark is left that says nothing else.
+//!
+//! What can be read need not be durable: the process before may have been killed before its sync, or its sync failed, and
+//! the kernel goes on showing what it has in memory. So what lies behind the last word of a sync is written again in its
+//! place and synced before anybody sees the log. Written, because a kernel whose sync failed takes the pages for written;
+//! in its place, because it may as well be durable and acknowledged already: the same bytes over themselves tear nothing.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::path::Path;
@@ -60,9 +65,8 @@ impl Log {
             let length = length.map_err(|source| LogError::io(&path, source))?;
             log.retired.push(Retired { path, length });
         }
-        let is_stale = log.read_chain(chain, visit)?;
+        log.read_chain(chain, visit)?;
         log.drop_purged();
-        log.is_closed = is_stale;
         Ok(log)
     }
 
@@ -147,15 +151,15 @@ impl Log {
             return Ok(Found::InUse(Opened { number, file, length, header, opening }));
         }
         let bytes = read_all(&path, &*file, length)?;
-        match evidence(&bytes, 0, number) {
+        match evidence(&bytes, 0, number).0 {
             Evidence::Synced => Err(LogError::damaged(&path, 0, "the first frame cannot be read")),
             Evidence::Stale | Evidence::Nothing => Ok(Found::Vacant(Vacant { number, path, file, length })),
         }
     }
 
-    /// Reads the segments in use from the oldest on; tells whether frames lie behind the end that must not be met again.
-    fn read_chain<E: From<LogError>>(&mut self, chain: VecDeque<Opened>, visit: &mut Visit<'_, E>) -> Result<bool, E> {
-        let mut is_stale = false;
+    /// Reads the segments in use from the oldest on.
+    fn read_chain<E: From<LogError>>(&mut self, chain: VecDeque<Opened>, visit: &mut Visit<'_, E>) -> Result<(), E> {
+        let mut was_unproven = false;
         let ends: Vec<Option<(u64, Header)>> =
             chain.iter().skip(1).map(|next| Some((next.opening.predecessor_end, next.header))).chain([None]).collect();
         for (opened, end) in chain.into_iter().zip(ends) {
@@ -166,6 +170,7 @@ impl Log {
                 Segment::new(opened.number, path, opened.file, opened.opening.capacity, opened.header.index);
             let mut checksum = opened.header.checksum;
             let limit = end.map_or(u64::MAX, |(end, _)| end);
+            let mut synced = 0;
             while segment.end < limit {
                 let at = usize::try_from(segment.end).unwrap_or(usize::MAX);
                 let found = bytes.get(at..).and_then(|rest| Header::open(rest, opened.number));
@@ -179,25 +184,39 @@ impl Log {
                 }
                 segment.note(header.index, body.len());
                 checksum = header.checksum;
+                synced = header.synced;
             }
             match end {
                 Some((end, next)) if segment.end != end || segment.last != next.index || checksum != next.previous => {
                     return Err(LogError::damaged(&segment.path, segment.end, "an entry cannot be read").into());
                 }
                 Some(_) => {}
-                None => match evidence(&bytes, segment.end, opened.number) {
-                    Evidence::Synced => {
+                None => {
+                    let (found, told) = evidence(&bytes, segment.end, opened.number);
+                    if found == Evidence::Synced {
                         return Err(LogError::damaged(&segment.path, segment.end, "an entry cannot be read").into());
                     }
-                    Evidence::Stale => is_stale = true,
-                    Evidence::Nothing => {}
-                },
+                    // Frames that must not be met again lie behind the end.
+                    self.is_closed = found == Evidence::Stale;
+                    was_unproven = make_durable(&segment, &bytes, synced.max(told))?;
+                }
             }
             (self.chain, self.next) = (checksum, segment.last + 1);
             self.segments.push_back(segment);
         }
-        Ok(is_stale)
+        if was_unproven {
+            self.mark();
+        }
+        Ok(())
     }
+}
+
+/// Makes durable what a segment holds behind `synced`, up to where it is known to be; tells whether there was anything.
+fn make_durable(segment: &Segment, bytes: &[u8], synced: u64) -> Result<bool, LogError> {
+    let range = usize::try_from(synced).unwrap_or(usize::MAX)..usize::try_from(segment.end).unwrap_or(usize::MAX);
+    let Some(unproven) = bytes.get(range).filter(|unproven| !unproven.is_empty()) else { return Ok(false) };
+    let written = segment.file.write_all_at(synced, unproven).and_then(|()| segment.file.sync());
+    written.map_err(|source| LogError::io(&segment.path, source)).map(|()| true)
 }
 
 fn read_all(path: &Path, file: &dyn DiskFile, length: u64) -> Result<Vec<u8>, LogError> {
@@ -220,10 +239,11 @@ enum Evidence {
     Synced,
 }
 
-/// Looks for frames of this segment from `end` on.
-fn evidence(bytes: &[u8], end: u64, number: u64) -> Evidence {
+/// Looks for frames of this segment from `end` on. Unless that shows damage, it also tells up to where they say that the
+/// segment was synced.
+fn evidence(bytes: &[u8], end: u64, number: u64) -> (Evidence, u64) {
     let start = usize::try_from(end).unwrap_or(usize::MAX);
-    let mut found = Evidence::Nothing;
+    let (mut found, mut synced) = (Evidence::Nothing, 0);
     let mut at = start;
     while let Some(rest) = bytes.get(at..).filter(|rest| rest.len() >= frame_bytes(0)) {
         at += 8;
@@ -237,13 +257,14 @@ fn evidence(bytes: &[u8], end: u64, number: u64) -> Evidence {
             continue;
         }
         if header.synced > end {
-            return Evidence::Synced;
+            return (Evidence::Synced, end);
         }
+        synced = synced.max(header.synced);
         if header.kind != Kind::Mark {
             found = Evidence::Stale;
         }
     }
-    found
+    (found, synced)
 }
 
 /// The numbers of the segments in a directory, in order.

@@ -122,7 +122,7 @@ pub(crate) fn create(
     // It gets its name when it is whole: a segment that is shorter than it was is damage.
     let unfinished = directory.join(format!("{number:016x}{UNFINISHED_SUFFIX}"));
     let made = disk.open(&unfinished, Open::OrCreate).and_then(|file| {
-        extend(&*file, 0, length)?;
+        fill(&*file, length)?;
         disk.rename(&unfinished, &path)?;
         disk.sync_directory(directory)?;
         Ok(file)
@@ -138,13 +138,13 @@ pub(crate) fn create(
     }
 }
 
-/// Fills a file with zeros from one offset to another, durably.
-pub(crate) fn extend(file: &dyn DiskFile, from: u64, to: u64) -> std::io::Result<()> {
-    let mut at = from;
-    while at < to {
-        let length = usize::try_from(to - at).unwrap_or(usize::MAX).min(ZEROS.len());
-        file.write_all_at(at, ZEROS.get(..length).unwrap_or_default())?;
-        at += length as u64;
+/// Fills a file with zeros, durably.
+fn fill(file: &dyn DiskFile, length: u64) -> std::io::Result<()> {
+    let mut at = 0;
+    while at < length {
+        let part = usize::try_from(length - at).unwrap_or(usize::MAX).min(ZEROS.len());
+        file.write_all_at(at, ZEROS.get(..part).unwrap_or_default())?;
+        at += part as u64;
     }
     file.sync()
 }

@@ -137,6 +137,37 @@ fn a_disk_that_fails_once_at_any_step_is_gone_on_with_or_stops_the_store_and_pow
     assert!(step > 200 && healed > stopped, "{healed} of {step} were gone on with, {stopped} stopped");
 }
 
+/// What a sync could not make durable the kernel goes on showing, to the next process as well, until the power goes. What
+/// that process has shown stays, of the log, the index and its sums, whatever it did meanwhile.
+#[test]
+fn a_disk_that_fails_once_is_not_believed_by_the_next_process() {
+    const BATCHES: u64 = 14;
+    let (mut step, mut is_over) = (1, false);
+    while !is_over {
+        for more in [0, 8] {
+            let what = format!("step {step}, {more} more");
+            let doors = TestDoors::new(1);
+            doors.disk.fail_at_step(step, ErrorKind::Other);
+            let acknowledged = open(&doors).map_or(0, |store| insist(&store, &doors, BATCHES).0);
+            is_over = doors.disk.steps() < step;
+            doors.disk.fail_at_step(u64::MAX, ErrorKind::Other);
+            doors.disk.kill_process();
+            let store = open(&doors).unwrap_or_else(|error| panic!("{what}: {error}"));
+            let shown = contents(&store).unwrap().0;
+            assert!(shown == acknowledged || shown == acknowledged + 1, "{what}: {shown} of {acknowledged}");
+            for version in shown + 1..=shown + more {
+                store.apply(workload(version)).unwrap();
+            }
+            doors.disk.crash(|_| 0);
+            drop(store);
+            let store = open(&doors).unwrap_or_else(|error| panic!("{what}, after power loss: {error}"));
+            assert_eq!(contents(&store).unwrap(), (shown + more, model(shown + more)), "{what}");
+        }
+        step += 1;
+    }
+    assert!(step > 200);
+}
+
 #[test]
 fn a_swap_of_indexes_that_fails_anywhere_is_made_up_for_and_never_stops_the_store() {
     // Where the building of the second index ends: its names are first seen then.
