@@ -86,6 +86,8 @@ pub struct DeviceStanding {
     pub last_error: Option<String>,
     /// How often in a row it did not take them.
     pub attempts: u64,
+    /// How many lines the sink could only take in part since it was opened.
+    pub cut_lines: u64,
 }
 
 /// An answer written down, not recorded yet; nothing when no device is enabled.

@@ -439,10 +439,14 @@ impl AuditLog {
         let tag = segment::seal_frame(&current.key, state.next_sequence, durable_end, &state.tag, record, bytes)
             .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
         if let Some(file) = &current.file
-            && let Err(error) = file.write_all_at(at, bytes)
+            && let Err(error) = file.write_all_at(at, bytes).and_then(|()| self.check_place(current.number, &**file))
         {
-            // Part of it may be there: nothing is written to this segment again.
-            self.abandon(state);
+            // Part of it may be there, or nowhere any more: nothing is written to this segment again.
+            if error.kind() == io::ErrorKind::NotFound {
+                self.leave(state)
+            } else {
+                self.abandon(state)
+            }
             return Err(unavailable(error));
         }
         if current.turn.take().is_some() {
@@ -458,6 +462,18 @@ impl AuditLog {
         Ok(frame_bytes)
     }
 
+    /// Whether a segment's file is still the one that has its name: a file that was removed takes whatever is written, and
+    /// nobody would ever find it.
+    fn check_place(&self, number: u64, file: &dyn DiskFile) -> io::Result<()> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        match (self.doors.disk.identity(&directory.join(segment::name(number))), file.identity()) {
+            (Ok(named), Ok(open)) if named.is(open) => Ok(()),
+            // Where files cannot be told apart.
+            (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the file of the local audit log was removed")),
+        }
+    }
+
     /// Leaves the segment that is written to, for good.
     fn abandon(&self, state: &mut State) {
         match state.current.take() {
@@ -466,6 +482,12 @@ impl AuditLog {
             Some(used) => state.unsynced.extend(used.file),
             None => {}
         }
+    }
+
+    /// Leaves the directory as well, for as long as no segment can be made there: nothing is taken before.
+    fn leave(&self, state: &mut State) {
+        self.abandon(state);
+        state.doomed.extend(state.spare.take().map(|spare| spare.header.number));
     }
 
     fn trim_recent(&self, state: &mut State) {

@@ -75,6 +75,11 @@ pub trait AuditSink: Send + Sync {
         Box::pin(async { false })
     }
 
+    /// How many lines it could only take in part, each marked as such.
+    fn cut_lines(&self) -> u64 {
+        0
+    }
+
     /// Lets go of what it holds open, as log rotation asks for by SIGHUP.
     fn reopen(&self);
 }

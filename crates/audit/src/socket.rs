@@ -3,12 +3,15 @@
 //! A stream tells nothing of what its reader has read. So a peer that stalls keeps its connection and is offered the rest
 //! of the line it stopped in; when a connection breaks, everything that may have been in its buffers is sent again over
 //! the next one, and when the peer hangs up in good order, what was sent within the last seconds. UDP has no such
-//! knowledge at all: a datagram that was sent counts as arrived. Deliberately absent: TLS, and any reading.
+//! knowledge at all: a datagram that was sent counts as arrived, and a line that fits into none is sent as a line that says
+//! so and shows how the other begins. Deliberately absent: TLS, and any reading.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -16,6 +19,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tresor_env::net::{Datagrams, Stream};
 use tresor_env::{BoxFuture, Doors};
+use tresor_wire::json::encode_text;
 
 use crate::broker::Options;
 use crate::device::DeviceConfig;
@@ -31,8 +35,10 @@ const LOCAL_WINDOW_BYTES: u64 = 1 << 20;
 const TOO_LATE: Duration = Duration::from_secs(5);
 /// After so long without progress another connection is tried.
 const STALLED_MAX: Duration = Duration::from_secs(60);
-/// The longest datagram; longer records are cut, since they could never be sent.
+/// The longest datagram; longer lines are cut, since they could never be sent.
 const DATAGRAM_BYTES_MAX: usize = 65_507;
+/// How much of a line that is cut is shown; escaped once more it fits into a datagram whatever it is.
+const BEGINNING_BYTES: usize = 8 * 1024;
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 const WRITE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
@@ -66,7 +72,13 @@ impl SinkKind for SocketSinkKind {
                 .filter(|timeout| !timeout.is_zero() && *timeout <= WRITE_TIMEOUT_MAX)
                 .ok_or(AuditError::option("`write_timeout` must be a duration of at most 60s"))?,
         };
-        Ok(Arc::new(SocketSink { doors: doors.clone(), target, write_timeout, open: Mutex::default() }))
+        Ok(Arc::new(SocketSink {
+            doors: doors.clone(),
+            target,
+            write_timeout,
+            open: Mutex::default(),
+            cut_lines: AtomicU64::new(0),
+        }))
     }
 }
 
@@ -103,6 +115,8 @@ struct SocketSink {
     write_timeout: Duration,
     /// Taken out by whoever uses it, so that nothing is locked meanwhile; what is not put back is closed.
     open: Mutex<Option<Open>>,
+    /// How many lines were cut.
+    cut_lines: AtomicU64,
 }
 
 impl AuditSink for SocketSink {
@@ -157,6 +171,10 @@ impl AuditSink for SocketSink {
         })
     }
 
+    fn cut_lines(&self) -> u64 {
+        self.cut_lines.load(Ordering::Relaxed)
+    }
+
     /// A connection is nothing that rotates.
     fn reopen(&self) {}
 }
@@ -203,11 +221,13 @@ impl SocketSink {
     async fn send_each(&self, datagrams: &dyn Datagrams, lines: &Lines) -> (bool, Result<(), Undelivered>) {
         for (taken, record) in lines.iter().enumerate() {
             for line in record.split_inclusive(|byte| *byte == b'\n') {
-                let datagram = line.get(..DATAGRAM_BYTES_MAX).unwrap_or(line);
-                let sent = self.within(datagrams.send(datagram), "a datagram could not be sent in time").await;
+                let is_cut = line.len() > DATAGRAM_BYTES_MAX;
+                let datagram = if is_cut { Cow::Owned(cut(line)) } else { Cow::Borrowed(line) };
+                let sent = self.within(datagrams.send(&datagram), "a datagram could not be sent in time").await;
                 if let Err(error) = sent {
                     return (false, Err(Undelivered { taken, doubtful_bytes: 0, error: error.into() }));
                 }
+                self.cut_lines.fetch_add(u64::from(is_cut), Ordering::Relaxed);
             }
         }
         (true, Ok(()))
@@ -274,6 +294,15 @@ impl Connection {
         self.forget_old(now);
         self.lately.iter().map(|(_, bytes)| *bytes).sum()
     }
+}
+
+/// What stands for a line that is too long: how long it was, and how it begins.
+fn cut(line: &[u8]) -> Vec<u8> {
+    let beginning = String::from_utf8_lossy(line.get(..BEGINNING_BYTES).unwrap_or(line));
+    let mut marked = format!(r#"{{"type":"cut","line_bytes":{},"beginning":"#, line.len()).into_bytes();
+    encode_text(&beginning, &mut marked);
+    marked.extend_from_slice(b"}\n");
+    marked
 }
 
 /// How the peer has ended the connection, if it has: in good order or not. What it says otherwise is ignored.

@@ -161,6 +161,7 @@ impl Device {
         let (lag_records, lag_bytes) = log.lag(&self.cursor_name);
         let health = self.health().clone();
         let oldest = health.oldest.filter(|_| lag_records > 0);
+        let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone();
         DeviceStanding {
             path: self.config.path.clone(),
             kind: self.config.kind.clone(),
@@ -169,6 +170,7 @@ impl Device {
             lag_age: oldest.map_or(Duration::ZERO, |oldest| now.since(oldest)),
             last_error: health.last_error,
             attempts: health.attempts,
+            cut_lines: sink.map_or(0, |sink| sink.cut_lines()),
         }
     }
 

@@ -177,6 +177,54 @@ async fn aud_10_a_log_that_cannot_be_written_refuses() {
     assert_eq!(ids(&kind.lines("one")), ["a", "c"]);
 }
 
+/// A removed file takes what is written to it, and nobody ever finds it.
+#[tokio::test]
+async fn a_log_whose_files_were_removed_refuses_at_once_and_goes_on_by_itself() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    {
+        let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
+        record(&broker, "a").await.unwrap();
+        assert!(broker.flush(BOUND).await);
+        let files: Vec<_> = doors.disk.dump().into_keys().filter(|path| path.starts_with(DIRECTORY)).collect();
+        assert!(files.len() > 1, "{files:?}");
+        files.iter().for_each(|path| doors.disk.remove(path).unwrap());
+        assert!(matches!(record(&broker, "b").await.unwrap_err(), AuditError::LogUnavailable(_)));
+        let standing = broker.standing().log;
+        assert!(!standing.accepting && standing.last_error.unwrap().contains("was removed"));
+        record(&broker, "c").await.unwrap();
+        assert!(broker.standing().log.accepting);
+        assert!(broker.flush(BOUND).await);
+        assert_eq!(ids(&kind.lines("one")), ["a", "c"]);
+    }
+    let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
+    record(&broker, "d").await.unwrap();
+    assert!(broker.flush(BOUND).await);
+    assert_eq!(ids(&kind.lines("one")).last().map(String::as_str), Some("d"));
+}
+
+/// What is open can still be written to; it is told all the same before it is full.
+#[tokio::test]
+async fn a_directory_that_takes_no_files_any_more_is_told_within_a_second() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
+    record(&broker, "a").await.unwrap();
+    assert!(broker.flush(BOUND).await);
+    let standing = |broker: &Broker| broker.standing().log;
+    doors.disk.make_read_only(DIRECTORY);
+    record(&broker, "b").await.unwrap();
+    for _ in 0..20 {
+        doors.clock.advance(Duration::from_millis(100));
+        tokio::task::yield_now().await;
+    }
+    assert!(!standing(&broker).accepting, "{:?}", standing(&broker));
+    assert!(matches!(record(&broker, "c").await.unwrap_err(), AuditError::LogUnavailable(_)));
+    doors.disk.heal();
+    record(&broker, "d").await.unwrap();
+    assert!(standing(&broker).accepting);
+    assert!(broker.flush(BOUND).await);
+    assert_eq!(ids(&kind.lines("one")), ["a", "b", "d"]);
+}
+
 #[tokio::test]
 async fn an_answer_that_was_not_recorded_cannot_leave() {
     let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
@@ -545,6 +593,35 @@ async fn a_loss_of_power_never_keeps_the_log_from_opening() {
             record(&broker, "after").await.unwrap();
             assert!(broker.flush(BOUND).await);
             assert_eq!(ids(&kind.lines("one")).last().map(String::as_str), Some("after"));
+        }
+    }
+}
+
+/// What a failed sync could not make durable the kernel goes on showing to the next process; when the power goes after
+/// that, the log opens again, and has what was acknowledged by either.
+#[tokio::test]
+async fn a_sync_that_failed_once_is_not_believed_by_the_next_process() {
+    for step in 1.. {
+        let (doors, kind) = (TestDoors::new(step), MemoryKind::default());
+        doors.disk.fail_at_step(step, std::io::ErrorKind::Other);
+        run_until(&doors, &kind, u64::MAX, Durability::EachRecord).await;
+        let is_over = doors.disk.steps() < step;
+        doors.disk.fail_from_step(None);
+        doors.disk.fail_at_step(u64::MAX, std::io::ErrorKind::Other);
+        doors.disk.kill_process();
+        kind.device("one").lock().unwrap().fails = true;
+        {
+            let broker = open(&doors, vec![device("one")], small(&kind, Durability::EachRecord)).await.unwrap();
+            record(&broker, "after").await.unwrap();
+        }
+        doors.disk.crash(|_| 0);
+        kind.device("one").lock().unwrap().fails = false;
+        let broker = open(&doors, vec![device("one")], small(&kind, Durability::EachRecord)).await.unwrap();
+        assert!(broker.flush(BOUND).await);
+        assert!(ids(&kind.lines("one")).contains(&"after".to_owned()), "step {step}");
+        if is_over {
+            assert!(step > 40, "{step}");
+            return;
         }
     }
 }

@@ -231,6 +231,10 @@ impl Disk for Linked {
         self.disk.sync_directory(directory)
     }
 
+    fn check_writable(&self, directory: &Path) -> std::io::Result<()> {
+        self.disk.check_writable(directory)
+    }
+
     fn free_bytes(&self, directory: &Path) -> std::io::Result<u64> {
         self.disk.free_bytes(directory)
     }

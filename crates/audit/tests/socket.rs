@@ -101,6 +101,29 @@ async fn lines_arrive_over_a_local_socket_and_each_in_a_datagram_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_line_that_fits_into_no_datagram_is_sent_as_one_that_says_so_and_counted() {
+    let doors = TestDoors::new(1);
+    let mut datagrams = doors.net.receive_datagrams(address());
+    let udp = socket(&[("address", ADDRESS), ("socket_type", "udp")]);
+    let broker = open(&doors, vec![udp], Options::default()).await.unwrap();
+    record(&broker, "short").await.unwrap();
+    let long = (0..2000).map(|at| (format!("name-{at}"), "canary-value".into())).collect();
+    record_body(&broker, "long", long).await.unwrap();
+    record(&broker, "after").await.unwrap();
+    assert!(broker.flush(BOUND).await);
+    let mut next = || String::from_utf8(datagrams.try_recv().unwrap()).unwrap();
+    assert_eq!(ids_of(&next()), ["short"]);
+    let cut: serde_json::Value = serde_json::from_str(&next()).unwrap();
+    assert_eq!(cut["type"], "cut");
+    assert!(cut["line_bytes"].as_u64().unwrap() > 65_507, "{cut}");
+    let beginning = cut["beginning"].as_str().unwrap();
+    assert!(beginning.starts_with(r#"{"time":"#) && beginning.contains(r#""id":"long""#), "{beginning}");
+    assert!(!beginning.contains("canary"));
+    assert_eq!(ids_of(&next()), ["after"]);
+    assert_eq!(broker.standing().devices[0].cut_lines, 1);
+}
+
+#[tokio::test]
 async fn a_peer_that_stops_reading_delays_nobody_and_goes_on_where_it_stopped() {
     let doors = TestDoors::new(1);
     let listener = doors.net.listen(address()).await.unwrap();

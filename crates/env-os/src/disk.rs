@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, Per
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::fs::{Access, FlockOperation, OFlags, access, flock};
 use tresor_env::disk::{FileIdentity, Open};
 use tresor_env::{Disk, DiskFile};
 
@@ -96,6 +96,10 @@ impl Disk for OsDisk {
         File::open(directory(path))?.sync_all()
     }
 
+    fn check_writable(&self, path: &Path) -> io::Result<()> {
+        Ok(access(directory(path), Access::WRITE_OK | Access::EXEC_OK)?)
+    }
+
     fn free_bytes(&self, path: &Path) -> io::Result<u64> {
         let told = rustix::fs::statvfs(directory(path))?;
         // What only the superuser may still use does not count.
@@ -172,6 +176,8 @@ mod tests {
         file.sync().unwrap();
         assert!(file.occupied().unwrap() >= 1 << 16);
         assert!(OsDisk.free_bytes(&home.path().join("nothing")).is_err());
+        OsDisk.check_writable(home.path()).unwrap();
+        assert!(OsDisk.check_writable(&home.path().join("nothing")).is_err());
     }
 
     #[test]

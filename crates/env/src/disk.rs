@@ -92,6 +92,12 @@ pub trait Disk: Send + Sync {
     /// What the operating system says.
     fn sync_directory(&self, directory: &Path) -> io::Result<()>;
 
+    /// Whether files can be created in a directory now.
+    ///
+    /// # Errors
+    /// Why not: what the operating system says.
+    fn check_writable(&self, directory: &Path) -> io::Result<()>;
+
     /// How many bytes may still be written below a directory.
     ///
     /// # Errors

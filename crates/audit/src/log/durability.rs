@@ -127,6 +127,17 @@ impl AuditLog {
                 }
             }
         });
-        outcome.map_err(unavailable)
+        outcome.map_err(unavailable)?;
+        self.check_directory()
+    }
+
+    /// Whether the next segment can be made: a directory that takes no files any more is told now, and not when the segment
+    /// in use is full.
+    fn check_directory(&self) -> Result<(), AuditError> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        self.doors.disk.check_writable(directory).map_err(|error| {
+            self.leave(&mut self.state());
+            self.refuse(unavailable(error))
+        })
     }
 }

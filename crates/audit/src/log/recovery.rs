@@ -120,6 +120,12 @@ fn end_at(link: &Link, walked: &Walked, found: &mut Found) -> Result<(), AuditEr
         found.cut_bytes += link.length - walked.end;
         link.file.set_length(walked.end).map_err(unavailable)?;
     }
+    // What no frame says to be durable may be there in the kernel's memory alone, which takes it for written after a failed
+    // sync: it is written again.
+    let proven = walked.claimed.min(walked.end);
+    let mut bytes = vec![0; usize::try_from(walked.end - proven).unwrap_or(usize::MAX)];
+    link.file.read_exact_at(proven, &mut bytes).map_err(unavailable)?;
+    link.file.write_all_at(proven, &bytes).map_err(unavailable)?;
     link.file.sync().map_err(unavailable)?;
     found.tag = walked.tag;
     found.next_sequence = walked.next_sequence;

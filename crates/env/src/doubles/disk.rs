@@ -63,6 +63,8 @@ struct State {
     fail_at_step: Option<(u64, io::ErrorKind)>,
     /// Changing calls below this directory fail in this way.
     failing: Option<(PathBuf, io::ErrorKind)>,
+    /// The directory whose names nobody may change.
+    read_only: Option<PathBuf>,
     /// What is told of free space; `None` is without end.
     free: Option<u64>,
     generation: u64,
@@ -113,9 +115,15 @@ impl MemoryDisk {
         self.state().failing = Some((directory.into(), kind));
     }
 
-    /// Ends what [`MemoryDisk::fail_below`] began.
+    /// From now on no file in `directory` can be created, renamed or removed; what is open is written to as before.
+    pub fn make_read_only(&self, directory: impl Into<PathBuf>) {
+        self.state().read_only = Some(directory.into());
+    }
+
+    /// Ends what [`MemoryDisk::fail_below`] or [`MemoryDisk::make_read_only`] began.
     pub fn heal(&self) {
-        self.state().failing = None;
+        let mut state = self.state();
+        (state.failing, state.read_only) = (None, None);
     }
 
     /// Kills the process that uses the disk: its open handles die, what it wrote stays.
@@ -244,6 +252,12 @@ fn check(state: &State, path: &Path) -> io::Result<()> {
         Some((directory, kind)) if path.starts_with(directory) => Err((*kind).into()),
         _ => Ok(()),
     }
+}
+
+/// Whether the names in a directory may be changed.
+fn check_names(state: &State, directory: Option<&Path>) -> io::Result<()> {
+    let is_read_only = directory.is_some() && state.read_only.as_deref() == directory;
+    if is_read_only { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
 }
 
 fn identity(state: &State, contents: &SharedContents) -> FileIdentity {
@@ -381,6 +395,7 @@ impl Disk for MemoryDisk {
             (None, Open::Existing) => return Err(io::Error::from(io::ErrorKind::NotFound)),
             (Some(contents), _) => contents,
             (None, _) => {
+                check_names(&state, path.parent())?;
                 step(&mut state, path)?;
                 let contents = SharedContents::default();
                 state.names.insert(path.to_path_buf(), Arc::clone(&contents));
@@ -423,6 +438,7 @@ impl Disk for MemoryDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
+        check_names(&state, to.parent())?;
         step(&mut state, to)?;
         let contents = state.names.remove(from).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         state.names.insert(to.to_path_buf(), contents);
@@ -431,6 +447,7 @@ impl Disk for MemoryDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
+        check_names(&state, path.parent())?;
         step(&mut state, path)?;
         state.names.remove(path).map(drop).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
@@ -447,6 +464,12 @@ impl Disk for MemoryDisk {
         state.durable_names.retain(|path, _| path.parent() != Some(directory));
         state.durable_names.extend(names);
         Ok(())
+    }
+
+    fn check_writable(&self, directory: &Path) -> io::Result<()> {
+        let state = self.state();
+        check(&state, directory)?;
+        check_names(&state, Some(directory))
     }
 
     fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
@@ -503,6 +526,10 @@ impl Disk for DiskOfProcess {
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         self.disk()?.sync_directory(directory)
+    }
+
+    fn check_writable(&self, directory: &Path) -> io::Result<()> {
+        self.disk()?.check_writable(directory)
     }
 
     fn free_bytes(&self, directory: &Path) -> io::Result<u64> {

@@ -139,6 +139,7 @@ pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result
             "lag_bytes" => device.lag_bytes,
             "lag_seconds" => device.lag_age.as_secs(),
             "failed_attempts" => device.attempts,
+            "cut_lines" => device.cut_lines,
             "last_error" => device.last_error.as_deref().unwrap_or_default(),
         };
         (device.path, Body::from(shown))
