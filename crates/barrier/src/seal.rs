@@ -15,7 +15,7 @@ use tresor_crypto::token_text::random_uuid;
 use tresor_env::{Doors, Timestamp};
 use tresor_record::{Part, Record, RecordError};
 use tresor_secret::{DataKey, SecretBytes, UnsealShare};
-use tresor_storage::{Condition, RawKey, Store, StoreError};
+use tresor_storage::{Condition, RawKey, Scrubbed, Store, StoreError};
 use zeroize::Zeroizing;
 
 use crate::barrier::{Barrier, CommitError};
@@ -173,6 +173,12 @@ impl SealedStore {
     #[must_use]
     pub fn condition(&self) -> Condition {
         self.store.condition()
+    }
+
+    /// What became of looking for damage in it.
+    #[must_use]
+    pub fn scrubbed(&self) -> Scrubbed {
+        self.store.scrubbed()
     }
 
     /// Makes ring, slot and shares, and stores nothing yet: [`Initialization::store`] does, together with the first

@@ -16,6 +16,7 @@ pub mod pipeline;
 pub mod policies;
 pub mod quotas;
 pub mod settings;
+mod storage;
 pub mod tokens;
 pub mod unsealed;
 
@@ -25,6 +26,7 @@ pub use mounts::Mounts;
 pub use node::{AlwaysRoute, Initialized, Node, Registry, SealStanding, SystemMount};
 pub use policies::Policies;
 pub use settings::Settings;
+pub use storage::Storage;
 pub use tokens::Tokens;
-pub use tresor_storage::Condition;
+pub use tresor_storage::{Condition, Scrubbed};
 pub use unsealed::{Handles, Unsealed};

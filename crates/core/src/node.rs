@@ -27,6 +27,7 @@ use crate::keys;
 use crate::mounts::Mounts;
 use crate::policies::Policies;
 use crate::settings::Settings;
+use crate::storage::Storage;
 use crate::tokens::{self, NewToken};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
 
@@ -334,7 +335,9 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
             let settings = Arc::clone(&node.settings);
             // The node's own clock: time does not go back over a sealing either.
             let clock = node.clock.clone();
-            let unsealed = Unsealed::open(barrier, node.doors.clone(), clock, settings, &node.registry).await?;
+            let storage = Storage::new(Arc::clone(&node.store));
+            let doors = node.doors.clone();
+            let unsealed = Unsealed::open(barrier, storage, doors, clock, settings, &node.registry).await?;
             node.state.store(Arc::new(State::Unsealed(unsealed)));
             tracing::info!("node is unsealed");
             Ok(())

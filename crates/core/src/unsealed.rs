@@ -24,6 +24,7 @@ use crate::pipeline::{RunningUses, Turns};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::settings::Settings;
+use crate::storage::Storage;
 use crate::tokens::Tokens;
 use crate::{keys, leases};
 
@@ -49,6 +50,8 @@ pub struct Handles {
     pub quotas: Arc<Quotas>,
     /// The audit devices.
     pub audits: Arc<Audits>,
+    /// How the store is doing.
+    pub storage: Arc<Storage>,
     /// The operator's choices.
     pub settings: Arc<Settings>,
 }
@@ -140,6 +143,7 @@ impl Unsealed {
     /// When the store fails or the node was initialised only half.
     pub(crate) async fn open(
         barrier: Barrier,
+        storage: Storage,
         doors: Doors,
         clock: SteadyClock,
         settings: Arc<Settings>,
@@ -160,7 +164,8 @@ impl Unsealed {
         let quotas = Arc::new(Quotas::load(&mut txn)?);
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts), Arc::clone(&quotas))?);
         let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
-        let handles = Handles { audits, policies, mounts, tokens, leases, quotas, settings };
+        let storage = Arc::new(storage);
+        let handles = Handles { audits, policies, mounts, tokens, leases, quotas, storage, settings };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);

@@ -18,7 +18,7 @@ use twox_hash::XxHash3_64;
 
 use crate::backend::DoorBackend;
 use crate::memory::Frozen;
-use crate::pages::Pages;
+use crate::pages::{Compared, Pages};
 use crate::{Limits, from_io};
 
 const VALUES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("values");
@@ -56,6 +56,16 @@ pub(crate) struct Facts {
     pub(crate) begins_behind: u64,
 }
 
+impl Facts {
+    /// How much a value takes with its key, about.
+    pub(crate) fn mean_bytes(&self) -> u64 {
+        self.live_bytes.checked_div(self.count).unwrap_or(0)
+    }
+}
+
+/// The values as they were at one version.
+type Values = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 /// An open index.
 pub(crate) struct Index {
     /// `None` only while it is being closed.
@@ -70,19 +80,19 @@ pub(crate) struct Index {
 
 /// The index as it was at one version.
 pub(crate) struct IndexView {
-    values: redb::ReadOnlyTable<&'static [u8], &'static [u8]>,
+    /// `None` only while it is being dropped.
+    values: Option<Values>,
     pub(crate) facts: Facts,
     pub(crate) membership: Vec<u8>,
-    // After the table, which reads through it.
     pub(crate) index: Arc<Index>,
 }
 
-/// Where a copy has come to.
-pub(crate) enum Copied {
+/// Where a copy, or a pass over what there is, has come to.
+pub(crate) enum Reached {
     /// Up to and with this key.
-    UpTo(Vec<u8>),
+    Key(Vec<u8>),
     /// There is nothing more.
-    Everything,
+    End,
 }
 
 fn checksum(key: &[u8], version: u64, bytes: &[u8]) -> u64 {
@@ -151,6 +161,11 @@ impl Index {
         self.pages.damaged_at().map(|at| damaged(&self.name, at))
     }
 
+    /// Compares a group of its pages with their checksums; for whoever else does not write meanwhile.
+    pub(crate) fn compare(&self, group: u64) -> Result<Option<Compared>, StoreError> {
+        self.pages.compare(group).map_err(|source| from_io(&self.name, source))
+    }
+
     /// Whether it must be opened again before it does anything more.
     pub(crate) fn has_failed(&self) -> bool {
         self.pages.has_failed()
@@ -171,7 +186,7 @@ impl Index {
                 Err(redb::TableError::TableDoesNotExist(_)) => Vec::new(),
                 Err(other) => return Err(other.into()),
             };
-            let (values, facts) = (read.open_table(VALUES)?, facts_in(&table)?);
+            let (values, facts) = (Some(read.open_table(VALUES)?), facts_in(&table)?);
             Ok(Arc::new(IndexView { values, facts, membership, index: Arc::clone(self) }))
         })
     }
@@ -243,25 +258,25 @@ impl Index {
     }
 
     /// Copies values from another index, those after `from`, about so many bytes.
-    pub(crate) fn copy(&self, other: &IndexView, from: Option<&[u8]>, bytes_max: usize) -> Result<Copied, StoreError> {
-        let mut copied = Copied::Everything;
+    pub(crate) fn copy(&self, other: &IndexView, from: Option<&[u8]>, bytes_max: usize) -> Result<Reached, StoreError> {
+        let mut reached = Reached::End;
         self.change(false, &[], |values, facts| {
             let start = from.map_or(Bound::Unbounded, Bound::Excluded);
             let mut bytes = 0;
-            for entry in other.values.range::<&[u8]>((start, Bound::Unbounded))? {
+            for entry in other.values()?.range::<&[u8]>((start, Bound::Unbounded))? {
                 let (key, value) = entry?;
                 values.insert(key.value(), value.value())?;
                 facts.count += 1;
                 facts.live_bytes += (key.value().len() + value.value().len()).saturating_sub(PREFIX_BYTES) as u64;
                 bytes += key.value().len() + value.value().len();
                 if bytes >= bytes_max {
-                    copied = Copied::UpTo(key.value().to_vec());
+                    reached = Reached::Key(key.value().to_vec());
                     break;
                 }
             }
             Ok(())
         })?;
-        Ok(copied)
+        Ok(reached)
     }
 
     /// Adds values of a state, which are not there yet.
@@ -350,12 +365,35 @@ impl IndexView {
         self.look(key, |version, _| version)
     }
 
+    /// Reads values and shows them to nobody, those after `from`, about so many bytes.
+    pub(crate) fn pass_over(&self, from: Option<&[u8]>, bytes_max: usize) -> Result<Reached, StoreError> {
+        fenced(&self.index.name, &self.index.pages, || {
+            let start = from.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut bytes = 0;
+            for entry in self.values()?.range::<&[u8]>((start, Bound::Unbounded))? {
+                let (key, value) = entry?;
+                bytes += key.value().len() + value.value().len();
+                if bytes >= bytes_max {
+                    return Ok(Reached::Key(key.value().to_vec()));
+                }
+            }
+            Ok(Reached::End)
+        })
+    }
+
+    fn values(&self) -> Result<&Values, redb::Error> {
+        self.values.as_ref().ok_or(redb::Error::DatabaseAlreadyOpen)
+    }
+
     fn look<T>(&self, key: &RawKey, see: impl FnOnce(Version, &[u8]) -> T) -> Result<Option<T>, StoreError> {
-        let found = fenced(&self.index.name, &self.index.pages, || Ok(self.values.get(key.as_bytes())?))?;
-        let Some(guard) = found else { return Ok(None) };
-        match parse(key.as_bytes(), guard.value()) {
-            Some((version, bytes)) => Ok(Some(see(version, bytes))),
-            None => Err(self.not_what_was_written()),
+        let found = fenced(&self.index.name, &self.index.pages, || {
+            let Some(guard) = self.values()?.get(key.as_bytes())? else { return Ok(None) };
+            Ok(Some(parse(key.as_bytes(), guard.value()).map(|(version, bytes)| see(version, bytes))))
+        });
+        match found? {
+            None => Ok(None),
+            Some(Some(seen)) => Ok(Some(seen)),
+            Some(None) => Err(self.not_what_was_written()),
         }
     }
 
@@ -373,7 +411,7 @@ impl IndexView {
         let page = fenced(&self.index.name, &self.index.pages, || {
             let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
             let (mut page, mut bytes) = (VecDeque::new(), 0);
-            for entry in self.values.range::<&[u8]>((start, Bound::Unbounded))? {
+            for entry in self.values()?.range::<&[u8]>((start, Bound::Unbounded))? {
                 let (key, value) = entry?;
                 let found = RawKey::new(key.value()).zip(parse(key.value(), value.value()));
                 let Some((key, (version, value))) = found else {
@@ -392,7 +430,19 @@ impl IndexView {
     }
 }
 
-/// Turns errors of the engine, and panics on damaged pages, into errors of the store.
+impl Drop for IndexView {
+    fn drop(&mut self) {
+        // Ends the engine's transaction, which takes locks that a panic of it may have left poisoned.
+        let values = self.values.take();
+        drop(fenced(&self.index.name, &self.index.pages, || {
+            drop(values);
+            Ok(())
+        }));
+    }
+}
+
+/// Turns errors of the engine, and panics on damaged pages, into errors of the store. Everything that the engine is asked
+/// goes through here, the dropping of what it gave out included.
 fn fenced<T>(name: &str, pages: &Pages, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
     let what = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(done)) => return Ok(done),

@@ -90,9 +90,7 @@ impl FileMachine {
         let inner = &self.0;
         let mut applied = inner.applied();
         let view = inner.view();
-        let facts = &view.index.facts;
-        let mean = facts.live_bytes.checked_div(facts.count).unwrap_or(0);
-        view.active.insert(batch.version, batch.writes, mean);
+        view.active.insert(batch.version, batch.writes, view.index.facts.mean_bytes());
         (applied.version, applied.position) = (batch.version, position);
         let is_full = inner.is_full(&view);
         let mut current = inner.current.write().unwrap_or_else(PoisonError::into_inner);
@@ -106,7 +104,7 @@ impl FileMachine {
     /// It as it is now.
     pub(crate) fn snapshot(&self) -> FileSnapshot {
         let mut seen = self.0.seen();
-        if seen.view.index.index.has_failed() {
+        if seen.view.index.index.has_failed() || self.0.is_scrub_due() {
             self.0.request_upkeep();
             seen = self.0.seen();
         }
@@ -135,6 +133,7 @@ impl Machine for FileMachine {
                     self.0.applied().position = position;
                     return Ok(Effect::Fenced(before));
                 }
+                self.0.pace(batch);
                 if self.insert(position, (**batch).clone()) {
                     self.0.request_upkeep();
                 }

@@ -67,13 +67,17 @@ impl Default for Generation {
     }
 }
 
+/// About how much memory a write takes; a deletion counts as what it is taken to set free in the index.
+pub(crate) fn weight(key: &RawKey, value: Option<&[u8]>, deleted_bytes: u64) -> u64 {
+    ENTRY_BYTES + key.as_bytes().len() as u64 + value.map_or(deleted_bytes, |value| value.len() as u64)
+}
+
 impl Generation {
     /// Adds a batch. `deleted_bytes` is what a deletion is taken to set free in the index.
     pub(crate) fn insert(&self, version: Version, writes: BTreeMap<RawKey, Option<Vec<u8>>>, deleted_bytes: u64) {
         let mut added = 0;
         for (key, value) in writes {
-            added +=
-                ENTRY_BYTES + key.as_bytes().len() as u64 + value.as_ref().map_or(deleted_bytes, |v| v.len() as u64);
+            added += weight(&key, value.as_deref(), deleted_bytes);
             let Some(map) = self.maps.get(place(&key)) else { continue };
             let mut map = map.write().unwrap_or_else(PoisonError::into_inner);
             match map.entry(key) {

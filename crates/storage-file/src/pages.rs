@@ -35,6 +35,19 @@ const REFUSED: u8 = 0xff;
 /// No page lies there.
 const NOWHERE: u64 = u64::MAX;
 
+/// What became of the pages of a group that were compared with their sums.
+#[derive(Default)]
+pub(crate) struct Compared {
+    /// How many there are.
+    pub(crate) pages: u64,
+    /// Those that are not what their sum says, and that nobody read or wrote since the file was opened. A crash leaves such
+    /// pages where nothing refers to them, so whether they are damaged is known when everything was read.
+    pub(crate) suspects: Vec<u64>,
+}
+
+/// A bit for each page of a group.
+type Marks = [u64; GROUP_PAGES as usize / 64];
+
 /// The sums of a group of pages.
 struct Group {
     sums: Vec<u64>,
@@ -46,6 +59,8 @@ pub(crate) struct Pages {
     name: String,
     file: Arc<dyn DiskFile>,
     groups: Mutex<BTreeMap<u64, Group>>,
+    /// Which pages were what their sum says, read or written, since the file was opened; by group.
+    met: Mutex<BTreeMap<u64, Marks>>,
     /// Where in the file the first page lies that was refused.
     damaged_at: AtomicU64,
     /// Whether the disk has failed: the engine does nothing more then.
@@ -104,8 +119,9 @@ impl Pages {
 
     fn new(name: &str, file: Arc<dyn DiskFile>) -> Self {
         let (damaged_at, has_failed) = (AtomicU64::new(NOWHERE), AtomicBool::new(false));
-        let (name, groups, is_closed) = (name.to_owned(), Mutex::default(), AtomicBool::new(false));
-        Self { name, file, groups, damaged_at, has_failed, is_closed }
+        let (name, is_closed) = (name.to_owned(), AtomicBool::new(false));
+        let (groups, met) = (Mutex::default(), Mutex::default());
+        Self { name, file, groups, met, damaged_at, has_failed, is_closed }
     }
 
     /// Where the first page lies that was not what was written, when there was one.
@@ -213,13 +229,62 @@ impl Pages {
                 damaged = damaged.or(Some(page));
             }
         }
-        if let Some(page) = damaged {
-            let at = place(page * PAGE_BYTES);
-            tracing::error!(file = %self.name, offset = at, "a page of the index is not what was written");
-            let _ = self.damaged_at.compare_exchange(NOWHERE, at, Ordering::AcqRel, Ordering::Acquire);
-            out.fill(REFUSED);
+        match damaged {
+            Some(page) => {
+                self.refuse(page);
+                out.fill(REFUSED);
+            }
+            None => self.note_met(first, out.len(), true),
         }
         Ok(())
+    }
+
+    /// Notes that a page is damaged, and says so.
+    fn refuse(&self, page: u64) {
+        let at = place(page * PAGE_BYTES);
+        tracing::error!(file = %self.name, offset = at, "a page of the index is not what was written");
+        let _ = self.damaged_at.compare_exchange(NOWHERE, at, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// Notes that pages are what their sums say, or that nobody knows.
+    fn note_met(&self, first: u64, length: usize, are_met: bool) {
+        let mut met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        for page in first..first + (length as u64).div_ceil(PAGE_BYTES) {
+            let (at, bit) = (as_usize(page % GROUP_PAGES / 64), 1 << (page % 64));
+            if let Some(marks) = met.entry(page / GROUP_PAGES).or_default().get_mut(at) {
+                *marks = if are_met { *marks | bit } else { *marks & !bit };
+            }
+        }
+    }
+
+    fn is_met(&self, page: u64) -> bool {
+        let met = self.met.lock().unwrap_or_else(PoisonError::into_inner);
+        let marks = met.get(&(page / GROUP_PAGES)).and_then(|marks| marks.get(as_usize(page % GROUP_PAGES / 64)));
+        marks.is_some_and(|marks| marks >> (page % 64) & 1 == 1)
+    }
+
+    /// Compares a group of pages with their sums; `None` behind the last. For whoever else does not write meanwhile: a page
+    /// that was met and is not what it was is refused from now on.
+    pub(crate) fn compare(&self, group: u64) -> io::Result<Option<Compared>> {
+        let end = self.length()?.min((group + 1) * GROUP_BYTES);
+        let Some(length) = end.checked_sub(group * GROUP_BYTES).filter(|length| *length > 0) else { return Ok(None) };
+        let mut bytes = vec![0; as_usize(length)];
+        self.file.read_exact_at(place(group * GROUP_BYTES), &mut bytes)?;
+        let mut compared = Compared { pages: length.div_ceil(PAGE_BYTES), ..Compared::default() };
+        for (page, bytes) in (group * GROUP_PAGES..).zip(bytes.chunks(PAGE_BYTES as usize)) {
+            let expected = self.with_sum(&mut self.groups(), page, |group, at| group.sums.get(at).copied())?;
+            // The engine's header has checksums of its own; a page that was never written has none.
+            let was_written = expected != Some(0) || bytes.iter().any(|byte| *byte != 0);
+            if page == 0 || !was_written || expected == Some(sum(page, bytes)) {
+                continue;
+            }
+            if self.is_met(page) {
+                self.refuse(page);
+            } else {
+                compared.suspects.push(page);
+            }
+        }
+        Ok(Some(compared))
     }
 
     /// Writes whole pages, or a part of the header.
@@ -244,14 +309,30 @@ impl Pages {
                 group.is_changed = true;
             })?;
         }
+        drop(groups);
+        self.note_met(first, bytes.len(), true);
         Ok(())
     }
 
     /// Truncates or extends what there is for the engine.
     pub(crate) fn set_length(&self, length: u64) -> io::Result<()> {
-        self.check_open()?;
+        let before = self.length()?;
         self.file.set_length(whole_length(length))?;
-        self.groups().retain(|group, _| group * GROUP_BYTES < length);
+        let mut groups = self.groups();
+        groups.retain(|group, _| group * GROUP_BYTES < length);
+        // What is gone has no sum any more: it would be that of zeros when the file grows again.
+        let end = before.min(length.next_multiple_of(GROUP_BYTES));
+        for page in length.div_ceil(PAGE_BYTES)..end.div_ceil(PAGE_BYTES) {
+            self.with_sum(&mut groups, page, |group, at| {
+                if let Some(place) = group.sums.get_mut(at) {
+                    *place = 0;
+                }
+                group.is_changed = true;
+            })?;
+        }
+        drop(groups);
+        self.met.lock().unwrap_or_else(PoisonError::into_inner).retain(|group, _| group * GROUP_BYTES < length);
+        self.note_met(length.div_ceil(PAGE_BYTES), as_usize(end.saturating_sub(length)), false);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use tresor_env::disk::Open;
 use tresor_storage::StoreError;
 
-use crate::index::{Copied, Index, IndexView};
+use crate::index::{Index, IndexView, Reached};
 use crate::machine::Inner;
 use crate::memory::Frozen;
 use crate::open::{index_name, unfinished_name};
@@ -92,11 +92,11 @@ impl Inner {
         self.with_rebuild(|rebuild| {
             let step = self.limits.rebuild_step_bytes;
             match rebuild.index.copy(&view.index, rebuild.cursor.as_deref(), step)? {
-                Copied::UpTo(key) => {
+                Reached::Key(key) => {
                     rebuild.cursor = Some(key);
                     Ok(Step::Again)
                 }
-                Copied::Everything => rebuild.index.finish_copy(&view.index).map(|()| Step::Last),
+                Reached::End => rebuild.index.finish_copy(&view.index).map(|()| Step::Last),
             }
         })?;
         Ok(true)

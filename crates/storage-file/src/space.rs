@@ -76,7 +76,7 @@ impl FileMachine {
     /// Whether it can be written to.
     pub(crate) fn condition(&self) -> Condition {
         // Whoever asks may be the first to come by since it was full.
-        if self.0.tending.behind().is_some() {
+        if self.0.tending.behind().is_some() || self.0.is_scrub_due() {
             self.0.request_upkeep();
         }
         self.0.condition()

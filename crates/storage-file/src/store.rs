@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tresor_env::Doors;
 use tresor_log::{Log, LogError};
 use tresor_storage::machine::{Applied, Export, Install, Position};
-use tresor_storage::{Batch, Condition, Snapshot, Store, StoreError, Version};
+use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Version};
 
 use crate::install::Incoming;
 use crate::journal::{Journal, OwnLog, from_log};
@@ -89,6 +89,7 @@ impl Store for FileStore {
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         let machine = &self.machine;
         machine.admit()?;
+        machine.0.pace(&batch);
         let has_work = {
             // Held until the batch is to be seen: two who apply at once cannot both be the next.
             let mut log = self.log.lock();
@@ -114,6 +115,10 @@ impl Store for FileStore {
 
     fn condition(&self) -> Condition {
         self.machine.condition()
+    }
+
+    fn scrubbed(&self) -> Scrubbed {
+        self.machine.0.scrubbed()
     }
 
     fn export(&self) -> Result<Box<dyn Export>, StoreError> {

@@ -18,6 +18,7 @@ use crate::machine::{Inner, View};
 use crate::memory::Frozen;
 use crate::open::index_name;
 use crate::rebuild::Rebuild;
+use crate::scrub::Scrub;
 
 /// How long after a failure the index is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -26,21 +27,24 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(crate) struct Tending {
     state: Mutex<State>,
-    changed: Condvar,
+    pub(crate) changed: Condvar,
     pub(crate) rebuild: Mutex<Option<Rebuild>>,
     /// The index that was built and is to take the place of the one in use.
     pub(crate) swapping: Mutex<Option<u64>>,
     /// About how many bytes the index took over since it was built, or since the store was opened.
     pub(crate) absorbed: AtomicU64,
+    pub(crate) scrub: Scrub,
 }
 
 #[derive(Default)]
-struct State {
-    is_running: bool,
+pub(crate) struct State {
+    pub(crate) is_running: bool,
     /// Pieces of upkeep that still hold on to the store, the running one among them.
     holding: usize,
     is_requested: bool,
-    is_closing: bool,
+    pub(crate) is_closing: bool,
+    /// How long writers should have waited (`pace.rs`), and have not yet.
+    pub(crate) owed: Duration,
     /// Why the index cannot take over what waits for it.
     behind: Option<Behind>,
     stopped: Option<String>,
@@ -77,7 +81,7 @@ fn with_cause(error: &StoreError) -> String {
 }
 
 impl Tending {
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -251,7 +255,13 @@ impl Inner {
             // A step of the building after each: or writers that never rest would keep the disk from following.
             Some(oldest) => self.take_over(oldest).and_then(|()| Ok(self.rebuild().map(|_| true)?)),
             None => match self.rebuild() {
-                Ok(false) => self.settle().map_err(Trouble::Lasting),
+                Ok(false) => match self.settle() {
+                    Ok(false) => {
+                        self.scrub();
+                        Ok(false)
+                    }
+                    done => done.map_err(Trouble::Lasting),
+                },
                 done => done.map_err(Trouble::from),
             },
         };

@@ -15,6 +15,7 @@ pub mod suite;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use machine::Machine;
 use machine::{Export, Install};
@@ -113,6 +114,20 @@ pub enum Condition {
     Stopped,
 }
 
+/// What a store found when it looked through all that it holds, which it does now and then when there is nothing else to
+/// do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scrubbed {
+    /// How many times it came to the end, since it was opened.
+    pub passes: u64,
+    /// How many pages the last of those compared.
+    pub pages: u64,
+    /// How long ago that was.
+    pub ended_ago: Option<Duration>,
+    /// What is damaged, by file and offset; whoever comes across it first tells.
+    pub damage: Option<String>,
+}
+
 /// A store. Calls block; callers run them where blocking is allowed.
 pub trait Store: Send + Sync {
     /// The store as it is now.
@@ -135,6 +150,11 @@ pub trait Store: Send + Sync {
     /// Whether it can be written to.
     fn condition(&self) -> Condition {
         Condition::Writable
+    }
+
+    /// What became of looking through everything; nothing where there is no need.
+    fn scrubbed(&self) -> Scrubbed {
+        Scrubbed::default()
     }
 
     /// Its state as it is now, to be kept elsewhere. It is read while writes go on.

@@ -10,6 +10,7 @@ mod policies;
 mod quotas;
 mod remount;
 mod seal;
+mod storage;
 mod tune;
 
 use tresor_core::Handles;
@@ -90,6 +91,9 @@ impl Engine for Sys {
             .open_to(Access::Token)
             .read(audit::status)
             .mends_audit()
+            .at("storage-status", "Whether the store takes writes, and what was found when it was looked through.")
+            .open_to(Access::Token)
+            .read(storage::status)
             .at("audit-hash/{path...:trimmed}", "Hashes a text as an audit device does.")
             .open_to(Access::Token)
             .ask(audit::hash)
