@@ -27,6 +27,9 @@ use crate::socket::SocketSinkKind;
 use crate::tail::{Device, Prepared};
 use crate::witness::Audited;
 
+/// How long a request waits for a device with `require_delivery`; its record stays, and is delivered later.
+const DELIVERY_MAX: Duration = Duration::from_secs(10);
+
 /// Where a device writes that is told to write to standard output: takes whole lines.
 pub type StandardOutput = Arc<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
 
@@ -214,7 +217,30 @@ impl Broker {
 
     async fn accept(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
         let sequence = self.log.append(record, admission).await?;
-        self.log.settle(sequence).await
+        self.log.settle(sequence).await?;
+        match admission {
+            Admission::Ordinary => self.wait_for_delivery(sequence).await,
+            // Or such a device could not be disabled.
+            Admission::Reserve => Ok(()),
+        }
+    }
+
+    /// Waits until every device that asks for it has taken a record.
+    async fn wait_for_delivery(&self, sequence: u64) -> Result<(), AuditError> {
+        let required: Vec<String> = {
+            let devices = self.devices();
+            let required = devices.values().filter(|device| device.requires_delivery());
+            required.map(|device| device.cursor_name().to_owned()).collect()
+        };
+        if required.is_empty() {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            () = self.log.wait_until_delivered(&required, sequence + 1) => Ok(()),
+            () = self.log.wait_until_closed() => Err(AuditError::Closed),
+            () = self.doors.clock.sleep(DELIVERY_MAX) => Err(AuditError::Undelivered),
+        }
     }
 
     /// Checks a device and opens its sink, without enabling it: what can fail, fails here, before the core stores the

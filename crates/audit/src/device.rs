@@ -74,7 +74,8 @@ impl FormatOptions {
     }
 }
 
-const COMMON_OPTIONS: &[&str] = &["elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix", "skip_test"];
+const COMMON_OPTIONS: &[&str] =
+    &["elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix", "require_delivery", "skip_test"];
 
 /// The longest accepted prefix, in bytes.
 const PREFIX_BYTES_MAX: usize = 256;
@@ -95,6 +96,7 @@ impl DeviceConfig {
             Some(_) => return Err(AuditError::option("unknown `format`; use `json`")),
         }
         self.switch("skip_test", false)?;
+        self.switch("require_delivery", false)?;
         Ok(FormatOptions {
             hmac_accessor: self.switch("hmac_accessor", true)?,
             log_raw: self.switch("log_raw", false)?,
@@ -106,6 +108,11 @@ impl DeviceConfig {
     /// Whether the device is enabled without a test of it.
     pub(crate) fn skips_test(&self) -> bool {
         self.switch("skip_test", false).unwrap_or(false)
+    }
+
+    /// Whether requests wait until the device has taken their records.
+    pub(crate) fn requires_delivery(&self) -> bool {
+        self.switch("require_delivery", false).unwrap_or(true)
     }
 
     /// The text of an option.

@@ -22,6 +22,9 @@ pub enum AuditError {
     /// The devices are so far behind that the backlog's bound is reached: the request must not go on. Ours to mend.
     #[error("audit backlog is full: devices do not keep up")]
     BacklogFull,
+    /// A device that requests wait for does not take their records: the request must not go on. The operator's to mend.
+    #[error("an audit device with `require_delivery` does not take its records")]
+    Undelivered,
     /// A record of the local log is not what was written there. The operator's to judge.
     #[error("audit log segment `{segment}` is damaged at offset {offset}")]
     Damaged {
@@ -57,9 +60,13 @@ impl From<AuditError> for Fault {
                 Self::Refusal(Refusal::Invalid(error.to_string().into()))
             }
             AuditError::Closed => Refusal::Sealed.into(),
-            AuditError::LogUnavailable(_) | AuditError::BacklogFull | AuditError::Damaged { .. } => {
+            AuditError::LogUnavailable(_)
+            | AuditError::BacklogFull
+            | AuditError::Undelivered
+            | AuditError::Damaged { .. } => {
                 let public = match error {
                     AuditError::BacklogFull => "audit backlog is full: devices do not keep up",
+                    AuditError::Undelivered => "an audit device with `require_delivery` does not take its records",
                     _ => "the request cannot be recorded in the audit log",
                 };
                 Self::Failure(Failure { cause: error.into(), side: Side::Ours, public: Some(public.into()) })

@@ -133,6 +133,11 @@ impl Device {
         }
     }
 
+    /// Whether requests wait until it has taken their records.
+    pub(crate) fn requires_delivery(&self) -> bool {
+        self.config.requires_delivery()
+    }
+
     pub(crate) fn path(&self) -> &str {
         &self.config.path
     }
@@ -276,7 +281,9 @@ impl Device {
                 () = log.wait_for_record(place.reader.next()) => {}
                 () = doors.clock.sleep(CONFIRM_AFTER), if !place.way.is_empty() => {}
             }
-            self.gather(doors, log, delivered_at).await;
+            if !self.requires_delivery() {
+                self.gather(doors, log, delivered_at).await;
+            }
             let outcome = self.step(doors, log, &mut place).await;
             delivered_at = Some(doors.clock.monotonic());
             match outcome {
