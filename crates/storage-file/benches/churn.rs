@@ -23,6 +23,8 @@ const BATCH: u64 = 64;
 const KEPT_OF_HUNDRED: u64 = 5;
 /// How many times what is live is written over.
 const ROUNDS: u64 = 10;
+/// Beside less than this the disk is bounded by a number of bytes.
+const LIVE_COUNTED_FROM: u64 = 16 << 20;
 /// How long the disk may take to follow.
 const FOLLOWS_WITHIN: Duration = Duration::from_secs(60);
 
@@ -75,18 +77,33 @@ struct Part<'s> {
     /// What it was made of when it was most.
     most_of: String,
     live: u64,
+    /// What is live at this moment, and the most that the disk held in thousandths of that.
+    live_now: u64,
+    live_max: u64,
+    most_permille: u64,
     started: Instant,
 }
 
 impl Part<'_> {
     fn apply(&mut self, writes: Vec<(RawKey, Option<Vec<u8>>)>) {
         self.version += 1;
+        // Each key is written once while filling, and deleted once.
+        let each = VALUE_BYTES as u64 + 24;
+        for (_, value) in &writes {
+            match value {
+                Some(_) => self.live_now = (self.live_now + each).min(self.live_max),
+                None => self.live_now = self.live_now.saturating_sub(each),
+            }
+        }
         let batch = Batch { version: Version(self.version), writes: writes.into_iter().collect() };
         let one = Instant::now();
         self.store.apply(batch).unwrap();
         self.took.push(one.elapsed());
         if self.version.is_multiple_of(64) {
             let now = occupied(self.directory);
+            if self.live_now > LIVE_COUNTED_FROM {
+                self.most_permille = self.most_permille.max(now * 1000 / self.live_now);
+            }
             if now > self.most {
                 (self.most, self.most_of) = (now, composition(self.directory, self.live));
             }
@@ -101,7 +118,7 @@ impl Part<'_> {
         };
         let now = occupied(self.directory);
         println!(
-            "{title:<10} {:>7} batches in {:>5.0} s: p50 {:.2} ms, p99 {:.1} ms, longest {:.0} ms; disk now {:.2}, at most {:.2} of {} MB live; RSS {} MiB, at most {}",
+            "{title:<10} {:>7} batches in {:>5.0} s: p50 {:.2} ms, p99 {:.1} ms, longest {:.0} ms; disk now {:.2}, at most {:.2} of {} MB live ({:.2} of what was live then); RSS {} MiB, at most {}",
             self.took.len(),
             self.started.elapsed().as_secs_f64(),
             at(0.5),
@@ -110,11 +127,13 @@ impl Part<'_> {
             now as f64 / live as f64,
             self.most.max(now) as f64 / live as f64,
             live >> 20,
+            self.most_permille as f64 / 1e3,
             memory("VmRSS"),
             memory("VmHWM"),
         );
         println!("           now {}; at most {}", composition(self.directory, live), self.most_of);
         (self.took, self.most, self.most_of, self.started) = (Vec::new(), 0, String::new(), Instant::now());
+        self.most_permille = 0;
     }
 }
 
@@ -144,7 +163,20 @@ fn main() {
     let (took, started) = (Vec::new(), Instant::now());
     let live = keys * (VALUE_BYTES as u64 + 24);
     let (directory, most_of) = (folder.path(), String::new());
-    let mut part = Part { store: &store, directory, version: 0, took, most: 0, most_of, live, started };
+    let (live_now, live_max, most_permille) = (0, live, 0);
+    let mut part = Part {
+        store: &store,
+        directory,
+        version: 0,
+        took,
+        most: 0,
+        most_of,
+        live,
+        live_now,
+        live_max,
+        most_permille,
+        started,
+    };
     for at in (0..keys).step_by(64) {
         part.apply((at..keys.min(at + BATCH)).map(|at| (key(at), value())).collect());
     }
@@ -166,6 +198,7 @@ fn main() {
     }
     let live = live * KEPT_OF_HUNDRED / 100;
     part.live = live;
+    part.live_max = live;
     part.report("deleted", live);
     let mut at = 0;
     while occupied(folder.path()) > 2 * live && part.started.elapsed() < FOLLOWS_WITHIN {
