@@ -148,6 +148,7 @@ fn request() -> Request {
             peer_port: 50_000,
             client_certificates: Arc::new(Vec::new()),
         },
+        upload: tresor_model::Upload::default(),
         refusal: None,
     }
 }

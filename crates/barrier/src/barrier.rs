@@ -10,6 +10,7 @@ use tresor_crypto::keyring::KeyRing;
 use tresor_env::{Doors, Tasks};
 use tresor_record::RecordError;
 use tresor_secret::DataKey;
+use tresor_storage::machine::{Export, Install};
 use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version};
 use zeroize::Zeroizing;
 
@@ -175,6 +176,10 @@ pub(crate) enum Wanted {
     Value,
 }
 
+fn hmac_key(ring: &KeyRing, label: &str) -> HmacKey {
+    HmacKey::new(ring.derive_subkey(label).expose())
+}
+
 struct Inner {
     vault: Arc<Vault>,
     queues: Queues,
@@ -189,7 +194,7 @@ pub struct Barrier(Arc<Inner>);
 impl Barrier {
     /// Opens the barrier with a ring and starts its committer; must be called within a runtime.
     pub(crate) fn new(store: Arc<dyn Store>, ring: KeyRing, doors: Doors) -> Self {
-        let names = HmacKey::new(ring.derive_subkey("names").expose());
+        let names = hmac_key(&ring, "names");
         let cache = ReadCache::new();
         let vault = Arc::new(Vault { store, ring, names, doors, cache, feed: Feed::default() });
         let (queues, lanes) = Lanes::new();
@@ -263,6 +268,29 @@ impl Barrier {
     #[must_use]
     pub fn derive_subkey(&self, label: &str) -> DataKey {
         self.0.vault.ring.derive_subkey(label)
+    }
+
+    /// What is stored as it is now, sealed, as a stream. Blocking.
+    ///
+    /// # Errors
+    /// When the store fails, or cannot.
+    pub fn export(&self) -> Result<Box<dyn Export>, StoreError> {
+        self.0.vault.store.export()
+    }
+
+    /// Begins to take over what is stored elsewhere. It takes the place of what is here at its end, whatever this barrier
+    /// knows: it must have stopped by then. Blocking.
+    ///
+    /// # Errors
+    /// When the store fails, or cannot.
+    pub fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
+        self.0.vault.store.restore()
+    }
+
+    /// A key of keyed hashes for one purpose, the same for the life of the store.
+    #[must_use]
+    pub fn derive_hmac_key(&self, label: &str) -> HmacKey {
+        hmac_key(&self.0.vault.ring, label)
     }
 
     /// Refuses every further commit, and waits for the one that is being written: afterwards this barrier never writes

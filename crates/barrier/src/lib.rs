@@ -27,7 +27,7 @@ pub use cache::Plaintext;
 pub use feed::{FollowError, Follower};
 pub use key::{Area, KeyError, KeyPrefix, PointKey, RecordName, StorageKey};
 pub use lanes::Lane;
-pub use seal::{InitError, Initialization, SealFacts, SealedStore, UnsealError};
+pub use seal::{InitError, Initialization, SealFacts, SealedStore, UnsealError, is_slots};
 pub use shares::{Progress, ShareCollector, ShareError, UnsealKey};
 pub use tally::{Bounds, Counts};
 pub use txn::Txn;

@@ -134,6 +134,12 @@ fn header(name: &str) -> RawKey {
     RawKey::new(&[&[0], name.as_bytes()].concat()).expect("a header's name is a short key")
 }
 
+/// Whether a raw key is that of the table of slots, without which nothing can be unsealed.
+#[must_use]
+pub fn is_slots(key: &RawKey) -> bool {
+    *key == header("slots")
+}
+
 fn slot_context(slot_id: &str, kind: SlotKind) -> Vec<u8> {
     let SlotKind::Shamir { shares, threshold } = kind;
     [b"slot:shamir:".as_slice(), &[shares, threshold], slot_id.as_bytes()].concat()

@@ -10,7 +10,12 @@ use tresor_engine::Instance;
 /// What the node is made of.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry { factories: vec![tresor_kv::FACTORY, tresor_userpass::FACTORY], server, always: tresor_system::ALWAYS }
+    Registry {
+        factories: vec![tresor_kv::FACTORY, tresor_userpass::FACTORY],
+        server,
+        always: tresor_system::ALWAYS,
+        uploads: tresor_system::UPLOADS,
+    }
 }
 
 /// The engines behind the server's own mounts.

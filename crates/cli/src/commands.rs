@@ -49,6 +49,7 @@ const FAMILIES: &[&[Command]] = &[
     OWN,
     crate::status::COMMANDS,
     crate::operator::COMMANDS,
+    crate::snapshot::COMMANDS,
     crate::logical::COMMANDS,
     crate::kv::COMMANDS,
     crate::login::COMMANDS,

@@ -3,7 +3,7 @@
 //! Flags win over environment variables, those over defaults. The client is made on the first request, so that
 //! commands without one never touch certificates or the kept token.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -252,6 +252,28 @@ impl<'a, 'io> Context<'a, 'io> {
         self.connect()?;
         match &self.client {
             Some((runtime, client)) => Ok(runtime.block_on(client.request(method, path, query, body))?.body().to_vec()),
+            None => Err(Failure::local("no client")),
+        }
+    }
+
+    /// Fetches what is no JSON, and hands it on as it comes.
+    pub(crate) fn download(
+        &mut self,
+        path: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(), Failure> {
+        self.connect()?;
+        match &self.client {
+            Some((runtime, client)) => Ok(runtime.block_on(client.download(path, take))?),
+            None => Err(Failure::local("no client")),
+        }
+    }
+
+    /// Writes a file to a path as it is.
+    pub(crate) fn upload(&mut self, path: &str, file: &Path) -> Result<(), Failure> {
+        self.connect()?;
+        match &self.client {
+            Some((runtime, client)) => Ok(runtime.block_on(client.upload(path, file))?),
             None => Err(Failure::local("no client")),
         }
     }

@@ -27,6 +27,7 @@ mod policy;
 mod policy_format;
 mod secrets;
 mod server;
+mod snapshot;
 mod status;
 mod token;
 mod token_helper;

@@ -57,6 +57,19 @@ impl Method {
     }
 }
 
+/// How long something may take that is as large as what a server stores.
+const UNBOUNDED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What goes with a request.
+#[derive(Clone, Copy)]
+enum Sent<'b> {
+    Nothing,
+    /// Nothing, and the answer may be long.
+    ForAsLongAsItTakes,
+    Json(&'b Value),
+    File(&'b Path),
+}
+
 /// A connection to one server, as one identity.
 pub struct Client {
     http: reqwest::Client,
@@ -164,6 +177,47 @@ impl Client {
         }
     }
 
+    /// Fetches an answer that is no JSON, and hands it on as it comes.
+    ///
+    /// # Errors
+    /// As [`Client::request`]; also what `take` says, and when the answer breaks off.
+    pub async fn download(
+        &self,
+        path: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(), ClientError> {
+        let (target, shown) = self.located(Method::Get, path)?;
+        let mut response = self.open(Method::Get, &target, &shown, Sent::ForAsLongAsItTakes).await?;
+        let failed = |error: reqwest::Error| ClientError::local(format!("GET {shown}: {}", describe(&error)));
+        let status = response.status();
+        if !status.is_success() {
+            let bytes = response.bytes().await.map_err(failed)?;
+            return Err(ClientError::refused(status.as_u16(), &bytes, shown, "GET"));
+        }
+        while let Some(bytes) = response.chunk().await.map_err(failed)? {
+            take(&bytes).map_err(ClientError::local)?;
+        }
+        Ok(())
+    }
+
+    /// Writes a file to a path as it is.
+    ///
+    /// # Errors
+    /// As [`Client::request`]; also when the file cannot be read.
+    pub async fn upload(&self, path: &str, file: &Path) -> Result<(), ClientError> {
+        let (target, shown) = self.located(Method::Post, path)?;
+        let response = self.open(Method::Post, &target, &shown, Sent::File(file)).await?;
+        let status = response.status();
+        let failed = |error: reqwest::Error| ClientError::local(format!("POST {shown}: {}", describe(&error)));
+        let bytes = response.bytes().await.map_err(failed)?;
+        if status.is_success() { Ok(()) } else { Err(ClientError::refused(status.as_u16(), &bytes, shown, "POST")) }
+    }
+
+    /// Where a request goes, and how messages show that.
+    fn located(&self, method: Method, path: &str) -> Result<(Url, String), ClientError> {
+        Ok((parse_url(&url_below(&self.sent, method, path, &[])?)?, self.url(method, path, &[])?))
+    }
+
     async fn send_once(
         &self,
         method: Method,
@@ -171,19 +225,48 @@ impl Client {
         shown: &str,
         body: Option<&Value>,
     ) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        let response = self.open(method, target, shown, body.map_or(Sent::Nothing, Sent::Json)).await?;
+        let status = response.status();
+        let failed =
+            |error: reqwest::Error| ClientError::local(format!("{} {shown}: {}", method.name(), describe(&error)));
+        Ok((status, response.bytes().await.map_err(failed)?.to_vec()))
+    }
+
+    /// Sends a request, once more where it is sent elsewhere; its answer begins.
+    async fn open(
+        &self,
+        method: Method,
+        target: &Url,
+        shown: &str,
+        sent: Sent<'_>,
+    ) -> Result<reqwest::Response, ClientError> {
         let mut target = target.clone();
         let mut headers = self.headers.clone();
         let mut redirected = false;
         loop {
             let mut request = self.http.request(method.verb(), target.clone()).headers(headers.clone());
-            if let Some(body) = body {
-                let kind = if method == Method::Patch { "application/merge-patch+json" } else { "application/json" };
-                request = request.header(reqwest::header::CONTENT_TYPE, kind).body(body.to_string());
-            }
+            request = match sent {
+                Sent::Nothing => request,
+                Sent::Json(body) => {
+                    let kind =
+                        if method == Method::Patch { "application/merge-patch+json" } else { "application/json" };
+                    request.header(reqwest::header::CONTENT_TYPE, kind).body(body.to_string())
+                }
+                Sent::ForAsLongAsItTakes => request.timeout(UNBOUNDED),
+                Sent::File(path) => {
+                    let unreadable = |error| ClientError::local(format!("reading `{}`: {error}", path.display()));
+                    let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
+                    let length = file.metadata().await.map_err(unreadable)?.len();
+                    request
+                        .header(reqwest::header::CONTENT_TYPE, "application/octet-stream")
+                        .header(reqwest::header::CONTENT_LENGTH, length)
+                        .body(file)
+                        .timeout(UNBOUNDED)
+                }
+            };
             let failed =
                 |error: reqwest::Error| ClientError::local(format!("{} {shown}: {}", method.name(), describe(&error)));
             let response = request.send().await.map_err(failed)?;
-            let status = response.status();
             if let (false, Some(location)) = (redirected, redirect_of(&response)) {
                 let next = target.join(location).map_err(|_| {
                     ClientError::local(format!("{} {shown}: redirect to an invalid URL", method.name()))
@@ -199,8 +282,7 @@ impl Client {
                 redirected = true;
                 continue;
             }
-            let bytes = response.bytes().await.map_err(failed)?;
-            return Ok((status, bytes.to_vec()));
+            return Ok(response);
         }
     }
 }

@@ -23,13 +23,14 @@ use tresor_storage::{Condition, Store};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
-use crate::keys;
 use crate::mounts::Mounts;
 use crate::policies::Policies;
 use crate::settings::Settings;
+use crate::snapshots::Staged;
 use crate::storage::Storage;
 use crate::tokens::{self, NewToken};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
+use crate::{keys, restore};
 
 /// What the assembly hands to the node: every engine there is, and the server's own endpoints.
 pub struct Registry {
@@ -39,6 +40,8 @@ pub struct Registry {
     pub server: fn(&Handles) -> Vec<SystemMount>,
     /// The endpoints that answer in every state of the node.
     pub always: &'static [AlwaysRoute],
+    /// The paths where what is written is no JSON, but comes as it is, however long it is.
+    pub uploads: &'static [&'static str],
 }
 
 /// One of the server's own engines.
@@ -112,6 +115,10 @@ enum Command {
         answer: oneshot::Sender<Result<(), Fault>>,
     },
     Seal {
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    Restore {
+        staged: Staged,
         answer: oneshot::Sender<Result<(), Fault>>,
     },
 }
@@ -256,6 +263,15 @@ impl Node {
         self.ask(|answer| Command::Seal { answer }).await
     }
 
+    /// Seals, and lets a staged snapshot take the place of what is stored. The shares of the cluster that took it unseal.
+    ///
+    /// # Errors
+    /// When it cannot take the place; the node is sealed all the same, and what was stored is there.
+    pub(crate) async fn restore(&self, staged: Option<Staged>) -> Result<(), Fault> {
+        let staged = staged.ok_or_else(|| Fault::internal("no snapshot is staged"))?;
+        self.ask(|answer| Command::Restore { staged, answer }).await
+    }
+
     /// Reopens what rotation tools have moved away (SIGHUP).
     pub fn reopen_audit_files(&self) {
         if let Some(unsealed) = self.unsealed() {
@@ -292,14 +308,28 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
                 drop(answer.send(Ok(())));
             }
             Command::Seal { answer } => {
-                let before = node.state.swap(Arc::new(State::Sealed));
-                if let State::Unsealed(unsealed) = &*before {
-                    unsealed.stop().await;
-                    tracing::info!("node is sealed");
-                }
+                seal(&node).await;
                 drop(answer.send(Ok(())));
             }
+            Command::Restore { staged, answer } => {
+                // Nothing that knows what was stored may outlive it, so it is sealed first; shares that were entered
+                // are of what was stored, too.
+                seal(&node).await;
+                collector.reset();
+                node.publish_attempt(0, String::new());
+                let restored = restore::swap_in(&node.doors, node.settings.audit_directory.as_deref(), staged).await;
+                drop(answer.send(restored));
+            }
         }
+    }
+}
+
+/// Lets go of everything that was unsealed.
+async fn seal(node: &Node) {
+    let before = node.state.swap(Arc::new(State::Sealed));
+    if let State::Unsealed(unsealed) = &*before {
+        unsealed.stop().await;
+        tracing::info!("node is sealed");
     }
 }
 

@@ -24,6 +24,7 @@ use crate::pipeline::{RunningUses, Turns};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::settings::Settings;
+use crate::snapshots::Snapshots;
 use crate::storage::Storage;
 use crate::tokens::Tokens;
 use crate::{keys, leases};
@@ -50,6 +51,8 @@ pub struct Handles {
     pub quotas: Arc<Quotas>,
     /// The audit devices.
     pub audits: Arc<Audits>,
+    /// Snapshots of what is stored.
+    pub snapshots: Arc<Snapshots>,
     /// How the store is doing.
     pub storage: Arc<Storage>,
     /// The operator's choices.
@@ -165,7 +168,8 @@ impl Unsealed {
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts), Arc::clone(&quotas))?);
         let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
-        let handles = Handles { audits, policies, mounts, tokens, leases, quotas, storage, settings };
+        let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
+        let handles = Handles { audits, policies, mounts, tokens, leases, quotas, snapshots, storage, settings };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);

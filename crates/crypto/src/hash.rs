@@ -36,6 +36,12 @@ impl HmacKey {
         self.sign_parts(&[message])
     }
 
+    /// Whether a code is that of the message; takes as long whichever byte differs.
+    #[must_use]
+    pub fn verifies(&self, message: &[u8], code: &[u8]) -> bool {
+        aws_lc_rs::constant_time::verify_slices_are_equal(&self.sign(message), code).is_ok()
+    }
+
     /// The code of a message given in pieces.
     #[must_use]
     pub fn sign_parts(&self, parts: &[&[u8]]) -> [u8; 32] {

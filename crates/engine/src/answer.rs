@@ -4,7 +4,7 @@
 //! `tresor_wire::output::Output`. Deliberately absent: any way to answer with something that was not declared; a
 //! [`Reply`] is made here only, out of these types.
 
-use tresor_model::{Auth, LeaseTerms, Map, Shape};
+use tresor_model::{Auth, ByteStream, LeaseTerms, Map, Shape};
 use tresor_wire::input::Kind;
 use tresor_wire::output::{Output, OutputSpec};
 
@@ -22,6 +22,8 @@ pub enum AnswerShape {
     Mirrored,
     /// The usual envelope with `auth`: a token that was made or renewed.
     Token,
+    /// Bytes of another media type.
+    Stream,
 }
 
 /// What an operation declares of its answer.
@@ -76,6 +78,7 @@ seal!(
     Found<T>,
     Login,
     Token,
+    Streamed,
     Advised<T>,
     Secret<T>,
     Renewed,
@@ -200,6 +203,18 @@ impl Answer for Token {
 
     fn into_reply(self) -> Reply {
         Reply { auth: Some(self.0), ..Reply::default() }
+    }
+}
+
+/// Bytes of another media type that are never all in memory.
+pub struct Streamed(pub ByteStream);
+
+impl Answer for Streamed {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Stream, &[]);
+
+    fn into_reply(self) -> Reply {
+        let shape = Shape::Stream { content_type: "application/octet-stream", stream: self.0 };
+        Reply { shape, ..Reply::default() }
     }
 }
 

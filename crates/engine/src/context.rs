@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tresor_env::{Entropy, Workers};
 use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
-use tresor_model::{MountId, Operation, Timestamp};
+use tresor_model::{ByteStream, MountId, Operation, Timestamp};
 use tresor_secret::TokenSecret;
 
 use crate::view::{View, Widened};
@@ -29,6 +29,8 @@ pub struct Cx<'a> {
     pub mount: &'a MountFacts,
     /// The operation after create and update were told apart.
     pub operation: Operation,
+    /// The request's body, on the routes whose body is no JSON.
+    pub upload: Option<ByteStream>,
 }
 
 /// Who asks, as far as engines may know.

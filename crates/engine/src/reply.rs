@@ -70,6 +70,8 @@ pub struct Leased<'a> {
 pub enum Afterwards {
     /// Seal the node, once the answer is recorded.
     Seal,
+    /// Seal the node, once the answer is recorded, and let the staged snapshot take the place of what is stored.
+    Restore,
     /// Answer when what lies below this prefix of lease ids is revoked, as was ordered.
     AwaitRevoked(String),
 }

@@ -52,6 +52,7 @@ fn request(id: &str) -> Request {
             peer_port: 50_000,
             client_certificates: Arc::default(),
         },
+        upload: tresor_model::Upload::default(),
         refusal: None,
     }
 }

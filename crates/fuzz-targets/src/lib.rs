@@ -25,6 +25,7 @@ mod record;
 mod routes;
 mod seal;
 mod share;
+mod snapshot;
 
 pub use audit::{audit_entry, audit_log};
 pub use config::config;
@@ -39,6 +40,7 @@ pub use record::record;
 pub use routes::routes;
 pub use seal::seal;
 pub use share::share;
+pub use snapshot::snapshot;
 
 /// A target.
 pub struct Target {
@@ -68,4 +70,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "routes", run: routes, words: routes::WORDS, cases: 40 },
     Target { name: "seal", run: seal, words: record::WORDS, cases: 300 },
     Target { name: "share", run: share, words: share::WORDS, cases: 500 },
+    Target { name: "snapshot", run: snapshot, words: snapshot::WORDS, cases: 500 },
 ];

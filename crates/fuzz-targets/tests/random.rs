@@ -118,7 +118,8 @@ targets!(
     record,
     routes,
     seal,
-    share
+    share,
+    snapshot
 );
 
 #[test]

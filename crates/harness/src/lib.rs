@@ -78,6 +78,11 @@ impl Harness {
         Self::start_with(settings).await
     }
 
+    /// The same, of another cluster: other keys, another id.
+    pub async fn of_another_cluster() -> Self {
+        Self::uninitialized_on(TestDoors::new(2), assembly::settings()).initialized().await
+    }
+
     async fn start_with(settings: Settings) -> Self {
         Self::uninitialized_with(settings).initialized().await
     }

@@ -13,13 +13,24 @@ use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tresor_env::Clock;
-use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Verb};
+use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Upload, Verb};
 use tresor_secret::TokenSecret;
 
+use crate::upload::{self, Feed};
 use crate::{HeldBody, Options};
 
 fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::Invalid(text.into())
+}
+
+/// What of a request is still on its way, or is held for it.
+pub(crate) struct Arriving<'s> {
+    /// What its body holds of the budget.
+    pub(crate) held: HeldBody,
+    /// Where a body goes that is no JSON.
+    pub(crate) feed: Option<Feed>,
+    /// Whether a body that is written to a path is no JSON.
+    pub(crate) takes_upload: &'s (dyn Fn(Verb, &Path) -> bool + Sync),
 }
 
 pub(crate) async fn request<B>(
@@ -29,7 +40,7 @@ pub(crate) async fn request<B>(
     connection: Connection,
     options: &Options,
     clock: &dyn Clock,
-    held: &mut HeldBody,
+    arriving: &mut Arriving<'_>,
 ) -> Result<Request, Refusal>
 where
     B: Body,
@@ -60,11 +71,12 @@ where
         wrap_ttl: None,
         headers: other_headers(&head.headers),
         connection,
+        upload: Upload::default(),
         refusal: None,
     };
     request.refusal = match bad_path.or(bad_query) {
         Some(refusal) => Some(refusal),
-        None => fill(&mut request, head, body, query, options, clock, held).await.err(),
+        None => fill(&mut request, head, body, query, options, clock, arriving).await.err(),
     };
     Ok(request)
 }
@@ -78,7 +90,7 @@ async fn fill<B>(
     query: Vec<(String, String)>,
     options: &Options,
     clock: &dyn Clock,
-    held: &mut HeldBody,
+    arriving: &mut Arriving<'_>,
 ) -> Result<(), Refusal>
 where
     B: Body,
@@ -90,12 +102,15 @@ where
     if request.verb == Verb::Patch && !is_merge_patch(&head.headers) {
         return Err(Refusal::UnsupportedMedia);
     }
-    if matches!(request.verb, Verb::Write | Verb::Patch) {
+    if (arriving.takes_upload)(request.verb, &request.path) {
+        let (feed, upload) = upload::channel();
+        (arriving.feed, request.upload) = (Some(feed), upload);
+    } else if matches!(request.verb, Verb::Write | Verb::Patch) {
         let bytes_max = match request.token {
             Some(_) => options.body_bytes_max,
             None => options.body_bytes_max.min(options.anonymous_body_bytes_max),
         };
-        let bytes = read_body(head, body, bytes_max, options.body_timeout, clock, held).await?;
+        let bytes = read_body(head, body, bytes_max, options.body_timeout, clock, &mut arriving.held).await?;
         request.body = tresor_wire::json::decode(&bytes, &options.json).map_err(|error| invalid(error.to_string()))?;
     }
     request.from_query = add_query(&mut request.body, query, request.verb);

@@ -1,15 +1,14 @@
 //! The model to HTTP: envelopes in the reference's key order, byte for byte where clients compare bytes.
 
-use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, StatusCode};
-use http_body_util::Full;
 use tresor_audit::Audited;
-use tresor_model::{Auth, Body, Fault, Map, Refusal, RequestId, Response, Shape, WrapInfo};
+use tresor_model::{Auth, Body, ByteStream, Fault, Map, Refusal, RequestId, Response, Shape, WrapInfo};
 use tresor_wire::json::{ObjectWriter, encode, encode_map, encode_text};
 
+use crate::body::ResponseBody;
 use crate::{Options, Outcome, quirks, status};
 
 /// Status, media type and body of an answer.
@@ -17,6 +16,8 @@ pub struct Answer {
     status: StatusCode,
     content_type: &'static str,
     body: Vec<u8>,
+    /// Instead of `body`.
+    stream: Option<ByteStream>,
 }
 
 /// Encodes an answer that may leave.
@@ -25,16 +26,20 @@ pub(crate) fn answer(
     id: &RequestId,
     options: &Options,
     is_head: bool,
-) -> http::Response<Full<Bytes>> {
+) -> http::Response<ResponseBody> {
     let outcome = audited.into_inner();
     let will_pass = matches!(outcome, Err(Fault::Refusal(Refusal::Unavailable(_))));
     let answer = match outcome {
         Ok(response) => success(response, id),
         Err(fault) => failure(&fault, id),
     };
-    let is_empty = answer.body.is_empty();
-    let body = if is_head { Bytes::new() } else { Bytes::from(answer.body) };
-    let mut response = http::Response::new(Full::new(body));
+    let is_empty = answer.body.is_empty() && answer.stream.is_none();
+    let body = match answer.stream {
+        _ if is_head => ResponseBody::whole(Vec::new()),
+        Some(stream) => ResponseBody::parts(stream),
+        None => ResponseBody::whole(answer.body),
+    };
+    let mut response = http::Response::new(body);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
     let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
@@ -53,7 +58,7 @@ pub(crate) fn answer(
 }
 
 fn json(status: StatusCode, body: Vec<u8>) -> Answer {
-    Answer { status, content_type: quirks::JSON, body }
+    Answer { status, content_type: quirks::JSON, body, stream: None }
 }
 
 /// The one place where a failure's cause is logged; the client gets the public text and finds the rest by the id.
@@ -67,6 +72,14 @@ fn failure(fault: &Fault, id: &RequestId) -> Answer {
     json(status::of(fault), body)
 }
 
+/// The same for an answer that breaks off while it leaves.
+pub(crate) fn log_failure(fault: &Fault) {
+    match fault {
+        Fault::Failure(failure) => tracing::error!(cause = %chain(&*failure.cause), "an answer breaks off"),
+        Fault::Refusal(refusal) => tracing::warn!(%refusal, "an answer breaks off"),
+    }
+}
+
 /// An error and what it came from.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| (*cause).source());
@@ -76,6 +89,9 @@ fn chain(error: &dyn std::error::Error) -> String {
 fn success(response: Response, id: &RequestId) -> Answer {
     if response.wrap_info.is_some() {
         return json(StatusCode::OK, envelope(&response, id, None, None));
+    }
+    if let Shape::Stream { content_type, stream } = response.shape {
+        return Answer { status: StatusCode::OK, content_type, body: Vec::new(), stream: Some(stream) };
     }
     let has_more = !response.warnings.is_empty() || response.auth.is_some() || response.lease.is_some();
     match &response.shape {
@@ -99,8 +115,10 @@ fn success(response: Response, id: &RequestId) -> Answer {
         }
         Shape::Raw { content_type, bytes } => {
             let status = if bytes.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::OK };
-            Answer { status, content_type, body: bytes.clone() }
+            Answer { status, content_type, body: bytes.clone(), stream: None }
         }
+        // It was taken out above.
+        Shape::Stream { .. } => json(StatusCode::OK, Vec::new()),
     }
 }
 

@@ -4,25 +4,29 @@
 //! pipeline below ([`Serve`]). Invariant: only an [`Audited`] answer is encoded. Deliberately absent: routes; every
 //! path below `/v1/` is the pipeline's.
 
+mod body;
 mod budget;
 mod decode;
 mod encode;
 mod quirks;
 mod status;
+mod upload;
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use futures_util::FutureExt;
-use http_body_util::Full;
+use futures_util::future::Either;
 use hyper::body::Body;
 use tresor_audit::{Audited, Exempt};
 use tresor_env::{BoxFuture, Clock};
-use tresor_model::{Connection, Fault, Refusal, Request, RequestId, Response};
+use tresor_model::{Connection, Fault, Path, Refusal, Request, RequestId, Response, Verb};
 use tresor_wire::json::JsonLimits;
 
+pub use body::ResponseBody;
 pub use budget::{BodyBudget, HeldBody};
 pub use encode::Answer;
 
@@ -42,6 +46,12 @@ pub trait Serve: Send + Sync {
             let _held = held;
             answer.await
         })
+    }
+
+    /// Whether a body that is written to a path is no JSON, but comes as it is.
+    fn takes_upload(&self, verb: Verb, path: &Path) -> bool {
+        let _ = (verb, path);
+        false
     }
 
     /// A fresh id for a request.
@@ -91,30 +101,44 @@ pub async fn handle<B>(
     connection: Connection,
     options: &Options,
     request: http::Request<B>,
-) -> http::Response<Full<Bytes>>
+) -> http::Response<ResponseBody>
 where
     B: Body,
     B::Data: Buf,
 {
     let id = serve.next_request_id();
     let (head, body) = request.into_parts();
-    let mut body = std::pin::pin!(body);
+    let mut body = pin!(body);
     let is_head = head.method == http::Method::HEAD;
-    let mut held = HeldBody::of(&options.bodies);
-    let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock, &mut held).await;
+    let takes_upload = |verb, path: &Path| serve.takes_upload(verb, path);
+    let held = HeldBody::of(&options.bodies);
+    let mut arriving = decode::Arriving { held, feed: None, takes_upload: &takes_upload };
+    let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock, &mut arriving).await;
+    let decode::Arriving { held, feed, .. } = arriving;
     let refusal = match &decoded {
         Ok(request) => request.refusal.as_ref(),
         Err(refusal) => Some(refusal),
     };
     // A client that is still sending would otherwise meet a closed connection instead of the refusal.
     if refusal.is_some_and(|refusal| *refusal != Refusal::TooSlow) {
-        decode::discard(&head, body, clock).await;
+        decode::discard(&head, body.as_mut(), clock).await;
     }
     let audited = match decoded {
-        Ok(request) => match AssertUnwindSafe(serve.serve_holding(request, held)).catch_unwind().await {
-            Ok(audited) => audited,
-            Err(_) => refused(Fault::internal("serving a request panicked")),
-        },
+        Ok(request) => {
+            let served = AssertUnwindSafe(serve.serve_holding(request, held)).catch_unwind();
+            let served = match feed {
+                None => served.await,
+                Some(feed) => {
+                    let (served, is_read) =
+                        alongside(served, feed.hand_on(body.as_mut(), options.body_timeout, clock)).await;
+                    if !is_read {
+                        decode::discard(&head, body, clock).await;
+                    }
+                    served
+                }
+            };
+            served.unwrap_or_else(|_| refused(Fault::internal("serving a request panicked")))
+        }
         Err(refusal) => refused(refusal.into()),
     };
     let mut response = encode::answer(audited, &id, options, is_head);
@@ -123,6 +147,14 @@ where
     }
     tracing::debug!(request_id = %id, method = method_name(&head.method), status = response.status().as_u16(), "request answered");
     response
+}
+
+/// Serves while the body is handed on; tells whether it was handed on to its end.
+async fn alongside<T>(served: impl Future<Output = T>, handed_on: impl Future<Output = bool>) -> (T, bool) {
+    match futures_util::future::select(pin!(served), pin!(handed_on)).await {
+        Either::Left((served, _)) => (served, false),
+        Either::Right((is_read, served)) => (served.await, is_read),
+    }
 }
 
 /// A method that is none of ours is the client's text, and has no place in a log.

@@ -1,6 +1,6 @@
 //! The vocabulary of the house: paths, operations, bodies, requests, responses, faults and ids.
 //!
-//! Deliberately absent: async, clocks, JSON, storage and HTTP. Everything here is a plain value that every other
+//! Deliberately absent: async (but for the type of a body that comes in parts), clocks, JSON, storage and HTTP. Everything here is a plain value that every other
 //! crate may speak of.
 
 pub mod body;
@@ -10,6 +10,7 @@ pub mod operation;
 pub mod path;
 pub mod request;
 pub mod response;
+pub mod stream;
 
 pub use body::{Body, Map, Number, Text};
 pub use fault::{Failure, Fault, Refusal};
@@ -18,4 +19,5 @@ pub use operation::{Operation, Verb};
 pub use path::{MountPath, Path, PathError};
 pub use request::{Connection, Request};
 pub use response::{Auth, LeaseTerms, Response, Shape, TokenType, WrapInfo};
+pub use stream::{ByteStream, Upload};
 pub use tresor_env::Timestamp;

@@ -15,6 +15,7 @@ use crate::fault::Refusal;
 use crate::ids::RequestId;
 use crate::operation::Verb;
 use crate::path::Path;
+use crate::stream::Upload;
 
 /// What the listener knows of the connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ pub struct Request {
     pub headers: BTreeMap<String, Vec<String>>,
     /// Who is connected.
     pub connection: Connection,
+    /// The body, where it is no JSON but comes as it is.
+    pub upload: Upload,
     /// Why the request is refused before anything is asked of it: it could not be read as sent. It enters the
     /// pipeline all the same, with what could be read of it, because refusals are recorded like everything else.
     pub refusal: Option<Refusal>,

@@ -11,6 +11,7 @@ use tresor_secret::TokenSecret;
 
 use crate::body::Map;
 use crate::ids::{Accessor, LeaseId};
+use crate::stream::ByteStream;
 
 /// The outcome of one request.
 #[derive(Default)]
@@ -56,6 +57,13 @@ pub enum Shape {
         content_type: &'static str,
         /// The body.
         bytes: Vec<u8>,
+    },
+    /// Bytes of another media type that come one part after the other, and are never all in memory.
+    Stream {
+        /// The media type.
+        content_type: &'static str,
+        /// The body.
+        stream: ByteStream,
     },
 }
 
@@ -145,6 +153,7 @@ impl fmt::Debug for Response {
             Shape::Accepted(_) => "accepted",
             Shape::Health { .. } => "health",
             Shape::Raw { .. } => "raw",
+            Shape::Stream { .. } => "stream",
         };
         f.debug_struct("Response").field("shape", &shape).finish_non_exhaustive()
     }

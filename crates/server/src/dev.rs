@@ -96,6 +96,7 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
             peer_port: 0,
             client_certificates: std::sync::Arc::default(),
         },
+        upload: tresor_model::Upload::default(),
         refusal: None,
     };
     tresor_core::pipeline::serve(node, request).await.into_inner().map_err(|fault| fault.to_string())?;

@@ -15,7 +15,7 @@ use tresor_core::Node;
 use tresor_core::pipeline::Turn;
 use tresor_env::{BoxFuture, Tasks};
 use tresor_http::{HeldBody, Outcome, Serve};
-use tresor_model::{Fault, Request, RequestId};
+use tresor_model::{Fault, Path, Request, RequestId, Verb};
 
 /// How many ordinary requests run at once.
 const RUNNING_MAX: usize = 4096;
@@ -94,6 +94,10 @@ impl Serve for NodeService {
 
     fn serve_holding(&self, request: Request, held: HeldBody) -> BoxFuture<'_, Audited<Outcome>> {
         self.begin(request, Some(held))
+    }
+
+    fn takes_upload(&self, verb: Verb, path: &Path) -> bool {
+        tresor_core::pipeline::takes_upload(&self.node, verb, path)
     }
 
     fn next_request_id(&self) -> RequestId {

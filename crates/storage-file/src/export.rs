@@ -72,10 +72,11 @@ impl Iterator for Values {
 
 impl FileMachine {
     pub(crate) fn export(&self) -> Box<dyn Export> {
-        // Together: what was applied last is what the snapshot sees.
+        // Together: what was applied last is what the snapshot sees. Nobody is asked to tend the machine meanwhile, which
+        // would wait for this.
         let (snapshot, state): (FileSnapshot, Applied) = {
             let applied = self.0.applied();
-            (self.snapshot(), applied.clone())
+            (self.0.seen(), applied.clone())
         };
         Box::new(Chunks::new(state, Values::of(snapshot)))
     }

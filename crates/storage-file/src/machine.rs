@@ -174,7 +174,7 @@ impl Inner {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn seen(&self) -> FileSnapshot {
+    pub(crate) fn seen(&self) -> FileSnapshot {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         FileSnapshot { view: Arc::clone(&current.view), version: current.version }
     }

@@ -17,6 +17,8 @@ use tresor_engine::Instance;
 pub use always::ROUTES as ALWAYS;
 /// An unseal share as operators enter it.
 pub use always::parse_share;
+/// Where what is written is no JSON.
+pub use sys::UPLOADS;
 
 /// The server's own engines for an unsealed node.
 #[must_use]

@@ -39,6 +39,7 @@ pub fn request(id: &str, body: Map) -> Request {
             peer_port: 50_000,
             client_certificates: Arc::new(Vec::new()),
         },
+        upload: tresor_model::Upload::default(),
         refusal: None,
     }
 }

@@ -427,6 +427,7 @@ fn context<'a>(
         },
         mount: facts,
         operation: Operation::Update,
+        upload: None,
     })
 }
 

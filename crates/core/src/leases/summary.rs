@@ -33,6 +33,7 @@ pub(super) async fn record(unsealed: &Unsealed, reason: &'static str, tokens: u6
             peer_port: 0,
             client_certificates: Arc::default(),
         },
+        upload: tresor_model::Upload::default(),
         refusal: None,
     };
     let mut facts = RequestFacts::from_request(&request, Operation::Delete);

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tresor_model::{Refusal, Request, Timestamp, Verb};
+use tresor_model::{Path, Refusal, Request, Timestamp, Verb};
 
 use crate::gate::Inside;
 use crate::node::{AlwaysRoute, Node};
@@ -39,6 +39,12 @@ pub fn turn(node: &Node, request: &Request) -> Turn {
     }
     let is_sealing = request.verb == Verb::Write && request.path.trimmed() == "sys/seal";
     if is_sealing { Turn::Sealing } else { Turn::Ordinary }
+}
+
+/// Whether the body of what is asked is no JSON, but comes as it is.
+#[must_use]
+pub fn takes_upload(node: &Node, verb: Verb, path: &Path) -> bool {
+    verb == Verb::Write && node.registry.uploads.contains(&path.trimmed())
 }
 
 /// The route that answers in every state of the node, if this is one.

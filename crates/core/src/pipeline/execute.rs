@@ -22,6 +22,9 @@ use crate::unsealed::{CommitFault, Unsealed};
 
 /// The longest that a handler may take.
 pub(super) const DEADLINE: Duration = Duration::from_secs(90);
+/// The same for one whose request's body is no JSON: it may be as large as what is stored. What it waits for has bounds of
+/// its own.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 
 #[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation in each")]
 pub(super) enum Executed {
@@ -106,6 +109,8 @@ async fn call(
         let (shape, warnings) = (Shape::Absent(None), vec![hint.to_owned()]);
         return Ok(Reply { shape, warnings, ..Reply::default() });
     }
+    let upload = request.upload.take();
+    let deadline = if upload.is_some() { UPLOAD_DEADLINE } else { DEADLINE };
     let cx = context(
         unsealed,
         txn,
@@ -116,6 +121,7 @@ async fn call(
         authorized.has_sudo(),
         now,
     );
+    let cx = Cx { upload, ..cx };
     // Decoding the input is behind the fence too.
     let handler = async {
         let handler = target.engine.invoke(target.route, authorized.operation(), cx, fields(request, target));
@@ -126,7 +132,7 @@ async fn call(
         biased;
         answered = fenced => answered.unwrap_or_else(|_| Err(Fault::internal("a handler panicked"))),
         () = unsealed.gate.closed() => Err(Refusal::Sealed.into()),
-        () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("a handler took longer than its deadline")),
+        () = unsealed.clock.sleep(deadline) => Err(Fault::internal("a handler took longer than its deadline")),
     }
 }
 
@@ -160,6 +166,7 @@ pub(super) fn context<'a>(
         },
         mount: &mount.facts,
         operation,
+        upload: None,
     }
 }
 

@@ -38,7 +38,7 @@ use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
 use tresor_model::{Fault, Refusal, Request, Response};
 
-pub use admit::{Turn, turn};
+pub use admit::{Turn, takes_upload, turn};
 pub use authenticate::Principal;
 pub use authorize::Authorized;
 
@@ -149,12 +149,22 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     };
     let answer = record::response(unsealed, &request, &routed, &seen, recorded, outcome).await;
 
+    let staged = unsealed.handles.snapshots.staged().filter(|_| afterwards == Some(Afterwards::Restore));
     // Sealing waits until everybody has left, so this request leaves first.
     drop(admitted);
-    if let Some(Afterwards::Seal) = afterwards
-        && let Err(fault) = node.seal().await
-    {
-        tracing::error!(%fault, "sealing failed");
+    match afterwards {
+        Some(Afterwards::Seal) => {
+            if let Err(fault) = node.seal().await {
+                tracing::error!(%fault, "sealing failed");
+            }
+        }
+        Some(Afterwards::Restore) => {
+            // Its record says that it was taken in whole. What goes wrong now is told, although nothing records it any more.
+            if let Err(fault) = node.restore(staged).await {
+                return record::unrecorded(fault);
+            }
+        }
+        Some(Afterwards::AwaitRevoked(_)) | None => {}
     }
     answer
 }

@@ -10,11 +10,15 @@ mod policies;
 mod quotas;
 mod remount;
 mod seal;
+mod snapshots;
 mod storage;
 mod tune;
 
 use tresor_core::Handles;
 use tresor_engine::{Access, Class, Descriptor, Engine, Routes};
+
+/// The paths where what is written is no JSON.
+pub const UPLOADS: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"];
 
 /// The engine behind `sys/`.
 pub(crate) struct Sys {
@@ -37,6 +41,12 @@ impl Engine for Sys {
             .at("seal", "Seals the server.")
             .open_to(Access::Sudo)
             .write(seal::seal)
+            .at(snapshots::PATH, "Takes a snapshot of what is stored, or restores one.")
+            .open_to(Access::Token)
+            .read(snapshots::take)
+            .write(snapshots::restore)
+            .at(snapshots::PATH_OF_FORCE, "Restores a snapshot, be it of another cluster.")
+            .write(snapshots::restore_any)
             .at("mounts", "Lists the secrets engines.")
             .open_to(Access::Token)
             .read(mounts::list)

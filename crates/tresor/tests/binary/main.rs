@@ -17,5 +17,6 @@ mod dev;
 mod leases;
 mod protocols;
 mod signals;
+mod snapshots;
 mod tls;
 mod unseal;

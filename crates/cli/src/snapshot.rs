@@ -1,0 +1,139 @@
+//! `operator raft snapshot`: what a server stores as one file, and back.
+//!
+//! A file gets its name when it is whole and verified; nothing is sent that would be refused. Deliberately absent: keys;
+//! what is in the file stays sealed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tresor_snapshot::{Verified, Verifier};
+use tresor_wire::time;
+
+use crate::commands::{Action, Command};
+use crate::context::{Context, Outcome};
+use crate::failure::Failure;
+use crate::flags::{CONNECTION, FORMAT, Flag, switch};
+use crate::output::{Document, cell, table};
+
+const RESTORE: &[Flag] =
+    &[switch("force", "Restore a snapshot of another cluster, whose shares are needed afterwards.")];
+
+pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        words: &["operator", "raft", "snapshot", "save"],
+        arguments: "[options] FILE",
+        about: "Save what the server stores, sealed as it is, to a file.",
+        flags: &[CONNECTION],
+        action: Action::Run(save),
+    },
+    Command {
+        words: &["operator", "raft", "snapshot", "restore"],
+        arguments: "[options] FILE",
+        about: "Let what a snapshot holds take the place of what the server stores; it is sealed then.",
+        flags: &[CONNECTION, RESTORE],
+        action: Action::Run(restore),
+    },
+    Command {
+        words: &["operator", "raft", "snapshot", "inspect"],
+        arguments: "[options] FILE",
+        about: "Verify a snapshot to its end, and show what it says of itself. Needs no server and no key.",
+        flags: &[FORMAT],
+        action: Action::Run(inspect),
+    },
+];
+
+/// The file beside the one that is to be, while it is not whole.
+fn partial_of(file: &Path) -> PathBuf {
+    let mut name = file.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    file.with_file_name(name)
+}
+
+fn unusable(file: &Path) -> impl Fn(std::io::Error) -> Failure + '_ {
+    move |error| Failure::local(format!("Error with {}: {error}", file.display()))
+}
+
+fn save(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let file = PathBuf::from(name);
+    let partial = partial_of(&file);
+    let saved = save_to(context, &partial).and_then(|()| {
+        std::fs::rename(&partial, &file).map_err(unusable(&file))?;
+        // The name is durable when its directory is.
+        let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        File::open(directory).and_then(|directory| directory.sync_all()).map_err(unusable(directory))
+    });
+    if saved.is_err() {
+        drop(std::fs::remove_file(&partial));
+    }
+    saved.map(|()| 0)
+}
+
+fn save_to(context: &mut Context<'_, '_>, partial: &Path) -> Result<(), Failure> {
+    // What an earlier run left is of no use.
+    drop(std::fs::remove_file(partial));
+    let mut out =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial).map_err(unusable(partial))?;
+    let mut verifier = Verifier::new();
+    let mut take = |bytes: &[u8]| {
+        verifier.take(bytes).map_err(|wrong| format!("what the server sends is no snapshot, {wrong}"))?;
+        out.write_all(bytes).map_err(|error| format!("writing {}: {error}", partial.display()))
+    };
+    context
+        .download("sys/storage/raft/snapshot", &mut take)
+        .map_err(|failure| failure.during("taking the snapshot"))?;
+    verifier
+        .finish()
+        .map_err(|wrong| Failure::remote(format!("Error taking the snapshot: what the server sent is {wrong}")))?;
+    out.sync_all().map_err(unusable(partial))
+}
+
+fn restore(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let file = PathBuf::from(name);
+    verified(&file)?;
+    let path =
+        if context.flags.switch("force") { "sys/storage/raft/snapshot-force" } else { "sys/storage/raft/snapshot" };
+    context.upload(path, &file).map_err(|failure| failure.during("installing the snapshot"))?;
+    context
+        .io
+        .say("Success! The snapshot is restored, and the server is sealed: unseal it with the shares of its time.");
+    Ok(0)
+}
+
+fn verified(file: &Path) -> Result<Verified, Failure> {
+    let mut input = File::open(file).map_err(unusable(file))?;
+    let wrong =
+        |wrong: tresor_snapshot::Wrong| Failure::local(format!("Error: {} is refused, {wrong}", file.display()));
+    let (mut verifier, mut buffer) = (Verifier::new(), vec![0; 256 * 1024]);
+    loop {
+        let length = input.read(&mut buffer).map_err(unusable(file))?;
+        if length == 0 {
+            return verifier.finish().map_err(wrong);
+        }
+        verifier.take(buffer.get(..length).unwrap_or_default()).map_err(wrong)?;
+    }
+}
+
+fn inspect(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let found = verified(Path::new(&name))?;
+    let facts = [
+        ("cluster_id", "Cluster ID", json!(found.header.cluster_id)),
+        ("cluster_name", "Cluster Name", json!(found.header.cluster_name)),
+        ("taken", "Taken", json!(time::rfc3339(found.header.taken))),
+        ("index", "Index", json!(found.state.position.index)),
+        ("term", "Term", json!(found.state.position.term)),
+        ("version", "Version", json!(found.state.version.0)),
+        ("count", "Values", json!(found.amount.count)),
+        ("bytes", "Bytes", json!(found.amount.bytes)),
+        ("size", "File Size", json!(found.bytes)),
+        ("sha256", "SHA-256", json!(hex::encode(found.digest))),
+    ];
+    let rows = facts.iter().map(|(_, title, value)| vec![(*title).to_owned(), cell(value)]).collect::<Vec<_>>();
+    let object = facts.into_iter().map(|(name, _, value): (_, _, Value)| (name.to_owned(), value.into())).collect();
+    context.print_document(Document::Object(object), || table(&["Key", "Value"], &rows))
+}
