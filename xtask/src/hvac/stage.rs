@@ -114,7 +114,16 @@ fn prepare_python(place: &Path, conformance: &Path) -> Result<PathBuf, String> {
     succeed_silently(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment))?;
     succeed_silently(
         Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--no-deps",
+                "--require-hashes",
+                "-r",
+            ])
             .arg(&pinned),
     )?;
     std::fs::write(&stamp, wanted).map_err(|error| format!("{}: {error}", stamp.display()))?;

@@ -23,7 +23,7 @@ fn prepare() -> PathBuf {
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&environment));
     run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "-r"])
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--require-hashes", "-r"])
         .arg(&pinned));
     std::fs::write(&stamp, wanted).expect("a note of what is installed");
     python
