@@ -182,7 +182,7 @@ async fn measure_memory(keys: usize, shape: Shape) {
 
 fn open_new(store: Arc<dyn Store>, doors: Doors) -> (UnsealShare, Barrier) {
     let sealed = SealedStore::open(store, doors).unwrap();
-    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), Timestamp::EPOCH).unwrap();
+    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
     let (mut shares, barrier) = prepared.store(first).unwrap();
     (shares.remove(0), barrier)
@@ -215,7 +215,7 @@ async fn measure_file(keys: usize, shape: Shape) -> Measured {
     let Ok(Progress::Complete(unseal)) = ShareCollector::default().submit(share, &facts, &*doors.entropy) else {
         unreachable!("one share of one is enough")
     };
-    let barrier = sealed.unseal_with(&unseal).unwrap();
+    let barrier = sealed.unseal_with(&unseal).unwrap().into_barrier();
     measured.reopen = started.0.elapsed();
     let started = Instant::now();
     barrier.begin().unwrap().list(&prefix(shape), Some(&name(keys / 3)), PAGE).unwrap();

@@ -19,6 +19,7 @@ use crate::committer;
 use crate::feed::{Feed, FollowError, Follower, Shared};
 use crate::key::{KeyError, PointKey, StorageKey};
 use crate::lanes::{Job, Lane, Lanes, Queues};
+use crate::seal::SlotChange;
 use crate::txn::{Changes, Txn};
 
 /// How much of a key says which neighbourhood a point lies in.
@@ -256,6 +257,17 @@ impl Barrier {
         } else {
             Ok(())
         }
+    }
+
+    /// Stores other key slots, unless somebody else did in the meantime.
+    ///
+    /// # Errors
+    /// [`CommitError`]; the slots are as they were, or as they are to be.
+    pub async fn change_slots(&self, change: SlotChange) -> Result<(), CommitError> {
+        if self.is_stopped() {
+            return Err(CommitError::Stopped);
+        }
+        self.enqueue(Lane::Requests, change.into_changes()).await.map(drop)
     }
 
     /// Commits at once, on the caller's thread, with what lies outside the barrier: for initialising, when there is

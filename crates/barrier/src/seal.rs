@@ -1,9 +1,10 @@
 //! The sealed store: what can be known without keys, and how it is opened.
 //!
-//! The key ring is sealed by the root key; the root key is stored nowhere in the clear: it is wrapped independently
-//! by each *key slot*, and any one slot opens. Today there is one kind of slot, Shamir's; its wrapping key is what is
-//! split into shares. Everything here is proven by opening (AEAD), never by comparing. Deliberately absent: keeping
-//! the root key: it lives only while the ring is being opened.
+//! The key ring is sealed by the root key; the root key is stored nowhere in the clear: key slots wrap it ([`slots`]).
+//! Everything here is proven by opening (AEAD), never by comparing. Deliberately absent: keeping the root key: it lives
+//! in an [`Opened`], from which the slots are brought to what the operator wants, and is dropped with it.
+//!
+//! [`slots`]: crate::slots
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +12,16 @@ use std::sync::Arc;
 use tresor_crypto::aead::{AeadKey, OpenError};
 use tresor_crypto::keyring::KeyRing;
 use tresor_crypto::shamir::{Threshold, split};
-use tresor_crypto::token_text::random_uuid;
 use tresor_env::{Doors, Timestamp};
-use tresor_record::{Part, Record, RecordError};
+use tresor_record::{Record, RecordError};
 use tresor_secret::{DataKey, SecretBytes, UnsealShare};
-use tresor_storage::{Condition, RawKey, Scrubbed, Store, StoreError};
+use tresor_storage::{Condition, RawKey, Scrubbed, Store, StoreError, Version};
 use zeroize::Zeroizing;
 
 use crate::barrier::{Barrier, CommitError};
 use crate::shares::UnsealKey;
-use crate::txn::Txn;
+use crate::slots::{SlotTable, StaticKey, StaticKeyError, StaticKeys, StaticSlot};
+use crate::txn::{Changes, Txn};
 
 /// Contexts of what is sealed outside the ring.
 const RING_CONTEXT: &[u8] = b"key-ring";
@@ -34,6 +35,8 @@ pub struct SealFacts {
     pub shares: u8,
     /// How many open.
     pub threshold: u8,
+    /// The id of the static key that opens as well.
+    pub static_key_id: Option<String>,
 }
 
 /// Why initialising failed.
@@ -56,6 +59,9 @@ pub enum UnsealError {
     /// No slot opens with this key.
     #[error("the key opens no slot")]
     WrongKey,
+    /// No slot opens with the static key.
+    #[error(transparent)]
+    StaticKey(#[from] StaticKeyError),
     /// The store was never initialised.
     #[error("the store is not initialised")]
     NotInitialized,
@@ -84,7 +90,7 @@ impl Initialization {
         &self.barrier
     }
 
-    /// Stores ring, slot and the first records in one batch, and gives out the shares, once. Blocking.
+    /// Stores ring, slots and the first records in one batch, and gives out the shares, once. Blocking.
     ///
     /// # Errors
     /// [`InitError`]; the store is initialised wholly or not at all.
@@ -101,26 +107,48 @@ impl Initialization {
     }
 }
 
-/// What wraps the root key.
-#[derive(Part, Clone, Copy, Debug, PartialEq, Eq)]
-enum SlotKind {
-    /// A key that is split into shares.
-    #[part(tag = 1)]
-    Shamir { shares: u8, threshold: u8 },
+/// A store that was just opened, while its root key is at hand.
+pub struct Opened {
+    root: DataKey,
+    slots: SlotTable,
+    slots_version: Version,
+    barrier: Barrier,
+    doors: Doors,
 }
 
-#[derive(Part)]
-struct Slot {
-    id: String,
-    kind: SlotKind,
-    created: Timestamp,
-    wrapped: Zeroizing<Vec<u8>>,
+impl Opened {
+    /// What has to be stored so that the static key of the operator's choice opens from now on; nothing when it is so.
+    #[must_use]
+    pub fn with_static(&self, wanted: &StaticSlot<'_>, now: Timestamp) -> Option<SlotChange> {
+        let table = self.slots.with_static(&self.root, wanted, now, &*self.doors.entropy)?;
+        Some(SlotChange { table: table.encode().to_vec(), seen: self.slots_version })
+    }
+
+    /// The open barrier; the root key is forgotten.
+    #[must_use]
+    pub fn into_barrier(self) -> Barrier {
+        self.barrier
+    }
 }
 
-#[derive(Record)]
-#[record(kind = "key-slots", version = 1)]
-struct SlotTable {
-    slots: Vec<Slot>,
+/// Key slots that are to be stored in place of others.
+pub struct SlotChange {
+    /// The encoded table: wrapped keys, nothing secret.
+    table: Vec<u8>,
+    /// The table that this one was made from.
+    seen: Version,
+}
+
+impl SlotChange {
+    /// What is committed: only while the slots are as they were.
+    pub(crate) fn into_changes(self) -> Changes {
+        let slots = header("slots");
+        Changes {
+            reads: [(slots.clone(), Some(self.seen))].into(),
+            headers: [(slots, self.table)].into(),
+            ..Changes::default()
+        }
+    }
 }
 
 /// A store of which nothing is known but what lies outside the barrier.
@@ -140,11 +168,6 @@ pub fn is_slots(key: &RawKey) -> bool {
     *key == header("slots")
 }
 
-fn slot_context(slot_id: &str, kind: SlotKind) -> Vec<u8> {
-    let SlotKind::Shamir { shares, threshold } = kind;
-    [b"slot:shamir:".as_slice(), &[shares, threshold], slot_id.as_bytes()].concat()
-}
-
 impl SealedStore {
     /// Takes a store, and checks that what lies outside the barrier can be read.
     ///
@@ -156,9 +179,10 @@ impl SealedStore {
         Ok(sealed)
     }
 
-    fn slots(&self) -> Result<Option<SlotTable>, UnsealError> {
+    /// The slots, and since when they are so.
+    fn slots(&self) -> Result<Option<(SlotTable, Version)>, UnsealError> {
         let stored = self.store.snapshot()?.read(&header("slots"))?;
-        Ok(stored.map(|stored| SlotTable::decode(&stored.bytes)).transpose()?)
+        Ok(stored.map(|stored| SlotTable::decode(&stored.bytes).map(|table| (table, stored.version))).transpose()?)
     }
 
     /// What can be known now.
@@ -166,13 +190,12 @@ impl SealedStore {
     /// # Errors
     /// When the store fails.
     pub fn facts(&self) -> Result<SealFacts, UnsealError> {
-        let slots = self.slots()?;
-        let shamir = slots.as_ref().and_then(|table| table.slots.first()).map(|slot| slot.kind);
-        let (shares, threshold) = match shamir {
-            Some(SlotKind::Shamir { shares, threshold }) => (shares, threshold),
-            None => (0, 0),
+        let Some((slots, _)) = self.slots()? else {
+            return Ok(SealFacts { initialized: false, shares: 0, threshold: 0, static_key_id: None });
         };
-        Ok(SealFacts { initialized: slots.is_some(), shares, threshold })
+        let (shares, threshold) = slots.shares_and_threshold();
+        let static_key_id = slots.static_key_id().map(str::to_owned);
+        Ok(SealFacts { initialized: true, shares, threshold, static_key_id })
     }
 
     /// Whether the store can be written to.
@@ -187,12 +210,17 @@ impl SealedStore {
         self.store.scrubbed()
     }
 
-    /// Makes ring, slot and shares, and stores nothing yet: [`Initialization::store`] does, together with the first
-    /// records.
+    /// Makes ring, slots and shares, and stores nothing yet: [`Initialization::store`] does, together with the first
+    /// records. A static key that is given opens the store as well.
     ///
     /// # Errors
     /// [`InitError`].
-    pub fn prepare(&self, threshold: Threshold, now: Timestamp) -> Result<Initialization, InitError> {
+    pub fn prepare(
+        &self,
+        threshold: Threshold,
+        static_key: Option<&StaticKey>,
+        now: Timestamp,
+    ) -> Result<Initialization, InitError> {
         let (slots, ring_at) = (header("slots"), header("ring"));
         if self.store.snapshot()?.read(&slots)?.is_some() {
             return Err(InitError::AlreadyInitialized);
@@ -205,30 +233,36 @@ impl SealedStore {
         };
         let (root, wrapping) = (random(), random());
         let ring = KeyRing::generate(entropy, now);
-        let kind = SlotKind::Shamir { shares: threshold.shares(), threshold: threshold.threshold() };
-        let id = random_uuid(entropy);
-        let wrapped = AeadKey::new(&wrapping).seal(0, &slot_context(&id, kind), root.expose(), entropy);
-        let slot = Slot { id, kind, created: now, wrapped: Zeroizing::new(wrapped) };
+        let table = SlotTable::of(&root, &wrapping, threshold, static_key, now, entropy);
         let sealed_ring = AeadKey::new(&root).seal(0, RING_CONTEXT, &ring.encode(), entropy);
-        let headers = [(slots, SlotTable { slots: vec![slot] }.encode().to_vec()), (ring_at, sealed_ring)];
+        let headers = [(slots, table.encode().to_vec()), (ring_at, sealed_ring)];
         let shares = split(&SecretBytes::new(wrapping.expose().to_vec()), threshold, entropy);
         let barrier = Barrier::new(Arc::clone(&self.store), ring, self.doors.clone());
         Ok(Initialization { shares, barrier, headers: headers.into() })
     }
 
-    /// Opens the barrier with a combined key.
+    /// Opens the store with a combined key.
     ///
     /// # Errors
     /// [`UnsealError::WrongKey`] when no slot opens; anything else is damage.
-    pub fn unseal_with(&self, key: &UnsealKey) -> Result<Barrier, UnsealError> {
-        let table = self.slots()?.ok_or(UnsealError::NotInitialized)?;
-        let wrapping = AeadKey::new(&key.0);
-        let root =
-            table.slots.iter().find_map(|slot| wrapping.open(&slot_context(&slot.id, slot.kind), &slot.wrapped).ok());
-        let root = root.and_then(|root| <[u8; 32]>::try_from(root.as_slice()).ok()).map(DataKey::new);
-        let root = root.ok_or(UnsealError::WrongKey)?;
+    pub fn unseal_with(&self, key: &UnsealKey) -> Result<Opened, UnsealError> {
+        self.open_by(|slots| slots.open_by_shares(&key.0).ok_or(UnsealError::WrongKey))
+    }
+
+    /// Opens the store with a key that lies with the machine.
+    ///
+    /// # Errors
+    /// [`UnsealError::StaticKey`] when no slot opens; anything else is damage.
+    pub fn unseal_by(&self, keys: &StaticKeys) -> Result<Opened, UnsealError> {
+        self.open_by(|slots| Ok(slots.open_by_static(keys)?))
+    }
+
+    fn open_by(&self, root_of: impl FnOnce(&SlotTable) -> Result<DataKey, UnsealError>) -> Result<Opened, UnsealError> {
+        let (slots, slots_version) = self.slots()?.ok_or(UnsealError::NotInitialized)?;
+        let root = root_of(&slots)?;
         let stored = self.store.snapshot()?.read(&header("ring"))?.ok_or(UnsealError::NotInitialized)?;
         let ring = KeyRing::decode(&AeadKey::new(&root).open(RING_CONTEXT, &stored.bytes)?)?;
-        Ok(Barrier::new(Arc::clone(&self.store), ring, self.doors.clone()))
+        let barrier = Barrier::new(Arc::clone(&self.store), ring, self.doors.clone());
+        Ok(Opened { root, slots, slots_version, barrier, doors: self.doors.clone() })
     }
 }

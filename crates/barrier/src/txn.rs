@@ -31,7 +31,8 @@ pub(crate) struct Changes {
     /// What is done to whole tallies afterwards, in order.
     pub(crate) whole_tallies: Vec<Whole>,
     pub(crate) reads: BTreeMap<RawKey, Option<Version>>,
-    /// What lies outside the barrier, as it is to be stored; only initialising writes there.
+    /// What lies outside the barrier, as it is to be stored: initialising writes there, and a change of
+    /// key slots.
     pub(crate) headers: BTreeMap<RawKey, Vec<u8>>,
 }
 

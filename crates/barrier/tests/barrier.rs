@@ -31,7 +31,7 @@ fn open(store: Arc<dyn Store>, doors: &Doors) -> Barrier {
 }
 
 fn initialize(sealed: &SealedStore, threshold: Threshold) -> Result<(Vec<UnsealShare>, Barrier), InitError> {
-    let prepared = sealed.prepare(threshold, Timestamp::EPOCH)?;
+    let prepared = sealed.prepare(threshold, None, Timestamp::EPOCH)?;
     let first = prepared.barrier().begin().unwrap();
     prepared.store(first)
 }
@@ -248,7 +248,7 @@ async fn shares_open_the_store_again_and_wrong_ones_do_not() {
     let sealed = SealedStore::open(store.clone(), doors.clone()).unwrap();
     assert!(!sealed.facts().unwrap().initialized);
     let threshold = Threshold::new(5, 3).unwrap();
-    let slower = sealed.prepare(threshold, Timestamp::EPOCH).unwrap();
+    let slower = sealed.prepare(threshold, None, Timestamp::EPOCH).unwrap();
     let (shares, barrier) = initialize(&sealed, threshold).unwrap();
     assert!(matches!(initialize(&sealed, threshold), Err(InitError::AlreadyInitialized)));
     let first = slower.barrier().begin().unwrap();
@@ -267,7 +267,7 @@ async fn shares_open_the_store_again_and_wrong_ones_do_not() {
     assert!(matches!(submit(&UnsealShare::new(vec![1; 32])), Err(ShareError::WrongLength)));
     assert!(matches!(submit(&shares[2]), Ok(Progress::Collecting { progress: 2, .. })));
     let Ok(Progress::Complete(right)) = submit(&shares[3]) else { panic!("three shares are enough") };
-    let reopened = sealed.unseal_with(&right).unwrap();
+    let reopened = sealed.unseal_with(&right).unwrap().into_barrier();
     assert_eq!(&*reopened.begin().unwrap().read(&key("a")).unwrap().unwrap(), b"kept");
 
     let mut foreign = vec![9; 33];
@@ -314,7 +314,8 @@ async fn sea_03_no_stored_byte_can_be_changed_or_moved() {
     let whole = store.dump();
     // Opened anew each time: an open barrier remembers what it read.
     let broken = || {
-        let Ok(barrier) = sealed.unseal_with(&right) else { return false };
+        let Ok(opened) = sealed.unseal_with(&right) else { return false };
+        let barrier = opened.into_barrier();
         let mut txn = barrier.begin().unwrap();
         let reads = [txn.read(&key("dir/a")).is_err(), txn.read(&key("dir/b")).is_err()];
         reads.iter().any(|failed| *failed) || txn.list(&prefix("dir/"), None, 10).is_err()

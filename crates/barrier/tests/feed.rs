@@ -17,7 +17,7 @@ fn key(name: &str) -> StorageKey {
 
 fn open() -> Barrier {
     let sealed = SealedStore::open(Arc::new(MemoryStore::new()), TestDoors::new(1).doors).unwrap();
-    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), Timestamp::EPOCH).unwrap();
+    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
     prepared.store(first).unwrap().1
 }

@@ -21,7 +21,7 @@ fn point(name: &str) -> PointKey {
 fn open() -> (Arc<MemoryStore>, Barrier) {
     let store = Arc::new(MemoryStore::new());
     let sealed = SealedStore::open(store.clone(), TestDoors::new(1).doors).unwrap();
-    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), Timestamp::EPOCH).unwrap();
+    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
     (store, prepared.store(first).unwrap().1)
 }

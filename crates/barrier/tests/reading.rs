@@ -57,7 +57,7 @@ impl Store for Watched {
 fn watched() -> (Arc<Watched>, Barrier) {
     let store = Arc::new(Watched { inner: MemoryStore::new(), reads: Arc::default(), failures: AtomicU64::default() });
     let sealed = SealedStore::open(store.clone(), TestDoors::new(7).doors).unwrap();
-    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), Timestamp::EPOCH).unwrap();
+    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
     (store, prepared.store(first).unwrap().1)
 }

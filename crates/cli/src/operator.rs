@@ -21,12 +21,13 @@ const INIT: &[Flag] = &[
     text("key-threshold", "How many shares open the seal. Default: 3."),
     repeated("pgp-keys", "Public keys to encrypt the shares to."),
     text("root-token-pgp-key", "Public key to encrypt the root token to."),
-    text("recovery-shares", "Only for seals that open by themselves."),
-    text("recovery-threshold", "Only for seals that open by themselves."),
+    text("recovery-shares", "With a seal that opens by itself: how many shares open it as well. Default: 5."),
+    text("recovery-threshold", "With a seal that opens by itself: how many of those shares are needed. Default: 3."),
+    repeated("recovery-pgp-keys", "Public keys to encrypt those shares to."),
 ];
 const UNSEAL: &[Flag] = &[
     switch("reset", "Forget the shares entered so far."),
-    switch("migrate", "The share belongs to a change of seals."),
+    switch("migrate", "The share is entered for a change of seals. It counts the same without."),
 ];
 const GENERATE_ROOT: &[Flag] = &[
     text("decode", "The encoded token to decode; needs -otp."),
@@ -70,20 +71,35 @@ fn init(context: &mut Context<'_, '_>) -> Outcome {
     if context.flags.switch("status") {
         return init_status(context);
     }
-    let shares = number(&context.flags, "key-shares")?.unwrap_or(5);
-    let threshold = number(&context.flags, "key-threshold")?.unwrap_or(3);
-    let mut body = Map::from_iter([
-        ("secret_shares".to_owned(), Value::from(shares)),
-        ("secret_threshold".to_owned(), Value::from(threshold)),
-    ]);
-    for (flag, field) in [("recovery-shares", "recovery_shares"), ("recovery-threshold", "recovery_threshold")] {
-        if let Some(count) = number(&context.flags, flag)? {
-            body.insert(field.to_owned(), count.into());
+    let given = |flag: &str| number(&context.flags, flag);
+    let keys = (given("key-shares")?, given("key-threshold")?);
+    let recovery = (given("recovery-shares")?, given("recovery-threshold")?);
+    let seal = status::seal_status(context).map_err(|failure| failure.during("initializing"))?;
+    let usual = |(shares, threshold): (Option<u64>, Option<u64>)| (shares.or(Some(5)), threshold.or(Some(3)));
+    let opens_by_itself = seal.get("recovery_seal").and_then(Value::as_bool).unwrap_or(false);
+    // A seal that opens by itself refuses what was asked for in vain; one that does not never had recovery shares, and
+    // scripts that ask for both kinds are used to that.
+    let counts = if opens_by_itself {
+        Counts { keys, recovery: usual(recovery) }
+    } else {
+        Counts { keys: usual(keys), recovery: (None, None) }
+    };
+    let mut body = Map::new();
+    for (field, number) in [
+        ("secret_shares", counts.keys.0),
+        ("secret_threshold", counts.keys.1),
+        ("recovery_shares", counts.recovery.0),
+        ("recovery_threshold", counts.recovery.1),
+    ] {
+        if let Some(number) = number {
+            body.insert(field.to_owned(), number.into());
         }
     }
-    let keys = context.flags.texts("pgp-keys");
-    if !keys.is_empty() {
-        body.insert("pgp_keys".to_owned(), keys.iter().flat_map(|list| list.split(',')).map(str::trim).collect());
+    for (flag, field) in [("pgp-keys", "pgp_keys"), ("recovery-pgp-keys", "recovery_pgp_keys")] {
+        let keys = context.flags.texts(flag);
+        if !keys.is_empty() {
+            body.insert(field.to_owned(), keys.iter().flat_map(|list| list.split(',')).map(str::trim).collect());
+        }
     }
     if let Some(key) = context.flag("root-token-pgp-key") {
         body.insert("root_token_pgp_key".to_owned(), key.into());
@@ -92,8 +108,14 @@ fn init(context: &mut Context<'_, '_>) -> Outcome {
         .send(Method::Put, "sys/init", &[], Some(&Value::Object(body)))
         .map_err(|failure| failure.during("initializing"))?
         .ok_or_else(|| Failure::remote("Error initializing: the server answered without content"))?;
-    let document = for_machines(&answer, shares, threshold);
-    context.print_document(document, || for_people(&answer, shares, threshold))
+    let document = for_machines(&answer, &counts);
+    context.print_document(document, || for_people(&answer, &counts))
+}
+
+/// How many shares were asked for, and how many of them open.
+struct Counts {
+    keys: (Option<u64>, Option<u64>),
+    recovery: (Option<u64>, Option<u64>),
 }
 
 fn init_status(context: &mut Context<'_, '_>) -> Outcome {
@@ -109,19 +131,20 @@ fn init_status(context: &mut Context<'_, '_>) -> Outcome {
     Ok(if initialized { 0 } else { 2 })
 }
 
-/// The shape that scripts read.
-fn for_machines(answer: &Value, shares: u64, threshold: u64) -> Document {
+/// The shape that scripts read. Where the server stores what opens it, that counts as one share.
+fn for_machines(answer: &Value, counts: &Counts) -> Document {
     let part = |name: &str| answer.get(name).cloned().unwrap_or_else(|| json!([]));
+    let count = |number: Option<u64>, without: u64| Value::from(number.unwrap_or(without));
     Document::Object(
         [
             ("unseal_keys_b64", part("keys_base64")),
             ("unseal_keys_hex", part("keys")),
-            ("unseal_shares", shares.into()),
-            ("unseal_threshold", threshold.into()),
+            ("unseal_shares", count(counts.keys.0, 1)),
+            ("unseal_threshold", count(counts.keys.1, 1)),
             ("recovery_keys_b64", part("recovery_keys_base64")),
             ("recovery_keys_hex", part("recovery_keys")),
-            ("recovery_keys_shares", 0.into()),
-            ("recovery_keys_threshold", 0.into()),
+            ("recovery_keys_shares", count(counts.recovery.0, 0)),
+            ("recovery_keys_threshold", count(counts.recovery.1, 0)),
             ("root_token", part("root_token")),
         ]
         .into_iter()
@@ -130,20 +153,31 @@ fn for_machines(answer: &Value, shares: u64, threshold: u64) -> Document {
     )
 }
 
-fn for_people(answer: &Value, shares: u64, threshold: u64) -> String {
+fn for_people(answer: &Value, counts: &Counts) -> String {
     let mut text = String::new();
-    let keys = answer.get("keys_base64").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    for (number, key) in (1..).zip(keys) {
-        text.push_str(&format!("Unseal Key {number}: {}\n", key.as_str().unwrap_or_default()));
+    for (title, name) in [("Unseal", "keys_base64"), ("Recovery", "recovery_keys_base64")] {
+        let keys = answer.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        for (number, key) in (1..).zip(keys) {
+            text.push_str(&format!("{title} Key {number}: {}\n", key.as_str().unwrap_or_default()));
+        }
     }
     let token = answer.get("root_token").and_then(Value::as_str).unwrap_or_default();
-    text.push_str(&format!(
-        "\nInitial Root Token: {token}\n\n\
-         Initialized with {shares} key shares and a key threshold of {threshold}. Hand out the shares\n\
-         above to different people: after every start or sealing, {threshold} of them must be entered\n\
-         before the server serves anything. They are shown only now, and without\n\
-         {threshold} of them nobody can ever read what the server stores."
-    ));
+    text.push_str(&format!("\nInitial Root Token: {token}\n\n"));
+    if let (Some(shares), Some(threshold)) = counts.keys {
+        text.push_str(&format!(
+            "Initialized with {shares} key shares and a key threshold of {threshold}. Hand out the shares\n\
+             above to different people: after every start or sealing, {threshold} of them must be entered\n\
+             before the server serves anything. They are shown only now, and without\n\
+             {threshold} of them nobody can ever read what the server stores."
+        ));
+    } else if let (Some(shares), Some(threshold)) = counts.recovery {
+        text.push_str(&format!(
+            "Success! Vault is initialized\n\n\
+             Recovery key initialized with {shares} key shares and a key threshold of {threshold}. Hand out\n\
+             the shares above to different people: the server opens by itself as long as it\n\
+             finds its key, and {threshold} of the shares open it when it does not. They are shown only now."
+        ));
+    }
     text
 }
 

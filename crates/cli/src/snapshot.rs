@@ -17,6 +17,7 @@ use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, switch};
 use crate::output::{Document, cell, table};
+use crate::status;
 
 const RESTORE: &[Flag] =
     &[switch("force", "Restore a snapshot of another cluster, whose shares are needed afterwards.")];
@@ -98,9 +99,13 @@ fn restore(context: &mut Context<'_, '_>) -> Outcome {
     let path =
         if context.flags.switch("force") { "sys/storage/raft/snapshot-force" } else { "sys/storage/raft/snapshot" };
     context.upload(path, &file).map_err(|failure| failure.during("installing the snapshot"))?;
-    context
-        .io
-        .say("Success! The snapshot is restored, and the server is sealed: unseal it with the shares of its time.");
+    // One that opens by itself has done so already, where its key is still the one of the snapshot's time.
+    let is_sealed = status::seal_status(context).is_ok_and(|fields| status::is_sealed(&fields));
+    context.io.say(if is_sealed {
+        "Success! The snapshot is restored, and the server is sealed: unseal it with the shares of its time."
+    } else {
+        "Success! The snapshot is restored."
+    });
     Ok(0)
 }
 

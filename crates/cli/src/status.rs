@@ -31,6 +31,8 @@ const ORDER: &[&str] = &[
     "cluster_name",
     "cluster_id",
     "recovery_seal",
+    "recovery_seal_type",
+    "automatic_unseal",
     "storage_type",
     "ha_enabled",
     "is_self",
@@ -98,10 +100,9 @@ fn rows(fields: &Map<String, Value>) -> Vec<Vec<String>> {
     let flag = |name: &str| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
     let mut rows = Vec::new();
     let mut row = |title: &str, value: String| rows.push(vec![title.to_owned(), value]);
+    row("Seal Type", text("type"));
     if flag("recovery_seal") {
         row("Recovery Seal Type", text("recovery_seal_type"));
-    } else {
-        row("Seal Type", text("type"));
     }
     let prefix = if flag("recovery_seal") { "Recovery " } else { "" };
     row("Initialized", text("initialized"));
@@ -111,6 +112,9 @@ fn rows(fields: &Map<String, Value>) -> Vec<Vec<String>> {
     if is_sealed(fields) {
         row("Unseal Progress", format!("{}/{}", text("progress"), text("t")));
         row("Unseal Nonce", text("nonce"));
+    }
+    if fields.contains_key("automatic_unseal") {
+        row("Automatic Unseal", text("automatic_unseal"));
     }
     if flag("migration") {
         row("Seal Migration in Progress", "true".to_owned());

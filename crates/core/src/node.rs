@@ -1,19 +1,21 @@
 //! The node's life: uninitialised, sealed, unsealed; one task owns it, everybody else reads a snapshot.
 //!
-//! Initialising, entering shares and sealing are messages to that task, so they never overlap. Sealing is dropping:
-//! the task swaps the snapshot, stops what was unsealed, and lets go of it. Deliberately absent: standbys (the
-//! cluster issue adds states here) and the endpoints that speak of all this (`tresor-system`).
+//! Initialising, entering shares, opening by itself and sealing are messages to that task, so they never overlap.
+//! Sealing is dropping: the task swaps the snapshot, stops what was unsealed, and lets go of it. Deliberately absent: how
+//! a node opens ([`opening`](crate::opening)), standbys (the cluster issue adds states here) and the endpoints that
+//! speak of all this (`tresor-system`).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
-use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError};
+use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
 use tresor_engine::{EngineFactory, Mounted};
-use tresor_env::tasks::run_blocking;
+use tresor_env::tasks::{FINISH_BOUND, run_blocking};
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
 use tresor_model::ids::{NamespaceId, RequestId};
 use tresor_model::{Fault, Map, Refusal, Response, Verb};
@@ -24,10 +26,10 @@ use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
 use crate::mounts::Mounts;
+use crate::opening::{self, ByItself, OpeningProblem};
 use crate::policies::Policies;
 use crate::settings::Settings;
 use crate::snapshots::Staged;
-use crate::storage::Storage;
 use crate::tokens::{self, NewToken};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
 use crate::{keys, restore};
@@ -80,8 +82,14 @@ pub struct Initialized {
 /// What is known of the seal at one moment.
 #[derive(Clone, Debug)]
 pub struct SealStanding {
-    /// Shares, threshold, kind, and whether the store is initialised.
+    /// Shares, threshold, and whether the store is initialised.
     pub facts: SealFacts,
+    /// Whether the node is to open by itself; shares open it as well.
+    pub is_static: bool,
+    /// Whether the store's key slots are of another kind than what is configured: the next unsealing changes them.
+    pub migration: bool,
+    /// Why it did not open by itself.
+    pub opening_problem: Option<OpeningProblem>,
     /// Whether the node is sealed.
     pub sealed: bool,
     /// Shares entered so far.
@@ -121,17 +129,23 @@ enum Command {
         staged: Staged,
         answer: oneshot::Sender<Result<(), Fault>>,
     },
+    /// Open by itself; answers whether there is nothing more to try.
+    Open {
+        answer: oneshot::Sender<Result<bool, Fault>>,
+    },
 }
 
 /// The node.
 pub struct Node {
-    state: ArcSwap<State>,
+    pub(crate) state: ArcSwap<State>,
     /// Progress and nonce of the running attempt, published by the owner task.
     attempt: ArcSwap<(u8, String)>,
-    store: Arc<SealedStore>,
+    /// Why the node did not open by itself, published by the owner task.
+    opening_problem: ArcSwap<Option<OpeningProblem>>,
+    pub(crate) store: Arc<SealedStore>,
     pub(crate) doors: Doors,
-    clock: SteadyClock,
-    settings: Arc<Settings>,
+    pub(crate) clock: SteadyClock,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) registry: Registry,
     commands: mpsc::Sender<Command>,
     inbox: Mutex<Option<mpsc::Receiver<Command>>>,
@@ -157,6 +171,7 @@ impl Node {
         let node = Arc::new(Self {
             state: ArcSwap::from_pointee(State::Sealed),
             attempt: ArcSwap::from_pointee((0, String::new())),
+            opening_problem: ArcSwap::from_pointee(None),
             store: Arc::new(store),
             clock: SteadyClock::new(Arc::clone(&doors.clock)),
             doors,
@@ -216,7 +231,11 @@ impl Node {
         let facts = self.store.facts().map_err(Fault::internal)?;
         let attempt = self.attempt.load();
         let unsealed = self.unsealed();
+        let is_static = self.settings.static_seal.is_some();
         Ok(SealStanding {
+            is_static,
+            migration: facts.initialized && is_static != facts.static_key_id.is_some(),
+            opening_problem: **self.opening_problem.load(),
             facts,
             sealed: unsealed.is_none(),
             progress: attempt.0,
@@ -227,10 +246,11 @@ impl Node {
         })
     }
 
-    /// Initialises the store: key ring, key slot, first records, root token. The node stays sealed.
+    /// Initialises the store: key ring, key slots, first records, root token. The node stays sealed, unless it opens by
+    /// itself.
     ///
     /// # Errors
-    /// A refusal when it is initialised already.
+    /// A refusal when it is initialised already, or when it is to open by itself and the key cannot be read.
     pub async fn initialize(
         &self,
         threshold: Threshold,
@@ -263,13 +283,41 @@ impl Node {
         self.ask(|answer| Command::Seal { answer }).await
     }
 
-    /// Seals, and lets a staged snapshot take the place of what is stored. The shares of the cluster that took it unseal.
+    /// Seals, and lets a staged snapshot take the place of what is stored. The shares of the cluster that took it unseal,
+    /// or a static key of its time.
     ///
     /// # Errors
     /// When it cannot take the place; the node is sealed all the same, and what was stored is there.
     pub(crate) async fn restore(&self, staged: Option<Staged>) -> Result<(), Fault> {
         let staged = staged.ok_or_else(|| Fault::internal("no snapshot is staged"))?;
         self.ask(|answer| Command::Restore { staged, answer }).await
+    }
+
+    /// Opens the node by itself, where the operator configured that. When this returns it was tried once; as long as it
+    /// fails, it is tried again in the background.
+    pub async fn open_by_itself(self: &Arc<Self>) {
+        if self.settings.static_seal.is_none() {
+            return;
+        }
+        let is_settled = tokio::select! {
+            biased;
+            settled = self.try_to_open() => settled.unwrap_or(true),
+            // What hangs must not keep the server from answering that it is sealed.
+            () = self.sleep(FINISH_BOUND) => false,
+        };
+        if !is_settled {
+            self.tasks.spawn(opening::keep_trying(Arc::downgrade(self)));
+        }
+    }
+
+    /// One attempt; whether there is nothing more to try.
+    pub(crate) async fn try_to_open(&self) -> Result<bool, Fault> {
+        self.ask(|answer| Command::Open { answer }).await
+    }
+
+    /// Completes once so much time has passed.
+    pub(crate) fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
+        self.clock.sleep(duration)
     }
 
     /// Reopens what rotation tools have moved away (SIGHUP).
@@ -289,18 +337,28 @@ impl Node {
     fn publish_attempt(&self, progress: u8, nonce: String) {
         self.attempt.store(Arc::new((progress, nonce)));
     }
+
+    pub(crate) fn publish_problem(&self, problem: Option<OpeningProblem>) {
+        self.opening_problem.store(Arc::new(problem));
+    }
 }
 
 /// The owner task: the only place that changes the node's state.
 async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
     let mut collector = ShareCollector::default();
+    let mut by_itself = ByItself::default();
     while let Some(command) = inbox.recv().await {
         let Some(node) = node.upgrade() else { return };
         // A caller that went away does not undo what was done.
         match command {
             Command::Initialize { threshold, root_token, answer } => {
-                drop(answer.send(initialize(&node, threshold, root_token).await))
+                let initialized = initialize(&node, threshold, root_token).await;
+                if initialized.is_ok() && !by_itself.attempt(&node).await {
+                    node.tasks.spawn(opening::keep_trying(Arc::downgrade(&node)));
+                }
+                drop(answer.send(initialized));
             }
+            Command::Open { answer } => drop(answer.send(Ok(by_itself.attempt(&node).await))),
             Command::Unseal { share, answer } => drop(answer.send(take_share(&node, &mut collector, share).await)),
             Command::Reset { answer } => {
                 collector.reset();
@@ -308,6 +366,7 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
                 drop(answer.send(Ok(())));
             }
             Command::Seal { answer } => {
+                by_itself.hold(&node);
                 seal(&node).await;
                 drop(answer.send(Ok(())));
             }
@@ -318,6 +377,11 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
                 collector.reset();
                 node.publish_attempt(0, String::new());
                 let restored = restore::swap_in(&node.doors, node.settings.audit_directory.as_deref(), staged).await;
+                // What is stored now may open by itself, whatever became of what was there before.
+                by_itself = ByItself::default();
+                if !by_itself.attempt(&node).await {
+                    node.tasks.spawn(opening::keep_trying(Arc::downgrade(&node)));
+                }
                 drop(answer.send(restored));
             }
         }
@@ -358,19 +422,7 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
         Progress::Complete(key) => {
             collector.reset();
             node.publish_attempt(0, String::new());
-            let barrier = node.store.unseal_with(&key).map_err(|error| match error {
-                UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
-                other => Fault::internal(other),
-            })?;
-            let settings = Arc::clone(&node.settings);
-            // The node's own clock: time does not go back over a sealing either.
-            let clock = node.clock.clone();
-            let storage = Storage::new(Arc::clone(&node.store));
-            let doors = node.doors.clone();
-            let unsealed = Unsealed::open(barrier, storage, doors, clock, settings, &node.registry).await?;
-            node.state.store(Arc::new(State::Unsealed(unsealed)));
-            tracing::info!("node is unsealed");
-            Ok(())
+            opening::by_shares(node, &key).await
         }
     }
 }
@@ -384,7 +436,10 @@ async fn initialize(
         InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
         other => Fault::internal(other),
     };
-    let prepared = node.store.prepare(threshold, node.now()).map_err(refuse)?;
+    let keys = opening::configured_keys(node).await?;
+    let static_key = keys.as_ref().map(|keys| &keys.current);
+    let prepared = node.store.prepare(threshold, static_key, node.now()).map_err(refuse)?;
+    drop(keys);
     let barrier = prepared.barrier();
     let entropy = &*node.doors.entropy;
     let now = node.now();
@@ -408,10 +463,10 @@ async fn initialize(
         path: "auth/token/root".to_owned(),
         mount,
         ttl: None,
-        renewal_ttl: std::time::Duration::ZERO,
-        max_ttl: std::time::Duration::ZERO,
-        explicit_max_ttl: std::time::Duration::ZERO,
-        period: std::time::Duration::ZERO,
+        renewal_ttl: Duration::ZERO,
+        max_ttl: Duration::ZERO,
+        explicit_max_ttl: Duration::ZERO,
+        period: Duration::ZERO,
         num_uses: 0,
         renewable: false,
         bound_cidrs: Vec::new(),

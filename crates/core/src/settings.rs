@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tresor_audit::{LogOptions, StandardOutput};
 
+use crate::opening::StaticSeal;
+
 /// The operator's choices; fixed for the life of a node.
 #[derive(Clone)]
 pub struct Settings {
@@ -30,6 +32,8 @@ pub struct Settings {
     pub standard_output: Option<StandardOutput>,
     /// Directories and files that no audit device may write into.
     pub protected_directories: Vec<PathBuf>,
+    /// How the node opens by itself; `None`: only shares open it.
+    pub static_seal: Option<StaticSeal>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
     pub release: &'static str,
 }
@@ -47,6 +51,7 @@ impl Default for Settings {
             audit_gather: Duration::ZERO,
             standard_output: None,
             protected_directories: Vec::new(),
+            static_seal: None,
             release: env!("CARGO_PKG_VERSION"),
         }
     }

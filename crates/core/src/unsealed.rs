@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tresor_barrier::{Barrier, BarrierError, CommitError, FollowError, Follower, Lane, StorageKey, Txn};
+use tresor_barrier::{Barrier, BarrierError, CommitError, FollowError, Follower, Lane, SlotChange, StorageKey, Txn};
 use tresor_engine::Mounted;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
@@ -270,6 +270,22 @@ impl Unsealed {
         Ok(agreements.into_iter().filter(|(_, agrees)| !agrees).map(|(name, _)| name).collect())
     }
 
+    /// Stores other key slots. The node serves whether or not that succeeds: the next unsealing tries again.
+    pub(crate) async fn change_slots(&self, change: SlotChange) {
+        let stored = async {
+            match self.barrier.change_slots(change).await {
+                Ok(()) => {
+                    let key = self.handles.settings.static_seal.as_ref().map(|seal| seal.key_id.as_str());
+                    tracing::info!(key, "the store's key slots were changed to what is configured");
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the store's key slots stay as they were; the next unsealing tries again");
+                }
+            }
+        };
+        self.at_most("the key slots", stored).await;
+    }
+
     /// Lets nobody in, tells those inside, waits for them with a bound; then ends the background work, every commit,
     /// and the audit devices. Afterwards nothing of this node writes any more, and another may be opened.
     pub(crate) async fn stop(&self) {
@@ -280,12 +296,12 @@ impl Unsealed {
         self.handles.audits.close().await;
     }
 
-    /// Waits with a bound: what hangs (a disk, say) must not keep the keys in memory.
+    /// Waits with a bound: what hangs (a disk, say) must keep neither the keys in memory nor the node from sealing.
     async fn at_most(&self, what: &str, end: impl Future<Output = ()>) {
         tokio::select! {
             biased;
             () = end => {}
-            () = self.clock.sleep(FINISH_BOUND) => tracing::warn!(what, "sealing did not wait for what still runs"),
+            () = self.clock.sleep(FINISH_BOUND) => tracing::warn!(what, "did not wait for what still runs"),
         }
     }
 }

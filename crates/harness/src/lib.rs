@@ -14,6 +14,7 @@
 
 mod answer;
 pub mod assembly;
+mod captured;
 pub mod leasing;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -35,6 +36,7 @@ use tresor_server::NodeService;
 use tresor_storage::MemoryStore;
 
 pub use answer::Answer;
+pub use captured::Captured;
 
 /// The token that every harness is initialised with.
 pub const ROOT: &str = "root-of-the-harness";
@@ -56,7 +58,8 @@ pub struct Harness {
     /// The node itself.
     pub node: Arc<Node>,
     service: NodeService,
-    settings: Settings,
+    /// What the next node is configured with.
+    pub settings: Settings,
     /// The unseal shares.
     pub shares: Vec<Vec<u8>>,
     /// Bounds of the HTTP face.
@@ -110,7 +113,9 @@ impl Harness {
         Self::uninitialized_on(doors, assembly::settings()).initialized().await
     }
 
-    fn uninitialized_with(settings: Settings) -> Self {
+    /// The same, configured like this.
+    #[must_use]
+    pub fn uninitialized_with(settings: Settings) -> Self {
         Self::uninitialized_on(TestDoors::new(1), settings)
     }
 

@@ -3,38 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing step ends the test")]
 
 use std::fmt::Write as _;
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex};
+use std::io;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
-use tracing_subscriber::fmt::MakeWriter;
 use tresor_canary::{Canaries, canary};
-use tresor_harness::{AUDIT_FILE, AUDIT_LOG, Answer, Harness, ROOT};
-
-/// Everything that is logged, by whatever crate, at whatever level.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Log {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        self.clone()
-    }
-}
+use tresor_harness::{AUDIT_FILE, AUDIT_LOG, Answer, Captured, Harness, ROOT};
 
 /// What is planted, and where it may be seen.
 struct Planted {
@@ -288,8 +263,10 @@ impl Walk<'_> {
 
 #[tokio::test(flavor = "current_thread")]
 async fn no_canary_is_seen_where_it_must_not_be() {
-    let log = Log::default();
-    let subscriber = tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).finish();
+    let log = Captured::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let planted = Planted::new();
     let mut harness = Harness::start().await;
@@ -358,7 +335,7 @@ async fn no_canary_is_seen_where_it_must_not_be() {
     let text = String::from_utf8(device_file).unwrap();
     assert!(text.contains(&planted.mount) && text.contains(&planted.field) && text.contains("hmac-sha256:"));
     // The log.
-    let logged = log.0.lock().unwrap().clone();
+    let logged = log.bytes();
     everything.assert_absent("the log", &logged);
     assert!(String::from_utf8_lossy(&logged).contains("node is unsealed"), "the log was captured");
     // Errors: the path that the caller itself sent may be named, nothing else.

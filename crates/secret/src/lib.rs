@@ -101,4 +101,9 @@ impl DataKey {
     pub fn expose(&self) -> &[u8; 32] {
         self.0.expose()
     }
+    /// Whether both are the same bytes, in constant time.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        ct_eq(self.0.0.as_slice(), other.0.0.as_slice())
+    }
 }

@@ -2,10 +2,11 @@
 //!
 //! An unknown key is a warning that names file and line; a value that makes no sense is an error that names file,
 //! line and column. What the reference has and this release has not is either harmless to ignore (a warning) or
-//! refused: a `seal` stanza that were ignored would leave data sealed in another way than its operator believes.
+//! refused, such as kinds of seals.
 
 mod listener;
 mod load;
+mod seal;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion, WRITE_TIMEOUT};
 pub(crate) use load::{checked_format, checked_level};
 pub use load::{load, parse};
+pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
 
 /// What the operator configured.
 #[derive(Clone, Debug)]
@@ -26,6 +28,8 @@ pub struct ServerConfig {
     pub storage: Storage,
     /// Where requests come in.
     pub listeners: Vec<Listener>,
+    /// The key that opens the store without people; shares open it always.
+    pub static_seal: Option<StaticSealConfig>,
     /// The address that clients are told.
     pub api_address: Option<String>,
     /// The address that other nodes are told.

@@ -30,6 +30,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             idle_timeout: crate::config::IDLE_TIMEOUT,
             write_timeout: crate::config::WRITE_TIMEOUT,
         }],
+        static_seal: None,
         api_address: None,
         cluster_address: None,
         cluster_name: String::new(),

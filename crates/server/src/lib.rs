@@ -12,6 +12,7 @@ mod patience;
 mod process;
 mod run;
 mod service;
+mod static_seal;
 mod tls;
 
 pub use run::{Arguments, Streams, run};

@@ -5,20 +5,21 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tresor_core::{Node, Settings};
+use tresor_core::{Node, Settings, StaticSeal};
 use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
 use tresor_storage::{MemoryStore, Store};
 use tresor_storage_file::{FileStore, Limits};
 
-use crate::config::{self, LogFormat, ServerConfig, Storage};
+use crate::config::{self, KeyPlace, LogFormat, ServerConfig, StaticSealConfig, Storage};
 use crate::dev;
 use crate::dev_tls::{self, DevCertificates};
 use crate::listen::Listeners;
 use crate::logging::{self, Log};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
+use crate::static_seal::ConfiguredKeys;
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -111,6 +112,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let settings = settings(&config, arguments);
     let node =
         Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
+    node.open_by_itself().await;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
     let listeners = Listeners::start(&config.listeners, service.clone(), &doors).await?;
@@ -191,7 +193,16 @@ fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
         audit_gather: AUDIT_GATHER,
         standard_output: Some(standard_output),
         protected_directories: own_files(config, arguments),
+        static_seal: config.static_seal.as_ref().map(static_seal),
         ..Settings::default()
+    }
+}
+
+fn static_seal(config: &StaticSealConfig) -> StaticSeal {
+    let variables = |name: &str| std::env::var_os(name);
+    StaticSeal {
+        key_id: config.current.id.clone(),
+        source: Arc::new(ConfiguredKeys { config: config.clone(), variables }),
     }
 }
 
@@ -202,6 +213,11 @@ fn own_files(config: &ServerConfig, arguments: &Arguments) -> Vec<PathBuf> {
         own.push(path.clone());
     }
     own.extend(config.pid_file.clone());
+    let keys = config.static_seal.iter().flat_map(|seal| [Some(&seal.current), seal.previous.as_ref()]).flatten();
+    own.extend(keys.filter_map(|key| match &key.place {
+        KeyPlace::File(path) => Some(path.clone()),
+        _ => None,
+    }));
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         own.extend([tls.certificate_file.clone(), tls.key_file.clone()]);
         own.extend(tls.client_ca_file.clone());
@@ -285,6 +301,9 @@ fn print_block(output: &mut dyn Write, config: &ServerConfig, listeners: &Listen
     }
     rows.push(("Mlock".to_owned(), format!("supported: true, enabled: {}", !config.disable_mlock)));
     rows.push(("Recovery Mode".to_owned(), "false".to_owned()));
+    if let Some(seal) = &config.static_seal {
+        rows.push(("Seal".to_owned(), format!("static (key: \"{}\")", seal.current.id)));
+    }
     rows.push(("Storage".to_owned(), config.storage.kind().to_owned()));
     rows.push(("Version".to_owned(), format!("Tresor v{}", env!("CARGO_PKG_VERSION"))));
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
@@ -341,6 +360,12 @@ mod tests {
               tls_client_ca_file = "/srv/tls/ca.pem"
             }
             pid_file = "/run/tresor.pid"
+            seal "static" {
+              current_key_id  = "b"
+              current_key     = "file:///srv/keys/b"
+              previous_key_id = "a"
+              previous_key    = "file:///srv/keys/a"
+            }
         "#;
         let parsed = config::parse(&[(PathBuf::from("/etc/tresor.hcl"), text.to_owned())], &|_| None);
         let arguments = Arguments { config: vec!["/etc/tresor.hcl".into()], ..Arguments::default() };
@@ -352,6 +377,8 @@ mod tests {
             "/srv/tls/key.pem",
             "/srv/tls/ca.pem",
             "/run/tresor.pid",
+            "/srv/keys/a",
+            "/srv/keys/b",
         ] {
             assert!(own.contains(&PathBuf::from(file)), "{file}");
         }

@@ -98,13 +98,47 @@ struct Init {
     pgp_keys: Option<Vec<String>>,
     /// Key to encrypt the root token to.
     root_token_pgp_key: Option<String>,
-    /// Only for seals that open by themselves.
+    /// How many shares there are beside a seal that opens by itself.
     recovery_shares: Option<u64>,
-    /// Only for seals that open by themselves.
+    /// How many of them open it.
     recovery_threshold: Option<u64>,
-    /// Only for seals that open by themselves.
+    /// Keys to encrypt those shares to.
+    recovery_pgp_keys: Option<Vec<String>>,
+    /// Kept for clients: a seal that opens by itself stores what it needs.
     stored_shares: Option<u64>,
 }
+
+impl Init {
+    /// The shares that the seal has.
+    ///
+    /// # Errors
+    /// A refusal when the other kind's are asked for, or a split that makes no sense.
+    fn threshold(&self, is_static: bool) -> Result<Threshold, Fault> {
+        let of_shamir = [("secret_shares", self.secret_shares), ("secret_threshold", self.secret_threshold)];
+        let of_static = [("recovery_shares", self.recovery_shares), ("recovery_threshold", self.recovery_threshold)];
+        let (own, other) = if is_static { (of_static, of_shamir) } else { (of_shamir, of_static) };
+        let foreign: Vec<&str> =
+            other.iter().filter(|(_, number)| number.is_some_and(|number| number > 0)).map(|(name, _)| *name).collect();
+        if !foreign.is_empty() {
+            let kind = kind(is_static);
+            return Err(Fault::invalid(format!("parameters {} not applicable to seal type {kind}", foreign.join(","))));
+        }
+        let [(_, shares), (_, threshold)] = own;
+        let count = |number: Option<u64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
+        Threshold::new(count(shares), count(threshold)).map_err(|error| {
+            let about = if is_static { "recovery configuration" } else { "seal configuration" };
+            Fault::invalid(format!("invalid {about}: {error}"))
+        })
+    }
+}
+
+/// The word for the seal.
+const fn kind(is_static: bool) -> &'static str {
+    if is_static { "static" } else { SHAMIR }
+}
+
+/// The word for what takes shares.
+const SHAMIR: &str = "shamir";
 
 /// What initialising gives out, once.
 #[derive(Output)]
@@ -115,32 +149,41 @@ struct Initialised {
     /// The same shares in base64.
     #[output(secret)]
     keys_base64: Vec<String>,
+    /// The shares beside a seal that opens by itself, in hexadecimal.
+    #[output(secret, optional)]
+    recovery_keys: Option<Vec<String>>,
+    /// The same shares in base64.
+    #[output(secret, optional)]
+    recovery_keys_base64: Option<Vec<String>>,
     /// The first token.
     #[output(secret)]
     root_token: String,
 }
 
 async fn init(node: &Node, input: Init) -> Result<Initialised, Fault> {
-    if node.standing()?.facts.initialized {
+    let standing = node.standing()?;
+    if standing.facts.initialized {
         return Err(Fault::invalid("Vault is already initialized"));
     }
-    if input.pgp_keys.is_some_and(|keys| !keys.is_empty())
-        || input.root_token_pgp_key.is_some_and(|key| !key.is_empty())
+    let has_keys = |keys: &Option<Vec<String>>| keys.as_ref().is_some_and(|keys| !keys.is_empty());
+    if has_keys(&input.pgp_keys)
+        || has_keys(&input.recovery_pgp_keys)
+        || input.root_token_pgp_key.as_ref().is_some_and(|key| !key.is_empty())
     {
         return Err(Fault::invalid("encrypting shares to PGP keys is not available"));
     }
-    let recovery = [input.recovery_shares, input.recovery_threshold, input.stored_shares];
-    if recovery.into_iter().flatten().any(|number| number > 0) {
-        return Err(Fault::invalid("recovery and stored shares are not applicable to the shamir seal"));
+    if !standing.is_static && input.stored_shares.is_some_and(|number| number > 0) {
+        return Err(Fault::invalid("parameters stored_shares not applicable to seal type shamir"));
     }
-    let count = |number: Option<u64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
-    let threshold = Threshold::new(count(input.secret_shares), count(input.secret_threshold))
-        .map_err(|error| Fault::invalid(error.to_string()))?;
-    let initialized = node.initialize(threshold, None).await?;
-    Ok(Initialised {
-        keys: initialized.shares.iter().map(|share| hex::encode(share.expose())).collect(),
-        keys_base64: initialized.shares.iter().map(|share| STANDARD.encode(share.expose())).collect(),
-        root_token: initialized.root_token.expose().to_owned(),
+    let initialized = node.initialize(input.threshold(standing.is_static)?, None).await?;
+    let hex = initialized.shares.iter().map(|share| hex::encode(share.expose())).collect();
+    let base64 = initialized.shares.iter().map(|share| STANDARD.encode(share.expose())).collect();
+    let root_token = initialized.root_token.expose().to_owned();
+    Ok(if standing.is_static {
+        let (keys, keys_base64) = (Vec::new(), Vec::new());
+        Initialised { keys, keys_base64, recovery_keys: Some(hex), recovery_keys_base64: Some(base64), root_token }
+    } else {
+        Initialised { keys: hex, keys_base64: base64, recovery_keys: None, recovery_keys_base64: None, root_token }
     })
 }
 
@@ -168,10 +211,13 @@ struct SealStatus {
     version: &'static str,
     /// When it was released.
     build_date: &'static str,
-    /// Whether seals are being changed.
+    /// Whether the store's key slots are of another kind than the seal: the next unsealing changes them.
     migration: bool,
-    /// Whether the shares recover instead of opening.
+    /// Whether the seal opens by itself, and the shares are there for when it cannot.
     recovery_seal: bool,
+    /// The kind of what takes the shares then.
+    #[output(optional)]
+    recovery_seal_type: Option<&'static str>,
     /// Where data is stored.
     storage_type: &'static str,
     /// The cluster's name, once unsealed.
@@ -183,6 +229,9 @@ struct SealStatus {
     /// Why an unsealed node refuses requests: its audit log takes no records.
     #[output(optional)]
     audit_log: Option<String>,
+    /// Why a sealed node did not open by itself.
+    #[output(optional)]
+    automatic_unseal: Option<String>,
 }
 
 /// What a node says whose audit log takes no records.
@@ -194,7 +243,7 @@ async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus,
     let standing = node.standing()?;
     let (cluster_name, cluster_id) = standing.cluster.unzip();
     Ok(SealStatus {
-        kind: "shamir",
+        kind: kind(standing.is_static),
         initialized: standing.facts.initialized,
         sealed: standing.sealed,
         threshold: u64::from(standing.facts.threshold),
@@ -203,12 +252,14 @@ async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus,
         nonce: standing.nonce,
         version: API_LEVEL,
         build_date: BUILD_DATE,
-        migration: false,
-        recovery_seal: false,
+        migration: standing.migration,
+        recovery_seal: standing.is_static,
+        recovery_seal_type: standing.is_static.then_some(SHAMIR),
         storage_type: node.settings().storage_type,
         cluster_name,
         cluster_id,
         audit_log: standing.audit_refusal.map(refused),
+        automatic_unseal: standing.opening_problem.map(|problem| problem.to_string()),
     })
 }
 
@@ -220,14 +271,18 @@ struct Unseal {
     /// Forget the shares entered so far.
     #[input(default = "false")]
     reset: bool,
-    /// Only for a change of seals.
+    /// The share is entered for a change of seals; it counts the same.
     #[input(default = "false")]
     migrate: bool,
 }
 
 async fn unseal(node: &Node, input: Unseal) -> Result<SealStatus, Fault> {
     if input.migrate {
-        return Err(Fault::invalid("there is no other seal to migrate from"));
+        // Entering shares changes the kind of seal by itself; being asked for it is fine while there is something to do.
+        let standing = node.standing()?;
+        if standing.sealed && !standing.migration {
+            return Err(Fault::invalid("there is no other seal to migrate from"));
+        }
     }
     if input.reset {
         node.reset_shares().await?;
@@ -318,6 +373,9 @@ struct HealthReport {
     /// Why an unsealed node is not well: its audit log takes no records.
     #[output(optional)]
     audit_log: Option<String>,
+    /// Why a sealed node did not open by itself.
+    #[output(optional)]
+    automatic_unseal: Option<String>,
     /// Why an unsealed node is not well: its store takes no writes. It is read, so the code is that of its state.
     #[output(optional)]
     storage: Option<&'static str>,
@@ -352,6 +410,7 @@ async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport
         cluster_name,
         cluster_id,
         audit_log: standing.audit_refusal.map(refused),
+        automatic_unseal: standing.opening_problem.map(|problem| problem.to_string()),
         storage: match standing.storage {
             Condition::Writable => None,
             Condition::LowSpace { .. } => Some("is read-only: its disk has too little free space"),

@@ -7,6 +7,7 @@ use tresor_audit::{Durability, LogOptions};
 use tresor_hcl::{AccessError, Object, Position, Value, ValueKind};
 
 use super::listener::{Listener, read_listener};
+use super::seal::read_seal;
 use super::{ConfigError, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
@@ -111,6 +112,7 @@ pub fn parse(
     let mut config = ServerConfig {
         storage: Storage::Memory,
         listeners: Vec::new(),
+        static_seal: None,
         api_address: None,
         cluster_address: None,
         cluster_name: String::new(),
@@ -224,14 +226,22 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     if own_storage.is_some() {
         found.storage = own_storage;
     }
+    let mut own_seal = None;
+    for block in document.labelled_blocks("seal").map_err(|error| source.wrong(&error))? {
+        if let Some(seal) = read_seal(&mut source, &block)?
+            && own_seal.replace(seal).is_some()
+        {
+            return Err(source.error(block.position, "only one `seal` stanza is allowed that is not disabled"));
+        }
+    }
+    if own_seal.is_some() {
+        config.static_seal = own_seal;
+    }
     for item in &document.items {
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
         match key.name.as_str() {
-            "listener" | "storage" | "backend" => {}
-            "seal" => {
-                return Err(source.error(key.position, "`seal` stanzas are not available: only the shamir seal is"));
-            }
+            "listener" | "storage" | "backend" | "seal" => {}
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "cluster_name" => config.cluster_name = source.text("cluster_name", value)?,

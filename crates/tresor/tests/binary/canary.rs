@@ -12,7 +12,7 @@ use tresor_canary::{Canaries, canary};
 use crate::support::{Cli, Http, Keys, Production, Server, until};
 
 /// Every file below a directory.
-fn files(directory: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(directory).unwrap() {
         let entry = entry.unwrap();

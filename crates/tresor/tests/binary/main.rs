@@ -18,5 +18,6 @@ mod leases;
 mod protocols;
 mod signals;
 mod snapshots;
+mod static_seal;
 mod tls;
 mod unseal;

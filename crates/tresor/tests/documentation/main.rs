@@ -61,6 +61,7 @@ pages! {
     policies: "docs/operate/policies.md", Start::DevServer;
     production_server: "docs/operate/production-server.md", Start::Nothing;
     seal: "docs/operate/seal.md", Start::Nothing;
+    static_seal: "docs/operate/static-seal.md", Start::Nothing;
     tls: "docs/operate/tls.md", Start::Nothing;
     tokens: "docs/operate/tokens.md", Start::DevServer;
     troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;

@@ -61,7 +61,12 @@ impl Production {
 
     /// Starts the server.
     pub(crate) fn start(&self) -> Server {
-        Server::start(self.home(), &["-config", self.config().to_str().unwrap()])
+        self.start_with(&[])
+    }
+
+    /// Starts the server with variables.
+    pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Server {
+        Server::start_with(self.home(), &["-config", self.config().to_str().unwrap()], environment)
     }
 
     /// Starts a fresh server, initialises it with one share, and unseals it.

@@ -1,0 +1,226 @@
+//! How a node opens: by shares that people enter, or by itself with a key that lies with the machine (the static seal).
+//!
+//! Both end in [`serve`]. The key is read whenever it is needed and kept nowhere in between, so a sealed node holds
+//! none. A node that could not open by itself tries again, later each time; once it was opened, or sealed by somebody,
+//! it stays as it was left. Deliberately absent: where keys lie (`tresor-server` reads files and variables), and shares.
+
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tresor_barrier::{Barrier, SlotChange, StaticKeyError, StaticKeys, StaticSlot, UnsealError, UnsealKey};
+use tresor_env::tasks::run_blocking;
+use tresor_model::{Fault, Refusal};
+
+use crate::node::{Node, State};
+use crate::storage::Storage;
+use crate::unsealed::Unsealed;
+
+/// The longest that a key is waited for: it may lie on a file system that hangs.
+const KEY_BOUND: Duration = Duration::from_secs(3);
+/// How soon a node that could not open by itself tries again at first, and at the latest.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Where the keys of the static seal lie.
+pub trait StaticKeySource: Send + Sync {
+    /// Reads them. Blocking.
+    ///
+    /// # Errors
+    /// Why they cannot be read: a text for the log, with the ids of keys and where they were looked for.
+    fn read(&self) -> Result<StaticKeys, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// The operator's wish that the node opens by itself.
+#[derive(Clone)]
+pub struct StaticSeal {
+    /// The id of the key that is to open the store.
+    pub key_id: String,
+    /// Where it lies.
+    pub source: Arc<dyn StaticKeySource>,
+}
+
+/// Why a node with a static seal did not open by itself: what strangers may know of it; the log says more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpeningProblem {
+    /// The key is not where it should be, or is none.
+    KeyUnreadable,
+    /// The store was initialised without a static seal: shares are needed once.
+    NoSlot,
+    /// The store opens with a key of another id.
+    OtherKey,
+    /// The key is not the one that had its id before.
+    WrongKey,
+    /// The key was right, and what it opens cannot be served.
+    NotServed,
+}
+
+impl fmt::Display for OpeningProblem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyUnreadable => "fails and is tried again: the key of the seal cannot be read",
+            Self::NoSlot => "waits for shares: the store is to be unsealed by them once",
+            Self::OtherKey => "fails and is tried again: the store opens with a key of another id",
+            Self::WrongKey => "fails and is tried again: the key is not the one that had its id before",
+            Self::NotServed => "fails and is tried again: the key is right, and the store cannot be served",
+        })
+    }
+}
+
+/// Why a node did not open by itself: for strangers, and for the log.
+pub(crate) struct NotOpened {
+    problem: OpeningProblem,
+    cause: String,
+}
+
+impl NotOpened {
+    fn new(problem: OpeningProblem, cause: &impl fmt::Display) -> Self {
+        Self { problem, cause: cause.to_string() }
+    }
+}
+
+/// What the owner of a node's state remembers of its opening by itself.
+#[derive(Default)]
+pub(crate) struct ByItself {
+    /// Somebody sealed the node: it opens by itself no more, until the process is started again.
+    is_held: bool,
+    /// What was logged last, so that trying again says nothing new.
+    told: String,
+}
+
+impl ByItself {
+    /// The node was sealed on purpose.
+    pub(crate) fn hold(&mut self, node: &Node) {
+        self.is_held = true;
+        node.publish_problem(None);
+    }
+
+    /// Tries, unless there is no reason to. Whether it is settled: no attempt is needed any more.
+    pub(crate) async fn attempt(&mut self, node: &Arc<Node>) -> bool {
+        if self.is_held {
+            return true;
+        }
+        match by_itself(node).await {
+            Ok(()) => {
+                node.publish_problem(None);
+                true
+            }
+            Err(NotOpened { problem, cause }) => {
+                if cause != self.told {
+                    tracing::warn!(cause, "the node does not open by itself yet; it tries again, and shares open it");
+                }
+                self.told = cause;
+                node.publish_problem(Some(problem));
+                false
+            }
+        }
+    }
+}
+
+/// Tries again until it is settled.
+pub(crate) async fn keep_trying(node: Weak<Node>) {
+    let mut pause = PAUSES.0;
+    loop {
+        let Some(waiting) = node.upgrade().map(|node| node.sleep(pause)) else { return };
+        waiting.await;
+        let Some(node) = node.upgrade() else { return };
+        if node.try_to_open().await.unwrap_or(true) {
+            return;
+        }
+        pause = (pause * 2).min(PAUSES.1);
+    }
+}
+
+/// The keys of the static seal, where there is one; the fault says in public only that it has none.
+pub(crate) async fn configured_keys(node: &Node) -> Result<Option<StaticKeys>, Fault> {
+    let Some(seal) = &node.settings().static_seal else { return Ok(None) };
+    match read_keys(node, seal).await {
+        Ok(keys) => Ok(Some(keys)),
+        Err(cause) => {
+            tracing::error!(cause, "the key of the static seal cannot be read");
+            let text = "the key of the static seal cannot be read: the server's log says why";
+            Err(Refusal::Unavailable(text.into()).into())
+        }
+    }
+}
+
+async fn read_keys(node: &Node, seal: &StaticSeal) -> Result<StaticKeys, String> {
+    let source = Arc::clone(&seal.source);
+    let id = &seal.key_id;
+    tokio::select! {
+        biased;
+        read = run_blocking(&*node.doors.workers, move || source.read()) => match read {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(panicked) => Err(format!("the key `{id}` of the static seal cannot be read: {panicked}")),
+        },
+        () = node.sleep(KEY_BOUND) => Err(format!("the key `{id}` of the static seal cannot be read in time")),
+    }
+}
+
+/// Opens the node with what shares were put together to, and brings the store's slots to what is configured.
+pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), Fault> {
+    // Read before, so that the root key waits for nothing.
+    let keys = match &node.settings().static_seal {
+        None => None,
+        Some(seal) => Some(read_keys(node, seal).await),
+    };
+    let opened = node.store.unseal_with(key).map_err(|error| match error {
+        UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
+        other => Fault::internal(other),
+    })?;
+    let change = match &keys {
+        None => opened.with_static(&StaticSlot::Unwanted, node.now()),
+        Some(Ok(keys)) => opened.with_static(&StaticSlot::Of(&keys.current), node.now()),
+        // What is there may be right: it stays.
+        Some(Err(cause)) => {
+            tracing::warn!(cause, "the store's key slots stay as they are");
+            None
+        }
+    };
+    drop(keys);
+    serve(node, opened.into_barrier(), change).await?;
+    node.publish_problem(None);
+    Ok(())
+}
+
+async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
+    let Some(seal) = &node.settings().static_seal else { return Ok(()) };
+    let not_served = |error: &dyn fmt::Display| NotOpened::new(OpeningProblem::NotServed, &error.to_string());
+    // Initialising opens the node by itself.
+    if node.unsealed().is_some() || !node.store.facts().map_err(|error| not_served(&error))?.initialized {
+        return Ok(());
+    }
+    let keys = read_keys(node, seal).await.map_err(|cause| NotOpened::new(OpeningProblem::KeyUnreadable, &cause))?;
+    let opened = node.store.unseal_by(&keys).map_err(|error| {
+        let problem = match &error {
+            UnsealError::StaticKey(StaticKeyError::NoSlot) => OpeningProblem::NoSlot,
+            UnsealError::StaticKey(StaticKeyError::UnknownId { .. }) => OpeningProblem::OtherKey,
+            UnsealError::StaticKey(StaticKeyError::WrongKey { .. }) => OpeningProblem::WrongKey,
+            _ => OpeningProblem::NotServed,
+        };
+        NotOpened::new(problem, &error)
+    })?;
+    let change = opened.with_static(&StaticSlot::Of(&keys.current), node.now());
+    drop(keys);
+    serve(node, opened.into_barrier(), change).await.map_err(|fault| match fault {
+        Fault::Failure(failure) => not_served(&failure.cause),
+        refusal @ Fault::Refusal(_) => not_served(&refusal),
+    })?;
+    tracing::info!(key = seal.key_id, "the node opened by itself, with a static key");
+    Ok(())
+}
+
+/// Loads what an unsealed node has and serves; then stores the key slots as they are to be.
+async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -> Result<(), Fault> {
+    let settings = Arc::clone(&node.settings);
+    // The node's own clock: time does not go back over a sealing either.
+    let clock = node.clock.clone();
+    let storage = Storage::new(Arc::clone(&node.store));
+    let doors = node.doors.clone();
+    let unsealed = Unsealed::open(barrier, storage, doors, clock, settings, &node.registry).await?;
+    node.state.store(Arc::new(State::Unsealed(Arc::clone(&unsealed))));
+    tracing::info!("node is unsealed");
+    if let Some(change) = change {
+        unsealed.change_slots(change).await;
+    }
+    Ok(())
+}
