@@ -9,6 +9,7 @@ pub mod machine;
 pub mod machine_suite;
 mod memory;
 mod memory_machine;
+mod spelled;
 pub mod state;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
@@ -248,6 +249,12 @@ pub enum StoreError {
         offset: u64,
         /// What is wrong.
         what: String,
+    },
+    /// Another node of the cluster writes at the moment, or none does. Nothing was written.
+    #[error("store `{name}` is written by another node")]
+    Elsewhere {
+        /// The store.
+        name: String,
     },
     /// The batch is not the next one.
     #[error("batch {batch} does not follow version {store}")]

@@ -1,0 +1,407 @@
+//! A node of a cluster: what the rest of the house sees of agreement.
+//!
+//! Deliberately absent: forwarding. Who proposes to a node that does not lead is told who does.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use openraft::error::{ClientWriteError, RaftError};
+use openraft::{ServerState, SnapshotPolicy};
+use tokio::sync::{mpsc, oneshot};
+use tresor_env::{BoxFuture, Doors, Signal, Tasks};
+use tresor_log::Sizes;
+use tresor_storage::machine::{Effect, Position};
+use tresor_storage::{Batch, Machine};
+
+use crate::answer::Incoming;
+use crate::campaign::{self, Contacts};
+use crate::feed::Feed;
+use crate::log_store::LogStore;
+use crate::members::{Change, Members};
+use crate::message::{Answer, Message};
+use crate::network::{Network, Wire};
+use crate::peers::{Contact, NodeId, Peers};
+use crate::reads::{self, WAITING_MAX, Waiting};
+use crate::status::{Role, Status};
+use crate::types::{Proposal, Raft};
+use crate::{ConsensusError, OpenError, Pace, Proposed};
+
+/// How often who waits for something looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// How a node is opened.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// Which node it is.
+    pub me: NodeId,
+    /// Where its log lies.
+    pub directory: PathBuf,
+    /// How large the log's segments are.
+    pub sizes: Sizes,
+    /// How long things take.
+    pub pace: Pace,
+    /// Whether it is sealed: see [`Consensus::set_sealed`].
+    pub is_sealed: bool,
+}
+
+/// What all parts of a node share.
+pub(crate) struct Core {
+    pub(crate) wire: Arc<Wire>,
+    pub(crate) raft: Raft,
+    pub(crate) log: LogStore,
+    pub(crate) machine: Arc<dyn Machine>,
+    pub(crate) is_sealed: AtomicBool,
+    /// Whether it is handing leadership over.
+    pub(crate) is_leaving: AtomicBool,
+    pub(crate) is_closed: Arc<AtomicBool>,
+    pub(crate) reads: mpsc::Sender<Waiting>,
+    pub(crate) incoming: Mutex<Option<Incoming>>,
+    applied: Arc<Signal<Position>>,
+    status: Signal<Status>,
+}
+
+/// A node.
+pub struct Consensus {
+    core: Arc<Core>,
+    tasks: Tasks,
+}
+
+impl Consensus {
+    /// Opens a node, with what its machine has and its log behind that. It is one of a cluster when its log says so, or
+    /// when a leader sends it entries, or after [`Consensus::bootstrap`].
+    ///
+    /// # Errors
+    /// [`OpenError`] when log or machine cannot be read, or do not fit together.
+    pub async fn open(
+        doors: &Doors,
+        opening: Opening,
+        machine: Arc<dyn Machine>,
+        peers: Arc<dyn Peers>,
+    ) -> Result<Self, OpenError> {
+        let Opening { me, directory, sizes, pace, is_sealed } = opening;
+        let log = LogStore::open(me, doors, &directory, sizes, Some(Arc::clone(&machine)))?;
+        let wire = Arc::new(Wire {
+            me,
+            pace,
+            doors: doors.clone(),
+            peers,
+            contacts: Contacts::new(me),
+            is_handed_over: AtomicBool::new(false),
+        });
+        let applied = Arc::new(Signal::new(machine.applied().position));
+        let is_closed = Arc::new(AtomicBool::new(false));
+        let feed = Feed {
+            machine: Arc::clone(&machine),
+            doors: doors.clone(),
+            applied: Arc::clone(&applied),
+            is_closed: Arc::clone(&is_closed),
+        };
+        let network = Network(Arc::clone(&wire));
+        let raft = Raft::new(me, Arc::new(configuration()), network, log.clone(), feed).await;
+        let raft = raft.map_err(|error| OpenError::Inconsistent(error.to_string()))?;
+        let (reads, waiting) = mpsc::channel(WAITING_MAX);
+        let core = Arc::new(Core {
+            wire,
+            raft,
+            log,
+            machine,
+            is_sealed: AtomicBool::new(is_sealed),
+            is_leaving: AtomicBool::new(false),
+            is_closed,
+            reads,
+            incoming: Mutex::new(None),
+            applied,
+            status: Signal::default(),
+        });
+        let tasks = Tasks::new();
+        tasks.spawn(campaign::run(Arc::clone(&core)));
+        tasks.spawn(reads::run(Arc::clone(&core), waiting));
+        Ok(Self { core, tasks })
+    }
+
+    /// Founds a cluster with these voters, this node among them; the others are opened without being told.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Members`] when the node belongs to a cluster already, or is not among them.
+    pub async fn bootstrap(&self, voters: BTreeMap<NodeId, Contact>) -> Result<(), ConsensusError> {
+        self.core.raft.initialize(voters).await.map_err(|error| match error {
+            RaftError::APIError(error) => ConsensusError::Members(error.to_string()),
+            RaftError::Fatal(error) => ConsensusError::Stopped(error.to_string()),
+        })
+    }
+
+    /// Whether the node has never belonged to a cluster.
+    #[must_use]
+    pub fn is_pristine(&self) -> bool {
+        self.core.log.is_pristine()
+    }
+
+    /// What another node sent; completes with what it is answered.
+    #[must_use]
+    pub fn answer(&self, from: NodeId, message: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        Box::pin(Arc::clone(&self.core).answer(from, message))
+    }
+
+    /// Proposes a batch, and completes when it is applied here. On the leader only.
+    ///
+    /// # Errors
+    /// [`ConsensusError::NotLeader`] or [`ConsensusError::Stopped`] when it is certain that it never will be, otherwise
+    /// [`ConsensusError::Uncertain`].
+    pub async fn propose(&self, batch: Arc<Batch>) -> Result<Proposed, ConsensusError> {
+        let core = &self.core;
+        if core.is_leaving.load(Ordering::Acquire) {
+            return Err(ConsensusError::NotLeader { leader: None });
+        }
+        if self.has_stopped() {
+            return Err(ConsensusError::Stopped("its disk failed, or it was closed".to_owned()));
+        }
+        let proposed = core.raft.client_write_ff(Proposal(batch)).await;
+        let answered = proposed.map_err(|error| ConsensusError::Stopped(error.to_string()))?;
+        let answered = tokio::select! {
+            biased;
+            answered = answered => answered,
+            () = core.wire.doors.clock.sleep(core.wire.pace.proposal) => return Err(ConsensusError::Uncertain),
+        };
+        match answered {
+            Ok(Ok(done)) => Ok(match done.data {
+                Effect::Applied => Proposed::Applied(done.log_id.index + 1),
+                Effect::Fenced(version) => Proposed::Fenced(version),
+            }),
+            Ok(Err(ClientWriteError::ForwardToLeader(to))) => Err(ConsensusError::NotLeader { leader: to.leader_id }),
+            Ok(Err(ClientWriteError::ChangeMembershipError(_))) | Err(_) => Err(ConsensusError::Uncertain),
+        }
+    }
+
+    /// Completes with the index of an entry: a read that begins now and sees it applied is not stale. From any node.
+    ///
+    /// # Errors
+    /// When there is no leader that a majority confirms, for longer than a change of leaders takes.
+    pub async fn confirm(&self) -> Result<u64, ConsensusError> {
+        let wire = &self.core.wire;
+        let until = wire.now() + wire.pace.election * 4;
+        loop {
+            let (waiting, confirmed) = oneshot::channel();
+            let sent = self.core.reads.send(waiting).await;
+            let stopped = |()| ConsensusError::Stopped("it was closed".to_owned());
+            sent.map_err(drop).map_err(stopped)?;
+            let confirmed = confirmed.await.map_err(drop).map_err(stopped)?;
+            if matches!(confirmed, Ok(_) | Err(ConsensusError::Stopped(_))) || wire.now() >= until {
+                return confirmed;
+            }
+            wire.doors.clock.sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    /// Completes when an entry is applied here.
+    pub async fn applied(&self, index: u64) {
+        self.core.applied.wait_for(|applied| (applied.index >= index).then_some(())).await;
+    }
+
+    /// What this node is now; what it becomes wakes whoever waits.
+    #[must_use]
+    pub fn status(&self) -> &Signal<Status> {
+        &self.core.status
+    }
+
+    /// Whether the node is sealed: then it takes the log and votes, and does not campaign unless it is alone, because
+    /// as the leader it could serve nobody. Who leads and becomes sealed hands over first.
+    pub fn set_sealed(&self, is_sealed: bool) {
+        self.core.is_sealed.store(is_sealed, Ordering::Release);
+    }
+
+    /// Lets another voter lead: the one that has most of the log is asked first to campaign at once, and nothing is
+    /// proposed here meanwhile. Completes with who leads then.
+    ///
+    /// # Errors
+    /// [`ConsensusError::NoQuorum`] when nobody takes over in time; this node goes on leading.
+    pub async fn hand_over(&self) -> Result<NodeId, ConsensusError> {
+        let core = &self.core;
+        if !core.leads() {
+            let leader = core.raft.server_metrics().borrow().current_leader;
+            return Err(ConsensusError::NotLeader { leader });
+        }
+        core.is_leaving.store(true, Ordering::Release);
+        let successor = core.successor().await;
+        core.is_leaving.store(false, Ordering::Release);
+        core.tell_status();
+        successor.ok_or(ConsensusError::NoQuorum)
+    }
+
+    /// The members, as this node has them.
+    #[must_use]
+    pub fn members(&self) -> Arc<Members> {
+        self.core.wire.contacts.members()
+    }
+
+    /// Changes the members, and completes when a majority has taken the change. On the leader only; a leader that is to
+    /// lose its vote hands over and says so.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Members`] when it makes no sense or another change is under way; [`ConsensusError::Uncertain`]
+    /// when it took too long: then it may be done still.
+    pub async fn change(&self, change: Change) -> Result<(), ConsensusError> {
+        let core = &self.core;
+        let members = Members::of(core.raft.server_metrics().borrow().membership_config.membership());
+        let (unseats, node) = (change.unseats(), change.node());
+        let (changes, stays) = change.asked(&members).map_err(ConsensusError::Members)?;
+        if unseats && node == core.wire.me && core.leads() {
+            let leader = self.hand_over().await?;
+            return Err(ConsensusError::NotLeader { leader: Some(leader) });
+        }
+        let changed = tokio::select! {
+            biased;
+            changed = core.raft.change_membership(changes, stays) => changed,
+            () = core.wire.doors.clock.sleep(core.wire.pace.proposal) => return Err(ConsensusError::Uncertain),
+        };
+        match changed {
+            Ok(_) => Ok(()),
+            Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
+                Err(ConsensusError::NotLeader { leader: to.leader_id })
+            }
+            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
+                Err(ConsensusError::Members(error.to_string()))
+            }
+            Err(RaftError::Fatal(_)) => Err(ConsensusError::Uncertain),
+        }
+    }
+
+    /// How many times the log has waited for the disk to make entries durable.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.core.log.syncs()
+    }
+
+    /// Whether it does nothing any more, because its disk failed or because it was closed.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.core.raft.server_metrics().borrow().state == ServerState::Shutdown
+    }
+
+    /// The machine that is fed here.
+    #[must_use]
+    pub fn machine(&self) -> &Arc<dyn Machine> {
+        &self.core.machine
+    }
+
+    /// Stops the node: nothing is proposed, answered or applied by it any more when this completes.
+    pub async fn close(&self) {
+        self.core.is_closed.store(true, Ordering::Release);
+        // Whether its task ended well, those who waited for it were told.
+        drop(self.core.raft.shutdown().await);
+        self.tasks.finish(Box::pin(std::future::ready(()))).await;
+        self.core.status.update(|status| status.role = Role::Stopped);
+    }
+}
+
+impl Drop for Consensus {
+    fn drop(&mut self) {
+        self.core.is_closed.store(true, Ordering::Release);
+    }
+}
+
+/// What the library is told: time is ours (`runtime.rs`), and a state is taken from the machine when it is needed.
+fn configuration() -> openraft::Config {
+    openraft::Config {
+        cluster_name: String::new(),
+        // These three only have to be in this order.
+        heartbeat_interval: 1,
+        election_timeout_min: 2,
+        election_timeout_max: 3,
+        enable_tick: false,
+        enable_heartbeat: false,
+        enable_elect: false,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: u64::MAX,
+        ..openraft::Config::default()
+    }
+}
+
+impl Core {
+    pub(crate) fn status(&self) -> Status {
+        self.status.read(|status| *status)
+    }
+
+    /// Says what the node is now, if that is something else than before.
+    pub(crate) fn tell_status(&self) {
+        let now = self.wire.now();
+        let (state, term, current) = {
+            let metrics = self.raft.server_metrics();
+            let metrics = metrics.borrow();
+            (metrics.state, metrics.vote.leader_id.term, metrics.current_leader)
+        };
+        let lately = self.wire.pace.election * 2;
+        let role = match state {
+            ServerState::Learner => Role::Learner,
+            ServerState::Follower => Role::Follower,
+            ServerState::Candidate => Role::Candidate,
+            ServerState::Shutdown => Role::Stopped,
+            ServerState::Leader => {
+                // With an entry of its own term it has applied every one that was committed before.
+                let is_ready = self.applied.read(|applied| applied.term == term);
+                let may = is_ready && !self.is_leaving.load(Ordering::Acquire);
+                if may && self.wire.contacts.is_assured(now, lately) { Role::Leader } else { Role::Candidate }
+            }
+        };
+        let heard = self.wire.contacts.leader_heard();
+        let is_heard = heard.is_some_and(|at| now.saturating_sub(at) <= lately);
+        let leader = match role {
+            Role::Leader => Some(self.wire.me),
+            Role::Follower | Role::Learner => current.filter(|id| is_heard && *id != self.wire.me),
+            Role::Candidate | Role::Stopped => None,
+        };
+        let status = Status { role, term, leader };
+        if status != self.status() {
+            self.status.update(|told| *told = status);
+        }
+    }
+
+    /// Asks voters to campaign, the most current one first, until one of them leads.
+    async fn successor(&self) -> Option<NodeId> {
+        let pace = &self.wire.pace;
+        let until = self.wire.now() + pace.election;
+        let mut asked = Vec::new();
+        while self.wire.now() < until {
+            let members = self.wire.contacts.members();
+            let candidate = {
+                let metrics = self.raft.data_metrics();
+                let metrics = metrics.borrow();
+                let matching = |id| metrics.replication.as_ref()?.get(&id).copied().flatten();
+                let others = members.voters_beside(self.wire.me).filter(|(id, _)| !asked.contains(id));
+                let best = others.max_by_key(|(id, _)| (matching(*id), std::cmp::Reverse(*id)));
+                best.map(|(id, contact)| (id, contact.clone(), matching(id)))
+            };
+            let (id, contact, matching) = candidate?;
+            let last = self.log.last();
+            if matching < last && asked.is_empty() {
+                // What was proposed is on its way there.
+                self.wire.doors.clock.sleep(LOOK_AGAIN).await;
+                let half = until.saturating_sub(pace.election / 2);
+                if self.wire.now() < half {
+                    continue;
+                }
+            }
+            asked.push(id);
+            if !matches!(self.wire.ask(id, &contact, &Message::Lead { last }).await, Ok(Answer::Would(true))) {
+                continue;
+            }
+            let given = self.wire.now() + pace.election / 2;
+            while self.wire.now() < given {
+                let (state, leader) = {
+                    let metrics = self.raft.server_metrics();
+                    let metrics = metrics.borrow();
+                    (metrics.state, metrics.current_leader)
+                };
+                if state != ServerState::Leader
+                    && let Some(leader) = leader
+                {
+                    return Some(leader);
+                }
+                self.wire.doors.clock.sleep(LOOK_AGAIN).await;
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,115 @@
+//! Who the members are, and changes of that.
+//!
+//! Deliberately absent: who decides about a change, and when (that is an operator, or the autopilot).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use openraft::ChangeMembers;
+
+use crate::peers::{Contact, NodeId};
+use crate::types::Membership;
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// How it is reached.
+    pub contact: Contact,
+    /// Whether it votes.
+    pub is_voter: bool,
+}
+
+/// The members, as this node has them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// By id.
+    pub nodes: BTreeMap<NodeId, Member>,
+    /// Sets of voters, of each of which there must be a majority: two while a change is under way.
+    configurations: Vec<BTreeSet<NodeId>>,
+}
+
+impl Members {
+    pub(crate) fn of(membership: &Membership) -> Self {
+        let configurations = membership.get_joint_config().clone();
+        let is_voter = |id: &NodeId| configurations.iter().any(|voters| voters.contains(id));
+        let node =
+            |(id, contact): (&NodeId, &Contact)| (*id, Member { contact: contact.clone(), is_voter: is_voter(id) });
+        Self { nodes: membership.nodes().map(node).collect(), configurations }
+    }
+
+    /// Whether these are enough to decide.
+    #[must_use]
+    pub fn is_quorum(&self, of: &BTreeSet<NodeId>) -> bool {
+        let agrees = |voters: &BTreeSet<NodeId>| voters.intersection(of).count() > voters.len() / 2;
+        !self.configurations.is_empty() && self.configurations.iter().all(agrees)
+    }
+
+    /// Whether a node votes.
+    #[must_use]
+    pub fn votes(&self, id: NodeId) -> bool {
+        self.nodes.get(&id).is_some_and(|member| member.is_voter)
+    }
+
+    /// The voters but one.
+    pub(crate) fn voters_beside(&self, me: NodeId) -> impl Iterator<Item = (NodeId, &Contact)> {
+        let others = self.nodes.iter().filter(move |(id, member)| member.is_voter && **id != me);
+        others.map(|(id, member)| (*id, &member.contact))
+    }
+
+    pub(crate) fn contacts(&self) -> BTreeMap<NodeId, Contact> {
+        self.nodes.iter().map(|(id, member)| (*id, member.contact.clone())).collect()
+    }
+}
+
+/// A change of the members.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A new node gets the log, and has no vote.
+    Add(NodeId, Contact),
+    /// A node gets a vote.
+    Promote(NodeId),
+    /// A node loses its vote, and goes on getting the log.
+    Demote(NodeId),
+    /// A node is one no more.
+    Remove(NodeId),
+    /// A node is reached elsewhere, or has another key.
+    Contact(NodeId, Contact),
+}
+
+impl Change {
+    /// Whom it is about.
+    #[must_use]
+    pub const fn node(&self) -> NodeId {
+        match self {
+            Self::Add(id, _) | Self::Promote(id) | Self::Demote(id) | Self::Remove(id) | Self::Contact(id, _) => *id,
+        }
+    }
+
+    /// Whether it takes a node's vote.
+    pub(crate) const fn unseats(&self) -> bool {
+        matches!(self, Self::Demote(_) | Self::Remove(_))
+    }
+
+    /// As the library says it, and whether voters that are removed stay as members; text when it makes no sense.
+    pub(crate) fn asked(self, members: &Members) -> Result<(ChangeMembers<NodeId, Contact>, bool), String> {
+        let id = self.node();
+        let member = members.nodes.get(&id);
+        if matches!(self, Self::Add(..)) == member.is_some() {
+            return Err(if member.is_some() { format!("{id} is a member") } else { format!("{id} is no member") });
+        }
+        let is_voter = member.is_some_and(|member| member.is_voter);
+        let voters = members.nodes.values().filter(|member| member.is_voter).count();
+        if self.unseats() && is_voter && voters == 1 {
+            return Err(format!("{id} has the only vote"));
+        }
+        Ok(match self {
+            Self::Add(id, contact) => (ChangeMembers::AddNodes([(id, contact)].into()), true),
+            Self::Promote(_) if is_voter => return Err(format!("{id} votes already")),
+            Self::Promote(id) => (ChangeMembers::AddVoterIds([id].into()), true),
+            Self::Demote(_) if !is_voter => return Err(format!("{id} has no vote")),
+            Self::Demote(id) => (ChangeMembers::RemoveVoters([id].into()), true),
+            Self::Remove(id) if is_voter => (ChangeMembers::RemoveVoters([id].into()), false),
+            Self::Remove(id) => (ChangeMembers::RemoveNodes([id].into()), false),
+            Self::Contact(id, contact) => (ChangeMembers::SetNodes([(id, contact)].into()), true),
+        })
+    }
+}

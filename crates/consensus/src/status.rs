@@ -1,0 +1,41 @@
+//! What a node is at the moment.
+//!
+//! A node calls itself the leader only while a majority has answered it lately and it has applied an entry of its own
+//! term: then it has everything that was ever committed. Deliberately absent: history.
+
+use crate::peers::NodeId;
+
+/// What a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Role {
+    /// It has no vote, or no members yet.
+    #[default]
+    Learner,
+    /// It votes, and follows or waits.
+    Follower,
+    /// It would lead, and is not known to.
+    Candidate,
+    /// It leads.
+    Leader,
+    /// It does nothing any more, because its disk failed or because it was closed.
+    Stopped,
+}
+
+/// What a node knows of itself and of the leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// What it is.
+    pub role: Role,
+    /// In which term.
+    pub term: u64,
+    /// Who leads, if that one was heard lately.
+    pub leader: Option<NodeId>,
+}
+
+impl Status {
+    /// Whether the node leads.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.role == Role::Leader
+    }
+}

@@ -1,0 +1,66 @@
+//! The library's parameters: what an entry, a node and a state are to it.
+//!
+//! Deliberately absent: behaviour.
+
+use std::fmt;
+use std::sync::Arc;
+
+use openraft::RaftTypeConfig;
+use tresor_storage::Batch;
+use tresor_storage::machine::{Effect, Export, Install};
+
+use crate::peers::{Contact, NodeId};
+use crate::runtime::Runtime;
+
+/// A batch on its way into the log.
+#[derive(Clone)]
+pub(crate) struct Proposal(pub(crate) Arc<Batch>);
+
+impl fmt::Debug for Proposal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "batch {}", self.0.version.0)
+    }
+}
+
+/// A state on its way.
+pub(crate) enum State {
+    /// Only what it holds is told: the machine is asked for the rest when somebody needs it.
+    Named,
+    /// To another node.
+    Out(Box<dyn Export>),
+    /// From another node.
+    In(Box<dyn Install>),
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("state")
+    }
+}
+
+/// What the library is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Types;
+
+impl RaftTypeConfig for Types {
+    type D = Proposal;
+    type R = Effect;
+    type NodeId = NodeId;
+    type Node = Contact;
+    type Entry = openraft::Entry<Self>;
+    type SnapshotData = State;
+    type AsyncRuntime = Runtime;
+    type Responder = openraft::impls::OneshotResponder<Self>;
+}
+
+pub(crate) type Entry = openraft::Entry<Types>;
+pub(crate) type LogId = openraft::LogId<NodeId>;
+pub(crate) type Vote = openraft::Vote<NodeId>;
+pub(crate) type Membership = openraft::Membership<NodeId, Contact>;
+pub(crate) type StoredMembership = openraft::StoredMembership<NodeId, Contact>;
+pub(crate) type StorageError = openraft::StorageError<NodeId>;
+pub(crate) type Raft = openraft::Raft<Types>;
+
+pub(crate) fn log_id(term: u64, index: u64) -> LogId {
+    LogId::new(openraft::CommittedLeaderId::new(term, NodeId::default()), index)
+}

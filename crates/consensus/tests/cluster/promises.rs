@@ -1,0 +1,334 @@
+//! What a cluster promises, one story each.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tresor_consensus::{Change, ConsensusError, NodeId, Proposed, Role};
+use tresor_storage::Machine;
+
+use crate::world::{STEP, World, contact, play, read_now};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Cuts a node off from everybody, or lets it back.
+fn isolate(world: &World, node: NodeId, is_cut: bool) {
+    let mut state = world.wires.state.lock().unwrap();
+    for other in world.hosts.keys().filter(|other| **other != node) {
+        for pair in [(node, *other), (*other, node)] {
+            if is_cut {
+                state.cut.insert(pair);
+            } else {
+                state.cut.remove(&pair);
+            }
+        }
+    }
+}
+
+fn others(world: &World, node: NodeId) -> Vec<NodeId> {
+    world.hosts.keys().copied().filter(|other| *other != node).collect()
+}
+
+#[test]
+fn a_batch_costs_one_sync_on_every_node() {
+    play(async {
+        let mut world = World::new(1, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        world.pass(SECOND).await;
+        let before: Vec<u64> = world.running().iter().map(|id| world.node(*id).syncs()).collect();
+        for number in 0..50 {
+            let written = world.write(leader, "k", &number.to_string()).await.unwrap();
+            assert!(matches!(written, Proposed::Applied(_)));
+        }
+        world.pass(SECOND).await;
+        for (id, before) in world.running().into_iter().zip(before) {
+            assert_eq!(world.node(id).syncs() - before, 50, "{id}");
+            assert_eq!(read_now(&world.hosts[&id].machine, "k").as_deref(), Some("49"));
+        }
+    });
+}
+
+#[test]
+fn a_cluster_of_one_leads_at_once_and_again_after_a_crash() {
+    play(async {
+        let mut world = World::new(2, 1, 0).await;
+        let only = NodeId(1);
+        world.write(only, "k", "1").await.unwrap();
+        world.kill(only, true).await;
+        world.start(only).await;
+        let begun = world.steps;
+        world.leader_within(SECOND).await;
+        assert!(STEP * u32::try_from(world.steps - begun).unwrap() <= Duration::from_millis(100));
+        assert_eq!(world.read(only, "k").await.unwrap().as_deref(), Some("1"));
+        assert!(matches!(world.write(only, "k", "2").await, Ok(Proposed::Applied(_))));
+    });
+}
+
+#[test]
+fn after_the_leader_is_killed_a_write_is_accepted_within_a_second_and_a_half() {
+    for seed in 0..20 {
+        play(async {
+            let mut world = World::new(seed, 3, 0).await;
+            let leader = world.leader_within(SECOND).await;
+            world.write(leader, "k", "1").await.unwrap();
+            world.pass(SECOND + STEP * u32::try_from(world.pick(100)).unwrap()).await;
+            world.kill(leader, false).await;
+            world.write_somewhere("k", "2", Duration::from_millis(1500)).await;
+        });
+    }
+}
+
+#[test]
+fn leadership_that_is_handed_over_costs_writers_less_than_three_tenths_of_a_second() {
+    for seed in 0..20 {
+        play(async {
+            let mut world = World::new(seed, 3, 0).await;
+            let leader = world.leader_within(SECOND).await;
+            world.write(leader, "k", "1").await.unwrap();
+            let node = world.node(leader);
+            world.tasks.spawn(async move { assert!(node.hand_over().await.is_ok()) });
+            world.pass(STEP).await;
+            let took = world.write_somewhere("k", "2", Duration::from_millis(300)).await;
+            assert!(world.leader().unwrap() != leader, "{took:?}");
+        });
+    }
+}
+
+#[test]
+fn a_write_while_leadership_is_handed_over_is_refused_not_lost() {
+    play(async {
+        let mut world = World::new(5, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        let node = world.node(leader);
+        world.tasks.spawn(async move { drop(node.hand_over().await) });
+        world.step().await;
+        let refused = world.write(leader, "k", "1").await;
+        assert!(matches!(refused, Err(ConsensusError::NotLeader { .. })), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_node_that_comes_back_from_a_partition_deposes_nobody() {
+    play(async {
+        let mut world = World::new(3, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        let cut = others(&world, leader)[0];
+        let term = world.node(leader).status().read(|status| status.term);
+        isolate(&world, cut, true);
+        world.pass(SECOND * 10).await;
+        world.write(leader, "k", "1").await.unwrap();
+        isolate(&world, cut, false);
+        world.pass(SECOND * 3).await;
+        assert_eq!(world.leader(), Some(leader));
+        assert_eq!(world.node(leader).status().read(|status| status.term), term);
+        assert_eq!(read_now(&world.hosts[&cut].machine, "k").as_deref(), Some("1"));
+    });
+}
+
+#[test]
+fn a_leader_without_a_majority_says_so_confirms_nothing_and_is_followed_by_another() {
+    play(async {
+        let mut world = World::new(4, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        isolate(&world, leader, true);
+        let stale = world.write(leader, "k", "lost");
+        // Its proposal is in doubt, and comes to nothing.
+        assert!(matches!(stale.await, Err(ConsensusError::Uncertain)));
+        assert_eq!(world.node(leader).status().read(|status| status.role), Role::Candidate);
+        assert!(matches!(world.read(leader, "k").await, Err(ConsensusError::NoQuorum)));
+        let next = world.leader().unwrap();
+        assert!(next != leader);
+        world.write(next, "k", "kept").await.unwrap();
+        isolate(&world, leader, false);
+        world.pass(SECOND * 7).await;
+        assert_eq!(read_now(&world.hosts[&leader].machine, "k").as_deref(), Some("kept"));
+    });
+}
+
+#[test]
+fn a_leader_that_hears_nobody_keeps_nobody_from_campaigning() {
+    play(async {
+        let mut world = World::new(6, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        {
+            // What it sends arrives; what it is answered does not.
+            let mut state = world.wires.state.lock().unwrap();
+            for other in [1, 2, 3].map(NodeId).into_iter().filter(|other| *other != leader) {
+                state.cut.insert((other, leader));
+            }
+        }
+        world.pass(SECOND * 3).await;
+        let next = world.leader().unwrap();
+        assert!(next != leader);
+        assert!(matches!(world.write(next, "k", "1").await, Ok(Proposed::Applied(_))));
+    });
+}
+
+#[test]
+fn a_leader_that_starts_again_does_not_lead_on_and_confirms_no_stale_read() {
+    play(async {
+        for seed in 0..10 {
+            let mut world = World::new(seed, 3, 0).await;
+            let leader = world.leader_within(SECOND).await;
+            world.hosts[&leader].machine.persist();
+            world.write(leader, "k", "acknowledged").await.unwrap();
+            let term = world.node(leader).status().read(|status| status.term);
+            world.kill(leader, true).await;
+            world.start(leader).await;
+            // Its machine lacks the write, which its log has.
+            assert_eq!(read_now(&world.hosts[&leader].machine, "k"), None);
+            let status = world.node(leader).status().read(|status| *status);
+            assert!(status.role != Role::Leader);
+            if let Ok(read) = world.read(leader, "k").await {
+                assert_eq!(read.as_deref(), Some("acknowledged"));
+            }
+            let next = world.leader_within(SECOND * 2).await;
+            assert!(world.node(next).status().read(|status| status.term) > term);
+            assert_eq!(world.read(leader, "k").await.unwrap().as_deref(), Some("acknowledged"));
+        }
+    });
+}
+
+#[test]
+fn a_sealed_node_votes_and_does_not_campaign() {
+    play(async {
+        let mut world = World::new(7, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        let rest = others(&world, leader);
+        world.node(rest[0]).set_sealed(true);
+        world.kill(leader, false).await;
+        world.leader_within(SECOND * 3).await;
+        assert_eq!(world.leader(), Some(rest[1]));
+        // Nor when it is asked to, nor when there is nobody else.
+        let node = world.node(rest[1]);
+        let refused = world.until(SECOND * 2, async move { node.hand_over().await }).await;
+        assert!(matches!(refused, Err(ConsensusError::NoQuorum)), "{refused:?}");
+        world.write_somewhere("k", "1", SECOND).await;
+        world.kill(rest[1], false).await;
+        world.start(leader).await;
+        world.node(leader).set_sealed(true);
+        world.pass(SECOND * 5).await;
+        assert_eq!(world.leader(), None);
+        world.node(rest[0]).set_sealed(false);
+        world.leader_within(SECOND * 2).await;
+        assert_eq!(world.leader(), Some(rest[0]));
+    });
+}
+
+#[test]
+fn any_node_confirms_reads_and_many_of_them_cost_one_round() {
+    play(async {
+        let mut world = World::new(8, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        world.write(leader, "k", "1").await.unwrap();
+        for id in world.running() {
+            assert_eq!(world.read(id, "k").await.unwrap().as_deref(), Some("1"), "{id}");
+        }
+        let node = world.node(others(&world, leader)[0]);
+        let before = world.wires.sent();
+        let waiting: Vec<_> = (0..200)
+            .map(|_| {
+                let (node, (done, result)) = (node.clone(), tokio::sync::oneshot::channel());
+                world.tasks.spawn(async move { drop(done.send(node.confirm().await)) });
+                result
+            })
+            .collect();
+        world.pass(Duration::from_millis(50)).await;
+        for mut confirmed in waiting {
+            assert!(confirmed.try_recv().unwrap().is_ok());
+        }
+        assert!(world.wires.sent() - before < 60, "{}", world.wires.sent() - before);
+    });
+}
+
+#[test]
+fn members_come_and_go() {
+    play(async {
+        let mut world = World::new(9, 3, 2).await;
+        let leader = world.leader_within(SECOND).await;
+        world.write(leader, "k", "1").await.unwrap();
+        let four = NodeId(4);
+        let change = |change: Change| {
+            let node = world.node(leader);
+            async move { node.change(change).await }
+        };
+        let changes = [
+            Change::Add(four, contact(four)),
+            Change::Promote(four),
+            Change::Contact(four, tresor_consensus::Contact { address: "elsewhere:1".to_owned(), ..contact(four) }),
+            Change::Demote(four),
+            Change::Promote(four),
+            Change::Remove(four),
+            Change::Add(four, contact(four)),
+        ];
+        let votes = [false, true, true, false, true, false, false];
+        let work: Vec<_> = changes.into_iter().map(change).collect();
+        for (number, (work, votes)) in work.into_iter().zip(votes).enumerate() {
+            world.until(SECOND * 5, work).await.unwrap_or_else(|error| panic!("change {number}: {error:?}"));
+            world.pass(SECOND).await;
+            let members = world.node(leader).members();
+            assert_eq!(members.votes(four), votes, "change {number}");
+            assert_eq!(members.nodes.contains_key(&four), number != 5, "change {number}");
+            if (2..5).contains(&number) {
+                assert_eq!(members.nodes[&four].contact.address, "elsewhere:1");
+            }
+        }
+        assert_eq!(read_now(&world.hosts[&four].machine, "k").as_deref(), Some("1"));
+        // What makes no sense is refused, and a leader hands over before it goes.
+        let node = world.node(leader);
+        let refused = [
+            node.change(Change::Promote(NodeId(9))).await,
+            node.change(Change::Add(four, contact(four))).await,
+            node.change(Change::Demote(four)).await,
+        ];
+        assert!(refused.iter().all(|refused| matches!(refused, Err(ConsensusError::Members(_)))), "{refused:?}");
+        let moved = world.until(SECOND * 2, async move { node.change(Change::Remove(leader)).await }).await;
+        let Err(ConsensusError::NotLeader { leader: Some(next) }) = moved else { panic!("{moved:?}") };
+        let node = world.node(next);
+        world.until(SECOND * 2, async move { node.change(Change::Remove(leader)).await }).await.unwrap();
+        world.write_somewhere("k", "2", SECOND).await;
+        let voters: BTreeSet<NodeId> = [1, 2, 3].map(NodeId).into_iter().filter(|id| *id != leader).collect();
+        let members = world.node(next).members();
+        assert!(voters.iter().all(|id| members.votes(*id)) && members.nodes.len() == 3);
+        // The one that was removed disturbs nobody.
+        let term = world.node(next).status().read(|status| status.term);
+        world.pass(SECOND * 5).await;
+        assert_eq!(world.node(next).status().read(|status| status.term), term);
+    });
+}
+
+#[test]
+fn a_node_that_is_far_behind_gets_the_state() {
+    play(async {
+        let mut world = World::new(10, 3, 1).await;
+        let leader = world.leader_within(SECOND).await;
+        let cut = others(&world, leader).into_iter().find(|id| *id != NodeId(4)).unwrap();
+        isolate(&world, cut, true);
+        let large = "x".repeat(3000);
+        for number in 0..60 {
+            world.write(leader, &format!("k{}", number % 20), &format!("{number}{large}")).await.unwrap();
+            for host in world.hosts.values() {
+                host.machine.persist();
+            }
+        }
+        // For so long the log is kept for it.
+        world.pass(SECOND * 6).await;
+        isolate(&world, cut, false);
+        let node = world.node(leader);
+        world
+            .until(SECOND * 2, async move { node.change(Change::Add(NodeId(4), contact(NodeId(4)))).await })
+            .await
+            .unwrap();
+        world.pass(SECOND * 8).await;
+        for id in [cut, NodeId(4)] {
+            let machine = &world.hosts[&id].machine;
+            assert_eq!(machine.dump(), world.hosts[&leader].machine.dump(), "{id}");
+            // It came as a state: its machine has more than any entry that it applied since could give it.
+            assert!(machine.persisted().index > 50, "{id}: {:?}", machine.persisted());
+        }
+        // And it survives a crash right after.
+        world.kill(cut, true).await;
+        world.start(cut).await;
+        world.pass(SECOND * 2).await;
+        assert_eq!(world.hosts[&cut].machine.dump(), world.hosts[&leader].machine.dump());
+    });
+}

@@ -1,0 +1,86 @@
+//! A node that is alone, as a store: the suite that every store passes, and what is left of it after a crash.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+use tresor_consensus::{Consensus, Contact, Nobody, NodeId, Opening, Pace, RaftStore, Role};
+use tresor_env::Doors;
+use tresor_env::doubles::TestDoors;
+use tresor_log::Sizes;
+use tresor_storage::suite::{batch, key};
+use tresor_storage::{Condition, MemoryMachine, Store, StoreError};
+
+/// A node on a disk that is a double, with real time and threads.
+fn open(runtime: &Runtime, world: &TestDoors, machine: &MemoryMachine) -> (Arc<Consensus>, RaftStore) {
+    let real = tresor_env_os::doors();
+    let doors =
+        Doors { disk: world.disk.of_process(), clock: real.clock, workers: real.workers, ..world.doors.clone() };
+    let opening = Opening {
+        me: NodeId(1),
+        directory: PathBuf::from("/data/log"),
+        sizes: Sizes { first: 4096, max: 64 * 1024 },
+        pace: Pace::default(),
+        is_sealed: true,
+    };
+    let node = runtime.block_on(async {
+        let node = Consensus::open(&doors, opening, Arc::new(machine.clone()), Arc::new(Nobody)).await.unwrap();
+        if node.is_pristine() {
+            node.bootstrap([(NodeId(1), Contact::default())].into()).await.unwrap();
+        }
+        node.status().wait_for(|status| (status.role == Role::Leader).then_some(())).await;
+        Arc::new(node)
+    });
+    let store = RaftStore::new(Arc::clone(&node));
+    (node, store)
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+#[test]
+fn a_node_that_is_alone_passes_the_suite_of_stores() {
+    let runtime = runtime();
+    let _known = runtime.enter();
+    tresor_storage::suite::run(&mut || {
+        let (_, store) = open(&runtime, &TestDoors::new(1), &MemoryMachine::new());
+        Arc::new(store)
+    });
+}
+
+#[test]
+fn what_was_applied_is_there_after_a_loss_of_power_and_cost_a_sync_each() {
+    let (runtime, world, machine) = (runtime(), TestDoors::new(2), MemoryMachine::new());
+    let _known = runtime.enter();
+    let (node, store) = open(&runtime, &world, &machine);
+    let before = store.syncs();
+    for version in 1..=20 {
+        store.apply(batch(version, &[("k", Some(&[7]))])).unwrap();
+    }
+    assert_eq!(store.syncs() - before, 20);
+    drop((node, store));
+    world.disk.kill_process();
+    world.disk.crash_by_sector(|| false);
+    let (_, store) = open(&runtime, &world, &machine.reopened());
+    let snapshot = store.snapshot().unwrap();
+    assert_eq!(snapshot.version().0, 20);
+    assert_eq!(snapshot.read(&key("k")).unwrap().unwrap().bytes, [7]);
+}
+
+#[test]
+fn a_node_whose_disk_fails_says_so_and_takes_nothing_more() {
+    let (runtime, world, machine) = (runtime(), TestDoors::new(3), MemoryMachine::new());
+    let _known = runtime.enter();
+    let (_node, store) = open(&runtime, &world, &machine);
+    store.apply(batch(1, &[("k", Some(b"1"))])).unwrap();
+    world.disk.fail_from_step(Some(world.disk.steps()));
+    let failed = store.apply(batch(2, &[("k", Some(b"2"))]));
+    assert!(matches!(failed, Err(StoreError::Uncertain { .. })), "{failed:?}");
+    let refused = store.apply(batch(2, &[("k", Some(b"2"))]));
+    assert!(matches!(refused, Err(StoreError::Stopped { .. })), "{refused:?}");
+    assert_eq!(store.condition(), Condition::Stopped);
+    assert_eq!(store.snapshot().unwrap().version().0, 1);
+}
