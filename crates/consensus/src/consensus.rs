@@ -83,6 +83,14 @@ impl Consensus {
     ) -> Result<Self, OpenError> {
         let Opening { me, directory, sizes, pace, is_sealed } = opening;
         let log = LogStore::open(me, doors, &directory, sizes, Some(Arc::clone(&machine)))?;
+        let held = machine.applied().position;
+        if log.begins_behind(held.index) {
+            let what = format!("the log begins later than behind entry {}, which is the machine's last", held.index);
+            return Err(OpenError::Inconsistent(what));
+        }
+        if log.is_pristine() && held.index > 0 {
+            return Err(OpenError::Inconsistent("the log of the machine is missing".to_owned()));
+        }
         let wire = Arc::new(Wire {
             me,
             pace,
@@ -91,7 +99,7 @@ impl Consensus {
             contacts: Contacts::new(me),
             is_handed_over: AtomicBool::new(false),
         });
-        let applied = Arc::new(Signal::new(machine.applied().position));
+        let applied = Arc::new(Signal::new(held));
         let is_closed = Arc::new(AtomicBool::new(false));
         let feed = Feed {
             machine: Arc::clone(&machine),

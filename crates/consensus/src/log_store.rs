@@ -183,6 +183,11 @@ impl LogStore {
         self.last().is_none() && self.0.record().vote.is_none()
     }
 
+    /// Whether entries behind one of our numbering are missing.
+    pub(crate) fn begins_behind(&self, index: u64) -> bool {
+        self.0.record().purged.is_some_and(|purged| purged.index + 1 > index)
+    }
+
     /// How many times an append has waited for the disk.
     pub(crate) fn syncs(&self) -> u64 {
         self.0.syncs.load(Ordering::Relaxed)

@@ -3,10 +3,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tresor_consensus::{Consensus, Contact, Nobody, NodeId, Opening, Pace, RaftStore, Role};
+use tresor_consensus::{Consensus, Contact, Nobody, NodeId, OpenError, Opening, Pace, RaftStore, Role};
 use tresor_env::Doors;
 use tresor_env::doubles::TestDoors;
 use tresor_log::Sizes;
@@ -15,6 +14,14 @@ use tresor_storage::{Condition, MemoryMachine, Store, StoreError};
 
 /// A node on a disk that is a double, with real time and threads.
 fn open(runtime: &Runtime, world: &TestDoors, machine: &MemoryMachine) -> (Arc<Consensus>, RaftStore) {
+    try_open(runtime, world, machine).unwrap()
+}
+
+fn try_open(
+    runtime: &Runtime,
+    world: &TestDoors,
+    machine: &MemoryMachine,
+) -> Result<(Arc<Consensus>, RaftStore), OpenError> {
     let real = tresor_env_os::doors();
     let doors =
         Doors { disk: world.disk.of_process(), clock: real.clock, workers: real.workers, ..world.doors.clone() };
@@ -26,15 +33,15 @@ fn open(runtime: &Runtime, world: &TestDoors, machine: &MemoryMachine) -> (Arc<C
         is_sealed: true,
     };
     let node = runtime.block_on(async {
-        let node = Consensus::open(&doors, opening, Arc::new(machine.clone()), Arc::new(Nobody)).await.unwrap();
+        let node = Consensus::open(&doors, opening, Arc::new(machine.clone()), Arc::new(Nobody)).await?;
         if node.is_pristine() {
             node.bootstrap([(NodeId(1), Contact::default())].into()).await.unwrap();
         }
         node.status().wait_for(|status| (status.role == Role::Leader).then_some(())).await;
-        Arc::new(node)
-    });
+        Ok::<_, OpenError>(Arc::new(node))
+    })?;
     let store = RaftStore::new(Arc::clone(&node));
-    (node, store)
+    Ok((node, store))
 }
 
 fn runtime() -> Runtime {
@@ -83,4 +90,29 @@ fn a_node_whose_disk_fails_says_so_and_takes_nothing_more() {
     assert!(matches!(refused, Err(StoreError::Stopped { .. })), "{refused:?}");
     assert_eq!(store.condition(), Condition::Stopped);
     assert_eq!(store.snapshot().unwrap().version().0, 1);
+}
+
+#[test]
+fn a_machine_and_a_log_that_do_not_fit_together_are_refused() {
+    let (runtime, world, machine) = (runtime(), TestDoors::new(4), MemoryMachine::new());
+    let _known = runtime.enter();
+    let (node, store) = open(&runtime, &world, &machine);
+    for version in 1..=40 {
+        store.apply(batch(version, &[("k", Some(&[7; 3000]))])).unwrap();
+        machine.persist();
+    }
+    // The log goes up to what the machine has.
+    let waited = std::time::Instant::now();
+    while world.disk.dump().keys().filter(|path| path.extension().is_some_and(|end| end == "segment")).count() > 3 {
+        assert!(waited.elapsed().as_secs() < 20, "the log is not purged");
+        store.apply(batch(store.snapshot().unwrap().version().0 + 1, &[("k", Some(&[7; 3000]))])).unwrap();
+        machine.persist();
+    }
+    drop((node, store));
+    world.disk.kill_process();
+    let lost = try_open(&runtime, &world, &MemoryMachine::new());
+    assert!(matches!(lost, Err(OpenError::Inconsistent(_))), "{:?}", lost.err());
+    let elsewhere = try_open(&runtime, &TestDoors::new(5), &machine.reopened());
+    assert!(matches!(elsewhere, Err(OpenError::Inconsistent(_))), "{:?}", elsewhere.err());
+    drop(open(&runtime, &world, &machine.reopened()));
 }
