@@ -136,6 +136,10 @@ impl DiskFile for OsFile {
         Ok(identity(&self.0.metadata()?))
     }
 
+    fn mode(&self) -> io::Result<u32> {
+        Ok(self.0.metadata()?.permissions().mode() & 0o7777)
+    }
+
     fn set_mode(&self, mode: u32) -> io::Result<()> {
         self.0.set_permissions(Permissions::from_mode(mode))
     }
@@ -196,6 +200,7 @@ mod tests {
         assert_eq!(file.identity().unwrap().names, 0);
         other.set_mode(0o640).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(other.mode().unwrap(), 0o640);
     }
 
     #[test]

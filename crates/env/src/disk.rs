@@ -157,6 +157,14 @@ pub trait DiskFile: Send + Sync {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Who may read and write the file.
+    ///
+    /// # Errors
+    /// What the operating system says; `Unsupported` where there are no modes.
+    fn mode(&self) -> io::Result<u32> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Sets who may read and write the file.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 //! Deliberately absent: randomness of their own; everything follows from a seed or from calls of the test.
 
 mod disk;
+mod fabric;
 mod net;
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 pub use disk::MemoryDisk;
+pub use fabric::{Fabric, Weather};
 pub use net::MemoryNet;
 
 use crate::clock::{Clock, Timestamp};

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     &["crates/model", "crates/env-os"],
     &["crates/record", "crates/wire"],
     &["crates/crypto", "crates/policy", "crates/storage", "crates/log"],
-    &["crates/storage-file", "crates/snapshot", "crates/consensus", "crates/barrier", "crates/audit"],
+    &["crates/storage-file", "crates/snapshot", "crates/consensus", "crates/peers", "crates/barrier", "crates/audit"],
     &["crates/engine", "crates/client"],
     // Siblings that meet in the engine's contract.
     &["crates/core", "engines/", "auth/"],
@@ -65,7 +65,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("openraft", &["crates/consensus"]),
     ("aws-lc-sys", &["crates/sha256"]),
     ("clap", &["crates/cli", "crates/server", "crates/tresor"]),
-    ("rustls", &["crates/env-os", "crates/server", "crates/client", "crates/tresor", "crates/bench"]),
+    ("rustls", &["crates/env-os", "crates/server", "crates/client", "crates/peers", "crates/tresor", "crates/bench"]),
     ("serde", &["crates/wire", "crates/client", "crates/cli"]),
 ];
 

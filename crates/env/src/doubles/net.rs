@@ -1,6 +1,6 @@
 //! A network inside the process: listeners by address, connections as in-memory duplex pipes.
 //!
-//! Deliberately absent: delay and loss; the simulator puts those on the streams that it opens.
+//! Deliberately absent: hosts, delay and loss, which a network of hosts has (`Fabric`).
 
 use std::collections::BTreeMap;
 use std::io;
