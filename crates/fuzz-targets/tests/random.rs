@@ -110,6 +110,7 @@ targets!(
     config,
     duration,
     fields,
+    frames,
     hcl,
     http_request,
     json,
