@@ -263,11 +263,7 @@ impl Walk<'_> {
 
 #[tokio::test(flavor = "current_thread")]
 async fn no_canary_is_seen_where_it_must_not_be() {
-    let log = Captured::default();
-    let writer = log.clone();
-    let subscriber =
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = Captured::start();
     let planted = Planted::new();
     let mut harness = Harness::start().await;
     harness.enable_audit().await;

@@ -344,14 +344,7 @@ async fn a_restored_snapshot_opens_by_itself_with_the_key_of_its_time() {
 
 #[tokio::test]
 async fn sea_01_no_byte_of_a_static_key_is_stored_logged_or_answered() {
-    let log = Captured::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let log = Captured::start();
     let (mut harness, place, shares, root) = initialized().await;
     let mut secrets = Canaries::new();
     for of in ["first", "second", "another"] {
