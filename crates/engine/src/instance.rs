@@ -13,7 +13,7 @@ use tresor_wire::input::{Fields, PathParameters};
 use crate::context::{Cx, MountFacts};
 use crate::reply::{Leased, Reply};
 use crate::route::{Match, RouteFacts, Routes};
-use crate::view::View;
+use crate::view::{Point, View};
 
 /// What kind of mount an engine makes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,12 +58,12 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Ok(())
     }
 
-    /// The names of the points ([`View::read_point`]) that hang on a listed record: they are wiped with it when the mount
+    /// The points that hang on a listed record: they are wiped with it when the mount
     /// is removed. An engine without points need not say so.
     ///
     /// # Errors
     /// What the store says.
-    fn points(&self, _view: &mut View<'_>, _record: &str) -> Result<Vec<String>, Fault> {
+    fn points(&self, _view: &mut View<'_>, _record: &str) -> Result<Vec<Point>, Fault> {
         Ok(Vec::new())
     }
 
@@ -114,11 +114,11 @@ pub trait Mounted: Send + Sync {
     /// # Errors
     /// What the engine or the store says.
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault>;
-    /// The names of the points that hang on a listed record.
+    /// The points that hang on a listed record.
     ///
     /// # Errors
     /// What the store says.
-    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault>;
+    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault>;
     /// Asks the engine to agree to a longer life of what it handed out.
     fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>>;
     /// Asks the engine to take back what it handed out.
@@ -177,7 +177,7 @@ impl<E: Engine> Mounted for Instance<E> {
         self.engine.prepare(cx)
     }
 
-    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault> {
+    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {
         self.engine.points(view, record)
     }
 

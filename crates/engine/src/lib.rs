@@ -16,4 +16,4 @@ pub use context::{Caller, Cx, Held, MountFacts};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Instance, Mounted};
 pub use reply::{LeaseClaim, Leased, Login, Reply, TokenTerms};
 pub use route::{Access, Effect, Match, OperationFacts, RouteFacts, Routes};
-pub use view::{View, Widened, is_damage};
+pub use view::{Point, View, Widened, is_damage};

@@ -3,14 +3,37 @@
 //! The transaction is the barrier's own; a trait in between would be one more layer for one implementation.
 //! Deliberately absent: commit. The pipeline commits, once.
 
-use tresor_barrier::{BarrierError, KeyPrefix, Plaintext, Txn};
-use tresor_model::Fault;
+use tresor_barrier::{BarrierError, KeyPrefix, Plaintext, PointKey, Txn};
+use tresor_model::{Fault, Timestamp};
 use tresor_record::RecordError;
 
 /// The part of the request's transaction below one prefix.
 pub struct View<'a> {
     txn: &'a mut Txn,
     prefix: KeyPrefix,
+}
+
+/// A record that no listing shows and that costs no place in one, for what is found by who knows its name and when it was
+/// made. Points have names of their own, and lie beside those that were made at the same time: many that are made one
+/// after the other change few places of the store. They hang on listed records: an engine that has any says which
+/// ([`crate::Engine::points`]).
+#[derive(Clone)]
+pub struct Point {
+    /// Its name.
+    pub name: String,
+    /// When it was made: the same whenever it is looked for.
+    pub made: Timestamp,
+}
+
+/// What is made within so many nanoseconds lies side by side: few enough that the store takes them over together, while
+/// it is busy.
+const NEIGHBOURHOOD_NANOS: i64 = 1 << 26;
+
+impl Point {
+    fn key(&self, prefix: &KeyPrefix) -> Result<PointKey, Fault> {
+        let moment = self.made.nanos().div_euclid(NEIGHBOURHOOD_NANOS);
+        Ok(prefix.point(&self.name).map_err(fault)?.beside(&moment.to_string()))
+    }
 }
 
 /// The right to reach the whole transaction. Made by the core for its own system engines only; the name is what a
@@ -69,14 +92,12 @@ impl<'a> View<'a> {
         self.txn.delete(&key).map_err(fault)
     }
 
-    /// The value of a *point*: a record that no listing shows and that costs no place in one, for what is found by
-    /// who knows its name alone. Points have names of their own. They hang on listed records: an engine that has any says
-    /// which ([`crate::Engine::points`]).
+    /// The value of a *point*.
     ///
     /// # Errors
     /// As [`View::read`].
-    pub fn read_point(&mut self, name: &str) -> Result<Option<Plaintext>, Fault> {
-        let key = self.prefix.point(name).map_err(fault)?;
+    pub fn read_point(&mut self, point: &Point) -> Result<Option<Plaintext>, Fault> {
+        let key = point.key(&self.prefix)?;
         self.txn.read(&key).map_err(fault)
     }
 
@@ -84,8 +105,8 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// As [`View::read`].
-    pub fn write_point(&mut self, name: &str, value: &[u8]) -> Result<(), Fault> {
-        let key = self.prefix.point(name).map_err(fault)?;
+    pub fn write_point(&mut self, point: &Point, value: &[u8]) -> Result<(), Fault> {
+        let key = point.key(&self.prefix)?;
         self.txn.write(&key, value).map_err(fault)
     }
 
@@ -93,8 +114,8 @@ impl<'a> View<'a> {
     ///
     /// # Errors
     /// As [`View::read`].
-    pub fn delete_point(&mut self, name: &str) -> Result<(), Fault> {
-        let key = self.prefix.point(name).map_err(fault)?;
+    pub fn delete_point(&mut self, point: &Point) -> Result<(), Fault> {
+        let key = point.key(&self.prefix)?;
         self.txn.delete(&key).map_err(fault)
     }
 

@@ -9,17 +9,17 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use tresor_env::disk::Open;
 use tresor_env::{Disk, DiskFile};
 use tresor_storage::machine::{Applied, Position};
 use tresor_storage::{RawKey, StoreError, Stored, Version};
-use twox_hash::XxHash3_64;
 
 use crate::backend::DoorBackend;
 use crate::memory::Frozen;
 use crate::pages::{Compared, Pages};
-use crate::{Limits, from_io};
+use crate::takeover::{Change, PREFIX_BYTES, append, checksum, take_over};
+use crate::{Limits, from_io, takeover};
 
 const VALUES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("values");
 /// What the index knows of itself, by name.
@@ -42,8 +42,6 @@ const BEGINS_BEHIND: &str = "begins behind";
 const CLUSTER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cluster");
 /// Who is in it.
 const MEMBERSHIP: &str = "membership";
-/// Version and checksum before a value.
-const PREFIX_BYTES: usize = 16;
 
 /// What the index knows of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -60,6 +58,21 @@ impl Facts {
     /// How much a value takes with its key, about.
     pub(crate) fn mean_bytes(&self) -> u64 {
         self.live_bytes.checked_div(self.count).unwrap_or(0)
+    }
+
+    /// Makes changes, which come in the order of keys, and counts what is live then.
+    fn make(&mut self, values: &mut takeover::Values<'_>, changes: &[Change<'_>]) -> Result<(), redb::Error> {
+        for (key, _, bytes) in changes {
+            if let Some(bytes) = bytes {
+                self.count += 1;
+                self.live_bytes += (key.as_bytes().len() + bytes.len()) as u64;
+            }
+        }
+        take_over(values, changes, |key, before| {
+            self.count = self.count.saturating_sub(1);
+            let bytes = (key.as_bytes().len() + before).saturating_sub(PREFIX_BYTES) as u64;
+            self.live_bytes = self.live_bytes.saturating_sub(bytes);
+        })
     }
 }
 
@@ -93,19 +106,6 @@ pub(crate) enum Reached {
     Key(Vec<u8>),
     /// There is nothing more.
     End,
-}
-
-fn checksum(key: &[u8], version: u64, bytes: &[u8]) -> u64 {
-    let seed = XxHash3_64::oneshot_with_seed(version, key);
-    XxHash3_64::oneshot_with_seed(seed, bytes)
-}
-
-/// What lies under a key.
-fn spell(key: &[u8], version: u64, bytes: &[u8], out: &mut Vec<u8>) {
-    out.clear();
-    out.extend_from_slice(&version.to_be_bytes());
-    out.extend_from_slice(&checksum(key, version, bytes).to_be_bytes());
-    out.extend_from_slice(bytes);
 }
 
 /// A value, and the batch that wrote it; `None` when it is not what was written.
@@ -196,7 +196,7 @@ impl Index {
         &self,
         is_last: bool,
         membership: &[u8],
-        change: impl FnOnce(&mut Table<'_, &'static [u8], &'static [u8]>, &mut Facts) -> Result<(), redb::Error>,
+        change: impl FnOnce(&mut takeover::Values<'_>, &mut Facts) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
         fenced(&self.name, &self.pages, || {
             let mut write = self.database()?.begin_write()?;
@@ -229,28 +229,11 @@ impl Index {
 
     /// Takes over a frozen generation, of it only keys up to `limit` when one is given.
     pub(crate) fn absorb(&self, frozen: &Frozen, limit: Option<&[u8]>) -> Result<(), StoreError> {
-        let mut value = Vec::new();
         self.change(limit.is_none(), &frozen.end.membership, |values, facts| {
-            frozen.generation.for_each(|key, version, bytes| {
-                let key = key.as_bytes();
-                if limit.is_some_and(|limit| key > limit) {
-                    return Ok(());
-                }
-                let before = match bytes {
-                    Some(bytes) => {
-                        spell(key, version, bytes, &mut value);
-                        facts.count += 1;
-                        facts.live_bytes += (key.len() + bytes.len()) as u64;
-                        values.insert(key, value.as_slice())?.map(|before| before.value().len())
-                    }
-                    None => values.remove(key)?.map(|before| before.value().len()),
-                };
-                if let Some(before) = before {
-                    facts.count = facts.count.saturating_sub(1);
-                    let bytes = (key.len() + before).saturating_sub(PREFIX_BYTES) as u64;
-                    facts.live_bytes = facts.live_bytes.saturating_sub(bytes);
-                }
-                Ok::<(), redb::Error>(())
+            frozen.generation.in_order(|changes| {
+                let end =
+                    limit.map_or(changes.len(), |limit| changes.partition_point(|(key, ..)| key.as_bytes() <= limit));
+                facts.make(values, changes.get(..end).unwrap_or_default())
             })?;
             (facts.version, facts.position) = (frozen.end.version, frozen.end.position);
             Ok(())
@@ -262,36 +245,26 @@ impl Index {
         let mut reached = Reached::End;
         self.change(false, &[], |values, facts| {
             let start = from.map_or(Bound::Unbounded, Bound::Excluded);
-            let mut bytes = 0;
-            for entry in other.values()?.range::<&[u8]>((start, Bound::Unbounded))? {
-                let (key, value) = entry?;
-                values.insert(key.value(), value.value())?;
+            let mut copied = 0;
+            append(values, other.values()?.range::<&[u8]>((start, Bound::Unbounded))?, |key, value_bytes| {
                 facts.count += 1;
-                facts.live_bytes += (key.value().len() + value.value().len()).saturating_sub(PREFIX_BYTES) as u64;
-                bytes += key.value().len() + value.value().len();
-                if bytes >= bytes_max {
-                    reached = Reached::Key(key.value().to_vec());
-                    break;
+                facts.live_bytes += (key.len() + value_bytes).saturating_sub(PREFIX_BYTES) as u64;
+                copied += key.len() + value_bytes;
+                let is_enough = copied >= bytes_max;
+                if is_enough {
+                    reached = Reached::Key(key.to_vec());
                 }
-            }
-            Ok(())
+                is_enough
+            })
         })?;
         Ok(reached)
     }
 
-    /// Adds values of a state, which are not there yet.
+    /// Adds values of a state, in the order of keys.
     pub(crate) fn add(&self, added: &[(RawKey, Stored)]) -> Result<(), StoreError> {
-        let mut value = Vec::new();
-        self.change(false, &[], |values, facts| {
-            for (key, stored) in added {
-                let key = key.as_bytes();
-                spell(key, stored.version.0, &stored.bytes, &mut value);
-                values.insert(key, value.as_slice())?;
-                facts.count += 1;
-                facts.live_bytes += (key.len() + stored.bytes.len()) as u64;
-            }
-            Ok(())
-        })
+        let changes: Vec<Change<'_>> =
+            added.iter().map(|(key, stored)| (key, stored.version.0, Some(stored.bytes.as_slice()))).collect();
+        self.change(false, &[], |values, facts| facts.make(values, &changes))
     }
 
     /// Ends a state that was taken over: from now on it is an index like any other.

@@ -23,6 +23,7 @@ mod scrub;
 mod shape;
 mod space;
 mod store;
+mod takeover;
 mod tend;
 
 pub use journal::Journal;

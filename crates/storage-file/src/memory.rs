@@ -11,6 +11,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tresor_storage::machine::Applied;
 use tresor_storage::{RawKey, Stored, Version};
 
+use crate::takeover::Change;
+
 /// Keys are keyed hashes, so any of their bytes spreads them evenly.
 const MAPS: usize = 64;
 /// What an entry takes besides key and value, about.
@@ -126,15 +128,13 @@ impl Generation {
         }
     }
 
-    /// Shows the newest value of every key, in the order of keys. For a frozen one: the locks are held meanwhile.
-    pub(crate) fn for_each<E>(
-        &self,
-        mut see: impl FnMut(&RawKey, u64, Option<&[u8]>) -> Result<(), E>,
-    ) -> Result<(), E> {
+    /// Shows the newest of every key, in the order of keys. For a frozen one: the locks are held meanwhile.
+    pub(crate) fn in_order<T>(&self, see: impl FnOnce(&[Change<'_>]) -> T) -> T {
         let maps: Vec<_> = self.maps.iter().map(|map| map.read().unwrap_or_else(PoisonError::into_inner)).collect();
-        let mut all: Vec<(&RawKey, &Slot)> = maps.iter().flat_map(|map| map.iter()).collect();
-        all.sort_unstable_by_key(|(key, _)| *key);
-        all.into_iter().try_for_each(|(key, slot)| see(key, slot.newest.0, slot.newest.1.as_deref()))
+        let all = maps.iter().flat_map(|map| map.iter());
+        let mut all: Vec<Change<'_>> = all.map(|(key, slot)| (key, slot.newest.0, slot.newest.1.as_deref())).collect();
+        all.sort_unstable_by_key(|(key, ..)| *key);
+        see(&all)
     }
 }
 

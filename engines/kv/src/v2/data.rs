@@ -91,7 +91,7 @@ fn find(cx: &mut Cx<'_>, path: &str, version: u64) -> Result<Found<Secret>, Faul
     if !version.is_readable(cx.now) {
         return Ok(Found::Gone(Secret { data: None, metadata: shown }));
     }
-    Ok(Found::There(Secret { data: Some(Contents::load(&mut cx.view, path, number)?), metadata: shown }))
+    Ok(Found::There(Secret { data: Some(Contents::load(&mut cx.view, path, number, version)?), metadata: shown }))
 }
 
 pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Found<Secret>, Fault> {
@@ -164,7 +164,7 @@ pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Fou
     if !version.is_readable(cx.now) {
         return Ok(Found::Gone(shown));
     }
-    let mut data = Contents::load(&mut cx.view, &input.path, current)?;
+    let mut data = Contents::load(&mut cx.view, &input.path, current, version)?;
     merge(&mut data, change);
     let now = cx.now;
     metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;

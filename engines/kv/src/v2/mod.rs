@@ -11,7 +11,7 @@ mod records;
 mod shown;
 mod versions;
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, Routes, View};
+use tresor_engine::{Class, Cx, Descriptor, Engine, Point, Routes, View};
 use tresor_model::{Fault, Operation};
 use tresor_wire::input::PathParameters;
 
@@ -63,7 +63,7 @@ impl Engine for Kv2 {
             .done()
     }
 
-    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault> {
+    fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {
         records::points(view, record)
     }
 

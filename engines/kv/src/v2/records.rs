@@ -1,11 +1,11 @@
 //! What is stored: the mount's configuration, one metadata record per path, and one point per version's data, which
-//! nobody lists.
+//! nobody lists and which lies beside what was written at the same time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_engine::View;
+use tresor_engine::{Point, View};
 use tresor_model::{Fault, Map, Timestamp};
 use tresor_record::{Part, Record};
 
@@ -40,9 +40,9 @@ impl Config {
     }
 }
 
-/// What is known of a path.
+/// What is known of a path. Version 1 had its data elsewhere, and is refused.
 #[derive(Record, Clone)]
-#[record(kind = "kv2-metadata", version = 1)]
+#[record(kind = "kv2-metadata", version = 2)]
 pub(super) struct Metadata {
     pub(super) created: Timestamp,
     pub(super) updated: Timestamp,
@@ -83,15 +83,16 @@ fn checked(path: &str) -> Result<&str, Fault> {
     if is_name(path) { Ok(path) } else { Err(Fault::invalid("the path of a secret cannot be empty or end in a slash")) }
 }
 
-fn contents_name(path: &str, version: u64) -> String {
-    format!("versions/{path}/{version}")
+/// Where the data of a version lies.
+fn contents(path: &str, number: u64, version: &Version) -> Point {
+    Point { name: format!("versions/{path}/{number}"), made: version.created }
 }
 
 /// The points that hang on a record: the data of each version of a path.
-pub(super) fn points(view: &mut View<'_>, record: &str) -> Result<Vec<String>, Fault> {
+pub(super) fn points(view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {
     let Some(path) = record.strip_prefix("metadata/") else { return Ok(Vec::new()) };
     let Some(metadata) = Metadata::load(view, path)? else { return Ok(Vec::new()) };
-    Ok(metadata.versions.keys().map(|version| contents_name(path, *version)).collect())
+    Ok(metadata.versions.iter().map(|(number, version)| contents(path, *number, version)).collect())
 }
 
 impl Config {
@@ -108,14 +109,14 @@ impl Config {
 }
 
 impl Contents {
-    pub(super) fn load(view: &mut View<'_>, path: &str, version: u64) -> Result<Map, Fault> {
-        let bytes = view.read_point(&contents_name(checked(path)?, version))?;
+    pub(super) fn load(view: &mut View<'_>, path: &str, number: u64, version: &Version) -> Result<Map, Fault> {
+        let bytes = view.read_point(&contents(checked(path)?, number, version))?;
         let bytes = bytes.ok_or_else(|| Fault::internal("the data of a version is missing"))?;
         Ok(Self::decode(&bytes).map_err(Fault::internal)?.data)
     }
 
-    pub(super) fn remove(view: &mut View<'_>, path: &str, version: u64) -> Result<(), Fault> {
-        view.delete_point(&contents_name(checked(path)?, version))
+    pub(super) fn remove(view: &mut View<'_>, path: &str, number: u64, version: &Version) -> Result<(), Fault> {
+        view.delete_point(&contents(checked(path)?, number, version))
     }
 }
 
@@ -157,8 +158,8 @@ impl Metadata {
 
     /// Removes everything of a path.
     pub(super) fn remove(&self, view: &mut View<'_>, path: &str) -> Result<(), Fault> {
-        for version in self.versions.keys() {
-            Contents::remove(view, path, *version)?;
+        for (number, version) in &self.versions {
+            Contents::remove(view, path, *number, version)?;
         }
         view.delete(&format!("metadata/{}", checked(path)?))
     }
@@ -177,16 +178,16 @@ impl Metadata {
         self.current_version += 1;
         self.updated = now;
         self.versions.insert(self.current_version, version);
-        view.write_point(&contents_name(checked(path)?, self.current_version), &Contents { data }.encode())?;
+        let point = contents(checked(path)?, self.current_version, &version);
+        view.write_point(&point, &Contents { data }.encode())?;
         let kept = config.kept(self.max_versions);
         let too_old = self.current_version.saturating_sub(kept);
-        while let Some((oldest, _)) = self.versions.first_key_value() {
-            if *oldest > too_old {
+        while let Some(oldest) = self.versions.first_entry() {
+            if *oldest.key() > too_old {
                 break;
             }
-            let oldest = *oldest;
-            self.versions.remove(&oldest);
-            Contents::remove(view, path, oldest)?;
+            let (number, version) = oldest.remove_entry();
+            Contents::remove(view, path, number, &version)?;
         }
         self.oldest_version = if too_old == 0 { 0 } else { too_old + 1 };
         self.store(view, path)

@@ -22,7 +22,7 @@ fn change(
     cx: &mut Cx<'_>,
     input: &Versions,
     mut change: impl FnMut(&mut Version, Timestamp),
-) -> Result<Vec<u64>, Fault> {
+) -> Result<Vec<(u64, Version)>, Fault> {
     let named = input.versions.as_ref().filter(|versions| !versions.is_empty());
     let named = named.ok_or_else(|| Fault::invalid("no version number provided"))?;
     let Some(mut metadata) = Metadata::load_to_change(&mut cx.view, &input.path)? else { return Ok(Vec::new()) };
@@ -30,7 +30,7 @@ fn change(
     for number in named {
         if let Some(version) = metadata.versions.get_mut(number) {
             change(version, cx.now);
-            changed.push(*number);
+            changed.push((*number, *version));
         }
     }
     metadata.updated = cx.now;
@@ -60,8 +60,8 @@ pub(super) async fn undelete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Resu
 
 pub(super) async fn destroy(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Nothing, Fault> {
     let destroyed = change(&mut cx, &input, |version, _| version.destroyed = true)?;
-    for number in destroyed {
-        Contents::remove(&mut cx.view, &input.path, number)?;
+    for (number, version) in destroyed {
+        Contents::remove(&mut cx.view, &input.path, number, &version)?;
     }
     Ok(Nothing)
 }
