@@ -161,6 +161,7 @@ impl Core {
             let members = is_new.then(|| Members::of(members.membership()));
             (metrics.state, metrics.vote.leader_id.term, members)
         };
+        let state = if self.has_stopped() { ServerState::Shutdown } else { state };
         if let Some(members) = members {
             self.wire.peers.know(&members.contacts());
             self.wire.contacts.set_members(members);

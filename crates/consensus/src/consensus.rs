@@ -30,7 +30,7 @@ use crate::types::{Proposal, Raft};
 use crate::{ConsensusError, OpenError, Pace, Proposed};
 
 /// How often who waits for something looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// How a node is opened.
 #[derive(Clone, Debug)]
@@ -56,6 +56,8 @@ pub(crate) struct Core {
     pub(crate) is_sealed: AtomicBool,
     /// Whether it is handing leadership over.
     pub(crate) is_leaving: AtomicBool,
+    /// Whether the state of its machine is being replaced.
+    pub(crate) is_replacing: AtomicBool,
     pub(crate) is_closed: Arc<AtomicBool>,
     pub(crate) reads: mpsc::Sender<Waiting>,
     pub(crate) incoming: Mutex<Option<Incoming>>,
@@ -65,7 +67,7 @@ pub(crate) struct Core {
 
 /// A node.
 pub struct Consensus {
-    core: Arc<Core>,
+    pub(crate) core: Arc<Core>,
     tasks: Tasks,
 }
 
@@ -84,6 +86,8 @@ impl Consensus {
         let Opening { me, directory, sizes, pace, is_sealed } = opening;
         let log = LogStore::open(me, doors, &directory, sizes, Some(Arc::clone(&machine)))?;
         let held = machine.applied().position;
+        // What was before a state that was taken over; its process may have ended before it said so.
+        log.purge_void(held, machine.begins_behind())?;
         if log.begins_behind(held.index) {
             let what = format!("the log begins later than behind entry {}, which is the machine's last", held.index);
             return Err(OpenError::Inconsistent(what));
@@ -118,6 +122,7 @@ impl Consensus {
             machine,
             is_sealed: AtomicBool::new(is_sealed),
             is_leaving: AtomicBool::new(false),
+            is_replacing: AtomicBool::new(false),
             is_closed,
             reads,
             incoming: Mutex::new(None),
@@ -160,7 +165,7 @@ impl Consensus {
     /// [`ConsensusError::Uncertain`].
     pub async fn propose(&self, batch: Arc<Batch>) -> Result<Proposed, ConsensusError> {
         let core = &self.core;
-        if core.is_leaving.load(Ordering::Acquire) {
+        if core.is_leaving.load(Ordering::Acquire) || core.is_replacing.load(Ordering::Acquire) {
             return Err(ConsensusError::NotLeader { leader: None });
         }
         if self.has_stopped() {
@@ -252,6 +257,9 @@ impl Consensus {
     /// when it took too long: then it may be done still.
     pub async fn change(&self, change: Change) -> Result<(), ConsensusError> {
         let core = &self.core;
+        if core.is_replacing.load(Ordering::Acquire) {
+            return Err(ConsensusError::Members("another state is being taken over".to_owned()));
+        }
         let members = Members::of(core.raft.server_metrics().borrow().membership_config.membership());
         let (unseats, node) = (change.unseats(), change.node());
         let (changes, stays) = change.asked(&members).map_err(ConsensusError::Members)?;
@@ -285,7 +293,7 @@ impl Consensus {
     /// Whether it does nothing any more, because its disk failed or because it was closed.
     #[must_use]
     pub fn has_stopped(&self) -> bool {
-        self.core.raft.server_metrics().borrow().state == ServerState::Shutdown
+        self.core.has_stopped()
     }
 
     /// The machine that is fed here.
@@ -332,6 +340,11 @@ impl Core {
         self.status.read(|status| *status)
     }
 
+    /// Whether the library has ended; it says so here alone.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.raft.metrics().borrow().state == ServerState::Shutdown
+    }
+
     /// Says what the node is now, if that is something else than before.
     pub(crate) fn tell_status(&self) {
         let now = self.wire.now();
@@ -342,6 +355,7 @@ impl Core {
         };
         let lately = self.wire.pace.election * 2;
         let role = match state {
+            _ if self.has_stopped() => Role::Stopped,
             ServerState::Learner => Role::Learner,
             ServerState::Follower => Role::Follower,
             ServerState::Candidate => Role::Candidate,

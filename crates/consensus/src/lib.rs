@@ -15,6 +15,7 @@ mod message;
 mod network;
 mod peers;
 mod reads;
+mod replace;
 mod runtime;
 mod spelled;
 mod status;

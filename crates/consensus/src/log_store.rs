@@ -20,6 +20,7 @@ use tresor_env::Doors;
 use tresor_env::tasks::run_blocking;
 use tresor_log::{Log, LogError, Sizes};
 use tresor_storage::Machine;
+use tresor_storage::machine::Position;
 
 use crate::OpenError;
 use crate::peers::NodeId;
@@ -186,6 +187,31 @@ impl LogStore {
     /// Whether entries behind one of our numbering are missing.
     pub(crate) fn begins_behind(&self, index: u64) -> bool {
         self.0.record().purged.is_some_and(|purged| purged.index + 1 > index)
+    }
+
+    /// Removes what comes up to the entry of our numbering that a state was taken over at, when a machine has it.
+    pub(crate) fn purge_void(&self, held: Position, begins_behind: u64) -> Result<(), OpenError> {
+        let Some(index) = begins_behind.min(held.index).checked_sub(1) else { return Ok(()) };
+        let mut record = *self.0.record();
+        if self.is_pristine() || record.purged.is_some_and(|purged| purged.index >= index) {
+            return Ok(());
+        }
+        let read = if index + 1 == held.index { None } else { self.0.log().read(index + 1, index + 2, 0)?.pop() };
+        let term = match read {
+            None => held.term,
+            Some(entry) => {
+                let entry = Reader(&entry.body).entry(index);
+                entry.ok_or(OpenError::Spelling { what: "an entry of the log" })?.log_id.leader_id.term
+            }
+        };
+        let purged = log_id(term, index);
+        record.purged = Some(purged);
+        let mut log = self.0.log();
+        log.set_record(&record.spelled())?;
+        log.purge(index + 1)?;
+        *self.0.record() = record;
+        self.0.tail().purge(purged);
+        Ok(())
     }
 
     /// How many times an append has waited for the disk.

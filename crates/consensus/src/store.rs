@@ -6,9 +6,11 @@ use std::io;
 use std::sync::{Arc, mpsc};
 
 use tresor_env::Tasks;
-use tresor_storage::{Batch, Condition, Snapshot, Store, StoreError};
+use tresor_storage::machine::{Export, Install};
+use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError};
 
 use crate::consensus::Consensus;
+use crate::replace::NotReplaced;
 use crate::{ConsensusError, Proposed};
 
 const NAME: &str = "raft";
@@ -17,27 +19,14 @@ const NAME: &str = "raft";
 /// the runtime's own threads do meanwhile.
 pub struct RaftStore {
     consensus: Arc<Consensus>,
-    tasks: Tasks,
+    tasks: Arc<Tasks>,
 }
 
 impl RaftStore {
     /// The store of a node.
     #[must_use]
     pub fn new(consensus: Arc<Consensus>) -> Self {
-        Self { consensus, tasks: Tasks::new() }
-    }
-
-    /// Proposes, and waits.
-    fn propose(&self, batch: Batch) -> Result<Proposed, ConsensusError> {
-        let (sender, proposed) = mpsc::sync_channel(1);
-        let consensus = Arc::clone(&self.consensus);
-        self.tasks.spawn(async move {
-            let proposed = consensus.propose(Arc::new(batch)).await;
-            // Who does not wait any more need not know.
-            drop(sender.send(proposed));
-        });
-        // The task ended without a word: nobody knows how far it came.
-        proposed.recv().unwrap_or(Err(ConsensusError::Uncertain))
+        Self { consensus, tasks: Arc::new(Tasks::new()) }
     }
 
     fn refuse_when_not_writable(&self) -> Result<(), StoreError> {
@@ -65,14 +54,13 @@ impl Store for RaftStore {
         if batch.version != store.next() {
             return Err(StoreError::VersionGap { batch: number, store: store.0 });
         }
-        match self.propose(batch) {
+        let consensus = Arc::clone(&self.consensus);
+        let proposed = wait_for(&self.tasks, async move { consensus.propose(Arc::new(batch)).await });
+        // The task ended without a word: nobody knows how far it came.
+        match proposed.unwrap_or(Err(ConsensusError::Uncertain)) {
             Ok(Proposed::Applied(_)) => Ok(()),
             Ok(Proposed::Fenced(version)) => Err(StoreError::VersionGap { batch: number, store: version.0 }),
-            Err(ConsensusError::Stopped(why)) => Err(StoreError::Stopped { name: NAME.to_owned(), why }),
-            Err(ConsensusError::NotLeader { .. }) => Err(StoreError::Elsewhere { name: NAME.to_owned() }),
-            Err(error @ (ConsensusError::Uncertain | ConsensusError::NoQuorum | ConsensusError::Members(_))) => {
-                Err(StoreError::Uncertain { name: NAME.to_owned(), source: io::Error::other(error) })
-            }
+            Err(error) => Err(as_of_a_store(error)),
         }
     }
 
@@ -82,5 +70,70 @@ impl Store for RaftStore {
 
     fn condition(&self) -> Condition {
         if self.consensus.has_stopped() { Condition::Stopped } else { self.consensus.machine().condition() }
+    }
+
+    fn scrubbed(&self) -> Scrubbed {
+        self.consensus.machine().scrubbed()
+    }
+
+    fn export(&self) -> Result<Box<dyn Export>, StoreError> {
+        self.consensus.machine().export()
+    }
+
+    fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
+        if !self.consensus.is_alone() {
+            return Err(not_alone("a state is taken over by a node that leads and has no other beside it".to_owned()));
+        }
+        let install = self.consensus.machine().replace()?;
+        Ok(Box::new(Restoring { consensus: Arc::clone(&self.consensus), tasks: Arc::clone(&self.tasks), install }))
+    }
+}
+
+fn not_alone(why: String) -> StoreError {
+    StoreError::Io { name: NAME.to_owned(), source: io::Error::new(io::ErrorKind::Unsupported, why) }
+}
+
+fn as_of_a_store(error: ConsensusError) -> StoreError {
+    let name = NAME.to_owned();
+    match error {
+        ConsensusError::Stopped(why) => StoreError::Stopped { name, why },
+        ConsensusError::NotLeader { .. } => StoreError::Elsewhere { name },
+        ConsensusError::Uncertain | ConsensusError::NoQuorum | ConsensusError::Members(_) => {
+            StoreError::Uncertain { name, source: io::Error::other(error) }
+        }
+    }
+}
+
+/// Waits on this thread for what the runtime does; `None` when that ended without a word.
+fn wait_for<T: Send + 'static>(tasks: &Tasks, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+    let (sender, done) = mpsc::sync_channel(1);
+    tasks.spawn(async move {
+        // Who does not wait any more need not know.
+        drop(sender.send(work.await));
+    });
+    done.recv().ok()
+}
+
+/// A state on its way in, where no other node has the log.
+struct Restoring {
+    consensus: Arc<Consensus>,
+    tasks: Arc<Tasks>,
+    install: Box<dyn Install>,
+}
+
+impl Install for Restoring {
+    fn take(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
+        self.install.take(chunk)
+    }
+
+    fn finish(self: Box<Self>) -> Result<(), StoreError> {
+        let Self { consensus, tasks, install } = *self;
+        match wait_for(&tasks, async move { consensus.replace(install).await }) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(NotReplaced::Machine(error))) => Err(error),
+            Some(Err(NotReplaced::Refused(ConsensusError::Members(why)))) => Err(not_alone(why)),
+            Some(Err(NotReplaced::Refused(error))) => Err(as_of_a_store(error)),
+            None => Err(as_of_a_store(ConsensusError::Uncertain)),
+        }
     }
 }

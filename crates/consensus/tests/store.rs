@@ -9,8 +9,8 @@ use tresor_consensus::{Consensus, Contact, Nobody, NodeId, OpenError, Opening, P
 use tresor_env::Doors;
 use tresor_env::doubles::TestDoors;
 use tresor_log::Sizes;
-use tresor_storage::suite::{batch, key};
-use tresor_storage::{Condition, MemoryMachine, Store, StoreError};
+use tresor_storage::suite::{batch, exported, key, restore};
+use tresor_storage::{Condition, Machine, MemoryMachine, MemoryStore, Store, StoreError, Version};
 
 /// A node on a disk that is a double, with real time and threads.
 fn open(runtime: &Runtime, world: &TestDoors, machine: &MemoryMachine) -> (Arc<Consensus>, RaftStore) {
@@ -103,7 +103,7 @@ fn a_machine_and_a_log_that_do_not_fit_together_are_refused() {
     }
     // The log goes up to what the machine has.
     let waited = std::time::Instant::now();
-    while world.disk.dump().keys().filter(|path| path.extension().is_some_and(|end| end == "segment")).count() > 3 {
+    while world.disk.dump().contains_key(&PathBuf::from("/data/log/0000000000000001.segment")) {
         assert!(waited.elapsed().as_secs() < 20, "the log is not purged");
         store.apply(batch(store.snapshot().unwrap().version().0 + 1, &[("k", Some(&[7; 3000]))])).unwrap();
         machine.persist();
@@ -115,4 +115,50 @@ fn a_machine_and_a_log_that_do_not_fit_together_are_refused() {
     let elsewhere = try_open(&runtime, &TestDoors::new(5), &machine.reopened());
     assert!(matches!(elsewhere, Err(OpenError::Inconsistent(_))), "{:?}", elsewhere.err());
     drop(open(&runtime, &world, &machine.reopened()));
+}
+
+/// The log begins behind what was taken over, so nobody who joins is fed the entries of before.
+fn begins_anew(runtime: &Runtime, world: &TestDoors) -> bool {
+    matches!(try_open(runtime, world, &MemoryMachine::new()), Err(OpenError::Inconsistent(_)))
+}
+
+#[test]
+fn a_state_that_was_taken_over_is_there_after_a_loss_of_power_and_the_log_of_before_is_not() {
+    let (runtime, world, machine) = (runtime(), TestDoors::new(6), MemoryMachine::new());
+    let _known = runtime.enter();
+    let elsewhere = MemoryStore::new();
+    elsewhere.apply(batch(1, &[("there", Some(b"1"))])).unwrap();
+    let state = exported(&elsewhere).unwrap();
+    let (node, store) = open(&runtime, &world, &machine);
+    for version in 1..=3 {
+        store.apply(batch(version, &[("here", Some(b"1"))])).unwrap();
+    }
+    restore(&store, state.clone()).unwrap();
+    store.apply(batch(5, &[("then", Some(b"1"))])).unwrap();
+    drop((node, store));
+    world.disk.kill_process();
+    world.disk.crash_by_sector(|| false);
+    assert!(begins_anew(&runtime, &world));
+    let (node, store) = open(&runtime, &world, &machine.reopened());
+    let snapshot = store.snapshot().unwrap();
+    assert_eq!(snapshot.version(), Version(5));
+    let is_there = |name: &str| snapshot.read(&key(name)).unwrap().is_some();
+    assert_eq!(["here", "there", "then"].map(is_there), [false, true, true]);
+    drop((node, store));
+    world.disk.kill_process();
+
+    // A process that ends before the log was purged: that is made up for.
+    let (world, machine) = (TestDoors::new(7), MemoryMachine::new());
+    let (node, store) = open(&runtime, &world, &machine);
+    store.apply(batch(1, &[("here", Some(b"1"))])).unwrap();
+    let mut install = machine.replace().unwrap();
+    state.into_iter().for_each(|chunk| install.take(chunk).unwrap());
+    install.finish().unwrap();
+    drop((node, store));
+    world.disk.kill_process();
+    let (node, store) = open(&runtime, &world, &machine.reopened());
+    assert!(store.snapshot().unwrap().read(&key("here")).unwrap().is_none());
+    drop((node, store));
+    world.disk.kill_process();
+    assert!(begins_anew(&runtime, &world));
 }

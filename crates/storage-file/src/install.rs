@@ -201,3 +201,20 @@ impl Install for Incoming {
         self.swap_in(&state)
     }
 }
+
+/// A state that is to take the place of what the machine holds, at the entry that was applied last.
+pub(crate) struct Replacing(pub(crate) Incoming);
+
+impl Install for Replacing {
+    fn take(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
+        self.0.take(&chunk)
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
+        let state = self.0.complete()?;
+        let inner = Arc::clone(&self.0.inner);
+        let _rest = inner.rest();
+        let before = inner.applied().clone();
+        self.0.swap_in(&Applied { version: before.version.max(state.version).next(), ..before })
+    }
+}

@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tresor_env::{DiskFile, Doors};
 use tresor_storage::machine::{Applied, Change, Effect, Entry, Export, Install, Machine, Position};
-use tresor_storage::{Batch, Condition, RawKey, Snapshot, StoreError, Stored, Version};
+use tresor_storage::{Batch, Condition, RawKey, Scrubbed, Snapshot, StoreError, Stored, Version};
 
 use crate::Limits;
 use crate::index::IndexView;
-use crate::install::Installing;
+use crate::install::{Installing, Replacing};
 use crate::journal::Journal;
 use crate::memory::{Frozen, Generation, Known};
 use crate::open::Opened;
@@ -154,12 +154,24 @@ impl Machine for FileMachine {
         Ok(Box::new(self.receive(Some(state.clone()))?))
     }
 
+    fn replace(&self) -> Result<Box<dyn Install>, StoreError> {
+        Ok(Box::new(Replacing(self.receive(None)?)))
+    }
+
+    fn begins_behind(&self) -> u64 {
+        self.0.view().index.facts.begins_behind
+    }
+
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         Ok(Box::new(self.snapshot()))
     }
 
     fn condition(&self) -> Condition {
         self.condition()
+    }
+
+    fn scrubbed(&self) -> Scrubbed {
+        self.0.scrubbed()
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use crate::{Batch, Condition, Snapshot, StoreError, Version};
+use crate::{Batch, Condition, Scrubbed, Snapshot, StoreError, Version};
 
 /// The longest chunk of a state, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -115,6 +115,19 @@ pub trait Machine: Send + Sync {
     /// [`StoreError`] when the disk fails.
     fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError>;
 
+    /// Begins to take over a state that was exported anywhere in the place of what it holds: what it holds at the end is
+    /// what is stored there, under a version that is newer than all of both, at its own position and with its own
+    /// membership. Nothing may be applied while it is finished, and no other machine be fed the entries up to there any
+    /// more.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the disk fails.
+    fn replace(&self) -> Result<Box<dyn Install>, StoreError>;
+
+    /// The last entry of before the state that it took over last, if it did: entries up to there are void. As what
+    /// [`Machine::persisted`] tells, it has this whatever happens.
+    fn begins_behind(&self) -> u64;
+
     /// What is stored as it is now.
     ///
     /// # Errors
@@ -124,5 +137,10 @@ pub trait Machine: Send + Sync {
     /// Whether it can take more.
     fn condition(&self) -> Condition {
         Condition::Writable
+    }
+
+    /// What became of looking through everything; nothing where there is no need.
+    fn scrubbed(&self) -> Scrubbed {
+        Scrubbed::default()
     }
 }

@@ -22,6 +22,7 @@ pub fn run(fresh: Fresh<'_>) {
     entries_are_applied_in_order(&*fresh());
     a_batch_that_does_not_follow_changes_nothing(&*fresh());
     a_state_is_the_same_elsewhere(fresh);
+    a_state_takes_the_place_of_what_is_held(fresh);
     a_state_does_not_move_while_it_is_read(fresh);
     a_state_of_large_values_comes_in_bounded_chunks(fresh);
     what_is_no_state_changes_nothing(fresh);
@@ -44,6 +45,31 @@ pub fn feed(machine: &dyn Machine, entries: &[Entry]) -> Result<Vec<Effect>, Sto
 
 fn read(machine: &dyn Machine, name: &str) -> Option<(u64, Vec<u8>)> {
     machine.snapshot().unwrap().read(&key(name)).unwrap().map(|stored| (stored.version.0, stored.bytes))
+}
+
+fn a_state_takes_the_place_of_what_is_held(fresh: Fresh<'_>) {
+    let (from, to) = (fresh(), fresh());
+    feed(&*from, &[entry(1, 1, batch(1, &[("a", Some(b"1"))])), entry(1, 2, batch(2, &[("b", Some(b"2"))]))]).unwrap();
+    let members = Entry { position: Position { term: 7, index: 1 }, change: Change::Membership(b"members".to_vec()) };
+    let own = |version| entry(7, version + 1, batch(version, &[("own", Some(b"own"))]));
+    feed(&*to, &[members, own(1), own(2), own(3)]).unwrap();
+    let state = chunks(&mut *from.export().unwrap());
+    let replace = |state: &[Vec<u8>]| {
+        let mut install = to.replace()?;
+        state.iter().try_for_each(|chunk| install.take(chunk.clone()))?;
+        install.finish()
+    };
+    assert!(matches!(replace(&[]), Err(StoreError::Foreign { .. })));
+    assert_eq!(read(&*to, "own"), Some((3, b"own".to_vec())), "what was refused changed something");
+    replace(&state).unwrap();
+    let held = to.applied();
+    assert_eq!((held.position, held.membership.as_slice()), (Position { term: 7, index: 4 }, &b"members"[..]));
+    assert!(held.version > Version(3));
+    assert_eq!((to.persisted(), to.begins_behind()), (held.position, 4));
+    assert_eq!((read(&*to, "a"), read(&*to, "own")), (Some((1, b"1".to_vec())), None));
+    let next = held.version.next();
+    let applied = feed(&*to, &[entry(7, 5, batch(next.0, &[("a", Some(b"next"))]))]).unwrap();
+    assert_eq!((applied.as_slice(), read(&*to, "a")), (&[Effect::Applied][..], Some((next.0, b"next".to_vec()))));
 }
 
 fn chunks(export: &mut dyn Export) -> Vec<Vec<u8>> {

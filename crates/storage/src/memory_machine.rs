@@ -12,6 +12,7 @@ use crate::{RawKey, Snapshot, StoreError, Stored};
 struct State {
     applied: Applied,
     contents: Contents,
+    begins_behind: u64,
 }
 
 #[derive(Default)]
@@ -83,12 +84,21 @@ impl Machine for MemoryMachine {
     }
 
     fn export(&self) -> Result<Box<dyn Export>, StoreError> {
-        let State { applied, contents } = self.now();
+        let State { applied, contents, .. } = self.now();
         Ok(contents.export(applied))
     }
 
     fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError> {
-        Ok(Box::new(Installing { machine: self.clone(), incoming: Incoming::new(Some(state.clone())) }))
+        let incoming = Incoming::new(Some(state.clone()));
+        Ok(Box::new(Installing { machine: self.clone(), incoming, is_in_place: false }))
+    }
+
+    fn replace(&self) -> Result<Box<dyn Install>, StoreError> {
+        Ok(Box::new(Installing { machine: self.clone(), incoming: Incoming::new(None), is_in_place: true }))
+    }
+
+    fn begins_behind(&self) -> u64 {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).persisted.begins_behind
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
@@ -99,6 +109,7 @@ impl Machine for MemoryMachine {
 struct Installing {
     machine: MemoryMachine,
     incoming: Incoming,
+    is_in_place: bool,
 }
 
 impl Install for Installing {
@@ -107,9 +118,15 @@ impl Install for Installing {
     }
 
     fn finish(self: Box<Self>) -> Result<(), StoreError> {
-        let (applied, contents) = self.incoming.finish()?;
-        let state = State { applied, contents };
+        let (mut applied, mut contents) = self.incoming.finish()?;
         let mut states = self.machine.0.write().unwrap_or_else(PoisonError::into_inner);
+        if self.is_in_place {
+            let before = &states.now.applied;
+            applied = Applied { version: before.version.max(applied.version).next(), ..before.clone() };
+            contents.version = applied.version;
+        }
+        let begins_behind = applied.position.index;
+        let state = State { applied, contents, begins_behind };
         *states = States { now: state.clone(), persisted: state };
         Ok(())
     }
