@@ -11,7 +11,7 @@ use tresor_model::{Fault, Refusal};
 use crate::witness::Audited;
 
 /// Why a record was not taken, or a device not enabled.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum AuditError {
     /// The local log could not be written: the request must not go on (DR-19). Ours to mend.
     #[error("audit log unavailable: {0}")]

@@ -1,7 +1,7 @@
 //! The local audit log: what every record must reach before its request goes on.
 //!
-//! An append is one short critical section: seal, one buffered write at the end of the open segment, tell the waiting
-//! tails. It survives a crash of the process when it returns; with [`Durability::EachRecord`], a crash of the machine,
+//! An append is one short critical section: seal what came together, one buffered write at the end of the open segment,
+//! tell the waiting tails (`group.rs`). It survives a crash of the process when it returns; with [`Durability::EachRecord`], a crash of the machine,
 //! one sync serving all that wait for it. Invariants: within that section nothing is synced, created or removed (the
 //! next segment is made ready beforehand, `turning.rs`); a record is never dropped before every device has passed it; a
 //! failed write leaves the segment for good, so that nothing is ever written over what may be half there; the sequences
@@ -10,6 +10,7 @@
 
 mod cursor;
 mod durability;
+mod group;
 mod healing;
 mod places;
 mod read;
@@ -26,18 +27,17 @@ use std::time::Duration;
 
 use tresor_crypto::hash::HmacKey;
 use tresor_env::disk::DiskFile;
-use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Signal};
 use tresor_secret::DataKey;
 use zeroize::Zeroizing;
 
-use crate::entry::Admission;
 use crate::error::AuditError;
 use cursor::CursorFile;
 use durability::Durable;
+use group::{Company, Group};
 pub(crate) use read::{Reader, Record};
 use sealing::SegmentKey;
-use segment::{FRAMES_AT, HEADER_BYTES, Tag};
+use segment::{FRAMES_AT, Tag};
 use turning::{Spare, Turn};
 
 /// When a record counts as accepted.
@@ -167,8 +167,11 @@ struct State {
     doomed: Vec<u64>,
     recent: VecDeque<Recent>,
     recent_bytes: usize,
-    /// The last frame that was sealed; room for the next.
-    frame: Vec<u8>,
+    /// The frames that were sealed last; room for the next.
+    frames: Vec<u8>,
+    /// What is to be written next.
+    group: Group,
+    company: Company,
     cursors: BTreeMap<String, Cursor>,
     last_error: Option<String>,
     records: u64,
@@ -233,7 +236,9 @@ impl AuditLog {
             doomed: Vec::new(),
             recent: VecDeque::new(),
             recent_bytes: 0,
-            frame: Vec::new(),
+            frames: Vec::new(),
+            group: Group::default(),
+            company: Company::default(),
             cursors: BTreeMap::new(),
             last_error: None,
             records: 0,
@@ -312,60 +317,6 @@ impl AuditLog {
         if self.directory.is_some() { self.options.backlog_bytes_max } else { self.options.memory_bytes_max }
     }
 
-    /// Takes a record; when this returns it survives a crash of the process. Await [`AuditLog::settle`] with its
-    /// sequence next.
-    pub(crate) async fn append(
-        self: &Arc<Self>,
-        record: Zeroizing<Vec<u8>>,
-        admission: Admission,
-    ) -> Result<u64, AuditError> {
-        if self.needs_segment() {
-            // Only after a failure, or at the very beginning: usually one is ready.
-            let preparing = Arc::clone(self);
-            let work = move || preparing.prepare_spare();
-            let prepared = run_blocking(&*self.doors.workers, work)
-                .await
-                .unwrap_or_else(|_| Err(AuditError::LogUnavailable("preparing a segment panicked".into())));
-            if let Err(error) = prepared {
-                return Err(self.refuse(error));
-            }
-            self.wait_for_spare().await;
-        }
-        self.append_now(record, admission)
-    }
-
-    fn append_now(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<u64, AuditError> {
-        let mut state = self.state();
-        if state.is_closed {
-            return Err(AuditError::Closed);
-        }
-        let bound = match admission {
-            Admission::Ordinary => self.backlog_bytes_max(),
-            Admission::Reserve => self.backlog_bytes_max() / 8 * 9,
-        };
-        if state.backlog_bytes().saturating_add(record.len() as u64) > bound {
-            note(&mut state, &AuditError::BacklogFull);
-            return Err(AuditError::BacklogFull);
-        }
-        let written = self.write(&mut state, record);
-        let wants_spare = state.spare.is_none() && self.directory.is_some();
-        match written {
-            Ok(sequence) => {
-                state.last_error = None;
-                drop(state);
-                self.head.update(|head| *head = (*head).max(sequence + 1));
-                if wants_spare && !self.wants_spare.read(|wants| *wants) {
-                    self.wants_spare.update(|wants| *wants = true);
-                }
-                Ok(sequence)
-            }
-            Err(error) => {
-                drop(state);
-                Err(self.refuse(error))
-            }
-        }
-    }
-
     /// Notes why a record is not taken.
     fn refuse(&self, error: AuditError) -> AuditError {
         note(&mut self.state(), &error);
@@ -392,86 +343,6 @@ impl AuditLog {
     /// Why the last record was not taken; `None` when it was.
     pub(crate) fn refusal(&self) -> Option<String> {
         self.state().last_error.clone()
-    }
-
-    /// Seals a frame and writes it. Nothing here may wait for the disk.
-    fn write(&self, state: &mut State, record: Zeroizing<Vec<u8>>) -> Result<u64, AuditError> {
-        let full = state.segments.back().is_some_and(|segment| segment.end >= self.options.segment_bytes_max);
-        if state.current.is_none() || (full && (state.spare.is_some() || self.directory.is_none())) {
-            self.turn(state)?;
-        }
-        let mut bytes = std::mem::take(&mut state.frame);
-        bytes.clear();
-        let written = self.write_frame(state, &record, &mut bytes);
-        let (sequence, frame_bytes) = (state.next_sequence, written.as_ref().map_or(0, |written| *written));
-        if bytes.capacity() <= FRAME_ROOM_MAX {
-            state.frame = bytes;
-        }
-        written?;
-        let recent = Recent { record: Arc::new(record), frame_bytes };
-        state.recent_bytes += recent.bytes();
-        state.recent.push_back(recent);
-        state.next_sequence += 1;
-        state.records += 1;
-        for cursor in state.cursors.values_mut() {
-            cursor.lag_bytes += frame_bytes;
-        }
-        self.trim_recent(state);
-        Ok(sequence)
-    }
-
-    /// The same, as far as the segment goes: how long the frame is.
-    fn write_frame(&self, state: &mut State, record: &[u8], bytes: &mut Vec<u8>) -> Result<u64, AuditError> {
-        let Some(current) = &mut state.current else {
-            return Err(AuditError::LogUnavailable("no open segment".into()));
-        };
-        // A segment counts once its first frame is written.
-        let (at, durable_end) = match (&current.turn, state.segments.back()) {
-            (Some(turn), _) => {
-                bytes.extend_from_slice(&turn.opening);
-                (HEADER_BYTES as u64, 0)
-            }
-            (None, Some(segment)) => (segment.end, segment.durable_end),
-            (None, None) => return Err(AuditError::LogUnavailable("no open segment".into())),
-        };
-        let opening_bytes = bytes.len();
-        // What was sealed under a sequence that is given again after an error here has been seen by nobody.
-        let tag = segment::seal_frame(&current.key, state.next_sequence, durable_end, &state.tag, record, bytes)
-            .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
-        if let Some(file) = &current.file
-            && let Err(error) = file.write_all_at(at, bytes).and_then(|()| self.check_place(current.number, &**file))
-        {
-            // Part of it may be there, or nowhere any more: nothing is written to this segment again.
-            if error.kind() == io::ErrorKind::NotFound {
-                self.leave(state)
-            } else {
-                self.abandon(state)
-            }
-            return Err(unavailable(error));
-        }
-        if current.turn.take().is_some() {
-            let (number, first_sequence) = (current.number, state.next_sequence);
-            state.segments.push_back(Segment { number, first_sequence, end: FRAMES_AT, durable_end: 0 });
-            state.doubtful_from = None;
-        }
-        let frame_bytes = (bytes.len() - opening_bytes) as u64;
-        if let Some(segment) = state.segments.back_mut() {
-            segment.end += frame_bytes;
-        }
-        state.tag = tag;
-        Ok(frame_bytes)
-    }
-
-    /// Whether a segment's file is still the one that has its name: a file that was removed takes whatever is written, and
-    /// nobody would ever find it.
-    fn check_place(&self, number: u64, file: &dyn DiskFile) -> io::Result<()> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        match (self.doors.disk.identity(&directory.join(segment::name(number))), file.identity()) {
-            (Ok(named), Ok(open)) if named.is(open) => Ok(()),
-            // Where files cannot be told apart.
-            (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the file of the local audit log was removed")),
-        }
     }
 
     /// Leaves the segment that is written to, for good.
@@ -549,9 +420,6 @@ fn note(state: &mut State, error: &AuditError) {
     }
     state.last_error = Some(error.to_string());
 }
-
-/// How much room for a frame is kept from one to the next, in bytes.
-const FRAME_ROOM_MAX: usize = 64 * 1024;
 
 /// What the names of cursor files start with.
 pub(crate) const CURSOR_PREFIX: &str = "cursor-";

@@ -147,6 +147,11 @@ impl FrameHeader {
     }
 }
 
+/// How long the frame of a record is.
+pub(super) const fn frame_length(record_bytes: usize) -> u64 {
+    (FRAME_HEADER_BYTES + SegmentKey::sealed_length(record_bytes)) as u64
+}
+
 /// Appends a record's frame. `None` when it is too long for one; nothing is appended then.
 pub(super) fn seal_frame(
     key: &SegmentKey,
