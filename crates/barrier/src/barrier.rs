@@ -137,9 +137,9 @@ impl Vault {
         let Some(neighbourhood) = point.neighbourhood() else { return name };
         // What is left of the hash of the name is more than can be found to collide.
         let neighbourhood = self.raw_key(5, &[&[0], neighbourhood.as_bytes()]);
-        let bytes = neighbourhood.as_bytes().iter().take(1 + NEIGHBOURHOOD_BYTES).chain(name.as_bytes().iter().skip(1));
-        let bytes: Vec<u8> = bytes.take(name.as_bytes().len()).copied().collect();
-        short_key(&bytes)
+        let (beginning, end) = (1 + NEIGHBOURHOOD_BYTES, name.as_bytes().len() - NEIGHBOURHOOD_BYTES);
+        let parts = [neighbourhood.as_bytes().get(..beginning), name.as_bytes().get(1..end)];
+        short_key(&parts.map(Option::unwrap_or_default).concat())
     }
 
     /// Where a tally lies.
