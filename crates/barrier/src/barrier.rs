@@ -1,7 +1,7 @@
 //! The open barrier: keys, the store behind them, and the queue to the committer. It exists only while unsealed.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 
 use tokio::sync::oneshot;
 use tresor_crypto::aead::OpenError;
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::cache::{Known, Plaintext, ReadCache};
 use crate::committer;
-use crate::feed::{Feed, FollowError, Follower, Shared};
+use crate::feed::{Feed, FollowError, Follower, Shared, Watching};
 use crate::key::{KeyError, PointKey, StorageKey};
 use crate::lanes::{Job, Lane, Lanes, Queues};
 use crate::seal::SlotChange;
@@ -164,7 +164,7 @@ impl Vault {
 }
 
 #[expect(clippy::expect_used, reason = "33 bytes are within the store's limit")]
-fn short_key(bytes: &[u8]) -> RawKey {
+pub(crate) fn short_key(bytes: &[u8]) -> RawKey {
     RawKey::new(bytes).expect("a keyed hash is a short key")
 }
 
@@ -185,6 +185,8 @@ struct Inner {
     vault: Arc<Vault>,
     queues: Queues,
     stopped: Arc<AtomicBool>,
+    /// Told of what the store is about to hold, for as long as this barrier lives.
+    _watching: Arc<Watching>,
     _tasks: Tasks,
 }
 
@@ -198,11 +200,14 @@ impl Barrier {
         let names = hmac_key(&ring, "names");
         let cache = ReadCache::new();
         let vault = Arc::new(Vault { store, ring, names, doors, cache, feed: Feed::default() });
+        let watching = Arc::new(Watching(Arc::downgrade(&vault)));
+        let watcher = Arc::<Watching>::downgrade(&watching);
+        vault.store.watch(watcher);
         let (queues, lanes) = Lanes::new();
         let stopped = Arc::new(AtomicBool::new(false));
         let tasks = Tasks::new();
         tasks.spawn(committer::run(Arc::clone(&vault), lanes, Arc::clone(&stopped)));
-        Self(Arc::new(Inner { vault, queues, stopped, _tasks: tasks }))
+        Self(Arc::new(Inner { vault, queues, stopped, _watching: watching, _tasks: tasks }))
     }
 
     /// A transaction on what is stored now.
@@ -242,9 +247,14 @@ impl Barrier {
         committed.await.map_err(|_| CommitError::Stopped)?
     }
 
-    /// From now on, `follower` follows each batch before anybody can read it, for as long as it lives.
-    pub fn follow_with(&self, follower: Weak<dyn Follower>) {
-        self.0.vault.feed.register(follower);
+    /// From now on, `follower`, which was loaded at a version, follows each batch before anybody can read it, for as long as
+    /// it lives. If something was written since, it follows everything at once. Blocking.
+    ///
+    /// # Errors
+    /// [`CommitError::Unfollowed`].
+    pub fn follow_with(&self, follower: &Arc<dyn Follower>, loaded: Version) -> Result<(), CommitError> {
+        let vault = &self.0.vault;
+        vault.feed.register(vault, follower, loaded).map_err(CommitError::Unfollowed)
     }
 
     /// Tries again to follow what could not be followed.

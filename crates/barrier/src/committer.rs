@@ -18,6 +18,8 @@ use tresor_storage::{Batch, RawKey, StoreError, Version};
 use crate::barrier::{BarrierError, CommitError, Committed, Vault, Wanted};
 use crate::cache::Known;
 use crate::feed::{FollowError, Shared};
+use crate::note;
+
 use crate::key::StorageKey;
 use crate::lanes::{Job, Lanes, Next};
 use crate::tally::{self, Counts, Tally, Whole};
@@ -68,8 +70,7 @@ pub(crate) fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
         let error = Arc::new(error);
         (0..count).map(|_| Err(CommitError::Failed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
     };
-    let unfollowed = |error: FollowError, count: usize| {
-        let error = Arc::new(error);
+    let unfollowed = |error: Arc<FollowError>, count: usize| {
         (0..count).map(|_| Err(CommitError::Unfollowed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
     };
     let count = jobs.len();
@@ -79,8 +80,8 @@ pub(crate) fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
     {
         return unfollowed(error, count);
     }
-    let snapshot: Shared = match vault.store.snapshot() {
-        Ok(snapshot) => Arc::new(snapshot),
+    let snapshot: Shared = match vault.feed.snapshot(&*vault.store) {
+        Ok(snapshot) => snapshot,
         Err(error) => return failed(error.into(), count),
     };
     let mut batch = Building {
@@ -98,28 +99,23 @@ pub(crate) fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
         // A transaction that meets damage fails by itself: those beside it have nothing to do with it.
         outcomes.push(batch.take(job).unwrap_or_else(|error| Err(CommitError::Failed(Arc::new(error)))));
     }
-    let batch = batch.finish();
+    let mut batch = batch.finish();
     if batch.writes.is_empty() {
         return outcomes;
     }
     let version = batch.version;
-    let changed = outcomes.iter().flatten().flat_map(|committed| &committed.changed).cloned();
-    vault.feed.hold(&snapshot, changed);
-    vault.cache.expire(version, batch.writes.keys());
-    let applied = vault.store.apply(batch);
-    let followed = vault.feed.follow(vault);
-    match applied {
-        Ok(()) => match followed {
-            Ok(()) => outcomes,
-            Err(error) => unfollowed(error, count),
+    let changed = outcomes.iter().flatten().flat_map(|committed| &committed.changed);
+    batch.note = note::sealed(vault, version, changed, &vault.feed.wanted());
+    // The feed watches the store: what is in memory has followed when this returns.
+    match vault.store.apply(batch) {
+        Ok(()) => match vault.feed.failure() {
+            None => outcomes,
+            Some(error) => unfollowed(error, count),
         },
         // Only who opens the store again will know.
         Err(StoreError::Uncertain { .. }) => (0..count).map(|_| Err(CommitError::Unknown)).collect(),
-        // Somebody else wrote the batch of this number: ours is not there.
-        Err(error @ StoreError::VersionGap { .. }) => {
-            vault.cache.distrust(version);
-            failed(error.into(), count)
-        }
+        // Ours is not there, and somebody else's batch may have its number.
+        Err(error) if error.is_refusal() => failed(error.into(), count),
         Err(error) => match vault.store.snapshot().map(|snapshot| snapshot.version()) {
             // The store says itself what became of the batch.
             Ok(now) if now >= version => outcomes,
@@ -340,7 +336,7 @@ impl Building<'_> {
             let sealed = slot.encode().map(|plain| self.vault.seal(&at, &plain));
             self.writes.insert(at, sealed);
         }
-        Batch { version: self.version, writes: self.writes }
+        Batch::new(self.version, self.writes)
     }
 }
 

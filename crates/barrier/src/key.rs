@@ -145,6 +145,17 @@ impl StorageKey {
         &self.0
     }
 
+    /// Whether it lies below a directory.
+    #[must_use]
+    pub fn is_below(&self, prefix: &KeyPrefix) -> bool {
+        self.0.starts_with(prefix.as_str())
+    }
+
+    /// A name that another node noted.
+    pub(crate) fn noted(name: String) -> Result<Self, BarrierError> {
+        checked(name).map(Self)
+    }
+
     /// The directory (ending in a slash) and the name within it.
     pub(crate) fn split(&self) -> (&str, &str) {
         let at = self.0.rfind('/').map_or(0, |at| at + 1);

@@ -16,6 +16,7 @@ mod feed;
 pub mod key;
 mod lanes;
 mod names;
+mod note;
 pub mod seal;
 pub mod shares;
 mod slots;
@@ -25,7 +26,7 @@ mod txn;
 
 pub use barrier::{Barrier, BarrierError, CommitError, Committed};
 pub use cache::Plaintext;
-pub use feed::{FollowError, Follower};
+pub use feed::{Changed, FollowError, Follower};
 pub use key::{Area, KeyError, KeyPrefix, PointKey, RecordName, StorageKey};
 pub use lanes::Lane;
 pub use seal::{InitError, Initialization, Opened, SealFacts, SealedStore, SlotChange, UnsealError, is_slots};

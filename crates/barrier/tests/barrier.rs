@@ -177,7 +177,7 @@ async fn a_value_moved_in_the_store_is_refused() {
     let version = store.snapshot().unwrap().version().next();
     let swapped =
         [(records[0].0.clone(), Some(records[1].1.clone())), (records[1].0.clone(), Some(records[0].1.clone()))];
-    store.apply(Batch { version, writes: swapped.into() }).unwrap();
+    store.apply(Batch::new(version, swapped.into())).unwrap();
     let mut txn = barrier.begin().unwrap();
     assert!(txn.read(&key("a")).is_err() && txn.read(&key("b")).is_err());
 }
@@ -191,7 +191,7 @@ async fn a_damaged_directory_fails_its_own_writers_and_nobody_else() {
     let new: Vec<_> = store.dump().into_iter().map(|(at, _)| at).filter(|at| !before.contains(at)).collect();
     let block = new.into_iter().find(|at| at.as_bytes()[0] == 2).unwrap();
     let version = store.snapshot().unwrap().version().next();
-    store.apply(Batch { version, writes: [(block, Some(b"damage".to_vec()))].into() }).unwrap();
+    store.apply(Batch::new(version, [(block, Some(b"damage".to_vec()))].into())).unwrap();
 
     let outcomes = std::sync::Mutex::new(std::collections::BTreeMap::new());
     // The failing one has changed much of the batch when it comes to the damage: none of it may stay.
@@ -322,7 +322,7 @@ async fn sea_03_no_stored_byte_can_be_changed_or_moved() {
     };
     let write = |at: &tresor_storage::RawKey, bytes: &[u8]| {
         let version = store.snapshot().unwrap().version().next();
-        store.apply(Batch { version, writes: [(at.clone(), Some(bytes.to_vec()))].into() }).unwrap();
+        store.apply(Batch::new(version, [(at.clone(), Some(bytes.to_vec()))].into())).unwrap();
     };
     assert!(!broken());
     let mut seen = 0;
@@ -367,13 +367,13 @@ async fn sea_01_a_slot_or_ring_that_is_not_ours_opens_nothing() {
         ]);
         for forged in forgeries {
             let version = store.snapshot().unwrap().version().next();
-            store.apply(Batch { version, writes: [(at.clone(), Some(forged.clone()))].into() }).unwrap();
+            store.apply(Batch::new(version, [(at.clone(), Some(forged.clone()))].into())).unwrap();
             let entered = ShareCollector::default().submit(copy(&shares[0]), &facts, &*doors.entropy);
             let Ok(Progress::Complete(unseal_key)) = entered else { panic!("one share is enough") };
             accepted += usize::from(sealed.unseal_with(&unseal_key).is_ok());
         }
         let version = store.snapshot().unwrap().version().next();
-        store.apply(Batch { version, writes: [(at.clone(), Some(bytes.clone()))].into() }).unwrap();
+        store.apply(Batch::new(version, [(at.clone(), Some(bytes.clone()))].into())).unwrap();
     }
     assert!(accepted <= 8, "{accepted}");
 }
@@ -438,9 +438,13 @@ impl Store for Shared {
 
     fn apply(&self, batch: Batch) -> Result<(), tresor_storage::StoreError> {
         if self.is_armed.swap(false, std::sync::atomic::Ordering::SeqCst) {
-            self.inner.apply(Batch { version: batch.version, writes: std::collections::BTreeMap::new() })?;
+            self.inner.apply(Batch::new(batch.version, std::collections::BTreeMap::new()))?;
         }
         self.inner.apply(batch)
+    }
+
+    fn watch(&self, watcher: std::sync::Weak<dyn tresor_storage::Watcher>) {
+        self.inner.watch(watcher);
     }
 
     fn syncs(&self) -> u64 {

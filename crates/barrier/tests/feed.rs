@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex};
 
-use tresor_barrier::{Area, Barrier, CommitError, FollowError, Follower, SealedStore, StorageKey, Txn};
+use tresor_barrier::{
+    Area, Barrier, Changed, CommitError, FollowError, Follower, KeyPrefix, SealedStore, StorageKey, Txn,
+};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::Timestamp;
 use tresor_env::doubles::TestDoors;
@@ -37,11 +39,15 @@ fn value(txn: &mut Txn) -> Seen {
 }
 
 impl Follower for Watcher {
-    fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), FollowError> {
+    fn wants(&self) -> Vec<KeyPrefix> {
+        vec![KeyPrefix::new(&NamespaceId::root(), Area::Tokens, "").unwrap()]
+    }
+
+    fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
         if self.fails.load(Ordering::Relaxed) {
             return Err("the memory of a follower is full".into());
         }
-        assert!(changed.contains(&key("a")));
+        assert!(matches!(changed, Changed::Names(names) if *names == [key("a")]));
         let others = value(&mut self.barrier.begin().unwrap());
         self.seen.lock().unwrap().push((value(txn), others));
         Ok(())
@@ -52,8 +58,8 @@ fn watched() -> (Barrier, Arc<Watcher>) {
     let barrier = open();
     let (fails, seen) = (AtomicBool::new(false), Mutex::default());
     let watcher = Arc::new(Watcher { barrier: barrier.clone(), fails, seen });
-    let follower: Weak<Watcher> = Arc::downgrade(&watcher);
-    barrier.follow_with(follower);
+    let follower: Arc<dyn Follower> = Arc::<Watcher>::clone(&watcher);
+    barrier.follow_with(&follower, barrier.begin().unwrap().read_version()).unwrap();
     (barrier, watcher)
 }
 
@@ -87,4 +93,31 @@ async fn what_cannot_be_followed_is_shown_to_nobody_until_it_can() {
     assert_eq!(value(&mut barrier.begin().unwrap()), Some(b"2".to_vec()), "the commit stood all the while");
     put(&barrier, b"4").await.unwrap();
     assert_eq!(value(&mut barrier.begin().unwrap()), Some(b"4".to_vec()));
+}
+
+#[tokio::test]
+async fn what_was_written_while_a_follower_was_loaded_is_followed_at_once() {
+    struct Counting(Mutex<Vec<bool>>);
+    impl Follower for Counting {
+        fn wants(&self) -> Vec<KeyPrefix> {
+            Vec::new()
+        }
+
+        fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
+            assert_eq!(value(txn), Some(b"2".to_vec()));
+            self.0.lock().unwrap().push(matches!(changed, Changed::Everything));
+            Ok(())
+        }
+    }
+    let barrier = open();
+    put(&barrier, b"1").await.unwrap();
+    let loaded = barrier.begin().unwrap().read_version();
+    put(&barrier, b"2").await.unwrap();
+    let counting = Arc::new(Counting(Mutex::default()));
+    let follower: Arc<dyn Follower> = Arc::<Counting>::clone(&counting);
+    barrier.follow_with(&follower, loaded).unwrap();
+    assert_eq!(*counting.0.lock().unwrap(), [true]);
+    barrier.follow_with(&follower, barrier.begin().unwrap().read_version()).unwrap();
+    put(&barrier, b"3").await.unwrap();
+    assert_eq!(*counting.0.lock().unwrap(), [true], "it does not want to hear of others' names");
 }

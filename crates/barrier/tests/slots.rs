@@ -177,7 +177,7 @@ async fn sea_01_a_static_slot_that_was_tampered_with_opens_nothing() {
     let whole = store.snapshot().unwrap().read(&at).unwrap().unwrap().bytes;
     let put = |bytes: Vec<u8>| {
         let version = store.snapshot().unwrap().version().next();
-        store.apply(Batch { version, writes: [(at.clone(), Some(bytes))].into() }).unwrap();
+        store.apply(Batch::new(version, [(at.clone(), Some(bytes))].into())).unwrap();
     };
     let mut accepted = 0;
     for place in 0..whole.len() {

@@ -59,7 +59,7 @@ async fn measure(doors: &Doors, store: &Arc<dyn Store>, time: Duration) -> f64 {
     while begun.elapsed() < time {
         version = version.next();
         let key = RawKey::new(&(u64::from(count) % 1000).to_le_bytes()).unwrap();
-        let batch = Batch { version, writes: [(key, Some(vec![7; 1024]))].into() };
+        let batch = Batch::new(version, [(key, Some(vec![7; 1024]))].into());
         let store = Arc::clone(store);
         run_blocking(&*doors.workers, move || store.apply(batch)).await.unwrap().unwrap();
         count += 1;

@@ -1,7 +1,7 @@
 //! How entries, votes and members are spelled as bytes, in the log, in the machine and in messages.
 //!
 //! ```text
-//! entry: kind (1) | term (8) | batch: version (8), writes | members: see `members` | nothing
+//! entry: kind (1) | term (8) | batch: version (8), note, writes | members: see `members` | nothing
 //! ```
 //!
 //! Little-endian. Where bytes come from a disk or a peer, reading them gives `None` at the first one that is wrong.
@@ -120,9 +120,11 @@ impl<'b> Reader<'b> {
         let payload = match kind {
             BATCH => {
                 let version = Version(self.u64()?);
+                let note = self.bytes()?.to_vec();
+                let batch = Batch { note, ..Batch::read(version, self.0)? };
                 return Some(Entry {
                     log_id: log_id(term, index),
-                    payload: EntryPayload::Normal(Proposal(Arc::new(Batch::read(version, self.0)?))),
+                    payload: EntryPayload::Normal(Proposal(Arc::new(batch))),
                 });
             }
             MEMBERS => EntryPayload::Membership(self.membership()?),
@@ -196,6 +198,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     match &entry.payload {
         EntryPayload::Normal(Proposal(batch)) => {
             put_u64(out, batch.version.0);
+            put_bytes(out, &batch.note);
             batch.put(out);
         }
         EntryPayload::Membership(membership) => put_membership(out, membership),
@@ -206,7 +209,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 /// About how many bytes an entry takes.
 pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     match &entry.payload {
-        EntryPayload::Normal(Proposal(batch)) => 17 + batch.bytes(),
+        EntryPayload::Normal(Proposal(batch)) => 21 + batch.note.len() + batch.bytes(),
         _ => 1024,
     }
 }

@@ -3,11 +3,11 @@
 //! Deliberately absent: reads that are confirmed; a snapshot is what this node has applied.
 
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 
 use tresor_env::Tasks;
 use tresor_storage::machine::{Export, Install};
-use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError};
+use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Watcher};
 
 use crate::consensus::Consensus;
 use crate::replace::NotReplaced;
@@ -62,6 +62,10 @@ impl Store for RaftStore {
             Ok(Proposed::Fenced(version)) => Err(StoreError::VersionGap { batch: number, store: version.0 }),
             Err(error) => Err(as_of_a_store(error)),
         }
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.consensus.machine().watch(watcher);
     }
 
     fn syncs(&self) -> u64 {

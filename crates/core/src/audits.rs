@@ -12,7 +12,7 @@ use tresor_audit::{
     Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, SocketSinkKind,
     Standing, WrittenResponse,
 };
-use tresor_barrier::{Barrier, KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{Barrier, Changed, KeyPrefix, Txn};
 use tresor_env::{Doors, Entropy};
 use tresor_model::{Fault, Response};
 use tresor_record::Record;
@@ -136,8 +136,13 @@ impl Audits {
         self.broker.reopen();
     }
 
+    /// Below what it has to be told of changes.
+    pub(crate) fn wants(&self) -> KeyPrefix {
+        self.stored.prefix().clone()
+    }
+
     /// Brings the broker to what is stored, after a commit that touched it.
-    pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
         if !self.stored.is_touched_by(changed) {
             return Ok(());
         }

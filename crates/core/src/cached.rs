@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tresor_barrier::{BarrierError, KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{BarrierError, Changed, KeyPrefix, Txn};
 use tresor_storage::Version;
 
 /// A value loaded from storage, and the version it was loaded at.
@@ -26,9 +26,14 @@ impl<T> Cached<T> {
         Arc::clone(&self.current.load().1)
     }
 
-    /// Whether one of the changed records belongs to this cache.
-    pub(crate) fn is_touched_by(&self, changed: &[StorageKey]) -> bool {
-        changed.iter().any(|key| key.as_str().starts_with(self.prefix.as_str()))
+    /// Below what its records lie.
+    pub(crate) const fn prefix(&self) -> &KeyPrefix {
+        &self.prefix
+    }
+
+    /// Whether one of its records may have changed.
+    pub(crate) fn is_touched_by(&self, changed: &Changed) -> bool {
+        changed.touches(&self.prefix)
     }
 
     /// Takes a value loaded by `txn`, unless a newer one is here already.

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tresor_barrier::{StorageKey, Txn};
+use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
 use tresor_model::Fault;
 use tresor_model::ids::NamespaceId;
 use tresor_policy::{DEFAULT_POLICY_TEXT, Policy, PolicyName, PolicySet};
@@ -105,7 +105,12 @@ impl Policies {
         self.table.load()
     }
 
-    pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    /// Below what it has to be told of changes.
+    pub(crate) fn wants(&self) -> KeyPrefix {
+        self.table.prefix().clone()
+    }
+
+    pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
         if self.table.is_touched_by(changed) {
             let table = read_table(txn, &self.namespace)?;
             self.table.replace(txn, table);

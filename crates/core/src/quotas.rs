@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_barrier::{StorageKey, Txn};
+use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Refusal};
 use tresor_record::Record;
@@ -81,7 +81,12 @@ impl Quotas {
             .or_else(|| of(None).map(|quota| (quota.max_leases, false)))
     }
 
-    pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    /// Below what it has to be told of changes.
+    pub(crate) fn wants(&self) -> KeyPrefix {
+        self.table.prefix().clone()
+    }
+
+    pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
         if self.table.is_touched_by(changed) {
             let table = read_table(txn)?;
             self.table.replace(txn, table);

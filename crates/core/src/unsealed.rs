@@ -4,9 +4,12 @@
 //! storage and of nothing else: it follows the barrier's feed, so nobody reads a commit that a cache does not know.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tresor_barrier::{Barrier, BarrierError, CommitError, FollowError, Follower, Lane, SlotChange, StorageKey, Txn};
+use tresor_barrier::{
+    Barrier, BarrierError, Changed, CommitError, FollowError, Follower, KeyPrefix, Lane, SlotChange, Txn,
+};
 use tresor_engine::Mounted;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
@@ -80,21 +83,34 @@ pub struct Unsealed {
     /// Counted uses of limited tokens that are going on.
     pub(crate) uses: RunningUses,
     /// The caches, told of each batch by the barrier; only this keeps them so.
-    _caches: Arc<Caches>,
-    /// What was committed and the audit devices could not be brought to yet.
-    behind: Mutex<Vec<StorageKey>>,
+    caches: Arc<Caches>,
     tasks: Tasks,
 }
 
 /// What is kept in memory and is a function of what is stored.
-struct Caches(Handles);
+struct Caches {
+    handles: Handles,
+    /// Whether audit devices were changed, here or by another node, and the broker was perhaps not brought to it yet. What
+    /// keeps a device from opening must keep nobody from reading.
+    are_devices_behind: AtomicBool,
+}
 
 impl Follower for Caches {
-    fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), FollowError> {
-        self.0.tokens.follow(changed, txn)?;
-        self.0.mounts.reload_if_touched(changed, txn)?;
-        self.0.policies.reload_if_touched(changed, txn)?;
-        self.0.quotas.reload_if_touched(changed, txn)?;
+    fn wants(&self) -> Vec<KeyPrefix> {
+        let Handles { mounts, policies, quotas, audits, tokens, .. } = &self.handles;
+        let tables = [mounts.wants(), policies.wants(), quotas.wants(), audits.wants()];
+        tables.into_iter().chain(tokens.wants()).collect()
+    }
+
+    fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
+        let Handles { mounts, policies, quotas, audits, tokens, .. } = &self.handles;
+        tokens.follow(changed, txn)?;
+        mounts.reload_if_touched(changed, txn)?;
+        policies.reload_if_touched(changed, txn)?;
+        quotas.reload_if_touched(changed, txn)?;
+        if changed.touches(&audits.wants()) {
+            self.are_devices_behind.store(true, Ordering::Release);
+        }
         Ok(())
     }
 }
@@ -155,6 +171,7 @@ impl Unsealed {
         let namespace = NamespaceId::root();
         let tasks = Tasks::new();
         let mut txn = barrier.begin().map_err(Fault::internal)?;
+        let loaded = txn.read_version();
         let bytes = txn
             .read(&keys::cluster().map_err(Fault::internal)?)
             .map_err(Fault::internal)?
@@ -173,9 +190,9 @@ impl Unsealed {
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);
-        let caches = Arc::new(Caches(handles.clone()));
-        let follower: Weak<Caches> = Arc::downgrade(&caches);
-        barrier.follow_with(follower);
+        let caches = Arc::new(Caches { handles: handles.clone(), are_devices_behind: AtomicBool::new(false) });
+        let follower: Arc<dyn Follower> = Arc::<Caches>::clone(&caches);
+        barrier.follow_with(&follower, loaded).map_err(Fault::internal)?;
         let unsealed = Arc::new(Self {
             clock,
             barrier,
@@ -186,8 +203,7 @@ impl Unsealed {
             gate: Gate::default(),
             turns: Turns::new(),
             uses: RunningUses::default(),
-            _caches: caches,
-            behind: Mutex::default(),
+            caches,
             tasks,
         });
         leases::start(&unsealed, &unsealed.tasks);
@@ -232,27 +248,20 @@ impl Unsealed {
         }
         // The commit stands. Devices that cannot be brought to it now are when the background task tries again; the
         // caller hears of it.
-        self.follow_devices(&committed.changed).map_err(|fault| {
-            self.remember(committed.changed);
-            CommitFault::Other(fault)
-        })
+        self.follow_devices(&Changed::Names(committed.changed)).map_err(CommitFault::Other)
     }
 
-    /// Brings caches and devices to what is stored, where that failed when it was committed.
+    /// Brings caches and devices to what is stored, where that failed when it was committed, or where another node wrote it.
     pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
         self.barrier.catch_up().await.map_err(Fault::internal)?;
-        let behind = std::mem::take(&mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner));
-        if behind.is_empty() {
+        let are_behind = &self.caches.are_devices_behind;
+        if !are_behind.swap(false, Ordering::AcqRel) {
             return Ok(());
         }
-        self.follow_devices(&behind).inspect_err(|_| self.remember(behind))
+        self.follow_devices(&Changed::Everything).inspect_err(|_| are_behind.store(true, Ordering::Release))
     }
 
-    fn remember(&self, changed: Vec<StorageKey>) {
-        self.behind.lock().unwrap_or_else(PoisonError::into_inner).extend(changed);
-    }
-
-    fn follow_devices(&self, changed: &[StorageKey]) -> Result<(), Fault> {
+    fn follow_devices(&self, changed: &Changed) -> Result<(), Fault> {
         let mut txn = self.begin()?;
         self.handles.audits.reload_if_touched(changed, &mut txn)
     }

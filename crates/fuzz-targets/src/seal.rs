@@ -47,7 +47,7 @@ fn changed(ring: &KeyRing, sealed: &[u8], bytes: &[u8]) {
 fn slots(bytes: &[u8]) {
     let store = Arc::new(MemoryStore::new());
     let key = RawKey::new(b"\0slots").expect("a short key");
-    store.apply(Batch { version: Version(1), writes: [(key, Some(bytes.to_vec()))].into() }).expect("memory takes it");
+    store.apply(Batch::new(Version(1), [(key, Some(bytes.to_vec()))].into())).expect("memory takes it");
     let doors = TestDoors::new(1).doors;
     let Ok(sealed) = SealedStore::open(store, doors.clone()) else { return };
     let mut facts = sealed.facts().expect("it was readable a moment ago");

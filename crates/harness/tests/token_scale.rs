@@ -93,6 +93,10 @@ impl Store for Counting {
         Ok(())
     }
 
+    fn watch(&self, watcher: std::sync::Weak<dyn tresor_storage::Watcher>) {
+        self.inner.watch(watcher);
+    }
+
     fn syncs(&self) -> u64 {
         self.inner.syncs()
     }
@@ -434,7 +438,7 @@ async fn a_damaged_record_is_set_aside_and_stands_in_nobodys_way() {
     let (key, _) = after.iter().find(|(key, _)| is_new(key) && key.as_bytes().first() == Some(&5)).unwrap();
     let version = server.store.inner.snapshot().unwrap().version().next();
     let writes = std::collections::BTreeMap::from([(key.clone(), Some(vec![7; 90]))]);
-    server.store.inner.apply(Batch { version, writes }).unwrap();
+    server.store.inner.apply(Batch::new(version, writes)).unwrap();
     drop(damaged);
     let mut server = server;
     server.restart().await;
@@ -455,7 +459,7 @@ fn damage_block(server: &Server, before: &[(RawKey, Vec<u8>)], after: &[(RawKey,
     assert_eq!(blocks.len(), 1, "the block of one second of the index");
     let version = server.store.inner.snapshot().unwrap().version().next();
     let writes = std::collections::BTreeMap::from([((*blocks.first().unwrap()).clone(), Some(vec![7; 90]))]);
-    server.store.inner.apply(Batch { version, writes }).unwrap();
+    server.store.inner.apply(Batch::new(version, writes)).unwrap();
 }
 
 #[tokio::test]
@@ -510,7 +514,7 @@ async fn damaged_last_blocks_of_every_directory_keep_no_token_from_being_made() 
     assert!(damaged.len() >= 4, "{}", damaged.len());
     let version = server.store.inner.snapshot().unwrap().version().next();
     let writes = damaged.into_iter().map(|key| (key, Some(vec![7; 90]))).collect();
-    server.store.inner.apply(Batch { version, writes }).unwrap();
+    server.store.inner.apply(Batch::new(version, writes)).unwrap();
     server.restart().await;
     let mut made = vec![old];
     for _ in 0..3 {
@@ -540,7 +544,7 @@ async fn damaged_last_blocks_of_every_directory_keep_no_token_from_being_made() 
 fn damage(server: &Server, keys: impl IntoIterator<Item = RawKey>) {
     let version = server.store.inner.snapshot().unwrap().version().next();
     let writes = keys.into_iter().map(|key| (key, Some(vec![7; 90]))).collect();
-    server.store.inner.apply(Batch { version, writes }).unwrap();
+    server.store.inner.apply(Batch::new(version, writes)).unwrap();
 }
 
 #[tokio::test]
@@ -572,7 +576,7 @@ async fn a_token_has_every_handle_or_is_refused_whichever_directory_is_damaged()
         assert!(server.is_alive(&made).await, "what was made before is found by its name");
         let version = server.store.inner.snapshot().unwrap().version().next();
         let writes = std::collections::BTreeMap::from([(key, Some(sound))]);
-        server.store.inner.apply(Batch { version, writes }).unwrap();
+        server.store.inner.apply(Batch::new(version, writes)).unwrap();
         server.restart().await;
     }
     // Handle, edge and lease id; what ends is found without the index of ends.

@@ -84,6 +84,10 @@ impl Store for OfProcess {
         self.memory.apply(batch)
     }
 
+    fn watch(&self, watcher: std::sync::Weak<dyn tresor_storage::Watcher>) {
+        self.memory.watch(watcher);
+    }
+
     fn syncs(&self) -> u64 {
         self.memory.syncs()
     }

@@ -95,7 +95,7 @@ impl Part<'_> {
                 None => self.live_now = self.live_now.saturating_sub(each),
             }
         }
-        let batch = Batch { version: Version(self.version), writes: writes.into_iter().collect() };
+        let batch = Batch::new(Version(self.version), writes.into_iter().collect());
         let one = Instant::now();
         self.store.apply(batch).unwrap();
         self.took.push(one.elapsed());

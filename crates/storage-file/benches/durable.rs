@@ -110,7 +110,7 @@ async fn grouped(store: Arc<FileStore>, writers: usize, time: Duration) -> Measu
                 waiting.push(answer);
                 next = if waiting.len() < BATCH_MAX { inbox.try_recv().ok() } else { None };
             }
-            let (store, batch) = (Arc::clone(&committing), Batch { version, writes });
+            let (store, batch) = (Arc::clone(&committing), Batch::new(version, writes));
             tokio::task::spawn_blocking(move || store.apply(batch)).await.unwrap().unwrap();
             for answer in waiting {
                 let _ = answer.send(());
@@ -165,7 +165,7 @@ fn alone(store: &FileStore, time: Duration) -> Measured {
     while started.elapsed() < time {
         version = version.next();
         let key = RawKey::new(&[entropy.next(), entropy.next()].map(u64::to_be_bytes).concat()).unwrap();
-        let batch = Batch { version, writes: [(key, Some(bytes(&entropy)))].into() };
+        let batch = Batch::new(version, [(key, Some(bytes(&entropy)))].into());
         let one = Instant::now();
         store.apply(batch).unwrap();
         each.push(one.elapsed());
@@ -229,7 +229,7 @@ fn fill(directory: &Path, megabytes: u64) {
         // Keys rise, so that filling takes no longer than it must.
         let key = |at: u64| RawKey::new(&[version.0, at].map(u64::to_be_bytes).concat()).unwrap();
         let writes = (0..256).map(|at| (key(at), Some(bytes(&entropy)))).collect();
-        store.apply(Batch { version, writes }).unwrap();
+        store.apply(Batch::new(version, writes)).unwrap();
         written += 256 * VALUE_BYTES as u64;
         if written >= megabytes << 20 {
             stdout.write_all(b"full\n").unwrap();

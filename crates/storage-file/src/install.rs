@@ -197,8 +197,10 @@ impl Install for Incoming {
     fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
         let state = self.complete()?;
         let inner = Arc::clone(&self.inner);
-        let _rest = inner.rest();
-        self.swap_in(&state)
+        inner.told(|| {
+            let _rest = inner.rest();
+            self.swap_in(&state)
+        })
     }
 }
 
@@ -213,8 +215,10 @@ impl Install for Replacing {
     fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
         let state = self.0.complete()?;
         let inner = Arc::clone(&self.0.inner);
-        let _rest = inner.rest();
-        let before = inner.applied().clone();
-        self.0.swap_in(&Applied { version: before.version.max(state.version).next(), ..before })
+        inner.told(|| {
+            let _rest = inner.rest();
+            let before = inner.applied().clone();
+            self.0.swap_in(&Applied { version: before.version.max(state.version).next(), ..before })
+        })
     }
 }

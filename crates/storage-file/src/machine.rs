@@ -6,11 +6,11 @@
 //! it ([`Opened::replay`]). Deliberately absent: durability of what was applied last, and the log.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use tresor_env::{DiskFile, Doors};
 use tresor_storage::machine::{Applied, Change, Effect, Entry, Export, Install, Machine, Position};
-use tresor_storage::{Batch, Condition, RawKey, Scrubbed, Snapshot, StoreError, Stored, Version};
+use tresor_storage::{Batch, Condition, RawKey, Scrubbed, Snapshot, StoreError, Stored, Version, Watcher, Watchers};
 
 use crate::Limits;
 use crate::index::IndexView;
@@ -66,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) space: Space,
     pub(crate) installing: Installing,
     pub(crate) lock: Arc<dyn DiskFile>,
+    pub(crate) watchers: Watchers,
 }
 
 /// A machine in a directory.
@@ -134,7 +135,8 @@ impl Machine for FileMachine {
                     return Ok(Effect::Fenced(before));
                 }
                 self.0.pace(batch);
-                if self.insert(position, (**batch).clone()) {
+                let insert = |batch: &Batch| self.insert(position, batch.clone());
+                if self.0.watchers.around(&**batch, || Box::new(self.0.seen()), insert) {
                     self.0.request_upkeep();
                 }
             }
@@ -166,6 +168,10 @@ impl Machine for FileMachine {
         Ok(Box::new(self.snapshot()))
     }
 
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.0.watchers.add(watcher);
+    }
+
     fn condition(&self) -> Condition {
         self.condition()
     }
@@ -184,6 +190,11 @@ impl Drop for FileMachine {
 impl Inner {
     pub(crate) fn applied(&self) -> MutexGuard<'_, Applied> {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes over another state while who watches is told.
+    pub(crate) fn told<T>(&self, take: impl FnOnce() -> T) -> T {
+        self.watchers.around_state(|| Box::new(self.seen()), take)
     }
 
     pub(crate) fn seen(&self) -> FileSnapshot {

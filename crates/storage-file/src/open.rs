@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use tresor_env::disk::Open;
 use tresor_env::{DiskFile, Doors};
 use tresor_storage::machine::{Applied, Position};
-use tresor_storage::{Batch, StoreError};
+use tresor_storage::{Batch, StoreError, Watchers};
 
 use crate::index::{Index, IndexView};
 use crate::install::Installing;
@@ -124,6 +124,7 @@ impl Opened {
             space: Space::new(),
             installing: Installing::default(),
             lock,
+            watchers: Watchers::default(),
         });
         inner.fit_segments(live_bytes);
         inner.request_upkeep();

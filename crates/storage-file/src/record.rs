@@ -41,7 +41,7 @@ mod tests {
     fn a_batch_comes_back_and_no_prefix_of_it_does() {
         let key = |name: &str| RawKey::new(name.as_bytes()).unwrap();
         let writes = [(key("a"), Some(vec![7; 300])), (key("b"), None), (key("c"), Some(Vec::new()))].into();
-        let batch = Batch { version: Version(9), writes };
+        let batch = Batch::new(Version(9), writes);
         let mut body = Vec::new();
         encode(&batch, &mut body);
         assert_eq!(body.len(), size(&batch));

@@ -3,12 +3,12 @@
 //! [`Store::apply`] is one append with one sync, then the machine takes the batch. Deliberately absent: everything else.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tresor_env::Doors;
 use tresor_log::{Log, LogError};
 use tresor_storage::machine::{Applied, Export, Install, Position};
-use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Version};
+use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Version, Watcher};
 
 use crate::install::Incoming;
 use crate::journal::{Journal, OwnLog, from_log};
@@ -79,6 +79,22 @@ impl FileStore {
         let machine = opened.start(journal)?;
         Ok(Self { log, machine })
     }
+
+    /// Appends a batch, then shows it; tells whether there is work for upkeep.
+    fn append(&self, batch: Batch) -> Result<bool, StoreError> {
+        let machine = &self.machine;
+        // Held until the batch is to be seen: two who apply at once cannot both be the next.
+        let mut log = self.log.lock();
+        let before = machine.version();
+        if batch.version != before.next() {
+            return Err(StoreError::VersionGap { batch: batch.version.0, store: before.0 });
+        }
+        machine.0.refuse_when_low(record::size(&batch) as u64)?;
+        let mut group = log.group();
+        group.entry(|body| record::encode(&batch, body));
+        group.commit().map_err(|error| from_log(&machine.0.name, error))?;
+        Ok(machine.insert(position(batch.version), batch) || log.has_plan())
+    }
 }
 
 impl Store for FileStore {
@@ -90,23 +106,14 @@ impl Store for FileStore {
         let machine = &self.machine;
         machine.admit()?;
         machine.0.pace(&batch);
-        let has_work = {
-            // Held until the batch is to be seen: two who apply at once cannot both be the next.
-            let mut log = self.log.lock();
-            let before = machine.version();
-            if batch.version != before.next() {
-                return Err(StoreError::VersionGap { batch: batch.version.0, store: before.0 });
-            }
-            machine.0.refuse_when_low(record::size(&batch) as u64)?;
-            let mut group = log.group();
-            group.entry(|body| record::encode(&batch, body));
-            group.commit().map_err(|error| from_log(&machine.0.name, error))?;
-            machine.insert(position(batch.version), batch) || log.has_plan()
-        };
-        if has_work {
+        if machine.0.watchers.around(batch, || Box::new(machine.0.seen()), |batch| self.append(batch))? {
             machine.0.request_upkeep();
         }
         Ok(())
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.machine.0.watchers.add(watcher);
     }
 
     fn syncs(&self) -> u64 {
@@ -144,14 +151,17 @@ impl Install for Restoring {
     fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
         let state = self.incoming.complete()?;
         let inner = Arc::clone(&self.incoming.inner);
-        let _rest = inner.rest();
-        let mut log = self.log.lock();
-        if log.has_failed() {
-            return Err(from_log(&inner.name, LogError::Stopped));
-        }
-        let newest = inner.applied().version.max(state.version);
-        let version = newest.next();
-        self.incoming.swap_in(&Applied { version, position: position(version), membership: Vec::new() })?;
-        log.purge(version.0).map_err(|error| from_log(&inner.name, error))
+        let swap = || {
+            let _rest = inner.rest();
+            let mut log = self.log.lock();
+            if log.has_failed() {
+                return Err(from_log(&inner.name, LogError::Stopped));
+            }
+            let newest = inner.applied().version.max(state.version);
+            let version = newest.next();
+            self.incoming.swap_in(&Applied { version, position: position(version), membership: Vec::new() })?;
+            log.purge(version.0).map_err(|error| from_log(&inner.name, error))
+        };
+        inner.told(swap)
     }
 }

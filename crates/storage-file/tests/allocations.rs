@@ -24,7 +24,7 @@ fn a_batch_allocates_a_bounded_number_of_times_for_each_record() {
     let mut apply = |records: u64, bytes: usize, from: u64| {
         version += 1;
         let writes = (0..records).map(|at| (key(&format!("{}", from + at)), Some(vec![7; bytes]))).collect();
-        let batch = Batch { version: Version(version), writes };
+        let batch = Batch::new(Version(version), writes);
         measure(|| store.apply(batch).unwrap()).count_total
     };
     apply(600, 100, 0);

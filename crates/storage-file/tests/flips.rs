@@ -43,7 +43,7 @@ fn files() -> BTreeMap<PathBuf, Vec<u8>> {
     let store = open(&doors).unwrap();
     // In one go, so that few pages are free ones that were in use before.
     let writes = (0..KEYS).map(|at| (key(at), Some(value(at)))).collect();
-    store.apply(Batch { version: Version(1), writes }).unwrap();
+    store.apply(Batch::new(Version(1), writes)).unwrap();
     drop(store);
     doors.disk.dump()
 }
@@ -107,7 +107,7 @@ fn flip(files: &BTreeMap<PathBuf, Vec<u8>>, index: &Path, at: usize, bit: u8) ->
     };
     let refused = read_all(&*store.snapshot().unwrap(), &what);
     let version = store.snapshot().unwrap().version();
-    let write = Batch { version: version.next(), writes: [(key(KEYS + 1000), Some(vec![1]))].into() };
+    let write = Batch::new(version.next(), [(key(KEYS + 1000), Some(vec![1]))].into());
     if refused == 0 {
         // What nobody reads may still be in the way of a write, which then says so.
         let applied = store.apply(write);

@@ -28,7 +28,7 @@ fn filled() -> (TestDoors, FileStore, PathBuf) {
     let doors = TestDoors::new(1);
     let store = FileStore::open(&doors.doors, Path::new(DIRECTORY), LIMITS).unwrap();
     let writes = (0..KEYS).map(|at| (key(&name(at)), Some(vec![at.to_le_bytes()[0]; 600])));
-    store.apply(Batch { version: Version(1), writes: writes.collect() }).unwrap();
+    store.apply(Batch::new(Version(1), writes.collect())).unwrap();
     let index = doors.disk.names(Path::new(DIRECTORY)).unwrap().into_iter().find(|name| name.ends_with(".db"));
     let index = Path::new(DIRECTORY).join(index.unwrap());
     (doors, store, index)
@@ -80,7 +80,7 @@ fn what_is_damaged_is_told_by_file_and_offset_before_anybody_reads_it() {
         let damage = store.scrubbed().damage.unwrap();
         let is_named = places.iter().any(|at| damage.contains(&format!("offset {at}:")));
         assert!(damage.contains(index.to_str().unwrap()) && is_named, "{damage}: {places:?}");
-        let write = Batch { version: Version(2), writes: [(key("more"), Some(vec![1]))].into() };
+        let write = Batch::new(Version(2), [(key("more"), Some(vec![1]))].into());
         assert!(matches!(store.apply(write), Err(StoreError::Damaged { .. })));
     }
 }

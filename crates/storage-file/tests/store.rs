@@ -119,7 +119,7 @@ impl Churner {
     fn write(&mut self, writes: impl Iterator<Item = (u64, Option<Vec<u8>>)>) {
         self.version += 1;
         let writes = writes.map(|(at, value)| (key(&Self::name(at)), value)).collect();
-        self.store.apply(Batch { version: Version(self.version), writes }).unwrap();
+        self.store.apply(Batch::new(Version(self.version), writes)).unwrap();
     }
 
     fn read(&self, at: u64) -> Option<Vec<u8>> {

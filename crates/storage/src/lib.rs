@@ -13,15 +13,17 @@ mod spelled;
 pub mod state;
 #[cfg(any(test, feature = "suite"))]
 pub mod suite;
+pub mod watch;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 pub use machine::Machine;
 use machine::{Export, Install};
 pub use memory::MemoryStore;
 pub use memory_machine::MemoryMachine;
+pub use watch::{Coming, Watcher, Watchers};
 
 /// The longest key, in bytes.
 pub const KEY_BYTES_MAX: usize = 64;
@@ -63,6 +65,17 @@ pub struct Batch {
     pub version: Version,
     /// New values by key; `None` deletes.
     pub writes: BTreeMap<RawKey, Option<Vec<u8>>>,
+    /// What its maker has to say to those who watch the stores that take it, opaque like everything here. It is kept with
+    /// the entries of a log that nodes share, and nowhere else.
+    pub note: Vec<u8>,
+}
+
+impl Batch {
+    /// A batch without a note.
+    #[must_use]
+    pub const fn new(version: Version, writes: BTreeMap<RawKey, Option<Vec<u8>>>) -> Self {
+        Self { version, writes, note: Vec::new() }
+    }
 }
 
 /// A value, and the batch that wrote it.
@@ -141,9 +154,13 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// After [`StoreError::Uncertain`] nobody knows whether the batch is there before the store is opened again, and the
-    /// store shows it to nobody until then. After any other error, [`StoreError::VersionGap`] for a batch that is not
-    /// the next one among them, the store says by its version whether it is there.
+    /// store shows it to nobody until then. After a refusal ([`StoreError::is_refusal`]), [`StoreError::VersionGap`] for a
+    /// batch that is not the next one among them, it is not there. After any other error, the store says by its version
+    /// whether it is.
     fn apply(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// From now on, `watcher` is told of each change, whoever makes it, for as long as it lives.
+    fn watch(&self, watcher: Weak<dyn Watcher>);
 
     /// How many times this store has waited for the disk to make something durable.
     fn syncs(&self) -> u64;
@@ -178,6 +195,21 @@ pub trait Store: Send + Sync {
 
 fn unsupported(what: &str) -> StoreError {
     StoreError::Io { name: "store".to_owned(), source: std::io::Error::new(std::io::ErrorKind::Unsupported, what) }
+}
+
+impl StoreError {
+    /// Whether a batch was turned away before anything was done.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(
+            self,
+            Self::VersionGap { .. }
+                | Self::Elsewhere { .. }
+                | Self::Stopped { .. }
+                | Self::LowSpace { .. }
+                | Self::Behind { .. }
+        )
+    }
 }
 
 /// Why a store cannot do what it is asked.

@@ -4,9 +4,9 @@
 //! it would still have everything if the power went, so that the log behind that may go. The state travels to another
 //! node as a stream of chunks. Deliberately absent: the log, and how entries are agreed upon.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use crate::{Batch, Condition, Scrubbed, Snapshot, StoreError, Version};
+use crate::{Batch, Condition, Scrubbed, Snapshot, StoreError, Version, Watcher};
 
 /// The longest chunk of a state, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -133,6 +133,9 @@ pub trait Machine: Send + Sync {
     /// # Errors
     /// [`StoreError`] when the disk fails.
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// From now on, `watcher` is told of each change, for as long as it lives.
+    fn watch(&self, watcher: Weak<dyn Watcher>);
 
     /// Whether it can take more.
     fn condition(&self) -> Condition {

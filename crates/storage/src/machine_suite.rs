@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use crate::machine::{Applied, CHUNK_BYTES_MAX, Change, Effect, Entry, Export, Machine, Position};
-use crate::suite::{batch, key};
+use crate::suite::{ENDED, Told, batch, key};
 use crate::{Batch, StoreError, Version};
 
 /// How machines are made.
@@ -26,7 +26,35 @@ pub fn run(fresh: Fresh<'_>) {
     a_state_does_not_move_while_it_is_read(fresh);
     a_state_of_large_values_comes_in_bounded_chunks(fresh);
     what_is_no_state_changes_nothing(fresh);
+    who_watches_is_told_before_anybody_sees_and_after(fresh);
     any_history_gives_every_machine_the_same(fresh);
+}
+
+fn who_watches_is_told_before_anybody_sees_and_after(fresh: Fresh<'_>) {
+    let (from, to) = (fresh(), fresh());
+    let told = Arc::new(Told::default());
+    to.watch(Arc::<Told>::downgrade(&told));
+    let blank = Entry { position: Position { term: 1, index: 2 }, change: Change::Nothing };
+    let entries = [
+        entry(1, 1, batch(1, &[("a", Some(b"1"))])),
+        blank,
+        entry(1, 3, batch(1, &[("a", Some(b"fenced"))])),
+        entry(1, 4, batch(2, &[("b", Some(b"2"))])),
+    ];
+    feed(&*to, &entries).unwrap();
+    let mut expected = vec![(Some(Version(1)), Version(0)), ENDED, (Some(Version(2)), Version(1)), ENDED];
+    assert_eq!(*told.0.lock().unwrap(), expected);
+    filled(&*from);
+    let mut export = from.export().unwrap();
+    let state = export.state().clone();
+    let chunks = chunks(&mut *export);
+    transfer(&state, chunks.clone(), &*to).unwrap();
+    expected.extend([(None, Version(2)), ENDED]);
+    let mut install = to.replace().unwrap();
+    chunks.into_iter().for_each(|chunk| install.take(chunk).unwrap());
+    install.finish().unwrap();
+    expected.extend([(None, state.version), ENDED]);
+    assert_eq!(*told.0.lock().unwrap(), expected);
 }
 
 /// An entry with a batch.
@@ -238,7 +266,7 @@ fn any_history_gives_every_machine_the_same(fresh: Fresh<'_>) {
                     .map(|(name, value)| (key(&format!("k{name}")), value.map(|byte| vec![byte])))
                     .collect();
                 let version = Version(model.applied().version.next().0 + gap);
-                let next = entry(index / 4, index, Batch { version, writes });
+                let next = entry(index / 4, index, Batch::new(version, writes));
                 prop_assert_eq!(machine.apply(&next).unwrap(), model.apply(&next).unwrap());
                 prop_assert_eq!(machine.applied(), model.applied());
             }

@@ -1,12 +1,12 @@
 //! The store that is its own model: a persistent map, so that a snapshot is a copy of a pointer.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use imbl::OrdMap;
 
 use crate::machine::{Applied, Export, Install, Position};
 use crate::state::{Chunks, Reading, Wrong};
-use crate::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version};
+use crate::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version, Watcher, Watchers};
 
 /// What it is called in errors.
 pub(crate) const NAME: &str = "memory";
@@ -76,9 +76,10 @@ impl Incoming {
 }
 
 /// A store in memory; it is gone with the process.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct MemoryStore {
     contents: Arc<RwLock<Contents>>,
+    watchers: Arc<Watchers>,
 }
 
 impl MemoryStore {
@@ -91,8 +92,11 @@ impl MemoryStore {
     /// Every value by key, for scans for what must not be there.
     #[must_use]
     pub fn dump(&self) -> Vec<(RawKey, Vec<u8>)> {
-        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner).clone();
-        contents.values.iter().map(|(key, stored)| (key.clone(), stored.bytes.clone())).collect()
+        self.now().values.iter().map(|(key, stored)| (key.clone(), stored.bytes.clone())).collect()
+    }
+
+    fn now(&self) -> Contents {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -112,12 +116,17 @@ impl Snapshot for Contents {
 
 impl Store for MemoryStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        Ok(Box::new(self.contents.read().unwrap_or_else(PoisonError::into_inner).clone()))
+        Ok(Box::new(self.now()))
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         // The lock is held over the check and the change: two who apply at once cannot both be the next.
-        self.contents.write().unwrap_or_else(PoisonError::into_inner).apply(batch)
+        let apply = |batch| self.contents.write().unwrap_or_else(PoisonError::into_inner).apply(batch);
+        self.watchers.around(batch, || Box::new(self.now()), apply)
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.watchers.add(watcher);
     }
 
     fn syncs(&self) -> u64 {
@@ -125,19 +134,19 @@ impl Store for MemoryStore {
     }
 
     fn export(&self) -> Result<Box<dyn Export>, StoreError> {
-        let contents = self.contents.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let contents = self.now();
         let version = contents.version;
         let position = Position { term: 0, index: version.0 };
         Ok(contents.export(Applied { position, version, membership: Vec::new() }))
     }
 
     fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
-        Ok(Box::new(Restoring { contents: Arc::clone(&self.contents), incoming: Incoming::new(None) }))
+        Ok(Box::new(Restoring { store: self.clone(), incoming: Incoming::new(None) }))
     }
 }
 
 struct Restoring {
-    contents: Arc<RwLock<Contents>>,
+    store: MemoryStore,
     incoming: Incoming,
 }
 
@@ -148,9 +157,15 @@ impl Install for Restoring {
 
     fn finish(self: Box<Self>) -> Result<(), StoreError> {
         let (state, mut fresh) = self.incoming.finish()?;
-        let mut contents = self.contents.write().unwrap_or_else(PoisonError::into_inner);
-        fresh.version = contents.version.max(state.version).next();
-        *contents = fresh;
+        let store = &self.store;
+        store.watchers.around_state(
+            || Box::new(store.now()),
+            || {
+                let mut contents = store.contents.write().unwrap_or_else(PoisonError::into_inner);
+                fresh.version = contents.version.max(state.version).next();
+                *contents = fresh;
+            },
+        );
         Ok(())
     }
 }

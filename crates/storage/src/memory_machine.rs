@@ -2,11 +2,11 @@
 //!
 //! What it would have after a loss of power is what a test last called persisted. Deliberately absent: durability.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use crate::machine::{Applied, Change, Effect, Entry, Export, Install, Machine, Position};
 use crate::memory::{Contents, Incoming};
-use crate::{RawKey, Snapshot, StoreError, Stored};
+use crate::{RawKey, Snapshot, StoreError, Stored, Watcher, Watchers};
 
 #[derive(Clone, Default)]
 struct State {
@@ -23,7 +23,10 @@ struct States {
 
 /// A machine in memory.
 #[derive(Clone, Default)]
-pub struct MemoryMachine(Arc<RwLock<States>>);
+pub struct MemoryMachine {
+    states: Arc<RwLock<States>>,
+    watchers: Arc<Watchers>,
+}
 
 impl MemoryMachine {
     /// An empty machine.
@@ -34,15 +37,16 @@ impl MemoryMachine {
 
     /// Makes what it holds what it would have after a loss of power.
     pub fn persist(&self) {
-        let mut states = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut states = self.states();
         states.persisted = states.now.clone();
     }
 
     /// What another process finds after this one.
     #[must_use]
     pub fn reopened(&self) -> Self {
-        let persisted = self.0.read().unwrap_or_else(PoisonError::into_inner).persisted.clone();
-        Self(Arc::new(RwLock::new(States { now: persisted.clone(), persisted })))
+        let persisted = self.states.read().unwrap_or_else(PoisonError::into_inner).persisted.clone();
+        let states = Arc::new(RwLock::new(States { now: persisted.clone(), persisted }));
+        Self { states, watchers: Arc::default() }
     }
 
     /// Every value by key.
@@ -52,8 +56,12 @@ impl MemoryMachine {
         contents.values.iter().map(|(key, stored)| (key.clone(), (**stored).clone())).collect()
     }
 
+    fn states(&self) -> RwLockWriteGuard<'_, States> {
+        self.states.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn now(&self) -> State {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).now.clone()
+        self.states.read().unwrap_or_else(PoisonError::into_inner).now.clone()
     }
 }
 
@@ -63,24 +71,33 @@ impl Machine for MemoryMachine {
     }
 
     fn apply(&self, entry: &Entry) -> Result<Effect, StoreError> {
-        let mut states = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let now = &mut states.now;
-        now.applied.position = entry.position;
         match &entry.change {
             Change::Nothing => {}
-            Change::Membership(members) => now.applied.membership.clone_from(members),
+            Change::Membership(members) => self.states().now.applied.membership.clone_from(members),
             Change::Batch(batch) => {
-                if now.contents.apply((**batch).clone()).is_err() {
-                    return Ok(Effect::Fenced(now.applied.version));
+                let before = self.now().applied.version;
+                if batch.version != before.next() {
+                    self.states().now.applied.position = entry.position;
+                    return Ok(Effect::Fenced(before));
                 }
-                now.applied.version = batch.version;
+                self.watchers.around(
+                    &**batch,
+                    || Box::new(self.now().contents),
+                    |batch| {
+                        let now = &mut self.states().now;
+                        now.applied.version = batch.version;
+                        now.applied.position = entry.position;
+                        now.contents.apply(batch.clone())
+                    },
+                )?;
             }
         }
+        self.states().now.applied.position = entry.position;
         Ok(Effect::Applied)
     }
 
     fn persisted(&self) -> Position {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).persisted.applied.position
+        self.states.read().unwrap_or_else(PoisonError::into_inner).persisted.applied.position
     }
 
     fn export(&self) -> Result<Box<dyn Export>, StoreError> {
@@ -98,11 +115,15 @@ impl Machine for MemoryMachine {
     }
 
     fn begins_behind(&self) -> u64 {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).persisted.begins_behind
+        self.states.read().unwrap_or_else(PoisonError::into_inner).persisted.begins_behind
     }
 
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         Ok(Box::new(self.now().contents))
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        self.watchers.add(watcher);
     }
 }
 
@@ -119,15 +140,19 @@ impl Install for Installing {
 
     fn finish(self: Box<Self>) -> Result<(), StoreError> {
         let (mut applied, mut contents) = self.incoming.finish()?;
-        let mut states = self.machine.0.write().unwrap_or_else(PoisonError::into_inner);
-        if self.is_in_place {
-            let before = &states.now.applied;
-            applied = Applied { version: before.version.max(applied.version).next(), ..before.clone() };
-            contents.version = applied.version;
-        }
-        let begins_behind = applied.position.index;
-        let state = State { applied, contents, begins_behind };
-        *states = States { now: state.clone(), persisted: state };
+        let machine = &self.machine;
+        let replace = || {
+            let mut states = machine.states();
+            if self.is_in_place {
+                let before = &states.now.applied;
+                applied = Applied { version: before.version.max(applied.version).next(), ..before.clone() };
+                contents.version = applied.version;
+            }
+            let begins_behind = applied.position.index;
+            let state = State { applied, contents, begins_behind };
+            *states = States { now: state.clone(), persisted: state };
+        };
+        machine.watchers.around_state(|| Box::new(machine.now().contents), replace);
         Ok(())
     }
 }

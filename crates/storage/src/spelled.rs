@@ -4,7 +4,8 @@
 //! number of writes (4) | per write: key length (1), value length or all ones (4), key, value
 //! ```
 //!
-//! Little-endian. Deliberately absent: the version, which whoever writes it down has anyway, and checksums.
+//! Little-endian. Deliberately absent: the version, which whoever writes it down has anyway, the note, which
+//! only a cluster's log keeps, and checksums.
 
 use std::collections::BTreeMap;
 
@@ -54,6 +55,6 @@ impl Batch {
             writes.insert(RawKey::new(key)?, value);
             rest = after;
         }
-        rest.is_empty().then_some(Self { version, writes })
+        rest.is_empty().then_some(Self::new(version, writes))
     }
 }

@@ -5,12 +5,12 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a failing check ends the test")]
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use crate::{Batch, RawKey, Snapshot, Store, StoreError, Version};
+use crate::{Batch, Coming, RawKey, Snapshot, Store, StoreError, Version, Watcher};
 
 /// A key from a short name.
 #[must_use]
@@ -22,7 +22,7 @@ pub fn key(name: &str) -> RawKey {
 #[must_use]
 pub fn batch(version: u64, writes: &[(&str, Option<&[u8]>)]) -> Batch {
     let writes = writes.iter().map(|(name, value)| (key(name), value.map(<[u8]>::to_vec))).collect();
-    Batch { version: Version(version), writes }
+    Batch::new(Version(version), writes)
 }
 
 /// Runs every check.
@@ -32,7 +32,44 @@ pub fn run(fresh: &mut dyn FnMut() -> Arc<dyn Store>) {
     a_snapshot_does_not_move(&*fresh());
     values_of_every_size_come_back(&*fresh());
     a_state_comes_back_in_any_store_and_is_newer_than_all_before(fresh);
+    who_watches_is_told_before_anybody_sees_and_after(&*fresh());
     any_history_equals_the_model(fresh);
+}
+
+/// What somebody who watches is told, in order: before what, and at which version the store was then; after.
+#[derive(Default)]
+pub struct Told(pub Mutex<Vec<(Option<Version>, Version)>>);
+
+/// What stands in [`Told`] for an end.
+pub const ENDED: (Option<Version>, Version) = (None, Version(u64::MAX));
+
+impl Watcher for Told {
+    fn before(&self, coming: Coming<'_>, now: &dyn Fn() -> Box<dyn Snapshot>) {
+        let coming = match coming {
+            Coming::Batch(batch) => Some(batch.version),
+            Coming::State => None,
+        };
+        self.0.lock().unwrap().push((coming, now().version()));
+    }
+
+    fn after(&self) {
+        self.0.lock().unwrap().push(ENDED);
+    }
+}
+
+fn who_watches_is_told_before_anybody_sees_and_after(store: &dyn Store) {
+    let told = Arc::new(Told::default());
+    store.watch(Arc::<Told>::downgrade(&told));
+    for version in 1..=2 {
+        store.apply(batch(version, &[("a", Some(b"1"))])).unwrap();
+    }
+    let mut expected = vec![(Some(Version(1)), Version(0)), ENDED, (Some(Version(2)), Version(1)), ENDED];
+    assert_eq!(*told.0.lock().unwrap(), expected);
+    if let Ok(state) = exported(store) {
+        restore(store, state).unwrap();
+        expected.extend([(None, Version(2)), ENDED]);
+        assert_eq!(*told.0.lock().unwrap(), expected);
+    }
 }
 
 fn read(store: &dyn Store, name: &str) -> Option<(u64, Vec<u8>)> {
@@ -143,7 +180,7 @@ fn any_history_equals_the_model(fresh: &mut dyn FnMut() -> Arc<dyn Store>) {
                     .iter()
                     .map(|(name, value)| (key(&format!("k{name}")), value.map(|byte| vec![byte])))
                     .collect();
-                let next = Batch { version: Version(version), writes };
+                let next = Batch::new(Version(version), writes);
                 store.apply(next.clone()).unwrap();
                 for (key, value) in next.writes {
                     model.insert(key, value.map(|bytes| (Version(version), bytes)));

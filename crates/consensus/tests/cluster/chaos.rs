@@ -33,7 +33,7 @@ async fn write(node: Arc<Consensus>, machine: MemoryMachine, history: Shared, ke
     };
     let value = number.to_le_bytes().to_vec();
     let writes = [(key(&key_name), Some(value.clone())), (key(&own_name(number)), Some(value))].into();
-    let ended = match node.propose(Arc::new(Batch { version, writes })).await {
+    let ended = match node.propose(Arc::new(Batch::new(version, writes))).await {
         Ok(Proposed::Applied(_)) => Wrote::Yes,
         Ok(Proposed::Fenced(_)) | Err(ConsensusError::NotLeader { .. } | ConsensusError::Stopped(_)) => Wrote::No,
         Err(_) => Wrote::Perhaps,

@@ -253,7 +253,7 @@ impl World {
 
 pub(crate) fn proposal(machine: &MemoryMachine, name: &str, value: &str) -> Batch {
     let version = machine.applied().version.next();
-    Batch { version, writes: [(key(name), Some(value.as_bytes().to_vec()))].into() }
+    Batch::new(version, [(key(name), Some(value.as_bytes().to_vec()))].into())
 }
 
 pub(crate) fn read_now(machine: &MemoryMachine, name: &str) -> Option<String> {

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use tresor_barrier::{KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{Changed, KeyPrefix, Txn};
 use tresor_crypto::token_text;
 use tresor_engine::{Class, EngineFactory, MountFacts, Mounted};
 use tresor_env::Entropy;
@@ -222,7 +222,12 @@ impl Mounts {
         self.read_table(txn)
     }
 
-    pub(crate) fn reload_if_touched(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    /// Below what it has to be told of changes.
+    pub(crate) fn wants(&self) -> KeyPrefix {
+        self.table.prefix().clone()
+    }
+
+    pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
         if self.table.is_touched_by(changed) {
             let table = self.read_table(txn)?;
             self.table.replace(txn, table);

@@ -5,7 +5,7 @@
 
 use std::sync::{PoisonError, RwLock};
 
-use tresor_barrier::{KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
 use tresor_model::Fault;
 use tresor_record::Record;
 
@@ -23,14 +23,23 @@ impl KnownMarks {
         Ok(Self { prefix, known })
     }
 
+    pub(crate) const fn prefix(&self) -> &KeyPrefix {
+        &self.prefix
+    }
+
     /// Asks the marks.
     pub(crate) fn ask<T>(&self, question: impl FnOnce(&Marks) -> T) -> T {
         question(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Follows a batch; batches come one after the other.
-    pub(crate) fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
-        for key in changed {
+    pub(crate) fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
+        let Changed::Names(names) = changed else {
+            let stored = read_all(txn, &self.prefix)?;
+            *self.known.write().unwrap_or_else(PoisonError::into_inner) = stored;
+            return Ok(());
+        };
+        for key in names {
             let Some(hash) = key.as_str().strip_prefix(self.prefix.as_str()) else { continue };
             let mark = read(txn, key)?;
             self.known.write().unwrap_or_else(PoisonError::into_inner).set(hash, mark);

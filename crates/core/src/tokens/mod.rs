@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_barrier::{Barrier, BarrierError, StorageKey, Txn};
+use tresor_barrier::{Barrier, BarrierError, Changed, KeyPrefix, Txn};
 use tresor_crypto::hash::HmacKey;
 use tresor_crypto::token_text;
 use tresor_env::Entropy;
@@ -478,8 +478,13 @@ impl Tokens {
         Ok(gone)
     }
 
+    /// Below what it has to be told of changes.
+    pub(crate) fn wants(&self) -> [KeyPrefix; 2] {
+        [self.marks.prefix().clone(), self.window.prefix().clone()]
+    }
+
     /// Follows a batch in what memory holds.
-    pub(crate) fn follow(&self, changed: &[StorageKey], txn: &mut Txn) -> Result<(), Fault> {
+    pub(crate) fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
         self.marks.follow(changed, txn)?;
         self.window.follow(changed, txn.read_version());
         Ok(())

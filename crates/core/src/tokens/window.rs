@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use tresor_barrier::{KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{Changed, KeyPrefix, Txn};
 use tresor_model::{Fault, Timestamp};
 use tresor_storage::Version;
 
@@ -42,6 +42,10 @@ struct State {
 }
 
 impl State {
+    fn empty() -> Self {
+        Self { reaches: i64::MIN, loading: i64::MIN, missed: i64::MAX, first: i64::MAX, ..Self::default() }
+    }
+
     /// Takes a token in; false when there is no room.
     fn insert(&mut self, hash: &str, second: i64) -> bool {
         if let Some(known) = self.ending.get_mut(hash) {
@@ -70,9 +74,11 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(prefix: KeyPrefix) -> Self {
-        let state =
-            State { reaches: i64::MIN, loading: i64::MIN, missed: i64::MAX, first: i64::MAX, ..State::default() };
-        Self { prefix, state: Mutex::new(state) }
+        Self { prefix, state: Mutex::new(State::empty()) }
+    }
+
+    pub(crate) const fn prefix(&self) -> &KeyPrefix {
+        &self.prefix
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -173,11 +179,16 @@ impl Window {
 
     /// Follows a batch: what it entered into the window. What it took out stays until its second is over, because a look
     /// at the index for each name would make everybody wait who commits beside a storm of ends.
-    pub(crate) fn follow(&self, changed: &[StorageKey], version: Version) {
+    pub(crate) fn follow(&self, changed: &Changed, version: Version) {
         let mut state = self.state();
+        let Changed::Names(names) = changed else {
+            // Nothing is vouched for before it is loaded anew; what is being loaded now is of before.
+            *state = State { missed: i64::MIN, followed: version, ..State::empty() };
+            return;
+        };
         state.followed = version;
         let reach = state.reaches.max(state.loading);
-        for key in changed {
+        for key in names {
             let Some(rest) = key.as_str().strip_prefix(self.prefix.as_str()) else { continue };
             let Some((bucket, name)) = rest.split_once('/') else { continue };
             let Some(second) = index::second_of(bucket).filter(|second| *second <= reach) else { continue };
@@ -194,6 +205,7 @@ impl Window {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use tresor_barrier::StorageKey;
     use tresor_model::ids::NamespaceId;
 
     use super::*;
@@ -202,6 +214,10 @@ mod tests {
     fn entry(second: i64, token: usize) -> StorageKey {
         let ends = keys::token_ends(&NamespaceId::root()).unwrap();
         ends.below(&index::bucket_name(second)).unwrap().key(&format!("0000000{token:032}")).unwrap()
+    }
+
+    fn names(entries: &[StorageKey]) -> Changed {
+        Changed::Names(entries.to_vec())
     }
 
     fn hash(token: usize) -> Vec<String> {
@@ -218,10 +234,10 @@ mod tests {
     #[test]
     fn what_left_a_second_and_entered_a_later_one_is_not_vouched_for_before_that_is_over() {
         let window = loading_up_to(20);
-        window.follow(&[entry(10, 1)], Version::default());
+        window.follow(&names(&[entry(10, 1)]), Version::default());
         // Renewed: it left the one and entered the other; then the leftover of the first is removed.
-        window.follow(&[entry(10, 1), entry(15, 1)], Version::default());
-        window.follow(&[entry(10, 1)], Version::default());
+        window.follow(&names(&[entry(10, 1), entry(15, 1)]), Version::default());
+        window.follow(&names(&[entry(10, 1)]), Version::default());
         window.state().reach(20);
         assert_eq!(window.state().ending.get(&format!("{:032}", 1)), Some(&15));
         let now = Timestamp::from_seconds(3);
@@ -230,12 +246,22 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_vouched_for_after_another_state_came_whatever_was_being_loaded() {
+        let window = loading_up_to(20);
+        window.state().reach(20);
+        assert!(window.vouches(&hash(1), Timestamp::from_seconds(3)));
+        window.follow(&Changed::Everything, Version(7));
+        window.state().reach(20);
+        assert!(!window.vouches(&hash(1), Timestamp::from_seconds(3)));
+    }
+
+    #[test]
     fn what_does_not_fit_is_not_vouched_for_whatever_is_loaded_meanwhile() {
         let window = loading_up_to(20);
         let many: Vec<StorageKey> = (0..TOKENS_MAX).map(|token| entry(5, token)).collect();
-        window.follow(&many, Version::default());
+        window.follow(&names(&many), Version::default());
         window.state().reach(4);
-        window.follow(&[entry(8, TOKENS_MAX)], Version::default());
+        window.follow(&names(&[entry(8, TOKENS_MAX)]), Version::default());
         assert_eq!(window.state().ending.len(), TOKENS_MAX, "memory is bounded");
         window.state().reach(20);
         assert!(window.vouches(&hash(TOKENS_MAX), Timestamp::from_seconds(6)), "it ends at 8");

@@ -77,6 +77,10 @@ impl Store for Failing {
         self.inner.apply(batch)
     }
 
+    fn watch(&self, watcher: std::sync::Weak<dyn tresor_storage::Watcher>) {
+        self.inner.watch(watcher);
+    }
+
     fn syncs(&self) -> u64 {
         self.inner.syncs()
     }

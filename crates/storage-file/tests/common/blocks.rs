@@ -38,7 +38,7 @@ pub fn key(at: u64) -> RawKey {
 pub fn batch(version: u64) -> Batch {
     let first = version % BLOCKS * BLOCK;
     let writes = (first..first + BLOCK).map(|at| (key(at), value(version, at))).collect();
-    Batch { version: Version(version), writes }
+    Batch::new(Version(version), writes)
 }
 
 /// What must be there after so many batches: the batch that wrote it and the value.

@@ -36,7 +36,7 @@ pub fn workload(version: u64) -> Batch {
         let value = (version % 3 != at % 3).then(|| format!("{version}-{at}-").repeat(50).into_bytes());
         (key(&format!("k{at}")), value)
     });
-    Batch { version: Version(version), writes: writes.collect() }
+    Batch::new(Version(version), writes.collect())
 }
 
 /// What the store holds after so many batches.
