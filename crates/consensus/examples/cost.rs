@@ -8,37 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tresor_consensus::{Consensus, Contact, Nobody, NodeId, Opening, Pace, RaftStore, Role};
+use tresor_consensus::{Consensus, Contact, Nobody, NodeId, Opening, Pace, RaftStore};
 use tresor_env::Doors;
 use tresor_env::tasks::run_blocking;
-use tresor_storage::{Batch, RawKey, Store, StoreError};
-use tresor_storage_file::{FileMachine, FileStore, Journal, Limits, Sizes};
-
-/// Consensus sees to its log itself.
-struct Elsewhere;
-
-impl Journal for Elsewhere {
-    fn tidy(&self) -> bool {
-        false
-    }
-    fn bytes(&self) -> u64 {
-        0
-    }
-    fn fit_segments(&self, _: u64) {}
-    fn is_oversized(&self) -> bool {
-        false
-    }
-    fn purge(&self, _: u64) -> Result<bool, StoreError> {
-        Ok(false)
-    }
-    fn has_failed(&self) -> bool {
-        false
-    }
-}
+use tresor_storage::{Batch, RawKey, Store};
+use tresor_storage_file::{FileMachine, FileStore, Limits, LogElsewhere, Sizes};
 
 async fn alone(doors: &Doors, directory: &Path) -> Arc<dyn Store> {
     let machine = FileMachine::open(doors, directory, Limits::default()).unwrap();
-    let machine = Arc::new(machine.start(Arc::new(Elsewhere)).unwrap());
+    let machine = Arc::new(machine.start(Arc::new(LogElsewhere)).unwrap());
     let opening = Opening {
         me: NodeId(1),
         directory: directory.join("raft"),
@@ -47,9 +25,8 @@ async fn alone(doors: &Doors, directory: &Path) -> Arc<dyn Store> {
         is_sealed: false,
     };
     let node = Arc::new(Consensus::open(doors, opening, machine, Arc::new(Nobody)).await.unwrap());
-    node.bootstrap([(NodeId(1), Contact::default())].into()).await.unwrap();
-    node.status().wait_for(|status| (status.role == Role::Leader).then_some(())).await;
-    Arc::new(RaftStore::new(node))
+    node.settled().await.unwrap();
+    Arc::new(RaftStore::new(node, Contact::default()))
 }
 
 /// Batches of one value of a kibibyte, one after the other, as a committer brings them; how many in this time.

@@ -146,6 +146,32 @@ impl Consensus {
         })
     }
 
+    /// Completes when a node that is the only voter has applied all that was ever acknowledged, which takes no time-out; at
+    /// once for any other.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Stopped`] when it does not come to that.
+    pub async fn settled(&self) -> Result<(), ConsensusError> {
+        let members = self.core.members_now().await?;
+        let me = self.core.wire.me;
+        if !members.votes(me) || members.voters_beside(me).next().is_some() {
+            return Ok(());
+        }
+        let role = |status: &Status| matches!(status.role, Role::Leader | Role::Stopped).then_some(status.role);
+        match self.core.status.wait_for(role).await {
+            Role::Leader => Ok(()),
+            _ => Err(ConsensusError::Stopped("its disk failed, or it was closed".to_owned())),
+        }
+    }
+
+    /// Founds a cluster of this node alone, if it belongs to none.
+    pub(crate) async fn found(&self, me: Contact) -> Result<(), ConsensusError> {
+        if self.is_pristine() {
+            self.bootstrap([(self.core.wire.me, me)].into()).await?;
+        }
+        self.settled().await
+    }
+
     /// Whether the node has never belonged to a cluster.
     #[must_use]
     pub fn is_pristine(&self) -> bool {
@@ -338,6 +364,13 @@ fn configuration() -> openraft::Config {
 impl Core {
     pub(crate) fn status(&self) -> Status {
         self.status.read(|status| *status)
+    }
+
+    /// The members as the library has them when it comes to this question; what it tells without being asked lags behind,
+    /// and is nothing at first.
+    pub(crate) async fn members_now(&self) -> Result<Members, ConsensusError> {
+        let members = self.raft.with_raft_state(|state| Members::of(state.membership_state.effective().membership()));
+        members.await.map_err(|error| ConsensusError::Stopped(error.to_string()))
     }
 
     /// Whether the library has ended; it says so here alone.

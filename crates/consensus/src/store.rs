@@ -10,23 +10,25 @@ use tresor_storage::machine::{Export, Install};
 use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Watcher};
 
 use crate::consensus::Consensus;
+use crate::peers::Contact;
 use crate::replace::NotReplaced;
 use crate::{ConsensusError, Proposed};
 
 const NAME: &str = "raft";
 
-/// A store on consensus. Who applies waits on a thread where waiting is allowed, and which knows the runtime, for what
+/// A store on consensus. The first batch of a node that belongs to no cluster founds one of it alone. Who applies waits on a thread where waiting is allowed, and which knows the runtime, for what
 /// the runtime's own threads do meanwhile.
 pub struct RaftStore {
     consensus: Arc<Consensus>,
+    me: Contact,
     tasks: Arc<Tasks>,
 }
 
 impl RaftStore {
-    /// The store of a node.
+    /// The store of a node, and what it is to be called in a cluster that it founds.
     #[must_use]
-    pub fn new(consensus: Arc<Consensus>) -> Self {
-        Self { consensus, tasks: Arc::new(Tasks::new()) }
+    pub fn new(consensus: Arc<Consensus>, me: Contact) -> Self {
+        Self { consensus, me, tasks: Arc::new(Tasks::new()) }
     }
 
     fn refuse_when_not_writable(&self) -> Result<(), StoreError> {
@@ -55,7 +57,13 @@ impl Store for RaftStore {
             return Err(StoreError::VersionGap { batch: number, store: store.0 });
         }
         let consensus = Arc::clone(&self.consensus);
-        let proposed = wait_for(&self.tasks, async move { consensus.propose(Arc::new(batch)).await });
+        let founder = self.consensus.is_pristine().then(|| self.me.clone());
+        let proposed = wait_for(&self.tasks, async move {
+            if let Some(founder) = founder {
+                consensus.found(founder).await?;
+            }
+            consensus.propose(Arc::new(batch)).await
+        });
         // The task ended without a word: nobody knows how far it came.
         match proposed.unwrap_or(Err(ConsensusError::Uncertain)) {
             Ok(Proposed::Applied(_)) => Ok(()),

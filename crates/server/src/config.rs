@@ -9,7 +9,7 @@ mod load;
 mod seal;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tresor_audit::LogOptions;
@@ -63,15 +63,24 @@ pub struct ServerConfig {
 pub enum Storage {
     /// In memory; gone with the process.
     Memory,
-    /// In a directory; the word is the one that the operator used.
-    Directory {
-        /// `raft` or `file`.
-        kind: &'static str,
-        /// The directory.
-        path: PathBuf,
-        /// Below so many free bytes nothing is written any more.
-        free_space_min: u64,
+    /// In a directory, by this server alone.
+    File(Directory),
+    /// In a directory, as a node of a cluster.
+    Raft {
+        /// Its directory.
+        directory: Directory,
+        /// What people call the node; made up when absent.
+        node_id: Option<String>,
     },
+}
+
+/// A directory with data.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Below so many free bytes nothing is written any more.
+    pub free_space_min: u64,
 }
 
 impl Storage {
@@ -80,7 +89,17 @@ impl Storage {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Memory => "inmem",
-            Self::Directory { kind, .. } => kind,
+            Self::File(_) => "file",
+            Self::Raft { .. } => "raft",
+        }
+    }
+
+    /// Where data is kept on a disk.
+    #[must_use]
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Memory => None,
+            Self::File(directory) | Self::Raft { directory, .. } => Some(&directory.path),
         }
     }
 }

@@ -13,6 +13,7 @@ mod process;
 mod run;
 mod service;
 mod static_seal;
+mod storage;
 mod tls;
 
 pub use run::{Arguments, Streams, run};

@@ -1,18 +1,15 @@
 //! From arguments to a running server, and back to an exit code.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tresor_core::{Node, Settings, StaticSeal};
-use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
-use tresor_storage::{MemoryStore, Store};
-use tresor_storage_file::{FileStore, Limits};
 
-use crate::config::{self, KeyPlace, LogFormat, ServerConfig, StaticSealConfig, Storage};
+use crate::config::{self, KeyPlace, LogFormat, ServerConfig, StaticSealConfig};
 use crate::dev;
 use crate::dev_tls::{self, DevCertificates};
 use crate::listen::Listeners;
@@ -20,6 +17,7 @@ use crate::logging::{self, Log};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
+use crate::storage::Opened;
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -108,7 +106,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         lock_memory()?;
     }
     let doors = tresor_env_os::doors();
-    let store = open_store(&config.storage, &doors)?;
+    let Opened { store, consensus } = Opened::open(&config, &doors).await?;
     let settings = settings(&config, arguments);
     let node =
         Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
@@ -144,6 +142,13 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         () = ends.next() => tracing::warn!("told to stop again: requests that still run are cut off"),
     }
     node.seal().await.map_err(|fault| fault.to_string())?;
+    if let Some(consensus) = consensus {
+        tokio::select! {
+            () = consensus.close() => {}
+            // It waits for a disk that hangs; what it was writing is nothing that anybody was told.
+            () = doors.clock.sleep(FINISH_BOUND) => {}
+        }
+    }
     drop((pid_file, certificates));
     tracing::info!("server stopped");
     log.finish();
@@ -158,36 +163,17 @@ fn describe(fault: &tresor_model::Fault) -> String {
     }
 }
 
-fn open_store(storage: &Storage, doors: &Doors) -> Result<Arc<dyn Store>, String> {
-    match storage {
-        Storage::Memory => Ok(Arc::new(MemoryStore::new())),
-        Storage::Directory { path, free_space_min, .. } => {
-            let limits = Limits { reserve_bytes: *free_space_min, ..Limits::default() };
-            let store =
-                FileStore::open(doors, path, limits).map_err(|error| match std::error::Error::source(&error) {
-                    Some(cause) => format!("{error}: {cause}"),
-                    None => error.to_string(),
-                })?;
-            Ok(Arc::new(store))
-        }
-    }
-}
-
 /// How long audit devices may wait for more records while there are many.
 const AUDIT_GATHER: std::time::Duration = std::time::Duration::from_millis(10);
 
 fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
-    let directory = match &config.storage {
-        Storage::Memory => None,
-        Storage::Directory { path, .. } => Some(path.clone()),
-    };
     let standard_output: tresor_audit::StandardOutput = Arc::new(|bytes| std::io::stdout().write_all(bytes));
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
         cluster_name: config.cluster_name.clone(),
         storage_type: config.storage.kind(),
-        audit_directory: directory.as_ref().map(|path| path.join("audit")),
+        audit_directory: config.storage.path().map(|path| path.join("audit")),
         audit_log: config.audit_log.clone(),
         audit_prefix_allowed: config.allow_audit_log_prefixing,
         audit_gather: AUDIT_GATHER,
@@ -209,9 +195,7 @@ fn static_seal(config: &StaticSealConfig) -> StaticSeal {
 /// Files and directories that no audit device may write into: what the server itself reads or writes.
 fn own_files(config: &ServerConfig, arguments: &Arguments) -> Vec<PathBuf> {
     let mut own = arguments.config.clone();
-    if let Storage::Directory { path, .. } = &config.storage {
-        own.push(path.clone());
-    }
+    own.extend(config.storage.path().map(Path::to_path_buf));
     own.extend(config.pid_file.clone());
     let keys = config.static_seal.iter().flat_map(|seal| [Some(&seal.current), seal.previous.as_ref()]).flatten();
     own.extend(keys.filter_map(|key| match &key.place {

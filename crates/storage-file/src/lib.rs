@@ -26,7 +26,7 @@ mod store;
 mod takeover;
 mod tend;
 
-pub use journal::Journal;
+pub use journal::{Journal, LogElsewhere};
 pub use machine::FileMachine;
 pub use open::Opened;
 pub use store::FileStore;

@@ -119,7 +119,6 @@ impl Machine for FileMachine {
     }
 
     fn apply(&self, entry: &Entry) -> Result<Effect, StoreError> {
-        self.admit()?;
         let position = entry.position;
         match &entry.change {
             Change::Nothing => self.0.applied().position = position,
@@ -134,6 +133,8 @@ impl Machine for FileMachine {
                     self.0.applied().position = position;
                     return Ok(Effect::Fenced(before));
                 }
+                // Only what takes room waits for it.
+                self.admit()?;
                 self.0.pace(batch);
                 let insert = |batch: &Batch| self.insert(position, batch.clone());
                 if self.0.watchers.around(&**batch, || Box::new(self.0.seen()), insert) {

@@ -8,7 +8,7 @@ use tresor_hcl::{AccessError, Object, Position, Value, ValueKind};
 
 use super::listener::{Listener, read_listener};
 use super::seal::read_seal;
-use super::{ConfigError, LogFormat, ServerConfig, Storage};
+use super::{ConfigError, Directory, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
 const IGNORED: [&str; 31] = [
@@ -138,6 +138,13 @@ pub fn parse(
         text: what.to_owned(),
     };
     config.storage = found.storage.ok_or_else(|| missing("a `storage` stanza is required"))?;
+    if let Storage::Raft { directory, node_id } = &mut config.storage {
+        *node_id = set(environment("VAULT_RAFT_NODE_ID")).or(node_id.take());
+        directory.path = set(environment("VAULT_RAFT_PATH")).map_or(std::mem::take(&mut directory.path), PathBuf::from);
+        if directory.path.as_os_str().is_empty() {
+            return Err(missing("storage `raft` needs a `path`"));
+        }
+    }
     if config.listeners.is_empty() {
         return Err(missing("at least one `listener` stanza is required"));
     }
@@ -149,6 +156,11 @@ pub fn parse(
         });
     }
     Ok(config)
+}
+
+/// A text that says something.
+fn set(text: Option<String>) -> Option<String> {
+    text.filter(|text| !text.is_empty())
 }
 
 /// The variable that containers give a configuration in; it is read last, as a file would be.
@@ -337,8 +349,6 @@ fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Resul
         ["raft"] => (
             "raft",
             &[
-                "path",
-                "node_id",
                 "performance_multiplier",
                 "trailing_logs",
                 "snapshot_threshold",
@@ -349,19 +359,20 @@ fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Resul
                 "max_transaction_size",
             ],
         ),
-        ["file"] => ("file", &["path"]),
+        ["file"] => ("file", &[]),
         [other] => {
             return Err(source
                 .error(block.position, format!("storage `{other}` is not available: `raft`, `file` and `inmem` are")));
         }
         _ => return Err(source.error(block.position, "`storage` takes one type")),
     };
-    let mut path = None;
+    let (mut path, mut node_id) = (None, None);
     let mut free_space_min = tresor_storage_file::Limits::default().reserve_bytes;
     for item in &block.object.items {
         let Some(key) = item.keys.first() else { continue };
         match key.name.as_str() {
             "path" => path = Some(source.text("path", &item.value)?),
+            "node_id" if kind == "raft" => node_id = Some(read_node_id(source, &item.value)?),
             "free_space_min" => {
                 let bytes = source.text("free_space_min", &item.value)?.parse().ok();
                 free_space_min = bytes.ok_or_else(|| {
@@ -379,10 +390,27 @@ fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Resul
             unknown => source.unknown(unknown, key.position),
         }
     }
-    let path = path
-        .filter(|path| !path.is_empty())
-        .ok_or_else(|| source.error(block.position, format!("storage `{kind}` needs a `path`")))?;
-    Ok(Storage::Directory { kind, path: PathBuf::from(path), free_space_min })
+    let directory = Directory { path: PathBuf::from(set(path).unwrap_or_default()), free_space_min };
+    if kind == "raft" {
+        // Its path may come from the environment.
+        return Ok(Storage::Raft { directory, node_id: set(node_id) });
+    }
+    if directory.path.as_os_str().is_empty() {
+        return Err(source.error(block.position, "storage `file` needs a `path`"));
+    }
+    Ok(Storage::File(directory))
+}
+
+/// The longest name of a node.
+const NODE_ID_BYTES_MAX: usize = 256;
+
+fn read_node_id(source: &Source<'_>, value: &Value) -> Result<String, ConfigError> {
+    let text = source.text("node_id", value)?;
+    if text.len() > NODE_ID_BYTES_MAX || text.chars().any(char::is_control) {
+        let what = format!("`node_id` has at most {NODE_ID_BYTES_MAX} bytes, and no control characters");
+        return Err(source.error(value.position, what));
+    }
+    Ok(text)
 }
 
 fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
@@ -422,6 +450,34 @@ mod tests {
         let text = format!("storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\n{more}\n");
         let parsed = parse(&[(PathBuf::from("server.hcl"), text)], &|_| None);
         parsed.map(|config| config.audit_log).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_node_of_a_cluster_is_named_by_its_stanza_or_by_the_environment() {
+        let parse = |stanza: &str, environment: &[(&str, &str)]| {
+            let text = format!("storage \"raft\" {{\n{stanza}\n}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\n");
+            let known = |name: &str| {
+                let found = environment.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            parse(&[(PathBuf::from("server.hcl"), text)], &known).map(|config| config.storage)
+        };
+        let raft = |path: &str, node_id: Option<&str>| Storage::Raft {
+            directory: Directory {
+                path: path.into(),
+                free_space_min: tresor_storage_file::Limits::default().reserve_bytes,
+            },
+            node_id: node_id.map(str::to_owned),
+        };
+        let named = "path = \"/a\"\nnode_id = \"one\"\nperformance_multiplier = 1";
+        assert_eq!(parse(named, &[]).unwrap(), raft("/a", Some("one")));
+        assert_eq!(parse("path = \"/a\"", &[]).unwrap(), raft("/a", None));
+        let variables = [("VAULT_RAFT_NODE_ID", "two"), ("VAULT_RAFT_PATH", "/b")];
+        assert_eq!(parse(named, &variables).unwrap(), raft("/b", Some("two")));
+        assert_eq!(parse("", &variables).unwrap(), raft("/b", Some("two")));
+        assert!(parse("", &[]).unwrap_err().to_string().contains("`path`"));
+        let long = format!("path = \"/a\"\nnode_id = \"{}\"", "n".repeat(257));
+        assert!(parse(&long, &[]).unwrap_err().to_string().contains("server.hcl:3:"));
     }
 
     #[test]

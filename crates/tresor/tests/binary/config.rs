@@ -1,5 +1,7 @@
 //! Configuration files: every form that operators write, and what a mistake is answered with.
 
+use serde_json::json;
+
 use crate::support::{Cli, Finished, Keys, Production, Server, until};
 
 const LISTENER: &str = "listener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = 1\n}\n";
@@ -269,4 +271,42 @@ fn memory_is_locked_unless_that_is_disabled() {
     let server = production.start();
     assert!(server.said("Mlock: ").contains("enabled: false"));
     assert_eq!(locked(&server), 0);
+}
+
+#[test]
+fn a_directory_of_another_kind_of_storage_is_refused_by_name_and_says_what_to_do() {
+    for (mine, other, production) in [("file", "raft", Production::new()), ("raft", "file", Production::raft())] {
+        drop(production.start_ready());
+        let text = std::fs::read_to_string(production.config()).unwrap();
+        production.configure(&text.replace(&format!("\"{mine}\""), &format!("\"{other}\"")));
+        let errors = refuse(&production).errors;
+        let place = production.data().display().to_string();
+        for said in [place.as_str(), &format!("holds what storage \"{mine}\" wrote"), "snapshot"] {
+            assert!(errors.contains(said), "{errors}");
+        }
+        production.configure(&text);
+        production.start().http().get("sys/init").expect(200);
+    }
+}
+
+#[test]
+fn a_node_that_is_alone_is_read_only_when_space_is_low_and_writes_again_when_it_is_not() {
+    let production = Production::raft();
+    let (server, keys) = production.start_ready();
+    server.http().with_token(&keys.root).post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);
+    drop(server);
+    let text = std::fs::read_to_string(production.config()).unwrap();
+    let low = format!("free_space_min = {}\n  path", i64::MAX);
+    production.configure(&text.replacen("path", &low, 1));
+    let server = production.start();
+    keys.unseal(&server.http());
+    let http = server.http().with_token(&keys.root);
+    http.post("kv/a", &json!({ "v": 1 })).expect(503);
+    http.get("sys/mounts").expect(200);
+    assert!(http.get("sys/health").text_at("/storage").contains("space"));
+    drop(server);
+    production.configure(&text);
+    let server = production.start();
+    keys.unseal(&server.http());
+    server.http().with_token(&keys.root).post("kv/a", &json!({ "v": 1 })).expect(204);
 }

@@ -24,7 +24,15 @@ fn peak_kib(pid: u32) -> u64 {
 
 #[test]
 fn a_snapshot_is_saved_whole_and_private_or_not_at_all() {
-    let production = Production::new();
+    save_and_restore(&Production::new());
+}
+
+#[test]
+fn a_node_that_is_alone_saves_and_restores() {
+    save_and_restore(&Production::raft());
+}
+
+fn save_and_restore(production: &Production) {
     let (mut server, keys) = production.start_ready();
     let http = server.http().with_token(&keys.root);
     let cli = Cli::new(production.home(), server.address, &keys.root);

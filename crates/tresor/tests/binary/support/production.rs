@@ -25,11 +25,20 @@ impl Production {
         Self::with_listener("")
     }
 
-    /// The same with more settings of the listener.
+    /// The same as a node of a cluster, in which it is alone.
+    pub(crate) fn raft() -> Self {
+        Self::with("raft", "")
+    }
+
+    /// The usual one with more settings of the listener.
     pub(crate) fn with_listener(listener: &str) -> Self {
+        Self::with("file", listener)
+    }
+
+    fn with(storage: &str, listener: &str) -> Self {
         let production = Self { directory: tempfile::tempdir().unwrap() };
         production.configure(&format!(
-            "storage \"file\" {{\n  path = \"{}\"\n}}\nlistener \"tcp\" {{\n  address = \"127.0.0.1:0\"\n  \
+            "storage \"{storage}\" {{\n  path = \"{}\"\n}}\nlistener \"tcp\" {{\n  address = \"127.0.0.1:0\"\n  \
              tls_disable = true\n  {listener}\n}}\ndisable_mlock = true\n",
             production.data().display()
         ));
