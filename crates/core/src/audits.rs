@@ -141,11 +141,13 @@ impl Audits {
         self.stored.prefix().clone()
     }
 
+    /// Whether a change is of the devices.
+    pub(crate) fn is_touched_by(&self, changed: &Changed) -> bool {
+        self.stored.is_touched_by(changed)
+    }
+
     /// Brings the broker to what is stored, after a commit that touched it.
-    pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
-        if !self.stored.is_touched_by(changed) {
-            return Ok(());
-        }
+    pub(crate) fn reload(&self, txn: &mut Txn) -> Result<(), Fault> {
         let stored = read_devices(txn)?;
         self.stored.replace(txn, stored);
         let following = self.following.lock().unwrap_or_else(PoisonError::into_inner);

@@ -426,6 +426,36 @@ async fn a_store_that_fails_often_loses_nothing_revokes_nothing_twice_and_seals_
 }
 
 #[tokio::test]
+async fn a_store_that_fails_often_makes_collecting_slower_by_a_bounded_factor() {
+    let server = Server::start().await;
+    drop(server.call("POST", "sys/mounts/made", ROOT, json!({ "type": "leasing" })).await.expect_status(204));
+    server.settle().await;
+    let live = server.live().await;
+    for _ in 0..600 {
+        drop(server.call("GET", "made/creds/role?ttl=1h", ROOT, Value::Null).await.expect_status(200));
+    }
+    drop(server.family(ROOT, 600).await);
+    let calls = || server.store.calls.load(Ordering::Relaxed);
+    let before = calls();
+    server.store.failing.store(30, Ordering::Relaxed);
+    server.doors.clock.advance(Duration::from_secs(3601));
+    // Three seconds, of which the first is beside the requests from before.
+    for _ in 0..1_500 {
+        server.doors.clock.advance(Duration::from_millis(2));
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+    let taken = calls() - before;
+    server.store.failing.store(0, Ordering::Relaxed);
+    let sums = server.call("GET", "made/sums", ROOT, Value::Null).await.expect_status(200);
+    let left = (server.live().await - live, sums.at("/data/any_left").as_bool());
+    assert_eq!(left, (0, Some(false)), "left after {taken} calls; taken back: {}", sums.at("/data/revoked"));
+    // Two for each without failures.
+    assert!(taken < 12 * 1_200, "{taken} calls for 1200 things");
+}
+
+#[tokio::test]
 async fn a_damaged_record_is_set_aside_and_stands_in_nobodys_way() {
     let server = Server::start().await;
     server.settle().await;

@@ -49,8 +49,10 @@ const CALM: Pace = Pace { step_max: 128, rest: 0, lane: Lane::Requests };
 const BESIDE_REQUESTS: Pace = Pace { step_max: 8, rest: 2, lane: Lane::Background };
 /// The longest pause between two looks at the index.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// The pause after a step that failed; each further one in a row adds as much.
-const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(20);
+/// The pause after a step that failed, and after how many in a row it doubles: a store that fails often is asked again soon,
+/// because a step needs several of its calls to succeed; one that is dead is left alone after a few seconds.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(2);
+const FAILURES_TO_DOUBLE: u32 = 8;
 /// So long after the last request it is calm: requests come with gaps, and a long step in a gap is met by the next one.
 const CALM_AFTER: Duration = Duration::from_secs(1);
 
@@ -99,7 +101,7 @@ async fn run(node: Weak<Unsealed>, gate: Gate, step: Step) {
         let pause = match progress {
             Ok(Progress::More) => took.saturating_mul(pace.rest).min(PAUSE_MAX),
             Ok(Progress::Idle) => PAUSE_MAX,
-            Err(_) => PAUSE_AFTER_FAILURE.saturating_mul(failed).min(PAUSE_MAX),
+            Err(_) => pause_after(failed),
         };
         let pause = (!pause.is_zero()).then(|| unsealed.clock.sleep(pause));
         drop(unsealed);
@@ -113,6 +115,12 @@ async fn run(node: Weak<Unsealed>, gate: Gate, step: Step) {
             () = gate.closed() => return,
         }
     }
+}
+
+/// The pause after so many failures in a row.
+fn pause_after(failures: u32) -> Duration {
+    let doubled = 1_u32.checked_shl(failures / FAILURES_TO_DOUBLE).unwrap_or(u32::MAX);
+    PAUSE_AFTER_FAILURE.saturating_mul(doubled).min(PAUSE_MAX)
 }
 
 /// Whether there may be more to do at once.
