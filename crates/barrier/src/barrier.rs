@@ -86,7 +86,7 @@ pub struct Committed {
 /// Keys and store: all that reading needs.
 pub(crate) struct Vault {
     pub(crate) store: Arc<dyn Store>,
-    ring: KeyRing,
+    ring: Arc<KeyRing>,
     names: HmacKey,
     pub(crate) doors: Doors,
     pub(crate) cache: ReadCache,
@@ -197,6 +197,10 @@ pub struct Barrier(Arc<Inner>);
 impl Barrier {
     /// Opens the barrier with a ring and starts its committer; must be called within a runtime.
     pub(crate) fn new(store: Arc<dyn Store>, ring: KeyRing, doors: Doors) -> Self {
+        Self::with(store, Arc::new(ring), doors)
+    }
+
+    fn with(store: Arc<dyn Store>, ring: Arc<KeyRing>, doors: Doors) -> Self {
         let names = hmac_key(&ring, "names");
         let cache = ReadCache::new();
         let vault = Arc::new(Vault { store, ring, names, doors, cache, feed: Feed::default() });
@@ -307,6 +311,21 @@ impl Barrier {
     /// When the store fails, or cannot.
     pub fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
         self.0.vault.store.restore()
+    }
+
+    /// A barrier with the same keys over another store, which holds, or will hold, what a snapshot of this one held.
+    #[must_use]
+    pub fn over(&self, store: Arc<dyn Store>) -> Self {
+        let vault = &self.0.vault;
+        Self::with(store, Arc::clone(&vault.ring), vault.doors.clone())
+    }
+
+    /// Whether a value can be opened, wherever it lies now. What lies outside the barrier is none of its values.
+    ///
+    /// # Errors
+    /// When it is not what was sealed under this key.
+    pub fn check(&self, at: &RawKey, sealed: &[u8]) -> Result<(), BarrierError> {
+        if crate::seal::is_header(at) { Ok(()) } else { self.0.vault.open(at, sealed).map(drop) }
     }
 
     /// A key of keyed hashes for one purpose, the same for the life of the store.

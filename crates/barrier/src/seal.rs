@@ -162,6 +162,11 @@ fn header(name: &str) -> RawKey {
     RawKey::new(&[&[0], name.as_bytes()].concat()).expect("a header's name is a short key")
 }
 
+/// Whether a raw key is that of something outside the barrier.
+pub(crate) fn is_header(key: &RawKey) -> bool {
+    key.as_bytes().first() == Some(&0)
+}
+
 /// Whether a raw key is that of the table of slots, without which nothing can be unsealed.
 #[must_use]
 pub fn is_slots(key: &RawKey) -> bool {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use tresor_audit::{LogOptions, StandardOutput};
 
 use crate::opening::StaticSeal;
+use crate::snapshots::schedule::Schedule;
 
 /// The operator's choices; fixed for the life of a node.
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub struct Settings {
     pub protected_directories: Vec<PathBuf>,
     /// How the node opens by itself; `None`: only shares open it.
     pub static_seal: Option<StaticSeal>,
+    /// Snapshots that are taken without anybody asking; `None`: there are none.
+    pub snapshots: Option<Schedule>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
     pub release: &'static str,
 }
@@ -52,6 +55,7 @@ impl Default for Settings {
             standard_output: None,
             protected_directories: Vec::new(),
             static_seal: None,
+            snapshots: None,
             release: env!("CARGO_PKG_VERSION"),
         }
     }

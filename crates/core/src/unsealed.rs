@@ -27,7 +27,7 @@ use crate::pipeline::{RunningUses, Turns};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::settings::Settings;
-use crate::snapshots::Snapshots;
+use crate::snapshots::{Snapshots, schedule};
 use crate::storage::Storage;
 use crate::tokens::Tokens;
 use crate::{keys, leases};
@@ -207,6 +207,7 @@ impl Unsealed {
             tasks,
         });
         leases::start(&unsealed, &unsealed.tasks);
+        schedule::start(&unsealed, &unsealed.tasks);
         Ok(unsealed)
     }
 

@@ -86,7 +86,8 @@ impl Harness {
         Self::uninitialized_on(TestDoors::new(2), assembly::settings()).initialized().await
     }
 
-    async fn start_with(settings: Settings) -> Self {
+    /// An initialised and unsealed node that is configured like this.
+    pub async fn start_with(settings: Settings) -> Self {
         Self::uninitialized_with(settings).initialized().await
     }
 

@@ -7,6 +7,7 @@
 mod listener;
 mod load;
 mod seal;
+mod snapshots;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,7 @@ pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion, WRITE_TIMEOU
 pub(crate) use load::{checked_format, checked_level};
 pub use load::{load, parse};
 pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
+pub use snapshots::SnapshotsConfig;
 
 /// What the operator configured.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub struct ServerConfig {
     pub listeners: Vec<Listener>,
     /// The key that opens the store without people; shares open it always.
     pub static_seal: Option<StaticSealConfig>,
+    /// Snapshots that are taken without anybody asking.
+    pub snapshots: Option<SnapshotsConfig>,
     /// The address that clients are told.
     pub api_address: Option<String>,
     /// The address that other nodes are told.

@@ -31,6 +31,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             write_timeout: crate::config::WRITE_TIMEOUT,
         }],
         static_seal: None,
+        snapshots: None,
         api_address: None,
         cluster_address: None,
         cluster_name: String::new(),

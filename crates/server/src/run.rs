@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tresor_core::snapshots::schedule::Schedule;
 use tresor_core::{Node, Settings, StaticSeal};
+use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
 
-use crate::config::{self, KeyPlace, LogFormat, ServerConfig, StaticSealConfig};
+use crate::config::{self, KeyPlace, LogFormat, ServerConfig, SnapshotsConfig, StaticSealConfig};
 use crate::dev;
 use crate::dev_tls::{self, DevCertificates};
 use crate::listen::Listeners;
@@ -17,7 +19,7 @@ use crate::logging::{self, Log};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
-use crate::storage::Opened;
+use crate::storage::{self, Opened};
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +109,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     }
     let doors = tresor_env_os::doors();
     let Opened { store, consensus } = Opened::open(&config, &doors).await?;
-    let settings = settings(&config, arguments);
+    let settings = settings(&config, arguments, &doors);
     let node =
         Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
     node.open_by_itself().await;
@@ -166,7 +168,7 @@ fn describe(fault: &tresor_model::Fault) -> String {
 /// How long audit devices may wait for more records while there are many.
 const AUDIT_GATHER: std::time::Duration = std::time::Duration::from_millis(10);
 
-fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
+fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Settings {
     let standard_output: tresor_audit::StandardOutput = Arc::new(|bytes| std::io::stdout().write_all(bytes));
     Settings {
         default_lease_ttl: config.default_lease_ttl,
@@ -180,7 +182,17 @@ fn settings(config: &ServerConfig, arguments: &Arguments) -> Settings {
         standard_output: Some(standard_output),
         protected_directories: own_files(config, arguments),
         static_seal: config.static_seal.as_ref().map(static_seal),
+        snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
         ..Settings::default()
+    }
+}
+
+fn schedule(wanted: &SnapshotsConfig, doors: &Doors) -> Schedule {
+    Schedule {
+        directory: wanted.directory.clone(),
+        interval: wanted.interval,
+        retain: wanted.retain,
+        open_scratch: storage::scratch(doors),
     }
 }
 
@@ -197,6 +209,7 @@ fn own_files(config: &ServerConfig, arguments: &Arguments) -> Vec<PathBuf> {
     let mut own = arguments.config.clone();
     own.extend(config.storage.path().map(Path::to_path_buf));
     own.extend(config.pid_file.clone());
+    own.extend(config.snapshots.as_ref().map(|snapshots| snapshots.directory.clone()));
     let keys = config.static_seal.iter().flat_map(|seal| [Some(&seal.current), seal.previous.as_ref()]).flatten();
     own.extend(keys.filter_map(|key| match &key.place {
         KeyPlace::File(path) => Some(path.clone()),

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tresor_consensus::{Consensus, Contact, Nobody, NodeId, Opening, Pace, RaftStore};
+use tresor_core::snapshots::schedule::OpenScratch;
 use tresor_env::Doors;
 use tresor_peers::{NodeKey, PublicKey};
 use tresor_storage::{MemoryStore, Store};
@@ -73,6 +74,12 @@ impl Opened {
         let store = RaftStore::new(Arc::clone(&consensus), contact);
         Ok(Self { store: Arc::new(store), consensus: Some(consensus) })
     }
+}
+
+/// What opens the stores that snapshots are restored into to see whether they can be: nobody's, whatever the storage is.
+pub(crate) fn scratch(doors: &Doors) -> Arc<OpenScratch> {
+    let doors = doors.clone();
+    Arc::new(move |directory| Ok(Arc::new(FileStore::open(&doors, directory, Limits::default())?)))
 }
 
 /// Keys are evenly distributed, so the front of one tells nodes apart.

@@ -8,6 +8,7 @@ use tresor_hcl::{AccessError, Object, Position, Value, ValueKind};
 
 use super::listener::{Listener, read_listener};
 use super::seal::read_seal;
+use super::snapshots::read_snapshots;
 use super::{ConfigError, Directory, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
@@ -113,6 +114,7 @@ pub fn parse(
         storage: Storage::Memory,
         listeners: Vec::new(),
         static_seal: None,
+        snapshots: None,
         api_address: None,
         cluster_address: None,
         cluster_name: String::new(),
@@ -147,6 +149,11 @@ pub fn parse(
     }
     if config.listeners.is_empty() {
         return Err(missing("at least one `listener` stanza is required"));
+    }
+    if let (Some(path), Some(snapshots)) = (config.storage.path(), &config.snapshots)
+        && *path == snapshots.directory
+    {
+        return Err(missing("`snapshots` needs a directory of its own, not that of the storage"));
     }
     if config.default_lease_ttl > config.max_lease_ttl {
         let text = "`default_lease_ttl` cannot be greater than `max_lease_ttl`";
@@ -249,11 +256,14 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     if own_seal.is_some() {
         config.static_seal = own_seal;
     }
+    for stanza in document.items_named("snapshots") {
+        config.snapshots = Some(read_snapshots(&mut source, stanza)?);
+    }
     for item in &document.items {
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
         match key.name.as_str() {
-            "listener" | "storage" | "backend" | "seal" => {}
+            "listener" | "storage" | "backend" | "seal" | "snapshots" => {}
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "cluster_name" => config.cluster_name = source.text("cluster_name", value)?,

@@ -1,10 +1,12 @@
-//! `sys/storage-status`: whether the store takes writes, and when it was last looked through for damage.
+//! `sys/storage-status`: whether the store takes writes, when it was last looked through for damage, and how old the last
+//! scheduled snapshot is.
 
 use tresor_core::Condition;
 use tresor_engine::{Cx, Data};
 use tresor_model::Fault;
 use tresor_wire::input::EmptyInput;
 use tresor_wire::output::Output;
+use tresor_wire::time::rfc3339;
 
 use super::Sys;
 
@@ -23,9 +25,18 @@ pub(super) struct StorageStatus {
     /// How many seconds ago that ended.
     #[output(optional)]
     scrubbed_seconds_ago: Option<u64>,
+    /// How old the last scheduled snapshot is that is whole and was restored once, in seconds.
+    #[output(optional)]
+    snapshot_age_seconds: Option<u64>,
+    /// When it was taken.
+    #[output(optional)]
+    snapshot_taken: Option<String>,
+    /// Why the last attempt to take one failed, when it did.
+    #[output(optional)]
+    snapshot_error: Option<String>,
 }
 
-pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<StorageStatus>, Fault> {
+pub(super) async fn status(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<StorageStatus>, Fault> {
     let condition = match sys.handles.storage.condition() {
         Condition::Writable => "writable",
         Condition::LowSpace { .. } => "low-space",
@@ -33,6 +44,7 @@ pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result
         Condition::Damaged => "damaged",
         Condition::Stopped => "stopped",
     };
+    let scheduled = sys.handles.snapshots.scheduled();
     let scrubbed = sys.handles.storage.scrubbed();
     Ok(Data(StorageStatus {
         condition,
@@ -40,5 +52,8 @@ pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result
         scrubs: scrubbed.passes,
         scrubbed_pages: scrubbed.pages,
         scrubbed_seconds_ago: scrubbed.ended_ago.map(|ago| ago.as_secs()),
+        snapshot_age_seconds: scheduled.taken.map(|taken| cx.now.since(taken).as_secs()),
+        snapshot_taken: scheduled.taken.map(rfc3339),
+        snapshot_error: scheduled.error,
     }))
 }

@@ -2,8 +2,11 @@
 //!
 //! What is stored is sealed, and stays so on its way: no key opens anything here. One key of the cluster's own seals a
 //! snapshot's checksum, so a snapshot of another cluster, or one that somebody changed, is told from ours. Staging verifies
-//! all of it and changes nothing; the node swaps it in once it is sealed ([`crate::Node`]). Deliberately absent: the local
-//! audit log, which is no part of what is stored.
+//! all of it and changes nothing; the node swaps it in once it is sealed ([`crate::Node`]). [`schedule`] takes them by
+//! itself. Deliberately absent: the local audit log, which is no part of what is stored.
+
+mod files;
+pub mod schedule;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,8 +18,9 @@ use tresor_model::{ByteStream, Fault, Refusal};
 use tresor_snapshot::{Header, Part, Reader, Writer, Wrong};
 use tresor_storage::machine::{Export, Install};
 use tresor_storage::state::Reading;
-use tresor_storage::{RawKey, StoreError};
+use tresor_storage::{RawKey, Store, StoreError, Stored, Version};
 
+use self::schedule::{Scheduled, Told};
 use crate::unsealed::ClusterRecord;
 
 /// Whether a snapshot that this cluster did not take is taken.
@@ -43,6 +47,7 @@ pub struct Snapshots {
     /// Downloads hold it weakly: with the node's sealing it is gone.
     key: Arc<HmacKey>,
     staged: Mutex<Option<Staged>>,
+    told: Told,
 }
 
 /// A snapshot that is being taken.
@@ -56,7 +61,14 @@ struct Taking {
 impl Snapshots {
     pub(crate) fn new(barrier: &Barrier, doors: &Doors, cluster: &ClusterRecord) -> Self {
         let key = Arc::new(barrier.derive_hmac_key("snapshots"));
-        Self { barrier: barrier.clone(), doors: doors.clone(), cluster: cluster.clone(), key, staged: Mutex::default() }
+        Self {
+            barrier: barrier.clone(),
+            doors: doors.clone(),
+            cluster: cluster.clone(),
+            key,
+            staged: Mutex::default(),
+            told: Told::default(),
+        }
     }
 
     /// Begins to take one; what is stored by now is in it.
@@ -87,9 +99,35 @@ impl Snapshots {
     ///
     /// # Errors
     /// A refusal when it is damaged, cut off or another cluster's; nothing has changed then.
-    pub async fn stage(&self, mut upload: ByteStream, foreign: Foreign) -> Result<(), Fault> {
-        let barrier = self.barrier.clone();
-        let install = run_blocking(&*self.doors.workers, move || barrier.restore()).await.map_err(Fault::internal)?;
+    pub async fn stage(&self, upload: ByteStream, foreign: Foreign) -> Result<(), Fault> {
+        let staged = self.take_in(upload, &self.barrier, foreign, None).await?;
+        *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
+        Ok(())
+    }
+
+    /// Restores a snapshot of this cluster into another store, which is nobody's, and opens every value on its way; a
+    /// barrier over what it became.
+    ///
+    /// # Errors
+    /// When it could not be restored where it is needed.
+    pub(crate) async fn rehearse(&self, file: ByteStream, scratch: Arc<dyn Store>) -> Result<Barrier, Fault> {
+        let restored = self.barrier.over(scratch);
+        let staged = self.take_in(file, &restored, Foreign::Refused, Some(restored.clone())).await?;
+        let finished = run_blocking(&*self.doors.workers, move || staged.install.finish()).await;
+        finished.map_err(Fault::internal)?.map_err(Fault::internal)?;
+        Ok(restored)
+    }
+
+    /// Verifies a whole snapshot on its way into a store.
+    async fn take_in(
+        &self,
+        mut upload: ByteStream,
+        into: &Barrier,
+        foreign: Foreign,
+        opens: Option<Barrier>,
+    ) -> Result<Staged, Fault> {
+        let into = into.clone();
+        let install = run_blocking(&*self.doors.workers, move || into.restore()).await.map_err(Fault::internal)?;
         let mut staging = Staging {
             reader: Reader::new(),
             state: Reading::new(None),
@@ -99,14 +137,19 @@ impl Snapshots {
             is_foreign: false,
             has_slots: false,
             end: None,
+            opens,
         };
         while let Some(bytes) = upload.part().await? {
             let taken = run_blocking(&*self.doors.workers, move || staging.take(&bytes).map(|()| staging)).await;
             staging = taken.map_err(Fault::internal)?.map_err(Fault::from)?;
         }
-        let staged = staging.finish(&self.key)?;
-        *self.staged.lock().unwrap_or_else(PoisonError::into_inner) = Some(staged);
-        Ok(())
+        staging.finish(&self.key)
+    }
+
+    /// What became of those that are taken by a schedule.
+    #[must_use]
+    pub fn scheduled(&self) -> Scheduled {
+        self.told.read()
     }
 
     /// What was staged last, once.
@@ -141,6 +184,7 @@ enum Refused {
     Wrong(Wrong),
     OfState(Wrong),
     Foreign(String),
+    Unopened(Version),
     Store(StoreError),
 }
 
@@ -160,6 +204,10 @@ impl From<Refused> for Fault {
             Refused::Foreign(of) => Self::invalid(format!(
                 "the snapshot is of another cluster ({of}): after it only the shares of that one unseal; use the \
                  snapshot-force API if that is what you want"
+            )),
+            Refused::Unopened(version) => Self::invalid(format!(
+                "the snapshot is refused: a value in it, of version {}, is not what was sealed",
+                version.0
             )),
             Refused::Store(error) => refusal(error),
         }
@@ -195,11 +243,13 @@ struct Staging {
     is_foreign: bool,
     has_slots: bool,
     end: Option<([u8; 32], [u8; 32])>,
+    /// Opens every value, where one wants to be sure of more than that they are what was written.
+    opens: Option<Barrier>,
 }
 
 impl Staging {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Refused> {
-        let Self { reader, state, install, own_id, foreign, is_foreign, has_slots, end } = self;
+        let Self { reader, state, install, own_id, foreign, is_foreign, has_slots, end, opens } = self;
         reader.take(bytes, |part| {
             match part {
                 Part::Header(header) => {
@@ -209,11 +259,18 @@ impl Staging {
                     }
                 }
                 Part::Chunk(chunk) => {
-                    let see = |key: RawKey, _| {
+                    let mut unopened = None;
+                    let see = |key: RawKey, stored: Stored| {
                         *has_slots |= tresor_barrier::is_slots(&key);
+                        if opens.as_ref().is_some_and(|barrier| barrier.check(&key, &stored.bytes).is_err()) {
+                            unopened = Some(stored.version);
+                        }
                         Ok::<(), Wrong>(())
                     };
                     state.take(&chunk, see).map_err(Refused::OfState)?;
+                    if let Some(version) = unopened {
+                        return Err(Refused::Unopened(version));
+                    }
                     install.take(chunk).map_err(Refused::Store)?;
                 }
                 Part::End { digest, seal } => *end = Some((digest, seal)),
