@@ -76,7 +76,12 @@ pub(crate) async fn end_many(server: &Server, ending: usize, failing: u64) {
     }
     let (failed, calls) = server.faults.counted();
     server.faults.set(0);
-    println!("everything was collected {:.0?} after its end", stormed.elapsed());
+    let left = server.live().await.saturating_sub(before);
+    println!(
+        "{left} tokens and secrets were left {:.0?} after their end; {}",
+        stormed.elapsed(),
+        irrevocable(server).await
+    );
     println!("{failed} of {calls} calls of the store failed, to the very end");
     assert!(is_over(server, before).await, "everything was collected");
     assert!(!server.node.standing().unwrap().sealed, "the node sealed itself");
