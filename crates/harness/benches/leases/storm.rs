@@ -49,13 +49,14 @@ impl Latencies {
 
 /// Lets half tokens, half secrets end in one second.
 pub(crate) async fn end_many(server: &Server, ending: usize, failing: u64) {
+    let owner = server.token(ROOT, "200h").await;
     let before = server.live().await;
     drop(server.call("POST", "sys/mounts/ending", ROOT, json!({ "type": "leasing" })).await.expect_status(204));
     let begun = server.node.now();
     let started = Instant::now();
     let reserve = Duration::from_secs(20 + u64::try_from(ending / 4_000).unwrap());
     let end = begun.plus(reserve);
-    make(server, ending, end).await;
+    make(server, &owner, ending, end).await;
     let last = reserve.saturating_sub(Duration::from_secs(1));
     tokio::time::sleep(last.saturating_sub(BASELINE + started.elapsed())).await;
     let baseline = ask_for(server, || started.elapsed() < last).await;
@@ -108,8 +109,7 @@ async fn irrevocable(server: &Server) -> String {
     format!("irrevocable: {}", answer.at("/data/lease_count"))
 }
 
-async fn make(server: &Server, ending: usize, end: tresor_model::Timestamp) {
-    let owner = &server.token(ROOT, "200h").await;
+async fn make(server: &Server, owner: &str, ending: usize, end: tresor_model::Timestamp) {
     let mut made = 0;
     while made < ending {
         let some = 128.min(ending - made);
