@@ -123,6 +123,18 @@ impl Server {
         server
     }
 
+    /// One with so many leases of the mount `made/`, and how many were alive before.
+    async fn with_leases(count: usize, ttl: &str) -> (Self, u64) {
+        let server = Self::start().await;
+        drop(server.call("POST", "sys/mounts/made", ROOT, json!({ "type": "leasing" })).await.expect_status(204));
+        server.settle().await;
+        let (live, path) = (server.live().await, format!("made/creds/role?ttl={ttl}"));
+        for _ in 0..count {
+            drop(server.call("GET", &path, ROOT, Value::Null).await.expect_status(200));
+        }
+        (server, live)
+    }
+
     async fn unseal(&self) {
         self.node.enter_share(UnsealShare::new(self.share.clone())).await.unwrap();
     }
@@ -392,13 +404,7 @@ async fn an_ancestor_that_ends_by_itself_takes_everything_with_it_before_anybody
 
 #[tokio::test]
 async fn a_store_that_fails_often_loses_nothing_revokes_nothing_twice_and_seals_nothing() {
-    let server = Server::start().await;
-    drop(server.call("POST", "sys/mounts/made", ROOT, json!({ "type": "leasing" })).await.expect_status(204));
-    server.settle().await;
-    let live = server.live().await;
-    for _ in 0..150 {
-        drop(server.call("GET", "made/creds/role?ttl=30s", ROOT, Value::Null).await.expect_status(200));
-    }
+    let (server, live) = Server::with_leases(150, "30s").await;
     let tokens = server.family(ROOT, 600).await;
     for token in tokens.iter().step_by(3) {
         drop(server.create(token, json!({ "ttl": "1h" })).await);
@@ -427,13 +433,7 @@ async fn a_store_that_fails_often_loses_nothing_revokes_nothing_twice_and_seals_
 
 #[tokio::test]
 async fn a_store_that_fails_often_makes_collecting_slower_by_a_bounded_factor() {
-    let server = Server::start().await;
-    drop(server.call("POST", "sys/mounts/made", ROOT, json!({ "type": "leasing" })).await.expect_status(204));
-    server.settle().await;
-    let live = server.live().await;
-    for _ in 0..600 {
-        drop(server.call("GET", "made/creds/role?ttl=1h", ROOT, Value::Null).await.expect_status(200));
-    }
+    let (server, live) = Server::with_leases(600, "1h").await;
     drop(server.family(ROOT, 600).await);
     let calls = || server.store.calls.load(Ordering::Relaxed);
     let before = calls();

@@ -83,6 +83,15 @@ impl Fault {
     pub fn internal(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self::Failure(Failure { cause: cause.into(), side: Side::Ours, public: None })
     }
+
+    /// What went wrong, for the server's operators: the public text of a refusal, the cause of a failure.
+    #[must_use]
+    pub fn for_operators(&self) -> String {
+        match self {
+            Self::Refusal(_) => self.to_string(),
+            Self::Failure(failure) => failure.cause.to_string(),
+        }
+    }
 }
 
 impl From<Refusal> for Fault {

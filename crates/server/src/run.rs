@@ -110,8 +110,8 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let doors = tresor_env_os::doors();
     let Opened { store, consensus } = Opened::open(&config, &doors).await?;
     let settings = settings(&config, arguments, &doors);
-    let node =
-        Node::start(store, doors.clone(), settings, tresor_builtin::registry()).map_err(|fault| describe(&fault))?;
+    let node = Node::start(store, doors.clone(), settings, tresor_builtin::registry())
+        .map_err(|fault| fault.for_operators())?;
     node.open_by_itself().await;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
@@ -155,14 +155,6 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     tracing::info!("server stopped");
     log.finish();
     Ok(())
-}
-
-/// A fault with its cause: at start the operator is the one to mend it.
-fn describe(fault: &tresor_model::Fault) -> String {
-    match fault {
-        tresor_model::Fault::Failure(failure) => failure.cause.to_string(),
-        other @ tresor_model::Fault::Refusal(_) => other.to_string(),
-    }
 }
 
 /// How long audit devices may wait for more records while there are many.

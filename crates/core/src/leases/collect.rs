@@ -13,7 +13,6 @@ use tresor_model::Fault;
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
-use super::revoke::reason_of;
 use super::secrets::Retired;
 use super::{Doing, Progress, index};
 use crate::keys;
@@ -52,7 +51,7 @@ pub(super) fn marks(
         let walked = match walked {
             Err(fault) if is_damage(&fault) => {
                 // The mark goes on refusing what is below, which ends in its own time; nothing would mend by trying again.
-                let reason = format!("collecting below a revoked token: {}", reason_of(&fault));
+                let reason = format!("collecting below a revoked token: {}", fault.for_operators());
                 index::set_aside(txn, &aside, &damaged, reason, now)?;
                 Done::Partly
             }

@@ -125,16 +125,8 @@ async fn revoke(
         Err(fault) => {
             // What the engine wrote goes with its transaction; that it failed is written in another.
             drop(txn);
-            failed(unsealed, namespace, lane, record.id.as_str(), &reason_of(&fault)).await
+            failed(unsealed, namespace, lane, record.id.as_str(), &fault.for_operators()).await
         }
-    }
-}
-
-/// Why it failed, for the operator: the public text of a refusal, the cause of a failure.
-pub(super) fn reason_of(fault: &Fault) -> String {
-    match fault {
-        Fault::Refusal(_) => fault.to_string(),
-        Fault::Failure(failure) => failure.cause.to_string(),
     }
 }
 

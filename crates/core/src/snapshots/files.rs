@@ -15,8 +15,9 @@ const PREFIX: &str = "tresor-";
 const SUFFIX: &str = ".snap";
 /// What is behind the name of one that is being written.
 const UNFINISHED: &str = ".part";
-/// Where one is restored to see whether it can be; a directory of the server's own.
-const REHEARSAL: &str = "rehearsal";
+/// Where one is restored to see whether it can be; a directory of the server's own, emptied each time, so its name must not
+/// be that of somebody else's.
+const REHEARSAL: &str = ".tresor-rehearsal";
 
 /// The name of a snapshot: `tresor-20261129T074500Z.snap`.
 pub(super) fn name(taken: Timestamp) -> String {
@@ -126,8 +127,17 @@ pub(super) fn rehearsal(directory: &Path) -> PathBuf {
     directory.join(REHEARSAL)
 }
 
-/// Removes what a store left in a directory of the server's own; the directories stay, empty.
-pub(super) fn clear(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+/// Removes what a store left where it was restored; the directories stay, empty.
+pub(super) fn clear_rehearsal(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    let place = rehearsal(directory);
+    if disk.resolve(&place)? != disk.resolve(directory)?.join(REHEARSAL) {
+        let text = format!("`{}` leads elsewhere, and is to be emptied", place.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    clear(disk, &place)
+}
+
+fn clear(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
     let names = match disk.names(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         names => names?,

@@ -119,19 +119,11 @@ async fn attempt(unsealed: &Unsealed, schedule: &Schedule) -> Duration {
             Duration::ZERO
         }
         Err(fault) => {
-            let text = describe(&fault);
+            let text = fault.for_operators();
             tracing::error!(name, error = text, "no snapshot was taken by schedule; it is tried again");
             told.update(|told| told.error = Some(text));
             RETRY.min(schedule.interval)
         }
-    }
-}
-
-/// A fault with its cause: those who may ask are the operators.
-fn describe(fault: &Fault) -> String {
-    match fault {
-        Fault::Failure(failure) => failure.cause.to_string(),
-        other @ Fault::Refusal(_) => other.to_string(),
     }
 }
 
@@ -162,7 +154,7 @@ async fn write(unsealed: &Unsealed, schedule: &Schedule, name: String, now: Time
 async fn rehearse(unsealed: &Unsealed, schedule: &Schedule, file: ByteStream) -> Result<(), Fault> {
     let doors = &unsealed.doors;
     let place = files::rehearsal(&schedule.directory);
-    clear(doors, &place).await?;
+    clear(doors, &schedule.directory).await?;
     let open = {
         let (open_scratch, place) = (Arc::clone(&schedule.open_scratch), place.clone());
         run_blocking(&*doors.workers, move || open_scratch(&place))
@@ -177,7 +169,7 @@ async fn rehearse(unsealed: &Unsealed, schedule: &Schedule, file: ByteStream) ->
         }
         Err(fault) => Err(fault),
     };
-    clear(doors, &place).await?;
+    clear(doors, &schedule.directory).await?;
     loaded
 }
 
@@ -201,7 +193,7 @@ fn load(unsealed: &Unsealed, restored: &tresor_barrier::Barrier) -> Result<(), F
 
 async fn clear(doors: &Doors, directory: &Path) -> Result<(), Fault> {
     let (disk, directory) = (Arc::clone(&doors.disk), directory.to_path_buf());
-    blocking(doors, move || files::clear(&*disk, &directory)).await
+    blocking(doors, move || files::clear_rehearsal(&*disk, &directory)).await
 }
 
 fn read_back(doors: &Doors, unfinished: &Unfinished) -> ByteStream {
