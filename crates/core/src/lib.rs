@@ -6,6 +6,7 @@
 
 pub mod audits;
 pub mod cached;
+pub mod cluster;
 mod gate;
 pub mod keys;
 pub mod leases;

@@ -25,6 +25,7 @@ use tresor_storage::{Condition, Store};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
+use crate::cluster::Cluster;
 use crate::mounts::Mounts;
 use crate::opening::{self, ByItself, OpeningProblem};
 use crate::policies::Policies;
@@ -143,6 +144,7 @@ pub struct Node {
     /// Why the node did not open by itself, published by the owner task.
     opening_problem: ArcSwap<Option<OpeningProblem>>,
     pub(crate) store: Arc<SealedStore>,
+    pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) doors: Doors,
     pub(crate) clock: SteadyClock,
     pub(crate) settings: Arc<Settings>,
@@ -162,6 +164,7 @@ impl Node {
     /// When the store cannot be read.
     pub fn start(
         store: Arc<dyn Store>,
+        cluster: Arc<dyn Cluster>,
         doors: Doors,
         settings: Settings,
         registry: Registry,
@@ -173,6 +176,7 @@ impl Node {
             attempt: ArcSwap::from_pointee((0, String::new())),
             opening_problem: ArcSwap::from_pointee(None),
             store: Arc::new(store),
+            cluster,
             clock: SteadyClock::new(Arc::clone(&doors.clock)),
             doors,
             settings: Arc::new(settings),
@@ -390,6 +394,7 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
 
 /// Lets go of everything that was unsealed.
 async fn seal(node: &Node) {
+    node.cluster.set_sealed(true);
     let before = node.state.swap(Arc::new(State::Sealed));
     if let State::Unsealed(unsealed) = &*before {
         unsealed.stop().await;

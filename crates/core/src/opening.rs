@@ -218,6 +218,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     let doors = node.doors.clone();
     let unsealed = Unsealed::open(barrier, storage, doors, clock, settings, &node.registry).await?;
     node.state.store(Arc::new(State::Unsealed(Arc::clone(&unsealed))));
+    node.cluster.set_sealed(false);
     tracing::info!("node is unsealed");
     if let Some(change) = change {
         unsealed.change_slots(change).await;

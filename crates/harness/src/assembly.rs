@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
+use tresor_core::cluster::Alone;
 use tresor_core::{Node, Settings};
 use tresor_env::{Clock, Doors};
 use tresor_http::{Options, Serve};
@@ -39,7 +40,7 @@ pub fn settings() -> Settings {
 pub fn node_with(doors: &Doors, store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Node>, Fault> {
     let mut registry = tresor_builtin::registry();
     registry.factories.push(crate::leasing::FACTORY);
-    Node::start(store, doors.clone(), settings, registry)
+    Node::start(store, Arc::new(Alone), doors.clone(), settings, registry)
 }
 
 /// A request for `path` (below `/v1/`, sent exactly as written) with a token (empty: none) and a JSON body (null:

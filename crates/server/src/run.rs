@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tresor_core::cluster::Alone;
 use tresor_core::snapshots::schedule::Schedule;
 use tresor_core::{Node, Settings, StaticSeal};
 use tresor_env::Doors;
@@ -110,7 +111,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let doors = tresor_env_os::doors();
     let Opened { store, consensus } = Opened::open(&config, &doors).await?;
     let settings = settings(&config, arguments, &doors);
-    let node = Node::start(store, doors.clone(), settings, tresor_builtin::registry())
+    let node = Node::start(store, Arc::new(Alone), doors.clone(), settings, tresor_builtin::registry())
         .map_err(|fault| fault.for_operators())?;
     node.open_by_itself().await;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };

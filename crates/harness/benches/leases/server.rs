@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tresor_core::Node;
+use tresor_core::cluster::Alone;
 use tresor_crypto::shamir::Threshold;
 use tresor_env::Doors;
 use tresor_harness::{Answer, ROOT, assembly, leasing};
@@ -149,7 +150,7 @@ impl Server {
         let mut registry = tresor_builtin::registry();
         registry.factories.push(leasing::FACTORY);
         let store = Arc::new(Failing { inner, faults: Arc::clone(&faults) });
-        let node = Node::start(store, doors.clone(), settings, registry).unwrap();
+        let node = Node::start(store, Arc::new(Alone), doors.clone(), settings, registry).unwrap();
         let (doors, folder, service) = (doors.clone(), folder.to_owned(), NodeService::new(Arc::clone(&node)));
         Self { doors, folder, audit, service, node, faults }
     }

@@ -1,0 +1,241 @@
+//! The door to the other nodes: who leads, who belongs to the cluster, and messages to the leader.
+//!
+//! The core knows nodes by their names, keys and addresses. What agrees, and what carries messages, is behind this door
+//! (`tresor-server` puts consensus and the cluster port there). [`Alone`] is the door of every store that has no other nodes.
+//! Deliberately absent: entries, votes, and anything that is stored.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_env::BoxFuture;
+
+/// What a node is in its cluster now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It leads: a majority has answered it lately, and it has everything that was ever acknowledged.
+    Leads {
+        /// In which term. Nobody else ever leads in it.
+        term: u64,
+    },
+    /// It follows a leader that it has heard lately.
+    Follows(Contact),
+    /// It knows of no leader.
+    Leaderless,
+}
+
+impl Standing {
+    /// Whether the node leads.
+    #[must_use]
+    pub const fn leads(&self) -> bool {
+        matches!(self, Self::Leads { .. })
+    }
+}
+
+/// How a node is known and reached.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Contact {
+    /// The name that the operator gave it, or one that was made of its key.
+    pub name: String,
+    /// The public half of its key, which it has for life.
+    pub key: [u8; 32],
+    /// Host and port of its cluster port; may change.
+    pub cluster_address: String,
+    /// Its API, with scheme; empty where it is not known. May change.
+    pub api_address: String,
+}
+
+impl fmt::Debug for Contact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Contact").field("name", &self.name).field("at", &self.cluster_address).finish_non_exhaustive()
+    }
+}
+
+/// A node of the cluster.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Who it is.
+    pub contact: Contact,
+    /// Whether it votes.
+    pub is_voter: bool,
+    /// Whether it leads.
+    pub is_leader: bool,
+    /// When the leader last heard it: known on the leader alone.
+    pub heard_ago: Option<Duration>,
+    /// Up to which entry it has the log: known on the leader alone.
+    pub matched: Option<u64>,
+}
+
+/// A change of the members. Nodes are called by their names.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// A new node gets the log, and has no vote.
+    Add(Contact),
+    /// A node gets a vote.
+    Promote(String),
+    /// A node loses its vote, and goes on getting the log.
+    Demote(String),
+    /// A node is one no more.
+    Remove(String),
+}
+
+/// How far a node has come with the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Indexes {
+    /// The last entry that it has.
+    pub last: u64,
+    /// The last entry that it has applied.
+    pub applied: u64,
+}
+
+/// Why the cluster did not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ClusterError {
+    /// There is no leader that a majority confirms. Nothing was done.
+    #[error("the cluster has no leader, or too few of its nodes answer")]
+    NoLeader,
+    /// The message was not sent. Nothing was done.
+    #[error("the leader is not reached: {0}")]
+    Unreachable(String),
+    /// The message may have arrived, or the change may be made: nobody knows.
+    #[error("no answer came; whether it was done is not known")]
+    Uncertain,
+    /// This node does not lead. Nothing was done.
+    #[error("this node does not lead")]
+    NotLeader,
+    /// The change makes no sense, or another is under way.
+    #[error("the members cannot be changed: {0}")]
+    Refused(String),
+    /// The node was closed, or its disk failed.
+    #[error("the node stopped: {0}")]
+    Stopped(String),
+}
+
+/// The cluster, as the core sees it.
+pub trait Cluster: Send + Sync {
+    /// Whether there can be other nodes at all.
+    fn is_enabled(&self) -> bool;
+
+    /// This node.
+    fn me(&self) -> Contact;
+
+    /// What it is now.
+    fn standing(&self) -> Standing;
+
+    /// Completes when it is something else than `known`.
+    fn changed(&self, known: Standing) -> BoxFuture<'_, Standing>;
+
+    /// Afterwards everything that was acknowledged anywhere before is applied here.
+    ///
+    /// # Errors
+    /// [`ClusterError::NoLeader`] or [`ClusterError::Stopped`].
+    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Sends a message to the leader, and gives its answer. Nothing is sent twice: after [`ClusterError::Unreachable`] and
+    /// [`ClusterError::NoLeader`] it is for the caller to try again.
+    ///
+    /// # Errors
+    /// [`ClusterError`]; [`ClusterError::NotLeader`] when this node leads meanwhile.
+    fn forward(&self, message: Vec<u8>, within: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>>;
+
+    /// Who answers what other nodes forward, from now on.
+    fn answer_with(&self, handler: Arc<dyn Forwarded>);
+
+    /// Lets another node lead, and completes when it does.
+    ///
+    /// # Errors
+    /// When there is no other that could, or this node does not lead.
+    fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// A sealed node takes the log and votes, and does not campaign while there are others.
+    fn set_sealed(&self, is_sealed: bool);
+
+    /// The members, as this node knows them.
+    fn members(&self) -> Vec<Member>;
+
+    /// Changes the members; on the leader only.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Whether this node belongs to a cluster: it founded one, or a leader has sent it entries.
+    fn is_member(&self) -> bool;
+
+    /// Lets these nodes send entries to this one, which belongs to no cluster yet, until the log says who the members are.
+    ///
+    /// # Errors
+    /// [`ClusterError::Refused`] when it belongs to one.
+    fn adopt(&self, members: Vec<Contact>) -> Result<(), ClusterError>;
+
+    /// How far it has come.
+    fn indexes(&self) -> Indexes;
+}
+
+/// Answers what other nodes forward.
+pub trait Forwarded: Send + Sync {
+    /// Answers a message of a member. It runs to its end, whether or not the other still waits.
+    fn answer(&self, message: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
+}
+
+/// The cluster of a store without other nodes: this one leads it for ever.
+pub struct Alone;
+
+impl Cluster for Alone {
+    fn is_enabled(&self) -> bool {
+        false
+    }
+
+    fn me(&self) -> Contact {
+        Contact { name: String::new(), key: [0; 32], cluster_address: String::new(), api_address: String::new() }
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Leads { term: 0 }
+    }
+
+    fn changed(&self, known: Standing) -> BoxFuture<'_, Standing> {
+        let standing = self.standing();
+        if known == standing { Box::pin(std::future::pending()) } else { Box::pin(std::future::ready(standing)) }
+    }
+
+    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn forward(&self, _: Vec<u8>, _: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+        Box::pin(std::future::ready(Err(ClusterError::NotLeader)))
+    }
+
+    fn answer_with(&self, _: Arc<dyn Forwarded>) {}
+
+    fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(std::future::ready(Err(refused())))
+    }
+
+    fn set_sealed(&self, _: bool) {}
+
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
+
+    fn change(&self, _: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(std::future::ready(Err(refused())))
+    }
+
+    fn is_member(&self) -> bool {
+        true
+    }
+
+    fn adopt(&self, _: Vec<Contact>) -> Result<(), ClusterError> {
+        Err(refused())
+    }
+
+    fn indexes(&self) -> Indexes {
+        Indexes::default()
+    }
+}
+
+fn refused() -> ClusterError {
+    ClusterError::Refused("the storage has no other nodes".to_owned())
+}
