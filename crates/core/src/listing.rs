@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Access, Effect, Mounted};
+use tresor_engine::{Access, Effect, Mounted, Place};
 use tresor_model::{Operation, Verb};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
@@ -36,6 +36,8 @@ pub struct ListedRoute {
     pub availability: Availability,
     /// What it does to the store.
     pub effect: Effect,
+    /// On which node of a cluster it runs.
+    pub place: Place,
     /// The fields that it takes.
     pub fields: &'static [FieldSpec],
     /// The fields of its answer's data.
@@ -75,6 +77,7 @@ fn always(route: &crate::AlwaysRoute) -> ListedRoute {
         operation,
         availability: Availability::Always,
         effect,
+        place: Place::Asked,
         fields: route.fields,
         answer_fields: route.answer_fields,
         is_audited: false,
@@ -95,6 +98,7 @@ fn routes_of(path: &str, engine: &dyn Mounted) -> Vec<ListedRoute> {
                 operation: *operation,
                 availability: Availability::Unsealed(facts.access),
                 effect: facts.effect,
+                place: facts.place,
                 fields: facts.fields,
                 answer_fields: facts.answer.fields,
                 is_audited: true,

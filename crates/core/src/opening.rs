@@ -215,8 +215,8 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     // The node's own clock: time does not go back over a sealing either.
     let clock = node.clock.clone();
     let storage = Storage::new(Arc::clone(&node.store));
-    let doors = node.doors.clone();
-    let unsealed = Unsealed::open(barrier, storage, doors, clock, settings, &node.registry).await?;
+    let (nodes, doors) = (Arc::clone(&node.cluster), node.doors.clone());
+    let unsealed = Unsealed::open(barrier, storage, nodes, doors, clock, settings, &node.registry).await?;
     node.state.store(Arc::new(State::Unsealed(Arc::clone(&unsealed))));
     node.cluster.set_sealed(false);
     tracing::info!("node is unsealed");

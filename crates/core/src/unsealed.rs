@@ -19,6 +19,7 @@ use tresor_record::Record;
 use tresor_storage::StoreError;
 
 use crate::audits::Audits;
+use crate::cluster::Cluster;
 use crate::gate::Gate;
 use crate::leases::secrets::Leases;
 use crate::mounts::Mounts;
@@ -58,6 +59,8 @@ pub struct Handles {
     pub snapshots: Arc<Snapshots>,
     /// How the store is doing.
     pub storage: Arc<Storage>,
+    /// The other nodes.
+    pub cluster: Arc<dyn Cluster>,
     /// The operator's choices.
     pub settings: Arc<Settings>,
 }
@@ -163,6 +166,7 @@ impl Unsealed {
     pub(crate) async fn open(
         barrier: Barrier,
         storage: Storage,
+        nodes: Arc<dyn Cluster>,
         doors: Doors,
         clock: SteadyClock,
         settings: Arc<Settings>,
@@ -186,7 +190,8 @@ impl Unsealed {
         let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
-        let handles = Handles { audits, policies, mounts, tokens, leases, quotas, snapshots, storage, settings };
+        let handles =
+            Handles { audits, policies, mounts, tokens, leases, quotas, snapshots, storage, cluster: nodes, settings };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);

@@ -37,13 +37,34 @@ pub enum Access {
     Sudo,
 }
 
-/// What an operation does to the store: forwarding, and whether a read-only node may answer, follow from it.
+/// What an operation does to the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Reads only.
     Reads,
     /// May write.
     Writes,
+}
+
+/// On which node of a cluster an operation runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// On any that has everything that was acknowledged.
+    Any,
+    /// On the one that was asked: it is about that one.
+    Asked,
+    /// On the one that leads.
+    Leader,
+}
+
+impl Place {
+    /// What follows from the effect, when nothing else is said.
+    const fn of(effect: Effect) -> Self {
+        match effect {
+            Effect::Reads => Self::Any,
+            Effect::Writes => Self::Leader,
+        }
+    }
 }
 
 /// What one operation of one route declares.
@@ -53,6 +74,8 @@ pub struct OperationFacts {
     pub access: Access,
     /// What it does to the store.
     pub effect: Effect,
+    /// On which node it runs.
+    pub place: Place,
     /// Its input fields.
     pub fields: &'static [FieldSpec],
     /// Its answer.
@@ -195,7 +218,7 @@ impl<E: Send + Sync + 'static> Routes<E> {
             handlers: BTreeMap::new(),
             exists: None,
         });
-        RouteBuilder { routes: self, access: Access::Token }
+        RouteBuilder { routes: self, access: Access::Token, place: None }
     }
 
     /// Every route's declaration, in order of definition; a [`Match`] names them by index.
@@ -351,6 +374,7 @@ fn walk(branch: &Branch, path: &str, parameters: &mut BTreeMap<&'static str, Str
 pub struct RouteBuilder<E> {
     routes: Routes<E>,
     access: Access,
+    place: Option<Place>,
 }
 
 impl<E: Send + Sync + 'static> RouteBuilder<E> {
@@ -358,6 +382,13 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
     #[must_use]
     pub fn open_to(mut self, access: Access) -> Self {
         self.access = access;
+        self
+    }
+
+    /// On which node the operations that follow run, where that does not follow from what they do to the store.
+    #[must_use]
+    pub fn runs_on(mut self, place: Place) -> Self {
+        self.place = Some(place);
         self
     }
 
@@ -488,7 +519,8 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         // A token that is made or renewed is a write.
         assert!(answer.shape != AnswerShape::Token || effect == Effect::Writes, "a token comes out of what only reads");
         assert!(!answer.leases || effect == Effect::Writes, "a lease comes out of what only reads");
-        let facts = OperationFacts { access: self.access, effect, fields: In::SPEC, answer };
+        let place = self.place.unwrap_or(Place::of(effect));
+        let facts = OperationFacts { access: self.access, effect, place, fields: In::SPEC, answer };
         let typed = Typed { handler, input: PhantomData::<fn() -> In> };
         if let Some(route) = self.routes.routes.last_mut() {
             Arc::make_mut(&mut route.facts.operations).insert(operation, facts);

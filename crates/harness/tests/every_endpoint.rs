@@ -7,12 +7,12 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 use tresor_core::{Availability, ListedRoute};
-use tresor_engine::{Access, Effect};
+use tresor_engine::{Access, Effect, Place};
 use tresor_harness::{Answer, Harness, ROOT};
 use tresor_model::Operation;
 
-/// Every endpoint: operation, mount, pattern, who may call it, what it does to the store, whether it is audited. The
-/// unaudited ones are those, and no others, that end in `unaudited`.
+/// Every endpoint: operation, mount, pattern, who may call it, what it does to the store, on which node of a
+/// cluster it runs, whether it is audited. The unaudited ones are those, and no others, that end in `unaudited`.
 const GOLDEN: &str = include_str!("golden/routes.txt");
 
 /// Every capability there is but `sudo`, on everything.
@@ -71,9 +71,14 @@ fn access(route: &ListedRoute) -> &'static str {
 
 fn line(route: &ListedRoute) -> String {
     let effect = if route.effect == Effect::Reads { "reads" } else { "writes" };
+    let place = match route.place {
+        Place::Any => "any",
+        Place::Asked => "asked",
+        Place::Leader => "leader",
+    };
     let audited = if route.is_audited { "audited" } else { "unaudited" };
     let mount = if route.mount.is_empty() { "-" } else { &route.mount };
-    format!("{} {mount} {} {} {effect} {audited}", route.operation.name(), route.pattern, access(route))
+    format!("{} {mount} {} {} {effect} {place} {audited}", route.operation.name(), route.pattern, access(route))
 }
 
 /// Whether an answer says no more than that the caller may not.

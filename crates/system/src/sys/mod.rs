@@ -15,7 +15,7 @@ mod storage;
 mod tune;
 
 use tresor_core::Handles;
-use tresor_engine::{Access, Class, Descriptor, Engine, Routes};
+use tresor_engine::{Access, Class, Descriptor, Engine, Place, Routes};
 
 /// The paths where what is written is no JSON.
 pub const UPLOADS: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"];
@@ -40,12 +40,15 @@ impl Engine for Sys {
         Routes::new()
             .at("seal", "Seals the server.")
             .open_to(Access::Sudo)
+            .runs_on(Place::Asked)
             .write(seal::seal)
             .at(snapshots::PATH, "Takes a snapshot of what is stored, or restores one.")
             .open_to(Access::Token)
             .read(snapshots::take)
+            .runs_on(Place::Asked)
             .write(snapshots::restore)
             .at(snapshots::PATH_OF_FORCE, "Restores a snapshot, be it of another cluster.")
+            .runs_on(Place::Asked)
             .write(snapshots::restore_any)
             .at("mounts", "Lists the secrets engines.")
             .open_to(Access::Token)
@@ -99,10 +102,12 @@ impl Engine for Sys {
             .mends_audit()
             .at("audit-status", "How far behind the audit devices are, and why.")
             .open_to(Access::Token)
+            .runs_on(Place::Asked)
             .read(audit::status)
             .mends_audit()
             .at("storage-status", "Whether the store takes writes, and what was found when it was looked through.")
             .open_to(Access::Token)
+            .runs_on(Place::Asked)
             .read(storage::status)
             .at("audit-hash/{path...:trimmed}", "Hashes a text as an audit device does.")
             .open_to(Access::Token)
