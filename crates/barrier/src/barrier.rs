@@ -177,7 +177,7 @@ pub(crate) enum Wanted {
     Value,
 }
 
-fn hmac_key(ring: &KeyRing, label: &str) -> HmacKey {
+pub(crate) fn hmac_key(ring: &KeyRing, label: &str) -> HmacKey {
     HmacKey::new(ring.derive_subkey(label).expose())
 }
 

@@ -19,6 +19,7 @@ use tresor_storage::{Condition, RawKey, Scrubbed, Store, StoreError, Version};
 use zeroize::Zeroizing;
 
 use crate::barrier::{Barrier, CommitError};
+use crate::offer::Offer;
 use crate::shares::UnsealKey;
 use crate::slots::{SlotTable, StaticKey, StaticKeyError, StaticKeys, StaticSlot};
 use crate::txn::{Changes, Txn};
@@ -173,6 +174,18 @@ pub fn is_slots(key: &RawKey) -> bool {
     *key == header("slots")
 }
 
+/// What can be known of a table of slots.
+pub(crate) fn facts_of(slots: &SlotTable) -> SealFacts {
+    let (shares, threshold) = slots.shares_and_threshold();
+    let static_key_id = slots.static_key_id().map(str::to_owned);
+    SealFacts { initialized: true, shares, threshold, static_key_id }
+}
+
+/// The ring that a root key opens.
+pub(crate) fn open_ring(root: &DataKey, sealed: &[u8]) -> Result<KeyRing, UnsealError> {
+    Ok(KeyRing::decode(&AeadKey::new(root).open(RING_CONTEXT, sealed)?)?)
+}
+
 impl SealedStore {
     /// Takes a store, and checks that what lies outside the barrier can be read.
     ///
@@ -190,6 +203,11 @@ impl SealedStore {
         Ok(stored.map(|stored| SlotTable::decode(&stored.bytes).map(|table| (table, stored.version))).transpose()?)
     }
 
+    /// The sealed ring.
+    fn ring(&self) -> Result<Option<Vec<u8>>, UnsealError> {
+        Ok(self.store.snapshot()?.read(&header("ring"))?.map(|stored| stored.bytes))
+    }
+
     /// What can be known now.
     ///
     /// # Errors
@@ -198,9 +216,17 @@ impl SealedStore {
         let Some((slots, _)) = self.slots()? else {
             return Ok(SealFacts { initialized: false, shares: 0, threshold: 0, static_key_id: None });
         };
-        let (shares, threshold) = slots.shares_and_threshold();
-        let static_key_id = slots.static_key_id().map(str::to_owned);
-        Ok(SealFacts { initialized: true, shares, threshold, static_key_id })
+        Ok(facts_of(&slots))
+    }
+
+    /// What a node is shown that wants to join the cluster of this store: as it is stored. Nothing when the store was
+    /// never initialised.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn offer(&self) -> Result<Option<Offer>, UnsealError> {
+        let Some((slots, _)) = self.slots()? else { return Ok(None) };
+        Ok(self.ring()?.map(|ring| Offer::new(slots, ring)))
     }
 
     /// Whether the store can be written to.
@@ -265,8 +291,7 @@ impl SealedStore {
     fn open_by(&self, root_of: impl FnOnce(&SlotTable) -> Result<DataKey, UnsealError>) -> Result<Opened, UnsealError> {
         let (slots, slots_version) = self.slots()?.ok_or(UnsealError::NotInitialized)?;
         let root = root_of(&slots)?;
-        let stored = self.store.snapshot()?.read(&header("ring"))?.ok_or(UnsealError::NotInitialized)?;
-        let ring = KeyRing::decode(&AeadKey::new(&root).open(RING_CONTEXT, &stored.bytes)?)?;
+        let ring = open_ring(&root, &self.ring()?.ok_or(UnsealError::NotInitialized)?)?;
         let barrier = Barrier::new(Arc::clone(&self.store), ring, self.doors.clone());
         Ok(Opened { root, slots, slots_version, barrier, doors: self.doors.clone() })
     }
