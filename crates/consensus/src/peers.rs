@@ -34,6 +34,8 @@ pub struct Contact {
     pub name: String,
     /// Host and port; may change.
     pub address: String,
+    /// Where its clients reach it, with scheme; empty where that is not known. May change.
+    pub api_address: String,
     /// Its public key, as those who carry messages spell it.
     pub key: Vec<u8>,
 }

@@ -4,7 +4,7 @@
 //! entry: kind (1) | term (8) | batch: version (8), note, writes | members: see `members` | nothing
 //! ```
 //!
-//! Little-endian. Where bytes come from a disk or a peer, reading them gives `None` at the first one that is wrong.
+//! Little-endian. Members were spelled without the addresses of their APIs at first, which is read still. Where bytes come from a disk or a peer, reading them gives `None` at the first one that is wrong.
 //! Deliberately absent: checksums (the log's frames and the connections have them).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,8 +17,12 @@ use crate::peers::{Contact, NodeId};
 use crate::types::{Entry, LogId, Membership, Proposal, StoredMembership, Vote, log_id};
 
 const BATCH: u8 = 2;
-const MEMBERS: u8 = 3;
+/// Members, without the addresses of their APIs: not written any more.
+const MEMBERS_1: u8 = 3;
 const NOTHING: u8 = 4;
+const MEMBERS: u8 = 5;
+/// In front of the members that a machine keeps; at first there was nothing, and what followed began with 0 or 1.
+const STORED_MEMBERS: u8 = 2;
 /// A higher term or index than any log has.
 pub(crate) const COUNTED_MAX: u64 = u64::MAX >> 1;
 /// More nodes than any cluster has.
@@ -100,13 +104,20 @@ impl<'b> Reader<'b> {
         self.u64().map(NodeId)
     }
 
-    pub(crate) fn contact(&mut self) -> Option<Contact> {
-        Some(Contact { name: self.text()?, address: self.text()?, key: self.bytes()?.to_vec() })
+    /// As it was at first.
+    fn contact_1(&mut self) -> Option<Contact> {
+        let (name, address, key) = (self.text()?, self.text()?, self.bytes()?.to_vec());
+        Some(Contact { name, address, api_address: String::new(), key })
     }
 
-    fn membership(&mut self) -> Option<Membership> {
+    fn contact(&mut self) -> Option<Contact> {
+        let first = self.contact_1()?;
+        Some(Contact { api_address: self.text()?, ..first })
+    }
+
+    fn membership(&mut self, mut contact: impl FnMut(&mut Self) -> Option<Contact>) -> Option<Membership> {
         let configurations = self.many(2, |reader| reader.many(NODES_MAX, Self::node))?;
-        let nodes = self.many(NODES_MAX, |reader| Some((reader.node()?, reader.contact()?)))?;
+        let nodes = self.many(NODES_MAX, |reader| Some((reader.node()?, contact(reader)?)))?;
         let configurations: Vec<BTreeSet<NodeId>> =
             configurations.into_iter().map(|configuration| configuration.into_iter().collect()).collect();
         let nodes: BTreeMap<NodeId, Contact> = nodes.into_iter().collect();
@@ -127,7 +138,8 @@ impl<'b> Reader<'b> {
                     payload: EntryPayload::Normal(Proposal(Arc::new(batch))),
                 });
             }
-            MEMBERS => EntryPayload::Membership(self.membership()?),
+            MEMBERS => EntryPayload::Membership(self.membership(Self::contact)?),
+            MEMBERS_1 => EntryPayload::Membership(self.membership(Self::contact_1)?),
             NOTHING => EntryPayload::Blank,
             _ => return None,
         };
@@ -167,10 +179,11 @@ pub(crate) fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
     out.push(u8::from(vote.committed));
 }
 
-pub(crate) fn put_contact(out: &mut Vec<u8>, contact: &Contact) {
+fn put_contact(out: &mut Vec<u8>, contact: &Contact) {
     put_bytes(out, contact.name.as_bytes());
     put_bytes(out, contact.address.as_bytes());
     put_bytes(out, &contact.key);
+    put_bytes(out, contact.api_address.as_bytes());
 }
 
 fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
@@ -216,7 +229,7 @@ pub(crate) fn entry_bytes(entry: &Entry) -> usize {
 
 /// Members, and where in the log they stand, as the machine keeps them.
 pub(crate) fn stored_membership(stored: &StoredMembership) -> Vec<u8> {
-    let mut out = Vec::new();
+    let mut out = vec![STORED_MEMBERS];
     put_optional(&mut out, *stored.log_id(), put_log_id);
     put_membership(&mut out, stored.membership());
     out
@@ -227,8 +240,12 @@ pub(crate) fn read_stored_membership(bytes: &[u8]) -> Option<StoredMembership> {
     if bytes.is_empty() {
         return Some(StoredMembership::default());
     }
-    let mut reader = Reader(bytes);
-    let (at, members) = (reader.optional(Reader::log_id)?, reader.membership()?);
+    let (mut reader, is_first) = match bytes.strip_prefix(&[STORED_MEMBERS]) {
+        Some(rest) => (Reader(rest), false),
+        None => (Reader(bytes), true),
+    };
+    let at = reader.optional(Reader::log_id)?;
+    let members = reader.membership(if is_first { Reader::contact_1 } else { Reader::contact })?;
     reader.whole(StoredMembership::new(at, members))
 }
 
@@ -238,7 +255,23 @@ mod tests {
     use super::*;
 
     fn contact(name: &str) -> Contact {
-        Contact { name: name.to_owned(), address: format!("{name}:8201"), key: vec![1, 2, 3] }
+        let (address, api_address) = (format!("{name}:8201"), format!("https://{name}:8200"));
+        Contact { name: name.to_owned(), address, api_address, key: vec![1, 2, 3] }
+    }
+
+    #[test]
+    fn members_without_the_addresses_of_their_apis_are_read() {
+        // One voter, and one node: as entry 7 of term 2, and as a machine kept them. By the build of 2026-11-29.
+        let members = "01000000010000000900000000000000\
+                       010000000900000000000000010000006e06000000683a38323031 03000000010203";
+        let hex = |text: &str| hex::decode(text.replace(' ', "")).unwrap();
+        let nine = Contact { name: "n".to_owned(), address: "h:8201".to_owned(), ..Contact::default() };
+        let nine = Contact { key: vec![1, 2, 3], ..nine };
+        let expected = Membership::new(vec![[NodeId(9)].into()], BTreeMap::from([(NodeId(9), nine)]));
+        let entry = Reader(&hex(&format!("03 0200000000000000 {members}"))).entry(7).unwrap();
+        assert!(matches!(entry.payload, EntryPayload::Membership(members) if members == expected));
+        let stored = read_stored_membership(&hex(&format!("01 02000000000000000700000000000000 {members}"))).unwrap();
+        assert_eq!(stored, StoredMembership::new(Some(log_id(2, 7)), expected));
     }
 
     #[test]

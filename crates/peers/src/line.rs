@@ -28,8 +28,6 @@ use crate::trouble::{AskError, Trouble};
 
 /// Messages that wait for a connection or for their turn on it.
 const QUEUE: usize = 64;
-/// Messages that wait for their answer.
-const UNANSWERED_MAX: usize = 256;
 
 type Answer = Result<Bytes, AskError>;
 
@@ -286,7 +284,7 @@ impl Line {
                 Err(Unread::Ended(trouble)) => return trouble,
             };
             let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
-            let was_full = pending.len() >= UNANSWERED_MAX;
+            let was_full = pending.len() >= self.lane.unanswered_max();
             // An answer to what was given up is late, not wrong.
             if let Some(waiting) = pending.remove(&number) {
                 drop(waiting.send(answer));
@@ -339,7 +337,7 @@ impl Line {
 
     fn may_ask(&self, pending: &Pending, retiring: &AtomicBool) -> bool {
         !retiring.load(Ordering::Relaxed)
-            && pending.lock().unwrap_or_else(PoisonError::into_inner).len() < UNANSWERED_MAX
+            && pending.lock().unwrap_or_else(PoisonError::into_inner).len() < self.lane.unanswered_max()
     }
 
     /// A message, unless nobody waits for it any more; tells whether more may be put.

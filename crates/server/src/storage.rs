@@ -38,8 +38,7 @@ impl Opened {
             }
             Storage::Raft { directory, node_id } => {
                 refuse_other(doors, &directory.path, LOG_DIRECTORY, ["raft", "file"])?;
-                let address = config.cluster_address.as_deref().unwrap_or_default();
-                Self::open_node(doors, directory, node_id.as_deref(), address).await
+                Self::open_node(doors, directory, node_id.as_deref(), config).await
             }
         }
     }
@@ -48,16 +47,18 @@ impl Opened {
         doors: &Doors,
         directory: &Directory,
         name: Option<&str>,
-        address: &str,
+        config: &ServerConfig,
     ) -> Result<Self, String> {
         // First, because it holds the lock of the directory.
         let machine = FileMachine::open(doors, &directory.path, limits(directory)).map_err(describe)?;
         let key = NodeKey::open(&*doors.disk, &directory.path, &*doors.entropy).map_err(describe)?.public();
         let machine = machine.start(Arc::new(LogElsewhere)).map_err(describe)?;
         let me = node_id(&key);
+        let address = config.cluster_address.as_deref().unwrap_or_default();
         let contact = Contact {
             name: name.map_or_else(|| me.to_string(), str::to_owned),
             address: address.trim_start_matches("https://").to_owned(),
+            api_address: config.api_address.clone().unwrap_or_default(),
             key: key.bytes().to_vec(),
         };
         let opening = Opening {

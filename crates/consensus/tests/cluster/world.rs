@@ -37,7 +37,12 @@ pub(crate) struct World {
 }
 
 pub(crate) fn contact(id: NodeId) -> Contact {
-    Contact { name: format!("node-{id}"), address: format!("node-{id}:8201"), key: vec![1; 32] }
+    Contact {
+        name: format!("node-{id}"),
+        address: format!("node-{id}:8201"),
+        api_address: format!("https://node-{id}:8200"),
+        key: vec![1; 32],
+    }
 }
 
 /// Runs a story on a runtime without threads and without time.
