@@ -18,6 +18,7 @@ pub mod pipeline;
 pub mod policies;
 pub mod quotas;
 mod restore;
+pub mod role;
 pub mod settings;
 pub mod snapshots;
 mod storage;

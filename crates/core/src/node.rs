@@ -2,7 +2,7 @@
 //!
 //! Initialising, entering shares, opening by itself and sealing are messages to that task, so they never overlap.
 //! Sealing is dropping: the task swaps the snapshot, stops what was unsealed, and lets go of it. Deliberately absent: how
-//! a node opens ([`opening`](crate::opening)), standbys (the cluster issue adds states here) and the endpoints that
+//! a node opens ([`opening`](crate::opening)), what it does in its cluster ([`role`](crate::role)) and the endpoints that
 //! speak of all this (`tresor-system`).
 
 use std::collections::BTreeMap;
@@ -29,6 +29,7 @@ use crate::cluster::Cluster;
 use crate::mounts::Mounts;
 use crate::opening::{self, ByItself, OpeningProblem};
 use crate::policies::Policies;
+use crate::role::Role;
 use crate::settings::Settings;
 use crate::snapshots::Staged;
 use crate::tokens::{self, NewToken};
@@ -198,6 +199,18 @@ impl Node {
             State::Unsealed(unsealed) => Some(Arc::clone(unsealed)),
             State::Sealed => None,
         }
+    }
+
+    /// The door to the other nodes.
+    #[must_use]
+    pub fn cluster(&self) -> &Arc<dyn Cluster> {
+        &self.cluster
+    }
+
+    /// What the node does in its cluster; nothing while it is sealed.
+    #[must_use]
+    pub fn role(&self) -> Option<Role> {
+        self.unsealed().map(|unsealed| unsealed.duties.role())
     }
 
     /// Time, as the node tells it.

@@ -13,6 +13,7 @@ use tresor_env::tasks::run_blocking;
 use tresor_model::{Fault, Refusal};
 
 use crate::node::{Node, State};
+use crate::role::PROMOTION_BOUND;
 use crate::storage::Storage;
 use crate::unsealed::Unsealed;
 
@@ -217,11 +218,18 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     let storage = Storage::new(Arc::clone(&node.store));
     let (nodes, doors) = (Arc::clone(&node.cluster), node.doors.clone());
     let unsealed = Unsealed::open(barrier, storage, nodes, doors, clock, settings, &node.registry).await?;
-    node.state.store(Arc::new(State::Unsealed(Arc::clone(&unsealed))));
-    node.cluster.set_sealed(false);
-    tracing::info!("node is unsealed");
     if let Some(change) = change {
-        unsealed.change_slots(change).await;
+        unsealed.duties.keep_slots(change);
     }
+    unsealed.follow_standing();
+    node.cluster.set_sealed(false);
+    // Who asks next finds a node that does what it can, and what hangs keeps nobody from asking.
+    tokio::select! {
+        biased;
+        () = unsealed.duties.settled() => {}
+        () = unsealed.clock.sleep(PROMOTION_BOUND) => {}
+    }
+    node.state.store(Arc::new(State::Unsealed(Arc::clone(&unsealed))));
+    tracing::info!("node is unsealed");
     Ok(())
 }

@@ -27,8 +27,9 @@ use crate::node::Registry;
 use crate::pipeline::{RunningUses, Turns};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
+use crate::role::{self, Duties};
 use crate::settings::Settings;
-use crate::snapshots::{Snapshots, schedule};
+use crate::snapshots::Snapshots;
 use crate::storage::Storage;
 use crate::tokens::Tokens;
 use crate::{keys, leases};
@@ -87,6 +88,8 @@ pub struct Unsealed {
     pub(crate) uses: RunningUses,
     /// The caches, told of each batch by the barrier; only this keeps them so.
     caches: Arc<Caches>,
+    /// What the node does in its cluster.
+    pub(crate) duties: Duties,
     tasks: Tasks,
 }
 
@@ -159,7 +162,7 @@ impl From<CommitFault> for Fault {
 }
 
 impl Unsealed {
-    /// Loads everything from an opened barrier: audit devices, policies, mounts; then starts the background task.
+    /// Loads everything from an opened barrier: audit devices, policies, mounts.
     ///
     /// # Errors
     /// When the store fails or the node was initialised only half.
@@ -198,6 +201,7 @@ impl Unsealed {
         let caches = Arc::new(Caches { handles: handles.clone(), are_devices_behind: AtomicBool::new(false) });
         let follower: Arc<dyn Follower> = Arc::<Caches>::clone(&caches);
         barrier.follow_with(&follower, loaded).map_err(Fault::internal)?;
+        let duties = Duties::new(Arc::clone(&handles.cluster));
         let unsealed = Arc::new(Self {
             clock,
             barrier,
@@ -209,11 +213,16 @@ impl Unsealed {
             turns: Turns::new(),
             uses: RunningUses::default(),
             caches,
+            duties,
             tasks,
         });
-        leases::start(&unsealed, &unsealed.tasks);
-        schedule::start(&unsealed, &unsealed.tasks);
         Ok(unsealed)
+    }
+
+    /// From now on the node does what its standing in the cluster asks for.
+    pub(crate) fn follow_standing(self: &Arc<Self>) {
+        let cluster = Arc::clone(&self.handles.cluster);
+        self.tasks.spawn(role::follow(Arc::downgrade(self), cluster, self.clock.clone(), self.gate.clone()));
     }
 
     /// A transaction on what is stored now.
@@ -239,6 +248,7 @@ impl Unsealed {
                 BarrierError::Store(StoreError::LowSpace { .. } | StoreError::NoSpace { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(NO_SPACE.into()).into())
                 }
+                BarrierError::Store(StoreError::Elsewhere { .. }) => CommitFault::Other(Refusal::Elsewhere.into()),
                 BarrierError::Store(StoreError::Stopped { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(DISK_FAILED.into()).into())
                 }
@@ -311,6 +321,7 @@ impl Unsealed {
         self.gate.close();
         self.at_most("requests", self.gate.deserted()).await;
         self.tasks.finish(self.clock.sleep(FINISH_BOUND)).await;
+        self.duties.finish(self.clock.sleep(FINISH_BOUND)).await;
         self.at_most("a commit", self.barrier.stop()).await;
         self.handles.audits.close().await;
     }

@@ -16,7 +16,10 @@ pub(crate) const fn of(fault: &Fault) -> StatusCode {
             Refusal::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Refusal::Throttled(_) => StatusCode::TOO_MANY_REQUESTS,
-            Refusal::Sealed | Refusal::Uninitialized | Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::Redirect(_) => StatusCode::TEMPORARY_REDIRECT,
+            Refusal::Elsewhere | Refusal::Sealed | Refusal::Uninitialized | Refusal::Unavailable(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         },
         Fault::Failure(failure) => match failure.side {
             Side::Ours => StatusCode::INTERNAL_SERVER_ERROR,

@@ -42,6 +42,10 @@ pub enum Refusal {
     Sealed,
     /// The node was never initialised.
     Uninitialized,
+    /// This node stopped to lead before anything was done: the node that leads now is to be asked.
+    Elsewhere,
+    /// Another node is to be asked, at this address of its API.
+    Redirect(String),
     /// The server cannot take the request now, for a named reason; trying again later is right.
     Unavailable(Cow<'static, str>),
 }
@@ -129,6 +133,8 @@ impl fmt::Display for Refusal {
             Self::TooLarge => f.write_str("request body too large"),
             Self::UnsupportedMedia => f.write_str("PATCH requires the content type application/merge-patch+json"),
             Self::TooSlow => f.write_str("request body took too long to arrive"),
+            Self::Elsewhere => f.write_str("another node leads now, try again"),
+            Self::Redirect(_) => f.write_str("this node stands by; the active node is to be asked"),
             Self::Sealed => f.write_str("Vault is sealed"),
             Self::Uninitialized => f.write_str("Vault is not initialized"),
         }

@@ -49,6 +49,24 @@ pub(crate) fn resume(txn: &mut Txn, clock: &SteadyClock) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Writes the mark, and gives back what it says.
+///
+/// # Errors
+/// When the transaction takes no more.
+pub(crate) fn tell(txn: &mut Txn, now: Timestamp) -> Result<Timestamp, Fault> {
+    let key = keys::clock().map_err(Fault::internal)?;
+    txn.write(&key, &ClockRecord { told: now }.encode()).map_err(Fault::internal)?;
+    Ok(now)
+}
+
+/// Whether the mark says this time, or a later one.
+///
+/// # Errors
+/// When the store fails or the mark is damaged.
+pub(crate) fn has_told(txn: &mut Txn, told: Timestamp) -> Result<bool, Fault> {
+    Ok(read(txn)?.is_some_and(|stored| stored >= told))
+}
+
 /// Moves the mark, when it lags.
 pub(super) fn mark(
     unsealed: &Unsealed,
@@ -60,8 +78,7 @@ pub(super) fn mark(
     if read(txn)?.is_some_and(|told| now.since(told) < LAG) {
         return Ok(Progress::Idle);
     }
-    let key = keys::clock().map_err(Fault::internal)?;
-    txn.write(&key, &ClockRecord { told: now }.encode()).map_err(Fault::internal)?;
+    tell(txn, now)?;
     // There is nothing more to do: the next look is in a second.
     Ok(Progress::More)
 }

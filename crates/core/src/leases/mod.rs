@@ -137,16 +137,9 @@ pub(crate) enum Progress {
 /// # Errors
 /// When the store fails; the piece is done again later.
 pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
-    if let Err(fault) = unsealed.catch_up().await {
-        // What cannot be loaded keeps nothing else from ending.
-        tracing::warn!(cause = ?fault, "caches could not follow a commit and will try again");
-    }
     let namespace = NamespaceId::root();
     let mut progress = Progress::Idle;
-    let mut failed = None;
-    if let Err(fault) = unsealed.handles.tokens.look_ahead(|| unsealed.begin(), unsealed.clock.now()).await {
-        failed = Some(fault);
-    }
+    let mut failed = tend(unsealed).await.err();
     let every: [(&'static str, Work); 5] = [
         ("sys/tokens/expired", expire),
         ("sys/tokens/collected", collect::marks),
@@ -163,6 +156,18 @@ pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fa
         }
     }
     after(progress, failed)
+}
+
+/// Looks after what is in memory, on every node: what was committed and could not be followed, and which tokens end next.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn tend(unsealed: &Unsealed) -> Result<(), Fault> {
+    if let Err(fault) = unsealed.catch_up().await {
+        // What cannot be loaded keeps nothing else from ending.
+        tracing::warn!(cause = ?fault, "caches could not follow a commit and will try again");
+    }
+    unsealed.handles.tokens.look_ahead(|| unsealed.begin(), unsealed.clock.now()).await
 }
 
 /// What to do next after some work that was done and some that failed: what goes forward goes on, and only when nothing

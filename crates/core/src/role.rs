@@ -1,0 +1,280 @@
+//! What an unsealed node does in its cluster: it stands by, or it is active, and does what only one node may do.
+//!
+//! A node that begins to lead is promoted: its caches have followed everything, its clock goes on from the time that was told,
+//! it has written something and read it again, and what runs only on the leader runs. One that cannot do all that in time lets
+//! another lead. While it leads it goes on writing and reading now and then, and when it cannot any more, steps down as well.
+//! When it does not lead any more, what ran only on the leader ends at once; what that was about to write is refused by the
+//! store. Deliberately absent: who leads ([`Cluster`]), and any lock that says so.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tresor_barrier::SlotChange;
+use tresor_env::{BoxFuture, Signal, SteadyClock, Tasks, Timestamp};
+use tresor_model::Fault;
+
+use crate::cluster::{Cluster, Standing};
+use crate::gate::Gate;
+use crate::leases;
+use crate::snapshots::schedule;
+use crate::unsealed::{CommitFault, Unsealed};
+
+/// The longest that a promotion may take.
+pub(crate) const PROMOTION_BOUND: Duration = Duration::from_secs(5);
+/// How often a leader writes and reads, and how long that may take.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+const PROBE_BOUND: Duration = Duration::from_secs(5);
+/// How long a node that cannot let another lead waits before it tries again to serve.
+const RETRY: Duration = Duration::from_secs(1);
+/// How often a node that stands by looks after what it has in memory.
+const TEND_EVERY: Duration = Duration::from_secs(1);
+
+/// What a node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It answers reads, and passes everything else on to the leader.
+    Standby,
+    /// It leads, and does everything.
+    Active {
+        /// In which term.
+        term: u64,
+        /// Since when.
+        since: Timestamp,
+    },
+}
+
+/// The role of one unsealed node, and what runs because of it.
+pub(crate) struct Duties {
+    cluster: Arc<dyn Cluster>,
+    role: Signal<Role>,
+    /// Whether the first word on its role was spoken.
+    is_settled: Signal<bool>,
+    /// What runs only while the node leads.
+    tasks: Tasks,
+    /// Key slots that are to be stored once this node may write.
+    slots: Mutex<Option<SlotChange>>,
+}
+
+/// Why a node does not serve although it leads.
+#[derive(Debug, thiserror::Error)]
+enum NotPromoted {
+    #[error("it took longer than {} seconds", PROMOTION_BOUND.as_secs())]
+    Late,
+    #[error("{}", .0.for_operators())]
+    Failed(Fault),
+}
+
+/// Why a leader stops to lead.
+enum Ended {
+    /// It does not lead any more, or in another term.
+    Changed(Standing),
+    /// It cannot write, or read what it wrote.
+    Unwell(NotPromoted),
+}
+
+impl Duties {
+    pub(crate) fn new(cluster: Arc<dyn Cluster>) -> Self {
+        Self {
+            cluster,
+            role: Signal::new(Role::Standby),
+            is_settled: Signal::new(false),
+            tasks: Tasks::new(),
+            slots: Mutex::new(None),
+        }
+    }
+
+    /// What the node does now.
+    pub(crate) fn role(&self) -> Role {
+        self.role.read(|role| *role)
+    }
+
+    /// Completes when the node has found its role for the first time.
+    pub(crate) async fn settled(&self) {
+        self.is_settled.wait_for(|is_settled| is_settled.then_some(())).await;
+    }
+
+    /// Other key slots are to be stored, by this node if it ever leads.
+    pub(crate) fn keep_slots(&self, change: SlotChange) {
+        *self.slots.lock().unwrap_or_else(PoisonError::into_inner) = Some(change);
+    }
+
+    /// Waits for what runs only on the leader, with a bound.
+    pub(crate) async fn finish(&self, bound: BoxFuture<'static, ()>) {
+        self.tasks.finish(bound).await;
+        self.become_(Role::Standby);
+    }
+
+    fn become_(&self, role: Role) {
+        self.role.update(|known| *known = role);
+        self.is_settled.update(|is_settled| *is_settled = true);
+    }
+}
+
+/// Follows the node's standing until it is sealed or gone. It holds the node only while it works.
+pub(crate) async fn follow(node: Weak<Unsealed>, cluster: Arc<dyn Cluster>, clock: SteadyClock, gate: Gate) {
+    let mut standing = cluster.standing();
+    while !gate.is_closed() {
+        let next = match standing {
+            Standing::Leads { term } => lead(&node, &cluster, &clock, &gate, term).await,
+            ref other => stand_by(&node, &cluster, &clock, &gate, other.clone()).await,
+        };
+        let Some(next) = next else { return };
+        standing = next;
+    }
+}
+
+/// Until the standing is another one; nothing when the node is sealed or gone.
+async fn stand_by(
+    node: &Weak<Unsealed>,
+    cluster: &Arc<dyn Cluster>,
+    clock: &SteadyClock,
+    gate: &Gate,
+    known: Standing,
+) -> Option<Standing> {
+    node.upgrade()?.duties.become_(Role::Standby);
+    loop {
+        let tended = async {
+            let Some(unsealed) = node.upgrade() else { return };
+            if let Err(fault) = leases::tend(&unsealed).await {
+                tracing::warn!(cause = ?fault, "what is in memory could not be brought to what is stored; tried again");
+            }
+            let pause = clock.sleep(TEND_EVERY);
+            drop(unsealed);
+            pause.await;
+        };
+        tokio::select! {
+            biased;
+            () = gate.closed() => return None,
+            standing = cluster.changed(known.clone()) => return Some(standing),
+            () = tended => {}
+        }
+    }
+}
+
+/// Leads as long as the node can; nothing when it is sealed or gone.
+async fn lead(
+    node: &Weak<Unsealed>,
+    cluster: &Arc<dyn Cluster>,
+    clock: &SteadyClock,
+    gate: &Gate,
+    term: u64,
+) -> Option<Standing> {
+    let unsealed = node.upgrade()?;
+    let standing = Standing::Leads { term };
+    let promoted = tokio::select! {
+        biased;
+        () = gate.closed() => return None,
+        changed = cluster.changed(standing.clone()) => return Some(changed),
+        promoted = promote(&unsealed) => promoted.map_err(NotPromoted::Failed),
+        () = clock.sleep(PROMOTION_BOUND) => Err(NotPromoted::Late),
+    };
+    let ended = match promoted {
+        Ok(()) => {
+            begin(&unsealed, term);
+            drop(unsealed);
+            let ended = tokio::select! {
+                biased;
+                () = gate.closed() => return None,
+                changed = cluster.changed(standing.clone()) => Ended::Changed(changed),
+                unwell = watch(node, cluster, clock) => Ended::Unwell(unwell?),
+            };
+            let unsealed = node.upgrade()?;
+            unsealed.duties.become_(Role::Standby);
+            // Aborted where it stands, as by a crash: each step is idempotent.
+            unsealed.duties.tasks.finish(Box::pin(std::future::ready(()))).await;
+            tracing::info!(term, "the node is active no more");
+            ended
+        }
+        Err(why) => {
+            unsealed.duties.become_(Role::Standby);
+            drop(unsealed);
+            Ended::Unwell(why)
+        }
+    };
+    let why = match ended {
+        Ended::Changed(changed) => return Some(changed),
+        Ended::Unwell(why) => why,
+    };
+    tracing::error!(term, %why, "the node leads and cannot serve; it lets another lead");
+    if let Err(error) = cluster.step_down().await {
+        tracing::warn!(%error, "no other node leads; this one tries again to serve");
+        let pause = clock.sleep(RETRY);
+        tokio::select! {
+            biased;
+            () = gate.closed() => return None,
+            changed = cluster.changed(standing) => return Some(changed),
+            () = pause => {}
+        }
+    }
+    Some(cluster.standing())
+}
+
+/// Does what must be done before the node may be active.
+async fn promote(unsealed: &Unsealed) -> Result<(), Fault> {
+    unsealed.catch_up().await?;
+    leases::clock::resume(&mut unsealed.begin()?, &unsealed.clock)?;
+    // A node that nobody can take over from serves as far as it can.
+    if has_others(&*unsealed.duties.cluster) {
+        probe(unsealed).await?;
+    }
+    let slots = unsealed.duties.slots.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(change) = slots {
+        unsealed.change_slots(change).await;
+    }
+    Ok(())
+}
+
+/// Whether another node could lead.
+fn has_others(cluster: &dyn Cluster) -> bool {
+    cluster.is_enabled() && cluster.members().iter().any(|member| member.is_voter && !member.is_leader)
+}
+
+/// Writes something, and reads it again.
+async fn probe(unsealed: &Unsealed) -> Result<(), Fault> {
+    let mut txn = unsealed.begin()?;
+    let told = leases::clock::tell(&mut txn, unsealed.clock.now())?;
+    match unsealed.commit(txn).await {
+        // Somebody else wrote it.
+        Ok(()) | Err(CommitFault::Conflict) => {}
+        Err(other) => return Err(other.into()),
+    }
+    if leases::clock::has_told(&mut unsealed.begin()?, told)? {
+        Ok(())
+    } else {
+        Err(Fault::internal("what was written is not what is read"))
+    }
+}
+
+/// Starts what runs only on the leader.
+fn begin(unsealed: &Arc<Unsealed>, term: u64) {
+    let duties = &unsealed.duties;
+    leases::start(unsealed, &duties.tasks);
+    schedule::start(unsealed, &duties.tasks);
+    duties.become_(Role::Active { term, since: unsealed.clock.now() });
+    if duties.cluster.is_enabled() {
+        tracing::info!(term, "the node is active");
+    }
+}
+
+/// Writes and reads now and then; completes when that fails, or with nothing when the node is gone.
+async fn watch(node: &Weak<Unsealed>, cluster: &Arc<dyn Cluster>, clock: &SteadyClock) -> Option<NotPromoted> {
+    if !cluster.is_enabled() {
+        return std::future::pending().await;
+    }
+    loop {
+        clock.sleep(PROBE_EVERY).await;
+        // A node that nobody can take over from goes on as far as it can.
+        if !has_others(&**cluster) {
+            continue;
+        }
+        let unsealed = node.upgrade()?;
+        let probed = tokio::select! {
+            biased;
+            probed = probe(&unsealed) => probed.map_err(NotPromoted::Failed),
+            () = clock.sleep(PROBE_BOUND) => Err(NotPromoted::Late),
+        };
+        if let Err(why) = probed {
+            return Some(why);
+        }
+    }
+}
