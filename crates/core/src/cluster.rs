@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_env::BoxFuture;
+use tresor_model::fault::{Failure, Side};
+use tresor_model::{Fault, Refusal};
 
 /// What a node is in its cluster now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,6 +111,23 @@ pub enum ClusterError {
     /// The node was closed, or its disk failed.
     #[error("the node stopped: {0}")]
     Stopped(String),
+}
+
+impl From<ClusterError> for Fault {
+    fn from(error: ClusterError) -> Self {
+        let text = error.to_string();
+        match error {
+            ClusterError::NoLeader | ClusterError::Unreachable(_) | ClusterError::NotLeader => {
+                Self::Refusal(Refusal::Unavailable(text.into()))
+            }
+            ClusterError::Refused(_) => Self::invalid(text),
+            ClusterError::Uncertain => {
+                let public = Some(text.into());
+                Self::Failure(Failure { cause: Box::new(error), side: Side::Ours, public })
+            }
+            ClusterError::Stopped(_) => Self::internal(error),
+        }
+    }
 }
 
 /// The cluster, as the core sees it.

@@ -72,6 +72,8 @@ pub enum Afterwards {
     Seal,
     /// Seal the node, once the answer is recorded, and let the staged snapshot take the place of what is stored.
     Restore,
+    /// Let another node lead, once the answer is recorded.
+    StepDown,
     /// Answer when what lies below this prefix of lease ids is revoked, as was ordered.
     AwaitRevoked(String),
 }

@@ -45,6 +45,12 @@ impl Timestamp {
         Self(self.0.saturating_add(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))
     }
 
+    /// This time less a duration, saturating at the beginning of representable time.
+    #[must_use]
+    pub fn less(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// How long from `earlier` to this time; zero when `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
-use tresor_core::cluster::Alone;
+use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::{Node, Settings};
 use tresor_env::{Clock, Doors};
 use tresor_http::{Options, Serve};
@@ -38,9 +38,22 @@ pub fn settings() -> Settings {
 /// # Errors
 /// As [`node`].
 pub fn node_with(doors: &Doors, store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Node>, Fault> {
+    node_in(Arc::new(Alone), doors, store, settings)
+}
+
+/// A node of a cluster, with every engine there is, configured like this.
+///
+/// # Errors
+/// As [`node`].
+pub fn node_in(
+    cluster: Arc<dyn Cluster>,
+    doors: &Doors,
+    store: Arc<dyn Store>,
+    settings: Settings,
+) -> Result<Arc<Node>, Fault> {
     let mut registry = tresor_builtin::registry();
     registry.factories.push(crate::leasing::FACTORY);
-    Node::start(store, Arc::new(Alone), doors.clone(), settings, registry)
+    Node::start(store, cluster, doors.clone(), settings, registry)
 }
 
 /// A request for `path` (below `/v1/`, sent exactly as written) with a token (empty: none) and a JSON body (null:

@@ -25,6 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::{Node, Settings};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::Workers;
@@ -58,6 +59,8 @@ pub struct Harness {
     /// The node itself.
     pub node: Arc<Node>,
     service: NodeService,
+    /// The cluster that the next node belongs to.
+    cluster: Arc<dyn Cluster>,
     /// What the next node is configured with.
     pub settings: Settings,
     /// The unseal shares.
@@ -121,11 +124,28 @@ impl Harness {
     }
 
     fn uninitialized_on(doors: TestDoors, settings: Settings) -> Self {
+        Self::uninitialized_in(Arc::new(Alone), doors, settings)
+    }
+
+    /// An initialised and unsealed node of this cluster.
+    pub async fn start_in(cluster: Arc<dyn Cluster>) -> Self {
+        Self::uninitialized_in(cluster, TestDoors::new(1), assembly::settings()).initialized().await
+    }
+
+    fn uninitialized_in(cluster: Arc<dyn Cluster>, doors: TestDoors, settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::new());
-        let node = node(&doors, &store, &settings);
-        let options = Options::default();
-        let service = NodeService::new(Arc::clone(&node));
-        Self { doors, store, node, service, settings, shares: Vec::new(), options, peer: Ipv4Addr::LOCALHOST.into() }
+        let node = node(&cluster, &doors, &store, &settings);
+        Self {
+            service: NodeService::new(Arc::clone(&node)),
+            doors,
+            store,
+            node,
+            cluster,
+            settings,
+            shares: Vec::new(),
+            options: Options::default(),
+            peer: Ipv4Addr::LOCALHOST.into(),
+        }
     }
 
     /// Enters as many shares as are needed.
@@ -148,7 +168,7 @@ impl Harness {
     }
 
     fn begin(&mut self) {
-        self.node = node(&self.doors, &self.store, &self.settings);
+        self.node = node(&self.cluster, &self.doors, &self.store, &self.settings);
         self.service = NodeService::new(Arc::clone(&self.node));
     }
 
@@ -238,9 +258,9 @@ impl Harness {
     }
 }
 
-fn node(doors: &TestDoors, store: &Arc<MemoryStore>, settings: &Settings) -> Arc<Node> {
+fn node(cluster: &Arc<dyn Cluster>, doors: &TestDoors, store: &Arc<MemoryStore>, settings: &Settings) -> Arc<Node> {
     let store: Arc<MemoryStore> = Arc::clone(store);
-    assembly::node_with(&doors.doors, store, settings.clone()).unwrap()
+    assembly::node_in(Arc::clone(cluster), &doors.doors, store, settings.clone()).unwrap()
 }
 
 /// FNV-1a.

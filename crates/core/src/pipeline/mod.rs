@@ -42,6 +42,7 @@ pub use admit::{Turn, takes_upload, turn};
 pub use authenticate::Principal;
 pub use authorize::Authorized;
 
+use crate::cluster::ClusterError;
 use crate::leases;
 use crate::node::Node;
 use execute::Executed;
@@ -164,6 +165,11 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                 return record::unrecorded(fault);
             }
         }
+        Some(Afterwards::StepDown) => match node.cluster.step_down().await {
+            // Who does not lead any more has stepped down.
+            Ok(()) | Err(ClusterError::NotLeader) => {}
+            Err(error) => return record::unrecorded(error.into()),
+        },
         Some(Afterwards::AwaitRevoked(_)) | None => {}
     }
     answer

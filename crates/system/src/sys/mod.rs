@@ -6,8 +6,10 @@ mod capabilities;
 mod internal;
 mod leases;
 mod mounts;
+mod nodes;
 mod policies;
 mod quotas;
+mod raft;
 mod remount;
 mod seal;
 mod snapshots;
@@ -42,6 +44,22 @@ impl Engine for Sys {
             .open_to(Access::Sudo)
             .runs_on(Place::Asked)
             .write(seal::seal)
+            .at("step-down", "Lets another node lead.")
+            .open_to(Access::Sudo)
+            .runs_on(Place::Leader)
+            .write(nodes::step_down)
+            .at("ha-status", "The nodes of the cluster, and when each was last heard.")
+            .open_to(Access::Token)
+            .runs_on(Place::Leader)
+            .read(nodes::ha_status)
+            .at("storage/raft/configuration", "The members of the cluster.")
+            .read(raft::configuration)
+            .at("storage/raft/remove-peer", "Removes a node from the cluster.")
+            .write(raft::remove_peer)
+            .at("storage/raft/promote", "Gives a node a vote.")
+            .write(raft::promote)
+            .at("storage/raft/demote", "Takes a node's vote; it goes on getting what is stored.")
+            .write(raft::demote)
             .at(snapshots::PATH, "Takes a snapshot of what is stored, or restores one.")
             .open_to(Access::Token)
             .read(snapshots::take)

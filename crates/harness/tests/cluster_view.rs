@@ -1,0 +1,206 @@
+//! What people and probes see of a cluster: `sys/ha-status`, `sys/step-down`, `sys/storage/raft/configuration` and changes of
+//! the members.
+//!
+//! The cluster is a double that says what a test wants it to say, and remembers what it was asked. Deliberately absent:
+//! agreement and other nodes.
+#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::json;
+use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing};
+use tresor_env::BoxFuture;
+use tresor_harness::{Harness, ROOT};
+
+/// A cluster that says what it is told to say.
+#[derive(Default)]
+struct Scripted {
+    members: Mutex<Vec<Member>>,
+    /// What it was asked to do, in order.
+    asked: Mutex<Vec<String>>,
+    /// How it answers what it is asked; `None`: it is done.
+    refusal: Mutex<Option<ClusterError>>,
+}
+
+fn contact(number: u8) -> Contact {
+    Contact {
+        name: format!("node-{number}"),
+        key: [number; 32],
+        cluster_address: format!("10.0.0.{number}:8201"),
+        api_address: format!("https://10.0.0.{number}:8200"),
+    }
+}
+
+impl Scripted {
+    /// A leader, `node-1`, of so many nodes, of which the last has no vote.
+    fn leading(count: u8) -> Arc<Self> {
+        let members = (1..=count).rev().map(|number| Member {
+            contact: contact(number),
+            is_voter: number < 3 || number < count,
+            is_leader: number == 1,
+            heard_ago: (number > 1).then(|| Duration::from_secs(u64::from(number))),
+            matched: None,
+        });
+        let members = Mutex::new(members.collect());
+        Arc::new(Self { members, ..Self::default() })
+    }
+
+    fn ask(&self, what: String) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.asked.lock().unwrap().push(what);
+        let refusal = self.refusal.lock().unwrap().clone();
+        Box::pin(std::future::ready(refusal.map_or(Ok(()), Err)))
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+}
+
+impl Cluster for Scripted {
+    fn is_enabled(&self) -> bool {
+        true
+    }
+
+    fn me(&self) -> Contact {
+        contact(1)
+    }
+
+    fn standing(&self) -> Standing {
+        Standing::Leads { term: 7 }
+    }
+
+    fn changed(&self, _: Standing) -> BoxFuture<'_, Standing> {
+        Box::pin(std::future::pending())
+    }
+
+    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn forward(&self, _: Vec<u8>, _: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+        Box::pin(std::future::ready(Err(ClusterError::NoLeader)))
+    }
+
+    fn answer_with(&self, _: Arc<dyn Forwarded>) {}
+
+    fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.ask("step down".to_owned())
+    }
+
+    fn set_sealed(&self, _: bool) {}
+
+    fn members(&self) -> Vec<Member> {
+        self.members.lock().unwrap().clone()
+    }
+
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.ask(format!("{change:?}"))
+    }
+
+    fn is_member(&self) -> bool {
+        true
+    }
+
+    fn adopt(&self, _: Vec<Contact>) -> Result<(), ClusterError> {
+        Err(ClusterError::Refused("it is a member".to_owned()))
+    }
+
+    fn indexes(&self) -> Indexes {
+        Indexes { last: 42, applied: 41 }
+    }
+}
+
+#[tokio::test]
+async fn ha_status_shows_every_node_by_its_api_address_and_when_it_was_heard() {
+    let harness = Harness::start_in(Scripted::leading(3)).await;
+    let answer = harness.read("sys/ha-status", ROOT).await;
+    let heard = |ago| {
+        let now = harness.node.now();
+        json!(tresor_wire::time::rfc3339(now.less(Duration::from_secs(ago))))
+    };
+    let node = |number: u8, active: bool, echo, version: &str| {
+        json!({
+            "hostname": format!("node-{number}"), "api_address": format!("https://10.0.0.{number}:8200"),
+            "cluster_address": format!("https://10.0.0.{number}:8201"), "active_node": active, "last_echo": echo,
+            "version": version,
+        })
+    };
+    let nodes =
+        json!([node(1, true, json!(null), "1.16.3"), node(2, false, heard(2), ""), node(3, false, heard(3), "")]);
+    // Clients look for them outside of `data`.
+    assert_eq!((&answer.json["nodes"], &answer.json["data"]["nodes"]), (&nodes, &nodes), "{answer:?}");
+}
+
+#[tokio::test]
+async fn the_configuration_names_servers_and_their_votes() {
+    let harness = Harness::start_in(Scripted::leading(3)).await;
+    let answer = harness.read("sys/storage/raft/configuration", ROOT).await;
+    let server = |number: u8, leader: bool, voter: bool| {
+        json!({
+            "node_id": format!("node-{number}"), "address": format!("10.0.0.{number}:8201"), "leader": leader,
+            "protocol_version": "3", "voter": voter,
+        })
+    };
+    let servers = json!([server(3, false, false), server(2, false, true), server(1, true, true)]);
+    assert_eq!(answer.json["data"], json!({ "config": { "index": 41, "servers": servers } }));
+}
+
+#[tokio::test]
+async fn members_are_changed_by_name_and_refusals_say_why() {
+    let cluster = Scripted::leading(3);
+    let harness = Harness::start_in(cluster.clone()).await;
+    for (path, asked) in
+        [("remove-peer", "Remove(\"node-3\")"), ("promote", "Promote(\"node-3\")"), ("demote", "Demote(\"node-3\")")]
+    {
+        let path = format!("sys/storage/raft/{path}");
+        let answer = harness.write(&path, ROOT, json!({ "server_id": "node-3" })).await;
+        assert_eq!((answer.status, cluster.asked()), (204, vec![asked.to_owned()]), "{answer:?}");
+        let nobody = harness.write(&path, ROOT, json!({})).await;
+        assert_eq!((nobody.status, cluster.asked().len()), (400, 0), "{nobody:?}");
+    }
+    for (refusal, status, text) in [
+        (ClusterError::Refused("node-9 is no member".to_owned()), 400, "node-9 is no member"),
+        (ClusterError::NotLeader, 503, "does not lead"),
+        (ClusterError::NoLeader, 503, "no leader"),
+        (ClusterError::Uncertain, 500, "is not known"),
+        (ClusterError::Stopped("its disk".to_owned()), 500, "internal error"),
+    ] {
+        *cluster.refusal.lock().unwrap() = Some(refusal);
+        let answer = harness.write("sys/storage/raft/remove-peer", ROOT, json!({ "server_id": "node-9" })).await;
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.json["errors"][0].as_str().unwrap().contains(text), "{answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn stepping_down_takes_sudo_and_asks_the_cluster_once_it_is_recorded() {
+    let cluster = Scripted::leading(3);
+    let harness = Harness::start_in(cluster.clone()).await;
+    let powerless = harness.token_with(r#"path "sys/step-down" { capabilities = ["update"] }"#).await;
+    assert_eq!(harness.write("sys/step-down", &powerless, json!({})).await.status, 403);
+    assert!(cluster.asked().is_empty());
+    assert_eq!(harness.call("PUT", "sys/step-down", ROOT, json!({})).await.status, 204);
+    assert_eq!(cluster.asked(), ["step down"]);
+    // Somebody else leads already: that is what was wanted.
+    *cluster.refusal.lock().unwrap() = Some(ClusterError::NotLeader);
+    assert_eq!(harness.write("sys/step-down", ROOT, json!({})).await.status, 204);
+    *cluster.refusal.lock().unwrap() = Some(ClusterError::NoLeader);
+    assert_eq!(harness.write("sys/step-down", ROOT, json!({})).await.status, 503);
+}
+
+#[tokio::test]
+async fn where_there_is_nobody_else_stepping_down_changes_nothing() {
+    let cluster = Scripted::leading(1);
+    let harness = Harness::start_in(cluster.clone()).await;
+    assert_eq!(harness.write("sys/step-down", ROOT, json!({})).await.status, 204);
+    assert!(cluster.asked().is_empty());
+
+    let alone = Harness::start().await;
+    assert_eq!(alone.write("sys/step-down", ROOT, json!({})).await.status, 204);
+    assert_eq!(alone.read("sys/ha-status", ROOT).await.json["nodes"], json!([]));
+    for (method, path) in [("GET", "configuration"), ("POST", "remove-peer")] {
+        let answer = alone.call(method, &format!("sys/storage/raft/{path}"), ROOT, json!({ "server_id": "x" })).await;
+        assert_eq!((answer.status, &answer.json["errors"][0]), (400, &json!("raft storage is not in use")));
+    }
+}

@@ -1,0 +1,72 @@
+//! `sys/storage/raft/configuration`, `remove-peer`, `promote` and `demote`: who belongs to the cluster, and who has a vote.
+//!
+//! Nodes are called by their names. Deliberately absent: adding one, which is done by joining.
+
+use tresor_core::cluster::Change;
+use tresor_engine::{Cx, Data, Nothing};
+use tresor_model::{Body, Fault, Map, map};
+use tresor_wire::input::{EmptyInput, Input};
+use tresor_wire::output::Output;
+
+use super::Sys;
+
+/// Kept for clients: they know the protocol of the reference by this number.
+const PROTOCOL_VERSION: &str = "3";
+
+/// Who belongs to the cluster.
+#[derive(Output)]
+pub(super) struct Configuration {
+    /// `servers`, each with `node_id`, `address`, `leader` and `voter`; and the `index` of the entry that this is as of.
+    config: Map,
+}
+
+/// A node, by its name.
+#[derive(Input)]
+pub(super) struct Server {
+    /// The name that it has in the configuration.
+    #[input(default = "")]
+    server_id: String,
+}
+
+pub(super) async fn configuration(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Configuration>, Fault> {
+    let cluster = enabled(sys)?;
+    let index = cluster.indexes().applied;
+    let servers = cluster.members().into_iter().map(|member| {
+        let shown: Map = map! {
+            "node_id" => member.contact.name,
+            "address" => member.contact.cluster_address,
+            "leader" => member.is_leader,
+            "protocol_version" => PROTOCOL_VERSION,
+            "voter" => member.is_voter,
+        };
+        Body::from(shown)
+    });
+    let servers: Vec<Body> = servers.collect();
+    Ok(Data(Configuration { config: map! { "index" => index, "servers" => servers } }))
+}
+
+pub(super) async fn remove_peer(sys: &Sys, _cx: Cx<'_>, input: Server) -> Result<Nothing, Fault> {
+    change(sys, input, Change::Remove).await
+}
+
+pub(super) async fn promote(sys: &Sys, _cx: Cx<'_>, input: Server) -> Result<Nothing, Fault> {
+    change(sys, input, Change::Promote).await
+}
+
+pub(super) async fn demote(sys: &Sys, _cx: Cx<'_>, input: Server) -> Result<Nothing, Fault> {
+    change(sys, input, Change::Demote).await
+}
+
+async fn change(sys: &Sys, input: Server, change: impl FnOnce(String) -> Change) -> Result<Nothing, Fault> {
+    let cluster = enabled(sys)?;
+    if input.server_id.is_empty() {
+        return Err(Fault::invalid("no server id provided"));
+    }
+    cluster.change(change(input.server_id)).await?;
+    Ok(Nothing)
+}
+
+fn enabled(sys: &Sys) -> Result<&dyn tresor_core::cluster::Cluster, Fault> {
+    let cluster = &*sys.handles.cluster;
+    if cluster.is_enabled() { Ok(cluster) } else { Err(Fault::invalid("raft storage is not in use")) }
+}
