@@ -37,6 +37,11 @@ pub(crate) fn cluster() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "cluster")
 }
 
+/// Which nodes of the cluster wait for a vote, and which were removed.
+pub(crate) fn roster() -> Key {
+    StorageKey::new(&NamespaceId::root(), Area::Core, "roster")
+}
+
 /// The latest time that was told, about a minute old at most.
 pub(crate) fn clock() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "clock")

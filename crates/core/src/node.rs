@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
-use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector};
+use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError, UnsealKey};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
 use tresor_engine::{EngineFactory, Mounted};
@@ -25,7 +25,8 @@ use tresor_storage::{Condition, Store};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
-use crate::cluster::Cluster;
+use crate::cluster::joining::{self, Offered, Wish};
+use crate::cluster::{Cluster, Contact};
 use crate::mounts::Mounts;
 use crate::opening::{self, ByItself, OpeningProblem};
 use crate::policies::Policies;
@@ -111,7 +112,7 @@ pub(crate) enum State {
     Unsealed(Arc<Unsealed>),
 }
 
-enum Command {
+pub(crate) enum Command {
     Initialize {
         threshold: Threshold,
         root_token: Option<TokenSecret>,
@@ -125,6 +126,28 @@ enum Command {
         answer: oneshot::Sender<Result<(), Fault>>,
     },
     Seal {
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// Shares are to open what a leader showed.
+    WaitForShares {
+        offered: Offered,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// A leader let the node into its cluster.
+    Adopt {
+        members: Vec<Contact>,
+        facts: SealFacts,
+        answer: oneshot::Sender<Result<(), Fault>>,
+    },
+    /// Try to join, once, or until it is done.
+    Join {
+        wish: Arc<Wish>,
+        is_kept_up: bool,
+        answer: oneshot::Sender<Result<bool, Fault>>,
+    },
+    /// Open the store that was joined.
+    OpenWith {
+        key: UnsealKey,
         answer: oneshot::Sender<Result<(), Fault>>,
     },
     Restore {
@@ -144,6 +167,8 @@ pub struct Node {
     attempt: ArcSwap<(u8, String)>,
     /// Why the node did not open by itself, published by the owner task.
     opening_problem: ArcSwap<Option<OpeningProblem>>,
+    /// How far it has come with joining a cluster, published by the owner task.
+    pub(crate) joining: ArcSwap<joining::Standing>,
     pub(crate) store: Arc<SealedStore>,
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) doors: Doors,
@@ -152,7 +177,7 @@ pub struct Node {
     pub(crate) registry: Registry,
     commands: mpsc::Sender<Command>,
     inbox: Mutex<Option<mpsc::Receiver<Command>>>,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
 }
 
 /// How many lifecycle messages may wait.
@@ -176,6 +201,7 @@ impl Node {
             state: ArcSwap::from_pointee(State::Sealed),
             attempt: ArcSwap::from_pointee((0, String::new())),
             opening_problem: ArcSwap::from_pointee(None),
+            joining: ArcSwap::from_pointee(joining::Standing::Outside),
             store: Arc::new(store),
             cluster,
             clock: SteadyClock::new(Arc::clone(&doors.clock)),
@@ -245,7 +271,7 @@ impl Node {
     /// # Errors
     /// When the store cannot be read.
     pub fn standing(&self) -> Result<SealStanding, Fault> {
-        let facts = self.store.facts().map_err(Fault::internal)?;
+        let facts = self.facts()?;
         let attempt = self.attempt.load();
         let unsealed = self.unsealed();
         let is_static = self.settings.static_seal.is_some();
@@ -261,6 +287,33 @@ impl Node {
             storage: self.store.condition(),
             cluster: unsealed.map(|unsealed| (unsealed.cluster.name.clone(), unsealed.cluster.id.clone())),
         })
+    }
+
+    /// What is known of the seal: of the store, or of one that is to arrive.
+    fn facts(&self) -> Result<SealFacts, Fault> {
+        let facts = self.store.facts().map_err(Fault::internal)?;
+        let joining = self.joining.load();
+        Ok(joining.facts().filter(|_| !facts.initialized).cloned().unwrap_or(facts))
+    }
+
+    /// Whether there is a store that shares could open.
+    pub(crate) fn has_store(&self) -> bool {
+        self.store.facts().is_ok_and(|facts| facts.initialized)
+    }
+
+    /// From now on shares open what a leader showed.
+    pub(crate) async fn wait_for_shares(&self, offered: Offered) -> Result<(), Fault> {
+        self.ask(|answer| Command::WaitForShares { offered, answer }).await
+    }
+
+    /// Takes these as the members of the cluster that the node was let into.
+    pub(crate) async fn adopt(&self, members: Vec<Contact>, facts: SealFacts) -> Result<(), Fault> {
+        self.ask(|answer| Command::Adopt { members, facts, answer }).await
+    }
+
+    /// Opens the store that was joined.
+    pub(crate) async fn open_with(&self, key: UnsealKey) -> Result<(), Fault> {
+        self.ask(|answer| Command::OpenWith { key, answer }).await
     }
 
     /// Initialises the store: key ring, key slots, first records, root token. The node stays sealed, unless it opens by
@@ -344,14 +397,17 @@ impl Node {
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Command) -> Result<T, Fault> {
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, Fault>>) -> Command,
+    ) -> Result<T, Fault> {
         let (answer, receiver) = oneshot::channel();
         let gone = || Fault::Refusal(Refusal::Unavailable("the server is shutting down".into()));
         self.commands.send(command(answer)).await.map_err(|_| gone())?;
         receiver.await.map_err(|_| gone())?
     }
 
-    fn publish_attempt(&self, progress: u8, nonce: String) {
+    pub(crate) fn publish_attempt(&self, progress: u8, nonce: String) {
         self.attempt.store(Arc::new((progress, nonce)));
     }
 
@@ -364,6 +420,7 @@ impl Node {
 async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
     let mut collector = ShareCollector::default();
     let mut by_itself = ByItself::default();
+    let mut offered = None;
     while let Some(command) = inbox.recv().await {
         let Some(node) = node.upgrade() else { return };
         // A caller that went away does not undo what was done.
@@ -376,7 +433,27 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
                 drop(answer.send(initialized));
             }
             Command::Open { answer } => drop(answer.send(Ok(by_itself.attempt(&node).await))),
-            Command::Unseal { share, answer } => drop(answer.send(take_share(&node, &mut collector, share).await)),
+            Command::Unseal { share, answer } => match enter(&node, &mut collector, share) {
+                Ok(None) => drop(answer.send(Ok(()))),
+                Ok(Some(key)) => open(&node, key, offered.as_ref(), answer).await,
+                Err(fault) => drop(answer.send(Err(fault))),
+            },
+            Command::WaitForShares { offered: new, answer } => {
+                let result = joining::begin_to_wait(&node, &new);
+                if result.is_ok() {
+                    collector.reset();
+                    offered = Some(new);
+                }
+                drop(answer.send(result));
+            }
+            Command::Adopt { members, facts, answer } => drop(answer.send(joining::adopt(&node, members, facts))),
+            Command::Join { wish, is_kept_up, answer } => {
+                node.tasks.spawn(joining::on_demand(Arc::downgrade(&node), wish, is_kept_up, answer));
+            }
+            Command::OpenWith { key, answer } => {
+                offered = None;
+                drop(answer.send(opening::by_shares(&node, &key).await));
+            }
             Command::Reset { answer } => {
                 collector.reset();
                 node.publish_attempt(0, String::new());
@@ -415,11 +492,12 @@ async fn seal(node: &Node) {
     }
 }
 
-async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: UnsealShare) -> Result<(), Fault> {
+/// Takes a share; gives the key when there are enough.
+fn enter(node: &Node, collector: &mut ShareCollector, share: UnsealShare) -> Result<Option<UnsealKey>, Fault> {
     if node.unsealed().is_some() {
-        return Ok(());
+        return Ok(None);
     }
-    let facts = node.store.facts().map_err(Fault::internal)?;
+    let facts = node.facts()?;
     if !facts.initialized {
         return Err(Fault::invalid("server is not initialized"));
     }
@@ -435,12 +513,30 @@ async fn take_share(node: &Arc<Node>, collector: &mut ShareCollector, share: Uns
     match progress {
         Progress::Collecting { progress, nonce } => {
             node.publish_attempt(progress, nonce);
-            Ok(())
+            Ok(None)
         }
         Progress::Complete(key) => {
-            collector.reset();
             node.publish_attempt(0, String::new());
-            opening::by_shares(node, &key).await
+            Ok(Some(key))
+        }
+    }
+}
+
+/// Opens what is stored; or joins the cluster whose store the key opens, in the background, because others answer then.
+async fn open(node: &Arc<Node>, key: UnsealKey, offered: Option<&Offered>, answer: oneshot::Sender<Result<(), Fault>>) {
+    let Some(offered) = offered.filter(|_| !node.has_store()) else {
+        return drop(answer.send(opening::by_shares(node, &key).await));
+    };
+    let wish = Arc::clone(&offered.wish);
+    match offered.offer.open_with(&key) {
+        Ok(_) => node.tasks.spawn(joining::by_shares(Arc::downgrade(node), wish, key, answer)),
+        Err(error) => {
+            // What was shown may be out of date, or of somebody else.
+            node.tasks.spawn(joining::seek(Arc::downgrade(node), wish));
+            drop(answer.send(Err(match error {
+                UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
+                other => Fault::internal(other),
+            })));
         }
     }
 }
@@ -454,6 +550,9 @@ async fn initialize(
         InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
         other => Fault::internal(other),
     };
+    if node.facts()?.initialized {
+        return Err(refuse(InitError::AlreadyInitialized));
+    }
     let keys = opening::configured_keys(node).await?;
     let static_key = keys.as_ref().map(|keys| &keys.current);
     let prepared = node.store.prepare(threshold, static_key, node.now()).map_err(refuse)?;

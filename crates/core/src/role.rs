@@ -13,7 +13,7 @@ use tresor_barrier::SlotChange;
 use tresor_env::{BoxFuture, Signal, SteadyClock, Tasks, Timestamp};
 use tresor_model::Fault;
 
-use crate::cluster::{Cluster, Standing};
+use crate::cluster::{Cluster, Standing, membership};
 use crate::gate::Gate;
 use crate::leases;
 use crate::snapshots::schedule;
@@ -250,6 +250,7 @@ fn begin(unsealed: &Arc<Unsealed>, term: u64) {
     let duties = &unsealed.duties;
     leases::start(unsealed, &duties.tasks);
     schedule::start(unsealed, &duties.tasks);
+    membership::start(unsealed, &duties.tasks);
     duties.become_(Role::Active { term, since: unsealed.clock.now() });
     if duties.cluster.is_enabled() {
         tracing::info!(term, "the node is active");

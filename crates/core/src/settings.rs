@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tresor_audit::{LogOptions, StandardOutput};
 
+use crate::cluster::joining::Joining;
 use crate::opening::StaticSeal;
 use crate::snapshots::schedule::Schedule;
 
@@ -35,6 +36,8 @@ pub struct Settings {
     pub protected_directories: Vec<PathBuf>,
     /// How the node opens by itself; `None`: only shares open it.
     pub static_seal: Option<StaticSeal>,
+    /// How the node joins a cluster; `None`: it cannot.
+    pub joining: Option<Joining>,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
     pub snapshots: Option<Schedule>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
@@ -55,6 +58,7 @@ impl Default for Settings {
             standard_output: None,
             protected_directories: Vec::new(),
             static_seal: None,
+            joining: None,
             snapshots: None,
             release: env!("CARGO_PKG_VERSION"),
         }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use tresor_barrier::SealedStore;
+use tresor_barrier::{Offer, SealedStore};
+use tresor_model::Fault;
 use tresor_storage::{Condition, Scrubbed};
 
 /// How the store is doing.
@@ -11,6 +12,12 @@ pub struct Storage(Arc<SealedStore>);
 impl Storage {
     pub(crate) const fn new(store: Arc<SealedStore>) -> Self {
         Self(store)
+    }
+
+    /// What a node is shown that wants to join the cluster of this store.
+    pub(crate) fn offer(&self) -> Result<Offer, Fault> {
+        let offer = self.0.offer().map_err(Fault::internal)?;
+        offer.ok_or_else(|| Fault::internal("an open store has no key slots"))
     }
 
     /// Whether it can be written to.

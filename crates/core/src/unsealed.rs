@@ -20,6 +20,7 @@ use tresor_storage::StoreError;
 
 use crate::audits::Audits;
 use crate::cluster::Cluster;
+use crate::cluster::membership::Membership;
 use crate::gate::Gate;
 use crate::leases::secrets::Leases;
 use crate::mounts::Mounts;
@@ -58,6 +59,8 @@ pub struct Handles {
     pub audits: Arc<Audits>,
     /// Snapshots of what is stored.
     pub snapshots: Arc<Snapshots>,
+    /// Changes of who belongs to the cluster.
+    pub membership: Arc<Membership>,
     /// How the store is doing.
     pub storage: Arc<Storage>,
     /// The other nodes.
@@ -193,8 +196,21 @@ impl Unsealed {
         let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
-        let handles =
-            Handles { audits, policies, mounts, tokens, leases, quotas, snapshots, storage, cluster: nodes, settings };
+        let (shown, entropy) = (Arc::clone(&storage), Arc::clone(&doors.entropy));
+        let membership = Arc::new(Membership::new(Arc::clone(&nodes), &barrier, shown, clock.clone(), entropy));
+        let handles = Handles {
+            audits,
+            policies,
+            mounts,
+            tokens,
+            leases,
+            quotas,
+            snapshots,
+            membership,
+            storage,
+            cluster: nodes,
+            settings,
+        };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);

@@ -2,7 +2,6 @@
 //!
 //! Nodes are called by their names. Deliberately absent: adding one, which is done by joining.
 
-use tresor_core::cluster::Change;
 use tresor_engine::{Cx, Data, Nothing};
 use tresor_model::{Body, Fault, Map, map};
 use tresor_wire::input::{EmptyInput, Input};
@@ -46,24 +45,20 @@ pub(super) async fn configuration(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) ->
 }
 
 pub(super) async fn remove_peer(sys: &Sys, _cx: Cx<'_>, input: Server) -> Result<Nothing, Fault> {
-    change(sys, input, Change::Remove).await
+    sys.handles.membership.remove(named(sys, &input)?).await.map(|()| Nothing)
 }
 
 pub(super) async fn promote(sys: &Sys, _cx: Cx<'_>, input: Server) -> Result<Nothing, Fault> {
-    change(sys, input, Change::Promote).await
+    sys.handles.membership.promote(named(sys, &input)?).await.map(|()| Nothing)
 }
 
 pub(super) async fn demote(sys: &Sys, _cx: Cx<'_>, input: Server) -> Result<Nothing, Fault> {
-    change(sys, input, Change::Demote).await
+    sys.handles.membership.demote(named(sys, &input)?).await.map(|()| Nothing)
 }
 
-async fn change(sys: &Sys, input: Server, change: impl FnOnce(String) -> Change) -> Result<Nothing, Fault> {
-    let cluster = enabled(sys)?;
-    if input.server_id.is_empty() {
-        return Err(Fault::invalid("no server id provided"));
-    }
-    cluster.change(change(input.server_id)).await?;
-    Ok(Nothing)
+fn named<'i>(sys: &Sys, input: &'i Server) -> Result<&'i str, Fault> {
+    enabled(sys)?;
+    if input.server_id.is_empty() { Err(Fault::invalid("no server id provided")) } else { Ok(&input.server_id) }
 }
 
 fn enabled(sys: &Sys) -> Result<&dyn tresor_core::cluster::Cluster, Fault> {

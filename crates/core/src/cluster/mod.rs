@@ -4,6 +4,11 @@
 //! (`tresor-server` puts consensus and the cluster port there). [`Alone`] is the door of every store that has no other nodes.
 //! Deliberately absent: entries, votes, and anything that is stored.
 
+pub mod join;
+pub mod joining;
+pub mod membership;
+pub mod roster;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
