@@ -1,5 +1,5 @@
-//! What people and probes see of a cluster: `sys/ha-status`, `sys/step-down`, `sys/storage/raft/configuration` and changes of
-//! the members.
+//! What people and probes see of a cluster: `sys/health`, `sys/leader`, `sys/ha-status`, `sys/step-down`,
+//! `sys/storage/raft/configuration` and changes of the members.
 //!
 //! The cluster is a double that says what a test wants it to say, and remembers what it was asked. Deliberately absent:
 //! agreement and other nodes.
@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use serde_json::json;
 use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing};
-use tresor_env::BoxFuture;
+use tresor_env::{BoxFuture, Signal};
 use tresor_harness::{Harness, ROOT};
 
 /// A cluster that says what it is told to say.
-#[derive(Default)]
 struct Scripted {
+    standing: Signal<Standing>,
     members: Mutex<Vec<Member>>,
     /// What it was asked to do, in order.
     asked: Mutex<Vec<String>>,
@@ -42,8 +42,18 @@ impl Scripted {
             heard_ago: (number > 1).then(|| Duration::from_secs(u64::from(number))),
             matched: None,
         });
-        let members = Mutex::new(members.collect());
-        Arc::new(Self { members, ..Self::default() })
+        Arc::new(Self {
+            standing: Signal::new(Standing::Leads { term: 7 }),
+            members: Mutex::new(members.collect()),
+            asked: Mutex::default(),
+            refusal: Mutex::default(),
+        })
+    }
+
+    /// The node finds out that it stands otherwise.
+    async fn turn(&self, harness: &Harness, standing: Standing) {
+        self.standing.update(|known| *known = standing);
+        harness.settle().await;
     }
 
     fn ask(&self, what: String) -> BoxFuture<'_, Result<(), ClusterError>> {
@@ -67,11 +77,11 @@ impl Cluster for Scripted {
     }
 
     fn standing(&self) -> Standing {
-        Standing::Leads { term: 7 }
+        self.standing.read(Clone::clone)
     }
 
-    fn changed(&self, _: Standing) -> BoxFuture<'_, Standing> {
-        Box::pin(std::future::pending())
+    fn changed(&self, known: Standing) -> BoxFuture<'_, Standing> {
+        Box::pin(async move { self.standing.wait_for(|now| (*now != known).then(|| now.clone())).await })
     }
 
     fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
@@ -109,6 +119,71 @@ impl Cluster for Scripted {
     fn indexes(&self) -> Indexes {
         Indexes { last: 42, applied: 41 }
     }
+}
+
+/// Health's code for each of these queries.
+async fn codes<const N: usize>(harness: &Harness, queries: [&str; N]) -> [u16; N] {
+    let mut codes = [0; N];
+    for (code, query) in codes.iter_mut().zip(queries) {
+        *code = harness.read(&format!("sys/health{query}"), "").await.status;
+        assert_eq!(harness.call("HEAD", &format!("sys/health{query}"), "", json!(null)).await.status, *code);
+    }
+    codes
+}
+
+#[tokio::test]
+async fn health_tells_load_balancers_who_leads_and_who_can_serve() {
+    let cluster = Scripted::leading(3);
+    let mut harness = Harness::start_in(cluster.clone()).await;
+    let queries = ["", "?standbyok=true", "?perfstandbyok=true", "?standbyok", "?activecode=299&standbycode=298"];
+    assert_eq!(codes(&harness, queries).await, [200, 200, 200, 200, 299]);
+    let health = harness.read("sys/health", "").await;
+    assert_eq!((health.at("/standby"), health.json.get("ha_connection_healthy")), (&json!(false), None));
+
+    cluster.turn(&harness, Standing::Follows(contact(2))).await;
+    assert_eq!(codes(&harness, queries).await, [429, 200, 429, 429, 298]);
+    let health = harness.read("sys/health?standbyok=true", "").await;
+    assert_eq!((health.at("/standby"), health.at("/performance_standby")), (&json!(true), &json!(false)));
+    assert_eq!((health.at("/sealed"), health.at("/ha_connection_healthy")), (&json!(false), &json!(true)));
+
+    // A node that would refuse requests is not looked upon as one that takes them.
+    cluster.turn(&harness, Standing::Leaderless).await;
+    assert_eq!(codes(&harness, queries).await, [474; 5]);
+    assert_eq!(codes(&harness, ["?haunhealthycode=297&standbyok=true"]).await, [297]);
+    let health = harness.read("sys/health", "").await;
+    assert_eq!((health.at("/standby"), health.at("/ha_connection_healthy")), (&json!(true), &json!(false)));
+
+    harness.restart().await;
+    cluster.turn(&harness, Standing::Follows(contact(2))).await;
+    assert_eq!(codes(&harness, queries).await, [503; 5]);
+    assert_eq!(codes(&harness, ["?sealedcode=204&standbyok=true"]).await, [204]);
+}
+
+#[tokio::test]
+async fn everybody_is_told_which_node_leads() {
+    let cluster = Scripted::leading(3);
+    let mut harness = Harness::start_in(cluster.clone()).await;
+    let began = tresor_wire::time::rfc3339(harness.node.now());
+    harness.advance(Duration::from_secs(60)).await;
+    let leader = |is_self: bool, since: &str, number: Option<u8>| {
+        let address = |scheme: &str| number.map_or(String::new(), |number| format!("https://10.0.0.{number}:{scheme}"));
+        json!({
+            "ha_enabled": true, "is_self": is_self, "active_time": since, "leader_address": address("8200"),
+            "leader_cluster_address": address("8201"), "performance_standby": false,
+            "performance_standby_last_remote_wal": 0, "raft_committed_index": 41, "raft_applied_index": 41,
+        })
+    };
+    const NEVER: &str = "0001-01-01T00:00:00Z";
+    assert_eq!(harness.read("sys/leader", "").await.json, leader(true, &began, Some(1)));
+    cluster.turn(&harness, Standing::Leaderless).await;
+    assert_eq!(harness.read("sys/leader", "").await.json, leader(false, NEVER, None));
+    cluster.turn(&harness, Standing::Follows(contact(2))).await;
+    assert_eq!(harness.read("sys/leader", "").await.json, leader(false, NEVER, Some(2)));
+    harness.restart().await;
+    assert_eq!(harness.read("sys/leader", "").await.json, leader(false, NEVER, Some(2)));
+    // It leads, and is not active: it has no keys.
+    cluster.turn(&harness, Standing::Leads { term: 9 }).await;
+    assert_eq!(harness.read("sys/leader", "").await.json, leader(false, NEVER, None));
 }
 
 #[tokio::test]

@@ -5,13 +5,15 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tresor_core::{AlwaysRoute, Condition, Node};
+use tresor_core::{AlwaysRoute, Node};
 use tresor_crypto::shamir::Threshold;
 use tresor_model::{Fault, Map, Response, Shape, Verb};
 use tresor_secret::{SecretString, UnsealShare};
 use tresor_wire::API_LEVEL;
 use tresor_wire::input::{EmptyInput, Fields, Input};
 use tresor_wire::output::Output;
+
+use crate::probes::{Health, HealthReport, Leader, read_health, read_leader};
 
 /// One row of the list: input and output are the handler's own types.
 macro_rules! route {
@@ -43,9 +45,9 @@ pub const ROUTES: &[AlwaysRoute] = &[
 ];
 
 /// An answer without an envelope, and the status that a probe asked for.
-struct Answered<T> {
-    code: Option<u16>,
-    report: T,
+pub(crate) struct Answered<T> {
+    pub(crate) code: Option<u16>,
+    pub(crate) report: T,
 }
 
 impl<T> From<T> for Answered<T> {
@@ -64,9 +66,6 @@ impl<T: Output> Answered<T> {
         Response { shape, ..Response::default() }
     }
 }
-
-/// The code of an unsealed node whose audit log takes no records.
-const AUDIT_REFUSES: u32 = 503;
 
 /// The release date is not known to a build from source; clients want the key to be there.
 const BUILD_DATE: &str = "2026-11-24T00:00:00Z";
@@ -235,7 +234,7 @@ struct SealStatus {
 }
 
 /// What a node says whose audit log takes no records.
-fn refused(reason: String) -> String {
+pub(crate) fn refused(reason: String) -> String {
     format!("does not accept records, requests are refused: {reason}")
 }
 
@@ -307,148 +306,4 @@ pub fn parse_share(text: &SecretString) -> Result<UnsealShare, Fault> {
         .or_else(|| STANDARD.decode(text).ok())
         .map(UnsealShare::new)
         .ok_or_else(|| Fault::invalid("'key' must be a valid hex or base64 string"))
-}
-
-/// Which code each condition is to answer with.
-#[derive(Input)]
-struct Health {
-    /// A standby is as good as an active node.
-    #[input(query, default = "false")]
-    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
-    standbyok: bool,
-    /// A performance standby is as good as an active node.
-    #[input(query, default = "false")]
-    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
-    perfstandbyok: bool,
-    /// Code of an active node.
-    #[input(query, default = "200")]
-    activecode: u32,
-    /// Code of a standby.
-    #[input(query, default = "429")]
-    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
-    standbycode: u32,
-    /// Code of a sealed node.
-    #[input(query, default = "503")]
-    sealedcode: u32,
-    /// Code of an uninitialised node.
-    #[input(query, default = "501")]
-    uninitcode: u32,
-    /// Code of a secondary for disaster recovery.
-    #[input(query, default = "472")]
-    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
-    drsecondarycode: u32,
-    /// Code of a performance standby.
-    #[input(query, default = "473")]
-    #[expect(dead_code, reason = "checked for probes that send it; this node is never a standby")]
-    performancestandbycode: u32,
-}
-
-/// How the node is doing.
-#[derive(Output)]
-struct HealthReport {
-    /// Whether the server is initialised.
-    initialized: bool,
-    /// Whether it is sealed.
-    sealed: bool,
-    /// Whether another node is the active one; a sealed node says so too.
-    standby: bool,
-    /// Whether it answers reads for an active node.
-    performance_standby: bool,
-    /// Kept for clients; unknown while sealed.
-    replication_performance_mode: &'static str,
-    /// Kept for clients; unknown while sealed.
-    replication_dr_mode: &'static str,
-    /// The node's time, in seconds since the Unix epoch.
-    server_time_utc: i64,
-    /// The level of the API.
-    version: &'static str,
-    /// Kept for clients.
-    enterprise: bool,
-    /// The cluster's name, once unsealed.
-    #[output(optional)]
-    cluster_name: Option<String>,
-    /// The cluster's id, once unsealed.
-    #[output(optional)]
-    cluster_id: Option<String>,
-    /// Why an unsealed node is not well: its audit log takes no records.
-    #[output(optional)]
-    audit_log: Option<String>,
-    /// Why a sealed node did not open by itself.
-    #[output(optional)]
-    automatic_unseal: Option<String>,
-    /// Why an unsealed node is not well: its store takes no writes. It is read, so the code is that of its state.
-    #[output(optional)]
-    storage: Option<&'static str>,
-}
-
-async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport>, Fault> {
-    let standing = node.standing()?;
-    let code = if !standing.facts.initialized {
-        codes.uninitcode
-    } else if standing.sealed {
-        codes.sealedcode
-    } else if standing.audit_refusal.is_some() {
-        // Every request would be refused, whatever code an active node is to have.
-        AUDIT_REFUSES
-    } else {
-        codes.activecode
-    };
-    let code = u16::try_from(code).ok().filter(|code| (200..=599).contains(code));
-    let code = code.ok_or_else(|| Fault::invalid("status codes lie between 200 and 599"))?;
-    let replication = if standing.sealed { "unknown" } else { "disabled" };
-    let (cluster_name, cluster_id) = standing.cluster.unzip();
-    let report = HealthReport {
-        initialized: standing.facts.initialized,
-        sealed: standing.sealed,
-        standby: standing.sealed,
-        performance_standby: false,
-        replication_performance_mode: replication,
-        replication_dr_mode: replication,
-        server_time_utc: node.now().seconds(),
-        version: API_LEVEL,
-        enterprise: false,
-        cluster_name,
-        cluster_id,
-        audit_log: standing.audit_refusal.map(refused),
-        automatic_unseal: standing.opening_problem.map(|problem| problem.to_string()),
-        storage: match standing.storage {
-            Condition::Writable => None,
-            Condition::LowSpace { .. } => Some("is read-only: its disk has too little free space"),
-            Condition::Behind => Some("cannot write its index, tries again each second, and soon takes no writes"),
-            Condition::Damaged => Some("is read-only: a page of its index is damaged, the server's log says where"),
-            Condition::Stopped => Some("is read-only: its disk failed, and the server must be restarted"),
-        },
-    };
-    Ok(Answered { code: Some(code), report })
-}
-
-/// Which node is the active one; without a cluster there is none to name.
-#[derive(Output)]
-struct Leader {
-    /// Whether there can be standbys.
-    ha_enabled: bool,
-    /// Whether it is this node.
-    is_self: bool,
-    /// Since when.
-    active_time: &'static str,
-    /// Its API.
-    leader_address: &'static str,
-    /// Its cluster port.
-    leader_cluster_address: &'static str,
-    /// Whether this node answers reads for it.
-    performance_standby: bool,
-    /// Kept for clients.
-    performance_standby_last_remote_wal: u64,
-}
-
-async fn read_leader(_node: &Node, _input: EmptyInput) -> Result<Leader, Fault> {
-    Ok(Leader {
-        ha_enabled: false,
-        is_self: false,
-        active_time: "0001-01-01T00:00:00Z",
-        leader_address: "",
-        leader_cluster_address: "",
-        performance_standby: false,
-        performance_standby_last_remote_wal: 0,
-    })
 }

@@ -6,6 +6,7 @@
 
 mod always;
 mod pages;
+mod probes;
 mod sys;
 mod token;
 

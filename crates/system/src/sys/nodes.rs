@@ -13,6 +13,7 @@ use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
 use super::Sys;
+use crate::probes::cluster_url;
 
 /// The nodes.
 #[derive(Output)]
@@ -39,11 +40,6 @@ pub(super) async fn ha_status(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Resu
         Body::from(shown)
     });
     Ok(Mirrored(Nodes { nodes: nodes.collect() }))
-}
-
-/// A cluster address as clients know it: with a scheme, although what is spoken there is not HTTP.
-fn cluster_url(address: &str) -> String {
-    if address.is_empty() { String::new() } else { format!("https://{address}") }
 }
 
 pub(super) async fn step_down(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Then<Nothing>, Fault> {
