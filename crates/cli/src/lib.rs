@@ -7,6 +7,7 @@
 
 mod audit;
 mod auth;
+mod cluster;
 mod commands;
 mod context;
 mod envelope;

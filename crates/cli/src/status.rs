@@ -39,6 +39,19 @@ const ORDER: &[&str] = &[
     "active_time",
     "leader_address",
     "leader_cluster_address",
+    "raft_committed_index",
+    "raft_applied_index",
+];
+
+/// What `sys/leader` adds.
+const OF_LEADER: &[&str] = &[
+    "ha_enabled",
+    "is_self",
+    "active_time",
+    "leader_address",
+    "leader_cluster_address",
+    "raft_committed_index",
+    "raft_applied_index",
 ];
 
 fn status(context: &mut Context<'_, '_>) -> Outcome {
@@ -72,7 +85,7 @@ pub(crate) fn add_leader(context: &mut Context<'_, '_>, fields: &mut Map<String,
         return;
     }
     if let Ok(Some(Value::Object(leader))) = context.send(Method::Get, "sys/leader", &[], None) {
-        for name in ["ha_enabled", "is_self", "active_time", "leader_address", "leader_cluster_address"] {
+        for &name in OF_LEADER {
             match leader.get(name) {
                 None | Some(Value::Null | Value::Bool(false)) if name != "ha_enabled" => {}
                 Some(Value::String(text)) if text.is_empty() || text.starts_with("0001-") => {}
@@ -132,11 +145,56 @@ fn rows(fields: &Map<String, Value>) -> Vec<Vec<String>> {
     if flag("ha_enabled") && !is_sealed(fields) {
         row("HA Cluster", text("leader_cluster_address"));
         row("HA Mode", if flag("is_self") { "active" } else { "standby" }.to_owned());
+    }
+    // What is not known is not shown.
+    let mut known = |title: &str, name: &str| match fields.get(name) {
+        Some(value) if !value.is_null() => rows.push(vec![title.to_owned(), cell(value)]),
+        _ => {}
+    };
+    if flag("ha_enabled") && !is_sealed(fields) {
         if flag("is_self") {
-            row("Active Since", text("active_time"));
+            known("Active Since", "active_time");
         } else {
-            row("Active Node Address", text("leader_address"));
+            known("Active Node Address", "leader_address");
         }
+        known("Raft Committed Index", "raft_committed_index");
+        known("Raft Applied Index", "raft_applied_index");
     }
     rows
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use serde_json::json;
+
+    use super::*;
+
+    /// The rows from `HA Enabled` on.
+    fn of_cluster(status: &Value) -> Vec<String> {
+        let rows = rows(status.as_object().unwrap());
+        rows.iter().skip_while(|row| row[0] != "HA Enabled").map(|row| format!("{}={}", row[0], row[1])).collect()
+    }
+
+    #[test]
+    fn the_active_node_says_since_when_and_a_standby_who_it_is() {
+        let mut status = json!({
+            "sealed": false, "ha_enabled": true, "is_self": true, "active_time": "2026-01-01T00:00:00.5Z",
+            "leader_address": "https://a:8200", "leader_cluster_address": "https://a:8201",
+            "raft_committed_index": 9, "raft_applied_index": 8,
+        });
+        let indexes = ["Raft Committed Index=9", "Raft Applied Index=8"];
+        let mode =
+            |mode: &str| ["HA Enabled=true".into(), "HA Cluster=https://a:8201".into(), format!("HA Mode={mode}")];
+        let active = [&mode("active")[..], &["Active Since=2026-01-01T00:00:00.5Z".into()]].concat();
+        assert_eq!(of_cluster(&status), [&active[..], &indexes.map(str::to_owned)].concat());
+
+        status["is_self"] = json!(false);
+        let standby = [&mode("standby")[..], &["Active Node Address=https://a:8200".into()]].concat();
+        assert_eq!(of_cluster(&status), [&standby[..], &indexes.map(str::to_owned)].concat());
+
+        let leaderless = json!({ "sealed": false, "ha_enabled": true });
+        assert_eq!(of_cluster(&leaderless), ["HA Enabled=true", "HA Cluster=", "HA Mode=standby"]);
+        assert_eq!(of_cluster(&json!({ "sealed": false, "ha_enabled": false })), ["HA Enabled=false"]);
+    }
 }
