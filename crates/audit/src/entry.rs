@@ -384,7 +384,9 @@ impl<'a> ResponseFacts<'a> {
             | Shape::Mirrored(map)
             | Shape::Accepted(Some(map))
             | Shape::Health { report: map, .. } => AnswerBody::Fields(Fields::Borrowed(map)),
-            Shape::Raw { content_type, bytes } => AnswerBody::Raw { content_type: Cow::Borrowed(content_type), bytes },
+            Shape::Raw { content_type, bytes } => {
+                AnswerBody::Raw { content_type: Cow::Borrowed(&**content_type), bytes }
+            }
         };
         Self {
             auth: response.auth.as_ref().map(AuthFacts::from_auth),

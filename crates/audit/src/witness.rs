@@ -32,6 +32,8 @@ pub enum Exempt {
     UnauditedRoute,
     /// The request was malformed and refused before it entered the pipeline, so nothing is known to record.
     NeverAdmitted,
+    /// It did not run on this node: the one that it ran on has recorded it, or it ran nowhere.
+    RanElsewhere,
 }
 
 impl<T> Audited<T> {
@@ -39,11 +41,11 @@ impl<T> Audited<T> {
         Self(value)
     }
 
-    /// An answer that needs no record, for one of the two reasons that there are.
+    /// An answer that needs no record, for one of the reasons that there are.
     #[must_use]
     pub const fn exempt(value: T, reason: Exempt) -> Self {
         match reason {
-            Exempt::UnauditedRoute | Exempt::NeverAdmitted => Self(value),
+            Exempt::UnauditedRoute | Exempt::NeverAdmitted | Exempt::RanElsewhere => Self(value),
         }
     }
 

@@ -223,7 +223,7 @@ fn what_audit_hash_answers_is_what_the_lines_show() {
 #[test]
 fn aud_01_raw_bodies_are_hashed() {
     let bytes = b"canary-raw-\xff".to_vec();
-    let response = Response { shape: Shape::Raw { content_type: "text/plain", bytes }, ..Response::default() };
+    let response = Response { shape: Shape::Raw { content_type: "text/plain".into(), bytes }, ..Response::default() };
     let entry = answer(response, Operation::Read, &[]);
     let shown = line(&redactor(format()), &entry);
     let digest = to_hex(&HmacKey::new(&SALT).sign(b"canary-raw-\xff"));

@@ -7,6 +7,7 @@
 pub mod audits;
 pub mod cached;
 pub mod cluster;
+pub mod forward;
 mod gate;
 pub mod keys;
 pub mod leases;

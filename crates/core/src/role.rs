@@ -88,6 +88,11 @@ impl Duties {
         self.role.read(|role| *role)
     }
 
+    /// Completes when the node is active.
+    pub(crate) async fn active(&self) {
+        self.role.wait_for(|role| matches!(role, Role::Active { .. }).then_some(())).await;
+    }
+
     /// Completes when the node has found its role for the first time.
     pub(crate) async fn settled(&self) {
         self.is_settled.wait_for(|is_settled| is_settled.then_some(())).await;

@@ -1,9 +1,11 @@
 //! The model to HTTP: envelopes in the reference's key order, byte for byte where clients compare bytes.
 
+use std::borrow::Cow;
+
 use http::header::{
-    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
+    CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, StatusCode, Uri};
 use tresor_audit::Audited;
 use tresor_model::{Auth, Body, ByteStream, Fault, Map, Refusal, RequestId, Response, Shape, WrapInfo};
 use tresor_wire::json::{ObjectWriter, encode, encode_map, encode_text};
@@ -14,7 +16,7 @@ use crate::{Options, Outcome, quirks, status};
 /// Status, media type and body of an answer.
 pub struct Answer {
     status: StatusCode,
-    content_type: &'static str,
+    content_type: Cow<'static, str>,
     body: Vec<u8>,
     /// Instead of `body`.
     stream: Option<ByteStream>,
@@ -25,10 +27,15 @@ pub(crate) fn answer(
     audited: Audited<Outcome>,
     id: &RequestId,
     options: &Options,
+    asked: &Uri,
     is_head: bool,
 ) -> http::Response<ResponseBody> {
     let outcome = audited.into_inner();
-    let will_pass = matches!(outcome, Err(Fault::Refusal(Refusal::Unavailable(_))));
+    let will_pass = matches!(outcome, Err(Fault::Refusal(Refusal::Unavailable(_) | Refusal::Elsewhere)));
+    let location = match &outcome {
+        Err(Fault::Refusal(Refusal::Redirect(base))) => location(base, asked),
+        _ => None,
+    };
     let answer = match outcome {
         Ok(response) => success(response, id),
         Err(fault) => failure(&fault, id),
@@ -42,23 +49,32 @@ pub(crate) fn answer(
     let mut response = http::Response::new(body);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
-    let mut set = |name: HeaderName, value: &'static str| headers.insert(name, HeaderValue::from_static(value));
-    set(CACHE_CONTROL, "no-store");
-    set(X_CONTENT_TYPE_OPTIONS, "nosniff");
+    let mut set = |name: HeaderName, value: HeaderValue| headers.insert(name, value);
+    set(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    set(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if will_pass {
-        set(RETRY_AFTER, "1");
+        set(RETRY_AFTER, HeaderValue::from_static("1"));
     }
-    if !is_empty {
-        set(CONTENT_TYPE, answer.content_type);
+    if let (false, Ok(content_type)) = (is_empty, HeaderValue::from_str(&answer.content_type)) {
+        set(CONTENT_TYPE, content_type);
+    }
+    if let Some(location) = location {
+        set(LOCATION, location);
     }
     if options.is_tls {
-        set(STRICT_TRANSPORT_SECURITY, "max-age=31536000; includeSubDomains");
+        set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
     }
     response
 }
 
+/// The same path and query at another address.
+fn location(base: &str, asked: &Uri) -> Option<HeaderValue> {
+    let target = asked.path_and_query().map_or("/", |target| target.as_str());
+    HeaderValue::try_from(format!("{}{target}", base.trim_end_matches('/'))).ok()
+}
+
 fn json(status: StatusCode, body: Vec<u8>) -> Answer {
-    Answer { status, content_type: quirks::JSON, body, stream: None }
+    Answer { status, content_type: quirks::JSON.into(), body, stream: None }
 }
 
 /// The one place where a failure's cause is logged; the client gets the public text and finds the rest by the id.
@@ -91,7 +107,12 @@ fn success(response: Response, id: &RequestId) -> Answer {
         return json(StatusCode::OK, envelope(&response, id, None, None));
     }
     if let Shape::Stream { content_type, stream } = response.shape {
-        return Answer { status: StatusCode::OK, content_type, body: Vec::new(), stream: Some(stream) };
+        return Answer {
+            status: StatusCode::OK,
+            content_type: content_type.into(),
+            body: Vec::new(),
+            stream: Some(stream),
+        };
     }
     let has_more = !response.warnings.is_empty() || response.auth.is_some() || response.lease.is_some();
     match &response.shape {
@@ -115,7 +136,7 @@ fn success(response: Response, id: &RequestId) -> Answer {
         }
         Shape::Raw { content_type, bytes } => {
             let status = if bytes.is_empty() { StatusCode::NO_CONTENT } else { StatusCode::OK };
-            Answer { status, content_type, body: bytes.clone(), stream: None }
+            Answer { status, content_type: content_type.clone(), body: bytes.clone(), stream: None }
         }
         // It was taken out above.
         Shape::Stream { .. } => json(StatusCode::OK, Vec::new()),

@@ -141,7 +141,7 @@ where
         }
         Err(refusal) => refused(refusal.into()),
     };
-    let mut response = encode::answer(audited, &id, options, is_head);
+    let mut response = encode::answer(audited, &id, options, &head.uri, is_head);
     if decode::must_close(&head) {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: HTTP statuses, except the one that a health probe asks for by itself, and JSON.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub enum Shape {
     /// Bytes of another media type.
     Raw {
         /// The media type.
-        content_type: &'static str,
+        content_type: Cow<'static, str>,
         /// The body.
         bytes: Vec<u8>,
     },

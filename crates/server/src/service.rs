@@ -12,6 +12,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tresor_audit::{Audited, Exempt};
 use tresor_core::Node;
+use tresor_core::forward::Passed;
 use tresor_core::pipeline::Turn;
 use tresor_env::{BoxFuture, Tasks};
 use tresor_http::{HeldBody, Outcome, Serve};
@@ -44,6 +45,8 @@ impl NodeService {
     #[must_use]
     pub fn with_running_max(node: Arc<Node>, running_max: usize) -> Self {
         let slots = |count| Arc::new(Semaphore::new(count));
+        let passed = Passed::new(&node, slots(running_max));
+        node.cluster().answer_with(Arc::new(passed));
         Self {
             node,
             ordinary: slots(running_max),

@@ -1,6 +1,6 @@
 //! Step 3: is the node in a state to take this request at all?
 //!
-//! Deliberately absent: forwarding to another node (the cluster issue adds it here, before any effect).
+//! Deliberately absent: on which node it runs ([`place`](super::place)).
 
 use std::sync::Arc;
 

@@ -29,6 +29,7 @@ mod authorize;
 mod execute;
 mod help;
 mod issue;
+mod place;
 mod record;
 mod route;
 mod turns;
@@ -43,9 +44,12 @@ pub use authenticate::Principal;
 pub use authorize::Authorized;
 
 use crate::cluster::ClusterError;
+use crate::forward::Answer;
 use crate::leases;
 use crate::node::Node;
+use admit::Admitted;
 use execute::Executed;
+use place::Placed;
 pub(crate) use turns::Turns;
 pub(crate) use uses::RunningUses;
 
@@ -54,6 +58,9 @@ const ATTEMPTS_MAX: usize = 64;
 
 /// What a request comes to.
 pub type Outcome = Result<Response, Fault>;
+
+/// How often a request looks for another node because this one stopped to lead while it ran.
+const MOVES_MAX: usize = 3;
 
 /// Serves one request.
 pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
@@ -65,19 +72,50 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
             None => (route.answer)(node, request.body).await,
         });
     }
-    let admitted = match admit::admit(node, &request) {
-        Ok(admitted) => admitted,
-        Err(sealed) => return record::never_admitted(refusal.unwrap_or(sealed)),
-    };
+    let mut moves = 0;
+    loop {
+        let admitted = match admit::admit(node, &request) {
+            Ok(admitted) => admitted,
+            Err(sealed) => return record::never_admitted(refusal.unwrap_or(sealed)),
+        };
+        // What could not be read as sent, or leads out of every namespace, is refused whoever asks; and recorded.
+        if let Some(refusal) = refusal.as_ref().or(admitted.refusal.as_ref()) {
+            let routed = route::route(&admitted.unsealed, &request);
+            return record::refused(&admitted.unsealed, &request, &routed, refusal.clone().into(), admitted.now).await;
+        }
+        // On which node does it run?
+        let mut is_confirmed = true;
+        if admitted.unsealed.handles.cluster.is_enabled() {
+            match place::place(&admitted.unsealed, request).await {
+                Placed::Here(here, confirmed) => (request, is_confirmed) = (here, confirmed),
+                Placed::Answered(answered) => return answered,
+            }
+        }
+        let answered = run(node, admitted, &request, is_confirmed).await;
+        moves += 1;
+        // Leadership changed meanwhile, and nothing was done.
+        if moves >= MOVES_MAX || !matches!(answered.value(), Err(Fault::Refusal(Refusal::Elsewhere))) {
+            return answered;
+        }
+    }
+}
+
+/// Serves a request that another node passed on to this one because it leads.
+pub(crate) async fn serve_passed_on(node: &Node, request: Request) -> Answer {
+    let Ok(admitted) = admit::admit(node, &request) else { return Answer::Elsewhere };
+    match place::passed_on(&admitted.unsealed, &request).await {
+        Some(is_confirmed) => Answer::Outcome(run(node, admitted, &request, is_confirmed).await.into_inner()),
+        None => Answer::Elsewhere,
+    }
+}
+
+/// Runs a request on this node.
+async fn run(node: &Node, admitted: Admitted, request: &Request, is_confirmed: bool) -> Audited<Outcome> {
     let unsealed = &*admitted.unsealed;
+    let now = unsealed.clock.now();
 
     // One snapshot of the mounts decides where the path leads.
-    let mut routed = route::route(unsealed, &request);
-
-    // What could not be read as sent, or leads out of every namespace, is refused whoever asks; and recorded.
-    if let Some(refusal) = refusal.or_else(|| admitted.refusal.clone()) {
-        return record::refused(unsealed, &request, &routed, refusal.into(), admitted.now).await;
-    }
+    let mut routed = route::route(unsealed, request);
 
     let mut recorded = None;
     let mut using = None;
@@ -86,25 +124,24 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     let mut turn = None;
     for _ in 0..ATTEMPTS_MAX {
         // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
-        let (mut txn, identity) =
-            match authenticate::authenticate(unsealed, &request, &routed, admitted.now, &mut using).await {
-                Ok(authenticated) => authenticated,
-                Err(fault) => {
-                    seen.refuse(&fault);
-                    outcome = Err(fault);
-                    break;
-                }
-            };
+        let (mut txn, identity) = match authenticate::authenticate(unsealed, request, &routed, now, &mut using).await {
+            Ok(authenticated) => authenticated,
+            Err(fault) => {
+                seen.refuse(&fault);
+                outcome = Err(fault);
+                break;
+            }
+        };
         seen = record::Seen::of(&identity);
 
         // May they? The answer is a value that execution demands.
-        let authorized = authorize::authorize(unsealed, &mut txn, &request, &routed, &identity, admitted.now);
+        let authorized = authorize::authorize(unsealed, &mut txn, request, &routed, &identity, now);
         seen.note(&authorized);
 
         // The record of the request, refusals included, comes before any effect.
         if recorded.is_none() {
             let has_effect = authorized.as_ref().is_ok_and(|authorized| authorized.writes());
-            match record::request(unsealed, &request, &routed, &seen, has_effect, admitted.now).await {
+            match record::request(unsealed, request, &routed, &seen, has_effect, now).await {
                 Ok(written) => recorded = Some(written),
                 Err(fault) => return record::unrecorded(fault),
             }
@@ -112,7 +149,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
 
         // The handler, what it leads to (a token), and the one commit.
         let executed = match authorized {
-            Ok(authorized) => execute::execute(unsealed, txn, &request, &authorized, admitted.now).await,
+            Ok(authorized) => execute::execute(unsealed, txn, request, &authorized, now).await,
             Err(refusal) => Executed::Done(Err(refusal)),
         };
         match executed {
@@ -124,7 +161,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                 if turn.is_none() {
                     turn = unsealed.turns.take(routed.contended()).await;
                 }
-                routed = route::route(unsealed, &request);
+                routed = route::route(unsealed, request);
                 recorded.iter_mut().for_each(record::Recorded::forget_head);
             }
         }
@@ -132,23 +169,28 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     drop(turn);
     let recorded = match recorded {
         Some(recorded) => recorded,
-        None => match record::request(unsealed, &request, &routed, &seen, false, admitted.now).await {
+        None => match record::request(unsealed, request, &routed, &seen, false, now).await {
             Ok(recorded) => recorded,
             Err(fault) => return record::unrecorded(fault),
         },
     };
-    authenticate::finish(unsealed, using, admitted.now).await;
+    authenticate::finish(unsealed, using, now).await;
+
+    // A refusal by what this node has may be wrong where another one leads by now.
+    if !is_confirmed && matches!(outcome, Err(Fault::Refusal(_))) && !place::confirmed(unsealed).await {
+        outcome = Err(Refusal::Elsewhere.into());
+    }
 
     // The record of the response comes before the answer.
     let (outcome, afterwards) = match outcome {
         Ok((response, Some(Afterwards::AwaitRevoked(prefix)))) => {
-            let waited = leases::awaited::revoked(unsealed, &prefix, admitted.now, execute::DEADLINE).await;
+            let waited = leases::awaited::revoked(unsealed, &prefix, now, execute::DEADLINE).await;
             (waited.map(|()| response), None)
         }
         Ok((response, afterwards)) => (Ok(response), afterwards),
         Err(fault) => (Err(fault), None),
     };
-    let answer = record::response(unsealed, &request, &routed, &seen, recorded, outcome).await;
+    let answer = record::response(unsealed, request, &routed, &seen, recorded, outcome).await;
 
     let staged = unsealed.handles.snapshots.staged().filter(|_| afterwards == Some(Afterwards::Restore));
     // Sealing waits until everybody has left, so this request leaves first.

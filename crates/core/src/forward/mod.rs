@@ -1,0 +1,55 @@
+//! Requests that run on another node: what is sent to the leader, and what comes back.
+//!
+//! A request is passed on as it was decoded, with what the listener knew of its connection, so the leader sees what it would
+//! have seen itself. Nothing that a client sends is taken for a request that was passed on (RFT-12): only the cluster port leads
+//! to [`Passed`]. Deliberately absent: when a request is passed on (`pipeline/place.rs`), and bodies that are streams; these
+//! run where they arrive.
+
+mod spelled;
+
+use std::sync::{Arc, Weak};
+
+use tokio::sync::Semaphore;
+use tresor_env::BoxFuture;
+use tresor_record::Encoded;
+
+use crate::cluster::Forwarded;
+use crate::node::Node;
+use crate::pipeline;
+
+pub(crate) use spelled::{Answer, read_answer, read_request, write_answer, write_request};
+
+/// Takes what other nodes pass on, while this one leads. How many run at once is bounded; who comes later waits.
+pub struct Passed {
+    node: Weak<Node>,
+    slots: Arc<Semaphore>,
+}
+
+impl Passed {
+    /// Takes it for this node, and lets so many run.
+    #[must_use]
+    pub fn new(node: &Arc<Node>, slots: Arc<Semaphore>) -> Self {
+        Self { node: Arc::downgrade(node), slots }
+    }
+}
+
+impl Forwarded for Passed {
+    fn answer(&self, message: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        let message = Encoded::new(message);
+        let (node, slots) = (self.node.upgrade(), Arc::clone(&self.slots));
+        Box::pin(async move {
+            let elsewhere = || write_answer(Answer::Elsewhere).to_vec();
+            let Some(node) = node else { return elsewhere() };
+            let Ok(_slot) = slots.acquire_owned().await else { return elsewhere() };
+            let request = match read_request(&message) {
+                Ok(request) => request,
+                Err(error) => {
+                    tracing::error!(%error, "another node passed something on that is no request of this release");
+                    return write_answer(Answer::Unreadable).to_vec();
+                }
+            };
+            drop(message);
+            write_answer(pipeline::serve_passed_on(&node, request).await).to_vec()
+        })
+    }
+}

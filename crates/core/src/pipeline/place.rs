@@ -1,0 +1,217 @@
+//! Step 3b: on which node does this request run?
+//!
+//! Decided here once, before any effect and any audit record, from what the route declares and from what the request brings. A
+//! read runs where it arrived, once everything that was acknowledged anywhere before is applied here; so whoever wrote something
+//! reads it through any node. Everything else runs on the leader: a node that stands by passes it on, and the leader records it.
+//! While leadership changes a request waits; when that takes too long, nothing was done, and the answer says so. Deliberately
+//! absent: stale reads. Tokens and policies are always checked against what is confirmed, and then the rest costs nothing more.
+
+use std::time::Duration;
+
+use tresor_audit::{Audited, Exempt};
+use tresor_engine::{Access, Effect, OperationFacts, Place};
+use tresor_env::BoxFuture;
+use tresor_model::fault::{Failure, Side};
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Refusal, Request};
+use tresor_record::Encoded;
+
+use super::Outcome;
+use super::execute::DEADLINE;
+use super::route::{Routed, operation_candidates, route};
+use crate::cluster::{ClusterError, Contact, Standing};
+use crate::forward::{Answer, read_answer, read_request, write_request};
+use crate::tokens::record::Uses;
+use crate::unsealed::Unsealed;
+
+/// How long a request waits for a leader.
+const PATIENCE: Duration = Duration::from_secs(6);
+/// How long the leader has for what was passed on: a little more than its handlers.
+const PASSED_ON_BOUND: Duration = Duration::from_secs(DEADLINE.as_secs() + 5);
+/// The pause before a request is passed on again.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A client that does not want its request passed on.
+const NO_FORWARDING: &str = "x-vault-no-request-forwarding";
+/// A client that wants the leader to answer.
+const FORWARD: &str = "x-vault-forward";
+
+/// What clients of the reference look for.
+const NO_LEADER: &str = "local node not active but active cluster node not found";
+const UNCERTAIN: &str = "the active node did not answer; whether the request was done is not known";
+
+/// Where a request runs.
+#[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation in each")]
+pub(super) enum Placed {
+    /// Here; and whether it sees everything that was acknowledged before. A write is confirmed by being committed.
+    Here(Request, bool),
+    /// It ran elsewhere, or nowhere.
+    Answered(Audited<Outcome>),
+}
+
+/// Whether what was passed on to this node may run here, now or in a moment; and then whether it is confirmed.
+pub(super) async fn passed_on(unsealed: &Unsealed, request: &Request) -> Option<bool> {
+    let mut patience = unsealed.clock.sleep(PATIENCE);
+    let standing = unsealed.handles.cluster.standing();
+    if !standing.leads() || is_active(unsealed, standing, &mut patience).await != Some(true) {
+        return None;
+    }
+    on_the_leader(unsealed, request).await
+}
+
+/// Confirms what only reads; nothing when this node does not lead any more.
+async fn on_the_leader(unsealed: &Unsealed, request: &Request) -> Option<bool> {
+    if writes(&route(unsealed, request), request) {
+        return Some(false);
+    }
+    confirmed(unsealed).await.then_some(true)
+}
+
+/// Finds where a request runs, and lets it run there if that is not here.
+pub(super) async fn place(unsealed: &Unsealed, request: Request) -> Placed {
+    let cluster = &unsealed.handles.cluster;
+    let mut patience = unsealed.clock.sleep(PATIENCE);
+    let mut request = request;
+    loop {
+        let standing = cluster.standing();
+        let leader = match &standing {
+            Standing::Leads { .. } => {
+                match is_active(unsealed, standing.clone(), &mut patience).await {
+                    Some(true) => {
+                        if let Some(is_confirmed) = on_the_leader(unsealed, &request).await {
+                            return Placed::Here(request, is_confirmed);
+                        }
+                    }
+                    Some(false) => {}
+                    None => return unavailable(),
+                }
+                None
+            }
+            Standing::Follows(leader) if placed(unsealed, &request) == Place::Leader => Some(leader),
+            Standing::Follows(leader) => match confirmed(unsealed).await {
+                true if may_run_here(unsealed, &request) => return Placed::Here(request, true),
+                true => Some(leader),
+                false => None,
+            },
+            Standing::Leaderless => None,
+        };
+        if let Some(leader) = leader {
+            if request.headers.contains_key(NO_FORWARDING) {
+                return redirect(leader);
+            }
+            request = match pass_on(unsealed, request).await {
+                Ok(outcome) => return Placed::Answered(Audited::exempt(outcome, Exempt::RanElsewhere)),
+                Err(request) => request,
+            };
+        }
+        let next = async {
+            tokio::select! {
+                biased;
+                _ = cluster.changed(standing.clone()) => {}
+                () = unsealed.clock.sleep(PAUSE) => {}
+            }
+        };
+        tokio::select! {
+            biased;
+            () = &mut patience => return unavailable(),
+            () = unsealed.gate.closed() => {
+                return Placed::Answered(Audited::exempt(Err(Refusal::Sealed.into()), Exempt::NeverAdmitted));
+            }
+            () = next => {}
+        }
+    }
+}
+
+/// Waits until a node that leads is active; false when it does not lead any more, nothing when patience ends.
+async fn is_active(unsealed: &Unsealed, standing: Standing, patience: &mut BoxFuture<'static, ()>) -> Option<bool> {
+    tokio::select! {
+        biased;
+        () = unsealed.duties.active() => Some(true),
+        _ = unsealed.handles.cluster.changed(standing) => Some(false),
+        () = patience => None,
+    }
+}
+
+/// Whether everything that was acknowledged before is applied here.
+pub(super) async fn confirmed(unsealed: &Unsealed) -> bool {
+    unsealed.handles.cluster.confirm().await.is_ok()
+}
+
+/// Where a request runs, by what is known here; where the path leads nowhere, finding that out is a read.
+fn placed(unsealed: &Unsealed, request: &Request) -> Place {
+    let place = declared(&route(unsealed, request), request);
+    let mut forward = request.headers.get(FORWARD).into_iter().flatten();
+    let wants_leader = request.wrap_ttl.is_some() || forward.any(|value| value == "active-node");
+    if place == Place::Any && wants_leader { Place::Leader } else { place }
+}
+
+fn facts<'r>(routed: &'r Routed, request: &Request) -> impl Iterator<Item = &'r OperationFacts> + use<'r> {
+    let operations = routed.target.as_ref().ok().map(|target| &target.operations);
+    let candidates = operation_candidates(request.verb).iter();
+    candidates.filter_map(move |operation| operations.and_then(|operations| operations.get(operation)))
+}
+
+fn declared(routed: &Routed, request: &Request) -> Place {
+    facts(routed, request).map(|facts| facts.place).find(|place| *place != Place::Any).unwrap_or(Place::Any)
+}
+
+fn writes(routed: &Routed, request: &Request) -> bool {
+    facts(routed, request).any(|facts| facts.effect == Effect::Writes)
+}
+
+/// Whether a read may run here, now that everything is applied: the path leads where it led, and no use is counted.
+fn may_run_here(unsealed: &Unsealed, request: &Request) -> bool {
+    let routed = route(unsealed, request);
+    match declared(&routed, request) {
+        Place::Asked => return true,
+        Place::Leader => return false,
+        Place::Any => {}
+    }
+    let Some(token) = request.token.as_ref().filter(|_| routed.access(request.verb) != Access::Login) else {
+        return true;
+    };
+    // What cannot be read is found again, and told, by the step that is about it.
+    let found = unsealed
+        .begin()
+        .and_then(|mut txn| unsealed.handles.tokens.find(&mut txn, &NamespaceId::root(), token, unsealed.clock.now()));
+    !matches!(found, Ok(Some(found)) if found.record.uses == Uses::Counted)
+}
+
+/// Passes a request on; it comes back when certainly nothing was done.
+async fn pass_on(unsealed: &Unsealed, request: Request) -> Result<Outcome, Request> {
+    let message = write_request(request);
+    let again = |message: Encoded| read_request(&message).map_err(|error| Fault::internal(error.to_string()));
+    let answer = match unsealed.handles.cluster.forward(message.to_vec(), PASSED_ON_BOUND).await {
+        Ok(answer) => read_answer(&Encoded::new(answer)),
+        Err(ClusterError::Uncertain) => return Ok(Err(uncertain())),
+        Err(_) => Ok(Answer::Elsewhere),
+    };
+    match answer {
+        Ok(Answer::Outcome(outcome)) => Ok(outcome),
+        Ok(Answer::Elsewhere) => match again(message) {
+            Ok(request) => Err(request),
+            Err(fault) => Ok(Err(fault)),
+        },
+        Ok(Answer::Unreadable) => Ok(Err(Refusal::Unavailable("the active node is of another release".into()).into())),
+        Err(error) => {
+            tracing::error!(%error, "the active node's answer cannot be read");
+            Ok(Err(uncertain()))
+        }
+    }
+}
+
+fn uncertain() -> Fault {
+    Fault::Failure(Failure { cause: UNCERTAIN.into(), side: Side::Upstream, public: Some(UNCERTAIN.into()) })
+}
+
+fn unavailable() -> Placed {
+    Placed::Answered(Audited::exempt(Err(Refusal::Unavailable(NO_LEADER.into()).into()), Exempt::RanElsewhere))
+}
+
+fn redirect(leader: &Contact) -> Placed {
+    if leader.api_address.is_empty() {
+        return unavailable();
+    }
+    let refusal = Refusal::Redirect(leader.api_address.clone());
+    Placed::Answered(Audited::exempt(Err(refusal.into()), Exempt::RanElsewhere))
+}
