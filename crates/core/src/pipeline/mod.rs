@@ -86,7 +86,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         // On which node does it run?
         let mut is_confirmed = true;
         if admitted.unsealed.handles.cluster.is_enabled() {
-            match place::place(&admitted.unsealed, request).await {
+            match place::place(&admitted.unsealed, request, moves > 0).await {
                 Placed::Here(here, confirmed) => (request, is_confirmed) = (here, confirmed),
                 Placed::Answered(answered) => return answered,
             }

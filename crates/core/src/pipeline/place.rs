@@ -56,19 +56,20 @@ pub(super) async fn passed_on(unsealed: &Unsealed, request: &Request) -> Option<
     if !standing.leads() || is_active(unsealed, standing, &mut patience).await != Some(true) {
         return None;
     }
-    on_the_leader(unsealed, request).await
+    on_the_leader(unsealed, request, false).await
 }
 
-/// Confirms what only reads; nothing when this node does not lead any more.
-async fn on_the_leader(unsealed: &Unsealed, request: &Request) -> Option<bool> {
-    if writes(&route(unsealed, request), request) {
+/// Confirms what only reads, and what is in doubt; nothing when this node does not lead any more.
+async fn on_the_leader(unsealed: &Unsealed, request: &Request, is_in_doubt: bool) -> Option<bool> {
+    if !is_in_doubt && writes(&route(unsealed, request), request) {
         return Some(false);
     }
     confirmed(unsealed).await.then_some(true)
 }
 
-/// Finds where a request runs, and lets it run there if that is not here.
-pub(super) async fn place(unsealed: &Unsealed, request: Request) -> Placed {
+/// Finds where a request runs, and lets it run there if that is not here. It is in doubt whether this node leads when the request
+/// ran here, and the store took nothing or a majority did not confirm.
+pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bool) -> Placed {
     let cluster = &unsealed.handles.cluster;
     let mut patience = unsealed.clock.sleep(PATIENCE);
     let mut request = request;
@@ -78,7 +79,7 @@ pub(super) async fn place(unsealed: &Unsealed, request: Request) -> Placed {
             Standing::Leads { .. } => {
                 match is_active(unsealed, standing.clone(), &mut patience).await {
                     Some(true) => {
-                        if let Some(is_confirmed) = on_the_leader(unsealed, &request).await {
+                        if let Some(is_confirmed) = on_the_leader(unsealed, &request, is_in_doubt).await {
                             return Placed::Here(request, is_confirmed);
                         }
                     }

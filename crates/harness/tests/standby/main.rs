@@ -1,0 +1,10 @@
+//! Two nodes of one cluster in one process: what each does, and that it makes no difference to who asks which.
+//!
+//! One leads, the other follows, and both have what was committed at once; agreement and sockets are doubles. Deliberately
+//! absent: elections (`crates/consensus`), connections (`crates/peers`), and both together (`world`).
+#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+
+mod caches;
+mod pair;
+mod placement;
+mod promotion;

@@ -1,0 +1,210 @@
+//! On which node a request runs, and what whoever asks sees of it.
+
+use std::sync::atomic::Ordering;
+
+use serde_json::{Value, json};
+use tresor_harness::ROOT;
+
+use crate::pair::{Fate, Pair};
+
+async fn pair_with_kv() -> Pair {
+    let pair = Pair::start().await;
+    drop(pair.leader.call("POST", "sys/mounts/kv", ROOT, json!({ "type": "kv-v2" })).await.expect_status(204));
+    pair
+}
+
+#[tokio::test]
+async fn who_wrote_through_any_node_reads_it_through_any_node() {
+    let pair = pair_with_kv().await;
+    for number in 0..6 {
+        let (writer, reader) =
+            if number % 2 == 0 { (&pair.standby, &pair.leader) } else { (&pair.leader, &pair.standby) };
+        let body = json!({ "data": { "number": number } });
+        drop(writer.call("POST", "kv/data/a", ROOT, body).await.expect_status(200));
+        for reader in [reader, writer] {
+            let read = reader.call("GET", "kv/data/a", ROOT, Value::Null).await.expect_status(200);
+            assert_eq!(read.at("/data/data/number"), number);
+        }
+    }
+    assert_eq!(pair.forwarded(), 3, "only what was written through the standby was passed on");
+}
+
+#[tokio::test]
+async fn a_login_and_a_token_made_through_a_standby_are_good_everywhere() {
+    let pair = pair_with_kv().await;
+    drop(pair.standby.call("POST", "sys/auth/userpass", ROOT, json!({ "type": "userpass" })).await.expect_status(204));
+    let user = json!({ "password": "correct horse" });
+    drop(pair.standby.call("POST", "auth/userpass/users/u", ROOT, user.clone()).await.expect_status(204));
+    let login = pair.standby.call("POST", "auth/userpass/login/u", "", user).await.expect_status(200);
+    let token = login.text_at("/auth/client_token");
+    for peer in [&pair.leader, &pair.standby] {
+        drop(peer.call("GET", "auth/token/lookup-self", &token, Value::Null).await.expect_status(200));
+    }
+    drop(pair.standby.call("POST", "auth/token/revoke-self", &token, Value::Null).await.expect_status(204));
+    for peer in [&pair.leader, &pair.standby] {
+        peer.call("GET", "auth/token/lookup-self", &token, Value::Null).await.expect_error(403, "permission denied");
+    }
+}
+
+#[tokio::test]
+async fn a_use_of_a_limited_token_is_counted_once_whoever_is_asked() {
+    let pair = pair_with_kv().await;
+    let made = json!({ "num_uses": 3, "policies": ["root"] });
+    let token = pair.leader.call("POST", "auth/token/create", ROOT, made).await.text_at("/auth/client_token");
+    pair.forwarded();
+    for _ in 0..3 {
+        drop(pair.standby.call("GET", "auth/token/lookup-self", &token, Value::Null).await.expect_status(200));
+    }
+    assert_eq!(pair.forwarded(), 3, "a read that counts is a write");
+    for peer in [&pair.leader, &pair.standby] {
+        peer.call("GET", "auth/token/lookup-self", &token, Value::Null).await.expect_error(403, "permission denied");
+    }
+}
+
+#[tokio::test]
+async fn what_is_passed_on_is_recorded_where_it_runs_and_nowhere_else() {
+    let pair = pair_with_kv().await;
+    let device = json!({ "type": "file", "options": { "file_path": "/log/audit" } });
+    drop(pair.leader.call("PUT", "sys/audit/file", ROOT, device).await.expect_status(204));
+    pair.leader.pass(1).await;
+    pair.standby.pass(1).await;
+    let before = (pair.leader.audited("/log/audit").len(), pair.standby.audited("/log/audit").len());
+    drop(pair.standby.call("POST", "kv/data/a", ROOT, json!({ "data": { "a": 1 } })).await.expect_status(200));
+    drop(pair.standby.call("GET", "kv/data/a", ROOT, Value::Null).await.expect_status(200));
+    pair.leader.pass(1).await;
+    pair.standby.pass(1).await;
+    let (leader, standby) = (pair.leader.audited("/log/audit"), pair.standby.audited("/log/audit"));
+    let of = |lines: &[String], from: usize, operation: &str| {
+        lines[from..].iter().filter(|line| line.contains(&format!("\"operation\":\"{operation}\""))).count()
+    };
+    assert_eq!((of(&leader, before.0, "create"), of(&standby, before.1, "create")), (2, 0));
+    assert_eq!((of(&leader, before.0, "read"), of(&standby, before.1, "read")), (0, 2));
+    assert!(leader[before.0..].iter().all(|line| line.contains("127.0.0.1")), "the client's address arrives");
+}
+
+#[tokio::test]
+async fn who_wants_nothing_passed_on_is_sent_to_the_leader() {
+    let pair = pair_with_kv().await;
+    let header = [("X-Vault-No-Request-Forwarding", "true")];
+    let body = json!({ "data": { "a": 1 } });
+    let path = "kv/data/a%20b?version=1&x=%2F";
+    let sent = pair.standby.call_with("POST", path, ROOT, body.clone(), &header).await.expect_status(307);
+    let location = sent.headers.get("location").unwrap().to_str().unwrap();
+    assert_eq!(location, format!("https://node0.example:8200/v1/{path}"));
+    assert_eq!(pair.forwarded(), 0);
+    drop(pair.leader.call_with("POST", path, ROOT, body, &header).await.expect_status(200));
+    // What runs here need not be passed on.
+    drop(pair.standby.call_with("GET", "kv/data/a%20b", ROOT, Value::Null, &header).await.expect_status(200));
+    drop(
+        pair.standby.call_with("GET", "kv/data/a%20b", ROOT, Value::Null, &[("X-Vault-Forward", "active-node")]).await,
+    );
+    assert_eq!(pair.forwarded(), 1);
+}
+
+#[tokio::test]
+async fn rft_12_nothing_that_a_client_sends_counts_as_passed_on() {
+    let pair = pair_with_kv().await;
+    for name in ["X-Vault-Forwarded", "X-Forwarded-For", "X-Vault-Request-Forwarded", "X-Vault-Forward"] {
+        let answer = pair.standby.call_with("GET", "kv/data/a", "", Value::Null, &[(name, "127.0.0.9")]).await;
+        answer.expect_error(403, "permission denied");
+        drop(
+            pair.standby
+                .call_with("POST", "kv/data/a", ROOT, json!({ "data": {} }), &[(name, "127.0.0.9")])
+                .await
+                .expect_status(200),
+        );
+        assert_eq!(pair.forwarded(), 1, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_leader_nothing_is_answered_but_that() {
+    let pair = pair_with_kv().await;
+    drop(pair.leader.call("POST", "kv/data/a", ROOT, json!({ "data": { "a": 1 } })).await.expect_status(200));
+    for is_known in [false, true] {
+        pair.group.let_lead(is_known.then_some(0));
+        pair.group.has_quorum.store(false, Ordering::Relaxed);
+        pair.group.set_fate(Fate::Unreachable);
+        for (method, body) in [("GET", Value::Null), ("POST", json!({ "data": {} }))] {
+            let call = pair.standby.call(method, "kv/data/a", ROOT, body);
+            let clock = async {
+                for _ in 0..20 {
+                    pair.standby.pass(1).await;
+                }
+            };
+            let (answer, ()) = tokio::join!(call, clock);
+            answer.expect_error(503, "local node not active but active cluster node not found");
+        }
+    }
+    pair.group.has_quorum.store(true, Ordering::Relaxed);
+    pair.group.set_fate(Fate::Arrives);
+    drop(pair.standby.call("GET", "kv/data/a", ROOT, Value::Null).await.expect_status(200));
+}
+
+#[tokio::test]
+async fn a_request_waits_for_a_leader_that_comes_in_time() {
+    let pair = pair_with_kv().await;
+    pair.group.let_lead(None);
+    let body = json!({ "data": { "a": 1 } });
+    let calls = async {
+        tokio::join!(
+            pair.standby.call("POST", "kv/data/a", ROOT, body.clone()),
+            pair.leader.call("POST", "kv/data/b", ROOT, body.clone()),
+            pair.leader.call("LIST", "kv/metadata", ROOT, Value::Null),
+        )
+    };
+    let change = async {
+        for peer in [&pair.leader, &pair.standby] {
+            peer.pass(1).await;
+        }
+        pair.group.let_lead(Some(1));
+        for peer in [&pair.leader, &pair.standby] {
+            peer.pass(1).await;
+        }
+    };
+    let ((through_standby, through_leader, listed), ()) = tokio::join!(calls, change);
+    for answer in [through_standby, through_leader, listed] {
+        assert!(matches!(answer.status, 200 | 404), "{answer:?}");
+    }
+    for peer in [&pair.leader, &pair.standby] {
+        let listed = peer.call("LIST", "kv/metadata", ROOT, Value::Null).await.expect_status(200);
+        assert_eq!(*listed.at("/data/keys"), json!(["a", "b"]));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_lost_is_told_as_such_and_nothing_is_sent_twice() {
+    let pair = pair_with_kv().await;
+    pair.group.set_fate(Fate::AnswerLost);
+    let answer = pair.standby.call("POST", "kv/data/a", ROOT, json!({ "data": { "a": 1 } })).await;
+    answer.expect_error(502, "whether the request was done is not known");
+    assert_eq!(pair.forwarded(), 1);
+    let read = pair.leader.call("GET", "kv/data/a", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(read.at("/data/metadata/version"), 1);
+}
+
+#[tokio::test]
+async fn a_leader_that_was_deposed_refuses_nothing_by_what_it_has() {
+    let pair = pair_with_kv().await;
+    // It does not know yet, and a majority follows another.
+    pair.group.has_quorum.store(false, Ordering::Relaxed);
+    let call = pair.leader.call("POST", "kv/data/a", "hvs.unknown", json!({ "data": {} }));
+    let change = async {
+        pair.leader.pass(1).await;
+        pair.group.let_lead(Some(1));
+        pair.group.has_quorum.store(true, Ordering::Relaxed);
+        pair.standby.pass(1).await;
+        pair.leader.pass(1).await;
+    };
+    let (answer, ()) = tokio::join!(call, change);
+    answer.expect_error(403, "permission denied");
+    assert_eq!(pair.forwarded(), 1, "the one that leads has refused it");
+}
+
+#[tokio::test]
+async fn sealing_is_about_the_node_that_is_asked() {
+    let pair = pair_with_kv().await;
+    drop(pair.standby.call("POST", "sys/seal", ROOT, Value::Null).await.expect_status(204));
+    pair.standby.call("GET", "kv/data/a", ROOT, Value::Null).await.expect_error(503, "sealed");
+    drop(pair.leader.call("GET", "kv/config", ROOT, Value::Null).await.expect_status(200));
+}
