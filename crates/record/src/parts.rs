@@ -9,7 +9,7 @@ use std::time::Duration;
 use tresor_env::Timestamp;
 use tresor_model::ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RequestId};
 use tresor_model::{Body, Map, Number};
-use tresor_secret::{SecretBytes, SecretString};
+use tresor_secret::{SecretBytes, SecretString, TokenSecret};
 use zeroize::Zeroizing;
 
 use crate::{Part, Reader, RecordError, Writer};
@@ -158,6 +158,16 @@ impl Part for SecretBytes {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
         read_bytes(reader).map(|bytes| Self::new(bytes.to_vec()))
+    }
+}
+
+impl Part for TokenSecret {
+    fn write(&self, writer: &mut Writer) {
+        write_bytes(self.expose().as_bytes(), writer);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        Self::parse(read_text(reader)?).map_err(|_| reader.impossible())
     }
 }
 

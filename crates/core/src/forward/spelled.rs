@@ -17,7 +17,7 @@ use tresor_model::{
     Upload, Verb, WrapInfo,
 };
 use tresor_record::{Encoded, Part, Record, RecordError};
-use tresor_secret::{SecretString, TokenSecret};
+use tresor_secret::TokenSecret;
 
 /// Why bytes are no request.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub(crate) enum Unreadable {
     /// They are not spelled as this release spells them.
     #[error(transparent)]
     Spelling(#[from] RecordError),
-    /// A path, a token or an address that no listener lets through.
+    /// A path or an address that no listener lets through.
     #[error("`{0}` is none that a listener lets through")]
     Part(&'static str),
 }
@@ -55,7 +55,7 @@ struct RequestRecord {
     verb: VerbPart,
     body: Map,
     from_query: Vec<String>,
-    token: Option<SecretString>,
+    token: Option<TokenSecret>,
     wrap_ttl: Option<Duration>,
     headers: BTreeMap<String, Vec<String>>,
     peer_address: String,
@@ -80,7 +80,7 @@ pub(crate) fn write_request(request: Request) -> Encoded {
         },
         body: request.body,
         from_query: request.from_query,
-        token: request.token.map(|token| SecretString::new(token.expose().to_owned())),
+        token: request.token,
         wrap_ttl: request.wrap_ttl,
         headers: request.headers,
         peer_address: peer_address.to_string(),
@@ -96,7 +96,6 @@ pub(crate) fn write_request(request: Request) -> Encoded {
 /// [`Unreadable`].
 pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
     let record = RequestRecord::decode(bytes)?;
-    let token = record.token.map(|token| TokenSecret::parse(token.expose()));
     let peer_address: IpAddr = record.peer_address.parse().map_err(|_| Unreadable::Part("peer_address"))?;
     Ok(Request {
         id: record.id,
@@ -112,7 +111,7 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
         },
         body: record.body,
         from_query: record.from_query,
-        token: token.transpose().map_err(|_| Unreadable::Part("token"))?,
+        token: record.token,
         wrap_ttl: record.wrap_ttl,
         headers: record.headers,
         connection: Connection {
@@ -126,6 +125,10 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
 }
 
 /// What the node answers that a request was passed on to.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one for each request that is passed on; it is hardly ever another variant"
+)]
 pub(crate) enum Answer {
     /// It does not lead: nothing was done.
     Elsewhere,
@@ -187,7 +190,7 @@ enum ShapePart {
 
 #[derive(Part)]
 struct AuthPart {
-    client_token: Option<SecretString>,
+    client_token: Option<TokenSecret>,
     accessor: Accessor,
     policies: Vec<String>,
     token_policies: Vec<String>,
@@ -210,7 +213,7 @@ struct LeasePart {
 
 #[derive(Part)]
 struct WrapPart {
-    token: SecretString,
+    token: TokenSecret,
     accessor: Accessor,
     ttl: Duration,
     created: Timestamp,
@@ -266,12 +269,12 @@ pub(crate) fn write_answer(answer: Answer) -> Encoded {
 /// An answer that came back.
 ///
 /// # Errors
-/// [`Unreadable`].
-pub(crate) fn read_answer(bytes: &[u8]) -> Result<Answer, Unreadable> {
+/// When it is not spelled as this release spells it.
+pub(crate) fn read_answer(bytes: &[u8]) -> Result<Answer, RecordError> {
     Ok(match AnswerRecord::decode(bytes)?.answer {
         AnswerPart::Elsewhere => Answer::Elsewhere,
         AnswerPart::Unreadable => Answer::Unreadable,
-        AnswerPart::Done(response) => Answer::Outcome(Ok(response_of(response)?)),
+        AnswerPart::Done(response) => Answer::Outcome(Ok(response_of(response))),
         AnswerPart::Refused(refusal) => Answer::Outcome(Err(refusal_of(refusal).into())),
         AnswerPart::Failed { public, is_upstream } => Answer::Outcome(Err(Fault::Failure(Failure {
             cause: "it failed on the node that leads, whose log says why".into(),
@@ -299,12 +302,11 @@ fn done(response: Response) -> AnswerPart {
             return AnswerPart::Failed { public, is_upstream: false };
         }
     };
-    let secret = |token: TokenSecret| SecretString::new(token.expose().to_owned());
     AnswerPart::Done(ResponsePart {
         shape,
         warnings: response.warnings,
         auth: response.auth.map(|auth| AuthPart {
-            client_token: auth.client_token.map(secret),
+            client_token: auth.client_token,
             accessor: auth.accessor,
             policies: auth.policies,
             token_policies: auth.token_policies,
@@ -319,7 +321,7 @@ fn done(response: Response) -> AnswerPart {
         }),
         lease: response.lease.map(|LeaseTerms { id, duration, renewable }| LeasePart { id, duration, renewable }),
         wrap_info: response.wrap_info.map(|info| WrapPart {
-            token: secret(info.token),
+            token: info.token,
             accessor: info.accessor,
             ttl: info.ttl,
             created: info.created,
@@ -329,37 +331,30 @@ fn done(response: Response) -> AnswerPart {
     })
 }
 
-fn response_of(part: ResponsePart) -> Result<Response, Unreadable> {
-    let token = |secret: SecretString| TokenSecret::parse(secret.expose()).map_err(|_| Unreadable::Part("token"));
-    let auth = match part.auth {
-        None => None,
-        Some(auth) => Some(Auth {
-            client_token: auth.client_token.map(token).transpose()?,
-            accessor: auth.accessor,
-            policies: auth.policies,
-            token_policies: auth.token_policies,
-            identity_policies: auth.identity_policies,
-            metadata: auth.metadata,
-            lease_duration: auth.lease_duration,
-            renewable: auth.renewable,
-            entity_id: auth.entity_id,
-            token_type: if auth.is_batch { TokenType::Batch } else { TokenType::Service },
-            orphan: auth.orphan,
-            num_uses: auth.num_uses,
-        }),
-    };
-    let wrap_info = match part.wrap_info {
-        None => None,
-        Some(info) => Some(WrapInfo {
-            token: token(info.token)?,
-            accessor: info.accessor,
-            ttl: info.ttl,
-            created: info.created,
-            creation_path: info.creation_path,
-            wrapped_accessor: info.wrapped_accessor,
-        }),
-    };
-    Ok(Response {
+fn response_of(part: ResponsePart) -> Response {
+    let auth = part.auth.map(|auth| Auth {
+        client_token: auth.client_token,
+        accessor: auth.accessor,
+        policies: auth.policies,
+        token_policies: auth.token_policies,
+        identity_policies: auth.identity_policies,
+        metadata: auth.metadata,
+        lease_duration: auth.lease_duration,
+        renewable: auth.renewable,
+        entity_id: auth.entity_id,
+        token_type: if auth.is_batch { TokenType::Batch } else { TokenType::Service },
+        orphan: auth.orphan,
+        num_uses: auth.num_uses,
+    });
+    let wrap_info = part.wrap_info.map(|info| WrapInfo {
+        token: info.token,
+        accessor: info.accessor,
+        ttl: info.ttl,
+        created: info.created,
+        creation_path: info.creation_path,
+        wrapped_accessor: info.wrapped_accessor,
+    });
+    Response {
         shape: match part.shape {
             ShapePart::Nothing => Shape::Nothing,
             ShapePart::Enveloped(map) => Shape::Enveloped(map),
@@ -376,7 +371,7 @@ fn response_of(part: ResponsePart) -> Result<Response, Unreadable> {
         auth,
         lease: part.lease.map(|LeasePart { id, duration, renewable }| LeaseTerms { id, duration, renewable }),
         wrap_info,
-    })
+    }
 }
 
 fn refused(refusal: Refusal) -> RefusalPart {

@@ -41,7 +41,6 @@ const NO_LEADER: &str = "local node not active but active cluster node not found
 const UNCERTAIN: &str = "the active node did not answer; whether the request was done is not known";
 
 /// Where a request runs.
-#[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation in each")]
 pub(super) enum Placed {
     /// Here; and whether it sees everything that was acknowledged before. A write is confirmed by being committed.
     Here(Request, bool),
