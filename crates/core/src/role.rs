@@ -6,11 +6,11 @@
 //! When it does not lead any more, what ran only on the leader ends at once; what that was about to write is refused by the
 //! store. Deliberately absent: who leads ([`Cluster`]), and any lock that says so.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tresor_barrier::SlotChange;
-use tresor_env::{BoxFuture, Signal, SteadyClock, Tasks, Timestamp};
+use tresor_env::{BoxFuture, Doors, Signal, SteadyClock, Tasks, Timestamp};
 use tresor_model::Fault;
 
 use crate::cluster::{Cluster, Standing, membership};
@@ -24,6 +24,8 @@ pub(crate) const PROMOTION_BOUND: Duration = Duration::from_secs(5);
 /// How often a leader writes and reads, and how long that may take.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_BOUND: Duration = Duration::from_secs(5);
+/// A node that leads again so soon after it gave leadership up has nobody beside it who could serve better.
+const NOBODY_BETTER: Duration = Duration::from_secs(60);
 /// How long a node that cannot let another lead waits before it tries again to serve.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often a node that stands by looks after what it has in memory.
@@ -51,6 +53,8 @@ pub(crate) struct Duties {
     is_settled: Signal<bool>,
     /// What runs only while the node leads.
     tasks: Tasks,
+    /// When the node last gave leadership up because it could not serve.
+    gave_up: Mutex<Option<Duration>>,
     /// Key slots that are to be stored once this node may write.
     slots: Mutex<Option<SlotChange>>,
 }
@@ -79,6 +83,7 @@ impl Duties {
             role: Signal::new(Role::Standby),
             is_settled: Signal::new(false),
             tasks: Tasks::new(),
+            gave_up: Mutex::new(None),
             slots: Mutex::new(None),
         }
     }
@@ -86,6 +91,11 @@ impl Duties {
     /// What the node does now.
     pub(crate) fn role(&self) -> Role {
         self.role.read(|role| *role)
+    }
+
+    /// Whether the node is active.
+    pub(crate) fn is_active(&self) -> bool {
+        matches!(self.role(), Role::Active { .. })
     }
 
     /// Completes when the node is active.
@@ -107,6 +117,15 @@ impl Duties {
     pub(crate) async fn finish(&self, bound: BoxFuture<'static, ()>) {
         self.tasks.finish(bound).await;
         self.become_(Role::Standby);
+    }
+
+    fn gave_up(&self) -> MutexGuard<'_, Option<Duration>> {
+        self.gave_up.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn gave_up_lately(&self, doors: &Doors) -> bool {
+        let now = doors.clock.monotonic();
+        self.gave_up().is_some_and(|at| now.saturating_sub(at) < NOBODY_BETTER)
     }
 
     fn become_(&self, role: Role) {
@@ -201,6 +220,10 @@ async fn lead(
         Ended::Unwell(why) => why,
     };
     tracing::error!(term, %why, "the node leads and cannot serve; it lets another lead");
+    {
+        let unsealed = node.upgrade()?;
+        *unsealed.duties.gave_up() = Some(unsealed.doors.clock.monotonic());
+    }
     if let Err(error) = cluster.step_down().await {
         tracing::warn!(%error, "no other node leads; this one tries again to serve");
         let pause = clock.sleep(RETRY);
@@ -218,8 +241,8 @@ async fn lead(
 async fn promote(unsealed: &Unsealed) -> Result<(), Fault> {
     unsealed.catch_up().await?;
     leases::clock::resume(&mut unsealed.begin()?, &unsealed.clock)?;
-    // A node that nobody can take over from serves as far as it can.
-    if has_others(&*unsealed.duties.cluster) {
+    // A node that nobody can take over from serves as far as it can, and so does each in turn when all have full disks.
+    if has_others(&*unsealed.duties.cluster) && !unsealed.duties.gave_up_lately(&unsealed.doors) {
         probe(unsealed).await?;
     }
     let slots = unsealed.duties.slots.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -70,6 +70,13 @@ async fn on_the_leader(unsealed: &Unsealed, request: &Request, is_in_doubt: bool
 /// ran here, and the store took nothing or a majority did not confirm.
 pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bool) -> Placed {
     let cluster = &unsealed.handles.cluster;
+    // Nearly always on a leader, without a timer.
+    if unsealed.duties.is_active()
+        && cluster.standing().leads()
+        && let Some(is_confirmed) = on_the_leader(unsealed, &request, is_in_doubt).await
+    {
+        return Placed::Here(request, is_confirmed);
+    }
     let mut patience = unsealed.clock.sleep(PATIENCE);
     let mut request = request;
     loop {

@@ -49,8 +49,8 @@ pub(crate) struct Group {
     pub(crate) fate: Mutex<Fate>,
     /// Whether a leader is confirmed by a majority.
     pub(crate) has_quorum: AtomicBool,
-    /// The node that takes no batches, and the one that cannot be read.
-    takes_nothing: Mutex<Option<usize>>,
+    /// The nodes that take no batches, and the one that cannot be read.
+    takes_nothing: Mutex<Vec<usize>>,
     unreadable: Mutex<Option<usize>>,
     leads: Signal<Option<usize>>,
     handlers: Mutex<BTreeMap<usize, Arc<dyn Forwarded>>>,
@@ -83,9 +83,9 @@ impl Group {
         *self.fate.lock().unwrap() = fate;
     }
 
-    /// A node's store takes no batches from now on, or none's.
-    pub(crate) fn takes_nothing(&self, node: Option<usize>) {
-        *self.takes_nothing.lock().unwrap() = node;
+    /// These nodes' stores take no batches from now on.
+    pub(crate) fn take_nothing(&self, nodes: &[usize]) {
+        *self.takes_nothing.lock().unwrap() = nodes.to_vec();
     }
 
     /// A node's store cannot be read from now on, or none's.
@@ -144,7 +144,7 @@ impl Store for End {
         if self.group.leader() != Some(self.me) {
             return Err(StoreError::Elsewhere { name: "double".to_owned() });
         }
-        if *self.group.takes_nothing.lock().unwrap() == Some(self.me) {
+        if self.group.takes_nothing.lock().unwrap().contains(&self.me) {
             return Err(StoreError::Stopped { name: "double".to_owned(), why: "it takes nothing".to_owned() });
         }
         let index = batch.version.0;

@@ -34,7 +34,7 @@ async fn a_node_that_cannot_serve_gives_leadership_up_whatever_step_fails() {
         let pair = Pair::start().await;
         match step {
             "reading fails" => pair.group.is_unreadable(Some(1)),
-            "writing fails" => pair.group.takes_nothing(Some(1)),
+            "writing fails" => pair.group.take_nothing(&[1]),
             _ => pair.standby.workers.0.store(true, Ordering::Relaxed),
         }
         promote(&pair, if step == "writing hangs" { 6 } else { 1 }).await;
@@ -48,7 +48,7 @@ async fn a_node_that_cannot_serve_gives_leadership_up_whatever_step_fails() {
 #[tokio::test]
 async fn a_leader_that_can_write_no_more_gives_leadership_up() {
     let pair = Pair::start().await;
-    pair.group.takes_nothing(Some(0));
+    pair.group.take_nothing(&[0]);
     for _ in 0..6 {
         pair.leader.pass(1).await;
     }
@@ -75,4 +75,19 @@ async fn what_ends_is_collected_by_the_leader_alone_and_by_the_next_one() {
         let gone = peer.call("POST", "auth/token/lookup-accessor", ROOT, accessor.clone()).await;
         assert!(gone.errors().contains("invalid accessor"), "{gone:?}");
     }
+}
+
+#[tokio::test]
+async fn when_no_node_can_write_each_serves_reads_as_far_as_it_can() {
+    let pair = Pair::start().await;
+    pair.group.take_nothing(&[0, 1]);
+    for _ in 0..30 {
+        pair.leader.pass(1).await;
+        pair.standby.pass(1).await;
+        for peer in [&pair.leader, &pair.standby] {
+            drop(peer.call("GET", "sys/mounts", ROOT, Value::Null).await.expect_status(200));
+        }
+    }
+    let times = pair.group.stepped_down.load(Ordering::Relaxed);
+    assert!((1..=8).contains(&times), "leadership went round {times} times");
 }
