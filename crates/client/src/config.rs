@@ -3,9 +3,10 @@
 //! Plain values only: reading them from flags, files or the environment belongs to whoever builds the client.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_secret::TokenSecret;
+use tresor_secret::{SecretString, TokenSecret};
 
 /// Whether the server's certificate is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -23,12 +24,16 @@ pub struct ClientConfig {
     pub address: String,
     /// PEM file of certificate authorities to trust instead of the system's.
     pub ca_certificate_file: Option<PathBuf>,
+    /// Such authorities themselves, in PEM.
+    pub ca_certificate: Option<String>,
     /// Directory of such PEM files.
     pub ca_certificate_directory: Option<PathBuf>,
     /// PEM file of the certificate chain that this client presents.
     pub client_certificate_file: Option<PathBuf>,
     /// PEM file of its private key.
     pub client_key_file: Option<PathBuf>,
+    /// The certificate chain and its private key themselves, in PEM.
+    pub client_identity: Option<(String, Arc<SecretString>)>,
     /// The name expected in the server's certificate, when it is not the host of the address.
     pub tls_server_name: Option<String>,
     /// Whether the server's certificate is checked.
@@ -47,6 +52,8 @@ pub struct ClientConfig {
     pub retries_max: u32,
     /// How long to wait before the first repetition; the second waits half as long again.
     pub retry_wait: Duration,
+    /// The longest answer that is taken, in bytes.
+    pub answer_bytes_max: usize,
     /// More headers for every request.
     pub headers: Vec<(String, String)>,
 }
@@ -56,9 +63,11 @@ impl Default for ClientConfig {
         Self {
             address: "https://127.0.0.1:8200".to_owned(),
             ca_certificate_file: None,
+            ca_certificate: None,
             ca_certificate_directory: None,
             client_certificate_file: None,
             client_key_file: None,
+            client_identity: None,
             tls_server_name: None,
             verification: Verification::Full,
             namespace: None,
@@ -67,6 +76,7 @@ impl Default for ClientConfig {
             proxy: None,
             timeout: Duration::from_secs(60),
             retries_max: 2,
+            answer_bytes_max: usize::MAX,
             retry_wait: Duration::from_secs(1),
             headers: Vec::new(),
         }

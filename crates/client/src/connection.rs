@@ -66,7 +66,7 @@ enum Sent<'b> {
     Nothing,
     /// Nothing, and the answer may be long.
     ForAsLongAsItTakes,
-    Json(&'b Value),
+    Json(&'b str),
     File(&'b Path),
 }
 
@@ -80,6 +80,7 @@ pub struct Client {
     headers: HeaderMap,
     retries_max: u32,
     retry_wait: Duration,
+    answer_bytes_max: usize,
 }
 
 impl Client {
@@ -135,7 +136,8 @@ impl Client {
             base = renamed;
         }
         let http = builder.build().map_err(|error| ClientError::local(describe(&error)))?;
-        Ok(Self { http, shown, sent: base, headers, retries_max: config.retries_max, retry_wait: config.retry_wait })
+        let ClientConfig { retries_max, retry_wait, answer_bytes_max, .. } = config;
+        Ok(Self { http, shown, sent: base, headers, retries_max, retry_wait, answer_bytes_max })
     }
 
     /// The URL of a request as messages show it.
@@ -161,9 +163,9 @@ impl Client {
     ) -> Result<ApiResponse, ClientError> {
         let shown = self.url(method, path, query)?;
         let target = parse_url(&url_below(&self.sent, method, path, query)?)?;
-        let mut attempt = 0;
+        let (sent, mut attempt) = (body.map(Value::to_string), 0);
         loop {
-            let (status, body) = self.send_once(method, &target, &shown, body).await?;
+            let (status, body) = self.send_once(method, &target, &shown, sent.as_deref()).await?;
             if attempt < self.retries_max && is_worth_repeating(status) {
                 let wait = self.retry_wait + (self.retry_wait / 2) * attempt;
                 tokio::time::sleep(wait).await;
@@ -175,6 +177,19 @@ impl Client {
             }
             return Err(ClientError::refused(status.as_u16(), &body, shown, method.name()));
         }
+    }
+
+    /// Writes JSON to a path, once.
+    ///
+    /// # Errors
+    /// As [`Client::request`].
+    pub async fn write(&self, path: &str, json: &str) -> Result<ApiResponse, ClientError> {
+        let (target, shown) = self.located(Method::Post, path)?;
+        let (status, body) = self.send_once(Method::Post, &target, &shown, Some(json)).await?;
+        if status.is_success() {
+            return Ok(ApiResponse::new(status.as_u16(), body));
+        }
+        Err(ClientError::refused(status.as_u16(), &body, shown, "POST"))
     }
 
     /// Fetches an answer that is no JSON, and hands it on as it comes.
@@ -223,13 +238,20 @@ impl Client {
         method: Method,
         target: &Url,
         shown: &str,
-        body: Option<&Value>,
+        body: Option<&str>,
     ) -> Result<(StatusCode, Vec<u8>), ClientError> {
-        let response = self.open(method, target, shown, body.map_or(Sent::Nothing, Sent::Json)).await?;
+        let mut response = self.open(method, target, shown, body.map_or(Sent::Nothing, Sent::Json)).await?;
         let status = response.status();
         let failed =
             |error: reqwest::Error| ClientError::local(format!("{} {shown}: {}", method.name(), describe(&error)));
-        Ok((status, response.bytes().await.map_err(failed)?.to_vec()))
+        let mut bytes = Vec::new();
+        while let Some(more) = response.chunk().await.map_err(failed)? {
+            if bytes.len() + more.len() > self.answer_bytes_max {
+                return Err(ClientError::local(format!("{} {shown}: the answer is too long", method.name())));
+            }
+            bytes.extend_from_slice(&more);
+        }
+        Ok((status, bytes))
     }
 
     /// Sends a request, once more where it is sent elsewhere; its answer begins.
@@ -250,7 +272,7 @@ impl Client {
                 Sent::Json(body) => {
                     let kind =
                         if method == Method::Patch { "application/merge-patch+json" } else { "application/json" };
-                    request.header(reqwest::header::CONTENT_TYPE, kind).body(body.to_string())
+                    request.header(reqwest::header::CONTENT_TYPE, kind).body(body.to_owned())
                 }
                 Sent::ForAsLongAsItTakes => request.timeout(UNBOUNDED),
                 Sent::File(path) => {
@@ -364,7 +386,13 @@ fn header_value(what: &str, value: &str) -> Result<HeaderValue, ClientError> {
 
 fn authorities(config: &ClientConfig) -> Result<Vec<reqwest::Certificate>, ClientError> {
     let mut certificates = Vec::new();
-    if let Some(file) = &config.ca_certificate_file {
+    if let Some(pem) = &config.ca_certificate {
+        let unusable = |error| ClientError::local(format!("certificates of the authority: {}", describe(&error)));
+        certificates = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(unusable)?;
+        if certificates.is_empty() {
+            return Err(ClientError::local("no certificate of an authority is given"));
+        }
+    } else if let Some(file) = &config.ca_certificate_file {
         certificates = certificates_in(file)?;
         if certificates.is_empty() {
             return Err(ClientError::local(format!("no certificate in `{}`", file.display())));
@@ -395,19 +423,28 @@ fn certificates_in(file: &Path) -> Result<Vec<reqwest::Certificate>, ClientError
 }
 
 fn identity(config: &ClientConfig) -> Result<Option<reqwest::Identity>, ClientError> {
-    match (&config.client_certificate_file, &config.client_key_file) {
-        (None, None) => Ok(None),
-        (Some(certificate), Some(key)) => {
-            let mut pem = read(certificate)?;
+    let mut pem;
+    match (&config.client_identity, &config.client_certificate_file, &config.client_key_file) {
+        (None, None, None) => return Ok(None),
+        (Some((certificate, key)), None, None) => {
+            let key = key.expose();
+            // As large as it becomes, so that the key is not moved about.
+            pem = Vec::with_capacity(certificate.len() + 1 + key.len());
+            pem.extend(certificate.bytes());
+            pem.push(b'\n');
+            pem.extend(key.bytes());
+        }
+        (None, Some(certificate), Some(key)) => {
+            pem = read(certificate)?;
             pem.push(b'\n');
             pem.extend(read(key)?);
-            let identity = reqwest::Identity::from_pem(&pem)
-                .map_err(|error| ClientError::local(format!("client certificate and key: {}", describe(&error))));
-            drop(tresor_secret::SecretBytes::new(pem));
-            identity.map(Some)
         }
-        _ => Err(ClientError::local("both client certificate and client key must be given")),
+        _ => return Err(ClientError::local("both client certificate and client key must be given")),
     }
+    let identity = reqwest::Identity::from_pem(&pem)
+        .map_err(|error| ClientError::local(format!("client certificate and key: {}", describe(&error))));
+    drop(tresor_secret::SecretBytes::new(pem));
+    identity.map(Some)
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, ClientError> {

@@ -7,6 +7,7 @@
 pub mod audits;
 pub mod cached;
 pub mod cluster;
+mod deeds;
 pub mod forward;
 mod gate;
 pub mod keys;

@@ -77,7 +77,7 @@ fn always(route: &crate::AlwaysRoute) -> ListedRoute {
         operation,
         availability: Availability::Always,
         effect,
-        place: Place::Asked,
+        place: route.place,
         fields: route.fields,
         answer_fields: route.answer_fields,
         is_audited: false,

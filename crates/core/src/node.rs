@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError, UnsealKey};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
-use tresor_engine::{EngineFactory, Mounted};
+use tresor_engine::{EngineFactory, Mounted, Place};
 use tresor_env::tasks::{FINISH_BOUND, run_blocking};
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
 use tresor_model::ids::{NamespaceId, RequestId};
@@ -66,6 +66,8 @@ pub struct AlwaysRoute {
     pub verb: Verb,
     /// One line of help.
     pub summary: &'static str,
+    /// On which node of a cluster it runs.
+    pub place: Place,
     /// Its input fields.
     pub fields: &'static [FieldSpec],
     /// The fields of its answer.

@@ -132,7 +132,9 @@ impl Harness {
         Self::uninitialized_in(cluster, TestDoors::new(1), assembly::settings()).initialized().await
     }
 
-    fn uninitialized_in(cluster: Arc<dyn Cluster>, doors: TestDoors, settings: Settings) -> Self {
+    /// A node of this cluster on an empty store.
+    #[must_use]
+    pub fn uninitialized_in(cluster: Arc<dyn Cluster>, doors: TestDoors, settings: Settings) -> Self {
         let store = Arc::new(MemoryStore::new());
         let node = node(&cluster, &doors, &store, &settings);
         Self {

@@ -38,6 +38,13 @@ impl<T: Zeroize> Secret<T> {
         &self.0
     }
 }
+impl<T: Zeroize + AsRef<[u8]>> Secret<T> {
+    /// Whether there is nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        T::as_ref(&self.0).is_empty()
+    }
+}
 /// Secret text.
 pub type SecretString = Secret<String>;
 /// Secret bytes.

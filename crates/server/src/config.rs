@@ -8,6 +8,7 @@ mod listener;
 mod load;
 mod seal;
 mod snapshots;
+mod storage;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,12 +23,15 @@ pub(crate) use load::{checked_format, checked_level};
 pub use load::{load, parse};
 pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
 pub use snapshots::SnapshotsConfig;
+pub use storage::{JoinConfig, LeaderConfig, Pem};
 
 /// What the operator configured.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     /// Where data is kept.
     pub storage: Storage,
+    /// Whom the node joins that belongs to no cluster yet.
+    pub join: JoinConfig,
     /// Where requests come in.
     pub listeners: Vec<Listener>,
     /// The key that opens the store without people; shares open it always.

@@ -10,7 +10,7 @@ use tresor_model::request::Connection;
 use tresor_model::{Path, Request, Verb, map};
 use tresor_secret::{TokenSecret, UnsealShare};
 
-use crate::config::{Listener, LogFormat, ServerConfig, Storage};
+use crate::config::{JoinConfig, Listener, LogFormat, ServerConfig, Storage};
 use crate::run::Arguments;
 
 /// The configuration of a dev server.
@@ -21,6 +21,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
     check_loopback(address, arguments)?;
     Ok(ServerConfig {
         storage: Storage::Memory,
+        join: JoinConfig::default(),
         listeners: vec![Listener {
             address,
             tls: None,

@@ -6,6 +6,7 @@ mod activity;
 pub mod config;
 mod dev;
 mod dev_tls;
+mod joining;
 mod listen;
 mod logging;
 mod patience;

@@ -12,9 +12,10 @@ use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
 
-use crate::config::{self, KeyPlace, LogFormat, ServerConfig, SnapshotsConfig, StaticSealConfig};
+use crate::config::{self, KeyPlace, LogFormat, Pem, ServerConfig, SnapshotsConfig, StaticSealConfig};
 use crate::dev;
 use crate::dev_tls::{self, DevCertificates};
+use crate::joining::joining;
 use crate::listen::Listeners;
 use crate::logging::{self, Log};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
@@ -114,6 +115,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let node = Node::start(store, Arc::new(Alone), doors.clone(), settings, tresor_builtin::registry())
         .map_err(|fault| fault.for_operators())?;
     node.open_by_itself().await;
+    node.join_by_itself();
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
     let listeners = Listeners::start(&config.listeners, service.clone(), &doors).await?;
@@ -175,6 +177,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         standard_output: Some(standard_output),
         protected_directories: own_files(config, arguments),
         static_seal: config.static_seal.as_ref().map(static_seal),
+        joining: Some(joining(&config.join, &doors.workers)),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
         ..Settings::default()
     }
@@ -202,7 +205,11 @@ fn own_files(config: &ServerConfig, arguments: &Arguments) -> Vec<PathBuf> {
     let mut own = arguments.config.clone();
     own.extend(config.storage.path().map(Path::to_path_buf));
     own.extend(config.pid_file.clone());
-    own.extend(config.snapshots.as_ref().map(|snapshots| snapshots.directory.clone()));
+    for leader in &config.join.leaders {
+        let client = leader.client.as_ref().map(|(certificate, key)| [certificate.file(), key.file()]);
+        let files = client.into_iter().flatten().chain([leader.ca_certificate.as_ref().and_then(Pem::file)]);
+        own.extend(files.flatten().map(Path::to_path_buf));
+    }
     let keys = config.static_seal.iter().flat_map(|seal| [Some(&seal.current), seal.previous.as_ref()]).flatten();
     own.extend(keys.filter_map(|key| match &key.place {
         KeyPlace::File(path) => Some(path.clone()),

@@ -7,21 +7,27 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tresor_core::{AlwaysRoute, Node};
 use tresor_crypto::shamir::Threshold;
+use tresor_engine::Place;
 use tresor_model::{Fault, Map, Response, Shape, Verb};
 use tresor_secret::{SecretString, UnsealShare};
 use tresor_wire::API_LEVEL;
 use tresor_wire::input::{EmptyInput, Fields, Input};
 use tresor_wire::output::Output;
 
+use crate::joining::{Answer, Challenge, Join, Joined, Knock, Welcome, answer, challenge, join};
 use crate::probes::{Health, HealthReport, Leader, read_health, read_leader};
 
 /// One row of the list: input and output are the handler's own types.
 macro_rules! route {
     ($path:literal, $verb:ident, $summary:literal, $handler:ident: $input:ty => $output:ty) => {
+        route!($path, $verb, $summary, on Asked, $handler: $input => $output)
+    };
+    ($path:literal, $verb:ident, $summary:literal, on $place:ident, $handler:ident: $input:ty => $output:ty) => {
         AlwaysRoute {
             path: $path,
             verb: Verb::$verb,
             summary: $summary,
+            place: Place::$place,
             fields: <$input as Input>::SPEC,
             answer_fields: <$output as Output>::SPEC,
             answer: |node, body| {
@@ -42,6 +48,15 @@ pub const ROUTES: &[AlwaysRoute] = &[
     route!("sys/unseal", Write, "Enters one unseal share.", unseal: Unseal => SealStatus),
     route!("sys/health", Read, "The node's health, in its status code.", read_health: Health => HealthReport),
     route!("sys/leader", Read, "Which node is the active one.", read_leader: EmptyInput => Leader),
+    route!("sys/storage/raft/join", Write, "Lets this node join a cluster.", join: Join => Joined),
+    route!(
+        "sys/storage/raft/bootstrap/challenge", Write, "Shows a node what it has to prove to join.",
+        on Leader, challenge: Knock => Challenge
+    ),
+    route!(
+        "sys/storage/raft/bootstrap/answer", Write, "Lets a node join that proves that it could open the store.",
+        on Leader, answer: Answer => Welcome
+    ),
 ];
 
 /// An answer without an envelope, and the status that a probe asked for.
@@ -286,7 +301,7 @@ async fn unseal(node: &Node, input: Unseal) -> Result<SealStatus, Fault> {
     if input.reset {
         node.reset_shares().await?;
     } else {
-        let key = input.key.filter(|key| !key.expose().is_empty());
+        let key = input.key.filter(|key| !key.is_empty());
         let key = key
             .ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON, or 'reset' set to true"))?;
         node.enter_share(parse_share(&key)?).await?;

@@ -5,6 +5,7 @@
 //! below does not exist.
 
 mod always;
+mod joining;
 mod pages;
 mod probes;
 mod sys;

@@ -226,7 +226,9 @@ pub(crate) async fn on_demand(
             seek(node, wish).await;
         }
         Err(cause) => {
-            let text = format!("failed to join raft cluster: {cause}");
+            // Strangers ask this, too: what became of an address that they named is not for them.
+            tracing::warn!(cause, "the node did not join the cluster that it was told");
+            let text = "failed to join raft cluster: the server's log says why";
             drop(answer.send(Err(Refusal::Unavailable(text.into()).into())));
         }
     }

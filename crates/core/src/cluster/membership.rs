@@ -12,12 +12,13 @@ use std::time::Duration;
 use tresor_barrier::{Barrier, CommitError, JoinKey, Txn};
 use tresor_crypto::hash::HmacKey;
 use tresor_env::{Entropy, SteadyClock, Tasks};
-use tresor_model::{Fault, Refusal};
+use tresor_model::{Fault, Operation, Refusal, map};
 use tresor_record::Record;
 
 use super::join::{Admitted, Applicant, Leader, welcome};
 use super::roster::Roster;
 use super::{Change, Cluster, Contact, Member, Standing};
+use crate::deeds;
 use crate::gate::Gate;
 use crate::keys;
 use crate::node::Node;
@@ -49,6 +50,8 @@ pub struct Welcome {
     pub members: Vec<Contact>,
     /// The proof that these are.
     pub proof: [u8; 32],
+    /// Whether it was none before.
+    pub is_new: bool,
 }
 
 /// The members of the cluster of an unsealed node.
@@ -116,8 +119,8 @@ impl Membership {
             tracing::warn!(name, cause = %refused, "a node was not let into the cluster");
             Fault::invalid(refused.public())
         })?;
-        let contact = admitted.contact().clone();
-        if !admitted.is_known() {
+        let (contact, is_new) = (admitted.contact().clone(), !admitted.is_known());
+        if is_new {
             self.add(admitted).await?;
         }
         let mut members = self.contacts();
@@ -125,7 +128,7 @@ impl Membership {
             members.push(contact);
         }
         let proof = welcome(&self.join, challenge, &members);
-        Ok(Welcome { members, proof })
+        Ok(Welcome { members, proof, is_new })
     }
 
     async fn add(&self, admitted: Admitted) -> Result<(), Fault> {
@@ -260,7 +263,12 @@ impl Node {
     pub async fn admit(&self, challenge: &[u8], applicant: Applicant, proof: &[u8]) -> Result<Welcome, Fault> {
         let unsealed = self.unsealed().ok_or(Refusal::Sealed)?;
         let _inside = unsealed.gate.enter().ok_or(Refusal::Sealed)?;
-        unsealed.handles.membership.admit(challenge, applicant, proof).await
+        let body = map! { "server_id" => applicant.name() };
+        let welcome = unsealed.handles.membership.admit(challenge, applicant, proof).await?;
+        if welcome.is_new {
+            deeds::record(&unsealed, "sys/storage/raft/joined", Operation::Create, body).await;
+        }
+        Ok(welcome)
     }
 }
 

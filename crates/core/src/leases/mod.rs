@@ -16,16 +16,16 @@ pub mod jobs;
 pub mod record;
 mod revoke;
 pub mod secrets;
-mod summary;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tresor_barrier::{BarrierError, Lane, Plaintext, Txn};
-use tresor_model::Fault;
 use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Operation, map};
 use tresor_record::Record;
 
+use crate::deeds;
 use crate::gate::Gate;
 use crate::keys;
 use crate::tokens;
@@ -209,7 +209,7 @@ async fn piece(
     match unsealed.commit_in(pace.lane, txn).await {
         Ok(()) => {
             if doing.revoked > 0 {
-                summary::record(unsealed, reason, doing.revoked).await;
+                deeds::record(unsealed, reason, Operation::Delete, map! { "tokens" => doing.revoked }).await;
             }
             Ok(Progress::More)
         }

@@ -36,6 +36,7 @@ mod turns;
 mod uses;
 
 use tresor_audit::Audited;
+use tresor_engine::Place;
 use tresor_engine::reply::Afterwards;
 use tresor_model::{Fault, Refusal, Request, Response};
 
@@ -67,10 +68,16 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     let refusal = request.refusal.take();
     // Some endpoints answer in every state of the node; everything else needs an unsealed one.
     if let Some(route) = admit::always(node, &request) {
-        return record::exempt(match refusal {
-            Some(refusal) => Err(refusal.into()),
-            None => (route.answer)(node, request.body).await,
-        });
+        if let Some(refusal) = refusal {
+            return record::exempt(Err(refusal.into()));
+        }
+        if route.place == Place::Leader {
+            match place::to_leader(node, request).await {
+                Placed::Here(here, _) => request = here,
+                Placed::Answered(answered) => return answered,
+            }
+        }
+        return record::exempt((route.answer)(node, request.body).await);
     }
     let mut moves = 0;
     loop {
@@ -102,6 +109,9 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
 
 /// Serves a request that another node passed on to this one because it leads.
 pub(crate) async fn serve_passed_on(node: &Node, request: Request) -> Answer {
+    if let Some(route) = admit::always(node, &request).filter(|route| route.place == Place::Leader) {
+        return Answer::Outcome((route.answer)(node, request.body).await);
+    }
     let Ok(admitted) = admit::admit(node, &request) else { return Answer::Elsewhere };
     match place::passed_on(&admitted.unsealed, &request).await {
         Some(is_confirmed) => Answer::Outcome(run(node, admitted, &request, is_confirmed).await.into_inner()),

@@ -21,6 +21,7 @@ use super::execute::DEADLINE;
 use super::route::{Routed, operation_candidates, route};
 use crate::cluster::{ClusterError, Contact, Standing};
 use crate::forward::{Answer, read_answer, read_request, write_request};
+use crate::node::Node;
 use crate::tokens::record::Uses;
 use crate::unsealed::Unsealed;
 
@@ -126,6 +127,18 @@ pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bo
             }
             () = next => {}
         }
+    }
+}
+
+/// Lets what answers without a token run on the leader, if this node follows one; it says itself when no node leads.
+pub(super) async fn to_leader(node: &Node, request: Request) -> Placed {
+    let Some(unsealed) = node.unsealed() else { return Placed::Here(request, false) };
+    if !matches!(unsealed.handles.cluster.standing(), Standing::Follows(_)) {
+        return Placed::Here(request, false);
+    }
+    match pass_on(&unsealed, request).await {
+        Ok(outcome) => Placed::Answered(Audited::exempt(outcome, Exempt::RanElsewhere)),
+        Err(request) => Placed::Here(request, false),
     }
 }
 

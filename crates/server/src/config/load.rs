@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tresor_audit::{Durability, LogOptions};
-use tresor_hcl::{AccessError, Object, Position, Value, ValueKind};
+use tresor_hcl::{AccessError, Object, Position, Value};
 
 use super::listener::{Listener, read_listener};
 use super::seal::read_seal;
 use super::snapshots::read_snapshots;
-use super::{ConfigError, Directory, LogFormat, ServerConfig, Storage};
+use super::storage::read_storage;
+use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
 const IGNORED: [&str; 31] = [
@@ -113,6 +114,7 @@ pub fn parse(
     let mut config = ServerConfig {
         storage: Storage::Memory,
         listeners: Vec::new(),
+        join: JoinConfig::default(),
         static_seal: None,
         snapshots: None,
         api_address: None,
@@ -141,6 +143,12 @@ pub fn parse(
     };
     config.storage = found.storage.ok_or_else(|| missing("a `storage` stanza is required"))?;
     if let Storage::Raft { directory, node_id } = &mut config.storage {
+        match set(environment(NON_VOTER)).as_deref() {
+            None => {}
+            Some("1" | "true") => config.join.non_voter = true,
+            Some("0" | "false") => config.join.non_voter = false,
+            Some(_) => return Err(missing("VAULT_RAFT_RETRY_JOIN_AS_NON_VOTER is `true` or `false`")),
+        }
         *node_id = set(environment("VAULT_RAFT_NODE_ID")).or(node_id.take());
         directory.path = set(environment("VAULT_RAFT_PATH")).map_or(std::mem::take(&mut directory.path), PathBuf::from);
         if directory.path.as_os_str().is_empty() {
@@ -166,9 +174,12 @@ pub fn parse(
 }
 
 /// A text that says something.
-fn set(text: Option<String>) -> Option<String> {
+pub(super) fn set(text: Option<String>) -> Option<String> {
     text.filter(|text| !text.is_empty())
 }
+
+/// The variable that says that a node which joins is never to vote.
+const NON_VOTER: &str = "VAULT_RAFT_RETRY_JOIN_AS_NON_VOTER";
 
 /// The variable that containers give a configuration in; it is read last, as a file would be.
 const LOCAL_CONFIG: &str = "VAULT_LOCAL_CONFIG";
@@ -239,7 +250,9 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             if own_storage.is_some() {
                 return Err(source.error(block.position, "only one `storage` stanza is allowed"));
             }
-            own_storage = Some(read_storage(&mut source, &block)?);
+            let (storage, join) = read_storage(&mut source, &block)?;
+            own_storage = Some(storage);
+            config.join = join;
         }
     }
     if own_storage.is_some() {
@@ -353,76 +366,6 @@ pub(crate) fn checked_format(format: &str) -> Option<LogFormat> {
     }
 }
 
-fn read_storage(source: &mut Source<'_>, block: &tresor_hcl::Block<'_>) -> Result<Storage, ConfigError> {
-    let (kind, known): (&'static str, &[&str]) = match block.labels.as_slice() {
-        ["inmem"] => return Ok(Storage::Memory),
-        ["raft"] => (
-            "raft",
-            &[
-                "performance_multiplier",
-                "trailing_logs",
-                "snapshot_threshold",
-                "snapshot_interval",
-                "max_entry_size",
-                "autopilot_reconcile_interval",
-                "autopilot_update_interval",
-                "max_transaction_size",
-            ],
-        ),
-        ["file"] => ("file", &[]),
-        [other] => {
-            return Err(source
-                .error(block.position, format!("storage `{other}` is not available: `raft`, `file` and `inmem` are")));
-        }
-        _ => return Err(source.error(block.position, "`storage` takes one type")),
-    };
-    let (mut path, mut node_id) = (None, None);
-    let mut free_space_min = tresor_storage_file::Limits::default().reserve_bytes;
-    for item in &block.object.items {
-        let Some(key) = item.keys.first() else { continue };
-        match key.name.as_str() {
-            "path" => path = Some(source.text("path", &item.value)?),
-            "node_id" if kind == "raft" => node_id = Some(read_node_id(source, &item.value)?),
-            "free_space_min" => {
-                let bytes = source.text("free_space_min", &item.value)?.parse().ok();
-                free_space_min = bytes.ok_or_else(|| {
-                    source.error(item.value.position, "`free_space_min` is a number of bytes; 0 is no limit")
-                })?;
-            }
-            "retry_join" => {
-                return Err(source.error(key.position, "`retry_join` is not available: there are no clusters yet"));
-            }
-            name if known.contains(&name) => {
-                if !matches!(item.value.kind, ValueKind::String(_) | ValueKind::Integer(_)) {
-                    return Err(source.error(item.value.position, format!("`{name}` must be a string or a number")));
-                }
-            }
-            unknown => source.unknown(unknown, key.position),
-        }
-    }
-    let directory = Directory { path: PathBuf::from(set(path).unwrap_or_default()), free_space_min };
-    if kind == "raft" {
-        // Its path may come from the environment.
-        return Ok(Storage::Raft { directory, node_id: set(node_id) });
-    }
-    if directory.path.as_os_str().is_empty() {
-        return Err(source.error(block.position, "storage `file` needs a `path`"));
-    }
-    Ok(Storage::File(directory))
-}
-
-/// The longest name of a node.
-const NODE_ID_BYTES_MAX: usize = 256;
-
-fn read_node_id(source: &Source<'_>, value: &Value) -> Result<String, ConfigError> {
-    let text = source.text("node_id", value)?;
-    if text.len() > NODE_ID_BYTES_MAX || text.chars().any(char::is_control) {
-        let what = format!("`node_id` has at most {NODE_ID_BYTES_MAX} bytes, and no control characters");
-        return Err(source.error(value.position, what));
-    }
-    Ok(text)
-}
-
 fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
     let wrong =
         |name: &str, text: &str| ConfigError { file: PathBuf::from(name), position: None, text: text.to_owned() };
@@ -455,6 +398,7 @@ fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::config::Directory;
 
     fn audit_log(more: &str) -> Result<LogOptions, String> {
         let text = format!("storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\n{more}\n");

@@ -1,7 +1,7 @@
-//! The audit record of what ended by itself: one for each step of the background task, with the number of tokens.
+//! The audit record of what the server did by itself: it has no request, so one is made up, under a path that is no endpoint.
 //!
-//! A revocation that a client asked for has its own records; what it takes with it, and what reached its end, is told
-//! here. Deliberately absent: a record for each token; a family may have a million.
+//! What a client asked for has its own records. Deliberately absent: a record for each thing where there may be a million; then
+//! there is one for each step, with their number.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -11,19 +11,19 @@ use tresor_audit::{Admission, AuthFacts, Head, NamespaceFacts, RequestEntry, Req
 use tresor_crypto::token_text;
 use tresor_model::ids::RequestId;
 use tresor_model::request::Connection;
-use tresor_model::{Operation, Path, Request, Verb, map};
+use tresor_model::{Map, Operation, Path, Request, Verb};
 
 use crate::unsealed::Unsealed;
 
-/// Records that so many tokens were revoked, for this reason (the last part of a path that is no endpoint).
-pub(super) async fn record(unsealed: &Unsealed, reason: &'static str, tokens: u64) {
-    let Ok(path) = Path::parse(reason) else { return };
+/// Records that something was done, under the path that says what.
+pub(crate) async fn record(unsealed: &Unsealed, done: &'static str, operation: Operation, body: Map) {
+    let Ok(path) = Path::parse(done) else { return };
     let request = Request {
         id: RequestId::new(token_text::random_uuid(&*unsealed.doors.entropy)),
         namespace: String::new(),
         path,
         verb: Verb::Write,
-        body: map! { "tokens" => tokens },
+        body,
         from_query: Vec::new(),
         token: None,
         wrap_ttl: None,
@@ -36,7 +36,7 @@ pub(super) async fn record(unsealed: &Unsealed, reason: &'static str, tokens: u6
         upload: tresor_model::Upload::default(),
         refusal: None,
     };
-    let mut facts = RequestFacts::from_request(&request, Operation::Delete);
+    let mut facts = RequestFacts::from_request(&request, operation);
     facts.namespace = NamespaceFacts { id: "root".into(), ..NamespaceFacts::default() };
     let entry = RequestEntry {
         time: unsealed.clock.now(),
@@ -45,6 +45,6 @@ pub(super) async fn record(unsealed: &Unsealed, reason: &'static str, tokens: u6
         admission: Admission::Ordinary,
     };
     if let Err(fault) = unsealed.handles.audits.record_request(&entry).await {
-        tracing::warn!(%fault, tokens, reason, "tokens were revoked and the audit log did not take it");
+        tracing::warn!(%fault, done, "something was done and the audit log did not take it");
     }
 }
