@@ -23,6 +23,7 @@ async fn alone(doors: &Doors, directory: &Path) -> Arc<dyn Store> {
         sizes: Sizes::default(),
         pace: Pace::default(),
         is_sealed: false,
+        survivors: Vec::new(),
     };
     let node = Arc::new(Consensus::open(doors, opening, machine, Arc::new(Nobody)).await.unwrap());
     node.settled().await.unwrap();

@@ -25,6 +25,7 @@ use crate::message::{Answer, Message};
 use crate::network::{Network, Wire};
 use crate::peers::{Contact, NodeId, Peers};
 use crate::reads::{self, WAITING_MAX, Waiting};
+use crate::recover::{self, Survivor};
 use crate::status::{Role, Status};
 use crate::types::{Proposal, Raft};
 use crate::{ConsensusError, OpenError, Pace, Proposed};
@@ -45,6 +46,8 @@ pub struct Opening {
     pub pace: Pace,
     /// Whether it is sealed: see [`Consensus::set_sealed`].
     pub is_sealed: bool,
+    /// Who the members are from now on, whatever its log says; none: who its log says.
+    pub survivors: Vec<Survivor>,
 }
 
 /// What all parts of a node share.
@@ -83,7 +86,7 @@ impl Consensus {
         machine: Arc<dyn Machine>,
         peers: Arc<dyn Peers>,
     ) -> Result<Self, OpenError> {
-        let Opening { me, directory, sizes, pace, is_sealed } = opening;
+        let Opening { me, directory, sizes, pace, is_sealed, survivors } = opening;
         let log = LogStore::open(me, doors, &directory, sizes, Some(Arc::clone(&machine)))?;
         let held = machine.applied().position;
         // What was before a state that was taken over; its process may have ended before it said so.
@@ -95,14 +98,6 @@ impl Consensus {
         if log.is_pristine() && held.index > 0 {
             return Err(OpenError::Inconsistent("the log of the machine is missing".to_owned()));
         }
-        let wire = Arc::new(Wire {
-            me,
-            pace,
-            doors: doors.clone(),
-            peers,
-            contacts: Contacts::new(me),
-            is_handed_over: AtomicBool::new(false),
-        });
         let applied = Arc::new(Signal::new(held));
         let is_closed = Arc::new(AtomicBool::new(false));
         let feed = Feed {
@@ -111,6 +106,17 @@ impl Consensus {
             applied: Arc::clone(&applied),
             is_closed: Arc::clone(&is_closed),
         };
+        if !survivors.is_empty() {
+            recover::recover(me, &survivors, &log, feed.clone()).await?;
+        }
+        let wire = Arc::new(Wire {
+            me,
+            pace,
+            doors: doors.clone(),
+            peers,
+            contacts: Contacts::new(me),
+            is_handed_over: AtomicBool::new(false),
+        });
         let network = Network(Arc::clone(&wire));
         let raft = Raft::new(me, Arc::new(configuration()), network, log.clone(), feed).await;
         let raft = raft.map_err(|error| OpenError::Inconsistent(error.to_string()))?;
@@ -132,6 +138,9 @@ impl Consensus {
         let tasks = Tasks::new();
         tasks.spawn(campaign::run(Arc::clone(&core)));
         tasks.spawn(reads::run(Arc::clone(&core), waiting));
+        if !survivors.is_empty() {
+            tasks.spawn(recover::tell(Arc::clone(&core)));
+        }
         Ok(Self { core, tasks })
     }
 

@@ -15,6 +15,7 @@ mod message;
 mod network;
 mod peers;
 mod reads;
+mod recover;
 mod replace;
 mod runtime;
 mod spelled;
@@ -29,6 +30,7 @@ use std::time::Duration;
 pub use consensus::{Consensus, Opening};
 pub use members::{Change, Member, Members};
 pub use peers::{Contact, Lane, MESSAGE_BYTES_MAX, Nobody, NodeId, PeerError, Peers};
+pub use recover::Survivor;
 pub use status::{Role, Status};
 pub use store::RaftStore;
 use tresor_storage::{StoreError, Version};
@@ -75,6 +77,9 @@ pub enum OpenError {
         /// What.
         what: &'static str,
     },
+    /// The nodes that are left, as an operator names them, cannot be the members.
+    #[error("the named nodes cannot become the members: {0}")]
+    Survivors(String),
     /// The library refuses what it found.
     #[error("the node does not start: {0}")]
     Inconsistent(String),

@@ -31,6 +31,7 @@ fn try_open(
         sizes: Sizes { first: 4096, max: 64 * 1024 },
         pace: Pace::default(),
         is_sealed: true,
+        survivors: Vec::new(),
     };
     let node = runtime.block_on(async {
         let node = Consensus::open(&doors, opening, Arc::new(machine.clone()), Arc::new(Nobody)).await?;

@@ -67,6 +67,7 @@ impl Opened {
             sizes: Sizes::default(),
             pace: Pace::default(),
             is_sealed: true,
+            survivors: Vec::new(),
         };
         let consensus = Consensus::open(doors, opening, Arc::new(machine), Arc::new(Nobody)).await.map_err(describe)?;
         let consensus = Arc::new(consensus);

@@ -94,7 +94,8 @@ pub trait Machine: Send + Sync {
     /// What it holds now; after opening, what [`Machine::persisted`] told.
     fn applied(&self) -> Applied;
 
-    /// Applies the entry that follows what it holds; in memory is enough. One caller at a time.
+    /// Applies the entry that follows what it holds; in memory is enough. One caller at a time. Members may be brought for
+    /// the place of the last entry, too.
     ///
     /// # Errors
     /// When it cannot, for lack of room or because its disk failed: the entry is not applied, and may be brought again.

@@ -132,6 +132,12 @@ fn entries_are_applied_in_order(machine: &dyn Machine) {
     assert_eq!(machine.snapshot().unwrap().version(), Version(2));
     let held = Applied { position: Position { term: 4, index: 4 }, version: Version(2), ..held };
     assert_eq!(machine.applied(), held);
+    let others = Entry { position: held.position, change: Change::Membership(b"others".to_vec()) };
+    machine.apply(&others).unwrap();
+    let held = Applied { membership: b"others".to_vec(), ..held };
+    assert_eq!(machine.applied(), held);
+    transfer(&held, chunks(&mut *machine.export().unwrap()), machine).unwrap();
+    assert_eq!((machine.applied(), machine.persisted(), read(machine, "a")), (held.clone(), held.position, None));
     assert!(machine.persisted() <= held.position);
 }
 

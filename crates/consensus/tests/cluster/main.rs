@@ -4,5 +4,6 @@
 mod chaos;
 mod history;
 mod promises;
+mod recover;
 mod wires;
 mod world;

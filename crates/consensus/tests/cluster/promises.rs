@@ -11,7 +11,7 @@ use crate::world::{STEP, World, contact, play, read_now};
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Cuts a node off from everybody, or lets it back.
-fn isolate(world: &World, node: NodeId, is_cut: bool) {
+pub(crate) fn isolate(world: &World, node: NodeId, is_cut: bool) {
     let mut state = world.wires.state.lock().unwrap();
     for other in world.hosts.keys().filter(|other| **other != node) {
         for pair in [(node, *other), (*other, node)] {

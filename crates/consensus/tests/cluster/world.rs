@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tresor_consensus::{Consensus, ConsensusError, Contact, NodeId, Opening, Pace, Proposed, Role};
+use tresor_consensus::{
+    Consensus, ConsensusError, Contact, NodeId, OpenError, Opening, Pace, Proposed, Role, Survivor,
+};
 use tresor_env::doubles::{SeededEntropy, TestDoors};
 use tresor_env::{Doors, Tasks};
 use tresor_log::Sizes;
@@ -34,6 +36,8 @@ pub(crate) struct World {
     pub(crate) chance: SeededEntropy,
     pub(crate) tasks: Tasks,
     pub(crate) steps: u64,
+    /// What the operator says on nodes that are started.
+    pub(crate) survivors: Vec<Survivor>,
 }
 
 pub(crate) fn contact(id: NodeId) -> Contact {
@@ -59,6 +63,7 @@ impl World {
             chance: SeededEntropy::new(seed ^ 0x5eed),
             tasks: Tasks::new(),
             steps: 0,
+            survivors: Vec::new(),
         };
         for id in 1..=voters + others {
             let doors = TestDoors::new(seed * 100 + id);
@@ -76,6 +81,12 @@ impl World {
     }
 
     pub(crate) async fn start(&mut self, id: NodeId) {
+        let node = self.open(id).await.unwrap_or_else(|error| panic!("node {id} does not open: {error:?}"));
+        self.hosts.get_mut(&id).unwrap().node = Some(Arc::new(node));
+    }
+
+    /// Opens a node in a process of its own.
+    pub(crate) async fn open(&mut self, id: NodeId) -> Result<Consensus, OpenError> {
         let wires = Arc::clone(&self.wires);
         let host = self.hosts.get_mut(&id).unwrap();
         host.life += 1;
@@ -86,12 +97,12 @@ impl World {
             sizes: Sizes { first: 4096, max: 16 * 1024 },
             pace: Pace::default(),
             is_sealed: false,
+            survivors: self.survivors.clone(),
         };
         let sender = Sender { me: id, life: host.life, wires: Arc::clone(&wires), clock: host.doors.clock.clone() };
         wires.state.lock().unwrap().lives.insert(id, host.life);
         let machine: Arc<dyn Machine> = Arc::new(host.machine.clone());
-        let node = Consensus::open(&doors, opening, machine, Arc::new(sender)).await;
-        host.node = Some(Arc::new(node.unwrap_or_else(|error| panic!("node {id} does not open: {error:?}"))));
+        Consensus::open(&doors, opening, machine, Arc::new(sender)).await
     }
 
     /// Ends a node's process; with its power, of what was not synced only what chance keeps is left.
