@@ -19,7 +19,7 @@ use crate::consensus::Core;
 use crate::members::Members;
 use crate::message::{Answer, Message};
 use crate::peers::NodeId;
-use crate::types::LogId;
+use crate::types::{LogId, Membership};
 
 /// In how many heartbeats the log is looked at for what may go.
 const PURGE_EVERY: u32 = 4;
@@ -34,6 +34,8 @@ struct Heard {
     /// When each node was last asked what it answered, in that term.
     answered: BTreeMap<NodeId, Duration>,
     members: Arc<Members>,
+    /// Where these members stand in the log; nowhere before any were seen.
+    members_at: Option<Option<LogId>>,
 }
 
 /// Who was heard, and when.
@@ -55,8 +57,15 @@ impl Contacts {
         Arc::clone(&self.heard().members)
     }
 
-    pub(crate) fn set_members(&self, members: Members) {
-        self.heard().members = Arc::new(members);
+    /// Takes the members as they stand somewhere in the log; tells them if they stood elsewhere before.
+    pub(crate) fn take_members(&self, at: Option<LogId>, membership: &Membership) -> Option<Arc<Members>> {
+        let mut heard = self.heard();
+        if heard.members_at == Some(at) {
+            return None;
+        }
+        heard.members_at = Some(at);
+        heard.members = Arc::new(Members::of(membership));
+        Some(Arc::clone(&heard.members))
     }
 
     /// A leader that is sure of itself was heard.
@@ -85,6 +94,12 @@ impl Contacts {
             let last = heard.answered.entry(node).or_default();
             *last = sent.max(*last);
         }
+    }
+
+    /// When nodes answered what this one sent as the leader; of nobody when it does not lead in that term.
+    pub(crate) fn answered_at(&self, term: u64) -> BTreeMap<NodeId, Duration> {
+        let heard = self.heard();
+        if heard.leads.is_some_and(|(known, _)| known == term) { heard.answered.clone() } else { BTreeMap::new() }
     }
 
     /// Whether a majority has answered this node lately, or it has only just begun to lead.
@@ -120,15 +135,12 @@ struct Patience {
     beat: Duration,
     /// When the log is looked at next for what may go.
     purge: Duration,
-    /// Where the members stand in the log that it last saw.
-    members_at: Option<Option<LogId>>,
 }
 
 /// Looks again and again, until the node stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let opened = core.wire.now();
-    let mut patience =
-        Patience { silence: Duration::ZERO, not_before: opened, beat: opened, purge: opened, members_at: None };
+    let mut patience = Patience { silence: Duration::ZERO, not_before: opened, beat: opened, purge: opened };
     core.redraw(&mut patience);
     // Before it has waited once it cannot know that there is no leader.
     core.wire.contacts.heard_leader(opened);
@@ -150,22 +162,22 @@ impl Core {
         patience.silence = election + chance(&*self.wire.doors.entropy, election * 3 / 4);
     }
 
+    /// Takes the members as the log has them, and says who they are to those who carry messages.
+    pub(crate) fn take_members(&self, at: Option<LogId>, membership: &Membership) {
+        if let Some(members) = self.wire.contacts.take_members(at, membership) {
+            self.wire.peers.know(&members.contacts());
+        }
+    }
+
     async fn look(&self, patience: &mut Patience) -> ServerState {
         let now = self.wire.now();
         let (state, term, members) = {
             let metrics = self.raft.server_metrics();
             let metrics = metrics.borrow();
-            let members = &metrics.membership_config;
-            let is_new = patience.members_at.as_ref() != Some(members.log_id());
-            patience.members_at = Some(*members.log_id());
-            let members = is_new.then(|| Members::of(members.membership()));
-            (metrics.state, metrics.vote.leader_id.term, members)
+            (metrics.state, metrics.vote.leader_id.term, Arc::clone(&metrics.membership_config))
         };
         let state = if self.has_stopped() { ServerState::Shutdown } else { state };
-        if let Some(members) = members {
-            self.wire.peers.know(&members.contacts());
-            self.wire.contacts.set_members(members);
-        }
+        self.take_members(*members.log_id(), members.membership());
         match state {
             ServerState::Leader => {
                 self.wire.contacts.leads(term, now);
@@ -264,7 +276,6 @@ impl Core {
 mod tests {
     use super::*;
     use crate::peers::Contact;
-    use crate::types::Membership;
 
     #[test]
     fn a_leader_is_sure_of_itself_while_a_majority_answers() {
@@ -272,7 +283,7 @@ mod tests {
         let contacts = Contacts::new(NodeId(1));
         let nodes: BTreeMap<NodeId, Contact> = (1..=3).map(|id| (NodeId(id), Contact::default())).collect();
         let voters = nodes.keys().copied().collect();
-        contacts.set_members(Members::of(&Membership::new(vec![voters], nodes)));
+        contacts.take_members(None, &Membership::new(vec![voters], nodes));
         contacts.leads(4, seconds(10));
         assert!(contacts.is_assured(seconds(11), seconds(1)));
         assert!(!contacts.is_assured(seconds(12), seconds(1)));

@@ -21,13 +21,12 @@ use crate::campaign::{self, Contacts};
 use crate::feed::Feed;
 use crate::log_store::LogStore;
 use crate::members::{Change, Members};
-use crate::message::{Answer, Message};
 use crate::network::{Network, Wire};
 use crate::peers::{Contact, NodeId, Peers};
 use crate::reads::{self, WAITING_MAX, Waiting};
 use crate::recover::{self, Survivor};
-use crate::status::{Role, Status};
-use crate::types::{Proposal, Raft};
+use crate::status::{Progress, Role, Status};
+use crate::types::{LogId, Proposal, Raft};
 use crate::{ConsensusError, OpenError, Pace, Proposed};
 
 /// How often who waits for something looks again.
@@ -228,6 +227,15 @@ impl Consensus {
     /// # Errors
     /// When there is no leader that a majority confirms, for longer than a change of leaders takes.
     pub async fn confirm(&self) -> Result<u64, ConsensusError> {
+        if self.core.status().is_leader() && self.core.is_alone() {
+            // What was acknowledged was acknowledged here, and is applied; nobody else could have taken over.
+            return Ok(0);
+        }
+        self.confirm_in_turn().await
+    }
+
+    /// The same, behind everything that this node was asked for before.
+    pub(crate) async fn confirm_in_turn(&self) -> Result<u64, ConsensusError> {
         let wire = &self.core.wire;
         let until = wire.now() + wire.pace.election * 4;
         loop {
@@ -260,28 +268,34 @@ impl Consensus {
         self.core.is_sealed.store(is_sealed, Ordering::Release);
     }
 
-    /// Lets another voter lead: the one that has most of the log is asked first to campaign at once, and nothing is
-    /// proposed here meanwhile. Completes with who leads then.
-    ///
-    /// # Errors
-    /// [`ConsensusError::NoQuorum`] when nobody takes over in time; this node goes on leading.
-    pub async fn hand_over(&self) -> Result<NodeId, ConsensusError> {
-        let core = &self.core;
-        if !core.leads() {
-            let leader = core.raft.server_metrics().borrow().current_leader;
-            return Err(ConsensusError::NotLeader { leader });
-        }
-        core.is_leaving.store(true, Ordering::Release);
-        let successor = core.successor().await;
-        core.is_leaving.store(false, Ordering::Release);
-        core.tell_status();
-        successor.ok_or(ConsensusError::NoQuorum)
-    }
-
     /// The members, as this node has them.
     #[must_use]
     pub fn members(&self) -> Arc<Members> {
         self.core.wire.contacts.members()
+    }
+
+    /// How the other nodes are doing, as far as this one knows as the leader; nothing when it does not lead.
+    #[must_use]
+    pub fn progress(&self) -> BTreeMap<NodeId, Progress> {
+        let (now, term) = (self.core.wire.now(), self.core.status().term);
+        let answered = self.core.wire.contacts.answered_at(term);
+        let metrics = self.core.raft.data_metrics();
+        let metrics = metrics.borrow();
+        let progress = |(id, matched): (&NodeId, &Option<LogId>)| {
+            let heard_ago = answered.get(id).map(|at| now.saturating_sub(*at));
+            (*id, Progress { heard_ago, matched: matched.map_or(0, |at| at.index + 1) })
+        };
+        let others = metrics.replication.iter().flatten().filter(|(id, _)| **id != self.core.wire.me);
+        others.map(progress).collect()
+    }
+
+    /// The last entry that the log has, and the last one that is applied here.
+    #[must_use]
+    pub fn indexes(&self) -> (u64, u64) {
+        let last = self.core.log.last().map_or(0, |last| last.index + 1);
+        let applied = self.core.applied.read(|applied| applied.index);
+        // A state that was taken over has no entries.
+        (last.max(applied), applied)
     }
 
     /// Changes the members, and completes when a majority has taken the change. On the leader only; a leader that is to
@@ -308,7 +322,16 @@ impl Consensus {
             () = core.wire.doors.clock.sleep(core.wire.pace.proposal) => return Err(ConsensusError::Uncertain),
         };
         match changed {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                // Whoever asks next is to see it.
+                let effective = core.raft.with_raft_state(|state| {
+                    let effective = state.membership_state.effective();
+                    (*effective.log_id(), effective.membership().clone())
+                });
+                let (at, membership) = effective.await.map_err(|_| ConsensusError::Uncertain)?;
+                core.take_members(at, &membership);
+                Ok(())
+            }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
                 Err(ConsensusError::NotLeader { leader: to.leader_id })
             }
@@ -420,52 +443,5 @@ impl Core {
         if status != self.status() {
             self.status.update(|told| *told = status);
         }
-    }
-
-    /// Asks voters to campaign, the most current one first, until one of them leads.
-    async fn successor(&self) -> Option<NodeId> {
-        let pace = &self.wire.pace;
-        let until = self.wire.now() + pace.election;
-        let mut asked = Vec::new();
-        while self.wire.now() < until {
-            let members = self.wire.contacts.members();
-            let candidate = {
-                let metrics = self.raft.data_metrics();
-                let metrics = metrics.borrow();
-                let matching = |id| metrics.replication.as_ref()?.get(&id).copied().flatten();
-                let others = members.voters_beside(self.wire.me).filter(|(id, _)| !asked.contains(id));
-                let best = others.max_by_key(|(id, _)| (matching(*id), std::cmp::Reverse(*id)));
-                best.map(|(id, contact)| (id, contact.clone(), matching(id)))
-            };
-            let (id, contact, matching) = candidate?;
-            let last = self.log.last();
-            if matching < last && asked.is_empty() {
-                // What was proposed is on its way there.
-                self.wire.doors.clock.sleep(LOOK_AGAIN).await;
-                let half = until.saturating_sub(pace.election / 2);
-                if self.wire.now() < half {
-                    continue;
-                }
-            }
-            asked.push(id);
-            if !matches!(self.wire.ask(id, &contact, &Message::Lead { last }).await, Ok(Answer::Would(true))) {
-                continue;
-            }
-            let given = self.wire.now() + pace.election / 2;
-            while self.wire.now() < given {
-                let (state, leader) = {
-                    let metrics = self.raft.server_metrics();
-                    let metrics = metrics.borrow();
-                    (metrics.state, metrics.current_leader)
-                };
-                if state != ServerState::Leader
-                    && let Some(leader) = leader
-                {
-                    return Some(leader);
-                }
-                self.wire.doors.clock.sleep(LOOK_AGAIN).await;
-            }
-        }
-        None
     }
 }

@@ -9,6 +9,7 @@ mod answer;
 mod campaign;
 mod consensus;
 mod feed;
+mod hand_over;
 mod log_store;
 mod members;
 mod message;
@@ -31,7 +32,7 @@ pub use consensus::{Consensus, Opening};
 pub use members::{Change, Member, Members};
 pub use peers::{Contact, Lane, MESSAGE_BYTES_MAX, Nobody, NodeId, PeerError, Peers};
 pub use recover::Survivor;
-pub use status::{Role, Status};
+pub use status::{Progress, Role, Status};
 pub use store::RaftStore;
 use tresor_storage::{StoreError, Version};
 

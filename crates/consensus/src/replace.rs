@@ -51,7 +51,7 @@ impl Consensus {
         }
         let _alone = Alone(core);
         // What was asked for before is done when this is answered, a new member among it.
-        let asked = self.confirm().await?;
+        let asked = self.confirm_in_turn().await?;
         if core.members_now().await?.nodes.len() != 1 {
             return Err(ConsensusError::Members("other nodes have the log".to_owned()).into());
         }
@@ -64,7 +64,7 @@ impl Consensus {
 }
 
 impl Core {
-    fn is_alone(&self) -> bool {
+    pub(crate) fn is_alone(&self) -> bool {
         let nodes = self.raft.server_metrics().borrow().membership_config.membership().nodes().count();
         self.leads() && nodes == 1
     }

@@ -179,6 +179,24 @@ pub(crate) fn put_vote(out: &mut Vec<u8>, vote: &Vote) {
     out.push(u8::from(vote.committed));
 }
 
+impl Contact {
+    /// As bytes: for what is told between nodes, and kept, beside the log.
+    #[must_use]
+    pub fn spelled(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_contact(&mut out, self);
+        out
+    }
+
+    /// What [`Contact::spelled`] made, and what follows it.
+    #[must_use]
+    pub fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut reader = Reader(bytes);
+        let contact = reader.contact()?;
+        Some((contact, reader.0))
+    }
+}
+
 fn put_contact(out: &mut Vec<u8>, contact: &Contact) {
     put_bytes(out, contact.name.as_bytes());
     put_bytes(out, contact.address.as_bytes());

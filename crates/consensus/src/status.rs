@@ -3,6 +3,8 @@
 //! A node calls itself the leader only while a majority has answered it lately and it has applied an entry of its own
 //! term: then it has everything that was ever committed. Deliberately absent: history.
 
+use std::time::Duration;
+
 use crate::peers::NodeId;
 
 /// What a node is.
@@ -19,6 +21,15 @@ pub enum Role {
     Leader,
     /// It does nothing any more, because its disk failed or because it was closed.
     Stopped,
+}
+
+/// How another node is doing, as its leader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// How long ago it was sent something that it answered; `None` when it has not answered since this node leads.
+    pub heard_ago: Option<Duration>,
+    /// Up to which entry it has the log.
+    pub matched: u64,
 }
 
 /// What a node knows of itself and of the leader.

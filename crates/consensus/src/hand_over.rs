@@ -1,0 +1,81 @@
+//! Handing leadership over to another voter, without waiting for anybody to miss the leader.
+//!
+//! Deliberately absent: when that is right.
+
+use std::sync::atomic::Ordering;
+
+use openraft::ServerState;
+
+use crate::ConsensusError;
+use crate::consensus::{Consensus, Core, LOOK_AGAIN};
+use crate::message::{Answer, Message};
+use crate::peers::NodeId;
+
+impl Consensus {
+    /// Lets another voter lead: the one that has most of the log is asked first to campaign at once, and nothing is
+    /// proposed here meanwhile. Completes with who leads then.
+    ///
+    /// # Errors
+    /// [`ConsensusError::NoQuorum`] when nobody takes over in time; this node goes on leading.
+    pub async fn hand_over(&self) -> Result<NodeId, ConsensusError> {
+        let core = &self.core;
+        if !core.leads() {
+            let leader = core.raft.server_metrics().borrow().current_leader;
+            return Err(ConsensusError::NotLeader { leader });
+        }
+        core.is_leaving.store(true, Ordering::Release);
+        let successor = core.successor().await;
+        core.is_leaving.store(false, Ordering::Release);
+        core.tell_status();
+        successor.ok_or(ConsensusError::NoQuorum)
+    }
+}
+
+impl Core {
+    /// Asks voters to campaign, the most current one first, until one of them leads.
+    async fn successor(&self) -> Option<NodeId> {
+        let pace = &self.wire.pace;
+        let until = self.wire.now() + pace.election;
+        let mut asked = Vec::new();
+        while self.wire.now() < until {
+            let members = self.wire.contacts.members();
+            let candidate = {
+                let metrics = self.raft.data_metrics();
+                let metrics = metrics.borrow();
+                let matching = |id| metrics.replication.as_ref()?.get(&id).copied().flatten();
+                let others = members.voters_beside(self.wire.me).filter(|(id, _)| !asked.contains(id));
+                let best = others.max_by_key(|(id, _)| (matching(*id), std::cmp::Reverse(*id)));
+                best.map(|(id, contact)| (id, contact.clone(), matching(id)))
+            };
+            let (id, contact, matching) = candidate?;
+            let last = self.log.last();
+            if matching < last && asked.is_empty() {
+                // What was proposed is on its way there.
+                self.wire.doors.clock.sleep(LOOK_AGAIN).await;
+                let half = until.saturating_sub(pace.election / 2);
+                if self.wire.now() < half {
+                    continue;
+                }
+            }
+            asked.push(id);
+            if !matches!(self.wire.ask(id, &contact, &Message::Lead { last }).await, Ok(Answer::Would(true))) {
+                continue;
+            }
+            let given = self.wire.now() + pace.election / 2;
+            while self.wire.now() < given {
+                let (state, leader) = {
+                    let metrics = self.raft.server_metrics();
+                    let metrics = metrics.borrow();
+                    (metrics.state, metrics.current_leader)
+                };
+                if state != ServerState::Leader
+                    && let Some(leader) = leader
+                {
+                    return Some(leader);
+                }
+                self.wire.doors.clock.sleep(LOOK_AGAIN).await;
+            }
+        }
+        None
+    }
+}
