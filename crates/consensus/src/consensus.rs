@@ -172,6 +172,14 @@ impl Consensus {
         }
     }
 
+    /// Whether there are members beside this node.
+    ///
+    /// # Errors
+    /// [`ConsensusError::Stopped`].
+    pub async fn has_others(&self) -> Result<bool, ConsensusError> {
+        Ok(self.core.members_now().await?.nodes.keys().any(|id| *id != self.core.wire.me))
+    }
+
     /// Founds a cluster of this node alone, if it belongs to none.
     pub(crate) async fn found(&self, me: Contact) -> Result<(), ConsensusError> {
         if self.is_pristine() {

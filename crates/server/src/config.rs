@@ -42,6 +42,8 @@ pub struct ServerConfig {
     pub api_address: Option<String>,
     /// The address that other nodes are told.
     pub cluster_address: Option<String>,
+    /// Open no cluster port: this node stays alone.
+    pub disable_clustering: bool,
     /// The cluster's name; made up when empty.
     pub cluster_name: String,
     /// Life of leases that say nothing else.

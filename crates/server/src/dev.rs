@@ -24,6 +24,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         join: JoinConfig::default(),
         listeners: vec![Listener {
             address,
+            cluster_address: None,
             tls: None,
             request_bytes_max: 32 * 1024 * 1024,
             header_timeout: std::time::Duration::from_secs(10),
@@ -35,6 +36,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         snapshots: None,
         api_address: None,
         cluster_address: None,
+        disable_clustering: false,
         cluster_name: String::new(),
         default_lease_ttl: std::time::Duration::from_secs(768 * 3600),
         max_lease_ttl: std::time::Duration::from_secs(768 * 3600),

@@ -49,17 +49,18 @@ pub(crate) struct Listeners {
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
-impl Listeners {
-    /// Binds every listener, then serves.
-    pub(crate) async fn start(configured: &[Listener], serve: Arc<dyn Serve>, doors: &Doors) -> Result<Self, String> {
-        let (stop, stopped) = watch::channel(false);
-        let mut listeners = Self {
-            stop,
-            tasks: Arc::new(Tasks::new()),
-            certificates: Vec::new(),
-            doors: doors.clone(),
-            addresses: Vec::new(),
-        };
+/// Listeners that are bound and serve nobody yet: who connects waits.
+pub(crate) struct BoundListeners {
+    bound: Vec<(Listener, Box<dyn Bound>, Option<TlsAcceptor>)>,
+    certificates: Vec<Arc<Certificate>>,
+    /// Where they really listen.
+    pub(crate) addresses: Vec<SocketAddr>,
+}
+
+impl BoundListeners {
+    /// Binds every listener.
+    pub(crate) async fn bind(configured: &[Listener], doors: &Doors) -> Result<Self, String> {
+        let mut listeners = Self { bound: Vec::new(), certificates: Vec::new(), addresses: Vec::new() };
         for listener in configured {
             let bound = doors.net.listen(listener.address).await;
             let bound = bound.map_err(|error| format!("cannot listen on {}: {error}", listener.address))?;
@@ -70,8 +71,24 @@ impl Listeners {
                 listeners.certificates.push(certificate);
             }
             listeners.addresses.push(bound.local_address());
+            listeners.bound.push((listener.clone(), bound, acceptor));
+        }
+        Ok(listeners)
+    }
+
+    /// Serves from now on.
+    pub(crate) fn serve(self, serve: &Arc<dyn Serve>, doors: &Doors) -> Listeners {
+        let (stop, stopped) = watch::channel(false);
+        let listeners = Listeners {
+            stop,
+            tasks: Arc::new(Tasks::new()),
+            certificates: self.certificates,
+            doors: doors.clone(),
+            addresses: self.addresses,
+        };
+        for (listener, bound, acceptor) in self.bound {
             let shared = Arc::new(Shared {
-                serve: Arc::clone(&serve),
+                serve: Arc::clone(serve),
                 doors: doors.clone(),
                 options: Options {
                     body_bytes_max: listener.request_bytes_max,
@@ -90,9 +107,11 @@ impl Listeners {
             });
             listeners.tasks.spawn(accept(bound, shared, Arc::downgrade(&listeners.tasks)));
         }
-        Ok(listeners)
+        listeners
     }
+}
 
+impl Listeners {
     /// Reads every certificate again.
     pub(crate) fn reload_certificates(&self) {
         for certificate in &self.certificates {
@@ -319,6 +338,7 @@ mod tests {
         let may_answer = Arc::new(Semaphore::new(0));
         let configured = Listener {
             address: "127.0.0.1:0".parse().unwrap(),
+            cluster_address: None,
             tls: None,
             request_bytes_max: 1024,
             header_timeout: Duration::from_secs(10),
@@ -326,8 +346,9 @@ mod tests {
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
         };
-        let serve = Arc::new(Refusing(Arc::clone(&may_answer)));
-        let listeners = Listeners::start(&[configured], serve, &doors.doors).await.unwrap();
+        let serve: Arc<dyn Serve> = Arc::new(Refusing(Arc::clone(&may_answer)));
+        let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();
+        let listeners = bound.serve(&serve, &doors.doors);
         let mut stream = doors.doors.net.connect(listeners.addresses[0]).await.unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         stream.write_all(&get(1, "/v1/a")).await.unwrap();

@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tresor_core::cluster::Alone;
+use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::snapshots::schedule::Schedule;
 use tresor_core::{Node, Settings, StaticSeal};
 use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
 
+use crate::cluster::Nodes;
 use crate::config::{self, KeyPlace, LogFormat, Pem, ServerConfig, SnapshotsConfig, StaticSealConfig};
 use crate::dev;
 use crate::dev_tls::{self, DevCertificates};
 use crate::joining::joining;
-use crate::listen::Listeners;
+use crate::listen::{BoundListeners, Listeners};
 use crate::logging::{self, Log};
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
@@ -110,20 +111,27 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         lock_memory()?;
     }
     let doors = tresor_env_os::doors();
-    let Opened { store, consensus } = Opened::open(&config, &doors).await?;
+    // Before anything is opened, because others are told where this node is reached.
+    let bound = BoundListeners::bind(&config.listeners, &doors).await?;
+    let Opened { store, nodes } = Opened::open(&config, &bound.addresses, &doors).await?;
+    let cluster: Arc<dyn Cluster> = match &nodes {
+        Some(nodes) if !config.disable_clustering => Arc::<Nodes>::clone(nodes),
+        _ => Arc::new(Alone),
+    };
     let settings = settings(&config, arguments, &doors);
-    let node = Node::start(store, Arc::new(Alone), doors.clone(), settings, tresor_builtin::registry())
+    let node = Node::start(store, cluster, doors.clone(), settings, tresor_builtin::registry())
         .map_err(|fault| fault.for_operators())?;
     node.open_by_itself().await;
     node.join_by_itself();
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
-    let listeners = Listeners::start(&config.listeners, service.clone(), &doors).await?;
+    let serve: Arc<dyn tresor_http::Serve> = Arc::<NodeService>::clone(&service);
+    let listeners = bound.serve(&serve, &doors);
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
     // A reader that went away is no reason to stop.
-    drop(print_block(output, &config, &listeners));
+    drop(print_block(output, &config, &listeners, nodes.as_deref()));
     if let Some(ready) = &ready {
         if !arguments.dev_no_store_token
             && let Err(error) = store_token(&ready.root_token)
@@ -139,6 +147,9 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     until_stopped(&mut ends, arguments, &node, &listeners, &log).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     let drained = async {
+        if let Some(nodes) = &nodes {
+            nodes.leave().await;
+        }
         listeners.drain().await;
         service.finish(doors.clock.sleep(FINISH_BOUND)).await;
     };
@@ -147,12 +158,8 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         () = ends.next() => tracing::warn!("told to stop again: requests that still run are cut off"),
     }
     node.seal().await.map_err(|fault| fault.to_string())?;
-    if let Some(consensus) = consensus {
-        tokio::select! {
-            () = consensus.close() => {}
-            // It waits for a disk that hangs; what it was writing is nothing that anybody was told.
-            () = doors.clock.sleep(FINISH_BOUND) => {}
-        }
+    if let Some(nodes) = nodes {
+        nodes.close().await;
     }
     drop((pid_file, certificates));
     tracing::info!("server stopped");
@@ -278,13 +285,19 @@ async fn until_stopped(
     Ok(())
 }
 
-fn print_block(output: &mut dyn Write, config: &ServerConfig, listeners: &Listeners) -> std::io::Result<()> {
+fn print_block(
+    output: &mut dyn Write,
+    config: &ServerConfig,
+    listeners: &Listeners,
+    nodes: Option<&Nodes>,
+) -> std::io::Result<()> {
     let mut rows: Vec<(String, String)> = Vec::new();
     let first = listeners.addresses.first().map(ToString::to_string).unwrap_or_default();
     let scheme = if config.listeners.first().is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
     rows.push(("Api Address".to_owned(), config.api_address.clone().unwrap_or_else(|| format!("{scheme}://{first}"))));
-    if let Some(address) = &config.cluster_address {
-        rows.push(("Cluster Address".to_owned(), address.clone()));
+    let cluster = nodes.map(|nodes| &nodes.contact().address).filter(|address| !address.is_empty());
+    if let Some(address) = cluster {
+        rows.push(("Cluster Address".to_owned(), format!("https://{address}")));
     }
     for (number, (listener, address)) in config.listeners.iter().zip(&listeners.addresses).enumerate() {
         let tls = if listener.tls.is_some() { "enabled" } else { "disabled" };

@@ -1,94 +1,102 @@
 //! The store of a server: in memory, in a directory of its own, or as a node of a cluster.
 //!
 //! A node belongs to no cluster before its store is initialised, which founds one of it alone; so one that was never
-//! initialised can still become another's. Which node it is follows from its key, and neither name nor address change
-//! that. Deliberately absent: other nodes; none can be added yet.
+//! initialised can still become another's. Deliberately absent: the other nodes ([`cluster`](crate::cluster)).
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use tresor_consensus::{Consensus, Contact, Nobody, NodeId, Opening, Pace, RaftStore};
 use tresor_core::snapshots::schedule::OpenScratch;
 use tresor_env::Doors;
-use tresor_peers::{NodeKey, PublicKey};
 use tresor_storage::{MemoryStore, Store};
-use tresor_storage_file::{FileMachine, FileStore, LOG_DIRECTORY, Limits, LogElsewhere, Sizes};
+use tresor_storage_file::{FileMachine, FileStore, LOG_DIRECTORY, Limits, LogElsewhere};
 
+use crate::cluster::{NodeOpening, Nodes, RAFT_DIRECTORY, advertised, reachable};
 use crate::config::{Directory, ServerConfig, Storage};
-
-/// Where the log of a node lies within its directory.
-const RAFT_DIRECTORY: &str = "raft";
 
 /// A store that was opened.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
-    /// What it is agreed by, to be closed at the end.
-    pub(crate) consensus: Option<Arc<Consensus>>,
+    /// This node among those that it agrees with, to be closed at the end.
+    pub(crate) nodes: Option<Arc<Nodes>>,
 }
 
 impl Opened {
-    pub(crate) async fn open(config: &ServerConfig, doors: &Doors) -> Result<Self, String> {
+    /// Opens what is configured, for a server whose API listens on these addresses.
+    pub(crate) async fn open(config: &ServerConfig, api: &[SocketAddr], doors: &Doors) -> Result<Self, String> {
         match &config.storage {
-            Storage::Memory => Ok(Self { store: Arc::new(MemoryStore::new()), consensus: None }),
+            Storage::Memory => Ok(Self { store: Arc::new(MemoryStore::new()), nodes: None }),
             Storage::File(directory) => {
                 refuse_other(doors, &directory.path, RAFT_DIRECTORY, ["file", "raft"])?;
                 let store = FileStore::open(doors, &directory.path, limits(directory)).map_err(describe)?;
-                Ok(Self { store: Arc::new(store), consensus: None })
+                Ok(Self { store: Arc::new(store), nodes: None })
             }
             Storage::Raft { directory, node_id } => {
                 refuse_other(doors, &directory.path, LOG_DIRECTORY, ["raft", "file"])?;
-                Self::open_node(doors, directory, node_id.as_deref(), config).await
+                // First, because it holds the lock of the directory.
+                let machine = FileMachine::open(doors, &directory.path, limits(directory)).map_err(describe)?;
+                let machine = machine.start(Arc::new(LogElsewhere)).map_err(describe)?;
+                let opening = opening(config, directory, node_id.as_deref(), api)?;
+                let nodes = Nodes::open(doors, opening, Arc::new(machine)).await.map_err(describe)?;
+                Ok(Self { store: Arc::new(nodes.store()), nodes: Some(nodes) })
             }
         }
     }
+}
 
-    async fn open_node(
-        doors: &Doors,
-        directory: &Directory,
-        name: Option<&str>,
-        config: &ServerConfig,
-    ) -> Result<Self, String> {
-        // First, because it holds the lock of the directory.
-        let machine = FileMachine::open(doors, &directory.path, limits(directory)).map_err(describe)?;
-        let key = NodeKey::open(&*doors.disk, &directory.path, &*doors.entropy).map_err(describe)?.public();
-        let machine = machine.start(Arc::new(LogElsewhere)).map_err(describe)?;
-        let me = node_id(&key);
-        let address = config.cluster_address.as_deref().unwrap_or_default();
-        let contact = Contact {
-            name: name.map_or_else(|| me.to_string(), str::to_owned),
-            address: address.trim_start_matches("https://").to_owned(),
-            api_address: config.api_address.clone().unwrap_or_default(),
-            key: key.bytes().to_vec(),
-        };
-        let opening = Opening {
-            me,
-            directory: directory.path.join(RAFT_DIRECTORY),
-            sizes: Sizes::default(),
-            pace: Pace::default(),
-            is_sealed: true,
-            survivors: Vec::new(),
-        };
-        let consensus = Consensus::open(doors, opening, Arc::new(machine), Arc::new(Nobody)).await.map_err(describe)?;
-        let consensus = Arc::new(consensus);
-        // What was acknowledged is to be seen before anybody asks.
-        consensus.settled().await.map_err(describe)?;
-        let store = RaftStore::new(Arc::clone(&consensus), contact);
-        Ok(Self { store: Arc::new(store), consensus: Some(consensus) })
+/// How a node is opened whose API listens on these addresses. Where nothing else is configured it is reached by the other
+/// nodes at the port behind the first of them.
+fn opening(
+    config: &ServerConfig,
+    directory: &Directory,
+    name: Option<&str>,
+    api: &[SocketAddr],
+) -> Result<NodeOpening, String> {
+    let listener = config.listeners.first();
+    let listen = match listener.and_then(|listener| listener.cluster_address) {
+        _ if config.disable_clustering => None,
+        Some(address) => Some(address),
+        None => match (listener, api.first()) {
+            // A port that is chosen freely has none behind it that is known to be free.
+            (Some(listener), Some(real)) if listener.address.port() == 0 => Some(SocketAddr::new(real.ip(), 0)),
+            (_, Some(real)) => Some(behind(*real)?),
+            (_, None) => None,
+        },
+    };
+    let address = config.cluster_address.as_deref().map(advertised).transpose();
+    let address = address.map_err(|error| format!("cluster_addr: {error}"))?;
+    if address.is_none() && listen.is_some_and(|listen| listen.ip().is_unspecified()) {
+        tracing::warn!(
+            "`cluster_addr` is not set, and the cluster port listens on every address: no other node can join this one \
+             before it is set to an address that the others reach"
+        );
     }
+    let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
+    let api_address = config.api_address.clone().or_else(|| {
+        let first = reachable(*api.first()?)?;
+        Some(format!("{scheme}://{first}"))
+    });
+    Ok(NodeOpening {
+        directory: directory.path.clone(),
+        name: name.map(str::to_owned),
+        listen,
+        address,
+        api_address: api_address.unwrap_or_default(),
+    })
+}
+
+fn behind(api: SocketAddr) -> Result<SocketAddr, String> {
+    let port = api.port().checked_add(1);
+    let port = port.ok_or("the cluster port would lie behind port 65535: set the listener's `cluster_address`")?;
+    Ok(SocketAddr::new(api.ip(), port))
 }
 
 /// What opens the stores that snapshots are restored into to see whether they can be: nobody's, whatever the storage is.
 pub(crate) fn scratch(doors: &Doors) -> Arc<OpenScratch> {
     let doors = doors.clone();
     Arc::new(move |directory| Ok(Arc::new(FileStore::open(&doors, directory, Limits::default())?)))
-}
-
-/// Keys are evenly distributed, so the front of one tells nodes apart.
-fn node_id(key: &PublicKey) -> NodeId {
-    let mut front = [0; 8];
-    front.iter_mut().zip(key.bytes()).for_each(|(to, from)| *to = *from);
-    NodeId(u64::from_be_bytes(front))
 }
 
 fn limits(directory: &Directory) -> Limits {

@@ -14,6 +14,8 @@ use super::load::Source;
 pub struct Listener {
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where other nodes are listened for; the port behind the API's when absent.
+    pub cluster_address: Option<SocketAddr>,
     /// Its certificate; `None` is plain HTTP.
     pub tls: Option<ListenerTls>,
     /// The largest body.
@@ -64,8 +66,7 @@ pub enum TlsVersion {
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 15] = [
-    "cluster_address",
+const IGNORED: [&str; 14] = [
     "max_request_duration",
     "tls_cipher_suites",
     "tls_prefer_server_cipher_suites",
@@ -95,6 +96,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
     let (mut client_ca, mut require, mut no_certificates) = (None, false, false);
     let mut listener = Listener {
         address: SocketAddr::from(([127, 0, 0, 1], 8200)),
+        cluster_address: None,
         tls: None,
         request_bytes_max: 32 * 1024 * 1024,
         header_timeout: Duration::from_secs(10),
@@ -109,6 +111,11 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             "address" => {
                 address = source.text("address", value)?;
                 address_position = value.position;
+            }
+            "cluster_address" => {
+                let wrong = || source.error(value.position, "`cluster_address` must be an IP address and a port");
+                let parsed = parse_address(&source.text("cluster_address", value)?);
+                listener.cluster_address = Some(parsed.ok_or_else(wrong)?);
             }
             "tls_disable" => disabled = source.flag("tls_disable", value)?,
             "tls_cert_file" => certificate = Some(PathBuf::from(source.text("tls_cert_file", value)?)),

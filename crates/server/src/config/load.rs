@@ -13,7 +13,7 @@ use super::storage::read_storage;
 use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 31] = [
+const IGNORED: [&str; 30] = [
     "ha_storage",
     "telemetry",
     "service_registration",
@@ -40,7 +40,6 @@ const IGNORED: [&str; 31] = [
     "disable_indexing",
     "disable_performance_standby",
     "disable_sentinel_trace",
-    "disable_clustering",
     "cluster_cipher_suites",
     "license_path",
     "default_max_request_duration",
@@ -119,6 +118,7 @@ pub fn parse(
         snapshots: None,
         api_address: None,
         cluster_address: None,
+        disable_clustering: false,
         cluster_name: String::new(),
         default_lease_ttl: Duration::from_secs(768 * 3600),
         max_lease_ttl: Duration::from_secs(768 * 3600),
@@ -279,6 +279,7 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             "listener" | "storage" | "backend" | "seal" | "snapshots" => {}
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
+            "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,
             "cluster_name" => config.cluster_name = source.text("cluster_name", value)?,
             "log_level" => {
                 let level = source.text("log_level", value)?;

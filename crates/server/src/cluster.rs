@@ -1,0 +1,174 @@
+//! This node among others: the log that they agree on, the port where they talk to it, and the core's door to both.
+//!
+//! Who the members are is what the log says; whoever is none is refused by the port. Deliberately absent: who may become
+//! a member, which the core decides, and what is stored.
+
+mod adopted;
+mod contact;
+mod door;
+mod inbox;
+mod port;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tresor_consensus::{Consensus, Contact, NodeId, OpenError, Opening, Pace, RaftStore};
+use tresor_env::tasks::FINISH_BOUND;
+use tresor_env::{Clock, Doors, Tasks};
+use tresor_peers::{NodeKey, Peers, PeersError, PublicKey, Timing};
+use tresor_storage::Machine;
+use tresor_storage_file::Sizes;
+
+use self::adopted::Adopted;
+use self::inbox::Inbox;
+use self::port::Port;
+
+pub(crate) use self::contact::{advertised, reachable};
+
+/// Where the log of a node lies within its directory.
+pub(crate) const RAFT_DIRECTORY: &str = "raft";
+
+/// How a node is opened.
+#[derive(Clone, Debug)]
+pub struct NodeOpening {
+    /// Its data directory.
+    pub directory: PathBuf,
+    /// What the operator calls it; named after its key when absent.
+    pub name: Option<String>,
+    /// Where other nodes reach it from here: the cluster port. Nowhere when it is to be alone.
+    pub listen: Option<SocketAddr>,
+    /// Host and port that the others are told; the address that it really listens on when absent.
+    pub address: Option<String>,
+    /// Its API, with scheme; empty where it is not known.
+    pub api_address: String,
+}
+
+/// Why a node does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// Its key.
+    #[error(transparent)]
+    Key(#[from] tresor_peers::NodeKeyError),
+    /// The cluster port.
+    #[error(transparent)]
+    Port(#[from] PeersError),
+    /// The log, or the machine.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// It cannot serve.
+    #[error(transparent)]
+    Consensus(#[from] tresor_consensus::ConsensusError),
+    /// It is configured to be alone, and is not.
+    #[error(
+        "this node belongs to a cluster with other nodes, and `disable_clustering` keeps it from them: without that \
+         setting it starts as one of them"
+    )]
+    NotAlone,
+}
+
+/// This node of a cluster, to its end.
+pub struct Nodes {
+    me: NodeId,
+    contact: Contact,
+    consensus: Arc<Consensus>,
+    port: Arc<Port>,
+    inbox: Arc<Inbox>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+}
+
+impl Nodes {
+    /// Opens a node: its key, the port, the log. What was ever acknowledged by a node that is alone is there when this
+    /// returns; any other one finds its leader by itself. It counts as sealed.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn open(doors: &Doors, opening: NodeOpening, machine: Arc<dyn Machine>) -> Result<Arc<Self>, NodeError> {
+        let NodeOpening { directory, name, listen, address, api_address } = opening;
+        let key = NodeKey::open(&*doors.disk, &directory, &*doors.entropy)?;
+        let me = node_id(&key.public());
+        let inbox = Arc::new(Inbox::default());
+        let peers = Peers::new(doors, &key, Arc::<Inbox>::clone(&inbox), Timing::default())?;
+        let listens = match listen {
+            Some(address) => Some(peers.listen(address).await?),
+            None => None,
+        };
+        let contact = Contact {
+            name: name.unwrap_or_else(|| me.to_string()),
+            address: address.or_else(|| reachable(listens?)).unwrap_or_default(),
+            api_address,
+            key: key.public().bytes().to_vec(),
+        };
+        let adopted = Adopted::open(&doors.disk, &directory);
+        let port = Arc::new(Port::new(me, peers, adopted));
+        let opening = Opening {
+            me,
+            directory: directory.join(RAFT_DIRECTORY),
+            sizes: Sizes::default(),
+            pace: Pace::default(),
+            is_sealed: true,
+            survivors: Vec::new(),
+        };
+        let consensus = Consensus::open(doors, opening, machine, Arc::<Port>::clone(&port)).await?;
+        let consensus = Arc::new(consensus);
+        inbox.begin(&consensus);
+        // What was acknowledged is to be seen before anybody asks.
+        consensus.settled().await?;
+        if listen.is_none() && consensus.has_others().await? {
+            return Err(NodeError::NotAlone);
+        }
+        let tasks = Tasks::new();
+        let told = contact::Teller { me, contact: contact.clone(), clock: Arc::clone(&doors.clock) };
+        tasks.spawn(told.keep(Arc::clone(&consensus), Arc::clone(&port)));
+        let clock = Arc::clone(&doors.clock);
+        Ok(Arc::new(Self { me, contact, consensus, port, inbox, clock, tasks }))
+    }
+
+    /// What is agreed on, as a store.
+    #[must_use]
+    pub fn store(&self) -> RaftStore {
+        RaftStore::new(Arc::clone(&self.consensus), self.contact.clone())
+    }
+
+    /// How it is known and reached.
+    #[must_use]
+    pub const fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Lets another node lead, if this one does and another votes; so nobody waits for a node that goes away.
+    pub async fn leave(&self) {
+        let members = self.consensus.members();
+        let has_others = members.nodes.iter().any(|(id, member)| member.is_voter && *id != self.me);
+        if !has_others || !self.consensus.status().read(|status| status.is_leader()) {
+            return;
+        }
+        match self.consensus.hand_over().await {
+            Ok(leader) => tracing::info!(%leader, "another node leads now"),
+            Err(error) => tracing::warn!(%error, "no other node took over; one will when this one is gone"),
+        }
+    }
+
+    /// Ends everything that this node does among others: nothing is proposed, answered or applied by it any more when
+    /// this completes.
+    pub async fn close(&self) {
+        self.tasks.finish(Box::pin(std::future::ready(()))).await;
+        self.inbox.close(self.clock.sleep(FINISH_BOUND)).await;
+        tokio::select! {
+            () = self.consensus.close() => {}
+            // It waits for a disk that hangs; what it was writing is nothing that anybody was told.
+            () = self.clock.sleep(FINISH_BOUND) => {}
+        }
+        self.port.close();
+    }
+}
+
+/// Keys are evenly distributed, so the front of one tells nodes apart.
+fn node_id(key: &PublicKey) -> NodeId {
+    let mut front = [0; 8];
+    front.iter_mut().zip(key.bytes()).for_each(|(to, from)| *to = *from);
+    NodeId(u64::from_be_bytes(front))
+}

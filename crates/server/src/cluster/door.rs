@@ -1,0 +1,232 @@
+//! The core's door to the other nodes, over consensus and the port.
+//!
+//! The core calls nodes by their names; here they are looked up. Deliberately absent: any decision about members.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_consensus::{Consensus, ConsensusError, NodeId, Status};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing};
+use tresor_env::BoxFuture;
+use tresor_peers::{AskError, PublicKey};
+
+use super::inbox::{ANSWERED, FORWARDED};
+use super::{Nodes, node_id};
+
+/// How long what was confirmed may take to be applied here.
+const APPLIED_WITHIN: Duration = Duration::from_secs(10);
+
+type Known = tresor_consensus::Contact;
+
+fn of_core(contact: Contact) -> Known {
+    let Contact { name, key, cluster_address, api_address } = contact;
+    Known { name, address: cluster_address, api_address, key: key.to_vec() }
+}
+
+/// A member's contact; one whose key is none of ours has none.
+fn to_core(known: &Known) -> Option<Contact> {
+    Some(Contact {
+        name: known.name.clone(),
+        key: known.key.as_slice().try_into().ok()?,
+        cluster_address: known.address.clone(),
+        api_address: known.api_address.clone(),
+    })
+}
+
+fn refused(why: impl Into<String>) -> ClusterError {
+    ClusterError::Refused(why.into())
+}
+
+fn failed(error: ConsensusError) -> ClusterError {
+    match error {
+        ConsensusError::NotLeader { .. } => ClusterError::NotLeader,
+        ConsensusError::Uncertain => ClusterError::Uncertain,
+        ConsensusError::NoQuorum => ClusterError::NoLeader,
+        ConsensusError::Members(why) => ClusterError::Refused(why),
+        ConsensusError::Stopped(why) => ClusterError::Stopped(why),
+    }
+}
+
+/// Refuses nodes of which two have one name, or one key.
+fn refuse_twice(contacts: &[Contact]) -> Result<(), ClusterError> {
+    let names: BTreeSet<&str> = contacts.iter().map(|contact| contact.name.as_str()).collect();
+    let keys: BTreeSet<&[u8; 32]> = contacts.iter().map(|contact| &contact.key).collect();
+    if names.len() == contacts.len() && keys.len() == contacts.len() {
+        return Ok(());
+    }
+    Err(refused("two nodes have the same name, or the same key"))
+}
+
+impl Nodes {
+    pub(super) fn status(&self) -> Status {
+        self.consensus.status().read(|status| *status)
+    }
+
+    fn contact_of(&self, id: NodeId) -> Option<Contact> {
+        to_core(&self.consensus.members().nodes.get(&id)?.contact)
+    }
+
+    fn id_of(&self, name: &str) -> Result<NodeId, ClusterError> {
+        let members = self.consensus.members();
+        let found = members.nodes.iter().find(|(_, member)| member.contact.name == name);
+        found.map(|(id, _)| *id).ok_or_else(|| refused(format!("no member is called `{name}`")))
+    }
+
+    /// A node that others cannot reach is none that they could follow.
+    fn refuse_unreachable(&self) -> Result<(), ClusterError> {
+        if self.contact.address.is_empty() {
+            return Err(refused("other nodes cannot reach this one: set its `cluster_addr`"));
+        }
+        Ok(())
+    }
+
+    fn asked(&self, change: Change) -> Result<tresor_consensus::Change, ClusterError> {
+        Ok(match change {
+            Change::Add(contact) => {
+                self.refuse_unreachable()?;
+                let id = node_id(&PublicKey::new(contact.key));
+                let members = self.consensus.members();
+                let known = members.nodes.values().filter_map(|member| to_core(&member.contact));
+                refuse_twice(&known.chain([contact.clone()]).collect::<Vec<_>>())?;
+                tresor_consensus::Change::Add(id, of_core(contact))
+            }
+            Change::Promote(name) => tresor_consensus::Change::Promote(self.id_of(&name)?),
+            Change::Demote(name) => tresor_consensus::Change::Demote(self.id_of(&name)?),
+            Change::Remove(name) => tresor_consensus::Change::Remove(self.id_of(&name)?),
+        })
+    }
+}
+
+async fn confirmed(consensus: &Consensus, late: BoxFuture<'static, ()>) -> Result<(), ClusterError> {
+    let index = consensus.confirm().await.map_err(|error| match error {
+        ConsensusError::Stopped(why) => ClusterError::Stopped(why),
+        _ => ClusterError::NoLeader,
+    })?;
+    tokio::select! {
+        biased;
+        () = consensus.applied(index) => Ok(()),
+        // The machine has no room, or this node lags far behind.
+        () = late => Err(ClusterError::NoLeader),
+    }
+}
+
+impl Cluster for Nodes {
+    fn is_enabled(&self) -> bool {
+        true
+    }
+
+    fn me(&self) -> Contact {
+        to_core(&self.contact).unwrap_or_else(|| Contact {
+            name: self.contact.name.clone(),
+            key: [0; 32],
+            cluster_address: String::new(),
+            api_address: String::new(),
+        })
+    }
+
+    fn standing(&self) -> Standing {
+        let status = self.status();
+        if status.is_leader() {
+            return Standing::Leads { term: status.term };
+        }
+        status.leader.and_then(|id| self.contact_of(id)).map_or(Standing::Leaderless, Standing::Follows)
+    }
+
+    fn changed(&self, known: Standing) -> BoxFuture<'_, Standing> {
+        Box::pin(async move {
+            let look = || Some(self.standing()).filter(|now| *now != known);
+            tokio::select! {
+                biased;
+                now = self.consensus.status().wait_until(look) => now,
+                now = self.port.told().wait_until(look) => now,
+            }
+        })
+    }
+
+    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(confirmed(&self.consensus, self.clock.sleep(APPLIED_WITHIN)))
+    }
+
+    fn forward(&self, mut message: Vec<u8>, within: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+        let status = self.status();
+        if status.is_leader() {
+            return Box::pin(std::future::ready(Err(ClusterError::NotLeader)));
+        }
+        let Some(leader) = status.leader else { return Box::pin(std::future::ready(Err(ClusterError::NoLeader))) };
+        message.push(FORWARDED);
+        let asked = self.port.request(leader, message, within);
+        Box::pin(async move {
+            let answer = asked.await.map_err(|error| match error {
+                AskError::NotAMember | AskError::TooLong { .. } | AskError::Unreachable(_) => {
+                    ClusterError::Unreachable(error.to_string())
+                }
+                // Also when the answer was too long, or whoever made it failed.
+                AskError::TimedOut | AskError::Lost(_) | AskError::Declined => ClusterError::Uncertain,
+            })?;
+            let mut answer = Vec::from(answer);
+            match answer.pop() {
+                Some(ANSWERED) => Ok(answer),
+                _ => Err(ClusterError::Unreachable("it does not serve yet".to_owned())),
+            }
+        })
+    }
+
+    fn answer_with(&self, handler: Arc<dyn Forwarded>) {
+        self.inbox.answer_with(handler);
+    }
+
+    fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(async move {
+            match self.consensus.hand_over().await {
+                Ok(_) => Ok(()),
+                Err(ConsensusError::NoQuorum) => Err(refused("no other node took over")),
+                Err(error) => Err(failed(error)),
+            }
+        })
+    }
+
+    fn set_sealed(&self, is_sealed: bool) {
+        self.consensus.set_sealed(is_sealed);
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let (members, status, progress) = (self.consensus.members(), self.status(), self.consensus.progress());
+        let member = |(id, member): (&NodeId, &tresor_consensus::Member)| {
+            let known = progress.get(id);
+            let is_me = *id == self.me && status.is_leader();
+            Some(Member {
+                contact: to_core(&member.contact)?,
+                is_voter: member.is_voter,
+                is_leader: status.leader == Some(*id),
+                heard_ago: if is_me { Some(Duration::ZERO) } else { known.and_then(|progress| progress.heard_ago) },
+                matched: if is_me { Some(self.consensus.indexes().0) } else { known.map(|progress| progress.matched) },
+            })
+        };
+        members.nodes.iter().filter_map(member).collect()
+    }
+
+    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
+        let asked = self.asked(change);
+        Box::pin(async move { self.consensus.change(asked?).await.map_err(failed) })
+    }
+
+    fn is_member(&self) -> bool {
+        !self.consensus.is_pristine()
+    }
+
+    fn adopt(&self, members: Vec<Contact>) -> Result<(), ClusterError> {
+        if self.is_member() {
+            return Err(refused("this node belongs to a cluster"));
+        }
+        self.refuse_unreachable()?;
+        refuse_twice(&members)?;
+        let others = members.into_iter().filter(|contact| contact.key.as_slice() != self.contact.key);
+        self.port.adopt(others.map(of_core).collect()).map_err(|error| ClusterError::Stopped(error.to_string()))
+    }
+
+    fn indexes(&self) -> Indexes {
+        let (last, applied) = self.consensus.indexes();
+        Indexes { last, applied }
+    }
+}

@@ -1,0 +1,109 @@
+//! What other nodes send, and who answers it: the consensus, the core, or this file.
+//!
+//! What comes in the lane of requests ends with a byte that says what it is, and so does its answer: the end of a long
+//! message is where a byte costs nothing. Deliberately absent: trust in what a message says about its sender, whom the
+//! port knows for certain.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+
+use bytes::Bytes;
+use tresor_consensus::{Change, Consensus, Contact, NodeId};
+use tresor_core::cluster::Forwarded;
+use tresor_env::{BoxFuture, Tasks};
+use tresor_peers::{Declined, Handler, Lane};
+
+/// The core's message.
+pub(crate) const FORWARDED: u8 = 1;
+/// The sender's contact is another one.
+pub(crate) const CONTACT: u8 = 2;
+
+/// What stands before it is the answer.
+pub(crate) const ANSWERED: u8 = 1;
+/// Nothing was done: nobody is here who could.
+pub(crate) const NOBODY: u8 = 2;
+
+/// Answers what other nodes send.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    /// There is none while the node is being opened; it holds the port, and not the other way round.
+    consensus: OnceLock<Weak<Consensus>>,
+    forwarded: Mutex<Option<Arc<dyn Forwarded>>>,
+    /// What is forwarded runs to its end, whether or not anybody waits for it.
+    tasks: Tasks,
+}
+
+impl Inbox {
+    pub(crate) fn begin(&self, consensus: &Arc<Consensus>) {
+        // There is one.
+        drop(self.consensus.set(Arc::downgrade(consensus)));
+    }
+
+    pub(crate) fn answer_with(&self, handler: Arc<dyn Forwarded>) {
+        *self.forwarded.lock().unwrap_or_else(PoisonError::into_inner) = Some(handler);
+    }
+
+    /// Takes nothing more of what is forwarded, and waits for what runs, with a bound.
+    pub(crate) async fn close(&self, bound: BoxFuture<'static, ()>) {
+        drop(self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.tasks.finish(bound).await;
+    }
+
+    fn consensus(&self) -> Option<Arc<Consensus>> {
+        self.consensus.get()?.upgrade()
+    }
+
+    async fn answer_request(&self, from: NodeId, message: Bytes) -> Result<Vec<u8>, Declined> {
+        let Some((kind, length)) = message.last().map(|kind| (*kind, message.len() - 1)) else { return Err(Declined) };
+        let mut message = Vec::from(message);
+        message.truncate(length);
+        match kind {
+            FORWARDED => {
+                let handler = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let Some(handler) = handler else { return Ok(vec![NOBODY]) };
+                let mut answer = self.tasks.see_through(handler.answer(message)).await;
+                answer.push(ANSWERED);
+                Ok(answer)
+            }
+            CONTACT => {
+                let Some((contact, [])) = Contact::read(&message) else { return Err(Declined) };
+                let Some(consensus) = self.consensus() else { return Ok(vec![NOBODY]) };
+                Ok(vec![if take_contact(&consensus, from, contact).await { ANSWERED } else { NOBODY }])
+            }
+            _ => Err(Declined),
+        }
+    }
+}
+
+/// Takes a member's new contact, as the leader; tells whether it stands.
+async fn take_contact(consensus: &Consensus, from: NodeId, contact: Contact) -> bool {
+    let members = consensus.members();
+    let is_free = members.nodes.iter().all(|(id, member)| *id == from || member.contact.name != contact.name);
+    // Another key would be another node.
+    let has_key = members.nodes.get(&from).is_some_and(|member| member.contact.key == contact.key);
+    if !is_free || !has_key {
+        return false;
+    }
+    match consensus.change(Change::Contact(from, contact)).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::debug!(node = %from, %error, "the node's contact is not changed");
+            false
+        }
+    }
+}
+
+impl Handler for Inbox {
+    fn answer(&self, from: tresor_peers::NodeId, lane: Lane, message: Bytes) -> BoxFuture<'_, Result<Bytes, Declined>> {
+        let from = NodeId(from.0);
+        match lane {
+            Lane::Urgent | Lane::Entries | Lane::Bulk => match self.consensus() {
+                Some(consensus) => {
+                    let answer = consensus.answer(from, message.into());
+                    Box::pin(async move { Ok(answer.await.into()) })
+                }
+                None => Box::pin(std::future::ready(Err(Declined))),
+            },
+            Lane::Requests => Box::pin(async move { Ok(self.answer_request(from, message).await?.into()) }),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! The way to the other nodes, as the consensus sees it: the members of the log are those who may connect.
+//!
+//! A node that the log does not name yet, as it knows the log, also knows those that let it in: the members may have
+//! changed since the entries that it has, and whoever leads must reach it. Deliberately absent: what messages mean.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tresor_consensus::{Contact, Lane, NodeId, PeerError};
+use tresor_env::{BoxFuture, Signal};
+use tresor_peers::{AskError, Member, Members, Peers, PublicKey};
+
+use super::adopted::Adopted;
+
+/// The other nodes.
+pub(crate) struct Port {
+    me: NodeId,
+    peers: Peers,
+    adopted: Adopted,
+    /// As the log has them.
+    members: Mutex<BTreeMap<NodeId, Contact>>,
+    /// How often the members were told.
+    told: Signal<u64>,
+}
+
+impl Port {
+    pub(crate) fn new(me: NodeId, peers: Peers, adopted: Adopted) -> Self {
+        let port = Self { me, peers, adopted, members: Mutex::default(), told: Signal::default() };
+        port.admit();
+        port
+    }
+
+    /// Lets these nodes connect until the log names this one.
+    pub(crate) fn adopt(&self, contacts: Vec<Contact>) -> std::io::Result<()> {
+        self.adopted.keep(contacts)?;
+        self.admit();
+        Ok(())
+    }
+
+    /// Forgets who let this node in, once the log names it.
+    pub(crate) fn settle(&self) {
+        let is_named = self.members().contains_key(&self.me);
+        if is_named && let Err(error) = self.adopted.forget() {
+            tracing::warn!(%error, "the list of who let this node in cannot be removed");
+        }
+    }
+
+    /// Tells each change of the members, as the log has them.
+    pub(crate) const fn told(&self) -> &Signal<u64> {
+        &self.told
+    }
+
+    fn members(&self) -> BTreeMap<NodeId, Contact> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn admit(&self) {
+        let mut members = self.members();
+        if !members.contains_key(&self.me) {
+            for contact in self.adopted.contacts() {
+                if let Some(key) = key(&contact) {
+                    members.insert(super::node_id(&key), contact);
+                }
+            }
+        }
+        let known = members.iter().filter_map(|(id, contact)| {
+            let member = Member { key: key(contact)?, address: contact.address.clone() };
+            Some((tresor_peers::NodeId(id.0), member))
+        });
+        let set = Members::new(known).map_err(|error| error.to_string());
+        let set = set.and_then(|members| self.peers.set_members(members).map_err(|error| error.to_string()));
+        if let Err(error) = set {
+            tracing::error!(error, "the members of the cluster cannot be let in; those of before are");
+        }
+    }
+
+    /// Sends the core's messages, and this node's own, to another node.
+    pub(crate) fn request(
+        &self,
+        to: NodeId,
+        message: Vec<u8>,
+        within: Duration,
+    ) -> BoxFuture<'static, Result<Bytes, AskError>> {
+        self.peers.ask(tresor_peers::NodeId(to.0), tresor_peers::Lane::Requests, message.into(), within)
+    }
+
+    /// Lets nobody in any more.
+    pub(crate) fn close(&self) {
+        // Without members it cannot fail for two that have one key.
+        drop(self.peers.set_members(Members::default()));
+    }
+}
+
+impl tresor_consensus::Peers for Port {
+    fn ask(
+        &self,
+        to: NodeId,
+        _: &Contact,
+        lane: Lane,
+        message: Vec<u8>,
+        deadline: Duration,
+    ) -> BoxFuture<'static, Result<Vec<u8>, PeerError>> {
+        let lane = match lane {
+            Lane::Urgent => tresor_peers::Lane::Urgent,
+            Lane::Entries => tresor_peers::Lane::Entries,
+            Lane::Bulk => tresor_peers::Lane::Bulk,
+        };
+        let asked = self.peers.ask(tresor_peers::NodeId(to.0), lane, message.into(), deadline);
+        Box::pin(async move {
+            match asked.await {
+                Ok(answer) => Ok(answer.into()),
+                Err(error @ (AskError::NotAMember | AskError::TooLong { .. } | AskError::Unreachable(_))) => {
+                    Err(PeerError::Unreachable(error.to_string()))
+                }
+                Err(error @ (AskError::TimedOut | AskError::Lost(_))) => Err(PeerError::Lost(error.to_string())),
+                Err(error @ AskError::Declined) => Err(PeerError::Refused(error.to_string())),
+            }
+        })
+    }
+
+    fn know(&self, members: &BTreeMap<NodeId, Contact>) {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone_from(members);
+        self.admit();
+        self.told.update(|told| *told += 1);
+    }
+}
+
+/// The key that a node must prove; a contact that was kept has one.
+pub(crate) fn key(contact: &Contact) -> Option<PublicKey> {
+    Some(PublicKey::new(contact.key.as_slice().try_into().ok()?))
+}

@@ -1,0 +1,275 @@
+//! Three nodes on hosts of a simulated network: what the port, the log and the core's door promise together.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing step ends the test")]
+
+use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::task::Poll;
+use std::time::Duration;
+
+use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Standing};
+use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
+use tresor_env::{BoxFuture, Timestamp};
+use tresor_storage::MemoryMachine;
+
+use super::*;
+
+const TICK: Duration = Duration::from_millis(5);
+const SECOND: Duration = Duration::from_secs(1);
+
+fn ip(node: usize) -> IpAddr {
+    [10, 0, 0, u8::try_from(node).unwrap()].into()
+}
+
+/// Gives back what it is asked, after a while; counts what it began and what it brought to its end.
+#[derive(Default)]
+struct Echo {
+    begun: AtomicU32,
+    ended: AtomicU32,
+}
+
+struct Answering(Arc<Echo>, Arc<ManualClock>);
+
+impl Forwarded for Answering {
+    fn answer(&self, message: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+        let (echo, clock) = (Arc::clone(&self.0), Arc::clone(&self.1));
+        Box::pin(async move {
+            echo.begun.fetch_add(1, Ordering::SeqCst);
+            clock.sleep(SECOND).await;
+            echo.ended.fetch_add(1, Ordering::SeqCst);
+            message
+        })
+    }
+}
+
+struct Host {
+    disk: Arc<MemoryDisk>,
+    machine: MemoryMachine,
+    nodes: Option<Arc<Nodes>>,
+}
+
+struct World {
+    clock: Arc<ManualClock>,
+    fabric: Fabric,
+    hosts: Vec<Host>,
+}
+
+impl World {
+    fn new(count: usize) -> Self {
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(1_767_225_600)));
+        let fabric = Fabric::new(clock.clone(), 7);
+        let host = |_| Host { disk: Arc::new(MemoryDisk::new()), machine: MemoryMachine::new(), nodes: None };
+        Self { clock, fabric, hosts: (0..count).map(host).collect() }
+    }
+
+    /// Starts a node on an address of its host.
+    async fn start(&mut self, at: usize, port: u16) {
+        let doors = Doors {
+            clock: self.clock.clone(),
+            entropy: Arc::new(SeededEntropy::new(at as u64 + 1)),
+            disk: self.hosts[at].disk.of_process(),
+            net: self.fabric.host(ip(at)),
+            workers: Arc::new(InlineWorkers),
+        };
+        let opening = NodeOpening {
+            directory: "/data".into(),
+            name: Some(format!("n{at}")),
+            listen: Some(SocketAddr::new(ip(at), port)),
+            address: None,
+            api_address: format!("https://n{at}:8200"),
+        };
+        let machine = Arc::new(self.hosts[at].machine.clone());
+        let nodes = self.drive(Nodes::open(&doors, opening, machine)).await.unwrap();
+        nodes.set_sealed(false);
+        self.hosts[at].nodes = Some(nodes);
+    }
+
+    /// Ends a process without a word.
+    async fn kill(&mut self, at: usize) {
+        self.fabric.kill(ip(at));
+        self.hosts[at].disk.kill_process();
+        self.hosts[at].nodes = None;
+        self.hosts[at].machine = self.hosts[at].machine.reopened();
+        self.pass(TICK).await;
+    }
+
+    fn node(&self, at: usize) -> Arc<Nodes> {
+        Arc::clone(self.hosts[at].nodes.as_ref().unwrap())
+    }
+
+    /// Drives a future to its end, letting time pass while nothing else can happen.
+    async fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        for _ in 0..20_000 {
+            for _ in 0..40 {
+                if let Poll::Ready(done) =
+                    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await
+                {
+                    return done;
+                }
+                tokio::task::yield_now().await;
+            }
+            self.clock.advance(TICK);
+        }
+        panic!("it takes longer than 100 seconds");
+    }
+
+    async fn pass(&self, time: Duration) {
+        self.drive(self.clock.sleep(time)).await;
+    }
+
+    /// A cluster that the first one founded.
+    async fn founded(count: usize) -> Self {
+        let mut world = Self::new(count);
+        for at in 0..count {
+            world.start(at, 8201).await;
+        }
+        let first = world.node(0);
+        world.drive(first.consensus.bootstrap([(first.me, first.contact.clone())].into())).await.unwrap();
+        world.leads(0).await;
+        for at in 1..count {
+            let node = world.node(at);
+            let members = first.members().into_iter().map(|member| member.contact).collect();
+            assert!(!node.is_member());
+            node.adopt(members).unwrap();
+            world.drive(first.change(Change::Add(node.me()))).await.unwrap();
+            world.drive(first.change(Change::Promote(format!("n{at}")))).await.unwrap();
+            assert!(node.is_member());
+        }
+        for at in 1..count {
+            world.follows(at, 0).await;
+        }
+        world.pass(SECOND).await;
+        world
+    }
+
+    async fn leads(&self, at: usize) {
+        let node = self.node(at);
+        self.drive(async {
+            let mut standing = node.standing();
+            while !standing.leads() {
+                standing = node.changed(standing).await;
+            }
+        })
+        .await;
+    }
+
+    /// Who leads, as a node sees it, once that is somebody else than before.
+    async fn another_leads(&self, seen: usize, before: &str) -> usize {
+        let node = self.node(seen);
+        let name = self.drive(async {
+            let mut standing = node.standing();
+            loop {
+                match standing {
+                    Standing::Leads { .. } if before != node.me().name => return node.me().name,
+                    Standing::Follows(leader) if leader.name != before => return leader.name,
+                    known => standing = node.changed(known).await,
+                }
+            }
+        });
+        name.await.trim_start_matches('n').parse().unwrap()
+    }
+
+    async fn follows(&self, at: usize, leader: usize) {
+        let (node, leader) = (self.node(at), self.node(leader).me());
+        self.drive(async {
+            let mut standing = node.standing();
+            while standing != Standing::Follows(leader.clone()) {
+                standing = node.changed(standing).await;
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn three_nodes_are_a_cluster_and_what_is_forwarded_is_answered_by_the_leader() {
+    let world = World::founded(3).await;
+    assert_eq!(world.node(0).standing(), Standing::Leads { term: world.node(0).status().term });
+    world.drive(world.node(2).confirm()).await.unwrap();
+    assert!(world.node(2).indexes().applied >= world.node(0).indexes().applied);
+    let told: Vec<_> =
+        world.node(0).members().into_iter().map(|member| (member.contact.name.clone(), member)).collect();
+    assert_eq!(told.len(), 3);
+    for (name, member) in told {
+        assert!(member.is_voter && member.is_leader == (name == "n0"), "{name}");
+        assert!(
+            member.heard_ago.unwrap() < SECOND && member.matched == Some(world.node(0).indexes().last),
+            "{member:?}"
+        );
+    }
+    // Before anybody can answer, nothing is done.
+    let none = world.drive(world.node(1).forward(b"a".to_vec(), SECOND)).await;
+    assert!(matches!(none, Err(ClusterError::Unreachable(_))), "{none:?}");
+    let echo = Arc::new(Echo::default());
+    world.node(0).answer_with(Arc::new(Answering(Arc::clone(&echo), world.clock.clone())));
+    assert_eq!(world.drive(world.node(1).forward(b"a".to_vec(), 5 * SECOND)).await.unwrap(), b"a");
+    // What was begun comes to its end, though nobody waits any more.
+    let lost = world.drive(world.node(2).forward(b"b".to_vec(), SECOND / 2)).await;
+    assert!(matches!(lost, Err(ClusterError::Uncertain)), "{lost:?}");
+    world.pass(SECOND).await;
+    assert_eq!((echo.begun.load(Ordering::SeqCst), echo.ended.load(Ordering::SeqCst)), (2, 2));
+    let own = world.drive(world.node(0).forward(b"c".to_vec(), SECOND)).await;
+    assert!(matches!(own, Err(ClusterError::NotLeader)), "{own:?}");
+}
+
+#[tokio::test]
+async fn a_leader_that_leaves_or_dies_is_followed_by_another() {
+    let mut world = World::founded(3).await;
+    let before = world.clock.monotonic();
+    world.drive(world.node(0).leave()).await;
+    let second = world.another_leads(0, "n0").await;
+    let took = world.clock.monotonic() - before;
+    assert!(took < Duration::from_millis(300), "handing over took {took:?}");
+    let before = world.clock.monotonic();
+    world.kill(second).await;
+    world.another_leads(0, &format!("n{second}")).await;
+    let took = world.clock.monotonic() - before;
+    assert!(took < Duration::from_millis(1500), "it took {took:?} until another led");
+}
+
+#[tokio::test]
+async fn a_node_that_moved_tells_the_others_and_is_one_of_them_again() {
+    let mut world = World::founded(3).await;
+    for (at, port) in [(2, 9001), (0, 9002)] {
+        world.kill(at).await;
+        world.pass(2 * SECOND).await;
+        world.start(at, port).await;
+        world.pass(10 * SECOND).await;
+        let expected = SocketAddr::new(ip(at), port).to_string();
+        for seen in 0..3 {
+            let members = world.node(seen).members();
+            let moved = members.iter().find(|member| member.contact.name == format!("n{at}")).unwrap();
+            assert_eq!(moved.contact.cluster_address, expected, "as n{seen} sees it");
+        }
+        world.drive(world.node(at).confirm()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_started_again_before_it_was_let_in_still_knows_who_lets_it_in() {
+    let mut world = World::new(3);
+    for at in 0..3 {
+        world.start(at, 8201).await;
+    }
+    let first = world.node(0);
+    world.drive(first.consensus.bootstrap([(first.me, first.contact.clone())].into())).await.unwrap();
+    world.leads(0).await;
+    let members: Vec<_> = first.members().into_iter().map(|member| member.contact).collect();
+    world.node(1).adopt(members.clone()).unwrap();
+    world.kill(1).await;
+    world.start(1, 8201).await;
+    world.drive(first.change(Change::Add(world.node(1).me()))).await.unwrap();
+    world.follows(1, 0).await;
+    world.pass(SECOND).await;
+    // It belongs to a cluster now, and the list is gone.
+    assert!(matches!(world.node(1).adopt(members), Err(ClusterError::Refused(_))));
+    assert!(!world.hosts[1].disk.dump().contains_key(std::path::Path::new("/data/adopted")));
+    let refused = world.drive(first.change(Change::Add(world.node(1).me()))).await;
+    assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
+    let twin = tresor_core::cluster::Contact { name: "n1".to_owned(), ..world.node(2).me() };
+    let refused = world.drive(first.change(Change::Add(twin))).await;
+    assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
+    let refused = world.drive(first.change(Change::Promote("n7".to_owned()))).await;
+    assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
+}
