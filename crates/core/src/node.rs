@@ -241,6 +241,12 @@ impl Node {
         self.unsealed().map(|unsealed| unsealed.duties.role())
     }
 
+    /// How long an unsealed node has neither followed a leader nor served as one; nothing while it does.
+    #[must_use]
+    pub fn leaderless_for(&self) -> Option<Duration> {
+        self.unsealed()?.duties.leaderless_for(&self.doors)
+    }
+
     /// Time, as the node tells it.
     #[must_use]
     pub fn now(&self) -> Timestamp {

@@ -55,6 +55,8 @@ pub(crate) struct Duties {
     tasks: Tasks,
     /// When the node last gave leadership up because it could not serve.
     gave_up: Mutex<Option<Duration>>,
+    /// Since when the node neither follows a leader nor serves as one; nothing while it does.
+    leaderless: Mutex<Option<Duration>>,
     /// Key slots that are to be stored once this node may write.
     slots: Mutex<Option<SlotChange>>,
 }
@@ -84,6 +86,7 @@ impl Duties {
             is_settled: Signal::new(false),
             tasks: Tasks::new(),
             gave_up: Mutex::new(None),
+            leaderless: Mutex::new(None),
             slots: Mutex::new(None),
         }
     }
@@ -119,6 +122,25 @@ impl Duties {
         self.become_(Role::Standby);
     }
 
+    /// How long the node has neither followed a leader nor served as one; nothing while it does.
+    pub(crate) fn leaderless_for(&self, doors: &Doors) -> Option<Duration> {
+        let since = *self.leaderless();
+        since.map(|since| doors.clock.monotonic().saturating_sub(since))
+    }
+
+    fn leaderless(&self) -> MutexGuard<'_, Option<Duration>> {
+        self.leaderless.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stands(&self, standing: &Standing, doors: &Doors) {
+        let mut leaderless = self.leaderless();
+        *leaderless = match standing {
+            Standing::Follows(_) => None,
+            // Who begins to lead has to be promoted yet.
+            Standing::Leads { .. } | Standing::Leaderless => leaderless.or(Some(doors.clock.monotonic())),
+        };
+    }
+
     fn gave_up(&self) -> MutexGuard<'_, Option<Duration>> {
         self.gave_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -129,6 +151,9 @@ impl Duties {
     }
 
     fn become_(&self, role: Role) {
+        if matches!(role, Role::Active { .. }) {
+            *self.leaderless() = None;
+        }
         self.role.update(|known| *known = role);
         self.is_settled.update(|is_settled| *is_settled = true);
     }
@@ -138,6 +163,10 @@ impl Duties {
 pub(crate) async fn follow(node: Weak<Unsealed>, cluster: Arc<dyn Cluster>, clock: SteadyClock, gate: Gate) {
     let mut standing = cluster.standing();
     while !gate.is_closed() {
+        match node.upgrade() {
+            Some(unsealed) => unsealed.duties.stands(&standing, &unsealed.doors),
+            None => return,
+        }
         let next = match standing {
             Standing::Leads { term } => lead(&node, &cluster, &clock, &gate, term).await,
             ref other => stand_by(&node, &cluster, &clock, &gate, other.clone()).await,

@@ -147,7 +147,16 @@ async fn health_tells_load_balancers_who_leads_and_who_can_serve() {
     assert_eq!((health.at("/sealed"), health.at("/ha_connection_healthy")), (&json!(false), &json!(true)));
 
     // A node that would refuse requests is not looked upon as one that takes them.
+    // While another leader is being chosen, requests wait.
     cluster.turn(&harness, Standing::Leaderless).await;
+    assert_eq!(codes(&harness, queries).await, [429, 200, 429, 429, 298]);
+    harness.advance(Duration::from_secs(2)).await;
+    cluster.turn(&harness, Standing::Follows(contact(3))).await;
+    harness.advance(Duration::from_secs(9)).await;
+    cluster.turn(&harness, Standing::Leaderless).await;
+    harness.advance(Duration::from_secs(2)).await;
+    assert_eq!(codes(&harness, queries).await, [429, 200, 429, 429, 298]);
+    harness.advance(Duration::from_secs(2)).await;
     assert_eq!(codes(&harness, queries).await, [474; 5]);
     assert_eq!(codes(&harness, ["?haunhealthycode=297&standbyok=true"]).await, [297]);
     let health = harness.read("sys/health", "").await;

@@ -1,9 +1,12 @@
 //! `sys/health` and `sys/leader`: what load balancers and clients are told of a node, without a token, in every state.
 //!
-//! A node that would refuse requests never looks as if it took them, whatever codes a probe asks for: a standby that knows of
-//! no leader has a code of its own, which `standbyok` does not cover. Standbys answer every request, and are plain ones to
+//! A node that would refuse requests never looks as if it took them, whatever codes a probe asks for: a standby that has known
+//! of no leader for a while has a code of its own, which `standbyok` does not cover. While another leader is being chosen
+//! requests wait, so load balancers need not know. Standbys answer every request, and are plain ones to
 //! probes: load balancers are told of those by `standbyok`, and of performance standbys in other ways. Deliberately absent:
 //! anything that only an operator may know.
+
+use std::time::Duration;
 
 use tresor_core::cluster::Standing;
 use tresor_core::role::Role;
@@ -19,14 +22,17 @@ use crate::always::{Answered, refused};
 /// The code of an unsealed node whose audit log takes no records.
 const AUDIT_REFUSES: u32 = 503;
 
+/// A new leader is there sooner, as long as enough nodes are.
+const LEADERLESS_BOUND: Duration = Duration::from_secs(3);
+
 /// What an unsealed node is to its clients.
 enum Part {
     /// It does everything.
     Active(Timestamp),
     /// It reads, and passes everything else on to the leader.
     Standby,
-    /// It knows of no leader, or is about to become it: it can serve nothing that has to be certain.
-    Waiting,
+    /// It has known of no leader for a while, and refuses requests.
+    Leaderless,
 }
 
 impl Part {
@@ -35,7 +41,10 @@ impl Part {
         Some(match (node.cluster().standing(), node.role()?) {
             (Standing::Leads { .. }, Role::Active { since, .. }) => Self::Active(since),
             (Standing::Follows(_), _) => Self::Standby,
-            (Standing::Leads { .. }, Role::Standby) | (Standing::Leaderless, _) => Self::Waiting,
+            (Standing::Leads { .. }, Role::Standby) | (Standing::Leaderless, _) => {
+                let is_while = node.leaderless_for().is_some_and(|time| time > LEADERLESS_BOUND);
+                if is_while { Self::Leaderless } else { Self::Standby }
+            }
         })
     }
 }
@@ -56,7 +65,7 @@ pub(crate) struct Health {
     /// Code of a standby.
     #[input(query, default = "429")]
     standbycode: u32,
-    /// Code of a standby that knows of no leader.
+    /// Code of a standby that has known of no leader for a while.
     #[input(query, default = "474")]
     haunhealthycode: u32,
     /// Code of a sealed node.
@@ -127,7 +136,7 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
     } else {
         match part {
             None => codes.sealedcode,
-            Some(Part::Waiting) => codes.haunhealthycode,
+            Some(Part::Leaderless) => codes.haunhealthycode,
             Some(Part::Standby) if !codes.standbyok => codes.standbycode,
             Some(Part::Standby | Part::Active(_)) => codes.activecode,
         }
@@ -150,7 +159,7 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
         cluster_id,
         ha_connection_healthy: match part {
             Some(Part::Standby) => Some(true),
-            Some(Part::Waiting) => Some(false),
+            Some(Part::Leaderless) => Some(false),
             Some(Part::Active(_)) | None => None,
         },
         audit_log: standing.audit_refusal.map(refused),
