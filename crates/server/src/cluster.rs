@@ -7,6 +7,7 @@ mod adopted;
 mod contact;
 mod door;
 mod inbox;
+mod peers_file;
 mod port;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use tresor_storage_file::Sizes;
 
 use self::adopted::Adopted;
 use self::inbox::Inbox;
+use self::peers_file::{PeersFile, PeersFileError};
 use self::port::Port;
 
 pub(crate) use self::contact::{advertised, reachable};
@@ -58,6 +60,9 @@ pub enum NodeError {
     /// The log, or the machine.
     #[error(transparent)]
     Log(#[from] OpenError),
+    /// What an operator says of the members.
+    #[error(transparent)]
+    PeersFile(#[from] PeersFileError),
     /// It cannot serve.
     #[error(transparent)]
     Consensus(#[from] tresor_consensus::ConsensusError),
@@ -104,15 +109,20 @@ impl Nodes {
         };
         let adopted = Adopted::open(&doors.disk, &directory);
         let port = Arc::new(Port::new(me, peers, adopted));
+        let directory = directory.join(RAFT_DIRECTORY);
+        let peers_file = PeersFile::read(&*doors.disk, &directory)?;
         let opening = Opening {
             me,
-            directory: directory.join(RAFT_DIRECTORY),
+            directory,
             sizes: Sizes::default(),
             pace: Pace::default(),
             is_sealed: true,
-            survivors: Vec::new(),
+            survivors: peers_file.as_ref().map(|file| file.survivors.clone()).unwrap_or_default(),
         };
         let consensus = Consensus::open(doors, opening, machine, Arc::<Port>::clone(&port)).await?;
+        if let Some(file) = peers_file {
+            file.put_away(&*doors.disk)?;
+        }
         let consensus = Arc::new(consensus);
         inbox.begin(&consensus);
         // What was acknowledged is to be seen before anybody asks.

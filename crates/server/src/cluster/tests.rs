@@ -273,3 +273,29 @@ async fn a_node_that_is_started_again_before_it_was_let_in_still_knows_who_lets_
     let refused = world.drive(first.change(Change::Promote("n7".to_owned()))).await;
     assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
 }
+
+#[tokio::test]
+async fn the_last_node_of_three_goes_on_when_an_operator_says_that_it_is_alone() {
+    let mut world = World::founded(3).await;
+    let before = world.node(2).indexes().applied;
+    for at in 0..3 {
+        world.kill(at).await;
+    }
+    let file = std::path::Path::new("/data/raft/peers.json");
+    let disk = world.hosts[2].disk.of_process();
+    let text = br#"[{ "id": "n2", "address": "10.0.0.2:8201", "non_voter": false }]"#;
+    disk.open(file, tresor_env::disk::Open::New).unwrap().write_all_at(0, text).unwrap();
+    world.start(2, 8201).await;
+    world.leads(2).await;
+    world.drive(world.node(2).confirm()).await.unwrap();
+    let members = world.node(2).members();
+    assert_eq!(members.iter().map(|member| member.contact.name.as_str()).collect::<Vec<_>>(), ["n2"]);
+    assert!(world.node(2).indexes().applied >= before);
+    assert!(!world.hosts[2].disk.dump().contains_key(file), "it is obeyed once");
+
+    // One of those that were left out finds nobody, and a majority neither.
+    world.start(0, 8201).await;
+    world.pass(SECOND * 2).await;
+    assert_eq!(world.node(0).standing(), Standing::Leaderless);
+    assert_eq!(world.node(2).members().len(), 1);
+}
