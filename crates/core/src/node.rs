@@ -285,7 +285,7 @@ impl Node {
         let is_static = self.settings.static_seal.is_some();
         Ok(SealStanding {
             is_static,
-            migration: facts.initialized && is_static != facts.static_key_id.is_some(),
+            migration: facts.threshold > 0 && is_static != facts.static_key_id.is_some(),
             opening_problem: **self.opening_problem.load(),
             facts,
             sealed: unsealed.is_none(),
@@ -300,8 +300,14 @@ impl Node {
     /// What is known of the seal: of the store, or of one that is to arrive.
     fn facts(&self) -> Result<SealFacts, Fault> {
         let facts = self.store.facts().map_err(Fault::internal)?;
+        if facts.initialized {
+            return Ok(facts);
+        }
         let joining = self.joining.load();
-        Ok(joining.facts().filter(|_| !facts.initialized).cloned().unwrap_or(facts))
+        Ok(match joining.facts() {
+            Some(shown) => shown.clone(),
+            None => SealFacts { initialized: self.is_one_of_several(), ..facts },
+        })
     }
 
     /// Whether there is a store that shares could open.
@@ -342,6 +348,7 @@ impl Node {
     /// # Errors
     /// A refusal when the share is malformed, or when all shares together open nothing.
     pub async fn enter_share(&self, share: UnsealShare) -> Result<(), Fault> {
+        self.store_is_known().await?;
         self.ask(|answer| Command::Unseal { share, answer }).await
     }
 

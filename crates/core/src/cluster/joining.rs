@@ -31,6 +31,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_sec
 const ARRIVAL: Duration = Duration::from_millis(50);
 /// How long who enters the last share waits for the node to have joined and opened.
 const SHARE_BOUND: Duration = Duration::from_secs(20);
+/// How long who enters a share waits for a leader.
+const PATIENCE: Duration = Duration::from_secs(6);
 /// The most members that a leader may name.
 const MEMBERS_MAX: usize = 1024;
 
@@ -141,6 +143,26 @@ impl Node {
     pub(crate) fn is_outside(&self) -> bool {
         let has_joined = matches!(**self.joining.load(), Standing::Joined(_));
         self.cluster.is_enabled() && !has_joined && !self.cluster.is_member() && !self.has_store()
+    }
+
+    /// Whether it is a node among others; then there is a store, though after a start it may take a moment until it is seen.
+    pub(crate) fn is_one_of_several(&self) -> bool {
+        self.cluster.is_enabled() && self.cluster.members().len() > 1
+    }
+
+    /// Waits until a node among others sees its store: what its log has counts once a leader says so.
+    pub(crate) async fn store_is_known(&self) -> Result<(), Fault> {
+        let mut patience = self.sleep(PATIENCE);
+        while self.is_one_of_several() && !self.has_store() && self.joining.load().facts().is_none() {
+            tokio::select! {
+                biased;
+                () = self.sleep(ARRIVAL) => {}
+                () = &mut patience => {
+                    return Err(Refusal::Unavailable("the node has not heard of a leader yet".into()).into());
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Joins the cluster of a leader; whether that is done, as far as it can be before shares are entered. When it cannot be

@@ -14,6 +14,7 @@ mod cli;
 mod config;
 mod crash;
 mod dev;
+mod joining;
 mod leases;
 mod protocols;
 mod signals;

@@ -55,6 +55,7 @@ pages! {
     engine_kv_2: "docs/engines/kv-v2.md", Start::DevServer;
     audit: "docs/operate/audit.md", Start::DevServer;
     backup: "docs/operate/backup.md", Start::Nothing;
+    cluster: "docs/operate/cluster.md", Start::Nothing;
     configuration: "docs/operate/configuration.md", Start::Nothing;
     dev_server: "docs/operate/dev-server.md", Start::Nothing;
     mounts: "docs/operate/mounts.md", Start::DevServer;

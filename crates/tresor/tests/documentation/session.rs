@@ -1,12 +1,12 @@
 //! One bash per page, as a reader would have one terminal: what a command exports is there for the next.
 //!
 //! The session runs in a process group of its own, which is ended with it, servers included. Pages say
-//! `127.0.0.1:8200`; the session puts a free port in its place, and takes it back out of what is printed, so that
-//! pages can run beside each other and beside a server of the developer.
+//! `127.0.0.1:8200`, and `:8201` for the cluster port; the session puts free ports in their places, and takes them back out
+//! of what is printed, so that pages can run beside each other and beside a server of the developer.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -104,7 +104,10 @@ impl Session {
     /// Runs a command. After one that leaves something in the background, waits until the server listens.
     pub(crate) fn run(&mut self, command: &str) -> Ran {
         let own = self.own_address();
-        let given = command.replace(ADDRESS, &own);
+        let mut given = command.to_owned();
+        for (shown, own) in self.ports() {
+            given = given.replace(&shown, &own);
+        }
         // Braces keep the command in this shell; the subshell hands its exit code on to a following `echo $?`.
         let dev = format!("VAULT_DEV_LISTEN_ADDRESS={own}");
         let script = format!(
@@ -116,10 +119,15 @@ impl Session {
         if command.trim_end().ends_with('&') && ran.code == 0 {
             self.wait_until_listening(command);
         }
-        for line in &mut ran.lines {
-            *line = line.replace(&own, ADDRESS);
+        for (shown, own) in self.ports() {
+            ran.lines.iter_mut().for_each(|line| *line = line.replace(&own, &shown));
         }
         ran
+    }
+
+    /// The ports of pages, and what stands for them here.
+    fn ports(&self) -> [(String, String); 2] {
+        [0, 1].map(|more| (format!(":{}", 8200 + more), format!(":{}", self.port + more)))
     }
 
     fn own_address(&self) -> String {
@@ -150,8 +158,8 @@ impl Session {
     fn wait_until_listening(&self, command: &str) {
         let end = Instant::now() + Duration::from_secs(COMMAND_SECONDS_MAX);
         let address = self.own_address().parse().expect("an address");
-        while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
-            assert!(Instant::now() < end, "`{command}` does not listen; {}", self.logs());
+        while !answers(&address) {
+            assert!(Instant::now() < end, "`{command}` does not answer; {}", self.logs());
             std::thread::sleep(Duration::from_millis(20));
         }
         // A dev server keeps its token for the command line once it listens.
@@ -183,6 +191,16 @@ impl Session {
     }
 }
 
+/// Whether a server says anything, with TLS or without; a port that is bound may be served only later.
+fn answers(address: &SocketAddr) -> bool {
+    let Ok(mut stream) = TcpStream::connect_timeout(address, Duration::from_secs(1)) else { return false };
+    let is_asked = stream.set_read_timeout(Some(Duration::from_secs(1))).is_ok()
+        && stream
+            .write_all(b"GET /v1/sys/seal-status HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .is_ok();
+    is_asked && stream.read(&mut [0; 64]).is_ok()
+}
+
 /// Makes `$?` what the last command left.
 const RESTORE: &str = "(exit \"${__code:-0}\")";
 
@@ -195,13 +213,14 @@ impl Drop for Session {
     }
 }
 
-/// A port that nobody listens on, below those that the system gives to outgoing connections; each call another one.
+/// The first of two ports that nobody listens on, below those that the system gives to outgoing connections; each call
+/// others. With four digits, as pages have them, since they stand in columns.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = u16::try_from(std::process::id() % 8000).unwrap_or(0);
+    let start = u16::try_from(std::process::id() % 6000).unwrap_or(0) & !1;
     for _ in 0..10_000 {
-        let port = 20_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 10_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let port = 3_000 + (start + NEXT.fetch_add(2, Ordering::Relaxed)) % 6_900;
+        if [port, port + 1].into_iter().all(|port| TcpListener::bind(("127.0.0.1", port)).is_ok()) {
             return port;
         }
     }

@@ -1,0 +1,166 @@
+//! Three servers that become one cluster: by themselves with a static key, or with shares that are entered once; the one
+//! that leads is killed, and nothing that was acknowledged is lost.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use super::support::{Answer, Cli, Http, Keys, Production, Server, until};
+
+/// A node that is to join one of these.
+fn node(number: usize, leaders: &[&Server], more: &str) -> Production {
+    let production = Production::raft();
+    let joins =
+        leaders.iter().map(|leader| format!("retry_join {{ leader_api_addr = \"http://{}\" }}\n", leader.address));
+    let joins: String = joins.collect();
+    let configured = std::fs::read_to_string(production.config()).unwrap();
+    let storage = format!("storage \"raft\" {{\n  node_id = \"node-{number}\"\n{joins}");
+    production.configure(&configured.replacen("storage \"raft\" {\n", &storage, 1));
+    production.configure_more(more);
+    production
+}
+
+const STATIC: &str = "seal \"static\" {\n  current_key_id = \"k\"\n  current_key = \"env://KEY\"\n}";
+const KEY: [(&str, &str); 1] = [("KEY", "542a91c2aff86797e8dfa16adf86dcbea5706410791b319798936a1b08e4ef8b")];
+
+/// Names and votes of the members, as one of them sees it.
+fn members(http: &Http) -> Option<Vec<(String, bool)>> {
+    let answer = http.try_send("GET", "sys/storage/raft/configuration", "").filter(|answer| answer.status == 200)?;
+    let servers = answer.at("/data/config/servers");
+    let member = |server: &Value| Some((server["node_id"].as_str()?.to_owned(), server["voter"].as_bool()?));
+    let mut members = servers.as_array()?.iter().map(member).collect::<Option<Vec<_>>>()?;
+    members.sort();
+    Some(members)
+}
+
+fn all_vote() -> Vec<(String, bool)> {
+    (1..=3).map(|number| (format!("node-{number}"), true)).collect()
+}
+
+fn is_open(http: &Http) -> bool {
+    http.try_send("GET", "sys/seal-status", "").is_some_and(|status| status.at("/sealed") == Value::Bool(false))
+}
+
+/// A request that is sent until it is answered well; it may be done more than once.
+fn insist(http: &Http, method: &str, path: &str, body: &str) -> Answer {
+    let is_done = |answer: &Answer| (200..300).contains(&answer.status);
+    until(path, || http.try_send(method, path, body).filter(is_done))
+}
+
+#[test]
+fn three_servers_find_together_and_lose_nothing_when_the_leader_is_killed() {
+    let homes = [node(1, &[], STATIC)];
+    let first = homes[0].start_with(&KEY);
+    let made = first.http().post("sys/init", &json!({ "recovery_shares": 1, "recovery_threshold": 1 })).expect(200);
+    let root = made.text_at("/root_token");
+    // The third asks the second, which asks the first.
+    let second_home = node(2, &[&first], STATIC);
+    let second = second_home.start_with(&KEY);
+    let third_home = node(3, &[&second], STATIC);
+    let third = third_home.start_with(&KEY);
+    let [one, two, three] = [&first, &second, &third].map(|server| server.http().with_token(&root));
+    until("three voters", || (members(&one)? == all_vote()).then_some(()));
+    until("the others to open", || (is_open(&two) && is_open(&three)).then_some(()));
+    insist(&one, "POST", "sys/mounts/kv", &json!({ "type": "kv-v1" }).to_string());
+    // Every node takes a write, and every other one shows it at once.
+    two.post("kv/by-two", &json!({ "x": "2" })).expect(204);
+    assert_eq!(three.get("kv/by-two").expect(200).text_at("/data/x"), "2");
+    assert_eq!(one.get("kv/by-two").expect(200).text_at("/data/x"), "2");
+    // Somebody writes through the two that stay while the one that leads is killed.
+    let is_over = AtomicBool::new(false);
+    let acknowledged = std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut acknowledged = Vec::new();
+            for number in 0.. {
+                if is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                let through = if number % 2 == 0 { &two } else { &three };
+                let body = json!({ "x": number.to_string() }).to_string();
+                let answer = through.try_send("POST", &format!("kv/{number}"), &body);
+                if answer.is_some_and(|answer| answer.status == 204) {
+                    acknowledged.push(number);
+                }
+            }
+            acknowledged
+        });
+        let counted = |at_least: usize| {
+            until("writes", || {
+                let listed = two.try_send("LIST", "kv/", "")?;
+                (listed.at("/data/keys").as_array()?.len() >= at_least).then_some(())
+            });
+        };
+        counted(20);
+        first.kill();
+        let led = until("another leader", || {
+            let leader = two.try_send("GET", "sys/leader", "")?.at("/leader_address");
+            leader.as_str().filter(|leader| !leader.is_empty() && *leader != format!("http://{}", one.address))?;
+            two.try_send("POST", "kv/after", &json!({ "x": "after" }).to_string()).filter(|done| done.status == 204)
+        });
+        drop(led);
+        let so_far = two.get("kv?list=true").at("/data/keys").as_array().unwrap().len();
+        counted(so_far + 20);
+        is_over.store(true, Ordering::Relaxed);
+        writing.join().unwrap()
+    });
+    for number in &acknowledged {
+        let read = insist(&three, "GET", &format!("kv/{number}"), "");
+        assert_eq!(read.text_at("/data/x"), number.to_string());
+    }
+    // What was killed comes back by itself, at another address.
+    let again = homes[0].start_with(&KEY);
+    let back = again.http().with_token(&root);
+    until("the first to open", || is_open(&back).then_some(()));
+    assert_eq!(insist(&back, "GET", "kv/after", "").text_at("/data/x"), "after");
+    until("three voters", || (members(&back)? == all_vote()).then_some(()));
+}
+
+#[test]
+fn shares_are_entered_once_on_a_server_that_joins() {
+    let first_home = node(1, &[], "");
+    let first = first_home.start();
+    let keys = Keys::initialize(&first.http(), 3, 2);
+    keys.unseal(&first.http());
+    let one = first.http().with_token(&keys.root);
+    insist(&one, "POST", "sys/mounts/kv", &json!({ "type": "kv-v1" }).to_string());
+    one.post("kv/a", &json!({ "x": "kept" })).expect(204);
+    // By an operator's word, and never to vote.
+    let second_home = node(2, &[], "");
+    let mut second = second_home.start();
+    let cli = Cli::new(second_home.home(), second.address, "");
+    let joined = cli.succeed(&["operator", "raft", "join", "-non-voter", &format!("http://{}", first.address)]);
+    assert!(joined.contains("Joined") && joined.contains("true"), "{joined}");
+    // By its configuration.
+    let third_home = node(3, &[&first], "");
+    let third = third_home.start();
+    let [two, three] = [&second, &third].map(|server| server.http().with_token(&keys.root));
+    let waits = |http: &Http| http.try_send("GET", "sys/seal-status", "").filter(|status| status.at("/t") == json!(2));
+    for (http, name) in [(&two, "node-2"), (&three, "node-3")] {
+        let status = until(name, || waits(http));
+        assert_eq!((status.at("/initialized"), status.at("/sealed")), (json!(true), json!(true)));
+        let half = http.post("sys/unseal", &json!({ "key": keys.hex[0] })).expect(200);
+        assert_eq!(half.at("/progress"), json!(1));
+        assert!(members(&one).unwrap().iter().all(|(member, _)| member != name));
+        http.post("sys/unseal", &json!({ "key": keys.hex[1] })).expect(200);
+        until("it to open", || is_open(http).then_some(()));
+        assert_eq!(insist(http, "GET", "kv/a", "").text_at("/data/x"), "kept");
+    }
+    let expected: Vec<(String, bool)> =
+        [("node-1", true), ("node-2", false), ("node-3", true)].map(|(name, vote)| (name.to_owned(), vote)).into();
+    until("the third to vote", || (members(&one)? == expected).then_some(()));
+    // Started again, a member needs its shares to open, and nobody to be let in.
+    second.signal(Signal::TERM);
+    second.wait();
+    let second = second_home.start();
+    let two = second.http().with_token(&keys.root);
+    until("it to know that it is a member", || {
+        (two.get("sys/seal-status").at("/initialized") == json!(true)).then_some(())
+    });
+    keys.unseal(&two);
+    assert_eq!(insist(&two, "GET", "kv/a", "").text_at("/data/x"), "kept");
+    // One that was removed stays outside, whatever it asks for.
+    let cli = Cli::new(first_home.home(), first.address, &keys.root);
+    cli.succeed(&["operator", "raft", "remove-peer", "node-2"]);
+    until("it to be gone", || (members(&one)?.len() == 2).then_some(()));
+}
