@@ -32,6 +32,8 @@ pub(crate) struct Contender {
     pub(crate) name: String,
     /// Where it is reached.
     pub(crate) endpoint: Endpoint,
+    address: String,
+    command: Command,
     child: Child,
     folder: TempDir,
 }
@@ -39,6 +41,11 @@ pub(crate) struct Contender {
 impl Contender {
     /// Starts a server in a folder of its own and waits until it answers.
     pub(crate) async fn start(program: Program<'_>, options: &Options) -> Result<Self, String> {
+        Self::start_as("bench", program, options).await
+    }
+
+    /// The same as a node of this name.
+    pub(crate) async fn start_as(node: &str, program: Program<'_>, options: &Options) -> Result<Self, String> {
         let folder = tempfile::tempdir_in(&options.directory).map_err(|error| error.to_string())?;
         let (address, cluster) = (free_address()?, free_address()?);
         let certificate = write_certificate(folder.path())?;
@@ -47,7 +54,7 @@ impl Contender {
         let (name, mut command) = match program {
             Program::Server(binary) => {
                 let config = folder.path().join("server.hcl");
-                write(&config, &configuration(folder.path(), &address, &cluster))?;
+                write(&config, &configuration(folder.path(), node, &address, &cluster))?;
                 let mut command = Command::new(binary);
                 command.arg("server").arg(format!("-config={}", config.display()));
                 (binary.file_name().unwrap_or_default().to_string_lossy().into_owned(), command)
@@ -58,21 +65,36 @@ impl Contender {
                 (bare::COMMAND.to_owned(), command)
             }
         };
-        command
-            .env_clear()
-            .env("HOME", folder.path())
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stdout(log("output")?)
-            .stderr(log("log")?);
-        // A child runs where its parent may: pinning ourselves first leaves no moment in which it runs elsewhere.
-        machine::pin_this_thread(options.server_core)?;
-        let child = command.spawn().map_err(|error| format!("{name}: {error}"))?;
-        machine::pin_this_thread(options.load_core)?;
+        command.env_clear().env("HOME", folder.path()).current_dir(folder.path()).stdin(Stdio::null());
+        command.stdout(log("output")?).stderr(log("log")?);
+        let child = spawn(&mut command, options).map_err(|error| format!("{name}: {error}"))?;
         let endpoint = Endpoint::new(address.parse().map_err(|_| "a strange address".to_owned())?, certificate)?;
-        let mut contender = Self { name, endpoint, child, folder };
+        let mut contender = Self { name, endpoint, address, command, child, folder };
         contender.wait_for_answer().await?;
         Ok(contender)
+    }
+
+    /// Sends its process a signal, and waits for its end.
+    pub(crate) fn end_by(&mut self, signal: Signal) -> Result<(), String> {
+        kill_process(self.process()?, signal).map_err(|error| error.to_string())?;
+        self.child.wait().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Starts it again where it was.
+    pub(crate) async fn start_again(&mut self, options: &Options) -> Result<(), String> {
+        self.child = spawn(&mut self.command, options).map_err(|error| format!("{}: {error}", self.name))?;
+        self.wait_for_answer().await
+    }
+
+    /// Where its API is, for other nodes, and the certificate that they know it by.
+    pub(crate) fn for_other_nodes(&self) -> Result<(String, String), String> {
+        let certificate = std::fs::read_to_string(self.folder.path().join("cert.pem"));
+        Ok((format!("https://{}", self.address), certificate.map_err(|error| error.to_string())?))
+    }
+
+    fn process(&self) -> Result<Pid, String> {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        pid.ok_or_else(|| "a strange process id".to_owned())
     }
 
     async fn wait_for_answer(&mut self) -> Result<(), String> {
@@ -126,8 +148,7 @@ impl Contender {
             }
             _ => {}
         }
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).ok_or("a strange process id")?;
-        kill_process(pid, Signal::HUP).map_err(|error| error.to_string())
+        kill_process(self.process()?, Signal::HUP).map_err(|error| error.to_string())
     }
 }
 
@@ -139,6 +160,14 @@ impl Drop for Contender {
     }
 }
 
+/// A child runs where its parent may: pinning ourselves first leaves no moment in which it runs elsewhere.
+fn spawn(command: &mut Command, options: &Options) -> Result<Child, String> {
+    machine::pin_this_thread(options.server_core)?;
+    let child = command.spawn().map_err(|error| error.to_string())?;
+    machine::pin_this_thread(options.load_core)?;
+    Ok(child)
+}
+
 /// A free port of this machine, as an address.
 fn free_address() -> Result<String, String> {
     let bound = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
@@ -146,10 +175,10 @@ fn free_address() -> Result<String, String> {
 }
 
 /// What every Vault-compatible server understands: one node on durable storage.
-fn configuration(folder: &Path, address: &str, cluster: &str) -> String {
+fn configuration(folder: &Path, node: &str, address: &str, cluster: &str) -> String {
     let folder = folder.display();
     format!(
-        "storage \"raft\" {{\n  path = \"{folder}/data\"\n  node_id = \"bench\"\n}}\n\
+        "storage \"raft\" {{\n  path = \"{folder}/data\"\n  node_id = \"{node}\"\n}}\n\
          listener \"tcp\" {{\n  address = \"{address}\"\n  cluster_address = \"{cluster}\"\n  \
          tls_cert_file = \"{folder}/cert.pem\"\n  tls_key_file = \"{folder}/key.pem\"\n}}\n\
          api_addr = \"https://{address}\"\ncluster_addr = \"https://{cluster}\"\n\

@@ -8,6 +8,7 @@
 
 mod answer;
 mod bare;
+mod cluster;
 mod connection;
 mod contender;
 mod drive;
@@ -63,6 +64,9 @@ fn ended(outcome: Result<(), String>) -> ExitCode {
 
 async fn run(options: &Options) -> Result<(), String> {
     machine::describe(options)?;
+    if options.cluster {
+        return cluster::run(options).await;
+    }
     let mut stages = Vec::new();
     for binary in &options.binaries {
         stages.push(Stage::set(Contender::start(Program::Server(binary), options).await?).await?);

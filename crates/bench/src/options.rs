@@ -23,6 +23,8 @@ pub(crate) struct Options {
     pub(crate) load_core: usize,
     /// Requests per second of the paced load.
     pub(crate) pace: u64,
+    /// Whether clusters of three nodes are measured, instead of one node.
+    pub(crate) cluster: bool,
     /// Whether each run says when it begins and of which process, for a profiler.
     pub(crate) announce: bool,
 }
@@ -31,7 +33,7 @@ pub(crate) struct Options {
 pub(crate) fn usage() -> String {
     let mut text =
         "usage: bench --binary PATH [--against PATH]... [--directory PATH] [--only LOAD,LOAD]\n             \
-                    [--seconds N] [--rounds N] [--server-core N] [--load-core N] [--pace N] [--announce]\n\nloads:\n"
+                    [--seconds N] [--rounds N] [--server-core N] [--load-core N] [--pace N] [--announce] [--cluster]\n\nloads:\n"
             .to_owned();
     for load in LOADS {
         text.push_str(&format!("  {:<18} {}\n", load.name, load.about));
@@ -51,13 +53,18 @@ impl Options {
             server_core: 0,
             load_core: 1,
             pace: 950,
+            cluster: false,
             announce: false,
         };
         let mut given = arguments.iter();
         let mut ours = None;
         while let Some(flag) = given.next() {
-            if flag == "--announce" {
-                options.announce = true;
+            match flag.as_str() {
+                "--announce" => options.announce = true,
+                "--cluster" => options.cluster = true,
+                _ => {}
+            }
+            if flag == "--announce" || flag == "--cluster" {
                 continue;
             }
             let value = given.next().ok_or_else(|| format!("`{flag}` needs a value, or is no flag"))?;

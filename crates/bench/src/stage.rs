@@ -119,7 +119,7 @@ impl Stage {
 }
 
 /// Asks again until it is a success.
-async fn until_accepted(
+pub(crate) async fn until_accepted(
     connection: &mut Connection,
     method: &str,
     path: &str,
@@ -136,7 +136,7 @@ async fn until_accepted(
     }
 }
 
-fn text(value: &Value, pointer: &str) -> Result<String, String> {
+pub(crate) fn text(value: &Value, pointer: &str) -> Result<String, String> {
     let found = value.pointer(pointer).and_then(Value::as_str);
     found.map(str::to_owned).ok_or_else(|| format!("no `{pointer}` in the answer"))
 }
