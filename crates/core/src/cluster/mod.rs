@@ -110,6 +110,9 @@ pub enum ClusterError {
     /// This node does not lead. Nothing was done.
     #[error("this node does not lead")]
     NotLeader,
+    /// No other node took over in time: this one leads on.
+    #[error("no other node took over in time; this one leads on")]
+    NotTakenOver,
     /// The change makes no sense, or another is under way.
     #[error("the members cannot be changed: {0}")]
     Refused(String),
@@ -122,9 +125,10 @@ impl From<ClusterError> for Fault {
     fn from(error: ClusterError) -> Self {
         let text = error.to_string();
         match error {
-            ClusterError::NoLeader | ClusterError::Unreachable(_) | ClusterError::NotLeader => {
-                Self::Refusal(Refusal::Unavailable(text.into()))
-            }
+            ClusterError::NoLeader
+            | ClusterError::Unreachable(_)
+            | ClusterError::NotLeader
+            | ClusterError::NotTakenOver => Self::Refusal(Refusal::Unavailable(text.into())),
             ClusterError::Refused(_) => Self::invalid(text),
             ClusterError::Uncertain => {
                 let public = Some(text.into());

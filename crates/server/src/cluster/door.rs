@@ -180,7 +180,7 @@ impl Cluster for Nodes {
         Box::pin(async move {
             match self.consensus.hand_over().await {
                 Ok(_) => Ok(()),
-                Err(ConsensusError::NoQuorum) => Err(refused("no other node took over")),
+                Err(ConsensusError::NoQuorum) => Err(ClusterError::NotTakenOver),
                 Err(error) => Err(failed(error)),
             }
         })
