@@ -173,18 +173,18 @@ async fn measure_memory(keys: usize, shape: Shape) {
     };
     let mut measured = Measured { title, ..Measured::default() };
     let store = Arc::new(MemoryStore::new());
-    let (_, barrier) = open_new(store, tresor_env_os::doors());
+    let (_, barrier) = open_new(store, tresor_env_os::doors()).await;
     let tenths = create(&barrier, keys, shape).await;
     rates(&mut measured, keys, &tenths);
     read(&mut measured, &barrier, keys, shape);
     print_row(&measured);
 }
 
-fn open_new(store: Arc<dyn Store>, doors: Doors) -> (UnsealShare, Barrier) {
+async fn open_new(store: Arc<dyn Store>, doors: Doors) -> (UnsealShare, Barrier) {
     let sealed = SealedStore::open(store, doors).unwrap();
     let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
-    let (mut shares, barrier) = prepared.store(first).unwrap();
+    let (mut shares, barrier) = prepared.store(first).await.unwrap();
     (shares.remove(0), barrier)
 }
 
@@ -197,7 +197,7 @@ async fn measure_file(keys: usize, shape: Shape) -> Measured {
     let folder = tempfile::tempdir().unwrap();
     let doors = tresor_env_os::doors();
     let store = Arc::new(FileStore::open(&doors, folder.path(), Limits::default()).unwrap());
-    let (share, barrier) = open_new(store, doors.clone());
+    let (share, barrier) = open_new(store, doors.clone()).await;
     let tenths = create(&barrier, keys, shape).await;
     rates(&mut measured, keys, &tenths);
     read(&mut measured, &barrier, keys, shape);
@@ -229,7 +229,7 @@ async fn single_writer(keys: usize) -> f64 {
     let folder = tempfile::tempdir().unwrap();
     let doors = tresor_env_os::doors();
     let store = Arc::new(FileStore::open(&doors, folder.path(), Limits::default()).unwrap());
-    let (_, barrier) = open_new(store, doors);
+    let (_, barrier) = open_new(store, doors).await;
     let count = (keys / 500).clamp(100, 2000);
     let started = Instant::now();
     for number in 0..count {

@@ -284,10 +284,10 @@ impl Barrier {
         self.enqueue(Lane::Requests, change.into_changes()).await.map(drop)
     }
 
-    /// Commits at once, on the caller's thread, with what lies outside the barrier: for initialising, when there is
-    /// nobody else yet.
-    pub(crate) fn commit_first(&self, changes: Changes) -> Result<(), CommitError> {
-        committer::commit(&self.0.vault, vec![changes]).pop().unwrap_or(Err(CommitError::Unknown)).map(drop)
+    /// Commits at once, with what lies outside the barrier: for initialising, when there is nobody else yet.
+    pub(crate) async fn commit_first(&self, changes: Changes) -> Result<(), CommitError> {
+        let outcomes = committer::commit(&self.0.vault, vec![changes]).await;
+        outcomes.into_iter().next().unwrap_or(Err(CommitError::Unknown)).map(drop)
     }
 
     /// A key for one purpose, the same for the life of the store.

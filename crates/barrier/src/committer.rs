@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
 use tresor_env::tasks::run_blocking;
 use tresor_record::Record;
-use tresor_storage::{Batch, RawKey, StoreError, Version};
+use tresor_storage::{Agreement, Batch, RawKey, StoreError, Version};
 
 use crate::barrier::{BarrierError, CommitError, Committed, Vault, Wanted};
 use crate::cache::Known;
@@ -50,11 +50,8 @@ pub(crate) async fn run(vault: Arc<Vault>, mut lanes: Lanes, stopped: Arc<Atomic
 
 async fn commit_all(vault: &Arc<Vault>, jobs: Vec<Job>) {
     let (changes, answers): (Vec<_>, Vec<_>) = jobs.into_iter().map(|job| (job.changes, job.answer)).unzip();
-    let worker = Arc::clone(vault);
-    match run_blocking(&*vault.doors.workers, move || commit(&worker, changes)).await {
-        Ok(outcomes) => answer(answers.into_iter().zip(outcomes)),
-        Err(_) => answer(answers.into_iter().map(|waiting| (waiting, Err(CommitError::Unknown)))),
-    }
+    let outcomes = commit(vault, changes).await;
+    answer(answers.into_iter().zip(outcomes));
 }
 
 fn answer(outcomes: impl Iterator<Item = (oneshot::Sender<Outcome>, Outcome)>) {
@@ -64,25 +61,57 @@ fn answer(outcomes: impl Iterator<Item = (oneshot::Sender<Outcome>, Outcome)>) {
     }
 }
 
-/// Commits a batch of transactions; one outcome for each, in order.
-pub(crate) fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
-    let failed = |error: BarrierError, count: usize| {
-        let error = Arc::new(error);
-        (0..count).map(|_| Err(CommitError::Failed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
-    };
-    let unfollowed = |error: Arc<FollowError>, count: usize| {
-        (0..count).map(|_| Err(CommitError::Unfollowed(Arc::clone(&error)))).collect::<Vec<Outcome>>()
-    };
+/// Commits a batch of transactions; one outcome for each, in order. A thread waits for the disk, and none for other nodes.
+pub(crate) async fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
+    let (worker, count) = (Arc::clone(vault), jobs.len());
+    match run_blocking(&*vault.doors.workers, move || begin(&worker, jobs)).await {
+        Ok(Begun::Done(outcomes)) => outcomes,
+        Ok(Begun::Proposed(outcomes, version, agreement)) => {
+            let applied = agreement.await;
+            if applied.is_ok() && vault.feed.failure().is_none() {
+                return outcomes;
+            }
+            let worker = Arc::clone(vault);
+            let ended = run_blocking(&*vault.doors.workers, move || end(&worker, outcomes, version, applied));
+            ended.await.unwrap_or_else(|_| unknown(count))
+        }
+        Err(_) => unknown(count),
+    }
+}
+
+/// How far a batch came on the thread that put it together.
+enum Begun {
+    /// To its end.
+    Done(Vec<Outcome>),
+    /// Other nodes have to agree; what its transactions are told when they have.
+    Proposed(Vec<Outcome>, Version, Agreement),
+}
+
+fn failed(error: BarrierError, count: usize) -> Vec<Outcome> {
+    let error = Arc::new(error);
+    (0..count).map(|_| Err(CommitError::Failed(Arc::clone(&error)))).collect()
+}
+
+fn unfollowed(error: &Arc<FollowError>, count: usize) -> Vec<Outcome> {
+    (0..count).map(|_| Err(CommitError::Unfollowed(Arc::clone(error)))).collect()
+}
+
+fn unknown(count: usize) -> Vec<Outcome> {
+    (0..count).map(|_| Err(CommitError::Unknown)).collect()
+}
+
+/// Puts a batch together, and applies it where no other node is asked.
+fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Begun {
     let count = jobs.len();
     // Nothing is added to what nobody sees yet.
     if vault.feed.is_behind()
         && let Err(error) = vault.feed.follow(vault)
     {
-        return unfollowed(error, count);
+        return Begun::Done(unfollowed(&error, count));
     }
     let snapshot: Shared = match vault.feed.snapshot(&*vault.store) {
         Ok(snapshot) => snapshot,
-        Err(error) => return failed(error.into(), count),
+        Err(error) => return Begun::Done(failed(error.into(), count)),
     };
     let mut batch = Building {
         vault,
@@ -101,26 +130,38 @@ pub(crate) fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
     }
     let mut batch = batch.finish();
     if batch.writes.is_empty() {
-        return outcomes;
+        return Begun::Done(outcomes);
     }
     let version = batch.version;
     let changed = outcomes.iter().flatten().flat_map(|committed| &committed.changed);
     batch.note = note::sealed(vault, version, changed, &vault.feed.wanted());
-    // The feed watches the store: what is in memory has followed when this returns.
-    match vault.store.apply(batch) {
+    match vault.store.propose(batch) {
+        Ok(agreement) => Begun::Proposed(outcomes, version, agreement),
+        Err(batch) => {
+            let applied = vault.store.apply(batch);
+            Begun::Done(end(vault, outcomes, version, applied))
+        }
+    }
+}
+
+/// What transactions are told when their batch was applied, or was not. The feed watches the store: what is in memory has
+/// followed by then.
+fn end(vault: &Vault, outcomes: Vec<Outcome>, version: Version, applied: Result<(), StoreError>) -> Vec<Outcome> {
+    let count = outcomes.len();
+    match applied {
         Ok(()) => match vault.feed.failure() {
             None => outcomes,
-            Some(error) => unfollowed(error, count),
+            Some(error) => unfollowed(&error, count),
         },
         // Only who opens the store again will know.
-        Err(StoreError::Uncertain { .. }) => (0..count).map(|_| Err(CommitError::Unknown)).collect(),
+        Err(StoreError::Uncertain { .. }) => unknown(count),
         // Ours is not there, and somebody else's batch may have its number.
         Err(error) if error.is_refusal() => failed(error.into(), count),
         Err(error) => match vault.store.snapshot().map(|snapshot| snapshot.version()) {
             // The store says itself what became of the batch.
             Ok(now) if now >= version => outcomes,
             Ok(_) => failed(error.into(), count),
-            Err(_) => (0..count).map(|_| Err(CommitError::Unknown)).collect(),
+            Err(_) => unknown(count),
         },
     }
 }

@@ -91,16 +91,16 @@ impl Initialization {
         &self.barrier
     }
 
-    /// Stores ring, slots and the first records in one batch, and gives out the shares, once. Blocking.
+    /// Stores ring, slots and the first records in one batch, and gives out the shares, once.
     ///
     /// # Errors
     /// [`InitError`]; the store is initialised wholly or not at all.
-    pub fn store(self, first: Txn) -> Result<(Vec<UnsealShare>, Barrier), InitError> {
+    pub async fn store(self, first: Txn) -> Result<(Vec<UnsealShare>, Barrier), InitError> {
         let mut changes = first.into_changes();
         // Whoever was faster has written the slots: both cannot succeed.
         changes.reads.extend(self.headers.keys().map(|header| (header.clone(), None)));
         changes.headers = self.headers;
-        self.barrier.commit_first(changes).map_err(|error| match error {
+        self.barrier.commit_first(changes).await.map_err(|error| match error {
             CommitError::Conflict => InitError::AlreadyInitialized,
             other => InitError::Commit(other),
         })?;

@@ -1,6 +1,7 @@
 //! The barrier from outside: transactions, conflicts, listings, group commit, sealing, shares, secrecy.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use futures_util::FutureExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ fn open(store: Arc<dyn Store>, doors: &Doors) -> Barrier {
 fn initialize(sealed: &SealedStore, threshold: Threshold) -> Result<(Vec<UnsealShare>, Barrier), InitError> {
     let prepared = sealed.prepare(threshold, None, Timestamp::EPOCH)?;
     let first = prepared.barrier().begin().unwrap();
-    prepared.store(first)
+    prepared.store(first).now_or_never().unwrap()
 }
 
 fn memory() -> (Arc<MemoryStore>, Barrier) {
@@ -252,7 +253,10 @@ async fn shares_open_the_store_again_and_wrong_ones_do_not() {
     let (shares, barrier) = initialize(&sealed, threshold).unwrap();
     assert!(matches!(initialize(&sealed, threshold), Err(InitError::AlreadyInitialized)));
     let first = slower.barrier().begin().unwrap();
-    assert!(matches!(slower.store(first), Err(InitError::AlreadyInitialized)), "the slower of two is too late");
+    assert!(
+        matches!(slower.store(first).now_or_never().unwrap(), Err(InitError::AlreadyInitialized)),
+        "the slower of two is too late"
+    );
     put(&barrier, "a", b"kept").await;
     let facts = sealed.facts().unwrap();
     let mut collector = ShareCollector::default();

@@ -1,6 +1,7 @@
 //! The feed of changes: nobody reads a batch before every follower has followed it.
 #![allow(clippy::unwrap_used)]
 
+use futures_util::FutureExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -21,7 +22,7 @@ fn open() -> Barrier {
     let sealed = SealedStore::open(Arc::new(MemoryStore::new()), TestDoors::new(1).doors).unwrap();
     let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
-    prepared.store(first).unwrap().1
+    prepared.store(first).now_or_never().unwrap().unwrap().1
 }
 
 /// A record's value at some moment.

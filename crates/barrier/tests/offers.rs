@@ -47,7 +47,7 @@ async fn cluster(seed: u64) -> (Vec<Vec<u8>>, Vec<u8>, [u8; 32]) {
     let threshold = Threshold::new(3, 2).unwrap();
     let prepared = sealed.prepare(threshold, Some(&keys.current), Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
-    let (shares, barrier) = prepared.store(first).unwrap();
+    let (shares, barrier) = prepared.store(first).await.unwrap();
     let signed = barrier.join_key().sign(b"message");
     assert_ne!(barrier.challenge_key().sign(b"message"), signed);
     barrier.stop().await;

@@ -2,6 +2,7 @@
 //! counts are exact.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ fn open() -> (Arc<MemoryStore>, Barrier) {
     let sealed = SealedStore::open(store.clone(), TestDoors::new(1).doors).unwrap();
     let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
-    (store, prepared.store(first).unwrap().1)
+    (store, prepared.store(first).now_or_never().unwrap().unwrap().1)
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 //! once the barrier is closed.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use futures_util::FutureExt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,7 +64,7 @@ fn watched() -> (Arc<Watched>, Barrier) {
     let sealed = SealedStore::open(store.clone(), TestDoors::new(7).doors).unwrap();
     let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
-    (store, prepared.store(first).unwrap().1)
+    (store, prepared.store(first).now_or_never().unwrap().unwrap().1)
 }
 
 fn key(name: u8) -> StorageKey {

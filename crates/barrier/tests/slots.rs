@@ -42,7 +42,7 @@ async fn initialize(sealed: &SealedStore, static_key: Option<&str>) -> Result<Un
     let prepared = sealed.prepare(threshold, static_key.as_ref(), NOW).map_err(|error| error.to_string())?;
     let mut first = prepared.barrier().begin().unwrap();
     first.write(&record(), b"value").unwrap();
-    let (mut shares, barrier) = prepared.store(first).map_err(|error| error.to_string())?;
+    let (mut shares, barrier) = prepared.store(first).await.map_err(|error| error.to_string())?;
     barrier.stop().await;
     Ok(shares.remove(0))
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak, mpsc};
 
 use tresor_env::Tasks;
 use tresor_storage::machine::{Export, Install};
-use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Watcher};
+use tresor_storage::{Agreement, Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Watcher};
 
 use crate::consensus::Consensus;
 use crate::peers::Contact;
@@ -16,8 +16,9 @@ use crate::{ConsensusError, Proposed};
 
 const NAME: &str = "raft";
 
-/// A store on consensus. The first batch of a node that belongs to no cluster founds one of it alone. Who applies waits on a thread where waiting is allowed, and which knows the runtime, for what
-/// the runtime's own threads do meanwhile.
+/// A store on consensus. The first batch of a node that belongs to no cluster founds one of it alone. Who applies, and does not
+/// propose, waits on a thread where waiting is allowed, and which knows the runtime, for what the runtime's own threads do
+/// meanwhile.
 pub struct RaftStore {
     consensus: Arc<Consensus>,
     me: Contact,
@@ -29,6 +30,29 @@ impl RaftStore {
     #[must_use]
     pub fn new(consensus: Arc<Consensus>, me: Contact) -> Self {
         Self { consensus, me, tasks: Arc::new(Tasks::new()) }
+    }
+
+    /// Applies a batch when the others have agreed.
+    fn agreed(&self, batch: Batch) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+        let (number, store) = (batch.version.0, self.consensus.machine().applied().version);
+        let is_next = batch.version == store.next();
+        let refused = self.refuse_when_not_writable();
+        let consensus = Arc::clone(&self.consensus);
+        let founder = self.consensus.is_pristine().then(|| self.me.clone());
+        async move {
+            refused?;
+            if !is_next {
+                return Err(StoreError::VersionGap { batch: number, store: store.0 });
+            }
+            if let Some(founder) = founder {
+                consensus.found(founder).await.map_err(as_of_a_store)?;
+            }
+            match consensus.propose(Arc::new(batch)).await {
+                Ok(Proposed::Applied(_)) => Ok(()),
+                Ok(Proposed::Fenced(version)) => Err(StoreError::VersionGap { batch: number, store: version.0 }),
+                Err(error) => Err(as_of_a_store(error)),
+            }
+        }
     }
 
     fn refuse_when_not_writable(&self) -> Result<(), StoreError> {
@@ -51,25 +75,13 @@ impl Store for RaftStore {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        self.refuse_when_not_writable()?;
-        let (number, store) = (batch.version.0, self.consensus.machine().applied().version);
-        if batch.version != store.next() {
-            return Err(StoreError::VersionGap { batch: number, store: store.0 });
-        }
-        let consensus = Arc::clone(&self.consensus);
-        let founder = self.consensus.is_pristine().then(|| self.me.clone());
-        let proposed = wait_for(&self.tasks, async move {
-            if let Some(founder) = founder {
-                consensus.found(founder).await?;
-            }
-            consensus.propose(Arc::new(batch)).await
-        });
+        let applied = wait_for(&self.tasks, self.agreed(batch));
         // The task ended without a word: nobody knows how far it came.
-        match proposed.unwrap_or(Err(ConsensusError::Uncertain)) {
-            Ok(Proposed::Applied(_)) => Ok(()),
-            Ok(Proposed::Fenced(version)) => Err(StoreError::VersionGap { batch: number, store: version.0 }),
-            Err(error) => Err(as_of_a_store(error)),
-        }
+        applied.unwrap_or_else(|| Err(as_of_a_store(ConsensusError::Uncertain)))
+    }
+
+    fn propose(&self, batch: Batch) -> Result<Agreement, Batch> {
+        Ok(Box::pin(self.agreed(batch)))
     }
 
     fn watch(&self, watcher: Weak<dyn Watcher>) {

@@ -15,7 +15,7 @@ use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
 use tresor_engine::{EngineFactory, Mounted, Place};
-use tresor_env::tasks::{FINISH_BOUND, run_blocking};
+use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
 use tresor_model::ids::{NamespaceId, RequestId};
 use tresor_model::{Fault, Map, Refusal, Response, Verb};
@@ -605,10 +605,7 @@ async fn initialize(
     };
     let root_token = tokens::mint_first(barrier, &mut txn, root, now, entropy)?;
     // Keys and first records in one batch: a crash leaves a store that is initialised, or one that can be.
-    let (shares, barrier) = run_blocking(&*node.doors.workers, move || prepared.store(txn))
-        .await
-        .map_err(Fault::internal)?
-        .map_err(refuse)?;
+    let (shares, barrier) = prepared.store(txn).await.map_err(refuse)?;
     barrier.stop().await;
     tracing::info!("store is initialised");
     Ok(Initialized { shares, root_token })

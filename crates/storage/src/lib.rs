@@ -16,6 +16,7 @@ pub mod suite;
 pub mod watch;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -142,6 +143,9 @@ pub struct Scrubbed {
     pub damage: Option<String>,
 }
 
+/// What comes of a batch that others have to agree to.
+pub type Agreement = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
 /// A store. Calls block; callers run them where blocking is allowed.
 pub trait Store: Send + Sync {
     /// The store as it is now.
@@ -158,6 +162,15 @@ pub trait Store: Send + Sync {
     /// batch that is not the next one among them, it is not there. After any other error, the store says by its version
     /// whether it is.
     fn apply(&self, batch: Batch) -> Result<(), StoreError>;
+
+    /// Proposes a batch where others have to agree to it, which keeps no thread waiting: it ends as [`Store::apply`] does.
+    /// Where nobody else is asked the batch comes back, to be applied.
+    ///
+    /// # Errors
+    /// The batch.
+    fn propose(&self, batch: Batch) -> Result<Agreement, Batch> {
+        Err(batch)
+    }
 
     /// From now on, `watcher` is told of each change, whoever makes it, for as long as it lives.
     fn watch(&self, watcher: Weak<dyn Watcher>);
