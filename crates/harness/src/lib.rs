@@ -15,6 +15,7 @@
 mod answer;
 pub mod assembly;
 mod captured;
+pub mod cluster;
 pub mod leasing;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -96,10 +97,7 @@ impl Harness {
 
     async fn initialized(self) -> Self {
         let mut harness = self;
-        let threshold = Threshold::new(SHARES.0, SHARES.1).unwrap();
-        let root = tresor_secret::TokenSecret::parse(ROOT).unwrap();
-        let initialized = harness.node.initialize(threshold, Some(root)).await.unwrap();
-        harness.shares = initialized.shares.iter().map(|share| share.expose().to_vec()).collect();
+        harness.shares = initialize(&harness.node).await;
         harness.unseal().await;
         harness
     }
@@ -263,6 +261,14 @@ impl Harness {
 fn node(cluster: &Arc<dyn Cluster>, doors: &TestDoors, store: &Arc<MemoryStore>, settings: &Settings) -> Arc<Node> {
     let store: Arc<MemoryStore> = Arc::clone(store);
     assembly::node_in(Arc::clone(cluster), &doors.doors, store, settings.clone()).unwrap()
+}
+
+/// Initialises a node's store; gives the shares.
+async fn initialize(node: &Node) -> Vec<Vec<u8>> {
+    let threshold = Threshold::new(SHARES.0, SHARES.1).unwrap();
+    let root = tresor_secret::TokenSecret::parse(ROOT).unwrap();
+    let initialized = node.initialize(threshold, Some(root)).await.unwrap();
+    initialized.shares.iter().map(|share| share.expose().to_vec()).collect()
 }
 
 /// FNV-1a.

@@ -1,0 +1,313 @@
+//! A cluster in one process: whole nodes as servers assemble them, on hosts of a simulated network, each behind its HTTP face.
+//!
+//! Everything follows from the seed and from the test's calls: time passes in small steps while nothing else can happen, and
+//! all work runs on the test's own thread. Nodes can be killed, started again and parted; what outlives a process is its disk.
+//! Deliberately absent: the real binary, and joining over the API (nodes are let in by the doors that joining uses).
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use serde_json::Value;
+use tresor_core::Node;
+use tresor_core::cluster::{Change, Cluster, Contact, Standing};
+use tresor_core::role::Role;
+use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
+use tresor_env::{Clock, Doors, Timestamp};
+use tresor_http::Options;
+use tresor_model::request::Connection;
+use tresor_secret::UnsealShare;
+use tresor_server::NodeService;
+use tresor_server::cluster::{NodeOpening, Nodes};
+use tresor_storage::MemoryMachine;
+
+use crate::{Answer, ROOT, SHARES, assembly, initialize};
+
+/// In what time passes.
+pub const STEP: Duration = Duration::from_millis(5);
+/// How often everything that can run is let run before time passes.
+const ROUNDS: usize = 60;
+/// What takes longer than this, by the clock, never ends.
+const PATIENCE: Duration = Duration::from_secs(300);
+const PORT: u16 = 8201;
+
+/// A process.
+pub struct Process {
+    /// The node.
+    pub node: Arc<Node>,
+    /// It among the others.
+    pub nodes: Arc<Nodes>,
+    service: Arc<NodeService>,
+}
+
+/// A machine of a node, and what runs on it.
+struct Host {
+    entropy: Arc<SeededEntropy>,
+    disk: Arc<MemoryDisk>,
+    machine: MemoryMachine,
+    process: Option<Process>,
+}
+
+/// The cluster and what is around it. Nodes are `n0`, `n1` and so on.
+pub struct World {
+    /// The clock of every host.
+    pub clock: Arc<ManualClock>,
+    /// The network.
+    pub fabric: Fabric,
+    /// The unseal shares, once the cluster is initialised.
+    pub shares: Vec<Vec<u8>>,
+    hosts: Vec<Host>,
+}
+
+/// Where a node's host is.
+#[must_use]
+pub fn ip(node: usize) -> IpAddr {
+    Ipv4Addr::new(10, 0, 0, u8::try_from(node).unwrap()).into()
+}
+
+impl World {
+    /// So many nodes that are running, and belong to nothing yet.
+    pub async fn uninitialized(count: usize, seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(1_767_225_600)));
+        let fabric = Fabric::new(clock.clone(), seed);
+        let host = |at: usize| Host {
+            entropy: Arc::new(SeededEntropy::new(seed * 1000 + at as u64)),
+            disk: Arc::new(MemoryDisk::new()),
+            machine: MemoryMachine::new(),
+            process: None,
+        };
+        let mut world = Self { clock, fabric, shares: Vec::new(), hosts: (0..count).map(host).collect() };
+        for at in 0..count {
+            world.start(at).await;
+        }
+        world
+    }
+
+    /// A cluster of so many voters, all of them unsealed; the first was initialised and leads.
+    pub async fn new(count: usize, seed: u64) -> Self {
+        let mut world = Self::uninitialized(count, seed).await;
+        world.shares = world.drive(initialize(world.node(0))).await;
+        world.unseal(0).await;
+        for at in 1..count {
+            world.let_in(at).await;
+            world.drive(world.cluster(0).change(Change::Promote(format!("n{at}")))).await.unwrap();
+            world.unseal(at).await;
+        }
+        world.pass(Duration::from_secs(1)).await;
+        world
+    }
+
+    /// Makes a node one that gets the log, and has no vote.
+    pub async fn let_in(&self, at: usize) {
+        let leader = self.leader().expect("somebody leads");
+        let members: Vec<Contact> = self.cluster(leader).members().into_iter().map(|member| member.contact).collect();
+        self.cluster(at).adopt(members).unwrap();
+        self.drive(self.cluster(leader).change(Change::Add(self.cluster(at).me()))).await.unwrap();
+    }
+
+    /// Starts a process on a host; it is sealed.
+    pub async fn start(&mut self, at: usize) {
+        let host = &self.hosts[at];
+        assert!(host.process.is_none(), "n{at} runs");
+        let doors = Doors {
+            clock: self.clock.clone(),
+            entropy: host.entropy.clone(),
+            disk: host.disk.of_process(),
+            net: self.fabric.host(ip(at)),
+            workers: Arc::new(InlineWorkers),
+        };
+        let opening = NodeOpening {
+            directory: "/data".into(),
+            name: Some(format!("n{at}")),
+            listen: Some(SocketAddr::new(ip(at), PORT)),
+            address: None,
+            api_address: format!("https://n{at}:8200"),
+        };
+        let nodes = self.drive(Nodes::open(&doors, opening, Arc::new(host.machine.clone()))).await.unwrap();
+        let cluster: Arc<dyn Cluster> = Arc::<Nodes>::clone(&nodes);
+        let node = assembly::node_in(cluster, &doors, Arc::new(nodes.store()), assembly::settings()).unwrap();
+        let service = Arc::new(NodeService::new(Arc::clone(&node)));
+        self.hosts[at].process = Some(Process { node, nodes, service });
+    }
+
+    /// Ends a process without a word: SIGKILL.
+    pub async fn kill(&mut self, at: usize) {
+        self.fabric.kill(ip(at));
+        self.ended(at);
+        self.pass(STEP).await;
+    }
+
+    /// Ends a process and its host's power: of what was not synced nothing is left, and nobody hears of it.
+    pub async fn lose_power(&mut self, at: usize) {
+        self.fabric.lose_power(ip(at));
+        self.ended(at);
+        self.hosts[at].disk.crash_by_sector(|| false);
+        self.pass(STEP).await;
+    }
+
+    fn ended(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        host.disk.kill_process();
+        host.process = None;
+        host.machine = host.machine.reopened();
+    }
+
+    /// Ends a process as SIGTERM does: another leads, requests end, the node is sealed.
+    pub async fn stop(&mut self, at: usize) {
+        let process = self.hosts[at].process.take().expect("it runs");
+        let stopped = async {
+            process.nodes.leave().await;
+            process.service.finish(self.clock.sleep(Duration::from_secs(5))).await;
+            process.node.seal().await.unwrap();
+            process.nodes.close().await;
+        };
+        self.drive(stopped).await;
+        drop(process);
+        self.fabric.kill(ip(at));
+        self.hosts[at].machine = self.hosts[at].machine.reopened();
+    }
+
+    /// Enters as many shares as are needed, once the node has what is stored: what lies in its log alone it has when somebody
+    /// leads.
+    pub async fn unseal(&self, at: usize) {
+        self.until("it has what is stored", || self.node(at).standing().unwrap().facts.initialized).await;
+        for share in self.shares.iter().take(usize::from(SHARES.1)) {
+            self.drive(self.node(at).enter_share(UnsealShare::new(share.clone()))).await.unwrap();
+        }
+    }
+
+    /// Parts these nodes from all others.
+    pub fn part(&self, here: &[usize]) {
+        let (here, there): (Vec<usize>, Vec<usize>) = (0..self.hosts.len()).partition(|at| here.contains(at));
+        let ips = |nodes: &[usize]| nodes.iter().map(|at| ip(*at)).collect::<Vec<_>>();
+        self.fabric.part(&ips(&here), &ips(&there));
+    }
+
+    /// A process that runs.
+    #[must_use]
+    pub fn process(&self, at: usize) -> &Process {
+        self.hosts[at].process.as_ref().expect("it runs")
+    }
+
+    /// A node that runs.
+    #[must_use]
+    pub fn node(&self, at: usize) -> &Arc<Node> {
+        &self.process(at).node
+    }
+
+    /// A node that runs, among the others.
+    #[must_use]
+    pub fn cluster(&self, at: usize) -> &Arc<Nodes> {
+        &self.process(at).nodes
+    }
+
+    /// A host's disk.
+    #[must_use]
+    pub fn disk(&self, at: usize) -> &Arc<MemoryDisk> {
+        &self.hosts[at].disk
+    }
+
+    /// What a node has applied, as it is stored.
+    #[must_use]
+    pub fn machine(&self, at: usize) -> &MemoryMachine {
+        &self.hosts[at].machine
+    }
+
+    /// The nodes that run.
+    #[must_use]
+    pub fn running(&self) -> Vec<usize> {
+        (0..self.hosts.len()).filter(|at| self.hosts[*at].process.is_some()).collect()
+    }
+
+    /// Who leads, in the highest term, sealed or not.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        let leads = self.running().into_iter().filter_map(|at| match self.cluster(at).standing() {
+            Standing::Leads { term } => Some((term, at)),
+            _ => None,
+        });
+        leads.max().map(|(_, at)| at)
+    }
+
+    /// Who does what a leader does.
+    #[must_use]
+    pub fn active(&self) -> Option<usize> {
+        let active = self.running().into_iter().filter_map(|at| match self.node(at).role() {
+            Some(Role::Active { term, .. }) => Some((term, at)),
+            _ => None,
+        });
+        active.max().map(|(_, at)| at)
+    }
+
+    /// Waits until another node than this one is active; tells which, and how long it took.
+    pub async fn another_active(&self, before: usize) -> (usize, Duration) {
+        let begun = self.now();
+        self.until("another node is active", || self.active().is_some_and(|at| at != before)).await;
+        (self.active().unwrap(), self.now() - begun)
+    }
+
+    /// Lets time pass until something is so.
+    pub async fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let begun = self.now();
+        while !is_so() {
+            assert!(self.now() - begun < PATIENCE, "it never comes to this: {what}");
+            self.pass(STEP).await;
+        }
+    }
+
+    /// What the clock of every host says, from its start on.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Lets time pass.
+    pub async fn pass(&self, time: Duration) {
+        self.drive(self.clock.sleep(time)).await;
+    }
+
+    /// Drives a future to its end, letting time pass while nothing else can happen.
+    pub async fn drive<T>(&self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let begun = self.now();
+        loop {
+            for _ in 0..ROUNDS {
+                let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
+                if let Poll::Ready(done) = polled {
+                    return done;
+                }
+                tokio::task::yield_now().await;
+            }
+            assert!(self.now() - begun < PATIENCE, "it never ends");
+            self.clock.advance(STEP);
+        }
+    }
+
+    /// Sends one HTTP request to a node, as it is. It is for the caller to let time pass.
+    pub async fn send(&self, at: usize, request: http::Request<Full<Bytes>>) -> Answer {
+        let connection = Connection {
+            peer_address: Ipv4Addr::LOCALHOST.into(),
+            peer_port: 40_000,
+            client_certificates: Arc::default(),
+        };
+        let service = Arc::clone(&self.process(at).service);
+        assembly::exchange(&*service, &*self.clock, connection, &Options::default(), request).await
+    }
+
+    /// Calls `path` (below `/v1/`, sent exactly as written) at a node, with a token (empty: none) and a JSON body (null: none),
+    /// letting time pass until it is answered.
+    pub async fn call(&self, at: usize, method: &str, path: &str, token: &str, body: Value) -> Answer {
+        self.drive(self.send(at, assembly::request(method, path, token, &body))).await
+    }
+
+    /// A call by root at a node that must succeed.
+    pub async fn prepare(&self, at: usize, method: &str, path: &str, body: Value) -> Answer {
+        let answer = self.call(at, method, path, ROOT, body).await;
+        assert!(answer.status < 300, "{method} {path} at n{at}: {answer:?}");
+        answer
+    }
+}

@@ -1,0 +1,60 @@
+//! Clusters of several nodes: what was acknowledged survives its leader, whoever is asked.
+#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+
+use std::time::Duration;
+
+use serde_json::json;
+use tresor_harness::ROOT;
+use tresor_harness::cluster::World;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn what_was_acknowledged_is_there_when_another_leads_within_a_second_and_a_half() {
+    let mut world = World::new(3, 1).await;
+    assert_eq!(world.active(), Some(0));
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    let write = |number: u32| json!({ "data": { "number": number } });
+    for number in 0..20 {
+        world.prepare(0, "POST", &format!("kv/data/s{number}"), write(number)).await;
+    }
+    world.kill(0).await;
+    let (leader, took) = world.another_active(0).await;
+    assert!(took < Duration::from_millis(1500), "it took {took:?} until another was active");
+    let answer = world.call(leader, "POST", "kv/data/after", ROOT, write(20)).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let other = 3 - leader;
+    for at in [leader, other] {
+        for number in 0..20 {
+            let answer = world.prepare(at, "GET", &format!("kv/data/s{number}"), json!(null)).await;
+            assert_eq!(answer.at("/data/data/number"), &json!(number));
+        }
+    }
+    // The one that died is a node of the cluster again, and has what it missed.
+    world.start(0).await;
+    world.unseal(0).await;
+    world.pass(SECOND).await;
+    assert_eq!(world.active(), Some(leader));
+    let answer = world.prepare(0, "GET", "kv/data/after", json!(null)).await;
+    assert_eq!(answer.at("/data/data/number"), &json!(20));
+}
+
+#[tokio::test]
+async fn any_node_takes_writes_and_a_node_that_stops_lets_another_lead_first() {
+    let mut world = World::new(3, 2).await;
+    world.prepare(1, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    for at in 0..3 {
+        world.prepare(at, "POST", "kv/data/s", json!({ "data": { "at": at } })).await;
+        for seen in 0..3 {
+            let answer = world.prepare(seen, "GET", "kv/data/s", json!(null)).await;
+            assert_eq!(answer.at("/data/data/at"), &json!(at), "written at n{at}, read at n{seen}");
+        }
+    }
+    let begun = world.now();
+    world.stop(0).await;
+    let (leader, _) = world.another_active(0).await;
+    let took = world.now() - begun;
+    assert!(took < Duration::from_millis(300), "it took {took:?} until another was active");
+    let answer = world.prepare(3 - leader, "GET", "kv/data/s", json!(null)).await;
+    assert_eq!(answer.at("/data/data/at"), &json!(2));
+}
