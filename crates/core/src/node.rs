@@ -105,6 +105,8 @@ pub struct SealStanding {
     pub cluster: Option<(String, String)>,
     /// Why the local audit log takes no records, so that requests are refused; `None` while it does.
     pub audit_refusal: Option<String>,
+    /// Whether the node was removed from its cluster, as far as it knows.
+    pub removed: bool,
     /// Whether the store can be written to; when it cannot, requests that write are refused.
     pub storage: Condition,
 }
@@ -292,6 +294,7 @@ impl Node {
             progress: attempt.0,
             nonce: attempt.1.clone(),
             audit_refusal: unsealed.as_ref().and_then(|unsealed| unsealed.handles.audits.refusal()),
+            removed: self.cluster.is_removed(),
             storage: self.store.condition(),
             cluster: unsealed.map(|unsealed| (unsealed.cluster.name.clone(), unsealed.cluster.id.clone())),
         })

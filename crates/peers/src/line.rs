@@ -99,7 +99,8 @@ impl Line {
         (Arc::new(line), asked)
     }
 
-    fn trouble(&self) -> Option<Trouble> {
+    /// Why there is no connection now.
+    pub(crate) fn trouble(&self) -> Option<Trouble> {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -18,6 +18,7 @@ use crate::lane::Lane;
 use crate::line::Line;
 use crate::members::{Members, NodeId};
 use crate::tls;
+use crate::trouble::Trouble;
 use crate::trouble::AskError;
 
 /// How long whoever is refused has to read why.
@@ -174,6 +175,16 @@ impl Peers {
         }
         *lines = kept;
         Ok(())
+    }
+
+    /// What keeps this node from talking to each other one now; nothing when it can. By the connection that is always
+    /// made again.
+    #[must_use]
+    pub fn troubles(&self) -> BTreeMap<NodeId, Option<Trouble>> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let of =
+            |known: &Lines| known.lines.iter().find(|(lane, _)| lane.is_kept_open()).map(|(_, line)| line.trouble());
+        lines.iter().filter_map(|(node, known)| Some((*node, of(known)?))).collect()
     }
 
     /// Sends a message to a node and waits for its answer, for at most `within`, connecting included. Nothing is sent

@@ -14,9 +14,11 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use tresor_consensus::{Consensus, Contact, NodeId, OpenError, Opening, Pace, RaftStore};
+use tresor_core::cluster::Cluster;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Clock, Doors, Tasks};
 use tresor_peers::{NodeKey, Peers, PeersError, PublicKey, Timing};
@@ -134,7 +136,9 @@ impl Nodes {
         let told = contact::Teller { me, contact: contact.clone(), clock: Arc::clone(&doors.clock) };
         tasks.spawn(told.keep(Arc::clone(&consensus), Arc::clone(&port)));
         let clock = Arc::clone(&doors.clock);
-        Ok(Arc::new(Self { me, contact, consensus, port, inbox, clock, tasks }))
+        let nodes = Arc::new(Self { me, contact, consensus, port, inbox, clock, tasks });
+        nodes.tasks.spawn(say_when_removed(Arc::downgrade(&nodes), Arc::clone(&nodes.clock)));
+        Ok(nodes)
     }
 
     /// What is agreed on, as a store.
@@ -173,6 +177,21 @@ impl Nodes {
             () = self.clock.sleep(FINISH_BOUND) => {}
         }
         self.port.close();
+    }
+}
+
+/// How often a node looks whether it was removed.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// Tells the operator once when the others know this node no more.
+async fn say_when_removed(nodes: Weak<Nodes>, clock: Arc<dyn Clock>) {
+    loop {
+        clock.sleep(LOOK).await;
+        let Some(nodes) = nodes.upgrade() else { return };
+        if nodes.is_removed() {
+            tracing::error!("this node was removed from its cluster: it joins again once its directory is empty");
+            return;
+        }
     }
 }
 

@@ -240,6 +240,9 @@ struct SealStatus {
     /// The cluster's id, once unsealed.
     #[output(optional)]
     cluster_id: Option<String>,
+    /// The node was removed from its cluster; it joins again once its directory is empty.
+    #[output(optional)]
+    removed_from_cluster: Option<bool>,
     /// Why an unsealed node refuses requests: its audit log takes no records.
     #[output(optional)]
     audit_log: Option<String>,
@@ -272,6 +275,7 @@ async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus,
         storage_type: node.settings().storage_type,
         cluster_name,
         cluster_id,
+        removed_from_cluster: standing.removed.then_some(true),
         audit_log: standing.audit_refusal.map(refused),
         automatic_unseal: standing.opening_problem.map(|problem| problem.to_string()),
     })

@@ -74,6 +74,9 @@ pub(crate) struct Health {
     /// Code of an uninitialised node.
     #[input(query, default = "501")]
     uninitcode: u32,
+    /// Code of a node that was removed from its cluster.
+    #[input(query, default = "530")]
+    removedcode: u32,
     /// Code of a secondary for disaster recovery.
     #[input(query, default = "472")]
     #[expect(dead_code, reason = "checked for probes that send it; there are none of these")]
@@ -111,6 +114,9 @@ pub(crate) struct HealthReport {
     /// The cluster's id, once unsealed.
     #[output(optional)]
     cluster_id: Option<String>,
+    /// The node was removed from its cluster; it joins again once its directory is empty.
+    #[output(optional)]
+    removed_from_cluster: Option<bool>,
     /// Whether a standby has heard a leader lately; when it has not, it refuses requests.
     #[output(optional)]
     ha_connection_healthy: Option<bool>,
@@ -130,6 +136,8 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
     let part = Part::of(node).filter(|_| !standing.sealed);
     let code = if !standing.facts.initialized {
         codes.uninitcode
+    } else if standing.removed {
+        codes.removedcode
     } else if part.is_some() && standing.audit_refusal.is_some() {
         // Every request would be refused, whatever code an active node is to have.
         AUDIT_REFUSES
@@ -157,6 +165,7 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
         enterprise: false,
         cluster_name,
         cluster_id,
+        removed_from_cluster: standing.removed.then_some(true),
         ha_connection_healthy: match part {
             Some(Part::Standby) => Some(true),
             Some(Part::Leaderless) => Some(false),

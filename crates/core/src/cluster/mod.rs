@@ -190,6 +190,11 @@ pub trait Cluster: Send + Sync {
     /// Whether this node belongs to a cluster: it founded one, or a leader has sent it entries.
     fn is_member(&self) -> bool;
 
+    /// Whether it belonged to a cluster and was removed, as far as it can know: it may not have been told.
+    fn is_removed(&self) -> bool {
+        false
+    }
+
     /// Lets these nodes send entries to this one, which belongs to no cluster yet, until the log says who the members are.
     ///
     /// # Errors

@@ -225,6 +225,17 @@ impl Cluster for Nodes {
         self.port.adopt(others.map(of_core).collect()).map_err(|error| ClusterError::Stopped(error.to_string()))
     }
 
+    fn is_removed(&self) -> bool {
+        let members = self.consensus.members();
+        if self.consensus.is_pristine() || members.nodes.is_empty() {
+            return false;
+        }
+        // The entry that removes a node may not reach it; then it hears it from those that it still takes for members.
+        let (others, refusing) = self.port.refusals();
+        let is_refused = self.status().leader.is_none() && refusing * 2 > others;
+        !members.nodes.contains_key(&self.me) || is_refused
+    }
+
     fn indexes(&self) -> Indexes {
         let (last, applied) = self.consensus.indexes();
         Indexes { last, applied }

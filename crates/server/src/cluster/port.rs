@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tresor_consensus::{Contact, Lane, NodeId, PeerError};
 use tresor_env::{BoxFuture, Signal};
-use tresor_peers::{AskError, Member, Members, Peers, PublicKey};
+use tresor_peers::{AskError, Member, Members, Parting, Peers, PublicKey, Trouble};
 
 use super::adopted::Adopted;
 
@@ -84,6 +84,15 @@ impl Port {
         within: Duration,
     ) -> BoxFuture<'static, Result<Bytes, AskError>> {
         self.peers.ask(tresor_peers::NodeId(to.0), tresor_peers::Lane::Requests, message.into(), within)
+    }
+
+    /// How many other members there are, and how many of them say that this node is none.
+    pub(crate) fn refusals(&self) -> (usize, usize) {
+        let troubles = self.peers.troubles();
+        let is_refusal = |trouble: &Option<Trouble>| {
+            matches!(trouble, Some(Trouble::NotAdmitted | Trouble::Parted(Parting::Removed)))
+        };
+        (troubles.len(), troubles.values().filter(|trouble| is_refusal(trouble)).count())
     }
 
     /// Lets nobody in any more.

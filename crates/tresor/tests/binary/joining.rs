@@ -159,8 +159,24 @@ fn shares_are_entered_once_on_a_server_that_joins() {
     });
     keys.unseal(&two);
     assert_eq!(insist(&two, "GET", "kv/a", "").text_at("/data/x"), "kept");
-    // One that was removed stays outside, whatever it asks for.
+    // One that was removed stays outside, and says so, until its directory is empty.
     let cli = Cli::new(first_home.home(), first.address, &keys.root);
     cli.succeed(&["operator", "raft", "remove-peer", "node-2"]);
     until("it to be gone", || (members(&one)?.len() == 2).then_some(()));
+    until("it to know", || (two.get("sys/health").status == 530).then_some(()));
+    assert_eq!(two.get("sys/seal-status").at("/removed_from_cluster"), json!(true));
+    second.kill();
+    let second = second_home.start();
+    let two = second.http().with_token(&keys.root);
+    until("it to know again", || (two.get("sys/health").status == 530).then_some(()));
+    assert!(members(&one).unwrap().iter().all(|(member, _)| member != "node-2"));
+    second.kill();
+    std::fs::remove_dir_all(second_home.data()).unwrap();
+    let second = second_home.start();
+    let two = second.http().with_token(&keys.root);
+    let cli = Cli::new(second_home.home(), second.address, "");
+    cli.succeed(&["operator", "raft", "join", &format!("http://{}", third.address)]);
+    keys.unseal(&two);
+    until("it to be back", || (members(&one)? == all_vote()).then_some(()));
+    assert_eq!(insist(&two, "GET", "kv/a", "").text_at("/data/x"), "kept");
 }
