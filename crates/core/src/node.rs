@@ -568,7 +568,8 @@ async fn initialize(
         InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
         other => Fault::internal(other),
     };
-    if node.facts()?.initialized {
+    // The store of another cluster may arrive.
+    if node.joining.load().facts().is_some() {
         return Err(refuse(InitError::AlreadyInitialized));
     }
     let keys = opening::configured_keys(node).await?;

@@ -18,8 +18,8 @@ use crate::lane::Lane;
 use crate::line::Line;
 use crate::members::{Members, NodeId};
 use crate::tls;
-use crate::trouble::Trouble;
 use crate::trouble::AskError;
+use crate::trouble::Trouble;
 
 /// How long whoever is refused has to read why.
 pub(crate) const LINGER: Duration = Duration::from_millis(500);
