@@ -24,6 +24,8 @@ impl Consensus {
             return Err(ConsensusError::NotLeader { leader });
         }
         core.is_leaving.store(true, Ordering::Release);
+        // From now on it takes nothing, so it does not call itself the leader either.
+        core.tell_status();
         let successor = core.successor().await;
         core.is_leaving.store(false, Ordering::Release);
         core.tell_status();
@@ -32,10 +34,12 @@ impl Consensus {
 }
 
 impl Core {
-    /// Asks voters to campaign, the most current one first, until one of them leads.
+    /// Asks voters to campaign, the most current one first, until one of them leads; round after round, because who had not
+    /// written everything down yet may have it in the next.
     async fn successor(&self) -> Option<NodeId> {
         let pace = &self.wire.pace;
-        let until = self.wire.now() + pace.election;
+        let begun = self.wire.now();
+        let until = begun + pace.election * 3;
         let mut asked = Vec::new();
         while self.wire.now() < until {
             let members = self.wire.contacts.members();
@@ -47,13 +51,19 @@ impl Core {
                 let best = others.max_by_key(|(id, _)| (matching(*id), std::cmp::Reverse(*id)));
                 best.map(|(id, contact)| (id, contact.clone(), matching(id)))
             };
-            let (id, contact, matching) = candidate?;
+            let Some((id, contact, matching)) = candidate else {
+                if asked.is_empty() {
+                    return None;
+                }
+                asked.clear();
+                self.wire.doors.clock.sleep(LOOK_AGAIN).await;
+                continue;
+            };
             let last = self.log.last();
             if matching < last && asked.is_empty() {
                 // What was proposed is on its way there.
                 self.wire.doors.clock.sleep(LOOK_AGAIN).await;
-                let half = until.saturating_sub(pace.election / 2);
-                if self.wire.now() < half {
+                if self.wire.now() < begun + pace.election / 2 {
                     continue;
                 }
             }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tresor_barrier::SlotChange;
 use tresor_env::{BoxFuture, Doors, Signal, SteadyClock, Tasks, Timestamp};
-use tresor_model::Fault;
+use tresor_model::{Fault, Refusal};
 
 use crate::cluster::{Cluster, Standing, membership};
 use crate::gate::Gate;
@@ -246,6 +246,16 @@ async fn lead(
     };
     let why = match ended {
         Ended::Changed(changed) => return Some(changed),
+        // It hears of it a moment later.
+        Ended::Unwell(NotPromoted::Failed(Fault::Refusal(Refusal::Elsewhere))) => {
+            let pause = clock.sleep(RETRY);
+            return tokio::select! {
+                biased;
+                () = gate.closed() => None,
+                changed = cluster.changed(standing) => Some(changed),
+                () = pause => Some(cluster.standing()),
+            };
+        }
         Ended::Unwell(why) => why,
     };
     tracing::error!(term, %why, "the node leads and cannot serve; it lets another lead");

@@ -55,7 +55,7 @@ impl Log {
 
 fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!(
-        "warn,tresor={level},tresor_core={level},tresor_server={level},tresor_http={level},tresor_audit={level},tresor_barrier={level},tresor_system={level}"
+        "warn,openraft=error,tresor={level},tresor_core={level},tresor_server={level},tresor_http={level},tresor_audit={level},tresor_barrier={level},tresor_system={level}"
     ))
 }
 

@@ -61,7 +61,7 @@ const ATTEMPTS_MAX: usize = 64;
 pub type Outcome = Result<Response, Fault>;
 
 /// How often a request looks for another node because this one stopped to lead while it ran.
-const MOVES_MAX: usize = 3;
+const MOVES_MAX: usize = 8;
 
 /// Serves one request.
 pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {

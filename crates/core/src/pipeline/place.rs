@@ -71,6 +71,9 @@ async fn on_the_leader(unsealed: &Unsealed, request: &Request, is_in_doubt: bool
 /// ran here, and the store took nothing or a majority did not confirm.
 pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bool) -> Placed {
     let cluster = &unsealed.handles.cluster;
+    if is_in_doubt {
+        unsealed.clock.sleep(PAUSE).await;
+    }
     // Nearly always on a leader, without a timer.
     if unsealed.duties.is_active()
         && cluster.standing().leads()
