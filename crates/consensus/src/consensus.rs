@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use openraft::error::{ClientWriteError, RaftError};
+use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, oneshot};
 use tresor_env::{BoxFuture, Doors, Signal, Tasks};
@@ -306,28 +306,40 @@ impl Consensus {
         (last.max(applied), applied)
     }
 
-    /// Changes the members, and completes when a majority has taken the change. On the leader only; a leader that is to
-    /// lose its vote hands over and says so.
+    /// Changes the members, and completes when a majority has taken the change; changes are made one after the other. On the
+    /// leader only; a leader that is to lose its vote hands over and says so.
     ///
     /// # Errors
-    /// [`ConsensusError::Members`] when it makes no sense or another change is under way; [`ConsensusError::Uncertain`]
-    /// when it took too long: then it may be done still.
+    /// [`ConsensusError::Members`] when it makes no sense, or another change is under way for too long;
+    /// [`ConsensusError::Uncertain`] when it took too long: then it may be done still.
     pub async fn change(&self, change: Change) -> Result<(), ConsensusError> {
+        let wire = &self.core.wire;
+        let until = wire.now() + wire.pace.proposal;
+        loop {
+            let changed = self.change_at_once(change.clone()).await;
+            if !matches!(changed, Err(NotChanged::Busy)) || wire.now() >= until {
+                return changed.map_err(NotChanged::told);
+            }
+            wire.doors.clock.sleep(LOOK_AGAIN).await;
+        }
+    }
+
+    async fn change_at_once(&self, change: Change) -> Result<(), NotChanged> {
         let core = &self.core;
         if core.is_replacing.load(Ordering::Acquire) {
-            return Err(ConsensusError::Members("another state is being taken over".to_owned()));
+            return Err(ConsensusError::Members("another state is being taken over".to_owned()).into());
         }
         let members = Members::of(core.raft.server_metrics().borrow().membership_config.membership());
         let (unseats, node) = (change.unseats(), change.node());
         let (changes, stays) = change.asked(&members).map_err(ConsensusError::Members)?;
         if unseats && node == core.wire.me && core.leads() {
             let leader = self.hand_over().await?;
-            return Err(ConsensusError::NotLeader { leader: Some(leader) });
+            return Err(ConsensusError::NotLeader { leader: Some(leader) }.into());
         }
         let changed = tokio::select! {
             biased;
             changed = core.raft.change_membership(changes, stays) => changed,
-            () = core.wire.doors.clock.sleep(core.wire.pace.proposal) => return Err(ConsensusError::Uncertain),
+            () = core.wire.doors.clock.sleep(core.wire.pace.proposal) => return Err(ConsensusError::Uncertain.into()),
         };
         match changed {
             Ok(_) => {
@@ -341,12 +353,13 @@ impl Consensus {
                 Ok(())
             }
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(to))) => {
-                Err(ConsensusError::NotLeader { leader: to.leader_id })
+                Err(ConsensusError::NotLeader { leader: to.leader_id }.into())
             }
-            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => {
-                Err(ConsensusError::Members(error.to_string()))
-            }
-            Err(RaftError::Fatal(_)) => Err(ConsensusError::Uncertain),
+            Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(error))) => Err(match error {
+                ChangeMembershipError::InProgress(_) => NotChanged::Busy,
+                other => ConsensusError::Members(other.to_string()).into(),
+            }),
+            Err(RaftError::Fatal(_)) => Err(ConsensusError::Uncertain.into()),
         }
     }
 
@@ -381,6 +394,28 @@ impl Consensus {
 impl Drop for Consensus {
     fn drop(&mut self) {
         self.core.is_closed.store(true, Ordering::Release);
+    }
+}
+
+/// Why the members were not changed.
+enum NotChanged {
+    /// Another change is under way.
+    Busy,
+    Failed(ConsensusError),
+}
+
+impl NotChanged {
+    fn told(self) -> ConsensusError {
+        match self {
+            Self::Busy => ConsensusError::Members("another change is under way".to_owned()),
+            Self::Failed(error) => error,
+        }
+    }
+}
+
+impl From<ConsensusError> for NotChanged {
+    fn from(error: ConsensusError) -> Self {
+        Self::Failed(error)
     }
 }
 

@@ -2,28 +2,32 @@
 //!
 //! Everything follows from the seed and from the test's calls: time passes in small steps while nothing else can happen, and
 //! all work runs on the test's own thread. Nodes can be killed, started again and parted; what outlives a process is its disk.
-//! Deliberately absent: the real binary, and joining over the API (nodes are let in by the doors that joining uses).
+//! Deliberately absent: the real binary, and the network between a node that joins and the API that it asks.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::Value;
-use tresor_core::Node;
-use tresor_core::cluster::{Change, Cluster, Contact, Standing};
+use tresor_core::cluster::joining::{Joining, LeaderAddress, LeaderDoor, LeaderDoors};
+use tresor_core::cluster::{Cluster, Member, Standing};
 use tresor_core::role::Role;
+use tresor_core::{Node, Settings};
 use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
-use tresor_env::{Clock, Doors, Timestamp};
+use tresor_env::{BoxFuture, Clock, Doors, Timestamp};
 use tresor_http::Options;
+use tresor_model::Map;
 use tresor_model::request::Connection;
 use tresor_secret::UnsealShare;
 use tresor_server::NodeService;
 use tresor_server::cluster::{NodeOpening, Nodes};
 use tresor_storage::MemoryMachine;
+use tresor_wire::json::{JsonLimits, decode, encode_map};
 
 use crate::{Answer, ROOT, SHARES, assembly, initialize};
 
@@ -50,6 +54,69 @@ struct Host {
     disk: Arc<MemoryDisk>,
     machine: MemoryMachine,
     process: Option<Process>,
+    /// Whether it joins the others by itself.
+    joins: bool,
+}
+
+/// The APIs of all nodes that run, as one that joins asks them.
+#[derive(Clone, Default)]
+struct Apis(Arc<Mutex<BTreeMap<usize, Arc<NodeService>>>>);
+
+impl Apis {
+    fn set(&self, at: usize, service: Option<&Arc<NodeService>>) {
+        let mut apis = self.0.lock().unwrap();
+        drop(match service {
+            Some(service) => apis.insert(at, Arc::clone(service)),
+            None => apis.remove(&at),
+        });
+    }
+
+    /// Asks so many nodes in turn.
+    fn joining(&self, count: usize, clock: &Arc<ManualClock>) -> Joining {
+        let door = |at: usize| -> Arc<dyn LeaderDoor> {
+            Arc::new(Api { at, address: format!("https://n{at}:8200"), apis: self.clone(), clock: Arc::clone(clock) })
+        };
+        Joining { doors: Arc::new(self.clone()), retry_join: (0..count).map(door).collect(), non_voter: false }
+    }
+}
+
+impl LeaderDoors for Apis {
+    fn open(&self, _: LeaderAddress) -> Result<Arc<dyn LeaderDoor>, String> {
+        Err("nodes of this world join whom they are configured to".to_owned())
+    }
+}
+
+/// A node's API.
+struct Api {
+    at: usize,
+    address: String,
+    apis: Apis,
+    clock: Arc<ManualClock>,
+}
+
+impl LeaderDoor for Api {
+    fn address(&self) -> &str {
+        &self.address
+    }
+
+    fn ask(&self, path: &'static str, body: Map) -> BoxFuture<'_, Result<Map, String>> {
+        let service = self.apis.0.lock().unwrap().get(&self.at).cloned();
+        Box::pin(async move {
+            let service = service.ok_or("it does not run")?;
+            let mut json = Vec::new();
+            encode_map(&body, &mut json);
+            let request = assembly::request("POST", path, "", &serde_json::from_slice(&json).unwrap());
+            let answer = assembly::exchange(&*service, &*self.clock, local(), &Options::default(), request).await;
+            if answer.status != 200 {
+                return Err(answer.errors());
+            }
+            decode(&answer.bytes, &JsonLimits::default()).map_err(|error| error.to_string())
+        })
+    }
+}
+
+fn local() -> Connection {
+    Connection { peer_address: Ipv4Addr::LOCALHOST.into(), peer_port: 40_000, client_certificates: Arc::default() }
 }
 
 /// The cluster and what is around it. Nodes are `n0`, `n1` and so on.
@@ -61,6 +128,7 @@ pub struct World {
     /// The unseal shares, once the cluster is initialised.
     pub shares: Vec<Vec<u8>>,
     hosts: Vec<Host>,
+    apis: Apis,
 }
 
 /// Where a node's host is.
@@ -79,8 +147,10 @@ impl World {
             disk: Arc::new(MemoryDisk::new()),
             machine: MemoryMachine::new(),
             process: None,
+            joins: false,
         };
-        let mut world = Self { clock, fabric, shares: Vec::new(), hosts: (0..count).map(host).collect() };
+        let hosts = (0..count).map(host).collect();
+        let mut world = Self { clock, fabric, shares: Vec::new(), hosts, apis: Apis::default() };
         for at in 0..count {
             world.start(at).await;
         }
@@ -90,23 +160,33 @@ impl World {
     /// A cluster of so many voters, all of them unsealed; the first was initialised and leads.
     pub async fn new(count: usize, seed: u64) -> Self {
         let mut world = Self::uninitialized(count, seed).await;
-        world.shares = world.drive(initialize(world.node(0))).await;
-        world.unseal(0).await;
+        world.initialize().await;
         for at in 1..count {
-            world.let_in(at).await;
-            world.drive(world.cluster(0).change(Change::Promote(format!("n{at}")))).await.unwrap();
-            world.unseal(at).await;
+            world.join(at).await;
         }
         world.pass(Duration::from_secs(1)).await;
         world
     }
 
-    /// Makes a node one that gets the log, and has no vote.
-    pub async fn let_in(&self, at: usize) {
-        let leader = self.leader().expect("somebody leads");
-        let members: Vec<Contact> = self.cluster(leader).members().into_iter().map(|member| member.contact).collect();
-        self.cluster(at).adopt(members).unwrap();
-        self.drive(self.cluster(leader).change(Change::Add(self.cluster(at).me()))).await.unwrap();
+    /// Initialises the first node, and opens it.
+    pub async fn initialize(&mut self) {
+        self.shares = self.drive(initialize(self.node(0))).await;
+        self.unseal(0).await;
+    }
+
+    /// Lets a node join the others as its configuration says, opens it, and waits until it votes.
+    pub async fn join(&mut self, at: usize) {
+        self.begin_to_join(at);
+        self.unseal(at).await;
+        let name = format!("n{at}");
+        let votes = |member: &Member| member.contact.name == name && member.is_voter;
+        self.until("it votes", || self.cluster(at).members().iter().any(votes)).await;
+    }
+
+    /// Lets a node begin to join the others; shares let it in.
+    pub fn begin_to_join(&mut self, at: usize) {
+        self.hosts[at].joins = true;
+        self.node(at).join_by_itself();
     }
 
     /// Starts a process on a host; it is sealed.
@@ -129,8 +209,14 @@ impl World {
         };
         let nodes = self.drive(Nodes::open(&doors, opening, Arc::new(host.machine.clone()))).await.unwrap();
         let cluster: Arc<dyn Cluster> = Arc::<Nodes>::clone(&nodes);
-        let node = assembly::node_in(cluster, &doors, Arc::new(nodes.store()), assembly::settings()).unwrap();
+        let joining = Some(self.apis.joining(self.hosts.len(), &self.clock));
+        let settings = Settings { joining, ..assembly::settings() };
+        let node = assembly::node_in(cluster, &doors, Arc::new(nodes.store()), settings).unwrap();
         let service = Arc::new(NodeService::new(Arc::clone(&node)));
+        self.apis.set(at, Some(&service));
+        if self.hosts[at].joins {
+            node.join_by_itself();
+        }
         self.hosts[at].process = Some(Process { node, nodes, service });
     }
 
@@ -150,6 +236,7 @@ impl World {
     }
 
     fn ended(&mut self, at: usize) {
+        self.apis.set(at, None);
         let host = &mut self.hosts[at];
         host.disk.kill_process();
         host.process = None;
@@ -159,6 +246,7 @@ impl World {
     /// Ends a process as SIGTERM does: another leads, requests end, the node is sealed.
     pub async fn stop(&mut self, at: usize) {
         let process = self.hosts[at].process.take().expect("it runs");
+        self.apis.set(at, None);
         let stopped = async {
             process.nodes.leave().await;
             process.service.finish(self.clock.sleep(Duration::from_secs(5))).await;
@@ -289,13 +377,8 @@ impl World {
 
     /// Sends one HTTP request to a node, as it is. It is for the caller to let time pass.
     pub async fn send(&self, at: usize, request: http::Request<Full<Bytes>>) -> Answer {
-        let connection = Connection {
-            peer_address: Ipv4Addr::LOCALHOST.into(),
-            peer_port: 40_000,
-            client_certificates: Arc::default(),
-        };
         let service = Arc::clone(&self.process(at).service);
-        assembly::exchange(&*service, &*self.clock, connection, &Options::default(), request).await
+        assembly::exchange(&*service, &*self.clock, local(), &Options::default(), request).await
     }
 
     /// Calls `path` (below `/v1/`, sent exactly as written) at a node, with a token (empty: none) and a JSON body (null: none),

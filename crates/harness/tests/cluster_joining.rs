@@ -1,0 +1,107 @@
+//! Joining a cluster of whole nodes: several at once, and whoever dies in the middle of it.
+#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+
+use std::time::Duration;
+
+use serde_json::json;
+use tresor_core::cluster::Cluster;
+use tresor_harness::ROOT;
+use tresor_harness::cluster::{STEP, World};
+use tresor_secret::UnsealShare;
+
+/// Names and votes, as a node knows them.
+fn votes(world: &World, at: usize) -> Vec<(String, bool)> {
+    let members = world.cluster(at).members();
+    let mut votes: Vec<_> = members.into_iter().map(|member| (member.contact.name, member.is_voter)).collect();
+    votes.sort();
+    votes
+}
+
+fn all_vote(count: usize) -> Vec<(String, bool)> {
+    (0..count).map(|at| (format!("n{at}"), true)).collect()
+}
+
+fn is_open(world: &World, at: usize) -> bool {
+    !world.node(at).standing().unwrap().sealed
+}
+
+/// A cluster of so many, and one more that has not joined, with something stored.
+async fn with_one_more(count: usize, seed: u64) -> World {
+    let mut world = World::uninitialized(count + 1, seed).await;
+    world.initialize().await;
+    for at in 1..count {
+        world.join(at).await;
+    }
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v1" })).await;
+    world.prepare(0, "POST", "kv/a", json!({ "x": "kept" })).await;
+    world
+}
+
+/// Enters all shares but the last, once the node knows what of.
+async fn enter_first(world: &World, at: usize) {
+    world.until("it knows what to open", || world.node(at).standing().unwrap().facts.initialized).await;
+    world.drive(world.node(at).enter_share(UnsealShare::new(world.shares[0].clone()))).await.unwrap();
+}
+
+#[tokio::test]
+async fn nodes_that_join_at_once_are_let_in_one_after_the_other() {
+    let mut world = World::uninitialized(4, 3).await;
+    world.initialize().await;
+    for at in 1..4 {
+        world.begin_to_join(at);
+    }
+    for at in 1..4 {
+        enter_first(&world, at).await;
+    }
+    let last = |at: usize| world.node(at).enter_share(UnsealShare::new(world.shares[1].clone()));
+    let (one, two, three) = world.drive(async { tokio::join!(last(1), last(2), last(3)) }).await;
+    assert!(one.is_ok() && two.is_ok() && three.is_ok(), "{one:?} {two:?} {three:?}");
+    assert!((0..4).all(|at| is_open(&world, at)));
+    world.until("all vote", || votes(&world, 0) == all_vote(4)).await;
+}
+
+#[tokio::test]
+async fn a_node_joins_whenever_the_leader_is_killed_meanwhile() {
+    for steps in [0, 1, 2, 4, 8, 16, 32, 64, 128] {
+        let mut world = with_one_more(3, 4).await;
+        world.begin_to_join(3);
+        enter_first(&world, 3).await;
+        let node = world.node(3).clone();
+        let last = UnsealShare::new(world.shares[1].clone());
+        let entering = tokio::spawn(async move { node.enter_share(last).await });
+        for _ in 0..steps {
+            world.pass(STEP).await;
+        }
+        world.kill(0).await;
+        world.another_active(0).await;
+        world.until("it is open", || is_open(&world, 3)).await;
+        world.until("it is answered", || entering.is_finished()).await;
+        world.until("it votes", || votes(&world, 3) == all_vote(4)).await;
+        let read = world.call(3, "GET", "kv/a", ROOT, json!(null)).await;
+        assert_eq!(read.at("/data/x"), &json!("kept"), "after {steps} steps");
+    }
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_while_it_joins_is_let_in_once() {
+    for steps in [0, 1, 2, 4, 8, 16, 32, 64, 128] {
+        let mut world = with_one_more(2, 5).await;
+        world.begin_to_join(2);
+        enter_first(&world, 2).await;
+        let node = world.node(2).clone();
+        let last = UnsealShare::new(world.shares[1].clone());
+        let entering = tokio::spawn(async move { node.enter_share(last).await });
+        for _ in 0..steps {
+            world.pass(STEP).await;
+        }
+        world.kill(2).await;
+        entering.abort();
+        world.pass(Duration::from_secs(2)).await;
+        world.start(2).await;
+        // Whether it was let in before or not, it has a key to open, and comes to be a member.
+        world.unseal(2).await;
+        world.until("it votes", || votes(&world, 2) == all_vote(3)).await;
+        let read = world.call(2, "GET", "kv/a", ROOT, json!(null)).await;
+        assert_eq!(read.at("/data/x"), &json!("kept"), "after {steps} steps");
+    }
+}
