@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, valgrind,
-//! strace, make and a C compiler.
+//! HAProxy, strace, make and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -24,6 +24,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "openssl", probe: &["version"], package: "openssl" },
     // Counts the instructions of the hot path.
     Prerequisite { program: "valgrind", probe: &["--version"], package: "valgrind" },
+    // Stands in front of a cluster.
+    Prerequisite { program: "haproxy", probe: &["-v"], package: "haproxy" },
     // Makes system calls of the store fail, one after another.
     Prerequisite { program: "strace", probe: &["--version"], package: "strace" },
     Prerequisite {
@@ -40,7 +42,7 @@ const PREREQUISITES: &[Prerequisite] = &[
 pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
-        println!("python3, openssl, curl, bash, valgrind, strace and cc are there");
+        println!("python3, openssl, curl, bash, valgrind, haproxy, strace and cc are there");
         return Ok(());
     }
     let wanted = format!("apt-get install --yes {}", missing.join(" "));

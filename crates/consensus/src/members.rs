@@ -93,19 +93,25 @@ impl Change {
     pub(crate) fn asked(self, members: &Members) -> Result<(ChangeMembers<NodeId, Contact>, bool), String> {
         let id = self.node();
         let member = members.nodes.get(&id);
+        // Operators know a member by its name.
+        let called = member.map_or_else(|| id.to_string(), |member| member.contact.name.clone());
         if matches!(self, Self::Add(..)) == member.is_some() {
-            return Err(if member.is_some() { format!("{id} is a member") } else { format!("{id} is no member") });
+            return Err(if member.is_some() {
+                format!("{called} is a member")
+            } else {
+                format!("{called} is no member")
+            });
         }
         let is_voter = member.is_some_and(|member| member.is_voter);
         let voters = members.nodes.values().filter(|member| member.is_voter).count();
         if self.unseats() && is_voter && voters == 1 {
-            return Err(format!("{id} has the only vote"));
+            return Err(format!("{called} has the only vote"));
         }
         Ok(match self {
             Self::Add(id, contact) => (ChangeMembers::AddNodes([(id, contact)].into()), true),
-            Self::Promote(_) if is_voter => return Err(format!("{id} votes already")),
+            Self::Promote(_) if is_voter => return Err(format!("{called} votes already")),
             Self::Promote(id) => (ChangeMembers::AddVoterIds([id].into()), true),
-            Self::Demote(_) if !is_voter => return Err(format!("{id} has no vote")),
+            Self::Demote(_) if !is_voter => return Err(format!("{called} has no vote")),
             Self::Demote(id) => (ChangeMembers::RemoveVoters([id].into()), true),
             Self::Remove(id) if is_voter => (ChangeMembers::RemoveVoters([id].into()), false),
             Self::Remove(id) => (ChangeMembers::RemoveNodes([id].into()), false),

@@ -226,7 +226,7 @@ async fn the_configuration_names_servers_and_their_votes() {
             "protocol_version": "3", "voter": voter,
         })
     };
-    let servers = json!([server(3, false, false), server(2, false, true), server(1, true, true)]);
+    let servers = json!([server(1, true, true), server(2, false, true), server(3, false, false)]);
     assert_eq!(answer.json["data"], json!({ "config": { "index": 41, "servers": servers } }));
 }
 

@@ -30,7 +30,9 @@ pub(super) struct Server {
 pub(super) async fn configuration(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Configuration>, Fault> {
     let cluster = enabled(sys)?;
     let index = cluster.indexes().applied;
-    let servers = cluster.members().into_iter().map(|member| {
+    let mut members = cluster.members();
+    members.sort_by(|a, b| a.contact.name.cmp(&b.contact.name));
+    let servers = members.into_iter().map(|member| {
         let shown: Map = map! {
             "node_id" => member.contact.name,
             "address" => member.contact.cluster_address,

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::support::{Answer, Cli, Http, Keys, Production, Server, until};
 
 /// A node that is to join one of these.
-fn node(number: usize, leaders: &[&Server], more: &str) -> Production {
+pub(super) fn node(number: usize, leaders: &[&Server], more: &str) -> Production {
     let production = Production::raft();
     let joins =
         leaders.iter().map(|leader| format!("retry_join {{ leader_api_addr = \"http://{}\" }}\n", leader.address));
@@ -21,11 +21,11 @@ fn node(number: usize, leaders: &[&Server], more: &str) -> Production {
     production
 }
 
-const STATIC: &str = "seal \"static\" {\n  current_key_id = \"k\"\n  current_key = \"env://KEY\"\n}";
-const KEY: [(&str, &str); 1] = [("KEY", "542a91c2aff86797e8dfa16adf86dcbea5706410791b319798936a1b08e4ef8b")];
+pub(super) const STATIC: &str = "seal \"static\" {\n  current_key_id = \"k\"\n  current_key = \"env://KEY\"\n}";
+pub(super) const KEY: [(&str, &str); 1] = [("KEY", "542a91c2aff86797e8dfa16adf86dcbea5706410791b319798936a1b08e4ef8b")];
 
 /// Names and votes of the members, as one of them sees it.
-fn members(http: &Http) -> Option<Vec<(String, bool)>> {
+pub(super) fn members(http: &Http) -> Option<Vec<(String, bool)>> {
     let answer = http.try_send("GET", "sys/storage/raft/configuration", "").filter(|answer| answer.status == 200)?;
     let servers = answer.at("/data/config/servers");
     let member = |server: &Value| Some((server["node_id"].as_str()?.to_owned(), server["voter"].as_bool()?));
@@ -34,16 +34,16 @@ fn members(http: &Http) -> Option<Vec<(String, bool)>> {
     Some(members)
 }
 
-fn all_vote() -> Vec<(String, bool)> {
+pub(super) fn all_vote() -> Vec<(String, bool)> {
     (1..=3).map(|number| (format!("node-{number}"), true)).collect()
 }
 
-fn is_open(http: &Http) -> bool {
+pub(super) fn is_open(http: &Http) -> bool {
     http.try_send("GET", "sys/seal-status", "").is_some_and(|status| status.at("/sealed") == Value::Bool(false))
 }
 
 /// A request that is sent until it is answered well; it may be done more than once.
-fn insist(http: &Http, method: &str, path: &str, body: &str) -> Answer {
+pub(super) fn insist(http: &Http, method: &str, path: &str, body: &str) -> Answer {
     let is_done = |answer: &Answer| (200..300).contains(&answer.status);
     until(path, || http.try_send(method, path, body).filter(is_done))
 }

@@ -11,6 +11,7 @@ mod bad_connections;
 mod bad_requests;
 mod canary;
 mod cli;
+mod cluster;
 mod config;
 mod crash;
 mod dev;

@@ -58,6 +58,7 @@ pages! {
     cluster: "docs/operate/cluster.md", Start::Nothing;
     configuration: "docs/operate/configuration.md", Start::Nothing;
     dev_server: "docs/operate/dev-server.md", Start::Nothing;
+    load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
     mounts: "docs/operate/mounts.md", Start::DevServer;
     policies: "docs/operate/policies.md", Start::DevServer;
     production_server: "docs/operate/production-server.md", Start::Nothing;
