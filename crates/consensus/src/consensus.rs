@@ -134,6 +134,13 @@ impl Consensus {
             applied,
             status: Signal::default(),
         });
+        // Who asks next is told whether there are others.
+        let members = core.raft.with_raft_state(|state| {
+            let members = state.membership_state.effective();
+            (*members.log_id(), members.membership().clone())
+        });
+        let (at, members) = members.await.map_err(|error| OpenError::Inconsistent(error.to_string()))?;
+        core.take_members(at, &members);
         let tasks = Tasks::new();
         tasks.spawn(campaign::run(Arc::clone(&core)));
         tasks.spawn(reads::run(Arc::clone(&core), waiting));

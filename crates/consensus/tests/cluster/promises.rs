@@ -332,3 +332,14 @@ fn a_node_that_is_far_behind_gets_the_state() {
         assert_eq!(world.hosts[&cut].machine.dump(), world.hosts[&leader].machine.dump());
     });
 }
+
+#[test]
+fn a_node_that_is_opened_knows_at_once_who_the_members_are() {
+    play(async {
+        let mut world = World::new(1, 3, 0).await;
+        world.pass(SECOND).await;
+        world.kill(NodeId(2), true).await;
+        let opened = world.open(NodeId(2)).await.unwrap();
+        assert_eq!(opened.members().nodes.len(), 3);
+    });
+}
