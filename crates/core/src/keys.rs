@@ -42,6 +42,11 @@ pub(crate) fn roster() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "roster")
 }
 
+/// What the operator decided about nodes that are dead, and about those that joined.
+pub(crate) fn autopilot() -> Key {
+    StorageKey::new(&NamespaceId::root(), Area::Core, "autopilot")
+}
+
 /// The latest time that was told, about a minute old at most.
 pub(crate) fn clock() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "clock")

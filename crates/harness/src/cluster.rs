@@ -31,8 +31,8 @@ use tresor_wire::json::{JsonLimits, decode, encode_map};
 
 use crate::{Answer, ROOT, SHARES, assembly, initialize};
 
-/// In what time passes.
-pub const STEP: Duration = Duration::from_millis(5);
+/// In what time passes, unless a test says otherwise.
+const STEP: Duration = Duration::from_millis(5);
 /// How often everything that can run is let run before time passes.
 const ROUNDS: usize = 60;
 /// What takes longer than this, by the clock, never ends.
@@ -125,6 +125,8 @@ pub struct World {
     pub clock: Arc<ManualClock>,
     /// The network.
     pub fabric: Fabric,
+    /// In what time passes; at most a tenth of what a follower waits for its leader.
+    pub step: Duration,
     /// The unseal shares, once the cluster is initialised.
     pub shares: Vec<Vec<u8>>,
     hosts: Vec<Host>,
@@ -150,7 +152,7 @@ impl World {
             joins: false,
         };
         let hosts = (0..count).map(host).collect();
-        let mut world = Self { clock, fabric, shares: Vec::new(), hosts, apis: Apis::default() };
+        let mut world = Self { clock, fabric, step: STEP, shares: Vec::new(), hosts, apis: Apis::default() };
         for at in 0..count {
             world.start(at).await;
         }
@@ -371,7 +373,7 @@ impl World {
                 tokio::task::yield_now().await;
             }
             assert!(self.now() - begun < PATIENCE, "it never ends");
-            self.clock.advance(STEP);
+            self.clock.advance(self.step);
         }
     }
 

@@ -58,3 +58,32 @@ async fn any_node_takes_writes_and_a_node_that_stops_lets_another_lead_first() {
     let answer = world.prepare(3 - leader, "GET", "kv/data/s", json!(null)).await;
     assert_eq!(answer.at("/data/data/at"), &json!(2));
 }
+
+#[tokio::test]
+async fn a_dead_node_is_removed_by_the_leader_and_three_voters_are_left_whatever_happens() {
+    let mut world = World::new(4, 3).await;
+    let path = "sys/storage/raft/autopilot/configuration";
+    let refused = world.call(1, "POST", path, ROOT, json!({ "dead_server_last_contact_threshold": "59s" })).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    let refused = world.call(1, "POST", path, ROOT, json!({ "min_quorum": 2 })).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    world.prepare(1, "POST", path, json!({ "dead_server_last_contact_threshold": "1m" })).await;
+    let shown = world.prepare(2, "GET", path, json!(null)).await;
+    assert_eq!(shown.at("/data/dead_server_last_contact_threshold"), "1m0s");
+    assert_eq!(shown.at("/data/cleanup_dead_servers"), true);
+    let state = world.prepare(2, "GET", "sys/storage/raft/autopilot/state", json!(null)).await;
+    assert_eq!(state.at("/data/healthy"), true, "{state:?}");
+    assert_eq!(state.at("/data/failure_tolerance"), 1);
+    assert_eq!(state.at("/data/servers/n0/status"), "leader");
+    assert_eq!(state.at("/data/voters").as_array().unwrap().len(), 4);
+    world.step = Duration::from_millis(40);
+    for (killed, left) in [(3, 3), (2, 3)] {
+        world.kill(killed).await;
+        world.pass(30 * SECOND).await;
+        let state = world.prepare(1, "GET", "sys/storage/raft/autopilot/state", json!(null)).await;
+        assert_eq!(state.at(&format!("/data/servers/n{killed}/healthy")), false, "{state:?}");
+        world.pass(35 * SECOND).await;
+        let state = world.prepare(1, "GET", "sys/storage/raft/autopilot/state", json!(null)).await;
+        assert_eq!(state.at("/data/voters").as_array().unwrap().len(), left, "{state:?}");
+    }
+}

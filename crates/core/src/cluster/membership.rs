@@ -3,10 +3,11 @@
 //! By joining, a node becomes a member only as [`Admitted`], which is made of a proof. It gets its vote by itself once it has
 //! the log; until then the store remembers that it is to have one ([`Roster`]), so that whoever leads next goes on. What is
 //! remembered is stored before the members are changed when it must not be forgotten, and a step that was done twice changes
-//! nothing. Deliberately absent: what is proven ([`join`](super::join)), the joining node's side
-//! ([`joining`](super::joining)), and the autopilot.
+//! nothing. A node that is dead is removed, when the operator wants that. Deliberately absent: what is proven
+//! ([`join`](super::join)), the joining node's side ([`joining`](super::joining)), and what makes a node dead
+//! ([`autopilot`](super::autopilot)).
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use tresor_barrier::{Barrier, CommitError, JoinKey, Txn};
@@ -15,6 +16,7 @@ use tresor_env::{Entropy, SteadyClock, Tasks};
 use tresor_model::{Fault, Operation, Refusal, map};
 use tresor_record::Record;
 
+use super::autopilot::{Autopilot, Judged, LOOK, Watch};
 use super::join::{Admitted, Applicant, Leader, welcome};
 use super::roster::Roster;
 use super::{Change, Cluster, Contact, Member, Standing};
@@ -25,8 +27,6 @@ use crate::node::Node;
 use crate::storage::Storage;
 use crate::unsealed::Unsealed;
 
-/// How often the leader looks whether a node that joined has the log.
-const LOOK: Duration = Duration::from_secs(1);
 /// A node has the log when it lacks no more entries than this: so many are sent at once.
 const LAG_MAX: u64 = 64;
 /// A node is there when the leader has heard it within this time.
@@ -63,6 +63,8 @@ pub struct Membership {
     entropy: Arc<dyn Entropy>,
     join: JoinKey,
     challenges: HmacKey,
+    /// What this node saw of the others since it leads.
+    watch: Mutex<Watch>,
 }
 
 impl Membership {
@@ -74,7 +76,7 @@ impl Membership {
         entropy: Arc<dyn Entropy>,
     ) -> Self {
         let (join, challenges) = (barrier.join_key(), barrier.challenge_key());
-        Self { cluster, barrier: barrier.clone(), store, clock, entropy, join, challenges }
+        Self { cluster, barrier: barrier.clone(), store, clock, entropy, join, challenges, watch: Mutex::default() }
     }
 
     /// The term in which this node leads.
@@ -220,14 +222,41 @@ impl Membership {
         Err(Refusal::Unavailable("the members are changed by many at once".into()).into())
     }
 
-    /// Gives votes to nodes that have the log by now.
-    async fn tend(&self) -> Result<(), Fault> {
+    /// What this node, as the leader, makes of the others.
+    ///
+    /// # Errors
+    /// When it does not lead, or the store fails.
+    pub fn judged(&self) -> Result<Judged, Fault> {
+        self.term()?;
+        let rules = Autopilot::stored(&mut self.barrier.begin().map_err(Fault::internal)?)?;
+        let (members, last) = (self.cluster.members(), self.cluster.indexes().last);
+        Ok(self.watch.lock().unwrap_or_else(PoisonError::into_inner).judge(&rules, last, &members))
+    }
+
+    /// Gives votes to nodes that have the log by now, and removes one that is dead; tells which.
+    async fn tend(&self) -> Result<Option<String>, Fault> {
+        let Standing::Leads { term } = self.cluster.standing() else { return Ok(None) };
+        let rules = Autopilot::stored(&mut self.barrier.begin().map_err(Fault::internal)?)?;
+        let (members, last) = (self.cluster.members(), self.cluster.indexes().last);
+        let judged = {
+            let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+            watch.look(&rules, self.clock.now(), term, last, &members);
+            watch.judge(&rules, last, &members)
+        };
+        self.give_votes(&judged, &members, last).await?;
+        let Some(dead) = judged.dead(&rules) else { return Ok(None) };
+        tracing::warn!(name = dead.contact.name, silent_for = ?dead.silent_for, "a node is dead, and is removed");
+        self.remove(&dead.contact.name).await?;
+        Ok(Some(dead.contact.name.clone()))
+    }
+
+    async fn give_votes(&self, judged: &Judged, members: &[Member], last: u64) -> Result<(), Fault> {
         let roster = self.roster()?;
-        if !roster.is_anybody_waiting() || !self.cluster.standing().leads() {
+        if !roster.is_anybody_waiting() {
             return Ok(());
         }
-        let (members, last) = (self.cluster.members(), self.cluster.indexes().last);
-        for Member { contact, is_voter, heard_ago, matched, .. } in &members {
+        let is_stable = |key| judged.servers.iter().any(|server| server.contact.key == key && server.is_stable);
+        for Member { contact, is_voter, heard_ago, matched, .. } in members {
             if !roster.awaits_vote(&contact.key) {
                 continue;
             }
@@ -235,7 +264,7 @@ impl Membership {
             let has_the_log = matched.is_some_and(|matched| last.saturating_sub(matched) <= LAG_MAX);
             if *is_voter {
                 self.change_roster(|roster| roster.settle(&contact.key)).await?;
-            } else if is_there && has_the_log {
+            } else if is_there && has_the_log && is_stable(contact.key) {
                 self.promote(&contact.name).await?;
                 tracing::info!(name = contact.name, "a node that joined has the log, and votes");
             }
@@ -282,15 +311,15 @@ fn not_leader() -> Fault {
     Refusal::Unavailable("this node does not lead the cluster".into()).into()
 }
 
-/// Starts giving votes to nodes that joined, on the leader.
+/// Starts giving votes to nodes that joined, and removing those that are dead, on the leader.
 pub(crate) fn start(unsealed: &Arc<Unsealed>, tasks: &Tasks) {
     let membership = &unsealed.handles.membership;
     if membership.cluster.is_enabled() {
-        tasks.spawn(run(Arc::downgrade(membership), membership.clock.clone(), unsealed.gate.clone()));
+        tasks.spawn(run(Arc::downgrade(unsealed), membership.clock.clone(), unsealed.gate.clone()));
     }
 }
 
-async fn run(membership: Weak<Membership>, clock: SteadyClock, gate: Gate) {
+async fn run(unsealed: Weak<Unsealed>, clock: SteadyClock, gate: Gate) {
     let mut told = String::new();
     loop {
         tokio::select! {
@@ -298,13 +327,20 @@ async fn run(membership: Weak<Membership>, clock: SteadyClock, gate: Gate) {
             () = gate.closed() => return,
             () = clock.sleep(LOOK) => {}
         }
-        let Some(membership) = membership.upgrade() else { return };
-        if let Err(fault) = membership.tend().await {
-            let cause = fault.for_operators();
-            if cause != told {
-                tracing::warn!(cause, "a node that joined gets no vote yet; it is tried again");
+        let Some(unsealed) = unsealed.upgrade() else { return };
+        match unsealed.handles.membership.tend().await {
+            Ok(None) => {}
+            Ok(Some(removed)) => {
+                let body = map! { "server_id" => removed };
+                deeds::record(&unsealed, "sys/storage/raft/cleaned-up", Operation::Delete, body).await;
             }
-            told = cause;
+            Err(fault) => {
+                let cause = fault.for_operators();
+                if cause != told {
+                    tracing::warn!(cause, "the members are not as they should be yet; it is tried again");
+                }
+                told = cause;
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! (`tresor-server` puts consensus and the cluster port there). [`Alone`] is the door of every store that has no other nodes.
 //! Deliberately absent: entries, votes, and anything that is stored.
 
+pub mod autopilot;
 pub mod join;
 pub mod joining;
 pub mod membership;

@@ -2,6 +2,7 @@
 
 mod audit;
 mod auth;
+mod autopilot;
 mod capabilities;
 mod internal;
 mod leases;
@@ -54,6 +55,12 @@ impl Engine for Sys {
             .read(nodes::ha_status)
             .at("storage/raft/configuration", "The members of the cluster.")
             .read(raft::configuration)
+            .at("storage/raft/autopilot/configuration", "What the leader does about nodes that joined, or are dead.")
+            .read(autopilot::read)
+            .write(autopilot::write)
+            .at("storage/raft/autopilot/state", "What the leader makes of each node.")
+            .runs_on(Place::Leader)
+            .read(autopilot::state)
             .at("storage/raft/remove-peer", "Removes a node from the cluster.")
             .write(raft::remove_peer)
             .at("storage/raft/promote", "Gives a node a vote.")

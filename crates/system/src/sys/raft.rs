@@ -63,7 +63,7 @@ fn named<'i>(sys: &Sys, input: &'i Server) -> Result<&'i str, Fault> {
     if input.server_id.is_empty() { Err(Fault::invalid("no server id provided")) } else { Ok(&input.server_id) }
 }
 
-fn enabled(sys: &Sys) -> Result<&dyn tresor_core::cluster::Cluster, Fault> {
+pub(super) fn enabled(sys: &Sys) -> Result<&dyn tresor_core::cluster::Cluster, Fault> {
     let cluster = &*sys.handles.cluster;
     if cluster.is_enabled() { Ok(cluster) } else { Err(Fault::invalid("raft storage is not in use")) }
 }
