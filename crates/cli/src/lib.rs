@@ -7,6 +7,7 @@
 
 mod audit;
 mod auth;
+mod autopilot;
 mod cluster;
 mod commands;
 mod context;

@@ -32,7 +32,7 @@ use tresor_wire::json::{JsonLimits, decode, encode_map};
 use crate::{Answer, ROOT, SHARES, assembly, initialize};
 
 /// In what time passes, unless a test says otherwise.
-const STEP: Duration = Duration::from_millis(5);
+pub const STEP: Duration = Duration::from_millis(5);
 /// How often everything that can run is let run before time passes.
 const ROUNDS: usize = 60;
 /// What takes longer than this, by the clock, never ends.

@@ -53,9 +53,10 @@ impl Log {
     }
 }
 
+/// The library of the consensus says at each attempt that a node is not reached; what carries the messages says it once.
 fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!(
-        "warn,openraft=error,tresor={level},tresor_core={level},tresor_server={level},tresor_http={level},tresor_audit={level},tresor_barrier={level},tresor_system={level}"
+        "warn,openraft=off,tresor={level},tresor_core={level},tresor_server={level},tresor_http={level},tresor_audit={level},tresor_barrier={level},tresor_system={level}"
     ))
 }
 

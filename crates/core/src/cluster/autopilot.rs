@@ -158,7 +158,8 @@ impl Watch {
                 stable_since: since.map(|(at, _)| *at),
             }
         };
-        let servers: Vec<Server> = members.iter().map(server).collect();
+        let mut servers: Vec<Server> = members.iter().map(server).collect();
+        servers.sort_by(|a, b| a.contact.name.cmp(&b.contact.name));
         let voters = servers.iter().filter(|server| server.is_voter);
         let (count, healthy) =
             voters.fold((0, 0), |(count, healthy), voter| (count + 1, healthy + usize::from(voter.is_healthy)));
