@@ -56,6 +56,7 @@ pages! {
     audit: "docs/operate/audit.md", Start::DevServer;
     backup: "docs/operate/backup.md", Start::Nothing;
     cluster: "docs/operate/cluster.md", Start::Nothing;
+    cluster_care: "docs/operate/cluster-care.md", Start::Nothing;
     configuration: "docs/operate/configuration.md", Start::Nothing;
     dev_server: "docs/operate/dev-server.md", Start::Nothing;
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
