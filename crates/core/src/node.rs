@@ -457,12 +457,13 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
                 Err(fault) => drop(answer.send(Err(fault))),
             },
             Command::WaitForShares { offered: new, answer } => {
-                let result = joining::begin_to_wait(&node, &new);
-                if result.is_ok() {
-                    collector.reset();
+                let begun = joining::begin_to_wait(&node, &new).map(|is_other| {
+                    if is_other {
+                        collector.reset();
+                    }
                     offered = Some(new);
-                }
-                drop(answer.send(result));
+                });
+                drop(answer.send(begun));
             }
             Command::Adopt { members, facts, answer } => drop(answer.send(joining::adopt(&node, members, facts))),
             Command::Join { wish, is_kept_up, answer } => {

@@ -1,9 +1,9 @@
-//! FZ-11: what the barrier reads before it trusts anything: key slots, key ring, sealed values. Total; what was not
+//! FZ-11: what the barrier reads before it trusts anything: key slots, key ring, sealed values, what a cluster shows. Total; what was not
 //! sealed for a place never opens there.
 
 use std::sync::Arc;
 
-use tresor_barrier::{Progress, SealedStore, ShareCollector};
+use tresor_barrier::{Offer, Progress, SealFacts, SealedStore, ShareCollector, UnsealKey};
 use tresor_crypto::aead::AeadKey;
 use tresor_crypto::keyring::KeyRing;
 use tresor_env::Timestamp;
@@ -14,6 +14,7 @@ use tresor_storage::{Batch, MemoryStore, RawKey, Store, Version};
 /// Key slots, a ring, a sealed value.
 pub fn seal(bytes: &[u8]) {
     slots(bytes);
+    offer(bytes);
     let entropy = SeededEntropy::new(5);
     if let Ok(ring) = KeyRing::decode(bytes) {
         let written = ring.encode();
@@ -43,18 +44,33 @@ fn changed(ring: &KeyRing, sealed: &[u8], bytes: &[u8]) {
     assert!(AeadKey::new(&DataKey::new([7; 32])).open(b"at", sealed).is_err(), "opened by another key");
 }
 
+/// What a leader showed a node that wants to join.
+fn offer(bytes: &[u8]) {
+    let Ok(offer) = Offer::decode(bytes) else { return };
+    let written = offer.encode();
+    let again = Offer::decode(&written).expect("what is written is an offer");
+    assert_eq!((again.facts(), again.encode()), (offer.facts(), written));
+    let facts = offer.facts();
+    assert!(facts.threshold > 0 && facts.threshold <= facts.shares, "shares could never be enough");
+    assert!(offer.open_with(&made_up(&facts)).is_err(), "a key that was made up opens a slot");
+}
+
+/// The key that a share of one is.
+fn made_up(facts: &SealFacts) -> UnsealKey {
+    let facts = SealFacts { shares: 1, threshold: 1, ..facts.clone() };
+    let share = UnsealShare::new(vec![9; 32]);
+    let Ok(Progress::Complete(key)) = ShareCollector::default().submit(share, &facts, &SeededEntropy::new(5)) else {
+        panic!("one share of one is enough");
+    };
+    key
+}
+
 /// A store whose key slots are these bytes.
 fn slots(bytes: &[u8]) {
     let store = Arc::new(MemoryStore::new());
     let key = RawKey::new(b"\0slots").expect("a short key");
     store.apply(Batch::new(Version(1), [(key, Some(bytes.to_vec()))].into())).expect("memory takes it");
-    let doors = TestDoors::new(1).doors;
-    let Ok(sealed) = SealedStore::open(store, doors.clone()) else { return };
-    let mut facts = sealed.facts().expect("it was readable a moment ago");
-    (facts.shares, facts.threshold) = (1, 1);
-    let share = UnsealShare::new(vec![9; 32]);
-    let Ok(Progress::Complete(key)) = ShareCollector::default().submit(share, &facts, &*doors.entropy) else {
-        panic!("one share of one is enough");
-    };
-    assert!(sealed.unseal_with(&key).is_err(), "a key that was made up opens a slot");
+    let Ok(sealed) = SealedStore::open(store, TestDoors::new(1).doors) else { return };
+    let facts = sealed.facts().expect("it was readable a moment ago");
+    assert!(sealed.unseal_with(&made_up(&facts)).is_err(), "a key that was made up opens a slot");
 }

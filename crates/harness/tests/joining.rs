@@ -297,8 +297,17 @@ async fn wrong_shares_open_no_cluster() {
     assert_eq!(members.votes()[1], ("node-2".to_owned(), false));
 }
 
-#[tokio::test]
-async fn a_node_with_a_static_key_joins_and_opens_by_itself_once_a_leader_answers() {
+/// A leader with a static key, and a node that is to join it by the same key and does not reach it yet.
+struct ByItself {
+    leader: Arc<Harness>,
+    cluster: Arc<Double>,
+    root: String,
+    way: Arc<Way>,
+    node: Harness,
+    own: Arc<Double>,
+}
+
+async fn by_itself() -> ByItself {
     let cluster = Double::leading();
     let mut settings = assembly::settings();
     settings.static_seal = Some(StaticSeal { key_id: "k".to_owned(), source: Arc::new(Key) });
@@ -310,6 +319,12 @@ async fn a_node_with_a_static_key_joins_and_opens_by_itself_once_a_leader_answer
     let (node, own) = joiner(&way, 2, true, true);
     node.node.open_by_itself().await;
     node.node.join_by_itself();
+    ByItself { leader, cluster, root, way, node, own }
+}
+
+#[tokio::test]
+async fn a_node_with_a_static_key_joins_and_opens_by_itself_once_a_leader_answers() {
+    let ByItself { leader, cluster, root, way, node, own } = by_itself().await;
     node.advance(Duration::from_secs(60)).await;
     assert!(own.members().is_empty());
     *way.leader.lock().unwrap() = Some(Arc::clone(&leader));
@@ -320,6 +335,32 @@ async fn a_node_with_a_static_key_joins_and_opens_by_itself_once_a_leader_answer
     node.advance(Duration::from_secs(1)).await;
     assert_eq!(node.read("sys/seal-status", "").await.at("/sealed"), &json!(false));
     drop(node.read("auth/token/lookup-self", &root).await.expect_status(200));
+}
+
+#[tokio::test]
+async fn what_a_process_before_was_let_into_opens_when_it_arrives() {
+    let ByItself { leader, node, own, .. } = by_itself().await;
+    node.advance(Duration::from_secs(1)).await;
+    own.is_member.store(true, Ordering::SeqCst);
+    arrive(&leader, &node);
+    for _ in 0..20 {
+        node.advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(node.read("sys/seal-status", "").await.at("/sealed"), &json!(false));
+}
+
+#[tokio::test]
+async fn shares_that_were_entered_stay_when_a_leader_is_asked_again() {
+    let (leader, _) = leader().await;
+    let (node, _) = joiner(&Way::to(&leader), 2, false, false);
+    for _ in 0..2 {
+        drop(join(&node, json!({})).await.expect_status(200));
+        let status = enter(&node, &leader.shares[0]).await.expect_status(200);
+        assert_eq!(status.at("/progress"), &json!(1));
+        assert_eq!(node.read("sys/seal-status", "").await.at("/progress"), &json!(1));
+    }
+    drop(join(&node, json!({})).await.expect_status(200));
+    assert_eq!(node.read("sys/seal-status", "").await.at("/progress"), &json!(1));
 }
 
 #[tokio::test]

@@ -191,15 +191,19 @@ impl Node {
     }
 }
 
-/// From now on shares open what a leader showed.
-pub(crate) fn begin_to_wait(node: &Node, offered: &Offered) -> Result<(), Fault> {
+/// From now on shares open what a leader showed; whether they are of another seal than those that were entered before.
+pub(crate) fn begin_to_wait(node: &Node, offered: &Offered) -> Result<bool, Fault> {
     if !node.is_outside() {
         return Err(Fault::invalid("the node has a store already"));
     }
-    node.publish_attempt(0, String::new());
-    node.joining.store(Arc::new(Standing::Offered(offered.offer.facts())));
-    tracing::info!("the node waits for shares to join its cluster");
-    Ok(())
+    let waits = Standing::Offered(offered.offer.facts());
+    let is_new = **node.joining.load() != waits;
+    if is_new {
+        node.publish_attempt(0, String::new());
+        node.joining.store(Arc::new(waits));
+        tracing::info!("the node waits for shares to join its cluster");
+    }
+    Ok(is_new)
 }
 
 /// Takes the members of the cluster that the node was let into.
@@ -259,6 +263,8 @@ pub(crate) async fn on_demand(
 /// Asks each leader in turn, until one lets the node in or shows it what it has to open.
 pub(crate) async fn attempt(node: &Arc<Node>, wish: &Arc<Wish>) -> Result<Tried, String> {
     if !node.is_outside() {
+        // It may have been let in by a process before, and nobody opens what arrives now.
+        node.tasks.spawn(arrive_by_itself(Arc::downgrade(node)));
         return Ok(Tried::Settled);
     }
     let keys = match node.settings().static_seal {
