@@ -17,6 +17,7 @@ pub mod assembly;
 mod captured;
 pub mod cluster;
 pub mod leasing;
+pub mod walk;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use tresor_core::{Availability, ListedRoute};
 use tresor_engine::{Access, Effect, Place};
+use tresor_harness::walk::{example, method};
 use tresor_harness::{Answer, Harness, ROOT};
-use tresor_model::Operation;
 
 /// Every endpoint: operation, mount, pattern, who may call it, what it does to the store, on which node of a
 /// cluster it runs, whether it is audited. The unaudited ones are those, and no others, that end in `unaudited`.
@@ -36,26 +36,6 @@ async fn everything_mounted() -> Harness {
         harness.prepare("POST", &format!("sys/{table}/{path}"), json!({ "type": factory.kind })).await;
     }
     harness
-}
-
-fn method(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Read | Operation::Help => "GET",
-        Operation::List => "LIST",
-        Operation::Create | Operation::Update => "POST",
-        Operation::Patch => "PATCH",
-        Operation::Delete => "DELETE",
-    }
-}
-
-/// A path that the route matches.
-fn example(route: &ListedRoute) -> String {
-    let segments = route.pattern.split('/').map(|segment| match segment {
-        rest if rest.contains("...") => "x/y",
-        name if name.starts_with('{') => "x",
-        literal => literal,
-    });
-    format!("{}{}", route.mount, segments.collect::<Vec<_>>().join("/"))
 }
 
 fn access(route: &ListedRoute) -> &'static str {
