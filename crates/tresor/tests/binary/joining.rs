@@ -7,6 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::support::{Answer, Cli, Http, Keys, Production, Server, until};
+use super::tls::Authority;
 
 /// A node that is to join one of these.
 pub(super) fn node(number: usize, leaders: &[&Server], more: &str) -> Production {
@@ -179,4 +180,69 @@ fn shares_are_entered_once_on_a_server_that_joins() {
     keys.unseal(&two);
     until("it to be back", || (members(&one)? == all_vote()).then_some(()));
     assert_eq!(insist(&two, "GET", "kv/a", "").text_at("/data/x"), "kept");
+}
+
+#[test]
+fn a_server_joins_over_tls_by_the_certificates_and_the_name_that_it_is_told() {
+    let first_home = node(1, &[], STATIC);
+    let home = first_home.home();
+    let authority = Authority::new(home, "own");
+    let (certificate, key) = authority.sign(home, "leader", "leader.test");
+    let (client, client_key) = authority.sign(home, "client", "client.test");
+    let [authority, certificate, key, client, client_key] =
+        [&authority.file, &certificate, &key, &client, &client_key].map(|path| path.to_str().unwrap());
+    let configured = std::fs::read_to_string(first_home.config()).unwrap();
+    let tls = format!(
+        "tls_cert_file = \"{certificate}\"\n  tls_key_file = \"{key}\"\n  tls_client_ca_file = \"{authority}\"\n  \
+         tls_require_and_verify_client_cert = true"
+    );
+    first_home.configure(&configured.replace("tls_disable = true", &tls));
+    let first = first_home.start_with(&KEY);
+    let leader = format!("https://{}", first.address);
+    let mut cli = Cli { home, environment: Vec::new() };
+    for (name, value) in [
+        ("VAULT_ADDR", leader.as_str()),
+        ("VAULT_CACERT", authority),
+        ("VAULT_CLIENT_CERT", client),
+        ("VAULT_CLIENT_KEY", client_key),
+        ("VAULT_TLS_SERVER_NAME", "leader.test"),
+    ] {
+        cli.set(name, value);
+    }
+    cli.succeed(&["operator", "init", "-recovery-shares=1", "-recovery-threshold=1"]);
+    // By its configuration, with files.
+    let second_home = node(2, &[], STATIC);
+    let joins = |servername: &str| {
+        format!(
+            "storage \"raft\" {{\n  retry_join {{\n  leader_api_addr = \"{leader}\"\n  leader_ca_cert_file = \
+             \"{authority}\"\n  leader_client_cert_file = \"{client}\"\n  leader_client_key_file = \
+             \"{client_key}\"\n  leader_tls_servername = \"{servername}\"\n  }}\n"
+        )
+    };
+    let configured = std::fs::read_to_string(second_home.config()).unwrap();
+    second_home.configure(&configured.replacen("storage \"raft\" {\n", &joins("leader.test"), 1));
+    let second = second_home.start_with(&KEY);
+    until("the second to open", || is_open(&second.http()).then_some(()));
+    // By an operator's word, with what is in the files; and not by less.
+    let third_home = node(3, &[], STATIC);
+    let third = third_home.start_with(&KEY);
+    let mut cli = Cli::new(third_home.home(), third.address, "");
+    cli.set("VAULT_MAX_RETRIES", "0");
+    let at = |path: &str| format!("@{path}");
+    let all = [
+        format!("-leader-ca-cert={}", at(authority)),
+        format!("-leader-client-cert={}", at(client)),
+        format!("-leader-client-key={}", at(client_key)),
+        "-leader-tls-servername=leader.test".to_owned(),
+    ];
+    for missing in 0..all.len() {
+        // A certificate and its key go together.
+        let is_kept = |at: &usize| *at != missing && !(matches!(missing, 1 | 2) && matches!(at, 1 | 2));
+        let kept: Vec<&str> = (0..all.len()).filter(is_kept).map(|at| all[at].as_str()).collect();
+        let refused = cli.run(&[&["operator", "raft", "join"], kept.as_slice(), &[leader.as_str()]].concat());
+        assert!(refused.code != 0 && refused.errors.contains("failed to join raft cluster"), "{missing}: {refused:?}");
+    }
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    cli.succeed(&[&["operator", "raft", "join"], all.as_slice(), &[leader.as_str()]].concat());
+    until("the third to open", || is_open(&third.http()).then_some(()));
 }

@@ -18,13 +18,13 @@ use crate::support::{Cli, Production, Server, read_answer, until};
 const BOTH: [&SupportedProtocolVersion; 2] = [&TLS12, &TLS13];
 
 /// An authority, and files of what it signed.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
 }
 
 impl Authority {
-    fn new(directory: &Path, name: &str) -> Self {
+    pub(crate) fn new(directory: &Path, name: &str) -> Self {
         let mut parameters = CertificateParams::default();
         parameters.distinguished_name.push(DnType::CommonName, name);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -35,7 +35,7 @@ impl Authority {
     }
 
     /// Writes a certificate for a name, and its key.
-    fn sign(&self, directory: &Path, stem: &str, name: &str) -> (PathBuf, PathBuf) {
+    pub(crate) fn sign(&self, directory: &Path, stem: &str, name: &str) -> (PathBuf, PathBuf) {
         let mut parameters = CertificateParams::new(vec![name.to_owned()]).unwrap();
         parameters.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
