@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::leases::secrets::Leases;
 use crate::mounts::Mounts;
 use crate::node::Registry;
-use crate::pipeline::{RunningUses, Turns};
+use crate::pipeline::{RunningUses, Turns, uncertain};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::role::{self, Duties};
@@ -260,6 +260,8 @@ impl Unsealed {
             CommitError::Conflict => CommitFault::Conflict,
             CommitError::OutOfBounds => CommitFault::OutOfBounds,
             CommitError::Stopped => CommitFault::Sealed,
+            // Too few nodes answered in time: another leader's log will say.
+            CommitError::Unknown if self.handles.cluster.is_enabled() => CommitFault::Other(uncertain()),
             CommitError::Failed(error) => match &*error {
                 BarrierError::Store(StoreError::LowSpace { .. } | StoreError::NoSpace { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(NO_SPACE.into()).into())

@@ -87,3 +87,16 @@ async fn a_dead_node_is_removed_by_the_leader_and_three_voters_are_left_whatever
         assert_eq!(state.at("/data/voters").as_array().unwrap().len(), left, "{state:?}");
     }
 }
+
+#[tokio::test]
+async fn a_write_that_too_few_nodes_took_is_told_as_one_of_which_nobody_knows() {
+    let mut world = World::new(3, 4).await;
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    world.kill(1).await;
+    world.kill(2).await;
+    let answer = world.call(0, "POST", "kv/data/s", ROOT, json!({ "data": { "at": 0 } })).await;
+    assert_eq!(answer.status, 502, "{answer:?}");
+    // Now that it knows, it says so at once, and nothing was done.
+    let answer = world.call(0, "POST", "kv/data/s", ROOT, json!({ "data": { "at": 1 } })).await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+}

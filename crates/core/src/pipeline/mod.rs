@@ -51,6 +51,7 @@ use crate::node::Node;
 use admit::Admitted;
 use execute::Executed;
 use place::Placed;
+pub(crate) use place::uncertain;
 pub(crate) use turns::Turns;
 pub(crate) use uses::RunningUses;
 

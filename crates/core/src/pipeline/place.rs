@@ -223,7 +223,7 @@ async fn pass_on(unsealed: &Unsealed, request: Request) -> Result<Outcome, Reque
     }
 }
 
-fn uncertain() -> Fault {
+pub(crate) fn uncertain() -> Fault {
     Fault::Failure(Failure { cause: UNCERTAIN.into(), side: Side::Upstream, public: Some(UNCERTAIN.into()) })
 }
 
