@@ -100,3 +100,27 @@ async fn a_write_that_too_few_nodes_took_is_told_as_one_of_which_nobody_knows() 
     let answer = world.call(0, "POST", "kv/data/s", ROOT, json!({ "data": { "at": 1 } })).await;
     assert_eq!(answer.status, 503, "{answer:?}");
 }
+
+#[tokio::test]
+async fn a_leader_that_is_sealed_lets_another_lead_and_goes_on_taking_the_log() {
+    let world = World::new(3, 5).await;
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    world.prepare(0, "PUT", "sys/seal", json!(null)).await;
+    let (leader, took) = world.another_active(0).await;
+    assert!(took < Duration::from_millis(1500), "it took {took:?} until another was active");
+    world.prepare(leader, "POST", "kv/data/s", json!({ "data": { "at": leader } })).await;
+    world.unseal(0).await;
+    let answer = world.prepare(0, "GET", "kv/data/s", json!(null)).await;
+    assert_eq!(answer.at("/data/data/at"), &json!(leader));
+    assert_eq!(world.active(), Some(leader));
+    // When all are sealed, the first one that is opened leads.
+    for at in 0..3 {
+        world.prepare(at, "PUT", "sys/seal", json!(null)).await;
+    }
+    world.pass(2 * SECOND).await;
+    let opened = (0..3).find(|at| world.leader() != Some(*at)).unwrap();
+    world.unseal(opened).await;
+    let (_, took) = world.another_active(3).await;
+    assert!(took < 2 * SECOND, "it took {took:?} until the node that was opened was active");
+    assert_eq!(world.active(), Some(opened));
+}

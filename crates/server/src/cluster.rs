@@ -17,10 +17,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tresor_consensus::{Consensus, Contact, NodeId, OpenError, Opening, Pace, RaftStore};
+use tresor_consensus::{Consensus, ConsensusError, Contact, NodeId, OpenError, Opening, Pace, RaftStore};
 use tresor_core::cluster::Cluster;
 use tresor_env::tasks::FINISH_BOUND;
-use tresor_env::{Clock, Doors, Tasks};
+use tresor_env::{Clock, Doors, Signal, Tasks};
 use tresor_peers::{NodeKey, Peers, PeersError, PublicKey, Timing};
 use tresor_storage::Machine;
 use tresor_storage_file::Sizes;
@@ -34,6 +34,9 @@ pub(crate) use self::contact::{advertised, reachable};
 
 /// Where the log of a node lies within its directory.
 pub(crate) const RAFT_DIRECTORY: &str = "raft";
+
+/// How often a leader that is sealed tries to let another lead.
+const GIVE_WAY_AGAIN: Duration = Duration::from_secs(1);
 
 /// How a node is opened.
 #[derive(Clone, Debug)]
@@ -67,7 +70,7 @@ pub enum NodeError {
     PeersFile(#[from] PeersFileError),
     /// It cannot serve.
     #[error(transparent)]
-    Consensus(#[from] tresor_consensus::ConsensusError),
+    Consensus(#[from] ConsensusError),
     /// It is configured to be alone, and is not.
     #[error(
         "this node belongs to a cluster with other nodes, and `disable_clustering` keeps it from them: without that \
@@ -84,6 +87,7 @@ pub struct Nodes {
     port: Arc<Port>,
     inbox: Arc<Inbox>,
     clock: Arc<dyn Clock>,
+    is_sealed: Arc<Signal<bool>>,
     tasks: Tasks,
 }
 
@@ -135,8 +139,9 @@ impl Nodes {
         let tasks = Tasks::new();
         let told = contact::Teller { me, contact: contact.clone(), clock: Arc::clone(&doors.clock) };
         tasks.spawn(told.keep(Arc::clone(&consensus), Arc::clone(&port)));
-        let clock = Arc::clone(&doors.clock);
-        let nodes = Arc::new(Self { me, contact, consensus, port, inbox, clock, tasks });
+        let (clock, is_sealed) = (Arc::clone(&doors.clock), Arc::new(Signal::new(true)));
+        tasks.spawn(give_way_while_sealed(me, Arc::clone(&consensus), Arc::clone(&is_sealed), Arc::clone(&clock)));
+        let nodes = Arc::new(Self { me, contact, consensus, port, inbox, clock, is_sealed, tasks });
         nodes.tasks.spawn(say_when_removed(Arc::downgrade(&nodes), Arc::clone(&nodes.clock)));
         Ok(nodes)
     }
@@ -155,14 +160,10 @@ impl Nodes {
 
     /// Lets another node lead, if this one does and another votes; so nobody waits for a node that goes away.
     pub async fn leave(&self) {
-        let members = self.consensus.members();
-        let has_others = members.nodes.iter().any(|(id, member)| member.is_voter && *id != self.me);
-        if !has_others || !self.consensus.status().read(|status| status.is_leader()) {
-            return;
-        }
-        match self.consensus.hand_over().await {
-            Ok(leader) => tracing::info!(%leader, "another node leads now"),
-            Err(error) => tracing::warn!(%error, "no other node took over; one will when this one is gone"),
+        match give_way(self.me, &self.consensus).await {
+            Some(Ok(leader)) => tracing::info!(%leader, "another node leads now"),
+            Some(Err(error)) => tracing::warn!(%error, "no other node took over; one will when this one is gone"),
+            None => {}
         }
     }
 
@@ -192,6 +193,33 @@ async fn say_when_removed(nodes: Weak<Nodes>, clock: Arc<dyn Clock>) {
             tracing::error!("this node was removed from its cluster: it joins again once its directory is empty");
             return;
         }
+    }
+}
+
+/// Lets another node lead, if this one does and another votes.
+async fn give_way(me: NodeId, consensus: &Consensus) -> Option<Result<NodeId, ConsensusError>> {
+    let members = consensus.members();
+    let has_others = members.nodes.iter().any(|(id, member)| member.is_voter && *id != me);
+    if !has_others || !consensus.status().read(|status| status.is_leader()) {
+        return None;
+    }
+    Some(consensus.hand_over().await)
+}
+
+/// Lets another node lead as soon as this one is sealed, and as long as it is: it serves nobody. Where all are sealed the next
+/// one that is opened is to lead.
+async fn give_way_while_sealed(
+    me: NodeId,
+    consensus: Arc<Consensus>,
+    is_sealed: Arc<Signal<bool>>,
+    clock: Arc<dyn Clock>,
+) {
+    loop {
+        is_sealed.wait_for(|is_sealed| is_sealed.then_some(())).await;
+        if let Some(Ok(leader)) = give_way(me, &consensus).await {
+            tracing::info!(%leader, "another node leads now, since this one is sealed");
+        }
+        clock.sleep(GIVE_WAY_AGAIN).await;
     }
 }
 

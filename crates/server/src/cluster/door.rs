@@ -188,6 +188,7 @@ impl Cluster for Nodes {
 
     fn set_sealed(&self, is_sealed: bool) {
         self.consensus.set_sealed(is_sealed);
+        self.is_sealed.update(|known| *known = is_sealed);
     }
 
     fn members(&self) -> Vec<Member> {
