@@ -102,6 +102,11 @@ impl Server {
         self.log.get()
     }
 
+    /// Waits until it has logged a text: its log is read beside what it prints, and may come later.
+    pub(crate) fn has_logged(&self, text: &str) {
+        until(text, || self.log().contains(text).then_some(()));
+    }
+
     /// What stands after a label in its output.
     pub(crate) fn said(&self, label: &str) -> String {
         let output = self.output();
