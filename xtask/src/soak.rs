@@ -23,6 +23,7 @@ macro_rules! simulation {
 const RUNS: &[(&str, &[&str])] = &[
     ("simulation", simulation!()),
     ("lives of leases", simulation!("--leases")),
+    ("lives of clusters", simulation!("--cluster")),
     (
         "leases",
         &[

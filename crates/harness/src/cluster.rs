@@ -195,6 +195,7 @@ impl World {
     pub async fn start(&mut self, at: usize) {
         let host = &self.hosts[at];
         assert!(host.process.is_none(), "n{at} runs");
+        self.fabric.restore_power(ip(at));
         let doors = Doors {
             clock: self.clock.clone(),
             entropy: host.entropy.clone(),
@@ -379,8 +380,17 @@ impl World {
 
     /// Sends one HTTP request to a node, as it is. It is for the caller to let time pass.
     pub async fn send(&self, at: usize, request: http::Request<Full<Bytes>>) -> Answer {
-        let service = Arc::clone(&self.process(at).service);
-        assembly::exchange(&*service, &*self.clock, local(), &Options::default(), request).await
+        self.sending(at, request).await
+    }
+
+    /// The same as a future of its own, so that it goes on while nodes come and go.
+    pub fn sending(
+        &self,
+        at: usize,
+        request: http::Request<Full<Bytes>>,
+    ) -> impl Future<Output = Answer> + Send + use<> {
+        let (service, clock) = (Arc::clone(&self.process(at).service), Arc::clone(&self.clock));
+        async move { assembly::exchange(&*service, &*clock, local(), &Options::default(), request).await }
     }
 
     /// Calls `path` (below `/v1/`, sent exactly as written) at a node, with a token (empty: none) and a JSON body (null: none),

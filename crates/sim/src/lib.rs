@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 mod accidents;
+mod cluster;
 mod explain;
 mod generate;
 mod leases;
@@ -19,8 +20,10 @@ mod records;
 mod run;
 mod secrets;
 mod shares;
+mod versions;
 mod world;
 
+pub use cluster::{PlantedInCluster, run_cluster};
 pub use leases::{Planted, run_leases};
 pub use run::{Failure, Outcome, Report, Sabotage, run};
 pub use world::{DATA_DIRECTORY, StoreKind, World};

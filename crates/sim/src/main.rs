@@ -1,17 +1,26 @@
 //! `sim`: any number of seeds, or one with its history.
 //!
 //! `sim --seeds N --minutes M [--seed S]` runs up to N seeds, from S on, for at most M minutes; `sim --seed S` alone
-//! runs one and shows what happened; with `--leases` a seed is a life of leases. Deliberately absent: parallel runs; start it several times.
+//! runs one and shows what happened; with `--leases` a seed is a life of leases, with `--cluster` one of a cluster. Deliberately absent: parallel runs; start it several times.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use tresor_sim::{Failure, Outcome, Planted, Report, Sabotage, run, run_leases};
+use tresor_sim::{Failure, Outcome, Planted, PlantedInCluster, Report, Sabotage, run, run_cluster, run_leases};
 
 /// How many events are shown of a run that failed among many.
 const LAST_EVENTS: usize = 60;
+
+/// What a seed is.
+#[derive(Clone, Copy, Default)]
+enum Kind {
+    #[default]
+    Server,
+    Leases,
+    Cluster,
+}
 
 /// What to do.
 #[derive(Default)]
@@ -19,7 +28,7 @@ struct Wish {
     seeds: Option<u64>,
     minutes: Option<u64>,
     seed: Option<u64>,
-    is_of_leases: bool,
+    kind: Kind,
 }
 
 fn wish(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
@@ -30,8 +39,8 @@ fn wish(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
             "--seeds" => &mut wish.seeds,
             "--minutes" => &mut wish.minutes,
             "--seed" => &mut wish.seed,
-            "--leases" => {
-                wish.is_of_leases = true;
+            "--leases" | "--cluster" => {
+                wish.kind = if flag == "--leases" { Kind::Leases } else { Kind::Cluster };
                 continue;
             }
             other => return Err(format!("unknown argument `{other}`")),
@@ -44,10 +53,10 @@ fn wish(arguments: impl Iterator<Item = String>) -> Result<Wish, String> {
 
 fn main() -> ExitCode {
     let code: u8 = match wish(std::env::args().skip(1)) {
-        Ok(Wish { seeds: None, minutes: None, seed: Some(seed), is_of_leases }) => replay(seed, is_of_leases),
+        Ok(Wish { seeds: None, minutes: None, seed: Some(seed), kind }) => replay(seed, kind),
         Ok(wish) => many(&wish),
         Err(problem) => {
-            println!("{problem}\nusage: sim [--leases] [--seeds N] [--minutes M] [--seed S]");
+            println!("{problem}\nusage: sim [--leases | --cluster] [--seeds N] [--minutes M] [--seed S]");
             2
         }
     };
@@ -55,13 +64,17 @@ fn main() -> ExitCode {
 }
 
 /// One run.
-fn one(seed: u64, is_of_leases: bool) -> Outcome {
-    if is_of_leases { run_leases(seed, Planted::Nothing) } else { run(seed, Sabotage::Nothing) }
+fn one(seed: u64, kind: Kind) -> Outcome {
+    match kind {
+        Kind::Server => run(seed, Sabotage::Nothing),
+        Kind::Leases => run_leases(seed, Planted::Nothing),
+        Kind::Cluster => run_cluster(seed, PlantedInCluster::Nothing),
+    }
 }
 
 /// One run, shown in full.
-fn replay(seed: u64, is_of_leases: bool) -> u8 {
-    let (history, outcome) = match one(seed, is_of_leases) {
+fn replay(seed: u64, kind: Kind) -> u8 {
+    let (history, outcome) = match one(seed, kind) {
         Ok((report, history)) => (history, Ok(report)),
         Err(Failure { problem, history, .. }) => (history, Err(problem)),
     };
@@ -89,7 +102,7 @@ fn many(wish: &Wish) -> u8 {
         if bound.is_some_and(|bound| started.elapsed() >= bound) {
             break;
         }
-        match one(seed, wish.is_of_leases) {
+        match one(seed, wish.kind) {
             Ok((report, _)) => total = total.plus(&report),
             Err(Failure { problem, history, .. }) => {
                 let from = history.len().saturating_sub(LAST_EVENTS);

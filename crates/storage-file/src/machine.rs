@@ -102,6 +102,14 @@ impl FileMachine {
         !current.view.frozen.is_empty()
     }
 
+    /// Lets the index take over what is in memory, soon.
+    fn freeze(&self, applied: &Applied) {
+        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        if current.view.active.bytes() > 0 {
+            current.view = Arc::new(current.view.freeze(applied));
+        }
+    }
+
     /// It as it is now.
     pub(crate) fn snapshot(&self) -> FileSnapshot {
         let mut seen = self.0.seen();
@@ -126,6 +134,9 @@ impl Machine for FileMachine {
                 let mut applied = self.0.applied();
                 applied.position = position;
                 applied.membership.clone_from(members);
+                self.freeze(&applied);
+                drop(applied);
+                self.0.request_upkeep();
             }
             Change::Batch(batch) => {
                 let before = self.version();

@@ -95,7 +95,8 @@ pub trait Machine: Send + Sync {
     fn applied(&self) -> Applied;
 
     /// Applies the entry that follows what it holds; in memory is enough. One caller at a time. Members may be brought for
-    /// the place of the last entry, too.
+    /// the place of the last entry, too; they are kept on the disk soon, with everything before: a node that was let in is to
+    /// find there what opens it, also when all nodes lost their power and none may lead before it is opened.
     ///
     /// # Errors
     /// When it cannot, for lack of room or because its disk failed: the entry is not applied, and may be brought again.

@@ -21,6 +21,7 @@ pub type Fresh<'f> = &'f mut dyn FnMut() -> Arc<dyn Machine>;
 pub fn run(fresh: Fresh<'_>) {
     entries_are_applied_in_order(&*fresh());
     a_batch_that_does_not_follow_changes_nothing(&*fresh());
+    a_change_of_members_keeps_every_batch_before(&*fresh());
     a_state_is_the_same_elsewhere(fresh);
     a_state_takes_the_place_of_what_is_held(fresh);
     a_state_does_not_move_while_it_is_read(fresh);
@@ -55,6 +56,17 @@ fn who_watches_is_told_before_anybody_sees_and_after(fresh: Fresh<'_>) {
     install.finish().unwrap();
     expected.extend([(None, state.version), ENDED]);
     assert_eq!(*told.0.lock().unwrap(), expected);
+}
+
+fn a_change_of_members_keeps_every_batch_before(machine: &dyn Machine) {
+    let members = Entry { position: Position { term: 1, index: 2 }, change: Change::Membership(vec![7]) };
+    feed(machine, &[entry(1, 1, batch(1, &[("a", Some(b"1"))])), members]).unwrap();
+    // Threads of its own may do it.
+    let is_kept = (0..10_000_000).any(|_| {
+        std::hint::spin_loop();
+        machine.persisted().index >= 1
+    });
+    assert!(is_kept, "{:?}", machine.persisted());
 }
 
 /// An entry with a batch.

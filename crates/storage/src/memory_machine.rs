@@ -73,7 +73,12 @@ impl Machine for MemoryMachine {
     fn apply(&self, entry: &Entry) -> Result<Effect, StoreError> {
         match &entry.change {
             Change::Nothing => {}
-            Change::Membership(members) => self.states().now.applied.membership.clone_from(members),
+            Change::Membership(members) => {
+                let states = &mut *self.states();
+                states.now.applied.membership.clone_from(members);
+                states.now.applied.position = entry.position;
+                states.persisted = states.now.clone();
+            }
             Change::Batch(batch) => {
                 let before = self.now().applied.version;
                 if batch.version != before.next() {
