@@ -124,3 +124,26 @@ async fn a_leader_that_is_sealed_lets_another_lead_and_goes_on_taking_the_log() 
     assert!(took < 2 * SECOND, "it took {took:?} until the node that was opened was active");
     assert_eq!(world.active(), Some(opened));
 }
+
+#[tokio::test]
+async fn a_cluster_that_lost_its_power_everywhere_is_opened_again() {
+    let mut world = World::new(3, 6).await;
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    world.prepare(1, "POST", "kv/data/s", json!({ "data": { "at": 1 } })).await;
+    for at in 0..3 {
+        world.lose_power(at).await;
+    }
+    world.pass(5 * SECOND).await;
+    for at in 0..3 {
+        world.fabric.restore_power(tresor_harness::cluster::ip(at));
+        world.start(at).await;
+    }
+    // Two are enough, and the third is sealed still.
+    for at in [1, 2] {
+        world.unseal(at).await;
+    }
+    let (leader, took) = world.another_active(0).await;
+    assert!(took < 5 * SECOND, "it took {took:?}");
+    let answer = world.prepare(3 - leader, "GET", "kv/data/s", json!(null)).await;
+    assert_eq!(answer.at("/data/data/at"), &json!(1));
+}
