@@ -24,9 +24,6 @@ use crate::types::{LogId, Membership};
 /// In how many heartbeats the log is looked at for what may go.
 const PURGE_EVERY: u32 = 4;
 
-/// After how many times its patience a sealed node campaigns, if it must.
-const STUCK_SILENCES: u32 = 5;
-
 /// What is remembered of who was heard.
 #[derive(Default)]
 struct Heard {
@@ -207,10 +204,7 @@ impl Core {
         let is_alone = members.voters_beside(self.wire.me).next().is_none();
         let silent = now.saturating_sub(self.wire.contacts.leader_heard().unwrap_or_default());
         let is_due = now >= patience.not_before && (is_alone || silent >= patience.silence);
-        if !members.votes(self.wire.me) || !is_due {
-            return;
-        }
-        if self.is_sealed.load(Ordering::Acquire) && !is_alone && !self.is_stuck(silent, patience.silence) {
+        if !members.votes(self.wire.me) || !is_due || (self.is_sealed.load(Ordering::Acquire) && !is_alone) {
             return;
         }
         let (entropy, pace) = (&*self.wire.doors.entropy, &self.wire.pace);
@@ -222,13 +216,6 @@ impl Core {
         } else {
             self.wire.now() + pace.heartbeat / 2 + chance(entropy, pace.heartbeat)
         };
-    }
-
-    /// Whether nobody can be opened because nobody leads: after a loss of power everywhere what opens a node may lie in the
-    /// log alone, and only a leader can say that it counts. Anybody who is open would have led long before.
-    fn is_stuck(&self, silent: Duration, silence: Duration) -> bool {
-        let applied = self.machine.applied().position.index;
-        silent >= silence * STUCK_SILENCES && self.log.last().is_some_and(|last| last.index + 1 > applied)
     }
 
     /// Asks the other voters; as soon as enough say yes, the rest does not matter.

@@ -277,8 +277,8 @@ impl Consensus {
         &self.core.status
     }
 
-    /// Whether the node is sealed: then it takes the log and votes, and does not campaign unless it is alone, or
-    /// nobody leads and what its log has is not applied, because as the leader it could serve nobody. Who leads and becomes sealed hands over first.
+    /// Whether the node is sealed: then it takes the log and votes, and does not campaign unless it is alone, because
+    /// as the leader it could serve nobody. Who leads and becomes sealed hands over first.
     pub fn set_sealed(&self, is_sealed: bool) {
         self.core.is_sealed.store(is_sealed, Ordering::Release);
     }
