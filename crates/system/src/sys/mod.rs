@@ -54,6 +54,7 @@ impl Engine for Sys {
             .runs_on(Place::Leader)
             .read(nodes::ha_status)
             .at("storage/raft/configuration", "The members of the cluster.")
+            .runs_on(Place::Leader)
             .read(raft::configuration)
             .at("storage/raft/autopilot/configuration", "What the leader does about nodes that joined, or are dead.")
             .read(autopilot::read)
