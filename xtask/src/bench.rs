@@ -31,7 +31,8 @@ pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), St
     bench.arg("--binary").arg(release.join("tresor")).arg("--directory").arg(directory).args(&given);
     tee(bench.current_dir(&workspace.root), &mut report)?;
     if given.len() < arguments.len() {
-        let file = format!("docs/evidence/bench-{}.txt", calendar::today());
+        let kind = if given.contains(&"--cluster") { "cluster" } else { "bench" };
+        let file = format!("docs/evidence/{kind}-{}.txt", calendar::today());
         workspace.write_text(&file, &report)?;
         println!("written to {file}");
     }
