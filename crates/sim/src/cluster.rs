@@ -259,11 +259,13 @@ impl Life {
             Ask::Create => {
                 if status == 200 {
                     let id = answer.text_at("/auth/client_token");
+                    self.say(format!("n{node} made token {}", self.tokens.len()));
                     self.tokens.push(Token { id, revoking: None, revoked: None });
                 }
                 if status == 200 || is_unknown { Ok(()) } else { Err("no token was made".to_owned()) }
             }
             Ask::Use { token } => {
+                self.say(format!("n{node} answered {status} to token {token}"));
                 let Some(token) = self.tokens.get(token) else { return Ok(()) };
                 match status {
                     200 if token.revoked.is_some_and(|revoked| revoked < started) => {
@@ -278,6 +280,7 @@ impl Life {
                 }
             }
             Ask::Revoke { token } => {
+                self.say(format!("n{node} answered {status} to the revocation of token {token}"));
                 if let Some(token) = self.tokens.get_mut(token).filter(|_| status < 300) {
                     token.revoked.get_or_insert(ended);
                 }

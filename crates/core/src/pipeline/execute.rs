@@ -26,9 +26,10 @@ pub(super) const DEADLINE: Duration = Duration::from_secs(90);
 /// its own.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 
-#[expect(clippy::large_enum_variant, reason = "moved once per request; a box would be an allocation in each")]
 pub(super) enum Executed {
-    /// Committed, or refused.
+    /// Committed.
+    Committed((Response, Option<Afterwards>)),
+    /// Nothing was to be written, or it was refused.
     Done(Result<(Response, Option<Afterwards>), Fault>),
     /// Somebody changed what this request read; do it again.
     Conflicted,
@@ -83,8 +84,10 @@ pub(super) async fn execute(
         Ok(done) => done,
         Err(fault) => return Executed::Done(Err(fault)),
     };
+    let writes_nothing = txn.is_empty_of_writes();
     match unsealed.commit(txn).await {
-        Ok(()) => Executed::Done(Ok(done)),
+        Ok(()) if writes_nothing => Executed::Done(Ok(done)),
+        Ok(()) => Executed::Committed(done),
         Err(CommitFault::Conflict) => Executed::Conflicted,
         Err(CommitFault::OutOfBounds) => Executed::Done(Err(crate::quotas::refusal(request.path.as_str()).into())),
         Err(other) => Executed::Done(Err(other.into())),

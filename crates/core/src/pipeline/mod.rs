@@ -121,7 +121,7 @@ pub(crate) async fn serve_passed_on(node: &Node, request: Request) -> Answer {
 }
 
 /// Runs a request on this node.
-async fn run(node: &Node, admitted: Admitted, request: &Request, is_confirmed: bool) -> Audited<Outcome> {
+async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirmed: bool) -> Audited<Outcome> {
     let unsealed = &*admitted.unsealed;
     let now = unsealed.clock.now();
 
@@ -164,6 +164,10 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, is_confirmed: b
             Err(refusal) => Executed::Done(Err(refusal)),
         };
         match executed {
+            Executed::Committed(done) => {
+                (outcome, is_confirmed) = (Ok(done), true);
+                break;
+            }
             Executed::Done(done) => {
                 outcome = done;
                 break;
@@ -187,8 +191,10 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, is_confirmed: b
     };
     authenticate::finish(unsealed, using, now).await;
 
-    // A refusal by what this node has may be wrong where another one leads by now.
-    if !is_confirmed && matches!(outcome, Err(Fault::Refusal(_))) && !place::confirmed(unsealed).await {
+    // What committed nothing (a refusal, or nothing to do) may be wrong where another node leads by now. What may have been
+    // committed is not done again.
+    let is_open = !is_confirmed && matches!(outcome, Ok(_) | Err(Fault::Refusal(_)));
+    if is_open && !place::confirmed(unsealed).await {
         outcome = Err(Refusal::Elsewhere.into());
     }
 
