@@ -16,6 +16,7 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/leases",
             "sys/remount",
             "sys/seal",
+            "sys/step-down",
             "auth/token/accessors",
             "auth/token/create-orphan",
             "auth/token/revoke-orphan",
