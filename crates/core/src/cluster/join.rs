@@ -4,7 +4,7 @@
 //! the store proves it over the challenge and over every field that is asked for: whoever relays can change none. The
 //! leader's *welcome* proves the same over the members, or a false one could plant its keys. Nothing secret is handed
 //! out: all that a node gets is that its key is one of the members'. Deliberately absent: a clock, entropy, messages,
-//! and what a cluster does with who was admitted (`admitting`).
+//! and what a cluster does with who was admitted ([`membership`](super::membership)).
 
 use std::fmt;
 use std::time::Duration;
