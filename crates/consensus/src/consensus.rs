@@ -242,11 +242,17 @@ impl Consensus {
     /// # Errors
     /// When there is no leader that a majority confirms, for longer than a change of leaders takes.
     pub async fn confirm(&self) -> Result<u64, ConsensusError> {
-        if self.core.status().is_leader() && self.core.is_alone() {
+        if (self.core.status().is_leader() && self.core.is_alone()) || self.core.has_the_last_word() {
             // What was acknowledged was acknowledged here, and is applied; nobody else could have taken over.
             return Ok(0);
         }
         self.confirm_in_turn().await
+    }
+
+    /// Whether its disk failed, and it is a cluster by itself: what it has can be read still, and nothing written.
+    #[must_use]
+    pub fn has_the_last_word(&self) -> bool {
+        self.core.has_the_last_word()
     }
 
     /// The same, behind everything that this node was asked for before.

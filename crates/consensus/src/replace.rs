@@ -69,6 +69,12 @@ impl Core {
         self.leads() && nodes == 1
     }
 
+    /// Whether it stopped, and nobody beside it could have taken anything: what it has is all that was ever acknowledged.
+    pub(crate) fn has_the_last_word(&self) -> bool {
+        let members = self.wire.contacts.members();
+        self.has_stopped() && members.votes(self.wire.me) && members.nodes.len() == 1
+    }
+
     /// Lets everything up to an entry leave the log, which the machine has.
     async fn forget(&self, index: u64) -> Result<(), ConsensusError> {
         let stopped = |error: openraft::error::Fatal<_>| ConsensusError::Stopped(error.to_string());

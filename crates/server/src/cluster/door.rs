@@ -127,7 +127,8 @@ impl Cluster for Nodes {
 
     fn standing(&self) -> Standing {
         let status = self.status();
-        if status.is_leader() {
+        // A node by itself whose disk failed goes on answering what can be read.
+        if status.is_leader() || self.consensus.has_the_last_word() {
             return Standing::Leads { term: status.term };
         }
         status.leader.and_then(|id| self.contact_of(id)).map_or(Standing::Leaderless, Standing::Follows)
