@@ -4,50 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::support::{Answer, Cli, Http, Keys, Production, Server, until};
+use super::support::cluster::{KEY, STATIC, all_vote, insist, is_open, members, node};
+use super::support::{Cli, Http, Keys, until};
 use super::tls::Authority;
-
-/// A node that is to join one of these.
-pub(super) fn node(number: usize, leaders: &[&Server], more: &str) -> Production {
-    let production = Production::raft();
-    let joins =
-        leaders.iter().map(|leader| format!("retry_join {{ leader_api_addr = \"http://{}\" }}\n", leader.address));
-    let joins: String = joins.collect();
-    let configured = std::fs::read_to_string(production.config()).unwrap();
-    let storage = format!("storage \"raft\" {{\n  node_id = \"node-{number}\"\n{joins}");
-    production.configure(&configured.replacen("storage \"raft\" {\n", &storage, 1));
-    production.configure_more(more);
-    production
-}
-
-pub(super) const STATIC: &str = "seal \"static\" {\n  current_key_id = \"k\"\n  current_key = \"env://KEY\"\n}";
-pub(super) const KEY: [(&str, &str); 1] = [("KEY", "542a91c2aff86797e8dfa16adf86dcbea5706410791b319798936a1b08e4ef8b")];
-
-/// Names and votes of the members, as one of them sees it.
-pub(super) fn members(http: &Http) -> Option<Vec<(String, bool)>> {
-    let answer = http.try_send("GET", "sys/storage/raft/configuration", "").filter(|answer| answer.status == 200)?;
-    let servers = answer.at("/data/config/servers");
-    let member = |server: &Value| Some((server["node_id"].as_str()?.to_owned(), server["voter"].as_bool()?));
-    let mut members = servers.as_array()?.iter().map(member).collect::<Option<Vec<_>>>()?;
-    members.sort();
-    Some(members)
-}
-
-pub(super) fn all_vote() -> Vec<(String, bool)> {
-    (1..=3).map(|number| (format!("node-{number}"), true)).collect()
-}
-
-pub(super) fn is_open(http: &Http) -> bool {
-    http.try_send("GET", "sys/seal-status", "").is_some_and(|status| status.at("/sealed") == Value::Bool(false))
-}
-
-/// A request that is sent until it is answered well; it may be done more than once.
-pub(super) fn insist(http: &Http, method: &str, path: &str, body: &str) -> Answer {
-    let is_done = |answer: &Answer| (200..300).contains(&answer.status);
-    until(path, || http.try_send(method, path, body).filter(is_done))
-}
 
 #[test]
 fn three_servers_find_together_and_lose_nothing_when_the_leader_is_killed() {

@@ -1,10 +1,13 @@
 //! Processes, a plain HTTP client that can also misbehave, and waiting with a bound.
 
+pub(crate) mod cluster;
 mod http;
+mod load;
 mod process;
 mod production;
 
 pub(crate) use http::{Answer, Http, read_answer};
+pub(crate) use load::under_load;
 pub(crate) use process::{Cli, Finished, Server, binary, command};
 pub(crate) use production::{Keys, Production};
 
