@@ -8,6 +8,7 @@ pub mod audits;
 pub mod cached;
 pub mod cluster;
 mod deeds;
+mod farewell;
 pub mod forward;
 mod gate;
 pub mod keys;

@@ -27,6 +27,7 @@ use tresor_wire::output::OutputSpec;
 
 use crate::cluster::joining::{self, Offered, Wish};
 use crate::cluster::{Cluster, Contact};
+use crate::farewell::Farewell;
 use crate::mounts::Mounts;
 use crate::opening::{self, ByItself, OpeningProblem};
 use crate::policies::Policies;
@@ -181,6 +182,7 @@ pub struct Node {
     pub(crate) registry: Registry,
     commands: mpsc::Sender<Command>,
     inbox: Mutex<Option<mpsc::Receiver<Command>>>,
+    farewell: Farewell,
     pub(crate) tasks: Tasks,
 }
 
@@ -214,6 +216,7 @@ impl Node {
             registry,
             commands,
             inbox: Mutex::new(Some(inbox)),
+            farewell: Farewell::default(),
             tasks: Tasks::new(),
         });
         let inbox = node.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -247,6 +250,20 @@ impl Node {
     #[must_use]
     pub fn leaderless_for(&self) -> Option<Duration> {
         self.unsealed()?.duties.leaderless_for(&self.doors)
+    }
+
+    /// Somebody asks how the node is; whether it is about to stop.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        self.farewell.probed(self.doors.clock.monotonic())
+    }
+
+    /// Says from now on that the node is about to stop; how long it should go on serving for those who look.
+    #[must_use]
+    pub fn say_farewell(&self) -> Duration {
+        let notice = self.farewell.say(self.doors.clock.monotonic());
+        let can_be_replaced = self.unsealed().is_some() && self.cluster.members().len() > 1;
+        if can_be_replaced { notice } else { Duration::ZERO }
     }
 
     /// Time, as the node tells it.

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::Version;
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
@@ -39,9 +41,20 @@ const DRAIN_BOUND: Duration = Duration::from_secs(10);
 /// How long accepting rests after it failed (for lack of descriptors, say).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How far the listeners have come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Everybody is served.
+    Open,
+    /// Everybody is served, and asked to come again over another connection.
+    Parting,
+    /// No connection is taken any more, and what has no request to answer is closed.
+    Closing,
+}
+
 /// The running listeners.
 pub(crate) struct Listeners {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     tasks: Arc<Tasks>,
     certificates: Vec<Arc<Certificate>>,
     doors: Doors,
@@ -78,9 +91,9 @@ impl BoundListeners {
 
     /// Serves from now on.
     pub(crate) fn serve(self, serve: &Arc<dyn Serve>, doors: &Doors) -> Listeners {
-        let (stop, stopped) = watch::channel(false);
+        let (phase, phases) = watch::channel(Phase::Open);
         let listeners = Listeners {
-            stop,
+            phase,
             tasks: Arc::new(Tasks::new()),
             certificates: self.certificates,
             doors: doors.clone(),
@@ -103,7 +116,7 @@ impl BoundListeners {
                 write_timeout: listener.write_timeout,
                 acceptor,
                 slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-                stopped: stopped.clone(),
+                phases: phases.clone(),
             });
             listeners.tasks.spawn(accept(bound, shared, Arc::downgrade(&listeners.tasks)));
         }
@@ -122,9 +135,14 @@ impl Listeners {
         }
     }
 
+    /// Serves on, and ends each connection with its next answer. (HTTP/2 ends its connections without a loss by itself.)
+    pub(crate) fn part(&self) {
+        self.phase.send_replace(Phase::Parting);
+    }
+
     /// Takes no new connection, lets running requests end.
     pub(crate) async fn drain(self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Closing);
         self.tasks.finish(self.doors.clock.sleep(DRAIN_BOUND)).await;
     }
 }
@@ -138,16 +156,16 @@ struct Shared {
     write_timeout: Duration,
     acceptor: Option<TlsAcceptor>,
     slots: Arc<Semaphore>,
-    stopped: watch::Receiver<bool>,
+    phases: watch::Receiver<Phase>,
 }
 
 async fn accept(bound: Box<dyn Bound>, shared: Arc<Shared>, tasks: std::sync::Weak<Tasks>) {
-    let mut stopped = shared.stopped.clone();
+    let mut phases = shared.phases.clone();
     loop {
         let Ok(slot) = Arc::clone(&shared.slots).acquire_owned().await else { return };
         let accepted = tokio::select! {
             accepted = bound.accept() => accepted,
-            () = told_to_stop(&mut stopped) => return,
+            () = told_to_stop(&mut phases) => return,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -170,8 +188,8 @@ async fn accept(bound: Box<dyn Bound>, shared: Arc<Shared>, tasks: std::sync::We
 }
 
 /// Completes when the listeners are told to stop, or are gone.
-async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
-    drop(stopped.wait_for(|stopped| *stopped).await);
+async fn told_to_stop(phases: &mut watch::Receiver<Phase>) {
+    drop(phases.wait_for(|phase| *phase == Phase::Closing).await);
 }
 
 async fn connection(stream: Box<dyn Stream>, peer: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
@@ -205,8 +223,12 @@ async fn serve(
         let (shared, facts, begun) = (Arc::clone(shared), facts.clone(), Activity::begin(&activity));
         async move {
             let _begun = begun;
-            let answer =
+            let is_http_1 = request.version() <= Version::HTTP_11;
+            let mut answer =
                 tresor_http::handle(&*shared.serve, &*shared.doors.clock, facts, &shared.options, request).await;
+            if is_http_1 && *shared.phases.borrow() != Phase::Open {
+                answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             Ok::<_, Infallible>(answer)
         }
     });
@@ -224,7 +246,7 @@ async fn serve(
         .max_header_list_size(u32::try_from(HEAD_BYTES_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(Some(Duration::from_secs(60)));
     let stream = Patient::new(stream, Arc::clone(&shared.doors.clock), shared.write_timeout);
-    let mut stopped = shared.stopped.clone();
+    let mut phases = shared.phases.clone();
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut head_is_late = shared.doors.clock.sleep(shared.header_timeout);
     let mut may_be_idle = shared.doors.clock.sleep(shared.idle_timeout);
@@ -250,7 +272,7 @@ async fn serve(
                     may_be_idle = shared.doors.clock.sleep(left);
                 }
             }
-            () = told_to_stop(&mut stopped), if !is_stopping => {
+            () = told_to_stop(&mut phases), if !is_stopping => {
                 connection.as_mut().graceful_shutdown();
                 is_stopping = true;
             }

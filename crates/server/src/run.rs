@@ -147,7 +147,20 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     until_stopped(&mut ends, arguments, &node, &listeners, &log).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     let drained = async {
+        let notice = node.say_farewell();
         if let Some(nodes) = &nodes {
+            nodes.leave().await;
+        }
+        if !notice.is_zero() {
+            tracing::info!(
+                seconds = notice.as_secs(),
+                "going on for those who probe this node, and are told to look elsewhere"
+            );
+            listeners.part();
+            doors.clock.sleep(notice).await;
+        }
+        if let Some(nodes) = &nodes {
+            // Another that left meanwhile may have let this one lead.
             nodes.leave().await;
         }
         listeners.drain().await;

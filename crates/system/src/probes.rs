@@ -19,8 +19,8 @@ use tresor_wire::time::rfc3339;
 
 use crate::always::{Answered, refused};
 
-/// The code of an unsealed node whose audit log takes no records.
-const AUDIT_REFUSES: u32 = 503;
+/// The code of an unsealed node whose audit log takes no records, or that is about to stop.
+const SERVES_NO_MORE: u32 = 503;
 
 /// A new leader is there sooner, as long as enough nodes are.
 const LEADERLESS_BOUND: Duration = Duration::from_secs(3);
@@ -123,6 +123,9 @@ pub(crate) struct HealthReport {
     /// Why an unsealed node is not well: its audit log takes no records.
     #[output(optional)]
     audit_log: Option<String>,
+    /// The node is about to stop.
+    #[output(optional)]
+    leaving: Option<bool>,
     /// Why a sealed node did not open by itself.
     #[output(optional)]
     automatic_unseal: Option<String>,
@@ -134,13 +137,14 @@ pub(crate) struct HealthReport {
 pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport>, Fault> {
     let standing = node.standing()?;
     let part = Part::of(node).filter(|_| !standing.sealed);
+    let is_leaving = node.is_leaving();
     let code = if !standing.facts.initialized {
         codes.uninitcode
     } else if standing.removed {
         codes.removedcode
-    } else if part.is_some() && standing.audit_refusal.is_some() {
-        // Every request would be refused, whatever code an active node is to have.
-        AUDIT_REFUSES
+    } else if part.is_some() && (standing.audit_refusal.is_some() || is_leaving) {
+        // Every request would be refused, now or soon, whatever code an active node is to have.
+        SERVES_NO_MORE
     } else {
         match part {
             None => codes.sealedcode,
@@ -172,6 +176,7 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
             Some(Part::Active(_)) | None => None,
         },
         audit_log: standing.audit_refusal.map(refused),
+        leaving: is_leaving.then_some(true),
         automatic_unseal: standing.opening_problem.map(|problem| problem.to_string()),
         storage: match standing.storage {
             Condition::Writable => None,

@@ -1,13 +1,16 @@
 //! Three servers behind HAProxy, restarted one after the other: no client sees a failure.
 
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use serde_json::json;
 
+use super::python::python;
 use super::support::cluster::{Three, free_address, insist};
-use super::support::{Answer, Http, until};
+use super::support::{Http, under_load, until};
 
 /// HAProxy with the configuration that the operator's page shows; ends when it is dropped.
 struct Balancer {
@@ -49,20 +52,52 @@ impl Drop for Balancer {
     }
 }
 
-/// Sends as client libraries do: again, after a second, when the connection breaks or the server says that it cannot now.
-fn as_libraries_do(http: &Http, method: &str, path: &str, body: &str) -> Result<Answer, String> {
-    let mut answers = Vec::new();
-    for attempt in 0..3 {
-        if attempt > 0 {
-            std::thread::park_timeout(Duration::from_secs(1));
-        }
-        match http.try_send(method, path, body) {
-            Some(answer) if answer.status < 500 => return Ok(answer),
-            Some(answer) => answers.push(format!("{} {:?}", answer.status, answer.errors())),
-            None => answers.push("the connection broke".to_owned()),
-        }
+/// Applications in Python, with connections that stay open; what they do is counted, what fails is kept.
+struct Applications {
+    process: Child,
+    telling: std::thread::JoinHandle<Vec<String>>,
+    done: Arc<AtomicUsize>,
+}
+
+impl Applications {
+    fn start(balancer: &Balancer, token: &str) -> Self {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/binary/clients.py");
+        let address = format!("http://{}", balancer.http.address);
+        let process = Command::new(python())
+            .args(["-u", script, &address, token])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut process = process.unwrap();
+        let output = BufReader::new(process.stdout.take().unwrap());
+        let done = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&done);
+        let telling = std::thread::spawn(move || {
+            let mut failures = Vec::new();
+            for line in output.lines().map_while(Result::ok) {
+                if line == "done" {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    failures.push(line);
+                }
+            }
+            failures
+        });
+        Self { process, telling, done }
     }
-    Err(format!("{method} {path}: {answers:?}"))
+
+    /// Waits until this much more was done, whether or not something failed.
+    fn more(&self, count: usize) {
+        let target = self.done.load(Ordering::Relaxed) + count;
+        until("the applications", || (self.done.load(Ordering::Relaxed) >= target).then_some(()));
+    }
+
+    /// Ends them; what failed.
+    fn end(mut self) -> Vec<String> {
+        drop(self.process.stdin.take());
+        assert!(self.process.wait().unwrap().success());
+        self.telling.join().unwrap()
+    }
 }
 
 #[test]
@@ -70,50 +105,26 @@ fn no_request_through_a_load_balancer_fails_during_a_rolling_restart() {
     let mut three = Three::start();
     insist(&three.http(0), "POST", "sys/mounts/kv", &json!({ "type": "kv-v1" }).to_string());
     let balancer = Balancer::before(&three);
-    let is_over = AtomicBool::new(false);
-    let done = AtomicUsize::new(0);
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let clients = ["a", "b", "c", "d"].map(|client| {
-            let (http, is_over, done) = (&balancer.http, &is_over, &done);
-            scope.spawn(move || {
-                for number in 0.. {
-                    if is_over.load(Ordering::Relaxed) {
-                        break;
-                    }
-                    let path = format!("kv/{client}-{}", number % 16);
-                    let body = json!({ "x": number.to_string() }).to_string();
-                    let wrote = as_libraries_do(http, "POST", &path, &body)?;
-                    // Whichever node answers, it is what was written.
-                    let read = as_libraries_do(http, "GET", &path, "")?;
-                    if wrote.status != 204 || read.at("/data/x") != json!(number.to_string()) {
-                        return Err(format!("{path} {number}: {} {:?}", wrote.status, read.json()));
-                    }
-                    done.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(())
-            })
-        });
-        let counted = |more: usize| {
-            let target = done.load(Ordering::Relaxed) + more;
-            // A client that failed writes no more, and is told of below.
-            let end = Instant::now() + Duration::from_secs(20);
-            while done.load(Ordering::Relaxed) < target && Instant::now() < end {
-                std::thread::park_timeout(Duration::from_millis(10));
-            }
+    let applications = Applications::start(&balancer, &three.root);
+    let begun = Instant::now();
+    // Beside those that keep their connections, some that open one for each request; none of these tries again either.
+    let seen = under_load(std::slice::from_ref(&balancer.http), |load| {
+        let all_do_more = || {
+            load.more(100);
+            applications.more(100);
         };
-        counted(100);
+        all_do_more();
         for at in 0..3 {
             three.stop(at);
-            counted(50);
+            all_do_more();
             three.start_again(at);
             until("it to serve", || {
                 three.http(at).try_send("GET", "sys/health?standbyok=true", "").filter(|health| health.status == 200)
             });
-            counted(100);
+            all_do_more();
         }
-        is_over.store(true, Ordering::Relaxed);
-        clients.into_iter().filter_map(|client| client.join().unwrap().err()).collect()
     });
+    let failures = applications.end();
     assert!(failures.is_empty(), "{failures:#?}");
-    assert!(done.load(Ordering::Relaxed) > 400);
+    seen.has_refused_nothing_since(begun);
 }

@@ -4,6 +4,8 @@
 //! tested where it lives.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "../documentation/python.rs"]
+mod python;
 mod support;
 
 mod audit;
