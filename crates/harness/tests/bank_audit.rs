@@ -310,6 +310,7 @@ async fn aud_09_only_the_golden_list_goes_unrecorded() {
         ("sys/health", &["Read"][..]),
         ("sys/leader", &["Read"][..]),
         ("sys/storage/raft/join", &["Write"][..]),
+        ("sys/storage/raft/bootstrap/addresses", &["Write"][..]),
         ("sys/storage/raft/bootstrap/challenge", &["Write"][..]),
         ("sys/storage/raft/bootstrap/answer", &["Write"][..]),
     ]);

@@ -34,7 +34,7 @@ async fn node(seed: u64, home: &std::path::Path) -> (Peers, Member) {
     let key = NodeKey::open(&*doors.disk, &home, &*doors.entropy).unwrap();
     let peers = Peers::new(&doors, &key, Arc::new(Empty), Timing::default()).unwrap();
     let address = peers.listen("127.0.0.1:0".parse().unwrap()).await.unwrap().to_string();
-    (peers, Member { key: key.public(), address })
+    (peers, Member { key: key.public(), addresses: vec![address] })
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -72,7 +72,7 @@ impl Setting {
         let (server, member, handler) = (key(1), key(2), Arc::new(Counting::default()));
         let peers = Peers::new(&doors, &server, handler.clone(), Timing::default()).unwrap();
         peers.listen(at(SERVER)).await.unwrap();
-        let known = Member { key: member.public(), address: "10.0.0.9:1".to_owned() };
+        let known = Member { key: member.public(), addresses: vec!["10.0.0.9:1".to_owned()] };
         peers.set_members(Members::new([(NodeId(2), known)]).unwrap()).unwrap();
         let identity = Arc::new(Identity::new(&member, clock.clone()).unwrap());
         let config = tls::to_node(server.public(), &identity, &(clock.clone() as Arc<dyn Clock>)).unwrap();

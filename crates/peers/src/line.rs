@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +45,8 @@ pub(crate) struct Line {
     node: NodeId,
     lane: Lane,
     shared: Arc<Shared>,
+    /// At which of the node's places it was found, or is to be looked for next; its lines share that.
+    turn: Arc<AtomicUsize>,
     queue: mpsc::Sender<Ask>,
     next_number: AtomicU64,
     /// Why there is no connection now.
@@ -84,12 +86,18 @@ type Pending = Mutex<BTreeMap<u64, oneshot::Sender<Answer>>>;
 
 impl Line {
     /// A line, and what is to be driven by [`Line::drive`].
-    pub(crate) fn new(shared: Arc<Shared>, node: NodeId, lane: Lane) -> (Arc<Self>, mpsc::Receiver<Ask>) {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        node: NodeId,
+        lane: Lane,
+        turn: Arc<AtomicUsize>,
+    ) -> (Arc<Self>, mpsc::Receiver<Ask>) {
         let (queue, asked) = mpsc::channel(QUEUE);
         let line = Self {
             node,
             lane,
             shared,
+            turn,
             queue,
             next_number: AtomicU64::new(1),
             trouble: Mutex::new(Some(Trouble::NotYet)),
@@ -145,7 +153,8 @@ impl Line {
                 let Some(ask) = asked.recv().await else { return };
                 Some(ask)
             };
-            let lasted = match self.connect(&config).await {
+            let turn = self.turn.load(Ordering::Relaxed);
+            let lasted = match self.connect(&config, turn).await {
                 Ok(stream) => {
                     self.set_trouble(None);
                     tracing::debug!(node = %self.node, lane = ?self.lane, "connected to a node");
@@ -165,6 +174,9 @@ impl Line {
                         // Whoever asked may be gone.
                         drop(ask.answer.send(Err(AskError::Unreachable(trouble))));
                     });
+                    // Unless another line did.
+                    let next = turn.wrapping_add(1);
+                    drop(self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed));
                     false
                 }
             };
@@ -194,10 +206,12 @@ impl Line {
         }
     }
 
-    async fn connect(&self, config: &Arc<ClientConfig>) -> Result<Stream13, Trouble> {
+    /// Connects to one of the places where the node may be: where it was found before, or the next one.
+    async fn connect(&self, config: &Arc<ClientConfig>, turn: usize) -> Result<Stream13, Trouble> {
         let connected = async {
-            let address = self.shared.members.read(|members| members.member(self.node).map(|one| one.address.clone()));
-            let address = address.ok_or(Trouble::Ended)?;
+            let addresses = self.shared.members.read(|members| Some(members.member(self.node)?.addresses.clone()));
+            let addresses = addresses.ok_or(Trouble::Ended)?;
+            let address = addresses.get(turn % addresses.len().max(1)).cloned().unwrap_or_default();
             let net = &self.shared.net;
             let addresses = net.resolve(&address).await.map_err(|error| Trouble::Address(error.kind()))?;
             let mut trouble = Trouble::Address(io::ErrorKind::NotFound);

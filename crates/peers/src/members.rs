@@ -23,8 +23,9 @@ impl fmt::Display for NodeId {
 pub struct Member {
     /// The key that it must prove.
     pub key: PublicKey,
-    /// Host and port of its cluster port; may change, that of all nodes at once too.
-    pub address: String,
+    /// Host and port of its cluster port, and where else it may be; tried in turn. May change, those of all nodes at once
+    /// too.
+    pub addresses: Vec<String>,
 }
 
 /// Two nodes were said to have one key.

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -159,9 +160,9 @@ impl Peers {
         let members = Arc::new(members);
         self.shared.members.update(|known| *known = Arc::clone(&members));
         for (node, key, config) in fresh {
-            let driven = Tasks::new();
+            let (driven, turn) = (Tasks::new(), Arc::<AtomicUsize>::default());
             let opened = Lane::ALL.into_iter().map(|lane| {
-                let (line, asked) = Line::new(Arc::clone(&self.shared), node, lane);
+                let (line, asked) = Line::new(Arc::clone(&self.shared), node, lane, Arc::clone(&turn));
                 driven.spawn(Arc::clone(&line).drive(Arc::clone(&config), asked));
                 (lane, line)
             });

@@ -94,8 +94,8 @@ async fn all_addresses_may_change_at_once() {
     world.pass(3 * SECOND).await;
     let before = world.members(9999);
     let members = before.iter().map(|(id, member)| {
-        let address = if id.0 == 2 { at(2, 4444).to_string() } else { member.address.clone() };
-        (id, Member { address, ..member.clone() })
+        let addresses = if id.0 == 2 { vec![at(2, 4444).to_string()] } else { member.addresses.clone() };
+        (id, Member { addresses, ..member.clone() })
     });
     let members = Members::new(members).unwrap();
     world.start(2, 4444, members.clone()).await;
@@ -172,9 +172,32 @@ async fn clocks_may_differ_by_most_of_a_day_and_no_more() {
 }
 
 #[tokio::test]
+async fn a_node_is_found_at_one_of_several_places_and_false_ones_lead_nowhere() {
+    let mut world = World::new(3, 1).await;
+    world.fabric.kill(ip(1));
+    world.start(1, 4444, world.members(PORT)).await;
+    // Nothing, what is no address, another member, no host at all; and where it is.
+    let places = [at(1, PORT).to_string(), "nowhere".to_owned(), at(2, PORT).to_string(), "10.0.0.9:1".to_owned()];
+    let addresses: Vec<String> = places.into_iter().chain([at(1, 4444).to_string()]).collect();
+    let known = world.members(PORT);
+    let members = known.iter().map(|(id, member)| {
+        let addresses = if id.0 == 1 { addresses.clone() } else { member.addresses.clone() };
+        (id, Member { addresses, ..member.clone() })
+    });
+    world.peers(0).set_members(Members::new(members).unwrap()).unwrap();
+    world.pass(15 * SECOND).await;
+    world.assert_reaches(0, 1).await;
+    // A connection that is lost is made again where the node was found.
+    world.fabric.kill(ip(1));
+    world.start(1, 4444, world.members(PORT)).await;
+    world.pass(SECOND / 4).await;
+    world.assert_reaches(0, 1).await;
+}
+
+#[tokio::test]
 async fn one_key_is_one_node() {
     let world = World::new(1, 1).await;
-    let member = Member { key: world.nodes[0].key, address: String::new() };
+    let member = Member { key: world.nodes[0].key, addresses: Vec::new() };
     let twice = Members::new([(NodeId(3), member.clone()), (NodeId(4), member)]);
     assert_eq!(twice.unwrap_err().to_string(), "nodes 3 and 4 have the same key");
 }

@@ -37,8 +37,10 @@ impl Node {
 }
 
 fn introduce(nodes: &[Node]) {
-    let all =
-        nodes.iter().zip(0..).map(|(node, id)| (NodeId(id), Member { key: node.key, address: node.address.clone() }));
+    let all = nodes
+        .iter()
+        .zip(0..)
+        .map(|(node, id)| (NodeId(id), Member { key: node.key, addresses: vec![node.address.clone()] }));
     let members = Members::new(all).unwrap();
     for node in nodes {
         node.peers.as_ref().unwrap().set_members(members.clone()).unwrap();

@@ -6,6 +6,7 @@
 mod adopted;
 mod contact;
 mod door;
+mod hints;
 mod inbox;
 mod peers_file;
 mod port;
@@ -130,7 +131,7 @@ impl Nodes {
             file.put_away(&*doors.disk)?;
         }
         let consensus = Arc::new(consensus);
-        inbox.begin(&consensus);
+        inbox.begin(&consensus, &port);
         // What was acknowledged is to be seen before anybody asks.
         consensus.settled().await?;
         if listen.is_none() && consensus.has_others().await? {

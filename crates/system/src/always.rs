@@ -14,7 +14,9 @@ use tresor_wire::API_LEVEL;
 use tresor_wire::input::{EmptyInput, Fields, Input};
 use tresor_wire::output::Output;
 
-use crate::joining::{Answer, Challenge, Join, Joined, Knock, Welcome, answer, challenge, join};
+use crate::joining::{
+    Addresses, Answer, Challenge, Join, Joined, Knock, Lost, Welcome, addresses, answer, challenge, join,
+};
 use crate::probes::{Health, HealthReport, Leader, read_health, read_leader};
 
 /// One row of the list: input and output are the handler's own types.
@@ -52,6 +54,10 @@ pub const ROUTES: &[AlwaysRoute] = &[
     route!(
         "sys/storage/raft/bootstrap/challenge", Write, "Shows a node what it has to prove to join.",
         on Leader, challenge: Knock => Challenge
+    ),
+    route!(
+        "sys/storage/raft/bootstrap/addresses", Write, "Tells a member that finds nobody where the members are.",
+        addresses: Lost => Addresses
     ),
     route!(
         "sys/storage/raft/bootstrap/answer", Write, "Lets a node join that proves that it could open the store.",

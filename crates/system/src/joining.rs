@@ -1,12 +1,13 @@
-//! `sys/storage/raft/join`, by which an operator lets this node join a cluster, and the two routes of a leader that it asks.
+//! `sys/storage/raft/join`, by which an operator lets this node join a cluster, the two routes of a leader that it asks, and
+//! the one by which members find each other again.
 //!
 //! Nobody has a token yet: the node that joins proves that it could open the store, and the leader that it is of its
 //! cluster. Deliberately absent: what is proven, and what follows (`tresor-core`).
 
 use tresor_core::Node;
-use tresor_core::cluster::Contact;
 use tresor_core::cluster::join::{Applicant, NotAnApplicant, is_name};
 use tresor_core::cluster::joining::{LeaderAddress, spell};
+use tresor_core::cluster::{Contact, finding};
 use tresor_model::{Body, Fault};
 use tresor_secret::SecretString;
 use tresor_wire::input::Input;
@@ -87,6 +88,26 @@ pub(crate) async fn answer(node: &Node, input: Answer) -> Result<Welcome, Fault>
     let welcome = node.admit(&challenge, applicant, &proof).await?;
     let members = welcome.members.into_iter().map(|member| Body::from(spell(member))).collect();
     Ok(Welcome { members, proof: hex::encode(welcome.proof) })
+}
+
+/// A member that finds nobody.
+#[derive(Input)]
+pub(crate) struct Lost {
+    /// The public half of its key, in hexadecimal.
+    #[input(default = "")]
+    node_key: String,
+}
+
+/// What it is told.
+#[derive(Output)]
+pub(crate) struct Addresses {
+    /// The members, each with `node_key` and `cluster_addr`.
+    members: Vec<Body>,
+}
+
+pub(crate) async fn addresses(node: &Node, input: Lost) -> Result<Addresses, Fault> {
+    let members = node.whereabouts(&key(&input.node_key)?)?;
+    Ok(Addresses { members: members.into_iter().map(|member| Body::from(finding::spell(member))).collect() })
 }
 
 fn key(text: &str) -> Result<[u8; 32], Fault> {

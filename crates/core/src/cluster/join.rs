@@ -57,13 +57,7 @@ impl Applicant {
         if !is_name(&contact.name) {
             return Err(NotAnApplicant::Name);
         }
-        let is_short =
-            |text: &str| text.len() <= ADDRESS_BYTES_MAX && !text.chars().any(|c| c.is_control() || c == ' ');
-        let is_address = |text: &str| {
-            let Some((host, port)) = text.rsplit_once(':') else { return false };
-            !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
-        };
-        if !is_short(&contact.cluster_address) || !is_address(&contact.cluster_address) {
+        if !is_cluster_address(&contact.cluster_address) {
             return Err(NotAnApplicant::ClusterAddress);
         }
         let api = &contact.api_address;
@@ -87,6 +81,17 @@ impl Applicant {
         message.push(u8::from(self.wants_vote));
         message
     }
+}
+
+fn is_short(address: &str) -> bool {
+    address.len() <= ADDRESS_BYTES_MAX && !address.chars().any(|c| c.is_control() || c == ' ')
+}
+
+/// Whether this is host and port of a cluster port.
+#[must_use]
+pub fn is_cluster_address(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    is_short(text) && !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 /// Whether a node may be called so.

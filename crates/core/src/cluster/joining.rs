@@ -178,13 +178,15 @@ impl Node {
         self.ask(|answer| Command::Join { wish, is_kept_up, answer }).await
     }
 
-    /// Joins the cluster that the operator configured, in the background.
+    /// Joins the cluster that the operator configured, in the background; a member asks there where the others are, whenever
+    /// it does not find them.
     pub fn join_by_itself(self: &Arc<Self>) {
-        let Some(joining) = &self.settings.joining else { return };
+        let Some(joining) = self.settings.joining.as_ref().filter(|_| self.cluster.is_enabled()) else { return };
+        self.find_others();
         if self.is_outside() && !joining.retry_join.is_empty() {
             let wish = Wish { leaders: joining.retry_join.clone(), wants_vote: !joining.non_voter };
             self.tasks.spawn(seek(Arc::downgrade(self), Arc::new(wish)));
-        } else if self.cluster.is_enabled() && self.cluster.is_member() && !self.has_store() {
+        } else if self.cluster.is_member() && !self.has_store() {
             // It was let in before the process ended, and the store had not arrived.
             self.tasks.spawn(arrive_by_itself(Arc::downgrade(self)));
         }

@@ -5,6 +5,7 @@
 //! Deliberately absent: entries, votes, and anything that is stored.
 
 pub mod autopilot;
+pub mod finding;
 pub mod join;
 pub mod joining;
 pub mod membership;
@@ -57,6 +58,15 @@ impl fmt::Debug for Contact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Contact").field("name", &self.name).field("at", &self.cluster_address).finish_non_exhaustive()
     }
+}
+
+/// Where a member is said to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Whereabouts {
+    /// Which one, by its key.
+    pub key: [u8; 32],
+    /// Host and port of its cluster port.
+    pub cluster_address: String,
 }
 
 /// A node of the cluster.
@@ -201,6 +211,15 @@ pub trait Cluster: Send + Sync {
     /// # Errors
     /// [`ClusterError::Refused`] when it belongs to one.
     fn adopt(&self, members: Vec<Contact>) -> Result<(), ClusterError>;
+
+    /// Where the members are, this node among them: what the log says, or what they have said themselves since.
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        Vec::new()
+    }
+
+    /// Somebody, whose word is good for nothing else, says where members are: they are looked for there, too, until the log
+    /// says something new of them. Who is there has to prove the key that is known.
+    fn hint(&self, _source: &str, _said: Vec<Whereabouts>) {}
 
     /// How far it has come.
     fn indexes(&self) -> Indexes;

@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -124,8 +124,10 @@ impl World {
 
     /// Everybody, as the membership has it.
     pub fn members(&self, port: u16) -> Members {
-        let members =
-            self.nodes.iter().map(|node| (node.id, Member { key: node.key, address: at(node.id.0, port).to_string() }));
+        let members = self.nodes.iter().map(|node| {
+            let addresses = vec![at(node.id.0, port).to_string()];
+            (node.id, Member { key: node.key, addresses })
+        });
         Members::new(members).unwrap()
     }
 
@@ -245,6 +247,10 @@ impl std::io::Write for Log {
 
 impl Log {
     pub fn keep(&self) -> tracing::subscriber::DefaultGuard {
+        // While there is one subscriber only, another test's thread that comes to a line first, and has none, decides for
+        // everybody that nobody wants that line.
+        static SECOND: OnceLock<tracing::Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::new()));
         let log = self.clone();
         let subscriber = tracing_subscriber::fmt().with_writer(move || log.clone()).with_ansi(false).without_time();
         tracing::subscriber::set_default(subscriber.with_max_level(tracing::Level::DEBUG).finish())

@@ -2,8 +2,8 @@
 //!
 //! The log names an address beside each key. When the operator configures another one, the node tells the leader, who
 //! knows by its key that it is the one; before it is heard it may have to tell everybody, since who leads cannot reach it
-//! at an address of before. Deliberately absent: finding the others when all addresses have changed at once; names in
-//! place of addresses are resolved at each attempt to connect, and so go on working.
+//! at an address of before. Deliberately absent: finding the others when all addresses have changed at once, which the core
+//! does ([`hints`](super::hints)); names in place of addresses are resolved at each attempt to connect, and so go on working.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

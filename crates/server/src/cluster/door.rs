@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_consensus::{Consensus, ConsensusError, NodeId, Status};
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing, Whereabouts};
 use tresor_env::BoxFuture;
 use tresor_peers::{AskError, PublicKey};
 
+use super::hints::Voice;
 use super::inbox::{ANSWERED, FORWARDED};
 use super::{Nodes, node_id};
 
@@ -236,6 +237,22 @@ impl Cluster for Nodes {
         let (others, refusing) = self.port.refusals();
         let is_refused = self.status().leader.is_none() && refusing * 2 > others;
         !members.nodes.contains_key(&self.me) || is_refused
+    }
+
+    fn whereabouts(&self) -> Vec<Whereabouts> {
+        let members = self.consensus.members();
+        let place = |(id, member): (&NodeId, &tresor_consensus::Member)| {
+            let logged = &member.contact;
+            let is_known = *id == self.me && !self.contact.address.is_empty();
+            let cluster_address = if is_known { self.contact.address.clone() } else { self.port.place(*id, logged) };
+            Some(Whereabouts { key: to_core(logged)?.key, cluster_address })
+        };
+        members.nodes.iter().filter_map(place).collect()
+    }
+
+    fn hint(&self, source: &str, said: Vec<Whereabouts>) {
+        let said = said.into_iter().map(|member| (node_id(&PublicKey::new(member.key)), member.cluster_address));
+        self.port.take_hints(&Voice::At(source.to_owned()), said);
     }
 
     fn indexes(&self) -> Indexes {

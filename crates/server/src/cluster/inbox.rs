@@ -9,8 +9,12 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use tresor_consensus::{Change, Consensus, Contact, NodeId};
 use tresor_core::cluster::Forwarded;
+use tresor_core::cluster::join::is_cluster_address;
 use tresor_env::{BoxFuture, Tasks};
 use tresor_peers::{Declined, Handler, Lane};
+
+use super::hints::Voice;
+use super::port::Port;
 
 /// The core's message.
 pub(crate) const FORWARDED: u8 = 1;
@@ -27,15 +31,18 @@ pub(crate) const NOBODY: u8 = 2;
 pub(crate) struct Inbox {
     /// There is none while the node is being opened; it holds the port, and not the other way round.
     consensus: OnceLock<Weak<Consensus>>,
+    /// The same: it holds this.
+    port: OnceLock<Weak<Port>>,
     forwarded: Mutex<Option<Arc<dyn Forwarded>>>,
     /// What is forwarded runs to its end, whether or not anybody waits for it.
     tasks: Tasks,
 }
 
 impl Inbox {
-    pub(crate) fn begin(&self, consensus: &Arc<Consensus>) {
-        // There is one.
+    pub(crate) fn begin(&self, consensus: &Arc<Consensus>, port: &Arc<Port>) {
+        // There is one of each.
         drop(self.consensus.set(Arc::downgrade(consensus)));
+        drop(self.port.set(Arc::downgrade(port)));
     }
 
     pub(crate) fn answer_with(&self, handler: Arc<dyn Forwarded>) {
@@ -67,7 +74,17 @@ impl Inbox {
             CONTACT => {
                 let Some((contact, [])) = Contact::read(&message) else { return Err(Declined) };
                 let Some(consensus) = self.consensus() else { return Ok(vec![NOBODY]) };
-                Ok(vec![if take_contact(&consensus, from, contact).await { ANSWERED } else { NOBODY }])
+                let address = contact.address.clone();
+                if take_contact(&consensus, from, contact).await {
+                    return Ok(vec![ANSWERED]);
+                }
+                // Nobody writes it down now; who leads next may have to be reached there.
+                if let Some(port) = self.port.get().and_then(Weak::upgrade)
+                    && is_cluster_address(&address)
+                {
+                    port.take_hints(&Voice::Itself, [(from, address)]);
+                }
+                Ok(vec![NOBODY])
             }
             _ => Err(Declined),
         }

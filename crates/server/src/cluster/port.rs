@@ -13,6 +13,7 @@ use tresor_env::{BoxFuture, Signal};
 use tresor_peers::{AskError, Member, Members, Parting, Peers, PublicKey, Trouble};
 
 use super::adopted::Adopted;
+use super::hints::{Hints, Voice};
 
 /// The other nodes.
 pub(crate) struct Port {
@@ -21,13 +22,16 @@ pub(crate) struct Port {
     adopted: Adopted,
     /// As the log has them.
     members: Mutex<BTreeMap<NodeId, Contact>>,
+    /// Where else they may be.
+    hints: Mutex<Hints>,
     /// How often the members were told.
     told: Signal<u64>,
 }
 
 impl Port {
     pub(crate) fn new(me: NodeId, peers: Peers, adopted: Adopted) -> Self {
-        let port = Self { me, peers, adopted, members: Mutex::default(), told: Signal::default() };
+        let port =
+            Self { me, peers, adopted, members: Mutex::default(), hints: Mutex::default(), told: Signal::default() };
         port.admit();
         port
     }
@@ -65,8 +69,9 @@ impl Port {
                 }
             }
         }
+        let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let known = members.iter().filter_map(|(id, contact)| {
-            let member = Member { key: key(contact)?, address: contact.address.clone() };
+            let member = Member { key: key(contact)?, addresses: hints.places(*id, &contact.address) };
             Some((tresor_peers::NodeId(id.0), member))
         });
         let set = Members::new(known).map_err(|error| error.to_string());
@@ -74,6 +79,31 @@ impl Port {
         if let Err(error) = set {
             tracing::error!(error, "the members of the cluster cannot be let in; those of before are");
         }
+    }
+
+    /// Takes hints about members, and tries to find them there, too.
+    pub(crate) fn take_hints(&self, voice: &Voice, said: impl IntoIterator<Item = (NodeId, String)>) {
+        let members = self.members();
+        let mut is_any_new = false;
+        for (node, address) in said {
+            let is_elsewhere = members.get(&node).is_some_and(|member| member.address != address);
+            if is_elsewhere && node != self.me {
+                let mut hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+                if hints.take(node, voice.clone(), address.clone()) {
+                    tracing::info!(%node, ?voice, address, "a member may be elsewhere than the log says");
+                    is_any_new = true;
+                }
+            }
+        }
+        if is_any_new {
+            self.admit();
+        }
+    }
+
+    /// Where a member is: what it said itself, or else the log.
+    pub(crate) fn place(&self, node: NodeId, logged: &Contact) -> String {
+        let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
+        hints.own(node).unwrap_or(&logged.address).clone()
     }
 
     /// Sends the core's messages, and this node's own, to another node.
@@ -130,7 +160,9 @@ impl tresor_consensus::Peers for Port {
     }
 
     fn know(&self, members: &BTreeMap<NodeId, Contact>) {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone_from(members);
+        let before =
+            std::mem::replace(&mut *self.members.lock().unwrap_or_else(PoisonError::into_inner), members.clone());
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).settle(&before, members);
         self.admit();
         self.told.update(|told| *told += 1);
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Standing};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Standing, Whereabouts};
 use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
 use tresor_env::{BoxFuture, Timestamp};
 use tresor_storage::MemoryMachine;
@@ -243,6 +243,51 @@ async fn a_node_that_moved_tells_the_others_and_is_one_of_them_again() {
             assert_eq!(moved.contact.cluster_address, expected, "as n{seen} sees it");
         }
         world.drive(world.node(at).confirm()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn nodes_that_all_moved_at_once_find_each_other_by_one_that_all_can_ask_whatever_liars_say() {
+    for moved in [vec![0, 1, 2], vec![1, 2]] {
+        let mut world = World::founded(3).await;
+        for at in 0..3 {
+            world.kill(at).await;
+        }
+        for at in 0..3 {
+            world.start(at, if moved.contains(&at) { 9000 + u16::try_from(at).unwrap() } else { 8201 }).await;
+        }
+        world.pass(8 * SECOND).await;
+        let has_leader = (0..3).any(|at| world.node(at).standing() != Standing::Leaderless);
+        assert!(moved.len() < 3 || !has_leader, "nobody told them yet");
+        let lies = |to: &str| -> Vec<Whereabouts> {
+            let said = world.node(0).whereabouts().into_iter();
+            said.map(|member| Whereabouts { cluster_address: to.to_owned(), ..member }).collect()
+        };
+        let stranger = Whereabouts { key: [9; 32], cluster_address: "10.0.0.9:1".to_owned() };
+        // Who knows of no leader asks the first, which learns where the others are when they reach it.
+        let is_lost = |at: &usize| world.node(*at).standing() == Standing::Leaderless;
+        while (0..3).any(|at| is_lost(&at)) {
+            for at in (0..3).filter(is_lost) {
+                let node = world.node(at);
+                node.hint("liar", lies("10.0.0.1:9001"));
+                node.hint("other liar", [lies("10.0.0.9:1"), vec![stranger.clone()]].concat());
+                node.hint("first", world.node(0).whereabouts());
+            }
+            world.pass(2 * SECOND).await;
+        }
+        world.pass(15 * SECOND).await;
+        for seen in 0..3 {
+            let members = world.node(seen).members();
+            assert_eq!(members.len(), 3, "nobody became a member by being named");
+            for member in members {
+                assert_eq!(
+                    member.contact,
+                    world.node(member.contact.name[1..].parse().unwrap()).me(),
+                    "as n{seen} sees it"
+                );
+            }
+            world.drive(world.node(seen).confirm()).await.unwrap();
+        }
     }
 }
 
