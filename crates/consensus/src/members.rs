@@ -102,6 +102,12 @@ impl Change {
                 format!("{called} is no member")
             });
         }
+        // Here, since what was looked at before may have changed since: two nodes may join at once.
+        if let Self::Add(_, contact) | Self::Contact(_, contact) = &self
+            && members.nodes.iter().any(|(other, member)| *other != id && member.contact.name == contact.name)
+        {
+            return Err(format!("another node is called {}", contact.name));
+        }
         let is_voter = member.is_some_and(|member| member.is_voter);
         let voters = members.nodes.values().filter(|member| member.is_voter).count();
         if self.unseats() && is_voter && voters == 1 {

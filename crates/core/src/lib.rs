@@ -34,7 +34,7 @@ pub use mounts::Mounts;
 pub use node::{AlwaysRoute, Initialized, Node, Registry, SealStanding, SystemMount};
 pub use opening::{OpeningProblem, StaticKeySource, StaticSeal};
 pub use policies::Policies;
-pub use settings::Settings;
+pub use settings::{Elsewhere, Settings};
 pub use snapshots::Snapshots;
 pub use storage::Storage;
 pub use tokens::Tokens;

@@ -11,6 +11,15 @@ use crate::cluster::joining::Joining;
 use crate::opening::StaticSeal;
 use crate::snapshots::schedule::Schedule;
 
+/// What a node does with requests that run on another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Elsewhere {
+    /// It passes them on.
+    PassOn,
+    /// It sends whoever asks there.
+    Redirect,
+}
+
 /// The operator's choices; fixed for the life of a node.
 #[derive(Clone)]
 pub struct Settings {
@@ -38,6 +47,8 @@ pub struct Settings {
     pub static_seal: Option<StaticSeal>,
     /// How the node joins a cluster; `None`: it cannot.
     pub joining: Option<Joining>,
+    /// What becomes of requests that run on another node.
+    pub elsewhere: Elsewhere,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
     pub snapshots: Option<Schedule>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
@@ -59,6 +70,7 @@ impl Default for Settings {
             protected_directories: Vec::new(),
             static_seal: None,
             joining: None,
+            elsewhere: Elsewhere::PassOn,
             snapshots: None,
             release: env!("CARGO_PKG_VERSION"),
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing};
 use tresor_env::{BoxFuture, Signal};
 use tresor_harness::{Harness, ROOT};
 
@@ -88,7 +88,7 @@ impl Cluster for Scripted {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn forward(&self, _: Vec<u8>, _: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+    fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(std::future::ready(Err(ClusterError::NoLeader)))
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tresor_core::cluster::joining::{Joining, LeaderAddress, LeaderDoor, LeaderDoors};
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing};
 use tresor_core::{StaticKey, StaticKeySource, StaticKeys, StaticSeal};
 use tresor_env::BoxFuture;
 use tresor_env::doubles::TestDoors;
@@ -75,7 +75,7 @@ impl Cluster for Double {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn forward(&self, _: Vec<u8>, _: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+    fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(std::future::ready(Err(ClusterError::NoLeader)))
     }
 
@@ -100,7 +100,8 @@ impl Cluster for Double {
                 .for_each(|member| member.is_voter = is_voter);
         };
         match change {
-            Change::Add(contact) => {
+            Change::Add(admitted) => {
+                let contact = admitted.into_contact();
                 let heard_ago = Some(Duration::ZERO);
                 members.push(Member { contact, is_voter: false, is_leader: false, heard_ago, matched: Some(0) });
             }

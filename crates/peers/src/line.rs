@@ -176,7 +176,7 @@ impl Line {
                     });
                     // Unless another line did.
                     let next = turn.wrapping_add(1);
-                    drop(self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed));
+                    let _ = self.turn.compare_exchange(turn, next, Ordering::Relaxed, Ordering::Relaxed);
                     false
                 }
             };

@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub cluster_address: Option<String>,
     /// Open no cluster port: this node stays alone.
     pub disable_clustering: bool,
+    /// Pass no requests on to the active node: send whoever asks there.
+    pub disable_request_forwarding: bool,
     /// The cluster's name; made up when empty.
     pub cluster_name: String,
     /// Life of leases that say nothing else.

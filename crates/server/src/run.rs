@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::snapshots::schedule::Schedule;
-use tresor_core::{Node, Settings, StaticSeal};
+use tresor_core::{Elsewhere, Node, Settings, StaticSeal};
 use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_secret::TokenSecret;
@@ -197,6 +197,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         standard_output: Some(standard_output),
         protected_directories: own_files(config, arguments),
         static_seal: config.static_seal.as_ref().map(static_seal),
+        elsewhere: if config.disable_request_forwarding { Elsewhere::Redirect } else { Elsewhere::PassOn },
         joining: Some(joining(&config.join, &doors.workers)),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
         ..Settings::default()

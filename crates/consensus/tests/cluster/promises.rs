@@ -273,6 +273,18 @@ fn members_come_and_go() {
             }
         }
         assert_eq!(read_now(&world.hosts[&four].machine, "k").as_deref(), Some("1"));
+        // Of two that ask for one name at once, one gets it.
+        let called = |id| tresor_consensus::Contact { name: "twin".to_owned(), ..contact(id) };
+        let [one, other] = [NodeId(5), NodeId(6)].map(|id| {
+            let node = world.node(leader);
+            async move { node.change(Change::Add(id, called(id))).await }
+        });
+        let done = world.until(SECOND * 5, async move { tokio::join!(one, other) }).await;
+        assert_eq!(u8::from(done.0.is_ok()) + u8::from(done.1.is_ok()), 1, "{done:?}");
+        assert_eq!(world.node(leader).members().nodes.len(), 5);
+        let twin = if done.0.is_ok() { NodeId(5) } else { NodeId(6) };
+        let node = world.node(leader);
+        world.until(SECOND * 5, async move { node.change(Change::Remove(twin)).await }).await.unwrap();
         // What makes no sense is refused, and a leader hands over before it goes.
         let node = world.node(leader);
         let refused = [

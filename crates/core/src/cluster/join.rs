@@ -153,6 +153,12 @@ impl Admitted {
         &self.contact
     }
 
+    /// The same, for the list of members.
+    #[must_use]
+    pub fn into_contact(self) -> Contact {
+        self.contact
+    }
+
     /// Whether it is to have a vote.
     #[must_use]
     pub const fn wants_vote(&self) -> bool {

@@ -146,7 +146,7 @@ impl Membership {
                 return Err(Refusal::Unavailable("too many nodes wait for their votes".into()).into());
             }
         }
-        self.cluster.change(Change::Add(contact.clone())).await?;
+        self.cluster.change(Change::Add(admitted)).await?;
         tracing::info!(name = contact.name, address = contact.cluster_address, "a node joined the cluster");
         Ok(())
     }

@@ -19,6 +19,8 @@ use tresor_env::BoxFuture;
 use tresor_model::fault::{Failure, Side};
 use tresor_model::{Fault, Refusal};
 
+use self::join::Admitted;
+
 /// What a node is in its cluster now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -85,10 +87,10 @@ pub struct Member {
 }
 
 /// A change of the members. Nodes are called by their names.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Change {
-    /// A new node gets the log, and has no vote.
-    Add(Contact),
+    /// A new node, which has proven that it may be one, gets the log, and has no vote.
+    Add(Admitted),
     /// A node gets a vote.
     Promote(String),
     /// A node loses its vote, and goes on getting the log.
@@ -150,6 +152,9 @@ impl From<ClusterError> for Fault {
     }
 }
 
+/// What nodes forward to each other, secrets among it; zeroized when dropped.
+pub type Message = tresor_record::Encoded;
+
 /// The cluster, as the core sees it.
 pub trait Cluster: Send + Sync {
     /// Whether there can be other nodes at all.
@@ -175,7 +180,7 @@ pub trait Cluster: Send + Sync {
     ///
     /// # Errors
     /// [`ClusterError`]; [`ClusterError::NotLeader`] when this node leads meanwhile.
-    fn forward(&self, message: Vec<u8>, within: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>>;
+    fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>>;
 
     /// Who answers what other nodes forward, from now on.
     fn answer_with(&self, handler: Arc<dyn Forwarded>);
@@ -228,7 +233,7 @@ pub trait Cluster: Send + Sync {
 /// Answers what other nodes forward.
 pub trait Forwarded: Send + Sync {
     /// Answers a message of a member. It runs to its end, whether or not the other still waits.
-    fn answer(&self, message: Vec<u8>) -> BoxFuture<'static, Vec<u8>>;
+    fn answer(&self, message: Message) -> BoxFuture<'static, Message>;
 }
 
 /// The cluster of a store without other nodes: this one leads it for ever.
@@ -256,7 +261,7 @@ impl Cluster for Alone {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn forward(&self, _: Vec<u8>, _: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+    fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(std::future::ready(Err(ClusterError::NotLeader)))
     }
 

@@ -11,9 +11,8 @@ use std::sync::{Arc, Weak};
 
 use tokio::sync::Semaphore;
 use tresor_env::BoxFuture;
-use tresor_record::Encoded;
 
-use crate::cluster::Forwarded;
+use crate::cluster::{Forwarded, Message};
 use crate::node::Node;
 use crate::pipeline;
 
@@ -34,22 +33,21 @@ impl Passed {
 }
 
 impl Forwarded for Passed {
-    fn answer(&self, message: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
-        let message = Encoded::new(message);
+    fn answer(&self, message: Message) -> BoxFuture<'static, Message> {
         let (node, slots) = (self.node.upgrade(), Arc::clone(&self.slots));
         Box::pin(async move {
-            let elsewhere = || write_answer(Answer::Elsewhere).to_vec();
+            let elsewhere = || write_answer(Answer::Elsewhere);
             let Some(node) = node else { return elsewhere() };
             let Ok(_slot) = slots.acquire_owned().await else { return elsewhere() };
             let request = match read_request(&message) {
                 Ok(request) => request,
                 Err(error) => {
                     tracing::error!(%error, "another node passed something on that is no request of this release");
-                    return write_answer(Answer::Unreadable).to_vec();
+                    return write_answer(Answer::Unreadable);
                 }
             };
             drop(message);
-            write_answer(pipeline::serve_passed_on(&node, request).await).to_vec()
+            write_answer(pipeline::serve_passed_on(&node, request).await)
         })
     }
 }

@@ -14,14 +14,14 @@ use tresor_env::BoxFuture;
 use tresor_model::fault::{Failure, Side};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal, Request};
-use tresor_record::Encoded;
 
 use super::Outcome;
 use super::execute::DEADLINE;
 use super::route::{Routed, operation_candidates, route};
-use crate::cluster::{ClusterError, Contact, Standing};
+use crate::cluster::{ClusterError, Contact, Message, Standing};
 use crate::forward::{Answer, read_answer, read_request, write_request};
 use crate::node::Node;
+use crate::settings::Elsewhere;
 use crate::tokens::record::Uses;
 use crate::unsealed::Unsealed;
 
@@ -107,7 +107,7 @@ pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bo
             Standing::Leaderless => None,
         };
         if let Some(leader) = leader {
-            if request.headers.contains_key(NO_FORWARDING) {
+            if is_sent_there(unsealed, &request) {
                 return redirect(leader);
             }
             request = match pass_on(unsealed, request).await {
@@ -136,13 +136,19 @@ pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bo
 /// Lets what answers without a token run on the leader, if this node follows one; it says itself when no node leads.
 pub(super) async fn to_leader(node: &Node, request: Request) -> Placed {
     let Some(unsealed) = node.unsealed() else { return Placed::Here(request, false) };
-    if !matches!(unsealed.handles.cluster.standing(), Standing::Follows(_)) {
-        return Placed::Here(request, false);
+    let Standing::Follows(leader) = unsealed.handles.cluster.standing() else { return Placed::Here(request, false) };
+    if is_sent_there(&unsealed, &request) {
+        return redirect(&leader);
     }
     match pass_on(&unsealed, request).await {
         Ok(outcome) => Placed::Answered(Audited::exempt(outcome, Exempt::RanElsewhere)),
         Err(request) => Placed::Here(request, false),
     }
+}
+
+/// Whether whoever asks is sent to the leader, in place of the request.
+fn is_sent_there(unsealed: &Unsealed, request: &Request) -> bool {
+    unsealed.handles.settings.elsewhere == Elsewhere::Redirect || request.headers.contains_key(NO_FORWARDING)
 }
 
 /// Waits until a node that leads is active; false when it does not lead any more, nothing when patience ends.
@@ -203,9 +209,9 @@ fn may_run_here(unsealed: &Unsealed, request: &Request) -> bool {
 /// Passes a request on; it comes back when certainly nothing was done.
 async fn pass_on(unsealed: &Unsealed, request: Request) -> Result<Outcome, Request> {
     let message = write_request(request);
-    let again = |message: Encoded| read_request(&message).map_err(|error| Fault::internal(error.to_string()));
-    let answer = match unsealed.handles.cluster.forward(message.to_vec(), PASSED_ON_BOUND).await {
-        Ok(answer) => read_answer(&Encoded::new(answer)),
+    let again = |message: Message| read_request(&message).map_err(|error| Fault::internal(error.to_string()));
+    let answer = match unsealed.handles.cluster.forward(message.clone(), PASSED_ON_BOUND).await {
+        Ok(answer) => read_answer(&answer),
         Err(ClusterError::Uncertain) => return Ok(Err(uncertain())),
         Err(_) => Ok(Answer::Elsewhere),
     };

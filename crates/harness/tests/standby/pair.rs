@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
-use tresor_core::Node;
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing};
+use tresor_core::{Elsewhere, Node, Settings};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
 use tresor_env::tasks::{NotComputed, WorkerPanicked, Workers};
@@ -197,7 +197,7 @@ impl Cluster for End {
         Box::pin(std::future::ready(if is_confirmed { Ok(()) } else { Err(ClusterError::NoLeader) }))
     }
 
-    fn forward(&self, message: Vec<u8>, _: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+    fn forward(&self, message: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(async move {
             let leader = self.group.leader().ok_or(ClusterError::NoLeader)?;
             let fate = *self.group.fate.lock().unwrap();
@@ -290,11 +290,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn on(group: &Arc<Group>, me: usize) -> Self {
+    fn on(group: &Arc<Group>, me: usize, elsewhere: Elsewhere) -> Self {
         let end = Arc::new(End { group: Arc::clone(group), me });
         let (mut doors, workers) = (TestDoors::new(u64::try_from(me).unwrap() + 1), Arc::new(Hanging::default()));
         doors.doors.workers = workers.clone();
-        let node = assembly::node_in(end.clone(), &doors.doors, end, assembly::settings()).unwrap();
+        let settings = Settings { elsewhere, ..assembly::settings() };
+        let node = assembly::node_in(end.clone(), &doors.doors, end, settings).unwrap();
         Self { service: NodeService::new(Arc::clone(&node)), doors, workers, node }
     }
 
@@ -344,8 +345,13 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start() -> Self {
+        Self::start_with(Elsewhere::PassOn).await
+    }
+
+    /// The same, where requests that run elsewhere are treated so.
+    pub(crate) async fn start_with(elsewhere: Elsewhere) -> Self {
         let group = Group::new();
-        let (leader, standby) = (Peer::on(&group, 0), Peer::on(&group, 1));
+        let (leader, standby) = (Peer::on(&group, 0, elsewhere), Peer::on(&group, 1, elsewhere));
         let root = TokenSecret::parse(ROOT).unwrap();
         let initialized = leader.node.initialize(Threshold::new(1, 1).unwrap(), Some(root)).await.unwrap();
         for peer in [&leader, &standby] {

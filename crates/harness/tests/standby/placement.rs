@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use serde_json::{Value, json};
+use tresor_core::Elsewhere;
 use tresor_harness::{Answer, ROOT};
 
 use crate::pair::{Fate, Pair};
@@ -99,6 +100,25 @@ async fn who_wants_nothing_passed_on_is_sent_to_the_leader() {
         pair.standby.call_with("GET", "kv/data/a%20b", ROOT, Value::Null, &[("X-Vault-Forward", "active-node")]).await,
     );
     assert_eq!(pair.forwarded(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_passes_nothing_on_sends_everybody_to_the_leader_with_what_it_does_not_do_itself() {
+    let pair = Pair::start_with(Elsewhere::Redirect).await;
+    drop(pair.leader.call("POST", "sys/mounts/kv", ROOT, json!({ "type": "kv-v2" })).await.expect_status(204));
+    let body = json!({ "data": { "a": 1 } });
+    for (method, path, token) in [
+        ("POST", "kv/data/a%20b?version=1&x=%2F", ROOT),
+        ("DELETE", "kv/data/a", "nobody's"),
+        ("POST", "sys/storage/raft/bootstrap/challenge", ""),
+    ] {
+        let sent = pair.standby.call(method, path, token, body.clone()).await.expect_status(307);
+        let location = sent.headers.get("location").unwrap().to_str().unwrap();
+        assert_eq!(location, format!("https://node0.example:8200/v1/{path}"));
+    }
+    drop(pair.leader.call("POST", "kv/data/a", ROOT, body).await.expect_status(200));
+    drop(pair.standby.call("GET", "kv/data/a", ROOT, Value::Null).await.expect_status(200));
+    assert_eq!(pair.forwarded(), 0);
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tresor_consensus::{Change, Consensus, Contact, NodeId};
 use tresor_env::Clock;
 
@@ -107,6 +108,7 @@ impl Teller {
         }
         let mut message = contact.spelled();
         message.push(CONTACT);
+        let message = Bytes::from(message);
         let others = members.nodes.keys().copied().filter(|id| *id != self.me);
         let asked: Vec<NodeId> = status.leader.map_or_else(|| others.collect(), |leader| vec![leader]);
         for id in asked {

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_consensus::{Consensus, ConsensusError, NodeId, Status};
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Standing, Whereabouts};
+use tresor_core::cluster::{
+    Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing, Whereabouts,
+};
 use tresor_env::BoxFuture;
 use tresor_peers::{AskError, PublicKey};
 
 use super::hints::Voice;
-use super::inbox::{ANSWERED, FORWARDED};
+use super::inbox::{ANSWERED, FORWARDED, ending_with};
 use super::{Nodes, node_id};
 
 /// How long what was confirmed may take to be applied here.
@@ -84,13 +86,10 @@ impl Nodes {
 
     fn asked(&self, change: Change) -> Result<tresor_consensus::Change, ClusterError> {
         Ok(match change {
-            Change::Add(contact) => {
+            Change::Add(admitted) => {
                 self.refuse_unreachable()?;
-                let id = node_id(&PublicKey::new(contact.key));
-                let members = self.consensus.members();
-                let known = members.nodes.values().filter_map(|member| to_core(&member.contact));
-                refuse_twice(&known.chain([contact.clone()]).collect::<Vec<_>>())?;
-                tresor_consensus::Change::Add(id, of_core(contact))
+                let contact = admitted.into_contact();
+                tresor_consensus::Change::Add(node_id(&PublicKey::new(contact.key)), of_core(contact))
             }
             Change::Promote(name) => tresor_consensus::Change::Promote(self.id_of(&name)?),
             Change::Demote(name) => tresor_consensus::Change::Demote(self.id_of(&name)?),
@@ -150,14 +149,13 @@ impl Cluster for Nodes {
         Box::pin(confirmed(&self.consensus, self.clock.sleep(APPLIED_WITHIN)))
     }
 
-    fn forward(&self, mut message: Vec<u8>, within: Duration) -> BoxFuture<'_, Result<Vec<u8>, ClusterError>> {
+    fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         let status = self.status();
         if status.is_leader() {
             return Box::pin(std::future::ready(Err(ClusterError::NotLeader)));
         }
         let Some(leader) = status.leader else { return Box::pin(std::future::ready(Err(ClusterError::NoLeader))) };
-        message.push(FORWARDED);
-        let asked = self.port.request(leader, message, within);
+        let asked = self.port.request(leader, ending_with(message, FORWARDED), within);
         Box::pin(async move {
             let answer = asked.await.map_err(|error| match error {
                 AskError::NotAMember | AskError::TooLong { .. } | AskError::Unreachable(_) => {
@@ -166,7 +164,7 @@ impl Cluster for Nodes {
                 // Also when the answer was too long, or whoever made it failed.
                 AskError::TimedOut | AskError::Lost(_) | AskError::Declined => ClusterError::Uncertain,
             })?;
-            let mut answer = Vec::from(answer);
+            let mut answer = Message::new(Vec::from(answer));
             match answer.pop() {
                 Some(ANSWERED) => Ok(answer),
                 _ => Err(ClusterError::Unreachable("it does not serve yet".to_owned())),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use bytes::Bytes;
 use tresor_consensus::{Change, Consensus, Contact, NodeId};
-use tresor_core::cluster::Forwarded;
 use tresor_core::cluster::join::is_cluster_address;
+use tresor_core::cluster::{Forwarded, Message};
 use tresor_env::{BoxFuture, Tasks};
 use tresor_peers::{Declined, Handler, Lane};
 
@@ -59,24 +59,22 @@ impl Inbox {
         self.consensus.get()?.upgrade()
     }
 
-    async fn answer_request(&self, from: NodeId, message: Bytes) -> Result<Vec<u8>, Declined> {
+    async fn answer_request(&self, from: NodeId, message: Bytes) -> Result<Bytes, Declined> {
         let Some((kind, length)) = message.last().map(|kind| (*kind, message.len() - 1)) else { return Err(Declined) };
-        let mut message = Vec::from(message);
+        let mut message = Message::new(Vec::from(message));
         message.truncate(length);
         match kind {
             FORWARDED => {
                 let handler = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let Some(handler) = handler else { return Ok(vec![NOBODY]) };
-                let mut answer = self.tasks.see_through(handler.answer(message)).await;
-                answer.push(ANSWERED);
-                Ok(answer)
+                let Some(handler) = handler else { return Ok(said(NOBODY)) };
+                Ok(ending_with(self.tasks.see_through(handler.answer(message)).await, ANSWERED))
             }
             CONTACT => {
                 let Some((contact, [])) = Contact::read(&message) else { return Err(Declined) };
-                let Some(consensus) = self.consensus() else { return Ok(vec![NOBODY]) };
+                let Some(consensus) = self.consensus() else { return Ok(said(NOBODY)) };
                 let address = contact.address.clone();
                 if take_contact(&consensus, from, contact).await {
-                    return Ok(vec![ANSWERED]);
+                    return Ok(said(ANSWERED));
                 }
                 // Nobody writes it down now; who leads next may have to be reached there.
                 if let Some(port) = self.port.get().and_then(Weak::upgrade)
@@ -84,20 +82,33 @@ impl Inbox {
                 {
                     port.take_hints(&Voice::Itself, [(from, address)]);
                 }
-                Ok(vec![NOBODY])
+                Ok(said(NOBODY))
             }
             _ => Err(Declined),
         }
     }
 }
 
+fn said(what: u8) -> Bytes {
+    Bytes::copy_from_slice(&[what])
+}
+
+/// A message of the core with the byte that says what it is; zeroized when nobody needs it any more.
+pub(crate) fn ending_with(mut message: Message, kind: u8) -> Bytes {
+    if message.len() == message.capacity() {
+        // Growing in place could leave a copy behind that nobody zeroizes.
+        let mut larger = Message::new(Vec::with_capacity(message.len() + 1));
+        larger.extend_from_slice(&message);
+        message = larger;
+    }
+    message.push(kind);
+    Bytes::from_owner(message)
+}
+
 /// Takes a member's new contact, as the leader; tells whether it stands.
 async fn take_contact(consensus: &Consensus, from: NodeId, contact: Contact) -> bool {
-    let members = consensus.members();
-    let is_free = members.nodes.iter().all(|(id, member)| *id == from || member.contact.name != contact.name);
     // Another key would be another node.
-    let has_key = members.nodes.get(&from).is_some_and(|member| member.contact.key == contact.key);
-    if !is_free || !has_key {
+    if consensus.members().nodes.get(&from).is_none_or(|member| member.contact.key != contact.key) {
         return false;
     }
     match consensus.change(Change::Contact(from, contact)).await {
@@ -120,7 +131,7 @@ impl Handler for Inbox {
                 }
                 None => Box::pin(std::future::ready(Err(Declined))),
             },
-            Lane::Requests => Box::pin(async move { Ok(self.answer_request(from, message).await?.into()) }),
+            Lane::Requests => Box::pin(self.answer_request(from, message)),
         }
     }
 }

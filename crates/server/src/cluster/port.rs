@@ -110,10 +110,10 @@ impl Port {
     pub(crate) fn request(
         &self,
         to: NodeId,
-        message: Vec<u8>,
+        message: Bytes,
         within: Duration,
     ) -> BoxFuture<'static, Result<Bytes, AskError>> {
-        self.peers.ask(tresor_peers::NodeId(to.0), tresor_peers::Lane::Requests, message.into(), within)
+        self.peers.ask(tresor_peers::NodeId(to.0), tresor_peers::Lane::Requests, message, within)
     }
 
     /// How many other members there are, and how many of them say that this node is none.

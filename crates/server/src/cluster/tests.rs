@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Standing, Whereabouts};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Message, Standing, Whereabouts};
 use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
 use tresor_env::{BoxFuture, Timestamp};
 use tresor_storage::MemoryMachine;
@@ -21,6 +21,11 @@ fn ip(node: usize) -> IpAddr {
     [10, 0, 0, u8::try_from(node).unwrap()].into()
 }
 
+/// Makes a node a member, as if it had proven that it may be one.
+fn add(node: &Nodes) -> tresor_consensus::Change {
+    tresor_consensus::Change::Add(node.me, node.contact.clone())
+}
+
 /// Gives back what it is asked, after a while; counts what it began and what it brought to its end.
 #[derive(Default)]
 struct Echo {
@@ -31,7 +36,7 @@ struct Echo {
 struct Answering(Arc<Echo>, Arc<ManualClock>);
 
 impl Forwarded for Answering {
-    fn answer(&self, message: Vec<u8>) -> BoxFuture<'static, Vec<u8>> {
+    fn answer(&self, message: Message) -> BoxFuture<'static, Message> {
         let (echo, clock) = (Arc::clone(&self.0), Arc::clone(&self.1));
         Box::pin(async move {
             echo.begun.fetch_add(1, Ordering::SeqCst);
@@ -132,7 +137,7 @@ impl World {
             let members = first.members().into_iter().map(|member| member.contact).collect();
             assert!(!node.is_member());
             node.adopt(members).unwrap();
-            world.drive(first.change(Change::Add(node.me()))).await.unwrap();
+            world.drive(first.consensus.change(add(&node))).await.unwrap();
             world.drive(first.change(Change::Promote(format!("n{at}")))).await.unwrap();
             assert!(node.is_member());
         }
@@ -199,17 +204,20 @@ async fn three_nodes_are_a_cluster_and_what_is_forwarded_is_answered_by_the_lead
         );
     }
     // Before anybody can answer, nothing is done.
-    let none = world.drive(world.node(1).forward(b"a".to_vec(), SECOND)).await;
+    let none = world.drive(world.node(1).forward(Message::new(b"a".to_vec()), SECOND)).await;
     assert!(matches!(none, Err(ClusterError::Unreachable(_))), "{none:?}");
     let echo = Arc::new(Echo::default());
     world.node(0).answer_with(Arc::new(Answering(Arc::clone(&echo), world.clock.clone())));
-    assert_eq!(world.drive(world.node(1).forward(b"a".to_vec(), 5 * SECOND)).await.unwrap(), b"a");
+    assert_eq!(
+        world.drive(world.node(1).forward(Message::new(b"a".to_vec()), 5 * SECOND)).await.unwrap().as_slice(),
+        b"a"
+    );
     // What was begun comes to its end, though nobody waits any more.
-    let lost = world.drive(world.node(2).forward(b"b".to_vec(), SECOND / 2)).await;
+    let lost = world.drive(world.node(2).forward(Message::new(b"b".to_vec()), SECOND / 2)).await;
     assert!(matches!(lost, Err(ClusterError::Uncertain)), "{lost:?}");
     world.pass(SECOND).await;
     assert_eq!((echo.begun.load(Ordering::SeqCst), echo.ended.load(Ordering::SeqCst)), (2, 2));
-    let own = world.drive(world.node(0).forward(b"c".to_vec(), SECOND)).await;
+    let own = world.drive(world.node(0).forward(Message::new(b"c".to_vec()), SECOND)).await;
     assert!(matches!(own, Err(ClusterError::NotLeader)), "{own:?}");
 }
 
@@ -304,17 +312,18 @@ async fn a_node_that_is_started_again_before_it_was_let_in_still_knows_who_lets_
     world.node(1).adopt(members.clone()).unwrap();
     world.kill(1).await;
     world.start(1, 8201).await;
-    world.drive(first.change(Change::Add(world.node(1).me()))).await.unwrap();
+    world.drive(first.consensus.change(add(&world.node(1)))).await.unwrap();
     world.follows(1, 0).await;
     world.pass(SECOND).await;
     // It belongs to a cluster now, and the list is gone.
     assert!(matches!(world.node(1).adopt(members), Err(ClusterError::Refused(_))));
     assert!(!world.hosts[1].disk.dump().contains_key(std::path::Path::new("/data/adopted")));
-    let refused = world.drive(first.change(Change::Add(world.node(1).me()))).await;
-    assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
-    let twin = tresor_core::cluster::Contact { name: "n1".to_owned(), ..world.node(2).me() };
-    let refused = world.drive(first.change(Change::Add(twin))).await;
-    assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
+    let refused = world.drive(first.consensus.change(add(&world.node(1)))).await;
+    assert!(matches!(refused, Err(ConsensusError::Members(_))), "{refused:?}");
+    let two = world.node(2);
+    let twin = Contact { name: "n1".to_owned(), ..two.contact.clone() };
+    let refused = world.drive(first.consensus.change(tresor_consensus::Change::Add(two.me, twin))).await;
+    assert!(matches!(refused, Err(ConsensusError::Members(_))), "{refused:?}");
     let refused = world.drive(first.change(Change::Promote("n7".to_owned()))).await;
     assert!(matches!(refused, Err(ClusterError::Refused(_))), "{refused:?}");
 }

@@ -119,6 +119,7 @@ pub fn parse(
         api_address: None,
         cluster_address: None,
         disable_clustering: false,
+        disable_request_forwarding: false,
         cluster_name: String::new(),
         default_lease_ttl: Duration::from_secs(768 * 3600),
         max_lease_ttl: Duration::from_secs(768 * 3600),
@@ -280,6 +281,9 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,
+            "disable_request_forwarding" => {
+                config.disable_request_forwarding = source.flag("disable_request_forwarding", value)?;
+            }
             "cluster_name" => config.cluster_name = source.text("cluster_name", value)?,
             "log_level" => {
                 let level = source.text("log_level", value)?;
