@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use serde_json::json;
-
 use super::python::python;
-use super::support::cluster::{Three, free_address, insist};
+use super::support::cluster::{Here, Three, free_address};
 use super::support::{Http, under_load, until};
 
 /// HAProxy with the configuration that the operator's page shows; ends when it is dropped.
@@ -20,7 +18,7 @@ struct Balancer {
 }
 
 impl Balancer {
-    fn before(three: &Three) -> Self {
+    fn before(three: &Three<'_>) -> Self {
         let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operate/load-balancer.md"));
         let page = page.unwrap();
         let shown = page.split("```haproxy\n").nth(1).unwrap().split("```").next().unwrap();
@@ -102,8 +100,7 @@ impl Applications {
 
 #[test]
 fn no_request_through_a_load_balancer_fails_during_a_rolling_restart() {
-    let mut three = Three::start();
-    insist(&three.http(0), "POST", "sys/mounts/kv", &json!({ "type": "kv-v1" }).to_string());
+    let mut three = Three::start(&Here);
     let balancer = Balancer::before(&three);
     let applications = Applications::start(&balancer, &three.root);
     let begun = Instant::now();
@@ -118,9 +115,7 @@ fn no_request_through_a_load_balancer_fails_during_a_rolling_restart() {
             three.stop(at);
             all_do_more();
             three.start_again(at);
-            until("it to serve", || {
-                three.http(at).try_send("GET", "sys/health?standbyok=true", "").filter(|health| health.status == 200)
-            });
+            three.serves(at);
             all_do_more();
         }
     });

@@ -20,6 +20,7 @@ mod crash;
 mod dev;
 mod joining;
 mod leases;
+mod losses;
 mod protocols;
 mod signals;
 mod snapshots;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::support::cluster::{Three, insist};
+use super::support::cluster::{Here, Three, insist};
 use super::support::{read_answer, under_load};
 
 /// How long a node is stopped at least: well beyond the time after which the others elect.
@@ -15,15 +15,9 @@ const STOPPED: Duration = Duration::from_secs(3);
 /// How many requests wait for the node that goes on.
 const WAITING: usize = 16;
 
-fn three() -> Three {
-    let three = Three::start();
-    insist(&three.http(0), "POST", "sys/mounts/kv", &json!({ "type": "kv-v1" }).to_string());
-    three
-}
-
 #[test]
 fn a_leader_that_was_stopped_answers_nothing_of_before_when_it_goes_on() {
-    let three = three();
+    let three = Three::start(&Here);
     let leader = three.leader();
     let others = [1, 2].map(|step| three.http((leader + step) % 3));
     insist(&others[0], "POST", "kv/marker", &json!({ "x": "before" }).to_string());
@@ -69,7 +63,7 @@ fn a_leader_that_was_stopped_answers_nothing_of_before_when_it_goes_on() {
 
 #[test]
 fn nobody_feels_that_a_standby_is_stopped() {
-    let three = three();
+    let three = Three::start(&Here);
     let leader = three.leader();
     let (stopped, other) = ((leader + 1) % 3, (leader + 2) % 3);
     let begun = Instant::now();

@@ -47,8 +47,30 @@ pub(crate) fn insist(http: &Http, method: &str, path: &str, body: &str) -> Answe
     until(path, || http.try_send(method, path, body).filter(is_done))
 }
 
-/// Three servers that open by themselves, each at an address that it keeps.
-pub(crate) struct Three {
+/// Where servers live, and how they are started: each in a directory of its own on this host, unless it says otherwise.
+pub(crate) trait Places {
+    /// Where one listens.
+    fn address(&self, _at: usize) -> SocketAddr {
+        free_address()
+    }
+
+    /// Does something with one's directory before its first start.
+    fn prepare(&self, _at: usize, _home: &Production) {}
+
+    /// Starts one.
+    fn start(&self, _at: usize, home: &Production) -> Server {
+        home.start_with(&KEY)
+    }
+}
+
+/// Nothing out of the ordinary.
+pub(crate) struct Here;
+
+impl Places for Here {}
+
+/// Three servers that open by themselves, each at an address that it keeps, with secrets at `kv/`.
+pub(crate) struct Three<'p> {
+    places: &'p dyn Places,
     pub(crate) homes: Vec<Production>,
     pub(crate) servers: Vec<Option<Server>>,
     pub(crate) root: String,
@@ -63,15 +85,16 @@ pub(crate) fn free_address() -> SocketAddr {
     })
 }
 
-impl Three {
-    pub(crate) fn start() -> Self {
-        let mut three = Self { homes: Vec::new(), servers: Vec::new(), root: String::new() };
+impl<'p> Three<'p> {
+    pub(crate) fn start(places: &'p dyn Places) -> Self {
+        let mut three = Self { places, homes: Vec::new(), servers: Vec::new(), root: String::new() };
         for number in 1..=3 {
             let first = three.servers.first().and_then(Option::as_ref);
             let home = node(number, &first.into_iter().collect::<Vec<_>>(), STATIC);
             let configured = std::fs::read_to_string(home.config()).unwrap();
-            home.configure(&configured.replace("127.0.0.1:0", &free_address().to_string()));
-            let server = home.start_with(&KEY);
+            home.configure(&configured.replace("127.0.0.1:0", &places.address(number - 1).to_string()));
+            places.prepare(number - 1, &home);
+            let server = places.start(number - 1, &home);
             if number == 1 {
                 let body = json!({ "recovery_shares": 1, "recovery_threshold": 1 });
                 three.root = server.http().post("sys/init", &body).expect(200).text_at("/root_token");
@@ -81,6 +104,7 @@ impl Three {
         }
         until("three voters", || (members(&three.http(0))? == all_vote()).then_some(()));
         until("all to open", || (0..3).all(|at| is_open(&three.http(at))).then_some(()));
+        insist(&three.http(0), "POST", "sys/mounts/kv", &json!({ "type": "kv-v1" }).to_string());
         three
     }
 
@@ -104,7 +128,14 @@ impl Three {
     }
 
     pub(crate) fn start_again(&mut self, at: usize) {
-        self.servers[at] = Some(self.homes[at].start_with(&KEY));
+        self.servers[at] = Some(self.places.start(at, &self.homes[at]));
+    }
+
+    /// Waits until one serves.
+    pub(crate) fn serves(&self, at: usize) {
+        until("it to serve", || {
+            self.http(at).try_send("GET", "sys/health?standbyok=true", "").filter(|health| health.status == 200)
+        });
     }
 
     /// Which one leads, as all that run see it.

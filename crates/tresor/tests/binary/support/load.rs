@@ -80,11 +80,14 @@ fn number_in(value: &Value) -> usize {
 
 /// Lets clients use these nodes in turn while something is done to the cluster, which has `kv/`.
 pub(crate) fn under_load(nodes: &[Http], during: impl FnOnce(&Load)) -> Seen {
+    // Each load has names of its own.
+    static LOADS: AtomicUsize = AtomicUsize::new(0);
+    let names = format!("kv/{}", LOADS.fetch_add(1, Ordering::Relaxed));
     let load = Load { done: AtomicUsize::new(0), is_over: AtomicBool::new(false) };
     std::thread::scope(|scope| {
-        let (shared, mut clients) = (&load, Vec::new());
+        let (names, shared, mut clients) = (&names, &load, Vec::new());
         for client in 0..CLIENTS {
-            clients.push(scope.spawn(move || use_nodes(client, nodes, shared)));
+            clients.push(scope.spawn(move || use_nodes(&format!("{names}-{client}"), nodes, shared)));
         }
         // Ends the clients also when it panics.
         let over = Over(&load.is_over);
@@ -108,10 +111,10 @@ impl Drop for Over<'_> {
     }
 }
 
-fn use_nodes(client: usize, nodes: &[Http], load: &Load) -> Seen {
+fn use_nodes(names: &str, nodes: &[Http], load: &Load) -> Seen {
     let _over_when_wrong = Over(&load.is_over);
     let mut seen = Seen::default();
-    seen.written.extend((0..NAMES).map(|name| (format!("kv/{client}-{name}"), Written::default())));
+    seen.written.extend((0..NAMES).map(|name| (format!("{names}-{name}"), Written::default())));
     for number in 1.. {
         if load.is_over.load(Ordering::Relaxed) {
             break;

@@ -1,6 +1,7 @@
 //! Processes, a plain HTTP client that can also misbehave, and waiting with a bound.
 
 pub(crate) mod cluster;
+pub(crate) mod hosts;
 mod http;
 mod load;
 mod process;
