@@ -121,7 +121,10 @@ fn state(context: &mut Context<'_, '_>) -> Outcome {
             ("Node Status:", "node_status"),
             ("Healthy:", "healthy"),
             ("Last Contact:", "last_contact"),
+            ("Last Term:", "last_term"),
             ("Last Index:", "last_index"),
+            ("Version:", "version"),
+            ("Node Type:", "node_type"),
         ] {
             line(2, title, &server.get(field).map(cell).unwrap_or_default());
         }

@@ -64,7 +64,7 @@ impl Contacts {
             return None;
         }
         heard.members_at = Some(at);
-        heard.members = Arc::new(Members::of(membership));
+        heard.members = Arc::new(Members::of(at, membership));
         Some(Arc::clone(&heard.members))
     }
 

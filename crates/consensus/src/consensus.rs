@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use tresor_storage::{Batch, Machine};
 
 use crate::answer::Incoming;
 use crate::campaign::{self, Contacts};
-use crate::feed::Feed;
+use crate::feed::{Feed, position};
 use crate::log_store::LogStore;
 use crate::members::{Change, Members};
 use crate::network::{Network, Wire};
 use crate::peers::{Contact, NodeId, Peers};
 use crate::reads::{self, WAITING_MAX, Waiting};
 use crate::recover::{self, Survivor};
-use crate::status::{Progress, Role, Status};
+use crate::status::{Indexes, Progress, Role, Status};
 use crate::types::{LogId, Proposal, Raft};
 use crate::{ConsensusError, OpenError, Pace, Proposed};
 
@@ -63,6 +63,7 @@ pub(crate) struct Core {
     pub(crate) is_closed: Arc<AtomicBool>,
     pub(crate) reads: mpsc::Sender<Waiting>,
     pub(crate) incoming: Mutex<Option<Incoming>>,
+    committed: Arc<AtomicU64>,
     applied: Arc<Signal<Position>>,
     status: Signal<Status>,
 }
@@ -98,10 +99,11 @@ impl Consensus {
             return Err(OpenError::Inconsistent("the log of the machine is missing".to_owned()));
         }
         let applied = Arc::new(Signal::new(held));
-        let is_closed = Arc::new(AtomicBool::new(false));
+        let (is_closed, committed) = (Arc::new(AtomicBool::new(false)), Arc::<AtomicU64>::default());
         let feed = Feed {
             machine: Arc::clone(&machine),
             doors: doors.clone(),
+            committed: Arc::clone(&committed),
             applied: Arc::clone(&applied),
             is_closed: Arc::clone(&is_closed),
         };
@@ -131,6 +133,7 @@ impl Consensus {
             is_closed,
             reads,
             incoming: Mutex::new(None),
+            committed,
             applied,
             status: Signal::default(),
         });
@@ -304,19 +307,23 @@ impl Consensus {
         let metrics = metrics.borrow();
         let progress = |(id, matched): (&NodeId, &Option<LogId>)| {
             let heard_ago = answered.get(id).map(|at| now.saturating_sub(*at));
-            (*id, Progress { heard_ago, matched: matched.map_or(0, |at| at.index + 1) })
+            (*id, Progress { heard_ago, matched: matched.map(position).unwrap_or_default() })
         };
         let others = metrics.replication.iter().flatten().filter(|(id, _)| **id != self.core.wire.me);
         others.map(progress).collect()
     }
 
-    /// The last entry that the log has, and the last one that is applied here.
+    /// How far this node has come with the log.
     #[must_use]
-    pub fn indexes(&self) -> (u64, u64) {
-        let last = self.core.log.last().map_or(0, |last| last.index + 1);
-        let applied = self.core.applied.read(|applied| applied.index);
-        // A state that was taken over has no entries.
-        (last.max(applied), applied)
+    pub fn indexes(&self) -> Indexes {
+        let applied = self.core.applied.read(|applied| *applied);
+        let last = self.core.log.last().map(position).unwrap_or_default();
+        Indexes {
+            // A state that was taken over has no entries.
+            last: if last.index < applied.index { applied } else { last },
+            committed: self.core.committed.load(Ordering::Acquire).max(applied.index),
+            applied: applied.index,
+        }
     }
 
     /// Changes the members, and completes when a majority has taken the change; changes are made one after the other. On the
@@ -342,7 +349,11 @@ impl Consensus {
         if core.is_replacing.load(Ordering::Acquire) {
             return Err(ConsensusError::Members("another state is being taken over".to_owned()).into());
         }
-        let members = Members::of(core.raft.server_metrics().borrow().membership_config.membership());
+        let members = {
+            let metrics = core.raft.server_metrics();
+            let known = Arc::clone(&metrics.borrow().membership_config);
+            Members::of(*known.log_id(), known.membership())
+        };
         let (unseats, node) = (change.unseats(), change.node());
         let (changes, stays) = change.asked(&members).map_err(ConsensusError::Members)?;
         if unseats && node == core.wire.me && core.leads() {
@@ -457,7 +468,10 @@ impl Core {
     /// The members as the library has them when it comes to this question; what it tells without being asked lags behind,
     /// and is nothing at first.
     pub(crate) async fn members_now(&self) -> Result<Members, ConsensusError> {
-        let members = self.raft.with_raft_state(|state| Members::of(state.membership_state.effective().membership()));
+        let members = self.raft.with_raft_state(|state| {
+            let effective = state.membership_state.effective();
+            Members::of(*effective.log_id(), effective.membership())
+        });
         members.await.map_err(|error| ConsensusError::Stopped(error.to_string()))
     }
 

@@ -7,7 +7,7 @@
 #![allow(clippy::result_large_err, reason = "the library's errors are as large as they are")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openraft::storage::{RaftStateMachine, Snapshot};
@@ -31,6 +31,8 @@ pub(crate) type Meta = SnapshotMeta<NodeId, Contact>;
 pub(crate) struct Feed {
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) doors: Doors,
+    /// The last entry that is to be applied, because it is committed.
+    pub(crate) committed: Arc<AtomicU64>,
     /// The last entry that was applied.
     pub(crate) applied: Arc<Signal<Position>>,
     pub(crate) is_closed: Arc<AtomicBool>,
@@ -104,6 +106,9 @@ impl RaftStateMachine<Types> for Feed {
         I::IntoIter: OptionalSend,
     {
         let entries: Arc<[machine::Entry]> = entries.into_iter().map(entry).collect();
+        if let Some(last) = entries.last() {
+            self.committed.store(last.position.index, Ordering::Release);
+        }
         let mut effects = Vec::with_capacity(entries.len());
         while effects.len() < entries.len() {
             let (waiting, from) = (Arc::clone(&entries), effects.len());

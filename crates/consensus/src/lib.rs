@@ -32,7 +32,7 @@ pub use consensus::{Consensus, Opening};
 pub use members::{Change, Member, Members};
 pub use peers::{Contact, Lane, MESSAGE_BYTES_MAX, Nobody, NodeId, PeerError, Peers};
 pub use recover::Survivor;
-pub use status::{Progress, Role, Status};
+pub use status::{Indexes, Progress, Role, Status};
 pub use store::RaftStore;
 use tresor_storage::{StoreError, Version};
 

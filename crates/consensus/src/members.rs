@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use openraft::ChangeMembers;
 
 use crate::peers::{Contact, NodeId};
-use crate::types::Membership;
+use crate::types::{LogId, Membership};
 
 /// A member.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,17 +23,19 @@ pub struct Member {
 pub struct Members {
     /// By id.
     pub nodes: BTreeMap<NodeId, Member>,
+    /// The entry that says so; 0 before any does.
+    pub index: u64,
     /// Sets of voters, of each of which there must be a majority: two while a change is under way.
     configurations: Vec<BTreeSet<NodeId>>,
 }
 
 impl Members {
-    pub(crate) fn of(membership: &Membership) -> Self {
+    pub(crate) fn of(at: Option<LogId>, membership: &Membership) -> Self {
         let configurations = membership.get_joint_config().clone();
         let is_voter = |id: &NodeId| configurations.iter().any(|voters| voters.contains(id));
         let node =
             |(id, contact): (&NodeId, &Contact)| (*id, Member { contact: contact.clone(), is_voter: is_voter(id) });
-        Self { nodes: membership.nodes().map(node).collect(), configurations }
+        Self { nodes: membership.nodes().map(node).collect(), index: at.map_or(0, |at| at.index + 1), configurations }
     }
 
     /// Whether these are enough to decide.

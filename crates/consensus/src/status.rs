@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use tresor_storage::machine::Position;
+
 use crate::peers::NodeId;
 
 /// What a node is.
@@ -29,7 +31,18 @@ pub struct Progress {
     /// How long ago it was sent something that it answered; `None` when it has not answered since this node leads.
     pub heard_ago: Option<Duration>,
     /// Up to which entry it has the log.
-    pub matched: u64,
+    pub matched: Position,
+}
+
+/// How far a node has come with the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Indexes {
+    /// The last entry that it has.
+    pub last: Position,
+    /// The last entry that it knows to be committed, and has begun to apply.
+    pub committed: u64,
+    /// The last entry that it has applied.
+    pub applied: u64,
 }
 
 /// What a node knows of itself and of the leader.

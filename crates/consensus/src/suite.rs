@@ -148,6 +148,7 @@ impl StoreBuilder<Types, Gapless, Carried> for Builder {
         let feed = Feed {
             machine: Arc::new(MemoryMachine::new()),
             doors,
+            committed: Arc::default(),
             applied: Arc::new(Signal::default()),
             is_closed: Arc::default(),
         };

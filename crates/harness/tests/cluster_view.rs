@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing};
+use tresor_core::cluster::{
+    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Standing,
+};
 use tresor_env::{BoxFuture, Signal};
 use tresor_harness::{Harness, ROOT};
 
@@ -40,7 +42,8 @@ impl Scripted {
             is_voter: number < 3 || number < count,
             is_leader: number == 1,
             heard_ago: (number > 1).then(|| Duration::from_secs(u64::from(number))),
-            matched: None,
+            matched: Some(Entry { term: 6, index: 40 }),
+            version: (number == 2).then(|| "1.17.0".to_owned()),
         });
         Arc::new(Self {
             standing: Signal::new(Standing::Leads { term: 7 }),
@@ -117,7 +120,7 @@ impl Cluster for Scripted {
     }
 
     fn indexes(&self) -> Indexes {
-        Indexes { last: 42, applied: 41 }
+        Indexes { last: 43, committed: 42, applied: 41, members: 12 }
     }
 }
 
@@ -179,7 +182,7 @@ async fn everybody_is_told_which_node_leads() {
         json!({
             "ha_enabled": true, "is_self": is_self, "active_time": since, "leader_address": address("8200"),
             "leader_cluster_address": address("8201"), "performance_standby": false,
-            "performance_standby_last_remote_wal": 0, "raft_committed_index": 41, "raft_applied_index": 41,
+            "performance_standby_last_remote_wal": 0, "raft_committed_index": 42, "raft_applied_index": 41,
         })
     };
     const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -211,7 +214,7 @@ async fn ha_status_shows_every_node_by_its_api_address_and_when_it_was_heard() {
         })
     };
     let nodes =
-        json!([node(1, true, json!(null), "1.16.3"), node(2, false, heard(2), ""), node(3, false, heard(3), "")]);
+        json!([node(1, true, json!(null), "1.16.3"), node(2, false, heard(2), "1.17.0"), node(3, false, heard(3), "")]);
     // Clients look for them outside of `data`.
     assert_eq!((&answer.json["nodes"], &answer.json["data"]["nodes"]), (&nodes, &nodes), "{answer:?}");
 }
@@ -227,7 +230,32 @@ async fn the_configuration_names_servers_and_their_votes() {
         })
     };
     let servers = json!([server(1, true, true), server(2, false, true), server(3, false, false)]);
-    assert_eq!(answer.json["data"], json!({ "config": { "index": 41, "servers": servers } }));
+    assert_eq!(answer.json["data"], json!({ "config": { "index": 12, "servers": servers } }));
+}
+
+#[tokio::test]
+async fn the_autopilot_shows_what_it_makes_of_each_node() {
+    let harness = Harness::start_in(Scripted::leading(3)).await;
+    let state = harness.read("sys/storage/raft/autopilot/state", ROOT).await;
+    let server = |number: u8, status: &str, kind: &str, heard: &str, version: &str| {
+        let name = format!("node-{number}");
+        json!({
+            "id": name, "name": name, "address": format!("10.0.0.{number}:8201"), "node_status": "alive",
+            "last_contact": heard, "last_term": 6, "last_index": 40, "healthy": true,
+            "stable_since": "0001-01-01T00:00:00Z", "status": status, "version": version, "node_type": kind,
+        })
+    };
+    let servers = json!({
+        "node-1": server(1, "leader", "voter", "0s", ""),
+        "node-2": server(2, "voter", "voter", "2s", "1.17.0"),
+        "node-3": server(3, "non-voter", "non-voter", "3s", ""),
+    });
+    assert_eq!(state.json["data"]["servers"], servers);
+    assert_eq!(
+        (&state.json["data"]["leader"], &state.json["data"]["voters"]),
+        (&json!("node-1"), &json!(["node-1", "node-2"]))
+    );
+    assert_eq!(state.json["data"]["non_voters"], json!(["node-3"]));
 }
 
 #[tokio::test]

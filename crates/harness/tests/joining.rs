@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tresor_core::cluster::joining::{Joining, LeaderAddress, LeaderDoor, LeaderDoors};
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing};
+use tresor_core::cluster::{
+    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Standing,
+};
 use tresor_core::{StaticKey, StaticKeySource, StaticKeys, StaticSeal};
 use tresor_env::BoxFuture;
 use tresor_env::doubles::TestDoors;
@@ -38,7 +40,8 @@ struct Double {
 
 impl Double {
     fn leading() -> Arc<Self> {
-        let me = Member { contact: contact(1), is_voter: true, is_leader: true, heard_ago: None, matched: None };
+        let (heard_ago, matched, version) = (None, None, None);
+        let me = Member { contact: contact(1), is_voter: true, is_leader: true, heard_ago, matched, version };
         let standing = Mutex::new(Standing::Leads { term: 7 });
         Arc::new(Self { me: Mutex::new(contact(1)), standing, members: Mutex::new(vec![me]), is_member: true.into() })
     }
@@ -103,7 +106,8 @@ impl Cluster for Double {
             Change::Add(admitted) => {
                 let contact = admitted.into_contact();
                 let heard_ago = Some(Duration::ZERO);
-                members.push(Member { contact, is_voter: false, is_leader: false, heard_ago, matched: Some(0) });
+                let (matched, version) = (Some(Entry::default()), None);
+                members.push(Member { contact, is_voter: false, is_leader: false, heard_ago, matched, version });
             }
             Change::Promote(name) => vote(&name, true),
             Change::Demote(name) => vote(&name, false),
@@ -123,13 +127,14 @@ impl Cluster for Double {
             is_voter: false,
             heard_ago: None,
             matched: None,
+            version: None,
         };
         *self.members.lock().unwrap() = members.into_iter().map(member).collect();
         Ok(())
     }
 
     fn indexes(&self) -> Indexes {
-        Indexes { last: 1000, applied: 1000 }
+        Indexes { last: 1000, committed: 1000, applied: 1000, members: 1 }
     }
 }
 
@@ -270,7 +275,7 @@ async fn shares_are_entered_once_and_the_vote_comes_by_itself() {
     let named = |vote| vec![("node-1".to_owned(), true), ("node-2".to_owned(), vote)];
     leader.advance(Duration::from_secs(3)).await;
     assert_eq!(members.votes(), named(false));
-    members.members.lock().unwrap()[1].matched = Some(990);
+    members.members.lock().unwrap()[1].matched = Some(Entry { term: 7, index: 990 });
     leader.advance(Duration::from_secs(3)).await;
     assert_eq!(members.votes(), named(true));
     // What an operator takes, it does not get again.
@@ -293,7 +298,7 @@ async fn wrong_shares_open_no_cluster() {
     let opened = open_by_shares(&leader, &node, &cluster).await.expect_status(200);
     assert_eq!(opened.at("/sealed"), &json!(false));
     // It was to have no vote, and gets none.
-    members.members.lock().unwrap()[1].matched = Some(1000);
+    members.members.lock().unwrap()[1].matched = Some(Entry { term: 7, index: 1000 });
     leader.advance(Duration::from_secs(10)).await;
     assert_eq!(members.votes()[1], ("node-2".to_owned(), false));
 }

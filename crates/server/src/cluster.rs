@@ -10,6 +10,7 @@ mod hints;
 mod inbox;
 mod peers_file;
 mod port;
+mod releases;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use self::adopted::Adopted;
 use self::inbox::Inbox;
 use self::peers_file::{PeersFile, PeersFileError};
 use self::port::Port;
+use self::releases::Releases;
 
 pub(crate) use self::contact::{advertised, reachable};
 
@@ -86,6 +88,7 @@ pub struct Nodes {
     contact: Contact,
     consensus: Arc<Consensus>,
     port: Arc<Port>,
+    releases: Arc<Releases>,
     inbox: Arc<Inbox>,
     clock: Arc<dyn Clock>,
     is_sealed: Arc<Signal<bool>>,
@@ -142,7 +145,10 @@ impl Nodes {
         tasks.spawn(told.keep(Arc::clone(&consensus), Arc::clone(&port)));
         let (clock, is_sealed) = (Arc::clone(&doors.clock), Arc::new(Signal::new(true)));
         tasks.spawn(give_way_while_sealed(me, Arc::clone(&consensus), Arc::clone(&is_sealed), Arc::clone(&clock)));
-        let nodes = Arc::new(Self { me, contact, consensus, port, inbox, clock, is_sealed, tasks });
+        let releases = Arc::<Releases>::default();
+        let asking = Arc::clone(&releases).keep(me, Arc::clone(&consensus), Arc::clone(&port), Arc::clone(&clock));
+        tasks.spawn(asking);
+        let nodes = Arc::new(Self { me, contact, consensus, port, releases, inbox, clock, is_sealed, tasks });
         nodes.tasks.spawn(say_when_removed(Arc::downgrade(&nodes), Arc::clone(&nodes.clock)));
         Ok(nodes)
     }

@@ -67,10 +67,21 @@ fn opening(
     };
     let address = config.cluster_address.as_deref().map(advertised).transpose();
     let address = address.map_err(|error| format!("cluster_addr: {error}"))?;
-    if address.is_none() && listen.is_some_and(|listen| listen.ip().is_unspecified()) {
+    let is_everywhere = |listen: &SocketAddr| listen.ip().is_unspecified();
+    let address = match (address, listen.filter(is_everywhere)) {
+        (None, Some(everywhere)) => beside_api(config, everywhere),
+        (address, _) => address,
+    };
+    if address.is_none() && listen.as_ref().is_some_and(is_everywhere) {
+        let unreachable = "`cluster_addr` is not set, and the cluster port listens on every address";
+        if !config.join.leaders.is_empty() {
+            return Err(format!(
+                "{unreachable}: the nodes of `retry_join` could not reach this one. Set `cluster_addr` to an address that \
+                 they reach, such as \"https://10.0.0.1:8201\" (or VAULT_CLUSTER_ADDR)"
+            ));
+        }
         tracing::warn!(
-            "`cluster_addr` is not set, and the cluster port listens on every address: no other node can join this one \
-             before it is set to an address that the others reach"
+            "{unreachable}: no other node can join this one before it is set to an address that others reach"
         );
     }
     let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
@@ -85,6 +96,17 @@ fn opening(
         address,
         api_address: api_address.unwrap_or_default(),
     })
+}
+
+/// Where a cluster port that listens everywhere is reached, if the operator has said where the API is: on the same host.
+fn beside_api(config: &ServerConfig, listen: SocketAddr) -> Option<String> {
+    let (_, authority) = config.api_address.as_deref()?.split_once("://")?;
+    let authority = authority.split('/').next()?;
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    (listen.port() > 0).then(|| advertised(&format!("{host}:{}", listen.port())).ok())?
 }
 
 fn behind(api: SocketAddr) -> Result<SocketAddr, String> {
@@ -122,5 +144,51 @@ fn describe(error: impl Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config;
+
+    /// What a node of a cluster tells of where it is, whose listener has this address and that has these settings more.
+    fn told(listener: &str, more: &str, joins: &str) -> Result<Option<String>, String> {
+        let text = format!(
+            "storage \"raft\" {{\n path = \"data\"\n{joins}\n}}\nlistener \"tcp\" {{\n address = \"{listener}\"\n \
+             tls_disable = true\n}}\n{more}\n"
+        );
+        let config = config::parse(&[("a.hcl".into(), text)], &|_| None).unwrap();
+        let Storage::Raft { directory, .. } = &config.storage else { panic!("it is raft") };
+        let bound = config.listeners[0].address;
+        opening(&config, directory, None, &[bound]).map(|opening| opening.address)
+    }
+
+    const JOINS: &str = "retry_join {\n leader_api_addr = \"https://a:8200\"\n}";
+
+    #[test]
+    fn a_node_that_listens_everywhere_is_reached_beside_its_api() {
+        for (more, address) in [
+            ("api_addr = \"https://vault-0.internal:8200\"", Some("vault-0.internal:8201")),
+            ("api_addr = \"https://vault-0.internal\"", Some("vault-0.internal:8201")),
+            ("api_addr = \"http://10.0.0.1:443/\"", Some("10.0.0.1:8201")),
+            ("api_addr = \"https://[2001:db8::1]:8200\"", Some("[2001:db8::1]:8201")),
+            ("api_addr = \"https://[2001:db8::1]\"", Some("[2001:db8::1]:8201")),
+            ("api_addr = \"https://10.0.0.1:8200\"\ncluster_addr = \"https://10.0.0.9:9000\"", Some("10.0.0.9:9000")),
+            ("api_addr = \"https://0.0.0.0:8200\"", None),
+            ("", None),
+        ] {
+            let told = |joins: &str| told("0.0.0.0:8200", more, joins);
+            assert_eq!(told("").unwrap().as_deref(), address, "{more}");
+            // Who is to join others must be reached by them.
+            assert_eq!(told(JOINS).ok().flatten().as_deref(), address, "{more}");
+            assert!(address.is_some() || told(JOINS).unwrap_err().contains("`cluster_addr`"), "{more}");
+        }
+        assert_eq!(
+            told("10.0.0.1:8200", "api_addr = \"https://b\"", JOINS).unwrap(),
+            None,
+            "it knows where it listens"
+        );
     }
 }

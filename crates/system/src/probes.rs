@@ -206,7 +206,7 @@ pub(crate) struct Leader {
     performance_standby: bool,
     /// Kept for clients.
     performance_standby_last_remote_wal: u64,
-    /// The last entry of the log that this node knows to be committed; such an entry is applied at once.
+    /// The last entry of the log that this node knows to be committed.
     #[output(optional)]
     raft_committed_index: Option<u64>,
     /// The last entry of the log that this node has applied.
@@ -216,7 +216,7 @@ pub(crate) struct Leader {
 
 pub(crate) async fn read_leader(node: &Node, _input: EmptyInput) -> Result<Leader, Fault> {
     let cluster = node.cluster();
-    let applied = cluster.is_enabled().then(|| cluster.indexes().applied);
+    let indexes = cluster.is_enabled().then(|| cluster.indexes());
     let mut leader = Leader {
         ha_enabled: cluster.is_enabled(),
         is_self: false,
@@ -225,8 +225,8 @@ pub(crate) async fn read_leader(node: &Node, _input: EmptyInput) -> Result<Leade
         leader_cluster_address: String::new(),
         performance_standby: false,
         performance_standby_last_remote_wal: 0,
-        raft_committed_index: applied,
-        raft_applied_index: applied,
+        raft_committed_index: indexes.map(|indexes| indexes.committed),
+        raft_applied_index: indexes.map(|indexes| indexes.applied),
     };
     if !cluster.is_enabled() {
         return Ok(leader);

@@ -11,7 +11,7 @@ use tresor_env::Timestamp;
 use tresor_model::Fault;
 use tresor_record::Record;
 
-use super::{Contact, Member};
+use super::{Contact, Entry, Member};
 use crate::keys;
 
 /// How often the leader looks.
@@ -90,7 +90,9 @@ pub struct Server {
     /// How long ago it was heard, or how long this node has led without hearing it.
     pub silent_for: Duration,
     /// Up to which entry it has the log.
-    pub matched: u64,
+    pub matched: Entry,
+    /// The level of the API that its release has, if that is known.
+    pub version: Option<String>,
     /// Whether it is heard, and has nearly all of the log.
     pub is_healthy: bool,
     /// Whether it has been for long enough to vote.
@@ -145,7 +147,7 @@ impl Watch {
             let is_heard = member.is_leader || member.heard_ago.is_some();
             let is_healthy = is_heard
                 && silent_for <= Duration::from_secs(rules.last_contact_threshold)
-                && (member.is_leader || last.saturating_sub(matched) <= rules.max_trailing_logs);
+                && (member.is_leader || last.saturating_sub(matched.index) <= rules.max_trailing_logs);
             let since = self.healthy.get(&member.contact.key).filter(|_| is_healthy);
             Server {
                 contact: member.contact.clone(),
@@ -153,6 +155,7 @@ impl Watch {
                 is_leader: member.is_leader,
                 silent_for,
                 matched,
+                version: member.version.clone(),
                 is_healthy,
                 is_stable: since.is_some_and(|(_, look)| LOOK * self.looks.saturating_sub(*look) >= required),
                 stable_since: since.map(|(at, _)| *at),
@@ -203,7 +206,8 @@ mod tests {
             cluster_address: String::new(),
             api_address: String::new(),
         };
-        Member { contact, is_voter, is_leader: number == 0, heard_ago, matched: Some(matched) }
+        let matched = Some(Entry { term: 1, index: matched });
+        Member { contact, is_voter, is_leader: number == 0, heard_ago, matched, version: None }
     }
 
     fn cluster(voters: u8, silent: &[(u8, Duration)]) -> Vec<Member> {

@@ -261,7 +261,7 @@ impl Membership {
                 continue;
             }
             let is_there = heard_ago.is_some_and(|ago| ago <= HEARD_LATELY);
-            let has_the_log = matched.is_some_and(|matched| last.saturating_sub(matched) <= LAG_MAX);
+            let has_the_log = matched.is_some_and(|matched| last.saturating_sub(matched.index) <= LAG_MAX);
             if *is_voter {
                 self.change_roster(|roster| roster.settle(&contact.key)).await?;
             } else if is_there && has_the_log && is_stable(contact.key) {

@@ -83,7 +83,18 @@ pub struct Member {
     /// When the leader last heard it: known on the leader alone.
     pub heard_ago: Option<Duration>,
     /// Up to which entry it has the log: known on the leader alone.
-    pub matched: Option<u64>,
+    pub matched: Option<Entry>,
+    /// The level of the API that its release has: known on the leader alone, and not at once.
+    pub version: Option<String>,
+}
+
+/// An entry of the log, by its place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The term of the leader that wrote it.
+    pub term: u64,
+    /// Its number.
+    pub index: u64,
 }
 
 /// A change of the members. Nodes are called by their names.
@@ -104,8 +115,12 @@ pub enum Change {
 pub struct Indexes {
     /// The last entry that it has.
     pub last: u64,
+    /// The last entry that it knows to be committed.
+    pub committed: u64,
     /// The last entry that it has applied.
     pub applied: u64,
+    /// The entry that says who the members are.
+    pub members: u64,
 }
 
 /// Why the cluster did not do what it was asked.

@@ -234,6 +234,7 @@ impl Cluster for End {
             is_leader: leader == Some(node),
             heard_ago: None,
             matched: None,
+            version: None,
         };
         vec![member(0), member(1)]
     }

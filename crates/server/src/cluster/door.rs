@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use tresor_consensus::{Consensus, ConsensusError, NodeId, Status};
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing, Whereabouts,
+    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Standing, Whereabouts,
 };
 use tresor_env::BoxFuture;
 use tresor_peers::{AskError, PublicKey};
+use tresor_wire::API_LEVEL;
 
 use super::hints::Voice;
 use super::inbox::{ANSWERED, FORWARDED, ending_with};
@@ -196,12 +197,14 @@ impl Cluster for Nodes {
         let member = |(id, member): (&NodeId, &tresor_consensus::Member)| {
             let known = progress.get(id);
             let is_me = *id == self.me && status.is_leader();
+            let matched = if is_me { Some(self.consensus.indexes().last) } else { known.map(|known| known.matched) };
             Some(Member {
                 contact: to_core(&member.contact)?,
                 is_voter: member.is_voter,
                 is_leader: status.leader == Some(*id),
                 heard_ago: if is_me { Some(Duration::ZERO) } else { known.and_then(|progress| progress.heard_ago) },
-                matched: if is_me { Some(self.consensus.indexes().0) } else { known.map(|progress| progress.matched) },
+                matched: matched.map(|at| Entry { term: at.term, index: at.index }),
+                version: if *id == self.me { Some(API_LEVEL.to_owned()) } else { self.releases.of(*id) },
             })
         };
         members.nodes.iter().filter_map(member).collect()
@@ -254,7 +257,12 @@ impl Cluster for Nodes {
     }
 
     fn indexes(&self) -> Indexes {
-        let (last, applied) = self.consensus.indexes();
-        Indexes { last, applied }
+        let indexes = self.consensus.indexes();
+        Indexes {
+            last: indexes.last.index,
+            committed: indexes.committed,
+            applied: indexes.applied,
+            members: self.consensus.members().index,
+        }
     }
 }

@@ -12,6 +12,7 @@ use tresor_core::cluster::join::is_cluster_address;
 use tresor_core::cluster::{Forwarded, Message};
 use tresor_env::{BoxFuture, Tasks};
 use tresor_peers::{Declined, Handler, Lane};
+use tresor_wire::API_LEVEL;
 
 use super::hints::Voice;
 use super::port::Port;
@@ -20,6 +21,9 @@ use super::port::Port;
 pub(crate) const FORWARDED: u8 = 1;
 /// The sender's contact is another one.
 pub(crate) const CONTACT: u8 = 2;
+
+/// Which release the node is of, by the level of its API.
+pub(crate) const RELEASE: u8 = 3;
 
 /// What stands before it is the answer.
 pub(crate) const ANSWERED: u8 = 1;
@@ -84,6 +88,7 @@ impl Inbox {
                 }
                 Ok(said(NOBODY))
             }
+            RELEASE if message.is_empty() => Ok(ending_with(Message::new(API_LEVEL.as_bytes().to_vec()), ANSWERED)),
             _ => Err(Declined),
         }
     }

@@ -199,10 +199,15 @@ async fn three_nodes_are_a_cluster_and_what_is_forwarded_is_answered_by_the_lead
     for (name, member) in told {
         assert!(member.is_voter && member.is_leader == (name == "n0"), "{name}");
         assert!(
-            member.heard_ago.unwrap() < SECOND && member.matched == Some(world.node(0).indexes().last),
+            member.heard_ago.unwrap() < SECOND && member.matched.unwrap().index == world.node(0).indexes().last,
             "{member:?}"
         );
     }
+    world.pass(6 * SECOND).await;
+    let versions = world.node(0).members().into_iter().map(|member| member.version);
+    assert!(versions.eq(std::iter::repeat_n(Some(tresor_wire::API_LEVEL.to_owned()), 3)), "each told it");
+    let indexes = world.node(0).indexes();
+    assert!(indexes.members > 0 && indexes.members <= indexes.committed && indexes.applied == indexes.committed);
     // Before anybody can answer, nothing is done.
     let none = world.drive(world.node(1).forward(Message::new(b"a".to_vec()), SECOND)).await;
     assert!(matches!(none, Err(ClusterError::Unreachable(_))), "{none:?}");

@@ -127,6 +127,9 @@ pub(super) async fn state(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<
     }))
 }
 
+/// Since when a node is healthy that is not.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
 fn shown(server: &Server) -> Body {
     let status = match (server.is_leader, server.is_voter) {
         (true, _) => "leader",
@@ -139,10 +142,13 @@ fn shown(server: &Server) -> Body {
         "address" => server.contact.cluster_address.as_str(),
         "node_status" => if server.is_healthy { "alive" } else { "failed" },
         "last_contact" => print_go(server.silent_for),
-        "last_index" => server.matched,
+        "last_term" => server.matched.term,
+        "last_index" => server.matched.index,
         "healthy" => server.is_healthy,
-        "stable_since" => server.stable_since.map_or(Body::Null, |at| Body::from(rfc3339(at))),
+        "stable_since" => server.stable_since.map_or_else(|| NEVER.to_owned(), rfc3339),
         "status" => status,
+        "version" => server.version.as_deref().unwrap_or_default(),
+        "node_type" => if server.is_voter { "voter" } else { "non-voter" },
     };
     Body::from(shown)
 }

@@ -1,7 +1,7 @@
 //! `sys/ha-status` and `sys/step-down`: the nodes of the cluster as operators see them, and letting another one lead.
 //!
 //! A node is known by its name, whatever machine it runs on. Deliberately absent: changes of the members
-//! ([`raft`](super::raft)), and the versions of other nodes, which nobody tells.
+//! ([`raft`](super::raft)), and versions for upgrades, which the reference shows where it has them.
 
 use tresor_engine::answer::Then;
 use tresor_engine::reply::Afterwards;
@@ -35,7 +35,7 @@ pub(super) async fn ha_status(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Resu
             "cluster_address" => cluster_url(&member.contact.cluster_address),
             "active_node" => member.is_leader,
             "last_echo" => last_echo.map_or(Body::Null, Body::from),
-            "version" => if is_me { API_LEVEL } else { "" },
+            "version" => if is_me { API_LEVEL.to_owned() } else { member.version.unwrap_or_default() },
         };
         Body::from(shown)
     });

@@ -15,7 +15,7 @@ const PROTOCOL_VERSION: &str = "3";
 /// Who belongs to the cluster.
 #[derive(Output)]
 pub(super) struct Configuration {
-    /// `servers`, each with `node_id`, `address`, `leader` and `voter`; and the `index` of the entry that this is as of.
+    /// `servers`, each with `node_id`, `address`, `leader` and `voter`; and the `index` of the entry that says so.
     config: Map,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Server {
 
 pub(super) async fn configuration(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Configuration>, Fault> {
     let cluster = enabled(sys)?;
-    let index = cluster.indexes().applied;
+    let index = cluster.indexes().members;
     let mut members = cluster.members();
     members.sort_by(|a, b| a.contact.name.cmp(&b.contact.name));
     let servers = members.into_iter().map(|member| {
