@@ -96,15 +96,15 @@ fn several_files_and_directories_add_up_and_the_last_one_wins() {
     assert_eq!((server.said("Log Level: "), server.said("Storage: ")), ("warn".to_owned(), "inmem".to_owned()));
     drop(server);
     let local = [("VAULT_LOCAL_CONFIG", r#"{"log_level": "debug"}"#)];
-    let server = Server::start_with(production.home(), &arguments, &local);
+    let server = Server::start_by(&[], production.home(), &arguments, &local);
     assert_eq!(server.said("Log Level: "), "debug");
     drop(server);
     // A container may have nothing else.
     let whole = format!("storage \"inmem\" {{}}\n{LISTENER}disable_mlock = true\n");
-    let server = Server::start_with(production.home(), &[], &[("VAULT_LOCAL_CONFIG", &whole)]);
+    let server = Server::start_by(&[], production.home(), &[], &[("VAULT_LOCAL_CONFIG", &whole)]);
     assert_eq!(server.said("Storage: "), "inmem");
     drop(server);
-    let server = Server::start_with(production.home(), &arguments, &[("VAULT_LOG_LEVEL", "trace")]);
+    let server = Server::start_by(&[], production.home(), &arguments, &[("VAULT_LOG_LEVEL", "trace")]);
     assert_eq!(server.said("Log Level: "), "trace");
 }
 

@@ -49,7 +49,7 @@ fn the_root_token_can_be_chosen_in_every_spelling_and_is_kept_for_its_owner_alon
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join(".vault-token"), "an older one").unwrap();
         std::fs::set_permissions(home.path().join(".vault-token"), PermissionsExt::from_mode(0o644)).unwrap();
-        let server = Server::start_with(home.path(), arguments, environment);
+        let server = Server::start_by(&[], home.path(), arguments, environment);
         assert_eq!(server.said("Root Token: "), "chosen", "{arguments:?}");
         let kept = home.path().join(".vault-token");
         assert_eq!(std::fs::read_to_string(&kept).unwrap(), "chosen");

@@ -1,23 +1,17 @@
 //! A cluster between whose nodes packets are lost: it may choose another leader, and loses nothing else.
 
-use std::io::Write;
 use std::time::Instant;
 
 use super::support::cluster::Three;
 use super::support::hosts::Hosts;
-use super::support::under_load;
+use super::support::{not_run, under_load};
 
 #[test]
 fn a_cluster_that_loses_packets_loses_nothing_else() {
     // A thread of its own: it moves to other namespaces, where no other test is to be.
     std::thread::spawn(|| match Hosts::make() {
         Ok(hosts) => lose_nothing_else(&hosts),
-        Err(why) => {
-            // Past the harness, which shows nothing of tests that pass.
-            let told =
-                format!("\nNOT RUN: a cluster that loses packets, because namespaces are not to be had here: {why}\n");
-            std::io::stderr().write_all(told.as_bytes()).unwrap();
-        }
+        Err(why) => not_run("a cluster that loses packets", &why),
     })
     .join()
     .unwrap();

@@ -18,6 +18,7 @@ mod cluster;
 mod config;
 mod crash;
 mod dev;
+mod disks;
 mod joining;
 mod leases;
 mod losses;

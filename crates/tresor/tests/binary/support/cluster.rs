@@ -140,14 +140,16 @@ impl<'p> Three<'p> {
 
     /// Which one leads, as all that run see it.
     pub(crate) fn leader(&self) -> usize {
-        let address = |at: usize| format!("http://{}", self.server(at).address);
-        until("a leader", || {
-            let running = (0..3).filter(|at| self.servers[*at].is_some());
-            let mut told: Vec<String> =
-                running.map(|at| self.http(at).get("sys/leader").text_at("/leader_address")).collect();
-            told.dedup();
-            let [leader] = told.as_slice() else { return None };
-            (0..3).find(|at| self.servers[*at].is_some() && address(*at) == *leader)
-        })
+        let running: Vec<_> = (0..3).filter(|at| self.servers[*at].is_some()).collect();
+        until("a leader", || self.leader_seen_by(&running))
+    }
+
+    /// Which one leads now, if these agree on it.
+    pub(crate) fn leader_seen_by(&self, nodes: &[usize]) -> Option<usize> {
+        let told = |at: &usize| self.http(*at).get("sys/leader").text_at("/leader_address");
+        let mut told: Vec<String> = nodes.iter().map(told).collect();
+        told.dedup();
+        let [leader] = told.as_slice() else { return None };
+        (0..3).find(|at| self.servers[*at].as_ref().is_some_and(|it| format!("http://{}", it.address) == *leader))
     }
 }

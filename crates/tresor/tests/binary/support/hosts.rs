@@ -12,7 +12,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::cluster::{KEY, Places};
-use super::{Production, Server, until};
+use super::{Production, Server, try_run, until};
 
 /// Where every node listens.
 const PORT: u16 = 8200;
@@ -120,11 +120,4 @@ fn address(at: usize) -> SocketAddr {
 
 fn run(command: &str) -> String {
     try_run(&command.split(' ').collect::<Vec<_>>()).unwrap()
-}
-
-fn try_run(command: &[&str]) -> Result<String, String> {
-    let output = Command::new(command[0]).args(&command[1..]).output();
-    let output = output.map_err(|error| format!("{}: {error}", command[0]))?;
-    let problem = || format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned()).ok_or_else(problem)
 }

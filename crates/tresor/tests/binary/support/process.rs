@@ -56,13 +56,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `server` with arguments and waits until it says that it serves.
     pub(crate) fn start(home: &Path, arguments: &[&str]) -> Self {
-        Self::start_with(home, arguments, &[])
+        Self::start_by(&[], home, arguments, &[])
     }
 
-    /// The same, with variables.
-    pub(crate) fn start_with(home: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut child = command(binary(), home)
-            .arg("server")
+    /// The same, by another program that becomes it, and with variables.
+    pub(crate) fn start_by(by: &[&str], home: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let program = [by, &[binary(), "server"]].concat();
+        let mut child = command(program[0], home)
+            .args(&program[1..])
             .args(arguments)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())

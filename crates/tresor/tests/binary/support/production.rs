@@ -75,7 +75,12 @@ impl Production {
 
     /// Starts the server with variables.
     pub(crate) fn start_with(&self, environment: &[(&str, &str)]) -> Server {
-        Server::start_with(self.home(), &["-config", self.config().to_str().unwrap()], environment)
+        self.start_by(&[], environment)
+    }
+
+    /// Starts the server by another program, which becomes it.
+    pub(crate) fn start_by(&self, by: &[&str], environment: &[(&str, &str)]) -> Server {
+        Server::start_by(by, self.home(), &["-config", self.config().to_str().unwrap()], environment)
     }
 
     /// Starts a fresh server, initialises it with one share, and unseals it.
