@@ -122,9 +122,8 @@ async fn record(broker: &Broker, request: &Request, answer: &Response, operation
     facts.client_token_accessor = Some("Qk2vYxV7nS0hJb3mLw9dTf1c".into());
     let time = Timestamp::from_nanos(1_767_225_600_123_456_789);
     let (error, admission) = (Clear::default(), Admission::Ordinary);
-    let head = &Head::new(&auth, &facts);
-    let entry = RequestEntry { time, head, error: error.clone(), admission };
-    let request = Some(entry.hold());
+    let head = Head::new(&auth, &facts);
+    let request = Some(RequestEntry { time, head: &head, error: error.clone(), admission }.hold());
     let shown = ResponseFacts::from_response(answer, &[]);
     let encoded = broker.encode_response(|| ResponseEntry { time, head, request, response: &shown, error }.write());
     assert!(broker.record_response(encoded, ()).await.is_ok());

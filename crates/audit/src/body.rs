@@ -34,8 +34,9 @@ pub(crate) enum ValueRef<'a> {
     Null,
     Bool(bool),
     /// A number's text.
-    Number(&'a str),
-    String(&'a str),
+    Number(&'a [u8]),
+    /// A text, which in a record is not checked to be one.
+    String(&'a [u8]),
     List(ListRef<'a>),
     Map(MapRef<'a>),
 }
@@ -60,8 +61,8 @@ impl<'a> From<&'a Body> for ValueRef<'a> {
         match body {
             Body::Null => Self::Null,
             Body::Bool(value) => Self::Bool(*value),
-            Body::Number(number) => Self::Number(number.as_str()),
-            Body::String(text) => Self::String(text.as_str()),
+            Body::Number(number) => Self::Number(number.as_str().as_bytes()),
+            Body::String(text) => Self::String(text.as_str().as_bytes()),
             Body::List(items) => Self::List(ListRef::Borrowed(items)),
             Body::Map(map) => Self::Map(MapRef::Borrowed(map)),
         }
@@ -76,9 +77,9 @@ impl<'a> MapRef<'a> {
         }
     }
 
-    pub(crate) fn each(self, visit: &mut dyn FnMut(&'a str, ValueRef<'a>)) {
+    pub(crate) fn each(self, visit: &mut dyn FnMut(&'a [u8], ValueRef<'a>)) {
         match self {
-            Self::Borrowed(map) => map.iter().for_each(|(name, value)| visit(name, value.into())),
+            Self::Borrowed(map) => map.iter().for_each(|(name, value)| visit(name.as_bytes(), value.into())),
             Self::Encoded(map) => map.each_field(visit),
         }
     }

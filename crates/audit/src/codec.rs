@@ -1,6 +1,6 @@
 //! Entries as bytes: what is sealed into the local log, and back.
 //!
-//! Lengths are varints, times are nanoseconds, the layout's version comes first; nothing is left out, so that a
+//! Lengths are varints (the head's with room to spare, so that it is written in its place), times are nanoseconds, the layout's version comes first; nothing is left out, so that a
 //! record means the same when a device asks for it days later. Who asks and for what (the head) comes first, then what
 //! was recorded of it: that it was asked, that it was answered, or both. A buffer that has to grow is copied and wiped, so that no half-grown copy of a
 //! secret stays behind in freed memory. Deliberately absent: tolerance; bytes that do not decode to their last one are
@@ -84,11 +84,11 @@ mod tests {
             body: AnswerBody::Raw { content_type: "text/plain".into(), bytes: &[255] },
             ..ResponseFacts::default()
         };
-        let head = &Head::new(&auth, &request);
-        let asked = RequestEntry { time: Timestamp::EPOCH, head, error: "r".into(), admission: Admission::Ordinary };
-        let request = Some(asked.hold());
+        let head = Head::new(&auth, &request);
+        let (time, admission) = (Timestamp::EPOCH, Admission::Ordinary);
+        let request = Some(RequestEntry { time, head: &head, error: "r".into(), admission }.hold());
         let (time, error) = (Timestamp::from_nanos(-1), "e".into());
-        encode_response(&ResponseEntry { time, head, request, response: &response, error })
+        encode_response(ResponseEntry { time, head, request, response: &response, error })
     }
 
     /// The records of one request, recorded apart and together.
@@ -96,11 +96,11 @@ mod tests {
         let together = sample();
         let entries = decode(&together).unwrap();
         let [asked, answered] = entries.as_slice() else { panic!("{} entries", entries.len()) };
-        let head = &Head::new(&asked.auth, &asked.request);
+        let head = Head::new(&asked.auth, &asked.request);
         let (time, error) = (asked.time, asked.error.clone());
-        let request = encode_request(&RequestEntry { time, head, error, admission: Admission::Ordinary });
+        let request = encode_request(&RequestEntry { time, head: &head, error, admission: Admission::Ordinary });
         let (time, error, response) = (answered.time, answered.error.clone(), answered.response.as_ref().unwrap());
-        let answer = encode_response(&ResponseEntry { time, head, request: None, response, error });
+        let answer = encode_response(ResponseEntry { time, head, request: None, response, error });
         ([request, answer], together.clone())
     }
 
@@ -109,11 +109,11 @@ mod tests {
         let (apart, together) = apart_and_together();
         let [asked, answered] = apart.each_ref().map(|bytes| decode(bytes).unwrap().pop().unwrap());
         assert!(asked.response.is_none() && asked.error.as_str() == "r" && asked.time == Timestamp::EPOCH);
-        let head = &Head::new(&answered.auth, &answered.request);
+        let head = Head::new(&answered.auth, &answered.request);
         let (time, error) = (asked.time, asked.error.clone());
-        let request = Some(RequestEntry { time, head, error, admission: Admission::Ordinary }.hold());
+        let request = Some(RequestEntry { time, head: &head, error, admission: Admission::Ordinary }.hold());
         let (time, error, response) = (answered.time, answered.error.clone(), answered.response.as_ref().unwrap());
-        assert_eq!(*encode_response(&ResponseEntry { time, head, request, response, error }), *together);
+        assert_eq!(*encode_response(ResponseEntry { time, head, request, response, error }), *together);
     }
 
     #[test]

@@ -421,7 +421,7 @@ pub enum Admission {
     Reserve,
 }
 
-/// Who asks and for what, written down once for both records of a request.
+/// Who asks and for what, written down once for both records of a request: what either begins with.
 pub struct Head(pub(crate) Zeroizing<Vec<u8>>);
 
 impl Head {
@@ -449,7 +449,7 @@ pub struct ResponseEntry<'a> {
     /// When the answer was recorded.
     pub time: Timestamp,
     /// Who asked, and for what: the same as in the request's record.
-    pub head: &'a Head,
+    pub head: Head,
     /// What the request's record says, if it was not written before.
     pub request: Option<HeldRequest>,
     /// What is answered; `ResponseFacts::default()` for a refusal.
@@ -483,7 +483,7 @@ pub struct WrittenResponse {
 
 impl ResponseEntry<'_> {
     /// Writes the record down.
-    pub fn write(&self) -> WrittenResponse {
+    pub fn write(self) -> WrittenResponse {
         // The answer of a request that was recorded, and so let in, may use the reserve.
         let admission = self.request.as_ref().map_or(Admission::Reserve, |request| request.admission);
         WrittenResponse { record: codec::encode_response(self), admission }

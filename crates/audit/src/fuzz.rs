@@ -8,19 +8,19 @@ use crate::entry::{Admission, Head, RequestEntry, ResponseEntry};
 pub fn recode(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut entries = codec::decode(bytes)?.into_iter();
     let first = entries.next()?;
-    let head = &Head::new(&first.auth, &first.request);
-    let asked = |time, error| RequestEntry { time, head, error, admission: Admission::Ordinary };
+    let head = Head::new(&first.auth, &first.request);
+    let asked = |time, error| RequestEntry { time, head: &head, error, admission: Admission::Ordinary };
     let (request, answered) = match (&first.response, entries.next()) {
         (None, None) => return Some(codec::encode_request(&asked(first.time, first.error.clone())).to_vec()),
         (None, Some(second)) => (Some(asked(first.time, first.error.clone()).hold()), second),
         (Some(_), _) => (None, first),
     };
     let (time, response, error) = (answered.time, answered.response.as_ref()?, answered.error.clone());
-    Some(codec::encode_response(&ResponseEntry { time, head, request, response, error }).to_vec())
+    Some(codec::encode_response(ResponseEntry { time, head, request, response, error }).to_vec())
 }
 
 /// The bytes of an answer's entry, to start from.
 #[must_use]
-pub fn encode(entry: &ResponseEntry<'_>) -> Vec<u8> {
+pub fn encode(entry: ResponseEntry<'_>) -> Vec<u8> {
     codec::encode_response(entry).to_vec()
 }

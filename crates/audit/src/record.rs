@@ -21,6 +21,15 @@ pub struct Lines {
     ends: Vec<usize>,
 }
 
+/// What becomes of the room that lines took.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// They showed secrets.
+    Wiped,
+    /// They showed what anybody may see who reads the device.
+    AsItIs,
+}
+
 impl Lines {
     /// Room for lines of about so many bytes together.
     pub(crate) fn reserve(&mut self, bytes: usize) {
@@ -28,11 +37,13 @@ impl Lines {
     }
 
     /// None any more, with the room that they took, if it is not more than is worth keeping.
-    pub(crate) fn emptied(mut self) -> Self {
+    pub(crate) fn emptied(mut self, room: Room) -> Self {
         if self.bytes.capacity() > ROOM_BYTES_MAX {
             return Self::default();
         }
-        self.bytes.as_mut_slice().zeroize();
+        if room == Room::Wiped {
+            self.bytes.as_mut_slice().zeroize();
+        }
         self.bytes.clear();
         self.ends.clear();
         self
@@ -96,6 +107,8 @@ impl Object<'_> {
 
     /// The same for a name of ours, which needs no escapes.
     pub(crate) fn field(&mut self, name: &'static str) -> &mut Vec<u8> {
+        // Looked for room once: this is most of what is written.
+        self.out.reserve(name.len() + 4);
         self.separate();
         self.out.push(b'"');
         self.out.extend_from_slice(name.as_bytes());

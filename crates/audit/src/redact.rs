@@ -9,6 +9,7 @@ mod leaf;
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+use std::sync::Arc;
 
 use tresor_crypto::hash::{HmacKey, to_hex};
 use tresor_model::{Operation, Timestamp};
@@ -29,9 +30,9 @@ pub struct Redactor {
     options: FormatOptions,
 }
 
-/// Digests that a record needs more than once: of the caller's token and of its handle.
+/// Digests that a record needs more than once: of the caller's token and of its handle. Shared by all of one caller.
 #[derive(Clone, Default)]
-struct Known<'e>(Vec<(&'e str, [u8; 32])>);
+struct Known<'e>(Arc<Vec<(&'e str, [u8; 32])>>);
 
 /// What is shown already of the records that are delivered together, as it stands in the output.
 #[derive(Default)]
@@ -93,6 +94,11 @@ impl Redactor {
     #[must_use]
     pub fn new(salt: &DeviceSalt, options: FormatOptions) -> Self {
         Self { key: HmacKey::new(salt.expose()), options }
+    }
+
+    /// Whether its lines show secrets.
+    pub(crate) const fn shows_secrets(&self) -> bool {
+        self.options.log_raw
     }
 
     /// What a device shows in the place of a text: `hmac-sha256:` and 64 hexadecimal digits, as `sys/audit-hash`
@@ -196,8 +202,12 @@ impl Redactor {
         self.key.sign(bytes)
     }
 
-    fn secret(&self, text: &str, out: &mut Vec<u8>) {
-        if self.options.log_raw { leaf::raw(text, out) } else { leaf::hashed(&self.digest(text.as_bytes()), out) }
+    fn secret(&self, text: &[u8], out: &mut Vec<u8>) {
+        if self.options.log_raw {
+            leaf::raw(&String::from_utf8_lossy(text), out);
+        } else {
+            leaf::hashed(&self.digest(text), out);
+        }
     }
 
     /// A secret that the record may show again.
@@ -211,7 +221,7 @@ impl Redactor {
         }
         let digest = self.digest(text.as_bytes());
         leaf::hashed(&digest, out);
-        known.0.push((text, digest));
+        Arc::make_mut(&mut known.0).push((text, digest));
     }
 
     fn token<'e>(
@@ -294,7 +304,7 @@ impl Redactor {
                 List::write(object.name(&header.name), |list| {
                     for value in header.values.iter() {
                         let out = list.item();
-                        if header.hashed { self.secret(value, out) } else { leaf::declared(value, out) }
+                        if header.hashed { self.secret(value.as_bytes(), out) } else { leaf::declared(value, out) }
                     }
                 });
             }
@@ -322,13 +332,8 @@ impl Redactor {
                 object.object("data", |object| self.fields(object, fields.as_map(), &response.clear_keys, elide));
             }
             AnswerBody::Raw { content_type, bytes } => object.object("data", |object| {
-                self.secret(content_type, object.field("http_content_type"));
-                let out = object.field("http_raw_body");
-                if self.options.log_raw {
-                    leaf::raw(&String::from_utf8_lossy(bytes), out);
-                } else {
-                    leaf::hashed(&self.digest(bytes), out);
-                }
+                self.secret(content_type.as_bytes(), object.field("http_content_type"));
+                self.secret(bytes, object.field("http_raw_body"));
             }),
         }
         words(object, "warnings", &response.warnings);
@@ -349,22 +354,24 @@ impl Redactor {
 
     fn fields(&self, object: &mut Object<'_>, fields: MapRef<'_>, clear_keys: &[String], elide: Elide) {
         fields.each(&mut |name, value| {
-            let out = object.name(name);
+            let out = object.name(&String::from_utf8_lossy(name));
             match (elide, name, &value) {
-                (Elide::Lists, "keys", ValueRef::List(items)) => whole(count(items.len()), out),
-                (Elide::Lists, "key_info", ValueRef::Map(items)) => whole(count(items.len()), out),
+                (Elide::Lists, b"keys", ValueRef::List(items)) => whole(count(items.len()), out),
+                (Elide::Lists, b"key_info", ValueRef::Map(items)) => whole(count(items.len()), out),
                 _ => self.value(name, value, clear_keys, out),
             }
         });
     }
 
     /// `name` is the innermost name that the value stands under: items of a list stand under the list's.
-    fn value(&self, name: &str, value: ValueRef<'_>, clear_keys: &[String], out: &mut Vec<u8>) {
+    fn value(&self, name: &[u8], value: ValueRef<'_>, clear_keys: &[String], out: &mut Vec<u8>) {
         match value {
             ValueRef::Null => out.extend_from_slice(b"null"),
             ValueRef::Bool(value) => boolean(value, out),
-            ValueRef::Number(text) => number(text, out),
-            ValueRef::String(text) if clear_keys.iter().any(|clear| clear == name) => leaf::declared(text, out),
+            ValueRef::Number(text) => number(&String::from_utf8_lossy(text), out),
+            ValueRef::String(text) if clear_keys.iter().any(|clear| clear.as_bytes() == name) => {
+                leaf::declared(&String::from_utf8_lossy(text), out);
+            }
             ValueRef::String(text) => self.secret(text, out),
             ValueRef::List(items) => List::write(out, |list| {
                 items.each(&mut |item| self.value(name, item, clear_keys, list.item()));

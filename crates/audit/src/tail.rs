@@ -16,7 +16,7 @@ use crate::device::{DeviceConfig, FormatOptions};
 use crate::entry::Entry;
 use crate::error::AuditError;
 use crate::log::{AuditLog, CURSOR_PREFIX, Reader, Record};
-use crate::record::Lines;
+use crate::record::{Lines, Room};
 use crate::redact::{Redactor, Shown};
 use crate::sink::{AuditSink, SinkError, Undelivered};
 use crate::way::Way;
@@ -43,6 +43,7 @@ pub(crate) struct Device {
     options: Arc<Options>,
     redactor: Redactor,
     cursor_name: String,
+    requires_delivery: bool,
     sink: Mutex<Option<Arc<dyn AuditSink>>>,
     health: Mutex<Health>,
     /// The sequence up to which a disabled device is still served.
@@ -122,11 +123,13 @@ impl Device {
         let redactor = Redactor::new(&config.salt, format);
         // The salt is new with each enabling, so the name is of this device alone and tells nothing.
         let cursor_name = format!("{CURSOR_PREFIX}{}", redactor.cursor_id());
+        let requires_delivery = config.requires_delivery();
         Self {
             config,
             options,
             redactor,
             cursor_name,
+            requires_delivery,
             sink: Mutex::new(sink),
             health: Mutex::default(),
             stop: watch::Sender::new(None),
@@ -134,8 +137,8 @@ impl Device {
     }
 
     /// Whether requests wait until it has taken their records.
-    pub(crate) fn requires_delivery(&self) -> bool {
-        self.config.requires_delivery()
+    pub(crate) const fn requires_delivery(&self) -> bool {
+        self.requires_delivery
     }
 
     pub(crate) fn path(&self) -> &str {
@@ -365,7 +368,8 @@ impl Device {
             place.way.push(position, record.frame_bytes, line.len());
         }
         let bytes = records.iter().take(taken).map(|record| record.frame_bytes).sum();
-        place.lines = Arc::into_inner(lines).map(Lines::emptied).unwrap_or_default();
+        let room = if self.redactor.shows_secrets() { Room::Wiped } else { Room::AsItIs };
+        place.lines = Arc::into_inner(lines).map(|lines| lines.emptied(room)).unwrap_or_default();
         if outcome.is_ok() {
             position = place.reader.next();
         }

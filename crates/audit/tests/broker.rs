@@ -237,7 +237,7 @@ async fn an_answer_that_was_not_recorded_cannot_leave() {
     let shown = tresor_audit::ResponseFacts::default();
     let entry = tresor_audit::ResponseEntry {
         time: now(),
-        head: &tresor_audit::Head::new(&auth, &facts),
+        head: tresor_audit::Head::new(&auth, &facts),
         request: None,
         response: &shown,
         error: tresor_audit::Clear::default(),

@@ -65,9 +65,9 @@ pub fn audit_entry(bytes: &[u8]) {
         let (facts, auth) = (RequestFacts::from_request(&request, Operation::Update), AuthFacts::default());
         let shown = ResponseFacts::from_response(&response, &[]);
         let (time, error) = (Timestamp::EPOCH, Clear::default());
-        let head = &Head::new(&auth, &facts);
-        let asked = RequestEntry { time, head, error: error.clone(), admission: tresor_audit::Admission::Ordinary };
-        fuzz::encode(&ResponseEntry { time, head, request: Some(asked.hold()), response: &shown, error })
+        let (head, admission) = (Head::new(&auth, &facts), tresor_audit::Admission::Ordinary);
+        let request = Some(RequestEntry { time, head: &head, error: error.clone(), admission }.hold());
+        fuzz::encode(ResponseEntry { time, head, request, response: &shown, error })
     });
     entry(&SAMPLE);
     entry(bytes);

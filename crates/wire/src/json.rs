@@ -318,8 +318,22 @@ fn first_letter(text: &[u8]) -> Option<usize> {
     let is_plain = |chunk: &&[u8; 16]| !chunk.iter().fold(false, |any, byte| any | may_need_escape(*byte));
     let plain = chunks.iter().take_while(is_plain).count() * 16;
     let rest = text.get(plain..).unwrap_or_default();
-    rest.iter().position(|byte| may_need_escape(*byte)).map(|at| plain + at)
+    let needs_look = |byte: &u8| NEEDS_LOOK.get(usize::from(*byte)).copied().unwrap_or(true);
+    rest.iter().position(needs_look).map(|at| plain + at)
 }
+
+/// [`may_need_escape`] of each byte, for the ends of texts, which are most of short ones.
+const NEEDS_LOOK: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    loop {
+        table[byte as usize] = may_need_escape(byte);
+        if byte == u8::MAX {
+            break table;
+        }
+        byte += 1;
+    }
+};
 
 /// Whether a letter that begins with this byte may be one that is escaped: 0xe2 begins the two line separators, and the
 /// position of such a byte is always the beginning of a letter.

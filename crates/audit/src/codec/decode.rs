@@ -1,4 +1,5 @@
-//! Bytes to entries; texts borrow from the bytes, which zeroize, and bodies are checked and left where they are.
+//! Bytes to entries; texts borrow from the bytes, which zeroize, and bodies are left where they are: how they are made up
+//! is checked, not what their texts say, since most of those are only hashed.
 //!
 //! Deliberately absent: trust; counts are bounded by the bytes that are there.
 
@@ -108,11 +109,11 @@ impl<'a> EncodedMap<'a> {
         self.bytes
     }
 
-    pub(crate) fn each_field(self, visit: &mut dyn FnMut(&'a str, ValueRef<'a>)) {
+    pub(crate) fn each_field(self, visit: &mut dyn FnMut(&'a [u8], ValueRef<'a>)) {
         let mut reader = Reader { rest: self.bytes };
         for _ in 0..self.count {
             // It was checked, so neither is ever missing.
-            let (Some(name), Some(value)) = (reader.text(), reader.value()) else { return };
+            let (Some(name), Some(value)) = (reader.bytes(), reader.value()) else { return };
             visit(name, value);
         }
     }
@@ -138,7 +139,9 @@ impl<'a> Reader<'a> {
     }
 
     fn byte(&mut self) -> Option<u8> {
-        self.raw(1)?.first().copied()
+        let (first, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(*first)
     }
 
     fn flag(&mut self) -> Option<bool> {
@@ -150,6 +153,11 @@ impl<'a> Reader<'a> {
     }
 
     fn whole(&mut self) -> Option<u64> {
+        // Nearly every number is less.
+        if let [byte @ 0..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Some(u64::from(*byte));
+        }
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -220,7 +228,7 @@ impl<'a> Reader<'a> {
         let before = self.rest;
         for _ in 0..count {
             if has_names {
-                self.text()?;
+                self.bytes()?;
             }
             self.pass(depth)?;
         }
@@ -232,7 +240,7 @@ impl<'a> Reader<'a> {
     fn pass(&mut self, depth: usize) -> Option<()> {
         match self.byte()? {
             0..=2 => {}
-            3 | 4 => drop(self.text()?),
+            3 | 4 => drop(self.bytes()?),
             kind @ (5 | 6) => drop(self.group(depth.checked_sub(1)?, kind == 6)?),
             _ => return None,
         }
@@ -245,8 +253,8 @@ impl<'a> Reader<'a> {
             0 => ValueRef::Null,
             1 => ValueRef::Bool(false),
             2 => ValueRef::Bool(true),
-            3 => ValueRef::Number(self.text()?),
-            4 => ValueRef::String(self.text()?),
+            3 => ValueRef::Number(self.bytes()?),
+            4 => ValueRef::String(self.bytes()?),
             5 => ValueRef::List(ListRef::Encoded(self.group(DEPTH_MAX, false)?)),
             6 => ValueRef::Map(MapRef::Encoded(self.group(DEPTH_MAX, true)?)),
             _ => return None,

@@ -11,33 +11,48 @@ use zeroize::Zeroizing;
 use super::{DEPTH_MAX, TOO_DEEP, VERSION};
 use crate::body::Fields;
 use crate::entry::{
-    AnswerBody, AuthFacts, Clear, Handle, Head, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
+    AnswerBody, AuthFacts, Clear, Handle, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, Sensitive,
 };
 
-/// How many bytes of a record there is room for at once; most need no more.
+/// How many bytes there is room for at once when a request has no body; most records need no more.
 const USUAL_BYTES: usize = 1024;
+/// The same when it has one.
+const USUAL_BYTES_WITH_BODY: usize = 1536;
+/// How many bytes the head's length takes, which is written when the head is.
+const LENGTH_BYTES: usize = 5;
 
 /// The bytes of a request's record.
 pub(crate) fn encode_request(entry: &RequestEntry<'_>) -> Zeroizing<Vec<u8>> {
-    let mut out = begun(entry.head, 64);
+    let mut out = Writer::with_room(entry.head.0.len() + 64);
+    out.raw(&entry.head.0);
     out.option(Some((entry.time, entry.error.as_str())), put_asked);
     out.option(None::<&ResponseEntry<'_>>, put_answered);
     out.bytes
 }
 
-/// The bytes of an answer's record, which may say what was asked as well.
-pub(crate) fn encode_response(entry: &ResponseEntry<'_>) -> Zeroizing<Vec<u8>> {
-    let mut out = begun(entry.head, USUAL_BYTES);
+/// The bytes of an answer's record, which may say what was asked as well: written behind the head where it stands.
+pub(crate) fn encode_response(mut entry: ResponseEntry<'_>) -> Zeroizing<Vec<u8>> {
+    let mut out = Writer { bytes: std::mem::take(&mut entry.head.0) };
     out.option(entry.request.as_ref().map(|request| (request.time, request.error.as_str())), put_asked);
-    out.option(Some(entry), put_answered);
+    out.option(Some(&entry), put_answered);
     out.bytes
 }
 
-/// What both records of a request begin with.
+/// What both records of a request begin with: the version, and the head behind its length.
 pub(crate) fn encode_head(auth: &AuthFacts<'_>, request: &RequestFacts<'_>) -> Zeroizing<Vec<u8>> {
-    let mut writer = Writer::with_room(USUAL_BYTES);
+    let has_body = request.body.as_map().len() > 0;
+    let mut writer = Writer::with_room(if has_body { USUAL_BYTES_WITH_BODY } else { USUAL_BYTES });
+    writer.byte(VERSION);
+    let at = writer.bytes.len();
+    writer.raw(&[0; LENGTH_BYTES]);
     put_auth(&mut writer, auth);
     put_request(&mut writer, request);
+    let mut length = writer.bytes.len() - at - LENGTH_BYTES;
+    let last = LENGTH_BYTES - 1;
+    for (place, byte) in writer.bytes.iter_mut().skip(at).take(LENGTH_BYTES).enumerate() {
+        *byte = length.to_le_bytes()[0] & 0x7f | if place < last { 0x80 } else { 0 };
+        length >>= 7;
+    }
     writer.bytes
 }
 
@@ -50,19 +65,31 @@ impl Writer {
         Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)) }
     }
 
-    fn raw(&mut self, bytes: &[u8]) {
-        let needed = self.bytes.len() + bytes.len();
-        if needed > self.bytes.capacity() {
-            // Growing in place could leave a copy behind that nobody zeroizes.
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
-            larger.extend_from_slice(&self.bytes);
-            self.bytes = larger;
+    #[inline]
+    fn need(&mut self, more: usize) {
+        if more > self.bytes.capacity() - self.bytes.len() {
+            self.grow(more);
         }
+    }
+
+    /// Growing in place could leave a copy behind that nobody zeroizes.
+    #[cold]
+    fn grow(&mut self, more: usize) {
+        let mut larger = Zeroizing::new(Vec::with_capacity((self.bytes.len() + more).next_power_of_two()));
+        larger.extend_from_slice(&self.bytes);
+        self.bytes = larger;
+    }
+
+    #[inline]
+    fn raw(&mut self, bytes: &[u8]) {
+        self.need(bytes.len());
         self.bytes.extend_from_slice(bytes);
     }
 
+    #[inline]
     fn byte(&mut self, byte: u8) {
-        self.raw(&[byte]);
+        self.need(1);
+        self.bytes.push(byte);
     }
 
     fn flag(&mut self, flag: bool) {
@@ -172,14 +199,6 @@ impl Writer {
             }
         }
     }
-}
-
-/// What every record begins with, and room for what follows.
-fn begun(head: &Head, room: usize) -> Writer {
-    let mut out = Writer::with_room(head.0.len() + room);
-    out.byte(VERSION);
-    out.bytes(&head.0);
-    out
 }
 
 fn put_asked(out: &mut Writer, (time, error): (Timestamp, &str)) {

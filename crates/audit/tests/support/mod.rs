@@ -181,9 +181,9 @@ pub async fn record_with(broker: &Broker, id: &str, body: Map, admission: Admiss
 pub async fn record_both(broker: &Broker, id: &str) -> Result<Audited<Response>, AuditError> {
     let request = request(id, Map::new());
     let facts = RequestFacts::from_request(&request, Operation::Read);
-    let head = &Head::new(&AuthFacts::default(), &facts);
+    let head = Head::new(&AuthFacts::default(), &facts);
     let (error, admission) = (Clear::default(), Admission::Ordinary);
-    let held = RequestEntry { time: now(), head, error: error.clone(), admission }.hold();
+    let held = RequestEntry { time: now(), head: &head, error: error.clone(), admission }.hold();
     let response = &ResponseFacts::default();
     let entry = ResponseEntry { time: now(), head, request: Some(held), response, error };
     let encoded = broker.encode_response(|| entry.write());
@@ -199,7 +199,7 @@ pub async fn record_answer(broker: &Broker, id: &str, response: Response) -> Res
         broker.encode_response(|| {
             ResponseEntry {
                 time: now(),
-                head: &Head::new(&auth, &facts),
+                head: Head::new(&auth, &facts),
                 request: None,
                 response: &shown,
                 error: Clear::default(),

@@ -80,7 +80,8 @@ impl Seen {
             num_uses: token.uses_on_wire(),
             remaining_uses: token.uses_on_wire(),
             token_type: Some(record.token_type()),
-            token_ttl: record.remaining(now).unwrap_or(Duration::ZERO),
+            // In whole seconds, as devices show it: so of one caller the same is recorded, and shown, for a second.
+            token_ttl: Duration::from_secs(record.remaining(now).map_or(0, |rest| rest.as_secs())),
             token_issue_time: Some(record.created),
             ..AuthFacts::default()
         }
@@ -188,7 +189,7 @@ pub(super) async fn response(
     let keys = routed.mount.as_ref().map_or(&no_keys, |mount| &mount.record.tuning.audit_non_hmac_response_keys);
     // The entry borrows from the outcome that the witness then carries: write first, hand over after.
     let written = unsealed.handles.audits.encode_response(|| {
-        let head = &recorded.head.unwrap_or_else(|| seen.head(request, routed, now));
+        let head = recorded.head.unwrap_or_else(|| seen.head(request, routed, now));
         let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
         let nothing = Response::default();
         let response = &ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);
