@@ -8,6 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use support::{MemoryKind, device, ids, open, options, record};
 use tresor_audit::AuditError;
 use tresor_env::doubles::TestDoors;
@@ -50,4 +51,22 @@ async fn records_that_come_together_go_out_together() {
     let told = ids(&kind.lines("one"));
     assert!(told.is_sorted(), "{told:?}");
     assert_eq!(told.len(), 5 * 40 + 51);
+}
+
+/// The first of a group writes for all of it, also when whoever asked leaves while others may still join.
+#[tokio::test]
+async fn a_group_whose_first_leaves_goes_out_all_the_same() {
+    let (doors, kind) = (TestDoors::new(1), MemoryKind::default());
+    let broker = open(&doors, vec![device("one")], options(&kind)).await.unwrap();
+    // Somebody finds out that there is company.
+    let many = futures_util::future::join_all((0..80).map(|_| record(&broker, "0"))).await;
+    assert!(many.iter().all(Result::is_ok));
+    let mut first = Box::pin(record(&broker, "1"));
+    let mut second = Box::pin(record(&broker, "2"));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert!(second.as_mut().now_or_never().is_none());
+    drop(first);
+    second.await.unwrap();
+    assert!(broker.flush(BOUND).await);
+    assert_eq!(ids(&kind.lines("one"))[80..], ["1", "2"]);
 }

@@ -1,13 +1,15 @@
 //! Appending: records that come together go out together, in one write.
 //!
-//! A record joins the group that is being put together. While many come, whoever joins lets the others that can run come
-//! as far, and the first to go on writes for all; who comes alone writes at once, but for a look now and then whether
-//! that is still so. Invariants: a group is taken as a whole or not at all; within the critical section nothing is
-//! synced, created or removed. Deliberately absent: waiting for anything but requests that can run.
+//! A record joins the group that is being put together. While many come, the first of a group lets the others that can
+//! run come as far, as long as each round brings more, and writes for all; who comes alone writes at once, but for a look
+//! now and then whether that is still so. Invariants: a group is taken as a whole or not at all, also when its first is
+//! dropped; within the critical section nothing is synced, created or removed. Deliberately absent: waiting for anything
+//! but requests that can run.
 
 use std::io;
 use std::sync::{Arc, OnceLock};
 
+use tokio::sync::Notify;
 use tresor_env::disk::DiskFile;
 use tresor_env::tasks::run_blocking;
 use zeroize::Zeroizing;
@@ -24,10 +26,16 @@ const GROUP_BYTES_MAX: usize = 256 * 1024;
 const FRAMES_ROOM_MAX: usize = 128 * 1024;
 /// Who came alone looks for company again after so many records.
 const LOOK_AFTER: u32 = 64;
+/// How often a group lets the others run before it is written.
+const ROUNDS_MAX: usize = 4;
 
 /// What became of a group: the sequence of its first record.
 #[derive(Default)]
-struct Outcome(OnceLock<Result<u64, AuditError>>);
+struct Outcome {
+    first: OnceLock<Result<u64, AuditError>>,
+    /// Those who wait for its first.
+    others: Notify,
+}
 
 /// Records that wait to be written together.
 #[derive(Default)]
@@ -48,7 +56,20 @@ pub(super) struct Company {
 struct Joined {
     outcome: Arc<Outcome>,
     at: u64,
+    /// Whether more are waited for.
     waits: bool,
+}
+
+/// The first of a group, who ends it whatever happens: the others wait for that.
+struct First<'l> {
+    log: &'l AuditLog,
+    outcome: Arc<Outcome>,
+}
+
+impl Drop for First<'_> {
+    fn drop(&mut self) {
+        self.log.end_group(&self.outcome, AuditLog::write);
+    }
 }
 
 impl Company {
@@ -73,10 +94,13 @@ impl AuditLog {
         admission: Admission,
     ) -> Result<u64, AuditError> {
         let joined = self.join(record, admission)?;
-        if joined.waits {
-            tokio::task::yield_now().await;
+        let first = (joined.at == 0).then(|| First { log: self, outcome: Arc::clone(&joined.outcome) });
+        if first.is_some() && joined.waits {
+            self.gather(&joined.outcome).await;
+        } else if joined.waits {
+            self.wait_for_first(&joined.outcome).await;
         }
-        if joined.outcome.0.get().is_none() && self.needs_segment() {
+        if joined.outcome.first.get().is_none() && self.needs_segment() {
             // Only after a failure, or at the very beginning: usually one is ready.
             let preparing = Arc::clone(self);
             let work = move || preparing.prepare_spare();
@@ -89,10 +113,33 @@ impl AuditLog {
             self.wait_for_spare().await;
         }
         self.end_group(&joined.outcome, Self::write);
-        match joined.outcome.0.get() {
+        match joined.outcome.first.get() {
             Some(Ok(first)) => Ok(first + joined.at),
             Some(Err(error)) => Err(error.clone()),
             None => Err(AuditError::LogUnavailable("a group of records was lost".into())),
+        }
+    }
+
+    /// Lets those that can run join a group, as long as each round brings more.
+    async fn gather(&self, outcome: &Arc<Outcome>) {
+        let mut known = 0;
+        for _ in 0..ROUNDS_MAX {
+            tokio::task::yield_now().await;
+            let state = self.state();
+            let is_open = outcome.first.get().is_none() && Arc::ptr_eq(&state.group.outcome, outcome);
+            let records = state.group.records.len();
+            if !is_open || records == known || state.group.bytes >= GROUP_BYTES_MAX {
+                return;
+            }
+            known = records;
+        }
+    }
+
+    /// Waits until a group has ended.
+    async fn wait_for_first(&self, outcome: &Arc<Outcome>) {
+        let ended = outcome.others.notified();
+        if outcome.first.get().is_none() {
+            ended.await;
         }
     }
 
@@ -130,7 +177,7 @@ impl AuditLog {
         end: impl FnOnce(&Self, &mut State, Vec<Zeroizing<Vec<u8>>>) -> Result<u64, AuditError>,
     ) {
         let mut state = self.state();
-        if outcome.0.get().is_some() || !Arc::ptr_eq(&state.group.outcome, outcome) {
+        if outcome.first.get().is_some() || !Arc::ptr_eq(&state.group.outcome, outcome) {
             return;
         }
         let records = std::mem::take(&mut state.group).records;
@@ -144,8 +191,9 @@ impl AuditLog {
             Err(error) => note(&mut state, error),
         }
         // Nobody else ends it: it is in the making no more.
-        let _ = outcome.0.set(ended.clone());
+        let _ = outcome.first.set(ended.clone());
         drop(state);
+        outcome.others.notify_waiters();
         match ended {
             Ok(_) => {
                 self.head.update(|head| *head = (*head).max(next));
