@@ -33,16 +33,14 @@ impl Way {
     /// The place below which everything has arrived, when the last bytes may not have; `None` when that is no more than
     /// is on disk already.
     pub(crate) fn confirmable(&self, unconfirmed_bytes_max: u64) -> Option<u64> {
-        let mut behind = self.line_bytes;
-        let mut place = None;
-        for taken in &self.taken {
-            behind -= taken.line_bytes;
-            if behind < unconfirmed_bytes_max {
-                break;
+        let mut behind = 0;
+        for taken in self.taken.iter().rev() {
+            if behind >= unconfirmed_bytes_max {
+                return Some(taken.after);
             }
-            place = Some(taken.after);
+            behind += taken.line_bytes;
         }
-        place
+        None
     }
 
     /// Forgets what is below a place, which is on disk now.
