@@ -135,6 +135,18 @@ mod tests {
     }
 
     #[test]
+    fn a_text_of_a_body_that_is_none_is_shown_all_the_same() {
+        let mut bytes = sample();
+        let at = bytes.windows(4).position(|four| four == b"x\x04\x01y").unwrap();
+        bytes[at + 3] = 0xff;
+        let options =
+            FormatOptions { log_raw: true, hmac_accessor: true, elide_list_responses: false, prefix: String::new() };
+        let (redactor, mut lines) = (Redactor::new(&DeviceSalt::from_bytes([7; 32]), options), Vec::new());
+        assert!(redactor.write_record(&bytes, &mut Shown::default(), &mut lines).is_some());
+        assert!(String::from_utf8(lines).unwrap().contains("{\"x\":\"\u{fffd}\"}"));
+    }
+
+    #[test]
     fn a_cut_entry_is_none() {
         let bytes = sample();
         for length in 0..bytes.len() {
