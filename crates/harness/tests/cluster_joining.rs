@@ -105,3 +105,29 @@ async fn a_node_that_is_killed_while_it_joins_is_let_in_once() {
         assert_eq!(read.at("/data/x"), &json!("kept"), "after {steps} steps");
     }
 }
+
+#[tokio::test]
+async fn a_node_that_removes_itself_is_answered_and_learns_it_though_few_answer() {
+    let mut world = World::new(5, 11).await;
+    world.kill(1).await;
+    world.until("a leader", || world.active().is_some_and(|at| at != 1)).await;
+    if world.active() == Some(4) {
+        world.prepare(4, "POST", "sys/step-down", json!({})).await;
+        world.another_active(4).await;
+    }
+    let removed = world.call(4, "POST", "sys/storage/raft/remove-peer", ROOT, json!({ "server_id": "n4" })).await;
+    assert_eq!(removed.status, 204, "{removed:?}");
+    let knows = |world: &World| world.cluster(4).is_removed();
+    world.until("it to know", || knows(&world)).await;
+    assert_eq!(world.call(4, "GET", "sys/health", "", json!(null)).await.status, 530);
+    // So it does when it is started again, sealed, and of four others two refuse it, which is no majority.
+    world.kill(2).await;
+    world.kill(4).await;
+    world.start(4).await;
+    world.until("it to know again", || knows(&world)).await;
+    assert!(votes(&world, 0).iter().all(|(name, _)| name != "n4"));
+    // A member that is cut off asks, too, and is told nothing of the kind.
+    world.part(&[3]);
+    world.pass(Duration::from_secs(20)).await;
+    assert!(!world.cluster(3).is_removed());
+}

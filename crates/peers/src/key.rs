@@ -8,6 +8,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::SignatureScheme;
+use rustls::crypto::aws_lc_rs;
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::PrivatePkcs8KeyDer;
 use rustls::sign::SigningKey;
@@ -50,6 +52,15 @@ impl PublicKey {
     #[must_use]
     pub const fn bytes(&self) -> &[u8; Self::BYTES] {
         &self.0
+    }
+
+    /// Whether a statement is signed by whoever has the private half.
+    #[must_use]
+    pub fn verifies(&self, statement: &[u8], signature: &[u8]) -> bool {
+        let known = aws_lc_rs::default_provider().signature_verification_algorithms.mapping;
+        let ours = known.iter().filter(|(scheme, _)| *scheme == SignatureScheme::ED25519);
+        ours.flat_map(|(_, algorithms)| algorithms.iter())
+            .any(|algorithm| algorithm.verify_signature(&self.0, statement, signature).is_ok())
     }
 
     /// The key in a certificate, when it is of our kind.
@@ -196,6 +207,12 @@ impl NodeKey {
         self.public
     }
 
+    /// Signs a statement, which begins with what it is, so that it is taken for nothing else; `None` when the provider fails.
+    #[must_use]
+    pub fn sign(&self, statement: &[u8]) -> Option<Vec<u8>> {
+        self.signer.choose_scheme(&[SignatureScheme::ED25519])?.sign(statement).ok()
+    }
+
     pub(crate) fn signer(&self) -> Arc<dyn SigningKey> {
         Arc::clone(&self.signer)
     }
@@ -203,7 +220,7 @@ impl NodeKey {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use tresor_env::doubles::{MemoryDisk, SeededEntropy};
 
     use super::*;
@@ -219,6 +236,22 @@ mod tests {
         let mut bytes = vec![0; usize::try_from(file.length().unwrap()).unwrap()];
         file.read_exact_at(0, &mut bytes).unwrap();
         bytes
+    }
+
+    #[test]
+    fn a_statement_is_verified_by_the_key_that_signed_it_alone() {
+        let [one, other] = [1, 2].map(|seed| open(&MemoryDisk::new(), seed).unwrap());
+        let signature = one.sign(b"so it is").unwrap();
+        assert!(one.public().verifies(b"so it is", &signature));
+        assert!(
+            !one.public().verifies(b"so it is not", &signature) && !other.public().verifies(b"so it is", &signature)
+        );
+        for byte in 0..signature.len() {
+            let mut wrong = signature.clone();
+            wrong[byte] ^= 1;
+            assert!(!one.public().verifies(b"so it is", &wrong), "byte {byte}");
+        }
+        assert!(!one.public().verifies(b"so it is", &[]));
     }
 
     #[test]

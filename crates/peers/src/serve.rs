@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +49,8 @@ struct Desk {
     lane: Lane,
     /// Dropping the sender stops the work.
     in_work: Mutex<BTreeMap<u64, oneshot::Sender<()>>>,
+    /// Nothing new is answered any more.
+    is_parting: AtomicBool,
     answers: mpsc::Sender<Frame>,
 }
 
@@ -63,14 +66,19 @@ pub(crate) async fn serve(
     let (pulse, tasks) = (Pulse::default(), Tasks::new());
     let (answers, mut answered) = mpsc::channel(ANSWERS);
     let (node, lane) = (guest.node, guest.lane);
-    let desk = Arc::new(Desk { shared: Arc::clone(shared), node, lane, in_work: Mutex::default(), answers });
+    let desk = Arc::new(Desk {
+        shared: Arc::clone(shared),
+        node,
+        lane,
+        in_work: Mutex::default(),
+        is_parting: AtomicBool::new(false),
+        answers,
+    });
     let since = shared.clock.monotonic();
     let end = tokio::select! {
         biased;
         _ = replaced => Unread::Misread(Parting::Replaced),
-        () = shared.members.wait_for(|now| (now.holder(&guest.key) != Some(node)).then_some(())) => {
-            Unread::Misread(Parting::Removed)
-        }
+        () = removed(guest, &desk) => Unread::Misread(Parting::Removed),
         end = read_messages(&desk, &mut reading, &pulse, &tasks) => end,
         trouble = write_answers(&mut writing, &mut answered, &pulse) => Unread::Ended(trouble),
         end = pulse.keep(&*shared.clock, &shared.timing, Unread::Ended, || {
@@ -99,6 +107,18 @@ pub(crate) async fn serve(
     }
 }
 
+/// Completes when the guest is no member any more and is to go: at once, unless requests of its are in work. One of them may
+/// be what removed it, so what it asked as a member it may be told for a moment still.
+async fn removed(guest: &Guest, desk: &Desk) {
+    let shared = &desk.shared;
+    shared.members.wait_for(|now| (now.holder(&guest.key) != Some(guest.node)).then_some(())).await;
+    desk.is_parting.store(true, Ordering::Relaxed);
+    let is_in_work = !desk.in_work.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    if is_in_work && desk.lane == Lane::Requests {
+        shared.clock.sleep(LINGER).await;
+    }
+}
+
 async fn read_messages(
     desk: &Arc<Desk>,
     reading: &mut Reading<impl AsyncRead + Unpin>,
@@ -122,6 +142,7 @@ async fn read_messages(
             Ok((reading.take(length, pulse).await?, taken))
         };
         match read.await {
+            Ok((Frame::Message { .. }, _)) if desk.is_parting.load(Ordering::Relaxed) => {}
             Ok((Frame::Message { number, within_millis, body }, taken)) => {
                 let (stop, stopped) = oneshot::channel();
                 let before = desk.in_work.lock().unwrap_or_else(PoisonError::into_inner).insert(number, stop);

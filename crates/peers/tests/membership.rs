@@ -172,6 +172,26 @@ async fn clocks_may_differ_by_most_of_a_day_and_no_more() {
 }
 
 #[tokio::test]
+async fn who_is_removed_by_what_it_asked_is_still_told_so_and_nothing_more() {
+    let world = World::new(3, 1).await;
+    let ask =
+        |message: &'static [u8], lane| world.peers(1).ask(NodeId(0), lane, Bytes::from_static(message), SECOND * 5);
+    let removes = ask(b"s\x64", Lane::Requests);
+    let (hangs, urgent) = (ask(b"h", Lane::Requests), ask(b"s\x64", Lane::Urgent));
+    let removed = async {
+        world.clock.sleep(Duration::from_millis(20)).await;
+        world.peers(0).set_members(without(&world.members(PORT), 1)).unwrap();
+        world.clock.sleep(Duration::from_millis(20)).await;
+        let begun = world.nodes[0].worker.counts().0;
+        (ask(b"e", Lane::Requests).await, world.nodes[0].worker.counts().0 - begun)
+    };
+    let (removes, hangs, urgent, later) = world.drive(async { tokio::join!(removes, hangs, urgent, removed) }).await;
+    assert_eq!(removes.as_deref(), Ok(&b"s\x64"[..]));
+    let lost = Err(AskError::Lost(Trouble::Parted(Parting::Removed)));
+    assert_eq!((hangs, urgent, later), (lost.clone(), lost.clone(), (lost, 0)));
+}
+
+#[tokio::test]
 async fn a_node_is_found_at_one_of_several_places_and_false_ones_lead_nowhere() {
     let mut world = World::new(3, 1).await;
     world.fabric.kill(ip(1));

@@ -16,6 +16,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -85,7 +86,10 @@ pub enum NodeError {
 /// This node of a cluster, to its end.
 pub struct Nodes {
     me: NodeId,
+    key: NodeKey,
     contact: Contact,
+    /// A member has said that this node was removed.
+    is_told_removed: AtomicBool,
     consensus: Arc<Consensus>,
     port: Arc<Port>,
     releases: Arc<Releases>,
@@ -148,7 +152,19 @@ impl Nodes {
         let releases = Arc::<Releases>::default();
         let asking = Arc::clone(&releases).keep(me, Arc::clone(&consensus), Arc::clone(&port), Arc::clone(&clock));
         tasks.spawn(asking);
-        let nodes = Arc::new(Self { me, contact, consensus, port, releases, inbox, clock, is_sealed, tasks });
+        let nodes = Arc::new(Self {
+            me,
+            key,
+            contact,
+            is_told_removed: AtomicBool::new(false),
+            consensus,
+            port,
+            releases,
+            inbox,
+            clock,
+            is_sealed,
+            tasks,
+        });
         nodes.tasks.spawn(say_when_removed(Arc::downgrade(&nodes), Arc::clone(&nodes.clock)));
         Ok(nodes)
     }

@@ -5,6 +5,7 @@
 //! cluster. Deliberately absent: what is proven, and what follows (`tresor-core`).
 
 use tresor_core::Node;
+use tresor_core::cluster::finding::Told;
 use tresor_core::cluster::join::{Applicant, NotAnApplicant, is_name};
 use tresor_core::cluster::joining::{LeaderAddress, spell};
 use tresor_core::cluster::{Contact, finding};
@@ -103,11 +104,25 @@ pub(crate) struct Lost {
 pub(crate) struct Addresses {
     /// The members, each with `node_key` and `cluster_addr`.
     members: Vec<Body>,
+    /// The key of the node that answers, in hexadecimal, when the one that asks was removed.
+    #[output(optional)]
+    removed_by: Option<String>,
+    /// The signature of that, in hexadecimal.
+    #[output(optional)]
+    signature: Option<String>,
 }
 
 pub(crate) async fn addresses(node: &Node, input: Lost) -> Result<Addresses, Fault> {
-    let members = node.whereabouts(&key(&input.node_key)?)?;
-    Ok(Addresses { members: members.into_iter().map(|member| Body::from(finding::spell(member))).collect() })
+    Ok(match node.direct(&key(&input.node_key)?)? {
+        Told::Members(members) => {
+            let members = members.into_iter().map(|member| Body::from(finding::spell(member))).collect();
+            Addresses { members, removed_by: None, signature: None }
+        }
+        Told::Removed { by, signature } => {
+            let (removed_by, signature) = (Some(hex::encode(by)), Some(hex::encode(signature)));
+            Addresses { members: Vec::new(), removed_by, signature }
+        }
+    })
 }
 
 fn key(text: &str) -> Result<[u8; 32], Fault> {

@@ -368,7 +368,7 @@ pub fn spell(member: Contact) -> Map {
     }
 }
 
-fn bytes(map: &Map, name: &str) -> Result<Vec<u8>, String> {
+pub(super) fn bytes(map: &Map, name: &str) -> Result<Vec<u8>, String> {
     map.text(name).and_then(|text| hex::decode(text).ok()).ok_or_else(|| format!("its answer has no `{name}`"))
 }
 

@@ -203,6 +203,13 @@ impl Membership {
         read_roster(&mut self.barrier.begin().map_err(Fault::internal)?)
     }
 
+    /// Whether a node was a member and is none any more, for good.
+    pub(crate) fn has_removed(&self, key: &[u8; 32]) -> Result<bool, Fault> {
+        // What is remembered is remembered before the members are changed; that may still come to nothing.
+        let indexes = self.cluster.indexes();
+        Ok(indexes.members <= indexes.committed && self.roster()?.was_removed(key))
+    }
+
     /// Stores the roster as it is changed, when it is.
     async fn change_roster(&self, mut change: impl FnMut(&mut Roster) -> bool) -> Result<(), Fault> {
         let key = keys::roster().map_err(Fault::internal)?;

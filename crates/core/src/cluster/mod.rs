@@ -226,6 +226,16 @@ pub trait Cluster: Send + Sync {
         false
     }
 
+    /// This node's signature that a node was removed from the cluster for good.
+    fn sign_removal(&self, _of: &[u8; 32]) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Somebody says that this node was removed; whether it is a member, as far as this node knows, and signed that.
+    fn hear_of_removal(&self, _by: &[u8; 32], _signature: &[u8]) -> bool {
+        false
+    }
+
     /// Lets these nodes send entries to this one, which belongs to no cluster yet, until the log says who the members are.
     ///
     /// # Errors

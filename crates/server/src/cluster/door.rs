@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tresor_consensus::{Consensus, ConsensusError, NodeId, Status};
@@ -97,6 +98,12 @@ impl Nodes {
             Change::Remove(name) => tresor_consensus::Change::Remove(self.id_of(&name)?),
         })
     }
+}
+
+/// What a member signs of a node that was removed. It is true for good, so it needs no time: a node that comes again has
+/// another key.
+fn removal(of: &[u8; 32]) -> Vec<u8> {
+    [b"tresor removed 1".as_slice(), of].concat()
 }
 
 async fn confirmed(consensus: &Consensus, late: BoxFuture<'static, ()>) -> Result<(), ClusterError> {
@@ -229,7 +236,24 @@ impl Cluster for Nodes {
         self.port.adopt(others.map(of_core).collect()).map_err(|error| ClusterError::Stopped(error.to_string()))
     }
 
+    fn sign_removal(&self, of: &[u8; 32]) -> Vec<u8> {
+        self.key.sign(&removal(of)).unwrap_or_default()
+    }
+
+    fn hear_of_removal(&self, by: &[u8; 32], signature: &[u8]) -> bool {
+        let (by, me) = (PublicKey::new(*by), self.key.public());
+        let is_signed = by != me && self.port.knows(&by) && by.verifies(&removal(me.bytes()), signature);
+        if is_signed {
+            self.is_told_removed.store(true, Ordering::Relaxed);
+        }
+        is_signed
+    }
+
     fn is_removed(&self) -> bool {
+        // A leader that sends it something would disprove it.
+        if self.is_told_removed.load(Ordering::Relaxed) && self.status().leader.is_none() {
+            return true;
+        }
         let members = self.consensus.members();
         if self.consensus.is_pristine() || members.nodes.is_empty() {
             return false;

@@ -60,7 +60,8 @@ impl Port {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn admit(&self) {
+    /// The members, and who let this node in while the log does not name it.
+    fn known(&self) -> BTreeMap<NodeId, Contact> {
         let mut members = self.members();
         if !members.contains_key(&self.me) {
             for contact in self.adopted.contacts() {
@@ -69,6 +70,16 @@ impl Port {
                 }
             }
         }
+        members
+    }
+
+    /// Whether a node with this key may connect.
+    pub(crate) fn knows(&self, key: &PublicKey) -> bool {
+        self.known().values().any(|contact| self::key(contact) == Some(*key))
+    }
+
+    fn admit(&self) {
+        let members = self.known();
         let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let known = members.iter().filter_map(|(id, contact)| {
             let member = Member { key: key(contact)?, addresses: hints.places(*id, &contact.address) };

@@ -305,6 +305,27 @@ async fn nodes_that_all_moved_at_once_find_each_other_by_one_that_all_can_ask_wh
 }
 
 #[tokio::test]
+async fn that_a_node_was_removed_is_believed_of_a_member_that_signs_it_and_while_nobody_leads_it() {
+    let mut world = World::founded(3).await;
+    let [one, two] = [world.node(1), world.node(2)];
+    let me = two.me().key;
+    let signature = one.sign_removal(&me);
+    let stranger = world.node(0).sign_removal(&me);
+    assert!(!two.hear_of_removal(&one.me().key, &stranger), "another key signed it");
+    assert!(!two.hear_of_removal(&[9; 32], &signature), "it is no member's key");
+    assert!(!two.hear_of_removal(&me, &two.sign_removal(&me)), "it is its own");
+    assert!(!two.hear_of_removal(&one.me().key, &one.sign_removal(&[9; 32])), "it is of another");
+    assert!(two.hear_of_removal(&one.me().key, &signature));
+    assert!(!two.is_removed(), "it has a leader");
+    drop((one, two));
+    for at in [0, 1] {
+        world.kill(at).await;
+    }
+    world.pass(3 * SECOND).await;
+    assert!(world.node(2).is_removed());
+}
+
+#[tokio::test]
 async fn a_node_that_is_started_again_before_it_was_let_in_still_knows_who_lets_it_in() {
     let mut world = World::new(3);
     for at in 0..3 {
