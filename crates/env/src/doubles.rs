@@ -2,70 +2,22 @@
 //!
 //! Deliberately absent: randomness of their own; everything follows from a seed or from calls of the test.
 
+mod clock;
 mod disk;
 mod fabric;
 mod net;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
+pub use clock::ManualClock;
 pub use disk::MemoryDisk;
 pub use fabric::{Fabric, Weather};
 pub use net::MemoryNet;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::entropy::Entropy;
-use crate::signal::Signal;
 use crate::tasks::{NotComputed, WorkerPanicked, Workers};
 use crate::{BoxFuture, Doors};
-
-/// A clock that moves only when told to.
-pub struct ManualClock {
-    wall: AtomicI64,
-    monotonic: AtomicU64,
-    moved: Arc<Signal<u64>>,
-}
-
-impl ManualClock {
-    /// A clock standing at `start`.
-    #[must_use]
-    pub fn starting_at(start: Timestamp) -> Self {
-        Self { wall: AtomicI64::new(start.nanos()), monotonic: AtomicU64::new(0), moved: Arc::new(Signal::new(0)) }
-    }
-
-    /// Lets wall and monotonic time pass; sleepers whose time has come wake.
-    pub fn advance(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        self.wall.fetch_add(i64::try_from(nanos).unwrap_or(i64::MAX), Ordering::SeqCst);
-        let now = self.monotonic.fetch_add(nanos, Ordering::SeqCst).saturating_add(nanos);
-        self.moved.update(|moved| *moved = now);
-    }
-
-    /// Sets wall time without any time passing, as an operator or a bad time server would.
-    pub fn jump_wall_to(&self, wall: Timestamp) {
-        self.wall.store(wall.nanos(), Ordering::SeqCst);
-    }
-}
-
-impl Clock for ManualClock {
-    fn wall(&self) -> Timestamp {
-        Timestamp::from_nanos(self.wall.load(Ordering::SeqCst))
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_nanos(self.monotonic.load(Ordering::SeqCst))
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
-        let until = self.monotonic().saturating_add(duration);
-        let moved = Arc::clone(&self.moved);
-        let until_nanos = u64::try_from(until.as_nanos()).unwrap_or(u64::MAX);
-        Box::pin(async move {
-            moved.wait_for(|now| (*now >= until_nanos).then_some(())).await;
-        })
-    }
-}
 
 /// Bytes that follow from a seed (SplitMix64): unpredictable enough for a simulation, and for nothing else.
 pub struct SeededEntropy(Mutex<u64>);

@@ -1,14 +1,17 @@
 //! A cluster in one process: whole nodes as servers assemble them, on hosts of a simulated network, each behind its HTTP face.
 //!
 //! Everything follows from the seed and from the test's calls: time passes in small steps while nothing else can happen, and
-//! all work runs on the test's own thread. Nodes can be killed, started again and parted; what outlives a process is its disk.
-//! Deliberately absent: the real binary, and the network between a node that joins and the API that it asks.
+//! all work runs on the test's own thread. Nodes can be killed, started again, parted, stopped where they stand and given
+//! clocks that differ; what outlives a process is its disk, unless that is lost, too. Deliberately absent: the real binary,
+//! and the network between a node that joins and the API that it asks.
+
+mod host;
+mod idle;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,23 +21,21 @@ use tresor_core::cluster::joining::{Joining, LeaderAddress, LeaderDoor, LeaderDo
 use tresor_core::cluster::{Cluster, Member, Standing};
 use tresor_core::role::Role;
 use tresor_core::{Node, Settings};
-use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
+use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk};
 use tresor_env::{BoxFuture, Clock, Doors, Timestamp};
-use tresor_http::Options;
-use tresor_model::Map;
-use tresor_model::request::Connection;
+use tresor_model::{Fault, Map};
 use tresor_secret::UnsealShare;
 use tresor_server::NodeService;
 use tresor_server::cluster::{NodeOpening, Nodes};
 use tresor_storage::MemoryMachine;
 use tresor_wire::json::{JsonLimits, decode, encode_map};
 
+use self::host::{Host, Stand};
+pub use self::idle::block_on;
 use crate::{Answer, ROOT, SHARES, assembly, initialize};
 
 /// In what time passes, unless a test says otherwise.
 pub const STEP: Duration = Duration::from_millis(5);
-/// How often everything that can run is let run before time passes.
-const ROUNDS: usize = 60;
 /// What takes longer than this, by the clock, never ends.
 const PATIENCE: Duration = Duration::from_secs(300);
 const PORT: u16 = 8201;
@@ -48,33 +49,26 @@ pub struct Process {
     service: Arc<NodeService>,
 }
 
-/// A machine of a node, and what runs on it.
-struct Host {
-    entropy: Arc<SeededEntropy>,
-    disk: Arc<MemoryDisk>,
-    machine: MemoryMachine,
-    process: Option<Process>,
-    /// Whether it joins the others by itself.
-    joins: bool,
-}
+/// Who serves at a node, and on what.
+type Served = (Arc<NodeService>, Arc<Stand>);
 
 /// The APIs of all nodes that run, as one that joins asks them.
 #[derive(Clone, Default)]
-struct Apis(Arc<Mutex<BTreeMap<usize, Arc<NodeService>>>>);
+struct Apis(Arc<Mutex<BTreeMap<usize, Served>>>);
 
 impl Apis {
-    fn set(&self, at: usize, service: Option<&Arc<NodeService>>) {
+    fn set(&self, at: usize, service: Option<Served>) {
         let mut apis = self.0.lock().unwrap();
         drop(match service {
-            Some(service) => apis.insert(at, Arc::clone(service)),
+            Some(service) => apis.insert(at, service),
             None => apis.remove(&at),
         });
     }
 
     /// Asks so many nodes in turn.
-    fn joining(&self, count: usize, clock: &Arc<ManualClock>) -> Joining {
+    fn joining(&self, count: usize) -> Joining {
         let door = |at: usize| -> Arc<dyn LeaderDoor> {
-            Arc::new(Api { at, address: format!("https://n{at}:8200"), apis: self.clone(), clock: Arc::clone(clock) })
+            Arc::new(Api { at, address: format!("https://n{at}:8200"), apis: self.clone() })
         };
         Joining { doors: Arc::new(self.clone()), retry_join: (0..count).map(door).collect(), non_voter: false }
     }
@@ -91,7 +85,6 @@ struct Api {
     at: usize,
     address: String,
     apis: Apis,
-    clock: Arc<ManualClock>,
 }
 
 impl LeaderDoor for Api {
@@ -102,11 +95,11 @@ impl LeaderDoor for Api {
     fn ask(&self, path: &'static str, body: Map) -> BoxFuture<'_, Result<Map, String>> {
         let service = self.apis.0.lock().unwrap().get(&self.at).cloned();
         Box::pin(async move {
-            let service = service.ok_or("it does not run")?;
+            let (service, stand) = service.ok_or("it does not run")?;
             let mut json = Vec::new();
             encode_map(&body, &mut json);
             let request = assembly::request("POST", path, "", &serde_json::from_slice(&json).unwrap());
-            let answer = assembly::exchange(&*service, &*self.clock, local(), &Options::default(), request).await;
+            let answer = stand.served(&service, 40_000, request).await;
             if answer.status != 200 {
                 return Err(answer.errors());
             }
@@ -115,13 +108,9 @@ impl LeaderDoor for Api {
     }
 }
 
-fn local() -> Connection {
-    Connection { peer_address: Ipv4Addr::LOCALHOST.into(), peer_port: 40_000, client_certificates: Arc::default() }
-}
-
 /// The cluster and what is around it. Nodes are `n0`, `n1` and so on.
 pub struct World {
-    /// The clock of every host.
+    /// The time of the world, which no host knows: each has a clock of its own.
     pub clock: Arc<ManualClock>,
     /// The network.
     pub fabric: Fabric,
@@ -144,14 +133,7 @@ impl World {
     pub async fn uninitialized(count: usize, seed: u64) -> Self {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(1_767_225_600)));
         let fabric = Fabric::new(clock.clone(), seed);
-        let host = |at: usize| Host {
-            entropy: Arc::new(SeededEntropy::new(seed * 1000 + at as u64)),
-            disk: Arc::new(MemoryDisk::new()),
-            machine: MemoryMachine::new(),
-            process: None,
-            joins: false,
-        };
-        let hosts = (0..count).map(host).collect();
+        let hosts = (0..count).map(|at| Host::new(seed * 1000 + at as u64, clock.wall())).collect();
         let mut world = Self { clock, fabric, step: STEP, shares: Vec::new(), hosts, apis: Apis::default() };
         for at in 0..count {
             world.start(at).await;
@@ -197,7 +179,7 @@ impl World {
         assert!(host.process.is_none(), "n{at} runs");
         self.fabric.restore_power(ip(at));
         let doors = Doors {
-            clock: self.clock.clone(),
+            clock: host.stand.clock.clone(),
             entropy: host.entropy.clone(),
             disk: host.disk.of_process(),
             net: self.fabric.host(ip(at)),
@@ -212,11 +194,11 @@ impl World {
         };
         let nodes = self.drive(Nodes::open(&doors, opening, Arc::new(host.machine.clone()))).await.unwrap();
         let cluster: Arc<dyn Cluster> = Arc::<Nodes>::clone(&nodes);
-        let joining = Some(self.apis.joining(self.hosts.len(), &self.clock));
+        let joining = Some(self.apis.joining(self.hosts.len()));
         let settings = Settings { joining, ..assembly::settings() };
         let node = assembly::node_in(cluster, &doors, Arc::new(nodes.store()), settings).unwrap();
         let service = Arc::new(NodeService::new(Arc::clone(&node)));
-        self.apis.set(at, Some(&service));
+        self.apis.set(at, Some((Arc::clone(&service), Arc::clone(&host.stand))));
         if self.hosts[at].joins {
             node.join_by_itself();
         }
@@ -244,6 +226,48 @@ impl World {
         host.disk.kill_process();
         host.process = None;
         host.machine = host.machine.reopened();
+        // What stood still ended where it stood.
+        self.resume(at);
+    }
+
+    /// Puts another machine in the place of one that does not run: it has an empty disk, and will join the others.
+    pub fn lose_disk(&mut self, at: usize) {
+        let host = &mut self.hosts[at];
+        assert!(host.process.is_none(), "n{at} runs");
+        host.disk = Arc::new(MemoryDisk::new());
+        host.machine = MemoryMachine::new();
+        host.joins = true;
+    }
+
+    /// Stops a host where it stands, as SIGSTOP does: its process gets no time, hears nothing and says nothing; its kernel
+    /// goes on taking what is sent. What needs none of that comes to its end first, so it always stands at something that
+    /// it waits for.
+    pub fn pause(&self, at: usize) {
+        self.fabric.pause(ip(at));
+        self.hosts[at].stand.pause();
+    }
+
+    /// Lets a host go on, with everything that has waited; by its clock the time has passed.
+    pub fn resume(&self, at: usize) {
+        self.fabric.resume(ip(at));
+        self.hosts[at].stand.resume();
+    }
+
+    /// Whether a host stands still.
+    #[must_use]
+    pub fn is_paused(&self, at: usize) -> bool {
+        self.hosts[at].stand.is_paused()
+    }
+
+    /// Sets how fast a host's clock goes, in millionths of the world's.
+    pub fn set_pace(&self, at: usize, per_million: u64) {
+        self.hosts[at].stand.set_pace(per_million);
+    }
+
+    /// A host's clock.
+    #[must_use]
+    pub fn clock_of(&self, at: usize) -> &ManualClock {
+        &self.hosts[at].stand.clock
     }
 
     /// Ends a process as SIGTERM does: another leads, requests end, the node is sealed.
@@ -266,8 +290,17 @@ impl World {
     /// leads.
     pub async fn unseal(&self, at: usize) {
         self.until("it has what is stored", || self.node(at).standing().unwrap().facts.initialized).await;
-        for share in self.shares.iter().take(usize::from(SHARES.1)) {
-            self.drive(self.node(at).enter_share(UnsealShare::new(share.clone()))).await.unwrap();
+        self.drive(self.entering_shares(at)).await.unwrap();
+    }
+
+    /// Enters as many shares as are needed now, as a future of its own.
+    pub fn entering_shares(&self, at: usize) -> impl Future<Output = Result<(), Fault>> + Send + use<> {
+        let (node, shares) = (Arc::clone(self.node(at)), self.shares.clone());
+        async move {
+            for share in shares.into_iter().take(usize::from(SHARES.1)) {
+                node.enter_share(UnsealShare::new(share)).await?;
+            }
+            Ok(())
         }
     }
 
@@ -366,15 +399,12 @@ impl World {
         let mut future = pin!(future);
         let begun = self.now();
         loop {
-            for _ in 0..ROUNDS {
-                let polled = std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await;
-                if let Poll::Ready(done) = polled {
-                    return done;
-                }
-                tokio::task::yield_now().await;
+            if let Some(done) = idle::until_idle(future.as_mut()).await {
+                return done;
             }
             assert!(self.now() - begun < PATIENCE, "it never ends");
             self.clock.advance(self.step);
+            self.hosts.iter().for_each(|host| host.stand.advance(self.step));
         }
     }
 
@@ -389,8 +419,18 @@ impl World {
         at: usize,
         request: http::Request<Full<Bytes>>,
     ) -> impl Future<Output = Answer> + Send + use<> {
-        let (service, clock) = (Arc::clone(&self.process(at).service), Arc::clone(&self.clock));
-        async move { assembly::exchange(&*service, &*clock, local(), &Options::default(), request).await }
+        self.sending_from(at, 40_000, request)
+    }
+
+    /// The same from a port of the client's.
+    pub fn sending_from(
+        &self,
+        at: usize,
+        port: u16,
+        request: http::Request<Full<Bytes>>,
+    ) -> impl Future<Output = Answer> + Send + use<> {
+        let (service, stand) = (Arc::clone(&self.process(at).service), Arc::clone(&self.hosts[at].stand));
+        async move { stand.served(&service, port, request).await }
     }
 
     /// Calls `path` (below `/v1/`, sent exactly as written) at a node, with a token (empty: none) and a JSON body (null: none),
