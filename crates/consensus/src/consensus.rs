@@ -27,7 +27,7 @@ use crate::reads::{self, WAITING_MAX, Waiting};
 use crate::recover::{self, Survivor};
 use crate::status::{Indexes, Progress, Role, Status};
 use crate::types::{LogId, Proposal, Raft};
-use crate::{ConsensusError, OpenError, Pace, Proposed};
+use crate::{ConsensusError, OpenError, Pace, Proposed, unfinished};
 
 /// How often who waits for something looks again.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -147,6 +147,7 @@ impl Consensus {
         let tasks = Tasks::new();
         tasks.spawn(campaign::run(Arc::clone(&core)));
         tasks.spawn(reads::run(Arc::clone(&core), waiting));
+        tasks.spawn(unfinished::run(Arc::clone(&core)));
         if !survivors.is_empty() {
             tasks.spawn(recover::tell(Arc::clone(&core)));
         }

@@ -25,6 +25,7 @@ mod store;
 #[cfg(test)]
 mod suite;
 mod types;
+mod unfinished;
 
 use std::time::Duration;
 

@@ -16,6 +16,8 @@ pub struct Member {
     pub contact: Contact,
     /// Whether it votes.
     pub is_voter: bool,
+    /// Whether it does so whatever becomes of a change that is under way.
+    pub is_seated: bool,
 }
 
 /// The members, as this node has them.
@@ -33,9 +35,17 @@ impl Members {
     pub(crate) fn of(at: Option<LogId>, membership: &Membership) -> Self {
         let configurations = membership.get_joint_config().clone();
         let is_voter = |id: &NodeId| configurations.iter().any(|voters| voters.contains(id));
-        let node =
-            |(id, contact): (&NodeId, &Contact)| (*id, Member { contact: contact.clone(), is_voter: is_voter(id) });
+        let is_seated = |id: &NodeId| configurations.iter().all(|voters| voters.contains(id));
+        let node = |(id, contact): (&NodeId, &Contact)| {
+            (*id, Member { contact: contact.clone(), is_voter: is_voter(id), is_seated: is_seated(id) })
+        };
         Self { nodes: membership.nodes().map(node).collect(), index: at.map_or(0, |at| at.index + 1), configurations }
+    }
+
+    /// Whether a change of the voters is half done.
+    #[must_use]
+    pub fn is_changing(&self) -> bool {
+        self.configurations.len() > 1
     }
 
     /// Whether these are enough to decide.

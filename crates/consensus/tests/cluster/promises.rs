@@ -1,6 +1,7 @@
 //! What a cluster promises, one story each.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_consensus::{Change, ConsensusError, NodeId, Proposed, Role};
@@ -238,6 +239,33 @@ fn any_node_confirms_reads_and_many_of_them_cost_one_round() {
         }
         assert!(world.wires.sent() - before < 60, "{}", world.wires.sent() - before);
     });
+}
+
+#[test]
+fn a_change_that_its_leader_left_half_done_is_ended_by_the_next() {
+    let mut half_done = 0;
+    for steps in 0..24 {
+        play(async {
+            let mut world = World::new(9, 3, 1).await;
+            let leader = world.leader_within(SECOND).await;
+            let (node, four) = (world.node(leader), NodeId(4));
+            let adding = Arc::clone(&node);
+            world.until(SECOND, async move { adding.change(Change::Add(four, contact(four))).await }).await.unwrap();
+            let changing = tokio::spawn(async move { node.change(Change::Promote(four)).await });
+            for _ in 0..steps {
+                world.step().await;
+            }
+            world.kill(leader, false).await;
+            changing.abort();
+            let next = world.leader_within(SECOND * 3).await;
+            half_done += u32::from(world.node(next).members().is_changing());
+            world.pass(SECOND * 2).await;
+            for id in world.running() {
+                assert!(!world.node(id).members().is_changing(), "{id} after {steps} steps");
+            }
+        });
+    }
+    assert!(half_done > 0, "no change was left half done");
 }
 
 #[test]

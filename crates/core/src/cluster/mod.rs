@@ -76,7 +76,7 @@ pub struct Whereabouts {
 pub struct Member {
     /// Who it is.
     pub contact: Contact,
-    /// Whether it votes.
+    /// Whether it votes, and does so whatever becomes of a change that is under way.
     pub is_voter: bool,
     /// Whether it leads.
     pub is_leader: bool,

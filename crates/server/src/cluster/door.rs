@@ -207,7 +207,7 @@ impl Cluster for Nodes {
             let matched = if is_me { Some(self.consensus.indexes().last) } else { known.map(|known| known.matched) };
             Some(Member {
                 contact: to_core(&member.contact)?,
-                is_voter: member.is_voter,
+                is_voter: member.is_seated,
                 is_leader: status.leader == Some(*id),
                 heard_ago: if is_me { Some(Duration::ZERO) } else { known.and_then(|progress| progress.heard_ago) },
                 matched: matched.map(|at| Entry { term: at.term, index: at.index }),
