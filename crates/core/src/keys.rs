@@ -47,9 +47,14 @@ pub(crate) fn autopilot() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "autopilot")
 }
 
+/// What is known of the time.
+pub(crate) fn times() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "time/")
+}
+
 /// The latest time that was told, about a minute old at most.
 pub(crate) fn clock() -> Key {
-    StorageKey::new(&NamespaceId::root(), Area::Core, "clock")
+    StorageKey::new(&NamespaceId::root(), Area::Core, "time/told")
 }
 
 /// All ACL policies of a namespace.

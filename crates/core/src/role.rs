@@ -184,7 +184,13 @@ async fn stand_by(
     gate: &Gate,
     known: Standing,
 ) -> Option<Standing> {
-    node.upgrade()?.duties.become_(Role::Standby);
+    {
+        let unsealed = node.upgrade()?;
+        if let Err(fault) = leases::clock::stand_by(&unsealed) {
+            tracing::warn!(cause = ?fault, "what time it is in the cluster could not be read; the leader will tell it");
+        }
+        unsealed.duties.become_(Role::Standby);
+    }
     loop {
         let tended = async {
             let Some(unsealed) = node.upgrade() else { return };
@@ -279,6 +285,7 @@ async fn lead(
 /// Does what must be done before the node may be active.
 async fn promote(unsealed: &Unsealed) -> Result<(), Fault> {
     unsealed.catch_up().await?;
+    unsealed.clock.lead(has_others(&*unsealed.duties.cluster));
     leases::clock::resume(&mut unsealed.begin()?, &unsealed.clock)?;
     // A node that nobody can take over from serves as far as it can, and so does each in turn when all have full disks.
     if has_others(&*unsealed.duties.cluster) && !unsealed.duties.gave_up_lately(&unsealed.doors) {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tresor_barrier::{
     Barrier, BarrierError, Changed, CommitError, FollowError, Follower, KeyPrefix, Lane, SlotChange, Txn,
@@ -22,6 +22,7 @@ use crate::audits::Audits;
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
 use crate::gate::Gate;
+use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
 use crate::mounts::Mounts;
 use crate::node::Registry;
@@ -99,26 +100,30 @@ pub struct Unsealed {
 /// What is kept in memory and is a function of what is stored.
 struct Caches {
     handles: Handles,
-    /// Whether audit devices were changed, here or by another node, and the broker was perhaps not brought to it yet. What
-    /// keeps a device from opening must keep nobody from reading.
-    are_devices_behind: AtomicBool,
+    /// The time that the cluster has in common.
+    time: CommonTime,
+    /// How often audit devices were changed, here or by another node, and up to which of these changes the broker was brought.
+    /// What keeps a device from opening must keep nobody from reading.
+    devices_changed: AtomicU64,
+    devices_followed: AtomicU64,
 }
 
 impl Follower for Caches {
     fn wants(&self) -> Vec<KeyPrefix> {
         let Handles { mounts, policies, quotas, audits, tokens, .. } = &self.handles;
         let tables = [mounts.wants(), policies.wants(), quotas.wants(), audits.wants()];
-        tables.into_iter().chain(tokens.wants()).collect()
+        tables.into_iter().chain(tokens.wants()).chain([self.time.wants()]).collect()
     }
 
     fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
         let Handles { mounts, policies, quotas, audits, tokens, .. } = &self.handles;
+        self.time.follow(changed, txn)?;
         tokens.follow(changed, txn)?;
         mounts.reload_if_touched(changed, txn)?;
         policies.reload_if_touched(changed, txn)?;
         quotas.reload_if_touched(changed, txn)?;
         if changed.touches(&audits.wants()) {
-            self.are_devices_behind.store(true, Ordering::Release);
+            self.devices_changed.fetch_add(1, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -214,7 +219,13 @@ impl Unsealed {
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.mounts.attach(&server);
-        let caches = Arc::new(Caches { handles: handles.clone(), are_devices_behind: AtomicBool::new(false) });
+        let time = CommonTime::new(clock.clone())?;
+        let caches = Arc::new(Caches {
+            handles: handles.clone(),
+            time,
+            devices_changed: AtomicU64::new(0),
+            devices_followed: AtomicU64::new(0),
+        });
         let follower: Arc<dyn Follower> = Arc::<Caches>::clone(&caches);
         barrier.follow_with(&follower, loaded).map_err(Fault::internal)?;
         let duties = Duties::new(Arc::clone(&handles.cluster));
@@ -288,11 +299,28 @@ impl Unsealed {
     /// Brings caches and devices to what is stored, where that failed when it was committed, or where another node wrote it.
     pub(crate) async fn catch_up(&self) -> Result<(), Fault> {
         self.barrier.catch_up().await.map_err(Fault::internal)?;
-        let are_behind = &self.caches.are_devices_behind;
-        if !are_behind.swap(false, Ordering::AcqRel) {
-            return Ok(());
+        self.bring_devices()
+    }
+
+    /// Brings audit devices to what is applied here by now; whether records are taken where they are to be.
+    pub(crate) fn devices_follow(&self) -> bool {
+        match self.bring_devices() {
+            Ok(()) => true,
+            Err(fault) => {
+                tracing::warn!(cause = ?fault, "audit devices could not follow what another node wrote; tried again");
+                self.handles.audits.is_enabled()
+            }
         }
-        self.follow_devices(&Changed::Everything).inspect_err(|_| are_behind.store(true, Ordering::Release))
+    }
+
+    fn bring_devices(&self) -> Result<(), Fault> {
+        let Caches { devices_changed, devices_followed, .. } = &*self.caches;
+        let changed = devices_changed.load(Ordering::Acquire);
+        if devices_followed.load(Ordering::Acquire) < changed {
+            self.follow_devices(&Changed::Everything)?;
+            devices_followed.fetch_max(changed, Ordering::AcqRel);
+        }
+        Ok(())
     }
 
     fn follow_devices(&self, changed: &Changed) -> Result<(), Fault> {

@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: calendars and time zones (`tresor-wire` prints RFC 3339), and any call to the system clock.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::BoxFuture;
@@ -70,38 +70,114 @@ pub trait Clock: Send + Sync {
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 }
 
+/// What a wall clock may be ahead of the time that nodes have in common and still be taken for wrong; by more, time has passed.
+const SKEW_MAX: Duration = Duration::from_secs(600);
+/// The part of the time that passes by which a leader comes nearer to its own wall clock.
+const APPROACH: u32 = 64;
+
+/// Where the time comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// The wall clock of this machine.
+    Own,
+    /// What the leader told last, and what has passed since.
+    Heard,
+    /// The same when this node leads: it goes on, and comes nearer to this machine's wall clock slowly.
+    Inherited,
+}
+
+struct Told {
+    /// What time it was at a point of the monotonic clock.
+    time: Timestamp,
+    at: Duration,
+    /// The latest time that was given.
+    latest: Timestamp,
+    source: Source,
+}
+
 /// Wall time that never goes back while the process lives: a backward jump of the system clock is bridged by the
-/// monotonic clock, so that it neither prolongs a lease nor revives one.
+/// monotonic clock, so that it neither prolongs a lease nor revives one. Nodes of a cluster have one time in common, the
+/// leader's, because an end that was promised by one must not come earlier on another.
 #[derive(Clone)]
 pub struct SteadyClock {
     door: Arc<dyn Clock>,
-    last: Arc<Mutex<(Timestamp, Duration)>>,
+    told: Arc<Mutex<Told>>,
 }
 
 impl SteadyClock {
     /// Steadies a clock door from this moment on.
     #[must_use]
     pub fn new(door: Arc<dyn Clock>) -> Self {
-        let last = Arc::new(Mutex::new((door.wall(), door.monotonic())));
-        Self { door, last }
+        let (time, at) = (door.wall(), door.monotonic());
+        Self { door, told: Arc::new(Mutex::new(Told { time, at, latest: time, source: Source::Own })) }
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells no earlier time than this from now on: what an earlier process told.
     pub fn not_before(&self, told: Timestamp) {
         let now = self.now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.0 = last.0.max(now).max(told);
+        let mut state = self.told();
+        state.latest = now.max(told);
+        (state.time, state.at) = (state.latest, self.door.monotonic());
     }
 
-    /// The later of wall time and the last answer plus the time that really passed since.
+    /// From now on this node does not lead, and has the time that it hears; whether it had a time of its own until now.
+    pub fn stand_by(&self) -> bool {
+        let now = self.now();
+        let mut state = self.told();
+        (state.time, state.at) = (now, self.door.monotonic());
+        std::mem::replace(&mut state.source, Source::Heard) == Source::Own
+    }
+
+    /// The leader told this a moment ago. While it is less than what this node gave, time stands still.
+    pub fn hear(&self, told: Timestamp) {
+        let mut state = self.told();
+        if state.source == Source::Heard {
+            (state.time, state.at) = (told, self.door.monotonic());
+        }
+    }
+
+    /// What was told last when this process began; what its own wall clock said until now counts for nothing.
+    pub fn begin_at(&self, told: Timestamp) {
+        self.hear(told);
+        self.told().latest = told;
+    }
+
+    /// From now on this node leads; the time that it heard goes on, if other nodes had it, too.
+    pub fn lead(&self, has_others: bool) {
+        let now = self.now();
+        let mut state = self.told();
+        if state.source == Source::Heard {
+            (state.time, state.at) = (now, self.door.monotonic());
+            state.source = if has_others { Source::Inherited } else { Source::Own };
+        }
+    }
+
+    /// What time it is. By its own wall clock it is the later of that and the last answer plus the time that really passed.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.told();
         let monotonic = self.door.monotonic();
-        let bridged = last.0.plus(monotonic.saturating_sub(last.1));
-        let now = self.door.wall().max(bridged);
-        *last = (now, monotonic);
-        now
+        let passed = monotonic.saturating_sub(state.at);
+        let bridged = state.time.plus(passed);
+        let now = if state.source == Source::Heard {
+            bridged
+        } else {
+            let wall = self.door.wall();
+            let (ahead, nearer) = (wall.since(bridged), passed / APPROACH);
+            if state.source == Source::Inherited && ahead > nearer && ahead <= SKEW_MAX {
+                state.time = bridged.plus(nearer);
+            } else {
+                (state.time, state.source) = (wall.max(bridged), Source::Own);
+            }
+            state.at = monotonic;
+            state.time
+        };
+        state.latest = state.latest.max(now);
+        state.latest
     }
 
     /// Completes once `duration` has passed.
@@ -138,5 +214,51 @@ mod tests {
         assert_eq!(steady.now(), Timestamp::from_seconds(1_015));
         manual.jump_wall_to(Timestamp::from_seconds(2_000));
         assert_eq!(steady.now(), Timestamp::from_seconds(2_000));
+    }
+
+    fn at(seconds: i64) -> (Arc<ManualClock>, SteadyClock) {
+        let manual = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(seconds)));
+        let steady = SteadyClock::new(manual.clone());
+        (manual, steady)
+    }
+
+    #[test]
+    fn who_stands_by_has_the_leaders_time_whatever_its_own_clock_says() {
+        let (manual, steady) = at(1_200);
+        assert!(steady.stand_by());
+        steady.begin_at(Timestamp::from_seconds(1_000));
+        manual.advance(Duration::from_secs(4));
+        manual.jump_wall_to(Timestamp::from_seconds(9_000));
+        assert_eq!(steady.now(), Timestamp::from_seconds(1_004));
+        // It was a little ahead: time stands still rather than going back.
+        steady.hear(Timestamp::from_seconds(1_003));
+        assert_eq!(steady.now(), Timestamp::from_seconds(1_004));
+        manual.advance(Duration::from_secs(2));
+        assert_eq!(steady.now(), Timestamp::from_seconds(1_005));
+    }
+
+    #[test]
+    fn who_leads_next_goes_on_with_the_time_and_comes_nearer_to_its_own_slowly() {
+        let (manual, steady) = at(1_100);
+        steady.stand_by();
+        steady.begin_at(Timestamp::from_seconds(1_000));
+        steady.lead(true);
+        assert_eq!(steady.now(), Timestamp::from_seconds(1_000));
+        // What others tell counts no more.
+        steady.hear(Timestamp::from_seconds(2_000));
+        manual.advance(Duration::from_secs(64));
+        assert_eq!(steady.now(), Timestamp::from_seconds(1_065));
+        manual.advance(Duration::from_secs(64 * 99));
+        assert_eq!(steady.now(), manual.wall());
+        manual.advance(Duration::from_secs(64));
+        assert_eq!(steady.now(), manual.wall());
+        // Further apart clocks are not: the cluster was down, or alone.
+        for (wall, has_others) in [(1_000 + 601, true), (1_100, false)] {
+            let (manual, steady) = at(wall);
+            steady.stand_by();
+            steady.begin_at(Timestamp::from_seconds(1_000));
+            steady.lead(has_others);
+            assert_eq!(steady.now(), manual.wall());
+        }
     }
 }

@@ -164,3 +164,18 @@ async fn a_node_by_itself_whose_disk_failed_is_read_still_and_can_be_sealed() {
     assert_eq!(world.prepare(0, "GET", "kv/a", json!(null)).await.at("/data/v"), &json!(1));
     world.prepare(0, "POST", "sys/seal", json!(null)).await;
 }
+
+#[tokio::test]
+async fn what_any_node_answers_once_a_device_is_there_has_a_record() {
+    let world = World::new(3, 7).await;
+    let device = json!({ "type": "file", "options": { "file_path": "/audit/a.log" } });
+    world.prepare(0, "POST", "sys/audit/a", device).await;
+    for at in [1, 2] {
+        world.prepare(at, "GET", "sys/mounts", json!(null)).await;
+    }
+    world.pass(2 * SECOND).await;
+    for at in [1, 2] {
+        let file = world.disk(at).dump().remove(std::path::Path::new("/audit/a.log")).unwrap_or_default();
+        assert!(String::from_utf8(file).unwrap().contains("sys/mounts"), "n{at} has no record of what it answered");
+    }
+}

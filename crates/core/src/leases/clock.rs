@@ -1,11 +1,12 @@
 //! The latest time that any process of this server told, kept about once a minute.
 //!
 //! A wall clock that is set back while the server is down would lengthen every life: the next process tells no earlier
-//! time than this mark. Deliberately absent: any doubt about a clock that was set far ahead; its time has passed.
+//! time than this mark. In a cluster the leader writes it every few seconds, and it is how the others have the leader's
+//! time. Deliberately absent: any doubt about a clock that was set far ahead; its time has passed.
 
 use std::time::Duration;
 
-use tresor_barrier::Txn;
+use tresor_barrier::{Changed, KeyPrefix, Txn};
 use tresor_env::SteadyClock;
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
@@ -38,15 +39,59 @@ fn read(txn: &mut Txn) -> Result<Option<Timestamp>, Fault> {
 /// When the store fails or the mark is damaged.
 pub(crate) fn resume(txn: &mut Txn, clock: &SteadyClock) -> Result<(), Fault> {
     let Some(told) = read(txn)? else { return Ok(()) };
-    let behind = told.since(clock.now());
-    if !behind.is_zero() {
-        tracing::warn!(
-            seconds = behind.as_secs(),
-            "the clock of this machine was set back; time goes on from where it was"
-        );
-        clock.not_before(told);
+    let behind = told.since(clock.now()).as_secs();
+    if behind > 0 {
+        tracing::warn!(seconds = behind, "the clock of this machine was set back; time goes on from where it was");
+    }
+    clock.not_before(told);
+    Ok(())
+}
+
+/// From now on the node has the time of whoever leads; what the last one told is known from the start.
+///
+/// # Errors
+/// When the store fails or the mark is damaged.
+pub(crate) fn stand_by(unsealed: &Unsealed) -> Result<(), Fault> {
+    if unsealed.clock.stand_by()
+        && let Some(told) = read(&mut unsealed.begin()?)?
+    {
+        unsealed.clock.begin_at(told);
     }
     Ok(())
+}
+
+/// The time that the nodes of a cluster have in common.
+pub(crate) struct CommonTime {
+    clock: SteadyClock,
+    mark: KeyPrefix,
+}
+
+impl CommonTime {
+    /// It is told by this clock.
+    ///
+    /// # Errors
+    /// Never: the name of the mark is one.
+    pub(crate) fn new(clock: SteadyClock) -> Result<Self, Fault> {
+        Ok(Self { clock, mark: keys::times().map_err(Fault::internal)? })
+    }
+
+    /// Below what the mark lies.
+    pub(crate) fn wants(&self) -> KeyPrefix {
+        self.mark.clone()
+    }
+
+    /// Takes the time from the mark when that may have changed; who leads has its own.
+    ///
+    /// # Errors
+    /// When the store fails or the mark is damaged.
+    pub(crate) fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
+        if changed.touches(&self.mark)
+            && let Some(told) = read(txn)?
+        {
+            self.clock.hear(told);
+        }
+        Ok(())
+    }
 }
 
 /// Writes the mark, and gives back what it says.

@@ -161,9 +161,9 @@ async fn is_active(unsealed: &Unsealed, standing: Standing, patience: &mut BoxFu
     }
 }
 
-/// Whether everything that was acknowledged before is applied here.
+/// Whether everything that was acknowledged before is applied here, and is recorded by the audit devices that there are by then.
 pub(super) async fn confirmed(unsealed: &Unsealed) -> bool {
-    unsealed.handles.cluster.confirm().await.is_ok()
+    unsealed.handles.cluster.confirm().await.is_ok() && unsealed.devices_follow()
 }
 
 /// Where a request runs, by what is known here; where the path leads nowhere, finding that out is a read.
