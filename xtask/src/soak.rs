@@ -60,24 +60,48 @@ const RUNS: &[(&str, &[&str])] = &[
 ];
 
 const MINUTES_DEFAULT: u64 = 30;
+/// The run of which seeds can be asked for instead of minutes, and what stands for them in its arguments.
+const CLUSTERS: &str = "lives of clusters";
+const SEEDS_MAX: &str = "1000000";
 
-/// `cargo xtask soak [--minutes N]`.
+/// What was asked for.
+#[derive(Default)]
+struct Wish {
+    minutes: Option<u64>,
+    cluster_seeds: Option<u64>,
+}
+
+fn wish(arguments: &[String]) -> Result<Wish, String> {
+    let mut wish = Wish::default();
+    for pair in arguments.chunks(2) {
+        let place = match pair {
+            [flag, _] if flag == "--minutes" => &mut wish.minutes,
+            [flag, _] if flag == "--cluster-seeds" => &mut wish.cluster_seeds,
+            _ => return Err("usage: cargo xtask soak [--minutes N] [--cluster-seeds N]".to_owned()),
+        };
+        let number = pair.last().map(String::as_str).unwrap_or_default();
+        *place = Some(number.parse().map_err(|_| format!("`{number}` is no number"))?);
+    }
+    Ok(wish)
+}
+
+/// `cargo xtask soak [--minutes N] [--cluster-seeds N]`: with seeds, lives of clusters have as many, however long they take.
 ///
 /// # Errors
 /// Text that names the run that failed; the file is written all the same.
 pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    let minutes = match arguments {
-        [] => MINUTES_DEFAULT,
-        [flag, number] if flag == "--minutes" => number.parse().map_err(|_| format!("`{number}` is no number"))?,
-        _ => return Err("usage: cargo xtask soak [--minutes N]".to_owned()),
-    };
+    let Wish { minutes, cluster_seeds } = wish(arguments)?;
+    let each = (minutes.unwrap_or(MINUTES_DEFAULT) / RUNS.len() as u64).to_string();
     let commit = succeed_silently(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&workspace.root))
         .unwrap_or_else(|_| "unknown".to_owned());
     let mut report = format!("soak of {}, commit {}\n", calendar::today(), commit.trim());
     let mut failed = Vec::new();
     for (name, template) in RUNS {
-        let each = minutes / RUNS.len() as u64;
-        let arguments: Vec<String> = template.iter().map(|word| word.replace("MINUTES", &each.to_string())).collect();
+        let mut arguments: Vec<String> = template.iter().map(|word| word.replace("MINUTES", &each)).collect();
+        if let Some(seeds) = cluster_seeds.filter(|_| *name == CLUSTERS) {
+            arguments.retain(|word| *word != "--minutes" && *word != each);
+            arguments.iter_mut().filter(|word| *word == SEEDS_MAX).for_each(|word| *word = seeds.to_string());
+        }
         let _ = writeln!(report, "\n$ cargo {}", arguments.join(" "));
         let started = Instant::now();
         // Engines panic as they are told to, thousands of times: where from fills the file.

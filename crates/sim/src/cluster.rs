@@ -1,30 +1,46 @@
-//! A cluster of whole nodes under clients, while its nodes are killed, lose power, stop, are parted, and lead in turn.
+//! A cluster of whole nodes under clients, while everything happens to its nodes that happens to nodes.
 //!
-//! Clients ask any node, as behind a balancer that knows nothing. What they saw is checked: versions of a secret are in the order
-//! of time, whichever node was asked; what was acknowledged is there; a token is good from its creation on and no more after its
-//! revocation, at every node; what was handed out is taken back once. Deliberately absent: joining, and disks that fail.
+//! They are killed, lose power or their disks, stop, stand still, are parted, lead in turn, are removed and join; their clocks
+//! differ. Clients ask any node, as behind a balancer that knows nothing. What they saw is checked: versions of a secret are in
+//! the order of time, whichever node was asked; what was acknowledged is there, and what was removed is not; a token is good
+//! from its creation on until its end, revocation or last use, at every node; what was handed out is taken back once; every
+//! answer has its records; caches are what is stored. Deliberately absent: disks that fail and live on (`sim` without
+//! `--cluster` has them).
+
+mod accidents;
+mod clients;
+mod members;
+mod names;
+mod records;
+mod tokens;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
 use tresor_env::Tasks;
-use tresor_harness::cluster::{STEP, World};
-use tresor_harness::{Answer, ROOT, assembly};
+use tresor_env::doubles::Weather;
+use tresor_harness::ROOT;
+use tresor_harness::cluster::{STEP, World, block_on};
 
+use self::clients::{Ask, Flight, KEYS};
+use self::members::Outside;
+use self::names::Names;
+use self::records::Records;
+use self::tokens::{PACES, Token};
 use crate::random::Random;
 use crate::run::{Failure, Outcome, Report, last_lines, logging};
 use crate::versions::{Seen, Versions};
 
-/// How many steps of the clock a life has.
-const STEPS: usize = 1600;
+/// How many steps of the clock a life has, and one in which the members change.
+const STEPS: (usize, usize) = (1600, 5000);
 /// How many requests run at once at most.
 const FLIGHTS_MAX: usize = 6;
-const KEYS: usize = 3;
 /// How long what is under way at the end may take.
 const LAST_WAIT: Duration = Duration::from_secs(30);
+/// How long nodes that are outside at the end may take to be members again.
+const LAST_JOIN: Duration = Duration::from_secs(120);
 
 /// A fault that is planted to see that the checkers find it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,34 +52,20 @@ pub enum PlantedInCluster {
     StaleRead,
     /// A write is taken to be acknowledged that never was.
     LostWrite,
+    /// What was refused because of another version is taken to have been written.
+    WrittenTwice,
+    /// Some writes are taken to have been refused because of a later version.
+    RefusedForNothing,
+    /// Names that are listed are taken not to be.
+    HiddenName,
+    /// Tokens are taken to end at once.
+    ImmortalTokens,
+    /// Tokens with a limited use are taken to be used up from the beginning.
+    OverusedTokens,
     /// Something is taken to be handed out that never was.
     Forgotten,
-}
-
-enum Ask {
-    Write { key: usize, number: u64 },
-    Read { key: usize },
-    Secret,
-    Create,
-    Use { token: usize },
-    Revoke { token: usize },
-}
-
-/// A request that is under way.
-struct Flight {
-    node: usize,
-    ask: Ask,
-    started: u64,
-    answer: oneshot::Receiver<Answer>,
-    /// Drives it; without it, it ends.
-    _driver: Tasks,
-}
-
-/// What is known of a token: numbers of events.
-struct Token {
-    id: String,
-    revoking: Option<u64>,
-    revoked: Option<u64>,
+    /// An answer is taken to have been given that has no records.
+    SkippedRecord,
 }
 
 struct Life {
@@ -78,9 +80,17 @@ struct Life {
     events: u64,
     written: u64,
     versions: BTreeMap<usize, Versions>,
+    names: Names,
     tokens: Vec<Token>,
     handed_out: u64,
+    records: Records,
+    /// How much time there was a leader.
+    led: Duration,
     is_parted: bool,
+    /// Nodes that do not vote now, and what becomes of them.
+    outside: BTreeMap<usize, Outside>,
+    /// Whether the members change in this life.
+    changes: bool,
     history: Vec<String>,
     report: Report,
 }
@@ -90,14 +100,11 @@ struct Life {
 /// # Errors
 /// [`Failure`] when a checker finds something.
 pub fn run_cluster(seed: u64, planted: PlantedInCluster) -> Outcome {
-    let failed = |problem: String, history: Vec<String>| Failure { seed, problem, history };
-    let runtime = tokio::runtime::Builder::new_current_thread().build();
-    let runtime = runtime.map_err(|error| failed(error.to_string(), Vec::new()))?;
     let mut random = Random::new(seed);
     let count = if random.chance(75) { 3 } else { 5 };
     let (lines, mut history): (Arc<Mutex<Vec<u8>>>, Vec<String>) = (Arc::default(), Vec::new());
     let lived = logging(&lines, || {
-        runtime.block_on(async {
+        block_on(async {
             let world = World::new(count, seed).await;
             let mut life = Life {
                 planted,
@@ -109,9 +116,14 @@ pub fn run_cluster(seed: u64, planted: PlantedInCluster) -> Outcome {
                 events: 0,
                 written: 0,
                 versions: BTreeMap::new(),
+                names: Names::default(),
                 tokens: Vec::new(),
                 handed_out: 0,
+                records: Records::default(),
+                led: Duration::ZERO,
                 is_parted: false,
+                outside: BTreeMap::new(),
+                changes: false,
                 history: vec![format!("{count} nodes")],
                 report: Report::default(),
             };
@@ -124,35 +136,81 @@ pub fn run_cluster(seed: u64, planted: PlantedInCluster) -> Outcome {
         Ok(report) => Ok((report, history)),
         Err(problem) => {
             history.extend(last_lines(&lines));
-            Err(failed(problem, history))
+            Err(Failure { seed, problem, history })
         }
     }
 }
 
 impl Life {
     async fn live(&mut self) -> Result<(), String> {
-        self.world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
-        self.world.prepare(0, "POST", "sys/mounts/made", json!({ "type": "leasing" })).await;
-        for _ in 0..STEPS {
+        self.begin_world().await;
+        let steps = if self.changes { STEPS.1 } else { STEPS.0 };
+        for _ in 0..steps {
             if self.flights.len() < FLIGHTS_MAX && self.random.chance(20) {
                 self.begin();
             }
             if self.random.below(120) == 0 {
                 self.happen().await;
             }
-            self.world.pass(STEP).await;
-            self.land()?;
+            self.step().await?;
         }
         self.mend().await;
+        let until = self.world.now() + LAST_JOIN;
+        while !self.outside.is_empty() {
+            if self.world.now() > until {
+                return Err(format!("nodes never come to vote again: {:?}", self.outside));
+            }
+            self.step().await?;
+        }
         let until = self.world.now() + LAST_WAIT;
         while !self.flights.is_empty() {
             if self.world.now() > until {
                 return Err(format!("{} requests never end", self.flights.len()));
             }
-            self.world.pass(STEP).await;
-            self.land()?;
+            self.step().await?;
         }
         self.check().await
+    }
+
+    /// What there is from the beginning, and what the world is like.
+    async fn begin_world(&mut self) {
+        for (path, body) in [
+            ("sys/mounts/kv", json!({ "type": "kv-v2" })),
+            ("sys/mounts/flat", json!({ "type": "kv-v1" })),
+            ("sys/mounts/made", json!({ "type": "leasing" })),
+            ("sys/audit/first", json!({ "type": "file", "options": { "file_path": records::DEVICE_FILE } })),
+        ] {
+            self.world.prepare(0, "POST", path, body).await;
+        }
+        // By then all nodes have opened the device.
+        self.world.pass(Duration::from_secs(2)).await;
+        self.changes = self.random.chance(50);
+        if self.random.chance(50) {
+            for node in 0..self.count {
+                let pace = PACES.0 + self.random.next() % (PACES.1 - PACES.0 + 1);
+                self.world.set_pace(node, pace);
+            }
+            self.say("clocks go at their own paces".to_owned());
+        }
+        if self.random.chance(50) {
+            (1..self.count).for_each(|node| self.set_clock(node));
+        }
+        if self.random.chance(50) {
+            let delay_max = Duration::from_millis(self.random.next() % 30);
+            let breaks_per_million = u32::try_from(self.random.below(300)).unwrap_or_default();
+            self.world.fabric.set_weather(Weather { delay_max, breaks_per_million, ..Weather::default() });
+            self.say(format!(
+                "messages take up to {delay_max:?}, {breaks_per_million} of a million break a connection"
+            ));
+        }
+    }
+
+    /// Lets a little time pass.
+    async fn step(&mut self) -> Result<(), String> {
+        self.world.pass(STEP).await;
+        self.led += if self.world.active().is_some() { STEP } else { Duration::ZERO };
+        self.land()?;
+        self.tend_members().await
     }
 
     fn say(&mut self, what: String) {
@@ -160,197 +218,8 @@ impl Life {
         self.history.push(format!("{now} ms: {what}"));
     }
 
-    /// A client asks any node that runs.
-    fn begin(&mut self) {
-        let running = self.world.running();
-        let Some(node) = self.random.pick(&running).copied() else { return };
-        let key = self.random.below(KEYS);
-        let token = self.random.below(self.tokens.len());
-        let ask = match self.random.below(20) {
-            0..7 => Ask::Read { key },
-            7..13 => {
-                self.written += 1;
-                Ask::Write { key, number: self.written }
-            }
-            13..15 => Ask::Secret,
-            15 => Ask::Create,
-            16..19 if !self.tokens.is_empty() => Ask::Use { token },
-            19 if !self.tokens.is_empty() => Ask::Revoke { token },
-            _ => Ask::Create,
-        };
-        self.events += 1;
-        let id = |token: usize| self.tokens.get(token).map(|token| token.id.clone()).unwrap_or_default();
-        let (method, path, by, body) = match &ask {
-            Ask::Write { key, number } => {
-                ("POST", format!("kv/data/k{key}"), ROOT.to_owned(), json!({ "data": { "n": number } }))
-            }
-            Ask::Read { key } => ("GET", format!("kv/data/k{key}"), ROOT.to_owned(), Value::Null),
-            Ask::Secret => ("GET", "made/creds/r?ttl=3s".to_owned(), ROOT.to_owned(), Value::Null),
-            Ask::Create => ("POST", "auth/token/create".to_owned(), ROOT.to_owned(), json!({ "ttl": "1h" })),
-            Ask::Use { token } => ("GET", "auth/token/lookup-self".to_owned(), id(*token), Value::Null),
-            Ask::Revoke { token } => {
-                ("POST", "auth/token/revoke".to_owned(), ROOT.to_owned(), json!({ "token": id(*token) }))
-            }
-        };
-        if let Ask::Revoke { token } = &ask
-            && let Some(token) = self.tokens.get_mut(*token)
-        {
-            token.revoking.get_or_insert(self.events);
-        }
-        self.report.operations += 1;
-        let sending = self.world.sending(node, assembly::request(method, &path, &by, &body));
-        let ((answered, answer), driver) = (oneshot::channel(), Tasks::new());
-        driver.spawn(async move { drop(answered.send(sending.await)) });
-        self.flights.push(Flight { node, ask, started: self.events, answer, _driver: driver });
-    }
-
-    /// Takes what was answered.
-    fn land(&mut self) -> Result<(), String> {
-        for mut flight in std::mem::take(&mut self.flights) {
-            let answer = match flight.answer.try_recv() {
-                Ok(answer) => answer,
-                Err(oneshot::error::TryRecvError::Empty) => {
-                    self.flights.push(flight);
-                    continue;
-                }
-                Err(oneshot::error::TryRecvError::Closed) => return Err("a request panicked".to_owned()),
-            };
-            let Flight { node, ask, started, .. } = flight;
-            self.events += 1;
-            self.learn(node, ask, started, &answer).map_err(|problem| format!("{problem}; n{node}: {answer:?}"))?;
-        }
-        Ok(())
-    }
-
-    fn learn(&mut self, node: usize, ask: Ask, started: u64, answer: &Answer) -> Result<(), String> {
-        let (ended, status) = (self.events, answer.status);
-        let is_unknown = status >= 500;
-        match ask {
-            Ask::Write { key, number } => {
-                if is_unknown {
-                    return Ok(());
-                }
-                if status != 200 {
-                    return Err(format!("write {number} of k{key} was refused"));
-                }
-                let version = answer.at("/data/version").as_u64().unwrap_or_default();
-                self.say(format!("n{node} acknowledged write {number} of k{key} as version {version}"));
-                self.versions.entry(key).or_default().note(Seen { started, ended, version, number, is_write: true })
-            }
-            Ask::Read { key } => {
-                let (version, number) = match status {
-                    200 => (answer.at("/data/metadata/version").as_u64(), answer.at("/data/data/n").as_u64()),
-                    404 => (Some(0), Some(0)),
-                    _ if is_unknown => return Ok(()),
-                    _ => return Err(format!("a read of k{key} was refused")),
-                };
-                let mut version = version.unwrap_or_default();
-                if self.planted == PlantedInCluster::StaleRead {
-                    version = version.saturating_sub(1);
-                }
-                let number = if self.planted == PlantedInCluster::StaleRead { 0 } else { number.unwrap_or_default() };
-                self.say(format!("n{node} showed version {version} of k{key}"));
-                self.versions.entry(key).or_default().note(Seen { started, ended, version, number, is_write: false })
-            }
-            Ask::Secret => {
-                self.handed_out += u64::from(status == 200);
-                if status == 200 || is_unknown { Ok(()) } else { Err("nothing was handed out".to_owned()) }
-            }
-            Ask::Create => {
-                if status == 200 {
-                    let id = answer.text_at("/auth/client_token");
-                    self.say(format!("n{node} made token {}", self.tokens.len()));
-                    self.tokens.push(Token { id, revoking: None, revoked: None });
-                }
-                if status == 200 || is_unknown { Ok(()) } else { Err("no token was made".to_owned()) }
-            }
-            Ask::Use { token } => {
-                self.say(format!("n{node} answered {status} to token {token}"));
-                let Some(token) = self.tokens.get(token) else { return Ok(()) };
-                match status {
-                    200 if token.revoked.is_some_and(|revoked| revoked < started) => {
-                        Err("a token was good after its revocation".to_owned())
-                    }
-                    403 if token.revoking.is_none_or(|revoking| revoking > ended) => {
-                        Err("a token was not good that was made before".to_owned())
-                    }
-                    200 | 403 => Ok(()),
-                    _ if is_unknown => Ok(()),
-                    _ => Err("a token's look-up was refused".to_owned()),
-                }
-            }
-            Ask::Revoke { token } => {
-                self.say(format!("n{node} answered {status} to the revocation of token {token}"));
-                if let Some(token) = self.tokens.get_mut(token).filter(|_| status < 300) {
-                    token.revoked.get_or_insert(ended);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// Something happens to the cluster.
-    async fn happen(&mut self) {
-        let running = self.world.running();
-        let may_fall = running.len() > 1 && !self.is_parted;
-        let leader = self.world.leader().filter(|_| self.random.chance(60));
-        let victim = leader.or_else(|| self.random.pick(&running).copied());
-        let Some(victim) = victim else { return };
-        match self.random.below(10) {
-            0 | 1 if may_fall => {
-                self.forget(victim);
-                self.world.kill(victim).await;
-                self.report.crashes += 1;
-                self.say(format!("n{victim} was killed"));
-            }
-            2 if may_fall => {
-                self.forget(victim);
-                self.world.lose_power(victim).await;
-                self.report.crashes += 1;
-                self.say(format!("n{victim} lost its power"));
-            }
-            3 if may_fall && running.len() * 2 > self.count + 1 => {
-                self.say(format!("n{victim} is told to stop"));
-                self.world.stop(victim).await;
-            }
-            4 | 5 if may_fall && running.len() == self.count => {
-                self.world.part(&[victim]);
-                self.is_parted = true;
-                self.say(format!("n{victim} is parted from the others"));
-            }
-            6 => {
-                let asked = assembly::request("PUT", "sys/step-down", ROOT, &Value::Null);
-                let asking = self.world.sending(victim, asked);
-                self.asides.spawn(async move { drop(asking.await) });
-                self.say(format!("n{victim} is asked to let another lead"));
-            }
-            _ => self.mend().await,
-        }
-    }
-
-    /// What a node that ends so was asked has no answer.
-    fn forget(&mut self, node: usize) {
-        // Dropped, they end.
-        self.flights.retain(|flight| flight.node != node);
-    }
-
-    /// Everything runs again.
-    async fn mend(&mut self) {
-        self.world.fabric.heal();
-        self.is_parted = false;
-        let running = self.world.running();
-        let down: Vec<usize> = (0..self.count).filter(|node| !running.contains(node)).collect();
-        for node in &down {
-            self.world.start(*node).await;
-        }
-        for node in &down {
-            self.world.unseal(*node).await;
-        }
-        self.say(format!("everything runs again; {down:?} were down"));
-    }
-
     async fn check(&mut self) -> Result<(), String> {
-        let mut until = self.world.now() + LAST_WAIT;
+        let until = self.world.now() + LAST_WAIT;
         while self.world.active().is_none() && self.world.now() < until {
             self.world.pass(STEP).await;
         }
@@ -363,14 +232,10 @@ impl Life {
             self.versions.entry(0).or_default().note(lost)?;
         }
         for node in 0..self.count {
-            for key in 0..KEYS {
-                self.events += 1;
-                let started = self.events;
-                let path = format!("kv/data/k{key}");
-                let answer = self.world.call(node, "GET", &path, ROOT, Value::Null).await;
-                self.events += 1;
-                self.learn(node, Ask::Read { key }, started, &answer)
-                    .map_err(|problem| format!("at the end: {problem}"))?;
+            let asks = (0..KEYS).map(|key| Ask::Read { key });
+            let tokens = (0..self.tokens.len()).map(|token| Ask::Use { token });
+            for ask in asks.chain([Ask::List]).chain(tokens).collect::<Vec<_>>() {
+                let answer = self.ask(node, ask).await.map_err(|problem| format!("at the end: {problem}"))?;
                 if answer.status >= 500 {
                     return Err(format!("at the end n{node} does not answer: {answer:?}"));
                 }
@@ -380,7 +245,13 @@ impl Life {
                 return Err(format!("caches of n{node} are stale: {stale:?}"));
             }
         }
-        until = self.world.now() + LAST_WAIT;
+        self.check_leases().await?;
+        self.check_records().await
+    }
+
+    /// What was handed out was taken back, once.
+    async fn check_leases(&mut self) -> Result<(), String> {
+        let until = self.world.now() + LAST_WAIT;
         let handed_out = self.handed_out + u64::from(self.planted == PlantedInCluster::Forgotten) * 1000;
         loop {
             let sums = self.world.call(0, "GET", "made/sums", ROOT, Value::Null).await;
@@ -396,5 +267,21 @@ impl Life {
             }
             self.world.pass(Duration::from_millis(500)).await;
         }
+    }
+
+    /// Every answer has its records on some node, at the latest when its device has tried again.
+    async fn check_records(&mut self) -> Result<(), String> {
+        if self.planted == PlantedInCluster::SkippedRecord {
+            self.records.answered(u16::MAX, Duration::ZERO, 0);
+        }
+        let mut missing = Vec::new();
+        for seconds in [2, 2, 31, 31] {
+            self.world.pass(Duration::from_secs(seconds)).await;
+            missing = self.records.missing((0..self.count).map(|node| &**self.world.disk(node)));
+            if missing.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(format!("answers have no audit records: {missing:?}"))
     }
 }

@@ -12,6 +12,8 @@ use tresor_sim::{Failure, Outcome, Planted, PlantedInCluster, Report, Sabotage, 
 
 /// How many events are shown of a run that failed among many.
 const LAST_EVENTS: usize = 60;
+/// After how many seeds it says how far it is.
+const PROGRESS: u64 = 500;
 
 /// What a seed is.
 #[derive(Clone, Copy, Default)]
@@ -20,6 +22,16 @@ enum Kind {
     Server,
     Leases,
     Cluster,
+}
+
+impl Kind {
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Server => "",
+            Self::Leases => "--leases ",
+            Self::Cluster => "--cluster ",
+        }
+    }
 }
 
 /// What to do.
@@ -107,11 +119,14 @@ fn many(wish: &Wish) -> u8 {
             Err(Failure { problem, history, .. }) => {
                 let from = history.len().saturating_sub(LAST_EVENTS);
                 history.iter().skip(from).for_each(|event| println!("{event}"));
-                println!("seed {seed} FAILED: {problem}\nagain: sim --seed {seed}");
+                println!("seed {seed} FAILED: {problem}\nagain: sim {}--seed {seed}", wish.kind.flag());
                 return 1;
             }
         }
         done += 1;
+        if done % PROGRESS == 0 {
+            println!("{done} seeds after {} s", started.elapsed().as_secs());
+        }
     }
     let seconds = started.elapsed().as_secs_f64().max(0.001);
     println!(

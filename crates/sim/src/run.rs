@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
 use tresor_env::BoxFuture;
 use tresor_harness::Answer;
 
@@ -65,6 +66,18 @@ pub struct Report {
     pub crashes: usize,
     /// Sealings on demand.
     pub sealings: usize,
+    /// Processes that were told to stop.
+    pub stops: usize,
+    /// Nodes that were parted from others.
+    pub partitions: usize,
+    /// Nodes that stood still.
+    pub pauses: usize,
+    /// Disks that were lost whole.
+    pub disks_lost: usize,
+    /// Nodes that were removed, or lost their vote.
+    pub members_changed: usize,
+    /// Clocks that were set.
+    pub clocks_set: usize,
 }
 
 impl Report {
@@ -75,6 +88,12 @@ impl Report {
             operations: self.operations + other.operations,
             crashes: self.crashes + other.crashes,
             sealings: self.sealings + other.sealings,
+            stops: self.stops + other.stops,
+            partitions: self.partitions + other.partitions,
+            pauses: self.pauses + other.pauses,
+            disks_lost: self.disks_lost + other.disks_lost,
+            members_changed: self.members_changed + other.members_changed,
+            clocks_set: self.clocks_set + other.clocks_set,
         }
     }
 }
@@ -122,7 +141,8 @@ pub(crate) fn logging<T>(lines: &Arc<Mutex<Vec<u8>>>, work: impl FnOnce() -> T) 
         .with_writer(move || written.clone())
         .with_ansi(false)
         .without_time()
-        .with_max_level(tracing::Level::DEBUG)
+        // The library that clusters agree by says a thousand things per request at this level, about nothing that is secret.
+        .with_env_filter(EnvFilter::new("debug,openraft=warn"))
         .finish();
     tracing::subscriber::with_default(subscriber, work)
 }

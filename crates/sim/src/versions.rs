@@ -22,12 +22,28 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Versions {
     seen: Vec<Seen>,
+    /// From some end on, at least so many versions were made.
+    passed: Vec<(u64, u64)>,
     contents: BTreeMap<u64, u64>,
 }
 
 impl Versions {
+    /// The latest version that anybody saw.
+    pub(crate) fn latest(&self) -> u64 {
+        self.seen.iter().map(|seen| seen.version).max().unwrap_or_default()
+    }
+
+    /// A write that was to follow this version was refused, which is right if there was a later one by then.
+    pub(crate) fn refused(&mut self, ended: u64, version: u64) {
+        self.passed.push((ended, version + 1));
+    }
+
     /// Adds what was seen; text when it cannot be.
     pub(crate) fn note(&mut self, new: Seen) -> Result<(), String> {
+        let is_behind = |(ended, least): &&(u64, u64)| new.started > *ended && new.version < *least;
+        if let Some((_, least)) = self.passed.iter().find(is_behind) {
+            return Err(format!("a write was refused as if there were version {least}: {new:?}"));
+        }
         for old in &self.seen {
             let (earlier, later) = if old.ended < new.started {
                 (old, &new)
@@ -76,5 +92,8 @@ mod tests {
         assert!(versions.note(seen(9, 10, 2, true)).is_err(), "a version that was made before");
         assert!(versions.note(Seen { number: 7, ..seen(9, 10, 2, false) }).is_err(), "another content");
         assert!(versions.note(seen(3, 10, 2, true)).is_err(), "made twice");
+        versions.refused(12, 2);
+        assert!(versions.note(seen(13, 14, 2, false)).is_err(), "refused for nothing");
+        assert_eq!(versions.note(seen(13, 14, 3, false)), Ok(()));
     }
 }
