@@ -304,6 +304,11 @@ impl Broker {
         outcome
     }
 
+    /// All devices that are stored are known: what was kept for others goes ([`LogOptions::keeps_unknown`]).
+    pub fn knows_all(&self) {
+        self.log.forget_unclaimed();
+    }
+
     /// Disables a device: it is told of what was recorded so far if it takes it at once, and forgotten.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ mod sealing;
 mod segment;
 mod turning;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +63,8 @@ pub struct LogOptions {
     pub segment_bytes_max: u64,
     /// How many bytes of records are kept in memory for devices that keep up; default 4 MiB.
     pub recent_bytes_max: usize,
+    /// Keep the places of devices that are not known when the log is opened, until it is said that all are; default false.
+    pub keeps_unknown: bool,
 }
 
 impl Default for LogOptions {
@@ -73,6 +75,7 @@ impl Default for LogOptions {
             memory_bytes_max: 64 << 20,
             segment_bytes_max: 16 << 20,
             recent_bytes_max: 4 << 20,
+            keeps_unknown: false,
         }
     }
 }
@@ -173,6 +176,8 @@ struct State {
     group: Group,
     company: Company,
     cursors: BTreeMap<String, Cursor>,
+    /// Of these, the ones whose devices were not known when the log was opened.
+    unclaimed: BTreeSet<String>,
     last_error: Option<String>,
     records: u64,
     syncs: u64,
@@ -213,7 +218,7 @@ struct Opened {
 }
 
 impl AuditLog {
-    /// Opens the log with the cursors of these devices; cursors of other devices are forgotten. Blocking.
+    /// Opens the log with the cursors of these devices; cursors of other devices are forgotten, or kept for now. Blocking.
     pub(crate) fn open(
         doors: Doors,
         directory: Option<PathBuf>,
@@ -240,6 +245,7 @@ impl AuditLog {
             group: Group::default(),
             company: Company::default(),
             cursors: BTreeMap::new(),
+            unclaimed: BTreeSet::new(),
             last_error: None,
             records: 0,
             syncs: 0,
@@ -249,12 +255,15 @@ impl AuditLog {
         if let Some(directory) = &directory {
             doors.disk.create_directory(directory).map_err(unavailable)?;
             let mut cursors = Vec::new();
-            for name in doors.disk.names(directory).map_err(unavailable)? {
-                if name.starts_with(CURSOR_PREFIX) && !devices.contains(&name) {
+            let names = doors.disk.names(directory).map_err(unavailable)?.into_iter();
+            for name in names.filter(|name| name.starts_with(CURSOR_PREFIX) && !devices.contains(name)) {
+                if options.keeps_unknown {
+                    state.unclaimed.insert(name);
+                } else {
                     doors.disk.remove(&directory.join(name)).map_err(unavailable)?;
                 }
             }
-            for name in devices {
+            for name in devices.iter().chain(&state.unclaimed) {
                 let path = directory.join(name);
                 let (file, position) = CursorFile::open(&*doors.disk, &path, &header_key).map_err(unavailable)?;
                 cursors.push((name.clone(), file, position));
@@ -280,7 +289,7 @@ impl AuditLog {
                 state.cursors.insert(name, cursor);
             }
             doors.disk.sync_directory(directory).map_err(unavailable)?;
-            if devices.is_empty() {
+            if state.cursors.is_empty() {
                 for segment in state.segments.drain(..) {
                     doors.disk.remove(&directory.join(segment::name(segment.number))).map_err(unavailable)?;
                 }

@@ -5,12 +5,13 @@
 //! delivery, which are `tresor-audit`'s.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tresor_audit::{
-    Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, Options, RequestEntry, SocketSinkKind,
-    Standing, WrittenResponse,
+    Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, LogOptions, Options, RequestEntry,
+    SocketSinkKind, Standing, WrittenResponse,
 };
 use tresor_barrier::{Barrier, Changed, KeyPrefix, Txn};
 use tresor_env::{Doors, Entropy};
@@ -67,18 +68,27 @@ pub struct Audits {
     stored: Cached<Vec<Arc<DeviceRecord>>>,
     /// Held while the broker is brought to what is stored, so that no older list overtakes a newer one.
     following: Mutex<()>,
+    /// Whether all devices that are stored were known at some time.
+    knows_all: AtomicBool,
 }
 
 impl Audits {
-    /// Opens the local log and starts the stored devices. What cannot be read keeps the node sealed (DR-19).
+    /// Opens the local log and starts the stored devices. What cannot be read keeps the node sealed (DR-19). A node of a
+    /// cluster may not have all that is stored yet, and keeps what it has for devices that it does not know.
     ///
     /// # Errors
     /// When the store or the log's directory fails.
-    pub async fn load(txn: &mut Txn, barrier: &Barrier, doors: &Doors, settings: &Settings) -> Result<Self, Fault> {
+    pub async fn load(
+        txn: &mut Txn,
+        barrier: &Barrier,
+        doors: &Doors,
+        settings: &Settings,
+        is_clustered: bool,
+    ) -> Result<Self, Fault> {
         let stored = read_devices(txn)?;
         let configs = stored.iter().map(|device| device.config()).collect::<Result<Vec<_>, _>>()?;
         let options = Options {
-            log: settings.audit_log.clone(),
+            log: LogOptions { keeps_unknown: is_clustered, ..settings.audit_log.clone() },
             kinds: vec![Arc::new(FileSinkKind::default()), Arc::new(SocketSinkKind)],
             standard_output: settings.standard_output.clone(),
             protected_directories: settings.protected_directories.clone(),
@@ -87,7 +97,15 @@ impl Audits {
         };
         let key = barrier.derive_subkey("audit-log");
         let broker = Broker::open(doors.clone(), settings.audit_directory.clone(), key, configs, options).await?;
-        Ok(Self { broker, stored: Cached::new(prefix()?, txn, stored), following: Mutex::default() })
+        let stored = Cached::new(prefix()?, txn, stored);
+        Ok(Self { broker, stored, following: Mutex::default(), knows_all: AtomicBool::new(false) })
+    }
+
+    /// Everything that was acknowledged is applied here, and the devices follow it.
+    pub(crate) fn are_known(&self) {
+        if !self.knows_all.swap(true, Ordering::AcqRel) {
+            self.broker.knows_all();
+        }
     }
 
     /// The devices as a transaction sees them, in order of path: whoever was told that a path is taken finds it in a

@@ -285,6 +285,7 @@ async fn lead(
 /// Does what must be done before the node may be active.
 async fn promote(unsealed: &Unsealed) -> Result<(), Fault> {
     unsealed.catch_up().await?;
+    unsealed.handles.audits.are_known();
     unsealed.clock.lead(has_others(&*unsealed.duties.cluster));
     leases::clock::resume(&mut unsealed.begin()?, &unsealed.clock)?;
     // A node that nobody can take over from serves as far as it can, and so does each in turn when all have full disks.

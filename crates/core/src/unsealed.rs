@@ -193,7 +193,7 @@ impl Unsealed {
             .ok_or_else(|| Fault::internal("the store was initialised, but its first records are missing"))?;
         let cluster = ClusterRecord::decode(&bytes).map_err(Fault::internal)?;
         leases::clock::resume(&mut txn, &clock)?;
-        let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings).await?);
+        let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings, nodes.is_enabled()).await?);
         let policies = Arc::new(Policies::load(&mut txn, namespace.clone())?);
         let mounts = Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?);
         let quotas = Arc::new(Quotas::load(&mut txn)?);
@@ -302,10 +302,13 @@ impl Unsealed {
         self.bring_devices()
     }
 
-    /// Brings audit devices to what is applied here by now; whether records are taken where they are to be.
+    /// Brings audit devices to what is applied here, now that it is everything; whether records are taken where they are to be.
     pub(crate) fn devices_follow(&self) -> bool {
         match self.bring_devices() {
-            Ok(()) => true,
+            Ok(()) => {
+                self.handles.audits.are_known();
+                true
+            }
             Err(fault) => {
                 tracing::warn!(cause = ?fault, "audit devices could not follow what another node wrote; tried again");
                 self.handles.audits.is_enabled()

@@ -26,8 +26,11 @@ impl AuditLog {
         self.delivered.wait_until(has_passed).await;
     }
 
-    /// Starts a new device at the end of the log. Blocking.
+    /// Starts a device at the end of the log, or where its place was kept. Blocking.
     pub(crate) fn register_at_head(&self, name: &str) -> Result<(), AuditError> {
+        if self.state().unclaimed.remove(name) {
+            return Ok(());
+        }
         if self.state().cursors.contains_key(name) {
             return Err(AuditError::PathInUse);
         }
@@ -110,6 +113,12 @@ impl AuditLog {
         drop(state);
         self.remove_doomed();
         Ok(())
+    }
+
+    /// All devices are known: forgets the places that were kept for others. Blocking, and not under the lock.
+    pub(crate) fn forget_unclaimed(&self) {
+        let unclaimed = std::mem::take(&mut self.state().unclaimed);
+        unclaimed.iter().for_each(|name| self.forget(name));
     }
 
     /// Forgets a device and what was kept for it. Blocking, and not under the lock.
