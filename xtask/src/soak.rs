@@ -24,6 +24,7 @@ const RUNS: &[(&str, &[&str])] = &[
     ("simulation", simulation!()),
     ("lives of leases", simulation!("--leases")),
     ("lives of clusters", simulation!("--cluster")),
+    ("a day's traffic", &["xtask", "bench", "--day", "MINUTES"]),
     (
         "leases",
         &[

@@ -13,7 +13,7 @@ use crate::contender::{Contender, Program};
 use crate::drive::drive;
 use crate::loads::{Kind, NAMES, Prepared, Tokens, read_path, secret};
 use crate::machine::Usage;
-use crate::options::Options;
+use crate::options::{Options, Storage};
 use crate::stage::{text, until_accepted};
 
 /// How long a cluster may take to become whole, or to accept something again.
@@ -97,17 +97,17 @@ struct Measured {
 }
 
 /// Three nodes.
-struct Trio {
-    nodes: Vec<Contender>,
+pub(crate) struct Trio {
+    pub(crate) nodes: Vec<Contender>,
     key: Value,
-    tokens: Tokens,
+    pub(crate) tokens: Tokens,
 }
 
 impl Trio {
-    async fn start(binary: &std::path::Path, options: &Options) -> Result<Self, String> {
+    pub(crate) async fn start(binary: &std::path::Path, options: &Options) -> Result<Self, String> {
         let mut nodes = Vec::new();
         for name in ["one", "two", "three"] {
-            nodes.push(Contender::start_as(name, Program::Server(binary), options).await?);
+            nodes.push(Contender::start_as(name, Program::Server(binary, Storage::Raft), options).await?);
         }
         let first = nodes.first().ok_or("no node")?;
         let mut connection = first.connect().await?;
@@ -142,7 +142,7 @@ impl Trio {
         Ok(())
     }
 
-    fn node(&self, at: usize) -> Result<&Contender, String> {
+    pub(crate) fn node(&self, at: usize) -> Result<&Contender, String> {
         self.nodes.get(at).ok_or_else(|| "no such node".to_owned())
     }
 
@@ -173,7 +173,7 @@ impl Trio {
         Ok(voters == self.nodes.len())
     }
 
-    async fn leader(&self) -> Result<usize, String> {
+    pub(crate) async fn leader(&self) -> Result<usize, String> {
         let started = Instant::now();
         while started.elapsed() < BOUND {
             for (at, node) in self.nodes.iter().enumerate() {
@@ -234,8 +234,8 @@ impl Trio {
         let at = Instant::now();
         gone.send_replace(Some(at));
         match end {
-            End::Kill => self.end_by(leader, Signal::KILL)?,
-            End::Terminate => self.end_by(leader, Signal::TERM)?,
+            End::Kill => self.end_by(leader, Signal::KILL).await?,
+            End::Terminate => self.end_by(leader, Signal::TERM).await?,
             End::StepDown => {
                 let mut connection = self.node(leader)?.connect().await?;
                 connection.succeed("PUT", "sys/step-down", &self.tokens.root, None).await?;
@@ -263,8 +263,8 @@ impl Trio {
         Ok(longest)
     }
 
-    fn end_by(&mut self, at: usize, signal: Signal) -> Result<(), String> {
-        self.nodes.get_mut(at).ok_or("no such node")?.end_by(signal)
+    async fn end_by(&mut self, at: usize, signal: Signal) -> Result<(), String> {
+        self.nodes.get_mut(at).ok_or("no such node")?.end_by(signal).await
     }
 }
 

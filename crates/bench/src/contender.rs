@@ -13,15 +13,15 @@ use tempfile::TempDir;
 use crate::bare;
 use crate::connection::{Connection, Endpoint};
 use crate::machine::{self, Usage};
-use crate::options::Options;
+use crate::options::{Options, Storage};
 
 /// How long a server may take to answer for the first time.
 const START_BOUND: Duration = Duration::from_secs(30);
 
 /// What is started.
 pub(crate) enum Program<'p> {
-    /// A server that speaks the Vault API, by its binary.
-    Server(&'p Path),
+    /// A server that speaks the Vault API, by its binary, and what it keeps its data in.
+    Server(&'p Path, Storage),
     /// The yardstick: HTTP and TLS alone.
     Bare,
 }
@@ -52,12 +52,13 @@ impl Contender {
         std::fs::create_dir(folder.path().join("data")).map_err(|error| error.to_string())?;
         let log = |name: &str| File::create(folder.path().join(name)).map_err(|error| error.to_string());
         let (name, mut command) = match program {
-            Program::Server(binary) => {
+            Program::Server(binary, storage) => {
                 let config = folder.path().join("server.hcl");
-                write(&config, &configuration(folder.path(), node, &address, &cluster))?;
+                write(&config, &configuration(folder.path(), node, storage, &address, &cluster))?;
                 let mut command = Command::new(binary);
                 command.arg("server").arg(format!("-config={}", config.display()));
-                (binary.file_name().unwrap_or_default().to_string_lossy().into_owned(), command)
+                let name = binary.file_name().unwrap_or_default().to_string_lossy();
+                (if storage == Storage::File { format!("{name}-file") } else { name.into_owned() }, command)
             }
             Program::Bare => {
                 let mut command = Command::new(std::env::current_exe().map_err(|error| error.to_string())?);
@@ -75,9 +76,13 @@ impl Contender {
     }
 
     /// Sends its process a signal, and waits for its end.
-    pub(crate) fn end_by(&mut self, signal: Signal) -> Result<(), String> {
+    pub(crate) async fn end_by(&mut self, signal: Signal) -> Result<(), String> {
         kill_process(self.process()?, signal).map_err(|error| error.to_string())?;
-        self.child.wait().map(drop).map_err(|error| error.to_string())
+        // It may serve on for seconds, and so does the load meanwhile.
+        while self.child.try_wait().map_err(|error| error.to_string())?.is_none() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Starts it again where it was.
@@ -175,10 +180,11 @@ fn free_address() -> Result<String, String> {
 }
 
 /// What every Vault-compatible server understands: one node on durable storage.
-fn configuration(folder: &Path, node: &str, address: &str, cluster: &str) -> String {
-    let folder = folder.display();
+fn configuration(folder: &Path, node: &str, storage: Storage, address: &str, cluster: &str) -> String {
+    let (folder, kind) = (folder.display(), storage.word());
+    let node = if storage == Storage::Raft { format!("  node_id = \"{node}\"\n") } else { String::new() };
     format!(
-        "storage \"raft\" {{\n  path = \"{folder}/data\"\n  node_id = \"{node}\"\n}}\n\
+        "storage \"{kind}\" {{\n  path = \"{folder}/data\"\n{node}}}\n\
          listener \"tcp\" {{\n  address = \"{address}\"\n  cluster_address = \"{cluster}\"\n  \
          tls_cert_file = \"{folder}/cert.pem\"\n  tls_key_file = \"{folder}/key.pem\"\n}}\n\
          api_addr = \"https://{address}\"\ncluster_addr = \"https://{cluster}\"\n\

@@ -11,6 +11,7 @@ mod bare;
 mod cluster;
 mod connection;
 mod contender;
+mod day;
 mod drive;
 mod histogram;
 mod loads;
@@ -64,12 +65,18 @@ fn ended(outcome: Result<(), String>) -> ExitCode {
 
 async fn run(options: &Options) -> Result<(), String> {
     machine::describe(options)?;
+    if let Some(minutes) = options.day {
+        return day::run(options, minutes).await;
+    }
     if options.cluster {
         return cluster::run(options).await;
     }
     let mut stages = Vec::new();
     for binary in &options.binaries {
-        stages.push(Stage::set(Contender::start(Program::Server(binary), options).await?).await?);
+        for storage in &options.storages {
+            let program = Program::Server(binary, *storage);
+            stages.push(Stage::set(Contender::start(program, options).await?).await?);
+        }
     }
     let yardstick = Yardstick::set(options).await?;
     machine::pin_this_thread(options.load_core)?;

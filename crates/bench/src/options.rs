@@ -5,10 +5,36 @@ use std::time::Duration;
 
 use crate::loads::LOADS;
 
+/// What a server keeps its data in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// A node of a cluster, in which it may be alone.
+    Raft,
+    /// Files, without any cluster.
+    File,
+}
+
+impl Storage {
+    /// As configurations call it.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Raft => "raft",
+            Self::File => "file",
+        }
+    }
+
+    fn read(word: &str) -> Result<Self, String> {
+        let known = [Self::Raft, Self::File].into_iter().find(|storage| storage.word() == word);
+        known.ok_or_else(|| format!("no storage is called `{word}`"))
+    }
+}
+
 /// What was asked for.
 pub(crate) struct Options {
     /// The servers, ours first.
     pub(crate) binaries: Vec<PathBuf>,
+    /// What each keeps its data in: one contender for each.
+    pub(crate) storages: Vec<Storage>,
     /// Where their data lies: on the disk that is to be measured.
     pub(crate) directory: PathBuf,
     /// Names of loads; all when empty.
@@ -25,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) pace: u64,
     /// Whether clusters of three nodes are measured, instead of one node.
     pub(crate) cluster: bool,
+    /// For how many minutes a day's traffic goes over a cluster, instead of what is measured; nothing when it does not.
+    pub(crate) day: Option<u64>,
     /// Whether each run says when it begins and of which process, for a profiler.
     pub(crate) announce: bool,
 }
@@ -32,8 +60,8 @@ pub(crate) struct Options {
 /// How it is called.
 pub(crate) fn usage() -> String {
     let mut text =
-        "usage: bench --binary PATH [--against PATH]... [--directory PATH] [--only LOAD,LOAD]\n             \
-                    [--seconds N] [--rounds N] [--server-core N] [--load-core N] [--pace N] [--announce] [--cluster]\n\nloads:\n"
+        "usage: bench --binary PATH [--against PATH]... [--directory PATH] [--only LOAD,LOAD] [--storage raft,file]\n             \
+                    [--seconds N] [--rounds N] [--server-core N] [--load-core N] [--pace N] [--announce] [--cluster] [--day MINUTES]\n\nloads:\n"
             .to_owned();
     for load in LOADS {
         text.push_str(&format!("  {:<18} {}\n", load.name, load.about));
@@ -46,6 +74,7 @@ impl Options {
     pub(crate) fn parse(arguments: &[String]) -> Result<Self, String> {
         let mut options = Self {
             binaries: Vec::new(),
+            storages: vec![Storage::Raft],
             directory: std::env::temp_dir(),
             only: Vec::new(),
             duration: Duration::from_secs(5),
@@ -54,6 +83,7 @@ impl Options {
             load_core: 1,
             pace: 950,
             cluster: false,
+            day: None,
             announce: false,
         };
         let mut given = arguments.iter();
@@ -72,6 +102,10 @@ impl Options {
                 "--binary" => ours = Some(PathBuf::from(value)),
                 "--against" => options.binaries.push(PathBuf::from(value)),
                 "--directory" => options.directory = PathBuf::from(value),
+                "--storage" => {
+                    options.storages = value.split(',').map(Storage::read).collect::<Result<_, _>>()?;
+                }
+                "--day" => options.day = Some(number(flag, value)?),
                 "--only" => options.only.extend(value.split(',').map(str::to_owned)),
                 "--seconds" => options.duration = Duration::from_secs(number(flag, value)?),
                 "--rounds" => options.rounds = number(flag, value)?,
@@ -119,7 +153,14 @@ mod tests {
 
     #[test]
     fn what_is_not_understood_is_refused() {
-        for line in ["", "--binary", "--binary a --what 1", "--binary a --rounds x", "--binary a --only nothing"] {
+        for line in [
+            "",
+            "--binary",
+            "--binary a --what 1",
+            "--binary a --rounds x",
+            "--binary a --only nothing",
+            "--binary a --storage sqlite",
+        ] {
             assert!(parse(line).is_err(), "{line}");
         }
         assert!(parse("--binary a --rounds 0").is_err());

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::json;
-use tresor_harness::ROOT;
 use tresor_harness::cluster::World;
+use tresor_harness::{ROOT, assembly};
+use tresor_storage::Store;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -177,5 +179,29 @@ async fn what_any_node_answers_once_a_device_is_there_has_a_record() {
     for at in [1, 2] {
         let file = world.disk(at).dump().remove(std::path::Path::new("/audit/a.log")).unwrap_or_default();
         assert!(String::from_utf8(file).unwrap().contains("sys/mounts"), "n{at} has no record of what it answered");
+    }
+}
+
+#[tokio::test]
+async fn writers_that_wait_share_one_sync_of_each_node() {
+    for nodes in [1, 3] {
+        let world = World::new(nodes, 7).await;
+        let leader = world.active().unwrap();
+        world.prepare(leader, "POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
+        let syncs = || -> Vec<u64> { (0..nodes).map(|at| world.cluster(at).store().syncs()).collect() };
+        for writers in [1, 64, 256] {
+            let before = syncs();
+            let writes = (0..writers).map(|at| {
+                let path = format!("kv/{writers}-{at}");
+                world.send(leader, assembly::request("POST", &path, ROOT, &json!({ "x": "1" })))
+            });
+            for answer in world.drive(join_all(writes)).await {
+                drop(answer.expect_status(204));
+            }
+            for (at, after) in syncs().into_iter().enumerate() {
+                let took = after - before[at];
+                assert!(took <= 2 + writers / 32, "{writers} writers took {took} syncs of node {at} of {nodes}");
+            }
+        }
     }
 }

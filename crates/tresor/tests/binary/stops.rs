@@ -83,3 +83,21 @@ fn nobody_feels_that_a_standby_is_stopped() {
     }
     assert_eq!(three.leader(), leader);
 }
+
+#[test]
+fn a_leader_that_is_told_to_stop_keeps_nobody_waiting_while_it_serves_on() {
+    let mut three = Three::start(&Here);
+    let leader = three.leader();
+    let other = three.http((leader + 1) % 3);
+    // Somebody probes it, so it does not end at once.
+    three.serves(leader);
+    let begun = Instant::now();
+    three.server(leader).signal(Signal::TERM);
+    let mut slowest = Duration::ZERO;
+    while three.servers[leader].as_mut().unwrap().is_running() {
+        let asked = Instant::now();
+        insist(&other, "POST", "kv/a", &json!({ "x": "1" }).to_string());
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < begun.elapsed() / 2, "{slowest:?} of {:?}", begun.elapsed());
+}
