@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::support::cluster::{Here, Three, insist};
-use super::support::{read_answer, under_load};
+use super::support::{read_answer, under_load, until};
 
 /// How long a node is stopped at least: well beyond the time after which the others elect.
 const STOPPED: Duration = Duration::from_secs(3);
@@ -91,8 +91,19 @@ fn a_leader_that_is_told_to_stop_keeps_nobody_waiting_while_it_serves_on() {
     let other = three.http((leader + 1) % 3);
     // Somebody probes it, so it does not end at once.
     three.serves(leader);
+    let stopping = three.http(leader);
+    let mut kept = stopping.connect();
+    let mut is_closed_by_an_answer = || {
+        kept.write_all(b"GET /v1/sys/seal-status HTTP/1.1\r\nHost: node\r\n\r\n").unwrap();
+        read_answer(&mut kept).unwrap().head.to_lowercase().contains("connection: close")
+    };
+    assert!(!is_closed_by_an_answer());
     let begun = Instant::now();
     three.server(leader).signal(Signal::TERM);
+    let probe = || stopping.try_send("GET", "sys/health?standbyok=true", "");
+    let told = until("probes to be told", || probe().filter(|health| health.status == 503));
+    assert_eq!(told.at("/leaving"), json!(true));
+    until("connections to end with their answers", || is_closed_by_an_answer().then_some(()));
     let mut slowest = Duration::ZERO;
     while three.servers[leader].as_mut().unwrap().is_running() {
         let asked = Instant::now();
