@@ -136,7 +136,9 @@ impl Broker {
             .await
             .map_err(|_| AuditError::LogUnavailable("opening panicked".into()))??;
         let opened = log.standing();
-        if opened.was_missing {
+        if let Some(directory) = &opened.set_aside {
+            tracing::warn!(directory = %directory.display(), "the audit log of the cluster of before is set aside");
+        } else if opened.was_missing {
             tracing::error!("the local audit log has vanished: records that devices had not taken are lost with it");
         }
         if opened.lost_records > 0 {

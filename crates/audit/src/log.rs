@@ -18,6 +18,7 @@ mod recovery;
 mod sealing;
 mod segment;
 mod turning;
+mod whose;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -101,6 +102,8 @@ pub struct LogStanding {
     pub lost_records: u64,
     /// There were devices when the log was opened, and no log and no place of any: its directory vanished.
     pub was_missing: bool,
+    /// Where the log of another cluster lies now, which was in its place when it was opened.
+    pub set_aside: Option<PathBuf>,
 }
 
 /// A segment's place in the log.
@@ -210,11 +213,12 @@ pub(crate) struct AuditLog {
 }
 
 /// What was found when the log was opened.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Opened {
     cut_bytes: u64,
     lost_records: u64,
     was_missing: bool,
+    set_aside: Option<PathBuf>,
 }
 
 impl AuditLog {
@@ -254,6 +258,7 @@ impl AuditLog {
         let mut opened = Opened::default();
         if let Some(directory) = &directory {
             doors.disk.create_directory(directory).map_err(unavailable)?;
+            opened.set_aside = whose::set_aside_if_another_s(&*doors.disk, directory, &header_key)?;
             let mut cursors = Vec::new();
             let names = doors.disk.names(directory).map_err(unavailable)?.into_iter();
             for name in names.filter(|name| name.starts_with(CURSOR_PREFIX) && !devices.contains(name)) {
@@ -277,6 +282,7 @@ impl AuditLog {
             state.tag = found.tag;
             state.last_number = found.last_number;
             state.segments = found.segments.into();
+            whose::say(&*doors.disk, directory, &header_key).map_err(unavailable)?;
             opened.cut_bytes = found.cut_bytes;
             opened.lost_records = found.lost_records;
             opened.was_missing = !devices.is_empty() && wanted.is_none() && state.segments.is_empty();
@@ -403,6 +409,7 @@ impl AuditLog {
             cut_bytes: self.opened.cut_bytes,
             lost_records: self.opened.lost_records,
             was_missing: self.opened.was_missing,
+            set_aside: self.opened.set_aside.clone(),
         }
     }
 }

@@ -7,11 +7,12 @@ use tokio::sync::oneshot;
 use tresor_crypto::aead::OpenError;
 use tresor_crypto::hash::HmacKey;
 use tresor_crypto::keyring::KeyRing;
+use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Tasks};
 use tresor_record::RecordError;
 use tresor_secret::DataKey;
 use tresor_storage::machine::{Export, Install};
-use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version};
+use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version, pieces};
 use zeroize::Zeroizing;
 
 use crate::cache::{Known, Plaintext, ReadCache};
@@ -22,6 +23,8 @@ use crate::lanes::{Job, Lane, Lanes, Queues};
 use crate::seal::SlotChange;
 use crate::txn::{Changes, Txn};
 
+/// How many pieces of a state are deleted together.
+const PIECES_PER_BATCH: u32 = 256;
 /// How much of a key says which neighbourhood a point lies in.
 const NEIGHBOURHOOD_BYTES: usize = 8;
 
@@ -311,6 +314,40 @@ impl Barrier {
     /// When the store fails, or cannot.
     pub fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
         self.0.vault.store.restore()
+    }
+
+    /// A barrier with the same keys over the same store, whose state was replaced by one that has the same key ring; this one
+    /// must have stopped.
+    #[must_use]
+    pub fn anew(&self) -> Self {
+        self.over(Arc::clone(&self.0.vault.store))
+    }
+
+    /// Completes when what is stored was replaced by what other keys open: this barrier shows nothing of it, and writes no
+    /// more. It does not keep the keys.
+    #[must_use]
+    pub fn estranged(&self) -> impl Future<Output = ()> + Send + use<> {
+        let estranged = Arc::clone(&self.0.vault.feed.estranged);
+        async move { estranged.wait_for(|is_estranged| is_estranged.then_some(())).await }
+    }
+
+    /// Deletes the pieces of a state that was never taken over.
+    ///
+    /// # Errors
+    /// [`CommitError`]; what is left is found again.
+    pub async fn clear_pieces(&self) -> Result<(), CommitError> {
+        let failed = |error: StoreError| CommitError::Failed(Arc::new(error.into()));
+        let vault = Arc::clone(&self.0.vault);
+        let counted = run_blocking(&*self.0.vault.doors.workers, move || pieces::count(&*vault.store.snapshot()?));
+        let mut count = counted.await.map_err(|_| CommitError::Unknown)?.map_err(failed)?;
+        while count > 0 {
+            // From the end, so that what is left has no gap.
+            let from = count.saturating_sub(PIECES_PER_BATCH);
+            let headers = (from..count).map(|number| (pieces::key(number), None)).collect();
+            self.enqueue(Lane::Requests, Changes { headers, ..Changes::default() }).await?;
+            count = from;
+        }
+        Ok(())
     }
 
     /// A barrier with the same keys over another store, which holds, or will hold, what a snapshot of this one held.

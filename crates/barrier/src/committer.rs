@@ -300,7 +300,7 @@ impl Building<'_> {
     }
 
     fn change(&mut self, changes: Changes) -> Result<(), BarrierError> {
-        self.adding.extend(changes.headers.into_iter().map(|(key, value)| (key, Some(value))));
+        self.adding.extend(changes.headers);
         self.adding.extend(changes.points);
         for (name, value) in changes.writes {
             let at = self.vault.record_key(name.as_str());

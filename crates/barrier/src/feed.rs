@@ -8,11 +8,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tresor_env::Signal;
 use tresor_storage::{Coming, Snapshot, Store, StoreError, Version, Watcher};
 
 use crate::barrier::Vault;
 use crate::key::{KeyPrefix, StorageKey};
 use crate::note;
+use crate::seal::stored_ring;
 use crate::txn::Txn;
 
 /// Why a follower could not follow.
@@ -72,6 +74,8 @@ pub(crate) struct Feed {
     state: Mutex<State>,
     /// Held while followers follow.
     following: Mutex<()>,
+    /// Whether what is stored is opened by other keys now: nobody is to see it through this barrier.
+    pub(crate) estranged: Arc<Signal<bool>>,
 }
 
 #[derive(Default)]
@@ -83,6 +87,8 @@ struct State {
     held: Option<Shared>,
     /// What a batch changes that is being written.
     coming: Option<Changed>,
+    /// The key ring as it was stored before another state took its place.
+    ring: Option<Vec<u8>>,
     /// What was changed and not followed yet, batch by batch.
     behind: Vec<Changed>,
     /// Why.
@@ -160,6 +166,9 @@ impl Feed {
     /// Lets everybody follow what was written, then shows it.
     pub(crate) fn follow(&self, vault: &Arc<Vault>) -> Result<(), Arc<FollowError>> {
         let _turn = self.following.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.estranged.read(|is_estranged| *is_estranged) {
+            return Err(Arc::new("what is stored is opened by other keys now".into()));
+        }
         let (followers, behind) = {
             let mut state = self.state();
             state.followers.retain(|follower| follower.strong_count() > 0);
@@ -209,16 +218,28 @@ impl Watcher for Watching {
         vault.feed.hold(changed, now);
         match coming {
             Coming::Batch(batch) => vault.cache.expire(batch.version, batch.writes.keys()),
-            Coming::State => vault.cache.distrust(now().version().next()),
+            Coming::State => {
+                let now = now();
+                vault.cache.distrust(now.version().next());
+                vault.feed.state().ring = stored_ring(&*now).ok().flatten();
+            }
         }
     }
 
     fn after(&self) {
         let Some(vault) = self.0.upgrade() else { return };
-        {
+        let ring = {
             let mut state = vault.feed.state();
             let ended = state.coming.take();
             state.behind.extend(ended);
+            state.ring.take()
+        };
+        if let Some(ring) = ring {
+            let is_other = |now: Box<dyn Snapshot>| Ok(stored_ring(&*now)?.is_some_and(|now| now != ring));
+            // A store that cannot be read shows nothing either.
+            if vault.store.snapshot().and_then(is_other).unwrap_or(false) {
+                vault.feed.estranged.update(|is_estranged| *is_estranged = true);
+            }
         }
         // What cannot be followed now is kept from everybody, and tried again.
         drop(vault.feed.follow(&vault));

@@ -15,7 +15,7 @@ use tresor_crypto::shamir::{Threshold, split};
 use tresor_env::{Doors, Timestamp};
 use tresor_record::{Record, RecordError};
 use tresor_secret::{DataKey, SecretBytes, UnsealShare};
-use tresor_storage::{Condition, RawKey, Scrubbed, Store, StoreError, Version};
+use tresor_storage::{Condition, RawKey, Scrubbed, Snapshot, Store, StoreError, Version};
 use zeroize::Zeroizing;
 
 use crate::barrier::{Barrier, CommitError};
@@ -81,7 +81,7 @@ pub enum UnsealError {
 pub struct Initialization {
     shares: Vec<UnsealShare>,
     barrier: Barrier,
-    headers: BTreeMap<RawKey, Vec<u8>>,
+    headers: BTreeMap<RawKey, Option<Vec<u8>>>,
 }
 
 impl Initialization {
@@ -146,7 +146,7 @@ impl SlotChange {
         let slots = header("slots");
         Changes {
             reads: [(slots.clone(), Some(self.seen))].into(),
-            headers: [(slots, self.table)].into(),
+            headers: [(slots, Some(self.table))].into(),
             ..Changes::default()
         }
     }
@@ -172,6 +172,11 @@ pub(crate) fn is_header(key: &RawKey) -> bool {
 #[must_use]
 pub fn is_slots(key: &RawKey) -> bool {
     *key == header("slots")
+}
+
+/// The sealed ring in a store.
+pub(crate) fn stored_ring(snapshot: &dyn Snapshot) -> Result<Option<Vec<u8>>, StoreError> {
+    Ok(snapshot.read(&header("ring"))?.map(|stored| stored.bytes))
 }
 
 /// What can be known of a table of slots.
@@ -203,9 +208,12 @@ impl SealedStore {
         Ok(stored.map(|stored| SlotTable::decode(&stored.bytes).map(|table| (table, stored.version))).transpose()?)
     }
 
-    /// The sealed ring.
-    fn ring(&self) -> Result<Option<Vec<u8>>, UnsealError> {
-        Ok(self.store.snapshot()?.read(&header("ring"))?.map(|stored| stored.bytes))
+    /// The key ring as it is stored, sealed: whoever opened one opens whatever has the same.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn ring(&self) -> Result<Option<Vec<u8>>, UnsealError> {
+        Ok(stored_ring(&*self.store.snapshot()?)?)
     }
 
     /// What can be known now.
@@ -266,7 +274,7 @@ impl SealedStore {
         let ring = KeyRing::generate(entropy, now);
         let table = SlotTable::of(&root, &wrapping, threshold, static_key, now, entropy);
         let sealed_ring = AeadKey::new(&root).seal(0, RING_CONTEXT, &ring.encode(), entropy);
-        let headers = [(slots, table.encode().to_vec()), (ring_at, sealed_ring)];
+        let headers = [(slots, Some(table.encode().to_vec())), (ring_at, Some(sealed_ring))];
         let shares = split(&SecretBytes::new(wrapping.expose().to_vec()), threshold, entropy);
         let barrier = Barrier::new(Arc::clone(&self.store), ring, self.doors.clone());
         Ok(Initialization { shares, barrier, headers: headers.into() })

@@ -32,8 +32,8 @@ pub(crate) struct Changes {
     pub(crate) whole_tallies: Vec<Whole>,
     pub(crate) reads: BTreeMap<RawKey, Option<Version>>,
     /// What lies outside the barrier, as it is to be stored: initialising writes there, and a change of
-    /// key slots.
-    pub(crate) headers: BTreeMap<RawKey, Vec<u8>>,
+    /// key slots; pieces of a restore that broke off are deleted.
+    pub(crate) headers: BTreeMap<RawKey, Option<Vec<u8>>>,
 }
 
 impl Changes {

@@ -54,12 +54,12 @@ pub(crate) struct Core {
     pub(crate) wire: Arc<Wire>,
     pub(crate) raft: Raft,
     pub(crate) log: LogStore,
+    /// Where it lies.
+    pub(crate) directory: PathBuf,
     pub(crate) machine: Arc<dyn Machine>,
     pub(crate) is_sealed: AtomicBool,
     /// Whether it is handing leadership over.
     pub(crate) is_leaving: AtomicBool,
-    /// Whether the state of its machine is being replaced.
-    pub(crate) is_replacing: AtomicBool,
     pub(crate) is_closed: Arc<AtomicBool>,
     pub(crate) reads: mpsc::Sender<Waiting>,
     pub(crate) incoming: Mutex<Option<Incoming>>,
@@ -126,10 +126,10 @@ impl Consensus {
             wire,
             raft,
             log,
+            directory,
             machine,
             is_sealed: AtomicBool::new(is_sealed),
             is_leaving: AtomicBool::new(false),
-            is_replacing: AtomicBool::new(false),
             is_closed,
             reads,
             incoming: Mutex::new(None),
@@ -217,19 +217,23 @@ impl Consensus {
     /// [`ConsensusError::NotLeader`] or [`ConsensusError::Stopped`] when it is certain that it never will be, otherwise
     /// [`ConsensusError::Uncertain`].
     pub async fn propose(&self, batch: Arc<Batch>) -> Result<Proposed, ConsensusError> {
+        self.propose_within(Proposal::Batch(batch), self.core.wire.pace.proposal).await
+    }
+
+    pub(crate) async fn propose_within(&self, proposal: Proposal, bound: Duration) -> Result<Proposed, ConsensusError> {
         let core = &self.core;
-        if core.is_leaving.load(Ordering::Acquire) || core.is_replacing.load(Ordering::Acquire) {
+        if core.is_leaving.load(Ordering::Acquire) {
             return Err(ConsensusError::NotLeader { leader: None });
         }
         if self.has_stopped() {
             return Err(ConsensusError::Stopped("its disk failed, or it was closed".to_owned()));
         }
-        let proposed = core.raft.client_write_ff(Proposal(batch)).await;
+        let proposed = core.raft.client_write_ff(proposal).await;
         let answered = proposed.map_err(|error| ConsensusError::Stopped(error.to_string()))?;
         let answered = tokio::select! {
             biased;
             answered = answered => answered,
-            () = core.wire.doors.clock.sleep(core.wire.pace.proposal) => return Err(ConsensusError::Uncertain),
+            () = core.wire.doors.clock.sleep(bound) => return Err(ConsensusError::Uncertain),
         };
         match answered {
             Ok(Ok(done)) => Ok(match done.data {
@@ -347,9 +351,6 @@ impl Consensus {
 
     async fn change_at_once(&self, change: Change) -> Result<(), NotChanged> {
         let core = &self.core;
-        if core.is_replacing.load(Ordering::Acquire) {
-            return Err(ConsensusError::Members("another state is being taken over".to_owned()).into());
-        }
         let members = {
             let metrics = core.raft.server_metrics();
             let known = Arc::clone(&metrics.borrow().membership_config);
@@ -464,6 +465,17 @@ fn configuration() -> openraft::Config {
 impl Core {
     pub(crate) fn status(&self) -> Status {
         self.status.read(|status| *status)
+    }
+
+    pub(crate) fn is_alone(&self) -> bool {
+        let nodes = self.raft.server_metrics().borrow().membership_config.membership().nodes().count();
+        self.leads() && nodes == 1
+    }
+
+    /// Whether it stopped, and nobody beside it could have taken anything: what it has is all that was ever acknowledged.
+    pub(crate) fn has_the_last_word(&self) -> bool {
+        let members = self.wire.contacts.members();
+        self.has_stopped() && members.votes(self.wire.me) && members.nodes.len() == 1
     }
 
     /// The members as the library has them when it comes to this question; what it tells without being asked lags behind,

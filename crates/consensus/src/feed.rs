@@ -69,7 +69,8 @@ fn told(applied: &Applied) -> Result<Meta, StorageError> {
 fn entry(entry: Entry) -> machine::Entry {
     let change = match entry.payload {
         EntryPayload::Blank => Change::Nothing,
-        EntryPayload::Normal(Proposal(batch)) => Change::Batch(batch),
+        EntryPayload::Normal(Proposal::Batch(batch)) => Change::Batch(batch),
+        EntryPayload::Normal(Proposal::Restore { version, pieces }) => Change::Restore { version, pieces },
         EntryPayload::Membership(members) => {
             Change::Membership(stored_membership(&StoredMembership::new(Some(entry.log_id), members)))
         }

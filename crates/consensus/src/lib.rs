@@ -17,7 +17,7 @@ mod network;
 mod peers;
 mod reads;
 mod recover;
-mod replace;
+mod restore;
 mod runtime;
 mod spelled;
 mod status;

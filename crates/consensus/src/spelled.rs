@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! entry: kind (1) | term (8) | batch: version (8), note, writes | members: see `members` | nothing
+//!                            | restore: version (8), pieces (4)
 //! ```
 //!
 //! Little-endian. Members were spelled without the addresses of their APIs at first, which is read still. Where bytes come from a disk or a peer, reading them gives `None` at the first one that is wrong.
@@ -21,6 +22,7 @@ const BATCH: u8 = 2;
 const MEMBERS_1: u8 = 3;
 const NOTHING: u8 = 4;
 const MEMBERS: u8 = 5;
+const RESTORE: u8 = 6;
 /// In front of the members that a machine keeps; at first there was nothing, and what followed began with 0 or 1.
 const STORED_MEMBERS: u8 = 2;
 /// A higher term or index than any log has.
@@ -135,9 +137,10 @@ impl<'b> Reader<'b> {
                 let batch = Batch { note, ..Batch::read(version, self.0)? };
                 return Some(Entry {
                     log_id: log_id(term, index),
-                    payload: EntryPayload::Normal(Proposal(Arc::new(batch))),
+                    payload: EntryPayload::Normal(Proposal::Batch(Arc::new(batch))),
                 });
             }
+            RESTORE => EntryPayload::Normal(Proposal::Restore { version: Version(self.u64()?), pieces: self.u32()? }),
             MEMBERS => EntryPayload::Membership(self.membership(Self::contact)?),
             MEMBERS_1 => EntryPayload::Membership(self.membership(Self::contact_1)?),
             NOTHING => EntryPayload::Blank,
@@ -221,13 +224,18 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
 
 pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     out.push(match &entry.payload {
-        EntryPayload::Normal(_) => BATCH,
+        EntryPayload::Normal(Proposal::Batch(_)) => BATCH,
+        EntryPayload::Normal(Proposal::Restore { .. }) => RESTORE,
         EntryPayload::Membership(_) => MEMBERS,
         EntryPayload::Blank => NOTHING,
     });
     put_u64(out, entry.log_id.leader_id.term);
     match &entry.payload {
-        EntryPayload::Normal(Proposal(batch)) => {
+        EntryPayload::Normal(Proposal::Restore { version, pieces }) => {
+            put_u64(out, version.0);
+            out.extend_from_slice(&pieces.to_le_bytes());
+        }
+        EntryPayload::Normal(Proposal::Batch(batch)) => {
             put_u64(out, batch.version.0);
             put_bytes(out, &batch.note);
             batch.put(out);
@@ -240,7 +248,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 /// About how many bytes an entry takes.
 pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     match &entry.payload {
-        EntryPayload::Normal(Proposal(batch)) => 21 + batch.note.len() + batch.bytes(),
+        EntryPayload::Normal(Proposal::Batch(batch)) => 21 + batch.note.len() + batch.bytes(),
         _ => 1024,
     }
 }
@@ -299,7 +307,8 @@ mod tests {
         let joint = Membership::new(vec![[NodeId(1)].into(), [NodeId(1), NodeId(2)].into()], nodes);
         for payload in [
             EntryPayload::Blank,
-            EntryPayload::Normal(Proposal(Arc::new(batch))),
+            EntryPayload::Normal(Proposal::Batch(Arc::new(batch))),
+            EntryPayload::Normal(Proposal::Restore { version: Version(7), pieces: 9 }),
             EntryPayload::Membership(joint.clone()),
         ] {
             let entry = Entry { log_id: log_id(3, 9), payload };

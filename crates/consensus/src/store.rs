@@ -11,18 +11,19 @@ use tresor_storage::{Agreement, Batch, Condition, Scrubbed, Snapshot, Store, Sto
 
 use crate::consensus::Consensus;
 use crate::peers::Contact;
-use crate::replace::NotReplaced;
-use crate::{ConsensusError, Proposed};
+use crate::restore::Restoring;
+use crate::{ConsensusError, Proposed, Status};
 
-const NAME: &str = "raft";
+pub(crate) const NAME: &str = "raft";
 
 /// A store on consensus. The first batch of a node that belongs to no cluster founds one of it alone. Who applies, and does not
 /// propose, waits on a thread where waiting is allowed, and which knows the runtime, for what the runtime's own threads do
 /// meanwhile.
+#[derive(Clone)]
 pub struct RaftStore {
-    consensus: Arc<Consensus>,
+    pub(crate) consensus: Arc<Consensus>,
     me: Contact,
-    tasks: Arc<Tasks>,
+    pub(crate) tasks: Arc<Tasks>,
 }
 
 impl RaftStore {
@@ -33,7 +34,7 @@ impl RaftStore {
     }
 
     /// Applies a batch when the others have agreed.
-    fn agreed(&self, batch: Batch) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
+    pub(crate) fn agreed(&self, batch: Batch) -> impl Future<Output = Result<(), StoreError>> + Send + use<> {
         let (number, store) = (batch.version.0, self.consensus.machine().applied().version);
         let is_next = batch.version == store.next();
         let refused = self.refuse_when_not_writable();
@@ -44,14 +45,12 @@ impl RaftStore {
             if !is_next {
                 return Err(StoreError::VersionGap { batch: number, store: store.0 });
             }
-            if let Some(founder) = founder {
-                consensus.found(founder).await.map_err(as_of_a_store)?;
+            if let Some(founder) = founder
+                && let Err(error) = consensus.found(founder).await
+            {
+                return told(Err(error));
             }
-            match consensus.propose(Arc::new(batch)).await {
-                Ok(Proposed::Applied(_)) => Ok(()),
-                Ok(Proposed::Fenced(version)) => Err(StoreError::VersionGap { batch: number, store: version.0 }),
-                Err(error) => Err(as_of_a_store(error)),
-            }
+            told(consensus.propose(Arc::new(batch)).await)
         }
     }
 
@@ -75,9 +74,7 @@ impl Store for RaftStore {
     }
 
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        let applied = wait_for(&self.tasks, self.agreed(batch));
-        // The task ended without a word: nobody knows how far it came.
-        applied.unwrap_or_else(|| Err(as_of_a_store(ConsensusError::Uncertain)))
+        wait_for(&self.tasks, self.agreed(batch))
     }
 
     fn propose(&self, batch: Batch) -> Result<Agreement, Batch> {
@@ -105,59 +102,37 @@ impl Store for RaftStore {
     }
 
     fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
-        if !self.consensus.is_alone() {
-            return Err(not_alone("a state is taken over by a node that leads and has no other beside it".to_owned()));
+        if !self.consensus.status().read(Status::is_leader) {
+            return Err(StoreError::Elsewhere { name: NAME.to_owned() });
         }
-        let install = self.consensus.machine().replace()?;
-        Ok(Box::new(Restoring { consensus: Arc::clone(&self.consensus), tasks: Arc::clone(&self.tasks), install }))
+        Ok(Box::new(Restoring::begin(self.clone())?))
     }
 }
 
-fn not_alone(why: String) -> StoreError {
-    StoreError::Io { name: NAME.to_owned(), source: io::Error::new(io::ErrorKind::Unsupported, why) }
-}
-
-fn as_of_a_store(error: ConsensusError) -> StoreError {
+/// What became of a proposal, as stores tell it.
+pub(crate) fn told(proposed: Result<Proposed, ConsensusError>) -> Result<(), StoreError> {
     let name = NAME.to_owned();
-    match error {
-        ConsensusError::Stopped(why) => StoreError::Stopped { name, why },
-        ConsensusError::NotLeader { .. } => StoreError::Elsewhere { name },
-        ConsensusError::Uncertain | ConsensusError::NoQuorum | ConsensusError::Members(_) => {
+    Err(match proposed {
+        Ok(Proposed::Applied(_)) => return Ok(()),
+        // Whoever proposed it counted on from what this node has.
+        Ok(Proposed::Fenced(version)) => StoreError::VersionGap { batch: version.next().0, store: version.0 },
+        Err(ConsensusError::Stopped(why)) => StoreError::Stopped { name, why },
+        Err(ConsensusError::NotLeader { .. }) => StoreError::Elsewhere { name },
+        Err(error @ (ConsensusError::Uncertain | ConsensusError::NoQuorum | ConsensusError::Members(_))) => {
             StoreError::Uncertain { name, source: io::Error::other(error) }
         }
-    }
+    })
 }
 
-/// Waits on this thread for what the runtime does; `None` when that ended without a word.
-fn wait_for<T: Send + 'static>(tasks: &Tasks, work: impl Future<Output = T> + Send + 'static) -> Option<T> {
+/// Waits on this thread for what the runtime does. If that ended without a word, nobody knows how far it came.
+pub(crate) fn wait_for(
+    tasks: &Tasks,
+    work: impl Future<Output = Result<(), StoreError>> + Send + 'static,
+) -> Result<(), StoreError> {
     let (sender, done) = mpsc::sync_channel(1);
     tasks.spawn(async move {
         // Who does not wait any more need not know.
         drop(sender.send(work.await));
     });
-    done.recv().ok()
-}
-
-/// A state on its way in, where no other node has the log.
-struct Restoring {
-    consensus: Arc<Consensus>,
-    tasks: Arc<Tasks>,
-    install: Box<dyn Install>,
-}
-
-impl Install for Restoring {
-    fn take(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
-        self.install.take(chunk)
-    }
-
-    fn finish(self: Box<Self>) -> Result<(), StoreError> {
-        let Self { consensus, tasks, install } = *self;
-        match wait_for(&tasks, async move { consensus.replace(install).await }) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(NotReplaced::Machine(error))) => Err(error),
-            Some(Err(NotReplaced::Refused(ConsensusError::Members(why)))) => Err(not_alone(why)),
-            Some(Err(NotReplaced::Refused(error))) => Err(as_of_a_store(error)),
-            None => Err(as_of_a_store(ConsensusError::Uncertain)),
-        }
-    }
+    done.recv().unwrap_or_else(|_| told(Err(ConsensusError::Uncertain)))
 }

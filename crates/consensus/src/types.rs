@@ -6,19 +6,29 @@ use std::fmt;
 use std::sync::Arc;
 
 use openraft::RaftTypeConfig;
-use tresor_storage::Batch;
 use tresor_storage::machine::{Effect, Export, Install};
+use tresor_storage::{Batch, Version};
 
 use crate::peers::{Contact, NodeId};
 use crate::runtime::Runtime;
 
-/// A batch on its way into the log.
+/// What is on its way into the log.
 #[derive(Clone)]
-pub(crate) struct Proposal(pub(crate) Arc<Batch>);
+pub(crate) enum Proposal {
+    Batch(Arc<Batch>),
+    /// See [`Change::Restore`](tresor_storage::machine::Change::Restore).
+    Restore {
+        version: Version,
+        pieces: u32,
+    },
+}
 
 impl fmt::Debug for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "batch {}", self.0.version.0)
+        match self {
+            Self::Batch(batch) => write!(f, "batch {}", batch.version.0),
+            Self::Restore { version, pieces } => write!(f, "restore {} from {pieces} pieces", version.0),
+        }
     }
 }
 

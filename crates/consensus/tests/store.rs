@@ -10,7 +10,7 @@ use tresor_env::Doors;
 use tresor_env::doubles::TestDoors;
 use tresor_log::Sizes;
 use tresor_storage::suite::{batch, exported, key, restore};
-use tresor_storage::{Condition, Machine, MemoryMachine, MemoryStore, Store, StoreError, Version};
+use tresor_storage::{Condition, Machine, MemoryMachine, MemoryStore, Store, StoreError, pieces};
 
 /// A node on a disk that is a double, with real time and threads.
 fn open(runtime: &Runtime, world: &TestDoors, machine: &MemoryMachine) -> (Arc<Consensus>, RaftStore) {
@@ -117,48 +117,53 @@ fn a_machine_and_a_log_that_do_not_fit_together_are_refused() {
     drop(open(&runtime, &world, &machine.reopened()));
 }
 
-/// The log begins behind what was taken over, so nobody who joins is fed the entries of before.
-fn begins_anew(runtime: &Runtime, world: &TestDoors) -> bool {
-    matches!(try_open(runtime, world, &MemoryMachine::new()), Err(OpenError::Inconsistent(_)))
-}
-
 #[test]
-fn a_state_that_was_taken_over_is_there_after_a_loss_of_power_and_the_log_of_before_is_not() {
+fn a_state_that_was_taken_over_is_there_after_a_loss_of_power_and_what_was_before_is_not() {
     let (runtime, world, machine) = (runtime(), TestDoors::new(6), MemoryMachine::new());
     let _known = runtime.enter();
     let elsewhere = MemoryStore::new();
-    elsewhere.apply(batch(1, &[("there", Some(b"1"))])).unwrap();
+    elsewhere.apply(batch(1, &[("there", Some(b"1")), ("large", Some(&[7; 5_000_000]))])).unwrap();
     let state = exported(&elsewhere).unwrap();
     let (node, store) = open(&runtime, &world, &machine);
     for version in 1..=3 {
         store.apply(batch(version, &[("here", Some(b"1"))])).unwrap();
     }
     restore(&store, state.clone()).unwrap();
-    store.apply(batch(5, &[("then", Some(b"1"))])).unwrap();
+    let next = store.snapshot().unwrap().version().next();
+    store.apply(batch(next.0, &[("then", Some(b"1"))])).unwrap();
     drop((node, store));
     world.disk.kill_process();
     world.disk.crash_by_sector(|| false);
-    assert!(begins_anew(&runtime, &world));
     let (node, store) = open(&runtime, &world, &machine.reopened());
     let snapshot = store.snapshot().unwrap();
-    assert_eq!(snapshot.version(), Version(5));
+    assert_eq!(snapshot.version(), next);
     let is_there = |name: &str| snapshot.read(&key(name)).unwrap().is_some();
-    assert_eq!(["here", "there", "then"].map(is_there), [false, true, true]);
+    assert_eq!(["here", "there", "large", "then"].map(is_there), [false, true, true, true]);
+    assert_eq!(pieces::count(&*snapshot).unwrap(), 0);
     drop((node, store));
     world.disk.kill_process();
+}
 
-    // A process that ends before the log was purged: that is made up for.
-    let (world, machine) = (TestDoors::new(7), MemoryMachine::new());
+#[test]
+fn one_state_is_taken_in_at_a_time_and_what_broke_off_leaves_nothing_in_the_way() {
+    let (runtime, world, machine) = (runtime(), TestDoors::new(7), MemoryMachine::new());
+    let _known = runtime.enter();
+    let elsewhere = MemoryStore::new();
+    elsewhere.apply(batch(1, &[("there", Some(b"1"))])).unwrap();
+    let state = exported(&elsewhere).unwrap();
     let (node, store) = open(&runtime, &world, &machine);
     store.apply(batch(1, &[("here", Some(b"1"))])).unwrap();
-    let mut install = machine.replace().unwrap();
-    state.into_iter().for_each(|chunk| install.take(chunk).unwrap());
-    install.finish().unwrap();
+    let begun = store.restore().unwrap();
+    let busy = |error: &StoreError| matches!(error, StoreError::Io { source, .. } if source.kind() == std::io::ErrorKind::ResourceBusy);
+    assert!(store.restore().err().as_ref().is_some_and(busy));
+    drop(begun);
+    // A process that ends in the middle.
+    std::mem::forget(store.restore().unwrap());
     drop((node, store));
     world.disk.kill_process();
     let (node, store) = open(&runtime, &world, &machine.reopened());
-    assert!(store.snapshot().unwrap().read(&key("here")).unwrap().is_none());
+    restore(&store, state).unwrap();
+    assert!(store.snapshot().unwrap().read(&key("there")).unwrap().is_some());
     drop((node, store));
     world.disk.kill_process();
-    assert!(begins_anew(&runtime, &world));
 }

@@ -159,6 +159,8 @@ pub(crate) enum Command {
         staged: Staged,
         answer: oneshot::Sender<Result<(), Fault>>,
     },
+    /// Other keys open what is stored now: a leader restored the snapshot of another cluster.
+    Estranged,
     /// Open by itself; answers whether there is nothing more to try.
     Open {
         answer: oneshot::Sender<Result<bool, Fault>>,
@@ -398,6 +400,12 @@ impl Node {
         self.ask(|answer| Command::Restore { staged, answer }).await
     }
 
+    /// Its keys are not those of what is stored any more; the owner is told, and not waited for.
+    pub(crate) async fn is_estranged(&self) {
+        // An owner that is gone has sealed the node.
+        drop(self.commands.send(Command::Estranged).await);
+    }
+
     /// Opens the node by itself, where the operator configured that. When this returns it was tried once; as long as it
     /// fails, it is tried again in the background.
     pub async fn open_by_itself(self: &Arc<Self>) {
@@ -501,18 +509,12 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
                 drop(answer.send(Ok(())));
             }
             Command::Restore { staged, answer } => {
-                // Nothing that knows what was stored may outlive it, so it is sealed first; shares that were entered
-                // are of what was stored, too.
-                seal(&node).await;
-                collector.reset();
-                node.publish_attempt(0, String::new());
-                let restored = restore::swap_in(&node.doors, node.settings.audit_directory.as_deref(), staged).await;
-                // What is stored now may open by itself, whatever became of what was there before.
-                by_itself = ByItself::default();
-                if !by_itself.attempt(&node).await {
-                    node.tasks.spawn(opening::keep_trying(Arc::downgrade(&node)));
-                }
-                drop(answer.send(restored));
+                drop(answer.send(restore::by(&node, staged, &mut collector, &mut by_itself).await));
+            }
+            Command::Estranged => {
+                tracing::warn!("what is stored was replaced by what other keys open: the node is sealed");
+                close(&node).await;
+                restore::stay_sealed(&node, &mut collector, &mut by_itself).await;
             }
         }
     }
@@ -521,11 +523,17 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
 /// Lets go of everything that was unsealed.
 async fn seal(node: &Node) {
     node.cluster.set_sealed(true);
-    let before = node.state.swap(Arc::new(State::Sealed));
-    if let State::Unsealed(unsealed) = &*before {
-        unsealed.stop().await;
+    if close(node).await.is_some() {
         tracing::info!("node is sealed");
     }
+}
+
+/// The same, while it goes on to be what it is in its cluster; what it let go of.
+pub(crate) async fn close(node: &Node) -> Option<Arc<Unsealed>> {
+    let before = node.state.swap(Arc::new(State::Sealed));
+    let State::Unsealed(unsealed) = &*before else { return None };
+    unsealed.stop().await;
+    Some(Arc::clone(unsealed))
 }
 
 /// Takes a share; gives the key when there are enough.

@@ -210,6 +210,11 @@ async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
     Ok(())
 }
 
+/// Opens the node with keys that it has had all the time.
+pub(crate) async fn with(node: &Arc<Node>, barrier: Barrier) -> Result<(), Fault> {
+    serve(node, barrier, None).await
+}
+
 /// Loads what an unsealed node has and serves; then stores the key slots as they are to be.
 async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -> Result<(), Fault> {
     let settings = Arc::clone(&node.settings);
@@ -222,6 +227,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
         unsealed.duties.keep_slots(change);
     }
     unsealed.follow_standing();
+    unsealed.follow_keys(Arc::downgrade(node));
     node.cluster.set_sealed(false);
     // Who asks next finds a node that does what it can, and what hangs keeps nobody from asking.
     tokio::select! {

@@ -1,68 +1,80 @@
-//! A snapshot takes the place of what is stored, on a node that is sealed.
+//! A snapshot takes the place of what is stored.
 //!
-//! The local audit log is the node's own and stays. But it is sealed by keys of the cluster whose records it holds: before
-//! another cluster's state comes in it is set aside, whole, or nothing could be recorded under the new keys. Deliberately
-//! absent: verifying the snapshot, which was done when it was staged.
+//! Nothing that knows what was stored may outlive it, so the node that restores lets go of everything that was unsealed. It
+//! goes on leading meanwhile: in a cluster the others have to agree. If its keys open what is stored then, it serves again with
+//! them; otherwise it is sealed, until the shares or the static key of the snapshot's cluster open it. The other nodes of a
+//! cluster, whose store is replaced below them, follow what is stored as ever, or are told that their keys are not those of it
+//! any more ([`tresor_barrier::Barrier::estranged`]). Deliberately absent: verifying the snapshot, which was done when it was
+//! staged, and the local audit log, which says itself whose keys open it.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use tresor_barrier::ShareCollector;
 use tresor_env::tasks::run_blocking;
-use tresor_env::{Disk, Doors};
 use tresor_model::Fault;
+use tresor_storage::machine::Install;
 
-use crate::snapshots::Staged;
+use crate::node::{Node, close};
+use crate::opening::{self, ByItself};
+use crate::snapshots::{Staged, refusal};
 
-/// How often another name is tried for what is set aside.
-const NAMES_MAX: u32 = 10_000;
-
-/// Swaps it in; the node must be sealed.
+/// Lets it take the place of what is stored.
 ///
 /// # Errors
-/// When that fails. What was stored is there then, and so is the audit log.
-pub(crate) async fn swap_in(doors: &Doors, audit_log: Option<&Path>, staged: Staged) -> Result<(), Fault> {
-    let disk = std::sync::Arc::clone(&doors.disk);
-    let audit_log = audit_log.filter(|_| staged.is_foreign).map(Path::to_path_buf);
-    let swapped = run_blocking(&*doors.workers, move || {
-        // Before, because a process that ends in between must not come up with a log that its keys do not open.
-        let aside = audit_log.map(|from| set_aside(&*disk, &from).map(|to| (from, to))).transpose()?;
-        let finished = staged.install.finish();
-        if finished.is_err()
-            && let Some((from, to)) = aside
-        {
-            move_files(&*disk, &to, &from)?;
-        }
-        finished.map_err(Fault::internal)
-    });
-    swapped.await.map_err(Fault::internal)??;
-    tracing::info!("a snapshot took the place of what was stored");
-    Ok(())
-}
-
-/// Moves what is in the log's directory into one beside it, which is named.
-fn set_aside(disk: &dyn Disk, log: &Path) -> Result<PathBuf, Fault> {
-    let name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    for number in 1..=NAMES_MAX {
-        let aside = log.with_file_name(format!("{name}-of-before-{number}"));
-        disk.create_directory(&aside).map_err(Fault::internal)?;
-        if disk.names(&aside).map_err(Fault::internal)?.is_empty() {
-            move_files(disk, log, &aside)?;
-            tracing::warn!(directory = %aside.display(), "the audit log of the cluster of before is set aside");
-            return Ok(aside);
+/// When that fails. What was stored is there then, or nobody knows.
+pub(crate) async fn by(
+    node: &Arc<Node>,
+    staged: Staged,
+    collector: &mut ShareCollector,
+    by_itself: &mut ByItself,
+) -> Result<(), Fault> {
+    let ring = || node.store.ring().ok().flatten();
+    let before = ring();
+    let keys = close(node).await.map(|unsealed| unsealed.barrier.clone());
+    let restored = take_place(node, staged.install).await;
+    match &restored {
+        Ok(()) => tracing::info!("a snapshot took the place of what was stored"),
+        Err(fault) => {
+            tracing::error!(cause = fault.for_operators(), "a snapshot did not take the place of what is stored")
         }
     }
-    Err(Fault::internal("there are too many audit logs that were set aside"))
+    // A key that lies with the machine also brings the slots of the snapshot's time to what is configured.
+    if let Some(keys) = keys
+        && node.settings().static_seal.is_none()
+        && before.is_some()
+        && before == ring()
+    {
+        match opening::with(node, keys.anew()).await {
+            Ok(()) => return restored,
+            Err(fault) => tracing::error!(cause = fault.for_operators(), "what is stored now cannot be served"),
+        }
+    }
+    stay_sealed(node, collector, by_itself).await;
+    restored
 }
 
-fn move_files(disk: &dyn Disk, from: &Path, to: &Path) -> Result<(), Fault> {
-    let moved = || {
-        let names = match disk.names(from) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            names => names?,
-        };
-        names.iter().try_for_each(|name| disk.rename(&from.join(name), &to.join(name)))?;
-        disk.sync_directory(to)?;
-        disk.sync_directory(from)
+async fn take_place(node: &Node, install: Box<dyn Install>) -> Result<(), Fault> {
+    let finished = match install.agree() {
+        Ok(agreement) => agreement.await,
+        Err(install) => {
+            let finished = run_blocking(&*node.doors.workers, move || install.finish()).await;
+            finished.map_err(Fault::internal)?
+        }
     };
-    moved().map_err(Fault::internal)
+    finished.map_err(refusal)
+}
+
+/// The node is sealed, and what is stored is not what it was: shares that were entered count no more, and it may open by
+/// itself, whatever became of what was there before.
+pub(crate) async fn stay_sealed(node: &Arc<Node>, collector: &mut ShareCollector, by_itself: &mut ByItself) {
+    collector.reset();
+    node.publish_attempt(0, String::new());
+    *by_itself = ByItself::default();
+    let is_settled = by_itself.attempt(node).await;
+    if node.unsealed().is_none() {
+        node.cluster.set_sealed(true);
+    }
+    if !is_settled {
+        node.tasks.spawn(opening::keep_trying(Arc::downgrade(node)));
+    }
 }

@@ -326,6 +326,13 @@ fn begin(unsealed: &Arc<Unsealed>, term: u64) {
     leases::start(unsealed, &duties.tasks);
     schedule::start(unsealed, &duties.tasks);
     membership::start(unsealed, &duties.tasks);
+    let barrier = unsealed.barrier.clone();
+    duties.tasks.spawn(async move {
+        // What a restore left that broke off is in nobody's way.
+        if let Err(error) = barrier.clear_pieces().await {
+            tracing::warn!(%error, "pieces of a snapshot that was not restored are left");
+        }
+    });
     duties.become_(Role::Active { term, since: unsealed.clock.now() });
     if duties.cluster.is_enabled() {
         tracing::info!(term, "the node is active");

@@ -4,8 +4,8 @@
 //! storage and of nothing else: it follows the barrier's feed, so nobody reads a commit that a cache does not know.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use tresor_barrier::{
     Barrier, BarrierError, Changed, CommitError, FollowError, Follower, KeyPrefix, Lane, SlotChange, Txn,
@@ -25,7 +25,7 @@ use crate::gate::Gate;
 use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
 use crate::mounts::Mounts;
-use crate::node::Registry;
+use crate::node::{Node, Registry};
 use crate::pipeline::{RunningUses, Turns, uncertain};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
@@ -250,6 +250,22 @@ impl Unsealed {
     pub(crate) fn follow_standing(self: &Arc<Self>) {
         let cluster = Arc::clone(&self.handles.cluster);
         self.tasks.spawn(role::follow(Arc::downgrade(self), cluster, self.clock.clone(), self.gate.clone()));
+    }
+
+    /// From now on the node is told when its keys are not those of what is stored any more.
+    pub(crate) fn follow_keys(&self, node: Weak<Node>) {
+        let (estranged, gate) = (self.barrier.estranged(), self.gate.clone());
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                () = gate.closed() => {}
+                () = estranged => {
+                    if let Some(node) = node.upgrade() {
+                        node.is_estranged().await;
+                    }
+                }
+            }
+        });
     }
 
     /// A transaction on what is stored now.

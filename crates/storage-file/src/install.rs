@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use tresor_env::disk::Open;
-use tresor_storage::machine::{Applied, Install};
+use tresor_storage::machine::{Applied, Effect, Install, Position};
 use tresor_storage::state::{Reading, Wrong};
-use tresor_storage::{RawKey, StoreError, Stored};
+use tresor_storage::{Agreement, RawKey, StoreError, Stored, Version, pieces};
 
 use crate::index::{Index, IndexView};
 use crate::machine::{FileMachine, Inner, View};
@@ -202,23 +202,37 @@ impl Install for Incoming {
             self.swap_in(&state)
         })
     }
+
+    fn agree(self: Box<Self>) -> Result<Agreement, Box<dyn Install>> {
+        Err(self)
+    }
 }
 
-/// A state that is to take the place of what the machine holds, at the entry that was applied last.
-pub(crate) struct Replacing(pub(crate) Incoming);
-
-impl Install for Replacing {
-    fn take(&mut self, chunk: Vec<u8>) -> Result<(), StoreError> {
-        self.0.take(&chunk)
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<(), StoreError> {
-        let state = self.0.complete()?;
-        let inner = Arc::clone(&self.0.inner);
-        inner.told(|| {
-            let _rest = inner.rest();
-            let before = inner.applied().clone();
-            self.0.swap_in(&Applied { version: before.version.max(state.version).next(), ..before })
-        })
+impl FileMachine {
+    /// Takes over the state that lies in the store in pieces, if it is the next thing to be done and they are one.
+    pub(crate) fn restore(&self, at: Position, version: Version, pieces: u32) -> Result<Effect, StoreError> {
+        let (inner, before) = (&self.0, self.0.applied().clone());
+        let nothing = || {
+            inner.applied().position = at;
+            Ok(Effect::Fenced(before.version))
+        };
+        if version != before.version.next() {
+            return nothing();
+        }
+        let mut incoming = self.receive(None)?;
+        let gathered = pieces::gather(&inner.seen(), pieces, |chunk| incoming.take(&chunk));
+        match gathered.and_then(|()| incoming.complete()) {
+            Ok(state) => {
+                let after = pieces::taken_over(&before, &state, at);
+                inner.told(|| {
+                    let _rest = inner.rest();
+                    incoming.swap_in(&after)
+                })?;
+                Ok(Effect::Applied)
+            }
+            // Every machine finds the same in them.
+            Err(StoreError::Foreign { .. }) => nothing(),
+            Err(error) => Err(error),
+        }
     }
 }

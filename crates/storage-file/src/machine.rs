@@ -14,7 +14,7 @@ use tresor_storage::{Batch, Condition, RawKey, Scrubbed, Snapshot, StoreError, S
 
 use crate::Limits;
 use crate::index::IndexView;
-use crate::install::{Installing, Replacing};
+use crate::install::Installing;
 use crate::journal::Journal;
 use crate::memory::{Frozen, Generation, Known};
 use crate::open::Opened;
@@ -138,6 +138,7 @@ impl Machine for FileMachine {
                 drop(applied);
                 self.0.request_upkeep();
             }
+            Change::Restore { version, pieces } => return self.restore(position, *version, *pieces),
             Change::Batch(batch) => {
                 let before = self.version();
                 if batch.version != before.next() {
@@ -166,10 +167,6 @@ impl Machine for FileMachine {
 
     fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError> {
         Ok(Box::new(self.receive(Some(state.clone()))?))
-    }
-
-    fn replace(&self) -> Result<Box<dyn Install>, StoreError> {
-        Ok(Box::new(Replacing(self.receive(None)?)))
     }
 
     fn begins_behind(&self) -> u64 {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use tresor_env::Doors;
 use tresor_log::{Log, LogError};
 use tresor_storage::machine::{Applied, Export, Install, Position};
-use tresor_storage::{Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Version, Watcher};
+use tresor_storage::{Agreement, Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Version, Watcher};
 
 use crate::install::Incoming;
 use crate::journal::{Journal, OwnLog, from_log};
@@ -163,5 +163,9 @@ impl Install for Restoring {
             log.purge(version.0).map_err(|error| from_log(&inner.name, error))
         };
         inner.told(swap)
+    }
+
+    fn agree(self: Box<Self>) -> Result<Agreement, Box<dyn Install>> {
+        Err(self)
     }
 }

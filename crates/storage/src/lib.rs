@@ -9,6 +9,7 @@ pub mod machine;
 pub mod machine_suite;
 mod memory;
 mod memory_machine;
+pub mod pieces;
 mod spelled;
 pub mod state;
 #[cfg(any(test, feature = "suite"))]

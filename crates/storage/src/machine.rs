@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Weak};
 
-use crate::{Batch, Condition, Scrubbed, Snapshot, StoreError, Version, Watcher};
+use crate::{Agreement, Batch, Condition, Scrubbed, Snapshot, StoreError, Version, Watcher};
 
 /// The longest chunk of a state, in bytes.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
@@ -27,6 +27,13 @@ pub enum Change {
     Nothing,
     /// What is stored. Shared, because the log has it too.
     Batch(Arc<Batch>),
+    /// The state whose [pieces](crate::pieces) are stored by now takes the place of everything.
+    Restore {
+        /// Its number, as if it were a batch: one that is not the next changes nothing.
+        version: Version,
+        /// How many pieces there are.
+        pieces: u32,
+    },
     /// Who the members are, spelled by who owns the log.
     Membership(Vec<u8>),
 }
@@ -46,7 +53,7 @@ pub enum Effect {
     /// It is applied.
     Applied,
     /// It was a batch that does not follow the version named here, which the machine has: it changed nothing. That is how
-    /// the batches of a leader that was deposed meanwhile come to nothing.
+    /// the batches of a leader that was deposed meanwhile come to nothing. Or it was pieces that are no state.
     Fenced(Version),
 }
 
@@ -87,6 +94,13 @@ pub trait Install: Send {
     /// # Errors
     /// [`StoreError::Foreign`] when chunks are missing; otherwise when the disk fails. The machine is as it was.
     fn finish(self: Box<Self>) -> Result<(), StoreError>;
+
+    /// Does that where other nodes have to agree, which keeps no thread waiting; where nobody else is asked it comes back, to
+    /// be finished.
+    ///
+    /// # Errors
+    /// It itself.
+    fn agree(self: Box<Self>) -> Result<Agreement, Box<dyn Install>>;
 }
 
 /// A store that is fed committed entries. Calls block; callers run them where blocking is allowed.
@@ -116,15 +130,6 @@ pub trait Machine: Send + Sync {
     /// # Errors
     /// [`StoreError`] when the disk fails.
     fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError>;
-
-    /// Begins to take over a state that was exported anywhere in the place of what it holds: what it holds at the end is
-    /// what is stored there, under a version that is newer than all of both, at its own position and with its own
-    /// membership. Nothing may be applied while it is finished, and no other machine be fed the entries up to there any
-    /// more.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the disk fails.
-    fn replace(&self) -> Result<Box<dyn Install>, StoreError>;
 
     /// The last entry of before the state that it took over last, if it did: entries up to there are void. As what
     /// [`Machine::persisted`] tells, it has this whatever happens.

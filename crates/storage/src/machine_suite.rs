@@ -12,7 +12,7 @@ use proptest::test_runner::{Config, TestRunner};
 
 use crate::machine::{Applied, CHUNK_BYTES_MAX, Change, Effect, Entry, Export, Machine, Position};
 use crate::suite::{ENDED, Told, batch, key};
-use crate::{Batch, StoreError, Version};
+use crate::{Batch, StoreError, Version, pieces};
 
 /// How machines are made.
 pub type Fresh<'f> = &'f mut dyn FnMut() -> Arc<dyn Machine>;
@@ -51,10 +51,13 @@ fn who_watches_is_told_before_anybody_sees_and_after(fresh: Fresh<'_>) {
     let chunks = chunks(&mut *export);
     transfer(&state, chunks.clone(), &*to).unwrap();
     expected.extend([(None, Version(2)), ENDED]);
-    let mut install = to.replace().unwrap();
-    chunks.into_iter().for_each(|chunk| install.take(chunk).unwrap());
-    install.finish().unwrap();
-    expected.extend([(None, state.version), ENDED]);
+    let next = state.version.next();
+    let pieces = as_pieces(next, &chunks);
+    let restore = Change::Restore { version: next.next(), pieces: u32::try_from(chunks.len()).unwrap() };
+    let [at, behind] = [1, 2].map(|more| Position { term: 9, index: state.position.index + more });
+    let entries = [entry(at.term, at.index, pieces), Entry { position: behind, change: restore }];
+    assert_eq!(feed(&*to, &entries).unwrap(), [Effect::Applied; 2]);
+    expected.extend([(Some(next), state.version), ENDED, (None, next), ENDED]);
     assert_eq!(*told.0.lock().unwrap(), expected);
 }
 
@@ -94,22 +97,34 @@ fn a_state_takes_the_place_of_what_is_held(fresh: Fresh<'_>) {
     let own = |version| entry(7, version + 1, batch(version, &[("own", Some(b"own"))]));
     feed(&*to, &[members, own(1), own(2), own(3)]).unwrap();
     let state = chunks(&mut *from.export().unwrap());
-    let replace = |state: &[Vec<u8>]| {
-        let mut install = to.replace()?;
-        state.iter().try_for_each(|chunk| install.take(chunk.clone()))?;
-        install.finish()
+    let restore = |index, version, pieces: usize| Entry {
+        position: Position { term: 7, index },
+        change: Change::Restore { version: Version(version), pieces: u32::try_from(pieces).unwrap() },
     };
-    assert!(matches!(replace(&[]), Err(StoreError::Foreign { .. })));
-    assert_eq!(read(&*to, "own"), Some((3, b"own".to_vec())), "what was refused changed something");
-    replace(&state).unwrap();
+    let cut = as_pieces(Version(4), state.get(1..).unwrap());
+    let not_yet = [restore(5, 4, 0), entry(7, 6, cut), restore(7, 5, state.len() - 1), restore(8, 5, state.len())];
+    let effects = feed(&*to, &not_yet).unwrap();
+    let fenced = |version| Effect::Fenced(Version(version));
+    assert_eq!(effects, [fenced(3), Effect::Applied, fenced(4), fenced(4)], "what is no state changed something");
+    assert_eq!(read(&*to, "own"), Some((3, b"own".to_vec())));
+    let whole = as_pieces(Version(5), &state);
+    let effects = feed(&*to, &[entry(7, 9, whole), restore(10, 5, state.len()), restore(11, 6, state.len())]).unwrap();
+    assert_eq!(effects, [Effect::Applied, fenced(5), Effect::Applied], "a restore that is not the next one is none");
     let held = to.applied();
-    assert_eq!((held.position, held.membership.as_slice()), (Position { term: 7, index: 4 }, &b"members"[..]));
-    assert!(held.version > Version(3));
-    assert_eq!((to.persisted(), to.begins_behind()), (held.position, 4));
+    assert_eq!((held.position, held.membership.as_slice()), (Position { term: 7, index: 11 }, &b"members"[..]));
+    assert_eq!(held.version, Version(6));
+    assert_eq!((to.persisted(), to.begins_behind()), (held.position, 11));
     assert_eq!((read(&*to, "a"), read(&*to, "own")), (Some((1, b"1".to_vec())), None));
+    assert_eq!(pieces::count(&*to.snapshot().unwrap()).unwrap(), 0, "pieces stayed");
     let next = held.version.next();
-    let applied = feed(&*to, &[entry(7, 5, batch(next.0, &[("a", Some(b"next"))]))]).unwrap();
+    let applied = feed(&*to, &[entry(7, 12, batch(next.0, &[("a", Some(b"next"))]))]).unwrap();
     assert_eq!((applied.as_slice(), read(&*to, "a")), (&[Effect::Applied][..], Some((next.0, b"next".to_vec()))));
+}
+
+/// A state as the batch that stores its pieces.
+fn as_pieces(version: Version, state: &[Vec<u8>]) -> Batch {
+    let pieces = (0..).zip(state).map(|(number, chunk)| (pieces::key(number), Some(chunk.clone())));
+    Batch::new(version, pieces.collect())
 }
 
 fn chunks(export: &mut dyn Export) -> Vec<Vec<u8>> {

@@ -6,7 +6,7 @@ use imbl::OrdMap;
 
 use crate::machine::{Applied, Export, Install, Position};
 use crate::state::{Chunks, Reading, Wrong};
-use crate::{Batch, RawKey, Snapshot, Store, StoreError, Stored, Version, Watcher, Watchers};
+use crate::{Agreement, Batch, RawKey, Snapshot, Store, StoreError, Stored, Version, Watcher, Watchers};
 
 /// What it is called in errors.
 pub(crate) const NAME: &str = "memory";
@@ -167,6 +167,10 @@ impl Install for Restoring {
             },
         );
         Ok(())
+    }
+
+    fn agree(self: Box<Self>) -> Result<Agreement, Box<dyn Install>> {
+        Err(self)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use crate::machine::{Applied, Change, Effect, Entry, Export, Install, Machine, Position};
 use crate::memory::{Contents, Incoming};
-use crate::{RawKey, Snapshot, StoreError, Stored, Watcher, Watchers};
+use crate::{Agreement, RawKey, Snapshot, StoreError, Stored, Watcher, Watchers, pieces};
 
 #[derive(Clone, Default)]
 struct State {
@@ -60,6 +60,17 @@ impl MemoryMachine {
         self.states.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Another state in place of everything, durably.
+    fn take_over(&self, applied: Applied, contents: Contents) {
+        let replace = || {
+            let begins_behind = applied.position.index;
+            let contents = Contents { version: applied.version, ..contents };
+            let state = State { applied, contents, begins_behind };
+            *self.states() = States { now: state.clone(), persisted: state };
+        };
+        self.watchers.around_state(|| Box::new(self.now().contents), replace);
+    }
+
     fn now(&self) -> State {
         self.states.read().unwrap_or_else(PoisonError::into_inner).now.clone()
     }
@@ -78,6 +89,22 @@ impl Machine for MemoryMachine {
                 states.now.applied.membership.clone_from(members);
                 states.now.applied.position = entry.position;
                 states.persisted = states.now.clone();
+            }
+            Change::Restore { version, pieces } => {
+                let State { applied: before, contents, .. } = self.now();
+                let mut incoming = Incoming::new(None);
+                let gathered = pieces::gather(&contents, *pieces, |chunk| incoming.take(&chunk));
+                match gathered.and_then(|()| incoming.finish()) {
+                    Ok((state, contents)) if *version == before.version.next() => {
+                        let applied = pieces::taken_over(&before, &state, entry.position);
+                        self.take_over(applied, contents);
+                    }
+                    Ok(_) | Err(StoreError::Foreign { .. }) => {
+                        self.states().now.applied.position = entry.position;
+                        return Ok(Effect::Fenced(before.version));
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             Change::Batch(batch) => {
                 let before = self.now().applied.version;
@@ -112,11 +139,7 @@ impl Machine for MemoryMachine {
 
     fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError> {
         let incoming = Incoming::new(Some(state.clone()));
-        Ok(Box::new(Installing { machine: self.clone(), incoming, is_in_place: false }))
-    }
-
-    fn replace(&self) -> Result<Box<dyn Install>, StoreError> {
-        Ok(Box::new(Installing { machine: self.clone(), incoming: Incoming::new(None), is_in_place: true }))
+        Ok(Box::new(Installing { machine: self.clone(), incoming }))
     }
 
     fn begins_behind(&self) -> u64 {
@@ -135,7 +158,6 @@ impl Machine for MemoryMachine {
 struct Installing {
     machine: MemoryMachine,
     incoming: Incoming,
-    is_in_place: bool,
 }
 
 impl Install for Installing {
@@ -144,21 +166,13 @@ impl Install for Installing {
     }
 
     fn finish(self: Box<Self>) -> Result<(), StoreError> {
-        let (mut applied, mut contents) = self.incoming.finish()?;
-        let machine = &self.machine;
-        let replace = || {
-            let mut states = machine.states();
-            if self.is_in_place {
-                let before = &states.now.applied;
-                applied = Applied { version: before.version.max(applied.version).next(), ..before.clone() };
-                contents.version = applied.version;
-            }
-            let begins_behind = applied.position.index;
-            let state = State { applied, contents, begins_behind };
-            *states = States { now: state.clone(), persisted: state };
-        };
-        machine.watchers.around_state(|| Box::new(machine.now().contents), replace);
+        let (applied, contents) = self.incoming.finish()?;
+        self.machine.take_over(applied, contents);
         Ok(())
+    }
+
+    fn agree(self: Box<Self>) -> Result<Agreement, Box<dyn Install>> {
+        Err(self)
     }
 }
 

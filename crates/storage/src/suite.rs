@@ -63,12 +63,15 @@ fn who_watches_is_told_before_anybody_sees_and_after(store: &dyn Store) {
     for version in 1..=2 {
         store.apply(batch(version, &[("a", Some(b"1"))])).unwrap();
     }
-    let mut expected = vec![(Some(Version(1)), Version(0)), ENDED, (Some(Version(2)), Version(1)), ENDED];
+    let expected = vec![(Some(Version(1)), Version(0)), ENDED, (Some(Version(2)), Version(1)), ENDED];
     assert_eq!(*told.0.lock().unwrap(), expected);
     if let Ok(state) = exported(store) {
         restore(store, state).unwrap();
-        expected.extend([(None, Version(2)), ENDED]);
-        assert_eq!(*told.0.lock().unwrap(), expected);
+        // Where it comes in pieces, those are told before.
+        let told = told.0.lock().unwrap();
+        assert!(told.starts_with(&expected), "{told:?}");
+        let [.., (None, before), ENDED] = told.as_slice() else { panic!("{told:?}") };
+        assert!(*before >= Version(2), "{told:?}");
     }
 }
 
@@ -138,11 +141,12 @@ fn a_state_comes_back_in_any_store_and_is_newer_than_all_before(fresh: &mut dyn 
     for version in 1..=40 {
         busy.apply(batch(version, &[("a", Some(b"busy")), ("own", Some(&[6; 2000]))])).unwrap();
     }
-    for (store, version) in [(old, 30), (busy, 41)] {
+    for (store, newest) in [(old, 29), (busy, 40)] {
         let before = store.snapshot().unwrap();
         let was = before.read(&key("a")).unwrap();
         restore(&*store, state.clone()).unwrap();
-        assert_eq!(store.snapshot().unwrap().version(), Version(version));
+        let version = store.snapshot().unwrap().version().0;
+        assert!(version > newest, "{version}");
         assert_eq!(read(&*store, "a"), Some((1, b"1".to_vec())));
         assert_eq!(read(&*store, "b"), Some((2, vec![7; 3_000_000])));
         for gone in ["gone", "c", "own"] {

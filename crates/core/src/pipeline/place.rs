@@ -146,9 +146,10 @@ pub(super) async fn to_leader(node: &Node, request: Request) -> Placed {
     }
 }
 
-/// Whether whoever asks is sent to the leader, in place of the request.
+/// Whether whoever asks is sent to the leader, in place of the request; with a body that is a stream always.
 fn is_sent_there(unsealed: &Unsealed, request: &Request) -> bool {
-    unsealed.handles.settings.elsewhere == Elsewhere::Redirect || request.headers.contains_key(NO_FORWARDING)
+    let is_wanted = request.headers.contains_key(NO_FORWARDING) || request.upload.is_there();
+    is_wanted || unsealed.handles.settings.elsewhere == Elsewhere::Redirect
 }
 
 /// Waits until a node that leads is active; false when it does not lead any more, nothing when patience ends.

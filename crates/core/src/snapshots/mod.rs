@@ -21,6 +21,7 @@ use tresor_storage::state::Reading;
 use tresor_storage::{RawKey, Store, StoreError, Stored, Version};
 
 use self::schedule::{Scheduled, Told};
+use crate::pipeline::uncertain;
 use crate::unsealed::ClusterRecord;
 
 /// Whether a snapshot that this cluster did not take is taken.
@@ -35,8 +36,6 @@ pub enum Foreign {
 /// A snapshot that was verified to its end, and changes nothing yet.
 pub struct Staged {
     pub(crate) install: Box<dyn Install>,
-    /// Whether another cluster took it.
-    pub(crate) is_foreign: bool,
 }
 
 /// Takes and stages snapshots.
@@ -134,7 +133,6 @@ impl Snapshots {
             install: install.map_err(refusal)?,
             own_id: self.cluster.id.clone(),
             foreign,
-            is_foreign: false,
             has_slots: false,
             end: None,
             opens,
@@ -215,7 +213,7 @@ impl From<Refused> for Fault {
 }
 
 /// What the store says, as the caller is told.
-fn refusal(error: StoreError) -> Fault {
+pub(crate) fn refusal(error: StoreError) -> Fault {
     let io = |kind| matches!(&error, StoreError::Io { source, .. } if source.kind() == kind);
     if io(std::io::ErrorKind::Unsupported) {
         return Fault::invalid("snapshots are not available with this storage");
@@ -228,6 +226,11 @@ fn refusal(error: StoreError) -> Fault {
             Refusal::Unavailable("there is too little free space for a second state beside the one in use".into())
                 .into()
         }
+        // Nothing has changed.
+        StoreError::Elsewhere { .. } | StoreError::VersionGap { .. } => {
+            Refusal::Unavailable("another node leads now, and the snapshot was not restored: try again".into()).into()
+        }
+        StoreError::Uncertain { .. } => uncertain(),
         other => Fault::internal(other),
     }
 }
@@ -240,7 +243,6 @@ struct Staging {
     install: Box<dyn Install>,
     own_id: String,
     foreign: Foreign,
-    is_foreign: bool,
     has_slots: bool,
     end: Option<([u8; 32], [u8; 32])>,
     /// Opens every value, where one wants to be sure of more than that they are what was written.
@@ -249,12 +251,11 @@ struct Staging {
 
 impl Staging {
     fn take(&mut self, bytes: &[u8]) -> Result<(), Refused> {
-        let Self { reader, state, install, own_id, foreign, is_foreign, has_slots, end, opens } = self;
+        let Self { reader, state, install, own_id, foreign, has_slots, end, opens } = self;
         reader.take(bytes, |part| {
             match part {
                 Part::Header(header) => {
-                    *is_foreign = header.cluster_id != *own_id;
-                    if *is_foreign && *foreign == Foreign::Refused {
+                    if header.cluster_id != *own_id && *foreign == Foreign::Refused {
                         return Err(Refused::Foreign(format!("{}, {}", header.cluster_name, header.cluster_id)));
                     }
                 }
@@ -293,6 +294,6 @@ impl Staging {
                  changed",
             ));
         }
-        Ok(Staged { install: self.install, is_foreign: self.is_foreign })
+        Ok(Staged { install: self.install })
     }
 }
