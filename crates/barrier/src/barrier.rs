@@ -325,7 +325,6 @@ impl Barrier {
 
     /// Completes when what is stored was replaced by what other keys open: this barrier shows nothing of it, and writes no
     /// more. It does not keep the keys.
-    #[must_use]
     pub fn estranged(&self) -> impl Future<Output = ()> + Send + use<> {
         let estranged = Arc::clone(&self.0.vault.feed.estranged);
         async move { estranged.wait_for(|is_estranged| is_estranged.then_some(())).await }

@@ -10,7 +10,7 @@ use tresor_env::Doors;
 use tresor_env::doubles::TestDoors;
 use tresor_log::Sizes;
 use tresor_storage::suite::{batch, exported, key, restore};
-use tresor_storage::{Condition, Machine, MemoryMachine, MemoryStore, Store, StoreError, pieces};
+use tresor_storage::{Condition, MemoryMachine, MemoryStore, Store, StoreError, pieces};
 
 /// A node on a disk that is a double, with real time and threads.
 fn open(runtime: &Runtime, world: &TestDoors, machine: &MemoryMachine) -> (Arc<Consensus>, RaftStore) {
@@ -158,9 +158,10 @@ fn one_state_is_taken_in_at_a_time_and_what_broke_off_leaves_nothing_in_the_way(
     assert!(store.restore().err().as_ref().is_some_and(busy));
     drop(begun);
     // A process that ends in the middle.
-    std::mem::forget(store.restore().unwrap());
-    drop((node, store));
+    let begun = store.restore().unwrap();
     world.disk.kill_process();
+    drop((begun, node, store));
+    assert!(world.disk.dump().contains_key(&PathBuf::from("/data/log/restore.unfinished")));
     let (node, store) = open(&runtime, &world, &machine.reopened());
     restore(&store, state).unwrap();
     assert!(store.snapshot().unwrap().read(&key("there")).unwrap().is_some());
