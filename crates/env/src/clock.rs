@@ -97,7 +97,8 @@ struct Told {
 
 /// Wall time that never goes back while the process lives: a backward jump of the system clock is bridged by the
 /// monotonic clock, so that it neither prolongs a lease nor revives one. Nodes of a cluster have one time in common, the
-/// leader's, because an end that was promised by one must not come earlier on another.
+/// leader's, because an end that was promised by one must not come earlier on another: that alone takes time back, by the
+/// seconds that a new leader may lack.
 #[derive(Clone)]
 pub struct SteadyClock {
     door: Arc<dyn Clock>,
@@ -132,18 +133,13 @@ impl SteadyClock {
         std::mem::replace(&mut state.source, Source::Heard) == Source::Own
     }
 
-    /// The leader told this a moment ago. While it is less than what this node gave, time stands still.
+    /// The leader told this a moment ago. It may be less than what this node gave: what a new leader promises by its time must
+    /// hold here, too.
     pub fn hear(&self, told: Timestamp) {
         let mut state = self.told();
         if state.source == Source::Heard {
-            (state.time, state.at) = (told, self.door.monotonic());
+            (state.time, state.at, state.latest) = (told, self.door.monotonic(), told);
         }
-    }
-
-    /// What was told last when this process began; what its own wall clock said until now counts for nothing.
-    pub fn begin_at(&self, told: Timestamp) {
-        self.hear(told);
-        self.told().latest = told;
     }
 
     /// From now on this node leads; the time that it heard goes on, if other nodes had it, too.
@@ -226,13 +222,12 @@ mod tests {
     fn who_stands_by_has_the_leaders_time_whatever_its_own_clock_says() {
         let (manual, steady) = at(1_200);
         assert!(steady.stand_by());
-        steady.begin_at(Timestamp::from_seconds(1_000));
+        steady.hear(Timestamp::from_seconds(1_000));
         manual.advance(Duration::from_secs(4));
         manual.jump_wall_to(Timestamp::from_seconds(9_000));
         assert_eq!(steady.now(), Timestamp::from_seconds(1_004));
-        // It was a little ahead: time stands still rather than going back.
+        // It was a little ahead, or another leads that has not been open for long.
         steady.hear(Timestamp::from_seconds(1_003));
-        assert_eq!(steady.now(), Timestamp::from_seconds(1_004));
         manual.advance(Duration::from_secs(2));
         assert_eq!(steady.now(), Timestamp::from_seconds(1_005));
     }
@@ -241,7 +236,7 @@ mod tests {
     fn who_leads_next_goes_on_with_the_time_and_comes_nearer_to_its_own_slowly() {
         let (manual, steady) = at(1_100);
         steady.stand_by();
-        steady.begin_at(Timestamp::from_seconds(1_000));
+        steady.hear(Timestamp::from_seconds(1_000));
         steady.lead(true);
         assert_eq!(steady.now(), Timestamp::from_seconds(1_000));
         // What others tell counts no more.
@@ -256,7 +251,7 @@ mod tests {
         for (wall, has_others) in [(1_000 + 601, true), (1_100, false)] {
             let (manual, steady) = at(wall);
             steady.stand_by();
-            steady.begin_at(Timestamp::from_seconds(1_000));
+            steady.hear(Timestamp::from_seconds(1_000));
             steady.lead(has_others);
             assert_eq!(steady.now(), manual.wall());
         }

@@ -55,7 +55,7 @@ pub(crate) fn stand_by(unsealed: &Unsealed) -> Result<(), Fault> {
     if unsealed.clock.stand_by()
         && let Some(told) = read(&mut unsealed.begin()?)?
     {
-        unsealed.clock.begin_at(told);
+        unsealed.clock.hear(told);
     }
     Ok(())
 }
