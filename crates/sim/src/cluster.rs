@@ -27,7 +27,7 @@ use tresor_harness::cluster::{STEP, World, block_on};
 use self::clients::{Ask, Flight, KEYS};
 use self::members::Outside;
 use self::names::Names;
-use self::records::Records;
+use self::records::{Answered, Records};
 use self::tokens::{PACES, Token};
 use crate::random::Random;
 use crate::run::{Failure, Outcome, Report, last_lines, logging};
@@ -272,7 +272,8 @@ impl Life {
     /// Every answer has its records on some node, at the latest when its device has tried again.
     async fn check_records(&mut self) -> Result<(), String> {
         if self.planted == PlantedInCluster::SkippedRecord {
-            self.records.answered(u16::MAX, Duration::ZERO, 0);
+            let answered = Answered { asked: Duration::MAX, at: Duration::MAX, node: 0 };
+            self.records.answered(u16::MAX, answered);
         }
         let mut missing = Vec::new();
         for seconds in [2, 2, 31, 31] {

@@ -34,7 +34,8 @@ impl Life {
             2 if may_fall => {
                 self.forget(victim);
                 self.drop_errand(victim);
-                self.records.excuse(self.world.now().saturating_sub(UNSYNCED));
+                let now = self.world.now();
+                self.records.excuse(now.saturating_sub(UNSYNCED), now);
                 self.world.lose_power(victim).await;
                 self.report.crashes += 1;
                 self.say(format!("n{victim} lost its power"));

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tresor_env::Tasks;
 use tresor_harness::{Answer, ROOT, assembly};
 
+use super::records::Answered;
 use super::tokens::{Moment, Token};
 use super::{Life, PlantedInCluster};
 use crate::versions::Seen;
@@ -223,7 +224,7 @@ impl Life {
         if status >= 500 || (status >= 400 && self.is_stranger(node)) {
             return Ok(());
         }
-        self.records.answered(port, ended.time, node);
+        self.records.answered(port, Answered { asked: started.time, at: ended.time, node });
         let success = |is_so: bool| if is_so { Ok(()) } else { Err(format!("{ask:?} was refused")) };
         match ask {
             Ask::Write { key, number } => {

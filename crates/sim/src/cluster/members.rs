@@ -108,7 +108,7 @@ impl Life {
     /// The machine of a node that does not run is another one from now on. Since it was a member and open, its device may have
     /// written nothing.
     fn replace(&mut self, node: usize, since: Duration) {
-        self.records.excuse(since.saturating_sub(UNWRITTEN));
+        self.records.excuse(since.saturating_sub(UNWRITTEN), self.world.now());
         self.records.keep(self.world.disk(node));
         self.world.lose_disk(node);
         self.report.disks_lost += 1;
