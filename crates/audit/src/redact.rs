@@ -7,6 +7,7 @@
 
 mod leaf;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
@@ -204,7 +205,7 @@ impl Redactor {
 
     fn secret(&self, text: &[u8], out: &mut Vec<u8>) {
         if self.options.log_raw {
-            leaf::raw(&String::from_utf8_lossy(text), out);
+            leaf::raw(&shown_text(text), out);
         } else {
             leaf::hashed(&self.digest(text), out);
         }
@@ -354,7 +355,7 @@ impl Redactor {
 
     fn fields(&self, object: &mut Object<'_>, fields: MapRef<'_>, clear_keys: &[String], elide: Elide) {
         fields.each(&mut |name, value| {
-            let out = object.name(&String::from_utf8_lossy(name));
+            let out = object.name(&shown_text(name));
             match (elide, name, &value) {
                 (Elide::Lists, b"keys", ValueRef::List(items)) => whole(count(items.len()), out),
                 (Elide::Lists, b"key_info", ValueRef::Map(items)) => whole(count(items.len()), out),
@@ -368,9 +369,9 @@ impl Redactor {
         match value {
             ValueRef::Null => out.extend_from_slice(b"null"),
             ValueRef::Bool(value) => boolean(value, out),
-            ValueRef::Number(text) => number(&String::from_utf8_lossy(text), out),
+            ValueRef::Number(text) => number(&shown_text(text), out),
             ValueRef::String(text) if clear_keys.iter().any(|clear| clear.as_bytes() == name) => {
-                leaf::declared(&String::from_utf8_lossy(text), out);
+                leaf::declared(&shown_text(text), out);
             }
             ValueRef::String(text) => self.secret(text, out),
             ValueRef::List(items) => List::write(out, |list| {
@@ -388,6 +389,11 @@ impl Redactor {
 enum Elide {
     No,
     Lists,
+}
+
+/// A text of a body: what is none is shown as far as it is one.
+fn shown_text(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 fn count(items: usize) -> u64 {

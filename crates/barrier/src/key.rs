@@ -115,8 +115,9 @@ fn checked(text: String) -> Result<Box<str>, BarrierError> {
         return Err(KeyError::TooDeep.into());
     }
     // A byte of a control character is below the blank, 0x7f, or 0xc2, which begins the rest of them.
-    let may_be_control = |byte| byte < b' ' || matches!(byte, 0x7f | 0xc2);
-    if text.bytes().any(may_be_control) && text.chars().any(char::is_control) {
+    // Every byte is looked at, so that many are at once.
+    let may_be_control = |any, byte| any | (byte < b' ') | (byte == 0x7f) | (byte == 0xc2);
+    if text.bytes().fold(false, may_be_control) && text.chars().any(char::is_control) {
         return Err(KeyError::ControlCharacter.into());
     }
     Ok(text.into())
