@@ -289,9 +289,10 @@ impl Building<'_> {
         let mut changes = changes;
         let (tallies, whole) = (std::mem::take(&mut changes.tallies), std::mem::take(&mut changes.whole_tallies));
         let outcome = self.change(changes);
-        let mut adding = std::mem::take(&mut self.adding);
+        let adding = std::mem::take(&mut self.adding);
         if outcome.is_ok() {
-            self.writes.append(&mut adding);
+            // One by one: joining two maps would rebuild all of the batch for each transaction.
+            self.writes.extend(adding);
             self.add_up(&tallies, &whole);
         } else {
             self.blocks.values_mut().for_each(|slot| slot.take_back(self.transaction));
