@@ -122,7 +122,7 @@ impl AuditLog {
 
     /// Lets those that can run join a group, as long as each round brings more.
     async fn gather(&self, outcome: &Arc<Outcome>) {
-        let mut known = 0;
+        let mut known = 1;
         for _ in 0..ROUNDS_MAX {
             tokio::task::yield_now().await;
             let state = self.state();
