@@ -366,17 +366,22 @@ impl Pair {
         self.group.forwarded.swap(0, Ordering::Relaxed)
     }
 
-    /// Asks both; they answer the same, but for what names the request.
+    /// Asks both; they answer the same, but for what names the request, and for what is left of a time: a node that follows
+    /// counts on slowly from what the leader told.
     pub(crate) async fn compare(&self, method: &str, path: &str, token: &str, step: &str) {
-        let mut answers = Vec::new();
+        let (mut answers, mut left) = (Vec::new(), Vec::new());
         for peer in [&self.leader, &self.standby] {
             let answer = peer.call(method, path, token, Value::Null).await;
             let mut body = answer.json;
             if let Some(body) = body.as_object_mut() {
                 body.remove("request_id");
+                let data = body.get_mut("data").and_then(Value::as_object_mut);
+                left.extend(data.and_then(|data| data.remove("ttl")).and_then(|ttl| ttl.as_u64()));
             }
             answers.push((answer.status, body));
         }
         assert_eq!(answers.first(), answers.last(), "{step}: {method} {path}");
+        let is_so = left.is_empty() || matches!(*left, [leader, standby] if leader.abs_diff(standby) <= 1);
+        assert!(is_so, "{step}: {method} {path}: {left:?} seconds are left");
     }
 }
