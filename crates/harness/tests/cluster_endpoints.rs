@@ -39,6 +39,11 @@ async fn every_endpoint_answers_alike_through_a_standby() {
         }
         let there = ask(&world, 0, method, &path).await;
         let here = ask(&world, 1, method, &path).await;
+        if method == "POST" && path.starts_with("sys/storage/raft/snapshot") {
+            // A body of any size is for the client to send to the leader.
+            assert_eq!(here.status, 307, "{here:?}");
+            continue;
+        }
         let said = |answer: &Answer| (answer.status, answer.json.get("errors").cloned());
         assert_eq!(said(&here), said(&there), "{method} {path}: {here:?} {there:?}");
         assert!(there.status < 500, "{method} {path}: {there:?}");
