@@ -155,6 +155,8 @@ impl Life {
             self.step().await?;
         }
         self.mend().await;
+        // From now on every request must be answered.
+        self.world.fabric.set_weather(Weather::default());
         let until = self.world.now() + LAST_JOIN;
         while !self.outside.is_empty() {
             if self.world.now() > until {
