@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::support::cluster::{Here, Three, insist};
 use crate::support::{Cli, Production};
 
 const SNAPSHOT: [&str; 4] = ["operator", "raft", "snapshot", "save"];
@@ -30,6 +31,40 @@ fn a_snapshot_is_saved_whole_and_private_or_not_at_all() {
 #[test]
 fn a_node_that_is_alone_saves_and_restores() {
     save_and_restore(&Production::raft());
+}
+
+#[test]
+fn a_cluster_saves_and_restores_through_any_of_its_nodes_and_keeps_it_when_all_are_killed() {
+    let mut three = Three::start(&Here);
+    let leader = three.leader();
+    let standby = (leader + 1) % 3;
+    let value = "x".repeat(300_000);
+    for at in 0..40 {
+        insist(&three.http(standby), "POST", &format!("kv/{at}"), &json!({ "v": value, "at": at }).to_string());
+    }
+    let file = three.homes[0].home().join("a.snap");
+    let saved = file.to_str().unwrap().to_owned();
+    three.cli(standby).succeed(&snapshot("save", &[&saved]));
+    insist(&three.http(standby), "POST", "kv/0", &json!({ "at": "otherwise" }).to_string());
+    // Its client is sent to the active node.
+    three.cli(standby).succeed(&snapshot("restore", &[&saved]));
+    let is_restored = |three: &Three<'_>, at: usize| {
+        for number in [0, 39] {
+            let answer = insist(&three.http(at), "GET", &format!("kv/{number}"), "");
+            assert_eq!(answer.at("/data/at"), json!(number), "at {at}");
+        }
+    };
+    (0..3).for_each(|at| is_restored(&three, at));
+    for server in three.servers.iter_mut().flatten() {
+        server.signal(Signal::KILL);
+    }
+    for at in 0..3 {
+        three.servers[at].take().unwrap().wait();
+        three.start_again(at);
+    }
+    (0..3).for_each(|at| three.serves(at));
+    (0..3).for_each(|at| is_restored(&three, at));
+    insist(&three.http(standby), "POST", "kv/0", &json!({ "at": "later" }).to_string());
 }
 
 fn save_and_restore(production: &Production) {
