@@ -72,16 +72,19 @@ impl Core {
                 continue;
             }
             let given = self.wire.now() + pace.election / 2;
-            while self.wire.now() < given {
+            loop {
                 let (state, leader) = {
                     let metrics = self.raft.server_metrics();
                     let metrics = metrics.borrow();
                     (metrics.state, metrics.current_leader)
                 };
-                if state != ServerState::Leader
-                    && let Some(leader) = leader
-                {
+                let has_begun = state != ServerState::Leader;
+                if let Some(leader) = leader.filter(|_| has_begun) {
                     return Some(leader);
+                }
+                // Whoever campaigns is given time: another one would only take its votes away.
+                if self.wire.now() >= if has_begun { until } else { given } {
+                    break;
                 }
                 self.wire.doors.clock.sleep(LOOK_AGAIN).await;
             }
