@@ -131,3 +131,21 @@ async fn a_node_that_removes_itself_is_answered_and_learns_it_though_few_answer(
     world.pass(Duration::from_secs(20)).await;
     assert!(!world.cluster(3).is_removed());
 }
+
+#[tokio::test]
+async fn the_leader_is_removed_or_loses_its_vote_whoever_is_asked() {
+    for (seed, through_leader) in [(21, true), (22, false)] {
+        let world = World::new(4, seed).await;
+        for change in ["demote", "remove-peer"] {
+            let leader = world.active().unwrap();
+            let asked = if through_leader { leader } else { (leader + 1) % 4 };
+            let name = format!("n{leader}");
+            let path = format!("sys/storage/raft/{change}");
+            let done = world.call(asked, "POST", &path, ROOT, json!({ "server_id": name })).await;
+            assert_eq!(done.status, 204, "{change} through n{asked} while n{leader} leads: {done:?}");
+            let (active, _) = world.another_active(leader).await;
+            let after = votes(&world, active).into_iter().find(|(member, _)| *member == name);
+            assert_eq!(after, (change == "demote").then_some((name, false)));
+        }
+    }
+}

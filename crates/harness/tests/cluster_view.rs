@@ -273,7 +273,6 @@ async fn members_are_changed_by_name_and_refusals_say_why() {
     }
     for (refusal, status, text) in [
         (ClusterError::Refused("node-9 is no member".to_owned()), 400, "node-9 is no member"),
-        (ClusterError::NotLeader, 503, "does not lead"),
         (ClusterError::NoLeader, 503, "no leader"),
         (ClusterError::Uncertain, 500, "is not known"),
         (ClusterError::Stopped("its disk".to_owned()), 500, "internal error"),

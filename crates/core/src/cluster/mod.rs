@@ -153,10 +153,11 @@ impl From<ClusterError> for Fault {
     fn from(error: ClusterError) -> Self {
         let text = error.to_string();
         match error {
-            ClusterError::NoLeader
-            | ClusterError::Unreachable(_)
-            | ClusterError::NotLeader
-            | ClusterError::NotTakenOver => Self::Refusal(Refusal::Unavailable(text.into())),
+            // Nothing was done, and may be done where it can.
+            ClusterError::NotLeader => Self::Refusal(Refusal::Elsewhere),
+            ClusterError::NoLeader | ClusterError::Unreachable(_) | ClusterError::NotTakenOver => {
+                Self::Refusal(Refusal::Unavailable(text.into()))
+            }
             ClusterError::Refused(_) => Self::invalid(text),
             ClusterError::Uncertain => {
                 let public = Some(text.into());
