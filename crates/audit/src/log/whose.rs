@@ -69,23 +69,30 @@ pub(super) fn say(disk: &dyn Disk, directory: &Path, key: &HmacKey) -> io::Resul
     disk.rename(&unfinished, &directory.join(NAME))
 }
 
-/// Moves what is in the log's directory into one beside it.
+/// Moves what is in the log's directory into one beside it. A crash leaves records in one of the two or, where a disk forgets a
+/// rename's other half, in both; so the mark, by which one that is whole is known, is moved when they are there for certain.
 fn set_aside(disk: &dyn Disk, log: &Path) -> io::Result<PathBuf> {
     let name = log.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let records = disk.names(log)?.into_iter().filter(|name| name != NAME).collect::<Vec<_>>();
     for number in 1..=NAMES_MAX {
         let aside = log.with_file_name(format!("{name}-of-before-{number}"));
         disk.create_directory(&aside)?;
-        // One with a mark is whole; one without is what a crash left of this.
-        let has_mark = disk.names(&aside)?.iter().any(|name| name == NAME);
-        if has_mark {
+        let there = disk.names(&aside)?;
+        if there.iter().any(|name| name == NAME) {
             continue;
         }
-        let names = disk.names(log)?;
-        let records = names.iter().filter(|name| *name != NAME);
-        records.into_iter().try_for_each(|name| disk.rename(&log.join(name), &aside.join(name)))?;
+        for record in &records {
+            disk.rename(&log.join(record), &aside.join(record))?;
+        }
         disk.sync_directory(&aside)?;
-        disk.rename(&log.join(NAME), &aside.join(NAME))?;
-        disk.sync_directory(&aside)?;
+        disk.sync_directory(log)?;
+        if records.is_empty() && there.is_empty() {
+            // The one before is whole, and its mark is here still.
+            disk.remove(&log.join(NAME))?;
+        } else {
+            disk.rename(&log.join(NAME), &aside.join(NAME))?;
+            disk.sync_directory(&aside)?;
+        }
         disk.sync_directory(log)?;
         return Ok(aside);
     }
