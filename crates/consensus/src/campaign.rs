@@ -165,7 +165,7 @@ impl Core {
     /// Takes the members as the log has them, and says who they are to those who carry messages.
     pub(crate) fn take_members(&self, at: Option<LogId>, membership: &Membership) {
         if let Some(members) = self.wire.contacts.take_members(at, membership) {
-            self.wire.peers.know(&members.contacts());
+            self.wire.peers.know(&members);
         }
     }
 

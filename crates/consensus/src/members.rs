@@ -67,7 +67,9 @@ impl Members {
         others.map(|(id, member)| (*id, &member.contact))
     }
 
-    pub(crate) fn contacts(&self) -> BTreeMap<NodeId, Contact> {
+    /// How each is reached and known.
+    #[must_use]
+    pub fn contacts(&self) -> BTreeMap<NodeId, Contact> {
         self.nodes.iter().map(|(id, member)| (*id, member.contact.clone())).collect()
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! Deliberately absent: connections, certificates and what is in a message; those who carry it take it as bytes.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use tresor_env::BoxFuture;
+
+use crate::members::Members;
 
 /// The longest message: one batch of the committer, and what is around it.
 pub const MESSAGE_BYTES_MAX: usize = 80 << 20;
@@ -78,7 +79,7 @@ pub trait Peers: Send + Sync + 'static {
     ) -> BoxFuture<'static, Result<Vec<u8>, PeerError>>;
 
     /// Who may send messages from now on, and how they are reached.
-    fn know(&self, members: &BTreeMap<NodeId, Contact>);
+    fn know(&self, members: &Members);
 }
 
 /// The others of a node that is alone.
@@ -96,5 +97,5 @@ impl Peers for Nobody {
         Box::pin(std::future::ready(Err(PeerError::Unreachable("there is nobody".to_owned()))))
     }
 
-    fn know(&self, _: &BTreeMap<NodeId, Contact>) {}
+    fn know(&self, _: &Members) {}
 }

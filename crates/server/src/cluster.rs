@@ -13,6 +13,7 @@ mod port;
 mod releases;
 #[cfg(test)]
 mod tests;
+mod vouched;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -149,6 +150,7 @@ impl Nodes {
         tasks.spawn(told.keep(Arc::clone(&consensus), Arc::clone(&port)));
         let (clock, is_sealed) = (Arc::clone(&doors.clock), Arc::new(Signal::new(true)));
         tasks.spawn(give_way_while_sealed(me, Arc::clone(&consensus), Arc::clone(&is_sealed), Arc::clone(&clock)));
+        tasks.spawn(vouched::keep(Arc::clone(&consensus), Arc::clone(&port), Arc::clone(&clock)));
         let releases = Arc::<Releases>::default();
         let asking = Arc::clone(&releases).keep(me, Arc::clone(&consensus), Arc::clone(&port), Arc::clone(&clock));
         tasks.spawn(asking);

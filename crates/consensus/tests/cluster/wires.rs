@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tresor_consensus::{Contact, Lane, NodeId, PeerError, Peers};
+use tresor_consensus::{Contact, Lane, Members, NodeId, PeerError, Peers};
 use tresor_env::doubles::{ManualClock, SeededEntropy};
 use tresor_env::{BoxFuture, Clock};
 
@@ -138,5 +138,5 @@ impl Peers for Sender {
         })
     }
 
-    fn know(&self, _: &BTreeMap<NodeId, Contact>) {}
+    fn know(&self, _: &Members) {}
 }

@@ -242,7 +242,7 @@ impl Cluster for Nodes {
 
     fn hear_of_removal(&self, by: &[u8; 32], signature: &[u8]) -> bool {
         let (by, me) = (PublicKey::new(*by), self.key.public());
-        let is_signed = by != me && self.port.knows(&by) && by.verifies(&removal(me.bytes()), signature);
+        let is_signed = by != me && self.port.pins(&by) && by.verifies(&removal(me.bytes()), signature);
         if is_signed {
             self.is_told_removed.store(true, Ordering::Relaxed);
         }

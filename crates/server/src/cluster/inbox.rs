@@ -16,6 +16,7 @@ use tresor_wire::API_LEVEL;
 
 use super::hints::Voice;
 use super::port::Port;
+use super::vouched::Said;
 
 /// The core's message.
 pub(crate) const FORWARDED: u8 = 1;
@@ -24,6 +25,8 @@ pub(crate) const CONTACT: u8 = 2;
 
 /// Which release the node is of, by the level of its API.
 pub(crate) const RELEASE: u8 = 3;
+/// Who the members are, as the node knows them.
+pub(crate) const MEMBERS: u8 = 4;
 
 /// What stands before it is the answer.
 pub(crate) const ANSWERED: u8 = 1;
@@ -89,6 +92,10 @@ impl Inbox {
                 Ok(said(NOBODY))
             }
             RELEASE if message.is_empty() => Ok(ending_with(Message::new(API_LEVEL.as_bytes().to_vec()), ANSWERED)),
+            MEMBERS if message.is_empty() => {
+                let Some(consensus) = self.consensus() else { return Ok(said(NOBODY)) };
+                Ok(ending_with(Message::new(Said::spelled(&consensus.members())), ANSWERED))
+            }
             _ => Err(Declined),
         }
     }

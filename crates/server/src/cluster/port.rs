@@ -1,19 +1,28 @@
 //! The way to the other nodes, as the consensus sees it: the members of the log are those who may connect.
 //!
 //! A node that the log does not name yet, as it knows the log, also knows those that let it in: the members may have
-//! changed since the entries that it has, and whoever leads must reach it. Deliberately absent: what messages mean.
+//! changed since the entries that it has, and whoever leads must reach it. The same holds for a node that was away while
+//! others came ([`vouched`](super::vouched)). Deliberately absent: what messages mean.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tresor_consensus::{Contact, Lane, NodeId, PeerError};
+use tresor_consensus::{Contact, Lane, Members as Logged, NodeId, PeerError};
 use tresor_env::{BoxFuture, Signal};
 use tresor_peers::{AskError, Member, Members, Parting, Peers, PublicKey, Trouble};
 
 use super::adopted::Adopted;
 use super::hints::{Hints, Voice};
+use super::vouched::{Said, Vouched};
+
+/// Who the members are, and which entry of the log says so.
+#[derive(Clone, Default)]
+struct Known {
+    index: u64,
+    contacts: BTreeMap<NodeId, Contact>,
+}
 
 /// The other nodes.
 pub(crate) struct Port {
@@ -21,7 +30,9 @@ pub(crate) struct Port {
     peers: Peers,
     adopted: Adopted,
     /// As the log has them.
-    members: Mutex<BTreeMap<NodeId, Contact>>,
+    members: Mutex<Known>,
+    /// Whom they let in beside.
+    vouched: Mutex<Vouched>,
     /// Where else they may be.
     hints: Mutex<Hints>,
     /// How often the members were told.
@@ -30,8 +41,15 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn new(me: NodeId, peers: Peers, adopted: Adopted) -> Self {
-        let port =
-            Self { me, peers, adopted, members: Mutex::default(), hints: Mutex::default(), told: Signal::default() };
+        let port = Self {
+            me,
+            peers,
+            adopted,
+            members: Mutex::default(),
+            vouched: Mutex::default(),
+            hints: Mutex::default(),
+            told: Signal::default(),
+        };
         port.admit();
         port
     }
@@ -57,11 +75,11 @@ impl Port {
     }
 
     fn members(&self) -> BTreeMap<NodeId, Contact> {
-        self.members.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.members.lock().unwrap_or_else(PoisonError::into_inner).contacts.clone()
     }
 
     /// The members, and who let this node in while the log does not name it.
-    fn known(&self) -> BTreeMap<NodeId, Contact> {
+    fn pinned(&self) -> BTreeMap<NodeId, Contact> {
         let mut members = self.members();
         if !members.contains_key(&self.me) {
             for contact in self.adopted.contacts() {
@@ -73,13 +91,40 @@ impl Port {
         members
     }
 
-    /// Whether a node with this key may connect.
-    pub(crate) fn knows(&self, key: &PublicKey) -> bool {
-        self.known().values().any(|contact| self::key(contact) == Some(*key))
+    /// Those whose word counts.
+    pub(crate) fn pinned_others(&self) -> Vec<NodeId> {
+        self.pinned().into_keys().filter(|id| *id != self.me).collect()
+    }
+
+    /// Whether the word of who has this key counts.
+    pub(crate) fn pins(&self, key: &PublicKey) -> bool {
+        self.pinned().values().any(|contact| self::key(contact) == Some(*key))
+    }
+
+    /// Takes what members say of who else is one: these may connect, too.
+    pub(crate) fn take_vouched(&self, said: impl IntoIterator<Item = (NodeId, Said)>) {
+        let pinned = self.pinned();
+        let index = self.members.lock().unwrap_or_else(PoisonError::into_inner).index;
+        let mut is_any_new = false;
+        for (voice, said) in said {
+            let mut vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
+            if pinned.contains_key(&voice) && vouched.take(voice, said, index) {
+                tracing::info!(by = %voice, "there are members that this node does not know, as another one says");
+                is_any_new = true;
+            }
+        }
+        if is_any_new {
+            self.admit();
+        }
     }
 
     fn admit(&self) {
-        let members = self.known();
+        let mut members = self.pinned();
+        for (id, contact) in self.vouched.lock().unwrap_or_else(PoisonError::into_inner).contacts() {
+            if id != self.me {
+                members.entry(id).or_insert_with(|| contact.clone());
+            }
+        }
         let hints = self.hints.lock().unwrap_or_else(PoisonError::into_inner);
         let known = members.iter().filter_map(|(id, contact)| {
             let member = Member { key: key(contact)?, addresses: hints.places(*id, &contact.address) };
@@ -170,10 +215,14 @@ impl tresor_consensus::Peers for Port {
         })
     }
 
-    fn know(&self, members: &BTreeMap<NodeId, Contact>) {
-        let before =
-            std::mem::replace(&mut *self.members.lock().unwrap_or_else(PoisonError::into_inner), members.clone());
-        self.hints.lock().unwrap_or_else(PoisonError::into_inner).settle(&before, members);
+    fn know(&self, members: &Logged) {
+        let now = Known { index: members.index, contacts: members.contacts() };
+        let before = std::mem::replace(&mut *self.members.lock().unwrap_or_else(PoisonError::into_inner), now.clone());
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner).settle(&before.contacts, &now.contacts);
+        let pinned = self.pinned();
+        let mut vouched = self.vouched.lock().unwrap_or_else(PoisonError::into_inner);
+        vouched.settle(now.index, |voice| pinned.contains_key(&voice));
+        drop(vouched);
         self.admit();
         self.told.update(|told| *told += 1);
     }

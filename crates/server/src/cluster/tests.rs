@@ -53,6 +53,12 @@ struct Host {
     nodes: Option<Arc<Nodes>>,
 }
 
+impl Host {
+    fn new() -> Self {
+        Self { disk: Arc::new(MemoryDisk::new()), machine: MemoryMachine::new(), nodes: None }
+    }
+}
+
 struct World {
     clock: Arc<ManualClock>,
     fabric: Fabric,
@@ -63,8 +69,7 @@ impl World {
     fn new(count: usize) -> Self {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(1_767_225_600)));
         let fabric = Fabric::new(clock.clone(), 7);
-        let host = |_| Host { disk: Arc::new(MemoryDisk::new()), machine: MemoryMachine::new(), nodes: None };
-        Self { clock, fabric, hosts: (0..count).map(host).collect() }
+        Self { clock, fabric, hosts: (0..count).map(|_| Host::new()).collect() }
     }
 
     /// Starts a node on an address of its host.
@@ -323,6 +328,58 @@ async fn that_a_node_was_removed_is_believed_of_a_member_that_signs_it_and_while
     }
     world.pass(3 * SECOND).await;
     assert!(world.node(2).is_removed());
+}
+
+/// What a node may say of the members: that there is a stranger, which is newer than any log.
+fn a_strangers_word() -> vouched::Said {
+    let contact =
+        Contact { name: "n9".into(), address: "10.0.0.9:8201".into(), api_address: String::new(), key: vec![9; 32] };
+    vouched::Said::read(&[u64::MAX.to_le_bytes().to_vec(), contact.spelled()].concat()).unwrap()
+}
+
+#[tokio::test]
+async fn a_node_that_was_away_while_another_was_replaced_follows_who_came_and_believes_members_alone() {
+    let mut world = World::founded(4).await;
+    world.kill(3).await;
+    world.hosts.push(Host::new());
+    world.start(4, 8201).await;
+    let first = world.node(0);
+    world.node(4).adopt(first.members().into_iter().map(|member| member.contact).collect()).unwrap();
+    world.drive(first.consensus.change(add(&world.node(4)))).await.unwrap();
+    for change in [Change::Promote("n4".to_owned()), Change::Remove("n1".to_owned())] {
+        world.drive(first.change(change)).await.unwrap();
+    }
+    let gone = world.node(1).me;
+    world.kill(1).await;
+    // Who is sealed leads nobody.
+    for at in [0, 2] {
+        world.node(at).set_sealed(true);
+    }
+    world.leads(4).await;
+    world.follows(0, 4).await;
+    drop(first);
+
+    // What the leader of before was about to send to it ends.
+    world.pass(10 * SECOND).await;
+    world.start(3, 8201).await;
+    let away = world.node(3);
+    let lets_in = || away.port.refusals().0;
+    world.pass(2 * SECOND).await;
+    assert_eq!((away.standing(), lets_in()), (Standing::Leaderless, 3), "its log names n0, n1 and n2 beside it");
+    away.port.take_vouched([(node_id(&PublicKey::new([9; 32])), a_strangers_word())]);
+    away.port.take_vouched([(world.node(4).me, a_strangers_word())]);
+    assert_eq!(lets_in(), 3, "neither of them is a member, as far as it knows");
+    away.port.take_vouched([(gone, a_strangers_word())]);
+    assert_eq!(lets_in(), 4);
+    assert!(!away.port.pins(&PublicKey::new([9; 32])), "whom it lets in beside vouches for nobody");
+    world.follows(3, 4).await;
+    world.drive(away.confirm()).await.unwrap();
+    let mut names: Vec<_> = away.members().into_iter().map(|member| member.contact.name).collect();
+    names.sort();
+    assert_eq!(names, ["n0", "n2", "n3", "n4"]);
+    assert_eq!(lets_in(), 3, "what the removed member said went with it");
+    away.port.take_vouched([(gone, a_strangers_word())]);
+    assert_eq!(lets_in(), 3);
 }
 
 #[tokio::test]
