@@ -157,8 +157,12 @@ async fn read_keys(node: &Node, seal: &StaticSeal) -> Result<StaticKeys, String>
     }
 }
 
-/// Opens the node with what shares were put together to, and brings the store's slots to what is configured.
+/// Opens the node with what shares were put together to, and brings the store's slots to what is configured. Who joins with
+/// shares may find it open: others entered theirs meanwhile.
 pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), Fault> {
+    if node.unsealed().is_some() {
+        return Ok(());
+    }
     // Read before, so that the root key waits for nothing.
     let keys = match &node.settings().static_seal {
         None => None,

@@ -1,12 +1,14 @@
 //! Joining a cluster of whole nodes: several at once, and whoever dies in the middle of it.
 #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
 use tresor_core::cluster::Cluster;
-use tresor_harness::ROOT;
+use tresor_env::doubles::Weather;
 use tresor_harness::cluster::{STEP, World};
+use tresor_harness::{ROOT, assembly};
 use tresor_secret::UnsealShare;
 
 /// Names and votes, as a node knows them.
@@ -103,6 +105,44 @@ async fn a_node_that_is_killed_while_it_joins_is_let_in_once() {
         world.until("it votes", || votes(&world, 2) == all_vote(3)).await;
         let read = world.call(2, "GET", "kv/a", ROOT, json!(null)).await;
         assert_eq!(read.at("/data/x"), &json!("kept"), "after {steps} steps");
+    }
+}
+
+/// Opened twice, it would have two of everything for a moment, and of two audit logs in one place one is read by nobody.
+#[tokio::test]
+async fn a_node_whose_shares_are_entered_twice_while_it_joins_is_opened_once() {
+    const FILE: &str = "/audit/first.log";
+    for steps in [1, 2, 3, 5, 8] {
+        let mut world = with_one_more(2, 6).await;
+        let device = json!({ "type": "file", "options": { "file_path": FILE } });
+        world.prepare(0, "POST", "sys/audit/first", device).await;
+        let delay_max = Duration::from_millis(20);
+        world.fabric.set_weather(Weather { delay_max, ..Weather::default() });
+        world.begin_to_join(2);
+        world.until("it knows what to open", || world.node(2).standing().unwrap().facts.initialized).await;
+        let first = tokio::spawn(world.entering_shares(2));
+        for _ in 0..steps {
+            world.pass(STEP).await;
+        }
+        let second = tokio::spawn(world.entering_shares(2));
+        world.until("it is open", || is_open(&world, 2)).await;
+        let mut asked = Vec::new();
+        for port in 1000..1100 {
+            let request = assembly::request("GET", "kv/a", ROOT, &json!(null));
+            asked.push((port, tokio::spawn(world.sending_from(2, port, request))));
+            world.pass(STEP).await;
+        }
+        world.until("all is answered", || asked.iter().all(|(_, answer)| answer.is_finished())).await;
+        assert!(first.is_finished() && second.is_finished());
+        world.pass(Duration::from_secs(2)).await;
+        let written = world.disk(2).dump().remove(Path::new(FILE)).unwrap_or_default();
+        let written = String::from_utf8(written).unwrap();
+        for (port, answer) in asked {
+            assert_eq!(answer.await.unwrap().status, 200);
+            let of_it = format!("\"remote_port\":{port}");
+            let lines = written.lines().filter(|line| line.contains(&of_it)).count();
+            assert_eq!(lines, 2, "of the read from port {port}, after {steps} steps");
+        }
     }
 }
 
