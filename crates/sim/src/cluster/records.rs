@@ -66,7 +66,7 @@ impl Records {
         let text = String::from_utf8_lossy(&written);
         let told = |port: &u16| {
             let Answered { asked, at, node } = self.wanted.get(port)?;
-            let of_it = format!("\"remote_port\":{port},");
+            let of_it = format!("\"remote_port\":{port}}}");
             let there_is: Vec<&str> = text.lines().filter(|line| line.contains(&of_it)).collect();
             Some(format!("asked of n{node} at {asked:?}, answered at {at:?}, and recorded as {there_is:?}"))
         };
