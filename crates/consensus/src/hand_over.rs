@@ -59,6 +59,9 @@ impl Core {
                 self.wire.doors.clock.sleep(LOOK_AGAIN).await;
                 continue;
             };
+            // Answered in turn, behind every proposal that was taken before: those count, too, or whoever is asked would campaign
+            // with less than the others are about to have, and get no vote.
+            self.raft.with_raft_state(|_| ()).await.ok()?;
             let last = self.log.last();
             if matching < last && asked.is_empty() {
                 // What was proposed is on its way there.
