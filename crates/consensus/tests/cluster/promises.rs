@@ -7,7 +7,7 @@ use std::time::Duration;
 use tresor_consensus::{Change, ConsensusError, NodeId, Proposed, Role};
 use tresor_storage::Machine;
 
-use crate::world::{STEP, World, contact, play, read_now};
+use crate::world::{STEP, World, contact, play, proposal, read_now};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -90,6 +90,30 @@ fn leadership_that_is_handed_over_costs_writers_less_than_three_tenths_of_a_seco
             world.pass(STEP).await;
             let took = world.write_somewhere("k", "2", Duration::from_millis(300)).await;
             assert!(world.leader().unwrap() != leader, "{took:?}");
+        });
+    }
+}
+
+/// What the leader took counts, written down or not: who campaigned with less than the others are about to have would lose.
+#[test]
+fn leadership_is_handed_over_by_one_campaign_while_proposals_are_on_their_way() {
+    for seed in 0..20 {
+        play(async {
+            let mut world = World::new(seed, 3, 0).await;
+            let leader = world.leader_within(SECOND).await;
+            world.write(leader, "k", "1").await.unwrap();
+            let node = world.node(leader);
+            let term = node.status().read(|status| status.term);
+            for number in 0..200 {
+                let (node, batch) =
+                    (Arc::clone(&node), proposal(&world.hosts[&leader].machine, "k", &number.to_string()));
+                world.tasks.spawn(async move { drop(node.propose(Arc::new(batch)).await) });
+            }
+            world.tasks.spawn(async move { assert!(node.hand_over().await.is_ok()) });
+            world.pass(STEP).await;
+            world.write_somewhere("k", "2", Duration::from_millis(300)).await;
+            let next = world.leader().unwrap();
+            assert_eq!(world.node(next).status().read(|status| status.term), term + 1, "seed {seed}");
         });
     }
 }
