@@ -102,8 +102,8 @@ struct Caches {
     handles: Handles,
     /// The time that the cluster has in common.
     time: CommonTime,
-    /// How often audit devices were changed, here or by another node, and up to which of these changes the broker was brought.
-    /// What keeps a device from opening must keep nobody from reading.
+    /// The version with which audit devices were changed last, here or by another node, and the one that the broker was brought
+    /// to. What keeps a device from opening must keep nobody from reading.
     devices_changed: AtomicU64,
     devices_followed: AtomicU64,
 }
@@ -123,7 +123,7 @@ impl Follower for Caches {
         policies.reload_if_touched(changed, txn)?;
         quotas.reload_if_touched(changed, txn)?;
         if changed.touches(&audits.wants()) {
-            self.devices_changed.fetch_add(1, Ordering::AcqRel);
+            self.devices_changed.fetch_max(txn.read_version().0, Ordering::AcqRel);
         }
         Ok(())
     }
@@ -334,10 +334,12 @@ impl Unsealed {
 
     fn bring_devices(&self) -> Result<(), Fault> {
         let Caches { devices_changed, devices_followed, .. } = &*self.caches;
-        let changed = devices_changed.load(Ordering::Acquire);
-        if devices_followed.load(Ordering::Acquire) < changed {
-            self.follow_devices(&Changed::Everything)?;
-            devices_followed.fetch_max(changed, Ordering::AcqRel);
+        if devices_followed.load(Ordering::Acquire) < devices_changed.load(Ordering::Acquire) {
+            let mut txn = self.begin()?;
+            // What is followed at this moment is not shown yet: then this is the state from before, and it is done again.
+            let seen = txn.read_version().0;
+            self.handles.audits.reload(&mut txn)?;
+            devices_followed.fetch_max(seen, Ordering::AcqRel);
         }
         Ok(())
     }
