@@ -61,7 +61,12 @@ impl Core {
             };
             // Answered in turn, behind every proposal that was taken before: those count, too, or whoever is asked would campaign
             // with less than the others are about to have, and get no vote.
-            self.raft.with_raft_state(|_| ()).await.ok()?;
+            tokio::select! {
+                biased;
+                answered = self.raft.with_raft_state(|_| ()) => answered.ok()?,
+                // Its disk may hang.
+                () = self.wire.doors.clock.sleep(until.saturating_sub(self.wire.now())) => return None,
+            }
             let last = self.log.last();
             if matching < last && asked.is_empty() {
                 // What was proposed is on its way there.
