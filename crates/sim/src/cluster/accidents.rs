@@ -64,8 +64,8 @@ impl Life {
             }
             9 if may_fall && all_run => self.lose_disk(victim).await,
             10 | 11 => self.change_members(victim),
-            // Set ahead, the clock that counts would count.
-            12 if self.world.active() != Some(victim) => self.set_clock(victim),
+            // Set ahead, the clock that counts would count; while nobody is active, whoever leads next may have it already.
+            12 if self.world.active().is_some_and(|active| active != victim) => self.set_clock(victim),
             _ => self.mend().await,
         }
     }
