@@ -254,7 +254,12 @@ impl Consensus {
             // What was acknowledged was acknowledged here, and is applied; nobody else could have taken over.
             return Ok(0);
         }
-        self.confirm_in_turn().await
+        let confirmed = self.confirm_in_turn().await;
+        if self.core.status().is_leader() && !self.core.leads() {
+            // Another one confirmed it: whoever asks next whether this one leads is told so.
+            self.core.tell_status();
+        }
+        confirmed
     }
 
     /// Whether its disk failed, and it is a cluster by itself: what it has can be read still, and nothing written.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use tresor_core::cluster::Cluster;
 use tresor_harness::cluster::World;
 use tresor_harness::{ROOT, assembly};
 use tresor_storage::Store;
@@ -204,4 +205,21 @@ async fn writers_that_wait_share_one_sync_of_each_node() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_deposed_leader_refuses_nothing_by_what_it_knew_before() {
+    let world = World::new(3, 8).await;
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    let write = |cas: u32| json!({ "data": { "at": cas }, "options": { "cas": cas } });
+    world.prepare(0, "POST", "kv/data/s", write(0)).await;
+    world.part(&[0]);
+    let (leader, _) = world.another_active(0).await;
+    world.prepare(leader, "POST", "kv/data/s", write(1)).await;
+    assert!(world.cluster(0).standing().leads(), "it knows already");
+    let asked = tokio::spawn(world.sending(0, assembly::request("POST", "kv/data/s", ROOT, &write(2))));
+    world.pass(Duration::from_millis(20)).await;
+    world.fabric.heal();
+    let answer = world.drive(asked).await.unwrap();
+    assert_eq!((answer.status, answer.at("/data/version")), (200, &json!(3)), "{answer:?}");
 }

@@ -124,6 +124,7 @@ pub(crate) async fn serve_passed_on(node: &Node, request: Request) -> Answer {
 async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirmed: bool) -> Audited<Outcome> {
     let unsealed = &*admitted.unsealed;
     let now = unsealed.clock.now();
+    let standing = unsealed.handles.cluster.standing();
 
     // One snapshot of the mounts decides where the path leads.
     let mut routed = route::route(unsealed, request);
@@ -191,10 +192,10 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     };
     authenticate::finish(unsealed, using, now).await;
 
-    // What committed nothing (a refusal, or nothing to do) may be wrong where another node leads by now. What may have been
-    // committed is not done again.
+    // What committed nothing (a refusal, or nothing to do) may be wrong where another node leads by now, or did before this one
+    // began. What may have been committed is not done again.
     let is_open = !is_confirmed && matches!(outcome, Ok(_) | Err(Fault::Refusal(_)));
-    if is_open && !place::confirmed(unsealed).await {
+    if is_open && !place::led_all_the_time(unsealed, &standing).await {
         outcome = Err(Refusal::Elsewhere.into());
     }
 

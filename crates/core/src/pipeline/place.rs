@@ -162,6 +162,12 @@ async fn is_active(unsealed: &Unsealed, standing: Standing, patience: &mut BoxFu
     }
 }
 
+/// Whether a node that led when it began to look still does, which a majority confirms: only then was what it saw everything. A
+/// node that was deposed meanwhile is confirmed by the one that leads now, and that says nothing of what it saw before.
+pub(super) async fn led_all_the_time(unsealed: &Unsealed, began: &Standing) -> bool {
+    began.leads() && confirmed(unsealed).await && unsealed.handles.cluster.standing() == *began
+}
+
 /// Whether everything that was acknowledged before is applied here, and is recorded by the audit devices that there are by then.
 pub(super) async fn confirmed(unsealed: &Unsealed) -> bool {
     unsealed.handles.cluster.confirm().await.is_ok() && unsealed.devices_follow()
