@@ -139,7 +139,13 @@ impl Broker {
         if let Some(directory) = &opened.set_aside {
             tracing::warn!(directory = %directory.display(), "the audit log of the cluster of before is set aside");
         } else if opened.was_missing {
-            tracing::error!("the local audit log has vanished: records that devices had not taken are lost with it");
+            const VANISHED: &str =
+                "the local audit log has vanished: records that devices had not taken are lost with it";
+            if options.log.keeps_unknown {
+                tracing::warn!("there is no local audit log: this node is new to its cluster, or else {VANISHED}");
+            } else {
+                tracing::error!("{VANISHED}");
+            }
         }
         if opened.lost_records > 0 {
             tracing::error!(records = opened.lost_records, "audit records are lost that a failing disk did not keep");

@@ -222,7 +222,8 @@ struct Opened {
 }
 
 impl AuditLog {
-    /// Opens the log with the cursors of these devices; cursors of other devices are forgotten, or kept for now. Blocking.
+    /// Opens the log with the cursors of these devices; cursors of other devices are forgotten, unless not
+    /// all devices may be known yet ([`LogOptions::keeps_unknown`]). Blocking.
     pub(crate) fn open(
         doors: Doors,
         directory: Option<PathBuf>,

@@ -11,6 +11,14 @@ use crate::world::{STEP, World, contact, play, proposal, read_now};
 
 const SECOND: Duration = Duration::from_secs(1);
 
+/// Three voters of whom one leads, and has written something.
+async fn led(seed: u64) -> (World, NodeId) {
+    let mut world = World::new(seed, 3, 0).await;
+    let leader = world.leader_within(SECOND).await;
+    world.write(leader, "k", "1").await.unwrap();
+    (world, leader)
+}
+
 /// Cuts a node off from everybody, or lets it back.
 pub(crate) fn isolate(world: &World, node: NodeId, is_cut: bool) {
     let mut state = world.wires.state.lock().unwrap();
@@ -68,9 +76,7 @@ fn a_cluster_of_one_leads_at_once_and_again_after_a_crash() {
 fn after_the_leader_is_killed_a_write_is_accepted_within_a_second_and_a_half() {
     for seed in 0..20 {
         play(async {
-            let mut world = World::new(seed, 3, 0).await;
-            let leader = world.leader_within(SECOND).await;
-            world.write(leader, "k", "1").await.unwrap();
+            let (mut world, leader) = led(seed).await;
             world.pass(SECOND + STEP * u32::try_from(world.pick(100)).unwrap()).await;
             world.kill(leader, false).await;
             world.write_somewhere("k", "2", Duration::from_millis(1500)).await;
@@ -82,9 +88,7 @@ fn after_the_leader_is_killed_a_write_is_accepted_within_a_second_and_a_half() {
 fn leadership_that_is_handed_over_costs_writers_less_than_three_tenths_of_a_second() {
     for seed in 0..20 {
         play(async {
-            let mut world = World::new(seed, 3, 0).await;
-            let leader = world.leader_within(SECOND).await;
-            world.write(leader, "k", "1").await.unwrap();
+            let (mut world, leader) = led(seed).await;
             let node = world.node(leader);
             world.tasks.spawn(async move { assert!(node.hand_over().await.is_ok()) });
             world.pass(STEP).await;
@@ -99,9 +103,7 @@ fn leadership_that_is_handed_over_costs_writers_less_than_three_tenths_of_a_seco
 fn leadership_is_handed_over_by_one_campaign_while_proposals_are_on_their_way() {
     for seed in 0..20 {
         play(async {
-            let mut world = World::new(seed, 3, 0).await;
-            let leader = world.leader_within(SECOND).await;
-            world.write(leader, "k", "1").await.unwrap();
+            let (mut world, leader) = led(seed).await;
             let node = world.node(leader);
             let term = node.status().read(|status| status.term);
             for number in 0..200 {
