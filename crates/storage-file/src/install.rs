@@ -19,20 +19,38 @@ use crate::machine::{FileMachine, Inner, View};
 use crate::open::index_name;
 use crate::{Limits, from_io};
 
-/// The name of an index that is being taken over.
-const INCOMING_NAME: &str = "incoming.db.unfinished";
+/// How a state comes. A transfer that broke off may stay until the next one begins, and must not be in the way of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Chunk by chunk, for as long as it takes.
+    Sent,
+    /// In pieces that are stored here, as one entry.
+    InPieces,
+}
+
+impl Way {
+    /// The name of an index that is being taken over.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "incoming.db.unfinished",
+            Self::InPieces => "restored.db.unfinished",
+        }
+    }
+}
+
 /// Memory for the pages of it: it is written in order, and hardly read.
 const CACHE_BYTES: usize = 4 * 1024 * 1024;
 /// The number of an index that has none yet.
 const NUMBERLESS: u64 = 0;
 
-/// Whether a state is being taken over: one at a time.
+/// Whether a state is being sent: one at a time.
 #[derive(Default)]
 pub(crate) struct Installing(AtomicBool);
 
 /// An index on its way in.
 pub(crate) struct Incoming {
     pub(crate) inner: Arc<Inner>,
+    way: Way,
     reading: Reading,
     index: Option<Arc<Index>>,
     waiting: Vec<(RawKey, Stored)>,
@@ -53,15 +71,16 @@ impl From<Wrong> for Refused {
 
 impl FileMachine {
     /// Begins to take over a state, which must be this one when one is given.
-    pub(crate) fn receive(&self, expected: Option<Applied>) -> Result<Incoming, StoreError> {
+    pub(crate) fn receive(&self, way: Way, expected: Option<Applied>) -> Result<Incoming, StoreError> {
         let inner = &self.0;
-        if inner.installing.0.swap(true, Ordering::AcqRel) {
+        if way == Way::Sent && inner.installing.0.swap(true, Ordering::AcqRel) {
             let source = std::io::Error::new(std::io::ErrorKind::ResourceBusy, "another state is being taken over");
             return Err(StoreError::Io { name: inner.name.clone(), source });
         }
         // From here on its drop gives the place up again.
         let mut incoming = Incoming {
             inner: Arc::clone(inner),
+            way,
             reading: Reading::new(expected),
             index: None,
             waiting: Vec::new(),
@@ -77,7 +96,7 @@ impl FileMachine {
 
 impl Incoming {
     fn path(&self) -> PathBuf {
-        self.inner.directory.join(INCOMING_NAME)
+        self.inner.directory.join(self.way.name())
     }
 
     fn refused(&self, refused: Refused) -> StoreError {
@@ -185,7 +204,9 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         drop(self.index.take());
         drop(self.inner.doors.disk.remove(&self.path()));
-        self.inner.installing.0.store(false, Ordering::Release);
+        if self.way == Way::Sent {
+            self.inner.installing.0.store(false, Ordering::Release);
+        }
     }
 }
 
@@ -219,7 +240,7 @@ impl FileMachine {
         if version != before.version.next() {
             return nothing();
         }
-        let mut incoming = self.receive(None)?;
+        let mut incoming = self.receive(Way::InPieces, None)?;
         let gathered = pieces::gather(&inner.seen(), pieces, |chunk| incoming.take(&chunk));
         match gathered.and_then(|()| incoming.complete()) {
             Ok(state) => {

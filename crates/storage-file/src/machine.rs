@@ -14,7 +14,7 @@ use tresor_storage::{Batch, Condition, RawKey, Scrubbed, Snapshot, StoreError, S
 
 use crate::Limits;
 use crate::index::IndexView;
-use crate::install::Installing;
+use crate::install::{Installing, Way};
 use crate::journal::Journal;
 use crate::memory::{Frozen, Generation, Known};
 use crate::open::Opened;
@@ -166,7 +166,7 @@ impl Machine for FileMachine {
     }
 
     fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError> {
-        Ok(Box::new(self.receive(Some(state.clone()))?))
+        Ok(Box::new(self.receive(Way::Sent, Some(state.clone()))?))
     }
 
     fn begins_behind(&self) -> u64 {

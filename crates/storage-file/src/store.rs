@@ -10,7 +10,7 @@ use tresor_log::{Log, LogError};
 use tresor_storage::machine::{Applied, Export, Install, Position};
 use tresor_storage::{Agreement, Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Version, Watcher};
 
-use crate::install::Incoming;
+use crate::install::{Incoming, Way};
 use crate::journal::{Journal, OwnLog, from_log};
 use crate::machine::FileMachine;
 use crate::{FIRST_INDEX_NAME, LOG_DIRECTORY, Limits, record};
@@ -133,7 +133,7 @@ impl Store for FileStore {
     }
 
     fn restore(&self) -> Result<Box<dyn Install>, StoreError> {
-        Ok(Box::new(Restoring { log: Arc::clone(&self.log), incoming: self.machine.receive(None)? }))
+        Ok(Box::new(Restoring { log: Arc::clone(&self.log), incoming: self.machine.receive(Way::Sent, None)? }))
     }
 }
 

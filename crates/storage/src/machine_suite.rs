@@ -107,9 +107,12 @@ fn a_state_takes_the_place_of_what_is_held(fresh: Fresh<'_>) {
     let fenced = |version| Effect::Fenced(Version(version));
     assert_eq!(effects, [fenced(3), Effect::Applied, fenced(4), fenced(4)], "what is no state changed something");
     assert_eq!(read(&*to, "own"), Some((3, b"own".to_vec())));
+    // A transfer that broke off is in nobody's way.
+    let broken_off = to.install(&from.applied()).unwrap();
     let whole = as_pieces(Version(5), &state);
     let effects = feed(&*to, &[entry(7, 9, whole), restore(10, 5, state.len()), restore(11, 6, state.len())]).unwrap();
     assert_eq!(effects, [Effect::Applied, fenced(5), Effect::Applied], "a restore that is not the next one is none");
+    drop(broken_off);
     let held = to.applied();
     assert_eq!((held.position, held.membership.as_slice()), (Position { term: 7, index: 11 }, &b"members"[..]));
     assert_eq!(held.version, Version(6));
