@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
+use std::num::NonZero;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -20,7 +21,7 @@ macro_rules! simulation {
 }
 
 /// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
-const RUNS: &[(&str, &[&str])] = &[
+const RUNS: [(&str, &[&str]); 8] = [
     ("simulation", simulation!()),
     ("lives of leases", simulation!("--leases")),
     ("lives of clusters", simulation!("--cluster")),
@@ -70,15 +71,21 @@ const SEEDS_MAX: &str = "1000000";
 struct Wish {
     minutes: Option<u64>,
     cluster_seeds: Option<u64>,
+    /// The runs whose name has this in it, and a file of their own.
+    only: Option<String>,
 }
 
 fn wish(arguments: &[String]) -> Result<Wish, String> {
     let mut wish = Wish::default();
     for pair in arguments.chunks(2) {
         let place = match pair {
+            [flag, name] if flag == "--only" => {
+                wish.only = Some(name.clone());
+                continue;
+            }
             [flag, _] if flag == "--minutes" => &mut wish.minutes,
             [flag, _] if flag == "--cluster-seeds" => &mut wish.cluster_seeds,
-            _ => return Err("usage: cargo xtask soak [--minutes N] [--cluster-seeds N]".to_owned()),
+            _ => return Err("usage: cargo xtask soak [--minutes N] [--cluster-seeds N] [--only NAME]".to_owned()),
         };
         let number = pair.last().map(String::as_str).unwrap_or_default();
         *place = Some(number.parse().map_err(|_| format!("`{number}` is no number"))?);
@@ -86,22 +93,29 @@ fn wish(arguments: &[String]) -> Result<Wish, String> {
     Ok(wish)
 }
 
-/// `cargo xtask soak [--minutes N] [--cluster-seeds N]`: with seeds, lives of clusters have as many, however long they take.
+/// `cargo xtask soak [--minutes N] [--cluster-seeds N] [--only NAME]`: with seeds, lives of clusters have as many, on all
+/// processors, however long they take; with a name, only the runs that have it in theirs, reported in a file of their own.
 ///
 /// # Errors
 /// Text that names the run that failed; the file is written all the same.
 pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
-    let Wish { minutes, cluster_seeds } = wish(arguments)?;
-    let each = (minutes.unwrap_or(MINUTES_DEFAULT) / RUNS.len() as u64).to_string();
+    let Wish { minutes, cluster_seeds, only } = wish(arguments)?;
+    let runs: Vec<_> = RUNS.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only))).collect();
+    if runs.is_empty() {
+        return Err(format!("no run has that name; there are: {}", RUNS.map(|(name, _)| name).join(", ")));
+    }
+    let each = (minutes.unwrap_or(MINUTES_DEFAULT) / runs.len() as u64).to_string();
     let commit = succeed_silently(Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&workspace.root))
         .unwrap_or_else(|_| "unknown".to_owned());
     let mut report = format!("soak of {}, commit {}\n", calendar::today(), commit.trim());
     let mut failed = Vec::new();
-    for (name, template) in RUNS {
+    for (name, template) in runs {
         let mut arguments: Vec<String> = template.iter().map(|word| word.replace("MINUTES", &each)).collect();
         if let Some(seeds) = cluster_seeds.filter(|_| *name == CLUSTERS) {
             arguments.retain(|word| *word != "--minutes" && *word != each);
             arguments.iter_mut().filter(|word| *word == SEEDS_MAX).for_each(|word| *word = seeds.to_string());
+            let jobs = std::thread::available_parallelism().map_or(1, NonZero::get);
+            arguments.extend(["--jobs".to_owned(), jobs.to_string()]);
         }
         let _ = writeln!(report, "\n$ cargo {}", arguments.join(" "));
         let started = Instant::now();
@@ -113,7 +127,8 @@ pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), St
             failed.push(format!("{name}: {problem}"));
         }
     }
-    let file = format!("docs/evidence/soak-{}.txt", calendar::today());
+    let name = only.map_or_else(String::new, |only| format!("{}-", only.replace(' ', "-")));
+    let file = format!("docs/evidence/soak-{name}{}.txt", calendar::today());
     workspace.write_text(&file, &report)?;
     println!("written to {file}");
     if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
