@@ -189,3 +189,29 @@ async fn the_leader_is_removed_or_loses_its_vote_whoever_is_asked() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_vote_whose_absence_would_leave_too_few_is_not_taken_and_everything_goes_on() {
+    let mut world = World::new(5, 31).await;
+    let leader = world.active().unwrap();
+    let others: Vec<usize> = (0..5).filter(|at| *at != leader).collect();
+    let (asked, gone) = (others[0], &others[2..]);
+    world.step = Duration::from_millis(40);
+    for at in gone {
+        world.kill(*at).await;
+    }
+    world.pass(Duration::from_secs(15)).await;
+    for (change, name) in [("remove-peer", others[1]), ("demote", others[1]), ("remove-peer", leader)] {
+        let path = format!("sys/storage/raft/{change}");
+        let refused = world.call(asked, "POST", &path, ROOT, json!({ "server_id": format!("n{name}") })).await;
+        assert_eq!(refused.status, 400, "{change} n{name}: {refused:?}");
+        let why = "only 2 of the 4 nodes that would have to agree are heard";
+        assert!(refused.json["errors"][0].as_str().unwrap().contains(why), "{refused:?}");
+    }
+    for at in gone {
+        let body = json!({ "server_id": format!("n{at}") });
+        let done = world.call(asked, "POST", "sys/storage/raft/remove-peer", ROOT, body).await;
+        assert_eq!(done.status, 204, "one that is gone, n{at}: {done:?}");
+    }
+    assert_eq!(votes(&world, leader).len(), 3);
+}

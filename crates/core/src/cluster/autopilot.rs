@@ -4,6 +4,7 @@
 //! ([`membership`](super::membership)), and the reference's upgrades by version.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use tresor_barrier::Txn;
@@ -110,6 +111,19 @@ pub struct Judged {
     pub failure_tolerance: usize,
 }
 
+/// So few of so many voters are healthy that they agree on nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TooFew {
+    healthy: usize,
+    of: usize,
+}
+
+impl fmt::Display for TooFew {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "only {} of the {} nodes that would have to agree are heard", self.healthy, self.of)
+    }
+}
+
 /// What the leader saw since it leads.
 #[derive(Default)]
 pub(crate) struct Watch {
@@ -172,6 +186,23 @@ impl Watch {
 }
 
 impl Judged {
+    /// Whether there is a majority of healthy voters among those of now and among those that are left without this one's
+    /// vote: without both, a change would begin and not end. A node that has no vote is missed by nobody.
+    pub(crate) fn can_do_without(&self, name: &str) -> Result<(), TooFew> {
+        let is_it = |server: &&Server| server.contact.name == name;
+        if !self.servers.iter().filter(is_it).any(|server| server.is_voter) {
+            return Ok(());
+        }
+        let voters = || self.servers.iter().filter(|server| server.is_voter);
+        for (of, without) in [(voters().count(), None), (voters().count().saturating_sub(1), Some(name))] {
+            let healthy = voters().filter(|one| one.is_healthy && without != Some(one.contact.name.as_str())).count();
+            if of > 0 && healthy <= of / 2 {
+                return Err(TooFew { healthy, of });
+            }
+        }
+        Ok(())
+    }
+
     /// Who is to be removed now, if anybody: one at a time, and never one whose absence would leave too few voters, or too
     /// few of them healthy.
     pub(crate) fn dead(&self, rules: &Autopilot) -> Option<&Server> {
@@ -241,6 +272,24 @@ mod tests {
         assert_eq!(dead(&unheard, &rules), None);
         let watch = Watch { looks: 24 * 3600 + 1, ..Watch::default() };
         assert_eq!(watch.judge(&rules, 100, &unheard).dead(&rules).unwrap().contact.name, "n9");
+    }
+
+    #[test]
+    fn a_vote_is_taken_only_while_those_with_and_those_without_it_can_agree() {
+        let rules = Autopilot::default();
+        let asked = |members: &[Member], name| Watch::default().judge(&rules, 100, members).can_do_without(name);
+        let gone = |number| (number, HOUR);
+        assert_eq!(asked(&cluster(5, &[gone(4), gone(3)]), "n2"), Err(TooFew { healthy: 2, of: 4 }));
+        assert_eq!(asked(&cluster(5, &[gone(4), gone(3)]), "n0"), Err(TooFew { healthy: 2, of: 4 }), "the leader, too");
+        assert_eq!(asked(&cluster(5, &[gone(4), gone(3)]), "n4"), Ok(()), "it is what helps");
+        assert_eq!(asked(&cluster(3, &[gone(2)]), "n1"), Err(TooFew { healthy: 1, of: 2 }));
+        assert_eq!(asked(&cluster(3, &[gone(2)]), "n2"), Ok(()));
+        assert_eq!(asked(&cluster(2, &[gone(1)]), "n1"), Err(TooFew { healthy: 1, of: 2 }), "nobody agrees to that");
+        assert_eq!(asked(&cluster(2, &[]), "n0"), Ok(()));
+        let mut with_learner = cluster(3, &[gone(2)]);
+        with_learner.push(member(7, false, None, 0));
+        assert_eq!(asked(&with_learner, "n7"), Ok(()));
+        assert_eq!(asked(&with_learner, "stranger"), Ok(()), "who that is, is said elsewhere");
     }
 
     #[test]

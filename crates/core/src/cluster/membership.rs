@@ -154,8 +154,9 @@ impl Membership {
     /// Removes a node; it joins again only with another key.
     ///
     /// # Errors
-    /// When there is no such node, or the members cannot be changed now.
+    /// When there is no such node, too few would be left to agree, or the members cannot be changed now.
     pub async fn remove(&self, name: &str) -> Result<(), Fault> {
+        self.can_do_without(name)?;
         if let Some(key) = self.key_of(name) {
             let now = self.clock.now();
             // Before, or it could join again in between. For a member that stays one it means nothing.
@@ -182,11 +183,21 @@ impl Membership {
     /// Takes a node's vote, for good.
     ///
     /// # Errors
-    /// When there is no such node, or the members cannot be changed now.
+    /// When there is no such node, too few would be left to agree, or the members cannot be changed now.
     pub async fn demote(&self, name: &str) -> Result<(), Fault> {
+        self.can_do_without(name)?;
         // Before, or it would get its vote again.
         self.settle(name).await?;
         Ok(self.cluster.change(Change::Demote(name.to_owned())).await?)
+    }
+
+    /// Refuses to take a vote when that would begin and not end, and would block every other change of the members.
+    fn can_do_without(&self, name: &str) -> Result<(), Fault> {
+        let refused = |few| {
+            let way_out = "remove those first that are gone, bring them back, or see `peers.json` when most are lost";
+            Fault::invalid(format!("the vote of `{name}` cannot be taken now: {few}; {way_out}"))
+        };
+        self.judged()?.can_do_without(name).map_err(refused)
     }
 
     /// A node waits for no vote any more.
