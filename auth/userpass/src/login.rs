@@ -35,7 +35,7 @@ pub(crate) async fn login(_method: &Userpass, mut cx: Cx<'_>, input: Credentials
         display_name: input.username.clone(),
         refusal: REFUSED,
         metadata: BTreeMap::from([("username".to_owned(), input.username)]),
-        terms: user.terms()?,
-        policies: user.policies,
+        terms: user.token.terms()?,
+        policies: user.token.policies,
     })
 }

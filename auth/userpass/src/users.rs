@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ipnet::IpNet;
-use tresor_engine::{Cx, Data, Keys, Nothing, TokenTerms};
-use tresor_model::{Fault, TokenType};
+use tresor_engine::token_fields::{TokenFields, TokenSettings, TokenSettingsShown, checked_policies, newest};
+use tresor_engine::{Cx, Data, Keys, Nothing};
+use tresor_model::Fault;
 use tresor_record::Record;
 use tresor_secret::SecretString;
 use tresor_wire::input::{Cidrs, CommaList, EmptyInput, Input, PathParameters, Seconds};
@@ -18,15 +18,7 @@ use crate::{Userpass, password};
 #[record(kind = "userpass-user", version = 1)]
 pub(crate) struct User {
     pub(crate) password_hash: SecretString,
-    pub(crate) policies: Vec<String>,
-    ttl: Duration,
-    max_ttl: Duration,
-    explicit_max_ttl: Duration,
-    period: Duration,
-    num_uses: u64,
-    bound_cidrs: Vec<String>,
-    no_default_policy: bool,
-    token_type: String,
+    pub(crate) token: TokenSettings,
     /// Which settings were written by their older names; they are shown by those too.
     older_names: BTreeSet<String>,
 }
@@ -41,53 +33,14 @@ impl User {
         cx.view.write(&format!("user/{name}"), &self.encode())
     }
 
-    /// What was sent of a setting that has an older name too: the newer one wins, and the one that was used is the
-    /// one that is shown.
-    fn newest<T>(&mut self, older_name: &str, sent: Option<T>, sent_by_older_name: Option<T>) -> Option<T> {
-        if sent.is_some() {
-            self.older_names.remove(older_name);
-        } else if sent_by_older_name.is_some() {
-            self.older_names.insert(older_name.to_owned());
-        }
-        sent.or(sent_by_older_name)
-    }
-
-    /// The wishes for a token; a range that cannot be read admits nobody.
-    pub(crate) fn terms(&self) -> Result<TokenTerms, Fault> {
-        let bound_cidrs = self
-            .bound_cidrs
-            .iter()
-            .map(|range| range.parse::<IpNet>())
-            .collect::<Result<_, _>>()
-            .map_err(Fault::internal)?;
-        Ok(TokenTerms {
-            ttl: self.ttl,
-            max_ttl: self.max_ttl,
-            explicit_max_ttl: self.explicit_max_ttl,
-            period: self.period,
-            num_uses: self.num_uses,
-            bound_cidrs,
-            no_default_policy: self.no_default_policy,
-            token_type: (!self.token_type.is_empty()).then_some(TokenType::Service),
-        })
-    }
-
     fn show(self) -> UserShown {
         let is_older = |name: &str| self.older_names.contains(name);
         UserShown {
-            policies: is_older("policies").then(|| self.policies.clone()),
-            ttl: is_older("ttl").then_some(self.ttl),
-            max_ttl: is_older("max_ttl").then_some(self.max_ttl),
-            bound_cidrs: is_older("bound_cidrs").then(|| self.bound_cidrs.clone()),
-            token_bound_cidrs: self.bound_cidrs,
-            token_explicit_max_ttl: self.explicit_max_ttl,
-            token_max_ttl: self.max_ttl,
-            token_no_default_policy: self.no_default_policy,
-            token_num_uses: self.num_uses,
-            token_period: self.period,
-            token_policies: self.policies,
-            token_ttl: self.ttl,
-            token_type: if self.token_type.is_empty() { "default".to_owned() } else { self.token_type },
+            policies: is_older("policies").then(|| self.token.policies.clone()),
+            ttl: is_older("ttl").then_some(self.token.ttl),
+            max_ttl: is_older("max_ttl").then_some(self.token.max_ttl),
+            bound_cidrs: is_older("bound_cidrs").then(|| self.token.bound_cidrs.clone()),
+            token: self.token.show(),
         }
     }
 }
@@ -95,24 +48,9 @@ impl User {
 /// What is shown of a user: never the password.
 #[derive(Output)]
 pub(crate) struct UserShown {
-    /// Addresses that the user and the tokens may come from.
-    token_bound_cidrs: Vec<String>,
-    /// Longest life of the tokens, whatever the mount says.
-    token_explicit_max_ttl: Duration,
-    /// Longest life of the tokens.
-    token_max_ttl: Duration,
-    /// Whether the policy `default` is left out.
-    token_no_default_policy: bool,
-    /// How often the tokens may be used.
-    token_num_uses: u64,
-    /// Period of the tokens.
-    token_period: Duration,
-    /// Policies of the tokens.
-    token_policies: Vec<String>,
-    /// Life of the tokens.
-    token_ttl: Duration,
-    /// Kind of the tokens.
-    token_type: String,
+    /// What the tokens are like.
+    #[output(flatten)]
+    token: TokenSettingsShown,
     /// The older name of `token_policies`, where it was used.
     #[output(optional)]
     policies: Option<Vec<String>>,
@@ -147,33 +85,19 @@ pub(crate) struct Write {
     /// A bcrypt hash in the place of the password.
     #[input(secret)]
     password_hash: Option<SecretString>,
-    /// Policies of the tokens.
-    token_policies: Option<CommaList>,
+    /// What the tokens are like.
+    #[input(flatten)]
+    token: TokenFields,
     /// An older name of `token_policies`.
     policies: Option<CommaList>,
-    /// Life of the tokens.
-    token_ttl: Option<Seconds>,
     /// An older name of `token_ttl`.
     ttl: Option<Seconds>,
-    /// Longest life of the tokens.
-    token_max_ttl: Option<Seconds>,
     /// An older name of `token_max_ttl`.
     max_ttl: Option<Seconds>,
-    /// Longest life of the tokens, whatever the mount says.
-    token_explicit_max_ttl: Option<Seconds>,
-    /// Period of the tokens.
-    #[input(alias = "period")]
-    token_period: Option<Seconds>,
-    /// How often the tokens may be used.
-    token_num_uses: Option<u64>,
-    /// Addresses that users and tokens may come from.
-    token_bound_cidrs: Option<Cidrs>,
+    /// An older name of `token_period`.
+    period: Option<Seconds>,
     /// An older name of `token_bound_cidrs`.
     bound_cidrs: Option<Cidrs>,
-    /// Leave the policy `default` out.
-    token_no_default_policy: Option<bool>,
-    /// Kind of the tokens.
-    token_type: Option<String>,
 }
 
 /// A new password.
@@ -240,16 +164,6 @@ async fn hashed(
     }
 }
 
-fn checked_policies(policies: CommaList) -> Result<Vec<String>, Fault> {
-    let mut policies: Vec<String> = policies.0.iter().map(|policy| policy.to_lowercase()).collect();
-    policies.sort_unstable();
-    policies.dedup();
-    if policies.iter().any(|policy| policy == "root") {
-        return Err(Fault::invalid("users cannot have the root policy"));
-    }
-    Ok(policies)
-}
-
 pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let name = checked_name(&input.username)?;
     let known = User::load(&mut cx, name)?;
@@ -258,51 +172,17 @@ pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> R
         (Some(user), None) => user,
         (Some(user), Some(password_hash)) => User { password_hash, ..user },
         (None, None) => return Err(Fault::invalid("missing password")),
-        (None, Some(password_hash)) => User {
-            password_hash,
-            policies: Vec::new(),
-            ttl: Duration::ZERO,
-            max_ttl: Duration::ZERO,
-            explicit_max_ttl: Duration::ZERO,
-            period: Duration::ZERO,
-            num_uses: 0,
-            bound_cidrs: Vec::new(),
-            no_default_policy: false,
-            token_type: String::new(),
-            older_names: BTreeSet::new(),
-        },
-    };
-    if let Some(policies) = user.newest("policies", input.token_policies, input.policies) {
-        user.policies = checked_policies(policies)?;
-    }
-    let ttl = user.newest("ttl", input.token_ttl, input.ttl);
-    let max_ttl = user.newest("max_ttl", input.token_max_ttl, input.max_ttl);
-    for (sent, kept) in [
-        (ttl, &mut user.ttl),
-        (max_ttl, &mut user.max_ttl),
-        (input.token_explicit_max_ttl, &mut user.explicit_max_ttl),
-        (input.token_period, &mut user.period),
-    ] {
-        if let Some(sent) = sent {
-            *kept = sent.0;
+        (None, Some(password_hash)) => {
+            User { password_hash, token: TokenSettings::default(), older_names: BTreeSet::new() }
         }
-    }
-    if !user.max_ttl.is_zero() && user.ttl > user.max_ttl {
-        return Err(Fault::invalid("'token_ttl' cannot be greater than 'token_max_ttl'"));
-    }
-    user.num_uses = input.token_num_uses.unwrap_or(user.num_uses);
-    user.no_default_policy = input.token_no_default_policy.unwrap_or(user.no_default_policy);
-    if let Some(ranges) = user.newest("bound_cidrs", input.token_bound_cidrs, input.bound_cidrs) {
-        user.bound_cidrs = ranges.0.iter().map(ToString::to_string).collect();
-    }
-    if let Some(kind) = input.token_type {
-        user.token_type = match kind.as_str() {
-            "" | "default" | "default-service" => String::new(),
-            "service" => kind,
-            "batch" | "default-batch" => return Err(Fault::invalid("batch tokens are not available")),
-            _ => return Err(Fault::invalid("invalid 'token_type' value")),
-        };
-    }
+    };
+    let (mut sent, older) = (input.token, &mut user.older_names);
+    sent.token_policies = newest(older, "policies", sent.token_policies, input.policies);
+    sent.token_ttl = newest(older, "ttl", sent.token_ttl, input.ttl);
+    sent.token_max_ttl = newest(older, "max_ttl", sent.token_max_ttl, input.max_ttl);
+    sent.token_bound_cidrs = newest(older, "bound_cidrs", sent.token_bound_cidrs, input.bound_cidrs);
+    sent.token_period = sent.token_period.or(input.period);
+    user.token.change(sent)?;
     user.store(&mut cx, name)?;
     Ok(Nothing)
 }
@@ -322,8 +202,8 @@ pub(crate) async fn write_password(_method: &Userpass, mut cx: Cx<'_>, input: Wr
 
 pub(crate) async fn write_policies(_method: &Userpass, mut cx: Cx<'_>, input: WritePolicies) -> Result<Nothing, Fault> {
     let mut user = known(&mut cx, &input.username)?;
-    if let Some(policies) = user.newest("policies", input.token_policies, input.policies) {
-        user.policies = checked_policies(policies)?;
+    if let Some(policies) = newest(&mut user.older_names, "policies", input.token_policies, input.policies) {
+        user.token.policies = checked_policies(policies)?;
     }
     user.store(&mut cx, &input.username)?;
     Ok(Nothing)

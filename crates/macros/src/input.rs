@@ -13,6 +13,7 @@ struct Options {
     query: bool,
     rest: bool,
     secret: bool,
+    flatten: bool,
 }
 
 fn options(field: &Field) -> Result<Options> {
@@ -34,8 +35,12 @@ fn options(field: &Field) -> Result<Options> {
                 options.rest = true;
             } else if meta.path.is_ident("secret") {
                 options.secret = true;
+            } else if meta.path.is_ident("flatten") {
+                options.flatten = true;
             } else {
-                return Err(meta.error("unknown option: one of path, query, rest, name, alias, default, secret"));
+                return Err(
+                    meta.error("unknown option: one of path, query, rest, name, alias, default, secret, flatten")
+                );
             }
             Ok(())
         })?;
@@ -63,11 +68,17 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         return Err(Error::new_spanned(input, "Input needs named fields"));
     };
     let (mut specs, mut reads, mut names) = (Vec::new(), Vec::new(), Vec::new());
-    let mut rest = None;
+    let (mut rest, mut flattened) = (None, Vec::new());
     for field in &fields.named {
         let options = options(field)?;
         let Some(ident) = &field.ident else { continue };
         let kind = &field.ty;
+        if options.flatten {
+            reads.push(quote! { let #ident = <#kind as ::tresor_wire::input::Input>::take(fields)?; });
+            flattened.push(kind);
+            names.push(ident.clone());
+            continue;
+        }
         let name = options.name.unwrap_or_else(|| ident.to_string().trim_start_matches("r#").to_owned());
         let help = description(field);
         let aliases = &options.aliases;
@@ -102,25 +113,49 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
             rest = Some(quote! { let #ident: ::tresor_model::Map = fields.take_rest(); });
         } else {
             let at = specs.len() - 1;
-            reads.push(quote! { let #ident: #kind = fields.take(&SPEC[#at])?; });
+            reads.push(quote! { let #ident: #kind = fields.take(&OWN[#at])?; });
         }
     }
     let name = &input.ident;
+    let all =
+        joined(&quote!(::tresor_wire::input::FieldSpec), &quote!(::tresor_wire::input::Input), &specs, &flattened);
     Ok(quote! {
         #[automatically_derived]
         impl ::tresor_wire::input::Input for #name {
-            const SPEC: &'static [::tresor_wire::input::FieldSpec] = &[#(#specs),*];
+            const SPEC: &'static [::tresor_wire::input::FieldSpec] = #all;
 
-            #[allow(clippy::indexing_slicing, unused_mut, reason = "the index is the field's own position")]
-            fn decode(
-                mut fields: ::tresor_wire::input::Fields,
-            ) -> ::core::result::Result<(Self, ::std::vec::Vec<::std::string::String>), ::tresor_wire::input::InputError>
-            {
-                const SPEC: &[::tresor_wire::input::FieldSpec] = <#name as ::tresor_wire::input::Input>::SPEC;
+            #[allow(
+                clippy::indexing_slicing,
+                unused_variables,
+                dead_code,
+                reason = "the index is the field's own position; without fields of its own, a struct has none to take"
+            )]
+            fn take(
+                fields: &mut ::tresor_wire::input::Fields,
+            ) -> ::core::result::Result<Self, ::tresor_wire::input::InputError> {
+                const OWN: &[::tresor_wire::input::FieldSpec] = &[#(#specs),*];
                 #(#reads)*
                 #rest
-                ::core::result::Result::Ok((Self { #(#names),* }, fields.unrecognized()))
+                ::core::result::Result::Ok(Self { #(#names),* })
             }
         }
     })
+}
+
+/// The declarations of a struct's own fields, followed by those of the structs that are a part of it.
+pub(crate) fn joined(
+    declaration: &TokenStream,
+    of: &TokenStream,
+    own: &[TokenStream],
+    flattened: &[&syn::Type],
+) -> TokenStream {
+    if flattened.is_empty() {
+        return quote!(&[#(#own),*]);
+    }
+    quote! {{
+        const PARTS: &[&[#declaration]] = &[&[#(#own),*], #(<#flattened as #of>::SPEC),*];
+        const ALL: [#declaration; ::tresor_wire::joined::count(PARTS)] =
+            ::tresor_wire::joined::joined(PARTS, #declaration::BLANK);
+        &ALL
+    }}
 }

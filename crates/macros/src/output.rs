@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{Data, DeriveInput, Error, Field, Fields, LitStr, Result};
 
-use crate::input::description;
+use crate::input::{description, joined};
 
 #[derive(Default)]
 struct Options {
@@ -12,6 +12,7 @@ struct Options {
     optional: bool,
     rest: bool,
     secret: bool,
+    flatten: bool,
 }
 
 fn options(field: &Field) -> Result<Options> {
@@ -26,8 +27,10 @@ fn options(field: &Field) -> Result<Options> {
                 options.rest = true;
             } else if meta.path.is_ident("secret") {
                 options.secret = true;
+            } else if meta.path.is_ident("flatten") {
+                options.flatten = true;
             } else {
-                return Err(meta.error("unknown option: one of name, optional, rest, secret"));
+                return Err(meta.error("unknown option: one of name, optional, rest, secret, flatten"));
             }
             Ok(())
         })?;
@@ -42,13 +45,18 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
     let Fields::Named(fields) = &data.fields else {
         return Err(Error::new_spanned(input, "Output needs named fields"));
     };
-    let (mut specs, mut writes) = (Vec::new(), Vec::new());
+    let (mut specs, mut writes, mut flattened) = (Vec::new(), Vec::new(), Vec::new());
     for field in &fields.named {
         let options = options(field)?;
         let Some(ident) = &field.ident else { continue };
         let kind = &field.ty;
         let help = description(field);
         let secret = options.secret;
+        if options.flatten {
+            writes.push(quote! { map.extend(::tresor_wire::output::Output::into_map(self.#ident)); });
+            flattened.push(kind);
+            continue;
+        }
         if options.rest {
             specs.push(quote! {
                 ::tresor_wire::output::OutputSpec {
@@ -84,10 +92,12 @@ pub(crate) fn expand(input: &DeriveInput) -> Result<TokenStream> {
         });
     }
     let name = &input.ident;
+    let all =
+        joined(&quote!(::tresor_wire::output::OutputSpec), &quote!(::tresor_wire::output::Output), &specs, &flattened);
     Ok(quote! {
         #[automatically_derived]
         impl ::tresor_wire::output::Output for #name {
-            const SPEC: &'static [::tresor_wire::output::OutputSpec] = &[#(#specs),*];
+            const SPEC: &'static [::tresor_wire::output::OutputSpec] = #all;
 
             fn into_map(self) -> ::tresor_model::Map {
                 let mut map = ::tresor_model::Map::new();

@@ -79,6 +79,21 @@ pub struct FieldSpec {
     pub place: Place,
 }
 
+impl FieldSpec {
+    /// One that declares nothing: what a list of them is filled with before it is made.
+    pub const BLANK: Self = Self {
+        name: "",
+        kind: Kind::Any,
+        default: None,
+        description: "",
+        aliases: &[],
+        query: false,
+        secret: false,
+        required: false,
+        place: Place::Body,
+    };
+}
+
 /// Why a request's fields make no sense; always the caller's fault, and never with a value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InputError {
@@ -103,11 +118,20 @@ pub trait Input: Sized {
     /// Its fields.
     const SPEC: &'static [FieldSpec];
 
-    /// Decodes; the second part names the fields that nobody took.
+    /// Takes its fields out of what was sent.
     ///
     /// # Errors
     /// [`InputError`], always the caller's fault.
-    fn decode(fields: Fields) -> Result<(Self, Vec<String>), InputError>;
+    fn take(fields: &mut Fields) -> Result<Self, InputError>;
+
+    /// Decodes; the second part names the fields that nobody took.
+    ///
+    /// # Errors
+    /// As [`Input::take`].
+    fn decode(mut fields: Fields) -> Result<(Self, Vec<String>), InputError> {
+        let input = Self::take(&mut fields)?;
+        Ok((input, fields.unrecognized()))
+    }
 }
 
 /// A type that a field can have.
@@ -183,7 +207,7 @@ pub struct EmptyInput;
 impl Input for EmptyInput {
     const SPEC: &'static [FieldSpec] = &[];
 
-    fn decode(fields: Fields) -> Result<(Self, Vec<String>), InputError> {
-        Ok((Self, fields.unrecognized()))
+    fn take(_fields: &mut Fields) -> Result<Self, InputError> {
+        Ok(Self)
     }
 }

@@ -6,6 +6,7 @@ extern crate self as tresor_wire;
 
 pub mod duration;
 pub mod input;
+pub mod joined;
 pub mod json;
 pub mod output;
 pub mod time;

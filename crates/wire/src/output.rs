@@ -25,6 +25,11 @@ pub struct OutputSpec {
     pub secret: bool,
 }
 
+impl OutputSpec {
+    /// One that declares nothing: what a list of them is filled with before it is made.
+    pub const BLANK: Self = Self { name: "", kind: Kind::Any, description: "", optional: false, secret: false };
+}
+
 /// A struct that is the data of an answer.
 pub trait Output: Send {
     /// Its fields.
