@@ -67,6 +67,21 @@ pub(crate) fn quotas(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "quotas/lease-count/")
 }
 
+/// All that is about quotas on rates.
+pub(crate) fn rates(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "quotas/rate/")
+}
+
+/// The quotas on rates.
+pub(crate) fn rates_by_name(namespace: &NamespaceId) -> Prefix {
+    rates(namespace)?.below("named/")
+}
+
+/// What is true of all quotas on rates.
+pub(crate) fn rate_config(namespace: &NamespaceId) -> Key {
+    rates(namespace)?.key("config")
+}
+
 /// All audit devices.
 pub(crate) fn audit_devices() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")

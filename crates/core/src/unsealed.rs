@@ -29,6 +29,7 @@ use crate::node::{Node, Registry};
 use crate::pipeline::{RunningUses, Turns, uncertain};
 use crate::policies::Policies;
 use crate::quotas::Quotas;
+use crate::quotas::rates::Rates;
 use crate::role::{self, Duties};
 use crate::settings::Settings;
 use crate::snapshots::Snapshots;
@@ -56,6 +57,8 @@ pub struct Handles {
     pub leases: Arc<Leases>,
     /// The lease-count quotas.
     pub quotas: Arc<Quotas>,
+    /// The quotas on rates.
+    pub rates: Arc<Rates>,
     /// The audit devices.
     pub audits: Arc<Audits>,
     /// Snapshots of what is stored.
@@ -110,18 +113,19 @@ struct Caches {
 
 impl Follower for Caches {
     fn wants(&self) -> Vec<KeyPrefix> {
-        let Handles { mounts, policies, quotas, audits, tokens, .. } = &self.handles;
-        let tables = [mounts.wants(), policies.wants(), quotas.wants(), audits.wants()];
+        let Handles { mounts, policies, quotas, rates, audits, tokens, .. } = &self.handles;
+        let tables = [mounts.wants(), policies.wants(), quotas.wants(), rates.wants(), audits.wants()];
         tables.into_iter().chain(tokens.wants()).chain([self.time.wants()]).collect()
     }
 
     fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
-        let Handles { mounts, policies, quotas, audits, tokens, .. } = &self.handles;
+        let Handles { mounts, policies, quotas, rates, audits, tokens, .. } = &self.handles;
         self.time.follow(changed, txn)?;
         tokens.follow(changed, txn)?;
         mounts.reload_if_touched(changed, txn)?;
         policies.reload_if_touched(changed, txn)?;
         quotas.reload_if_touched(changed, txn)?;
+        rates.reload_if_touched(changed, txn)?;
         if changed.touches(&audits.wants()) {
             self.devices_changed.fetch_max(txn.read_version().0, Ordering::AcqRel);
         }
@@ -197,6 +201,7 @@ impl Unsealed {
         let policies = Arc::new(Policies::load(&mut txn, namespace.clone())?);
         let mounts = Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?);
         let quotas = Arc::new(Quotas::load(&mut txn)?);
+        let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts), Arc::clone(&quotas))?);
         let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
@@ -210,6 +215,7 @@ impl Unsealed {
             tokens,
             leases,
             quotas,
+            rates,
             snapshots,
             membership,
             storage,
@@ -360,6 +366,7 @@ impl Unsealed {
             ("mounts", self.handles.mounts.agrees(&mut txn)?),
             ("policies", self.handles.policies.agrees(&mut txn)?),
             ("quotas", self.handles.quotas.agrees(&mut txn)?),
+            ("quotas on rates", self.handles.rates.agrees(&mut txn)?),
             ("marks of tokens", self.handles.tokens.agrees(&mut txn)?),
             ("audit devices", self.handles.audits.agrees(&mut txn)?),
         ];

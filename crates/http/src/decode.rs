@@ -13,7 +13,7 @@ use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tresor_env::Clock;
-use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Upload, Verb};
+use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Throttle, Upload, Verb};
 use tresor_secret::TokenSecret;
 
 use crate::upload::{self, Feed};
@@ -31,6 +31,10 @@ pub(crate) struct Arriving<'s> {
     pub(crate) feed: Option<Feed>,
     /// Whether a body that is written to a path is no JSON.
     pub(crate) takes_upload: &'s (dyn Fn(Verb, &Path) -> bool + Sync),
+    /// What quotas say of a request that is known by its path and its client alone.
+    pub(crate) throttle: &'s (dyn Fn(&Request) -> Throttle + Sync),
+    /// What they said.
+    pub(crate) throttled: Throttle,
 }
 
 pub(crate) async fn request<B>(
@@ -74,6 +78,15 @@ where
         upload: Upload::default(),
         refusal: None,
     };
+    // Before anything is read or looked at that costs more: whoever asks too often costs next to nothing (DOS-03).
+    arriving.throttled = (arriving.throttle)(&request);
+    if let Some(refusal) = &arriving.throttled.refusal {
+        if !arriving.throttled.is_recorded {
+            return Err(refusal.clone());
+        }
+        request.refusal = Some(refusal.clone());
+        return Ok(request);
+    }
     request.refusal = match bad_path.or(bad_query) {
         Some(refusal) => Some(refusal),
         None => fill(&mut request, head, body, query, options, clock, arriving).await.err(),

@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderValue, LOCATION, RETRY_AFTER, STRICT_TRANSPORT_SECURITY, X_CONTENT_TYPE_OPTIONS,
 };
-use http::{HeaderName, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, StatusCode, Uri};
 use tresor_audit::Audited;
-use tresor_model::{Auth, Body, ByteStream, Fault, Map, Refusal, RequestId, Response, Shape, WrapInfo};
+use tresor_model::{
+    Auth, Body, ByteStream, Fault, Map, Refusal, RequestId, Response, Shape, Throttle, WrapInfo,
+};
 use tresor_wire::json::{ObjectWriter, encode, encode_map, encode_text};
 
 use crate::body::ResponseBody;
@@ -65,6 +67,19 @@ pub(crate) fn answer(
         set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
     }
     response
+}
+
+/// Says what the client has left of a quota on its rate, and when whoever was refused may come again.
+pub(crate) fn show_rest(throttled: &Throttle, headers: &mut HeaderMap) {
+    let mut set = |name: HeaderName, number: u64| headers.insert(name, HeaderValue::from(number));
+    if let Some(limit) = throttled.limit {
+        set(HeaderName::from_static("x-ratelimit-limit"), limit);
+        set(HeaderName::from_static("x-ratelimit-remaining"), throttled.remaining);
+        set(HeaderName::from_static("x-ratelimit-reset"), throttled.seconds_until_more);
+    }
+    if throttled.refusal.is_some() {
+        set(RETRY_AFTER, throttled.seconds_until_more);
+    }
 }
 
 /// The same path and query at another address.

@@ -23,7 +23,7 @@ use futures_util::future::Either;
 use hyper::body::Body;
 use tresor_audit::{Audited, Exempt};
 use tresor_env::{BoxFuture, Clock};
-use tresor_model::{Connection, Fault, Path, Refusal, Request, RequestId, Response, Verb};
+use tresor_model::{Connection, Fault, Path, Refusal, Request, RequestId, Response, Throttle, Verb};
 use tresor_wire::json::JsonLimits;
 
 pub use body::ResponseBody;
@@ -52,6 +52,12 @@ pub trait Serve: Send + Sync {
     fn takes_upload(&self, verb: Verb, path: &Path) -> bool {
         let _ = (verb, path);
         false
+    }
+
+    /// What quotas on rates say of a request, of which path and client are known and nothing else.
+    fn throttle(&self, request: &Request) -> Throttle {
+        let _ = request;
+        Throttle::default()
     }
 
     /// A fresh id for a request.
@@ -112,9 +118,16 @@ where
     let is_head = head.method == http::Method::HEAD;
     let takes_upload = |verb, path: &Path| serve.takes_upload(verb, path);
     let held = HeldBody::of(&options.bodies);
-    let mut arriving = decode::Arriving { held, feed: None, takes_upload: &takes_upload };
+    let throttle = |request: &Request| serve.throttle(request);
+    let mut arriving = decode::Arriving {
+        held,
+        feed: None,
+        takes_upload: &takes_upload,
+        throttle: &throttle,
+        throttled: Throttle::default(),
+    };
     let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock, &mut arriving).await;
-    let decode::Arriving { held, feed, .. } = arriving;
+    let decode::Arriving { held, feed, throttled, .. } = arriving;
     let refusal = match &decoded {
         Ok(request) => request.refusal.as_ref(),
         Err(refusal) => Some(refusal),
@@ -142,6 +155,7 @@ where
         Err(refusal) => refused(refusal.into()),
     };
     let mut response = encode::answer(audited, &id, options, &head.uri, is_head);
+    encode::show_rest(&throttled, response.headers_mut());
     if decode::must_close(&head) {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }

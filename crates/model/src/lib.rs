@@ -11,6 +11,7 @@ pub mod path;
 pub mod request;
 pub mod response;
 pub mod stream;
+pub mod throttle;
 
 pub use body::{Body, Map, Number, Text};
 pub use fault::{Failure, Fault, Refusal};
@@ -20,4 +21,5 @@ pub use path::{MountPath, Path, PathError};
 pub use request::{Connection, Request};
 pub use response::{Auth, LeaseTerms, Response, Shape, TokenType, WrapInfo};
 pub use stream::{ByteStream, Upload};
+pub use throttle::Throttle;
 pub use tresor_env::Timestamp;

@@ -16,7 +16,7 @@ use tresor_core::forward::Passed;
 use tresor_core::pipeline::Turn;
 use tresor_env::{BoxFuture, Tasks};
 use tresor_http::{HeldBody, Outcome, Serve};
-use tresor_model::{Fault, Path, Request, RequestId, Verb};
+use tresor_model::{Fault, Path, Request, RequestId, Throttle, Verb};
 
 /// How many ordinary requests run at once.
 const RUNNING_MAX: usize = 4096;
@@ -101,6 +101,10 @@ impl Serve for NodeService {
 
     fn takes_upload(&self, verb: Verb, path: &Path) -> bool {
         tresor_core::pipeline::takes_upload(&self.node, verb, path)
+    }
+
+    fn throttle(&self, request: &Request) -> Throttle {
+        tresor_core::pipeline::throttle(&self.node, request)
     }
 
     fn next_request_id(&self) -> RequestId {

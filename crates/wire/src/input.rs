@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub use tresor_macros::Input;
 use tresor_model::{Body, Map};
 
-pub use forms::{Bytes, Cidrs, CommaList, Limit, LowerName, Seconds, SignedSeconds, StringList};
+pub use forms::{Bytes, Cidrs, CommaList, Limit, LowerName, Millionths, Seconds, SignedSeconds, StringList};
 
 /// Parameters of a path, by name.
 pub type PathParameters = BTreeMap<&'static str, String>;
@@ -44,6 +44,8 @@ pub enum Kind {
     String,
     /// A whole number.
     Integer,
+    /// A number that need not be whole.
+    Number,
     /// True or false.
     Boolean,
     /// A duration.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 
 pub use tresor_macros::Output;
-use tresor_model::{Body, Map};
+use tresor_model::{Body, Map, Number};
 
-use crate::input::Kind;
+use crate::input::{Kind, Millionths};
 
 /// What one field of an answer declares.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +94,17 @@ impl Shown for Body {
     }
 }
 
+/// As it was sent: whole where it is.
+impl Shown for Millionths {
+    const KIND: Kind = Kind::Number;
+
+    fn into_body(self) -> Body {
+        let text = format!("{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000);
+        let short = text.trim_end_matches('0').trim_end_matches('.');
+        Number::parse(short).map_or(Body::Null, Body::Number)
+    }
+}
+
 /// Whole seconds.
 impl Shown for std::time::Duration {
     const KIND: Kind = Kind::Integer;
@@ -125,6 +136,19 @@ mod tests {
     use tresor_model::map;
 
     use super::*;
+
+    #[test]
+    fn a_number_that_need_not_be_whole_comes_back_as_it_was_sent() {
+        use crate::input::Form;
+        for (sent, shown) in [("3.0", "3"), ("1000", "1000"), ("2.5", "2.5"), ("1e3", "1000"), ("0.000001", "0.000001")] {
+            let read = Millionths::read(&Number::parse(sent).map_or(Body::Null, Body::Number));
+            let body = read.map(Shown::into_body);
+            assert!(body.is_ok_and(|body| matches!(body, Body::Number(number) if number.as_str() == shown)), "{sent}");
+        }
+        for wrong in ["0", "-1", "nan", "inf", "", "x", "1e300"] {
+            assert!(Millionths::read(&Body::from(wrong)).is_err(), "{wrong}");
+        }
+    }
 
     #[derive(Output)]
     struct Ugly {

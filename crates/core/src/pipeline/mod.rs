@@ -32,6 +32,7 @@ mod issue;
 mod place;
 mod record;
 mod route;
+mod throttle;
 mod turns;
 mod uses;
 
@@ -43,6 +44,7 @@ use tresor_model::{Fault, Refusal, Request, Response};
 pub use admit::{Turn, takes_upload, turn};
 pub use authenticate::Principal;
 pub use authorize::Authorized;
+pub use throttle::throttle;
 
 use crate::cluster::ClusterError;
 use crate::forward::Answer;

@@ -11,6 +11,7 @@ mod nodes;
 mod policies;
 mod quotas;
 mod raft;
+mod rates;
 mod remount;
 mod seal;
 mod snapshots;
@@ -199,6 +200,15 @@ impl Engine for Sys {
             .read(quotas::read)
             .write(quotas::write)
             .delete(quotas::delete)
+            .at("quotas/rate-limit", "Lists the quotas on rates.")
+            .list(rates::list)
+            .at("quotas/rate-limit/{name}", "Shows, writes or removes a quota on a rate.")
+            .read(rates::read)
+            .write(rates::write)
+            .delete(rates::delete)
+            .at("quotas/config", "What is true of all quotas on rates.")
+            .read(rates::read_config)
+            .write(rates::write_config)
             .at("internal/ui/mounts", "The mounts that the caller may see.")
             .open_to(Access::Public)
             .read(internal::mounts)

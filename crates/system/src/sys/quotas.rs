@@ -1,6 +1,6 @@
 //! `sys/quotas/lease-count`: how many tokens and leases may be alive, altogether or of one mount.
 //!
-//! Deliberately absent: rate limits (a later issue), and quotas on paths within a mount or on roles.
+//! Deliberately absent: quotas on rates ([`rates`](super::rates)), and quotas on paths within a mount or on roles.
 
 use tresor_core::quotas::QuotaRecord;
 use tresor_engine::{Cx, Data, Keys, Nothing, Widened};

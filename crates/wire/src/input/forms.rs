@@ -12,6 +12,7 @@ use crate::duration::{self, Signed};
 
 const TEXT: &str = "must be a string";
 const NUMBER: &str = "must be a whole number";
+const POSITIVE: &str = "must be a number above zero";
 const BOOLEAN: &str = "must be a boolean";
 const DURATION: &str = "must be a duration such as `90`, `\"90s\"` or `\"1h\"`";
 const LIST: &str = "must be a list of strings, or one string";
@@ -123,6 +124,22 @@ impl Form for Limit {
 
     fn read(body: &Body) -> Result<Self, &'static str> {
         Ok(Self(usize::try_from(i64::read(body)?).ok().filter(|limit| *limit > 0)))
+    }
+}
+
+/// A number above zero that need not be whole, in millionths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Millionths(pub u64);
+
+impl Form for Millionths {
+    const KIND: Kind = Kind::Number;
+
+    fn read(body: &Body) -> Result<Self, &'static str> {
+        let text = text(body).map_err(|_| POSITIVE)?;
+        let number: f64 = text.trim().parse().map_err(|_| POSITIVE)?;
+        // What is too much for the type is no number that anybody means.
+        let millionths = format!("{:.0}", number * 1e6).parse().ok().filter(|millionths| *millionths > 0);
+        millionths.map(Self).ok_or(POSITIVE)
     }
 }
 

@@ -2,7 +2,11 @@
 //!
 //! The number is a tally, and the quota is a bound that the commit checks, so it is exact however many requests come at
 //! once; what is revoked and not collected yet does not count. The quota of a mount replaces that of the whole server.
-//! Deliberately absent: quotas on paths within a mount or on roles (there is no tally of those), and rate limits.
+//! Deliberately absent: quotas on paths within a mount or on roles (there is no tally of those). Quotas on rates are apart
+//! ([`rates`]): nothing is stored for what they count.
+
+mod clients;
+pub mod rates;
 
 use std::collections::BTreeMap;
 
@@ -57,10 +61,8 @@ impl Quotas {
     /// A refusal when another one is about the same; a failure when the store fails.
     pub fn write(&self, txn: &mut Txn, quota: &QuotaRecord) -> Result<(), Fault> {
         let known = read_table(txn)?;
-        if let Some(other) = known.values().find(|other| other.mount == quota.mount && other.name != quota.name) {
-            let name = &other.name;
-            return Err(Fault::invalid(format!("quota rule with similar properties exists under the name {name:?}")));
-        }
+        let same = known.values().filter(|other| other.mount == quota.mount);
+        refuse_twin(same.map(|other| other.name.as_str()), &quota.name)?;
         txn.write(&key(&quota.name)?, &quota.encode()).map_err(Fault::internal)
     }
 
@@ -105,20 +107,38 @@ pub(crate) fn refusal(path: &str) -> Refusal {
 }
 
 fn key(name: &str) -> Result<StorageKey, Fault> {
-    let named = keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?;
-    if name.contains('/') {
-        return Err(Fault::invalid("the name of a quota has no slash"));
-    }
-    named.key(name).map_err(tresor_engine::view::fault)
+    named(&keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?, name)
 }
 
 fn read_table(txn: &mut Txn) -> Result<BTreeMap<String, QuotaRecord>, Fault> {
-    let prefix = keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?;
-    let mut table = BTreeMap::new();
-    for name in every_name(txn, &prefix).map_err(Fault::internal)? {
+    read_all(txn, &keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?)
+}
+
+/// Where a quota of this name lies.
+fn named(prefix: &KeyPrefix, name: &str) -> Result<StorageKey, Fault> {
+    if name.contains('/') {
+        return Err(Fault::invalid("the name of a quota has no slash"));
+    }
+    prefix.key(name).map_err(tresor_engine::view::fault)
+}
+
+/// Refuses a quota when one of another name is about the same.
+fn refuse_twin<'n>(mut about_the_same: impl Iterator<Item = &'n str>, name: &str) -> Result<(), Fault> {
+    match about_the_same.find(|other| *other != name) {
+        Some(other) => {
+            Err(Fault::invalid(format!("quota rule with similar properties exists under the name {other:?}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// All records below a prefix, by name.
+fn read_all<R: Record>(txn: &mut Txn, prefix: &KeyPrefix) -> Result<BTreeMap<String, R>, Fault> {
+    let mut records = BTreeMap::new();
+    for name in every_name(txn, prefix).map_err(Fault::internal)? {
         let key = prefix.key(&name).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-        table.insert(name, QuotaRecord::decode(&bytes).map_err(Fault::internal)?);
+        records.insert(name, R::decode(&bytes).map_err(Fault::internal)?);
     }
-    Ok(table)
+    Ok(records)
 }

@@ -1,0 +1,310 @@
+//! Quotas on rates: how many requests a client may make, of the whole server, a mount, or paths below it.
+//!
+//! The most specific quota that there is for a path counts, and no other. The quotas are stored; what clients have used of
+//! them is this node's own (`clients`), so a rate is that of one node. Deliberately absent: roles (no auth method has any
+//! yet), groups of clients, and the step that asks ([`throttle`](crate::pipeline)).
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tresor_barrier::{Changed, KeyPrefix, Txn};
+use tresor_env::Entropy;
+use tresor_model::Fault;
+use tresor_model::ids::{MountId, NamespaceId};
+use tresor_record::Record;
+
+use super::clients::{Clients, Rate, Taken};
+use super::{named, read_all};
+use crate::cached::Cached;
+use crate::keys;
+
+/// The paths that no rate limits until an operator says otherwise: what an operator needs while others flood the server.
+pub const EXEMPT_PATHS: [&str; 7] = [
+    "sys/generate-recovery-token/attempt",
+    "sys/generate-recovery-token/update",
+    "sys/generate-root/attempt",
+    "sys/generate-root/update",
+    "sys/health",
+    "sys/seal-status",
+    "sys/unseal",
+];
+
+/// A quota as it is stored.
+#[derive(Record, Clone, PartialEq, Eq)]
+#[record(kind = "rate-limit-quota", version = 1)]
+pub struct RateRecord {
+    /// Its name.
+    pub name: String,
+    /// The mount that it is about, as its path was; empty for the whole server.
+    pub path: String,
+    /// The same by identity, so that it follows the mount.
+    pub mount: Option<MountId>,
+    /// What is left of the path below the mount, without a slash at its end; a star at its end stands for anything.
+    pub suffix: String,
+    /// How many millionths of a request there may be in an interval.
+    pub rate_millionths: u64,
+    /// How long an interval is.
+    pub interval: Duration,
+    /// How long a client that made too many is shut out; zero: until the interval ends.
+    pub block_interval: Duration,
+    /// Whether child namespaces have it too.
+    pub inheritable: bool,
+}
+
+/// What is true of all quotas on rates.
+#[derive(Record, Clone, PartialEq, Eq)]
+#[record(kind = "rate-limit-config", version = 1)]
+pub struct RateConfig {
+    /// Paths that no rate limits, with all that begins like them.
+    pub exempt_paths: Vec<String>,
+    /// Whether requests that are refused leave an audit record.
+    pub audits_refusals: bool,
+    /// Whether answers say what is left.
+    pub shows_rest: bool,
+}
+
+impl Default for RateConfig {
+    fn default() -> Self {
+        let exempt_paths = EXEMPT_PATHS.iter().map(|path| (*path).to_owned()).collect();
+        Self { exempt_paths, audits_refusals: false, shows_rest: false }
+    }
+}
+
+impl RateConfig {
+    /// Whether no rate limits this path: the longest entry that it begins with decides, one with `!` against it.
+    fn exempts(&self, path: &str) -> bool {
+        let entries = self.exempt_paths.iter().map(|entry| match entry.strip_prefix('!') {
+            Some(entry) => (entry, false),
+            None => (entry.as_str(), true),
+        });
+        let matching = entries
+            .map(|(entry, is_exempt)| (entry.strip_suffix('*').unwrap_or(entry), is_exempt))
+            .filter(|(entry, _)| path.starts_with(entry));
+        matching.max_by_key(|(entry, _)| entry.len()).is_some_and(|(_, is_exempt)| is_exempt)
+    }
+}
+
+/// The quotas of one mount, or of the whole server, by what is left of the path.
+type Below = BTreeMap<String, Rate>;
+
+#[derive(PartialEq, Eq)]
+struct Table {
+    stored: BTreeMap<String, RateRecord>,
+    config: RateConfig,
+    by_mount: BTreeMap<Option<MountId>, Below>,
+}
+
+/// The owner of the quotas on rates.
+pub struct Rates {
+    table: Cached<Table>,
+    clients: Clients,
+}
+
+/// What a quota says of a request.
+pub(crate) struct Limited {
+    pub(crate) taken: Taken,
+    /// How many requests there may be in an interval.
+    pub(crate) requests: u64,
+    pub(crate) is_recorded: bool,
+    pub(crate) is_shown: bool,
+}
+
+impl Rates {
+    /// Loads the table.
+    ///
+    /// # Errors
+    /// When the store fails or a record is damaged.
+    pub fn load(txn: &mut Txn, entropy: &dyn Entropy) -> Result<Self, Fault> {
+        let table = read_table(txn)?;
+        let prefix = keys::rates(&NamespaceId::root()).map_err(Fault::internal)?;
+        Ok(Self { table: Cached::new(prefix, txn, table), clients: Clients::new(entropy) })
+    }
+
+    /// The quotas as a transaction sees them, by name.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored(&self, txn: &mut Txn) -> Result<BTreeMap<String, RateRecord>, Fault> {
+        read_quotas(txn)
+    }
+
+    /// Stores a quota; there is one per mount and rest of a path.
+    ///
+    /// # Errors
+    /// A refusal when another one is about the same; a failure when the store fails.
+    pub fn write(&self, txn: &mut Txn, quota: &RateRecord) -> Result<(), Fault> {
+        let known = read_quotas(txn)?;
+        let same = |other: &&RateRecord| (&other.mount, &other.suffix) == (&quota.mount, &quota.suffix);
+        super::refuse_twin(known.values().filter(same).map(|other| other.name.as_str()), &quota.name)?;
+        let key = named(&keys::rates_by_name(&NamespaceId::root()).map_err(Fault::internal)?, &quota.name)?;
+        txn.write(&key, &quota.encode()).map_err(Fault::internal)
+    }
+
+    /// Removes a quota; removing nothing is fine.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn delete(&self, txn: &mut Txn, name: &str) -> Result<(), Fault> {
+        let key = named(&keys::rates_by_name(&NamespaceId::root()).map_err(Fault::internal)?, name)?;
+        txn.delete(&key).map_err(Fault::internal)
+    }
+
+    /// What is true of all of them, as a transaction sees it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn config(&self, txn: &mut Txn) -> Result<RateConfig, Fault> {
+        read_config(txn)
+    }
+
+    /// Stores what is true of all of them.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn write_config(&self, txn: &mut Txn, config: &RateConfig) -> Result<(), Fault> {
+        let key = keys::rate_config(&NamespaceId::root()).map_err(Fault::internal)?;
+        txn.write(&key, &config.encode()).map_err(Fault::internal)
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.load().by_mount.is_empty()
+    }
+
+    /// Counts a request against the quota that is about its path, if there is one. `rest` is what is left of the path below
+    /// the mount; `now` is a moment of the monotonic clock.
+    pub(crate) fn take(
+        &self,
+        path: &str,
+        found: Option<(&MountId, &str)>,
+        address: IpAddr,
+        now: Duration,
+    ) -> Option<Limited> {
+        let table = self.table.load();
+        if table.config.exempts(path) {
+            return None;
+        }
+        let of_mount = found.and_then(|(mount, rest)| most_specific(table.by_mount.get(&Some(mount.clone()))?, rest));
+        let rate = of_mount.or_else(|| table.by_mount.get(&None)?.get(""))?;
+        Some(Limited {
+            taken: self.clients.take(rate, address, now),
+            requests: rate.requests,
+            is_recorded: table.config.audits_refusals,
+            is_shown: table.config.shows_rest,
+        })
+    }
+
+    /// Below what it has to be told of changes.
+    pub(crate) fn wants(&self) -> KeyPrefix {
+        self.table.prefix().clone()
+    }
+
+    pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
+        if self.table.is_touched_by(changed) {
+            let table = read_table(txn)?;
+            self.table.replace(txn, table);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
+        Ok(read_table(txn)? == *self.table.load())
+    }
+}
+
+/// The rate for what is left of a path: its own, else that of the longest beginning of it, else the mount's.
+fn most_specific<'b>(below: &'b Below, rest: &str) -> Option<&'b Rate> {
+    let rest = rest.trim_end_matches('/');
+    let begins = |suffix: &str| suffix.strip_suffix('*').is_some_and(|with| rest.starts_with(with));
+    let longest = || below.iter().filter(|(suffix, _)| begins(suffix)).max_by_key(|(suffix, _)| suffix.len());
+    below.get(rest).or_else(|| longest().map(|(_, rate)| rate)).or_else(|| below.get(""))
+}
+
+impl RateRecord {
+    /// What it comes to: of less than one request in an interval, one in a longer one.
+    fn rate(&self) -> Rate {
+        const WHOLE: u64 = 1_000_000;
+        let (requests, interval) = if self.rate_millionths < WHOLE {
+            let nanos = self.interval.as_nanos() * u128::from(WHOLE) / u128::from(self.rate_millionths.max(1));
+            (1, Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
+        } else {
+            ((self.rate_millionths + WHOLE / 2) / WHOLE, self.interval)
+        };
+        // FNV-1a: a quota that is written as it was keeps what clients have used of it.
+        let id = self
+            .encode()
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+        Rate { id, requests, interval, block: self.block_interval }
+    }
+}
+
+fn read_quotas(txn: &mut Txn) -> Result<BTreeMap<String, RateRecord>, Fault> {
+    read_all(txn, &keys::rates_by_name(&NamespaceId::root()).map_err(Fault::internal)?)
+}
+
+fn read_config(txn: &mut Txn) -> Result<RateConfig, Fault> {
+    let key = keys::rate_config(&NamespaceId::root()).map_err(Fault::internal)?;
+    let stored = txn.read(&key).map_err(Fault::internal)?;
+    stored.map_or_else(|| Ok(RateConfig::default()), |bytes| RateConfig::decode(&bytes).map_err(Fault::internal))
+}
+
+fn read_table(txn: &mut Txn) -> Result<Table, Fault> {
+    let (stored, config) = (read_quotas(txn)?, read_config(txn)?);
+    let mut by_mount: BTreeMap<Option<MountId>, Below> = BTreeMap::new();
+    for quota in stored.values() {
+        by_mount.entry(quota.mount.clone()).or_default().insert(quota.suffix.clone(), quota.rate());
+    }
+    Ok(Table { stored, config, by_mount })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn below(suffixes: &[&str]) -> Below {
+        let rate = |requests| Rate { id: 0, requests, interval: Duration::from_secs(1), block: Duration::ZERO };
+        suffixes.iter().zip(1..).map(|(suffix, requests)| ((*suffix).to_owned(), rate(requests))).collect()
+    }
+
+    #[test]
+    fn the_most_specific_quota_counts() {
+        let below = below(&["", "a/b", "a/*", "a/b*", "*"]);
+        let of = |rest: &str| most_specific(&below, rest).map(|rate| rate.requests);
+        assert_eq!(of("a/b"), Some(2));
+        assert_eq!(of("a/b/"), Some(2));
+        assert_eq!(of("a/bc"), Some(4));
+        assert_eq!(of("a/c"), Some(3));
+        assert_eq!(of("x"), Some(5));
+    }
+
+    #[test]
+    fn the_longest_entry_decides_what_is_exempt() {
+        let config = RateConfig {
+            exempt_paths: ["sys/", "!sys/mounts", "kv/a*"].map(str::to_owned).to_vec(),
+            ..RateConfig::default()
+        };
+        assert!(config.exempts("sys/health") && config.exempts("kv/abc"));
+        assert!(!config.exempts("sys/mounts/x") && !config.exempts("kv/b") && !config.exempts("s"));
+        assert!(RateConfig::default().exempts("sys/unseal") && !RateConfig::default().exempts("sys/seal"));
+    }
+
+    #[test]
+    fn a_rate_below_one_is_one_request_in_a_longer_interval() {
+        let quota = |rate_millionths| RateRecord {
+            name: String::new(),
+            path: String::new(),
+            mount: None,
+            suffix: String::new(),
+            rate_millionths,
+            interval: Duration::from_secs(2),
+            block_interval: Duration::ZERO,
+            inheritable: true,
+        };
+        let of = |millionths| (quota(millionths).rate().requests, quota(millionths).rate().interval);
+        assert_eq!(of(250_000), (1, Duration::from_secs(8)));
+        assert_eq!(of(2_500_000), (3, Duration::from_secs(2)));
+        assert_eq!(of(7_000_000), (7, Duration::from_secs(2)));
+    }
+}
