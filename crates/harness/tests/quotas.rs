@@ -101,11 +101,14 @@ async fn who_is_blocked_stays_so_and_what_is_exempt_is_never_refused() {
     drop(config.expect_status(429));
     elsewhere(&mut harness, 3);
     let config = harness.read("sys/quotas/config", ROOT).await.expect_status(200);
-    assert_eq!(config.at("/data"), &json!({
-        "rate_limit_exempt_paths": ["sys/mounts"],
-        "enable_rate_limit_audit_logging": false,
-        "enable_rate_limit_response_headers": true,
-    }));
+    assert_eq!(
+        config.at("/data"),
+        &json!({
+            "rate_limit_exempt_paths": ["sys/mounts"],
+            "enable_rate_limit_audit_logging": false,
+            "enable_rate_limit_response_headers": true,
+        })
+    );
     assert_eq!(statuses(&harness, "sys/mounts", 3).await, [200; 3]);
     drop(harness.read("sys/health", "").await.expect_status(429));
 }
@@ -123,7 +126,8 @@ async fn a_refusal_is_recorded_only_where_that_was_asked_for() {
     harness.prepare("POST", "sys/quotas/config", json!({ "enable_rate_limit_audit_logging": true })).await;
     drop(harness.read("sys/mounts", ROOT).await.expect_status(429));
     let audited = harness.audit_records().await;
-    let shown = audited.iter().filter(|record| record["request"]["path"] == "sys/mounts" && record["error"] != json!(null));
+    let shown =
+        audited.iter().filter(|record| record["request"]["path"] == "sys/mounts" && record["error"] != json!(null));
     assert!(shown.clone().count() > 0 && records(harness.audit_records().await) > 0, "{audited:#?}");
 }
 
@@ -149,10 +153,13 @@ async fn what_makes_no_quota_is_refused_and_what_is_one_is_shown_as_it_was_sent(
     drop(harness.list("sys/quotas/rate-limit", ROOT).await.expect_status(404));
     set(&harness, "x", json!({ "path": "kv/a/*", "rate": 2.5, "interval": "1m", "block_interval": 30 })).await;
     let shown = harness.read("sys/quotas/rate-limit/x", ROOT).await.expect_status(200);
-    assert_eq!(shown.at("/data"), &json!({
-        "name": "x", "type": "rate-limit", "path": "kv/a/*", "rate": 2.5, "interval": 60, "block_interval": 30,
-        "role": "", "inheritable": false,
-    }));
+    assert_eq!(
+        shown.at("/data"),
+        &json!({
+            "name": "x", "type": "rate-limit", "path": "kv/a/*", "rate": 2.5, "interval": 60, "block_interval": 30,
+            "role": "", "inheritable": false,
+        })
+    );
     harness
         .write("sys/quotas/rate-limit/y", ROOT, json!({ "path": "kv/a/*", "rate": 1 }))
         .await

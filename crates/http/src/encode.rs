@@ -7,9 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, StatusCode, Uri};
 use tresor_audit::Audited;
-use tresor_model::{
-    Auth, Body, ByteStream, Fault, Map, Refusal, RequestId, Response, Shape, Throttle, WrapInfo,
-};
+use tresor_model::{Auth, Body, ByteStream, Fault, Map, Refusal, RequestId, Response, Shape, Throttle, WrapInfo};
 use tresor_wire::json::{ObjectWriter, encode, encode_map, encode_text};
 
 use crate::body::ResponseBody;

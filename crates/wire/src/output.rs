@@ -140,7 +140,8 @@ mod tests {
     #[test]
     fn a_number_that_need_not_be_whole_comes_back_as_it_was_sent() {
         use crate::input::Form;
-        for (sent, shown) in [("3.0", "3"), ("1000", "1000"), ("2.5", "2.5"), ("1e3", "1000"), ("0.000001", "0.000001")] {
+        for (sent, shown) in [("3.0", "3"), ("1000", "1000"), ("2.5", "2.5"), ("1e3", "1000"), ("0.000001", "0.000001")]
+        {
             let read = Millionths::read(&Number::parse(sent).map_or(Body::Null, Body::Number));
             let body = read.map(Shown::into_body);
             assert!(body.is_ok_and(|body| matches!(body, Body::Number(number) if number.as_str() == shown)), "{sent}");

@@ -165,11 +165,10 @@ mod tests {
     fn a_client_has_so_many_requests_in_an_interval() {
         let clients = clients();
         let take = |at: u64| clients.take(&RATE, v4(1), Duration::from_secs(at));
-        assert_eq!([take(5), take(6), take(7)].map(|taken| (taken.is_allowed, taken.remaining)), [
-            (true, 2),
-            (true, 1),
-            (true, 0)
-        ]);
+        assert_eq!(
+            [take(5), take(6), take(7)].map(|taken| (taken.is_allowed, taken.remaining)),
+            [(true, 2), (true, 1), (true, 0)]
+        );
         let refused = Taken { is_allowed: false, remaining: 0, until_more: Duration::from_secs(7) };
         assert_eq!(take(8), refused);
         assert!(clients.take(&RATE, v4(2), Duration::from_secs(8)).is_allowed, "another client");

@@ -150,16 +150,19 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
     }
     let second = Duration::from_secs(1);
     let inheritable = input.inheritable.unwrap_or(mount.is_none());
-    sys.handles.rates.write(txn, &RateRecord {
-        name: input.name,
-        path,
-        mount,
-        suffix,
-        rate_millionths,
-        interval: if input.interval.0 < second { second } else { input.interval.0 },
-        block_interval: input.block_interval.0,
-        inheritable,
-    })?;
+    sys.handles.rates.write(
+        txn,
+        &RateRecord {
+            name: input.name,
+            path,
+            mount,
+            suffix,
+            rate_millionths,
+            interval: if input.interval.0 < second { second } else { input.interval.0 },
+            block_interval: input.block_interval.0,
+            inheritable,
+        },
+    )?;
     Ok(Nothing)
 }
 
@@ -172,7 +175,9 @@ fn no_roles(path: &str, class: StoredClass, suffix: &str) -> Fault {
     } else if class == StoredClass::Auth {
         format!("Mount path {path:?} does not support use with role-based quotas")
     } else {
-        format!("Mount path {path:?} is not a valid auth method and therefore unsuitable for use with role-based quotas")
+        format!(
+            "Mount path {path:?} is not a valid auth method and therefore unsuitable for use with role-based quotas"
+        )
     })
 }
 
@@ -194,10 +199,13 @@ pub(super) async fn read_config(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -
 pub(super) async fn write_config(sys: &Sys, mut cx: Cx<'_>, input: WriteConfig) -> Result<Nothing, Fault> {
     let txn = cx.view.widen(Widened::assertion());
     let before = sys.handles.rates.config(txn)?;
-    sys.handles.rates.write_config(txn, &RateConfig {
-        exempt_paths: input.rate_limit_exempt_paths.unwrap_or(before.exempt_paths),
-        audits_refusals: input.enable_rate_limit_audit_logging.unwrap_or(before.audits_refusals),
-        shows_rest: input.enable_rate_limit_response_headers.unwrap_or(before.shows_rest),
-    })?;
+    sys.handles.rates.write_config(
+        txn,
+        &RateConfig {
+            exempt_paths: input.rate_limit_exempt_paths.unwrap_or(before.exempt_paths),
+            audits_refusals: input.enable_rate_limit_audit_logging.unwrap_or(before.audits_refusals),
+            shows_rest: input.enable_rate_limit_response_headers.unwrap_or(before.shows_rest),
+        },
+    )?;
     Ok(Nothing)
 }
