@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
-use openraft::{ServerState, SnapshotPolicy};
+use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::{mpsc, oneshot};
 use tresor_env::{BoxFuture, Doors, Signal, Tasks};
 use tresor_log::Sizes;
@@ -362,14 +362,22 @@ impl Consensus {
             Members::of(*known.log_id(), known.membership())
         };
         let (unseats, node) = (change.unseats(), change.node());
-        let (changes, stays) = change.asked(&members).map_err(ConsensusError::Members)?;
+        let steps = change.asked(&members).map_err(ConsensusError::Members)?;
         if unseats && node == core.wire.me && core.leads() {
             let leader = self.hand_over().await?;
             return Err(ConsensusError::NotLeader { leader: Some(leader) }.into());
         }
+        for step in steps {
+            self.step(step).await?;
+        }
+        Ok(())
+    }
+
+    async fn step(&self, step: ChangeMembers<NodeId, Contact>) -> Result<(), NotChanged> {
+        let core = &self.core;
         let changed = tokio::select! {
             biased;
-            changed = core.raft.change_membership(changes, stays) => changed,
+            changed = core.raft.change_membership(step, true) => changed,
             () = core.wire.doors.clock.sleep(core.wire.pace.proposal) => return Err(ConsensusError::Uncertain.into()),
         };
         match changed {

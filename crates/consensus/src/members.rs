@@ -103,8 +103,11 @@ impl Change {
         matches!(self, Self::Demote(_) | Self::Remove(_))
     }
 
-    /// As the library says it, and whether voters that are removed stay as members; text when it makes no sense.
-    pub(crate) fn asked(self, members: &Members) -> Result<(ChangeMembers<NodeId, Contact>, bool), String> {
+    /// As the library says it, one change after the other; text when it makes no sense.
+    ///
+    /// A voter that is removed loses its vote first and stays a member for that long. The library can do both at once, but
+    /// takes everybody along then whose own demotion is half done.
+    pub(crate) fn asked(self, members: &Members) -> Result<Vec<ChangeMembers<NodeId, Contact>>, String> {
         let id = self.node();
         let member = members.nodes.get(&id);
         // Operators know a member by its name.
@@ -128,14 +131,16 @@ impl Change {
             return Err(format!("{called} has the only vote"));
         }
         Ok(match self {
-            Self::Add(id, contact) => (ChangeMembers::AddNodes([(id, contact)].into()), true),
+            Self::Add(id, contact) => vec![ChangeMembers::AddNodes([(id, contact)].into())],
             Self::Promote(_) if is_voter => return Err(format!("{called} votes already")),
-            Self::Promote(id) => (ChangeMembers::AddVoterIds([id].into()), true),
+            Self::Promote(id) => vec![ChangeMembers::AddVoterIds([id].into())],
             Self::Demote(_) if !is_voter => return Err(format!("{called} has no vote")),
-            Self::Demote(id) => (ChangeMembers::RemoveVoters([id].into()), true),
-            Self::Remove(id) if is_voter => (ChangeMembers::RemoveVoters([id].into()), false),
-            Self::Remove(id) => (ChangeMembers::RemoveNodes([id].into()), false),
-            Self::Contact(id, contact) => (ChangeMembers::SetNodes([(id, contact)].into()), true),
+            Self::Demote(id) => vec![ChangeMembers::RemoveVoters([id].into())],
+            Self::Remove(id) if is_voter => {
+                vec![ChangeMembers::RemoveVoters([id].into()), ChangeMembers::RemoveNodes([id].into())]
+            }
+            Self::Remove(id) => vec![ChangeMembers::RemoveNodes([id].into())],
+            Self::Contact(id, contact) => vec![ChangeMembers::SetNodes([(id, contact)].into())],
         })
     }
 }

@@ -295,6 +295,35 @@ fn a_change_that_its_leader_left_half_done_is_ended_by_the_next() {
 }
 
 #[test]
+fn a_removal_takes_nobody_along_whose_own_change_is_half_done() {
+    let mut half_done = 0;
+    for steps in 0..24 {
+        play(async {
+            let mut world = World::new(10, 5, 0).await;
+            let leader = world.leader_within(SECOND).await;
+            let [demoted, ..] = *others(&world, leader) else { panic!("there are five") };
+            let node = world.node(leader);
+            let demoting = tokio::spawn(async move { node.change(Change::Demote(demoted)).await });
+            for _ in 0..steps {
+                world.step().await;
+            }
+            world.kill(leader, false).await;
+            demoting.abort();
+            let next = world.leader_within(SECOND * 3).await;
+            let node = world.node(next);
+            half_done += u32::from(node.members().is_changing());
+            let removing = async move { node.change(Change::Remove(leader)).await };
+            world.until(SECOND * 3, removing).await.unwrap();
+            world.pass(SECOND * 2).await;
+            let members = world.node(next).members();
+            assert!(members.nodes.contains_key(&demoted), "{members:?} after {steps} steps");
+            assert!(!members.nodes.contains_key(&leader), "{members:?} after {steps} steps");
+        });
+    }
+    assert!(half_done > 0, "no change was left half done");
+}
+
+#[test]
 fn members_come_and_go() {
     play(async {
         let mut world = World::new(9, 3, 2).await;
