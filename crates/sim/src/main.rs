@@ -1,13 +1,14 @@
 //! `sim`: any number of seeds, or one with its history.
 //!
-//! `sim --seeds N --minutes M [--seed S] [--jobs J]` runs up to N seeds, from S on, for at most M minutes, J at a time; a
-//! seed that fails is shown and the others go on. `sim --seed S` alone runs one and shows what happened; with `--leases` a
+//! `sim --seeds N --minutes M [--seed S] [--jobs J]` runs up to N seeds, from S on, for at most M minutes; a seed that fails
+//! is shown and the others go on. With jobs it starts itself, J at a time, a slice of the seeds each: what a life of a
+//! cluster leaves in memory goes with its process. `sim --seed S` alone runs one and shows what happened; with `--leases` a
 //! seed is a life of leases, with `--cluster` one of a cluster. Deliberately absent: threads within a seed.
 
 #![allow(clippy::print_stdout, reason = "its output is what it is for")]
 
-use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
+use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tresor_sim::{Failure, Outcome, Planted, PlantedInCluster, Report, Sabotage, run, run_cluster, run_leases};
@@ -16,6 +17,8 @@ use tresor_sim::{Failure, Outcome, Planted, PlantedInCluster, Report, Sabotage, 
 const LAST_EVENTS: usize = 60;
 /// After how many seeds it says how far it is.
 const PROGRESS: u64 = 500;
+/// How many seeds a job's program runs.
+const SLICE: u64 = 100;
 /// After how many failures it gives up.
 const FAILURES_MAX: usize = 20;
 
@@ -109,66 +112,79 @@ fn replay(seed: u64, kind: Kind) -> u8 {
     }
 }
 
-/// How far the jobs are, together.
-#[derive(Default)]
-struct Progress {
-    begun: u64,
-    done: u64,
-    total: Report,
-    failed: Vec<u64>,
-}
-
 /// Runs until the seeds or the minutes are used up, or too many seeds have failed.
 fn many(wish: &Wish) -> u8 {
     let started = Instant::now();
     let bound = wish.minutes.map(|minutes| Duration::from_secs(minutes * 60));
-    let first = wish.seed.unwrap_or(1);
-    let seeds = wish.seeds.unwrap_or(100);
-    let progress = Mutex::new(Progress::default());
-    let locked = || progress.lock().unwrap_or_else(PoisonError::into_inner);
-    let next = || {
-        let mut progress = locked();
-        let is_over = progress.begun == seeds
-            || progress.failed.len() >= FAILURES_MAX
-            || bound.is_some_and(|bound| started.elapsed() >= bound);
-        (!is_over).then(|| {
-            progress.begun += 1;
-            first + progress.begun - 1
-        })
-    };
-    let job = || {
-        while let Some(seed) = next() {
-            let outcome = one(seed, wish.kind);
-            let mut progress = locked();
-            match outcome {
-                Ok((report, _)) => progress.total = progress.total.plus(&report),
-                Err(Failure { problem, history, .. }) => {
-                    let from = history.len().saturating_sub(LAST_EVENTS);
-                    history.iter().skip(from).for_each(|event| println!("{event}"));
-                    println!("seed {seed} FAILED: {problem}\nagain: sim {}--seed {seed}", wish.kind.flag());
-                    progress.failed.push(seed);
-                }
+    let is_over = || bound.is_some_and(|bound| started.elapsed() >= bound);
+    let (first, seeds) = (wish.seed.unwrap_or(1), wish.seeds.unwrap_or(100));
+    if let Some(jobs) = wish.jobs {
+        return in_slices(first, seeds, jobs, wish.kind, is_over);
+    }
+    let (mut total, mut done, mut failed) = (Report::default(), 0, 0);
+    for seed in first..first.saturating_add(seeds) {
+        if is_over() || failed >= FAILURES_MAX {
+            break;
+        }
+        match one(seed, wish.kind) {
+            Ok((report, _)) => total = total.plus(&report),
+            Err(Failure { problem, history, .. }) => {
+                let from = history.len().saturating_sub(LAST_EVENTS);
+                history.iter().skip(from).for_each(|event| println!("{event}"));
+                println!("seed {seed} FAILED: {problem}\nagain: sim {}--seed {seed}", wish.kind.flag());
+                failed += 1;
             }
-            progress.done += 1;
-            if progress.done.is_multiple_of(PROGRESS) {
-                println!("{} seeds after {} s", progress.done, started.elapsed().as_secs());
+        }
+        done += 1;
+        if done % PROGRESS == 0 {
+            println!("{done} seeds after {} s", started.elapsed().as_secs());
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64().max(0.001);
+    println!(
+        "{done} seeds from {first} on, {:.1} a second, {failed} failed; {total:?}",
+        f64::from(u32::try_from(done).unwrap_or(u32::MAX)) / seconds
+    );
+    u8::from(failed > 0)
+}
+
+/// Runs slices of the seeds as programs, so many at a time, and shows of each its last line, or all when a seed failed.
+fn in_slices(first: u64, seeds: u64, jobs: u64, kind: Kind, is_over: impl Fn() -> bool + Sync) -> u8 {
+    let end = first.saturating_add(seeds);
+    let (next, failed) = (AtomicU64::new(first), AtomicUsize::new(0));
+    let job = || {
+        while !is_over() && failed.load(Ordering::Relaxed) < FAILURES_MAX {
+            let from = next.fetch_add(SLICE, Ordering::Relaxed);
+            if from >= end {
+                return;
+            }
+            let (count, from) = (SLICE.min(end - from).to_string(), from.to_string());
+            let flag = Some(kind.flag().trim()).filter(|flag| !flag.is_empty());
+            let arguments = flag.into_iter().chain(["--seeds", &count, "--seed", &from]);
+            let output = std::env::current_exe().and_then(|program| Command::new(program).args(arguments).output());
+            match output {
+                Ok(output) if output.status.success() => {
+                    println!("{}", String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default());
+                }
+                Ok(output) => {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    println!(
+                        "{}\nthe seeds from {from} on: {}",
+                        String::from_utf8_lossy(&output.stdout),
+                        output.status
+                    );
+                }
+                Err(error) => {
+                    failed.fetch_add(FAILURES_MAX, Ordering::Relaxed);
+                    println!("the seeds from {from} on cannot be run: {error}");
+                }
             }
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..wish.jobs.unwrap_or(1).max(1) {
+        for _ in 0..jobs.max(1) {
             scope.spawn(job);
         }
     });
-    let Progress { done, total, failed, .. } = progress.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let seconds = started.elapsed().as_secs_f64().max(0.001);
-    println!(
-        "{done} seeds from {first} on, {:.1} a second; {total:?}",
-        f64::from(u32::try_from(done).unwrap_or(u32::MAX)) / seconds
-    );
-    if failed.is_empty() {
-        return 0;
-    }
-    println!("{} FAILED: {failed:?}", failed.len());
-    1
+    u8::from(failed.into_inner() > 0)
 }
