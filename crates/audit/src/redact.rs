@@ -13,7 +13,7 @@ use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use tresor_crypto::hash::{HmacKey, to_hex};
-use tresor_model::{Operation, Timestamp};
+use tresor_model::Timestamp;
 use tresor_wire::time::rfc3339;
 
 use crate::body::{MapRef, ValueRef};
@@ -328,7 +328,7 @@ impl Redactor {
         match &response.body {
             AnswerBody::Nothing => {}
             AnswerBody::Fields(fields) => {
-                let list = self.options.elide_list_responses && request.operation == Operation::List;
+                let list = self.options.elide_list_responses && request.operation.is_of_directory();
                 let elide = if list { Elide::Lists } else { Elide::No };
                 object.object("data", |object| self.fields(object, fields.as_map(), &response.clear_keys, elide));
             }

@@ -10,10 +10,14 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome, trim_path};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
-use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch};
+use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch, text};
 use crate::output::{Document, Format, render, table};
 
 const FORCE: &[Flag] = &[switch("force", "Send the request even without data."), switch("f", "Short for -force.")];
+
+/// Which part of a listing.
+pub(crate) const PAGE: &[Flag] =
+    &[text("after", "List names after this one."), text("limit", "List at most so many names.")];
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -48,8 +52,15 @@ pub(crate) const COMMANDS: &[Command] = &[
         words: &["list"],
         arguments: "[options] PATH",
         about: "List the names below a path.",
-        flags: &[CONNECTION, FORMAT],
+        flags: &[CONNECTION, FORMAT, PAGE],
         action: Action::Run(list),
+    },
+    Command {
+        words: &["scan"],
+        arguments: "[options] PATH",
+        about: "List every name below a path, at any depth.",
+        flags: &[CONNECTION, FORMAT, PAGE],
+        action: Action::Run(scan),
     },
     Command {
         words: &["unwrap"],
@@ -176,8 +187,23 @@ fn list(context: &mut Context<'_, '_>) -> Outcome {
     list_below(context, &path, &format!("listing {path}"))
 }
 
+fn scan(context: &mut Context<'_, '_>) -> Outcome {
+    let [path] = context.arguments()?;
+    let path = trim_path(&path);
+    scan_below(context, &path, &format!("scanning {path}"))
+}
+
 /// Lists the names below a path.
 pub(crate) fn list_below(context: &mut Context<'_, '_>, path: &str, action: &str) -> Outcome {
+    names_below(context, Method::List, path, action)
+}
+
+/// Lists the names below a path, at any depth.
+pub(crate) fn scan_below(context: &mut Context<'_, '_>, path: &str, action: &str) -> Outcome {
+    names_below(context, Method::Scan, path, action)
+}
+
+fn names_below(context: &mut Context<'_, '_>, method: Method, path: &str, action: &str) -> Outcome {
     let format = context.format()?;
     let nothing = |context: &mut Context<'_, '_>, failure: Option<&Failure>| {
         if let Some(text) = render(Document::Object(Vec::new()), format) {
@@ -186,7 +212,10 @@ pub(crate) fn list_below(context: &mut Context<'_, '_>, path: &str, action: &str
         }
         Err(nothing_at(path, failure))
     };
-    let answer = match context.send(Method::List, path, &[], None) {
+    let page: Vec<(&str, String)> =
+        ["after", "limit"].into_iter().filter_map(|name| Some((name, context.flag(name)?.to_owned()))).collect();
+    let page: Vec<(&str, &str)> = page.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let answer = match context.send(method, path, &page, None) {
         Ok(answer) => answer.map(Envelope::new),
         Err(failure) if failure.status() == Some(404) => return nothing(context, Some(&failure)),
         Err(failure) => return Err(failure.during(action)),

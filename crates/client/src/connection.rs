@@ -23,6 +23,8 @@ pub enum Method {
     Get,
     /// List: sent as GET with `list=true`, which every proxy lets through.
     List,
+    /// List at any depth: sent as GET with `scan=true`.
+    Scan,
     /// Create.
     Post,
     /// Create or replace.
@@ -38,7 +40,7 @@ impl Method {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
-            Self::Get | Self::List => "GET",
+            Self::Get | Self::List | Self::Scan => "GET",
             Self::Post => "POST",
             Self::Put => "PUT",
             Self::Patch => "PATCH",
@@ -48,7 +50,7 @@ impl Method {
 
     fn verb(self) -> reqwest::Method {
         match self {
-            Self::Get | Self::List => reqwest::Method::GET,
+            Self::Get | Self::List | Self::Scan => reqwest::Method::GET,
             Self::Post => reqwest::Method::POST,
             Self::Put => reqwest::Method::PUT,
             Self::Patch => reqwest::Method::PATCH,
@@ -323,7 +325,11 @@ fn redirect_of(response: &reqwest::Response) -> Option<&str> {
 fn url_below(base: &str, method: Method, path: &str, query: &[(&str, &str)]) -> Result<String, ClientError> {
     let path = encode_path(path.trim_start_matches('/')).map_err(ClientError::local)?;
     let mut url = format!("{base}/v1/{path}");
-    let listing = (method == Method::List).then_some(("list", "true"));
+    let listing = match method {
+        Method::List => Some(("list", "true")),
+        Method::Scan => Some(("scan", "true")),
+        _ => None,
+    };
     for (index, (name, value)) in listing.iter().chain(query).enumerate() {
         url.push(if index == 0 { '?' } else { '&' });
         url.push_str(&format!("{}={}", encode_parameter(name), encode_parameter(value)));

@@ -65,6 +65,7 @@ fn always(route: &crate::AlwaysRoute) -> ListedRoute {
     let (operation, effect) = match route.verb {
         Verb::Read => (Operation::Read, Effect::Reads),
         Verb::List => (Operation::List, Effect::Reads),
+        Verb::Scan => (Operation::Scan, Effect::Reads),
         Verb::Help => (Operation::Help, Effect::Reads),
         Verb::Write => (Operation::Update, Effect::Writes),
         Verb::Patch => (Operation::Patch, Effect::Writes),

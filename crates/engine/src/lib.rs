@@ -9,6 +9,7 @@ pub mod context;
 pub mod instance;
 pub mod reply;
 pub mod route;
+pub mod scan;
 pub mod token_fields;
 pub mod view;
 

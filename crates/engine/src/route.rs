@@ -422,6 +422,16 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         self.operation(Operation::List, Effect::Reads, handler)
     }
 
+    /// Answers SCAN: every name below, at any depth.
+    #[must_use]
+    pub fn scan<In, H>(self, handler: H) -> Self
+    where
+        In: Input + Send + 'static,
+        H: for<'a> Handler<'a, E, In> + 'static,
+    {
+        self.operation(Operation::Scan, Effect::Reads, handler)
+    }
+
     /// Answers POST and PUT; without [`RouteBuilder::exists`] every write is an update.
     #[must_use]
     pub fn write<In, H>(self, handler: H) -> Self

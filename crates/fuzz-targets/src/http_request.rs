@@ -125,7 +125,7 @@ fn check(request: &Request, method: &Method, sent: &http::HeaderMap) {
     assert!(request.wrap_ttl.is_none_or(|ttl| !ttl.is_zero()));
     match request.verb {
         Verb::Write | Verb::Patch => {}
-        Verb::List => assert!(request.path.is_directory() && method != Method::POST),
+        Verb::List | Verb::Scan => assert!(request.path.is_directory() && method != Method::POST),
         Verb::Read | Verb::Help | Verb::Delete => {}
     }
     if !matches!(request.verb, Verb::Write | Verb::Patch) {

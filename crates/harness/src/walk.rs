@@ -11,6 +11,7 @@ pub const fn method(operation: Operation) -> &'static str {
     match operation {
         Operation::Read | Operation::Help => "GET",
         Operation::List => "LIST",
+        Operation::Scan => "SCAN",
         Operation::Create | Operation::Update => "POST",
         Operation::Patch => "PATCH",
         Operation::Delete => "DELETE",

@@ -16,7 +16,8 @@ use tresor_harness::{Answer, Harness, ROOT};
 const GOLDEN: &str = include_str!("golden/routes.txt");
 
 /// Every capability there is but `sudo`, on everything.
-const ALL_BUT_SUDO: &str = r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }"#;
+const ALL_BUT_SUDO: &str =
+    r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list", "scan"] }"#;
 
 /// Endpoints whose handler denies what the walk asks for, although policies let it through: there is no such token.
 const DENIED_BY_HANDLER: &[&str] = &["auth/token/lookup/x", "sys/internal/ui/mounts/x/y"];

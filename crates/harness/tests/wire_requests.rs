@@ -212,3 +212,36 @@ async fn head_answers_as_get_does_but_without_its_body() {
     }
     drop(harness.call("HEAD", "sys/health?activecode=299", "", Value::Null).await.expect_status(299));
 }
+
+#[tokio::test]
+async fn scan_lists_every_depth_in_pages_to_whom_it_is_granted() {
+    let harness = Harness::start().await;
+    let all = r#"path "cubbyhole/*" { capabilities = ["create", "update", "list", "scan"] }
+        path "cubbyhole/b/*" { capabilities = ["create", "update", "list"] }"#;
+    let token = harness.token_with(all).await;
+    let names = ["a", "b/c", "b/d/e", "b/d/f/g", "bb", "z"];
+    for name in names {
+        drop(harness.write(&format!("cubbyhole/{name}"), &token, json!({ "k": "v" })).await.expect_status(204));
+    }
+    let scan = async |path: &str| harness.call("SCAN", path, &token, Value::Null).await;
+    assert_eq!(scan("cubbyhole").await.expect_status(200).at("/data/keys"), &json!(names));
+    let by_query = harness.read("cubbyhole?scan=true&limit=2", &token).await.expect_status(200);
+    assert_eq!(by_query.at("/data/keys"), &json!(["a", "b/c"]));
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = scan(&format!("cubbyhole/?limit=1&after={after}")).await;
+        let Some(name) = page.json["data"]["keys"][0].as_str().map(str::to_owned) else { break };
+        after.clone_from(&name);
+        seen.push(name);
+    }
+    assert_eq!(seen, names);
+    assert_eq!(scan("cubbyhole?after=b/d/zz").await.at("/data/keys"), &json!(["bb", "z"]));
+    drop(scan("cubbyhole/none").await.expect_status(404));
+    // To list is not to scan, and the directory's own rule decides.
+    drop(scan("cubbyhole/b").await.expect_status(403));
+    let shown = json!({ "token": token, "paths": ["cubbyhole/b/", "cubbyhole/"] });
+    let shown = harness.write("sys/capabilities", ROOT, shown).await.expect_status(200);
+    assert_eq!(shown.at("/data/cubbyhole~1"), &json!(["create", "list", "scan", "update"]));
+    assert_eq!(shown.at("/data/cubbyhole~1b~1"), &json!(["create", "list", "update"]));
+    drop(harness.read("cubbyhole?scan=maybe", ROOT).await.expect_status(400));
+}

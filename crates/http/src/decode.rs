@@ -67,7 +67,7 @@ where
     let mut request = Request {
         id,
         namespace: String::new(),
-        path: if verb == Verb::List { path.into_directory() } else { path },
+        path: if verb.is_of_directory() { path.into_directory() } else { path },
         verb,
         body: Map::new(),
         from_query: Vec::new(),
@@ -183,9 +183,11 @@ where
 fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
     match method.as_str() {
         "GET" | "HEAD" if query.iter().any(|(name, _)| name == "help") => Ok(Verb::Help),
-        "GET" | "HEAD" if asks_for_list(query)? => Ok(Verb::List),
+        "GET" | "HEAD" if says(query, "list")? => Ok(Verb::List),
+        "GET" | "HEAD" if says(query, "scan")? => Ok(Verb::Scan),
         "GET" | "HEAD" => Ok(Verb::Read),
         "LIST" => Ok(Verb::List),
+        "SCAN" => Ok(Verb::Scan),
         "POST" | "PUT" => Ok(Verb::Write),
         "PATCH" => Ok(Verb::Patch),
         "DELETE" => Ok(Verb::Delete),
@@ -194,12 +196,12 @@ fn verb(method: &Method, query: &[(String, String)]) -> Result<Verb, Refusal> {
     }
 }
 
-/// Whether a GET is a LIST: the first `list` of the query says so.
-fn asks_for_list(query: &[(String, String)]) -> Result<bool, Refusal> {
-    match query.iter().find(|(name, _)| name == "list").map(|(_, value)| value.as_str()) {
+/// Whether a GET is a LIST or a SCAN: the first one of that name in the query says so.
+fn says(query: &[(String, String)], word: &str) -> Result<bool, Refusal> {
+    match query.iter().find(|(name, _)| name == word).map(|(_, value)| value.as_str()) {
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
         None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-        Some(_) => Err(invalid("`list` in the query must be a boolean")),
+        Some(_) => Err(invalid(format!("`{word}` in the query must be a boolean"))),
     }
 }
 
@@ -241,7 +243,7 @@ fn add_query(fields: &mut Map, query: Vec<(String, String)>, verb: Verb) -> Vec<
     }
     let mut grouped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in query {
-        let steers = matches!(name.as_str(), "help" | "list") && verb != Verb::Delete;
+        let steers = matches!(name.as_str(), "help" | "list" | "scan") && verb != Verb::Delete;
         if !steers {
             grouped.entry(name).or_default().push(value);
         }

@@ -174,7 +174,7 @@ async fn alongside<T>(served: impl Future<Output = T>, handed_on: impl Future<Ou
 /// A method that is none of ours is the client's text, and has no place in a log.
 fn method_name(method: &http::Method) -> &str {
     match method.as_str() {
-        known @ ("GET" | "HEAD" | "LIST" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
+        known @ ("GET" | "HEAD" | "LIST" | "SCAN" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known,
         _ => "other",
     }
 }

@@ -10,6 +10,8 @@ pub enum Verb {
     Read,
     /// LIST, or GET with `list=true`.
     List,
+    /// SCAN, or GET with `scan=true`.
+    Scan,
     /// POST or PUT.
     Write,
     /// PATCH.
@@ -27,6 +29,8 @@ pub enum Operation {
     Read,
     /// List the names below a path.
     List,
+    /// List every name below a path, at any depth.
+    Scan,
     /// Write something that does not exist yet.
     Create,
     /// Write something that exists, or that has no notion of existing.
@@ -39,6 +43,14 @@ pub enum Operation {
     Help,
 }
 
+impl Verb {
+    /// Whether it asks for names, and so of a directory.
+    #[must_use]
+    pub const fn is_of_directory(self) -> bool {
+        matches!(self, Self::List | Self::Scan)
+    }
+}
+
 impl Operation {
     /// The word on the wire and in audit records.
     #[must_use]
@@ -46,12 +58,19 @@ impl Operation {
         match self {
             Self::Read => "read",
             Self::List => "list",
+            Self::Scan => "scan",
             Self::Create => "create",
             Self::Update => "update",
             Self::Patch => "patch",
             Self::Delete => "delete",
             Self::Help => "help",
         }
+    }
+
+    /// Whether it asks for names, and so of a directory.
+    #[must_use]
+    pub const fn is_of_directory(self) -> bool {
+        matches!(self, Self::List | Self::Scan)
     }
 
     /// Whether the operation carries parameters that policies may constrain.

@@ -21,7 +21,7 @@ pub enum Capability {
     Recover,
     /// Everything (the policy `root` only).
     Root,
-    /// List recursively (known, not used yet).
+    /// List names at any depth.
     Scan,
     /// Receive events (known, not used yet).
     Subscribe,
@@ -78,6 +78,7 @@ impl Capability {
         match operation {
             Operation::Read => Some(Self::Read),
             Operation::List => Some(Self::List),
+            Operation::Scan => Some(Self::Scan),
             Operation::Create => Some(Self::Create),
             Operation::Update => Some(Self::Update),
             Operation::Patch => Some(Self::Patch),

@@ -10,7 +10,7 @@ use crate::matcher::{Matcher, Pattern, specificity};
 use crate::parameters::{Constraints, Parameters};
 use crate::parse::Policy;
 
-/// A canonical path, without a leading slash; LIST asks with the directory's slash.
+/// A canonical path, without a leading slash; LIST and SCAN ask with the directory's slash.
 #[derive(Clone, Copy, Debug)]
 pub struct AskedPath<'a> {
     /// The path.
@@ -174,11 +174,11 @@ impl PolicySet {
         Self { is_root: policies.iter().any(|policy| policy.is_root), matcher: Matcher::new(patterns), capitals }
     }
 
-    /// The permission that a path comes to. For LIST the directory's own patterns come first, with their slash; the
+    /// The permission that a path comes to. For LIST and SCAN the directory's own patterns come first, with their slash; the
     /// path without it is a fallback for directories that no pattern names (LST-01).
-    fn permission(&self, path: AskedPath<'_>, is_list: bool) -> Option<(&str, &Permission)> {
+    fn permission(&self, path: AskedPath<'_>, is_of_directory: bool) -> Option<(&str, &Permission)> {
         match self.most_specific(path) {
-            None if is_list => self.most_specific(AskedPath { text: path.text.strip_suffix('/')?, ..path }),
+            None if is_of_directory => self.most_specific(AskedPath { text: path.text.strip_suffix('/')?, ..path }),
             found => found,
         }
     }
@@ -216,7 +216,7 @@ impl PolicySet {
         let Some(needed) = Capability::needed_by(request.operation) else {
             return Decision::Allowed { sudo: false, pattern: None, granting: Granting::NOBODY };
         };
-        let Some((pattern, permission)) = self.permission(request.path, request.operation == Operation::List) else {
+        let Some((pattern, permission)) = self.permission(request.path, request.operation.is_of_directory()) else {
             return Decision::Denied(Denial::NoRule);
         };
         let policies = permission.policies.as_slice();
@@ -249,12 +249,11 @@ impl PolicySet {
         }
         let of = |found: Option<(&str, &Permission)>| found.map(|(_, found)| found.capabilities).unwrap_or_default();
         let (own, below) = (of(self.permission(path, false)), of(self.permission(directory, true)));
-        let can_list = below.iter().any(|one| one == Capability::List);
         let granted: Vec<Capability> = Capability::ALL
             .into_iter()
             .filter(|one| match one {
                 Capability::Deny => false,
-                Capability::List => can_list,
+                one @ (Capability::List | Capability::Scan) => below.iter().any(|granted| granted == *one),
                 one => own.iter().any(|granted| granted == *one),
             })
             .collect();

@@ -348,7 +348,7 @@ fn slow(rules: &[(String, Vec<Capability>)], operation: Operation, path: &str) -
             .max_by_key(|pattern| rank(pattern))
             .cloned()
     };
-    let found = best(path).or_else(|| if operation == Operation::List { best(path.strip_suffix('/')?) } else { None });
+    let found = best(path).or_else(|| if operation.is_of_directory() { best(path.strip_suffix('/')?) } else { None });
     let Some(found) = found else { return false };
     let granted: Vec<Capability> =
         rules.iter().filter(|(pattern, _)| *pattern == found).flat_map(|(_, granted)| granted.clone()).collect();
@@ -364,7 +364,13 @@ fn pattern() -> impl Strategy<Value = String> {
 
 fn capabilities() -> impl Strategy<Value = Vec<Capability>> {
     prop::collection::vec(
-        prop::sample::select(vec![Capability::Read, Capability::List, Capability::Update, Capability::Deny]),
+        prop::sample::select(vec![
+            Capability::Read,
+            Capability::List,
+            Capability::Scan,
+            Capability::Update,
+            Capability::Deny,
+        ]),
         1..3,
     )
 }
@@ -390,7 +396,7 @@ proptest! {
     fn pt_02_the_matcher_agrees_with_the_slow_one(
         rules in prop::collection::vec((pattern(), capabilities()), 0..6),
         path in "(a|b|ab|c)(/(a|b|ab|c)?){0,3}",
-        operation in prop::sample::select(vec![Operation::Read, Operation::List, Operation::Update]),
+        operation in prop::sample::select(vec![Operation::Read, Operation::List, Operation::Scan, Operation::Update]),
     ) {
         let text = text_of(&rules);
         let compiled = set(&[&text]);
@@ -404,6 +410,8 @@ proptest! {
         let directory = if path.ends_with('/') { path.clone() } else { format!("{path}/") };
         let can_list = may(&compiled, Operation::List, &directory);
         prop_assert_eq!(shown.contains(&Capability::List), can_list, "list {} on {}", text, path);
+        let can_scan = may(&compiled, Operation::Scan, &directory);
+        prop_assert_eq!(shown.contains(&Capability::Scan), can_scan, "scan {} on {}", text, path);
         // Adding a denial never adds access.
         let denied = set(&[&text, &format!("path {path:?} {{ capabilities = [\"deny\"] }}")]);
         prop_assert!(!may(&denied, operation, &path));

@@ -3,10 +3,10 @@
 //! Everything lies below the caller's own key, which no request can name, so there is no path to another token's
 //! data. Deliberately absent: leases, versions, and any listing over tokens.
 
-use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes};
+use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes, scan};
 use tresor_model::{Fault, Map};
 use tresor_record::Record;
-use tresor_wire::input::{Input, PathParameters};
+use tresor_wire::input::{Input, Limit, PathParameters};
 
 /// The engine.
 pub struct Cubbyhole;
@@ -24,6 +24,20 @@ struct AtPath {
     /// Where the secret is.
     #[input(path)]
     path: String,
+}
+
+/// Which names below a path.
+#[derive(Input)]
+struct Page {
+    /// The directory.
+    #[input(path)]
+    path: String,
+    /// List names after this one.
+    #[input(query)]
+    after: Option<String>,
+    /// How many names to list at most.
+    #[input(query, default = "0")]
+    limit: Limit,
 }
 
 /// A secret to write.
@@ -44,9 +58,10 @@ impl Engine for Cubbyhole {
 
     fn routes() -> Routes<Self> {
         Routes::new()
-            .at("{path...}", "Reads, lists, writes or deletes a secret of the caller's token.")
+            .at("{path...}", "Reads, lists, scans, writes or deletes a secret of the caller's token.")
             .read(read)
             .list(list)
+            .scan(every)
             .write(write)
             .delete(delete)
             .exists(|_, mut cx: Cx<'_>, parameters: &PathParameters| {
@@ -82,6 +97,11 @@ async fn read(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Opti
 async fn list(_engine: &Cubbyhole, mut cx: Cx<'_>, input: AtPath) -> Result<Keys, Fault> {
     let directory = own(&cx, &input.path)?;
     Ok(Keys(cx.view.names(&directory, None, None)?))
+}
+
+async fn every(_engine: &Cubbyhole, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
+    let directory = own(&cx, &input.path)?;
+    Ok(Keys(scan::names_below(&mut cx.view, &directory, input.after.as_deref(), input.limit.0).await?))
 }
 
 async fn write(_engine: &Cubbyhole, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {

@@ -312,6 +312,7 @@ impl<'a> Reader<'a> {
                 4 => Operation::Patch,
                 5 => Operation::Delete,
                 6 => Operation::Help,
+                7 => Operation::Scan,
                 _ => return None,
             },
             mount: MountFacts {

@@ -292,6 +292,7 @@ fn put_request(out: &mut Writer, request: &RequestFacts<'_>) {
         Operation::Patch => 4,
         Operation::Delete => 5,
         Operation::Help => 6,
+        Operation::Scan => 7,
     });
     for fact in [&mount.point, &mount.kind, &mount.accessor, &mount.running_version, &mount.class] {
         out.clear(fact);

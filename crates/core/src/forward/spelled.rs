@@ -44,6 +44,8 @@ enum VerbPart {
     Delete,
     #[part(tag = 6)]
     Help,
+    #[part(tag = 7)]
+    Scan,
 }
 
 #[derive(Record)]
@@ -73,6 +75,7 @@ pub(crate) fn write_request(request: Request) -> Encoded {
         verb: match request.verb {
             Verb::Read => VerbPart::Read,
             Verb::List => VerbPart::List,
+            Verb::Scan => VerbPart::Scan,
             Verb::Write => VerbPart::Write,
             Verb::Patch => VerbPart::Patch,
             Verb::Delete => VerbPart::Delete,
@@ -104,6 +107,7 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
         verb: match record.verb {
             VerbPart::Read => Verb::Read,
             VerbPart::List => Verb::List,
+            VerbPart::Scan => Verb::Scan,
             VerbPart::Write => Verb::Write,
             VerbPart::Patch => Verb::Patch,
             VerbPart::Delete => Verb::Delete,

@@ -62,6 +62,7 @@ pub(crate) const fn operation_candidates(verb: Verb) -> &'static [Operation] {
     match verb {
         Verb::Read => &[Operation::Read],
         Verb::List => &[Operation::List],
+        Verb::Scan => &[Operation::Scan],
         Verb::Write => &[Operation::Update, Operation::Create],
         Verb::Patch => &[Operation::Patch],
         Verb::Delete => &[Operation::Delete],
@@ -72,12 +73,12 @@ pub(crate) const fn operation_candidates(verb: Verb) -> &'static [Operation] {
 pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
     let table = unsealed.handles.mounts.table();
     let asked = match request.verb {
-        // LIST always asks of a directory.
-        Verb::List => request.path.clone().into_directory(),
+        // LIST and SCAN always ask of a directory.
+        verb if verb.is_of_directory() => request.path.clone().into_directory(),
         _ => request.path.clone(),
     };
     let nowhere = || Refusal::NoRoute(request.path.as_str().to_owned());
-    let directory = |found: PolicyPath| if request.verb == Verb::List { found.into_directory() } else { found };
+    let directory = |found: PolicyPath| if request.verb.is_of_directory() { found.into_directory() } else { found };
     let Some((mount, relative)) = table.find(asked.as_str()) else {
         let policy_path = directory(PolicyPath::as_sent(asked.as_str()));
         return Routed { policy_path, mount: None, target: Err(nowhere()) };
