@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, valgrind,
-//! HAProxy, strace, ip, nft, make and a C compiler.
+//! HAProxy, strace, promtool, ip, nft, make and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -28,6 +28,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "haproxy", probe: &["-v"], package: "haproxy" },
     // Makes system calls of the store fail, one after another.
     Prerequisite { program: "strace", probe: &["--version"], package: "strace" },
+    // Reads the numbers of a server as its collector does.
+    Prerequisite { program: "promtool", probe: &["--version"], package: "prometheus" },
     // Connect namespaces of the network, and lose packets between them.
     Prerequisite { program: "ip", probe: &["-V"], package: "iproute2" },
     Prerequisite { program: "nft", probe: &["--version"], package: "nftables" },
@@ -45,7 +47,7 @@ const PREREQUISITES: &[Prerequisite] = &[
 pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
-        println!("python3, openssl, curl, bash, valgrind, haproxy, strace, ip, nft and cc are there");
+        println!("python3, openssl, curl, bash, valgrind, haproxy, strace, promtool, ip, nft and cc are there");
         return Ok(());
     }
     let wanted = format!("apt-get install --yes {}", missing.join(" "));

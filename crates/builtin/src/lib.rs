@@ -15,6 +15,7 @@ pub fn registry() -> Registry {
         server,
         always: tresor_system::ALWAYS,
         uploads: tresor_system::UPLOADS,
+        opened: tresor_system::OPENED,
     }
 }
 

@@ -28,10 +28,12 @@ use tresor_wire::output::OutputSpec;
 use crate::cluster::joining::{self, Offered, Wish};
 use crate::cluster::{Cluster, Contact};
 use crate::farewell::Farewell;
+use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 use crate::opening::{self, ByItself, OpeningProblem};
 use crate::policies::Policies;
 use crate::role::Role;
+use crate::running::Running;
 use crate::settings::Settings;
 use crate::snapshots::Staged;
 use crate::tokens::{self, NewToken};
@@ -48,6 +50,8 @@ pub struct Registry {
     pub always: &'static [AlwaysRoute],
     /// The paths where what is written is no JSON, but comes as it is, however long it is.
     pub uploads: &'static [&'static str],
+    /// The endpoints that listeners may open to everybody, in every state of the node and without an audit record.
+    pub opened: &'static [AlwaysRoute],
 }
 
 /// One of the server's own engines.
@@ -185,6 +189,7 @@ pub struct Node {
     commands: mpsc::Sender<Command>,
     inbox: Mutex<Option<mpsc::Receiver<Command>>>,
     farewell: Farewell,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) tasks: Tasks,
 }
 
@@ -213,6 +218,7 @@ impl Node {
             store: Arc::new(store),
             cluster,
             clock: SteadyClock::new(Arc::clone(&doors.clock)),
+            metrics: Arc::new(Metrics::new(Arc::clone(&doors.clock))),
             doors,
             settings: Arc::new(settings),
             registry,
@@ -272,6 +278,12 @@ impl Node {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// The requests that run now.
+    #[must_use]
+    pub fn running(&self) -> &Running {
+        self.metrics.running()
     }
 
     /// The operator's choices.

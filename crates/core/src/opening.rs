@@ -226,7 +226,8 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     let clock = node.clock.clone();
     let storage = Storage::new(Arc::clone(&node.store));
     let (nodes, doors) = (Arc::clone(&node.cluster), node.doors.clone());
-    let unsealed = Unsealed::open(barrier, storage, nodes, doors, clock, settings, &node.registry).await?;
+    let metrics = Arc::clone(&node.metrics);
+    let unsealed = Unsealed::open(barrier, storage, nodes, doors, clock, settings, metrics, &node.registry).await?;
     if let Some(change) = change {
         unsealed.duties.keep_slots(change);
     }

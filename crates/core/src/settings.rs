@@ -3,12 +3,14 @@
 //! Deliberately absent: listeners, logging, and everything else that ends in the assembly.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_audit::{LogOptions, StandardOutput};
 
 use crate::cluster::joining::Joining;
 use crate::opening::StaticSeal;
+use crate::process::{Nowhere, Process};
 use crate::snapshots::schedule::Schedule;
 
 /// What a node does with requests that run on another one.
@@ -51,6 +53,8 @@ pub struct Settings {
     pub elsewhere: Elsewhere,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
     pub snapshots: Option<Schedule>,
+    /// The process around the node.
+    pub process: Arc<dyn Process>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
     pub release: &'static str,
 }
@@ -72,6 +76,7 @@ impl Default for Settings {
             joining: None,
             elsewhere: Elsewhere::PassOn,
             snapshots: None,
+            process: Arc::new(Nowhere),
             release: env!("CARGO_PKG_VERSION"),
         }
     }

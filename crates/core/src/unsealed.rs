@@ -24,6 +24,7 @@ use crate::cluster::membership::Membership;
 use crate::gate::Gate;
 use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
+use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 use crate::node::{Node, Registry};
 use crate::pipeline::{RunningUses, Turns, uncertain};
@@ -69,6 +70,8 @@ pub struct Handles {
     pub storage: Arc<Storage>,
     /// The other nodes.
     pub cluster: Arc<dyn Cluster>,
+    /// What is counted and timed.
+    pub metrics: Arc<Metrics>,
     /// The operator's choices.
     pub settings: Arc<Settings>,
 }
@@ -178,6 +181,7 @@ impl Unsealed {
     ///
     /// # Errors
     /// When the store fails or the node was initialised only half.
+    #[expect(clippy::too_many_arguments, reason = "a node is made of exactly these")]
     pub(crate) async fn open(
         barrier: Barrier,
         storage: Storage,
@@ -185,6 +189,7 @@ impl Unsealed {
         doors: Doors,
         clock: SteadyClock,
         settings: Arc<Settings>,
+        metrics: Arc<Metrics>,
         registry: &Registry,
     ) -> Result<Arc<Self>, Fault> {
         let namespace = NamespaceId::root();
@@ -196,6 +201,7 @@ impl Unsealed {
             .map_err(Fault::internal)?
             .ok_or_else(|| Fault::internal("the store was initialised, but its first records are missing"))?;
         let cluster = ClusterRecord::decode(&bytes).map_err(Fault::internal)?;
+        metrics.is_called(&cluster.name);
         leases::clock::resume(&mut txn, &clock)?;
         let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings, nodes.is_enabled()).await?);
         let policies = Arc::new(Policies::load(&mut txn, namespace.clone())?);
@@ -220,6 +226,7 @@ impl Unsealed {
             membership,
             storage,
             cluster: nodes,
+            metrics,
             settings,
         };
         drop(txn);

@@ -1,5 +1,6 @@
 //! Keyed and plain hashes, and the derivation of keys for one purpose from one base.
 
+use aws_lc_rs::digest;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
 use tresor_secret::DataKey;
 use tresor_sha256::State;
@@ -59,6 +60,23 @@ pub fn sha256(message: &[u8]) -> [u8; 32] {
     let mut state = State::new();
     state.update(message);
     state.finish()
+}
+
+/// The hash of a message, by the name that clients give it; nothing for a name that is none of these. (No SHA3-224: the
+/// provider has none.)
+#[must_use]
+pub fn named(algorithm: &str, message: &[u8]) -> Option<Vec<u8>> {
+    let algorithm = match algorithm {
+        "sha2-224" => &digest::SHA224,
+        "sha2-256" => &digest::SHA256,
+        "sha2-384" => &digest::SHA384,
+        "sha2-512" => &digest::SHA512,
+        "sha3-256" => &digest::SHA3_256,
+        "sha3-384" => &digest::SHA3_384,
+        "sha3-512" => &digest::SHA3_512,
+        _ => return None,
+    };
+    Some(digest::digest(algorithm, message).as_ref().to_vec())
 }
 
 /// Lower-case hexadecimal.

@@ -23,6 +23,8 @@ pub enum AnswerShape {
     /// The usual envelope with `auth`: a token that was made or renewed.
     Token,
     /// Bytes of another media type.
+    Raw,
+    /// The same, part by part.
     Stream,
 }
 
@@ -78,6 +80,7 @@ seal!(
     Found<T>,
     Login,
     Token,
+    Raw,
     Streamed,
     Advised<T>,
     Secret<T>,
@@ -203,6 +206,23 @@ impl Answer for Token {
 
     fn into_reply(self) -> Reply {
         Reply { auth: Some(self.0), ..Reply::default() }
+    }
+}
+
+/// Bytes of another media type, or JSON without an envelope.
+pub struct Raw {
+    /// The media type.
+    pub content_type: &'static str,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Answer for Raw {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Raw, &[]);
+
+    fn into_reply(self) -> Reply {
+        let shape = Shape::Raw { content_type: self.content_type.into(), bytes: self.bytes };
+        Reply { shape, ..Reply::default() }
     }
 }
 

@@ -389,3 +389,74 @@ async fn settings_without_effect_are_kept_and_said_to_be_so() {
         drop(harness.write(&format!("sys/mounts/{name}/tune"), ROOT, quiet).await.expect_status(204));
     }
 }
+
+#[tokio::test]
+async fn tools_make_random_bytes_and_hashes() {
+    let harness = Harness::start().await;
+    let random = |path: &'static str, body: Value| harness.write(path, ROOT, body);
+    let made = random("sys/tools/random", json!({})).await.expect_status(200).text_at("/data/random_bytes");
+    assert_eq!(made.len(), 44);
+    assert_ne!(random("sys/tools/random", json!({})).await.text_at("/data/random_bytes"), made);
+    for (path, body, length) in [
+        ("sys/tools/random/5", json!({ "format": "hex" }), 10),
+        ("sys/tools/random/all/8", json!({ "format": "hex", "bytes": 3 }), 16),
+        ("sys/tools/random/seal", json!({ "format": "hex", "bytes": "3" }), 6),
+    ] {
+        assert_eq!(random(path, body).await.expect_status(200).text_at("/data/random_bytes").len(), length, "{path}");
+    }
+    for (path, body, text) in [
+        ("sys/tools/random/0", json!({}), "'bytes' cannot be less than 1"),
+        ("sys/tools/random/200000", json!({}), "'bytes' should be less than 131072"),
+        ("sys/tools/random/moon/4", json!({}), "unsupported entropy source"),
+        ("sys/tools/random", json!({ "format": "x" }), "must be \"hex\" or \"base64\""),
+        ("sys/tools/hash/md5", json!({ "input": "aGVsbG8=" }), "unsupported algorithm"),
+        ("sys/tools/hash", json!({ "input": "%%" }), "unable to decode input as base64"),
+        ("sys/tools/hash", json!({ "input": "", "format": "x" }), "must be \"hex\" or \"base64\""),
+    ] {
+        random(path, body).await.expect_error(400, text);
+    }
+    // As the reference answers.
+    for (path, body, sum) in [
+        (
+            "sys/tools/hash",
+            json!({ "input": "aGVsbG8=" }),
+            "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+        ),
+        ("sys/tools/hash", json!({}), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        (
+            "sys/tools/hash/sha3-256",
+            json!({ "input": "aGVsbG8=" }),
+            "3338be694f50c5f338814986cdf0686453a888b84f424d792af4b9202398f392",
+        ),
+        (
+            "sys/tools/hash/sha2-512",
+            json!({ "input": "aGVsbG8=", "format": "base64", "algorithm": "sha2-256" }),
+            "m3HSJL1i83hdltRq0+o9czGb+8KJDKra4t/3JRlnPKcjI8PZm6XBHXx6zG4UuMXaDEZjR1wuXDre9G9zvN7AQw==",
+        ),
+    ] {
+        assert_eq!(random(path, body).await.expect_status(200).at("/data"), &json!({ "sum": sum }));
+    }
+}
+
+#[tokio::test]
+async fn an_operator_can_look_at_a_node() {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
+    let data = |path: &'static str| async { harness.read(path, ROOT).await.expect_status(200).at("/data").clone() };
+    let before = data("sys/internal/counters/tokens").await;
+    drop(harness.token(json!({ "ttl": "1h" })).await);
+    let count = |of: &Value| of["counters"]["service_tokens"]["total"].as_u64().unwrap();
+    assert_eq!(count(&data("sys/internal/counters/tokens").await), count(&before) + 1);
+    assert_eq!(data("sys/internal/counters/entities").await, json!({ "counters": { "entities": { "total": 0 } } }));
+    harness.read("sys/internal/counters/requests", ROOT).await.expect_error(404, "has been removed on this path");
+    let paths = data("sys/internal/inspect/router/root").await;
+    let paths: Vec<_> = paths["root"].as_array().unwrap().iter().map(|entry| entry["mount_path"].clone()).collect();
+    assert_eq!(paths, ["token/", "cubbyhole/", "kv/", "sys/"]);
+    drop(harness.read("sys/internal/inspect/router/x", ROOT).await.expect_status(400));
+    assert!(data("sys/host-info").await["timestamp"].is_string());
+    drop(data("sys/config/state/sanitized").await);
+    drop(data("sys/loggers").await);
+    harness.write("sys/loggers", ROOT, json!({})).await.expect_error(400, "level is required");
+    harness.write("sys/loggers/nope", ROOT, json!({ "level": "info" })).await.expect_error(404, "logger not found");
+    assert_eq!(data("sys/internal/ui/version").await["version"], harness.read("sys/health", "").await.json["version"]);
+}

@@ -54,6 +54,12 @@ pub trait Serve: Send + Sync {
         false
     }
 
+    /// Serves what the listener lets everybody ask; nothing when it is not to be had so.
+    fn serve_opened<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Option<Audited<Outcome>>> {
+        let _ = request;
+        Box::pin(std::future::ready(None))
+    }
+
     /// What quotas on rates say of a request, of which path and client are known and nothing else.
     fn throttle(&self, request: &Request) -> Throttle {
         let _ = request;
@@ -82,6 +88,8 @@ pub struct Options {
     pub json: JsonLimits,
     /// Whether the connection is TLS, so that browsers are told to stay there.
     pub is_tls: bool,
+    /// The paths that everybody may read through this listener.
+    pub opened: Vec<&'static str>,
     /// Whether requests came over a wire, where HTTP/1.1 demands exactly one `Host`.
     pub is_host_required: bool,
 }
@@ -95,6 +103,7 @@ impl Default for Options {
             body_timeout: Duration::from_secs(30),
             json: JsonLimits::default(),
             is_tls: false,
+            opened: Vec::new(),
             is_host_required: false,
         }
     }
@@ -137,6 +146,14 @@ where
         decode::discard(&head, body.as_mut(), clock).await;
     }
     let audited = match decoded {
+        Ok(request) if is_opened(options, &request) => {
+            let opened = AssertUnwindSafe(serve.serve_opened(&request)).catch_unwind().await;
+            match opened {
+                Ok(Some(audited)) => audited,
+                Ok(None) => serve.serve_holding(request, held).await,
+                Err(_) => refused(Fault::internal("serving a request panicked")),
+            }
+        }
         Ok(request) => {
             let served = AssertUnwindSafe(serve.serve_holding(request, held)).catch_unwind();
             let served = match feed {
@@ -161,6 +178,15 @@ where
     }
     tracing::debug!(request_id = %id, method = method_name(&head.method), status = response.status().as_u16(), "request answered");
     response
+}
+
+/// Whether everybody may make this request through this listener.
+fn is_opened(options: &Options, request: &Request) -> bool {
+    !options.opened.is_empty()
+        && request.verb == Verb::Read
+        && request.refusal.is_none()
+        && request.namespace.is_empty()
+        && options.opened.contains(&request.path.trimmed())
 }
 
 /// Serves while the body is handed on; tells whether it was handed on to its end.

@@ -31,6 +31,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             body_timeout: std::time::Duration::from_secs(30),
             idle_timeout: crate::config::IDLE_TIMEOUT,
             write_timeout: crate::config::WRITE_TIMEOUT,
+            opened: Vec::new(),
         }],
         static_seal: None,
         snapshots: None,

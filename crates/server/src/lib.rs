@@ -10,6 +10,7 @@ mod dev_tls;
 mod joining;
 mod listen;
 mod logging;
+mod machine;
 mod patience;
 mod process;
 mod run;

@@ -108,6 +108,7 @@ impl BoundListeners {
                     bodies: BodyBudget::new(BODIES_BYTES_MAX.max(listener.request_bytes_max.saturating_mul(2))),
                     body_timeout: listener.body_timeout,
                     is_tls: listener.tls.is_some(),
+                    opened: listener.opened.clone(),
                     is_host_required: true,
                     ..Options::default()
                 },
@@ -367,6 +368,7 @@ mod tests {
             body_timeout: Duration::from_secs(30),
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
+            opened: Vec::new(),
         };
         let serve: Arc<dyn Serve> = Arc::new(Refusing(Arc::clone(&may_answer)));
         let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();

@@ -4,18 +4,20 @@
 //! queue is full they are dropped and counted. Deliberately absent: bodies, tokens, and anything that is not a
 //! message of ours: no dependency logs below `warn`.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry, reload};
+use tresor_core::process::LogChangeError;
 
-use crate::config::LogFormat;
+use crate::config::{LogFormat, checked_level};
 
 /// How many lines may wait.
 const QUEUE_LINES: usize = 4096;
@@ -23,9 +25,21 @@ const QUEUE_LINES: usize = 4096;
 /// How long the end of the server waits for the last lines to be written.
 const FINISH_BOUND: Duration = Duration::from_secs(1);
 
+/// The parts that log, as operators call them.
+pub(crate) const LOGGERS: [&str; 6] = ["audit", "barrier", "core", "http", "server", "system"];
+
+/// What is logged.
+struct Levels {
+    /// What is configured.
+    configured: String,
+    /// What an operator said since, by part.
+    changed: BTreeMap<&'static str, String>,
+}
+
 /// The running log.
 pub(crate) struct Log {
     level: reload::Handle<EnvFilter, Registry>,
+    levels: Mutex<Levels>,
     queue: SyncSender<Entry>,
 }
 
@@ -37,10 +51,41 @@ enum Entry {
 }
 
 impl Log {
-    /// Changes the level.
+    /// Changes what is configured; what was said of single parts is over.
     pub(crate) fn set_level(&self, level: &str) {
         // The level was checked when the configuration was read.
-        drop(self.level.reload(filter(level)));
+        self.change(|levels| *levels = Levels { configured: level.to_owned(), changed: BTreeMap::new() });
+    }
+
+    /// The parts, and the level of each.
+    pub(crate) fn levels(&self) -> BTreeMap<String, String> {
+        let levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        LOGGERS.iter().map(|logger| ((*logger).to_owned(), levels.of(logger).to_owned())).collect()
+    }
+
+    /// Changes the level of one part or of all; without a level, to what is configured.
+    pub(crate) fn set(&self, logger: Option<&str>, level: Option<&str>) -> Result<(), LogChangeError> {
+        let level = level.map(|level| checked_level(level).ok_or(LogChangeError::NoSuchLevel)).transpose()?;
+        let chosen: Vec<&'static str> =
+            LOGGERS.iter().copied().filter(|known| logger.is_none_or(|logger| logger == *known)).collect();
+        if chosen.is_empty() {
+            return Err(LogChangeError::NoSuchLogger);
+        }
+        self.change(|levels| {
+            for logger in chosen {
+                match &level {
+                    Some(level) => drop(levels.changed.insert(logger, level.clone())),
+                    None => drop(levels.changed.remove(logger)),
+                }
+            }
+        });
+        Ok(())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Levels)) {
+        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut levels);
+        drop(self.level.reload(filter(&levels)));
     }
 
     /// Waits until what was logged so far is written, but not for a reader that does not read.
@@ -54,10 +99,15 @@ impl Log {
 }
 
 /// The library of the consensus says at each attempt that a node is not reached; what carries the messages says it once.
-fn filter(level: &str) -> EnvFilter {
-    EnvFilter::new(format!(
-        "warn,openraft=off,tresor={level},tresor_core={level},tresor_server={level},tresor_http={level},tresor_audit={level},tresor_barrier={level},tresor_system={level}"
-    ))
+fn filter(levels: &Levels) -> EnvFilter {
+    let of_parts = LOGGERS.iter().map(|logger| format!(",tresor_{logger}={}", levels.of(logger)));
+    EnvFilter::new(format!("warn,openraft=off,tresor={}{}", levels.configured, of_parts.collect::<String>()))
+}
+
+impl Levels {
+    fn of(&self, logger: &str) -> &str {
+        self.changed.get(logger).unwrap_or(&self.configured)
+    }
 }
 
 #[derive(Clone)]
@@ -130,7 +180,8 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Log {
         }
     });
     drop(spawned);
-    let (filter, handle) = reload::Layer::new(filter(level));
+    let levels = Levels { configured: level.to_owned(), changed: BTreeMap::new() };
+    let (filter, handle) = reload::Layer::new(filter(&levels));
     let writer = Lines { queue: queue.clone(), dropped };
     let registry = tracing_subscriber::registry().with(filter);
     report_panics();
@@ -141,15 +192,31 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Log {
         }
         LogFormat::Json => drop(registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init()),
     }
-    Log { level: handle, queue }
+    Log { level: handle, levels: Mutex::new(levels), queue }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a failing step ends the test")]
-    use std::sync::Mutex;
-
     use super::*;
+
+    #[test]
+    fn levels_of_the_log_are_changed_part_by_part() {
+        let log = start("info", LogFormat::Standard);
+        let of = |name: &str| log.levels()[name].clone();
+        assert_eq!(log.levels().len(), LOGGERS.len());
+        log.set(Some("core"), Some("debug")).unwrap();
+        assert_eq!((of("core"), of("http")), ("debug".to_owned(), "info".to_owned()));
+        log.set(None, Some("WARNING")).unwrap();
+        assert_eq!((of("core"), of("http")), ("warn".to_owned(), "warn".to_owned()));
+        log.set(Some("http"), None).unwrap();
+        assert_eq!((of("core"), of("http")), ("warn".to_owned(), "info".to_owned()));
+        assert_eq!(log.set(None, Some("loud")), Err(LogChangeError::NoSuchLevel));
+        assert_eq!(log.set(Some("moon"), Some("info")), Err(LogChangeError::NoSuchLogger));
+        // What is configured counts again when it is read again.
+        log.set_level("error");
+        assert!(log.levels().values().all(|level| level == "error"));
+    }
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);

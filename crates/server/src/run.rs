@@ -19,6 +19,7 @@ use crate::dev_tls::{self, DevCertificates};
 use crate::joining::joining;
 use crate::listen::{BoundListeners, Listeners};
 use crate::logging::{self, Log};
+use crate::machine::Machine;
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
@@ -102,7 +103,7 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
 async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> Result<(), String> {
     let mut config = load(arguments)?;
     let certificates = if arguments.dev_tls { Some(dev_tls::prepare(&mut config, arguments)?) } else { None };
-    let log = logging::start(&config.log_level, config.log_format);
+    let log = Arc::new(logging::start(&config.log_level, config.log_format));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -118,7 +119,8 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         Some(nodes) if !config.disable_clustering => Arc::<Nodes>::clone(nodes),
         _ => Arc::new(Alone),
     };
-    let settings = settings(&config, arguments, &doors);
+    let settings =
+        Settings { process: Arc::new(Machine::new(Arc::clone(&log), &config)), ..settings(&config, arguments, &doors) };
     let node = Node::start(store, cluster, doors.clone(), settings, tresor_builtin::registry())
         .map_err(|fault| fault.for_operators())?;
     node.open_by_itself().await;

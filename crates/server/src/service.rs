@@ -103,6 +103,10 @@ impl Serve for NodeService {
         tresor_core::pipeline::takes_upload(&self.node, verb, path)
     }
 
+    fn serve_opened<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Option<Audited<Outcome>>> {
+        Box::pin(tresor_core::pipeline::serve_opened(&self.node, request))
+    }
+
     fn throttle(&self, request: &Request) -> Throttle {
         tresor_core::pipeline::throttle(&self.node, request)
     }

@@ -6,6 +6,7 @@
 
 mod always;
 mod joining;
+mod opened;
 mod pages;
 mod probes;
 mod sys;
@@ -19,6 +20,8 @@ use tresor_engine::Instance;
 pub use always::ROUTES as ALWAYS;
 /// An unseal share as operators enter it.
 pub use always::parse_share;
+/// The endpoints that listeners may open to everybody.
+pub use opened::ROUTES as OPENED;
 /// Where what is written is no JSON.
 pub use sys::UPLOADS;
 

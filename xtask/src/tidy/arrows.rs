@@ -11,6 +11,7 @@ const LAYERS: &[&[&str]] = &[
         "crates/secret",
         "crates/env",
         "crates/macros",
+        "crates/metrics",
         "crates/hcl",
         "crates/canary",
         "crates/bench",

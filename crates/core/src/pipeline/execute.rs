@@ -64,7 +64,12 @@ pub(super) async fn execute(
         if request.wrap_ttl.is_some() {
             return Err(Fault::invalid("response wrapping is not available"));
         }
-        let mut reply = call(unsealed, &mut txn, request, authorized, now).await?;
+        let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
+        let called = call(unsealed, &mut txn, request, authorized, now).await;
+        if let Some(mount) = &authorized.routed().mount {
+            metrics.routed(&mount.record.path, authorized.operation(), metrics.since(began));
+        }
+        let mut reply = called?;
         let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
         let lease = issue::lease(unsealed, &mut txn, request, authorized, &mut reply, now)?;
         if !writes && !txn.is_empty_of_writes() {
@@ -89,7 +94,10 @@ pub(super) async fn execute(
         Ok(()) if writes_nothing => Executed::Done(Ok(done)),
         Ok(()) => Executed::Committed(done),
         Err(CommitFault::Conflict) => Executed::Conflicted,
-        Err(CommitFault::OutOfBounds) => Executed::Done(Err(crate::quotas::refusal(request.path.as_str()).into())),
+        Err(CommitFault::OutOfBounds) => {
+            unsealed.handles.metrics.lease_count_violation.add(1);
+            Executed::Done(Err(crate::quotas::refusal(request.path.as_str()).into()))
+        }
         Err(other) => Executed::Done(Err(other.into())),
     }
 }

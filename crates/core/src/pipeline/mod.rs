@@ -37,8 +37,8 @@ mod turns;
 mod uses;
 
 use tresor_audit::Audited;
-use tresor_engine::Place;
 use tresor_engine::reply::Afterwards;
+use tresor_engine::{Access, Place};
 use tresor_model::{Fault, Refusal, Request, Response};
 
 pub use admit::{Turn, takes_upload, turn};
@@ -82,6 +82,7 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         }
         return record::exempt((route.answer)(node, request.body).await);
     }
+    let _running = node.metrics.running.enter(&request, node.now());
     let mut moves = 0;
     loop {
         let admitted = match admit::admit(node, &request) {
@@ -110,6 +111,13 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     }
 }
 
+/// Serves a request that the listener which it came through lets everybody make; nothing when it is none of those.
+pub async fn serve_opened(node: &Node, request: &Request) -> Option<Audited<Outcome>> {
+    let path = request.path.trimmed();
+    let route = node.registry.opened.iter().find(|route| route.path == path && route.verb == request.verb)?;
+    Some(record::exempt((route.answer)(node, request.body.duplicate()).await))
+}
+
 /// Serves a request that another node passed on to this one because it leads.
 pub(crate) async fn serve_passed_on(node: &Node, request: Request) -> Answer {
     if let Some(route) = admit::always(node, &request).filter(|route| route.place == Place::Leader) {
@@ -125,6 +133,8 @@ pub(crate) async fn serve_passed_on(node: &Node, request: Request) -> Answer {
 /// Runs a request on this node.
 async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirmed: bool) -> Audited<Outcome> {
     let unsealed = &*admitted.unsealed;
+    let metrics = &*unsealed.handles.metrics;
+    let began = metrics.moment();
     let now = unsealed.clock.now();
     let standing = unsealed.handles.cluster.standing();
 
@@ -137,6 +147,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     let mut seen = record::Seen::nothing();
     let mut turn = None;
     for _ in 0..ATTEMPTS_MAX {
+        let asked = metrics.moment();
         // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
         let (mut txn, identity) = match authenticate::authenticate(unsealed, request, &routed, now, &mut using).await {
             Ok(authenticated) => authenticated,
@@ -151,6 +162,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
         // May they? The answer is a value that execution demands.
         let authorized = authorize::authorize(unsealed, &mut txn, request, &routed, &identity, now);
         seen.note(&authorized);
+        metrics.check_token.observe(metrics.since(asked));
 
         // The record of the request, refusals included, comes before any effect.
         if recorded.is_none() {
@@ -211,6 +223,9 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
         Err(fault) => (Err(fault), None),
     };
     let answer = record::response(unsealed, request, &routed, &seen, recorded, outcome).await;
+    let is_login = routed.access(request.verb) == Access::Login;
+    let took = if is_login { &metrics.handle_login_request } else { &metrics.handle_request };
+    took.observe(metrics.since(began));
 
     let staged = unsealed.handles.snapshots.staged().filter(|_| afterwards == Some(Afterwards::Restore));
     // Sealing waits until everybody has left, so this request leaves first.

@@ -217,7 +217,13 @@ fn may_run_here(unsealed: &Unsealed, request: &Request) -> bool {
 async fn pass_on(unsealed: &Unsealed, request: Request) -> Result<Outcome, Request> {
     let message = write_request(request);
     let again = |message: Message| read_request(&message).map_err(|error| Fault::internal(error.to_string()));
-    let answer = match unsealed.handles.cluster.forward(message.clone(), PASSED_ON_BOUND).await {
+    let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
+    let passed_on = unsealed.handles.cluster.forward(message.clone(), PASSED_ON_BOUND).await;
+    metrics.forward.observe(metrics.since(began));
+    if passed_on.is_err() {
+        metrics.forward_errors.add(1);
+    }
+    let answer = match passed_on {
         Ok(answer) => read_answer(&answer),
         Err(ClusterError::Uncertain) => return Ok(Err(uncertain())),
         Err(_) => Ok(Answer::Elsewhere),

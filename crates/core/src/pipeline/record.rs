@@ -170,7 +170,13 @@ pub(super) async fn request(
         let held = Some(entry.hold());
         return Ok(Recorded { head: Some(head), held });
     }
-    unsealed.handles.audits.record_request(&entry).await?;
+    let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
+    let recorded = unsealed.handles.audits.record_request(&entry).await;
+    metrics.log_request.observe(metrics.since(began));
+    if recorded.is_err() {
+        metrics.log_request_failure.add(1);
+    }
+    recorded?;
     Ok(Recorded { head: Some(head), held: None })
 }
 
@@ -187,6 +193,9 @@ pub(super) async fn response(
     let now = unsealed.clock.now();
     let no_keys = Vec::new();
     let keys = routed.mount.as_ref().map_or(&no_keys, |mount| &mount.record.tuning.audit_non_hmac_response_keys);
+    let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
+    let is_enabled = unsealed.handles.audits.is_enabled();
+    let was_done = outcome.is_ok();
     // The entry borrows from the outcome that the witness then carries: write first, hand over after.
     let written = unsealed.handles.audits.encode_response(|| {
         let head = recorded.head.unwrap_or_else(|| seen.head(request, routed, now));
@@ -195,7 +204,15 @@ pub(super) async fn response(
         let response = &ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);
         ResponseEntry { time: now, head, request: recorded.held, response, error: error.as_str().into() }.write()
     });
-    unsealed.handles.audits.record_response(written, outcome).await
+    let audited = unsealed.handles.audits.record_response(written, outcome).await;
+    if is_enabled {
+        metrics.log_response.observe(metrics.since(began));
+        // An answer that could not be recorded is withheld.
+        if was_done && audited.value().is_err() {
+            metrics.log_response_failure.add(1);
+        }
+    }
+    audited
 }
 
 /// Records a request that is refused before it is known who asks, and its answer.

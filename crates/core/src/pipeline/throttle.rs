@@ -29,6 +29,9 @@ pub fn throttle(node: &Node, request: &Request) -> Throttle {
     let Some(limited) = handles.rates.take(request.path.as_str(), below, address, now) else {
         return Throttle::default();
     };
+    if let Some(quota) = &limited.refused_by {
+        handles.metrics.rate_limit_violation.of(quota).add(1);
+    }
     let path = request.path.as_str();
     let refuse = || Refusal::Throttled(format!("request path {path:?}: rate limit quota exceeded").into());
     let until_more = limited.taken.until_more;

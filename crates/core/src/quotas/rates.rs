@@ -106,6 +106,8 @@ pub(crate) struct Limited {
     pub(crate) taken: Taken,
     /// How many requests there may be in an interval.
     pub(crate) requests: u64,
+    /// The quota's name, when it refuses.
+    pub(crate) refused_by: Option<String>,
     pub(crate) is_recorded: bool,
     pub(crate) is_shown: bool,
 }
@@ -187,8 +189,12 @@ impl Rates {
         }
         let of_mount = found.and_then(|(mount, rest)| most_specific(table.by_mount.get(&Some(mount.clone()))?, rest));
         let rate = of_mount.or_else(|| table.by_mount.get(&None)?.get(""))?;
+        let taken = self.clients.take(rate, address, now);
+        let is_this = |quota: &&RateRecord| quota.rate().id == rate.id;
+        let refused_by = || table.stored.values().find(is_this).map(|quota| quota.name.clone());
         Some(Limited {
-            taken: self.clients.take(rate, address, now),
+            taken,
+            refused_by: if taken.is_allowed { None } else { refused_by() },
             requests: rate.requests,
             is_recorded: table.config.audits_refusals,
             is_shown: table.config.shows_rest,

@@ -28,6 +28,8 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// How long an answer may stand still because its reader does not read.
     pub write_timeout: Duration,
+    /// What everybody may read through it, in every state of the node and without a record.
+    pub opened: Vec<&'static str>,
 }
 
 /// How long a connection waits for its next request by default: longer than clients keep theirs, so that it is they
@@ -66,14 +68,12 @@ pub enum TlsVersion {
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 14] = [
+const IGNORED: [&str; 12] = [
     "max_request_duration",
     "tls_cipher_suites",
     "tls_prefer_server_cipher_suites",
     "purpose",
-    "telemetry",
     "profiling",
-    "inflight_requests_logging",
     "custom_response_headers",
     "disable_request_limiter",
     "require_request_header",
@@ -103,6 +103,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         body_timeout: Duration::from_secs(30),
         idle_timeout: IDLE_TIMEOUT,
         write_timeout: WRITE_TIMEOUT,
+        opened: Vec::new(),
     };
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
@@ -144,6 +145,8 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 let bound = source.duration("http_write_timeout", value)?;
                 listener.write_timeout = if bound.is_zero() { WRITE_TIMEOUT } else { bound };
             }
+            "telemetry" => open(source, value, TELEMETRY, &mut listener.opened)?,
+            "inflight_requests_logging" => open(source, value, IN_FLIGHT, &mut listener.opened)?,
             forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
                 return Err(source
                     .error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));
@@ -181,6 +184,30 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         disable_client_certificates: no_certificates,
     });
     Ok(listener)
+}
+
+/// A stanza, its key that opens something to everybody, and what.
+type Opening = (&'static str, &'static str, &'static str);
+const TELEMETRY: Opening = ("telemetry", "unauthenticated_metrics_access", "sys/metrics");
+const IN_FLIGHT: Opening =
+    ("inflight_requests_logging", "unauthenticated_in_flight_requests_access", "sys/in-flight-req");
+
+fn open(
+    source: &mut Source<'_>,
+    value: &Value,
+    (stanza, key, path): Opening,
+    opened: &mut Vec<&'static str>,
+) -> Result<(), ConfigError> {
+    let object = value.as_object(stanza).map_err(|error| source.wrong(&error))?;
+    for item in &object.items {
+        let Some(name) = item.keys.first() else { continue };
+        if name.name != key {
+            source.unknown(&name.name, name.position);
+        } else if source.flag(key, &item.value)? {
+            opened.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn version(source: &Source<'_>, key: &str, value: &Value) -> Result<TlsVersion, ConfigError> {

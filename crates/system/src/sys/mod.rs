@@ -5,7 +5,9 @@ mod auth;
 mod autopilot;
 mod capabilities;
 mod internal;
+mod introspect;
 mod leases;
+pub(crate) mod metrics;
 mod mounts;
 mod nodes;
 mod policies;
@@ -16,6 +18,7 @@ mod remount;
 mod seal;
 mod snapshots;
 mod storage;
+mod tools;
 mod tune;
 
 use tresor_core::Handles;
@@ -209,6 +212,50 @@ impl Engine for Sys {
             .at("quotas/config", "What is true of all quotas on rates.")
             .read(rates::read_config)
             .write(rates::write_config)
+            .at("metrics", "The numbers of this node.")
+            .runs_on(Place::Asked)
+            .read(metrics::read)
+            .at("in-flight-req", "The requests that run on this node now.")
+            .runs_on(Place::Asked)
+            .read(metrics::running)
+            .at("host-info", "The machine that this node runs on.")
+            .runs_on(Place::Asked)
+            .read(introspect::host)
+            .at("config/state/sanitized", "How this node is configured, without what is secret.")
+            .runs_on(Place::Asked)
+            .read(introspect::configuration)
+            .at("loggers", "What this node logs.")
+            .runs_on(Place::Asked)
+            .read(introspect::levels)
+            .ask(introspect::set_level)
+            .delete(introspect::reset_level)
+            .at("loggers/{name}", "What one part of this node logs.")
+            .runs_on(Place::Asked)
+            .read(introspect::levels)
+            .ask(introspect::set_level)
+            .delete(introspect::reset_level)
+            .at("tools/random", "Makes random bytes.")
+            .ask(tools::random)
+            .at("tools/random/{source_or_bytes}", "Makes random bytes.")
+            .ask(tools::random)
+            .at("tools/random/{source_or_bytes}/{urlbytes}", "Makes random bytes.")
+            .ask(tools::random)
+            .at("tools/hash", "Hashes what is sent.")
+            .ask(tools::hash)
+            .at("tools/hash/{urlalgorithm}", "Hashes what is sent.")
+            .ask(tools::hash)
+            .at("internal/counters/tokens", "How many tokens there are.")
+            .read(introspect::tokens)
+            .at("internal/counters/entities", "How many entities there are.")
+            .read(introspect::entities)
+            .at("internal/counters/requests", "Requests are not counted any more.")
+            .read(introspect::requests)
+            .at("internal/inspect/router/{tag}", "Where paths lead.")
+            .open_to(Access::Sudo)
+            .read(introspect::router)
+            .at("internal/ui/version", "The version, for those who are logged in.")
+            .open_to(Access::AnyToken)
+            .read(introspect::version)
             .at("internal/ui/mounts", "The mounts that the caller may see.")
             .open_to(Access::Public)
             .read(internal::mounts)

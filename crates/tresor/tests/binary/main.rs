@@ -22,6 +22,7 @@ mod disks;
 mod joining;
 mod leases;
 mod losses;
+mod metrics;
 mod protocols;
 mod signals;
 mod snapshots;

@@ -1,0 +1,302 @@
+//! The numbers of a node: what is counted and timed as requests go through it, and what is looked up when somebody reads.
+//!
+//! Names are those that dashboards know. What has a label has few values of it, or a bounded number. A sealed node has
+//! numbers, too. Deliberately absent: how numbers are spelled (`tresor-metrics`), who may read them, and names of the
+//! reference that have no meaning here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tresor_barrier::Txn;
+use tresor_env::Clock;
+use tresor_metrics::{Counter, LABELS_MAX, Labelled, Reading, Timer, Value};
+use tresor_model::ids::{MountId, NamespaceId};
+use tresor_model::{Fault, Operation};
+
+use crate::cluster::Member;
+use crate::mounts::record::StoredClass;
+use crate::node::Node;
+use crate::running::Running;
+use crate::unsealed::Handles;
+
+/// How many leases that could not be revoked are counted; there are hardly ever more.
+const IRREVOCABLE_MAX: usize = 1000;
+
+/// What requests to one mount took, by what they did.
+#[derive(Default)]
+struct Routes {
+    create: Timer,
+    read: Timer,
+    update: Timer,
+    delete: Timer,
+    list: Timer,
+}
+
+impl Routes {
+    /// Help and the like are not counted.
+    const fn of(&self, operation: Operation) -> Option<&Timer> {
+        Some(match operation {
+            Operation::Create => &self.create,
+            Operation::Read => &self.read,
+            Operation::Update | Operation::Patch => &self.update,
+            Operation::Delete => &self.delete,
+            Operation::List => &self.list,
+            _ => return None,
+        })
+    }
+
+    fn named(&self) -> [(&'static str, &Timer); 5] {
+        let Self { create, read, update, delete, list } = self;
+        [("create", create), ("read", read), ("update", update), ("delete", delete), ("list", list)]
+    }
+}
+
+/// The numbers of a node.
+pub struct Metrics {
+    clock: Arc<dyn Clock>,
+    /// Requests that run now.
+    pub(crate) running: Running,
+    /// How the cluster is called, while that is known.
+    cluster_name: Mutex<String>,
+    /// Requests, from their admission to their answer.
+    pub(crate) handle_request: Timer,
+    /// Logins.
+    pub(crate) handle_login_request: Timer,
+    /// Finding out who asks, and what they may.
+    pub(crate) check_token: Timer,
+    /// Records of requests, and of responses.
+    pub(crate) log_request: Timer,
+    pub(crate) log_request_failure: Counter,
+    pub(crate) log_response: Timer,
+    pub(crate) log_response_failure: Counter,
+    /// Requests that were passed on to the node that leads.
+    pub(crate) forward: Timer,
+    pub(crate) forward_errors: Counter,
+    /// Requests that a quota refused.
+    pub(crate) rate_limit_violation: Labelled<Counter>,
+    pub(crate) lease_count_violation: Counter,
+    routes: Labelled<Routes>,
+}
+
+impl Metrics {
+    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            clock,
+            running: Running::default(),
+            cluster_name: Mutex::default(),
+            handle_request: Timer::default(),
+            handle_login_request: Timer::default(),
+            check_token: Timer::default(),
+            log_request: Timer::default(),
+            log_request_failure: Counter::default(),
+            log_response: Timer::default(),
+            log_response_failure: Counter::default(),
+            forward: Timer::default(),
+            forward_errors: Counter::default(),
+            rate_limit_violation: Labelled::default(),
+            lease_count_violation: Counter::default(),
+            routes: Labelled::default(),
+        }
+    }
+
+    /// A moment that something is timed from.
+    pub(crate) fn moment(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// How long it is since then.
+    pub(crate) fn since(&self, moment: Duration) -> Duration {
+        self.clock.monotonic().saturating_sub(moment)
+    }
+
+    pub(crate) fn is_called(&self, cluster_name: &str) {
+        cluster_name.clone_into(&mut self.cluster_name.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// A handler of a mount took so long.
+    pub(crate) fn routed(&self, mount_path: &str, operation: Operation, took: Duration) {
+        let routes = self.routes.of(mount_path);
+        if let Some(timer) = routes.of(operation) {
+            timer.observe(took);
+        }
+    }
+
+    /// The requests that run now, in order of their beginning.
+    #[must_use]
+    pub const fn running(&self) -> &Running {
+        &self.running
+    }
+
+    /// All numbers, those of an unsealed node among them when this is one.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn readings(&self, open: Option<(&Handles, &mut Txn)>) -> Result<Vec<Reading>, Fault> {
+        let now = self.clock.monotonic();
+        let cluster = self.cluster_name.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all = self.counted(now);
+        let in_flight = u64::try_from(self.running.count()).unwrap_or(u64::MAX);
+        let is_active = open.as_ref().is_some_and(|(handles, _)| handles.cluster.standing().leads());
+        for (name, value) in [
+            ("core.unsealed", u64::from(open.is_some())),
+            ("core.active", u64::from(is_active)),
+            ("core.in_flight_requests", in_flight),
+        ] {
+            all.push(Reading::gauge(name, value).with("cluster", cluster.as_str()));
+        }
+        if let Some((handles, txn)) = open {
+            let first = all.len();
+            looked_up(handles, txn, &mut all)?;
+            for reading in all.iter_mut().skip(first).filter(|reading| !reading.name.starts_with("raft")) {
+                reading.labels.push(("cluster", cluster.clone()));
+            }
+        }
+        Ok(all)
+    }
+
+    /// What was counted and timed as it happened.
+    fn counted(&self, now: Duration) -> Vec<Reading> {
+        let timers = [
+            ("core.handle_request", &self.handle_request),
+            ("core.handle_login_request", &self.handle_login_request),
+            ("core.check_token", &self.check_token),
+            ("audit.log_request", &self.log_request),
+            ("audit.log_response", &self.log_response),
+            ("ha.rpc.client.forward", &self.forward),
+        ];
+        let counters = [
+            ("audit.log_request_failure", &self.log_request_failure),
+            ("audit.log_response_failure", &self.log_response_failure),
+            ("ha.rpc.client.forward.errors", &self.forward_errors),
+            ("quota.lease_count.violation", &self.lease_count_violation),
+        ];
+        let timed = |timer: &Timer| Value::Timer(timer.read(now));
+        let mut all: Vec<Reading> = timers.iter().map(|(name, timer)| Reading::new(*name, timed(timer))).collect();
+        all.extend(counters.iter().map(|(name, counter)| Reading::new(*name, Value::Counter(counter.read(now)))));
+        for (name, counter) in self.rate_limit_violation.all() {
+            let reading = Reading::new("quota.rate_limit.violation", Value::Counter(counter.read(now)));
+            all.push(reading.with("name", name));
+        }
+        for (mount, routes) in self.routes.all() {
+            for (operation, timer) in routes.named() {
+                let reading = timer.read(now);
+                if reading.count > 0 {
+                    let name = format!("route.{operation}.{}", mount.replace('/', "-"));
+                    all.push(Reading::new(name, Value::Timer(reading)));
+                }
+            }
+        }
+        all
+    }
+}
+
+impl Node {
+    /// All numbers of this node, be it sealed or not.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn readings(&self) -> Result<Vec<Reading>, Fault> {
+        match self.unsealed() {
+            None => self.metrics.readings(None),
+            Some(unsealed) => {
+                let mut txn = unsealed.begin()?;
+                self.metrics.readings(Some((&unsealed.handles, &mut txn)))
+            }
+        }
+    }
+}
+
+/// What is looked up in an unsealed node.
+fn looked_up(handles: &Handles, txn: &mut Txn, all: &mut Vec<Reading>) -> Result<(), Fault> {
+    let live = handles.tokens.live(txn, &NamespaceId::root())?;
+    mounts(handles, &live, all);
+    let irrevocable = handles.leases.irrevocable(txn, None, IRREVOCABLE_MAX)?.len();
+    all.push(Reading::gauge("expire.num_leases", live.values().sum()));
+    all.push(Reading::gauge("expire.num_irrevocable_leases", u64::try_from(irrevocable).unwrap_or(u64::MAX)));
+    for quota in handles.quotas.stored(txn)?.into_values().take(LABELS_MAX) {
+        let counter = match &quota.mount {
+            Some(mount) => live.get(mount).copied().unwrap_or(0),
+            None => live.values().sum(),
+        };
+        all.push(Reading::gauge("quota.lease_count.counter", counter).with("name", quota.name.as_str()));
+        all.push(Reading::gauge("quota.lease_count.max", quota.max_leases).with("name", quota.name));
+    }
+    let audit = handles.audits.standing();
+    all.push(Reading::gauge("audit.log.accepting", u64::from(audit.log.accepting)));
+    for device in audit.devices.into_iter().take(LABELS_MAX) {
+        all.push(Reading::gauge("audit.device.lag_records", device.lag_records).with("device", device.path.as_str()));
+        all.push(Reading::gauge("audit.device.lag_bytes", device.lag_bytes).with("device", device.path));
+    }
+    let runtime = handles.settings.process.runtime();
+    all.push(Reading::gauge("runtime.sys_bytes", runtime.resident_bytes));
+    all.push(Reading::gauge("runtime.num_tasks", runtime.tasks));
+    all.push(Reading::gauge("runtime.num_threads", runtime.threads));
+    if handles.cluster.is_enabled() {
+        members(handles, all);
+    }
+    Ok(())
+}
+
+fn mounts(handles: &Handles, live: &BTreeMap<MountId, u64>, all: &mut Vec<Reading>) {
+    let table = handles.mounts.table();
+    let mut entries = BTreeMap::from(
+        [("auth", false), ("auth", true), ("logical", false), ("logical", true)].map(|key| (key, 0_u64)),
+    );
+    let mut tokens: BTreeMap<String, u64> = BTreeMap::new();
+    for mount in table.iter() {
+        let class = if mount.record.class == StoredClass::Auth { "auth" } else { "logical" };
+        *entries.entry((class, mount.record.local)).or_default() += 1;
+        if mount.record.class == StoredClass::Auth {
+            *tokens.entry(mount.record.kind.clone()).or_default() += live.get(&mount.record.id).copied().unwrap_or(0);
+        }
+    }
+    for ((class, is_local), count) in entries {
+        let reading = Reading::gauge("core.mount_table.num_entries", count).with("type", class);
+        all.push(reading.with("local", is_local.to_string()));
+    }
+    all.push(Reading::gauge("token.count", tokens.values().sum()).with("namespace", "root"));
+    for (kind, count) in tokens {
+        all.push(Reading::gauge("token.count.by_auth", count).with("auth_method", kind).with("namespace", "root"));
+    }
+}
+
+/// What is known of the nodes of the cluster.
+fn members(handles: &Handles, all: &mut Vec<Reading>) {
+    let (members, indexes) = (handles.cluster.members(), handles.cluster.indexes());
+    all.push(Reading::gauge("raft.peers", u64::try_from(members.len()).unwrap_or(u64::MAX)));
+    all.push(Reading::gauge("raft_storage.stats.commit_index", indexes.committed));
+    all.push(Reading::gauge("raft_storage.stats.applied_index", indexes.applied));
+    let pending = indexes.committed.saturating_sub(indexes.applied);
+    all.push(Reading::gauge("raft_storage.stats.fsm_pending", pending));
+    // The rest only the leader knows.
+    if !handles.cluster.standing().leads() {
+        return;
+    }
+    let me = handles.cluster.me();
+    for member in members.iter().filter(|member| member.contact.key != me.key).take(LABELS_MAX) {
+        follower(member, indexes.applied, all);
+    }
+    if let Ok(judged) = handles.membership.judged() {
+        let is_healthy = judged.servers.iter().all(|server| server.is_healthy);
+        all.push(Reading::gauge("autopilot.healthy", u64::from(is_healthy)));
+        let tolerance = u64::try_from(judged.failure_tolerance).unwrap_or(u64::MAX);
+        all.push(Reading::gauge("autopilot.failure_tolerance", tolerance));
+        for server in judged.servers.into_iter().take(LABELS_MAX) {
+            let reading = Reading::gauge("autopilot.node.healthy", u64::from(server.is_healthy));
+            all.push(reading.with("node_id", server.contact.name));
+        }
+    }
+}
+
+fn follower(member: &Member, applied: u64, all: &mut Vec<Reading>) {
+    let peer = member.contact.name.as_str();
+    if let Some(ago) = member.heard_ago {
+        let millis = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+        all.push(Reading::gauge("raft_storage.follower.last_heartbeat_ms", millis).with("peer_id", peer));
+    }
+    if let Some(matched) = member.matched {
+        let delta = applied.saturating_sub(matched.index);
+        all.push(Reading::gauge("raft_storage.follower.applied_index_delta", delta).with("peer_id", peer));
+    }
+}

@@ -1,0 +1,132 @@
+//! What operators look at: the machine, the log's levels, the configuration, and how many tokens there are.
+//!
+//! Everything here is about the node that is asked. Deliberately absent: profiles of the process (`sys/pprof` of the reference
+//! speaks of a runtime that this server does not have), and counting requests, which the reference gave up.
+
+use tresor_core::mounts::record::StoredClass;
+use tresor_core::process::LogChangeError;
+use tresor_engine::{Cx, Data, Nothing, Widened};
+use tresor_model::{Body, Fault, Map, Refusal, map};
+use tresor_wire::API_LEVEL;
+use tresor_wire::input::{EmptyInput, Input};
+use tresor_wire::output::Output;
+use tresor_wire::time::rfc3339;
+
+use super::Sys;
+
+/// A part of the server that logs.
+#[derive(Input)]
+pub(super) struct ByName {
+    /// Its name.
+    #[input(path, default = "")]
+    name: String,
+}
+
+/// A level for it.
+#[derive(Input)]
+pub(super) struct SetLevel {
+    /// The part; without one, all of them.
+    #[input(path, default = "")]
+    name: String,
+    /// `trace`, `debug`, `info`, `warn` or `error`.
+    #[input(default = "")]
+    level: String,
+}
+
+/// What is counted.
+#[derive(Output)]
+pub(super) struct Counters {
+    /// The numbers.
+    counters: Map,
+}
+
+/// By what a mount is to be found.
+#[derive(Input)]
+pub(super) struct ByTag {
+    /// `root`, `uuid`, `accessor` or `storage`.
+    #[input(path)]
+    tag: String,
+}
+
+/// What a UI asks before anything else.
+#[derive(Output)]
+pub(super) struct Version {
+    /// The level of the API.
+    version: &'static str,
+}
+
+pub(super) async fn host(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {
+    Ok(Data(sys.handles.settings.process.host().with("timestamp", rfc3339(cx.now))))
+}
+
+pub(super) async fn configuration(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {
+    Ok(Data(sys.handles.settings.process.configuration()))
+}
+
+pub(super) async fn levels(sys: &Sys, _cx: Cx<'_>, input: ByName) -> Result<Data<Map>, Fault> {
+    let levels = sys.handles.settings.process.log_levels().into_iter();
+    let asked = levels.filter(|(name, _)| input.name.is_empty() || *name == input.name);
+    Ok(Data(asked.map(|(name, level)| (name, Body::from(level))).collect()))
+}
+
+pub(super) async fn set_level(sys: &Sys, _cx: Cx<'_>, input: SetLevel) -> Result<Nothing, Fault> {
+    if input.level.is_empty() {
+        return Err(Fault::invalid("level is required"));
+    }
+    change(sys, &input.name, Some(&input.level))
+}
+
+pub(super) async fn reset_level(sys: &Sys, _cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    change(sys, &input.name, None)
+}
+
+fn change(sys: &Sys, name: &str, level: Option<&str>) -> Result<Nothing, Fault> {
+    let logger = Some(name).filter(|name| !name.is_empty());
+    match sys.handles.settings.process.set_log_level(logger, level) {
+        Ok(()) => Ok(Nothing),
+        Err(error @ LogChangeError::NoSuchLevel) => Err(Fault::invalid(error.to_string())),
+        Err(error @ LogChangeError::NoSuchLogger) => Err(Refusal::Absent(error.to_string().into()).into()),
+    }
+}
+
+pub(super) async fn tokens(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Counters>, Fault> {
+    let namespace = cx.mount.namespace.clone();
+    let live = sys.handles.tokens.live(cx.view.widen(Widened::assertion()), &namespace)?;
+    let table = sys.handles.mounts.table();
+    let of_tokens = table.iter().filter(|mount| mount.record.class == StoredClass::Auth);
+    let total: u64 = of_tokens.filter_map(|mount| live.get(&mount.record.id)).sum();
+    Ok(Data(Counters { counters: map! { "service_tokens" => map! { "total" => total } } }))
+}
+
+/// There are no entities, so there are none.
+pub(super) async fn entities(_sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Counters>, Fault> {
+    Ok(Data(Counters { counters: map! { "entities" => map! { "total" => 0_u64 } } }))
+}
+
+pub(super) async fn requests(_sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
+    Err(Refusal::Absent("The functionality has been removed on this path".into()).into())
+}
+
+pub(super) async fn router(sys: &Sys, _cx: Cx<'_>, input: ByTag) -> Result<Data<Map>, Fault> {
+    if !["root", "uuid", "accessor", "storage"].contains(&input.tag.as_str()) {
+        return Err(Fault::invalid("the tag must be one of root, uuid, accessor, storage"));
+    }
+    let table = sys.handles.mounts.table();
+    let entries = table.iter().map(|mount| {
+        let record = &mount.record;
+        Body::from(map! {
+            "accessor" => record.accessor.as_str(),
+            "mount_namespace" => "",
+            "mount_path" => record.path_in_class(),
+            "mount_type" => record.kind.as_str(),
+            "storage_prefix" => format!("logical/{}/", record.id),
+            "tainted" => false,
+            "uuid" => record.id.as_str(),
+        })
+    });
+    Ok(Data(Map::new().with(input.tag, entries.collect::<Vec<Body>>())))
+}
+
+pub(super) async fn version(_sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Version>, Fault> {
+    Ok(Data(Version { version: API_LEVEL }))
+}

@@ -1,0 +1,59 @@
+//! The numbers of a server as a collector gets them: over a listener that opens them, read by Prometheus's own tool.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+
+use crate::support::{Production, not_run};
+
+/// What the tool says of names that dashboards have known for years; it has nothing else to say.
+const KNOWN_LINTS: [&str; 2] = ["should have \"_total\" suffix", "should not contain abbreviated units"];
+
+#[test]
+fn a_collector_reads_the_numbers_of_a_server_sealed_or_not() {
+    let opened = "telemetry {\n    unauthenticated_metrics_access = true\n  }";
+    let production = Production::with_listener(opened);
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    http.post("sys/mounts/shared", &json!({ "type": "kv" })).expect(204);
+    for _ in 0..3 {
+        http.post("shared/a", &json!({ "k": "v" })).expect(204);
+        http.get("shared/a").expect(200);
+    }
+    let anybody = server.http();
+    let answer = anybody.get("sys/metrics?format=prometheus").expect(200);
+    assert!(answer.head.to_ascii_lowercase().contains("content-type: text/plain; version=0.0.4"), "{}", answer.head);
+    assert!(answer.text.contains("vault_route_read_shared__count 3\n"), "{}", answer.text);
+    let resident = answer.text.lines().find_map(|line| line.strip_prefix("vault_runtime_sys_bytes{")).unwrap();
+    assert!(resident.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap() > 1_000_000, "{resident}");
+    lint(&answer.text);
+    assert_eq!(anybody.get("sys/metrics").expect(200).at("/Points"), json!([]));
+    anybody.get("sys/in-flight-req").expect(403);
+    http.post("sys/seal", &json!({})).expect(204);
+    let sealed = anybody.get("sys/metrics?format=prometheus").expect(200);
+    assert!(sealed.text.lines().any(|line| line.starts_with("vault_core_unsealed{") && line.ends_with(" 0")));
+    lint(&sealed.text);
+    anybody.get("sys/in-flight-req").expect(503);
+}
+
+fn lint(text: &str) {
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut tool = match started {
+        Ok(tool) => tool,
+        Err(error) => return not_run("reading the numbers by promtool", &error.to_string()),
+    };
+    tool.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = tool.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    // 3: it has something to say about names. Anything else than that is a text that it cannot read.
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{said}");
+    for line in said.lines() {
+        assert!(KNOWN_LINTS.iter().any(|known| line.contains(known)), "{line}");
+    }
+}
