@@ -118,8 +118,9 @@ async fn a_deleted_or_destroyed_version_is_404_with_its_metadata() {
     drop(harness.call("PUT", "k/destroy/a", ROOT, json!({ "versions": [1] })).await.expect_status(204));
     let gone = harness.read("k/data/a", ROOT).await.expect_status(404);
     assert_eq!(gone.at("/data/metadata/destroyed"), &json!(true));
-    for path in ["k/delete/a", "k/undelete/a", "k/destroy/a"] {
-        harness.write(path, ROOT, json!({})).await.expect_error(400, "no version number provided");
+    for (path, first) in [("k/delete/a", 'N'), ("k/undelete/a", 'N'), ("k/destroy/a", 'n')] {
+        let refusal = format!("{first}o version number provided");
+        harness.write(path, ROOT, json!({})).await.expect_error(400, &refusal);
     }
     for path in ["k/delete/none", "k/undelete/none", "k/destroy/none"] {
         drop(harness.write(path, ROOT, json!({ "versions": [1] })).await.expect_status(204));
@@ -136,10 +137,12 @@ async fn metadata_has_its_fields_and_takes_changes_and_patches() {
     let expected = [
         "cas_required",
         "created_time",
+        "current_metadata_version",
         "current_version",
         "custom_metadata",
         "delete_version_after",
         "max_versions",
+        "metadata_cas_required",
         "oldest_version",
         "updated_time",
         "versions",
@@ -205,14 +208,128 @@ async fn the_shorter_life_and_the_larger_number_of_versions_hold() {
 }
 
 #[tokio::test]
-async fn the_configuration_answers_with_its_three_fields() {
+async fn the_configuration_answers_with_its_fields() {
     let harness = with_kv2().await;
-    let defaults = json!({ "cas_required": false, "delete_version_after": "0s", "max_versions": 0 });
+    let shown = |cas_required: bool, life: &str, max_versions: u64| json!({
+        "cas_required": cas_required,
+        "delete_version_after": life,
+        "max_versions": max_versions,
+        "metadata_cas_required": false,
+    });
+    let defaults = shown(false, "0s", 0);
     assert_eq!(harness.read("k/config", ROOT).await.expect_status(200).at("/data"), &defaults);
     let body = json!({ "max_versions": 5, "delete_version_after": 1800, "cas_required": "true" });
     drop(harness.call("PUT", "k/config", ROOT, body).await.expect_status(204));
-    let changed = json!({ "cas_required": true, "delete_version_after": "30m0s", "max_versions": 5 });
-    assert_eq!(harness.read("k/config", ROOT).await.at("/data"), &changed);
+    assert_eq!(harness.read("k/config", ROOT).await.at("/data"), &shown(true, "30m0s", 5));
+}
+
+#[tokio::test]
+async fn changes_of_metadata_say_what_they_follow_where_that_is_demanded() {
+    let harness = with_kv2().await;
+    let change = async |method: &str, path: &str, body: Value| harness.call(method, path, ROOT, body).await;
+    let stale = "metadata check-and-set parameter does not match the current version";
+    let missing = "metadata check-and-set parameter required for this call";
+    // Said without being demanded: 0 is for what is not there, and every change counts on.
+    change("POST", "k/metadata/a", json!({ "max_versions": 2, "metadata_cas": 7 }))
+        .await
+        .expect_error(400, "metadata_cas must be 0 when creating new metadata");
+    drop(change("POST", "k/metadata/a", json!({ "max_versions": 2, "metadata_cas": 0 })).await.expect_status(204));
+    for cas in [json!(0), json!(-1), json!("2")] {
+        change("POST", "k/metadata/a", json!({ "max_versions": 3, "metadata_cas": cas })).await.expect_error(400, stale);
+    }
+    drop(change("PATCH", "k/metadata/a", json!({ "max_versions": 3, "metadata_cas": 1 })).await.expect_status(204));
+    let known = harness.read("k/metadata/a", ROOT).await;
+    assert_eq!((known.at("/data/current_metadata_version"), known.at("/data/max_versions")), (&json!(2), &json!(3)));
+    // Data is no metadata.
+    write(&harness, "a", json!({ "k": "v" })).await;
+    assert_eq!(harness.read("k/metadata/a", ROOT).await.at("/data/current_metadata_version"), &json!(2));
+    write(&harness, "only-data", json!({ "k": "v" })).await;
+    assert_eq!(harness.read("k/metadata/only-data", ROOT).await.at("/data/current_metadata_version"), &json!(0));
+    // Demanded by the path, then by the mount.
+    let demand = json!({ "metadata_cas_required": true, "metadata_cas": 2 });
+    drop(change("POST", "k/metadata/a", demand).await.expect_status(204));
+    for method in ["POST", "PATCH"] {
+        change(method, "k/metadata/a", json!({ "max_versions": 4 })).await.expect_error(400, missing);
+        change(method, "k/metadata/a", json!({ "max_versions": 4, "metadata_cas": 2 })).await.expect_error(400, stale);
+    }
+    // Who changes nothing follows nothing.
+    drop(change("POST", "k/metadata/a", json!({})).await.expect_status(204));
+    drop(change("POST", "k/metadata/nothing", json!({})).await.expect_status(204));
+    drop(harness.read("k/metadata/nothing", ROOT).await.expect_status(404));
+    drop(harness.write("k/config", ROOT, json!({ "metadata_cas_required": true })).await.expect_status(204));
+    change("POST", "k/metadata/only-data", json!({ "max_versions": 4 })).await.expect_error(400, missing);
+    let off = json!({ "metadata_cas_required": false, "metadata_cas": 0 });
+    let answer = change("POST", "k/metadata/only-data", off).await.expect_status(200);
+    assert!(answer.text_at("/warnings/0").starts_with("\"metadata_cas_required\" set to false"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn custom_metadata_is_bounded_and_says_what_is_wrong_with_it() {
+    let harness = with_kv2().await;
+    let write = async |custom: Value| harness.write("k/metadata/a", ROOT, json!({ "custom_metadata": custom })).await;
+    let many: serde_json::Map<String, Value> = (0..65).map(|n| (n.to_string(), json!("v"))).collect();
+    for (wrong, reason) in [
+        (Value::Object(many), "payload must contain at most 64 keys, provided 65"),
+        (json!({ "": "v" }), "length of key is 0"),
+        (json!({ "k".repeat(129): "v" }), "length of key is 129"),
+        (json!({ "k": "" }), "length of value for key \"k\" is 0"),
+        (json!({ "k": null }), "length of value for key \"k\" is 0"),
+        (json!({ "k": "v".repeat(513) }), "length of value for key \"k\" is 513"),
+        (json!({ "k": "bell \u{7}" }), "value for key \"k\" contains unprintable characters"),
+        (json!({ "line\nbreak": "v" }), "key contains unprintable characters"),
+        (json!({ "k": {} }), "custom_metadata"),
+    ] {
+        write(wrong).await.expect_error(400, reason);
+    }
+    write(json!({ "": "v", "k": "" })).await.expect_error(400, "failed: length of key is 0 but must be 0 < len(key)");
+    let largest = json!({ "k".repeat(128): "v".repeat(512), "number": 1, "truth": true, "spaces are fine": "ja, ü" });
+    drop(write(largest).await.expect_status(204));
+    let negative = json!({ "delete_version_after": "-5s" });
+    harness.write("k/metadata/a", ROOT, negative).await.expect_error(400, "cannot be negative");
+}
+
+#[tokio::test]
+async fn a_detailed_list_says_what_is_known_of_each_name() {
+    let harness = with_kv2().await;
+    write(&harness, "b", json!({ "k": "v" })).await;
+    write(&harness, "d/e/f", json!({ "k": "v" })).await;
+    harness.prepare("POST", "k/metadata/a", json!({ "custom_metadata": { "who": "me" } })).await;
+    let all = harness.list("k/detailed-metadata", ROOT).await.expect_status(200);
+    assert_eq!(all.at("/data/keys"), &json!(["a", "b", "d/"]));
+    assert_eq!(all.at("/data/key_info/a"), harness.read("k/metadata/a", ROOT).await.at("/data"));
+    assert_eq!(all.at("/data/key_info/b/current_version"), &json!(1));
+    assert_eq!(all.at("/data/key_info/d~1"), &json!({}));
+    let page = harness.list("k/detailed-metadata?after=a&limit=1", ROOT).await.expect_status(200);
+    assert_eq!(keys(page.at("/data/key_info")), ["b"]);
+    let deeper = harness.list("k/detailed-metadata/d/e", ROOT).await.expect_status(200);
+    assert_eq!(deeper.at("/data/key_info/f"), harness.read("k/metadata/d/e/f", ROOT).await.at("/data"));
+    drop(harness.list("k/detailed-metadata/none", ROOT).await.expect_status(404));
+    // Who may list metadata may not list it in detail, which reads it.
+    let lister = harness.token_with(r#"path "k/metadata/*" { capabilities = ["list"] }"#).await;
+    drop(harness.list("k/detailed-metadata", &lister).await.expect_status(403));
+}
+
+#[tokio::test]
+async fn the_oldest_version_stays_what_it_was_when_more_are_kept_later() {
+    let harness = with_kv2().await;
+    let oldest = async || harness.read("k/metadata/a", ROOT).await.at("/data/oldest_version").clone();
+    harness.prepare("POST", "k/config", json!({ "max_versions": 2 })).await;
+    for _ in 0..4 {
+        write(&harness, "a", json!({ "k": "v" })).await;
+    }
+    assert_eq!(oldest().await, json!(3));
+    harness.prepare("POST", "k/config", json!({ "max_versions": 9 })).await;
+    write(&harness, "a", json!({ "k": "v" })).await;
+    assert_eq!(oldest().await, json!(3));
+    assert_eq!(keys(harness.read("k/metadata/a", ROOT).await.at("/data/versions")), ["3", "4", "5"]);
+    // Fewer are kept from the next write on.
+    harness.prepare("POST", "k/config", json!({ "max_versions": 1 })).await;
+    write(&harness, "a", json!({ "k": "v" })).await;
+    assert_eq!(keys(harness.read("k/metadata/a", ROOT).await.at("/data/versions")), ["6"]);
+    for path in ["k/metadata", "k/data"] {
+        let hint = harness.read(path, ROOT).await.expect_status(404).text_at("/warnings/0");
+        assert!(hint.starts_with("Non-listing operations on the root of a K/V v2 mount"), "{path}: {hint}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,11 @@
 //! `data`: reading, writing, patching and deleting the newest version (reading: any version).
 
-use tresor_engine::{Cx, Data, Found, Nothing};
+use tresor_engine::{Cx, Data, Found, Nothing, Warned};
 use tresor_model::{Body, Fault, Map};
 use tresor_wire::input::{Form, Input};
 use tresor_wire::output::Output;
 
-use super::Kv2;
+use super::{Kv2, at_root};
 use super::merge::merge;
 use super::records::{Config, Contents, Metadata, is_name};
 use super::shown::VersionShown;
@@ -94,8 +94,8 @@ fn find(cx: &mut Cx<'_>, path: &str, version: u64) -> Result<Found<Secret>, Faul
     Ok(Found::There(Secret { data: Some(Contents::load(&mut cx.view, path, number, version)?), metadata: shown }))
 }
 
-pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Found<Secret>, Fault> {
-    find(&mut cx, &input.path, input.version)
+pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: Read) -> Result<Warned<Found<Secret>>, Fault> {
+    Ok(Warned(find(&mut cx, &input.path, input.version)?, at_root(&input.path)))
 }
 
 pub(super) async fn subkeys(_kv: &Kv2, mut cx: Cx<'_>, input: Subkeys) -> Result<Found<Structure>, Fault> {
@@ -177,7 +177,6 @@ pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<N
     if let Some(version) = metadata.versions.get_mut(&current).filter(|version| version.is_readable(now)) {
         version.deleted = Some(now);
         version.is_deleted = true;
-        metadata.updated = now;
         metadata.store(&mut cx.view, &input.path)?;
     }
     Ok(Nothing)

@@ -1,20 +1,16 @@
-//! `metadata`: what is known of a path, and the listing of paths.
+//! `metadata`: what is known of a path beside its data.
+//!
+//! Deliberately absent: listing (`listing`).
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Cx, Data, Keys, Nothing};
+use tresor_engine::{Cx, Data, Nothing, Warned};
 use tresor_model::{Body, Fault, Map};
-use tresor_wire::input::{Form, Input, Limit, SignedSeconds};
+use tresor_wire::input::{Form, Input, Seconds};
 
-use super::Kv2;
-use super::config::life;
-use super::records::{Metadata, is_name};
+use super::records::{Config, Metadata, is_name};
 use super::shown::MetadataShown;
-
-/// Bounds of custom metadata.
-const CUSTOM_COUNT_MAX: usize = 64;
-const CUSTOM_KEY_BYTES_MAX: usize = 128;
-const CUSTOM_VALUE_BYTES_MAX: usize = 512;
+use super::{Kv2, at_root, custom};
 
 /// A path.
 #[derive(Input)]
@@ -22,20 +18,6 @@ pub(super) struct AtPath {
     /// Where the secret is.
     #[input(path)]
     path: String,
-}
-
-/// A page of a directory.
-#[derive(Input)]
-pub(super) struct Page {
-    /// The directory.
-    #[input(path)]
-    path: String,
-    /// List names after this one.
-    #[input(query)]
-    after: Option<String>,
-    /// How many names to list at most.
-    #[input(query, default = "0")]
-    limit: Limit,
 }
 
 /// What to change; what is not sent stays.
@@ -48,8 +30,12 @@ pub(super) struct Change {
     max_versions: Option<u64>,
     /// Demand check-and-set of every write.
     cas_required: Option<bool>,
-    /// Delete versions after this time; negative or 0 never does.
-    delete_version_after: Option<SignedSeconds>,
+    /// Demand check-and-set of every change of this.
+    metadata_cas_required: Option<bool>,
+    /// How often this was written when the change was decided; 0 for what is not there.
+    metadata_cas: Option<i64>,
+    /// Delete versions after this time; 0 takes the mount's.
+    delete_version_after: Option<Seconds>,
     /// Anything people want to know.
     custom_metadata: Option<BTreeMap<String, String>>,
 }
@@ -65,91 +51,138 @@ pub(super) struct Patch {
     changes: Map,
 }
 
-pub(super) async fn read(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Option<Data<MetadataShown>>, Fault> {
-    if !is_name(&input.path) {
-        return Ok(None);
+type Written = Warned<Nothing>;
+
+pub(super) async fn read(
+    _kv: &Kv2,
+    mut cx: Cx<'_>,
+    input: AtPath,
+) -> Result<Warned<Option<Data<MetadataShown>>>, Fault> {
+    let known = if is_name(&input.path) { Metadata::load(&mut cx.view, &input.path)? } else { None };
+    Ok(Warned(known.map(|metadata| Data(metadata.show())), at_root(&input.path)))
+}
+
+impl Metadata {
+    /// Checks a change of it against what the caller says it follows, and counts it.
+    fn follow(&mut self, config: &Config, cas: Option<i64>, is_new: bool) -> Result<(), Fault> {
+        let refusal = match cas.map(u64::try_from) {
+            None if config.metadata_cas_required || self.metadata_cas_required => {
+                "metadata check-and-set parameter required for this call"
+            }
+            Some(cas) if is_new && cas != Ok(0) => "metadata_cas must be 0 when creating new metadata",
+            Some(cas) if cas != Ok(self.metadata_version) => {
+                "metadata check-and-set parameter does not match the current version"
+            }
+            _ => {
+                self.metadata_version += 1;
+                return Ok(());
+            }
+        };
+        Err(Fault::invalid(refusal))
     }
-    Ok(Metadata::load(&mut cx.view, &input.path)?.map(|metadata| Data(metadata.show())))
-}
 
-pub(super) async fn list(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
-    let directory = format!("metadata/{}", input.path);
-    Ok(Keys(cx.view.names(&directory, input.after.as_deref(), input.limit.0)?))
-}
-
-fn checked_custom(custom: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Fault> {
-    let too_large = custom.len() > CUSTOM_COUNT_MAX
-        || custom.iter().any(|(name, value)| {
-            name.is_empty()
-                || name.len() > CUSTOM_KEY_BYTES_MAX
-                || value.is_empty()
-                || value.len() > CUSTOM_VALUE_BYTES_MAX
-        });
-    if too_large {
-        return Err(Fault::invalid(
-            "custom_metadata validation failed: at most 64 entries, keys of 1 to 128 and values of 1 to 512 bytes",
-        ));
+    fn set_life(&mut self, sent: Seconds) {
+        self.delete_version_after = Some(sent.0).filter(|life| !life.is_zero());
     }
-    Ok(custom)
 }
 
-pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Nothing, Fault> {
+/// Hints about switches that the mount decides.
+fn ignored(config: &Config, cas_required: Option<bool>, metadata_cas_required: Option<bool>) -> Vec<String> {
+    [
+        ("cas_required", config.cas_required, cas_required),
+        ("metadata_cas_required", config.metadata_cas_required, metadata_cas_required),
+    ]
+    .into_iter()
+    .filter(|(_, mandated, sent)| *mandated && *sent == Some(false))
+    .map(|(name, ..)| {
+        format!("\"{name}\" set to false, but is mandated by backend config. This value will be ignored.")
+    })
+    .collect()
+}
+
+pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Written, Fault> {
+    let says_nothing = input.max_versions.is_none()
+        && input.cas_required.is_none()
+        && input.metadata_cas_required.is_none()
+        && input.delete_version_after.is_none()
+        && input.custom_metadata.is_none();
+    if says_nothing {
+        return Ok(Warned(Nothing, Vec::new()));
+    }
+    let config = Config::load(&mut cx.view)?;
     let known = Metadata::load_to_change(&mut cx.view, &input.path)?;
+    let is_new = known.is_none();
     let mut metadata = known.unwrap_or_else(|| Metadata::fresh(cx.now));
+    metadata.follow(&config, input.metadata_cas, is_new)?;
+    let warnings = ignored(&config, input.cas_required, input.metadata_cas_required);
     metadata.max_versions = input.max_versions.unwrap_or(metadata.max_versions);
     metadata.cas_required = input.cas_required.unwrap_or(metadata.cas_required);
+    metadata.metadata_cas_required = input.metadata_cas_required.unwrap_or(metadata.metadata_cas_required);
     if let Some(sent) = input.delete_version_after {
-        metadata.delete_version_after = Some(life(sent)).filter(|life| !life.is_zero());
+        metadata.set_life(sent);
     }
-    if let Some(custom) = input.custom_metadata {
-        metadata.custom_metadata = checked_custom(custom)?;
+    if let Some(sent) = input.custom_metadata {
+        metadata.custom_metadata = custom::checked(sent)?;
     }
     metadata.updated = cx.now;
     metadata.store(&mut cx.view, &input.path)?;
-    Ok(Nothing)
+    Ok(Warned(Nothing, warnings))
 }
 
-pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Patch) -> Result<Option<Nothing>, Fault> {
+/// A field of a patch: `None` when it is not named, `Some(None)` when it is `null`.
+fn named<T: Form>(changes: &Map, name: &str) -> Result<Option<Option<T>>, Fault> {
+    match changes.get(name) {
+        None => Ok(None),
+        Some(Body::Null) => Ok(Some(None)),
+        Some(sent) => {
+            let read = T::read(sent).map_err(|reason| Fault::invalid(format!("field `{name}` {reason}")))?;
+            Ok(Some(Some(read)))
+        }
+    }
+}
+
+pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Patch) -> Result<Option<Written>, Fault> {
     if !is_name(&input.path) {
         return Ok(None);
     }
     let Some(mut metadata) = Metadata::load_to_change(&mut cx.view, &input.path)? else { return Ok(None) };
-    let wrong = |name: &str, reason: &str| Fault::invalid(format!("field `{name}` {reason}"));
-    for (name, change) in input.changes {
-        let is_null = change == Body::Null;
-        match name.as_str() {
-            "max_versions" if is_null => metadata.max_versions = 0,
-            "max_versions" => metadata.max_versions = u64::read(&change).map_err(|reason| wrong(&name, reason))?,
-            "cas_required" if is_null => metadata.cas_required = false,
-            "cas_required" => metadata.cas_required = bool::read(&change).map_err(|reason| wrong(&name, reason))?,
-            "delete_version_after" if is_null => metadata.delete_version_after = None,
-            "delete_version_after" => {
-                let sent = SignedSeconds::read(&change).map_err(|reason| wrong(&name, reason))?;
-                metadata.delete_version_after = Some(life(sent)).filter(|life| !life.is_zero());
-            }
-            "custom_metadata" if is_null => metadata.custom_metadata.clear(),
-            "custom_metadata" => patch_custom(&mut metadata, &change)?,
-            _ => {}
-        }
+    let config = Config::load(&mut cx.view)?;
+    let changes = input.changes;
+    let max_versions = named::<u64>(&changes, "max_versions")?;
+    let cas_required = named::<bool>(&changes, "cas_required")?;
+    let metadata_cas_required = named::<bool>(&changes, "metadata_cas_required")?;
+    let life = named::<Seconds>(&changes, "delete_version_after")?;
+    let custom = changes.get("custom_metadata");
+    if max_versions.is_none()
+        && cas_required.is_none()
+        && metadata_cas_required.is_none()
+        && life.is_none()
+        && custom.is_none()
+    {
+        return Ok(Some(Warned(Nothing, Vec::new())));
+    }
+    metadata.follow(&config, named::<i64>(&changes, "metadata_cas")?.flatten(), false)?;
+    let warnings = ignored(&config, cas_required.flatten(), metadata_cas_required.flatten());
+    if let Some(sent) = max_versions {
+        metadata.max_versions = sent.unwrap_or_default();
+    }
+    if let Some(sent) = cas_required {
+        metadata.cas_required = sent.unwrap_or_default();
+    }
+    if let Some(sent) = metadata_cas_required {
+        metadata.metadata_cas_required = sent.unwrap_or_default();
+    }
+    if let Some(sent) = life {
+        metadata.set_life(sent.unwrap_or_default());
+    }
+    match custom {
+        None => {}
+        Some(Body::Null) => metadata.custom_metadata.clear(),
+        Some(change) => metadata.custom_metadata = custom::patched(&metadata.custom_metadata, change)?,
     }
     metadata.updated = cx.now;
     metadata.store(&mut cx.view, &input.path)?;
-    Ok(Some(Nothing))
-}
-
-fn patch_custom(metadata: &mut Metadata, change: &Body) -> Result<(), Fault> {
-    let changes = change.as_map().ok_or_else(|| Fault::invalid("field `custom_metadata` must be a map"))?;
-    let mut custom = metadata.custom_metadata.clone();
-    for (name, value) in changes.iter() {
-        if *value == Body::Null {
-            custom.remove(name);
-        } else {
-            let text = String::read(value).map_err(|_| Fault::invalid("values of `custom_metadata` are strings"))?;
-            custom.insert(name.to_owned(), text);
-        }
-    }
-    metadata.custom_metadata = checked_custom(custom)?;
-    Ok(())
+    Ok(Some(Warned(Nothing, warnings)))
 }
 
 pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {

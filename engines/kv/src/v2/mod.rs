@@ -1,10 +1,12 @@
 //! Version 2: a path holds versions; old ones can be read, deleted, restored and destroyed.
 //!
 //! The metadata of a path and the data of each version are records of their own, so listing and metadata never read
-//! data. Deliberately absent: `detailed-metadata` (a later issue).
+//! data. Deliberately absent: leases.
 
 mod config;
+mod custom;
 mod data;
+mod listing;
 mod merge;
 mod metadata;
 mod records;
@@ -55,11 +57,13 @@ impl Engine for Kv2 {
             .write(versions::destroy)
             .at("metadata/{path...}", "Reads, lists, changes or removes what is known of a secret.")
             .read(metadata::read)
-            .list(metadata::list)
+            .list(listing::list)
             .write(metadata::write)
             .patch(metadata::patch)
             .delete(metadata::delete)
             .exists(exists)
+            .at("detailed-metadata/{path...}", "Lists secrets with what is known of each.")
+            .list(listing::list_detailed)
             .done()
     }
 
@@ -76,6 +80,12 @@ impl Engine for Kv2 {
             _ => wrong_path!("get"),
         })
     }
+}
+
+/// The hint for who reads where a secret's name is missing.
+fn at_root(path: &str) -> Vec<String> {
+    let hint = "Non-listing operations on the root of a K/V v2 mount are not supported.";
+    if path.is_empty() { vec![hint.to_owned()] } else { Vec::new() }
 }
 
 fn exists(_kv: &Kv2, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {

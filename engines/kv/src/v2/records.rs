@@ -14,7 +14,7 @@ const MAX_VERSIONS: u64 = 10;
 
 /// The defaults of a mount.
 #[derive(Record, Clone, Default)]
-#[record(kind = "kv2-config", version = 1)]
+#[record(kind = "kv2-config", version = 2, previous = ConfigV1)]
 pub(super) struct Config {
     pub(super) max_versions: u64,
     pub(super) cas_required: bool,
@@ -22,6 +22,25 @@ pub(super) struct Config {
     pub(super) delete_version_after: Duration,
     /// No version is deleted by itself, whatever a path says.
     pub(super) never_deletes: bool,
+    /// Every change of metadata must say which it follows.
+    pub(super) metadata_cas_required: bool,
+}
+
+/// The defaults before changes of metadata could be checked.
+#[derive(Record)]
+#[record(kind = "kv2-config", version = 1)]
+struct ConfigV1 {
+    max_versions: u64,
+    cas_required: bool,
+    delete_version_after: Duration,
+    never_deletes: bool,
+}
+
+impl From<ConfigV1> for Config {
+    fn from(older: ConfigV1) -> Self {
+        let ConfigV1 { max_versions, cas_required, delete_version_after, never_deletes } = older;
+        Self { max_versions, cas_required, delete_version_after, never_deletes, metadata_cas_required: false }
+    }
 }
 
 impl Config {
@@ -40,9 +59,9 @@ impl Config {
     }
 }
 
-/// What is known of a path. Version 1 had its data elsewhere, and is refused.
+/// What is known of a path.
 #[derive(Record, Clone)]
-#[record(kind = "kv2-metadata", version = 2)]
+#[record(kind = "kv2-metadata", version = 3, previous = MetadataV2)]
 pub(super) struct Metadata {
     pub(super) created: Timestamp,
     pub(super) updated: Timestamp,
@@ -54,6 +73,43 @@ pub(super) struct Metadata {
     pub(super) delete_version_after: Option<Duration>,
     pub(super) custom_metadata: BTreeMap<String, String>,
     pub(super) versions: BTreeMap<u64, Version>,
+    /// Every change of this must say which it follows.
+    pub(super) metadata_cas_required: bool,
+    /// How often this was written: 0 while only the data was.
+    pub(super) metadata_version: u64,
+}
+
+/// What was known of a path before changes of that could be checked. Version 1 had its data elsewhere, and is refused.
+#[derive(Record)]
+#[record(kind = "kv2-metadata", version = 2)]
+struct MetadataV2 {
+    created: Timestamp,
+    updated: Timestamp,
+    current_version: u64,
+    oldest_version: u64,
+    max_versions: u64,
+    cas_required: bool,
+    delete_version_after: Option<Duration>,
+    custom_metadata: BTreeMap<String, String>,
+    versions: BTreeMap<u64, Version>,
+}
+
+impl From<MetadataV2> for Metadata {
+    fn from(older: MetadataV2) -> Self {
+        Self {
+            created: older.created,
+            updated: older.updated,
+            current_version: older.current_version,
+            oldest_version: older.oldest_version,
+            max_versions: older.max_versions,
+            cas_required: older.cas_required,
+            delete_version_after: older.delete_version_after,
+            custom_metadata: older.custom_metadata,
+            versions: older.versions,
+            metadata_cas_required: false,
+            metadata_version: 0,
+        }
+    }
 }
 
 /// What is known of a version.
@@ -80,7 +136,7 @@ pub(super) fn is_name(path: &str) -> bool {
 }
 
 fn checked(path: &str) -> Result<&str, Fault> {
-    if is_name(path) { Ok(path) } else { Err(Fault::invalid("the path of a secret cannot be empty or end in a slash")) }
+    if is_name(path) { Ok(path) } else { Err(Fault::invalid("cannot write to a path ending in '/'")) }
 }
 
 /// Where the data of a version lies.
@@ -139,6 +195,8 @@ impl Metadata {
             delete_version_after: None,
             custom_metadata: BTreeMap::new(),
             versions: BTreeMap::new(),
+            metadata_cas_required: false,
+            metadata_version: 0,
         }
     }
 
@@ -181,6 +239,9 @@ impl Metadata {
         let point = contents(checked(path)?, self.current_version, &version);
         view.write_point(&point, &Contents { data }.encode())?;
         let kept = config.kept(self.max_versions);
+        if self.current_version.saturating_sub(self.oldest_version) < kept {
+            return self.store(view, path);
+        }
         let too_old = self.current_version.saturating_sub(kept);
         while let Some(oldest) = self.versions.first_entry() {
             if *oldest.key() > too_old {
@@ -189,7 +250,7 @@ impl Metadata {
             let (number, version) = oldest.remove_entry();
             Contents::remove(view, path, number, &version)?;
         }
-        self.oldest_version = if too_old == 0 { 0 } else { too_old + 1 };
+        self.oldest_version = too_old + 1;
         self.store(view, path)
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct MetadataShown {
     cas_required: bool,
     /// When it was written first.
     created_time: String,
+    /// How often this was written: 0 while only the data was.
+    current_metadata_version: u64,
     /// Its newest version.
     current_version: u64,
     /// What people want to know.
@@ -40,6 +42,8 @@ pub(super) struct MetadataShown {
     delete_version_after: String,
     /// How many versions are kept; 0 takes the mount's.
     max_versions: u64,
+    /// Whether every change of this must check and set.
+    metadata_cas_required: bool,
     /// Its oldest version; 0 while none was dropped.
     oldest_version: u64,
     /// When it was changed last.
@@ -86,10 +90,12 @@ impl Metadata {
         MetadataShown {
             cas_required: self.cas_required,
             created_time: rfc3339(self.created),
+            current_metadata_version: self.metadata_version,
             current_version: self.current_version,
             custom_metadata: self.show_custom(),
             delete_version_after: tresor_wire::duration::print_go(self.delete_version_after.unwrap_or_default()),
             max_versions: self.max_versions,
+            metadata_cas_required: self.metadata_cas_required,
             oldest_version: self.oldest_version,
             updated_time: rfc3339(self.updated),
             versions: versions.map(|(number, version)| (number.to_string(), Body::from(version.show()))).collect(),
