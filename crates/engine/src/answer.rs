@@ -76,6 +76,7 @@ seal!(
     Data<T>,
     Mirrored<T>,
     Option<T>,
+    OrNothing<T>,
     Keys,
     Found<T>,
     Login,
@@ -133,6 +134,17 @@ impl<T: Answer> Answer for Option<T> {
             Some(there) => there.into_reply(),
             None => Reply { shape: Shape::Absent(None), ..Reply::default() },
         }
+    }
+}
+
+/// The thing asked for, or no body (204).
+pub struct OrNothing<T>(pub Option<T>);
+
+impl<T: Answer> Answer for OrNothing<T> {
+    const FACTS: AnswerFacts = T::FACTS;
+
+    fn into_reply(self) -> Reply {
+        self.0.map_or_else(Reply::default, T::into_reply)
     }
 }
 

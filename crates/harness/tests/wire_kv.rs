@@ -210,12 +210,14 @@ async fn the_shorter_life_and_the_larger_number_of_versions_hold() {
 #[tokio::test]
 async fn the_configuration_answers_with_its_fields() {
     let harness = with_kv2().await;
-    let shown = |cas_required: bool, life: &str, max_versions: u64| json!({
-        "cas_required": cas_required,
-        "delete_version_after": life,
-        "max_versions": max_versions,
-        "metadata_cas_required": false,
-    });
+    let shown = |cas_required: bool, life: &str, max_versions: u64| {
+        json!({
+            "cas_required": cas_required,
+            "delete_version_after": life,
+            "max_versions": max_versions,
+            "metadata_cas_required": false,
+        })
+    };
     let defaults = shown(false, "0s", 0);
     assert_eq!(harness.read("k/config", ROOT).await.expect_status(200).at("/data"), &defaults);
     let body = json!({ "max_versions": 5, "delete_version_after": 1800, "cas_required": "true" });
@@ -235,7 +237,9 @@ async fn changes_of_metadata_say_what_they_follow_where_that_is_demanded() {
         .expect_error(400, "metadata_cas must be 0 when creating new metadata");
     drop(change("POST", "k/metadata/a", json!({ "max_versions": 2, "metadata_cas": 0 })).await.expect_status(204));
     for cas in [json!(0), json!(-1), json!("2")] {
-        change("POST", "k/metadata/a", json!({ "max_versions": 3, "metadata_cas": cas })).await.expect_error(400, stale);
+        change("POST", "k/metadata/a", json!({ "max_versions": 3, "metadata_cas": cas }))
+            .await
+            .expect_error(400, stale);
     }
     drop(change("PATCH", "k/metadata/a", json!({ "max_versions": 3, "metadata_cas": 1 })).await.expect_status(204));
     let known = harness.read("k/metadata/a", ROOT).await;

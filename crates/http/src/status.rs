@@ -9,7 +9,7 @@ pub(crate) const fn of(fault: &Fault) -> StatusCode {
     match fault {
         Fault::Refusal(refusal) => match refusal {
             Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
-            Refusal::Denied => StatusCode::FORBIDDEN,
+            Refusal::Denied | Refusal::Foreign(_) => StatusCode::FORBIDDEN,
             Refusal::NoRoute(_) | Refusal::Absent(_) => StatusCode::NOT_FOUND,
             Refusal::Unsupported => StatusCode::METHOD_NOT_ALLOWED,
             Refusal::TooSlow => StatusCode::REQUEST_TIMEOUT,

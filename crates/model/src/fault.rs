@@ -28,6 +28,8 @@ pub enum Refusal {
     NoRoute(String),
     /// A named thing that does not exist, with a text that clients look for.
     Absent(Cow<'static, str>),
+    /// A thing that does not belong to what the path names, with a text that clients look for.
+    Foreign(Cow<'static, str>),
     /// The path exists; this operation does not exist on it.
     Unsupported,
     /// The body is larger than the limit.
@@ -124,9 +126,11 @@ impl Error for Fault {}
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(text) | Self::Absent(text) | Self::Unavailable(text) | Self::Throttled(text) => {
-                f.write_str(text)
-            }
+            Self::Invalid(text)
+            | Self::Absent(text)
+            | Self::Foreign(text)
+            | Self::Unavailable(text)
+            | Self::Throttled(text) => f.write_str(text),
             Self::Denied => f.write_str("permission denied"),
             Self::NoRoute(path) => write!(f, "no handler for route {path:?}. route entry not found."),
             Self::Unsupported => f.write_str("unsupported operation"),

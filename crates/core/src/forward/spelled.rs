@@ -251,6 +251,8 @@ enum RefusalPart {
     Uninitialized,
     #[part(tag = 12)]
     Unavailable(String),
+    #[part(tag = 13)]
+    Foreign(String),
 }
 
 /// An answer as it is sent back.
@@ -384,6 +386,7 @@ fn refused(refusal: Refusal) -> RefusalPart {
         Refusal::Denied => RefusalPart::Denied,
         Refusal::NoRoute(path) => RefusalPart::NoRoute(path),
         Refusal::Absent(text) => RefusalPart::Absent(text.into_owned()),
+        Refusal::Foreign(text) => RefusalPart::Foreign(text.into_owned()),
         Refusal::Unsupported => RefusalPart::Unsupported,
         Refusal::TooLarge => RefusalPart::TooLarge,
         Refusal::UnsupportedMedia => RefusalPart::UnsupportedMedia,
@@ -403,6 +406,7 @@ fn refusal_of(part: RefusalPart) -> Refusal {
         RefusalPart::Denied => Refusal::Denied,
         RefusalPart::NoRoute(path) => Refusal::NoRoute(path),
         RefusalPart::Absent(text) => Refusal::Absent(text.into()),
+        RefusalPart::Foreign(text) => Refusal::Foreign(text.into()),
         RefusalPart::Unsupported => Refusal::Unsupported,
         RefusalPart::TooLarge => Refusal::TooLarge,
         RefusalPart::UnsupportedMedia => Refusal::UnsupportedMedia,
@@ -508,6 +512,7 @@ mod tests {
             Refusal::Denied,
             Refusal::NoRoute("x".to_owned()),
             Refusal::Absent(text()),
+            Refusal::Foreign(text()),
             Refusal::Unsupported,
             Refusal::TooLarge,
             Refusal::UnsupportedMedia,

@@ -50,7 +50,9 @@ pub(super) fn token(
             "{}-{}",
             mount.record.path_in_class().trim_end_matches('/').replace('/', "-"),
             login.display_name
-        ),
+        )
+        .trim_end_matches('-')
+        .to_owned(),
         path: request.path.as_str().to_owned(),
         mount: mount.record.id.clone(),
         ttl: Some(life.ttl),

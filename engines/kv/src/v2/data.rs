@@ -5,10 +5,10 @@ use tresor_model::{Body, Fault, Map};
 use tresor_wire::input::{Form, Input};
 use tresor_wire::output::Output;
 
-use super::{Kv2, at_root};
 use super::merge::merge;
 use super::records::{Config, Contents, Metadata, is_name};
 use super::shown::VersionShown;
+use super::{Kv2, at_root};
 
 /// A version of a path.
 #[derive(Input)]
