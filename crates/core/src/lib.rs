@@ -30,6 +30,7 @@ pub mod snapshots;
 mod storage;
 pub mod tokens;
 pub mod unsealed;
+pub mod wrapping;
 
 pub use audits::Audits;
 pub use listing::{Availability, ListedRoute};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
 use tresor_model::Fault;
 use tresor_model::ids::NamespaceId;
-use tresor_policy::{DEFAULT_POLICY_TEXT, Policy, PolicyName, PolicySet};
+use tresor_policy::{DEFAULT_POLICY_TEXT, Policy, PolicyName, PolicySet, WRAPPING_POLICY, WRAPPING_POLICY_TEXT};
 use tresor_record::Record;
 
 use crate::cached::{Cached, every_name};
@@ -70,6 +70,8 @@ impl PolicyTable {
         for name in names {
             if name == "root" {
                 policies.push(Arc::new(Policy::root()));
+            } else if name == WRAPPING_POLICY {
+                policies.extend(Policy::parse(name, WRAPPING_POLICY_TEXT).ok().map(Arc::new));
             } else if let Some(stored) = self.by_name.get(name) {
                 // A policy that cannot be read may have held a denial: whoever has it gets nothing (DR-19).
                 let Some(policy) = &stored.policy else {

@@ -36,6 +36,7 @@ use crate::settings::Settings;
 use crate::snapshots::Snapshots;
 use crate::storage::Storage;
 use crate::tokens::Tokens;
+use crate::wrapping::Wrapping;
 use crate::{keys, leases};
 
 /// What a client is told when the disk is nearly full, or is.
@@ -56,6 +57,8 @@ pub struct Handles {
     pub tokens: Arc<Tokens>,
     /// The leases of what engines handed out.
     pub leases: Arc<Leases>,
+    /// Answers behind tokens.
+    pub wrapping: Arc<Wrapping>,
     /// The lease-count quotas.
     pub quotas: Arc<Quotas>,
     /// The quotas on rates.
@@ -210,6 +213,7 @@ impl Unsealed {
         let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts), Arc::clone(&quotas))?);
         let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
+        let wrapping = Arc::new(Wrapping::new(Arc::clone(&mounts), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
         let (shown, entropy) = (Arc::clone(&storage), Arc::clone(&doors.entropy));
@@ -220,6 +224,7 @@ impl Unsealed {
             mounts,
             tokens,
             leases,
+            wrapping,
             quotas,
             rates,
             snapshots,

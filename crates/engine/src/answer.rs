@@ -4,7 +4,7 @@
 //! `tresor_wire::output::Output`. Deliberately absent: any way to answer with something that was not declared; a
 //! [`Reply`] is made here only, out of these types.
 
-use tresor_model::{Auth, ByteStream, LeaseTerms, Map, Shape};
+use tresor_model::{Auth, ByteStream, LeaseTerms, Map, Shape, WrapInfo};
 use tresor_wire::input::Kind;
 use tresor_wire::output::{Output, OutputSpec};
 
@@ -26,6 +26,8 @@ pub enum AnswerShape {
     Raw,
     /// The same, part by part.
     Stream,
+    /// An answer of before, as it was: what was wrapped.
+    Unwrapped,
 }
 
 /// What an operation declares of its answer.
@@ -87,6 +89,9 @@ seal!(
     Secret<T>,
     Renewed,
     Accepted,
+    Wrapped<T>,
+    Rewrapped,
+    Unwrapped,
     Warned<T>,
     Then<T>
 );
@@ -300,6 +305,55 @@ impl Answer for Accepted {
 
     fn into_reply(self) -> Reply {
         Reply { shape: Shape::Accepted(None), ..Reply::default() }
+    }
+}
+
+/// An answer that leaves wrapped or not at all.
+pub struct Wrapped<T>(pub T);
+
+impl<T: Answer> Answer for Wrapped<T> {
+    const FACTS: AnswerFacts = T::FACTS;
+
+    fn into_reply(self) -> Reply {
+        Reply { must_be_wrapped: true, ..self.0.into_reply() }
+    }
+}
+
+/// A wrapped answer behind another token.
+pub struct Rewrapped(WrapInfo);
+
+impl Rewrapped {
+    /// Shows how it is opened, for a system engine.
+    #[must_use]
+    pub const fn new(info: WrapInfo, _right: Widened) -> Self {
+        Self(info)
+    }
+}
+
+impl Answer for Rewrapped {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Nothing, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { wrap_info: Some(self.0), ..Reply::default() }
+    }
+}
+
+/// An answer that was wrapped, as it was spelled then.
+pub struct Unwrapped(Vec<u8>);
+
+impl Unwrapped {
+    /// Shows it, for a system engine.
+    #[must_use]
+    pub const fn new(answer: Vec<u8>, _right: Widened) -> Self {
+        Self(answer)
+    }
+}
+
+impl Answer for Unwrapped {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Unwrapped, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { shape: Shape::Raw { content_type: "application/json".into(), bytes: self.0 }, ..Reply::default() }
     }
 }
 

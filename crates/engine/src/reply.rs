@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tresor_model::response::TokenType;
-use tresor_model::{Auth, LeaseTerms, Shape, Timestamp};
+use tresor_model::{Auth, LeaseTerms, Shape, Timestamp, WrapInfo};
 use tresor_secret::SecretBytes;
 
 /// The answer of a handler.
@@ -26,6 +26,10 @@ pub struct Reply {
     pub lease: Option<LeaseClaim>,
     /// A token block made by the core's own token engine; engines outside the core leave it empty.
     pub auth: Option<Auth>,
+    /// The answer is to be wrapped, or refused.
+    pub must_be_wrapped: bool,
+    /// How an answer that was wrapped before is opened.
+    pub wrap_info: Option<WrapInfo>,
     /// What the node has to do after the answer is recorded.
     pub afterwards: Option<Afterwards>,
 }
@@ -35,7 +39,11 @@ impl Reply {
     #[must_use]
     pub const fn says_something(&self) -> bool {
         let says_nothing = matches!(self.shape, Shape::Nothing | Shape::Absent(None));
-        !says_nothing || !self.warnings.is_empty() || self.login.is_some() || self.auth.is_some()
+        !says_nothing
+            || !self.warnings.is_empty()
+            || self.login.is_some()
+            || self.auth.is_some()
+            || self.wrap_info.is_some()
     }
 }
 

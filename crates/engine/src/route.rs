@@ -33,7 +33,9 @@ pub enum Access {
     AnyToken,
     /// A token whose policies grant the operation on the path.
     Token,
-    /// The same, with `sudo`.
+    /// The same, about a wrapping token: the one that is named, or else the caller's. Who names none is told that.
+    Wrapping,
+    /// As with a token, with `sudo`.
     Sudo,
 }
 

@@ -122,7 +122,6 @@ fn check(request: &Request, method: &Method, sent: &http::HeaderMap) {
     let namespace = &request.namespace;
     assert!(namespace.is_empty() || (namespace.ends_with('/') && !namespace.starts_with('/')), "{namespace:?}");
     assert!(namespace.split('/').all(|segment| segment != "." && segment != ".."));
-    assert!(request.wrap_ttl.is_none_or(|ttl| !ttl.is_zero()));
     match request.verb {
         Verb::Write | Verb::Patch => {}
         Verb::List | Verb::Scan => assert!(request.path.is_directory() && method != Method::POST),

@@ -46,6 +46,7 @@ fn access(route: &ListedRoute) -> &'static str {
         Availability::Unsealed(Access::Login) => "login",
         Availability::Unsealed(Access::AnyToken) => "any-token",
         Availability::Unsealed(Access::Token) => "token",
+        Availability::Unsealed(Access::Wrapping) => "wrapping",
         Availability::Unsealed(Access::Sudo) => "sudo",
     }
 }

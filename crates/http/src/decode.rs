@@ -283,8 +283,7 @@ fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(text) = single(headers, "x-vault-wrap-ttl")?.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    let ttl = tresor_wire::duration::parse_go(text).ok_or_else(|| invalid("X-Vault-Wrap-TTL is not a duration"))?;
-    Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
+    tresor_wire::duration::parse_go(text).map(Some).ok_or_else(|| invalid("X-Vault-Wrap-TTL is not a duration"))
 }
 
 fn namespace(headers: &HeaderMap) -> Result<String, Refusal> {

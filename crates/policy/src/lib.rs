@@ -12,6 +12,7 @@ mod matcher;
 mod name;
 mod parameters;
 mod parse;
+mod wrapping;
 
 pub use capability::{Capabilities, Capability};
 pub use decision::{AskedPath, Decision, Denial, Granting, PolicySet, Request};
@@ -19,3 +20,4 @@ pub use default::DEFAULT_POLICY_TEXT;
 pub use name::{NameError, PolicyName};
 pub use parameters::Parameters;
 pub use parse::{Policy, PolicyError, Rule};
+pub use wrapping::{WRAPPING_POLICY, WRAPPING_POLICY_TEXT};

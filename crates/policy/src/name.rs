@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::wrapping::WRAPPING_POLICY;
+
 /// The name of a policy that can be stored.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PolicyName(String);
@@ -15,6 +17,9 @@ pub enum NameError {
     /// `root` has no text and cannot be changed.
     #[error("cannot update \"root\" policy")]
     Root,
+    /// What wrapping tokens may do cannot be changed either.
+    #[error("cannot update \"{WRAPPING_POLICY}\" policy")]
+    Wrapping,
     /// Characters that a name cannot have.
     #[error("policy name contains a character that is not allowed")]
     Character,
@@ -32,6 +37,9 @@ impl PolicyName {
         }
         if name == "root" {
             return Err(NameError::Root);
+        }
+        if name == WRAPPING_POLICY {
+            return Err(NameError::Wrapping);
         }
         if name.chars().any(|letter| letter.is_control() || letter == '/' || letter == ',') {
             return Err(NameError::Character);

@@ -5,6 +5,7 @@
 extern crate self as tresor_wire;
 
 pub mod duration;
+pub mod envelope;
 pub mod input;
 pub mod joined;
 pub mod json;

@@ -19,6 +19,7 @@ use super::uses::Use;
 use crate::tokens::FoundToken;
 use crate::tokens::record::Uses;
 use crate::unsealed::{CommitFault, Unsealed};
+use crate::wrapping;
 
 /// Who asks: a live token and what its policies come to. Made here only, which the private fields see to.
 pub struct Principal {
@@ -57,9 +58,12 @@ pub(super) async fn authenticate(
         && let Some(token) = &found
         && token.record.uses == Uses::Counted
         && access != Access::Login
+        // Whoever looks at what a wrapping token is about does not use it.
+        && !(access == Access::Public && token.record.is_wrapping())
     {
         let begun = unsealed.uses.begin(&token.hash);
-        consume(unsealed, &token.hash, now).await?;
+        let refusal = if access == Access::Wrapping { wrapping::not_valid } else { Fault::denied };
+        consume(unsealed, &token.hash, refusal, now).await?;
         *using = Some(begun);
         txn = unsealed.begin()?;
         found = find(unsealed, &mut txn, request, access, now)?;
@@ -86,6 +90,14 @@ fn find(
         None => None,
     };
     let usable = found.filter(|token| may_come_from(&token.record.bound_cidrs, request.connection.peer_address));
+    if access == Access::Wrapping
+        && request.token.is_some()
+        && !wrapping::is_named(&request.body)
+        && !usable.as_ref().is_some_and(|token| token.record.is_wrapping())
+    {
+        // The caller's own token is meant, and there is nothing behind it. No use of it is counted.
+        return Err(wrapping::not_valid());
+    }
     if required && usable.is_none() { Err(Fault::denied()) } else { Ok(usable) }
 }
 
@@ -95,12 +107,12 @@ pub(crate) fn may_come_from(ranges: &[String], address: IpAddr) -> bool {
 }
 
 /// Counts one use, in a transaction of its own.
-async fn consume(unsealed: &Unsealed, hash: &str, now: Timestamp) -> Result<(), Fault> {
+async fn consume(unsealed: &Unsealed, hash: &str, refusal: fn() -> Fault, now: Timestamp) -> Result<(), Fault> {
     let mut turn = None;
     for _ in 0..CONSUME_ATTEMPTS_MAX {
         let mut txn = unsealed.begin()?;
         let Some(found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? else {
-            return Err(Fault::denied());
+            return Err(refusal());
         };
         if found.record.uses == Uses::Unlimited {
             return Ok(());
@@ -108,7 +120,7 @@ async fn consume(unsealed: &Unsealed, hash: &str, now: Timestamp) -> Result<(), 
         unsealed.handles.tokens.count_use(&mut txn, &found)?;
         match unsealed.commit(txn).await {
             Ok(()) => return Ok(()),
-            Err(CommitFault::OutOfBounds) => return Err(Fault::denied()),
+            Err(CommitFault::OutOfBounds) => return Err(refusal()),
             Err(CommitFault::Conflict) if turn.is_none() => turn = unsealed.turns.take(hash).await,
             Err(CommitFault::Conflict) => {}
             Err(other) => return Err(other.into()),

@@ -23,6 +23,8 @@ pub struct Authorized<'a> {
     operation: Operation,
     facts: Option<OperationFacts>,
     has_sudo: bool,
+    /// Whether the answer is to be wrapped.
+    wraps: bool,
     /// What the policies said; `None` when they were not asked.
     decision: Option<Decision<'a>>,
 }
@@ -53,9 +55,14 @@ impl<'a> Authorized<'a> {
         self.facts
     }
 
-    /// Whether it may write; what does not has no effect before it is answered.
+    /// Whether its handler may write.
     pub(super) fn writes(&self) -> bool {
         self.facts.is_some_and(|facts| facts.effect == Effect::Writes)
+    }
+
+    /// Whether anything may be written; what does not has no effect before it is answered.
+    pub(super) fn has_effect(&self) -> bool {
+        self.writes() || self.wraps
     }
 
     /// Whether protected paths may be used.
@@ -91,7 +98,7 @@ pub(super) fn authorize<'a>(
             principal.ok_or_else(Fault::denied)?;
             false
         }
-        Access::Token | Access::Sudo => {
+        Access::Token | Access::Wrapping | Access::Sudo => {
             let principal = principal.ok_or_else(Fault::denied)?;
             let decided = principal.policies().decide(&tresor_policy::Request {
                 path: (&routed.policy_path).into(),
@@ -116,7 +123,16 @@ pub(super) fn authorize<'a>(
     if facts.is_none() && !target.operations.is_empty() && operation != Operation::Help {
         return Err(Refusal::Unsupported.into());
     }
-    Ok(Authorized { routed, target, principal, operation, facts, has_sudo, decision })
+    Ok(Authorized {
+        routed,
+        target,
+        principal,
+        operation,
+        facts,
+        has_sudo,
+        wraps: request.wrap_ttl.is_some(),
+        decision,
+    })
 }
 
 /// The fields that the operation declares, so that parameters are judged by the names that its handler reads.

@@ -16,7 +16,7 @@ use tresor_wire::input::Fields;
 use super::authenticate::Principal;
 use super::authorize::Authorized;
 use super::route::Target;
-use super::{help, issue};
+use super::{help, issue, wrap};
 use crate::mounts::Mount;
 use crate::unsealed::{CommitFault, Unsealed};
 
@@ -42,8 +42,8 @@ pub(super) async fn execute(
     authorized: &Authorized<'_>,
     now: Timestamp,
 ) -> Executed {
-    let writes = authorized.writes();
-    if writes && let Some(mount) = &authorized.routed().mount {
+    let (writes, has_effect) = (authorized.writes(), authorized.has_effect());
+    if has_effect && let Some(mount) = &authorized.routed().mount {
         match unsealed.handles.mounts.is_current(&mut txn, mount) {
             Ok(Some(true)) => {}
             Ok(Some(false)) => return Executed::Conflicted,
@@ -54,16 +54,14 @@ pub(super) async fn execute(
         }
     }
     // Nothing is written for a token whose ancestor is revoked, or whose mount is removed, meanwhile.
-    if writes
+    if has_effect
         && let Some(principal) = authorized.principal()
         && let Err(fault) = unsealed.handles.tokens.rely_on(&mut txn, principal.token())
     {
         return Executed::Done(Err(fault));
     }
     let done = async {
-        if request.wrap_ttl.is_some() {
-            return Err(Fault::invalid("response wrapping is not available"));
-        }
+        let wrapping = wrap::asked(unsealed, request, authorized)?;
         let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
         let called = call(unsealed, &mut txn, request, authorized, now).await;
         if let Some(mount) = &authorized.routed().mount {
@@ -75,13 +73,18 @@ pub(super) async fn execute(
         if !writes && !txn.is_empty_of_writes() {
             return Err(Fault::internal("a handler that declared to read only has written"));
         }
-        let afterwards = reply.afterwards;
+        let (afterwards, must_be_wrapped) = (reply.afterwards, reply.must_be_wrapped);
         let response = Response {
             shape: reply.shape,
             warnings: reply.warnings,
             auth,
             lease: lease.or(reply.advice),
-            wrap_info: None,
+            wrap_info: reply.wrap_info,
+        };
+        let response = match wrapping {
+            Some(ttl) => wrap::wrap(unsealed, &mut txn, request, authorized, response, ttl, now).await?,
+            None if must_be_wrapped => return Err(Fault::invalid("endpoint requires response wrapping to be used")),
+            None => response,
         };
         Ok((response, afterwards))
     };

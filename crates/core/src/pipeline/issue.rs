@@ -7,6 +7,7 @@ use tresor_barrier::Txn;
 use tresor_engine::{Login, Reply};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Auth, Fault, LeaseTerms, Request, Timestamp};
+use tresor_policy::WRAPPING_POLICY;
 
 use super::authenticate::may_come_from;
 use super::authorize::Authorized;
@@ -90,6 +91,9 @@ fn policies(login: &Login) -> Result<Vec<String>, Fault> {
         login.policies.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
     if policies.iter().any(|policy| policy == "root") {
         return Err(Fault::invalid("auth methods cannot create root tokens"));
+    }
+    if policies.iter().any(|policy| policy == WRAPPING_POLICY) {
+        return Err(Fault::invalid(format!("cannot assign policy \"{WRAPPING_POLICY}\"")));
     }
     if !login.terms.no_default_policy {
         policies.push("default".to_owned());

@@ -35,6 +35,7 @@ mod route;
 mod throttle;
 mod turns;
 mod uses;
+mod wrap;
 
 use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
@@ -166,7 +167,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
 
         // The record of the request, refusals included, comes before any effect.
         if recorded.is_none() {
-            let has_effect = authorized.as_ref().is_ok_and(|authorized| authorized.writes());
+            let has_effect = authorized.as_ref().is_ok_and(|authorized| authorized.has_effect());
             match record::request(unsealed, request, &routed, &seen, has_effect, now).await {
                 Ok(written) => recorded = Some(written),
                 Err(fault) => return record::unrecorded(fault),

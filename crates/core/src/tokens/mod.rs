@@ -326,6 +326,10 @@ impl Tokens {
     pub(crate) fn count_use(&self, txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
         let uses = keys::uses(&found.record.namespace, &found.hash).map_err(fault)?;
         txn.count(&uses, "", -1, &(0..=i64::MAX));
+        if found.record.is_wrapping() {
+            // Somebody else may be opening what it wraps, by its record: one of the two stands.
+            write_record(txn, found)?;
+        }
         Ok(())
     }
 

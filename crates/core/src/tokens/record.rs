@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tresor_model::ids::{Accessor, MountId, NamespaceId};
 use tresor_model::{Timestamp, TokenType};
+use tresor_policy::WRAPPING_POLICY;
 use tresor_record::{Part, Record};
 
 use crate::leases::index;
@@ -92,6 +93,12 @@ impl TokenRecord {
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.policies.iter().any(|policy| policy == "root")
+    }
+
+    /// Whether it opens a wrapped answer, once, and nothing else.
+    #[must_use]
+    pub fn is_wrapping(&self) -> bool {
+        self.uses == Uses::Counted && self.policies == [WRAPPING_POLICY]
     }
 
     /// Every stored token is a service token: batch tokens are not stored.

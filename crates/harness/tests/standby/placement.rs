@@ -239,3 +239,32 @@ async fn sealing_is_about_the_node_that_is_asked() {
     pair.standby.call("GET", "kv/data/a", ROOT, Value::Null).await.expect_error(503, "sealed");
     drop(pair.leader.call("GET", "kv/config", ROOT, Value::Null).await.expect_status(200));
 }
+
+#[tokio::test]
+async fn what_is_asked_for_wrapped_through_any_node_is_opened_once_through_any_node() {
+    let pair = pair_with_kv().await;
+    drop(pair.leader.call("POST", "kv/data/a", ROOT, json!({ "data": { "a": 1 } })).await.expect_status(200));
+    let header = [("X-Vault-Wrap-TTL", "60")];
+    for (maker, opener) in [(&pair.standby, &pair.leader), (&pair.leader, &pair.standby)] {
+        let made = maker.call_with("GET", "kv/data/a", ROOT, Value::Null, &header).await.expect_status(200);
+        assert_eq!(made.at("/data"), &Value::Null);
+        let token = made.text_at("/wrap_info/token");
+        for looker in [maker, opener] {
+            let shown = looker.call("GET", "sys/wrapping/lookup", &token, Value::Null).await.expect_status(200);
+            assert_eq!(shown.at("/data/creation_path"), "kv/data/a");
+        }
+        let opened = opener.call("POST", "sys/wrapping/unwrap", &token, Value::Null).await.expect_status(200);
+        assert_eq!(opened.at("/data/data/a"), 1);
+        for again in [maker, opener] {
+            let refused = again.call("POST", "sys/wrapping/unwrap", &token, Value::Null).await;
+            refused.expect_error(400, "wrapping token is not valid or does not exist");
+        }
+    }
+    let token = pair.leader.call_with("GET", "kv/data/a", ROOT, Value::Null, &header).await.text_at("/wrap_info/token");
+    let crowd = (0..20).map(|at| {
+        let node = if at % 2 == 0 { &pair.leader } else { &pair.standby };
+        node.call("POST", "sys/wrapping/unwrap", ROOT, json!({ "token": token }))
+    });
+    let opened = futures_util::future::join_all(crowd).await;
+    assert_eq!(opened.iter().filter(|answer| answer.status == 200).count(), 1);
+}

@@ -20,6 +20,7 @@ mod snapshots;
 mod storage;
 mod tools;
 mod tune;
+mod wrapping;
 
 use tresor_core::Handles;
 use tresor_engine::{Access, Class, Descriptor, Engine, Place, Routes};
@@ -256,6 +257,17 @@ impl Engine for Sys {
             .at("internal/ui/version", "The version, for those who are logged in.")
             .open_to(Access::AnyToken)
             .read(introspect::version)
+            .at("wrapping/wrap", "Wraps what is sent.")
+            .write(wrapping::wrap)
+            .at("wrapping/lookup", "Shows what a wrapping token is about.")
+            .open_to(Access::Public)
+            .read(wrapping::lookup)
+            .ask(wrapping::lookup)
+            .at("wrapping/unwrap", "Opens what a wrapping token wraps, once.")
+            .open_to(Access::Wrapping)
+            .write(wrapping::unwrap)
+            .at("wrapping/rewrap", "Gives what a wrapping token wraps another token.")
+            .write(wrapping::rewrap)
             .at("internal/ui/mounts", "The mounts that the caller may see.")
             .open_to(Access::Public)
             .read(internal::mounts)

@@ -2,7 +2,7 @@
 
 use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Widened};
 use tresor_model::Fault;
-use tresor_policy::{NameError, PolicyName};
+use tresor_policy::{NameError, PolicyName, WRAPPING_POLICY, WRAPPING_POLICY_TEXT};
 use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 
@@ -72,6 +72,9 @@ fn text(sys: &Sys, name: &str) -> Option<(String, String)> {
     if name == "root" {
         return Some((name, String::new()));
     }
+    if name == WRAPPING_POLICY {
+        return Some((name, WRAPPING_POLICY_TEXT.to_owned()));
+    }
     let text = sys.handles.policies.table().policy(&name)?.text.clone();
     Some((name, text))
 }
@@ -115,6 +118,7 @@ fn decode(text: String) -> String {
 pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     let name = PolicyName::parse(&input.name).map_err(|error| match error {
         NameError::Root => Fault::invalid("cannot delete \"root\" policy"),
+        NameError::Wrapping => Fault::invalid(format!("cannot delete \"{WRAPPING_POLICY}\" policy")),
         other => Fault::invalid(other.to_string()),
     })?;
     sys.handles.policies.delete(cx.view.widen(Widened::assertion()), &name)?;

@@ -10,6 +10,7 @@ use tresor_core::tokens::{NewToken, auth_block};
 use tresor_engine::answer::Token;
 use tresor_engine::{Cx, Warned, Widened};
 use tresor_model::Fault;
+use tresor_policy::WRAPPING_POLICY;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{CommaList, Input, Seconds};
 
@@ -168,6 +169,9 @@ fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {
 fn policies(asked: &[String], no_default: bool, parent: &[String], sudo: bool) -> Result<Vec<String>, Fault> {
     let mut policies: Vec<String> =
         asked.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
+    if policies.iter().any(|policy| policy == WRAPPING_POLICY) {
+        return Err(Fault::invalid(format!("cannot assign policy \"{WRAPPING_POLICY}\"")));
+    }
     let parent_is_root = parent.iter().any(|policy| policy == "root");
     let inherits = policies.is_empty();
     if inherits {

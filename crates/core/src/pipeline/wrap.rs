@@ -1,0 +1,70 @@
+//! Step 9, last: an answer that was asked for wrapped goes behind a token, within the request's transaction.
+//!
+//! What the request did, the wrapped answer and its token commit together. Invariant: whoever asked for wrapping gets a wrapped
+//! answer, a refusal, or an answer that says nothing (204, 404); what cannot be wrapped is refused, and then nothing was done.
+//! Whether the wish is within what the policies allow was decided with everything else that they decide.
+
+use std::time::Duration;
+
+use tresor_barrier::Txn;
+use tresor_engine::Place;
+use tresor_model::{Fault, Request, Response, Shape, Timestamp};
+
+use super::authorize::Authorized;
+use crate::leases::secrets::Means;
+use crate::unsealed::Unsealed;
+use crate::wrapping::Wish;
+
+/// What is refused when an answer has no envelope that could be kept.
+const CANNOT: &str = "this answer cannot be wrapped";
+
+/// The life that is wished for what is to be wrapped, if anything is.
+pub(super) fn asked(
+    unsealed: &Unsealed,
+    request: &Request,
+    authorized: &Authorized<'_>,
+) -> Result<Option<Duration>, Fault> {
+    let Some(ttl) = request.wrap_ttl else { return Ok(None) };
+    unsealed.handles.wrapping.check(ttl)?;
+    // What is about one node runs there, and a token is made by the leader.
+    let is_about_a_node = authorized.facts().is_some_and(|facts| facts.place == Place::Asked);
+    if is_about_a_node || request.upload.is_there() {
+        return Err(Fault::invalid(CANNOT));
+    }
+    Ok(Some(ttl))
+}
+
+pub(super) async fn wrap(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    authorized: &Authorized<'_>,
+    mut response: Response,
+    ttl: Duration,
+    now: Timestamp,
+) -> Result<Response, Fault> {
+    let says_more = !response.warnings.is_empty() || response.auth.is_some() || response.lease.is_some();
+    match &response.shape {
+        // It is wrapped already: how it is opened is the answer.
+        _ if response.wrap_info.is_some() => return Ok(response),
+        Shape::Nothing | Shape::Absent(None) if !says_more => return Ok(response),
+        Shape::Nothing | Shape::Enveloped(_) | Shape::Absent(_) | Shape::Mirrored(_) | Shape::Accepted(_) => {}
+        Shape::Flat(_) | Shape::Health { .. } | Shape::Raw { .. } | Shape::Stream { .. } => {
+            return Err(Fault::invalid(CANNOT));
+        }
+    }
+    let means = Means { txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
+    let wish = Wish {
+        path: request.path.as_str().to_owned(),
+        ttl,
+        display_name: authorized.principal().map(|asker| asker.token().record.display_name.clone()).unwrap_or_default(),
+        wrapped_accessor: response.auth.as_ref().map(|auth| auth.accessor.clone()),
+    };
+    // What is a map at top level, too, is that in the envelope's data.
+    if let Shape::Mirrored(data) = response.shape {
+        response.shape = Shape::Enveloped(data);
+    }
+    let answer = tresor_wire::envelope::of(&response, &request.id);
+    let info = unsealed.handles.wrapping.wrap(means, answer, wish).await?;
+    Ok(Response { wrap_info: Some(info), ..Response::default() })
+}

@@ -1,0 +1,92 @@
+//! `sys/wrapping/`: wraps what is sent, shows what a wrapping token is about, opens it, and gives it another token.
+//!
+//! A token in the body is meant before the caller's own. Deliberately absent: wrapping itself, which any request can ask for;
+//! and the JWT form of wrapping tokens.
+
+use tresor_core::leases::secrets::Means;
+use tresor_core::tokens::FoundToken;
+use tresor_core::wrapping::{Wish, not_valid};
+use tresor_engine::answer::{Rewrapped, Unwrapped, Wrapped};
+use tresor_engine::{Cx, Data, Widened};
+use tresor_model::{Fault, Map};
+use tresor_secret::{SecretString, TokenSecret};
+use tresor_wire::input::Input;
+use tresor_wire::output::Output;
+use tresor_wire::time::rfc3339;
+
+use super::Sys;
+
+/// What is to be wrapped.
+#[derive(Input)]
+pub(super) struct Anything {
+    /// Everything that is sent.
+    #[input(rest)]
+    data: Map,
+}
+
+/// A wrapping token; without one, the caller's own.
+#[derive(Input)]
+pub(super) struct Which {
+    /// The wrapping token.
+    token: Option<SecretString>,
+}
+
+/// What a wrapping token is about.
+#[derive(Output)]
+pub(super) struct WrappingShown {
+    /// The path whose answer was wrapped.
+    creation_path: String,
+    /// When it was wrapped.
+    creation_time: String,
+    /// How long it could be opened from then on.
+    creation_ttl: std::time::Duration,
+}
+
+pub(super) async fn wrap(_sys: &Sys, _cx: Cx<'_>, input: Anything) -> Result<Wrapped<Data<Map>>, Fault> {
+    Ok(Wrapped(Data(input.data)))
+}
+
+fn find(sys: &Sys, cx: &mut Cx<'_>, input: &Which) -> Result<FoundToken, Fault> {
+    let named = input.token.as_ref().filter(|token| !token.expose().is_empty());
+    let token = match named {
+        Some(named) => TokenSecret::parse(named.expose()).map_err(|_| not_valid())?,
+        None => {
+            let own = cx.caller.held.token(Widened::assertion()).ok_or_else(not_valid)?;
+            TokenSecret::parse(own.expose()).map_err(|_| not_valid())?
+        }
+    };
+    let (caller, now) = (cx.caller.token_key, cx.now);
+    sys.handles.wrapping.find(cx.view.widen(Widened::assertion()), &token, caller, now)
+}
+
+fn means<'c>(cx: &'c mut Cx<'_>) -> Means<'c> {
+    let (now, entropy, workers) = (cx.now, cx.entropy, cx.workers);
+    Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers }
+}
+
+pub(super) async fn lookup(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Data<WrappingShown>, Fault> {
+    let record = find(sys, &mut cx, &input)?.record;
+    Ok(Data(WrappingShown {
+        creation_path: record.path.clone(),
+        creation_time: rfc3339(record.created),
+        creation_ttl: record.creation_ttl,
+    }))
+}
+
+pub(super) async fn unwrap(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Unwrapped, Fault> {
+    let found = find(sys, &mut cx, &input)?;
+    let answer = sys.handles.wrapping.open(means(&mut cx), &found).await?;
+    Ok(Unwrapped::new(answer.expose().clone().into_bytes(), Widened::assertion()))
+}
+
+pub(super) async fn rewrap(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Rewrapped, Fault> {
+    let found = find(sys, &mut cx, &input)?;
+    let answer = sys.handles.wrapping.open(means(&mut cx), &found).await?;
+    let wish = Wish {
+        path: found.record.path.clone(),
+        ttl: found.record.creation_ttl,
+        display_name: found.record.display_name.clone(),
+        wrapped_accessor: None,
+    };
+    Ok(Rewrapped::new(sys.handles.wrapping.wrap(means(&mut cx), answer, wish).await?, Widened::assertion()))
+}
