@@ -93,6 +93,11 @@ pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Point {
     Ok(point.beside(tokens::moment_in_hash(hash)))
 }
 
+/// All token roles of a namespace.
+pub(crate) fn token_roles(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Tokens, "role/")
+}
+
 /// How many uses a token has left: a tally.
 pub(crate) fn uses(namespace: &NamespaceId, hash: &str) -> Point {
     PointKey::new(namespace, Area::Tokens, &format!("uses/{hash}"))

@@ -38,13 +38,13 @@ pub struct Cx<'a> {
 pub struct Caller<'a> {
     /// The address the request came from.
     pub address: IpAddr,
-    /// The handle of the caller's token; `None` on public and login routes.
+    /// The handle of the caller's token; `None` on public and login routes, and for batch tokens.
     pub accessor: Option<&'a Accessor>,
     /// Policies in effect, sorted; empty without a token.
     pub policies: &'a [String],
     /// Shown in audit records.
     pub display_name: &'a str,
-    /// Storage name of what belongs to this very token (its cubbyhole); `None` without a token.
+    /// Storage name of what belongs to this very token (its cubbyhole); `None` without a token, and for batch tokens.
     pub token_key: Option<&'a str>,
     /// The caller's own token, for the server's token engine only.
     pub held: Held<'a>,

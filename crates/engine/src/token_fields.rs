@@ -114,12 +114,18 @@ impl TokenSettings {
         if let Some(kind) = sent.token_type {
             self.token_type = match kind.as_str() {
                 "" | "default" | "default-service" => String::new(),
-                "service" => kind,
-                "batch" | "default-batch" => return Err(Fault::invalid("batch tokens are not available")),
+                "service" | "batch" => kind,
+                "default-batch" => "batch".to_owned(),
                 _ => return Err(Fault::invalid("invalid 'token_type' value")),
             };
         }
-        Ok(())
+        let tokens = match self.token_type.as_str() {
+            "batch" if !self.period.is_zero() => "periodic tokens",
+            "batch" if self.num_uses > 0 => "tokens with limited use count",
+            _ => return Ok(()),
+        };
+        let text = format!("'token_type' cannot be 'batch' or 'default_batch' when set to generate {tokens}");
+        Err(Fault::invalid(text))
     }
 
     /// The wishes for a token; a range that cannot be read admits nobody.
@@ -135,7 +141,11 @@ impl TokenSettings {
             num_uses: self.num_uses,
             bound_cidrs: ranges(&self.bound_cidrs)?,
             no_default_policy: self.no_default_policy,
-            token_type: (!self.token_type.is_empty()).then_some(TokenType::Service),
+            token_type: match self.token_type.as_str() {
+                "" => None,
+                "batch" => Some(TokenType::Batch),
+                _ => Some(TokenType::Service),
+            },
         })
     }
 

@@ -184,6 +184,37 @@ async fn tok_02_tok_03_a_lease_never_outlives_its_token_or_its_longest_life() {
 }
 
 #[tokio::test]
+async fn tok_03_a_lease_of_a_batch_token_ends_with_it_or_with_its_parent() {
+    let harness = node().await;
+    let batch =
+        |ttl: &str, no_parent| json!({ "policies": ["lease"], "type": "batch", "ttl": ttl, "no_parent": no_parent });
+    let token = harness.token(batch("60s", true)).await;
+    let id = lease(&harness, &token, "?ttl=1h").await;
+    let shown = lookup(&harness, &id).await.expect_status(200);
+    assert_eq!(shown.at("/data/ttl"), &json!(60));
+    harness.advance(Duration::from_secs(20)).await;
+    // Whoever renews it comes to the end of the token, and no further.
+    let renewed = harness.write("sys/leases/renew", ROOT, json!({ "lease_id": id, "increment": "1h" })).await;
+    assert_eq!(renewed.expect_status(200).at("/lease_duration"), &json!(40));
+    harness.prepare("POST", "sys/leases/tidy", json!({})).await;
+    harness.advance(Duration::from_secs(5)).await;
+    assert_eq!(out(&harness).await, 1);
+    harness.advance(Duration::from_secs(36)).await;
+    drop(lookup(&harness, &id).await.expect_status(400));
+    harness.advance(Duration::from_secs(1)).await;
+    assert_eq!(out(&harness).await, 0);
+    let parent = harness.token(json!({ "policies": ["root"], "ttl": "2h" })).await;
+    let made = harness.write("auth/token/create", &parent, batch("1h", false)).await.expect_status(200);
+    drop(lease(&harness, &made.text_at("/auth/client_token"), "").await);
+    assert_eq!(out(&harness).await, 1);
+    harness.prepare("POST", "auth/token/revoke", json!({ "token": parent })).await;
+    for _ in 0..5 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(out(&harness).await, 0);
+}
+
+#[tokio::test]
 async fn tok_01_every_way_a_token_dies_revokes_its_leases() {
     let harness = node().await;
     let parent = harness.token(json!({ "policies": ["lease"], "ttl": "2h" })).await;

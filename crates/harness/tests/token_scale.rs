@@ -300,6 +300,24 @@ async fn a_check_reads_one_record_at_any_depth_and_deeper_trees_are_refused() {
 }
 
 #[tokio::test]
+async fn a_batch_token_is_made_without_a_write_and_checked_without_a_read() {
+    let mut server = Server::start().await;
+    let parent = server.create(ROOT, json!({ "ttl": "10h", "policies": "root" })).await;
+    let batch = |no_parent| json!({ "type": "batch", "policies": "default", "ttl": "1h", "no_parent": no_parent });
+    drop(server.create(&parent, batch(true)).await);
+    server.settle().await;
+    let before = server.store.writes.load(Ordering::Relaxed);
+    let (orphan, child) = (server.create(&parent, batch(true)).await, server.create(&parent, batch(false)).await);
+    assert_eq!(server.store.writes.load(Ordering::Relaxed), before);
+    server.restart().await;
+    server.pass(1).await;
+    let reads = server.reads_of(async { assert!(server.is_alive(&orphan).await) }).await;
+    assert_eq!(reads, 0, "records read for an orphan");
+    let reads = server.reads_of(async { assert!(server.is_alive(&child).await) }).await;
+    assert_eq!(reads, 1, "records read for one that lives while its parent does");
+}
+
+#[tokio::test]
 async fn a_token_writes_as_many_records_as_the_one_before_it() {
     let server = Server::start().await;
     let mut written = Vec::new();

@@ -18,6 +18,6 @@ pub use capability::{Capabilities, Capability};
 pub use decision::{AskedPath, Decision, Denial, Granting, PolicySet, Request};
 pub use default::DEFAULT_POLICY_TEXT;
 pub use name::{NameError, PolicyName};
-pub use parameters::Parameters;
+pub use parameters::{Parameters, matches_glob};
 pub use parse::{Policy, PolicyError, Rule};
 pub use wrapping::{WRAPPING_POLICY, WRAPPING_POLICY_TEXT};

@@ -52,15 +52,17 @@ pub struct Constraints {
     pub(crate) required: BTreeSet<String>,
 }
 
-/// `*` at either end of a value matches anything there.
-fn matches_glob(pattern: &str, value: &str) -> bool {
-    match (pattern.strip_prefix('*'), pattern.strip_suffix('*')) {
-        (Some(_), Some(_)) if pattern.len() == 1 => true,
-        (Some(rest), Some(_)) => rest.strip_suffix('*').is_some_and(|inner| value.contains(inner)),
-        (Some(suffix), None) => value.ends_with(suffix),
-        (None, Some(prefix)) => value.starts_with(prefix),
-        (None, None) => pattern == value,
+/// Whether a value fits a pattern, in which each `*` matches anything.
+#[must_use]
+pub fn matches_glob(pattern: &str, value: &str) -> bool {
+    let Some((first, rest)) = pattern.split_once('*') else { return pattern == value };
+    let Some(mut left) = value.strip_prefix(first) else { return false };
+    let (between, last) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for part in between.split('*').filter(|part| !part.is_empty()) {
+        let Some((_, after)) = left.split_once(part) else { return false };
+        left = after;
     }
+    left.ends_with(last)
 }
 
 /// A scalar as text; lists and maps have none.

@@ -245,7 +245,7 @@ fn retire_for(all: &Leases, txn: &mut Txn, damage: &Damage<'_>, job: &JobRecord,
         match record.state {
             LeaseState::Live => {
                 let is_over = record.expires <= now;
-                if !is_over && all.tokens().find_hash(txn, namespace, &record.token, now)?.is_some() {
+                if !is_over && all.tokens().keeps_leases(txn, namespace, &record.token, now)? {
                     return Ok(());
                 }
             }

@@ -73,12 +73,18 @@ impl Leases {
         let namespace = &facts.namespace;
         let number = tokens::fresh_name(now, entropy);
         let wish = (!claim.ttl.is_zero()).then_some(claim.ttl);
-        let ttl = lease_life(facts, wish, claim.max_ttl, now, owner, now).ttl;
+        let ttl = lease_life(facts, wish, claim.max_ttl, now, owner.record.expires, now).ttl;
+        let mut max_ttl = claim.max_ttl;
+        if let Some(end) = owner.record.expires.filter(|_| owner.is_batch()) {
+            // No renewal leads beyond a token that nobody can ask by then.
+            let left = end.since(now);
+            max_ttl = if max_ttl.is_zero() { left } else { max_ttl.min(left) };
+        }
         let expires = index::rounded(now.plus(ttl));
         let record = LeaseRecord {
             id: LeaseId::new(format!("{}/{number}", path.trim_matches('/'))),
             mount: facts.id.clone(),
-            token: owner.hash.clone(),
+            token: owner.lease_owner().to_owned(),
             kind: claim.kind.to_owned(),
             recipe: claim.recipe,
             issued: now,
@@ -87,19 +93,18 @@ impl Leases {
             due: expires,
             renewed: None,
             renewal_ttl: claim.ttl,
-            max_ttl: claim.max_ttl,
+            max_ttl,
             renewable: claim.renewable,
             state: LeaseState::Live,
         };
         txn.enter(&id_key(namespace, record.id.as_str())?);
         write(txn, namespace, &record)?;
-        let owned = keys::leases_of(namespace, &owner.hash).and_then(|at| at.key(&number)).map_err(Fault::internal)?;
-        txn.enter(&owned);
+        if let Some(owned) = owned_key(namespace, &record)? {
+            txn.enter(&owned);
+        }
         index::enter(txn, &ends(namespace)?, expires, &number)?;
         self.tokens.bound(txn, namespace, &facts.id)?;
-        let mut line = vec![owner.hash.clone()];
-        line.extend(owner.record.ancestors.iter().cloned());
-        tokens::count(txn, namespace, &facts.id, &line, 1)?;
+        tokens::count(txn, namespace, &facts.id, &owner.line(), 1)?;
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }
 
@@ -127,7 +132,7 @@ impl Leases {
     ) -> Result<bool, Fault> {
         Ok(record.expires > now
             && self.mounts.table().with_id(&record.mount).is_some()
-            && self.tokens.find_hash(txn, namespace, &record.token, now)?.is_some())
+            && self.tokens.keeps_leases(txn, namespace, &record.token, now)?)
     }
 
     /// Renews a lease that is in use; an end that does not move is not written.
@@ -145,13 +150,16 @@ impl Leases {
         if record.expires <= now {
             return Err(Fault::invalid("lease expired"));
         }
-        let owner = self.tokens.find_hash(means.txn, &namespace, &record.token, now)?.ok_or_else(not_found)?;
+        let end = match record.token.as_str() {
+            "" => None,
+            owner => self.tokens.find_hash(means.txn, &namespace, owner, now)?.ok_or_else(not_found)?.record.expires,
+        };
         if !record.renewable {
             return Err(Fault::invalid("lease is not renewable"));
         }
         let (facts, engine) = self.mounts.taking_back(means.txn, &record.mount)?.ok_or_else(not_found)?;
         let wish = wish.or(Some(record.renewal_ttl)).filter(|wish| !wish.is_zero());
-        let Life { ttl, latest, .. } = lease_life(&facts, wish, record.max_ttl, record.issued, &owner, now);
+        let Life { ttl, latest, .. } = lease_life(&facts, wish, record.max_ttl, record.issued, end, now);
         if ttl.is_zero() {
             // A renewal must not be what ends the lease (TOK-02).
             return Err(Fault::invalid("past the max TTL, cannot renew"));
@@ -212,8 +220,9 @@ impl Leases {
         let line = self.tokens.line_of(txn, namespace, &record.token)?;
         tokens::count(txn, namespace, &record.mount, &line, -1)?;
         count_revoking(txn, namespace, record, 1)?;
-        let owned = keys::leases_of(namespace, &record.token).and_then(|at| at.key(record.number()));
-        txn.leave(&owned.map_err(Fault::internal)?);
+        if let Some(owned) = owned_key(namespace, record)? {
+            txn.leave(&owned);
+        }
         Ok(())
     }
 
@@ -380,7 +389,7 @@ fn lease_life(
     wish: Option<Duration>,
     max: Duration,
     issued: Timestamp,
-    owner: &FoundToken,
+    token_ends: Option<Timestamp>,
     now: Timestamp,
 ) -> Life {
     let limits = Limits {
@@ -391,7 +400,7 @@ fn lease_life(
         period: Duration::ZERO,
     };
     let mut life = decide(wish, &limits, issued, now);
-    if let Some(end) = owner.record.expires {
+    if let Some(end) = token_ends {
         life.ttl = life.ttl.min(end.since(now));
         life.latest = life.latest.map_or(end, |latest| latest.min(end)).into();
     }
@@ -433,6 +442,15 @@ fn context<'a>(
 
 fn ends(namespace: &NamespaceId) -> Result<KeyPrefix, Fault> {
     keys::lease_ends(namespace).map_err(Fault::internal)
+}
+
+/// The name of a lease among those of its token; `None` when it hangs on no stored token.
+fn owned_key(namespace: &NamespaceId, record: &LeaseRecord) -> Result<Option<StorageKey>, Fault> {
+    if record.token.is_empty() {
+        return Ok(None);
+    }
+    let owned = keys::leases_of(namespace, &record.token).and_then(|at| at.key(record.number()));
+    owned.map(Some).map_err(Fault::internal)
 }
 
 /// The name of an id in the directories of ids.

@@ -162,7 +162,10 @@ pub(super) fn context<'a>(
     has_sudo: bool,
     now: Timestamp,
 ) -> Cx<'a> {
-    let record = principal.map(|principal| &principal.token().record);
+    let token = principal.map(Principal::token);
+    let record = token.map(|token| &token.record);
+    // Nothing can hang on what is not stored.
+    let stored = token.filter(|token| !token.is_batch());
     Cx {
         view: View::new(txn, mount.contents.clone()),
         now,
@@ -170,10 +173,10 @@ pub(super) fn context<'a>(
         workers: &*unsealed.doors.workers,
         caller: Caller {
             address: request.connection.peer_address,
-            accessor: record.map(|record| &record.accessor),
+            accessor: stored.map(|token| &token.record.accessor),
             policies: record.map_or(&[], |record| &record.policies),
             display_name: record.map_or("", |record| &record.display_name),
-            token_key: principal.map(|principal| principal.token().hash.as_str()),
+            token_key: stored.map(|token| token.hash.as_str()),
             held: Held::new(principal.and(request.token.as_ref())),
             has_sudo,
             is_root: record.is_some_and(|record| record.is_root()),

@@ -6,7 +6,7 @@
 use tresor_barrier::Txn;
 use tresor_engine::{Login, Reply};
 use tresor_model::ids::NamespaceId;
-use tresor_model::{Auth, Fault, LeaseTerms, Request, Timestamp};
+use tresor_model::{Auth, Fault, LeaseTerms, Request, Timestamp, TokenType};
 use tresor_policy::WRAPPING_POLICY;
 
 use super::authenticate::may_come_from;
@@ -65,7 +65,11 @@ pub(super) fn token(
         renewable: true,
         bound_cidrs: ranges,
     };
-    let (token, found) = unsealed.handles.tokens.mint(txn, new, now, &*unsealed.doors.entropy)?;
+    let (tokens, entropy) = (&unsealed.handles.tokens, &*unsealed.doors.entropy);
+    let (token, found) = match token_type(terms.token_type, &mount.record.tuning.token_type) {
+        TokenType::Service => tokens.mint(txn, new, now, entropy)?,
+        TokenType::Batch => tokens.mint_batch(new, now, entropy)?,
+    };
     Ok(Some(auth_block(Some(token), &found, now)))
 }
 
@@ -83,6 +87,16 @@ pub(super) fn lease(
     let owner = authorized.principal().ok_or_else(|| Fault::internal("a lease without a token"))?.token();
     let means = Means { txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
     unsealed.handles.leases.issue(means, &mount.facts, request.path.as_str(), owner, claim).map(Some)
+}
+
+/// The kind of token that a login leads to: the mount decides, or has a default for who does not say.
+fn token_type(wish: Option<TokenType>, of_mount: &str) -> TokenType {
+    match of_mount {
+        "service" => TokenType::Service,
+        "batch" => TokenType::Batch,
+        "default-batch" => wish.unwrap_or(TokenType::Batch),
+        _ => wish.unwrap_or(TokenType::Service),
+    }
 }
 
 /// The policies of a login: never `root`, whatever a user's record says (IDN-01).

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tresor_audit::{
-    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, Head, HeldRequest, MountFacts, NamespaceFacts,
-    PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
+    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, Handle, Head, HeldRequest, MountFacts,
+    NamespaceFacts, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
 };
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Timestamp};
 use tresor_wire::input::Place;
@@ -68,7 +68,7 @@ impl Seen {
         let record = &token.record;
         AuthFacts {
             client_token: request.token.as_ref().map(Into::into),
-            accessor: Some(record.accessor.as_str().into()),
+            accessor: handle(token),
             display_name: record.display_name.as_str().into(),
             policies: Cow::Borrowed(&record.policies),
             token_policies: Cow::Borrowed(&record.policies),
@@ -97,13 +97,18 @@ impl Seen {
                 Cow::Owned(path) => path.into(),
             };
         }
-        facts.client_token_accessor = self.token.as_ref().map(|token| token.record.accessor.as_str().into());
+        facts.client_token_accessor = self.token.as_ref().and_then(handle);
         facts.namespace = NamespaceFacts { id: "root".into(), ..NamespaceFacts::default() };
         let Some(mount) = &routed.mount else { return facts };
         let class = if mount.record.class == StoredClass::Auth { "auth" } else { "secret" };
         let at = MountFacts::new(&mount.record.path, &mount.record.kind, mount.record.accessor.as_str(), class);
         facts.with_mount(at, &mount.record.tuning.audit_non_hmac_request_keys)
     }
+}
+
+/// The handle of a token; batch tokens have none.
+fn handle(token: &FoundToken) -> Option<Handle<'_>> {
+    (!token.is_batch()).then(|| token.record.accessor.as_str().into())
 }
 
 /// A policy of the root namespace that granted the request.

@@ -101,10 +101,18 @@ impl TokenRecord {
         self.uses == Uses::Counted && self.policies == [WRAPPING_POLICY]
     }
 
-    /// Every stored token is a service token: batch tokens are not stored.
+    /// Its kind: only what is stored has an accessor.
     #[must_use]
-    pub const fn token_type(&self) -> TokenType {
-        TokenType::Service
+    pub fn token_type(&self) -> TokenType {
+        if self.accessor.as_str().is_empty() { TokenType::Batch } else { TokenType::Service }
+    }
+
+    /// The token role that it was made by: the path says it.
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        let (role, _) =
+            self.path.strip_prefix("auth/token/create/").map(|rest| rest.split_once('/').unwrap_or((rest, "")))?;
+        Some(role)
     }
 }
 

@@ -296,8 +296,7 @@ pub(super) fn checked_visibility(text: String) -> Result<String, Fault> {
 
 pub(super) fn checked_token_type(text: String, class: Class) -> Result<String, Fault> {
     match (class, text.as_str()) {
-        (_, "") | (Class::Auth, "default-service" | "service") => Ok(text),
-        (Class::Auth, "default-batch" | "batch") => Err(Fault::invalid("batch tokens are not available")),
+        (_, "") | (Class::Auth, "default-service" | "service" | "default-batch" | "batch") => Ok(text),
         (Class::Auth, _) => Err(Fault::invalid("invalid value for `token_type`")),
         _ => Err(Fault::Refusal(Refusal::Invalid("`token_type` can only be set on auth methods".into()))),
     }

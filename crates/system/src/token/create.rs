@@ -5,16 +5,17 @@
 
 use std::collections::BTreeMap;
 
+use tresor_core::tokens::roles::{TokenRole, lesser};
 use tresor_core::tokens::terms::{Limits, decide};
 use tresor_core::tokens::{NewToken, auth_block};
 use tresor_engine::answer::Token;
 use tresor_engine::{Cx, Warned, Widened};
-use tresor_model::Fault;
+use tresor_model::{Fault, TokenType};
 use tresor_policy::WRAPPING_POLICY;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{CommaList, Input, Seconds};
 
-use super::TokenStore;
+use super::{TokenStore, roles};
 
 /// What the token is to be.
 #[derive(Input)]
@@ -38,7 +39,7 @@ pub(super) struct Create {
     /// Its life.
     #[input(alias = "lease")]
     ttl: Option<Seconds>,
-    /// Its kind; only `service` is available.
+    /// Its kind: `service` or `batch`.
     #[input(name = "type", default = "")]
     kind: String,
     /// Its longest life.
@@ -55,52 +56,107 @@ pub(super) struct Create {
     entity_alias: Option<String>,
 }
 
+/// What the token is to be, and the role it is made by.
+#[derive(Input)]
+pub(super) struct CreateByRole {
+    /// The role.
+    #[input(path)]
+    role_name: String,
+    /// The rest.
+    #[input(flatten)]
+    create: Create,
+}
+
+/// By which path a token is made.
+#[derive(Clone, Copy)]
+enum By<'r> {
+    /// Its parent decides.
+    Parent,
+    /// The same, and it gets none.
+    Orphan,
+    /// A role decides, which has this name.
+    Role(&'r str, &'r TokenRole),
+}
+
 pub(super) async fn child(store: &TokenStore, cx: Cx<'_>, input: Create) -> Result<Warned<Token>, Fault> {
-    let orphan = input.no_parent;
-    if orphan && !cx.caller.has_sudo {
-        return Err(Fault::invalid("root or sudo privileges required to create orphan token"));
-    }
-    create(store, cx, input, orphan)
+    create(store, cx, input, By::Parent)
 }
 
 pub(super) async fn orphan(store: &TokenStore, cx: Cx<'_>, input: Create) -> Result<Warned<Token>, Fault> {
-    create(store, cx, input, true)
+    create(store, cx, input, By::Orphan)
 }
 
-fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Result<Warned<Token>, Fault> {
+pub(super) async fn by_role(store: &TokenStore, mut cx: Cx<'_>, input: CreateByRole) -> Result<Warned<Token>, Fault> {
+    let name = input.role_name;
+    let role = roles::load(&mut cx, &name)?.ok_or_else(|| Fault::invalid(format!("unknown role {name}")))?;
+    create(store, cx, input.create, By::Role(&name, &role))
+}
+
+fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, by: By<'_>) -> Result<Warned<Token>, Fault> {
     let parent = store.find_caller(&mut cx)?;
     let sudo = cx.caller.has_sudo;
+    let role = if let By::Role(_, role) = by { Some(role) } else { None };
+    if parent.is_batch() {
+        return Err(Fault::invalid("batch tokens cannot create more tokens"));
+    }
     if parent.uses_left.is_some() {
         return Err(Fault::invalid("restricted use token cannot generate child tokens"));
     }
-    match input.kind.as_str() {
-        "" | "service" | "default-service" => {}
-        "batch" | "default-batch" => return Err(Fault::invalid("batch tokens are not available")),
-        _ => return Err(Fault::invalid("invalid 'type' value")),
-    }
-    if input.entity_alias.is_some_and(|alias| !alias.is_empty()) {
-        return Err(Fault::invalid("'entity_alias' is only allowed in combination with token roles"));
+    let kind = kind(&input, role)?;
+    if let Some(alias) = input.entity_alias.as_ref().filter(|alias| !alias.is_empty()) {
+        return Err(Fault::invalid(match role {
+            None => "'entity_alias' is only allowed in combination with token role",
+            Some(role) if !role.allows_alias(alias) => "invalid 'entity_alias' value",
+            Some(_) => "'entity_alias' needs identities, which are not available",
+        }));
     }
     let num_uses = u64::try_from(input.num_uses).map_err(|_| Fault::invalid("number of uses cannot be negative"))?;
-    let period = input.period.map(|period| period.0).unwrap_or_default();
+    let num_uses = match role.map_or(0, |role| role.num_uses) {
+        0 => num_uses,
+        most if num_uses == 0 => most,
+        most => num_uses.min(most),
+    };
+    let mut period = input.period.map(|period| period.0).unwrap_or_default();
     if !period.is_zero() && !sudo {
         return Err(Fault::invalid("root or sudo privileges required to create periodic token"));
     }
     let id = match input.id.filter(|id| !id.expose().is_empty()) {
         None => None,
         Some(_) if !sudo => return Err(Fault::invalid("root or sudo privileges required to specify token id")),
+        Some(_) if kind == TokenType::Batch => return Err(Fault::invalid("batch tokens cannot have \"id\" set")),
         Some(id) => Some(checked_id(&id)?),
     };
-    let policies = policies(
-        &input.policies.map(|list| list.0).unwrap_or_default(),
-        input.no_default_policy,
-        &parent.record.policies,
-        sudo,
-    )?;
-    let is_root = policies.iter().any(|policy| policy == "root");
+    let asked = input.policies.map(|list| list.0).unwrap_or_default();
+    let policies = match role.filter(|role| role.limits_policies()) {
+        Some(role) => role.policies(&asked, input.no_default_policy, &parent.record.policies)?,
+        None => policies(&asked, input.no_default_policy, &parent.record.policies, sudo)?,
+    };
+    let is_root = assignable(&policies, &parent.record.policies, kind)?;
+    let orphan = match by {
+        By::Role(_, role) => role.orphan,
+        By::Orphan => true,
+        By::Parent if input.no_parent && !sudo => {
+            return Err(Fault::invalid("root or sudo privileges required to create orphan token"));
+        }
+        By::Parent => input.no_parent,
+    };
 
     let mut warnings = Vec::new();
-    let explicit_max_ttl = input.explicit_max_ttl.map(|ttl| ttl.0).unwrap_or_default();
+    let mut explicit_max_ttl = input.explicit_max_ttl.map(|ttl| ttl.0).unwrap_or_default();
+    if let Some(role) = role.filter(|_| kind == TokenType::Service) {
+        for (what, own, of_role) in
+            [("Explicit max TTL", &mut explicit_max_ttl, role.explicit_max_ttl), ("Period", &mut period, role.period)]
+        {
+            let is_said_twice = !own.is_zero() && !of_role.is_zero();
+            *own = lesser(*own, of_role);
+            if is_said_twice {
+                warnings.push(format!(
+                    "{what} specified both during creation call and in role; using the lesser value of {} seconds",
+                    own.as_secs()
+                ));
+            }
+        }
+    }
     let limits = Limits {
         mount_default: cx.mount.default_lease_ttl,
         mount_max: cx.mount.max_lease_ttl,
@@ -128,6 +184,7 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         format!("token-{}", tidy_name(&input.display_name))
     };
     let (now, entropy) = (cx.now, cx.entropy);
+    let ranges = role.map(|role| &role.bound_cidrs).filter(|ranges| !ranges.is_empty());
     let new = NewToken {
         id,
         namespace: cx.mount.namespace.clone(),
@@ -135,10 +192,11 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         policies,
         metadata: input.meta.unwrap_or_default(),
         display_name,
-        path: if orphan && !input.no_parent {
-            "auth/token/create-orphan".to_owned()
-        } else {
-            "auth/token/create".to_owned()
+        path: match by {
+            By::Parent => "auth/token/create".to_owned(),
+            By::Orphan => "auth/token/create-orphan".to_owned(),
+            By::Role(name, role) if role.path_suffix.is_empty() => format!("auth/token/create/{name}"),
+            By::Role(name, role) => format!("auth/token/create/{name}/{}", role.path_suffix),
         },
         mount: cx.mount.id.clone(),
         ttl,
@@ -147,11 +205,57 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, orphan: bool) -> Re
         explicit_max_ttl,
         period,
         num_uses,
-        renewable: input.renewable,
-        bound_cidrs: parent.record.bound_cidrs.clone(),
+        renewable: input.renewable && role.is_none_or(|role| role.renewable),
+        bound_cidrs: ranges.unwrap_or(&parent.record.bound_cidrs).clone(),
     };
-    let (token, found) = store.handles.tokens.mint(cx.view.widen(Widened::assertion()), new, now, entropy)?;
+    let tokens = &store.handles.tokens;
+    let (token, found) = match kind {
+        TokenType::Service => tokens.mint(cx.view.widen(Widened::assertion()), new, now, entropy)?,
+        TokenType::Batch => tokens.mint_batch(new, now, entropy)?,
+    };
     Ok(Warned(Token::new(auth_block(Some(token), &found, now), Widened::assertion()), warnings))
+}
+
+/// The kind that is asked for, as far as its role leaves a choice; what no batch token has is refused.
+fn kind(input: &Create, role: Option<&TokenRole>) -> Result<TokenType, Fault> {
+    let kind = match (role.map_or("", |role| role.token_type.as_str()), input.kind.as_str()) {
+        (forced @ ("service" | "batch"), _) => forced,
+        ("default-batch", "") => "batch",
+        (_, asked) => asked,
+    };
+    match kind {
+        "" | "service" => return Ok(TokenType::Service),
+        "batch" => {}
+        _ => return Err(Fault::invalid("invalid 'token_type' value")),
+    }
+    let is_set = |seconds: Option<Seconds>| seconds.is_some_and(|seconds| !seconds.0.is_zero());
+    let reason = if is_set(input.explicit_max_ttl) {
+        "explicit_max_ttl"
+    } else if input.num_uses != 0 || role.is_some_and(|role| role.num_uses > 0) {
+        "num_uses"
+    } else if is_set(input.period) {
+        "period"
+    } else {
+        return Ok(TokenType::Batch);
+    };
+    Err(Fault::invalid(format!("batch tokens cannot have {reason:?} set")))
+}
+
+/// Whether it becomes a root token; refuses what nobody can be given.
+fn assignable(policies: &[String], parent: &[String], kind: TokenType) -> Result<bool, Fault> {
+    if policies.iter().any(|policy| policy == WRAPPING_POLICY) {
+        return Err(Fault::invalid(format!("cannot assign policy \"{WRAPPING_POLICY}\"")));
+    }
+    if !policies.iter().any(|policy| policy == "root") {
+        return Ok(false);
+    }
+    if !parent.iter().any(|policy| policy == "root") {
+        return Err(Fault::invalid("root tokens may not be created without parent token being root"));
+    }
+    if kind == TokenType::Batch {
+        return Err(Fault::invalid("batch tokens cannot be root tokens"));
+    }
+    Ok(true)
 }
 
 fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {
@@ -169,9 +273,6 @@ fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {
 fn policies(asked: &[String], no_default: bool, parent: &[String], sudo: bool) -> Result<Vec<String>, Fault> {
     let mut policies: Vec<String> =
         asked.iter().map(|policy| policy.trim().to_lowercase()).filter(|policy| !policy.is_empty()).collect();
-    if policies.iter().any(|policy| policy == WRAPPING_POLICY) {
-        return Err(Fault::invalid(format!("cannot assign policy \"{WRAPPING_POLICY}\"")));
-    }
     let parent_is_root = parent.iter().any(|policy| policy == "root");
     let inherits = policies.is_empty();
     if inherits {

@@ -49,6 +49,9 @@ pub(super) struct TokenShown {
     orphan: bool,
     /// The path that made it.
     path: String,
+    /// The token role that made it.
+    #[output(optional)]
+    role: Option<String>,
     /// Its policies.
     policies: Vec<String>,
     /// What is left of its life.
@@ -93,6 +96,7 @@ fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
         num_uses: found.uses_on_wire(),
         orphan: record.ancestors.is_empty(),
         path: record.path.clone(),
+        role: record.role().map(str::to_owned),
         policies: record.policies.clone(),
         ttl: record.remaining(now).unwrap_or_default(),
         kind: record.token_type().name(),

@@ -1,11 +1,12 @@
 //! `auth/token/`: the token store's endpoints; one file per thing that can be done to a token.
 //!
-//! Deliberately absent: roles and batch tokens (a later issue).
+//! Deliberately absent: what a token is (`tresor_core::tokens`).
 
 mod create;
 mod lookup;
 mod renew;
 mod revoke;
+mod roles;
 mod tidy;
 
 use tresor_core::Handles;
@@ -89,10 +90,10 @@ impl TokenStore {
 
     /// The caller's own token.
     fn find_caller(&self, cx: &mut Cx<'_>) -> Result<FoundToken, Fault> {
-        let hash = cx.caller.token_key.ok_or_else(Fault::denied)?;
+        let token = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
         let now = cx.now;
         let txn = cx.view.widen(Widened::assertion());
-        self.handles.tokens.find_hash(txn, &NamespaceId::root(), hash, now)?.ok_or_else(Fault::denied)
+        self.handles.tokens.find(txn, &NamespaceId::root(), token, now)?.ok_or_else(Fault::denied)
     }
 }
 
@@ -113,6 +114,16 @@ impl Engine for TokenStore {
             .at("create-orphan", "Makes a token without a parent.")
             .open_to(Access::Sudo)
             .write(create::orphan)
+            .at("create/{role_name}", "Makes a token by a role.")
+            .open_to(Access::Token)
+            .write(create::by_role)
+            .at("roles", "Lists the token roles.")
+            .list(roles::list)
+            .at("roles/{role_name}", "Shows, writes or deletes a token role.")
+            .read(roles::read)
+            .write(roles::write)
+            .delete(roles::delete)
+            .exists(roles::exists)
             .at("lookup", "Shows a token.")
             .open_to(Access::Token)
             .ask(lookup::by_token)

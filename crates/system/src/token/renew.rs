@@ -1,5 +1,6 @@
 //! Renewing tokens: a new end, capped by the same rules as the first one, counted from creation.
 
+use tresor_core::tokens::roles::lesser;
 use tresor_core::tokens::terms::{Limits, decide};
 use tresor_core::tokens::{FoundToken, auth_block};
 use tresor_engine::answer::Token;
@@ -8,7 +9,7 @@ use tresor_model::Fault;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{Input, Seconds};
 
-use super::TokenStore;
+use super::{TokenStore, roles};
 
 /// Which token, and for how long.
 #[derive(Input)]
@@ -65,6 +66,9 @@ fn renew(
     token: Option<TokenSecret>,
 ) -> Result<Warned<Token>, Fault> {
     let now = cx.now;
+    if found.is_batch() {
+        return Err(Fault::invalid("batch tokens cannot be renewed"));
+    }
     if !found.record.renewable {
         return Err(Fault::invalid("lease is not renewable"));
     }
@@ -72,12 +76,20 @@ fn renew(
     let table = store.handles.mounts.table();
     let mount = table.iter().find(|mount| mount.record.id == found.record.mount).ok_or_else(Fault::denied)?;
     let record = &found.record;
+    // The role that made it goes on to decide, and when it is gone nobody does.
+    let (mut explicit_max, mut period) = (record.explicit_max_ttl, record.period);
+    if let Some(name) = record.role() {
+        let role = roles::load(cx, name)?
+            .ok_or_else(|| Fault::invalid(format!("original token role {name:?} could not be found, not renewing")))?;
+        explicit_max = lesser(explicit_max, role.explicit_max_ttl);
+        period = if role.period.is_zero() { period } else { role.period };
+    }
     let limits = Limits {
         mount_default: mount.facts.default_lease_ttl,
         mount_max: mount.facts.max_lease_ttl,
         max: record.max_ttl,
-        explicit_max: record.explicit_max_ttl,
-        period: record.period,
+        explicit_max,
+        period,
     };
     let wish = increment.map(|wish| wish.0).filter(|wish| !wish.is_zero());
     let wish = wish.or(Some(record.renewal_ttl).filter(|ttl| !ttl.is_zero()));

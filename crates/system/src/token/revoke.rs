@@ -8,14 +8,25 @@ use tresor_wire::input::EmptyInput;
 
 use super::{ByAccessor, ByToken, TokenStore};
 
+/// A batch token is stored nowhere, so there is nothing to take away.
+fn must_be_stored(found: &FoundToken) -> Result<(), Fault> {
+    if found.is_batch() { Err(Fault::invalid("batch tokens cannot be revoked")) } else { Ok(()) }
+}
+
 fn revoke(store: &TokenStore, cx: &mut Cx<'_>, found: &FoundToken) -> Result<Nothing, Fault> {
+    must_be_stored(found)?;
     let now = cx.now;
     store.handles.tokens.revoke(cx.view.widen(Widened::assertion()), found, now)?;
     Ok(Nothing)
 }
 
 pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Nothing, Fault> {
-    match store.find_stored(&mut cx, input.token.expose())? {
+    let text = input.token.expose();
+    let found = match store.find_stored(&mut cx, text)? {
+        Some(found) => Some(found),
+        None => store.find(&mut cx, text)?,
+    };
+    match found {
         Some(found) => revoke(store, &mut cx, &found),
         None => Ok(Nothing),
     }
@@ -34,6 +45,7 @@ pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: ByAcc
 pub(super) async fn orphaning(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Nothing, Fault> {
     let found = store.find(&mut cx, input.token.expose())?;
     let found = found.ok_or_else(|| Fault::invalid("token to revoke not found"))?;
+    must_be_stored(&found)?;
     let now = cx.now;
     store.handles.tokens.revoke_orphaning(cx.view.widen(Widened::assertion()), &found, now)?;
     Ok(Nothing)
