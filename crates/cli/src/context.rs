@@ -37,6 +37,8 @@ enum Wrapping {
     AsAsked,
     /// While a command asks something for itself.
     Suspended,
+    /// For so long, unless another time was asked for.
+    ByDefault(&'static str),
 }
 
 /// Whose token requests carry.
@@ -172,10 +174,7 @@ impl<'a, 'io> Context<'a, 'io> {
             verification: if skip { Verification::Skipped } else { Verification::Full },
             namespace: self.flag("ns").or_else(|| self.setting("namespace", "VAULT_NAMESPACE")).map(str::to_owned),
             token: None,
-            wrap_ttl: self
-                .setting("wrap-ttl", "VAULT_WRAP_TTL")
-                .filter(|_| self.wrapping == Wrapping::AsAsked)
-                .map(seconds_if_bare),
+            wrap_ttl: self.wrap_ttl().map(seconds_if_bare),
             timeout,
             proxy: ["VAULT_PROXY_ADDR", "VAULT_HTTP_PROXY"]
                 .into_iter()
@@ -190,6 +189,26 @@ impl<'a, 'io> Context<'a, 'io> {
             TokenChoice::Given(token) => token,
         };
         Ok(ClientConfig { token, ..config })
+    }
+
+    /// How long the answer is to be wrapped.
+    fn wrap_ttl(&self) -> Option<&str> {
+        let asked = self.setting("wrap-ttl", "VAULT_WRAP_TTL");
+        match self.wrapping {
+            Wrapping::AsAsked => asked,
+            Wrapping::Suspended => None,
+            Wrapping::ByDefault(ttl) => asked.or(Some(ttl)),
+        }
+    }
+
+    /// Has the answers of what follows as they are: they are what was wrapped.
+    pub(crate) fn unwrapped(&mut self) {
+        (self.client, self.wrapping) = (None, Wrapping::Suspended);
+    }
+
+    /// Has the answers of what follows wrapped for so long, unless another time was asked for.
+    pub(crate) fn wrapped_for(&mut self, ttl: &'static str) {
+        (self.client, self.wrapping) = (None, Wrapping::ByDefault(ttl));
     }
 
     fn connect(&mut self) -> Result<(), Failure> {
@@ -339,7 +358,7 @@ impl<'a, 'io> Context<'a, 'io> {
         if let Some(namespace) = self.flag("ns").or_else(|| self.setting("namespace", "VAULT_NAMESPACE")) {
             header(quote(&format!("X-Vault-Namespace: {namespace}")));
         }
-        if let Some(ttl) = self.setting("wrap-ttl", "VAULT_WRAP_TTL") {
+        if let Some(ttl) = self.wrap_ttl() {
             header(quote(&format!("X-Vault-Wrap-TTL: {}", seconds_if_bare(ttl))));
         }
         if let Some(body) = body {

@@ -150,6 +150,9 @@ fn change(context: &mut Context<'_, '_>, method: Method) -> Outcome {
         return Err(Failure::Usage("must supply data or use -force".to_owned()));
     }
     let body = Value::Object(context.fields(&pairs)?);
+    if path == "sys/wrapping/wrap" {
+        context.wrapped_for("5m");
+    }
     let answer = context
         .change(method, &path, Some(&body))
         .map_err(|failure| failure.during(format!("writing data to {path}")))?;
@@ -248,6 +251,7 @@ fn unwrap(context: &mut Context<'_, '_>) -> Outcome {
         }
         _ => return Err(Failure::Usage("too many arguments (expected at most 1)".to_owned())),
     }
+    context.unwrapped();
     let answer = context
         .change(Method::Put, "sys/wrapping/unwrap", body.as_ref())
         .map_err(|failure| failure.during("unwrapping"))?;
