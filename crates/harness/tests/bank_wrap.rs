@@ -317,3 +317,12 @@ async fn an_answer_that_was_opened_is_stored_nowhere_and_recorded_by_its_hash() 
         assert!(!bytes.windows(16).any(|bytes| bytes == b"the secret value"), "{file:?}");
     }
 }
+
+#[tokio::test]
+async fn a_wrapping_token_of_another_form_is_refused() {
+    let harness = node().await;
+    let mut request = assembly::request("GET", "kv/a", ROOT, &Value::Null);
+    request.headers_mut().insert("X-Vault-Wrap-TTL", "60".parse().unwrap());
+    request.headers_mut().insert("X-Vault-Wrap-Format", "jwt".parse().unwrap());
+    harness.send(request).await.expect_error(400, "wrapping tokens as JWT are not available");
+}

@@ -15,6 +15,9 @@ use crate::leases::secrets::Means;
 use crate::unsealed::Unsealed;
 use crate::wrapping::Wish;
 
+/// A client that wants a wrapping token of another form.
+const FORMAT: &str = "x-vault-wrap-format";
+
 /// What is refused when an answer has no envelope that could be kept.
 const CANNOT: &str = "this answer cannot be wrapped";
 
@@ -26,6 +29,9 @@ pub(super) fn asked(
 ) -> Result<Option<Duration>, Fault> {
     let Some(ttl) = request.wrap_ttl else { return Ok(None) };
     unsealed.handles.wrapping.check(ttl)?;
+    if request.headers.get(FORMAT).into_iter().flatten().any(|form| form == "jwt") {
+        return Err(Fault::invalid("wrapping tokens as JWT are not available"));
+    }
     // What is about one node runs there, and a token is made by the leader.
     let is_about_a_node = authorized.facts().is_some_and(|facts| facts.place == Place::Asked);
     if is_about_a_node || request.upload.is_there() {

@@ -68,6 +68,7 @@ pages! {
     tls: "docs/operate/tls.md", Start::Nothing;
     tokens: "docs/operate/tokens.md", Start::DevServer;
     troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;
+    wrapping: "docs/operate/wrapping.md", Start::DevServer;
     performance: "docs/performance.md", Start::NoCommands("its commands take minutes and tools of profiling");
     security: "docs/security.md", Start::NoCommands("it points to code and tests");
     security_bank: "docs/security-bank.md", Start::NoCommands("it points to tests");
