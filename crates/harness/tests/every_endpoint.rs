@@ -63,10 +63,12 @@ fn line(route: &ListedRoute) -> String {
     format!("{} {mount} {} {} {effect} {place} {audited}", route.operation.name(), route.pattern, access(route))
 }
 
-/// Whether an answer says no more than that the caller may not.
+/// Whether an answer says no more than that the caller may not, or that what it has is no wrapping token.
 fn is_denial(answer: &Answer) -> bool {
     let denial = r#"{"errors":["1 error occurred:\n\t* permission denied\n\n"]}"#;
-    answer.status == 403 && answer.bytes == denial.as_bytes()
+    let not_valid = r#"{"errors":["wrapping token is not valid or does not exist"]}"#;
+    let is = |status, text: &str| answer.status == status && answer.bytes == text.as_bytes();
+    is(403, denial) || is(400, not_valid)
 }
 
 async fn call(harness: &Harness, method: &str, path: &str, token: &str) -> Answer {
@@ -114,6 +116,8 @@ async fn acl_17_every_endpoint_lets_in_whom_it_declares_and_nobody_else() {
             Availability::Always | Availability::Unsealed(Access::Public | Access::Login) => [true, true, true],
             // The handler decides by itself what such a caller sees.
             Availability::Unsealed(Access::AnyToken) => [false, false, !denied[2]],
+            // Whoever has a token that is none for this is told so.
+            Availability::Unsealed(Access::Wrapping) => [false, true, true],
             Availability::Unsealed(Access::Token | Access::Sudo) => [false; 3],
         };
         assert_eq!(denied, let_in.map(|let_in| !let_in), "{}", line(&route));

@@ -228,7 +228,7 @@ async fn what_needs_a_stored_token_is_refused_to_a_batch_token() {
             "cubbyhole/a",
             token.as_str(),
             json!({ "k": "v" }),
-            "cubbyhole operations are only supported by service tokens",
+            "cubbyhole operations are only supported by 'service' type tokens",
         ),
     ] {
         harness.write(path, caller, body).await.expect_error(400, text);
@@ -298,4 +298,28 @@ async fn a_login_leads_to_the_kind_of_token_that_mount_and_user_say() {
         (body["password"], body["token_type"]) = (json!("p"), json!("batch"));
         harness.write("auth/userpass/users/u", ROOT, body).await.expect_error(400, "'token_type' cannot be 'batch'");
     }
+}
+
+#[tokio::test]
+async fn who_names_no_token_or_a_bad_one_is_told_what_is_wrong() {
+    let harness = node().await;
+    for (path, body, text) in [
+        ("renew", json!({}), "missing token ID"),
+        ("renew", json!({ "token": "" }), "missing token ID"),
+        ("renew", json!({ "token": "nope" }), "token not found"),
+        ("revoke", json!({}), "missing token ID"),
+        ("revoke-orphan", json!({}), "missing token ID"),
+        ("revoke-orphan", json!({ "token": "nope" }), "token to revoke not found"),
+        ("renew-accessor", json!({}), "missing accessor"),
+        ("lookup-accessor", json!({}), "missing accessor"),
+        ("revoke-accessor", json!({}), "missing accessor"),
+        ("lookup-accessor", json!({ "accessor": "nope" }), "invalid accessor"),
+        ("create", json!({ "id": "a.b" }), "custom token ID cannot have a '.' in the value"),
+        ("create", json!({ "num_uses": -1 }), "number of uses cannot be negative"),
+        ("create", json!({ "id": ROOT }), "cannot create a token with a duplicate ID"),
+        ("renew", json!({ "token": ROOT }), "lease is not renewable"),
+    ] {
+        harness.write(&format!("auth/token/{path}"), ROOT, body).await.expect_error(400, text);
+    }
+    drop(harness.write("auth/token/revoke", ROOT, json!({ "token": "nope" })).await.expect_status(204));
 }

@@ -81,7 +81,7 @@ fn is_name(path: &str) -> bool {
 
 /// A path below the caller's own key.
 fn own(cx: &Cx<'_>, path: &str) -> Result<String, Fault> {
-    let refused = || Fault::invalid("cubbyhole operations are only supported by service tokens");
+    let refused = || Fault::invalid("cubbyhole operations are only supported by 'service' type tokens");
     let key = cx.caller.token_key.ok_or_else(refused)?;
     Ok(format!("{key}/{path}"))
 }

@@ -264,7 +264,7 @@ fn checked_id(id: &SecretString) -> Result<TokenSecret, Fault> {
         return Err(Fault::invalid("custom token ID cannot have the 'hvs.' prefix"));
     }
     if text.contains('.') {
-        return Err(Fault::invalid("custom token ID cannot contain the '.' character"));
+        return Err(Fault::invalid("custom token ID cannot have a '.' in the value"));
     }
     TokenSecret::parse(text).map_err(|_| Fault::invalid("custom token ID is malformed"))
 }

@@ -26,7 +26,7 @@ pub(crate) struct TokenStore {
 #[derive(Input)]
 pub(super) struct ByToken {
     /// The token.
-    token: SecretString,
+    token: Option<SecretString>,
 }
 
 /// A token in the path.
@@ -41,7 +41,14 @@ pub(super) struct InPath {
 #[derive(Input)]
 pub(super) struct ByAccessor {
     /// The accessor.
+    #[input(default = "")]
     accessor: String,
+}
+
+/// The token that a request is about.
+fn named(token: Option<&SecretString>) -> Result<&str, Fault> {
+    let named = token.map(|token| token.expose().as_str()).filter(|token| !token.is_empty());
+    named.ok_or_else(|| Fault::invalid("missing token ID"))
 }
 
 impl TokenStore {
@@ -78,6 +85,9 @@ impl TokenStore {
 
     /// The live token of an accessor.
     fn find_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
+        if accessor.is_empty() {
+            return Err(Fault::invalid("missing accessor"));
+        }
         let now = cx.now;
         let found = self.handles.tokens.find_accessor(
             cx.view.widen(Widened::assertion()),

@@ -9,13 +9,13 @@ use tresor_model::Fault;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{Input, Seconds};
 
-use super::{TokenStore, roles};
+use super::{TokenStore, named, roles};
 
 /// Which token, and for how long.
 #[derive(Input)]
 pub(super) struct Renew {
     /// The token.
-    token: SecretString,
+    token: Option<SecretString>,
     /// The life that is wished for.
     increment: Option<Seconds>,
 }
@@ -31,14 +31,16 @@ pub(super) struct RenewSelf {
 #[derive(Input)]
 pub(super) struct RenewAccessor {
     /// The accessor.
+    #[input(default = "")]
     accessor: String,
     /// The life that is wished for.
     increment: Option<Seconds>,
 }
 
 pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: Renew) -> Result<Warned<Token>, Fault> {
-    let found = store.find(&mut cx, input.token.expose())?.ok_or_else(|| Fault::invalid("token not found"))?;
-    let token = TokenSecret::parse(input.token.expose()).map_err(|_| Fault::denied())?;
+    let text = named(input.token.as_ref())?;
+    let found = store.find(&mut cx, text)?.ok_or_else(|| Fault::invalid("token not found"))?;
+    let token = TokenSecret::parse(text).map_err(|_| Fault::denied())?;
     renew(store, &mut cx, found, input.increment, Some(token))
 }
 

@@ -6,7 +6,7 @@ use tresor_engine::{Cx, Nothing, Widened};
 use tresor_model::Fault;
 use tresor_wire::input::EmptyInput;
 
-use super::{ByAccessor, ByToken, TokenStore};
+use super::{ByAccessor, ByToken, TokenStore, named};
 
 /// A batch token is stored nowhere, so there is nothing to take away.
 fn must_be_stored(found: &FoundToken) -> Result<(), Fault> {
@@ -21,7 +21,7 @@ fn revoke(store: &TokenStore, cx: &mut Cx<'_>, found: &FoundToken) -> Result<Not
 }
 
 pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Nothing, Fault> {
-    let text = input.token.expose();
+    let text = named(input.token.as_ref())?;
     let found = match store.find_stored(&mut cx, text)? {
         Some(found) => Some(found),
         None => store.find(&mut cx, text)?,
@@ -43,7 +43,7 @@ pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: ByAcc
 }
 
 pub(super) async fn orphaning(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Nothing, Fault> {
-    let found = store.find(&mut cx, input.token.expose())?;
+    let found = store.find(&mut cx, named(input.token.as_ref())?)?;
     let found = found.ok_or_else(|| Fault::invalid("token to revoke not found"))?;
     must_be_stored(&found)?;
     let now = cx.now;
