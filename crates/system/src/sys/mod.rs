@@ -267,6 +267,7 @@ impl Engine for Sys {
             .open_to(Access::Wrapping)
             .write(wrapping::unwrap)
             .at("wrapping/rewrap", "Gives what a wrapping token wraps another token.")
+            .open_to(Access::Wrapping)
             .write(wrapping::rewrap)
             .at("internal/ui/mounts", "The mounts that the caller may see.")
             .open_to(Access::Public)
