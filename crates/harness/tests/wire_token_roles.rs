@@ -116,7 +116,7 @@ async fn a_role_decides_what_its_tokens_are_whoever_makes_them() {
     // It goes on without its maker, and ends with everything of its path.
     harness.prepare("POST", "auth/token/revoke", json!({ "token": maker })).await;
     drop(harness.read("kv/a", &token).await.expect_status(200));
-    harness.prepare("POST", "sys/leases/revoke-prefix/auth/token/create/r/v1", Value::Null).await;
+    harness.prepare("POST", "sys/leases/revoke-prefix/auth/token/create/r/v1", json!({ "sync": true })).await;
     drop(harness.read("kv/a", &token).await.expect_status(403));
     let maker = harness.token_with(r#"path "auth/token/create/*" { capabilities = ["update"] }"#).await;
     for (body, text) in [
