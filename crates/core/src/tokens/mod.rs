@@ -7,6 +7,7 @@
 //! the truth.
 
 mod accessors;
+mod auth;
 pub mod batch;
 mod lease_ids;
 pub mod lineage;
@@ -27,7 +28,7 @@ use tresor_crypto::hash::HmacKey;
 use tresor_crypto::token_text;
 use tresor_env::Entropy;
 use tresor_model::ids::{Accessor, MountId, NamespaceId};
-use tresor_model::{Auth, Fault, Refusal, Timestamp};
+use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
 use tresor_secret::TokenSecret;
 
@@ -35,6 +36,7 @@ use crate::keys;
 use crate::leases::index;
 use crate::mounts::Mounts;
 use crate::quotas::Quotas;
+pub use auth::auth_block;
 use batch::BatchKey;
 pub(crate) use lease_ids::hash_in;
 pub use lineage::DEPTH_MAX;
@@ -659,26 +661,6 @@ fn ancestors_live(txn: &mut Txn, namespace: &NamespaceId, record: &TokenRecord, 
 pub fn fresh_token(now: Timestamp, entropy: &dyn Entropy) -> Result<TokenSecret, Fault> {
     let random = token_text::random_base62(TOKEN_CHARACTERS, entropy);
     TokenSecret::parse(&format!("{SERVICE}{}{}", names::moment(now), random.as_str())).map_err(Fault::internal)
-}
-
-/// The `auth` block of an answer about a token.
-#[must_use]
-pub fn auth_block(token: Option<TokenSecret>, found: &FoundToken, now: Timestamp) -> Auth {
-    let record = &found.record;
-    Auth {
-        client_token: token,
-        accessor: record.accessor.clone(),
-        policies: record.policies.clone(),
-        token_policies: record.policies.clone(),
-        identity_policies: Vec::new(),
-        metadata: (!record.metadata.is_empty()).then(|| record.metadata.clone()),
-        lease_duration: record.remaining(now).unwrap_or_default(),
-        renewable: record.renewable,
-        entity_id: String::new(),
-        token_type: record.token_type(),
-        orphan: record.ancestors.is_empty(),
-        num_uses: found.uses_on_wire(),
-    }
 }
 
 pub(crate) fn read_record(
