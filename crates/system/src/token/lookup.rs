@@ -11,7 +11,7 @@ use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
-use super::{ByAccessor, InPath, TokenStore};
+use super::{ByAccessor, InPath, TokenStore, handle};
 use crate::pages::{Page, listed};
 
 /// A token in the body; without one, the caller's.
@@ -135,7 +135,7 @@ pub(super) async fn by_accessor(
     mut cx: Cx<'_>,
     input: ByAccessor,
 ) -> Result<Data<TokenShown>, Fault> {
-    let found = store.find_accessor(&mut cx, &input.accessor)?;
+    let found = store.find_accessor(&mut cx, handle(input.accessor.as_ref())?)?;
     Ok(show(&found, "", cx.now))
 }
 

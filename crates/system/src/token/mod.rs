@@ -41,8 +41,12 @@ pub(super) struct InPath {
 #[derive(Input)]
 pub(super) struct ByAccessor {
     /// The accessor.
-    #[input(default = "")]
-    accessor: String,
+    accessor: Option<String>,
+}
+
+/// The accessor that a request is about.
+fn handle(accessor: Option<&String>) -> Result<&str, Fault> {
+    accessor.map(String::as_str).ok_or_else(|| Fault::invalid("missing accessor"))
 }
 
 /// The token that a request is about.
@@ -85,9 +89,6 @@ impl TokenStore {
 
     /// The live token of an accessor.
     fn find_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
-        if accessor.is_empty() {
-            return Err(Fault::invalid("missing accessor"));
-        }
         let now = cx.now;
         let found = self.handles.tokens.find_accessor(
             cx.view.widen(Widened::assertion()),

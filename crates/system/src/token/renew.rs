@@ -9,7 +9,7 @@ use tresor_model::Fault;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{Input, Seconds};
 
-use super::{TokenStore, named, roles};
+use super::{TokenStore, handle, named, roles};
 
 /// Which token, and for how long.
 #[derive(Input)]
@@ -31,8 +31,7 @@ pub(super) struct RenewSelf {
 #[derive(Input)]
 pub(super) struct RenewAccessor {
     /// The accessor.
-    #[input(default = "")]
-    accessor: String,
+    accessor: Option<String>,
     /// The life that is wished for.
     increment: Option<Seconds>,
 }
@@ -56,7 +55,7 @@ pub(super) async fn by_accessor(
     mut cx: Cx<'_>,
     input: RenewAccessor,
 ) -> Result<Warned<Token>, Fault> {
-    let found = store.find_accessor(&mut cx, &input.accessor)?;
+    let found = store.find_accessor(&mut cx, handle(input.accessor.as_ref())?)?;
     renew(store, &mut cx, found, input.increment, None)
 }
 

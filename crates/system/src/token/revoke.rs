@@ -6,7 +6,7 @@ use tresor_engine::{Cx, Nothing, Widened};
 use tresor_model::Fault;
 use tresor_wire::input::EmptyInput;
 
-use super::{ByAccessor, ByToken, TokenStore, named};
+use super::{ByAccessor, ByToken, TokenStore, handle, named};
 
 /// A batch token is stored nowhere, so there is nothing to take away.
 fn must_be_stored(found: &FoundToken) -> Result<(), Fault> {
@@ -38,7 +38,7 @@ pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInpu
 }
 
 pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: ByAccessor) -> Result<Nothing, Fault> {
-    let found = store.to_revoke_by_accessor(&mut cx, &input.accessor)?;
+    let found = store.to_revoke_by_accessor(&mut cx, handle(input.accessor.as_ref())?)?;
     revoke(store, &mut cx, &found)
 }
 
