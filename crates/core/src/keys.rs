@@ -82,6 +82,21 @@ pub(crate) fn rate_config(namespace: &NamespaceId) -> Key {
     rates(namespace)?.key("config")
 }
 
+/// What is said of requests before they are requests.
+pub(crate) fn edge(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "edge/")
+}
+
+/// From where browsers may ask.
+pub(crate) fn cors(namespace: &NamespaceId) -> Key {
+    edge(namespace)?.key("cors")
+}
+
+/// The headers that are recorded.
+pub(crate) fn audited_headers(namespace: &NamespaceId) -> Prefix {
+    edge(namespace)?.below("audited/")
+}
+
 /// All audit devices.
 pub(crate) fn audit_devices() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")

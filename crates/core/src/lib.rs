@@ -8,6 +8,7 @@ pub mod audits;
 pub mod cached;
 pub mod cluster;
 mod deeds;
+pub mod edge;
 mod farewell;
 pub mod forward;
 mod gate;

@@ -21,6 +21,7 @@ use tresor_storage::StoreError;
 use crate::audits::Audits;
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
+use crate::edge::Edge;
 use crate::gate::Gate;
 use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
@@ -63,6 +64,8 @@ pub struct Handles {
     pub quotas: Arc<Quotas>,
     /// The quotas on rates.
     pub rates: Arc<Rates>,
+    /// From where browsers may ask, and which headers are recorded.
+    pub edge: Arc<Edge>,
     /// The audit devices.
     pub audits: Arc<Audits>,
     /// Snapshots of what is stored.
@@ -119,19 +122,20 @@ struct Caches {
 
 impl Follower for Caches {
     fn wants(&self) -> Vec<KeyPrefix> {
-        let Handles { mounts, policies, quotas, rates, audits, tokens, .. } = &self.handles;
-        let tables = [mounts.wants(), policies.wants(), quotas.wants(), rates.wants(), audits.wants()];
+        let Handles { mounts, policies, quotas, rates, edge, audits, tokens, .. } = &self.handles;
+        let tables = [mounts.wants(), policies.wants(), quotas.wants(), rates.wants(), edge.wants(), audits.wants()];
         tables.into_iter().chain(tokens.wants()).chain([self.time.wants()]).collect()
     }
 
     fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
-        let Handles { mounts, policies, quotas, rates, audits, tokens, .. } = &self.handles;
+        let Handles { mounts, policies, quotas, rates, edge, audits, tokens, .. } = &self.handles;
         self.time.follow(changed, txn)?;
         tokens.follow(changed, txn)?;
         mounts.reload_if_touched(changed, txn)?;
         policies.reload_if_touched(changed, txn)?;
         quotas.reload_if_touched(changed, txn)?;
         rates.reload_if_touched(changed, txn)?;
+        edge.reload_if_touched(changed, txn)?;
         if changed.touches(&audits.wants()) {
             self.devices_changed.fetch_max(txn.read_version().0, Ordering::AcqRel);
         }
@@ -211,6 +215,7 @@ impl Unsealed {
         let mounts = Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?);
         let quotas = Arc::new(Quotas::load(&mut txn)?);
         let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
+        let edge = Arc::new(Edge::load(&mut txn)?);
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts), Arc::clone(&quotas))?);
         let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
         let wrapping = Arc::new(Wrapping::new(Arc::clone(&mounts), Arc::clone(&tokens)));
@@ -227,6 +232,7 @@ impl Unsealed {
             wrapping,
             quotas,
             rates,
+            edge,
             snapshots,
             membership,
             storage,
@@ -379,6 +385,7 @@ impl Unsealed {
             ("policies", self.handles.policies.agrees(&mut txn)?),
             ("quotas", self.handles.quotas.agrees(&mut txn)?),
             ("quotas on rates", self.handles.rates.agrees(&mut txn)?),
+            ("origins and audited headers", self.handles.edge.agrees(&mut txn)?),
             ("marks of tokens", self.handles.tokens.agrees(&mut txn)?),
             ("audit devices", self.handles.audits.agrees(&mut txn)?),
         ];

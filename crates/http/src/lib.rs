@@ -6,11 +6,13 @@
 
 mod body;
 mod budget;
+mod cors;
 mod decode;
 mod encode;
 mod quirks;
 mod status;
 mod upload;
+mod wanted;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -23,12 +25,13 @@ use futures_util::future::Either;
 use hyper::body::Body;
 use tresor_audit::{Audited, Exempt};
 use tresor_env::{BoxFuture, Clock};
-use tresor_model::{Connection, Fault, Path, Refusal, Request, RequestId, Response, Throttle, Verb};
+use tresor_model::{Connection, Fault, Origin, Path, Refusal, Request, RequestId, Response, Throttle, Verb};
 use tresor_wire::json::JsonLimits;
 
 pub use body::ResponseBody;
 pub use budget::{BodyBudget, HeldBody};
 pub use encode::Answer;
+pub use wanted::WantedHeaders;
 
 /// What a request comes to.
 pub type Outcome = Result<Response, Fault>;
@@ -52,6 +55,12 @@ pub trait Serve: Send + Sync {
     fn takes_upload(&self, verb: Verb, path: &Path) -> bool {
         let _ = (verb, path);
         false
+    }
+
+    /// Whether a page of this origin may ask through its reader's browser.
+    fn origin(&self, origin: &str) -> Origin {
+        let _ = origin;
+        Origin::NotAsked
     }
 
     /// Serves what the listener lets everybody ask; nothing when it is not to be had so.
@@ -88,6 +97,8 @@ pub struct Options {
     pub json: JsonLimits,
     /// Whether the connection is TLS, so that browsers are told to stay there.
     pub is_tls: bool,
+    /// Headers that an operator wants in answers.
+    pub headers: WantedHeaders,
     /// The paths that everybody may read through this listener.
     pub opened: Vec<&'static str>,
     /// Whether requests came over a wire, where HTTP/1.1 demands exactly one `Host`.
@@ -104,6 +115,7 @@ impl Default for Options {
             json: JsonLimits::default(),
             is_tls: false,
             opened: Vec::new(),
+            headers: WantedHeaders::default(),
             is_host_required: false,
         }
     }
@@ -121,8 +133,12 @@ where
     B: Body,
     B::Data: Buf,
 {
-    let id = serve.next_request_id();
     let (head, body) = request.into_parts();
+    let of_origin = match cors::ask(serve, &head) {
+        cors::Asked::On(headers) => headers,
+        cors::Asked::Answered(answer) => return answer,
+    };
+    let id = serve.next_request_id();
     let mut body = pin!(body);
     let is_head = head.method == http::Method::HEAD;
     let takes_upload = |verb, path: &Path| serve.takes_upload(verb, path);
@@ -173,6 +189,9 @@ where
     };
     let mut response = encode::answer(audited, &id, options, &head.uri, is_head);
     encode::show_rest(&throttled, response.headers_mut());
+    response.headers_mut().extend(of_origin);
+    let status = response.status();
+    options.headers.put(status, response.headers_mut());
     if decode::must_close(&head) {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
     }

@@ -66,6 +66,10 @@ pub struct ServerConfig {
     pub audit_log: LogOptions,
     /// Audit devices may put a prefix in front of their lines.
     pub allow_audit_log_prefixing: bool,
+    /// Answers name the machine.
+    pub shows_hostname: bool,
+    /// Answers name the node of the cluster.
+    pub shows_node_id: bool,
     /// Hints for the operator.
     pub warnings: Vec<String>,
 }

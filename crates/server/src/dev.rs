@@ -32,6 +32,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             idle_timeout: crate::config::IDLE_TIMEOUT,
             write_timeout: crate::config::WRITE_TIMEOUT,
             opened: Vec::new(),
+            headers: tresor_http::WantedHeaders::default(),
         }],
         static_seal: None,
         snapshots: None,
@@ -49,6 +50,8 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         pid_file: None,
         audit_log: tresor_audit::LogOptions::default(),
         allow_audit_log_prefixing: false,
+        shows_hostname: false,
+        shows_node_id: false,
         warnings: Vec::new(),
     })
 }

@@ -90,7 +90,7 @@ impl BoundListeners {
     }
 
     /// Serves from now on.
-    pub(crate) fn serve(self, serve: &Arc<dyn Serve>, doors: &Doors) -> Listeners {
+    pub(crate) fn serve(self, serve: &Arc<dyn Serve>, doors: &Doors, own: &[(&'static str, String)]) -> Listeners {
         let (phase, phases) = watch::channel(Phase::Open);
         let listeners = Listeners {
             phase,
@@ -99,7 +99,8 @@ impl BoundListeners {
             doors: doors.clone(),
             addresses: self.addresses,
         };
-        for (listener, bound, acceptor) in self.bound {
+        for (mut listener, bound, acceptor) in self.bound {
+            own.iter().for_each(|(name, value)| listener.headers.add_own(name, value));
             let shared = Arc::new(Shared {
                 serve: Arc::clone(serve),
                 doors: doors.clone(),
@@ -109,6 +110,7 @@ impl BoundListeners {
                     body_timeout: listener.body_timeout,
                     is_tls: listener.tls.is_some(),
                     opened: listener.opened.clone(),
+                    headers: listener.headers,
                     is_host_required: true,
                     ..Options::default()
                 },
@@ -369,10 +371,11 @@ mod tests {
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             opened: Vec::new(),
+            headers: tresor_http::WantedHeaders::default(),
         };
         let serve: Arc<dyn Serve> = Arc::new(Refusing(Arc::clone(&may_answer)));
         let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();
-        let listeners = bound.serve(&serve, &doors.doors);
+        let listeners = bound.serve(&serve, &doors.doors, &[]);
         let mut stream = doors.doors.net.connect(listeners.addresses[0]).await.unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         stream.write_all(&get(1, "/v1/a")).await.unwrap();

@@ -128,7 +128,8 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
     let serve: Arc<dyn tresor_http::Serve> = Arc::<NodeService>::clone(&service);
-    let listeners = bound.serve(&serve, &doors);
+    let own = own_headers(&config, nodes.as_deref());
+    let listeners = bound.serve(&serve, &doors, &own);
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
@@ -180,6 +181,18 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     tracing::info!("server stopped");
     log.finish();
     Ok(())
+}
+
+/// Headers that say which node answers, where an operator wants them.
+fn own_headers(config: &ServerConfig, nodes: Option<&Nodes>) -> Vec<(&'static str, String)> {
+    let mut own = Vec::new();
+    if config.shows_hostname {
+        own.push(("x-vault-hostname", rustix::system::uname().nodename().to_string_lossy().into_owned()));
+    }
+    if let (true, Some(nodes)) = (config.shows_node_id, nodes) {
+        own.push(("x-vault-raft-node-id", nodes.contact().name.clone()));
+    }
+    own
 }
 
 /// How long audit devices may wait for more records while there are many.

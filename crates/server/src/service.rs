@@ -16,7 +16,7 @@ use tresor_core::forward::Passed;
 use tresor_core::pipeline::Turn;
 use tresor_env::{BoxFuture, Tasks};
 use tresor_http::{HeldBody, Outcome, Serve};
-use tresor_model::{Fault, Path, Request, RequestId, Throttle, Verb};
+use tresor_model::{Fault, Origin, Path, Request, RequestId, Throttle, Verb};
 
 /// How many ordinary requests run at once.
 const RUNNING_MAX: usize = 4096;
@@ -101,6 +101,10 @@ impl Serve for NodeService {
 
     fn takes_upload(&self, verb: Verb, path: &Path) -> bool {
         tresor_core::pipeline::takes_upload(&self.node, verb, path)
+    }
+
+    fn origin(&self, origin: &str) -> Origin {
+        tresor_core::pipeline::origin(&self.node, origin)
     }
 
     fn serve_opened<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Option<Audited<Outcome>>> {

@@ -40,7 +40,7 @@ mod wrap;
 use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
 use tresor_engine::{Access, Place};
-use tresor_model::{Fault, Refusal, Request, Response};
+use tresor_model::{Fault, Origin, Refusal, Request, Response};
 
 pub use admit::{Turn, takes_upload, turn};
 pub use authenticate::Principal;
@@ -50,7 +50,7 @@ pub use throttle::throttle;
 use crate::cluster::ClusterError;
 use crate::forward::Answer;
 use crate::leases;
-use crate::node::Node;
+use crate::node::{Node, State};
 use admit::Admitted;
 use execute::Executed;
 use place::Placed;
@@ -109,6 +109,15 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         if moves >= MOVES_MAX || !matches!(answered.value(), Err(Fault::Refusal(Refusal::Elsewhere))) {
             return answered;
         }
+    }
+}
+
+/// Whether a browser may ask from an origin; while the node is sealed nobody says.
+#[must_use]
+pub fn origin(node: &Node, origin: &str) -> Origin {
+    match &**node.state.load() {
+        State::Unsealed(unsealed) => unsealed.handles.edge.origin(origin),
+        State::Sealed => Origin::NotAsked,
     }
 }
 

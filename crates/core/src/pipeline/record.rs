@@ -59,8 +59,10 @@ impl Seen {
     }
 
     /// Who asks and for what, as far as it is seen.
-    fn head(&self, request: &Request, routed: &Routed, now: Timestamp) -> Head {
-        Head::new(&self.auth(request, now), &self.request(request, routed))
+    fn head(&self, unsealed: &Unsealed, request: &Request, routed: &Routed, now: Timestamp) -> Head {
+        let facts = self.request(request, routed);
+        let facts = unsealed.handles.edge.audited(facts, |facts, wanted| facts.with_headers(request, wanted));
+        Head::new(&self.auth(request, now), &facts)
     }
 
     fn auth<'a>(&'a self, request: &'a Request, now: Timestamp) -> AuthFacts<'a> {
@@ -161,7 +163,7 @@ pub(super) async fn request(
     if !unsealed.handles.audits.is_enabled() {
         return Ok(Recorded::default());
     }
-    let head = seen.head(request, routed, now);
+    let head = seen.head(unsealed, request, routed, now);
     // Managing audit devices must stay possible when a device does not drain, for those who may: nobody else can use
     // up the reserve.
     let mends_audit = seen.allowed && routed.target.as_ref().is_ok_and(|target| target.mends_audit);
@@ -203,7 +205,7 @@ pub(super) async fn response(
     let was_done = outcome.is_ok();
     // The entry borrows from the outcome that the witness then carries: write first, hand over after.
     let written = unsealed.handles.audits.encode_response(|| {
-        let head = recorded.head.unwrap_or_else(|| seen.head(request, routed, now));
+        let head = recorded.head.unwrap_or_else(|| seen.head(unsealed, request, routed, now));
         let error = outcome.as_ref().err().map(ToString::to_string).unwrap_or_default();
         let nothing = Response::default();
         let response = &ResponseFacts::from_response(outcome.as_ref().unwrap_or(&nothing), keys);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tresor_hcl::{Block, Value};
+use tresor_http::WantedHeaders;
 
 use super::ConfigError;
 use super::load::Source;
@@ -30,6 +31,8 @@ pub struct Listener {
     pub write_timeout: Duration,
     /// What everybody may read through it, in every state of the node and without a record.
     pub opened: Vec<&'static str>,
+    /// Headers that an operator wants in its answers.
+    pub headers: WantedHeaders,
 }
 
 /// How long a connection waits for its next request by default: longer than clients keep theirs, so that it is they
@@ -68,13 +71,12 @@ pub enum TlsVersion {
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 12] = [
+const IGNORED: [&str; 11] = [
     "max_request_duration",
     "tls_cipher_suites",
     "tls_prefer_server_cipher_suites",
     "purpose",
     "profiling",
-    "custom_response_headers",
     "disable_request_limiter",
     "require_request_header",
     "cors_enabled",
@@ -104,6 +106,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         idle_timeout: IDLE_TIMEOUT,
         write_timeout: WRITE_TIMEOUT,
         opened: Vec::new(),
+        headers: WantedHeaders::default(),
     };
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
@@ -145,6 +148,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 let bound = source.duration("http_write_timeout", value)?;
                 listener.write_timeout = if bound.is_zero() { WRITE_TIMEOUT } else { bound };
             }
+            "custom_response_headers" => want(source, value, &mut listener.headers)?,
             "telemetry" => open(source, value, TELEMETRY, &mut listener.opened)?,
             "inflight_requests_logging" => open(source, value, IN_FLIGHT, &mut listener.opened)?,
             forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
@@ -205,6 +209,24 @@ fn open(
             source.unknown(&name.name, name.position);
         } else if source.flag(key, &item.value)? {
             opened.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// `custom_response_headers`: names and values, by the status of the answers that they are wanted in.
+fn want(source: &Source<'_>, value: &Value, wanted: &mut WantedHeaders) -> Result<(), ConfigError> {
+    let by_status = value.as_object("custom_response_headers").map_err(|error| source.wrong(&error))?;
+    for status in &by_status.items {
+        let Some(of_status) = status.keys.first() else { continue };
+        let headers = status.value.as_object(&of_status.name).map_err(|error| source.wrong(&error))?;
+        for header in &headers.items {
+            let Some(name) = header.keys.first() else { continue };
+            let values = header.value.as_string_list(&name.name).map_err(|error| source.wrong(&error))?;
+            let added = wanted.add(&of_status.name, &name.name, &values);
+            added.map_err(|error| {
+                source.error(name.position, format!("a header of `custom_response_headers` {error}"))
+            })?;
         }
     }
     Ok(())

@@ -13,7 +13,7 @@ use super::storage::read_storage;
 use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 30] = [
+const IGNORED: [&str; 28] = [
     "ha_storage",
     "telemetry",
     "service_registration",
@@ -27,8 +27,6 @@ const IGNORED: [&str; 30] = [
     "plugin_tmpdir",
     "raw_storage_endpoint",
     "introspection_endpoint",
-    "enable_response_header_hostname",
-    "enable_response_header_raft_node_id",
     "log_file",
     "log_rotate_duration",
     "log_rotate_bytes",
@@ -130,6 +128,8 @@ pub fn parse(
         pid_file: None,
         audit_log: LogOptions::default(),
         allow_audit_log_prefixing: false,
+        shows_hostname: false,
+        shows_node_id: false,
         warnings: Vec::new(),
     };
     let mut found = Found::default();
@@ -314,6 +314,12 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             "audit_log_backlog_max" => config.audit_log.backlog_bytes_max = read_audit_backlog(&source, value)?,
             "allow_audit_log_prefixing" => {
                 config.allow_audit_log_prefixing = source.flag("allow_audit_log_prefixing", value)?;
+            }
+            "enable_response_header_hostname" => {
+                config.shows_hostname = source.flag("enable_response_header_hostname", value)?
+            }
+            "enable_response_header_raft_node_id" => {
+                config.shows_node_id = source.flag("enable_response_header_raft_node_id", value)?;
             }
             ignored if IGNORED.contains(&ignored) => source.ignored(ignored, key.position),
             unknown => source.unknown(unknown, key.position),

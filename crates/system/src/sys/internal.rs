@@ -27,9 +27,7 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
     let set = sys.handles.policies.table().compile(cx.caller.policies);
     let known = cx.caller.token_key.is_some();
     for mount in sys.handles.mounts.table().iter() {
-        let is_public = mount.record.tuning.listing_visibility == "unauth";
-        let is_visible = is_public || known && set.reaches_below(&mount.record.path);
-        if !is_visible {
+        if !is_visible(mount, known, &set) {
             continue;
         }
         let shown = if known {
@@ -49,6 +47,12 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
         };
     }
     Ok(Data(Visible { secret, auth }))
+}
+
+/// Whether a caller may see a mount: with a token by its policies, without one when the mount says so.
+pub(super) fn is_visible(mount: &Mount, is_known: bool, set: &tresor_policy::PolicySet) -> bool {
+    let is_public = mount.record.tuning.listing_visibility == "unauth";
+    is_public || is_known && set.reaches_below(&mount.record.path)
 }
 
 pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<MountShown>, Fault> {

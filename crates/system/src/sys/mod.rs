@@ -4,12 +4,14 @@ mod audit;
 mod auth;
 mod autopilot;
 mod capabilities;
+mod edge;
 mod internal;
 mod introspect;
 mod leases;
 pub(crate) mod metrics;
 mod mounts;
 mod nodes;
+mod openapi;
 mod policies;
 mod quotas;
 mod raft;
@@ -219,7 +221,19 @@ impl Engine for Sys {
             .at("in-flight-req", "The requests that run on this node now.")
             .runs_on(Place::Asked)
             .read(metrics::running)
+            .at("config/cors", "From where browsers may ask.")
+            .open_to(Access::Sudo)
+            .read(edge::read_cors)
+            .write(edge::write_cors)
+            .delete(edge::delete_cors)
+            .at("config/auditing/request-headers", "The headers that are recorded.")
+            .read(edge::audited)
+            .at("config/auditing/request-headers/{header}", "A header that is recorded.")
+            .read(edge::audited_one)
+            .write(edge::audit)
+            .delete(edge::unaudit)
             .at("host-info", "The machine that this node runs on.")
+            .open_to(Access::Token)
             .runs_on(Place::Asked)
             .read(introspect::host)
             .at("config/state/sanitized", "How this node is configured, without what is secret.")
@@ -269,6 +283,10 @@ impl Engine for Sys {
             .at("wrapping/rewrap", "Gives what a wrapping token wraps another token.")
             .open_to(Access::Wrapping)
             .write(wrapping::rewrap)
+            .at("internal/specs/openapi", "The API as an OpenAPI document.")
+            .open_to(Access::Public)
+            .read(openapi::document)
+            .ask(openapi::document)
             .at("internal/ui/mounts", "The mounts that the caller may see.")
             .open_to(Access::Public)
             .read(internal::mounts)

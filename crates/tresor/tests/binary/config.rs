@@ -310,3 +310,30 @@ fn a_node_that_is_alone_is_read_only_when_space_is_low_and_writes_again_when_it_
     keys.unseal(&server.http());
     server.http().with_token(&keys.root).post("kv/a", &json!({ "v": 1 })).expect(204);
 }
+
+#[test]
+fn answers_have_the_headers_that_an_operator_wants() {
+    let production = Production::raft();
+    let text = std::fs::read_to_string(production.config()).unwrap();
+    let wanted = "custom_response_headers {\n    \"default\" = { \"X-All\" = [\"a\", \"b\"] }\n    \
+                  \"4xx\" = { \"X-Class\" = [\"c\"] }\n    \"404\" = { \"X-All\" = [\"one\"] }\n  }\n";
+    let text = text.replace("tls_disable = true\n", &format!("tls_disable = true\n  {wanted}"));
+    production.configure(&format!(
+        "{text}\nenable_response_header_hostname = true\nenable_response_header_raft_node_id = true\n"
+    ));
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    let head = |path: &str| http.get(path).head.to_ascii_lowercase();
+    let found = head("sys/mounts");
+    assert!(found.contains("x-all: a\r\n") && found.contains("x-all: b\r\n") && !found.contains("x-class"), "{found}");
+    let absent = head("cubbyhole/nothing");
+    assert!(absent.contains("x-all: one\r\n") && absent.contains("x-class: c\r\n"), "{absent}");
+    assert!(found.contains("x-vault-hostname: ") && found.contains("x-vault-raft-node-id: "), "{found}");
+    drop(server);
+    production.configure(&text.replace("\"404\"", "\"604\""));
+    let refused = refuse(&production);
+    assert!(
+        refused.errors.contains("custom_response_headers") && refused.errors.contains("server.hcl:"),
+        "{refused:?}"
+    );
+}

@@ -1,0 +1,68 @@
+//! The API as a document: nothing that answers is missing from it, and whoever asks sees what they may see.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a failing step ends the test")]
+
+use serde_json::{Value, json};
+use tresor_harness::{Harness, ROOT};
+use tresor_model::Operation;
+
+const PATH: &str = "sys/internal/specs/openapi";
+
+async fn document(harness: &Harness, path: &str, token: &str) -> Value {
+    let answer = harness.read(path, token).await.expect_status(200);
+    assert_eq!(answer.headers["content-type"], "application/json");
+    answer.json
+}
+
+#[tokio::test]
+async fn every_endpoint_is_in_the_document_with_its_fields() {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/a/kv", json!({ "type": "kv-v2" })).await;
+    harness.prepare("POST", "sys/auth/people", json!({ "type": "userpass" })).await;
+    let document = document(&harness, PATH, ROOT).await;
+    assert_eq!(document["openapi"], "3.0.2");
+    let mut count = 0;
+    for route in harness.node.routes().into_iter().filter(|route| !route.mount.is_empty()) {
+        let pattern = route.pattern.replace(":folded}", "}").replace(":trimmed}", "}").replace("...}", "}");
+        let described = &document["paths"][format!("/{}{pattern}", route.mount)];
+        let method = match route.operation {
+            Operation::Read | Operation::List => "get",
+            Operation::Create | Operation::Update => "post",
+            Operation::Patch => "patch",
+            Operation::Delete => "delete",
+            _ => continue,
+        };
+        assert!(described[method]["summary"].is_string(), "{method} {}{pattern} is missing", route.mount);
+        for name in pattern.split('{').skip(1).filter_map(|rest| rest.split_once('}')).map(|(name, _)| name) {
+            let parameters = described["parameters"].as_array().unwrap();
+            assert!(parameters.iter().any(|parameter| parameter["name"] == name), "{pattern}: {name}");
+        }
+        count += 1;
+    }
+    assert!(count > 150, "{count}");
+    let login = &document["paths"]["/auth/people/login/{username}"];
+    assert_eq!(login["x-vault-unauthenticated"], true);
+    let schema = &login["post"]["requestBody"]["content"]["application/json"]["schema"];
+    assert_eq!(schema["properties"]["password"]["type"], "string");
+    assert_eq!(document["paths"]["/sys/seal"]["x-vault-sudo"], true);
+    let posted = harness.write(PATH, ROOT, json!({})).await.expect_status(200);
+    assert_eq!(posted.json, document);
+}
+
+#[tokio::test]
+async fn who_may_see_nothing_sees_nothing_of_it() {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/secret-mount", json!({ "type": "kv" })).await;
+    harness.prepare("POST", "sys/auth/people", json!({ "type": "userpass" })).await;
+    assert_eq!(document(&harness, PATH, "").await["paths"], json!({}));
+    harness.prepare("POST", "sys/auth/people/tune", json!({ "listing_visibility": "unauth" })).await;
+    let shown = document(&harness, PATH, "").await;
+    let paths: Vec<&String> = shown["paths"].as_object().unwrap().keys().collect();
+    assert!(!paths.is_empty() && paths.iter().all(|path| path.starts_with("/auth/people/")), "{paths:?}");
+    let token = harness.token_with(r#"path "secret-mount/a" { capabilities = ["read"] }"#).await;
+    let shown = document(&harness, PATH, &token).await["paths"].to_string();
+    assert!(shown.contains("/secret-mount/{path}") && !shown.contains("/sys/seal"), "{shown}");
+    let generic = document(&harness, &format!("{PATH}?generic_mount_paths=true"), ROOT).await["paths"].clone();
+    let mount = &generic["/{kv_mount_path}/{path}"];
+    assert!(mount["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "kv_mount_path"));
+    assert!(generic["/auth/{userpass_mount_path}/login/{username}"].is_object() && generic["/sys/seal"].is_object());
+}
