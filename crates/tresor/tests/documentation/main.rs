@@ -63,12 +63,15 @@ pages! {
     mounts: "docs/operate/mounts.md", Start::DevServer;
     policies: "docs/operate/policies.md", Start::DevServer;
     production_server: "docs/operate/production-server.md", Start::Nothing;
+    quotas: "docs/operate/quotas.md", Start::DevServer;
     seal: "docs/operate/seal.md", Start::Nothing;
     static_seal: "docs/operate/static-seal.md", Start::Nothing;
     tls: "docs/operate/tls.md", Start::Nothing;
     tokens: "docs/operate/tokens.md", Start::DevServer;
     troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;
     wrapping: "docs/operate/wrapping.md", Start::DevServer;
+    watch: "docs/operate/watch.md", Start::DevServer;
+    parity: "docs/parity.md", Start::NoCommands("it points to tests");
     performance: "docs/performance.md", Start::NoCommands("its commands take minutes and tools of profiling");
     security: "docs/security.md", Start::NoCommands("it points to code and tests");
     security_bank: "docs/security-bank.md", Start::NoCommands("it points to tests");
