@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::oneshot;
-use tresor_env::tasks::run_blocking;
+use tresor_env::tasks::{WorkerPanicked, run_blocking};
 use tresor_record::Record;
 use tresor_storage::{Agreement, Batch, RawKey, StoreError, Version};
 
@@ -26,6 +26,8 @@ use crate::tally::{self, Counts, Tally, Whole};
 use crate::tree::{self, Block, BlocksMut, Slot};
 use crate::txn::{Changes, Listing};
 
+/// Fewer transactions than these are put together where the committer runs: a thread's wake-up costs more.
+const FEW: usize = 16;
 /// A batch makes fewer blocks of one directory than this power of two.
 const BLOCKS_PER_BATCH_BITS: u32 = 24;
 
@@ -64,7 +66,17 @@ fn answer(outcomes: impl Iterator<Item = (oneshot::Sender<Outcome>, Outcome)>) {
 /// Commits a batch of transactions; one outcome for each, in order. A thread waits for the disk, and none for other nodes.
 pub(crate) async fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcome> {
     let (worker, count) = (Arc::clone(vault), jobs.len());
-    match run_blocking(&*vault.doors.workers, move || begin(&worker, jobs)).await {
+    let begun = if count < FEW && !vault.feed.is_behind() {
+        match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| begin(vault, jobs))) {
+            Ok(Ok(begun)) => Ok(begun),
+            Ok(Err(built)) => run_blocking(&*vault.doors.workers, move || built.apply(&worker)).await,
+            Err(_) => Err(WorkerPanicked),
+        }
+    } else {
+        let work = move || begin(&worker, jobs).unwrap_or_else(|built| built.apply(&worker));
+        run_blocking(&*vault.doors.workers, work).await
+    };
+    match begun {
         Ok(Begun::Done(outcomes)) => outcomes,
         Ok(Begun::Proposed(outcomes, version, agreement)) => {
             let applied = agreement.await;
@@ -79,12 +91,24 @@ pub(crate) async fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcom
     }
 }
 
-/// How far a batch came on the thread that put it together.
+/// How far a batch came without waiting for the disk, or for other nodes.
 enum Begun {
     /// To its end.
     Done(Vec<Outcome>),
     /// Other nodes have to agree; what its transactions are told when they have.
     Proposed(Vec<Outcome>, Version, Agreement),
+}
+
+/// A batch that no other node is asked about, and what its transactions are told when it is applied.
+struct Built(Vec<Outcome>, Batch);
+
+impl Built {
+    /// Waits for the disk.
+    fn apply(self, vault: &Vault) -> Begun {
+        let version = self.1.version;
+        let applied = vault.store.apply(self.1);
+        Begun::Done(end(vault, self.0, version, applied))
+    }
 }
 
 fn failed(error: BarrierError, count: usize) -> Vec<Outcome> {
@@ -100,18 +124,18 @@ fn unknown(count: usize) -> Vec<Outcome> {
     (0..count).map(|_| Err(CommitError::Unknown)).collect()
 }
 
-/// Puts a batch together, and applies it where no other node is asked.
-fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Begun {
+/// Puts a batch together, and proposes it to other nodes, or gives it back to be applied.
+fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Result<Begun, Built> {
     let count = jobs.len();
     // Nothing is added to what nobody sees yet.
     if vault.feed.is_behind()
         && let Err(error) = vault.feed.follow(vault)
     {
-        return Begun::Done(unfollowed(&error, count));
+        return Ok(Begun::Done(unfollowed(&error, count)));
     }
     let snapshot: Shared = match vault.feed.snapshot(&*vault.store) {
         Ok(snapshot) => snapshot,
-        Err(error) => return Begun::Done(failed(error.into(), count)),
+        Err(error) => return Ok(Begun::Done(failed(error.into(), count))),
     };
     let mut batch = Building {
         vault,
@@ -130,17 +154,14 @@ fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Begun {
     }
     let mut batch = batch.finish();
     if batch.writes.is_empty() {
-        return Begun::Done(outcomes);
+        return Ok(Begun::Done(outcomes));
     }
     let version = batch.version;
     let changed = outcomes.iter().flatten().flat_map(|committed| &committed.changed);
     batch.note = note::sealed(vault, version, changed, &vault.feed.wanted());
     match vault.store.propose(batch) {
-        Ok(agreement) => Begun::Proposed(outcomes, version, agreement),
-        Err(batch) => {
-            let applied = vault.store.apply(batch);
-            Begun::Done(end(vault, outcomes, version, applied))
-        }
+        Ok(agreement) => Ok(Begun::Proposed(outcomes, version, agreement)),
+        Err(batch) => Err(Built(outcomes, batch)),
     }
 }
 

@@ -26,8 +26,8 @@ use crate::peers::{Contact, NodeId, Peers};
 use crate::reads::{self, WAITING_MAX, Waiting};
 use crate::recover::{self, Survivor};
 use crate::status::{Indexes, Progress, Role, Status};
-use crate::types::{LogId, Proposal, Raft};
-use crate::{ConsensusError, OpenError, Pace, Proposed, unfinished};
+use crate::types::{LogId, Proposal, Proposer, Raft};
+use crate::{ConsensusError, OpenError, Pace, unfinished};
 
 /// How often who waits for something looks again.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
@@ -87,7 +87,8 @@ impl Consensus {
         peers: Arc<dyn Peers>,
     ) -> Result<Self, OpenError> {
         let Opening { me, directory, sizes, pace, is_sealed, survivors } = opening;
-        let log = LogStore::open(me, doors, &directory, sizes, Some(Arc::clone(&machine)))?;
+        let feed = Feed::new(Arc::clone(&machine), doors);
+        let log = LogStore::open(me, doors, &directory, sizes, Some(feed.clone()))?;
         let held = machine.applied().position;
         // What was before a state that was taken over; its process may have ended before it said so.
         log.purge_void(held, machine.begins_behind())?;
@@ -98,15 +99,8 @@ impl Consensus {
         if log.is_pristine() && held.index > 0 {
             return Err(OpenError::Inconsistent("the log of the machine is missing".to_owned()));
         }
-        let applied = Arc::new(Signal::new(held));
-        let (is_closed, committed) = (Arc::new(AtomicBool::new(false)), Arc::<AtomicU64>::default());
-        let feed = Feed {
-            machine: Arc::clone(&machine),
-            doors: doors.clone(),
-            committed: Arc::clone(&committed),
-            applied: Arc::clone(&applied),
-            is_closed: Arc::clone(&is_closed),
-        };
+        let (is_closed, committed) = (Arc::clone(&feed.is_closed), Arc::clone(&feed.committed));
+        let applied = Arc::clone(&feed.applied);
         if !survivors.is_empty() {
             recover::recover(me, &survivors, &log, feed.clone()).await?;
         }
@@ -144,6 +138,7 @@ impl Consensus {
         });
         let (at, members) = members.await.map_err(|error| OpenError::Inconsistent(error.to_string()))?;
         core.take_members(at, &members);
+        core.log.take_members(at, &members);
         let tasks = Tasks::new();
         tasks.spawn(campaign::run(Arc::clone(&core)));
         tasks.spawn(reads::run(Arc::clone(&core), waiting));
@@ -216,11 +211,17 @@ impl Consensus {
     /// # Errors
     /// [`ConsensusError::NotLeader`] or [`ConsensusError::Stopped`] when it is certain that it never will be, otherwise
     /// [`ConsensusError::Uncertain`].
-    pub async fn propose(&self, batch: Arc<Batch>) -> Result<Proposed, ConsensusError> {
-        self.propose_within(Proposal::Batch(batch), self.core.wire.pace.proposal).await
+    pub async fn propose(&self, batch: Arc<Batch>) -> Result<Effect, ConsensusError> {
+        let (proposer, told) = Proposer::new();
+        let proposed = self.propose_within(Proposal::Batch(batch, proposer), self.core.wire.pace.proposal);
+        tokio::select! {
+            biased;
+            Ok(effect) = told => Ok(effect),
+            proposed = proposed => proposed,
+        }
     }
 
-    pub(crate) async fn propose_within(&self, proposal: Proposal, bound: Duration) -> Result<Proposed, ConsensusError> {
+    pub(crate) async fn propose_within(&self, proposal: Proposal, bound: Duration) -> Result<Effect, ConsensusError> {
         let core = &self.core;
         if core.is_leaving.load(Ordering::Acquire) {
             return Err(ConsensusError::NotLeader { leader: None });
@@ -236,10 +237,7 @@ impl Consensus {
             () = core.wire.doors.clock.sleep(bound) => return Err(ConsensusError::Uncertain),
         };
         match answered {
-            Ok(Ok(done)) => Ok(match done.data {
-                Effect::Applied => Proposed::Applied(done.log_id.index + 1),
-                Effect::Fenced(version) => Proposed::Fenced(version),
-            }),
+            Ok(Ok(done)) => Ok(done.data),
             Ok(Err(ClientWriteError::ForwardToLeader(to))) => Err(ConsensusError::NotLeader { leader: to.leader_id }),
             Ok(Err(ClientWriteError::ChangeMembershipError(_))) | Err(_) => Err(ConsensusError::Uncertain),
         }

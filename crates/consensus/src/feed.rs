@@ -35,6 +35,8 @@ pub(crate) struct Feed {
     pub(crate) committed: Arc<AtomicU64>,
     /// The last entry that was applied.
     pub(crate) applied: Arc<Signal<Position>>,
+    /// The last entry that was applied before the library asked for it (`alone.rs`).
+    pub(crate) ahead: Arc<AtomicU64>,
     pub(crate) is_closed: Arc<AtomicBool>,
 }
 
@@ -69,7 +71,7 @@ fn told(applied: &Applied) -> Result<Meta, StorageError> {
 fn entry(entry: Entry) -> machine::Entry {
     let change = match entry.payload {
         EntryPayload::Blank => Change::Nothing,
-        EntryPayload::Normal(Proposal::Batch(batch)) => Change::Batch(batch),
+        EntryPayload::Normal(Proposal::Batch(batch, _)) => Change::Batch(batch),
         EntryPayload::Normal(Proposal::Restore { version, pieces }) => Change::Restore { version, pieces },
         EntryPayload::Membership(members) => {
             Change::Membership(stored_membership(&StoredMembership::new(Some(entry.log_id), members)))
@@ -79,6 +81,34 @@ fn entry(entry: Entry) -> machine::Entry {
 }
 
 impl Feed {
+    /// What feeds a machine, from what it has on.
+    pub(crate) fn new(machine: Arc<dyn Machine>, doors: &Doors) -> Self {
+        let applied = Arc::new(Signal::new(machine.applied().position));
+        Self {
+            machine,
+            doors: doors.clone(),
+            committed: Arc::default(),
+            applied,
+            ahead: Arc::default(),
+            is_closed: Arc::default(),
+        }
+    }
+
+    /// Applies an entry that is committed, if the machine has everything before it and room for it: where waiting is allowed.
+    pub(crate) fn apply_at_once(&self, committed: &Entry) -> Option<Effect> {
+        let entry = entry(committed.clone());
+        let position = entry.position;
+        // Nothing that the library asked for is on its way then.
+        if self.applied.read(|applied| applied.index + 1 != position.index) {
+            return None;
+        }
+        let effect = self.machine.apply(&entry).ok()?;
+        self.committed.store(position.index, Ordering::Release);
+        self.ahead.store(position.index, Ordering::Release);
+        self.applied.update(|applied| *applied = position);
+        Some(effect)
+    }
+
     /// Runs something that may wait for the disk.
     async fn blocking<T: Send + 'static>(
         &self,
@@ -110,7 +140,10 @@ impl RaftStateMachine<Types> for Feed {
         if let Some(last) = entries.last() {
             self.committed.store(last.position.index, Ordering::Release);
         }
-        let mut effects = Vec::with_capacity(entries.len());
+        let ahead = self.ahead.load(Ordering::Acquire);
+        let done = entries.iter().take_while(|entry| entry.position.index <= ahead).count();
+        // What became of these, who proposed them was told by then.
+        let mut effects = vec![Effect::Applied; done];
         while effects.len() < entries.len() {
             let (waiting, from) = (Arc::clone(&entries), effects.len());
             let applied = self.blocking(move |machine| {

@@ -5,6 +5,7 @@
 //! and when, who is asked before, when a leader stops to call itself one, how leadership is handed over. No type of the
 //! library is seen outside. Deliberately absent: connections, what is stored, and who may be a member.
 
+mod alone;
 mod answer;
 mod campaign;
 mod consensus;
@@ -35,7 +36,7 @@ pub use peers::{Contact, Lane, MESSAGE_BYTES_MAX, Nobody, NodeId, PeerError, Pee
 pub use recover::Survivor;
 pub use status::{Indexes, Progress, Role, Status};
 pub use store::RaftStore;
-use tresor_storage::{StoreError, Version};
+use tresor_storage::StoreError;
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
@@ -85,15 +86,6 @@ pub enum OpenError {
     /// The library refuses what it found.
     #[error("the node does not start: {0}")]
     Inconsistent(String),
-}
-
-/// What became of a proposal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proposed {
-    /// It is applied on this node, as the entry with this index.
-    Applied(u64),
-    /// It did not follow the version named here, which the machines have: it changed nothing, anywhere.
-    Fenced(Version),
 }
 
 /// Why something was not done.

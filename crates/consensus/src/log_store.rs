@@ -19,13 +19,14 @@ use openraft::{AnyError, OptionalSend, RaftLogReader, StorageIOError};
 use tresor_env::Doors;
 use tresor_env::tasks::run_blocking;
 use tresor_log::{Log, LogError, Sizes};
-use tresor_storage::Machine;
 use tresor_storage::machine::Position;
 
 use crate::OpenError;
+use crate::alone::Alone;
+use crate::feed::Feed;
 use crate::peers::NodeId;
 use crate::spelled::{Reader, entry_bytes, put_entry, put_log_id, put_optional, put_vote};
-use crate::types::{Entry, LogId, StorageError, Types, Vote, log_id};
+use crate::types::{Entry, LogId, Membership, StorageError, Types, Vote, log_id};
 
 /// How much of the end of the log is in memory.
 const TAIL_BYTES: usize = 8 << 20;
@@ -68,6 +69,10 @@ struct Tail {
 }
 
 impl Tail {
+    fn extend(&mut self, entries: &[Entry]) {
+        entries.iter().for_each(|entry| self.push(entry.clone()));
+    }
+
     fn push(&mut self, entry: Entry) {
         if self.last.is_some_and(|last| last.index + 1 != entry.log_id.index) {
             (self.entries, self.bytes) = (VecDeque::new(), 0);
@@ -115,8 +120,9 @@ struct Shared {
     tail: Mutex<Tail>,
     record: Mutex<Record>,
     doors: Doors,
-    /// What must have everything that is purged; `None` where a test has another one.
-    machine: Option<Arc<dyn Machine>>,
+    /// Applies what is committed by being here. Its machine must have everything that is purged; `None` where a test has
+    /// another one.
+    alone: Option<Alone>,
     is_tended: AtomicBool,
     syncs: AtomicU64,
 }
@@ -143,7 +149,7 @@ impl LogStore {
         doors: &Doors,
         directory: &Path,
         sizes: Sizes,
-        machine: Option<Arc<dyn Machine>>,
+        feed: Option<Feed>,
     ) -> Result<Self, OpenError> {
         let mut last = None;
         let mut log = Log::open::<OpenError>(&doors.disk, directory, sizes, &mut |index, body| {
@@ -168,7 +174,7 @@ impl LogStore {
             tail: Mutex::new(tail),
             record: Mutex::new(record),
             doors: doors.clone(),
-            machine,
+            alone: feed.map(|feed| Alone::new(me, feed)),
             is_tended: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
         })))
@@ -212,6 +218,11 @@ impl LogStore {
         *self.0.record() = record;
         self.0.tail().purge(purged);
         Ok(())
+    }
+
+    /// Who the members are from an entry on, if that is not in the log.
+    pub(crate) fn take_members(&self, at: Option<LogId>, members: &Membership) {
+        self.0.alone.iter().for_each(|alone| alone.take_members(at, members));
     }
 
     /// How many times an append has waited for the disk.
@@ -369,8 +380,11 @@ impl RaftLogStorage<Types> for LogStore {
             }
             group.commit()?;
             shared.syncs.store(log.syncs(), Ordering::Relaxed);
-            let mut tail = shared.tail();
-            entries.into_iter().for_each(|entry| tail.push(entry));
+            drop(log);
+            shared.tail().extend(&entries);
+            if let Some(alone) = &shared.alone {
+                alone.written(&entries);
+            }
             Ok(())
         })
         .await?;
@@ -396,7 +410,7 @@ impl RaftLogStorage<Types> for LogStore {
 
     async fn purge(&mut self, id: LogId) -> Result<(), StorageError> {
         // A state that is taken over is on its way to the machine still, and the log must not go before it is there.
-        if let Some(machine) = self.0.machine.clone() {
+        if let Some(machine) = self.0.alone.as_ref().map(Alone::machine) {
             while machine.persisted().index < id.index + 1 {
                 self.0.doors.clock.sleep(LOOK_AGAIN).await;
             }

@@ -15,7 +15,7 @@ use openraft::EntryPayload;
 use tresor_storage::{Batch, Version};
 
 use crate::peers::{Contact, NodeId};
-use crate::types::{Entry, LogId, Membership, Proposal, StoredMembership, Vote, log_id};
+use crate::types::{Entry, LogId, Membership, Proposal, Proposer, StoredMembership, Vote, log_id};
 
 const BATCH: u8 = 2;
 /// Members, without the addresses of their APIs: not written any more.
@@ -137,7 +137,7 @@ impl<'b> Reader<'b> {
                 let batch = Batch { note, ..Batch::read(version, self.0)? };
                 return Some(Entry {
                     log_id: log_id(term, index),
-                    payload: EntryPayload::Normal(Proposal::Batch(Arc::new(batch))),
+                    payload: EntryPayload::Normal(Proposal::Batch(Arc::new(batch), Proposer::default())),
                 });
             }
             RESTORE => EntryPayload::Normal(Proposal::Restore { version: Version(self.u64()?), pieces: self.u32()? }),
@@ -224,7 +224,7 @@ fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
 
 pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
     out.push(match &entry.payload {
-        EntryPayload::Normal(Proposal::Batch(_)) => BATCH,
+        EntryPayload::Normal(Proposal::Batch(..)) => BATCH,
         EntryPayload::Normal(Proposal::Restore { .. }) => RESTORE,
         EntryPayload::Membership(_) => MEMBERS,
         EntryPayload::Blank => NOTHING,
@@ -235,7 +235,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
             put_u64(out, version.0);
             out.extend_from_slice(&pieces.to_le_bytes());
         }
-        EntryPayload::Normal(Proposal::Batch(batch)) => {
+        EntryPayload::Normal(Proposal::Batch(batch, _)) => {
             put_u64(out, batch.version.0);
             put_bytes(out, &batch.note);
             batch.put(out);
@@ -248,7 +248,7 @@ pub(crate) fn put_entry(out: &mut Vec<u8>, entry: &Entry) {
 /// About how many bytes an entry takes.
 pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     match &entry.payload {
-        EntryPayload::Normal(Proposal::Batch(batch)) => 21 + batch.note.len() + batch.bytes(),
+        EntryPayload::Normal(Proposal::Batch(batch, _)) => 21 + batch.note.len() + batch.bytes(),
         _ => 1024,
     }
 }
@@ -307,7 +307,7 @@ mod tests {
         let joint = Membership::new(vec![[NodeId(1)].into(), [NodeId(1), NodeId(2)].into()], nodes);
         for payload in [
             EntryPayload::Blank,
-            EntryPayload::Normal(Proposal::Batch(Arc::new(batch))),
+            EntryPayload::Normal(Proposal::Batch(Arc::new(batch), Proposer::default())),
             EntryPayload::Normal(Proposal::Restore { version: Version(7), pieces: 9 }),
             EntryPayload::Membership(joint.clone()),
         ] {

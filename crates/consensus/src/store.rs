@@ -6,13 +6,13 @@ use std::io;
 use std::sync::{Arc, Weak, mpsc};
 
 use tresor_env::Tasks;
-use tresor_storage::machine::{Export, Install};
+use tresor_storage::machine::{Effect, Export, Install};
 use tresor_storage::{Agreement, Batch, Condition, Scrubbed, Snapshot, Store, StoreError, Watcher};
 
 use crate::consensus::Consensus;
 use crate::peers::Contact;
 use crate::restore::Restoring;
-use crate::{ConsensusError, Proposed, Status};
+use crate::{ConsensusError, Status};
 
 pub(crate) const NAME: &str = "raft";
 
@@ -110,12 +110,12 @@ impl Store for RaftStore {
 }
 
 /// What became of a proposal, as stores tell it.
-pub(crate) fn told(proposed: Result<Proposed, ConsensusError>) -> Result<(), StoreError> {
+pub(crate) fn told(proposed: Result<Effect, ConsensusError>) -> Result<(), StoreError> {
     let name = NAME.to_owned();
     Err(match proposed {
-        Ok(Proposed::Applied(_)) => return Ok(()),
+        Ok(Effect::Applied) => return Ok(()),
         // Whoever proposed it counted on from what this node has.
-        Ok(Proposed::Fenced(version)) => StoreError::VersionGap { batch: version.next().0, store: version.0 },
+        Ok(Effect::Fenced(version)) => StoreError::VersionGap { batch: version.next().0, store: version.0 },
         Err(ConsensusError::Stopped(why)) => StoreError::Stopped { name, why },
         Err(ConsensusError::NotLeader { .. }) => StoreError::Elsewhere { name },
         Err(error @ (ConsensusError::Uncertain | ConsensusError::NoQuorum | ConsensusError::Members(_))) => {

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage, RaftStateMachine, Snapshot};
 use openraft::testing::{StoreBuilder, Suite};
 use openraft::{EntryPayload, OptionalSend, RaftLogReader, RaftSnapshotBuilder};
-use tresor_env::Signal;
 use tresor_env::doubles::TestDoors;
 use tresor_log::Sizes;
 use tresor_storage::MemoryMachine;
@@ -145,13 +144,7 @@ impl StoreBuilder<Types, Gapless, Carried> for Builder {
         let doors = TestDoors::new(1).doors;
         let sizes = Sizes { first: 512, max: 512 };
         let log = LogStore::open(NodeId(0), &doors, Path::new("log"), sizes, None).unwrap();
-        let feed = Feed {
-            machine: Arc::new(MemoryMachine::new()),
-            doors,
-            committed: Arc::default(),
-            applied: Arc::new(Signal::default()),
-            is_closed: Arc::default(),
-        };
+        let feed = Feed::new(Arc::new(MemoryMachine::new()), &doors);
         Ok(((), Gapless(log), Carried(feed)))
     }
 }

@@ -3,9 +3,10 @@
 //! Deliberately absent: behaviour.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use openraft::RaftTypeConfig;
+use tokio::sync::oneshot;
 use tresor_storage::machine::{Effect, Export, Install};
 use tresor_storage::{Batch, Version};
 
@@ -15,7 +16,7 @@ use crate::runtime::Runtime;
 /// What is on its way into the log.
 #[derive(Clone)]
 pub(crate) enum Proposal {
-    Batch(Arc<Batch>),
+    Batch(Arc<Batch>, Proposer),
     /// See [`Change::Restore`](tresor_storage::machine::Change::Restore).
     Restore {
         version: Version,
@@ -26,9 +27,33 @@ pub(crate) enum Proposal {
 impl fmt::Debug for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Batch(batch) => write!(f, "batch {}", batch.version.0),
+            Self::Batch(batch, _) => write!(f, "batch {}", batch.version.0),
             Self::Restore { version, pieces } => write!(f, "restore {} from {pieces} pieces", version.0),
         }
+    }
+}
+
+/// Who waits for what becomes of a batch; nobody where it came from another node, or from the disk.
+#[derive(Clone, Default)]
+pub(crate) struct Proposer(Option<Arc<Mutex<Option<oneshot::Sender<Effect>>>>>);
+
+impl Proposer {
+    /// Somebody, who is told once at most.
+    pub(crate) fn new() -> (Self, oneshot::Receiver<Effect>) {
+        let (sender, told) = oneshot::channel();
+        (Self(Some(Arc::new(Mutex::new(Some(sender))))), told)
+    }
+
+    /// Whether somebody waits.
+    pub(crate) const fn is_somebody(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Tells what became of it.
+    pub(crate) fn tell(&self, effect: Effect) {
+        let waiting = self.0.as_ref().and_then(|sender| sender.lock().unwrap_or_else(PoisonError::into_inner).take());
+        // Who does not wait any more need not know.
+        let _ = waiting.map(|sender| sender.send(effect));
     }
 }
 

@@ -7,7 +7,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tresor_consensus::{Change, Consensus, ConsensusError, NodeId, Proposed};
+use tresor_consensus::{Change, Consensus, ConsensusError, NodeId};
+use tresor_storage::machine::Effect;
 use tresor_storage::suite::key;
 use tresor_storage::{Batch, Machine, MemoryMachine, RawKey, Stored};
 
@@ -34,8 +35,8 @@ async fn write(node: Arc<Consensus>, machine: MemoryMachine, history: Shared, ke
     let value = number.to_le_bytes().to_vec();
     let writes = [(key(&key_name), Some(value.clone())), (key(&own_name(number)), Some(value))].into();
     let ended = match node.propose(Arc::new(Batch::new(version, writes))).await {
-        Ok(Proposed::Applied(_)) => Wrote::Yes,
-        Ok(Proposed::Fenced(_)) | Err(ConsensusError::NotLeader { .. } | ConsensusError::Stopped(_)) => Wrote::No,
+        Ok(Effect::Applied) => Wrote::Yes,
+        Ok(Effect::Fenced(_)) | Err(ConsensusError::NotLeader { .. } | ConsensusError::Stopped(_)) => Wrote::No,
         Err(_) => Wrote::Perhaps,
     };
     history.lock().unwrap().end_write(number, ended, begun);

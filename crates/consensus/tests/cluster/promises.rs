@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_consensus::{Change, ConsensusError, NodeId, Proposed, Role};
+use tresor_consensus::{Change, ConsensusError, NodeId, Role};
 use tresor_storage::Machine;
+use tresor_storage::machine::Effect;
 
 use crate::world::{STEP, World, contact, play, proposal, read_now};
 
@@ -46,7 +47,7 @@ fn a_batch_costs_one_sync_on_every_node() {
         let before: Vec<u64> = world.running().iter().map(|id| world.node(*id).syncs()).collect();
         for number in 0..50 {
             let written = world.write(leader, "k", &number.to_string()).await.unwrap();
-            assert!(matches!(written, Proposed::Applied(_)));
+            assert!(matches!(written, Effect::Applied));
         }
         world.pass(SECOND).await;
         for (id, before) in world.running().into_iter().zip(before) {
@@ -68,7 +69,7 @@ fn a_cluster_of_one_leads_at_once_and_again_after_a_crash() {
         world.leader_within(SECOND).await;
         assert!(STEP * u32::try_from(world.steps - begun).unwrap() <= Duration::from_millis(100));
         assert_eq!(world.read(only, "k").await.unwrap().as_deref(), Some("1"));
-        assert!(matches!(world.write(only, "k", "2").await, Ok(Proposed::Applied(_))));
+        assert!(matches!(world.write(only, "k", "2").await, Ok(Effect::Applied)));
     });
 }
 
@@ -186,7 +187,7 @@ fn a_leader_that_hears_nobody_keeps_nobody_from_campaigning() {
         world.pass(SECOND * 3).await;
         let next = world.leader().unwrap();
         assert!(next != leader);
-        assert!(matches!(world.write(next, "k", "1").await, Ok(Proposed::Applied(_))));
+        assert!(matches!(world.write(next, "k", "1").await, Ok(Effect::Applied)));
     });
 }
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use tresor_consensus::{Consensus, NodeId, OpenError, Proposed, Survivor};
+use tresor_consensus::{Consensus, NodeId, OpenError, Survivor};
 use tresor_storage::Machine;
+use tresor_storage::machine::Effect;
 
 use crate::promises::isolate;
 use crate::world::{World, play, read_now};
@@ -51,7 +52,7 @@ fn the_last_node_of_three_goes_on_with_everything_that_was_acknowledged() {
             for number in 0..20 {
                 assert_eq!(world.read(left, &format!("k{number}")).await.unwrap().as_deref(), Some("1"));
             }
-            assert!(matches!(world.write(left, "k", "2").await, Ok(Proposed::Applied(_))));
+            assert!(matches!(world.write(left, "k", "2").await, Ok(Effect::Applied)));
             // It needs to be said once.
             recover(&mut world, &[left], Vec::new()).await;
             assert_eq!(world.leader_within(SECOND).await, left);
@@ -80,7 +81,7 @@ fn of_several_that_are_left_the_one_with_more_is_followed() {
             recover(&mut world, &[behind, ahead], vec![survivor(behind), survivor(ahead)]).await;
             assert_eq!(world.leader_within(SECOND * 3).await, ahead);
             assert_eq!(world.read(ahead, "k").await.unwrap().as_deref(), Some("4"));
-            assert!(matches!(world.write(ahead, "k", "5").await, Ok(Proposed::Applied(_))));
+            assert!(matches!(world.write(ahead, "k", "5").await, Ok(Effect::Applied)));
             world.pass(SECOND).await;
             for id in [ahead, behind] {
                 let machine = &world.hosts[&id].machine;
@@ -107,7 +108,7 @@ fn a_member_that_was_not_told_learns_it_from_the_log() {
             recover(&mut world, &[told], vec![survivor(told), survivor(not_told)]).await;
             world.start(not_told).await;
             let leader = world.leader_within(SECOND * 5).await;
-            assert!(matches!(world.write(leader, "k", "2").await, Ok(Proposed::Applied(_))));
+            assert!(matches!(world.write(leader, "k", "2").await, Ok(Effect::Applied)));
             world.pass(SECOND).await;
             for id in [told, not_told] {
                 assert_eq!(read_now(&world.hosts[&id].machine, "k").as_deref(), Some("2"), "{id}");

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use tokio::task::yield_now;
 use tresor_consensus::{
-    Consensus, ConsensusError, Contact, NodeId, OpenError, Opening, Pace, Proposed, Role, Survivor,
+    Consensus, ConsensusError, Contact, NodeId, OpenError, Opening, Pace, Role, Survivor,
 };
 use tresor_env::doubles::{SeededEntropy, TestDoors};
 use tresor_env::{Doors, Tasks};
 use tresor_log::Sizes;
+use tresor_storage::machine::Effect;
 use tresor_storage::suite::key;
 use tresor_storage::{Batch, Machine, MemoryMachine};
 
@@ -234,7 +235,7 @@ impl World {
     }
 
     /// Writes a value at a node.
-    pub(crate) async fn write(&mut self, at: NodeId, name: &str, value: &str) -> Result<Proposed, ConsensusError> {
+    pub(crate) async fn write(&mut self, at: NodeId, name: &str, value: &str) -> Result<Effect, ConsensusError> {
         let proposal = proposal(&self.hosts[&at].machine, name, value);
         let node = self.node(at);
         self.until(Duration::from_secs(20), async move { node.propose(Arc::new(proposal)).await }).await
@@ -245,7 +246,7 @@ impl World {
         let begun = self.steps;
         loop {
             if let Some(leader) = self.leader()
-                && matches!(self.write(leader, name, value).await, Ok(Proposed::Applied(_)))
+                && matches!(self.write(leader, name, value).await, Ok(Effect::Applied))
             {
                 return STEP * u32::try_from(self.steps - begun).unwrap();
             }
