@@ -447,6 +447,10 @@ fn unavailable(error: io::Error) -> AuditError {
     AuditError::LogUnavailable(error.to_string().into())
 }
 
+fn removed() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the file of the local audit log was removed")
+}
+
 fn damaged(number: u64, offset: u64) -> AuditError {
     AuditError::Damaged { segment: segment::name(number), offset }
 }

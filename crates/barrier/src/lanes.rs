@@ -65,6 +65,8 @@ pub(crate) struct Queues {
 pub(crate) struct Lanes {
     requests: mpsc::Receiver<Message>,
     background: Background,
+    /// Whether more than one came together last: who is alone waits for nobody.
+    is_accompanied: bool,
 }
 
 /// What the next batch is made of, in order, and who is told afterwards that everything before is done.
@@ -91,7 +93,7 @@ impl Lanes {
         let (requests, of_requests) = mpsc::channel(QUEUE_MAX);
         let (background, of_background) = mpsc::channel(QUEUE_MAX);
         let waiting = Background { inbox: of_background, first: None, alone_after: Duration::ZERO };
-        (Queues { requests, background }, Self { requests: of_requests, background: waiting })
+        (Queues { requests, background }, Self { requests: of_requests, background: waiting, is_accompanied: false })
     }
 
     /// The next batch; `None` when every sender is gone.
@@ -103,8 +105,11 @@ impl Lanes {
         };
         let mut next = Next { jobs: Vec::new(), drained: None };
         if let Some(first) = first {
-            company(&self.requests).await;
+            if self.is_accompanied || !self.requests.is_empty() {
+                company(&self.requests).await;
+            }
             self.gather(first, &mut next);
+            self.is_accompanied = next.jobs.len() > 1;
         }
         self.background.ride(&mut next.jobs);
         Some(next)
@@ -136,8 +141,7 @@ impl Lanes {
 }
 
 /// Lets the requests that can run come as far as here, while each round of them brings more: a sync costs the same for
-/// one transaction as for all of them, and on a busy machine they would otherwise come in twos and threes. Who is alone
-/// waits for nothing.
+/// one transaction as for all of them, and on a busy machine they would otherwise come in twos and threes.
 async fn company(inbox: &mpsc::Receiver<Message>) {
     let mut waiting = inbox.len();
     for _ in 0..COMPANY_ROUNDS_MAX {

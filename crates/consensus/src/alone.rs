@@ -42,6 +42,11 @@ impl Alone {
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nobody else is to have the log.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.members().is_alone
+    }
+
     /// Who the members are from an entry on.
     pub(crate) fn take_members(&self, at: Option<LogId>, membership: &Membership) {
         let mut known = self.members();
@@ -57,7 +62,7 @@ impl Alone {
             match &entry.payload {
                 EntryPayload::Membership(members) => self.take_members(Some(entry.log_id), members),
                 EntryPayload::Normal(Proposal::Batch(_, proposer)) if proposer.is_somebody() => {
-                    if self.members().is_alone
+                    if self.is_alone()
                         && let Some(effect) = self.feed.apply_at_once(entry)
                     {
                         proposer.tell(effect);
@@ -66,5 +71,62 @@ impl Alone {
                 EntryPayload::Normal(_) | EntryPayload::Blank => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeMap;
+
+    use tresor_env::doubles::TestDoors;
+    use tresor_storage::machine::Effect;
+    use tresor_storage::suite::batch;
+    use tresor_storage::{Machine, MemoryMachine};
+
+    use super::*;
+    use crate::peers::Contact;
+    use crate::types::{Proposer, log_id};
+
+    fn entry(index: u64, payload: EntryPayload<crate::types::Types>) -> Entry {
+        Entry { log_id: log_id(1, index), payload }
+    }
+
+    /// Members, of whom the first so many vote.
+    fn members(ids: &[u64], voters: usize) -> Membership {
+        let nodes: BTreeMap<_, _> = ids.iter().map(|id| (NodeId(*id), Contact::default())).collect();
+        Membership::new(vec![ids.iter().take(voters).copied().map(NodeId).collect()], nodes)
+    }
+
+    #[test]
+    fn a_batch_is_applied_at_once_by_the_only_member_that_has_all_before_it() {
+        let machine = MemoryMachine::new();
+        let feed = Feed::new(Arc::new(machine.clone()), &TestDoors::new(1).doors);
+        let alone = Alone::new(NodeId(1), feed.clone());
+        // What becomes of a batch that is proposed here, with nothing before it.
+        let propose = |index: u64, version: u64| {
+            let (proposer, mut told) = Proposer::new();
+            let proposal = Proposal::Batch(Arc::new(batch(version, &[("k", Some(b"1"))])), proposer);
+            alone.written(&[entry(index, EntryPayload::Normal(proposal))]);
+            told.try_recv().ok()
+        };
+        assert_eq!(propose(0, 1), None, "nobody said who the members are");
+        alone.take_members(None, &members(&[1], 1));
+        assert_eq!(propose(1, 1), None, "the machine lacks an entry");
+        assert_eq!(propose(0, 1), Some(Effect::Applied));
+        assert_eq!((machine.applied().position.index, feed.applied.read(|applied| applied.index)), (1, 1));
+        assert_eq!(propose(1, 1), Some(Effect::Fenced(tresor_storage::Version(1))));
+        for others in [members(&[1, 2], 1), members(&[1, 2], 2), members(&[2, 1], 1)] {
+            alone.written(&[entry(2, EntryPayload::Membership(others))]);
+            assert_eq!(propose(2, 2), None, "another node is to have it");
+        }
+        // What is known of an earlier entry is known too late.
+        alone.take_members(Some(log_id(1, 1)), &members(&[1], 1));
+        assert_eq!(propose(2, 2), None);
+        alone.written(&[entry(3, EntryPayload::Membership(members(&[1], 1)))]);
+        assert_eq!(propose(2, 2), Some(Effect::Applied));
+        let elsewhere = Proposal::Batch(Arc::new(batch(3, &[])), Proposer::default());
+        alone.written(&[entry(3, EntryPayload::Normal(elsewhere))]);
+        assert_eq!(machine.applied().position.index, 3, "who leads from elsewhere says what is committed");
     }
 }

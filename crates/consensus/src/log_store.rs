@@ -30,6 +30,8 @@ use crate::types::{Entry, LogId, Membership, StorageError, Types, Vote, log_id};
 
 /// How much of the end of the log is in memory.
 const TAIL_BYTES: usize = 8 << 20;
+/// The same where it is sent to nobody.
+const TAIL_BYTES_ALONE: usize = 1 << 20;
 /// How much is read or sent at once, beyond the first entry.
 const READ_BYTES: usize = 4 << 20;
 /// How long a purge waits before it looks again whether the machine has what it would remove.
@@ -69,8 +71,12 @@ struct Tail {
 }
 
 impl Tail {
-    fn extend(&mut self, entries: &[Entry]) {
+    /// Adds entries, and keeps so many bytes, but one entry at least.
+    fn extend(&mut self, entries: &[Entry], bytes_max: usize) {
         entries.iter().for_each(|entry| self.push(entry.clone()));
+        while self.bytes > bytes_max && self.entries.len() > 1 {
+            self.bytes -= self.entries.pop_front().as_ref().map_or(0, entry_bytes);
+        }
     }
 
     fn push(&mut self, entry: Entry) {
@@ -80,9 +86,6 @@ impl Tail {
         self.last = Some(entry.log_id);
         self.bytes += entry_bytes(&entry);
         self.entries.push_back(entry);
-        while self.bytes > TAIL_BYTES && self.entries.len() > 1 {
-            self.bytes -= self.entries.pop_front().as_ref().map_or(0, entry_bytes);
-        }
     }
 
     /// Removes what comes from `index` on; `last` is what the log ends with then.
@@ -381,7 +384,8 @@ impl RaftLogStorage<Types> for LogStore {
             group.commit()?;
             shared.syncs.store(log.syncs(), Ordering::Relaxed);
             drop(log);
-            shared.tail().extend(&entries);
+            let is_alone = shared.alone.as_ref().is_some_and(Alone::is_alone);
+            shared.tail().extend(&entries, if is_alone { TAIL_BYTES_ALONE } else { TAIL_BYTES });
             if let Some(alone) = &shared.alone {
                 alone.written(&entries);
             }

@@ -255,8 +255,10 @@ mod tests {
     fn messages_come_back_and_no_prefix_of_them_does() {
         let batch = tresor_storage::suite::batch(7, &[("a", Some(b"1")), ("b", None)]);
         let entry = |index, payload| Entry { log_id: log_id(3, index), payload };
-        let entries =
-            vec![entry(9, EntryPayload::Blank), entry(10, EntryPayload::Normal(Proposal::Batch(Arc::new(batch), crate::types::Proposer::default())))];
+        let entries = vec![
+            entry(9, EntryPayload::Blank),
+            entry(10, EntryPayload::Normal(Proposal::Batch(Arc::new(batch), crate::types::Proposer::default()))),
+        ];
         let last = Some(log_id(3, 8));
         let state = Applied { position: Position { term: 1, index: 2 }, version: Version(3), membership: vec![1, 2] };
         for message in [

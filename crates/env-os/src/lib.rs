@@ -7,6 +7,7 @@ mod clock;
 mod disk;
 mod entropy;
 mod net;
+mod pool;
 mod workers;
 
 use std::sync::Arc;

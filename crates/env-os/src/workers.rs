@@ -1,20 +1,25 @@
-//! Blocking work on the runtime's pool of threads, in two lanes, and tidying up beside it.
+//! Blocking work on threads, in two lanes, and tidying up beside it.
 //!
-//! What waits for the disk goes to the pool at once. What keeps a core busy gets at most one thread per core, in order,
-//! from a queue of bounded length: a flood of logins costs those who log in, and delays neither commits nor audit
-//! records. Deliberately absent: priorities among computations.
+//! What waits for the disk gets a thread at once (`pool.rs`). What keeps a core busy goes to the runtime's pool, at most one
+//! thread per core, in order, from a queue of bounded length: a flood of logins costs those who log in, and delays neither
+//! commits nor audit records. Deliberately absent: priorities among computations.
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, oneshot};
 use tresor_env::tasks::{NotComputed, WorkerPanicked};
 use tresor_env::{BoxFuture, Workers};
+
+use crate::pool::Pool;
 
 /// How many computations may wait for each core: the last of them waits some seconds, as people who log in will.
 const WAITING_PER_CORE_MAX: usize = 128;
 
-/// Runs blocking work on the runtime's pool of threads.
+/// Runs blocking work on threads.
 pub struct ThreadWorkers {
+    /// Those that wait for the disk.
+    pool: Pool,
     /// One for each computation that runs.
     cores: Arc<Semaphore>,
     /// One for each computation that runs or waits.
@@ -30,7 +35,11 @@ impl ThreadWorkers {
     }
 
     fn with(cores: usize, waiting_max: usize) -> Self {
-        Self { cores: Arc::new(Semaphore::new(cores)), places: Arc::new(Semaphore::new(cores + waiting_max)) }
+        Self {
+            pool: Pool::default(),
+            cores: Arc::new(Semaphore::new(cores)),
+            places: Arc::new(Semaphore::new(cores + waiting_max)),
+        }
     }
 }
 
@@ -42,7 +51,19 @@ impl Default for ThreadWorkers {
 
 impl Workers for ThreadWorkers {
     fn run(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), WorkerPanicked>> {
-        Box::pin(async move { tokio::task::spawn_blocking(work).await.map_err(|_| WorkerPanicked) })
+        let pool = self.pool.clone();
+        Box::pin(async move {
+            let (sender, ended) = oneshot::channel();
+            let runtime = Handle::try_current().ok();
+            pool.begin(Box::new(move || {
+                // What is done there may start tasks.
+                let _known = runtime.as_ref().map(Handle::enter);
+                work();
+                // Who does not wait any more need not know.
+                let _ = sender.send(());
+            }));
+            ended.await.map_err(|_| WorkerPanicked)
+        })
     }
 
     fn compute(&self, work: Box<dyn FnOnce() + Send>) -> BoxFuture<'static, Result<(), NotComputed>> {
@@ -60,22 +81,7 @@ impl Workers for ThreadWorkers {
     }
 
     fn tidy_up(&self, work: Box<dyn FnOnce() + Send>) {
-        let place = Arc::new(std::sync::Mutex::new(Some(work)));
-        let take = |place: &std::sync::Mutex<Option<Box<dyn FnOnce() + Send>>>| {
-            place.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
-        };
-        let own = Arc::clone(&place);
-        let started = std::thread::Builder::new().name("tidy-up".to_owned()).spawn(move || {
-            if let Some(work) = take(&own) {
-                work();
-            }
-        });
-        // Without a thread of its own it is done here: late is better than never.
-        if started.is_err()
-            && let Some(work) = take(&place)
-        {
-            work();
-        }
+        self.pool.begin(work);
     }
 }
 

@@ -4,14 +4,16 @@
 //! log goes on in a new segment. Deliberately absent: syncs on the path of a request in the default mode.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_env::BoxFuture;
 use tresor_env::tasks::run_blocking;
+use tresor_env::{BoxFuture, Disk, DiskFile};
 
-use super::{AuditLog, Durability, unavailable};
+use super::{AuditLog, Durability, removed, segment, unavailable};
 use crate::error::AuditError;
 
 /// How far the log is durable, and what a failed sync left in doubt.
@@ -131,13 +133,31 @@ impl AuditLog {
         self.check_directory()
     }
 
-    /// Whether the next segment can be made: a directory that takes no files any more is told now, and not when the segment
-    /// in use is full.
+    /// Whether the segment in use still has its name, and the next one can be made: a directory that takes no files any more is
+    /// told now, and not when the segment is full.
     fn check_directory(&self) -> Result<(), AuditError> {
         let Some(directory) = &self.directory else { return Ok(()) };
-        self.doors.disk.check_writable(directory).map_err(|error| {
-            self.leave(&mut self.state());
+        let disk = &*self.doors.disk;
+        let mut state = self.state();
+        let current = state.current.as_ref().filter(|current| current.turn.is_none());
+        let named = current.and_then(|current| Some((segment::name(current.number), current.file.as_ref()?)));
+        let checked = named
+            .map_or(Ok(()), |(name, file)| check_named(disk, &directory.join(name), &**file))
+            .and_then(|()| disk.check_writable(directory));
+        checked.map_err(|error| {
+            self.leave(&mut state);
+            drop(state);
             self.refuse(unavailable(error))
         })
+    }
+}
+
+/// Whether a name leads to a file.
+fn check_named(disk: &dyn Disk, name: &Path, file: &dyn DiskFile) -> io::Result<()> {
+    match (disk.identity(name), file.identity()) {
+        (Ok(named), Ok(open)) if named.is(open) => Ok(()),
+        // Where files cannot be told apart.
+        (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        _ => Err(removed()),
     }
 }

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::sealing::SegmentKey;
 use super::segment::{self, FRAMES_AT, HEADER_BYTES, SEALED_BYTES_MAX};
-use super::{AuditLog, Recent, Segment, State, note, unavailable};
+use super::{AuditLog, Recent, Segment, State, note, removed, unavailable};
 use crate::entry::Admission;
 use crate::error::AuditError;
 
@@ -263,7 +263,7 @@ impl AuditLog {
                 .ok_or(AuditError::LogUnavailable("record is too long".into()))?;
         }
         if let Some(file) = &current.file
-            && let Err(error) = file.write_all_at(at, bytes).and_then(|()| self.check_place(current.number, &**file))
+            && let Err(error) = file.write_all_at(at, bytes).and_then(|()| check_has_name(&**file))
         {
             // Part of it may be there, or nowhere any more: nothing is written to this segment again.
             if error.kind() == io::ErrorKind::NotFound {
@@ -284,16 +284,15 @@ impl AuditLog {
         state.tag = tag;
         Ok(())
     }
+}
 
-    /// Whether a segment's file is still the one that has its name: a file that was removed takes whatever is written, and
-    /// nobody would ever find it.
-    fn check_place(&self, number: u64, file: &dyn DiskFile) -> io::Result<()> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        match (self.doors.disk.identity(&directory.join(segment::name(number))), file.identity()) {
-            (Ok(named), Ok(open)) if named.is(open) => Ok(()),
-            // Where files cannot be told apart.
-            (Err(error), _) | (_, Err(error)) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
-            _ => Err(io::Error::new(io::ErrorKind::NotFound, "the file of the local audit log was removed")),
-        }
+/// Whether a file still has a name: one that was removed takes whatever is written, and nobody would ever find it. Whether it
+/// is the one that it should have is asked with each sync.
+fn check_has_name(file: &dyn DiskFile) -> io::Result<()> {
+    match file.identity() {
+        Ok(identity) if identity.names == 0 => Err(removed()),
+        // Where files cannot be told apart.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(()),
+        told => told.map(drop),
     }
 }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tresor_consensus::{
-    Consensus, ConsensusError, Contact, NodeId, OpenError, Opening, Pace, Role, Survivor,
-};
+use tresor_consensus::{Consensus, ConsensusError, Contact, NodeId, OpenError, Opening, Pace, Role, Survivor};
 use tresor_env::doubles::{SeededEntropy, TestDoors};
 use tresor_env::{Doors, Tasks};
 use tresor_log::Sizes;
