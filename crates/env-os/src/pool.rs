@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn all_work_is_done_and_the_same_thread_does_what_comes_one_by_one() {
-        let (pool, (told, tells)) = (Pool::default(), mpsc::channel());
+        let (pool, (told, tells)) = (Pool::default(), mpsc::sync_channel(128));
         let tell = |what: u32| {
             let told = told.clone();
             Box::new(move || told.send((what, thread::current().id())).unwrap())
