@@ -11,7 +11,7 @@ use tresor_engine::Instance;
 #[must_use]
 pub fn registry() -> Registry {
     Registry {
-        factories: vec![tresor_kv::FACTORY, tresor_userpass::FACTORY, tresor_approle::FACTORY],
+        factories: vec![tresor_kv::FACTORY, tresor_userpass::FACTORY, tresor_approle::FACTORY, tresor_github::FACTORY],
         server,
         always: tresor_system::ALWAYS,
         uploads: tresor_system::UPLOADS,

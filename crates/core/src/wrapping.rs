@@ -158,6 +158,7 @@ impl Wrapping {
             now: means.now,
             entropy: means.entropy,
             workers: means.workers,
+            outgoing: means.outgoing,
             caller: Caller {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 accessor: None,

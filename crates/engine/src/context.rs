@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use tresor_env::{Entropy, Workers};
+use tresor_env::{Entropy, Outgoing, Workers};
 use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
 use tresor_model::{ByteStream, MountId, Operation, Timestamp};
 use tresor_secret::TokenSecret;
@@ -23,6 +23,8 @@ pub struct Cx<'a> {
     pub entropy: &'a dyn Entropy,
     /// Where slow work (password hashing) runs.
     pub workers: &'a dyn Workers,
+    /// HTTP servers of others. Nothing that is asked of them is undone when the transaction is not committed.
+    pub outgoing: &'a dyn Outgoing,
     /// Who asks.
     pub caller: Caller<'a>,
     /// The mount that is asked.

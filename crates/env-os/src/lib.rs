@@ -13,6 +13,7 @@ mod workers;
 use std::sync::Arc;
 
 use tresor_env::Doors;
+use tresor_env::outgoing::NoWayOut;
 
 pub use clock::OsClock;
 pub use disk::OsDisk;
@@ -20,7 +21,7 @@ pub use entropy::OsEntropy;
 pub use net::OsNet;
 pub use workers::ThreadWorkers;
 
-/// All real doors.
+/// All real doors, but for the way to HTTP servers of others: a server brings its own, and nothing else asks any.
 #[must_use]
 pub fn doors() -> Doors {
     Doors {
@@ -28,6 +29,7 @@ pub fn doors() -> Doors {
         entropy: Arc::new(OsEntropy),
         disk: Arc::new(OsDisk),
         net: Arc::new(OsNet),
+        outgoing: Arc::new(NoWayOut),
         workers: Arc::new(ThreadWorkers::new()),
     }
 }

@@ -6,6 +6,7 @@ mod clock;
 mod disk;
 mod fabric;
 mod net;
+mod outgoing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,6 +14,7 @@ pub use clock::ManualClock;
 pub use disk::MemoryDisk;
 pub use fabric::{Fabric, Weather};
 pub use net::MemoryNet;
+pub use outgoing::FakeServers;
 
 use crate::clock::Timestamp;
 use crate::entropy::Entropy;
@@ -80,6 +82,8 @@ pub struct TestDoors {
     pub disk: Arc<MemoryDisk>,
     /// The network behind them.
     pub net: Arc<MemoryNet>,
+    /// The HTTP servers of others behind them.
+    pub outgoing: Arc<FakeServers>,
 }
 
 impl TestDoors {
@@ -89,13 +93,15 @@ impl TestDoors {
         let clock = Arc::new(ManualClock::starting_at(Timestamp::from_seconds(1_767_225_600)));
         let disk = Arc::new(MemoryDisk::new());
         let net = Arc::new(MemoryNet::new());
+        let outgoing = Arc::new(FakeServers::default());
         let doors = Doors {
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             disk: disk.clone(),
             net: net.clone(),
+            outgoing: outgoing.clone(),
             workers: Arc::new(InlineWorkers),
         };
-        Self { doors, clock, disk, net }
+        Self { doors, clock, disk, net, outgoing }
     }
 }

@@ -9,6 +9,7 @@ pub mod disk;
 pub mod doubles;
 pub mod entropy;
 pub mod net;
+pub mod outgoing;
 pub mod signal;
 pub mod tasks;
 
@@ -18,6 +19,7 @@ pub use clock::{Clock, SteadyClock, Timestamp};
 pub use disk::{Disk, DiskFile};
 pub use entropy::Entropy;
 pub use net::Net;
+pub use outgoing::Outgoing;
 pub use signal::Signal;
 pub use tasks::{Tasks, Workers};
 
@@ -35,6 +37,8 @@ pub struct Doors {
     pub disk: Arc<dyn Disk>,
     /// Listening and connecting.
     pub net: Arc<dyn Net>,
+    /// HTTP servers of others.
+    pub outgoing: Arc<dyn Outgoing>,
     /// Where blocking work runs: syncs in one lane, password hashing in the other.
     pub workers: Arc<dyn Workers>,
 }

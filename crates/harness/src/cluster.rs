@@ -183,6 +183,7 @@ impl World {
             entropy: host.entropy.clone(),
             disk: host.disk.of_process(),
             net: self.fabric.host(ip(at)),
+            outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
             workers: Arc::new(InlineWorkers),
         };
         let opening = NodeOpening {

@@ -307,6 +307,19 @@ async fn a_detailed_list_says_what_is_known_of_each_name() {
     assert_eq!(keys(page.at("/data/key_info")), ["b"]);
     let deeper = harness.list("k/detailed-metadata/d/e", ROOT).await.expect_status(200);
     assert_eq!(deeper.at("/data/key_info/f"), harness.read("k/metadata/d/e/f", ROOT).await.at("/data"));
+    // The same of every depth.
+    let every = harness.call("SCAN", "k/detailed-metadata", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(every.at("/data/keys"), &json!(["a", "b", "d/e/f"]));
+    assert_eq!(every.at("/data/key_info/d~1e~1f"), harness.read("k/metadata/d/e/f", ROOT).await.at("/data"));
+    let below = harness.call("SCAN", "k/metadata/d", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(below.at("/data"), &json!({ "keys": ["e/f"] }));
+    let page = harness.call("SCAN", "k/metadata?after=a&limit=1", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(page.at("/data/keys"), &json!(["b"]));
+    harness.prepare("POST", "sys/mounts/one", json!({ "type": "kv" })).await;
+    harness.prepare("POST", "one/x/y", json!({ "k": "v" })).await;
+    harness.prepare("POST", "one/z", json!({ "k": "v" })).await;
+    let plain = harness.call("SCAN", "one", ROOT, Value::Null).await.expect_status(200);
+    assert_eq!(plain.at("/data/keys"), &json!(["x/y", "z"]));
     drop(harness.list("k/detailed-metadata/none", ROOT).await.expect_status(404));
     // Who may list metadata may not list it in detail, which reads it.
     let lister = harness.token_with(r#"path "k/metadata/*" { capabilities = ["list"] }"#).await;

@@ -11,6 +11,7 @@ mod joining;
 mod listen;
 mod logging;
 mod machine;
+mod outgoing;
 mod patience;
 mod process;
 mod run;

@@ -20,6 +20,7 @@ use crate::joining::joining;
 use crate::listen::{BoundListeners, Listeners};
 use crate::logging::{self, Log};
 use crate::machine::Machine;
+use crate::outgoing::Https;
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
@@ -111,7 +112,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     if !config.disable_mlock {
         lock_memory()?;
     }
-    let doors = tresor_env_os::doors();
+    let doors = Doors { outgoing: Arc::new(Https::default()), ..tresor_env_os::doors() };
     // Before anything is opened, because others are told where this node is reached.
     let bound = BoundListeners::bind(&config.listeners, &doors).await?;
     let Opened { store, nodes } = Opened::open(&config, &bound.addresses, &doors).await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tresor_engine::answer::Advised;
-use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes, Warned};
+use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, Nothing, Routes, Warned, scan};
 use tresor_model::{Body, Fault, LeaseTerms, Map};
 use tresor_record::Record;
 use tresor_wire::duration::print_go;
@@ -62,9 +62,10 @@ impl Engine for Kv1 {
 
     fn routes() -> Routes<Self> {
         Routes::new()
-            .at("{path...}", "Reads, lists, writes or deletes a secret.")
+            .at("{path...}", "Reads, lists, scans, writes or deletes a secret.")
             .read(read)
             .list(list)
+            .scan(every)
             .write(write)
             .delete(delete)
             .exists(|_, mut cx: Cx<'_>, parameters: &PathParameters| {
@@ -106,6 +107,10 @@ fn ttl(body: &Body) -> Option<Duration> {
 
 async fn list(_kv: &Kv1, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
     Ok(Keys(cx.view.names(&input.path, input.after.as_deref(), input.limit.0)?))
+}
+
+async fn every(_kv: &Kv1, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
+    Ok(Keys(scan::names_below(&mut cx.view, &input.path, input.after.as_deref(), input.limit.0).await?))
 }
 
 async fn write(_kv: &Kv1, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {

@@ -61,7 +61,7 @@ const KEPT: &[(&str, &[&str])] = &[
             "crates/fuzz-targets",
         ],
     ),
-    ("reqwest", &["crates/client"]),
+    ("reqwest", &["crates/client", "crates/server"]),
     ("redb", &["crates/storage-file"]),
     ("openraft", &["crates/consensus"]),
     ("aws-lc-sys", &["crates/sha256"]),

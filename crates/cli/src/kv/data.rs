@@ -7,7 +7,7 @@ use super::target::{Engine, Target, section};
 use crate::context::{Context, Outcome};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
-use crate::logical::{list_below, nothing_at, print_change};
+use crate::logical::{list_below, nothing_at, print_change, scan_below};
 use crate::mounts::number;
 use crate::output::{Format, banner};
 
@@ -115,6 +115,17 @@ pub(super) fn put(context: &mut Context<'_, '_>) -> Outcome {
 }
 
 pub(super) fn list(context: &mut Context<'_, '_>) -> Outcome {
+    let full = directory(context)?;
+    list_below(context, &full, &format!("listing {full}"))
+}
+
+pub(super) fn scan(context: &mut Context<'_, '_>) -> Outcome {
+    let full = directory(context)?;
+    scan_below(context, &full, &format!("scanning {full}"))
+}
+
+/// The directory that the arguments name; with `-mount` it may be the whole mount.
+fn directory(context: &mut Context<'_, '_>) -> Result<String, Failure> {
     let path = match context.flags.arguments.as_slice() {
         [] if context.flag("mount").is_some() => String::new(),
         _ => {
@@ -122,9 +133,7 @@ pub(super) fn list(context: &mut Context<'_, '_>) -> Outcome {
             path
         }
     };
-    let target = Target::find(context, &path)?;
-    let full = target.api_path("metadata");
-    list_below(context, &full, &format!("listing {full}"))
+    Ok(Target::find(context, &path)?.api_path("metadata"))
 }
 
 pub(super) fn patch(context: &mut Context<'_, '_>) -> Outcome {

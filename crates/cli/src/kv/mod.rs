@@ -10,6 +10,7 @@ mod versions;
 
 use crate::commands::{Action, Command};
 use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, repeated, switch, text};
+use crate::logical::PAGE;
 
 const MOUNT: &[Flag] =
     &[text("mount", "Where the engine is mounted; the argument is then the path inside it, without the mount.")];
@@ -55,8 +56,15 @@ pub(crate) const COMMANDS: &[Command] = &[
         words: &["kv", "list"],
         arguments: "[options] PATH",
         about: "List the names below a path.",
-        flags: &[CONNECTION, FORMAT, MOUNT],
+        flags: &[CONNECTION, FORMAT, MOUNT, PAGE],
         action: Action::Run(data::list),
+    },
+    Command {
+        words: &["kv", "scan"],
+        arguments: "[options] PATH",
+        about: "List every name below a path, at any depth.",
+        flags: &[CONNECTION, FORMAT, MOUNT, PAGE],
+        action: Action::Run(data::scan),
     },
     Command {
         words: &["kv", "delete"],

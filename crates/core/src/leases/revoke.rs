@@ -111,7 +111,7 @@ async fn revoke(
     let now = unsealed.clock.now();
     let leases = &unsealed.handles.leases;
     leases.end_of_life(&mut txn, namespace, &mut record)?;
-    let means = Means { txn: &mut txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
+    let means = Means::by(&mut txn, now, &unsealed.doors);
     let asked = AssertUnwindSafe(leases.take_back(means, namespace, &record)).catch_unwind();
     let taken = tokio::select! {
         biased;

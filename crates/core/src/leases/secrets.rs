@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tresor_barrier::{KeyPrefix, PointKey, StorageKey, Txn};
 use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View};
-use tresor_env::{Entropy, Workers};
+use tresor_env::{Doors, Entropy, Outgoing, Workers};
 use tresor_model::ids::{LeaseId, NamespaceId};
 use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
@@ -43,6 +43,15 @@ pub struct Means<'a> {
     pub entropy: &'a dyn Entropy,
     /// Where slow work runs.
     pub workers: &'a dyn Workers,
+    /// HTTP servers of others.
+    pub outgoing: &'a dyn Outgoing,
+}
+
+impl<'a> Means<'a> {
+    /// By these doors.
+    pub(crate) fn by(txn: &'a mut Txn, now: Timestamp, doors: &'a Doors) -> Self {
+        Self { txn, now, entropy: &*doors.entropy, workers: &*doors.workers, outgoing: &*doors.outgoing }
+    }
 }
 
 /// How far the leases of a removed mount are.
@@ -164,8 +173,8 @@ impl Leases {
             // A renewal must not be what ends the lease (TOK-02).
             return Err(Fault::invalid("past the max TTL, cannot renew"));
         }
-        let Means { txn, entropy, workers, .. } = means;
-        let cx = context(&mut *txn, &facts, now, entropy, workers)?;
+        let Means { txn, entropy, workers, outgoing, .. } = means;
+        let cx = context(&mut *txn, &facts, now, entropy, workers, outgoing)?;
         engine.renew(cx, leased(&record), ttl).await?;
         if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
             move_to(txn, &namespace, &mut record, end)?;
@@ -294,12 +303,12 @@ impl Leases {
         namespace: &NamespaceId,
         record: &LeaseRecord,
     ) -> Result<(), Fault> {
-        let Means { txn, now, entropy, workers } = means;
+        let Means { txn, now, entropy, workers, outgoing } = means;
         let (facts, engine) = self
             .mounts
             .taking_back(txn, &record.mount)?
             .ok_or_else(|| Fault::internal("the mount that handed it out is gone"))?;
-        let cx = context(&mut *txn, &facts, now, entropy, workers)?;
+        let cx = context(&mut *txn, &facts, now, entropy, workers, outgoing)?;
         engine.revoke(cx, leased(record)).await?;
         forget(txn, namespace, record)
     }
@@ -418,12 +427,14 @@ fn context<'a>(
     now: Timestamp,
     entropy: &'a dyn Entropy,
     workers: &'a dyn Workers,
+    outgoing: &'a dyn Outgoing,
 ) -> Result<Cx<'a>, Fault> {
     Ok(Cx {
         view: View::new(txn, contents(facts)?),
         now,
         entropy,
         workers,
+        outgoing,
         caller: Caller {
             address: std::net::Ipv4Addr::UNSPECIFIED.into(),
             accessor: None,

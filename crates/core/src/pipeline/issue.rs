@@ -85,7 +85,7 @@ pub(super) fn lease(
     let Some(claim) = reply.lease.take() else { return Ok(None) };
     let mount = authorized.routed().mount.as_ref().ok_or_else(|| Fault::internal("a lease without a mount"))?;
     let owner = authorized.principal().ok_or_else(|| Fault::internal("a lease without a token"))?.token();
-    let means = Means { txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
+    let means = Means::by(txn, now, &unsealed.doors);
     unsealed.handles.leases.issue(means, &mount.facts, request.path.as_str(), owner, claim).map(Some)
 }
 

@@ -59,7 +59,7 @@ pub(super) async fn wrap(
             return Err(Fault::invalid(CANNOT));
         }
     }
-    let means = Means { txn, now, entropy: &*unsealed.doors.entropy, workers: &*unsealed.doors.workers };
+    let means = Means::by(txn, now, &unsealed.doors);
     let wish = Wish {
         path: request.path.as_str().to_owned(),
         ttl,

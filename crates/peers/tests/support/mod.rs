@@ -149,6 +149,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(self.seed ^ node.id.0)),
             disk: node.disk.clone(),
             net: self.fabric.host(ip(node.id.0)),
+            outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
             workers: Arc::new(InlineWorkers),
         };
         let peers = Peers::new(&doors, &key, node.worker.clone(), Timing::default()).unwrap();

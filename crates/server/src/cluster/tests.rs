@@ -79,6 +79,7 @@ impl World {
             entropy: Arc::new(SeededEntropy::new(at as u64 + 1)),
             disk: self.hosts[at].disk.of_process(),
             net: self.fabric.host(ip(at)),
+            outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
             workers: Arc::new(InlineWorkers),
         };
         let opening = NodeOpening {

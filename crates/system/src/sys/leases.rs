@@ -240,9 +240,10 @@ async fn renew_one(sys: &Sys, mut cx: Cx<'_>, id: &str, wish: Option<Seconds>) -
     Ok(Renewed::new(terms, Widened::assertion()))
 }
 
-fn means<'a>(cx: &'a mut Cx<'_>) -> Means<'a> {
-    let (now, entropy, workers) = (cx.now, cx.entropy, cx.workers);
-    Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers }
+/// What asking an engine takes.
+pub(super) fn means<'a>(cx: &'a mut Cx<'_>) -> Means<'a> {
+    let (now, entropy, workers, outgoing) = (cx.now, cx.entropy, cx.workers, cx.outgoing);
+    Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers, outgoing }
 }
 
 pub(super) async fn revoke(sys: &Sys, cx: Cx<'_>, input: Revoke) -> Result<Nothing, Fault> {

@@ -3,7 +3,6 @@
 //! A token in the body is meant before the caller's own. Deliberately absent: wrapping itself, which any request can ask for;
 //! and the JWT form of wrapping tokens.
 
-use tresor_core::leases::secrets::Means;
 use tresor_core::tokens::FoundToken;
 use tresor_core::wrapping::{Wish, not_valid};
 use tresor_engine::answer::{Rewrapped, Unwrapped, Wrapped};
@@ -15,6 +14,7 @@ use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
 use super::Sys;
+use super::leases::means;
 
 /// What is to be wrapped.
 #[derive(Input)]
@@ -57,11 +57,6 @@ fn find(sys: &Sys, cx: &mut Cx<'_>, input: &Which) -> Result<FoundToken, Fault> 
     };
     let (caller, now) = (cx.caller.token_key, cx.now);
     sys.handles.wrapping.find(cx.view.widen(Widened::assertion()), &token, caller, now)
-}
-
-fn means<'c>(cx: &'c mut Cx<'_>) -> Means<'c> {
-    let (now, entropy, workers) = (cx.now, cx.entropy, cx.workers);
-    Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers }
 }
 
 pub(super) async fn lookup(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Data<WrappingShown>, Fault> {

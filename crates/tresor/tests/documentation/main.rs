@@ -48,6 +48,8 @@ pages! {
     readme: "README.md", Start::DevServer;
     index: "docs/README.md", Start::NoCommands("it is an index");
     command_line: "docs/command-line.md", Start::DevServer;
+    auth_approle: "docs/auth/approle.md", Start::DevServer;
+    auth_github: "docs/auth/github.md", Start::DevServer;
     auth_token: "docs/auth/token.md", Start::DevServer;
     auth_userpass: "docs/auth/userpass.md", Start::DevServer;
     engine_cubbyhole: "docs/engines/cubbyhole.md", Start::DevServer;

@@ -1,4 +1,4 @@
-//! Listing the paths of secrets, with what is known of each or without.
+//! Listing the paths of secrets, a directory or all below it, with what is known of each or without.
 
 use tresor_engine::{Cx, Data, Keys};
 use tresor_model::{Body, Fault, Map};
@@ -41,6 +41,21 @@ pub(super) async fn list(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Keys,
 
 pub(super) async fn list_detailed(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Option<Data<Detailed>>, Fault> {
     let keys = names(&mut cx, &input)?;
+    detailed(&mut cx, &input.path, keys)
+}
+
+/// Every name below a directory, at any depth.
+async fn every(cx: &mut Cx<'_>, page: &Page) -> Result<Vec<String>, Fault> {
+    let directory = format!("metadata/{}", page.path);
+    tresor_engine::scan::names_below(&mut cx.view, &directory, page.after.as_deref(), page.limit.0).await
+}
+
+pub(super) async fn scan(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
+    every(&mut cx, &input).await.map(Keys)
+}
+
+pub(super) async fn scan_detailed(_kv: &Kv2, mut cx: Cx<'_>, input: Page) -> Result<Option<Data<Detailed>>, Fault> {
+    let keys = every(&mut cx, &input).await?;
     detailed(&mut cx, &input.path, keys)
 }
 

@@ -55,15 +55,17 @@ impl Engine for Kv2 {
             .write(versions::undelete)
             .at("destroy/{path...}", "Removes the data of versions for good.")
             .write(versions::destroy)
-            .at("metadata/{path...}", "Reads, lists, changes or removes what is known of a secret.")
+            .at("metadata/{path...}", "Reads, lists, scans, changes or removes what is known of a secret.")
             .read(metadata::read)
             .list(listing::list)
+            .scan(listing::scan)
             .write(metadata::write)
             .patch(metadata::patch)
             .delete(metadata::delete)
             .exists(exists)
-            .at("detailed-metadata/{path...}", "Lists secrets with what is known of each.")
+            .at("detailed-metadata/{path...}", "Lists or scans secrets with what is known of each.")
             .list(listing::list_detailed)
+            .scan(listing::scan_detailed)
             .done()
     }
 
@@ -77,6 +79,7 @@ impl Engine for Kv2 {
             Operation::Patch => wrong_path!("patch"),
             Operation::Delete => wrong_path!("delete"),
             Operation::List => wrong_path!("list"),
+            Operation::Scan => wrong_path!("scan"),
             _ => wrong_path!("get"),
         })
     }

@@ -1,0 +1,56 @@
+//! `github`: people log in with a token of GitHub, and their organisation, teams and name there decide what they may.
+//!
+//! The token goes to the configured server and nowhere else, is kept nowhere, and is in no log and no error. Whatever
+//! GitHub answers is read as bounded JSON. Deliberately absent: identity, and asking GitHub again when a token is renewed,
+//! for which the token would have to be kept.
+
+mod ask;
+mod config;
+mod login;
+mod maps;
+
+use std::sync::Arc;
+
+use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Instance, MountFacts, Mounted, Routes};
+use tresor_model::Fault;
+
+/// How to make a `github` mount.
+pub const FACTORY: EngineFactory = EngineFactory { kind: "github", class: Class::Auth, make };
+
+fn make(_facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
+    Ok(Instance::mount(GitHub))
+}
+
+/// The method.
+pub(crate) struct GitHub;
+
+impl Engine for GitHub {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "github", class: Class::Auth, summary: "People log in with a token of GitHub." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("config", "Which organisation may log in, and by which server.")
+            .read(config::read)
+            .write(config::write)
+            .at("map/teams", "Lists the teams that have policies.")
+            .read(maps::list::<maps::Teams>)
+            .list(maps::list::<maps::Teams>)
+            .at("map/teams/{key:folded}", "The policies of a team's members.")
+            .read(maps::read::<maps::Teams>)
+            .write(maps::write::<maps::Teams>)
+            .delete(maps::delete::<maps::Teams>)
+            .at("map/users", "Lists the users that have policies.")
+            .read(maps::list::<maps::Users>)
+            .list(maps::list::<maps::Users>)
+            .at("map/users/{key:folded}", "The policies of a user.")
+            .read(maps::read::<maps::Users>)
+            .write(maps::write::<maps::Users>)
+            .delete(maps::delete::<maps::Users>)
+            .at("login", "Logs in with a token of GitHub.")
+            .open_to(Access::Login)
+            .write(login::login)
+            .done()
+    }
+}

@@ -1,0 +1,155 @@
+//! The real way to HTTP servers of others: HTTPS with the machine's own authorities, bounded in size and time, and no
+//! redirects, which would carry what was sent elsewhere.
+//!
+//! It is here, not in `env-os`, because the one HTTP client of the house is a part of the server already. Deliberately
+//! absent: cookies and caches, which would carry something from one request to another.
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tresor_env::BoxFuture;
+use tresor_env::outgoing::{Ask, Outgoing, OutgoingAnswer, OutgoingError, OutgoingRequest};
+use zeroize::Zeroizing;
+
+/// How long connecting may take.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// Ways over the network.
+#[derive(Default)]
+pub(crate) struct Https {
+    /// Made when it is first needed: most servers never ask anybody.
+    client: OnceLock<Option<reqwest::Client>>,
+}
+
+impl Https {
+    fn client(&self) -> Option<&reqwest::Client> {
+        let make = || {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(CONNECT_MAX)
+                .user_agent(concat!("tresor/", env!("CARGO_PKG_VERSION")))
+                .build()
+                .map_err(|error| tracing::error!("no HTTP client: {}", without_address(error)))
+                .ok()
+        };
+        self.client.get_or_init(make).as_ref()
+    }
+}
+
+/// What went wrong, without the address that was asked, which could hold a secret.
+fn without_address(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(&error);
+    while let Some(deeper) = cause {
+        text = format!("{text}: {deeper}");
+        cause = deeper.source();
+    }
+    text
+}
+
+fn failed(error: reqwest::Error) -> OutgoingError {
+    if error.is_timeout() {
+        OutgoingError::TooSlow
+    } else if error.is_builder() {
+        OutgoingError::Unsendable
+    } else {
+        OutgoingError::Failed(without_address(error))
+    }
+}
+
+impl Outgoing for Https {
+    fn ask(&self, request: OutgoingRequest) -> BoxFuture<'_, Result<OutgoingAnswer, OutgoingError>> {
+        Box::pin(async move {
+            let client = self.client().ok_or_else(|| OutgoingError::Failed("there is no HTTP client".to_owned()))?;
+            let mut sent = match request.ask {
+                Ask::Get => client.get(&request.url),
+            };
+            for (name, value) in &request.headers {
+                let mut value = reqwest::header::HeaderValue::from_str(value).map_err(|_| OutgoingError::Unsendable)?;
+                value.set_sensitive(true);
+                sent = sent.header(*name, value);
+            }
+            let mut answer = sent.timeout(request.time_max).send().await.map_err(failed)?;
+            let status = answer.status().as_u16();
+            let mut body = Zeroizing::new(Vec::new());
+            while let Some(chunk) = answer.chunk().await.map_err(failed)? {
+                if body.len() + chunk.len() > request.body_bytes_max {
+                    return Err(OutgoingError::TooLarge);
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(OutgoingAnswer { status, body })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A fake server that says this to the first that comes, and gives what it was told.
+    async fn exchange(says: Vec<u8>, time_max: Duration) -> (Result<OutgoingAnswer, OutgoingError>, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/user?page=1", listener.local_addr().unwrap());
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut told = Vec::new();
+            while !told.ends_with(b"\r\n\r\n") {
+                told.push(stream.read_u8().await.unwrap());
+            }
+            // Whoever has heard enough goes away in the middle.
+            drop(stream.write_all(&says).await);
+            if says.is_empty() {
+                drop(stream.read_u8().await);
+            }
+            String::from_utf8(told).unwrap()
+        };
+        let headers = vec![("authorization", Zeroizing::new("Bearer x".to_owned()))];
+        let request = OutgoingRequest { ask: Ask::Get, url, headers, time_max, body_bytes_max: 1000 };
+        let https = Https::default();
+        tokio::join!(https.ask(request), server)
+    }
+
+    fn answer(head: &str, body: &[u8]) -> Vec<u8> {
+        let mut bytes = format!("HTTP/1.1 {head}\r\ncontent-length: {}\r\n\r\n", body.len()).into_bytes();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+
+    #[tokio::test]
+    async fn one_request_is_sent_and_its_answer_comes_back_within_bounds() {
+        let long = Duration::from_secs(20);
+        let (got, told) = exchange(answer("200 OK", b"{}"), long).await;
+        let got = got.unwrap();
+        assert_eq!((got.status, got.body.as_slice()), (200, b"{}".as_slice()));
+        assert!(told.starts_with("GET /user?page=1 HTTP/1.1\r\n") && told.contains("authorization: Bearer x\r\n"));
+        let (got, _) = exchange(answer("302 Found\r\nlocation: http://127.0.0.1:9/", b""), long).await;
+        assert_eq!(got.unwrap().status, 302);
+        let (got, _) = exchange(answer("200 OK", &[b'x'; 1001]), long).await;
+        assert_eq!(got.err(), Some(OutgoingError::TooLarge));
+        let (got, _) = exchange(b"no HTTP\r\n\r\n".to_vec(), long).await;
+        assert!(matches!(got, Err(OutgoingError::Failed(text)) if !text.contains("127.0.0.1")));
+        let (got, _) = exchange(Vec::new(), Duration::from_millis(50)).await;
+        assert_eq!(got.err(), Some(OutgoingError::TooSlow));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_sent_is_not_sent() {
+        for (url, header) in [("no address", "x"), ("http://127.0.0.1:9/", "two\nlines")] {
+            let headers = vec![("authorization", Zeroizing::new(header.to_owned()))];
+            let request = OutgoingRequest {
+                ask: Ask::Get,
+                url: url.to_owned(),
+                headers,
+                time_max: Duration::from_secs(1),
+                body_bytes_max: 1,
+            };
+            assert_eq!(Https::default().ask(request).await.err(), Some(OutgoingError::Unsendable));
+        }
+    }
+}
