@@ -122,6 +122,13 @@ pub struct World {
     apis: Apis,
 }
 
+impl Drop for World {
+    /// The APIs lead to the nodes, and each node knows the APIs: they would keep each other.
+    fn drop(&mut self) {
+        (0..self.hosts.len()).for_each(|at| self.apis.set(at, None));
+    }
+}
+
 /// Where a node's host is.
 #[must_use]
 pub fn ip(node: usize) -> IpAddr {
