@@ -23,7 +23,8 @@ use std::sync::Arc;
 use tresor_engine::{
     Access, Class, Descriptor, Engine, EngineFactory, Instance, MountFacts, Mounted, Point, Routes, View,
 };
-use tresor_model::Fault;
+use tresor_model::{Fault, Map};
+use tresor_wire::input::PathParameters;
 
 /// How to make an `approle` mount.
 pub const FACTORY: EngineFactory = EngineFactory { kind: "approle", class: Class::Auth, make };
@@ -42,6 +43,10 @@ impl Engine for AppRole {
             class: Class::Auth,
             summary: "Programs log in with the id of a role and a secret id.",
         }
+    }
+
+    fn claimant(&self, _parameters: &PathParameters, body: &Map) -> Option<String> {
+        body.text("role_id").and_then(login::claimed).map(str::to_owned)
     }
 
     fn routes() -> Routes<Self> {

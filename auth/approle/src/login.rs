@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use tresor_engine::token_fields::ranges;
 use tresor_engine::{Cx, Login};
-use tresor_model::Fault;
+use tresor_model::{Fault, Refusal};
 use tresor_secret::SecretString;
 use tresor_wire::input::Input;
 
@@ -16,6 +16,11 @@ use crate::secret_id::SecretId;
 
 /// The one answer to every login that does not succeed (PWD-11).
 const REFUSED: &str = "invalid role or secret ID";
+
+/// The id of a role as it is looked for; nothing is no id.
+pub(crate) fn claimed(role_id: &str) -> Option<&str> {
+    Some(role_id.trim()).filter(|role_id| !role_id.is_empty())
+}
 
 /// The id of a role, and a secret id.
 #[derive(Input)]
@@ -28,8 +33,8 @@ pub(crate) struct Credentials {
 }
 
 pub(crate) async fn login(_method: &AppRole, mut cx: Cx<'_>, input: Credentials) -> Result<Login, Fault> {
-    let refused = || Fault::invalid(REFUSED);
-    let role_id = input.role_id.as_deref().map(str::trim).filter(|role_id| !role_id.is_empty());
+    let refused = || Fault::Refusal(Refusal::Unproven(REFUSED.into()));
+    let role_id = input.role_id.as_deref().and_then(claimed);
     let role_id = role_id.ok_or_else(|| Fault::invalid("missing role_id"))?;
     let (name, role) = Role::with_id(&mut cx, role_id)?.ok_or_else(refused)?;
     if !is_in(cx.caller.address, &role.login_ranges()?) {

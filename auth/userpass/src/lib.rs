@@ -2,8 +2,8 @@
 //!
 //! Names are folded in the path (case and outer blanks do not matter), so what policies see is what is stored.
 //! Passwords are stored as bcrypt hashes. Whether a name exists cannot be told from the answer nor from the time:
-//! an unknown name is checked against a hash that nothing opens (PWD-01). Deliberately absent: lock-out (a later
-//! issue) and identity.
+//! an unknown name is checked against a hash that nothing opens (PWD-01). Deliberately absent: identity, and
+//! counting wrong passwords, which the core does.
 
 mod login;
 mod password;
@@ -12,7 +12,8 @@ mod users;
 use std::sync::Arc;
 
 use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Instance, MountFacts, Mounted, Routes};
-use tresor_model::Fault;
+use tresor_model::{Fault, Map};
+use tresor_wire::input::PathParameters;
 
 /// How to make a `userpass` mount.
 pub const FACTORY: EngineFactory = EngineFactory { kind: "userpass", class: Class::Auth, make };
@@ -27,6 +28,10 @@ pub(crate) struct Userpass;
 impl Engine for Userpass {
     fn descriptor() -> &'static Descriptor {
         &Descriptor { kind: "userpass", class: Class::Auth, summary: "Users log in with a name and a password." }
+    }
+
+    fn claimant(&self, parameters: &PathParameters, _body: &Map) -> Option<String> {
+        parameters.get("username").cloned()
     }
 
     fn routes() -> Routes<Self> {

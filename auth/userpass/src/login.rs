@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tresor_engine::{Cx, Login};
-use tresor_model::Fault;
+use tresor_model::{Fault, Refusal};
 use tresor_secret::SecretString;
 use tresor_wire::input::Input;
 
@@ -29,7 +29,7 @@ pub(crate) async fn login(_method: &Userpass, mut cx: Cx<'_>, input: Credentials
     let password = password.ok_or_else(|| Fault::invalid("missing password"))?;
     let user = User::load(&mut cx, &input.username)?;
     let right = password::verify(&cx, password, user.as_ref().map(|user| &user.password_hash)).await?;
-    let user = user.filter(|_| right).ok_or_else(|| Fault::invalid(REFUSED))?;
+    let user = user.filter(|_| right).ok_or_else(|| Fault::Refusal(Refusal::Unproven(REFUSED.into())))?;
     Ok(Login {
         alias: input.username.clone(),
         display_name: input.username.clone(),

@@ -108,6 +108,11 @@ pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Point {
     Ok(point.beside(tokens::moment_in_hash(hash)))
 }
 
+/// When names are locked on a mount, where that was tuned.
+pub(crate) fn lockout(namespace: &NamespaceId, mount: &MountId) -> Key {
+    KeyPrefix::new(namespace, Area::Core, "lockout/")?.key(mount.as_str())
+}
+
 /// All token roles of a namespace.
 pub(crate) fn token_roles(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Tokens, "role/")

@@ -15,6 +15,7 @@ mod gate;
 pub mod keys;
 pub mod leases;
 mod listing;
+pub mod lockout;
 pub mod metrics;
 pub mod mounts;
 pub mod node;

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: listeners, logging, and everything else that ends in the assembly.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use tresor_audit::{LogOptions, StandardOutput};
 
 use crate::cluster::joining::Joining;
+use crate::lockout::Rules;
 use crate::opening::StaticSeal;
 use crate::process::{Nowhere, Process};
 use crate::snapshots::schedule::Schedule;
@@ -49,6 +51,8 @@ pub struct Settings {
     pub static_seal: Option<StaticSeal>,
     /// How the node joins a cluster; `None`: it cannot.
     pub joining: Option<Joining>,
+    /// When names are locked after wrong passwords, by the type of auth method, and `all`.
+    pub lockout: BTreeMap<String, Rules>,
     /// What becomes of requests that run on another node.
     pub elsewhere: Elsewhere,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
@@ -74,6 +78,7 @@ impl Default for Settings {
             protected_directories: Vec::new(),
             static_seal: None,
             joining: None,
+            lockout: BTreeMap::new(),
             elsewhere: Elsewhere::PassOn,
             snapshots: None,
             process: Arc::new(Nowhere),

@@ -25,6 +25,7 @@ use crate::edge::Edge;
 use crate::gate::Gate;
 use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
+use crate::lockout::Lockouts;
 use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 use crate::node::{Node, Registry};
@@ -58,6 +59,8 @@ pub struct Handles {
     pub tokens: Arc<Tokens>,
     /// The leases of what engines handed out.
     pub leases: Arc<Leases>,
+    /// Names that are locked after wrong passwords.
+    pub lockouts: Arc<Lockouts>,
     /// Answers behind tokens.
     pub wrapping: Arc<Wrapping>,
     /// The lease-count quotas.
@@ -229,6 +232,7 @@ impl Unsealed {
             mounts,
             tokens,
             leases,
+            lockouts: Arc::default(),
             wrapping,
             quotas,
             rates,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_env::BoxFuture;
-use tresor_model::{Fault, Operation};
+use tresor_model::{Fault, Map, Operation};
 use tresor_wire::input::{Fields, PathParameters};
 
 use crate::context::{Cx, MountFacts};
@@ -47,6 +47,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
 
     /// What to say of a path that no route matches, where clients are known to go wrong: it comes with the 404.
     fn hint(&self, _path: &str, _operation: Operation) -> Option<&'static str> {
+        None
+    }
+
+    /// The name that whoever logs in claims, folded as the login folds it; `None` where there is nothing to guess.
+    fn claimant(&self, _parameters: &PathParameters, _body: &Map) -> Option<String> {
         None
     }
 
@@ -109,6 +114,8 @@ pub trait Mounted: Send + Sync {
     ) -> Option<BoxFuture<'a, Result<Reply, Fault>>>;
     /// What to say of a path that no route matches.
     fn hint(&self, path: &str, operation: Operation) -> Option<&'static str>;
+    /// The name that whoever logs in claims.
+    fn claimant(&self, parameters: &PathParameters, body: &Map) -> Option<String>;
     /// Prepares the data of a fresh mount.
     ///
     /// # Errors
@@ -171,6 +178,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn hint(&self, path: &str, operation: Operation) -> Option<&'static str> {
         self.engine.hint(path, operation)
+    }
+
+    fn claimant(&self, parameters: &PathParameters, body: &Map) -> Option<String> {
+        self.engine.claimant(parameters, body)
     }
 
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {

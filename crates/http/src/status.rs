@@ -8,7 +8,7 @@ use tresor_model::{Fault, Refusal};
 pub(crate) const fn of(fault: &Fault) -> StatusCode {
     match fault {
         Fault::Refusal(refusal) => match refusal {
-            Refusal::Invalid(_) => StatusCode::BAD_REQUEST,
+            Refusal::Invalid(_) | Refusal::Unproven(_) => StatusCode::BAD_REQUEST,
             Refusal::Denied | Refusal::Foreign(_) => StatusCode::FORBIDDEN,
             Refusal::NoRoute(_) | Refusal::Absent(_) => StatusCode::NOT_FOUND,
             Refusal::Unsupported => StatusCode::METHOD_NOT_ALLOWED,

@@ -22,6 +22,8 @@ pub enum Fault {
 pub enum Refusal {
     /// The request makes no sense as sent.
     Invalid(Cow<'static, str>),
+    /// Whoever logs in did not prove who they are; counted against the name that is claimed.
+    Unproven(Cow<'static, str>),
     /// The caller may not do this, or is not known; one answer for all of these.
     Denied,
     /// A path that nothing is mounted at, or no route of the mount matches.
@@ -127,6 +129,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(text)
+            | Self::Unproven(text)
             | Self::Absent(text)
             | Self::Foreign(text)
             | Self::Unavailable(text)

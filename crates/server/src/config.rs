@@ -6,6 +6,7 @@
 
 mod listener;
 mod load;
+mod lockout;
 mod seal;
 mod snapshots;
 mod storage;
@@ -36,6 +37,8 @@ pub struct ServerConfig {
     pub listeners: Vec<Listener>,
     /// The key that opens the store without people; shares open it always.
     pub static_seal: Option<StaticSealConfig>,
+    /// When names are locked after wrong passwords, by the type of auth method.
+    pub lockout: std::collections::BTreeMap<String, tresor_core::lockout::Rules>,
     /// Snapshots that are taken without anybody asking.
     pub snapshots: Option<SnapshotsConfig>,
     /// The address that clients are told.

@@ -35,6 +35,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             headers: tresor_http::WantedHeaders::default(),
         }],
         static_seal: None,
+        lockout: std::collections::BTreeMap::new(),
         snapshots: None,
         api_address: None,
         cluster_address: None,

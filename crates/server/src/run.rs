@@ -215,6 +215,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         static_seal: config.static_seal.as_ref().map(static_seal),
         elsewhere: if config.disable_request_forwarding { Elsewhere::Redirect } else { Elsewhere::PassOn },
         joining: Some(joining(&config.join, &doors.workers)),
+        lockout: config.lockout.clone(),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
         ..Settings::default()
     }

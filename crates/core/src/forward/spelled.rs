@@ -253,6 +253,8 @@ enum RefusalPart {
     Unavailable(String),
     #[part(tag = 13)]
     Foreign(String),
+    #[part(tag = 14)]
+    Unproven(String),
 }
 
 /// An answer as it is sent back.
@@ -383,6 +385,7 @@ fn response_of(part: ResponsePart) -> Response {
 fn refused(refusal: Refusal) -> RefusalPart {
     match refusal {
         Refusal::Invalid(text) => RefusalPart::Invalid(text.into_owned()),
+        Refusal::Unproven(text) => RefusalPart::Unproven(text.into_owned()),
         Refusal::Denied => RefusalPart::Denied,
         Refusal::NoRoute(path) => RefusalPart::NoRoute(path),
         Refusal::Absent(text) => RefusalPart::Absent(text.into_owned()),
@@ -403,6 +406,7 @@ fn refused(refusal: Refusal) -> RefusalPart {
 fn refusal_of(part: RefusalPart) -> Refusal {
     match part {
         RefusalPart::Invalid(text) => Refusal::Invalid(text.into()),
+        RefusalPart::Unproven(text) => Refusal::Unproven(text.into()),
         RefusalPart::Denied => Refusal::Denied,
         RefusalPart::NoRoute(path) => Refusal::NoRoute(path),
         RefusalPart::Absent(text) => Refusal::Absent(text.into()),
@@ -509,6 +513,7 @@ mod tests {
         let text = || Cow::from("why");
         let refusals = [
             Refusal::Invalid(text()),
+            Refusal::Unproven(text()),
             Refusal::Denied,
             Refusal::NoRoute("x".to_owned()),
             Refusal::Absent(text()),

@@ -19,8 +19,8 @@ use tresor_model::{Fault, MountPath, Refusal, Timestamp};
 use tresor_record::Record;
 
 use crate::cached::{Cached, every_name};
-use crate::keys;
 use crate::settings::Settings;
+use crate::{keys, lockout};
 use record::{MountRecord, Move, StoredClass, StoredMount, Tuning, WipeRecord};
 
 /// Paths that belong to the server.
@@ -404,6 +404,7 @@ impl Mounts {
         }
         let id = &mount.record.id;
         let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
+        lockout::forget(txn, id)?;
         // Read first, so that two removals, or a removal and a tuning, cannot both succeed.
         txn.read(&key).map_err(Fault::internal)?;
         txn.delete(&key).map_err(Fault::internal)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::reply::Afterwards;
-use tresor_engine::{Caller, Cx, Held, Reply, View};
+use tresor_engine::{Access, Caller, Cx, Held, Reply, View};
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
@@ -17,6 +17,7 @@ use super::authenticate::Principal;
 use super::authorize::Authorized;
 use super::route::Target;
 use super::{help, issue, wrap};
+use crate::lockout::{self, Attempt};
 use crate::mounts::Mount;
 use crate::unsealed::{CommitFault, Unsealed};
 
@@ -63,7 +64,11 @@ pub(super) async fn execute(
     let done = async {
         let wrapping = wrap::asked(unsealed, request, authorized)?;
         let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
+        let attempt = attempt(unsealed, &mut txn, request, authorized, now)?;
         let called = call(unsealed, &mut txn, request, authorized, now).await;
+        if let Some(attempt) = attempt {
+            unsealed.handles.lockouts.end(attempt, &called, now);
+        }
         if let Some(mount) = &authorized.routed().mount {
             metrics.routed(&mount.record.path, authorized.operation(), metrics.since(began));
         }
@@ -103,6 +108,27 @@ pub(super) async fn execute(
         }
         Err(other) => Executed::Done(Err(other.into())),
     }
+}
+
+/// Begins an attempt to log in where there is something to guess; a locked name is refused before anybody looks at what it sends.
+fn attempt(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    authorized: &Authorized<'_>,
+    now: Timestamp,
+) -> Result<Option<Attempt>, Fault> {
+    if authorized.facts().is_none_or(|facts| facts.access != Access::Login) {
+        return Ok(None);
+    }
+    let target = authorized.target();
+    let Some(mount) = authorized.routed().mount.as_ref() else { return Ok(None) };
+    if !lockout::KINDS.contains(&mount.record.kind.as_str()) {
+        return Ok(None);
+    }
+    let Some(name) = target.engine.claimant(&target.parameters, &request.body) else { return Ok(None) };
+    let rules = lockout::rules(&unsealed.handles.settings.lockout, mount, txn)?;
+    unsealed.handles.lockouts.begin(&mount.record.id, &name, rules, now)
 }
 
 async fn call(

@@ -268,3 +268,21 @@ async fn what_is_asked_for_wrapped_through_any_node_is_opened_once_through_any_n
     let opened = futures_util::future::join_all(crowd).await;
     assert_eq!(opened.iter().filter(|answer| answer.status == 200).count(), 1);
 }
+
+#[tokio::test]
+async fn wrong_passwords_add_up_whichever_node_is_asked() {
+    let pair = pair_with_kv().await;
+    drop(pair.leader.call("POST", "sys/auth/userpass", ROOT, json!({ "type": "userpass" })).await.expect_status(204));
+    let user = json!({ "password": "right" });
+    drop(pair.leader.call("POST", "auth/userpass/users/u", ROOT, user.clone()).await.expect_status(204));
+    for attempt in 0..5 {
+        let node = if attempt % 2 == 0 { &pair.standby } else { &pair.leader };
+        let wrong = node.call("POST", "auth/userpass/login/u", "", json!({ "password": "wrong" })).await;
+        wrong.expect_error(400, "invalid username or password");
+    }
+    for node in [&pair.standby, &pair.leader] {
+        node.call("POST", "auth/userpass/login/u", "", user.clone()).await.expect_error(403, "permission denied");
+        let listed = node.call("GET", "sys/locked-users", ROOT, Value::Null).await.expect_status(200);
+        assert_eq!(listed.at("/data/total"), 1);
+    }
+}

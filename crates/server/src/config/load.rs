@@ -1,23 +1,25 @@
 //! Files to a [`ServerConfig`].
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tresor_audit::{Durability, LogOptions};
+use tresor_core::lockout::Rules;
 use tresor_hcl::{AccessError, Object, Position, Value};
 
 use super::listener::{Listener, read_listener};
+use super::lockout::read_lockout;
 use super::seal::read_seal;
 use super::snapshots::read_snapshots;
 use super::storage::read_storage;
 use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 28] = [
+const IGNORED: [&str; 27] = [
     "ha_storage",
     "telemetry",
     "service_registration",
-    "user_lockout",
     "cache_size",
     "disable_cache",
     "disable_printable_check",
@@ -113,6 +115,7 @@ pub fn parse(
         listeners: Vec::new(),
         join: JoinConfig::default(),
         static_seal: None,
+        lockout: BTreeMap::new(),
         snapshots: None,
         api_address: None,
         cluster_address: None,
@@ -270,6 +273,9 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     if own_seal.is_some() {
         config.static_seal = own_seal;
     }
+    for block in document.labelled_blocks("user_lockout").map_err(|error| source.wrong(&error))? {
+        read_lockout(&mut source, &block, &mut config.lockout)?;
+    }
     for stanza in document.items_named("snapshots") {
         config.snapshots = Some(read_snapshots(&mut source, stanza)?);
     }
@@ -277,7 +283,7 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
         match key.name.as_str() {
-            "listener" | "storage" | "backend" | "seal" | "snapshots" => {}
+            "listener" | "storage" | "backend" | "seal" | "snapshots" | "user_lockout" => {}
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,
@@ -394,13 +400,22 @@ fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option
         config.log_format =
             checked_format(&format).ok_or_else(|| wrong("VAULT_LOG_FORMAT", "is `standard` or `json`"))?;
     }
-    for (name, flag) in [("VAULT_UI", &mut config.ui), ("VAULT_DISABLE_MLOCK", &mut config.disable_mlock)] {
+    let mut is_never_locked = false;
+    for (name, flag) in [
+        ("VAULT_DISABLE_USER_LOCKOUT", &mut is_never_locked),
+        ("VAULT_UI", &mut config.ui),
+        ("VAULT_DISABLE_MLOCK", &mut config.disable_mlock),
+    ] {
         match environment(name).as_deref() {
             None | Some("") => {}
             Some("1" | "true") => *flag = true,
             Some("0" | "false") => *flag = false,
             Some(_) => return Err(wrong(name, "is `true` or `false`")),
         }
+    }
+    if is_never_locked {
+        let rules = Rules { is_disabled: true, ..Rules::default() };
+        config.lockout = BTreeMap::from([("all".to_owned(), rules)]);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod edge;
 mod internal;
 mod introspect;
 mod leases;
+mod locked_users;
 pub(crate) mod metrics;
 mod mounts;
 mod nodes;
@@ -273,6 +274,11 @@ impl Engine for Sys {
             .at("internal/ui/version", "The version, for those who are logged in.")
             .open_to(Access::AnyToken)
             .read(introspect::version)
+            .at("locked-users", "The names that are locked after wrong passwords.")
+            .runs_on(Place::Leader)
+            .read(locked_users::list)
+            .at("locked-users/{mount_accessor}/unlock/{alias_identifier...}", "Lets a locked name try again.")
+            .write(locked_users::unlock)
             .at("wrapping/wrap", "Wraps what is sent.")
             .write(wrapping::wrap)
             .at("wrapping/lookup", "Shows what a wrapping token is about.")

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tresor_core::lockout;
 use tresor_core::mounts::record::MountRecord;
 use tresor_engine::{Class, Cx, Data, Nothing, Warned, Widened};
-use tresor_model::Fault;
+use tresor_model::{Fault, Map};
 use tresor_wire::input::{CommaList, Form, Input};
 use tresor_wire::output::Output;
 
-use super::Sys;
 use super::mounts::{AtPath, checked_token_type, checked_visibility, find, shown_token_type, without_effect};
+use super::{Sys, locked_users};
 
 /// What to change; what is not sent stays.
 #[derive(Input)]
@@ -40,6 +41,8 @@ pub(super) struct Tune {
     options: Option<BTreeMap<String, String>>,
     /// Kind of tokens that an auth method leads to.
     token_type: Option<String>,
+    /// When names are locked after wrong passwords.
+    user_lockout_config: Option<Map>,
 }
 
 /// How a mount is tuned; what was never set is left out.
@@ -74,6 +77,18 @@ pub(super) struct TuneShown {
     /// Kind of tokens that an auth method leads to.
     #[output(optional)]
     token_type: Option<String>,
+    /// After how many wrong passwords a name is locked, where that was tuned.
+    #[output(optional)]
+    user_lockout_threshold: Option<u64>,
+    /// For how long.
+    #[output(optional)]
+    user_lockout_duration: Option<Duration>,
+    /// How long wrong passwords count.
+    #[output(optional)]
+    user_lockout_counter_reset_duration: Option<Duration>,
+    /// Nobody is locked.
+    #[output(optional)]
+    user_lockout_disable: Option<bool>,
 }
 
 pub(super) async fn read_mount(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
@@ -106,8 +121,10 @@ fn nothing_at(path: &str) -> Fault {
 }
 
 fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
-    let table = sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?;
+    let txn = cx.view.widen(Widened::assertion());
+    let table = sys.handles.mounts.stored_table(txn)?;
     let mount = find(&table, class, path).ok_or_else(|| nothing_at(path))?;
+    let lockout = lockout::tuned(txn, &mount.record.id)?;
     let tuning = &mount.record.tuning;
     let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
     let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -123,6 +140,10 @@ fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Data<Tune
         allowed_response_headers: list(&tuning.allowed_response_headers),
         listing_visibility: text(&tuning.listing_visibility),
         token_type: (class == Class::Auth).then(|| shown_token_type(tuning).to_owned()),
+        user_lockout_threshold: lockout.map(|rules| rules.threshold),
+        user_lockout_duration: lockout.map(|rules| rules.duration),
+        user_lockout_counter_reset_duration: lockout.map(|rules| rules.counter_reset),
+        user_lockout_disable: lockout.map(|rules| rules.is_disabled),
     }))
 }
 
@@ -133,6 +154,10 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
     let mut record = mounts.read(txn, &mount.record.id)?.ok_or_else(|| nothing_at(&input.path))?;
     let warnings = without_effect(input.passthrough_request_headers.as_ref(), input.allowed_response_headers.as_ref());
+    if let Some(sent) = &input.user_lockout_config {
+        let known = lockout::tuned(txn, &record.id)?;
+        lockout::tune(txn, &record.id, locked_users::rules(&record.kind, known, sent)?)?;
+    }
     change(&mut record, input, class)?;
     let facts = mounts.facts(&record);
     if facts.default_lease_ttl > facts.max_lease_ttl {
