@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tresor_crypto::token_text::random_uuid;
+use tresor_engine::answer::Handled;
 use tresor_engine::token_fields::ranges;
 use tresor_engine::{Cx, Data};
+use tresor_model::ids::Accessor;
 use tresor_model::{Body, Fault};
 use tresor_secret::SecretString;
 use tresor_wire::input::{Cidrs, Input, Seconds};
@@ -73,18 +75,23 @@ pub(crate) struct Made {
     secret_id_ttl: Duration,
 }
 
-pub(crate) async fn generate(_method: &AppRole, mut cx: Cx<'_>, input: Generate) -> Result<Data<Made>, Fault> {
+pub(crate) async fn generate(_method: &AppRole, mut cx: Cx<'_>, input: Generate) -> Result<Handled<Data<Made>>, Fault> {
     let secret_id = SecretString::new(random_uuid(cx.entropy));
     make(&mut cx, &input.role_name, &secret_id, input.wishes)
 }
 
-pub(crate) async fn register(_method: &AppRole, mut cx: Cx<'_>, input: Register) -> Result<Data<Made>, Fault> {
+pub(crate) async fn register(_method: &AppRole, mut cx: Cx<'_>, input: Register) -> Result<Handled<Data<Made>>, Fault> {
     let secret_id = input.secret_id.filter(|secret_id| !secret_id.is_empty());
     let secret_id = secret_id.ok_or_else(|| Fault::invalid("missing secret_id"))?;
     make(&mut cx, &input.role_name, &secret_id, input.wishes)
 }
 
-fn make(cx: &mut Cx<'_>, role_name: &str, secret_id: &SecretString, wishes: Wishes) -> Result<Data<Made>, Fault> {
+fn make(
+    cx: &mut Cx<'_>,
+    role_name: &str,
+    secret_id: &SecretString,
+    wishes: Wishes,
+) -> Result<Handled<Data<Made>>, Fault> {
     let role = Role::known(cx, role_name)?;
     if !role.binds_secret_id {
         return Err(Fault::invalid("bind_secret_id is not set on the role"));
@@ -136,12 +143,14 @@ fn make(cx: &mut Cx<'_>, role_name: &str, secret_id: &SecretString, wishes: Wish
     }
     known.add(cx)?;
     sweep::now_and_then(cx)?;
-    Ok(Data(Made {
+    let handle = Accessor::new(known.accessor.as_str());
+    let made = Made {
         secret_id: Body::from(text),
         secret_id_accessor: known.accessor,
         secret_id_num_uses: num_uses,
         secret_id_ttl: ttl,
-    }))
+    };
+    Ok(Handled(Data(made), handle))
 }
 
 /// Whether each range lies in one of the others, of which none allow everything.

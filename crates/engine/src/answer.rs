@@ -4,6 +4,7 @@
 //! `tresor_wire::output::Output`. Deliberately absent: any way to answer with something that was not declared; a
 //! [`Reply`] is made here only, out of these types.
 
+use tresor_model::ids::Accessor;
 use tresor_model::{Auth, ByteStream, LeaseTerms, Map, Shape, WrapInfo};
 use tresor_wire::input::Kind;
 use tresor_wire::output::{Output, OutputSpec};
@@ -89,6 +90,7 @@ seal!(
     Secret<T>,
     Renewed,
     Accepted,
+    Handled<T>,
     Wrapped<T>,
     Rewrapped,
     Unwrapped,
@@ -305,6 +307,17 @@ impl Answer for Accepted {
 
     fn into_reply(self) -> Reply {
         Reply { shape: Shape::Accepted(None), ..Reply::default() }
+    }
+}
+
+/// An answer that shows something to log in with, and the handle of that: whoever has the answer wrapped is told the handle.
+pub struct Handled<T>(pub T, pub Accessor);
+
+impl<T: Answer> Answer for Handled<T> {
+    const FACTS: AnswerFacts = T::FACTS;
+
+    fn into_reply(self) -> Reply {
+        Reply { handle: Some(self.1), ..self.0.into_reply() }
     }
 }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use tresor_model::ids::Accessor;
 use tresor_model::response::TokenType;
 use tresor_model::{Auth, LeaseTerms, Shape, Timestamp, WrapInfo};
 use tresor_secret::SecretBytes;
@@ -26,6 +27,8 @@ pub struct Reply {
     pub lease: Option<LeaseClaim>,
     /// A token block made by the core's own token engine; engines outside the core leave it empty.
     pub auth: Option<Auth>,
+    /// The handle of what the answer shows, for whoever has it wrapped.
+    pub handle: Option<Accessor>,
     /// The answer is to be wrapped, or refused.
     pub must_be_wrapped: bool,
     /// How an answer that was wrapped before is opened.

@@ -121,6 +121,12 @@ async fn wrp_01_what_was_asked_for_wrapped_is_wrapped_or_refused() {
         let told = answer.at("/wrap_info/wrapped_accessor").as_str().map(str::to_owned);
         assert_eq!(told, handle, "{method} {path}");
     }
+    // Whoever hands on a secret id can take it back unseen.
+    harness.prepare("POST", "sys/auth/approle", json!({ "type": "approle" })).await;
+    harness.prepare("POST", "auth/approle/role/r", json!({})).await;
+    let answer = wrapped(&harness, "POST", "auth/approle/role/r/secret-id", ROOT, json!({}), "60").await;
+    let handle = json!({ "secret_id_accessor": answer.text_at("/wrap_info/wrapped_accessor") });
+    harness.prepare("POST", "auth/approle/role/r/secret-id-accessor/destroy", handle).await;
     // What is wrapped is not at top level either.
     let answer = wrapped(&harness, "GET", "sys/mounts", ROOT, Value::Null, "60").await;
     assert!(!String::from_utf8_lossy(&answer.bytes).contains("kv2"), "{answer:?}");

@@ -79,6 +79,7 @@ pub(super) async fn execute(
             return Err(Fault::internal("a handler that declared to read only has written"));
         }
         let (afterwards, must_be_wrapped) = (reply.afterwards, reply.must_be_wrapped);
+        let handle = auth.as_ref().map(|auth| auth.accessor.clone()).or(reply.handle);
         let response = Response {
             shape: reply.shape,
             warnings: reply.warnings,
@@ -87,7 +88,10 @@ pub(super) async fn execute(
             wrap_info: reply.wrap_info,
         };
         let response = match wrapping {
-            Some(ttl) => wrap::wrap(unsealed, &mut txn, request, authorized, response, ttl, now).await?,
+            Some(wanted) => {
+                let wanted = wrap::Wanted { handle, ..wanted };
+                wrap::wrap(unsealed, &mut txn, request, authorized, response, wanted, now).await?
+            }
             None if must_be_wrapped => return Err(Fault::invalid("endpoint requires response wrapping to be used")),
             None => response,
         };

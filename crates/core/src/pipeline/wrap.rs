@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tresor_barrier::Txn;
 use tresor_engine::Place;
+use tresor_model::ids::Accessor;
 use tresor_model::{Fault, Request, Response, Shape, Timestamp};
 
 use super::authorize::Authorized;
@@ -21,12 +22,20 @@ const FORMAT: &str = "x-vault-wrap-format";
 /// What is refused when an answer has no envelope that could be kept.
 const CANNOT: &str = "this answer cannot be wrapped";
 
-/// The life that is wished for what is to be wrapped, if anything is.
+/// How an answer is to be wrapped.
+pub(super) struct Wanted {
+    /// How long it can be opened.
+    pub(super) ttl: Duration,
+    /// The handle of what the answer shows.
+    pub(super) handle: Option<Accessor>,
+}
+
+/// How the answer is to be wrapped, if it is.
 pub(super) fn asked(
     unsealed: &Unsealed,
     request: &Request,
     authorized: &Authorized<'_>,
-) -> Result<Option<Duration>, Fault> {
+) -> Result<Option<Wanted>, Fault> {
     let Some(ttl) = request.wrap_ttl else { return Ok(None) };
     unsealed.handles.wrapping.check(ttl)?;
     if request.headers.get(FORMAT).into_iter().flatten().any(|form| form == "jwt") {
@@ -37,7 +46,7 @@ pub(super) fn asked(
     if is_about_a_node || request.upload.is_there() {
         return Err(Fault::invalid(CANNOT));
     }
-    Ok(Some(ttl))
+    Ok(Some(Wanted { ttl, handle: None }))
 }
 
 pub(super) async fn wrap(
@@ -46,7 +55,7 @@ pub(super) async fn wrap(
     request: &Request,
     authorized: &Authorized<'_>,
     mut response: Response,
-    ttl: Duration,
+    wanted: Wanted,
     now: Timestamp,
 ) -> Result<Response, Fault> {
     let says_more = !response.warnings.is_empty() || response.auth.is_some() || response.lease.is_some();
@@ -62,9 +71,9 @@ pub(super) async fn wrap(
     let means = Means::by(txn, now, &unsealed.doors);
     let wish = Wish {
         path: request.path.as_str().to_owned(),
-        ttl,
+        ttl: wanted.ttl,
         display_name: authorized.principal().map(|asker| asker.token().record.display_name.clone()).unwrap_or_default(),
-        wrapped_accessor: response.auth.as_ref().map(|auth| auth.accessor.clone()),
+        wrapped_accessor: wanted.handle.filter(|handle| !handle.as_str().is_empty()),
     };
     // What is a map at top level, too, is that in the envelope's data.
     if let Shape::Mirrored(data) = response.shape {
