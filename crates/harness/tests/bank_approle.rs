@@ -278,6 +278,8 @@ async fn pwd_12_nothing_that_is_stored_shows_an_id() {
 #[tokio::test]
 async fn pwd_13_a_secret_id_is_used_as_often_as_it_may_be() {
     let harness = with_approle().await;
+    let lockout = json!({ "user_lockout_config": { "lockout_disable": true } });
+    harness.prepare("POST", "sys/auth/approle/tune", lockout).await;
     let role_id = role(&harness, "r", json!({})).await;
     for uses in [1, 3] {
         let (secret, accessor) = secret_id(&harness, "r", json!({ "num_uses": uses })).await;

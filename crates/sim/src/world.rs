@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tresor_audit::Audited;
 use tresor_core::Node;
+use tresor_core::lockout::Rules;
 use tresor_env::doubles::TestDoors;
 use tresor_env::{BoxFuture, Doors, Timestamp};
 use tresor_harness::{Answer, assembly};
@@ -135,7 +136,11 @@ impl World {
                 Arc::new(opened.map_err(|error| format!("the store does not open: {error:?}"))?)
             }
         };
-        let node = assembly::node(&doors, store).map_err(|fault| format!("the node does not start: {fault:?}"))?;
+        // What a login is answered follows from what is stored alone.
+        let mut settings = assembly::settings();
+        settings.lockout.insert("all".to_owned(), Rules { is_disabled: true, ..Rules::default() });
+        let node = assembly::node_with(&doors, store, settings)
+            .map_err(|fault| format!("the node does not start: {fault:?}"))?;
         self.service = Some(Arc::new(Service { node }));
         Ok(())
     }

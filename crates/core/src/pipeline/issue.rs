@@ -68,6 +68,10 @@ pub(super) fn token(
     let (tokens, entropy) = (&unsealed.handles.tokens, &*unsealed.doors.entropy);
     let (token, found) = match token_type(terms.token_type, &mount.record.tuning.token_type) {
         TokenType::Service => tokens.mint(txn, new, now, entropy)?,
+        // Nobody could count them.
+        TokenType::Batch if new.num_uses > 0 => {
+            return Err(Fault::invalid("batch tokens cannot have \"num_uses\" set"));
+        }
         TokenType::Batch => tokens.mint_batch(new, now, entropy)?,
     };
     Ok(Some(auth_block(Some(token), &found, now)))
