@@ -137,7 +137,9 @@ pub(crate) async fn user(cx: &Cx<'_>, config: &Config, token: &SecretString) -> 
 async fn all(cx: &Cx<'_>, config: &Config, path: &str, token: &SecretString) -> Result<Vec<Body>, Fault> {
     let mut entries = Vec::new();
     for page in 1..=PAGES_MAX {
-        let path = format!("{path}?per_page={PAGE}&page={page}");
+        // The first page goes without its number, as GitHub's own clients ask for it.
+        let number = if page == 1 { String::new() } else { format!("&page={page}") };
+        let path = format!("{path}?per_page={PAGE}{number}");
         let Body::List(more) = read(&ask(cx, config, &path, Some(token)).await?)? else {
             return Err(unexpected("no list"));
         };
@@ -147,7 +149,7 @@ async fn all(cx: &Cx<'_>, config: &Config, path: &str, token: &SecretString) -> 
             return Ok(entries);
         }
     }
-    // Leaving teams out could leave out the one that takes rights away nowhere: teams only give. So it is enough.
+    // Who belongs to more is let in by these, or not at all: belonging only gives.
     Ok(entries)
 }
 

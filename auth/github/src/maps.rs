@@ -54,13 +54,15 @@ pub(crate) struct Write {
     value: Option<String>,
 }
 
-/// What a name has.
+/// What a name has; nothing of a name that has none, which is no error to clients.
 #[derive(Output)]
 pub(crate) struct Shown {
     /// The team or the user.
-    key: String,
+    #[output(optional)]
+    key: Option<String>,
     /// Policies, separated by commas.
-    value: String,
+    #[output(optional)]
+    value: Option<String>,
 }
 
 pub(crate) async fn list<N: Names>(_method: &GitHub, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
@@ -72,12 +74,9 @@ fn load<N: Names>(cx: &mut Cx<'_>, key: &str) -> Result<Option<Policies>, Fault>
     Policies::decode(&bytes).map(Some).map_err(Fault::internal)
 }
 
-pub(crate) async fn read<N: Names>(
-    _method: &GitHub,
-    mut cx: Cx<'_>,
-    input: ByKey,
-) -> Result<Option<Data<Shown>>, Fault> {
-    Ok(load::<N>(&mut cx, &input.key)?.map(|known| Data(Shown { key: input.key, value: known.value })))
+pub(crate) async fn read<N: Names>(_method: &GitHub, mut cx: Cx<'_>, input: ByKey) -> Result<Data<Shown>, Fault> {
+    let value = load::<N>(&mut cx, &input.key)?.map(|known| known.value);
+    Ok(Data(Shown { key: value.is_some().then_some(input.key), value }))
 }
 
 pub(crate) async fn write<N: Names>(_method: &GitHub, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
