@@ -19,8 +19,9 @@ use crate::cache::{Known, Plaintext, ReadCache};
 use crate::committer;
 use crate::feed::{Feed, FollowError, Follower, Shared, Watching};
 use crate::key::{KeyError, PointKey, StorageKey};
+use crate::keys::{CurrentKeys, Keys};
 use crate::lanes::{Job, Lane, Lanes, Queues};
-use crate::seal::SlotChange;
+use crate::seal::{SlotChange, stored_ring};
 use crate::txn::{Changes, Txn};
 
 /// How many pieces of a state are deleted together.
@@ -89,7 +90,7 @@ pub struct Committed {
 /// Keys and store: all that reading needs.
 pub(crate) struct Vault {
     pub(crate) store: Arc<dyn Store>,
-    ring: Arc<KeyRing>,
+    pub(crate) keys: CurrentKeys,
     names: HmacKey,
     pub(crate) doors: Doors,
     pub(crate) cache: ReadCache,
@@ -158,11 +159,11 @@ impl Vault {
     }
 
     pub(crate) fn seal(&self, at: &RawKey, plaintext: &[u8]) -> Vec<u8> {
-        self.ring.seal_value(at.as_bytes(), plaintext, &*self.doors.entropy)
+        self.keys.seal(at, plaintext, &*self.doors.entropy)
     }
 
     pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, BarrierError> {
-        Ok(self.ring.open_value(at.as_bytes(), sealed)?)
+        Ok(self.keys.open(at, sealed)?)
     }
 }
 
@@ -198,15 +199,11 @@ struct Inner {
 pub struct Barrier(Arc<Inner>);
 
 impl Barrier {
-    /// Opens the barrier with a ring and starts its committer; must be called within a runtime.
-    pub(crate) fn new(store: Arc<dyn Store>, ring: KeyRing, doors: Doors) -> Self {
-        Self::with(store, Arc::new(ring), doors)
-    }
-
-    fn with(store: Arc<dyn Store>, ring: Arc<KeyRing>, doors: Doors) -> Self {
-        let names = hmac_key(&ring, "names");
-        let cache = ReadCache::new();
-        let vault = Arc::new(Vault { store, ring, names, doors, cache, feed: Feed::default() });
+    /// Opens the barrier with its keys and starts its committer; must be called within a runtime.
+    pub(crate) fn new(store: Arc<dyn Store>, keys: Arc<Keys>, doors: Doors) -> Self {
+        let names = hmac_key(&keys.ring, "names");
+        let (cache, keys) = (ReadCache::new(), CurrentKeys::new(keys));
+        let vault = Arc::new(Vault { store, keys, names, doors, cache, feed: Feed::default() });
         let watching = Arc::new(Watching(Arc::downgrade(&vault)));
         let watcher = Arc::<Watching>::downgrade(&watching);
         vault.store.watch(watcher);
@@ -281,10 +278,19 @@ impl Barrier {
     /// # Errors
     /// [`CommitError`]; the slots are as they were, or as they are to be.
     pub async fn change_slots(&self, change: SlotChange) -> Result<(), CommitError> {
+        self.enqueue_headers(change.into_changes()).await
+    }
+
+    pub(crate) fn vault(&self) -> &Vault {
+        &self.0.vault
+    }
+
+    /// Commits what lies outside the barrier.
+    pub(crate) async fn enqueue_headers(&self, changes: Changes) -> Result<(), CommitError> {
         if self.is_stopped() {
             return Err(CommitError::Stopped);
         }
-        self.enqueue(Lane::Requests, change.into_changes()).await.map(drop)
+        self.enqueue(Lane::Requests, changes).await.map(drop)
     }
 
     /// Commits at once, with what lies outside the barrier: for initialising, when there is nobody else yet.
@@ -296,7 +302,7 @@ impl Barrier {
     /// A key for one purpose, the same for the life of the store.
     #[must_use]
     pub fn derive_subkey(&self, label: &str) -> DataKey {
-        self.0.vault.ring.derive_subkey(label)
+        self.0.vault.keys.load().ring.derive_subkey(label)
     }
 
     /// What is stored as it is now, sealed, as a stream. Blocking.
@@ -316,11 +322,14 @@ impl Barrier {
         self.0.vault.store.restore()
     }
 
-    /// A barrier with the same keys over the same store, whose state was replaced by one that has the same key ring; this one
-    /// must have stopped.
+    /// A barrier with the same keys over the same store, whose state was replaced, when these keys open it; this one must have
+    /// stopped.
     #[must_use]
-    pub fn anew(&self) -> Self {
-        self.over(Arc::clone(&self.0.vault.store))
+    pub fn anew(&self) -> Option<Self> {
+        let anew = self.over(Arc::clone(&self.0.vault.store));
+        let now = anew.0.vault.store.snapshot().ok()?;
+        stored_ring(&*now).ok()??;
+        anew.0.vault.keys.follow(&*now).ok().map(|()| anew)
     }
 
     /// Completes when what is stored was replaced by what other keys open: this barrier shows nothing of it, and writes no
@@ -353,7 +362,7 @@ impl Barrier {
     #[must_use]
     pub fn over(&self, store: Arc<dyn Store>) -> Self {
         let vault = &self.0.vault;
-        Self::with(store, Arc::clone(&vault.ring), vault.doors.clone())
+        Self::new(store, vault.keys.load(), vault.doors.clone())
     }
 
     /// Whether a value can be opened, wherever it lies now. What lies outside the barrier is none of its values.
@@ -367,7 +376,7 @@ impl Barrier {
     /// A key of keyed hashes for one purpose, the same for the life of the store.
     #[must_use]
     pub fn derive_hmac_key(&self, label: &str) -> HmacKey {
-        hmac_key(&self.0.vault.ring, label)
+        hmac_key(&self.0.vault.keys.load().ring, label)
     }
 
     /// Refuses every further commit, and waits for the one that is being written: afterwards this barrier never writes

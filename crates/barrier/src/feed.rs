@@ -14,7 +14,7 @@ use tresor_storage::{Coming, Snapshot, Store, StoreError, Version, Watcher};
 use crate::barrier::Vault;
 use crate::key::{KeyPrefix, StorageKey};
 use crate::note;
-use crate::seal::stored_ring;
+use crate::seal::{UnsealError, header, stored_ring};
 use crate::txn::Txn;
 
 /// Why a follower could not follow.
@@ -87,8 +87,8 @@ struct State {
     held: Option<Shared>,
     /// What a batch changes that is being written.
     coming: Option<Changed>,
-    /// The key ring as it was stored before another state took its place.
-    ring: Option<Vec<u8>>,
+    /// Whether what is being written may hold other keys.
+    keys_are_coming: bool,
     /// What was changed and not followed yet, batch by batch.
     behind: Vec<Changed>,
     /// Why.
@@ -205,6 +205,11 @@ fn tell(vault: &Arc<Vault>, followers: &[Weak<dyn Follower>], behind: Vec<Change
     Ok(())
 }
 
+/// Whether there are keys that others may take the place of: a store that is being initialised has none.
+fn has_ring(now: &dyn Snapshot) -> bool {
+    stored_ring(now).is_ok_and(|ring| ring.is_some())
+}
+
 /// What tells the feed and the cache of a barrier; the barrier keeps it.
 pub(crate) struct Watching(pub(crate) Weak<Vault>);
 
@@ -217,28 +222,34 @@ impl Watcher for Watching {
         };
         vault.feed.hold(changed, now);
         match coming {
-            Coming::Batch(batch) => vault.cache.expire(batch.version, batch.writes.keys()),
+            Coming::Batch(batch) => {
+                vault.cache.expire(batch.version, batch.writes.keys());
+                if batch.writes.contains_key(&header("ring")) {
+                    let had_keys = has_ring(&*now());
+                    vault.feed.state().keys_are_coming = had_keys;
+                }
+            }
             Coming::State => {
                 let now = now();
                 vault.cache.distrust(now.version().next());
-                vault.feed.state().ring = stored_ring(&*now).ok().flatten();
+                vault.feed.state().keys_are_coming = has_ring(&*now);
             }
         }
     }
 
     fn after(&self) {
         let Some(vault) = self.0.upgrade() else { return };
-        let ring = {
+        let keys_may_be_other = {
             let mut state = vault.feed.state();
             let ended = state.coming.take();
             state.behind.extend(ended);
-            state.ring.take()
+            std::mem::take(&mut state.keys_are_coming)
         };
-        if let Some(ring) = ring {
-            let is_other = |now: Box<dyn Snapshot>| Ok(stored_ring(&*now)?.is_some_and(|now| now != ring));
-            // A store that cannot be read shows nothing either.
-            if vault.store.snapshot().and_then(is_other).unwrap_or(false) {
-                vault.feed.estranged.update(|is_estranged| *is_estranged = true);
+        if keys_may_be_other {
+            match vault.store.snapshot().map_err(UnsealError::from).and_then(|now| vault.keys.follow(&*now)) {
+                // A store that cannot be read shows nothing either.
+                Ok(()) | Err(UnsealError::Store(_)) => {}
+                Err(_) => vault.feed.estranged.update(|is_estranged| *is_estranged = true),
             }
         }
         // What cannot be followed now is kept from everybody, and tried again.

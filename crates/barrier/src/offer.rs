@@ -10,7 +10,8 @@ use tresor_crypto::keyring::KeyRing;
 use tresor_record::{Record, RecordError};
 
 use crate::barrier::{Barrier, hmac_key};
-use crate::seal::{SealFacts, UnsealError, facts_of, open_ring};
+use crate::keys::open_ring;
+use crate::seal::{SealFacts, UnsealError, facts_of};
 use crate::shares::UnsealKey;
 use crate::slots::{SlotTable, StaticKeys};
 

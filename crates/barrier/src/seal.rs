@@ -1,31 +1,29 @@
 //! The sealed store: what can be known without keys, and how it is opened.
 //!
 //! The key ring is sealed by the root key; the root key is stored nowhere in the clear: key slots wrap it ([`slots`]).
-//! Everything here is proven by opening (AEAD), never by comparing. Deliberately absent: keeping the root key: it lives
-//! in an [`Opened`], from which the slots are brought to what the operator wants, and is dropped with it.
+//! Everything here is proven by opening (AEAD), never by comparing. Deliberately absent: changes of keys while the store is
+//! open ([`rekey`]).
 //!
 //! [`slots`]: crate::slots
+//! [`rekey`]: crate::rekey
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tresor_crypto::aead::{AeadKey, OpenError};
+use tresor_crypto::aead::OpenError;
 use tresor_crypto::keyring::KeyRing;
 use tresor_crypto::shamir::{Threshold, split};
 use tresor_env::{Doors, Timestamp};
 use tresor_record::{Record, RecordError};
 use tresor_secret::{DataKey, SecretBytes, UnsealShare};
 use tresor_storage::{Condition, RawKey, Scrubbed, Snapshot, Store, StoreError, Version};
-use zeroize::Zeroizing;
 
 use crate::barrier::{Barrier, CommitError};
+use crate::keys::{Keys, open_ring, random, sealed_ring};
 use crate::offer::Offer;
 use crate::shares::UnsealKey;
 use crate::slots::{SlotTable, StaticKey, StaticKeyError, StaticKeys, StaticSlot};
 use crate::txn::{Changes, Txn};
-
-/// Contexts of what is sealed outside the ring.
-const RING_CONTEXT: &[u8] = b"key-ring";
 
 /// What can be known of the seal without keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,9 +108,11 @@ impl Initialization {
 
 /// A store that was just opened, while its root key is at hand.
 pub struct Opened {
-    root: DataKey,
+    root: Arc<DataKey>,
     slots: SlotTable,
     slots_version: Version,
+    /// Whether the slots know more than what is stored.
+    is_completed: bool,
     barrier: Barrier,
     doors: Doors,
 }
@@ -121,11 +121,12 @@ impl Opened {
     /// What has to be stored so that the static key of the operator's choice opens from now on; nothing when it is so.
     #[must_use]
     pub fn with_static(&self, wanted: &StaticSlot<'_>, now: Timestamp) -> Option<SlotChange> {
-        let table = self.slots.with_static(&self.root, wanted, now, &*self.doors.entropy)?;
+        let made = self.slots.with_static(&self.root, wanted, now, &*self.doors.entropy);
+        let table = made.as_ref().or_else(|| self.is_completed.then_some(&self.slots))?;
         Some(SlotChange { table: table.encode().to_vec(), seen: self.slots_version })
     }
 
-    /// The open barrier; the root key is forgotten.
+    /// The open barrier.
     #[must_use]
     pub fn into_barrier(self) -> Barrier {
         self.barrier
@@ -158,8 +159,8 @@ pub struct SealedStore {
     doors: Doors,
 }
 
-#[expect(clippy::expect_used, reason = "the two names are short")]
-fn header(name: &str) -> RawKey {
+#[expect(clippy::expect_used, reason = "the names are short")]
+pub(crate) fn header(name: &str) -> RawKey {
     RawKey::new(&[&[0], name.as_bytes()].concat()).expect("a header's name is a short key")
 }
 
@@ -184,11 +185,6 @@ pub(crate) fn facts_of(slots: &SlotTable) -> SealFacts {
     let (shares, threshold) = slots.shares_and_threshold();
     let static_key_id = slots.static_key_id().map(str::to_owned);
     SealFacts { initialized: true, shares, threshold, static_key_id }
-}
-
-/// The ring that a root key opens.
-pub(crate) fn open_ring(root: &DataKey, sealed: &[u8]) -> Result<KeyRing, UnsealError> {
-    Ok(KeyRing::decode(&AeadKey::new(root).open(RING_CONTEXT, sealed)?)?)
 }
 
 impl SealedStore {
@@ -265,18 +261,14 @@ impl SealedStore {
             return Err(InitError::AlreadyInitialized);
         }
         let entropy = &*self.doors.entropy;
-        let random = || {
-            let mut key = Zeroizing::new([0_u8; 32]);
-            entropy.fill(&mut *key);
-            DataKey::new(*key)
-        };
-        let (root, wrapping) = (random(), random());
+        let (root, wrapping) = (random(entropy), random(entropy));
         let ring = KeyRing::generate(entropy, now);
         let table = SlotTable::of(&root, &wrapping, threshold, static_key, now, entropy);
-        let sealed_ring = AeadKey::new(&root).seal(0, RING_CONTEXT, &ring.encode(), entropy);
-        let headers = [(slots, Some(table.encode().to_vec())), (ring_at, Some(sealed_ring))];
+        let sealed = sealed_ring(&root, &ring, entropy);
+        let headers = [(slots, Some(table.encode().to_vec())), (ring_at, Some(sealed))];
         let shares = split(&SecretBytes::new(wrapping.expose().to_vec()), threshold, entropy);
-        let barrier = Barrier::new(Arc::clone(&self.store), ring, self.doors.clone());
+        let keys = Arc::new(Keys { root: Arc::new(root), ring });
+        let barrier = Barrier::new(Arc::clone(&self.store), keys, self.doors.clone());
         Ok(Initialization { shares, barrier, headers: headers.into() })
     }
 
@@ -285,7 +277,9 @@ impl SealedStore {
     /// # Errors
     /// [`UnsealError::WrongKey`] when no slot opens; anything else is damage.
     pub fn unseal_with(&self, key: &UnsealKey) -> Result<Opened, UnsealError> {
-        self.open_by(|slots| slots.open_by_shares(&key.0).ok_or(UnsealError::WrongKey))
+        let mut opened = self.open_by(|slots| slots.open_by_shares(&key.0).ok_or(UnsealError::WrongKey))?;
+        opened.is_completed = opened.slots.complete(&key.0, &opened.root, &*self.doors.entropy);
+        Ok(opened)
     }
 
     /// Opens the store with a key that lies with the machine.
@@ -293,14 +287,18 @@ impl SealedStore {
     /// # Errors
     /// [`UnsealError::StaticKey`] when no slot opens; anything else is damage.
     pub fn unseal_by(&self, keys: &StaticKeys) -> Result<Opened, UnsealError> {
-        self.open_by(|slots| Ok(slots.open_by_static(keys)?))
+        let mut opened = self.open_by(|slots| Ok(slots.open_by_static(keys)?))?;
+        opened.is_completed = opened.slots.complete(keys.current.key(), &opened.root, &*self.doors.entropy);
+        Ok(opened)
     }
 
     fn open_by(&self, root_of: impl FnOnce(&SlotTable) -> Result<DataKey, UnsealError>) -> Result<Opened, UnsealError> {
         let (slots, slots_version) = self.slots()?.ok_or(UnsealError::NotInitialized)?;
-        let root = root_of(&slots)?;
+        let root = Arc::new(root_of(&slots)?);
         let ring = open_ring(&root, &self.ring()?.ok_or(UnsealError::NotInitialized)?)?;
-        let barrier = Barrier::new(Arc::clone(&self.store), ring, self.doors.clone());
-        Ok(Opened { root, slots, slots_version, barrier, doors: self.doors.clone() })
+        let keys = Arc::new(Keys { root: Arc::clone(&root), ring });
+        let barrier = Barrier::new(Arc::clone(&self.store), keys, self.doors.clone());
+        let doors = self.doors.clone();
+        Ok(Opened { root, slots, slots_version, is_completed: false, barrier, doors })
     }
 }

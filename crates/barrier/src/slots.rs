@@ -3,7 +3,7 @@
 //!
 //! There are two kinds. A *Shamir* slot, of which a store has one from its first day on: its wrapping key is split into
 //! shares for people. A *static* slot: its wrapping key lies with the machine under an id that never means another key,
-//! so that a node opens by itself; at most one, and only while the operator wants it. The table lies outside the barrier
+//! so that a node opens by itself; one for each that the operator wants. The table lies outside the barrier
 //! and is not secret; what kind a slot is, and of which key, is bound to what it wraps. Deliberately absent: the ring
 //! that the root key opens, and where static keys come from.
 
@@ -14,6 +14,11 @@ use tresor_env::{Entropy, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::DataKey;
 use zeroize::Zeroizing;
+
+use crate::rekey::{RekeyError, SlotFacts};
+
+/// The most slots of a store.
+const SLOTS_MAX: usize = 16;
 
 /// A key that lies with the machine, and the id under which it never changes.
 pub struct StaticKey {
@@ -32,6 +37,10 @@ impl StaticKey {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    pub(crate) const fn key(&self) -> &DataKey {
+        &self.key
     }
 
     /// Whether both are one key, whatever their ids say.
@@ -55,6 +64,8 @@ pub enum StaticSlot<'k> {
     Unwanted,
     /// This one, and no other.
     Of(&'k StaticKey),
+    /// This one, beside those that are there: other nodes may open by them.
+    Beside(&'k StaticKey),
 }
 
 /// Why a static key opens no slot. The key's id is no secret, and is all that is told of it.
@@ -95,27 +106,80 @@ struct Slot {
     id: String,
     kind: SlotKind,
     created: Timestamp,
+    /// The root key, wrapped.
     wrapped: Zeroizing<Vec<u8>>,
+    /// The wrapping key, sealed by the root key: so that another root key can be wrapped for the slot by whoever has this
+    /// one. A slot that an older release made has none until the store is next opened by it.
+    wrapping: Option<Zeroizing<Vec<u8>>>,
 }
 
 /// All slots of a store.
 #[derive(Record)]
-#[record(kind = "key-slots", version = 1)]
+#[record(kind = "key-slots", version = 2, previous = FormerTable)]
 pub(crate) struct SlotTable {
     slots: Vec<Slot>,
 }
 
+#[derive(Part)]
+struct FormerSlot {
+    id: String,
+    kind: SlotKind,
+    created: Timestamp,
+    wrapped: Zeroizing<Vec<u8>>,
+}
+
+#[derive(Record)]
+#[record(kind = "key-slots", version = 1)]
+struct FormerTable {
+    slots: Vec<FormerSlot>,
+}
+
+impl From<FormerTable> for SlotTable {
+    fn from(former: FormerTable) -> Self {
+        let of = |FormerSlot { id, kind, created, wrapped }| Slot { id, kind, created, wrapped, wrapping: None };
+        Self { slots: former.slots.into_iter().map(of).collect() }
+    }
+}
+
 impl Slot {
     fn wrap(kind: SlotKind, wrapping: &DataKey, root: &DataKey, now: Timestamp, entropy: &dyn Entropy) -> Self {
-        let id = random_uuid(entropy);
+        Self::wrap_as(random_uuid(entropy), kind, wrapping, root, now, entropy)
+    }
+
+    fn wrap_as(
+        id: String,
+        kind: SlotKind,
+        wrapping: &DataKey,
+        root: &DataKey,
+        created: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Self {
         let sealed = AeadKey::new(wrapping).seal(0, &context(&id, &kind), root.expose(), entropy);
-        Self { id, kind, created: now, wrapped: Zeroizing::new(sealed) }
+        let kept = AeadKey::new(root).seal(0, &context_of_kept(&id, &kind), wrapping.expose(), entropy);
+        Self { id, kind, created, wrapped: Zeroizing::new(sealed), wrapping: Some(Zeroizing::new(kept)) }
+    }
+
+    /// The same slot, for another root key.
+    fn rewrap(&self, root: &DataKey, new: &DataKey, entropy: &dyn Entropy) -> Option<Self> {
+        let wrapping = self.kept(root)?;
+        Some(Self::wrap_as(self.id.clone(), self.kind.clone(), &wrapping, new, self.created, entropy))
     }
 
     /// The root key, when this is the key that wrapped it.
     fn open(&self, wrapping: &DataKey) -> Option<DataKey> {
-        let opened = AeadKey::new(wrapping).open(&context(&self.id, &self.kind), &self.wrapped).ok()?;
-        <[u8; 32]>::try_from(opened.as_slice()).ok().map(DataKey::new)
+        let root = opened(wrapping, &context(&self.id, &self.kind), &self.wrapped)?;
+        let is_whole = self.wrapping.is_none() || self.kept(&root).is_some_and(|kept| kept.is_same(wrapping));
+        is_whole.then_some(root)
+    }
+
+    /// The wrapping key, when this is the root key that seals it.
+    fn kept(&self, root: &DataKey) -> Option<DataKey> {
+        opened(root, &context_of_kept(&self.id, &self.kind), self.wrapping.as_ref()?)
+    }
+
+    /// Whether this key opens it, to this root key.
+    fn opens(&self, wrapping: &DataKey, root: &DataKey) -> bool {
+        self.open(wrapping).is_some_and(|opened| opened.is_same(root))
     }
 
     fn static_key_id(&self) -> Option<&str> {
@@ -124,6 +188,12 @@ impl Slot {
             SlotKind::Shamir { .. } => None,
         }
     }
+}
+
+/// The key that was sealed by another one in this context.
+fn opened(by: &DataKey, context: &[u8], sealed: &[u8]) -> Option<DataKey> {
+    let opened = AeadKey::new(by).open(context, sealed).ok()?;
+    <[u8; 32]>::try_from(opened.as_slice()).ok().map(DataKey::new)
 }
 
 /// What a slot's wrapping is bound to.
@@ -137,6 +207,11 @@ fn context(slot_id: &str, kind: &SlotKind) -> Vec<u8> {
             [b"slot:static:".as_slice(), &length, key_id.as_bytes(), slot_id.as_bytes()].concat()
         }
     }
+}
+
+/// What the wrapping key of a slot is bound to.
+fn context_of_kept(slot_id: &str, kind: &SlotKind) -> Vec<u8> {
+    [b"kept:".as_slice(), &context(slot_id, kind)].concat()
 }
 
 impl SlotTable {
@@ -205,25 +280,103 @@ impl SlotTable {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Option<Self> {
-        let mut of_keys = self.slots.iter().filter(|slot| slot.static_key_id().is_some());
-        let made = match wanted {
-            StaticSlot::Unwanted => {
-                of_keys.next()?;
-                None
-            }
-            StaticSlot::Of(key) => {
-                let opens = |slot: &Slot| {
-                    slot.static_key_id() == Some(key.id())
-                        && slot.open(&key.key).is_some_and(|opened| opened.is_same(root))
-                };
-                if of_keys.next().is_some_and(opens) && of_keys.next().is_none() {
-                    return None;
-                }
-                Some(of_static(key, root, now, entropy))
-            }
+        let opens = |slot: &Slot, key: &StaticKey| slot.static_key_id() == Some(key.id()) && slot.opens(&key.key, root);
+        let (key, stays): (Option<&StaticKey>, &dyn Fn(&Slot) -> bool) = match wanted {
+            StaticSlot::Unwanted => (None, &|_| false),
+            StaticSlot::Of(key) => (Some(key), &|_| false),
+            // Of one id there is one slot, and one more than there may be takes the place of the oldest.
+            StaticSlot::Beside(key) => (Some(key), &|slot| slot.static_key_id() != Some(key.id())),
         };
-        let kept = self.slots.iter().filter(|slot| slot.static_key_id().is_none()).cloned();
-        Some(Self { slots: kept.chain(made).collect() })
+        let own = key.and_then(|key| self.slots.iter().find(|slot| opens(slot, key)).cloned());
+        let is_own = |slot: &Slot| own.as_ref().is_some_and(|own| own.id == slot.id);
+        let made = key.filter(|_| own.is_none()).map(|key| of_static(key, root, now, entropy));
+        let is_kept = |slot: &&Slot| slot.static_key_id().is_none() || is_own(slot) || stays(slot);
+        let mut slots: Vec<Slot> = self.slots.iter().filter(is_kept).cloned().chain(made).collect();
+        if slots.len() > SLOTS_MAX
+            && let Some(oldest) = slots.iter().position(|slot| slot.static_key_id().is_some())
+        {
+            slots.remove(oldest);
+        }
+        let is_as_it_was = slots.iter().map(|slot| &slot.id).eq(self.slots.iter().map(|slot| &slot.id));
+        (!is_as_it_was).then_some(Self { slots })
+    }
+
+    /// Keeps the wrapping keys of the slots that this key opens and that have none yet; whether there was one.
+    pub(crate) fn complete(&mut self, wrapping: &DataKey, root: &DataKey, entropy: &dyn Entropy) -> bool {
+        let mut is_changed = false;
+        for slot in self.slots.iter_mut().filter(|slot| slot.wrapping.is_none() && slot.opens(wrapping, root)) {
+            *slot = Slot::wrap_as(slot.id.clone(), slot.kind.clone(), wrapping, root, slot.created, entropy);
+            is_changed = true;
+        }
+        is_changed
+    }
+
+    /// The same slots for another root key, with other shares where some are given. Nothing when a slot keeps no wrapping key.
+    pub(crate) fn rewrapped(
+        &self,
+        root: &DataKey,
+        new: &DataKey,
+        shared: Option<(&DataKey, Threshold)>,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Option<Self> {
+        let rewrap = |slot: &Slot| match (&slot.kind, shared) {
+            (SlotKind::Shamir { .. }, Some((wrapping, threshold))) => {
+                let kind = SlotKind::Shamir { shares: threshold.shares(), threshold: threshold.threshold() };
+                Some(Slot::wrap(kind, wrapping, new, now, entropy))
+            }
+            _ => slot.rewrap(root, new, entropy),
+        };
+        Some(Self { slots: self.slots.iter().map(rewrap).collect::<Option<_>>()? })
+    }
+
+    /// What is known of each.
+    pub(crate) fn facts(&self) -> Vec<SlotFacts> {
+        let of = |slot: &Slot| SlotFacts {
+            id: slot.id.clone(),
+            static_key_id: slot.static_key_id().map(str::to_owned),
+            created: slot.created,
+        };
+        self.slots.iter().map(of).collect()
+    }
+
+    /// The table with a slot of this key; nothing when it has one.
+    ///
+    /// # Errors
+    /// [`RekeyError`].
+    pub(crate) fn with_key(
+        &self,
+        root: &DataKey,
+        key: &StaticKey,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> Result<Option<Self>, RekeyError> {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.static_key_id() == Some(key.id())) {
+            return if slot.opens(&key.key, root) { Ok(None) } else { Err(RekeyError::OtherKey) };
+        }
+        if self.slots.len() >= SLOTS_MAX {
+            return Err(RekeyError::TooMany);
+        }
+        let made = of_static(key, root, now, entropy);
+        Ok(Some(Self { slots: self.slots.iter().cloned().chain([made]).collect() }))
+    }
+
+    /// The table without a slot.
+    ///
+    /// # Errors
+    /// [`RekeyError`].
+    pub(crate) fn without(&self, id: &str) -> Result<Self, RekeyError> {
+        let slot = self.slots.iter().find(|slot| slot.id == id).ok_or(RekeyError::NoSlot)?;
+        if slot.static_key_id().is_none() {
+            return Err(RekeyError::LastSlot);
+        }
+        Ok(Self { slots: self.slots.iter().filter(|slot| slot.id != id).cloned().collect() })
+    }
+
+    /// The slots that a static key opens.
+    pub(crate) fn opened_by(&self, key: &StaticKey, root: &DataKey) -> Vec<String> {
+        let opens = |slot: &&Slot| slot.static_key_id() == Some(key.id()) && slot.opens(&key.key, root);
+        self.slots.iter().filter(opens).map(|slot| slot.id.clone()).collect()
     }
 }
 

@@ -49,6 +49,7 @@ const FAMILIES: &[&[Command]] = &[
     OWN,
     crate::status::COMMANDS,
     crate::operator::COMMANDS,
+    crate::keyring::COMMANDS,
     crate::autopilot::COMMANDS,
     crate::cluster::COMMANDS,
     crate::snapshot::COMMANDS,

@@ -17,6 +17,7 @@ mod failure;
 mod flags;
 mod io;
 mod key_values;
+mod keyring;
 mod kv;
 mod lease;
 mod logical;

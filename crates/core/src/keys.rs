@@ -47,6 +47,16 @@ pub(crate) fn autopilot() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "autopilot")
 }
 
+/// When a new term of the key ring is made by itself.
+pub(crate) fn rotation() -> Key {
+    StorageKey::new(&NamespaceId::root(), Area::Core, "rotation")
+}
+
+/// How many values each term of the key ring has sealed: a tally.
+pub(crate) fn encryptions() -> Point {
+    PointKey::new(&NamespaceId::root(), Area::Core, "encryptions")
+}
+
 /// What is known of the time.
 pub(crate) fn times() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Core, "time/")

@@ -12,6 +12,7 @@ pub mod edge;
 mod farewell;
 pub mod forward;
 mod gate;
+pub mod keyring;
 pub mod keys;
 pub mod leases;
 mod listing;

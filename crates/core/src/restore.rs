@@ -28,8 +28,6 @@ pub(crate) async fn by(
     collector: &mut ShareCollector,
     by_itself: &mut ByItself,
 ) -> Result<(), Fault> {
-    let ring = || node.store.ring().ok().flatten();
-    let before = ring();
     let keys = close(node).await.map(|unsealed| unsealed.barrier.clone());
     let restored = take_place(node, staged.install).await;
     match &restored {
@@ -39,12 +37,8 @@ pub(crate) async fn by(
         }
     }
     // A key that lies with the machine also brings the slots of the snapshot's time to what is configured.
-    if let Some(keys) = keys
-        && node.settings().static_seal.is_none()
-        && before.is_some()
-        && before == ring()
-    {
-        match opening::with(node, keys.anew()).await {
+    if let Some(keys) = keys.filter(|_| node.settings().static_seal.is_none()).and_then(|keys| keys.anew()) {
+        match opening::with(node, keys).await {
             Ok(()) => return restored,
             Err(fault) => tracing::error!(cause = fault.for_operators(), "what is stored now cannot be served"),
         }

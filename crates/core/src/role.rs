@@ -15,6 +15,7 @@ use tresor_model::{Fault, Refusal};
 
 use crate::cluster::{Cluster, Standing, membership};
 use crate::gate::Gate;
+use crate::keyring;
 use crate::leases;
 use crate::snapshots::schedule;
 use crate::unsealed::{CommitFault, Unsealed};
@@ -326,6 +327,7 @@ fn begin(unsealed: &Arc<Unsealed>, term: u64) {
     leases::start(unsealed, &duties.tasks);
     schedule::start(unsealed, &duties.tasks);
     membership::start(unsealed, &duties.tasks);
+    keyring::start(unsealed, &duties.tasks);
     let barrier = unsealed.barrier.clone();
     duties.tasks.spawn(async move {
         // What a restore left that broke off is in nobody's way.

@@ -23,6 +23,7 @@ use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
 use crate::edge::Edge;
 use crate::gate::Gate;
+use crate::keyring::Keyring;
 use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
 use crate::lockout::Lockouts;
@@ -75,6 +76,8 @@ pub struct Handles {
     pub snapshots: Arc<Snapshots>,
     /// Changes of who belongs to the cluster.
     pub membership: Arc<Membership>,
+    /// The terms of the key ring.
+    pub keyring: Arc<Keyring>,
     /// How the store is doing.
     pub storage: Arc<Storage>,
     /// The other nodes.
@@ -226,8 +229,10 @@ impl Unsealed {
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
         let (shown, entropy) = (Arc::clone(&storage), Arc::clone(&doors.entropy));
         let membership = Arc::new(Membership::new(Arc::clone(&nodes), &barrier, shown, clock.clone(), entropy));
+        let keyring = Arc::new(Keyring::new(&barrier, clock.clone()));
         let handles = Handles {
             audits,
+            keyring,
             policies,
             mounts,
             tokens,

@@ -78,6 +78,13 @@ impl KeyRing {
         Self { base: duplicate(&self.base), terms, active }
     }
 
+    /// Whether this is the other ring, or what it became: the same base, and all its terms.
+    #[must_use]
+    pub fn continues(&self, other: &Self) -> bool {
+        let has = |(number, term): (&u32, &Term)| self.terms.get(number).is_some_and(|own| own.key.is_same(&term.key));
+        self.base.is_same(&other.base) && other.terms.iter().all(has)
+    }
+
     /// The term that seals.
     #[must_use]
     pub const fn active_term(&self) -> u32 {

@@ -18,6 +18,7 @@ mod quotas;
 mod raft;
 mod rates;
 mod remount;
+mod rotate;
 mod seal;
 mod snapshots;
 mod storage;
@@ -53,6 +54,23 @@ impl Engine for Sys {
             .open_to(Access::Sudo)
             .runs_on(Place::Asked)
             .write(seal::seal)
+            .at("key-status", "The term of the key ring that seals.")
+            .open_to(Access::Token)
+            .runs_on(Place::Leader)
+            .read(rotate::key_status)
+            .at("rotate", "Lets a new term of the key ring seal.")
+            .open_to(Access::Sudo)
+            .write(rotate::rotate)
+            .at("rotate/keyring", "Lets a new term of the key ring seal.")
+            .open_to(Access::Sudo)
+            .write(rotate::rotate)
+            .at("rotate/config", "When a new term of the key ring is made by itself.")
+            .open_to(Access::Token)
+            .read(rotate::read_config)
+            .write(rotate::write_config)
+            .at("rotate/keyring/config", "When a new term of the key ring is made by itself.")
+            .read(rotate::read_config)
+            .write(rotate::write_config)
             .at("step-down", "Lets another node lead.")
             .open_to(Access::Sudo)
             .runs_on(Place::Leader)
