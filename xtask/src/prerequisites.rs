@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, valgrind,
-//! HAProxy, strace, promtool, ip, nft, make and a C compiler.
+//! HAProxy, GnuPG, strace, promtool, ip, nft, make and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -26,6 +26,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "valgrind", probe: &["--version"], package: "valgrind" },
     // Stands in front of a cluster.
     Prerequisite { program: "haproxy", probe: &["-v"], package: "haproxy" },
+    // Decrypts what is encrypted to the keys of operators.
+    Prerequisite { program: "gpg", probe: &["--version"], package: "gnupg" },
     // Makes system calls of the store fail, one after another.
     Prerequisite { program: "strace", probe: &["--version"], package: "strace" },
     // Reads the numbers of a server as its collector does.
@@ -47,7 +49,7 @@ const PREREQUISITES: &[Prerequisite] = &[
 pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
-        println!("python3, openssl, curl, bash, valgrind, haproxy, strace, promtool, ip, nft and cc are there");
+        println!("python3, openssl, curl, bash, valgrind, haproxy, gpg, strace, promtool, ip, nft and cc are there");
         return Ok(());
     }
     let wanted = format!("apt-get install --yes {}", missing.join(" "));

@@ -107,7 +107,8 @@ impl CurrentKeys {
     /// So many were counted.
     pub(crate) fn counted(&self, count: u64) {
         // A new term may have begun meanwhile, with a count of its own.
-        let _ = self.sealed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sealed| Some(sealed.saturating_sub(count)));
+        let _ =
+            self.sealed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sealed| Some(sealed.saturating_sub(count)));
     }
 
     /// Takes what is stored now, when it is what these keys became.

@@ -19,6 +19,9 @@ use crate::shares::UnsealKey;
 use crate::slots::{SlotTable, StaticKey};
 use crate::txn::Changes;
 
+/// What lies outside the barrier, as it is to be stored.
+type Headers = BTreeMap<RawKey, Option<Vec<u8>>>;
+
 /// How often a change is tried that met another one.
 const ATTEMPTS: usize = 8;
 
@@ -195,10 +198,7 @@ impl Barrier {
     }
 
     /// Commits what is made of the keys of now, again when somebody was faster.
-    async fn change(
-        &self,
-        make: impl Fn(&Held<'_>) -> Result<BTreeMap<RawKey, Option<Vec<u8>>>, RekeyError>,
-    ) -> Result<(), RekeyError> {
+    async fn change(&self, make: impl Fn(&Held<'_>) -> Result<Headers, RekeyError>) -> Result<(), RekeyError> {
         let mut met = CommitError::Conflict;
         for _ in 0..ATTEMPTS {
             let changes = self.changes(&make)?;
@@ -213,10 +213,7 @@ impl Barrier {
         Err(met.into())
     }
 
-    fn changes(
-        &self,
-        make: &impl Fn(&Held<'_>) -> Result<BTreeMap<RawKey, Option<Vec<u8>>>, RekeyError>,
-    ) -> Result<Changes, RekeyError> {
+    fn changes(&self, make: &impl Fn(&Held<'_>) -> Result<Headers, RekeyError>) -> Result<Changes, RekeyError> {
         let vault = self.vault();
         // The keys are those of this snapshot, or newer: then the commit meets a conflict.
         let snapshot = vault.feed.snapshot(&*vault.store).map_err(BarrierError::from)?;
@@ -241,7 +238,7 @@ struct Held<'k> {
 
 impl Held<'_> {
     /// What is stored with another root key.
-    fn of(&self, slots: &SlotTable, root: &DataKey) -> BTreeMap<RawKey, Option<Vec<u8>>> {
+    fn of(&self, slots: &SlotTable, root: &DataKey) -> Headers {
         let ring = &self.keys.ring;
         [
             (header("slots"), Some(slots.encode().to_vec())),
@@ -252,7 +249,7 @@ impl Held<'_> {
     }
 
     /// What is stored with other slots of the same root key.
-    fn changed(&self, slots: Option<SlotTable>) -> Result<BTreeMap<RawKey, Option<Vec<u8>>>, RekeyError> {
+    fn changed(&self, slots: Option<SlotTable>) -> Result<Headers, RekeyError> {
         Ok(slots.map(|slots| (header("slots"), Some(slots.encode().to_vec()))).into_iter().collect())
     }
 }

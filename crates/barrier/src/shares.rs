@@ -63,23 +63,32 @@ impl ShareCollector {
         if share.expose().len() != expected {
             return Err(ShareError::WrongLength);
         }
-        // Every share is looked at, so that time does not tell which one is entered again (TIM-03).
-        let is_known = self.shares.iter().fold(false, |found, known| found | ct_eq(known.expose(), share.expose()));
-        if !is_known {
+        if !self.knows(&share) {
             self.shares.push(share);
         }
         if self.nonce.is_empty() {
             self.nonce = random_uuid(entropy);
         }
         if self.shares.len() < usize::from(facts.threshold) {
-            let progress = u8::try_from(self.shares.len()).unwrap_or(u8::MAX);
-            return Ok(Progress::Collecting { progress, nonce: self.nonce.clone() });
+            return Ok(Progress::Collecting { progress: self.progress(), nonce: self.nonce.clone() });
         }
         let combined = combine(&self.shares);
         self.reset();
         let key = combined.map_err(ShareError::Uncombinable)?;
         let bytes = <[u8; KEY_BYTES]>::try_from(key.expose().as_slice()).map_err(|_| ShareError::WrongLength)?;
         Ok(Progress::Complete(UnsealKey(DataKey::new(bytes))))
+    }
+
+    /// How many distinct shares wait for others.
+    #[must_use]
+    pub fn progress(&self) -> u8 {
+        u8::try_from(self.shares.len()).unwrap_or(u8::MAX)
+    }
+
+    /// Whether this share is among them; it takes as long whichever it is (TIM-03).
+    #[must_use]
+    pub fn knows(&self, share: &UnsealShare) -> bool {
+        self.shares.iter().fold(false, |found, known| found | ct_eq(known.expose(), share.expose()))
     }
 
     /// Whether no share is waiting for others.

@@ -60,6 +60,8 @@ pub struct StaticKeys {
 
 /// Which static key is to open the store from now on.
 pub enum StaticSlot<'k> {
+    /// Whichever do now.
+    AsIs,
     /// None: a slot of one is taken away.
     Unwanted,
     /// This one, and no other.
@@ -281,16 +283,18 @@ impl SlotTable {
         entropy: &dyn Entropy,
     ) -> Option<Self> {
         let opens = |slot: &Slot, key: &StaticKey| slot.static_key_id() == Some(key.id()) && slot.opens(&key.key, root);
-        let (key, stays): (Option<&StaticKey>, &dyn Fn(&Slot) -> bool) = match wanted {
-            StaticSlot::Unwanted => (None, &|_| false),
-            StaticSlot::Of(key) => (Some(key), &|_| false),
+        let (key, leaves_others) = match wanted {
+            StaticSlot::AsIs => return None,
+            StaticSlot::Unwanted => (None, false),
+            StaticSlot::Of(key) => (Some(*key), false),
             // Of one id there is one slot, and one more than there may be takes the place of the oldest.
-            StaticSlot::Beside(key) => (Some(key), &|slot| slot.static_key_id() != Some(key.id())),
+            StaticSlot::Beside(key) => (Some(*key), true),
         };
         let own = key.and_then(|key| self.slots.iter().find(|slot| opens(slot, key)).cloned());
+        let is_others = |slot: &Slot| leaves_others && slot.static_key_id() != key.map(StaticKey::id);
         let is_own = |slot: &Slot| own.as_ref().is_some_and(|own| own.id == slot.id);
         let made = key.filter(|_| own.is_none()).map(|key| of_static(key, root, now, entropy));
-        let is_kept = |slot: &&Slot| slot.static_key_id().is_none() || is_own(slot) || stays(slot);
+        let is_kept = |slot: &&Slot| slot.static_key_id().is_none() || is_own(slot) || is_others(slot);
         let mut slots: Vec<Slot> = self.slots.iter().filter(is_kept).cloned().chain(made).collect();
         if slots.len() > SLOTS_MAX
             && let Some(oldest) = slots.iter().position(|slot| slot.static_key_id().is_some())

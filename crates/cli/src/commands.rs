@@ -50,6 +50,8 @@ const FAMILIES: &[&[Command]] = &[
     crate::status::COMMANDS,
     crate::operator::COMMANDS,
     crate::keyring::COMMANDS,
+    crate::rekey::COMMANDS,
+    crate::seal_slots::COMMANDS,
     crate::autopilot::COMMANDS,
     crate::cluster::COMMANDS,
     crate::snapshot::COMMANDS,

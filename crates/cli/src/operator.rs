@@ -1,4 +1,4 @@
-//! `operator init`, `unseal`, `seal`, and the client's half of `generate-root`.
+//! `operator init`, `unseal`, `seal` and `generate-root`.
 //!
 //! Shares pass through here once: they are printed after initialising, and read from the prompt, standard input or,
 //! as old scripts do, an argument. Deliberately absent: verbs whose endpoints the server does not have yet.
@@ -12,8 +12,9 @@ use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch, text};
 use crate::mounts::number;
-use crate::output::{Document, render};
-use crate::{one_time_pad, status};
+use crate::output::{Document, cell, render, table};
+use crate::rekey::{self, flat};
+use crate::{one_time_pad, pgp_keys, status};
 
 const INIT: &[Flag] = &[
     switch("status", "Only say whether the server is initialised. Exit code: 0 it is, 2 it is not."),
@@ -30,8 +31,13 @@ const UNSEAL: &[Flag] = &[
     switch("migrate", "The share is entered for a change of seals. It counts the same without."),
 ];
 const GENERATE_ROOT: &[Flag] = &[
+    switch("init", "Begin making a root token by shares."),
+    switch("cancel", "End what was begun."),
+    switch("status", "Show how far it is."),
+    text("nonce", "The name of the attempt that the share is entered for."),
+    text("pgp-key", "Public key to encrypt the token to: a file, base64, or keybase:NAME."),
     text("decode", "The encoded token to decode; needs -otp."),
-    text("otp", "The one-time password that it was encoded with."),
+    text("otp", "The one-time password that it is encoded with. -init makes one up when it is not given."),
     switch("generate-otp", "Print a fresh one-time password."),
 ];
 
@@ -59,8 +65,8 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "generate-root"],
-        arguments: "[options] -decode=ENCODED -otp=OTP",
-        about: "Decode a root token that was generated with a one-time password, or make such a password.",
+        arguments: "[options] [SHARE]",
+        about: "Make a root token by shares: -init begins, then each holder enters a share; -decode reads the result.",
         flags: &[CONNECTION, FORMAT, GENERATE_ROOT],
         action: Action::Run(generate_root),
     },
@@ -96,13 +102,13 @@ fn init(context: &mut Context<'_, '_>) -> Outcome {
         }
     }
     for (flag, field) in [("pgp-keys", "pgp_keys"), ("recovery-pgp-keys", "recovery_pgp_keys")] {
-        let keys = context.flags.texts(flag);
+        let keys = pgp_keys::read(context, flag)?;
         if !keys.is_empty() {
-            body.insert(field.to_owned(), keys.iter().flat_map(|list| list.split(',')).map(str::trim).collect());
+            body.insert(field.to_owned(), keys.into());
         }
     }
     if let Some(key) = context.flag("root-token-pgp-key") {
-        body.insert("root_token_pgp_key".to_owned(), key.into());
+        body.insert("root_token_pgp_key".to_owned(), pgp_keys::one(context, key)?.into());
     }
     let answer = context
         .send(Method::Put, "sys/init", &[], Some(&Value::Object(body)))
@@ -209,7 +215,7 @@ fn unseal(context: &mut Context<'_, '_>) -> Outcome {
     }
 }
 
-fn from_input(context: &mut Context<'_, '_>) -> Result<SecretString, Failure> {
+pub(crate) fn from_input(context: &mut Context<'_, '_>) -> Result<SecretString, Failure> {
     let mut text = String::new();
     std::io::Read::read_to_string(&mut context.io.input, &mut text)
         .map_err(|error| Failure::local(format!("Error reading standard input: {error}")))?;
@@ -237,8 +243,77 @@ fn generate_root(context: &mut Context<'_, '_>) -> Outcome {
             say_field(context, "token", token.expose())
         }
         (Some(_), None) => Err(Failure::Usage("-decode needs -otp".to_owned())),
-        (None, _) => Err(Failure::Usage("-decode and -otp are needed, or -generate-otp".to_owned())),
+        (None, otp) => by_shares(context, otp),
     }
+}
+
+const ATTEMPT: &str = "sys/generate-root/attempt";
+
+fn by_shares(context: &mut Context<'_, '_>, otp: Option<String>) -> Outcome {
+    if context.flags.switch("cancel") {
+        let failed = |failure: Failure| failure.during("canceling root token generation");
+        let nonce = context.flag("nonce").map(str::to_owned);
+        let named: Vec<_> = nonce.iter().map(|nonce| ("nonce", nonce.as_str())).collect();
+        context.send(Method::Delete, ATTEMPT, &named, None).map_err(failed)?;
+        context.io.say("Success! Root token generation canceled (if it was started)");
+        return Ok(0);
+    }
+    if context.flags.switch("init") {
+        let mut body = Map::new();
+        if let Some(otp) = otp {
+            body.insert("otp".to_owned(), otp.into());
+        }
+        if let Some(key) = context.flag("pgp-key") {
+            body.insert("pgp_key".to_owned(), pgp_keys::one(context, key)?.into());
+        }
+        let answer = context.send(Method::Put, ATTEMPT, &[], Some(&Value::Object(body)));
+        let answer = flat(answer.map_err(|failure| failure.during("initializing root generation"))?);
+        return show_generation(context, &answer);
+    }
+    let status = context.send(Method::Get, ATTEMPT, &[], None);
+    let status = flat(status.map_err(|failure| failure.during("getting root generation status"))?);
+    if context.flags.switch("status") {
+        return show_generation(context, &status);
+    }
+    if status.get("started") != Some(&Value::Bool(true)) {
+        return Err(Failure::local("No root generation is in progress. Start a root generation by -init."));
+    }
+    let shown = status.get("nonce").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let named = context.flag("nonce").map(str::to_owned);
+    let (share, was_asked) = rekey::share(context)?;
+    let nonce = match named {
+        Some(nonce) => nonce,
+        None if was_asked => shown,
+        None => return Err(Failure::Usage("-nonce is needed with a share that is not asked for".to_owned())),
+    };
+    let body = json!({ "key": share.expose().trim(), "nonce": nonce });
+    let answer = context.send(Method::Put, "sys/generate-root/update", &[], Some(&body));
+    let answer = flat(answer.map_err(|failure| failure.during("posting unseal key"))?);
+    show_generation(context, &answer)
+}
+
+fn show_generation(context: &mut Context<'_, '_>, status: &Value) -> Outcome {
+    let document = Document::Value(status.clone());
+    let shown = |name: &str| status.get(name).map(cell).unwrap_or_default();
+    context.print_document(document, || {
+        let mut rows = vec![
+            ("Nonce", shown("nonce")),
+            ("Started", shown("started")),
+            ("Progress", format!("{}/{}", shown("progress"), shown("required"))),
+            ("Complete", shown("complete")),
+        ];
+        let optional = [
+            ("PGP Fingerprint", "pgp_fingerprint"),
+            ("OTP", "otp"),
+            ("OTP Length", "otp_length"),
+            ("Encoded Token", "encoded_token"),
+        ];
+        rows.extend(
+            optional.map(|(title, name)| (title, shown(name))).into_iter().filter(|(_, value)| !value.is_empty()),
+        );
+        let rows: Vec<_> = rows.into_iter().map(|(title, value)| vec![title.to_owned(), value]).collect();
+        table(&["Key", "Value"], &rows)
+    })
 }
 
 fn say_field(context: &mut Context<'_, '_>, name: &str, text: &str) -> Outcome {

@@ -9,11 +9,13 @@
 mod config;
 mod connection;
 mod error;
+mod fetch;
 mod path;
 mod response;
 
 pub use config::{ClientConfig, Verification};
 pub use connection::{Client, Method};
 pub use error::ClientError;
+pub use fetch::fetch_text;
 pub use path::encode_path;
 pub use response::ApiResponse;

@@ -8,7 +8,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tresor_barrier::{Barrier, CommitError, RekeyError, Txn};
+use tresor_barrier::{Barrier, CommitError, RekeyError, SlotFacts, StaticKey, Txn};
 use tresor_env::{SteadyClock, Tasks, Timestamp};
 use tresor_model::{Fault, Operation, Refusal, map};
 use tresor_record::Record;
@@ -121,6 +121,42 @@ impl Keyring {
         Ok(())
     }
 
+    /// Who opens the root key.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn slots(&self) -> Result<Vec<SlotFacts>, Fault> {
+        self.barrier.slot_facts().map_err(Fault::internal)
+    }
+
+    /// A key that lies with a machine opens as well from now on.
+    ///
+    /// # Errors
+    /// A refusal when its id means another key; a failure when it cannot be stored.
+    pub async fn add_slot(&self, key: &StaticKey) -> Result<(), Fault> {
+        self.barrier.add_slot(key, self.clock.now()).await.map_err(fault)?;
+        tracing::info!(key = key.id(), "a static key opens the store as well");
+        Ok(())
+    }
+
+    /// A slot opens no more.
+    ///
+    /// # Errors
+    /// A refusal when there is none, or when it is that of shares; a failure when it cannot be stored.
+    pub async fn remove_slot(&self, id: &str) -> Result<(), Fault> {
+        self.barrier.remove_slot(id).await.map_err(fault)?;
+        tracing::info!(id, "a key slot was removed");
+        Ok(())
+    }
+
+    /// The slots that a key opens.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn slots_opened_by(&self, key: &StaticKey) -> Result<Vec<String>, Fault> {
+        self.barrier.slots_opened_by(key).map_err(Fault::internal)
+    }
+
     /// Adds what was sealed to what is counted.
     fn count(&self, txn: &mut Txn) -> Result<u64, Fault> {
         let (term, sealed) = (self.barrier.sealing_term().term, self.barrier.uncounted_seals());
@@ -134,9 +170,11 @@ impl Keyring {
 /// What whoever asked for a change of keys is told.
 pub(crate) fn fault(error: RekeyError) -> Fault {
     match error {
-        RekeyError::NoSlot | RekeyError::LastSlot | RekeyError::TooMany | RekeyError::OtherKey | RekeyError::OldSlot => {
-            Fault::invalid(error.to_string())
-        }
+        RekeyError::NoSlot
+        | RekeyError::LastSlot
+        | RekeyError::TooMany
+        | RekeyError::OtherKey
+        | RekeyError::OldSlot => Fault::invalid(error.to_string()),
         RekeyError::Commit(CommitError::Stopped) => Refusal::Sealed.into(),
         RekeyError::Commit(CommitError::Conflict) => {
             Refusal::Unavailable("too many conflicting changes, try again".into()).into()
@@ -197,7 +235,8 @@ mod tests {
         let day = INTERVAL_MIN.as_secs();
         let due = |enabled, max_operations, interval, encryptions, seconds| {
             let term = Term { number: 1, installed: Timestamp::EPOCH, encryptions };
-            Rotation { enabled, max_operations, interval }.is_due(&term, Timestamp::from_seconds(seconds))
+            Rotation { enabled, max_operations, interval }
+                .is_due(&term, Timestamp::EPOCH.plus(Duration::from_secs(seconds)))
         };
         assert!(!due(true, OPERATIONS_MIN, 0, OPERATIONS_MIN - 1, 10 * day));
         assert!(due(true, OPERATIONS_MIN, 0, OPERATIONS_MIN, 0));
@@ -205,6 +244,6 @@ mod tests {
         assert!(due(true, OPERATIONS_MIN, day, 0, day));
         assert!(!due(false, OPERATIONS_MIN, day, ABSOLUTE_MAX - 1, 10 * day));
         assert!(due(false, OPERATIONS_MIN, day, ABSOLUTE_MAX, 0));
-        assert!(ABSOLUTE_MAX < 1 << 32);
+        const { assert!(ABSOLUTE_MAX < 1 << 32) };
     }
 }

@@ -6,6 +6,7 @@ use tresor_barrier::{Area, BarrierError, KeyPrefix, PointKey, StorageKey};
 use tresor_model::MountId;
 use tresor_model::ids::NamespaceId;
 
+use crate::shareholders::Target;
 use crate::tokens;
 
 type Key = Result<StorageKey, BarrierError>;
@@ -50,6 +51,15 @@ pub(crate) fn autopilot() -> Key {
 /// When a new term of the key ring is made by itself.
 pub(crate) fn rotation() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "rotation")
+}
+
+/// Encrypted shares that are kept for their owners.
+pub(crate) fn rekey_backup(target: Target) -> Key {
+    let name = match target {
+        Target::Root => "rekey-backup/root",
+        Target::Recovery => "rekey-backup/recovery",
+    };
+    StorageKey::new(&NamespaceId::root(), Area::Core, name)
 }
 
 /// How many values each term of the key ring has sealed: a tally.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Access, Effect, Mounted, Place};
+use tresor_engine::{Access, Effect, Mounted, Place, Quorum};
 use tresor_model::{Operation, Verb};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
@@ -54,7 +54,7 @@ impl Node {
         let Some(unsealed) = self.unsealed() else { return listed };
         for mount in unsealed.handles.mounts.table().iter() {
             if let Some(engine) = unsealed.handles.mounts.engine(mount) {
-                listed.extend(routes_of(&mount.record.path, &*engine));
+                listed.extend(routes_of(&mount.record.path, &*engine, &self.settings.open_to_shareholders));
             }
         }
         listed
@@ -85,7 +85,7 @@ fn always(route: &crate::AlwaysRoute) -> ListedRoute {
     }
 }
 
-fn routes_of(path: &str, engine: &dyn Mounted) -> Vec<ListedRoute> {
+fn routes_of(path: &str, engine: &dyn Mounted, open: &[Quorum]) -> Vec<ListedRoute> {
     let kind = engine.descriptor().kind;
     let every = engine.every_route();
     // Sorted, so that the order of definition means nothing.
@@ -97,7 +97,7 @@ fn routes_of(path: &str, engine: &dyn Mounted) -> Vec<ListedRoute> {
                 kind: kind.to_owned(),
                 pattern: route.pattern,
                 operation: *operation,
-                availability: Availability::Unsealed(facts.access),
+                availability: Availability::Unsealed(facts.access.where_open(open)),
                 effect: facts.effect,
                 place: facts.place,
                 fields: facts.fields,

@@ -19,6 +19,7 @@ use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{BoxFuture, Doors, SteadyClock, Tasks, Timestamp};
 use tresor_model::ids::{NamespaceId, RequestId};
 use tresor_model::{Fault, Map, Refusal, Response, Verb};
+use tresor_pgp::Recipient;
 use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
 use tresor_storage::{Condition, Store};
@@ -375,6 +376,14 @@ impl Node {
         root_token: Option<TokenSecret>,
     ) -> Result<Initialized, Fault> {
         self.ask(|answer| Command::Initialize { threshold, root_token, answer }).await
+    }
+
+    /// Bytes as only the owner of a key reads them.
+    ///
+    /// # Errors
+    /// When encrypting fails.
+    pub fn encrypt_to(&self, recipient: &Recipient, plain: &[u8]) -> Result<Vec<u8>, Fault> {
+        recipient.encrypt(plain, &*self.doors.entropy).map_err(Fault::internal)
     }
 
     /// Takes one share; with the last one needed the node unseals before this returns.

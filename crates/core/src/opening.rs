@@ -172,19 +172,32 @@ pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), F
         UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
         other => Fault::internal(other),
     })?;
-    let change = match &keys {
-        None => opened.with_static(&StaticSlot::Unwanted, node.now()),
-        Some(Ok(keys)) => opened.with_static(&StaticSlot::Of(&keys.current), node.now()),
+    let wanted = match &keys {
+        None => wanted_slot(node, None),
+        Some(Ok(keys)) => wanted_slot(node, Some(keys)),
         // What is there may be right: it stays.
         Some(Err(cause)) => {
             tracing::warn!(cause, "the store's key slots stay as they are");
-            None
+            StaticSlot::AsIs
         }
     };
+    let change = opened.with_static(&wanted, node.now());
     drop(keys);
     serve(node, opened.into_barrier(), change).await?;
     node.publish_problem(None);
     Ok(())
+}
+
+/// Which static key is to open the store from now on. A node that is alone has the slots of its own configuration and no other;
+/// where there are others, each leaves theirs alone: they may be configured otherwise, and an operator removes what is not needed.
+fn wanted_slot<'k>(node: &Node, keys: Option<&'k StaticKeys>) -> StaticSlot<'k> {
+    let has_others = node.cluster.is_enabled() && node.cluster.members().len() > 1;
+    match keys.map(|keys| &keys.current) {
+        None if has_others => StaticSlot::AsIs,
+        None => StaticSlot::Unwanted,
+        Some(key) if has_others => StaticSlot::Beside(key),
+        Some(key) => StaticSlot::Of(key),
+    }
 }
 
 async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
@@ -204,7 +217,7 @@ async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
         };
         NotOpened::new(problem, &error)
     })?;
-    let change = opened.with_static(&StaticSlot::Of(&keys.current), node.now());
+    let change = opened.with_static(&wanted_slot(node, Some(&keys)), node.now());
     drop(keys);
     serve(node, opened.into_barrier(), change).await.map_err(|fault| match fault {
         Fault::Failure(failure) => not_served(&failure.cause),

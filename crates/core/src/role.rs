@@ -240,6 +240,7 @@ async fn lead(
             };
             let unsealed = node.upgrade()?;
             unsealed.duties.become_(Role::Standby);
+            unsealed.handles.shareholders.forget();
             // Aborted where it stands, as by a crash: each step is idempotent.
             unsealed.duties.tasks.finish(Box::pin(std::future::ready(()))).await;
             tracing::info!(term, "the node is active no more");

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_audit::{LogOptions, StandardOutput};
+use tresor_engine::Quorum;
 
 use crate::cluster::joining::Joining;
 use crate::lockout::Rules;
@@ -55,6 +56,8 @@ pub struct Settings {
     pub lockout: BTreeMap<String, Rules>,
     /// What becomes of requests that run on another node.
     pub elsewhere: Elsewhere,
+    /// What those who hold shares may do without a token.
+    pub open_to_shareholders: Vec<Quorum>,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
     pub snapshots: Option<Schedule>,
     /// The process around the node.
@@ -80,6 +83,7 @@ impl Default for Settings {
             joining: None,
             lockout: BTreeMap::new(),
             elsewhere: Elsewhere::PassOn,
+            open_to_shareholders: Vec::new(),
             snapshots: None,
             process: Arc::new(Nowhere),
             release: env!("CARGO_PKG_VERSION"),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tresor_barrier::{Offer, SealedStore};
+use tresor_barrier::{Offer, SealFacts, SealedStore};
 use tresor_model::Fault;
 use tresor_storage::{Condition, Scrubbed};
 
@@ -18,6 +18,11 @@ impl Storage {
     pub(crate) fn offer(&self) -> Result<Offer, Fault> {
         let offer = self.0.offer().map_err(Fault::internal)?;
         offer.ok_or_else(|| Fault::internal("an open store has no key slots"))
+    }
+
+    /// What can be known of the seal without keys.
+    pub(crate) fn facts(&self) -> Result<SealFacts, Fault> {
+        self.0.facts().map_err(Fault::internal)
     }
 
     /// Whether it can be written to.

@@ -36,6 +36,7 @@ use crate::quotas::Quotas;
 use crate::quotas::rates::Rates;
 use crate::role::{self, Duties};
 use crate::settings::Settings;
+use crate::shareholders::{self, Shareholders};
 use crate::snapshots::Snapshots;
 use crate::storage::Storage;
 use crate::tokens::Tokens;
@@ -78,6 +79,8 @@ pub struct Handles {
     pub membership: Arc<Membership>,
     /// The terms of the key ring.
     pub keyring: Arc<Keyring>,
+    /// What those who hold shares may do.
+    pub shareholders: Arc<Shareholders>,
     /// How the store is doing.
     pub storage: Arc<Storage>,
     /// The other nodes.
@@ -230,9 +233,20 @@ impl Unsealed {
         let (shown, entropy) = (Arc::clone(&storage), Arc::clone(&doors.entropy));
         let membership = Arc::new(Membership::new(Arc::clone(&nodes), &barrier, shown, clock.clone(), entropy));
         let keyring = Arc::new(Keyring::new(&barrier, clock.clone()));
+        let shareholders = Arc::new(Shareholders::new(shareholders::Means {
+            barrier: barrier.clone(),
+            storage: Arc::clone(&storage),
+            cluster: Arc::clone(&nodes),
+            clock: clock.clone(),
+            entropy: Arc::clone(&doors.entropy),
+            mounts: Arc::clone(&mounts),
+            tokens: Arc::clone(&tokens),
+            settings: Arc::clone(&settings),
+        }));
         let handles = Handles {
             audits,
             keyring,
+            shareholders,
             policies,
             mounts,
             tokens,

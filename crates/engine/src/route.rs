@@ -37,6 +37,29 @@ pub enum Access {
     Wrapping,
     /// As with a token, with `sudo`.
     Sudo,
+    /// The same, or anybody where the operator opened it to those who hold shares and perhaps no token.
+    Shareholders(Quorum),
+}
+
+/// What enough of those who hold shares may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Quorum {
+    /// Change the shares.
+    Rekey,
+    /// Make a root token.
+    GenerateRoot,
+}
+
+impl Access {
+    /// Who may call where the operator opened these.
+    #[must_use]
+    pub fn where_open(self, open: &[Quorum]) -> Self {
+        match self {
+            Self::Shareholders(quorum) if open.contains(&quorum) => Self::Public,
+            Self::Shareholders(_) => Self::Sudo,
+            other => other,
+        }
+    }
 }
 
 /// What an operation does to the store.

@@ -47,7 +47,7 @@ fn access(route: &ListedRoute) -> &'static str {
         Availability::Unsealed(Access::AnyToken) => "any-token",
         Availability::Unsealed(Access::Token) => "token",
         Availability::Unsealed(Access::Wrapping) => "wrapping",
-        Availability::Unsealed(Access::Sudo) => "sudo",
+        Availability::Unsealed(Access::Sudo | Access::Shareholders(_)) => "sudo",
     }
 }
 
@@ -118,7 +118,7 @@ async fn acl_17_every_endpoint_lets_in_whom_it_declares_and_nobody_else() {
             Availability::Unsealed(Access::AnyToken) => [false, false, !denied[2]],
             // Whoever has a token that is none for this is told so.
             Availability::Unsealed(Access::Wrapping) => [false, true, true],
-            Availability::Unsealed(Access::Token | Access::Sudo) => [false; 3],
+            Availability::Unsealed(Access::Token | Access::Sudo | Access::Shareholders(_)) => [false; 3],
         };
         assert_eq!(denied, let_in.map(|let_in| !let_in), "{}", line(&route));
         if denied.iter().all(|denied| *denied) {

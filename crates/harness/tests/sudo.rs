@@ -32,6 +32,13 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/leases/revoke-force/",
             "sys/revoke-prefix/",
             "sys/revoke-force/",
+            // Ours: what the reference opens to strangers or has not at all.
+            "sys/rekey/init",
+            "sys/rekey/update",
+            "sys/rekey/verify",
+            "sys/rekey-recovery-key/",
+            "sys/generate-root/",
+            "sys/seal-slots",
         ];
         // A listing always asks of a directory.
         let path = if route.operation == Operation::List { format!("{path}/") } else { path };

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tresor_audit::LogOptions;
+use tresor_core::Quorum;
 use tresor_hcl::Position;
 
 pub(crate) use listener::parse_address as parse_listen_address;
@@ -49,6 +50,8 @@ pub struct ServerConfig {
     pub disable_clustering: bool,
     /// Pass no requests on to the active node: send whoever asks there.
     pub disable_request_forwarding: bool,
+    /// What those who hold shares may do without a token.
+    pub open_to_shareholders: Vec<Quorum>,
     /// The cluster's name; made up when empty.
     pub cluster_name: String,
     /// Life of leases that say nothing else.

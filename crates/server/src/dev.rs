@@ -41,6 +41,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         cluster_address: None,
         disable_clustering: false,
         disable_request_forwarding: false,
+        open_to_shareholders: Vec::new(),
         cluster_name: String::new(),
         default_lease_ttl: std::time::Duration::from_secs(768 * 3600),
         max_lease_ttl: std::time::Duration::from_secs(768 * 3600),

@@ -204,6 +204,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
+        open_to_shareholders: config.open_to_shareholders.clone(),
         cluster_name: config.cluster_name.clone(),
         storage_type: config.storage.kind(),
         audit_directory: config.storage.path().map(|path| path.join("audit")),

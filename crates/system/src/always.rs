@@ -9,7 +9,7 @@ use tresor_core::{AlwaysRoute, Node};
 use tresor_crypto::shamir::Threshold;
 use tresor_engine::Place;
 use tresor_model::{Fault, Map, Response, Shape, Verb};
-use tresor_secret::{SecretString, UnsealShare};
+use tresor_secret::{SecretBytes, SecretString, UnsealShare};
 use tresor_wire::API_LEVEL;
 use tresor_wire::input::{EmptyInput, Fields, Input};
 use tresor_wire::output::Output;
@@ -18,6 +18,7 @@ use crate::joining::{
     Addresses, Answer, Challenge, Join, Joined, Knock, Lost, Welcome, addresses, answer, challenge, join,
 };
 use crate::probes::{Health, HealthReport, Leader, read_health, read_leader};
+use crate::sys::rekey::{recipients, spelled};
 
 /// One row of the list: input and output are the handler's own types.
 macro_rules! route {
@@ -185,20 +186,35 @@ async fn init(node: &Node, input: Init) -> Result<Initialised, Fault> {
     if standing.facts.initialized {
         return Err(Fault::invalid("Vault is already initialized"));
     }
-    let has_keys = |keys: &Option<Vec<String>>| keys.as_ref().is_some_and(|keys| !keys.is_empty());
-    if has_keys(&input.pgp_keys)
-        || has_keys(&input.recovery_pgp_keys)
-        || input.root_token_pgp_key.as_ref().is_some_and(|key| !key.is_empty())
-    {
-        return Err(Fault::invalid("encrypting shares to PGP keys is not available"));
-    }
     if !standing.is_static && input.stored_shares.is_some_and(|number| number > 0) {
         return Err(Fault::invalid("parameters stored_shares not applicable to seal type shamir"));
     }
-    let initialized = node.initialize(input.threshold(standing.is_static)?, None).await?;
-    let hex = initialized.shares.iter().map(|share| hex::encode(share.expose())).collect();
-    let base64 = initialized.shares.iter().map(|share| STANDARD.encode(share.expose())).collect();
-    let root_token = initialized.root_token.expose().to_owned();
+    let threshold = input.threshold(standing.is_static)?;
+    let keys = if standing.is_static { &input.recovery_pgp_keys } else { &input.pgp_keys };
+    let owners = recipients(keys.as_deref().unwrap_or_default(), node.now())?;
+    if !owners.is_empty() && owners.len() != usize::from(threshold.shares()) {
+        return Err(Fault::invalid("incorrect number of PGP keys: there must be one for each share"));
+    }
+    let owner_of_token = recipients(input.root_token_pgp_key.as_slice(), node.now())?;
+    // What cannot be encrypted to must be found out before there is anything that only this answer tells.
+    for recipient in owners.iter().chain(&owner_of_token) {
+        node.encrypt_to(recipient, b"")?;
+    }
+    let initialized = node.initialize(threshold, None).await?;
+    let handed_out: Vec<SecretBytes> = if owners.is_empty() {
+        initialized.shares.iter().map(|share| SecretBytes::new(share.expose().to_vec())).collect()
+    } else {
+        let sealed = initialized.shares.iter().zip(&owners).map(|(share, owner)| {
+            let text = SecretString::new(hex::encode(share.expose()));
+            node.encrypt_to(owner, text.expose().as_bytes()).map(SecretBytes::new)
+        });
+        sealed.collect::<Result<_, _>>()?
+    };
+    let (hex, base64) = spelled(&handed_out);
+    let root_token = match owner_of_token.first() {
+        None => initialized.root_token.expose().to_owned(),
+        Some(owner) => STANDARD.encode(node.encrypt_to(owner, initialized.root_token.expose().as_bytes())?),
+    };
     Ok(if standing.is_static {
         let (keys, keys_base64) = (Vec::new(), Vec::new());
         Initialised { keys, keys_base64, recovery_keys: Some(hex), recovery_keys_base64: Some(base64), root_token }

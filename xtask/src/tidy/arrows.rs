@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["crates/model", "crates/env-os"],
     &["crates/record", "crates/wire"],
-    &["crates/crypto", "crates/policy", "crates/storage", "crates/log"],
+    &["crates/crypto", "crates/policy", "crates/storage", "crates/log", "crates/pgp"],
     &["crates/storage-file", "crates/snapshot", "crates/consensus", "crates/peers", "crates/barrier", "crates/audit"],
     &["crates/engine", "crates/client"],
     // Siblings that meet in the engine's contract.

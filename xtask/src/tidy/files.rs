@@ -32,7 +32,9 @@ pub fn machine_paths(sources: &[Source]) -> Vec<String> {
     let outside_tests = [concat!("/ho", "me/"), concat!("/t", "mp/")];
     each_line(sources, |source, line| {
         let in_tests: &[&str] = if source.is_test() { &[] } else { &outside_tests };
-        let found = everywhere.iter().chain(in_tests).find(|path| line.contains(**path))?;
+        // Behind a letter it is a part of a longer one, such as that of an endpoint.
+        let begins = |(at, _): (usize, &str)| !line.get(..at).unwrap_or_default().ends_with(char::is_alphanumeric);
+        let found = everywhere.iter().chain(in_tests).find(|path| line.match_indices(**path).any(begins))?;
         Some(format!("`{found}`: a path of one machine"))
     })
 }

@@ -98,7 +98,7 @@ pub(super) fn authorize<'a>(
             principal.ok_or_else(Fault::denied)?;
             false
         }
-        Access::Token | Access::Wrapping | Access::Sudo => {
+        Access::Token | Access::Wrapping | Access::Sudo | Access::Shareholders(_) => {
             let principal = principal.ok_or_else(Fault::denied)?;
             let decided = principal.policies().decide(&tresor_policy::Request {
                 path: (&routed.policy_path).into(),
@@ -111,7 +111,7 @@ pub(super) fn authorize<'a>(
                 wrap_ttl_seconds: request.wrap_ttl.map(|ttl| ttl.as_secs()),
             });
             let sudo = decided.allowed_with_sudo().ok_or_else(Fault::denied)?;
-            if access == Access::Sudo && !sudo {
+            if matches!(access, Access::Sudo | Access::Shareholders(_)) && !sudo {
                 return Err(Fault::denied());
             }
             decision = Some(decided);

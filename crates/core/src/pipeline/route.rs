@@ -11,6 +11,7 @@ use tresor_model::{Operation, Refusal, Request, Verb};
 
 use crate::mounts::record::StoredClass;
 use crate::mounts::{Behind, Mount, PolicyPath};
+use crate::settings::Settings;
 use crate::unsealed::Unsealed;
 
 /// Where a path leads.
@@ -21,6 +22,7 @@ pub(crate) struct Routed {
     pub(crate) mount: Option<Arc<Mount>>,
     /// The route, or why there is none.
     pub(crate) target: Result<Target, Refusal>,
+    settings: Arc<Settings>,
 }
 
 /// The route that was found.
@@ -53,7 +55,7 @@ impl Routed {
         operation_candidates(verb)
             .iter()
             .find_map(|operation| target.operations.get(operation))
-            .map_or(Access::Token, |facts| facts.access)
+            .map_or(Access::Token, |facts| facts.access.where_open(&self.settings.open_to_shareholders))
     }
 }
 
@@ -71,7 +73,7 @@ pub(crate) const fn operation_candidates(verb: Verb) -> &'static [Operation] {
 }
 
 pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
-    let table = unsealed.handles.mounts.table();
+    let (table, settings) = (unsealed.handles.mounts.table(), Arc::clone(&unsealed.handles.settings));
     let asked = match request.verb {
         // LIST and SCAN always ask of a directory.
         verb if verb.is_of_directory() => request.path.clone().into_directory(),
@@ -81,7 +83,7 @@ pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
     let directory = |found: PolicyPath| if request.verb.is_of_directory() { found.into_directory() } else { found };
     let Some((mount, relative)) = table.find(asked.as_str()) else {
         let policy_path = directory(PolicyPath::as_sent(asked.as_str()));
-        return Routed { policy_path, mount: None, target: Err(nowhere()) };
+        return Routed { policy_path, mount: None, target: Err(nowhere()), settings };
     };
     let mount = Arc::clone(mount);
     let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative.to_owned(), request.verb));
@@ -89,7 +91,7 @@ pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
         Ok(Target { canonical: Some(canonical), is_folded, .. }) => PolicyPath::found(&mount, canonical, *is_folded),
         _ => PolicyPath::as_sent(asked.as_str()),
     };
-    Routed { policy_path: directory(policy_path), mount: Some(mount), target }
+    Routed { policy_path: directory(policy_path), mount: Some(mount), target, settings }
 }
 
 fn engine(unsealed: &Unsealed, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result<Arc<dyn Mounted>, Refusal> {

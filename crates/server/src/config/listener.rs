@@ -151,6 +151,15 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             "custom_response_headers" => want(source, value, &mut listener.headers)?,
             "telemetry" => open(source, value, TELEMETRY, &mut listener.opened)?,
             "inflight_requests_logging" => open(source, value, IN_FLIGHT, &mut listener.opened)?,
+            // As in the reference they are off; they are opened for the whole server.
+            unauthenticated @ ("disable_unauthed_rekey_endpoints" | "disable_unauthed_generate_root_endpoints") => {
+                if !source.flag(unauthenticated, value)? {
+                    let text = format!(
+                        "`{unauthenticated}` is not available: `enable_unauthenticated_access` at top level opens these"
+                    );
+                    return Err(source.error(name.position, text));
+                }
+            }
             forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
                 return Err(source
                     .error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));

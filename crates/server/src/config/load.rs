@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tresor_audit::{Durability, LogOptions};
+use tresor_core::Quorum;
 use tresor_core::lockout::Rules;
 use tresor_hcl::{AccessError, Object, Position, Value};
 
@@ -121,6 +122,7 @@ pub fn parse(
         cluster_address: None,
         disable_clustering: false,
         disable_request_forwarding: false,
+        open_to_shareholders: Vec::new(),
         cluster_name: String::new(),
         default_lease_ttl: Duration::from_secs(768 * 3600),
         max_lease_ttl: Duration::from_secs(768 * 3600),
@@ -290,6 +292,15 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             "disable_request_forwarding" => {
                 config.disable_request_forwarding = source.flag("disable_request_forwarding", value)?;
             }
+            "enable_unauthenticated_access" => {
+                let names = value.as_string_list("enable_unauthenticated_access");
+                for name in names.map_err(|error| source.wrong(&error))? {
+                    config.open_to_shareholders.push(quorum(&name).ok_or_else(|| {
+                        let text = "`enable_unauthenticated_access` lists `rekey` and `generate-root`";
+                        source.error(value.position, text)
+                    })?);
+                }
+            }
             "cluster_name" => config.cluster_name = source.text("cluster_name", value)?,
             "log_level" => {
                 let level = source.text("log_level", value)?;
@@ -418,6 +429,15 @@ fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option
         config.lockout = BTreeMap::from([("all".to_owned(), rules)]);
     }
     Ok(())
+}
+
+/// What those who hold shares may do, by the name that it has in configurations.
+fn quorum(name: &str) -> Option<Quorum> {
+    match name {
+        "rekey" => Some(Quorum::Rekey),
+        "generate-root" => Some(Quorum::GenerateRoot),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod auth;
 mod autopilot;
 mod capabilities;
 mod edge;
+mod generate_root;
 mod internal;
 mod introspect;
 mod leases;
@@ -17,9 +18,11 @@ mod policies;
 mod quotas;
 mod raft;
 mod rates;
+pub(crate) mod rekey;
 mod remount;
 mod rotate;
 mod seal;
+mod seal_slots;
 mod snapshots;
 mod storage;
 mod tools;
@@ -27,7 +30,7 @@ mod tune;
 mod wrapping;
 
 use tresor_core::Handles;
-use tresor_engine::{Access, Class, Descriptor, Engine, Place, Routes};
+use tresor_engine::{Access, Class, Descriptor, Engine, Place, Quorum, Routes};
 
 /// The paths where what is written is no JSON.
 pub const UPLOADS: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"];
@@ -71,6 +74,93 @@ impl Engine for Sys {
             .at("rotate/keyring/config", "When a new term of the key ring is made by itself.")
             .read(rotate::read_config)
             .write(rotate::write_config)
+            .at("rotate/root", "Makes another root key; who opens it stays the same.")
+            .open_to(Access::Sudo)
+            .write(rekey::rotate_root)
+            .at("rotate/{target}/init", "Begins, shows or cancels a change of shares.")
+            .open_to(Access::Token)
+            .runs_on(Place::Leader)
+            .read(rekey::read)
+            .write(rekey::init)
+            .delete(rekey::cancel)
+            .at("rotate/{target}/update", "Enters a share for a change of shares.")
+            .write(rekey::update)
+            .at("rotate/{target}/verify", "Enters a new share, so that the new ones are known to be there.")
+            .runs_on(Place::Leader)
+            .read(rekey::read_verification)
+            .write(rekey::enter_verification)
+            .delete(rekey::restart_verification)
+            .at("rotate/{target}/backup", "The new shares as they were encrypted, if they are kept.")
+            .read(rekey::read_backup)
+            .delete(rekey::delete_backup)
+            .at("rekey/init", "Begins, shows or cancels a change of shares.")
+            .open_to(Access::Shareholders(Quorum::Rekey))
+            .runs_on(Place::Leader)
+            .read(rekey::root::read)
+            .write(rekey::root::init)
+            .delete(rekey::root::cancel)
+            .at("rekey/update", "Enters a share for a change of shares.")
+            .open_to(Access::Shareholders(Quorum::Rekey))
+            .write(rekey::root::update)
+            .at("rekey/verify", "Enters a new share, so that the new ones are known to be there.")
+            .open_to(Access::Shareholders(Quorum::Rekey))
+            .runs_on(Place::Leader)
+            .read(rekey::root::read_verification)
+            .write(rekey::root::verify)
+            .delete(rekey::root::restart)
+            .at("rekey/backup", "The new shares as they were encrypted, if they are kept.")
+            .open_to(Access::Token)
+            .read(rekey::root::read_backup)
+            .delete(rekey::root::delete_backup)
+            .at("rekey/recovery-key-backup", "The new recovery shares as they were encrypted, if they are kept.")
+            .read(rekey::recovery::read_backup)
+            .delete(rekey::recovery::delete_backup)
+            .at("rekey-recovery-key/init", "Begins, shows or cancels a change of recovery shares.")
+            .open_to(Access::Shareholders(Quorum::Rekey))
+            .runs_on(Place::Leader)
+            .read(rekey::recovery::read)
+            .write(rekey::recovery::init)
+            .delete(rekey::recovery::cancel)
+            .at("rekey-recovery-key/update", "Enters a share for a change of recovery shares.")
+            .open_to(Access::Shareholders(Quorum::Rekey))
+            .write(rekey::recovery::update)
+            .at("rekey-recovery-key/verify", "Enters a new recovery share, so that the new ones are known to be there.")
+            .open_to(Access::Shareholders(Quorum::Rekey))
+            .runs_on(Place::Leader)
+            .read(rekey::recovery::read_verification)
+            .write(rekey::recovery::verify)
+            .delete(rekey::recovery::restart)
+            .at("generate-root-token/attempt", "Begins, shows or cancels making a root token by shares.")
+            .open_to(Access::Token)
+            .runs_on(Place::Leader)
+            .read(generate_root::read)
+            .write(generate_root::init)
+            .delete(generate_root::cancel)
+            .at("generate-root-token/update", "Enters a share for a root token.")
+            .write(generate_root::update)
+            .at("generate-root/attempt", "Begins, shows or cancels making a root token by shares.")
+            .open_to(Access::Shareholders(Quorum::GenerateRoot))
+            .runs_on(Place::Leader)
+            .read(generate_root::read_legacy)
+            .write(generate_root::init_legacy)
+            .delete(generate_root::cancel_legacy)
+            .at("generate-root/update", "Enters a share for a root token.")
+            .open_to(Access::Shareholders(Quorum::GenerateRoot))
+            .write(generate_root::update_legacy)
+            .at("decode-token", "Takes a one-time password off a token that was combined with it.")
+            .open_to(Access::Public)
+            .ask(generate_root::decode)
+            .at("seal-slots", "What opens the root key: shows the slots, or adds one of a static key.")
+            .open_to(Access::Sudo)
+            .runs_on(Place::Leader)
+            .read(seal_slots::list)
+            .write(seal_slots::add)
+            .at("seal-slots/test", "Which slots a static key opens.")
+            .open_to(Access::Sudo)
+            .ask(seal_slots::test)
+            .at("seal-slots/{id}", "Removes a slot.")
+            .open_to(Access::Sudo)
+            .delete(seal_slots::remove)
             .at("step-down", "Lets another node lead.")
             .open_to(Access::Sudo)
             .runs_on(Place::Leader)

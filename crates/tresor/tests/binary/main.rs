@@ -24,6 +24,7 @@ mod leases;
 mod losses;
 mod metrics;
 mod protocols;
+mod shares;
 mod signals;
 mod snapshots;
 mod static_seal;

@@ -1,0 +1,205 @@
+//! A root token for those who hold enough shares: when nobody has one any more, or nobody should have kept one.
+//!
+//! It leaves the server combined with a one-time password that whoever asked for it has, or encrypted to a key. Deliberately
+//! absent: the tokens of a server in recovery mode, and of disaster recovery.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use tresor_crypto::token_text::random_base62;
+use tresor_env::Timestamp;
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Refusal};
+use tresor_pgp::Recipient;
+use tresor_secret::{SecretString, TokenSecret, UnsealShare};
+use zeroize::Zeroizing;
+
+use super::rekey::Entered;
+use super::{Ballot, Shareholders};
+use crate::tokens::NewToken;
+
+/// What a token begins with, and what follows.
+const PREFIX: &str = "hvs.";
+const RANDOM_CHARACTERS: usize = 24;
+/// How long a one-time password is: as long as the token.
+pub const OTP_CHARACTERS: usize = PREFIX.len() + RANDOM_CHARACTERS;
+
+/// How the token is kept from everybody but whoever asked for it.
+pub enum Concealment {
+    /// Combined with a password, byte by byte.
+    OneTimePassword(SecretString),
+    /// Encrypted to a key.
+    Recipient(Box<Recipient>),
+}
+
+impl Concealment {
+    fn fingerprint(&self) -> String {
+        match self {
+            Self::OneTimePassword(_) => String::new(),
+            Self::Recipient(recipient) => recipient.fingerprint(),
+        }
+    }
+}
+
+/// A running attempt.
+pub(super) struct Generation {
+    ballot: Ballot,
+    concealment: Concealment,
+}
+
+impl Generation {
+    pub(super) fn is_current(&self, term: u64, now: Timestamp) -> bool {
+        self.ballot.is_current(term, now)
+    }
+}
+
+/// How far an attempt is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GenerationStanding {
+    /// Its name; empty while there is none.
+    pub nonce: String,
+    /// Whether there is one.
+    pub is_started: bool,
+    /// How many shares were entered.
+    pub progress: u8,
+    /// How many are needed.
+    pub required: u8,
+    /// To whom the token will be encrypted; empty when it is combined with a password.
+    pub fingerprint: String,
+}
+
+const NONE: &str =
+    "no root generation in progress; one ends when it is cancelled, after a day, and when another node leads";
+
+impl Shareholders {
+    /// A fresh one-time password.
+    #[must_use]
+    pub fn one_time_password(&self) -> SecretString {
+        SecretString::new(random_base62(OTP_CHARACTERS, &*self.means.entropy).to_string())
+    }
+
+    /// How far the attempt is.
+    ///
+    /// # Errors
+    /// When the store fails, or this node does not lead.
+    pub fn generation_standing(&self) -> Result<GenerationStanding, Fault> {
+        let required = self.required()?;
+        let generation = self.generation()?;
+        let Some(generation) = &*generation else {
+            return Ok(GenerationStanding { required, ..GenerationStanding::default() });
+        };
+        Ok(GenerationStanding {
+            nonce: generation.ballot.nonce.clone(),
+            is_started: true,
+            progress: generation.ballot.shares.progress(),
+            required,
+            fingerprint: generation.concealment.fingerprint(),
+        })
+    }
+
+    /// Begins an attempt.
+    ///
+    /// # Errors
+    /// A refusal when there is one already, or when the password cannot be as long as the token.
+    pub fn begin_generation(&self, concealment: Concealment) -> Result<(), Fault> {
+        if let Concealment::OneTimePassword(password) = &concealment
+            && password.expose().len() != OTP_CHARACTERS
+        {
+            return Err(Fault::invalid("OTP string has incorrect length"));
+        }
+        let ballot = self.ballot()?;
+        let mut generation = self.generation()?;
+        if generation.is_some() {
+            return Err(Fault::invalid("root generation already in progress"));
+        }
+        tracing::info!(nonce = ballot.nonce, "a root token by shares was begun");
+        *generation = Some(Generation { ballot, concealment });
+        Ok(())
+    }
+
+    /// Ends an attempt. Whoever is not known has to name it.
+    ///
+    /// # Errors
+    /// A refusal when the name is wrong.
+    pub fn cancel_generation(&self, nonce: Option<&str>) -> Result<(), Fault> {
+        let mut running = self.generation()?;
+        if let (Some(generation), Some(nonce)) = (&*running, nonce)
+            && generation.ballot.nonce != nonce
+        {
+            return Err(Fault::invalid("incorrect nonce supplied"));
+        }
+        *running = None;
+        Ok(())
+    }
+
+    /// Enters a share; with the last one needed the token is made, and answered as it leaves the server, with the fingerprint of
+    /// whom it was encrypted to.
+    ///
+    /// # Errors
+    /// A refusal when there is no attempt, or when the share is none.
+    pub async fn enter_generation(
+        &self,
+        nonce: &str,
+        share: UnsealShare,
+    ) -> Result<Entered<(SecretString, String)>, Fault> {
+        let facts = self.facts()?;
+        let generation = {
+            let mut running = self.generation()?;
+            let generation = running.as_mut().ok_or_else(|| Fault::invalid(NONE))?;
+            let Some(key) = generation.ballot.take(nonce, share, &facts, &*self.means.entropy)? else {
+                return Ok(Entered::NotEnough);
+            };
+            self.prove(&key)?;
+            running.take().ok_or_else(|| Fault::invalid(NONE))?
+        };
+        let random = random_base62(RANDOM_CHARACTERS, &*self.means.entropy);
+        let text = Zeroizing::new(format!("{PREFIX}{}", random.as_str()));
+        let concealed = match &generation.concealment {
+            Concealment::OneTimePassword(password) => {
+                let pad = password.expose().bytes();
+                let bytes: Zeroizing<Vec<u8>> =
+                    Zeroizing::new(text.bytes().zip(pad).map(|(byte, pad)| byte ^ pad).collect());
+                STANDARD_NO_PAD.encode(&*bytes)
+            }
+            Concealment::Recipient(recipient) => {
+                let sealed = recipient.encrypt(text.as_bytes(), &*self.means.entropy).map_err(Fault::internal)?;
+                STANDARD.encode(sealed)
+            }
+        };
+        self.mint(TokenSecret::parse(&text).map_err(Fault::internal)?).await?;
+        tracing::info!(nonce, "a root token was made by shares");
+        Ok(Entered::Enough((SecretString::new(concealed), generation.concealment.fingerprint())))
+    }
+
+    async fn mint(&self, id: TokenSecret) -> Result<(), Fault> {
+        let table = self.means.mounts.table();
+        let mount = table.at("auth/token/").ok_or_else(|| Fault::internal("there is no token store"))?;
+        let new = NewToken {
+            id: Some(id),
+            namespace: NamespaceId::root(),
+            parent: None,
+            policies: vec!["root".to_owned()],
+            metadata: BTreeMap::new(),
+            display_name: "root".to_owned(),
+            path: "auth/token/root".to_owned(),
+            mount: mount.record.id.clone(),
+            ttl: None,
+            renewal_ttl: Duration::ZERO,
+            max_ttl: Duration::ZERO,
+            explicit_max_ttl: Duration::ZERO,
+            period: Duration::ZERO,
+            num_uses: 0,
+            renewable: false,
+            bound_cidrs: Vec::new(),
+        };
+        let mut txn = self.means.barrier.begin().map_err(Fault::internal)?;
+        self.means.tokens.mint(&mut txn, new, self.means.clock.now(), &*self.means.entropy)?;
+        match self.means.barrier.commit(txn).await {
+            Ok(_) => Ok(()),
+            Err(tresor_barrier::CommitError::Stopped) => Err(Refusal::Sealed.into()),
+            Err(error) => Err(Fault::internal(error)),
+        }
+    }
+}

@@ -1,0 +1,417 @@
+//! `sys/rotate/root` and `recovery` with `init`, `update`, `verify` and `backup`, and their older spellings `sys/rekey` and
+//! `sys/rekey-recovery-key`: other shares, by those who hold enough of the ones that open now.
+//!
+//! The older spellings ask for `sudo`, unless the operator opened them to whoever holds shares; then whoever has no token
+//! names the attempt to cancel it. Deliberately absent: the terms of the key ring ([`rotate`](super::rotate)).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tresor_core::shareholders::{Entered, NewKeys, RekeyWish, Target};
+use tresor_crypto::shamir::Threshold;
+use tresor_engine::{Cx, Data, Mirrored, Nothing, Widened};
+use tresor_model::{Body, Fault, Map, Refusal, Timestamp};
+use tresor_pgp::Recipient;
+use tresor_secret::{SecretBytes, SecretString, UnsealShare};
+use tresor_wire::input::{EmptyInput, Input};
+use tresor_wire::output::Output;
+
+use super::Sys;
+use crate::always::parse_share;
+
+/// What is to be: for the newer spelling.
+#[derive(Input)]
+pub(super) struct Begin {
+    /// What is changed: `root` or `recovery`.
+    #[input(path)]
+    target: String,
+    /// How many shares there are to be.
+    secret_shares: Option<i64>,
+    /// How many of them are to open.
+    secret_threshold: Option<i64>,
+    /// Keys to encrypt the new shares to, one each.
+    pgp_keys: Option<Vec<String>>,
+    /// Whether the encrypted shares are kept in the store as well.
+    #[input(default = "false")]
+    backup: bool,
+    /// Whether the new shares must be entered once before they open.
+    #[input(default = "false")]
+    require_verification: bool,
+}
+
+/// What is to be: for the older spellings.
+#[derive(Input)]
+pub(super) struct BeginLegacy {
+    /// How many shares there are to be.
+    secret_shares: Option<i64>,
+    /// How many of them are to open.
+    secret_threshold: Option<i64>,
+    /// Keys to encrypt the new shares to, one each.
+    pgp_keys: Option<Vec<String>>,
+    /// Whether the encrypted shares are kept in the store as well.
+    #[input(default = "false")]
+    backup: bool,
+    /// Whether the new shares must be entered once before they open.
+    #[input(default = "false")]
+    require_verification: bool,
+}
+
+/// Which of the two is meant.
+#[derive(Input)]
+pub(super) struct Of {
+    /// What is changed: `root` or `recovery`.
+    #[input(path)]
+    target: String,
+}
+
+/// A share: for the newer spelling.
+#[derive(Input)]
+pub(super) struct Enter {
+    /// What is changed: `root` or `recovery`.
+    #[input(path)]
+    target: String,
+    /// The share, in hexadecimal or base64.
+    key: Option<SecretString>,
+    /// The name of the attempt.
+    #[input(default = "")]
+    nonce: String,
+}
+
+/// A share: for the older spellings.
+#[derive(Input)]
+pub(super) struct EnterLegacy {
+    /// The share, in hexadecimal or base64.
+    key: Option<SecretString>,
+    /// The name of the attempt.
+    #[input(default = "")]
+    nonce: String,
+}
+
+/// Which attempt ends.
+#[derive(Input)]
+pub(super) struct Cancel {
+    /// The name of the attempt; whoever has no token must give it.
+    #[input(query, default = "")]
+    nonce: String,
+}
+
+/// How far the attempt is, or what it led to.
+#[derive(Output)]
+pub(super) struct Progressed {
+    /// The name of the attempt.
+    nonce: String,
+    /// Whether there is one.
+    started: bool,
+    /// Whether enough shares were entered.
+    complete: bool,
+    /// How many new shares are to open.
+    t: u64,
+    /// How many new shares there are to be.
+    n: u64,
+    /// How many shares were entered.
+    progress: u64,
+    /// How many are needed.
+    required: u64,
+    /// To whom the new shares are encrypted.
+    pgp_fingerprints: Option<Vec<String>>,
+    /// Whether they are kept.
+    backup: bool,
+    /// Whether they must be entered once before they open.
+    verification_required: bool,
+    /// The name of that verification.
+    #[output(optional)]
+    verification_nonce: Option<String>,
+    /// The new shares, in hexadecimal.
+    #[output(secret, optional)]
+    keys: Option<Vec<String>>,
+    /// The same in base64.
+    #[output(secret, optional)]
+    keys_base64: Option<Vec<String>>,
+}
+
+/// How far the verification is.
+#[derive(Output)]
+pub(super) struct Verified {
+    /// Its name.
+    nonce: String,
+    /// Whether there is one.
+    started: bool,
+    /// Whether it is done: the new shares open.
+    complete: bool,
+    /// How many new shares open.
+    t: u64,
+    /// How many there are.
+    n: u64,
+    /// How many were entered.
+    progress: u64,
+}
+
+/// Encrypted shares that are kept.
+#[derive(Output)]
+pub(super) struct Kept {
+    /// The attempt that made them.
+    nonce: String,
+    /// By fingerprint, in hexadecimal.
+    keys: Map,
+    /// By fingerprint, in base64.
+    keys_base64: Map,
+}
+
+fn target(text: &str) -> Result<Target, Fault> {
+    match text {
+        "root" => Ok(Target::Root),
+        "recovery" => Ok(Target::Recovery),
+        _ => Err(Refusal::Absent("unsupported path".into()).into()),
+    }
+}
+
+/// Keys that may be encrypted to now.
+pub(crate) fn recipients(keys: &[String], now: Timestamp) -> Result<Vec<Recipient>, Fault> {
+    let parse = |key: &String| Recipient::parse(key, now);
+    let parsed: Result<Vec<_>, _> = keys.iter().filter(|key| !key.is_empty()).map(parse).collect();
+    parsed.map_err(|error| Fault::invalid(format!("error parsing PGP key: {error}")))
+}
+
+/// Bytes in hexadecimal and in base64.
+pub(crate) fn spelled(shares: &[SecretBytes]) -> (Vec<String>, Vec<String>) {
+    let spelled = shares.iter().map(|share| (hex::encode(share.expose()), STANDARD.encode(share.expose())));
+    spelled.unzip()
+}
+
+fn begin(sys: &Sys, cx: &Cx<'_>, target: Target, input: BeginLegacy) -> Result<Progressed, Fault> {
+    let shareholders = &sys.handles.shareholders;
+    let changes_shares = shareholders.changes_shares(target)?;
+    let recipients = recipients(&input.pgp_keys.unwrap_or_default(), cx.now)?;
+    let threshold = if changes_shares {
+        let count = |number: Option<i64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
+        let threshold = Threshold::new(count(input.secret_shares), count(input.secret_threshold));
+        Some(threshold.map_err(|error| Fault::invalid(format!("invalid rotate seal configuration: {error}")))?)
+    } else if !recipients.is_empty() || input.backup || input.require_verification {
+        let text =
+            "the root key of a seal that opens by itself has no shares: nothing can be encrypted, kept or verified";
+        return Err(Fault::invalid(text));
+    } else {
+        None
+    };
+    let (backup, require_verification) = (input.backup, input.require_verification);
+    shareholders.begin_rekey(target, RekeyWish { threshold, recipients, backup, require_verification })?;
+    standing(sys, target)
+}
+
+fn standing(sys: &Sys, target: Target) -> Result<Progressed, Fault> {
+    let standing = sys.handles.shareholders.rekey_standing(target)?;
+    Ok(Progressed {
+        nonce: standing.nonce,
+        started: standing.is_started,
+        complete: false,
+        t: standing.threshold.into(),
+        n: standing.shares.into(),
+        progress: standing.progress.into(),
+        required: standing.required.into(),
+        pgp_fingerprints: standing.fingerprints,
+        backup: standing.backup,
+        verification_required: standing.verification_required,
+        verification_nonce: standing.verification_nonce,
+        keys: None,
+        keys_base64: None,
+    })
+}
+
+fn share(key: Option<SecretString>) -> Result<UnsealShare, Fault> {
+    let key = key.filter(|key| !key.is_empty());
+    parse_share(&key.ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON"))?)
+}
+
+async fn enter(sys: &Sys, target: Target, input: EnterLegacy) -> Result<Progressed, Fault> {
+    let entered = sys.handles.shareholders.enter_rekey(target, &input.nonce, share(input.key)?).await?;
+    let Entered::Enough(NewKeys { nonce, shares, fingerprints, backup, verification_nonce }) = entered else {
+        return standing(sys, target);
+    };
+    let required = sys.handles.shareholders.required()?;
+    let (keys, keys_base64) = spelled(&shares);
+    Ok(Progressed {
+        nonce,
+        started: verification_nonce.is_some(),
+        complete: true,
+        t: 0,
+        n: keys.len() as u64,
+        progress: required.into(),
+        required: required.into(),
+        pgp_fingerprints: fingerprints,
+        backup,
+        verification_required: verification_nonce.is_some(),
+        verification_nonce,
+        keys: Some(keys),
+        keys_base64: Some(keys_base64),
+    })
+}
+
+fn verification(sys: &Sys, target: Target) -> Result<Verified, Fault> {
+    let standing = sys.handles.shareholders.verification_standing(target)?;
+    Ok(Verified {
+        nonce: standing.nonce,
+        started: standing.is_started,
+        complete: false,
+        t: standing.threshold.into(),
+        n: standing.shares.into(),
+        progress: standing.progress.into(),
+    })
+}
+
+async fn verify(sys: &Sys, target: Target, input: EnterLegacy) -> Result<Verified, Fault> {
+    let shareholders = &sys.handles.shareholders;
+    match shareholders.enter_verification(target, &input.nonce, share(input.key)?).await? {
+        Entered::NotEnough => verification(sys, target),
+        Entered::Enough(nonce) => {
+            let required = u64::from(shareholders.required()?);
+            Ok(Verified { nonce, started: false, complete: true, t: required, n: 0, progress: required })
+        }
+    }
+}
+
+fn restart(sys: &Sys, target: Target) -> Result<Verified, Fault> {
+    sys.handles.shareholders.restart_verification(target)?;
+    verification(sys, target)
+}
+
+fn kept(sys: &Sys, target: Target) -> Result<Kept, Fault> {
+    let backup = sys.handles.shareholders.backup(target)?;
+    let backup = backup.ok_or_else(|| Fault::invalid("no backed-up keys found"))?;
+    let list = |spelled: &dyn Fn(&String) -> String| -> Map {
+        let of = |keys: &Vec<String>| Body::from(keys.iter().map(|key| Body::from(spelled(key))).collect::<Vec<_>>());
+        backup.keys.iter().map(|(fingerprint, keys)| (fingerprint.clone(), of(keys))).collect()
+    };
+    let base64 = |key: &String| STANDARD.encode(hex::decode(key).unwrap_or_default());
+    Ok(Kept { keys: list(&Clone::clone), keys_base64: list(&base64), nonce: backup.nonce })
+}
+
+fn forget_kept(sys: &Sys, cx: &mut Cx<'_>, target: Target) -> Result<Nothing, Fault> {
+    sys.handles.shareholders.forget_backup(cx.view.widen(Widened::assertion()), target)?;
+    Ok(Nothing)
+}
+
+/// `sys/rotate/root`: the root key alone, by whoever may.
+pub(super) async fn rotate_root(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
+    sys.handles.shareholders.rotate_root().await.map(|()| Nothing)
+}
+
+pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Progressed>, Fault> {
+    standing(sys, target(&input.target)?).map(Data)
+}
+
+pub(super) async fn init(sys: &Sys, cx: Cx<'_>, input: Begin) -> Result<Data<Progressed>, Fault> {
+    let Begin { target: of, secret_shares, secret_threshold, pgp_keys, backup, require_verification } = input;
+    let wish = BeginLegacy { secret_shares, secret_threshold, pgp_keys, backup, require_verification };
+    begin(sys, &cx, target(&of)?, wish).map(Data)
+}
+
+pub(super) async fn cancel(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Nothing, Fault> {
+    sys.handles.shareholders.cancel_rekey(target(&input.target)?, None).map(|()| Nothing)
+}
+
+pub(super) async fn update(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Data<Progressed>, Fault> {
+    let Enter { target: of, key, nonce } = input;
+    enter(sys, target(&of)?, EnterLegacy { key, nonce }).await.map(Data)
+}
+
+pub(super) async fn read_verification(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
+    verification(sys, target(&input.target)?).map(Data)
+}
+
+pub(super) async fn enter_verification(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Data<Verified>, Fault> {
+    let Enter { target: of, key, nonce } = input;
+    verify(sys, target(&of)?, EnterLegacy { key, nonce }).await.map(Data)
+}
+
+pub(super) async fn restart_verification(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
+    restart(sys, target(&input.target)?).map(Data)
+}
+
+pub(super) async fn read_backup(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Mirrored<Kept>, Fault> {
+    kept(sys, target(&input.target)?).map(Mirrored)
+}
+
+pub(super) async fn delete_backup(sys: &Sys, mut cx: Cx<'_>, input: Of) -> Result<Nothing, Fault> {
+    forget_kept(sys, &mut cx, target(&input.target)?)
+}
+
+/// The older spellings, for one of the two.
+macro_rules! legacy {
+    ($name:ident, $target:ident) => {
+        pub(super) mod $name {
+            use super::*;
+
+            pub(in super::super) async fn read(
+                sys: &Sys,
+                _cx: Cx<'_>,
+                _input: EmptyInput,
+            ) -> Result<Mirrored<Progressed>, Fault> {
+                standing(sys, Target::$target).map(Mirrored)
+            }
+
+            pub(in super::super) async fn init(
+                sys: &Sys,
+                cx: Cx<'_>,
+                input: BeginLegacy,
+            ) -> Result<Mirrored<Progressed>, Fault> {
+                begin(sys, &cx, Target::$target, input).map(Mirrored)
+            }
+
+            pub(in super::super) async fn cancel(sys: &Sys, cx: Cx<'_>, input: Cancel) -> Result<Nothing, Fault> {
+                let is_known = cx.caller.accessor.is_some();
+                let nonce = (!is_known || !input.nonce.is_empty()).then_some(input.nonce.as_str());
+                sys.handles.shareholders.cancel_rekey(Target::$target, nonce).map(|()| Nothing)
+            }
+
+            pub(in super::super) async fn update(
+                sys: &Sys,
+                _cx: Cx<'_>,
+                input: EnterLegacy,
+            ) -> Result<Mirrored<Progressed>, Fault> {
+                enter(sys, Target::$target, input).await.map(Mirrored)
+            }
+
+            pub(in super::super) async fn read_verification(
+                sys: &Sys,
+                _cx: Cx<'_>,
+                _input: EmptyInput,
+            ) -> Result<Mirrored<Verified>, Fault> {
+                verification(sys, Target::$target).map(Mirrored)
+            }
+
+            pub(in super::super) async fn verify(
+                sys: &Sys,
+                _cx: Cx<'_>,
+                input: EnterLegacy,
+            ) -> Result<Mirrored<Verified>, Fault> {
+                super::verify(sys, Target::$target, input).await.map(Mirrored)
+            }
+
+            pub(in super::super) async fn restart(
+                sys: &Sys,
+                _cx: Cx<'_>,
+                _input: EmptyInput,
+            ) -> Result<Mirrored<Verified>, Fault> {
+                super::restart(sys, Target::$target).map(Mirrored)
+            }
+
+            pub(in super::super) async fn read_backup(
+                sys: &Sys,
+                _cx: Cx<'_>,
+                _input: EmptyInput,
+            ) -> Result<Mirrored<Kept>, Fault> {
+                kept(sys, Target::$target).map(Mirrored)
+            }
+
+            pub(in super::super) async fn delete_backup(
+                sys: &Sys,
+                mut cx: Cx<'_>,
+                _input: EmptyInput,
+            ) -> Result<Nothing, Fault> {
+                forget_kept(sys, &mut cx, Target::$target)
+            }
+        }
+    };
+}
+
+legacy!(root, Root);
+legacy!(recovery, Recovery);
