@@ -1,5 +1,5 @@
-//! What agreement costs a node that is alone: durable batches per second through consensus and through the file store,
-//! in turns, on a directory of a real disk.
+//! What agreement costs a node that is alone: durable batches per second through consensus and through the file store, beside
+//! what the disk gives to who appends and syncs and does nothing else; in turns, on a directory of a real disk.
 //!
 //! `cargo run --release -p tresor-consensus --example cost -- DIRECTORY [SECONDS]`
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a tool for whoever measures")]
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tresor_consensus::{Consensus, Contact, Nobody, NodeId, Opening, Pace, RaftStore};
 use tresor_env::Doors;
+use tresor_env::disk::Open;
 use tresor_env::tasks::run_blocking;
 use tresor_storage::{Batch, RawKey, Store};
 use tresor_storage_file::{FileMachine, FileStore, Limits, LogElsewhere, Sizes};
@@ -38,8 +39,25 @@ async fn measure(doors: &Doors, store: &Arc<dyn Store>, time: Duration) -> f64 {
         version = version.next();
         let key = RawKey::new(&(u64::from(count) % 1000).to_le_bytes()).unwrap();
         let batch = Batch::new(version, [(key, Some(vec![7; 1024]))].into());
-        let store = Arc::clone(store);
-        run_blocking(&*doors.workers, move || store.apply(batch)).await.unwrap().unwrap();
+        match store.propose(batch) {
+            Ok(agreement) => agreement.await.unwrap(),
+            Err(batch) => {
+                let store = Arc::clone(store);
+                run_blocking(&*doors.workers, move || store.apply(batch)).await.unwrap().unwrap();
+            }
+        }
+        count += 1;
+    }
+    f64::from(count) / begun.elapsed().as_secs_f64()
+}
+
+/// A kibibyte at the end of a file and a sync, one after the other; how many in this time.
+fn raw(doors: &Doors, path: &Path, time: Duration) -> f64 {
+    let file = doors.disk.open(path, Open::OrCreate).unwrap();
+    let (mut end, begun, mut count) = (file.length().unwrap(), Instant::now(), 0_u32);
+    while begun.elapsed() < time {
+        file.write_all_at(end, &[7; 1024]).and_then(|()| file.sync()).unwrap();
+        end += 1024;
         count += 1;
     }
     f64::from(count) / begun.elapsed().as_secs_f64()
@@ -55,11 +73,18 @@ fn main() {
         let raft = alone(&doors, &directory.join("alone")).await;
         let file: Arc<dyn Store> =
             Arc::new(FileStore::open(&doors, &directory.join("file"), Limits::default()).unwrap());
-        for round in 1..=3 {
+        let time = Duration::from_secs(seconds);
+        for round in 1..=5 {
+            let disk = raw(&doors, &directory.join("raw"), time);
+            println!("round {round}: the disk {disk:.0} appends/s");
             for (name, store) in [("file", &file), ("raft", &raft)] {
-                let (syncs, time) = (store.syncs(), Duration::from_secs(seconds));
+                let syncs = store.syncs();
                 let rate = measure(&doors, store, time).await;
-                println!("round {round}: {name} {rate:.0} batches/s, {} syncs", store.syncs() - syncs);
+                let of_disk = 100.0 * rate / disk;
+                println!(
+                    "round {round}: {name} {rate:.0} batches/s, {of_disk:.0} % of that, {} syncs",
+                    store.syncs() - syncs
+                );
             }
         }
     });
