@@ -55,6 +55,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::autopilot::COMMANDS,
     crate::cluster::COMMANDS,
     crate::snapshot::COMMANDS,
+    crate::watch::COMMANDS,
     crate::logical::COMMANDS,
     crate::kv::COMMANDS,
     crate::login::COMMANDS,

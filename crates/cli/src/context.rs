@@ -279,11 +279,12 @@ impl<'a, 'io> Context<'a, 'io> {
     pub(crate) fn download(
         &mut self,
         path: &str,
+        query: &[(&str, &str)],
         take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), Failure> {
         self.connect()?;
         match &self.client {
-            Some((runtime, client)) => Ok(runtime.block_on(client.download(path, take))?),
+            Some((runtime, client)) => Ok(runtime.block_on(client.download(path, query, take))?),
             None => Err(Failure::local("no client")),
         }
     }

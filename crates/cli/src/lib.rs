@@ -38,6 +38,7 @@ mod status;
 mod token;
 mod token_helper;
 mod version;
+mod watch;
 mod yaml;
 
 pub use commands::run;

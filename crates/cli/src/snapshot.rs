@@ -84,7 +84,7 @@ fn save_to(context: &mut Context<'_, '_>, partial: &Path) -> Result<(), Failure>
         out.write_all(bytes).map_err(|error| format!("writing {}: {error}", partial.display()))
     };
     context
-        .download("sys/storage/raft/snapshot", &mut take)
+        .download("sys/storage/raft/snapshot", &[], &mut take)
         .map_err(|failure| failure.during("taking the snapshot"))?;
     verifier
         .finish()

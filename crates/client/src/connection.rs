@@ -186,7 +186,7 @@ impl Client {
     /// # Errors
     /// As [`Client::request`].
     pub async fn write(&self, path: &str, json: &str) -> Result<ApiResponse, ClientError> {
-        let (target, shown) = self.located(Method::Post, path)?;
+        let (target, shown) = self.located(Method::Post, path, &[])?;
         let (status, body) = self.send_once(Method::Post, &target, &shown, Some(json)).await?;
         if status.is_success() {
             return Ok(ApiResponse::new(status.as_u16(), body));
@@ -201,9 +201,10 @@ impl Client {
     pub async fn download(
         &self,
         path: &str,
+        query: &[(&str, &str)],
         take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), ClientError> {
-        let (target, shown) = self.located(Method::Get, path)?;
+        let (target, shown) = self.located(Method::Get, path, query)?;
         let mut response = self.open(Method::Get, &target, &shown, Sent::ForAsLongAsItTakes).await?;
         let failed = |error: reqwest::Error| ClientError::local(format!("GET {shown}: {}", describe(&error)));
         let status = response.status();
@@ -222,7 +223,7 @@ impl Client {
     /// # Errors
     /// As [`Client::request`]; also when the file cannot be read.
     pub async fn upload(&self, path: &str, file: &Path) -> Result<(), ClientError> {
-        let (target, shown) = self.located(Method::Post, path)?;
+        let (target, shown) = self.located(Method::Post, path, &[])?;
         let response = self.open(Method::Post, &target, &shown, Sent::File(file)).await?;
         let status = response.status();
         let failed = |error: reqwest::Error| ClientError::local(format!("POST {shown}: {}", describe(&error)));
@@ -231,8 +232,8 @@ impl Client {
     }
 
     /// Where a request goes, and how messages show that.
-    fn located(&self, method: Method, path: &str) -> Result<(Url, String), ClientError> {
-        Ok((parse_url(&url_below(&self.sent, method, path, &[])?)?, self.url(method, path, &[])?))
+    fn located(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<(Url, String), ClientError> {
+        Ok((parse_url(&url_below(&self.sent, method, path, query)?)?, self.url(method, path, query)?))
     }
 
     async fn send_once(

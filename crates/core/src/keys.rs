@@ -117,6 +117,11 @@ pub(crate) fn audited_headers(namespace: &NamespaceId) -> Prefix {
     edge(namespace)?.below("audited/")
 }
 
+/// The releases that have led.
+pub(crate) fn releases(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "releases/")
+}
+
 /// All audit devices.
 pub(crate) fn audit_devices() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Audit, "devices/")

@@ -25,6 +25,7 @@ pub mod pipeline;
 pub mod policies;
 pub mod process;
 pub mod quotas;
+pub mod releases;
 mod restore;
 pub mod role;
 mod running;

@@ -39,7 +39,7 @@ use crate::settings::Settings;
 use crate::snapshots::Staged;
 use crate::tokens::{self, NewToken};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
-use crate::{keys, restore};
+use crate::{keys, releases, restore};
 
 /// What the assembly hands to the node: every engine there is, and the server's own endpoints.
 pub struct Registry {
@@ -634,6 +634,7 @@ async fn initialize(
     }
     let cluster = ClusterRecord { name, id: token_text::random_uuid(entropy) };
     txn.write(&keys::cluster().map_err(Fault::internal)?, &cluster.encode()).map_err(Fault::internal)?;
+    releases::write(&mut txn, node.settings.release, now)?;
     Policies::write_defaults(&mut txn, &namespace)?;
     let mount = Mounts::write_defaults(&mut txn, &namespace, now, entropy)?;
     let root = NewToken {

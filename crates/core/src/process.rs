@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_model::Map;
+use tresor_model::{ByteStream, Map};
 
 /// What the process is like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,15 @@ pub enum LogChangeError {
     /// There is no such logger.
     #[error("logger not found")]
     NoSuchLogger,
+    /// There is no such format of lines.
+    #[error("invalid log_format: `standard` or `json`")]
+    NoSuchFormat,
+    /// As many watch the log as may.
+    #[error("too many watch the log already")]
+    TooMany,
+    /// The log is nowhere that it could be watched.
+    #[error("the log cannot be watched here")]
+    NotWatched,
 }
 
 /// The process and the machine around a node.
@@ -43,6 +52,11 @@ pub trait Process: Send + Sync {
     /// # Errors
     /// When there is no such level or part.
     fn set_log_level(&self, logger: Option<&str>, level: Option<&str>) -> Result<(), LogChangeError>;
+    /// What is logged from now on, from a level up.
+    ///
+    /// # Errors
+    /// When there is no such level or format, or too many watch.
+    fn watch_log(&self, level: &str, format: &str) -> Result<ByteStream, LogChangeError>;
 }
 
 /// No process that could be looked at.
@@ -68,5 +82,9 @@ impl Process for Nowhere {
 
     fn set_log_level(&self, logger: Option<&str>, _level: Option<&str>) -> Result<(), LogChangeError> {
         if logger.is_some() { Err(LogChangeError::NoSuchLogger) } else { Ok(()) }
+    }
+
+    fn watch_log(&self, _level: &str, _format: &str) -> Result<ByteStream, LogChangeError> {
+        Err(LogChangeError::NotWatched)
     }
 }

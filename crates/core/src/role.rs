@@ -15,10 +15,9 @@ use tresor_model::{Fault, Refusal};
 
 use crate::cluster::{Cluster, Standing, membership};
 use crate::gate::Gate;
-use crate::keyring;
-use crate::leases;
 use crate::snapshots::schedule;
 use crate::unsealed::{CommitFault, Unsealed};
+use crate::{keyring, leases, releases};
 
 /// The longest that a promotion may take.
 pub(crate) const PROMOTION_BOUND: Duration = Duration::from_secs(5);
@@ -329,6 +328,14 @@ fn begin(unsealed: &Arc<Unsealed>, term: u64) {
     schedule::start(unsealed, &duties.tasks);
     membership::start(unsealed, &duties.tasks);
     keyring::start(unsealed, &duties.tasks);
+    let weak = Arc::downgrade(unsealed);
+    duties.tasks.spawn(async move {
+        let Some(unsealed) = weak.upgrade() else { return };
+        // The next leader tries again.
+        if let Err(fault) = releases::note(&unsealed).await {
+            tracing::warn!(%fault, "the release of this node could not be written down");
+        }
+    });
     let barrier = unsealed.barrier.clone();
     duties.tasks.spawn(async move {
         // What a restore left that broke off is in nobody's way.

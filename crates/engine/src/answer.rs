@@ -86,6 +86,7 @@ seal!(
     Token,
     Raw,
     Streamed,
+    Lines,
     Advised<T>,
     Secret<T>,
     Renewed,
@@ -254,6 +255,17 @@ impl Answer for Streamed {
     fn into_reply(self) -> Reply {
         let shape = Shape::Stream { content_type: "application/octet-stream", stream: self.0 };
         Reply { shape, ..Reply::default() }
+    }
+}
+
+/// Lines of text that come as they are made.
+pub struct Lines(pub ByteStream);
+
+impl Answer for Lines {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Stream, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { shape: Shape::Stream { content_type: "text/plain; charset=utf-8", stream: self.0 }, ..Reply::default() }
     }
 }
 

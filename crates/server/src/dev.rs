@@ -33,6 +33,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             write_timeout: crate::config::WRITE_TIMEOUT,
             opened: Vec::new(),
             headers: tresor_http::WantedHeaders::default(),
+            json: tresor_wire::json::JsonLimits::default(),
         }],
         static_seal: None,
         lockout: std::collections::BTreeMap::new(),

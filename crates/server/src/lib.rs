@@ -19,6 +19,7 @@ mod service;
 mod static_seal;
 mod storage;
 mod tls;
+mod watching;
 
 pub use run::{Arguments, Streams, run};
 pub use service::NodeService;

@@ -111,6 +111,7 @@ impl BoundListeners {
                     is_tls: listener.tls.is_some(),
                     opened: listener.opened.clone(),
                     headers: listener.headers,
+                    json: listener.json,
                     is_host_required: true,
                     ..Options::default()
                 },
@@ -372,6 +373,7 @@ mod tests {
             write_timeout: WRITE_TIMEOUT,
             opened: Vec::new(),
             headers: tresor_http::WantedHeaders::default(),
+            json: tresor_wire::json::JsonLimits::default(),
         };
         let serve: Arc<dyn Serve> = Arc::new(Refusing(Arc::clone(&may_answer)));
         let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();

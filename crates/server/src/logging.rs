@@ -11,13 +11,16 @@ use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{EnvFilter, Layer, Registry, reload};
 use tresor_core::process::LogChangeError;
+use tresor_model::ByteStream;
 
-use crate::config::{LogFormat, checked_level};
+use crate::config::{LogFormat, checked_format, checked_level};
+use crate::watching::{Watchers, Writer};
 
 /// How many lines may wait.
 const QUEUE_LINES: usize = 4096;
@@ -36,9 +39,34 @@ struct Levels {
     changed: BTreeMap<&'static str, String>,
 }
 
+/// What is made for those who watch, and what of it.
+#[derive(Clone)]
+struct Watched {
+    watchers: Watchers,
+    filters: [(LogFormat, reload::Handle<EnvFilter, Registry>); 2],
+}
+
+impl Watched {
+    /// Makes as much as they want, and nothing when there is nobody.
+    fn adjust(&self) {
+        for (format, handle) in &self.filters {
+            let wanted = self.watchers.level(*format).map_or_else(off, |level| {
+                let configured = level.to_string().to_ascii_lowercase();
+                filter(&Levels { configured, changed: BTreeMap::new() })
+            });
+            drop(handle.reload(wanted));
+        }
+    }
+}
+
+fn off() -> EnvFilter {
+    EnvFilter::new("off")
+}
+
 /// The running log.
 pub(crate) struct Log {
     level: reload::Handle<EnvFilter, Registry>,
+    watched: Watched,
     levels: Mutex<Levels>,
     queue: SyncSender<Entry>,
 }
@@ -80,6 +108,22 @@ impl Log {
             }
         });
         Ok(())
+    }
+
+    /// What is logged from now on, from a level up.
+    pub(crate) fn watch(&self, level: &str, format: &str) -> Result<ByteStream, LogChangeError> {
+        let level = checked_level(level).and_then(|level| level.parse::<Level>().ok());
+        let level = level.ok_or(LogChangeError::NoSuchLevel)?;
+        let format = checked_format(format).ok_or(LogChangeError::NoSuchFormat)?;
+        let watched = self.watched.clone();
+        let stream = self.watched.watchers.watch(level, format, move || watched.adjust())?;
+        self.watched.adjust();
+        Ok(stream)
+    }
+
+    /// Lets nobody watch any more: the server stops.
+    pub(crate) fn end_watching(&self) {
+        self.watched.watchers.end();
     }
 
     fn change(&self, change: impl FnOnce(&mut Levels)) {
@@ -156,6 +200,22 @@ fn report_panics() {
     }));
 }
 
+/// Makes lines of one format of what a filter lets through.
+fn lines<W>(
+    format: LogFormat,
+    writer: W,
+    filter: reload::Layer<EnvFilter, Registry>,
+) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer();
+    match format {
+        LogFormat::Standard => layer.with_ansi(false).with_writer(writer).with_filter(filter).boxed(),
+        LogFormat::Json => layer.json().with_writer(writer).with_filter(filter).boxed(),
+    }
+}
+
 /// Starts the log of the process.
 pub(crate) fn start(level: &str, format: LogFormat) -> Log {
     let (queue, entries) = sync_channel::<Entry>(QUEUE_LINES);
@@ -183,16 +243,17 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Log {
     let levels = Levels { configured: level.to_owned(), changed: BTreeMap::new() };
     let (filter, handle) = reload::Layer::new(filter(&levels));
     let writer = Lines { queue: queue.clone(), dropped };
-    let registry = tracing_subscriber::registry().with(filter);
+    let mut layers = vec![lines(format, writer, filter)];
+    let watchers = Watchers::default();
+    let filters = [LogFormat::Standard, LogFormat::Json].map(|format| {
+        let (filter, handle) = reload::Layer::new(off());
+        layers.push(lines(format, Writer { watchers: watchers.clone(), format }, filter));
+        (format, handle)
+    });
     report_panics();
     // A second start in one process (tests) keeps the first log.
-    match format {
-        LogFormat::Standard => {
-            drop(registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer)).try_init())
-        }
-        LogFormat::Json => drop(registry.with(tracing_subscriber::fmt::layer().json().with_writer(writer)).try_init()),
-    }
-    Log { level: handle, levels: Mutex::new(levels), queue }
+    drop(tracing_subscriber::registry().with(layers).try_init());
+    Log { level: handle, watched: Watched { watchers, filters }, levels: Mutex::new(levels), queue }
 }
 
 #[cfg(test)]

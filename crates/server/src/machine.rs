@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tresor_core::process::{LogChangeError, Process, Runtime};
-use tresor_model::{Body, Map, map};
+use tresor_model::{Body, ByteStream, Map, map};
 
 use crate::config::{Listener, LogFormat, ServerConfig};
 use crate::logging::Log;
@@ -51,6 +51,10 @@ impl Process for Machine {
 
     fn set_log_level(&self, logger: Option<&str>, level: Option<&str>) -> Result<(), LogChangeError> {
         self.log.set(logger, level)
+    }
+
+    fn watch_log(&self, level: &str, format: &str) -> Result<ByteStream, LogChangeError> {
+        self.log.watch(level, format)
     }
 }
 

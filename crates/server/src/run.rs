@@ -150,6 +150,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let mut ends = EndSignals::listen()?;
     until_stopped(&mut ends, arguments, &node, &listeners, &log).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+    log.end_watching();
     let drained = async {
         let notice = node.say_farewell();
         if let Some(nodes) = &nodes {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tresor_hcl::{Block, Value};
 use tresor_http::WantedHeaders;
+use tresor_wire::json::JsonLimits;
 
 use super::ConfigError;
 use super::load::Source;
@@ -33,6 +34,8 @@ pub struct Listener {
     pub opened: Vec<&'static str>,
     /// Headers that an operator wants in its answers.
     pub headers: WantedHeaders,
+    /// Bounds of what is sent as JSON.
+    pub json: JsonLimits,
 }
 
 /// How long a connection waits for its next request by default: longer than clients keep theirs, so that it is they
@@ -107,6 +110,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         write_timeout: WRITE_TIMEOUT,
         opened: Vec::new(),
         headers: WantedHeaders::default(),
+        json: JsonLimits::default(),
     };
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
@@ -147,6 +151,10 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             "http_write_timeout" => {
                 let bound = source.duration("http_write_timeout", value)?;
                 listener.write_timeout = if bound.is_zero() { WRITE_TIMEOUT } else { bound };
+            }
+            "max_json_depth" => set(source, "max_json_depth", value, &mut listener.json.depth_max)?,
+            "max_json_string_value_length" => {
+                set(source, "max_json_string_value_length", value, &mut listener.json.string_bytes_max)?;
             }
             "custom_response_headers" => want(source, value, &mut listener.headers)?,
             "telemetry" => open(source, value, TELEMETRY, &mut listener.opened)?,
@@ -219,6 +227,17 @@ fn open(
         } else if source.flag(key, &item.value)? {
             opened.push(path);
         }
+    }
+    Ok(())
+}
+
+/// A bound of what is sent as JSON; zero is the default.
+fn set<T: TryFrom<i64>>(source: &Source<'_>, key: &str, value: &Value, bound: &mut T) -> Result<(), ConfigError> {
+    let number = value.as_integer(key).map_err(|error| source.wrong(&error))?;
+    if number != 0 {
+        let wrong = || source.error(value.position, format!("`{key}` is a number above zero"));
+        *bound =
+            Some(number).filter(|number| *number > 0).and_then(|number| T::try_from(number).ok()).ok_or_else(wrong)?;
     }
     Ok(())
 }

@@ -5,6 +5,8 @@
 
 use tresor_core::mounts::record::StoredClass;
 use tresor_core::process::LogChangeError;
+use tresor_core::releases;
+use tresor_engine::answer::Lines;
 use tresor_engine::{Cx, Data, Nothing, Widened};
 use tresor_model::{Body, Fault, Map, Refusal, map};
 use tresor_wire::API_LEVEL;
@@ -31,6 +33,26 @@ pub(super) struct SetLevel {
     /// `trace`, `debug`, `info`, `warn` or `error`.
     #[input(default = "")]
     level: String,
+}
+
+/// Which lines of the log.
+#[derive(Input)]
+pub(super) struct Watch {
+    /// The least severe.
+    #[input(query, default = "info")]
+    log_level: String,
+    /// `standard` or `json`.
+    #[input(query, default = "standard")]
+    log_format: String,
+}
+
+/// The releases that have led.
+#[derive(Output)]
+pub(super) struct Versions {
+    /// Their names, the first one first.
+    keys: Vec<String>,
+    /// Since when each was there, and which was before.
+    key_info: Map,
 }
 
 /// What is counted.
@@ -84,9 +106,34 @@ fn change(sys: &Sys, name: &str, level: Option<&str>) -> Result<Nothing, Fault> 
     let logger = Some(name).filter(|name| !name.is_empty());
     match sys.handles.settings.process.set_log_level(logger, level) {
         Ok(()) => Ok(Nothing),
-        Err(error @ LogChangeError::NoSuchLevel) => Err(Fault::invalid(error.to_string())),
-        Err(error @ LogChangeError::NoSuchLogger) => Err(Refusal::Absent(error.to_string().into()).into()),
+        Err(error) => Err(refused(error)),
     }
+}
+
+fn refused(error: LogChangeError) -> Fault {
+    let text = error.to_string().into();
+    match error {
+        LogChangeError::NoSuchLevel | LogChangeError::NoSuchFormat => Refusal::Invalid(text),
+        LogChangeError::NoSuchLogger => Refusal::Absent(text),
+        LogChangeError::TooMany | LogChangeError::NotWatched => Refusal::Unavailable(text),
+    }
+    .into()
+}
+
+pub(super) async fn monitor(sys: &Sys, _cx: Cx<'_>, input: Watch) -> Result<Lines, Fault> {
+    sys.handles.settings.process.watch_log(&input.log_level, &input.log_format).map(Lines).map_err(refused)
+}
+
+pub(super) async fn versions(_sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Versions>, Fault> {
+    let all = releases::all(cx.view.widen(Widened::assertion()))?;
+    let before = std::iter::once(None).chain(all.iter().map(|(name, _)| Some(name.as_str())));
+    let shown = all.iter().zip(before).map(|((name, installed), before)| {
+        let facts = map! {
+            "previous_version" => before, "timestamp_installed" => rfc3339(*installed), "build_date" => "",
+        };
+        (name.clone(), Body::from(facts))
+    });
+    Ok(Data(Versions { key_info: shown.collect(), keys: all.iter().map(|(name, _)| name.clone()).collect() }))
 }
 
 pub(super) async fn tokens(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Counters>, Fault> {

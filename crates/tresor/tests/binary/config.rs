@@ -312,6 +312,20 @@ fn a_node_that_is_alone_is_read_only_when_space_is_low_and_writes_again_when_it_
 }
 
 #[test]
+fn a_listener_bounds_what_is_sent_as_json() {
+    let production = Production::with_listener("max_json_depth = 3\n  max_json_string_value_length = 100");
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    http.post("cubbyhole/a", &json!({ "a": { "b": "x".repeat(100) } })).expect(204);
+    http.post("cubbyhole/a", &json!({ "a": "x".repeat(101) })).expect(400);
+    http.post("cubbyhole/a", &json!({ "a": { "b": { "c": { "d": 1 } } } })).expect(400);
+    drop(server);
+    let text = std::fs::read_to_string(production.config()).unwrap();
+    production.configure(&text.replace("max_json_depth = 3", "max_json_depth = -3"));
+    assert!(refuse(&production).errors.contains("`max_json_depth` is a number above zero"));
+}
+
+#[test]
 fn answers_have_the_headers_that_an_operator_wants() {
     let production = Production::raft();
     let text = std::fs::read_to_string(production.config()).unwrap();

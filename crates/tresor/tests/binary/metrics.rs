@@ -1,11 +1,11 @@
 //! The numbers of a server as a collector gets them: over a listener that opens them, read by Prometheus's own tool.
 
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
 
 use serde_json::json;
 
-use crate::support::{Production, not_run};
+use crate::support::{Cli, Production, not_run, until};
 
 /// What the tool says of names that dashboards have known for years; it has nothing else to say.
 const KNOWN_LINTS: [&str; 3] = [
@@ -60,4 +60,34 @@ fn lint(text: &str) {
     for line in said.lines() {
         assert!(KNOWN_LINTS.iter().any(|known| line.contains(known)), "{line}");
     }
+}
+
+#[test]
+fn the_log_can_be_watched_while_it_is_made() {
+    let production = Production::new();
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    let mut cli = Cli::new(production.home(), server.address, &keys.root);
+    http.get("sys/monitor?log_level=loud").expect(400);
+    http.get("sys/monitor?log_format=xml").expect(400);
+    let mut watching = cli.start(&["monitor", "-log-level=debug"]);
+    let mut said = BufReader::new(watching.stdout.take().unwrap()).lines();
+    // Nobody knows when it begins to watch: what is done again and again is logged then.
+    let line = std::thread::scope(|scope| {
+        let line =
+            scope.spawn(move || said.find_map(|line| line.ok().filter(|line| line.contains("request answered"))));
+        until("a line", || {
+            http.get("sys/mounts").expect(200);
+            line.is_finished().then_some(())
+        });
+        line.join().unwrap()
+    });
+    assert!(line.unwrap().contains("DEBUG"));
+    // Standard error has what is configured, as before.
+    assert!(!server.log().contains("request answered"));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    cli.set("VAULT_FORMAT", "json");
+    let history: serde_json::Value = serde_json::from_str(&cli.succeed(&["version-history"])).unwrap();
+    assert_eq!(history["keys"], json!([env!("CARGO_PKG_VERSION")]));
 }

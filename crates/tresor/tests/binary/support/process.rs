@@ -213,6 +213,17 @@ impl<'a> Cli<'a> {
         }
     }
 
+    /// A call that goes on: what it prints is read while it does.
+    pub(crate) fn start(&self, arguments: &[&str]) -> Child {
+        command(binary(), self.home)
+            .args(arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the binary starts")
+    }
+
     /// One call that must succeed; its output.
     pub(crate) fn succeed(&self, arguments: &[&str]) -> String {
         let finished = self.run(arguments);
