@@ -66,3 +66,31 @@ async fn who_may_see_nothing_sees_nothing_of_it() {
     assert!(mount["parameters"].as_array().unwrap().iter().any(|parameter| parameter["name"] == "kv_mount_path"));
     assert!(generic["/auth/{userpass_mount_path}/login/{username}"].is_object() && generic["/sys/seal"].is_object());
 }
+
+#[tokio::test]
+async fn a_caller_is_told_what_it_may_do() {
+    let harness = Harness::start().await;
+    let path = "sys/internal/ui/resultant-acl";
+    assert_eq!(harness.read(path, ROOT).await.expect_status(200).at("/data"), &json!({ "root": true }));
+    drop(harness.read(path, "").await.expect_status(403));
+    let token = harness
+        .token_with(
+            r#"path "a/b" { capabilities = ["update", "read"] }
+               path "a/c/*" { capabilities = ["list"] }
+               path "a/+/d" { capabilities = ["sudo"] }
+               path "a/b/no" { capabilities = ["deny"] }"#,
+        )
+        .await;
+    let shown = harness.read(path, &token).await.expect_status(200);
+    assert_eq!(
+        shown.at("/data"),
+        &json!({
+            "root": false,
+            "exact_paths": {
+                "a/b": { "capabilities": ["read", "update"] },
+                "a/b/no": { "capabilities": ["deny"] },
+            },
+            "glob_paths": { "a/c/": { "capabilities": ["list"] }, "a/+/d": { "capabilities": ["sudo"] } },
+        })
+    );
+}

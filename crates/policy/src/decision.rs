@@ -260,6 +260,20 @@ impl PolicySet {
         if granted.is_empty() { vec![Capability::Deny] } else { granted }
     }
 
+    /// Every pattern and what it comes to: words in order, or the denial alone. Root's are not written down.
+    pub fn patterns(&self) -> impl Iterator<Item = (&str, Vec<Capability>)> {
+        self.matcher.iter().map(|(pattern, permission)| {
+            let words: Vec<Capability> = permission.capabilities.iter().collect();
+            (pattern, if words.is_empty() { vec![Capability::Deny] } else { words })
+        })
+    }
+
+    /// Whether everything may be done.
+    #[must_use]
+    pub const fn is_root(&self) -> bool {
+        self.is_root
+    }
+
     /// Whether something at or below a path may be used in any way: what decides whether a mount is shown.
     #[must_use]
     pub fn reaches_below(&self, path: &str) -> bool {

@@ -22,6 +22,37 @@ pub(super) struct Visible {
     auth: Map,
 }
 
+/// What the caller may do, as a UI decides what to show.
+#[derive(Output)]
+pub(super) struct ResultantAcl {
+    /// Whether it is everything.
+    root: bool,
+    /// By path.
+    #[output(optional)]
+    exact_paths: Option<Map>,
+    /// By the beginning of a path, or by a pattern with `+`.
+    #[output(optional)]
+    glob_paths: Option<Map>,
+}
+
+pub(super) async fn resultant_acl(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<ResultantAcl>, Fault> {
+    let set = sys.handles.policies.table().compile(cx.caller.policies);
+    if set.is_root() {
+        return Ok(Data(ResultantAcl { root: true, exact_paths: None, glob_paths: None }));
+    }
+    let (mut exact, mut globs) = (Map::new(), Map::new());
+    for (pattern, capabilities) in set.patterns() {
+        let words: Vec<String> = capabilities.iter().map(|one| one.name().to_owned()).collect();
+        let shown = map! { "capabilities" => words };
+        match pattern.strip_suffix('*') {
+            Some(beginning) => globs.insert(beginning, shown),
+            None if pattern.split('/').any(|segment| segment == "+") => globs.insert(pattern, shown),
+            None => exact.insert(pattern, shown),
+        };
+    }
+    Ok(Data(ResultantAcl { root: false, exact_paths: Some(exact), glob_paths: Some(globs) }))
+}
+
 pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Visible>, Fault> {
     let (mut secret, mut auth) = (Map::new(), Map::new());
     let set = sys.handles.policies.table().compile(cx.caller.policies);
