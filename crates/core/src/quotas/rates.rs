@@ -1,8 +1,8 @@
 //! Quotas on rates: how many requests a client may make, of the whole server, a mount, or paths below it.
 //!
 //! The most specific quota that there is for a path counts, and no other. The quotas are stored; what clients have used of
-//! them is this node's own (`clients`), so a rate is that of one node. Deliberately absent: roles (no auth method has any
-//! yet), groups of clients, and the step that asks ([`throttle`](crate::pipeline)).
+//! them is this node's own (`clients`), so a rate is that of one node. Deliberately absent: roles (no auth method says of a
+//! login what role it is about), groups of clients, and the step that asks ([`throttle`](crate::pipeline)).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

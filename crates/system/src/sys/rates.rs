@@ -35,7 +35,7 @@ pub(super) struct Write {
     /// What it is about: a mount, or a path below one, which may end in a star; without one, the whole server.
     #[input(default = "")]
     path: String,
-    /// A role of an auth method; no method has roles that quotas could be about.
+    /// A role of an auth method; no method tells what role a login is about.
     #[input(default = "")]
     role: String,
     /// How many requests a client may make in an interval.
