@@ -114,8 +114,8 @@ fn refused(error: LogChangeError) -> Fault {
     let text = error.to_string().into();
     match error {
         LogChangeError::NoSuchLevel | LogChangeError::NoSuchFormat => Refusal::Invalid(text),
-        LogChangeError::NoSuchLogger => Refusal::Absent(text),
-        LogChangeError::TooMany | LogChangeError::NotWatched => Refusal::Unavailable(text),
+        LogChangeError::NoSuchLogger | LogChangeError::NotWatched => Refusal::Absent(text),
+        LogChangeError::TooMany => Refusal::Throttled(text),
     }
     .into()
 }
