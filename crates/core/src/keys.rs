@@ -82,6 +82,11 @@ pub(crate) fn policies(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Policies, "acl/")
 }
 
+/// All password policies of a namespace.
+pub(crate) fn password_policies(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Policies, "password/")
+}
+
 /// All lease-count quotas.
 pub(crate) fn quotas(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "quotas/lease-count/")

@@ -2,15 +2,19 @@
 //!
 //! The table is a function of storage; a policy write is in force for every request that starts after its answer
 //! (ACL-13), because the table is loaded anew before the commit returns. Deliberately absent: deciding, which is
-//! `tresor-policy`'s, and templates' values (no identity yet: a templated rule grants nothing).
+//! `tresor-policy`'s, and templates' values (no identity yet: a templated rule grants nothing). What
+//! expires is left out when it is looked at, by the request's own time; nothing has to run for that.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
-use tresor_model::Fault;
 use tresor_model::ids::NamespaceId;
-use tresor_policy::{DEFAULT_POLICY_TEXT, Policy, PolicyName, PolicySet, WRAPPING_POLICY, WRAPPING_POLICY_TEXT};
+use tresor_model::{Fault, Timestamp};
+use tresor_policy::{
+    DEFAULT_POLICY_TEXT, Holder, Policy, PolicyName, PolicySet, Trusted, WRAPPING_POLICY, WRAPPING_POLICY_TEXT,
+};
 use tresor_record::Record;
 
 use crate::cached::{Cached, every_name};
@@ -19,18 +23,75 @@ use crate::keys;
 /// How many compiled sets are kept.
 const COMPILED_MAX: usize = 4096;
 
-/// A policy as it is stored: its text, byte for byte.
+/// A policy as it was stored before policies had versions and ends.
 #[derive(Record)]
 #[record(kind = "acl-policy", version = 1)]
-pub struct PolicyRecord {
+pub struct PolicyRecordV1 {
     /// What was sent.
     pub text: String,
 }
 
-/// One parsed policy and its text.
-pub struct StoredPolicy {
-    /// What was sent, byte for byte.
+/// A policy as it is stored: its text, byte for byte, and what is to be known of it.
+#[derive(Record, Clone, Debug, PartialEq, Eq)]
+#[record(kind = "acl-policy", version = 2, previous = PolicyRecordV1)]
+pub struct PolicyRecord {
+    /// What was sent.
     pub text: String,
+    /// How often it was written.
+    pub version: u64,
+    /// Whether writing it needs the version that it is to replace.
+    pub cas_required: bool,
+    /// When it was written last; `None` for one that is older than this field.
+    pub modified: Option<Timestamp>,
+    /// From when on it grants and denies nothing, and is not there.
+    pub expires: Option<Timestamp>,
+    /// Whether values of its placeholders may have slashes.
+    pub trusts_slashes: bool,
+    /// Whether they may have wildcards.
+    pub trusts_wildcards: bool,
+}
+
+impl From<PolicyRecordV1> for PolicyRecord {
+    fn from(older: PolicyRecordV1) -> Self {
+        let (trusts_slashes, trusts_wildcards) = (false, false);
+        Self {
+            text: older.text,
+            version: 1,
+            cas_required: false,
+            modified: None,
+            expires: None,
+            trusts_slashes,
+            trusts_wildcards,
+        }
+    }
+}
+
+impl PolicyRecord {
+    fn parsed(&self, name: &str) -> Result<Policy, tresor_policy::PolicyError> {
+        let mut policy = Policy::parse(name, &self.text)?;
+        policy.expires = self.expires;
+        policy.trusted = Trusted { slashes: self.trusts_slashes, wildcards: self.trusts_wildcards };
+        Ok(policy)
+    }
+
+    /// Whether its time is over.
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|end| end <= now)
+    }
+}
+
+/// What becomes of a policy.
+pub struct PolicyChange {
+    /// What it is to be; the version is counted here.
+    pub record: PolicyRecord,
+    /// The version that it replaces; `-1` for none.
+    pub cas: Option<i64>,
+}
+
+/// One parsed policy and its record.
+pub struct StoredPolicy {
+    /// As it is stored.
+    pub record: PolicyRecord,
     /// What it means; `None` when it cannot be parsed any more.
     pub policy: Option<Arc<Policy>>,
 }
@@ -50,20 +111,29 @@ pub struct Policies {
 impl PolicyTable {
     /// The policy of this name.
     #[must_use]
-    pub fn policy(&self, name: &str) -> Option<&StoredPolicy> {
-        self.by_name.get(name)
+    pub fn policy(&self, name: &str, now: Timestamp) -> Option<&StoredPolicy> {
+        self.by_name.get(name).filter(|stored| !stored.record.is_over(now))
     }
 
-    /// All names in order; `root`, which has no text, is not among them.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.by_name.keys().map(String::as_str)
+    /// All policies that begin so, in order; `root`, which has no text, is not among them.
+    pub fn policies<'t>(
+        &'t self,
+        prefix: &'t str,
+        now: Timestamp,
+    ) -> impl Iterator<Item = (&'t str, &'t StoredPolicy)> + use<'t> {
+        let from = self.by_name.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(move |(name, _)| name.starts_with(prefix))
+            .filter(move |(_, stored)| !stored.record.is_over(now))
+            .map(|(name, stored)| (name.as_str(), stored))
     }
 
     /// The compiled set of these policies; names that do not exist grant nothing.
     #[must_use]
-    pub fn compile(&self, names: &[String]) -> Arc<PolicySet> {
+    pub fn compile(&self, names: &[String], now: Timestamp) -> Arc<PolicySet> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(set) = compiled.get(names) {
+        if let Some(set) = compiled.get(names)
+            && set.expires().is_none_or(|end| now < end)
+        {
             return Arc::clone(set);
         }
         let mut policies: Vec<Arc<Policy>> = Vec::with_capacity(names.len());
@@ -81,7 +151,7 @@ impl PolicyTable {
                 policies.push(Arc::clone(policy));
             }
         }
-        let set = Arc::new(PolicySet::compile(&policies));
+        let set = Arc::new(PolicySet::compile(&policies, &Holder { identity: None, now }));
         if compiled.len() >= COMPILED_MAX {
             compiled.clear();
         }
@@ -124,20 +194,50 @@ impl Policies {
     pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
         let (stored, known) = (read_table(txn, &self.namespace)?, self.table());
         let texts = |table: &PolicyTable| {
-            table.by_name.iter().map(|(name, policy)| (name.clone(), policy.text.clone())).collect::<Vec<_>>()
+            table.by_name.iter().map(|(name, policy)| (name.clone(), policy.record.clone())).collect::<Vec<_>>()
         };
         Ok(texts(&stored) == texts(&known))
+    }
+
+    /// The policy as it is stored, over or not.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored(&self, txn: &mut Txn, name: &PolicyName) -> Result<Option<PolicyRecord>, Fault> {
+        let key = self.key(name)?;
+        let bytes = txn.read(&key).map_err(Fault::internal)?;
+        bytes.map(|bytes| PolicyRecord::decode(&bytes)).transpose().map_err(Fault::internal)
     }
 
     /// Stores a policy after parsing it.
     ///
     /// # Errors
-    /// A refusal that names line and column when the text is no policy.
-    pub fn write(&self, txn: &mut Txn, name: &PolicyName, text: &str) -> Result<(), Fault> {
-        Policy::parse(name.as_str(), text)
-            .map_err(|error| Fault::invalid(format!("failed to parse policy: {error}")))?;
+    /// A refusal that names line and column when the text is no policy, when its time is over already, or when it is not
+    /// the version that is to be replaced.
+    pub fn write(&self, txn: &mut Txn, name: &PolicyName, change: PolicyChange, now: Timestamp) -> Result<(), Fault> {
+        let PolicyChange { mut record, cas } = change;
+        if record.is_over(now) {
+            return Err(Fault::invalid("refusing to update policy as expiration time has already elapsed"));
+        }
+        record.parsed(name.as_str()).map_err(|error| Fault::invalid(format!("failed to parse policy: {error}")))?;
+        let known = self.stored(txn, name)?;
+        let version = known.as_ref().map_or(0, |known| known.version);
+        match cas {
+            None if record.cas_required || known.is_some_and(|known| known.cas_required) => {
+                return Err(Fault::invalid("check-and-set parameter required for this call"));
+            }
+            Some(-1) if version > 0 => {
+                return Err(Fault::invalid("check-and-set parameter set to -1 on existing entry"));
+            }
+            Some(cas) if cas != -1 && u64::try_from(cas) != Ok(version) => {
+                return Err(Fault::invalid("check-and-set parameter did not match the current version"));
+            }
+            _ => {}
+        }
+        record.version = version.saturating_add(1);
+        record.modified = Some(now);
         let key = self.key(name)?;
-        txn.write(&key, &PolicyRecord { text: text.to_owned() }.encode()).map_err(Fault::internal)
+        txn.write(&key, &record.encode()).map_err(Fault::internal)
     }
 
     /// Removes a policy; removing nothing is fine.
@@ -158,7 +258,8 @@ impl Policies {
     /// When the store fails.
     pub fn write_defaults(txn: &mut Txn, namespace: &NamespaceId) -> Result<(), Fault> {
         let key = keys::policies(namespace).and_then(|at| at.key("default")).map_err(Fault::internal)?;
-        txn.write(&key, &PolicyRecord { text: DEFAULT_POLICY_TEXT.to_owned() }.encode()).map_err(Fault::internal)
+        let record = PolicyRecord::from(PolicyRecordV1 { text: DEFAULT_POLICY_TEXT.to_owned() });
+        txn.write(&key, &record.encode()).map_err(Fault::internal)
     }
 
     fn key(&self, name: &PolicyName) -> Result<StorageKey, Fault> {
@@ -174,15 +275,15 @@ fn read_table(txn: &mut Txn, namespace: &NamespaceId) -> Result<PolicyTable, Fau
     for name in every_name(txn, &prefix).map_err(Fault::internal)? {
         let key = prefix.key(&name).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-        let text = PolicyRecord::decode(&bytes).map_err(Fault::internal)?.text;
-        let policy = match Policy::parse(&name, &text) {
+        let record = PolicyRecord::decode(&bytes).map_err(Fault::internal)?;
+        let policy = match record.parsed(&name) {
             Ok(policy) => Some(Arc::new(policy)),
             Err(error) => {
                 tracing::error!(%name, %error, "stored policy cannot be parsed: whoever has it is denied everything");
                 None
             }
         };
-        by_name.insert(name, StoredPolicy { text, policy });
+        by_name.insert(name, StoredPolicy { record, policy });
     }
     Ok(PolicyTable { by_name, compiled: Mutex::default() })
 }

@@ -51,6 +51,12 @@ pub enum Quorum {
 }
 
 impl Access {
+    /// Whether policies must grant `sudo` besides.
+    #[must_use]
+    pub const fn asks_for_sudo(self) -> bool {
+        matches!(self, Self::Sudo | Self::Shareholders(_))
+    }
+
     /// Who may call where the operator opened these.
     #[must_use]
     pub fn where_open(self, open: &[Quorum]) -> Self {

@@ -4,8 +4,12 @@
 
 use std::sync::Arc;
 
-use tresor_model::{Map, Operation};
-use tresor_policy::{AskedPath, Capability, Decision, Parameters, Policy, PolicyName, PolicySet, Request};
+use tresor_hcl::Position;
+use tresor_model::{Map, Operation, Timestamp};
+use tresor_policy::{
+    AskedPath, Capability, Cases, Decision, Holder, Identity, KeysFilter, Parameters, PasswordPolicy, Policy,
+    PolicyName, PolicySet, Request, Rule, lint,
+};
 
 use crate::document::print;
 
@@ -32,6 +36,13 @@ pub(crate) const WORDS: &[&str] = &[
     "policy = \"write\"",
     "{\"path\":{\"a\":{\"capabilities\":[\"list\"]}}}",
     "name = \"x\"",
+    "expiration = \"2030-01-01T00:00:00Z\"",
+    "pagination_limit = 3",
+    "list_scan_response_keys_filter_path = \"{{ .path }}{{ .key }}\"",
+    "case \"a\" { path = \"a\" can = [\"read\"] }",
+    "policies = []",
+    "length = 8",
+    "rule \"charset\" { charset = \"ab\" min-chars = 1 }",
     "\n",
     "=",
     "\"\"",
@@ -44,13 +55,22 @@ pub fn policy(bytes: &[u8]) {
         assert_eq!(PolicyName::parse(name.as_str()).as_ref(), Ok(&name), "folding a name twice changes it");
         assert_ne!(name.as_str(), "root");
     }
+    drop(Cases::parse(text));
+    drop(PasswordPolicy::parse(text));
+    if let Ok(filter) = KeysFilter::parse(text) {
+        let path = filter.path("kv/metadata/", "name");
+        assert!(path.is_none_or(|path| path.len() < 64 * 1024 * 1024), "a filter that grows");
+    }
+    drop(lint(text, &["kv/".to_owned()]));
     let Ok(policy) = Policy::parse("p", text) else { return };
     let printed = print(&tresor_hcl::parse(text).expect("a policy is a document"));
     if printed.len() <= tresor_hcl::DOCUMENT_BYTES_MAX {
         let again = Policy::parse("p", &printed).unwrap_or_else(|error| panic!("{error} in: {printed}"));
-        assert!(again.rules == policy.rules, "printed and read, it grants something else");
+        assert!(meaning(&again) == meaning(&policy), "printed and read, it grants something else");
     }
-    let set = PolicySet::compile(&[Arc::new(policy.clone())]);
+    templates(&policy);
+    let set =
+        PolicySet::compile(&[Arc::new(policy.clone())], &Holder { identity: None, now: Timestamp::from_nanos(0) });
     for rule in policy.rules.iter().take(20) {
         assert!(rule.max_wrapping_ttl == 0 || rule.min_wrapping_ttl <= rule.max_wrapping_ttl);
         let below = rule.pattern.replace('*', "x").replace('+', "y");
@@ -62,6 +82,31 @@ pub fn policy(bytes: &[u8]) {
             assert!(ask(&set, &rule.pattern, Operation::Read).allowed_with_sudo().is_none(), "granted beside a denial");
         }
     }
+}
+
+/// FZ-07: whatever the values of templates are, nothing is granted that the value as a literal name would not be.
+fn templates(policy: &Policy) {
+    for value in ["*", "+", "a/b", "..", "", "a*", "a,b", "ok"] {
+        let metadata = [("k".to_owned(), value.to_owned())].into();
+        let identity = Identity { id: value.into(), name: value.into(), metadata, ..Identity::default() };
+        let set = PolicySet::compile(
+            &[Arc::new(policy.clone())],
+            &Holder { identity: Some(&identity), now: Timestamp::from_nanos(0) },
+        );
+        let plain =
+            PolicySet::compile(&[Arc::new(policy.clone())], &Holder { identity: None, now: Timestamp::from_nanos(0) });
+        for path in ["other", "other/deep", "secret/other"] {
+            let (with, without) = (ask(&set, path, Operation::Read), ask(&plain, path, Operation::Read));
+            let may = |decision: Decision<'_>| decision.allowed_with_sudo().is_some();
+            assert!(value == "ok" || !may(with) || may(without), "`{value}` grants {path}");
+        }
+    }
+}
+
+/// A policy's rules, wherever they stand.
+fn meaning(policy: &Policy) -> Vec<Rule> {
+    let nowhere = Position { line: 0, column: 0 };
+    policy.rules.iter().map(|rule| Rule { position: nowhere, ..rule.clone() }).collect()
 }
 
 fn decide(set: &PolicySet, path: &str) {
@@ -82,5 +127,11 @@ fn decide(set: &PolicySet, path: &str) {
 fn ask<'s>(set: &'s PolicySet, path: &'s str, operation: Operation) -> Decision<'s> {
     static NOTHING: std::sync::LazyLock<Map> = std::sync::LazyLock::new(Map::new);
     let parameters = Some(Parameters { sent: &NOTHING, from_query: &[], fields: &[] });
-    set.decide(&Request { path: AskedPath::exact(path), operation, parameters, wrap_ttl_seconds: None })
+    set.decide(&Request {
+        path: AskedPath::exact(path),
+        operation,
+        parameters,
+        wrap_ttl_seconds: None,
+        is_protected: false,
+    })
 }

@@ -158,14 +158,6 @@ async fn acl_04_required_parameters_must_reach_the_handler() {
 }
 
 #[tokio::test]
-async fn acl_10_a_limit_that_is_none_is_not_every_name() {
-    let harness = node().await;
-    let capped = "path \"kv/*\" { capabilities = [\"list\"] pagination_limit = 10 }";
-    let answer = harness.call("PUT", "sys/policies/acl/capped", ROOT, json!({ "policy": capped })).await;
-    answer.expect_error(400, "unknown key `pagination_limit`");
-}
-
-#[tokio::test]
 async fn acl_13_a_policy_is_in_force_for_every_request_after_its_answer() {
     let harness = node().await;
     harness.prepare("POST", "kv/a", json!({ "k": "v" })).await;

@@ -67,6 +67,14 @@ impl Operation {
         }
     }
 
+    /// The operation of a word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        let every =
+            [Self::Read, Self::List, Self::Scan, Self::Create, Self::Update, Self::Patch, Self::Delete, Self::Help];
+        every.into_iter().find(|operation| operation.name() == word)
+    }
+
     /// Whether it asks for names, and so of a directory.
     #[must_use]
     pub const fn is_of_directory(self) -> bool {
@@ -76,6 +84,6 @@ impl Operation {
     /// Whether the operation carries parameters that policies may constrain.
     #[must_use]
     pub const fn carries_parameters(self) -> bool {
-        matches!(self, Self::Create | Self::Update | Self::Patch)
+        matches!(self, Self::Read | Self::Create | Self::Update | Self::Patch)
     }
 }

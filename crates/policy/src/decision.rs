@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tresor_model::{Map, Operation};
+use tresor_hcl::Position;
+use tresor_model::{Body, Map, Operation, Timestamp};
 
 use crate::capability::{Capabilities, Capability};
+use crate::keys_filter::KeysFilter;
 use crate::matcher::{Matcher, Pattern, specificity};
-use crate::parameters::{Constraints, Parameters};
-use crate::parse::Policy;
+use crate::parameters::{Constraints, Objection, Parameters};
+use crate::parse::{Policy, Rule};
+use crate::template::Identity;
 
 /// A canonical path, without a leading slash; LIST and SCAN ask with the directory's slash.
 #[derive(Clone, Copy, Debug)]
@@ -39,52 +42,95 @@ pub struct Request<'a> {
     pub parameters: Option<Parameters<'a>>,
     /// How long the answer is to be wrapped for.
     pub wrap_ttl_seconds: Option<u64>,
+    /// Whether the operation asks for `sudo`.
+    pub is_protected: bool,
 }
 
 /// What rules of one pattern come to together.
 #[derive(Clone, Debug, Default)]
-struct Permission {
-    capabilities: Capabilities,
+pub(crate) struct Permission {
+    pub(crate) capabilities: Capabilities,
     constraints: Constraints,
-    min_wrapping_ttl: u64,
-    max_wrapping_ttl: u64,
-    policies: Vec<String>,
-    /// What each of the policies grants by itself, in the same order.
-    grants: Vec<Capabilities>,
+    pub(crate) min_wrapping_ttl: u64,
+    pub(crate) max_wrapping_ttl: u64,
+    pagination_limit: Option<usize>,
+    keys_filter: Option<KeysFilter>,
+    pub(crate) sources: Vec<Source>,
+}
+
+/// A rule that takes part in what a pattern comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The policy that it stands in.
+    pub policy: String,
+    /// Where in the policy's text.
+    pub position: Position,
+    /// What it grants by itself.
+    pub grants: Capabilities,
 }
 
 /// The policies that grant what was asked, for the record of the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Granting<'p> {
-    policies: &'p [String],
-    grants: &'p [Capabilities],
+    sources: &'p [Source],
     needed: Option<Capability>,
     is_root: bool,
 }
 
 impl<'p> Granting<'p> {
     /// Nobody grants it by a rule: help, which needs nothing.
-    const NOBODY: Self = Self { policies: &[], grants: &[], needed: None, is_root: false };
+    const NOBODY: Self = Self { sources: &[], needed: None, is_root: false };
 
     /// The policy `root`.
     const ROOT: Self = Self { is_root: true, ..Self::NOBODY };
 
     /// Their names: of the policies that the deciding pattern stands in, those that grant the needed capability.
     pub fn names(self) -> impl Iterator<Item = &'p str> {
-        let grants = move |(name, own): (&'p String, &Capabilities)| {
-            self.needed.is_some_and(|needed| own.contains(needed)).then_some(name.as_str())
+        let mut last = None;
+        let grants = move |source: &'p Source| {
+            let is_new = last.replace(&source.policy) != Some(&source.policy);
+            (is_new && self.needed.is_some_and(|needed| source.grants.contains(needed)))
+                .then_some(source.policy.as_str())
         };
-        self.is_root.then_some("root").into_iter().chain(self.policies.iter().zip(self.grants).filter_map(grants))
+        self.is_root.then_some("root").into_iter().chain(self.sources.iter().filter_map(grants))
     }
+}
+
+/// What the deciding rule says of a listing that it allows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Listing<'p> {
+    /// How many names are given at most, whatever is asked for.
+    pub limit: Option<usize>,
+    /// Which names are shown.
+    pub keys_filter: Option<&'p KeysFilter>,
+}
+
+/// Whose policies are compiled, and when.
+#[derive(Clone, Copy)]
+pub struct Holder<'h> {
+    /// What templates are filled with; of nobody, templated rules grant and deny nothing.
+    pub identity: Option<&'h Identity>,
+    /// The time.
+    pub now: Timestamp,
 }
 
 /// Compiled policies.
 #[derive(Clone, Debug)]
-pub struct PolicySet {
-    is_root: bool,
+pub enum PolicySet {
+    /// The policy `root` is among them.
+    Root,
+    /// Rules.
+    Rules(Rules),
+}
+
+/// Compiled rules.
+#[derive(Clone, Debug)]
+pub struct Rules {
     matcher: Matcher<Permission>,
     /// Patterns with capital letters, which a path in lower case does not find.
     capitals: Vec<String>,
+    /// When the first rule or policy among them ends.
+    expires: Option<Timestamp>,
 }
 
 /// What was decided, and by which rule.
@@ -98,6 +144,8 @@ pub enum Decision<'p> {
         pattern: Option<&'p str>,
         /// The policies that grant it.
         granting: Granting<'p>,
+        /// What holds for a listing.
+        listing: Listing<'p>,
     },
     /// It may not.
     Denied(Denial<'p>),
@@ -108,32 +156,37 @@ pub enum Decision<'p> {
 pub enum Denial<'p> {
     /// No pattern matches.
     NoRule,
-    /// The most specific pattern says deny.
-    Explicit {
+    /// The most specific pattern decides against it.
+    Rule {
         /// The pattern.
         pattern: &'p str,
-        /// The policies that it stands in.
-        policies: &'p [String],
+        /// The rules that it comes from.
+        sources: &'p [Source],
+        /// What it has against it.
+        reason: Reason<'p>,
     },
-    /// The most specific pattern does not grant the capability.
-    Missing {
-        /// The pattern.
-        pattern: &'p str,
-        /// The policies that it stands in.
-        policies: &'p [String],
-        /// What it lacks.
-        capability: Capability,
-    },
+}
+
+/// What a rule has against a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason<'p> {
+    /// It says deny.
+    Explicit,
+    /// It does not grant the capability.
+    Missing(Capability),
     /// A parameter may not be sent, or must be.
-    Parameters {
-        /// The pattern.
-        pattern: &'p str,
-    },
-    /// The answer must be wrapped, or not for so long.
+    Parameters(Objection<'p>),
+    /// The answer must be wrapped for at least and at most so many seconds; 0 means no bound.
     Wrapping {
-        /// The pattern.
-        pattern: &'p str,
+        /// At least.
+        min: u64,
+        /// At most.
+        max: u64,
     },
+    /// A listing must ask for at most so many names.
+    Pagination(usize),
+    /// The path is protected, and the rule does not grant `sudo`.
+    Protected,
 }
 
 impl Decision<'_> {
@@ -148,34 +201,111 @@ impl Decision<'_> {
 }
 
 impl PolicySet {
-    /// Compiles policies; none denies everything.
+    /// Compiles policies for somebody; none denies everything.
     #[must_use]
-    pub fn compile(policies: &[Arc<Policy>]) -> Self {
+    pub fn compile(policies: &[Arc<Policy>], holder: &Holder<'_>) -> Self {
+        if policies.iter().any(|policy| policy.is_root) {
+            Self::Root
+        } else {
+            Self::Rules(Rules::compile(policies, holder))
+        }
+    }
+
+    /// Until when it is what it would be if it were compiled then; `None` when time changes nothing.
+    #[must_use]
+    pub const fn expires(&self) -> Option<Timestamp> {
+        match self {
+            Self::Root => None,
+            Self::Rules(rules) => rules.expires,
+        }
+    }
+
+    /// Decides.
+    #[must_use]
+    pub fn decide(&self, request: &Request<'_>) -> Decision<'_> {
+        match self {
+            Self::Root => {
+                Decision::Allowed { sudo: true, pattern: None, granting: Granting::ROOT, listing: Listing::default() }
+            }
+            Self::Rules(rules) => rules.decide(request),
+        }
+    }
+
+    /// What may be done on a path, as `sys/capabilities` shows it: `root`, `deny`, or the words in order. Whether the
+    /// path can be listed, its directory tells, as when it is listed.
+    #[must_use]
+    pub fn capabilities(&self, path: AskedPath<'_>, directory: AskedPath<'_>) -> Vec<Capability> {
+        match self {
+            Self::Root => vec![Capability::Root],
+            Self::Rules(rules) => rules.capabilities(path, directory),
+        }
+    }
+
+    /// Every pattern and what it comes to: words in order, or the denial alone. Root's are not written down.
+    pub fn patterns(&self) -> impl Iterator<Item = (&str, Vec<Capability>)> {
+        let rules = match self {
+            Self::Root => None,
+            Self::Rules(rules) => Some(rules),
+        };
+        rules.into_iter().flat_map(|rules| rules.matcher.iter()).map(|(pattern, permission)| {
+            let words: Vec<Capability> = permission.capabilities.iter().collect();
+            (pattern, if words.is_empty() { vec![Capability::Deny] } else { words })
+        })
+    }
+
+    /// Whether everything may be done.
+    #[must_use]
+    pub const fn is_root(&self) -> bool {
+        matches!(self, Self::Root)
+    }
+
+    /// Whether something at or below a path may be used in any way: what decides whether a mount is shown.
+    #[must_use]
+    pub fn reaches_below(&self, path: &str) -> bool {
+        match self {
+            Self::Root => true,
+            Self::Rules(rules) => rules.reaches_below(path),
+        }
+    }
+}
+
+impl Rules {
+    fn compile(policies: &[Arc<Policy>], holder: &Holder<'_>) -> Self {
         let mut patterns: BTreeMap<String, Permission> = BTreeMap::new();
+        let mut expires: Option<Timestamp> = None;
+        let mut lasts = |end: Option<Timestamp>| {
+            let Some(end) = end else { return true };
+            let is_over = end <= holder.now;
+            expires = if is_over { expires } else { Some(expires.map_or(end, |known| known.min(end))) };
+            !is_over
+        };
         for policy in policies {
-            // A placeholder that nobody fills in grants nothing, and denies nothing (DR-11).
-            for rule in policy.rules.iter().filter(|rule| !rule.pattern.contains("{{")) {
-                let merged = patterns.entry(rule.pattern.clone()).or_default();
-                merged.capabilities = merged.capabilities.union(rule.capabilities);
-                merged.constraints.merge(&rule.constraints);
-                let least = |a: u64, b: u64| if a == 0 || b == 0 { a.max(b) } else { a.min(b) };
-                merged.min_wrapping_ttl = least(merged.min_wrapping_ttl, rule.min_wrapping_ttl);
-                merged.max_wrapping_ttl = least(merged.max_wrapping_ttl, rule.max_wrapping_ttl);
-                if merged.policies.last() != Some(&policy.name) {
-                    merged.policies.push(policy.name.clone());
-                    merged.grants.push(Capabilities::default());
+            if !lasts(policy.expires) {
+                continue;
+            }
+            for rule in &policy.rules {
+                if !lasts(rule.expires) {
+                    continue;
                 }
-                if let Some(own) = merged.grants.last_mut() {
-                    *own = own.union(rule.capabilities);
-                }
+                let pattern = match (&rule.template, holder.identity) {
+                    (None, _) => rule.pattern.clone(),
+                    (Some(template), Some(identity)) => {
+                        let denies = rule.capabilities.contains(Capability::Deny);
+                        let Some(filled) = template.fill(identity, policy.trusted, denies) else { continue };
+                        filled
+                    }
+                    // A placeholder that nobody fills in grants nothing, and denies nothing (DR-11).
+                    (Some(_), None) => continue,
+                };
+                patterns.entry(pattern).or_default().unite(&policy.name, rule);
             }
         }
         let capitals = patterns.keys().filter(|pattern| pattern.to_lowercase() != **pattern).cloned().collect();
-        Self { is_root: policies.iter().any(|policy| policy.is_root), matcher: Matcher::new(patterns), capitals }
+        Self { matcher: Matcher::new(patterns), capitals, expires }
     }
 
-    /// The permission that a path comes to. For LIST and SCAN the directory's own patterns come first, with their slash; the
-    /// path without it is a fallback for directories that no pattern names (LST-01).
+    /// The permission that a path comes to. For LIST and SCAN the directory's own patterns come first, with their slash;
+    /// the path without it is a fallback for directories that no pattern names (LST-01).
     fn permission(&self, path: AskedPath<'_>, is_of_directory: bool) -> Option<(&str, &Permission)> {
         match self.most_specific(path) {
             None if is_of_directory => self.most_specific(AskedPath { text: path.text.strip_suffix('/')?, ..path }),
@@ -207,46 +337,41 @@ impl PolicySet {
         best
     }
 
-    /// Decides.
-    #[must_use]
-    pub fn decide(&self, request: &Request<'_>) -> Decision<'_> {
-        if self.is_root {
-            return Decision::Allowed { sudo: true, pattern: None, granting: Granting::ROOT };
-        }
+    /// Every pattern that matches a path, the most specific first, with what it comes to.
+    pub(crate) fn matching(&self, path: AskedPath<'_>) -> Vec<(&str, &Permission)> {
+        let read =
+            |text: &str| Pattern::new(&path.folds_after.map_or_else(|| text.to_owned(), |at| fold_after(text, at)));
+        let mut found: Vec<(Pattern, (&str, &Permission))> = self
+            .matcher
+            .iter()
+            .map(|(text, permission)| (read(text), (text, permission)))
+            .filter(|(pattern, _)| pattern.matches(path.text))
+            .collect();
+        found.sort_by(|(a, _), (b, _)| specificity(b, a));
+        found.into_iter().map(|(_, found)| found).collect()
+    }
+
+    fn decide(&self, request: &Request<'_>) -> Decision<'_> {
         let Some(needed) = Capability::needed_by(request.operation) else {
-            return Decision::Allowed { sudo: false, pattern: None, granting: Granting::NOBODY };
+            let (granting, listing) = (Granting::NOBODY, Listing::default());
+            return Decision::Allowed { sudo: false, pattern: None, granting, listing };
         };
         let Some((pattern, permission)) = self.permission(request.path, request.operation.is_of_directory()) else {
             return Decision::Denied(Denial::NoRule);
         };
-        let policies = permission.policies.as_slice();
-        if permission.capabilities.contains(Capability::Deny) {
-            return Decision::Denied(Denial::Explicit { pattern, policies });
+        let sources = permission.sources.as_slice();
+        match permission.objection(request, needed) {
+            Some(reason) => Decision::Denied(Denial::Rule { pattern, sources, reason }),
+            None => Decision::Allowed {
+                sudo: permission.capabilities.contains(Capability::Sudo),
+                pattern: Some(pattern),
+                granting: Granting { sources, needed: Some(needed), is_root: false },
+                listing: if request.operation.is_of_directory() { permission.listing() } else { Listing::default() },
+            },
         }
-        if !permission.capabilities.contains(needed) {
-            return Decision::Denied(Denial::Missing { pattern, policies, capability: needed });
-        }
-        if !permission.permits_wrapping(request.wrap_ttl_seconds) {
-            return Decision::Denied(Denial::Wrapping { pattern });
-        }
-        if request.operation.carries_parameters() {
-            let none = Map::new();
-            let nothing = Parameters { sent: &none, from_query: &[], fields: &[] };
-            if !permission.constraints.permit(&request.parameters.unwrap_or(nothing)) {
-                return Decision::Denied(Denial::Parameters { pattern });
-            }
-        }
-        let granting = Granting { policies, grants: &permission.grants, needed: Some(needed), is_root: false };
-        Decision::Allowed { sudo: permission.capabilities.contains(Capability::Sudo), pattern: Some(pattern), granting }
     }
 
-    /// What may be done on a path, as `sys/capabilities` shows it: `root`, `deny`, or the words in order. Whether the
-    /// path can be listed, its directory tells, as when it is listed.
-    #[must_use]
-    pub fn capabilities(&self, path: AskedPath<'_>, directory: AskedPath<'_>) -> Vec<Capability> {
-        if self.is_root {
-            return vec![Capability::Root];
-        }
+    fn capabilities(&self, path: AskedPath<'_>, directory: AskedPath<'_>) -> Vec<Capability> {
         let of = |found: Option<(&str, &Permission)>| found.map(|(_, found)| found.capabilities).unwrap_or_default();
         let (own, below) = (of(self.permission(path, false)), of(self.permission(directory, true)));
         let granted: Vec<Capability> = Capability::ALL
@@ -260,26 +385,7 @@ impl PolicySet {
         if granted.is_empty() { vec![Capability::Deny] } else { granted }
     }
 
-    /// Every pattern and what it comes to: words in order, or the denial alone. Root's are not written down.
-    pub fn patterns(&self) -> impl Iterator<Item = (&str, Vec<Capability>)> {
-        self.matcher.iter().map(|(pattern, permission)| {
-            let words: Vec<Capability> = permission.capabilities.iter().collect();
-            (pattern, if words.is_empty() { vec![Capability::Deny] } else { words })
-        })
-    }
-
-    /// Whether everything may be done.
-    #[must_use]
-    pub const fn is_root(&self) -> bool {
-        self.is_root
-    }
-
-    /// Whether something at or below a path may be used in any way: what decides whether a mount is shown.
-    #[must_use]
-    pub fn reaches_below(&self, path: &str) -> bool {
-        if self.is_root {
-            return true;
-        }
+    fn reaches_below(&self, path: &str) -> bool {
         let usable = |permission: &Permission| permission.capabilities.iter().any(|one| one != Capability::Deny);
         if self.permission(AskedPath::exact(path), true).is_some_and(|(_, permission)| usable(permission)) {
             return true;
@@ -313,6 +419,66 @@ fn may_lie_below(pattern: &str, path: &str) -> bool {
 }
 
 impl Permission {
+    /// Adds a rule of the same pattern.
+    fn unite(&mut self, policy: &str, rule: &Rule) {
+        let least = |a: u64, b: u64| if a == 0 || b == 0 { a.max(b) } else { a.min(b) };
+        self.capabilities = self.capabilities.union(rule.capabilities);
+        self.constraints.merge(&rule.constraints);
+        self.min_wrapping_ttl = least(self.min_wrapping_ttl, rule.min_wrapping_ttl);
+        self.max_wrapping_ttl = least(self.max_wrapping_ttl, rule.max_wrapping_ttl);
+        self.pagination_limit = [self.pagination_limit, rule.pagination_limit].into_iter().flatten().min();
+        // The first filter stands, as in the reference: there is no filter that both come to.
+        self.keys_filter = self.keys_filter.take().or_else(|| rule.keys_filter.clone());
+        let (policy, position, grants) = (policy.to_owned(), rule.position, rule.capabilities);
+        self.sources.push(Source { policy, position, grants });
+    }
+
+    /// What it has against a request that needs a capability.
+    fn objection(&self, request: &Request<'_>, needed: Capability) -> Option<Reason<'_>> {
+        if self.capabilities.contains(Capability::Deny) {
+            return Some(Reason::Explicit);
+        }
+        if !self.capabilities.contains(needed) {
+            return Some(Reason::Missing(needed));
+        }
+        if !self.permits_wrapping(request.wrap_ttl_seconds) {
+            return Some(Reason::Wrapping { min: self.min_wrapping_ttl, max: self.max_wrapping_ttl });
+        }
+        let none = Map::new();
+        let parameters = request.parameters.unwrap_or(Parameters { sent: &none, from_query: &[], fields: &[] });
+        let objection = if request.operation.carries_parameters() {
+            self.constraints.objection(&parameters).map(Reason::Parameters)
+        } else if request.operation.is_of_directory() {
+            self.objection_to_page(&parameters)
+        } else {
+            None
+        };
+        let lacks_sudo = request.is_protected && !self.capabilities.contains(Capability::Sudo);
+        objection.or_else(|| lacks_sudo.then_some(Reason::Protected))
+    }
+
+    /// Of a listing that is bounded, `limit` must not ask for more: no form of it is "all" (ACL-10). Without one, or with
+    /// `0` or `max`, the bound is the limit.
+    fn objection_to_page(&self, parameters: &Parameters<'_>) -> Option<Reason<'_>> {
+        let bound = self.pagination_limit?;
+        let asked = match parameters.sent.get("limit") {
+            None | Some(Body::Null) if self.constraints.requires("limit") => {
+                return Some(Reason::Parameters(Objection::Missing("limit")));
+            }
+            None | Some(Body::Null) => return None,
+            Some(Body::String(text)) if text.as_str() == "max" => return None,
+            Some(Body::String(text)) => text.as_str().trim().parse().ok(),
+            Some(Body::Number(number)) => number.as_i64(),
+            Some(_) => None,
+        };
+        let fits = asked.and_then(|asked| usize::try_from(asked).ok()).is_some_and(|asked| asked <= bound);
+        (!fits).then_some(Reason::Pagination(bound))
+    }
+
+    const fn listing(&self) -> Listing<'_> {
+        Listing { limit: self.pagination_limit, keys_filter: self.keys_filter.as_ref() }
+    }
+
     fn permits_wrapping(&self, asked: Option<u64>) -> bool {
         let (min, max) = (self.min_wrapping_ttl, self.max_wrapping_ttl);
         if min == 0 && max == 0 {

@@ -52,6 +52,15 @@ pub struct Constraints {
     pub(crate) required: BTreeSet<String>,
 }
 
+/// What is wrong with what is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Objection<'c> {
+    /// A parameter must be sent.
+    Missing(&'c str),
+    /// A parameter, or its value, must not; its name when the rule names it.
+    Refused(Option<&'c str>),
+}
+
 /// Whether a value fits a pattern, in which each `*` matches anything.
 #[must_use]
 pub fn matches_glob(pattern: &str, value: &str) -> bool {
@@ -119,14 +128,29 @@ impl Constraints {
         self.required.extend(other.required.iter().cloned());
     }
 
-    /// Whether these parameters may be sent.
-    pub(crate) fn permit(&self, parameters: &Parameters<'_>) -> bool {
+    /// The first parameter that must be sent and is not, or that is sent and must not be.
+    pub(crate) fn objection<'c>(&'c self, parameters: &Parameters<'_>) -> Option<Objection<'c>> {
         if self.is_empty() {
-            return true;
+            return None;
         }
         let sent = parameters.each();
         let is_sent = |name: &String| sent.iter().any(|one| one.arrives && one.names.contains(name));
-        self.required.iter().all(is_sent) && !sent.iter().any(|one| self.refuses(one))
+        if let Some(missing) = self.required.iter().find(|name| !is_sent(name)) {
+            return Some(Objection::Missing(missing));
+        }
+        let refused = sent.iter().find(|one| self.refuses(one))?;
+        // The name as the rule has it, where it has it: what was sent is the caller's text.
+        let known = refused.names.iter().find_map(|name| {
+            let named =
+                |rules: &'c BTreeMap<String, Vec<String>>| rules.get_key_value(name).map(|(name, _)| name.as_str());
+            named(&self.denied).or_else(|| named(&self.allowed))
+        });
+        Some(Objection::Refused(known))
+    }
+
+    /// Whether a listing must say how many names it wants.
+    pub(crate) fn requires(&self, name: &str) -> bool {
+        self.required.contains(name)
     }
 
     fn refuses(&self, sent: &Sent<'_>) -> bool {

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tresor_hcl::{Object, ParseError, Position, Value, ValueKind};
+use tresor_hcl::{Key, Object, ParseError, Position, Value, ValueKind};
+use tresor_model::Timestamp;
 
 use crate::capability::{Capabilities, Capability};
+use crate::keys_filter::KeysFilter;
 use crate::parameters::Constraints;
+use crate::template::{Template, Trusted};
 
 /// A parsed policy.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +18,10 @@ pub struct Policy {
     pub name: String,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
+    /// From when on it grants and denies nothing.
+    pub expires: Option<Timestamp>,
+    /// What the values of its placeholders may have in them.
+    pub trusted: Trusted,
     /// Whether it is `root`, which needs no rules.
     pub(crate) is_root: bool,
 }
@@ -22,8 +29,12 @@ pub struct Policy {
 /// One path rule.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
-    /// The pattern, without a leading slash.
+    /// The pattern as it is written, without a leading slash.
     pub pattern: String,
+    /// Where it stands.
+    pub position: Position,
+    /// The pattern when it has placeholders.
+    pub template: Option<Template>,
     /// What is granted.
     pub capabilities: Capabilities,
     /// What may be sent.
@@ -32,6 +43,12 @@ pub struct Rule {
     pub min_wrapping_ttl: u64,
     /// The longest TTL that an answer may be wrapped for, in seconds; 0 means none.
     pub max_wrapping_ttl: u64,
+    /// How many names a listing may give at most.
+    pub pagination_limit: Option<usize>,
+    /// Which names of a listing are shown.
+    pub keys_filter: Option<KeysFilter>,
+    /// From when on the rule grants and denies nothing.
+    pub expires: Option<Timestamp>,
 }
 
 /// Why a text is no policy.
@@ -89,7 +106,7 @@ impl Policy {
     /// The policy `root`.
     #[must_use]
     pub fn root() -> Self {
-        Self { name: "root".to_owned(), rules: Vec::new(), is_root: true }
+        Self { name: "root".to_owned(), rules: Vec::new(), expires: None, trusted: Trusted::default(), is_root: true }
     }
 
     /// Parses a policy's text; an empty text is a policy without rules.
@@ -106,46 +123,63 @@ impl Policy {
                     item.value.as_string("name")?;
                 }
                 "path" => {
-                    let labels: Vec<&str> = labels.iter().map(|label| label.name.as_str()).collect();
-                    path_rules(&labels, &item.value, &mut rules)?;
+                    path_rules(labels, &item.value, &mut rules)?;
                 }
                 _ => return Err(PolicyError::UnknownKey { key: key.name.clone(), position: key.position }),
             }
         }
-        Ok(Self { name: name.to_owned(), rules, is_root: false })
+        Ok(Self { name: name.to_owned(), rules, expires: None, trusted: Trusted::default(), is_root: false })
+    }
+}
+
+impl PolicyError {
+    /// Where the mistake is.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        match self {
+            Self::Syntax(error) => error.position,
+            Self::Wrong(error) => error.position,
+            Self::UnknownKey { position, .. }
+            | Self::Duplicate { position, .. }
+            | Self::UnknownCapability { position, .. }
+            | Self::Invalid { position, .. } => *position,
+        }
     }
 }
 
 /// The rules below `path`: one for `path "x" { }`, many for JSON's `"path": {"x": {}, "y": {}}`.
-fn path_rules(labels: &[&str], value: &Value, rules: &mut Vec<Rule>) -> Result<(), PolicyError> {
+fn path_rules(labels: &[Key], value: &Value, rules: &mut Vec<Rule>) -> Result<(), PolicyError> {
     match (labels, &value.kind) {
         ([pattern], ValueKind::Object(object)) => {
-            rules.push(rule(pattern, object, value.position)?);
+            rules.push(rule(pattern, object)?);
             Ok(())
         }
         ([_], ValueKind::List(items)) | ([], ValueKind::List(items)) => {
             items.iter().try_for_each(|item| path_rules(labels, item, rules))
         }
-        ([], ValueKind::Object(object)) => object.items.iter().try_for_each(|item| {
-            let labels: Vec<&str> = item.keys.iter().map(|label| label.name.as_str()).collect();
-            path_rules(&labels, &item.value, rules)
-        }),
+        ([], ValueKind::Object(object)) => {
+            object.items.iter().try_for_each(|item| path_rules(&item.keys, &item.value, rules))
+        }
         _ => Err(PolicyError::Invalid { reason: "`path` takes one pattern and a block", position: value.position }),
     }
 }
 
-fn rule(pattern: &str, object: &Object, position: Position) -> Result<Rule, PolicyError> {
-    let pattern = pattern.strip_prefix('/').unwrap_or(pattern).to_owned();
-    let placeholders = (pattern.matches("{{").count(), pattern.matches("}}").count());
-    if placeholders.0 != placeholders.1 {
-        return Err(PolicyError::Invalid { reason: "unbalanced `{{` and `}}` in the pattern", position });
-    }
+fn rule(label: &Key, object: &Object) -> Result<Rule, PolicyError> {
+    let position = label.position;
+    let pattern = label.name.strip_prefix('/').unwrap_or(&label.name).to_owned();
+    let template = Template::parse(&pattern)
+        .map_err(|_| PolicyError::Invalid { reason: "unbalanced `{{` and `}}` in the pattern", position })?;
     let mut rule = Rule {
         pattern,
+        position,
+        template,
         capabilities: Capabilities::default(),
         constraints: Constraints::default(),
         min_wrapping_ttl: 0,
         max_wrapping_ttl: 0,
+        pagination_limit: None,
+        keys_filter: None,
+        expires: None,
     };
     let mut seen = BTreeSet::new();
     for item in &object.items {
@@ -160,6 +194,12 @@ fn rule(pattern: &str, object: &Object, position: Position) -> Result<Rule, Poli
     if rule.max_wrapping_ttl != 0 && rule.min_wrapping_ttl > rule.max_wrapping_ttl {
         return Err(PolicyError::Invalid {
             reason: "`max_wrapping_ttl` cannot be less than `min_wrapping_ttl`",
+            position,
+        });
+    }
+    if rule.keys_filter.is_some() && !rule.capabilities.contains(Capability::List) {
+        return Err(PolicyError::Invalid {
+            reason: "`list_scan_response_keys_filter_path` needs the capability `list`",
             position,
         });
     }
@@ -209,6 +249,22 @@ fn attribute(rule: &mut Rule, key: &str, position: Position, value: &Value) -> R
         }
         "min_wrapping_ttl" => rule.min_wrapping_ttl = seconds(key, value)?,
         "max_wrapping_ttl" => rule.max_wrapping_ttl = seconds(key, value)?,
+        "pagination_limit" => {
+            let limit = usize::try_from(value.as_integer(key)?).ok().filter(|limit| *limit > 0);
+            let invalid = PolicyError::Invalid { reason: "`pagination_limit` must be above zero", position };
+            rule.pagination_limit = Some(limit.ok_or(invalid)?);
+        }
+        "list_scan_response_keys_filter_path" => {
+            let position = value.position;
+            rule.keys_filter = match KeysFilter::parse(&value.as_string(key)?) {
+                Ok(filter) => Some(filter),
+                Err(reason) => return Err(PolicyError::Invalid { reason, position }),
+            };
+        }
+        "expiration" => {
+            let invalid = PolicyError::Invalid { reason: "`expiration` must be a time in RFC 3339", position };
+            rule.expires = Some(tresor_wire::time::parse_rfc3339(&value.as_string(key)?).ok_or(invalid)?);
+        }
         "comment" => drop(value.as_string(key)?),
         _ => return Err(PolicyError::UnknownKey { key: key.to_owned(), position }),
     }
@@ -227,7 +283,7 @@ fn parameters(key: &str, value: &Value) -> Result<BTreeMap<String, Vec<String>>,
     Ok(parameters)
 }
 
-fn seconds(key: &str, value: &Value) -> Result<u64, PolicyError> {
+pub(crate) fn seconds(key: &str, value: &Value) -> Result<u64, PolicyError> {
     let duration = tresor_wire::duration::parse_go(&value.as_string(key)?);
     duration
         .map(|duration| duration.as_secs())

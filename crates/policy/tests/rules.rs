@@ -4,9 +4,12 @@
 use std::sync::Arc;
 
 use proptest::prelude::*;
-use tresor_model::{Body, Map, Operation, map};
-use tresor_policy::{AskedPath, Capability, DEFAULT_POLICY_TEXT, Parameters, Policy, PolicySet, Request};
+use tresor_model::{Body, Map, Operation, Timestamp, map};
+use tresor_policy::{AskedPath, Capability, DEFAULT_POLICY_TEXT, Holder, Parameters, Policy, PolicySet, Request};
 use tresor_wire::input::{FieldSpec, Kind, Place};
+
+/// Nobody in particular, at the beginning of time.
+const NOBODY: Holder<'static> = Holder { identity: None, now: Timestamp::from_nanos(0) };
 
 fn set(texts: &[&str]) -> PolicySet {
     let policies: Vec<_> = texts
@@ -16,7 +19,7 @@ fn set(texts: &[&str]) -> PolicySet {
             Arc::new(Policy::parse(&format!("p{at}"), text).unwrap_or_else(|error| panic!("{error}: {text}")))
         })
         .collect();
-    PolicySet::compile(&policies)
+    PolicySet::compile(&policies, &NOBODY)
 }
 
 fn may(set: &PolicySet, operation: Operation, path: &str) -> bool {
@@ -24,7 +27,9 @@ fn may(set: &PolicySet, operation: Operation, path: &str) -> bool {
 }
 
 fn may_ask(set: &PolicySet, operation: Operation, path: AskedPath<'_>) -> bool {
-    set.decide(&Request { path, operation, parameters: None, wrap_ttl_seconds: None }).allowed_with_sudo().is_some()
+    set.decide(&Request { path, operation, parameters: None, wrap_ttl_seconds: None, is_protected: false })
+        .allowed_with_sudo()
+        .is_some()
 }
 
 /// What `sys/capabilities` would show of a path that is spelled canonically.
@@ -56,7 +61,7 @@ fn may_send(set: &PolicySet, sent: &Map) -> bool {
 fn may_send_to(set: &PolicySet, sent: &Map, from_query: &[String], fields: &[FieldSpec]) -> bool {
     let parameters = Some(Parameters { sent, from_query, fields });
     let path = AskedPath::exact("a");
-    set.decide(&Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: None })
+    set.decide(&Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: None, is_protected: false })
         .allowed_with_sudo()
         .is_some()
 }
@@ -66,7 +71,7 @@ fn everything_is_denied_that_no_rule_grants() {
     let empty = set(&["", "{}", "name = \"x\""]);
     assert!(!may(&empty, Operation::Read, "a"));
     assert_eq!(shown(&empty, "a"), [Capability::Deny]);
-    let root = PolicySet::compile(&[Arc::new(Policy::root())]);
+    let root = PolicySet::compile(&[Arc::new(Policy::root())], &NOBODY);
     assert!(may(&root, Operation::Delete, "sys/anything"));
     assert_eq!(shown(&root, "a"), [Capability::Root]);
 }
@@ -190,7 +195,8 @@ fn rules_of_several_policies_merge_as_documented() {
     let may_send = |sent: &Map| {
         let parameters = Some(Parameters { sent, from_query: &[], fields: &[] });
         let path = AskedPath::exact("a");
-        let request = Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: Some(5) };
+        let request =
+            Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: Some(5), is_protected: false };
         rules.decide(&request).allowed_with_sudo().is_some()
     };
     for allowed in [map! { "k" => "x" }, map! { "k" => "y" }, map! { "l" => "w" }] {
@@ -201,7 +207,8 @@ fn rules_of_several_policies_merge_as_documented() {
     }
     let wrapped = |ttl| {
         let path = AskedPath::exact("a");
-        let request = Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl };
+        let request =
+            Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl, is_protected: false };
         rules.decide(&request).allowed_with_sudo().is_some()
     };
     assert_eq!([None, Some(4), Some(5), Some(60), Some(61)].map(wrapped), [false, false, true, true, false]);
@@ -249,7 +256,8 @@ fn wrapping_bounds_are_kept() {
     let rules = set(&[r#"path "a" { capabilities = ["read"] min_wrapping_ttl = "1m" max_wrapping_ttl = 120 }"#]);
     let wrapped = |ttl| {
         let path = AskedPath::exact("a");
-        let request = Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl };
+        let request =
+            Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl, is_protected: false };
         rules.decide(&request).allowed_with_sudo().is_some()
     };
     assert_eq!([None, Some(59), Some(60), Some(120), Some(121)].map(wrapped), [false, false, true, true, false]);
@@ -381,6 +389,33 @@ fn text_of(rules: &[(String, Vec<Capability>)]) -> String {
         format!("path {pattern:?} {{ capabilities = [{}] }}\n", words.join(","))
     };
     rules.iter().map(line).collect()
+}
+
+#[test]
+fn pt_02_every_pair_of_small_rules_is_judged_as_the_slow_one_judges() {
+    let patterns = ["a", "*", "+", "a/", "a/*", "a/+", "+/*", "a/b", "+/b*", "a/+/b"];
+    let words: [&[Capability]; 3] = [&[Capability::Read, Capability::List], &[Capability::Deny], &[]];
+    let every: Vec<(String, Vec<Capability>)> = patterns
+        .iter()
+        .flat_map(|pattern| words.iter().map(|granted| ((*pattern).to_owned(), granted.to_vec())))
+        .collect();
+    let segments = ["a", "b"];
+    let one = segments.map(str::to_owned).to_vec();
+    let two: Vec<String> = one.iter().flat_map(|head| segments.map(|tail| format!("{head}/{tail}"))).collect();
+    let three: Vec<String> = two.iter().flat_map(|head| segments.map(|tail| format!("{head}/{tail}"))).collect();
+    let paths = [one, two, three].concat();
+    for (at, first) in every.iter().enumerate() {
+        for second in every.iter().skip(at) {
+            let rules = [first.clone(), second.clone()];
+            let compiled = set(&[&text_of(&rules)]);
+            for path in &paths {
+                let directory = format!("{path}/");
+                for (operation, path) in [(Operation::Read, path), (Operation::List, &directory)] {
+                    assert_eq!(may(&compiled, operation, path), slow(&rules, operation, path), "{rules:?} on {path}");
+                }
+            }
+        }
+    }
 }
 
 /// Patterns below the mount `m/`, some with capitals.

@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use tresor_barrier::{Changed, KeyPrefix, Txn};
 use tresor_crypto::token_text;
-use tresor_engine::{Class, EngineFactory, MountFacts, Mounted};
+use tresor_engine::{Access, Class, EngineFactory, MountFacts, Mounted};
 use tresor_env::Entropy;
 use tresor_model::ids::{MountAccessor, MountId, NamespaceId};
-use tresor_model::{Fault, MountPath, Refusal, Timestamp};
+use tresor_model::{Fault, MountPath, Operation, Refusal, Timestamp};
 use tresor_record::Record;
+use tresor_wire::input::FieldSpec;
 
 use crate::cached::{Cached, every_name};
 use crate::settings::Settings;
@@ -99,6 +100,20 @@ pub struct PolicyPath {
     pub text: String,
     /// When the route folds names: how many leading segments are the mount's, whose case does matter.
     pub folds_after: Option<usize>,
+}
+
+/// Where an operation on a path leads.
+pub struct LeadsTo {
+    /// The path that policies decide on.
+    pub policy_path: PolicyPath,
+    /// Who may call it.
+    pub access: Access,
+    /// The fields that it reads.
+    pub fields: &'static [FieldSpec],
+    /// Whether writing is told apart into creating and updating.
+    pub tells_create: bool,
+    /// The mount, when there is one.
+    pub mount: Option<Arc<Mount>>,
 }
 
 impl<'a> From<&'a PolicyPath> for tresor_policy::AskedPath<'a> {
@@ -278,13 +293,33 @@ impl Mounts {
     /// shows is what is enforced (LST-06).
     #[must_use]
     pub fn policy_path(&self, path: &str, asks_of_directory: bool) -> PolicyPath {
+        self.leads_to(path, if asks_of_directory { Operation::List } else { Operation::Read }).policy_path
+    }
+
+    /// Where an operation on a path leads, as the pipeline finds it.
+    #[must_use]
+    pub fn leads_to(&self, path: &str, operation: Operation) -> LeadsTo {
         let table = self.table();
-        let found = table.find(path).and_then(|(mount, relative)| {
-            let found = self.engine(mount)?.find(relative)?;
-            Some(PolicyPath::found(mount, &found.canonical, found.is_folded))
+        let mount = table.find(path).map(|(mount, relative)| (Arc::clone(mount), relative.to_owned()));
+        let found = mount.as_ref().and_then(|(mount, relative)| {
+            let engine = self.engine(mount)?;
+            let found = engine.find(relative)?;
+            let facts = engine.route(found.route);
+            let operations = facts.map(|facts| Arc::clone(&facts.operations)).unwrap_or_default();
+            let tells_create = facts.is_some_and(|facts| facts.tells_create);
+            Some((PolicyPath::found(mount, &found.canonical, found.is_folded), operations, tells_create))
         });
-        let found = found.unwrap_or_else(|| PolicyPath::as_sent(path));
-        if asks_of_directory { found.into_directory() } else { found }
+        let (policy_path, operations, tells_create) =
+            found.unwrap_or_else(|| (PolicyPath::as_sent(path), Arc::default(), false));
+        let policy_path = if operation.is_of_directory() { policy_path.into_directory() } else { policy_path };
+        let facts = operations.get(&operation);
+        LeadsTo {
+            policy_path,
+            access: facts.map_or(Access::Token, |facts| facts.access),
+            fields: facts.map_or(&[], |facts| facts.fields),
+            tells_create,
+            mount: mount.map(|(mount, _)| mount),
+        }
     }
 
     /// Makes a mount within a transaction.

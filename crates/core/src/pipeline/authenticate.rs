@@ -69,7 +69,7 @@ pub(super) async fn authenticate(
         found = find(unsealed, &mut txn, request, access, now)?;
     }
     let identity = found.map(|token| {
-        let policies = unsealed.handles.policies.table().compile(&token.record.policies);
+        let policies = unsealed.handles.policies.table().compile(&token.record.policies, now);
         Principal { token, policies }
     });
     Ok((txn, identity))

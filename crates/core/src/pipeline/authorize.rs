@@ -7,7 +7,7 @@
 use tresor_barrier::Txn;
 use tresor_engine::{Access, Effect, OperationFacts};
 use tresor_model::{Fault, Operation, Refusal, Request, Timestamp};
-use tresor_policy::{Decision, Granting};
+use tresor_policy::{Decision, Granting, Listing};
 use tresor_wire::input::FieldSpec;
 
 use super::authenticate::Principal;
@@ -70,6 +70,14 @@ impl<'a> Authorized<'a> {
         self.has_sudo
     }
 
+    /// What the deciding rule says of a listing.
+    pub(super) fn listing(&self) -> Listing<'a> {
+        match &self.decision {
+            Some(Decision::Allowed { listing, .. }) => *listing,
+            _ => Listing::default(),
+        }
+    }
+
     /// The names of the policies that grant it; none when they were not asked.
     pub(super) fn granting_policies(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let granting = match &self.decision {
@@ -103,17 +111,15 @@ pub(super) fn authorize<'a>(
             let decided = principal.policies().decide(&tresor_policy::Request {
                 path: (&routed.policy_path).into(),
                 operation,
-                parameters: operation.carries_parameters().then(|| tresor_policy::Parameters {
+                parameters: Some(tresor_policy::Parameters {
                     sent: &request.body,
                     from_query: &request.from_query,
                     fields: declared(routed, operation),
                 }),
                 wrap_ttl_seconds: request.wrap_ttl.map(|ttl| ttl.as_secs()),
+                is_protected: access.asks_for_sudo(),
             });
             let sudo = decided.allowed_with_sudo().ok_or_else(Fault::denied)?;
-            if matches!(access, Access::Sudo | Access::Shareholders(_)) && !sudo {
-                return Err(Fault::denied());
-            }
             decision = Some(decided);
             sudo
         }

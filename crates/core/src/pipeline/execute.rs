@@ -10,13 +10,12 @@ use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::reply::Afterwards;
 use tresor_engine::{Access, Caller, Cx, Held, Reply, View};
-use tresor_model::{Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
+use tresor_model::{Body, Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
 use super::authenticate::Principal;
 use super::authorize::Authorized;
-use super::route::Target;
-use super::{help, issue, wrap};
+use super::{help, issue, shown, wrap};
 use crate::lockout::{self, Attempt};
 use crate::mounts::Mount;
 use crate::unsealed::{CommitFault, Unsealed};
@@ -73,6 +72,7 @@ pub(super) async fn execute(
             metrics.routed(&mount.record.path, authorized.operation(), metrics.since(began));
         }
         let mut reply = called?;
+        shown::restrict(unsealed, authorized, &mut reply);
         let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
         let lease = issue::lease(unsealed, &mut txn, request, authorized, &mut reply, now)?;
         if !writes && !txn.is_empty_of_writes() {
@@ -168,7 +168,7 @@ async fn call(
     let cx = Cx { upload, ..cx };
     // Decoding the input is behind the fence too.
     let handler = async {
-        let handler = target.engine.invoke(target.route, authorized.operation(), cx, fields(request, target));
+        let handler = target.engine.invoke(target.route, authorized.operation(), cx, fields(request, authorized));
         handler.ok_or(Fault::Refusal(Refusal::Unsupported))?.await
     };
     let fenced = AssertUnwindSafe(handler).catch_unwind();
@@ -218,7 +218,14 @@ pub(super) fn context<'a>(
     }
 }
 
-/// What the request brings to the route.
-fn fields(request: &Request, target: &Target) -> Fields {
-    Fields { path: target.parameters.clone(), body: request.body.duplicate(), from_query: request.from_query.clone() }
+/// What the request brings to the route. Of a listing that a rule bounds, the bound is the limit when none was asked for.
+fn fields(request: &Request, authorized: &Authorized<'_>) -> Fields {
+    let (mut body, mut from_query) = (request.body.duplicate(), request.from_query.clone());
+    if let Some(limit) = authorized.listing().limit {
+        let asked = body.get("limit").and_then(shown::number).filter(|asked| *asked > 0);
+        body.insert("limit".to_owned(), Body::from(asked.map_or(limit, |asked| limit.min(asked)).to_string()));
+        from_query.retain(|name| name != "limit");
+        from_query.push("limit".to_owned());
+    }
+    Fields { path: authorized.target().parameters.clone(), body, from_query }
 }

@@ -32,6 +32,7 @@ mod issue;
 mod place;
 mod record;
 mod route;
+mod shown;
 mod throttle;
 mod turns;
 mod uses;

@@ -1,8 +1,10 @@
 //! `sys/capabilities*`: what a token may do on paths, answered by the function that enforces it (LST-06).
 
+use tresor_barrier::Txn;
+use tresor_core::tokens::FoundToken;
 use tresor_engine::{Cx, Mirrored, Widened};
 use tresor_model::ids::NamespaceId;
-use tresor_model::{Body, Fault, Map};
+use tresor_model::{Body, Fault, Map, Timestamp};
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{CommaList, Input};
 use tresor_wire::output::Output;
@@ -56,8 +58,8 @@ fn chosen(paths: Option<CommaList>, path: Option<CommaList>) -> Result<Vec<Strin
     if chosen.is_empty() { Err(Fault::invalid("paths must be supplied")) } else { Ok(chosen) }
 }
 
-fn answer(sys: &Sys, policies: &[String], paths: &[String]) -> Mirrored<Capabilities> {
-    let set = sys.handles.policies.table().compile(policies);
+fn answer(sys: &Sys, policies: &[String], paths: &[String], now: Timestamp) -> Mirrored<Capabilities> {
+    let set = sys.handles.policies.table().compile(policies, now);
     let named = |path: &String| -> Vec<String> {
         let path = path.trim_start_matches('/');
         let (own, directory) =
@@ -71,16 +73,21 @@ fn answer(sys: &Sys, policies: &[String], paths: &[String]) -> Mirrored<Capabili
 }
 
 pub(super) async fn of_caller(sys: &Sys, cx: Cx<'_>, input: Paths) -> Result<Mirrored<Capabilities>, Fault> {
-    Ok(answer(sys, cx.caller.policies, &chosen(input.paths, input.path)?))
+    Ok(answer(sys, cx.caller.policies, &chosen(input.paths, input.path)?, cx.now))
+}
+
+/// The token that a request names.
+pub(super) fn named(sys: &Sys, txn: &mut Txn, token: &SecretString, now: Timestamp) -> Result<FoundToken, Fault> {
+    let token = TokenSecret::parse(token.expose()).map_err(|_| Fault::invalid("invalid token"))?;
+    let found = sys.handles.tokens.find(txn, &NamespaceId::root(), &token, now)?;
+    found.ok_or_else(|| Fault::invalid("invalid token"))
 }
 
 pub(super) async fn of_token(sys: &Sys, mut cx: Cx<'_>, input: TokenPaths) -> Result<Mirrored<Capabilities>, Fault> {
     let paths = chosen(input.paths, input.path)?;
-    let token = TokenSecret::parse(input.token.expose()).map_err(|_| Fault::invalid("invalid token"))?;
     let now = cx.now;
-    let found = sys.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token, now)?;
-    let found = found.ok_or_else(|| Fault::invalid("invalid token"))?;
-    Ok(answer(sys, &found.record.policies, &paths))
+    let found = named(sys, cx.view.widen(Widened::assertion()), &input.token, now)?;
+    Ok(answer(sys, &found.record.policies, &paths, now))
 }
 
 pub(super) async fn of_accessor(
@@ -93,5 +100,5 @@ pub(super) async fn of_accessor(
     let txn = cx.view.widen(Widened::assertion());
     let found = sys.handles.tokens.find_accessor(txn, &NamespaceId::root(), &input.accessor, now)?;
     let found = found.ok_or_else(|| Fault::invalid("invalid accessor"))?;
-    Ok(answer(sys, &found.record.policies, &paths))
+    Ok(answer(sys, &found.record.policies, &paths, now))
 }

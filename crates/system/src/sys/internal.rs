@@ -36,7 +36,7 @@ pub(super) struct ResultantAcl {
 }
 
 pub(super) async fn resultant_acl(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<ResultantAcl>, Fault> {
-    let set = sys.handles.policies.table().compile(cx.caller.policies);
+    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
     if set.is_root() {
         return Ok(Data(ResultantAcl { root: true, exact_paths: None, glob_paths: None }));
     }
@@ -55,7 +55,7 @@ pub(super) async fn resultant_acl(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> 
 
 pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Visible>, Fault> {
     let (mut secret, mut auth) = (Map::new(), Map::new());
-    let set = sys.handles.policies.table().compile(cx.caller.policies);
+    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
     let known = cx.caller.token_key.is_some();
     for mount in sys.handles.mounts.table().iter() {
         if !is_visible(mount, known, &set) {
@@ -88,7 +88,7 @@ pub(super) fn is_visible(mount: &Mount, is_known: bool, set: &tresor_policy::Pol
 
 pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<MountShown>, Fault> {
     let table = sys.handles.mounts.table();
-    let set = sys.handles.policies.table().compile(cx.caller.policies);
+    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
     let path = input.path.trim_start_matches('/');
     let found = table.find(path).map(|(mount, _)| mount);
     let reachable = found.filter(|mount| may_see(mount, path, &set));

@@ -5,6 +5,7 @@ mod auth;
 mod autopilot;
 mod capabilities;
 mod edge;
+mod explain;
 mod generate_root;
 mod internal;
 mod introspect;
@@ -14,6 +15,7 @@ pub(crate) mod metrics;
 mod mounts;
 mod nodes;
 mod openapi;
+mod passwords;
 mod policies;
 mod quotas;
 mod raft;
@@ -227,10 +229,27 @@ impl Engine for Sys {
             .at("policies/acl", "Lists the policies.")
             .list(policies::list)
             .read(policies::list)
-            .at("policies/acl/{name:folded}", "Shows, writes or deletes a policy.")
+            .at(
+                "policies/acl/{name:folded}",
+                "Shows, writes, changes or deletes a policy, or lists those that begin so.",
+            )
             .read(policies::read)
             .write(policies::write)
+            .patch(policies::patch)
             .delete(policies::delete)
+            .list(policies::list_below)
+            .at("policies/detailed/acl", "Lists the policies with what is known of each.")
+            .list(policies::detailed)
+            .at("policies/detailed/acl/{name:folded}", "Lists the policies that begin so, with what is known of each.")
+            .list(policies::detailed_below)
+            .at("policies/password", "Lists the password policies.")
+            .list(passwords::list)
+            .at("policies/password/{name}", "Shows, writes or deletes a password policy.")
+            .read(passwords::read)
+            .write(passwords::write)
+            .delete(passwords::delete)
+            .at("policies/password/{name}/generate", "Makes a password that keeps a policy.")
+            .read(passwords::generate)
             .at("audit", "Lists the audit devices.")
             .open_to(Access::Sudo)
             .read(audit::list)
@@ -258,6 +277,16 @@ impl Engine for Sys {
             .ask(capabilities::of_caller)
             .at("capabilities-accessor", "What the token of an accessor may do on paths.")
             .ask(capabilities::of_accessor)
+            .at("explain", "Why a token may do something or may not, and what would grant it.")
+            .ask(explain::of_token)
+            .at(
+                "explain-accessor",
+                "Why the token of an accessor may do something or may not, and what would grant it.",
+            )
+            .ask(explain::of_accessor)
+            .at("explain-self", "Why the caller may do something or may not, and what would grant it.")
+            .open_to(Access::AnyToken)
+            .ask(explain::of_caller)
             .at("leases", "Lists the leases that could not be revoked.")
             .open_to(Access::Sudo)
             .read(leases::irrevocable)

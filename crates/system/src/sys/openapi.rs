@@ -33,7 +33,7 @@ pub(super) struct Wanted {
 
 pub(super) async fn document(sys: &Sys, cx: Cx<'_>, input: Wanted) -> Result<Raw, Fault> {
     let _ = input.context;
-    let set = sys.handles.policies.table().compile(cx.caller.policies);
+    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
     let is_known = cx.caller.token_key.is_some();
     let table = sys.handles.mounts.table();
     let mut paths: BTreeMap<String, Map> = BTreeMap::new();

@@ -1,10 +1,13 @@
-//! `sys/policies/acl` and its older spelling `sys/policy`: texts are stored and returned byte for byte.
+//! `sys/policies/acl` and its older spelling `sys/policy`: texts are stored and returned byte for byte, with a version that
+//! whoever writes may name, and an end.
 
+use tresor_core::policies::{PolicyChange, PolicyRecord, StoredPolicy};
 use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Widened};
-use tresor_model::Fault;
+use tresor_model::{Body, Fault, Map, Refusal, Timestamp};
 use tresor_policy::{NameError, PolicyName, WRAPPING_POLICY, WRAPPING_POLICY_TEXT};
-use tresor_wire::input::{EmptyInput, Input};
+use tresor_wire::input::{EmptyInput, Input, SignedSeconds};
 use tresor_wire::output::Output;
+use tresor_wire::time::{parse_rfc3339, rfc3339};
 
 use super::Sys;
 
@@ -16,7 +19,7 @@ pub(super) struct ByName {
     name: String,
 }
 
-/// A policy to write.
+/// A policy to write, or what is to change of one.
 #[derive(Input)]
 pub(super) struct Write {
     /// Its name; case does not matter.
@@ -26,6 +29,18 @@ pub(super) struct Write {
     policy: Option<String>,
     /// An older name of `policy`.
     rules: Option<String>,
+    /// When it stops to grant anything, in RFC 3339; an empty text for never.
+    expiration: Option<String>,
+    /// The same, counted from now; 0 for never.
+    ttl: Option<SignedSeconds>,
+    /// The version that is to be replaced; -1 for none.
+    cas: Option<i64>,
+    /// Whether writing it needs `cas` from now on.
+    cas_required: Option<bool>,
+    /// Whether values of its placeholders may have `*` and `+`, which match more than they say.
+    allow_wildcards_in_identity_templates: Option<bool>,
+    /// Whether values of its placeholders may have `/`, which leaves the segment that they stand in.
+    allow_slashes_in_identity_templates: Option<bool>,
 }
 
 /// A policy.
@@ -35,6 +50,20 @@ pub(super) struct PolicyShown {
     name: String,
     /// Its text as it was sent.
     policy: String,
+    /// How often it was written.
+    version: u64,
+    /// Whether writing it needs `cas`.
+    cas_required: bool,
+    /// Whether values of its placeholders may have `*` and `+`.
+    allow_wildcards_in_identity_templates: bool,
+    /// Whether values of its placeholders may have `/`.
+    allow_slashes_in_identity_templates: bool,
+    /// When it stops to grant anything.
+    #[output(optional)]
+    expiration: Option<String>,
+    /// When it was written last.
+    #[output(optional)]
+    modified: Option<String>,
 }
 
 /// A policy in its older spelling.
@@ -44,6 +73,19 @@ pub(super) struct LegacyPolicy {
     name: String,
     /// Its text as it was sent.
     rules: String,
+    /// How often it was written.
+    version: u64,
+    /// Whether writing it needs `cas`.
+    cas_required: bool,
+}
+
+/// Names, and what is known of each.
+#[derive(Output)]
+pub(super) struct Detailed {
+    /// The names in order.
+    keys: Vec<String>,
+    /// The policies by name.
+    key_info: Map,
 }
 
 /// All names in their older spelling.
@@ -59,57 +101,150 @@ fn parse_name(name: &str) -> Result<PolicyName, Fault> {
     PolicyName::parse(name).map_err(|error| Fault::invalid(error.to_string()))
 }
 
-fn names(sys: &Sys) -> Vec<String> {
-    let mut names: Vec<String> = sys.handles.policies.table().names().map(str::to_owned).collect();
-    names.push("root".to_owned());
-    names.sort_unstable();
+/// The names that begin so, with `root`, which has no text.
+fn names(sys: &Sys, prefix: &str, now: Timestamp) -> Vec<String> {
+    let table = sys.handles.policies.table();
+    let mut names: Vec<String> = table.policies(prefix, now).map(|(name, _)| name.to_owned()).collect();
+    if "root".starts_with(prefix) {
+        names.push("root".to_owned());
+        names.sort_unstable();
+    }
     names
 }
 
-/// The text of a policy; `root` exists and has none.
-fn text(sys: &Sys, name: &str) -> Option<(String, String)> {
+fn shown(name: &str, record: &PolicyRecord) -> PolicyShown {
+    PolicyShown {
+        name: name.to_owned(),
+        policy: record.text.clone(),
+        version: record.version,
+        cas_required: record.cas_required,
+        allow_wildcards_in_identity_templates: record.trusts_wildcards,
+        allow_slashes_in_identity_templates: record.trusts_slashes,
+        expiration: record.expires.map(rfc3339),
+        modified: record.modified.map(rfc3339),
+    }
+}
+
+/// A policy that has nothing but defaults.
+const fn bare(text: String) -> PolicyRecord {
+    PolicyRecord {
+        text,
+        version: 0,
+        cas_required: false,
+        modified: None,
+        expires: None,
+        trusts_slashes: false,
+        trusts_wildcards: false,
+    }
+}
+
+/// A policy as it is now; `root` exists and has no text.
+fn known(sys: &Sys, name: &str, now: Timestamp) -> Option<PolicyShown> {
     let name = name.trim().to_lowercase();
     if name == "root" {
-        return Some((name, String::new()));
+        return Some(shown(&name, &bare(String::new())));
     }
     if name == WRAPPING_POLICY {
-        return Some((name, WRAPPING_POLICY_TEXT.to_owned()));
+        return Some(shown(&name, &bare(WRAPPING_POLICY_TEXT.to_owned())));
     }
-    let text = sys.handles.policies.table().policy(&name)?.text.clone();
-    Some((name, text))
+    sys.handles.policies.table().policy(&name, now).map(|stored| shown(&name, &stored.record))
 }
 
-pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
-    Ok(Keys(names(sys)))
+pub(super) async fn list(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    Ok(Keys(names(sys, "", cx.now)))
 }
 
-pub(super) async fn list_legacy(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<LegacyNames>, Fault> {
-    Ok(Mirrored(LegacyNames { keys: names(sys), policies: names(sys) }))
+pub(super) async fn list_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Keys, Fault> {
+    Ok(Keys(names(sys, &input.name, cx.now)))
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: ByName) -> Result<Option<Data<PolicyShown>>, Fault> {
-    Ok(text(sys, &input.name).map(|(name, policy)| Data(PolicyShown { name, policy })))
+pub(super) async fn detailed(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Option<Data<Detailed>>, Fault> {
+    Ok(details(sys, "", cx.now))
 }
 
-pub(super) async fn read_legacy(
-    sys: &Sys,
-    _cx: Cx<'_>,
-    input: ByName,
-) -> Result<Option<Mirrored<LegacyPolicy>>, Fault> {
-    Ok(text(sys, &input.name).map(|(name, rules)| Mirrored(LegacyPolicy { name, rules })))
+pub(super) async fn detailed_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Data<Detailed>>, Fault> {
+    Ok(details(sys, &input.name, cx.now))
+}
+
+fn details(sys: &Sys, prefix: &str, now: Timestamp) -> Option<Data<Detailed>> {
+    let table = sys.handles.policies.table();
+    let about =
+        |(name, stored): (&str, &StoredPolicy)| (name.to_owned(), Body::Map(shown(name, &stored.record).into_map()));
+    let mut key_info: Map = table.policies(prefix, now).map(about).collect();
+    let keys = names(sys, prefix, now);
+    if keys.iter().any(|name| name == "root") {
+        key_info.insert("root", Body::Map(shown("root", &bare(String::new())).into_map()));
+    }
+    (!keys.is_empty()).then_some(Data(Detailed { keys, key_info }))
+}
+
+pub(super) async fn list_legacy(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<LegacyNames>, Fault> {
+    let names = names(sys, "", cx.now);
+    Ok(Mirrored(LegacyNames { keys: names.clone(), policies: names }))
+}
+
+pub(super) async fn read(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Data<PolicyShown>>, Fault> {
+    Ok(known(sys, &input.name, cx.now).map(Data))
+}
+
+pub(super) async fn read_legacy(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Mirrored<LegacyPolicy>>, Fault> {
+    let legacy = |PolicyShown { name, policy, version, cas_required, .. }| {
+        Mirrored(LegacyPolicy { name, rules: policy, version, cas_required })
+    };
+    Ok(known(sys, &input.name, cx.now).map(legacy))
 }
 
 pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let name = parse_name(&input.name)?;
-    let text = input.policy.or(input.rules).filter(|text| !text.is_empty());
-    let text = text.ok_or_else(|| Fault::invalid("'policy' parameter not supplied or empty"))?;
-    let text = decode(text);
-    sys.handles.policies.write(cx.view.widen(Widened::assertion()), &name, &text)?;
+    // What is not said is as for a new policy.
+    let change = changed(bare(String::new()), input, cx.now)?;
+    sys.handles.policies.write(cx.view.widen(Widened::assertion()), &name, change, cx.now)?;
     Ok(Nothing)
 }
 
+pub(super) async fn patch(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
+    let name = parse_name(&input.name)?;
+    let now = cx.now;
+    let txn = cx.view.widen(Widened::assertion());
+    let stored = sys.handles.policies.stored(txn, &name)?;
+    let stored = stored.ok_or_else(|| Fault::Refusal(Refusal::Absent("policy not found".into())))?;
+    // It is about the version that was just read, whatever the policy asks for.
+    let cas = i64::try_from(stored.version).ok();
+    let mut change = changed(stored, input, now)?;
+    change.cas = change.cas.or(cas);
+    sys.handles.policies.write(txn, &name, change, now)?;
+    Ok(Nothing)
+}
+
+/// A record with what was said.
+fn changed(known: PolicyRecord, input: Write, now: Timestamp) -> Result<PolicyChange, Fault> {
+    let mut record = known;
+    if let Some(text) = input.policy.or(input.rules) {
+        record.text = decode(text);
+    }
+    if record.text.is_empty() {
+        return Err(Fault::invalid("'policy' parameter not supplied or empty"));
+    }
+    match (input.expiration, input.ttl) {
+        (Some(_), Some(_)) => return Err(Fault::invalid("cannot supply both 'expiration' and 'ttl' for policies")),
+        (Some(text), None) if text.trim().is_empty() => record.expires = None,
+        (Some(text), None) => {
+            let end = parse_rfc3339(text.trim());
+            record.expires = Some(end.ok_or_else(|| Fault::invalid("'expiration' must be a time in RFC 3339"))?);
+        }
+        (None, Some(SignedSeconds(ttl))) if ttl.length.is_zero() => record.expires = None,
+        (None, Some(SignedSeconds(ttl))) if ttl.negative => record.expires = Some(now),
+        (None, Some(SignedSeconds(ttl))) => record.expires = Some(now.plus(ttl.length)),
+        (None, None) => {}
+    }
+    record.cas_required = input.cas_required.unwrap_or(record.cas_required);
+    record.trusts_wildcards = input.allow_wildcards_in_identity_templates.unwrap_or(record.trusts_wildcards);
+    record.trusts_slashes = input.allow_slashes_in_identity_templates.unwrap_or(record.trusts_slashes);
+    Ok(PolicyChange { record, cas: input.cas })
+}
+
 /// Clients may send the text in base64; no policy is valid base64, which has no braces, quotes or spaces.
-fn decode(text: String) -> String {
+pub(super) fn decode(text: String) -> String {
     use base64::Engine as _;
     let decoded = base64::engine::general_purpose::STANDARD.decode(text.trim()).ok();
     decoded.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or(text)

@@ -123,6 +123,10 @@ impl Form for Limit {
     const KIND: Kind = Kind::Integer;
 
     fn read(body: &Body) -> Result<Self, &'static str> {
+        // `max` is how a client says that it knows of limits and wants as much as it may have.
+        if matches!(body, Body::String(text) if text.as_str() == "max") {
+            return Ok(Self(None));
+        }
         Ok(Self(usize::try_from(i64::read(body)?).ok().filter(|limit| *limit > 0)))
     }
 }

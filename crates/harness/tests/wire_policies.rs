@@ -1,0 +1,243 @@
+//! Policies over HTTP: explanations, versions and ends, listings that rules bound and filter, password policies.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failing step ends the test")]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tresor_harness::{Answer, Harness, ROOT};
+
+async fn node() -> Harness {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv-v1" })).await;
+    harness.prepare("POST", "sys/mounts/kv2", json!({ "type": "kv-v2" })).await;
+    harness
+}
+
+async fn policy(harness: &Harness, name: &str, body: Value) -> Answer {
+    harness.call("POST", &format!("sys/policies/acl/{name}"), ROOT, body).await
+}
+
+#[tokio::test]
+async fn who_holds_a_token_learns_which_rule_of_which_policy_decides() {
+    let harness = node().await;
+    let app = "# ours\npath \"kv/*\" { capabilities = [\"read\", \"update\"] }\npath \"kv/app/*\" { capabilities = [\"read\"] }";
+    drop(policy(&harness, "app", json!({ "policy": app })).await.expect_status(204));
+    let token = harness.token(json!({ "policies": ["app", "gone"], "no_default_policy": true })).await;
+    let ask = async |operation: &str, path: &str| {
+        let body = json!({ "operation": operation, "path": path });
+        harness.write("sys/explain-self", &token, body).await.expect_status(200)
+    };
+    let denied = ask("update", "/kv/app/db").await;
+    assert_eq!(denied.at("/data/allowed"), &json!(false));
+    assert_eq!(denied.at("/data/reason"), &json!("missing-capability"));
+    assert_eq!(denied.at("/data/rule/path"), &json!("kv/app/*"));
+    let place = json!({ "name": "app", "line": 3, "column": 6, "capabilities": ["read"] });
+    assert_eq!(denied.at("/data/rule/policies/0"), &place);
+    assert_eq!(denied.at("/data/shadowed/0/path"), &json!("kv/*"));
+    let states: Vec<_> = denied.at("/data/policies").as_array().unwrap().iter().map(|one| &one["state"]).collect();
+    assert_eq!(states, [&json!("in force"), &json!("absent")]);
+    assert_eq!(denied.at("/data/policies/0/attached"), &json!("when the token was created"));
+    // What is said is what happens, and what is said to help helps.
+    drop(harness.write("kv/app/db", &token, json!({ "k": "v" })).await.expect_status(403));
+    drop(policy(&harness, "gone", json!({ "policy": denied.text_at("/data/would_grant") })).await.expect_status(204));
+    assert_eq!(ask("update", "kv/app/db").await.at("/data/allowed"), &json!(true));
+    let created = ask("write", "kv/app/db").await;
+    assert!(created.at("/data/hints/0").as_str().unwrap().contains("`create`, which is denied"), "{created:?}");
+    // Paths of KV version 2 have a word more.
+    let kv2 = "path \"kv2/app\" { capabilities = [\"read\"] }";
+    drop(policy(&harness, "gone", json!({ "policy": kv2 })).await.expect_status(204));
+    let short = ask("read", "kv2/app").await;
+    assert!(short.at("/data/hints/0").as_str().unwrap().contains("kv2/data/app"), "{short:?}");
+    let long = ask("read", "kv2/data/app").await;
+    assert_eq!(long.at("/data/reason"), &json!("no-rule"));
+    assert!(long.at("/data/hints/0").as_str().unwrap().contains("`kv2/app`"), "{long:?}");
+    // Of a protected path, sudo is what lacks; of an open one, nothing does.
+    let audit = "path \"sys/audit\" { capabilities = [\"read\"] }";
+    drop(policy(&harness, "gone", json!({ "policy": audit })).await.expect_status(204));
+    let protected = ask("read", "sys/audit").await;
+    assert_eq!(protected.at("/data/reason"), &json!("protected"));
+    assert!(protected.text_at("/data/would_grant").contains("\"sudo\""));
+    assert_eq!(ask("read", "sys/internal/ui/mounts").await.at("/data/reason"), &json!("open"));
+    drop(
+        harness.write("sys/explain-self", &token, json!({ "operation": "fly", "path": "x" })).await.expect_status(400),
+    );
+}
+
+#[tokio::test]
+async fn about_the_tokens_of_others_learns_whom_policies_let() {
+    let harness = node().await;
+    let token = harness.token_with("path \"kv/a\" { capabilities = [\"read\"] }").await;
+    let body = json!({ "token": token, "operation": "read", "path": "kv/a" });
+    assert_eq!(harness.write("sys/explain", ROOT, body.clone()).await.at("/data/allowed"), &json!(true));
+    let known = harness.write("auth/token/lookup", ROOT, json!({ "token": token })).await;
+    let accessor = json!({ "accessor": known.at("/data/accessor"), "operation": "delete", "path": "kv/a" });
+    let by_accessor = harness.write("sys/explain-accessor", ROOT, accessor.clone()).await;
+    assert_eq!(by_accessor.at("/data/reason"), &json!("missing-capability"));
+    for (path, body) in [("sys/explain", body), ("sys/explain-accessor", accessor)] {
+        drop(harness.write(path, &token, body).await.expect_status(403));
+    }
+    let nobody = json!({ "token": "hvs.nobody", "operation": "read", "path": "kv/a" });
+    drop(harness.write("sys/explain", ROOT, nobody.clone()).await.expect_status(400));
+    drop(harness.write("sys/explain-self", "hvs.nobody", nobody).await.expect_status(403));
+    // A mount that the token cannot see is not told from none.
+    let ask = json!({ "token": token, "operation": "read", "path": "kv2/secret" });
+    assert_eq!(harness.write("sys/explain", ROOT, ask).await.at("/data/hints"), &json!([]));
+}
+
+#[tokio::test]
+async fn a_policy_has_a_version_that_whoever_writes_may_name() {
+    let harness = node().await;
+    let text = "path \"kv/a\" { capabilities = [\"read\"] }";
+    let write = async |body: Value| policy(&harness, "p", body).await;
+    write(json!({ "policy": text, "cas": 1 }))
+        .await
+        .expect_error(400, "check-and-set parameter did not match the current version");
+    drop(write(json!({ "policy": text, "cas": -1 })).await.expect_status(204));
+    write(json!({ "policy": text, "cas": -1 }))
+        .await
+        .expect_error(400, "check-and-set parameter set to -1 on existing entry");
+    drop(write(json!({ "policy": text, "cas": 1, "cas_required": true })).await.expect_status(204));
+    write(json!({ "policy": text })).await.expect_error(400, "check-and-set parameter required for this call");
+    write(json!({ "policy": text, "cas": 1 }))
+        .await
+        .expect_error(400, "check-and-set parameter did not match the current version");
+    let read = harness.read("sys/policies/acl/p", ROOT).await;
+    assert_eq!(read.at("/data/version"), &json!(2));
+    assert_eq!(read.at("/data/cas_required"), &json!(true));
+    assert!(read.text_at("/data/modified").ends_with('Z'));
+    // A change of one field leaves the others, and is about what is there now.
+    let patch = async |body: Value| harness.call("PATCH", "sys/policies/acl/p", ROOT, body).await;
+    drop(
+        patch(json!({ "expiration": "2100-01-01T00:00:00Z", "allow_slashes_in_identity_templates": true }))
+            .await
+            .expect_status(204),
+    );
+    drop(patch(json!({ "cas_required": false })).await.expect_status(204));
+    let read = harness.read("sys/policies/acl/p", ROOT).await;
+    assert_eq!(read.at("/data/policy"), &json!(text));
+    assert_eq!(read.at("/data/expiration"), &json!("2100-01-01T00:00:00Z"));
+    assert_eq!(read.at("/data/allow_slashes_in_identity_templates"), &json!(true));
+    assert_eq!((read.at("/data/version"), read.at("/data/cas_required")), (&json!(4), &json!(false)));
+    drop(patch(json!({ "expiration": "" })).await.expect_status(204));
+    assert!(harness.read("sys/policies/acl/p", ROOT).await.json["data"].get("expiration").is_none());
+    let absent = harness.call("PATCH", "sys/policies/acl/none", ROOT, json!({ "policy": text })).await;
+    assert_eq!(absent.status, 404);
+    patch(json!({ "cas": 1, "policy": text }))
+        .await
+        .expect_error(400, "check-and-set parameter did not match the current version");
+}
+
+#[tokio::test]
+async fn what_ends_is_over_for_every_request_from_then_on() {
+    let harness = node().await;
+    harness.prepare("POST", "kv/a", json!({ "k": "v" })).await;
+    let text = "path \"kv/a\" { capabilities = [\"read\"] }";
+    drop(policy(&harness, "p", json!({ "policy": text, "ttl": "60s" })).await.expect_status(204));
+    let token = harness.token(json!({ "policies": ["p"] })).await;
+    drop(harness.read("kv/a", &token).await.expect_status(200));
+    harness.advance(Duration::from_secs(59)).await;
+    drop(harness.read("kv/a", &token).await.expect_status(200));
+    harness.advance(Duration::from_secs(2)).await;
+    drop(harness.read("kv/a", &token).await.expect_status(403));
+    drop(harness.read("sys/policies/acl/p", ROOT).await.expect_status(404));
+    assert!(!harness.list("sys/policies/acl", ROOT).await.at("/data/keys").to_string().contains("\"p\""));
+    drop(policy(&harness, "p", json!({ "policy": text, "ttl": "-1s" })).await.expect_status(400));
+    drop(
+        policy(&harness, "p", json!({ "policy": text, "ttl": "1h", "expiration": "2100-01-01T00:00:00Z" }))
+            .await
+            .expect_status(400),
+    );
+    drop(policy(&harness, "p", json!({ "policy": text })).await.expect_status(204));
+    drop(harness.read("kv/a", &token).await.expect_status(200));
+}
+
+#[tokio::test]
+async fn policies_are_listed_by_their_beginnings_and_with_what_is_known() {
+    let harness = node().await;
+    for name in ["team-a", "team-b", "other"] {
+        drop(policy(&harness, name, json!({ "policy": "path \"x\" {}" })).await.expect_status(204));
+    }
+    assert_eq!(harness.list("sys/policies/acl/team", ROOT).await.at("/data/keys"), &json!(["team-a", "team-b"]));
+    drop(harness.list("sys/policies/acl/none", ROOT).await.expect_status(404));
+    let detailed = harness.list("sys/policies/detailed/acl/team-", ROOT).await;
+    assert_eq!(detailed.at("/data/keys"), &json!(["team-a", "team-b"]));
+    assert_eq!(detailed.at("/data/key_info/team-a/version"), &json!(1));
+    let every = harness.list("sys/policies/detailed/acl", ROOT).await;
+    assert_eq!(every.at("/data/key_info/root/policy"), &json!(""));
+    assert!(every.at("/data/key_info/default/policy").as_str().unwrap().contains("lookup-self"));
+}
+
+#[tokio::test]
+async fn acl_10_a_bounded_listing_never_gives_more() {
+    let harness = node().await;
+    for at in 0..20 {
+        harness.prepare("POST", &format!("kv/n{at:02}"), json!({ "k": "v" })).await;
+        harness.prepare("POST", &format!("sys/policies/acl/q{at:02}"), json!({ "policy": "path \"x\" {}" })).await;
+    }
+    let capped = "path \"kv/*\" { capabilities = [\"list\"] pagination_limit = 10 }
+                  path \"sys/policies/acl\" { capabilities = [\"list\"] pagination_limit = 3 }";
+    let token = harness.token_with(capped).await;
+    let list = async |query: &str| harness.list(&format!("kv/{query}"), &token).await;
+    let count = |answer: &Answer| answer.at("/data/keys").as_array().unwrap().len();
+    for (query, expected) in
+        [("", 10), ("?limit=0", 10), ("?limit=max", 10), ("?limit=4", 4), ("?limit=10&after=n05", 10)]
+    {
+        assert_eq!(count(&list(query).await.expect_status(200)), expected, "{query}");
+    }
+    for refused in ["?limit=11", "?limit=-1", "?limit=abc", "?limit=1&limit=11"] {
+        drop(list(refused).await.expect_status(403));
+    }
+    // A listing that knows no limit is bounded all the same.
+    assert_eq!(count(&harness.list("sys/policies/acl", &token).await.expect_status(200)), 3);
+    let required =
+        "path \"kv/*\" { capabilities = [\"list\"] pagination_limit = 10 required_parameters = [\"limit\"] }";
+    let token = harness.token_with(required).await;
+    drop(harness.list("kv/", &token).await.expect_status(403));
+    drop(harness.list("kv/?limit=max", &token).await.expect_status(200));
+    // `max` without a bound is no bound.
+    assert_eq!(count(&harness.list("kv/?limit=max", ROOT).await.expect_status(200)), 20);
+}
+
+#[tokio::test]
+async fn a_filtered_listing_shows_what_the_caller_could_read() {
+    let harness = node().await;
+    for name in ["mine", "other", "deep/mine", "shut/x"] {
+        harness.prepare("POST", &format!("kv2/data/{name}"), json!({ "data": { "k": "v" } })).await;
+    }
+    let text = r#"path "kv2/metadata/*" { capabilities = ["list"]
+            list_scan_response_keys_filter_path = "{{ .path | replace \"kv2/metadata/\" \"kv2/data/\" }}{{ .key }}" }
+        path "kv2/data/mine" { capabilities = ["read"] }
+        path "kv2/data/deep/*" { capabilities = ["read", "list"] }
+        path "kv2/data/shut/*" { capabilities = ["deny"] }"#;
+    let token = harness.token_with(text).await;
+    assert_eq!(harness.list("kv2/metadata", &token).await.at("/data/keys"), &json!(["deep/", "mine"]));
+    assert_eq!(harness.list("kv2/metadata/deep", &token).await.at("/data/keys"), &json!(["mine"]));
+    drop(harness.list("kv2/metadata/shut", &token).await.expect_status(404));
+}
+
+#[tokio::test]
+async fn a_password_policy_makes_passwords_that_keep_it() {
+    let harness = node().await;
+    let text = "length = 12\nrule \"charset\" { charset = \"abcdef\" min-chars = 1 }\nrule \"charset\" { charset = \"0123\" min-chars = 2 }";
+    let path = "sys/policies/password/app";
+    drop(harness.write(path, ROOT, json!({ "policy": text })).await.expect_status(204));
+    assert_eq!(harness.read(path, ROOT).await.at("/data"), &json!({ "policy": text }));
+    assert_eq!(harness.list("sys/policies/password", ROOT).await.at("/data/keys"), &json!(["app"]));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let password = harness.read(&format!("{path}/generate"), ROOT).await.text_at("/data/password").to_owned();
+        assert_eq!(password.len(), 12);
+        assert!(password.chars().filter(char::is_ascii_digit).count() >= 2);
+        seen.insert(password);
+    }
+    assert!(seen.len() > 15, "{seen:?}");
+    for wrong in
+        ["length = 2", "length = 8", "length = 5 rule \"charset\" { charset = \"a\" min-chars = 9 }", "nonsense {", ""]
+    {
+        drop(harness.write(path, ROOT, json!({ "policy": wrong })).await.expect_status(400));
+    }
+    drop(harness.delete(path, ROOT).await.expect_status(204));
+    for gone in [path.to_owned(), format!("{path}/generate")] {
+        harness.read(&gone, ROOT).await.expect_error(404, "policy does not exist");
+    }
+}

@@ -1,0 +1,272 @@
+//! `sys/explain*`: why a token may do something or may not, by which rule of which policy, and what would grant it.
+//!
+//! The answer is the decision that a request would get, with its reasons: one function makes both (`tresor-policy`). Whoever
+//! holds a token may ask about it; about the tokens of others, whom policies let. Deliberately absent: whether what lies at
+//! the path exists, and mounts that the token asked about cannot see.
+
+use std::sync::Arc;
+
+use tresor_core::mounts::LeadsTo;
+use tresor_core::tokens::FoundToken;
+use tresor_engine::{Access, Cx, Data, Widened};
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Body, Fault, Map, Operation, Timestamp};
+use tresor_policy::{Explanation, KV2_SEGMENTS, Matched, Parameters, PolicySet, Request, WRAPPING_POLICY};
+use tresor_secret::SecretString;
+use tresor_wire::input::{Input, Seconds};
+use tresor_wire::output::Output;
+
+use super::Sys;
+use super::capabilities::named;
+
+/// What to explain about the caller's own token.
+#[derive(Input)]
+pub(super) struct Asked {
+    /// The path.
+    path: String,
+    /// The operation: create, read, update, write, patch, delete, list or scan.
+    operation: String,
+    /// Parameters that would be sent.
+    parameters: Option<Map>,
+    /// How long the answer would be wrapped for.
+    wrap_ttl: Option<Seconds>,
+}
+
+/// What to explain about a token.
+#[derive(Input)]
+pub(super) struct AskedOfToken {
+    /// The token.
+    token: SecretString,
+    /// The path.
+    path: String,
+    /// The operation: create, read, update, write, patch, delete, list or scan.
+    operation: String,
+    /// Parameters that would be sent.
+    parameters: Option<Map>,
+    /// How long the answer would be wrapped for.
+    wrap_ttl: Option<Seconds>,
+}
+
+/// What to explain about the token of an accessor.
+#[derive(Input)]
+pub(super) struct AskedOfAccessor {
+    /// The accessor.
+    accessor: String,
+    /// The path.
+    path: String,
+    /// The operation: create, read, update, write, patch, delete, list or scan.
+    operation: String,
+    /// Parameters that would be sent.
+    parameters: Option<Map>,
+    /// How long the answer would be wrapped for.
+    wrap_ttl: Option<Seconds>,
+}
+
+/// A decision and its reasons.
+#[derive(Output)]
+pub(super) struct Explained {
+    /// Whether it may be done.
+    allowed: bool,
+    /// The path that policies decide on.
+    path: String,
+    /// The operation.
+    operation: String,
+    /// What decided, in a word.
+    reason: String,
+    /// What decided, in a sentence.
+    explanation: String,
+    /// The rule that decided: its path, capabilities, and policies with the place in their text.
+    rule: Map,
+    /// Rules that match too and decide nothing, because they are less specific.
+    shadowed: Vec<Body>,
+    /// The token's policies, and how each got attached.
+    policies: Vec<Body>,
+    /// A rule that would grant it, added to any of these policies; empty where none would.
+    would_grant: String,
+    /// What else may help.
+    hints: Vec<String>,
+}
+
+pub(super) async fn of_caller(sys: &Sys, mut cx: Cx<'_>, input: Asked) -> Result<Data<Explained>, Fault> {
+    let token = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
+    let now = cx.now;
+    let found = sys.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), token, now)?;
+    explain(sys, &found.ok_or_else(Fault::denied)?, input, now)
+}
+
+pub(super) async fn of_token(sys: &Sys, mut cx: Cx<'_>, input: AskedOfToken) -> Result<Data<Explained>, Fault> {
+    let AskedOfToken { token, path, operation, parameters, wrap_ttl } = input;
+    let now = cx.now;
+    let found = named(sys, cx.view.widen(Widened::assertion()), &token, now)?;
+    explain(sys, &found, Asked { path, operation, parameters, wrap_ttl }, now)
+}
+
+pub(super) async fn of_accessor(sys: &Sys, mut cx: Cx<'_>, input: AskedOfAccessor) -> Result<Data<Explained>, Fault> {
+    let AskedOfAccessor { accessor, path, operation, parameters, wrap_ttl } = input;
+    let now = cx.now;
+    let txn = cx.view.widen(Widened::assertion());
+    let found = sys.handles.tokens.find_accessor(txn, &NamespaceId::root(), &accessor, now)?;
+    let found = found.ok_or_else(|| Fault::invalid("invalid accessor"))?;
+    explain(sys, &found, Asked { path, operation, parameters, wrap_ttl }, now)
+}
+
+/// The operations that a word may turn out to be, the likelier first.
+fn operations(word: &str) -> Result<&'static [Operation], Fault> {
+    Ok(match word.trim().to_lowercase().as_str() {
+        "read" | "get" => &[Operation::Read],
+        "list" => &[Operation::List],
+        "scan" => &[Operation::Scan],
+        "create" => &[Operation::Create],
+        "update" => &[Operation::Update],
+        "write" | "put" | "post" => &[Operation::Update, Operation::Create],
+        "patch" => &[Operation::Patch],
+        "delete" => &[Operation::Delete],
+        _ => return Err(Fault::invalid("operation is create, read, update, write, patch, delete, list or scan")),
+    })
+}
+
+fn explain(sys: &Sys, token: &FoundToken, asked: Asked, now: Timestamp) -> Result<Data<Explained>, Fault> {
+    let path = asked.path.trim_start_matches('/');
+    if path.is_empty() {
+        return Err(Fault::invalid("path must be supplied"));
+    }
+    let set = sys.handles.policies.table().compile(&token.record.policies, now);
+    let sent = asked.parameters.unwrap_or_default();
+    let wrap_ttl_seconds = asked.wrap_ttl.map(|ttl| ttl.0.as_secs());
+    let decide = |operation: Operation, leads: &LeadsTo| {
+        let request = Request {
+            path: (&leads.policy_path).into(),
+            operation,
+            parameters: Some(Parameters { sent: &sent, from_query: &[], fields: leads.fields }),
+            wrap_ttl_seconds,
+            is_protected: leads.access.asks_for_sudo(),
+        };
+        explained(&set, operation, &request, leads)
+    };
+    let candidates = operations(&asked.operation)?;
+    let first = candidates.first().copied().unwrap_or(Operation::Read);
+    let leads = sys.handles.mounts.leads_to(path, first);
+    let mut explained = decide(first, &leads);
+    if leads.tells_create
+        && let Some(other) = candidates.get(1).copied()
+    {
+        let created = decide(other, &sys.handles.mounts.leads_to(path, other));
+        if created.allowed != explained.allowed {
+            let verdict = if created.allowed { "allowed" } else { "denied" };
+            explained.hints.push(format!(
+                "writing what is not there yet is `create`, which is {verdict}: {}",
+                created.explanation
+            ));
+        }
+    }
+    explained.policies = policies(sys, token, now);
+    explained.hints.extend(kv2_hint(&set, path, first, &leads));
+    Ok(Data(explained))
+}
+
+fn explained(set: &Arc<PolicySet>, operation: Operation, request: &Request<'_>, leads: &LeadsTo) -> Explained {
+    let open = match leads.access {
+        Access::Public | Access::Login => Some("needs no token"),
+        Access::AnyToken => Some("is open to every valid token"),
+        Access::Token | Access::Wrapping | Access::Sudo | Access::Shareholders(_) => None,
+    };
+    let explanation: Explanation<'_> = set.explain(request);
+    let path = request.path.text.to_owned();
+    let (allowed, reason, sentence) = match open {
+        Some(why) => (true, "open", format!("`{}` on `{path}` {why}", operation.name())),
+        None => {
+            let allowed = explanation.decision.allowed_with_sudo().is_some();
+            (allowed, explanation.reason(), explanation.sentence(operation, &path))
+        }
+    };
+    Explained {
+        allowed,
+        path,
+        operation: operation.name().to_owned(),
+        reason: reason.to_owned(),
+        explanation: sentence,
+        rule: explanation.rule.filter(|_| open.is_none()).map(matched).unwrap_or_default(),
+        shadowed: explanation.shadowed.iter().copied().map(|found| Body::Map(matched(found))).collect(),
+        policies: Vec::new(),
+        would_grant: explanation.would_grant.filter(|_| !allowed).unwrap_or_default(),
+        hints: Vec::new(),
+    }
+}
+
+fn words(capabilities: tresor_policy::Capabilities) -> Vec<String> {
+    capabilities.iter().map(|one| one.name().to_owned()).collect()
+}
+
+fn matched(found: Matched<'_>) -> Map {
+    let sources: Vec<Body> = found
+        .sources
+        .iter()
+        .map(|source| {
+            let place = Map::new()
+                .with("name", source.policy.clone())
+                .with("line", u64::try_from(source.position.line).unwrap_or(u64::MAX))
+                .with("column", u64::try_from(source.position.column).unwrap_or(u64::MAX))
+                .with("capabilities", words(source.grants));
+            Body::Map(place)
+        })
+        .collect();
+    Map::new()
+        .with("path", found.pattern)
+        .with("capabilities", words(found.capabilities))
+        .with("policies", Body::List(sources))
+}
+
+/// The token's policies, how each got attached, and whether it is there.
+fn policies(sys: &Sys, token: &FoundToken, now: Timestamp) -> Vec<Body> {
+    let record = &token.record;
+    let made = &record.path;
+    let attached = match made.strip_prefix("auth/token/create/") {
+        Some(role) => format!("by the token role `{role}`"),
+        None if made.starts_with("auth/token/") => "when the token was created".to_owned(),
+        None => format!("by the login at `{made}`"),
+    };
+    let table = sys.handles.policies.table();
+    let one = |name: &String| {
+        let stored = table.policy(name, now);
+        let state = match stored {
+            _ if name == "root" || name == WRAPPING_POLICY => "in force",
+            None => "absent",
+            Some(stored) if stored.policy.is_none() => "unreadable",
+            Some(_) => "in force",
+        };
+        let how = if name == "default" { "to every token that is not made without it" } else { attached.as_str() };
+        Body::Map(Map::new().with("name", name.clone()).with("attached", how).with("state", state))
+    };
+    record.policies.iter().map(one).collect()
+}
+
+/// What is special about KV version 2, whose paths have a word that the command line leaves out; of mounts that the token
+/// can see.
+fn kv2_hint(set: &PolicySet, path: &str, operation: Operation, leads: &LeadsTo) -> Option<String> {
+    let mount = leads.mount.as_ref()?;
+    let at = &mount.record.path;
+    let is_kv2 = mount.record.kind == "kv" && mount.record.options.get("version").is_some_and(|version| version == "2");
+    if !is_kv2 || !set.reaches_below(at) {
+        return None;
+    }
+    let rest = path.strip_prefix(at.as_str())?;
+    let (first, name) = rest.split_once('/').unwrap_or((rest, ""));
+    if !KV2_SEGMENTS.contains(&first) {
+        return Some(format!(
+            "`{at}` holds KV version 2: `{rest}` is read and written at `{at}data/{rest}`, and listed at `{at}metadata/{rest}`"
+        ));
+    }
+    let short = format!("{at}{name}");
+    let request = Request {
+        path: tresor_policy::AskedPath::exact(&short),
+        operation,
+        parameters: None,
+        wrap_ttl_seconds: None,
+        is_protected: false,
+    };
+    let tresor_policy::Decision::Allowed { pattern: Some(pattern), .. } = set.decide(&request) else { return None };
+    let own = set.decide(&Request { path: (&leads.policy_path).into(), ..request });
+    own.allowed_with_sudo().is_none().then(|| {
+        format!("the rule for `{pattern}` would grant it, but for the `{first}/` that paths of KV version 2 have after `{at}`")
+    })
+}
