@@ -192,7 +192,7 @@ async fn help_tells_of_an_engine_and_of_a_route() {
         ("sys/mounts?help", "Lists the secrets engines"),
         ("auth/token?help=1", "create-orphan"),
         ("kv1?help=1", "encrypted store"),
-        ("kv1/a?help=1", "Reads, lists, writes or deletes"),
+        ("kv1/a?help=1", "Reads, lists, scans, writes or deletes"),
     ] {
         let answer = harness.read(path, ROOT).await.expect_status(200);
         assert!(answer.text_at("/help").contains(text), "{path}: {answer:?}");
