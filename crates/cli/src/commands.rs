@@ -62,6 +62,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::token::COMMANDS,
     crate::lease::COMMANDS,
     crate::policy::COMMANDS,
+    crate::policy_check::COMMANDS,
     crate::secrets::COMMANDS,
     crate::auth::COMMANDS,
     crate::audit::COMMANDS,
@@ -101,15 +102,21 @@ pub fn run(
         Ok(parsed) => parsed,
         Err(mistake) => return complain_with_usage(io, program, command, &mistake),
     };
+    let mut hint = None;
     let outcome = match command.action {
         Action::Version => {
             io.say(&version::text(program));
             Ok(0)
         }
         Action::Serve => server::arguments(&parsed, environment).map(serve),
-        Action::Run(action) => run_checked(action, command, &mut Context::new(io, environment, parsed)),
+        Action::Run(action) => {
+            let mut context = Context::new(io, environment, parsed);
+            let outcome = run_checked(action, command, &mut context);
+            hint = outcome.as_ref().err().and_then(|_| context.why_denied(program));
+            outcome
+        }
     };
-    match outcome {
+    let code = match outcome {
         Ok(code) | Err(Failure::Exit(code)) => code,
         Err(Failure::Usage(mistake)) => complain_with_usage(io, program, command, &mistake),
         Err(Failure::Message { code, text }) => {
@@ -120,7 +127,11 @@ pub fn run(
             io.complain(&error.to_string());
             2
         }
+    };
+    if let Some(hint) = hint {
+        io.complain(&hint);
     }
+    code
 }
 
 /// An answer that could not be shown must not be asked for: the request may change something.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
-use tresor_client::{Client, ClientConfig, Method, Verification};
+use tresor_client::{Client, ClientConfig, ClientError, Method, Verification};
 use tresor_secret::{SecretString, TokenSecret};
 
 use crate::envelope::Envelope;
@@ -18,6 +18,7 @@ use crate::flags::{self, Parsed};
 use crate::io::Io;
 use crate::key_values;
 use crate::output::{Document, Format, cell, render, table};
+use crate::output_policy;
 use crate::token_helper;
 
 /// One call of one command.
@@ -29,6 +30,15 @@ pub(crate) struct Context<'a, 'io> {
     /// Replaces the kept token, for `unwrap` and `login`.
     token: TokenChoice,
     wrapping: Wrapping,
+    /// The last request, when it was denied.
+    denied: Option<Denied>,
+}
+
+/// A request that policies denied.
+struct Denied {
+    method: Method,
+    path: String,
+    request_id: Option<String>,
 }
 
 /// Whether answers come wrapped when the user asked for it.
@@ -54,7 +64,15 @@ pub(crate) type Outcome = Result<i32, Failure>;
 
 impl<'a, 'io> Context<'a, 'io> {
     pub(crate) fn new(io: &'a mut Io<'io>, environment: &'a Environment, flags: Parsed) -> Self {
-        Self { io, environment, flags, client: None, token: TokenChoice::Usual, wrapping: Wrapping::AsAsked }
+        Self {
+            io,
+            environment,
+            flags,
+            client: None,
+            token: TokenChoice::Usual,
+            wrapping: Wrapping::AsAsked,
+            denied: None,
+        }
     }
 
     /// A flag that has a value which is not empty.
@@ -257,7 +275,34 @@ impl<'a, 'io> Context<'a, 'io> {
             self.io.say(&command);
             return Err(Failure::Exit(0));
         }
+        if self.flags.switch("output-policy") {
+            self.io.say(output_policy::rule(method, path).trim_end());
+            return Err(Failure::Exit(0));
+        }
         self.send_always(method, path, query, body)
+    }
+
+    /// Asks for no wrapped answers from now on.
+    pub(crate) fn wrap_nothing(&mut self) {
+        (self.client, self.wrapping) = (None, Wrapping::Suspended);
+    }
+
+    /// Of a request that was denied: its id, and how to ask why.
+    pub(crate) fn why_denied(&self, program: &str) -> Option<String> {
+        let denied = self.denied.as_ref()?;
+        let operation = match denied.method {
+            Method::Get => "read",
+            Method::List => "list",
+            Method::Scan => "scan",
+            Method::Post | Method::Put => "write",
+            Method::Patch => "patch",
+            Method::Delete => "delete",
+        };
+        // A path that a shell would take apart is quoted.
+        let is_plain = denied.path.chars().all(|one| one.is_ascii_alphanumeric() || "/-_.".contains(one));
+        let path = if is_plain { denied.path.clone() } else { format!("'{}'", denied.path.replace('\'', "'\\''")) };
+        let id = denied.request_id.as_ref().map(|id| format!("Request: {id}\n")).unwrap_or_default();
+        Some(format!("{id}Why: {program} policy why {operation} {path}"))
     }
 
     /// Sends a preparing request even when the real one is only printed.
@@ -269,10 +314,15 @@ impl<'a, 'io> Context<'a, 'io> {
         body: Option<&Value>,
     ) -> Result<Vec<u8>, Failure> {
         self.connect()?;
-        match &self.client {
-            Some((runtime, client)) => Ok(runtime.block_on(client.request(method, path, query, body))?.body().to_vec()),
-            None => Err(Failure::local("no client")),
-        }
+        let Some((runtime, client)) = &self.client else { return Err(Failure::local("no client")) };
+        let answered = runtime.block_on(client.request(method, path, query, body));
+        self.denied = match &answered {
+            Err(ClientError::Server { status: 403, request_id, .. }) if !path.starts_with("sys/explain") => {
+                Some(Denied { method, path: path.to_owned(), request_id: request_id.as_deref().map(str::to_owned) })
+            }
+            _ => None,
+        };
+        Ok(answered?.body().to_vec())
     }
 
     /// Fetches what is no JSON, and hands it on as it comes.

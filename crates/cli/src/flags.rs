@@ -52,6 +52,7 @@ pub(crate) const CONNECTION: &[Flag] = &[
     text("ns", "Short for -namespace."),
     switch("non-interactive", "Never ask on the terminal; fail instead."),
     switch("output-curl-string", "Print the request as a curl command instead of sending it."),
+    switch("output-policy", "Print the rule that the request needs instead of sending it."),
     text("tls-server-name", "Name expected in the server's certificate (VAULT_TLS_SERVER_NAME)."),
     switch("tls-skip-verify", "Do not check the server's certificate; unsafe (VAULT_SKIP_VERIFY)."),
     text("wrap-ttl", "Wrap the answer in a single-use token of this lifetime (VAULT_WRAP_TTL)."),

@@ -2,16 +2,23 @@
 
 use std::io::{Read, Write};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tresor_client::Method;
 
 use crate::commands::{Action, Command};
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Outcome, seconds_if_bare};
 use crate::failure::Failure;
-use crate::flags::{CONNECTION, FORMAT};
+use crate::flags::{CONNECTION, FORMAT, Flag, switch, text};
 use crate::key_values;
 use crate::output::{Document, Format};
 use crate::policy_format;
+
+const WRITE: &[Flag] = &[
+    text("cas", "Write only when this is the policy's version; -1 when it must not exist yet."),
+    switch("cas-required", "From now on, writing the policy needs -cas."),
+    text("expiration", "Time in RFC 3339 from when on the policy grants nothing."),
+    text("ttl", "The same, counted from now, such as 24h."),
+];
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -25,7 +32,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         words: &["policy", "write"],
         arguments: "[options] NAME FILE",
         about: "Create or replace a policy from a file, or from standard input when the file is -.",
-        flags: &[CONNECTION],
+        flags: &[CONNECTION, WRITE],
         action: Action::Run(write),
     },
     Command {
@@ -91,8 +98,22 @@ fn write(context: &mut Context<'_, '_>) -> Outcome {
     if text.trim().is_empty() {
         return Err(Failure::local("Error: the policy is empty"));
     }
+    let mut body = Map::from_iter([("policy".to_owned(), Value::String(text))]);
+    if let Some(cas) = context.flag("cas") {
+        let cas: i64 = cas.parse().map_err(|_| Failure::Usage(format!("invalid value `{cas}` for flag `-cas`")))?;
+        body.insert("cas".to_owned(), cas.into());
+    }
+    if let Some(required) = context.flags.switch_if_given("cas-required") {
+        body.insert("cas_required".to_owned(), required.into());
+    }
+    if let Some(end) = context.flag("expiration") {
+        body.insert("expiration".to_owned(), end.into());
+    }
+    if let Some(ttl) = context.flag("ttl") {
+        body.insert("ttl".to_owned(), seconds_if_bare(ttl).into());
+    }
     context
-        .change(Method::Put, &format!("sys/policies/acl/{name}"), Some(&json!({ "policy": text })))
+        .change(Method::Put, &format!("sys/policies/acl/{name}"), Some(&Value::Object(body)))
         .map_err(|failure| failure.during("uploading policy"))?;
     context.io.say(&format!("Success! Uploaded policy: {name}"));
     Ok(0)

@@ -167,7 +167,7 @@ impl Client {
         let target = parse_url(&url_below(&self.sent, method, path, query)?)?;
         let (sent, mut attempt) = (body.map(Value::to_string), 0);
         loop {
-            let (status, body) = self.send_once(method, &target, &shown, sent.as_deref()).await?;
+            let (status, body, id) = self.send_once(method, &target, &shown, sent.as_deref()).await?;
             if attempt < self.retries_max && is_worth_repeating(status) {
                 let wait = self.retry_wait + (self.retry_wait / 2) * attempt;
                 tokio::time::sleep(wait).await;
@@ -177,7 +177,7 @@ impl Client {
             if status.is_success() || (status == StatusCode::NOT_FOUND && describes_something(&body)) {
                 return Ok(ApiResponse::new(status.as_u16(), body));
             }
-            return Err(ClientError::refused(status.as_u16(), &body, shown, method.name()));
+            return Err(ClientError::refused(status.as_u16(), &body, shown, method.name(), id));
         }
     }
 
@@ -187,11 +187,11 @@ impl Client {
     /// As [`Client::request`].
     pub async fn write(&self, path: &str, json: &str) -> Result<ApiResponse, ClientError> {
         let (target, shown) = self.located(Method::Post, path, &[])?;
-        let (status, body) = self.send_once(Method::Post, &target, &shown, Some(json)).await?;
+        let (status, body, id) = self.send_once(Method::Post, &target, &shown, Some(json)).await?;
         if status.is_success() {
             return Ok(ApiResponse::new(status.as_u16(), body));
         }
-        Err(ClientError::refused(status.as_u16(), &body, shown, "POST"))
+        Err(ClientError::refused(status.as_u16(), &body, shown, "POST", id))
     }
 
     /// Fetches an answer that is no JSON, and hands it on as it comes.
@@ -207,10 +207,10 @@ impl Client {
         let (target, shown) = self.located(Method::Get, path, query)?;
         let mut response = self.open(Method::Get, &target, &shown, Sent::ForAsLongAsItTakes).await?;
         let failed = |error: reqwest::Error| ClientError::local(format!("GET {shown}: {}", describe(&error)));
-        let status = response.status();
+        let (status, id) = (response.status(), request_id(&response));
         if !status.is_success() {
             let bytes = response.bytes().await.map_err(failed)?;
-            return Err(ClientError::refused(status.as_u16(), &bytes, shown, "GET"));
+            return Err(ClientError::refused(status.as_u16(), &bytes, shown, "GET", id));
         }
         while let Some(bytes) = response.chunk().await.map_err(failed)? {
             take(&bytes).map_err(ClientError::local)?;
@@ -225,10 +225,10 @@ impl Client {
     pub async fn upload(&self, path: &str, file: &Path) -> Result<(), ClientError> {
         let (target, shown) = self.located(Method::Post, path, &[])?;
         let response = self.open(Method::Post, &target, &shown, Sent::File(file)).await?;
-        let status = response.status();
+        let (status, id) = (response.status(), request_id(&response));
         let failed = |error: reqwest::Error| ClientError::local(format!("POST {shown}: {}", describe(&error)));
         let bytes = response.bytes().await.map_err(failed)?;
-        if status.is_success() { Ok(()) } else { Err(ClientError::refused(status.as_u16(), &bytes, shown, "POST")) }
+        if status.is_success() { Ok(()) } else { Err(ClientError::refused(status.as_u16(), &bytes, shown, "POST", id)) }
     }
 
     /// Where a request goes, and how messages show that.
@@ -242,9 +242,9 @@ impl Client {
         target: &Url,
         shown: &str,
         body: Option<&str>,
-    ) -> Result<(StatusCode, Vec<u8>), ClientError> {
+    ) -> Result<(StatusCode, Vec<u8>, Option<String>), ClientError> {
         let mut response = self.open(method, target, shown, body.map_or(Sent::Nothing, Sent::Json)).await?;
-        let status = response.status();
+        let (status, id) = (response.status(), request_id(&response));
         let failed =
             |error: reqwest::Error| ClientError::local(format!("{} {shown}: {}", method.name(), describe(&error)));
         let mut bytes = Vec::new();
@@ -254,7 +254,7 @@ impl Client {
             }
             bytes.extend_from_slice(&more);
         }
-        Ok((status, bytes))
+        Ok((status, bytes, id))
     }
 
     /// Sends a request, once more where it is sent elsewhere; its answer begins.
@@ -310,6 +310,14 @@ impl Client {
             return Ok(response);
         }
     }
+}
+
+/// The id of the request, as the server calls it.
+fn request_id(response: &reqwest::Response) -> Option<String> {
+    let id = response.headers().get("x-request-id")?.to_str().ok()?;
+    // It is shown to people: whatever it is, it is no text of somebody else's.
+    let is_id = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_id.then(|| id.to_owned())
 }
 
 fn is_worth_repeating(status: StatusCode) -> bool {

@@ -23,11 +23,13 @@ pub enum ClientError {
         /// The server's `warnings` list, if the refusal carried one.
         warnings: Vec<String>,
         /// The URL, without credentials.
-        url: String,
+        url: Box<str>,
         /// The HTTP method.
         method: &'static str,
+        /// The request's id, by which the server's audit records know it.
+        request_id: Option<Box<str>>,
         /// The body, when it was not the JSON object that a server should send.
-        raw: Option<String>,
+        raw: Option<Box<str>>,
     },
 }
 
@@ -48,7 +50,7 @@ impl ClientError {
     }
 
     /// Reads a refusal from an HTTP answer.
-    pub(crate) fn refused(status: u16, body: &[u8], url: String, method: &'static str) -> Self {
+    pub(crate) fn refused(status: u16, body: &[u8], url: String, method: &'static str, id: Option<String>) -> Self {
         let parsed = serde_json::from_slice::<Value>(body).ok().filter(Value::is_object);
         let list = |name: &str| -> Vec<String> {
             let entries = parsed.as_ref().and_then(|object| object.get(name)).and_then(Value::as_array);
@@ -60,9 +62,17 @@ impl ClientError {
         };
         let raw = match &parsed {
             Some(object) if object.get("errors").is_some() => None,
-            _ => Some(String::from_utf8_lossy(body).into_owned()),
+            _ => Some(String::from_utf8_lossy(body).into()),
         };
-        Self::Server { status, errors: list("errors"), warnings: list("warnings"), url, method, raw }
+        Self::Server {
+            status,
+            errors: list("errors"),
+            warnings: list("warnings"),
+            url: url.into(),
+            method,
+            request_id: id.map(String::into_boxed_str),
+            raw,
+        }
     }
 }
 

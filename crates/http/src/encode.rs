@@ -53,6 +53,9 @@ pub(crate) fn answer(
     let mut set = |name: HeaderName, value: HeaderValue| headers.insert(name, value);
     set(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     set(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(id) = HeaderValue::from_str(id.as_str()) {
+        set(HeaderName::from_static("x-request-id"), id);
+    }
     if will_pass {
         set(RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -88,6 +88,11 @@ fn check(name: &str) {
         ("policy.hcl", "# kept as it is\npath   \"secret/data/*\" {\n    capabilities=[\"read\",\n  \"list\"]\n}\n"),
         ("broken.hcl", "path \"secret\" {"),
         ("empty.hcl", "\n"),
+        (
+            "cases.hcl",
+            "policies = [\"policy.hcl\", \"default\"]\ncase \"reads\" {\n  policies = [\"policy\"]\n  path = \"secret/data/a\"\n  \
+             can = [\"read\"]\n}\ncase \"writes\" {\n  path = \"secret/data/a\"\n  can = [\"update\"]\n}\n",
+        ),
     ] {
         std::fs::write(home.path().join(file), text).unwrap();
     }
