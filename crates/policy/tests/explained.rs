@@ -179,7 +179,7 @@ fn templates_are_filled_with_what_is_known_of_the_holder() {
         assert!(!may(&compiled(&rules, None, 0), &format!("kv/{value}/x")), "{placeholder}");
     }
     for unknown in
-        ["identity.entity.nam", "identity.entity.aliases.other.name", "identity.groups.names.dev.id", "x", ""]
+        ["identity.entity.nick", "identity.entity.aliases.other.name", "identity.groups.names.dev.id", "x", ""]
     {
         let rules = [format!("path \"kv/{{{{{unknown}}}}}*\" {{ capabilities = [\"read\"] }}")];
         assert!(!may(&compiled(&rules, Some(&identity), 0), "kv/x"), "{unknown}");
@@ -299,7 +299,7 @@ fn what_is_hardly_meant_is_found_with_its_place() {
     finds("path \"v1/a\" { capabilities = [\"read\"] }", &[("api-prefix", 1, 6)]);
     finds("path \"a\" { capabilities = [] }", &[("grants-nothing", 1, 6)]);
     finds("path \"a\" { capabilities = [\"read\", \"deny\"] }", &[("deny-and-more", 1, 6)]);
-    finds("path \"kv/{{identity.entity.nmae}}\" { capabilities = [\"read\"] }", &[("unknown-placeholder", 1, 6)]);
+    finds("path \"kv/{{identity.entity.nick}}\" { capabilities = [\"read\"] }", &[("unknown-placeholder", 1, 6)]);
     finds("path \"a/\" { capabilities = [\"read\"] }", &[("only-the-directory", 1, 6)]);
     finds("path \"a\" { capabilities = [\"raed\"] }", &[("no-policy", 1, 28)]);
     // A denial that a more specific rule takes back on a path that crosses it, and a grant that one hides.
