@@ -47,6 +47,7 @@ pub struct Process {
     /// It among the others.
     pub nodes: Arc<Nodes>,
     service: Arc<NodeService>,
+    since: Duration,
 }
 
 /// Who serves at a node, and on what.
@@ -210,7 +211,8 @@ impl World {
         if self.hosts[at].joins {
             node.join_by_itself();
         }
-        self.hosts[at].process = Some(Process { node, nodes, service });
+        let since = self.now();
+        self.hosts[at].process = Some(Process { node, nodes, service, since });
     }
 
     /// Ends a process without a word: SIGKILL.
@@ -236,6 +238,12 @@ impl World {
         host.machine = host.machine.reopened();
         // What stood still ended where it stood.
         self.resume(at);
+    }
+
+    /// When the process of a node was started.
+    #[must_use]
+    pub fn runs_since(&self, at: usize) -> Option<Duration> {
+        self.hosts[at].process.as_ref().map(|process| process.since)
     }
 
     /// Puts another machine in the place of one that does not run: it has an empty disk, and will join the others.

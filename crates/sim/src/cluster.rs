@@ -84,8 +84,10 @@ struct Life {
     tokens: Vec<Token>,
     handed_out: u64,
     records: Records,
-    /// How much time there was a leader.
+    /// How much time there was a leader, without what leaders may lack of the time of those before them.
     led: Duration,
+    /// Who led last.
+    leader: Option<usize>,
     is_parted: bool,
     /// Nodes that do not vote now, and what becomes of them.
     outside: BTreeMap<usize, Outside>,
@@ -94,6 +96,13 @@ struct Life {
     history: Vec<String>,
     report: Report,
 }
+
+/// How long a process may take to hear the leader's time, which is told every 5 s.
+const YOUNG: Duration = Duration::from_secs(10);
+/// What a leader may lack that has not heard it.
+const LACKS: Duration = Duration::from_secs(6);
+/// What `led` begins with, so that what is lacked can be taken off it.
+const LED_BEFORE: Duration = Duration::from_secs(1000);
 
 /// Runs one seed.
 ///
@@ -120,7 +129,8 @@ pub fn run_cluster(seed: u64, planted: PlantedInCluster) -> Outcome {
                 tokens: Vec::new(),
                 handed_out: 0,
                 records: Records::default(),
-                led: Duration::ZERO,
+                led: LED_BEFORE,
+                leader: None,
                 is_parted: false,
                 outside: BTreeMap::new(),
                 changes: false,
@@ -210,7 +220,13 @@ impl Life {
     /// Lets a little time pass.
     async fn step(&mut self) -> Result<(), String> {
         self.world.pass(STEP).await;
-        self.led += if self.world.active().is_some() { STEP } else { Duration::ZERO };
+        if let Some(active) = self.world.active() {
+            self.led += STEP;
+            let since = self.world.runs_since(active).unwrap_or_default();
+            if self.leader.replace(active) != Some(active) && self.world.now() < since + YOUNG {
+                self.led = self.led.saturating_sub(LACKS);
+            }
+        }
         self.land()?;
         self.tend_members().await
     }
