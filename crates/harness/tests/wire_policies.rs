@@ -93,6 +93,11 @@ async fn a_policy_has_a_version_that_whoever_writes_may_name() {
         .await
         .expect_error(400, "check-and-set parameter did not match the current version");
     drop(write(json!({ "policy": text, "cas": -1 })).await.expect_status(204));
+    // Clients of the original's compare the whole answer.
+    let read = harness.read("sys/policies/acl/p", ROOT).await;
+    assert_eq!(read.json["data"], json!({ "name": "p", "policy": text }));
+    let detailed = harness.list("sys/policies/detailed/acl", ROOT).await;
+    assert_eq!(detailed.at("/data/key_info/p/version"), &json!(1));
     write(json!({ "policy": text, "cas": -1 }))
         .await
         .expect_error(400, "check-and-set parameter set to -1 on existing entry");

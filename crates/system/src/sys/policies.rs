@@ -43,7 +43,8 @@ pub(super) struct Write {
     allow_slashes_in_identity_templates: Option<bool>,
 }
 
-/// A policy.
+/// A policy. Of one on which nothing was asked but its text, only that is shown, since clients of the original's compare the
+/// whole answer; a detailed listing shows everything of all.
 #[derive(Output)]
 pub(super) struct PolicyShown {
     /// Its name.
@@ -51,13 +52,17 @@ pub(super) struct PolicyShown {
     /// Its text as it was sent.
     policy: String,
     /// How often it was written.
-    version: u64,
+    #[output(optional)]
+    version: Option<u64>,
     /// Whether writing it needs `cas`.
-    cas_required: bool,
+    #[output(optional)]
+    cas_required: Option<bool>,
     /// Whether values of its placeholders may have `*` and `+`.
-    allow_wildcards_in_identity_templates: bool,
+    #[output(optional)]
+    allow_wildcards_in_identity_templates: Option<bool>,
     /// Whether values of its placeholders may have `/`.
-    allow_slashes_in_identity_templates: bool,
+    #[output(optional)]
+    allow_slashes_in_identity_templates: Option<bool>,
     /// When it stops to grant anything.
     #[output(optional)]
     expiration: Option<String>,
@@ -74,9 +79,11 @@ pub(super) struct LegacyPolicy {
     /// Its text as it was sent.
     rules: String,
     /// How often it was written.
-    version: u64,
+    #[output(optional)]
+    version: Option<u64>,
     /// Whether writing it needs `cas`.
-    cas_required: bool,
+    #[output(optional)]
+    cas_required: Option<bool>,
 }
 
 /// Names, and what is known of each.
@@ -113,15 +120,32 @@ fn names(sys: &Sys, prefix: &str, now: Timestamp) -> Vec<String> {
 }
 
 fn shown(name: &str, record: &PolicyRecord) -> PolicyShown {
+    let has_more = record.cas_required || record.expires.is_some() || record.trusts_wildcards || record.trusts_slashes;
+    if has_more { shown_in_full(name, record) } else { named(name, record) }
+}
+
+fn named(name: &str, record: &PolicyRecord) -> PolicyShown {
     PolicyShown {
         name: name.to_owned(),
         policy: record.text.clone(),
-        version: record.version,
-        cas_required: record.cas_required,
-        allow_wildcards_in_identity_templates: record.trusts_wildcards,
-        allow_slashes_in_identity_templates: record.trusts_slashes,
+        version: None,
+        cas_required: None,
+        allow_wildcards_in_identity_templates: None,
+        allow_slashes_in_identity_templates: None,
+        expiration: None,
+        modified: None,
+    }
+}
+
+fn shown_in_full(name: &str, record: &PolicyRecord) -> PolicyShown {
+    PolicyShown {
+        version: Some(record.version),
+        cas_required: Some(record.cas_required),
+        allow_wildcards_in_identity_templates: Some(record.trusts_wildcards),
+        allow_slashes_in_identity_templates: Some(record.trusts_slashes),
         expiration: record.expires.map(rfc3339),
         modified: record.modified.map(rfc3339),
+        ..named(name, record)
     }
 }
 
@@ -168,12 +192,13 @@ pub(super) async fn detailed_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Resu
 
 fn details(sys: &Sys, prefix: &str, now: Timestamp) -> Option<Data<Detailed>> {
     let table = sys.handles.policies.table();
-    let about =
-        |(name, stored): (&str, &StoredPolicy)| (name.to_owned(), Body::Map(shown(name, &stored.record).into_map()));
+    let about = |(name, stored): (&str, &StoredPolicy)| {
+        (name.to_owned(), Body::Map(shown_in_full(name, &stored.record).into_map()))
+    };
     let mut key_info: Map = table.policies(prefix, now).map(about).collect();
     let keys = names(sys, prefix, now);
     if keys.iter().any(|name| name == "root") {
-        key_info.insert("root", Body::Map(shown("root", &bare(String::new())).into_map()));
+        key_info.insert("root", Body::Map(shown_in_full("root", &bare(String::new())).into_map()));
     }
     (!keys.is_empty()).then_some(Data(Detailed { keys, key_info }))
 }
