@@ -92,7 +92,9 @@ async fn pt_10_every_login_that_fails_has_the_same_answer() {
         ("bob'--", "right"),
         ("bob%00", "right"),
     ] {
-        let answer = login(&harness, name, password).await;
+        let mut answer = login(&harness, name, password).await;
+        // The one thing that is another's each time.
+        answer.headers.remove("x-request-id");
         if name != "bob%00" {
             answers.push((answer.status, format!("{:?}", answer.headers), answer.bytes));
         } else {

@@ -38,7 +38,15 @@ async fn every_endpoint_answers_alike_through_a_standby() {
             continue;
         }
         let there = ask(&world, 0, method, &path).await;
+        // What was begun is cancelled, or it could not begin again.
+        let begins = path.ends_with("/attempt") || path.ends_with("/init");
+        if begins {
+            ask(&world, 0, "DELETE", &path).await;
+        }
         let here = ask(&world, 1, method, &path).await;
+        if begins {
+            ask(&world, 0, "DELETE", &path).await;
+        }
         if method == "POST" && path.starts_with("sys/storage/raft/snapshot") {
             // A body of any size is for the client to send to the leader.
             assert_eq!(here.status, 307, "{here:?}");

@@ -27,6 +27,9 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
         let below = [
             "sys/auth/",
             "sys/audit/",
+            "sys/config/auditing/",
+            "sys/config/cors",
+            "sys/internal/inspect/",
             "sys/leases/lookup/",
             "sys/leases/revoke-prefix/",
             "sys/leases/revoke-force/",
