@@ -5,6 +5,7 @@
 //! which is what the library counts by, and has been proposed to, so it leads. Deliberately absent: everything but batches, and
 //! a machine without room or that lacks an entry before: what is not applied here is applied when the library asks.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openraft::EntryPayload;
@@ -36,6 +37,11 @@ impl Alone {
     /// The machine that it is done to.
     pub(crate) fn machine(&self) -> Arc<dyn Machine> {
         Arc::clone(&self.feed.machine)
+    }
+
+    /// Whether the node is being closed.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.feed.is_closed.load(Ordering::Acquire)
     }
 
     fn members(&self) -> MutexGuard<'_, Members> {

@@ -253,6 +253,36 @@ impl LogStore {
         done.await.map_err(failed)?.map_err(failed)
     }
 
+    /// Writes entries down, durably; false when there is no room for them.
+    async fn append_if_there_is_room(&self, entries: Arc<[Entry]>) -> Result<bool, StorageError> {
+        let append = move |shared: &Shared| {
+            let mut log = shared.log();
+            let Some(begin) = entries.first().map(|entry| entry.log_id.index + 1) else { return Ok(true) };
+            if log.last() + 1 != begin {
+                return Err(LogError::OutOfRange { index: begin, first: log.first(), last: log.last() });
+            }
+            let mut group = log.group();
+            for entry in entries.iter() {
+                group.entry(|body| put_entry(body, entry));
+            }
+            match group.commit() {
+                Err(LogError::Io { source, .. }) if source.kind() == std::io::ErrorKind::StorageFull => {
+                    return Ok(false);
+                }
+                committed => committed?,
+            };
+            shared.syncs.store(log.syncs(), Ordering::Relaxed);
+            drop(log);
+            let is_alone = shared.alone.as_ref().is_some_and(Alone::is_alone);
+            shared.tail().extend(&entries, if is_alone { TAIL_BYTES_ALONE } else { TAIL_BYTES });
+            if let Some(alone) = &shared.alone {
+                alone.written(&entries);
+            }
+            Ok(true)
+        };
+        self.with(append).await
+    }
+
     async fn change_record(&self, change: impl FnOnce(&mut Record) + Send + 'static) -> Result<(), StorageError> {
         self.with(move |shared| {
             let mut record = *shared.record();
@@ -370,28 +400,19 @@ impl RaftLogStorage<Types> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries: Vec<Entry> = entries.into_iter().collect();
-        self.with(move |shared| {
-            let mut log = shared.log();
-            let Some(begin) = entries.first().map(|entry| entry.log_id.index + 1) else { return Ok(()) };
-            if log.last() + 1 != begin {
-                return Err(LogError::OutOfRange { index: begin, first: log.first(), last: log.last() });
+        let entries: Arc<[Entry]> = entries.into_iter().collect();
+        let mut is_told = false;
+        // Where there is no room for another segment nothing was written, and there may be some again: a node that only lacks
+        // room would otherwise be lost to its cluster until somebody starts it anew. Others lead meanwhile.
+        while !self.append_if_there_is_room(Arc::clone(&entries)).await? {
+            if self.0.alone.as_ref().is_some_and(Alone::is_closed) {
+                return Err(failed(std::io::Error::from(std::io::ErrorKind::StorageFull)));
             }
-            let mut group = log.group();
-            for entry in &entries {
-                group.entry(|body| put_entry(body, entry));
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::error!("there is no room for the log; it waits until there is");
             }
-            group.commit()?;
-            shared.syncs.store(log.syncs(), Ordering::Relaxed);
-            drop(log);
-            let is_alone = shared.alone.as_ref().is_some_and(Alone::is_alone);
-            shared.tail().extend(&entries, if is_alone { TAIL_BYTES_ALONE } else { TAIL_BYTES });
-            if let Some(alone) = &shared.alone {
-                alone.written(&entries);
-            }
-            Ok(())
-        })
-        .await?;
+            self.0.doors.clock.sleep(LOOK_AGAIN).await;
+        }
         callback.log_io_completed(Ok(()));
         Ok(())
     }
