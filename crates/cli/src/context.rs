@@ -319,7 +319,7 @@ impl<'a, 'io> Context<'a, 'io> {
         self.denied = match &answered {
             // Who logs in is nobody yet, so no policy says why.
             Err(ClientError::Server { status: 403, request_id, .. })
-                if !path.starts_with("sys/explain") && !(path.starts_with("auth/") && path.contains("/login")) =>
+                if !path.starts_with("sys/explain") && !is_login(path) =>
             {
                 Some(Denied { method, path: path.to_owned(), request_id: request_id.as_deref().map(str::to_owned) })
             }
@@ -544,6 +544,11 @@ fn parse_duration(text: &str) -> Option<Duration> {
         rest = after;
     }
     Some(total)
+}
+
+/// Whether a path is one that people log in by.
+fn is_login(path: &str) -> bool {
+    path.starts_with("auth/") && path.contains("/login")
 }
 
 #[cfg(test)]
