@@ -36,6 +36,20 @@ impl<T> Cached<T> {
         changed.touches(&self.prefix)
     }
 
+    /// Loads it again when one of its records may have changed.
+    pub(crate) fn reload_if_touched<E>(
+        &self,
+        changed: &Changed,
+        txn: &mut Txn,
+        load: impl FnOnce(&mut Txn) -> Result<T, E>,
+    ) -> Result<(), E> {
+        if self.is_touched_by(changed) {
+            let value = load(txn)?;
+            self.replace(txn, value);
+        }
+        Ok(())
+    }
+
     /// Takes a value loaded by `txn`, unless a newer one is here already.
     pub(crate) fn replace(&self, txn: &Txn, value: T) {
         let next = Arc::new((txn.read_version(), Arc::new(value)));

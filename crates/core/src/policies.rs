@@ -183,11 +183,7 @@ impl Policies {
     }
 
     pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
-        if self.table.is_touched_by(changed) {
-            let table = read_table(txn, &self.namespace)?;
-            self.table.replace(txn, table);
-        }
-        Ok(())
+        self.table.reload_if_touched(changed, txn, |txn| read_table(txn, &self.namespace))
     }
 
     /// Whether the table is what it would be if it were loaded now.

@@ -243,11 +243,7 @@ impl Mounts {
     }
 
     pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
-        if self.table.is_touched_by(changed) {
-            let table = self.read_table(txn)?;
-            self.table.replace(txn, table);
-        }
-        Ok(())
+        self.table.reload_if_touched(changed, txn, |txn| self.read_table(txn))
     }
 
     /// Whether the table is what it would be if it were loaded now.

@@ -207,11 +207,7 @@ impl Rates {
     }
 
     pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
-        if self.table.is_touched_by(changed) {
-            let table = read_table(txn)?;
-            self.table.replace(txn, table);
-        }
-        Ok(())
+        self.table.reload_if_touched(changed, txn, read_table)
     }
 
     pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {

@@ -18,29 +18,20 @@ use tresor_wire::output::Output;
 use super::Sys;
 use crate::always::parse_share;
 
-/// What is to be: for the newer spelling.
+/// What is to be, and of which of the two.
 #[derive(Input)]
 pub(super) struct Begin {
     /// What is changed: `root` or `recovery`.
     #[input(path)]
     target: String,
-    /// How many shares there are to be.
-    secret_shares: Option<i64>,
-    /// How many of them are to open.
-    secret_threshold: Option<i64>,
-    /// Keys to encrypt the new shares to, one each.
-    pgp_keys: Option<Vec<String>>,
-    /// Whether the encrypted shares are kept in the store as well.
-    #[input(default = "false")]
-    backup: bool,
-    /// Whether the new shares must be entered once before they open.
-    #[input(default = "false")]
-    require_verification: bool,
+    /// What is to be.
+    #[input(flatten)]
+    wish: Wish,
 }
 
-/// What is to be: for the older spellings.
+/// What is to be.
 #[derive(Input)]
-pub(super) struct BeginLegacy {
+pub(super) struct Wish {
     /// How many shares there are to be.
     secret_shares: Option<i64>,
     /// How many of them are to open.
@@ -63,22 +54,20 @@ pub(super) struct Of {
     target: String,
 }
 
-/// A share: for the newer spelling.
+/// A share, and for which of the two.
 #[derive(Input)]
 pub(super) struct Enter {
     /// What is changed: `root` or `recovery`.
     #[input(path)]
     target: String,
-    /// The share, in hexadecimal or base64.
-    key: Option<SecretString>,
-    /// The name of the attempt.
-    #[input(default = "")]
-    nonce: String,
+    /// The share.
+    #[input(flatten)]
+    share: Share,
 }
 
-/// A share: for the older spellings.
+/// A share.
 #[derive(Input)]
-pub(super) struct EnterLegacy {
+pub(super) struct Share {
     /// The share, in hexadecimal or base64.
     key: Option<SecretString>,
     /// The name of the attempt.
@@ -177,7 +166,7 @@ pub(crate) fn spelled(shares: &[SecretBytes]) -> (Vec<String>, Vec<String>) {
     spelled.unzip()
 }
 
-fn begin(sys: &Sys, cx: &Cx<'_>, target: Target, input: BeginLegacy) -> Result<Progressed, Fault> {
+fn begin(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<Progressed, Fault> {
     let shareholders = &sys.handles.shareholders;
     let changes_shares = shareholders.changes_shares(target)?;
     let recipients = recipients(&input.pgp_keys.unwrap_or_default(), cx.now)?;
@@ -221,7 +210,7 @@ fn share(key: Option<SecretString>) -> Result<UnsealShare, Fault> {
     parse_share(&key.ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON"))?)
 }
 
-async fn enter(sys: &Sys, target: Target, input: EnterLegacy) -> Result<Progressed, Fault> {
+async fn enter(sys: &Sys, target: Target, input: Share) -> Result<Progressed, Fault> {
     let entered = sys.handles.shareholders.enter_rekey(target, &input.nonce, share(input.key)?).await?;
     let Entered::Enough(NewKeys { nonce, shares, fingerprints, backup, verification_nonce }) = entered else {
         return standing(sys, target);
@@ -257,7 +246,7 @@ fn verification(sys: &Sys, target: Target) -> Result<Verified, Fault> {
     })
 }
 
-async fn verify(sys: &Sys, target: Target, input: EnterLegacy) -> Result<Verified, Fault> {
+async fn verify(sys: &Sys, target: Target, input: Share) -> Result<Verified, Fault> {
     let shareholders = &sys.handles.shareholders;
     match shareholders.enter_verification(target, &input.nonce, share(input.key)?).await? {
         Entered::NotEnough => verification(sys, target),
@@ -299,9 +288,7 @@ pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Progr
 }
 
 pub(super) async fn init(sys: &Sys, cx: Cx<'_>, input: Begin) -> Result<Data<Progressed>, Fault> {
-    let Begin { target: of, secret_shares, secret_threshold, pgp_keys, backup, require_verification } = input;
-    let wish = BeginLegacy { secret_shares, secret_threshold, pgp_keys, backup, require_verification };
-    begin(sys, &cx, target(&of)?, wish).map(Data)
+    begin(sys, &cx, target(&input.target)?, input.wish).map(Data)
 }
 
 pub(super) async fn cancel(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Nothing, Fault> {
@@ -309,8 +296,7 @@ pub(super) async fn cancel(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Nothing,
 }
 
 pub(super) async fn update(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Data<Progressed>, Fault> {
-    let Enter { target: of, key, nonce } = input;
-    enter(sys, target(&of)?, EnterLegacy { key, nonce }).await.map(Data)
+    enter(sys, target(&input.target)?, input.share).await.map(Data)
 }
 
 pub(super) async fn read_verification(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
@@ -318,8 +304,7 @@ pub(super) async fn read_verification(sys: &Sys, _cx: Cx<'_>, input: Of) -> Resu
 }
 
 pub(super) async fn enter_verification(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Data<Verified>, Fault> {
-    let Enter { target: of, key, nonce } = input;
-    verify(sys, target(&of)?, EnterLegacy { key, nonce }).await.map(Data)
+    verify(sys, target(&input.target)?, input.share).await.map(Data)
 }
 
 pub(super) async fn restart_verification(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
@@ -351,7 +336,7 @@ macro_rules! legacy {
             pub(in super::super) async fn init(
                 sys: &Sys,
                 cx: Cx<'_>,
-                input: BeginLegacy,
+                input: Wish,
             ) -> Result<Mirrored<Progressed>, Fault> {
                 begin(sys, &cx, Target::$target, input).map(Mirrored)
             }
@@ -365,7 +350,7 @@ macro_rules! legacy {
             pub(in super::super) async fn update(
                 sys: &Sys,
                 _cx: Cx<'_>,
-                input: EnterLegacy,
+                input: Share,
             ) -> Result<Mirrored<Progressed>, Fault> {
                 enter(sys, Target::$target, input).await.map(Mirrored)
             }
@@ -381,7 +366,7 @@ macro_rules! legacy {
             pub(in super::super) async fn verify(
                 sys: &Sys,
                 _cx: Cx<'_>,
-                input: EnterLegacy,
+                input: Share,
             ) -> Result<Mirrored<Verified>, Fault> {
                 super::verify(sys, Target::$target, input).await.map(Mirrored)
             }
