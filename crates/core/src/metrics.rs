@@ -12,7 +12,7 @@ use tresor_barrier::Txn;
 use tresor_env::Clock;
 use tresor_metrics::{Counter, LABELS_MAX, Labelled, Reading, Timer, Value};
 use tresor_model::ids::{MountId, NamespaceId};
-use tresor_model::{Fault, Operation};
+use tresor_model::{Fault, Operation, Timestamp};
 
 use crate::cluster::Member;
 use crate::mounts::record::StoredClass;
@@ -147,7 +147,7 @@ impl Metrics {
         }
         if let Some((handles, txn)) = open {
             let first = all.len();
-            looked_up(handles, txn, &mut all)?;
+            looked_up(handles, txn, self.clock.wall(), &mut all)?;
             for reading in all.iter_mut().skip(first).filter(|reading| !reading.name.starts_with("raft")) {
                 reading.labels.push(("cluster", cluster.clone()));
             }
@@ -208,7 +208,7 @@ impl Node {
 }
 
 /// What is looked up in an unsealed node.
-fn looked_up(handles: &Handles, txn: &mut Txn, all: &mut Vec<Reading>) -> Result<(), Fault> {
+fn looked_up(handles: &Handles, txn: &mut Txn, now: Timestamp, all: &mut Vec<Reading>) -> Result<(), Fault> {
     let live = handles.tokens.live(txn, &NamespaceId::root())?;
     mounts(handles, &live, all);
     let irrevocable = handles.leases.irrevocable(txn, None, IRREVOCABLE_MAX)?.len();
@@ -228,6 +228,7 @@ fn looked_up(handles: &Handles, txn: &mut Txn, all: &mut Vec<Reading>) -> Result
         all.push(Reading::gauge("audit.device.lag_records", device.lag_records).with("device", device.path.as_str()));
         all.push(Reading::gauge("audit.device.lag_bytes", device.lag_bytes).with("device", device.path));
     }
+    snapshots(handles, now, all);
     let runtime = handles.settings.process.runtime();
     all.push(Reading::gauge("runtime.sys_bytes", runtime.resident_bytes));
     all.push(Reading::gauge("runtime.num_tasks", runtime.tasks));
@@ -259,6 +260,18 @@ fn mounts(handles: &Handles, live: &BTreeMap<MountId, u64>, all: &mut Vec<Readin
     for (kind, count) in tokens {
         all.push(Reading::gauge("token.count.by_auth", count).with("auth_method", kind).with("namespace", "root"));
     }
+}
+
+/// How old the newest snapshot of the schedule is, and whether the last attempt failed; nothing where none is asked for.
+fn snapshots(handles: &Handles, now: Timestamp, all: &mut Vec<Reading>) {
+    if handles.settings.snapshots.is_none() {
+        return;
+    }
+    let scheduled = handles.snapshots.scheduled();
+    if let Some(taken) = scheduled.taken {
+        all.push(Reading::gauge("snapshot.scheduled.age_seconds", now.since(taken).as_secs()));
+    }
+    all.push(Reading::gauge("snapshot.scheduled.failing", u64::from(scheduled.error.is_some())));
 }
 
 /// What is known of the nodes of the cluster.

@@ -33,6 +33,14 @@ fn names(harness: &Harness) -> Vec<String> {
     below.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
+async fn number(harness: &Harness, name: &str) -> u64 {
+    let answer = harness.read("sys/metrics?format=prometheus", ROOT).await.expect_status(200);
+    let text = String::from_utf8(answer.bytes).unwrap();
+    let mut samples =
+        text.lines().filter_map(|line| line.strip_prefix("vault_snapshot_scheduled_")?.strip_prefix(name));
+    samples.next().unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
 fn bytes(harness: &Harness, name: &str) -> Vec<u8> {
     harness.doors.disk.dump()[&std::path::Path::new(DIRECTORY).join(name)].clone()
 }
@@ -91,9 +99,11 @@ async fn what_cannot_be_written_is_tried_again_and_leaves_nothing() {
     let status = harness.read("sys/storage-status", ROOT).await;
     assert!(!status.text_at("/data/snapshot_error").is_empty(), "{status:?}");
     assert!(*status.at("/data/snapshot_age_seconds") == 3601, "{status:?}");
+    assert_eq!((number(&harness, "age_seconds").await, number(&harness, "failing").await), (3601, 1));
     harness.doors.disk.heal();
     harness.advance(Duration::from_secs(61)).await;
     let there = names(&harness);
+    assert_eq!((number(&harness, "age_seconds").await, number(&harness, "failing").await), (0, 0));
     assert!(there.len() == 2 && there.iter().all(|name| name.ends_with(".snap")), "{there:?}");
     assert!(harness.read("sys/storage-status", ROOT).await.at("/data/snapshot_error").is_null());
 }
