@@ -32,6 +32,7 @@ pub(crate) async fn record(unsealed: &Unsealed, done: &'static str, operation: O
             peer_address: Ipv4Addr::UNSPECIFIED.into(),
             peer_port: 0,
             client_certificates: Arc::default(),
+            request_time_max: None,
         },
         upload: tresor_model::Upload::default(),
         refusal: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tresor_barrier::Txn;
 use tresor_env::Clock;
-use tresor_metrics::{Counter, LABELS_MAX, Labelled, Reading, Timer, Value};
+use tresor_metrics::{Counter, LABELS_MAX, Labelled, Naming, Reading, Timer, Value};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Operation, Timestamp};
 
@@ -55,6 +55,7 @@ impl Routes {
 /// The numbers of a node.
 pub struct Metrics {
     clock: Arc<dyn Clock>,
+    naming: Naming,
     /// Requests that run now.
     pub(crate) running: Running,
     /// How the cluster is called, while that is known.
@@ -80,9 +81,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(clock: Arc<dyn Clock>) -> Self {
+    pub(crate) fn new(clock: Arc<dyn Clock>, naming: Naming) -> Self {
         Self {
             clock,
+            naming,
             running: Running::default(),
             cluster_name: Mutex::default(),
             handle_request: Timer::default(),
@@ -128,7 +130,13 @@ impl Metrics {
         &self.running
     }
 
-    /// All numbers, those of an unsealed node among them when this is one.
+    /// How an operator wants them to be called.
+    #[must_use]
+    pub const fn naming(&self) -> &Naming {
+        &self.naming
+    }
+
+    /// All numbers that are wanted, those of an unsealed node among them when this is one.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -152,7 +160,7 @@ impl Metrics {
                 reading.labels.push(("cluster", cluster.clone()));
             }
         }
-        Ok(all)
+        Ok(self.naming.apply(all))
     }
 
     /// What was counted and timed as it happened.
@@ -192,6 +200,12 @@ impl Metrics {
 }
 
 impl Node {
+    /// How an operator wants numbers to be called.
+    #[must_use]
+    pub fn naming(&self) -> &Naming {
+        self.metrics.naming()
+    }
+
     /// All numbers of this node, be it sealed or not.
     ///
     /// # Errors

@@ -219,7 +219,7 @@ impl Node {
             store: Arc::new(store),
             cluster,
             clock: SteadyClock::new(Arc::clone(&doors.clock)),
-            metrics: Arc::new(Metrics::new(Arc::clone(&doors.clock))),
+            metrics: Arc::new(Metrics::new(Arc::clone(&doors.clock), settings.metrics.clone())),
             doors,
             settings: Arc::new(settings),
             registry,

@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use tresor_audit::{LogOptions, StandardOutput};
 use tresor_engine::Quorum;
+use tresor_metrics::Naming;
 
 use crate::cluster::joining::Joining;
 use crate::lockout::Rules;
 use crate::opening::StaticSeal;
+use crate::pipeline::DEADLINE;
 use crate::process::{Nowhere, Process};
 use crate::snapshots::schedule::Schedule;
 
@@ -32,6 +34,8 @@ pub struct Settings {
     pub default_lease_ttl: Duration,
     /// Longest life of any lease or token that has an end.
     pub max_lease_ttl: Duration,
+    /// How long a handler may take where its listener does not say it.
+    pub request_time_max: Duration,
     /// Shown in `sys/seal-status`; made up at initialisation when empty.
     pub cluster_name: String,
     /// The word for the store in `sys/seal-status`, such as `inmem`.
@@ -60,6 +64,8 @@ pub struct Settings {
     pub open_to_shareholders: Vec<Quorum>,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
     pub snapshots: Option<Schedule>,
+    /// How the numbers of the node are called, and which are there.
+    pub metrics: Naming,
     /// The process around the node.
     pub process: Arc<dyn Process>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
@@ -71,6 +77,7 @@ impl Default for Settings {
         Self {
             default_lease_ttl: Duration::from_secs(768 * 3600),
             max_lease_ttl: Duration::from_secs(768 * 3600),
+            request_time_max: DEADLINE,
             cluster_name: String::new(),
             storage_type: "inmem",
             audit_directory: None,
@@ -85,6 +92,7 @@ impl Default for Settings {
             elsewhere: Elsewhere::PassOn,
             open_to_shareholders: Vec::new(),
             snapshots: None,
+            metrics: Naming::default(),
             process: Arc::new(Nowhere),
             release: env!("CARGO_PKG_VERSION"),
         }

@@ -51,6 +51,7 @@ fn request(id: &str) -> Request {
             peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
             peer_port: 50_000,
             client_certificates: Arc::default(),
+            request_time_max: None,
         },
         upload: tresor_model::Upload::default(),
         refusal: None,

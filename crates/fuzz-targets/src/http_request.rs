@@ -73,11 +73,22 @@ pub fn http_request(bytes: &[u8]) {
     let method = request.method().clone();
     let recorder = Recorder::default();
     let doors = TestDoors::new(1);
-    let connection =
-        Connection { peer_address: IpAddr::V4(Ipv4Addr::LOCALHOST), peer_port: 1, client_certificates: Arc::default() };
+    let connection = Connection {
+        peer_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        peer_port: 1,
+        client_certificates: Arc::default(),
+        request_time_max: None,
+    };
     let options = Options {
         body_bytes_max: OPTIONS_BODY_MAX,
-        json: JsonLimits { depth_max: 8, values_max: 40, string_bytes_max: 100, number_bytes_max: 30 },
+        json: JsonLimits {
+            depth_max: 8,
+            values_max: 40,
+            entries_max: 40,
+            elements_max: 40,
+            string_bytes_max: 100,
+            number_bytes_max: 30,
+        },
         ..Options::default()
     };
     let answering = tresor_http::handle(&recorder, &*doors.doors.clock, connection, &options, request);

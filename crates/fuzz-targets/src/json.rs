@@ -33,7 +33,14 @@ pub(crate) const WORDS: &[&str] = &[
     "\\",
 ];
 
-const LIMITS: JsonLimits = JsonLimits { depth_max: 8, values_max: 40, string_bytes_max: 60, number_bytes_max: 30 };
+const LIMITS: JsonLimits = JsonLimits {
+    depth_max: 8,
+    values_max: 40,
+    entries_max: 40,
+    elements_max: 40,
+    string_bytes_max: 60,
+    number_bytes_max: 30,
+};
 
 /// A JSON body.
 pub fn json(bytes: &[u8]) {

@@ -74,6 +74,7 @@ async fn a_server_whose_slots_are_taken_can_be_looked_at_sealed_and_unsealed() {
             peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
             peer_port: 1,
             client_certificates: Arc::default(),
+            request_time_max: None,
         };
         async move {
             let request = assembly::request(method, path, token, &body);

@@ -10,6 +10,7 @@ mod cors;
 mod decode;
 mod encode;
 mod quirks;
+mod request_log;
 mod status;
 mod upload;
 mod wanted;
@@ -31,6 +32,7 @@ use tresor_wire::json::JsonLimits;
 pub use body::ResponseBody;
 pub use budget::{BodyBudget, HeldBody};
 pub use encode::Answer;
+pub use request_log::RequestLog;
 pub use wanted::WantedHeaders;
 
 /// What a request comes to.
@@ -103,6 +105,8 @@ pub struct Options {
     pub opened: Vec<&'static str>,
     /// Whether requests came over a wire, where HTTP/1.1 demands exactly one `Host`.
     pub is_host_required: bool,
+    /// Whether, and how loudly, each answered request is logged.
+    pub request_log: RequestLog,
 }
 
 impl Default for Options {
@@ -117,6 +121,7 @@ impl Default for Options {
             opened: Vec::new(),
             headers: WantedHeaders::default(),
             is_host_required: false,
+            request_log: RequestLog::default(),
         }
     }
 }
@@ -134,6 +139,7 @@ where
     B::Data: Buf,
 {
     let (head, body) = request.into_parts();
+    let logging = options.request_log.begin(clock, &connection);
     let of_origin = match cors::ask(serve, &head) {
         cors::Asked::On(headers) => headers,
         cors::Asked::Answered(answer) => return answer,
@@ -194,6 +200,9 @@ where
     options.headers.put(status, response.headers_mut());
     if decode::must_close(&head) {
         response.headers_mut().insert(http::header::CONNECTION, http::HeaderValue::from_static("close"));
+    }
+    if let Some(logging) = logging {
+        logging.end(clock, &id, method_name(&head.method), head.uri.path(), response.status().as_u16());
     }
     tracing::debug!(request_id = %id, method = method_name(&head.method), status = response.status().as_u16(), "request answered");
     response

@@ -107,6 +107,17 @@ pub struct TimerReading {
     pub quantiles: [(f64, f64); 3],
     /// Of late: the least, the most, and how far from the mean they lie.
     pub spread: (f64, f64, f64),
+    /// How many fell into each bucket so far.
+    pub(crate) buckets: Vec<u64>,
+}
+
+impl TimerReading {
+    /// What was observed since an earlier reading: about how long it took, in milliseconds, and how often.
+    pub(crate) fn since(&self, earlier: Option<&Self>) -> Vec<(f64, u64)> {
+        let before = |at: usize| earlier.and_then(|earlier| earlier.buckets.get(at)).copied().unwrap_or(0);
+        let counts = self.buckets.iter().enumerate().map(|(at, count)| (middle(at), count.saturating_sub(before(at))));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
 }
 
 impl Default for Timer {
@@ -150,6 +161,7 @@ impl Timer {
             window,
             quantiles: [(0.5, 50), (0.9, 90), (0.99, 99)].map(|(name, percent)| (name, quantile(&lately, percent))),
             spread: spread(&lately),
+            buckets: current.buckets,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Numbers about a server: cells that count and time as things happen, and the text that collectors read.
+//! Numbers about a server: cells that count and time as things happen, and the texts that collectors read or are sent.
 //!
 //! A cell is a few atomics; whoever reads it does the work. What it says of late is the difference to what it was when it
 //! was read some seconds ago, so nothing runs while nobody reads. Deliberately absent: which numbers there are, clocks
@@ -6,11 +6,15 @@
 
 mod cells;
 mod labelled;
+mod naming;
 mod prometheus;
+mod statsd;
 
 pub use cells::{Counter, CounterReading, Timer, TimerReading};
 pub use labelled::{LABELS_MAX, Labelled};
+pub use naming::Naming;
 pub use prometheus::text;
+pub use statsd::{Dialect, Statsd};
 
 /// What is read of one number.
 #[derive(Clone, Debug, PartialEq)]

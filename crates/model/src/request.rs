@@ -26,6 +26,8 @@ pub struct Connection {
     pub peer_port: u16,
     /// The client's certificate chain in DER, leaf first, as presented and not verified; empty without one.
     pub client_certificates: Arc<Vec<Vec<u8>>>,
+    /// How long a request may take, where the listener says it.
+    pub request_time_max: Option<Duration>,
 }
 
 /// One request.

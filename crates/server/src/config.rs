@@ -10,6 +10,7 @@ mod lockout;
 mod seal;
 mod snapshots;
 mod storage;
+mod telemetry;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ pub use load::{load, parse};
 pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
 pub use snapshots::SnapshotsConfig;
 pub use storage::{JoinConfig, LeaderConfig, Pem};
+pub use telemetry::{Collector, TelemetryConfig, Way};
 
 /// What the operator configured.
 #[derive(Clone, Debug)]
@@ -42,6 +44,8 @@ pub struct ServerConfig {
     pub lockout: std::collections::BTreeMap<String, tresor_core::lockout::Rules>,
     /// Snapshots that are taken without anybody asking.
     pub snapshots: Option<SnapshotsConfig>,
+    /// How numbers are called, which there are, and who is sent them.
+    pub telemetry: TelemetryConfig,
     /// The address that clients are told.
     pub api_address: Option<String>,
     /// The address that other nodes are told.
@@ -58,6 +62,10 @@ pub struct ServerConfig {
     pub default_lease_ttl: Duration,
     /// Longest life of leases.
     pub max_lease_ttl: Duration,
+    /// How long a request may take where its listener does not say it.
+    pub request_time_max: Option<Duration>,
+    /// The level at which each answered request is logged; none: it is not.
+    pub log_requests_level: Option<String>,
     /// Least severe messages that are logged.
     pub log_level: String,
     /// How messages are logged.
@@ -78,6 +86,35 @@ pub struct ServerConfig {
     pub shows_node_id: bool,
     /// Hints for the operator.
     pub warnings: Vec<String>,
+}
+
+impl ServerConfig {
+    /// The keys at top level that differ and that only a restart follows.
+    pub(crate) fn differences(&self, other: &Self) -> Vec<&'static str> {
+        // What values look like is compared, and shown to nobody.
+        let spelled = |config: &Self| {
+            [
+                ("storage", format!("{:?} {:?}", config.storage, config.join)),
+                ("listener", format!("{:?}", config.listeners)),
+                ("seal", format!("{:?}", config.static_seal)),
+                ("user_lockout", format!("{:?}", config.lockout)),
+                ("snapshots", format!("{:?}", config.snapshots)),
+                ("telemetry", format!("{:?}", config.telemetry)),
+                ("api_addr", format!("{:?}", config.api_address)),
+                ("cluster_addr", format!("{:?}", config.cluster_address)),
+                ("cluster_name", format!("{:?}", config.cluster_name)),
+                ("default_lease_ttl", format!("{:?}", config.default_lease_ttl)),
+                ("max_lease_ttl", format!("{:?}", config.max_lease_ttl)),
+                ("default_max_request_duration", format!("{:?}", config.request_time_max)),
+                ("log_format", format!("{:?}", config.log_format)),
+                ("disable_mlock", format!("{:?}", config.disable_mlock)),
+                ("pid_file", format!("{:?}", config.pid_file)),
+                ("audit_log_sync", format!("{:?}", config.audit_log)),
+            ]
+        };
+        let pairs = spelled(self).into_iter().zip(spelled(other));
+        pairs.filter(|(one, other)| one.1 != other.1).map(|(one, _)| one.0).collect()
+    }
 }
 
 /// Where data is kept.

@@ -18,6 +18,7 @@ mod run;
 mod service;
 mod static_seal;
 mod storage;
+mod telemetry;
 mod tls;
 mod watching;
 

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tresor_env::net::{Listener as Bound, Stream};
 use tresor_env::{Doors, Tasks};
-use tresor_http::{BODIES_BYTES_MAX, BodyBudget, Options, Serve};
+use tresor_http::{BODIES_BYTES_MAX, BodyBudget, Options, RequestLog, Serve};
 use tresor_model::Connection;
 
 use crate::activity::Activity;
@@ -90,7 +90,13 @@ impl BoundListeners {
     }
 
     /// Serves from now on.
-    pub(crate) fn serve(self, serve: &Arc<dyn Serve>, doors: &Doors, own: &[(&'static str, String)]) -> Listeners {
+    pub(crate) fn serve(
+        self,
+        serve: &Arc<dyn Serve>,
+        doors: &Doors,
+        own: &[(&'static str, String)],
+        request_log: &RequestLog,
+    ) -> Listeners {
         let (phase, phases) = watch::channel(Phase::Open);
         let listeners = Listeners {
             phase,
@@ -113,11 +119,13 @@ impl BoundListeners {
                     headers: listener.headers,
                     json: listener.json,
                     is_host_required: true,
+                    request_log: request_log.clone(),
                     ..Options::default()
                 },
                 header_timeout: listener.header_timeout,
                 idle_timeout: listener.idle_timeout,
                 write_timeout: listener.write_timeout,
+                request_time_max: listener.request_time_max,
                 acceptor,
                 slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
                 phases: phases.clone(),
@@ -158,6 +166,7 @@ struct Shared {
     header_timeout: Duration,
     idle_timeout: Duration,
     write_timeout: Duration,
+    request_time_max: Option<Duration>,
     acceptor: Option<TlsAcceptor>,
     slots: Arc<Semaphore>,
     phases: watch::Receiver<Phase>,
@@ -221,6 +230,7 @@ async fn serve(
         peer_address: peer.ip().to_canonical(),
         peer_port: peer.port(),
         client_certificates: Arc::new(certificates),
+        request_time_max: shared.request_time_max,
     };
     let activity = Arc::new(Activity::new(Arc::clone(&shared.doors.clock)));
     let service = service_fn(|request| {
@@ -371,13 +381,14 @@ mod tests {
             body_timeout: Duration::from_secs(30),
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
+            request_time_max: None,
             opened: Vec::new(),
             headers: tresor_http::WantedHeaders::default(),
             json: tresor_wire::json::JsonLimits::default(),
         };
         let serve: Arc<dyn Serve> = Arc::new(Refusing(Arc::clone(&may_answer)));
         let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();
-        let listeners = bound.serve(&serve, &doors.doors, &[]);
+        let listeners = bound.serve(&serve, &doors.doors, &[], &RequestLog::default());
         let mut stream = doors.doors.net.connect(listeners.addresses[0]).await.unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         stream.write_all(&get(1, "/v1/a")).await.unwrap();

@@ -8,8 +8,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::snapshots::schedule::Schedule;
 use tresor_core::{Elsewhere, Node, Settings, StaticSeal};
-use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
+use tresor_env::{Doors, Tasks};
+use tresor_http::RequestLog;
 use tresor_secret::TokenSecret;
 
 use crate::cluster::Nodes;
@@ -25,6 +26,7 @@ use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
 use crate::storage::{self, Opened};
+use crate::telemetry;
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +132,11 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
     let serve: Arc<dyn tresor_http::Serve> = Arc::<NodeService>::clone(&service);
     let own = own_headers(&config, nodes.as_deref());
-    let listeners = bound.serve(&serve, &doors, &own);
+    let request_log = RequestLog::default();
+    request_log.set_level(config.log_requests_level.as_deref());
+    let listeners = bound.serve(&serve, &doors, &own, &request_log);
+    let senders = Tasks::new();
+    telemetry::send(&config.telemetry, &node, &doors, &senders);
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
@@ -148,7 +154,8 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
     let mut ends = EndSignals::listen()?;
-    until_stopped(&mut ends, arguments, &node, &listeners, &log).await?;
+    let reloaded = Reloaded { arguments, config: &config, node: &node, listeners: &listeners, log: &log, request_log };
+    until_stopped(&mut ends, &reloaded).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     log.end_watching();
     let drained = async {
@@ -175,6 +182,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         () = drained => {}
         () = ends.next() => tracing::warn!("told to stop again: requests that still run are cut off"),
     }
+    drop(senders);
     node.seal().await.map_err(|fault| fault.to_string())?;
     if let Some(nodes) = nodes {
         nodes.close().await;
@@ -205,6 +213,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
+        request_time_max: config.request_time_max.unwrap_or(Settings::default().request_time_max),
         open_to_shareholders: config.open_to_shareholders.clone(),
         cluster_name: config.cluster_name.clone(),
         storage_type: config.storage.kind(),
@@ -219,6 +228,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         joining: Some(joining(&config.join, &doors.workers)),
         lockout: config.lockout.clone(),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
+        metrics: config.telemetry.naming.clone(),
         ..Settings::default()
     }
 }
@@ -286,36 +296,74 @@ fn receive(kind: SignalKind) -> Result<Signal, String> {
     signal(kind).map_err(|error| format!("signals cannot be received: {error}"))
 }
 
-/// Waits for SIGTERM or SIGINT; SIGHUP reloads certificates, log level and audit files.
-async fn until_stopped(
-    ends: &mut EndSignals,
-    arguments: &Arguments,
-    node: &Node,
-    listeners: &Listeners,
-    log: &Log,
-) -> Result<(), String> {
+/// What signals act on.
+struct Reloaded<'s> {
+    arguments: &'s Arguments,
+    /// As it was at the start.
+    config: &'s ServerConfig,
+    node: &'s Node,
+    listeners: &'s Listeners,
+    log: &'s Log,
+    request_log: RequestLog,
+}
+
+/// Waits for SIGTERM or SIGINT; SIGHUP reloads what can be, SIGUSR2 logs what runs.
+async fn until_stopped(ends: &mut EndSignals, reloaded: &Reloaded<'_>) -> Result<(), String> {
     let mut hang_up = receive(SignalKind::hangup())?;
+    let mut look = receive(SignalKind::user_defined2())?;
     // A file that grows to a limit fails its writer, and must not end the server.
     let _files_too_large = receive(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     loop {
         tokio::select! {
             () = ends.next() => break,
-            _ = hang_up.recv() => {
-                tracing::info!("SIGHUP: reloading");
-                listeners.reload_certificates();
-                node.reopen_audit_files();
-                match load(arguments) {
-                    Ok(config) => {
-                        log.set_level(&config.log_level);
-                        tracing::info!(log_level = config.log_level, "configuration reloaded");
-                    }
-                    Err(error) => tracing::error!(%error, "the configuration cannot be reloaded; the log level stays"),
-                }
-            }
+            _ = hang_up.recv() => reloaded.reload(),
+            _ = look.recv() => reloaded.log_what_runs(),
         }
     }
     tracing::info!("stopping: no new connections, requests that run may end");
     Ok(())
+}
+
+impl Reloaded<'_> {
+    /// Certificates, audit files and levels of the log as they are now; of everything else the log says that it waits.
+    fn reload(&self) {
+        tracing::info!("SIGHUP: reloading");
+        self.listeners.reload_certificates();
+        self.node.reopen_audit_files();
+        match load(self.arguments) {
+            Ok(config) => {
+                self.log.set_level(&config.log_level);
+                self.request_log.set_level(config.log_requests_level.as_deref());
+                let waiting = config.differences(self.config);
+                if !waiting.is_empty() {
+                    tracing::warn!(
+                        stanzas = waiting.join(", "),
+                        "the configuration changed where only a restart follows"
+                    );
+                }
+                tracing::info!(log_level = config.log_level, "configuration reloaded");
+            }
+            Err(error) => tracing::error!(%error, "the configuration cannot be reloaded; the log level stays"),
+        }
+    }
+
+    /// What whoever looks at a server that hangs needs to see: no bodies, no tokens.
+    fn log_what_runs(&self) {
+        let runtime = self.node.settings().process.runtime();
+        let running = self.node.running().all();
+        let now = self.node.now();
+        tracing::info!(
+            tasks = runtime.tasks,
+            threads = runtime.threads,
+            resident_bytes = runtime.resident_bytes,
+            requests = running.len(),
+            "SIGUSR2: what runs"
+        );
+        for request in running {
+            let seconds = now.seconds().saturating_sub(request.began.seconds());
+            tracing::info!(request_id = %request.id, path = request.path, seconds, "a request runs");
+        }
+    }
 }
 
 fn print_block(

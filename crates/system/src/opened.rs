@@ -33,7 +33,7 @@ pub const ROUTES: &[AlwaysRoute] = &[
 
 fn numbers(node: &Node, body: &Map) -> Result<Response, Fault> {
     let format = body.get("format").and_then(Body::as_str).unwrap_or("");
-    let (content_type, bytes) = metrics::spelled(&node.readings()?, format, node.now())?;
+    let (content_type, bytes) = metrics::spelled(&node.readings()?, node.naming(), format, node.now())?;
     Ok(raw(content_type, bytes))
 }
 

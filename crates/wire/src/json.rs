@@ -18,6 +18,10 @@ pub struct JsonLimits {
     pub depth_max: u32,
     /// How many values there may be in all.
     pub values_max: u32,
+    /// How many entries one object may have.
+    pub entries_max: usize,
+    /// How many elements one list may have.
+    pub elements_max: usize,
     /// How long one string may be, in bytes.
     pub string_bytes_max: usize,
     /// How long the text of one number may be, in bytes.
@@ -26,7 +30,14 @@ pub struct JsonLimits {
 
 impl Default for JsonLimits {
     fn default() -> Self {
-        Self { depth_max: 64, values_max: 100_000, string_bytes_max: 32 * 1024 * 1024, number_bytes_max: 512 }
+        Self {
+            depth_max: 64,
+            values_max: 100_000,
+            entries_max: 100_000,
+            elements_max: 100_000,
+            string_bytes_max: 32 * 1024 * 1024,
+            number_bytes_max: 512,
+        }
     }
 }
 
@@ -50,6 +61,12 @@ pub enum JsonError {
     /// Too many values.
     #[error("failed to parse JSON input: too many values")]
     TooManyValues,
+    /// One object has too many entries.
+    #[error("failed to parse JSON input: an object has too many entries")]
+    TooManyEntries,
+    /// One list has too many elements.
+    #[error("failed to parse JSON input: a list has too many elements")]
+    TooManyElements,
     /// One string is too long.
     #[error("failed to parse JSON input: a string is too long")]
     TooLongString,
@@ -76,6 +93,8 @@ struct Budget<'d> {
 enum Exceeded {
     Depth,
     Values,
+    Entries,
+    Elements,
     String,
     Number,
     Name,
@@ -163,6 +182,9 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
         let seed = self.deeper()?;
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(seed)? {
+            if list.len() >= self.budget.limits.elements_max {
+                return Err(self.budget.refuse(Exceeded::Elements));
+            }
             list.push(item);
         }
         Ok(Body::List(list))
@@ -182,6 +204,9 @@ impl<'de> Visitor<'de> for BodySeed<'_> {
             self.budget.check(&name)?;
             if map.contains(&name) {
                 return Err(self.budget.refuse(Exceeded::Name));
+            }
+            if map.len() >= self.budget.limits.entries_max {
+                return Err(self.budget.refuse(Exceeded::Entries));
             }
             let value = entries.next_value_seed(seed)?;
             map.insert(name, value);
@@ -254,6 +279,8 @@ pub fn decode_value(bytes: &[u8], limits: &JsonLimits) -> Result<Body, JsonError
     read.map_err(|error| match budget.exceeded.get() {
         Some(Exceeded::Depth) => JsonError::TooDeep,
         Some(Exceeded::Values) => JsonError::TooManyValues,
+        Some(Exceeded::Entries) => JsonError::TooManyEntries,
+        Some(Exceeded::Elements) => JsonError::TooManyElements,
         Some(Exceeded::String) => JsonError::TooLongString,
         Some(Exceeded::Number) => JsonError::TooLongNumber,
         Some(Exceeded::Name) => JsonError::RepeatedName,
@@ -449,7 +476,14 @@ mod tests {
 
     #[test]
     fn fz_03_limits_hold_while_parsing() {
-        let limits = JsonLimits { depth_max: 4, values_max: 10, string_bytes_max: 8, number_bytes_max: 30 };
+        let limits = JsonLimits {
+            depth_max: 4,
+            values_max: 10,
+            entries_max: 5,
+            elements_max: 6,
+            string_bytes_max: 8,
+            number_bytes_max: 30,
+        };
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(decode(deep.as_bytes(), &limits), Err(JsonError::TooDeep));
         assert_eq!(decode(br#"{"a":[1,2,3,4,5,6,7,8,9,10]}"#, &limits), Err(JsonError::TooManyValues));

@@ -38,6 +38,7 @@ pub fn request(id: &str, body: Map) -> Request {
             peer_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
             peer_port: 50_000,
             client_certificates: Arc::new(Vec::new()),
+            request_time_max: None,
         },
         upload: tresor_model::Upload::default(),
         refusal: None,

@@ -67,7 +67,8 @@ struct RequestRecord {
 
 /// A request as it is passed on. It must not have been refused by its listener, nor have a body that is a stream.
 pub(crate) fn write_request(request: Request) -> Encoded {
-    let Connection { peer_address, peer_port, client_certificates } = request.connection;
+    // How long it may take is for whoever runs it.
+    let Connection { peer_address, peer_port, client_certificates, request_time_max: _ } = request.connection;
     let record = RequestRecord {
         id: request.id,
         namespace: request.namespace,
@@ -122,6 +123,7 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
             peer_address,
             peer_port: record.peer_port,
             client_certificates: Arc::new(record.client_certificates),
+            request_time_max: None,
         },
         upload: Upload::default(),
         refusal: None,
@@ -445,6 +447,7 @@ mod tests {
                 peer_address: "2001:db8::1".parse().unwrap(),
                 peer_port: 4711,
                 client_certificates: Arc::new(vec![vec![0, 255, 7], Vec::new()]),
+                request_time_max: None,
             },
             upload: Upload::default(),
             refusal: None,

@@ -20,11 +20,14 @@ use crate::lockout::{self, Attempt};
 use crate::mounts::Mount;
 use crate::unsealed::{CommitFault, Unsealed};
 
-/// The longest that a handler may take.
-pub(super) const DEADLINE: Duration = Duration::from_secs(90);
+/// The longest that a handler may take where nobody says otherwise.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 /// The same for one whose request's body is no JSON: it may be as large as what is stored. What it waits for has bounds of
 /// its own.
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// What clients of the reference look for.
+const TOO_LONG: &str = "context deadline exceeded: the request took longer than `max_request_duration`";
 
 pub(super) enum Executed {
     /// Committed.
@@ -154,7 +157,10 @@ async fn call(
         return Ok(Reply { shape, warnings, ..Reply::default() });
     }
     let upload = request.upload.take();
-    let deadline = if upload.is_some() { UPLOAD_DEADLINE } else { DEADLINE };
+    let deadline = match upload {
+        Some(_) => UPLOAD_DEADLINE,
+        None => request.connection.request_time_max.unwrap_or(unsealed.handles.settings.request_time_max),
+    };
     let cx = context(
         unsealed,
         txn,
@@ -176,7 +182,8 @@ async fn call(
         biased;
         answered = fenced => answered.unwrap_or_else(|_| Err(Fault::internal("a handler panicked"))),
         () = unsealed.gate.closed() => Err(Refusal::Sealed.into()),
-        () = unsealed.clock.sleep(deadline) => Err(Fault::internal("a handler took longer than its deadline")),
+        // What it wrote is dropped with its transaction, so it may be asked again.
+        () = unsealed.clock.sleep(deadline) => Err(Refusal::Unavailable(TOO_LONG.into()).into()),
     }
 }
 

@@ -53,6 +53,7 @@ use crate::forward::Answer;
 use crate::leases;
 use crate::node::{Node, State};
 use admit::Admitted;
+pub(crate) use execute::DEADLINE;
 use execute::Executed;
 use place::Placed;
 pub(crate) use place::uncertain;

@@ -30,6 +30,12 @@ pub const EXEMPT_PATHS: [&str; 7] = [
     "sys/unseal",
 ];
 
+/// Below here quotas are looked at and removed. They have a bound of their own, which no quota changes: or an operator whose
+/// quota is too small could never remove it, and everybody could flood what is exempt.
+const QUOTAS_THEMSELVES: &str = "sys/quotas/";
+const OF_QUOTAS_THEMSELVES: Rate =
+    Rate { id: 0, requests: 50, interval: Duration::from_secs(1), block: Duration::ZERO };
+
 /// A quota as it is stored.
 #[derive(Record, Clone, PartialEq, Eq)]
 #[record(kind = "rate-limit-quota", version = 1)]
@@ -186,6 +192,15 @@ impl Rates {
         let table = self.table.load();
         if table.config.exempts(path) {
             return None;
+        }
+        if path.starts_with(QUOTAS_THEMSELVES) {
+            return Some(Limited {
+                taken: self.clients.take(&OF_QUOTAS_THEMSELVES, address, now),
+                requests: OF_QUOTAS_THEMSELVES.requests,
+                refused_by: None,
+                is_recorded: table.config.audits_refusals,
+                is_shown: table.config.shows_rest,
+            });
         }
         let of_mount = found.and_then(|(mount, rest)| most_specific(table.by_mount.get(&Some(mount.clone()))?, rest));
         let rate = of_mount.or_else(|| table.by_mount.get(&None)?.get(""))?;

@@ -112,8 +112,12 @@ impl Stand {
         peer_port: u16,
         request: http::Request<Full<Bytes>>,
     ) -> Answer {
-        let connection =
-            Connection { peer_address: Ipv4Addr::LOCALHOST.into(), peer_port, client_certificates: Arc::default() };
+        let connection = Connection {
+            peer_address: Ipv4Addr::LOCALHOST.into(),
+            peer_port,
+            client_certificates: Arc::default(),
+            request_time_max: None,
+        };
         let options = Options::default();
         let mut serving = pin!(assembly::exchange(service, &*self.clock, connection, &options, request));
         std::future::poll_fn(|context| {

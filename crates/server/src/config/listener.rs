@@ -30,6 +30,8 @@ pub struct Listener {
     pub idle_timeout: Duration,
     /// How long an answer may stand still because its reader does not read.
     pub write_timeout: Duration,
+    /// How long a request may take; the server's bound when absent.
+    pub request_time_max: Option<Duration>,
     /// What everybody may read through it, in every state of the node and without a record.
     pub opened: Vec<&'static str>,
     /// Headers that an operator wants in its answers.
@@ -74,8 +76,7 @@ pub enum TlsVersion {
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 11] = [
-    "max_request_duration",
+const IGNORED: [&str; 10] = [
     "tls_cipher_suites",
     "tls_prefer_server_cipher_suites",
     "purpose",
@@ -108,6 +109,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         body_timeout: Duration::from_secs(30),
         idle_timeout: IDLE_TIMEOUT,
         write_timeout: WRITE_TIMEOUT,
+        request_time_max: None,
         opened: Vec::new(),
         headers: WantedHeaders::default(),
         json: JsonLimits::default(),
@@ -152,9 +154,20 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 let bound = source.duration("http_write_timeout", value)?;
                 listener.write_timeout = if bound.is_zero() { WRITE_TIMEOUT } else { bound };
             }
+            // As in the reference: zero is the default.
+            "max_request_duration" => {
+                let bound = source.duration("max_request_duration", value)?;
+                listener.request_time_max = Some(bound).filter(|bound| !bound.is_zero());
+            }
             "max_json_depth" => set(source, "max_json_depth", value, &mut listener.json.depth_max)?,
             "max_json_string_value_length" => {
                 set(source, "max_json_string_value_length", value, &mut listener.json.string_bytes_max)?;
+            }
+            "max_json_object_entry_count" => {
+                set(source, "max_json_object_entry_count", value, &mut listener.json.entries_max)?;
+            }
+            "max_json_array_element_count" => {
+                set(source, "max_json_array_element_count", value, &mut listener.json.elements_max)?;
             }
             "custom_response_headers" => want(source, value, &mut listener.headers)?,
             "telemetry" => open(source, value, TELEMETRY, &mut listener.opened)?,

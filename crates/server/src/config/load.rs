@@ -14,12 +14,12 @@ use super::lockout::read_lockout;
 use super::seal::read_seal;
 use super::snapshots::read_snapshots;
 use super::storage::read_storage;
-use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage};
+use super::telemetry::read_telemetry;
+use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 27] = [
+const IGNORED: [&str; 24] = [
     "ha_storage",
-    "telemetry",
     "service_registration",
     "cache_size",
     "disable_cache",
@@ -34,7 +34,6 @@ const IGNORED: [&str; 27] = [
     "log_rotate_duration",
     "log_rotate_bytes",
     "log_rotate_max_files",
-    "log_requests_level",
     "detect_deadlocks",
     "imprecise_lease_role_tracking",
     "disable_sealwrap",
@@ -43,7 +42,6 @@ const IGNORED: [&str; 27] = [
     "disable_sentinel_trace",
     "cluster_cipher_suites",
     "license_path",
-    "default_max_request_duration",
     "experiments",
 ];
 
@@ -118,6 +116,7 @@ pub fn parse(
         static_seal: None,
         lockout: BTreeMap::new(),
         snapshots: None,
+        telemetry: TelemetryConfig::default(),
         api_address: None,
         cluster_address: None,
         disable_clustering: false,
@@ -126,6 +125,8 @@ pub fn parse(
         cluster_name: String::new(),
         default_lease_ttl: Duration::from_secs(768 * 3600),
         max_lease_ttl: Duration::from_secs(768 * 3600),
+        request_time_max: None,
+        log_requests_level: None,
         log_level: "info".to_owned(),
         log_format: LogFormat::Standard,
         disable_mlock: false,
@@ -281,11 +282,15 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     for stanza in document.items_named("snapshots") {
         config.snapshots = Some(read_snapshots(&mut source, stanza)?);
     }
+    for stanza in document.items_named("telemetry") {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        config.telemetry = read_telemetry(&mut source, stanza, &host)?;
+    }
     for item in &document.items {
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
         match key.name.as_str() {
-            "listener" | "storage" | "backend" | "seal" | "snapshots" | "user_lockout" => {}
+            "listener" | "storage" | "backend" | "seal" | "snapshots" | "telemetry" | "user_lockout" => {}
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,
@@ -307,6 +312,19 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
                 config.log_level = checked_level(&level).ok_or_else(|| {
                     source.error(value.position, "`log_level` is one of trace, debug, info, warn, error")
                 })?;
+            }
+            "log_requests_level" => {
+                config.log_requests_level = match source.text("log_requests_level", value)?.as_str() {
+                    "" | "off" => None,
+                    level => Some(checked_level(level).ok_or_else(|| {
+                        let text = "`log_requests_level` is one of trace, debug, info, warn, error, off";
+                        source.error(value.position, text)
+                    })?),
+                };
+            }
+            "default_max_request_duration" => {
+                let bound = source.duration("default_max_request_duration", value)?;
+                config.request_time_max = Some(bound).filter(|bound| !bound.is_zero());
             }
             "log_format" => {
                 let format = source.text("log_format", value)?;

@@ -6,7 +6,7 @@
 use tresor_core::Running;
 use tresor_engine::answer::Raw;
 use tresor_engine::{Cx, Widened};
-use tresor_metrics::{CounterReading, Reading, TimerReading, Value};
+use tresor_metrics::{CounterReading, Naming, Reading, TimerReading, Value};
 use tresor_model::{Body, Fault, Map, Number, Timestamp, Verb, map};
 use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::json::encode_map;
@@ -14,8 +14,6 @@ use tresor_wire::time::rfc3339;
 
 use super::Sys;
 
-/// In front of every name.
-const PREFIX: &str = "vault";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const JSON: &str = "application/json";
 
@@ -31,7 +29,7 @@ pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: Format) -> Result<Raw
     let now = cx.now;
     let txn = cx.view.widen(Widened::assertion());
     let readings = sys.handles.metrics.readings(Some((&sys.handles, txn)))?;
-    let (content_type, bytes) = spelled(&readings, &input.format, now)?;
+    let (content_type, bytes) = spelled(&readings, sys.handles.metrics.naming(), &input.format, now)?;
     Ok(Raw { content_type, bytes })
 }
 
@@ -40,12 +38,20 @@ pub(super) async fn running(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Resul
 }
 
 /// Numbers as they are asked for.
-pub(crate) fn spelled(readings: &[Reading], format: &str, now: Timestamp) -> Result<(&'static str, Vec<u8>), Fault> {
+pub(crate) fn spelled(
+    readings: &[Reading],
+    naming: &Naming,
+    format: &str,
+    now: Timestamp,
+) -> Result<(&'static str, Vec<u8>), Fault> {
     match format {
-        "prometheus" => Ok((PROMETHEUS, tresor_metrics::text(readings, PREFIX).into_bytes())),
+        "prometheus" if naming.has_prometheus => {
+            Ok((PROMETHEUS, tresor_metrics::text(readings, &naming.prefix).into_bytes()))
+        }
+        "prometheus" => Err(Fault::invalid("prometheus is not enabled")),
         "" | "json" => {
             let mut bytes = Vec::new();
-            encode_map(&summary(readings, now), &mut bytes);
+            encode_map(&summary(readings, naming, now), &mut bytes);
             Ok((JSON, bytes))
         }
         // What was sent is repeated nowhere.
@@ -81,12 +87,12 @@ pub(crate) fn shown(running: &Running) -> Vec<u8> {
 }
 
 /// The numbers as clients know them in JSON: what is so now, and what happened of late.
-fn summary(readings: &[Reading], now: Timestamp) -> Map {
+fn summary(readings: &[Reading], naming: &Naming, now: Timestamp) -> Map {
     let (mut gauges, mut counters, mut samples) = (Vec::new(), Vec::new(), Vec::new());
     for reading in readings {
         let labels: Map =
             reading.labels.iter().map(|(name, value)| ((*name).to_owned(), Body::from(value.as_str()))).collect();
-        let named = map! { "Name" => format!("{PREFIX}.{}", reading.name), "Labels" => labels };
+        let named = map! { "Name" => naming.whole(&reading.name), "Labels" => labels };
         match &reading.value {
             Value::Gauge(value) => gauges.push(Body::from(named.with("Value", float(*value)))),
             Value::Counter(counter) => counters.push(Body::from(counted(named, counter))),

@@ -111,9 +111,9 @@ fn several_files_and_directories_add_up_and_the_last_one_wins() {
 #[test]
 fn unknown_keys_warn_with_their_place_and_do_no_harm() {
     let production = Production::with_listener("colour = \"blue\"");
-    production.configure_more("shiny = true\ntelemetry {\n  disable_hostname = true\n}");
+    production.configure_more("shiny = true\ncache_size = 5");
     let server = production.start();
-    for (key, place) in [("`colour`", ":7:"), ("`shiny`", ":10:"), ("`telemetry`", ":11:")] {
+    for (key, place) in [("`colour`", ":7:"), ("`shiny`", ":10:"), ("`cache_size`", ":11:")] {
         let warned = server
             .log()
             .lines()
@@ -313,9 +313,15 @@ fn a_node_that_is_alone_is_read_only_when_space_is_low_and_writes_again_when_it_
 
 #[test]
 fn a_listener_bounds_what_is_sent_as_json() {
-    let production = Production::with_listener("max_json_depth = 3\n  max_json_string_value_length = 100");
+    let production = Production::with_listener(
+        "max_json_depth = 3\n  max_json_string_value_length = 100\n  max_json_object_entry_count = 4\n  \
+         max_json_array_element_count = 2",
+    );
     let (server, keys) = production.start_ready();
     let http = server.http().with_token(&keys.root);
+    http.post("cubbyhole/a", &json!({ "a": [1, 2], "b": 1, "c": 1, "d": 1 })).expect(204);
+    http.post("cubbyhole/a", &json!({ "a": [1, 2, 3] })).expect(400);
+    http.post("cubbyhole/a", &json!({ "a": 1, "b": 1, "c": 1, "d": 1, "e": 1 })).expect(400);
     http.post("cubbyhole/a", &json!({ "a": { "b": "x".repeat(100) } })).expect(204);
     http.post("cubbyhole/a", &json!({ "a": "x".repeat(101) })).expect(400);
     http.post("cubbyhole/a", &json!({ "a": { "b": { "c": { "d": 1 } } } })).expect(400);

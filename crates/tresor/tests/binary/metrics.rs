@@ -1,7 +1,9 @@
 //! The numbers of a server as a collector gets them: over a listener that opens them, read by Prometheus's own tool.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, UdpSocket};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -60,6 +62,40 @@ fn lint(text: &str) {
     for line in said.lines() {
         assert!(KNOWN_LINTS.iter().any(|known| line.contains(known)), "{line}");
     }
+}
+
+#[test]
+fn collectors_are_sent_the_numbers_as_an_operator_names_them() {
+    let production = Production::new();
+    let (plain, tagged) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let stream = TcpListener::bind("127.0.0.1:0").unwrap();
+    production.configure_more(&format!(
+        "telemetry {{\n  statsd_address = \"{}\"\n  dogstatsd_addr = \"{}\"\n  dogstatsd_tags = [\"env:prod\"]\n\
+         statsite_address = \"{}\"\n  metrics_prefix = \"safe\"\n  disable_hostname = true\n\
+         filter_default = false\n  prefix_filter = [\"+safe.core\"]\n}}",
+        plain.local_addr().unwrap(),
+        tagged.local_addr().unwrap(),
+        stream.local_addr().unwrap(),
+    ));
+    let (server, keys) = production.start_ready();
+    let datagram = |socket: &UdpSocket| {
+        let mut bytes = [0; 2000];
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let length = socket.recv(&mut bytes).unwrap();
+        String::from_utf8(bytes[..length].to_vec()).unwrap()
+    };
+    let lines = datagram(&plain);
+    assert!(lines.starts_with("safe.core.") && lines.contains("safe.core.unsealed.:0|g\n"), "{lines}");
+    assert!(!lines.contains("audit"), "{lines}");
+    assert!(datagram(&tagged).contains("safe.core.unsealed:0|g|#env:prod,cluster:\n"));
+    let (mut taken, _) = stream.accept().unwrap();
+    let mut beginning = [0; 10];
+    taken.read_exact(&mut beginning).unwrap();
+    assert_eq!(&beginning, b"safe.core.");
+    // The same names, and the same choice, for whoever asks.
+    let http = server.http().with_token(&keys.root);
+    let text = http.get("sys/metrics?format=prometheus").expect(200).text;
+    assert!(text.contains("safe_core_unsealed") && !text.contains("audit") && !text.contains("vault_"), "{text}");
 }
 
 #[test]

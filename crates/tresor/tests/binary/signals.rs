@@ -115,6 +115,44 @@ fn a_hang_up_changes_what_is_logged() {
 }
 
 #[test]
+fn answered_requests_are_logged_at_the_level_that_a_hang_up_sets() {
+    let production = Production::new();
+    let text = std::fs::read_to_string(production.config()).unwrap();
+    let (server, keys) = production.start_ready();
+    let reload = |more: &str, times: usize| {
+        production.configure(&format!("{text}\n{more}\n"));
+        server.signal(Signal::HUP);
+        until("the reload", || (server.log().matches("configuration reloaded").count() == times).then_some(()));
+    };
+    let http = server.http().with_token(&keys.root);
+    http.get("sys/mounts").expect(200);
+    reload("log_requests_level = \"warn\"\ndefault_lease_ttl = \"1h\"", 1);
+    // What only a restart follows is said.
+    assert!(server.log().contains("default_lease_ttl") && !server.log().contains("completed_request"));
+    http.get("sys/mounts?a=canary-query").expect(200);
+    until("the line", || server.log().contains("completed_request").then_some(()));
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains("completed_request")).unwrap();
+    for part in ["WARN", "request_path=\"/v1/sys/mounts\"", "request_method=\"GET\"", "status_code=200", "127.0.0.1:"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!line.contains(&keys.root) && !line.contains("canary"), "{line}");
+    reload("", 2);
+    http.get("sys/mounts").expect(200);
+    assert_eq!(server.log().matches("completed_request").count(), 1);
+}
+
+#[test]
+fn a_signal_shows_what_runs() {
+    let production = Production::new();
+    let (server, _keys) = production.start_ready();
+    server.signal(Signal::USR2);
+    until("what runs", || server.log().contains("SIGUSR2: what runs").then_some(()));
+    assert!(server.log().lines().any(|line| line.contains("what runs") && line.contains("requests=0")));
+    server.http().get("sys/health").expect(200);
+}
+
+#[test]
 fn a_hang_up_reopens_audit_files_that_were_moved_away() {
     let production = Production::new();
     let (server, keys) = production.start_ready();
