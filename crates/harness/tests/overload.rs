@@ -99,6 +99,36 @@ async fn a_server_whose_slots_are_taken_can_be_looked_at_sealed_and_unsealed() {
 }
 
 #[tokio::test]
+async fn a_request_takes_no_longer_than_its_listener_lets_it() {
+    let (workers, harness) = with_bob().await;
+    workers.0.store(HANGS, Ordering::SeqCst);
+    let service = Arc::new(NodeService::new(Arc::clone(&harness.node)));
+    let clock = Arc::clone(&harness.doors.doors.clock);
+    let options = harness.options.clone();
+    let log_in = |request_time_max| {
+        let (service, clock, options) = (Arc::clone(&service), Arc::clone(&clock), options.clone());
+        let connection = Connection {
+            peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
+            peer_port: 1,
+            client_certificates: Arc::default(),
+            request_time_max,
+        };
+        tokio::spawn(async move {
+            let request = assembly::request("POST", LOGIN, "", &json!({ "password": "right" }));
+            assembly::exchange(&*service, &*clock, connection, &options, request).await
+        })
+    };
+    let (short, usual) = (log_in(Some(std::time::Duration::from_secs(5))), log_in(None));
+    harness.advance(std::time::Duration::from_secs(4)).await;
+    assert!(!short.is_finished());
+    harness.advance(std::time::Duration::from_secs(1)).await;
+    short.await.unwrap().expect_error(503, "context deadline exceeded");
+    assert!(!usual.is_finished());
+    harness.advance(std::time::Duration::from_secs(85)).await;
+    usual.await.unwrap().expect_error(503, "context deadline exceeded");
+}
+
+#[tokio::test]
 async fn dos_01_bodies_beyond_the_budget_are_told_to_come_back_and_small_ones_are_served() {
     let mut harness = Harness::start().await;
     harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;

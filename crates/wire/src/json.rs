@@ -479,14 +479,17 @@ mod tests {
         let limits = JsonLimits {
             depth_max: 4,
             values_max: 10,
-            entries_max: 5,
-            elements_max: 6,
+            entries_max: 4,
+            elements_max: 8,
             string_bytes_max: 8,
             number_bytes_max: 30,
         };
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
         assert_eq!(decode(deep.as_bytes(), &limits), Err(JsonError::TooDeep));
-        assert_eq!(decode(br#"{"a":[1,2,3,4,5,6,7,8,9,10]}"#, &limits), Err(JsonError::TooManyValues));
+        assert_eq!(decode(br#"{"a":[1,2,3,4,5],"b":[1,2,3,4,5]}"#, &limits), Err(JsonError::TooManyValues));
+        assert_eq!(decode(br#"{"a":[1,2,3,4,5,6,7,8,9]}"#, &limits), Err(JsonError::TooManyElements));
+        assert_eq!(decode(br#"{"a":1,"b":2,"c":3,"d":4,"e":5}"#, &limits), Err(JsonError::TooManyEntries));
+        assert!(decode(br#"{"a":[1,2,3,4,5,6,7,8]}"#, &limits).is_ok());
         assert_eq!(decode(br#"{"a":"123456789"}"#, &limits), Err(JsonError::TooLongString));
         assert_eq!(decode(br#"{"a":1234567890123456789012345678901}"#, &limits), Err(JsonError::TooLongNumber));
         assert_eq!(decode(br#"{"a":{"b":1,"b":1}}"#, &limits), Err(JsonError::RepeatedName));
