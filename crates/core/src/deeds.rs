@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use tresor_audit::{Admission, AuthFacts, Head, NamespaceFacts, RequestEntry, RequestFacts};
 use tresor_crypto::token_text;
@@ -28,12 +27,7 @@ pub(crate) async fn record(unsealed: &Unsealed, done: &'static str, operation: O
         token: None,
         wrap_ttl: None,
         headers: BTreeMap::new(),
-        connection: Connection {
-            peer_address: Ipv4Addr::UNSPECIFIED.into(),
-            peer_port: 0,
-            client_certificates: Arc::default(),
-            request_time_max: None,
-        },
+        connection: Connection::plain(Ipv4Addr::UNSPECIFIED.into(), 0),
         upload: tresor_model::Upload::default(),
         refusal: None,
     };

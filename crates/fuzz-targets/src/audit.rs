@@ -47,12 +47,7 @@ fn request(id: &str) -> Request {
         token: TokenSecret::parse("hvs.a-token").ok(),
         wrap_ttl: Some(Duration::new(1, 2)),
         headers: BTreeMap::new(),
-        connection: Connection {
-            peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
-            peer_port: 50_000,
-            client_certificates: Arc::default(),
-            request_time_max: None,
-        },
+        connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 50_000),
         upload: tresor_model::Upload::default(),
         refusal: None,
     }

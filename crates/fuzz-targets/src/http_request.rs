@@ -4,7 +4,7 @@
 //! 4xx in the reference's shape, which says nothing of a token.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -73,12 +73,7 @@ pub fn http_request(bytes: &[u8]) {
     let method = request.method().clone();
     let recorder = Recorder::default();
     let doors = TestDoors::new(1);
-    let connection = Connection {
-        peer_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-        peer_port: 1,
-        client_certificates: Arc::default(),
-        request_time_max: None,
-    };
+    let connection = Connection::plain(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
     let options = Options {
         body_bytes_max: OPTIONS_BODY_MAX,
         json: JsonLimits {

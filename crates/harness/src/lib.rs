@@ -189,12 +189,7 @@ impl Harness {
 
     /// Sends one HTTP request as it is.
     pub async fn send(&self, request: http::Request<Full<Bytes>>) -> Answer {
-        let connection = Connection {
-            peer_address: self.peer,
-            peer_port: 40_000,
-            client_certificates: Arc::default(),
-            request_time_max: None,
-        };
+        let connection = Connection::plain(self.peer, 40_000);
         let clock = Arc::clone(&self.doors.doors.clock);
         assembly::exchange(&self.service, &*clock, connection, &self.options, request).await
     }

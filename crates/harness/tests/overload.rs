@@ -70,12 +70,7 @@ async fn a_server_whose_slots_are_taken_can_be_looked_at_sealed_and_unsealed() {
     let options = harness.options.clone();
     let call = move |method: &'static str, path: &'static str, token: &'static str, body: Value| {
         let (service, clock, options) = (Arc::clone(&service), Arc::clone(&clock), options.clone());
-        let connection = Connection {
-            peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
-            peer_port: 1,
-            client_certificates: Arc::default(),
-            request_time_max: None,
-        };
+        let connection = Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 1);
         async move {
             let request = assembly::request(method, path, token, &body);
             assembly::exchange(&*service, &*clock, connection, &options, request).await

@@ -149,8 +149,7 @@ impl Server {
 
     async fn call(&self, method: &str, path: &str, token: &str, body: Value) -> Answer {
         let peer_address = std::net::Ipv4Addr::LOCALHOST.into();
-        let connection =
-            Connection { peer_address, peer_port: 40_000, client_certificates: Arc::default(), request_time_max: None };
+        let connection = Connection::plain(peer_address, 40_000);
         let clock = Arc::clone(&self.doors.doors.clock);
         let request = assembly::request(method, path, token, &body);
         assembly::exchange(&self.service, &*clock, connection, &Options::default(), request).await

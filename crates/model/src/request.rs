@@ -30,6 +30,14 @@ pub struct Connection {
     pub request_time_max: Option<Duration>,
 }
 
+impl Connection {
+    /// That of a client that shows no certificate, over a listener that says nothing of itself.
+    #[must_use]
+    pub fn plain(peer_address: IpAddr, peer_port: u16) -> Self {
+        Self { peer_address, peer_port, client_certificates: Arc::default(), request_time_max: None }
+    }
+}
+
 /// One request.
 pub struct Request {
     /// Made at the edge; answered, logged and audited.

@@ -108,12 +108,7 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
         token: Some(token),
         wrap_ttl: None,
         headers: std::collections::BTreeMap::new(),
-        connection: Connection {
-            peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
-            peer_port: 0,
-            client_certificates: std::sync::Arc::default(),
-            request_time_max: None,
-        },
+        connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 0),
         upload: tresor_model::Upload::default(),
         refusal: None,
     };

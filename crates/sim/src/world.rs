@@ -204,8 +204,7 @@ impl World {
         let clock = Arc::clone(&self.doors.doors.clock);
         let request = assembly::request(method, path, token, body);
         let peer_address = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let connection =
-            Connection { peer_address, peer_port: port, client_certificates: Arc::default(), request_time_max: None };
+        let connection = Connection::plain(peer_address, port);
         Ok(Box::pin(
             async move { assembly::exchange(&*service, &*clock, connection, &Options::default(), request).await },
         ))

@@ -34,12 +34,7 @@ pub fn request(id: &str, body: Map) -> Request {
         token: Some(TokenSecret::parse("hvs.canary-token").unwrap()),
         wrap_ttl: None,
         headers: BTreeMap::new(),
-        connection: Connection {
-            peer_address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            peer_port: 50_000,
-            client_certificates: Arc::new(Vec::new()),
-            request_time_max: None,
-        },
+        connection: Connection::plain(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         upload: tresor_model::Upload::default(),
         refusal: None,
     }

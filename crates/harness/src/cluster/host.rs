@@ -112,12 +112,7 @@ impl Stand {
         peer_port: u16,
         request: http::Request<Full<Bytes>>,
     ) -> Answer {
-        let connection = Connection {
-            peer_address: Ipv4Addr::LOCALHOST.into(),
-            peer_port,
-            client_certificates: Arc::default(),
-            request_time_max: None,
-        };
+        let connection = Connection::plain(Ipv4Addr::LOCALHOST.into(), peer_port);
         let options = Options::default();
         let mut serving = pin!(assembly::exchange(service, &*self.clock, connection, &options, request));
         std::future::poll_fn(|context| {

@@ -314,8 +314,7 @@ impl Peer {
         headers: &[(&'static str, &'static str)],
     ) -> Answer {
         let peer_address = std::net::Ipv4Addr::LOCALHOST.into();
-        let connection =
-            Connection { peer_address, peer_port: 40_000, client_certificates: Arc::default(), request_time_max: None };
+        let connection = Connection::plain(peer_address, 40_000);
         let mut request = assembly::request(method, path, token, &body);
         for (name, value) in headers {
             request.headers_mut().insert(*name, http::HeaderValue::from_static(value));
