@@ -22,6 +22,7 @@ const DETAILED: &[Flag] = &[switch("detailed", "Show every column.")];
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["audit", "enable"],
+        examples: &["audit enable file file_path=/var/log/tresor/audit.log"],
         arguments: "[options] TYPE [KEY=VALUE...]",
         about: "Enable an audit device, such as: file file_path=/var/log/audit.log.",
         flags: &[CONNECTION, ENABLE],
@@ -29,6 +30,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["audit", "disable"],
+        examples: &["audit disable file/"],
         arguments: "[options] PATH",
         about: "Disable an audit device.",
         flags: &[CONNECTION],
@@ -36,6 +38,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["audit", "list"],
+        examples: &["audit list -detailed"],
         arguments: "[options]",
         about: "List the enabled audit devices.",
         flags: &[CONNECTION, FORMAT, DETAILED],

@@ -22,6 +22,7 @@ const DETAILED: &[Flag] = &[switch("detailed", "Show every column.")];
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["auth", "enable"],
+        examples: &["auth enable userpass", "auth enable -path=deploy approle"],
         arguments: "[options] TYPE",
         about: "Enable an authentication method.",
         flags: &[CONNECTION, mounts::OPTIONS, mounts::ENABLE, OWN],
@@ -29,6 +30,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["auth", "disable"],
+        examples: &["auth disable userpass/"],
         arguments: "[options] PATH",
         about: "Disable an authentication method; revokes every token it gave.",
         flags: &[CONNECTION],
@@ -36,6 +38,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["auth", "list"],
+        examples: &["auth list"],
         arguments: "[options]",
         about: "List the enabled authentication methods.",
         flags: &[CONNECTION, FORMAT, DETAILED],
@@ -43,6 +46,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["auth", "move"],
+        examples: &["auth move approle/ deploy/"],
         arguments: "[options] FROM TO",
         about: "Move an authentication method to another path; revokes every token it gave.",
         flags: &[CONNECTION],
@@ -50,6 +54,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["auth", "tune"],
+        examples: &["auth tune -default-lease-ttl=1h userpass/"],
         arguments: "[options] PATH",
         about: "Change the settings of an authentication method.",
         flags: &[CONNECTION, mounts::OPTIONS, OWN, LOCKOUT],
@@ -57,6 +62,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["auth", "help"],
+        examples: &["auth help userpass"],
         arguments: "[options] TYPE | PATH",
         about: "Print the server's help about an authentication method.",
         flags: &[CONNECTION],

@@ -26,6 +26,7 @@ const SET_CONFIG: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "raft", "autopilot", "get-config"],
+        examples: &["operator raft autopilot get-config"],
         arguments: "[options]",
         about: "Show what the leader does about nodes that joined, or are dead.",
         flags: &[CONNECTION, FORMAT],
@@ -33,6 +34,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "autopilot", "set-config"],
+        examples: &["operator raft autopilot set-config -cleanup-dead-servers -min-quorum=3"],
         arguments: "[options]",
         about: "Change what the leader does about nodes that joined, or are dead.",
         flags: &[CONNECTION, SET_CONFIG],
@@ -40,6 +42,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "autopilot", "state"],
+        examples: &["operator raft autopilot state"],
         arguments: "[options]",
         about: "Show what the leader makes of each node.",
         flags: &[CONNECTION, FORMAT],

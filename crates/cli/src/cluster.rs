@@ -24,6 +24,7 @@ const JOIN: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "members"],
+        examples: &["operator members"],
         arguments: "[options]",
         about: "List the nodes of the cluster, and when the active one last heard each.",
         flags: &[CONNECTION, FORMAT],
@@ -31,6 +32,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "step-down"],
+        examples: &["operator step-down"],
         arguments: "[options]",
         about: "Let another node become the active one.",
         flags: &[CONNECTION],
@@ -38,6 +40,10 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "join"],
+        examples: &[
+            "operator raft join https://10.0.0.1:8200",
+            "operator raft join -leader-ca-cert=@ca.pem https://10.0.0.1:8200",
+        ],
         arguments: "[options] LEADER_API_ADDRESS",
         about: "Let the node join the cluster of a leader, such as https://10.0.0.1:8200.",
         flags: &[CONNECTION, FORMAT, JOIN],
@@ -45,6 +51,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "list-peers"],
+        examples: &["operator raft list-peers"],
         arguments: "[options]",
         about: "List the nodes of the cluster and their votes.",
         flags: &[CONNECTION, FORMAT],
@@ -52,6 +59,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "remove-peer"],
+        examples: &["operator raft remove-peer node-3"],
         arguments: "[options] SERVER_ID",
         about: "Remove a node from the cluster.",
         flags: &[CONNECTION],
@@ -59,6 +67,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "promote"],
+        examples: &["operator raft promote node-3"],
         arguments: "[options] SERVER_ID",
         about: "Give a node a vote.",
         flags: &[CONNECTION],
@@ -66,6 +75,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "demote"],
+        examples: &["operator raft demote node-3"],
         arguments: "[options] SERVER_ID",
         about: "Take a node's vote; it goes on getting what is stored.",
         flags: &[CONNECTION],

@@ -1,11 +1,13 @@
 //! The table of commands, and the way from arguments to one of them.
 //!
-//! Help and usage are derived from the table. Mistakes go to standard error with exit code 1.
+//! Help is derived from the table (`help.rs`). Mistakes go to standard error with exit code 1.
 
 use crate::context::{Context, Outcome};
+use crate::contexts;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::flags::{self, Flag};
+use crate::help;
 use crate::io::Io;
 use crate::server::{self, ServerArguments};
 use crate::version;
@@ -24,6 +26,8 @@ pub(crate) enum Action {
 pub(crate) struct Command {
     /// Its words, as in `kv metadata get`.
     pub(crate) words: &'static [&'static str],
+    /// What people type, without the program's name: the first thing that help shows.
+    pub(crate) examples: &'static [&'static str],
     /// What follows them.
     pub(crate) arguments: &'static str,
     /// What it does, in one or two sentences.
@@ -37,17 +41,26 @@ pub(crate) struct Command {
 const OWN: &[Command] = &[
     Command {
         words: &["server"],
+        examples: &["server -dev", "server -config=/etc/tresor"],
         arguments: "[options]",
         about: "Start a server, from configuration files or in development mode.",
         flags: &[server::FLAGS],
         action: Action::Serve,
     },
-    Command { words: &["version"], arguments: "", about: "Print the version.", flags: &[], action: Action::Version },
+    Command {
+        words: &["version"],
+        examples: &["version"],
+        arguments: "",
+        about: "Print the version.",
+        flags: &[],
+        action: Action::Version,
+    },
 ];
 
 const FAMILIES: &[&[Command]] = &[
     OWN,
     crate::status::COMMANDS,
+    contexts::COMMANDS,
     crate::operator::COMMANDS,
     crate::keyring::COMMANDS,
     crate::rekey::COMMANDS,
@@ -68,7 +81,8 @@ const FAMILIES: &[&[Command]] = &[
     crate::audit::COMMANDS,
 ];
 
-fn all() -> impl Iterator<Item = &'static Command> {
+/// Every command.
+pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
@@ -92,11 +106,18 @@ pub fn run(
         return 0;
     }
     let Some((command, rest)) = find(arguments) else {
-        return explain_group(io, program, arguments);
+        let asked = arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "-help" | "--help"));
+        let (text, is_known) = help::group(program, arguments);
+        if asked && is_known {
+            io.say(&text);
+            return 0;
+        }
+        io.complain(&text);
+        return 1;
     };
     let parsed = match flags::parse(rest, command.flags) {
         Ok(parsed) if parsed.help => {
-            io.say(help(program, command).trim_end());
+            io.say(help::page(program, command).trim_end());
             return 0;
         }
         Ok(parsed) => parsed,
@@ -140,8 +161,12 @@ fn run_checked(
     command: &Command,
     context: &mut Context<'_, '_>,
 ) -> Outcome {
-    if command.flags.iter().flat_map(|group| group.iter()).any(|flag| flag.name == "format") {
+    let takes = |name: &str| command.flags.iter().flat_map(|group| group.iter()).any(|flag| flag.name == name);
+    if takes("format") {
         context.format()?;
+    }
+    if takes("output-policy") {
+        context.in_use = contexts::in_use(context.environment, &context.flags)?;
     }
     action(context)
 }
@@ -151,7 +176,7 @@ fn program_name(path: &str) -> &str {
 }
 
 /// The command with the most words that the arguments start with.
-fn find(arguments: &[String]) -> Option<(&'static Command, &[String])> {
+pub(crate) fn find(arguments: &[String]) -> Option<(&'static Command, &[String])> {
     let command =
         all().filter(|command| starts_with(arguments, command.words)).max_by_key(|command| command.words.len())?;
     Some((command, arguments.get(command.words.len()..).unwrap_or_default()))
@@ -162,53 +187,8 @@ fn starts_with(arguments: &[String], words: &[&str]) -> bool {
 }
 
 fn complain_with_usage(io: &mut Io<'_>, program: &str, command: &Command, mistake: &str) -> i32 {
-    io.complain(&format!("{mistake}\n\n{}", help(program, command).trim_end()));
+    io.complain(&format!("{mistake}\n\n{}", help::after_mistake(program, command)));
     1
-}
-
-fn help(program: &str, command: &Command) -> String {
-    let mut text = format!("Usage: {program} {}", command.words.join(" "));
-    if !command.arguments.is_empty() {
-        text.push_str(&format!(" {}", command.arguments));
-    }
-    text.push_str(&format!("\n\n  {}\n", command.about));
-    if !command.flags.is_empty() {
-        text.push_str(&format!("\nOptions:\n\n{}", flags::describe(command.flags)));
-    }
-    text
-}
-
-/// Lists the commands below a word such as `operator`, or all of them.
-fn explain_group(io: &mut Io<'_>, program: &str, arguments: &[String]) -> i32 {
-    let asked = arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "-help" | "--help"));
-    let words: Vec<&str> = arguments.iter().map(String::as_str).take_while(|word| !word.starts_with('-')).collect();
-    let known = (0..=words.len())
-        .rev()
-        .filter_map(|count| words.get(..count))
-        .find(|prefix| all().any(|command| command.words.starts_with(prefix)))
-        .unwrap_or_default();
-    let mut text = String::new();
-    if let Some(unknown) = words.get(known.len()) {
-        text.push_str(&format!("unknown command `{}`\n\n", [known, &[unknown]].concat().join(" ")));
-    }
-    let name = [&[program], known].concat().join(" ");
-    text.push_str(&format!("Usage: {name} <command> [options] [arguments]\n\nCommands:\n"));
-    let rows: Vec<(String, &str)> = all()
-        .filter(|command| command.words.starts_with(known))
-        .map(|command| (command.words.get(known.len()..).unwrap_or_default().join(" "), command.about))
-        .collect();
-    let width = rows.iter().map(|(words, _)| words.len()).max().unwrap_or_default();
-    for (words, about) in rows {
-        text.push_str(&format!("  {words:width$}    {about}\n"));
-    }
-    text.push_str("\nFlags and arguments of a command: add -help to it.");
-    if asked && words.len() == known.len() {
-        io.say(&text);
-        0
-    } else {
-        io.complain(&text);
-        1
-    }
 }
 
 #[cfg(test)]

@@ -1,34 +1,35 @@
 //! What a command works with: its flags, the streams, the environment, and requests to the server.
 //!
-//! Flags win over environment variables, those over defaults. The client is made on the first request, so that
-//! commands without one never touch certificates or the kept token.
+//! The client is made on the first request, so that commands without one never touch certificates or the kept token; what it
+//! is made of is in `connection.rs`.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
-use tresor_client::{Client, ClientConfig, ClientError, Method, Verification};
+use tresor_client::{Client, ClientError, Method};
 use tresor_secret::{SecretString, TokenSecret};
 
+use crate::contexts::InUse;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::flags::{self, Parsed};
+use crate::flags::Parsed;
 use crate::io::Io;
 use crate::key_values;
 use crate::output::{Document, Format, cell, render, table};
 use crate::output_policy;
-use crate::token_helper;
 
 /// One call of one command.
 pub(crate) struct Context<'a, 'io> {
     pub(crate) io: &'a mut Io<'io>,
     pub(crate) environment: &'a Environment,
     pub(crate) flags: Parsed,
-    client: Option<(Runtime, Client)>,
+    /// The context whose settings stand behind those of flags and variables.
+    pub(crate) in_use: Option<InUse>,
+    pub(crate) client: Option<(Runtime, Client)>,
     /// Replaces the kept token, for `unwrap` and `login`.
-    token: TokenChoice,
+    pub(crate) token: TokenChoice,
     wrapping: Wrapping,
     /// The last request, when it was denied.
     denied: Option<Denied>,
@@ -68,6 +69,7 @@ impl<'a, 'io> Context<'a, 'io> {
             io,
             environment,
             flags,
+            in_use: None,
             client: None,
             token: TokenChoice::Usual,
             wrapping: Wrapping::AsAsked,
@@ -78,11 +80,6 @@ impl<'a, 'io> Context<'a, 'io> {
     /// A flag that has a value which is not empty.
     pub(crate) fn flag(&self, name: &str) -> Option<&str> {
         self.flags.text(name).filter(|value| !value.is_empty())
-    }
-
-    /// The flag, or else the variable.
-    pub(crate) fn setting(&self, flag: &str, variable: &str) -> Option<&str> {
-        self.flag(flag).or_else(|| self.environment.variable(variable))
     }
 
     /// Exactly this many arguments.
@@ -138,79 +135,8 @@ impl<'a, 'io> Context<'a, 'io> {
         self.token = TokenChoice::Given(token);
     }
 
-    /// The token that the environment or an earlier login gives.
-    pub(crate) fn usual_token(&self) -> Result<Option<TokenSecret>, Failure> {
-        match self.environment.variable("VAULT_TOKEN") {
-            Some(token) => TokenSecret::parse(token.trim())
-                .map(Some)
-                .map_err(|error| Failure::local(format!("VAULT_TOKEN: {error}"))),
-            None => token_helper::load_token(self.environment)
-                .map_err(|error| Failure::local(format!("Error reading the kept token: {error}"))),
-        }
-    }
-
-    /// The server's address.
-    pub(crate) fn address(&self) -> String {
-        self.setting("address", "VAULT_ADDR").unwrap_or("https://127.0.0.1:8200").trim_end_matches('/').to_owned()
-    }
-
-    fn config(&mut self) -> Result<ClientConfig, Failure> {
-        let file = |value: Option<&str>| value.map(PathBuf::from);
-        let number = |name: &str, fallback: u32| match self.environment.variable(name) {
-            None => Ok(fallback),
-            Some(text) => text.parse().map_err(|_| Failure::local(format!("{name}: `{text}` is not a number"))),
-        };
-        let skip = match self.flags.switch_if_given("tls-skip-verify") {
-            Some(skip) => skip,
-            None => match self.environment.variable("VAULT_SKIP_VERIFY") {
-                None => false,
-                Some(text) => flags::boolean(text)
-                    .ok_or_else(|| Failure::local(format!("VAULT_SKIP_VERIFY: `{text}` is neither true nor false")))?,
-            },
-        };
-        let timeout = match self.environment.variable("VAULT_CLIENT_TIMEOUT") {
-            None => Duration::from_secs(60),
-            Some(text) => parse_duration(text)
-                .ok_or_else(|| Failure::local(format!("VAULT_CLIENT_TIMEOUT: `{text}` is not a duration")))?,
-        };
-        let mut headers = Vec::new();
-        for header in self.flags.texts("header") {
-            let (name, value) =
-                key_values::split(header).map_err(|error| Failure::Usage(format!("flag `-header`: {error}")))?;
-            if name.to_ascii_lowercase().starts_with("x-vault-") {
-                return Err(Failure::local(format!("header `{name}` is reserved")));
-            }
-            headers.push((name.to_owned(), value.to_owned()));
-        }
-        let config = ClientConfig {
-            address: self.address(),
-            ca_certificate_file: file(self.setting("ca-cert", "VAULT_CACERT")),
-            ca_certificate_directory: file(self.setting("ca-path", "VAULT_CAPATH")),
-            client_certificate_file: file(self.setting("client-cert", "VAULT_CLIENT_CERT")),
-            client_key_file: file(self.setting("client-key", "VAULT_CLIENT_KEY")),
-            tls_server_name: self.setting("tls-server-name", "VAULT_TLS_SERVER_NAME").map(str::to_owned),
-            verification: if skip { Verification::Skipped } else { Verification::Full },
-            namespace: self.flag("ns").or_else(|| self.setting("namespace", "VAULT_NAMESPACE")).map(str::to_owned),
-            token: None,
-            wrap_ttl: self.wrap_ttl().map(seconds_if_bare),
-            timeout,
-            proxy: ["VAULT_PROXY_ADDR", "VAULT_HTTP_PROXY"]
-                .into_iter()
-                .find_map(|name| self.environment.variable(name))
-                .map(str::to_owned),
-            retries_max: number("VAULT_MAX_RETRIES", 2)?,
-            headers,
-            ..ClientConfig::default()
-        };
-        let token = match std::mem::replace(&mut self.token, TokenChoice::Usual) {
-            TokenChoice::Usual => self.usual_token()?,
-            TokenChoice::Given(token) => token,
-        };
-        Ok(ClientConfig { token, ..config })
-    }
-
     /// How long the answer is to be wrapped.
-    fn wrap_ttl(&self) -> Option<&str> {
+    pub(crate) fn wrap_ttl(&self) -> Option<&str> {
         let asked = self.setting("wrap-ttl", "VAULT_WRAP_TTL");
         match self.wrapping {
             Wrapping::AsAsked => asked,
@@ -227,22 +153,6 @@ impl<'a, 'io> Context<'a, 'io> {
     /// Has the answers of what follows wrapped for so long, unless another time was asked for.
     pub(crate) fn wrapped_for(&mut self, ttl: &'static str) {
         (self.client, self.wrapping) = (None, Wrapping::ByDefault(ttl));
-    }
-
-    fn connect(&mut self) -> Result<(), Failure> {
-        if self.client.is_some() {
-            return Ok(());
-        }
-        let config = self.config()?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::local(format!("Error starting the client: {error}")))?;
-        let client = runtime
-            .block_on(Client::new(config))
-            .map_err(|error| Failure::local(format!("Error creating the client: {error}")))?;
-        self.client = Some((runtime, client));
-        Ok(())
     }
 
     /// Sends a request; `None` for an answer without a body.
@@ -371,60 +281,6 @@ impl<'a, 'io> Context<'a, 'io> {
         }
     }
 
-    fn curl(
-        &mut self,
-        method: Method,
-        path: &str,
-        query: &[(&str, &str)],
-        body: Option<&Value>,
-    ) -> Result<String, Failure> {
-        let quote = |text: &str| format!("'{}'", text.replace('\'', "'\\''"));
-        let has_token = match &self.token {
-            TokenChoice::Usual => self.usual_token()?.is_some(),
-            TokenChoice::Given(token) => token.is_some(),
-        };
-        self.connect()?;
-        let Some((_, client)) = &self.client else { return Err(Failure::local("no client")) };
-        let url = client.url(method, path, query)?;
-        let mut parts = vec!["curl".to_owned()];
-        if method.name() != "GET" {
-            parts.extend(["-X".to_owned(), method.name().to_owned()]);
-        }
-        for (option, value) in [
-            ("--cacert", self.setting("ca-cert", "VAULT_CACERT")),
-            ("--capath", self.setting("ca-path", "VAULT_CAPATH")),
-            ("--cert", self.setting("client-cert", "VAULT_CLIENT_CERT")),
-            ("--key", self.setting("client-key", "VAULT_CLIENT_KEY")),
-        ] {
-            if let Some(value) = value {
-                parts.extend([option.to_owned(), quote(value)]);
-            }
-        }
-        if self.flags.switch("tls-skip-verify") {
-            parts.push("--insecure".to_owned());
-        }
-        let mut header = |text: String| parts.extend(["-H".to_owned(), text]);
-        header("\"X-Vault-Request: true\"".to_owned());
-        if has_token {
-            // The token itself stays out of terminals and logs.
-            header("\"X-Vault-Token: $(vault print token)\"".to_owned());
-        }
-        if let Some(namespace) = self.flag("ns").or_else(|| self.setting("namespace", "VAULT_NAMESPACE")) {
-            header(quote(&format!("X-Vault-Namespace: {namespace}")));
-        }
-        if let Some(ttl) = self.wrap_ttl() {
-            header(quote(&format!("X-Vault-Wrap-TTL: {}", seconds_if_bare(ttl))));
-        }
-        if let Some(body) = body {
-            if method == Method::Patch {
-                header(quote("Content-Type: application/merge-patch+json"));
-            }
-            parts.extend(["-d".to_owned(), quote(&body.to_string())]);
-        }
-        parts.push(if url.contains(['&', '?', '\'', '*']) { quote(&url) } else { url });
-        Ok(parts.join(" "))
-    }
-
     /// Reads; `None` when there is nothing.
     pub(crate) fn read(&mut self, path: &str, query: &[(&str, &str)]) -> Result<Option<Envelope>, Failure> {
         match self.send(Method::Get, path, query, None) {
@@ -519,49 +375,7 @@ pub(crate) fn mount_path(path: &str) -> String {
     format!("{}/", trim_path(path))
 }
 
-/// `90`, `90s`, `1h30m`, `500ms`.
-fn parse_duration(text: &str) -> Option<Duration> {
-    if let Ok(seconds) = text.parse::<u32>() {
-        return Some(Duration::from_secs(seconds.into()));
-    }
-    let mut rest = text;
-    let mut total = Duration::ZERO;
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, after) = rest.split_at_checked(digits)?;
-        let number: u32 = number.parse().ok()?;
-        let letters = after.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (unit, after) = after.split_at_checked(letters)?;
-        let unit = match unit {
-            "ms" => Duration::from_millis(1),
-            "s" => Duration::from_secs(1),
-            "m" => Duration::from_secs(60),
-            "h" => Duration::from_secs(3600),
-            "d" => Duration::from_secs(86400),
-            _ => return None,
-        };
-        total = total.checked_add(unit.checked_mul(number)?)?;
-        rest = after;
-    }
-    Some(total)
-}
-
 /// Whether a path is one that people log in by.
 fn is_login(path: &str) -> bool {
     path.starts_with("auth/") && path.contains("/login")
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-    use super::*;
-
-    #[test]
-    fn durations_are_read_in_every_spelling() {
-        assert_eq!(parse_duration("90"), Some(Duration::from_secs(90)));
-        assert_eq!(parse_duration("1h30m"), Some(Duration::from_secs(5400)));
-        assert_eq!(parse_duration("500ms"), Some(Duration::from_millis(500)));
-        assert_eq!(parse_duration("1x"), None);
-        assert_eq!(parse_duration("h"), None);
-    }
 }

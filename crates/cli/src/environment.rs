@@ -25,9 +25,14 @@ impl Environment {
         Self { variables: pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect() }
     }
 
-    /// A variable that is set and not empty.
+    /// A variable that is set and not empty. `VAULT_X` is what `BAO_X` says, where that says something.
     #[must_use]
     pub fn variable(&self, name: &str) -> Option<&str> {
+        let own = name.strip_prefix("VAULT_").and_then(|rest| self.exactly(&format!("BAO_{rest}")));
+        own.or_else(|| self.exactly(name))
+    }
+
+    fn exactly(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
@@ -35,5 +40,25 @@ impl Environment {
     #[must_use]
     pub fn home(&self) -> Option<PathBuf> {
         self.variable("HOME").map(PathBuf::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_name_of_a_variable_is_read_and_the_newer_wins() {
+        let environment = Environment::of_pairs([
+            ("VAULT_ADDR", "a"),
+            ("BAO_ADDR", "b"),
+            ("VAULT_TOKEN", "t"),
+            ("BAO_TOKEN", ""),
+            ("BAO_FORMAT", "json"),
+        ]);
+        assert_eq!(environment.variable("VAULT_ADDR"), Some("b"));
+        assert_eq!(environment.variable("VAULT_TOKEN"), Some("t"));
+        assert_eq!(environment.variable("VAULT_FORMAT"), Some("json"));
+        assert_eq!(environment.variable("VAULT_NAMESPACE"), None);
     }
 }

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::similar::nearest;
+
 /// What follows a flag's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -43,16 +45,21 @@ pub(crate) const fn repeated(name: &'static str, about: &'static str) -> Flag {
 /// Flags of every command that talks to a server.
 pub(crate) const CONNECTION: &[Flag] = &[
     text("address", "Address of the server, such as https://127.0.0.1:8200 or unix:///run/vault.sock (VAULT_ADDR)."),
+    text("agent-address", "Address of an agent to send requests to, before -address (VAULT_AGENT_ADDR)."),
     text("ca-cert", "PEM file of the certificate authority to trust (VAULT_CACERT)."),
     text("ca-path", "Directory of PEM files of certificate authorities to trust (VAULT_CAPATH)."),
     text("client-cert", "PEM file of the client certificate to present (VAULT_CLIENT_CERT)."),
     text("client-key", "PEM file of the private key of the client certificate (VAULT_CLIENT_KEY)."),
+    text("context", "Name of the context to use; it wins over variables (TRESOR_CONTEXT)."),
+    switch("disable-redirects", "Follow no redirect of a standby (VAULT_DISABLE_REDIRECTS)."),
     repeated("header", "More headers for the requests, as name=value; may be given several times."),
+    repeated("mfa", "Credential for multi-factor authentication, sent along; may be given several times (VAULT_MFA)."),
     text("namespace", "Namespace of the requests (VAULT_NAMESPACE)."),
     text("ns", "Short for -namespace."),
     switch("non-interactive", "Never ask on the terminal; fail instead."),
     switch("output-curl-string", "Print the request as a curl command instead of sending it."),
     switch("output-policy", "Print the rule that the request needs instead of sending it."),
+    switch("policy-override", "Ask to override a soft-mandatory policy; sent along."),
     text("tls-server-name", "Name expected in the server's certificate (VAULT_TLS_SERVER_NAME)."),
     switch("tls-skip-verify", "Do not check the server's certificate; unsafe (VAULT_SKIP_VERIFY)."),
     text("wrap-ttl", "Wrap the answer in a single-use token of this lifetime (VAULT_WRAP_TTL)."),
@@ -124,7 +131,7 @@ pub(crate) fn parse(arguments: &[String], groups: &[&'static [Flag]]) -> Result<
             continue;
         }
         let Some(flag) = groups.iter().flat_map(|group| group.iter()).find(|flag| flag.name == name) else {
-            return Err(format!("unknown flag `-{name}`"));
+            return Err(unknown(name, groups));
         };
         let value = match flag.kind {
             Kind::Switch => match attached {
@@ -141,6 +148,13 @@ pub(crate) fn parse(arguments: &[String], groups: &[&'static [Flag]]) -> Result<
         parsed.values.entry(flag.name).or_default().push(value);
     }
     Ok(parsed)
+}
+
+fn unknown(name: &str, groups: &[&'static [Flag]]) -> String {
+    match nearest(name, groups.iter().flat_map(|group| group.iter()).map(|flag| flag.name)) {
+        Some(meant) => format!("unknown flag `-{name}`: did you mean `-{meant}`?"),
+        None => format!("unknown flag `-{name}`"),
+    }
 }
 
 /// A truth value in any spelling that Go accepts.
@@ -196,6 +210,7 @@ mod tests {
     #[test]
     fn mistakes_name_the_flag() {
         assert_eq!(parse_own(&["-nope=1"]).err().unwrap(), "unknown flag `-nope`");
+        assert_eq!(parse_own(&["-fromat=x"]).err().unwrap(), "unknown flag `-fromat`: did you mean `-format`?");
         assert_eq!(parse_own(&["-mount"]).err().unwrap(), "flag `-mount` needs a value");
         assert!(parse_own(&["-force=perhaps"]).is_err());
     }

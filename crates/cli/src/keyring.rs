@@ -12,6 +12,7 @@ use crate::output::{Format, cell, table};
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "rotate"],
+        examples: &["operator rotate"],
         arguments: "[options]",
         about: "Let a new term of the key ring seal from now on; what older ones sealed still opens.",
         flags: &[CONNECTION, FORMAT],
@@ -19,6 +20,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "key-status"],
+        examples: &["operator key-status"],
         arguments: "[options]",
         about: "Show the term of the key ring that seals, and how much it has sealed.",
         flags: &[CONNECTION, FORMAT],

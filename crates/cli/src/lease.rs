@@ -20,6 +20,7 @@ const REVOKE: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["lease", "list"],
+        examples: &["lease list auth/userpass/login"],
         arguments: "[options] [PREFIX]",
         about: "List the ids of leases, or what leads to them, below a part of their path.",
         flags: &[CONNECTION, FORMAT],
@@ -27,6 +28,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["lease", "lookup"],
+        examples: &["lease lookup database/creds/app/ID"],
         arguments: "[options] ID",
         about: "Show what is known about a lease.",
         flags: &[CONNECTION, FORMAT, FIELD],
@@ -34,6 +36,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["lease", "renew"],
+        examples: &["lease renew -increment=1h database/creds/app/ID"],
         arguments: "[options] ID",
         about: "Renew a lease.",
         flags: &[CONNECTION, FORMAT, FIELD, RENEW],
@@ -41,6 +44,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["lease", "revoke"],
+        examples: &["lease revoke database/creds/app/ID", "lease revoke -prefix -sync database/creds/app"],
         arguments: "[options] ID",
         about: "Revoke a lease, or with -prefix all those below a path.",
         flags: &[CONNECTION, REVOKE],

@@ -1,7 +1,7 @@
 //! The command line: what Vault's does, for the same scripts and fingers.
 //!
 //! A run is a function of its arguments, streams and environment ([`run`]); `server` is handed back to the caller, who
-//! knows how to serve. Deliberately absent: colour, completion, external token helpers, plugins.
+//! knows how to serve. Deliberately absent: what a server is made of, plugins.
 
 #![forbid(unsafe_code)]
 
@@ -10,11 +10,14 @@ mod auth;
 mod autopilot;
 mod cluster;
 mod commands;
+mod connection;
 mod context;
+mod contexts;
 mod envelope;
 mod environment;
 mod failure;
 mod flags;
+mod help;
 mod io;
 mod key_values;
 mod keyring;
@@ -35,6 +38,7 @@ mod rekey;
 mod seal_slots;
 mod secrets;
 mod server;
+mod similar;
 mod snapshot;
 mod status;
 mod token;

@@ -22,6 +22,7 @@ pub(crate) const PAGE: &[Flag] =
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["read"],
+        examples: &["read secret/data/app", "read -field=ttl sys/leases/lookup/ID"],
         arguments: "[options] PATH [PARAMETER=VALUE...]",
         about: "Read what is at a path. Pairs become query parameters.",
         flags: &[CONNECTION, FORMAT, FIELD],
@@ -29,6 +30,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["write"],
+        examples: &["write auth/userpass/users/ada password=- policies=app", "write kv/app @app.json"],
         arguments: "[options] PATH [KEY=VALUE...]",
         about: "Write fields to a path. Values can be key=@file or key=- (standard input), documents @file.json or -.",
         flags: &[CONNECTION, FORMAT, FIELD, FORCE],
@@ -36,6 +38,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["patch"],
+        examples: &["patch sys/policies/acl/app comment='reads its own secrets'"],
         arguments: "[options] PATH [KEY=VALUE...]",
         about: "Change some fields of what is at a path.",
         flags: &[CONNECTION, FORMAT, FIELD, FORCE],
@@ -43,6 +46,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["delete"],
+        examples: &["delete kv/app"],
         arguments: "[options] PATH [PARAMETER=VALUE...]",
         about: "Delete what is at a path. Pairs become query parameters.",
         flags: &[CONNECTION, FORMAT, FIELD],
@@ -50,6 +54,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["list"],
+        examples: &["list secret/metadata", "list -limit=100 -after=app secret/metadata"],
         arguments: "[options] PATH",
         about: "List the names below a path.",
         flags: &[CONNECTION, FORMAT, PAGE],
@@ -57,6 +62,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["scan"],
+        examples: &["scan secret/metadata"],
         arguments: "[options] PATH",
         about: "List every name below a path, at any depth.",
         flags: &[CONNECTION, FORMAT, PAGE],
@@ -64,6 +70,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["unwrap"],
+        examples: &["unwrap hvs.CAESI", "unwrap -field=password hvs.CAESI"],
         arguments: "[options] [TOKEN]",
         about: "Fetch the answer behind a wrapping token; without an argument the current token is it.",
         flags: &[CONNECTION, FORMAT, FIELD],
@@ -71,6 +78,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["path-help"],
+        examples: &["path-help sys/mounts"],
         arguments: "[options] PATH",
         about: "Print the server's help about a path.",
         flags: &[CONNECTION, FORMAT],
@@ -78,6 +86,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["print", "token"],
+        examples: &["print token"],
         arguments: "",
         about: "Print the current token.",
         flags: &[CONNECTION],

@@ -14,7 +14,6 @@ use crate::failure::Failure;
 use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch, text};
 use crate::key_values;
 use crate::output::Format;
-use crate::token_helper::store_token;
 
 const FLAGS: &[Flag] = &[
     text(
@@ -29,6 +28,7 @@ const FLAGS: &[Flag] = &[
 
 pub(crate) const COMMANDS: &[Command] = &[Command {
     words: &["login"],
+    examples: &["login", "login -method=userpass username=ada"],
     arguments: "[options] [TOKEN | KEY=VALUE...]",
     about: "Log in and keep the token for later commands. Missing secrets are asked for.",
     flags: &[CONNECTION, FORMAT, FIELD, FLAGS],
@@ -48,10 +48,9 @@ fn login(context: &mut Context<'_, '_>) -> Outcome {
         TokenSecret::parse(token).map_err(|_| Failure::remote("Error authenticating: the server returned no token"))?;
     let mut kept = false;
     if keep {
-        match store_token(context.environment, &token) {
-            Ok(()) => kept = true,
-            Err(error) => return Err(Failure::local(format!("Error storing token: {error}"))),
-        }
+        let stored = context.token_store()?.store(&token);
+        stored.map_err(|error| Failure::local(format!("Error storing token: {error}")))?;
+        kept = true;
     }
     if token_only {
         context.io.say_bare(token.expose());
@@ -61,13 +60,19 @@ fn login(context: &mut Context<'_, '_>) -> Outcome {
         return Ok(0);
     }
     if context.flag("field").is_none() && context.format()? == Format::Table {
-        if context.environment.variable("VAULT_TOKEN").is_some() {
+        let of_context = context.context_of_requests().filter(|_| kept).map(|it| (it.name.clone(), it.by_flag));
+        let is_first = of_context.as_ref().is_some_and(|(_, by_flag)| *by_flag);
+        if context.environment.variable("VAULT_TOKEN").is_some() && !is_first {
             context.io.complain("WARNING! The VAULT_TOKEN environment variable is set! It wins over the kept token.\n");
         }
-        context.io.say(if kept {
-            "Success! You are now authenticated. The token below is kept for later commands.\n"
-        } else {
-            "Success! You are now authenticated. The token below was not kept: pass it in VAULT_TOKEN.\n"
+        context.io.say(&match of_context {
+            Some((name, _)) => {
+                format!("Success! You are now authenticated. The token below is kept for the context {name}.\n")
+            }
+            None if kept => "Success! You are now authenticated. The token below is kept for later commands.\n".into(),
+            None => {
+                "Success! You are now authenticated. The token below was not kept: pass it in VAULT_TOKEN.\n".into()
+            }
         });
     }
     context.print_envelope(&answer)

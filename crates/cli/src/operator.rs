@@ -44,6 +44,7 @@ const GENERATE_ROOT: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "init"],
+        examples: &["operator init", "operator init -key-shares=3 -key-threshold=2 -format=json"],
         arguments: "[options]",
         about: "Initialise a server: prints the unseal shares and the root token, once.",
         flags: &[CONNECTION, FORMAT, INIT],
@@ -51,6 +52,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "unseal"],
+        examples: &["operator unseal", "operator unseal -reset"],
         arguments: "[options] [SHARE]",
         about: "Enter one unseal share; without an argument it is asked for, and - reads it from standard input.",
         flags: &[CONNECTION, FORMAT, UNSEAL],
@@ -58,6 +60,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "seal"],
+        examples: &["operator seal"],
         arguments: "[options]",
         about: "Seal the server: it forgets its keys and serves nothing until it is unsealed.",
         flags: &[CONNECTION],
@@ -65,6 +68,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "generate-root"],
+        examples: &["operator generate-root -init", "operator generate-root -status"],
         arguments: "[options] [SHARE]",
         about: "Make a root token by shares: -init begins, then each holder enters a share; -decode reads the result.",
         flags: &[CONNECTION, FORMAT, GENERATE_ROOT],

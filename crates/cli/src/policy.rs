@@ -23,6 +23,7 @@ const WRITE: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["policy", "read"],
+        examples: &["policy read app"],
         arguments: "[options] NAME",
         about: "Print a policy as it was written.",
         flags: &[CONNECTION, FORMAT],
@@ -30,6 +31,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["policy", "write"],
+        examples: &["policy write app app.hcl"],
         arguments: "[options] NAME FILE",
         about: "Create or replace a policy from a file, or from standard input when the file is -.",
         flags: &[CONNECTION, WRITE],
@@ -37,6 +39,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["policy", "delete"],
+        examples: &["policy delete app"],
         arguments: "[options] NAME",
         about: "Delete a policy.",
         flags: &[CONNECTION],
@@ -44,6 +47,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["policy", "list"],
+        examples: &["policy list"],
         arguments: "[options]",
         about: "List the policies.",
         flags: &[CONNECTION, FORMAT],
@@ -51,6 +55,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["policy", "fmt"],
+        examples: &["policy fmt app.hcl"],
         arguments: "FILE",
         about: "Lay out a policy file uniformly, in place.",
         flags: &[],

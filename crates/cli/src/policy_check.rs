@@ -34,6 +34,7 @@ const LINT: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["policy", "why"],
+        examples: &["policy why read secret/data/app"],
         arguments: "[options] [TOKEN] OPERATION PATH",
         about: "Say why a token may do something or may not, by which rule, and what would grant it, as in \
                 `policy why read secret/data/app`. Without TOKEN it is about the current one; `-` reads the token from \
@@ -43,6 +44,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["policy", "lint"],
+        examples: &["policy lint -kv2=secret/ app.hcl"],
         arguments: "[options] FILE...",
         about: "Name what policies say that is hardly meant: rules that others shadow, paths of KV version 2 without \
                 data/, wildcards that match nothing. Exit code 1 when there is anything. No server is needed.",
@@ -51,6 +53,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["policy", "test"],
+        examples: &["policy test cases.hcl"],
         arguments: "[options] FILE",
         about: "Try the cases in a file: policies, paths, and what can and cannot be done. Exit code 1 when one does not \
                 hold. Policies are files beside it; names without an ending are read from the server.",

@@ -33,6 +33,7 @@ const REKEY: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "rekey"],
+        examples: &["operator rekey -init -key-shares=5 -key-threshold=3", "operator rekey -status"],
         arguments: "[options] [SHARE]",
         about: "Change the shares by the older endpoints: -init begins, then each holder enters a share.",
         flags: &[CONNECTION, FORMAT, REKEY],
@@ -40,6 +41,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "rotate-keys"],
+        examples: &["operator rotate-keys -init -key-shares=5 -key-threshold=3", "operator rotate-keys -status"],
         arguments: "[options] [SHARE]",
         about: "Change the shares, under a token: -init begins, then each holder enters a share.",
         flags: &[CONNECTION, FORMAT, REKEY],

@@ -20,6 +20,7 @@ const KEY: &[Flag] = &[text("key-id", "The id of the static key. It never means 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "seal-slots", "list"],
+        examples: &["operator seal-slots list"],
         arguments: "[options]",
         about: "Show what opens the store: the slot of shares, and those of static keys.",
         flags: &[CONNECTION, FORMAT],
@@ -27,6 +28,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "seal-slots", "add"],
+        examples: &["operator seal-slots add -key-id=spare @spare.key"],
         arguments: "[options] -key-id=ID KEY",
         about: "Let a static key open the store as well: 32 bytes in hexadecimal or base64, @FILE, or - for standard input.",
         flags: &[CONNECTION, FORMAT, KEY],
@@ -34,6 +36,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "seal-slots", "remove"],
+        examples: &["operator seal-slots remove SLOT"],
         arguments: "[options] SLOT",
         about: "Let a static key open the store no more, by the id of its slot.",
         flags: &[CONNECTION],
@@ -41,6 +44,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "seal-slots", "test"],
+        examples: &["operator seal-slots test -key-id=spare @spare.key"],
         arguments: "[options] -key-id=ID KEY",
         about: "Say whether a static key opens the store. Exit code: 0 it does, 2 it does not.",
         flags: &[CONNECTION, FORMAT, KEY],

@@ -17,6 +17,7 @@ const DETAILED: &[Flag] = &[switch("detailed", "Show every column.")];
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["secrets", "enable"],
+        examples: &["secrets enable -path=team kv-v2"],
         arguments: "[options] TYPE",
         about: "Enable a secrets engine.",
         flags: &[CONNECTION, mounts::OPTIONS, mounts::ENABLE, OWN],
@@ -24,6 +25,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["secrets", "disable"],
+        examples: &["secrets disable team/"],
         arguments: "[options] PATH",
         about: "Disable a secrets engine; revokes its leases and deletes everything in it.",
         flags: &[CONNECTION],
@@ -31,6 +33,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["secrets", "list"],
+        examples: &["secrets list -detailed"],
         arguments: "[options]",
         about: "List the enabled secrets engines.",
         flags: &[CONNECTION, FORMAT, DETAILED],
@@ -38,6 +41,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["secrets", "move"],
+        examples: &["secrets move team/ teams/a/"],
         arguments: "[options] FROM TO",
         about: "Move a secrets engine to another path; revokes its leases.",
         flags: &[CONNECTION],
@@ -45,6 +49,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["secrets", "tune"],
+        examples: &["secrets tune -description='what the team needs' team/"],
         arguments: "[options] PATH",
         about: "Change the settings of a secrets engine.",
         flags: &[CONNECTION, mounts::OPTIONS, OWN],

@@ -25,6 +25,7 @@ const RESTORE: &[Flag] =
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "raft", "snapshot", "save"],
+        examples: &["operator raft snapshot save tresor.snap"],
         arguments: "[options] FILE",
         about: "Save what the server stores, sealed as it is, to a file.",
         flags: &[CONNECTION],
@@ -32,6 +33,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "snapshot", "restore"],
+        examples: &["operator raft snapshot restore tresor.snap"],
         arguments: "[options] FILE",
         about: "Let what a snapshot holds take the place of what the server stores; it is sealed then.",
         flags: &[CONNECTION, RESTORE],
@@ -39,6 +41,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "raft", "snapshot", "inspect"],
+        examples: &["operator raft snapshot inspect tresor.snap"],
         arguments: "[options] FILE",
         about: "Verify a snapshot to its end, and show what it says of itself. Needs no server and no key.",
         flags: &[FORMAT],

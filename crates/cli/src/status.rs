@@ -11,6 +11,7 @@ use crate::output::{Document, cell, table};
 
 pub(crate) const COMMANDS: &[Command] = &[Command {
     words: &["status"],
+    examples: &["status", "status -format=json"],
     arguments: "[options]",
     about: "Show whether the server is initialised and sealed. Exit code: 0 unsealed, 2 sealed, 1 error.",
     flags: &[CONNECTION, FORMAT, FIELD],

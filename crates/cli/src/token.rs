@@ -36,6 +36,7 @@ const REVOKE: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["token", "create"],
+        examples: &["token create -policy=app -ttl=1h", "token create -role=ci -orphan"],
         arguments: "[options]",
         about: "Create a token, by default a child of the current one.",
         flags: &[CONNECTION, FORMAT, FIELD, CREATE],
@@ -43,6 +44,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["token", "lookup"],
+        examples: &["token lookup", "token lookup -accessor ACCESSOR"],
         arguments: "[options] [TOKEN | ACCESSOR]",
         about: "Show what is known about a token; without an argument about the current one.",
         flags: &[CONNECTION, FORMAT, FIELD, ACCESSOR],
@@ -50,6 +52,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["token", "renew"],
+        examples: &["token renew", "token renew -increment=24h -accessor ACCESSOR"],
         arguments: "[options] [TOKEN | ACCESSOR]",
         about: "Renew a token; without an argument the current one.",
         flags: &[CONNECTION, FORMAT, FIELD, ACCESSOR, RENEW],
@@ -57,6 +60,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["token", "revoke"],
+        examples: &["token revoke -accessor ACCESSOR", "token revoke -self"],
         arguments: "[options] [TOKEN | ACCESSOR]",
         about: "Revoke a token and its children.",
         flags: &[CONNECTION, ACCESSOR, REVOKE],
@@ -64,6 +68,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["token", "capabilities"],
+        examples: &["token capabilities secret/data/app"],
         arguments: "[options] [TOKEN | ACCESSOR] PATH",
         about: "List what a token may do on a path; without a token what the current one may.",
         flags: &[CONNECTION, FORMAT, ACCESSOR],

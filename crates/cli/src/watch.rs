@@ -18,6 +18,7 @@ const MONITOR: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["monitor"],
+        examples: &["monitor -log-level=debug"],
         arguments: "[options]",
         about: "Show what a server logs, as it does, until it or this command is stopped.",
         flags: &[CONNECTION, MONITOR],
@@ -25,6 +26,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["version-history"],
+        examples: &["version-history"],
         arguments: "[options]",
         about: "Show which releases have led the cluster, and since when.",
         flags: &[CONNECTION, FORMAT],

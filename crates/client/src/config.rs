@@ -48,6 +48,10 @@ pub struct ClientConfig {
     pub proxy: Option<String>,
     /// How long one attempt may take; zero means without limit.
     pub timeout: Duration,
+    /// Whether the one redirect of a standby is followed.
+    pub follows_redirect: bool,
+    /// How many requests are sent at most.
+    pub rate_limit: Option<RateLimit>,
     /// How often a request is repeated after a 412 or a 5xx other than 501.
     pub retries_max: u32,
     /// How long to wait before the first repetition; the second waits half as long again.
@@ -56,6 +60,30 @@ pub struct ClientConfig {
     pub answer_bytes_max: usize,
     /// More headers for every request.
     pub headers: Vec<(String, String)>,
+}
+
+/// How many requests are sent at most, over a longer time and at once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// Requests in a second.
+    pub per_second: f64,
+    /// Requests at once, after a time without any.
+    pub burst: u32,
+}
+
+impl RateLimit {
+    /// Reads `RATE` or `RATE:BURST`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (rate, burst) = text.split_once(':').map_or((text, None), |(rate, burst)| (rate, Some(burst)));
+        let per_second: f64 = rate.trim().parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0)?;
+        let burst: u32 = match burst {
+            Some(burst) => burst.trim().parse().ok()?,
+            // As many as in a second.
+            None => format!("{per_second:.0}").parse().ok()?,
+        };
+        Some(Self { per_second, burst: burst.max(1) })
+    }
 }
 
 impl Default for ClientConfig {
@@ -75,10 +103,27 @@ impl Default for ClientConfig {
             wrap_ttl: None,
             proxy: None,
             timeout: Duration::from_secs(60),
+            follows_redirect: true,
+            rate_limit: None,
             retries_max: 2,
             answer_bytes_max: usize::MAX,
             retry_wait: Duration::from_secs(1),
             headers: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_read_with_its_burst_or_without() {
+        assert_eq!(RateLimit::parse("10"), Some(RateLimit { per_second: 10.0, burst: 10 }));
+        assert_eq!(RateLimit::parse("0.5:3"), Some(RateLimit { per_second: 0.5, burst: 3 }));
+        assert_eq!(RateLimit::parse("0.2"), Some(RateLimit { per_second: 0.2, burst: 1 }));
+        for wrong in ["", "0", "-1", "x", "1:", "1:x", "inf"] {
+            assert_eq!(RateLimit::parse(wrong), None, "{wrong}");
         }
     }
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::config::{ClientConfig, Verification};
 use crate::error::ClientError;
+use crate::pace::Pace;
 use crate::path::{encode_parameter, encode_path};
 use crate::response::{ApiResponse, describes_something};
 
@@ -72,6 +73,19 @@ enum Sent<'b> {
     File(&'b Path),
 }
 
+/// The longest wait that a server may ask for; what takes longer is for people to decide.
+const ASKED_WAIT_MAX: Duration = Duration::from_secs(10);
+
+/// A whole answer.
+struct Answered {
+    status: StatusCode,
+    body: Vec<u8>,
+    /// The request's id.
+    id: Option<String>,
+    /// How long the server asks to wait.
+    wait: Option<Duration>,
+}
+
 /// A connection to one server, as one identity.
 pub struct Client {
     http: reqwest::Client,
@@ -83,6 +97,8 @@ pub struct Client {
     retries_max: u32,
     retry_wait: Duration,
     answer_bytes_max: usize,
+    follows_redirect: bool,
+    pace: Option<Pace>,
 }
 
 impl Client {
@@ -138,8 +154,9 @@ impl Client {
             base = renamed;
         }
         let http = builder.build().map_err(|error| ClientError::local(describe(&error)))?;
-        let ClientConfig { retries_max, retry_wait, answer_bytes_max, .. } = config;
-        Ok(Self { http, shown, sent: base, headers, retries_max, retry_wait, answer_bytes_max })
+        let ClientConfig { retries_max, retry_wait, answer_bytes_max, follows_redirect, rate_limit, .. } = config;
+        let pace = rate_limit.map(Pace::new);
+        Ok(Self { http, shown, sent: base, headers, retries_max, retry_wait, answer_bytes_max, follows_redirect, pace })
     }
 
     /// The URL of a request as messages show it.
@@ -152,7 +169,8 @@ impl Client {
 
     /// Sends one request and waits for its answer.
     ///
-    /// `path` is the logical path without `/v1/`. Repeats after a 412 and after a 5xx other than 501.
+    /// `path` is the logical path without `/v1/`. Repeats after a 412, after a 5xx other than 501, and after a 429 that
+    /// asks for a short wait.
     ///
     /// # Errors
     /// [`ClientError::Local`] when no answer came, [`ClientError::Server`] when the server refused.
@@ -167,9 +185,12 @@ impl Client {
         let target = parse_url(&url_below(&self.sent, method, path, query)?)?;
         let (sent, mut attempt) = (body.map(Value::to_string), 0);
         loop {
-            let (status, body, id) = self.send_once(method, &target, &shown, sent.as_deref()).await?;
-            if attempt < self.retries_max && is_worth_repeating(status) {
-                let wait = self.retry_wait + (self.retry_wait / 2) * attempt;
+            let Answered { status, body, id, wait } = self.send_once(method, &target, &shown, sent.as_deref()).await?;
+            let wait = match wait.filter(|_| status == StatusCode::TOO_MANY_REQUESTS) {
+                Some(wait) => (wait <= ASKED_WAIT_MAX).then_some(wait),
+                None => is_worth_repeating(status).then(|| self.retry_wait + (self.retry_wait / 2) * attempt),
+            };
+            if let Some(wait) = wait.filter(|_| attempt < self.retries_max) {
                 tokio::time::sleep(wait).await;
                 attempt += 1;
                 continue;
@@ -187,7 +208,7 @@ impl Client {
     /// As [`Client::request`].
     pub async fn write(&self, path: &str, json: &str) -> Result<ApiResponse, ClientError> {
         let (target, shown) = self.located(Method::Post, path, &[])?;
-        let (status, body, id) = self.send_once(Method::Post, &target, &shown, Some(json)).await?;
+        let Answered { status, body, id, .. } = self.send_once(Method::Post, &target, &shown, Some(json)).await?;
         if status.is_success() {
             return Ok(ApiResponse::new(status.as_u16(), body));
         }
@@ -242,9 +263,9 @@ impl Client {
         target: &Url,
         shown: &str,
         body: Option<&str>,
-    ) -> Result<(StatusCode, Vec<u8>, Option<String>), ClientError> {
+    ) -> Result<Answered, ClientError> {
         let mut response = self.open(method, target, shown, body.map_or(Sent::Nothing, Sent::Json)).await?;
-        let (status, id) = (response.status(), request_id(&response));
+        let (status, id, wait) = (response.status(), request_id(&response), retry_after(&response));
         let failed =
             |error: reqwest::Error| ClientError::local(format!("{} {shown}: {}", method.name(), describe(&error)));
         let mut bytes = Vec::new();
@@ -254,7 +275,7 @@ impl Client {
             }
             bytes.extend_from_slice(&more);
         }
-        Ok((status, bytes, id))
+        Ok(Answered { status, body: bytes, id, wait })
     }
 
     /// Sends a request, once more where it is sent elsewhere; its answer begins.
@@ -267,8 +288,11 @@ impl Client {
     ) -> Result<reqwest::Response, ClientError> {
         let mut target = target.clone();
         let mut headers = self.headers.clone();
-        let mut redirected = false;
+        let mut redirected = !self.follows_redirect;
         loop {
+            if let Some(wait) = self.pace.as_ref().map(Pace::wait).filter(|wait| !wait.is_zero()) {
+                tokio::time::sleep(wait).await;
+            }
             let mut request = self.http.request(method.verb(), target.clone()).headers(headers.clone());
             request = match sent {
                 Sent::Nothing => request,
@@ -318,6 +342,12 @@ fn request_id(response: &reqwest::Response) -> Option<String> {
     // It is shown to people: whatever it is, it is no text of somebody else's.
     let is_id = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
     is_id.then(|| id.to_owned())
+}
+
+/// How long a server asks to wait, in seconds.
+fn retry_after(response: &reqwest::Response) -> Option<Duration> {
+    let seconds = response.headers().get(reqwest::header::RETRY_AFTER)?.to_str().ok()?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 fn is_worth_repeating(status: StatusCode) -> bool {

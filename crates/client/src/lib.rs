@@ -10,10 +10,11 @@ mod config;
 mod connection;
 mod error;
 mod fetch;
+mod pace;
 mod path;
 mod response;
 
-pub use config::{ClientConfig, Verification};
+pub use config::{ClientConfig, RateLimit, Verification};
 pub use connection::{Client, Method};
 pub use error::ClientError;
 pub use fetch::fetch_text;

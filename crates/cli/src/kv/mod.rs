@@ -33,6 +33,7 @@ const REMOVE_ABOUT: &[Flag] =
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["kv", "get"],
+        examples: &["kv get secret/app", "kv get -field=password -version=2 secret/app"],
         arguments: "[options] PATH",
         about: "Read a secret.",
         flags: &[CONNECTION, FORMAT, FIELD, MOUNT, VERSION],
@@ -40,6 +41,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "put"],
+        examples: &["kv put secret/app user=app password=@password.txt"],
         arguments: "[options] PATH KEY=VALUE...",
         about: "Write a secret; keys that are not named are gone from the new version.",
         flags: &[CONNECTION, FORMAT, FIELD, MOUNT, CAS],
@@ -47,6 +49,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "patch"],
+        examples: &["kv patch secret/app password=@password.txt"],
         arguments: "[options] PATH KEY=VALUE...",
         about: "Change some keys of a secret and keep the others.",
         flags: &[CONNECTION, FORMAT, FIELD, MOUNT, CAS, PATCH],
@@ -54,6 +57,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "list"],
+        examples: &["kv list secret/"],
         arguments: "[options] PATH",
         about: "List the names below a path.",
         flags: &[CONNECTION, FORMAT, MOUNT, PAGE],
@@ -61,6 +65,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "scan"],
+        examples: &["kv scan secret/"],
         arguments: "[options] PATH",
         about: "List every name below a path, at any depth.",
         flags: &[CONNECTION, FORMAT, MOUNT, PAGE],
@@ -68,6 +73,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "delete"],
+        examples: &["kv delete secret/app", "kv delete -versions=1,2 secret/app"],
         arguments: "[options] PATH",
         about: "Delete a secret; where there are versions, the newest or the named ones, and they can be restored.",
         flags: &[CONNECTION, FORMAT, MOUNT, VERSIONS],
@@ -75,6 +81,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "undelete"],
+        examples: &["kv undelete -versions=2 secret/app"],
         arguments: "[options] -versions=N[,N...] PATH",
         about: "Restore deleted versions.",
         flags: &[CONNECTION, FORMAT, MOUNT, VERSIONS],
@@ -82,6 +89,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "destroy"],
+        examples: &["kv destroy -versions=1,2 secret/app"],
         arguments: "[options] -versions=N[,N...] PATH",
         about: "Remove the data of versions for good.",
         flags: &[CONNECTION, FORMAT, MOUNT, VERSIONS],
@@ -89,6 +97,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "rollback"],
+        examples: &["kv rollback -version=1 secret/app"],
         arguments: "[options] -version=N PATH",
         about: "Write an older version again, as the newest one.",
         flags: &[CONNECTION, FORMAT, FIELD, MOUNT, VERSION],
@@ -96,6 +105,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "enable-versioning"],
+        examples: &["kv enable-versioning kv/"],
         arguments: "[options] MOUNT",
         about: "Turn version 1 of the engine at a mount into version 2.",
         flags: &[CONNECTION],
@@ -103,6 +113,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "metadata", "get"],
+        examples: &["kv metadata get secret/app"],
         arguments: "[options] PATH",
         about: "Show what is known of a secret and its versions.",
         flags: &[CONNECTION, FORMAT, FIELD, MOUNT],
@@ -110,6 +121,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "metadata", "put"],
+        examples: &["kv metadata put -max-versions=5 -custom-metadata=owner=ada secret/app"],
         arguments: "[options] PATH",
         about: "Set what is known of a secret, which need not have a version yet.",
         flags: &[CONNECTION, FORMAT, MOUNT, ABOUT_SECRET],
@@ -117,6 +129,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "metadata", "patch"],
+        examples: &["kv metadata patch -delete-version-after=720h secret/app"],
         arguments: "[options] PATH",
         about: "Change some of what is known of a secret.",
         flags: &[CONNECTION, FORMAT, MOUNT, ABOUT_SECRET, REMOVE_ABOUT],
@@ -124,6 +137,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "metadata", "delete"],
+        examples: &["kv metadata delete secret/app"],
         arguments: "[options] PATH",
         about: "Remove a secret with all its versions for good.",
         flags: &[CONNECTION, FORMAT, MOUNT],

@@ -16,6 +16,7 @@ mod canary;
 mod cli;
 mod cluster;
 mod config;
+mod contexts;
 mod crash;
 mod dev;
 mod disks;
