@@ -9,15 +9,15 @@ use crate::failure::Failure;
 use crate::flags::{self, Flag};
 use crate::help;
 use crate::io::Io;
-use crate::server::{self, ServerArguments};
+use crate::server::{self, Hosted};
 use crate::version;
 
 /// What a command does.
 pub(crate) enum Action {
     /// Runs here.
     Run(fn(&mut Context<'_, '_>) -> Outcome),
-    /// Becomes a server.
-    Serve,
+    /// Is done by the server's own code, which the caller has.
+    Hosted(fn(&Context<'_, '_>) -> Result<Hosted, Failure>),
     /// Prints the version.
     Version,
 }
@@ -38,26 +38,17 @@ pub(crate) struct Command {
     pub(crate) action: Action,
 }
 
-const OWN: &[Command] = &[
-    Command {
-        words: &["server"],
-        examples: &["server -dev", "server -config=/etc/tresor"],
-        arguments: "[options]",
-        about: "Start a server, from configuration files or in development mode.",
-        flags: &[server::FLAGS],
-        action: Action::Serve,
-    },
-    Command {
-        words: &["version"],
-        examples: &["version"],
-        arguments: "",
-        about: "Print the version.",
-        flags: &[],
-        action: Action::Version,
-    },
-];
+const OWN: &[Command] = &[Command {
+    words: &["version"],
+    examples: &["version"],
+    arguments: "",
+    about: "Print the version.",
+    flags: &[],
+    action: Action::Version,
+}];
 
 const FAMILIES: &[&[Command]] = &[
+    server::COMMANDS,
     OWN,
     crate::status::COMMANDS,
     contexts::COMMANDS,
@@ -89,14 +80,9 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Command> {
 /// Runs one command line and returns its exit code: 0 done, 1 mistake on this side, 2 refused by the server (or, for
 /// `status`, sealed).
 ///
-/// `args` starts with the program's name. `serve` is called for `server` and gives the exit code then. Starts its own
+/// `args` starts with the program's name. `host` is called for what the server's code does, and gives the exit code then. Starts its own
 /// runtime for requests, so it must not be called from inside one.
-pub fn run(
-    args: Vec<String>,
-    io: &mut Io<'_>,
-    environment: &Environment,
-    serve: &mut dyn FnMut(ServerArguments) -> i32,
-) -> i32 {
+pub fn run(args: Vec<String>, io: &mut Io<'_>, environment: &Environment, host: &mut dyn FnMut(Hosted) -> i32) -> i32 {
     let (program, arguments) = match args.split_first() {
         Some((program, arguments)) => (program_name(program), arguments),
         None => ("tresor", args.as_slice()),
@@ -129,7 +115,7 @@ pub fn run(
             io.say(&version::text(program));
             Ok(0)
         }
-        Action::Serve => server::arguments(&parsed, environment).map(serve),
+        Action::Hosted(asked) => asked(&Context::new(io, environment, parsed)).map(host),
         Action::Run(action) => {
             let mut context = Context::new(io, environment, parsed);
             let outcome = run_checked(action, command, &mut context);

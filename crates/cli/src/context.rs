@@ -77,6 +77,12 @@ impl<'a, 'io> Context<'a, 'io> {
         }
     }
 
+    /// Whether people here want colours.
+    pub(crate) fn has_colours(&self) -> bool {
+        let is_set = |name: &&str| self.environment.variable(name).is_some();
+        !["NO_COLOR", "VAULT_CLI_NO_COLOR"].iter().any(is_set) && self.environment.variable("TERM") != Some("dumb")
+    }
+
     /// A flag that has a value which is not empty.
     pub(crate) fn flag(&self, name: &str) -> Option<&str> {
         self.flags.text(name).filter(|value| !value.is_empty())

@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn mistakes_name_the_flag() {
         assert_eq!(parse_own(&["-nope=1"]).err().unwrap(), "unknown flag `-nope`");
-        assert_eq!(parse_own(&["-fromat=x"]).err().unwrap(), "unknown flag `-fromat`: did you mean `-format`?");
+        assert_eq!(parse_own(&["-formta=x"]).err().unwrap(), "unknown flag `-formta`: did you mean `-format`?");
         assert_eq!(parse_own(&["-mount"]).err().unwrap(), "flag `-mount` needs a value");
         assert!(parse_own(&["-force=perhaps"]).is_err());
     }

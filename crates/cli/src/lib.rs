@@ -1,7 +1,7 @@
 //! The command line: what Vault's does, for the same scripts and fingers.
 //!
-//! A run is a function of its arguments, streams and environment ([`run`]); `server` is handed back to the caller, who
-//! knows how to serve. Deliberately absent: what a server is made of, plugins.
+//! A run is a function of its arguments, streams and environment ([`run`]); what a server's own code does is handed back to
+//! the caller, who has that. Deliberately absent: what a server is made of, plugins.
 
 #![forbid(unsafe_code)]
 
@@ -50,5 +50,5 @@ mod yaml;
 pub use commands::run;
 pub use environment::Environment;
 pub use io::{Io, Prompt};
-pub use server::ServerArguments;
+pub use server::{DiagnosisArguments, Hosted, ServerArguments};
 pub use token_helper::store_token;

@@ -1,12 +1,15 @@
-//! The arguments of `server`, parsed; what they mean is the server's affair.
+//! The arguments of what the server's own code does, parsed: `server`, `operator diagnose`, `operator validate-config`. What
+//! they mean is the server's affair.
 
 use std::path::PathBuf;
 
-use crate::environment::Environment;
+use crate::commands::{Action, Command};
+use crate::context::Context;
 use crate::failure::Failure;
-use crate::flags::{Flag, Parsed, repeated, switch, text};
+use crate::flags::{Flag, repeated, switch, text};
+use crate::output::Format;
 
-pub(crate) const FLAGS: &[Flag] = &[
+const FLAGS: &[Flag] = &[
     repeated("config", "Configuration file (HCL or JSON) or directory of them; may be given several times."),
     switch("dev", "Development mode: in memory, initialised and unsealed. Never for production."),
     text("dev-root-token-id", "Root token of development mode (VAULT_DEV_ROOT_TOKEN_ID)."),
@@ -23,6 +26,93 @@ pub(crate) const FLAGS: &[Flag] = &[
     text("log-level", "Least severity that is logged: trace, debug, info, warn or error (VAULT_LOG_LEVEL)."),
     text("log-format", "Form of log lines: standard or json (VAULT_LOG_FORMAT)."),
 ];
+
+const CONFIG: &[Flag] =
+    &[repeated("config", "Configuration file (HCL or JSON) or directory of them; may be given several times.")];
+const DIAGNOSE: &[Flag] = &[
+    repeated("skip", "Part that is left out: system, listener, storage, seal, cluster; may be given several times."),
+    switch("debug", "Accepted for compatibility: everything that is known is shown in any case."),
+];
+const REPORT: &[Flag] = &[text("format", "Output as table or json (VAULT_FORMAT). Default: table.")];
+
+pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        words: &["server"],
+        examples: &["server -dev", "server -config=/etc/tresor"],
+        arguments: "[options]",
+        about: "Start a server, from configuration files or in development mode.",
+        flags: &[FLAGS],
+        action: Action::Hosted(|context| arguments(context).map(Hosted::Server)),
+    },
+    Command {
+        words: &["operator", "diagnose"],
+        examples: &[
+            "operator diagnose -config=/etc/tresor",
+            "operator diagnose -config=/etc/tresor -skip=cluster -format=json",
+        ],
+        arguments: "[options]",
+        about: "Say what keeps a server from starting on this machine, or will one day, and what to do. \
+                Run it as the server's user, beside a running server or not. Exit code: 0 all is well, 1 something is wrong, \
+                2 something is doubtful.",
+        flags: &[CONFIG, DIAGNOSE, REPORT],
+        action: Action::Hosted(|context| diagnosis(context, false)),
+    },
+    Command {
+        words: &["operator", "validate-config"],
+        examples: &["operator validate-config -config=/etc/tresor"],
+        arguments: "[options]",
+        about: "Read a server's configuration and say what is wrong with it. Exit code: 0 nothing, 1 something, 2 a warning.",
+        flags: &[CONFIG, REPORT],
+        action: Action::Hosted(|context| diagnosis(context, true)),
+    },
+];
+
+/// What the server's own code does for a command.
+pub enum Hosted {
+    /// Serves.
+    Server(ServerArguments),
+    /// Looks at what a server would use.
+    Diagnosis(DiagnosisArguments),
+}
+
+/// What a diagnosis is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiagnosisArguments {
+    /// Configuration files and directories, in order.
+    pub config: Vec<PathBuf>,
+    /// Parts that are left out.
+    pub skip: Vec<String>,
+    /// Nothing but the configuration.
+    pub only_config: bool,
+    /// JSON instead of lines for people.
+    pub json: bool,
+    /// Whether outcomes have colours.
+    pub colours: bool,
+}
+
+/// The parts that a diagnosis has.
+const PARTS: &[&str] = &["system", "listener", "storage", "seal", "autounseal", "cluster"];
+
+fn diagnosis(context: &Context<'_, '_>, only_config: bool) -> Result<Hosted, Failure> {
+    let [] = context.arguments()?;
+    let lists = |flag: &str| context.flags.texts(flag).iter().flat_map(|list| list.split(',')).map(str::to_owned);
+    let mut config: Vec<PathBuf> = context.flags.texts("config").iter().map(PathBuf::from).collect();
+    if config.is_empty() {
+        config.extend(context.environment.variable("VAULT_CONFIG_PATH").map(PathBuf::from));
+    }
+    let skip: Vec<String> =
+        lists("skip").map(|part| part.trim().to_lowercase()).filter(|part| !part.is_empty()).collect();
+    if let Some(unknown) = skip.iter().find(|part| !PARTS.contains(&part.as_str())) {
+        return Err(Failure::Usage(format!("unknown part `{unknown}`: {}", PARTS.join(", "))));
+    }
+    let json = match context.format()? {
+        Format::Json => true,
+        Format::Table => false,
+        _ => return Err(Failure::Usage("the output is table or json".to_owned())),
+    };
+    let colours = context.io.output_is_terminal && context.has_colours();
+    Ok(Hosted::Diagnosis(DiagnosisArguments { config, skip, only_config, json, colours }))
+}
 
 /// How a server was asked to start.
 ///
@@ -53,7 +143,8 @@ pub struct ServerArguments {
     pub log_format: Option<String>,
 }
 
-pub(crate) fn arguments(parsed: &Parsed, environment: &Environment) -> Result<ServerArguments, Failure> {
+fn arguments(context: &Context<'_, '_>) -> Result<ServerArguments, Failure> {
+    let (parsed, environment) = (&context.flags, context.environment);
     if let Some(extra) = parsed.arguments.first() {
         return Err(Failure::Usage(format!("unexpected argument `{extra}`")));
     }

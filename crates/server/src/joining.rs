@@ -82,7 +82,7 @@ impl LeaderDoor for Door {
 }
 
 /// How a leader is reached, with certificates from where they are. Blocking.
-fn client_config(leader: &LeaderConfig) -> Result<ClientConfig, String> {
+pub(crate) fn client_config(leader: &LeaderConfig) -> Result<ClientConfig, String> {
     let client_identity = match &leader.client {
         None => None,
         Some((certificate, Pem::Text(key))) => Some((read(certificate)?, Arc::clone(key))),

@@ -7,6 +7,7 @@ pub mod cluster;
 pub mod config;
 mod dev;
 mod dev_tls;
+mod diagnose;
 mod joining;
 mod listen;
 mod logging;
@@ -22,5 +23,6 @@ mod telemetry;
 mod tls;
 mod watching;
 
+pub use diagnose::{Diagnosis, diagnose};
 pub use run::{Arguments, Streams, run};
 pub use service::NodeService;

@@ -48,7 +48,7 @@ impl Opened {
 
 /// How a node is opened whose API listens on these addresses. Where nothing else is configured it is reached by the other
 /// nodes at the port behind the first of them.
-fn opening(
+pub(crate) fn opening(
     config: &ServerConfig,
     directory: &Directory,
     name: Option<&str>,
@@ -126,7 +126,7 @@ fn limits(directory: &Directory) -> Limits {
 }
 
 /// Refuses a directory in which the other kind of storage has its log.
-fn refuse_other(doors: &Doors, path: &Path, log: &str, [kind, other]: [&str; 2]) -> Result<(), String> {
+pub(crate) fn refuse_other(doors: &Doors, path: &Path, log: &str, [kind, other]: [&str; 2]) -> Result<(), String> {
     // Where there is no directory yet there is no log in it.
     let names = doors.disk.names(path).unwrap_or_default();
     if !names.iter().any(|name| name == log) {

@@ -74,7 +74,7 @@ pub const LOG_DIRECTORY: &str = "log";
 /// The first generation of the index; later ones count on.
 pub const FIRST_INDEX_NAME: &str = "index-00000001.db";
 /// The file whose lock says that the directory is in use.
-const LOCK_NAME: &str = "tresor.lock";
+pub const LOCK_NAME: &str = "tresor.lock";
 
 fn from_io(name: &str, source: std::io::Error) -> StoreError {
     let name = name.to_owned();

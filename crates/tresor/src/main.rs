@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
-use tresor_cli::{Environment, Io, ServerArguments};
+use tresor_cli::{DiagnosisArguments, Environment, Hosted, Io, ServerArguments};
 
 /// The system's allocator takes a seventh of the processor's time of a request, mostly for putting free pieces together
 /// again; this one takes a third of that, and gives memory back. Its settings are in `.cargo/config.toml`.
@@ -15,8 +15,10 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned()).collect();
     let environment = Environment::of_process();
-    let code =
-        tresor_cli::run(arguments, &mut Io::of_process(), &environment, &mut |server| serve(server, &environment));
+    let code = tresor_cli::run(arguments, &mut Io::of_process(), &environment, &mut |asked| match asked {
+        Hosted::Server(server) => serve(server, &environment),
+        Hosted::Diagnosis(diagnosis) => diagnose(diagnosis),
+    });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
 
@@ -36,4 +38,10 @@ fn serve(given: ServerArguments, environment: &Environment) -> i32 {
     };
     let mut streams = tresor_server::Streams { output: &mut std::io::stdout(), errors: &mut std::io::stderr() };
     tresor_server::run(&arguments, &|token| tresor_cli::store_token(environment, token), &mut streams)
+}
+
+fn diagnose(given: DiagnosisArguments) -> i32 {
+    let DiagnosisArguments { config, skip, only_config, json, colours } = given;
+    let wanted = tresor_server::Diagnosis { config, skip, only_config, json, colours };
+    tresor_server::diagnose(&wanted, &mut std::io::stdout())
 }

@@ -19,6 +19,7 @@ mod config;
 mod contexts;
 mod crash;
 mod dev;
+mod diagnose;
 mod disks;
 mod joining;
 mod leases;
