@@ -20,17 +20,17 @@ mod sweep;
 
 use std::sync::Arc;
 
-use tresor_engine::{
-    Access, Class, Descriptor, Engine, EngineFactory, Instance, MountFacts, Mounted, Point, Routes, View,
-};
+use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Kind, MountFacts, Mounted, Point, Routes, View};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
 
 /// How to make an `approle` mount.
 pub const FACTORY: EngineFactory = EngineFactory { kind: "approle", class: Class::Auth, make };
 
+static KIND: Kind<AppRole> = Kind::new();
+
 fn make(_facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
-    Ok(Instance::mount(AppRole))
+    Ok(KIND.mount(AppRole))
 }
 
 /// The method.

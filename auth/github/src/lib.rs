@@ -11,14 +11,16 @@ mod maps;
 
 use std::sync::Arc;
 
-use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Instance, MountFacts, Mounted, Routes};
+use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Kind, MountFacts, Mounted, Routes};
 use tresor_model::Fault;
 
 /// How to make a `github` mount.
 pub const FACTORY: EngineFactory = EngineFactory { kind: "github", class: Class::Auth, make };
 
+static KIND: Kind<GitHub> = Kind::new();
+
 fn make(_facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
-    Ok(Instance::mount(GitHub))
+    Ok(KIND.mount(GitHub))
 }
 
 /// The method.

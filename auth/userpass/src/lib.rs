@@ -11,15 +11,17 @@ mod users;
 
 use std::sync::Arc;
 
-use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Instance, MountFacts, Mounted, Routes};
+use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Kind, MountFacts, Mounted, Routes};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
 
 /// How to make a `userpass` mount.
 pub const FACTORY: EngineFactory = EngineFactory { kind: "userpass", class: Class::Auth, make };
 
+static KIND: Kind<Userpass> = Kind::new();
+
 fn make(_facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
-    Ok(Instance::mount(Userpass))
+    Ok(KIND.mount(Userpass))
 }
 
 /// The method.

@@ -50,6 +50,32 @@ impl<T> Cached<T> {
         Ok(())
     }
 
+    /// Follows a change: `next` makes the next value of the last one and of the names below the prefix that changed, or
+    /// of everything that is stored when nobody knows which.
+    pub(crate) fn follow<E>(
+        &self,
+        changed: &Changed,
+        txn: &mut Txn,
+        next: impl FnOnce(&T, Option<Vec<&str>>, &mut Txn) -> Result<T, E>,
+    ) -> Result<(), E> {
+        let names = match changed {
+            Changed::Names(names) => {
+                let mut below: Vec<&str> =
+                    names.iter().filter_map(|name| name.as_str().strip_prefix(self.prefix.as_str())).collect();
+                if below.is_empty() {
+                    return Ok(());
+                }
+                below.sort_unstable();
+                below.dedup();
+                Some(below)
+            }
+            Changed::Everything => None,
+        };
+        let value = next(&self.load(), names, txn)?;
+        self.replace(txn, value);
+        Ok(())
+    }
+
     /// Takes a value loaded by `txn`, unless a newer one is here already.
     pub(crate) fn replace(&self, txn: &Txn, value: T) {
         let next = Arc::new((txn.read_version(), Arc::new(value)));

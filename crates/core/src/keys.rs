@@ -23,9 +23,15 @@ pub(crate) fn mount(namespace: &NamespaceId, id: &MountId) -> Key {
     mounts(namespace)?.key(id.as_str())
 }
 
-/// The data of one mount.
-pub(crate) fn mount_contents(namespace: &NamespaceId, id: &MountId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Logical, &format!("{id}/"))
+/// What everybody writes who takes a path for a mount.
+pub(crate) fn mount_turn(namespace: &NamespaceId) -> Key {
+    StorageKey::new(namespace, Area::Core, "mount-turn")
+}
+
+/// The data of one mount, in one of its parts of the store.
+pub(crate) fn mount_contents(namespace: &NamespaceId, id: &MountId, store: u64) -> Prefix {
+    let below = if store == 0 { format!("{id}/") } else { format!("{id}.{store}/") };
+    KeyPrefix::new(namespace, Area::Logical, &below)
 }
 
 /// Mounts that were removed and whose data is still being wiped.
@@ -138,9 +144,14 @@ pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Point {
     Ok(point.beside(tokens::moment_in_hash(hash)))
 }
 
+/// When names are locked, where that was tuned on a mount.
+pub(crate) fn lockouts(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "lockout/")
+}
+
 /// When names are locked on a mount, where that was tuned.
 pub(crate) fn lockout(namespace: &NamespaceId, mount: &MountId) -> Key {
-    KeyPrefix::new(namespace, Area::Core, "lockout/")?.key(mount.as_str())
+    lockouts(namespace)?.key(mount.as_str())
 }
 
 /// All token roles of a namespace.

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod mounts;
 pub mod node;
 mod opening;
+mod ordered;
 pub mod password_policies;
 pub mod pipeline;
 pub mod policies;

@@ -14,6 +14,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::{Part, Record};
 
+use crate::cached::every_name;
 use crate::keys;
 use crate::mounts::Mount;
 
@@ -175,6 +176,22 @@ pub fn tuned(txn: &mut Txn, mount: &MountId) -> Result<Option<Rules>, Fault> {
     let key = keys::lockout(&NamespaceId::root(), mount).map_err(Fault::internal)?;
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
     TunedRules::decode(&bytes).map(|tuned| Some(tuned.rules)).map_err(Fault::internal)
+}
+
+/// What was tuned on all mounts.
+///
+/// # Errors
+/// A failure when the store fails.
+pub fn every(txn: &mut Txn) -> Result<BTreeMap<MountId, Rules>, Fault> {
+    let names = every_name(txn, &keys::lockouts(&NamespaceId::root()).map_err(Fault::internal)?);
+    let mut every = BTreeMap::new();
+    for id in names.map_err(Fault::internal)? {
+        let id = MountId::new(id);
+        if let Some(rules) = tuned(txn, &id)? {
+            every.insert(id, rules);
+        }
+    }
+    Ok(every)
 }
 
 /// Tunes a mount.

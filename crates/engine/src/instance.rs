@@ -3,7 +3,7 @@
 //! Deliberately absent: run-time plug-in loading, and any registry by side effect: the list of engines is a value
 //! that the assembly hands to the node.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tresor_env::BoxFuture;
@@ -42,7 +42,7 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// What it is.
     fn descriptor() -> &'static Descriptor;
 
-    /// Its routes; called once per mount.
+    /// Its routes: the same for every mount.
     fn routes() -> Routes<Self>;
 
     /// What to say of a path that no route matches, where clients are known to go wrong: it comes with the 404.
@@ -135,13 +135,36 @@ pub trait Mounted: Send + Sync {
 /// An engine together with its routes.
 pub struct Instance<E> {
     engine: E,
-    routes: Routes<E>,
+    routes: Arc<Routes<E>>,
 }
 
 impl<E: Engine> Instance<E> {
-    /// Builds the routes and takes the type away.
+    /// Builds the routes and takes the type away: for what is mounted once.
     pub fn mount(engine: E) -> Arc<dyn Mounted> {
-        Arc::new(Self { engine, routes: E::routes() })
+        Arc::new(Self { engine, routes: Arc::new(E::routes()) })
+    }
+}
+
+/// A type of engine of which there may be very many mounts: they share one table of routes, made with the first.
+pub struct Kind<E>(OnceLock<Arc<Routes<E>>>);
+
+impl<E: Engine> Kind<E> {
+    /// Before there is any mount.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(OnceLock::new())
+    }
+
+    /// Takes the type away.
+    pub fn mount(&self, engine: E) -> Arc<dyn Mounted> {
+        let routes = Arc::clone(self.0.get_or_init(|| Arc::new(E::routes())));
+        Arc::new(Instance { engine, routes })
+    }
+}
+
+impl<E: Engine> Default for Kind<E> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -51,8 +51,23 @@ pub fn node_in(
     store: Arc<dyn Store>,
     settings: Settings,
 ) -> Result<Arc<Node>, Fault> {
+    node_without("", cluster, doors, store, settings)
+}
+
+/// The same of a release that does not know this type of mount.
+///
+/// # Errors
+/// As [`node`].
+pub fn node_without(
+    unknown: &str,
+    cluster: Arc<dyn Cluster>,
+    doors: &Doors,
+    store: Arc<dyn Store>,
+    settings: Settings,
+) -> Result<Arc<Node>, Fault> {
     let mut registry = tresor_builtin::registry();
     registry.factories.push(crate::leasing::FACTORY);
+    registry.factories.retain(|factory| factory.kind != unknown);
     Node::start(store, cluster, doors.clone(), settings, registry)
 }
 

@@ -3,11 +3,14 @@
 //! What it handed out is a record below `made/`; taking it back removes that, and counts how often it did. How it fails
 //! is written to `config`, so a test injects a failure as an operator would. In no release binary.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tresor_engine::answer::Secret;
 use tresor_engine::{
-    Class, Cx, Data, Descriptor, Engine, EngineFactory, Instance, Keys, LeaseClaim, Leased, Nothing, Routes,
+    Class, Cx, Data, Descriptor, Engine, EngineFactory, Instance, Keys, LeaseClaim, Leased, MountFacts, Mounted,
+    Nothing, Routes,
 };
 use tresor_model::{Fault, Map, map};
 use tresor_record::Record;
@@ -15,11 +18,19 @@ use tresor_secret::SecretBytes;
 use tresor_wire::input::{EmptyInput, Input, Seconds};
 
 /// How it is made.
-pub const FACTORY: EngineFactory =
-    EngineFactory { kind: "leasing", class: Class::Secret, make: |_| Ok(Instance::mount(Leasing)) };
+pub const FACTORY: EngineFactory = EngineFactory { kind: "leasing", class: Class::Secret, make };
+
+/// How often an engine was made.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// The engine.
-pub struct Leasing;
+pub struct Leasing {
+    number: u64,
+}
+
+fn make(_facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
+    Ok(Instance::mount(Leasing { number: MADE.fetch_add(1, Ordering::Relaxed) }))
+}
 
 #[derive(Record, Default)]
 #[record(kind = "leasing-config", version = 1)]
@@ -64,6 +75,8 @@ impl Engine for Leasing {
             .write(configure)
             .at("creds/{role...}", "Hands something out.")
             .generate(hand_out)
+            .at("instance", "Which engine this is: none has the number of another.")
+            .read(instance)
             .at("made", "What is handed out.")
             .list(made)
             .at("revoked", "What was taken back, and how often.")
@@ -96,6 +109,10 @@ async fn fail(cx: &mut Cx<'_>) -> Result<(), Fault> {
         "hang" => std::future::pending().await,
         _ => Ok(()),
     }
+}
+
+async fn instance(engine: &Leasing, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {
+    Ok(Data(map! { "number" => engine.number }))
 }
 
 async fn configure(_engine: &Leasing, mut cx: Cx<'_>, input: WriteConfig) -> Result<Nothing, Fault> {

@@ -168,6 +168,16 @@ impl Harness {
         self.begin();
     }
 
+    /// Another process on the same store, of a release that does not know this type of mount; unsealed.
+    pub async fn restart_without(&mut self, unknown: &str) {
+        self.node.seal().await.unwrap();
+        let (cluster, store): (_, Arc<MemoryStore>) = (Arc::clone(&self.cluster), Arc::clone(&self.store));
+        let settings = self.settings.clone();
+        self.node = assembly::node_without(unknown, cluster, &self.doors.doors, store, settings).unwrap();
+        self.service = NodeService::new(Arc::clone(&self.node));
+        self.unseal().await;
+    }
+
     fn begin(&mut self) {
         self.node = node(&self.cluster, &self.doors, &self.store, &self.settings);
         self.service = NodeService::new(Arc::clone(&self.node));

@@ -8,16 +8,19 @@ mod v2;
 
 use std::sync::Arc;
 
-use tresor_engine::{Class, EngineFactory, Instance, MountFacts, Mounted};
+use tresor_engine::{Class, EngineFactory, Kind, MountFacts, Mounted};
 use tresor_model::Fault;
 
 /// How to make a `kv` mount.
 pub const FACTORY: EngineFactory = EngineFactory { kind: "kv", class: Class::Secret, make };
 
+static V1: Kind<v1::Kv1> = Kind::new();
+static V2: Kind<v2::Kv2> = Kind::new();
+
 fn make(facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
     match facts.options.get("version").map_or("1", String::as_str) {
-        "" | "0" | "1" => Ok(Instance::mount(v1::Kv1)),
-        "2" => Ok(Instance::mount(v2::Kv2)),
+        "" | "0" | "1" => Ok(V1.mount(v1::Kv1)),
+        "2" => Ok(V2.mount(v2::Kv2)),
         _ => Err(Fault::invalid("`version` of a kv mount is 1 or 2")),
     }
 }

@@ -235,14 +235,18 @@ pub(super) fn wipe(
             }
             Retired::Waits => {}
             Retired::All => {
-                let contents = keys::mount_contents(namespace, &id).map_err(Fault::internal)?;
                 // Without its engine (of a type that is not known any more), what no listing shows stays.
                 let engine = unsealed.handles.mounts.taking_back(txn, &id);
                 let engine = engine.inspect_err(|error| tracing::error!(%error, "a mount is wiped without its engine"));
-                let engine = engine.ok().flatten().map(|(_, engine)| engine);
-                if (Wipe { contents, engine, budget: &mut doing.step_max }).run(txn)? {
-                    txn.delete(&key).map_err(Fault::internal)?;
+                let engine = engine.ok().flatten().map(|found| found.engine);
+                for store in 0..=record.mount.0.store {
+                    let contents = keys::mount_contents(namespace, &id, store).map_err(Fault::internal)?;
+                    let engine = engine.clone();
+                    if !(Wipe { contents, engine, budget: &mut doing.step_max }).run(txn)? {
+                        return Ok(Progress::More);
+                    }
                 }
+                txn.delete(&key).map_err(Fault::internal)?;
                 return Ok(Progress::More);
             }
         }

@@ -20,7 +20,7 @@ use super::index;
 use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
 use crate::keys;
 use crate::mounts::record::{StoredClass, WipeRecord};
-use crate::mounts::{Mounts, contents};
+use crate::mounts::{Mounts, TakingBack};
 use crate::tokens::terms::{Life, Limits, decide};
 use crate::tokens::{self, FoundToken, Tokens, UNBOUNDED};
 
@@ -166,7 +166,8 @@ impl Leases {
         if !record.renewable {
             return Err(Fault::invalid("lease is not renewable"));
         }
-        let (facts, engine) = self.mounts.taking_back(means.txn, &record.mount)?.ok_or_else(not_found)?;
+        let found = self.mounts.taking_back(means.txn, &record.mount)?;
+        let TakingBack { facts, contents, engine } = found.ok_or_else(not_found)?;
         let wish = wish.or(Some(record.renewal_ttl)).filter(|wish| !wish.is_zero());
         let Life { ttl, latest, .. } = lease_life(&facts, wish, record.max_ttl, record.issued, end, now);
         if ttl.is_zero() {
@@ -174,7 +175,7 @@ impl Leases {
             return Err(Fault::invalid("past the max TTL, cannot renew"));
         }
         let Means { txn, entropy, workers, outgoing, .. } = means;
-        let cx = context(&mut *txn, &facts, now, entropy, workers, outgoing)?;
+        let cx = context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
         engine.renew(cx, leased(&record), ttl).await?;
         if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
             move_to(txn, &namespace, &mut record, end)?;
@@ -304,11 +305,9 @@ impl Leases {
         record: &LeaseRecord,
     ) -> Result<(), Fault> {
         let Means { txn, now, entropy, workers, outgoing } = means;
-        let (facts, engine) = self
-            .mounts
-            .taking_back(txn, &record.mount)?
-            .ok_or_else(|| Fault::internal("the mount that handed it out is gone"))?;
-        let cx = context(&mut *txn, &facts, now, entropy, workers, outgoing)?;
+        let gone = || Fault::internal("the mount that handed it out is gone");
+        let TakingBack { facts, contents, engine } = self.mounts.taking_back(txn, &record.mount)?.ok_or_else(gone)?;
+        let cx = context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
         engine.revoke(cx, leased(record)).await?;
         forget(txn, namespace, record)
     }
@@ -422,15 +421,15 @@ fn leased(record: &LeaseRecord) -> Leased<'_> {
 
 /// What an engine is handed when the server itself asks.
 fn context<'a>(
-    txn: &'a mut Txn,
+    view: View<'a>,
     facts: &'a MountFacts,
     now: Timestamp,
     entropy: &'a dyn Entropy,
     workers: &'a dyn Workers,
     outgoing: &'a dyn Outgoing,
-) -> Result<Cx<'a>, Fault> {
-    Ok(Cx {
-        view: View::new(txn, contents(facts)?),
+) -> Cx<'a> {
+    Cx {
+        view,
         now,
         entropy,
         workers,
@@ -448,7 +447,7 @@ fn context<'a>(
         mount: facts,
         operation: Operation::Update,
         upload: None,
-    })
+    }
 }
 
 fn ends(namespace: &NamespaceId) -> Result<KeyPrefix, Fault> {

@@ -1,10 +1,12 @@
 //! The mounts of the node: a table that is a function of storage, and the only place that changes it.
 //!
 //! A request takes one snapshot of the table. Enabling, tuning, moving and disabling write records within the
-//! request's transaction; the table is loaded anew from storage after the commit. Disabling makes the data
-//! unreachable at once; `leases::collect` wipes it afterwards, resumably. Deliberately absent: engines' own state.
+//! request's transaction; of the table, only what a commit touched is loaded anew. The table is never older than a
+//! transaction that began before it was taken. Disabling makes the data unreachable at once; `leases::collect` wipes it
+//! afterwards, resumably. Deliberately absent: engines' own state.
 
 pub mod record;
+mod table;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use tresor_barrier::{Changed, KeyPrefix, Txn};
 use tresor_crypto::token_text;
-use tresor_engine::{Access, Class, EngineFactory, MountFacts, Mounted};
+use tresor_engine::{Access, Class, EngineFactory, MountFacts, Mounted, is_damage};
 use tresor_env::Entropy;
 use tresor_model::ids::{MountAccessor, MountId, NamespaceId};
 use tresor_model::{Fault, MountPath, Operation, Refusal, Timestamp};
@@ -22,7 +24,9 @@ use tresor_wire::input::FieldSpec;
 use crate::cached::{Cached, every_name};
 use crate::settings::Settings;
 use crate::{keys, lockout};
-use record::{MountRecord, Move, StoredClass, StoredMount, Tuning, WipeRecord};
+use record::{MountRecord, Move, Reload, StoredClass, StoredMount, Tuning, TurnRecord, WipeRecord};
+use table::Loaded;
+pub use table::{Behind, Mount, Table};
 
 /// Paths that belong to the server.
 const RESERVED: [&str; 4] = ["sys/", "cubbyhole/", "identity/", "auth/token/"];
@@ -51,36 +55,14 @@ pub const SERVER_MOUNTS: [ServerMount; 3] = [
     ServerMount { path: "auth/token/", kind: "token", description: "token based credentials", local: false },
 ];
 
-/// One mount of the table.
-pub struct Mount {
-    /// Its stored record.
-    pub record: MountRecord,
-    /// What engines and audit records see of it, TTLs resolved.
-    pub facts: MountFacts,
-    /// What is below this is its data.
-    pub contents: KeyPrefix,
-    /// The engine behind it.
-    pub engine: Behind,
-}
-
 /// What takes back what a mount handed out, and what it is told of the mount.
-pub(crate) type TakingBack = (MountFacts, Arc<dyn Mounted>);
-
-/// What answers for a mount.
-pub enum Behind {
-    /// An engine of its own.
-    Engine(Arc<dyn Mounted>),
-    /// A part of the server, found by its path: those parts know the mounts, not the other way round.
-    Server,
-    /// Nothing: the engine could not be loaded, for this reason. It can still be disabled.
-    Quarantined(String),
-}
-
-/// All mounts, by path.
-#[derive(Default)]
-pub struct Table {
-    by_path: BTreeMap<String, Arc<Mount>>,
-    by_id: BTreeMap<MountId, Arc<Mount>>,
+pub(crate) struct TakingBack {
+    /// The mount.
+    pub(crate) facts: MountFacts,
+    /// What is below this is its data.
+    pub(crate) contents: KeyPrefix,
+    /// Its engine.
+    pub(crate) engine: Arc<dyn Mounted>,
 }
 
 /// The owner of the table.
@@ -165,40 +147,6 @@ pub struct NewMount {
     pub external_entropy_access: bool,
 }
 
-impl Table {
-    /// The mount that a path leads to, and what is left of the path below it.
-    #[must_use]
-    pub fn find<'p>(&self, path: &'p str) -> Option<(&Arc<Mount>, &'p str)> {
-        let ends = path.match_indices('/').map(|(at, _)| at + 1);
-        let mut found = None;
-        for end in ends {
-            let (head, rest) = path.split_at_checked(end)?;
-            if let Some(mount) = self.by_path.get(head) {
-                found = Some((mount, rest));
-            }
-        }
-        // `secret` without its slash still means the mount `secret/`.
-        found.or_else(|| self.by_path.get(&format!("{path}/")).map(|mount| (mount, "")))
-    }
-
-    /// The mount at exactly this path, ending in a slash.
-    #[must_use]
-    pub fn at(&self, path: &str) -> Option<&Arc<Mount>> {
-        self.by_path.get(path)
-    }
-
-    /// The mount with this identity.
-    #[must_use]
-    pub fn with_id(&self, id: &MountId) -> Option<&Arc<Mount>> {
-        self.by_id.get(id)
-    }
-
-    /// All mounts in order of path.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Mount>> {
-        self.by_path.values()
-    }
-}
-
 impl Mounts {
     /// Loads the table.
     ///
@@ -228,13 +176,15 @@ impl Mounts {
         self.table.load()
     }
 
-    /// The table as a transaction sees it, for listings: whoever was told that a path is taken finds it there, even
-    /// while the answer to its taking is not out yet.
+    /// Reads every record, and finds fault with what a node could not serve by.
     ///
     /// # Errors
-    /// When the store fails.
-    pub fn stored_table(&self, txn: &mut Txn) -> Result<Table, Fault> {
-        self.read_table(txn)
+    /// When the store fails, or a record is damaged.
+    pub(crate) fn rehearse(&self, txn: &mut Txn) -> Result<(), Fault> {
+        match self.read_table(txn)?.unreadable().first_key_value() {
+            Some((id, reason)) => Err(Fault::internal(format!("the record of mount {id} cannot be read: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     /// Below what it has to be told of changes.
@@ -243,12 +193,21 @@ impl Mounts {
     }
 
     pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
-        self.table.reload_if_touched(changed, txn, |txn| self.read_table(txn))
+        self.table.follow(changed, txn, |table, names, txn| match names {
+            Some(ids) => {
+                let read = |id: &str| Ok((id.to_owned(), self.load_mount(txn, id, table)?));
+                Ok(table.with(ids.into_iter().map(read).collect::<Result<_, Fault>>()?))
+            }
+            None => self.read_table(txn),
+        })
     }
 
     /// Whether the table is what it would be if it were loaded now.
     pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
-        let records = |table: &Table| table.iter().map(|mount| mount.record.clone()).collect::<Vec<_>>();
+        let records = |table: &Table| {
+            let readable = table.iter().map(|mount| mount.record.clone()).collect::<Vec<_>>();
+            (readable, table.unreadable().clone())
+        };
         Ok(records(&self.read_table(txn)?) == records(&self.table()))
     }
 
@@ -275,14 +234,20 @@ impl Mounts {
     /// When the store fails, or the engine cannot be made.
     pub(crate) fn taking_back(&self, txn: &mut Txn, id: &MountId) -> Result<Option<TakingBack>, Fault> {
         if let Some(mount) = self.table().with_id(id) {
-            return Ok(self.engine(mount).map(|engine| (mount.facts.clone(), engine)));
+            let (facts, contents) = (mount.facts.clone(), mount.contents.clone());
+            return match &mount.engine {
+                Behind::Quarantined(reason) => {
+                    Err(Fault::internal(format!("the mount that handed it out could not be loaded: {reason}")))
+                }
+                _ => Ok(self.engine(mount).map(|engine| TakingBack { facts, contents, engine })),
+            };
         }
         let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&wipe).map_err(Fault::internal)? else { return Ok(None) };
         let StoredMount(record) = WipeRecord::decode(&bytes).map_err(Fault::internal)?.mount;
         let facts = self.facts(&record);
         let engine = self.make(&facts, record.class)?;
-        Ok(Some((facts, engine)))
+        Ok(Some(TakingBack { contents: self.contents(&record)?, facts, engine }))
     }
 
     /// The path that policies decide on when `path` is asked for, as the pipeline finds it: what `sys/capabilities`
@@ -296,7 +261,8 @@ impl Mounts {
     #[must_use]
     pub fn leads_to(&self, path: &str, operation: Operation) -> LeadsTo {
         let table = self.table();
-        let mount = table.find(path).map(|(mount, relative)| (Arc::clone(mount), relative.to_owned()));
+        let asked = |mount: &Mount, relative| mount.asked(relative, operation.is_of_directory()).to_owned();
+        let mount = table.find(path).map(|(mount, relative)| (Arc::clone(mount), asked(mount, relative)));
         let found = mount.as_ref().and_then(|(mount, relative)| {
             let engine = self.engine(mount)?;
             let found = engine.find(relative)?;
@@ -333,9 +299,9 @@ impl Mounts {
             Class::Auth => format!("auth/{}", new.path),
             Class::Secret | Class::System => new.path.as_str().to_owned(),
         };
-        let others = self.check_path(txn, new.class, &path)?;
+        let others = self.take_path(txn, new.class, &path)?;
         let (kind, options) = resolve_alias(&new.kind, new.options);
-        let is_taken = |accessor: &str| others.by_path.values().any(|mount| mount.record.accessor.as_str() == accessor);
+        let is_taken = |accessor: &str| others.with_accessor(accessor).is_some();
         let accessor = fresh_accessor(new.class, &kind, is_taken, entropy);
         let record = fresh_record(new.class, accessor, kind, path, options, now, entropy);
         let record = MountRecord {
@@ -403,15 +369,10 @@ impl Mounts {
 
     /// Whether a mount still is what the request was routed by, as the transaction sees it; `None` when it is gone. Its
     /// change or removal from then on conflicts with the transaction: nothing is written below a mount that is gone,
-    /// moved or tuned meanwhile. A table that is behind is brought up to date.
+    /// moved or tuned meanwhile.
     pub(crate) fn is_current(&self, txn: &mut Txn, mount: &Mount) -> Result<Option<bool>, Fault> {
         let Some(stored) = self.read(txn, &mount.record.id)? else { return Ok(None) };
-        let is_current = stored == mount.record;
-        if !is_current {
-            let table = self.read_table(txn)?;
-            self.table.replace(txn, table);
-        }
-        Ok(Some(is_current))
+        Ok(Some(stored == mount.record))
     }
 
     /// Whether an engine can be made with a changed record.
@@ -457,13 +418,40 @@ impl Mounts {
             return Err(Fault::invalid("cannot remount between a secrets engine and an auth method"));
         }
         let class = if is_auth { Class::Auth } else { Class::Secret };
-        self.check_path(txn, class, to.as_str())?;
+        self.take_path(txn, class, to.as_str())?;
         // The record as it is stored, so that a tuning that goes on at the same time is not undone.
         let gone = || Fault::invalid(format!("no matching mount at {:?}", mount.record.path));
         let record = self.read(txn, &mount.record.id)?.ok_or_else(gone)?;
         let moved = Move { id: token_text::random_uuid(entropy), from: record.path.clone() };
         self.write(txn, &MountRecord { path: to.as_str().to_owned(), moved: Some(moved.clone()), ..record })?;
         Ok(moved)
+    }
+
+    /// Has the engine of a mount made anew, on every node.
+    ///
+    /// # Errors
+    /// A refusal for the server's own mounts; a failure when the store fails.
+    pub fn reload(&self, txn: &mut Txn, mount: &Mount, reload: Reload) -> Result<(), Fault> {
+        let path = &mount.record.path;
+        if RESERVED.contains(&path.as_str()) {
+            return Err(Fault::invalid(format!("cannot reload {path:?}: it is a part of the server")));
+        }
+        let gone = || Fault::invalid(format!("cannot fetch mount entry on {path:?}"));
+        let record = self.read(txn, &mount.record.id)?.ok_or_else(gone)?;
+        self.write(txn, &MountRecord { reloaded: Some(reload), ..record })
+    }
+
+    /// The types that can be mounted.
+    pub fn kinds(&self) -> impl Iterator<Item = (&'static str, Class)> {
+        self.factories.iter().map(|factory| (factory.kind, factory.class))
+    }
+
+    /// The part of the store that belongs to a mount's engine.
+    ///
+    /// # Errors
+    /// Never in practice: ids are made by the server.
+    pub fn contents(&self, record: &MountRecord) -> Result<KeyPrefix, Fault> {
+        keys::mount_contents(&self.namespace, &record.id, record.store).map_err(Fault::internal)
     }
 
     /// What engines see of a mount.
@@ -483,18 +471,25 @@ impl Mounts {
         }
     }
 
-    /// Gives back the mounts that are stored, when `path` is free among them.
-    fn check_path(&self, txn: &mut Txn, class: Class, path: &str) -> Result<Table, Fault> {
-        // The table is read within the transaction: two enablings of one path conflict instead of both succeeding.
-        let table = self.read_table(txn)?;
+    /// Gives back the mounts that there are, when `path` is free among them.
+    ///
+    /// Whoever takes a path writes one record that is read here: so two who take one conflict, and what the table knows
+    /// beyond the transaction makes it conflict, too.
+    fn take_path(&self, txn: &mut Txn, class: Class, path: &str) -> Result<Arc<Table>, Fault> {
+        let turn = keys::mount_turn(&self.namespace).map_err(Fault::internal)?;
+        let taken = match txn.read(&turn).map_err(Fault::internal)? {
+            Some(bytes) => TurnRecord::decode(&bytes).map_err(Fault::internal)?.taken,
+            None => 0,
+        };
+        txn.write(&turn, &TurnRecord { taken: taken.wrapping_add(1) }.encode()).map_err(Fault::internal)?;
         let reserved = RESERVED.iter().any(|taken| path.starts_with(taken))
             || (class == Class::Secret && path.starts_with("auth/"))
             || path == "auth/";
         if reserved {
             return Err(Fault::invalid(format!("path is already in use at {path}: reserved for the server")));
         }
-        let overlap = table.by_path.keys().find(|taken| path.starts_with(taken.as_str()) || taken.starts_with(path));
-        match overlap {
+        let table = self.table();
+        match table.overlap(path) {
             Some(taken) => Err(Fault::invalid(format!("path is already in use at {taken}"))),
             None => Ok(table),
         }
@@ -523,28 +518,40 @@ impl Mounts {
         }
     }
 
+    /// All mounts as they are stored. What is loaded already and did not change is taken over.
     fn read_table(&self, txn: &mut Txn) -> Result<Table, Fault> {
-        let prefix = keys::mounts(&self.namespace).map_err(Fault::internal)?;
-        let known = self.table.load();
-        let mut by_path = BTreeMap::new();
-        for id in every_name(txn, &prefix).map_err(Fault::internal)? {
-            let key = keys::mount(&self.namespace, &MountId::new(id)).map_err(Fault::internal)?;
-            let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-            let record = MountRecord::decode(&bytes).map_err(Fault::internal)?;
-            let unchanged = known.by_path.get(&record.path).filter(|mount| mount.record == record);
-            let mount = match unchanged {
-                Some(mount) => Arc::clone(mount),
-                None => {
-                    let facts = self.facts(&record);
-                    let engine = self.behind(&record, &facts);
-                    let contents = contents(&facts)?;
-                    Arc::new(Mount { record, facts, contents, engine })
-                }
-            };
-            by_path.insert(mount.record.path.clone(), mount);
+        let known = self.table();
+        let (mut mounts, mut unreadable) = (Vec::new(), BTreeMap::new());
+        for id in every_name(txn, self.table.prefix()).map_err(Fault::internal)? {
+            match self.load_mount(txn, &id, &known)? {
+                Loaded::There(mount) => mounts.push(mount),
+                Loaded::Gone => {}
+                Loaded::Unreadable(reason) => drop(unreadable.insert(id, reason)),
+            }
         }
-        let by_id = by_path.values().map(|mount| (mount.record.id.clone(), Arc::clone(mount))).collect();
-        Ok(Table { by_path, by_id })
+        Ok(Table::of(mounts, unreadable))
+    }
+
+    /// One mount as it is stored. What cannot be read keeps no other mount from being served.
+    fn load_mount(&self, txn: &mut Txn, id: &str, known: &Table) -> Result<Loaded, Fault> {
+        let id = MountId::new(id);
+        let record = match self.read(txn, &id) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(Loaded::Gone),
+            Err(fault) if is_damage(&fault) => {
+                let reason = fault.for_operators();
+                tracing::error!(mount = %id, reason, "the record of a mount cannot be read: the mount is left out");
+                return Ok(Loaded::Unreadable(reason));
+            }
+            Err(fault) => return Err(fault),
+        };
+        if let Some(mount) = known.with_id(&id).filter(|mount| mount.record == record) {
+            return Ok(Loaded::There(Arc::clone(mount)));
+        }
+        let facts = self.facts(&record);
+        let engine = self.behind(&record, &facts);
+        let contents = self.contents(&record)?;
+        Ok(Loaded::There(Arc::new(Mount { record, facts, contents, engine })))
     }
 }
 
@@ -598,15 +605,10 @@ fn fresh_record(
         external_entropy_access: false,
         created: now,
         moved: None,
+        reloaded: None,
+        store: 0,
+        former: None,
     }
-}
-
-/// The part of the store that belongs to a mount's engine.
-///
-/// # Errors
-/// Never in practice: ids are made by the server.
-pub fn contents(facts: &MountFacts) -> Result<KeyPrefix, Fault> {
-    keys::mount_contents(&facts.namespace, &facts.id).map_err(Fault::internal)
 }
 
 #[cfg(test)]

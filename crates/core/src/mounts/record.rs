@@ -1,4 +1,4 @@
-//! The stored record of a mount, one record per mount.
+//! The stored record of a mount, one record per mount; and what is stored of one that was removed.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,9 +8,28 @@ use tresor_model::Timestamp;
 use tresor_model::ids::{MountAccessor, MountId};
 use tresor_record::{Part, Reader, Record, RecordError, Writer};
 
+/// A mount as it was stored before engines could be made anew and data could be taken over.
+#[derive(Record)]
+#[record(kind = "mount", version = 1)]
+pub struct MountRecordV1 {
+    id: MountId,
+    accessor: MountAccessor,
+    class: StoredClass,
+    kind: String,
+    path: String,
+    description: String,
+    options: BTreeMap<String, String>,
+    tuning: TuningV1,
+    local: bool,
+    seal_wrap: bool,
+    external_entropy_access: bool,
+    created: Timestamp,
+    moved: Option<Move>,
+}
+
 /// A mount as it is stored.
 #[derive(Record, Clone, PartialEq, Eq)]
-#[record(kind = "mount", version = 1)]
+#[record(kind = "mount", version = 2, previous = MountRecordV1)]
 pub struct MountRecord {
     /// Its identity; its data lies below it.
     pub id: MountId,
@@ -38,6 +57,53 @@ pub struct MountRecord {
     pub created: Timestamp,
     /// How it came to be where it is; `None` when it was made there.
     pub moved: Option<Move>,
+    /// When its engine was made anew last, as an operator ordered.
+    pub reloaded: Option<Reload>,
+    /// In which of its parts of the store its data lies.
+    pub store: u64,
+    /// What it was before, while its data is taken over from there.
+    pub former: Option<Former>,
+}
+
+/// An order to make an engine anew: every node does when it has the record.
+#[derive(Part, Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Names the order, which may be about many mounts.
+    pub id: String,
+    /// When it was given.
+    pub ordered: Timestamp,
+}
+
+/// A mount of before, whose data has another shape.
+#[derive(Part, Clone, Debug, PartialEq, Eq)]
+pub struct Former {
+    /// In which part of the store its data lies.
+    pub store: u64,
+    /// Its options.
+    pub options: BTreeMap<String, String>,
+}
+
+impl From<MountRecordV1> for MountRecord {
+    fn from(older: MountRecordV1) -> Self {
+        Self {
+            id: older.id,
+            accessor: older.accessor,
+            class: older.class,
+            kind: older.kind,
+            path: older.path,
+            description: older.description,
+            options: older.options,
+            tuning: older.tuning.into(),
+            local: older.local,
+            seal_wrap: older.seal_wrap,
+            external_entropy_access: older.external_entropy_access,
+            created: older.created,
+            moved: older.moved,
+            reloaded: None,
+            store: 0,
+            former: None,
+        }
+    }
 }
 
 /// The last move of a mount.
@@ -55,6 +121,37 @@ impl MountRecord {
     pub fn path_in_class(&self) -> &str {
         let below_auth = self.path.strip_prefix("auth/").filter(|_| self.class == StoredClass::Auth);
         below_auth.unwrap_or(&self.path)
+    }
+}
+
+/// How a mount could be tuned in version 1 of its record.
+#[derive(Part)]
+struct TuningV1 {
+    default_lease_ttl: Duration,
+    max_lease_ttl: Duration,
+    force_no_cache: bool,
+    audit_non_hmac_request_keys: Vec<String>,
+    audit_non_hmac_response_keys: Vec<String>,
+    listing_visibility: String,
+    passthrough_request_headers: Vec<String>,
+    allowed_response_headers: Vec<String>,
+    token_type: String,
+}
+
+impl From<TuningV1> for Tuning {
+    fn from(older: TuningV1) -> Self {
+        Self {
+            default_lease_ttl: older.default_lease_ttl,
+            max_lease_ttl: older.max_lease_ttl,
+            force_no_cache: older.force_no_cache,
+            audit_non_hmac_request_keys: older.audit_non_hmac_request_keys,
+            audit_non_hmac_response_keys: older.audit_non_hmac_response_keys,
+            listing_visibility: older.listing_visibility,
+            passthrough_request_headers: older.passthrough_request_headers,
+            allowed_response_headers: older.allowed_response_headers,
+            token_type: older.token_type,
+            ..Self::default()
+        }
     }
 }
 
@@ -79,6 +176,18 @@ pub struct Tuning {
     pub allowed_response_headers: Vec<String>,
     /// Kind of tokens that an auth method leads to.
     pub token_type: String,
+    /// Kept for clients: there are no managed keys.
+    pub allowed_managed_keys: Vec<String>,
+    /// Kept for clients: no engine here logs anybody in for another.
+    pub delegated_auth_accessors: Vec<String>,
+    /// Kept for clients: there are no identity tokens.
+    pub identity_token_key: String,
+    /// Slashes at the end of a path mean nothing, but for listings.
+    pub trim_request_trailing_slashes: bool,
+    /// The version that was asked for; there is one.
+    pub plugin_version: String,
+    /// Kept for clients: nothing is pinned.
+    pub override_pinned_version: bool,
 }
 
 /// [`Class`] as it is stored.
@@ -103,6 +212,14 @@ impl From<Class> for StoredClass {
             Class::System => Self::System,
         }
     }
+}
+
+/// What everybody writes who takes a path for a mount, so that of two who take one path at a time one does.
+#[derive(Record)]
+#[record(kind = "mount-turn", version = 1)]
+pub struct TurnRecord {
+    /// How often a path was taken.
+    pub taken: u64,
 }
 
 /// A removed mount whose data is still being wiped.

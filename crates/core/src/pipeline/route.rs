@@ -86,6 +86,7 @@ pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
         return Routed { policy_path, mount: None, target: Err(nowhere()), settings };
     };
     let mount = Arc::clone(mount);
+    let relative = mount.asked(relative, request.verb.is_of_directory());
     let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative.to_owned(), request.verb));
     let policy_path = match &target {
         Ok(Target { canonical: Some(canonical), is_folded, .. }) => PolicyPath::found(&mount, canonical, *is_folded),

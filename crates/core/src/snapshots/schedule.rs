@@ -185,7 +185,7 @@ fn load(unsealed: &Unsealed, restored: &tresor_barrier::Barrier) -> Result<(), F
     }
     let handles = &unsealed.handles;
     Policies::load(&mut txn, NamespaceId::root())?;
-    handles.mounts.stored_table(&mut txn)?;
+    handles.mounts.rehearse(&mut txn)?;
     handles.quotas.stored(&mut txn)?;
     handles.rates.stored(&mut txn)?;
     handles.audits.devices(&mut txn)?;

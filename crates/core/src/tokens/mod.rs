@@ -429,8 +429,8 @@ impl Tokens {
     ) -> Result<Option<tresor_barrier::KeyPrefix>, Fault> {
         let table = self.mounts.table();
         let Some(mount) = table.at("cubbyhole/") else { return Ok(None) };
-        let own = keys::mount_contents(namespace, &mount.record.id).and_then(|at| at.below(&format!("{hash}/")));
-        own.map(Some).map_err(fault)
+        let own = keys::mount_contents(namespace, &mount.record.id, mount.record.store);
+        own.and_then(|at| at.below(&format!("{hash}/"))).map(Some).map_err(fault)
     }
 
     /// How many of these ancestors lie below every cut.

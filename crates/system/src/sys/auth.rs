@@ -1,18 +1,23 @@
 //! `sys/auth`: auth methods, mounted below `auth/`.
 
+use tresor_core::lockout;
 use tresor_engine::{Class, Cx, Mirrored, Nothing, Warned, Widened};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::EmptyInput;
 
 use super::Sys;
-use super::mounts::{AtPath, Enable, MountShown, disable_class, enable_class, listing, show};
+use super::mounts::{AtPath, Enable, MountShown, disable_class, enable_class, entry, find_shown, listing};
 
 pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
-    Ok(listing(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Auth))
+    let lockouts = lockout::every(cx.view.widen(Widened::assertion()))?;
+    Ok(listing(&sys.handles.mounts.table(), Class::Auth, &lockouts))
 }
 
 pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
-    show(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Auth, &input.path)
+    let table = sys.handles.mounts.table();
+    let mount = find_shown(&table, Class::Auth, &input.path)?;
+    let lockout = lockout::tuned(cx.view.widen(Widened::assertion()), &mount.record.id)?;
+    Ok(Mirrored(entry(mount, lockout.as_ref())))
 }
 
 pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Warned<Nothing>, Fault> {

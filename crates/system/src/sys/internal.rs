@@ -62,7 +62,7 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
             continue;
         }
         let shown = if known {
-            entry(&mount.record).into_map()
+            entry(mount, None).into_map()
         } else {
             map! {
                 "type" => mount.record.kind.as_str(),
@@ -93,7 +93,7 @@ pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Dat
     let found = table.find(path).map(|(mount, _)| mount);
     let reachable = found.filter(|mount| may_see(mount, path, &set));
     let mount = reachable.ok_or_else(Fault::denied)?;
-    Ok(Data(entry(&mount.record).at(&mount.record.path)))
+    Ok(Data(entry(mount, None).at(&mount.record.path)))
 }
 
 fn may_see(mount: &Mount, path: &str, set: &tresor_policy::PolicySet) -> bool {

@@ -71,7 +71,7 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: Which) -> Result<Data<Loc
 /// Unlocking what is not locked is fine.
 pub(super) async fn unlock(sys: &Sys, _cx: Cx<'_>, input: Name) -> Result<Nothing, Fault> {
     let table = sys.handles.mounts.table();
-    if let Some(mount) = table.iter().find(|mount| mount.record.accessor.as_str() == input.mount_accessor) {
+    if let Some(mount) = table.with_accessor(&input.mount_accessor) {
         sys.handles.lockouts.unlock(&mount.record.id, &input.alias_identifier);
     }
     Ok(Nothing)

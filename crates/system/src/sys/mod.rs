@@ -16,6 +16,7 @@ mod mounts;
 mod nodes;
 mod openapi;
 mod passwords;
+mod plugins;
 mod policies;
 mod quotas;
 mod raft;
@@ -29,6 +30,7 @@ mod snapshots;
 mod storage;
 mod tools;
 mod tune;
+mod tuning;
 mod wrapping;
 
 use tresor_core::Handles;
@@ -219,6 +221,32 @@ impl Engine for Sys {
             .at("remount/status/{migration_id}", "Shows how far a move is.")
             .open_to(Access::Token)
             .read(remount::status)
+            .at("plugins/catalog", "What can be mounted.")
+            .read(plugins::catalog)
+            .at("plugins/catalog/{type}", "Lists what can be mounted of a type.")
+            .open_to(Access::Sudo)
+            .list(plugins::of_type)
+            .read(plugins::read_untyped)
+            .write(plugins::register_untyped)
+            .delete(plugins::deregister_untyped)
+            .at("plugins/catalog/{type}/{name}", "Shows what can be mounted; nothing else can be registered.")
+            .open_to(Access::Sudo)
+            .read(plugins::read)
+            .write(plugins::register)
+            .delete(plugins::deregister)
+            .at("plugins/pins", "The versions that are pinned: none.")
+            .open_to(Access::Token)
+            .read(plugins::pins)
+            .at("plugins/pins/{type}/{name}", "Shows, sets or removes a pinned version; none can be set.")
+            .read(plugins::read_pin)
+            .write(plugins::pin)
+            .delete(plugins::unpin)
+            .at("plugins/reload/backend", "Makes the engines of mounts anew.")
+            .write(plugins::reload)
+            .at("plugins/reload/backend/status", "How the engines are that were made anew.")
+            .read(plugins::status)
+            .at("plugins/reload/{type}/{name}", "Makes the engines of all mounts of a type anew.")
+            .write(plugins::reload_named)
             .at("policy", "Lists the policies.")
             .read(policies::list_legacy)
             .list(policies::list_legacy)

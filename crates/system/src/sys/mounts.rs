@@ -1,15 +1,18 @@
 //! `sys/mounts`: secrets engines; and what secrets engines and auth methods share when they are listed and enabled.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use tresor_core::lockout::{self, Rules};
 use tresor_core::mounts::record::{MountRecord, StoredClass, Tuning};
-use tresor_core::mounts::{Mount, NewMount, SERVER_MOUNTS, Table};
+use tresor_core::mounts::{Behind, Mount, NewMount, SERVER_MOUNTS, Table};
 use tresor_engine::{Class, Cx, Mirrored, Nothing, View, Warned, Widened};
-use tresor_model::{Body, Fault, Map, MountPath, Refusal, map};
-use tresor_wire::input::{CommaList, EmptyInput, Input, Seconds};
+use tresor_model::{Body, Fault, Map, MountId, MountPath};
+use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 
-use super::Sys;
+use super::tuning::{self, Changes};
+use super::{Sys, locked_users};
 
 /// A mount by its path.
 #[derive(Input)]
@@ -50,32 +53,25 @@ pub(super) struct Enable {
     plugin_version: Option<String>,
 }
 
-/// The part of `config` that a mount can be enabled with.
+/// What `config` may say beside how the mount is tuned.
 #[derive(Input)]
 struct Config {
-    default_lease_ttl: Option<Seconds>,
-    max_lease_ttl: Option<Seconds>,
-    #[input(default = "false")]
-    force_no_cache: bool,
-    audit_non_hmac_request_keys: Option<CommaList>,
-    audit_non_hmac_response_keys: Option<CommaList>,
-    #[input(default = "")]
-    listing_visibility: String,
-    passthrough_request_headers: Option<CommaList>,
-    allowed_response_headers: Option<CommaList>,
-    #[input(default = "")]
-    token_type: String,
+    /// How the mount is tuned.
+    #[input(flatten)]
+    changes: Changes,
     /// Takes precedence over the type.
     plugin_name: Option<String>,
-    plugin_version: Option<String>,
+    /// When names are locked after wrong passwords.
+    user_lockout_config: Option<Map>,
 }
 
-pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
-    Ok(listing(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Secret))
+pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
+    Ok(listing(&sys.handles.mounts.table(), Class::Secret, &BTreeMap::new()))
 }
 
-pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
-    show(&sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?, Class::Secret, &input.path)
+pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
+    let table = sys.handles.mounts.table();
+    Ok(Mirrored(entry(find_shown(&table, Class::Secret, &input.path)?, None)))
 }
 
 pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Warned<Nothing>, Fault> {
@@ -97,25 +93,27 @@ fn belongs(mount: &Mount, class: Class) -> bool {
 }
 
 /// The mount of this class at a path.
-pub(super) fn find<'t>(table: &'t Table, class: Class, path: &str) -> Option<&'t std::sync::Arc<Mount>> {
+pub(super) fn find<'t>(table: &'t Table, class: Class, path: &str) -> Option<&'t Arc<Mount>> {
     table.at(&full_path(class, path).ok()?).filter(|mount| belongs(mount, class))
 }
 
 /// All mounts of a class, as clients want them: at top level and below `data`.
-pub(super) fn listing(table: &Table, class: Class) -> Mirrored<Map> {
+pub(super) fn listing(table: &Table, class: Class, lockouts: &BTreeMap<MountId, Rules>) -> Mirrored<Map> {
     let mounts: Map = table
         .iter()
         .filter(|mount| belongs(mount, class))
-        .map(|mount| (mount.record.path_in_class().to_owned(), Body::from(entry(&mount.record).into_map())))
+        .map(|mount| {
+            let shown = entry(mount, lockouts.get(&mount.record.id));
+            (mount.record.path_in_class().to_owned(), Body::from(shown.into_map()))
+        })
         .collect();
     Mirrored(mounts)
 }
 
-pub(super) fn show(table: &Table, class: Class, path: &str) -> Result<Mirrored<MountShown>, Fault> {
+/// The mount of this class at a path, or what is said when there is none.
+pub(super) fn find_shown<'t>(table: &'t Table, class: Class, path: &str) -> Result<&'t Arc<Mount>, Fault> {
     let what = if class == Class::Auth { "auth engine" } else { "secret engine mount" };
-    let mount = find(table, class, path);
-    let mount = mount.ok_or_else(|| Fault::invalid(format!("No {what} at {}/", path.trim_matches('/'))))?;
-    Ok(Mirrored(entry(&mount.record)))
+    find(table, class, path).ok_or_else(|| Fault::invalid(format!("No {what} at {}/", path.trim_matches('/'))))
 }
 
 /// What is shown of a mount.
@@ -140,42 +138,31 @@ pub(super) struct MountShown {
     seal_wrap: bool,
     /// Kept for clients.
     external_entropy_access: bool,
-    /// Empty: nobody chose a version.
-    plugin_version: &'static str,
+    /// The version that was asked for; empty when nobody did.
+    plugin_version: String,
     /// The version that runs.
     running_plugin_version: String,
     /// Empty: every engine is built in.
     running_sha256: &'static str,
     /// Whether it will go away.
     deprecation_status: &'static str,
+    /// Why it could not be loaded; what is in order says nothing.
+    #[output(optional)]
+    quarantined: Option<String>,
     /// Where it is; where the question was not about a path, it is left out.
     #[output(optional)]
     path: Option<String>,
 }
 
 /// One entry of a listing.
-pub(super) fn entry(record: &MountRecord) -> MountShown {
-    let tuning = &record.tuning;
-    let mut config = map! {
-        "default_lease_ttl" => tuning.default_lease_ttl.as_secs(),
-        "max_lease_ttl" => tuning.max_lease_ttl.as_secs(),
-        "force_no_cache" => tuning.force_no_cache,
-    };
-    for (name, values) in [
-        ("audit_non_hmac_request_keys", &tuning.audit_non_hmac_request_keys),
-        ("audit_non_hmac_response_keys", &tuning.audit_non_hmac_response_keys),
-        ("passthrough_request_headers", &tuning.passthrough_request_headers),
-        ("allowed_response_headers", &tuning.allowed_response_headers),
-    ] {
-        if !values.is_empty() {
-            config.insert(name, values.clone());
-        }
-    }
-    if !tuning.listing_visibility.is_empty() {
-        config.insert("listing_visibility", tuning.listing_visibility.as_str());
-    }
-    if record.class == StoredClass::Auth {
-        config.insert("token_type", shown_token_type(tuning));
+pub(super) fn entry(mount: &Mount, lockout: Option<&Rules>) -> MountShown {
+    let (record, tuning) = (&mount.record, &mount.record.tuning);
+    let mut config = tuning::Shown::of(record).into_map();
+    config.insert("default_lease_ttl", tuning.default_lease_ttl.as_secs());
+    config.insert("max_lease_ttl", tuning.max_lease_ttl.as_secs());
+    config.insert("force_no_cache", tuning.force_no_cache);
+    if let Some(rules) = lockout {
+        config.insert("user_lockout_config", tuning::lockout(rules));
     }
     MountShown {
         kind: record.kind.clone(),
@@ -187,10 +174,14 @@ pub(super) fn entry(record: &MountRecord) -> MountShown {
         local: record.local,
         seal_wrap: record.seal_wrap,
         external_entropy_access: record.external_entropy_access,
-        plugin_version: "",
-        running_plugin_version: format!("v{}+builtin.tresor", env!("CARGO_PKG_VERSION")),
+        plugin_version: tuning.plugin_version.clone(),
+        running_plugin_version: tuning::version(),
         running_sha256: "",
         deprecation_status: "supported",
+        quarantined: match &mount.engine {
+            Behind::Quarantined(reason) => Some(reason.clone()),
+            Behind::Engine(_) | Behind::Server => None,
+        },
         path: None,
     }
 }
@@ -200,11 +191,6 @@ impl MountShown {
     pub(super) fn at(self, path: &str) -> Self {
         Self { path: Some(path.to_owned()), ..self }
     }
-}
-
-/// The kind of tokens of an auth method, as shown.
-pub(super) const fn shown_token_type(tuning: &Tuning) -> &str {
-    if tuning.token_type.is_empty() { "default-service" } else { tuning.token_type.as_str() }
 }
 
 /// The options; the server's own mounts have none.
@@ -221,31 +207,20 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
         .flatten()
         .find(|kind| !kind.is_empty() && kind != "plugin");
     let kind = kind.ok_or_else(|| Fault::invalid("backend type must be specified as a string"))?;
-    let asked_version = input.plugin_version.or(config.plugin_version).filter(|version| !version.is_empty());
-    if asked_version.is_some() {
-        return Err(Fault::invalid("plug-in versions cannot be chosen: every engine is built in"));
+    let mut warnings = config.changes.without_effect();
+    let mut tuning = Tuning::default();
+    config.changes.apply(&kind, class, &mut tuning)?;
+    if let Some(version) = input.plugin_version {
+        tuning.plugin_version = tuning::checked_version(&kind, &version)?;
     }
-    let mut warnings =
-        without_effect(config.passthrough_request_headers.as_ref(), config.allowed_response_headers.as_ref());
-    let list = |list: Option<CommaList>| list.map(|list| list.0).unwrap_or_default();
-    let ttl = |ttl: Option<Seconds>| ttl.map(|ttl| ttl.0).unwrap_or_default();
+    let lockout = config.user_lockout_config.map(|sent| locked_users::rules(&kind, None, &sent)).transpose()?;
     let new = NewMount {
         class,
         kind,
         path,
         description: input.description,
         options: input.options.unwrap_or_default(),
-        tuning: Tuning {
-            default_lease_ttl: ttl(config.default_lease_ttl),
-            max_lease_ttl: ttl(config.max_lease_ttl),
-            force_no_cache: config.force_no_cache,
-            audit_non_hmac_request_keys: list(config.audit_non_hmac_request_keys),
-            audit_non_hmac_response_keys: list(config.audit_non_hmac_response_keys),
-            listing_visibility: checked_visibility(config.listing_visibility)?,
-            passthrough_request_headers: list(config.passthrough_request_headers),
-            allowed_response_headers: list(config.allowed_response_headers),
-            token_type: checked_token_type(config.token_type, class)?,
-        },
+        tuning,
         local: input.local,
         seal_wrap: input.seal_wrap,
         external_entropy_access: input.external_entropy_access,
@@ -253,8 +228,11 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
     let now = cx.now;
     let entropy = cx.entropy;
     let (record, engine) = sys.handles.mounts.enable(cx.view.widen(Widened::assertion()), new, now, entropy)?;
+    if let Some(rules) = lockout {
+        lockout::tune(cx.view.widen(Widened::assertion()), &record.id, rules)?;
+    }
     let facts = sys.handles.mounts.facts(&record);
-    let contents = tresor_core::mounts::contents(&facts)?;
+    let contents = sys.handles.mounts.contents(&record)?;
     let mut own = Cx { view: View::new(cx.view.widen(Widened::assertion()), contents), mount: &facts, ..cx };
     engine.prepare(&mut own)?;
     if !unrecognized.is_empty() {
@@ -263,17 +241,8 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
     Ok(Warned(Nothing, warnings))
 }
 
-/// What is told of settings that are kept for clients and do nothing yet.
-pub(super) fn without_effect(request: Option<&CommaList>, response: Option<&CommaList>) -> Vec<String> {
-    [("passthrough_request_headers", request), ("allowed_response_headers", response)]
-        .into_iter()
-        .filter(|(_, list)| list.is_some_and(|list| !list.0.is_empty()))
-        .map(|(name, _)| format!("`{name}` is kept and has no effect yet: no engine here reads or sets headers"))
-        .collect()
-}
-
 pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Nothing, Fault> {
-    let table = sys.handles.mounts.stored_table(cx.view.widen(Widened::assertion()))?;
+    let table = sys.handles.mounts.table();
     // Disabling what is not there is fine: somebody was faster.
     let Some(mount) = find(&table, class, path) else { return Ok(Nothing) };
     let now = cx.now;
@@ -284,20 +253,4 @@ pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class)
 fn decode_config(config: Map) -> Result<(Config, Vec<String>), Fault> {
     let fields = tresor_wire::input::Fields { path: BTreeMap::new(), body: config, from_query: Vec::new() };
     Config::decode(fields).map_err(|error| Fault::invalid(error.to_string()))
-}
-
-pub(super) fn checked_visibility(text: String) -> Result<String, Fault> {
-    match text.as_str() {
-        "" | "unauth" => Ok(text),
-        "hidden" => Ok(String::new()),
-        _ => Err(Fault::invalid("`listing_visibility` is `unauth`, `hidden` or empty")),
-    }
-}
-
-pub(super) fn checked_token_type(text: String, class: Class) -> Result<String, Fault> {
-    match (class, text.as_str()) {
-        (_, "") | (Class::Auth, "default-service" | "service" | "default-batch" | "batch") => Ok(text),
-        (Class::Auth, _) => Err(Fault::invalid("invalid value for `token_type`")),
-        _ => Err(Fault::Refusal(Refusal::Invalid("`token_type` can only be set on auth methods".into()))),
-    }
 }

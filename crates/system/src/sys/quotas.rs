@@ -86,7 +86,7 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
         (String::new(), None)
     } else {
         let path = format!("{path}/");
-        let table = sys.handles.mounts.stored_table(txn)?;
+        let table = sys.handles.mounts.table();
         let mount =
             table.at(&path).ok_or_else(|| Fault::invalid(format!("no mount at {path:?}: quotas are on mounts")))?;
         (path, Some(mount.record.id.clone()))

@@ -97,7 +97,7 @@ pub(super) struct ConfigShown {
 /// The quotas whose mounts are still there, shown where these are now.
 fn standing(sys: &Sys, cx: &mut Cx<'_>) -> Result<Vec<RateRecord>, Fault> {
     let txn = cx.view.widen(Widened::assertion());
-    let mounts = sys.handles.mounts.stored_table(txn)?;
+    let mounts = sys.handles.mounts.table();
     let stored = sys.handles.rates.stored(txn)?;
     let with_path = |quota: RateRecord| match &quota.mount {
         None => Some(quota),
@@ -136,7 +136,7 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
     let (path, mount, suffix) = if asked == "/" {
         (String::new(), None, String::new())
     } else {
-        let table = sys.handles.mounts.stored_table(txn)?;
+        let table = sys.handles.mounts.table();
         let (mount, rest) =
             table.find(&asked).ok_or_else(|| Fault::invalid(format!("invalid mount path {asked:?}")))?;
         let suffix = rest.trim_end_matches('/');

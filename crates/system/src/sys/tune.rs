@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tresor_core::lockout;
+use tresor_core::mounts::Behind;
 use tresor_core::mounts::record::MountRecord;
 use tresor_engine::{Class, Cx, Data, Nothing, Warned, Widened};
 use tresor_model::{Fault, Map};
-use tresor_wire::input::{CommaList, Form, Input};
+use tresor_wire::input::Input;
 use tresor_wire::output::Output;
 
-use super::mounts::{AtPath, checked_token_type, checked_visibility, find, shown_token_type, without_effect};
+use super::mounts::{AtPath, find};
+use super::tuning::{self, Changes};
 use super::{Sys, locked_users};
 
 /// What to change; what is not sent stays.
@@ -19,28 +21,13 @@ pub(super) struct Tune {
     /// Where it is mounted.
     #[input(path)]
     path: String,
-    /// Default life of leases; `system` or 0 takes the server's.
-    default_lease_ttl: Option<String>,
-    /// Longest life of leases; `system` or 0 takes the server's.
-    max_lease_ttl: Option<String>,
+    /// What to change of how it is tuned.
+    #[input(flatten)]
+    changes: Changes,
     /// What it is for.
     description: Option<String>,
-    /// Kept for clients.
-    force_no_cache: Option<bool>,
-    /// Request fields shown in the clear by audit devices.
-    audit_non_hmac_request_keys: Option<CommaList>,
-    /// Response fields shown in the clear by audit devices.
-    audit_non_hmac_response_keys: Option<CommaList>,
-    /// `unauth` shows the mount before login.
-    listing_visibility: Option<String>,
-    /// Request headers that the engine may see; kept and shown, and no engine here looks at any yet.
-    passthrough_request_headers: Option<CommaList>,
-    /// Response headers that the engine may set; kept and shown, and no engine here sets any yet.
-    allowed_response_headers: Option<CommaList>,
     /// Options such as `version`.
     options: Option<BTreeMap<String, String>>,
-    /// Kind of tokens that an auth method leads to.
-    token_type: Option<String>,
     /// When names are locked after wrong passwords.
     user_lockout_config: Option<Map>,
 }
@@ -59,24 +46,15 @@ pub(super) struct TuneShown {
     /// Options such as `version`.
     #[output(optional)]
     options: Option<BTreeMap<String, String>>,
-    /// Request fields shown in the clear by audit devices.
+    /// Whether it takes entropy from outside.
     #[output(optional)]
-    audit_non_hmac_request_keys: Option<Vec<String>>,
-    /// Response fields shown in the clear by audit devices.
+    external_entropy_access: Option<bool>,
+    /// The version that was asked for.
     #[output(optional)]
-    audit_non_hmac_response_keys: Option<Vec<String>>,
-    /// Request headers that the engine may see; kept and shown, and no engine here looks at any yet.
-    #[output(optional)]
-    passthrough_request_headers: Option<Vec<String>>,
-    /// Response headers that the engine may set; kept and shown, and no engine here sets any yet.
-    #[output(optional)]
-    allowed_response_headers: Option<Vec<String>>,
-    /// `unauth` when the mount is shown before login.
-    #[output(optional)]
-    listing_visibility: Option<String>,
-    /// Kind of tokens that an auth method leads to.
-    #[output(optional)]
-    token_type: Option<String>,
+    plugin_version: Option<String>,
+    /// Everything else.
+    #[output(flatten)]
+    tuned: tuning::Shown,
     /// After how many wrong passwords a name is locked, where that was tuned.
     #[output(optional)]
     user_lockout_threshold: Option<u64>,
@@ -122,24 +100,19 @@ fn nothing_at(path: &str) -> Fault {
 
 fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
     let txn = cx.view.widen(Widened::assertion());
-    let table = sys.handles.mounts.stored_table(txn)?;
+    let table = sys.handles.mounts.table();
     let mount = find(&table, class, path).ok_or_else(|| nothing_at(path))?;
     let lockout = lockout::tuned(txn, &mount.record.id)?;
-    let tuning = &mount.record.tuning;
-    let list = |list: &[String]| (!list.is_empty()).then(|| list.to_vec());
-    let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let (record, tuning) = (&mount.record, &mount.record.tuning);
     Ok(Data(TuneShown {
         description: mount.record.description.clone(),
         default_lease_ttl: mount.facts.default_lease_ttl,
         max_lease_ttl: mount.facts.max_lease_ttl,
         force_no_cache: tuning.force_no_cache,
-        options: (!mount.record.options.is_empty()).then(|| mount.record.options.clone()),
-        audit_non_hmac_request_keys: list(&tuning.audit_non_hmac_request_keys),
-        audit_non_hmac_response_keys: list(&tuning.audit_non_hmac_response_keys),
-        passthrough_request_headers: list(&tuning.passthrough_request_headers),
-        allowed_response_headers: list(&tuning.allowed_response_headers),
-        listing_visibility: text(&tuning.listing_visibility),
-        token_type: (class == Class::Auth).then(|| shown_token_type(tuning).to_owned()),
+        options: (!record.options.is_empty()).then(|| record.options.clone()),
+        external_entropy_access: record.external_entropy_access.then_some(true),
+        plugin_version: (!tuning.plugin_version.is_empty()).then(|| tuning.plugin_version.clone()),
+        tuned: tuning::Shown::of(record),
         user_lockout_threshold: lockout.map(|rules| rules.threshold),
         user_lockout_duration: lockout.map(|rules| rules.duration),
         user_lockout_counter_reset_duration: lockout.map(|rules| rules.counter_reset),
@@ -150,10 +123,11 @@ fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Data<Tune
 fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<Nothing>, Fault> {
     let mounts = &sys.handles.mounts;
     let txn = cx.view.widen(Widened::assertion());
-    let table = mounts.stored_table(txn)?;
+    let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
     let mut record = mounts.read(txn, &mount.record.id)?.ok_or_else(|| nothing_at(&input.path))?;
-    let warnings = without_effect(input.passthrough_request_headers.as_ref(), input.allowed_response_headers.as_ref());
+    let warnings = input.changes.without_effect();
+    refuse_of_the_server(&record.path, &input)?;
     if let Some(sent) = &input.user_lockout_config {
         let known = lockout::tuned(txn, &record.id)?;
         lockout::tune(txn, &record.id, locked_users::rules(&record.kind, known, sent)?)?;
@@ -163,58 +137,46 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<
     if facts.default_lease_ttl > facts.max_lease_ttl {
         return Err(Fault::invalid("backend tune default lease TTL greater than the effective max lease TTL"));
     }
-    mounts.check(&record)?;
+    // What cannot be loaded as it is may stay so: it may be described, and mended in steps.
+    if !matches!(mount.engine, Behind::Quarantined(_)) {
+        mounts.check(&record)?;
+    }
     mounts.write(txn, &record)?;
     Ok(Warned(Nothing, warnings))
 }
 
+/// Of the mounts that belong to the server as a whole, only what audit devices show can be tuned.
+fn refuse_of_the_server(path: &str, input: &Tune) -> Result<(), Fault> {
+    if !["sys/", "cubbyhole/"].contains(&path) {
+        return Ok(());
+    }
+    let others = [
+        ("description", input.description.is_some()),
+        ("options", input.options.is_some()),
+        ("user_lockout_config", input.user_lockout_config.is_some()),
+    ];
+    let other = others.into_iter().find_map(|(name, is_sent)| is_sent.then_some(name));
+    match other.or_else(|| input.changes.beyond_audit()) {
+        Some(name) => Err(Fault::invalid(format!("cannot tune parameter {name} of {path}"))),
+        None => Ok(()),
+    }
+}
+
 fn change(record: &mut MountRecord, input: Tune, class: Class) -> Result<(), Fault> {
-    let tuning = &mut record.tuning;
-    if let Some(text) = input.default_lease_ttl {
-        tuning.default_lease_ttl = ttl("default_lease_ttl", text)?;
-    }
-    if let Some(text) = input.max_lease_ttl {
-        tuning.max_lease_ttl = ttl("max_lease_ttl", text)?;
-    }
-    if let Some(visibility) = input.listing_visibility {
-        tuning.listing_visibility = checked_visibility(visibility)?;
-    }
-    if let Some(token_type) = input.token_type {
-        tuning.token_type = checked_token_type(token_type, class)?;
-    }
-    if let Some(flag) = input.force_no_cache {
-        tuning.force_no_cache = flag;
-    }
-    for (sent, kept) in [
-        (input.audit_non_hmac_request_keys, &mut tuning.audit_non_hmac_request_keys),
-        (input.audit_non_hmac_response_keys, &mut tuning.audit_non_hmac_response_keys),
-        (input.passthrough_request_headers, &mut tuning.passthrough_request_headers),
-        (input.allowed_response_headers, &mut tuning.allowed_response_headers),
-    ] {
-        if let Some(list) = sent {
-            *kept = list.0;
-        }
-    }
+    input.changes.apply(&record.kind, class, &mut record.tuning)?;
     if let Some(description) = input.description {
         record.description = description;
     }
     if let Some(options) = input.options {
-        let version =
-            |options: &BTreeMap<String, String>| options.get("version").cloned().unwrap_or_else(|| "1".to_owned());
-        if record.kind == "kv" && options.contains_key("version") && version(&options) != version(&record.options) {
-            return Err(Fault::invalid("changing the version of a kv mount that exists is not available"));
+        if record.kind == "kv" {
+            let version = |options: &BTreeMap<String, String>| {
+                options.get("version").cloned().filter(|text| !text.is_empty()).unwrap_or_else(|| "1".to_owned())
+            };
+            if options.contains_key("version") && version(&options) != version(&record.options) {
+                return Err(Fault::invalid("changing the version of a kv mount that exists is not available"));
+            }
         }
-        record.options.extend(options);
+        tuning::options(&mut record.options, options);
     }
     Ok(())
-}
-
-/// A lease TTL as tuning takes it: `system` and 0 go back to the server's.
-fn ttl(name: &'static str, text: String) -> Result<Duration, Fault> {
-    if text.is_empty() || text == "system" {
-        return Ok(Duration::ZERO);
-    }
-    tresor_wire::input::Seconds::read(&text.into())
-        .map(|seconds| seconds.0)
-        .map_err(|_| Fault::invalid(format!("`{name}` is not a duration")))
 }
