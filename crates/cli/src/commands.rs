@@ -69,6 +69,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::policy_check::COMMANDS,
     crate::secrets::COMMANDS,
     crate::auth::COMMANDS,
+    crate::plugin::COMMANDS,
     crate::audit::COMMANDS,
 ];
 

@@ -31,6 +31,7 @@ mod operator;
 mod output;
 pub mod output_policy;
 mod pgp_keys;
+mod plugin;
 mod policy;
 mod policy_check;
 mod policy_format;

@@ -77,7 +77,7 @@ async fn a_taken_path_is_refused_and_a_missing_mount_is_gone_already() {
     harness.write("sys/mounts/a", ROOT, kv.clone()).await.expect_error(400, "path is already in use at a/");
     harness.write("sys/mounts/a/b", ROOT, kv.clone()).await.expect_error(400, "path is already in use at a/");
     let again = harness.write("sys/auth/a", ROOT, json!({ "type": "userpass" })).await;
-    again.expect_error(400, "path is already in use at auth/a/");
+    again.expect_error(400, "path is already in use at a/");
     harness.write("sys/mounts/auth/b", ROOT, kv.clone()).await.expect_error(400, "path is already in use");
     harness.write("sys/mounts/b", ROOT, json!({ "type": "nothing" })).await.expect_error(400, "nothing");
     harness.write("sys/mounts/b", ROOT, json!({})).await.expect_error(400, "type");

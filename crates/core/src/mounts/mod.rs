@@ -391,9 +391,7 @@ impl Mounts {
     /// # Errors
     /// A refusal for the server's own mounts; a failure when the store fails.
     pub fn disable(&self, txn: &mut Txn, mount: &Mount, now: Timestamp) -> Result<(), Fault> {
-        if RESERVED.contains(&mount.record.path.as_str()) {
-            return Err(Fault::invalid(format!("cannot unmount {:?}", mount.record.path)));
-        }
+        self.refuse_reserved(&mount.record.path)?;
         let id = &mount.record.id;
         let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
         lockout::forget(txn, id)?;
@@ -403,6 +401,17 @@ impl Mounts {
         let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
         txn.write(&wipe, &WipeRecord { since: now, mount: StoredMount(mount.record.clone()), walked: None }.encode())
             .map_err(Fault::internal)
+    }
+
+    /// Refuses to remove what belongs to the server.
+    ///
+    /// # Errors
+    /// A refusal of one of its paths.
+    pub fn refuse_reserved(&self, path: &str) -> Result<(), Fault> {
+        if RESERVED.contains(&path) {
+            return Err(Fault::invalid(format!("cannot unmount {path:?}")));
+        }
+        Ok(())
     }
 
     /// Moves a mount to a free path of the same class.
@@ -490,7 +499,10 @@ impl Mounts {
         }
         let table = self.table();
         match table.overlap(path) {
-            Some(taken) => Err(Fault::invalid(format!("path is already in use at {taken}"))),
+            Some(taken) => {
+                let taken = if class == Class::Auth { taken.trim_start_matches("auth/") } else { taken };
+                Err(Fault::invalid(format!("path is already in use at {taken}")))
+            }
             None => Ok(table),
         }
     }

@@ -93,7 +93,7 @@ pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Dat
     let found = table.find(path).map(|(mount, _)| mount);
     let reachable = found.filter(|mount| may_see(mount, path, &set));
     let mount = reachable.ok_or_else(Fault::denied)?;
-    Ok(Data(entry(mount, None).at(&mount.record.path)))
+    Ok(Data(entry(mount, None).at(mount)))
 }
 
 fn may_see(mount: &Mount, path: &str, set: &tresor_policy::PolicySet) -> bool {

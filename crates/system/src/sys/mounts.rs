@@ -187,9 +187,11 @@ pub(super) fn entry(mount: &Mount, lockout: Option<&Rules>) -> MountShown {
 }
 
 impl MountShown {
-    /// The same, with its path.
-    pub(super) fn at(self, path: &str) -> Self {
-        Self { path: Some(path.to_owned()), ..self }
+    /// The same, with its path, and the lives of leases that are in effect.
+    pub(super) fn at(mut self, mount: &Mount) -> Self {
+        self.config.insert("default_lease_ttl", mount.facts.default_lease_ttl.as_secs());
+        self.config.insert("max_lease_ttl", mount.facts.max_lease_ttl.as_secs());
+        Self { path: Some(mount.record.path.clone()), ..self }
     }
 }
 
@@ -243,7 +245,8 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
 
 pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Nothing, Fault> {
     let table = sys.handles.mounts.table();
-    // Disabling what is not there is fine: somebody was faster.
+    // Disabling what is not there is fine: somebody was faster. What belongs to the server is refused, there or not.
+    sys.handles.mounts.refuse_reserved(&full_path(class, path)?)?;
     let Some(mount) = find(&table, class, path) else { return Ok(Nothing) };
     let now = cx.now;
     sys.handles.mounts.disable(cx.view.widen(Widened::assertion()), mount, now)?;

@@ -3,7 +3,7 @@
 //! of each mount is known for as long as the mount lives.
 
 use tresor_core::leases::record::JobWork;
-use tresor_engine::{Cx, Data, Widened};
+use tresor_engine::{Cx, Data, Warned, Widened};
 use tresor_model::{Fault, Map, MountPath, map};
 use tresor_wire::input::Input;
 use tresor_wire::output::Output;
@@ -43,7 +43,7 @@ pub(super) struct Moved {
     migration_info: Map,
 }
 
-pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result<Data<Started>, Fault> {
+pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result<Warned<Data<Started>>, Fault> {
     let parse = |text: &str| MountPath::parse(text).map_err(|error| Fault::invalid(error.to_string()));
     let (from, to) = (parse(&input.from)?, parse(&input.to)?);
     let table = sys.handles.mounts.table();
@@ -54,7 +54,8 @@ pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result
     let now = cx.now;
     let txn = cx.view.widen(Widened::assertion());
     sys.handles.leases.order(txn, JobWork::Revoke, from.as_str(), now, entropy)?;
-    Ok(Data(Started { migration_id: moved.id }))
+    let done = "Mount move has been done; its leases are being revoked.".to_owned();
+    Ok(Warned(Data(Started { migration_id: moved.id }), vec![done]))
 }
 
 pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, input: Migration) -> Result<Option<Data<Moved>>, Fault> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tresor_core::lockout;
 use tresor_core::mounts::Behind;
 use tresor_core::mounts::record::MountRecord;
-use tresor_engine::{Class, Cx, Data, Nothing, Warned, Widened};
+use tresor_engine::{Class, Cx, Mirrored, Nothing, Warned, Widened};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::Input;
 use tresor_wire::output::Output;
@@ -69,12 +69,12 @@ pub(super) struct TuneShown {
     user_lockout_disable: Option<bool>,
 }
 
-pub(super) async fn read_mount(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
+pub(super) async fn read_mount(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Mirrored<TuneShown>, Fault> {
     let (class, path) = of_either_class(&input.path);
     read(sys, cx, path, class)
 }
 
-pub(super) async fn read_auth(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<TuneShown>, Fault> {
+pub(super) async fn read_auth(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Mirrored<TuneShown>, Fault> {
     read(sys, cx, &input.path, Class::Auth)
 }
 
@@ -98,13 +98,13 @@ fn nothing_at(path: &str) -> Fault {
     Fault::invalid(format!("no mount at path {:?}", path.trim_matches('/')))
 }
 
-fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Data<TuneShown>, Fault> {
+fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Mirrored<TuneShown>, Fault> {
     let txn = cx.view.widen(Widened::assertion());
     let table = sys.handles.mounts.table();
     let mount = find(&table, class, path).ok_or_else(|| nothing_at(path))?;
     let lockout = lockout::tuned(txn, &mount.record.id)?;
     let (record, tuning) = (&mount.record, &mount.record.tuning);
-    Ok(Data(TuneShown {
+    Ok(Mirrored(TuneShown {
         description: mount.record.description.clone(),
         default_lease_ttl: mount.facts.default_lease_ttl,
         max_lease_ttl: mount.facts.max_lease_ttl,

@@ -146,6 +146,9 @@ impl Changes {
             tuning.listing_visibility = checked_visibility(visibility)?;
         }
         if let Some(token_type) = self.token_type {
+            if kind == "token" {
+                return Err(Fault::invalid("'token_type' cannot be set for 'token' or 'ns_token' auth mounts"));
+            }
             tuning.token_type = checked_token_type(token_type, class)?;
         }
         if let Some(key) = self.identity_token_key {
@@ -204,8 +207,7 @@ pub(super) fn checked_version(kind: &str, asked: &str) -> Result<String, Fault> 
     if asked.trim_start_matches('v') == only.trim_start_matches('v') {
         return Ok(only);
     }
-    let text = format!("plugin not found in the catalog: {kind}, version {asked}: it is built in, as {only}");
-    Err(Fault::invalid(text))
+    Err(Fault::invalid(format!("plugin not found in the catalog: {kind}, version={asked}")))
 }
 
 /// The kind of tokens of an auth method, as shown.
