@@ -20,6 +20,7 @@ const VERSION: &[Flag] = &[text("version", "Version of the plugin.")];
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["plugin", "list"],
+        examples: &["plugin list", "plugin list -detailed auth"],
         arguments: "[options] [TYPE]",
         about: "List what can be mounted, of a type (auth, database, secret) or of all.",
         flags: &[CONNECTION, FORMAT, &[switch("detailed", "Show the deprecation status, too.")]],
@@ -27,6 +28,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["plugin", "info"],
+        examples: &["plugin info secret kv"],
         arguments: "[options] TYPE NAME",
         about: "Show what can be mounted by a name.",
         flags: &[CONNECTION, FORMAT, FIELD, VERSION],
@@ -34,6 +36,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["plugin", "register"],
+        examples: &["plugin register -sha256=d3f0a8b1 secret my-plugin"],
         arguments: "[options] TYPE NAME",
         about: "Register an external plugin with a server that runs some; this one has every engine built in.",
         flags: &[
@@ -51,6 +54,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["plugin", "deregister"],
+        examples: &["plugin deregister secret my-plugin"],
         arguments: "[options] TYPE NAME",
         about: "Remove an external plugin from the catalogue, if it was registered.",
         flags: &[CONNECTION, VERSION],
@@ -58,6 +62,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["plugin", "reload"],
+        examples: &["plugin reload -plugin=kv", "plugin reload -mounts=secret/"],
         arguments: "[options] -plugin=NAME | -mounts=PATH",
         about: "Make the engines of mounts anew, on every node: of all of a type, or at paths.",
         flags: &[
@@ -72,6 +77,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["plugin", "reload-status"],
+        examples: &["plugin reload-status d60a3e83-a598-4f3a-879d-0ddd95f11d4e"],
         arguments: "[options] RELOAD_ID",
         about: "Show how the engines are that were made anew.",
         flags: &[CONNECTION, FORMAT],
