@@ -25,7 +25,8 @@ use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
 
 /// How to make an `approle` mount.
-pub const FACTORY: EngineFactory = EngineFactory { kind: "approle", class: Class::Auth, make };
+pub const FACTORY: EngineFactory =
+    EngineFactory { kind: "approle", class: Class::Auth, make, reshapes: EngineFactory::keeps_its_shape };
 
 static KIND: Kind<AppRole> = Kind::new();
 

@@ -15,7 +15,8 @@ use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Kind, Moun
 use tresor_model::Fault;
 
 /// How to make a `github` mount.
-pub const FACTORY: EngineFactory = EngineFactory { kind: "github", class: Class::Auth, make };
+pub const FACTORY: EngineFactory =
+    EngineFactory { kind: "github", class: Class::Auth, make, reshapes: EngineFactory::keeps_its_shape };
 
 static KIND: Kind<GitHub> = Kind::new();
 

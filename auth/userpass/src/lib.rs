@@ -16,7 +16,8 @@ use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
 
 /// How to make a `userpass` mount.
-pub const FACTORY: EngineFactory = EngineFactory { kind: "userpass", class: Class::Auth, make };
+pub const FACTORY: EngineFactory =
+    EngineFactory { kind: "userpass", class: Class::Auth, make, reshapes: EngineFactory::keeps_its_shape };
 
 static KIND: Kind<Userpass> = Kind::new();
 

@@ -39,6 +39,11 @@ pub(crate) fn wipes(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "wipes/")
 }
 
+/// Mounts whose data is being taken over into another shape.
+pub(crate) fn take_overs(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "take-overs/")
+}
+
 /// Facts about the cluster: its name and id.
 pub(crate) fn cluster() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "cluster")

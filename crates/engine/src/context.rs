@@ -93,4 +93,7 @@ pub struct MountFacts {
     pub default_lease_ttl: Duration,
     /// Longest life of what it leads to.
     pub max_lease_ttl: Duration,
+    /// The options that it had when its data had the shape that is being taken over; `None` when there is nothing to take
+    /// over.
+    pub former_options: Option<BTreeMap<String, String>>,
 }

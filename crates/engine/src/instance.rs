@@ -72,6 +72,15 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Ok(Vec::new())
     }
 
+    /// Takes over a record of the mount as it was before, when its data had another shape: what it says is to be found by
+    /// this engine from then on.
+    ///
+    /// # Errors
+    /// What the store says, or that the record is damaged.
+    fn adopt(&self, _cx: &mut Cx<'_>, _name: &str, _value: &[u8]) -> Result<(), Fault> {
+        Err(Fault::internal("this engine takes nothing over"))
+    }
+
     /// Agrees to a longer life of what it handed out, or refuses. Called by the server; no request can name it.
     fn renew<'a>(
         &'a self,
@@ -126,6 +135,11 @@ pub trait Mounted: Send + Sync {
     /// # Errors
     /// What the store says.
     fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault>;
+    /// Takes over a record of the mount as it was before.
+    ///
+    /// # Errors
+    /// What the store says, or that the record is damaged.
+    fn adopt(&self, cx: &mut Cx<'_>, name: &str, value: &[u8]) -> Result<(), Fault>;
     /// Asks the engine to agree to a longer life of what it handed out.
     fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>>;
     /// Asks the engine to take back what it handed out.
@@ -215,6 +229,10 @@ impl<E: Engine> Mounted for Instance<E> {
         self.engine.points(view, record)
     }
 
+    fn adopt(&self, cx: &mut Cx<'_>, name: &str, value: &[u8]) -> Result<(), Fault> {
+        self.engine.adopt(cx, name, value)
+    }
+
     fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(self.engine.renew(cx, lease, ttl))
     }
@@ -236,4 +254,19 @@ pub struct EngineFactory {
     /// # Errors
     /// A refusal when the mount's options make no sense.
     pub make: fn(&MountFacts) -> Result<Arc<dyn Mounted>, Fault>,
+    /// Whether the data of a mount has to take another shape when the mount becomes what the second says.
+    ///
+    /// # Errors
+    /// A refusal when it cannot become that.
+    pub reshapes: fn(&MountFacts, &MountFacts) -> Result<bool, Fault>,
+}
+
+impl EngineFactory {
+    /// For [`EngineFactory::reshapes`], where data has one shape.
+    ///
+    /// # Errors
+    /// Never.
+    pub const fn keeps_its_shape(_before: &MountFacts, _after: &MountFacts) -> Result<bool, Fault> {
+        Ok(false)
+    }
 }

@@ -18,7 +18,8 @@ use tresor_secret::SecretBytes;
 use tresor_wire::input::{EmptyInput, Input, Seconds};
 
 /// How it is made.
-pub const FACTORY: EngineFactory = EngineFactory { kind: "leasing", class: Class::Secret, make };
+pub const FACTORY: EngineFactory =
+    EngineFactory { kind: "leasing", class: Class::Secret, make, reshapes: EngineFactory::keeps_its_shape };
 
 /// How often an engine was made.
 static MADE: AtomicU64 = AtomicU64::new(0);

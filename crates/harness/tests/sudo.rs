@@ -43,6 +43,7 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/rekey-recovery-key/",
             "sys/generate-root/",
             "sys/seal-slots",
+            "sys/unmount/force/",
         ];
         // A listing always asks of a directory.
         let path = if route.operation == Operation::List { format!("{path}/") } else { path };

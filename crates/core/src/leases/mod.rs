@@ -28,6 +28,7 @@ use tresor_record::Record;
 use crate::deeds;
 use crate::gate::Gate;
 use crate::keys;
+use crate::mounts::taking_over;
 use crate::tokens;
 use crate::tokens::record::TokenRecord;
 use crate::unsealed::{CommitFault, Unsealed};
@@ -140,10 +141,11 @@ pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fa
     let namespace = NamespaceId::root();
     let mut progress = Progress::Idle;
     let mut failed = tend(unsealed).await.err();
-    let every: [(&'static str, Work); 5] = [
+    let every: [(&'static str, Work); 6] = [
         ("sys/tokens/expired", expire),
         ("sys/tokens/collected", collect::marks),
         ("", collect::wipe),
+        ("", take_over),
         ("sys/tokens/expired", jobs::step),
         ("", clock::mark),
     ];
@@ -217,6 +219,17 @@ async fn piece(
         Err(CommitFault::Conflict) => Ok(Progress::More),
         Err(other) => Err(other.into()),
     }
+}
+
+/// Takes data of mounts over into another shape.
+fn take_over(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    doing: &mut Doing,
+) -> Result<Progress, Fault> {
+    let did_something = taking_over::step(unsealed, txn, namespace, doing.step_max)?;
+    Ok(if did_something { Progress::More } else { Progress::Idle })
 }
 
 /// Revokes tokens whose time is over.

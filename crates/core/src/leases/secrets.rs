@@ -12,7 +12,7 @@ use std::time::Duration;
 use tresor_barrier::{KeyPrefix, PointKey, StorageKey, Txn};
 use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View};
 use tresor_env::{Doors, Entropy, Outgoing, Workers};
-use tresor_model::ids::{LeaseId, NamespaceId};
+use tresor_model::ids::{LeaseId, MountId, NamespaceId};
 use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
 
@@ -25,7 +25,9 @@ use crate::tokens::terms::{Life, Limits, decide};
 use crate::tokens::{self, FoundToken, Tokens, UNBOUNDED};
 
 /// The label of what is being revoked in a mount's tally.
-const REVOKING: &str = "revoking";
+pub(crate) const REVOKING: &str = "revoking";
+/// The label of what could not be revoked.
+const IRREVOCABLE: &str = "irrevocable";
 
 /// The leases of an unsealed node.
 pub struct Leases {
@@ -62,6 +64,29 @@ pub(crate) enum Retired {
     Waits,
     /// None is left.
     All,
+}
+
+/// How much of what a mount handed out is not taken back.
+pub struct LeasesLeft {
+    /// In use.
+    pub live: u64,
+    /// Over, and being revoked.
+    pub revoking: u64,
+    /// Could not be revoked.
+    pub irrevocable: u64,
+}
+
+impl LeasesLeft {
+    pub(crate) fn of(txn: &mut Txn, namespace: &NamespaceId, mount: &MountId) -> Result<Self, Fault> {
+        let tally = txn.tally(&keys::live_of(namespace, mount).map_err(Fault::internal)?).map_err(Fault::internal)?;
+        let count = |label: &str| u64::try_from(tally.get(label).copied().unwrap_or(0)).unwrap_or(0);
+        Ok(Self { live: count(tokens::LIVE), revoking: count(REVOKING), irrevocable: count(IRREVOCABLE) })
+    }
+
+    /// Whether everything is taken back.
+    const fn is_nothing(&self) -> bool {
+        matches!(self, Self { live: 0, revoking: 0, irrevocable: 0 })
+    }
 }
 
 impl Leases {
@@ -175,7 +200,7 @@ impl Leases {
             return Err(Fault::invalid("past the max TTL, cannot renew"));
         }
         let Means { txn, entropy, workers, outgoing, .. } = means;
-        let cx = context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
+        let cx = own_context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
         engine.renew(cx, leased(&record), ttl).await?;
         if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
             move_to(txn, &namespace, &mut record, end)?;
@@ -216,7 +241,8 @@ impl Leases {
             LeaseState::Irrevocable(_) => {
                 let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number()));
                 txn.leave(&reference.map_err(Fault::internal)?);
-                count_revoking(txn, namespace, &record, 1)?;
+                count_as(IRREVOCABLE, txn, namespace, &record, -1)?;
+                count_as(REVOKING, txn, namespace, &record, 1)?;
             }
         }
         move_to(txn, namespace, &mut record, Timestamp::from_seconds(now.seconds()))?;
@@ -229,7 +255,7 @@ impl Leases {
     fn leave_life(&self, txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
         let line = self.tokens.line_of(txn, namespace, &record.token)?;
         tokens::count(txn, namespace, &record.mount, &line, -1)?;
-        count_revoking(txn, namespace, record, 1)?;
+        count_as(REVOKING, txn, namespace, record, 1)?;
         if let Some(owned) = owned_key(namespace, record)? {
             txn.leave(&owned);
         }
@@ -265,20 +291,18 @@ impl Leases {
         if mount.class != StoredClass::Secret {
             return Ok(Retired::All);
         }
-        let tally = txn.tally(&keys::live_of(namespace, &mount.id).map_err(Fault::internal)?);
-        let tally = tally.map_err(Fault::internal)?;
-        if tally.is_empty() {
+        if LeasesLeft::of(txn, namespace, &mount.id)?.is_nothing() {
             return Ok(Retired::All);
         }
         // What is missing among the ids ends in its own time, and the wiping waits for it.
         let (page, _) = readable_ids(txn, namespace, &mount.path, wipe.walked.as_deref(), step_max)?;
         let Some(last) = page.last().cloned() else { return Ok(Retired::Waits) };
         for id in &page {
-            if let Some(record) = read(txn, namespace, id)?
-                && record.mount == mount.id
-                && record.state == LeaseState::Live
-            {
-                self.retire_record(txn, namespace, record, false, now)?;
+            let Some(record) = read(txn, namespace, id)?.filter(|record| record.mount == mount.id) else { continue };
+            let is_live = record.state == LeaseState::Live;
+            if is_live || wipe.is_forced {
+                self.retire_record(txn, namespace, record, wipe.is_forced, now)?;
+                wipe.leases_ended += u64::from(is_live);
             }
         }
         wipe.walked = Some(last);
@@ -307,7 +331,7 @@ impl Leases {
         let Means { txn, now, entropy, workers, outgoing } = means;
         let gone = || Fault::internal("the mount that handed it out is gone");
         let TakingBack { facts, contents, engine } = self.mounts.taking_back(txn, &record.mount)?.ok_or_else(gone)?;
-        let cx = context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
+        let cx = own_context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
         engine.revoke(cx, leased(record)).await?;
         forget(txn, namespace, record)
     }
@@ -342,7 +366,7 @@ pub(super) fn forget(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecor
     txn.leave(&id_key(namespace, record.id.as_str())?);
     txn.delete(&key(namespace, record.number())?).map_err(Fault::internal)?;
     index::leave(txn, &ends(namespace)?, record.due, record.number())?;
-    count_revoking(txn, namespace, record, -1)
+    count_as(REVOKING, txn, namespace, record, -1)
 }
 
 /// Sets a retired lease apart: it stays visible, and nothing is tried any more.
@@ -353,7 +377,8 @@ pub(super) fn give_up(
     attempts: Attempts,
 ) -> Result<(), Fault> {
     index::leave(txn, &ends(namespace)?, record.due, record.number())?;
-    count_revoking(txn, namespace, record, -1)?;
+    count_as(REVOKING, txn, namespace, record, -1)?;
+    count_as(IRREVOCABLE, txn, namespace, record, 1)?;
     let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
     // Giving up must come to an end.
     txn.enter_if_readable(&reference);
@@ -385,9 +410,15 @@ pub(super) fn try_again(
     write(txn, namespace, &record)
 }
 
-fn count_revoking(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord, delta: i64) -> Result<(), Fault> {
+fn count_as(
+    label: &str,
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    record: &LeaseRecord,
+    delta: i64,
+) -> Result<(), Fault> {
     let tally = keys::live_of(namespace, &record.mount).map_err(Fault::internal)?;
-    txn.count(&tally, REVOKING, delta, &UNBOUNDED);
+    txn.count(&tally, label, delta, &UNBOUNDED);
     Ok(())
 }
 
@@ -420,7 +451,7 @@ fn leased(record: &LeaseRecord) -> Leased<'_> {
 }
 
 /// What an engine is handed when the server itself asks.
-fn context<'a>(
+pub(crate) fn own_context<'a>(
     view: View<'a>,
     facts: &'a MountFacts,
     now: Timestamp,

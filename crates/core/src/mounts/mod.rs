@@ -6,7 +6,9 @@
 //! afterwards, resumably. Deliberately absent: engines' own state.
 
 pub mod record;
+pub mod removal;
 mod table;
+pub(crate) mod taking_over;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
@@ -395,12 +397,12 @@ impl Mounts {
         let id = &mount.record.id;
         let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
         lockout::forget(txn, id)?;
-        // Read first, so that two removals, or a removal and a tuning, cannot both succeed.
-        txn.read(&key).map_err(Fault::internal)?;
+        // Read first, so that two removals, or a removal and a tuning, cannot both succeed. What is removed is the record
+        // as it is stored: where its data lies may have changed since the table was made.
+        let record = self.read(txn, id)?.unwrap_or_else(|| mount.record.clone());
         txn.delete(&key).map_err(Fault::internal)?;
         let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
-        txn.write(&wipe, &WipeRecord { since: now, mount: StoredMount(mount.record.clone()), walked: None }.encode())
-            .map_err(Fault::internal)
+        txn.write(&wipe, &WipeRecord::begun(record, now).encode()).map_err(Fault::internal)
     }
 
     /// Refuses to remove what belongs to the server.
@@ -477,6 +479,7 @@ impl Mounts {
             options: record.options.clone(),
             default_lease_ttl: or(record.tuning.default_lease_ttl, self.settings.default_lease_ttl.min(max)),
             max_lease_ttl: max,
+            former_options: record.former.as_ref().map(|former| former.options.clone()),
         }
     }
 
@@ -509,12 +512,12 @@ impl Mounts {
 
     /// Makes the engine of a mount that has one of its own.
     fn make(&self, facts: &MountFacts, class: StoredClass) -> Result<Arc<dyn Mounted>, Fault> {
-        let factory = self
-            .factories
-            .iter()
-            .find(|factory| factory.kind == facts.kind && StoredClass::from(factory.class) == class)
-            .ok_or_else(|| Refusal::Invalid(format!("plugin not found in the catalog: {}", facts.kind).into()))?;
-        (factory.make)(facts)
+        let unknown = || Refusal::Invalid(format!("plugin not found in the catalog: {}", facts.kind).into());
+        (self.factory(&facts.kind, class).ok_or_else(unknown)?.make)(facts)
+    }
+
+    fn factory(&self, kind: &str, class: StoredClass) -> Option<&EngineFactory> {
+        self.factories.iter().find(|factory| factory.kind == kind && StoredClass::from(factory.class) == class)
     }
 
     fn behind(&self, record: &MountRecord, facts: &MountFacts) -> Behind {

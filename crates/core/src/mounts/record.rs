@@ -222,9 +222,33 @@ pub struct TurnRecord {
     pub taken: u64,
 }
 
-/// A removed mount whose data is still being wiped.
+/// A removed mount whose data was being wiped before it was counted how far that is.
 #[derive(Record)]
 #[record(kind = "mount-wipe", version = 2)]
+pub struct WipeRecordV2 {
+    since: Timestamp,
+    mount: StoredMount,
+    walked: Option<String>,
+}
+
+impl From<WipeRecordV2> for WipeRecord {
+    fn from(older: WipeRecordV2) -> Self {
+        let WipeRecordV2 { since, mount, walked } = older;
+        Self { walked, ..Self::begun(mount.0, since) }
+    }
+}
+
+impl WipeRecord {
+    /// Of a mount that is removed now.
+    pub(crate) const fn begun(mount: MountRecord, since: Timestamp) -> Self {
+        let mount = StoredMount(mount);
+        Self { since, mount, walked: None, leases_ended: 0, records_wiped: 0, is_forced: false }
+    }
+}
+
+/// A removed mount whose data is still being wiped.
+#[derive(Record)]
+#[record(kind = "mount-wipe", version = 3, previous = WipeRecordV2)]
 pub struct WipeRecord {
     /// When it was removed.
     pub since: Timestamp,
@@ -232,6 +256,12 @@ pub struct WipeRecord {
     pub mount: StoredMount,
     /// The last of its leases that was looked at.
     pub walked: Option<String>,
+    /// How many of its leases were ended.
+    pub leases_ended: u64,
+    /// How many records of its data were deleted.
+    pub records_wiped: u64,
+    /// Whether leases that cannot be revoked are forgotten, as an operator ordered.
+    pub is_forced: bool,
 }
 
 /// A mount's record inside another one.

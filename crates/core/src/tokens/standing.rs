@@ -15,6 +15,7 @@ use tresor_model::{Fault, Timestamp};
 use super::{LIVE, Tokens, fault, hash_of, names};
 use crate::keys;
 use crate::leases::index;
+use crate::leases::secrets::REVOKING;
 
 /// How many seconds of things that have ended may wait to be collected before everything is in doubt.
 const SECONDS_MAX: usize = 32;
@@ -89,7 +90,7 @@ impl Tokens {
         for mount in self.mounts.table().iter() {
             let tally = txn.tally(&keys::live_of(namespace, &mount.record.id).map_err(fault)?).map_err(fault)?;
             // What an engine does not take back stands somewhere, with a time of its own.
-            doubt.everything |= tally.keys().any(|label| label != LIVE);
+            doubt.everything |= tally.contains_key(REVOKING);
             known += tally.get(LIVE).copied().unwrap_or(0);
         }
         let every = txn.tally(&keys::live(namespace).map_err(fault)?).map_err(fault)?;

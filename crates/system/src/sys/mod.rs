@@ -31,6 +31,7 @@ mod storage;
 mod tools;
 mod tune;
 mod tuning;
+mod unmount;
 mod wrapping;
 
 use tresor_core::Handles;
@@ -221,6 +222,14 @@ impl Engine for Sys {
             .at("remount/status/{migration_id}", "Shows how far a move is.")
             .open_to(Access::Token)
             .read(remount::status)
+            .at("unmount/status", "Lists the mounts that were disabled and are not gone yet.")
+            .list(unmount::list)
+            .at("unmount/status/{id}", "Shows how far a mount is that was disabled.")
+            .read(unmount::read)
+            .at("unmount/force/{id}", "Forgets the leases of a disabled mount that cannot be revoked.")
+            .open_to(Access::Sudo)
+            .write(unmount::force)
+            .open_to(Access::Token)
             .at("plugins/catalog", "What can be mounted.")
             .read(plugins::catalog)
             .at("plugins/catalog/{type}", "Lists what can be mounted of a type.")

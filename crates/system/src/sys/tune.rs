@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tresor_core::leases::secrets::Means;
 use tresor_core::lockout;
 use tresor_core::mounts::Behind;
 use tresor_core::mounts::record::MountRecord;
@@ -126,23 +127,42 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<
     let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
     let mut record = mounts.read(txn, &mount.record.id)?.ok_or_else(|| nothing_at(&input.path))?;
-    let warnings = input.changes.without_effect();
+    let mut warnings = input.changes.without_effect();
     refuse_of_the_server(&record.path, &input)?;
     if let Some(sent) = &input.user_lockout_config {
         let known = lockout::tuned(txn, &record.id)?;
         lockout::tune(txn, &record.id, locked_users::rules(&record.kind, known, sent)?)?;
     }
+    let before = record.clone();
     change(&mut record, input, class)?;
     let facts = mounts.facts(&record);
     if facts.default_lease_ttl > facts.max_lease_ttl {
         return Err(Fault::invalid("backend tune default lease TTL greater than the effective max lease TTL"));
     }
+    let reshapes = mounts.reshapes(&before, &record)?;
     // What cannot be loaded as it is may stay so: it may be described, and mended in steps.
     if !matches!(mount.engine, Behind::Quarantined(_)) {
         mounts.check(&record)?;
     }
-    mounts.write(txn, &record)?;
+    if reshapes {
+        warnings.push(upgrading(&before, &record));
+        let Cx { now, entropy, workers, outgoing, .. } = cx;
+        mounts.take_over(Means { txn, now, entropy, workers, outgoing }, &before, record)?;
+    } else {
+        mounts.write(txn, &record)?;
+    }
     Ok(Warned(Nothing, warnings))
+}
+
+/// What is told when a mount is to have another version.
+fn upgrading(before: &MountRecord, after: &MountRecord) -> String {
+    let version = |record: &MountRecord| record.options.get("version").cloned().unwrap_or_else(|| "1".to_owned());
+    format!(
+        "Upgrading mount from version {} to version {}. This mount will be unavailable for a brief period and will resume \
+         service shortly.",
+        version(before),
+        version(after)
+    )
 }
 
 /// Of the mounts that belong to the server as a whole, only what audit devices show can be tuned.
@@ -168,14 +188,6 @@ fn change(record: &mut MountRecord, input: Tune, class: Class) -> Result<(), Fau
         record.description = description;
     }
     if let Some(options) = input.options {
-        if record.kind == "kv" {
-            let version = |options: &BTreeMap<String, String>| {
-                options.get("version").cloned().filter(|text| !text.is_empty()).unwrap_or_else(|| "1".to_owned())
-            };
-            if options.contains_key("version") && version(&options) != version(&record.options) {
-                return Err(Fault::invalid("changing the version of a kv mount that exists is not available"));
-            }
-        }
         tuning::options(&mut record.options, options);
     }
     Ok(())

@@ -11,13 +11,16 @@ mod merge;
 mod metadata;
 mod records;
 mod shown;
+mod upgrading;
 mod versions;
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, Point, Routes, View};
+use tresor_engine::{Class, Cx, Descriptor, Engine, Leased, Point, Routes, View};
 use tresor_model::{Fault, Operation};
 use tresor_wire::input::PathParameters;
 
 pub(crate) struct Kv2;
+
+pub(crate) use upgrading::Upgrading;
 
 /// What clients are told that address a version 2 mount as if it were version 1, with the verb of the command line.
 macro_rules! wrong_path {
@@ -71,6 +74,11 @@ impl Engine for Kv2 {
 
     fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {
         records::points(view, record)
+    }
+
+    async fn revoke<'a>(&'a self, _cx: Cx<'a>, _lease: Leased<'a>) -> Result<(), Fault> {
+        // Of a time when the mount had no versions and leased what was read.
+        Ok(())
     }
 
     fn hint(&self, _path: &str, operation: Operation) -> Option<&'static str> {

@@ -1,0 +1,93 @@
+//! Mounts that were removed and are not gone yet: how far each is, and what an operator may order.
+//!
+//! A removed mount cannot be reached from the commit on that removed it. What it handed out is taken back by its engine,
+//! then its data is wiped, in steps that go on after any crash: that is `leases::collect`. What an engine cannot take back
+//! keeps the data, which may be needed for it, until an operator mends the engine's target and revokes the lease, or
+//! orders that such leases are forgotten. Deliberately absent: doing any of it.
+
+use tresor_barrier::Txn;
+use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, MountId};
+use tresor_record::Record;
+
+use super::Mounts;
+use super::record::WipeRecord;
+use crate::keys;
+use crate::leases::secrets::LeasesLeft;
+
+/// A mount that was removed and is not gone yet.
+pub struct Removal {
+    /// The mount, and what was done.
+    pub record: WipeRecord,
+    /// What it handed out and is not taken back.
+    pub leases: LeasesLeft,
+}
+
+/// What is done next about a removed mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Leases are revoked.
+    Revoking,
+    /// Leases cannot be revoked: an operator has to look.
+    Stuck,
+    /// Its data is wiped.
+    Wiping,
+}
+
+impl Removal {
+    /// What is done next.
+    #[must_use]
+    pub const fn stage(&self) -> Stage {
+        match &self.leases {
+            LeasesLeft { live: 0, revoking: 0, irrevocable: 0 } => Stage::Wiping,
+            LeasesLeft { live: 0, revoking: 0, .. } if !self.record.is_forced => Stage::Stuck,
+            _ => Stage::Revoking,
+        }
+    }
+}
+
+impl Mounts {
+    /// A page of the identities of removed mounts, and where the next page begins.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn removals(
+        &self,
+        txn: &mut Txn,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<(Vec<String>, Option<String>), Fault> {
+        let page = txn.list(&keys::wipes(self.namespace()).map_err(Fault::internal)?, after, limit);
+        let page = page.map_err(Fault::internal)?;
+        let next = (page.len() == limit).then(|| page.last().cloned()).flatten();
+        Ok((page, next))
+    }
+
+    /// A removed mount; `None` when it is gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn removal(&self, txn: &mut Txn, id: &MountId) -> Result<Option<Removal>, Fault> {
+        let Ok(key) = keys::wipes(self.namespace()).and_then(|at| at.key(id.as_str())) else { return Ok(None) };
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
+        let record = WipeRecord::decode(&bytes).map_err(Fault::internal)?;
+        let leases = LeasesLeft::of(txn, self.namespace(), id)?;
+        Ok(Some(Removal { record, leases }))
+    }
+
+    /// Orders that leases of a removed mount which cannot be revoked are forgotten; false when it is gone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn force_removal(&self, txn: &mut Txn, id: &MountId) -> Result<bool, Fault> {
+        let Some(Removal { record, .. }) = self.removal(txn, id)? else { return Ok(false) };
+        let key = keys::wipes(self.namespace()).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
+        let record = WipeRecord { is_forced: true, walked: None, ..record };
+        txn.write(&key, &record.encode()).map_err(Fault::internal)?;
+        Ok(true)
+    }
+
+    const fn namespace(&self) -> &NamespaceId {
+        &self.namespace
+    }
+}
