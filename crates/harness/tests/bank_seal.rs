@@ -49,6 +49,9 @@ async fn dos_07_shares_of_an_attempt_that_was_cancelled_count_for_nothing() {
     let second = enter(&harness, &harness.shares[1]).await.expect_status(200);
     assert_eq!((second.at("/progress"), second.at("/sealed")), (&json!(1), &json!(true)));
     assert_ne!(first.text_at("/nonce"), second.text_at("/nonce"), "another attempt has another nonce");
+    drop(enter(&harness, &harness.shares[0]).await.expect_status(200));
+    let late = harness.call("PUT", "sys/unseal", "", json!({ "reset": true })).await;
+    late.expect_error(400, "vault is unsealed");
 }
 
 #[tokio::test]

@@ -207,7 +207,8 @@ async fn mounts_are_shown_to_those_who_may_see_them() {
 async fn policies_have_two_spellings_and_come_back_verbatim() {
     let harness = Harness::start().await;
     let text = "# a comment\npath \"a/*\" {\n\tpolicy = \"write\"\n}\n";
-    drop(harness.call("PUT", "sys/policy/Mixed", ROOT, json!({ "rules": text })).await.expect_status(204));
+    let older = harness.call("PUT", "sys/policy/Mixed", ROOT, json!({ "rules": text })).await.expect_status(200);
+    assert_eq!(older.at("/warnings/0"), &json!("'rules' is deprecated, please use 'policy' instead"));
     let old = harness.read("sys/policy/mixed", ROOT).await.expect_status(200);
     expect_mirrored(&old);
     assert_eq!((old.at("/data/name"), old.at("/data/rules")), (&json!("mixed"), &json!(text)));
@@ -463,6 +464,6 @@ async fn an_operator_can_look_at_a_node() {
     harness.read("sys/monitor", ROOT).await.expect_error(404, "the log cannot be watched here");
     drop(data("sys/loggers").await);
     harness.write("sys/loggers", ROOT, json!({})).await.expect_error(400, "level is required");
-    harness.write("sys/loggers/nope", ROOT, json!({ "level": "info" })).await.expect_error(404, "logger not found");
+    harness.write("sys/loggers/nope", ROOT, json!({ "level": "info" })).await.expect_error(400, "logger not found");
     assert_eq!(data("sys/internal/ui/version").await["version"], harness.read("sys/health", "").await.json["version"]);
 }

@@ -322,4 +322,20 @@ async fn who_names_no_token_or_a_bad_one_is_told_what_is_wrong() {
         harness.write(&format!("auth/token/{path}"), ROOT, body).await.expect_error(400, text);
     }
     drop(harness.write("auth/token/revoke", ROOT, json!({ "token": "nope" })).await.expect_status(204));
+    // It is gone, which is what was asked for.
+    let gone = harness.write("auth/token/revoke-accessor", ROOT, json!({ "accessor": "nope" })).await.expect_status(200);
+    assert_eq!(gone.at("/warnings"), &json!(["No token found with this accessor"]));
+}
+
+#[tokio::test]
+async fn who_gives_a_token_a_policy_that_does_not_exist_is_warned() {
+    let harness = node().await;
+    for (asked, expected) in [
+        (json!({ "policies": ["nobody-wrote-it", "default"] }), json!(["Policy \"nobody-wrote-it\" does not exist"])),
+        (json!({ "policies": ["default"] }), Value::Null),
+        (json!({}), Value::Null),
+    ] {
+        let made = harness.write("auth/token/create", ROOT, asked).await.expect_status(200);
+        assert_eq!(made.at("/warnings"), &expected);
+    }
 }

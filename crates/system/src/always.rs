@@ -325,6 +325,9 @@ async fn unseal(node: &Node, input: Unseal) -> Result<SealStatus, Fault> {
         }
     }
     if input.reset {
+        if !node.standing()?.sealed {
+            return Err(Fault::invalid("vault is unsealed"));
+        }
         node.reset_shares().await?;
     } else {
         let key = input.key.filter(|key| !key.is_empty());

@@ -113,8 +113,10 @@ fn change(sys: &Sys, name: &str, level: Option<&str>) -> Result<Nothing, Fault> 
 fn refused(error: LogChangeError) -> Fault {
     let text = error.to_string().into();
     match error {
-        LogChangeError::NoSuchLevel | LogChangeError::NoSuchFormat => Refusal::Invalid(text),
-        LogChangeError::NoSuchLogger | LogChangeError::NotWatched => Refusal::Absent(text),
+        LogChangeError::NoSuchLevel | LogChangeError::NoSuchFormat | LogChangeError::NoSuchLogger => {
+            Refusal::Invalid(text)
+        }
+        LogChangeError::NotWatched => Refusal::Absent(text),
         LogChangeError::TooMany => Refusal::Throttled(text),
     }
     .into()

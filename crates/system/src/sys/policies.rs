@@ -2,7 +2,7 @@
 //! whoever writes may name, and an end.
 
 use tresor_core::policies::{PolicyChange, PolicyRecord, StoredPolicy};
-use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Widened};
+use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Warned, Widened};
 use tresor_model::{Body, Fault, Map, Refusal, Timestamp};
 use tresor_policy::{NameError, PolicyName, WRAPPING_POLICY, WRAPPING_POLICY_TEXT};
 use tresor_wire::input::{EmptyInput, Input, SignedSeconds};
@@ -219,12 +219,14 @@ pub(super) async fn read_legacy(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<
     Ok(known(sys, &input.name, cx.now).map(legacy))
 }
 
-pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
+pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
     let name = parse_name(&input.name)?;
+    let is_older = input.policy.is_none() && input.rules.is_some();
+    let warning = is_older.then(|| "'rules' is deprecated, please use 'policy' instead".to_owned());
     // What is not said is as for a new policy.
     let change = changed(bare(String::new()), input, cx.now)?;
     sys.handles.policies.write(cx.view.widen(Widened::assertion()), &name, change, cx.now)?;
-    Ok(Nothing)
+    Ok(Warned(Nothing, warning.into_iter().collect()))
 }
 
 pub(super) async fn patch(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {

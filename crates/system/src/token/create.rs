@@ -184,6 +184,9 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, by: By<'_>) -> Resu
         format!("token-{}", tidy_name(&input.display_name))
     };
     let (now, entropy) = (cx.now, cx.entropy);
+    let known = store.handles.policies.table();
+    let absent = policies.iter().filter(|name| *name != "root" && known.policy(name, now).is_none());
+    warnings.extend(absent.map(|name| format!("Policy \"{name}\" does not exist")));
     let ranges = role.map(|role| &role.bound_cidrs).filter(|ranges| !ranges.is_empty());
     let new = NewToken {
         id,

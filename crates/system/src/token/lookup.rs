@@ -59,12 +59,10 @@ pub(super) struct TokenShown {
     /// Its kind.
     #[output(name = "type")]
     kind: &'static str,
-    /// When it was made, for tokens that end.
-    #[output(optional)]
-    issue_time: Option<String>,
-    /// Whether it can be renewed, for tokens that end.
-    #[output(optional)]
-    renewable: Option<bool>,
+    /// When it was made.
+    issue_time: String,
+    /// Whether it can be renewed.
+    renewable: bool,
     /// When it was renewed last.
     #[output(optional)]
     last_renewal: Option<String>,
@@ -82,7 +80,6 @@ pub(super) struct TokenShown {
 /// What is shown of a token; `id` is known only to who knows it already.
 fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
     let record = &found.record;
-    let ends = record.expires.is_some();
     Data(TokenShown {
         accessor: record.accessor.as_str().to_owned(),
         creation_time: record.created.seconds(),
@@ -100,8 +97,9 @@ fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
         policies: record.policies.clone(),
         ttl: record.remaining(now).unwrap_or_default(),
         kind: record.token_type().name(),
-        issue_time: ends.then(|| rfc3339(record.created)),
-        renewable: ends.then_some(record.renewable),
+        issue_time: rfc3339(record.created),
+        // What never ends has nothing to be renewed.
+        renewable: record.expires.is_some() && record.renewable,
         last_renewal: record.renewed.map(rfc3339),
         last_renewal_time: record.renewed.map(Timestamp::seconds),
         period: (!record.period.is_zero()).then_some(record.period),

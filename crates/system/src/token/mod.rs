@@ -77,26 +77,27 @@ impl TokenStore {
 
     /// The token of an accessor, alive or ended by itself: what was revoked must not come back when a later process tells
     /// an earlier time.
-    fn to_revoke_by_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
+    fn to_revoke_by_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<Option<FoundToken>, Fault> {
         let now = cx.now;
         let txn = cx.view.widen(Widened::assertion());
         let found = self.handles.tokens.stored_by_accessor(txn, &NamespaceId::root(), accessor)?;
         match found.filter(|found| found.record.is_expired(now)) {
-            Some(ended) => Ok(ended),
-            None => self.find_accessor(cx, accessor),
+            Some(ended) => Ok(Some(ended)),
+            None => self.find_live(cx, accessor),
         }
+    }
+
+    /// The live token of an accessor, if there is one.
+    fn find_live(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<Option<FoundToken>, Fault> {
+        let now = cx.now;
+        let txn = cx.view.widen(Widened::assertion());
+        let found = self.handles.tokens.find_accessor(txn, &NamespaceId::root(), accessor, now)?;
+        Ok(found.filter(|found| !found.is_used_up()))
     }
 
     /// The live token of an accessor.
     fn find_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<FoundToken, Fault> {
-        let now = cx.now;
-        let found = self.handles.tokens.find_accessor(
-            cx.view.widen(Widened::assertion()),
-            &NamespaceId::root(),
-            accessor,
-            now,
-        )?;
-        found.filter(|found| !found.is_used_up()).ok_or_else(|| Fault::invalid("invalid accessor"))
+        self.find_live(cx, accessor)?.ok_or_else(|| Fault::invalid("invalid accessor"))
     }
 
     /// The caller's own token.

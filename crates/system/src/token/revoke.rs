@@ -1,8 +1,8 @@
-//! Revoking tokens. Revoking what is not there succeeds by text (it is gone, which is what was asked for) and is an
-//! error by handle.
+//! Revoking tokens. Revoking what is not there succeeds: it is gone, which is what was asked for; by handle with a warning,
+//! since a handle is easily mistyped.
 
 use tresor_core::tokens::FoundToken;
-use tresor_engine::{Cx, Nothing, Widened};
+use tresor_engine::{Cx, Nothing, Warned, Widened};
 use tresor_model::Fault;
 use tresor_wire::input::EmptyInput;
 
@@ -37,9 +37,15 @@ pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInpu
     revoke(store, &mut cx, &found)
 }
 
-pub(super) async fn by_accessor(store: &TokenStore, mut cx: Cx<'_>, input: ByAccessor) -> Result<Nothing, Fault> {
-    let found = store.to_revoke_by_accessor(&mut cx, handle(input.accessor.as_ref())?)?;
-    revoke(store, &mut cx, &found)
+pub(super) async fn by_accessor(
+    store: &TokenStore,
+    mut cx: Cx<'_>,
+    input: ByAccessor,
+) -> Result<Warned<Nothing>, Fault> {
+    match store.to_revoke_by_accessor(&mut cx, handle(input.accessor.as_ref())?)? {
+        Some(found) => Ok(Warned(revoke(store, &mut cx, &found)?, Vec::new())),
+        None => Ok(Warned(Nothing, vec!["No token found with this accessor".to_owned()])),
+    }
 }
 
 pub(super) async fn orphaning(store: &TokenStore, mut cx: Cx<'_>, input: ByToken) -> Result<Nothing, Fault> {
