@@ -195,7 +195,7 @@ async fn tok_14_any_token_on_any_endpoint_is_answered() {
             let answer = harness.write(&path, ROOT, body).await;
             // Nothing at all asks for the caller's own token.
             let is_own = endpoint == "lookup" && (value.is_null() || value == "");
-            let is_made = endpoint == "create" || is_own || endpoint.starts_with("revoke") && answer.status == 204;
+            let is_made = endpoint == "create" || is_own || endpoint.starts_with("revoke") && answer.status < 300;
             assert!((400..500).contains(&answer.status) || is_made, "{path} {value:.20}: {answer:?}");
             assert!(answer.status < 500);
         }

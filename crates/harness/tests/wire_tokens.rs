@@ -37,7 +37,7 @@ async fn lives_are_capped_and_the_caller_is_told() {
             "TTL of \"30m0s\" exceeded the explicit max_ttl of \"5m0s\"; TTL value is capped accordingly",
         ),
         (
-            json!({ "ttl": "1000h", "policies": "p" }),
+            json!({ "ttl": "1000h", "policies": "default" }),
             2_764_800,
             "TTL of \"1000h0m0s\" exceeded the effective max_ttl of \"768h0m0s\"; TTL value is capped accordingly",
         ),

@@ -46,7 +46,8 @@ pub(super) struct ByAccessor {
 
 /// The accessor that a request is about.
 fn handle(accessor: Option<&String>) -> Result<&str, Fault> {
-    accessor.map(String::as_str).ok_or_else(|| Fault::invalid("missing accessor"))
+    let named = accessor.map(String::as_str).filter(|accessor| !accessor.is_empty());
+    named.ok_or_else(|| Fault::invalid("missing accessor"))
 }
 
 /// The token that a request is about.
