@@ -323,7 +323,8 @@ async fn who_names_no_token_or_a_bad_one_is_told_what_is_wrong() {
     }
     drop(harness.write("auth/token/revoke", ROOT, json!({ "token": "nope" })).await.expect_status(204));
     // It is gone, which is what was asked for.
-    let gone = harness.write("auth/token/revoke-accessor", ROOT, json!({ "accessor": "nope" })).await.expect_status(200);
+    let gone =
+        harness.write("auth/token/revoke-accessor", ROOT, json!({ "accessor": "nope" })).await.expect_status(200);
     assert_eq!(gone.at("/warnings"), &json!(["No token found with this accessor"]));
 }
 

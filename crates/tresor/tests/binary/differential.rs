@@ -117,7 +117,10 @@ fn play(text: &str) -> (Vec<String>, String) {
                     }
                 } else {
                     if !outcome::fits(expected, &got) {
-                        problems.push(format!("line {}: {}\n  wanted {expected}\n  got    {got}", exchange.line, exchange.sent));
+                        problems.push(format!(
+                            "line {}: {}\n  wanted {expected}\n  got    {got}",
+                            exchange.line, exchange.sent
+                        ));
                     }
                     lines.push(format!("~ {} | {got}", if why.is_empty() { "?" } else { why }));
                 }

@@ -53,7 +53,8 @@ pub(super) fn of(head: &str, body: &str, named: &dyn Fn(&str) -> String) -> Stri
         format!("[{}]", spelled.collect::<Vec<_>>().join(", "))
     };
     let fields = value.as_object();
-    if let Some(errors) = fields.filter(|fields| fields.len() == 1).and_then(|fields| fields.get("errors")?.as_array()) {
+    if let Some(errors) = fields.filter(|fields| fields.len() == 1).and_then(|fields| fields.get("errors")?.as_array())
+    {
         return format!("{line} errors {}", texts(errors));
     }
     line.push_str(&format!(" {}", whole(&value)));
@@ -94,7 +95,9 @@ fn shape(value: &Value) -> String {
     match value {
         Value::Null => "null".to_owned(),
         Value::Bool(is) => is.to_string(),
-        Value::Number(number) => if number.as_f64().is_some_and(|number| number.abs() > 0.0) { "n" } else { "0" }.to_owned(),
+        Value::Number(number) => {
+            if number.as_f64().is_some_and(|number| number.abs() > 0.0) { "n" } else { "0" }.to_owned()
+        }
         Value::String(text) => if text.is_empty() { "\"\"" } else { "s" }.to_owned(),
         Value::Array(values) => {
             let kinds: BTreeSet<String> = values.iter().map(shape).collect();
