@@ -1,4 +1,4 @@
-//! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, valgrind,
+//! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, zsh, fish, valgrind,
 //! HAProxy, GnuPG, strace, promtool, ip, nft, make and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
@@ -19,6 +19,9 @@ const PREREQUISITES: &[Prerequisite] = &[
     // The allocator is built by it.
     Prerequisite { program: "make", probe: &["--version"], package: "make" },
     Prerequisite { program: "bash", probe: &["--version"], package: "bash" },
+    // Shells whose completion is tried.
+    Prerequisite { program: "zsh", probe: &["--version"], package: "zsh" },
+    Prerequisite { program: "fish", probe: &["--version"], package: "fish" },
     // The documents' commands are run as they stand.
     Prerequisite { program: "curl", probe: &["--version"], package: "curl" },
     Prerequisite { program: "openssl", probe: &["version"], package: "openssl" },
@@ -49,7 +52,7 @@ const PREREQUISITES: &[Prerequisite] = &[
 pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
-        println!("python3, openssl, curl, bash, valgrind, haproxy, gpg, strace, promtool, ip, nft and cc are there");
+        println!("python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, promtool, ip, nft and cc are there");
         return Ok(());
     }
     let wanted = format!("apt-get install --yes {}", missing.join(" "));

@@ -9,7 +9,8 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, switch, text};
-use crate::output::{Format, cell, table};
+use crate::output::{Format, cell};
+use crate::table::table;
 
 const CONFIGURATION: &str = "sys/storage/raft/autopilot/configuration";
 const STATE: &str = "sys/storage/raft/autopilot/state";
@@ -68,7 +69,7 @@ fn get_config(context: &mut Context<'_, '_>) -> Outcome {
     }
     let shown = |name: &str| answer.data_field(name).map(cell).unwrap_or_default();
     let rows: Vec<_> = ROWS.iter().map(|(title, name)| vec![(*title).to_owned(), shown(name)]).collect();
-    context.io.say(&table(&["Key", "Value"], &rows));
+    context.say_table(&table(&["Key", "Value"], &rows));
     Ok(0)
 }
 

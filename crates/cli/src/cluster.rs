@@ -10,7 +10,8 @@ use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, switch, text};
 use crate::key_values::read_file;
-use crate::output::{Document, Format, cell, table};
+use crate::output::{Document, Format, cell};
+use crate::table::{Table, table};
 
 const JOIN: &[Flag] = &[
     text("leader-ca-cert", "Authority to verify the leader's certificate by: PEM, or @FILE."),
@@ -109,7 +110,7 @@ fn members(context: &mut Context<'_, '_>) -> Outcome {
 }
 
 /// A table of these fields.
-fn rows(columns: &[(&str, &str)], entries: &[Value]) -> String {
+fn rows(columns: &[(&str, &str)], entries: &[Value]) -> Table {
     let shown = |value: Option<&Value>| value.filter(|value| !value.is_null()).map(cell).unwrap_or_default();
     let row = |entry: &Value| columns.iter().map(|(_, name)| shown(entry.get(*name))).collect();
     let heading: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
@@ -161,8 +162,7 @@ fn list_peers(context: &mut Context<'_, '_>) -> Outcome {
         let state = if server.get("leader") == Some(&Value::Bool(true)) { "leader" } else { "follower" };
         vec![text("node_id"), text("address"), state.to_owned(), text("voter")]
     });
-    let text = table(&["Node", "Address", "State", "Voter"], &shown.collect::<Vec<_>>());
-    context.io.say(&text);
+    context.say_table(&table(&["Node", "Address", "State", "Voter"], &shown.collect::<Vec<_>>()));
     Ok(0)
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Help is derived from the table (`help.rs`). Mistakes go to standard error with exit code 1.
 
+use crate::completion;
 use crate::context::{Context, Outcome};
 use crate::contexts;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::flags::{self, Flag};
 use crate::help;
-use crate::io::Io;
+use crate::io::{Colour, Io};
 use crate::server::{self, Hosted};
 use crate::version;
 
@@ -52,6 +53,7 @@ const FAMILIES: &[&[Command]] = &[
     OWN,
     crate::status::COMMANDS,
     contexts::COMMANDS,
+    completion::COMMANDS,
     crate::operator::COMMANDS,
     crate::keyring::COMMANDS,
     crate::rekey::COMMANDS,
@@ -60,6 +62,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::cluster::COMMANDS,
     crate::snapshot::COMMANDS,
     crate::watch::COMMANDS,
+    crate::debug::COMMANDS,
     crate::logical::COMMANDS,
     crate::kv::COMMANDS,
     crate::login::COMMANDS,
@@ -88,6 +91,14 @@ pub fn run(args: Vec<String>, io: &mut Io<'_>, environment: &Environment, host: 
         Some((program, arguments)) => (program_name(program), arguments),
         None => ("tresor", args.as_slice()),
     };
+    io.colours = io.errors_is_terminal && environment.wants_colours();
+    if let Some(offered) = completion::asked_by_variables(environment) {
+        offered.iter().for_each(|candidate| io.say(candidate));
+        return 0;
+    }
+    if let Some(flag @ ("-autocomplete-install" | "-autocomplete-uninstall")) = arguments.first().map(String::as_str) {
+        return completion::autocomplete(io, environment, program, flag == "-autocomplete-install");
+    }
     if let Some("-version" | "--version" | "-v" | "--v") = arguments.first().map(String::as_str) {
         io.say(&version::text(program));
         return 0;
@@ -119,6 +130,7 @@ pub fn run(args: Vec<String>, io: &mut Io<'_>, environment: &Environment, host: 
         Action::Hosted(asked) => asked(&Context::new(io, environment, parsed)).map(host),
         Action::Run(action) => {
             let mut context = Context::new(io, environment, parsed);
+            program.clone_into(&mut context.program);
             let outcome = run_checked(action, command, &mut context);
             hint = outcome.as_ref().err().and_then(|_| context.why_denied(program));
             outcome
@@ -128,11 +140,11 @@ pub fn run(args: Vec<String>, io: &mut Io<'_>, environment: &Environment, host: 
         Ok(code) | Err(Failure::Exit(code)) => code,
         Err(Failure::Usage(mistake)) => complain_with_usage(io, program, command, &mistake),
         Err(Failure::Message { code, text }) => {
-            io.complain(&text);
+            io.complain_in(Colour::Red, &text);
             code
         }
         Err(Failure::Request(error)) => {
-            io.complain(&error.to_string());
+            io.complain_in(Colour::Red, &error.to_string());
             2
         }
     };

@@ -255,7 +255,7 @@ impl Context<'_, '_> {
         header("\"X-Vault-Request: true\"".to_owned());
         if has_token {
             // The token itself stays out of terminals and logs.
-            header("\"X-Vault-Token: $(vault print token)\"".to_owned());
+            header(format!("\"X-Vault-Token: $({} print token)\"", self.program));
         }
         if let Some(namespace) = self.namespace() {
             header(quote(&format!("X-Vault-Namespace: {namespace}")));

@@ -4,6 +4,8 @@
 //! is made of is in `connection.rs`.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
@@ -15,16 +17,20 @@ use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::failure::Failure;
 use crate::flags::Parsed;
-use crate::io::Io;
+use crate::io::{Colour, Io};
 use crate::key_values;
-use crate::output::{Document, Format, cell, render, table};
+use crate::output::{Document, Format, cell, render};
 use crate::output_policy;
+use crate::progress::watched;
+use crate::table::{Table, table};
 
 /// One call of one command.
 pub(crate) struct Context<'a, 'io> {
     pub(crate) io: &'a mut Io<'io>,
     pub(crate) environment: &'a Environment,
     pub(crate) flags: Parsed,
+    /// What the program is called.
+    pub(crate) program: String,
     /// The context whose settings stand behind those of flags and variables.
     pub(crate) in_use: Option<InUse>,
     pub(crate) client: Option<(Runtime, Client)>,
@@ -69,18 +75,13 @@ impl<'a, 'io> Context<'a, 'io> {
             io,
             environment,
             flags,
+            program: "tresor".to_owned(),
             in_use: None,
             client: None,
             token: TokenChoice::Usual,
             wrapping: Wrapping::AsAsked,
             denied: None,
         }
-    }
-
-    /// Whether people here want colours.
-    pub(crate) fn has_colours(&self) -> bool {
-        let is_set = |name: &&str| self.environment.variable(name).is_some();
-        !["NO_COLOR", "VAULT_CLI_NO_COLOR"].iter().any(is_set) && self.environment.variable("TERM") != Some("dumb")
     }
 
     /// A flag that has a value which is not empty.
@@ -186,6 +187,18 @@ impl<'a, 'io> Context<'a, 'io> {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Vec<u8>, Failure> {
+        self.print_instead(method, path, query, body)?;
+        self.send_always(method, path, query, body)
+    }
+
+    /// Prints the request, or the rule that it needs, and ends the command, if that was asked for.
+    fn print_instead(
+        &mut self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Option<&Value>,
+    ) -> Result<(), Failure> {
         if self.flags.switch("output-curl-string") {
             let command = self.curl(method, path, query, body)?;
             self.io.say(&command);
@@ -195,7 +208,7 @@ impl<'a, 'io> Context<'a, 'io> {
             self.io.say(output_policy::rule(method, path).trim_end());
             return Err(Failure::Exit(0));
         }
-        self.send_always(method, path, query, body)
+        Ok(())
     }
 
     /// Asks for no wrapped answers from now on.
@@ -231,16 +244,9 @@ impl<'a, 'io> Context<'a, 'io> {
     ) -> Result<Vec<u8>, Failure> {
         self.connect()?;
         let Some((runtime, client)) = &self.client else { return Err(Failure::local("no client")) };
-        let answered = runtime.block_on(client.request(method, path, query, body));
-        self.denied = match &answered {
-            // Who logs in is nobody yet, so no policy says why.
-            Err(ClientError::Server { status: 403, request_id, .. })
-                if !path.starts_with("sys/explain") && !is_login(path) =>
-            {
-                Some(Denied { method, path: path.to_owned(), request_id: request_id.as_deref().map(str::to_owned) })
-            }
-            _ => None,
-        };
+        let asked = client.request(method, path, query, body);
+        let answered = runtime.block_on(watched(self.io, "waiting for the server", None, asked));
+        self.denied = denied(method, path, answered.as_ref().err());
         Ok(answered?.body().to_vec())
     }
 
@@ -251,20 +257,49 @@ impl<'a, 'io> Context<'a, 'io> {
         query: &[(&str, &str)],
         take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), Failure> {
+        self.print_instead(Method::Get, path, query, None)?;
         self.connect()?;
-        match &self.client {
-            Some((runtime, client)) => Ok(runtime.block_on(client.download(path, query, take))?),
-            None => Err(Failure::local("no client")),
-        }
+        let Some((runtime, client)) = &self.client else { return Err(Failure::local("no client")) };
+        let done = runtime.block_on(client.download(path, query, take));
+        self.denied = denied(Method::Get, path, done.as_ref().err());
+        Ok(done?)
     }
 
-    /// Writes a file to a path as it is.
-    pub(crate) fn upload(&mut self, path: &str, file: &Path) -> Result<(), Failure> {
+    /// The same, for what is a file in the end: it is shown how far it is.
+    pub(crate) fn download_file(
+        &mut self,
+        path: &str,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), String>,
+    ) -> Result<(), Failure> {
+        self.print_instead(Method::Get, path, &[], None)?;
         self.connect()?;
-        match &self.client {
-            Some((runtime, client)) => Ok(runtime.block_on(client.upload(path, file))?),
-            None => Err(Failure::local("no client")),
+        let Some((runtime, client)) = &self.client else { return Err(Failure::local("no client")) };
+        let moved = AtomicU64::new(0);
+        let mut counted = |bytes: &[u8]| {
+            moved.fetch_add(u64::try_from(bytes.len()).unwrap_or(0), Ordering::Relaxed);
+            take(bytes)
+        };
+        let done = client.download(path, &[], &mut counted);
+        let done = runtime.block_on(watched(self.io, "received", Some(&moved), done));
+        self.denied = denied(Method::Get, path, done.as_ref().err());
+        Ok(done?)
+    }
+
+    /// Writes a file to a path as it is, and shows how far it is.
+    pub(crate) fn upload(&mut self, path: &str, file: &Path) -> Result<(), Failure> {
+        if self.flags.switch("output-curl-string") {
+            let command = self.curl(Method::Post, path, &[], None)?;
+            self.io.say(&format!("{command} --data-binary '@{}'", file.display()));
+            return Err(Failure::Exit(0));
         }
+        self.print_instead(Method::Post, path, &[], None)?;
+        self.connect()?;
+        let Some((runtime, client)) = &self.client else { return Err(Failure::local("no client")) };
+        let moved = Arc::new(AtomicU64::new(0));
+        let done = client.upload(path, file, &moved);
+        let done = runtime.block_on(watched(self.io, "sent", Some(&moved), done));
+        self.denied = denied(Method::Post, path, done.as_ref().err());
+        Ok(done?)
     }
 
     /// Reads something that the command itself needs to know before its request: never wrapped, and sent even when
@@ -327,7 +362,7 @@ impl<'a, 'io> Context<'a, 'io> {
         self.print_warnings(envelope);
         let rows = envelope.rows();
         if !rows.is_empty() {
-            self.io.say(&table(&["Key", "Value"], &rows));
+            self.say_table(&table(&["Key", "Value"], &rows));
         }
         Ok(0)
     }
@@ -346,7 +381,7 @@ impl<'a, 'io> Context<'a, 'io> {
     pub(crate) fn print_warnings(&mut self, envelope: &Envelope) {
         let warnings = envelope.warnings();
         if !warnings.is_empty() {
-            self.io.complain("WARNING! The following warnings were returned from the server:\n");
+            self.io.complain_in(Colour::Yellow, "WARNING! The following warnings were returned from the server:\n");
             for warning in warnings {
                 self.io.complain(&format!("  * {warning}"));
             }
@@ -355,10 +390,43 @@ impl<'a, 'io> Context<'a, 'io> {
     }
 
     /// Prints a document in a machine format, or else what people want to see.
-    pub(crate) fn print_document(&mut self, document: Document, people: impl FnOnce() -> String) -> Outcome {
-        let text = render(document, self.format()?).unwrap_or_else(people);
-        self.io.say(&text);
+    pub(crate) fn print_document<P: Into<Shown>>(&mut self, document: Document, people: impl FnOnce() -> P) -> Outcome {
+        match render(document, self.format()?) {
+            Some(text) => self.io.say(&text),
+            None => match people().into() {
+                Shown::Text(text) => self.io.say(&text),
+                Shown::Table(table) => self.say_table(&table),
+            },
+        }
         Ok(0)
+    }
+
+    /// Prints a table: on a terminal no wider than that.
+    pub(crate) fn say_table(&mut self, table: &Table) {
+        let told = || self.environment.variable("COLUMNS").and_then(|columns| columns.parse().ok());
+        let text = match self.io.output_is_terminal {
+            true => table.fitted(self.io.columns.or_else(told).unwrap_or(80)),
+            false => table.to_string(),
+        };
+        self.io.say(&text);
+    }
+}
+
+/// What people see.
+pub(crate) enum Shown {
+    Text(String),
+    Table(Table),
+}
+
+impl From<String> for Shown {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Table> for Shown {
+    fn from(table: Table) -> Self {
+        Self::Table(table)
     }
 }
 
@@ -379,6 +447,19 @@ pub(crate) fn trim_path(path: &str) -> String {
 /// A mount path with one slash at its end.
 pub(crate) fn mount_path(path: &str) -> String {
     format!("{}/", trim_path(path))
+}
+
+/// A request that policies denied, if one did.
+fn denied(method: Method, path: &str, error: Option<&ClientError>) -> Option<Denied> {
+    match error {
+        // Who logs in is nobody yet, so no policy says why.
+        Some(ClientError::Server { status: 403, request_id, .. })
+            if !path.starts_with("sys/explain") && !is_login(path) =>
+        {
+            Some(Denied { method, path: path.to_owned(), request_id: request_id.as_deref().map(str::to_owned) })
+        }
+        _ => None,
+    }
 }
 
 /// Whether a path is one that people log in by.

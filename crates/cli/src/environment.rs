@@ -32,6 +32,21 @@ impl Environment {
         own.or_else(|| self.exactly(name))
     }
 
+    /// The same with one variable more.
+    #[must_use]
+    pub(crate) fn with(&self, name: &str, value: &str) -> Self {
+        let mut environment = self.clone();
+        environment.variables.retain(|known, _| known.trim_start_matches("BAO_") != name.trim_start_matches("VAULT_"));
+        environment.variables.insert(name.to_owned(), value.to_owned());
+        environment
+    }
+
+    /// Whether people here want colours.
+    pub(crate) fn wants_colours(&self) -> bool {
+        let is_set = |name: &&str| self.variable(name).is_some();
+        !["NO_COLOR", "VAULT_CLI_NO_COLOR"].iter().any(is_set) && self.variable("TERM") != Some("dumb")
+    }
+
     fn exactly(&self, name: &str) -> Option<&str> {
         self.variables.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }

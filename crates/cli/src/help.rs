@@ -144,7 +144,7 @@ mod tests {
         assert!(
             !is_known && text.starts_with("unknown command `operator rfat`\ndid you mean `tresor operator raft`?\n")
         );
-        assert!(told("stauts").0.contains("did you mean `tresor status`?"));
+        assert!(told("raed").0.contains("did you mean `tresor read`?"));
         assert!(!told("nonsense").0.contains("did you mean"));
         let (kv, is_known) = told("kv");
         assert!(is_known && kv.contains("  metadata             get, put, patch, delete\n"), "{kv}");

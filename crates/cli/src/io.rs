@@ -20,6 +20,12 @@ pub struct Io<'a> {
     pub errors: Box<dyn Write + 'a>,
     /// Whether standard output is a terminal: bare values then end with a newline.
     pub output_is_terminal: bool,
+    /// Whether standard error is a terminal: then it is told how far long work is.
+    pub errors_is_terminal: bool,
+    /// How many letters fit into a line of the terminal, where that is known.
+    pub columns: Option<usize>,
+    /// Whether what goes to standard error has colours.
+    pub(crate) colours: bool,
     /// The hidden prompt.
     pub prompt: Prompt<'a>,
     /// Fills a buffer with unpredictable bytes (one-time passwords).
@@ -35,6 +41,12 @@ impl Io<'static> {
             output: Box::new(io::stdout()),
             errors: Box::new(io::stderr()),
             output_is_terminal: io::stdout().is_terminal(),
+            errors_is_terminal: io::stderr().is_terminal(),
+            columns: rustix::termios::tcgetwinsize(io::stdout())
+                .ok()
+                .map(|size| size.ws_col.into())
+                .filter(|it| *it > 0),
+            colours: false,
             prompt: Box::new(|text| {
                 if io::stdin().is_terminal() {
                     rpassword::prompt_password(text).map(SecretString::new)
@@ -49,7 +61,29 @@ impl Io<'static> {
     }
 }
 
+/// What stands out.
+#[derive(Clone, Copy)]
+pub(crate) enum Colour {
+    Red,
+    Yellow,
+}
+
 impl Io<'_> {
+    /// Streams that lead nowhere, for requests that nobody is to hear of.
+    pub(crate) fn of_nobody() -> Self {
+        Self {
+            input: Box::new(io::empty()),
+            output: Box::new(io::sink()),
+            errors: Box::new(io::sink()),
+            output_is_terminal: false,
+            errors_is_terminal: false,
+            columns: None,
+            colours: false,
+            prompt: Box::new(|_| Err(io::ErrorKind::Unsupported.into())),
+            entropy: Box::new(|_| Err(io::ErrorKind::Unsupported.into())),
+        }
+    }
+
     /// Writes a line of result. A reader that went away is its own affair.
     pub(crate) fn say(&mut self, line: &str) {
         let _ = writeln!(self.output, "{line}").and_then(|()| self.output.flush());
@@ -58,6 +92,18 @@ impl Io<'_> {
     /// Writes a line for the human.
     pub(crate) fn complain(&mut self, line: &str) {
         let _ = writeln!(self.errors, "{line}").and_then(|()| self.errors.flush());
+    }
+
+    /// The same so that it stands out, where there are colours.
+    pub(crate) fn complain_in(&mut self, colour: Colour, line: &str) {
+        let code = match colour {
+            Colour::Red => 31,
+            Colour::Yellow => 33,
+        };
+        match self.colours {
+            true => self.complain(&format!("\u{1b}[{code}m{line}\u{1b}[0m")),
+            false => self.complain(line),
+        }
     }
 
     /// Writes a bare value: with a newline only for a terminal, so that `$(..)` and files get exactly the value.

@@ -7,7 +7,8 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT};
-use crate::output::{Format, cell, table};
+use crate::output::{Format, cell};
+use crate::table::table;
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -52,6 +53,6 @@ fn show(context: &mut Context<'_, '_>) -> Outcome {
     let shown = |name: &str| answer.data_field(name).map(cell).unwrap_or_default();
     let rows = [("Key Term", "term"), ("Install Time", "install_time"), ("Encryption Count", "encryptions")];
     let rows: Vec<_> = rows.iter().map(|(title, name)| vec![(*title).to_owned(), shown(name)]).collect();
-    context.io.say(&table(&["Key", "Value"], &rows));
+    context.say_table(&table(&["Key", "Value"], &rows));
     Ok(0)
 }

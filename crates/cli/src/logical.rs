@@ -11,7 +11,8 @@ use crate::context::{Context, Outcome, trim_path};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch, text};
-use crate::output::{Document, Format, render, table};
+use crate::output::{Document, Format, render};
+use crate::table::table;
 
 const FORCE: &[Flag] = &[switch("force", "Send the request even without data."), switch("f", "Short for -force.")];
 

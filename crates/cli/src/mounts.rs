@@ -7,7 +7,8 @@ use crate::context::{Context, Outcome, mount_path, seconds_if_bare};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::flags::{Flag, Parsed, boolean, repeated, switch, text};
-use crate::output::{Document, cell, table};
+use crate::output::{Document, cell};
+use crate::table::table;
 
 /// Flags of enabling and of tuning, for both tables.
 pub(crate) const OPTIONS: &[Flag] = &[

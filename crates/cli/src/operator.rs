@@ -12,8 +12,9 @@ use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch, text};
 use crate::mounts::number;
-use crate::output::{Document, cell, render, table};
+use crate::output::{Document, cell, render};
 use crate::rekey::{self, flat};
+use crate::table::table;
 use crate::{one_time_pad, pgp_keys, status};
 
 const INIT: &[Flag] = &[

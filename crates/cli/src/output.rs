@@ -1,6 +1,6 @@
-//! Results in the three formats: aligned tables, JSON with the reference's key order, YAML with sorted keys.
+//! Results for programs: JSON with the reference's key order, YAML with sorted keys; and single values for people.
 //!
-//! Numbers are printed as the server sent them. Deliberately absent: colour.
+//! Numbers are printed as the server sent them. Deliberately absent: tables (`table.rs`).
 
 use serde_json::Value;
 
@@ -126,45 +126,6 @@ pub(crate) fn render(document: Document, format: Format) -> Option<String> {
     }
 }
 
-/// Rows as aligned columns under an underlined heading, four spaces apart. Empty cells show as `n/a`.
-pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) -> String {
-    let mut lines: Vec<Vec<String>> = vec![
-        heading.iter().map(|&title| title.to_owned()).collect(),
-        heading.iter().map(|title| "-".repeat(title.chars().count())).collect(),
-    ];
-    lines.extend(rows.iter().cloned());
-    columns(&lines)
-}
-
-/// Rows as aligned columns without a heading.
-pub(crate) fn columns(lines: &[Vec<String>]) -> String {
-    let shown = |cell: &str| if cell.trim().is_empty() { "n/a".to_owned() } else { cell.to_owned() };
-    let mut widths: Vec<usize> = Vec::new();
-    for line in lines {
-        for (index, cell) in line.iter().enumerate() {
-            let width = shown(cell).chars().count();
-            match widths.get_mut(index) {
-                Some(widest) => *widest = width.max(*widest),
-                None => widths.push(width),
-            }
-        }
-    }
-    let mut out = String::new();
-    for (number, line) in lines.iter().enumerate() {
-        if number > 0 {
-            out.push('\n');
-        }
-        for (index, (cell, width)) in line.iter().zip(&widths).enumerate() {
-            let cell = shown(cell);
-            out.push_str(&cell);
-            if index + 1 < line.len() {
-                out.push_str(&" ".repeat(width - cell.chars().count() + 4));
-            }
-        }
-    }
-    out
-}
-
 /// A value as a table cell shows it: maps as `map[a:1 b:2]`, lists as `[a b]`, null as `<nil>`.
 pub(crate) fn cell(value: &Value) -> String {
     match value {
@@ -214,12 +175,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-
-    #[test]
-    fn tables_align_and_underline_their_headings() {
-        let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["longer".to_owned(), String::new()]];
-        assert_eq!(table(&["Key", "Value"], &rows), "Key       Value\n---       -----\na         1\nlonger    n/a");
-    }
 
     #[test]
     fn json_keeps_the_chosen_order_and_the_numbers_as_sent() {

@@ -12,8 +12,9 @@ use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch, text};
 use crate::mounts::number;
-use crate::output::{Document, Format, cell, table};
+use crate::output::{Document, Format, cell};
 use crate::pgp_keys;
+use crate::table::table;
 
 const REKEY: &[Flag] = &[
     switch("init", "Begin a change of shares."),
@@ -219,6 +220,6 @@ fn show(context: &mut Context<'_, '_>, status: &Value) -> Outcome {
         rows.push(("Backup", shown("backup")));
     }
     let rows: Vec<Vec<String>> = rows.into_iter().map(|(title, value)| vec![title.to_owned(), value]).collect();
-    context.io.say(&table(&["Key", "Value"], &rows));
+    context.say_table(&table(&["Key", "Value"], &rows));
     Ok(0)
 }

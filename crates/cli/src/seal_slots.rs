@@ -11,8 +11,9 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, text};
-use crate::output::{Format, cell, table};
+use crate::output::{Format, cell};
 use crate::rekey::flat;
+use crate::table::table;
 
 const PATH: &str = "sys/seal-slots";
 const KEY: &[Flag] = &[text("key-id", "The id of the static key. It never means another key.")];
@@ -63,7 +64,7 @@ fn list(context: &mut Context<'_, '_>) -> Outcome {
     let row =
         |slot: &Value| ["id", "type", "key_id", "created"].map(|name| slot.get(name).map(cell).unwrap_or_default());
     let rows: Vec<Vec<String>> = slots.iter().map(|slot| row(slot).to_vec()).collect();
-    context.io.say(&table(&["Slot", "Type", "Key ID", "Created"], &rows));
+    context.say_table(&table(&["Slot", "Type", "Key ID", "Created"], &rows));
     Ok(0)
 }
 

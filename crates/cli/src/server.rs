@@ -110,7 +110,7 @@ fn diagnosis(context: &Context<'_, '_>, only_config: bool) -> Result<Hosted, Fai
         Format::Table => false,
         _ => return Err(Failure::Usage("the output is table or json".to_owned())),
     };
-    let colours = context.io.output_is_terminal && context.has_colours();
+    let colours = context.io.output_is_terminal && context.environment.wants_colours();
     Ok(Hosted::Diagnosis(DiagnosisArguments { config, skip, only_config, json, colours }))
 }
 

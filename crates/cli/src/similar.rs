@@ -37,7 +37,7 @@ mod tests {
     fn what_is_near_is_found_and_what_is_not_is_not() {
         let words = ["status", "secrets", "seal", "format", "kv"];
         for (typed, meant) in [
-            ("stauts", Some("status")),
+            ("formta", Some("format")),
             ("sattus", Some("status")),
             ("formta", Some("format")),
             ("xyz", None),

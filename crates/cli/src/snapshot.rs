@@ -16,8 +16,9 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, switch};
-use crate::output::{Document, cell, table};
+use crate::output::{Document, cell};
 use crate::status;
+use crate::table::table;
 
 const RESTORE: &[Flag] =
     &[switch("force", "Restore a snapshot of another cluster, whose shares are needed afterwards.")];
@@ -87,7 +88,7 @@ fn save_to(context: &mut Context<'_, '_>, partial: &Path) -> Result<(), Failure>
         out.write_all(bytes).map_err(|error| format!("writing {}: {error}", partial.display()))
     };
     context
-        .download("sys/storage/raft/snapshot", &[], &mut take)
+        .download_file("sys/storage/raft/snapshot", &mut take)
         .map_err(|failure| failure.during("taking the snapshot"))?;
     verifier
         .finish()

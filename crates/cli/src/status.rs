@@ -7,7 +7,8 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FIELD, FORMAT};
-use crate::output::{Document, cell, table};
+use crate::output::{Document, cell};
+use crate::table::table;
 
 pub(crate) const COMMANDS: &[Command] = &[Command {
     words: &["status"],

@@ -8,7 +8,8 @@ use tresor_client::Method;
 use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
 use crate::flags::{CONNECTION, FORMAT, Flag, text};
-use crate::output::{Document, table};
+use crate::output::Document;
+use crate::table::table;
 
 const MONITOR: &[Flag] = &[
     text("log-level", "The least severe lines: `trace`, `debug`, `info` (the default), `warn` or `error`."),

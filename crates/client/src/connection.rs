@@ -5,11 +5,14 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{StatusCode, Url};
 use serde_json::Value;
+use tokio::io::AsyncReadExt as _;
 
 use crate::config::{ClientConfig, Verification};
 use crate::error::ClientError;
@@ -70,7 +73,7 @@ enum Sent<'b> {
     /// Nothing, and the answer may be long.
     ForAsLongAsItTakes,
     Json(&'b str),
-    File(&'b Path),
+    File(&'b Path, &'b Arc<AtomicU64>),
 }
 
 /// The longest wait that a server may ask for; what takes longer is for people to decide.
@@ -239,13 +242,13 @@ impl Client {
         Ok(())
     }
 
-    /// Writes a file to a path as it is.
+    /// Writes a file to a path as it is; `moved` counts the bytes that were handed on.
     ///
     /// # Errors
     /// As [`Client::request`]; also when the file cannot be read.
-    pub async fn upload(&self, path: &str, file: &Path) -> Result<(), ClientError> {
+    pub async fn upload(&self, path: &str, file: &Path, moved: &Arc<AtomicU64>) -> Result<(), ClientError> {
         let (target, shown) = self.located(Method::Post, path, &[])?;
-        let response = self.open(Method::Post, &target, &shown, Sent::File(file)).await?;
+        let response = self.open(Method::Post, &target, &shown, Sent::File(file, moved)).await?;
         let (status, id) = (response.status(), request_id(&response));
         let failed = |error: reqwest::Error| ClientError::local(format!("POST {shown}: {}", describe(&error)));
         let bytes = response.bytes().await.map_err(failed)?;
@@ -302,14 +305,14 @@ impl Client {
                     request.header(reqwest::header::CONTENT_TYPE, kind).body(body.to_owned())
                 }
                 Sent::ForAsLongAsItTakes => request.timeout(UNBOUNDED),
-                Sent::File(path) => {
+                Sent::File(path, moved) => {
                     let unreadable = |error| ClientError::local(format!("reading `{}`: {error}", path.display()));
                     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
                     let length = file.metadata().await.map_err(unreadable)?.len();
                     request
                         .header(reqwest::header::CONTENT_TYPE, "application/octet-stream")
                         .header(reqwest::header::CONTENT_LENGTH, length)
-                        .body(file)
+                        .body(counted(file, Arc::clone(moved)))
                         .timeout(UNBOUNDED)
                 }
             };
@@ -334,6 +337,19 @@ impl Client {
             return Ok(response);
         }
     }
+}
+
+/// A file as a body whose parts are counted when they are asked for.
+fn counted(file: tokio::fs::File, moved: Arc<AtomicU64>) -> reqwest::Body {
+    moved.store(0, Ordering::Relaxed);
+    let parts = futures_util::stream::try_unfold((file, moved), |(mut file, moved)| async move {
+        let mut part = vec![0; 64 * 1024];
+        let length = file.read(&mut part).await?;
+        part.truncate(length);
+        moved.fetch_add(u64::try_from(length).unwrap_or(0), Ordering::Relaxed);
+        Ok::<_, std::io::Error>((length > 0).then_some((part, (file, moved))))
+    });
+    reqwest::Body::wrap_stream(parts)
 }
 
 /// The id of the request, as the server calls it.

@@ -10,7 +10,8 @@ use crate::context::{Context, Outcome};
 use crate::failure::Failure;
 use crate::flags::{FORMAT, Flag, switch, text};
 use crate::key_values::read_file;
-use crate::output::{Document, table};
+use crate::output::Document;
+use crate::table::table;
 use crate::token_helper::TokenStore;
 
 const ADD: &[Flag] = &[

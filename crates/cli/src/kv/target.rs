@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::context::{Context, trim_path};
 use crate::failure::Failure;
-use crate::output::{banner, table};
+use crate::output::banner;
+use crate::table::table;
 
 /// Which engine is mounted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
