@@ -52,7 +52,9 @@ const PREREQUISITES: &[Prerequisite] = &[
 pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
-        println!("python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, promtool, ip, nft and cc are there");
+        println!(
+            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, promtool, ip, nft and cc are there"
+        );
         return Ok(());
     }
     let wanted = format!("apt-get install --yes {}", missing.join(" "));

@@ -11,7 +11,8 @@ use crate::context::{Context, Outcome};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, repeated, switch, text};
-use crate::output::{Format, cell, table};
+use crate::output::{Format, cell};
+use crate::table::table;
 
 const CATALOG: &str = "sys/plugins/catalog";
 const RELOAD: &str = "sys/plugins/reload/backend";
@@ -116,7 +117,7 @@ fn list(context: &mut Context<'_, '_>) -> Outcome {
     };
     let rows: Vec<Vec<String>> = all.iter().filter(is_asked).map(row).collect();
     let heading: Vec<&str> = columns.iter().map(|(heading, _)| *heading).collect();
-    context.io.say(&table(&heading, &rows));
+    context.say_table(&table(&heading, &rows));
     Ok(0)
 }
 
@@ -228,6 +229,6 @@ fn reload_status(context: &mut Context<'_, '_>) -> Outcome {
         vec![text(result, "timestamp"), mount.clone(), is_sound.to_string(), error]
     };
     let rows: Vec<Vec<String>> = results.iter().map(row).collect();
-    context.io.say(&table(&["Time", "Participant", "Success", "Message"], &rows));
+    context.say_table(&table(&["Time", "Participant", "Success", "Message"], &rows));
     Ok(0)
 }
