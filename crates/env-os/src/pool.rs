@@ -10,6 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use rustix::process::setpriority_process;
+use rustix::thread::gettid;
+
 /// What a thread does next.
 type Work = Box<dyn FnOnce() + Send>;
 
@@ -19,8 +22,14 @@ const THREADS_MAX: usize = 512;
 const REST_MAX: Duration = Duration::from_secs(10);
 
 /// The threads; a copy is the same ones.
-#[derive(Clone, Default)]
-pub(crate) struct Pool(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub(crate) struct Pool {
+    state: Arc<Mutex<State>>,
+    /// What they are called.
+    name: &'static str,
+    /// How much they let others go first.
+    niceness: i32,
+}
 
 #[derive(Default)]
 struct State {
@@ -40,9 +49,14 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pool {
+    /// Threads of this name, which let others go first by so much.
+    pub(crate) fn new(name: &'static str, niceness: i32) -> Self {
+        Self { state: Arc::default(), name, niceness }
+    }
+
     /// Begins to do something, and does not wait for it.
     pub(crate) fn begin(&self, work: Work) {
-        let mut state = locked(&self.0);
+        let mut state = locked(&self.state);
         if let Some(seat) = state.resting.pop() {
             drop(state);
             *locked(&seat.work) = Some(work);
@@ -60,12 +74,12 @@ impl Pool {
         // Taken back if there is no thread to give it to.
         let place = Arc::new(Mutex::new(Some(work)));
         let (pool, first) = (self.clone(), Arc::clone(&place));
-        let started = thread::Builder::new().name("disk".to_owned()).spawn(move || {
+        let started = thread::Builder::new().name(self.name.to_owned()).spawn(move || {
             let taken = locked(&first).take();
             pool.work(taken);
         });
         if started.is_err() {
-            let mut state = locked(&self.0);
+            let mut state = locked(&self.state);
             state.threads -= 1;
             let work = locked(&place).take();
             if state.threads > 0 {
@@ -80,6 +94,10 @@ impl Pool {
 
     /// What a thread does for its life.
     fn work(&self, mut next: Option<Work>) {
+        if self.niceness > 0 {
+            // Of this thread alone. Where that is refused it does its work like any other.
+            let _ = setpriority_process(Some(gettid()), self.niceness);
+        }
         let seat = Arc::new(Seat { thread: thread::current(), work: Mutex::default() });
         while let Some(work) = next.take().or_else(|| self.next(&seat)) {
             done(work);
@@ -89,7 +107,7 @@ impl Pool {
     /// What a thread does next; nothing when it has rested for long enough.
     fn next(&self, seat: &Arc<Seat>) -> Option<Work> {
         {
-            let mut state = locked(&self.0);
+            let mut state = locked(&self.state);
             if let Some(work) = state.waiting.pop_front() {
                 return Some(work);
             }
@@ -100,7 +118,7 @@ impl Pool {
             if let Some(work) = locked(&seat.work).take() {
                 return Some(work);
             }
-            let mut state = locked(&self.0);
+            let mut state = locked(&self.state);
             // Who is not among them is about to be given something.
             if let Some(at) = state.resting.iter().position(|resting| Arc::ptr_eq(resting, seat)) {
                 state.resting.remove(at);
@@ -125,7 +143,7 @@ mod tests {
 
     #[test]
     fn all_work_is_done_and_the_same_thread_does_what_comes_one_by_one() {
-        let (pool, (told, tells)) = (Pool::default(), mpsc::sync_channel(128));
+        let (pool, (told, tells)) = (Pool::new("disk", 0), mpsc::sync_channel(128));
         let tell = |what: u32| {
             let told = told.clone();
             Box::new(move || told.send((what, thread::current().id())).unwrap())
@@ -137,18 +155,18 @@ mod tests {
         let mut all: Vec<u32> = tells.iter().take(100).map(|(what, _)| what).collect();
         all.sort_unstable();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
-        let threads = locked(&pool.0).threads;
+        let threads = locked(&pool.state).threads;
         // Each rests before it is given the next.
-        while locked(&pool.0).resting.len() < threads {
+        while locked(&pool.state).resting.len() < threads {
             thread::yield_now();
         }
         pool.begin(tell(1));
         let (_, first) = tells.recv().unwrap();
-        while locked(&pool.0).resting.len() < threads {
+        while locked(&pool.state).resting.len() < threads {
             thread::yield_now();
         }
         pool.begin(tell(2));
         assert_eq!(tells.recv().unwrap(), (2, first));
-        assert_eq!(locked(&pool.0).threads, threads);
+        assert_eq!(locked(&pool.state).threads, threads);
     }
 }

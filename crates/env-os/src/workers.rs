@@ -15,11 +15,15 @@ use crate::pool::Pool;
 
 /// How many computations may wait for each core: the last of them waits some seconds, as people who log in will.
 const WAITING_PER_CORE_MAX: usize = 128;
+/// How much tidying up lets others go first.
+const TIDY_NICENESS: i32 = 5;
 
 /// Runs blocking work on threads.
 pub struct ThreadWorkers {
     /// Those that wait for the disk.
     pool: Pool,
+    /// Those that tidy up.
+    tidy: Pool,
     /// One for each computation that runs.
     cores: Arc<Semaphore>,
     /// One for each computation that runs or waits.
@@ -36,7 +40,8 @@ impl ThreadWorkers {
 
     fn with(cores: usize, waiting_max: usize) -> Self {
         Self {
-            pool: Pool::default(),
+            pool: Pool::new("disk", 0),
+            tidy: Pool::new("tidy", TIDY_NICENESS),
             cores: Arc::new(Semaphore::new(cores)),
             places: Arc::new(Semaphore::new(cores + waiting_max)),
         }
@@ -81,7 +86,7 @@ impl Workers for ThreadWorkers {
     }
 
     fn tidy_up(&self, work: Box<dyn FnOnce() + Send>) {
-        self.pool.begin(work);
+        self.tidy.begin(work);
     }
 }
 
