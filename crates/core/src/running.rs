@@ -3,7 +3,6 @@
 //! A request is entered when it is let in and taken out when its answer is there, whatever becomes of it. How many there can
 //! be is bounded by who serves. Deliberately absent: bodies, tokens and headers; a path is what audit devices show, too.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -31,16 +30,19 @@ pub struct RunningRequest {
 #[derive(Default)]
 pub struct Running(Mutex<Entries>);
 
+/// Places that are used again and again: entering and leaving is all that most of them ever see.
 #[derive(Default)]
 struct Entries {
+    /// How many have been entered.
     next: u64,
-    by_number: BTreeMap<u64, RunningRequest>,
+    places: Vec<Option<(u64, RunningRequest)>>,
+    free: Vec<usize>,
 }
 
 /// A request that runs, for as long as this lives.
 pub(crate) struct Entered<'r> {
     running: &'r Running,
-    number: u64,
+    place: usize,
 }
 
 impl Running {
@@ -54,21 +56,29 @@ impl Running {
             verb: request.verb,
         };
         let mut entries = self.entries();
-        let number = entries.next;
+        let numbered = Some((entries.next, entry));
         entries.next += 1;
-        entries.by_number.insert(number, entry);
-        Entered { running: self, number }
+        let free = entries.free.pop();
+        let place = free.unwrap_or(entries.places.len());
+        match entries.places.get_mut(place) {
+            Some(empty) => *empty = numbered,
+            None => entries.places.push(numbered),
+        }
+        Entered { running: self, place }
     }
 
     /// How many run.
     pub(crate) fn count(&self) -> usize {
-        self.entries().by_number.len()
+        let entries = self.entries();
+        entries.places.len() - entries.free.len()
     }
 
     /// All that run, in order of their beginning.
     #[must_use]
     pub fn all(&self) -> Vec<RunningRequest> {
-        self.entries().by_number.values().cloned().collect()
+        let mut all: Vec<_> = self.entries().places.iter().flatten().cloned().collect();
+        all.sort_unstable_by_key(|(number, _)| *number);
+        all.into_iter().map(|(_, request)| request).collect()
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -78,6 +88,11 @@ impl Running {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        self.running.entries().by_number.remove(&self.number);
+        let mut entries = self.running.entries();
+        let left = entries.places.get_mut(self.place).and_then(Option::take);
+        entries.free.push(self.place);
+        drop(entries);
+        // Only now: nobody waits for it.
+        drop(left);
     }
 }

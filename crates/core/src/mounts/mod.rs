@@ -373,8 +373,9 @@ impl Mounts {
     /// change or removal from then on conflicts with the transaction: nothing is written below a mount that is gone,
     /// moved or tuned meanwhile.
     pub(crate) fn is_current(&self, txn: &mut Txn, mount: &Mount) -> Result<Option<bool>, Fault> {
-        let Some(stored) = self.read(txn, &mount.record.id)? else { return Ok(None) };
-        Ok(Some(stored == mount.record))
+        let key = keys::mount(&self.namespace, &mount.record.id).map_err(Fault::internal)?;
+        let Some(stored) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
+        Ok(Some(*stored.record::<MountRecord>().map_err(Fault::internal)? == mount.record))
     }
 
     /// Whether an engine can be made with a changed record.
