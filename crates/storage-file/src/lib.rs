@@ -59,9 +59,9 @@ impl Default for Limits {
         Self {
             segments: Sizes::default(),
             generation_bytes: 4 * 1024 * 1024,
-            generation_bytes_min: 512 * 1024,
+            generation_bytes_min: 1024 * 1024,
             frozen_max: 3,
-            cache_bytes: 32 * 1024 * 1024,
+            cache_bytes: 16 * 1024 * 1024,
             rebuild_bytes_min: 4 * 1024 * 1024,
             rebuild_step_bytes: 4 * 1024 * 1024,
             reserve_bytes: 256 * 1024 * 1024,

@@ -94,7 +94,7 @@ fn disk_bytes(doors: &TestDoors) -> usize {
 const SCALED: Limits = Limits {
     segments: Sizes { first: 4096, max: 128 * 1024 },
     generation_bytes: 128 * 1024,
-    generation_bytes_min: 16 * 1024,
+    generation_bytes_min: 32 * 1024,
     rebuild_bytes_min: 128 * 1024,
     rebuild_step_bytes: 128 * 1024,
     ..SMALL
