@@ -14,7 +14,7 @@ use std::time::Duration;
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Tasks};
 use tresor_secret::DataKey;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use crate::codec;
 use crate::device::DeviceConfig;
@@ -223,7 +223,7 @@ impl Broker {
         }
     }
 
-    async fn accept(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
+    async fn accept(&self, record: Wiped<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
         let sequence = self.log.append(record, admission).await?;
         self.log.settle(sequence).await?;
         match admission {

@@ -33,7 +33,7 @@ mod tests {
     use proptest::prelude::*;
     use tresor_env::Timestamp;
     use tresor_model::{Body, Operation, TokenType, map};
-    use zeroize::Zeroizing;
+    use tresor_secret::Wiped;
 
     use super::*;
     use crate::body::Fields;
@@ -44,12 +44,12 @@ mod tests {
     };
     use crate::redact::{Redactor, Shown};
 
-    fn sample() -> Zeroizing<Vec<u8>> {
+    fn sample() -> Wiped<Vec<u8>> {
         sample_of("t")
     }
 
     /// The record of a request with this token.
-    fn sample_of(token: &str) -> Zeroizing<Vec<u8>> {
+    fn sample_of(token: &str) -> Wiped<Vec<u8>> {
         let body = map! { "a" => vec!["b"], "n" => 3, "t" => true, "z" => Body::Null, "m" => map! { "x" => "y" } };
         let results = PolicyResults { allowed: true, granting_policies: vec![GrantingPolicy::default()] };
         let policies = ["p".to_owned()];
@@ -92,7 +92,7 @@ mod tests {
     }
 
     /// The records of one request, recorded apart and together.
-    fn apart_and_together() -> ([Zeroizing<Vec<u8>>; 2], Zeroizing<Vec<u8>>) {
+    fn apart_and_together() -> ([Wiped<Vec<u8>>; 2], Wiped<Vec<u8>>) {
         let together = sample();
         let entries = decode(&together).unwrap();
         let [asked, answered] = entries.as_slice() else { panic!("{} entries", entries.len()) };

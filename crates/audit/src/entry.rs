@@ -12,7 +12,7 @@ use std::time::Duration;
 use tresor_env::Timestamp;
 use tresor_model::{Accessor, Auth, LeaseId, Operation, Request, Response, Shape, TokenType, WrapInfo};
 use tresor_secret::TokenSecret;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use crate::body::Fields;
 use crate::codec::{self, EncodedMap};
@@ -422,7 +422,7 @@ pub enum Admission {
 }
 
 /// Who asks and for what, written down once for both records of a request: what either begins with.
-pub struct Head(pub(crate) Zeroizing<Vec<u8>>);
+pub struct Head(pub(crate) Wiped<Vec<u8>>);
 
 impl Head {
     /// Writes down who asks (the default for an unknown caller) and what is asked.
@@ -477,7 +477,7 @@ impl RequestEntry<'_> {
 /// The record of an answer, written down.
 #[must_use]
 pub struct WrittenResponse {
-    pub(crate) record: Zeroizing<Vec<u8>>,
+    pub(crate) record: Wiped<Vec<u8>>,
     pub(crate) admission: Admission,
 }
 

@@ -30,7 +30,7 @@ use tresor_crypto::hash::HmacKey;
 use tresor_env::disk::DiskFile;
 use tresor_env::{Doors, Signal};
 use tresor_secret::DataKey;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use crate::error::AuditError;
 use cursor::CursorFile;
@@ -130,7 +130,7 @@ struct Current {
 /// A record that is still in memory, in the clear as it came: devices that keep up open nothing.
 #[derive(Clone)]
 struct Recent {
-    record: Arc<Zeroizing<Vec<u8>>>,
+    record: Arc<Wiped<Vec<u8>>>,
     frame_bytes: u64,
 }
 

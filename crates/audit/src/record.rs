@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
+use tresor_secret::Wiped;
 use tresor_wire::json::encode_text;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 /// How much room for lines is kept from one delivery to the next, in bytes.
 const ROOM_BYTES_MAX: usize = 2 << 20;
@@ -16,7 +17,7 @@ const ROOM_BYTES_MAX: usize = 2 << 20;
 #[derive(Default)]
 pub struct Lines {
     /// A device with `log_raw` shows secrets here.
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Wiped<Vec<u8>>,
     /// Where each record's lines end.
     ends: Vec<usize>,
 }

@@ -11,9 +11,9 @@ use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Tasks};
 use tresor_record::RecordError;
 use tresor_secret::DataKey;
+use tresor_secret::Wiped;
 use tresor_storage::machine::{Export, Install};
 use tresor_storage::{RawKey, Snapshot, Store, StoreError, Version, pieces};
-use zeroize::Zeroizing;
 
 use crate::cache::{Known, Plaintext, ReadCache};
 use crate::committer;
@@ -162,7 +162,7 @@ impl Vault {
         self.keys.seal(at, plaintext, &*self.doors.entropy)
     }
 
-    pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, BarrierError> {
+    pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Wiped<Vec<u8>>, BarrierError> {
         Ok(self.keys.open(at, sealed)?)
     }
 }

@@ -4,8 +4,8 @@
 //! before the store applies it, which removes what it changes; a reader whose snapshot is older than the announced
 //! change of a record cannot put that record back; a reader uses only what holds at its snapshot. So an entry that is
 //! there is right for every snapshot from its version on. A batch that fails after it was announced costs misses and
-//! nothing else. Deliberately absent: values that are written (their sealed form is all that the committer has), and
-//! large ones.
+//! nothing else. What was read, changed and committed is here at once: it is read again, as a rule, by who changes it next.
+//! Deliberately absent: what is written without having been read, and large values.
 
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -13,8 +13,8 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tresor_record::{Record, RecordError};
+use tresor_secret::Wiped;
 use tresor_storage::{RawKey, Version};
-use zeroize::Zeroizing;
 
 /// How many bytes are kept at most, what an entry costs beside its value included.
 const BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -36,13 +36,13 @@ const EXPIRED_MAX: usize = 1024;
 pub struct Plaintext(Arc<Shown>);
 
 struct Shown {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Wiped<Vec<u8>>,
     /// What the bytes are, once somebody asked; goes with them.
     decoded: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
 
 impl Plaintext {
-    pub(crate) fn new(bytes: Zeroizing<Vec<u8>>) -> Self {
+    pub(crate) fn new(bytes: Wiped<Vec<u8>>) -> Self {
         Self(Arc::new(Shown { bytes, decoded: OnceLock::new() }))
     }
 
@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn known(version: u64, bytes: usize) -> Option<Known> {
-        let plaintext = Plaintext::new(Zeroizing::new(vec![7; bytes]));
+        let plaintext = Plaintext::new(Wiped::new(vec![7; bytes]));
         Some(Known { version: Version(version), plaintext: Some(plaintext) })
     }
 

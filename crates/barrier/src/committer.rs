@@ -16,7 +16,7 @@ use tresor_record::Record;
 use tresor_storage::{Agreement, Batch, RawKey, StoreError, Version};
 
 use crate::barrier::{BarrierError, CommitError, Committed, Vault, Wanted};
-use crate::cache::Known;
+use crate::cache::{Known, Plaintext};
 use crate::feed::{FollowError, Shared};
 use crate::note;
 
@@ -24,7 +24,7 @@ use crate::key::StorageKey;
 use crate::lanes::{Job, Lanes, Next};
 use crate::tally::{self, Counts, Tally, Whole};
 use crate::tree::{self, Block, BlocksMut, Slot};
-use crate::txn::{Changes, Listing};
+use crate::txn::{Changes, Listing, Written};
 
 /// Fewer transactions than these are put together where the committer runs: a thread's wake-up costs more.
 const FEW: usize = 16;
@@ -78,13 +78,13 @@ pub(crate) async fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcom
     };
     match begun {
         Ok(Begun::Done(outcomes)) => outcomes,
-        Ok(Begun::Proposed(outcomes, version, agreement)) => {
+        Ok(Begun::Proposed(coming, agreement)) => {
             let applied = agreement.await;
             if applied.is_ok() && vault.feed.failure().is_none() {
-                return outcomes;
+                return coming.stands(vault);
             }
             let worker = Arc::clone(vault);
-            let ended = run_blocking(&*vault.doors.workers, move || end(&worker, outcomes, version, applied));
+            let ended = run_blocking(&*vault.doors.workers, move || end(&worker, coming, applied));
             ended.await.unwrap_or_else(|_| unknown(count))
         }
         Err(_) => unknown(count),
@@ -95,19 +95,38 @@ pub(crate) async fn commit(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Vec<Outcom
 enum Begun {
     /// To its end.
     Done(Vec<Outcome>),
-    /// Other nodes have to agree; what its transactions are told when they have.
-    Proposed(Vec<Outcome>, Version, Agreement),
+    /// Other nodes have to agree.
+    Proposed(Coming, Agreement),
 }
 
-/// A batch that no other node is asked about, and what its transactions are told when it is applied.
-struct Built(Vec<Outcome>, Batch);
+/// What a batch comes to when it stands.
+struct Coming {
+    /// What its transactions are told.
+    outcomes: Vec<Outcome>,
+    version: Version,
+    /// What it writes, as far as it is kept in the clear, by where it lies.
+    plain: BTreeMap<RawKey, Plaintext>,
+}
+
+impl Coming {
+    /// It stands. Whatever was announced since keeps its place in the cache.
+    fn stands(self, vault: &Vault) -> Vec<Outcome> {
+        for (at, plaintext) in self.plain {
+            let known = Known { version: self.version, plaintext: Some(plaintext) };
+            vault.cache.put(&at, self.version, Some(known));
+        }
+        self.outcomes
+    }
+}
+
+/// A batch that no other node is asked about.
+struct Built(Coming, Batch);
 
 impl Built {
     /// Waits for the disk.
     fn apply(self, vault: &Vault) -> Begun {
-        let version = self.1.version;
         let applied = vault.store.apply(self.1);
-        Begun::Done(end(vault, self.0, version, applied))
+        Begun::Done(end(vault, self.0, applied))
     }
 }
 
@@ -145,6 +164,8 @@ fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Result<Begun, Built> {
         blocks: BTreeMap::new(),
         tallies: BTreeMap::new(),
         adding: BTreeMap::new(),
+        plain: BTreeMap::new(),
+        adding_plain: Vec::new(),
         transaction: 0,
     };
     let mut outcomes = Vec::with_capacity(count);
@@ -152,26 +173,27 @@ fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Result<Begun, Built> {
         // A transaction that meets damage fails by itself: those beside it have nothing to do with it.
         outcomes.push(batch.take(job).unwrap_or_else(|error| Err(CommitError::Failed(Arc::new(error)))));
     }
-    let mut batch = batch.finish();
+    let (mut batch, plain) = batch.finish();
     if batch.writes.is_empty() {
         return Ok(Begun::Done(outcomes));
     }
     let version = batch.version;
     let changed = outcomes.iter().flatten().flat_map(|committed| &committed.changed);
     batch.note = note::sealed(vault, version, changed, &vault.feed.wanted());
+    let coming = Coming { outcomes, version, plain };
     match vault.store.propose(batch) {
-        Ok(agreement) => Ok(Begun::Proposed(outcomes, version, agreement)),
-        Err(batch) => Err(Built(outcomes, batch)),
+        Ok(agreement) => Ok(Begun::Proposed(coming, agreement)),
+        Err(batch) => Err(Built(coming, batch)),
     }
 }
 
 /// What transactions are told when their batch was applied, or was not. The feed watches the store: what is in memory has
 /// followed by then.
-fn end(vault: &Vault, outcomes: Vec<Outcome>, version: Version, applied: Result<(), StoreError>) -> Vec<Outcome> {
-    let count = outcomes.len();
+fn end(vault: &Vault, coming: Coming, applied: Result<(), StoreError>) -> Vec<Outcome> {
+    let count = coming.outcomes.len();
     match applied {
         Ok(()) => match vault.feed.failure() {
-            None => outcomes,
+            None => coming.stands(vault),
             Some(error) => unfollowed(&error, count),
         },
         // Only who opens the store again will know.
@@ -180,7 +202,7 @@ fn end(vault: &Vault, outcomes: Vec<Outcome>, version: Version, applied: Result<
         Err(error) if error.is_refusal() => failed(error.into(), count),
         Err(error) => match vault.store.snapshot().map(|snapshot| snapshot.version()) {
             // The store says itself what became of the batch.
-            Ok(now) if now >= version => outcomes,
+            Ok(now) if now >= coming.version => coming.outcomes,
             Ok(_) => failed(error.into(), count),
             Err(_) => unknown(count),
         },
@@ -199,6 +221,10 @@ struct Building<'v> {
     tallies: BTreeMap<RawKey, (Counts, bool)>,
     /// What the transaction that is being added writes: part of the batch only when all of it is there.
     adding: BTreeMap<RawKey, Option<Vec<u8>>>,
+    /// What is written, as far as it is kept in the clear: what was written last.
+    plain: BTreeMap<RawKey, Plaintext>,
+    /// The same of the transaction that is being added.
+    adding_plain: Vec<(RawKey, Option<Plaintext>)>,
     /// Its number, by which blocks know what to take back.
     transaction: usize,
 }
@@ -310,8 +336,14 @@ impl Building<'_> {
         let mut changes = changes;
         let (tallies, whole) = (std::mem::take(&mut changes.tallies), std::mem::take(&mut changes.whole_tallies));
         let outcome = self.change(changes);
-        let adding = std::mem::take(&mut self.adding);
+        let (adding, plain) = (std::mem::take(&mut self.adding), std::mem::take(&mut self.adding_plain));
         if outcome.is_ok() {
+            for (at, plaintext) in plain {
+                match plaintext {
+                    Some(plaintext) => self.plain.insert(at, plaintext),
+                    None => self.plain.remove(&at),
+                };
+            }
             // One by one: joining two maps would rebuild all of the batch for each transaction.
             self.writes.extend(adding);
             self.add_up(&tallies, &whole);
@@ -324,9 +356,8 @@ impl Building<'_> {
     fn change(&mut self, changes: Changes) -> Result<(), BarrierError> {
         self.adding.extend(changes.headers);
         self.adding.extend(changes.points);
-        for (name, value) in changes.writes {
-            let at = self.vault.record_key(name.as_str());
-            let (before, after) = (self.exists(&at)?, value.is_some());
+        for (name, Written { at, sealed, plain }) in changes.writes {
+            let (before, after) = (self.exists(&at)?, sealed.is_some());
             let (directory, own) = name.split();
             match (before, after) {
                 (false, true) => self.add_name(directory, own)?,
@@ -334,7 +365,8 @@ impl Building<'_> {
                 (false, false) => continue,
                 (true, true) => {}
             }
-            self.adding.insert(at, value);
+            self.adding_plain.push((at.clone(), plain));
+            self.adding.insert(at, sealed);
         }
         for (name, listing) in changes.names {
             let ((directory, own), is_in) = (name.split(), listing.is_in());
@@ -390,7 +422,8 @@ impl Building<'_> {
         }
     }
 
-    fn finish(mut self) -> Batch {
+    /// The batch, and what it writes in the clear, as far as that is kept.
+    fn finish(mut self) -> (Batch, BTreeMap<RawKey, Plaintext>) {
         for (at, (counts, _)) in std::mem::take(&mut self.tallies).into_iter().filter(|(_, (_, changed))| *changed) {
             let sealed = (!counts.is_empty()).then(|| self.vault.seal(&at, &Tally { counts }.encode()));
             self.writes.insert(at, sealed);
@@ -399,7 +432,7 @@ impl Building<'_> {
             let sealed = slot.encode().map(|plain| self.vault.seal(&at, &plain));
             self.writes.insert(at, sealed);
         }
-        Batch::new(self.version, self.writes)
+        (Batch::new(self.version, self.writes), self.plain)
     }
 }
 

@@ -14,7 +14,7 @@ use tresor_crypto::aead::{AeadKey, OpenError};
 use tresor_crypto::keyring::KeyRing;
 use tresor_env::{Entropy, Timestamp};
 use tresor_record::RecordError;
-use tresor_secret::DataKey;
+use tresor_secret::{DataKey, Wiped};
 use tresor_storage::{RawKey, Snapshot};
 use zeroize::Zeroizing;
 
@@ -95,7 +95,7 @@ impl CurrentKeys {
         self.current.load().ring.seal_value(at.as_bytes(), plaintext, entropy)
     }
 
-    pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Wiped<Vec<u8>>, OpenError> {
         self.current.load().ring.open_value(at.as_bytes(), sealed)
     }
 

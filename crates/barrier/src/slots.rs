@@ -13,7 +13,7 @@ use tresor_crypto::token_text::random_uuid;
 use tresor_env::{Entropy, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::DataKey;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use crate::rekey::{RekeyError, SlotFacts};
 
@@ -109,10 +109,10 @@ struct Slot {
     kind: SlotKind,
     created: Timestamp,
     /// The root key, wrapped.
-    wrapped: Zeroizing<Vec<u8>>,
+    wrapped: Wiped<Vec<u8>>,
     /// The wrapping key, sealed by the root key: so that another root key can be wrapped for the slot by whoever has this
     /// one. A slot that an older release made has none until the store is next opened by it.
-    wrapping: Option<Zeroizing<Vec<u8>>>,
+    wrapping: Option<Wiped<Vec<u8>>>,
 }
 
 /// All slots of a store.
@@ -127,7 +127,7 @@ struct FormerSlot {
     id: String,
     kind: SlotKind,
     created: Timestamp,
-    wrapped: Zeroizing<Vec<u8>>,
+    wrapped: Wiped<Vec<u8>>,
 }
 
 #[derive(Record)]
@@ -158,7 +158,7 @@ impl Slot {
     ) -> Self {
         let sealed = AeadKey::new(wrapping).seal(0, &context(&id, &kind), root.expose(), entropy);
         let kept = AeadKey::new(root).seal(0, &context_of_kept(&id, &kind), wrapping.expose(), entropy);
-        Self { id, kind, created, wrapped: Zeroizing::new(sealed), wrapping: Some(Zeroizing::new(kept)) }
+        Self { id, kind, created, wrapped: Wiped::new(sealed), wrapping: Some(Wiped::new(kept)) }
     }
 
     /// The same slot, for another root key.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tresor_record::Record;
+use tresor_secret::Wiped;
 use tresor_storage::{RawKey, Version};
 
 use crate::barrier::{BarrierError, Vault, Wanted};
@@ -16,10 +17,25 @@ use crate::key::{KeyPrefix, PointKey, RecordName, StorageKey};
 use crate::tally::{self, Bounds, Changed, Counts, Tally, Whole};
 use crate::tree::{self, Blocks};
 
+/// The longest value that is kept in the clear until it is committed.
+const KEPT_BYTES_MAX: usize = 4096;
+/// How many names are remembered with where they lie.
+const PLACES_MAX: usize = 4;
+
+/// What becomes of a record that its directory lists.
+pub(crate) struct Written {
+    /// Where it lies.
+    pub(crate) at: RawKey,
+    /// What is stored; `None` deletes.
+    pub(crate) sealed: Option<Vec<u8>>,
+    /// The same in the clear, when the transaction had read what was there before: the next one is likely to do so, too.
+    pub(crate) plain: Option<Plaintext>,
+}
+
 /// What a transaction wants to change, and what it relied on.
 #[derive(Default)]
 pub(crate) struct Changes {
-    pub(crate) writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
+    pub(crate) writes: BTreeMap<StorageKey, Written>,
     /// Records that no directory lists, by where they lie.
     pub(crate) points: BTreeMap<RawKey, Option<Vec<u8>>>,
     /// Bare names, and what becomes of each in its directory.
@@ -40,7 +56,8 @@ impl Changes {
     /// About how many bytes it writes.
     pub(crate) fn bytes(&self) -> usize {
         let names: usize = self.names.keys().map(|name| name.as_str().len()).sum();
-        names + self.writes.values().chain(self.points.values()).flatten().map(Vec::len).sum::<usize>()
+        let sealed = self.writes.values().map(|written| &written.sealed).chain(self.points.values());
+        names + sealed.flatten().map(Vec::len).sum::<usize>()
     }
 
     /// How many places it changes.
@@ -70,14 +87,15 @@ impl Listing {
 pub struct Txn {
     vault: Arc<Vault>,
     snapshot: Shared,
-    /// Sealed values by name; `None` deletes.
-    writes: BTreeMap<StorageKey, Option<Vec<u8>>>,
+    writes: BTreeMap<StorageKey, Written>,
     points: BTreeMap<RawKey, Option<Vec<u8>>>,
     names: BTreeMap<StorageKey, Listing>,
     detached: BTreeSet<KeyPrefix>,
     tallies: BTreeMap<RawKey, Changed>,
     whole_tallies: Vec<Whole>,
     reads: BTreeMap<RawKey, Option<Version>>,
+    /// Where what was named lately lies: a request names the same several times.
+    places: Vec<(StorageKey, RawKey)>,
 }
 
 impl Txn {
@@ -92,6 +110,7 @@ impl Txn {
             tallies: BTreeMap::new(),
             whole_tallies: Vec::new(),
             reads: BTreeMap::new(),
+            places: Vec::new(),
         }
     }
 
@@ -141,7 +160,11 @@ impl Txn {
         let (at, own) = self.own(name.into());
         match own {
             Some(None) => Ok(None),
-            Some(Some(sealed)) => Ok(Some(Plaintext::new(self.vault.open(&at, sealed)?))),
+            Some(Some(sealed)) => {
+                // Hardly ever does a request read what it has written.
+                let sealed = sealed.clone();
+                Ok(Some(Plaintext::new(self.vault.open(&at, &sealed)?)))
+            }
             None => self.read_raw(&at),
         }
     }
@@ -165,9 +188,11 @@ impl Txn {
     pub fn write<'k>(&mut self, name: impl Into<RecordName<'k>>, value: &[u8]) -> Result<(), BarrierError> {
         match name.into() {
             RecordName::Listed(key) => {
-                let at = self.vault.record_key(key.as_str());
-                let sealed = self.vault.seal(&at, value);
-                self.writes.insert(key.clone(), Some(sealed));
+                let at = self.place(key);
+                let sealed = Some(self.vault.seal(&at, value));
+                let is_kept = value.len() <= KEPT_BYTES_MAX && self.reads.contains_key(&at);
+                let plain = is_kept.then(|| Plaintext::new(Wiped::new(value.to_vec())));
+                self.writes.insert(key.clone(), Written { at, sealed, plain });
             }
             RecordName::Point(key) => {
                 let at = self.vault.point_key(key);
@@ -184,7 +209,10 @@ impl Txn {
     /// As [`Txn::write`].
     pub fn delete<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<(), BarrierError> {
         match name.into() {
-            RecordName::Listed(key) => drop(self.writes.insert(key.clone(), None)),
+            RecordName::Listed(key) => {
+                let at = self.place(key);
+                self.writes.insert(key.clone(), Written { at, sealed: None, plain: None });
+            }
             RecordName::Point(key) => drop(self.points.insert(self.vault.point_key(key), None)),
         }
         Ok(())
@@ -279,10 +307,23 @@ impl Txn {
         Ok(counts)
     }
 
+    /// Where a listed record lies.
+    fn place(&mut self, name: &StorageKey) -> RawKey {
+        if let Some((_, at)) = self.places.iter().find(|(known, _)| known == name) {
+            return at.clone();
+        }
+        let at = self.vault.record_key(name.as_str());
+        if self.places.len() >= PLACES_MAX {
+            self.places.remove(0);
+        }
+        self.places.push((name.clone(), at.clone()));
+        at
+    }
+
     /// Where a record lies, and what this transaction does to it.
-    fn own(&self, name: RecordName<'_>) -> (RawKey, Option<&Option<Vec<u8>>>) {
+    fn own(&mut self, name: RecordName<'_>) -> (RawKey, Option<&Option<Vec<u8>>>) {
         match name {
-            RecordName::Listed(key) => (self.vault.record_key(key.as_str()), self.writes.get(key)),
+            RecordName::Listed(key) => (self.place(key), self.writes.get(key).map(|written| &written.sealed)),
             RecordName::Point(key) => {
                 let at = self.vault.point_key(key);
                 let own = self.points.get(&at);
@@ -323,7 +364,7 @@ impl Txn {
         after: Option<&str>,
     ) -> Result<(BTreeSet<String>, BTreeSet<String>), BarrierError> {
         let (mut added, mut gone) = (BTreeSet::new(), BTreeSet::new());
-        let records = beginning(&self.writes, prefix.as_str()).map(|(name, value)| (name, value.is_some()));
+        let records = beginning(&self.writes, prefix.as_str()).map(|(name, written)| (name, written.sealed.is_some()));
         let bare = beginning(&self.names, prefix.as_str()).map(|(name, listing)| (name, listing.is_in()));
         for (name, is_write) in records.chain(bare) {
             let Some(rest) = name.strip_prefix(prefix.as_str()) else { continue };

@@ -81,6 +81,7 @@ enum Step {
     Read(usize, u8),
     Contains(usize, u8),
     Write(u8, u8),
+    Change(u8, u8),
     Delete(u8),
     Fail(u8),
     End(usize),
@@ -93,6 +94,7 @@ fn step() -> impl Strategy<Value = Step> {
         (0..8_usize, 0..NAMES).prop_map(|(txn, name)| Step::Read(txn, name)),
         (0..8_usize, 0..NAMES).prop_map(|(txn, name)| Step::Contains(txn, name)),
         (0..NAMES, any::<u8>()).prop_map(|(name, value)| Step::Write(name, value)),
+        (0..NAMES, any::<u8>()).prop_map(|(name, value)| Step::Change(name, value)),
         (0..NAMES).prop_map(Step::Delete),
         (0..NAMES).prop_map(Step::Fail),
         (0..8_usize).prop_map(Step::End),
@@ -116,8 +118,11 @@ proptest! {
                     Step::Contains(at, name) => if let Some((txn, then)) = open.get_mut(at) {
                         prop_assert_eq!(txn.contains(&key(name)).unwrap(), then.contains_key(&name));
                     },
-                    Step::Write(name, value) => {
+                    Step::Write(name, value) | Step::Change(name, value) => {
                         let mut txn = barrier.begin().unwrap();
+                        if let Step::Change(..) = step {
+                            prop_assert_eq!(read(&mut txn, name), now.get(&name).copied());
+                        }
                         txn.write(&key(name), &[value]).unwrap();
                         barrier.commit(txn).await.unwrap();
                         now.insert(name, value);
@@ -131,6 +136,7 @@ proptest! {
                     Step::Fail(name) => {
                         store.failures.store(1, Ordering::SeqCst);
                         let mut txn = barrier.begin().unwrap();
+                        read(&mut txn, name);
                         txn.write(&key(name), &[0]).unwrap();
                         prop_assert!(matches!(barrier.commit(txn).await, Err(CommitError::Failed(_))));
                     }
@@ -213,6 +219,39 @@ async fn what_was_read_is_not_read_from_the_store_again_until_it_changes() {
     assert_eq!((reads(None, 2), reads(None, 2)), (1, 0), "that nothing is there is known too");
     write(2).await.unwrap();
     assert_eq!((reads(Some(2), 1), reads(Some(2), 1), reads(None, 2)), (1, 0, 0));
+}
+
+#[tokio::test]
+async fn what_was_read_and_changed_is_not_read_from_the_store_again() {
+    let (store, barrier) = watched();
+    let begin = |is_read: bool, value: u8| {
+        let mut txn = barrier.begin().unwrap();
+        if is_read {
+            read(&mut txn, 1);
+        }
+        txn.write(&key(1), &[value]).unwrap();
+        txn
+    };
+    let reads = |value: u8| {
+        let before = store.reads.load(Ordering::SeqCst);
+        assert_eq!(read(&mut barrier.begin().unwrap(), 1), Some(value));
+        store.reads.load(Ordering::SeqCst) - before
+    };
+    for value in 1..4 {
+        barrier.commit(begin(true, value)).await.unwrap();
+        assert_eq!(reads(value), 0);
+    }
+    // In one batch, the last of them counts.
+    for is_read in [true, false] {
+        let (one, other) = (begin(is_read, 8), begin(false, 9));
+        let (one, other) = tokio::join!(barrier.commit(one), barrier.commit(other));
+        assert_eq!(one.unwrap().version, other.unwrap().version);
+        assert_eq!(reads(9), 1);
+    }
+    store.failures.store(1, Ordering::SeqCst);
+    assert!(barrier.commit(begin(true, 7)).await.is_err());
+    // What was not committed is nowhere.
+    reads(9);
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use tresor_env::Entropy;
 use tresor_secret::DataKey;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 const FORMAT: u8 = 1;
 const HEADER_BYTES: usize = 5;
@@ -68,7 +68,7 @@ impl AeadKey {
     ///
     /// # Errors
     /// [`OpenError`] when it was not sealed by this key for this place.
-    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Wiped<Vec<u8>>, OpenError> {
         let term = term_of(sealed)?;
         let (_, rest) = sealed.split_at_checked(HEADER_BYTES).ok_or(OpenError::Truncated)?;
         let (nonce, body) = rest.split_at_checked(NONCE_LEN).ok_or(OpenError::Truncated)?;
@@ -76,7 +76,7 @@ impl AeadKey {
             return Err(OpenError::Truncated);
         }
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| OpenError::Truncated)?;
-        let mut opened = Zeroizing::new(body.to_vec());
+        let mut opened = Wiped::new(body.to_vec());
         let length = self
             .0
             .open_in_place(nonce, Aad::from(bound(term, context)), &mut opened)
@@ -121,11 +121,11 @@ impl SequenceKey {
     ///
     /// # Errors
     /// [`OpenError`] when it was not sealed by this key under this number for this place.
-    pub fn open(&self, number: u64, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    pub fn open(&self, number: u64, context: &[u8], sealed: &[u8]) -> Result<Wiped<Vec<u8>>, OpenError> {
         if sealed.len() < TAG_BYTES {
             return Err(OpenError::Truncated);
         }
-        let mut opened = Zeroizing::new(sealed.to_vec());
+        let mut opened = Wiped::new(sealed.to_vec());
         let length = self
             .0
             .open_in_place(numbered(number), Aad::from(context), &mut opened)

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use tresor_env::{Entropy, Timestamp};
 use tresor_record::{Encoded, Part, Record, RecordError};
-use tresor_secret::{DataKey, SecretBytes};
+use tresor_secret::{DataKey, SecretBytes, Wiped};
 use zeroize::Zeroizing;
 
 use crate::aead::{AeadKey, OpenError, term_of};
@@ -115,7 +115,7 @@ impl KeyRing {
     ///
     /// # Errors
     /// [`OpenError`] when it was not.
-    pub fn open_value(&self, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+    pub fn open_value(&self, context: &[u8], sealed: &[u8]) -> Result<Wiped<Vec<u8>>, OpenError> {
         let term = term_of(sealed)?;
         self.terms.get(&term).ok_or(OpenError::UnknownTerm(term))?.prepared.open(context, sealed)
     }

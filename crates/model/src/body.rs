@@ -7,11 +7,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 /// Text that may be a secret.
 #[derive(PartialEq, Eq)]
-pub struct Text(Zeroizing<String>);
+pub struct Text(Wiped<String>);
 
 impl Text {
     /// The text itself.
@@ -23,19 +23,19 @@ impl Text {
 
 impl From<&str> for Text {
     fn from(text: &str) -> Self {
-        Self(Zeroizing::new(text.to_owned()))
+        Self(Wiped::new(text.to_owned()))
     }
 }
 
 impl From<String> for Text {
     fn from(text: String) -> Self {
-        Self(Zeroizing::new(text))
+        Self(Wiped::new(text))
     }
 }
 
 /// A JSON number, kept as the text it was sent as.
 #[derive(PartialEq, Eq)]
-pub struct Number(Zeroizing<String>);
+pub struct Number(Wiped<String>);
 
 impl Number {
     /// Takes the text of a number that a JSON parser has already checked; `None` when it is not one.
@@ -44,7 +44,7 @@ impl Number {
         let digits = text.strip_prefix('-').unwrap_or(text);
         let starts_well = digits.bytes().next().is_some_and(|byte| byte.is_ascii_digit());
         let all_well = digits.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-        (starts_well && all_well && text.parse::<f64>().is_ok()).then(|| Self(Zeroizing::new(text.to_owned())))
+        (starts_well && all_well && text.parse::<f64>().is_ok()).then(|| Self(Wiped::new(text.to_owned())))
     }
 
     /// The text.
@@ -157,7 +157,7 @@ macro_rules! from_whole {
     ($($kind:ty),*) => {$(
         impl From<$kind> for Body {
             fn from(value: $kind) -> Self {
-                Self::Number(Number(Zeroizing::new(value.to_string())))
+                Self::Number(Number(Wiped::new(value.to_string())))
             }
         }
     )*};

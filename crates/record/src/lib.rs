@@ -10,10 +10,10 @@ mod parts;
 extern crate self as tresor_record;
 
 pub use tresor_macros::{Part, Record};
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 /// The bytes of a record; zeroized when dropped.
-pub type Encoded = Zeroizing<Vec<u8>>;
+pub type Encoded = Wiped<Vec<u8>>;
 
 /// A stored type.
 pub trait Record: Sized {
@@ -90,7 +90,7 @@ impl Writer {
     /// Starts without bytes.
     #[must_use]
     pub fn new() -> Self {
-        Self { bytes: Zeroizing::new(Vec::with_capacity(256)) }
+        Self { bytes: Wiped::new(Vec::with_capacity(256)) }
     }
 
     /// What was written.
@@ -104,7 +104,7 @@ impl Writer {
         let needed = self.bytes.len() + more.len();
         if needed > self.bytes.capacity() {
             // Growing in place could leave a copy behind that nobody zeroizes.
-            let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
+            let mut larger = Wiped::new(Vec::with_capacity(needed.next_power_of_two()));
             larger.extend_from_slice(&self.bytes);
             self.bytes = larger;
         }

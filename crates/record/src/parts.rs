@@ -9,8 +9,8 @@ use std::time::Duration;
 use tresor_env::Timestamp;
 use tresor_model::ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RequestId};
 use tresor_model::{Body, Map, Number};
+use tresor_secret::Wiped;
 use tresor_secret::{SecretBytes, SecretString, TokenSecret};
-use zeroize::Zeroizing;
 
 use crate::{Part, Reader, RecordError, Writer};
 
@@ -171,7 +171,7 @@ impl Part for TokenSecret {
     }
 }
 
-impl Part for Zeroizing<Vec<u8>> {
+impl Part for Wiped<Vec<u8>> {
     fn write(&self, writer: &mut Writer) {
         write_bytes(self, writer);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tresor_env::Timestamp;
 use tresor_model::{Body, Map, Operation, TokenType};
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use super::{DEPTH_MAX, TOO_DEEP, VERSION};
 use crate::body::Fields;
@@ -22,7 +22,7 @@ const USUAL_BYTES_WITH_BODY: usize = 1536;
 const LENGTH_BYTES: usize = 5;
 
 /// The bytes of a request's record.
-pub(crate) fn encode_request(entry: &RequestEntry<'_>) -> Zeroizing<Vec<u8>> {
+pub(crate) fn encode_request(entry: &RequestEntry<'_>) -> Wiped<Vec<u8>> {
     let mut out = Writer::with_room(entry.head.0.len() + 64);
     out.raw(&entry.head.0);
     out.option(Some((entry.time, entry.error.as_str())), put_asked);
@@ -31,7 +31,7 @@ pub(crate) fn encode_request(entry: &RequestEntry<'_>) -> Zeroizing<Vec<u8>> {
 }
 
 /// The bytes of an answer's record, which may say what was asked as well: written behind the head where it stands.
-pub(crate) fn encode_response(mut entry: ResponseEntry<'_>) -> Zeroizing<Vec<u8>> {
+pub(crate) fn encode_response(mut entry: ResponseEntry<'_>) -> Wiped<Vec<u8>> {
     let mut out = Writer { bytes: std::mem::take(&mut entry.head.0) };
     out.option(entry.request.as_ref().map(|request| (request.time, request.error.as_str())), put_asked);
     out.option(Some(&entry), put_answered);
@@ -39,7 +39,7 @@ pub(crate) fn encode_response(mut entry: ResponseEntry<'_>) -> Zeroizing<Vec<u8>
 }
 
 /// What both records of a request begin with: the version, and the head behind its length.
-pub(crate) fn encode_head(auth: &AuthFacts<'_>, request: &RequestFacts<'_>) -> Zeroizing<Vec<u8>> {
+pub(crate) fn encode_head(auth: &AuthFacts<'_>, request: &RequestFacts<'_>) -> Wiped<Vec<u8>> {
     let has_body = request.body.as_map().len() > 0;
     let mut writer = Writer::with_room(if has_body { USUAL_BYTES_WITH_BODY } else { USUAL_BYTES });
     writer.byte(VERSION);
@@ -57,12 +57,12 @@ pub(crate) fn encode_head(auth: &AuthFacts<'_>, request: &RequestFacts<'_>) -> Z
 }
 
 struct Writer {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Wiped<Vec<u8>>,
 }
 
 impl Writer {
     fn with_room(bytes: usize) -> Self {
-        Self { bytes: Zeroizing::new(Vec::with_capacity(bytes)) }
+        Self { bytes: Wiped::new(Vec::with_capacity(bytes)) }
     }
 
     #[inline]
@@ -75,7 +75,7 @@ impl Writer {
     /// Growing in place could leave a copy behind that nobody zeroizes.
     #[cold]
     fn grow(&mut self, more: usize) {
-        let mut larger = Zeroizing::new(Vec::with_capacity((self.bytes.len() + more).next_power_of_two()));
+        let mut larger = Wiped::new(Vec::with_capacity((self.bytes.len() + more).next_power_of_two()));
         larger.extend_from_slice(&self.bytes);
         self.bytes = larger;
     }

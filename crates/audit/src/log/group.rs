@@ -12,7 +12,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::Notify;
 use tresor_env::disk::DiskFile;
 use tresor_env::tasks::run_blocking;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use super::sealing::SegmentKey;
 use super::segment::{self, FRAMES_AT, HEADER_BYTES, SEALED_BYTES_MAX};
@@ -40,7 +40,7 @@ struct Outcome {
 /// Records that wait to be written together.
 #[derive(Default)]
 pub(super) struct Group {
-    records: Vec<Zeroizing<Vec<u8>>>,
+    records: Vec<Wiped<Vec<u8>>>,
     bytes: usize,
     outcome: Arc<Outcome>,
 }
@@ -90,7 +90,7 @@ impl AuditLog {
     /// sequence next.
     pub(crate) async fn append(
         self: &Arc<Self>,
-        record: Zeroizing<Vec<u8>>,
+        record: Wiped<Vec<u8>>,
         admission: Admission,
     ) -> Result<u64, AuditError> {
         let joined = self.join(record, admission)?;
@@ -144,7 +144,7 @@ impl AuditLog {
     }
 
     /// Adds a record to the group in the making.
-    fn join(&self, record: Zeroizing<Vec<u8>>, admission: Admission) -> Result<Joined, AuditError> {
+    fn join(&self, record: Wiped<Vec<u8>>, admission: Admission) -> Result<Joined, AuditError> {
         let mut state = self.state();
         if state.is_closed {
             return Err(AuditError::Closed);
@@ -174,7 +174,7 @@ impl AuditLog {
     fn end_group(
         &self,
         outcome: &Arc<Outcome>,
-        end: impl FnOnce(&Self, &mut State, Vec<Zeroizing<Vec<u8>>>) -> Result<u64, AuditError>,
+        end: impl FnOnce(&Self, &mut State, Vec<Wiped<Vec<u8>>>) -> Result<u64, AuditError>,
     ) {
         let mut state = self.state();
         if outcome.first.get().is_some() || !Arc::ptr_eq(&state.group.outcome, outcome) {
@@ -207,7 +207,7 @@ impl AuditLog {
     }
 
     /// Seals the frames of records and writes them: the sequence of the first. Nothing here may wait for the disk.
-    fn write(&self, state: &mut State, records: Vec<Zeroizing<Vec<u8>>>) -> Result<u64, AuditError> {
+    fn write(&self, state: &mut State, records: Vec<Wiped<Vec<u8>>>) -> Result<u64, AuditError> {
         let full = state.segments.back().is_some_and(|segment| segment.end >= self.options.segment_bytes_max);
         if state.current.is_none() || (full && (state.spare.is_some() || self.directory.is_none())) {
             self.turn(state)?;
@@ -240,7 +240,7 @@ impl AuditLog {
     fn write_frames(
         &self,
         state: &mut State,
-        records: &[Zeroizing<Vec<u8>>],
+        records: &[Wiped<Vec<u8>>],
         bytes: &mut Vec<u8>,
     ) -> Result<(), AuditError> {
         let Some(current) = &mut state.current else {

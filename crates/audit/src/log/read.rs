@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use tresor_env::disk::{DiskFile, Open};
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use super::sealing::SegmentKey;
 use super::segment::{self, FRAMES_AT, Tag};
@@ -20,7 +20,7 @@ pub(crate) struct Record {
     /// The length of its frame.
     pub(crate) frame_bytes: u64,
     /// What was appended.
-    pub(crate) bytes: Arc<Zeroizing<Vec<u8>>>,
+    pub(crate) bytes: Arc<Wiped<Vec<u8>>>,
 }
 
 /// A place in the log.

@@ -8,7 +8,7 @@
 use tresor_crypto::aead::SequenceKey;
 use tresor_crypto::hash::{HmacKey, derive, to_hex};
 use tresor_secret::DataKey;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 /// Length of the tag that a sealed record ends with, in bytes.
 pub(super) const TAG_BYTES: usize = SequenceKey::OVERHEAD_BYTES;
@@ -33,7 +33,7 @@ impl SegmentKey {
     }
 
     /// Opens a record; `None` when it was not sealed for this place.
-    pub(super) fn open(&self, sequence: u64, place: &[u8], sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    pub(super) fn open(&self, sequence: u64, place: &[u8], sealed: &[u8]) -> Option<Wiped<Vec<u8>>> {
         self.0.open(sequence, place, sealed).ok()
     }
 }

@@ -11,7 +11,7 @@
 
 use tresor_crypto::hash::HmacKey;
 use tresor_secret::DataKey;
-use zeroize::Zeroizing;
+use tresor_secret::Wiped;
 
 use super::sealing::{SegmentKey, TAG_BYTES};
 
@@ -177,7 +177,7 @@ pub(super) fn open_frame(
     header: &FrameHeader,
     previous: &Tag,
     sealed: &[u8],
-) -> Option<(Zeroizing<Vec<u8>>, Tag)> {
+) -> Option<(Wiped<Vec<u8>>, Tag)> {
     let place = associated(header.sequence, header.durable_end, previous);
     let record = key.open(header.sequence, &place, sealed)?;
     Some((record, last_tag(sealed)?))
