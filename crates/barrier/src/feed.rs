@@ -6,9 +6,11 @@
 //! that all could follow, until a later try succeeds: old answers, never torn ones. Deliberately absent: what followers
 //! keep.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tresor_env::Signal;
+use tresor_model::ids::NamespaceId;
 use tresor_storage::{Coming, Snapshot, Store, StoreError, Version, Watcher};
 
 use crate::barrier::Vault;
@@ -36,6 +38,17 @@ impl Changed {
         match self {
             Self::Names(names) => names.iter().any(|name| name.is_below(prefix)),
             Self::Everything => true,
+        }
+    }
+
+    /// In which namespaces something below a prefix may have changed; `None` when it may be any.
+    #[must_use]
+    pub fn namespaces(&self, prefix: &KeyPrefix) -> Option<BTreeSet<NamespaceId>> {
+        match self {
+            Self::Names(names) => {
+                Some(names.iter().filter(|name| name.is_below(prefix)).map(StorageKey::namespace).collect())
+            }
+            Self::Everything => None,
         }
     }
 

@@ -46,6 +46,9 @@ impl Area {
     }
 }
 
+/// Stands where a namespace does in what means all of them; none has it for its id.
+const EVERYWHERE: &str = "*/";
+
 /// Why a text is no name; the caller's fault when the text came from a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
@@ -149,7 +152,16 @@ impl StorageKey {
     /// Whether it lies below a directory.
     #[must_use]
     pub fn is_below(&self, prefix: &KeyPrefix) -> bool {
-        self.0.starts_with(prefix.as_str())
+        match prefix.0.strip_prefix(EVERYWHERE) {
+            Some(rest) => self.0.split_once('/').is_some_and(|(_, own)| own.starts_with(rest)),
+            None => self.0.starts_with(prefix.as_str()),
+        }
+    }
+
+    /// The namespace that it begins with.
+    #[must_use]
+    pub fn namespace(&self) -> NamespaceId {
+        NamespaceId::new(self.0.split_once('/').map_or(&*self.0, |(namespace, _)| namespace))
     }
 
     /// A name that another node noted.
@@ -200,6 +212,17 @@ impl KeyPrefix {
             return Err(KeyError::Shape.into());
         }
         checked([namespace.as_str(), "/", area.segment(), "/", rest].concat()).map(Self)
+    }
+
+    /// A directory of an area of every namespace: for who follows what changes there. Nothing lies at it.
+    ///
+    /// # Errors
+    /// As [`KeyPrefix::new`].
+    pub fn everywhere(area: Area, rest: &str) -> Result<Self, BarrierError> {
+        if !rest.is_empty() && !rest.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked([EVERYWHERE, area.segment(), "/", rest].concat()).map(Self)
     }
 
     /// A record below this directory; the name may have slashes inside.

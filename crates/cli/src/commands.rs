@@ -74,6 +74,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::auth::COMMANDS,
     crate::plugin::COMMANDS,
     crate::audit::COMMANDS,
+    crate::namespace::COMMANDS,
 ];
 
 /// Every command.

@@ -29,6 +29,7 @@ mod lease;
 mod logical;
 mod login;
 mod mounts;
+mod namespace;
 mod one_time_pad;
 mod operator;
 mod output;

@@ -1,11 +1,14 @@
 //! Where the core's own records lie in the store: one function per kind of record.
 //!
-//! Every key starts with the namespace's id. Engines' data lies below `logical/`, which only a `View` reaches.
+//! Every key starts with the namespace's id. What all namespaces share (what ends when, what is collected) lies in the root
+//! namespace, under names that say whose they are (`namespaces::ids`). Engines' data lies below `logical/`, which only a
+//! `View` reaches.
 
 use tresor_barrier::{Area, BarrierError, KeyPrefix, PointKey, StorageKey};
 use tresor_model::MountId;
 use tresor_model::ids::NamespaceId;
 
+use crate::namespaces::ids;
 use crate::shareholders::Target;
 use crate::tokens;
 
@@ -34,14 +37,39 @@ pub(crate) fn mount_contents(namespace: &NamespaceId, id: &MountId, store: u64) 
     KeyPrefix::new(namespace, Area::Logical, &below)
 }
 
-/// Mounts that were removed and whose data is still being wiped.
-pub(crate) fn wipes(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Core, "wipes/")
+/// Mounts that were removed and whose data is still being wiped, of every namespace.
+pub(crate) fn wipes() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "wipes/")
 }
 
-/// Mounts whose data is being taken over into another shape.
-pub(crate) fn take_overs(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Core, "take-overs/")
+/// One of them.
+pub(crate) fn wipe(namespace: &NamespaceId, id: &MountId) -> Key {
+    wipes()?.key(&ids::within(namespace, id.as_str().to_owned()))
+}
+
+/// The mount records of every namespace, for who follows them.
+pub(crate) fn every_mount() -> Prefix {
+    KeyPrefix::everywhere(Area::Core, "mounts/")
+}
+
+/// The ACL policies of every namespace, for who follows them.
+pub(crate) fn every_policy() -> Prefix {
+    KeyPrefix::everywhere(Area::Policies, "acl/")
+}
+
+/// All namespaces, each below its parent's id.
+pub(crate) fn namespaces() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "namespaces/")
+}
+
+/// Mounts whose data is being taken over into another shape, of every namespace.
+pub(crate) fn take_overs() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "take-overs/")
+}
+
+/// One of them.
+pub(crate) fn take_over(namespace: &NamespaceId, id: &MountId) -> Key {
+    take_overs()?.key(&ids::within(namespace, id.as_str().to_owned()))
 }
 
 /// Facts about the cluster: its name and id.
@@ -144,8 +172,8 @@ pub(crate) fn audit_devices() -> Prefix {
 }
 
 /// A token by its keyed hash. Nobody lists tokens, so it lies in no directory; it lies beside what was made with it.
-pub(crate) fn token(namespace: &NamespaceId, hash: &str) -> Point {
-    let point = PointKey::new(namespace, Area::Tokens, &format!("id/{hash}"))?;
+pub(crate) fn token(hash: &str) -> Point {
+    let point = PointKey::new(&ids::home(hash), Area::Tokens, &format!("id/{hash}"))?;
     Ok(point.beside(tokens::moment_in_hash(hash)))
 }
 
@@ -165,18 +193,18 @@ pub(crate) fn token_roles(namespace: &NamespaceId) -> Prefix {
 }
 
 /// How many uses a token has left: a tally.
-pub(crate) fn uses(namespace: &NamespaceId, hash: &str) -> Point {
-    PointKey::new(namespace, Area::Tokens, &format!("uses/{hash}"))
+pub(crate) fn uses(hash: &str) -> Point {
+    PointKey::new(&ids::home(hash), Area::Tokens, &format!("uses/{hash}"))
 }
 
 /// How many tokens and leases of each mount there are below a token: a tally.
-pub(crate) fn below(namespace: &NamespaceId, hash: &str) -> Point {
-    PointKey::new(namespace, Area::Tokens, &format!("below/{hash}"))
+pub(crate) fn below(hash: &str) -> Point {
+    PointKey::new(&ids::home(hash), Area::Tokens, &format!("below/{hash}"))
 }
 
-/// How many tokens and leases there are: a tally.
-pub(crate) fn live(namespace: &NamespaceId) -> Point {
-    PointKey::new(namespace, Area::Leases, "live")
+/// How many tokens and leases there are in all namespaces: a tally.
+pub(crate) fn live() -> Point {
+    PointKey::new(&NamespaceId::root(), Area::Leases, "live")
 }
 
 /// How many tokens and leases of a mount there are: a tally.
@@ -190,28 +218,29 @@ pub(crate) fn accessors(namespace: &NamespaceId) -> Prefix {
 }
 
 /// The children of a token, in order of time: bare names.
-pub(crate) fn children(namespace: &NamespaceId, parent: &str) -> Prefix {
-    KeyPrefix::new(namespace, Area::Tokens, &format!("child/{parent}/"))
+pub(crate) fn children(parent: &str) -> Prefix {
+    KeyPrefix::new(&ids::home(parent), Area::Tokens, &format!("child/{parent}/"))
 }
 
-/// Tokens that were revoked and of which something is left to be collected.
-pub(crate) fn marks(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Tokens, "mark/")
+/// Tokens of every namespace that were revoked and of which something is left to be collected.
+pub(crate) fn marks() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Tokens, "mark/")
 }
 
-/// Buckets of the time-ordered index of tokens that end, earliest first; in them, bare names.
-pub(crate) fn token_ends(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Leases, "ends/token/")
+/// Buckets of the time-ordered index of tokens of every namespace that end, earliest first; in them, bare names.
+pub(crate) fn token_ends() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "ends/token/")
 }
 
-/// Buckets of the time-ordered index of leases whose revocation is due, earliest first; in them, bare names.
-pub(crate) fn lease_ends(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Leases, "ends/lease/")
+/// Buckets of the time-ordered index of leases of every namespace whose revocation is due, earliest first; in them, bare
+/// names.
+pub(crate) fn lease_ends() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "ends/lease/")
 }
 
 /// A lease by its number, beside what was made with it.
-pub(crate) fn lease(namespace: &NamespaceId, number: &str) -> Point {
-    let point = PointKey::new(namespace, Area::Leases, &format!("number/{number}"))?;
+pub(crate) fn lease(number: &str) -> Point {
+    let point = PointKey::new(&ids::home(number), Area::Leases, &format!("number/{number}"))?;
     Ok(point.beside(tokens::moment_in_name(number)))
 }
 
@@ -221,8 +250,8 @@ pub(crate) fn leases(namespace: &NamespaceId) -> Prefix {
 }
 
 /// The numbers of a token's leases: bare names.
-pub(crate) fn leases_of(namespace: &NamespaceId, token: &str) -> Prefix {
-    KeyPrefix::new(namespace, Area::Tokens, &format!("lease/{token}/"))
+pub(crate) fn leases_of(token: &str) -> Prefix {
+    KeyPrefix::new(&ids::home(token), Area::Tokens, &format!("lease/{token}/"))
 }
 
 /// The numbers of leases that could not be revoked: bare names.
@@ -230,12 +259,12 @@ pub(crate) fn irrevocable(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "irrevocable/")
 }
 
-/// Work over many leases or tokens that an operator asked for.
-pub(crate) fn jobs(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Leases, "job/")
+/// Work over many leases or tokens of a namespace that an operator asked for.
+pub(crate) fn jobs() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "job/")
 }
 
-/// What could not be read when its time came: entries of the index, with what is wrong.
-pub(crate) fn set_aside(namespace: &NamespaceId) -> Prefix {
-    KeyPrefix::new(namespace, Area::Leases, "aside/")
+/// What could not be read when its time came, in any namespace: entries of the index, with what is wrong.
+pub(crate) fn set_aside() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "aside/")
 }

@@ -44,6 +44,8 @@ pub struct ListedRoute {
     pub answer_fields: &'static [OutputSpec],
     /// Whether it leaves audit records.
     pub is_audited: bool,
+    /// Whether it answers in the root namespace only.
+    pub only_in_root: bool,
 }
 
 impl Node {
@@ -52,8 +54,8 @@ impl Node {
     pub fn routes(&self) -> Vec<ListedRoute> {
         let mut listed: Vec<ListedRoute> = self.registry.always.iter().map(always).collect();
         let Some(unsealed) = self.unsealed() else { return listed };
-        for mount in unsealed.handles.mounts.table().iter() {
-            if let Some(engine) = unsealed.handles.mounts.engine(mount) {
+        for mount in unsealed.handles.spaces.root().mounts.table().iter() {
+            if let Some(engine) = unsealed.handles.spaces.root().mounts.engine(mount) {
                 listed.extend(routes_of(&mount.record.path, &*engine, &self.settings.open_to_shareholders));
             }
         }
@@ -82,6 +84,7 @@ fn always(route: &crate::AlwaysRoute) -> ListedRoute {
         fields: route.fields,
         answer_fields: route.answer_fields,
         is_audited: false,
+        only_in_root: true,
     }
 }
 
@@ -103,6 +106,7 @@ fn routes_of(path: &str, engine: &dyn Mounted, open: &[Quorum]) -> Vec<ListedRou
                 fields: facts.fields,
                 answer_fields: facts.answer.fields,
                 is_audited: true,
+                only_in_root: route.only_in_root,
             };
             sorted.insert((route.pattern, *operation), listed);
         }

@@ -225,13 +225,16 @@ impl Node {
 fn looked_up(handles: &Handles, txn: &mut Txn, now: Timestamp, all: &mut Vec<Reading>) -> Result<(), Fault> {
     let live = handles.tokens.live(txn, &NamespaceId::root())?;
     mounts(handles, &live, all);
-    let irrevocable = handles.leases.irrevocable(txn, None, IRREVOCABLE_MAX)?.len();
-    all.push(Reading::gauge("expire.num_leases", live.values().sum()));
+    let irrevocable = handles.leases.irrevocable(txn, handles.spaces.root(), None, IRREVOCABLE_MAX)?.len();
+    all.push(Reading::gauge("expire.num_leases", handles.tokens.live_everywhere(txn)?));
     all.push(Reading::gauge("expire.num_irrevocable_leases", u64::try_from(irrevocable).unwrap_or(u64::MAX)));
     for quota in handles.quotas.stored(txn)?.into_values().take(LABELS_MAX) {
         let counter = match &quota.mount {
-            Some(mount) => live.get(mount).copied().unwrap_or(0),
-            None => live.values().sum(),
+            Some(mount) => match handles.spaces.with_mount(mount) {
+                Some((space, _)) => handles.tokens.live(txn, &space.id)?.get(mount).copied().unwrap_or(0),
+                None => 0,
+            },
+            None => handles.tokens.live_everywhere(txn)?,
         };
         all.push(Reading::gauge("quota.lease_count.counter", counter).with("name", quota.name.as_str()));
         all.push(Reading::gauge("quota.lease_count.max", quota.max_leases).with("name", quota.name));
@@ -254,7 +257,7 @@ fn looked_up(handles: &Handles, txn: &mut Txn, now: Timestamp, all: &mut Vec<Rea
 }
 
 fn mounts(handles: &Handles, live: &BTreeMap<MountId, u64>, all: &mut Vec<Reading>) {
-    let table = handles.mounts.table();
+    let table = handles.spaces.root().mounts.table();
     let mut entries = BTreeMap::from(
         [("auth", false), ("auth", true), ("logical", false), ("logical", true)].map(|key| (key, 0_u64)),
     );

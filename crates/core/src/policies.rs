@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{Changed, StorageKey, Txn};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 use tresor_policy::{
@@ -22,6 +22,9 @@ use crate::keys;
 
 /// How many compiled sets are kept.
 const COMPILED_MAX: usize = 4096;
+
+/// Stands before the name of a policy that is older than the namespace that it is asked about; no name begins so.
+pub(crate) const OLDER: char = '\u{1}';
 
 /// A policy as it was stored before policies had versions and ends.
 #[derive(Record)]
@@ -72,6 +75,11 @@ impl PolicyRecord {
         policy.expires = self.expires;
         policy.trusted = Trusted { slashes: self.trusts_slashes, wildcards: self.trusts_wildcards };
         Ok(policy)
+    }
+
+    /// Whether it was written at a time or since.
+    fn is_since(&self, time: Timestamp) -> bool {
+        self.modified.is_some_and(|modified| modified >= time)
     }
 
     /// Whether its time is over.
@@ -127,6 +135,20 @@ impl PolicyTable {
             .map(|(name, stored)| (name.as_str(), stored))
     }
 
+    /// Whether a policy was written, or written anew, at a time or since. What has no text is of any time.
+    #[must_use]
+    pub(crate) fn is_since(&self, name: &str, time: Timestamp) -> bool {
+        name == "root" || self.by_name.get(name).is_some_and(|stored| stored.record.is_since(time))
+    }
+
+    /// The names of policies that are older than a time and have rules that begin so, which therefore do not lead into a
+    /// namespace of that name that was made then.
+    pub fn outdated<'t>(&'t self, way: &'t str, time: Timestamp) -> impl Iterator<Item = &'t str> + use<'t> {
+        let older = self.by_name.iter().filter(move |(_, stored)| !stored.record.is_since(time));
+        let leads = move |policy: &Policy| policy.rules.iter().any(|rule| rule.pattern.starts_with(way));
+        older.filter(move |(_, stored)| stored.policy.as_deref().is_some_and(leads)).map(|(name, _)| name.as_str())
+    }
+
     /// The compiled set of these policies; names that do not exist grant nothing.
     #[must_use]
     pub fn compile(&self, names: &[String], now: Timestamp) -> Arc<PolicySet> {
@@ -142,13 +164,17 @@ impl PolicyTable {
                 policies.push(Arc::new(Policy::root()));
             } else if name == WRAPPING_POLICY {
                 policies.extend(Policy::parse(name, WRAPPING_POLICY_TEXT).ok().map(Arc::new));
-            } else if let Some(stored) = self.by_name.get(name) {
+            } else if let Some(stored) = self.by_name.get(name.trim_start_matches(OLDER)) {
                 // A policy that cannot be read may have held a denial: whoever has it gets nothing (DR-19).
                 let Some(policy) = &stored.policy else {
                     policies.clear();
                     break;
                 };
-                policies.push(Arc::clone(policy));
+                policies.push(if name.starts_with(OLDER) {
+                    Arc::new(policy.of_what_came_later())
+                } else {
+                    Arc::clone(policy)
+                });
             }
         }
         let set = Arc::new(PolicySet::compile(&policies, &Holder { identity: None, now }));
@@ -175,11 +201,6 @@ impl Policies {
     #[must_use]
     pub fn table(&self) -> Arc<PolicyTable> {
         self.table.load()
-    }
-
-    /// Below what it has to be told of changes.
-    pub(crate) fn wants(&self) -> KeyPrefix {
-        self.table.prefix().clone()
     }
 
     pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {

@@ -13,7 +13,6 @@ use tresor_barrier::{
 use tresor_engine::Mounted;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal};
 use tresor_record::Record;
 use tresor_storage::StoreError;
@@ -28,10 +27,9 @@ use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
 use crate::lockout::Lockouts;
 use crate::metrics::Metrics;
-use crate::mounts::Mounts;
+use crate::namespaces::Spaces;
 use crate::node::{Node, Registry};
 use crate::pipeline::{RunningUses, Turns, uncertain};
-use crate::policies::Policies;
 use crate::quotas::Quotas;
 use crate::quotas::rates::Rates;
 use crate::role::{self, Duties};
@@ -53,10 +51,8 @@ const INDEX_BEHIND: &str = "storage is read-only: its disk fails, and is tried a
 /// The parts that system engines are handed: narrow, and none knows the whole.
 #[derive(Clone)]
 pub struct Handles {
-    /// The mounts.
-    pub mounts: Arc<Mounts>,
-    /// The policies.
-    pub policies: Arc<Policies>,
+    /// The namespaces, each with its mounts and policies.
+    pub spaces: Arc<Spaces>,
     /// The tokens.
     pub tokens: Arc<Tokens>,
     /// The leases of what engines handed out.
@@ -131,17 +127,16 @@ struct Caches {
 
 impl Follower for Caches {
     fn wants(&self) -> Vec<KeyPrefix> {
-        let Handles { mounts, policies, quotas, rates, edge, audits, tokens, .. } = &self.handles;
-        let tables = [mounts.wants(), policies.wants(), quotas.wants(), rates.wants(), edge.wants(), audits.wants()];
-        tables.into_iter().chain(tokens.wants()).chain([self.time.wants()]).collect()
+        let Handles { spaces, quotas, rates, edge, audits, tokens, .. } = &self.handles;
+        let tables = [quotas.wants(), rates.wants(), edge.wants(), audits.wants()];
+        tables.into_iter().chain(spaces.wants()).chain(tokens.wants()).chain([self.time.wants()]).collect()
     }
 
     fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
-        let Handles { mounts, policies, quotas, rates, edge, audits, tokens, .. } = &self.handles;
+        let Handles { spaces, quotas, rates, edge, audits, tokens, .. } = &self.handles;
         self.time.follow(changed, txn)?;
         tokens.follow(changed, txn)?;
-        mounts.reload_if_touched(changed, txn)?;
-        policies.reload_if_touched(changed, txn)?;
+        spaces.follow(changed, txn)?;
         quotas.reload_if_touched(changed, txn)?;
         rates.reload_if_touched(changed, txn)?;
         edge.reload_if_touched(changed, txn)?;
@@ -208,7 +203,6 @@ impl Unsealed {
         metrics: Arc<Metrics>,
         registry: &Registry,
     ) -> Result<Arc<Self>, Fault> {
-        let namespace = NamespaceId::root();
         let tasks = Tasks::new();
         let mut txn = barrier.begin().map_err(Fault::internal)?;
         let loaded = txn.read_version();
@@ -220,14 +214,13 @@ impl Unsealed {
         metrics.is_called(&cluster.name);
         leases::clock::resume(&mut txn, &clock)?;
         let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings, nodes.is_enabled()).await?);
-        let policies = Arc::new(Policies::load(&mut txn, namespace.clone())?);
-        let mounts = Arc::new(Mounts::load(&mut txn, namespace, registry.factories.clone(), Arc::clone(&settings))?);
+        let spaces = Arc::new(Spaces::load(&mut txn, registry.factories.clone(), Arc::clone(&settings))?);
         let quotas = Arc::new(Quotas::load(&mut txn)?);
         let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
         let edge = Arc::new(Edge::load(&mut txn)?);
-        let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&mounts), Arc::clone(&quotas))?);
-        let leases = Arc::new(Leases::new(Arc::clone(&mounts), Arc::clone(&tokens)));
-        let wrapping = Arc::new(Wrapping::new(Arc::clone(&mounts), Arc::clone(&tokens)));
+        let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&spaces), Arc::clone(&quotas))?);
+        let leases = Arc::new(Leases::new(Arc::clone(&spaces), Arc::clone(&tokens)));
+        let wrapping = Arc::new(Wrapping::new(Arc::clone(&spaces), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
         let (shown, entropy) = (Arc::clone(&storage), Arc::clone(&doors.entropy));
@@ -239,7 +232,7 @@ impl Unsealed {
             cluster: Arc::clone(&nodes),
             clock: clock.clone(),
             entropy: Arc::clone(&doors.entropy),
-            mounts: Arc::clone(&mounts),
+            spaces: Arc::clone(&spaces),
             tokens: Arc::clone(&tokens),
             settings: Arc::clone(&settings),
         }));
@@ -247,8 +240,7 @@ impl Unsealed {
             audits,
             keyring,
             shareholders,
-            policies,
-            mounts,
+            spaces,
             tokens,
             leases,
             lockouts: Arc::default(),
@@ -265,7 +257,7 @@ impl Unsealed {
         };
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
-        handles.mounts.attach(&server);
+        handles.spaces.attach(&server);
         let time = CommonTime::new(clock.clone())?;
         let caches = Arc::new(Caches {
             handles: handles.clone(),
@@ -404,8 +396,7 @@ impl Unsealed {
     pub(crate) fn stale_caches(&self) -> Result<Vec<&'static str>, Fault> {
         let mut txn = self.begin()?;
         let agreements = [
-            ("mounts", self.handles.mounts.agrees(&mut txn)?),
-            ("policies", self.handles.policies.agrees(&mut txn)?),
+            ("namespaces, their mounts and policies", self.handles.spaces.agrees(&mut txn)?),
             ("quotas", self.handles.quotas.agrees(&mut txn)?),
             ("quotas on rates", self.handles.rates.agrees(&mut txn)?),
             ("origins and audited headers", self.handles.edge.agrees(&mut txn)?),

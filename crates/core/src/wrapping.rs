@@ -19,7 +19,7 @@ use tresor_wire::duration::print_go;
 use tresor_wire::input::Fields;
 
 use crate::leases::secrets::Means;
-use crate::mounts::Mounts;
+use crate::namespaces::{Space, Spaces, ids};
 use crate::tokens::{FoundToken, NewToken, Tokens};
 
 /// Where in the token's cubbyhole the answer lies, and under which field.
@@ -40,6 +40,8 @@ pub(crate) fn is_named(body: &Map) -> bool {
 
 /// What a wrapped answer is to be.
 pub struct Wish {
+    /// The namespace whose answer it is.
+    pub space: Arc<Space>,
     /// The path whose answer it is.
     pub path: String,
     /// How long it can be opened.
@@ -52,18 +54,18 @@ pub struct Wish {
 
 /// Makes and opens wrapped answers.
 pub struct Wrapping {
-    mounts: Arc<Mounts>,
+    spaces: Arc<Spaces>,
     tokens: Arc<Tokens>,
 }
 
 impl Wrapping {
-    pub(crate) const fn new(mounts: Arc<Mounts>, tokens: Arc<Tokens>) -> Self {
-        Self { mounts, tokens }
+    pub(crate) const fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
+        Self { spaces, tokens }
     }
 
     /// Refuses what is no life for a wrapping token.
-    pub(crate) fn check(&self, ttl: Duration) -> Result<(), Fault> {
-        let table = self.mounts.table();
+    pub(crate) fn check(space: &Space, ttl: Duration) -> Result<(), Fault> {
+        let table = space.mounts.table();
         let max = table.at("auth/token/").map(|mount| mount.facts.max_lease_ttl).unwrap_or_default();
         if ttl < Duration::from_secs(1) {
             return Err(Fault::invalid("requested wrap ttl is less than a second"));
@@ -79,10 +81,10 @@ impl Wrapping {
     /// # Errors
     /// As making a token.
     pub async fn wrap(&self, mut means: Means<'_>, answer: SecretString, wish: Wish) -> Result<WrapInfo, Fault> {
-        let mount = self.mounts.table().at("auth/token/").map(|mount| mount.record.id.clone());
+        let mount = wish.space.mounts.table().at("auth/token/").map(|mount| mount.record.id.clone());
         let new = NewToken {
             id: None,
-            namespace: NamespaceId::root(),
+            namespace: wish.space.id.clone(),
             parent: None,
             policies: vec![WRAPPING_POLICY.to_owned()],
             metadata: std::collections::BTreeMap::new(),
@@ -111,18 +113,19 @@ impl Wrapping {
         })
     }
 
-    /// The wrapping token with this text; it may have been used by the very request that asks.
+    /// The wrapping token of one of these namespaces with this text; it may have been used by the very request that asks.
     ///
     /// # Errors
     /// A refusal when it is none, or was used by somebody else.
     pub fn find(
         &self,
         txn: &mut Txn,
+        homes: &[NamespaceId],
         token: &TokenSecret,
         caller: Option<&str>,
         now: Timestamp,
     ) -> Result<FoundToken, Fault> {
-        let found = self.tokens.find(txn, &NamespaceId::root(), token, now)?;
+        let found = self.tokens.find(txn, homes, token, now)?;
         let found = found.filter(|found| found.record.is_wrapping());
         found.filter(|found| !found.is_used_up() || caller == Some(&found.hash)).ok_or_else(not_valid)
     }
@@ -150,8 +153,9 @@ impl Wrapping {
         body: Map,
     ) -> Result<Reply, Fault> {
         let missing = || Fault::internal("cubbyhole is not mounted");
-        let mount = self.mounts.table().at("cubbyhole/").cloned().ok_or_else(missing)?;
-        let engine = self.mounts.engine(&mount).ok_or_else(missing)?;
+        let space = self.spaces.of(&ids::home(token))?;
+        let mount = space.mounts.table().at("cubbyhole/").cloned().ok_or_else(missing)?;
+        let engine = space.mounts.engine(&mount).ok_or_else(missing)?;
         let found = engine.find(AT).ok_or_else(missing)?;
         let cx = Cx {
             view: View::new(means.txn, mount.contents.clone()),
@@ -162,6 +166,7 @@ impl Wrapping {
             caller: Caller {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 accessor: None,
+                home: None,
                 policies: &[],
                 display_name: "",
                 token_key: Some(token),

@@ -42,7 +42,9 @@ pub struct Caller<'a> {
     pub address: IpAddr,
     /// The handle of the caller's token; `None` on public and login routes, and for batch tokens.
     pub accessor: Option<&'a Accessor>,
-    /// Policies in effect, sorted; empty without a token.
+    /// The namespace that the caller's token belongs to: the mount's, or one above it.
+    pub home: Option<&'a NamespaceId>,
+    /// Policies in effect, sorted; empty without a token. They are policies of that namespace.
     pub policies: &'a [String],
     /// Shown in audit records.
     pub display_name: &'a str,

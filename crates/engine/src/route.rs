@@ -126,6 +126,8 @@ pub struct RouteFacts {
     pub tells_create: bool,
     /// The pattern that policies decide by, when this one is an older spelling of it.
     pub decided_as: Option<&'static str>,
+    /// Whether it answers in the root namespace only: it is about the whole server.
+    pub only_in_root: bool,
     /// Whether it is how an operator mends auditing: its records may use what is kept free for them when the local
     /// audit log is full.
     pub mends_audit: bool,
@@ -244,6 +246,7 @@ impl<E: Send + Sync + 'static> Routes<E> {
                 operations: Arc::default(),
                 tells_create: false,
                 decided_as: None,
+                only_in_root: false,
                 mends_audit: false,
             },
             handlers: BTreeMap::new(),
@@ -516,6 +519,15 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         if let Some(route) = self.routes.routes.last_mut() {
             route.exists = Some(Box::new(check));
             route.facts.tells_create = true;
+        }
+        self
+    }
+
+    /// Says that this route is about the whole server, and answers in the root namespace only (NS-14).
+    #[must_use]
+    pub fn in_root(mut self) -> Self {
+        if let Some(route) = self.routes.routes.last_mut() {
+            route.facts.only_in_root = true;
         }
         self
     }

@@ -64,4 +64,10 @@ impl NamespaceId {
     pub fn root() -> Self {
         Self::new("root")
     }
+
+    /// Whether it is that of the root namespace.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.as_str() == "root"
+    }
 }

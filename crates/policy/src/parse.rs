@@ -51,6 +51,34 @@ pub struct Rule {
     pub expires: Option<Timestamp>,
 }
 
+impl Policy {
+    /// What it says of a namespace that was made after it was written: the rules that mean whatever is there, now and later,
+    /// as they are; the others grant nothing there, and still stand in the way of wider ones, so that this never says more
+    /// than the whole policy.
+    #[must_use]
+    pub fn of_what_came_later(&self) -> Self {
+        let later = |rule: &Rule| Rule { capabilities: rule.of_what_came_later(), ..rule.clone() };
+        Self { rules: self.rules.iter().map(later).collect(), ..self.clone() }
+    }
+}
+
+impl Rule {
+    /// Whether the pattern means whatever is there: everything, or everything at the first place.
+    #[must_use]
+    pub fn means_whatever_is_there(&self) -> bool {
+        self.pattern == "*" || self.pattern == "+" || self.pattern.starts_with("+/")
+    }
+
+    fn of_what_came_later(&self) -> Capabilities {
+        let denial = Capabilities::default().with(Capability::Deny);
+        match self.capabilities.contains(Capability::Deny) {
+            _ if self.means_whatever_is_there() => self.capabilities,
+            true => denial,
+            false => Capabilities::default(),
+        }
+    }
+}
+
 /// Why a text is no policy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {

@@ -83,6 +83,10 @@ fn is_name(path: &str) -> bool {
 fn own(cx: &Cx<'_>, path: &str) -> Result<String, Fault> {
     let refused = || Fault::invalid("cubbyhole operations are only supported by 'service' type tokens");
     let key = cx.caller.token_key.ok_or_else(refused)?;
+    // It goes with the token, which is collected where it belongs.
+    if cx.caller.home.is_some_and(|home| *home != cx.mount.namespace) {
+        return Err(Fault::invalid("a token has its cubbyhole in its own namespace"));
+    }
     Ok(format!("{key}/{path}"))
 }
 

@@ -11,8 +11,9 @@ use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
 
 use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState};
-use super::secrets::{ids, read};
+use super::secrets::{ids, read, read_in};
 use crate::keys;
+use crate::namespaces::ids::home;
 use crate::tokens;
 use crate::unsealed::Unsealed;
 
@@ -28,13 +29,14 @@ const PAGE: usize = 256;
 /// meanwhile: the order stands.
 pub(crate) async fn revoked(
     unsealed: &Unsealed,
+    namespace: &NamespaceId,
     prefix: &str,
     ordered: Timestamp,
     deadline: Duration,
 ) -> Result<(), Fault> {
     let begun = unsealed.doors.clock.monotonic();
     let prefix = format!("{}/", prefix.trim_matches('/'));
-    while is_waiting(unsealed, &prefix, ordered).await? {
+    while is_waiting(unsealed, namespace, &prefix, ordered).await? {
         if unsealed.doors.clock.monotonic().saturating_sub(begun) >= deadline {
             let text = "not everything is revoked yet; it goes on in the background";
             return Err(Refusal::Unavailable(text.into()).into());
@@ -48,22 +50,26 @@ pub(crate) async fn revoked(
     Ok(())
 }
 
-async fn is_waiting(unsealed: &Unsealed, prefix: &str, ordered: Timestamp) -> Result<bool, Fault> {
-    let namespace = NamespaceId::root();
+async fn is_waiting(
+    unsealed: &Unsealed,
+    namespace: &NamespaceId,
+    prefix: &str,
+    ordered: Timestamp,
+) -> Result<bool, Fault> {
     let mut txn = unsealed.begin()?;
-    if has_job(&mut txn, &namespace, prefix, ordered)? {
+    if has_job(&mut txn, namespace, prefix, ordered)? {
         return Ok(true);
     }
     // The prefix may be the whole id of one lease.
-    let own = read(&mut txn, &namespace, prefix.trim_end_matches('/'))?;
+    let own = read_in(&mut txn, namespace, prefix.trim_end_matches('/'))?;
     if own.map_or(Ok(false), |record| is_being_revoked(&record, ordered))? {
         return Ok(true);
     }
     let mut after: Option<String> = None;
     loop {
-        let page = ids(&mut txn, &namespace, prefix, after.as_deref(), PAGE)?;
+        let page = ids(&mut txn, namespace, prefix, after.as_deref(), PAGE)?;
         for id in page.iter().filter(|id| tokens::hash_in(id).is_none()) {
-            let record = read(&mut txn, &namespace, id)?;
+            let record = read(&mut txn, id)?;
             if record.map_or(Ok(false), |record| is_being_revoked(&record, ordered))? {
                 return Ok(true);
             }
@@ -76,9 +82,10 @@ async fn is_waiting(unsealed: &Unsealed, prefix: &str, ordered: Timestamp) -> Re
 
 /// Whether the job is still there.
 fn has_job(txn: &mut Txn, namespace: &NamespaceId, prefix: &str, ordered: Timestamp) -> Result<bool, Fault> {
-    let jobs = keys::jobs(namespace).map_err(Fault::internal)?;
-    for name in crate::cached::every_name(txn, &jobs).map_err(Fault::internal)? {
-        let Some(bytes) = txn.read(&jobs.key(&name).map_err(Fault::internal)?).map_err(Fault::internal)? else {
+    let jobs = keys::jobs().map_err(Fault::internal)?;
+    let names = crate::cached::every_name(txn, &jobs).map_err(Fault::internal)?;
+    for name in names.iter().filter(|name| home(name) == *namespace) {
+        let Some(bytes) = txn.read(&jobs.key(name).map_err(Fault::internal)?).map_err(Fault::internal)? else {
             continue;
         };
         let job = JobRecord::decode(&bytes).map_err(Fault::internal)?;

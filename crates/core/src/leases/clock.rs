@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use tresor_barrier::{Changed, KeyPrefix, Txn};
 use tresor_env::SteadyClock;
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
@@ -113,12 +112,7 @@ pub(crate) fn has_told(txn: &mut Txn, told: Timestamp) -> Result<bool, Fault> {
 }
 
 /// Moves the mark, when it lags.
-pub(super) fn mark(
-    unsealed: &Unsealed,
-    txn: &mut Txn,
-    _namespace: &NamespaceId,
-    _doing: &mut Doing,
-) -> Result<Progress, Fault> {
+pub(super) fn mark(unsealed: &Unsealed, txn: &mut Txn, _doing: &mut Doing) -> Result<Progress, Fault> {
     let now = unsealed.clock.now();
     if read(txn)?.is_some_and(|told| now.since(told) < LAG) {
         return Ok(Progress::Idle);

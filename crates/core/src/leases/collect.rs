@@ -10,13 +10,14 @@ use std::sync::Arc;
 use tresor_barrier::{KeyPrefix, StorageKey, Txn};
 use tresor_engine::{Mounted, View, is_damage};
 use tresor_model::Fault;
-use tresor_model::ids::{MountId, NamespaceId};
+use tresor_model::ids::MountId;
 use tresor_record::Record;
 
 use super::secrets::Retired;
 use super::{Doing, Progress, index};
 use crate::keys;
 use crate::mounts::record::WipeRecord;
+use crate::namespaces::ids;
 use crate::tokens::record::{MarkRecord, StoredFate};
 use crate::tokens::{self, FoundToken};
 use crate::unsealed::Unsealed;
@@ -25,14 +26,9 @@ use crate::unsealed::Unsealed;
 const MARKS_MAX: usize = 128;
 
 /// Collects below one mark.
-pub(super) fn marks(
-    unsealed: &Unsealed,
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    doing: &mut Doing,
-) -> Result<Progress, Fault> {
-    let marks = keys::marks(namespace).map_err(Fault::internal)?;
-    let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
+pub(super) fn marks(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
+    let marks = keys::marks().map_err(Fault::internal)?;
+    let aside = keys::set_aside().map_err(Fault::internal)?;
     let hashes = txn.list(&marks, None, MARKS_MAX).map_err(Fault::internal)?;
     let (mut budget, mut did_something) = (doing.step_max, false);
     for hash in hashes {
@@ -42,7 +38,7 @@ pub(super) fn marks(
         let now = unsealed.clock.now();
         let damaged = format!("mark-{hash}");
         let is_aside = txn.contains(&aside.key(&damaged).map_err(Fault::internal)?).map_err(Fault::internal)?;
-        let walk = Walk { unsealed, namespace, budget: &mut budget, revoked: &mut doing.revoked };
+        let walk = Walk { unsealed, budget: &mut budget, revoked: &mut doing.revoked };
         let walked = match mark.fate {
             _ if is_aside => Ok(Done::Waits),
             StoredFate::Doomed => walk.doom(txn, &hash),
@@ -60,7 +56,7 @@ pub(super) fn marks(
         match walked {
             Done::Wholly => {
                 did_something = true;
-                txn.forget_tally(&keys::below(namespace, &hash).map_err(Fault::internal)?);
+                txn.forget_tally(&keys::below(&hash).map_err(Fault::internal)?);
                 txn.delete(&key).map_err(Fault::internal)?;
                 budget = budget.saturating_sub(1);
             }
@@ -90,7 +86,6 @@ enum Done {
 
 struct Walk<'w> {
     unsealed: &'w Unsealed,
-    namespace: &'w NamespaceId,
     budget: &'w mut usize,
     revoked: &'w mut u64,
 }
@@ -106,7 +101,7 @@ impl Walk<'_> {
         if !self.remove_own(txn, hash)? {
             return Ok(false);
         }
-        let edges = keys::children(self.namespace, hash).map_err(Fault::internal)?;
+        let edges = keys::children(hash).map_err(Fault::internal)?;
         for name in txn.list(&edges, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
             if *self.budget == 0 {
                 return Ok(false);
@@ -116,12 +111,12 @@ impl Walk<'_> {
             if depth < tokens::DEPTH_MAX && !self.remove_below(txn, child, depth + 1)? {
                 return Ok(false);
             }
-            if let Some(record) = tokens::read_record(txn, self.namespace, child)? {
+            if let Some(record) = tokens::read_record(txn, child)? {
                 let found = self.unsealed.handles.tokens.as_stored(child, record);
                 self.unsealed.handles.tokens.remove(txn, &found)?;
                 *self.revoked += 1;
             }
-            txn.forget_tally(&keys::below(self.namespace, child).map_err(Fault::internal)?);
+            txn.forget_tally(&keys::below(child).map_err(Fault::internal)?);
             txn.leave(&edges.key(&name).map_err(Fault::internal)?);
             *self.budget -= 1;
         }
@@ -131,7 +126,7 @@ impl Walk<'_> {
     /// Removes what belongs to a token itself; true when nothing is left.
     fn remove_own(&mut self, txn: &mut Txn, hash: &str) -> Result<bool, Fault> {
         // Leases are retired here and revoked by their own task: what lies outside may take its time.
-        let owned = keys::leases_of(self.namespace, hash).map_err(Fault::internal)?;
+        let owned = keys::leases_of(hash).map_err(Fault::internal)?;
         for number in txn.list(&owned, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
             if *self.budget == 0 {
                 return Ok(false);
@@ -139,7 +134,7 @@ impl Walk<'_> {
             self.unsealed.handles.leases.retire_owned(txn, &owned, &number, self.unsealed.clock.now())?;
             *self.budget -= 1;
         }
-        match self.unsealed.handles.tokens.cubbyhole(self.namespace, hash)? {
+        match self.unsealed.handles.tokens.cubbyhole(hash)? {
             Some(own) => Wipe { contents: own, engine: None, budget: self.budget }.run(txn),
             None => Ok(true),
         }
@@ -154,7 +149,7 @@ impl Walk<'_> {
         let mut after: Option<String> = None;
         while *self.budget > 0 {
             let above = mark.walked.last().and_then(|name| tokens::hash_of(name)).unwrap_or(hash).to_owned();
-            let edges = keys::children(self.namespace, &above).map_err(Fault::internal)?;
+            let edges = keys::children(&above).map_err(Fault::internal)?;
             match txn.list(&edges, after.as_deref(), 1).map_err(Fault::internal)?.pop() {
                 Some(next) if mark.walked.len() <= tokens::DEPTH_MAX => {
                     self.forget_lost(txn, tokens::hash_of(&next).unwrap_or(&next))?;
@@ -178,7 +173,7 @@ impl Walk<'_> {
     }
 
     fn forget_lost(&self, txn: &mut Txn, hash: &str) -> Result<(), Fault> {
-        let Some(record) = tokens::read_record(txn, self.namespace, hash)? else { return Ok(()) };
+        let Some(record) = tokens::read_record(txn, hash)? else { return Ok(()) };
         let written = record.ancestors.len();
         let found = self.unsealed.handles.tokens.as_stored(hash, record);
         if found.record.ancestors.len() < written {
@@ -189,7 +184,7 @@ impl Walk<'_> {
 
     /// Removes the edges that lead out of a cut token.
     fn forget_edges(&mut self, txn: &mut Txn, hash: &str) -> Result<Done, Fault> {
-        let edges = keys::children(self.namespace, hash).map_err(Fault::internal)?;
+        let edges = keys::children(hash).map_err(Fault::internal)?;
         for name in txn.list(&edges, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
             if *self.budget == 0 {
                 return Ok(Done::Partly);
@@ -216,19 +211,20 @@ impl tokens::Tokens {
 ///
 /// What it handed out is taken back first, because that may need the data; a mount whose leases are not revoked yet
 /// keeps no other waiting.
-pub(super) fn wipe(
-    unsealed: &Unsealed,
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    doing: &mut Doing,
-) -> Result<Progress, Fault> {
-    let wipes = keys::wipes(namespace).map_err(Fault::internal)?;
-    for id in txn.list(&wipes, None, MARKS_MAX).map_err(Fault::internal)? {
-        let key = wipes.key(&id).map_err(Fault::internal)?;
+pub(super) fn wipe(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
+    let wipes = keys::wipes().map_err(Fault::internal)?;
+    for name in txn.list(&wipes, None, MARKS_MAX).map_err(Fault::internal)? {
+        let key = wipes.key(&name).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
         let mut record = WipeRecord::decode(&bytes).map_err(Fault::internal)?;
-        let id = MountId::new(id.as_str());
-        match unsealed.handles.leases.retire_below(txn, namespace, &mut record, doing.step_max, unsealed.clock.now())? {
+        let (namespace, id) = (ids::home(&name), MountId::new(ids::bare(&name)));
+        match unsealed.handles.leases.retire_below(
+            txn,
+            &namespace,
+            &mut record,
+            doing.step_max,
+            unsealed.clock.now(),
+        )? {
             Retired::Some => {
                 txn.write(&key, &record.encode()).map_err(Fault::internal)?;
                 return Ok(Progress::More);
@@ -236,12 +232,13 @@ pub(super) fn wipe(
             Retired::Waits => {}
             Retired::All => {
                 // Without its engine (of a type that is not known any more), what no listing shows stays.
-                let engine = unsealed.handles.mounts.taking_back(txn, &id);
+                let engine =
+                    unsealed.handles.spaces.of(&namespace).and_then(|space| space.mounts.taking_back(txn, &id));
                 let engine = engine.inspect_err(|error| tracing::error!(%error, "a mount is wiped without its engine"));
                 let engine = engine.ok().flatten().map(|found| found.engine);
                 let budget = doing.step_max;
                 for store in 0..=record.mount.0.store {
-                    let contents = keys::mount_contents(namespace, &id, store).map_err(Fault::internal)?;
+                    let contents = keys::mount_contents(&namespace, &id, store).map_err(Fault::internal)?;
                     // Data of an older shape has no points that hang on it.
                     let engine = engine.clone().filter(|_| store == record.mount.0.store);
                     if !(Wipe { contents, engine, budget: &mut doing.step_max }).run(txn)? {

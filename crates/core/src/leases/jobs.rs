@@ -14,7 +14,10 @@ use super::index::SetAside;
 use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState, number_of};
 use super::secrets::{Leases, id_key, ids, numbered, readable_ids, try_again};
 use super::{Doing, Progress, Readable, index};
+use crate::cached::every_name;
 use crate::keys;
+use crate::namespaces::Space;
+use crate::namespaces::ids::{home, within};
 use crate::tokens;
 use crate::unsealed::Unsealed;
 
@@ -32,24 +35,24 @@ pub struct Irrevocable {
 }
 
 impl Leases {
-    /// Orders work.
+    /// Orders work in a namespace.
     ///
     /// # Errors
     /// A refusal when the prefix is no part of an id; a failure when the store fails.
     pub fn order(
         &self,
         txn: &mut Txn,
+        space: &Space,
         work: JobWork,
         prefix: &str,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<(), Fault> {
-        let namespace = NamespaceId::root();
         // Says now, and not later to nobody, that it is no name.
         let prefix = if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) };
-        keys::leases(&namespace).and_then(|at| at.below(&prefix)).map_err(tresor_engine::view::fault)?;
-        let name = tokens::fresh_name(now, entropy);
-        let key = keys::jobs(&namespace).and_then(|at| at.key(&name)).map_err(Fault::internal)?;
+        keys::leases(&space.id).and_then(|at| at.below(&prefix)).map_err(tresor_engine::view::fault)?;
+        let name = within(&space.id, tokens::fresh_name(now, entropy));
+        let key = keys::jobs().and_then(|at| at.key(&name)).map_err(Fault::internal)?;
         txn.write(&key, &JobRecord { work, prefix, since: now, walked: None }.encode()).map_err(Fault::internal)
     }
 
@@ -60,71 +63,90 @@ impl Leases {
     pub fn names(
         &self,
         txn: &mut Txn,
+        namespace: &NamespaceId,
         directory: &str,
         after: Option<&str>,
         limit: usize,
         now: Timestamp,
     ) -> Result<(Vec<String>, Option<String>), Fault> {
-        let namespace = NamespaceId::root();
-        let prefix = keys::leases(&namespace).and_then(|at| at.below(directory));
+        let prefix = keys::leases(namespace).and_then(|at| at.below(directory));
         let prefix = prefix.map_err(tresor_engine::view::fault)?;
         let page = txn.list(&prefix, after, limit).map_err(Fault::internal)?;
         let next = (page.len() == limit).then(|| page.last().cloned()).flatten();
-        let doubt = self.tokens().doubt_of_ids(txn, &namespace, now)?;
+        let doubt = self.tokens().doubt_of_ids(txn, namespace, now)?;
         let mut shown = Vec::new();
         for name in page {
             // What is being revoked is gone for everybody.
             let key = tokens::hash_in(&name).unwrap_or(&name);
             let may_be_gone = !name.ends_with('/') && doubt.is_about(&name, key);
-            if !may_be_gone || self.is_shown(txn, &format!("{directory}{name}"), now)? {
+            if !may_be_gone || self.is_shown(txn, namespace, &format!("{directory}{name}"), now)? {
                 shown.push(name);
             }
         }
         Ok((shown, next))
     }
 
-    fn is_shown(&self, txn: &mut Txn, id: &str, now: Timestamp) -> Result<bool, Fault> {
+    fn is_shown(&self, txn: &mut Txn, namespace: &NamespaceId, id: &str, now: Timestamp) -> Result<bool, Fault> {
         if tokens::hash_in(id).is_some() {
-            return Ok(self.tokens().find_lease_id(txn, id, now)?.is_some());
+            return Ok(self.tokens().find_lease_id(txn, namespace, id, now)?.is_some());
         }
-        Ok(self.find(txn, id, now)?.is_some())
+        Ok(self.find(txn, namespace, id, now)?.is_some())
     }
 
     /// At most `limit` ids below a prefix.
     ///
     /// # Errors
     /// As [`Leases::names`].
-    pub fn ids_below(&self, txn: &mut Txn, prefix: &str, limit: usize) -> Result<Vec<String>, Fault> {
+    pub fn ids_below(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        prefix: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, Fault> {
         let prefix = format!("{}/", prefix.trim_matches('/'));
-        ids(txn, &NamespaceId::root(), if prefix == "/" { "" } else { &prefix }, None, limit)
+        ids(txn, namespace, if prefix == "/" { "" } else { &prefix }, None, limit)
     }
 
-    /// A page of the leases that could not be revoked, in order of their numbers, after `after`.
+    /// A page of the leases of a namespace that could not be revoked, in order of their numbers, after `after`.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn irrevocable(&self, txn: &mut Txn, after: Option<&str>, limit: usize) -> Result<Vec<Irrevocable>, Fault> {
-        let namespace = NamespaceId::root();
-        let references = keys::irrevocable(&namespace).map_err(Fault::internal)?;
+    pub fn irrevocable(
+        &self,
+        txn: &mut Txn,
+        space: &Space,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Irrevocable>, Fault> {
+        let references = keys::irrevocable(&space.id).map_err(Fault::internal)?;
         let mut found = Vec::new();
         for number in txn.list(&references, after, limit).map_err(Fault::internal)? {
-            let Some(record) = numbered(txn, &namespace, &number)? else { continue };
+            let Some(record) = numbered(txn, &number)? else { continue };
             let LeaseState::Irrevocable(attempts) = &record.state else { continue };
-            let table = self.mounts().table();
+            let table = space.mounts.table();
             let mount = table.with_id(&record.mount).map_or("", |mount| MountAccessor::as_str(&mount.record.accessor));
             found.push(Irrevocable { reason: attempts.reason.clone(), mount: mount.to_owned(), record });
         }
         Ok(found)
     }
 
-    /// What was set aside because it cannot be read, by name, with what is wrong.
+    /// What was set aside because it cannot be read, by name, with what is wrong: of a namespace, and in the root namespace
+    /// of all.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn set_aside(&self, txn: &mut Txn, limit: usize) -> Result<Vec<(String, SetAside)>, Fault> {
-        let aside = keys::set_aside(&NamespaceId::root()).map_err(Fault::internal)?;
+    pub fn set_aside(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        limit: usize,
+    ) -> Result<Vec<(String, SetAside)>, Fault> {
+        let aside = keys::set_aside().map_err(Fault::internal)?;
         let mut found = Vec::new();
-        for name in txn.list(&aside, None, limit).map_err(Fault::internal)? {
+        let names = every_name(txn, &aside).map_err(Fault::internal)?;
+        let is_shown = |name: &String| namespace.is_root() || home(name) == *namespace;
+        for name in names.into_iter().filter(is_shown).take(limit) {
             let key = aside.key(&name).map_err(Fault::internal)?;
             if let Some(bytes) = txn.read(&key).map_err(Fault::internal)? {
                 found.push((name, SetAside::decode(&bytes).map_err(Fault::internal)?));
@@ -135,18 +157,14 @@ impl Leases {
 }
 
 /// Does a page of the oldest job.
-pub(super) fn step(
-    unsealed: &Unsealed,
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    doing: &mut Doing,
-) -> Result<Progress, Fault> {
-    let jobs = keys::jobs(namespace).map_err(Fault::internal)?;
+pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
+    let jobs = keys::jobs().map_err(Fault::internal)?;
     let Some(name) = txn.list(&jobs, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
     let key = jobs.key(&name).map_err(Fault::internal)?;
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(Progress::Idle) };
     let mut job = JobRecord::decode(&bytes).map_err(Fault::internal)?;
-    let damage = Damage { namespace, now: unsealed.clock.now() };
+    let namespace = home(&name);
+    let damage = Damage { namespace: &namespace, now: unsealed.clock.now() };
     let (page, is_cut) = match job.work {
         JobWork::TidyTokens => tidy_tokens(unsealed, txn, &damage, job.walked.as_deref(), doing)?,
         JobWork::Revoke | JobWork::Force | JobWork::TidyLeases => leases(unsealed, txn, &damage, &job, doing)?,
@@ -172,13 +190,14 @@ pub(super) fn step(
 
 /// What a job met that cannot be read: it is reported among what was set aside, and keeps no job from its end.
 struct Damage<'n> {
+    /// The namespace that the job is about.
     namespace: &'n NamespaceId,
     now: Timestamp,
 }
 
 impl Damage<'_> {
     fn report(&self, txn: &mut Txn, name: &str, reason: String) -> Result<(), Fault> {
-        let aside = keys::set_aside(self.namespace).map_err(Fault::internal)?;
+        let aside = keys::set_aside().map_err(Fault::internal)?;
         index::set_aside(txn, &aside, name, reason, self.now)
     }
 }
@@ -216,7 +235,7 @@ fn end_for(
 ) -> Result<(), Fault> {
     let (namespace, now) = (damage.namespace, damage.now);
     let Some(hash) = tokens::hash_in(id) else { return retire_for(all, txn, damage, job, id) };
-    match super::read_token(txn, namespace, hash)? {
+    match super::read_token(txn, hash)? {
         // Its id led to nothing any more.
         Readable::Gone => txn.leave(&id_key(namespace, id)?),
         Readable::Yes(record) if record.created <= job.since => {
@@ -235,7 +254,7 @@ fn end_for(
 
 fn retire_for(all: &Leases, txn: &mut Txn, damage: &Damage<'_>, job: &JobRecord, id: &str) -> Result<(), Fault> {
     let (namespace, now) = (damage.namespace, damage.now);
-    let Ok(key) = keys::lease(namespace, number_of(id)) else { return Ok(()) };
+    let Ok(key) = keys::lease(number_of(id)) else { return Ok(()) };
     let record = match super::readable::<LeaseRecord>(txn.read(&key))? {
         Readable::Yes(record) if record.id.as_str() == id && record.issued <= job.since => *record,
         Readable::Yes(_) | Readable::Gone => return Ok(()),
@@ -245,18 +264,18 @@ fn retire_for(all: &Leases, txn: &mut Txn, damage: &Damage<'_>, job: &JobRecord,
         match record.state {
             LeaseState::Live => {
                 let is_over = record.expires <= now;
-                if !is_over && all.tokens().keeps_leases(txn, namespace, &record.token, now)? {
+                if !is_over && all.tokens().keeps_leases(txn, &record.token, now)? {
                     return Ok(());
                 }
             }
             // Its entry in the index is lost: it gets another.
             LeaseState::Revoking(_) if now.since(record.due) >= OVERDUE => {
-                return try_again(txn, namespace, record, now);
+                return try_again(txn, record, now);
             }
             LeaseState::Revoking(_) | LeaseState::Irrevocable(_) => return Ok(()),
         }
     }
-    all.retire(txn, id, job.work == JobWork::Force, now)
+    all.retire(txn, namespace, id, job.work == JobWork::Force, now)
 }
 
 /// Removes handles that lead to no token, and tokens whose time is over.
@@ -272,7 +291,7 @@ fn tidy_tokens(
     let walked = txn.list_readable(&accessors, after, doing.step_max).map_err(Fault::internal)?;
     for name in &walked.0 {
         let hash = tokens::hash_of(name).unwrap_or(name);
-        match super::read_token(txn, namespace, hash)? {
+        match super::read_token(txn, hash)? {
             Readable::Gone => txn.leave(&accessors.key(name).map_err(Fault::internal)?),
             Readable::Yes(record) if record.is_expired(now) => {
                 let found = unsealed.handles.tokens.as_stored(hash, Arc::from(record));

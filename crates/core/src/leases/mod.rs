@@ -13,6 +13,7 @@ pub(crate) mod clock;
 mod collect;
 pub mod index;
 pub mod jobs;
+mod leaving;
 pub mod record;
 mod revoke;
 pub mod secrets;
@@ -21,7 +22,6 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tresor_barrier::{BarrierError, Lane, Plaintext, Txn};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Operation, map};
 use tresor_record::Record;
 
@@ -138,19 +138,19 @@ pub(crate) enum Progress {
 /// # Errors
 /// When the store fails; the piece is done again later.
 pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
-    let namespace = NamespaceId::root();
     let mut progress = Progress::Idle;
     let mut failed = tend(unsealed).await.err();
-    let every: [(&'static str, Work); 6] = [
+    let every: [(&'static str, Work); 7] = [
         ("sys/tokens/expired", expire),
         ("sys/tokens/collected", collect::marks),
         ("", collect::wipe),
         ("", take_over),
+        ("sys/tokens/collected", leaving::step),
         ("sys/tokens/expired", jobs::step),
         ("", clock::mark),
     ];
     for (reason, work) in every {
-        match piece(unsealed, &namespace, pace, reason, work).await {
+        match piece(unsealed, pace, reason, work).await {
             Ok(Progress::Idle) => {}
             Ok(Progress::More) => progress = Progress::More,
             // One kind of work that fails keeps no other from being done.
@@ -186,7 +186,7 @@ fn after(progress: Progress, failed: Option<Fault>) -> Result<Progress, Fault> {
 }
 
 /// One kind of work: it touches as many things as it may, and counts the tokens that it revokes.
-type Work = fn(&Unsealed, &mut Txn, &NamespaceId, &mut Doing) -> Result<Progress, Fault>;
+type Work = fn(&Unsealed, &mut Txn, &mut Doing) -> Result<Progress, Fault>;
 
 /// What one transaction of the background task may do, and did.
 struct Doing {
@@ -196,16 +196,10 @@ struct Doing {
     revoked: u64,
 }
 
-async fn piece(
-    unsealed: &Unsealed,
-    namespace: &NamespaceId,
-    pace: Pace,
-    reason: &'static str,
-    work: Work,
-) -> Result<Progress, Fault> {
+async fn piece(unsealed: &Unsealed, pace: Pace, reason: &'static str, work: Work) -> Result<Progress, Fault> {
     let mut txn = unsealed.begin()?;
     let mut doing = Doing { step_max: pace.step_max, revoked: 0 };
-    if work(unsealed, &mut txn, namespace, &mut doing)? == Progress::Idle {
+    if work(unsealed, &mut txn, &mut doing)? == Progress::Idle {
         return Ok(Progress::Idle);
     }
     match unsealed.commit_in(pace.lane, txn).await {
@@ -222,29 +216,28 @@ async fn piece(
 }
 
 /// Takes data of mounts over into another shape.
-fn take_over(
-    unsealed: &Unsealed,
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    doing: &mut Doing,
-) -> Result<Progress, Fault> {
-    let did_something = taking_over::step(unsealed, txn, namespace, doing.step_max)?;
+fn take_over(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
+    let did_something = taking_over::step(unsealed, txn, doing.step_max)?;
     Ok(if did_something { Progress::More } else { Progress::Idle })
 }
 
 /// Revokes tokens whose time is over.
-fn expire(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, doing: &mut Doing) -> Result<Progress, Fault> {
+fn expire(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
     let now = unsealed.clock.now();
-    let ends = keys::token_ends(namespace).map_err(Fault::internal)?;
+    let ends = keys::token_ends().map_err(Fault::internal)?;
     let Some(bucket) = index::first_due(txn, &ends, now)? else { return Ok(Progress::Idle) };
-    let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
+    let aside = keys::set_aside().map_err(Fault::internal)?;
     let Some(names) = index::page(txn, &bucket, &aside, doing.step_max, now)? else {
-        unsealed.handles.leases.order(txn, record::JobWork::TidyTokens, "", now, &*unsealed.doors.entropy)?;
+        // What the bucket led to may lie in any namespace.
+        for space in unsealed.handles.spaces.every() {
+            let entropy = &*unsealed.doors.entropy;
+            unsealed.handles.leases.order(txn, &space, record::JobWork::TidyTokens, "", now, entropy)?;
+        }
         return Ok(Progress::More);
     };
     for name in names {
         let hash = tokens::hash_of(&name).unwrap_or(&name);
-        match read_token(txn, namespace, hash)? {
+        match read_token(txn, hash)? {
             Readable::Yes(record) if record.is_expired(now) => {
                 let found = unsealed.handles.tokens.as_stored(hash, Arc::from(record));
                 unsealed.handles.tokens.revoke(txn, &found, now)?;
@@ -269,8 +262,8 @@ enum Readable<T> {
     No(String),
 }
 
-fn read_token(txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Readable<TokenRecord>, Fault> {
-    let key = keys::token(namespace, hash).map_err(Fault::internal)?;
+fn read_token(txn: &mut Txn, hash: &str) -> Result<Readable<TokenRecord>, Fault> {
+    let key = keys::token(hash).map_err(Fault::internal)?;
     readable(txn.read(&key))
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tresor_model::Timestamp;
-use tresor_model::ids::{LeaseId, MountId};
+use tresor_model::ids::{LeaseId, MountId, NamespaceId};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretBytes;
 
 use super::index;
+use crate::namespaces::ids;
 
 /// A lease as it is stored.
 #[derive(Record)]
@@ -73,6 +74,11 @@ impl LeaseRecord {
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Duration {
         index::shown(self.expires, self.granted, now)
+    }
+
+    /// The namespace that it lies in.
+    pub(crate) fn home(&self) -> NamespaceId {
+        ids::home(self.number())
     }
 
     /// The last part of its id.

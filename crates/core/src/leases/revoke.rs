@@ -12,7 +12,6 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tresor_barrier::Lane;
 use tresor_env::BoxFuture;
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
@@ -37,17 +36,18 @@ const BACKOFF: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the store fails.
 pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
-    let namespace = NamespaceId::root();
     let now = unsealed.clock.now();
     let (bucket, numbers) = {
         let mut txn = unsealed.begin()?;
-        let ends = keys::lease_ends(&namespace).map_err(Fault::internal)?;
+        let ends = keys::lease_ends().map_err(Fault::internal)?;
         let Some(bucket) = index::first_due(&mut txn, &ends, now)? else { return Ok(Progress::Idle) };
         let page = PAGE_MAX.min(pace.step_max / 2);
-        let aside = keys::set_aside(&namespace).map_err(Fault::internal)?;
+        let aside = keys::set_aside().map_err(Fault::internal)?;
         let Some(numbers) = index::page(&mut txn, &bucket, &aside, page, now)? else {
-            let entropy = &*unsealed.doors.entropy;
-            unsealed.handles.leases.order(&mut txn, JobWork::TidyLeases, "", now, entropy)?;
+            for space in unsealed.handles.spaces.every() {
+                let entropy = &*unsealed.doors.entropy;
+                unsealed.handles.leases.order(&mut txn, &space, JobWork::TidyLeases, "", now, entropy)?;
+            }
             stands(unsealed.commit_in(pace.lane, txn).await)?;
             return Ok(Progress::More);
         };
@@ -59,7 +59,7 @@ pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fau
     for some in numbers.chunks(AT_ONCE) {
         let mut asked: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
         for number in some {
-            asked.push(Box::pin(one(unsealed, &namespace, pace.lane, second, number)));
+            asked.push(Box::pin(one(unsealed, pace.lane, second, number)));
         }
         for done in join_all(asked).await {
             match done {
@@ -72,28 +72,22 @@ pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fau
 }
 
 /// One entry of the index.
-async fn one(
-    unsealed: &Unsealed,
-    namespace: &NamespaceId,
-    lane: Lane,
-    second: Timestamp,
-    number: &str,
-) -> Result<(), Fault> {
+async fn one(unsealed: &Unsealed, lane: Lane, second: Timestamp, number: &str) -> Result<(), Fault> {
     let mut txn = unsealed.begin()?;
     let now = unsealed.clock.now();
-    let ends = keys::lease_ends(namespace).map_err(Fault::internal)?;
+    let ends = keys::lease_ends().map_err(Fault::internal)?;
     let entry = ends.below(&index::bucket_name(second.seconds())).and_then(|at| at.key(number));
     let entry = entry.map_err(Fault::internal)?;
-    let key = keys::lease(namespace, number).map_err(Fault::internal)?;
+    let key = keys::lease(number).map_err(Fault::internal)?;
     match readable::<LeaseRecord>(txn.read(&key))? {
-        Readable::Yes(record) if record.due == second => revoke(unsealed, namespace, lane, *record, txn).await,
+        Readable::Yes(record) if record.due == second => revoke(unsealed, lane, *record, txn).await,
         // Renewed or gone since: the entry is a leftover.
         Readable::Yes(_) | Readable::Gone => {
             txn.leave(&entry);
             stands(unsealed.commit_in(lane, txn).await)
         }
         Readable::No(reason) => {
-            let aside = keys::set_aside(namespace).map_err(Fault::internal)?;
+            let aside = keys::set_aside().map_err(Fault::internal)?;
             index::set_aside(&mut txn, &aside, number, reason, now)?;
             txn.leave(&entry);
             stands(unsealed.commit_in(lane, txn).await)
@@ -103,16 +97,15 @@ async fn one(
 
 async fn revoke(
     unsealed: &Unsealed,
-    namespace: &NamespaceId,
     lane: Lane,
     mut record: LeaseRecord,
     mut txn: tresor_barrier::Txn,
 ) -> Result<(), Fault> {
     let now = unsealed.clock.now();
     let leases = &unsealed.handles.leases;
-    leases.end_of_life(&mut txn, namespace, &mut record)?;
+    leases.end_of_life(&mut txn, &mut record)?;
     let means = Means::by(&mut txn, now, &unsealed.doors);
-    let asked = AssertUnwindSafe(leases.take_back(means, namespace, &record)).catch_unwind();
+    let asked = AssertUnwindSafe(leases.take_back(means, &record)).catch_unwind();
     let taken = tokio::select! {
         biased;
         taken = asked => taken.unwrap_or_else(|_| Err(Fault::internal("the engine panicked"))),
@@ -125,30 +118,30 @@ async fn revoke(
         Err(fault) => {
             // What the engine wrote goes with its transaction; that it failed is written in another.
             drop(txn);
-            failed(unsealed, namespace, lane, record.id.as_str(), &fault.for_operators()).await
+            failed(unsealed, lane, record.id.as_str(), &fault.for_operators()).await
         }
     }
 }
 
-async fn failed(unsealed: &Unsealed, namespace: &NamespaceId, lane: Lane, id: &str, reason: &str) -> Result<(), Fault> {
+async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, reason: &str) -> Result<(), Fault> {
     let now = unsealed.clock.now();
     let mut txn = unsealed.begin()?;
-    let Some(mut record) = super::secrets::read(&mut txn, namespace, id)? else { return Ok(()) };
-    unsealed.handles.leases.end_of_life(&mut txn, namespace, &mut record)?;
+    let Some(mut record) = super::secrets::read(&mut txn, id)? else { return Ok(()) };
+    unsealed.handles.leases.end_of_life(&mut txn, &mut record)?;
     let LeaseState::Revoking(before) = &record.state else { return Ok(()) };
     let attempts = Attempts { failed: before.failed + 1, reason: reason.to_owned(), is_forced: before.is_forced };
     tracing::warn!(lease = id, reason, failed = attempts.failed, "a lease could not be revoked");
     if attempts.is_forced {
         tracing::error!(lease = id, reason, "a lease is forgotten without being revoked, as was ordered");
-        forget(&mut txn, namespace, &record)?;
+        forget(&mut txn, &record)?;
     } else if attempts.failed >= ATTEMPTS_MAX {
-        give_up(&mut txn, namespace, &mut record, attempts)?;
+        give_up(&mut txn, &mut record, attempts)?;
     } else {
         let doublings = u32::try_from(attempts.failed.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
         let later = now.plus(BACKOFF.saturating_mul(1 << doublings));
-        move_to(&mut txn, namespace, &mut record, index::rounded(later))?;
+        move_to(&mut txn, &mut record, index::rounded(later))?;
         record.state = LeaseState::Revoking(attempts);
-        write(&mut txn, namespace, &record)?;
+        write(&mut txn, &record)?;
     }
     stands(unsealed.commit_in(lane, txn).await)
 }

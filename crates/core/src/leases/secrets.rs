@@ -19,8 +19,9 @@ use tresor_record::Record;
 use super::index;
 use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
 use crate::keys;
+use crate::mounts::TakingBack;
 use crate::mounts::record::{StoredClass, WipeRecord};
-use crate::mounts::{Mounts, TakingBack};
+use crate::namespaces::{Spaces, ids};
 use crate::tokens::terms::{Life, Limits, decide};
 use crate::tokens::{self, FoundToken, Tokens, UNBOUNDED};
 
@@ -31,7 +32,7 @@ const IRREVOCABLE: &str = "irrevocable";
 
 /// The leases of an unsealed node.
 pub struct Leases {
-    mounts: Arc<Mounts>,
+    spaces: Arc<Spaces>,
     tokens: Arc<Tokens>,
 }
 
@@ -90,8 +91,8 @@ impl LeasesLeft {
 }
 
 impl Leases {
-    pub(crate) const fn new(mounts: Arc<Mounts>, tokens: Arc<Tokens>) -> Self {
-        Self { mounts, tokens }
+    pub(crate) const fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
+        Self { spaces, tokens }
     }
 
     /// Makes a lease of what an engine handed out.
@@ -105,7 +106,7 @@ impl Leases {
     ) -> Result<LeaseTerms, Fault> {
         let Means { txn, now, entropy, .. } = means;
         let namespace = &facts.namespace;
-        let number = tokens::fresh_name(now, entropy);
+        let number = ids::within(namespace, tokens::fresh_name(now, entropy));
         let wish = (!claim.ttl.is_zero()).then_some(claim.ttl);
         let ttl = lease_life(facts, wish, claim.max_ttl, now, owner.record.expires, now).ttl;
         let mut max_ttl = claim.max_ttl;
@@ -132,52 +133,62 @@ impl Leases {
             state: LeaseState::Live,
         };
         txn.enter(&id_key(namespace, record.id.as_str())?);
-        write(txn, namespace, &record)?;
-        if let Some(owned) = owned_key(namespace, &record)? {
+        write(txn, &record)?;
+        if let Some(owned) = owned_key(&record)? {
             txn.enter(&owned);
         }
-        index::enter(txn, &ends(namespace)?, expires, &number)?;
+        index::enter(txn, &ends()?, expires, &number)?;
         self.tokens.bound(txn, namespace, &facts.id)?;
         tokens::count(txn, namespace, &facts.id, &owner.line(), 1)?;
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }
 
-    /// A lease that is in use, or cannot be revoked; `None` for every other id.
+    /// A lease of a namespace that is in use, or cannot be revoked; `None` for every other id.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn find(&self, txn: &mut Txn, id: &str, now: Timestamp) -> Result<Option<LeaseRecord>, Fault> {
-        let namespace = NamespaceId::root();
-        let Some(record) = read(txn, &namespace, id)? else { return Ok(None) };
+    pub fn find(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Option<LeaseRecord>, Fault> {
+        let Some(record) = read_in(txn, namespace, id)? else { return Ok(None) };
         let is_shown = match record.state {
-            LeaseState::Live => self.is_alive(txn, &namespace, &record, now)?,
+            LeaseState::Live => self.is_alive(txn, &record, now)?,
             LeaseState::Revoking(_) => false,
             LeaseState::Irrevocable(_) => true,
         };
         Ok(is_shown.then_some(record))
     }
 
-    fn is_alive(
-        &self,
-        txn: &mut Txn,
-        namespace: &NamespaceId,
-        record: &LeaseRecord,
-        now: Timestamp,
-    ) -> Result<bool, Fault> {
+    fn is_alive(&self, txn: &mut Txn, record: &LeaseRecord, now: Timestamp) -> Result<bool, Fault> {
         Ok(record.expires > now
-            && self.mounts.table().with_id(&record.mount).is_some()
-            && self.tokens.keeps_leases(txn, namespace, &record.token, now)?)
+            && self.spaces.has_mount(&record.home(), &record.mount)
+            && self.tokens.keeps_leases(txn, &record.token, now)?)
     }
 
-    /// Renews a lease that is in use; an end that does not move is not written.
+    /// What takes back what a mount handed out.
+    fn taking_back(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<Option<TakingBack>, Fault> {
+        let Some(space) = self.spaces.with_id(&record.home()) else { return Ok(None) };
+        space.mounts.taking_back(txn, &record.mount)
+    }
+
+    /// Renews a lease of a namespace that is in use; an end that does not move is not written.
     ///
     /// # Errors
     /// A refusal when it is over or cannot be renewed, by itself or by its engine.
-    pub async fn renew(&self, means: Means<'_>, id: &str, wish: Option<Duration>) -> Result<LeaseTerms, Fault> {
-        let namespace = NamespaceId::root();
+    pub async fn renew(
+        &self,
+        means: Means<'_>,
+        namespace: &NamespaceId,
+        id: &str,
+        wish: Option<Duration>,
+    ) -> Result<LeaseTerms, Fault> {
         let now = means.now;
         let not_found = || Fault::invalid("lease not found");
-        let mut record = read(means.txn, &namespace, id)?.ok_or_else(not_found)?;
+        let mut record = read_in(means.txn, namespace, id)?.ok_or_else(not_found)?;
         if record.state != LeaseState::Live {
             return Err(not_found());
         }
@@ -186,12 +197,12 @@ impl Leases {
         }
         let end = match record.token.as_str() {
             "" => None,
-            owner => self.tokens.find_hash(means.txn, &namespace, owner, now)?.ok_or_else(not_found)?.record.expires,
+            owner => self.tokens.find_hash(means.txn, owner, now)?.ok_or_else(not_found)?.record.expires,
         };
         if !record.renewable {
             return Err(Fault::invalid("lease is not renewable"));
         }
-        let found = self.mounts.taking_back(means.txn, &record.mount)?;
+        let found = self.taking_back(means.txn, &record)?;
         let TakingBack { facts, contents, engine } = found.ok_or_else(not_found)?;
         let wish = wish.or(Some(record.renewal_ttl)).filter(|wish| !wish.is_zero());
         let Life { ttl, latest, .. } = lease_life(&facts, wish, record.max_ttl, record.issued, end, now);
@@ -203,24 +214,30 @@ impl Leases {
         let cx = own_context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
         engine.renew(cx, leased(&record), ttl).await?;
         if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
-            move_to(txn, &namespace, &mut record, end)?;
+            move_to(txn, &mut record, end)?;
             record.expires = end;
             record.granted = ttl;
             record.renewed = Some(now);
-            write(txn, &namespace, &record)?;
+            write(txn, &record)?;
         }
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }
 
-    /// Ends a lease: nobody sees it from the commit on, and its engine is asked soon after. One that could not be
+    /// Ends a lease of a namespace: nobody sees it from the commit on, and its engine is asked soon after. One that could not be
     /// revoked is tried again; ending what is not there is fine.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub fn retire(&self, txn: &mut Txn, id: &str, is_forced: bool, now: Timestamp) -> Result<(), Fault> {
-        let namespace = NamespaceId::root();
-        match read(txn, &namespace, id)? {
-            Some(record) => self.retire_record(txn, &namespace, record, is_forced, now).map(drop),
+    pub fn retire(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        id: &str,
+        is_forced: bool,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
+        match read_in(txn, namespace, id)? {
+            Some(record) => self.retire_record(txn, record, is_forced, now).map(drop),
             None => Ok(()),
         }
     }
@@ -228,35 +245,34 @@ impl Leases {
     fn retire_record(
         &self,
         txn: &mut Txn,
-        namespace: &NamespaceId,
         mut record: LeaseRecord,
         is_forced: bool,
         now: Timestamp,
     ) -> Result<LeaseRecord, Fault> {
         let attempts = Attempts { is_forced, ..Attempts::default() };
         match &mut record.state {
-            LeaseState::Live => self.leave_life(txn, namespace, &record)?,
+            LeaseState::Live => self.leave_life(txn, &record)?,
             LeaseState::Revoking(attempts) if attempts.is_forced || !is_forced => return Ok(record),
             LeaseState::Revoking(_) => {}
             LeaseState::Irrevocable(_) => {
-                let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number()));
+                let reference = keys::irrevocable(&record.home()).and_then(|at| at.key(record.number()));
                 txn.leave(&reference.map_err(Fault::internal)?);
-                count_as(IRREVOCABLE, txn, namespace, &record, -1)?;
-                count_as(REVOKING, txn, namespace, &record, 1)?;
+                count_as(IRREVOCABLE, txn, &record, -1)?;
+                count_as(REVOKING, txn, &record, 1)?;
             }
         }
-        move_to(txn, namespace, &mut record, Timestamp::from_seconds(now.seconds()))?;
+        move_to(txn, &mut record, Timestamp::from_seconds(now.seconds()))?;
         record.state = LeaseState::Revoking(attempts);
-        write(txn, namespace, &record)?;
+        write(txn, &record)?;
         Ok(record)
     }
 
     /// Counts a lease out of what is alive, and into what is being revoked; its token has it no more.
-    fn leave_life(&self, txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
-        let line = self.tokens.line_of(txn, namespace, &record.token)?;
-        tokens::count(txn, namespace, &record.mount, &line, -1)?;
-        count_as(REVOKING, txn, namespace, record, 1)?;
-        if let Some(owned) = owned_key(namespace, record)? {
+    fn leave_life(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+        let line = self.tokens.line_of(txn, &record.token)?;
+        tokens::count(txn, &record.home(), &record.mount, &line, -1)?;
+        count_as(REVOKING, txn, record, 1)?;
+        if let Some(owned) = owned_key(record)? {
             txn.leave(&owned);
         }
         Ok(())
@@ -270,9 +286,8 @@ impl Leases {
         number: &str,
         now: Timestamp,
     ) -> Result<(), Fault> {
-        let namespace = NamespaceId::root();
-        if let Some(record) = numbered(txn, &namespace, number)? {
-            self.retire_record(txn, &namespace, record, false, now)?;
+        if let Some(record) = numbered(txn, number)? {
+            self.retire_record(txn, record, false, now)?;
         }
         txn.leave(&owned.key(number).map_err(Fault::internal)?);
         Ok(())
@@ -298,10 +313,10 @@ impl Leases {
         let (page, _) = readable_ids(txn, namespace, &mount.path, wipe.walked.as_deref(), step_max)?;
         let Some(last) = page.last().cloned() else { return Ok(Retired::Waits) };
         for id in &page {
-            let Some(record) = read(txn, namespace, id)?.filter(|record| record.mount == mount.id) else { continue };
+            let Some(record) = read(txn, id)?.filter(|record| record.mount == mount.id) else { continue };
             let is_live = record.state == LeaseState::Live;
             if is_live || wipe.is_forced {
-                self.retire_record(txn, namespace, record, wipe.is_forced, now)?;
+                self.retire_record(txn, record, wipe.is_forced, now)?;
                 wipe.leases_ended += u64::from(is_live);
             }
         }
@@ -309,50 +324,34 @@ impl Leases {
         Ok(Retired::Some)
     }
 
-    /// Ends a lease and waits for its engine: all in one transaction.
+    /// Ends a lease of a namespace and waits for its engine: all in one transaction.
     ///
     /// # Errors
     /// The engine's, and then the lease is as it was.
-    pub async fn revoke(&self, means: Means<'_>, id: &str) -> Result<(), Fault> {
-        let namespace = NamespaceId::root();
-        let Some(record) = read(means.txn, &namespace, id)? else { return Ok(()) };
+    pub async fn revoke(&self, means: Means<'_>, namespace: &NamespaceId, id: &str) -> Result<(), Fault> {
+        let Some(record) = read_in(means.txn, namespace, id)? else { return Ok(()) };
         let now = means.now;
-        let record = self.retire_record(means.txn, &namespace, record, false, now)?;
-        self.take_back(means, &namespace, &record).await
+        let record = self.retire_record(means.txn, record, false, now)?;
+        self.take_back(means, &record).await
     }
 
     /// Asks the engine to take back a retired lease; when it did, nothing is left of the lease.
-    pub(super) async fn take_back(
-        &self,
-        means: Means<'_>,
-        namespace: &NamespaceId,
-        record: &LeaseRecord,
-    ) -> Result<(), Fault> {
+    pub(super) async fn take_back(&self, means: Means<'_>, record: &LeaseRecord) -> Result<(), Fault> {
         let Means { txn, now, entropy, workers, outgoing } = means;
         let gone = || Fault::internal("the mount that handed it out is gone");
-        let TakingBack { facts, contents, engine } = self.mounts.taking_back(txn, &record.mount)?.ok_or_else(gone)?;
+        let TakingBack { facts, contents, engine } = self.taking_back(txn, record)?.ok_or_else(gone)?;
         let cx = own_context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
         engine.revoke(cx, leased(record)).await?;
-        forget(txn, namespace, record)
+        forget(txn, record)
     }
 
     /// Moves a lease that is due and in use to those that are being revoked.
-    pub(super) fn end_of_life(
-        &self,
-        txn: &mut Txn,
-        namespace: &NamespaceId,
-        record: &mut LeaseRecord,
-    ) -> Result<(), Fault> {
+    pub(super) fn end_of_life(&self, txn: &mut Txn, record: &mut LeaseRecord) -> Result<(), Fault> {
         if record.state == LeaseState::Live {
-            self.leave_life(txn, namespace, record)?;
+            self.leave_life(txn, record)?;
             record.state = LeaseState::Revoking(Attempts::default());
         }
         Ok(())
-    }
-
-    /// The mounts, for who shows them.
-    pub(super) fn mounts(&self) -> &Mounts {
-        &self.mounts
     }
 
     /// The tokens, for who looks whether a lease's token is alive.
@@ -362,62 +361,42 @@ impl Leases {
 }
 
 /// Removes what is left of a retired lease.
-pub(super) fn forget(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
-    txn.leave(&id_key(namespace, record.id.as_str())?);
-    txn.delete(&key(namespace, record.number())?).map_err(Fault::internal)?;
-    index::leave(txn, &ends(namespace)?, record.due, record.number())?;
-    count_as(REVOKING, txn, namespace, record, -1)
+pub(super) fn forget(txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+    txn.leave(&id_key(&record.home(), record.id.as_str())?);
+    txn.delete(&key(record.number())?).map_err(Fault::internal)?;
+    index::leave(txn, &ends()?, record.due, record.number())?;
+    count_as(REVOKING, txn, record, -1)
 }
 
 /// Sets a retired lease apart: it stays visible, and nothing is tried any more.
-pub(super) fn give_up(
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    record: &mut LeaseRecord,
-    attempts: Attempts,
-) -> Result<(), Fault> {
-    index::leave(txn, &ends(namespace)?, record.due, record.number())?;
-    count_as(REVOKING, txn, namespace, record, -1)?;
-    count_as(IRREVOCABLE, txn, namespace, record, 1)?;
-    let reference = keys::irrevocable(namespace).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
+pub(super) fn give_up(txn: &mut Txn, record: &mut LeaseRecord, attempts: Attempts) -> Result<(), Fault> {
+    index::leave(txn, &ends()?, record.due, record.number())?;
+    count_as(REVOKING, txn, record, -1)?;
+    count_as(IRREVOCABLE, txn, record, 1)?;
+    let reference =
+        keys::irrevocable(&record.home()).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
     // Giving up must come to an end.
     txn.enter_if_readable(&reference);
     record.state = LeaseState::Irrevocable(attempts);
-    write(txn, namespace, record)
+    write(txn, record)
 }
 
 /// Moves a lease's place in the index.
-pub(super) fn move_to(
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    record: &mut LeaseRecord,
-    due: Timestamp,
-) -> Result<(), Fault> {
-    let ends = ends(namespace)?;
+pub(super) fn move_to(txn: &mut Txn, record: &mut LeaseRecord, due: Timestamp) -> Result<(), Fault> {
+    let ends = ends()?;
     index::leave(txn, &ends, record.due, record.number())?;
     record.due = due;
     index::enter(txn, &ends, due, record.number())
 }
 
 /// Makes a lease that is being revoked due again.
-pub(super) fn try_again(
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    mut record: LeaseRecord,
-    now: Timestamp,
-) -> Result<(), Fault> {
-    move_to(txn, namespace, &mut record, Timestamp::from_seconds(now.seconds()))?;
-    write(txn, namespace, &record)
+pub(super) fn try_again(txn: &mut Txn, mut record: LeaseRecord, now: Timestamp) -> Result<(), Fault> {
+    move_to(txn, &mut record, Timestamp::from_seconds(now.seconds()))?;
+    write(txn, &record)
 }
 
-fn count_as(
-    label: &str,
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    record: &LeaseRecord,
-    delta: i64,
-) -> Result<(), Fault> {
-    let tally = keys::live_of(namespace, &record.mount).map_err(Fault::internal)?;
+fn count_as(label: &str, txn: &mut Txn, record: &LeaseRecord, delta: i64) -> Result<(), Fault> {
+    let tally = keys::live_of(&record.home(), &record.mount).map_err(Fault::internal)?;
     txn.count(&tally, label, delta, &UNBOUNDED);
     Ok(())
 }
@@ -468,6 +447,7 @@ pub(crate) fn own_context<'a>(
         caller: Caller {
             address: std::net::Ipv4Addr::UNSPECIFIED.into(),
             accessor: None,
+            home: None,
             policies: &[],
             display_name: "",
             token_key: None,
@@ -481,16 +461,16 @@ pub(crate) fn own_context<'a>(
     }
 }
 
-fn ends(namespace: &NamespaceId) -> Result<KeyPrefix, Fault> {
-    keys::lease_ends(namespace).map_err(Fault::internal)
+fn ends() -> Result<KeyPrefix, Fault> {
+    keys::lease_ends().map_err(Fault::internal)
 }
 
 /// The name of a lease among those of its token; `None` when it hangs on no stored token.
-fn owned_key(namespace: &NamespaceId, record: &LeaseRecord) -> Result<Option<StorageKey>, Fault> {
+fn owned_key(record: &LeaseRecord) -> Result<Option<StorageKey>, Fault> {
     if record.token.is_empty() {
         return Ok(None);
     }
-    let owned = keys::leases_of(namespace, &record.token).and_then(|at| at.key(record.number()));
+    let owned = keys::leases_of(&record.token).and_then(|at| at.key(record.number()));
     owned.map(Some).map_err(Fault::internal)
 }
 
@@ -499,22 +479,27 @@ pub(super) fn id_key(namespace: &NamespaceId, id: &str) -> Result<StorageKey, Fa
     keys::leases(namespace).and_then(|at| at.key(id)).map_err(tresor_engine::view::fault)
 }
 
-fn key(namespace: &NamespaceId, number: &str) -> Result<PointKey, Fault> {
-    keys::lease(namespace, number).map_err(Fault::internal)
+fn key(number: &str) -> Result<PointKey, Fault> {
+    keys::lease(number).map_err(Fault::internal)
 }
 
-pub(super) fn write(txn: &mut Txn, namespace: &NamespaceId, record: &LeaseRecord) -> Result<(), Fault> {
-    txn.write(&key(namespace, record.number())?, &record.encode()).map_err(Fault::internal)
+pub(super) fn write(txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+    txn.write(&key(record.number())?, &record.encode()).map_err(Fault::internal)
 }
 
 /// A lease's record; an id that cannot be a name names nothing.
-pub(super) fn read(txn: &mut Txn, namespace: &NamespaceId, id: &str) -> Result<Option<LeaseRecord>, Fault> {
-    Ok(numbered(txn, namespace, number_of(id))?.filter(|record| record.id.as_str() == id))
+pub(super) fn read(txn: &mut Txn, id: &str) -> Result<Option<LeaseRecord>, Fault> {
+    Ok(numbered(txn, number_of(id))?.filter(|record| record.id.as_str() == id))
 }
 
-/// The record of the lease with this number.
-pub(super) fn numbered(txn: &mut Txn, namespace: &NamespaceId, number: &str) -> Result<Option<LeaseRecord>, Fault> {
-    let Ok(key) = keys::lease(namespace, number) else { return Ok(None) };
+/// The same, for an id that a client names: one of another namespace names nothing.
+pub(super) fn read_in(txn: &mut Txn, namespace: &NamespaceId, id: &str) -> Result<Option<LeaseRecord>, Fault> {
+    if ids::home(number_of(id)) == *namespace { read(txn, id) } else { Ok(None) }
+}
+
+/// The record of the lease with this number, which says where it lies.
+pub(super) fn numbered(txn: &mut Txn, number: &str) -> Result<Option<LeaseRecord>, Fault> {
+    let Ok(key) = keys::lease(number) else { return Ok(None) };
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
     LeaseRecord::decode(&bytes).map(Some).map_err(Fault::internal)
 }

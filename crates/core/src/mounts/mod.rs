@@ -71,10 +71,28 @@ pub(crate) struct TakingBack {
 pub struct Mounts {
     table: Cached<Table>,
     namespace: NamespaceId,
+    common: Arc<Common>,
+}
+
+/// What the mounts of all namespaces have in common.
+pub(crate) struct Common {
     factories: Vec<EngineFactory>,
     settings: Arc<Settings>,
     /// The server's own engines by path. They know the mounts, so they are not kept alive from here.
     server: OnceLock<BTreeMap<String, Weak<dyn Mounted>>>,
+}
+
+impl Common {
+    pub(crate) fn new(factories: Vec<EngineFactory>, settings: Arc<Settings>) -> Self {
+        Self { factories, settings, server: OnceLock::new() }
+    }
+
+    /// Tells, once, which engines answer for the server's own mounts.
+    pub(crate) fn attach(&self, server: &BTreeMap<String, Arc<dyn Mounted>>) {
+        let server = server.iter().map(|(path, engine)| (path.clone(), Arc::downgrade(engine))).collect();
+        // Told twice, the first word stands: it is the same node.
+        drop(self.server.set(server));
+    }
 }
 
 /// The path that policies decide on: one spelling for everything that leads to the same thing.
@@ -127,6 +145,14 @@ impl PolicyPath {
     }
 }
 
+impl Mount {
+    /// Whether it is one of those that every namespace has.
+    #[must_use]
+    pub fn is_the_servers(&self) -> bool {
+        RESERVED.contains(&self.record.path.as_str())
+    }
+}
+
 /// What a new mount is to be.
 pub struct NewMount {
     /// Secrets engine or auth method.
@@ -154,20 +180,9 @@ impl Mounts {
     ///
     /// # Errors
     /// When the store fails or a record is damaged.
-    pub fn load(
-        txn: &mut Txn,
-        namespace: NamespaceId,
-        factories: Vec<EngineFactory>,
-        settings: Arc<Settings>,
-    ) -> Result<Self, Fault> {
+    pub(crate) fn load(txn: &mut Txn, namespace: NamespaceId, common: Arc<Common>) -> Result<Self, Fault> {
         let prefix = keys::mounts(&namespace).map_err(Fault::internal)?;
-        let mounts = Self {
-            table: Cached::new(prefix, txn, Table::default()),
-            namespace,
-            factories,
-            settings,
-            server: OnceLock::new(),
-        };
+        let mounts = Self { table: Cached::new(prefix, txn, Table::default()), namespace, common };
         let table = mounts.read_table(txn)?;
         Ok(Self { table: Cached::new(keys::mounts(&mounts.namespace).map_err(Fault::internal)?, txn, table), ..mounts })
     }
@@ -189,11 +204,6 @@ impl Mounts {
         }
     }
 
-    /// Below what it has to be told of changes.
-    pub(crate) fn wants(&self) -> KeyPrefix {
-        self.table.prefix().clone()
-    }
-
     pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
         self.table.follow(changed, txn, |table, names, txn| match names {
             Some(ids) => {
@@ -213,19 +223,12 @@ impl Mounts {
         Ok(records(&self.read_table(txn)?) == records(&self.table()))
     }
 
-    /// Tells, once, which engines answer for the server's own mounts.
-    pub(crate) fn attach(&self, server: &BTreeMap<String, Arc<dyn Mounted>>) {
-        let server = server.iter().map(|(path, engine)| (path.clone(), Arc::downgrade(engine))).collect();
-        // Told twice, the first word stands: it is the same node.
-        drop(self.server.set(server));
-    }
-
     /// The engine that answers for a mount; `None` when it could not be loaded.
     #[must_use]
     pub fn engine(&self, mount: &Mount) -> Option<Arc<dyn Mounted>> {
         match &mount.engine {
             Behind::Engine(engine) => Some(Arc::clone(engine)),
-            Behind::Server => self.server.get()?.get(&mount.record.path)?.upgrade(),
+            Behind::Server => self.common.server.get()?.get(&mount.record.path)?.upgrade(),
             Behind::Quarantined(_) => None,
         }
     }
@@ -244,7 +247,7 @@ impl Mounts {
                 _ => Ok(self.engine(mount).map(|engine| TakingBack { facts, contents, engine })),
             };
         }
-        let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
+        let wipe = keys::wipe(&self.namespace, id).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&wipe).map_err(Fault::internal)? else { return Ok(None) };
         let StoredMount(record) = WipeRecord::decode(&bytes).map_err(Fault::internal)?.mount;
         let facts = self.facts(&record);
@@ -402,7 +405,7 @@ impl Mounts {
         // as it is stored: where its data lies may have changed since the table was made.
         let record = self.read(txn, id)?.unwrap_or_else(|| mount.record.clone());
         txn.delete(&key).map_err(Fault::internal)?;
-        let wipe = keys::wipes(&self.namespace).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
+        let wipe = keys::wipe(&self.namespace, id).map_err(Fault::internal)?;
         txn.write(&wipe, &WipeRecord::begun(record, now).encode()).map_err(Fault::internal)
     }
 
@@ -455,7 +458,7 @@ impl Mounts {
 
     /// The types that can be mounted.
     pub fn kinds(&self) -> impl Iterator<Item = (&'static str, Class)> {
-        self.factories.iter().map(|factory| (factory.kind, factory.class))
+        self.common.factories.iter().map(|factory| (factory.kind, factory.class))
     }
 
     /// The part of the store that belongs to a mount's engine.
@@ -470,7 +473,7 @@ impl Mounts {
     #[must_use]
     pub fn facts(&self, record: &MountRecord) -> MountFacts {
         let or = |tuned: Duration, default: Duration| if tuned.is_zero() { default } else { tuned };
-        let max = or(record.tuning.max_lease_ttl, self.settings.max_lease_ttl);
+        let max = or(record.tuning.max_lease_ttl, self.common.settings.max_lease_ttl);
         MountFacts {
             id: record.id.clone(),
             accessor: record.accessor.clone(),
@@ -478,7 +481,7 @@ impl Mounts {
             path: record.path.clone(),
             kind: record.kind.clone(),
             options: record.options.clone(),
-            default_lease_ttl: or(record.tuning.default_lease_ttl, self.settings.default_lease_ttl.min(max)),
+            default_lease_ttl: or(record.tuning.default_lease_ttl, self.common.settings.default_lease_ttl.min(max)),
             max_lease_ttl: max,
             former_options: record.former.as_ref().map(|former| former.options.clone()),
         }
@@ -489,12 +492,7 @@ impl Mounts {
     /// Whoever takes a path writes one record that is read here: so two who take one conflict, and what the table knows
     /// beyond the transaction makes it conflict, too.
     fn take_path(&self, txn: &mut Txn, class: Class, path: &str) -> Result<Arc<Table>, Fault> {
-        let turn = keys::mount_turn(&self.namespace).map_err(Fault::internal)?;
-        let taken = match txn.read(&turn).map_err(Fault::internal)? {
-            Some(bytes) => TurnRecord::decode(&bytes).map_err(Fault::internal)?.taken,
-            None => 0,
-        };
-        txn.write(&turn, &TurnRecord { taken: taken.wrapping_add(1) }.encode()).map_err(Fault::internal)?;
+        self.take_turn(txn)?;
         let reserved = RESERVED.iter().any(|taken| path.starts_with(taken))
             || (class == Class::Secret && path.starts_with("auth/"))
             || path == "auth/";
@@ -511,6 +509,21 @@ impl Mounts {
         }
     }
 
+    /// The mount that is at a path, above or below it; who takes such a path meanwhile conflicts.
+    pub(crate) fn overlap(&self, txn: &mut Txn, path: &str) -> Result<Option<String>, Fault> {
+        self.take_turn(txn)?;
+        Ok(self.table().overlap(path).map(str::to_owned))
+    }
+
+    fn take_turn(&self, txn: &mut Txn) -> Result<(), Fault> {
+        let turn = keys::mount_turn(&self.namespace).map_err(Fault::internal)?;
+        let taken = match txn.read(&turn).map_err(Fault::internal)? {
+            Some(bytes) => TurnRecord::decode(&bytes).map_err(Fault::internal)?.taken,
+            None => 0,
+        };
+        txn.write(&turn, &TurnRecord { taken: taken.wrapping_add(1) }.encode()).map_err(Fault::internal)
+    }
+
     /// Makes the engine of a mount that has one of its own.
     fn make(&self, facts: &MountFacts, class: StoredClass) -> Result<Arc<dyn Mounted>, Fault> {
         let unknown = || Refusal::Invalid(format!("plugin not found in the catalog: {}", facts.kind).into());
@@ -518,7 +531,7 @@ impl Mounts {
     }
 
     fn factory(&self, kind: &str, class: StoredClass) -> Option<&EngineFactory> {
-        self.factories.iter().find(|factory| factory.kind == kind && StoredClass::from(factory.class) == class)
+        self.common.factories.iter().find(|factory| factory.kind == kind && StoredClass::from(factory.class) == class)
     }
 
     fn behind(&self, record: &MountRecord, facts: &MountFacts) -> Behind {

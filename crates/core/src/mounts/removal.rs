@@ -14,6 +14,7 @@ use super::Mounts;
 use super::record::WipeRecord;
 use crate::keys;
 use crate::leases::secrets::LeasesLeft;
+use crate::namespaces::ids;
 
 /// A mount that was removed and is not gone yet.
 pub struct Removal {
@@ -57,10 +58,11 @@ impl Mounts {
         after: Option<&str>,
         limit: usize,
     ) -> Result<(Vec<String>, Option<String>), Fault> {
-        let page = txn.list(&keys::wipes(self.namespace()).map_err(Fault::internal)?, after, limit);
+        let page = txn.list(&keys::wipes().map_err(Fault::internal)?, after, limit);
         let page = page.map_err(Fault::internal)?;
         let next = (page.len() == limit).then(|| page.last().cloned()).flatten();
-        Ok((page, next))
+        let own = page.into_iter().filter(|name| ids::home(name) == *self.namespace());
+        Ok((own.map(|name| ids::bare(&name).to_owned()).collect(), next))
     }
 
     /// A removed mount; `None` when it is gone.
@@ -68,7 +70,11 @@ impl Mounts {
     /// # Errors
     /// When the store fails.
     pub fn removal(&self, txn: &mut Txn, id: &MountId) -> Result<Option<Removal>, Fault> {
-        let Ok(key) = keys::wipes(self.namespace()).and_then(|at| at.key(id.as_str())) else { return Ok(None) };
+        // An id of another namespace names nothing.
+        if !ids::home(id.as_str()).is_root() {
+            return Ok(None);
+        }
+        let Ok(key) = keys::wipe(self.namespace(), id) else { return Ok(None) };
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
         let record = WipeRecord::decode(&bytes).map_err(Fault::internal)?;
         let leases = LeasesLeft::of(txn, self.namespace(), id)?;
@@ -81,7 +87,7 @@ impl Mounts {
     /// When the store fails.
     pub fn force_removal(&self, txn: &mut Txn, id: &MountId) -> Result<bool, Fault> {
         let Some(Removal { record, .. }) = self.removal(txn, id)? else { return Ok(false) };
-        let key = keys::wipes(self.namespace()).and_then(|at| at.key(id.as_str())).map_err(Fault::internal)?;
+        let key = keys::wipe(self.namespace(), id).map_err(Fault::internal)?;
         let record = WipeRecord { is_forced: true, walked: None, ..record };
         txn.write(&key, &record.encode()).map_err(Fault::internal)?;
         Ok(true)

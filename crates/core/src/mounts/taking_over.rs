@@ -7,7 +7,6 @@
 
 use tresor_barrier::{KeyPrefix, Txn};
 use tresor_engine::{View, is_damage};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, MountId};
 use tresor_record::Record;
 
@@ -15,6 +14,7 @@ use super::Mounts;
 use super::record::{Former, MountRecord};
 use crate::keys;
 use crate::leases::secrets::{Means, own_context};
+use crate::namespaces::ids;
 use crate::unsealed::Unsealed;
 
 /// How many records are taken over with the change itself.
@@ -58,7 +58,7 @@ impl Mounts {
         if is_done {
             record.former = None;
         } else {
-            let key = keys::take_overs(&self.namespace).and_then(|at| at.key(record.id.as_str()));
+            let key = keys::take_over(&self.namespace, &record.id);
             means.txn.write(&key.map_err(Fault::internal)?, &job.encode()).map_err(Fault::internal)?;
         }
         self.write(means.txn, &record)?;
@@ -117,24 +117,28 @@ impl Mounts {
 }
 
 /// Takes some data over of a mount that has some left; whether anything was done.
-pub(crate) fn step(unsealed: &Unsealed, txn: &mut Txn, namespace: &NamespaceId, limit: usize) -> Result<bool, Fault> {
-    let mounts = &unsealed.handles.mounts;
-    let jobs = keys::take_overs(namespace).map_err(Fault::internal)?;
-    let Some(id) = txn.list(&jobs, None, JOBS_MAX).map_err(Fault::internal)?.into_iter().next() else {
+pub(crate) fn step(unsealed: &Unsealed, txn: &mut Txn, limit: usize) -> Result<bool, Fault> {
+    let jobs = keys::take_overs().map_err(Fault::internal)?;
+    let Some(name) = txn.list(&jobs, None, JOBS_MAX).map_err(Fault::internal)?.into_iter().next() else {
         return Ok(false);
     };
-    let key = jobs.key(&id).map_err(Fault::internal)?;
+    let key = jobs.key(&name).map_err(Fault::internal)?;
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(false) };
     let mut job = TakeOverRecord::decode(&bytes).map_err(Fault::internal)?;
     // A mount that was removed meanwhile is wiped, and its data with it, whatever shape it has.
-    let Some(record) = mounts.read(txn, &MountId::new(id))? else {
+    let space = unsealed.handles.spaces.with_id(&ids::home(&name));
+    let stored = match &space {
+        Some(space) => space.mounts.read(txn, &MountId::new(ids::bare(&name)))?,
+        None => None,
+    };
+    let Some((space, record)) = space.zip(stored) else {
         txn.delete(&key).map_err(Fault::internal)?;
         return Ok(true);
     };
     let mut means = Means::by(&mut *txn, unsealed.clock.now(), &unsealed.doors);
-    if mounts.take_some(&mut means, &record, &mut job, limit)? {
+    if space.mounts.take_some(&mut means, &record, &mut job, limit)? {
         tracing::info!(mount = record.path, taken = job.taken, left_out = job.left_out, "data was taken over");
-        mounts.write(txn, &MountRecord { former: None, ..record })?;
+        space.mounts.write(txn, &MountRecord { former: None, ..record })?;
         txn.delete(&key).map_err(Fault::internal)?;
     } else {
         txn.write(&key, &job.encode()).map_err(Fault::internal)?;

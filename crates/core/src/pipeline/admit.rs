@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tresor_model::{Path, Refusal, Request, Timestamp, Verb};
 
 use crate::gate::Inside;
+use crate::namespaces::{Resolved, Space};
 use crate::node::{AlwaysRoute, Node};
 use crate::unsealed::Unsealed;
 
@@ -14,11 +15,16 @@ use crate::unsealed::Unsealed;
 pub(super) struct Admitted {
     pub(super) unsealed: Arc<Unsealed>,
     pub(super) now: Timestamp,
+    /// The namespace that it goes to.
+    pub(super) goes_to: Resolved,
     /// Why nobody may ask this.
     pub(super) refusal: Option<Refusal>,
     /// Sealing waits for who holds it.
     _inside: Inside,
 }
+
+/// What a namespace that is locked still takes.
+const UNLOCK: &str = "sys/namespaces/api-lock/unlock";
 
 /// How a request waits for its turn where only so many run at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +59,40 @@ pub(super) fn always<'n>(node: &'n Node, request: &Request) -> Option<&'n Always
     node.registry.always.iter().find(|route| route.path == path && route.verb == request.verb)
 }
 
-pub(super) fn admit(node: &Node, request: &Request) -> Result<Admitted, Refusal> {
+/// Why a route that is about the whole server does not answer in a namespace. How the node is, everybody may ask.
+pub(super) fn only_in_root(route: &AlwaysRoute, request: &Request) -> Option<Refusal> {
+    let is_asked_anywhere = matches!(route.path, "sys/seal-status" | "sys/leader");
+    let refusal = || Refusal::Invalid("operation unavailable in namespaces".into());
+    (!request.namespace.is_empty() && !is_asked_anywhere).then(refusal)
+}
+
+/// Lets a request in. From here on its path is below the namespace that it goes to, however header and path said that.
+pub(super) fn admit(node: &Node, request: &mut Request) -> Result<Admitted, Refusal> {
     let Some(unsealed) = node.unsealed() else {
         let initialized = node.standing().map_or(true, |standing| standing.facts.initialized);
         return Err(if initialized { Refusal::Sealed } else { Refusal::Uninitialized });
     };
-    // Namespaces are in every key and type; so far only the root namespace exists.
-    let refusal =
-        (!request.namespace.is_empty()).then(|| Refusal::NoRoute(format!("{}{}", request.namespace, request.path)));
     let inside = unsealed.gate.enter().ok_or(Refusal::Sealed)?;
     let now = unsealed.clock.now();
-    Ok(Admitted { unsealed, now, refusal, _inside: inside })
+    let (goes_to, rest) = match unsealed.handles.spaces.resolve(&request.namespace, &request.path) {
+        Ok(resolved) => resolved,
+        Err(refusal) => {
+            // It goes nowhere, and is recorded as it was sent.
+            request.refusal.get_or_insert(refusal);
+            (Resolved { space: Arc::clone(unsealed.handles.spaces.root()), is_missing: true }, None)
+        }
+    };
+    if let Some(rest) = rest {
+        request.path = rest;
+        request.namespace.clone_from(&goes_to.space.path);
+    }
+    let refusal = locked(&unsealed, &goes_to.space, &request.path);
+    Ok(Admitted { unsealed, now, goes_to, refusal, _inside: inside })
+}
+
+/// Why a namespace that was locked, or one below it, takes no request but that which unlocks it.
+fn locked(unsealed: &Unsealed, space: &Space, path: &Path) -> Option<Refusal> {
+    let by = unsealed.handles.spaces.locked_by(space).filter(|_| path.trimmed() != UNLOCK)?;
+    let text = "API access to this namespace has been locked by an administrator";
+    Some(Refusal::Unavailable(format!("{text} - {:?} must be unlocked to gain access.", by.path).into()))
 }

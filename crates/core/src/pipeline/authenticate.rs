@@ -5,17 +5,15 @@
 //! sticks when the request fails (DR-18). Every way of not being known has one answer: permission denied.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use tresor_barrier::Txn;
 use tresor_engine::Access;
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Request, Timestamp};
-use tresor_policy::PolicySet;
 
 use super::route::Routed;
 use super::uses::Use;
+use crate::namespaces::Permissions;
 use crate::tokens::FoundToken;
 use crate::tokens::record::Uses;
 use crate::unsealed::{CommitFault, Unsealed};
@@ -24,7 +22,7 @@ use crate::wrapping;
 /// Who asks: a live token and what its policies come to. Made here only, which the private fields see to.
 pub struct Principal {
     token: FoundToken,
-    policies: Arc<PolicySet>,
+    permissions: Permissions,
 }
 
 impl Principal {
@@ -33,9 +31,9 @@ impl Principal {
         &self.token
     }
 
-    /// Its policies, compiled.
-    pub(crate) fn policies(&self) -> &PolicySet {
-        &self.policies
+    /// What its policies come to where it asks.
+    pub(crate) const fn permissions(&self) -> &Permissions {
+        &self.permissions
     }
 }
 
@@ -53,7 +51,7 @@ pub(super) async fn authenticate(
 ) -> Result<(Txn, Option<Principal>), Fault> {
     let mut txn = unsealed.begin()?;
     let access = routed.access(request.verb);
-    let mut found = find(unsealed, &mut txn, request, access, now)?;
+    let mut found = find(unsealed, &mut txn, request, routed, now)?;
     if using.is_none()
         && let Some(token) = &found
         && token.record.uses == Uses::Counted
@@ -66,27 +64,30 @@ pub(super) async fn authenticate(
         consume(unsealed, &token.hash, refusal, now).await?;
         *using = Some(begun);
         txn = unsealed.begin()?;
-        found = find(unsealed, &mut txn, request, access, now)?;
+        found = find(unsealed, &mut txn, request, routed, now)?;
     }
     let identity = found.map(|token| {
-        let policies = unsealed.handles.policies.table().compile(&token.record.policies, now);
-        Principal { token, policies }
+        let record = &token.record;
+        let spaces = &unsealed.handles.spaces;
+        let permissions = spaces.permissions(&routed.space, &record.namespace, &record.policies, now);
+        Principal { token, permissions }
     });
     Ok((txn, identity))
 }
 
-/// The live token of the request. On public and login routes, no token or a bad one is nobody; elsewhere it is a
+/// The live token of the request, which belongs to its namespace or to one above. On public and login routes, no token or a bad one is nobody; elsewhere it is a
 /// refusal.
 fn find(
     unsealed: &Unsealed,
     txn: &mut Txn,
     request: &Request,
-    access: Access,
+    routed: &Routed,
     now: Timestamp,
 ) -> Result<Option<FoundToken>, Fault> {
+    let access = routed.access(request.verb);
     let required = !matches!(access, Access::Public | Access::Login);
     let found = match &request.token {
-        Some(token) => unsealed.handles.tokens.find(txn, &NamespaceId::root(), token, now)?,
+        Some(token) => unsealed.handles.tokens.find(txn, &routed.space.line, token, now)?,
         None => None,
     };
     let usable = found.filter(|token| may_come_from(&token.record.bound_cidrs, request.connection.peer_address));
@@ -111,7 +112,7 @@ async fn consume(unsealed: &Unsealed, hash: &str, refusal: fn() -> Fault, now: T
     let mut turn = None;
     for _ in 0..CONSUME_ATTEMPTS_MAX {
         let mut txn = unsealed.begin()?;
-        let Some(found) = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), hash, now)? else {
+        let Some(found) = unsealed.handles.tokens.find_hash(&mut txn, hash, now)? else {
             return Err(refusal());
         };
         if found.record.uses == Uses::Unlimited {
@@ -134,7 +135,7 @@ pub(super) async fn finish(unsealed: &Unsealed, using: Option<Use>, now: Timesta
     let Some(hash) = using.and_then(Use::end) else { return };
     let revoke = async {
         let mut txn = unsealed.begin()?;
-        let found = unsealed.handles.tokens.find_hash(&mut txn, &NamespaceId::root(), &hash, now)?;
+        let found = unsealed.handles.tokens.find_hash(&mut txn, &hash, now)?;
         if let Some(found) = found.filter(FoundToken::is_used_up) {
             unsealed.handles.tokens.revoke(&mut txn, &found, now)?;
             unsealed.commit(txn).await?;

@@ -108,8 +108,9 @@ pub(super) fn authorize<'a>(
         }
         Access::Token | Access::Wrapping | Access::Sudo | Access::Shareholders(_) => {
             let principal = principal.ok_or_else(Fault::denied)?;
-            let decided = principal.policies().decide(&tresor_policy::Request {
-                path: (&routed.policy_path).into(),
+            let permissions = principal.permissions();
+            let decided = permissions.set().decide(&tresor_policy::Request {
+                path: (&*permissions.asked(&routed.policy_path)).into(),
                 operation,
                 parameters: Some(tresor_policy::Parameters {
                     sent: &request.body,

@@ -47,7 +47,7 @@ pub(super) async fn execute(
 ) -> Executed {
     let (writes, has_effect) = (authorized.writes(), authorized.has_effect());
     if has_effect && let Some(mount) = &authorized.routed().mount {
-        match unsealed.handles.mounts.is_current(&mut txn, mount) {
+        match authorized.routed().space.mounts.is_current(&mut txn, mount) {
             Ok(Some(true)) => {}
             Ok(Some(false)) => return Executed::Conflicted,
             Ok(None) => {
@@ -64,7 +64,7 @@ pub(super) async fn execute(
         return Executed::Done(Err(fault));
     }
     let done = async {
-        let wrapping = wrap::asked(unsealed, request, authorized)?;
+        let wrapping = wrap::asked(request, authorized)?;
         let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
         let attempt = attempt(unsealed, &mut txn, request, authorized, now)?;
         let called = call(unsealed, &mut txn, request, authorized, now).await;
@@ -75,7 +75,7 @@ pub(super) async fn execute(
             metrics.routed(&mount.record.path, authorized.operation(), metrics.since(began));
         }
         let mut reply = called?;
-        shown::restrict(unsealed, authorized, &mut reply);
+        shown::restrict(authorized, &mut reply);
         let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
         let lease = issue::lease(unsealed, &mut txn, request, authorized, &mut reply, now)?;
         if !writes && !txn.is_empty_of_writes() {
@@ -212,6 +212,7 @@ pub(super) fn context<'a>(
         caller: Caller {
             address: request.connection.peer_address,
             accessor: stored.map(|token| &token.record.accessor),
+            home: record.map(|record| &record.namespace),
             policies: record.map_or(&[], |record| &record.policies),
             display_name: record.map_or("", |record| &record.display_name),
             token_key: stored.map(|token| token.hash.as_str()),

@@ -5,7 +5,6 @@
 
 use tresor_barrier::Txn;
 use tresor_engine::{Login, Reply};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Auth, Fault, LeaseTerms, Request, Timestamp, TokenType};
 use tresor_policy::WRAPPING_POLICY;
 
@@ -43,7 +42,7 @@ pub(super) fn token(
     reply.warnings.extend(life.warnings);
     let new = NewToken {
         id: None,
-        namespace: NamespaceId::root(),
+        namespace: authorized.routed().space.id.clone(),
         parent: None,
         policies: policies(&login)?,
         metadata: login.metadata,

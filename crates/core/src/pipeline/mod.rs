@@ -12,8 +12,8 @@
 //! ```
 //!
 //! ```compile_fail,E0451
-//! fn forges(token: tresor_core::tokens::FoundToken, policies: std::sync::Arc<tresor_policy::PolicySet>) {
-//!     let _ = tresor_core::pipeline::Principal { token, policies };
+//! fn forges(token: tresor_core::tokens::FoundToken, permissions: tresor_core::namespaces::Permissions) {
+//!     let _ = tresor_core::pipeline::Principal { token, permissions };
 //! }
 //! ```
 //!
@@ -71,10 +71,9 @@ const MOVES_MAX: usize = 8;
 
 /// Serves one request.
 pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
-    let refusal = request.refusal.take();
     // Some endpoints answer in every state of the node; everything else needs an unsealed one.
     if let Some(route) = admit::always(node, &request) {
-        if let Some(refusal) = refusal {
+        if let Some(refusal) = request.refusal.take().or_else(|| admit::only_in_root(route, &request)) {
             return record::exempt(Err(refusal.into()));
         }
         if route.place == Place::Leader {
@@ -88,19 +87,18 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
     let _running = node.metrics.running.enter(&request, node.now());
     let mut moves = 0;
     loop {
-        let admitted = match admit::admit(node, &request) {
+        let admitted = match admit::admit(node, &mut request) {
             Ok(admitted) => admitted,
-            Err(sealed) => return record::never_admitted(refusal.unwrap_or(sealed)),
+            Err(sealed) => return record::never_admitted(request.refusal.take().unwrap_or(sealed)),
         };
-        // What could not be read as sent, or leads out of every namespace, is refused whoever asks; and recorded.
-        if let Some(refusal) = refusal.as_ref().or(admitted.refusal.as_ref()) {
-            let routed = route::route(&admitted.unsealed, &request);
-            return record::refused(&admitted.unsealed, &request, &routed, refusal.clone().into(), admitted.now).await;
+        // What could not be read as sent, or goes to a namespace that is locked, is refused whoever asks; and recorded.
+        if let Some(refusal) = request.refusal.take().or_else(|| admitted.refusal.clone()) {
+            return refused(&admitted, &request, refusal).await;
         }
         // On which node does it run?
         let mut is_confirmed = true;
         if admitted.unsealed.handles.cluster.is_enabled() {
-            match place::place(&admitted.unsealed, request, moves > 0).await {
+            match place::place(&admitted, request, moves > 0).await {
                 Placed::Here(here, confirmed) => (request, is_confirmed) = (here, confirmed),
                 Placed::Answered(answered) => return answered,
             }
@@ -131,15 +129,24 @@ pub async fn serve_opened(node: &Node, request: &Request) -> Option<Audited<Outc
 }
 
 /// Serves a request that another node passed on to this one because it leads.
-pub(crate) async fn serve_passed_on(node: &Node, request: Request) -> Answer {
+pub(crate) async fn serve_passed_on(node: &Node, mut request: Request) -> Answer {
     if let Some(route) = admit::always(node, &request).filter(|route| route.place == Place::Leader) {
         return Answer::Outcome((route.answer)(node, request.body).await);
     }
-    let Ok(admitted) = admit::admit(node, &request) else { return Answer::Elsewhere };
-    match place::passed_on(&admitted.unsealed, &request).await {
+    let Ok(admitted) = admit::admit(node, &mut request) else { return Answer::Elsewhere };
+    if let Some(refusal) = &admitted.refusal {
+        return Answer::Outcome(refused(&admitted, &request, refusal.clone()).await.into_inner());
+    }
+    match place::passed_on(&admitted, &request).await {
         Some(is_confirmed) => Answer::Outcome(run(node, admitted, &request, is_confirmed).await.into_inner()),
         None => Answer::Elsewhere,
     }
+}
+
+/// Refuses a request before it is known who asks, and records that.
+async fn refused(admitted: &Admitted, request: &Request, refusal: Refusal) -> Audited<Outcome> {
+    let routed = route::route(&admitted.unsealed, &admitted.goes_to, request);
+    record::refused(&admitted.unsealed, request, &routed, refusal.into(), admitted.now).await
 }
 
 /// Runs a request on this node.
@@ -151,7 +158,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     let standing = unsealed.handles.cluster.standing();
 
     // One snapshot of the mounts decides where the path leads.
-    let mut routed = route::route(unsealed, request);
+    let mut routed = route::route(unsealed, &admitted.goes_to, request);
 
     let mut recorded = None;
     let mut using = None;
@@ -203,7 +210,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
                 if turn.is_none() {
                     turn = unsealed.turns.take(routed.contended()).await;
                 }
-                routed = route::route(unsealed, request);
+                routed = route::route(unsealed, &admitted.goes_to, request);
                 recorded.iter_mut().for_each(record::Recorded::forget_head);
             }
         }
@@ -228,7 +235,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     // The record of the response comes before the answer.
     let (outcome, afterwards) = match outcome {
         Ok((response, Some(Afterwards::AwaitRevoked(prefix)))) => {
-            let waited = leases::awaited::revoked(unsealed, &prefix, now, execute::DEADLINE).await;
+            let waited = leases::awaited::revoked(unsealed, &routed.space.id, &prefix, now, execute::DEADLINE).await;
             (waited.map(|()| response), None)
         }
         Ok((response, afterwards)) => (Ok(response), afterwards),

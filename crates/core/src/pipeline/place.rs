@@ -12,10 +12,10 @@ use tresor_audit::{Audited, Exempt};
 use tresor_engine::{Access, Effect, OperationFacts, Place};
 use tresor_env::BoxFuture;
 use tresor_model::fault::{Failure, Side};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal, Request};
 
 use super::Outcome;
+use super::admit::Admitted;
 use super::execute::DEADLINE;
 use super::route::{Routed, operation_candidates, route};
 use crate::cluster::{ClusterError, Contact, Message, Standing};
@@ -50,26 +50,28 @@ pub(super) enum Placed {
 }
 
 /// Whether what was passed on to this node may run here, now or in a moment; and then whether it is confirmed.
-pub(super) async fn passed_on(unsealed: &Unsealed, request: &Request) -> Option<bool> {
+pub(super) async fn passed_on(admitted: &Admitted, request: &Request) -> Option<bool> {
+    let unsealed = &*admitted.unsealed;
     let mut patience = unsealed.clock.sleep(PATIENCE);
     let standing = unsealed.handles.cluster.standing();
     if !standing.leads() || is_active(unsealed, standing, &mut patience).await != Some(true) {
         return None;
     }
-    on_the_leader(unsealed, request, false).await
+    on_the_leader(admitted, request, false).await
 }
 
 /// Confirms what only reads, and what is in doubt; nothing when this node does not lead any more.
-async fn on_the_leader(unsealed: &Unsealed, request: &Request, is_in_doubt: bool) -> Option<bool> {
-    if !is_in_doubt && writes(&route(unsealed, request), request) {
+async fn on_the_leader(admitted: &Admitted, request: &Request, is_in_doubt: bool) -> Option<bool> {
+    if !is_in_doubt && writes(&route(&admitted.unsealed, &admitted.goes_to, request), request) {
         return Some(false);
     }
-    confirmed(unsealed).await.then_some(true)
+    confirmed(&admitted.unsealed).await.then_some(true)
 }
 
 /// Finds where a request runs, and lets it run there if that is not here. It is in doubt whether this node leads when the request
 /// ran here, and the store took nothing or a majority did not confirm.
-pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bool) -> Placed {
+pub(super) async fn place(admitted: &Admitted, request: Request, is_in_doubt: bool) -> Placed {
+    let unsealed = &*admitted.unsealed;
     let cluster = &unsealed.handles.cluster;
     if is_in_doubt {
         unsealed.clock.sleep(PAUSE).await;
@@ -77,7 +79,7 @@ pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bo
     // Nearly always on a leader, without a timer.
     if unsealed.duties.is_active()
         && cluster.standing().leads()
-        && let Some(is_confirmed) = on_the_leader(unsealed, &request, is_in_doubt).await
+        && let Some(is_confirmed) = on_the_leader(admitted, &request, is_in_doubt).await
     {
         return Placed::Here(request, is_confirmed);
     }
@@ -89,7 +91,7 @@ pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bo
             Standing::Leads { .. } => {
                 match is_active(unsealed, standing.clone(), &mut patience).await {
                     Some(true) => {
-                        if let Some(is_confirmed) = on_the_leader(unsealed, &request, is_in_doubt).await {
+                        if let Some(is_confirmed) = on_the_leader(admitted, &request, is_in_doubt).await {
                             return Placed::Here(request, is_confirmed);
                         }
                     }
@@ -98,9 +100,9 @@ pub(super) async fn place(unsealed: &Unsealed, request: Request, is_in_doubt: bo
                 }
                 None
             }
-            Standing::Follows(leader) if placed(unsealed, &request) == Place::Leader => Some(leader),
+            Standing::Follows(leader) if placed(admitted, &request) == Place::Leader => Some(leader),
             Standing::Follows(leader) => match confirmed(unsealed).await {
-                true if may_run_here(unsealed, &request) => return Placed::Here(request, true),
+                true if may_run_here(admitted, &request) => return Placed::Here(request, true),
                 true => Some(leader),
                 false => None,
             },
@@ -174,8 +176,8 @@ pub(super) async fn confirmed(unsealed: &Unsealed) -> bool {
 }
 
 /// Where a request runs, by what is known here; where the path leads nowhere, finding that out is a read.
-fn placed(unsealed: &Unsealed, request: &Request) -> Place {
-    let place = declared(&route(unsealed, request), request);
+fn placed(admitted: &Admitted, request: &Request) -> Place {
+    let place = declared(&route(&admitted.unsealed, &admitted.goes_to, request), request);
     let mut forward = request.headers.get(FORWARD).into_iter().flatten();
     let wants_leader = request.wrap_ttl.is_some() || forward.any(|value| value == "active-node");
     if place == Place::Any && wants_leader { Place::Leader } else { place }
@@ -196,8 +198,9 @@ fn writes(routed: &Routed, request: &Request) -> bool {
 }
 
 /// Whether a read may run here, now that everything is applied: the path leads where it led, and no use is counted.
-fn may_run_here(unsealed: &Unsealed, request: &Request) -> bool {
-    let routed = route(unsealed, request);
+fn may_run_here(admitted: &Admitted, request: &Request) -> bool {
+    let unsealed = &*admitted.unsealed;
+    let routed = route(unsealed, &admitted.goes_to, request);
     match declared(&routed, request) {
         Place::Asked => return true,
         Place::Leader => return false,
@@ -209,7 +212,7 @@ fn may_run_here(unsealed: &Unsealed, request: &Request) -> bool {
     // What cannot be read is found again, and told, by the step that is about it.
     let found = unsealed
         .begin()
-        .and_then(|mut txn| unsealed.handles.tokens.find(&mut txn, &NamespaceId::root(), token, unsealed.clock.now()));
+        .and_then(|mut txn| unsealed.handles.tokens.find(&mut txn, &routed.space.line, token, unsealed.clock.now()));
     !matches!(found, Ok(Some(found)) if found.record.uses == Uses::Counted)
 }
 

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tresor_audit::{
-    Admission, Audited, AuthFacts, Clear, Exempt, GrantingPolicy, Handle, Head, HeldRequest, MountFacts,
-    NamespaceFacts, PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
+    Admission, Audited, AuthFacts, Exempt, GrantingPolicy, Handle, Head, HeldRequest, MountFacts, NamespaceFacts,
+    PolicyResults, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts,
 };
 use tresor_model::{Fault, Operation, Refusal, Request, Response, Timestamp};
 use tresor_wire::input::Place;
@@ -29,16 +29,19 @@ pub(super) struct Seen {
     allowed: bool,
     /// The names of the policies that grant it.
     granting: Vec<String>,
+    /// How long the path is from the token's namespace to the one that is asked.
+    way: usize,
 }
 
 impl Seen {
     /// Nobody is known yet.
     pub(super) const fn nothing() -> Self {
-        Self { token: None, operation: None, refusal: None, allowed: false, granting: Vec::new() }
+        Self { token: None, operation: None, refusal: None, allowed: false, granting: Vec::new(), way: 0 }
     }
 
     pub(super) fn of(identity: &Option<Principal>) -> Self {
-        Self { token: identity.as_ref().map(|principal| principal.token().clone()), ..Self::nothing() }
+        let way = identity.as_ref().map_or(0, |principal| principal.permissions().way().len());
+        Self { token: identity.as_ref().map(|principal| principal.token().clone()), way, ..Self::nothing() }
     }
 
     /// Notes what was decided.
@@ -62,12 +65,24 @@ impl Seen {
     fn head(&self, unsealed: &Unsealed, request: &Request, routed: &Routed, now: Timestamp) -> Head {
         let facts = self.request(request, routed);
         let facts = unsealed.handles.edge.audited(facts, |facts, wanted| facts.with_headers(request, wanted));
-        Head::new(&self.auth(request, now), &facts)
+        Head::new(&self.auth(request, routed, now), &facts)
     }
 
-    fn auth<'a>(&'a self, request: &'a Request, now: Timestamp) -> AuthFacts<'a> {
+    fn auth<'a>(&'a self, request: &'a Request, routed: &'a Routed, now: Timestamp) -> AuthFacts<'a> {
         let Some(token) = &self.token else { return AuthFacts::default() };
         let record = &token.record;
+        // Policies are those of the token's namespace, which is the request's or lies above it.
+        let above = routed.space.path.len().saturating_sub(self.way);
+        let home = NamespaceFacts {
+            id: record.namespace.as_str().into(),
+            path: routed.space.path.get(..above).unwrap_or_default().into(),
+        };
+        let granting = |name: &'a String| GrantingPolicy {
+            name: name.as_str().into(),
+            namespace_id: home.id.clone(),
+            namespace_path: home.path.clone(),
+            kind: "acl".into(),
+        };
         AuthFacts {
             client_token: request.token.as_ref().map(Into::into),
             accessor: handle(token),
@@ -76,7 +91,7 @@ impl Seen {
             token_policies: Cow::Borrowed(&record.policies),
             policy_results: Some(PolicyResults {
                 allowed: self.allowed,
-                granting_policies: self.granting.iter().map(granting_policy).collect(),
+                granting_policies: self.granting.iter().map(granting).collect(),
             }),
             metadata: (!record.metadata.is_empty()).then_some(Cow::Borrowed(&record.metadata)),
             num_uses: token.uses_on_wire(),
@@ -100,7 +115,8 @@ impl Seen {
             };
         }
         facts.client_token_accessor = self.token.as_ref().and_then(handle);
-        facts.namespace = NamespaceFacts { id: "root".into(), ..NamespaceFacts::default() };
+        facts.namespace =
+            NamespaceFacts { id: routed.space.id.as_str().into(), path: routed.space.path.as_str().into() };
         let Some(mount) = &routed.mount else { return facts };
         let class = if mount.record.class == StoredClass::Auth { "auth" } else { "secret" };
         let at = MountFacts::new(&mount.record.path, &mount.record.kind, mount.record.accessor.as_str(), class);
@@ -111,16 +127,6 @@ impl Seen {
 /// The handle of a token; batch tokens have none.
 fn handle(token: &FoundToken) -> Option<Handle<'_>> {
     (!token.is_batch()).then(|| token.record.accessor.as_str().into())
-}
-
-/// A policy of the root namespace that granted the request.
-fn granting_policy(name: &String) -> GrantingPolicy<'_> {
-    GrantingPolicy {
-        name: name.into(),
-        namespace_id: "root".into(),
-        namespace_path: Clear::default(),
-        kind: "acl".into(),
-    }
 }
 
 /// The path as it is recorded: devices show paths in the clear, so a parameter that is a secret of any of the route's

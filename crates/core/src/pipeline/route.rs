@@ -11,11 +11,14 @@ use tresor_model::{Operation, Refusal, Request, Verb};
 
 use crate::mounts::record::StoredClass;
 use crate::mounts::{Behind, Mount, PolicyPath};
+use crate::namespaces::{Resolved, Space};
 use crate::settings::Settings;
 use crate::unsealed::Unsealed;
 
 /// Where a path leads.
 pub(crate) struct Routed {
+    /// The namespace.
+    pub(crate) space: Arc<Space>,
     /// The path that policies decide on.
     pub(crate) policy_path: PolicyPath,
     /// The mount, when there is one.
@@ -44,7 +47,7 @@ impl Routed {
     /// What requests to this path are likely to conflict over: the path, or for the server's own tables, the mount.
     pub(crate) fn contended(&self) -> &str {
         match &self.mount {
-            Some(mount) if mount.record.class == StoredClass::System => &mount.record.path,
+            Some(mount) if mount.record.class == StoredClass::System => mount.record.id.as_str(),
             _ => &self.policy_path.text,
         }
     }
@@ -72,8 +75,9 @@ pub(crate) const fn operation_candidates(verb: Verb) -> &'static [Operation] {
     }
 }
 
-pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
-    let (table, settings) = (unsealed.handles.mounts.table(), Arc::clone(&unsealed.handles.settings));
+pub(super) fn route(unsealed: &Unsealed, goes_to: &Resolved, request: &Request) -> Routed {
+    let (space, settings) = (Arc::clone(&goes_to.space), Arc::clone(&unsealed.handles.settings));
+    let table = space.mounts.table();
     let asked = match request.verb {
         // LIST and SCAN always ask of a directory.
         verb if verb.is_of_directory() => request.path.clone().into_directory(),
@@ -81,34 +85,40 @@ pub(super) fn route(unsealed: &Unsealed, request: &Request) -> Routed {
     };
     let nowhere = || Refusal::NoRoute(request.path.as_str().to_owned());
     let directory = |found: PolicyPath| if request.verb.is_of_directory() { found.into_directory() } else { found };
-    let Some((mount, relative)) = table.find(asked.as_str()) else {
+    // What was meant for a namespace that is missing is meant for none of these mounts.
+    let found = if goes_to.is_missing { None } else { table.find(asked.as_str()) };
+    let Some((mount, relative)) = found else {
         let policy_path = directory(PolicyPath::as_sent(asked.as_str()));
-        return Routed { policy_path, mount: None, target: Err(nowhere()), settings };
+        return Routed { space, policy_path, mount: None, target: Err(nowhere()), settings };
     };
     let mount = Arc::clone(mount);
     let relative = mount.asked(relative, request.verb.is_of_directory());
-    let target = engine(unsealed, &mount, nowhere).and_then(|engine| target(engine, relative.to_owned(), request.verb));
+    let target = engine(&space, &mount, nowhere)
+        .and_then(|engine| target(engine, relative.to_owned(), request.verb, space.is_root()));
     let policy_path = match &target {
         Ok(Target { canonical: Some(canonical), is_folded, .. }) => PolicyPath::found(&mount, canonical, *is_folded),
         _ => PolicyPath::as_sent(asked.as_str()),
     };
-    Routed { policy_path: directory(policy_path), mount: Some(mount), target, settings }
+    Routed { space, policy_path: directory(policy_path), mount: Some(mount), target, settings }
 }
 
-fn engine(unsealed: &Unsealed, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result<Arc<dyn Mounted>, Refusal> {
+fn engine(space: &Space, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result<Arc<dyn Mounted>, Refusal> {
     match &mount.engine {
         Behind::Quarantined(reason) => {
             Err(Refusal::Unavailable(format!("mount {:?} could not be loaded: {reason}", mount.record.path).into()))
         }
-        Behind::Engine(_) | Behind::Server => unsealed.handles.mounts.engine(mount).ok_or_else(nowhere),
+        Behind::Engine(_) | Behind::Server => space.mounts.engine(mount).ok_or_else(nowhere),
     }
 }
 
-fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb) -> Result<Target, Refusal> {
+fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb, is_root: bool) -> Result<Target, Refusal> {
     // Help on the mount itself is about the engine.
     let is_about_the_engine = verb == Verb::Help && relative.is_empty();
     let found = engine.find(&relative).filter(|_| !is_about_the_engine);
     let facts = found.as_ref().and_then(|found| engine.route(found.route));
+    if facts.is_some_and(|facts| facts.only_in_root) && !is_root {
+        return Err(Refusal::Invalid("operation only available in root namespace".into()));
+    }
     let operations = facts.map(|facts| Arc::clone(&facts.operations)).unwrap_or_default();
     let tells_create = facts.is_some_and(|facts| facts.tells_create);
     let mends_audit = facts.is_some_and(|facts| facts.mends_audit);

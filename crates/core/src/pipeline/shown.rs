@@ -6,10 +6,10 @@
 
 use tresor_engine::Reply;
 use tresor_model::{Body, Map, Operation, Shape};
-use tresor_policy::{KeysFilter, PolicySet};
+use tresor_policy::KeysFilter;
 
 use super::authorize::Authorized;
-use crate::unsealed::Unsealed;
+use crate::namespaces::{Permissions, Space};
 
 /// A whole number, in either spelling.
 pub(super) fn number(body: &Body) -> Option<usize> {
@@ -21,16 +21,17 @@ pub(super) fn number(body: &Body) -> Option<usize> {
 }
 
 /// Takes from an answer what may not be shown.
-pub(super) fn restrict(unsealed: &Unsealed, authorized: &Authorized<'_>, reply: &mut Reply) {
+pub(super) fn restrict(authorized: &Authorized<'_>, reply: &mut Reply) {
     let listing = authorized.listing();
     let Some(principal) = authorized.principal().filter(|_| listing.limit.is_some() || listing.keys_filter.is_some())
     else {
         return;
     };
     let (Shape::Enveloped(data) | Shape::Mirrored(data)) = &mut reply.shape else { return };
-    let path = &authorized.routed().policy_path.text;
-    let set = principal.policies();
-    let is_shown = |key: &str| listing.keys_filter.is_none_or(|filter| may_see(unsealed, set, filter, path, key));
+    let (space, permissions) = (&authorized.routed().space, principal.permissions());
+    let asked = permissions.asked(&authorized.routed().policy_path);
+    let may_see = |filter: &KeysFilter, key: &str| may_see(space, permissions, filter, &asked.text, key);
+    let is_shown = |key: &str| listing.keys_filter.is_none_or(|filter| may_see(filter, key));
     let mut shown = 0;
     let mut keep = |key: &str| {
         let is_shown = shown < listing.limit.unwrap_or(usize::MAX) && is_shown(key);
@@ -64,12 +65,14 @@ pub(super) fn restrict(unsealed: &Unsealed, authorized: &Authorized<'_>, reply: 
 }
 
 /// Whether a name may be seen: it decides as a request for it would be decided, without parameters.
-fn may_see(unsealed: &Unsealed, set: &PolicySet, filter: &KeysFilter, listing: &str, key: &str) -> bool {
+fn may_see(space: &Space, permissions: &Permissions, filter: &KeysFilter, listing: &str, key: &str) -> bool {
     let Some(path) = filter.path(listing, key) else { return false };
+    // The filter speaks of paths as the caller's namespace sees them; what is outside of this one is not shown in it.
+    let Some(path) = permissions.within(&path) else { return false };
     let operation = if key.ends_with('/') { Operation::List } else { Operation::Read };
-    let asked = unsealed.handles.mounts.leads_to(&path, operation);
-    let decision = set.decide(&tresor_policy::Request {
-        path: (&asked.policy_path).into(),
+    let asked = space.mounts.leads_to(path, operation);
+    let decision = permissions.set().decide(&tresor_policy::Request {
+        path: (&*permissions.asked(&asked.policy_path)).into(),
         operation,
         parameters: None,
         wrap_ttl_seconds: None,

@@ -5,8 +5,11 @@
 //! policies do, so another spelling is no way around. Deliberately absent: what clients have used (`quotas/clients.rs`);
 //! whoever is refused is nobody, so no token is looked at.
 
+use std::sync::Arc;
+
 use tresor_model::{Refusal, Request, Throttle};
 
+use crate::namespaces::Resolved;
 use crate::node::{Node, State};
 
 /// What the quotas on rates say of a request whose body was not read yet.
@@ -18,9 +21,15 @@ pub fn throttle(node: &Node, request: &Request) -> Throttle {
     if handles.rates.is_empty() {
         return Throttle::default();
     }
-    let mounts = handles.mounts.table();
-    let found = mounts.find(request.path.as_str()).map(|(mount, rest)| {
-        let engine = handles.mounts.engine(mount);
+    // A request that leads nowhere counts as one of the root namespace.
+    let (goes_to, rest) = handles
+        .spaces
+        .resolve(&request.namespace, &request.path)
+        .unwrap_or_else(|_| (Resolved { space: Arc::clone(handles.spaces.root()), is_missing: true }, None));
+    let (space, path) = (&goes_to.space, rest.as_ref().unwrap_or(&request.path).as_str());
+    let mounts = space.mounts.table();
+    let found = mounts.find(path).filter(|_| !goes_to.is_missing).map(|(mount, rest)| {
+        let engine = space.mounts.engine(mount);
         let canonical = engine.and_then(|engine| engine.find(rest)).map(|found| found.canonical);
         (&mount.record.id, canonical.unwrap_or_else(|| rest.to_owned()))
     });

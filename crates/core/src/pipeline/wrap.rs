@@ -14,7 +14,7 @@ use tresor_model::{Fault, Request, Response, Shape, Timestamp};
 use super::authorize::Authorized;
 use crate::leases::secrets::Means;
 use crate::unsealed::Unsealed;
-use crate::wrapping::Wish;
+use crate::wrapping::{Wish, Wrapping};
 
 /// A client that wants a wrapping token of another form.
 const FORMAT: &str = "x-vault-wrap-format";
@@ -31,13 +31,9 @@ pub(super) struct Wanted {
 }
 
 /// How the answer is to be wrapped, if it is.
-pub(super) fn asked(
-    unsealed: &Unsealed,
-    request: &Request,
-    authorized: &Authorized<'_>,
-) -> Result<Option<Wanted>, Fault> {
+pub(super) fn asked(request: &Request, authorized: &Authorized<'_>) -> Result<Option<Wanted>, Fault> {
     let Some(ttl) = request.wrap_ttl else { return Ok(None) };
-    unsealed.handles.wrapping.check(ttl)?;
+    Wrapping::check(&authorized.routed().space, ttl)?;
     if request.headers.get(FORMAT).into_iter().flatten().any(|form| form == "jwt") {
         return Err(Fault::invalid("wrapping tokens as JWT are not available"));
     }
@@ -70,6 +66,7 @@ pub(super) async fn wrap(
     }
     let means = Means::by(txn, now, &unsealed.doors);
     let wish = Wish {
+        space: std::sync::Arc::clone(&authorized.routed().space),
         path: request.path.as_str().to_owned(),
         ttl: wanted.ttl,
         display_name: authorized.principal().map(|asker| asker.token().record.display_name.clone()).unwrap_or_default(),

@@ -174,7 +174,7 @@ impl Shareholders {
     }
 
     async fn mint(&self, id: TokenSecret) -> Result<(), Fault> {
-        let table = self.means.mounts.table();
+        let table = self.means.spaces.root().mounts.table();
         let mount = table.at("auth/token/").ok_or_else(|| Fault::internal("there is no token store"))?;
         let new = NewToken {
             id: Some(id),

@@ -22,7 +22,7 @@ pub use self::generate_root::{Concealment, GenerationStanding, OTP_CHARACTERS};
 pub use self::rekey::{Backup, Entered, NewKeys, RekeyStanding, RekeyWish, Target, VerificationStanding};
 use self::{generate_root::Generation, rekey::Rekey};
 use crate::cluster::{Cluster, Standing};
-use crate::mounts::Mounts;
+use crate::namespaces::Spaces;
 use crate::settings::Settings;
 use crate::storage::Storage;
 use crate::tokens::Tokens;
@@ -37,7 +37,7 @@ pub(crate) struct Means {
     pub(crate) cluster: Arc<dyn Cluster>,
     pub(crate) clock: SteadyClock,
     pub(crate) entropy: Arc<dyn Entropy>,
-    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) spaces: Arc<Spaces>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) settings: Arc<Settings>,
 }

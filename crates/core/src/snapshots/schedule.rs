@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Timestamp};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{ByteStream, Fault};
 use tresor_record::Record;
 use tresor_storage::{Store, StoreError};
@@ -19,7 +18,6 @@ use tresor_storage::{Store, StoreError};
 use super::files::{self, Unfinished};
 use crate::gate::Gate;
 use crate::keys;
-use crate::policies::Policies;
 use crate::unsealed::{ClusterRecord, Unsealed};
 
 /// How long after an attempt that failed the next one comes, at the latest.
@@ -184,8 +182,7 @@ fn load(unsealed: &Unsealed, restored: &tresor_barrier::Barrier) -> Result<(), F
         return Err(Fault::internal("what was restored is another cluster"));
     }
     let handles = &unsealed.handles;
-    Policies::load(&mut txn, NamespaceId::root())?;
-    handles.mounts.rehearse(&mut txn)?;
+    handles.spaces.rehearse(&mut txn)?;
     handles.quotas.stored(&mut txn)?;
     handles.rates.stored(&mut txn)?;
     handles.audits.devices(&mut txn)?;

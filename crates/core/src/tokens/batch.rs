@@ -24,6 +24,7 @@ use tresor_secret::{DataKey, TokenSecret};
 use super::record::{TokenRecord, Uses};
 use super::{FoundToken, NewToken, Tokens};
 use crate::leases::index;
+use crate::namespaces::ids;
 
 /// What the text of a batch token begins with.
 const PREFIX: &str = "hvb.";
@@ -65,14 +66,17 @@ impl BatchKey {
         entropy.fill(&mut bytes);
         let sealed = self.of(&bytes).seal(0, CONTEXT, &record.encode(), entropy);
         bytes.extend_from_slice(&sealed);
-        TokenSecret::parse(&format!("{PREFIX}{}", BASE64.encode(&bytes)))
-            .map_err(|_| Fault::invalid("a batch token cannot say so much"))
+        let text = ids::within(&record.namespace, format!("{PREFIX}{}", BASE64.encode(&bytes)));
+        TokenSecret::parse(&text).map_err(|_| Fault::invalid("a batch token cannot say so much"))
     }
 
     fn open(&self, token: &TokenSecret) -> Option<BatchRecord> {
-        let bytes = BASE64.decode(token.expose().strip_prefix(PREFIX)?).ok()?;
+        let text = token.expose().strip_prefix(PREFIX)?;
+        let bytes = BASE64.decode(ids::bare(text)).ok()?;
         let (salt, sealed) = bytes.split_at_checked(SALT_BYTES)?;
-        BatchRecord::decode(&self.of(salt).open(CONTEXT, sealed).ok()?).ok()
+        let record = BatchRecord::decode(&self.of(salt).open(CONTEXT, sealed).ok()?).ok()?;
+        // One text for each.
+        (record.namespace == ids::home(text)).then_some(record)
     }
 }
 
@@ -109,8 +113,8 @@ impl Tokens {
             bound_cidrs: new.bound_cidrs,
         };
         let token = self.batch_key.seal(&record, entropy)?;
-        let found =
-            FoundToken { hash: self.hash(&token), record: Arc::new(known(record, new.parent)), uses_left: None };
+        let hash = self.hash(&token, &record.namespace);
+        let found = FoundToken { hash, record: Arc::new(known(record, new.parent)), uses_left: None };
         Ok((token, found))
     }
 
@@ -118,37 +122,31 @@ impl Tokens {
     pub(super) fn find_batch(
         &self,
         txn: &mut Txn,
-        namespace: &NamespaceId,
+        homes: &[NamespaceId],
         token: &TokenSecret,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, Fault> {
-        let Some(record) = self.batch_key.open(token).filter(|record| record.namespace == *namespace) else {
+        let Some(record) = self.batch_key.open(token).filter(|record| homes.contains(&record.namespace)) else {
             return Ok(None);
         };
         let is_over = index::rounded(record.created.plus(record.ttl)) <= now;
-        if is_over || self.mounts.table().with_id(&record.mount).is_none() {
+        if is_over || !self.spaces.has_mount(&record.namespace, &record.mount) {
             return Ok(None);
         }
         let parent = match &record.parent {
             None => None,
-            Some(hash) => match self.find_hash(txn, namespace, hash, now)? {
+            Some(hash) => match self.find_hash(txn, hash, now)? {
                 Some(parent) => Some(parent),
                 None => return Ok(None),
             },
         };
-        let record = Arc::new(known(record, parent));
-        Ok(Some(FoundToken { hash: self.hash(token), record, uses_left: None }))
+        let hash = self.hash(token, &record.namespace);
+        Ok(Some(FoundToken { hash, record: Arc::new(known(record, parent)), uses_left: None }))
     }
 
     /// Whether the token that a lease hangs on is alive. Nothing but its time ends the lease of a batch token without a parent.
-    pub(crate) fn keeps_leases(
-        &self,
-        txn: &mut Txn,
-        namespace: &NamespaceId,
-        owner: &str,
-        now: Timestamp,
-    ) -> Result<bool, Fault> {
-        Ok(owner.is_empty() || self.find_hash(txn, namespace, owner, now)?.is_some())
+    pub(crate) fn keeps_leases(&self, txn: &mut Txn, owner: &str, now: Timestamp) -> Result<bool, Fault> {
+        Ok(owner.is_empty() || self.find_hash(txn, owner, now)?.is_some())
     }
 }
 

@@ -11,6 +11,7 @@ use tresor_model::{Fault, Timestamp};
 use super::record::TokenRecord;
 use super::{FoundToken, Tokens, names, read_record};
 use crate::keys;
+use crate::namespaces::ids;
 
 impl FoundToken {
     /// The id of the token's lease; `None` when it has no end.
@@ -34,27 +35,38 @@ pub(super) fn key(record: &TokenRecord, hash: &str) -> Result<Option<StorageKey>
 /// The hash of the token that an id is about; `None` for ids of another kind.
 pub(crate) fn hash_in(id: &str) -> Option<&str> {
     let number = id.rsplit_once('/').map_or(id, |(_, number)| number);
-    (number.len() == names::ORDERED_CHARACTERS).then(|| names::hash_of(number)).flatten()
+    (ids::bare(number).len() == names::ORDERED_CHARACTERS).then(|| names::hash_of(number)).flatten()
 }
 
 impl Tokens {
-    /// The token of a lease id as it is stored, alive or not.
+    /// The token of a lease id of a namespace as it is stored, alive or not.
     ///
     /// # Errors
     /// As [`Tokens::find`].
-    pub fn stored_by_lease_id(&self, txn: &mut Txn, id: &str) -> Result<Option<FoundToken>, Fault> {
-        let Some(hash) = hash_in(id) else { return Ok(None) };
-        let Some(record) = read_record(txn, &NamespaceId::root(), hash)? else { return Ok(None) };
+    pub fn stored_by_lease_id(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        id: &str,
+    ) -> Result<Option<FoundToken>, Fault> {
+        let Some(hash) = hash_in(id).filter(|hash| ids::home(hash) == *namespace) else { return Ok(None) };
+        let Some(record) = read_record(txn, hash)? else { return Ok(None) };
         Ok((lease_id(&record, hash).as_deref() == Some(id)).then(|| self.as_stored(hash, record)))
     }
 
-    /// The token of a lease id, when it is alive.
+    /// The token of a lease id of a namespace, when it is alive.
     ///
     /// # Errors
     /// As [`Tokens::find`].
-    pub fn find_lease_id(&self, txn: &mut Txn, id: &str, now: Timestamp) -> Result<Option<FoundToken>, Fault> {
-        let Some(hash) = hash_in(id) else { return Ok(None) };
-        let found = self.find_hash(txn, &NamespaceId::root(), hash, now)?;
+    pub fn find_lease_id(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, Fault> {
+        let Some(hash) = hash_in(id).filter(|hash| ids::home(hash) == *namespace) else { return Ok(None) };
+        let found = self.find_hash(txn, hash, now)?;
         Ok(found.filter(|found| found.lease_id().as_deref() == Some(id)))
     }
 }

@@ -34,7 +34,7 @@ use tresor_secret::TokenSecret;
 
 use crate::keys;
 use crate::leases::index;
-use crate::mounts::Mounts;
+use crate::namespaces::{Spaces, ids};
 use crate::quotas::Quotas;
 pub use auth::auth_block;
 use batch::BatchKey;
@@ -62,7 +62,7 @@ pub(crate) const LIVE: &str = "live";
 pub struct Tokens {
     hash_key: HmacKey,
     batch_key: BatchKey,
-    mounts: Arc<Mounts>,
+    spaces: Arc<Spaces>,
     quotas: Arc<Quotas>,
     marks: KnownMarks,
     window: Window,
@@ -133,17 +133,28 @@ fn hash_key(barrier: &Barrier) -> HmacKey {
     HmacKey::new(barrier.derive_subkey("token-id").expose())
 }
 
-fn hash_with(key: &HmacKey, token: &TokenSecret) -> String {
+/// The keyed hash that a token of this namespace lies under.
+fn hash_with(key: &HmacKey, token: &TokenSecret, home: &NamespaceId) -> String {
     let text = token.expose();
     let mut hash = tresor_crypto::hash::to_hex(&key.sign(text.as_bytes()));
     // A token of our making says when it was made; any other lies wherever its hash wants it.
-    let is_ours = text.len() == SERVICE.len() + names::MOMENT_CHARACTERS + TOKEN_CHARACTERS;
+    let bare = if home.is_root() { text } else { ids::bare(text) };
+    let is_ours = bare.len() == SERVICE.len() + names::MOMENT_CHARACTERS + TOKEN_CHARACTERS;
     let moment = text.strip_prefix(SERVICE).and_then(|rest| rest.get(..names::MOMENT_CHARACTERS));
     if let Some(moment) = moment.filter(|moment| is_ours && moment.bytes().all(|byte| byte.is_ascii_alphanumeric())) {
         hash.insert_str(0, moment);
     }
     hash.truncate(names::HASH_CHARACTERS);
-    hash
+    ids::within(home, hash)
+}
+
+/// Which of these namespaces a token would belong to, by its text.
+fn home_among<'h>(homes: &'h [NamespaceId], token: &TokenSecret) -> Option<&'h NamespaceId> {
+    let root = homes.iter().find(|home| home.is_root());
+    match token.expose().rsplit_once('.') {
+        Some((_, end)) => homes.iter().find(|home| home.as_str() == end && !home.is_root()).or(root),
+        None => root,
+    }
 }
 
 /// Makes the first token of a store that is being initialised.
@@ -165,17 +176,16 @@ impl Tokens {
     ///
     /// # Errors
     /// When the marks cannot be read.
-    pub fn load(barrier: &Barrier, txn: &mut Txn, mounts: Arc<Mounts>, quotas: Arc<Quotas>) -> Result<Self, Fault> {
-        let namespace = NamespaceId::root();
-        let marks = KnownMarks::load(txn, keys::marks(&namespace).map_err(fault)?)?;
-        let window = Window::new(keys::token_ends(&namespace).map_err(fault)?);
-        Ok(Self { hash_key: hash_key(barrier), batch_key: BatchKey::new(barrier), mounts, quotas, marks, window })
+    pub fn load(barrier: &Barrier, txn: &mut Txn, spaces: Arc<Spaces>, quotas: Arc<Quotas>) -> Result<Self, Fault> {
+        let marks = KnownMarks::load(txn, keys::marks().map_err(fault)?)?;
+        let window = Window::new(keys::token_ends().map_err(fault)?);
+        Ok(Self { hash_key: hash_key(barrier), batch_key: BatchKey::new(barrier), spaces, quotas, marks, window })
     }
 
-    /// The name under which a token is stored.
+    /// The name under which a token of a namespace is stored.
     #[must_use]
-    pub fn hash(&self, token: &TokenSecret) -> String {
-        hash_with(&self.hash_key, token)
+    pub fn hash(&self, token: &TokenSecret, home: &NamespaceId) -> String {
+        hash_with(&self.hash_key, token, home)
     }
 
     /// Makes a token within a transaction.
@@ -200,32 +210,36 @@ impl Tokens {
     /// collected yet does not count; while the collector is at it, it may make room a step too early.
     pub(crate) fn bound(&self, txn: &mut Txn, namespace: &NamespaceId, mount: &MountId) -> Result<(), Fault> {
         let Some((max, is_of_mount)) = self.quotas.room(mount) else { return Ok(()) };
-        let refused = self.refused(txn, namespace)?;
+        let refused = self.refused(txn)?;
         let (tally, refused) = if is_of_mount {
             (keys::live_of(namespace, mount), refused.get(mount.as_str()).copied().unwrap_or(0))
         } else {
-            (keys::live(namespace), refused.values().sum())
+            (keys::live(), refused.values().sum())
         };
         let max = i64::try_from(max).unwrap_or(i64::MAX).saturating_add(refused);
         txn.count(&tally.map_err(fault)?, LIVE, 0, &(i64::MIN..=max));
         Ok(())
     }
 
-    /// Looks a token up by its text; `None` unless it and all its ancestors are alive.
+    /// Looks a token of one of these namespaces up by its text; `None` unless it and all its ancestors are alive. A token of
+    /// any other namespace is none.
     ///
     /// # Errors
     /// A failure when the store fails or a record is damaged.
     pub fn find(
         &self,
         txn: &mut Txn,
-        namespace: &NamespaceId,
+        homes: &[NamespaceId],
         token: &TokenSecret,
         now: Timestamp,
     ) -> Result<Option<FoundToken>, Fault> {
         if batch::is_batch(token) {
-            return self.find_batch(txn, namespace, token, now);
+            return self.find_batch(txn, homes, token, now);
         }
-        self.find_hash(txn, namespace, &self.hash(token), now)
+        match home_among(homes, token) {
+            Some(home) => self.find_hash(txn, &self.hash(token, home), now),
+            None => Ok(None),
+        }
     }
 
     /// A token as it is stored, whether or not it is alive: one that is revoked must not come back when a later process
@@ -239,8 +253,9 @@ impl Tokens {
         namespace: &NamespaceId,
         token: &TokenSecret,
     ) -> Result<Option<FoundToken>, Fault> {
-        let hash = self.hash(token);
-        Ok(read_record(txn, namespace, &hash)?.map(|record| self.as_stored(&hash, record)))
+        let Some(home) = home_among(std::slice::from_ref(namespace), token) else { return Ok(None) };
+        let hash = self.hash(token, home);
+        Ok(read_record(txn, &hash)?.map(|record| self.as_stored(&hash, record)))
     }
 
     /// Looks a token up by its keyed hash; `None` unless it and all its ancestors are alive. In the ordinary case this
@@ -248,16 +263,9 @@ impl Tokens {
     ///
     /// # Errors
     /// As [`Tokens::find`].
-    pub fn find_hash(
-        &self,
-        txn: &mut Txn,
-        namespace: &NamespaceId,
-        hash: &str,
-        now: Timestamp,
-    ) -> Result<Option<FoundToken>, Fault> {
-        let Some(mut record) = read_record(txn, namespace, hash)? else { return Ok(None) };
-        let table = self.mounts.table();
-        if record.is_expired(now) || table.with_id(&record.mount).is_none() {
+    pub fn find_hash(&self, txn: &mut Txn, hash: &str, now: Timestamp) -> Result<Option<FoundToken>, Fault> {
+        let Some(mut record) = read_record(txn, hash)? else { return Ok(None) };
+        if record.is_expired(now) || !self.spaces.has_mount(&record.namespace, &record.mount) {
             return Ok(None);
         }
         if !record.ancestors.is_empty() {
@@ -267,17 +275,17 @@ impl Tokens {
             if live < record.ancestors.len() {
                 Arc::make_mut(&mut record).keep_ancestors(live);
             }
-            if record.origin.as_ref().is_some_and(|origin| table.with_id(origin).is_none()) {
+            if record.origin.as_ref().is_some_and(|origin| !self.spaces.has_mount(&record.origin_home(), origin)) {
                 return Ok(None);
             }
-            if !self.window.vouches(&record.ancestors, now) && !ancestors_live(txn, namespace, &record, now)? {
+            if !self.window.vouches(&record.ancestors, now) && !ancestors_live(txn, &record, now)? {
                 return Ok(None);
             }
         }
         let uses_left = match record.uses {
             Uses::Unlimited => None,
             Uses::Counted => {
-                let tally = txn.tally(&keys::uses(namespace, hash).map_err(fault)?).map_err(fault)?;
+                let tally = txn.tally(&keys::uses(hash).map_err(fault)?).map_err(fault)?;
                 Some(tally.get("").copied().and_then(|left| u64::try_from(left).ok()).unwrap_or(0))
             }
         };
@@ -291,14 +299,16 @@ impl Tokens {
     /// A refusal, or a failure when the store fails.
     pub(crate) fn rely_on(&self, txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
         let record = &found.record;
-        let marks = keys::marks(&record.namespace).map_err(fault)?;
+        let marks = keys::marks().map_err(fault)?;
         for ancestor in &record.ancestors {
             if txn.contains(&marks.key(ancestor).map_err(fault)?).map_err(fault)? {
                 return Err(Fault::denied());
             }
         }
-        for mount in [Some(&record.mount), record.origin.as_ref()].into_iter().flatten() {
-            let mount = keys::mount(&record.namespace, mount).map_err(fault)?;
+        let own = Some((record.namespace.clone(), &record.mount));
+        let origin = record.origin.as_ref().map(|origin| (record.origin_home(), origin));
+        for (home, mount) in [own, origin].into_iter().flatten() {
+            let mount = keys::mount(&home, mount).map_err(fault)?;
             if !txn.contains(&mount).map_err(fault)? {
                 return Err(Fault::denied());
             }
@@ -320,7 +330,7 @@ impl Tokens {
         record.renewed = Some(now);
         write_record(txn, found)?;
         let record = &found.record;
-        let ends = keys::token_ends(&record.namespace).map_err(fault)?;
+        let ends = keys::token_ends().map_err(fault)?;
         let name = ordered(record.accessor.as_str(), &found.hash);
         if let Some(old) = old_end {
             index::leave(txn, &ends, old, &name)?;
@@ -333,7 +343,7 @@ impl Tokens {
     /// # Errors
     /// Never in practice.
     pub(crate) fn count_use(&self, txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
-        let uses = keys::uses(&found.record.namespace, &found.hash).map_err(fault)?;
+        let uses = keys::uses(&found.hash).map_err(fault)?;
         txn.count(&uses, "", -1, &(0..=i64::MAX));
         if found.record.is_wrapping() {
             // Somebody else may be opening what it wraps, by its record: one of the two stands.
@@ -360,9 +370,8 @@ impl Tokens {
 
     fn end(&self, txn: &mut Txn, found: &FoundToken, fate: StoredFate, now: Timestamp) -> Result<(), Fault> {
         self.remove(txn, found)?;
-        let namespace = &found.record.namespace;
-        let below = keys::below(namespace, &found.hash).map_err(fault)?;
-        if !self.has_anything_below(txn, namespace, &found.hash)? {
+        let below = keys::below(&found.hash).map_err(fault)?;
+        if !self.has_anything_below(txn, &found.hash)? {
             txn.forget_tally(&below);
             return Ok(());
         }
@@ -370,11 +379,11 @@ impl Tokens {
         if fate == StoredFate::Cut {
             // What is below counts for nobody above any more.
             for ancestor in &ancestors {
-                txn.take_off(&below, &keys::below(namespace, ancestor).map_err(fault)?);
+                txn.take_off(&below, &keys::below(ancestor).map_err(fault)?);
             }
             txn.forget_tally(&below);
         }
-        let mark = keys::marks(namespace).and_then(|at| at.key(&found.hash)).map_err(fault)?;
+        let mark = keys::marks().and_then(|at| at.key(&found.hash)).map_err(fault)?;
         let created = found.record.created;
         let record = MarkRecord { fate, created, since: now, ancestors, walked: Vec::new() };
         txn.write(&mark, &record.encode()).map_err(fault)
@@ -384,31 +393,31 @@ impl Tokens {
     pub(crate) fn remove(&self, txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
         let record = &found.record;
         let namespace = &record.namespace;
-        txn.delete(&keys::token(namespace, &found.hash).map_err(fault)?).map_err(fault)?;
+        txn.delete(&keys::token(&found.hash).map_err(fault)?).map_err(fault)?;
         let handle = names::handle(record.accessor.as_str(), &found.hash);
         txn.leave(&keys::accessors(namespace).and_then(|at| at.key(&handle)).map_err(fault)?);
         let name = ordered(record.accessor.as_str(), &found.hash);
         if let Some(parent) = record.ancestors.first() {
-            let edge = keys::children(namespace, parent).and_then(|at| at.key(&name)).map_err(fault)?;
+            let edge = keys::children(parent).and_then(|at| at.key(&name)).map_err(fault)?;
             txn.leave(&edge);
         }
         if let Some(end) = record.expires {
-            index::leave(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name)?;
+            index::leave(txn, &keys::token_ends().map_err(fault)?, end, &name)?;
         }
         if let Some(id) = lease_ids::key(record, &found.hash)? {
             txn.leave(&id);
         }
         if record.uses == Uses::Counted {
-            txn.forget_tally(&keys::uses(namespace, &found.hash).map_err(fault)?);
+            txn.forget_tally(&keys::uses(&found.hash).map_err(fault)?);
         }
         count_token(txn, record, -1)
     }
 
     /// Whether a token has children, a cubbyhole or leases.
-    fn has_anything_below(&self, txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<bool, Fault> {
-        let children = keys::children(namespace, hash).map_err(fault)?;
-        let mut places = vec![children, keys::leases_of(namespace, hash).map_err(fault)?];
-        places.extend(self.cubbyhole(namespace, hash)?);
+    fn has_anything_below(&self, txn: &mut Txn, hash: &str) -> Result<bool, Fault> {
+        let children = keys::children(hash).map_err(fault)?;
+        let mut places = vec![children, keys::leases_of(hash).map_err(fault)?];
+        places.extend(self.cubbyhole(hash)?);
         for place in places {
             match txn.list(&place, None, 1) {
                 Ok(names) if names.is_empty() => {}
@@ -422,15 +431,13 @@ impl Tokens {
     }
 
     /// Where the token's cubbyhole lies.
-    pub(crate) fn cubbyhole(
-        &self,
-        namespace: &NamespaceId,
-        hash: &str,
-    ) -> Result<Option<tresor_barrier::KeyPrefix>, Fault> {
-        let table = self.mounts.table();
-        let Some(mount) = table.at("cubbyhole/") else { return Ok(None) };
-        let own = keys::mount_contents(namespace, &mount.record.id, mount.record.store);
-        own.and_then(|at| at.below(&format!("{hash}/"))).map(Some).map_err(fault)
+    pub(crate) fn cubbyhole(&self, hash: &str) -> Result<Option<KeyPrefix>, Fault> {
+        let home = ids::home(hash);
+        let table = self.spaces.with_id(&home).map(|space| space.mounts.table());
+        let Some(mount) = table.as_ref().and_then(|table| table.at("cubbyhole/")) else { return Ok(None) };
+        let own = keys::mount_contents(&home, &mount.record.id, mount.record.store)
+            .and_then(|at| at.below(&format!("{hash}/")));
+        own.map(Some).map_err(fault)
     }
 
     /// How many of these ancestors lie below every cut.
@@ -439,15 +446,15 @@ impl Tokens {
     }
 
     /// The tokens that a lease of this one counts for: itself and its ancestors, whether or not it is alive.
-    pub(crate) fn line_of(&self, txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<Vec<String>, Fault> {
+    pub(crate) fn line_of(&self, txn: &mut Txn, hash: &str) -> Result<Vec<String>, Fault> {
         if hash.is_empty() {
             return Ok(Vec::new());
         }
         let mut line = vec![hash.to_owned()];
-        match read_record(txn, namespace, hash)? {
+        match read_record(txn, hash)? {
             Some(record) => line.extend(record.ancestors.iter().cloned()),
             None => {
-                let mark = keys::marks(namespace).and_then(|at| at.key(hash)).map_err(fault)?;
+                let mark = keys::marks().and_then(|at| at.key(hash)).map_err(fault)?;
                 if let Some(bytes) = txn.read(&mark).map_err(fault)? {
                     line.extend(MarkRecord::decode(&bytes).map_err(Fault::internal)?.ancestors);
                 }
@@ -463,14 +470,14 @@ impl Tokens {
         self.marks.ask(|marks| marks.any_below(hash))
     }
 
-    /// How many tokens and leases of each mount there are, those that are refused already left out.
+    /// How many tokens and leases of each mount of a namespace there are, those that are refused already left out.
     ///
     /// # Errors
     /// A failure when the store fails.
     pub fn live(&self, txn: &mut Txn, namespace: &NamespaceId) -> Result<BTreeMap<MountId, u64>, Fault> {
-        let gone = self.refused(txn, namespace)?;
+        let gone = self.refused(txn)?;
         let mut live = BTreeMap::new();
-        for mount in self.mounts.table().iter() {
+        for mount in self.spaces.of(namespace)?.mounts.table().iter() {
             let id = &mount.record.id;
             let tally = txn.tally(&keys::live_of(namespace, id).map_err(fault)?).map_err(fault)?;
             let number = tally.get(LIVE).copied().unwrap_or(0) - gone.get(id.as_str()).copied().unwrap_or(0);
@@ -479,15 +486,25 @@ impl Tokens {
         Ok(live)
     }
 
+    /// How many tokens and leases there are in all namespaces, in the same way.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn live_everywhere(&self, txn: &mut Txn) -> Result<u64, Fault> {
+        let gone: i64 = self.refused(txn)?.values().sum();
+        let tally = txn.tally(&keys::live().map_err(fault)?).map_err(fault)?;
+        Ok(u64::try_from(tally.get(LIVE).copied().unwrap_or(0) - gone).unwrap_or(0))
+    }
+
     /// How many tokens and leases of each mount are refused and not collected yet.
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub(crate) fn refused(&self, txn: &mut Txn, namespace: &NamespaceId) -> Result<tresor_barrier::Counts, Fault> {
+    pub(crate) fn refused(&self, txn: &mut Txn) -> Result<tresor_barrier::Counts, Fault> {
         let doomed: Vec<String> = self.marks.ask(|marks| marks.topmost_doomed().map(str::to_owned).collect());
         let mut gone = tresor_barrier::Counts::new();
         for hash in doomed {
-            for (mount, number) in txn.tally(&keys::below(namespace, &hash).map_err(fault)?).map_err(fault)? {
+            for (mount, number) in txn.tally(&keys::below(&hash).map_err(fault)?).map_err(fault)? {
                 *gone.entry(mount).or_default() += number;
             }
         }
@@ -527,11 +544,11 @@ fn mint(
     // An id that is drawn is nobody's; one that was chosen may be taken.
     let (token, is_chosen) = match new.id {
         Some(id) => (id, true),
-        None => (fresh_token(now, entropy)?, false),
+        None => (fresh_token(&new.namespace, now, entropy)?, false),
     };
-    let hash = hash_with(hash_key, &token);
+    let hash = hash_with(hash_key, &token, &new.namespace);
     if is_chosen {
-        must_be_free(txn, &new.namespace, &hash)?;
+        must_be_free(txn, &hash)?;
     }
     let (ancestors, origin) = line(new.parent)?;
     let mut policies = new.policies;
@@ -539,7 +556,7 @@ fn mint(
     policies.dedup();
     let uses_left = (new.num_uses > 0).then_some(new.num_uses);
     let record = TokenRecord {
-        accessor: Accessor::new(names::fresh(now, entropy)),
+        accessor: Accessor::new(ids::within(&new.namespace, names::fresh(now, entropy))),
         namespace: new.namespace,
         ancestors,
         origin,
@@ -586,18 +603,18 @@ fn store_new(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
     txn.enter(&keys::accessors(namespace).and_then(|at| at.key(&handle)).map_err(fault)?);
     let name = ordered(record.accessor.as_str(), &found.hash);
     if let Some(parent) = record.ancestors.first() {
-        let edge = keys::children(namespace, parent).and_then(|at| at.key(&name)).map_err(fault)?;
+        let edge = keys::children(parent).and_then(|at| at.key(&name)).map_err(fault)?;
         txn.enter(&edge);
     }
     if let Some(end) = record.expires {
-        index::enter(txn, &keys::token_ends(namespace).map_err(fault)?, end, &name)?;
+        index::enter(txn, &keys::token_ends().map_err(fault)?, end, &name)?;
     }
     if let Some(id) = lease_ids::key(record, &found.hash)? {
         txn.enter(&id);
     }
     if let Some(uses) = found.uses_left {
         let uses = i64::try_from(uses).unwrap_or(i64::MAX);
-        txn.count(&keys::uses(namespace, &found.hash).map_err(fault)?, "", uses, &UNBOUNDED);
+        txn.count(&keys::uses(&found.hash).map_err(fault)?, "", uses, &UNBOUNDED);
     }
     count_token(txn, record, 1)
 }
@@ -611,13 +628,13 @@ fn count_token(txn: &mut Txn, record: &TokenRecord, delta: i64) -> Result<(), Fa
 }
 
 /// Refuses a chosen id that is a token's, or was one's of which not everything is collected yet.
-fn must_be_free(txn: &mut Txn, namespace: &NamespaceId, hash: &str) -> Result<(), Fault> {
-    if txn.contains(&keys::token(namespace, hash).map_err(fault)?).map_err(fault)? {
+fn must_be_free(txn: &mut Txn, hash: &str) -> Result<(), Fault> {
+    if txn.contains(&keys::token(hash).map_err(fault)?).map_err(fault)? {
         return Err(Fault::invalid("cannot create a token with a duplicate ID"));
     }
     // What a revoked token left behind hangs on its hash: a new one there would bring its children back to life and
     // inherit its cubbyhole.
-    let mark = keys::marks(namespace).and_then(|at| at.key(hash)).map_err(fault)?;
+    let mark = keys::marks().and_then(|at| at.key(hash)).map_err(fault)?;
     if txn.contains(&mark).map_err(fault)? {
         return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
     }
@@ -633,20 +650,20 @@ pub(crate) fn count(
     ancestors: &[String],
     delta: i64,
 ) -> Result<(), Fault> {
-    txn.count(&keys::live(namespace).map_err(fault)?, LIVE, delta, &UNBOUNDED);
+    txn.count(&keys::live().map_err(fault)?, LIVE, delta, &UNBOUNDED);
     txn.count(&keys::live_of(namespace, mount).map_err(fault)?, LIVE, delta, &UNBOUNDED);
-    let marks = keys::marks(namespace).map_err(fault)?;
+    let marks = keys::marks().map_err(fault)?;
     for ancestor in ancestors {
         txn.contains(&marks.key(ancestor).map_err(fault)?).map_err(fault)?;
-        txn.count(&keys::below(namespace, ancestor).map_err(fault)?, mount.as_str(), delta, &UNBOUNDED);
+        txn.count(&keys::below(ancestor).map_err(fault)?, mount.as_str(), delta, &UNBOUNDED);
     }
     Ok(())
 }
 
 /// Whether the ancestors of a token, which no mark refuses, have not ended by themselves.
-fn ancestors_live(txn: &mut Txn, namespace: &NamespaceId, record: &TokenRecord, now: Timestamp) -> Result<bool, Fault> {
+fn ancestors_live(txn: &mut Txn, record: &TokenRecord, now: Timestamp) -> Result<bool, Fault> {
     for ancestor in &record.ancestors {
-        match read_record(txn, namespace, ancestor)? {
+        match read_record(txn, ancestor)? {
             Some(record) if !record.is_expired(now) => {}
             _ => return Ok(false),
         }
@@ -658,23 +675,20 @@ fn ancestors_live(txn: &mut Txn, namespace: &NamespaceId, record: &TokenRecord, 
 ///
 /// # Errors
 /// Never in practice: the generated text is a valid token.
-pub fn fresh_token(now: Timestamp, entropy: &dyn Entropy) -> Result<TokenSecret, Fault> {
+fn fresh_token(home: &NamespaceId, now: Timestamp, entropy: &dyn Entropy) -> Result<TokenSecret, Fault> {
     let random = token_text::random_base62(TOKEN_CHARACTERS, entropy);
-    TokenSecret::parse(&format!("{SERVICE}{}{}", names::moment(now), random.as_str())).map_err(Fault::internal)
+    let (moment, end) = (names::moment(now), ids::within(home, String::new()));
+    TokenSecret::parse(&format!("{SERVICE}{moment}{}{end}", random.as_str())).map_err(Fault::internal)
 }
 
-pub(crate) fn read_record(
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    hash: &str,
-) -> Result<Option<Arc<TokenRecord>>, Fault> {
-    let key = keys::token(namespace, hash).map_err(fault)?;
+pub(crate) fn read_record(txn: &mut Txn, hash: &str) -> Result<Option<Arc<TokenRecord>>, Fault> {
+    let key = keys::token(hash).map_err(fault)?;
     let Some(stored) = txn.read(&key).map_err(fault)? else { return Ok(None) };
     stored.record().map(Some).map_err(Fault::internal)
 }
 
 pub(crate) fn write_record(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
-    let key = keys::token(&found.record.namespace, &found.hash).map_err(fault)?;
+    let key = keys::token(&found.hash).map_err(fault)?;
     txn.write(&key, &found.record.encode()).map_err(fault)
 }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tresor_crypto::token_text;
 use tresor_env::{Entropy, Timestamp};
 
+use crate::namespaces::ids;
+
 /// Characters of an accessor, and of the last part of a lease id, as clients know them.
 pub(super) const CHARACTERS: usize = 24;
 /// Characters that tell the time: milliseconds, enough until the year 2081.
@@ -87,22 +89,24 @@ pub(crate) fn ordered(accessor: &str, hash: &str) -> String {
 /// The name under which an accessor leads to its token.
 #[must_use]
 pub(super) fn handle(accessor: &str, hash: &str) -> String {
-    format!("{accessor}{hash}")
+    format!("{}{hash}", ids::bare(accessor))
 }
 
 /// What comes after every name that leads from this accessor to a token, and before every other one.
 pub(super) fn after_accessor(accessor: &str) -> String {
-    format!("{accessor}~")
+    format!("{}~", ids::bare(accessor))
 }
 
 /// The accessor in such a name.
-pub(super) fn accessor_of(handle: &str) -> &str {
-    handle.len().checked_sub(HASH_CHARACTERS).and_then(|at| handle.get(..at)).unwrap_or(handle)
+pub(super) fn accessor_of(handle: &str) -> String {
+    let bare = ids::bare(handle);
+    let accessor = bare.len().checked_sub(HASH_CHARACTERS).and_then(|at| bare.get(..at)).unwrap_or(bare);
+    [accessor, ids::suffix(handle)].concat()
 }
 
 /// The hash in a name of either kind.
 pub(crate) fn hash_of(ordered: &str) -> Option<&str> {
-    let at = ordered.len().checked_sub(HASH_CHARACTERS)?;
+    let at = ids::bare(ordered).len().checked_sub(HASH_CHARACTERS)?;
     ordered.get(at..)
 }
 
@@ -145,6 +149,15 @@ mod tests {
         assert_eq!(hash_of(&ordered("abcdefghijk", hash)), Some(hash));
         assert_eq!(hash_of("short"), None);
         let handle = handle("abcdefghijk", hash);
-        assert_eq!((hash_of(&handle), accessor_of(&handle)), (Some(hash), "abcdefghijk"));
+        assert_eq!((hash_of(&handle), accessor_of(&handle).as_str()), (Some(hash), "abcdefghijk"));
+    }
+
+    #[test]
+    fn names_of_a_child_namespace_end_in_its_id() {
+        let (accessor, hash) = ("abcdefghijk.a1b2C3", "0123456789abcdef0123456789abcdef.a1b2C3");
+        let handle = handle(accessor, hash);
+        assert_eq!((hash_of(&handle), accessor_of(&handle).as_str()), (Some(hash), accessor));
+        assert_eq!(hash_of(&ordered(accessor, hash)), Some(hash));
+        assert!(handle.starts_with("abcdefghijk0") && after_accessor(accessor) > handle);
     }
 }

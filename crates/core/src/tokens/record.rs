@@ -9,6 +9,7 @@ use tresor_policy::WRAPPING_POLICY;
 use tresor_record::{Part, Record};
 
 use crate::leases::index;
+use crate::namespaces::ids;
 
 /// A service token as it is stored.
 #[derive(Record, Clone)]
@@ -75,6 +76,11 @@ impl TokenRecord {
     pub(crate) fn keep_ancestors(&mut self, count: usize) {
         self.ancestors.truncate(count);
         self.origin = None;
+    }
+
+    /// The namespace of the mount that made the farthest ancestor.
+    pub(crate) fn origin_home(&self) -> NamespaceId {
+        self.ancestors.last().map_or_else(|| self.namespace.clone(), |farthest| ids::home(farthest))
     }
 
     /// What is left of its life, as it is shown; `None` when it has no end.

@@ -12,7 +12,7 @@ use tresor_barrier::{KeyPrefix, Txn};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 
-use super::{LIVE, Tokens, fault, hash_of, names};
+use super::{Tokens, fault, hash_of, names};
 use crate::keys;
 use crate::leases::index;
 use crate::leases::secrets::REVOKING;
@@ -62,39 +62,36 @@ impl Tokens {
     ///
     /// # Errors
     /// A failure when the store fails.
-    pub(crate) fn doubt(&self, txn: &mut Txn, namespace: &NamespaceId, now: Timestamp) -> Result<Doubt, Fault> {
+    pub(crate) fn doubt(&self, txn: &mut Txn, now: Timestamp) -> Result<Doubt, Fault> {
         let mut doubt = Doubt::default();
         if let Some(oldest) = self.marks.ask(super::lineage::Marks::oldest_doomed) {
             doubt.add_younger(well_before(oldest));
         }
-        for waiting in [keys::wipes(namespace), keys::set_aside(namespace)] {
+        for waiting in [keys::wipes(), keys::set_aside()] {
             doubt.everything |= !txn.list(&waiting.map_err(fault)?, None, 1).map_err(fault)?.is_empty();
         }
-        let ended = ended(txn, &keys::token_ends(namespace).map_err(fault)?, now, |txn, name| {
+        let ended = ended(txn, &keys::token_ends().map_err(fault)?, now, |txn, name| {
             let hash = hash_of(name).unwrap_or(name);
-            let below = txn.tally(&keys::below(namespace, hash).map_err(fault)?).map_err(fault)?;
+            let below = txn.tally(&keys::below(hash).map_err(fault)?).map_err(fault)?;
             Ok((hash.to_owned(), !below.is_empty()))
         })?;
         Ok(doubt.and(ended))
     }
 
-    /// What of the listed lease ids is in doubt, those of tokens included.
+    /// What of the listed lease ids of a namespace is in doubt, those of tokens included.
     ///
     /// # Errors
     /// A failure when the store fails.
     pub(crate) fn doubt_of_ids(&self, txn: &mut Txn, namespace: &NamespaceId, now: Timestamp) -> Result<Doubt, Fault> {
-        let doubt = self.doubt(txn, namespace, now)?;
-        let ends = keys::lease_ends(namespace).map_err(fault)?;
+        let doubt = self.doubt(txn, now)?;
+        let ends = keys::lease_ends().map_err(fault)?;
         let mut doubt = doubt.and(ended(txn, &ends, now, |_, number| Ok((number.to_owned(), false)))?);
-        let mut known = 0_i64;
-        for mount in self.mounts.table().iter() {
+        // What a mount that was removed handed out is in doubt while it is wiped, as everything is.
+        for mount in self.spaces.of(namespace)?.mounts.table().iter() {
             let tally = txn.tally(&keys::live_of(namespace, &mount.record.id).map_err(fault)?).map_err(fault)?;
             // What an engine does not take back stands somewhere, with a time of its own.
             doubt.everything |= tally.contains_key(REVOKING);
-            known += tally.get(LIVE).copied().unwrap_or(0);
         }
-        let every = txn.tally(&keys::live(namespace).map_err(fault)?).map_err(fault)?;
-        doubt.everything |= every.get(LIVE).copied().unwrap_or(0) != known;
         Ok(doubt)
     }
 }

@@ -206,13 +206,12 @@ impl Window {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use tresor_barrier::StorageKey;
-    use tresor_model::ids::NamespaceId;
 
     use super::*;
     use crate::keys;
 
     fn entry(second: i64, token: usize) -> StorageKey {
-        let ends = keys::token_ends(&NamespaceId::root()).unwrap();
+        let ends = keys::token_ends().unwrap();
         ends.below(&index::bucket_name(second)).unwrap().key(&format!("0000000{token:032}")).unwrap()
     }
 
@@ -226,7 +225,7 @@ mod tests {
 
     /// A window whose loading reaches to this second.
     fn loading_up_to(second: i64) -> Window {
-        let window = Window::new(keys::token_ends(&NamespaceId::root()).unwrap());
+        let window = Window::new(keys::token_ends().unwrap());
         window.state().loading = second;
         window
     }

@@ -11,7 +11,8 @@ use crate::pair::{Pair, Peer, Way};
 /// Steps of every kind that something in memory follows, by number.
 async fn step(leader: &Peer, kind: u8, number: u8, tokens: &mut Vec<String>) -> String {
     let name = format!("n{}", number % 3);
-    let (method, path, body) = match kind % 12 {
+    let tenant = format!("t{}", number % 2);
+    let (method, path, body) = match kind % 16 {
         0 => (
             "PUT",
             format!("sys/policies/acl/{name}"),
@@ -39,6 +40,14 @@ async fn step(leader: &Peer, kind: u8, number: u8, tokens: &mut Vec<String>) -> 
             }
             return "a token is created".to_owned();
         }
+        11 => ("POST", format!("sys/namespaces/{tenant}"), json!({ "custom_metadata": { "n": number.to_string() } })),
+        12 => ("DELETE", format!("sys/namespaces/{tenant}"), Value::Null),
+        13 => ("POST", format!("{tenant}/sys/mounts/{name}"), json!({ "type": "kv-v1" })),
+        14 => (
+            "PUT",
+            format!("{tenant}/sys/policies/acl/{name}"),
+            json!({ "policy": format!("path \"kv/{number}\" {{ capabilities = [\"read\"] }}") }),
+        ),
         _ => {
             let Some(token) = tokens.get(usize::from(number) % tokens.len().max(1)) else { return String::new() };
             let how = if number.is_multiple_of(2) { "revoke" } else { "revoke-orphan" };
@@ -73,6 +82,12 @@ async fn caches_follow_what_another_node_wrote_and_whatever_is_dropped_changes_n
         for path in ["sys/mounts", "sys/audit", "sys/quotas/lease-count?list=true", "sys/policies/acl?list=true"] {
             pair.compare("GET", path, ROOT, &step).await;
         }
+        for tenant in ["t0", "t1"] {
+            for path in ["sys/mounts", "sys/policies/acl?list=true", "sys/policies/acl/n0"] {
+                pair.compare("GET", &format!("{tenant}/{path}"), ROOT, &step).await;
+            }
+        }
+        pair.compare("GET", "sys/namespaces?list=true", ROOT, &step).await;
         for name in ["n0", "n1", "n2"] {
             pair.compare("GET", &format!("sys/policies/acl/{name}"), ROOT, &step).await;
             pair.compare("GET", &format!("{name}/secret"), ROOT, &step).await;

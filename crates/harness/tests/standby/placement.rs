@@ -48,6 +48,25 @@ async fn a_login_and_a_token_made_through_a_standby_are_good_everywhere() {
 }
 
 #[tokio::test]
+async fn a_tenant_is_served_by_any_node_and_what_is_passed_on_stays_in_its_namespace() {
+    let pair = pair_with_kv().await;
+    drop(pair.standby.call("POST", "sys/namespaces/a", ROOT, json!({})).await.expect_status(200));
+    let policy = json!({ "policy": "path \"*\" { capabilities = [\"create\", \"read\", \"update\", \"sudo\"] }" });
+    drop(pair.standby.call("PUT", "a/sys/policies/acl/all", ROOT, policy).await.expect_status(204));
+    let wish = json!({ "policies": ["all"], "ttl": "1h", "no_parent": true });
+    let made = pair.leader.call("POST", "a/auth/token/create", ROOT, wish).await.expect_status(200);
+    let token = made.text_at("/auth/client_token");
+    drop(pair.standby.call("POST", "a/sys/mounts/kv", &token, json!({ "type": "kv-v1" })).await.expect_status(204));
+    drop(pair.standby.call("POST", "a/kv/x", &token, json!({ "of": "a" })).await.expect_status(204));
+    pair.forwarded();
+    for peer in [&pair.leader, &pair.standby] {
+        assert_eq!(peer.call("GET", "a/kv/x", &token, Value::Null).await.at("/data/of"), "a");
+        assert_eq!(peer.call("GET", "kv/x", &token, Value::Null).await.status, 403);
+    }
+    assert_eq!(pair.forwarded(), 0, "reads run where they arrive");
+}
+
+#[tokio::test]
 async fn a_use_of_a_limited_token_is_counted_once_whoever_is_asked() {
     let pair = pair_with_kv().await;
     let made = json!({ "num_uses": 3, "policies": ["root"] });

@@ -10,11 +10,11 @@ use super::mounts::{AtPath, Enable, MountShown, disable_class, enable_class, ent
 
 pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
     let lockouts = lockout::every(cx.view.widen(Widened::assertion()))?;
-    Ok(listing(&sys.handles.mounts.table(), Class::Auth, &lockouts))
+    Ok(listing(&sys.space(&cx)?.mounts.table(), Class::Auth, &lockouts))
 }
 
 pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
-    let table = sys.handles.mounts.table();
+    let table = sys.space(&cx)?.mounts.table();
     let mount = find_shown(&table, Class::Auth, &input.path)?;
     let lockout = lockout::tuned(cx.view.widen(Widened::assertion()), &mount.record.id)?;
     Ok(Mirrored(entry(mount, lockout.as_ref())))

@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
+use tresor_core::Space;
 use tresor_core::mounts::LeadsTo;
+use tresor_core::namespaces::Permissions;
 use tresor_core::tokens::FoundToken;
 use tresor_engine::{Access, Cx, Data, Widened};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Body, Fault, Map, Operation, Timestamp};
 use tresor_policy::{Explanation, KV2_SEGMENTS, Matched, Parameters, PolicySet, Request, WRAPPING_POLICY};
 use tresor_secret::SecretString;
@@ -89,25 +90,25 @@ pub(super) struct Explained {
 
 pub(super) async fn of_caller(sys: &Sys, mut cx: Cx<'_>, input: Asked) -> Result<Data<Explained>, Fault> {
     let token = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
-    let now = cx.now;
-    let found = sys.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), token, now)?;
-    explain(sys, &found.ok_or_else(Fault::denied)?, input, now)
+    let (now, space) = (cx.now, sys.space(&cx)?);
+    let found = sys.handles.tokens.find(cx.view.widen(Widened::assertion()), &space.line, token, now)?;
+    explain(sys, &space, &found.ok_or_else(Fault::denied)?, input, now)
 }
 
 pub(super) async fn of_token(sys: &Sys, mut cx: Cx<'_>, input: AskedOfToken) -> Result<Data<Explained>, Fault> {
     let AskedOfToken { token, path, operation, parameters, wrap_ttl } = input;
-    let now = cx.now;
-    let found = named(sys, cx.view.widen(Widened::assertion()), &token, now)?;
-    explain(sys, &found, Asked { path, operation, parameters, wrap_ttl }, now)
+    let (now, space) = (cx.now, sys.space(&cx)?);
+    let found = named(sys, cx.view.widen(Widened::assertion()), &space, &token, now)?;
+    explain(sys, &space, &found, Asked { path, operation, parameters, wrap_ttl }, now)
 }
 
 pub(super) async fn of_accessor(sys: &Sys, mut cx: Cx<'_>, input: AskedOfAccessor) -> Result<Data<Explained>, Fault> {
     let AskedOfAccessor { accessor, path, operation, parameters, wrap_ttl } = input;
-    let now = cx.now;
+    let (now, space) = (cx.now, sys.space(&cx)?);
     let txn = cx.view.widen(Widened::assertion());
-    let found = sys.handles.tokens.find_accessor(txn, &NamespaceId::root(), &accessor, now)?;
+    let found = sys.handles.tokens.find_accessor(txn, &space.id, &accessor, now)?;
     let found = found.ok_or_else(|| Fault::invalid("invalid accessor"))?;
-    explain(sys, &found, Asked { path, operation, parameters, wrap_ttl }, now)
+    explain(sys, &space, &found, Asked { path, operation, parameters, wrap_ttl }, now)
 }
 
 /// The operations that a word may turn out to be, the likelier first.
@@ -125,32 +126,40 @@ fn operations(word: &str) -> Result<&'static [Operation], Fault> {
     })
 }
 
-fn explain(sys: &Sys, token: &FoundToken, asked: Asked, now: Timestamp) -> Result<Data<Explained>, Fault> {
+fn explain(
+    sys: &Sys,
+    space: &Space,
+    token: &FoundToken,
+    asked: Asked,
+    now: Timestamp,
+) -> Result<Data<Explained>, Fault> {
     let path = asked.path.trim_start_matches('/');
     if path.is_empty() {
         return Err(Fault::invalid("path must be supplied"));
     }
-    let set = sys.handles.policies.table().compile(&token.record.policies, now);
+    let record = &token.record;
+    let permissions = sys.handles.spaces.permissions(space, &record.namespace, &record.policies, now);
     let sent = asked.parameters.unwrap_or_default();
     let wrap_ttl_seconds = asked.wrap_ttl.map(|ttl| ttl.0.as_secs());
     let decide = |operation: Operation, leads: &LeadsTo| {
+        let seen = permissions.asked(&leads.policy_path);
         let request = Request {
-            path: (&leads.policy_path).into(),
+            path: (&*seen).into(),
             operation,
             parameters: Some(Parameters { sent: &sent, from_query: &[], fields: leads.fields }),
             wrap_ttl_seconds,
             is_protected: leads.access.asks_for_sudo(),
         };
-        explained(&set, operation, &request, leads)
+        explained(permissions.set(), operation, &request, leads)
     };
     let candidates = operations(&asked.operation)?;
     let first = candidates.first().copied().unwrap_or(Operation::Read);
-    let leads = sys.handles.mounts.leads_to(path, first);
+    let leads = space.mounts.leads_to(path, first);
     let mut explained = decide(first, &leads);
     if leads.tells_create
         && let Some(other) = candidates.get(1).copied()
     {
-        let created = decide(other, &sys.handles.mounts.leads_to(path, other));
+        let created = decide(other, &space.mounts.leads_to(path, other));
         if created.allowed != explained.allowed {
             let verdict = if created.allowed { "allowed" } else { "denied" };
             explained.hints.push(format!(
@@ -159,8 +168,18 @@ fn explain(sys: &Sys, token: &FoundToken, asked: Asked, now: Timestamp) -> Resul
             ));
         }
     }
-    explained.policies = policies(sys, token, now);
-    explained.hints.extend(kv2_hint(&set, path, first, &leads));
+    explained.policies = policies(sys, token, now)?;
+    if let Some(record) = space.record.as_ref().filter(|_| token.record.namespace != space.id) {
+        let held = |name: &String| {
+            sys.handles.spaces.of(&token.record.namespace).ok().map(|home| format!("{}{name}", home.path))
+        };
+        let held: Vec<String> = token.record.policies.iter().filter_map(held).collect();
+        let outdated = sys.handles.spaces.outdated(record).into_iter().filter(|name| held.contains(name));
+        explained.hints.extend(outdated.map(|name| {
+            format!("`{name}` was written before the namespace `{}` was made, so its rules do not lead into it: write it again to mean it", record.path)
+        }));
+    }
+    explained.hints.extend(kv2_hint(&permissions, path, first, &leads));
     Ok(Data(explained))
 }
 
@@ -217,7 +236,7 @@ fn matched(found: Matched<'_>) -> Map {
 }
 
 /// The token's policies, how each got attached, and whether it is there.
-fn policies(sys: &Sys, token: &FoundToken, now: Timestamp) -> Vec<Body> {
+fn policies(sys: &Sys, token: &FoundToken, now: Timestamp) -> Result<Vec<Body>, Fault> {
     let record = &token.record;
     let made = &record.path;
     let attached = match made.strip_prefix("auth/token/create/") {
@@ -225,7 +244,7 @@ fn policies(sys: &Sys, token: &FoundToken, now: Timestamp) -> Vec<Body> {
         None if made.starts_with("auth/token/") => "when the token was created".to_owned(),
         None => format!("by the login at `{made}`"),
     };
-    let table = sys.handles.policies.table();
+    let table = sys.handles.spaces.of(&record.namespace)?.policies.table();
     let one = |name: &String| {
         let stored = table.policy(name, now);
         let state = match stored {
@@ -237,16 +256,16 @@ fn policies(sys: &Sys, token: &FoundToken, now: Timestamp) -> Vec<Body> {
         let how = if name == "default" { "to every token that is not made without it" } else { attached.as_str() };
         Body::Map(Map::new().with("name", name.clone()).with("attached", how).with("state", state))
     };
-    record.policies.iter().map(one).collect()
+    Ok(record.policies.iter().map(one).collect())
 }
 
 /// What is special about KV version 2, whose paths have a word that the command line leaves out; of mounts that the token
 /// can see.
-fn kv2_hint(set: &PolicySet, path: &str, operation: Operation, leads: &LeadsTo) -> Option<String> {
+fn kv2_hint(permissions: &Permissions, path: &str, operation: Operation, leads: &LeadsTo) -> Option<String> {
     let mount = leads.mount.as_ref()?;
     let at = &mount.record.path;
     let is_kv2 = mount.record.kind == "kv" && mount.record.options.get("version").is_some_and(|version| version == "2");
-    if !is_kv2 || !set.reaches_below(at) {
+    if !is_kv2 || !permissions.reaches_below(at) {
         return None;
     }
     let rest = path.strip_prefix(at.as_str())?;
@@ -256,7 +275,7 @@ fn kv2_hint(set: &PolicySet, path: &str, operation: Operation, leads: &LeadsTo) 
             "`{at}` holds KV version 2: `{rest}` is read and written at `{at}data/{rest}`, and listed at `{at}metadata/{rest}`"
         ));
     }
-    let short = format!("{at}{name}");
+    let short = format!("{}{at}{name}", permissions.way());
     let request = Request {
         path: tresor_policy::AskedPath::exact(&short),
         operation,
@@ -264,8 +283,10 @@ fn kv2_hint(set: &PolicySet, path: &str, operation: Operation, leads: &LeadsTo) 
         wrap_ttl_seconds: None,
         is_protected: false,
     };
-    let tresor_policy::Decision::Allowed { pattern: Some(pattern), .. } = set.decide(&request) else { return None };
-    let own = set.decide(&Request { path: (&leads.policy_path).into(), ..request });
+    let tresor_policy::Decision::Allowed { pattern: Some(pattern), .. } = permissions.set().decide(&request) else {
+        return None;
+    };
+    let own = permissions.set().decide(&Request { path: (&*permissions.asked(&leads.policy_path)).into(), ..request });
     own.allowed_with_sudo().is_none().then(|| {
         format!("the rule for `{pattern}` would grant it, but for the `{first}/` that paths of KV version 2 have after `{at}`")
     })

@@ -5,6 +5,7 @@
 
 use tresor_core::mounts::Mount;
 use tresor_core::mounts::record::StoredClass;
+use tresor_core::namespaces::Permissions;
 use tresor_engine::{Cx, Data};
 use tresor_model::{Fault, Map, map};
 use tresor_wire::input::EmptyInput;
@@ -36,12 +37,16 @@ pub(super) struct ResultantAcl {
 }
 
 pub(super) async fn resultant_acl(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<ResultantAcl>, Fault> {
-    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
+    let space = sys.space(&cx)?;
+    let permissions = sys.permissions(&cx, &space);
+    let set = permissions.set();
     if set.is_root() {
         return Ok(Data(ResultantAcl { root: true, exact_paths: None, glob_paths: None }));
     }
     let (mut exact, mut globs) = (Map::new(), Map::new());
     for (pattern, capabilities) in set.patterns() {
+        // What the rules of a token from above are about in this namespace.
+        let Some(pattern) = permissions.within(pattern) else { continue };
         let words: Vec<String> = capabilities.iter().map(|one| one.name().to_owned()).collect();
         let shown = map! { "capabilities" => words };
         match pattern.strip_suffix('*') {
@@ -55,10 +60,11 @@ pub(super) async fn resultant_acl(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> 
 
 pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Visible>, Fault> {
     let (mut secret, mut auth) = (Map::new(), Map::new());
-    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
+    let space = sys.space(&cx)?;
+    let permissions = sys.permissions(&cx, &space);
     let known = cx.caller.token_key.is_some();
-    for mount in sys.handles.mounts.table().iter() {
-        if !is_visible(mount, known, &set) {
+    for mount in space.mounts.table().iter() {
+        if !is_visible(mount, known, &permissions) {
             continue;
         }
         let shown = if known {
@@ -81,21 +87,22 @@ pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
 }
 
 /// Whether a caller may see a mount: with a token by its policies, without one when the mount says so.
-pub(super) fn is_visible(mount: &Mount, is_known: bool, set: &tresor_policy::PolicySet) -> bool {
+pub(super) fn is_visible(mount: &Mount, is_known: bool, permissions: &Permissions) -> bool {
     let is_public = mount.record.tuning.listing_visibility == "unauth";
-    is_public || is_known && set.reaches_below(&mount.record.path)
+    is_public || is_known && permissions.reaches_below(&mount.record.path)
 }
 
 pub(super) async fn mount_of(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Data<MountShown>, Fault> {
-    let table = sys.handles.mounts.table();
-    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
+    let space = sys.space(&cx)?;
+    let table = space.mounts.table();
+    let permissions = sys.permissions(&cx, &space);
     let path = input.path.trim_start_matches('/');
     let found = table.find(path).map(|(mount, _)| mount);
-    let reachable = found.filter(|mount| may_see(mount, path, &set));
+    let reachable = found.filter(|mount| may_see(mount, path, &permissions));
     let mount = reachable.ok_or_else(Fault::denied)?;
     Ok(Data(entry(mount, None).at(mount)))
 }
 
-fn may_see(mount: &Mount, path: &str, set: &tresor_policy::PolicySet) -> bool {
-    set.reaches_below(&mount.record.path) || set.reaches_below(path)
+fn may_see(mount: &Mount, path: &str, permissions: &Permissions) -> bool {
+    permissions.reaches_below(&mount.record.path) || permissions.reaches_below(path)
 }

@@ -139,9 +139,9 @@ pub(super) async fn versions(_sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> 
 }
 
 pub(super) async fn tokens(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Counters>, Fault> {
-    let namespace = cx.mount.namespace.clone();
-    let live = sys.handles.tokens.live(cx.view.widen(Widened::assertion()), &namespace)?;
-    let table = sys.handles.mounts.table();
+    let space = sys.space(&cx)?;
+    let live = sys.handles.tokens.live(cx.view.widen(Widened::assertion()), &space.id)?;
+    let table = space.mounts.table();
     let of_tokens = table.iter().filter(|mount| mount.record.class == StoredClass::Auth);
     let total: u64 = of_tokens.filter_map(|mount| live.get(&mount.record.id)).sum();
     Ok(Data(Counters { counters: map! { "service_tokens" => map! { "total" => total } } }))
@@ -160,7 +160,7 @@ pub(super) async fn router(sys: &Sys, _cx: Cx<'_>, input: ByTag) -> Result<Data<
     if !["root", "uuid", "accessor", "storage"].contains(&input.tag.as_str()) {
         return Err(Fault::invalid("the tag must be one of root, uuid, accessor, storage"));
     }
-    let table = sys.handles.mounts.table();
+    let table = sys.handles.spaces.root().mounts.table();
     let entries = table.iter().map(|mount| {
         let record = &mount.record;
         Body::from(map! {

@@ -3,6 +3,7 @@
 //! An older spelling is the same route under another path: policies decide on the path of today (NS-03). A token that
 //! ends has a lease id too, below the path that made it. Deliberately absent: renewing a token here; `auth/token/` does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_core::leases::record::{JobWork, LeaseRecord, LeaseState};
@@ -25,6 +26,8 @@ const SYNC_MAX: usize = 256;
 const SHOWN: usize = 1000;
 /// The most that are shown.
 const SHOWN_MAX: usize = 10_000;
+/// In how many namespaces leases are counted at once.
+const SPACES_MAX: usize = 10_000;
 
 /// A lease.
 #[derive(Input)]
@@ -119,7 +122,7 @@ pub(super) struct Which {
     /// How many are listed at most; `none` means as many as can be.
     #[input(query)]
     limit: Option<String>,
-    /// There are no other namespaces.
+    /// Whether leases of the namespaces below are counted, too.
     #[input(query)]
     include_child_namespaces: Option<bool>,
 }
@@ -185,12 +188,12 @@ fn show(record: &LeaseRecord, now: tresor_model::Timestamp) -> Data<LeaseShown> 
 
 pub(super) async fn lookup(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Data<LeaseShown>, Fault> {
     let id = given(input.lease_id, "")?;
-    let now = cx.now;
+    let (now, namespace) = (cx.now, &cx.mount.namespace);
     let txn = cx.view.widen(Widened::assertion());
-    if let Some(found) = sys.handles.tokens.find_lease_id(txn, &id, now)? {
+    if let Some(found) = sys.handles.tokens.find_lease_id(txn, namespace, &id, now)? {
         return Ok(show_token(&found, id, now));
     }
-    let found = sys.handles.leases.find(txn, &id, now)?;
+    let found = sys.handles.leases.find(txn, namespace, &id, now)?;
     Ok(show(&found.ok_or_else(|| Fault::invalid("invalid lease"))?, now))
 }
 
@@ -218,8 +221,8 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: DirectoryPage) -> Result<
 
 async fn names(sys: &Sys, cx: Cx<'_>, prefix: &str, page: Page) -> Result<Keys, Fault> {
     let directory = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-    let (now, leases) = (cx.now, &sys.handles.leases);
-    listed(cx, page, |txn, after, at_most| leases.names(txn, &directory, after, at_most, now)).await
+    let (now, leases, namespace) = (cx.now, &sys.handles.leases, cx.mount.namespace.clone());
+    listed(cx, page, |txn, after, at_most| leases.names(txn, &namespace, &directory, after, at_most, now)).await
 }
 
 pub(super) async fn renew(sys: &Sys, cx: Cx<'_>, input: Renew) -> Result<Renewed, Fault> {
@@ -232,11 +235,11 @@ pub(super) async fn renew_in_path(sys: &Sys, cx: Cx<'_>, input: RenewInPath) -> 
 
 async fn renew_one(sys: &Sys, mut cx: Cx<'_>, id: &str, wish: Option<Seconds>) -> Result<Renewed, Fault> {
     let wish = wish.map(|wish| wish.0).filter(|wish| !wish.is_zero());
-    let now = cx.now;
-    if sys.handles.tokens.find_lease_id(cx.view.widen(Widened::assertion()), id, now)?.is_some() {
+    let (now, namespace) = (cx.now, &cx.mount.namespace);
+    if sys.handles.tokens.find_lease_id(cx.view.widen(Widened::assertion()), namespace, id, now)?.is_some() {
         return Err(Fault::invalid("tokens cannot be renewed through this endpoint"));
     }
-    let terms = sys.handles.leases.renew(means(&mut cx), id, wish).await?;
+    let terms = sys.handles.leases.renew(means(&mut cx), namespace, id, wish).await?;
     Ok(Renewed::new(terms, Widened::assertion()))
 }
 
@@ -255,15 +258,15 @@ pub(super) async fn revoke_in_path(sys: &Sys, cx: Cx<'_>, input: RevokeInPath) -
 }
 
 async fn revoke_one(sys: &Sys, mut cx: Cx<'_>, id: &str, sync: bool) -> Result<Nothing, Fault> {
-    let now = cx.now;
+    let (now, namespace) = (cx.now, &cx.mount.namespace);
     let txn = cx.view.widen(Widened::assertion());
     // Alive or not: what was revoked must not come back when a later process tells an earlier time.
-    if let Some(found) = sys.handles.tokens.stored_by_lease_id(txn, id)? {
+    if let Some(found) = sys.handles.tokens.stored_by_lease_id(txn, namespace, id)? {
         sys.handles.tokens.revoke(txn, &found, now)?;
     } else if sync {
-        sys.handles.leases.revoke(means(&mut cx), id).await?;
+        sys.handles.leases.revoke(means(&mut cx), namespace, id).await?;
     } else {
-        sys.handles.leases.retire(txn, id, false, now)?;
+        sys.handles.leases.retire(txn, namespace, id, false, now)?;
     }
     Ok(Nothing)
 }
@@ -272,8 +275,9 @@ pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Re
     if !input.sync {
         return order(sys, cx, JobWork::Revoke, &input.prefix).map(Then::no_more);
     }
+    let namespace = &cx.mount.namespace;
     let txn = cx.view.widen(Widened::assertion());
-    let ids = sys.handles.leases.ids_below(txn, &input.prefix, SYNC_MAX + 1)?;
+    let ids = sys.handles.leases.ids_below(txn, namespace, &input.prefix, SYNC_MAX + 1)?;
     if ids.len() > SYNC_MAX {
         let ordered = order(sys, cx, JobWork::Revoke, &input.prefix)?;
         return Ok(Then::new(ordered, Afterwards::AwaitRevoked(input.prefix), Widened::assertion()));
@@ -281,9 +285,9 @@ pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Re
     let now = cx.now;
     for id in ids {
         let txn = cx.view.widen(Widened::assertion());
-        match sys.handles.tokens.stored_by_lease_id(txn, &id)? {
+        match sys.handles.tokens.stored_by_lease_id(txn, namespace, &id)? {
             Some(found) => sys.handles.tokens.revoke(txn, &found, now)?,
-            None => sys.handles.leases.revoke(means(&mut cx), &id).await?,
+            None => sys.handles.leases.revoke(means(&mut cx), namespace, &id).await?,
         }
     }
     Ok(Then::no_more(Nothing))
@@ -294,50 +298,57 @@ pub(super) async fn revoke_force(sys: &Sys, cx: Cx<'_>, input: Directory) -> Res
 }
 
 fn order(sys: &Sys, mut cx: Cx<'_>, work: JobWork, prefix: &str) -> Result<Nothing, Fault> {
-    let (now, entropy) = (cx.now, cx.entropy);
+    let (now, entropy, space) = (cx.now, cx.entropy, sys.space(&cx)?);
     if prefix.trim_matches('/').is_empty() {
         return Err(Fault::invalid("a prefix must be specified"));
     }
-    sys.handles.leases.order(cx.view.widen(Widened::assertion()), work, prefix, now, entropy)?;
+    sys.handles.leases.order(cx.view.widen(Widened::assertion()), &space, work, prefix, now, entropy)?;
     Ok(Nothing)
 }
 
 pub(super) async fn tidy(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Warned<Accepted>, Fault> {
-    let (now, entropy) = (cx.now, cx.entropy);
-    sys.handles.leases.order(cx.view.widen(Widened::assertion()), JobWork::TidyLeases, "", now, entropy)?;
+    let (now, entropy, space) = (cx.now, cx.entropy, sys.space(&cx)?);
+    sys.handles.leases.order(cx.view.widen(Widened::assertion()), &space, JobWork::TidyLeases, "", now, entropy)?;
     Ok(Warned(Accepted, vec!["Tidy operation successfully started. Any information from the operation will be printed to the server's logs.".to_owned()]))
 }
 
 pub(super) async fn count(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Data<Counted>, Fault> {
-    // There is one namespace.
-    let _ = input.include_child_namespaces;
+    let space = sys.space(&cx)?;
+    let mut spaces = vec![Arc::clone(&space)];
+    if input.include_child_namespaces == Some(true) {
+        spaces.extend(sys.handles.spaces.below(&space.path, None, SPACES_MAX, true));
+    }
     let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     match input.kind.as_str() {
         "irrevocable" => {
-            let mut after: Option<String> = None;
-            loop {
-                let txn = cx.view.widen(Widened::assertion());
-                let page = sys.handles.leases.irrevocable(txn, after.as_deref(), SHOWN)?;
-                for lease in &page {
-                    *counts.entry(lease.mount.clone()).or_default() += 1;
+            for space in &spaces {
+                let mut after: Option<String> = None;
+                loop {
+                    let txn = cx.view.widen(Widened::assertion());
+                    let page = sys.handles.leases.irrevocable(txn, space, after.as_deref(), SHOWN)?;
+                    for lease in &page {
+                        *counts.entry(lease.mount.clone()).or_default() += 1;
+                    }
+                    let Some(last) = page.last() else { break };
+                    after = Some(last.record.number().to_owned());
+                    tresor_env::tasks::breathe().await;
                 }
-                let Some(last) = page.last() else { break };
-                after = Some(last.record.number().to_owned());
-                tresor_env::tasks::breathe().await;
             }
         }
         "live" => {
-            let namespace = cx.mount.namespace.clone();
-            let table = sys.handles.mounts.table();
-            for (mount, number) in sys.handles.tokens.live(cx.view.widen(Widened::assertion()), &namespace)? {
-                let accessor = table.with_id(&mount).map(|mount| mount.record.accessor.as_str().to_owned());
-                if number > 0 {
-                    counts.insert(accessor.unwrap_or_default(), number);
+            for space in &spaces {
+                let table = space.mounts.table();
+                for (mount, number) in sys.handles.tokens.live(cx.view.widen(Widened::assertion()), &space.id)? {
+                    let accessor = table.with_id(&mount).map(|mount| mount.record.accessor.as_str().to_owned());
+                    if number > 0 {
+                        *counts.entry(accessor.unwrap_or_default()).or_default() += number;
+                    }
                 }
+                tresor_env::tasks::breathe().await;
             }
         }
         "damaged" => {
-            let found = sys.handles.leases.set_aside(cx.view.widen(Widened::assertion()), SHOWN_MAX)?;
+            let found = sys.handles.leases.set_aside(cx.view.widen(Widened::assertion()), &space.id, SHOWN_MAX)?;
             counts.insert("unknown".to_owned(), u64::try_from(found.len()).unwrap_or(u64::MAX));
         }
         "" => return Err(Fault::invalid("missing required field \"type\"")),
@@ -365,16 +376,17 @@ pub(super) async fn irrevocable(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Resu
             _ => return Err(Fault::invalid("`limit` is a positive number or `none`")),
         },
     };
+    let space = sys.space(&cx)?;
     let txn = cx.view.widen(Widened::assertion());
     let shown = |id: &str, mount: &str, error: &str| {
         Body::from(map! { "lease_id" => id, "mount_id" => mount, "error" => error })
     };
     let leases: Vec<Body> = if is_damaged {
         // What it was is in a record that cannot be read: its name in the index is all there is.
-        let found = sys.handles.leases.set_aside(txn, limit)?;
+        let found = sys.handles.leases.set_aside(txn, &space.id, limit)?;
         found.iter().map(|(name, aside)| shown(name, "", &aside.reason)).collect()
     } else {
-        let found = sys.handles.leases.irrevocable(txn, None, limit)?;
+        let found = sys.handles.leases.irrevocable(txn, &space, None, limit)?;
         found.iter().map(|lease| shown(lease.record.id.as_str(), &lease.mount, &lease.reason)).collect()
     };
     Ok(Data(Irrevocable { lease_count: u64::try_from(leases.len()).unwrap_or(u64::MAX), leases }))

@@ -46,7 +46,8 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: Which) -> Result<Data<Loc
     let wanted = input.mount_accessor.filter(|accessor| !accessor.is_empty());
     let locked: BTreeMap<MountId, Vec<String>> = sys.handles.lockouts.locked(cx.now);
     let (mut mounts, mut total) = (Vec::new(), 0_u64);
-    for mount in sys.handles.mounts.table().iter() {
+    let space = sys.space(&cx)?;
+    for mount in space.mounts.table().iter() {
         let accessor = mount.record.accessor.as_str();
         let names = locked.get(&mount.record.id).filter(|_| wanted.as_deref().is_none_or(|wanted| wanted == accessor));
         if let Some(names) = names {
@@ -60,8 +61,8 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: Which) -> Result<Data<Loc
         }
     }
     let root = map! {
-        "namespace_id" => "root",
-        "namespace_path" => "",
+        "namespace_id" => space.id.as_str(),
+        "namespace_path" => space.path.as_str(),
         "counts" => total,
         "mount_accessors" => Body::List(mounts),
     };
@@ -69,8 +70,8 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, input: Which) -> Result<Data<Loc
 }
 
 /// Unlocking what is not locked is fine.
-pub(super) async fn unlock(sys: &Sys, _cx: Cx<'_>, input: Name) -> Result<Nothing, Fault> {
-    let table = sys.handles.mounts.table();
+pub(super) async fn unlock(sys: &Sys, cx: Cx<'_>, input: Name) -> Result<Nothing, Fault> {
+    let table = sys.space(&cx)?.mounts.table();
     if let Some(mount) = table.with_accessor(&input.mount_accessor) {
         sys.handles.lockouts.unlock(&mount.record.id, &input.alias_identifier);
     }

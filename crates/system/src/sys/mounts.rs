@@ -65,12 +65,12 @@ struct Config {
     user_lockout_config: Option<Map>,
 }
 
-pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
-    Ok(listing(&sys.handles.mounts.table(), Class::Secret, &BTreeMap::new()))
+pub(super) async fn list(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
+    Ok(listing(&sys.space(&cx)?.mounts.table(), Class::Secret, &BTreeMap::new()))
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
-    let table = sys.handles.mounts.table();
+pub(super) async fn read(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
+    let table = sys.space(&cx)?.mounts.table();
     Ok(Mirrored(entry(find_shown(&table, Class::Secret, &input.path)?, None)))
 }
 
@@ -229,12 +229,15 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
     };
     let now = cx.now;
     let entropy = cx.entropy;
-    let (record, engine) = sys.handles.mounts.enable(cx.view.widen(Widened::assertion()), new, now, entropy)?;
+    if class != Class::Auth {
+        sys.may_mount_at(&mut cx, new.path.as_str())?;
+    }
+    let (record, engine) = sys.space(&cx)?.mounts.enable(cx.view.widen(Widened::assertion()), new, now, entropy)?;
     if let Some(rules) = lockout {
         lockout::tune(cx.view.widen(Widened::assertion()), &record.id, rules)?;
     }
-    let facts = sys.handles.mounts.facts(&record);
-    let contents = sys.handles.mounts.contents(&record)?;
+    let facts = sys.space(&cx)?.mounts.facts(&record);
+    let contents = sys.space(&cx)?.mounts.contents(&record)?;
     let mut own = Cx { view: View::new(cx.view.widen(Widened::assertion()), contents), mount: &facts, ..cx };
     engine.prepare(&mut own)?;
     if !unrecognized.is_empty() {
@@ -244,12 +247,12 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
 }
 
 pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Nothing, Fault> {
-    let table = sys.handles.mounts.table();
+    let table = sys.space(&cx)?.mounts.table();
     // Disabling what is not there is fine: somebody was faster. What belongs to the server is refused, there or not.
-    sys.handles.mounts.refuse_reserved(&full_path(class, path)?)?;
+    sys.space(&cx)?.mounts.refuse_reserved(&full_path(class, path)?)?;
     let Some(mount) = find(&table, class, path) else { return Ok(Nothing) };
     let now = cx.now;
-    sys.handles.mounts.disable(cx.view.widen(Widened::assertion()), mount, now)?;
+    sys.space(&cx)?.mounts.disable(cx.view.widen(Widened::assertion()), mount, now)?;
     Ok(Nothing)
 }
 

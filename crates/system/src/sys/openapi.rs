@@ -33,13 +33,14 @@ pub(super) struct Wanted {
 
 pub(super) async fn document(sys: &Sys, cx: Cx<'_>, input: Wanted) -> Result<Raw, Fault> {
     let _ = input.context;
-    let set = sys.handles.policies.table().compile(cx.caller.policies, cx.now);
+    let space = sys.space(&cx)?;
+    let permissions = sys.permissions(&cx, &space);
     let is_known = cx.caller.token_key.is_some();
-    let table = sys.handles.mounts.table();
+    let table = space.mounts.table();
     let mut paths: BTreeMap<String, Map> = BTreeMap::new();
-    let visible = table.iter().filter(|mount| is_visible(mount, is_known, &set));
+    let visible = table.iter().filter(|mount| is_visible(mount, is_known, &permissions));
     for mount in visible.take(MOUNTS_MAX) {
-        let Some(engine) = sys.handles.mounts.engine(mount) else { continue };
+        let Some(engine) = space.mounts.engine(mount) else { continue };
         let at = if input.generic_mount_paths { generic(mount) } else { mount.record.path.clone() };
         for route in engine.every_route() {
             let shown = route.shown_pattern().replace("...}", "}");

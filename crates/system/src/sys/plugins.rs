@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use tresor_core::Space;
 use tresor_core::mounts::record::Reload;
 use tresor_core::mounts::{Behind, Mount};
 use tresor_crypto::token_text;
@@ -166,7 +167,7 @@ fn class(kind: &str) -> Result<Option<Class>, Fault> {
 
 /// The names of a class, in order.
 fn names(sys: &Sys, class: Class) -> Vec<String> {
-    let mounts = &sys.handles.mounts;
+    let mounts = &sys.handles.spaces.root().mounts;
     let mut names: Vec<String> =
         mounts.kinds().filter(|(_, of)| *of == class).map(|(name, _)| name.to_owned()).collect();
     names.sort_unstable();
@@ -255,11 +256,11 @@ pub(super) async fn unpin(_sys: &Sys, _cx: Cx<'_>, input: Named) -> Result<Nothi
 }
 
 pub(super) async fn reload(sys: &Sys, cx: Cx<'_>, input: Which) -> Result<Data<Reloading>, Fault> {
-    let paths = input.mounts.map(|list| list.0).unwrap_or_default();
+    let (space, paths) = (sys.space(&cx)?, input.mounts.map(|list| list.0).unwrap_or_default());
     match (input.plugin.as_str(), paths.as_slice()) {
         ("", []) => Err(Fault::invalid("plugin or mounts must be provided")),
-        ("", paths) => order(sys, cx, &at(sys, paths)?),
-        (name, []) => order(sys, cx, &of_name(sys, None, name)?),
+        ("", paths) => order(sys, cx, &at(&space, paths)?),
+        (name, []) => order(sys, cx, &of_name(&space, None, name)?),
         _ => Err(Fault::invalid("plugin and mounts cannot be set at the same time")),
     }
 }
@@ -270,7 +271,8 @@ pub(super) async fn reload_named(sys: &Sys, cx: Cx<'_>, input: Named) -> Result<
         // Of the type `database` there is none.
         kind => Some(class(kind)?.ok_or_else(|| unknown(&input.name))?),
     };
-    order(sys, cx, &of_name(sys, class, &input.name)?)
+    let space = sys.space(&cx)?;
+    order(sys, cx, &of_name(&space, class, &input.name)?)
 }
 
 fn unknown(name: &str) -> Fault {
@@ -278,8 +280,8 @@ fn unknown(name: &str) -> Fault {
 }
 
 /// The mounts at these paths, with or without `sys/` and a slash at the end.
-fn at(sys: &Sys, paths: &[String]) -> Result<Vec<Arc<Mount>>, Fault> {
-    let table = sys.handles.mounts.table();
+fn at(space: &Space, paths: &[String]) -> Result<Vec<Arc<Mount>>, Fault> {
+    let table = space.mounts.table();
     let one = |path: &String| {
         let path = path.trim_matches('/');
         let path = path.strip_prefix("sys/").filter(|rest| rest.starts_with("auth/")).unwrap_or(path);
@@ -290,8 +292,8 @@ fn at(sys: &Sys, paths: &[String]) -> Result<Vec<Arc<Mount>>, Fault> {
 }
 
 /// The mounts of this name.
-fn of_name(sys: &Sys, class: Option<Class>, name: &str) -> Result<Vec<Arc<Mount>>, Fault> {
-    let mounts = &sys.handles.mounts;
+fn of_name(space: &Space, class: Option<Class>, name: &str) -> Result<Vec<Arc<Mount>>, Fault> {
+    let mounts = &space.mounts;
     let is_asked = |of: Class| class.is_none_or(|class| class == of);
     if !mounts.kinds().any(|(kind, of)| kind == name && is_asked(of)) {
         return Err(unknown(name));
@@ -304,18 +306,19 @@ fn of_name(sys: &Sys, class: Option<Class>, name: &str) -> Result<Vec<Arc<Mount>
 /// Marks mounts to be made anew.
 fn order(sys: &Sys, mut cx: Cx<'_>, found: &[Arc<Mount>]) -> Result<Data<Reloading>, Fault> {
     let reload = Reload { id: token_text::random_uuid(cx.entropy), ordered: cx.now };
+    let space = sys.space(&cx)?;
     for mount in found {
-        sys.handles.mounts.reload(cx.view.widen(Widened::assertion()), mount, reload.clone())?;
+        space.mounts.reload(cx.view.widen(Widened::assertion()), mount, reload.clone())?;
     }
     Ok(Data(Reloading { reload_id: reload.id }))
 }
 
 /// What is in order says nothing; a mount that was made anew again since is not shown any more.
-pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, input: Order) -> Result<Option<Data<Results>>, Fault> {
+pub(super) async fn status(sys: &Sys, cx: Cx<'_>, input: Order) -> Result<Option<Data<Results>>, Fault> {
     if input.reload_id.is_empty() {
         return Err(Fault::invalid("reload_id must be provided"));
     }
-    let table = sys.handles.mounts.table();
+    let table = sys.space(&cx)?.mounts.table();
     let mut results = Map::new();
     for mount in table.iter() {
         let Some(reload) = mount.record.reloaded.as_ref().filter(|reload| reload.id == input.reload_id) else {

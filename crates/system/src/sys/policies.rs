@@ -1,6 +1,7 @@
 //! `sys/policies/acl` and its older spelling `sys/policy`: texts are stored and returned byte for byte, with a version that
 //! whoever writes may name, and an end.
 
+use tresor_core::Space;
 use tresor_core::policies::{PolicyChange, PolicyRecord, StoredPolicy};
 use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Warned, Widened};
 use tresor_model::{Body, Fault, Map, Refusal, Timestamp};
@@ -109,10 +110,11 @@ fn parse_name(name: &str) -> Result<PolicyName, Fault> {
 }
 
 /// The names that begin so, with `root`, which has no text.
-fn names(sys: &Sys, prefix: &str, now: Timestamp) -> Vec<String> {
-    let table = sys.handles.policies.table();
+/// The names of a namespace's policies; `root` is one of the root namespace only.
+fn names(space: &Space, prefix: &str, now: Timestamp) -> Vec<String> {
+    let table = space.policies.table();
     let mut names: Vec<String> = table.policies(prefix, now).map(|(name, _)| name.to_owned()).collect();
-    if "root".starts_with(prefix) {
+    if space.is_root() && "root".starts_with(prefix) {
         names.push("root".to_owned());
         names.sort_unstable();
     }
@@ -163,40 +165,44 @@ const fn bare(text: String) -> PolicyRecord {
 }
 
 /// A policy as it is now; `root` exists and has no text.
-fn known(sys: &Sys, name: &str, now: Timestamp) -> Option<PolicyShown> {
+fn known(space: &Space, name: &str, now: Timestamp) -> Option<PolicyShown> {
     let name = name.trim().to_lowercase();
-    if name == "root" {
+    if name == "root" && space.is_root() {
         return Some(shown(&name, &bare(String::new())));
     }
     if name == WRAPPING_POLICY {
         return Some(shown(&name, &bare(WRAPPING_POLICY_TEXT.to_owned())));
     }
-    sys.handles.policies.table().policy(&name, now).map(|stored| shown(&name, &stored.record))
+    space.policies.table().policy(&name, now).map(|stored| shown(&name, &stored.record))
 }
 
 pub(super) async fn list(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
-    Ok(Keys(names(sys, "", cx.now)))
+    let space = sys.space(&cx)?;
+    Ok(Keys(names(&space, "", cx.now)))
 }
 
 pub(super) async fn list_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Keys, Fault> {
-    Ok(Keys(names(sys, &input.name, cx.now)))
+    let space = sys.space(&cx)?;
+    Ok(Keys(names(&space, &input.name, cx.now)))
 }
 
 pub(super) async fn detailed(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Option<Data<Detailed>>, Fault> {
-    Ok(details(sys, "", cx.now))
+    let space = sys.space(&cx)?;
+    Ok(details(&space, "", cx.now))
 }
 
 pub(super) async fn detailed_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Data<Detailed>>, Fault> {
-    Ok(details(sys, &input.name, cx.now))
+    let space = sys.space(&cx)?;
+    Ok(details(&space, &input.name, cx.now))
 }
 
-fn details(sys: &Sys, prefix: &str, now: Timestamp) -> Option<Data<Detailed>> {
-    let table = sys.handles.policies.table();
+fn details(space: &Space, prefix: &str, now: Timestamp) -> Option<Data<Detailed>> {
+    let table = space.policies.table();
     let about = |(name, stored): (&str, &StoredPolicy)| {
         (name.to_owned(), Body::Map(shown_in_full(name, &stored.record).into_map()))
     };
     let mut key_info: Map = table.policies(prefix, now).map(about).collect();
-    let keys = names(sys, prefix, now);
+    let keys = names(space, prefix, now);
     if keys.iter().any(|name| name == "root") {
         key_info.insert("root", Body::Map(shown_in_full("root", &bare(String::new())).into_map()));
     }
@@ -204,19 +210,22 @@ fn details(sys: &Sys, prefix: &str, now: Timestamp) -> Option<Data<Detailed>> {
 }
 
 pub(super) async fn list_legacy(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<LegacyNames>, Fault> {
-    let names = names(sys, "", cx.now);
+    let space = sys.space(&cx)?;
+    let names = names(&space, "", cx.now);
     Ok(Mirrored(LegacyNames { keys: names.clone(), policies: names }))
 }
 
 pub(super) async fn read(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Data<PolicyShown>>, Fault> {
-    Ok(known(sys, &input.name, cx.now).map(Data))
+    let space = sys.space(&cx)?;
+    Ok(known(&space, &input.name, cx.now).map(Data))
 }
 
 pub(super) async fn read_legacy(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Mirrored<LegacyPolicy>>, Fault> {
     let legacy = |PolicyShown { name, policy, version, cas_required, .. }| {
         Mirrored(LegacyPolicy { name, rules: policy, version, cas_required })
     };
-    Ok(known(sys, &input.name, cx.now).map(legacy))
+    let space = sys.space(&cx)?;
+    Ok(known(&space, &input.name, cx.now).map(legacy))
 }
 
 pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
@@ -225,21 +234,21 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<War
     let warning = is_older.then(|| "'rules' is deprecated, please use 'policy' instead".to_owned());
     // What is not said is as for a new policy.
     let change = changed(bare(String::new()), input, cx.now)?;
-    sys.handles.policies.write(cx.view.widen(Widened::assertion()), &name, change, cx.now)?;
+    sys.space(&cx)?.policies.write(cx.view.widen(Widened::assertion()), &name, change, cx.now)?;
     Ok(Warned(Nothing, warning.into_iter().collect()))
 }
 
 pub(super) async fn patch(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let name = parse_name(&input.name)?;
-    let now = cx.now;
+    let (now, space) = (cx.now, sys.space(&cx)?);
     let txn = cx.view.widen(Widened::assertion());
-    let stored = sys.handles.policies.stored(txn, &name)?;
+    let stored = space.policies.stored(txn, &name)?;
     let stored = stored.ok_or_else(|| Fault::Refusal(Refusal::Absent("policy not found".into())))?;
     // It is about the version that was just read, whatever the policy asks for.
     let cas = i64::try_from(stored.version).ok();
     let mut change = changed(stored, input, now)?;
     change.cas = change.cas.or(cas);
-    sys.handles.policies.write(txn, &name, change, now)?;
+    space.policies.write(txn, &name, change, now)?;
     Ok(Nothing)
 }
 
@@ -283,6 +292,6 @@ pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<N
         NameError::Wrapping => Fault::invalid(format!("cannot delete \"{WRAPPING_POLICY}\" policy")),
         other => Fault::invalid(other.to_string()),
     })?;
-    sys.handles.policies.delete(cx.view.widen(Widened::assertion()), &name)?;
+    sys.space(&cx)?.policies.delete(cx.view.widen(Widened::assertion()), &name)?;
     Ok(Nothing)
 }

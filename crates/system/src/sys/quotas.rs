@@ -60,13 +60,14 @@ pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Resul
 }
 
 pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
-    let namespace = cx.mount.namespace.clone();
     let txn = cx.view.widen(Widened::assertion());
     let Some(quota) = sys.handles.quotas.stored(txn)?.remove(&input.name) else { return Ok(None) };
-    let live = sys.handles.tokens.live(txn, &namespace)?;
     let counter = match &quota.mount {
-        Some(mount) => live.get(mount).copied().unwrap_or(0),
-        None => live.values().sum(),
+        Some(mount) => match sys.handles.spaces.with_mount(mount) {
+            Some((space, _)) => sys.handles.tokens.live(txn, &space.id)?.get(mount).copied().unwrap_or(0),
+            None => 0,
+        },
+        None => sys.handles.tokens.live_everywhere(txn)?,
     };
     let QuotaRecord { name, path, max_leases, .. } = quota;
     Ok(Some(Data(Shown { name, kind: "lease-count", path, max_leases, counter, role: String::new() })))
@@ -86,9 +87,9 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
         (String::new(), None)
     } else {
         let path = format!("{path}/");
-        let table = sys.handles.mounts.table();
-        let mount =
-            table.at(&path).ok_or_else(|| Fault::invalid(format!("no mount at {path:?}: quotas are on mounts")))?;
+        let found = sys.mount_behind(&path).filter(|(_, _, rest)| rest.is_empty());
+        let nothing = || Fault::invalid(format!("no mount at {path:?}: quotas are on mounts"));
+        let (mount, path, _) = found.ok_or_else(nothing)?;
         (path, Some(mount.record.id.clone()))
     };
     sys.handles.quotas.write(txn, &QuotaRecord { name: input.name, path, mount, max_leases })?;

@@ -97,11 +97,13 @@ pub(super) struct ConfigShown {
 /// The quotas whose mounts are still there, shown where these are now.
 fn standing(sys: &Sys, cx: &mut Cx<'_>) -> Result<Vec<RateRecord>, Fault> {
     let txn = cx.view.widen(Widened::assertion());
-    let mounts = sys.handles.mounts.table();
     let stored = sys.handles.rates.stored(txn)?;
     let with_path = |quota: RateRecord| match &quota.mount {
         None => Some(quota),
-        Some(mount) => Some(RateRecord { path: mounts.with_id(mount)?.record.path.clone(), ..quota }),
+        Some(mount) => {
+            let (space, mount) = sys.handles.spaces.with_mount(mount)?;
+            Some(RateRecord { path: format!("{}{}", space.path, mount.record.path), ..quota })
+        }
     };
     Ok(stored.into_values().filter_map(with_path).collect())
 }
@@ -136,14 +138,13 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
     let (path, mount, suffix) = if asked == "/" {
         (String::new(), None, String::new())
     } else {
-        let table = sys.handles.mounts.table();
-        let (mount, rest) =
-            table.find(&asked).ok_or_else(|| Fault::invalid(format!("invalid mount path {asked:?}")))?;
+        let found = sys.mount_behind(&asked);
+        let (mount, path, rest) = found.ok_or_else(|| Fault::invalid(format!("invalid mount path {asked:?}")))?;
         let suffix = rest.trim_end_matches('/');
         if !input.role.is_empty() {
             return Err(no_roles(&mount.record.path, mount.record.class, suffix));
         }
-        (mount.record.path.clone(), Some(mount.record.id.clone()), suffix.to_owned())
+        (path, Some(mount.record.id.clone()), suffix.to_owned())
     };
     if !input.role.is_empty() {
         return Err(no_roles("", StoredClass::System, ""));

@@ -46,20 +46,21 @@ pub(super) struct Moved {
 pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result<Warned<Data<Started>>, Fault> {
     let parse = |text: &str| MountPath::parse(text).map_err(|error| Fault::invalid(error.to_string()));
     let (from, to) = (parse(&input.from)?, parse(&input.to)?);
-    let table = sys.handles.mounts.table();
+    let table = sys.space(&cx)?.mounts.table();
     let mount = table.at(from.as_str()).ok_or_else(|| Fault::invalid(format!("no matching mount at {from:?}")))?;
     let entropy = cx.entropy;
-    let moved = sys.handles.mounts.move_to(cx.view.widen(Widened::assertion()), mount, &to, entropy)?;
+    sys.may_mount_at(&mut cx, to.as_str())?;
+    let moved = sys.space(&cx)?.mounts.move_to(cx.view.widen(Widened::assertion()), mount, &to, entropy)?;
     // Leases are named by the path that was asked: what was handed out there is taken back.
-    let now = cx.now;
+    let (now, space) = (cx.now, sys.space(&cx)?);
     let txn = cx.view.widen(Widened::assertion());
-    sys.handles.leases.order(txn, JobWork::Revoke, from.as_str(), now, entropy)?;
+    sys.handles.leases.order(txn, &space, JobWork::Revoke, from.as_str(), now, entropy)?;
     let done = "Mount move has been done; its leases are being revoked.".to_owned();
     Ok(Warned(Data(Started { migration_id: moved.id }), vec![done]))
 }
 
-pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, input: Migration) -> Result<Option<Data<Moved>>, Fault> {
-    let table = sys.handles.mounts.table();
+pub(super) async fn status(sys: &Sys, cx: Cx<'_>, input: Migration) -> Result<Option<Data<Moved>>, Fault> {
+    let table = sys.space(&cx)?.mounts.table();
     let moves = table.iter().filter_map(|mount| Some((mount.record.path.as_str(), mount.record.moved.as_ref()?)));
     let found = moves.into_iter().find(|(_, moved)| moved.id == input.migration_id);
     Ok(found.map(|(target, moved)| {

@@ -100,8 +100,8 @@ fn nothing_at(path: &str) -> Fault {
 }
 
 fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Mirrored<TuneShown>, Fault> {
+    let table = sys.space(&cx)?.mounts.table();
     let txn = cx.view.widen(Widened::assertion());
-    let table = sys.handles.mounts.table();
     let mount = find(&table, class, path).ok_or_else(|| nothing_at(path))?;
     let lockout = lockout::tuned(txn, &mount.record.id)?;
     let (record, tuning) = (&mount.record, &mount.record.tuning);
@@ -122,7 +122,8 @@ fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Mirrored<
 }
 
 fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<Nothing>, Fault> {
-    let mounts = &sys.handles.mounts;
+    let space = sys.space(&cx)?;
+    let mounts = &space.mounts;
     let txn = cx.view.widen(Widened::assertion());
     let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;

@@ -49,19 +49,22 @@ pub(super) struct Shown {
 }
 
 pub(super) async fn list(sys: &Sys, cx: Cx<'_>, page: Page) -> Result<Keys, Fault> {
-    let mounts = &sys.handles.mounts;
+    let space = sys.space(&cx)?;
+    let mounts = &space.mounts;
     listed(cx, page, |txn, after, limit| mounts.removals(txn, after, limit)).await
 }
 
 pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Option<Data<Shown>>, Fault> {
-    let mounts = &sys.handles.mounts;
+    let space = sys.space(&cx)?;
+    let mounts = &space.mounts;
     let removal = mounts.removal(cx.view.widen(Widened::assertion()), &MountId::new(input.id))?;
     Ok(removal.map(|removal| Data(shown(removal))))
 }
 
 /// Forcing what is gone already is fine.
 pub(super) async fn force(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Nothing, Fault> {
-    let mounts = &sys.handles.mounts;
+    let space = sys.space(&cx)?;
+    let mounts = &space.mounts;
     mounts.force_removal(cx.view.widen(Widened::assertion()), &MountId::new(input.id))?;
     Ok(Nothing)
 }

@@ -55,8 +55,10 @@ fn find(sys: &Sys, cx: &mut Cx<'_>, input: &Which) -> Result<FoundToken, Fault> 
             TokenSecret::parse(own.expose()).map_err(|_| not_valid())?
         }
     };
-    let (caller, now) = (cx.caller.token_key, cx.now);
-    sys.handles.wrapping.find(cx.view.widen(Widened::assertion()), &token, caller, now)
+    let (caller, now, space) = (cx.caller.token_key, cx.now, sys.space(cx)?);
+    // The caller's own may be one of a namespace above; one that is named is of this one.
+    let homes = if named.is_some() { std::slice::from_ref(&space.id) } else { &space.line };
+    sys.handles.wrapping.find(cx.view.widen(Widened::assertion()), homes, &token, caller, now)
 }
 
 pub(super) async fn lookup(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Data<WrappingShown>, Fault> {
@@ -78,6 +80,7 @@ pub(super) async fn rewrap(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Re
     let found = find(sys, &mut cx, &input)?;
     let answer = sys.handles.wrapping.open(means(&mut cx), &found).await?;
     let wish = Wish {
+        space: sys.handles.spaces.of(&found.record.namespace)?,
         path: found.record.path.clone(),
         ttl: found.record.creation_ttl,
         display_name: found.record.display_name.clone(),

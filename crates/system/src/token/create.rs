@@ -95,6 +95,13 @@ pub(super) async fn by_role(store: &TokenStore, mut cx: Cx<'_>, input: CreateByR
 fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, by: By<'_>) -> Result<Warned<Token>, Fault> {
     let parent = store.find_caller(&mut cx)?;
     let sudo = cx.caller.has_sudo;
+    // Policies of a namespace above mean nothing here: whoever comes from there may decide, or may not.
+    let is_from_above = parent.record.namespace != cx.mount.namespace;
+    if is_from_above && !sudo {
+        let text = "root or sudo privileges required to directly generate a token in a child namespace";
+        return Err(Fault::invalid(text));
+    }
+    let held: &[String] = if is_from_above { &[] } else { &parent.record.policies };
     let role = if let By::Role(_, role) = by { Some(role) } else { None };
     if parent.is_batch() {
         return Err(Fault::invalid("batch tokens cannot create more tokens"));
@@ -124,14 +131,20 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, by: By<'_>) -> Resu
         None => None,
         Some(_) if !sudo => return Err(Fault::invalid("root or sudo privileges required to specify token id")),
         Some(_) if kind == TokenType::Batch => return Err(Fault::invalid("batch tokens cannot have \"id\" set")),
+        Some(_) if !cx.mount.namespace.is_root() => {
+            return Err(Fault::invalid("token IDs can only be manually specified in the root namespace"));
+        }
         Some(id) => Some(checked_id(&id)?),
     };
     let asked = input.policies.map(|list| list.0).unwrap_or_default();
+    if is_from_above && asked.iter().any(|policy| policy.trim().eq_ignore_ascii_case("root")) {
+        return Err(Fault::invalid("root tokens may not be created from a parent namespace"));
+    }
     let policies = match role.filter(|role| role.limits_policies()) {
-        Some(role) => role.policies(&asked, input.no_default_policy, &parent.record.policies)?,
-        None => policies(&asked, input.no_default_policy, &parent.record.policies, sudo)?,
+        Some(role) => role.policies(&asked, input.no_default_policy, held)?,
+        None => policies(&asked, input.no_default_policy, held, sudo)?,
     };
-    let is_root = assignable(&policies, &parent.record.policies, kind)?;
+    let is_root = assignable(&policies, held, kind)?;
     let orphan = match by {
         By::Role(_, role) => role.orphan,
         By::Orphan => true,
@@ -184,7 +197,7 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, by: By<'_>) -> Resu
         format!("token-{}", tidy_name(&input.display_name))
     };
     let (now, entropy) = (cx.now, cx.entropy);
-    let known = store.handles.policies.table();
+    let known = store.handles.spaces.of(&cx.mount.namespace)?.policies.table();
     let absent = policies.iter().filter(|name| *name != "root" && known.policy(name, now).is_none());
     warnings.extend(absent.map(|name| format!("Policy \"{name}\" does not exist")));
     let ranges = role.map(|role| &role.bound_cidrs).filter(|ranges| !ranges.is_empty());

@@ -72,14 +72,18 @@ pub(super) struct TokenShown {
     /// Renewable for ever by so much.
     #[output(optional)]
     period: Option<Duration>,
+    /// The path of its namespace, for tokens of other namespaces than the root one.
+    #[output(optional)]
+    namespace_path: Option<String>,
     /// Addresses that it may be used from.
     #[output(optional)]
     bound_cidrs: Option<Vec<String>>,
 }
 
 /// What is shown of a token; `id` is known only to who knows it already.
-fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
+fn show(store: &TokenStore, found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
     let record = &found.record;
+    let space = store.handles.spaces.with_id(&record.namespace).filter(|space| !space.is_root());
     Data(TokenShown {
         accessor: record.accessor.as_str().to_owned(),
         creation_time: record.created.seconds(),
@@ -103,6 +107,7 @@ fn show(found: &FoundToken, id: &str, now: Timestamp) -> Data<TokenShown> {
         last_renewal: record.renewed.map(rfc3339),
         last_renewal_time: record.renewed.map(Timestamp::seconds),
         period: (!record.period.is_zero()).then_some(record.period),
+        namespace_path: space.map(|space| space.path.clone()),
         bound_cidrs: (!record.bound_cidrs.is_empty()).then(|| record.bound_cidrs.clone()),
     })
 }
@@ -114,18 +119,18 @@ pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: AnyToken
         return caller(store, cx, EmptyInput).await;
     }
     let found = store.find(&mut cx, text)?.ok_or_else(bad_token)?;
-    Ok(show(&found, text, cx.now))
+    Ok(show(store, &found, text, cx.now))
 }
 
 pub(super) async fn in_path(store: &TokenStore, mut cx: Cx<'_>, input: InPath) -> Result<Data<TokenShown>, Fault> {
     let found = store.find(&mut cx, &input.token)?.ok_or_else(bad_token)?;
-    Ok(show(&found, &input.token, cx.now))
+    Ok(show(store, &found, &input.token, cx.now))
 }
 
 pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<TokenShown>, Fault> {
     let found = store.find_caller(&mut cx)?;
     let id = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
-    Ok(show(&found, id.expose(), cx.now))
+    Ok(show(store, &found, id.expose(), cx.now))
 }
 
 pub(super) async fn by_accessor(
@@ -134,12 +139,12 @@ pub(super) async fn by_accessor(
     input: ByAccessor,
 ) -> Result<Data<TokenShown>, Fault> {
     let found = store.find_accessor(&mut cx, handle(input.accessor.as_ref())?)?;
-    Ok(show(&found, "", cx.now))
+    Ok(show(store, &found, "", cx.now))
 }
 
 pub(super) async fn accessors(store: &TokenStore, cx: Cx<'_>, page: Page) -> Result<Keys, Fault> {
-    let (now, tokens) = (cx.now, &store.handles.tokens);
-    listed(cx, page, |txn, after, at_most| tokens.accessors(txn, after, at_most, now)).await
+    let (now, tokens, namespace) = (cx.now, &store.handles.tokens, cx.mount.namespace.clone());
+    listed(cx, page, |txn, after, at_most| tokens.accessors(txn, &namespace, after, at_most, now)).await
 }
 
 /// A token that is not alive looks the same whether it ever was.

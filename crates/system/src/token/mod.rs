@@ -13,7 +13,6 @@ use tresor_core::Handles;
 use tresor_core::tokens::FoundToken;
 use tresor_engine::{Access, Class, Cx, Descriptor, Engine, Routes, Widened};
 use tresor_model::Fault;
-use tresor_model::ids::NamespaceId;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::Input;
 
@@ -61,19 +60,20 @@ impl TokenStore {
         Self { handles: handles.clone() }
     }
 
-    /// The live token with this text. One whose last use was taken is not alive, even while nobody has come to
+    /// The live token of the namespace with this text. One whose last use was taken is not alive, even while nobody has come to
     /// remove it.
     fn find(&self, cx: &mut Cx<'_>, text: &str) -> Result<Option<FoundToken>, Fault> {
         let Ok(token) = TokenSecret::parse(text) else { return Ok(None) };
         let now = cx.now;
-        let found = self.handles.tokens.find(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token, now)?;
+        let homes = std::slice::from_ref(&cx.mount.namespace);
+        let found = self.handles.tokens.find(cx.view.widen(Widened::assertion()), homes, &token, now)?;
         Ok(found.filter(|found| !found.is_used_up()))
     }
 
     /// A token as it is stored, alive or not.
     fn find_stored(&self, cx: &mut Cx<'_>, text: &str) -> Result<Option<FoundToken>, Fault> {
         let Ok(token) = TokenSecret::parse(text) else { return Ok(None) };
-        self.handles.tokens.find_stored(cx.view.widen(Widened::assertion()), &NamespaceId::root(), &token)
+        self.handles.tokens.find_stored(cx.view.widen(Widened::assertion()), &cx.mount.namespace, &token)
     }
 
     /// The token of an accessor, alive or ended by itself: what was revoked must not come back when a later process tells
@@ -81,7 +81,7 @@ impl TokenStore {
     fn to_revoke_by_accessor(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<Option<FoundToken>, Fault> {
         let now = cx.now;
         let txn = cx.view.widen(Widened::assertion());
-        let found = self.handles.tokens.stored_by_accessor(txn, &NamespaceId::root(), accessor)?;
+        let found = self.handles.tokens.stored_by_accessor(txn, &cx.mount.namespace, accessor)?;
         match found.filter(|found| found.record.is_expired(now)) {
             Some(ended) => Ok(Some(ended)),
             None => self.find_live(cx, accessor),
@@ -92,7 +92,7 @@ impl TokenStore {
     fn find_live(&self, cx: &mut Cx<'_>, accessor: &str) -> Result<Option<FoundToken>, Fault> {
         let now = cx.now;
         let txn = cx.view.widen(Widened::assertion());
-        let found = self.handles.tokens.find_accessor(txn, &NamespaceId::root(), accessor, now)?;
+        let found = self.handles.tokens.find_accessor(txn, &cx.mount.namespace, accessor, now)?;
         Ok(found.filter(|found| !found.is_used_up()))
     }
 
@@ -101,12 +101,13 @@ impl TokenStore {
         self.find_live(cx, accessor)?.ok_or_else(|| Fault::invalid("invalid accessor"))
     }
 
-    /// The caller's own token.
+    /// The caller's own token, which may belong to a namespace above.
     fn find_caller(&self, cx: &mut Cx<'_>) -> Result<FoundToken, Fault> {
         let token = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
         let now = cx.now;
+        let line = &self.handles.spaces.of(&cx.mount.namespace)?.line;
         let txn = cx.view.widen(Widened::assertion());
-        self.handles.tokens.find(txn, &NamespaceId::root(), token, now)?.ok_or_else(Fault::denied)
+        self.handles.tokens.find(txn, line, token, now)?.ok_or_else(Fault::denied)
     }
 }
 

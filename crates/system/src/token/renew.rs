@@ -74,7 +74,7 @@ fn renew(
         return Err(Fault::invalid("lease is not renewable"));
     }
     // The mount that made the token decides: an auth method's own tuning holds for its tokens.
-    let table = store.handles.mounts.table();
+    let table = store.handles.spaces.of(&found.record.namespace)?.mounts.table();
     let mount = table.iter().find(|mount| mount.record.id == found.record.mount).ok_or_else(Fault::denied)?;
     let record = &found.record;
     // The role that made it goes on to decide, and when it is gone nobody does.

@@ -63,6 +63,7 @@ pages! {
     dev_server: "docs/operate/dev-server.md", Start::Nothing;
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
     mounts: "docs/operate/mounts.md", Start::DevServer;
+    namespaces: "docs/operate/namespaces.md", Start::DevServer;
     policies: "docs/operate/policies.md", Start::DevServer;
     production_server: "docs/operate/production-server.md", Start::Nothing;
     quotas: "docs/operate/quotas.md", Start::DevServer;

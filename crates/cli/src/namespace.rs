@@ -1,0 +1,218 @@
+//! `namespace create`, `list`, `scan`, `lookup`, `patch`, `delete`, `lock`, `unlock`.
+//!
+//! Each is about a namespace below the one that `-namespace` names. Deliberately absent: seals of namespaces.
+
+use serde_json::{Map, Value, json};
+use tresor_client::Method;
+
+use crate::commands::{Action, Command};
+use crate::context::{Context, Outcome};
+use crate::failure::Failure;
+use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, repeated, switch, text};
+use crate::logical::{list_below, scan_below};
+use crate::output::{Document, Format};
+
+const PATH: &str = "sys/namespaces";
+const METADATA: &[Flag] =
+    &[repeated("custom-metadata", "Pair name=value to note about the namespace; may be given several times.")];
+const REMOVED: &[Flag] = &[repeated("remove-custom-metadata", "Name of a pair to remove; may be given several times.")];
+const LISTING: &[Flag] = &[
+    text("after", "List names after this one."),
+    text("limit", "How many names to list at most."),
+    switch("detailed", "With -format=json or yaml, print what is known of each namespace."),
+];
+const UNLOCK: &[Flag] = &[text("unlock-key", "The key that locking printed; who has sudo needs none.")];
+
+pub(crate) const COMMANDS: &[Command] = &[
+    Command {
+        words: &["namespace", "create"],
+        examples: &[
+            "namespace create team-a",
+            "namespace create -namespace=team-a -custom-metadata=owner=payments inner",
+        ],
+        arguments: "[options] NAME",
+        about: "Make a namespace.",
+        flags: &[CONNECTION, FORMAT, FIELD, METADATA],
+        action: Action::Run(create),
+    },
+    Command {
+        words: &["namespace", "list"],
+        examples: &["namespace list", "namespace list -detailed -format=json"],
+        arguments: "[options]",
+        about: "List the namespaces directly below.",
+        flags: &[CONNECTION, FORMAT, LISTING],
+        action: Action::Run(list),
+    },
+    Command {
+        words: &["namespace", "scan"],
+        examples: &["namespace scan"],
+        arguments: "[options]",
+        about: "List every namespace below, at any depth.",
+        flags: &[CONNECTION, FORMAT, LISTING],
+        action: Action::Run(scan),
+    },
+    Command {
+        words: &["namespace", "lookup"],
+        examples: &["namespace lookup team-a"],
+        arguments: "[options] NAME",
+        about: "Show what is known of a namespace.",
+        flags: &[CONNECTION, FORMAT, FIELD],
+        action: Action::Run(lookup),
+    },
+    Command {
+        words: &["namespace", "patch"],
+        examples: &["namespace patch -custom-metadata=owner=billing team-a"],
+        arguments: "[options] NAME",
+        about: "Change what is noted about a namespace.",
+        flags: &[CONNECTION, FORMAT, FIELD, METADATA, REMOVED],
+        action: Action::Run(patch),
+    },
+    Command {
+        words: &["namespace", "delete"],
+        examples: &["namespace delete team-a"],
+        arguments: "[options] NAME",
+        about: "Delete a namespace and everything in it. Nobody reaches it any more; its leases are revoked in the background.",
+        flags: &[CONNECTION],
+        action: Action::Run(delete),
+    },
+    Command {
+        words: &["namespace", "lock"],
+        examples: &["namespace lock team-a"],
+        arguments: "[options] [PATH]",
+        about: "Lock the API of a namespace and of those below it, and print the key that unlocks it.",
+        flags: &[CONNECTION, FORMAT, FIELD],
+        action: Action::Run(lock),
+    },
+    Command {
+        words: &["namespace", "unlock"],
+        examples: &["namespace unlock -unlock-key=KEY team-a"],
+        arguments: "[options] [PATH]",
+        about: "Unlock the API of a namespace.",
+        flags: &[CONNECTION, UNLOCK],
+        action: Action::Run(unlock),
+    },
+];
+
+fn trimmed(name: &str) -> &str {
+    name.trim().trim_matches('/')
+}
+
+fn at(name: &str) -> String {
+    format!("{PATH}/{}", trimmed(name))
+}
+
+/// Sends a change and prints the namespace as it is then.
+fn change(context: &mut Context<'_, '_>, method: Method, name: &str, body: &Value, doing: &'static str) -> Outcome {
+    let answer = context.change(method, &at(name), Some(body)).map_err(|failure| failure.during(doing))?;
+    let answer = answer.ok_or_else(|| Failure::remote("The server answered without content"))?;
+    context.print_envelope(&answer)
+}
+
+fn create(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let body = json!({ "custom_metadata": context.pairs("custom-metadata")? });
+    change(context, Method::Put, &name, &body, "creating namespace")
+}
+
+fn patch(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let mut pairs = context.pairs("custom-metadata")?;
+    pairs.extend(context.flags.texts("remove-custom-metadata").iter().map(|name| (name.clone(), Value::Null)));
+    if pairs.is_empty() {
+        let text = "Must supply at least one of -custom-metadata or -remove-custom-metadata";
+        return Err(Failure::Usage(text.to_owned()));
+    }
+    change(context, Method::Patch, &name, &json!({ "custom_metadata": pairs }), "modifying namespace")
+}
+
+fn list(context: &mut Context<'_, '_>) -> Outcome {
+    let [] = context.arguments()?;
+    if wants_details(context)? {
+        return details(context, Method::List);
+    }
+    list_below(context, PATH, "listing namespaces")
+}
+
+fn scan(context: &mut Context<'_, '_>) -> Outcome {
+    let [] = context.arguments()?;
+    if wants_details(context)? {
+        return details(context, Method::Scan);
+    }
+    scan_below(context, PATH, "scanning namespaces")
+}
+
+/// A table shows names only.
+fn wants_details(context: &Context<'_, '_>) -> Result<bool, Failure> {
+    Ok(context.flags.switch("detailed") && context.format()? != Format::Table)
+}
+
+fn details(context: &mut Context<'_, '_>, method: Method) -> Outcome {
+    let page: Vec<(&str, String)> =
+        ["after", "limit"].into_iter().filter_map(|name| Some((name, context.flag(name)?.to_owned()))).collect();
+    let page: Vec<(&str, &str)> = page.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let answer = match context.send(method, PATH, &page, None) {
+        Ok(answer) => answer,
+        Err(failure) if failure.status() == Some(404) => None,
+        Err(failure) => return Err(failure.during("listing namespaces")),
+    };
+    let info = answer.as_ref().and_then(|answer| answer.pointer("/data/key_info")).cloned();
+    let is_empty = info.is_none();
+    let code = context.print_document(Document::Value(info.unwrap_or_else(|| json!({}))), String::new)?;
+    if is_empty { Err(Failure::Exit(2)) } else { Ok(code) }
+}
+
+fn lookup(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let answer = context.read(&at(&name), &[]).map_err(|failure| failure.during("looking up namespace"))?;
+    match answer {
+        Some(answer) => context.print_envelope(&answer),
+        None => Err(Failure::remote(format!("No namespace at {}", trimmed(&name)))),
+    }
+}
+
+fn delete(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let answer =
+        context.change(Method::Delete, &at(&name), None).map_err(|failure| failure.during("deleting namespace"))?;
+    if let Some(answer) = &answer {
+        context.print_warnings(answer);
+    }
+    context.io.say(&format!("Success! Namespace deletion scheduled: {}/", trimmed(&name)));
+    Ok(0)
+}
+
+/// The path of the namespace that is to be locked or unlocked; none means the one of the request.
+fn locking(context: &Context<'_, '_>, verb: &str) -> Result<String, Failure> {
+    match context.flags.arguments.as_slice() {
+        [] => Ok(format!("{PATH}/api-lock/{verb}")),
+        [path] => Ok(format!("{PATH}/api-lock/{verb}/{}", trimmed(path)).trim_end_matches('/').to_owned()),
+        _ => Err(Failure::Usage("Too many arguments (expected at most 1)".to_owned())),
+    }
+}
+
+fn lock(context: &mut Context<'_, '_>) -> Outcome {
+    let path = locking(context, "lock")?;
+    let answer = context
+        .change(Method::Put, &path, None)
+        .map_err(|failure| failure.during("locking namespace"))?
+        .ok_or_else(|| Failure::remote("The server answered without content"))?;
+    if context.format()? != Format::Table || context.flag("field").is_some() {
+        return context.print_envelope(&answer);
+    }
+    let key = answer.data_field("unlock_key").and_then(Value::as_str).unwrap_or_default().to_owned();
+    context.io.say(&format!("Unlock Key: {key}"));
+    Ok(0)
+}
+
+fn unlock(context: &mut Context<'_, '_>) -> Outcome {
+    let path = locking(context, "unlock")?;
+    let key = context.flag("unlock-key").map(|key| ("unlock_key".to_owned(), Value::from(key)));
+    let body = Value::Object(key.into_iter().collect::<Map<_, _>>());
+    let answer =
+        context.change(Method::Put, &path, Some(&body)).map_err(|failure| failure.during("unlocking namespace"))?;
+    if let Some(answer) = &answer {
+        context.print_warnings(answer);
+    }
+    context.io.say("Success! Unlocked the namespace");
+    Ok(0)
+}

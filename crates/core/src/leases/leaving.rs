@@ -1,0 +1,161 @@
+//! Taking away what namespaces that are being deleted have, step by step, until nothing lies below their ids (NS-07, NS-08).
+//!
+//! Each step looks at what is stored, so it goes on wherever it was interrupted, whatever is loaded: first tokens are
+//! revoked, then mounts removed, whose leases engines take back; when all of that is collected, the server's own mounts go,
+//! so that nothing can be written any more, then every name that is left, and at last the record. Invariant: a record is
+//! forgotten when no area lists anything. Deliberately absent: making a namespace unreachable, which its record's state did.
+
+use tresor_barrier::{Area, KeyPrefix, Txn};
+use tresor_model::{Fault, MountId};
+
+use super::record::number_of;
+use super::{Doing, Progress, Readable};
+use crate::cached::every_name;
+use crate::keys;
+use crate::mounts::removal::Stage;
+use crate::namespaces::{Space, Spaces, ids};
+use crate::tokens;
+use crate::unsealed::Unsealed;
+
+/// How many namespaces are looked at in one step: one that waits keeps no other waiting.
+const AT_ONCE: usize = 64;
+/// Every area that a namespace may have something in.
+const AREAS: [Area; 6] = [Area::Tokens, Area::Leases, Area::Logical, Area::Policies, Area::Audit, Area::Core];
+
+/// Does a piece of what is to be done.
+pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
+    for space in unsealed.handles.spaces.leaving(AT_ONCE) {
+        if one(unsealed, txn, &space, doing)? == Progress::More {
+            return Ok(Progress::More);
+        }
+    }
+    Ok(Progress::Idle)
+}
+
+fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> Result<Progress, Fault> {
+    if revoke_tokens(unsealed, txn, space, doing)? || remove_mounts(unsealed, txn, space, doing)? {
+        return Ok(Progress::More);
+    }
+    force_what_is_stuck(txn, space)?;
+    for shared in [keys::wipes(), keys::marks()] {
+        let names = every_name(txn, &shared.map_err(Fault::internal)?).map_err(Fault::internal)?;
+        if names.iter().any(|name| ids::home(name) == space.id) {
+            // What removes it is at it, or waits for an engine.
+            return Ok(if txn.is_empty_of_writes() { Progress::Idle } else { Progress::More });
+        }
+    }
+    let own: Vec<_> = space.mounts.table().iter().cloned().collect();
+    let mut has_own = false;
+    for mount in own {
+        if space.mounts.read(txn, &mount.record.id)?.is_some() {
+            has_own = true;
+            txn.delete(&keys::mount(&space.id, &mount.record.id).map_err(Fault::internal)?).map_err(Fault::internal)?;
+            txn.forget_tally(&keys::live_of(&space.id, &mount.record.id).map_err(Fault::internal)?);
+        }
+    }
+    if has_own {
+        // From this commit on nothing is written below the namespace: whoever does relies on one of these records.
+        return Ok(Progress::More);
+    }
+    for area in AREAS {
+        let whole = KeyPrefix::new(&space.id, area, "").map_err(Fault::internal)?;
+        if !(Sweep { area, budget: &mut doing.step_max }).below(txn, &whole)? {
+            return Ok(Progress::More);
+        }
+    }
+    if let Some(record) = &space.record {
+        tracing::info!(namespace = %space.path, "a namespace is deleted, and nothing is left of it");
+        Spaces::forget(txn, record)?;
+    }
+    Ok(Progress::More)
+}
+
+/// What an engine does not take back is forgotten at last, as if an operator had ordered it: nobody can any more.
+fn force_what_is_stuck(txn: &mut Txn, space: &Space) -> Result<(), Fault> {
+    let names = every_name(txn, &keys::wipes().map_err(Fault::internal)?).map_err(Fault::internal)?;
+    for name in names.iter().filter(|name| ids::home(name) == space.id) {
+        let id = MountId::new(ids::bare(name));
+        let removal = space.mounts.removal(txn, &id)?;
+        if removal.is_some_and(|removal| removal.stage() == Stage::Stuck) {
+            tracing::error!(namespace = %space.path, "leases of a namespace that is being deleted are forgotten without being revoked");
+            space.mounts.force_removal(txn, &id)?;
+        }
+    }
+    Ok(())
+}
+
+/// Revokes some of its tokens; whether there were any.
+fn revoke_tokens(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> Result<bool, Fault> {
+    let accessors = keys::accessors(&space.id).map_err(Fault::internal)?;
+    let handles = txn.list(&accessors, None, doing.step_max).map_err(Fault::internal)?;
+    for handle in &handles {
+        let hash = tokens::hash_of(handle).unwrap_or(handle);
+        match super::read_token(txn, hash)? {
+            Readable::Yes(record) => {
+                let found = unsealed.handles.tokens.as_stored(hash, std::sync::Arc::from(record));
+                unsealed.handles.tokens.revoke(txn, &found, unsealed.clock.now())?;
+                doing.revoked += 1;
+            }
+            Readable::Gone => {}
+            Readable::No(reason) => {
+                tracing::error!(%reason, "a damaged token of a namespace that is being deleted is removed unread");
+                txn.delete(&keys::token(hash).map_err(Fault::internal)?).map_err(Fault::internal)?;
+            }
+        }
+        txn.leave(&accessors.key(handle).map_err(Fault::internal)?);
+    }
+    Ok(!handles.is_empty())
+}
+
+/// Removes some of its mounts; whether there were any.
+fn remove_mounts(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &Doing) -> Result<bool, Fault> {
+    let table = space.mounts.table();
+    let mut removed = 0;
+    for mount in table.iter().filter(|mount| !mount.is_the_servers()) {
+        if removed == doing.step_max {
+            break;
+        }
+        // As it is stored: a table that is behind makes nothing happen twice.
+        if space.mounts.read(txn, &mount.record.id)?.is_some() {
+            space.mounts.disable(txn, mount, unsealed.clock.now())?;
+            removed += 1;
+        }
+    }
+    Ok(removed > 0)
+}
+
+/// Deleting every name below a prefix, and what only a name leads to.
+struct Sweep<'w> {
+    area: Area,
+    budget: &'w mut usize,
+}
+
+impl Sweep<'_> {
+    /// True when nothing is left.
+    fn below(&mut self, txn: &mut Txn, prefix: &KeyPrefix) -> Result<bool, Fault> {
+        for name in txn.list(prefix, None, *self.budget + 1).map_err(Fault::internal)? {
+            if *self.budget == 0 {
+                return Ok(false);
+            }
+            if name.ends_with('/') {
+                let deeper = prefix.below(&name).map_err(Fault::internal)?;
+                if !self.below(txn, &deeper)? {
+                    return Ok(false);
+                }
+                continue;
+            }
+            let key = prefix.key(&name).map_err(Fault::internal)?;
+            if self.area == Area::Leases {
+                // The ids of leases are bare names that lead to points.
+                txn.delete(&keys::lease(number_of(&name)).map_err(Fault::internal)?).map_err(Fault::internal)?;
+            }
+            if txn.contains(&key).map_err(Fault::internal)? {
+                txn.delete(&key).map_err(Fault::internal)?;
+            } else {
+                txn.leave(&key);
+            }
+            *self.budget -= 1;
+        }
+        Ok(*self.budget > 0)
+    }
+}
