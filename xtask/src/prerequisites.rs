@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, zsh, fish, valgrind,
-//! HAProxy, GnuPG, strace, promtool, ip, nft, make and a C compiler.
+//! HAProxy, GnuPG, strace, rsyslogd, promtool, ip, nft, make and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -33,6 +33,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "gpg", probe: &["--version"], package: "gnupg" },
     // Makes system calls of the store fail, one after another.
     Prerequisite { program: "strace", probe: &["--version"], package: "strace" },
+    // Takes audit records as the daemon of a machine does.
+    Prerequisite { program: "rsyslogd", probe: &["-v"], package: "rsyslog" },
     // Reads the numbers of a server as its collector does.
     Prerequisite { program: "promtool", probe: &["--version"], package: "prometheus" },
     // Connect namespaces of the network, and lose packets between them.
@@ -53,7 +55,7 @@ pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
         println!(
-            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, promtool, ip, nft and cc are there"
+            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, ip, nft and cc are there"
         );
         return Ok(());
     }

@@ -71,10 +71,12 @@ fn unexpected(what: &str) -> Fault {
 async fn ask(cx: &Cx<'_>, config: &Config, path: &str, token: Option<&SecretString>) -> Result<OutgoingAnswer, Fault> {
     let base = if config.base_url.is_empty() { GITHUB } else { config.base_url.trim_end_matches('/') };
     let plain = |value: &str| Zeroizing::new(value.to_owned());
-    let mut headers =
-        vec![("accept", plain("application/vnd.github+json")), ("x-github-api-version", plain("2022-11-28"))];
+    let mut headers = vec![
+        ("accept".into(), plain("application/vnd.github+json")),
+        ("x-github-api-version".into(), plain("2022-11-28")),
+    ];
     if let Some(token) = token {
-        headers.push(("authorization", Zeroizing::new(format!("Bearer {}", token.expose().trim()))));
+        headers.push(("authorization".into(), Zeroizing::new(format!("Bearer {}", token.expose().trim()))));
     }
     let request = OutgoingRequest {
         ask: Ask::Get,

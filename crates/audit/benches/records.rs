@@ -79,6 +79,7 @@ async fn measure(
         description: String::new(),
         options: BTreeMap::from([("elide_list_responses".to_owned(), elide.to_owned())]),
         local: false,
+        declared: false,
         salt: DeviceSalt::from_bytes([7; 32]),
     };
     let (doors, key) = (tresor_env_os::doors(), DataKey::new([9; 32]));
@@ -172,6 +173,10 @@ impl SinkKind for Counting {
 
     fn option_names(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    fn check(&self, _: &DeviceConfig, _: &Options) -> Result<(), AuditError> {
+        Ok(())
     }
 
     fn open(&self, _: &Doors, _: &DeviceConfig, _: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {

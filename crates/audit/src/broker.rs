@@ -13,18 +13,23 @@ use std::time::Duration;
 
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Tasks};
-use tresor_secret::DataKey;
-use tresor_secret::Wiped;
+use tresor_metrics::Counter;
+use tresor_secret::{DataKey, Wiped};
+use zeroize::Zeroizing;
 
 use crate::codec;
+use crate::coverage::Coverage;
 use crate::device::DeviceConfig;
 use crate::entry::{Admission, RequestEntry, WrittenResponse};
 use crate::error::{AuditError, Unrecorded};
 use crate::file::FileSinkKind;
+use crate::http::HttpSinkKind;
 use crate::log::{AuditLog, LogOptions, LogStanding};
+pub use crate::numbers::Numbers;
 use crate::sink::SinkKind;
 use crate::socket::SocketSinkKind;
-use crate::tail::{Device, Prepared};
+use crate::syslog::SyslogSinkKind;
+use crate::tail::{Device, Prepared, kind_of};
 use crate::witness::Audited;
 
 /// How long a request waits for a device with `require_delivery`; its record stays, and is delivered later.
@@ -32,6 +37,9 @@ const DELIVERY_MAX: Duration = Duration::from_secs(10);
 
 /// Where a device writes that is told to write to standard output: takes whole lines.
 pub type StandardOutput = Arc<dyn Fn(&[u8]) -> io::Result<()> + Send + Sync>;
+
+/// Reads what a reference leads to; nothing when that cannot be read.
+pub type References = Arc<dyn Fn(&str) -> Option<Zeroizing<String>> + Send + Sync>;
 
 /// What the server's configuration says of audit.
 #[derive(Clone)]
@@ -42,6 +50,12 @@ pub struct Options {
     pub kinds: Vec<Arc<dyn SinkKind>>,
     /// Standard output, for `file_path=stdout`; without it such a device is refused.
     pub standard_output: Option<StandardOutput>,
+    /// Standard error, for `file_path=stderr`.
+    pub standard_error: Option<StandardOutput>,
+    /// Reads what `env://NAME` or `file://PATH` leads to; for devices that the configuration declares.
+    pub references: Option<References>,
+    /// The number of this process, which syslog puts beside its name.
+    pub process_id: u32,
     /// Directories and files that no device may write into: the server's data, configuration and keys (PLG-01).
     pub protected_directories: Vec<PathBuf>,
     /// Devices may put a prefix in front of their lines; default false (PLG-01).
@@ -54,8 +68,16 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             log: LogOptions::default(),
-            kinds: vec![Arc::new(FileSinkKind::default()), Arc::new(SocketSinkKind)],
+            kinds: vec![
+                Arc::new(FileSinkKind::default()),
+                Arc::new(SocketSinkKind),
+                Arc::new(SyslogSinkKind),
+                Arc::new(HttpSinkKind),
+            ],
             standard_output: None,
+            standard_error: None,
+            references: None,
+            process_id: 0,
             protected_directories: Vec::new(),
             prefix_allowed: false,
             gather: Duration::ZERO,
@@ -70,6 +92,8 @@ pub struct Standing {
     pub log: LogStanding,
     /// The devices, by path.
     pub devices: Vec<DeviceStanding>,
+    /// How many records no device took, because all have filters and none is a fallback.
+    pub missed: u64,
 }
 
 /// How one device is doing.
@@ -91,11 +115,25 @@ pub struct DeviceStanding {
     pub attempts: u64,
     /// How many lines the sink could only take in part since it was opened.
     pub cut_lines: u64,
+    /// Whether the server's configuration declares it.
+    pub declared: bool,
+    /// Whether it gets what no other device takes.
+    pub is_fallback: bool,
 }
 
 /// An answer written down, not recorded yet; nothing when no device is enabled.
 #[must_use]
 pub struct EncodedResponse(Option<WrittenResponse>);
+
+/// Checks what is said of a device, without a look at where it leads.
+///
+/// # Errors
+/// [`AuditError::InvalidOption`] with a text for whoever says it.
+pub fn check(config: &DeviceConfig, options: &Options) -> Result<(), AuditError> {
+    let kind = kind_of(config, options)?;
+    config.rules(&**kind, options, options.prefix_allowed)?;
+    kind.check(config, options)
+}
 
 /// Takes records and tells devices of them; dropping it stops the devices where they stand.
 pub struct Broker {
@@ -103,6 +141,9 @@ pub struct Broker {
     options: Arc<Options>,
     log: Arc<AuditLog>,
     devices: Mutex<BTreeMap<String, Arc<Device>>>,
+    coverage: Arc<Coverage>,
+    /// How many records no device took.
+    missed: Counter,
     tasks: Tasks,
 }
 
@@ -153,7 +194,15 @@ impl Broker {
         if opened.cut_bytes > 0 {
             tracing::warn!(bytes = opened.cut_bytes, "the end of the local audit log was torn, and is cut off");
         }
-        let broker = Self { doors, options, log, devices: Mutex::default(), tasks: Tasks::new() };
+        let broker = Self {
+            doors,
+            options,
+            log,
+            devices: Mutex::default(),
+            coverage: Arc::default(),
+            missed: Counter::default(),
+            tasks: Tasks::new(),
+        };
         if let Some(syncer) = AuditLog::syncer(&broker.log) {
             broker.spawn_until_closed(syncer);
         }
@@ -183,7 +232,10 @@ impl Broker {
     }
 
     fn start(&self, device: Arc<Device>) {
-        self.tasks.spawn(Arc::clone(&device).tail(self.doors.clone(), Arc::clone(&self.log)));
+        let from = self.log.position(device.cursor_name()).unwrap_or_else(|| self.log.head());
+        self.coverage.begins(device.cursor_name(), device.takes().clone(), from);
+        let (log, coverage) = (Arc::clone(&self.log), Arc::clone(&self.coverage));
+        self.tasks.spawn(Arc::clone(&device).tail(self.doors.clone(), log, coverage));
         self.devices().insert(device.path().to_owned(), device);
     }
 
@@ -224,6 +276,11 @@ impl Broker {
     }
 
     async fn accept(&self, record: Wiped<Vec<u8>>, admission: Admission) -> Result<(), AuditError> {
+        // Looked into only where every device has a filter and none takes the rest.
+        if self.coverage.may_miss() && codec::decode_request(&record).is_some_and(|facts| self.coverage.misses(&facts))
+        {
+            self.missed.add(1);
+        }
         let sequence = self.log.append(record, admission).await?;
         self.log.settle(sequence).await?;
         match admission {
@@ -249,6 +306,14 @@ impl Broker {
             () = self.log.wait_until_closed() => Err(AuditError::Closed),
             () = self.doors.clock.sleep(DELIVERY_MAX) => Err(AuditError::Undelivered),
         }
+    }
+
+    /// Checks what is said of a device, without a look at where it leads.
+    ///
+    /// # Errors
+    /// [`AuditError::InvalidOption`] with a text for whoever says it.
+    pub fn check(&self, config: &DeviceConfig) -> Result<(), AuditError> {
+        check(config, &self.options)
     }
 
     /// Checks a device and opens its sink, without enabling it: what can fail, fails here, before the core stores the
@@ -296,7 +361,7 @@ impl Broker {
         let is_wanted = |device: &Device| wanted.iter().any(|wanted| wanted.cursor_name() == device.cursor_name());
         let gone: Vec<Arc<Device>> =
             self.devices().extract_if(.., |_, device| !is_wanted(device)).map(|(_, device)| device).collect();
-        gone.iter().for_each(|device| device.stop(self.log.head()));
+        gone.iter().for_each(|device| self.let_go(device));
         let mut outcome = Ok(());
         for device in wanted {
             let is_known =
@@ -323,8 +388,14 @@ impl Broker {
     /// [`AuditError::UnknownDevice`].
     pub fn disable(&self, path: &str) -> Result<(), AuditError> {
         let device = self.devices().remove(path).ok_or(AuditError::UnknownDevice)?;
-        device.stop(self.log.head());
+        self.let_go(&device);
         Ok(())
+    }
+
+    fn let_go(&self, device: &Device) {
+        let head = self.log.head();
+        self.coverage.ends(device.cursor_name(), head);
+        device.stop(head);
     }
 
     /// What the device of a path shows in the place of a text (`sys/audit-hash`).
@@ -355,7 +426,20 @@ impl Broker {
         Standing {
             log: self.log.standing(),
             devices: devices.iter().map(|device| device.standing(&self.log, self.doors.clock.wall())).collect(),
+            missed: self.missed.read(self.doors.clock.monotonic()).total,
         }
+    }
+
+    /// Records that no device took.
+    #[must_use]
+    pub const fn missed(&self) -> &Counter {
+        &self.missed
+    }
+
+    /// What each device counted and timed, by path.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<(String, Arc<Numbers>)> {
+        self.devices().iter().map(|(path, device)| (path.clone(), Arc::clone(device.numbers()))).collect()
     }
 
     /// Waits until every device has taken what is recorded so far, at most `bound`; then makes the log durable.

@@ -10,9 +10,7 @@ mod decode;
 mod encode;
 
 pub use decode::EncodedMap;
-#[cfg(any(test, feature = "fuzz"))]
-pub(crate) use decode::decode;
-pub(crate) use decode::{decode_asked, decode_caller, split};
+pub(crate) use decode::{decode, decode_asked, decode_caller, decode_request, split};
 pub(crate) use encode::{encode_head, encode_request, encode_response};
 
 const VERSION: u8 = 3;
@@ -128,9 +126,35 @@ mod tests {
             for bytes in [&*both, &*other, &*request, &*answer, &*longer, &*both, &*other, &*request] {
                 let entries = decode(bytes).unwrap();
                 entries.iter().for_each(|entry| redactor.write_line(entry, &mut alone));
-                assert_eq!(redactor.write_record(bytes, &mut shown, &mut together), Some(entries[0].time));
+                let written = redactor.write_record(bytes, &|_| true, &mut shown, &mut together).unwrap();
+                let answers = entries.iter().filter(|entry| entry.response.is_some()).count() as u64;
+                assert_eq!((written.time, written.answers), (entries[0].time, answers));
+                assert_eq!(written.requests, entries.len() as u64 - answers);
             }
             assert_eq!(String::from_utf8(together).unwrap(), String::from_utf8(alone).unwrap());
+        }
+    }
+
+    #[test]
+    fn what_a_device_does_not_take_leaves_no_trace_in_what_it_takes() {
+        let ([request, answer], both) = apart_and_together();
+        let other = sample_of("s");
+        let records = [&*both, &*request, &*answer, &*other, &*both, &*request, &*answer];
+        let plain =
+            FormatOptions { log_raw: false, hmac_accessor: true, elide_list_responses: false, prefix: String::new() };
+        let redactor = Redactor::new(&DeviceSalt::from_bytes([7; 32]), plain);
+        // Every choice of which of them it takes.
+        for choice in 0_u32..1 << records.len() {
+            let is_taken = |at: usize| choice & (1 << at) != 0;
+            let (mut alone, mut together, mut shown) = (Vec::new(), Vec::new(), Shown::default());
+            for (at, bytes) in records.into_iter().enumerate() {
+                let written = redactor.write_record(bytes, &|_| is_taken(at), &mut shown, &mut together).unwrap();
+                assert_eq!(is_taken(at), written.requests + written.answers > 0);
+                if is_taken(at) {
+                    decode(bytes).unwrap().iter().for_each(|entry| redactor.write_line(entry, &mut alone));
+                }
+            }
+            assert_eq!(String::from_utf8(together).unwrap(), String::from_utf8(alone).unwrap(), "{choice:b}");
         }
     }
 
@@ -142,7 +166,7 @@ mod tests {
         let options =
             FormatOptions { log_raw: true, hmac_accessor: true, elide_list_responses: false, prefix: String::new() };
         let (redactor, mut lines) = (Redactor::new(&DeviceSalt::from_bytes([7; 32]), options), Vec::new());
-        assert!(redactor.write_record(&bytes, &mut Shown::default(), &mut lines).is_some());
+        assert!(redactor.write_record(&bytes, &|_| true, &mut Shown::default(), &mut lines).is_some());
         assert!(String::from_utf8(lines).unwrap().contains("{\"x\":\"\u{fffd}\"}"));
     }
 

@@ -3,11 +3,15 @@
 //! Deliberately absent: the storing itself, and the options that only one kind of device knows (`file.rs`).
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tresor_env::Entropy;
 use zeroize::Zeroizing;
 
+use crate::broker::Options;
+use crate::coverage::Takes;
 use crate::error::AuditError;
+use crate::shape::{Exclusion, Format, Shaping};
 use crate::sink::SinkKind;
 
 /// Length of a salt in bytes.
@@ -50,6 +54,8 @@ pub struct DeviceConfig {
     pub options: BTreeMap<String, String>,
     /// Not replicated.
     pub local: bool,
+    /// The server's configuration declares it, not somebody through the API.
+    pub declared: bool,
     /// The key of its HMACs.
     pub salt: DeviceSalt,
 }
@@ -74,8 +80,35 @@ impl FormatOptions {
     }
 }
 
-const COMMON_OPTIONS: &[&str] =
-    &["elide_list_responses", "format", "hmac_accessor", "log_raw", "prefix", "require_delivery", "skip_test"];
+/// What a device shows, of which records, and how: what its options say beside where it writes.
+pub(crate) struct Rules {
+    pub(crate) format: FormatOptions,
+    pub(crate) shaping: Shaping,
+    pub(crate) takes: Takes,
+}
+
+impl Rules {
+    /// What shows least of everything, for a device whose stored options no longer make sense.
+    pub(crate) fn strictest() -> Self {
+        Self { format: FormatOptions::strictest(), shaping: Shaping::default(), takes: Takes::All }
+    }
+}
+
+const COMMON_OPTIONS: &[&str] = &[
+    "elide_list_responses",
+    "exclude",
+    "fallback",
+    "filter",
+    "format",
+    "hmac_accessor",
+    "log_raw",
+    "prefix",
+    "require_delivery",
+    "skip_test",
+];
+
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// The longest accepted prefix, in bytes.
 const PREFIX_BYTES_MAX: usize = 256;
@@ -85,24 +118,44 @@ impl DeviceConfig {
     ///
     /// # Errors
     /// [`AuditError::InvalidOption`] naming the option.
-    pub fn format_options(&self, kind: &dyn SinkKind, prefix_allowed: bool) -> Result<FormatOptions, AuditError> {
+    pub(crate) fn rules(
+        &self,
+        kind: &dyn SinkKind,
+        options: &Options,
+        prefix_allowed: bool,
+    ) -> Result<Rules, AuditError> {
         let known = |name: &str| COMMON_OPTIONS.contains(&name) || kind.option_names().contains(&name);
         if let Some(unknown) = self.options.keys().find(|name| !known(name)) {
             return Err(AuditError::option(format!("unknown option `{}`", unknown.escape_default())));
         }
-        match self.option("format") {
-            None | Some("" | "json") => {}
-            Some("jsonx") => return Err(AuditError::option("the format `jsonx` is not supported; use `json`")),
-            Some(_) => return Err(AuditError::option("unknown `format`; use `json`")),
-        }
+        let spelled = match self.option("format") {
+            None | Some("" | "json") => Format::Json,
+            Some("jsonx") => Format::Jsonx,
+            Some(_) => return Err(AuditError::option("unknown `format`; use `json` or `jsonx`")),
+        };
         self.switch("skip_test", false)?;
         self.switch("require_delivery", false)?;
-        Ok(FormatOptions {
+        let format = FormatOptions {
             hmac_accessor: self.switch("hmac_accessor", true)?,
             log_raw: self.switch("log_raw", false)?,
             elide_list_responses: self.switch("elide_list_responses", false)?,
             prefix: self.prefix(prefix_allowed)?,
-        })
+        };
+        let exclusions = Exclusion::parse_all(self.option("exclude").unwrap_or_default())?;
+        let shaping = Shaping { header: kind.header(self, options)?, exclusions, format: spelled };
+        Ok(Rules { format, shaping, takes: self.takes()? })
+    }
+
+    fn takes(&self) -> Result<Takes, AuditError> {
+        let is_fallback = self.switch("fallback", false)?;
+        match self.option("filter").unwrap_or_default() {
+            "" if is_fallback => Ok(Takes::Rest),
+            "" => Ok(Takes::All),
+            _ if is_fallback => Err(AuditError::option("a fallback device cannot have a `filter`")),
+            filter => {
+                Takes::filter(filter).map_err(|error| AuditError::option(format!("`filter` is no expression: {error}")))
+            }
+        }
     }
 
     /// Whether the device is enabled without a test of it.
@@ -121,12 +174,22 @@ impl DeviceConfig {
         self.options.get(name).map(String::as_str)
     }
 
-    fn switch(&self, name: &'static str, default: bool) -> Result<bool, AuditError> {
-        match self.option(name) {
-            None => Ok(default),
-            Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
-            Some(_) => Err(AuditError::option(format!("`{name}` must be true or false"))),
+    pub(crate) fn switch(&self, name: &'static str, default: bool) -> Result<bool, AuditError> {
+        switch(&self.options, name, default)
+    }
+
+    /// How long a peer may take for one write.
+    pub(crate) fn write_timeout(&self) -> Result<Duration, AuditError> {
+        self.write_timeout_or(WRITE_TIMEOUT)
+    }
+
+    /// The same, with another default.
+    pub(crate) fn write_timeout_or(&self, default: Duration) -> Result<Duration, AuditError> {
+        match self.option("write_timeout").unwrap_or_default() {
+            "" => Ok(default),
+            text => tresor_wire::duration::parse_go(text)
+                .filter(|timeout| !timeout.is_zero() && *timeout <= WRITE_TIMEOUT_MAX)
+                .ok_or(AuditError::option("`write_timeout` must be a duration of at most 60s")),
         }
     }
 
@@ -151,4 +214,19 @@ impl DeviceConfig {
         }
         Ok(prefix.to_owned())
     }
+}
+
+fn switch(options: &BTreeMap<String, String>, name: &'static str, default: bool) -> Result<bool, AuditError> {
+    match options.get(name).map(String::as_str) {
+        None => Ok(default),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some(_) => Err(AuditError::option(format!("`{name}` must be true or false"))),
+    }
+}
+
+/// Whether a device with these options gets what no other device takes.
+#[must_use]
+pub fn is_fallback(options: &BTreeMap<String, String>) -> bool {
+    switch(options, "fallback", false).unwrap_or(false)
 }

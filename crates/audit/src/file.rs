@@ -4,8 +4,10 @@
 //! rotated, truncated or deleted one is noticed without a signal; a file that was deleted while it was written to gets
 //! its lines again under its name. Lines are whole: what a failed write left behind is cut off again or ended by a
 //! newline. Where a device may write is narrow (PLG-01): an API field could otherwise place bytes of the caller's choice
-//! anywhere. Where its path really leads is asked at every opening, since links change. Deliberately absent: rotation of
-//! its own.
+//! anywhere. Where its path really leads is asked at every opening, since links change. Deliberately absent: when a file is
+//! put aside (`file/rotation.rs`).
+
+mod rotation;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,13 +17,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tresor_env::disk::{Disk, DiskFile, FileIdentity, Open};
 use tresor_env::tasks::{Workers, run_blocking};
-use tresor_env::{BoxFuture, Doors};
+use tresor_env::{BoxFuture, Clock, Doors, Timestamp};
 
 use crate::broker::{Options, StandardOutput};
 use crate::device::DeviceConfig;
 use crate::error::AuditError;
 use crate::record::Lines;
 use crate::sink::{AuditSink, SinkError, SinkKind, Undelivered};
+use rotation::Rotation;
 
 /// Makes `file` devices. Those of one kind that write to the same file take turns, so that no line is written over
 /// another.
@@ -58,34 +61,68 @@ impl SinkKind for FileSinkKind {
     }
 
     fn option_names(&self) -> &'static [&'static str] {
-        &["file_path", "mode", "path"]
+        &["file_path", "mode", "path", "rotate_bytes", "rotate_duration", "rotate_keep"]
+    }
+
+    fn check(&self, config: &DeviceConfig, options: &Options) -> Result<(), AuditError> {
+        Named::of(config, options).map(drop)
     }
 
     fn open(&self, doors: &Doors, config: &DeviceConfig, options: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {
-        let mode = checked_mode(config.option("mode").unwrap_or_default())?;
-        let named = config.option("file_path").or_else(|| config.option("path")).unwrap_or_default();
-        let target = match named {
-            "" => return Err(AuditError::option("`file_path` is required")),
-            "discard" => Target::Nowhere,
-            "stdout" => Target::Output(
-                options.standard_output.clone().ok_or(AuditError::option("`stdout` is not available here"))?,
-                Arc::clone(&self.output_is_busy),
-            ),
-            path => {
+        let target = match Named::of(config, options)? {
+            Named::Nowhere => Target::Nowhere,
+            Named::Output(output) => Target::Output(output, Arc::clone(&self.output_is_busy)),
+            Named::File { path, mode, rotation } => {
                 let file = Place {
                     disk: Arc::clone(&doors.disk),
-                    plain: check_path(path, &options.protected_directories)?,
+                    clock: Arc::clone(&doors.clock),
+                    plain: path,
                     protected: options.protected_directories.clone(),
                     turns: Arc::clone(&self.turns),
                     mode,
+                    rotation,
                     held: Mutex::default(),
                 };
-                let held = file.open(&file.resolve()?).map_err(cannot_be_opened)?;
+                let held = file.open(&file.resolve()?, None).map_err(cannot_be_opened)?;
                 *file.held() = Some(held);
                 Target::File(Arc::new(file))
             }
         };
         Ok(Arc::new(FileSink { workers: Arc::clone(&doors.workers), target }))
+    }
+}
+
+/// Where the options say that a device writes.
+enum Named {
+    Nowhere,
+    Output(StandardOutput),
+    File { path: PathBuf, mode: Option<u32>, rotation: Rotation },
+}
+
+impl Named {
+    fn of(config: &DeviceConfig, options: &Options) -> Result<Self, AuditError> {
+        let mode = checked_mode(config.option("mode").unwrap_or_default())?;
+        let rotation = Rotation::of(config)?;
+        let named = config.option("file_path").or_else(|| config.option("path")).unwrap_or_default();
+        let is = |word: &str| named.eq_ignore_ascii_case(word);
+        if named.is_empty() {
+            return Err(AuditError::option("`file_path` is required"));
+        }
+        let output = if is("stdout") {
+            Some(options.standard_output.clone().ok_or(AuditError::option("`stdout` is not available here"))?)
+        } else if is("stderr") {
+            Some(options.standard_error.clone().ok_or(AuditError::option("`stderr` is not available here"))?)
+        } else {
+            None
+        };
+        if output.is_none() && !is("discard") {
+            let path = check_path(named, &options.protected_directories)?;
+            return Ok(Self::File { path, mode, rotation });
+        }
+        if rotation.is_wanted() {
+            return Err(AuditError::option(format!("`{}` and its kin need a file", rotation::OPTIONS[0])));
+        }
+        Ok(output.map_or(Self::Nowhere, Self::Output))
     }
 }
 
@@ -149,6 +186,8 @@ struct Place {
     protected: Vec<PathBuf>,
     turns: Arc<Turns>,
     mode: Option<u32>,
+    rotation: Rotation,
+    clock: Arc<dyn Clock>,
     held: Mutex<Option<Held>>,
 }
 
@@ -161,6 +200,8 @@ struct Held {
     turn: Arc<Turn>,
     /// Whether opening it made it.
     is_new: bool,
+    /// When its first line was written, as far as that is known and asked for.
+    began: Timestamp,
 }
 
 impl Place {
@@ -177,7 +218,8 @@ impl Place {
         Ok(real)
     }
 
-    fn open(&self, real: &Path) -> io::Result<Held> {
+    /// Opens the file; one that this makes gets the mode of the one before, unless the device has one.
+    fn open(&self, real: &Path, former_mode: Option<u32>) -> io::Result<Held> {
         let (file, is_new) = match self.disk.open(real, Open::New) {
             Ok(file) => (file, true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -185,11 +227,13 @@ impl Place {
             }
             Err(error) => return Err(error),
         };
-        if let Some(mode) = self.mode {
+        if let Some(mode) = self.mode.or(former_mode.filter(|_| is_new)) {
             file.set_mode(mode)?;
         }
         let identity = file.identity().ok();
-        Ok(Held { file, identity, turn: self.turns.of(real), is_new })
+        let known = if self.rotation.is_wanted() { rotation::beginning(&*file) } else { None };
+        let began = known.unwrap_or_else(|| self.clock.wall());
+        Ok(Held { file, identity, turn: self.turns.of(real), is_new, began })
     }
 
     /// The file that the path leads to now.
@@ -203,12 +247,34 @@ impl Place {
             return Ok(held);
         }
         let real = self.resolve().map_err(io::Error::other)?;
-        let held = self.open(&real)?;
+        let held = self.open(&real, None)?;
         *self.held() = Some(held.clone());
         Ok(held)
     }
 
+    /// Puts the file aside if it is large or old enough; one that cannot be put aside goes on growing.
+    fn rotate(&self, held: &Held, more: usize) -> io::Result<()> {
+        let now = self.clock.wall();
+        if !self.rotation.is_due(held.file.length()?, more, held.began, now) {
+            return Ok(());
+        }
+        let real = self.resolve().map_err(io::Error::other)?;
+        let turn = held.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = self.rotation.put_aside(&*self.disk, &real, &*held.file, now);
+        drop(turn);
+        if let Err(error) = done {
+            tracing::warn!(%error, "the file of an audit device cannot be put aside; it goes on growing");
+            return Ok(());
+        }
+        let next = self.open(&real, held.file.mode().ok())?;
+        *self.held() = Some(next);
+        Ok(())
+    }
+
     fn append(&self, lines: &[u8]) -> io::Result<()> {
+        if self.rotation.is_wanted() {
+            self.rotate(&self.current()?, lines.len())?;
+        }
         // Once more when the file was deleted while it was written to: the lines are in a file that nobody finds.
         for _ in 0..2 {
             let held = self.current()?;

@@ -2,6 +2,7 @@
 
 use crate::codec;
 use crate::entry::{Admission, Head, RequestEntry, ResponseEntry};
+use crate::expression::{Expression, Found, Subject};
 
 /// Decodes these bytes as a record of the local log and, when they are one, writes it again.
 #[must_use]
@@ -23,4 +24,13 @@ pub fn recode(bytes: &[u8]) -> Option<Vec<u8>> {
 #[must_use]
 pub fn encode(entry: ResponseEntry<'_>) -> Vec<u8> {
     codec::encode_response(entry).to_vec()
+}
+
+/// What a filter (or with `of_lines` a condition) is printed as, and what it says of what is empty; nothing when the text is
+/// none.
+#[must_use]
+pub fn expression(text: &str, of_lines: bool) -> Option<(String, bool)> {
+    let subject = if of_lines { Subject::Lines } else { Subject::Properties };
+    let parsed = Expression::parse(text, subject).ok()?;
+    Some((parsed.to_string(), parsed.holds(&|_| Found::NOTHING)))
 }

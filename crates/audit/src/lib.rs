@@ -12,23 +12,32 @@
 mod body;
 pub mod broker;
 mod codec;
+mod coverage;
 pub mod device;
+mod document;
 pub mod entry;
 pub mod error;
+mod expression;
 pub mod file;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
+pub mod http;
 pub mod log;
+mod numbers;
 pub mod record;
 pub mod redact;
+mod shape;
 pub mod sink;
 pub mod socket;
+pub mod syslog;
 mod tail;
 mod way;
 pub mod witness;
 
 pub use body::Fields;
-pub use broker::{Broker, DeviceStanding, EncodedResponse, Options, StandardOutput, Standing};
+pub use broker::{
+    Broker, DeviceStanding, EncodedResponse, Numbers, Options, References, StandardOutput, Standing, check,
+};
 pub use codec::EncodedMap;
 pub use device::{DeviceConfig, DeviceSalt, FormatOptions};
 pub use entry::{
@@ -38,10 +47,13 @@ pub use entry::{
 };
 pub use error::{AuditError, Unrecorded};
 pub use file::FileSinkKind;
+pub use http::HttpSinkKind;
 pub use log::{Durability, LogOptions, LogStanding};
 pub use record::Lines;
 pub use redact::Redactor;
+pub use shape::Header;
 pub use sink::{AuditSink, SinkError, SinkKind, Undelivered};
 pub use socket::SocketSinkKind;
+pub use syslog::SyslogSinkKind;
 pub use tail::Prepared;
 pub use witness::{Audited, Exempt};

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use tresor_crypto::hash::{HmacKey, to_hex};
 use tresor_model::Timestamp;
+use tresor_secret::Wiped;
 use tresor_wire::time::rfc3339;
 
 use crate::body::{MapRef, ValueRef};
@@ -24,11 +25,34 @@ use crate::entry::{
     WrapFacts,
 };
 use crate::record::{List, Object, number, whole};
+use crate::shape::Shaping;
 
 /// Makes the records of one device.
 pub struct Redactor {
     key: HmacKey,
     options: FormatOptions,
+    shaping: Shaping,
+}
+
+/// What was written of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// When the first of it was recorded.
+    pub(crate) time: Timestamp,
+    /// How many lines of requests, and of answers.
+    pub(crate) requests: u64,
+    pub(crate) answers: u64,
+}
+
+impl Written {
+    /// Nothing was, of a record of this time.
+    const fn nothing(time: Timestamp) -> Self {
+        Self { time, requests: 0, answers: 0 }
+    }
+
+    fn count(&mut self, response: Option<&ResponseFacts<'_>>) {
+        if response.is_some() { self.answers += 1 } else { self.requests += 1 }
+    }
 }
 
 /// Digests that a record needs more than once: of the caller's token and of its handle. Shared by all of one caller.
@@ -94,7 +118,12 @@ impl Redactor {
     /// The redactor of a device.
     #[must_use]
     pub fn new(salt: &DeviceSalt, options: FormatOptions) -> Self {
-        Self { key: HmacKey::new(salt.expose()), options }
+        Self::shaped(salt, options, Shaping::default())
+    }
+
+    /// The same, where lines become what this says.
+    pub(crate) fn shaped(salt: &DeviceSalt, options: FormatOptions, shaping: Shaping) -> Self {
+        Self { key: HmacKey::new(salt.expose()), options, shaping }
     }
 
     /// Whether its lines show secrets.
@@ -125,32 +154,46 @@ impl Redactor {
         });
     }
 
-    /// The same of a record's bytes, a line for each of its entries, and when the first of these was made; `None`, and
-    /// nothing is written, when they are no record. What stands in `out` already is copied: what all lines of a request
-    /// begin with, and what is said of the same caller.
+    /// The same of a record's bytes, a line for each of its entries, if the device takes what is said of its request;
+    /// `None`, and nothing is written, when they are no record. What stands in `out` already is copied: what all lines of a
+    /// request begin with, and what is said of the same caller.
     pub(crate) fn write_record<'e>(
         &self,
         bytes: &'e [u8],
+        takes: &dyn Fn(&RequestFacts<'_>) -> bool,
         shown: &mut Shown<'e>,
         out: &mut Vec<u8>,
-    ) -> Option<Timestamp> {
+    ) -> Option<Written> {
+        if !self.shaping.is_plain() {
+            return self.write_alone(bytes, takes, out);
+        }
         let parts = codec::split(bytes)?;
+        let mut written = Written::nothing(parts.time());
         let mut own;
-        let (mut caller, head) = if parts.says_all() {
-            let (caller, head) = shown.decode(parts.head)?;
-            own = head;
-            (Some(caller), &mut own)
-        } else if shown.heads.contains_key(parts.head) {
-            (None, shown.heads.get_mut(parts.head)?)
+        let (mut caller, head) = if shown.heads.contains_key(parts.head) {
+            let head = shown.heads.get_mut(parts.head)?;
+            if !takes(&head.request) {
+                return Some(written);
+            }
+            (None, head)
         } else {
             let (caller, head) = shown.decode(parts.head)?;
-            (Some(caller), shown.heads.entry(parts.head).or_insert(head))
+            if !takes(&head.request) {
+                return Some(written);
+            }
+            // Of a request that the record says all of, no other record has the same head.
+            let head = if parts.says_all() {
+                own = head;
+                &mut own
+            } else {
+                shown.heads.entry(parts.head).or_insert(head)
+            };
+            (Some(caller), head)
         };
         let Head { request, known, at } = head;
         let callers = &mut shown.callers;
-        let mut first = None;
         for moment in parts.moments() {
-            first.get_or_insert(moment.time);
+            written.count(moment.response.as_ref());
             self.line(moment.time, moment.response.as_ref(), &moment.error, out, |object, response| {
                 match caller.take() {
                     None => object.fields_again(at.clone()),
@@ -170,7 +213,23 @@ impl Redactor {
                 response.write(object, |object, response| self.response(object, response, request, known));
             });
         }
-        first
+        Some(written)
+    }
+
+    /// As [`Redactor::write_record`], with nothing copied of what stands there: it is not as it was written.
+    fn write_alone(
+        &self,
+        bytes: &[u8],
+        takes: &dyn Fn(&RequestFacts<'_>) -> bool,
+        out: &mut Vec<u8>,
+    ) -> Option<Written> {
+        let entries = codec::decode(bytes)?;
+        let mut written = Written::nothing(entries.first()?.time);
+        for entry in entries.iter().filter(|entry| takes(&entry.request)) {
+            written.count(entry.response.as_ref());
+            self.write_line(entry, out);
+        }
+        Some(written)
     }
 
     fn line<'r, 'e>(
@@ -181,13 +240,25 @@ impl Redactor {
         out: &mut Vec<u8>,
         body: impl FnOnce(&mut Object<'_>, Answered<'r, 'e>),
     ) {
+        if let Some(header) = &self.shaping.header {
+            header.write(time, out);
+        }
         out.extend_from_slice(self.options.prefix.as_bytes());
-        Object::write(out, |object| {
-            leaf::declared(&rfc3339(time), object.field("time"));
-            leaf::declared(if response.is_some() { "response" } else { "request" }, object.field("type"));
-            body(object, Answered(response));
-            clear(object, "error", error);
-        });
+        let write = |out: &mut Vec<u8>| {
+            Object::write(out, |object| {
+                leaf::declared(&rfc3339(time), object.field("time"));
+                leaf::declared(if response.is_some() { "response" } else { "request" }, object.field("type"));
+                body(object, Answered(response));
+                clear(object, "error", error);
+            });
+        };
+        if self.shaping.is_plain() {
+            write(out);
+        } else {
+            let mut json = Wiped::new(Vec::new());
+            write(&mut json);
+            self.shaping.shape(&json, out);
+        }
         out.push(b'\n');
     }
 

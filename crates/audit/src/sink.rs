@@ -13,6 +13,7 @@ use crate::broker::Options;
 use crate::device::DeviceConfig;
 use crate::error::AuditError;
 use crate::record::Lines;
+use crate::shape::Header;
 
 /// Why a sink did not take records; a text for operators, without paths.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -91,6 +92,21 @@ pub trait SinkKind: Send + Sync {
 
     /// The names of the options that only this kind knows.
     fn option_names(&self) -> &'static [&'static str];
+
+    /// What syslog wants in front of each line of such a device.
+    ///
+    /// # Errors
+    /// [`AuditError::InvalidOption`] naming the option.
+    fn header(&self, config: &DeviceConfig, options: &Options) -> Result<Option<Header>, AuditError> {
+        let _ = (config, options);
+        Ok(None)
+    }
+
+    /// Checks the options, without a look at where they lead.
+    ///
+    /// # Errors
+    /// [`AuditError::InvalidOption`] with a text for the caller.
+    fn check(&self, config: &DeviceConfig, options: &Options) -> Result<(), AuditError>;
 
     /// Checks the options and opens the sink, so that what is enabled exists at once.
     ///

@@ -4,7 +4,9 @@
 //! of the line it stopped in; when a connection breaks, everything that may have been in its buffers is sent again over
 //! the next one, and when the peer hangs up in good order, what was sent within the last seconds. UDP has no such
 //! knowledge at all: a datagram that was sent counts as arrived, and a line that fits into none is sent as a line that says
-//! so and shows how the other begins. Deliberately absent: TLS, and any reading.
+//! so and shows how the other begins. Of datagrams to a socket in the file system it is known whether they were read, and the
+//! next one that is taken proves that the reader did it ([`LocalDatagrams`](tresor_env::net::Datagrams::is_read)): what is not
+//! proven is sent again when the reader is gone. Deliberately absent: TLS, and any reading.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -17,7 +19,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tresor_env::net::{Datagrams, Stream};
+use tresor_env::net::{
+    Datagrams, LOCAL_DATAGRAM_BYTES_MAX, LOCAL_DATAGRAM_BYTES_MIN, LOCAL_DATAGRAMS_WAITING_MAX, Stream,
+};
 use tresor_env::{BoxFuture, Doors};
 use tresor_wire::json::encode_text;
 
@@ -39,8 +43,6 @@ const STALLED_MAX: Duration = Duration::from_secs(60);
 const DATAGRAM_BYTES_MAX: usize = 65_507;
 /// How much of a line that is cut is shown; escaped once more it fits into a datagram whatever it is.
 const BEGINNING_BYTES: usize = 8 * 1024;
-const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
-const WRITE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// Makes `socket` devices.
 #[derive(Clone, Copy, Default)]
@@ -55,7 +57,24 @@ impl SinkKind for SocketSinkKind {
         &["address", "socket_type", "write_timeout"]
     }
 
+    fn check(&self, config: &DeviceConfig, _: &Options) -> Result<(), AuditError> {
+        Named::of(config).map(drop)
+    }
+
     fn open(&self, doors: &Doors, config: &DeviceConfig, _: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {
+        let Named { target, write_timeout } = Named::of(config)?;
+        Ok(Arc::new(SocketSink::new(doors, target, write_timeout)))
+    }
+}
+
+/// Where the options say that a device sends to.
+struct Named {
+    target: Target,
+    write_timeout: Duration,
+}
+
+impl Named {
+    fn of(config: &DeviceConfig) -> Result<Self, AuditError> {
         let address = config.option("address").unwrap_or_default();
         if address.is_empty() {
             return Err(AuditError::option("`address` is required"));
@@ -66,19 +85,7 @@ impl SinkKind for SocketSinkKind {
             "unix" => Target::Local(PathBuf::from(address)),
             _ => return Err(AuditError::option("`socket_type` must be `tcp`, `udp` or `unix`")),
         };
-        let write_timeout = match config.option("write_timeout").unwrap_or_default() {
-            "" => WRITE_TIMEOUT,
-            text => tresor_wire::duration::parse_go(text)
-                .filter(|timeout| !timeout.is_zero() && *timeout <= WRITE_TIMEOUT_MAX)
-                .ok_or(AuditError::option("`write_timeout` must be a duration of at most 60s"))?,
-        };
-        Ok(Arc::new(SocketSink {
-            doors: doors.clone(),
-            target,
-            write_timeout,
-            open: Mutex::default(),
-            cut_lines: AtomicU64::new(0),
-        }))
+        Ok(Self { target, write_timeout: config.write_timeout()? })
     }
 }
 
@@ -88,10 +95,12 @@ fn checked_address(text: &str) -> Result<String, AuditError> {
     if has_port { Ok(text.to_owned()) } else { Err(AuditError::option("`address` must be a host and a port")) }
 }
 
-enum Target {
+pub(crate) enum Target {
     Tcp(String),
     Udp(String),
     Local(PathBuf),
+    /// The first of these that somebody listens at, for datagrams or for a stream.
+    Syslog(Vec<PathBuf>),
 }
 
 enum Open {
@@ -109,7 +118,7 @@ struct Connection {
     lately: VecDeque<(Duration, u64)>,
 }
 
-struct SocketSink {
+pub(crate) struct SocketSink {
     doors: Doors,
     target: Target,
     write_timeout: Duration,
@@ -117,6 +126,8 @@ struct SocketSink {
     open: Mutex<Option<Open>>,
     /// How many lines were cut.
     cut_lines: AtomicU64,
+    /// How many bytes of datagrams were sent of which it is not proven that they were read.
+    unproven: AtomicU64,
 }
 
 impl AuditSink for SocketSink {
@@ -143,6 +154,10 @@ impl AuditSink for SocketSink {
             Target::Tcp(_) => TCP_WINDOW_BYTES,
             Target::Local(_) => LOCAL_WINDOW_BYTES,
             Target::Udp(_) => 0,
+            Target::Syslog(_) => match &*self.open.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(Open::Stream(_)) => LOCAL_WINDOW_BYTES,
+                Some(Open::Datagrams(_)) | None => self.unproven.load(Ordering::Relaxed),
+            },
         }
     }
 
@@ -158,7 +173,10 @@ impl AuditSink for SocketSink {
     /// A peer that hangs up in good order after we did has read everything: its system would say otherwise.
     fn farewell(&self) -> BoxFuture<'_, bool> {
         Box::pin(async move {
-            let taken = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let taken = {
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.take_if(|open| matches!(open, Open::Stream(_)))
+            };
             let Some(Open::Stream(mut connection)) = taken else { return false };
             let is_whole = connection.begun_bytes == 0;
             let parting = async {
@@ -180,6 +198,17 @@ impl AuditSink for SocketSink {
 }
 
 impl SocketSink {
+    pub(crate) fn new(doors: &Doors, target: Target, write_timeout: Duration) -> Self {
+        Self {
+            doors: doors.clone(),
+            target,
+            write_timeout,
+            open: Mutex::default(),
+            cut_lines: AtomicU64::new(0),
+            unproven: AtomicU64::new(0),
+        }
+    }
+
     async fn within<T>(&self, work: impl Future<Output = io::Result<T>>, late: &'static str) -> io::Result<T> {
         tokio::select! {
             biased;
@@ -208,6 +237,19 @@ impl SocketSink {
                     let address = first.ok_or(io::Error::from(io::ErrorKind::NotFound))?;
                     Ok(Open::Datagrams(net.datagrams_to(address).await?))
                 }
+                Target::Syslog(places) => {
+                    let mut last = io::Error::from(io::ErrorKind::NotFound);
+                    for path in places {
+                        match net.local_datagrams_to(path).await {
+                            Ok(datagrams) => return Ok(Open::Datagrams(datagrams)),
+                            Err(error) => last = error,
+                        }
+                        if let Ok(stream) = net.connect_local(path).await {
+                            return Ok(self.stream(stream));
+                        }
+                    }
+                    Err(last)
+                }
             }
         };
         self.within(connecting, "the peer did not take the connection in time").await
@@ -218,16 +260,41 @@ impl SocketSink {
         Open::Stream(Connection { stream, begun_bytes: 0, progress, lately: VecDeque::new() })
     }
 
+    /// Sends each line in a datagram of its own; whether the socket is kept, and what was not taken.
     async fn send_each(&self, datagrams: &dyn Datagrams, lines: &Lines) -> (bool, Result<(), Undelivered>) {
+        let is_local = matches!(self.target, Target::Syslog(_));
+        let bytes_max = if is_local { LOCAL_DATAGRAM_BYTES_MAX } else { DATAGRAM_BYTES_MAX };
+        // What was read by now, if the peer is there to take another one: a peer that is gone leaves nothing unread, either.
+        let before = self.unproven.load(Ordering::Relaxed);
+        let mut provable = if datagrams.is_read() == Some(false) { 0 } else { before };
         for (taken, record) in lines.iter().enumerate() {
             for line in record.split_inclusive(|byte| *byte == b'\n') {
-                let is_cut = line.len() > DATAGRAM_BYTES_MAX;
-                let datagram = if is_cut { Cow::Owned(cut(line)) } else { Cow::Borrowed(line) };
-                let sent = self.within(datagrams.send(&datagram), "a datagram could not be sent in time").await;
-                if let Err(error) = sent {
-                    return (false, Err(Undelivered { taken, doubtful_bytes: 0, error: error.into() }));
+                let line = if is_local { line.strip_suffix(b"\n").unwrap_or(line) } else { line };
+                let is_cut = line.len() > bytes_max;
+                let mut datagram = if is_cut { Cow::Owned(cut(line)) } else { Cow::Borrowed(line) };
+                if is_local && datagram.len() < LOCAL_DATAGRAM_BYTES_MIN {
+                    // Blanks at the end mean nothing, and nobody knows of what is shorter whether it was read.
+                    datagram.to_mut().resize(LOCAL_DATAGRAM_BYTES_MIN, b' ');
+                }
+                match self.within(datagrams.send(&datagram), "the peer does not take datagrams").await {
+                    Ok(()) => {}
+                    // One that stands still has what it was sent.
+                    Err(error) if is_local && error.kind() == io::ErrorKind::TimedOut => {
+                        return (true, Err(Undelivered { taken, doubtful_bytes: 0, error: error.into() }));
+                    }
+                    Err(error) => {
+                        let doubtful_bytes = self.unproven.swap(0, Ordering::Relaxed);
+                        let taken = if doubtful_bytes > 0 { 0 } else { taken };
+                        return (false, Err(Undelivered { taken, doubtful_bytes, error: error.into() }));
+                    }
                 }
                 self.cut_lines.fetch_add(u64::from(is_cut), Ordering::Relaxed);
+                if is_local {
+                    let sent = u64::try_from(line.len().max(datagram.len()) + 1).unwrap_or(u64::MAX);
+                    let known = self.unproven.load(Ordering::Relaxed) - std::mem::take(&mut provable);
+                    // More than this cannot wait to be read.
+                    self.unproven.store(known.saturating_add(sent).min(LOCAL_DATAGRAMS_WAITING_MAX), Ordering::Relaxed);
+                }
             }
         }
         (true, Ok(()))
@@ -296,10 +363,12 @@ impl Connection {
     }
 }
 
-/// What stands for a line that is too long: how long it was, and how it begins.
+/// What stands for a line that is too long: how long it was, and how it begins; behind the same header, if it has one.
 fn cut(line: &[u8]) -> Vec<u8> {
     let beginning = String::from_utf8_lossy(line.get(..BEGINNING_BYTES).unwrap_or(line));
-    let mut marked = format!(r#"{{"type":"cut","line_bytes":{},"beginning":"#, line.len()).into_bytes();
+    let header = beginning.strip_prefix('<').and_then(|rest| rest.split_once("]: ")).map(|(header, _)| header);
+    let mut marked = header.map_or_else(Vec::new, |header| format!("<{header}]: ").into_bytes());
+    marked.extend_from_slice(format!(r#"{{"type":"cut","line_bytes":{},"beginning":"#, line.len()).as_bytes());
     encode_text(&beginning, &mut marked);
     marked.extend_from_slice(b"}\n");
     marked

@@ -11,13 +11,14 @@ use tokio::sync::watch;
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Timestamp};
 
-use crate::broker::{DeviceStanding, Options};
-use crate::device::{DeviceConfig, FormatOptions};
-use crate::entry::Entry;
+use crate::broker::{DeviceStanding, Numbers, Options};
+use crate::coverage::{Coverage, Takes};
+use crate::device::{DeviceConfig, Rules};
+use crate::entry::{Entry, RequestFacts};
 use crate::error::AuditError;
 use crate::log::{AuditLog, CURSOR_PREFIX, Reader, Record};
 use crate::record::{Lines, Room};
-use crate::redact::{Redactor, Shown};
+use crate::redact::{Redactor, Shown, Written};
 use crate::sink::{AuditSink, SinkError, Undelivered};
 use crate::way::Way;
 
@@ -42,6 +43,8 @@ pub(crate) struct Device {
     config: DeviceConfig,
     options: Arc<Options>,
     redactor: Redactor,
+    takes: Takes,
+    numbers: Arc<Numbers>,
     cursor_name: String,
     requires_delivery: bool,
     sink: Mutex<Option<Arc<dyn AuditSink>>>,
@@ -83,9 +86,9 @@ impl Device {
     /// A device that is to be enabled: its options make sense and its sink can be opened, or it is refused.
     pub(crate) fn open(config: DeviceConfig, doors: &Doors, options: &Arc<Options>) -> Result<Prepared, AuditError> {
         let kind = kind_of(&config, options)?;
-        let format = config.format_options(&**kind, options.prefix_allowed)?;
+        let rules = config.rules(&**kind, options, options.prefix_allowed)?;
         let sink = kind.open(doors, &config, options)?;
-        Ok(Prepared(Arc::new(Self::new(config, Arc::clone(options), format, Some(sink)))))
+        Ok(Prepared(Arc::new(Self::new(config, Arc::clone(options), rules, Some(sink)))))
     }
 
     /// Offers the sink a line to try with, unless the device's options say not to.
@@ -93,7 +96,13 @@ impl Device {
         let sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(sink) = sink.filter(|_| !self.config.skips_test()) else { return Ok(()) };
         let mut lines = Lines::default();
-        lines.push(|out| self.redactor.write_line(&Entry::test(now), out));
+        let entry = Entry::test(now);
+        lines.push(|out| {
+            // Where a filter does not let it through, whether the sink can be reached is tried all the same.
+            if matches!(self.takes, Takes::Rest) || Coverage::default().is_for(&self.takes, 0, &entry.request) {
+                self.redactor.write_line(&entry, out);
+            }
+        });
         let failed = |error: SinkError| AuditError::option(format!("audit backend failed test message: {error}"));
         sink.probe(Arc::new(lines)).await.map_err(failed)
     }
@@ -108,19 +117,14 @@ impl Device {
 
     /// The same, opened by its tail.
     pub(crate) fn unopened(config: DeviceConfig, options: &Arc<Options>) -> Self {
-        let format = kind_of(&config, options)
-            .and_then(|kind| config.format_options(&**kind, true))
-            .unwrap_or_else(|_| FormatOptions::strictest());
-        Self::new(config, Arc::clone(options), format, None)
+        let rules = kind_of(&config, options)
+            .and_then(|kind| config.rules(&**kind, options, true))
+            .unwrap_or_else(|_| Rules::strictest());
+        Self::new(config, Arc::clone(options), rules, None)
     }
 
-    fn new(
-        config: DeviceConfig,
-        options: Arc<Options>,
-        format: FormatOptions,
-        sink: Option<Arc<dyn AuditSink>>,
-    ) -> Self {
-        let redactor = Redactor::new(&config.salt, format);
+    fn new(config: DeviceConfig, options: Arc<Options>, rules: Rules, sink: Option<Arc<dyn AuditSink>>) -> Self {
+        let redactor = Redactor::shaped(&config.salt, rules.format, rules.shaping);
         // The salt is new with each enabling, so the name is of this device alone and tells nothing.
         let cursor_name = format!("{CURSOR_PREFIX}{}", redactor.cursor_id());
         let requires_delivery = config.requires_delivery();
@@ -128,6 +132,8 @@ impl Device {
             config,
             options,
             redactor,
+            takes: rules.takes,
+            numbers: Arc::default(),
             cursor_name,
             requires_delivery,
             sink: Mutex::new(sink),
@@ -147,6 +153,16 @@ impl Device {
 
     pub(crate) fn cursor_name(&self) -> &str {
         &self.cursor_name
+    }
+
+    /// Which records it takes.
+    pub(crate) const fn takes(&self) -> &Takes {
+        &self.takes
+    }
+
+    /// What it counted and timed.
+    pub(crate) const fn numbers(&self) -> &Arc<Numbers> {
+        &self.numbers
     }
 
     pub(crate) fn hash(&self, text: &str) -> String {
@@ -179,6 +195,8 @@ impl Device {
             last_error: health.last_error,
             attempts: health.attempts,
             cut_lines: sink.map_or(0, |sink| sink.cut_lines()),
+            declared: self.config.declared,
+            is_fallback: matches!(self.takes, Takes::Rest),
         }
     }
 
@@ -234,15 +252,17 @@ impl Device {
     }
 
     /// Follows the log until the device is disabled or the log is closed.
-    pub(crate) async fn tail(self: Arc<Self>, doors: Doors, log: Arc<AuditLog>) {
+    pub(crate) async fn tail(self: Arc<Self>, doors: Doors, log: Arc<AuditLog>, coverage: Arc<Coverage>) {
         let mut stop = self.stop.subscribe();
         tokio::select! {
             biased;
             () = self.end(&mut stop, &doors, &log) => {}
-            () = self.follow(&doors, &log) => {}
+            () = self.follow(&doors, &log, &coverage) => {}
         }
         if !log.is_closed() {
             let name = self.cursor_name.clone();
+            // What it did not come to is for whoever takes what no other does.
+            coverage.ends(&name, log.position(&name).unwrap_or(0));
             let work = move || log.forget(&name);
             if let Err(panicked) = run_blocking(&*doors.workers, work).await {
                 tracing::error!(path = self.path(), %panicked, "an audit device that is gone could not be forgotten");
@@ -267,7 +287,7 @@ impl Device {
         }
     }
 
-    async fn follow(&self, doors: &Doors, log: &Arc<AuditLog>) {
+    async fn follow(&self, doors: &Doors, log: &Arc<AuditLog>, coverage: &Coverage) {
         let Some(position) = log.safe(&self.cursor_name) else { return };
         let mut place = Place {
             reader: Reader::starting_at(position),
@@ -287,7 +307,7 @@ impl Device {
             if !self.requires_delivery() {
                 self.gather(doors, log, delivered_at).await;
             }
-            let outcome = self.step(doors, log, &mut place).await;
+            let outcome = self.step(doors, log, coverage, &mut place).await;
             delivered_at = Some(doors.clock.monotonic());
             match outcome {
                 Ok(()) => {
@@ -331,7 +351,13 @@ impl Device {
     }
 
     /// Delivers one batch and notes it.
-    async fn step(&self, doors: &Doors, log: &Arc<AuditLog>, place: &mut Place) -> Result<(), Undelivered> {
+    async fn step(
+        &self,
+        doors: &Doors,
+        log: &Arc<AuditLog>,
+        coverage: &Coverage,
+        place: &mut Place,
+    ) -> Result<(), Undelivered> {
         let asked = place.reader.next();
         let failed = |error: AuditError| SinkError(error.to_string().into());
         let records = read(doors, log, &mut place.reader).await.map_err(failed)?;
@@ -349,18 +375,20 @@ impl Device {
         let mut lines = std::mem::take(&mut place.lines);
         lines.reserve(2 * records.iter().map(|record| record.bytes.len()).sum::<usize>());
         let mut shown = Shown::default();
-        for (index, record) in records.iter().enumerate() {
-            let time = lines
-                .push(|out| self.redactor.write_record(&record.bytes, &mut shown, out))
+        let mut all: Vec<Written> = Vec::with_capacity(records.len());
+        for record in &records {
+            let takes = |facts: &RequestFacts<'_>| coverage.is_for(&self.takes, record.sequence, facts);
+            let written = lines
+                .push(|out| self.redactor.write_record(&record.bytes, &takes, &mut shown, out))
                 .ok_or(SinkError("a record of the log cannot be read by this version".into()))?;
-            if index == 0 {
-                self.health().oldest = Some(time);
+            if all.is_empty() {
+                self.health().oldest = Some(written.time);
             }
+            all.push(written);
         }
         drop(shown);
         let lines = Arc::new(lines);
-        let sink = self.opened_sink(doors)?;
-        let outcome = self.deliver(doors, log, &*sink, &lines).await;
+        let outcome = if lines.bytes().is_empty() { Ok(()) } else { self.deliver(doors, log, &lines, &all).await };
         let taken = outcome.as_ref().map_or_else(|undelivered| undelivered.taken, |()| records.len());
         let mut position = asked;
         for (record, line) in records.iter().zip(lines.iter()).take(taken) {
@@ -385,15 +413,21 @@ impl Device {
         &self,
         doors: &Doors,
         log: &AuditLog,
-        sink: &dyn AuditSink,
         lines: &Arc<Lines>,
+        written: &[Written],
     ) -> Result<(), Undelivered> {
         let begun = doors.clock.monotonic();
+        let sink = self.opened_sink(doors)?;
         let mut delivery = sink.deliver(Arc::clone(lines));
         loop {
             tokio::select! {
                 biased;
-                outcome = &mut delivery => return outcome,
+                outcome = &mut delivery => {
+                    let took = doors.clock.monotonic().saturating_sub(begun);
+                    let taken = outcome.as_ref().map_or_else(|undelivered| undelivered.taken, |()| written.len());
+                    self.numbers.note(written, taken, took);
+                    return outcome;
+                }
                 () = doors.clock.sleep(HANGS_AFTER) => {
                     let seconds = doors.clock.monotonic().saturating_sub(begun).as_secs();
                     self.note_failure(&format!("the device has not answered for {seconds} seconds"), log);
@@ -478,7 +512,10 @@ async fn read(doors: &Doors, log: &Arc<AuditLog>, reader: &mut Reader) -> Result
     records
 }
 
-fn kind_of<'a>(config: &DeviceConfig, options: &'a Options) -> Result<&'a Arc<dyn crate::sink::SinkKind>, AuditError> {
+pub(crate) fn kind_of<'a>(
+    config: &DeviceConfig,
+    options: &'a Options,
+) -> Result<&'a Arc<dyn crate::sink::SinkKind>, AuditError> {
     options
         .kinds
         .iter()

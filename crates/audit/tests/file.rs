@@ -167,7 +167,7 @@ async fn plg_01_dangerous_places_modes_and_prefixes_are_refused() {
         &[ok, ("prefix", "#!/bin/sh")],
         &[ok, ("prefix", "a\u{7}")],
         &[ok, ("prefix", "a\u{2028}")],
-        &[ok, ("format", "jsonx")],
+        &[ok, ("format", "xml")],
         &[ok, ("format", "xml")],
         &[ok, ("hmac_accessor", "maybe")],
         &[ok, ("log_rwa", "true")],

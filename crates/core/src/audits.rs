@@ -4,17 +4,20 @@
 //! what is stored, so a device exists exactly when its record does. Deliberately absent: the log, redaction and
 //! delivery, which are `tresor-audit`'s.
 
+pub(crate) mod declared;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tresor_audit::{
-    Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, FileSinkKind, LogOptions, Options, RequestEntry,
-    SocketSinkKind, Standing, WrittenResponse,
+    Audited, Broker, DeviceConfig, DeviceSalt, EncodedResponse, LogOptions, Numbers, Options, RequestEntry, Standing,
+    WrittenResponse,
 };
 use tresor_barrier::{Barrier, Changed, KeyPrefix, Txn};
 use tresor_env::{Doors, Entropy};
+use tresor_metrics::Counter;
 use tresor_model::{Fault, Response};
 use tresor_record::Record;
 use tresor_secret::SecretBytes;
@@ -23,12 +26,26 @@ use crate::cached::{Cached, every_name};
 use crate::keys;
 use crate::settings::Settings;
 
+pub use declared::{DeclaredDevice, DeclaredDevices};
+
 /// The longest that sealing waits for devices to take what is recorded.
 const FLUSH_BOUND: Duration = Duration::from_secs(2);
 
-/// A device as it is stored.
+/// A device as it was stored when none was declared by the configuration.
 #[derive(Record)]
 #[record(kind = "audit-device", version = 1)]
+struct DeviceRecordV1 {
+    path: String,
+    kind: String,
+    description: String,
+    options: BTreeMap<String, String>,
+    local: bool,
+    salt: SecretBytes,
+}
+
+/// A device as it is stored.
+#[derive(Record)]
+#[record(kind = "audit-device", version = 2, previous = DeviceRecordV1)]
 pub struct DeviceRecord {
     /// Where it is enabled, ending in a slash.
     pub path: String,
@@ -40,10 +57,24 @@ pub struct DeviceRecord {
     pub options: BTreeMap<String, String>,
     /// Kept for clients.
     pub local: bool,
+    /// The server's configuration declares it.
+    pub declared: bool,
     salt: SecretBytes,
 }
 
+impl From<DeviceRecordV1> for DeviceRecord {
+    fn from(older: DeviceRecordV1) -> Self {
+        let DeviceRecordV1 { path, kind, description, options, local, salt } = older;
+        Self { path, kind, description, options, local, declared: false, salt }
+    }
+}
+
 impl DeviceRecord {
+    /// Whether it gets what no other device takes.
+    fn is_fallback(&self) -> bool {
+        tresor_audit::device::is_fallback(&self.options)
+    }
+
     fn config(&self) -> Result<DeviceConfig, Fault> {
         let salt = self
             .salt
@@ -57,6 +88,7 @@ impl DeviceRecord {
             description: self.description.clone(),
             options: self.options.clone(),
             local: self.local,
+            declared: self.declared,
             salt: DeviceSalt::from_bytes(salt),
         })
     }
@@ -89,11 +121,14 @@ impl Audits {
         let configs = stored.iter().map(|device| device.config()).collect::<Result<Vec<_>, _>>()?;
         let options = Options {
             log: LogOptions { keeps_unknown: is_clustered, ..settings.audit_log.clone() },
-            kinds: vec![Arc::new(FileSinkKind::default()), Arc::new(SocketSinkKind)],
             standard_output: settings.standard_output.clone(),
+            standard_error: settings.standard_error.clone(),
+            references: settings.audit_references.clone(),
+            process_id: settings.process_id,
             protected_directories: settings.protected_directories.clone(),
             prefix_allowed: settings.audit_prefix_allowed,
             gather: settings.audit_gather,
+            ..Options::default()
         };
         let key = barrier.derive_subkey("audit-log");
         let broker = Broker::open(doors.clone(), settings.audit_directory.clone(), key, configs, options).await?;
@@ -128,6 +163,9 @@ impl Audits {
         if txn.read(&key).map_err(Fault::internal)?.is_some() {
             return Err(Fault::invalid("path already in use"));
         }
+        if device.is_fallback() && read_devices(txn)?.iter().any(|known| known.is_fallback()) {
+            return Err(Fault::invalid("another device is the fallback already"));
+        }
         device.salt = SecretBytes::new(DeviceSalt::generate(entropy).expose().to_vec());
         // Opening it now tells the operator what is wrong; the broker opens it again after the commit.
         drop(self.broker.prepare(device.config()?).await?);
@@ -137,9 +175,14 @@ impl Audits {
     /// Removes a device; removing nothing is fine.
     ///
     /// # Errors
-    /// When the store fails.
+    /// A refusal when the configuration declares it; when the store fails.
     pub fn disable(&self, txn: &mut Txn, path: &str) -> Result<(), Fault> {
         let key = prefix()?.key(&name(path)).map_err(|_| Fault::invalid("the path of the audit device is no name"))?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(()) };
+        // What cannot be read is nobody's any more, and must be removable.
+        if DeviceRecord::decode(&bytes).is_ok_and(|device| device.declared) {
+            return Err(Fault::invalid("cannot disable configuration-managed audit device"));
+        }
         txn.delete(&key).map_err(Fault::internal)
     }
 
@@ -179,6 +222,18 @@ impl Audits {
     /// Why requests are refused because they cannot be recorded; `None` while they can.
     pub(crate) fn refusal(&self) -> Option<String> {
         self.broker.refusal()
+    }
+
+    /// Records that no device took.
+    #[must_use]
+    pub const fn missed(&self) -> &Counter {
+        self.broker.missed()
+    }
+
+    /// What each device counted and timed, by path.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<(String, Arc<Numbers>)> {
+        self.broker.numbers()
     }
 
     /// How the local log and the devices are doing.
@@ -238,7 +293,7 @@ impl Audits {
         options: BTreeMap<String, String>,
         local: bool,
     ) -> DeviceRecord {
-        DeviceRecord { path, kind, description, options, local, salt: SecretBytes::new(Vec::new()) }
+        DeviceRecord { path, kind, description, options, local, declared: false, salt: SecretBytes::new(Vec::new()) }
     }
 }
 

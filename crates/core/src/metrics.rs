@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tresor_audit::Standing;
 use tresor_barrier::Txn;
 use tresor_env::Clock;
 use tresor_metrics::{Counter, LABELS_MAX, Labelled, Naming, Reading, Timer, Value};
@@ -155,7 +156,7 @@ impl Metrics {
         }
         if let Some((handles, txn)) = open {
             let first = all.len();
-            looked_up(handles, txn, self.clock.wall(), &mut all)?;
+            looked_up(handles, txn, (self.clock.wall(), now), &mut all)?;
             for reading in all.iter_mut().skip(first).filter(|reading| !reading.name.starts_with("raft")) {
                 reading.labels.push(("cluster", cluster.clone()));
             }
@@ -222,7 +223,12 @@ impl Node {
 }
 
 /// What is looked up in an unsealed node.
-fn looked_up(handles: &Handles, txn: &mut Txn, now: Timestamp, all: &mut Vec<Reading>) -> Result<(), Fault> {
+fn looked_up(
+    handles: &Handles,
+    txn: &mut Txn,
+    (wall, now): (Timestamp, Duration),
+    all: &mut Vec<Reading>,
+) -> Result<(), Fault> {
     let live = handles.tokens.live(txn, &NamespaceId::root())?;
     mounts(handles, &live, all);
     let irrevocable = handles.leases.irrevocable(txn, handles.spaces.root(), None, IRREVOCABLE_MAX)?.len();
@@ -241,11 +247,12 @@ fn looked_up(handles: &Handles, txn: &mut Txn, now: Timestamp, all: &mut Vec<Rea
     }
     let audit = handles.audits.standing();
     all.push(Reading::gauge("audit.log.accepting", u64::from(audit.log.accepting)));
+    audit_devices(handles, &audit, now, all);
     for device in audit.devices.into_iter().take(LABELS_MAX) {
         all.push(Reading::gauge("audit.device.lag_records", device.lag_records).with("device", device.path.as_str()));
         all.push(Reading::gauge("audit.device.lag_bytes", device.lag_bytes).with("device", device.path));
     }
-    snapshots(handles, now, all);
+    snapshots(handles, wall, all);
     let runtime = handles.settings.process.runtime();
     all.push(Reading::gauge("runtime.sys_bytes", runtime.resident_bytes));
     all.push(Reading::gauge("runtime.num_tasks", runtime.tasks));
@@ -254,6 +261,27 @@ fn looked_up(handles: &Handles, txn: &mut Txn, now: Timestamp, all: &mut Vec<Rea
         members(handles, all);
     }
     Ok(())
+}
+
+/// What audit devices counted and timed.
+fn audit_devices(handles: &Handles, standing: &Standing, now: Duration, all: &mut Vec<Reading>) {
+    let counter = |counter: &Counter| Value::Counter(counter.read(now));
+    let fallback = |path: &str| standing.devices.iter().any(|device| device.path == path && device.is_fallback);
+    all.push(Reading::new("audit.fallback.miss", counter(handles.audits.missed())));
+    for (path, numbers) in handles.audits.numbers().into_iter().take(LABELS_MAX) {
+        let name = path.trim_end_matches('/').replace('/', "-");
+        let timers = [("log_request", &numbers.log_request), ("log_response", &numbers.log_response)];
+        for (what, timer) in timers {
+            all.push(Reading::new(format!("audit.{name}.{what}"), Value::Timer(timer.read(now))));
+        }
+        let failures = [("log_request", &numbers.log_request_failure), ("log_response", &numbers.log_response_failure)];
+        for (what, failed) in failures {
+            all.push(Reading::new(format!("audit.{name}.{what}_failure"), counter(failed)));
+        }
+        if fallback(&path) {
+            all.push(Reading::new("audit.fallback.success", counter(&numbers.lines)));
+        }
+    }
 }
 
 fn mounts(handles: &Handles, live: &BTreeMap<MountId, u64>, all: &mut Vec<Reading>) {

@@ -26,6 +26,7 @@ use tresor_storage::{Condition, Store};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
+use crate::audits::DeclaredDevice;
 use crate::cluster::joining::{self, Offered, Wish};
 use crate::cluster::{Cluster, Contact};
 use crate::farewell::Farewell;
@@ -39,7 +40,7 @@ use crate::settings::Settings;
 use crate::snapshots::Staged;
 use crate::tokens::{self, NewToken};
 use crate::unsealed::{ClusterRecord, Handles, Unsealed};
-use crate::{keys, releases, restore};
+use crate::{audits, keys, releases, restore};
 
 /// What the assembly hands to the node: every engine there is, and the server's own endpoints.
 pub struct Registry {
@@ -458,6 +459,18 @@ impl Node {
     pub fn reopen_audit_files(&self) {
         if let Some(unsealed) = self.unsealed() {
             unsealed.handles.audits.reopen();
+        }
+    }
+
+    /// The configuration was read anew, and declares these audit devices.
+    ///
+    /// # Errors
+    /// When the node leads and cannot store what is declared.
+    pub async fn declare_audit_devices(&self, devices: Vec<DeclaredDevice>) -> Result<(), Fault> {
+        self.settings.audit_devices.replace(devices);
+        match self.unsealed().filter(|unsealed| unsealed.duties.is_active()) {
+            Some(unsealed) => audits::declared::reconcile(&unsealed).await,
+            None => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::cluster::{Cluster, Standing, membership};
 use crate::gate::Gate;
 use crate::snapshots::schedule;
 use crate::unsealed::{CommitFault, Unsealed};
-use crate::{keyring, leases, releases};
+use crate::{audits, keyring, leases, releases};
 
 /// The longest that a promotion may take.
 pub(crate) const PROMOTION_BOUND: Duration = Duration::from_secs(5);
@@ -293,6 +293,7 @@ async fn promote(unsealed: &Unsealed) -> Result<(), Fault> {
     if has_others(&*unsealed.duties.cluster) && !unsealed.duties.gave_up_lately(&unsealed.doors) {
         probe(unsealed).await?;
     }
+    audits::declared::reconcile_to_lead(unsealed).await?;
     let slots = unsealed.duties.slots.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(change) = slots {
         unsealed.change_slots(change).await;

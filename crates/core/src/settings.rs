@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_audit::{LogOptions, StandardOutput};
+use tresor_audit::{LogOptions, References, StandardOutput};
 use tresor_engine::Quorum;
 use tresor_metrics::Naming;
 
+use crate::audits::DeclaredDevices;
 use crate::cluster::joining::Joining;
 use crate::lockout::Rules;
 use crate::opening::StaticSeal;
@@ -50,6 +51,16 @@ pub struct Settings {
     pub audit_gather: Duration,
     /// Standard output, for audit devices that write there; `None` refuses them.
     pub standard_output: Option<StandardOutput>,
+    /// Standard error, in the same way.
+    pub standard_error: Option<StandardOutput>,
+    /// Audit devices that the configuration declares, which may change.
+    pub audit_devices: DeclaredDevices,
+    /// Whether audit devices may be enabled through the API.
+    pub audit_by_api: bool,
+    /// Reads what options of declared audit devices refer to.
+    pub audit_references: Option<References>,
+    /// The number of this process.
+    pub process_id: u32,
     /// Directories and files that no audit device may write into.
     pub protected_directories: Vec<PathBuf>,
     /// How the node opens by itself; `None`: only shares open it.
@@ -85,6 +96,11 @@ impl Default for Settings {
             audit_prefix_allowed: false,
             audit_gather: Duration::ZERO,
             standard_output: None,
+            standard_error: None,
+            audit_devices: DeclaredDevices::default(),
+            audit_by_api: true,
+            audit_references: None,
+            process_id: 0,
             protected_directories: Vec::new(),
             static_seal: None,
             joining: None,

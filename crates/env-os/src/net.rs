@@ -4,7 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::net::sockopt::set_socket_send_buffer_size;
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixStream};
 use tresor_env::BoxFuture;
 use tresor_env::net::{Datagrams, Listener, Net, Stream};
 
@@ -55,6 +57,15 @@ impl Net for OsNet {
         Box::pin(async move { Ok(Box::new(UnixStream::connect(path).await?) as Box<dyn Stream>) })
     }
 
+    fn local_datagrams_to<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Box<dyn Datagrams>>> {
+        Box::pin(async move {
+            let socket = UnixDatagram::unbound()?;
+            socket.connect(path)?;
+            set_socket_send_buffer_size(&socket, LOCAL_SEND_BUFFER_BYTES)?;
+            Ok(Box::new(OsLocalDatagrams(socket)) as Box<dyn Datagrams>)
+        })
+    }
+
     fn datagrams_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Datagrams>>> {
         Box::pin(async move {
             let own: IpAddr =
@@ -71,5 +82,73 @@ struct OsDatagrams(UdpSocket);
 impl Datagrams for OsDatagrams {
     fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(async move { self.0.send(datagram).await.map(drop) })
+    }
+}
+
+/// What the system is asked for; it keeps twice as much ([`tresor_env::net::LOCAL_DATAGRAMS_WAITING_MAX`]), its own bookkeeping
+/// included.
+const LOCAL_SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+struct OsLocalDatagrams(UnixDatagram);
+
+impl Datagrams for OsLocalDatagrams {
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move { self.0.send(datagram).await.map(drop) })
+    }
+
+    /// What was sent and not read counts against the sender's buffer. So a socket whose buffer is as small as can be is ready
+    /// for more when nothing waits that is longer than [`tresor_env::net::LOCAL_DATAGRAM_BYTES_MIN`].
+    fn is_read(&self) -> Option<bool> {
+        set_socket_send_buffer_size(&self.0, 1).ok()?;
+        let mut ready = [PollFd::new(&self.0, PollFlags::OUT)];
+        let polled = poll(&mut ready, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+        let is_ready = ready[0].revents().contains(PollFlags::OUT);
+        let is_restored = set_socket_send_buffer_size(&self.0, LOCAL_SEND_BUFFER_BYTES).is_ok();
+        Some(polled.is_ok() && is_ready && is_restored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::net::UnixDatagram as Receiver;
+
+    use tresor_env::net::{LOCAL_DATAGRAM_BYTES_MAX, LOCAL_DATAGRAM_BYTES_MIN, LOCAL_DATAGRAMS_WAITING_MAX};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whether_local_datagrams_were_read_is_known_to_the_last_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let receiver = Receiver::bind(&path).unwrap();
+        let datagrams = OsNet.local_datagrams_to(&path).await.unwrap();
+        let mut taken = vec![0; LOCAL_DATAGRAM_BYTES_MAX];
+        assert_eq!(datagrams.is_read(), Some(true));
+        for length in [LOCAL_DATAGRAM_BYTES_MIN, 800, LOCAL_DATAGRAM_BYTES_MAX] {
+            datagrams.send(&vec![7; length]).await.unwrap();
+            assert_eq!(datagrams.is_read(), Some(false), "{length}");
+            assert_eq!(receiver.recv(&mut taken).unwrap(), length);
+            assert_eq!(datagrams.is_read(), Some(true), "{length}");
+        }
+        // As much as fits waits, and no more.
+        let mut waiting = 0;
+        loop {
+            tokio::select! {
+                biased;
+                sent = datagrams.send(&[7; 30_000]) => sent.unwrap(),
+                () = std::future::ready(()) => break,
+            }
+            waiting += 30_000;
+        }
+        assert!(waiting > 30_000 && waiting <= LOCAL_DATAGRAMS_WAITING_MAX, "{waiting}");
+        for left in (0..waiting / 30_000).rev() {
+            receiver.recv(&mut taken).unwrap();
+            assert_eq!(datagrams.is_read(), Some(left == 0), "{left}");
+        }
+        datagrams.send(&[7; 30_000]).await.unwrap();
+        drop(receiver);
+        assert_eq!(datagrams.send(b"x").await.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        assert!(OsNet.local_datagrams_to(&path).await.is_err());
     }
 }

@@ -34,7 +34,20 @@ pub trait Datagrams: Send + Sync {
     /// # Errors
     /// What the operating system says; that it did not does not mean that the peer got it.
     fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>>;
+
+    /// Whether the peer has read everything that was sent in datagrams that are not too short, or is gone, which the next one that is sent will say; `None` where
+    /// nobody can know.
+    fn is_read(&self) -> Option<bool> {
+        None
+    }
 }
+
+/// The shortest datagram to a socket in the file system of which [`Datagrams::is_read`] knows.
+pub const LOCAL_DATAGRAM_BYTES_MIN: usize = 256;
+/// The longest datagram that a socket in the file system is sent.
+pub const LOCAL_DATAGRAM_BYTES_MAX: usize = 200 * 1024;
+/// How many bytes of datagrams that were sent to a socket in the file system may wait to be read.
+pub const LOCAL_DATAGRAMS_WAITING_MAX: u64 = 256 * 1024;
 
 /// Listening and connecting.
 pub trait Net: Send + Sync {
@@ -61,6 +74,16 @@ pub trait Net: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn connect_local<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
+
+    /// Prepares to send datagrams to a socket in the file system: [`LOCAL_DATAGRAM_BYTES_MAX`] each, of which
+    /// [`LOCAL_DATAGRAMS_WAITING_MAX`] bytes wait to be read at most.
+    ///
+    /// # Errors
+    /// What the operating system says; `Unsupported` where there are none.
+    fn local_datagrams_to<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Box<dyn Datagrams>>> {
+        let _ = path;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
 
     /// Prepares to send datagrams to a UDP address.
     ///

@@ -3,6 +3,7 @@
 //! What is sent goes to that server and to no other: redirects are answers like all others. Deliberately absent: cookies,
 //! streaming, and trying again, which is for whoever knows what was asked.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use zeroize::Zeroizing;
 use crate::BoxFuture;
 
 /// How a server is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
     /// GET.
     Get,
+    /// POST, with this body.
+    Post(Zeroizing<Vec<u8>>),
 }
 
 /// What is sent.
@@ -24,7 +26,7 @@ pub struct OutgoingRequest {
     /// Where: an absolute address, `https://...`.
     pub url: String,
     /// Headers; their values may be secrets.
-    pub headers: Vec<(&'static str, Zeroizing<String>)>,
+    pub headers: Vec<(Cow<'static, str>, Zeroizing<String>)>,
     /// How long the whole exchange may take.
     pub time_max: Duration,
     /// How many bytes the answer's body may have.

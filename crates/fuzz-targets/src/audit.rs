@@ -169,6 +169,7 @@ async fn open(doors: &Doors, seen: &Seen) -> Result<Broker, AuditError> {
         description: String::new(),
         options: BTreeMap::new(),
         local: false,
+        declared: false,
         salt: DeviceSalt::from_bytes([7; 32]),
     };
     let key = DataKey::new([42; 32]);
@@ -186,6 +187,10 @@ impl SinkKind for Seen {
 
     fn option_names(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    fn check(&self, _: &DeviceConfig, _: &Options) -> Result<(), AuditError> {
+        Ok(())
     }
 
     fn open(&self, _: &Doors, _: &DeviceConfig, _: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {

@@ -17,6 +17,7 @@ mod config;
 mod document;
 mod duration;
 mod fields;
+mod filter;
 mod frames;
 mod http_request;
 mod json;
@@ -33,6 +34,7 @@ pub use config::config;
 pub use document::hcl;
 pub use duration::duration;
 pub use fields::fields;
+pub use filter::filter;
 pub use frames::frames;
 pub use http_request::http_request;
 pub use json::json;
@@ -63,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "config", run: config, words: config::WORDS, cases: 400 },
     Target { name: "duration", run: duration, words: duration::WORDS, cases: 1000 },
     Target { name: "fields", run: fields, words: fields::WORDS, cases: 500 },
+    Target { name: "filter", run: filter, words: filter::WORDS, cases: 1000 },
     Target { name: "frames", run: frames, words: frames::WORDS, cases: 1000 },
     Target { name: "hcl", run: hcl, words: document::WORDS, cases: 500 },
     Target { name: "http_request", run: http_request, words: http_request::WORDS, cases: 400 },

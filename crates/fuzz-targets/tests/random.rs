@@ -110,6 +110,7 @@ targets!(
     config,
     duration,
     fields,
+    filter,
     frames,
     hcl,
     http_request,

@@ -4,6 +4,7 @@
 //! line and column. What the reference has and this release has not is either harmless to ignore (a warning) or
 //! refused, such as kinds of seals.
 
+mod audit;
 mod listener;
 mod load;
 mod lockout;
@@ -20,6 +21,7 @@ use tresor_audit::LogOptions;
 use tresor_core::Quorum;
 use tresor_hcl::Position;
 
+pub use audit::AuditConfig;
 pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion, WRITE_TIMEOUT};
 pub(crate) use load::{checked_format, checked_level};
@@ -80,6 +82,10 @@ pub struct ServerConfig {
     pub audit_log: LogOptions,
     /// Audit devices may put a prefix in front of their lines.
     pub allow_audit_log_prefixing: bool,
+    /// Audit devices that are declared here.
+    pub audit_devices: Vec<AuditConfig>,
+    /// Whether audit devices may be enabled through the API.
+    pub audit_by_api: bool,
     /// Answers name the machine.
     pub shows_hostname: bool,
     /// Answers name the node of the cluster.
@@ -110,6 +116,8 @@ impl ServerConfig {
                 ("disable_mlock", format!("{:?}", config.disable_mlock)),
                 ("pid_file", format!("{:?}", config.pid_file)),
                 ("audit_log_sync", format!("{:?}", config.audit_log)),
+                ("allow_audit_log_prefixing", config.allow_audit_log_prefixing.to_string()),
+                ("unsafe_allow_api_audit_creation", config.audit_by_api.to_string()),
             ]
         };
         let pairs = spelled(self).into_iter().zip(spelled(other));

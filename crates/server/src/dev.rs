@@ -57,6 +57,8 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         pid_file: None,
         audit_log: tresor_audit::LogOptions::default(),
         allow_audit_log_prefixing: false,
+        audit_devices: Vec::new(),
+        audit_by_api: true,
         shows_hostname: false,
         shows_node_id: false,
         warnings: Vec::new(),

@@ -3,6 +3,7 @@
 //! Deliberately absent: any behaviour of the API. What is decided here is only what an operator decides.
 
 mod activity;
+mod auditing;
 pub mod cluster;
 pub mod config;
 mod dev;

@@ -64,11 +64,12 @@ impl Outgoing for Https {
             let client = self.client().ok_or_else(|| OutgoingError::Failed("there is no HTTP client".to_owned()))?;
             let mut sent = match request.ask {
                 Ask::Get => client.get(&request.url),
+                Ask::Post(body) => client.post(&request.url).body(bytes::Bytes::from_owner(body)),
             };
             for (name, value) in &request.headers {
                 let mut value = reqwest::header::HeaderValue::from_str(value).map_err(|_| OutgoingError::Unsendable)?;
                 value.set_sensitive(true);
-                sent = sent.header(*name, value);
+                sent = sent.header(name.as_ref(), value);
             }
             let mut answer = sent.timeout(request.time_max).send().await.map_err(failed)?;
             let status = answer.status().as_u16();
@@ -109,7 +110,7 @@ mod tests {
             }
             String::from_utf8(told).unwrap()
         };
-        let headers = vec![("authorization", Zeroizing::new("Bearer x".to_owned()))];
+        let headers = vec![("authorization".into(), Zeroizing::new("Bearer x".to_owned()))];
         let request = OutgoingRequest { ask: Ask::Get, url, headers, time_max, body_bytes_max: 1000 };
         let https = Https::default();
         tokio::join!(https.ask(request), server)
@@ -141,7 +142,7 @@ mod tests {
     #[tokio::test]
     async fn what_cannot_be_sent_is_not_sent() {
         for (url, header) in [("no address", "x"), ("http://127.0.0.1:9/", "two\nlines")] {
-            let headers = vec![("authorization", Zeroizing::new(header.to_owned()))];
+            let headers = vec![("authorization".into(), Zeroizing::new(header.to_owned()))];
             let request = OutgoingRequest {
                 ask: Ask::Get,
                 url: url.to_owned(),

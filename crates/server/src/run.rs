@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tresor_core::audits::DeclaredDevices;
 use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::snapshots::schedule::Schedule;
 use tresor_core::{Elsewhere, Node, Settings, StaticSeal};
@@ -13,6 +14,7 @@ use tresor_env::{Doors, Tasks};
 use tresor_http::RequestLog;
 use tresor_secret::TokenSecret;
 
+use crate::auditing;
 use crate::cluster::Nodes;
 use crate::config::{self, KeyPlace, LogFormat, Pem, ServerConfig, SnapshotsConfig, StaticSealConfig};
 use crate::dev;
@@ -100,6 +102,7 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
     if let Some(format) = &arguments.log_format {
         loaded.log_format = config::checked_format(format).ok_or("-log-format is `standard` or `json`")?;
     }
+    auditing::check(&loaded, own_files(&loaded, arguments))?;
     Ok(loaded)
 }
 
@@ -209,7 +212,6 @@ fn own_headers(config: &ServerConfig, nodes: Option<&Nodes>) -> Vec<(&'static st
 const AUDIT_GATHER: std::time::Duration = std::time::Duration::from_millis(10);
 
 fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Settings {
-    let standard_output: tresor_audit::StandardOutput = Arc::new(|bytes| std::io::stdout().write_all(bytes));
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
@@ -221,7 +223,12 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         audit_log: config.audit_log.clone(),
         audit_prefix_allowed: config.allow_audit_log_prefixing,
         audit_gather: AUDIT_GATHER,
-        standard_output: Some(standard_output),
+        standard_output: Some(auditing::standard_output()),
+        standard_error: Some(auditing::standard_error()),
+        audit_devices: DeclaredDevices::of(auditing::declared(config)),
+        audit_by_api: config.audit_by_api,
+        audit_references: Some(Arc::new(auditing::referred_to)),
+        process_id: std::process::id(),
         protected_directories: own_files(config, arguments),
         static_seal: config.static_seal.as_ref().map(static_seal),
         elsewhere: if config.disable_request_forwarding { Elsewhere::Redirect } else { Elsewhere::PassOn },
@@ -316,7 +323,7 @@ async fn until_stopped(ends: &mut EndSignals, reloaded: &Reloaded<'_>) -> Result
     loop {
         tokio::select! {
             () = ends.next() => break,
-            _ = hang_up.recv() => reloaded.reload(),
+            _ = hang_up.recv() => reloaded.reload().await,
             _ = look.recv() => reloaded.log_what_runs(),
         }
     }
@@ -325,8 +332,8 @@ async fn until_stopped(ends: &mut EndSignals, reloaded: &Reloaded<'_>) -> Result
 }
 
 impl Reloaded<'_> {
-    /// Certificates, audit files and levels of the log as they are now; of everything else the log says that it waits.
-    fn reload(&self) {
+    /// Certificates, audit files, declared audit devices and levels of the log as they are now; of everything else the log says that it waits.
+    async fn reload(&self) {
         tracing::info!("SIGHUP: reloading");
         self.listeners.reload_certificates();
         self.node.reopen_audit_files();
@@ -340,6 +347,9 @@ impl Reloaded<'_> {
                         stanzas = waiting.join(", "),
                         "the configuration changed where only a restart follows"
                     );
+                }
+                if let Err(fault) = self.node.declare_audit_devices(auditing::declared(&config)).await {
+                    tracing::error!(cause = ?fault, "declared audit devices could not be stored");
                 }
                 tracing::info!(log_level = config.log_level, "configuration reloaded");
             }

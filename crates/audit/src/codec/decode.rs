@@ -18,7 +18,6 @@ use crate::entry::{
 };
 
 /// The entries of a record's bytes, one or two; `None` when they are not a record.
-#[cfg(any(test, feature = "fuzz"))]
 pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<crate::entry::Entry<'_>>> {
     let parts = split(bytes)?;
     let head = parts.head;
@@ -52,6 +51,11 @@ impl<'a> Parts<'a> {
         self.asked.is_some() && self.answered.is_some()
     }
 
+    /// When the first of it was recorded.
+    pub(crate) fn time(&self) -> Timestamp {
+        self.asked.as_ref().or(self.answered.as_ref()).map_or(Timestamp::EPOCH, |moment| moment.time)
+    }
+
     /// What was recorded, in order; at least one.
     pub(crate) fn moments(self) -> impl Iterator<Item = Moment<'a>> {
         self.asked.into_iter().chain(self.answered)
@@ -74,6 +78,12 @@ pub(crate) fn split(bytes: &[u8]) -> Option<Parts<'_>> {
     };
     let says_something = parts.asked.is_some() || parts.answered.is_some();
     (says_something && reader.rest.is_empty()).then_some(parts)
+}
+
+/// What was asked, of a whole record.
+pub(crate) fn decode_request(bytes: &[u8]) -> Option<RequestFacts<'_>> {
+    let (_, rest) = decode_caller(split(bytes)?.head)?;
+    decode_asked(rest)
 }
 
 /// Who asks, of a head's bytes, and those that are left: for what.

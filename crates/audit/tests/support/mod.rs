@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use tresor_audit::{
     Admission, AuditError, AuditSink, Audited, AuthFacts, Broker, Clear, DeviceConfig, DeviceSalt, FileSinkKind, Head,
-    Lines, Options, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind, Undelivered,
+    Lines, MountFacts, Options, RequestEntry, RequestFacts, ResponseEntry, ResponseFacts, SinkError, SinkKind,
+    Undelivered,
 };
 use tresor_env::doubles::TestDoors;
 use tresor_env::{BoxFuture, Doors};
@@ -72,6 +73,10 @@ impl SinkKind for MemoryKind {
         &["name"]
     }
 
+    fn check(&self, _: &DeviceConfig, _: &Options) -> Result<(), AuditError> {
+        Ok(())
+    }
+
     fn open(&self, _: &Doors, config: &DeviceConfig, _: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {
         Ok(Arc::new(MemorySink(self.device(config.option("name").unwrap_or("only")))))
     }
@@ -123,6 +128,7 @@ pub fn device(name: &str) -> DeviceConfig {
         description: String::new(),
         options: BTreeMap::from([("name".to_owned(), name.to_owned())]),
         local: false,
+        declared: false,
         salt: DeviceSalt::from_bytes(salt),
     }
 }
@@ -140,6 +146,7 @@ pub fn file_device(options: &[(&str, &str)]) -> DeviceConfig {
         description: String::new(),
         options: options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         local: false,
+        declared: false,
         salt: DeviceSalt::from_bytes([3; 32]),
     }
 }
@@ -170,6 +177,16 @@ pub async fn record_with(broker: &Broker, id: &str, body: Map, admission: Admiss
     let auth = AuthFacts::default();
     let head = &Head::new(&auth, &facts);
     let entry = RequestEntry { time: now(), head, error: Clear::default(), admission };
+    broker.record_request(&entry).await
+}
+
+/// Records a request to a mount of this type.
+pub async fn record_to(broker: &Broker, id: &str, mount_type: &str) -> Result<(), AuditError> {
+    let request = request(id, map! { "password" => "canary-password" });
+    let facts = RequestFacts::from_request(&request, Operation::Update);
+    let facts = facts.with_mount(MountFacts::new("secret/", mount_type, "accessor", "secret"), &[]);
+    let head = &Head::new(&AuthFacts::default(), &facts);
+    let entry = RequestEntry { time: now(), head, error: Clear::default(), admission: Admission::Ordinary };
     broker.record_request(&entry).await
 }
 

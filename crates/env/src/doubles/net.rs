@@ -25,6 +25,7 @@ pub struct MemoryNet {
     listeners: Listening<SocketAddr>,
     local: Listening<PathBuf>,
     receivers: Arc<Mutex<BTreeMap<SocketAddr, mpsc::Sender<Vec<u8>>>>>,
+    local_receivers: Mutex<BTreeMap<PathBuf, mpsc::Sender<Vec<u8>>>>,
     next_port: Mutex<u16>,
 }
 
@@ -36,6 +37,7 @@ impl MemoryNet {
             listeners: Arc::default(),
             local: Arc::default(),
             receivers: Arc::default(),
+            local_receivers: Mutex::default(),
             next_port: Mutex::new(40_000),
         }
     }
@@ -51,6 +53,14 @@ impl MemoryNet {
     pub fn receive_datagrams(&self, address: SocketAddr) -> mpsc::Receiver<Vec<u8>> {
         let (sender, receiver) = mpsc::channel(1024);
         self.receivers.lock().unwrap_or_else(PoisonError::into_inner).insert(address, sender);
+        receiver
+    }
+
+    /// Receives the datagrams that are sent to a socket in a file system that is not there, until it is dropped; as many
+    /// as this may wait.
+    pub fn receive_local_datagrams(&self, path: impl Into<PathBuf>, waiting_max: usize) -> mpsc::Receiver<Vec<u8>> {
+        let (sender, receiver) = mpsc::channel(waiting_max);
+        self.local_receivers.lock().unwrap_or_else(PoisonError::into_inner).insert(path.into(), sender);
         receiver
     }
 
@@ -140,6 +150,15 @@ impl Net for MemoryNet {
         })
     }
 
+    fn local_datagrams_to<'a>(&'a self, path: &'a Path) -> BoxFuture<'a, io::Result<Box<dyn Datagrams>>> {
+        Box::pin(async move {
+            let receivers = self.local_receivers.lock().unwrap_or_else(PoisonError::into_inner);
+            let sender = receivers.get(path).filter(|sender| !sender.is_closed()).cloned();
+            let sender = sender.ok_or(io::ErrorKind::ConnectionRefused)?;
+            Ok(Box::new(MemoryLocalDatagrams(sender)) as Box<dyn Datagrams>)
+        })
+    }
+
     fn datagrams_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Datagrams>>> {
         Box::pin(async move {
             Ok(Box::new(MemoryDatagrams { address, receivers: Arc::clone(&self.receivers) }) as Box<dyn Datagrams>)
@@ -160,5 +179,21 @@ impl Datagrams for MemoryDatagrams {
             let receiver = receivers.get(&self.address).ok_or(io::ErrorKind::ConnectionRefused)?;
             receiver.try_send(datagram.to_vec()).map_err(|_| io::ErrorKind::ConnectionRefused.into())
         })
+    }
+}
+
+struct MemoryLocalDatagrams(mpsc::Sender<Vec<u8>>);
+
+impl Datagrams for MemoryLocalDatagrams {
+    fn send<'a>(&'a self, datagram: &'a [u8]) -> BoxFuture<'a, io::Result<()>> {
+        Box::pin(async move {
+            let sent = self.0.send(datagram.to_vec()).await;
+            sent.map_err(|_| io::ErrorKind::ConnectionRefused.into())
+        })
+    }
+
+    /// Of one whose receiver is gone nothing waits any more, as in the system's sockets.
+    fn is_read(&self) -> Option<bool> {
+        Some(self.0.is_closed() || self.0.capacity() == self.0.max_capacity())
     }
 }

@@ -9,6 +9,7 @@ use tresor_core::Quorum;
 use tresor_core::lockout::Rules;
 use tresor_hcl::{AccessError, Object, Position, Value};
 
+use super::audit::read_audit;
 use super::listener::{Listener, read_listener};
 use super::lockout::read_lockout;
 use super::seal::read_seal;
@@ -134,6 +135,8 @@ pub fn parse(
         pid_file: None,
         audit_log: LogOptions::default(),
         allow_audit_log_prefixing: false,
+        audit_devices: Vec::new(),
+        audit_by_api: true,
         shows_hostname: false,
         shows_node_id: false,
         warnings: Vec::new(),
@@ -279,6 +282,9 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     for block in document.labelled_blocks("user_lockout").map_err(|error| source.wrong(&error))? {
         read_lockout(&mut source, &block, &mut config.lockout)?;
     }
+    for block in document.labelled_blocks("audit").map_err(|error| source.wrong(&error))? {
+        read_audit(&mut source, &block, &mut config.audit_devices)?;
+    }
     for stanza in document.items_named("snapshots") {
         config.snapshots = Some(read_snapshots(&mut source, stanza)?);
     }
@@ -290,7 +296,7 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
         match key.name.as_str() {
-            "listener" | "storage" | "backend" | "seal" | "snapshots" | "telemetry" | "user_lockout" => {}
+            "audit" | "listener" | "storage" | "backend" | "seal" | "snapshots" | "telemetry" | "user_lockout" => {}
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,
@@ -347,6 +353,10 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             }
             "audit_log_sync" => config.audit_log.durability = read_audit_log_sync(&source, value)?,
             "audit_log_backlog_max" => config.audit_log.backlog_bytes_max = read_audit_backlog(&source, value)?,
+            // Off by default in one of the two servers that we stand in for: clients of the other would be locked out.
+            "unsafe_allow_api_audit_creation" => {
+                config.audit_by_api = source.flag("unsafe_allow_api_audit_creation", value)?;
+            }
             "allow_audit_log_prefixing" => {
                 config.allow_audit_log_prefixing = source.flag("allow_audit_log_prefixing", value)?;
             }

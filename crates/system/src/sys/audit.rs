@@ -88,6 +88,12 @@ pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Resul
 }
 
 pub(super) async fn enable(sys: &Sys, mut cx: Cx<'_>, input: Enable) -> Result<Nothing, Fault> {
+    if !sys.handles.settings.audit_by_api {
+        // Clients show this text.
+        return Err(Fault::invalid(
+            "cannot enable audit device via API; use declarative, config-based audit device management instead",
+        ));
+    }
     let kind = if input.kind.is_empty() { input.path.trim_matches('/').to_owned() } else { input.kind };
     let entropy = cx.entropy;
     let txn = cx.view.widen(Widened::assertion());
@@ -103,7 +109,11 @@ pub(super) async fn disable(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<
 }
 
 pub(super) async fn hash(sys: &Sys, _cx: Cx<'_>, input: Hash) -> Result<Data<Hashed>, Fault> {
-    let hashed = sys.handles.audits.hash(&name(&input.path)?, input.input.expose());
+    let text = input.input.expose();
+    if text.is_empty() {
+        return Err(Fault::invalid("the \"input\" parameter is empty"));
+    }
+    let hashed = sys.handles.audits.hash(&name(&input.path)?, text);
     let hashed = hashed.ok_or_else(|| Fault::invalid(format!("unknown audit backend {:?}", input.path)))?;
     Ok(Data(Hashed { hash: hashed }))
 }
@@ -124,6 +134,8 @@ pub(super) struct AuditStatus {
     records: u64,
     /// Records that a failed disk lost before the node was unsealed.
     lost_records: u64,
+    /// Records that no device took, because all have filters and none is a fallback.
+    missed_records: u64,
     /// Whether the local audit log had vanished when the node was unsealed.
     log_was_missing: bool,
     /// How each device is doing, by its path.
@@ -141,6 +153,7 @@ pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result
             "failed_attempts" => device.attempts,
             "cut_lines" => device.cut_lines,
             "last_error" => device.last_error.as_deref().unwrap_or_default(),
+            "declared" => device.declared,
         };
         (device.path, Body::from(shown))
     });
@@ -151,6 +164,7 @@ pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result
         backlog_bytes_max: standing.log.backlog_bytes_max,
         records: standing.log.records,
         lost_records: standing.log.lost_records,
+        missed_records: standing.missed,
         log_was_missing: standing.log.was_missing,
         devices: devices.collect(),
     }))

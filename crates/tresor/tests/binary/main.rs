@@ -9,6 +9,7 @@ mod python;
 mod support;
 
 mod audit;
+mod audit_ways;
 mod bad_connections;
 mod bad_requests;
 mod balancer;
