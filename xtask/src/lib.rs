@@ -7,6 +7,7 @@
 
 pub mod bench;
 pub mod calendar;
+pub mod clients;
 pub mod fuzz;
 pub mod graph;
 pub mod hvac;
@@ -16,6 +17,7 @@ pub mod prerequisites;
 pub mod soak;
 pub mod steps;
 pub mod suite;
+mod suites;
 pub mod tidy;
 pub mod tools;
 pub mod workspace;

@@ -16,6 +16,12 @@ const COMMANDS: &[(&str, &str, &str, Run)] = &[
         "run hvac's integration suite; --update adds new passes to the list",
         xtask::hvac::run_command,
     ),
+    (
+        "clients",
+        "[--dev] [--update]",
+        "run the tests that other clients carry in their packages; --update adds new passes",
+        xtask::clients::run_command,
+    ),
     ("graph", "[--update]", "compare tidy/graph.txt with the crates' real dependencies", xtask::graph::run_command),
     (
         "ratchets",

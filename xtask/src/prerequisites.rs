@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, zsh, fish, valgrind,
-//! HAProxy, GnuPG, strace, rsyslogd, promtool, ip, nft, make and a C compiler.
+//! HAProxy, GnuPG, strace, rsyslogd, promtool, ip, nft, make, node, npm and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -40,6 +40,9 @@ const PREREQUISITES: &[Prerequisite] = &[
     // Connect namespaces of the network, and lose packets between them.
     Prerequisite { program: "ip", probe: &["-V"], package: "iproute2" },
     Prerequisite { program: "nft", probe: &["--version"], package: "nftables" },
+    // Run the tests that a client of theirs carries in its package.
+    Prerequisite { program: "node", probe: &["--import", "node:test", "--eval", "0"], package: "nodejs" },
+    Prerequisite { program: "npm", probe: &["--version"], package: "npm" },
     Prerequisite {
         program: "python3",
         probe: &["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))"],
@@ -55,7 +58,7 @@ pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
         println!(
-            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, ip, nft and cc are there"
+            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, ip, nft, node, npm and cc are there"
         );
         return Ok(());
     }

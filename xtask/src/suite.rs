@@ -2,7 +2,7 @@
 
 use crate::steps::{Steps, succeed};
 use crate::workspace::{Workspace, cargo};
-use crate::{hvac, instructions, prerequisites, tools};
+use crate::{clients, hvac, instructions, prerequisites, tools};
 
 /// Runs every step.
 ///
@@ -24,6 +24,7 @@ pub fn run(workspace: &Workspace) -> Result<(), String> {
     })?;
     steps.run("release build", || hvac::build_server(workspace, hvac::Build::Release))?;
     steps.run("hvac's integration suite", || hvac::check(workspace, hvac::Build::Release))?;
+    steps.run("other clients' own tests", || clients::check(workspace, hvac::Build::Release))?;
     // Unit, engine and HTTP tests, simulation, fuzz corpora, documented command lines.
     steps.run("tests", || run_cargo(workspace, &["test", "--workspace"]))?;
     // Built with the tests already; what is left is counting.

@@ -9,5 +9,6 @@ pub mod arrows;
 pub mod bank;
 pub mod calls;
 pub mod files;
+pub mod parity;
 pub mod ratchets;
 pub mod source;

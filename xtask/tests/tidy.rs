@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use xtask::graph;
 use xtask::tidy::source::{self, Source};
-use xtask::tidy::{arrows, bank, calls, files, ratchets};
+use xtask::tidy::{arrows, bank, calls, files, parity, ratchets};
 use xtask::workspace::Workspace;
 
 static WORKSPACE: LazyLock<Workspace> = LazyLock::new(|| Workspace::find().expect("cargo describes the workspace"));
@@ -76,4 +76,9 @@ fn the_lock_file_is_committed() {
 #[test]
 fn the_security_bank_names_tests_that_are_there() {
     nothing(&bank::untrue(&WORKSPACE.read_text(bank::TABLE).unwrap(), &SOURCES));
+}
+
+#[test]
+fn what_is_said_to_be_there_is_tested() {
+    nothing(&parity::untrue(&WORKSPACE.read_text(parity::TABLE).unwrap(), &SOURCES));
 }

@@ -161,3 +161,61 @@ async fn a_token_of_a_revoked_ones_id_does_not_bring_its_children_back() {
     }
     drop(harness.read("auth/token/lookup-self", "the-same-again").await.expect_status(200));
 }
+
+/// The texts below names that end in `time`, wherever they stand.
+fn times(value: &Value, found: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                if let Some(text) = value.as_str().filter(|text| name.ends_with("time") && !text.is_empty()) {
+                    found.push(text.to_owned());
+                }
+                times(value, found);
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| times(value, found)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn ud_28_every_time_that_is_told_is_rfc_3339_in_utc() {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    harness.prepare("POST", "kv/data/x", json!({ "data": { "k": "v" } })).await;
+    harness.prepare("DELETE", "kv/data/x", Value::Null).await;
+    let token = harness.token(json!({ "policies": "default", "ttl": "1h" })).await;
+    let mut found = Vec::new();
+    for (path, token) in [
+        ("kv/metadata/x", ROOT),
+        ("kv/data/x", ROOT),
+        ("sys/key-status", ROOT),
+        ("sys/in-flight-req", ROOT),
+        ("auth/token/lookup-self", token.as_str()),
+    ] {
+        let before = found.len();
+        times(&serde_json::from_slice(&harness.read(path, token).await.bytes).unwrap(), &mut found);
+        assert!(found.len() > before, "no time in {path}");
+    }
+    for text in found {
+        let marks: Vec<char> = [4, 7, 10, 13, 16].iter().filter_map(|at| text.chars().nth(*at)).collect();
+        assert!(marks == ['-', '-', 'T', ':', ':'] && text.ends_with('Z'), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn ud_35_keys_with_names_of_files_are_only_names() {
+    let mut harness = Harness::start().await;
+    harness.prepare("POST", "sys/mounts/kv", json!({ "type": "kv" })).await;
+    let names = ["a.temp", ".hidden", "a.lock", "a~", "CON", "a.", "index-1.db", "-", "a b.temp", "_"];
+    for name in names {
+        harness.prepare("POST", &format!("kv/{}", name.replace(' ', "%20")), json!({ "named": name })).await;
+    }
+    harness.restart().await;
+    harness.unseal().await;
+    for name in names {
+        let read = harness.read(&format!("kv/{}", name.replace(' ', "%20")), ROOT).await.expect_status(200);
+        assert_eq!(read.at("/data/named"), &json!(name));
+    }
+    assert_eq!(harness.list("kv", ROOT).await.at("/data/keys").as_array().unwrap().len(), names.len());
+}

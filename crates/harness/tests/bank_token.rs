@@ -486,3 +486,26 @@ async fn wrp_09_a_cubbyhole_is_its_tokens_alone_and_gone_with_it() {
     drop(harness.call("POST", "sys/mounts/cubbyhole", ROOT, json!({ "type": "kv" })).await.expect_status(400));
     drop(harness.call("DELETE", "sys/mounts/cubbyhole", ROOT, Value::Null).await.expect_status(400));
 }
+
+#[tokio::test]
+async fn tok_09_a_life_is_bounded_by_user_mount_and_system() {
+    let harness = node().await;
+    for (mount, user, expected) in [
+        // Nobody says anything: the system does.
+        (json!({}), json!({}), 2_764_800),
+        (json!({ "default_lease_ttl": "30m" }), json!({}), 1800),
+        (json!({ "default_lease_ttl": "30m" }), json!({ "token_ttl": "10m" }), 600),
+        (json!({ "default_lease_ttl": "30m", "max_lease_ttl": "2h" }), json!({ "token_ttl": "4h" }), 7200),
+        (json!({ "max_lease_ttl": "2h" }), json!({ "token_ttl": "30m", "token_max_ttl": "1h" }), 1800),
+        // A longer maximum of the user than of the mount is none.
+        (json!({ "max_lease_ttl": "2h" }), json!({ "token_ttl": "3h", "token_max_ttl": "4h" }), 7200),
+    ] {
+        harness.prepare("POST", "sys/auth/up", json!({ "type": "userpass", "config": mount })).await;
+        let mut user = user;
+        user["password"] = json!("p");
+        harness.prepare("POST", "auth/up/users/u", user.clone()).await;
+        let login = harness.write("auth/up/login/u", "", json!({ "password": "p" })).await.expect_status(200);
+        assert_eq!(login.at("/auth/lease_duration"), &json!(expected), "{mount} {user}");
+        harness.prepare("DELETE", "sys/auth/up", Value::Null).await;
+    }
+}

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::Build;
-use super::outcome::Report;
+use super::report::Report;
 use crate::steps::succeed_silently;
 use crate::workspace::Workspace;
 

@@ -46,7 +46,7 @@ pub fn untrue(table: &str, sources: &[Source]) -> Vec<String> {
 }
 
 /// Tests are named in words; other code in backticks is not.
-fn is_test_name(text: &str) -> bool {
+pub(super) fn is_test_name(text: &str) -> bool {
     text.matches('_').count() > 2
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
 }

@@ -4,29 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// What became of one test.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Outcome {
-    /// All of its phases passed.
-    Passed,
-    /// It was not executed.
-    Skipped,
-    /// It, its preparation or its end failed.
-    Failed,
-    /// It did not run at all: renamed, or its file could not be read.
-    Absent,
-}
-
-impl Outcome {
-    pub(super) const fn word(self) -> &'static str {
-        match self {
-            Self::Passed => "passed",
-            Self::Skipped => "skipped",
-            Self::Failed => "failed",
-            Self::Absent => "absent",
-        }
-    }
-}
+use crate::suites::Outcome;
 
 /// What became of all.
 #[derive(Default)]
