@@ -72,6 +72,7 @@ fn provisioned(server: &Server, place: &Path) -> Result<Vec<(&'static str, Strin
         &["auth", "enable", "approle"],
         &["auth", "enable", "userpass"],
         &["policy", "write", "knight", &policy.to_string_lossy()],
+        &["write", "auth/token/roles/knight", "allowed_policies=default,knight"],
         &["write", "auth/approle/role/my-role", "token_policies=knight"],
         &["write", "auth/userpass/users/knight", "password=knight", "token_policies=knight"],
     ] {
