@@ -30,10 +30,10 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["auth", "disable"],
-        examples: &["auth disable userpass/"],
+        examples: &["auth disable userpass/", "auth disable -wait userpass/"],
         arguments: "[options] PATH",
         about: "Disable an authentication method; revokes every token it gave.",
-        flags: &[CONNECTION],
+        flags: &[CONNECTION, mounts::DISABLE],
         action: Action::Run(disable),
     },
     Command {

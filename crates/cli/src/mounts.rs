@@ -28,8 +28,14 @@ pub(crate) const OPTIONS: &[Flag] = &[
     repeated("allowed-response-headers", "Response header that the engine may set; may be given several times."),
     repeated("options", "Option of the engine as name=value; may be given several times."),
     text("plugin-version", "Version of the plugin."),
+    text("identity-token-key", "Key of identity tokens; kept and shown."),
+    text("trim-request-trailing-slashes", "true where a slash at the end of a path means nothing, but for listings."),
     text("version", "Version of the engine (kv: 1 or 2)."),
 ];
+
+/// Flags of disabling, for both tables.
+pub(crate) const DISABLE: &[Flag] =
+    &[switch("wait", "Wait until its leases are revoked and its data is wiped, and say how far that is.")];
 
 /// Flags of enabling alone, for both tables.
 pub(crate) const ENABLE: &[Flag] = &[
@@ -78,6 +84,8 @@ pub(crate) fn settings(flags: &Parsed) -> Map<String, Value> {
         ("listing-visibility", "listing_visibility"),
         ("token-type", "token_type"),
         ("plugin-version", "plugin_version"),
+        ("identity-token-key", "identity_token_key"),
+        ("trim-request-trailing-slashes", "trim_request_trailing_slashes"),
     ] {
         if let Some(value) = flags.text(flag) {
             settings.insert(field.to_owned(), value.into());
@@ -140,12 +148,56 @@ pub(crate) fn enable(context: &mut Context<'_, '_>, table: &str) -> Result<(Stri
     Ok((name, path))
 }
 
-/// Disables what is mounted at the argument; gives its path.
+/// Disables what is mounted at the argument, and waits until it is gone where that was asked for; gives its path.
 pub(crate) fn disable(context: &mut Context<'_, '_>, table: &str) -> Result<String, Failure> {
     let [path] = context.arguments()?;
     let path = mount_path(&path);
-    context.change(Method::Delete, &format!("{table}/{}", path.trim_end_matches('/')), None)?;
+    let at = format!("{table}/{}", path.trim_end_matches('/'));
+    let id = if context.flags.switch("wait") { identity(context, &at)? } else { None };
+    context.change(Method::Delete, &at, None)?;
+    if let Some(id) = id {
+        await_gone(context, &id)?;
+    }
     Ok(path)
+}
+
+/// The identity of a mount; `None` when there is none.
+fn identity(context: &mut Context<'_, '_>, at: &str) -> Result<Option<String>, Failure> {
+    match context.read(at, &[]) {
+        Ok(answer) => {
+            let id = answer.as_ref().and_then(|answer| answer.data_field("uuid")).and_then(Value::as_str);
+            Ok(id.map(str::to_owned))
+        }
+        // So the server says that nothing is mounted there.
+        Err(failure) if failure.status() == Some(400) => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Waits until a disabled mount is gone, and says how far that is whenever it changed.
+fn await_gone(context: &mut Context<'_, '_>, id: &str) -> Result<(), Failure> {
+    let mut said = String::new();
+    while let Some(answer) = context.read(&format!("sys/unmount/status/{id}"), &[])? {
+        let number = |name: &str| answer.data_field(name).and_then(Value::as_u64).unwrap_or(0);
+        let state = answer.data_field("state").and_then(Value::as_str).unwrap_or_default();
+        let now = match state {
+            "waiting-for-operator" => {
+                return Err(Failure::remote(format!(
+                    "{} leases could not be revoked, and the data that may be needed for that is kept. `sys/leases` says \
+                     why; writing to sys/unmount/force/{id} forgets them",
+                    number("leases_irrevocable")
+                )));
+            }
+            "wiping" => format!("Wiping its data: {} records so far", number("records_wiped")),
+            _ => format!("Revoking its leases: {} are left", number("leases_pending")),
+        };
+        if now != said {
+            context.io.complain(&now);
+            said = now;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(500));
+    }
+    Ok(())
 }
 
 /// Changes the settings of a mount; gives its path.

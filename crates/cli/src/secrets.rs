@@ -25,10 +25,10 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["secrets", "disable"],
-        examples: &["secrets disable team/"],
+        examples: &["secrets disable team/", "secrets disable -wait team/"],
         arguments: "[options] PATH",
         about: "Disable a secrets engine; revokes its leases and deletes everything in it.",
-        flags: &[CONNECTION],
+        flags: &[CONNECTION, mounts::DISABLE],
         action: Action::Run(disable),
     },
     Command {

@@ -50,8 +50,8 @@ impl<T> Cached<T> {
         Ok(())
     }
 
-    /// Follows a change: `next` makes the next value of the last one and of the names below the prefix that changed, or
-    /// of everything that is stored when nobody knows which.
+    /// Follows a change: `next` makes the next value of the last one and of the names directly below the prefix that changed,
+    /// or of everything that is stored when nobody knows which.
     pub(crate) fn follow<E>(
         &self,
         changed: &Changed,
@@ -60,8 +60,8 @@ impl<T> Cached<T> {
     ) -> Result<(), E> {
         let names = match changed {
             Changed::Names(names) => {
-                let mut below: Vec<&str> =
-                    names.iter().filter_map(|name| name.as_str().strip_prefix(self.prefix.as_str())).collect();
+                let below = names.iter().filter_map(|name| name.as_str().strip_prefix(self.prefix.as_str()));
+                let mut below: Vec<&str> = below.filter(|name| !name.contains('/')).collect();
                 if below.is_empty() {
                     return Ok(());
                 }

@@ -47,12 +47,11 @@ impl<T: Clone> Ordered<T> {
         self.chunks.get(chunk)?.get(place.ok()?)
     }
 
-    /// The first entry whose key is not before this one.
-    pub(crate) fn first_from(&self, key: &str) -> Option<&T> {
-        let (chunk, place) = self.place(key)?;
-        let within = place.unwrap_or_else(|place| place);
-        let next = || self.chunks.get(chunk + 1).and_then(|chunk| chunk.first());
-        self.chunks.get(chunk)?.get(within).or_else(next)
+    /// The entries whose key is not before this one, in order.
+    pub(crate) fn from(&self, key: &str) -> impl Iterator<Item = &T> + use<'_, T> {
+        let (chunk, place) = self.place(key).map_or((0, 0), |(at, place)| (at, place.unwrap_or_else(|place| place)));
+        let chunks = self.chunks.get(chunk..).unwrap_or_default();
+        chunks.iter().flat_map(|chunk| chunk.iter()).skip(place)
     }
 
     /// Adds an entry, or replaces the one with its key.
@@ -129,8 +128,8 @@ mod tests {
                 model.insert(name.clone(), step);
             }
             assert_eq!(list.get(&name).map(|pair| pair.1), model.get(&name).copied());
-            let from = list.first_from(&name).map(|pair| pair.0.as_str());
-            assert_eq!(from, model.range(name..).next().map(|(name, _)| name.as_str()));
+            let from = list.from(&name).take(3).map(|pair| pair.0.as_str());
+            assert!(from.eq(model.range(name.clone()..).take(3).map(|(name, _)| name.as_str())));
             if step % 500 == 0 {
                 check(&list, &model);
                 kept.push((list.clone(), model.clone()));
@@ -144,7 +143,7 @@ mod tests {
         for name in model.keys() {
             list.remove(name);
         }
-        assert!(list.iter().next().is_none() && list.get("n1").is_none() && list.first_from("").is_none());
+        assert!(list.iter().next().is_none() && list.get("n1").is_none() && list.from("").next().is_none());
     }
 
     #[test]

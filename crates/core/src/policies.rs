@@ -6,7 +6,6 @@
 //! expires is left out when it is looked at, by the request's own time; nothing has to run for that.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tresor_barrier::{Changed, StorageKey, Txn};
@@ -19,6 +18,7 @@ use tresor_record::Record;
 
 use crate::cached::{Cached, every_name};
 use crate::keys;
+use crate::ordered::Ordered;
 
 /// How many compiled sets are kept.
 const COMPILED_MAX: usize = 4096;
@@ -98,6 +98,8 @@ pub struct PolicyChange {
 
 /// One parsed policy and its record.
 pub struct StoredPolicy {
+    /// Its name.
+    name: String,
     /// As it is stored.
     pub record: PolicyRecord,
     /// What it means; `None` when it cannot be parsed any more.
@@ -106,7 +108,7 @@ pub struct StoredPolicy {
 
 /// All policies of a namespace, and the sets compiled from them so far.
 pub struct PolicyTable {
-    by_name: BTreeMap<String, StoredPolicy>,
+    by_name: Ordered<Arc<StoredPolicy>>,
     compiled: Mutex<BTreeMap<Vec<String>, Arc<PolicySet>>>,
 }
 
@@ -120,7 +122,7 @@ impl PolicyTable {
     /// The policy of this name.
     #[must_use]
     pub fn policy(&self, name: &str, now: Timestamp) -> Option<&StoredPolicy> {
-        self.by_name.get(name).filter(|stored| !stored.record.is_over(now))
+        self.by_name.get(name).map(|stored| &**stored).filter(|stored| !stored.record.is_over(now))
     }
 
     /// All policies that begin so, in order; `root`, which has no text, is not among them.
@@ -129,10 +131,11 @@ impl PolicyTable {
         prefix: &'t str,
         now: Timestamp,
     ) -> impl Iterator<Item = (&'t str, &'t StoredPolicy)> + use<'t> {
-        let from = self.by_name.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
-        from.take_while(move |(name, _)| name.starts_with(prefix))
-            .filter(move |(_, stored)| !stored.record.is_over(now))
-            .map(|(name, stored)| (name.as_str(), stored))
+        self.by_name
+            .from(prefix)
+            .take_while(move |stored| stored.name.starts_with(prefix))
+            .filter(move |stored| !stored.record.is_over(now))
+            .map(|stored| (stored.name.as_str(), &**stored))
     }
 
     /// Whether a policy was written, or written anew, at a time or since. What has no text is of any time.
@@ -204,14 +207,24 @@ impl Policies {
     }
 
     pub(crate) fn reload_if_touched(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
-        self.table.reload_if_touched(changed, txn, |txn| read_table(txn, &self.namespace))
+        self.table.follow(changed, txn, |table, names, txn| {
+            let Some(names) = names else { return read_table(txn, &self.namespace) };
+            let mut by_name = table.by_name.clone();
+            for name in names {
+                match read_policy(txn, self.table.prefix(), name)? {
+                    Some(stored) => by_name.insert(Arc::new(stored)),
+                    None => by_name.remove(name),
+                }
+            }
+            Ok(PolicyTable { by_name, compiled: Mutex::default() })
+        })
     }
 
     /// Whether the table is what it would be if it were loaded now.
     pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
         let (stored, known) = (read_table(txn, &self.namespace)?, self.table());
         let texts = |table: &PolicyTable| {
-            table.by_name.iter().map(|(name, policy)| (name.clone(), policy.record.clone())).collect::<Vec<_>>()
+            table.by_name.iter().map(|stored| (stored.name.clone(), stored.record.clone())).collect::<Vec<_>>()
         };
         Ok(texts(&stored) == texts(&known))
     }
@@ -288,19 +301,23 @@ impl Policies {
 
 fn read_table(txn: &mut Txn, namespace: &NamespaceId) -> Result<PolicyTable, Fault> {
     let prefix = keys::policies(namespace).map_err(Fault::internal)?;
-    let mut by_name = BTreeMap::new();
+    let mut policies = Vec::new();
     for name in every_name(txn, &prefix).map_err(Fault::internal)? {
-        let key = prefix.key(&name).map_err(Fault::internal)?;
-        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-        let record = PolicyRecord::decode(&bytes).map_err(Fault::internal)?;
-        let policy = match record.parsed(&name) {
-            Ok(policy) => Some(Arc::new(policy)),
-            Err(error) => {
-                tracing::error!(%name, %error, "stored policy cannot be parsed: whoever has it is denied everything");
-                None
-            }
-        };
-        by_name.insert(name, StoredPolicy { record, policy });
+        policies.extend(read_policy(txn, &prefix, &name)?.map(Arc::new));
     }
-    Ok(PolicyTable { by_name, compiled: Mutex::default() })
+    Ok(PolicyTable { by_name: Ordered::of(|stored| &stored.name, policies), compiled: Mutex::default() })
+}
+
+fn read_policy(txn: &mut Txn, prefix: &KeyPrefix, name: &str) -> Result<Option<StoredPolicy>, Fault> {
+    let key = prefix.key(name).map_err(Fault::internal)?;
+    let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
+    let record = PolicyRecord::decode(&bytes).map_err(Fault::internal)?;
+    let policy = match record.parsed(name) {
+        Ok(policy) => Some(Arc::new(policy)),
+        Err(error) => {
+            tracing::error!(%name, %error, "stored policy cannot be parsed: whoever has it is denied everything");
+            None
+        }
+    };
+    Ok(Some(StoredPolicy { name: name.to_owned(), record, policy }))
 }

@@ -184,6 +184,34 @@ async fn what_any_node_answers_once_a_device_is_there_has_a_record() {
 }
 
 #[tokio::test]
+async fn what_a_leader_left_half_done_about_mounts_the_next_one_ends() {
+    let mut world = World::new(3, 8).await;
+    let leader = world.active().unwrap();
+    for path in ["kv", "gone"] {
+        world.prepare(leader, "POST", &format!("sys/mounts/{path}"), json!({ "type": "kv" })).await;
+        let write = |number| assembly::request("POST", &format!("{path}/{number}"), ROOT, &json!({ "number": number }));
+        for answer in world.drive(join_all((0..400).map(|number| world.send(leader, write(number))))).await {
+            drop(answer.expect_status(204));
+        }
+    }
+    let tune = json!({ "options": { "version": "2" } });
+    world.prepare(leader, "POST", "sys/mounts/kv/tune", tune).await;
+    let id = world.prepare(leader, "GET", "sys/mounts/gone", json!(null)).await.text_at("/data/uuid");
+    world.prepare(leader, "DELETE", "sys/mounts/gone", json!(null)).await;
+    world.call(leader, "GET", "kv/data/399", ROOT, json!(null)).await.expect_error(400, "Upgrading from non-versioned");
+    world.lose_power(leader).await;
+    let (next, _) = world.another_active(leader).await;
+    world.pass(10 * SECOND).await;
+    for number in [0, 255, 399] {
+        let read = world.prepare(next, "GET", &format!("kv/data/{number}"), json!(null)).await;
+        assert_eq!(read.at("/data/data/number"), &json!(number));
+    }
+    let listed = world.prepare(3 - leader - next, "LIST", "kv/metadata/", json!(null)).await;
+    assert_eq!(listed.at("/data/keys").as_array().unwrap().len(), 400);
+    drop(world.call(next, "GET", &format!("sys/unmount/status/{id}"), ROOT, json!(null)).await.expect_status(404));
+}
+
+#[tokio::test]
 async fn writers_that_wait_share_one_sync_of_each_node() {
     for nodes in [1, 3] {
         let world = World::new(nodes, 7).await;

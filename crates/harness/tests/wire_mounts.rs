@@ -257,3 +257,59 @@ async fn of_many_who_take_one_path_one_has_it_and_overlapping_paths_are_refused(
     let listed = harness.read("sys/mounts", ROOT).await;
     assert_eq!(listed.at("/data").as_object().unwrap().keys().filter(|path| path.starts_with("a/")).count(), 1);
 }
+
+/// What one client does, one after the other: chosen by a number, at one of a few paths.
+async fn some_change(harness: &Harness, choice: u32) {
+    let path = format!("p{}", choice % 4);
+    let other = format!("p{}/deep", (choice / 4) % 4);
+    let (method, at, body) = match (choice / 16) % 6 {
+        0 | 1 => ("POST", format!("sys/mounts/{path}"), json!({ "type": "kv" })),
+        2 => ("DELETE", format!("sys/mounts/{path}"), Value::Null),
+        3 => ("POST", "sys/remount".to_owned(), json!({ "from": path, "to": other })),
+        4 => ("POST", "sys/remount".to_owned(), json!({ "from": other, "to": path })),
+        _ => ("POST", format!("sys/mounts/{path}/tune"), json!({ "options": { "version": "2" }, "description": "d" })),
+    };
+    let answer = harness.call(method, &at, ROOT, body).await;
+    assert!(answer.status < 500, "{method} {at}: {answer:?}");
+    // Whatever is there takes a write, or is not there; nothing hangs.
+    let answer = harness.call("POST", &format!("{path}/s"), ROOT, json!({ "x": 1 })).await;
+    assert!([204, 400, 404].contains(&answer.status), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_storm_of_changes_with_crashes_leaves_a_table_that_is_what_is_stored() {
+    let mut harness = Harness::start().await;
+    let empty = harness.store.dump().len();
+    let mut seed = 7_u32;
+    for _ in 0..6 {
+        let clients = (0..5).map(|_| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (harness, first) = (&harness, seed >> 4);
+            async move {
+                for step in 0..12_u32 {
+                    some_change(harness, first.wrapping_mul(step * 2 + 1) >> 3).await;
+                }
+            }
+        });
+        futures_util::future::join_all(clients).await;
+        assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+        let listed = harness.read("sys/mounts", ROOT).await.expect_status(200);
+        let paths: Vec<String> = listed.at("/data").as_object().unwrap().keys().cloned().collect();
+        let overlaps = |path: &String| paths.iter().any(|other| other != path && other.starts_with(path.as_str()));
+        assert!(!paths.iter().any(overlaps), "{paths:?}");
+        harness.kill();
+        harness.unseal().await;
+        let again = harness.read("sys/mounts", ROOT).await.expect_status(200);
+        assert_eq!(again.at("/data"), listed.at("/data"));
+    }
+    let listed = harness.read("sys/mounts", ROOT).await;
+    for path in listed.at("/data").as_object().unwrap().keys().filter(|path| path.starts_with('p')) {
+        drop(harness.delete(&format!("sys/mounts/{path}"), ROOT).await.expect_status(204));
+    }
+    for _ in 0..20 {
+        harness.advance(std::time::Duration::from_secs(1)).await;
+    }
+    drop(harness.list("sys/unmount/status", ROOT).await.expect_status(404));
+    // What is left is the record that takes turns.
+    assert!(harness.store.dump().len() <= empty + 1);
+}

@@ -142,7 +142,7 @@ impl Table {
     pub(super) fn overlap(&self, path: &str) -> Option<&str> {
         let heads = path.match_indices('/').filter_map(|(at, _)| path.get(..=at));
         let above = heads.filter_map(|head| self.at(head)).next();
-        let below = || self.by_path.first_from(path).filter(|mount| mount.record.path.starts_with(path));
+        let below = || self.by_path.from(path).next().filter(|mount| mount.record.path.starts_with(path));
         above.or_else(below).map(|mount| mount.record.path.as_str())
     }
 

@@ -1,11 +1,11 @@
-//! What a great many tokens and leases cost a node on its durable store, in process: making them, restarting, revoking
-//! a whole family, and ending very many in one second while requests go on.
+//! What a great many tokens, leases and mounts cost a node on its durable store, in process: making them, restarting,
+//! revoking a whole family, and ending very many in one second while requests go on.
 //!
 //! `cargo bench -p tresor-harness --bench leases -- --leases 1000000`; without arguments it runs small, to see that it
 //! runs. Half of the leases are tokens, half secrets. `--audit memory` keeps the local audit log off the disk,
 //! `--audit device` adds a file device; `--descendants N` makes the tokens below one and revokes that; `--ending N` lets
 //! so many end in one second, with `--failing PERCENT` while so many calls of the store fail; `--minutes M` ends the
-//! making early. Deliberately absent: sockets and TLS (`cargo xtask bench` measures the binary), and any framework. The
+//! making early; `--mounts N` makes so many mounts. Deliberately absent: sockets and TLS (`cargo xtask bench` measures the binary), and any framework. The
 //! memory shown is that of the whole process, the load included.
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +17,7 @@
 )]
 
 mod load;
+mod mounts;
 mod server;
 mod storm;
 
@@ -68,6 +69,10 @@ async fn run() {
     let descendants = number("--descendants", 300);
     if descendants > 0 {
         server = revoke_family(server, &share, descendants).await;
+    }
+    let many = number("--mounts", 100);
+    if many > 0 {
+        server = mounts::make_many(server, &share, many).await;
     }
     let ending = number("--ending", 300);
     if ending > 0 {
