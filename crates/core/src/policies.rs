@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use tresor_barrier::{Changed, StorageKey, Txn};
+use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 use tresor_policy::{
@@ -147,9 +147,9 @@ impl PolicyTable {
     /// The names of policies that are older than a time and have rules that begin so, which therefore do not lead into a
     /// namespace of that name that was made then.
     pub fn outdated<'t>(&'t self, way: &'t str, time: Timestamp) -> impl Iterator<Item = &'t str> + use<'t> {
-        let older = self.by_name.iter().filter(move |(_, stored)| !stored.record.is_since(time));
+        let older = self.by_name.iter().filter(move |stored| !stored.record.is_since(time));
         let leads = move |policy: &Policy| policy.rules.iter().any(|rule| rule.pattern.starts_with(way));
-        older.filter(move |(_, stored)| stored.policy.as_deref().is_some_and(leads)).map(|(name, _)| name.as_str())
+        older.filter(move |stored| stored.policy.as_deref().is_some_and(leads)).map(|stored| stored.name.as_str())
     }
 
     /// The compiled set of these policies; names that do not exist grant nothing.
