@@ -96,7 +96,12 @@ impl Registry {
         if space.is_leaving() {
             self.leaving.insert(space.id.clone());
         }
-        self.by_path.insert(space.path.clone(), Arc::clone(&space));
+        // One that had the name before is gone, though nobody may have said so in between.
+        let before = self.by_path.insert(space.path.clone(), Arc::clone(&space)).filter(|before| before.id != space.id);
+        if let Some(before) = before {
+            self.by_id.remove(&before.id);
+            self.leaving.remove(&before.id);
+        }
         self.by_id.insert(space.id.clone(), space);
     }
 
@@ -301,9 +306,16 @@ impl Spaces {
                 self.change(|registry| registry.put(space));
             }
             None => {
-                if let Some(parent) = self.with_id(&NamespaceId::new(parent)) {
-                    self.change(|registry| registry.take_out(&format!("{}{name}/", parent.path)));
-                }
+                // Its parent may be gone in the same breath.
+                let parent = NamespaceId::new(parent);
+                let path = match self.with_id(&parent) {
+                    Some(parent) => Some(format!("{}{name}/", parent.path)),
+                    None => self.every().iter().find_map(|space| {
+                        let record = space.record.as_ref()?;
+                        (record.parent() == parent && record.name() == name).then(|| record.path.clone())
+                    }),
+                };
+                self.change(|registry| path.iter().for_each(|path| registry.take_out(path)));
             }
         }
         Ok(())
