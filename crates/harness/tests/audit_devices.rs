@@ -92,6 +92,10 @@ async fn what_is_declared_anew_is_followed_and_nothing_is_changed_in_its_place()
         assert_eq!(counts(&lines(&harness, file), "sys/mounts/kv"), (1, 1), "{file}");
     }
     assert!(lines(&harness, "/audit/elsewhere.log").is_empty() && lines(&harness, "/audit/other.log").is_empty());
+    // Of two fallbacks the first is one.
+    let rest = |path: &str| declared(path, &[("file_path", "/audit/rest.log"), ("fallback", "true")]);
+    harness.node.declare_audit_devices(vec![rest("first"), rest("second")]).await.unwrap();
+    assert_eq!(listed(&harness).await, ["file/", "first/"]);
     harness.node.declare_audit_devices(Vec::new()).await.unwrap();
     assert_eq!(listed(&harness).await, ["file/"]);
 }

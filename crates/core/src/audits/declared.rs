@@ -103,7 +103,9 @@ impl Audits {
                 continue;
             }
             let record = device.record(entropy);
-            let others = stored.iter().filter(|other| !other.declared).any(|other| other.is_fallback());
+            let is_fallback = |other: &DeclaredDevice| tresor_audit::device::is_fallback(&other.options);
+            let others = stored.iter().filter(|other| !other.declared).any(|other| other.is_fallback())
+                || declared.iter().take_while(|other| other.path != device.path).any(is_fallback);
             if record.is_fallback() && others {
                 tracing::error!(path, "a declared audit device is a fallback, and another is already");
                 continue;
