@@ -131,7 +131,7 @@ fn make(
     if !lie_within(&known.login_ranges()?, &role.login_ranges()?) {
         return Err(Fault::invalid(format!("the address ranges in cidr_list {within}")));
     }
-    if !lie_within(&ranges(&known.token_bound_cidrs)?, &ranges(&role.token.bound_cidrs)?) {
+    if !lie_within(&ranges(&known.token_bound_cidrs)?, &ranges(role.token.named_ranges())?) {
         return Err(Fault::invalid(format!("the address ranges in token_bound_cidrs {within}")));
     }
     // Found by itself before it is made, whether it has ended or not: then what is left of it goes first.

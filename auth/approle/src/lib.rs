@@ -20,7 +20,10 @@ mod sweep;
 
 use std::sync::Arc;
 
-use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Kind, MountFacts, Mounted, Point, Routes, View};
+use tresor_engine::{
+    Access, Class, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Point, Routes, TokenTerms,
+    View,
+};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
 
@@ -48,6 +51,13 @@ impl Engine for AppRole {
 
     fn claimant(&self, _parameters: &PathParameters, body: &Map) -> Option<String> {
         body.text("role_id").and_then(login::claimed).map(str::to_owned)
+    }
+
+    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
+        let Some(name) = holder.metadata.get("role_name") else { return Ok(None) };
+        let role = role::Role::load(view, name)?;
+        let role = role.ok_or_else(|| Fault::invalid(format!("role {name:?} does not exist during renewal")))?;
+        role.token.terms().map(Some)
     }
 
     fn routes() -> Routes<Self> {

@@ -97,7 +97,7 @@ impl Role {
     /// Stores a role, under its id too.
     pub(crate) fn store(&self, cx: &mut Cx<'_>, name: &str, previous_id: Option<&str>) -> Result<(), Fault> {
         let is_bound =
-            self.binds_secret_id || !self.secret_id_bound_cidrs.is_empty() || !self.token.bound_cidrs.is_empty();
+            self.binds_secret_id || !self.secret_id_bound_cidrs.is_empty() || !self.token.named_ranges().is_empty();
         if !is_bound {
             return Err(Fault::invalid("at least one constraint should be enabled on the role"));
         }

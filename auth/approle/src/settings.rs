@@ -199,7 +199,7 @@ setting! {
 setting! {
     "Addresses that logins and tokens may come from."
     TokenBoundCidrs, ChangeTokenBoundCidrs, TokenBoundCidrsShown { token_bound_cidrs: Cidrs => Option<Vec<String>> }
-    show |role| shown_ranges(&role.token.bound_cidrs);
+    show |role| shown_ranges(role.token.named_ranges());
     change |role, sent| role.token.change(TokenFields { token_bound_cidrs: Some(sent), ..TokenFields::default() });
     else Cidrs::default();
 }

@@ -11,7 +11,9 @@ mod users;
 
 use std::sync::Arc;
 
-use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Kind, MountFacts, Mounted, Routes};
+use tresor_engine::{
+    Access, Class, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Routes, TokenTerms, View,
+};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
 
@@ -35,6 +37,16 @@ impl Engine for Userpass {
 
     fn claimant(&self, parameters: &PathParameters, _body: &Map) -> Option<String> {
         parameters.get("username").cloned()
+    }
+
+    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
+        let Some(name) = holder.metadata.get("username") else { return Ok(None) };
+        let user = users::User::load(view, name)?;
+        let user = user.ok_or_else(|| Fault::invalid("user no longer exists, not renewing"))?;
+        if !holder.has(&user.token.policies) {
+            return Err(Fault::invalid("policies have changed, not renewing"));
+        }
+        user.token.terms().map(Some)
     }
 
     fn routes() -> Routes<Self> {

@@ -27,7 +27,7 @@ pub(crate) struct Credentials {
 pub(crate) async fn login(_method: &Userpass, mut cx: Cx<'_>, input: Credentials) -> Result<Login, Fault> {
     let password = input.password.filter(|password| !password.expose().is_empty());
     let password = password.ok_or_else(|| Fault::invalid("missing password"))?;
-    let user = User::load(&mut cx, &input.username)?;
+    let user = User::load(&mut cx.view, &input.username)?;
     let right = password::verify(&cx, password, user.as_ref().map(|user| &user.password_hash)).await?;
     let user = user.filter(|_| right).ok_or_else(|| Fault::Refusal(Refusal::Unproven(REFUSED.into())))?;
     Ok(Login {

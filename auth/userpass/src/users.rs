@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tresor_engine::token_fields::{TokenFields, TokenSettings, TokenSettingsShown, checked_policies, newest};
-use tresor_engine::{Cx, Data, Keys, Nothing};
+use tresor_engine::{Cx, Data, Keys, Nothing, View};
 use tresor_model::Fault;
 use tresor_record::Record;
 use tresor_secret::SecretString;
@@ -24,8 +24,8 @@ pub(crate) struct User {
 }
 
 impl User {
-    pub(crate) fn load(cx: &mut Cx<'_>, name: &str) -> Result<Option<Self>, Fault> {
-        let Some(bytes) = cx.view.read(&format!("user/{name}"))? else { return Ok(None) };
+    pub(crate) fn load(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
+        let Some(bytes) = view.read(&format!("user/{name}"))? else { return Ok(None) };
         Self::decode(&bytes).map(Some).map_err(Fault::internal)
     }
 
@@ -128,7 +128,7 @@ pub(crate) struct WritePolicies {
 
 pub(crate) fn exists(_method: &Userpass, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
     let name = parameters.get("username").map_or("", String::as_str);
-    Ok(!name.is_empty() && User::load(&mut cx, name)?.is_some())
+    Ok(!name.is_empty() && User::load(&mut cx.view, name)?.is_some())
 }
 
 pub(crate) async fn list(_method: &Userpass, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
@@ -136,7 +136,7 @@ pub(crate) async fn list(_method: &Userpass, mut cx: Cx<'_>, _input: EmptyInput)
 }
 
 pub(crate) async fn read(_method: &Userpass, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<UserShown>>, Fault> {
-    Ok(User::load(&mut cx, &input.username)?.map(|user| Data(user.show())))
+    Ok(User::load(&mut cx.view, &input.username)?.map(|user| Data(user.show())))
 }
 
 pub(crate) async fn delete(_method: &Userpass, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
@@ -166,7 +166,7 @@ async fn hashed(
 
 pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let name = checked_name(&input.username)?;
-    let known = User::load(&mut cx, name)?;
+    let known = User::load(&mut cx.view, name)?;
     let hash = hashed(&cx, input.password, input.password_hash).await?;
     let mut user = match (known, hash) {
         (Some(user), None) => user,
@@ -189,7 +189,7 @@ pub(crate) async fn write(_method: &Userpass, mut cx: Cx<'_>, input: Write) -> R
 
 /// The user that a change is for; there must be one.
 fn known(cx: &mut Cx<'_>, name: &str) -> Result<User, Fault> {
-    User::load(cx, checked_name(name)?)?.ok_or_else(|| Fault::invalid("username does not exist"))
+    User::load(&mut cx.view, checked_name(name)?)?.ok_or_else(|| Fault::invalid("username does not exist"))
 }
 
 pub(crate) async fn write_password(_method: &Userpass, mut cx: Cx<'_>, input: WritePassword) -> Result<Nothing, Fault> {

@@ -142,6 +142,7 @@ fn request() -> Request {
             TokenSecret::parse("hvs.CAESIJ0a1b2c3d4e5f60718293a4b5c6d7e8f900112233445566778899aabbccd").unwrap(),
         ),
         wrap_ttl: None,
+        inline: tresor_model::request::Inline::Not,
         headers: BTreeMap::new(),
         connection: Connection::plain(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         upload: tresor_model::Upload::default(),

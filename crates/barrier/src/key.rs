@@ -143,6 +143,18 @@ impl StorageKey {
         record_name(namespace, area, rest).map(Self)
     }
 
+    /// A record by its whole name, as operators name it who repair what is stored.
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when it is no name.
+    pub fn whole(name: &str) -> Result<Self, BarrierError> {
+        let segments = name.split('/').take(3).filter(|segment| !segment.is_empty()).count();
+        if segments < 3 || name.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked(name.to_owned()).map(Self)
+    }
+
     /// The whole name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -223,6 +235,17 @@ impl KeyPrefix {
             return Err(KeyError::Shape.into());
         }
         checked([EVERYWHERE, area.segment(), "/", rest].concat()).map(Self)
+    }
+
+    /// A directory by its whole name; see [`StorageKey::whole`].
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when it is no directory.
+    pub fn whole(name: &str) -> Result<Self, BarrierError> {
+        if name.starts_with('/') || !name.ends_with('/') {
+            return Err(KeyError::Shape.into());
+        }
+        checked(name.to_owned()).map(Self)
     }
 
     /// A record below this directory; the name may have slashes inside.

@@ -7,6 +7,9 @@ use tresor_core::{Handles, Registry};
 use tresor_cubbyhole::Cubbyhole;
 use tresor_engine::Instance;
 
+/// What a server in recovery mode answers.
+pub use tresor_system::recovery::answer as answer_in_recovery;
+
 /// What the node is made of.
 #[must_use]
 pub fn registry() -> Registry {

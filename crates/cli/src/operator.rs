@@ -40,6 +40,7 @@ const GENERATE_ROOT: &[Flag] = &[
     text("decode", "The encoded token to decode; needs -otp."),
     text("otp", "The one-time password that it is encoded with. -init makes one up when it is not given."),
     switch("generate-otp", "Print a fresh one-time password."),
+    switch("recovery-token", "Make a recovery token, of a server that was started with -recovery."),
 ];
 
 pub(crate) const COMMANDS: &[Command] = &[
@@ -252,14 +253,22 @@ fn generate_root(context: &mut Context<'_, '_>) -> Outcome {
     }
 }
 
-const ATTEMPT: &str = "sys/generate-root/attempt";
+/// Where a token is made: a root token, or one of recovery mode.
+fn generating(context: &Context<'_, '_>) -> (&'static str, &'static str) {
+    if context.flags.switch("recovery-token") {
+        ("sys/generate-recovery-token/attempt", "sys/generate-recovery-token/update")
+    } else {
+        ("sys/generate-root/attempt", "sys/generate-root/update")
+    }
+}
 
 fn by_shares(context: &mut Context<'_, '_>, otp: Option<String>) -> Outcome {
+    let (attempt, update) = generating(context);
     if context.flags.switch("cancel") {
         let failed = |failure: Failure| failure.during("canceling root token generation");
         let nonce = context.flag("nonce").map(str::to_owned);
         let named: Vec<_> = nonce.iter().map(|nonce| ("nonce", nonce.as_str())).collect();
-        context.send(Method::Delete, ATTEMPT, &named, None).map_err(failed)?;
+        context.send(Method::Delete, attempt, &named, None).map_err(failed)?;
         context.io.say("Success! Root token generation canceled (if it was started)");
         return Ok(0);
     }
@@ -271,11 +280,11 @@ fn by_shares(context: &mut Context<'_, '_>, otp: Option<String>) -> Outcome {
         if let Some(key) = context.flag("pgp-key") {
             body.insert("pgp_key".to_owned(), pgp_keys::one(context, key)?.into());
         }
-        let answer = context.send(Method::Put, ATTEMPT, &[], Some(&Value::Object(body)));
+        let answer = context.send(Method::Put, attempt, &[], Some(&Value::Object(body)));
         let answer = flat(answer.map_err(|failure| failure.during("initializing root generation"))?);
         return show_generation(context, &answer);
     }
-    let status = context.send(Method::Get, ATTEMPT, &[], None);
+    let status = context.send(Method::Get, attempt, &[], None);
     let status = flat(status.map_err(|failure| failure.during("getting root generation status"))?);
     if context.flags.switch("status") {
         return show_generation(context, &status);
@@ -292,7 +301,7 @@ fn by_shares(context: &mut Context<'_, '_>, otp: Option<String>) -> Outcome {
         None => return Err(Failure::Usage("-nonce is needed with a share that is not asked for".to_owned())),
     };
     let body = json!({ "key": share.expose().trim(), "nonce": nonce });
-    let answer = context.send(Method::Put, "sys/generate-root/update", &[], Some(&body));
+    let answer = context.send(Method::Put, update, &[], Some(&body));
     let answer = flat(answer.map_err(|failure| failure.during("posting unseal key"))?);
     show_generation(context, &answer)
 }

@@ -23,6 +23,10 @@ const FLAGS: &[Flag] = &[
     switch("dev-kv-v1", "Mount version 1 of the key/value engine in development mode."),
     switch("dev-allow-non-loopback", "Allow development mode on addresses that others can reach."),
     text("dev-plugin-dir", "Accepted for compatibility; there are no plugins."),
+    switch(
+        "recovery",
+        "Recovery mode: serve nothing but sys/raw, to repair what is stored (generate-root -recovery-token).",
+    ),
     text("log-level", "Least severity that is logged: trace, debug, info, warn or error (VAULT_LOG_LEVEL)."),
     text("log-format", "Form of log lines: standard or json (VAULT_LOG_FORMAT)."),
 ];
@@ -137,6 +141,8 @@ pub struct ServerArguments {
     pub dev_kv_v1: bool,
     /// Whether development mode may listen where others can reach it.
     pub dev_allow_non_loopback: bool,
+    /// Recovery mode.
+    pub recovery: bool,
     /// The least severity that is logged.
     pub log_level: Option<String>,
     /// The form of log lines.
@@ -165,6 +171,7 @@ fn arguments(context: &Context<'_, '_>) -> Result<ServerArguments, Failure> {
         dev_tls_cert_dir: parsed.text("dev-tls-cert-dir").filter(|value| !value.is_empty()).map(PathBuf::from),
         dev_kv_v1: parsed.switch("dev-kv-v1"),
         dev_allow_non_loopback: parsed.switch("dev-allow-non-loopback"),
+        recovery: parsed.switch("recovery"),
         log_level: value("log-level", "VAULT_LOG_LEVEL"),
         log_format: value("log-format", "VAULT_LOG_FORMAT"),
     })

@@ -26,6 +26,7 @@ pub(crate) async fn record(unsealed: &Unsealed, done: &'static str, operation: O
         from_query: Vec::new(),
         token: None,
         wrap_ttl: None,
+        inline: tresor_model::request::Inline::Not,
         headers: BTreeMap::new(),
         connection: Connection::plain(Ipv4Addr::UNSPECIFIED.into(), 0),
         upload: tresor_model::Upload::default(),

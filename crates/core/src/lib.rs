@@ -28,6 +28,7 @@ pub mod pipeline;
 pub mod policies;
 pub mod process;
 pub mod quotas;
+pub mod raw;
 pub mod releases;
 mod restore;
 pub mod role;
@@ -37,6 +38,7 @@ pub mod shareholders;
 pub mod snapshots;
 mod storage;
 pub mod tokens;
+pub mod traces;
 pub mod unsealed;
 pub mod wrapping;
 

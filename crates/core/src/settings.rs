@@ -18,6 +18,7 @@ use crate::opening::StaticSeal;
 use crate::pipeline::DEADLINE;
 use crate::process::{Nowhere, Process};
 use crate::snapshots::schedule::Schedule;
+use crate::traces::Tracer;
 
 /// What a node does with requests that run on another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,8 +76,12 @@ pub struct Settings {
     pub open_to_shareholders: Vec<Quorum>,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
     pub snapshots: Option<Schedule>,
+    /// Whether what is stored can be looked at and changed record by record.
+    pub has_raw_storage: bool,
     /// How the numbers of the node are called, and which are there.
     pub metrics: Naming,
+    /// Who is told how long the steps of requests took; `None`: nobody.
+    pub tracer: Option<Arc<dyn Tracer>>,
     /// The process around the node.
     pub process: Arc<dyn Process>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
@@ -108,7 +113,9 @@ impl Default for Settings {
             elsewhere: Elsewhere::PassOn,
             open_to_shareholders: Vec::new(),
             snapshots: None,
+            has_raw_storage: false,
             metrics: Naming::default(),
+            tracer: None,
             process: Arc::new(Nowhere),
             release: env!("CARGO_PKG_VERSION"),
         }

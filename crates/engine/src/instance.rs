@@ -3,6 +3,7 @@
 //! Deliberately absent: run-time plug-in loading, and any registry by side effect: the list of engines is a value
 //! that the assembly hands to the node.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tresor_model::{Fault, Map, Operation};
 use tresor_wire::input::{Fields, PathParameters};
 
 use crate::context::{Cx, MountFacts};
-use crate::reply::{Leased, Reply};
+use crate::reply::{Leased, Reply, TokenTerms};
 use crate::route::{Match, RouteFacts, Routes};
 use crate::view::{Point, View};
 
@@ -37,6 +38,28 @@ pub struct Descriptor {
     pub summary: &'static str,
 }
 
+/// Whose token is renewed.
+pub struct Holder<'t> {
+    /// What the login noted of the holder.
+    pub metadata: &'t BTreeMap<String, String>,
+    /// The policies of the token.
+    pub policies: &'t [String],
+}
+
+impl Holder<'_> {
+    /// Whether these are the token's policies, but for `default`.
+    #[must_use]
+    pub fn has(&self, policies: &[String]) -> bool {
+        let sorted = |policies: &[String]| {
+            let mut sorted: Vec<String> = policies.iter().filter(|name| *name != "default").cloned().collect();
+            sorted.sort_unstable();
+            sorted.dedup();
+            sorted
+        };
+        sorted(self.policies) == sorted(policies)
+    }
+}
+
 /// What an engine's author writes. Handlers are in the routes.
 pub trait Engine: Send + Sync + Sized + 'static {
     /// What it is.
@@ -53,6 +76,15 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// The name that whoever logs in claims, folded as the login folds it; `None` where there is nothing to guess.
     fn claimant(&self, _parameters: &PathParameters, _body: &Map) -> Option<String> {
         None
+    }
+
+    /// What a token of this mount is to be like from its renewal on, by what the login noted of its holder: as the role or
+    /// user is now. `None`: as it was made.
+    ///
+    /// # Errors
+    /// A refusal where the role or user is gone, or leads to other policies.
+    fn renewal(&self, _view: &mut View<'_>, _holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
+        Ok(None)
     }
 
     /// Prepares the data of a fresh mount, within the transaction that creates it.
@@ -125,6 +157,11 @@ pub trait Mounted: Send + Sync {
     fn hint(&self, path: &str, operation: Operation) -> Option<&'static str>;
     /// The name that whoever logs in claims.
     fn claimant(&self, parameters: &PathParameters, body: &Map) -> Option<String>;
+    /// What a token of this mount is to be like from its renewal on.
+    ///
+    /// # Errors
+    /// What the engine or the store says.
+    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault>;
     /// Prepares the data of a fresh mount.
     ///
     /// # Errors
@@ -219,6 +256,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn claimant(&self, parameters: &PathParameters, body: &Map) -> Option<String> {
         self.engine.claimant(parameters, body)
+    }
+
+    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
+        self.engine.renewal(view, holder)
     }
 
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {

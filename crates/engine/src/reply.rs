@@ -121,6 +121,8 @@ pub struct TokenTerms {
     pub num_uses: u64,
     /// Addresses that it may be used from.
     pub bound_cidrs: Vec<IpNet>,
+    /// It may be used from the address that logs in and from no other.
+    pub binds_address: bool,
     /// Do not add the policy `default`.
     pub no_default_policy: bool,
     /// The kind asked for; `None` takes the mount's.

@@ -32,6 +32,8 @@ pub struct TokenFields {
     pub token_num_uses: Option<u64>,
     /// Addresses that logins and tokens may come from.
     pub token_bound_cidrs: Option<Cidrs>,
+    /// Bind the tokens to the address that logs in.
+    pub token_strictly_bind_ip: Option<bool>,
     /// Leave the policy `default` out.
     pub token_no_default_policy: Option<bool>,
     /// Kind of the tokens.
@@ -53,13 +55,16 @@ pub struct TokenSettings {
     pub period: Duration,
     /// How often they may be used.
     pub num_uses: u64,
-    /// Addresses.
+    /// Addresses; or [`AS_LOGGED_IN`] and nothing else.
     pub bound_cidrs: Vec<String>,
     /// Whether the policy `default` is left out.
     pub no_default_policy: bool,
     /// The kind by its word on the wire; empty takes the mount's.
     pub token_type: String,
 }
+
+/// In the place of addresses: the one that logs in. Where it is not known it is no address, and admits nobody.
+const AS_LOGGED_IN: &str = "as-logged-in";
 
 /// The same as it is shown.
 #[derive(Output)]
@@ -78,6 +83,8 @@ pub struct TokenSettingsShown {
     token_period: Duration,
     /// Policies of the tokens.
     token_policies: Vec<String>,
+    /// Whether the tokens are bound to the address that logs in.
+    token_strictly_bind_ip: bool,
     /// Life of the tokens.
     token_ttl: Duration,
     /// Kind of the tokens.
@@ -108,8 +115,18 @@ impl TokenSettings {
         }
         self.num_uses = sent.token_num_uses.unwrap_or(self.num_uses);
         self.no_default_policy = sent.token_no_default_policy.unwrap_or(self.no_default_policy);
+        let binds_address = sent.token_strictly_bind_ip.unwrap_or_else(|| self.binds_address());
         if let Some(ranges) = sent.token_bound_cidrs {
             self.bound_cidrs = ranges.0.iter().map(ToString::to_string).collect();
+        }
+        match (binds_address, self.bound_cidrs.as_slice()) {
+            (true, []) => self.bound_cidrs = vec![AS_LOGGED_IN.to_owned()],
+            (true, [one]) if one == AS_LOGGED_IN => {}
+            (true, _) => {
+                let text = "'token_strictly_bind_ip' conflicts with 'token_bound_cidrs'; set only one";
+                return Err(Fault::invalid(text));
+            }
+            (false, _) => self.bound_cidrs.retain(|range| range != AS_LOGGED_IN),
         }
         if let Some(kind) = sent.token_type {
             self.token_type = match kind.as_str() {
@@ -128,6 +145,18 @@ impl TokenSettings {
         Err(Fault::invalid(text))
     }
 
+    /// Whether tokens are bound to the address that logs in.
+    #[must_use]
+    pub fn binds_address(&self) -> bool {
+        self.bound_cidrs == [AS_LOGGED_IN]
+    }
+
+    /// The addresses that logins and tokens may come from, where some are named.
+    #[must_use]
+    pub fn named_ranges(&self) -> &[String] {
+        if self.binds_address() { &[] } else { &self.bound_cidrs }
+    }
+
     /// The wishes for a token; a range that cannot be read admits nobody.
     ///
     /// # Errors
@@ -139,7 +168,8 @@ impl TokenSettings {
             explicit_max_ttl: self.explicit_max_ttl,
             period: self.period,
             num_uses: self.num_uses,
-            bound_cidrs: ranges(&self.bound_cidrs)?,
+            bound_cidrs: ranges(self.named_ranges())?,
+            binds_address: self.binds_address(),
             no_default_policy: self.no_default_policy,
             token_type: match self.token_type.as_str() {
                 "" => None,
@@ -153,7 +183,8 @@ impl TokenSettings {
     #[must_use]
     pub fn show(self) -> TokenSettingsShown {
         TokenSettingsShown {
-            token_bound_cidrs: self.bound_cidrs,
+            token_strictly_bind_ip: self.binds_address(),
+            token_bound_cidrs: self.named_ranges().to_vec(),
             token_explicit_max_ttl: self.explicit_max_ttl,
             token_max_ttl: self.max_ttl,
             token_no_default_policy: self.no_default_policy,

@@ -46,6 +46,7 @@ fn request(id: &str) -> Request {
         from_query: Vec::new(),
         token: TokenSecret::parse("hvs.a-token").ok(),
         wrap_ttl: Some(Duration::new(1, 2)),
+        inline: tresor_model::request::Inline::Not,
         headers: BTreeMap::new(),
         connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 50_000),
         upload: tresor_model::Upload::default(),

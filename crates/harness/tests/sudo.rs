@@ -34,6 +34,7 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/leases/revoke-prefix/",
             "sys/leases/revoke-force/",
             "sys/plugins/catalog/",
+            "sys/raw",
             "sys/revoke-prefix/",
             "sys/revoke-force/",
             // Ours: what the reference opens to strangers or has not at all.

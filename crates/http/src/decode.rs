@@ -13,13 +13,15 @@ use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tresor_env::Clock;
+use tresor_model::request::Inline;
 use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Throttle, Upload, Verb};
 use tresor_secret::TokenSecret;
 
+use crate::inline;
 use crate::upload::{self, Feed};
 use crate::{HeldBody, Options};
 
-fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+pub(crate) fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::Invalid(text.into())
 }
 
@@ -73,6 +75,7 @@ where
         from_query: Vec::new(),
         token: None,
         wrap_ttl: None,
+        inline: Inline::Not,
         headers: other_headers(&head.headers),
         connection,
         upload: Upload::default(),
@@ -112,6 +115,7 @@ where
     request.token = token(&head.headers)?;
     request.wrap_ttl = wrap_ttl(&head.headers)?;
     request.namespace = namespace(&head.headers)?;
+    request.inline = inline::login(&head.headers, &request.namespace, request.token.is_some(), &options.json)?;
     if request.verb == Verb::Patch && !is_merge_patch(&head.headers) {
         return Err(Refusal::UnsupportedMedia);
     }
@@ -257,7 +261,7 @@ fn add_query(fields: &mut Map, query: Vec<(String, String)>, verb: Verb) -> Vec<
 }
 
 /// The one value of a header; several are refused, since two readers would pick different ones.
-fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
+pub(crate) fn single<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Refusal> {
     let mut values = headers.get_all(name).iter();
     let first = values.next();
     if values.next().is_some() {
@@ -283,11 +287,18 @@ fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     let Some(text) = single(headers, "x-vault-wrap-ttl")?.map(str::trim).filter(|text| !text.is_empty()) else {
         return Ok(None);
     };
-    tresor_wire::duration::parse_go(text).map(Some).ok_or_else(|| invalid("X-Vault-Wrap-TTL is not a duration"))
+    // Zero asks for nothing, as in the reference.
+    let ttl = tresor_wire::duration::parse_go(text).ok_or_else(|| invalid("X-Vault-Wrap-TTL is not a duration"))?;
+    Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
 }
 
 fn namespace(headers: &HeaderMap) -> Result<String, Refusal> {
-    let text = single(headers, "x-vault-namespace")?.unwrap_or("").trim().trim_matches('/');
+    parsed_namespace(single(headers, "x-vault-namespace")?.unwrap_or(""))
+}
+
+/// A namespace as it is named in a header.
+pub(crate) fn parsed_namespace(text: &str) -> Result<String, Refusal> {
+    let text = text.trim().trim_matches('/');
     if text.is_empty() || text == "root" {
         return Ok(String::new());
     }
@@ -310,7 +321,8 @@ fn other_headers(headers: &HeaderMap) -> BTreeMap<String, Vec<String>> {
     let mut kept: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, value) in headers {
         let is_credential =
-            matches!(name.as_str(), "x-vault-token" | "authorization" | "cookie" | "proxy-authorization");
+            matches!(name.as_str(), "x-vault-token" | "authorization" | "cookie" | "proxy-authorization")
+                || name.as_str().starts_with(inline::HEADERS);
         if let (false, Ok(value)) = (is_credential || is_claim_of_a_proxy(name.as_str()), value.to_str()) {
             kept.entry(name.as_str().to_owned()).or_default().push(value.to_owned());
         }

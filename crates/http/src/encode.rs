@@ -37,6 +37,7 @@ pub(crate) fn answer(
         Err(Fault::Refusal(Refusal::Redirect(base))) => location(base, asked),
         _ => None,
     };
+    let is_of_inline_login = matches!(&outcome, Err(fault) if quirks::is_of_inline_login(fault));
     let answer = match outcome {
         Ok(response) => success(response, id),
         Err(fault) => failure(&fault, id),
@@ -58,6 +59,9 @@ pub(crate) fn answer(
     }
     if will_pass {
         set(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if is_of_inline_login {
+        set(HeaderName::from_static("x-vault-inline-auth-failed"), HeaderValue::from_static("true"));
     }
     if let (false, Ok(content_type)) = (is_empty, HeaderValue::from_str(&answer.content_type)) {
         set(CONTENT_TYPE, content_type);

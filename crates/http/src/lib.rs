@@ -9,6 +9,7 @@ mod budget;
 mod cors;
 mod decode;
 mod encode;
+mod inline;
 mod quirks;
 mod request_log;
 mod status;

@@ -1,5 +1,6 @@
 //! Oddities that clients depend on, each with its reason; none leaks inward.
 
+use tresor_model::request::INLINE_FAILED;
 use tresor_model::{Fault, Refusal};
 
 /// The text of an error as clients know it.
@@ -16,3 +17,8 @@ pub(crate) const NOTHING: &[u8] = br#"{"errors":[]}"#;
 
 /// A client compares the whole header, so there is no charset.
 pub(crate) const JSON: &str = "application/json";
+
+/// Whether a login in the headers failed, and not what came with it: clients tell these apart by a header.
+pub(crate) fn is_of_inline_login(fault: &Fault) -> bool {
+    matches!(fault, Fault::Refusal(refusal) if refusal.to_string().starts_with(INLINE_FAILED))
+}

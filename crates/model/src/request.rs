@@ -38,6 +38,35 @@ impl Connection {
     }
 }
 
+/// What a request has to do with a login in its own headers (inline authentication).
+#[derive(Default)]
+pub enum Inline {
+    /// Nothing.
+    #[default]
+    Not,
+    /// Who asks is to be found out by this login first.
+    Asked(Box<InlineLogin>),
+    /// It is such a login: the token that it leads to is stored nowhere.
+    Login,
+    /// Who asks was found out so: nothing can hang on that token.
+    Done,
+}
+
+/// A login in the headers of a request.
+pub struct InlineLogin {
+    /// The path that is logged in at.
+    pub path: Path,
+    /// How.
+    pub verb: Verb,
+    /// The namespace of the login, as [`Request::namespace`].
+    pub namespace: String,
+    /// What is sent to it.
+    pub body: Map,
+}
+
+/// In front of the text of every refusal of such a login; clients are also told by a header.
+pub const INLINE_FAILED: &str = "failed to perform inline authentication: ";
+
 /// One request.
 pub struct Request {
     /// Made at the edge; answered, logged and audited.
@@ -57,6 +86,8 @@ pub struct Request {
     pub token: Option<TokenSecret>,
     /// The answer is to be wrapped for so long.
     pub wrap_ttl: Option<Duration>,
+    /// A login that comes with it, or that it is.
+    pub inline: Inline,
     /// Headers that a mount or the audit configuration may ask for, names in lower case. Credentials were taken out.
     pub headers: BTreeMap<String, Vec<String>>,
     /// Who is connected.

@@ -139,6 +139,11 @@ impl TokenSecret {
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
+    /// Whether both are the same token, in constant time.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        ct_eq(self.0.0.as_bytes(), other.0.0.as_bytes())
+    }
 }
 /// A share.
 pub struct UnsealShare(SecretBytes);

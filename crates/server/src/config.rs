@@ -29,7 +29,7 @@ pub use load::{load, parse};
 pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
 pub use snapshots::SnapshotsConfig;
 pub use storage::{JoinConfig, LeaderConfig, Pem};
-pub use telemetry::{Collector, TelemetryConfig, Way};
+pub use telemetry::{Collector, TelemetryConfig, TracesConfig, Way};
 
 /// What the operator configured.
 #[derive(Clone, Debug)]
@@ -86,6 +86,8 @@ pub struct ServerConfig {
     pub audit_devices: Vec<AuditConfig>,
     /// Whether audit devices may be enabled through the API.
     pub audit_by_api: bool,
+    /// What is stored can be looked at and changed record by record.
+    pub raw_storage: bool,
     /// Answers name the machine.
     pub shows_hostname: bool,
     /// Answers name the node of the cluster.
@@ -114,6 +116,7 @@ impl ServerConfig {
                 ("default_max_request_duration", format!("{:?}", config.request_time_max)),
                 ("log_format", format!("{:?}", config.log_format)),
                 ("disable_mlock", format!("{:?}", config.disable_mlock)),
+                ("raw_storage_endpoint", format!("{:?}", config.raw_storage)),
                 ("pid_file", format!("{:?}", config.pid_file)),
                 ("audit_log_sync", format!("{:?}", config.audit_log)),
                 ("allow_audit_log_prefixing", config.allow_audit_log_prefixing.to_string()),

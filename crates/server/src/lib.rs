@@ -16,12 +16,14 @@ mod machine;
 mod outgoing;
 mod patience;
 mod process;
+mod recovery;
 mod run;
 mod service;
 mod static_seal;
 mod storage;
 mod telemetry;
 mod tls;
+mod traces;
 mod watching;
 
 pub use diagnose::{Diagnosis, diagnose};

@@ -25,10 +25,11 @@ use crate::logging::{self, Log};
 use crate::machine::Machine;
 use crate::outgoing::Https;
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
+use crate::recovery;
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
 use crate::storage::{self, Opened};
-use crate::telemetry;
+use crate::{telemetry, traces};
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +52,8 @@ pub struct Arguments {
     pub dev_kv_v1: bool,
     /// Let a dev server listen where other machines reach it.
     pub dev_allow_non_loopback: bool,
+    /// Serve nothing but what is stored, for repairs.
+    pub recovery: bool,
     /// Overrides the configured level.
     pub log_level: Option<String>,
     /// Overrides the configured format.
@@ -89,11 +92,20 @@ fn fail(streams: &mut Streams<'_>, error: &str) -> i32 {
     1
 }
 
+/// A variable of the process, by its name or the one that OpenBao's users give it.
+fn environment(name: &str) -> Option<String> {
+    let set = |name: &str| std::env::var(name).ok();
+    set(name).or_else(|| set(&format!("BAO_{}", name.strip_prefix("VAULT_")?)))
+}
+
 fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
+    if arguments.dev && arguments.recovery {
+        return Err("-recovery and -dev exclude each other".to_owned());
+    }
     let mut loaded = if arguments.dev {
         dev::config(arguments)?
     } else {
-        config::load(&arguments.config, &|name| std::env::var(name).ok()).map_err(|error| error.to_string())?
+        config::load(&arguments.config, &environment).map_err(|error| error.to_string())?
     };
     if let Some(level) = &arguments.log_level {
         loaded.log_level =
@@ -121,12 +133,19 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     // Before anything is opened, because others are told where this node is reached.
     let bound = BoundListeners::bind(&config.listeners, &doors).await?;
     let Opened { store, nodes } = Opened::open(&config, &bound.addresses, &doors).await?;
+    if arguments.recovery {
+        return recovery::serve(store, nodes, bound, &config, &doors, output).await;
+    }
     let cluster: Arc<dyn Cluster> = match &nodes {
         Some(nodes) if !config.disable_clustering => Arc::<Nodes>::clone(nodes),
         _ => Arc::new(Alone),
     };
-    let settings =
-        Settings { process: Arc::new(Machine::new(Arc::clone(&log), &config)), ..settings(&config, arguments, &doors) };
+    let senders = Tasks::new();
+    let settings = Settings {
+        process: Arc::new(Machine::new(Arc::clone(&log), &config)),
+        tracer: config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &doors, &senders)),
+        ..settings(&config, arguments, &doors)
+    };
     let node = Node::start(store, cluster, doors.clone(), settings, tresor_builtin::registry())
         .map_err(|fault| fault.for_operators())?;
     node.open_by_itself().await;
@@ -138,13 +157,12 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let request_log = RequestLog::default();
     request_log.set_level(config.log_requests_level.as_deref());
     let listeners = bound.serve(&serve, &doors, &own, &request_log);
-    let senders = Tasks::new();
     telemetry::send(&config.telemetry, &node, &doors, &senders);
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
     // A reader that went away is no reason to stop.
-    drop(print_block(output, &config, &listeners, nodes.as_deref()));
+    drop(print_block(output, &config, &listeners, nodes.as_deref(), false));
     if let Some(ready) = &ready {
         if !arguments.dev_no_store_token
             && let Err(error) = store_token(&ready.root_token)
@@ -235,6 +253,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         joining: Some(joining(&config.join, &doors.workers)),
         lockout: config.lockout.clone(),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
+        has_raw_storage: config.raw_storage,
         metrics: config.telemetry.naming.clone(),
         ..Settings::default()
     }
@@ -280,18 +299,18 @@ fn own_files(config: &ServerConfig, arguments: &Arguments) -> Vec<PathBuf> {
 }
 
 /// The signals that end the server.
-struct EndSignals {
+pub(crate) struct EndSignals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl EndSignals {
-    fn listen() -> Result<Self, String> {
+    pub(crate) fn listen() -> Result<Self, String> {
         Ok(Self { terminate: receive(SignalKind::terminate())?, interrupt: receive(SignalKind::interrupt())? })
     }
 
     /// Completes at the next one.
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -376,11 +395,12 @@ impl Reloaded<'_> {
     }
 }
 
-fn print_block(
+pub(crate) fn print_block(
     output: &mut dyn Write,
     config: &ServerConfig,
     listeners: &Listeners,
     nodes: Option<&Nodes>,
+    is_recovery: bool,
 ) -> std::io::Result<()> {
     let mut rows: Vec<(String, String)> = Vec::new();
     let first = listeners.addresses.first().map(ToString::to_string).unwrap_or_default();
@@ -401,7 +421,7 @@ fn print_block(
         rows.push(("Log Format".to_owned(), "json".to_owned()));
     }
     rows.push(("Mlock".to_owned(), format!("supported: true, enabled: {}", !config.disable_mlock)));
-    rows.push(("Recovery Mode".to_owned(), "false".to_owned()));
+    rows.push(("Recovery Mode".to_owned(), is_recovery.to_string()));
     if let Some(seal) = &config.static_seal {
         rows.push(("Seal".to_owned(), format!("static (key: \"{}\")", seal.current.id)));
     }

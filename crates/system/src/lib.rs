@@ -9,6 +9,7 @@ mod joining;
 mod opened;
 mod pages;
 mod probes;
+pub mod recovery;
 mod sys;
 mod token;
 

@@ -33,6 +33,7 @@ fn serve(given: ServerArguments, environment: &Environment) -> i32 {
         dev_tls_cert_dir: given.dev_tls_cert_dir,
         dev_kv_v1: given.dev_kv_v1,
         dev_allow_non_loopback: given.dev_allow_non_loopback,
+        recovery: given.recovery,
         log_level: given.log_level,
         log_format: given.log_format,
     };

@@ -34,6 +34,7 @@ pub fn request(id: &str, body: Map) -> Request {
         from_query: Vec::new(),
         token: Some(TokenSecret::parse("hvs.canary-token").unwrap()),
         wrap_ttl: None,
+        inline: tresor_model::request::Inline::Not,
         headers: BTreeMap::new(),
         connection: Connection::plain(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         upload: tresor_model::Upload::default(),

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tresor_env::Timestamp;
 use tresor_model::fault::{Failure, Side};
+use tresor_model::request::Inline;
 use tresor_model::response::TokenType;
 use tresor_model::{
     Accessor, Auth, Connection, Fault, LeaseId, LeaseTerms, Map, Path, Refusal, Request, RequestId, Response, Shape,
@@ -48,8 +49,19 @@ enum VerbPart {
     Scan,
 }
 
+/// A request is passed on once it is known who asks.
+#[derive(Part)]
+enum InlinePart {
+    #[part(tag = 1)]
+    Not,
+    #[part(tag = 2)]
+    Login,
+    #[part(tag = 3)]
+    Done,
+}
+
 #[derive(Record)]
-#[record(kind = "passed-on request", version = 1)]
+#[record(kind = "passed-on request", version = 2)]
 struct RequestRecord {
     id: RequestId,
     namespace: String,
@@ -59,6 +71,7 @@ struct RequestRecord {
     from_query: Vec<String>,
     token: Option<TokenSecret>,
     wrap_ttl: Option<Duration>,
+    inline: InlinePart,
     headers: BTreeMap<String, Vec<String>>,
     peer_address: String,
     peer_port: u16,
@@ -86,6 +99,11 @@ pub(crate) fn write_request(request: Request) -> Encoded {
         from_query: request.from_query,
         token: request.token,
         wrap_ttl: request.wrap_ttl,
+        inline: match request.inline {
+            Inline::Not | Inline::Asked(_) => InlinePart::Not,
+            Inline::Login => InlinePart::Login,
+            Inline::Done => InlinePart::Done,
+        },
         headers: request.headers,
         peer_address: peer_address.to_string(),
         peer_port,
@@ -118,6 +136,11 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
         from_query: record.from_query,
         token: record.token,
         wrap_ttl: record.wrap_ttl,
+        inline: match record.inline {
+            InlinePart::Not => Inline::Not,
+            InlinePart::Login => Inline::Login,
+            InlinePart::Done => Inline::Done,
+        },
         headers: record.headers,
         connection: Connection {
             peer_address,
@@ -442,6 +465,7 @@ mod tests {
             from_query: vec!["version".to_owned()],
             token: Some(TokenSecret::parse("hvs.canary").unwrap()),
             wrap_ttl: Some(Duration::from_millis(1500)),
+            inline: Inline::Login,
             headers: BTreeMap::from([("user-agent".to_owned(), vec!["one".to_owned(), "two".to_owned()])]),
             connection: Connection {
                 peer_address: "2001:db8::1".parse().unwrap(),
@@ -462,6 +486,7 @@ mod tests {
             (&sent.id, &sent.namespace, &sent.path, sent.verb)
         );
         assert!(read.body == sent.body && read.from_query == sent.from_query && read.wrap_ttl == sent.wrap_ttl);
+        assert!(matches!(read.inline, Inline::Login));
         assert_eq!(read.token.unwrap().expose(), "hvs.canary");
         assert_eq!((read.headers, read.connection), (sent.headers, sent.connection));
     }

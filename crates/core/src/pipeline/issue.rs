@@ -3,8 +3,13 @@
 //! Only here, and in the token engine, are tokens minted. The claim names policies and wishes; ranges, lives and the
 //! policy `default` are decided here, once for every auth method (DR-17).
 
+use std::time::Duration;
+
+use ipnet::IpNet;
 use tresor_barrier::Txn;
 use tresor_engine::{Login, Reply};
+use tresor_env::Entropy;
+use tresor_model::request::Inline;
 use tresor_model::{Auth, Fault, LeaseTerms, Request, Timestamp, TokenType};
 use tresor_policy::WRAPPING_POLICY;
 
@@ -12,7 +17,7 @@ use super::authenticate::may_come_from;
 use super::authorize::Authorized;
 use crate::leases::secrets::Means;
 use crate::tokens::terms::{Limits, decide};
-use crate::tokens::{NewToken, auth_block};
+use crate::tokens::{NewToken, Tokens, auth_block};
 use crate::unsealed::Unsealed;
 
 pub(super) fn token(
@@ -25,7 +30,11 @@ pub(super) fn token(
 ) -> Result<Option<Auth>, Fault> {
     let Some(login) = reply.login.take() else { return Ok(reply.auth.take()) };
     let mount = authorized.routed().mount.as_ref().ok_or_else(|| Fault::internal("a login without a mount"))?;
-    let ranges: Vec<String> = login.terms.bound_cidrs.iter().map(ToString::to_string).collect();
+    let ranges: Vec<String> = if login.terms.binds_address {
+        vec![IpNet::from(request.connection.peer_address).to_string()]
+    } else {
+        login.terms.bound_cidrs.iter().map(ToString::to_string).collect()
+    };
     if !may_come_from(&ranges, request.connection.peer_address) {
         return Err(Fault::invalid(login.refusal));
     }
@@ -65,7 +74,12 @@ pub(super) fn token(
         bound_cidrs: ranges,
     };
     let (tokens, entropy) = (&unsealed.handles.tokens, &*unsealed.doors.entropy);
-    let (token, found) = match token_type(terms.token_type, &mount.record.tuning.token_type) {
+    let kind = match request.inline {
+        // Stored nowhere, whatever the mount says; it is used once.
+        Inline::Login => return inline(tokens, new, now, entropy),
+        _ => token_type(terms.token_type, &mount.record.tuning.token_type),
+    };
+    let (token, found) = match kind {
         TokenType::Service => tokens.mint(txn, new, now, entropy)?,
         // Nobody could count them.
         TokenType::Batch if new.num_uses > 0 => {
@@ -73,6 +87,14 @@ pub(super) fn token(
         }
         TokenType::Batch => tokens.mint_batch(new, now, entropy)?,
     };
+    Ok(Some(auth_block(Some(token), &found, now)))
+}
+
+/// The token of a login in the headers of a request: it lasts for that request, so what is said of uses, periods and renewals
+/// says nothing of it.
+fn inline(tokens: &Tokens, new: NewToken, now: Timestamp, entropy: &dyn Entropy) -> Result<Option<Auth>, Fault> {
+    let new = NewToken { num_uses: 0, period: Duration::ZERO, renewable: false, ..new };
+    let (token, found) = tokens.mint_batch(new, now, entropy)?;
     Ok(Some(auth_block(Some(token), &found, now)))
 }
 
@@ -86,6 +108,9 @@ pub(super) fn lease(
     now: Timestamp,
 ) -> Result<Option<LeaseTerms>, Fault> {
     let Some(claim) = reply.lease.take() else { return Ok(None) };
+    if matches!(request.inline, Inline::Done) {
+        return Err(Fault::invalid("requests with inline authentication cannot generate leases"));
+    }
     let mount = authorized.routed().mount.as_ref().ok_or_else(|| Fault::internal("a lease without a mount"))?;
     let owner = authorized.principal().ok_or_else(|| Fault::internal("a lease without a token"))?.token();
     let means = Means::by(txn, now, &unsealed.doors);

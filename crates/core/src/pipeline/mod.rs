@@ -28,6 +28,7 @@ mod authenticate;
 mod authorize;
 mod execute;
 mod help;
+mod inline;
 mod issue;
 mod place;
 mod record;
@@ -41,6 +42,7 @@ mod wrap;
 use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
 use tresor_engine::{Access, Place};
+use tresor_model::request::Inline;
 use tresor_model::{Fault, Origin, Refusal, Request, Response};
 
 pub use admit::{Turn, takes_upload, turn};
@@ -52,6 +54,7 @@ use crate::cluster::ClusterError;
 use crate::forward::Answer;
 use crate::leases;
 use crate::node::{Node, State};
+use crate::traces::Tracing;
 use admit::Admitted;
 pub(crate) use execute::DEADLINE;
 use execute::Executed;
@@ -85,6 +88,13 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
         return record::exempt((route.answer)(node, request.body).await);
     }
     let _running = node.metrics.running.enter(&request, node.now());
+    // Who comes with a login in the headers is logged in first; the token is stored nowhere.
+    if request.refusal.is_none()
+        && matches!(request.inline, Inline::Asked(_))
+        && let Err(failed) = inline::log_in(node, &mut request).await
+    {
+        return record::unrecorded(failed);
+    }
     let mut moves = 0;
     loop {
         let admitted = match admit::admit(node, &mut request) {
@@ -156,9 +166,12 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     let began = metrics.moment();
     let now = unsealed.clock.now();
     let standing = unsealed.handles.cluster.standing();
+    let tracer = unsealed.handles.settings.tracer.as_ref();
+    let mut tracing = Tracing::begin(tracer, request, now, began, &*unsealed.doors.entropy);
 
     // One snapshot of the mounts decides where the path leads.
     let mut routed = route::route(unsealed, &admitted.goes_to, request);
+    tracing.step("route", began, || metrics.moment());
 
     let mut recorded = None;
     let mut using = None;
@@ -182,6 +195,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
         let authorized = authorize::authorize(unsealed, &mut txn, request, &routed, &identity, now);
         seen.note(&authorized);
         metrics.check_token.observe(metrics.since(asked));
+        tracing.step("check_token", asked, || metrics.moment());
 
         // The record of the request, refusals included, comes before any effect.
         if recorded.is_none() {
@@ -193,10 +207,12 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
         }
 
         // The handler, what it leads to (a token), and the one commit.
+        let executing = tracing.moment(|| metrics.moment());
         let executed = match authorized {
             Ok(authorized) => execute::execute(unsealed, txn, request, &authorized, now).await,
             Err(refusal) => Executed::Done(Err(refusal)),
         };
+        tracing.step("execute_and_commit", executing, || metrics.moment());
         match executed {
             Executed::Committed(done) => {
                 (outcome, is_confirmed) = (Ok(done), true);
@@ -241,7 +257,11 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
         Ok((response, afterwards)) => (Ok(response), afterwards),
         Err(fault) => (Err(fault), None),
     };
+    let recording = tracing.moment(|| metrics.moment());
     let answer = record::response(unsealed, request, &routed, &seen, recorded, outcome).await;
+    tracing.step("record", recording, || metrics.moment());
+    tracing.about(|| routed.about(request.verb));
+    tracing.end(answer.value(), || metrics.moment());
     let is_login = routed.access(request.verb) == Access::Login;
     let took = if is_login { &metrics.handle_login_request } else { &metrics.handle_request };
     took.observe(metrics.since(began));

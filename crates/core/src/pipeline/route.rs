@@ -62,6 +62,18 @@ impl Routed {
     }
 }
 
+impl Routed {
+    /// What traces say of a request to it: the mount's path and kind, and what is done.
+    pub(crate) fn about(&self, verb: Verb) -> (String, String, &'static str) {
+        let (path, kind) = self
+            .mount
+            .as_ref()
+            .map_or_else(Default::default, |mount| (mount.record.path.clone(), mount.record.kind.clone()));
+        let operation = operation_candidates(verb).first().copied().unwrap_or(Operation::Read);
+        (path, kind, operation.name())
+    }
+}
+
 /// The operations that a verb may turn out to be; the last one when nothing tells them apart.
 pub(crate) const fn operation_candidates(verb: Verb) -> &'static [Operation] {
     match verb {

@@ -1,7 +1,7 @@
 //! A root token for those who hold enough shares: when nobody has one any more, or nobody should have kept one.
 //!
 //! It leaves the server combined with a one-time password that whoever asked for it has, or encrypted to a key. Deliberately
-//! absent: the tokens of a server in recovery mode, and of disaster recovery.
+//! absent: the tokens of a server in recovery mode (`recovery.rs`), and of disaster recovery.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tresor_crypto::token_text::random_base62;
-use tresor_env::Timestamp;
+use tresor_env::{Entropy, Timestamp};
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal};
 use tresor_pgp::Recipient;
@@ -22,7 +22,7 @@ use crate::tokens::NewToken;
 
 /// What a token begins with, and what follows.
 const PREFIX: &str = "hvs.";
-const RANDOM_CHARACTERS: usize = 24;
+pub(super) const RANDOM_CHARACTERS: usize = 24;
 /// How long a one-time password is: as long as the token.
 pub const OTP_CHARACTERS: usize = PREFIX.len() + RANDOM_CHARACTERS;
 
@@ -35,7 +35,32 @@ pub enum Concealment {
 }
 
 impl Concealment {
-    fn fingerprint(&self) -> String {
+    /// Refuses a password that is not as long as a token.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        match self {
+            Self::OneTimePassword(password) if password.expose().len() != OTP_CHARACTERS => {
+                Err(Fault::invalid("OTP string has incorrect length"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A token as it leaves the server.
+    pub(super) fn conceal(&self, token: &str, entropy: &dyn Entropy) -> Result<SecretString, Fault> {
+        Ok(SecretString::new(match self {
+            Self::OneTimePassword(password) => {
+                let pad = password.expose().bytes();
+                let bytes: Zeroizing<Vec<u8>> =
+                    Zeroizing::new(token.bytes().zip(pad).map(|(byte, pad)| byte ^ pad).collect());
+                STANDARD_NO_PAD.encode(&*bytes)
+            }
+            Self::Recipient(recipient) => {
+                STANDARD.encode(recipient.encrypt(token.as_bytes(), entropy).map_err(Fault::internal)?)
+            }
+        }))
+    }
+
+    pub(super) fn fingerprint(&self) -> String {
         match self {
             Self::OneTimePassword(_) => String::new(),
             Self::Recipient(recipient) => recipient.fingerprint(),
@@ -104,11 +129,7 @@ impl Shareholders {
     /// # Errors
     /// A refusal when there is one already, or when the password cannot be as long as the token.
     pub fn begin_generation(&self, concealment: Concealment) -> Result<(), Fault> {
-        if let Concealment::OneTimePassword(password) = &concealment
-            && password.expose().len() != OTP_CHARACTERS
-        {
-            return Err(Fault::invalid("OTP string has incorrect length"));
-        }
+        concealment.check()?;
         let ballot = self.ballot()?;
         let mut generation = self.generation()?;
         if generation.is_some() {
@@ -156,21 +177,10 @@ impl Shareholders {
         };
         let random = random_base62(RANDOM_CHARACTERS, &*self.means.entropy);
         let text = Zeroizing::new(format!("{PREFIX}{}", random.as_str()));
-        let concealed = match &generation.concealment {
-            Concealment::OneTimePassword(password) => {
-                let pad = password.expose().bytes();
-                let bytes: Zeroizing<Vec<u8>> =
-                    Zeroizing::new(text.bytes().zip(pad).map(|(byte, pad)| byte ^ pad).collect());
-                STANDARD_NO_PAD.encode(&*bytes)
-            }
-            Concealment::Recipient(recipient) => {
-                let sealed = recipient.encrypt(text.as_bytes(), &*self.means.entropy).map_err(Fault::internal)?;
-                STANDARD.encode(sealed)
-            }
-        };
+        let concealed = generation.concealment.conceal(&text, &*self.means.entropy)?;
         self.mint(TokenSecret::parse(&text).map_err(Fault::internal)?).await?;
         tracing::info!(nonce, "a root token was made by shares");
-        Ok(Entered::Enough((SecretString::new(concealed), generation.concealment.fingerprint())))
+        Ok(Entered::Enough((concealed, generation.concealment.fingerprint())))
     }
 
     async fn mint(&self, id: TokenSecret) -> Result<(), Fault> {

@@ -6,6 +6,7 @@
 //! unsealing, which a node does by itself ([`node`](crate::node)).
 
 mod generate_root;
+pub mod recovery;
 mod rekey;
 
 use std::collections::BTreeMap;

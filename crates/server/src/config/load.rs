@@ -19,7 +19,7 @@ use super::telemetry::read_telemetry;
 use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 24] = [
+const IGNORED: [&str; 23] = [
     "ha_storage",
     "service_registration",
     "cache_size",
@@ -29,7 +29,6 @@ const IGNORED: [&str; 24] = [
     "plugin_file_uid",
     "plugin_file_permissions",
     "plugin_tmpdir",
-    "raw_storage_endpoint",
     "introspection_endpoint",
     "log_file",
     "log_rotate_duration",
@@ -137,6 +136,7 @@ pub fn parse(
         allow_audit_log_prefixing: false,
         audit_devices: Vec::new(),
         audit_by_api: true,
+        raw_storage: false,
         shows_hostname: false,
         shows_node_id: false,
         warnings: Vec::new(),
@@ -360,6 +360,7 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             "allow_audit_log_prefixing" => {
                 config.allow_audit_log_prefixing = source.flag("allow_audit_log_prefixing", value)?;
             }
+            "raw_storage_endpoint" => config.raw_storage = source.flag("raw_storage_endpoint", value)?,
             "enable_response_header_hostname" => {
                 config.shows_hostname = source.flag("enable_response_header_hostname", value)?
             }

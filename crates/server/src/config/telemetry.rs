@@ -28,6 +28,17 @@ pub struct TelemetryConfig {
     pub naming: Naming,
     /// Who is sent them.
     pub collectors: Vec<Collector>,
+    /// Who is sent traces.
+    pub traces: Option<TracesConfig>,
+}
+
+/// Whom traces are sent to, and which.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracesConfig {
+    /// Where OTLP is taken over HTTP.
+    pub endpoint: String,
+    /// Of the numbers that a trace's id begins with, those up to this are wanted.
+    pub wanted_below: u64,
 }
 
 /// Whom numbers are sent to.
@@ -61,6 +72,8 @@ struct Read {
     statsite: Option<String>,
     dogstatsd: Option<String>,
     tags: Vec<String>,
+    traces: Option<String>,
+    traces_wanted_below: u64,
 }
 
 /// Reads a `telemetry` stanza; `host` is the machine's name.
@@ -80,6 +93,8 @@ pub(super) fn read_telemetry(
         statsite: None,
         dogstatsd: None,
         tags: Vec::new(),
+        traces: None,
+        traces_wanted_below: u64::MAX,
     };
     for item in &object.items {
         let Some(key) = item.keys.first() else { continue };
@@ -106,6 +121,8 @@ pub(super) fn read_telemetry(
                     return Err(source.error(value.position, "`dogstatsd_tags` lists tags such as \"env:prod\""));
                 }
             }
+            "otlp_traces_endpoint" => read.traces = endpoint(source, name, value)?,
+            "otlp_traces_ratio" => read.traces_wanted_below = ratio(source, name, value)?,
             refused if refused.starts_with("circonus_") || refused.starts_with("stackdriver_") => {
                 let text = format!("`{refused}` is not available: statsd, statsite, dogstatsd and Prometheus are");
                 return Err(source.error(key.position, text));
@@ -136,7 +153,9 @@ impl Read {
             .into_iter()
             .filter_map(|(address, way, dialect)| Some(Collector { address: address?, way, dialect }))
             .collect();
-        TelemetryConfig { naming, collectors }
+        let wanted_below = self.traces_wanted_below;
+        let traces = self.traces.map(|endpoint| TracesConfig { endpoint, wanted_below });
+        TelemetryConfig { naming, collectors, traces }
     }
 }
 
@@ -153,6 +172,32 @@ fn filters(source: &mut Source<'_>, value: &Value, read: &mut Read) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Where OTLP is taken: the address of a collector, to which the usual path is added unless it has one.
+fn endpoint(source: &Source<'_>, key: &str, value: &Value) -> Result<Option<String>, ConfigError> {
+    let text = source.text(key, value)?;
+    let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")) else {
+        let nothing = text.is_empty().then_some(None);
+        return nothing.ok_or_else(|| source.error(value.position, format!("`{key}` is an address of http or https")));
+    };
+    let has_path = rest.trim_end_matches('/').contains('/');
+    let path = if has_path { "" } else { "/v1/traces" };
+    Ok(Some(format!("{scheme}://{}{path}", rest.trim_end_matches('/'))))
+}
+
+/// A part of all, such as `0.1`, as what of all numbers lies below.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "it is from 0 to 1"
+)]
+fn ratio(source: &Source<'_>, key: &str, value: &Value) -> Result<u64, ConfigError> {
+    let ratio: Option<f64> = source.text(key, value)?.parse().ok();
+    let ratio = ratio.filter(|ratio| (0.0..=1.0).contains(ratio));
+    let ratio = ratio.ok_or_else(|| source.error(value.position, format!("`{key}` is a number from 0 to 1")))?;
+    Ok((ratio * u64::MAX as f64) as u64)
 }
 
 /// A host and a port; whether the host has an address is asked when something is sent.
@@ -205,7 +250,15 @@ mod tests {
         let labelled = read("statsd_address = \"a:1\"\nenable_hostname_label = true").unwrap().telemetry;
         assert_eq!(labelled.collectors[0].dialect, Dialect::Statsd { host: None });
         assert!(labelled.naming.host_label.is_some());
+        let traced = |stanza: &str| read(stanza).unwrap().telemetry.traces.map(|to| (to.endpoint, to.wanted_below));
+        let whole = Some(("http://a:4318/v1/traces".to_owned(), u64::MAX));
+        assert_eq!(traced("otlp_traces_endpoint = \"http://a:4318/\""), whole);
+        let half = traced("otlp_traces_endpoint = \"https://a/b\"\notlp_traces_ratio = \"0.5\"").unwrap();
+        assert_eq!((half.0.as_str(), half.1 >> 60), ("https://a/b", 8));
+        assert_eq!(traced(""), None);
         for (wrong, said) in [
+            ("otlp_traces_endpoint = \"a:4318\"", "`otlp_traces_endpoint` is an address of http or https"),
+            ("otlp_traces_ratio = \"2\"", "`otlp_traces_ratio` is a number from 0 to 1"),
             ("circonus_api_token = \"x\"", "`circonus_api_token` is not available"),
             ("stackdriver_project_id = \"x\"", "`stackdriver_project_id` is not available"),
             ("statsd_address = \"nowhere\"", "`statsd_address` is a host and a port"),

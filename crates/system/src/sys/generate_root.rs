@@ -2,13 +2,13 @@
 //! enough shares.
 //!
 //! The older spelling asks for `sudo`, unless the operator opened it to whoever holds shares; then whoever has no token names
-//! the attempt to cancel it. Deliberately absent: the tokens of recovery mode.
+//! the attempt to cancel it. Deliberately absent: the tokens of recovery mode (`recovery.rs`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use tresor_core::shareholders::{Concealment, Entered, OTP_CHARACTERS};
+use tresor_core::shareholders::{Concealment, Entered, GenerationStanding, OTP_CHARACTERS};
 use tresor_engine::{Cx, Data, Mirrored, Nothing};
-use tresor_model::Fault;
+use tresor_model::{Fault, Timestamp};
 use tresor_pgp::Recipient;
 use tresor_secret::SecretString;
 use tresor_wire::input::{EmptyInput, Input};
@@ -19,7 +19,7 @@ use crate::always::parse_share;
 
 /// How the token is kept from everybody else; a password is made up when neither is given.
 #[derive(Input)]
-pub(super) struct Begin {
+pub(crate) struct Begin {
     /// A one-time password that the token is combined with.
     otp: Option<SecretString>,
     /// A key that it is encrypted to.
@@ -29,7 +29,7 @@ pub(super) struct Begin {
 
 /// A share.
 #[derive(Input)]
-pub(super) struct Enter {
+pub(crate) struct Enter {
     /// The share, in hexadecimal or base64.
     key: Option<SecretString>,
     /// The name of the attempt.
@@ -56,7 +56,7 @@ pub(super) struct Decode {
 
 /// How far the attempt is, or what it led to.
 #[derive(Output)]
-pub(super) struct Progressed {
+pub(crate) struct Progressed {
     /// The name of the attempt.
     nonce: String,
     /// Whether there is one.
@@ -90,53 +90,78 @@ pub(super) struct Decoded {
     token: String,
 }
 
-fn standing(sys: &Sys, otp: &SecretString) -> Result<Progressed, Fault> {
-    let standing = sys.handles.shareholders.generation_standing()?;
-    Ok(Progressed {
-        nonce: standing.nonce,
-        started: standing.is_started,
-        progress: standing.progress.into(),
-        required: standing.required.into(),
-        complete: false,
-        encoded_token: String::new(),
-        encoded_root_token: String::new(),
-        pgp_fingerprint: standing.fingerprint,
-        otp: otp.expose().clone(),
-        otp_length: OTP_CHARACTERS as u64,
+impl Progressed {
+    pub(crate) fn of(standing: GenerationStanding, otp: &SecretString) -> Self {
+        Self {
+            nonce: standing.nonce,
+            started: standing.is_started,
+            progress: standing.progress.into(),
+            required: standing.required.into(),
+            complete: false,
+            encoded_token: String::new(),
+            encoded_root_token: String::new(),
+            pgp_fingerprint: standing.fingerprint,
+            otp: otp.expose().clone(),
+            otp_length: OTP_CHARACTERS as u64,
+        }
+    }
+
+    /// There were enough shares.
+    pub(crate) fn complete(&mut self, nonce: String, token: &SecretString, fingerprint: String) {
+        (self.nonce, self.started, self.complete, self.progress) = (nonce, true, true, self.required);
+        self.encoded_token = token.expose().clone();
+        self.encoded_root_token.clone_from(&self.encoded_token);
+        self.pgp_fingerprint = fingerprint;
+    }
+}
+
+impl Enter {
+    /// The share, and the name of the attempt.
+    pub(crate) fn checked(self) -> Result<(SecretString, String), Fault> {
+        let key = self.key.filter(|key| !key.is_empty());
+        let key = key.ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON"))?;
+        Ok((key, self.nonce))
+    }
+}
+
+/// How a token is to be kept from everybody else, and the password, where one had to be made up.
+pub(crate) fn concealment(
+    input: Begin,
+    now: Timestamp,
+    make_up: impl FnOnce() -> SecretString,
+) -> Result<(Concealment, SecretString), Fault> {
+    let nothing = SecretString::new(String::new());
+    Ok(match input.otp.filter(|otp| !otp.is_empty()) {
+        Some(otp) => (Concealment::OneTimePassword(otp), nothing),
+        None if !input.pgp_key.is_empty() => {
+            let recipient = Recipient::parse(&input.pgp_key, now);
+            let recipient = recipient.map_err(|error| Fault::invalid(format!("error parsing PGP key: {error}")))?;
+            (Concealment::Recipient(Box::new(recipient)), nothing)
+        }
+        None => {
+            let made_up = make_up();
+            (Concealment::OneTimePassword(SecretString::new(made_up.expose().clone())), made_up)
+        }
     })
+}
+
+fn standing(sys: &Sys, otp: &SecretString) -> Result<Progressed, Fault> {
+    Ok(Progressed::of(sys.handles.shareholders.generation_standing()?, otp))
 }
 
 fn begin(sys: &Sys, cx: &Cx<'_>, input: Begin) -> Result<Progressed, Fault> {
     let shareholders = &sys.handles.shareholders;
-    let mut made_up = SecretString::new(String::new());
-    let concealment = match input.otp.filter(|otp| !otp.is_empty()) {
-        Some(otp) => Concealment::OneTimePassword(otp),
-        None if !input.pgp_key.is_empty() => {
-            let recipient = Recipient::parse(&input.pgp_key, cx.now);
-            let recipient = recipient.map_err(|error| Fault::invalid(format!("error parsing PGP key: {error}")))?;
-            Concealment::Recipient(Box::new(recipient))
-        }
-        None => {
-            made_up = shareholders.one_time_password();
-            Concealment::OneTimePassword(SecretString::new(made_up.expose().clone()))
-        }
-    };
+    let (concealment, made_up) = concealment(input, cx.now, || shareholders.one_time_password())?;
     shareholders.begin_generation(concealment)?;
     standing(sys, &made_up)
 }
 
 async fn enter(sys: &Sys, input: Enter) -> Result<Progressed, Fault> {
-    let key = input.key.filter(|key| !key.is_empty());
-    let key = key.ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON"))?;
-    let entered = sys.handles.shareholders.enter_generation(&input.nonce, parse_share(&key)?).await?;
-    let nothing = SecretString::new(String::new());
-    let mut shown = standing(sys, &nothing)?;
+    let (key, nonce) = input.checked()?;
+    let entered = sys.handles.shareholders.enter_generation(&nonce, parse_share(&key)?).await?;
+    let mut shown = standing(sys, &SecretString::new(String::new()))?;
     if let Entered::Enough((token, fingerprint)) = entered {
-        shown.nonce = input.nonce;
-        (shown.started, shown.complete, shown.progress) = (true, true, shown.required);
-        shown.encoded_token = token.expose().clone();
-        shown.encoded_root_token = token.expose().clone();
-        shown.pgp_fingerprint = fingerprint;
+        shown.complete(nonce, &token, fingerprint);
     }
     Ok(shown)
 }

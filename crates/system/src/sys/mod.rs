@@ -6,7 +6,7 @@ mod autopilot;
 mod capabilities;
 mod edge;
 mod explain;
-mod generate_root;
+pub(crate) mod generate_root;
 mod internal;
 mod introspect;
 mod leases;
@@ -22,6 +22,7 @@ mod policies;
 mod quotas;
 mod raft;
 mod rates;
+pub(crate) mod raw;
 pub(crate) mod rekey;
 mod remount;
 mod rotate;
@@ -448,6 +449,13 @@ impl Engine for Sys {
             .open_to(Access::Sudo)
             .decided_as("leases/revoke-force/{prefix...}")
             .write(leases::revoke_force)
+            .at("raw/{path...:trimmed}", "What is stored, record by record, where the configuration opens it.")
+            .in_root()
+            .open_to(Access::Sudo)
+            .read(raw::read)
+            .list(raw::list)
+            .write(raw::write)
+            .delete(raw::delete)
             .at("quotas/lease-count", "Lists the lease-count quotas.")
             .in_root()
             .open_to(Access::Token)

@@ -4,7 +4,7 @@ use tresor_core::tokens::roles::lesser;
 use tresor_core::tokens::terms::{Limits, decide};
 use tresor_core::tokens::{FoundToken, auth_block};
 use tresor_engine::answer::Token;
-use tresor_engine::{Cx, Warned, Widened};
+use tresor_engine::{Cx, Holder, View, Warned, Widened};
 use tresor_model::Fault;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{Input, Seconds};
@@ -74,7 +74,9 @@ fn renew(
         return Err(Fault::invalid("lease is not renewable"));
     }
     // The mount that made the token decides: an auth method's own tuning holds for its tokens.
-    let table = store.handles.spaces.of(&found.record.namespace)?.mounts.table();
+    let space = store.handles.spaces.of(&found.record.namespace)?;
+    let mounts = &space.mounts;
+    let table = mounts.table();
     let mount = table.iter().find(|mount| mount.record.id == found.record.mount).ok_or_else(Fault::denied)?;
     let record = &found.record;
     // The role that made it goes on to decide, and when it is gone nobody does.
@@ -85,15 +87,24 @@ fn renew(
         explicit_max = lesser(explicit_max, role.explicit_max_ttl);
         period = if role.period.is_zero() { period } else { role.period };
     }
+    // So does the role or user of an auth method, as it is now.
+    let (mut max, mut renewal_ttl) = (record.max_ttl, record.renewal_ttl);
+    let holder = Holder { metadata: &record.metadata, policies: &record.policies };
+    if let Some(engine) = mounts.engine(mount) {
+        let txn = cx.view.widen(Widened::assertion());
+        if let Some(terms) = engine.renewal(&mut View::new(txn, mount.contents.clone()), &holder)? {
+            (max, renewal_ttl, period) = (terms.max_ttl, terms.ttl, terms.period);
+        }
+    }
     let limits = Limits {
         mount_default: mount.facts.default_lease_ttl,
         mount_max: mount.facts.max_lease_ttl,
-        max: record.max_ttl,
+        max,
         explicit_max,
         period,
     };
     let wish = increment.map(|wish| wish.0).filter(|wish| !wish.is_zero());
-    let wish = wish.or(Some(record.renewal_ttl).filter(|ttl| !ttl.is_zero()));
+    let wish = wish.or(Some(renewal_ttl).filter(|ttl| !ttl.is_zero()));
     let life = decide(wish, &limits, record.created, now);
     if life.ttl.is_zero() {
         // A renewal must not be what ends the token (TOK-02).

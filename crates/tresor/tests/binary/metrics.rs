@@ -98,6 +98,60 @@ fn collectors_are_sent_the_numbers_as_an_operator_names_them() {
     assert!(text.contains("safe_core_unsealed") && !text.contains("audit") && !text.contains("vault_"), "{text}");
 }
 
+/// The body of the next request that a collector is sent.
+fn delivered(collector: &TcpListener) -> serde_json::Value {
+    let (stream, _) = collector.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line).unwrap();
+        let line = line.trim_end().to_ascii_lowercase();
+        if let Some(value) = line.strip_prefix("content-length: ") {
+            length = value.parse().unwrap();
+        }
+        assert!(!line.contains("canary"), "{line}");
+        if line.is_empty() {
+            break;
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    reader.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    serde_json::from_slice(&body).unwrap()
+}
+
+#[test]
+fn the_steps_of_requests_are_traced_where_an_operator_wants_it_and_nothing_secret_is_in_a_trace() {
+    let production = Production::new();
+    let collector = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = collector.local_addr().unwrap();
+    production.configure_more(&format!("telemetry {{\n  otlp_traces_endpoint = \"http://{address}\"\n}}"));
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    http.post("sys/mounts/shared", &json!({ "type": "kv" })).expect(204);
+    http.post("shared/canary-name", &json!({ "canary-field": "canary-value" })).expect(204);
+    http.with_token("canary-token").get("shared/canary-name").expect(403);
+    let mut spans: Vec<serde_json::Value> = Vec::new();
+    until("the traces", || {
+        let body = delivered(&collector);
+        assert!(!body.to_string().contains("canary") && !body.to_string().contains(&keys.root), "{body}");
+        let of_scope = body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array().unwrap().clone();
+        assert_eq!(body["resourceSpans"][0]["resource"]["attributes"][0]["value"]["stringValue"], "tresor");
+        spans.extend(of_scope);
+        spans.iter().any(|span| span.to_string().contains("refused")).then_some(())
+    });
+    let written = spans.iter().find(|span| span["name"] == "update shared/").unwrap();
+    assert_eq!((written["kind"].clone(), written["traceId"].as_str().unwrap().len()), (json!(2), 32));
+    let steps: Vec<&str> = spans
+        .iter()
+        .filter(|span| span["parentSpanId"] == written["spanId"] && span["traceId"] == written["traceId"])
+        .map(|span| span["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(steps, ["route", "check_token", "execute_and_commit", "record"]);
+}
+
 #[test]
 fn the_log_can_be_watched_while_it_is_made() {
     let production = Production::new();

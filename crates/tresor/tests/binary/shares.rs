@@ -7,9 +7,9 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::{Cli, Production};
+use crate::support::{Cli, Keys, Production, Server};
 
 /// A home of GnuPG with one key.
 struct Owner {
@@ -161,4 +161,67 @@ fn shares_and_tokens_reach_their_owners_encrypted_and_are_changed_and_made_by_th
     cli.succeed(&["operator", "seal-slots", "test", "-key-id=one", &from]);
     cli.succeed(&["operator", "seal-slots", "remove", &slot]);
     assert_eq!(cli.run(&["operator", "seal-slots", "test", "-key-id=one", &from]).code, 2);
+}
+
+#[test]
+fn sea_11_a_server_in_recovery_mode_serves_what_is_stored_to_whoever_has_its_token() {
+    let production = Production::new();
+    let server = production.start();
+    let keys = Keys::initialize(&server.http(), 2, 2);
+    keys.unseal(&server.http());
+    let http = server.http().with_token(&keys.root);
+    http.post("sys/policies/acl/kept", &json!({ "policy": "path \"a\" { capabilities = [\"read\"] }" })).expect(204);
+    drop(server);
+
+    let config = production.config();
+    let arguments = ["-config", config.to_str().unwrap(), "-recovery"];
+    let server = Server::start_by(&[], production.home(), &arguments, &[]);
+    assert_eq!(server.said("Recovery Mode: "), "true");
+    let nobody = server.http();
+    for path in ["sys/health", "sys/seal-status", "sys/mounts", "cubbyhole/a", "sys/init"] {
+        nobody.get(path).expect(404);
+    }
+    // Before there is a token nobody has it, whatever is sent.
+    for token in ["", "hvr.", keys.root.as_str()] {
+        nobody.with_token(token).get("sys/raw/root/policies/acl/kept").expect(403);
+    }
+    let mut cli = Cli::new(production.home(), server.address, "");
+    cli.set("VAULT_FORMAT", "json");
+    let of = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let begun = of(&cli.succeed(&["operator", "generate-root", "-recovery-token", "-init"]));
+    let (nonce, otp) = (begun["nonce"].as_str().unwrap(), begun["otp"].as_str().unwrap());
+    let enter = |share: &str| {
+        of(&cli.succeed(&["operator", "generate-root", "-recovery-token", &format!("-nonce={nonce}"), share]))
+    };
+    assert_eq!(enter(&keys.hex[0])["complete"], false);
+    let made = enter(&keys.hex[1]);
+    assert_eq!(made["complete"], true);
+    let encoded = format!("-decode={}", made["encoded_token"].as_str().unwrap());
+    let token = of(&cli.succeed(&["operator", "generate-root", &encoded, &format!("-otp={otp}")]));
+    let token = token["token"].as_str().unwrap();
+    assert!(token.starts_with("hvr."), "{token}");
+    // TIM-01: nothing that is nearly the token is the token.
+    for wrong in ["", &token[..token.len() - 1], &format!("{token}a"), keys.root.as_str()] {
+        nobody.with_token(wrong).get("sys/raw/root/policies/acl/kept").expect(403);
+    }
+    let http = server.http().with_token(token);
+    assert_eq!(http.get("sys/raw/root/policies/acl?list=true").expect(200).at("/data/keys/1"), json!("kept"));
+    let kept = http.get("sys/raw/root/policies/acl/kept?encoding=base64").expect(200).text_at("/data/value");
+    http.send("DELETE", "sys/raw/root/policies/acl/kept", "").expect(204);
+    http.get("sys/raw/root/policies/acl/kept").expect(404);
+    http.get("sys/raw/core/keyring").expect(403);
+    server.has_logged("recovery: what is stored is asked for");
+    assert!(!server.log().contains(token));
+    drop(server);
+
+    // What was done there is what the server finds; and the token went with the process.
+    let server = production.start();
+    keys.unseal(&server.http());
+    let root = server.http().with_token(&keys.root);
+    root.get("sys/policies/acl/kept").expect(404);
+    server.http().with_token(token).get("sys/mounts").expect(403);
+    drop(server);
+    let server = Server::start_by(&[], production.home(), &arguments, &[]);
+    server.http().with_token(token).get("sys/raw/root/core/x").expect(403);
+    assert!(!kept.is_empty());
 }

@@ -1,0 +1,71 @@
+//! Before step 3b: a login in the headers of a request (inline authentication) is done as a request of its own, and the token that
+//! it leads to asks for what was asked.
+//!
+//! The login goes through the whole pipeline, quotas and lock-out among them, and leaves its records. Its token is a batch
+//! token, so nothing is stored for it and nothing is left of it; whoever has it can hang nothing on it, no lease either.
+//! Deliberately absent: routes that do not log in, which nobody reaches this way.
+
+use std::collections::BTreeMap;
+
+use tresor_engine::Access;
+use tresor_env::BoxFuture;
+use tresor_model::request::{INLINE_FAILED, Inline};
+use tresor_model::stream::Upload;
+use tresor_model::{Fault, Refusal, Request};
+
+use super::{admit, route, serve, throttle};
+use crate::node::Node;
+
+/// Logs in, if that is asked for.
+pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<'a, Result<(), Fault>> {
+    Box::pin(async move {
+        let Inline::Asked(login) = std::mem::replace(&mut request.inline, Inline::Not) else { return Ok(()) };
+        let mut login = Request {
+            id: node.next_request_id(),
+            namespace: login.namespace,
+            path: login.path,
+            verb: login.verb,
+            body: login.body,
+            from_query: Vec::new(),
+            token: None,
+            wrap_ttl: None,
+            inline: Inline::Login,
+            headers: BTreeMap::new(),
+            connection: request.connection.clone(),
+            upload: Upload::default(),
+            refusal: None,
+        };
+        // As if it had come by itself.
+        if let Some(refusal) = throttle(node, &login).refusal {
+            return Err(told(refusal.into()));
+        }
+        {
+            let admitted = admit::admit(node, &mut login)?;
+            if route::route(&admitted.unsealed, &admitted.goes_to, &login).access(login.verb) != Access::Login {
+                return Err(told(Refusal::Absent("specified authentication path was not found".into()).into()));
+            }
+        }
+        let answer = serve(node, login).await.into_inner().map_err(told)?;
+        let token = answer.auth.and_then(|auth| auth.client_token);
+        let token = token.ok_or_else(|| told(Refusal::Absent("the login led to no token".into()).into()))?;
+        (request.token, request.inline) = (Some(token), Inline::Done);
+        Ok(())
+    })
+}
+
+/// The text says that it was the login that failed.
+fn told(fault: Fault) -> Fault {
+    let with = |text: &str| format!("{INLINE_FAILED}{text}").into();
+    match fault {
+        Fault::Refusal(refusal) => Fault::Refusal(match refusal {
+            Refusal::Invalid(text) | Refusal::Unproven(text) => Refusal::Invalid(with(&text)),
+            Refusal::Absent(text) => Refusal::Absent(with(&text)),
+            Refusal::Foreign(text) => Refusal::Foreign(with(&text)),
+            Refusal::Denied => Refusal::Foreign(with("permission denied")),
+            Refusal::Throttled(text) => Refusal::Throttled(with(&text)),
+            Refusal::Unavailable(text) => Refusal::Unavailable(with(&text)),
+            other => other,
+        }),
+        failure => failure,
+    }
+}
