@@ -6,7 +6,7 @@ use tresor_client::Method;
 use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome, mount_path};
 use crate::failure::Failure;
-use crate::flags::{CONNECTION, FORMAT, Flag, switch, text};
+use crate::flags::{CONNECTION, DETAILED, FORMAT, Flag, switch, text};
 use crate::key_values;
 use crate::mounts;
 use crate::output::{Document, Format, render};
@@ -17,7 +17,6 @@ const ENABLE: &[Flag] = &[
     text("path", "Name of the device; its type when not given."),
     switch("local", "Not replicated to other clusters."),
 ];
-const DETAILED: &[Flag] = &[switch("detailed", "Show every column.")];
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -82,7 +81,7 @@ fn list(context: &mut Context<'_, '_>) -> Outcome {
             _ => Err(Failure::remote("No audit devices are enabled.")),
         };
     }
-    let heading: &[&str] = if context.flags.switch("detailed") {
+    let heading: &[&str] = if context.is_detailed() {
         &["Path", "Type", "Description", "Replication", "Options"]
     } else {
         &["Path", "Type", "Description"]

@@ -6,7 +6,7 @@ use tresor_client::Method;
 use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome, mount_path, seconds_if_bare};
 use crate::failure::Failure;
-use crate::flags::{CONNECTION, FORMAT, Flag, switch, text};
+use crate::flags::{CONNECTION, DETAILED, FORMAT, Flag, text};
 use crate::mounts;
 
 const TABLE: &str = "sys/auth";
@@ -17,7 +17,6 @@ const LOCKOUT: &[Flag] = &[
     text("user-lockout-counter-reset-duration", "After how long without a failure counting starts again."),
     text("user-lockout-disable", "true: never lock users."),
 ];
-const DETAILED: &[Flag] = &[switch("detailed", "Show every column.")];
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -85,7 +84,7 @@ fn disable(context: &mut Context<'_, '_>) -> Outcome {
 fn list(context: &mut Context<'_, '_>) -> Outcome {
     let [] = context.arguments()?;
     let mounts = mounts::load(context, TABLE).map_err(|failure| failure.during("listing enabled authentications"))?;
-    let heading: &[&str] = if context.flags.switch("detailed") {
+    let heading: &[&str] = if context.is_detailed() {
         &[
             "Path",
             "Plugin",

@@ -16,7 +16,7 @@ use crate::contexts::InUse;
 use crate::envelope::Envelope;
 use crate::environment::Environment;
 use crate::failure::Failure;
-use crate::flags::Parsed;
+use crate::flags::{Parsed, boolean};
 use crate::io::{Colour, Io};
 use crate::key_values;
 use crate::output::{Document, Format, cell, render};
@@ -82,6 +82,12 @@ impl<'a, 'io> Context<'a, 'io> {
             wrapping: Wrapping::AsAsked,
             denied: None,
         }
+    }
+
+    /// Whether all that is told of listed entries is to be shown.
+    pub(crate) fn is_detailed(&self) -> bool {
+        let variable = || self.environment.variable("VAULT_DETAILED").and_then(boolean);
+        self.flags.switch_if_given("detailed").or_else(variable).unwrap_or(false)
     }
 
     /// A flag that has a value which is not empty.

@@ -69,6 +69,9 @@ pub(crate) const CONNECTION: &[Flag] = &[
 pub(crate) const FORMAT: &[Flag] =
     &[text("format", "Output as table, json or yaml; read also knows raw (VAULT_FORMAT). Default: table.")];
 
+/// More of what is listed.
+pub(crate) const DETAILED: &[Flag] = &[switch("detailed", "Show all that is told of each entry (VAULT_DETAILED).")];
+
 /// Choice of one field.
 pub(crate) const FIELD: &[Flag] = &[text("field", "Print only this field, bare, without a newline when piped.")];
 

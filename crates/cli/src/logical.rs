@@ -10,8 +10,8 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome, trim_path};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
-use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch, text};
-use crate::output::{Document, Format, render};
+use crate::flags::{CONNECTION, DETAILED, FIELD, FORMAT, Flag, switch, text};
+use crate::output::{Document, Format, cell, render};
 use crate::table::table;
 
 const FORCE: &[Flag] = &[switch("force", "Send the request even without data."), switch("f", "Short for -force.")];
@@ -58,7 +58,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         examples: &["list secret/metadata", "list -limit=100 -after=app secret/metadata"],
         arguments: "[options] PATH",
         about: "List the names below a path.",
-        flags: &[CONNECTION, FORMAT, PAGE],
+        flags: &[CONNECTION, FORMAT, DETAILED, PAGE],
         action: Action::Run(list),
     },
     Command {
@@ -66,7 +66,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         examples: &["scan secret/metadata"],
         arguments: "[options] PATH",
         about: "List every name below a path, at any depth.",
-        flags: &[CONNECTION, FORMAT, PAGE],
+        flags: &[CONNECTION, FORMAT, DETAILED, PAGE],
         action: Action::Run(scan),
     },
     Command {
@@ -238,9 +238,25 @@ fn names_below(context: &mut Context<'_, '_>, method: Method, path: &str, action
         return context.print_envelope(&answer);
     }
     let Some(keys) = answer.keys() else { return nothing(context, None) };
+    if context.is_detailed() {
+        return print_detailed(context, &answer, &keys);
+    }
     context.print_warnings(&answer);
     let document = Document::List(keys.iter().map(|key| Value::String(key.clone()).into()).collect());
     context.print_document(document, || table(&["Keys"], &keys.into_iter().map(|key| vec![key]).collect::<Vec<_>>()))
+}
+
+/// Names with what is told of each (`key_info`); for programs, the whole answer.
+fn print_detailed(context: &mut Context<'_, '_>, answer: &Envelope, keys: &[String]) -> Outcome {
+    let infos = answer.data_field("key_info").and_then(Value::as_object).cloned().unwrap_or_default();
+    let fields = infos.values().filter_map(Value::as_object).flat_map(Map::keys).cloned();
+    let fields: Vec<String> = fields.collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let heading: Vec<&str> = std::iter::once("Keys").chain(fields.iter().map(String::as_str)).collect();
+    let row = |key: &String| {
+        let shown = |field: &String| infos.get(key).and_then(|info| info.get(field)).map(cell).unwrap_or_default();
+        std::iter::once(key.clone()).chain(fields.iter().map(shown)).collect::<Vec<_>>()
+    };
+    context.print_document(answer.document(), || table(&heading, &keys.iter().map(row).collect::<Vec<_>>()))
 }
 
 fn unwrap(context: &mut Context<'_, '_>) -> Outcome {

@@ -105,7 +105,7 @@ fn list(context: &mut Context<'_, '_>) -> Outcome {
     }
     let all = answer.data_field("detailed").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let is_asked = |plugin: &&Value| kind.as_deref().is_none_or(|kind| plugin.get("type").is_some_and(|of| of == kind));
-    let columns: &[(&str, &str)] = match (context.flags.switch("detailed"), kind.is_some()) {
+    let columns: &[(&str, &str)] = match (context.is_detailed(), kind.is_some()) {
         (true, _) => {
             &[("Name", "name"), ("Type", "type"), ("Version", "version"), ("Deprecation Status", "deprecation_status")]
         }

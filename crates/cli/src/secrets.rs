@@ -4,7 +4,7 @@ use serde_json::Map;
 
 use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
-use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch};
+use crate::flags::{CONNECTION, DETAILED, FORMAT, Flag, repeated};
 use crate::mounts;
 
 const TABLE: &str = "sys/mounts";
@@ -12,7 +12,6 @@ const OWN: &[Flag] = &[
     repeated("allowed-managed-keys", "Managed key that the engine may use; may be given several times."),
     repeated("delegated-auth-accessors", "Accessor that the engine may log in through; may be given several times."),
 ];
-const DETAILED: &[Flag] = &[switch("detailed", "Show every column.")];
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -72,7 +71,7 @@ fn disable(context: &mut Context<'_, '_>) -> Outcome {
 fn list(context: &mut Context<'_, '_>) -> Outcome {
     let [] = context.arguments()?;
     let mounts = mounts::load(context, TABLE).map_err(|failure| failure.during("listing secrets engines"))?;
-    let heading: &[&str] = if context.flags.switch("detailed") {
+    let heading: &[&str] = if context.is_detailed() {
         &[
             "Path",
             "Plugin",

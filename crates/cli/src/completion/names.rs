@@ -1,5 +1,6 @@
 //! Names that the server knows: paths, mounts, policies, peers. Asked with the token and address of the line, within a second,
-//! once; where there is no token, no answer or no right to it, nothing is offered.
+//! once; where there is no token, no answer or no right to it, nothing is offered. Names that a shell would take apart are
+//! left out: whoever may write a secret must not write what others type.
 
 use std::time::Duration;
 
@@ -78,7 +79,14 @@ fn ask(asked: &Asked<'_>, requests: impl FnOnce(&mut Context<'_, '_>) -> Offered
     if !matches!(context.usual_token(), Ok(Some(_))) {
         return Vec::new();
     }
-    requests(&mut context).unwrap_or_default()
+    let mut offered = requests(&mut context).unwrap_or_default();
+    offered.retain(|name| is_safe(name));
+    offered
+}
+
+/// Whether a name stands for itself on the line of every shell.
+fn is_safe(name: &str) -> bool {
+    name.chars().all(|letter| letter.is_alphanumeric() || "/._:@%+,-".contains(letter)) && !name.starts_with('-')
 }
 
 fn data(context: &mut Context<'_, '_>, method: Method, path: &str) -> Result<Value, crate::failure::Failure> {
@@ -172,4 +180,29 @@ fn paths(asked: &Asked<'_>, typed: &str) -> Vec<String> {
         let listed = keys(&data(context, Method::List, trim_path(&listing).as_str())?);
         Ok(listed.into_iter().map(|name| format!("{directory}{name}")).collect())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_shell_would_take_apart_is_not_offered() {
+        for (name, expected) in [
+            ("secret/a_b.c:d@e%f+g,h-i", true),
+            ("gr\u{fc}n", true),
+            ("a b", false),
+            ("a;reboot", false),
+            ("$(reboot)", false),
+            ("`reboot`", false),
+            ("a\\b", false),
+            ("~root", false),
+            ("a*", false),
+            ("-force", false),
+            ("a\u{1b}[2J", false),
+            ("a\nb", false),
+        ] {
+            assert_eq!(is_safe(name), expected, "{name}");
+        }
+    }
 }

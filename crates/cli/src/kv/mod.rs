@@ -9,7 +9,7 @@ mod target;
 mod versions;
 
 use crate::commands::{Action, Command};
-use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, repeated, switch, text};
+use crate::flags::{CONNECTION, DETAILED, FIELD, FORMAT, Flag, repeated, switch, text};
 use crate::logical::PAGE;
 
 const MOUNT: &[Flag] =
@@ -60,7 +60,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         examples: &["kv list secret/"],
         arguments: "[options] PATH",
         about: "List the names below a path.",
-        flags: &[CONNECTION, FORMAT, MOUNT, PAGE],
+        flags: &[CONNECTION, FORMAT, DETAILED, MOUNT, PAGE],
         action: Action::Run(data::list),
     },
     Command {
@@ -68,7 +68,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         examples: &["kv scan secret/"],
         arguments: "[options] PATH",
         about: "List every name below a path, at any depth.",
-        flags: &[CONNECTION, FORMAT, MOUNT, PAGE],
+        flags: &[CONNECTION, FORMAT, DETAILED, MOUNT, PAGE],
         action: Action::Run(data::scan),
     },
     Command {

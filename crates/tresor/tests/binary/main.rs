@@ -16,6 +16,7 @@ mod balancer;
 mod canary;
 mod cli;
 mod cluster;
+mod commands;
 mod completion;
 mod config;
 mod contexts;

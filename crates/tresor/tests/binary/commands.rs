@@ -1,0 +1,122 @@
+//! Every command by its own example: what it prints instead of its request, and what it says when it is denied.
+//!
+//! The commands are those that help lists, so none is forgotten.
+
+use crate::support::{Cli, Server, binary, try_run};
+
+/// Commands whose example sends nothing that could be printed, and why.
+const SEND_NOTHING: &[(&str, &str)] = &[
+    ("print token", "it prints what is kept"),
+    ("policy lint", "it reads files, unless policies of a server are asked for"),
+    ("policy test", "it reads files, unless they name policies of a server"),
+    ("operator raft snapshot restore", "it reads the file first, and there is none here"),
+];
+
+/// Everything below a group, by help.
+fn commands(cli: &Cli<'_>, words: &[String]) -> Vec<Vec<String>> {
+    let help = [words, &["-help".to_owned()]].concat();
+    let said = cli.run(&help.iter().map(String::as_str).collect::<Vec<_>>()).output;
+    let Some((_, list)) = said.split_once("\nCommands:\n") else { return vec![words.to_vec()] };
+    let names = list.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    names.flat_map(|name| commands(cli, &[words, &[name.to_owned()]].concat())).collect()
+}
+
+/// As a shell splits an example.
+fn split(example: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for (number, part) in example.split('\'').enumerate() {
+        for (place, piece) in (if number % 2 == 0 { part.split(' ').collect() } else { vec![part] }).iter().enumerate()
+        {
+            if place > 0 {
+                words.push(String::new());
+            }
+            words.last_mut().unwrap().push_str(piece);
+        }
+    }
+    words
+}
+
+fn place() -> (tempfile::TempDir, Server) {
+    let home = tempfile::tempdir().unwrap();
+    for (file, text) in [
+        ("app.json", "{\"a\": 1}"),
+        ("password.txt", "x"),
+        ("spare.key", "542a91c2aff86797e8dfa16adf86dcbea5706410791b319798936a1b08e4ef8b"),
+        ("app.hcl", "path \"a\" {\n  capabilities = [\"read\"]\n}\n"),
+    ] {
+        std::fs::write(home.path().join(file), text).unwrap();
+    }
+    let server = Server::start(
+        home.path(),
+        &["-dev", "-dev-root-token-id=root", "-dev-listen-address=127.0.0.1:0", "-dev-no-store-token"],
+    );
+    let root = Cli::new(home.path(), server.address, "root");
+    root.succeed(&["secrets", "enable", "-path=kv", "kv"]);
+    root.succeed(&["kv", "put", "secret/app", "a=1"]);
+    (home, server)
+}
+
+#[test]
+fn every_command_can_be_printed_and_says_why_it_is_denied() {
+    let (home, server) = place();
+    let root = Cli::new(home.path(), server.address, "root");
+    let nobody = Cli::new(home.path(), server.address, "none");
+    let all = commands(&root, &[]);
+    assert!(all.len() > 80, "{all:?}");
+    let mut denied = 0;
+    for words in all {
+        let name = words.join(" ");
+        let help = root.succeed(&[&words.iter().map(String::as_str).collect::<Vec<_>>()[..], &["-help"]].concat());
+        if !help.contains("  -output-policy\n") || SEND_NOTHING.iter().any(|(left, _)| *left == name) {
+            continue;
+        }
+        let example = help.lines().find_map(|line| line.strip_prefix("  $ tresor ")).unwrap();
+        let example = split(example);
+        let example: Vec<&str> = example.iter().map(String::as_str).collect();
+        let run = |cli: &Cli<'_>, more: &[&str]| {
+            let environment = [("VAULT_MAX_RETRIES", "0"), ("VAULT_CLIENT_TIMEOUT", "5s")];
+            cli.run_with(binary(), &[&example, more].concat(), &environment, "x\n")
+        };
+        let curl = run(&root, &["-output-curl-string"]);
+        assert!(curl.code == 0 && curl.output.starts_with("curl "), "{name}: {curl:?}");
+        assert!(!curl.output.contains("Token: root"), "{name} shows a token: {curl:?}");
+        let rule = run(&root, &["-output-policy"]);
+        assert!(rule.code == 0 && rule.output.starts_with("path \""), "{name}: {rule:?}");
+        if name == "debug" {
+            // It would go on for two minutes with what nobody may know left out.
+            continue;
+        }
+        let refused = run(&nobody, &["-non-interactive"]);
+        if refused.errors.contains("Code: 403") && name != "login" {
+            assert!(refused.errors.contains("\nWhy: tresor policy why "), "{name}: {refused:?}");
+            assert_eq!(refused.code, 2, "{name}: {refused:?}");
+            denied += 1;
+        }
+    }
+    assert!(denied > 50, "{denied} were denied");
+    assert_eq!(root.run(&["status"]).code, 0, "nothing was done");
+}
+
+#[test]
+fn a_terminal_gets_tables_that_fit_and_colours() {
+    let (home, server) = place();
+    let on_terminal = |columns: usize, line: &str| {
+        let set = format!("stty cols {columns}; exec {} {line}", binary());
+        let mut command = crate::support::command("script", home.path());
+        command.args(["-qec", &set, "/dev/null"]).env("PATH", std::env::var("PATH").unwrap()).env("TERM", "xterm");
+        command.env("VAULT_ADDR", format!("http://{}", server.address)).env("VAULT_TOKEN", "root");
+        String::from_utf8(command.output().unwrap().stdout).unwrap().replace('\r', "")
+    };
+    if let Err(error) = try_run(&["script", "--version"]) {
+        panic!("`script` of bsdutils is needed: {error}");
+    }
+    let wide = on_terminal(200, "secrets list");
+    assert!(wide.lines().next().unwrap().starts_with("Path"), "{wide}");
+    let narrow = on_terminal(60, "secrets list");
+    assert!(narrow.lines().count() > wide.lines().count(), "{narrow}");
+    let block = on_terminal(60, "secrets list -detailed");
+    assert!(block.contains("Path ") && block.contains("\n\nPath "), "{block}");
+    assert!(block.lines().all(|line| !line.contains("Path") || !line.contains("Plugin")), "{block}");
+    let wrong = on_terminal(80, "read nowhere/x");
+    assert!(wrong.contains("\u{1b}[31mNo value found"), "{wrong:?}");
+}
