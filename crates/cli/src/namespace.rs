@@ -143,7 +143,7 @@ fn scan(context: &mut Context<'_, '_>) -> Outcome {
 
 /// A table shows names only.
 fn wants_details(context: &Context<'_, '_>) -> Result<bool, Failure> {
-    Ok(context.flags.switch("detailed") && context.format()? != Format::Table)
+    Ok(context.is_detailed() && context.format()? != Format::Table)
 }
 
 fn details(context: &mut Context<'_, '_>, method: Method) -> Outcome {
