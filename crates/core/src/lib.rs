@@ -33,6 +33,7 @@ pub mod releases;
 mod restore;
 pub mod role;
 mod running;
+pub mod seal_health;
 pub mod settings;
 pub mod shareholders;
 pub mod snapshots;

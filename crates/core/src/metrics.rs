@@ -245,6 +245,10 @@ fn looked_up(
         all.push(Reading::gauge("quota.lease_count.counter", counter).with("name", quota.name.as_str()));
         all.push(Reading::gauge("quota.lease_count.max", quota.max_leases).with("name", quota.name));
     }
+    if handles.settings.static_seal.is_some() {
+        let is_healthy = handles.seal_health.unhealthy_since().is_none();
+        all.push(Reading::gauge("seal.healthy", u64::from(is_healthy)));
+    }
     let audit = handles.audits.standing();
     all.push(Reading::gauge("audit.log.accepting", u64::from(audit.log.accepting)));
     audit_devices(handles, &audit, now, all);

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use tresor_barrier::{Barrier, SlotChange, StaticKeyError, StaticKeys, StaticSlot, UnsealError, UnsealKey};
 use tresor_env::tasks::run_blocking;
+use tresor_env::{Doors, SteadyClock};
 use tresor_model::{Fault, Refusal};
 
 use crate::node::{Node, State};
 use crate::role::PROMOTION_BOUND;
+use crate::seal_health;
 use crate::storage::Storage;
 use crate::unsealed::Unsealed;
 
@@ -134,7 +136,7 @@ pub(crate) async fn keep_trying(node: Weak<Node>) {
 /// The keys of the static seal, where there is one; the fault says in public only that it has none.
 pub(crate) async fn configured_keys(node: &Node) -> Result<Option<StaticKeys>, Fault> {
     let Some(seal) = &node.settings().static_seal else { return Ok(None) };
-    match read_keys(node, seal).await {
+    match read_keys(&node.doors, &node.clock, seal).await {
         Ok(keys) => Ok(Some(keys)),
         Err(cause) => {
             tracing::error!(cause, "the key of the static seal cannot be read");
@@ -144,16 +146,16 @@ pub(crate) async fn configured_keys(node: &Node) -> Result<Option<StaticKeys>, F
     }
 }
 
-async fn read_keys(node: &Node, seal: &StaticSeal) -> Result<StaticKeys, String> {
+pub(crate) async fn read_keys(doors: &Doors, clock: &SteadyClock, seal: &StaticSeal) -> Result<StaticKeys, String> {
     let source = Arc::clone(&seal.source);
     let id = &seal.key_id;
     tokio::select! {
         biased;
-        read = run_blocking(&*node.doors.workers, move || source.read()) => match read {
+        read = run_blocking(&*doors.workers, move || source.read()) => match read {
             Ok(read) => read.map_err(|error| error.to_string()),
             Err(panicked) => Err(format!("the key `{id}` of the static seal cannot be read: {panicked}")),
         },
-        () = node.sleep(KEY_BOUND) => Err(format!("the key `{id}` of the static seal cannot be read in time")),
+        () = clock.sleep(KEY_BOUND) => Err(format!("the key `{id}` of the static seal cannot be read in time")),
     }
 }
 
@@ -166,7 +168,7 @@ pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), F
     // Read before, so that the root key waits for nothing.
     let keys = match &node.settings().static_seal {
         None => None,
-        Some(seal) => Some(read_keys(node, seal).await),
+        Some(seal) => Some(read_keys(&node.doors, &node.clock, seal).await),
     };
     let opened = node.store.unseal_with(key).map_err(|error| match error {
         UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
@@ -207,7 +209,9 @@ async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
     if node.unsealed().is_some() || !node.store.facts().map_err(|error| not_served(&error))?.initialized {
         return Ok(());
     }
-    let keys = read_keys(node, seal).await.map_err(|cause| NotOpened::new(OpeningProblem::KeyUnreadable, &cause))?;
+    let keys = read_keys(&node.doors, &node.clock, seal)
+        .await
+        .map_err(|cause| NotOpened::new(OpeningProblem::KeyUnreadable, &cause))?;
     let opened = node.store.unseal_by(&keys).map_err(|error| {
         let problem = match &error {
             UnsealError::StaticKey(StaticKeyError::NoSlot) => OpeningProblem::NoSlot,
@@ -246,6 +250,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     }
     unsealed.follow_standing();
     unsealed.follow_keys(Arc::downgrade(node));
+    seal_health::start(&unsealed);
     node.cluster.set_sealed(false);
     // Who asks next finds a node that does what it can, and what hangs keeps nobody from asking.
     tokio::select! {

@@ -33,6 +33,7 @@ use crate::pipeline::{RunningUses, Turns, uncertain};
 use crate::quotas::Quotas;
 use crate::quotas::rates::Rates;
 use crate::role::{self, Duties};
+use crate::seal_health::SealHealth;
 use crate::settings::Settings;
 use crate::shareholders::{self, Shareholders};
 use crate::snapshots::Snapshots;
@@ -75,6 +76,8 @@ pub struct Handles {
     pub membership: Arc<Membership>,
     /// The terms of the key ring.
     pub keyring: Arc<Keyring>,
+    /// Whether the seal could open the store by itself.
+    pub seal_health: Arc<SealHealth>,
     /// What those who hold shares may do.
     pub shareholders: Arc<Shareholders>,
     /// How the store is doing.
@@ -239,6 +242,7 @@ impl Unsealed {
         let handles = Handles {
             audits,
             keyring,
+            seal_health: Arc::default(),
             shareholders,
             spaces,
             tokens,
@@ -283,6 +287,11 @@ impl Unsealed {
             tasks,
         });
         Ok(unsealed)
+    }
+
+    /// A task that ends with the node's being open.
+    pub(crate) fn look_after(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
     }
 
     /// From now on the node does what its standing in the cluster asks for.

@@ -384,3 +384,31 @@ async fn sea_01_no_byte_of_a_static_key_is_stored_logged_or_answered() {
         assert!(logged.contains(said), "{said}\n{logged}");
     }
 }
+
+#[tokio::test]
+async fn a_seal_that_could_not_open_any_more_is_told_before_the_next_start() {
+    let (harness, place, _, root) = initialized().await;
+    let healthy = || async {
+        let shown = harness.read("sys/seal-backend-status", &root).await.expect_status(200);
+        assert_eq!(shown.at("/data/backends/0/name"), "static");
+        let text = harness.read("sys/metrics?format=prometheus", &root).await.expect_status(200).bytes;
+        let is_counted = String::from_utf8(text).unwrap().lines().any(|line| {
+            line.starts_with("vault_seal_healthy{")
+                && line.ends_with(if shown.at("/data/healthy") == true { " 1" } else { " 0" })
+        });
+        assert!(is_counted);
+        shown.at("/data/healthy").clone()
+    };
+    assert_eq!(healthy().await, true);
+    // The key is gone, or another one lies in its place.
+    for keys in [&[][..], &[("a", "another")]] {
+        place.put(keys);
+        assert_eq!(healthy().await, true, "nobody has looked yet");
+        harness.advance(Duration::from_secs(600)).await;
+        assert_eq!(healthy().await, false);
+        place.put(&[("a", "first")]);
+        harness.advance(Duration::from_secs(60)).await;
+        assert_eq!(healthy().await, true);
+    }
+    check_kept(&harness, &root).await;
+}

@@ -27,6 +27,7 @@ pub(crate) mod rekey;
 mod remount;
 mod rotate;
 mod seal;
+mod seal_backend;
 mod seal_slots;
 mod snapshots;
 mod storage;
@@ -212,6 +213,10 @@ impl Engine for Sys {
             .in_root()
             .open_to(Access::Public)
             .ask(generate_root::decode)
+            .at("seal-backend-status", "Whether the seal of this node could open the store by itself.")
+            .in_root()
+            .runs_on(Place::Asked)
+            .read(seal_backend::status)
             .at("seal-slots", "What opens the root key: shows the slots, or adds one of a static key.")
             .in_root()
             .open_to(Access::Sudo)

@@ -1,0 +1,84 @@
+//! Whether a seal that opens by itself still could: looked at now and then, while nobody needs it (SEAL-25).
+//!
+//! The key is read where it lies, and must open a slot of the store. Otherwise the node would stay sealed after its next start,
+//! and nobody would know before: so the log warns, and numbers and `sys/seal-backend-status` say it. Deliberately absent: any
+//! consequence; an open node goes on.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use tresor_model::Timestamp;
+
+use crate::gate::Gate;
+use crate::opening::read_keys;
+use crate::unsealed::Unsealed;
+
+/// How often it is looked at, and how often while it could not open.
+const EVERY: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(60));
+
+/// What was found.
+#[derive(Default)]
+pub struct SealHealth {
+    unhealthy_since: Mutex<Option<Timestamp>>,
+}
+
+impl SealHealth {
+    /// Since when the seal could not open by itself; nothing while it could.
+    #[must_use]
+    pub fn unhealthy_since(&self) -> Option<Timestamp> {
+        *self.unhealthy_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn found(&self, problem: Option<String>, now: Timestamp) {
+        let mut since = self.unhealthy_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match (problem, since.is_some()) {
+            (Some(cause), false) => {
+                tracing::warn!(cause, "the seal could not open this store by itself: mend that before the next start");
+                *since = Some(now);
+            }
+            (None, true) => {
+                tracing::info!("the seal could open this store by itself again");
+                *since = None;
+            }
+            (Some(_), true) | (None, false) => {}
+        }
+    }
+}
+
+/// Starts to look, where there is such a seal.
+pub(crate) fn start(unsealed: &Arc<Unsealed>) {
+    if unsealed.handles.settings.static_seal.is_some() {
+        unsealed.look_after(watch(Arc::downgrade(unsealed), unsealed.gate.clone()));
+    }
+}
+
+async fn watch(node: Weak<Unsealed>, gate: Gate) {
+    while let Some(unsealed) = node.upgrade() {
+        let is_healthy = unsealed.handles.seal_health.unhealthy_since().is_none();
+        let waiting = unsealed.clock.sleep(if is_healthy { EVERY.0 } else { EVERY.1 });
+        drop(unsealed);
+        tokio::select! {
+            biased;
+            () = gate.closed() => return,
+            () = waiting => {}
+        }
+        let Some(unsealed) = node.upgrade() else { return };
+        let problem = look(&unsealed).await;
+        unsealed.handles.seal_health.found(problem, unsealed.clock.now());
+    }
+}
+
+/// Why it could not open now, if it could not.
+async fn look(unsealed: &Unsealed) -> Option<String> {
+    let seal = unsealed.handles.settings.static_seal.as_ref()?;
+    let keys = match read_keys(&unsealed.doors, &unsealed.clock, seal).await {
+        Ok(keys) => keys,
+        Err(cause) => return Some(cause),
+    };
+    match unsealed.handles.keyring.slots_opened_by(&keys.current) {
+        Ok(slots) if !slots.is_empty() => None,
+        Ok(_) => Some(format!("the key `{}` opens no slot", seal.key_id)),
+        // Of the store others tell.
+        Err(_) => None,
+    }
+}
