@@ -352,6 +352,7 @@ const ABOUT_THE_SERVER: &[&str] = &[
     "rekey-recovery-key",
     "rotate",
     "seal",
+    "seal-backend-status",
     "seal-slots",
     "step-down",
     "storage",

@@ -282,7 +282,11 @@ async fn wrp_08_bounds_of_a_policy_hold_whether_or_not_wrapping_is_asked_for() {
     for (ttl, status) in [("30", 403), ("60", 200), ("2m", 200), ("121", 403)] {
         assert_eq!(wrapped(&harness, "GET", "kv/a", &token, Value::Null, ttl).await.status, status, "{ttl}");
     }
-    for ttl in ["-1", "0", "1ms", "1e9", "9999999h", "99999999999999999999", "soon"] {
+    // Nothing is to be wrapped, as in the reference; where it must be, that is refused.
+    assert_eq!(wrapped(&harness, "GET", "kv/a", &token, Value::Null, "0").await.status, 403);
+    let open = wrapped(&harness, "GET", "kv/a", ROOT, Value::Null, "0").await.expect_status(200);
+    assert!(open.at("/wrap_info").is_null() && open.at("/data/k").is_string(), "{open:?}");
+    for ttl in ["-1", "1ms", "1e9", "9999999h", "99999999999999999999", "soon"] {
         assert_eq!(wrapped(&harness, "GET", "kv/a", ROOT, Value::Null, ttl).await.status, 400, "{ttl}");
     }
 }

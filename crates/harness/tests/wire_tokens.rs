@@ -233,6 +233,7 @@ async fn a_user_is_shown_by_the_names_that_it_was_written_with() {
             "token_bound_cidrs": ["10.0.0.0/8"], "token_explicit_max_ttl": 0, "token_max_ttl": 0,
             "token_no_default_policy": false, "token_num_uses": 0, "token_period": 0,
             "token_policies": ["a", "b"], "token_ttl": 10, "token_type": "default",
+            "token_strictly_bind_ip": false,
         })
     );
     harness.prepare("POST", "auth/userpass/users/old", json!({ "token_policies": "c", "token_ttl": "20s" })).await;

@@ -478,7 +478,7 @@ mod tests {
     fn fz_03_limits_hold_while_parsing() {
         let limits = JsonLimits {
             depth_max: 4,
-            values_max: 10,
+            values_max: 12,
             entries_max: 4,
             elements_max: 8,
             string_bytes_max: 8,

@@ -1,7 +1,7 @@
 //! Audit records on their way to real collectors: rsyslog, a small HTTP server, files that the server puts aside itself; and
 //! devices that the configuration declares.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
@@ -153,10 +153,12 @@ fn rsyslog_gets_every_record_whether_it_stands_still_ends_or_is_killed() {
     keys.unseal(&server.http());
     until("all records", || answered(&Rsyslog::records(&home)).contains(&999).then_some(()));
     let records = Rsyslog::records(&home);
-    let all: BTreeSet<usize> = answered(&records).into_iter().collect();
-    assert_eq!(all, (0..1000).collect(), "none is lost");
-    // Twice comes only what was not known to be read: a socket holds 256 KiB.
-    assert!(answered(&records).len() < 1000 + 2 * 300, "{}", answered(&records).len());
+    let mut times: BTreeMap<usize, usize> = BTreeMap::new();
+    answered(&records).into_iter().for_each(|number| *times.entry(number).or_default() += 1);
+    assert!(times.keys().copied().eq(0..1000), "none is lost");
+    // Again comes only what was not known to be read, or not yet known to the disk to be: each end, of which there are two of
+    // the daemon and one of the server, brings a record at most once more.
+    assert!(times.values().all(|times| *times <= 4), "{times:?}");
     let text = std::fs::read_to_string(home.join("rsyslog/messages")).unwrap();
     assert!(!text.contains("canary"));
     drop(daemon);
