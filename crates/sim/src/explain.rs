@@ -257,7 +257,8 @@ impl Case<'_> {
         };
         let mut policies = known.policies.clone();
         policies.push("default".to_owned());
-        let token = Token { mount: Some(found.made), ..self.fresh(None, policies, known.ttl, 0, 0) };
+        let (mount, user) = (Some(found.made), Some(user.clone()));
+        let token = Token { mount, user, ..self.fresh(None, policies, known.ttl, 0, 0) };
         self.minted(state.clone(), token, known.ttl.min(found.max))
     }
 
@@ -265,6 +266,7 @@ impl Case<'_> {
         Token {
             parent,
             mount: None,
+            user: None,
             created: self.moment.span,
             end: None,
             granted: 0,
@@ -352,13 +354,20 @@ impl Case<'_> {
         if token.end.is_none() {
             return self.refused(&state, 400);
         }
-        let max = match token.mount {
-            Some(made) => state.mounts.values().find(|mount| mount.made == made).map_or(LIFE_MAX, |mount| mount.max),
-            None => LIFE_MAX,
-        };
+        let mount = token.mount.and_then(|made| state.mounts.values().find(|mount| mount.made == made));
+        let max = mount.map_or(LIFE_MAX, |mount| mount.max);
+        let mut wish = token.wish;
+        if let (Some(mount), Some(name)) = (mount, &token.user) {
+            // The user decides as it is now; a token of one who is gone, or has other policies, is not renewed.
+            let of_token = token.policies.iter().filter(|name| *name != "default").collect::<BTreeSet<_>>();
+            match mount.users.get(name) {
+                Some(user) if user.policies.iter().collect::<BTreeSet<_>>() == of_token => wish = user.ttl,
+                _ => return self.refused(&state, 400),
+            }
+        }
         let longest = if token.explicit == 0 { max } else { max.min(token.explicit) };
         let (span, cap) = (self.moment.span, token.created.after(longest));
-        let wanted = span.after(if increment > 0 { increment } else { token.wish });
+        let wanted = span.after(if increment > 0 { increment } else { wish });
         // A process whose clock tells a time before the token's creation takes it for new.
         let fresh = span.after(longest);
         let end = Span {

@@ -105,6 +105,8 @@ pub(crate) struct Token {
     pub(crate) parent: Option<TokenNumber>,
     /// The auth mount that made it, by the operation that made that.
     pub(crate) mount: Option<usize>,
+    /// The user who logged in there.
+    pub(crate) user: Option<String>,
     pub(crate) created: Span,
     pub(crate) end: Option<Span>,
     /// The life that is shown at least, as far as the end is not nearer, in seconds.
@@ -140,6 +142,7 @@ impl State {
         let root = Token {
             parent: None,
             mount: None,
+            user: None,
             created: Span { from: 0, to: 0 },
             end: None,
             granted: 0,

@@ -77,7 +77,7 @@ fn renew(
     let space = store.handles.spaces.of(&found.record.namespace)?;
     let mounts = &space.mounts;
     let table = mounts.table();
-    let mount = table.iter().find(|mount| mount.record.id == found.record.mount).ok_or_else(Fault::denied)?;
+    let mount = table.with_id(&found.record.mount).ok_or_else(Fault::denied)?;
     let record = &found.record;
     // The role that made it goes on to decide, and when it is gone nobody does.
     let (mut explicit_max, mut period) = (record.explicit_max_ttl, record.period);
