@@ -251,8 +251,7 @@ async fn opening_and_checking_read_the_same_however_many_tokens_there_are() {
         made.push((server.cost_of_tokens().await, server.cost_of_secrets().await));
     }
     // What 96 creations fill is one block of each of their four directories: where it began decides whether there is one
-    // split more, which writes the new block and the one above, and reads as many and what is split; a directory may be a
-    // level deeper, which reads no more than that. What grew with each token would be 96.
+    // split more, of at most three blocks; a directory may be a level deeper. What grew with each token would be 96.
     const SPLITS: u64 = 4 * 3;
     for (few, many) in made.first().iter().zip(made.last()) {
         for (few, many) in [(few.0, many.0), (few.1, many.1)] {
