@@ -103,6 +103,33 @@ async fn what_is_passed_on_is_recorded_where_it_runs_and_nowhere_else() {
 }
 
 #[tokio::test]
+async fn rft_12_no_header_says_where_a_request_that_is_passed_on_came_from() {
+    let pair = pair_with_kv().await;
+    let mut tokens = Vec::new();
+    for range in ["127.0.0.1/32", "10.9.0.0/16"] {
+        let body = json!({ "policies": ["root"], "ttl": "1h" });
+        let role = json!({ "token_bound_cidrs": [range], "allowed_policies": ["root"] });
+        drop(pair.leader.call("POST", "auth/token/roles/here", ROOT, role).await.expect_status(204));
+        let made = pair.leader.call("POST", "auth/token/create/here", ROOT, body).await.expect_status(200);
+        tokens.push(made.text_at("/auth/client_token"));
+    }
+    pair.forwarded();
+    let forged = [
+        ("X-Forwarded-For", "10.9.0.1"),
+        ("Forwarded", "for=10.9.0.1"),
+        ("X-Real-IP", "10.9.0.1"),
+        ("X-Vault-Forward", "active-node"),
+    ];
+    for (token, status) in tokens.iter().zip([200, 403]) {
+        for headers in [&[][..], &forged] {
+            let body = json!({ "data": { "a": 1 } });
+            assert_eq!(pair.standby.call_with("POST", "kv/data/a", token, body, headers).await.status, status);
+        }
+    }
+    assert!(pair.forwarded() >= 2);
+}
+
+#[tokio::test]
 async fn who_wants_nothing_passed_on_is_sent_to_the_leader() {
     let pair = pair_with_kv().await;
     let header = [("X-Vault-No-Request-Forwarding", "true")];
