@@ -135,7 +135,7 @@ impl Walk<'_> {
             *self.budget -= 1;
         }
         match self.unsealed.handles.tokens.cubbyhole(hash)? {
-            Some(own) => Wipe { contents: own, engine: None, budget: self.budget }.run(txn),
+            Some(own) => Wipe { contents: own, engine: None }.run(txn, self.budget),
             None => Ok(true),
         }
     }
@@ -241,7 +241,7 @@ pub(super) fn wipe(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Res
                     let contents = keys::mount_contents(&namespace, &id, store).map_err(Fault::internal)?;
                     // Data of an older shape has no points that hang on it.
                     let engine = engine.clone().filter(|_| store == record.mount.0.store);
-                    if !(Wipe { contents, engine, budget: &mut doing.step_max }).run(txn)? {
+                    if !(Wipe { contents, engine }).run(txn, &mut doing.step_max)? {
                         record.records_wiped += u64::try_from(budget - doing.step_max).unwrap_or(0);
                         txn.write(&key, &record.encode()).map_err(Fault::internal)?;
                         return Ok(Progress::More);
@@ -255,41 +255,47 @@ pub(super) fn wipe(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Res
     Ok(Progress::Idle)
 }
 
-/// Deleting everything below a prefix, and the points that hang on it.
-struct Wipe<'w> {
+/// What takes away one record: from the budget it takes what it deletes.
+type Delete<'d> = dyn FnMut(&mut Txn, &StorageKey, &mut usize) -> Result<(), Fault> + 'd;
+
+/// Hands every name below a prefix to `delete` while the budget lasts; true when nothing is left. It goes no deeper than a
+/// name has segments, which the barrier bounds.
+pub(super) fn every_below(
+    txn: &mut Txn,
+    prefix: &KeyPrefix,
+    budget: &mut usize,
+    delete: &mut Delete<'_>,
+) -> Result<bool, Fault> {
+    for name in txn.list(prefix, None, *budget + 1).map_err(Fault::internal)? {
+        if *budget == 0 {
+            return Ok(false);
+        }
+        if name.ends_with('/') {
+            let deeper = prefix.below(&name).map_err(Fault::internal)?;
+            if !every_below(txn, &deeper, budget, delete)? {
+                return Ok(false);
+            }
+        } else {
+            delete(txn, &prefix.key(&name).map_err(Fault::internal)?, budget)?;
+        }
+    }
+    Ok(*budget > 0)
+}
+
+/// Deleting what a removed mount has, and the points that hang on it.
+struct Wipe {
     contents: KeyPrefix,
     /// Who knows of the points, if anybody.
     engine: Option<Arc<dyn Mounted>>,
-    /// How many records may be deleted.
-    budget: &'w mut usize,
 }
 
-impl Wipe<'_> {
-    /// True when nothing is left.
-    fn run(mut self, txn: &mut Txn) -> Result<bool, Fault> {
-        let whole = self.contents.clone();
-        self.below(txn, &whole)
+impl Wipe {
+    /// Deletes as much as the budget allows; true when nothing is left.
+    fn run(&self, txn: &mut Txn, budget: &mut usize) -> Result<bool, Fault> {
+        every_below(txn, &self.contents, budget, &mut |txn, record, budget| self.delete(txn, record, budget))
     }
 
-    /// It goes no deeper than a name has segments, which the barrier bounds.
-    fn below(&mut self, txn: &mut Txn, prefix: &KeyPrefix) -> Result<bool, Fault> {
-        for name in txn.list(prefix, None, *self.budget + 1).map_err(Fault::internal)? {
-            if *self.budget == 0 {
-                return Ok(false);
-            }
-            if name.ends_with('/') {
-                let deeper = prefix.below(&name).map_err(Fault::internal)?;
-                if !self.below(txn, &deeper)? {
-                    return Ok(false);
-                }
-            } else {
-                self.delete(txn, &prefix.key(&name).map_err(Fault::internal)?)?;
-            }
-        }
-        Ok(*self.budget > 0)
-    }
-
-    fn delete(&mut self, txn: &mut Txn, record: &StorageKey) -> Result<(), Fault> {
+    fn delete(&self, txn: &mut Txn, record: &StorageKey, budget: &mut usize) -> Result<(), Fault> {
         if let (Some(engine), Some(name)) = (&self.engine, record.as_str().strip_prefix(self.contents.as_str())) {
             let mut view = View::new(txn, self.contents.clone());
             let points = match engine.points(&mut view, name) {
@@ -301,11 +307,11 @@ impl Wipe<'_> {
             };
             for point in points {
                 view.delete_point(&point)?;
-                *self.budget = self.budget.saturating_sub(1);
+                *budget = budget.saturating_sub(1);
             }
         }
         txn.delete(record).map_err(Fault::internal)?;
-        *self.budget = self.budget.saturating_sub(1);
+        *budget = budget.saturating_sub(1);
         Ok(())
     }
 }

@@ -5,9 +5,10 @@
 //! so that nothing can be written any more, then every name that is left, and at last the record. Invariant: a record is
 //! forgotten when no area lists anything. Deliberately absent: making a namespace unreachable, which its record's state did.
 
-use tresor_barrier::{Area, KeyPrefix, Txn};
+use tresor_barrier::{Area, KeyPrefix, StorageKey, Txn};
 use tresor_model::{Fault, MountId};
 
+use super::collect::every_below;
 use super::record::number_of;
 use super::{Doing, Progress, Readable};
 use crate::cached::every_name;
@@ -59,7 +60,8 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> 
     }
     for area in AREAS {
         let whole = KeyPrefix::new(&space.id, area, "").map_err(Fault::internal)?;
-        if !(Sweep { area, budget: &mut doing.step_max }).below(txn, &whole)? {
+        let mut delete = |txn: &mut Txn, key: &StorageKey, budget: &mut usize| forget(txn, area, key, budget);
+        if !every_below(txn, &whole, &mut doing.step_max, &mut delete)? {
             return Ok(Progress::More);
         }
     }
@@ -124,38 +126,18 @@ fn remove_mounts(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &Doin
     Ok(removed > 0)
 }
 
-/// Deleting every name below a prefix, and what only a name leads to.
-struct Sweep<'w> {
-    area: Area,
-    budget: &'w mut usize,
-}
-
-impl Sweep<'_> {
-    /// True when nothing is left.
-    fn below(&mut self, txn: &mut Txn, prefix: &KeyPrefix) -> Result<bool, Fault> {
-        for name in txn.list(prefix, None, *self.budget + 1).map_err(Fault::internal)? {
-            if *self.budget == 0 {
-                return Ok(false);
-            }
-            if name.ends_with('/') {
-                let deeper = prefix.below(&name).map_err(Fault::internal)?;
-                if !self.below(txn, &deeper)? {
-                    return Ok(false);
-                }
-                continue;
-            }
-            let key = prefix.key(&name).map_err(Fault::internal)?;
-            if self.area == Area::Leases {
-                // The ids of leases are bare names that lead to points.
-                txn.delete(&keys::lease(number_of(&name)).map_err(Fault::internal)?).map_err(Fault::internal)?;
-            }
-            if txn.contains(&key).map_err(Fault::internal)? {
-                txn.delete(&key).map_err(Fault::internal)?;
-            } else {
-                txn.leave(&key);
-            }
-            *self.budget -= 1;
-        }
-        Ok(*self.budget > 0)
+/// Deletes a name, and what only a name leads to.
+fn forget(txn: &mut Txn, area: Area, key: &StorageKey, budget: &mut usize) -> Result<(), Fault> {
+    if area == Area::Leases {
+        // The ids of leases are bare names that lead to points.
+        let point = keys::lease(number_of(key.as_str())).map_err(Fault::internal)?;
+        txn.delete(&point).map_err(Fault::internal)?;
     }
+    if txn.contains(key).map_err(Fault::internal)? {
+        txn.delete(key).map_err(Fault::internal)?;
+    } else {
+        txn.leave(key);
+    }
+    *budget = budget.saturating_sub(1);
+    Ok(())
 }
