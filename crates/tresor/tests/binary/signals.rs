@@ -14,15 +14,10 @@ fn a_request_that_is_under_way_is_answered_before_the_server_ends() {
         let production = Production::new();
         let (mut server, keys) = production.start_ready();
         let http = server.http();
-        http.with_token(&keys.root).post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);
+        let owner = http.with_token(&keys.root);
+        owner.post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);
         let body = r#"{"x": "written while stopping"}"#;
-        let mut under_way = http.connect();
-        let head = format!(
-            "POST /v1/kv/a HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {}\r\nContent-Length: {}\r\n\r\n",
-            keys.root,
-            body.len()
-        );
-        under_way.write_all(head.as_bytes()).unwrap();
+        let mut under_way = owner.begin("POST", "kv/a", body.len());
         under_way.write_all(&body.as_bytes()[..5]).unwrap();
         // An idle connection must not keep the server.
         let mut idle = http.connect();
@@ -49,12 +44,8 @@ fn a_request_that_is_under_way_is_answered_before_the_server_ends() {
 fn a_request_that_never_ends_does_not_keep_the_server() {
     let production = Production::new();
     let (mut server, keys) = production.start_ready();
-    let mut endless = server.http().connect();
-    let head = format!(
-        "POST /v1/sys/mounts/a HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {}\r\nContent-Length: 9\r\n\r\n",
-        keys.root
-    );
-    endless.write_all(head.as_bytes()).unwrap();
+    // It never gets its body.
+    let _endless = server.http().with_token(&keys.root).begin("POST", "sys/mounts/a", 9);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -63,12 +54,8 @@ fn a_request_that_never_ends_does_not_keep_the_server() {
 fn a_second_signal_ends_the_waiting() {
     let production = Production::new();
     let (mut server, keys) = production.start_ready();
-    let mut endless = server.http().connect();
-    let head = format!(
-        "POST /v1/sys/mounts/a HTTP/1.1\r\nHost: h\r\nX-Vault-Token: {}\r\nContent-Length: 9\r\n\r\n",
-        keys.root
-    );
-    endless.write_all(head.as_bytes()).unwrap();
+    // It never gets its body.
+    let _endless = server.http().with_token(&keys.root).begin("POST", "sys/mounts/a", 9);
     server.signal(Signal::TERM);
     until("the end of accepting", || std::net::TcpStream::connect(server.address).err());
     let told_again = Instant::now();

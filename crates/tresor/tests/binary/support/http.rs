@@ -108,6 +108,17 @@ impl Http {
         )
     }
 
+    /// A connection on which the server waits for a body: it was asked to say so, thus the request is under way.
+    pub(crate) fn begin(&self, method: &str, path: &str, length: usize) -> TcpStream {
+        let mut stream = self.connect();
+        let head = self.head_of(method, path, length).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut permission = [0; 25];
+        stream.read_exact(&mut permission).unwrap();
+        assert_eq!(&permission, b"HTTP/1.1 100 Continue\r\n\r\n");
+        stream
+    }
+
     /// Sends bytes, then reads until the server closes; what it sent.
     pub(crate) fn raw(&self, bytes: &[u8]) -> Vec<u8> {
         let mut stream = self.connect();
