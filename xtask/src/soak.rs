@@ -100,7 +100,9 @@ fn wish(arguments: &[String]) -> Result<Wish, String> {
 /// Text that names the run that failed; the file is written all the same.
 pub fn run_command(workspace: &Workspace, arguments: &[String]) -> Result<(), String> {
     let Wish { minutes, cluster_seeds, only } = wish(arguments)?;
-    let runs: Vec<_> = RUNS.iter().filter(|(name, _)| only.as_ref().is_none_or(|only| name.contains(only))).collect();
+    let exact = only.as_ref().is_some_and(|only| RUNS.iter().any(|(name, _)| name == only));
+    let wanted = |name: &str| only.as_ref().is_none_or(|only| if exact { name == only } else { name.contains(only) });
+    let runs: Vec<_> = RUNS.iter().filter(|(name, _)| wanted(name)).collect();
     if runs.is_empty() {
         return Err(format!("no run has that name; there are: {}", RUNS.map(|(name, _)| name).join(", ")));
     }
