@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_env::{Entropy, Outgoing, Workers};
@@ -23,8 +24,9 @@ pub struct Cx<'a> {
     pub entropy: &'a dyn Entropy,
     /// Where slow work (password hashing) runs.
     pub workers: &'a dyn Workers,
-    /// HTTP servers of others. Nothing that is asked of them is undone when the transaction is not committed.
-    pub outgoing: &'a dyn Outgoing,
+    /// HTTP servers of others. Nothing that is asked of them is undone when the transaction is not committed, so what has
+    /// an effect there is planned, and done outside the transaction.
+    pub outgoing: &'a Arc<dyn Outgoing>,
     /// Who asks.
     pub caller: Caller<'a>,
     /// The mount that is asked.

@@ -17,6 +17,10 @@ pub enum Ask {
     Get,
     /// POST, with this body.
     Post(Zeroizing<Vec<u8>>),
+    /// PUT, with this body.
+    Put(Zeroizing<Vec<u8>>),
+    /// DELETE.
+    Delete,
 }
 
 /// What is sent.

@@ -65,6 +65,8 @@ impl Outgoing for Https {
             let mut sent = match request.ask {
                 Ask::Get => client.get(&request.url),
                 Ask::Post(body) => client.post(&request.url).body(bytes::Bytes::from_owner(body)),
+                Ask::Put(body) => client.put(&request.url).body(bytes::Bytes::from_owner(body)),
+                Ask::Delete => client.delete(&request.url),
             };
             for (name, value) in &request.headers {
                 let mut value = reqwest::header::HeaderValue::from_str(value).map_err(|_| OutgoingError::Unsendable)?;

@@ -47,13 +47,13 @@ pub struct Means<'a> {
     /// Where slow work runs.
     pub workers: &'a dyn Workers,
     /// HTTP servers of others.
-    pub outgoing: &'a dyn Outgoing,
+    pub outgoing: &'a Arc<dyn Outgoing>,
 }
 
 impl<'a> Means<'a> {
     /// By these doors.
     pub(crate) fn by(txn: &'a mut Txn, now: Timestamp, doors: &'a Doors) -> Self {
-        Self { txn, now, entropy: &*doors.entropy, workers: &*doors.workers, outgoing: &*doors.outgoing }
+        Self { txn, now, entropy: &*doors.entropy, workers: &*doors.workers, outgoing: &doors.outgoing }
     }
 }
 
@@ -436,7 +436,7 @@ pub(crate) fn own_context<'a>(
     now: Timestamp,
     entropy: &'a dyn Entropy,
     workers: &'a dyn Workers,
-    outgoing: &'a dyn Outgoing,
+    outgoing: &'a Arc<dyn Outgoing>,
 ) -> Cx<'a> {
     Cx {
         view,

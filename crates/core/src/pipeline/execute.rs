@@ -208,7 +208,7 @@ pub(super) fn context<'a>(
         now,
         entropy: &*unsealed.doors.entropy,
         workers: &*unsealed.doors.workers,
-        outgoing: &*unsealed.doors.outgoing,
+        outgoing: &unsealed.doors.outgoing,
         caller: Caller {
             address: request.connection.peer_address,
             accessor: stored.map(|token| &token.record.accessor),
