@@ -68,6 +68,7 @@ pages! {
     production_server: "docs/operate/production-server.md", Start::Nothing;
     quotas: "docs/operate/quotas.md", Start::DevServer;
     seal: "docs/operate/seal.md", Start::Nothing;
+    secret_zero: "docs/operate/secret-zero.md", Start::DevServer;
     static_seal: "docs/operate/static-seal.md", Start::Nothing;
     tls: "docs/operate/tls.md", Start::Nothing;
     tokens: "docs/operate/tokens.md", Start::DevServer;
