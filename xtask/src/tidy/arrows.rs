@@ -21,7 +21,15 @@ const LAYERS: &[&[&str]] = &[
     &["crates/model", "crates/env-os"],
     &["crates/record", "crates/wire"],
     &["crates/crypto", "crates/policy", "crates/storage", "crates/log", "crates/pgp"],
-    &["crates/storage-file", "crates/snapshot", "crates/consensus", "crates/peers", "crates/barrier", "crates/audit"],
+    &[
+        "crates/credential",
+        "crates/storage-file",
+        "crates/snapshot",
+        "crates/consensus",
+        "crates/peers",
+        "crates/barrier",
+        "crates/audit",
+    ],
     &["crates/engine", "crates/client"],
     // Siblings that meet in the engine's contract.
     &["crates/core", "engines/", "auth/"],
@@ -36,6 +44,7 @@ const LAYERS: &[&[&str]] = &[
 /// What an engine or an auth method may know of ours.
 const FEATURE_MAY_USE: &[&str] = &[
     "tresor-engine",
+    "tresor-credential",
     "tresor-crypto",
     "tresor-record",
     "tresor-wire",

@@ -1,0 +1,14 @@
+//! What engines that make credentials share: templates of names ([`template`]), and when something is
+//! rotated ([`rotation`], [`schedule`]).
+//!
+//! Pure: time and entropy are arguments. Deliberately absent: storage, connections, passwords (the server makes
+//! them by its policies), and what any target allows in a name.
+
+mod layout;
+pub mod rotation;
+pub mod schedule;
+pub mod template;
+
+pub use rotation::Rotation;
+pub use schedule::{Schedule, ScheduleError};
+pub use template::{Moment, Template, TemplateError};
