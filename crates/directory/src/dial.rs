@@ -28,7 +28,8 @@ pub struct Address {
 /// # Errors
 /// [`DirectoryError::Settings`] when one of them makes no sense, or there is none.
 pub fn addresses(text: &str) -> Result<Vec<Address>, DirectoryError> {
-    let wrong = || DirectoryError::Settings("url must be ldap://HOST or ldaps://HOST, with a :PORT or without".to_owned());
+    let wrong =
+        || DirectoryError::Settings("url must be ldap://HOST or ldaps://HOST, with a :PORT or without".to_owned());
     let read = |url: &str| {
         let (scheme, rest) = url.split_once("://").unwrap_or(("ldap", url));
         let is_secure = match scheme.to_ascii_lowercase().as_str() {
@@ -52,7 +53,11 @@ pub fn addresses(text: &str) -> Result<Vec<Address>, DirectoryError> {
     };
     let urls = text.split(',').map(str::trim).filter(|url| !url.is_empty());
     let read: Vec<Address> = urls.map(read).collect::<Result<_, _>>()?;
-    if read.is_empty() { Err(DirectoryError::Settings("at least one url must be provided".to_owned())) } else { Ok(read) }
+    if read.is_empty() {
+        Err(DirectoryError::Settings("at least one url must be provided".to_owned()))
+    } else {
+        Ok(read)
+    }
 }
 
 /// How to connect to a directory.

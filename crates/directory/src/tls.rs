@@ -79,8 +79,11 @@ impl Tls {
         clock: &Arc<dyn Clock>,
     ) -> Result<Self, DirectoryError> {
         let spoken = |version: Version| (oldest..=newest).contains(&version);
-        let versions: Vec<&'static SupportedProtocolVersion> =
-            [(Version::Tls12, &TLS12), (Version::Tls13, &TLS13)].into_iter().filter(|(v, _)| spoken(*v)).map(|(_, v)| v).collect();
+        let versions: Vec<&'static SupportedProtocolVersion> = [(Version::Tls12, &TLS12), (Version::Tls13, &TLS13)]
+            .into_iter()
+            .filter(|(v, _)| spoken(*v))
+            .map(|(_, v)| v)
+            .collect();
         if versions.is_empty() {
             return Err(DirectoryError::Settings("only TLS 1.2 and 1.3 are spoken".to_owned()));
         }

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use slapd::{MANAGER, MANAGER_PASSWORD, Slapd};
 use tresor_directory::{
-    Certificates, Connection, Dialer, DirectoryError, Filter, Modification, Scope, Tls, Values, Verb, Version, addresses,
+    Certificates, Connection, Dialer, DirectoryError, Filter, Modification, Scope, Tls, Values, Verb, Version,
+    addresses,
 };
 use tresor_secret::{SecretString, Wiped};
 
@@ -54,12 +55,16 @@ async fn a_real_server_is_asked_everything() {
 
     // Wrong passwords are told apart from everything else; an empty one is never sent (PWD-06).
     let wrong = log_in(&plain, ALICE, "wrong").await.unwrap_err();
-    assert!(wrong.is_wrong_password() && wrong.to_string().starts_with("LDAP Result Code 49 \"Invalid Credentials\": "));
+    assert!(
+        wrong.is_wrong_password() && wrong.to_string().starts_with("LDAP Result Code 49 \"Invalid Credentials\": ")
+    );
     assert!(matches!(log_in(&plain, ALICE, "").await.unwrap_err(), DirectoryError::NoPassword));
 
     // What a name holds cannot become part of a filter (PWD-04).
     let mut connection = as_manager(&plain).await;
-    for (value, expected) in [("alice", 1), ("*", 0), ("a*", 0), ("alice)(uid=*", 0), ("\\2a", 0), ("alice\\", 0), ("a\0", 0)] {
+    for (value, expected) in
+        [("alice", 1), ("*", 0), ("a*", 0), ("alice)(uid=*", 0), ("\\2a", 0), ("alice\\", 0), ("a\0", 0)]
+    {
         let filter = Filter::Equal("uid".to_owned(), value.to_owned());
         let found = connection.search("dc=example,dc=com", Scope::Subtree, &filter, &[]).await.unwrap();
         assert_eq!(found.len(), expected, "{value}");
@@ -82,7 +87,11 @@ async fn a_real_server_is_asked_everything() {
     assert!(connection.add(name, &attributes).await.unwrap_err().is_refusal());
     log_in(&plain, name, "zoe's first").await.unwrap();
     let long = "x".repeat(70_000);
-    let change = |verb, attribute: &str, texts: &[&str]| Modification { verb, attribute: attribute.to_owned(), values: values(texts) };
+    let change = |verb, attribute: &str, texts: &[&str]| Modification {
+        verb,
+        attribute: attribute.to_owned(),
+        values: values(texts),
+    };
     let changes = [
         change(Verb::Replace, "userPassword", &["zoe's second"]),
         change(Verb::Add, "description", &[&long, "short"]),
@@ -119,7 +128,8 @@ async fn a_real_server_is_asked_everything() {
 #[tokio::test]
 async fn what_makes_no_sense_is_the_operators() {
     let doors = tresor_env_os::doors();
-    let tls = |certificates, versions| Tls::new(certificates, versions, &doors.clock).err().map(|error| error.to_string());
+    let tls =
+        |certificates, versions| Tls::new(certificates, versions, &doors.clock).err().map(|error| error.to_string());
     let both = (Version::Tls12, Version::Tls13);
     let key = secret("-----BEGIN PRIVATE KEY-----\nbm8ga2V5\n-----END PRIVATE KEY-----\n");
     let half = Certificates { anybody: true, key: Some(&key), ..Certificates::default() };

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["crates/model", "crates/env-os"],
     &["crates/record", "crates/wire"],
-    &["crates/crypto", "crates/policy", "crates/storage", "crates/log", "crates/pgp"],
+    &["crates/crypto", "crates/policy", "crates/storage", "crates/log", "crates/pgp", "crates/directory"],
     &[
         "crates/credential",
         "crates/storage-file",
@@ -46,6 +46,7 @@ const FEATURE_MAY_USE: &[&str] = &[
     "tresor-engine",
     "tresor-credential",
     "tresor-crypto",
+    "tresor-directory",
     "tresor-record",
     "tresor-wire",
     "tresor-model",
@@ -75,7 +76,18 @@ const KEPT: &[(&str, &[&str])] = &[
     ("openraft", &["crates/consensus"]),
     ("aws-lc-sys", &["crates/sha256"]),
     ("clap", &["crates/cli", "crates/server", "crates/tresor"]),
-    ("rustls", &["crates/env-os", "crates/server", "crates/client", "crates/peers", "crates/tresor", "crates/bench"]),
+    (
+        "rustls",
+        &[
+            "crates/directory",
+            "crates/env-os",
+            "crates/server",
+            "crates/client",
+            "crates/peers",
+            "crates/tresor",
+            "crates/bench",
+        ],
+    ),
     ("serde", &["crates/wire", "crates/client", "crates/cli"]),
 ];
 

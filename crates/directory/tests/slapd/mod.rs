@@ -3,7 +3,12 @@
 //! Below `dc=example,dc=com` it has people, services, and a manager who may do everything and whose password lies in the
 //! directory like any other's. Started once per test binary by whoever shares it.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "shared by several test binaries, each of which uses a part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "shared by several test binaries, each of which uses a part"
+)]
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -27,8 +32,13 @@ pub(crate) struct Slapd {
     pub(crate) authority: String,
 }
 
-const PEOPLE: &[(&str, &str)] =
-    &[("alice", "alice's first"), ("bob", "bob's first"), ("carol", "carol's first"), ("fizz", "fizz's first"), ("buzz", "buzz's first")];
+const PEOPLE: &[(&str, &str)] = &[
+    ("alice", "alice's first"),
+    ("bob", "bob's first"),
+    ("carol", "carol's first"),
+    ("fizz", "fizz's first"),
+    ("buzz", "buzz's first"),
+];
 
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -82,7 +92,12 @@ impl Slapd {
         );
         std::fs::write(home.join("slapd.conf"), config).unwrap();
         std::fs::write(home.join("seed.ldif"), seed()).unwrap();
-        let seeded = Command::new("/usr/sbin/slapd").args(["-T", "add", "-f"]).arg(home.join("slapd.conf")).arg("-l").arg(home.join("seed.ldif")).output();
+        let seeded = Command::new("/usr/sbin/slapd")
+            .args(["-T", "add", "-f"])
+            .arg(home.join("slapd.conf"))
+            .arg("-l")
+            .arg(home.join("seed.ldif"))
+            .output();
         let seeded = seeded.unwrap_or_else(|error| panic!("slapd (package slapd) is needed: {error}"));
         assert!(seeded.status.success(), "{}", String::from_utf8_lossy(&seeded.stderr));
         // Somebody else may take a free port before it does.
