@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, zsh, fish, valgrind,
-//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, ip, nft, make, node, npm and a C compiler.
+//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, PostgreSQL, ip, nft, make, node, npm and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -39,6 +39,8 @@ const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "promtool", probe: &["--version"], package: "prometheus" },
     // An LDAP directory, whose accounts are made and rotated.
     Prerequisite { program: "/usr/sbin/slapd", probe: &["-VV"], package: "slapd" },
+    // Database servers that accounts are made at.
+    Prerequisite { program: "psql", probe: &["--version"], package: "postgresql" },
     // Connect namespaces of the network, and lose packets between them.
     Prerequisite { program: "ip", probe: &["-V"], package: "iproute2" },
     Prerequisite { program: "nft", probe: &["--version"], package: "nftables" },
@@ -60,7 +62,7 @@ pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
         println!(
-            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, ip, nft, node, npm and cc are there"
+            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, psql, ip, nft, node, npm and cc are there"
         );
         return Ok(());
     }

@@ -16,6 +16,7 @@ const LAYERS: &[&[&str]] = &[
         "crates/canary",
         "crates/bench",
         "crates/sha256",
+        "crates/services",
         "xtask",
     ],
     &["crates/model", "crates/env-os"],

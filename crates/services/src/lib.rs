@@ -1,0 +1,11 @@
+//! Servers of others, started for tests and measurements: each in a directory of its own, on a free port, as an ordinary user
+//! where it wants that, and ended when it is dropped.
+//!
+//! A module per server; `xtask` installs what brings them. Deliberately absent: skipping. Who starts one that is not there
+//! is told so, and fails.
+
+pub mod postgres;
+mod process;
+
+pub use postgres::Postgres;
+pub use process::free_port;

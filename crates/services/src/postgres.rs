@@ -1,0 +1,165 @@
+//! PostgreSQL, with TLS and passwords, on 127.0.0.1.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use crate::process::{Home, Process, free_port};
+
+/// Who may do everything.
+pub const ROOT: &str = "root";
+/// By which password.
+pub const ROOT_PASSWORD: &str = "root-Canary-pw-1";
+
+/// A server that runs until it is dropped.
+pub struct Postgres {
+    // Ended before its directory goes.
+    process: Process,
+    home: Home,
+    port: u16,
+    authority: String,
+    psql: PathBuf,
+}
+
+impl Postgres {
+    /// Starts one. Its certificate is for `localhost`.
+    ///
+    /// # Errors
+    /// Text that says what is not there or did not work.
+    pub fn start() -> Result<Self, String> {
+        let programs = programs()?;
+        let home = Home::of("postgres")?;
+        let password = home.write("pw", ROOT_PASSWORD)?;
+        let data = home.path().join("data");
+        let made = home
+            .command(&programs.join("initdb"))
+            .args(["--no-sync", "--auth=scram-sha-256", "--username", ROOT, "--pgdata"])
+            .arg(&data)
+            .arg(format!("--pwfile={}", password.display()))
+            .stderr(home.log()?)
+            .status();
+        if !made.is_ok_and(|status| status.success()) {
+            return Err(format!("initdb failed: {}", home.said()));
+        }
+        let authority = certificates(&home)?;
+        let port = free_port()?;
+        let settings = [
+            format!("port={port}"),
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("unix_socket_directories={}", home.path().display()),
+            // What is lost with the power was made for a test.
+            "fsync=off".to_owned(),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", home.path().join("server.crt").display()),
+            format!("ssl_key_file={}", home.path().join("server.key").display()),
+        ];
+        let mut command = home.command(&programs.join("postgres"));
+        command.arg("-D").arg(&data).stderr(home.log()?);
+        for setting in settings {
+            command.arg("-c").arg(setting);
+        }
+        let is_ready = programs.join("pg_isready");
+        let process = Process::start(&mut command, "QUIT", || {
+            let mut ask = Command::new(&is_ready);
+            ask.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
+            ask.status().is_ok_and(|status| status.success())
+        });
+        let process = process.map_err(|why| format!("postgres: {why}: {}", home.said()))?;
+        Ok(Self { process, home, port, authority, psql: programs.join("psql") })
+    }
+
+    /// Where it listens, on 127.0.0.1.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory of its socket.
+    #[must_use]
+    pub fn socket_directory(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// The certificate of who vouches for it, in PEM.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// Runs SQL as root, in `psql`; gives what it prints, a row a line.
+    ///
+    /// # Errors
+    /// What `psql` says.
+    pub fn sql(&self, text: &str) -> Result<String, String> {
+        self.sql_as(ROOT, ROOT_PASSWORD, text)
+    }
+
+    /// The same as somebody.
+    ///
+    /// # Errors
+    /// What `psql` says.
+    pub fn sql_as(&self, user: &str, password: &str, text: &str) -> Result<String, String> {
+        let said = Command::new(&self.psql)
+            .args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--host=127.0.0.1"])
+            .args([&format!("--port={}", self.port), "--username", user, "--dbname=postgres", "--command", text])
+            .env("PGPASSWORD", password)
+            .output()
+            .map_err(|error| error.to_string())?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
+    }
+
+    /// Makes it stand still, as a machine that hangs; dropping it works all the same.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
+    }
+}
+
+/// Where its programs are: on the path, or where Debian puts those of a version.
+fn programs() -> Result<PathBuf, String> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut places: Vec<PathBuf> = versions.map(|version| version.path().join("bin")).collect();
+    places.sort_unstable();
+    places.extend(["/usr/local/bin", "/usr/bin"].map(PathBuf::from));
+    let has_all =
+        |place: &PathBuf| ["initdb", "postgres", "pg_isready", "psql"].iter().all(|name| place.join(name).exists());
+    places.into_iter().find(has_all).ok_or_else(|| "PostgreSQL is not installed (Debian: postgresql)".to_owned())
+}
+
+/// Makes an authority and a certificate for `localhost`; gives the authority's.
+fn certificates(home: &Home) -> Result<String, String> {
+    let wrong = |error: rcgen::Error| error.to_string();
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate().map_err(wrong)?;
+    let authority = params.self_signed(&authority_key).map_err(wrong)?.pem();
+    let issuer = Issuer::new(params, authority_key);
+    let key = KeyPair::generate().map_err(wrong)?;
+    let params = CertificateParams::new(["localhost".to_owned()]).map_err(wrong)?;
+    home.write("server.crt", &params.signed_by(&key, &issuer).map_err(wrong)?.pem())?;
+    home.write("server.key", &key.serialize_pem())?;
+    Ok(authority)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn it_answers_and_is_gone_when_it_is_dropped() {
+        let server = Postgres::start().unwrap();
+        assert_eq!(server.sql("SELECT 40 + 2").unwrap(), "42");
+        assert!(server.sql_as("nobody", "x", "SELECT 1").unwrap_err().contains("password authentication failed"));
+        let (directory, port) = (server.home.path().to_owned(), server.port());
+        drop(server);
+        assert!(!directory.exists());
+        assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+    }
+}

@@ -1,0 +1,147 @@
+//! What starting any server takes: a directory, a user, a port, waiting until it answers, and its end.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+/// How long a server may take to answer, on a machine that does other things too.
+const START_MAX: Duration = Duration::from_secs(60);
+/// How long it may take to end by itself.
+const END_MAX: Duration = Duration::from_secs(10);
+
+/// A port of this machine that nobody listened on a moment ago.
+///
+/// # Errors
+/// What the operating system says.
+pub fn free_port() -> Result<u16, String> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    listener.local_addr().map(|address| address.port()).map_err(|error| error.to_string())
+}
+
+/// A directory for a server that refuses to run as root, and as whom it runs there.
+pub(crate) struct Home {
+    directory: TempDir,
+    /// User and group; `None`: as we run.
+    user: Option<(u32, u32)>,
+}
+
+impl Home {
+    /// Makes it. `user` is who the server's package made for it; without one it is nobody.
+    pub(crate) fn of(user: &str) -> Result<Self, String> {
+        let directory = tempfile::Builder::new().prefix("tresor-").tempdir().map_err(|error| error.to_string())?;
+        let user = is_root().then(|| ids(user).or_else(|| ids("nobody"))).flatten();
+        let home = Self { directory, user };
+        home.give(home.path())?;
+        Ok(home)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// A program that runs here, as that user, without settings of ours.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.current_dir(self.path()).env_clear().env("PATH", "/usr/bin:/bin:/usr/sbin:/sbin").env("LC_ALL", "C");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// A file that only that user reads.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<PathBuf, String> {
+        let path = self.path().join(name);
+        std::fs::write(&path, text).map_err(|error| error.to_string())?;
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, mode).map_err(|error| error.to_string())?;
+        self.give(&path)?;
+        Ok(path)
+    }
+
+    /// What the server says goes there.
+    pub(crate) fn log(&self) -> Result<File, String> {
+        File::create(self.path().join("log")).map_err(|error| error.to_string())
+    }
+
+    /// The end of what it said.
+    pub(crate) fn said(&self) -> String {
+        let text = std::fs::read_to_string(self.path().join("log")).unwrap_or_default();
+        text.lines().rev().take(5).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    fn give(&self, path: &Path) -> Result<(), String> {
+        let Some((user, group)) = self.user else { return Ok(()) };
+        chown(path, Some(user), Some(group)).map_err(|error| error.to_string())
+    }
+}
+
+fn is_root() -> bool {
+    Command::new("id").arg("-u").output().is_ok_and(|said| said.stdout.trim_ascii() == b"0")
+}
+
+/// User and group of a name.
+fn ids(name: &str) -> Option<(u32, u32)> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    let line = users.lines().find(|line| line.split(':').next() == Some(name))?;
+    let mut fields = line.split(':').skip(2);
+    Some((fields.next()?.parse().ok()?, fields.next()?.parse().ok()?))
+}
+
+/// A server that runs.
+pub(crate) struct Process {
+    child: Child,
+    /// The signal by which it ends at once and orderly.
+    end: &'static str,
+}
+
+impl Process {
+    /// Starts it, and waits until it answers.
+    pub(crate) fn start(
+        command: &mut Command,
+        end: &'static str,
+        mut answers: impl FnMut() -> bool,
+    ) -> Result<Self, String> {
+        let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+        let mut process = Self { child, end };
+        let begin = Instant::now();
+        while !answers() {
+            if let Ok(Some(status)) = process.child.try_wait() {
+                return Err(format!("it ended: {status}"));
+            }
+            if begin.elapsed() > START_MAX {
+                return Err("it does not answer".into());
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(process)
+    }
+
+    /// Sends it a signal, such as `STOP` or `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        drop(Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.signal("CONT");
+        self.signal(self.end);
+        let begin = Instant::now();
+        while begin.elapsed() < END_MAX {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
