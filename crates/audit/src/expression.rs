@@ -1,11 +1,14 @@
 //! Expressions that say yes or no to an entry: what a `filter`, and the condition of an exclusion, is written in.
 //!
 //! The language is the one that filters of the reference are written in, as far as entries have a use for it: `==`, `!=`,
-//! `contains`, `in`, `matches`, `is empty`, each with `not`, and `and`, `or`, `not` and parentheses. A filter speaks of five
-//! properties of a request, a condition of what stands in a line. Deliberately absent: lists of values, and failure while an
-//! expression is asked: what is not there is empty.
+//! `contains`, `in`, `matches`, `is empty`, each with `not`, and `and`, `or`, `not` and parentheses; and, of our own, `in` a list
+//! of values. A filter speaks of five properties of a request, a condition of what stands in a line. Deliberately absent:
+//! failure while an expression is asked: what is not there is empty.
 
 mod parse;
+
+#[cfg(feature = "fuzz")]
+pub(crate) use parse::BYTES_MAX;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -26,6 +29,8 @@ enum Node {
 
 enum Test {
     Equals(String),
+    /// Equals one of these, of which there is one at least.
+    IsAmong(Vec<String>),
     Contains(String),
     Matches(Regex),
     IsEmpty,
@@ -111,20 +116,20 @@ impl Node {
 
 impl Test {
     fn holds(&self, selector: &Selector, found: &Found<'_>) -> bool {
-        match (self, found) {
+        let equals = |text: &str, wanted: &str| match selector {
             // A mount is called by its name with or without the slash at its end.
-            (Self::Equals(wanted), Found::Text(text))
-                if matches!(selector, Selector::Property(Property::MountPoint)) =>
-            {
-                text.trim_end_matches('/') == wanted.trim_end_matches('/')
-            }
-            (Self::Equals(wanted), Found::Text(text)) => text == wanted,
+            Selector::Property(Property::MountPoint) => text.trim_end_matches('/') == wanted.trim_end_matches('/'),
+            _ => text == wanted,
+        };
+        match (self, found) {
+            (Self::Equals(wanted), Found::Text(text)) => equals(text, wanted),
+            (Self::IsAmong(all), Found::Text(text)) => all.iter().any(|wanted| equals(text, wanted)),
             (Self::Contains(wanted), Found::Text(text)) => text.contains(wanted.as_str()),
             (Self::Contains(wanted), Found::Several(texts)) => texts.iter().any(|text| text == wanted),
             (Self::Matches(pattern), Found::Text(text)) => pattern.is_match(text),
             (Self::IsEmpty, Found::Text(text)) => text.is_empty(),
             (Self::IsEmpty, Found::Several(texts)) => texts.is_empty(),
-            (Self::Equals(_) | Self::Matches(_), Found::Several(_)) => false,
+            (Self::Equals(_) | Self::IsAmong(_) | Self::Matches(_), Found::Several(_)) => false,
         }
     }
 }
@@ -137,25 +142,39 @@ impl fmt::Display for Expression {
 
 impl fmt::Display for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No parentheses that nobody wrote: what is printed nests no deeper.
+        let part = |f: &mut fmt::Formatter<'_>, node: &Self| match (self, node) {
+            (Self::Either(_), Self::Both(_)) | (_, Self::Not(_) | Self::Match { .. }) => node.fmt(f),
+            _ => write!(f, "({node})"),
+        };
         let joined = |f: &mut fmt::Formatter<'_>, nodes: &[Self], word: &str| {
-            f.write_str("(")?;
             for (number, node) in nodes.iter().enumerate() {
                 if number > 0 {
                     f.write_str(word)?;
                 }
-                node.fmt(f)?;
+                part(f, node)?;
             }
-            f.write_str(")")
+            Ok(())
         };
         match self {
             Self::Either(nodes) => joined(f, nodes, " or "),
             Self::Both(nodes) => joined(f, nodes, " and "),
-            Self::Not(node) => write!(f, "not {node}"),
+            Self::Not(node) => {
+                f.write_str("not ")?;
+                part(f, node)
+            }
             Self::Match { selector, is_negated, test } => {
                 let not = if *is_negated { "not " } else { "" };
                 match test {
                     Test::Equals(text) => {
                         write!(f, "{selector} {}= {}", if *is_negated { "!" } else { "=" }, Quoted(text))
+                    }
+                    Test::IsAmong(texts) => {
+                        write!(f, "{selector} {not}in [")?;
+                        for (number, text) in texts.iter().enumerate() {
+                            write!(f, "{}{}", if number > 0 { ", " } else { "" }, Quoted(text))?;
+                        }
+                        f.write_str("]")
                     }
                     Test::Contains(text) => write!(f, "{selector} {not}contains {}", Quoted(text)),
                     Test::Matches(pattern) => write!(f, "{selector} {not}matches {}", Quoted(pattern.as_str())),
@@ -195,6 +214,47 @@ impl fmt::Display for Quoted<'_> {
         f.write_str("\"")
     }
 }
+
+/// What expressions are made of, for whoever tries many of them.
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) const WORDS: &[&str] = &[
+    "mount_point",
+    "mount_type",
+    "namespace",
+    "operation",
+    "path",
+    "==",
+    "!=",
+    "contains",
+    "in",
+    "not",
+    "matches",
+    "is",
+    "empty",
+    "and",
+    "or",
+    "(",
+    ")",
+    "[",
+    "]",
+    ",",
+    " ",
+    "\"",
+    "`",
+    "\"kv\"",
+    "`a\\`",
+    "\"/request/path\"",
+    "kv",
+    "5",
+    "-1.5",
+    "\"\\x22\"",
+    "\\",
+    "\"a.*\"",
+    "[a-z]+",
+    "{1000}",
+    "[\"kv\",path]",
+    "\u{2028}",
+];
 
 #[cfg(test)]
 mod tests {
@@ -257,6 +317,10 @@ mod tests {
             "mount_type == \"x\" or operation == \"read\" and path contains a",
             "not (mount_type == x or operation == x)",
             "(operation == x or operation == read) and not (path is empty)",
+            "mount_type in [kv]",
+            "mount_type in [\"transit\", \"kv\"]",
+            "mount_point in [ sys , secret ]",
+            "operation not in [write,\"delete\"] and mount_type == kv",
         ] {
             assert!(says(yes), "{yes}");
             assert!(!says(&format!("not ({yes})")), "{yes}");
@@ -268,6 +332,8 @@ mod tests {
             "operation == 5",
             "mount_type == x and operation == read or path is empty",
             "(mount_type == x or operation == read) and path is empty",
+            "mount_type in [k, v]",
+            "mount_type not in [kv]",
         ] {
             assert!(!says(no), "{no}");
         }
@@ -295,6 +361,10 @@ mod tests {
             ("path matches \"(\"", "at character 14: not a pattern"),
             ("path is full", "at character 9: `empty` or `not empty` is missing"),
             ("path == \"\\q\"", "at character 9: an escape is none"),
+            ("mount_type in []", "at character 16: a property, a value or `(` is missing"),
+            ("mount_type in [kv", "at character 18: `,` or `]` is missing"),
+            ("mount_type in [kv pki]", "at character 19: `,` or `]` is missing"),
+            ("\"kv\" in [kv]", "at character 1: `kv` is none of mount_point, mount_type, namespace, operation, path"),
         ] {
             assert_eq!(problem(text), said, "{text}");
         }
@@ -320,33 +390,7 @@ mod tests {
     }
 
     fn texts() -> impl Strategy<Value = String> {
-        let word = prop::sample::select(vec![
-            "mount_type",
-            "path",
-            "operation",
-            "==",
-            "!=",
-            "contains",
-            "in",
-            "not",
-            "matches",
-            "is",
-            "empty",
-            "and",
-            "or",
-            "(",
-            ")",
-            "\"kv\"",
-            "`a\\`",
-            "kv",
-            "\"/a/b\"",
-            "5",
-            "-1.5",
-            "\"\\x22\"",
-            "\"a.*\"",
-            "\"",
-            "[",
-        ]);
+        let word = prop::sample::select(WORDS);
         prop::collection::vec(word, 0..14).prop_map(|words| words.join(" "))
     }
 

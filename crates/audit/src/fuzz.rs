@@ -34,3 +34,8 @@ pub fn expression(text: &str, of_lines: bool) -> Option<(String, bool)> {
     let parsed = Expression::parse(text, subject).ok()?;
     Some((parsed.to_string(), parsed.holds(&|_| Found::NOTHING)))
 }
+
+/// What expressions are made of.
+pub const EXPRESSION_WORDS: &[&str] = crate::expression::WORDS;
+/// The longest expression, in bytes.
+pub const EXPRESSION_BYTES_MAX: usize = crate::expression::BYTES_MAX;

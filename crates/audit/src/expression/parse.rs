@@ -11,7 +11,7 @@ use super::{Misunderstood, Node, Property, Selector, Subject, Test};
 use crate::document::Pointer;
 
 /// The longest expression, in bytes.
-const BYTES_MAX: usize = 4096;
+pub(crate) const BYTES_MAX: usize = 4096;
 /// How deep `not` and parentheses may nest.
 const DEPTH_MAX: usize = 32;
 /// How large a pattern may be once it is made ready, in bytes.
@@ -145,6 +145,10 @@ impl<'a> Parser<'a> {
             return self.compared(first, is_negated, pattern);
         }
         if self.word("in") {
+            if self.sign("[") {
+                let selector = self.selector(first)?;
+                return Ok(Node::Match { selector, is_negated, test: Test::IsAmong(self.values()?) });
+            }
             let place = self.operand()?;
             let test = Test::Contains(first.text.into_owned());
             return Ok(Node::Match { selector: self.selector(place)?, is_negated, test });
@@ -156,6 +160,15 @@ impl<'a> Parser<'a> {
             "an operator such as `==` is missing"
         };
         Err(self.wrong(self.at, problem))
+    }
+
+    /// What a list has behind its `[`.
+    fn values(&mut self) -> Result<Vec<String>, Misunderstood> {
+        let mut values = vec![self.operand()?.text.into_owned()];
+        while self.sign(",") {
+            values.push(self.operand()?.text.into_owned());
+        }
+        if self.sign("]") { Ok(values) } else { Err(self.wrong(self.at, "`,` or `]` is missing")) }
     }
 
     fn compared(
@@ -212,7 +225,9 @@ impl<'a> Parser<'a> {
         };
         let (text, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
         self.at += length;
-        if after.starts_with(|next: char| !next.is_whitespace() && !matches!(next, '(' | ')' | '=' | '!')) {
+        if after
+            .starts_with(|next: char| !next.is_whitespace() && !matches!(next, '(' | ')' | '=' | '!' | '[' | ']' | ','))
+        {
             return Err(self.unexpected());
         }
         Ok(Operand { at, text: Cow::Borrowed(text), is_quoted: false })
