@@ -1,20 +1,21 @@
 //! The `http` device: each line as the body of a POST to a server that collects them.
 //!
 //! A line counts as taken when the server answers with a status of success; with everything else, or no answer in time, it is
-//! sent again. Where the address or a header is a secret, the configuration may say where it lies (`env://NAME`,
-//! `file://PATH`); a device that is enabled through the API may not, since it would read any file and send it anywhere
-//! (PLG-06). Deliberately absent: redirects, which would carry what is sent elsewhere.
+//! sent again. Where the address or a header is a secret, or a certificate is in a file, the configuration may say where it
+//! lies (`env://NAME`, `file://PATH`), and SIGHUP makes the device look there again; a device that is enabled through the API
+//! may not, since it would read any file and send it anywhere (PLG-06). Deliberately absent: redirects, which would carry what
+//! is sent elsewhere.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tresor_env::outgoing::{Ask, OutgoingRequest};
+use tresor_env::outgoing::{Ask, Outgoing, OutgoingRequest, Trust, Untrustable};
 use tresor_env::{BoxFuture, Doors};
 use tresor_wire::json::{JsonLimits, decode_value};
 use zeroize::Zeroizing;
 
-use crate::broker::Options;
+use crate::broker::{Options, References};
 use crate::device::DeviceConfig;
 use crate::error::AuditError;
 use crate::record::Lines;
@@ -39,30 +40,17 @@ impl SinkKind for HttpSinkKind {
     }
 
     fn option_names(&self) -> &'static [&'static str] {
-        &["batch", "headers", "uri", "write_timeout"]
+        &["batch", "ca_cert", "client_cert", "client_key", "headers", "uri", "write_timeout"]
     }
 
-    fn check(&self, config: &DeviceConfig, options: &Options) -> Result<(), AuditError> {
-        Named::of(config, options).map(drop)
+    fn check(&self, config: &DeviceConfig, _: &Options) -> Result<(), AuditError> {
+        Named::of(config).map(drop)
     }
 
     fn open(&self, doors: &Doors, config: &DeviceConfig, options: &Options) -> Result<Arc<dyn AuditSink>, AuditError> {
-        let named = Named::of(config, options)?;
-        let uri = named.uri.resolved(options)?;
-        if !is_address(&uri) {
-            return Err(AuditError::option("`uri` must be an address such as `https://logs.example/ingest`"));
-        }
-        let mut headers = Vec::new();
-        for (name, value) in named.headers {
-            headers.push((name, value.resolved(options)?));
-        }
-        Ok(Arc::new(HttpSink {
-            doors: doors.clone(),
-            uri,
-            headers,
-            is_batch: named.is_batch,
-            time_max: named.time_max,
-        }))
+        let (named, doors, references) = (Named::of(config)?, doors.clone(), options.references.clone());
+        let ready = Mutex::new(Arc::new(named.ready(&doors, references.as_ref())?));
+        Ok(Arc::new(HttpSink { named, doors, references, ready }))
     }
 }
 
@@ -84,14 +72,21 @@ impl Given {
         }
     }
 
-    fn resolved(self, options: &Options) -> Result<Zeroizing<String>, AuditError> {
+    /// All that is there.
+    fn whole(&self, references: Option<&References>) -> Result<Zeroizing<String>, AuditError> {
         match self {
-            Self::Here(text) => Ok(text),
+            Self::Here(text) => Ok(text.clone()),
             Self::Elsewhere(place) => {
-                let read = options.references.as_ref().and_then(|references| references(&place));
+                let read = references.and_then(|references| references(place));
                 read.ok_or(AuditError::option("a variable or file that an option names cannot be read"))
             }
         }
+    }
+
+    /// The first line of it: files end in a line feed.
+    fn line(&self, references: Option<&References>) -> Result<Zeroizing<String>, AuditError> {
+        let whole = self.whole(references)?;
+        Ok(Zeroizing::new(whole.lines().next().unwrap_or_default().to_owned()))
     }
 }
 
@@ -99,26 +94,66 @@ impl Given {
 struct Named {
     uri: Given,
     headers: Vec<(String, Given)>,
+    authorities: Option<Given>,
+    /// A certificate and its key.
+    identity: Option<(Given, Given)>,
     is_batch: bool,
     time_max: Duration,
 }
 
 impl Named {
-    fn of(config: &DeviceConfig, _: &Options) -> Result<Self, AuditError> {
-        let uri = config.option("uri").filter(|uri| !uri.is_empty()).ok_or(AuditError::option("`uri` is required"))?;
-        let uri = Given::of(uri, config)?;
+    fn of(config: &DeviceConfig) -> Result<Self, AuditError> {
+        let sent = |name: &str| config.option(name).filter(|text| !text.is_empty());
+        let given = |name: &str| sent(name).map(|text| Given::of(text, config)).transpose();
+        let uri = given("uri")?.ok_or(AuditError::option("`uri` is required"))?;
         if matches!(&uri, Given::Here(uri) if !is_address(uri)) {
-            return Err(AuditError::option("`uri` must be an address such as `https://logs.example/ingest`"));
+            return Err(AuditError::option(NO_ADDRESS));
         }
-        let headers = config.option("headers").filter(|headers| !headers.is_empty());
+        let identity = match (given("client_cert")?, given("client_key")?) {
+            (None, None) => None,
+            (Some(certificate), Some(key @ Given::Elsewhere(_))) => Some((certificate, key)),
+            // Whoever lists devices sees what their options say.
+            (_, Some(Given::Here(_))) => {
+                return Err(AuditError::option("`client_key` says where the key lies: `file://PATH` or `env://NAME`"));
+            }
+            _ => return Err(AuditError::option("`client_cert` and `client_key` go together")),
+        };
+        let headers = sent("headers");
         Ok(Self {
             uri,
             headers: headers.map_or_else(|| Ok(Vec::new()), |headers| named_headers(headers, config))?,
+            authorities: given("ca_cert")?,
+            identity,
             is_batch: config.switch("batch", false)?,
             time_max: config.write_timeout_or(WRITE_TIMEOUT)?,
         })
     }
+
+    /// What that leads to now.
+    fn ready(&self, doors: &Doors, references: Option<&References>) -> Result<Ready, AuditError> {
+        let uri = self.uri.line(references)?;
+        if !is_address(&uri) {
+            return Err(AuditError::option(NO_ADDRESS));
+        }
+        let header = |(name, value): &(String, Given)| Ok((name.clone(), value.line(references)?));
+        let headers = self.headers.iter().map(header).collect::<Result<_, AuditError>>()?;
+        let authorities = self.authorities.as_ref().map(|given| given.whole(references)).transpose()?;
+        let identity = self.identity.as_ref().map(|(certificate, key)| {
+            let (certificate, key) = (certificate.whole(references)?, key.whole(references)?);
+            Ok::<_, AuditError>(Zeroizing::new(format!("{}\n{}", &*certificate, &*key)))
+        });
+        let trust = Trust { authorities, identity: identity.transpose()? };
+        let way = match (&trust.authorities, &trust.identity) {
+            (None, None) => Arc::clone(&doors.outgoing),
+            _ => doors.outgoing.trusting(&trust).map_err(|Untrustable| AuditError::option(UNUSABLE))?,
+        };
+        Ok(Ready { uri, headers, way })
+    }
 }
+
+const NO_ADDRESS: &str = "`uri` must be an address such as `https://logs.example/ingest`";
+const UNUSABLE: &str =
+    "`ca_cert`, `client_cert` or `client_key` is no PEM of that, or certificate and key do not go together";
 
 fn is_address(text: &str) -> bool {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
@@ -150,20 +185,27 @@ fn named_headers(text: &str, config: &DeviceConfig) -> Result<Vec<(String, Given
     Ok(headers)
 }
 
-struct HttpSink {
-    doors: Doors,
+/// What requests are made of.
+struct Ready {
     uri: Zeroizing<String>,
     headers: Vec<(String, Zeroizing<String>)>,
-    is_batch: bool,
-    time_max: Duration,
+    way: Arc<dyn Outgoing>,
+}
+
+struct HttpSink {
+    named: Named,
+    doors: Doors,
+    references: Option<References>,
+    ready: Mutex<Arc<Ready>>,
 }
 
 impl HttpSink {
     async fn post(&self, lines: &[u8]) -> Result<(), SinkError> {
+        let ready = Arc::clone(&self.ready.lock().unwrap_or_else(PoisonError::into_inner));
         let mut headers: Vec<(Cow<'static, str>, Zeroizing<String>)> =
-            self.headers.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone())).collect();
-        if !self.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
-            let kind = match (self.is_batch, lines.first()) {
+            ready.headers.iter().map(|(name, value)| (Cow::Owned(name.clone()), value.clone())).collect();
+        if !ready.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type")) {
+            let kind = match (self.named.is_batch, lines.first()) {
                 (true, _) => "application/x-ndjson",
                 (false, Some(b'{')) => "application/json",
                 (false, _) => "text/plain",
@@ -172,12 +214,12 @@ impl HttpSink {
         }
         let request = OutgoingRequest {
             ask: Ask::Post(Zeroizing::new(lines.to_vec())),
-            url: (*self.uri).clone(),
+            url: (*ready.uri).clone(),
             headers,
-            time_max: self.time_max,
+            time_max: self.named.time_max,
             body_bytes_max: ANSWER_BYTES_MAX,
         };
-        match self.doors.outgoing.ask(request).await {
+        match ready.way.ask(request).await {
             Ok(answer) if (200..300).contains(&answer.status) => Ok(()),
             Ok(answer) => Err(SinkError(format!("the server answered {}", answer.status).into())),
             Err(error) => Err(SinkError(error.to_string().into())),
@@ -191,7 +233,7 @@ impl AuditSink for HttpSink {
             if lines.bytes().is_empty() {
                 return Ok(());
             }
-            if self.is_batch {
+            if self.named.is_batch {
                 return Ok(self.post(lines.bytes()).await?);
             }
             for (taken, record) in lines.iter().enumerate() {
@@ -213,6 +255,10 @@ impl AuditSink for HttpSink {
         Box::pin(async move { self.deliver(line).await.map_err(|undelivered| undelivered.error) })
     }
 
-    /// A connection is nothing that rotates.
-    fn reopen(&self) {}
+    /// Files and variables may say something else by now; what cannot be used leaves everything as it was.
+    fn reopen(&self) {
+        if let Ok(ready) = self.named.ready(&self.doors, self.references.as_ref()) {
+            *self.ready.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(ready);
+        }
+    }
 }

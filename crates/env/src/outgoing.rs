@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
@@ -71,8 +72,30 @@ impl fmt::Display for OutgoingError {
 
 impl std::error::Error for OutgoingError {}
 
+/// Whom a way trusts, and who it says it is, where that is not what the machine has for everybody.
+#[derive(Default)]
+pub struct Trust {
+    /// PEM: the authorities that servers are verified by, instead of the machine's own.
+    pub authorities: Option<Zeroizing<String>>,
+    /// PEM: a certificate and its private key, for servers that want to know who asks.
+    pub identity: Option<Zeroizing<String>>,
+}
+
+/// What was to be trusted or shown is no certificate, or no key that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Untrustable;
+
 /// A way to HTTP servers of others.
 pub trait Outgoing: Send + Sync {
+    /// Another way, with this trust.
+    ///
+    /// # Errors
+    /// [`Untrustable`].
+    fn trusting(&self, trust: &Trust) -> Result<Arc<dyn Outgoing>, Untrustable> {
+        let _ = trust;
+        Err(Untrustable)
+    }
+
     /// Asks, once.
     ///
     /// # Errors

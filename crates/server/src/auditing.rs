@@ -43,6 +43,5 @@ pub(crate) fn referred_to(place: &str) -> Option<Zeroizing<String>> {
     if let Some(name) = place.strip_prefix("env://") {
         return std::env::var(name).ok().map(Zeroizing::new);
     }
-    let text = Zeroizing::new(std::fs::read_to_string(place.strip_prefix("file://")?).ok()?);
-    text.lines().next().map(|line| Zeroizing::new(line.to_owned()))
+    std::fs::read_to_string(place.strip_prefix("file://")?).ok().map(Zeroizing::new)
 }

@@ -4,11 +4,11 @@
 //! It is here, not in `env-os`, because the one HTTP client of the house is a part of the server already. Deliberately
 //! absent: cookies and caches, which would carry something from one request to another.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tresor_env::BoxFuture;
-use tresor_env::outgoing::{Ask, Outgoing, OutgoingAnswer, OutgoingError, OutgoingRequest};
+use tresor_env::outgoing::{Ask, Outgoing, OutgoingAnswer, OutgoingError, OutgoingRequest, Trust, Untrustable};
 use zeroize::Zeroizing;
 
 /// How long connecting may take.
@@ -21,17 +21,17 @@ pub(crate) struct Https {
     client: OnceLock<Option<reqwest::Client>>,
 }
 
+fn builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_MAX)
+        .user_agent(concat!("tresor/", env!("CARGO_PKG_VERSION")))
+}
+
 impl Https {
     fn client(&self) -> Option<&reqwest::Client> {
-        let make = || {
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_MAX)
-                .user_agent(concat!("tresor/", env!("CARGO_PKG_VERSION")))
-                .build()
-                .map_err(|error| tracing::error!("no HTTP client: {}", without_address(error)))
-                .ok()
-        };
+        let make =
+            || builder().build().map_err(|error| tracing::error!("no HTTP client: {}", without_address(error))).ok();
         self.client.get_or_init(make).as_ref()
     }
 }
@@ -59,6 +59,23 @@ fn failed(error: reqwest::Error) -> OutgoingError {
 }
 
 impl Outgoing for Https {
+    fn trusting(&self, trust: &Trust) -> Result<Arc<dyn Outgoing>, Untrustable> {
+        let unusable = |_| Untrustable;
+        let mut builder = builder();
+        if let Some(pem) = &trust.authorities {
+            let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(unusable)?;
+            if authorities.is_empty() {
+                return Err(Untrustable);
+            }
+            builder = builder.tls_certs_only(authorities);
+        }
+        if let Some(pem) = &trust.identity {
+            builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(unusable)?);
+        }
+        let client = builder.build().map_err(unusable)?;
+        Ok(Arc::new(Self { client: OnceLock::from(Some(client)) }))
+    }
+
     fn ask(&self, request: OutgoingRequest) -> BoxFuture<'_, Result<OutgoingAnswer, OutgoingError>> {
         Box::pin(async move {
             let client = self.client().ok_or_else(|| OutgoingError::Failed("there is no HTTP client".to_owned()))?;
