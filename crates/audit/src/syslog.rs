@@ -17,7 +17,7 @@ use crate::sink::{AuditSink, SinkKind};
 use crate::socket::{SocketSink, Target};
 
 /// Where daemons listen.
-const PLACES: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
+pub const PLACES: [&str; 3] = ["/dev/log", "/var/run/syslog", "/var/run/log"];
 /// The severity of every message: `info`.
 const SEVERITY: u8 = 6;
 /// The longest tag that RFC 3164 knows.

@@ -34,7 +34,10 @@ const FLAGS: &[Flag] = &[
 const CONFIG: &[Flag] =
     &[repeated("config", "Configuration file (HCL or JSON) or directory of them; may be given several times.")];
 const DIAGNOSE: &[Flag] = &[
-    repeated("skip", "Part that is left out: system, listener, storage, seal, cluster; may be given several times."),
+    repeated(
+        "skip",
+        "Part that is left out: system, listener, storage, seal, cluster, audit, telemetry; may be given several times.",
+    ),
     switch("debug", "Accepted for compatibility: everything that is known is shown in any case."),
 ];
 const REPORT: &[Flag] = &[text("format", "Output as table or json (VAULT_FORMAT). Default: table.")];
@@ -95,7 +98,7 @@ pub struct DiagnosisArguments {
 }
 
 /// The parts that a diagnosis has.
-const PARTS: &[&str] = &["system", "listener", "storage", "seal", "autounseal", "cluster"];
+const PARTS: &[&str] = &["system", "listener", "storage", "seal", "autounseal", "cluster", "audit", "telemetry"];
 
 fn diagnosis(context: &Context<'_, '_>, only_config: bool) -> Result<Hosted, Failure> {
     let [] = context.arguments()?;

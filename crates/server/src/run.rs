@@ -114,7 +114,7 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
     if let Some(format) = &arguments.log_format {
         loaded.log_format = config::checked_format(format).ok_or("-log-format is `standard` or `json`")?;
     }
-    auditing::check(&loaded, own_files(&loaded, arguments))?;
+    auditing::check(&loaded, own_files(&loaded, &arguments.config))?;
     Ok(loaded)
 }
 
@@ -247,7 +247,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         audit_by_api: config.audit_by_api,
         audit_references: Some(Arc::new(auditing::referred_to)),
         process_id: std::process::id(),
-        protected_directories: own_files(config, arguments),
+        protected_directories: own_files(config, &arguments.config),
         static_seal: config.static_seal.as_ref().map(static_seal),
         elsewhere: if config.disable_request_forwarding { Elsewhere::Redirect } else { Elsewhere::PassOn },
         joining: Some(joining(&config.join, &doors.workers)),
@@ -277,8 +277,8 @@ fn static_seal(config: &StaticSealConfig) -> StaticSeal {
 }
 
 /// Files and directories that no audit device may write into: what the server itself reads or writes.
-fn own_files(config: &ServerConfig, arguments: &Arguments) -> Vec<PathBuf> {
-    let mut own = arguments.config.clone();
+pub(crate) fn own_files(config: &ServerConfig, files: &[PathBuf]) -> Vec<PathBuf> {
+    let mut own = files.to_vec();
     own.extend(config.storage.path().map(Path::to_path_buf));
     own.extend(config.pid_file.clone());
     for leader in &config.join.leaders {
@@ -490,7 +490,7 @@ mod tests {
         "#;
         let parsed = config::parse(&[(PathBuf::from("/etc/tresor.hcl"), text.to_owned())], &|_| None);
         let arguments = Arguments { config: vec!["/etc/tresor.hcl".into()], ..Arguments::default() };
-        let own = own_files(&parsed.unwrap_or_else(|error| panic!("{error}")), &arguments);
+        let own = own_files(&parsed.unwrap_or_else(|error| panic!("{error}")), &arguments.config);
         for file in [
             "/etc/tresor.hcl",
             "/srv/data",

@@ -4,6 +4,7 @@
 //! may be run beside a server: what that one holds (its port, the lock of its directory) is told and is no fault. Deliberately
 //! absent: repair.
 
+mod elsewhere;
 mod members;
 mod network;
 mod report;
@@ -14,7 +15,9 @@ mod validity;
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::auditing;
 use crate::config::{self, ServerConfig};
+use crate::run::own_files;
 pub(crate) use report::{Check, Outcome};
 
 /// What is to be looked at.
@@ -22,7 +25,8 @@ pub(crate) use report::{Check, Outcome};
 pub struct Diagnosis {
     /// Configuration files and directories.
     pub config: Vec<PathBuf>,
-    /// Parts that are left out: `system`, `listener`, `storage`, `seal` (or `autounseal`), `cluster`.
+    /// Parts that are left out: `system`, `listener`, `storage`, `seal` (or `autounseal`), `cluster`, `audit`,
+    /// `telemetry`.
     pub skip: Vec<String>,
     /// Nothing but the configuration.
     pub only_config: bool,
@@ -33,7 +37,7 @@ pub struct Diagnosis {
 }
 
 /// The parts that can be left out.
-const PARTS: &[&str] = &["system", "listener", "storage", "seal", "cluster"];
+const PARTS: &[&str] = &["system", "listener", "storage", "seal", "cluster", "audit", "telemetry"];
 
 /// Looks at everything and prints what was found; 0 when all is well, 1 when something fails, 2 when something is doubtful.
 pub fn diagnose(wanted: &Diagnosis, output: &mut dyn Write) -> i32 {
@@ -51,6 +55,10 @@ pub fn diagnose(wanted: &Diagnosis, output: &mut dyn Write) -> i32 {
 fn look(wanted: &Diagnosis) -> Check {
     let environment = |name: &str| std::env::var(name).ok();
     let loaded = config::load(&wanted.config, &environment);
+    let loaded = loaded.map_err(|error| error.to_string()).and_then(|config| {
+        auditing::check(&config, own_files(&config, &wanted.config))?;
+        Ok(config)
+    });
     let mut all = vec![configuration(&loaded)];
     if !wanted.only_config {
         all.extend(parts(wanted, loaded.as_ref().ok()));
@@ -58,7 +66,7 @@ fn look(wanted: &Diagnosis) -> Check {
     Check::group(if wanted.only_config { "Validate Config" } else { "Diagnose" }, all)
 }
 
-fn configuration(loaded: &Result<ServerConfig, config::ConfigError>) -> Check {
+fn configuration(loaded: &Result<ServerConfig, String>) -> Check {
     match loaded {
         Ok(loaded) => {
             let mut checks = vec![Check::ok("Syntax", "every file can be read, and nothing in it is refused")];
@@ -68,7 +76,7 @@ fn configuration(loaded: &Result<ServerConfig, config::ConfigError>) -> Check {
             Check::group("Configuration", checks)
         }
         Err(error) => {
-            let check = Check::fail("Syntax", error.to_string(), "the server does not start before this is mended");
+            let check = Check::fail("Syntax", error, "the server does not start before this is mended");
             Check::group("Configuration", vec![check])
         }
     }
@@ -84,9 +92,11 @@ fn parts(wanted: &Diagnosis, config: Option<&ServerConfig>) -> Vec<Check> {
         ("listener", Some(config)) => network::look(config, runs),
         ("storage", Some(config)) => storage::look(config),
         ("seal", Some(config)) => vec![system::seal(config)],
+        ("audit", Some(config)) => elsewhere::audit(config),
+        ("telemetry", Some(config)) => elsewhere::telemetry(config),
         (_, Some(config)) => members::look(config, runs),
     };
-    let titles = ["Operating System", "Listeners", "Storage", "Seal", "Cluster"];
+    let titles = ["Operating System", "Listeners", "Storage", "Seal", "Cluster", "Audit", "Telemetry"];
     let checked = PARTS.iter().zip(titles).map(|(part, title)| match is_left_out(part) {
         true => Check::skipped(title, "left out by -skip"),
         false => Check::group(title, look(part)),

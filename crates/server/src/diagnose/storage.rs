@@ -61,12 +61,12 @@ fn place(name: &str, path: &Path) -> Check {
 }
 
 /// The nearest of a path and those above it that is there.
-fn existing(path: &Path) -> Option<PathBuf> {
+pub(super) fn existing(path: &Path) -> Option<PathBuf> {
     let whole = std::path::absolute(path).ok()?;
     whole.ancestors().find(|ancestor| ancestor.exists()).map(Path::to_path_buf)
 }
 
-fn may_write(directory: &Path) -> io::Result<()> {
+pub(super) fn may_write(directory: &Path) -> io::Result<()> {
     if !directory.is_dir() {
         return Err(io::Error::from(io::ErrorKind::NotADirectory));
     }

@@ -104,3 +104,53 @@ fn only_the_configuration_is_looked_at_when_only_it_is_asked_for() {
         "{text}"
     );
 }
+
+#[test]
+fn what_is_sent_elsewhere_is_looked_for_there() {
+    let home = tempfile::tempdir().unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listens = listener.local_addr().unwrap();
+    // The port of a client: it is taken, and nobody listens there.
+    let client = std::net::TcpStream::connect(listens).unwrap();
+    let deaf = client.local_addr().unwrap();
+    let socket = home.path().join("log");
+    let _daemon = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    let audit = |kind: &str, name: &str, options: &str| {
+        format!("audit \"{kind}\" \"{name}\" {{\n options {{\n {} }}\n}}\n", options.replace(", ", "\n "))
+    };
+    let own = server(home.path(), "file", "address = \"127.0.0.1:0\"\ntls_disable = true");
+    let place = |name: &str| home.path().join(name).display().to_string();
+    let well = [
+        own.clone(),
+        audit("file", "a", &format!("file_path = \"{}\"", place("audit.log"))),
+        audit("file", "b", "file_path = \"stdout\""),
+        audit("socket", "c", &format!("address = \"{listens}\"")),
+        audit("syslog", "d", &format!("address = \"{}\"", socket.display())),
+        audit("http", "e", &format!("uri = \"http://{listens}/x\"")),
+        format!("telemetry {{\n statsd_address = \"{deaf}\"\n otlp_traces_endpoint = \"http://{listens}\"\n}}\n"),
+    ]
+    .concat();
+    let skip = ["system", "storage", "listener", "seal", "cluster"];
+    let (code, text) = look_at(home.path(), &well, &skip);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.matches("somebody listens at").count() == 4 && text.contains("audit.log can be written to"), "{text}");
+    let doubtful = [
+        own.clone(),
+        audit("file", "a", &format!("file_path = \"{}\"", place("log/audit.log"))),
+        audit("socket", "c", &format!("address = \"{deaf}\"")),
+        audit("syslog", "d", &format!("address = \"{}\"", place("nobody"))),
+        audit("http", "e", &format!("uri = \"https://{deaf}/x\", ca_cert = \"file:///absent\"")),
+        format!("telemetry {{\n statsite_address = \"{deaf}\"\n}}\n"),
+    ]
+    .concat();
+    let (code, text) = look_at(home.path(), &doubtful, &skip);
+    assert_eq!(code, 2, "{text}");
+    // Each is a message, and a warning.
+    assert_eq!(text.matches("does not answer").count(), 6, "{text}");
+    for part in ["not a directory", "nobody listens at", "file:///absent cannot be read"] {
+        assert!(text.contains(part), "{part} is not in {text}");
+    }
+    let (code, text) =
+        look_at(home.path(), &[own, audit("file", "a", "file_path = \"x\", batch = \"y\"")].concat(), &skip);
+    assert!(code == 1 && text.contains("audit device `a/`: unknown option `batch`"), "{text}");
+}
