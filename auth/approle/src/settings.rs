@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use tresor_engine::route::RouteBuilder;
-use tresor_engine::token_fields::{TokenFields, newest};
+use tresor_engine::token_fields::{self, TokenFields, newest};
 use tresor_engine::{Cx, Data, Nothing, Warned};
 use tresor_model::Fault;
 use tresor_wire::input::{Cidrs, CommaList, Input, Seconds};
@@ -199,7 +199,7 @@ setting! {
 setting! {
     "Addresses that logins and tokens may come from."
     TokenBoundCidrs, ChangeTokenBoundCidrs, TokenBoundCidrsShown { token_bound_cidrs: Cidrs => Option<Vec<String>> }
-    show |role| shown_ranges(role.token.named_ranges());
+    show |role| shown_ranges(&token_fields::shown_ranges(role.token.named_ranges()));
     change |role, sent| role.token.change(TokenFields { token_bound_cidrs: Some(sent), ..TokenFields::default() });
     else Cidrs::default();
 }

@@ -184,7 +184,7 @@ impl TokenSettings {
     pub fn show(self) -> TokenSettingsShown {
         TokenSettingsShown {
             token_strictly_bind_ip: self.binds_address(),
-            token_bound_cidrs: self.named_ranges().to_vec(),
+            token_bound_cidrs: shown_ranges(self.named_ranges()),
             token_explicit_max_ttl: self.explicit_max_ttl,
             token_max_ttl: self.max_ttl,
             token_no_default_policy: self.no_default_policy,
@@ -195,6 +195,16 @@ impl TokenSettings {
             token_type: if self.token_type.is_empty() { "default".to_owned() } else { self.token_type },
         }
     }
+}
+
+/// Address ranges as clients are shown them: a single address without a length, however it was sent.
+#[must_use]
+pub fn shown_ranges(ranges: &[String]) -> Vec<String> {
+    let shown = |range: &String| {
+        let of_one = if range.contains(':') { "/128" } else { "/32" };
+        range.strip_suffix(of_one).unwrap_or(range).to_owned()
+    };
+    ranges.iter().map(shown).collect()
 }
 
 /// Stored address ranges; one that cannot be read admits nobody.

@@ -72,7 +72,7 @@ async fn pt_05_what_is_delegated_is_never_more_than_was_had() {
             .expect_status(200);
         let shown =
             harness.write("auth/token/lookup", ROOT, json!({ "token": child.text_at("/auth/client_token") })).await;
-        assert_eq!(shown.at("/data/bound_cidrs"), &json!(["127.0.0.1/32"]), "generation {generation}");
+        assert_eq!(shown.at("/data/bound_cidrs"), &json!(["127.0.0.1"]), "generation {generation}");
         token = child.text_at("/auth/client_token");
     }
     // Whatever life the last one was given, it ends with its first ancestor.

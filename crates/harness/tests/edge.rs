@@ -84,7 +84,7 @@ async fn aud_07_a_header_is_recorded_when_an_operator_says_so() {
     assert_eq!(all.at("/data/headers/x-secret"), &json!({ "hmac": true }));
     assert_eq!(all.at("/headers/x-trace"), &json!({ "hmac": false }));
     let one = harness.read("sys/config/auditing/request-headers/x-Trace", ROOT).await.expect_status(200);
-    assert_eq!(one.at("/data"), &json!({ "x-trace": { "hmac": false } }));
+    assert_eq!(one.at("/data"), &json!({ "x-Trace": { "hmac": false } }), "as it was asked for");
     harness.prepare("DELETE", "sys/config/auditing/request-headers/x-trace", Value::Null).await;
     let gone = harness.read("sys/config/auditing/request-headers/x-trace", ROOT).await;
     gone.expect_error(400, "Could not find header in config");

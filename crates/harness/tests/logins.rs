@@ -47,7 +47,7 @@ async fn a_token_that_is_bound_to_an_address_is_of_use_nowhere_else() {
     for token in &tokens {
         harness.peer = at(1);
         let shown = harness.read("auth/token/lookup-self", token).await.expect_status(200);
-        assert_eq!(shown.at("/data/bound_cidrs"), &json!(["10.0.0.1/32"]));
+        assert_eq!(shown.at("/data/bound_cidrs"), &json!(["10.0.0.1"]));
         harness.peer = at(2);
         drop(harness.read("auth/token/lookup-self", token).await.expect_status(403));
     }

@@ -117,10 +117,11 @@ pub(super) async fn audited(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Re
 }
 
 pub(super) async fn audited_one(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Mirrored<Map>, Fault> {
-    let name = input.header.to_ascii_lowercase();
     let stored = sys.handles.edge.audited_headers(cx.view.widen(Widened::assertion()))?;
-    let hmac = stored.get(&name).ok_or_else(|| Fault::invalid("Could not find header in config"))?;
-    Ok(Mirrored(Map::new().with(name, shown(*hmac))))
+    let hmac = stored.get(&input.header.to_ascii_lowercase());
+    let hmac = hmac.ok_or_else(|| Fault::invalid("Could not find header in config"))?;
+    // Clients look for the name that they asked for.
+    Ok(Mirrored(Map::new().with(input.header, shown(*hmac))))
 }
 
 pub(super) async fn audit(sys: &Sys, mut cx: Cx<'_>, input: Audit) -> Result<Nothing, Fault> {

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use tresor_core::mounts::Mount;
-use tresor_engine::answer::Raw;
+use tresor_engine::answer::{AnswerShape, Raw};
 use tresor_engine::{Access, Cx, Effect, OperationFacts, RouteFacts};
 use tresor_model::{Body, Fault, Map, Operation, map};
 use tresor_wire::API_LEVEL;
@@ -173,7 +173,8 @@ fn of_operation(operation: Operation, facts: &OperationFacts, route: &RouteFacts
 }
 
 fn answer_code(facts: &OperationFacts) -> &'static str {
-    if facts.effect == Effect::Writes && facts.answer.fields.is_empty() { "204" } else { "200" }
+    let has_nothing = facts.answer.shape == AnswerShape::Nothing;
+    if facts.effect == Effect::Writes && has_nothing { "204" } else { "200" }
 }
 
 fn answered(fields: &[OutputSpec]) -> Map {

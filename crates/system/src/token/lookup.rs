@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tresor_core::tokens::FoundToken;
+use tresor_engine::token_fields::shown_ranges;
 use tresor_engine::{Cx, Data, Keys, Widened};
 use tresor_model::{Fault, Timestamp};
 use tresor_secret::SecretString;
@@ -108,7 +109,7 @@ fn show(store: &TokenStore, found: &FoundToken, id: &str, now: Timestamp) -> Dat
         last_renewal_time: record.renewed.map(Timestamp::seconds),
         period: (!record.period.is_zero()).then_some(record.period),
         namespace_path: space.map(|space| space.path.clone()),
-        bound_cidrs: (!record.bound_cidrs.is_empty()).then(|| record.bound_cidrs.clone()),
+        bound_cidrs: (!record.bound_cidrs.is_empty()).then(|| shown_ranges(&record.bound_cidrs)),
     })
 }
 

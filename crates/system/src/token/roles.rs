@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tresor_core::tokens::roles::TokenRole;
-use tresor_engine::token_fields::newest;
+use tresor_engine::token_fields::{newest, shown_ranges};
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned, Widened};
 use tresor_model::Fault;
 use tresor_wire::input::{Cidrs, CommaList, EmptyInput, Input, PathParameters, Seconds};
@@ -134,7 +134,7 @@ pub(super) async fn delete(_store: &TokenStore, mut cx: Cx<'_>, input: ByName) -
 pub(super) async fn read(_store: &TokenStore, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<RoleShown>>, Fault> {
     let Some(role) = load(&mut cx, &input.role_name)? else { return Ok(None) };
     let by_older_name = |name: &str| role.older_names.contains(name);
-    let ranges = |is_shown: bool| (is_shown && !role.bound_cidrs.is_empty()).then(|| role.bound_cidrs.clone());
+    let ranges = |is_shown: bool| (is_shown && !role.bound_cidrs.is_empty()).then(|| shown_ranges(&role.bound_cidrs));
     Ok(Some(Data(RoleShown {
         name: input.role_name,
         period: if by_older_name("period") { role.period } else { Duration::ZERO },
