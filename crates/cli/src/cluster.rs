@@ -20,7 +20,13 @@ const JOIN: &[Flag] = &[
     text("leader-tls-servername", "Name expected in the leader's certificate."),
     switch("retry", "Go on trying until it has joined."),
     switch("non-voter", "Never give this node a vote."),
+    text("auto-join-scheme", "Of finding nodes by a cloud's help, which there is not: see below."),
+    text("auto-join-port", "The same."),
 ];
+
+/// To who asks for what go-discover does elsewhere.
+const NO_CLOUD: &str = "Nodes are not found by a cloud's help (auto-join). Name a node by its address, such as \
+    https://10.0.0.1:8200, or all of them in `retry_join` of this node's configuration: a name that has several addresses will do.";
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -46,7 +52,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             "operator raft join -leader-ca-cert=@ca.pem https://10.0.0.1:8200",
         ],
         arguments: "[options] LEADER_API_ADDRESS",
-        about: "Let the node join the cluster of a leader, such as https://10.0.0.1:8200.",
+        about: "Let the node join the cluster of a leader, such as https://10.0.0.1:8200. A node that is to find its leader \
+                itself has the addresses of others in `retry_join` of its configuration.",
         flags: &[CONNECTION, FORMAT, JOIN],
         action: Action::Run(join),
     },
@@ -126,6 +133,11 @@ fn step_down(context: &mut Context<'_, '_>) -> Outcome {
 
 fn join(context: &mut Context<'_, '_>) -> Outcome {
     let [leader] = context.arguments()?;
+    if leader.contains("provider=")
+        || ["scheme", "port"].iter().any(|it| context.flag(&format!("auto-join-{it}")).is_some())
+    {
+        return Err(Failure::local(NO_CLOUD));
+    }
     let mut body = Map::from_iter([("leader_api_addr".to_owned(), Value::from(leader.trim()))]);
     for flag in ["leader-ca-cert", "leader-client-cert", "leader-client-key", "leader-tls-servername"] {
         let Some(given) = context.flag(flag) else { continue };

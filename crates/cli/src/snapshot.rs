@@ -23,6 +23,18 @@ use crate::table::table;
 const RESTORE: &[Flag] =
     &[switch("force", "Restore a snapshot of another cluster, whose shares are needed afterwards.")];
 
+const INSPECT: &[Flag] = &[switch("details", "Show how many values of each kind there are, and how long they are.")];
+
+/// Kinds of values, by the byte that their keys begin with (ARCHITECTURE, "Raw keys").
+const KINDS: [&str; 6] = [
+    "Keys, and states on their way",
+    "Records",
+    "Blocks of directories",
+    "Points",
+    "Tallies",
+    "Points beside others of their time",
+];
+
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["operator", "raft", "snapshot", "save"],
@@ -44,8 +56,9 @@ pub(crate) const COMMANDS: &[Command] = &[
         words: &["operator", "raft", "snapshot", "inspect"],
         examples: &["operator raft snapshot inspect tresor.snap"],
         arguments: "[options] FILE",
-        about: "Verify a snapshot to its end, and show what it says of itself. Needs no server and no key.",
-        flags: &[FORMAT],
+        about: "Verify a snapshot to its end, and show what it says of itself. Needs no server and no key. Names are sealed in \
+                a snapshot, so of what it holds -details tells the kinds, and there is no -depth and no -filter.",
+        flags: &[FORMAT, INSPECT],
         action: Action::Run(inspect),
     },
 ];
@@ -114,6 +127,11 @@ fn restore(context: &mut Context<'_, '_>) -> Outcome {
 }
 
 fn verified(file: &Path) -> Result<Verified, Failure> {
+    verified_each(file, |_, _| {})
+}
+
+/// The same, showing each value's key and how long it is.
+fn verified_each(file: &Path, mut see: impl FnMut(&[u8], usize)) -> Result<Verified, Failure> {
     let mut input = File::open(file).map_err(unusable(file))?;
     let wrong =
         |wrong: tresor_snapshot::Wrong| Failure::local(format!("Error: {} is refused, {wrong}", file.display()));
@@ -123,13 +141,19 @@ fn verified(file: &Path) -> Result<Verified, Failure> {
         if length == 0 {
             return verifier.finish().map_err(wrong);
         }
-        verifier.take(buffer.get(..length).unwrap_or_default()).map_err(wrong)?;
+        verifier.take_each(buffer.get(..length).unwrap_or_default(), &mut see).map_err(wrong)?;
     }
 }
 
 fn inspect(context: &mut Context<'_, '_>) -> Outcome {
     let [name] = context.arguments()?;
-    let found = verified(Path::new(&name))?;
+    let mut kinds = [(0_u64, 0_u64); KINDS.len()];
+    let found = verified_each(Path::new(&name), |key, length| {
+        // A later release may have more kinds than this one knows.
+        let Some((count, bytes)) = key.first().and_then(|kind| kinds.get_mut(usize::from(*kind))) else { return };
+        *count += 1;
+        *bytes += (key.len() + length) as u64;
+    })?;
     let facts = [
         ("cluster_id", "Cluster ID", json!(found.header.cluster_id)),
         ("cluster_name", "Cluster Name", json!(found.header.cluster_name)),
@@ -142,7 +166,17 @@ fn inspect(context: &mut Context<'_, '_>) -> Outcome {
         ("size", "File Size", json!(found.bytes)),
         ("sha256", "SHA-256", json!(hex::encode(found.digest))),
     ];
-    let rows = facts.iter().map(|(_, title, value)| vec![(*title).to_owned(), cell(value)]).collect::<Vec<_>>();
-    let object = facts.into_iter().map(|(name, _, value): (_, _, Value)| (name.to_owned(), value.into())).collect();
+    let mut rows = facts.iter().map(|(_, title, value)| vec![(*title).to_owned(), cell(value)]).collect::<Vec<_>>();
+    let of = |(name, _, value): (&str, &str, Value)| (name.to_owned(), Document::from(value));
+    let mut object: Vec<(String, Document)> = facts.into_iter().map(of).collect();
+    if context.flags.switch("details") {
+        let details = KINDS.iter().zip(kinds).filter(|(_, (count, _))| *count > 0);
+        rows.extend(
+            details.clone().map(|(kind, (count, bytes))| vec![(*kind).to_owned(), format!("{count} ({bytes} bytes)")]),
+        );
+        let told =
+            details.map(|(kind, (count, bytes))| json!({ "kind": kind, "count": count, "bytes": bytes })).collect();
+        object.push(("details".to_owned(), Value::Array(told).into()));
+    }
     context.print_document(Document::Object(object), || table(&["Key", "Value"], &rows))
 }

@@ -227,11 +227,22 @@ impl Verifier {
     /// # Errors
     /// [`Wrong`] when they are none of a snapshot.
     pub fn take(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
+        self.take_each(bytes, |_, _| {})
+    }
+
+    /// Takes more bytes, and shows each value that they complete: its key, and how long it is.
+    ///
+    /// # Errors
+    /// [`Wrong`] when they are none of a snapshot.
+    pub fn take_each(&mut self, bytes: &[u8], mut see: impl FnMut(&[u8], usize)) -> Result<(), Wrong> {
         let Self { reader, header, state, digest } = self;
         reader.take(bytes, |part| {
             match part {
                 Part::Header(found) => *header = Some(found),
-                Part::Chunk(chunk) => state.take(&chunk, |_, _| Ok::<(), Wrong>(()))?,
+                Part::Chunk(chunk) => state.take(&chunk, |key, value| {
+                    see(key.as_bytes(), value.bytes.len());
+                    Ok::<(), Wrong>(())
+                })?,
                 Part::End { digest: found, .. } => *digest = Some(found),
             }
             Ok(())
