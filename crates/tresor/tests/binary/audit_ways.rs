@@ -2,8 +2,8 @@
 //! devices that the configuration declares.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,8 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use super::tls::Authority;
 use crate::support::{Http, Keys, Production, Server, binary, command, not_run, until};
 
 /// rsyslog with a socket of its own, which writes what it is told into a file, as it comes.
@@ -71,10 +76,11 @@ impl Rsyslog {
         drop(std::fs::remove_file(self.socket()));
     }
 
-    /// The records that it has written, in their order; each must be whole.
+    /// The records that it has written, in their order; each must be whole, but for one that it may be writing.
     fn records(directory: &Path) -> Vec<Value> {
         let text = std::fs::read_to_string(directory.join("rsyslog/messages")).unwrap_or_default();
-        let lines = text.lines().map(|line| {
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let lines = whole.lines().map(|line| {
             let line = line.strip_prefix("auth vault ").unwrap_or_else(|| panic!("another header: {line}"));
             serde_json::from_str(line.trim_start()).unwrap_or_else(|error| panic!("{error}: {line}"))
         });
@@ -105,7 +111,7 @@ fn ready(production: &Production) -> (Server, Http, Keys) {
     (server, http, keys)
 }
 
-/// Writes these, and how long the slowest of ninety-nine in a hundred took.
+/// Writes these, and how long half of them took at most: a busy machine makes some slow, a device that is waited for makes all.
 fn write(http: &Http, numbers: std::ops::Range<usize>) -> Duration {
     let mut took: Vec<Duration> = numbers
         .map(|number| {
@@ -115,7 +121,7 @@ fn write(http: &Http, numbers: std::ops::Range<usize>) -> Duration {
         })
         .collect();
     took.sort_unstable();
-    took[took.len() * 99 / 100]
+    took[took.len() / 2]
 }
 
 #[test]
@@ -124,14 +130,14 @@ fn rsyslog_gets_every_record_whether_it_stands_still_ends_or_is_killed() {
     let home = production.home().to_owned();
     let Some(daemon) = Rsyslog::start(&home) else { return };
     let (server, http, keys) = ready(&production);
-    let options = json!({ "address": daemon.socket(), "write_timeout": "100ms" });
+    let options = json!({ "address": daemon.socket(), "write_timeout": "1s" });
     http.post("sys/audit/syslog", &json!({ "type": "syslog", "options": options })).expect(204);
     write(&http, 0..100);
     until("the first records", || answered(&Rsyslog::records(&home)).contains(&99).then_some(()));
     // It stands still: requests go on as before, and nothing comes twice when it goes on.
     daemon.send(Signal::STOP);
-    let slow = write(&http, 100..700);
-    assert!(slow < Duration::from_secs(1), "{slow:?}");
+    let took = write(&http, 100..700);
+    assert!(took < Duration::from_millis(500), "{took:?}");
     let behind = http.get("sys/audit-status").expect(200).at("/data/devices")["syslog/"].clone();
     assert!(behind["lag_records"].as_u64() > Some(100), "{behind}");
     daemon.send(Signal::CONT);
@@ -181,13 +187,18 @@ struct Collector {
 
 impl Collector {
     fn start() -> Self {
+        Self::start_behind(|stream| stream)
+    }
+
+    /// One that first makes something else of each connection.
+    fn start_behind<S: Read + Write>(door: impl Fn(TcpStream) -> S + Clone + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let collector = Self { address: listener.local_addr().unwrap(), mood: Arc::default(), taken: Arc::default() };
         let (mood, taken) = (Arc::clone(&collector.mood), Arc::clone(&collector.taken));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (mood, taken) = (Arc::clone(&mood), Arc::clone(&taken));
-                std::thread::spawn(move || serve(&stream, &mood, &taken));
+                let (mood, taken, door) = (Arc::clone(&mood), Arc::clone(&taken), door.clone());
+                std::thread::spawn(move || serve(door(stream), &mood, &taken));
             }
         });
         collector
@@ -202,7 +213,7 @@ impl Collector {
     }
 }
 
-fn serve(stream: &std::net::TcpStream, mood: &AtomicU64, taken: &Mutex<Vec<Value>>) {
+fn serve(stream: impl Read + Write, mood: &AtomicU64, taken: &Mutex<Vec<Value>>) {
     let mut reader = BufReader::new(stream);
     loop {
         let (mut head, mut length, mut is_known) = (String::new(), 0, false);
@@ -235,7 +246,8 @@ fn serve(stream: &std::net::TcpStream, mood: &AtomicU64, taken: &Mutex<Vec<Value
                 return;
             }
         };
-        if write!(&mut &*stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").is_err() {
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        if reader.get_mut().write_all(answer.as_bytes()).and_then(|()| reader.get_mut().flush()).is_err() {
             return;
         }
     }
@@ -247,7 +259,7 @@ fn a_collector_over_http_that_refuses_or_hangs_gets_every_record_in_the_end() {
     let collector = Collector::start();
     // Its secret is in a variable: a declared device may say so.
     production.configure_more(&format!(
-        "audit \"http\" \"collector\" {{\n  options {{\n    uri = \"http://{}/ingest\"\n    write_timeout = \"200ms\"\n    \
+        "audit \"http\" \"collector\" {{\n  options {{\n    uri = \"http://{}/ingest\"\n    write_timeout = \"2s\"\n    \
          headers = \"{{\\\"Authorization\\\": [\\\"env://COLLECTOR\\\"]}}\"\n  }}\n}}\n",
         collector.address
     ));
@@ -266,8 +278,8 @@ fn a_collector_over_http_that_refuses_or_hangs_gets_every_record_in_the_end() {
         (Mood::Hangs, "the server took too long to answer", 40..60),
     ] {
         collector.is_in(mood);
-        let slow = write(&http, numbers);
-        assert!(slow < Duration::from_secs(1), "{slow:?}");
+        let took = write(&http, numbers);
+        assert!(took < Duration::from_secs(1), "{took:?}");
         until(said, || (error() == said).then_some(()));
         assert!(status()["lag_records"].as_u64() > Some(10));
     }
@@ -276,6 +288,61 @@ fn a_collector_over_http_that_refuses_or_hangs_gets_every_record_in_the_end() {
     assert_eq!(collector.answered(), (0..60).collect::<Vec<_>>(), "each once, in order");
     assert!(!serde_json::to_string(&*collector.taken.lock().unwrap()).unwrap().contains("canary"));
     http.send("DELETE", "sys/audit/collector", "").expect(400);
+}
+
+/// A collector over TLS that takes records of those alone whom this authority signed.
+fn guarded(authority: &Authority, home: &Path) -> Collector {
+    let (certificate, key) = authority.sign(home, "collector", "127.0.0.1");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(&authority.file).unwrap()).unwrap();
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build().unwrap();
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let chain = vec![CertificateDer::from_pem_file(certificate).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(key).unwrap();
+    let config = Arc::new(builder.with_client_cert_verifier(clients).with_single_cert(chain, key).unwrap());
+    Collector::start_behind(move |stream| StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream))
+}
+
+#[test]
+fn a_collector_is_verified_by_its_own_authority_and_shown_a_certificate_that_may_change() {
+    let production = Production::new();
+    let home = production.home().to_owned();
+    let (authority, stranger) = (Authority::new(&home, "own"), Authority::new(&home, "other"));
+    let collector = guarded(&authority, &home);
+    let (certificate, key) = stranger.sign(&home, "client", "vault");
+    let options = [
+        ("uri", format!("https://{}/ingest", collector.address)),
+        ("headers", r#"{\"Authorization\": [\"Bearer of-the-collector\"]}"#.to_owned()),
+        ("ca_cert", format!("file://{}", authority.file.display())),
+        ("client_cert", format!("file://{}", certificate.display())),
+        ("client_key", format!("file://{}", key.display())),
+    ];
+    let options: String = options.iter().map(|(name, value)| format!("    {name} = \"{value}\"\n")).collect();
+    production.configure_more(&format!("audit \"http\" \"collector\" {{\n  options {{\n{options}  }}\n}}\n"));
+    let (server, http, _) = ready(&production);
+    write(&http, 0..5);
+    let error = || http.get("sys/audit-status").expect(200).text_at("/data/devices/collector~1/last_error");
+    until("a refusal of the stranger", || (!error().is_empty()).then_some(()));
+    assert_eq!(collector.answered(), [0; 0]);
+    // The files say something else; nothing but a signal is needed.
+    authority.sign(&home, "client", "vault");
+    server.signal(Signal::HUP);
+    until("the records", || collector.answered().contains(&4).then_some(()));
+    assert_eq!(collector.answered(), [0, 1, 2, 3, 4]);
+    let key = std::fs::read_to_string(key).unwrap();
+    let text = std::fs::read_to_string(&authority.file).unwrap();
+    let uri = format!("https://{}/ingest", collector.address);
+    for (options, said) in [
+        (json!({ "uri": uri, "client_cert": text, "client_key": key }), "`client_key` says where the key lies"),
+        (json!({ "uri": uri, "client_cert": text }), "`client_cert` and `client_key` go together"),
+        (json!({ "uri": uri, "ca_cert": "none" }), "is no PEM of that"),
+        (json!({ "uri": uri, "ca_cert": "file:///etc/hosts" }), "only a device that the configuration declares"),
+        (json!({ "uri": uri, "ca_cert": text }), "audit backend failed test message"),
+    ] {
+        let refused = http.post("sys/audit/other", &json!({ "type": "http", "options": options })).expect(400);
+        assert!(refused.text.contains(said) && !refused.text.contains("PRIVATE"), "{said}: {}", refused.text);
+    }
 }
 
 #[test]
@@ -297,11 +364,12 @@ fn declared_devices_follow_the_configuration_and_files_are_put_aside() {
         all.sort();
         all
     };
-    let text = || files().iter().map(|path| std::fs::read_to_string(path).unwrap()).collect::<String>();
+    // One may get another name, or go, while it is looked at.
+    let text = || files().iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect::<String>();
     until("the last record", || text().contains("kv/59\"").then_some(()));
     until("two files beside it", || (files().len() == 3).then_some(()));
-    for path in files() {
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640, "{}", path.display());
+    for (path, found) in files().into_iter().filter_map(|path| Some((path.clone(), std::fs::metadata(path).ok()?))) {
+        assert_eq!(found.permissions().mode() & 0o777, 0o640, "{}", path.display());
     }
     // Without the stanza it goes, with the next SIGHUP; with another one, another comes.
     let other = format!("audit \"file\" \"other\" {{ options {{ file_path = \"{}.other\" }} }}\n", file.display());

@@ -58,7 +58,11 @@ impl Planted {
         assert!(!stored.is_empty());
         let mut bytes_total = 0;
         for file in stored {
-            let bytes = std::fs::read(&file).unwrap();
+            // A server that runs takes some away.
+            let bytes = match std::fs::read(&file) {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && server.is_some() => continue,
+                read => read.unwrap(),
+            };
             bytes_total += bytes.len();
             for canaries in [&self.secrets, &self.names] {
                 let seen = canaries.find(&bytes).or_else(|| canaries.find(file.to_str().unwrap().as_bytes()));

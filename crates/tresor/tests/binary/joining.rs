@@ -61,7 +61,7 @@ fn three_servers_find_together_and_lose_nothing_when_the_leader_is_killed() {
             two.try_send("POST", "kv/after", &json!({ "x": "after" }).to_string()).filter(|done| done.status == 204)
         });
         drop(led);
-        let so_far = two.get("kv?list=true").at("/data/keys").as_array().unwrap().len();
+        let so_far = insist(&two, "GET", "kv?list=true", "").at("/data/keys").as_array().unwrap().len();
         counted(so_far + 20);
         is_over.store(true, Ordering::Relaxed);
         writing.join().unwrap()

@@ -39,8 +39,11 @@ impl Text {
         text
     }
 
+    /// Its whole lines: half a line may say anything.
     fn get(&self) -> String {
-        String::from_utf8_lossy(&self.0.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+        let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        String::from_utf8_lossy(&bytes[..end]).into_owned()
     }
 }
 
