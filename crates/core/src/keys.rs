@@ -207,6 +207,11 @@ pub(crate) fn live() -> Point {
     PointKey::new(&NamespaceId::root(), Area::Leases, "live")
 }
 
+/// How many tokens and leases there are in a namespace that is not the root, and how many below it: a tally.
+pub(crate) fn live_in(namespace: &NamespaceId) -> Point {
+    PointKey::new(namespace, Area::Leases, "live")
+}
+
 /// How many tokens and leases of a mount there are: a tally.
 pub(crate) fn live_of(namespace: &NamespaceId, mount: &MountId) -> Point {
     PointKey::new(namespace, Area::Leases, &format!("live/{mount}"))

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Access, Effect, Mounted, Place, Quorum};
+use tresor_engine::{Access, AnswersIn, Effect, Mounted, Place, Quorum};
 use tresor_model::{Operation, Verb};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
@@ -44,8 +44,8 @@ pub struct ListedRoute {
     pub answer_fields: &'static [OutputSpec],
     /// Whether it leaves audit records.
     pub is_audited: bool,
-    /// Whether it answers in the root namespace only.
-    pub only_in_root: bool,
+    /// In which namespaces it answers.
+    pub answers_in: AnswersIn,
 }
 
 impl Node {
@@ -84,7 +84,7 @@ fn always(route: &crate::AlwaysRoute) -> ListedRoute {
         fields: route.fields,
         answer_fields: route.answer_fields,
         is_audited: false,
-        only_in_root: true,
+        answers_in: AnswersIn::Root,
     }
 }
 
@@ -106,7 +106,7 @@ fn routes_of(path: &str, engine: &dyn Mounted, open: &[Quorum]) -> Vec<ListedRou
                 fields: facts.fields,
                 answer_fields: facts.answer.fields,
                 is_audited: true,
-                only_in_root: route.only_in_root,
+                answers_in: route.answers_in,
             };
             sorted.insert((route.pattern, *operation), listed);
         }

@@ -12,11 +12,11 @@ use tresor_audit::Standing;
 use tresor_barrier::Txn;
 use tresor_env::Clock;
 use tresor_metrics::{Counter, LABELS_MAX, Labelled, Naming, Reading, Timer, Value};
-use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Operation, Timestamp};
 
 use crate::cluster::Member;
 use crate::mounts::record::StoredClass;
+use crate::namespaces::Space;
 use crate::node::Node;
 use crate::running::Running;
 use crate::unsealed::Handles;
@@ -229,19 +229,12 @@ fn looked_up(
     (wall, now): (Timestamp, Duration),
     all: &mut Vec<Reading>,
 ) -> Result<(), Fault> {
-    let live = handles.tokens.live(txn, &NamespaceId::root())?;
-    mounts(handles, &live, all);
+    namespaces(handles, txn, all)?;
     let irrevocable = handles.leases.irrevocable(txn, handles.spaces.root(), None, IRREVOCABLE_MAX)?.len();
     all.push(Reading::gauge("expire.num_leases", handles.tokens.live_everywhere(txn)?));
     all.push(Reading::gauge("expire.num_irrevocable_leases", u64::try_from(irrevocable).unwrap_or(u64::MAX)));
     for quota in handles.quotas.stored(txn)?.into_values().take(LABELS_MAX) {
-        let counter = match &quota.mount {
-            Some(mount) => match handles.spaces.with_mount(mount) {
-                Some((space, _)) => handles.tokens.live(txn, &space.id)?.get(mount).copied().unwrap_or(0),
-                None => 0,
-            },
-            None => handles.tokens.live_everywhere(txn)?,
-        };
+        let counter = handles.tokens.counted(txn, &quota)?;
         all.push(Reading::gauge("quota.lease_count.counter", counter).with("name", quota.name.as_str()));
         all.push(Reading::gauge("quota.lease_count.max", quota.max_leases).with("name", quota.name));
     }
@@ -288,27 +281,48 @@ fn audit_devices(handles: &Handles, standing: &Standing, now: Duration, all: &mu
     }
 }
 
-fn mounts(handles: &Handles, live: &BTreeMap<MountId, u64>, all: &mut Vec<Reading>) {
-    let table = handles.spaces.root().mounts.table();
+/// What there is in namespaces: all mounts together, and tokens, leases and mounts of the first of them in order of path.
+fn namespaces(handles: &Handles, txn: &mut Txn, all: &mut Vec<Reading>) -> Result<(), Fault> {
+    let spaces = handles.spaces.every();
+    all.push(Reading::gauge("namespace.count", u64::try_from(spaces.len()).unwrap_or(u64::MAX)));
     let mut entries = BTreeMap::from(
         [("auth", false), ("auth", true), ("logical", false), ("logical", true)].map(|key| (key, 0_u64)),
     );
-    let mut tokens: BTreeMap<String, u64> = BTreeMap::new();
-    for mount in table.iter() {
+    for mount in
+        spaces.iter().map(|space| space.mounts.table()).flat_map(|table| table.iter().cloned().collect::<Vec<_>>())
+    {
         let class = if mount.record.class == StoredClass::Auth { "auth" } else { "logical" };
         *entries.entry((class, mount.record.local)).or_default() += 1;
-        if mount.record.class == StoredClass::Auth {
-            *tokens.entry(mount.record.kind.clone()).or_default() += live.get(&mount.record.id).copied().unwrap_or(0);
-        }
     }
     for ((class, is_local), count) in entries {
         let reading = Reading::gauge("core.mount_table.num_entries", count).with("type", class);
         all.push(reading.with("local", is_local.to_string()));
     }
-    all.push(Reading::gauge("token.count", tokens.values().sum()).with("namespace", "root"));
-    for (kind, count) in tokens {
-        all.push(Reading::gauge("token.count.by_auth", count).with("auth_method", kind).with("namespace", "root"));
+    for space in spaces.iter().take(LABELS_MAX) {
+        in_one(handles, txn, space, all)?;
     }
+    Ok(())
+}
+
+/// What there is in one namespace.
+fn in_one(handles: &Handles, txn: &mut Txn, space: &Space, all: &mut Vec<Reading>) -> Result<(), Fault> {
+    let name = if space.is_root() { "root" } else { space.path.as_str() };
+    let live = handles.tokens.live(txn, &space.id)?;
+    let (mut tokens, mut mounts) = (BTreeMap::<String, u64>::new(), 0_u64);
+    for mount in space.mounts.table().iter() {
+        mounts += 1;
+        if mount.record.class == StoredClass::Auth {
+            *tokens.entry(mount.record.kind.clone()).or_default() += live.get(&mount.record.id).copied().unwrap_or(0);
+        }
+    }
+    let mut gauge = |what: &'static str, number| all.push(Reading::gauge(what, number).with("namespace", name));
+    gauge("namespace.mounts", mounts);
+    gauge("namespace.leases", live.values().sum());
+    gauge("token.count", tokens.values().sum());
+    for (kind, count) in tokens {
+        all.push(Reading::gauge("token.count.by_auth", count).with("auth_method", kind).with("namespace", name));
+    }
+    Ok(())
 }
 
 /// How old the newest snapshot of the schedule is, and whether the last attempt failed; nothing where none is asked for.

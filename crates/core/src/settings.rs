@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_audit::{LogOptions, References, StandardOutput};
-use tresor_engine::Quorum;
+use tresor_engine::{AnswersIn, Quorum};
 use tresor_metrics::Naming;
 
 use crate::audits::DeclaredDevices;
 use crate::cluster::joining::Joining;
 use crate::lockout::Rules;
+use crate::namespaces::Space;
 use crate::opening::StaticSeal;
 use crate::pipeline::DEADLINE;
 use crate::process::{Nowhere, Process};
@@ -78,6 +79,9 @@ pub struct Settings {
     pub snapshots: Option<Schedule>,
     /// Whether what is stored can be looked at and changed record by record.
     pub has_raw_storage: bool,
+    /// The path of the namespace that administrates the server beside the root namespace, with a slash at its end; empty:
+    /// there is none.
+    pub administrative_namespace: String,
     /// How the numbers of the node are called, and which are there.
     pub metrics: Naming,
     /// Who is told how long the steps of requests took; `None`: nobody.
@@ -86,6 +90,17 @@ pub struct Settings {
     pub process: Arc<dyn Process>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
     pub release: &'static str,
+}
+
+impl Settings {
+    /// How far a namespace reaches: which routes answer in it, besides those that answer in every one.
+    pub(crate) fn administers(&self, space: &Space) -> AnswersIn {
+        if space.is_root() {
+            return AnswersIn::Root;
+        }
+        let is_administrative = space.path == self.administrative_namespace;
+        if is_administrative { AnswersIn::Administration } else { AnswersIn::Every }
+    }
 }
 
 impl Default for Settings {
@@ -114,6 +129,7 @@ impl Default for Settings {
             open_to_shareholders: Vec::new(),
             snapshots: None,
             has_raw_storage: false,
+            administrative_namespace: String::new(),
             metrics: Naming::default(),
             tracer: None,
             process: Arc::new(Nowhere),

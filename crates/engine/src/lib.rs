@@ -17,5 +17,5 @@ pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warn
 pub use context::{Caller, Cx, Held, MountFacts};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, Mounted};
 pub use reply::{LeaseClaim, Leased, Login, Reply, TokenTerms};
-pub use route::{Access, Effect, Match, OperationFacts, Place, Quorum, RouteFacts, Routes};
+pub use route::{Access, AnswersIn, Effect, Match, OperationFacts, Place, Quorum, RouteFacts, Routes};
 pub use view::{Point, View, Widened, is_damage};

@@ -77,6 +77,18 @@ pub enum Effect {
     Writes,
 }
 
+/// In which namespaces a route answers; from all to one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AnswersIn {
+    /// In every one.
+    Every,
+    /// In the root namespace and in the one that the configuration names as administrative: it is about the whole server,
+    /// and may be left to others.
+    Administration,
+    /// In the root namespace: it is about the whole server.
+    Root,
+}
+
 /// On which node of a cluster an operation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
@@ -126,8 +138,8 @@ pub struct RouteFacts {
     pub tells_create: bool,
     /// The pattern that policies decide by, when this one is an older spelling of it.
     pub decided_as: Option<&'static str>,
-    /// Whether it answers in the root namespace only: it is about the whole server.
-    pub only_in_root: bool,
+    /// In which namespaces it answers.
+    pub answers_in: AnswersIn,
     /// Whether it is how an operator mends auditing: its records may use what is kept free for them when the local
     /// audit log is full.
     pub mends_audit: bool,
@@ -246,7 +258,7 @@ impl<E: Send + Sync + 'static> Routes<E> {
                 operations: Arc::default(),
                 tells_create: false,
                 decided_as: None,
-                only_in_root: false,
+                answers_in: AnswersIn::Every,
                 mends_audit: false,
             },
             handlers: BTreeMap::new(),
@@ -527,7 +539,16 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
     #[must_use]
     pub fn in_root(mut self) -> Self {
         if let Some(route) = self.routes.routes.last_mut() {
-            route.facts.only_in_root = true;
+            route.facts.answers_in = AnswersIn::Root;
+        }
+        self
+    }
+
+    /// Says the same of a route that also answers in the namespace that administrates the server, where one does.
+    #[must_use]
+    pub fn in_administration(mut self) -> Self {
+        if let Some(route) = self.routes.routes.last_mut() {
+            route.facts.answers_in = AnswersIn::Administration;
         }
         self
     }

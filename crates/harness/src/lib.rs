@@ -16,6 +16,7 @@ mod answer;
 pub mod assembly;
 mod captured;
 pub mod cluster;
+pub mod counting;
 pub mod leasing;
 pub mod walk;
 

@@ -460,7 +460,7 @@ async fn dos_15_a_quota_is_exact_and_what_is_revoked_frees_it() {
     harness
         .write("sys/quotas/lease-count/x", ROOT, json!({ "path": "no", "max_leases": 2 }))
         .await
-        .expect_error(400, "no mount");
+        .expect_error(400, "invalid mount path");
     drop(harness.write("sys/quotas/lease-count/x", ROOT, json!({ "max_leases": 0 })).await.expect_status(400));
     assert_eq!(harness.list("sys/quotas/lease-count", ROOT).await.at("/data/keys"), &json!(["made", "people"]));
     harness.prepare("DELETE", "sys/quotas/lease-count/people", json!(null)).await;

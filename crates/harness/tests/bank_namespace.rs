@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tresor_engine::AnswersIn;
 use tresor_harness::{Answer, Harness, ROOT, assembly, walk};
 
 const TENANT: &str = r#"
@@ -360,6 +361,9 @@ const ABOUT_THE_SERVER: &[&str] = &[
     "version-history",
 ];
 
+/// What of it also answers in the namespace that administrates the server.
+const LEFT_TO_OTHERS: &[&str] = &["audit-hash", "monitor", "quotas"];
+
 #[tokio::test]
 async fn ns_14_every_endpoint_says_whether_it_is_about_the_whole_server() {
     let harness = Harness::start().await;
@@ -368,7 +372,13 @@ async fn ns_14_every_endpoint_says_whether_it_is_about_the_whole_server() {
         let is_about = ABOUT_THE_SERVER.iter().any(|known| {
             route.pattern.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
-        assert_eq!(route.only_in_root, is_about, "{}", route.pattern);
+        let may_be_left_to_others = LEFT_TO_OTHERS.iter().any(|known| route.pattern.starts_with(known));
+        let expected = match (is_about, may_be_left_to_others) {
+            (false, _) => AnswersIn::Every,
+            (true, true) => AnswersIn::Administration,
+            (true, false) => AnswersIn::Root,
+        };
+        assert_eq!(route.answers_in, expected, "{}", route.pattern);
         if is_about {
             let path = walk::example(&route);
             let answer = within(&harness, "a", (walk::method(route.operation), &path), ROOT, json!({})).await;
@@ -530,6 +540,10 @@ async fn lst_04_lst_05_namespaces_are_listed_page_by_page_and_shown_to_whom_they
         assembly::request("PATCH", "sys/namespaces/n001", ROOT, &json!({ "custom_metadata": { "n": null, "m": "2" } }));
     request.headers_mut().insert("content-type", "application/merge-patch+json".parse().unwrap());
     assert_eq!(harness.send(request).await.expect_status(200).at("/data/custom_metadata"), &json!({ "m": "2" }));
+    let patch = |body: Value| harness.send(assembly::request("PATCH", "sys/namespaces/n001", ROOT, &body));
+    patch(json!({})).await.expect_error(400, "missing required field \"custom_metadata\"");
+    let cleared = patch(json!({ "custom_metadata": null })).await.expect_status(200);
+    assert_eq!(cleared.at("/data/custom_metadata"), &json!({}));
 }
 
 #[tokio::test]

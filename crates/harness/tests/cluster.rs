@@ -251,3 +251,32 @@ async fn a_deposed_leader_refuses_nothing_by_what_it_knew_before() {
     let answer = world.drive(asked).await.unwrap();
     assert_eq!((answer.status, answer.at("/data/version")), (200, &json!(3)), "{answer:?}");
 }
+
+#[tokio::test]
+async fn ns_07_what_one_leader_began_to_delete_the_next_one_ends() {
+    let mut world = World::new(3, 9).await;
+    world.prepare(0, "POST", "sys/namespaces/a", json!({})).await;
+    world.prepare(0, "POST", "a/sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    let before = world.machine(1).dump().len();
+    for number in 0..600 {
+        world.prepare(0, "POST", &format!("a/kv/data/s{number}"), json!({ "data": { "v": "1" } })).await;
+    }
+    let full = world.machine(1).dump().len();
+    world.prepare(0, "DELETE", "sys/namespaces/a", json!(null)).await;
+    // The leader dies when some of it is gone, and some is not.
+    let is_half_gone = |world: &World, at: usize| world.machine(at).dump().len() < full - 200;
+    world.until("some of it is gone", || is_half_gone(&world, 1) && is_half_gone(&world, 2)).await;
+    assert!(world.machine(1).dump().len() > before, "all of it is gone");
+    world.kill(0).await;
+    let (leader, _) = world.another_active(0).await;
+    for _ in 0..120 {
+        if world.call(leader, "GET", "sys/namespaces/a", ROOT, json!(null)).await.status == 404 {
+            break;
+        }
+        world.pass(SECOND).await;
+    }
+    assert_eq!(world.call(leader, "GET", "sys/namespaces/a", ROOT, json!(null)).await.status, 404);
+    let after = world.machine(leader).dump().len();
+    // The namespace itself was six records; the directories above them, and the mark of the clock, may stay.
+    assert!(after < before, "{before} records before it was filled, {after} after it was deleted");
+}

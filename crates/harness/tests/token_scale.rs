@@ -3,104 +3,20 @@
 #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tresor_core::Node;
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
+use tresor_harness::counting::Counting;
 use tresor_harness::{Answer, ROOT, assembly};
 use tresor_http::Options;
 use tresor_model::request::Connection;
 use tresor_secret::{TokenSecret, UnsealShare};
 use tresor_server::NodeService;
-use tresor_storage::{Batch, MemoryStore, RawKey, Snapshot, Store, StoreError, Stored, Version};
-
-/// Counts what is read from a store and written to it, and fails as often as it is told to.
-struct Counting {
-    inner: MemoryStore,
-    reads: Arc<AtomicU64>,
-    writes: AtomicU64,
-    /// So many calls of a hundred fail.
-    failing: AtomicU64,
-    calls: AtomicU64,
-    failed: AtomicU64,
-}
-
-impl Counting {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            inner: MemoryStore::new(),
-            reads: Arc::default(),
-            writes: AtomicU64::new(0),
-            failing: AtomicU64::new(0),
-            calls: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
-        })
-    }
-
-    fn may_fail(&self) -> Result<(), StoreError> {
-        // A sequence without a period that a caller could fall in step with.
-        let at = self.calls.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33;
-        if at % 100 >= self.failing.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.failed.fetch_add(1, Ordering::Relaxed);
-        Err(failure())
-    }
-
-    fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
-    }
-}
-
-fn failure() -> StoreError {
-    StoreError::Io { name: "double".into(), source: std::io::Error::other("the double fails") }
-}
-
-struct CountingSnapshot {
-    inner: Box<dyn Snapshot>,
-    reads: Arc<AtomicU64>,
-}
-
-impl Snapshot for CountingSnapshot {
-    fn version(&self) -> Version {
-        self.inner.version()
-    }
-
-    fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.inner.read(key)
-    }
-
-    fn written(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
-        self.inner.written(key)
-    }
-}
-
-impl Store for Counting {
-    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        self.may_fail()?;
-        Ok(Box::new(CountingSnapshot { inner: self.inner.snapshot()?, reads: Arc::clone(&self.reads) }))
-    }
-
-    fn apply(&self, batch: Batch) -> Result<(), StoreError> {
-        self.may_fail()?;
-        let writes = u64::try_from(batch.writes.len()).unwrap();
-        self.inner.apply(batch)?;
-        self.writes.fetch_add(writes, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn watch(&self, watcher: std::sync::Weak<dyn tresor_storage::Watcher>) {
-        self.inner.watch(watcher);
-    }
-
-    fn syncs(&self) -> u64 {
-        self.inner.syncs()
-    }
-}
+use tresor_storage::{Batch, RawKey, Store};
 
 /// A node on such a store.
 struct Server {

@@ -68,7 +68,8 @@ where
     };
     let mut request = Request {
         id,
-        namespace: String::new(),
+        // Quotas are about namespaces, too; what is wrong with the header is told later.
+        namespace: namespace(&head.headers).unwrap_or_default(),
         path: if verb.is_of_directory() { path.into_directory() } else { path },
         verb,
         body: Map::new(),

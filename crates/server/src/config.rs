@@ -64,6 +64,8 @@ pub struct ServerConfig {
     pub default_lease_ttl: Duration,
     /// Longest life of leases.
     pub max_lease_ttl: Duration,
+    /// The path of the namespace that administrates the server, with a slash at its end; empty: there is none.
+    pub administrative_namespace: String,
     /// How long a request may take where its listener does not say it.
     pub request_time_max: Option<Duration>,
     /// The level at which each answered request is logged; none: it is not.
@@ -112,6 +114,7 @@ impl ServerConfig {
                 ("cluster_addr", format!("{:?}", config.cluster_address)),
                 ("cluster_name", format!("{:?}", config.cluster_name)),
                 ("default_lease_ttl", format!("{:?}", config.default_lease_ttl)),
+                ("administrative_namespace_path", config.administrative_namespace.clone()),
                 ("max_lease_ttl", format!("{:?}", config.max_lease_ttl)),
                 ("default_max_request_duration", format!("{:?}", config.request_time_max)),
                 ("log_format", format!("{:?}", config.log_format)),

@@ -48,6 +48,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         cluster_name: String::new(),
         default_lease_ttl: std::time::Duration::from_secs(768 * 3600),
         max_lease_ttl: std::time::Duration::from_secs(768 * 3600),
+        administrative_namespace: String::new(),
         request_time_max: None,
         log_requests_level: None,
         log_level: "info".to_owned(),

@@ -135,6 +135,7 @@ fn sanitized(config: &ServerConfig) -> Map {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let seal = if config.static_seal.is_some() { "static" } else { "shamir" };
     map! {
+        "administrative_namespace_path" => config.administrative_namespace.as_str(),
         "api_addr" => text(&config.api_address),
         "cluster_addr" => text(&config.cluster_address),
         "cluster_name" => config.cluster_name.as_str(),

@@ -254,6 +254,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         lockout: config.lockout.clone(),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
         has_raw_storage: config.raw_storage,
+        administrative_namespace: config.administrative_namespace.clone(),
         metrics: config.telemetry.naming.clone(),
         ..Settings::default()
     }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 pub use tresor_macros::Input;
 use tresor_model::{Body, Map};
 
-pub use forms::{Bytes, Cidrs, CommaList, Limit, LowerName, Millionths, Seconds, SignedSeconds, StringList};
+pub use forms::{Bytes, Change, Cidrs, CommaList, Limit, LowerName, Millionths, Seconds, SignedSeconds, StringList};
 
 /// Parameters of a path, by name.
 pub type PathParameters = BTreeMap<&'static str, String>;
@@ -144,6 +144,8 @@ pub trait Form: Sized {
     const SECRET: bool = false;
     /// Whether something must be sent.
     const REQUIRED: bool = true;
+    /// Whether `null` means something, and is not the same as nothing.
+    const TAKES_NULL: bool = false;
 
     /// Reads what was sent; the error says what it should be.
     ///
@@ -167,7 +169,7 @@ impl Fields {
         let wrong = |reason| InputError::Wrong { name: spec.name, reason };
         let sent = match spec.place {
             Place::Path => self.path.remove(spec.name).map(Body::from),
-            Place::Body | Place::Rest => self.take_body(spec),
+            Place::Body | Place::Rest => self.take_body(spec, T::TAKES_NULL),
         };
         match (sent, spec.default) {
             (Some(body), _) => T::read(&body).map_err(wrong),
@@ -188,14 +190,14 @@ impl Fields {
     }
 
     /// The newest name wins when a client sends an older one beside it.
-    fn take_body(&mut self, spec: &FieldSpec) -> Option<Body> {
+    fn take_body(&mut self, spec: &FieldSpec, takes_null: bool) -> Option<Body> {
         let mut taken = None;
         for name in std::iter::once(&spec.name).chain(spec.aliases) {
             let from_query = self.from_query.iter().any(|sent| sent == name);
             if from_query && !spec.query {
                 continue;
             }
-            let sent = self.body.remove(name).filter(|body| *body != Body::Null);
+            let sent = self.body.remove(name).filter(|body| takes_null || *body != Body::Null);
             taken = taken.or(sent);
         }
         taken

@@ -139,7 +139,7 @@ impl Leases {
         }
         index::enter(txn, &ends()?, expires, &number)?;
         self.tokens.bound(txn, namespace, &facts.id)?;
-        tokens::count(txn, namespace, &facts.id, &owner.line(), 1)?;
+        self.tokens.count(txn, namespace, &facts.id, &owner.line(), 1)?;
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }
 
@@ -270,7 +270,7 @@ impl Leases {
     /// Counts a lease out of what is alive, and into what is being revoked; its token has it no more.
     fn leave_life(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
         let line = self.tokens.line_of(txn, &record.token)?;
-        tokens::count(txn, &record.home(), &record.mount, &line, -1)?;
+        self.tokens.count(txn, &record.home(), &record.mount, &line, -1)?;
         count_as(REVOKING, txn, record, 1)?;
         if let Some(owned) = owned_key(record)? {
             txn.leave(&owned);

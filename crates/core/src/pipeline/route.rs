@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tresor_engine::{Access, Mounted, OperationFacts};
+use tresor_engine::{Access, AnswersIn, Mounted, OperationFacts};
 use tresor_model::{Operation, Refusal, Request, Verb};
 
 use crate::mounts::record::StoredClass;
@@ -106,7 +106,7 @@ pub(super) fn route(unsealed: &Unsealed, goes_to: &Resolved, request: &Request) 
     let mount = Arc::clone(mount);
     let relative = mount.asked(relative, request.verb.is_of_directory());
     let target = engine(&space, &mount, nowhere)
-        .and_then(|engine| target(engine, relative.to_owned(), request.verb, space.is_root()));
+        .and_then(|engine| target(engine, relative.to_owned(), request.verb, settings.administers(&space)));
     let policy_path = match &target {
         Ok(Target { canonical: Some(canonical), is_folded, .. }) => PolicyPath::found(&mount, canonical, *is_folded),
         _ => PolicyPath::as_sent(asked.as_str()),
@@ -123,12 +123,12 @@ fn engine(space: &Space, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result
     }
 }
 
-fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb, is_root: bool) -> Result<Target, Refusal> {
+fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb, farthest: AnswersIn) -> Result<Target, Refusal> {
     // Help on the mount itself is about the engine.
     let is_about_the_engine = verb == Verb::Help && relative.is_empty();
     let found = engine.find(&relative).filter(|_| !is_about_the_engine);
     let facts = found.as_ref().and_then(|found| engine.route(found.route));
-    if facts.is_some_and(|facts| facts.only_in_root) && !is_root {
+    if facts.is_some_and(|facts| facts.answers_in > farthest) {
         return Err(Refusal::Invalid("operation only available in root namespace".into()));
     }
     let operations = facts.map(|facts| Arc::clone(&facts.operations)).unwrap_or_default();

@@ -35,7 +35,8 @@ pub fn throttle(node: &Node, request: &Request) -> Throttle {
     });
     let below = found.as_ref().map(|(id, rest)| (*id, rest.as_str()));
     let (address, now) = (request.connection.peer_address, unsealed.doors.clock.monotonic());
-    let Some(limited) = handles.rates.take(request.path.as_str(), below, address, now) else {
+    // What is exempt is so in every namespace, however header and path name it.
+    let Some(limited) = handles.rates.take(&space.line, path, below, address, now) else {
         return Throttle::default();
     };
     if let Some(quota) = &limited.refused_by {

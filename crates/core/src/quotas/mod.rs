@@ -1,7 +1,9 @@
-//! Lease-count quotas: how many tokens and leases may be alive, altogether or of one mount.
+//! Lease-count quotas: how many tokens and leases may be alive, altogether, in a namespace or of one mount.
 //!
 //! The number is a tally, and the quota is a bound that the commit checks, so it is exact however many requests come at
-//! once; what is revoked and not collected yet does not count. The quota of a mount replaces that of the whole server.
+//! once; what is revoked and not collected yet does not count. The most specific quota counts, and no other: that of the
+//! mount, of its namespace, of the nearest namespace above that hands its quota down. One that is handed down is a bound
+//! for all below together.
 //! Deliberately absent: quotas on paths within a mount or on roles (there is no tally of those). Quotas on rates are apart
 //! ([`rates`]): nothing is stored for what they count.
 
@@ -13,23 +15,80 @@ use std::collections::BTreeMap;
 use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Refusal};
-use tresor_record::Record;
+use tresor_record::{Part, Record};
 
 use crate::cached::{Cached, every_name};
 use crate::keys;
 
+/// What a quota is about.
+#[derive(Part, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum About {
+    /// A namespace; the root namespace with those below it is the whole server.
+    #[part(tag = 1)]
+    Namespace(NamespaceId),
+    /// A mount, by identity, so that the quota follows it.
+    #[part(tag = 2)]
+    Mount(MountId),
+}
+
+impl About {
+    fn of_older(mount: Option<MountId>) -> Self {
+        mount.map_or_else(|| Self::Namespace(NamespaceId::root()), Self::Mount)
+    }
+}
+
+/// A quota as it was stored before it could be about a namespace.
+#[derive(Record)]
+#[record(kind = "lease-count-quota", version = 1)]
+pub struct QuotaRecordV1 {
+    name: String,
+    path: String,
+    mount: Option<MountId>,
+    max_leases: u64,
+}
+
+impl From<QuotaRecordV1> for QuotaRecord {
+    fn from(older: QuotaRecordV1) -> Self {
+        let QuotaRecordV1 { name, path, mount, max_leases } = older;
+        Self { name, path, inheritable: mount.is_none(), about: About::of_older(mount), max_leases }
+    }
+}
+
 /// A quota as it is stored.
 #[derive(Record, Clone, PartialEq, Eq)]
-#[record(kind = "lease-count-quota", version = 1)]
+#[record(kind = "lease-count-quota", version = 2, previous = QuotaRecordV1)]
 pub struct QuotaRecord {
     /// Its name.
     pub name: String,
-    /// The mount that it is about, as it was given; empty for the whole server.
+    /// Where that was when the quota was written; empty for the root namespace.
     pub path: String,
-    /// The same by identity, so that it follows the mount.
-    pub mount: Option<MountId>,
+    /// What it is about.
+    pub about: About,
     /// How many there may be.
     pub max_leases: u64,
+    /// Whether it is handed down to the namespaces below.
+    pub inheritable: bool,
+}
+
+/// What is counted against a quota.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// What one mount has.
+    Mount,
+    /// What a namespace has.
+    In(NamespaceId),
+    /// What a namespace and those below it have.
+    Below(NamespaceId),
+}
+
+impl QuotaRecord {
+    fn counted(&self) -> Counted {
+        match &self.about {
+            About::Mount(_) => Counted::Mount,
+            About::Namespace(id) if self.inheritable => Counted::Below(id.clone()),
+            About::Namespace(id) => Counted::In(id.clone()),
+        }
+    }
 }
 
 /// The owner of the quotas.
@@ -55,13 +114,13 @@ impl Quotas {
         read_table(txn)
     }
 
-    /// Stores a quota; there is one per mount, and one for the whole server.
+    /// Stores a quota; there is one per mount or namespace.
     ///
     /// # Errors
     /// A refusal when another one is about the same; a failure when the store fails.
     pub fn write(&self, txn: &mut Txn, quota: &QuotaRecord) -> Result<(), Fault> {
         let known = read_table(txn)?;
-        let same = known.values().filter(|other| other.mount == quota.mount);
+        let same = known.values().filter(|other| other.about == quota.about);
         refuse_twin(same.map(|other| other.name.as_str()), &quota.name)?;
         txn.write(&key(&quota.name)?, &quota.encode()).map_err(Fault::internal)
     }
@@ -74,13 +133,22 @@ impl Quotas {
         txn.delete(&key(name)?).map_err(Fault::internal)
     }
 
-    /// The most that may be alive where one more of this mount is about to be made, and whether that is of the mount.
-    pub(crate) fn room(&self, mount: &MountId) -> Option<(u64, bool)> {
+    /// The most that may be alive where one more of this mount is about to be made, and what is counted. `line` are the
+    /// namespaces above the mount, the root first, and its own last.
+    pub(crate) fn room(&self, line: &[NamespaceId], mount: &MountId) -> Option<(u64, Counted)> {
         let table = self.table.load();
-        let of = |mount: Option<&MountId>| table.values().find(|quota| quota.mount.as_ref() == mount);
-        of(Some(mount))
-            .map(|quota| (quota.max_leases, true))
-            .or_else(|| of(None).map(|quota| (quota.max_leases, false)))
+        let of = |about: &About| table.values().find(|quota| quota.about == *about);
+        let of_namespace = || {
+            let mut up = line.iter().rev().map(|id| of(&About::Namespace(id.clone())));
+            up.next().flatten().or_else(|| up.flatten().find(|quota| quota.inheritable))
+        };
+        let quota = of(&About::Mount(mount.clone())).or_else(of_namespace)?;
+        Some((quota.max_leases, quota.counted()))
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.table.load().is_empty()
     }
 
     /// Below what it has to be told of changes.

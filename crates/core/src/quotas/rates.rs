@@ -1,6 +1,7 @@
-//! Quotas on rates: how many requests a client may make, of the whole server, a mount, or paths below it.
+//! Quotas on rates: how many requests a client may make, of the whole server, a namespace, a mount, or paths below it.
 //!
-//! The most specific quota that there is for a path counts, and no other. The quotas are stored; what clients have used of
+//! The most specific quota that there is for a path counts, and no other; one that a namespace hands down is one for all
+//! that is below together. The quotas are stored; what clients have used of
 //! them is this node's own (`clients`), so a rate is that of one node. Deliberately absent: roles (no auth method says of a
 //! login what role it is about), groups of clients, and the step that asks ([`throttle`](crate::pipeline)).
 
@@ -15,7 +16,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
 use super::clients::{Clients, Rate, Taken};
-use super::{named, read_all};
+use super::{About, named, read_all};
 use crate::cached::Cached;
 use crate::keys;
 
@@ -36,16 +37,45 @@ const QUOTAS_THEMSELVES: &str = "sys/quotas/";
 const OF_QUOTAS_THEMSELVES: Rate =
     Rate { id: 0, requests: 50, interval: Duration::from_secs(1), block: Duration::ZERO };
 
+/// A quota as it was stored before it could be about a namespace.
+#[derive(Record)]
+#[record(kind = "rate-limit-quota", version = 1)]
+pub struct RateRecordV1 {
+    name: String,
+    path: String,
+    mount: Option<MountId>,
+    suffix: String,
+    rate_millionths: u64,
+    interval: Duration,
+    block_interval: Duration,
+    inheritable: bool,
+}
+
+impl From<RateRecordV1> for RateRecord {
+    fn from(older: RateRecordV1) -> Self {
+        Self {
+            name: older.name,
+            path: older.path,
+            about: About::of_older(older.mount),
+            suffix: older.suffix,
+            rate_millionths: older.rate_millionths,
+            interval: older.interval,
+            block_interval: older.block_interval,
+            inheritable: older.inheritable,
+        }
+    }
+}
+
 /// A quota as it is stored.
 #[derive(Record, Clone, PartialEq, Eq)]
-#[record(kind = "rate-limit-quota", version = 1)]
+#[record(kind = "rate-limit-quota", version = 2, previous = RateRecordV1)]
 pub struct RateRecord {
     /// Its name.
     pub name: String,
-    /// The mount that it is about, as its path was; empty for the whole server.
+    /// Where what it is about was when it was written; empty for the root namespace.
     pub path: String,
-    /// The same by identity, so that it follows the mount.
-    pub mount: Option<MountId>,
+    /// What it is about.
+    pub about: About,
     /// What is left of the path below the mount, without a slash at its end; a star at its end stands for anything.
     pub suffix: String,
     /// How many millionths of a request there may be in an interval.
@@ -91,14 +121,22 @@ impl RateConfig {
     }
 }
 
-/// The quotas of one mount, or of the whole server, by what is left of the path.
+/// The quotas of one mount, by what is left of the path.
 type Below = BTreeMap<String, Rate>;
 
 #[derive(PartialEq, Eq)]
 struct Table {
     stored: BTreeMap<String, RateRecord>,
     config: RateConfig,
-    by_mount: BTreeMap<Option<MountId>, Below>,
+    by_mount: BTreeMap<MountId, Below>,
+    by_namespace: BTreeMap<NamespaceId, OfNamespace>,
+}
+
+/// The quota of a namespace.
+#[derive(PartialEq, Eq)]
+struct OfNamespace {
+    rate: Rate,
+    inheritable: bool,
 }
 
 /// The owner of the quotas on rates.
@@ -137,13 +175,13 @@ impl Rates {
         read_quotas(txn)
     }
 
-    /// Stores a quota; there is one per mount and rest of a path.
+    /// Stores a quota; there is one per namespace, or mount and rest of a path.
     ///
     /// # Errors
     /// A refusal when another one is about the same; a failure when the store fails.
     pub fn write(&self, txn: &mut Txn, quota: &RateRecord) -> Result<(), Fault> {
         let known = read_quotas(txn)?;
-        let same = |other: &&RateRecord| (&other.mount, &other.suffix) == (&quota.mount, &quota.suffix);
+        let same = |other: &&RateRecord| (&other.about, &other.suffix) == (&quota.about, &quota.suffix);
         super::refuse_twin(known.values().filter(same).map(|other| other.name.as_str()), &quota.name)?;
         let key = named(&keys::rates_by_name(&NamespaceId::root()).map_err(Fault::internal)?, &quota.name)?;
         txn.write(&key, &quota.encode()).map_err(Fault::internal)
@@ -177,13 +215,14 @@ impl Rates {
 
     /// Whether there are none.
     pub(crate) fn is_empty(&self) -> bool {
-        self.table.load().by_mount.is_empty()
+        self.table.load().stored.is_empty()
     }
 
-    /// Counts a request against the quota that is about its path, if there is one. `rest` is what is left of the path below
-    /// the mount; `now` is a moment of the monotonic clock.
+    /// Counts a request against the quota that is about its path, if there is one. `line` are the namespaces above the path,
+    /// the root first; `found` is the mount and what is left of the path below it; `now` is a moment of the monotonic clock.
     pub(crate) fn take(
         &self,
+        line: &[NamespaceId],
         path: &str,
         found: Option<(&MountId, &str)>,
         address: IpAddr,
@@ -202,8 +241,8 @@ impl Rates {
                 is_shown: table.config.shows_rest,
             });
         }
-        let of_mount = found.and_then(|(mount, rest)| most_specific(table.by_mount.get(&Some(mount.clone()))?, rest));
-        let rate = of_mount.or_else(|| table.by_mount.get(&None)?.get(""))?;
+        let of_mount = found.and_then(|(mount, rest)| most_specific(table.by_mount.get(mount)?, rest));
+        let rate = of_mount.or_else(|| of_namespace(&table.by_namespace, line))?;
         let taken = self.clients.take(rate, address, now);
         let is_this = |quota: &&RateRecord| quota.rate().id == rate.id;
         let refused_by = || table.stored.values().find(is_this).map(|quota| quota.name.clone());
@@ -228,6 +267,13 @@ impl Rates {
     pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
         Ok(read_table(txn)? == *self.table.load())
     }
+}
+
+/// The rate of the last of these namespaces, else that of the nearest one above that hands it down.
+fn of_namespace<'t>(known: &'t BTreeMap<NamespaceId, OfNamespace>, line: &[NamespaceId]) -> Option<&'t Rate> {
+    let mut up = line.iter().rev().map(|id| known.get(id));
+    let found = up.next().flatten().or_else(|| up.flatten().find(|quota| quota.inheritable));
+    found.map(|quota| &quota.rate)
 }
 
 /// The rate for what is left of a path: its own, else that of the longest beginning of it, else the mount's.
@@ -269,11 +315,15 @@ fn read_config(txn: &mut Txn) -> Result<RateConfig, Fault> {
 
 fn read_table(txn: &mut Txn) -> Result<Table, Fault> {
     let (stored, config) = (read_quotas(txn)?, read_config(txn)?);
-    let mut by_mount: BTreeMap<Option<MountId>, Below> = BTreeMap::new();
+    let (mut by_mount, mut by_namespace) = (BTreeMap::<MountId, Below>::new(), BTreeMap::new());
     for quota in stored.values() {
-        by_mount.entry(quota.mount.clone()).or_default().insert(quota.suffix.clone(), quota.rate());
+        let (rate, inheritable) = (quota.rate(), quota.inheritable);
+        match &quota.about {
+            About::Mount(mount) => drop(by_mount.entry(mount.clone()).or_default().insert(quota.suffix.clone(), rate)),
+            About::Namespace(id) => drop(by_namespace.insert(id.clone(), OfNamespace { rate, inheritable })),
+        }
     }
-    Ok(Table { stored, config, by_mount })
+    Ok(Table { stored, config, by_mount, by_namespace })
 }
 
 #[cfg(test)]
@@ -312,7 +362,7 @@ mod tests {
         let quota = |rate_millionths| RateRecord {
             name: String::new(),
             path: String::new(),
-            mount: None,
+            about: About::Namespace(NamespaceId::root()),
             suffix: String::new(),
             rate_millionths,
             interval: Duration::from_secs(2),

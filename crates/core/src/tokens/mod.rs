@@ -9,6 +9,7 @@
 mod accessors;
 mod auth;
 pub mod batch;
+mod counts;
 mod lease_ids;
 pub mod lineage;
 mod marks;
@@ -203,22 +204,9 @@ impl Tokens {
         if new.ttl.is_some() {
             self.bound(txn, &new.namespace, &new.mount)?;
         }
-        mint(&self.hash_key, txn, new, now, entropy)
-    }
-
-    /// Makes the commit refuse one more token or lease of a mount than its quota allows. What is revoked and not
-    /// collected yet does not count; while the collector is at it, it may make room a step too early.
-    pub(crate) fn bound(&self, txn: &mut Txn, namespace: &NamespaceId, mount: &MountId) -> Result<(), Fault> {
-        let Some((max, is_of_mount)) = self.quotas.room(mount) else { return Ok(()) };
-        let refused = self.refused(txn)?;
-        let (tally, refused) = if is_of_mount {
-            (keys::live_of(namespace, mount), refused.get(mount.as_str()).copied().unwrap_or(0))
-        } else {
-            (keys::live(), refused.values().sum())
-        };
-        let max = i64::try_from(max).unwrap_or(i64::MAX).saturating_add(refused);
-        txn.count(&tally.map_err(fault)?, LIVE, 0, &(i64::MIN..=max));
-        Ok(())
+        let (token, found) = mint(&self.hash_key, txn, new, now, entropy)?;
+        self.count_token(txn, &found.record, 1)?;
+        Ok((token, found))
     }
 
     /// Looks a token of one of these namespaces up by its text; `None` unless it and all its ancestors are alive. A token of
@@ -410,7 +398,7 @@ impl Tokens {
         if record.uses == Uses::Counted {
             txn.forget_tally(&keys::uses(&found.hash).map_err(fault)?);
         }
-        count_token(txn, record, -1)
+        self.count_token(txn, record, -1)
     }
 
     /// Whether a token has children, a cubbyhole or leases.
@@ -468,47 +456,6 @@ impl Tokens {
     /// Whether a mark was made below this token.
     pub(crate) fn any_mark_below(&self, hash: &str) -> bool {
         self.marks.ask(|marks| marks.any_below(hash))
-    }
-
-    /// How many tokens and leases of each mount of a namespace there are, those that are refused already left out.
-    ///
-    /// # Errors
-    /// A failure when the store fails.
-    pub fn live(&self, txn: &mut Txn, namespace: &NamespaceId) -> Result<BTreeMap<MountId, u64>, Fault> {
-        let gone = self.refused(txn)?;
-        let mut live = BTreeMap::new();
-        for mount in self.spaces.of(namespace)?.mounts.table().iter() {
-            let id = &mount.record.id;
-            let tally = txn.tally(&keys::live_of(namespace, id).map_err(fault)?).map_err(fault)?;
-            let number = tally.get(LIVE).copied().unwrap_or(0) - gone.get(id.as_str()).copied().unwrap_or(0);
-            live.insert(id.clone(), u64::try_from(number).unwrap_or(0));
-        }
-        Ok(live)
-    }
-
-    /// How many tokens and leases there are in all namespaces, in the same way.
-    ///
-    /// # Errors
-    /// A failure when the store fails.
-    pub fn live_everywhere(&self, txn: &mut Txn) -> Result<u64, Fault> {
-        let gone: i64 = self.refused(txn)?.values().sum();
-        let tally = txn.tally(&keys::live().map_err(fault)?).map_err(fault)?;
-        Ok(u64::try_from(tally.get(LIVE).copied().unwrap_or(0) - gone).unwrap_or(0))
-    }
-
-    /// How many tokens and leases of each mount are refused and not collected yet.
-    ///
-    /// # Errors
-    /// A failure when the store fails.
-    pub(crate) fn refused(&self, txn: &mut Txn) -> Result<tresor_barrier::Counts, Fault> {
-        let doomed: Vec<String> = self.marks.ask(|marks| marks.topmost_doomed().map(str::to_owned).collect());
-        let mut gone = tresor_barrier::Counts::new();
-        for hash in doomed {
-            for (mount, number) in txn.tally(&keys::below(&hash).map_err(fault)?).map_err(fault)? {
-                *gone.entry(mount).or_default() += number;
-            }
-        }
-        Ok(gone)
     }
 
     /// Below what it has to be told of changes.
@@ -616,15 +563,7 @@ fn store_new(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
         let uses = i64::try_from(uses).unwrap_or(i64::MAX);
         txn.count(&keys::uses(&found.hash).map_err(fault)?, "", uses, &UNBOUNDED);
     }
-    count_token(txn, record, 1)
-}
-
-/// Counts a token, when it ends: root tokens without an end have no lease, and no quota is about them.
-fn count_token(txn: &mut Txn, record: &TokenRecord, delta: i64) -> Result<(), Fault> {
-    if record.expires.is_none() {
-        return Ok(());
-    }
-    count(txn, &record.namespace, &record.mount, &record.ancestors, delta)
+    Ok(())
 }
 
 /// Refuses a chosen id that is a token's, or was one's of which not everything is collected yet.
@@ -637,25 +576,6 @@ fn must_be_free(txn: &mut Txn, hash: &str) -> Result<(), Fault> {
     let mark = keys::marks().and_then(|at| at.key(hash)).map_err(fault)?;
     if txn.contains(&mark).map_err(fault)? {
         return Err(Refusal::Unavailable("a token with this ID is being revoked, try again".into()).into());
-    }
-    Ok(())
-}
-
-/// Counts a token or lease of a mount, below these ancestors; when one of them is cut off meanwhile, the transaction
-/// conflicts, because it would count for the wrong ones.
-pub(crate) fn count(
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    mount: &MountId,
-    ancestors: &[String],
-    delta: i64,
-) -> Result<(), Fault> {
-    txn.count(&keys::live().map_err(fault)?, LIVE, delta, &UNBOUNDED);
-    txn.count(&keys::live_of(namespace, mount).map_err(fault)?, LIVE, delta, &UNBOUNDED);
-    let marks = keys::marks().map_err(fault)?;
-    for ancestor in ancestors {
-        txn.contains(&marks.key(ancestor).map_err(fault)?).map_err(fault)?;
-        txn.count(&keys::below(ancestor).map_err(fault)?, mount.as_str(), delta, &UNBOUNDED);
     }
     Ok(())
 }

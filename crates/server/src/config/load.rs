@@ -125,6 +125,7 @@ pub fn parse(
         cluster_name: String::new(),
         default_lease_ttl: Duration::from_secs(768 * 3600),
         max_lease_ttl: Duration::from_secs(768 * 3600),
+        administrative_namespace: String::new(),
         request_time_max: None,
         log_requests_level: None,
         log_level: "info".to_owned(),
@@ -344,6 +345,11 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
             "max_lease_ttl" => {
                 config.max_lease_ttl = source.duration("max_lease_ttl", value)?;
                 found.lease_place = Some((file.to_path_buf(), value.position));
+            }
+            "administrative_namespace_path" => {
+                let path = source.text("administrative_namespace_path", value)?;
+                let path = path.trim_matches('/');
+                config.administrative_namespace = if path.is_empty() { String::new() } else { format!("{path}/") };
             }
             "disable_mlock" => config.disable_mlock = source.flag("disable_mlock", value)?,
             "ui" => config.ui = source.flag("ui", value)?,

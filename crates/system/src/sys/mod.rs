@@ -19,6 +19,7 @@ mod openapi;
 mod passwords;
 mod plugins;
 mod policies;
+mod quota_target;
 mod quotas;
 mod raft;
 mod rates;
@@ -39,11 +40,10 @@ mod wrapping;
 
 use std::sync::Arc;
 
-use tresor_core::mounts::Mount;
 use tresor_core::namespaces::Permissions;
 use tresor_core::{Handles, Space};
 use tresor_engine::{Access, Class, Cx, Descriptor, Engine, Place, Quorum, Routes, Widened};
-use tresor_model::{Fault, Path};
+use tresor_model::Fault;
 
 /// The paths where what is written is no JSON.
 pub const UPLOADS: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/snapshot-force"];
@@ -67,15 +67,6 @@ impl Sys {
     fn may_mount_at(&self, cx: &mut Cx<'_>, path: &str) -> Result<(), Fault> {
         let space = self.space(cx)?;
         self.handles.spaces.must_be_free(cx.view.widen(Widened::assertion()), &space, path)
-    }
-
-    /// The mount that a path of the root namespace leads to, be it through others; its whole path, and what is left.
-    fn mount_behind(&self, path: &str) -> Option<(Arc<Mount>, String, String)> {
-        let path = Path::from_decoded(path).ok()?;
-        let (goes_to, rest) = self.handles.spaces.resolve("", &path).ok()?;
-        let table = goes_to.space.mounts.table();
-        let (mount, rest) = table.find(rest.as_ref().unwrap_or(&path).as_str())?;
-        Some((Arc::clone(mount), format!("{}{}", goes_to.space.path, mount.record.path), rest.to_owned()))
     }
 
     /// What the caller may do in it.
@@ -385,7 +376,7 @@ impl Engine for Sys {
             .runs_on(Place::Asked)
             .read(storage::status)
             .at("audit-hash/{path...:trimmed}", "Hashes a text as an audit device does.")
-            .in_root()
+            .in_administration()
             .open_to(Access::Token)
             .ask(audit::hash)
             .at("capabilities", "What a token may do on paths.")
@@ -462,24 +453,24 @@ impl Engine for Sys {
             .write(raw::write)
             .delete(raw::delete)
             .at("quotas/lease-count", "Lists the lease-count quotas.")
-            .in_root()
+            .in_administration()
             .open_to(Access::Token)
             .list(quotas::list)
             .at("quotas/lease-count/{name}", "Shows, writes or removes a lease-count quota.")
-            .in_root()
+            .in_administration()
             .read(quotas::read)
             .write(quotas::write)
             .delete(quotas::delete)
             .at("quotas/rate-limit", "Lists the quotas on rates.")
-            .in_root()
+            .in_administration()
             .list(rates::list)
             .at("quotas/rate-limit/{name}", "Shows, writes or removes a quota on a rate.")
-            .in_root()
+            .in_administration()
             .read(rates::read)
             .write(rates::write)
             .delete(rates::delete)
             .at("quotas/config", "What is true of all quotas on rates.")
-            .in_root()
+            .in_administration()
             .read(rates::read_config)
             .write(rates::write_config)
             .at("metrics", "The numbers of this node.")
@@ -528,7 +519,7 @@ impl Engine for Sys {
             .ask(introspect::set_level)
             .delete(introspect::reset_level)
             .at("monitor", "What this node logs, as it does.")
-            .in_root()
+            .in_administration()
             .runs_on(Place::Asked)
             .read(introspect::monitor)
             .at("version-history", "Which releases have led.")

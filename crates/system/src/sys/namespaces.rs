@@ -12,7 +12,7 @@ use tresor_core::namespaces::record::NamespaceRecord;
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned, Widened};
 use tresor_model::{Body, Fault, Map, Refusal};
 use tresor_secret::SecretString;
-use tresor_wire::input::{EmptyInput, Input, Limit};
+use tresor_wire::input::{Change, EmptyInput, Input, Limit};
 use tresor_wire::output::Output;
 
 use super::Sys;
@@ -57,8 +57,8 @@ pub(super) struct Patch {
     /// Its name.
     #[input(path)]
     path: String,
-    /// Values by name; null removes one.
-    custom_metadata: Option<Map>,
+    /// Values by name; null removes one, and null instead of values all of them.
+    custom_metadata: Change<Map>,
 }
 
 /// What is unlocked, and by which key.
@@ -192,9 +192,13 @@ fn metadata(sent: Map) -> Result<BTreeMap<String, String>, Fault> {
 
 pub(super) async fn patch(sys: &Sys, mut cx: Cx<'_>, input: Patch) -> Result<Data<NamespaceShown>, Fault> {
     let (space, name) = (sys.space(&cx)?, name(&input.path)?);
-    let missing = || Fault::invalid("missing required field \"custom_metadata\"");
+    let (is_cleared, sent) = match input.custom_metadata {
+        Change::Keep => return Err(Fault::invalid("missing required field \"custom_metadata\"")),
+        Change::Clear => (true, Map::new()),
+        Change::To(sent) => (false, sent),
+    };
     let mut changes = BTreeMap::new();
-    for (name, value) in input.custom_metadata.ok_or_else(missing)? {
+    for (name, value) in sent {
         let value = match value {
             Body::Null => None,
             Body::String(text) => Some(text.as_str().to_owned()),
@@ -203,6 +207,9 @@ pub(super) async fn patch(sys: &Sys, mut cx: Cx<'_>, input: Patch) -> Result<Dat
         changes.insert(name, value);
     }
     let change = |known: &mut BTreeMap<String, String>| {
+        if is_cleared {
+            known.clear();
+        }
         for (name, value) in changes {
             match value {
                 Some(value) => known.insert(name, value),

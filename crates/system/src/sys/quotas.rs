@@ -1,14 +1,16 @@
-//! `sys/quotas/lease-count`: how many tokens and leases may be alive, altogether or of one mount.
+//! `sys/quotas/lease-count`: how many tokens and leases may be alive, altogether, in a namespace or of one mount.
 //!
-//! Deliberately absent: quotas on rates ([`rates`](super::rates)), and quotas on paths within a mount or on roles.
+//! Paths are those of the namespace that is asked; quotas elsewhere are not seen. Deliberately absent: quotas on rates ([`rates`](super::rates)), and quotas on paths within a mount or on roles.
 
-use tresor_core::quotas::QuotaRecord;
+use tresor_core::quotas::{About, QuotaRecord};
 use tresor_engine::{Cx, Data, Keys, Nothing, Widened};
 use tresor_model::Fault;
+use tresor_model::ids::NamespaceId;
 use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 
 use super::Sys;
+use super::quota_target::{Target, must_be_ones_own, seen};
 
 /// A quota by name.
 #[derive(Input)]
@@ -24,7 +26,7 @@ pub(super) struct Write {
     /// Its name.
     #[input(path)]
     name: String,
-    /// The mount that it is about; without one, the whole server.
+    /// The namespace or mount that it is about; without one, the whole server.
     #[input(default = "")]
     path: String,
     /// How many tokens and leases there may be.
@@ -32,7 +34,7 @@ pub(super) struct Write {
     /// Roles are not counted apart.
     #[input(default = "")]
     role: String,
-    /// There are no child namespaces.
+    /// Whether a namespace hands it down to those below it.
     inheritable: Option<bool>,
 }
 
@@ -44,33 +46,39 @@ pub(super) struct Shown {
     /// Its kind.
     #[output(name = "type")]
     kind: &'static str,
-    /// The mount that it is about.
+    /// The namespace or mount that it is about.
     path: String,
     /// How many there may be.
     max_leases: u64,
     /// How many there are.
     counter: u64,
+    /// Whether namespaces below have it too.
+    inheritable: bool,
     /// Always empty: roles are not counted apart.
     role: String,
 }
 
-pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+/// The quotas on what is still there, each with where that is now.
+fn standing(sys: &Sys, cx: &mut Cx<'_>) -> Result<Vec<QuotaRecord>, Fault> {
     let stored = sys.handles.quotas.stored(cx.view.widen(Widened::assertion()))?;
-    Ok(Keys(stored.into_keys().collect()))
+    let mut standing = Vec::new();
+    for quota in stored.into_values() {
+        standing.extend(seen(sys, cx, &quota.about)?.map(|path| QuotaRecord { path, ..quota }));
+    }
+    Ok(standing)
+}
+
+pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    Ok(Keys(standing(sys, &mut cx)?.into_iter().map(|quota| quota.name).collect()))
 }
 
 pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
-    let txn = cx.view.widen(Widened::assertion());
-    let Some(quota) = sys.handles.quotas.stored(txn)?.remove(&input.name) else { return Ok(None) };
-    let counter = match &quota.mount {
-        Some(mount) => match sys.handles.spaces.with_mount(mount) {
-            Some((space, _)) => sys.handles.tokens.live(txn, &space.id)?.get(mount).copied().unwrap_or(0),
-            None => 0,
-        },
-        None => sys.handles.tokens.live_everywhere(txn)?,
+    let Some(quota) = standing(sys, &mut cx)?.into_iter().find(|quota| quota.name == input.name) else {
+        return Ok(None);
     };
-    let QuotaRecord { name, path, max_leases, .. } = quota;
-    Ok(Some(Data(Shown { name, kind: "lease-count", path, max_leases, counter, role: String::new() })))
+    let counter = sys.handles.tokens.counted(cx.view.widen(Widened::assertion()), &quota)?;
+    let QuotaRecord { name, path, max_leases, inheritable, .. } = quota;
+    Ok(Some(Data(Shown { name, kind: "lease-count", path, max_leases, counter, inheritable, role: String::new() })))
 }
 
 pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
@@ -79,24 +87,30 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
     if !input.role.is_empty() {
         return Err(Fault::invalid("quotas on roles are not available"));
     }
-    // There are no child namespaces to inherit it.
-    let _ = input.inheritable;
-    let txn = cx.view.widen(Widened::assertion());
-    let path = input.path.trim_matches('/');
-    let (path, mount) = if path.is_empty() {
-        (String::new(), None)
-    } else {
-        let path = format!("{path}/");
-        let found = sys.mount_behind(&path).filter(|(_, _, rest)| rest.is_empty());
-        let nothing = || Fault::invalid(format!("no mount at {path:?}: quotas are on mounts"));
-        let (mount, path, _) = found.ok_or_else(nothing)?;
-        (path, Some(mount.record.id.clone()))
-    };
-    sys.handles.quotas.write(txn, &QuotaRecord { name: input.name, path, mount, max_leases })?;
+    let target = Target::find(sys, &cx, &input.path)?;
+    if !target.rest.is_empty() {
+        return Err(Fault::invalid(format!("no mount at {:?}: quotas are on namespaces and mounts", input.path)));
+    }
+    let about = target.about();
+    let is_root = about == About::Namespace(NamespaceId::root());
+    let inheritable = input.inheritable.unwrap_or(is_root);
+    if is_root && !inheritable {
+        return Err(Fault::invalid("a lease count quota without a path is one of the whole server: it is inheritable"));
+    }
+    must_be_known(sys, &mut cx, &input.name)?;
+    let quota = QuotaRecord { name: input.name, path: target.path(), about, max_leases, inheritable };
+    sys.handles.quotas.write(cx.view.widen(Widened::assertion()), &quota)?;
     Ok(Nothing)
 }
 
+/// Refuses to change a quota that this namespace does not see.
+fn must_be_known(sys: &Sys, cx: &mut Cx<'_>, name: &str) -> Result<(), Fault> {
+    let stored = sys.handles.quotas.stored(cx.view.widen(Widened::assertion()))?;
+    must_be_ones_own(sys, cx, stored.get(name).map(|known| &known.about))
+}
+
 pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    must_be_known(sys, &mut cx, &input.name)?;
     sys.handles.quotas.delete(cx.view.widen(Widened::assertion()), &input.name)?;
     Ok(Nothing)
 }

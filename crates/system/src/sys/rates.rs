@@ -1,19 +1,22 @@
 //! `sys/quotas/rate-limit` and `sys/quotas/config`: how many requests each client may make in an interval, of the whole
-//! server, a mount, or paths below it.
+//! server, a namespace, a mount, or paths below it.
 //!
-//! Deliberately absent: quotas on roles, because no auth method tells what role a login is about, and what clients have used
+//! Paths are those of the namespace that is asked; quotas elsewhere are not seen. Deliberately absent: quotas on roles, because no auth method tells what role a login is about, and what clients have used
 //! (`tresor_core::quotas`).
 
 use std::time::Duration;
 
 use tresor_core::mounts::record::StoredClass;
+use tresor_core::quotas::About;
 use tresor_core::quotas::rates::{RateConfig, RateRecord};
 use tresor_engine::{Cx, Data, Keys, Nothing, Widened};
 use tresor_model::Fault;
+use tresor_model::ids::NamespaceId;
 use tresor_wire::input::{EmptyInput, Input, Millionths, Seconds};
 use tresor_wire::output::Output;
 
 use super::Sys;
+use super::quota_target::{Target, must_be_ones_own, seen};
 
 /// A quota by name.
 #[derive(Input)]
@@ -32,7 +35,7 @@ pub(super) struct Write {
     /// Its kind, which the path says too.
     #[input(name = "type")]
     kind: Option<String>,
-    /// What it is about: a mount, or a path below one, which may end in a star; without one, the whole server.
+    /// What it is about: a namespace, a mount, or a path below one, which may end in a star; without one, the whole server.
     #[input(default = "")]
     path: String,
     /// A role of an auth method; no method tells what role a login is about.
@@ -46,7 +49,7 @@ pub(super) struct Write {
     /// How long a client that made too many is shut out; without it, until the interval ends.
     #[input(default = "0")]
     block_interval: Seconds,
-    /// Whether child namespaces have it too.
+    /// Whether a namespace hands it down to those below it.
     inheritable: Option<bool>,
 }
 
@@ -94,18 +97,14 @@ pub(super) struct ConfigShown {
     enable_rate_limit_response_headers: bool,
 }
 
-/// The quotas whose mounts are still there, shown where these are now.
+/// The quotas on what is still there, each with where that is now.
 fn standing(sys: &Sys, cx: &mut Cx<'_>) -> Result<Vec<RateRecord>, Fault> {
-    let txn = cx.view.widen(Widened::assertion());
-    let stored = sys.handles.rates.stored(txn)?;
-    let with_path = |quota: RateRecord| match &quota.mount {
-        None => Some(quota),
-        Some(mount) => {
-            let (space, mount) = sys.handles.spaces.with_mount(mount)?;
-            Some(RateRecord { path: format!("{}{}", space.path, mount.record.path), ..quota })
-        }
-    };
-    Ok(stored.into_values().filter_map(with_path).collect())
+    let stored = sys.handles.rates.stored(cx.view.widen(Widened::assertion()))?;
+    let mut standing = Vec::new();
+    for quota in stored.into_values() {
+        standing.extend(seen(sys, cx, &quota.about)?.map(|path| RateRecord { path, ..quota }));
+    }
+    Ok(standing)
 }
 
 pub(super) async fn list(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
@@ -133,31 +132,25 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
     if input.kind.is_some_and(|kind| kind != "rate-limit") {
         return Err(Fault::invalid("'type' must be rate-limit here"));
     }
-    let txn = cx.view.widen(Widened::assertion());
-    let asked = format!("{}/", input.path.trim_matches('/'));
-    let (path, mount, suffix) = if asked == "/" {
-        (String::new(), None, String::new())
-    } else {
-        let found = sys.mount_behind(&asked);
-        let (mount, path, rest) = found.ok_or_else(|| Fault::invalid(format!("invalid mount path {asked:?}")))?;
-        let suffix = rest.trim_end_matches('/');
-        if !input.role.is_empty() {
-            return Err(no_roles(&mount.record.path, mount.record.class, suffix));
-        }
-        (path, Some(mount.record.id.clone()), suffix.to_owned())
-    };
+    let target = Target::find(sys, &cx, &input.path)?;
     if !input.role.is_empty() {
-        return Err(no_roles("", StoredClass::System, ""));
+        let (path, class) = target
+            .mount
+            .as_ref()
+            .map_or(("", StoredClass::System), |mount| (mount.record.path.as_str(), mount.record.class));
+        return Err(no_roles(path, class, &target.rest));
     }
+    must_be_known(sys, &mut cx, &input.name)?;
     let second = Duration::from_secs(1);
-    let inheritable = input.inheritable.unwrap_or(mount.is_none());
+    let about = target.about();
+    let inheritable = input.inheritable.unwrap_or(about == About::Namespace(NamespaceId::root()));
     sys.handles.rates.write(
-        txn,
+        cx.view.widen(Widened::assertion()),
         &RateRecord {
             name: input.name,
-            path,
-            mount,
-            suffix,
+            path: target.path(),
+            about,
+            suffix: target.rest,
             rate_millionths,
             interval: if input.interval.0 < second { second } else { input.interval.0 },
             block_interval: input.block_interval.0,
@@ -182,7 +175,14 @@ fn no_roles(path: &str, class: StoredClass, suffix: &str) -> Fault {
     })
 }
 
+/// Refuses to change a quota that this namespace does not see.
+fn must_be_known(sys: &Sys, cx: &mut Cx<'_>, name: &str) -> Result<(), Fault> {
+    let stored = sys.handles.rates.stored(cx.view.widen(Widened::assertion()))?;
+    must_be_ones_own(sys, cx, stored.get(name).map(|known| &known.about))
+}
+
 pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    must_be_known(sys, &mut cx, &input.name)?;
     sys.handles.rates.delete(cx.view.widen(Widened::assertion()), &input.name)?;
     Ok(Nothing)
 }
@@ -198,6 +198,9 @@ pub(super) async fn read_config(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -
 
 /// What is not sent stays as it is.
 pub(super) async fn write_config(sys: &Sys, mut cx: Cx<'_>, input: WriteConfig) -> Result<Nothing, Fault> {
+    if input.rate_limit_exempt_paths.is_some() && !sys.space(&cx)?.is_root() {
+        return Err(Fault::invalid("exempt paths are those of all namespaces: they are changed in the root namespace"));
+    }
     let txn = cx.view.widen(Widened::assertion());
     let before = sys.handles.rates.config(txn)?;
     sys.handles.rates.write_config(

@@ -342,6 +342,33 @@ impl Form for Body {
 }
 
 /// A field that tells "not sent" from "sent empty".
+/// What a patch does to a field (RFC 7396): `null` says something there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Change<T> {
+    /// It was not sent.
+    #[default]
+    Keep,
+    /// `null` was sent.
+    Clear,
+    /// Something was sent.
+    To(T),
+}
+
+impl<T: Form> Form for Change<T> {
+    const KIND: Kind = T::KIND;
+    const SECRET: bool = T::SECRET;
+    const REQUIRED: bool = false;
+    const TAKES_NULL: bool = true;
+
+    fn read(body: &Body) -> Result<Self, &'static str> {
+        if *body == Body::Null { Ok(Self::Clear) } else { T::read(body).map(Self::To) }
+    }
+
+    fn absent() -> Option<Self> {
+        Some(Self::Keep)
+    }
+}
+
 impl<T: Form> Form for Option<T> {
     const KIND: Kind = T::KIND;
     const SECRET: bool = T::SECRET;

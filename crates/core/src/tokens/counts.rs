@@ -1,0 +1,174 @@
+//! How many tokens and leases there are: counted with each that is made or ends, and bounded by quotas.
+//!
+//! Each counts in the whole server, in its mount, below its ancestors and, in a tenant, in its namespace and in those above
+//! it. The numbers are tallies, which nobody conflicts over; what is revoked and not collected yet is left out when they are
+//! read. Deliberately absent: which quota counts ([`quotas`](crate::quotas)).
+
+use std::collections::BTreeMap;
+
+use tresor_barrier::Txn;
+use tresor_model::Fault;
+use tresor_model::ids::{MountId, NamespaceId};
+
+use super::record::TokenRecord;
+use super::{LIVE, Tokens, UNBOUNDED, fault};
+use crate::keys;
+use crate::namespaces::Space;
+use crate::quotas::{About, Counted, QuotaRecord};
+
+/// The label of what is alive in a namespace and below it.
+const BELOW: &str = "below";
+
+impl Tokens {
+    /// Makes the commit refuse one more token or lease of a mount than its quota allows. What is revoked and not
+    /// collected yet does not count; while the collector is at it, it may make room a step too early.
+    pub(crate) fn bound(&self, txn: &mut Txn, namespace: &NamespaceId, mount: &MountId) -> Result<(), Fault> {
+        if self.quotas.is_empty() {
+            return Ok(());
+        }
+        let line = self.line_above(namespace);
+        let Some((max, counted)) = self.quotas.room(&line, mount) else { return Ok(()) };
+        let (tally, label) = match &counted {
+            Counted::Mount => (keys::live_of(namespace, mount), LIVE),
+            Counted::In(id) => (keys::live_in(id), LIVE),
+            Counted::Below(id) if id.is_root() => (keys::live(), LIVE),
+            Counted::Below(id) => (keys::live_in(id), BELOW),
+        };
+        let refused = self.refused_of(txn, &counted, mount)?;
+        let max = i64::try_from(max).unwrap_or(i64::MAX).saturating_add(refused);
+        txn.count(&tally.map_err(fault)?, label, 0, &(i64::MIN..=max));
+        Ok(())
+    }
+
+    /// Counts a token, when it ends: root tokens without an end have no lease, and no quota is about them.
+    pub(super) fn count_token(&self, txn: &mut Txn, record: &TokenRecord, delta: i64) -> Result<(), Fault> {
+        if record.expires.is_none() {
+            return Ok(());
+        }
+        self.count(txn, &record.namespace, &record.mount, &record.ancestors, delta)
+    }
+
+    /// Counts a token or lease of a mount, below these ancestors; when one of them is cut off meanwhile, the transaction
+    /// conflicts, because it would count for the wrong ones.
+    pub(crate) fn count(
+        &self,
+        txn: &mut Txn,
+        namespace: &NamespaceId,
+        mount: &MountId,
+        ancestors: &[String],
+        delta: i64,
+    ) -> Result<(), Fault> {
+        txn.count(&keys::live().map_err(fault)?, LIVE, delta, &UNBOUNDED);
+        txn.count(&keys::live_of(namespace, mount).map_err(fault)?, LIVE, delta, &UNBOUNDED);
+        if !namespace.is_root() {
+            txn.count(&keys::live_in(namespace).map_err(fault)?, LIVE, delta, &UNBOUNDED);
+            for above in self.line_above(namespace).iter().filter(|above| !above.is_root()) {
+                txn.count(&keys::live_in(above).map_err(fault)?, BELOW, delta, &UNBOUNDED);
+            }
+        }
+        let marks = keys::marks().map_err(fault)?;
+        for ancestor in ancestors {
+            txn.contains(&marks.key(ancestor).map_err(fault)?).map_err(fault)?;
+            txn.count(&keys::below(ancestor).map_err(fault)?, mount.as_str(), delta, &UNBOUNDED);
+        }
+        Ok(())
+    }
+
+    /// The namespaces above one, the root first, and itself last.
+    fn line_above(&self, namespace: &NamespaceId) -> Vec<NamespaceId> {
+        self.spaces.with_id(namespace).map_or_else(|| vec![namespace.clone()], |space| space.line.clone())
+    }
+
+    /// How many of what a quota counts are refused and not collected yet.
+    fn refused_of(&self, txn: &mut Txn, counted: &Counted, mount: &MountId) -> Result<i64, Fault> {
+        let refused = self.refused(txn)?;
+        if refused.is_empty() {
+            return Ok(0);
+        }
+        let of = |space: &Space| {
+            let mounts = space.mounts.table();
+            let own = refused.iter().filter(|(id, _)| mounts.with_id(&MountId::new(id.as_str())).is_some());
+            own.map(|(_, number)| *number).sum::<i64>()
+        };
+        Ok(match counted {
+            Counted::Mount => refused.get(mount.as_str()).copied().unwrap_or(0),
+            Counted::Below(id) if id.is_root() => refused.values().sum(),
+            Counted::In(id) => self.spaces.with_id(id).map_or(0, |space| of(&space)),
+            Counted::Below(id) => self.spaces.with_id(id).map_or(0, |space| {
+                let below = self.spaces.below(&space.path, None, usize::MAX, true);
+                of(&space) + below.iter().map(|below| of(below)).sum::<i64>()
+            }),
+        })
+    }
+
+    /// How much there is of what a quota counts.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn counted(&self, txn: &mut Txn, quota: &QuotaRecord) -> Result<u64, Fault> {
+        match &quota.about {
+            About::Mount(mount) => match self.spaces.with_mount(mount) {
+                Some((space, _)) => Ok(self.live(txn, &space.id)?.get(mount).copied().unwrap_or(0)),
+                None => Ok(0),
+            },
+            About::Namespace(id) if id.is_root() => self.live_everywhere(txn),
+            About::Namespace(id) => self.live_in(txn, id, quota.inheritable),
+        }
+    }
+
+    /// How many tokens and leases there are in a namespace that is not the root, with those below it or without, those that
+    /// are refused already left out.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn live_in(&self, txn: &mut Txn, namespace: &NamespaceId, with_below: bool) -> Result<u64, Fault> {
+        let tally = txn.tally(&keys::live_in(namespace).map_err(fault)?).map_err(fault)?;
+        let (label, counted) = match with_below {
+            true => (BELOW, Counted::Below(namespace.clone())),
+            false => (LIVE, Counted::In(namespace.clone())),
+        };
+        let refused = self.refused_of(txn, &counted, &MountId::new(""))?;
+        Ok(u64::try_from(tally.get(label).copied().unwrap_or(0) - refused).unwrap_or(0))
+    }
+
+    /// How many tokens and leases of each mount of a namespace there are, those that are refused already left out.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn live(&self, txn: &mut Txn, namespace: &NamespaceId) -> Result<BTreeMap<MountId, u64>, Fault> {
+        let gone = self.refused(txn)?;
+        let mut live = BTreeMap::new();
+        for mount in self.spaces.of(namespace)?.mounts.table().iter() {
+            let id = &mount.record.id;
+            let tally = txn.tally(&keys::live_of(namespace, id).map_err(fault)?).map_err(fault)?;
+            let number = tally.get(LIVE).copied().unwrap_or(0) - gone.get(id.as_str()).copied().unwrap_or(0);
+            live.insert(id.clone(), u64::try_from(number).unwrap_or(0));
+        }
+        Ok(live)
+    }
+
+    /// How many tokens and leases there are in all namespaces, in the same way.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub fn live_everywhere(&self, txn: &mut Txn) -> Result<u64, Fault> {
+        let gone: i64 = self.refused(txn)?.values().sum();
+        let tally = txn.tally(&keys::live().map_err(fault)?).map_err(fault)?;
+        Ok(u64::try_from(tally.get(LIVE).copied().unwrap_or(0) - gone).unwrap_or(0))
+    }
+
+    /// How many tokens and leases of each mount are refused and not collected yet.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub(crate) fn refused(&self, txn: &mut Txn) -> Result<tresor_barrier::Counts, Fault> {
+        let doomed: Vec<String> = self.marks.ask(|marks| marks.topmost_doomed().map(str::to_owned).collect());
+        let mut gone = tresor_barrier::Counts::new();
+        for hash in doomed {
+            for (mount, number) in txn.tally(&keys::below(&hash).map_err(fault)?).map_err(fault)? {
+                *gone.entry(mount).or_default() += number;
+            }
+        }
+        Ok(gone)
+    }
+}
