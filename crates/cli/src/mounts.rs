@@ -228,7 +228,8 @@ const MOVE_POLLS_MAX: u32 = 600;
 pub(crate) fn relocate(context: &mut Context<'_, '_>, prefix: &str, what: &str) -> Outcome {
     let [from, to] = context.arguments()?;
     let full = |path: &str| match mount_path(path) {
-        path if path.starts_with(prefix) => path,
+        // Paths may begin with those of namespaces.
+        path if path.starts_with(prefix) || path.contains(&format!("/{prefix}")) => path,
         path => format!("{prefix}{path}"),
     };
     let (from, to) = (full(&from), full(&to));

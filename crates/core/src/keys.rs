@@ -72,6 +72,16 @@ pub(crate) fn take_over(namespace: &NamespaceId, id: &MountId) -> Key {
     take_overs()?.key(&ids::within(namespace, id.as_str().to_owned()))
 }
 
+/// Mounts that are on their way from one namespace to another, by the one that they leave.
+pub(crate) fn moves() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "moves/")
+}
+
+/// One of them.
+pub(crate) fn moving(from: &NamespaceId, id: &MountId) -> Key {
+    moves()?.key(&ids::within(from, id.as_str().to_owned()))
+}
+
 /// Facts about the cluster: its name and id.
 pub(crate) fn cluster() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "cluster")

@@ -28,7 +28,7 @@ use tresor_record::Record;
 use crate::deeds;
 use crate::gate::Gate;
 use crate::keys;
-use crate::mounts::taking_over;
+use crate::mounts::{moving, taking_over};
 use crate::tokens;
 use crate::tokens::record::TokenRecord;
 use crate::unsealed::{CommitFault, Unsealed};
@@ -215,9 +215,10 @@ async fn piece(unsealed: &Unsealed, pace: Pace, reason: &'static str, work: Work
     }
 }
 
-/// Takes data of mounts over into another shape.
+/// Takes data of mounts over into another shape, or into another namespace.
 fn take_over(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
-    let did_something = taking_over::step(unsealed, txn, doing.step_max)?;
+    let did_something =
+        taking_over::step(unsealed, txn, doing.step_max)? || moving::step(unsealed, txn, doing.step_max)?;
     Ok(if did_something { Progress::More } else { Progress::Idle })
 }
 

@@ -5,6 +5,7 @@
 //! transaction that began before it was taken. Disabling makes the data unreachable at once; `leases::collect` wipes it
 //! afterwards, resumably. Deliberately absent: engines' own state.
 
+pub(crate) mod moving;
 pub mod record;
 pub mod removal;
 mod table;
@@ -26,7 +27,7 @@ use tresor_wire::input::FieldSpec;
 use crate::cached::{Cached, every_name};
 use crate::settings::Settings;
 use crate::{keys, lockout};
-use record::{MountRecord, Move, Reload, StoredClass, StoredMount, Tuning, TurnRecord, WipeRecord};
+use record::{MountRecord, Move, MoveState, Reload, StoredClass, StoredMount, Tuning, TurnRecord, WipeRecord};
 use table::Loaded;
 pub use table::{Behind, Mount, Table};
 
@@ -229,7 +230,7 @@ impl Mounts {
         match &mount.engine {
             Behind::Engine(engine) => Some(Arc::clone(engine)),
             Behind::Server => self.common.server.get()?.get(&mount.record.path)?.upgrade(),
-            Behind::Quarantined(_) => None,
+            Behind::Moving | Behind::Quarantined(_) => None,
         }
     }
 
@@ -243,6 +244,11 @@ impl Mounts {
             return match &mount.engine {
                 Behind::Quarantined(reason) => {
                     Err(Fault::internal(format!("the mount that handed it out could not be loaded: {reason}")))
+                }
+                // What it handed out is taken back before it goes.
+                Behind::Moving => {
+                    let engine = self.make(&facts, mount.record.class)?;
+                    Ok(Some(TakingBack { facts, contents, engine }))
                 }
                 _ => Ok(self.engine(mount).map(|engine| TakingBack { facts, contents, engine })),
             };
@@ -404,6 +410,9 @@ impl Mounts {
         // Read first, so that two removals, or a removal and a tuning, cannot both succeed. What is removed is the record
         // as it is stored: where its data lies may have changed since the table was made.
         let record = self.read(txn, id)?.unwrap_or_else(|| mount.record.clone());
+        if record.is_moving() {
+            return Err(Fault::invalid(format!("{:?} is being moved to another namespace", record.path)));
+        }
         txn.delete(&key).map_err(Fault::internal)?;
         let wipe = keys::wipe(&self.namespace, id).map_err(Fault::internal)?;
         txn.write(&wipe, &WipeRecord::begun(record, now).encode()).map_err(Fault::internal)
@@ -424,22 +433,43 @@ impl Mounts {
     ///
     /// # Errors
     /// A refusal when the target is taken or reserved, or the source belongs to the server.
-    pub fn move_to(&self, txn: &mut Txn, mount: &Mount, to: &MountPath, entropy: &dyn Entropy) -> Result<Move, Fault> {
-        if RESERVED.contains(&mount.record.path.as_str()) {
-            return Err(Fault::invalid(format!("cannot remount {:?}", mount.record.path)));
-        }
-        let is_auth = to.as_str().starts_with("auth/");
-        if is_auth != (mount.record.class == StoredClass::Auth) {
-            return Err(Fault::invalid("cannot remount between a secrets engine and an auth method"));
-        }
-        let class = if is_auth { Class::Auth } else { Class::Secret };
+    pub fn move_to(
+        &self,
+        txn: &mut Txn,
+        (space, mount): (&str, &Mount),
+        to: &MountPath,
+        entropy: &dyn Entropy,
+    ) -> Result<Move, Fault> {
+        let class = mount.may_move_to(to)?;
         self.take_path(txn, class, to.as_str())?;
-        // The record as it is stored, so that a tuning that goes on at the same time is not undone.
-        let gone = || Fault::invalid(format!("no matching mount at {:?}", mount.record.path));
-        let record = self.read(txn, &mount.record.id)?.ok_or_else(gone)?;
-        let moved = Move { id: token_text::random_uuid(entropy), from: record.path.clone() };
+        let record = self.standing(txn, mount)?;
+        let moved = Move {
+            id: token_text::random_uuid(entropy),
+            from: format!("{space}{}", record.path),
+            to: format!("{space}{to}"),
+            state: MoveState::Done,
+        };
         self.write(txn, &MountRecord { path: to.as_str().to_owned(), moved: Some(moved.clone()), ..record })?;
         Ok(moved)
+    }
+
+    /// The record of a mount as it is stored, so that a change that goes on at the same time is not undone.
+    ///
+    /// # Errors
+    /// A refusal when the mount is gone, or on its way to another namespace.
+    pub fn standing(&self, txn: &mut Txn, mount: &Mount) -> Result<MountRecord, Fault> {
+        let path = &mount.record.path;
+        let record = self.read(txn, &mount.record.id)?;
+        let record = record.ok_or_else(|| Fault::invalid(format!("no matching mount at {path:?}")))?;
+        if record.is_moving() {
+            return Err(Fault::invalid(format!("{path:?} is being moved to another namespace")));
+        }
+        Ok(record)
+    }
+
+    /// Deletes a mount's record, and nothing else.
+    fn remove(&self, txn: &mut Txn, id: &MountId) -> Result<(), Fault> {
+        txn.delete(&keys::mount(&self.namespace, id).map_err(Fault::internal)?).map_err(Fault::internal)
     }
 
     /// Has the engine of a mount made anew, on every node.
@@ -451,8 +481,7 @@ impl Mounts {
         if RESERVED.contains(&path.as_str()) {
             return Err(Fault::invalid(format!("cannot reload {path:?}: it is a part of the server")));
         }
-        let gone = || Fault::invalid(format!("cannot fetch mount entry on {path:?}"));
-        let record = self.read(txn, &mount.record.id)?.ok_or_else(gone)?;
+        let record = self.standing(txn, mount)?;
         self.write(txn, &MountRecord { reloaded: Some(reload), ..record })
     }
 
@@ -515,7 +544,7 @@ impl Mounts {
         Ok(self.table().overlap(path).map(str::to_owned))
     }
 
-    fn take_turn(&self, txn: &mut Txn) -> Result<(), Fault> {
+    pub(crate) fn take_turn(&self, txn: &mut Txn) -> Result<(), Fault> {
         let turn = keys::mount_turn(&self.namespace).map_err(Fault::internal)?;
         let taken = match txn.read(&turn).map_err(Fault::internal)? {
             Some(bytes) => TurnRecord::decode(&bytes).map_err(Fault::internal)?.taken,
@@ -537,6 +566,9 @@ impl Mounts {
     fn behind(&self, record: &MountRecord, facts: &MountFacts) -> Behind {
         if RESERVED.contains(&record.path.as_str()) {
             return Behind::Server;
+        }
+        if record.is_moving() {
+            return Behind::Moving;
         }
         match self.make(facts, record.class) {
             Ok(engine) => Behind::Engine(engine),

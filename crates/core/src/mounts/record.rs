@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tresor_engine::Class;
 use tresor_model::Timestamp;
-use tresor_model::ids::{MountAccessor, MountId};
+use tresor_model::ids::{MountAccessor, MountId, NamespaceId};
 use tresor_record::{Part, Reader, Record, RecordError, Writer};
 
 /// A mount as it was stored before engines could be made anew and data could be taken over.
@@ -24,12 +24,34 @@ pub struct MountRecordV1 {
     seal_wrap: bool,
     external_entropy_access: bool,
     created: Timestamp,
-    moved: Option<Move>,
+    moved: Option<MoveV2>,
+}
+
+/// A mount as it was stored before one could move to another namespace.
+#[derive(Record)]
+#[record(kind = "mount", version = 2, previous = MountRecordV1)]
+pub struct MountRecordV2 {
+    id: MountId,
+    accessor: MountAccessor,
+    class: StoredClass,
+    kind: String,
+    path: String,
+    description: String,
+    options: BTreeMap<String, String>,
+    tuning: Tuning,
+    local: bool,
+    seal_wrap: bool,
+    external_entropy_access: bool,
+    created: Timestamp,
+    moved: Option<MoveV2>,
+    reloaded: Option<Reload>,
+    store: u64,
+    former: Option<Former>,
 }
 
 /// A mount as it is stored.
 #[derive(Record, Clone, PartialEq, Eq)]
-#[record(kind = "mount", version = 2, previous = MountRecordV1)]
+#[record(kind = "mount", version = 3, previous = MountRecordV2)]
 pub struct MountRecord {
     /// Its identity; its data lies below it.
     pub id: MountId,
@@ -55,7 +77,7 @@ pub struct MountRecord {
     pub external_entropy_access: bool,
     /// When it was made.
     pub created: Timestamp,
-    /// How it came to be where it is; `None` when it was made there.
+    /// Its last move; `None` when it was made where it is.
     pub moved: Option<Move>,
     /// When its engine was made anew last, as an operator ordered.
     pub reloaded: Option<Reload>,
@@ -83,7 +105,7 @@ pub struct Former {
     pub options: BTreeMap<String, String>,
 }
 
-impl From<MountRecordV1> for MountRecord {
+impl From<MountRecordV1> for MountRecordV2 {
     fn from(older: MountRecordV1) -> Self {
         Self {
             id: older.id,
@@ -106,16 +128,76 @@ impl From<MountRecordV1> for MountRecord {
     }
 }
 
-/// The last move of a mount.
+/// The last move of a mount, before one could move to another namespace.
+#[derive(Part)]
+struct MoveV2 {
+    id: String,
+    from: String,
+}
+
+impl From<MountRecordV2> for MountRecord {
+    fn from(older: MountRecordV2) -> Self {
+        let to = older.path.clone();
+        let moved = older.moved.map(|MoveV2 { id, from }| Move { id, from, to, state: MoveState::Done });
+        Self {
+            moved,
+            id: older.id,
+            accessor: older.accessor,
+            class: older.class,
+            kind: older.kind,
+            path: older.path,
+            description: older.description,
+            options: older.options,
+            tuning: older.tuning,
+            local: older.local,
+            seal_wrap: older.seal_wrap,
+            external_entropy_access: older.external_entropy_access,
+            created: older.created,
+            reloaded: older.reloaded,
+            store: older.store,
+            former: older.former,
+        }
+    }
+}
+
+/// The last move of a mount. Paths begin in the root namespace.
 #[derive(Part, Clone, Debug, PartialEq, Eq)]
 pub struct Move {
     /// Names the move.
     pub id: String,
     /// Where the mount was before.
     pub from: String,
+    /// Where it was to be.
+    pub to: String,
+    /// How far that is.
+    pub state: MoveState,
+}
+
+/// How far a move is.
+#[derive(Part, Clone, Debug, PartialEq, Eq)]
+pub enum MoveState {
+    /// The mount is where it was to be.
+    #[part(tag = 1)]
+    Done,
+    /// It is on its way to this namespace, and nobody reaches it.
+    #[part(tag = 2)]
+    Departing(NamespaceId),
+    /// It comes from this namespace, and nobody reaches it yet.
+    #[part(tag = 3)]
+    Arriving(NamespaceId),
+    /// It stayed where it was, for this reason.
+    #[part(tag = 4)]
+    Failed(String),
 }
 
 impl MountRecord {
+    /// Whether it is on its way from one namespace to another.
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
+        let state = self.moved.as_ref().map(|moved| &moved.state);
+        matches!(state, Some(MoveState::Departing(_) | MoveState::Arriving(_)))
+    }
+
     /// Where it is, as listings of its class say: auth methods without their `auth/`.
     #[must_use]
     pub fn path_in_class(&self) -> &str {

@@ -41,6 +41,8 @@ pub enum Behind {
     Engine(Arc<dyn Mounted>),
     /// A part of the server, found by its path: those parts know the mounts, not the other way round.
     Server,
+    /// Nothing: it is on its way from one namespace to another.
+    Moving,
     /// Nothing: the engine could not be loaded, for this reason. It can still be disabled.
     Quarantined(String),
 }

@@ -29,9 +29,9 @@ const JOBS_MAX: usize = 16;
 #[record(kind = "mount-take-over", version = 1)]
 pub(crate) struct TakeOverRecord {
     /// How many records were taken over.
-    taken: u64,
+    pub(super) taken: u64,
     /// How many of the first that are left cannot be read, and stay where they are.
-    left_out: u64,
+    pub(super) left_out: u64,
 }
 
 impl Mounts {
@@ -77,43 +77,59 @@ impl Mounts {
         let (facts, contents) = (self.facts(record), self.contents(record)?);
         let engine = self.make(&facts, record.class)?;
         let from = keys::mount_contents(&self.namespace, &record.id, former.store).map_err(Fault::internal)?;
-        // What cannot be read stays, in front of everything that was not looked at.
-        let skipped = usize::try_from(job.left_out).unwrap_or(usize::MAX);
-        let mut names = Vec::new();
-        first_names(means.txn, &from, "", skipped.saturating_add(limit).saturating_add(1), &mut names)?;
-        let (mut bytes_left, mut looked_at) = (BYTES_MAX, skipped);
-        for name in names.iter().skip(skipped).take(limit) {
-            if bytes_left == 0 {
-                return Ok(false);
-            }
-            looked_at += 1;
-            let key = from.key(name).map_err(Fault::internal)?;
-            let adopted = match means.txn.read(&key) {
-                Ok(Some(value)) => {
-                    bytes_left = bytes_left.saturating_sub(value.len());
-                    let view = View::new(&mut *means.txn, contents.clone());
-                    let (entropy, workers, outgoing) = (means.entropy, means.workers, means.outgoing);
-                    let mut cx = own_context(view, &facts, means.now, entropy, workers, outgoing);
-                    engine.adopt(&mut cx, name, &value)
-                }
-                Ok(None) => Ok(()),
-                Err(error) => Err(Fault::internal(error)),
-            };
-            match adopted {
-                Ok(()) => {
-                    means.txn.delete(&key).map_err(Fault::internal)?;
-                    job.taken += 1;
-                }
-                Err(fault) if is_damage(&fault) => {
-                    let (mount, reason) = (&record.path, fault.for_operators());
-                    tracing::error!(mount, reason, "a record is damaged: it is left out of what is taken over");
-                    job.left_out += 1;
-                }
-                Err(fault) => return Err(fault),
-            }
-        }
-        Ok(looked_at >= names.len())
+        let (now, entropy, workers, outgoing) = (means.now, means.entropy, means.workers, means.outgoing);
+        carry_some(means.txn, &from, job, limit, |txn, name, value| {
+            let view = View::new(txn, contents.clone());
+            let mut cx = own_context(view, &facts, now, entropy, workers, outgoing);
+            engine.adopt(&mut cx, name, value)
+        })
     }
+}
+
+/// Takes some records out of a part of the store, each handed to `adopt` and then deleted; true when none is left but those
+/// that cannot be read.
+pub(super) fn carry_some(
+    txn: &mut Txn,
+    from: &KeyPrefix,
+    job: &mut TakeOverRecord,
+    limit: usize,
+    mut adopt: impl FnMut(&mut Txn, &str, &[u8]) -> Result<(), Fault>,
+) -> Result<bool, Fault> {
+    // What cannot be read stays, in front of everything that was not looked at.
+    let skipped = usize::try_from(job.left_out).unwrap_or(usize::MAX);
+    let mut names = Vec::new();
+    first_names(txn, from, "", skipped.saturating_add(limit).saturating_add(1), &mut names)?;
+    let (mut bytes_left, mut looked_at) = (BYTES_MAX, skipped);
+    for name in names.iter().skip(skipped).take(limit) {
+        if bytes_left == 0 {
+            return Ok(false);
+        }
+        looked_at += 1;
+        let key = from.key(name).map_err(Fault::internal)?;
+        let adopted = match txn.read(&key) {
+            Ok(Some(value)) => {
+                bytes_left = bytes_left.saturating_sub(value.len());
+                adopt(txn, name, &value)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => Err(Fault::internal(error)),
+        };
+        match adopted {
+            Ok(()) => {
+                txn.delete(&key).map_err(Fault::internal)?;
+                job.taken += 1;
+            }
+            Err(fault) if is_damage(&fault) => {
+                tracing::error!(
+                    reason = fault.for_operators(),
+                    "a record is damaged: it is left out of what is taken over"
+                );
+                job.left_out += 1;
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(looked_at >= names.len())
 }
 
 /// Takes some data over of a mount that has some left; whether anything was done.

@@ -117,7 +117,7 @@ impl Spaces {
     }
 
     /// Conflicts when a namespace is deleted or locked meanwhile.
-    fn must_stay(&self, txn: &mut Txn, space: &Space) -> Result<(), Fault> {
+    pub(crate) fn must_stay(&self, txn: &mut Txn, space: &Space) -> Result<(), Fault> {
         let Some(record) = &space.record else { return Ok(()) };
         let name = NamespaceName::parse(record.name()).map_err(Fault::internal)?;
         let gone = || Fault::Refusal(Refusal::Absent("namespace not found".into()));
@@ -154,6 +154,13 @@ impl Spaces {
         let below = keys::namespaces().and_then(|at| at.below(&format!("{}/", record.id))).map_err(Fault::internal)?;
         if !txn.list(&below, None, 1).map_err(Fault::internal)?.is_empty() {
             return Err(Fault::invalid("unable to delete namespace containing child namespaces"));
+        }
+        if let Some(space) = self.with_id(&record.id) {
+            // A move to or from it that begins meanwhile conflicts.
+            space.mounts.take_turn(txn)?;
+            if space.mounts.table().iter().any(|mount| mount.record.is_moving()) {
+                return Err(Fault::invalid("unable to delete a namespace while a mount is being moved to or from it"));
+            }
         }
         write(txn, &NamespaceRecord { state: NamespaceState::Leaving(now), ..record })?;
         Ok(true)

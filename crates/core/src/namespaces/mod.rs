@@ -256,9 +256,10 @@ impl Spaces {
         })
     }
 
-    /// Whether a mount is there.
+    /// Whether a mount is there, and not on its way to or from there.
     pub(crate) fn has_mount(&self, namespace: &NamespaceId, mount: &MountId) -> bool {
-        self.with_id(namespace).is_some_and(|space| space.mounts.table().with_id(mount).is_some())
+        self.with_id(namespace)
+            .is_some_and(|space| space.mounts.table().with_id(mount).is_some_and(|mount| !mount.record.is_moving()))
     }
 
     /// Tells, once, which engines answer for the server's own mounts.

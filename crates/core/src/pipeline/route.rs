@@ -119,6 +119,9 @@ fn engine(space: &Space, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result
         Behind::Quarantined(reason) => {
             Err(Refusal::Unavailable(format!("mount {:?} could not be loaded: {reason}", mount.record.path).into()))
         }
+        Behind::Moving => Err(Refusal::Unavailable(
+            format!("mount {:?} is being moved to another namespace", mount.record.path).into(),
+        )),
         Behind::Engine(_) | Behind::Server => space.mounts.engine(mount).ok_or_else(nowhere),
     }
 }

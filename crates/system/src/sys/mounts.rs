@@ -180,7 +180,7 @@ pub(super) fn entry(mount: &Mount, lockout: Option<&Rules>) -> MountShown {
         deprecation_status: "supported",
         quarantined: match &mount.engine {
             Behind::Quarantined(reason) => Some(reason.clone()),
-            Behind::Engine(_) | Behind::Server => None,
+            Behind::Engine(_) | Behind::Moving | Behind::Server => None,
         },
         path: None,
     }

@@ -332,7 +332,7 @@ pub(super) async fn status(sys: &Sys, cx: Cx<'_>, input: Order) -> Result<Option
 fn result(mount: &Mount, ordered: Timestamp) -> Map {
     let error = match &mount.engine {
         Behind::Quarantined(reason) => reason.as_str(),
-        Behind::Engine(_) | Behind::Server => "",
+        Behind::Engine(_) | Behind::Moving | Behind::Server => "",
     };
     map! { "timestamp" => rfc3339(ordered), "error" => error }
 }

@@ -127,7 +127,7 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<
     let txn = cx.view.widen(Widened::assertion());
     let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
-    let mut record = mounts.read(txn, &mount.record.id)?.ok_or_else(|| nothing_at(&input.path))?;
+    let mut record = mounts.standing(txn, mount)?;
     let mut warnings = input.changes.without_effect();
     refuse_of_the_server(&record.path, &input)?;
     if let Some(sent) = &input.user_lockout_config {
