@@ -358,3 +358,37 @@ impl Part for StoredMount {
         MountRecord::decode(&Vec::<u8>::read(reader)?).map(Self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mount_of_before_is_where_it_was_moved_to() {
+        let older = |moved| MountRecordV2 {
+            id: MountId::new("1"),
+            accessor: MountAccessor::new("kv_1"),
+            class: StoredClass::Secret,
+            kind: "kv".to_owned(),
+            path: "new/".to_owned(),
+            description: String::new(),
+            options: BTreeMap::new(),
+            tuning: Tuning::default(),
+            local: false,
+            seal_wrap: false,
+            external_entropy_access: false,
+            created: Timestamp::from_seconds(1),
+            moved,
+            reloaded: None,
+            store: 1,
+            former: None,
+        };
+        let read = |moved| MountRecord::decode(&older(moved).encode()).unwrap();
+        assert_eq!(read(None).moved, None);
+        let read = read(Some(MoveV2 { id: "m".to_owned(), from: "old/".to_owned() }));
+        let [id, from, to] = ["m", "old/", "new/"].map(str::to_owned);
+        assert_eq!(read.moved, Some(Move { id, from, to, state: MoveState::Done }));
+        assert!(!read.is_moving() && read.store == 1);
+    }
+}

@@ -206,3 +206,21 @@ fn read_all<R: Record>(txn: &mut Txn, prefix: &KeyPrefix) -> Result<BTreeMap<Str
     }
     Ok(records)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_quota_of_before_is_about_its_mount_or_the_whole_server() {
+        let read = |mount| {
+            let (name, path) = ("q".to_owned(), String::new());
+            let older = QuotaRecordV1 { name, path, mount, max_leases: 5 };
+            let read = QuotaRecord::decode(&older.encode()).unwrap();
+            (read.about, read.inheritable, read.max_leases)
+        };
+        assert_eq!(read(None), (About::Namespace(NamespaceId::root()), true, 5));
+        assert_eq!(read(Some(MountId::new("m"))), (About::Mount(MountId::new("m")), false, 5));
+    }
+}

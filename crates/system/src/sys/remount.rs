@@ -69,7 +69,9 @@ impl End {
         let path = Path::from_decoded(whole.as_str()).map_err(|error| invalid(&error))?;
         let (goes_to, rest) = sys.handles.spaces.resolve(&asked.path, &path)?;
         let path = match rest {
-            Some(rest) if rest.as_str().is_empty() => return Err(Fault::invalid(format!("invalid mount path {text:?}"))),
+            Some(rest) if rest.as_str().is_empty() => {
+                return Err(Fault::invalid(format!("invalid mount path {text:?}")));
+            }
             Some(rest) => MountPath::parse(rest.as_str()).map_err(|error| invalid(&error))?,
             None => whole,
         };
