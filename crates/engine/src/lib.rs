@@ -7,6 +7,7 @@
 pub mod answer;
 pub mod context;
 pub mod instance;
+mod place;
 pub mod reply;
 pub mod route;
 pub mod scan;
@@ -16,6 +17,7 @@ pub mod view;
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
 pub use context::{Caller, Cx, Held, MountFacts};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, Mounted};
+pub use place::{AnswersIn, Place};
 pub use reply::{LeaseClaim, Leased, Login, Reply, TokenTerms};
-pub use route::{Access, AnswersIn, Effect, Match, OperationFacts, Place, Quorum, RouteFacts, Routes};
+pub use route::{Access, Effect, Match, OperationFacts, Quorum, RouteFacts, Routes};
 pub use view::{Point, View, Widened, is_damage};

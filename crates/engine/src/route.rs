@@ -20,6 +20,7 @@ use tresor_wire::input::{FieldSpec, Fields, Input, PathParameters};
 
 use crate::answer::{Answer, AnswerFacts, AnswerShape};
 use crate::context::Cx;
+use crate::place::{AnswersIn, Place};
 use crate::reply::Reply;
 
 /// Who may call an operation.
@@ -75,39 +76,6 @@ pub enum Effect {
     Reads,
     /// May write.
     Writes,
-}
-
-/// In which namespaces a route answers; from all to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum AnswersIn {
-    /// In every one.
-    Every,
-    /// In the root namespace and in the one that the configuration names as administrative: it is about the whole server,
-    /// and may be left to others.
-    Administration,
-    /// In the root namespace: it is about the whole server.
-    Root,
-}
-
-/// On which node of a cluster an operation runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
-    /// On any that has everything that was acknowledged.
-    Any,
-    /// On the one that was asked: it is about that one.
-    Asked,
-    /// On the one that leads.
-    Leader,
-}
-
-impl Place {
-    /// What follows from the effect, when nothing else is said.
-    const fn of(effect: Effect) -> Self {
-        match effect {
-            Effect::Reads => Self::Any,
-            Effect::Writes => Self::Leader,
-        }
-    }
 }
 
 /// What one operation of one route declares.
