@@ -21,8 +21,8 @@ mod sweep;
 use std::sync::Arc;
 
 use tresor_engine::{
-    Access, Class, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Point, Routes, TokenTerms,
-    View,
+    Access, Class, Descriptor, Engine, EngineFactory, Holder, Kind, LoginRole, MountFacts, Mounted, Point, Routes,
+    TokenTerms, View,
 };
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
@@ -51,6 +51,11 @@ impl Engine for AppRole {
 
     fn claimant(&self, _parameters: &PathParameters, body: &Map) -> Option<String> {
         body.text("role_id").and_then(login::claimed).map(str::to_owned)
+    }
+
+    fn login_role(&self, view: &mut View<'_>, _parameters: &PathParameters, body: &Map) -> Result<LoginRole, Fault> {
+        let Some(role_id) = body.text("role_id").and_then(login::claimed) else { return Ok(LoginRole::None) };
+        Ok(role::Role::name_of(view, role_id)?.map_or(LoginRole::None, LoginRole::Named))
     }
 
     fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {

@@ -87,10 +87,15 @@ impl Role {
         Self::named(cx, name)?.ok_or_else(|| Refusal::Absent(format!("role {name:?} does not exist").into()).into())
     }
 
+    /// The name of the role that has an id.
+    pub(crate) fn name_of(view: &mut View<'_>, role_id: &str) -> Result<Option<String>, Fault> {
+        let Some(bytes) = view.read_point(&point_of_id(role_id))? else { return Ok(None) };
+        RoleOfId::decode(&bytes).map(|record| Some(record.name)).map_err(Fault::internal)
+    }
+
     /// The role that has an id, with its name.
     pub(crate) fn with_id(cx: &mut Cx<'_>, role_id: &str) -> Result<Option<(String, Self)>, Fault> {
-        let Some(bytes) = cx.view.read_point(&point_of_id(role_id))? else { return Ok(None) };
-        let name = RoleOfId::decode(&bytes).map_err(Fault::internal)?.name;
+        let Some(name) = Self::name_of(&mut cx.view, role_id)? else { return Ok(None) };
         Ok(Self::load(&mut cx.view, &name)?.map(|role| (name, role)))
     }
 

@@ -94,7 +94,7 @@ impl Offer {
         let slots = SlotTable::decode(&slots)?;
         // Whoever is asked for shares is told how many, and counts them up to there.
         let (shares, threshold) = slots.shares_and_threshold();
-        if threshold == 0 || threshold > shares {
+        if (threshold == 0) != (shares == 0) || threshold > shares {
             return Err(RecordError::Impossible { kind: Sent::KIND });
         }
         Ok(Self { slots, ring })

@@ -44,6 +44,9 @@ pub enum InitError {
     /// It was done before.
     #[error("the store is initialised already")]
     AlreadyInitialized,
+    /// Neither shares nor a key that lies with the machine are to open it.
+    #[error("nothing would open the store: it needs shares or a static key")]
+    OpensByNothing,
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -252,10 +255,14 @@ impl SealedStore {
     /// [`InitError`].
     pub fn prepare(
         &self,
-        threshold: Threshold,
+        threshold: impl Into<Option<Threshold>>,
         static_key: Option<&StaticKey>,
         now: Timestamp,
     ) -> Result<Initialization, InitError> {
+        let threshold = threshold.into();
+        if threshold.is_none() && static_key.is_none() {
+            return Err(InitError::OpensByNothing);
+        }
         let (slots, ring_at) = (header("slots"), header("ring"));
         if self.store.snapshot()?.read(&slots)?.is_some() {
             return Err(InitError::AlreadyInitialized);
@@ -266,7 +273,8 @@ impl SealedStore {
         let table = SlotTable::of(&root, &wrapping, threshold, static_key, now, entropy);
         let sealed = sealed_ring(&root, &ring, entropy);
         let headers = [(slots, Some(table.encode().to_vec())), (ring_at, Some(sealed))];
-        let shares = split(&SecretBytes::new(wrapping.expose().to_vec()), threshold, entropy);
+        let shared = |threshold| split(&SecretBytes::new(wrapping.expose().to_vec()), threshold, entropy);
+        let shares = threshold.map(shared).unwrap_or_default();
         let keys = Arc::new(Keys { root: Arc::new(root), ring });
         let barrier = Barrier::new(Arc::clone(&self.store), keys, self.doors.clone());
         Ok(Initialization { shares, barrier, headers: headers.into() })

@@ -33,6 +33,11 @@ pub enum Progress {
 /// Why a share, or all of them, make no key; the texts are for whoever entered them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ShareError {
+    /// There are no shares that could open.
+    #[error(
+        "there are no shares: the store was initialised without any, and `sys/rotate/recovery/init` makes the first ones"
+    )]
+    NoShares,
     /// Not as long as a share of this seal.
     #[error("invalid key: the share has the wrong length")]
     WrongLength,
@@ -59,6 +64,9 @@ impl ShareCollector {
         facts: &SealFacts,
         entropy: &dyn Entropy,
     ) -> Result<Progress, ShareError> {
+        if facts.threshold == 0 {
+            return Err(ShareError::NoShares);
+        }
         let expected = if facts.shares == 1 { KEY_BYTES } else { KEY_BYTES + 1 };
         if share.expose().len() != expected {
             return Err(ShareError::WrongLength);

@@ -2,7 +2,8 @@
 //! others.
 //!
 //! There are two kinds. A *Shamir* slot, of which a store has one from its first day on: its wrapping key is split into
-//! shares for people. A *static* slot: its wrapping key lies with the machine under an id that never means another key,
+//! shares for people. A store that opens by itself may have been made without shares: then nobody has that key until some are
+//! made (`rewrapped`), and the slot says that there are none. A *static* slot: its wrapping key lies with the machine under an id that never means another key,
 //! so that a node opens by itself; one for each that the operator wants. The table lies outside the barrier
 //! and is not secret; what kind a slot is, and of which key, is bound to what it wraps. Deliberately absent: the ring
 //! that the root key opens, and where static keys come from.
@@ -217,16 +218,18 @@ fn context_of_kept(slot_id: &str, kind: &SlotKind) -> Vec<u8> {
 }
 
 impl SlotTable {
-    /// The table of a store that is being initialised: shares open it and, where one is given, a static key.
+    /// The table of a store that is being initialised: shares open it, where there are some, and a static key, where one is
+    /// given.
     pub(crate) fn of(
         root: &DataKey,
         shared: &DataKey,
-        threshold: Threshold,
+        threshold: Option<Threshold>,
         static_key: Option<&StaticKey>,
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Self {
-        let kind = SlotKind::Shamir { shares: threshold.shares(), threshold: threshold.threshold() };
+        let (shares, threshold) = threshold.map_or((0, 0), |split| (split.shares(), split.threshold()));
+        let kind = SlotKind::Shamir { shares, threshold };
         let mut table = Self { slots: vec![Slot::wrap(kind, shared, root, now, entropy)] };
         if let Some(key) = static_key {
             table.slots.push(of_static(key, root, now, entropy));

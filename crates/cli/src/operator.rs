@@ -87,7 +87,11 @@ fn init(context: &mut Context<'_, '_>) -> Outcome {
     let keys = (given("key-shares")?, given("key-threshold")?);
     let recovery = (given("recovery-shares")?, given("recovery-threshold")?);
     let seal = status::seal_status(context).map_err(|failure| failure.during("initializing"))?;
-    let usual = |(shares, threshold): (Option<u64>, Option<u64>)| (shares.or(Some(5)), threshold.or(Some(3)));
+    let usual = |(shares, threshold): (Option<u64>, Option<u64>)| match shares {
+        // None now: they are made later, by whoever may.
+        Some(0) => (shares, threshold.or(Some(0))),
+        _ => (shares.or(Some(5)), threshold.or(Some(3))),
+    };
     let opens_by_itself = seal.get("recovery_seal").and_then(Value::as_bool).unwrap_or(false);
     // A seal that opens by itself refuses what was asked for in vain; one that does not never had recovery shares, and
     // scripts that ask for both kinds are used to that.
@@ -182,6 +186,12 @@ fn for_people(answer: &Value, counts: &Counts) -> String {
              before the server serves anything. They are shown only now, and without\n\
              {threshold} of them nobody can ever read what the server stores."
         ));
+    } else if counts.recovery.0 == Some(0) {
+        text.push_str(
+            "Success! Vault is initialized\n\n\
+             There are no recovery keys: the server opens by itself, and by nothing else, until\n\
+             `tresor write sys/rotate/recovery/init secret_shares=5 secret_threshold=3` makes some.",
+        );
     } else if let (Some(shares), Some(threshold)) = counts.recovery {
         text.push_str(&format!(
             "Success! Vault is initialized\n\n\

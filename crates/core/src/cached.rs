@@ -3,10 +3,14 @@
 //! Readers take the value once per request. Invariant: a newer value is never replaced by an older one, whichever
 //! reload ends first. Deliberately absent: any way to set a value that was not loaded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tresor_barrier::{BarrierError, Changed, KeyPrefix, Txn};
+use tresor_engine::is_damage;
+use tresor_model::Fault;
+use tresor_record::Record;
 use tresor_storage::Version;
 
 /// A value loaded from storage, and the version it was loaded at.
@@ -96,4 +100,29 @@ pub(crate) fn every_name(txn: &mut Txn, prefix: &KeyPrefix) -> Result<Vec<String
             return Ok(names);
         }
     }
+}
+
+/// All records directly below a prefix, by name. One that cannot be read is told to the operator and left out: what an
+/// operator set up besides must keep no node from serving.
+pub(crate) fn every_record<R: Record>(txn: &mut Txn, prefix: &KeyPrefix) -> Result<BTreeMap<String, R>, Fault> {
+    let mut records = BTreeMap::new();
+    for name in every_name(txn, prefix).map_err(Fault::internal)? {
+        match one_record(txn, prefix, &name) {
+            Ok(Some(record)) => drop(records.insert(name, record)),
+            Ok(None) => {}
+            Err(fault) if is_damage(&fault) => {
+                let reason = fault.for_operators();
+                tracing::error!(kind = R::KIND, name, reason, "a stored record cannot be read: it is left out");
+            }
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(records)
+}
+
+/// One of them.
+pub(crate) fn one_record<R: Record>(txn: &mut Txn, prefix: &KeyPrefix, name: &str) -> Result<Option<R>, Fault> {
+    let key = prefix.key(name).map_err(Fault::internal)?;
+    let stored = txn.read(&key).map_err(Fault::internal)?;
+    stored.map(|bytes| R::decode(&bytes)).transpose().map_err(Fault::internal)
 }

@@ -1,8 +1,8 @@
-//! What an operator says of requests before they are requests: which origins browsers may ask from, and which headers are
-//! recorded.
+//! What an operator says of requests before they are requests: which origins browsers may ask from, which headers are
+//! recorded, and which the answers below `/ui` have.
 //!
-//! Stored, and followed by every node. Deliberately absent: HTTP (`tresor-http` asks [`Edge::origin`]), and headers of a UI
-//! that there is not.
+//! Stored, and followed by every node. Deliberately absent: HTTP (`tresor-http` asks [`Edge::origin`] and
+//! [`Edge::page_headers`]), and a copy outside the barrier: a sealed node sends no headers of an operator's.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Origin};
 use tresor_record::Record;
 
-use crate::cached::{Cached, every_name};
+use crate::cached::{Cached, every_record};
 use crate::keys;
 
 /// Which origins may ask; nothing stored is none.
@@ -32,6 +32,16 @@ pub struct CorsRecord {
 pub struct AuditedRecord {
     /// Whether devices show it hashed.
     pub hmac: bool,
+}
+
+/// A header of the answers below `/ui`.
+#[derive(Record, Clone, PartialEq, Eq)]
+#[record(kind = "page-header", version = 1)]
+pub struct PageHeaderRecord {
+    /// Its name as it is shown.
+    pub name: String,
+    /// Its values, of which there is at least one.
+    pub values: Vec<String>,
 }
 
 /// The headers of the API itself.
@@ -65,15 +75,16 @@ impl CorsRecord {
 struct Table {
     cors: Option<CorsRecord>,
     audited: BTreeMap<String, bool>,
+    of_pages: BTreeMap<String, PageHeaderRecord>,
 }
 
-/// The owner of both.
+/// The owner of all three.
 pub struct Edge {
     table: Cached<Table>,
 }
 
 impl Edge {
-    /// Loads both.
+    /// Loads them.
     ///
     /// # Errors
     /// When the store fails or a record is damaged.
@@ -134,17 +145,49 @@ impl Edge {
     /// # Errors
     /// A refusal when it is no name of a header; a failure when the store fails.
     pub fn write_audited(&self, txn: &mut Txn, name: &str, record: Option<AuditedRecord>) -> Result<(), Fault> {
-        let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        if name.is_empty() || !is_name {
-            return Err(Fault::invalid("the header has no name that headers can have"));
-        }
         let prefix = keys::audited_headers(&NamespaceId::root()).map_err(Fault::internal)?;
-        let key = prefix.key(&name.to_ascii_lowercase()).map_err(tresor_engine::view::fault)?;
+        let key = prefix.key(&header_name(name)?).map_err(tresor_engine::view::fault)?;
         match record {
             Some(record) => txn.write(&key, &record.encode()),
             None => txn.delete(&key),
         }
         .map_err(Fault::internal)
+    }
+
+    /// The headers of answers below `/ui`, each value with its name.
+    #[must_use]
+    pub fn page_headers(&self) -> Vec<(String, String)> {
+        let table = self.table.load();
+        let every = |header: &PageHeaderRecord| {
+            let name = header.name.clone();
+            header.values.clone().into_iter().map(move |value| (name.clone(), value))
+        };
+        table.of_pages.values().flat_map(every).collect()
+    }
+
+    /// The same as a transaction sees them, by their names in lower case.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored_page_headers(&self, txn: &mut Txn) -> Result<BTreeMap<String, PageHeaderRecord>, Fault> {
+        read_of_pages(txn)
+    }
+
+    /// Gives answers below `/ui` a header, or takes it from them.
+    ///
+    /// # Errors
+    /// A refusal when it is no name or value of a header; a failure when the store fails.
+    pub fn write_page_header(&self, txn: &mut Txn, name: &str, values: Option<Vec<String>>) -> Result<(), Fault> {
+        let key = keys::page_headers(&NamespaceId::root()).map_err(Fault::internal)?;
+        let key = key.key(&header_name(name)?).map_err(tresor_engine::view::fault)?;
+        let Some(values) = values else { return txn.delete(&key).map_err(Fault::internal) };
+        // As RFC 9110, section 5.5, lets a value be: visible, with blanks and tabs between.
+        let is_value = |value: &String| value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
+        if !values.iter().all(is_value) {
+            return Err(Fault::invalid("the values of a header are visible ASCII characters, blanks and tabs"));
+        }
+        let record = PageHeaderRecord { name: canonical(name), values };
+        txn.write(&key, &record.encode()).map_err(Fault::internal)
     }
 
     /// Below what it has to be told of changes.
@@ -162,7 +205,26 @@ impl Edge {
 }
 
 fn read_table(txn: &mut Txn) -> Result<Table, Fault> {
-    Ok(Table { cors: read_cors(txn)?, audited: read_audited(txn)? })
+    Ok(Table { cors: read_cors(txn)?, audited: read_audited(txn)?, of_pages: read_of_pages(txn)? })
+}
+
+/// A header's name in lower case.
+fn header_name(name: &str) -> Result<String, Fault> {
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    if name.is_empty() || !is_name {
+        return Err(Fault::invalid("the header has no name that headers can have"));
+    }
+    Ok(name.to_ascii_lowercase())
+}
+
+/// A header's name as it is usually written: each word begins with a capital letter.
+fn canonical(name: &str) -> String {
+    let word = |word: &str| {
+        let mut word = word.to_ascii_lowercase();
+        word.get_mut(..1).iter_mut().for_each(|first| first.make_ascii_uppercase());
+        word
+    };
+    name.split('-').map(word).collect::<Vec<_>>().join("-")
 }
 
 fn read_cors(txn: &mut Txn) -> Result<Option<CorsRecord>, Fault> {
@@ -173,11 +235,10 @@ fn read_cors(txn: &mut Txn) -> Result<Option<CorsRecord>, Fault> {
 
 fn read_audited(txn: &mut Txn) -> Result<BTreeMap<String, bool>, Fault> {
     let prefix = keys::audited_headers(&NamespaceId::root()).map_err(Fault::internal)?;
-    let mut audited = BTreeMap::new();
-    for name in every_name(txn, &prefix).map_err(Fault::internal)? {
-        let key = prefix.key(&name).map_err(Fault::internal)?;
-        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-        audited.insert(name, AuditedRecord::decode(&bytes).map_err(Fault::internal)?.hmac);
-    }
-    Ok(audited)
+    let records: BTreeMap<String, AuditedRecord> = every_record(txn, &prefix)?;
+    Ok(records.into_iter().map(|(name, record)| (name, record.hmac)).collect())
+}
+
+fn read_of_pages(txn: &mut Txn) -> Result<BTreeMap<String, PageHeaderRecord>, Fault> {
+    every_record(txn, &keys::page_headers(&NamespaceId::root()).map_err(Fault::internal)?)
 }

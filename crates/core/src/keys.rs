@@ -171,6 +171,11 @@ pub(crate) fn audited_headers(namespace: &NamespaceId) -> Prefix {
     edge(namespace)?.below("audited/")
 }
 
+/// The headers of answers below `/ui`.
+pub(crate) fn page_headers(namespace: &NamespaceId) -> Prefix {
+    edge(namespace)?.below("pages/")
+}
+
 /// The releases that have led.
 pub(crate) fn releases(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "releases/")

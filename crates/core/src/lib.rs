@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod mounts;
 pub mod namespaces;
 pub mod node;
+pub mod openapi;
 mod opening;
 mod ordered;
 pub mod password_policies;

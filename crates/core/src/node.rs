@@ -125,7 +125,7 @@ pub(crate) enum State {
 
 pub(crate) enum Command {
     Initialize {
-        threshold: Threshold,
+        threshold: Option<Threshold>,
         root_token: Option<TokenSecret>,
         answer: oneshot::Sender<Result<Initialized, Fault>>,
     },
@@ -367,15 +367,16 @@ impl Node {
     }
 
     /// Initialises the store: key ring, key slots, first records, root token. The node stays sealed, unless it opens by
-    /// itself.
+    /// itself; one that does needs no shares.
     ///
     /// # Errors
     /// A refusal when it is initialised already, or when it is to open by itself and the key cannot be read.
     pub async fn initialize(
         &self,
-        threshold: Threshold,
+        threshold: impl Into<Option<Threshold>>,
         root_token: Option<TokenSecret>,
     ) -> Result<Initialized, Fault> {
+        let threshold = threshold.into();
         self.ask(|answer| Command::Initialize { threshold, root_token, answer }).await
     }
 
@@ -556,8 +557,10 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
 
 /// Lets go of everything that was unsealed.
 async fn seal(node: &Node) {
+    let began = node.metrics.moment();
     node.cluster.set_sealed(true);
     if close(node).await.is_some() {
+        node.metrics.seal_internal.observe(node.metrics.since(began));
         tracing::info!("node is sealed");
     }
 }
@@ -566,7 +569,9 @@ async fn seal(node: &Node) {
 pub(crate) async fn close(node: &Node) -> Option<Arc<Unsealed>> {
     let before = node.state.swap(Arc::new(State::Sealed));
     let State::Unsealed(unsealed) = &*before else { return None };
+    let began = node.metrics.moment();
     unsealed.stop().await;
+    node.metrics.pre_seal.observe(node.metrics.since(began));
     Some(Arc::clone(unsealed))
 }
 
@@ -621,7 +626,7 @@ async fn open(node: &Arc<Node>, key: UnsealKey, offered: Option<&Offered>, answe
 
 async fn initialize(
     node: &Arc<Node>,
-    threshold: Threshold,
+    threshold: Option<Threshold>,
     root_token: Option<TokenSecret>,
 ) -> Result<Initialized, Fault> {
     let refuse = |error| match error {

@@ -239,6 +239,7 @@ pub(crate) async fn with(node: &Arc<Node>, barrier: Barrier) -> Result<(), Fault
 /// Loads what an unsealed node has and serves; then stores the key slots as they are to be.
 async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -> Result<(), Fault> {
     let settings = Arc::clone(&node.settings);
+    let began = node.metrics.moment();
     // The node's own clock: time does not go back over a sealing either.
     let clock = node.clock.clone();
     let storage = Storage::new(Arc::clone(&node.store));
@@ -259,6 +260,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
         () = unsealed.clock.sleep(PROMOTION_BOUND) => {}
     }
     node.state.store(Arc::new(State::Unsealed(Arc::clone(&unsealed))));
+    node.metrics.unseal.observe(node.metrics.since(began));
     tracing::info!("node is unsealed");
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
+use tresor_engine::is_damage;
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 use tresor_policy::{
@@ -16,7 +17,7 @@ use tresor_policy::{
 };
 use tresor_record::Record;
 
-use crate::cached::{Cached, every_name};
+use crate::cached::{Cached, every_name, one_record};
 use crate::keys;
 use crate::ordered::Ordered;
 
@@ -102,8 +103,10 @@ pub struct StoredPolicy {
     name: String,
     /// As it is stored.
     pub record: PolicyRecord,
-    /// What it means; `None` when it cannot be parsed any more.
+    /// What it means; `None` when it cannot be parsed any more, or not be read.
     pub policy: Option<Arc<Policy>>,
+    /// Why its record cannot be read; then nothing is known of it but its name.
+    pub damage: Option<String>,
 }
 
 /// All policies of a namespace, and the sets compiled from them so far.
@@ -224,9 +227,19 @@ impl Policies {
     pub(crate) fn agrees(&self, txn: &mut Txn) -> Result<bool, Fault> {
         let (stored, known) = (read_table(txn, &self.namespace)?, self.table());
         let texts = |table: &PolicyTable| {
-            table.by_name.iter().map(|stored| (stored.name.clone(), stored.record.clone())).collect::<Vec<_>>()
+            let shown =
+                |stored: &Arc<StoredPolicy>| (stored.name.clone(), stored.record.clone(), stored.damage.clone());
+            table.by_name.iter().map(shown).collect::<Vec<_>>()
         };
         Ok(texts(&stored) == texts(&known))
+    }
+
+    /// Finds fault with what cannot be read.
+    pub(crate) fn refuse_damage(&self) -> Result<(), Fault> {
+        match self.table().by_name.iter().find_map(|stored| Some((&stored.name, stored.damage.as_ref()?))) {
+            Some((name, reason)) => Err(Fault::internal(format!("policy {name:?} cannot be read: {reason}"))),
+            None => Ok(()),
+        }
     }
 
     /// The policy as it is stored, over or not.
@@ -250,7 +263,11 @@ impl Policies {
             return Err(Fault::invalid("refusing to update policy as expiration time has already elapsed"));
         }
         record.parsed(name.as_str()).map_err(|error| Fault::invalid(format!("failed to parse policy: {error}")))?;
-        let known = self.stored(txn, name)?;
+        let known = match self.stored(txn, name) {
+            // What cannot be read is replaced like what is not there.
+            Err(fault) if is_damage(&fault) => None,
+            known => known?,
+        };
         let version = known.as_ref().map_or(0, |known| known.version);
         match cas {
             None if record.cas_required || known.is_some_and(|known| known.cas_required) => {
@@ -309,15 +326,24 @@ fn read_table(txn: &mut Txn, namespace: &NamespaceId) -> Result<PolicyTable, Fau
 }
 
 fn read_policy(txn: &mut Txn, prefix: &KeyPrefix, name: &str) -> Result<Option<StoredPolicy>, Fault> {
-    let key = prefix.key(name).map_err(Fault::internal)?;
-    let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
-    let record = PolicyRecord::decode(&bytes).map_err(Fault::internal)?;
-    let policy = match record.parsed(name) {
+    let name = name.to_owned();
+    let record: PolicyRecord = match one_record(txn, prefix, &name) {
+        Ok(Some(record)) => record,
+        Ok(None) => return Ok(None),
+        Err(fault) if is_damage(&fault) => {
+            let damage = fault.for_operators();
+            tracing::error!(%name, reason = damage, "stored policy cannot be read: whoever has it is denied everything");
+            let record = PolicyRecord { version: 0, ..PolicyRecordV1 { text: String::new() }.into() };
+            return Ok(Some(StoredPolicy { name, record, policy: None, damage: Some(damage) }));
+        }
+        Err(fault) => return Err(fault),
+    };
+    let policy = match record.parsed(&name) {
         Ok(policy) => Some(Arc::new(policy)),
         Err(error) => {
             tracing::error!(%name, %error, "stored policy cannot be parsed: whoever has it is denied everything");
             None
         }
     };
-    Ok(Some(StoredPolicy { name: name.to_owned(), record, policy }))
+    Ok(Some(StoredPolicy { name, record, policy, damage: None }))
 }

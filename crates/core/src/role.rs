@@ -220,6 +220,7 @@ async fn lead(
 ) -> Option<Standing> {
     let unsealed = node.upgrade()?;
     let standing = Standing::Leads { term };
+    let promoting = unsealed.handles.metrics.moment();
     let promoted = tokio::select! {
         biased;
         () = gate.closed() => return None,
@@ -227,8 +228,11 @@ async fn lead(
         promoted = promote(&unsealed) => promoted.map_err(NotPromoted::Failed),
         () = clock.sleep(PROMOTION_BOUND) => Err(NotPromoted::Late),
     };
+    let metrics = Arc::clone(&unsealed.handles.metrics);
+    metrics.post_unseal.observe(metrics.since(promoting));
     let ended = match promoted {
         Ok(()) => {
+            let leading = metrics.moment();
             begin(&unsealed, term);
             drop(unsealed);
             let ended = tokio::select! {
@@ -242,10 +246,12 @@ async fn lead(
             unsealed.handles.shareholders.forget();
             // Aborted where it stands, as by a crash: each step is idempotent.
             unsealed.duties.tasks.finish(Box::pin(std::future::ready(()))).await;
+            metrics.leadership_lost.observe(metrics.since(leading));
             tracing::info!(term, "the node is active no more");
             ended
         }
         Err(why) => {
+            metrics.leadership_setup_failed.add(1);
             unsealed.duties.become_(Role::Standby);
             drop(unsealed);
             Ended::Unwell(why)

@@ -223,7 +223,7 @@ impl Unsealed {
         let edge = Arc::new(Edge::load(&mut txn)?);
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&spaces), Arc::clone(&quotas))?);
         let leases = Arc::new(Leases::new(Arc::clone(&spaces), Arc::clone(&tokens)));
-        let wrapping = Arc::new(Wrapping::new(Arc::clone(&spaces), Arc::clone(&tokens)));
+        let wrapping = Arc::new(Wrapping::new(&barrier, Arc::clone(&spaces), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
         let (shown, entropy) = (Arc::clone(&storage), Arc::clone(&doors.entropy));

@@ -5,6 +5,7 @@
 //! Deliberately absent: storage, formats of other systems, TLS.
 
 pub mod aead;
+pub mod ecdsa;
 pub mod hash;
 pub mod keyring;
 pub mod shamir;

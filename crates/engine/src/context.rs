@@ -62,19 +62,34 @@ pub struct Caller<'a> {
 
 /// The caller's token, out of reach of ordinary engines.
 #[derive(Clone, Copy)]
-pub struct Held<'a>(Option<&'a TokenSecret>);
+pub struct Held<'a> {
+    token: Option<&'a TokenSecret>,
+    is_refused: bool,
+}
 
 impl<'a> Held<'a> {
     /// Encloses the token.
     #[must_use]
     pub const fn new(token: Option<&'a TokenSecret>) -> Self {
-        Self(token)
+        Self { token, is_refused: false }
+    }
+
+    /// Nothing, of a caller who showed a token that is none.
+    #[must_use]
+    pub const fn refused() -> Self {
+        Self { token: None, is_refused: true }
+    }
+
+    /// Whether the caller showed a token that is none.
+    #[must_use]
+    pub const fn is_refused(self) -> bool {
+        self.is_refused
     }
 
     /// The token, for a system engine.
     #[must_use]
     pub const fn token(self, _right: Widened) -> Option<&'a TokenSecret> {
-        self.0
+        self.token
     }
 }
 

@@ -46,6 +46,17 @@ pub struct Holder<'t> {
     pub policies: &'t [String],
 }
 
+/// The role that a login is about, whether or not it will succeed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginRole {
+    /// The method has no roles.
+    Unsupported,
+    /// It names none that there is.
+    None,
+    /// This one.
+    Named(String),
+}
+
 impl Holder<'_> {
     /// Whether these are the token's policies, but for `default`.
     #[must_use]
@@ -76,6 +87,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// The name that whoever logs in claims, folded as the login folds it; `None` where there is nothing to guess.
     fn claimant(&self, _parameters: &PathParameters, _body: &Map) -> Option<String> {
         None
+    }
+
+    /// The role that a login is about, where this method has roles that quotas can be on.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn login_role(&self, _view: &mut View<'_>, _parameters: &PathParameters, _body: &Map) -> Result<LoginRole, Fault> {
+        Ok(LoginRole::Unsupported)
     }
 
     /// What a token of this mount is to be like from its renewal on, by what the login noted of its holder: as the role or
@@ -157,6 +176,11 @@ pub trait Mounted: Send + Sync {
     fn hint(&self, path: &str, operation: Operation) -> Option<&'static str>;
     /// The name that whoever logs in claims.
     fn claimant(&self, parameters: &PathParameters, body: &Map) -> Option<String>;
+    /// The role that a login is about.
+    ///
+    /// # Errors
+    /// What the engine or the store says.
+    fn login_role(&self, view: &mut View<'_>, parameters: &PathParameters, body: &Map) -> Result<LoginRole, Fault>;
     /// What a token of this mount is to be like from its renewal on.
     ///
     /// # Errors
@@ -256,6 +280,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn claimant(&self, parameters: &PathParameters, body: &Map) -> Option<String> {
         self.engine.claimant(parameters, body)
+    }
+
+    fn login_role(&self, view: &mut View<'_>, parameters: &PathParameters, body: &Map) -> Result<LoginRole, Fault> {
+        self.engine.login_role(view, parameters, body)
     }
 
     fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {

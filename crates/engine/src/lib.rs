@@ -16,7 +16,7 @@ pub mod view;
 
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
 pub use context::{Caller, Cx, Held, MountFacts};
-pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, Mounted};
+pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, LoginRole, Mounted};
 pub use place::{AnswersIn, Place};
 pub use reply::{LeaseClaim, Leased, Login, Reply, TokenTerms};
 pub use route::{Access, Effect, Match, OperationFacts, Quorum, RouteFacts, Routes};

@@ -37,7 +37,7 @@ use tresor_http::Options;
 use tresor_model::request::Connection;
 use tresor_secret::UnsealShare;
 use tresor_server::NodeService;
-use tresor_storage::MemoryStore;
+use tresor_storage::{Batch, MemoryStore, RawKey, Store};
 
 pub use answer::Answer;
 pub use captured::Captured;
@@ -155,6 +155,17 @@ impl Harness {
         for share in self.shares.iter().take(usize::from(SHARES.1)) {
             self.node.enter_share(UnsealShare::new(share.clone())).await.unwrap();
         }
+    }
+
+    /// Damages the one record that was written since `before` was stored, as a disk might.
+    pub fn damage_since(&self, before: &[(RawKey, Vec<u8>)]) {
+        let stored = self.store.dump();
+        let is_record = |key: &RawKey| key.as_bytes().first() == Some(&1);
+        let mut changed = stored.iter().filter(|entry| is_record(&entry.0) && !before.contains(entry));
+        let (key, _) = changed.next().expect("a record was written");
+        assert!(changed.next().is_none(), "one record was written");
+        let version = self.store.snapshot().unwrap().version().next();
+        self.store.apply(Batch::new(version, [(key.clone(), Some(vec![7; 90]))].into())).unwrap();
     }
 
     /// Another process on the same store: sealed until shares are entered.

@@ -1,8 +1,10 @@
 //! The security bank's rows about wrapped answers, and how they look on the wire (`docs/security-bank.md`).
-#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failing step ends the test")]
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tresor_harness::{AUDIT_LOG, Answer, Harness, ROOT, assembly};
@@ -328,11 +330,79 @@ async fn an_answer_that_was_opened_is_stored_nowhere_and_recorded_by_its_hash() 
     }
 }
 
-#[tokio::test]
-async fn a_wrapping_token_of_another_form_is_refused() {
-    let harness = node().await;
-    let mut request = assembly::request("GET", "kv/a", ROOT, &Value::Null);
+/// A call whose answer is to be wrapped, with its token as JWT.
+async fn wrapped_as_jwt(harness: &Harness, method: &str, path: &str, token: &str, body: Value) -> Answer {
+    let mut request = assembly::request(method, path, token, &body);
     request.headers_mut().insert("X-Vault-Wrap-TTL", "60".parse().unwrap());
     request.headers_mut().insert("X-Vault-Wrap-Format", "jwt".parse().unwrap());
-    harness.send(request).await.expect_error(400, "wrapping tokens as JWT are not available");
+    harness.send(request).await
+}
+
+fn parts(jwt: &str) -> Vec<Value> {
+    let decode = |part| serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap();
+    jwt.split('.').take(2).map(decode).collect()
+}
+
+#[tokio::test]
+async fn a_wrapping_token_as_jwt_opens_once_and_only_as_it_was_signed() {
+    let mut harness = node().await;
+    let answer = wrapped_as_jwt(&harness, "GET", "kv/a", ROOT, Value::Null).await.expect_status(200);
+    assert!(answer.text_at("/warnings/0").contains("api_addr"), "{answer:?}");
+    let jwt = answer.text_at("/wrap_info/token");
+    let read = parts(&jwt);
+    let (header, claims) = (&read[0], &read[1]);
+    assert_eq!(header, &json!({ "alg": "ES512", "typ": "JWT" }));
+    let inner = claims["jti"].as_str().unwrap();
+    assert!(inner.starts_with("hvs."), "{claims}");
+    assert_eq!((&claims["type"], &claims["addr"], &claims["accessor"]), (&json!("wrapping"), &json!(""), &json!("")));
+    let at = |name: &str| claims[name].as_i64().unwrap();
+    assert_eq!((at("exp") - at("iat"), at("iat") - at("nbf")), (60, 5));
+    let key = harness.read("sys/wrapping/pubkey", "").await.expect_status(200);
+    assert_eq!(key.text_at("/data/jwt_curve"), "p521");
+    for coordinate in ["/data/jwt_x", "/data/jwt_y"] {
+        let digits = key.text_at(coordinate);
+        assert!(digits.len() > 140 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{digits}");
+    }
+    // Whoever changes it, or signs nothing, opens nothing and uses nothing up.
+    let (signed, signature) = jwt.rsplit_once('.').unwrap();
+    let (_, claims_part) = signed.split_once('.').unwrap();
+    let unsigned = URL_SAFE_NO_PAD.encode(r#"{"alg":"none","typ":"JWT"}"#);
+    let flipped = if signature.starts_with('A') { 'B' } else { 'A' };
+    let rest: String = signature.chars().skip(1).collect();
+    for wrong in [
+        format!("{signed}.{flipped}{rest}"),
+        format!("{signed}."),
+        format!("{unsigned}.{claims_part}."),
+        format!("{unsigned}.{claims_part}.{signature}"),
+        signed.to_owned(),
+    ] {
+        unwrap(&harness, &wrong).await.expect_error(400, NOT_VALID);
+        let named = harness.write("sys/wrapping/unwrap", ROOT, json!({ "token": wrong })).await;
+        named.expect_error(400, NOT_VALID);
+    }
+    // It is no token where nothing is unwrapped.
+    drop(harness.read("cubbyhole/response", &jwt).await.expect_status(403));
+    drop(harness.read("auth/token/lookup-self", &jwt).await.expect_status(403));
+    for (token, body) in [("", json!({ "token": jwt })), (jwt.as_str(), Value::Null)] {
+        let shown = harness.write("sys/wrapping/lookup", token, body).await.expect_status(200);
+        assert_eq!(shown.text_at("/data/creation_path"), "kv/a");
+    }
+    let again = wrapped_as_jwt(&harness, "POST", "sys/wrapping/rewrap", &jwt, Value::Null).await.expect_status(200);
+    unwrap(&harness, &jwt).await.expect_error(400, NOT_VALID);
+    let jwt = again.text_at("/wrap_info/token");
+    // A later process, after a change of keys, verifies by the same key.
+    harness.prepare("POST", "sys/rotate", Value::Null).await;
+    harness.restart().await;
+    harness.unseal().await;
+    let same = harness.read("sys/wrapping/pubkey", "").await.expect_status(200);
+    assert_eq!(same.at("/data"), key.at("/data"));
+    let opened = unwrap(&harness, &jwt).await.expect_status(200);
+    assert_eq!(opened.text_at("/data/k"), "the secret value");
+    unwrap(&harness, &jwt).await.expect_error(400, NOT_VALID);
+    let inner = parts(&jwt)[1]["jti"].as_str().unwrap().to_owned();
+    unwrap(&harness, &inner).await.expect_error(400, NOT_VALID);
+    // Of a login, the handle of the token inside is said.
+    let made = wrapped_as_jwt(&harness, "POST", "auth/token/create", ROOT, json!({})).await.expect_status(200);
+    let said = parts(&made.text_at("/wrap_info/token"))[1]["accessor"].clone();
+    assert_eq!(&said, made.at("/wrap_info/wrapped_accessor"));
 }

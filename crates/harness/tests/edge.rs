@@ -92,3 +92,56 @@ async fn aud_07_a_header_is_recorded_when_an_operator_says_so() {
     wrong.expect_error(400, "no name that headers can have");
     assert_eq!(send("three").await["request"]["headers"].as_object().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn answers_below_ui_have_the_headers_that_an_operator_says() {
+    let mut harness = Harness::start().await;
+    let below_ui = async |harness: &Harness, at: &str| {
+        let mut request = assembly::request("GET", "", "", &Value::Null);
+        *request.uri_mut() = at.parse().unwrap();
+        harness.send(request).await
+    };
+    let path = "sys/config/ui/headers/x-frame-options";
+    assert_eq!(harness.list("sys/config/ui/headers", ROOT).await.status, 404);
+    assert_eq!(harness.read(path, ROOT).await.status, 404);
+    for (path, body, text) in [
+        (path, json!({}), "header and values must be specified"),
+        ("sys/config/ui/headers/X-Vault-Some", json!({ "values": "a" }), "X-Vault headers cannot be set"),
+        ("sys/config/ui/headers/a%20b", json!({ "values": "a" }), "no name that headers can have"),
+        (path, json!({ "values": ["a\r\nset-cookie: b"] }), "visible ASCII"),
+    ] {
+        harness.write(path, ROOT, body).await.expect_error(400, text);
+    }
+    harness.prepare("POST", path, json!({ "values": "deny, not split" })).await;
+    harness.prepare("POST", "sys/config/ui/headers/X-More", json!({ "values": ["one", "two"] })).await;
+    let csp = json!({ "values": "default-src 'self'" });
+    let warned = harness.write("sys/config/ui/headers/Content-Security-Policy", ROOT, csp).await.expect_status(200);
+    assert!(warned.text_at("/warnings/0").contains("proceed with caution"));
+    for is_later in [false, true] {
+        if is_later {
+            harness.restart().await;
+            assert!(!below_ui(&harness, "/ui/").await.headers.contains_key("x-more"), "a sealed node knows none");
+            harness.unseal().await;
+        }
+        let names = harness.list("sys/config/ui/headers", ROOT).await.expect_status(200);
+        assert_eq!(names.at("/data/keys"), &json!(["Content-Security-Policy", "X-Frame-Options", "X-More"]));
+        assert_eq!(harness.read(path, ROOT).await.at("/data"), &json!({ "value": "deny, not split" }));
+        let all = harness.read("sys/config/ui/headers/x-more?multivalue=true", ROOT).await;
+        assert_eq!(all.at("/data"), &json!({ "values": ["one", "two"] }));
+        for at in ["/ui", "/ui/", "/ui/vault/secrets?x=1"] {
+            let page = below_ui(&harness, at).await.expect_status(404);
+            assert_eq!(page.headers["x-frame-options"], "deny, not split", "{at}");
+            let more: Vec<_> = page.headers.get_all("x-more").iter().collect();
+            assert_eq!(more, ["one", "two"]);
+        }
+        for at in ["/uix", "/v1/sys/health"] {
+            assert!(!below_ui(&harness, at).await.headers.contains_key("x-frame-options"), "{at}");
+        }
+    }
+    assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+    harness.prepare("DELETE", path, Value::Null).await;
+    assert!(!below_ui(&harness, "/ui/").await.headers.contains_key("x-frame-options"));
+    // Who may change them needs sudo.
+    let weak = harness.token_with(r#"path "sys/config/ui/headers/*" { capabilities = ["read", "update"] }"#).await;
+    assert_eq!(harness.read(path, &weak).await.status, 403);
+}

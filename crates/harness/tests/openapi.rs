@@ -78,7 +78,15 @@ async fn a_caller_is_told_what_it_may_do() {
             r#"path "a/b" { capabilities = ["update", "read"] }
                path "a/c/*" { capabilities = ["list"] }
                path "a/+/d" { capabilities = ["sudo"] }
-               path "a/b/no" { capabilities = ["deny"] }"#,
+               path "a/b/no" { capabilities = ["deny"] }
+               path "a/f" {
+                 capabilities = ["update"]
+                 allowed_parameters = { "x" = ["1", "2"], "y" = [] }
+                 denied_parameters = { "z" = [] }
+                 required_parameters = ["x"]
+                 min_wrapping_ttl = "1m"
+                 max_wrapping_ttl = "2m"
+               }"#,
         )
         .await;
     let shown = harness.read(path, &token).await.expect_status(200);
@@ -89,6 +97,14 @@ async fn a_caller_is_told_what_it_may_do() {
             "exact_paths": {
                 "a/b": { "capabilities": ["read", "update"] },
                 "a/b/no": { "capabilities": ["deny"] },
+                "a/f": {
+                    "capabilities": ["update"],
+                    "allowed_parameters": { "x": ["1", "2"], "y": [] },
+                    "denied_parameters": { "z": [] },
+                    "required_parameters": ["x"],
+                    "min_wrapping_ttl": 60,
+                    "max_wrapping_ttl": 120,
+                },
             },
             "glob_paths": { "a/c/": { "capabilities": ["list"] }, "a/+/d": { "capabilities": ["sudo"] } },
         })

@@ -102,12 +102,7 @@ async fn a_request_takes_no_longer_than_its_listener_lets_it() {
     let options = harness.options.clone();
     let log_in = |request_time_max| {
         let (service, clock, options) = (Arc::clone(&service), Arc::clone(&clock), options.clone());
-        let connection = Connection {
-            peer_address: std::net::Ipv4Addr::LOCALHOST.into(),
-            peer_port: 1,
-            client_certificates: Arc::default(),
-            request_time_max,
-        };
+        let connection = Connection { request_time_max, ..Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 1) };
         tokio::spawn(async move {
             let request = assembly::request("POST", LOGIN, "", &json!({ "password": "right" }));
             assembly::exchange(&*service, &*clock, connection, &options, request).await

@@ -190,3 +190,53 @@ async fn what_makes_no_quota_is_refused_and_what_is_one_is_shown_as_it_was_sent(
     assert_eq!(statuses(&harness, "kv/a/b", 4).await, [404; 4]);
     assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
 }
+
+#[tokio::test]
+async fn a_quota_on_a_role_counts_its_logins_before_those_of_its_mount() {
+    let mut harness = Harness::start().await;
+    harness.prepare("POST", "sys/auth/approle", json!({ "type": "approle" })).await;
+    for role in ["ci", "web"] {
+        let body = json!({ "bind_secret_id": false, "token_bound_cidrs": "10.0.0.0/8" });
+        harness.prepare("POST", &format!("auth/approle/role/{role}"), body).await;
+        let id = json!({ "role_id": format!("id-of-{role}") });
+        harness.prepare("POST", &format!("auth/approle/role/{role}/role-id"), id).await;
+    }
+    let hour = |rate: u32| json!({ "rate": rate, "interval": "1h", "path": "auth/approle" });
+    let mut of_ci = hour(2);
+    of_ci["role"] = json!("ci");
+    set(&harness, "mount", hour(3)).await;
+    set(&harness, "ci", of_ci.clone()).await;
+    harness.write("sys/quotas/rate-limit/twin", ROOT, of_ci).await.expect_error(400, "similar properties");
+    let shown = harness.read("sys/quotas/rate-limit/ci", ROOT).await.expect_status(200);
+    assert_eq!((shown.at("/data/role"), shown.at("/data/path")), (&json!("ci"), &json!("auth/approle/")));
+    harness.prepare("POST", "sys/quotas/config", json!({ "enable_rate_limit_response_headers": true })).await;
+    for is_later in [false, true] {
+        if is_later {
+            harness.restart().await;
+            harness.unseal().await;
+        }
+        elsewhere(&mut harness, 1);
+        let login = async |body: Value| harness.write("auth/approle/login", "", body).await;
+        let as_role = |role: &str| json!({ "role_id": format!("id-of-{role}") });
+        let first = login(as_role("ci")).await.expect_status(200);
+        assert_eq!([&first.headers["x-ratelimit-limit"], &first.headers["x-ratelimit-remaining"]], ["2", "1"]);
+        drop(login(as_role("ci")).await.expect_status(200));
+        let refused = login(as_role("ci")).await;
+        refused.expect_error(429, "rate limit quota exceeded");
+        // Other roles, ids of none and what cannot be read are the mount's, as everything else there is.
+        drop(login(as_role("web")).await.expect_status(200));
+        drop(login(as_role("nobody")).await.expect_status(400));
+        let mut broken = tresor_harness::assembly::request("POST", "auth/approle/login", "", &Value::Null);
+        *broken.body_mut() = http_body_util::Full::new(bytes::Bytes::from_static(b"{ no json"));
+        drop(harness.send(broken).await.expect_status(400));
+        drop(login(as_role("web")).await.expect_status(429));
+        drop(harness.read("auth/approle/role/ci", ROOT).await.expect_status(429));
+        drop(login(as_role("ci")).await.expect_status(429));
+    }
+    assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+    harness.prepare("DELETE", "sys/quotas/rate-limit/ci", Value::Null).await;
+    elsewhere(&mut harness, 2);
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(harness.write("auth/approle/login", "", json!({ "role_id": "id-of-ci" })).await.status, expected);
+    }
+}

@@ -139,7 +139,7 @@ async fn what_is_asked_for_at_initialising_must_fit_the_seal() {
         ),
         (json!({ "secret_shares": 1, "recovery_shares": 1, "recovery_threshold": 1 }), "secret_shares not applicable"),
         (json!({}), "recovery configuration"),
-        (json!({ "recovery_shares": 0, "recovery_threshold": 0 }), "recovery configuration"),
+        (json!({ "recovery_shares": 0, "recovery_threshold": 1 }), "recovery configuration"),
         (json!({ "recovery_shares": 3, "recovery_threshold": 1 }), "recovery configuration"),
         (json!({ "recovery_shares": 2, "recovery_threshold": 3 }), "recovery configuration"),
         (json!({ "recovery_shares": 1, "recovery_threshold": 1, "recovery_pgp_keys": ["x"] }), "PGP"),
@@ -411,4 +411,59 @@ async fn a_seal_that_could_not_open_any_more_is_told_before_the_next_start() {
         assert_eq!(healthy().await, true);
     }
     check_kept(&harness, &root).await;
+}
+
+#[tokio::test]
+async fn a_store_without_shares_gets_them_from_whoever_may_and_then_only_their_owners_change_them() {
+    let (mut harness, place) = uninitialized();
+    let body = json!({ "recovery_shares": 0, "recovery_threshold": 0 });
+    let made = harness.call("PUT", "sys/init", "", body).await.expect_status(200);
+    assert_eq!((made.at("/recovery_keys"), made.at("/keys")), (&json!([]), &json!([])));
+    let root = made.text_at("/root_token");
+    drop(harness.call("POST", "sys/mounts/kv", &root, json!({ "type": "kv-v1" })).await.expect_status(204));
+    drop(harness.call("POST", "kv/a", &root, json!({ "x": "kept" })).await.expect_status(204));
+    restarted(&mut harness).await;
+    check_kept(&harness, &root).await;
+    let now = status(&harness).await;
+    assert_eq!((&now["t"], &now["n"], &now["sealed"]), (&json!(0), &json!(0), &json!(false)));
+    // Nobody has a share, so nothing that shares are for is to be had, by a token of any kind or without one.
+    let split = json!({ "secret_shares": 3, "secret_threshold": 2 });
+    for (path, body) in [
+        ("sys/generate-root/attempt", json!({})),
+        ("sys/rekey-recovery-key/init", split.clone()),
+        ("sys/rotate/root/init", json!({})),
+    ] {
+        harness.write(path, &root, body).await.expect_error(400, "there are no shares");
+    }
+    place.put(&[]);
+    restarted(&mut harness).await;
+    let zeros = "00".repeat(33);
+    enter(&harness, &zeros).await.expect_error(400, "there are no shares");
+    assert!(is_sealed(&harness).await);
+    place.put(&[("a", "first")]);
+    restarted(&mut harness).await;
+    let weak = json!({ "policies": ["default"] });
+    let weak = harness.call("POST", "auth/token/create", &root, weak).await.text_at("/auth/client_token");
+    drop(harness.write("sys/rotate/recovery/init", &weak, split.clone()).await.expect_status(403));
+    drop(harness.write("sys/rotate/recovery/init", "", split.clone()).await.expect_status(403));
+    // Of two who ask at once, one gets shares, and those open.
+    let ask = || harness.write("sys/rotate/recovery/init", &root, split.clone());
+    let (one, other) = tokio::join!(ask(), ask());
+    let got: Vec<Vec<String>> = [one, other]
+        .iter()
+        .filter(|answer| answer.status == 200 && answer.at("/data/complete") == &json!(true))
+        .map(|answer| texts(answer, "/data/keys"))
+        .collect();
+    assert_eq!((got.len(), got[0].len()), (1, 3), "one of the two got shares");
+    drop(harness.call("DELETE", "sys/rotate/recovery/init", &root, Value::Null).await);
+    place.put(&[]);
+    restarted(&mut harness).await;
+    unseal(&harness, &got[0]).await;
+    check_kept(&harness, &root).await;
+    // From then on it is their owners' business.
+    place.put(&[("a", "first")]);
+    restarted(&mut harness).await;
+    let begun = harness.write("sys/rotate/recovery/init", &root, split).await.expect_status(200);
+    assert_eq!((begun.at("/data/complete"), begun.at("/data/required")), (&json!(false), &json!(2)));
+    assert!(begun.json["data"].get("keys").is_none());
 }

@@ -29,6 +29,7 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/audit/",
             "sys/config/auditing/",
             "sys/config/cors",
+            "sys/config/ui/headers",
             "sys/internal/inspect/",
             "sys/leases/lookup/",
             "sys/leases/revoke-prefix/",

@@ -2,9 +2,10 @@
 //! loaded.
 #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tresor_harness::{Harness, ROOT};
-use tresor_storage::{Batch, RawKey, Store};
 
 #[tokio::test]
 async fn every_setting_of_a_mount_is_kept_and_shown_where_it_was_set() {
@@ -225,21 +226,31 @@ async fn a_mount_whose_record_cannot_be_read_keeps_nobody_else_from_being_served
     let mut harness = Harness::start().await;
     harness.prepare("POST", "sys/mounts/lost", json!({ "type": "kv" })).await;
     harness.prepare("POST", "sys/mounts/kept", json!({ "type": "kv" })).await;
+    drop(harness.write("lost/a", ROOT, json!({ "x": 1 })).await.expect_status(204));
+    let id = harness.read("sys/mounts/lost", ROOT).await.text_at("/data/uuid").to_owned();
     let before = harness.store.dump();
     drop(harness.write("sys/mounts/lost/tune", ROOT, json!({ "description": "d" })).await.expect_status(204));
-    let is_known = |entry: &(RawKey, Vec<u8>)| before.contains(entry);
-    let changed: Vec<_> = harness.store.dump().into_iter().filter(|entry| !is_known(entry)).collect();
-    let records: Vec<&RawKey> =
-        changed.iter().map(|(key, _)| key).filter(|key| key.as_bytes().first() == Some(&1)).collect();
-    assert_eq!(records.len(), 1, "the record of the mount");
-    let version = harness.store.snapshot().unwrap().version().next();
-    let writes = std::collections::BTreeMap::from([((*records.first().unwrap()).clone(), Some(vec![7; 90]))]);
-    harness.store.apply(Batch::new(version, writes)).unwrap();
+    harness.damage_since(&before);
     harness.restart().await;
     harness.unseal().await;
     drop(harness.write("kept/a", ROOT, json!({ "x": 1 })).await.expect_status(204));
     let listed = harness.read("sys/mounts", ROOT).await.expect_status(200);
     assert!(listed.at("/data").get("kept/").is_some() && listed.at("/data").get("lost/").is_none());
+    // It is shown by its identity, and can be disabled by that.
+    let at = format!("{id}/");
+    let shown = listed.at("/data").get(&at).unwrap();
+    assert_eq!((&shown["type"], &shown["uuid"]), (&json!("unknown"), &json!(id)));
+    assert!(shown["quarantined"].is_string(), "{shown}");
+    drop(harness.call("DELETE", &format!("sys/mounts/{id}"), ROOT, Value::Null).await.expect_status(204));
+    assert!(harness.read("sys/mounts", ROOT).await.at("/data").get(&at).is_none());
+    for _ in 0..3 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(harness.list("sys/unmount/status", ROOT).await.status, 404, "nothing of it is left");
+    harness.restart().await;
+    harness.unseal().await;
+    let listed = harness.read("sys/mounts", ROOT).await.expect_status(200);
+    assert!(listed.at("/data").get(&at).is_none() && listed.at("/data").get("kept/").is_some());
 }
 
 #[tokio::test]

@@ -246,3 +246,56 @@ async fn a_password_policy_makes_passwords_that_keep_it() {
         harness.read(&gone, ROOT).await.expect_error(404, "policy does not exist");
     }
 }
+
+#[tokio::test]
+async fn a_policy_that_cannot_be_read_grants_nothing_and_keeps_nobody_from_being_served() {
+    let mut harness = node().await;
+    let text = r#"path "kv/*" { capabilities = ["read", "update", "create"] }"#;
+    drop(policy(&harness, "kept", json!({ "policy": text })).await.expect_status(204));
+    let before = harness.store.dump();
+    drop(policy(&harness, "lost", json!({ "policy": text })).await.expect_status(204));
+    harness.damage_since(&before);
+    // What an operator set up besides keeps nobody out either.
+    for (path, body) in [
+        ("sys/quotas/lease-count/lost", json!({ "max_leases": 1 })),
+        ("sys/config/ui/headers/X-Lost", json!({ "values": "a" })),
+        ("sys/config/auditing/request-headers/x-lost", json!({})),
+        ("sys/quotas/rate-limit/lost", json!({ "rate": 1, "interval": "1h" })),
+    ] {
+        let before = harness.store.dump();
+        harness.prepare("POST", path, body).await;
+        harness.damage_since(&before);
+    }
+    harness.restart().await;
+    harness.unseal().await;
+    let kept = harness.token(json!({ "policies": ["kept"] })).await;
+    let lost = harness.token(json!({ "policies": ["kept", "lost"] })).await;
+    drop(harness.write("kv/a", &kept, json!({ "x": 1 })).await.expect_status(204));
+    drop(harness.write("kv/a", &lost, json!({ "x": 1 })).await.expect_status(403));
+    for path in ["sys/policies/acl/lost", "sys/policy/lost"] {
+        harness.read(path, ROOT).await.expect_error(503, "policy \"lost\" cannot be read");
+    }
+    let names = harness.list("sys/policies/acl", ROOT).await.expect_status(200);
+    assert_eq!(names.at("/data/keys"), &json!(["default", "kept", "lost", "root"]));
+    let details = harness.list("sys/policies/detailed/acl", ROOT).await.expect_status(200);
+    assert!(
+        details.at("/data/key_info/lost/damage").is_string() && details.at("/data/key_info/kept/version") == &json!(1)
+    );
+    assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+    // Written again it is a policy like any other; deleted it is gone.
+    drop(policy(&harness, "lost", json!({ "policy": text })).await.expect_status(204));
+    drop(harness.write("kv/a", &lost, json!({ "x": 1 })).await.expect_status(204));
+    let before = harness.store.dump();
+    drop(policy(&harness, "lost", json!({ "policy": text })).await.expect_status(204));
+    harness.damage_since(&before);
+    harness.restart().await;
+    harness.unseal().await;
+    drop(harness.write("kv/a", &lost, json!({ "x": 1 })).await.expect_status(403));
+    drop(harness.delete("sys/policies/acl/lost", ROOT).await.expect_status(204));
+    drop(harness.read("sys/policies/acl/lost", ROOT).await.expect_status(404));
+    drop(harness.write("kv/a", &lost, json!({ "x": 1 })).await.expect_status(204));
+    // What else was lost is written again like anything that is not there.
+    for path in ["sys/quotas/lease-count/lost", "sys/quotas/rate-limit/lost"] {
+        drop(harness.delete(path, ROOT).await.expect_status(204));
+    }
+}

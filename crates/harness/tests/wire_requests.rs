@@ -196,8 +196,16 @@ async fn help_tells_of_an_engine_and_of_a_route() {
     ] {
         let answer = harness.read(path, ROOT).await.expect_status(200);
         assert!(answer.text_at("/help").contains(text), "{path}: {answer:?}");
-        assert!(answer.json.get("see_also").is_some() && answer.json.get("openapi").is_some(), "{path}");
+        assert!(answer.json.get("see_also").is_some(), "{path}");
+        assert_eq!(answer.at("/openapi/openapi"), &json!("3.0.2"), "{path}");
     }
+    // It is about what was asked for, by paths below the mount.
+    let one = harness.read("sys/mounts/a/tune?help=1", ROOT).await.expect_status(200);
+    let paths = one.at("/openapi/paths").as_object().unwrap();
+    assert_eq!(paths.keys().collect::<Vec<_>>(), ["/mounts/{path}/tune"]);
+    assert!(one.at("/openapi/paths/~1mounts~1{path}~1tune/post/requestBody").is_object());
+    let all = harness.read("kv1?help=1", ROOT).await.expect_status(200);
+    assert!(all.at("/openapi/paths").as_object().unwrap().contains_key("/{path}"), "{all:?}");
     harness.read("sys/nope?help=1", ROOT).await.expect_error(404, "unsupported path");
     harness.read("nope/x?help=1", ROOT).await.expect_error(404, "no handler for route");
     harness.read("sys?help=1", "").await.expect_error(403, "permission denied");

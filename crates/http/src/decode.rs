@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tresor_env::Clock;
 use tresor_model::request::Inline;
-use tresor_model::{Body as Value, Connection, Map, Path, Refusal, Request, RequestId, Throttle, Upload, Verb};
+use tresor_model::{Body as Value, Connection, Known, Map, Path, Refusal, Request, RequestId, Throttle, Upload, Verb};
 use tresor_secret::TokenSecret;
 
 use crate::inline;
@@ -33,8 +33,8 @@ pub(crate) struct Arriving<'s> {
     pub(crate) feed: Option<Feed>,
     /// Whether a body that is written to a path is no JSON.
     pub(crate) takes_upload: &'s (dyn Fn(Verb, &Path) -> bool + Sync),
-    /// What quotas say of a request that is known by its path and its client alone.
-    pub(crate) throttle: &'s (dyn Fn(&Request) -> Throttle + Sync),
+    /// What quotas say of a request, of which so much is known.
+    pub(crate) throttle: &'s (dyn Fn(&Request, Known) -> Throttle + Sync),
     /// What they said.
     pub(crate) throttled: Throttle,
 }
@@ -83,19 +83,29 @@ where
         refusal: None,
     };
     // Before anything is read or looked at that costs more: whoever asks too often costs next to nothing (DOS-03).
-    arriving.throttled = (arriving.throttle)(&request);
-    if let Some(refusal) = &arriving.throttled.refusal {
-        if !arriving.throttled.is_recorded {
-            return Err(refusal.clone());
-        }
-        request.refusal = Some(refusal.clone());
+    if is_throttled(&mut request, Known::Head, arriving)? {
         return Ok(request);
     }
     request.refusal = match bad_path.or(bad_query) {
         Some(refusal) => Some(refusal),
         None => fill(&mut request, head, body, query, options, clock, arriving).await.err(),
     };
+    if arriving.throttled.awaits_body {
+        is_throttled(&mut request, Known::Body, arriving)?;
+    }
     Ok(request)
+}
+
+/// Asks the quotas about a request of which so much is known. One that they refuse is an error, or says so itself where it is to
+/// be recorded.
+fn is_throttled(request: &mut Request, known: Known, arriving: &mut Arriving<'_>) -> Result<bool, Refusal> {
+    arriving.throttled = (arriving.throttle)(request, known);
+    let Some(refusal) = &arriving.throttled.refusal else { return Ok(false) };
+    if !arriving.throttled.is_recorded {
+        return Err(refusal.clone());
+    }
+    request.refusal = Some(refusal.clone());
+    Ok(true)
 }
 
 /// Reads everything but path and verb into the request. At the first thing that is wrong it stops: what is there by

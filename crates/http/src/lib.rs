@@ -27,7 +27,7 @@ use futures_util::future::Either;
 use hyper::body::Body;
 use tresor_audit::{Audited, Exempt};
 use tresor_env::{BoxFuture, Clock};
-use tresor_model::{Connection, Fault, Origin, Path, Refusal, Request, RequestId, Response, Throttle, Verb};
+use tresor_model::{Connection, Fault, Known, Origin, Path, Refusal, Request, RequestId, Response, Throttle, Verb};
 use tresor_wire::json::JsonLimits;
 
 pub use body::ResponseBody;
@@ -66,15 +66,20 @@ pub trait Serve: Send + Sync {
         Origin::NotAsked
     }
 
+    /// The headers that answers below `/ui` have.
+    fn page_headers(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
     /// Serves what the listener lets everybody ask; nothing when it is not to be had so.
     fn serve_opened<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Option<Audited<Outcome>>> {
         let _ = request;
         Box::pin(std::future::ready(None))
     }
 
-    /// What quotas on rates say of a request, of which path and client are known and nothing else.
-    fn throttle(&self, request: &Request) -> Throttle {
-        let _ = request;
+    /// What quotas on rates say of a request, of which so much is known.
+    fn throttle(&self, request: &Request, known: Known) -> Throttle {
+        let _ = (request, known);
         Throttle::default()
     }
 
@@ -150,7 +155,7 @@ where
     let is_head = head.method == http::Method::HEAD;
     let takes_upload = |verb, path: &Path| serve.takes_upload(verb, path);
     let held = HeldBody::of(&options.bodies);
-    let throttle = |request: &Request| serve.throttle(request);
+    let throttle = |request: &Request, known| serve.throttle(request, known);
     let mut arriving = decode::Arriving {
         held,
         feed: None,
@@ -197,6 +202,9 @@ where
     let mut response = encode::answer(audited, &id, options, &head.uri, is_head);
     encode::show_rest(&throttled, response.headers_mut());
     response.headers_mut().extend(of_origin);
+    if is_of_page(head.uri.path()) {
+        wanted::add(serve.page_headers(), response.headers_mut());
+    }
     let status = response.status();
     options.headers.put(status, response.headers_mut());
     if decode::must_close(&head) {
@@ -207,6 +215,11 @@ where
     }
     tracing::debug!(request_id = %id, method = method_name(&head.method), status = response.status().as_u16(), "request answered");
     response
+}
+
+/// Whether a path is where a UI's pages are.
+fn is_of_page(path: &str) -> bool {
+    path.strip_prefix("/ui").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether everybody may make this request through this listener.

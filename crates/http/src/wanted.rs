@@ -78,6 +78,21 @@ impl WantedHeaders {
     }
 }
 
+/// Adds headers that the node keeps to an answer, each instead of what the answer has of its name. What no header can have
+/// is left out.
+pub(crate) fn add(wanted: Vec<(String, String)>, headers: &mut HeaderMap) {
+    let parsed = wanted.iter().filter_map(|(name, value)| {
+        Some((HeaderName::from_bytes(name.as_bytes()).ok()?, HeaderValue::from_str(value).ok()?))
+    });
+    let parsed: Vec<(HeaderName, HeaderValue)> = parsed.collect();
+    for (name, _) in &parsed {
+        headers.remove(name);
+    }
+    for (name, value) in parsed {
+        headers.append(name, value);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

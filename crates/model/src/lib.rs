@@ -23,5 +23,5 @@ pub use path::{MountPath, Path, PathError};
 pub use request::{Connection, Request};
 pub use response::{Auth, LeaseTerms, Response, Shape, TokenType, WrapInfo};
 pub use stream::{ByteStream, Upload};
-pub use throttle::Throttle;
+pub use throttle::{Known, Throttle};
 pub use tresor_env::Timestamp;

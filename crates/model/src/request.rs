@@ -28,13 +28,32 @@ pub struct Connection {
     pub client_certificates: Arc<Vec<Vec<u8>>>,
     /// How long a request may take, where the listener says it.
     pub request_time_max: Option<Duration>,
+    /// What the listener keeps from those who need no token.
+    pub withheld: Withheld,
+}
+
+/// What a listener leaves out of the answers that everybody gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Withheld {
+    /// Addresses of nodes.
+    pub addresses: bool,
+    /// Name and id of the cluster.
+    pub cluster: bool,
+    /// Which release runs, and when it was built.
+    pub version: bool,
 }
 
 impl Connection {
     /// That of a client that shows no certificate, over a listener that says nothing of itself.
     #[must_use]
     pub fn plain(peer_address: IpAddr, peer_port: u16) -> Self {
-        Self { peer_address, peer_port, client_certificates: Arc::default(), request_time_max: None }
+        Self {
+            peer_address,
+            peer_port,
+            client_certificates: Arc::default(),
+            request_time_max: None,
+            withheld: Withheld::default(),
+        }
     }
 }
 

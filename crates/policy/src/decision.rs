@@ -1,6 +1,6 @@
 //! A request to a decision: the one function that enforcement, capabilities and explanations ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tresor_hcl::Position;
@@ -123,6 +123,24 @@ pub enum PolicySet {
     Rules(Rules),
 }
 
+/// What the rules of one pattern come to.
+pub struct ResultantRule<'p> {
+    /// The pattern.
+    pub pattern: &'p str,
+    /// What may be done: words in order, or the denial alone.
+    pub capabilities: Vec<Capability>,
+    /// What may be sent, with which values; no values are all.
+    pub allowed: &'p BTreeMap<String, Vec<String>>,
+    /// What must not be sent.
+    pub denied: &'p BTreeMap<String, Vec<String>>,
+    /// What must be sent.
+    pub required: &'p BTreeSet<String>,
+    /// The least life that an answer must be wrapped for, in seconds; 0 means none.
+    pub min_wrapping_ttl: u64,
+    /// The longest life that an answer may be wrapped for, in seconds; 0 means none.
+    pub max_wrapping_ttl: u64,
+}
+
 /// Compiled rules.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -241,15 +259,23 @@ impl PolicySet {
         }
     }
 
-    /// Every pattern and what it comes to: words in order, or the denial alone. Root's are not written down.
-    pub fn patterns(&self) -> impl Iterator<Item = (&str, Vec<Capability>)> {
+    /// Every pattern and what it comes to. Root's are not written down.
+    pub fn patterns(&self) -> impl Iterator<Item = ResultantRule<'_>> {
         let rules = match self {
             Self::Root => None,
             Self::Rules(rules) => Some(rules),
         };
         rules.into_iter().flat_map(|rules| rules.matcher.iter()).map(|(pattern, permission)| {
             let words: Vec<Capability> = permission.capabilities.iter().collect();
-            (pattern, if words.is_empty() { vec![Capability::Deny] } else { words })
+            ResultantRule {
+                pattern,
+                capabilities: if words.is_empty() { vec![Capability::Deny] } else { words },
+                allowed: &permission.constraints.allowed,
+                denied: &permission.constraints.denied,
+                required: &permission.constraints.required,
+                min_wrapping_ttl: permission.min_wrapping_ttl,
+                max_wrapping_ttl: permission.max_wrapping_ttl,
+            }
         })
     }
 

@@ -24,7 +24,9 @@ mod wrapping;
 
 pub use capability::{Capabilities, Capability};
 pub use cases::{Broken, Case, CaseError, Cases};
-pub use decision::{AskedPath, Decision, Denial, Granting, Holder, Listing, PolicySet, Reason, Request, Rules, Source};
+pub use decision::{
+    AskedPath, Decision, Denial, Granting, Holder, Listing, PolicySet, Reason, Request, ResultantRule, Rules, Source,
+};
 pub use default::DEFAULT_POLICY_TEXT;
 pub use explain::{Explanation, Matched, rule_text};
 pub use keys_filter::KeysFilter;

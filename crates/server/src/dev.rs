@@ -32,6 +32,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
             idle_timeout: crate::config::IDLE_TIMEOUT,
             write_timeout: crate::config::WRITE_TIMEOUT,
             request_time_max: None,
+            withheld: tresor_model::request::Withheld::default(),
             opened: Vec::new(),
             headers: tresor_http::WantedHeaders::default(),
             json: tresor_wire::json::JsonLimits::default(),

@@ -20,6 +20,7 @@ use tresor_env::net::{Listener as Bound, Stream};
 use tresor_env::{Doors, Tasks};
 use tresor_http::{BODIES_BYTES_MAX, BodyBudget, Options, RequestLog, Serve};
 use tresor_model::Connection;
+use tresor_model::request::Withheld;
 
 use crate::activity::Activity;
 use crate::config::Listener;
@@ -126,6 +127,7 @@ impl BoundListeners {
                 idle_timeout: listener.idle_timeout,
                 write_timeout: listener.write_timeout,
                 request_time_max: listener.request_time_max,
+                withheld: listener.withheld,
                 acceptor,
                 slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
                 phases: phases.clone(),
@@ -167,6 +169,7 @@ struct Shared {
     idle_timeout: Duration,
     write_timeout: Duration,
     request_time_max: Option<Duration>,
+    withheld: Withheld,
     acceptor: Option<TlsAcceptor>,
     slots: Arc<Semaphore>,
     phases: watch::Receiver<Phase>,
@@ -231,6 +234,7 @@ async fn serve(
         peer_port: peer.port(),
         client_certificates: Arc::new(certificates),
         request_time_max: shared.request_time_max,
+        withheld: shared.withheld,
     };
     let activity = Arc::new(Activity::new(Arc::clone(&shared.doors.clock)));
     let service = service_fn(|request| {
@@ -382,6 +386,7 @@ mod tests {
             idle_timeout: IDLE_TIMEOUT,
             write_timeout: WRITE_TIMEOUT,
             request_time_max: None,
+            withheld: Withheld::default(),
             opened: Vec::new(),
             headers: tresor_http::WantedHeaders::default(),
             json: tresor_wire::json::JsonLimits::default(),

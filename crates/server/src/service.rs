@@ -16,7 +16,7 @@ use tresor_core::forward::Passed;
 use tresor_core::pipeline::Turn;
 use tresor_env::{BoxFuture, Tasks};
 use tresor_http::{HeldBody, Outcome, Serve};
-use tresor_model::{Fault, Origin, Path, Request, RequestId, Throttle, Verb};
+use tresor_model::{Fault, Known, Origin, Path, Request, RequestId, Throttle, Verb};
 
 /// How many ordinary requests run at once.
 const RUNNING_MAX: usize = 4096;
@@ -107,12 +107,16 @@ impl Serve for NodeService {
         tresor_core::pipeline::origin(&self.node, origin)
     }
 
+    fn page_headers(&self) -> Vec<(String, String)> {
+        tresor_core::pipeline::page_headers(&self.node)
+    }
+
     fn serve_opened<'a>(&'a self, request: &'a Request) -> BoxFuture<'a, Option<Audited<Outcome>>> {
         Box::pin(tresor_core::pipeline::serve_opened(&self.node, request))
     }
 
-    fn throttle(&self, request: &Request) -> Throttle {
-        tresor_core::pipeline::throttle(&self.node, request)
+    fn throttle(&self, request: &Request, known: Known) -> Throttle {
+        tresor_core::pipeline::throttle(&self.node, request, known)
     }
 
     fn next_request_id(&self) -> RequestId {

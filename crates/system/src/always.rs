@@ -130,11 +130,11 @@ struct Init {
 }
 
 impl Init {
-    /// The shares that the seal has.
+    /// The shares that the seal has; none where it opens by itself and none are wanted yet.
     ///
     /// # Errors
     /// A refusal when the other kind's are asked for, or a split that makes no sense.
-    fn threshold(&self, is_static: bool) -> Result<Threshold, Fault> {
+    fn threshold(&self, is_static: bool) -> Result<Option<Threshold>, Fault> {
         let of_shamir = [("secret_shares", self.secret_shares), ("secret_threshold", self.secret_threshold)];
         let of_static = [("recovery_shares", self.recovery_shares), ("recovery_threshold", self.recovery_threshold)];
         let (own, other) = if is_static { (of_static, of_shamir) } else { (of_shamir, of_static) };
@@ -145,8 +145,11 @@ impl Init {
             return Err(Fault::invalid(format!("parameters {} not applicable to seal type {kind}", foreign.join(","))));
         }
         let [(_, shares), (_, threshold)] = own;
+        if is_static && shares == Some(0) && threshold.unwrap_or(0) == 0 {
+            return Ok(None);
+        }
         let count = |number: Option<u64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
-        Threshold::new(count(shares), count(threshold)).map_err(|error| {
+        Threshold::new(count(shares), count(threshold)).map(Some).map_err(|error| {
             let about = if is_static { "recovery configuration" } else { "seal configuration" };
             Fault::invalid(format!("invalid {about}: {error}"))
         })
@@ -192,7 +195,7 @@ async fn init(node: &Node, input: Init) -> Result<Initialised, Fault> {
     let threshold = input.threshold(standing.is_static)?;
     let keys = if standing.is_static { &input.recovery_pgp_keys } else { &input.pgp_keys };
     let owners = recipients(keys.as_deref().unwrap_or_default(), node.now())?;
-    if !owners.is_empty() && owners.len() != usize::from(threshold.shares()) {
+    if !owners.is_empty() && owners.len() != threshold.map_or(0, |threshold| usize::from(threshold.shares())) {
         return Err(Fault::invalid("incorrect number of PGP keys: there must be one for each share"));
     }
     let owner_of_token = recipients(input.root_token_pgp_key.as_slice(), node.now())?;

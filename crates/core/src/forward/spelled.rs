@@ -81,7 +81,8 @@ struct RequestRecord {
 /// A request as it is passed on. It must not have been refused by its listener, nor have a body that is a stream.
 pub(crate) fn write_request(request: Request) -> Encoded {
     // How long it may take is for whoever runs it.
-    let Connection { peer_address, peer_port, client_certificates, request_time_max: _ } = request.connection;
+    let Connection { peer_address, peer_port, client_certificates, request_time_max: _, withheld: _ } =
+        request.connection;
     let record = RequestRecord {
         id: request.id,
         namespace: request.namespace,
@@ -143,10 +144,8 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
         },
         headers: record.headers,
         connection: Connection {
-            peer_address,
-            peer_port: record.peer_port,
             client_certificates: Arc::new(record.client_certificates),
-            request_time_max: None,
+            ..Connection::plain(peer_address, record.peer_port)
         },
         upload: Upload::default(),
         refusal: None,
@@ -468,10 +467,8 @@ mod tests {
             inline: Inline::Login,
             headers: BTreeMap::from([("user-agent".to_owned(), vec!["one".to_owned(), "two".to_owned()])]),
             connection: Connection {
-                peer_address: "2001:db8::1".parse().unwrap(),
-                peer_port: 4711,
                 client_certificates: Arc::new(vec![vec![0, 255, 7], Vec::new()]),
-                request_time_max: None,
+                ..Connection::plain("2001:db8::1".parse().unwrap(), 4711)
             },
             upload: Upload::default(),
             refusal: None,

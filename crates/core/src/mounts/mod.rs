@@ -652,24 +652,8 @@ fn fresh_record(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> MountRecord {
-    MountRecord {
-        id: MountId::new(token_text::random_uuid(entropy)),
-        accessor,
-        class: class.into(),
-        kind,
-        path,
-        description: String::new(),
-        options,
-        tuning: Tuning::default(),
-        local: false,
-        seal_wrap: false,
-        external_entropy_access: false,
-        created: now,
-        moved: None,
-        reloaded: None,
-        store: 0,
-        former: None,
-    }
+    let id = MountId::new(token_text::random_uuid(entropy));
+    MountRecord { accessor, class: class.into(), kind, path, options, ..MountRecord::unknown(id, now) }
 }
 
 #[cfg(test)]

@@ -191,6 +191,29 @@ pub enum MoveState {
 }
 
 impl MountRecord {
+    /// Of a mount of which nothing is known but its identity.
+    #[must_use]
+    pub fn unknown(id: MountId, now: Timestamp) -> Self {
+        Self {
+            accessor: MountAccessor::new(format!("unknown_{id}")),
+            class: StoredClass::Secret,
+            kind: "unknown".to_owned(),
+            path: format!("{id}/"),
+            description: String::new(),
+            options: BTreeMap::new(),
+            tuning: Tuning::default(),
+            local: false,
+            seal_wrap: false,
+            external_entropy_access: false,
+            created: now,
+            moved: None,
+            reloaded: None,
+            store: 0,
+            former: None,
+            id,
+        }
+    }
+
     /// Whether it is on its way from one namespace to another.
     #[must_use]
     pub fn is_moving(&self) -> bool {

@@ -7,14 +7,14 @@
 
 use tresor_barrier::Txn;
 use tresor_model::ids::NamespaceId;
-use tresor_model::{Fault, MountId};
+use tresor_model::{Fault, MountId, Timestamp};
 use tresor_record::Record;
 
-use super::Mounts;
-use super::record::WipeRecord;
-use crate::keys;
+use super::record::{MountRecord, WipeRecord};
+use super::{Mounts, SERVER_MOUNTS};
 use crate::leases::secrets::LeasesLeft;
 use crate::namespaces::ids;
+use crate::{keys, lockout};
 
 /// A mount that was removed and is not gone yet.
 pub struct Removal {
@@ -48,6 +48,36 @@ impl Removal {
 }
 
 impl Mounts {
+    /// Removes a mount whose record cannot be read: nobody knows any more where it was or of which type, so its engine takes
+    /// nothing back, and leases that it has keep its data until an operator decides.
+    ///
+    /// # Errors
+    /// A refusal when it may be one of the server's own; a failure when the store fails.
+    pub fn disable_unreadable(&self, txn: &mut Txn, id: &MountId, now: Timestamp) -> Result<(), Fault> {
+        let table = self.table();
+        if SERVER_MOUNTS.iter().any(|own| table.at(own.path).is_none()) {
+            return Err(Fault::invalid("cannot unmount this: it may be one of the server's own mounts"));
+        }
+        let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
+        lockout::forget(txn, id)?;
+        txn.delete(&key).map_err(Fault::internal)?;
+        let record = MountRecord { store: self.newest_store(txn, id)?, ..MountRecord::unknown(id.clone(), now) };
+        let wipe = keys::wipe(&self.namespace, id).map_err(Fault::internal)?;
+        txn.write(&wipe, &WipeRecord::begun(record, now).encode()).map_err(Fault::internal)
+    }
+
+    /// In which part of the store the data of a mount lies, found by looking.
+    fn newest_store(&self, txn: &mut Txn, id: &MountId) -> Result<u64, Fault> {
+        const LOOKED_AT: u64 = 8;
+        for store in (1..=LOOKED_AT).rev() {
+            let contents = keys::mount_contents(&self.namespace, id, store).map_err(Fault::internal)?;
+            if !txn.list(&contents, None, 1).map_err(Fault::internal)?.is_empty() {
+                return Ok(store);
+            }
+        }
+        Ok(0)
+    }
+
     /// A page of the identities of removed mounts, and where the next page begins.
     ///
     /// # Errors

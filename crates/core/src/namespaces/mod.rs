@@ -360,10 +360,12 @@ impl Spaces {
 
     /// Loads what another store holds, as a node would, and keeps nothing of it.
     pub(crate) fn rehearse(&self, txn: &mut Txn) -> Result<(), Fault> {
-        Policies::load(txn, NamespaceId::root())?;
+        Policies::load(txn, NamespaceId::root())?.refuse_damage()?;
         self.root.mounts.rehearse(txn)?;
         for record in every_record(txn, &self.prefix)? {
-            self.space(txn, record, None)?.mounts.rehearse(txn)?;
+            let space = self.space(txn, record, None)?;
+            space.policies.refuse_damage()?;
+            space.mounts.rehearse(txn)?;
         }
         Ok(())
     }

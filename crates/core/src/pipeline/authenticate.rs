@@ -87,6 +87,10 @@ fn find(
     let access = routed.access(request.verb);
     let required = !matches!(access, Access::Public | Access::Login);
     let found = match &request.token {
+        // A wrapping token may come as JWT where it is looked at and opened, and nowhere else.
+        Some(token) if matches!(access, Access::Public | Access::Wrapping) => {
+            unsealed.handles.wrapping.look_up(txn, &routed.space.line, token, now)?
+        }
         Some(token) => unsealed.handles.tokens.find(txn, &routed.space.line, token, now)?,
         None => None,
     };

@@ -18,6 +18,7 @@ use super::authorize::Authorized;
 use super::{help, issue, shown, wrap};
 use crate::lockout::{self, Attempt};
 use crate::mounts::Mount;
+use crate::mounts::record::StoredClass;
 use crate::unsealed::{CommitFault, Unsealed};
 
 /// The longest that a handler may take where nobody says otherwise.
@@ -72,7 +73,11 @@ pub(super) async fn execute(
             unsealed.handles.lockouts.end(attempt, &called, now);
         }
         if let Some(mount) = &authorized.routed().mount {
-            metrics.routed(&mount.record.path, authorized.operation(), metrics.since(began));
+            let took = metrics.since(began);
+            metrics.routed(&mount.record.path, authorized.operation(), took);
+            if let Some(route) = authorized.target().engine.route(authorized.target().route) {
+                metrics.done(&mount.record.kind, route.pattern, authorized.operation(), took);
+            }
         }
         let mut reply = called?;
         shown::restrict(authorized, &mut reply);
@@ -107,13 +112,35 @@ pub(super) async fn execute(
     let writes_nothing = txn.is_empty_of_writes();
     match unsealed.commit(txn).await {
         Ok(()) if writes_nothing => Executed::Done(Ok(done)),
-        Ok(()) => Executed::Committed(done),
+        Ok(()) => {
+            made(unsealed, authorized, &done.0);
+            Executed::Committed(done)
+        }
         Err(CommitFault::Conflict) => Executed::Conflicted,
         Err(CommitFault::OutOfBounds) => {
             unsealed.handles.metrics.lease_count_violation.add(1);
             Executed::Done(Err(crate::quotas::refusal(request.path.as_str()).into()))
         }
         Err(other) => Executed::Done(Err(other.into())),
+    }
+}
+
+/// Counts what was made.
+fn made(unsealed: &Unsealed, authorized: &Authorized<'_>, response: &Response) {
+    let Some(mount) = &authorized.routed().mount else { return };
+    let metrics = &unsealed.handles.metrics;
+    // What is renewed is shown in the same way.
+    let is_login = authorized.facts().is_some_and(|facts| facts.access == Access::Login);
+    let creates = || {
+        let target = authorized.target();
+        let route = target.engine.route(target.route).filter(|_| mount.record.kind == "token");
+        route.is_some_and(|route| route.pattern.starts_with("create"))
+    };
+    if response.auth.is_some() && (is_login || creates()) {
+        metrics.tokens_made.of(&mount.record.path).add(1);
+    }
+    if response.lease.as_ref().is_some_and(|lease| lease.id.is_some()) && mount.record.class != StoredClass::System {
+        metrics.leases_made.of(&mount.record.path).add(1);
     }
 }
 
@@ -216,7 +243,10 @@ pub(super) fn context<'a>(
             policies: record.map_or(&[], |record| &record.policies),
             display_name: record.map_or("", |record| &record.display_name),
             token_key: stored.map(|token| token.hash.as_str()),
-            held: Held::new(principal.and(request.token.as_ref())),
+            held: match (principal, &request.token) {
+                (None, Some(_)) => Held::refused(),
+                (_, token) => Held::new(token.as_ref()),
+            },
             has_sudo,
             is_root: record.is_some_and(|record| record.is_root()),
         },

@@ -1,19 +1,22 @@
 //! Help: what an engine's declarations say of a route, or of the engine and all of its routes.
 //!
-//! Deliberately absent: the OpenAPI document (a later issue makes it from the same declarations).
+//! With it comes the OpenAPI document of the same routes, whose paths begin below the mount. Deliberately absent: anything
+//! about other mounts, or about what is stored.
 
-use tresor_engine::Reply;
+use tresor_engine::{Reply, RouteFacts};
 use tresor_model::{Body, Map, Shape};
 
 use super::route::Target;
+use crate::openapi;
 
 /// The help on what was found.
 pub(super) fn answer(target: &Target) -> Reply {
-    let text = match target.engine.route(target.route) {
-        Some(_) => of_route(target),
-        None => of_engine(target),
+    let about = |route: &RouteFacts| (openapi::path(route, ""), Body::from(openapi::described(route, "")));
+    let (text, paths): (String, Map) = match target.engine.route(target.route) {
+        Some(route) => (of_route(target), std::iter::once(about(route)).collect()),
+        None => (of_engine(target), target.engine.every_route().into_iter().map(about).collect()),
     };
-    let body = Map::new().with("help", text).with("see_also", Body::Null).with("openapi", Body::Null);
+    let body = Map::new().with("help", text).with("see_also", Body::Null).with("openapi", openapi::document(paths));
     Reply { shape: Shape::Flat(body), ..Reply::default() }
 }
 

@@ -11,7 +11,7 @@ use tresor_engine::Access;
 use tresor_env::BoxFuture;
 use tresor_model::request::{INLINE_FAILED, Inline};
 use tresor_model::stream::Upload;
-use tresor_model::{Fault, Refusal, Request};
+use tresor_model::{Fault, Known, Refusal, Request};
 
 use super::{admit, route, serve, throttle};
 use crate::node::Node;
@@ -36,7 +36,7 @@ pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<
             refusal: None,
         };
         // As if it had come by itself.
-        if let Some(refusal) = throttle(node, &login).refusal {
+        if let Some(refusal) = throttle(node, &login, Known::Body).refusal {
             return Err(told(refusal.into()));
         }
         {

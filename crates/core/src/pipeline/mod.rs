@@ -37,6 +37,7 @@ mod shown;
 mod throttle;
 mod turns;
 mod uses;
+mod withheld;
 mod wrap;
 
 use tresor_audit::Audited;
@@ -85,7 +86,12 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                 Placed::Answered(answered) => return answered,
             }
         }
-        return record::exempt((route.answer)(node, request.body).await);
+        let withheld = request.connection.withheld;
+        let mut outcome = (route.answer)(node, request.body).await;
+        if let Ok(response) = &mut outcome {
+            withheld::withhold(withheld, &mut response.shape);
+        }
+        return record::exempt(outcome);
     }
     let _running = node.metrics.running.enter(&request, node.now());
     // Who comes with a login in the headers is logged in first; the token is stored nowhere.
@@ -128,6 +134,15 @@ pub fn origin(node: &Node, origin: &str) -> Origin {
     match &**node.state.load() {
         State::Unsealed(unsealed) => unsealed.handles.edge.origin(origin),
         State::Sealed => Origin::NotAsked,
+    }
+}
+
+/// The headers of answers below `/ui`; while the node is sealed nobody says.
+#[must_use]
+pub fn page_headers(node: &Node) -> Vec<(String, String)> {
+    match &**node.state.load() {
+        State::Unsealed(unsealed) => unsealed.handles.edge.page_headers(),
+        State::Sealed => Vec::new(),
     }
 }
 

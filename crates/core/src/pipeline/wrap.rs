@@ -16,11 +16,15 @@ use crate::leases::secrets::Means;
 use crate::unsealed::Unsealed;
 use crate::wrapping::{Wish, Wrapping};
 
-/// A client that wants a wrapping token of another form.
+/// In which form a client wants the wrapping token: `jwt`, or as any token.
 const FORMAT: &str = "x-vault-wrap-format";
 
 /// What is refused when an answer has no envelope that could be kept.
 const CANNOT: &str = "this answer cannot be wrapped";
+
+/// What is said where a JWT does not say where it is opened.
+const NO_ADDRESS: &str = "this server has no `api_addr`, so the token does not say where it is opened: the address has to be \
+                          given to whoever opens it";
 
 /// How an answer is to be wrapped.
 pub(super) struct Wanted {
@@ -28,21 +32,21 @@ pub(super) struct Wanted {
     pub(super) ttl: Duration,
     /// The handle of what the answer shows.
     pub(super) handle: Option<Accessor>,
+    /// Whether its token is to be a JWT.
+    pub(super) is_jwt: bool,
 }
 
 /// How the answer is to be wrapped, if it is.
 pub(super) fn asked(request: &Request, authorized: &Authorized<'_>) -> Result<Option<Wanted>, Fault> {
     let Some(ttl) = request.wrap_ttl else { return Ok(None) };
     Wrapping::check(&authorized.routed().space, ttl)?;
-    if request.headers.get(FORMAT).into_iter().flatten().any(|form| form == "jwt") {
-        return Err(Fault::invalid("wrapping tokens as JWT are not available"));
-    }
     // What is about one node runs there, and a token is made by the leader.
     let is_about_a_node = authorized.facts().is_some_and(|facts| facts.place == Place::Asked);
     if is_about_a_node || request.upload.is_there() {
         return Err(Fault::invalid(CANNOT));
     }
-    Ok(Some(Wanted { ttl, handle: None }))
+    let is_jwt = request.headers.get(FORMAT).into_iter().flatten().any(|form| form == "jwt");
+    Ok(Some(Wanted { ttl, handle: None, is_jwt }))
 }
 
 pub(super) async fn wrap(
@@ -57,7 +61,7 @@ pub(super) async fn wrap(
     let says_more = !response.warnings.is_empty() || response.auth.is_some() || response.lease.is_some();
     match &response.shape {
         // It is wrapped already: how it is opened is the answer.
-        _ if response.wrap_info.is_some() => return Ok(response),
+        _ if response.wrap_info.is_some() => return spelled(unsealed, response, wanted.is_jwt),
         Shape::Nothing | Shape::Absent(None) if !says_more => return Ok(response),
         Shape::Nothing | Shape::Enveloped(_) | Shape::Absent(_) | Shape::Mirrored(_) | Shape::Accepted(_) => {}
         Shape::Flat(_) | Shape::Health { .. } | Shape::Raw { .. } | Shape::Stream { .. } => {
@@ -78,5 +82,18 @@ pub(super) async fn wrap(
     }
     let answer = tresor_wire::envelope::of(&response, &request.id);
     let info = unsealed.handles.wrapping.wrap(means, answer, wish).await?;
-    Ok(Response { wrap_info: Some(info), ..Response::default() })
+    spelled(unsealed, Response { wrap_info: Some(info), ..Response::default() }, wanted.is_jwt)
+}
+
+/// The answer with its wrapping token in the form that was asked for.
+fn spelled(unsealed: &Unsealed, mut response: Response, is_jwt: bool) -> Result<Response, Fault> {
+    if !is_jwt {
+        return Ok(response);
+    }
+    let address = unsealed.handles.cluster.me().api_address;
+    if address.is_empty() {
+        response.warnings.push(NO_ADDRESS.to_owned());
+    }
+    response.wrap_info = response.wrap_info.map(|info| unsealed.handles.wrapping.as_jwt(info, &address)).transpose()?;
+    Ok(response)
 }

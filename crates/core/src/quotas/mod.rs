@@ -17,7 +17,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Refusal};
 use tresor_record::{Part, Record};
 
-use crate::cached::{Cached, every_name};
+use crate::cached::{Cached, every_record};
 use crate::keys;
 
 /// What a quota is about.
@@ -175,7 +175,7 @@ fn key(name: &str) -> Result<StorageKey, Fault> {
 }
 
 fn read_table(txn: &mut Txn) -> Result<BTreeMap<String, QuotaRecord>, Fault> {
-    read_all(txn, &keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?)
+    every_record(txn, &keys::quotas(&NamespaceId::root()).map_err(Fault::internal)?)
 }
 
 /// Where a quota of this name lies.
@@ -194,17 +194,6 @@ fn refuse_twin<'n>(mut about_the_same: impl Iterator<Item = &'n str>, name: &str
         }
         None => Ok(()),
     }
-}
-
-/// All records below a prefix, by name.
-fn read_all<R: Record>(txn: &mut Txn, prefix: &KeyPrefix) -> Result<BTreeMap<String, R>, Fault> {
-    let mut records = BTreeMap::new();
-    for name in every_name(txn, prefix).map_err(Fault::internal)? {
-        let key = prefix.key(&name).map_err(Fault::internal)?;
-        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
-        records.insert(name, R::decode(&bytes).map_err(Fault::internal)?);
-    }
-    Ok(records)
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //!
 //! The most specific quota that there is for a path counts, and no other; one that a namespace hands down is one for all
 //! that is below together. The quotas are stored; what clients have used of
-//! them is this node's own (`clients`), so a rate is that of one node. Deliberately absent: roles (no auth method says of a
-//! login what role it is about), groups of clients, and the step that asks ([`throttle`](crate::pipeline)).
+//! them is this node's own (`clients`), so a rate is that of one node. A quota on a role is asked when the login's body was
+//! read, because that says the role. Deliberately absent: groups of clients, and the step that asks
+//! ([`throttle`](crate::pipeline)).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,8 +17,8 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
 use super::clients::{Clients, Rate, Taken};
-use super::{About, named, read_all};
-use crate::cached::Cached;
+use super::{About, named};
+use crate::cached::{Cached, every_record};
 use crate::keys;
 
 /// The paths that no rate limits until an operator says otherwise: what an operator needs while others flood the server.
@@ -37,7 +38,7 @@ const QUOTAS_THEMSELVES: &str = "sys/quotas/";
 const OF_QUOTAS_THEMSELVES: Rate =
     Rate { id: 0, requests: 50, interval: Duration::from_secs(1), block: Duration::ZERO };
 
-/// A quota as it was stored before it could be about a namespace.
+/// A quota as it was stored before it could be about a namespace or a role.
 #[derive(Record)]
 #[record(kind = "rate-limit-quota", version = 1)]
 pub struct RateRecordV1 {
@@ -58,6 +59,7 @@ impl From<RateRecordV1> for RateRecord {
             path: older.path,
             about: About::of_older(older.mount),
             suffix: older.suffix,
+            role: String::new(),
             rate_millionths: older.rate_millionths,
             interval: older.interval,
             block_interval: older.block_interval,
@@ -78,6 +80,8 @@ pub struct RateRecord {
     pub about: About,
     /// What is left of the path below the mount, without a slash at its end; a star at its end stands for anything.
     pub suffix: String,
+    /// The role whose logins it is about; empty for none.
+    pub role: String,
     /// How many millionths of a request there may be in an interval.
     pub rate_millionths: u64,
     /// How long an interval is.
@@ -124,11 +128,24 @@ impl RateConfig {
 /// The quotas of one mount, by what is left of the path.
 type Below = BTreeMap<String, Rate>;
 
+/// Where a request leads.
+pub(crate) struct Asked<'a> {
+    /// The namespaces above its path, the root first.
+    pub(crate) line: &'a [NamespaceId],
+    /// Its path.
+    pub(crate) path: &'a str,
+    /// The mount, and what is left of the path below it.
+    pub(crate) below: Option<(&'a MountId, &'a str)>,
+    /// The role that it logs in with.
+    pub(crate) role: Option<&'a str>,
+}
+
 #[derive(PartialEq, Eq)]
 struct Table {
     stored: BTreeMap<String, RateRecord>,
     config: RateConfig,
     by_mount: BTreeMap<MountId, Below>,
+    by_role: BTreeMap<MountId, BTreeMap<String, Rate>>,
     by_namespace: BTreeMap<NamespaceId, OfNamespace>,
 }
 
@@ -181,7 +198,9 @@ impl Rates {
     /// A refusal when another one is about the same; a failure when the store fails.
     pub fn write(&self, txn: &mut Txn, quota: &RateRecord) -> Result<(), Fault> {
         let known = read_quotas(txn)?;
-        let same = |other: &&RateRecord| (&other.about, &other.suffix) == (&quota.about, &quota.suffix);
+        let same = |other: &&RateRecord| {
+            (&other.about, &other.suffix, &other.role) == (&quota.about, &quota.suffix, &quota.role)
+        };
         super::refuse_twin(known.values().filter(same).map(|other| other.name.as_str()), &quota.name)?;
         let key = named(&keys::rates_by_name(&NamespaceId::root()).map_err(Fault::internal)?, &quota.name)?;
         txn.write(&key, &quota.encode()).map_err(Fault::internal)
@@ -218,17 +237,15 @@ impl Rates {
         self.table.load().stored.is_empty()
     }
 
-    /// Counts a request against the quota that is about its path, if there is one. `line` are the namespaces above the path,
-    /// the root first; `found` is the mount and what is left of the path below it; `now` is a moment of the monotonic clock.
-    pub(crate) fn take(
-        &self,
-        line: &[NamespaceId],
-        path: &str,
-        found: Option<(&MountId, &str)>,
-        address: IpAddr,
-        now: Duration,
-    ) -> Option<Limited> {
+    /// Whether there are any on roles of a mount.
+    pub(crate) fn are_on_roles_of(&self, mount: &MountId) -> bool {
+        self.table.load().by_role.contains_key(mount)
+    }
+
+    /// Counts a request against the quota that is about it, if there is one; `now` is a moment of the monotonic clock.
+    pub(crate) fn take(&self, asked: &Asked<'_>, address: IpAddr, now: Duration) -> Option<Limited> {
         let table = self.table.load();
+        let path = asked.path;
         if table.config.exempts(path) {
             return None;
         }
@@ -241,8 +258,9 @@ impl Rates {
                 is_shown: table.config.shows_rest,
             });
         }
-        let of_mount = found.and_then(|(mount, rest)| most_specific(table.by_mount.get(mount)?, rest));
-        let rate = of_mount.or_else(|| of_namespace(&table.by_namespace, line))?;
+        let of_role = asked.below.and_then(|(mount, _)| table.by_role.get(mount)?.get(asked.role?));
+        let of_mount = || asked.below.and_then(|(mount, rest)| most_specific(table.by_mount.get(mount)?, rest));
+        let rate = of_role.or_else(of_mount).or_else(|| of_namespace(&table.by_namespace, asked.line))?;
         let taken = self.clients.take(rate, address, now);
         let is_this = |quota: &&RateRecord| quota.rate().id == rate.id;
         let refused_by = || table.stored.values().find(is_this).map(|quota| quota.name.clone());
@@ -304,7 +322,7 @@ impl RateRecord {
 }
 
 fn read_quotas(txn: &mut Txn) -> Result<BTreeMap<String, RateRecord>, Fault> {
-    read_all(txn, &keys::rates_by_name(&NamespaceId::root()).map_err(Fault::internal)?)
+    every_record(txn, &keys::rates_by_name(&NamespaceId::root()).map_err(Fault::internal)?)
 }
 
 fn read_config(txn: &mut Txn) -> Result<RateConfig, Fault> {
@@ -316,14 +334,18 @@ fn read_config(txn: &mut Txn) -> Result<RateConfig, Fault> {
 fn read_table(txn: &mut Txn) -> Result<Table, Fault> {
     let (stored, config) = (read_quotas(txn)?, read_config(txn)?);
     let (mut by_mount, mut by_namespace) = (BTreeMap::<MountId, Below>::new(), BTreeMap::new());
+    let mut by_role = BTreeMap::<MountId, BTreeMap<String, Rate>>::new();
     for quota in stored.values() {
         let (rate, inheritable) = (quota.rate(), quota.inheritable);
         match &quota.about {
+            About::Mount(mount) if !quota.role.is_empty() => {
+                by_role.entry(mount.clone()).or_default().insert(quota.role.clone(), rate);
+            }
             About::Mount(mount) => drop(by_mount.entry(mount.clone()).or_default().insert(quota.suffix.clone(), rate)),
             About::Namespace(id) => drop(by_namespace.insert(id.clone(), OfNamespace { rate, inheritable })),
         }
     }
-    Ok(Table { stored, config, by_mount, by_namespace })
+    Ok(Table { stored, config, by_mount, by_role, by_namespace })
 }
 
 #[cfg(test)]
@@ -364,6 +386,7 @@ mod tests {
             path: String::new(),
             about: About::Namespace(NamespaceId::root()),
             suffix: String::new(),
+            role: String::new(),
             rate_millionths,
             interval: Duration::from_secs(2),
             block_interval: Duration::ZERO,

@@ -130,6 +130,7 @@ impl Shareholders {
     /// A refusal when there is one already, or when the password cannot be as long as the token.
     pub fn begin_generation(&self, concealment: Concealment) -> Result<(), Fault> {
         concealment.check()?;
+        self.must_have_shares()?;
         let ballot = self.ballot()?;
         let mut generation = self.generation()?;
         if generation.is_some() {

@@ -117,6 +117,14 @@ impl Shareholders {
         Ok(Ballot { nonce, term: self.term()?, begun: self.means.clock.now(), shares: ShareCollector::default() })
     }
 
+    /// Refuses what shares are needed for where there are none.
+    fn must_have_shares(&self) -> Result<(), Fault> {
+        if self.required()? == 0 {
+            return Err(Fault::invalid(tresor_barrier::ShareError::NoShares.to_string()));
+        }
+        Ok(())
+    }
+
     /// The term in which this node leads.
     fn term(&self) -> Result<u64, Fault> {
         match self.means.cluster.standing() {

@@ -40,6 +40,11 @@ pub struct RekeyWish {
 }
 
 impl RekeyWish {
+    /// As many shares as that, and nothing else.
+    const fn of(threshold: Option<Threshold>) -> Self {
+        Self { threshold, recipients: Vec::new(), backup: false, require_verification: false }
+    }
+
     fn fingerprints(&self) -> Vec<String> {
         self.recipients.iter().map(Recipient::fingerprint).collect()
     }
@@ -179,14 +184,55 @@ impl Shareholders {
     /// Begins an attempt.
     ///
     /// # Errors
-    /// A refusal when there is one already, or when the wish makes no sense.
+    /// A refusal when there is one already, when there are no shares that could be entered, or when the wish makes no sense.
     pub fn begin_rekey(&self, target: Target, wish: RekeyWish) -> Result<(), Fault> {
         self.check(target)?;
-        let ballot = self.ballot()?;
+        self.must_have_shares()?;
+        let rekey = self.wished(wish)?;
         let mut rekeys = self.rekeys()?;
         if rekeys.contains_key(&target) {
             return Err(Fault::invalid("rotation already in progress"));
         }
+        let shares = numbers(rekey.wish.threshold).0;
+        tracing::info!(nonce = rekey.ballot.nonce, shares, "a change of shares was begun");
+        rekeys.insert(target, rekey);
+        Ok(())
+    }
+
+    /// Makes the first shares of a store that was initialised without any: there are none to enter, so who asks must be known
+    /// to be allowed to.
+    ///
+    /// # Errors
+    /// A refusal when there are shares, or when the wish makes no sense.
+    pub async fn first_shares(&self, wish: RekeyWish) -> Result<NewKeys, Fault> {
+        let target = Target::Recovery;
+        self.check(target)?;
+        if self.required()? > 0 {
+            return Err(Fault::invalid("there are shares already: their owners change them"));
+        }
+        let mut rekey = self.wished(wish)?;
+        {
+            // Of two who ask at once, one makes them; the other's would open nothing.
+            let mut rekeys = self.rekeys()?;
+            if rekeys.contains_key(&target) {
+                return Err(Fault::invalid("rotation already in progress"));
+            }
+            let (wish, ballot) = (RekeyWish::of(rekey.wish.threshold), self.ballot()?);
+            rekeys.insert(target, Rekey { wish, ballot, verification: None });
+        }
+        let made = self.make(target, &mut rekey).await;
+        // What was made is answered, whoever leads by now.
+        if let Ok(mut rekeys) = self.rekeys() {
+            rekeys.remove(&target);
+            if rekey.verification.is_some() {
+                rekeys.insert(target, rekey);
+            }
+        }
+        made
+    }
+
+    /// An attempt that nobody has taken part in.
+    fn wished(&self, wish: RekeyWish) -> Result<Rekey, Fault> {
         if wish.backup && wish.recipients.is_empty() {
             let text = "cannot request a backup of the new keys without providing PGP keys for encryption";
             return Err(Fault::invalid(text));
@@ -195,9 +241,7 @@ impl Shareholders {
         if !wish.recipients.is_empty() && wish.recipients.len() != shares {
             return Err(Fault::invalid("incorrect number of PGP keys for rekey"));
         }
-        tracing::info!(nonce = ballot.nonce, shares, "a change of shares was begun");
-        rekeys.insert(target, Rekey { wish, ballot, verification: None });
-        Ok(())
+        Ok(Rekey { wish, ballot: self.ballot()?, verification: None })
     }
 
     /// Ends an attempt. Whoever is not known has to name it.

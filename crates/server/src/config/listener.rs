@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tresor_hcl::{Block, Value};
 use tresor_http::WantedHeaders;
+use tresor_model::request::Withheld;
 use tresor_wire::json::JsonLimits;
 
 use super::ConfigError;
@@ -32,6 +33,8 @@ pub struct Listener {
     pub write_timeout: Duration,
     /// How long a request may take; the server's bound when absent.
     pub request_time_max: Option<Duration>,
+    /// What it keeps from those who need no token.
+    pub withheld: Withheld,
     /// What everybody may read through it, in every state of the node and without a record.
     pub opened: Vec<&'static str>,
     /// Headers that an operator wants in its answers.
@@ -76,7 +79,7 @@ pub enum TlsVersion {
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 10] = [
+const IGNORED: [&str; 9] = [
     "tls_cipher_suites",
     "tls_prefer_server_cipher_suites",
     "purpose",
@@ -86,7 +89,6 @@ const IGNORED: [&str; 10] = [
     "cors_enabled",
     "cors_allowed_origins",
     "cors_allowed_headers",
-    "redact_version",
 ];
 
 pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Result<Listener, ConfigError> {
@@ -110,6 +112,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         idle_timeout: IDLE_TIMEOUT,
         write_timeout: WRITE_TIMEOUT,
         request_time_max: None,
+        withheld: Withheld::default(),
         opened: Vec::new(),
         headers: WantedHeaders::default(),
         json: JsonLimits::default(),
@@ -159,6 +162,9 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 let bound = source.duration("max_request_duration", value)?;
                 listener.request_time_max = Some(bound).filter(|bound| !bound.is_zero());
             }
+            "redact_addresses" => listener.withheld.addresses = source.flag("redact_addresses", value)?,
+            "redact_cluster_name" => listener.withheld.cluster = source.flag("redact_cluster_name", value)?,
+            "redact_version" => listener.withheld.version = source.flag("redact_version", value)?,
             "max_json_depth" => set(source, "max_json_depth", value, &mut listener.json.depth_max)?,
             "max_json_string_value_length" => {
                 set(source, "max_json_string_value_length", value, &mut listener.json.string_bytes_max)?;

@@ -1,9 +1,10 @@
-//! `sys/config/cors` and `sys/config/auditing/request-headers`: from where browsers may ask, and which headers are recorded.
+//! `sys/config/cors`, `sys/config/auditing/request-headers` and `sys/config/ui/headers`: from where browsers may ask, which
+//! headers are recorded, and which the answers below `/ui` have.
 //!
-//! Deliberately absent: headers of a UI (`sys/config/ui/headers`): there is none that they would be sent with.
+//! Deliberately absent: a refusal of headers that the configuration of a listener has too; those stand before these.
 
 use tresor_core::edge::{AuditedRecord, CorsRecord};
-use tresor_engine::{Cx, Mirrored, Nothing, Widened};
+use tresor_engine::{Cx, Data, Keys, Mirrored, Nothing, Warned, Widened};
 use tresor_model::{Body, Fault, Map, map};
 use tresor_wire::input::{CommaList, EmptyInput, Input};
 use tresor_wire::output::Output;
@@ -132,5 +133,83 @@ pub(super) async fn audit(sys: &Sys, mut cx: Cx<'_>, input: Audit) -> Result<Not
 
 pub(super) async fn unaudit(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     sys.handles.edge.write_audited(cx.view.widen(Widened::assertion()), &input.header, None)?;
+    Ok(Nothing)
+}
+
+/// A header of answers below `/ui`, and how it is to be shown.
+#[derive(Input)]
+pub(super) struct WhichOfPages {
+    /// Its name.
+    #[input(path)]
+    header: String,
+    /// Whether all of its values are shown.
+    #[input(query, default = "false")]
+    multivalue: bool,
+}
+
+/// A header that answers below `/ui` are to have.
+#[derive(Input)]
+pub(super) struct WriteOfPages {
+    /// Its name.
+    #[input(path)]
+    header: String,
+    /// Its values.
+    #[input(default = "")]
+    values: Vec<String>,
+    /// Whether all of its values are shown: of no meaning where it is written.
+    #[input(default = "false")]
+    multivalue: bool,
+}
+
+/// A header of answers below `/ui`.
+#[derive(Output)]
+pub(super) struct OfPages {
+    /// Its first value.
+    #[output(optional)]
+    value: Option<String>,
+    /// All of its values.
+    #[output(optional)]
+    values: Option<Vec<String>>,
+}
+
+pub(super) async fn of_pages(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    let stored = sys.handles.edge.stored_page_headers(cx.view.widen(Widened::assertion()))?;
+    Ok(Keys(stored.into_values().map(|header| header.name).collect()))
+}
+
+pub(super) async fn one_of_pages(
+    sys: &Sys,
+    mut cx: Cx<'_>,
+    input: WhichOfPages,
+) -> Result<Option<Data<OfPages>>, Fault> {
+    let mut stored = sys.handles.edge.stored_page_headers(cx.view.widen(Widened::assertion()))?;
+    let found = stored.remove(&input.header.to_ascii_lowercase()).map(|header| header.values);
+    Ok(found.map(|values| {
+        Data(if input.multivalue {
+            OfPages { value: None, values: Some(values) }
+        } else {
+            OfPages { value: values.into_iter().next(), values: None }
+        })
+    }))
+}
+
+pub(super) async fn write_of_pages(sys: &Sys, mut cx: Cx<'_>, input: WriteOfPages) -> Result<Warned<Nothing>, Fault> {
+    let _ = input.multivalue;
+    let name = input.header.to_ascii_lowercase();
+    if input.values.is_empty() {
+        return Err(Fault::invalid("header and values must be specified"));
+    }
+    if name.starts_with("x-vault-") {
+        return Err(Fault::invalid("X-Vault headers cannot be set"));
+    }
+    let txn = cx.view.widen(Widened::assertion());
+    sys.handles.edge.write_page_header(txn, &input.header, Some(input.values))?;
+    let warning = "overriding default Content-Security-Policy which is secure by default, proceed with caution";
+    let warnings = if name == "content-security-policy" { vec![warning.to_owned()] } else { Vec::new() };
+    Ok(Warned(Nothing, warnings))
+}
+
+pub(super) async fn delete_of_pages(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    sys.handles.edge.write_page_header(cx.view.widen(Widened::assertion()), &input.header, None)?;
     Ok(Nothing)
 }

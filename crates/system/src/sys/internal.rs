@@ -8,6 +8,7 @@ use tresor_core::mounts::record::StoredClass;
 use tresor_core::namespaces::Permissions;
 use tresor_engine::{Cx, Data};
 use tresor_model::{Fault, Map, map};
+use tresor_policy::ResultantRule;
 use tresor_wire::input::EmptyInput;
 use tresor_wire::output::{Output, Shown};
 
@@ -44,11 +45,10 @@ pub(super) async fn resultant_acl(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> 
         return Ok(Data(ResultantAcl { root: true, exact_paths: None, glob_paths: None }));
     }
     let (mut exact, mut globs) = (Map::new(), Map::new());
-    for (pattern, capabilities) in set.patterns() {
+    for rule in set.patterns() {
         // What the rules of a token from above are about in this namespace.
-        let Some(pattern) = permissions.within(pattern) else { continue };
-        let words: Vec<String> = capabilities.iter().map(|one| one.name().to_owned()).collect();
-        let shown = map! { "capabilities" => words };
+        let Some(pattern) = permissions.within(rule.pattern) else { continue };
+        let shown = rule_shown(&rule);
         match pattern.strip_suffix('*') {
             Some(beginning) => globs.insert(beginning, shown),
             None if pattern.split('/').any(|segment| segment == "+") => globs.insert(pattern, shown),
@@ -58,7 +58,33 @@ pub(super) async fn resultant_acl(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> 
     Ok(Data(ResultantAcl { root: false, exact_paths: Some(exact), glob_paths: Some(globs) }))
 }
 
+/// A rule, with what it says of parameters and of wrapping only where it says something.
+fn rule_shown(rule: &ResultantRule<'_>) -> Map {
+    let words: Vec<String> = rule.capabilities.iter().map(|one| one.name().to_owned()).collect();
+    let mut shown = map! { "capabilities" => words };
+    let seconds = |ttl: u64| i64::try_from(ttl).unwrap_or(i64::MAX);
+    for (name, ttl) in [("min_wrapping_ttl", rule.min_wrapping_ttl), ("max_wrapping_ttl", rule.max_wrapping_ttl)] {
+        if ttl > 0 {
+            shown.insert(name, seconds(ttl));
+        }
+    }
+    for (name, parameters) in [("allowed_parameters", rule.allowed), ("denied_parameters", rule.denied)] {
+        if !parameters.is_empty() {
+            let values: Map = parameters.iter().map(|(name, values)| (name.clone(), values.clone().into())).collect();
+            shown.insert(name, values);
+        }
+    }
+    if !rule.required.is_empty() {
+        shown.insert("required_parameters", rule.required.iter().cloned().collect::<Vec<String>>());
+    }
+    shown
+}
+
 pub(super) async fn mounts(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Visible>, Fault> {
+    // Who shows a token that is none is told so, instead of what everybody may see.
+    if cx.caller.held.is_refused() {
+        return Err(Fault::denied());
+    }
     let (mut secret, mut auth) = (Map::new(), Map::new());
     let space = sys.space(&cx)?;
     let permissions = sys.permissions(&cx, &space);

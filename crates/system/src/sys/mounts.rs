@@ -66,7 +66,14 @@ struct Config {
 }
 
 pub(super) async fn list(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Map>, Fault> {
-    Ok(listing(&sys.space(&cx)?.mounts.table(), Class::Secret, &BTreeMap::new()))
+    let table = sys.space(&cx)?.mounts.table();
+    let Mirrored(mut shown) = listing(&table, Class::Secret, &BTreeMap::new());
+    // Nobody knows where those were, or of which class: they are shown, and disabled, by their identity.
+    for (id, reason) in table.unreadable() {
+        let record = MountRecord::unknown(MountId::new(id.as_str()), cx.now);
+        shown.insert(record.path.clone(), shown_of(&record, Some(reason.clone()), None).into_map());
+    }
+    Ok(Mirrored(shown))
 }
 
 pub(super) async fn read(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
@@ -156,7 +163,15 @@ pub(super) struct MountShown {
 
 /// One entry of a listing.
 pub(super) fn entry(mount: &Mount, lockout: Option<&Rules>) -> MountShown {
-    let (record, tuning) = (&mount.record, &mount.record.tuning);
+    let quarantined = match &mount.engine {
+        Behind::Quarantined(reason) => Some(reason.clone()),
+        Behind::Engine(_) | Behind::Moving | Behind::Server => None,
+    };
+    shown_of(&mount.record, quarantined, lockout)
+}
+
+fn shown_of(record: &MountRecord, quarantined: Option<String>, lockout: Option<&Rules>) -> MountShown {
+    let tuning = &record.tuning;
     let mut config = tuning::Shown::of(record).into_map();
     config.insert("default_lease_ttl", tuning.default_lease_ttl.as_secs());
     config.insert("max_lease_ttl", tuning.max_lease_ttl.as_secs());
@@ -178,10 +193,7 @@ pub(super) fn entry(mount: &Mount, lockout: Option<&Rules>) -> MountShown {
         running_plugin_version: tuning::version(),
         running_sha256: "",
         deprecation_status: "supported",
-        quarantined: match &mount.engine {
-            Behind::Quarantined(reason) => Some(reason.clone()),
-            Behind::Engine(_) | Behind::Moving | Behind::Server => None,
-        },
+        quarantined,
         path: None,
     }
 }
@@ -250,8 +262,15 @@ pub(super) fn disable_class(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class)
     let table = sys.space(&cx)?.mounts.table();
     // Disabling what is not there is fine: somebody was faster. What belongs to the server is refused, there or not.
     sys.space(&cx)?.mounts.refuse_reserved(&full_path(class, path)?)?;
-    let Some(mount) = find(&table, class, path) else { return Ok(Nothing) };
     let now = cx.now;
+    let Some(mount) = find(&table, class, path) else {
+        let id = path.trim_matches('/');
+        if class != Class::Auth && table.unreadable().contains_key(id) {
+            let mounts = &sys.space(&cx)?.mounts;
+            mounts.disable_unreadable(cx.view.widen(Widened::assertion()), &MountId::new(id), now)?;
+        }
+        return Ok(Nothing);
+    };
     sys.space(&cx)?.mounts.disable(cx.view.widen(Widened::assertion()), mount, now)?;
     Ok(Nothing)
 }

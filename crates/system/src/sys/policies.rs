@@ -70,6 +70,9 @@ pub(super) struct PolicyShown {
     /// When it was written last.
     #[output(optional)]
     modified: Option<String>,
+    /// Why nothing is known of it but its name.
+    #[output(optional)]
+    damage: Option<String>,
 }
 
 /// A policy in its older spelling.
@@ -136,6 +139,7 @@ fn named(name: &str, record: &PolicyRecord) -> PolicyShown {
         allow_slashes_in_identity_templates: None,
         expiration: None,
         modified: None,
+        damage: None,
     }
 }
 
@@ -165,15 +169,24 @@ const fn bare(text: String) -> PolicyRecord {
 }
 
 /// A policy as it is now; `root` exists and has no text.
-fn known(space: &Space, name: &str, now: Timestamp) -> Option<PolicyShown> {
+fn known(space: &Space, name: &str, now: Timestamp) -> Result<Option<PolicyShown>, Fault> {
     let name = name.trim().to_lowercase();
     if name == "root" && space.is_root() {
-        return Some(shown(&name, &bare(String::new())));
+        return Ok(Some(shown(&name, &bare(String::new()))));
     }
     if name == WRAPPING_POLICY {
-        return Some(shown(&name, &bare(WRAPPING_POLICY_TEXT.to_owned())));
+        return Ok(Some(shown(&name, &bare(WRAPPING_POLICY_TEXT.to_owned()))));
     }
-    space.policies.table().policy(&name, now).map(|stored| shown(&name, &stored.record))
+    let table = space.policies.table();
+    let Some(stored) = table.policy(&name, now) else { return Ok(None) };
+    match &stored.damage {
+        None => Ok(Some(shown(&name, &stored.record))),
+        Some(_) => {
+            let text =
+                format!("policy {name:?} cannot be read from storage and grants nothing: write it again, or delete it");
+            Err(Refusal::Unavailable(text.into()).into())
+        }
+    }
 }
 
 pub(super) async fn list(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
@@ -199,7 +212,8 @@ pub(super) async fn detailed_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Resu
 fn details(space: &Space, prefix: &str, now: Timestamp) -> Option<Data<Detailed>> {
     let table = space.policies.table();
     let about = |(name, stored): (&str, &StoredPolicy)| {
-        (name.to_owned(), Body::Map(shown_in_full(name, &stored.record).into_map()))
+        let shown = PolicyShown { damage: stored.damage.clone(), ..shown_in_full(name, &stored.record) };
+        (name.to_owned(), Body::Map(shown.into_map()))
     };
     let mut key_info: Map = table.policies(prefix, now).map(about).collect();
     let keys = names(space, prefix, now);
@@ -217,7 +231,7 @@ pub(super) async fn list_legacy(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Re
 
 pub(super) async fn read(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Data<PolicyShown>>, Fault> {
     let space = sys.space(&cx)?;
-    Ok(known(&space, &input.name, cx.now).map(Data))
+    Ok(known(&space, &input.name, cx.now)?.map(Data))
 }
 
 pub(super) async fn read_legacy(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Mirrored<LegacyPolicy>>, Fault> {
@@ -225,7 +239,7 @@ pub(super) async fn read_legacy(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<
         Mirrored(LegacyPolicy { name, rules: policy, version, cas_required })
     };
     let space = sys.space(&cx)?;
-    Ok(known(&space, &input.name, cx.now).map(legacy))
+    Ok(known(&space, &input.name, cx.now)?.map(legacy))
 }
 
 pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {

@@ -1,17 +1,19 @@
 //! `sys/quotas/rate-limit` and `sys/quotas/config`: how many requests each client may make in an interval, of the whole
 //! server, a namespace, a mount, or paths below it.
 //!
-//! Paths are those of the namespace that is asked; quotas elsewhere are not seen. Deliberately absent: quotas on roles, because no auth method tells what role a login is about, and what clients have used
+//! Paths are those of the namespace that is asked; quotas elsewhere are not seen. Deliberately absent: what clients have used
 //! (`tresor_core::quotas`).
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tresor_core::mounts::Mount;
 use tresor_core::mounts::record::StoredClass;
 use tresor_core::quotas::About;
 use tresor_core::quotas::rates::{RateConfig, RateRecord};
-use tresor_engine::{Cx, Data, Keys, Nothing, Widened};
-use tresor_model::Fault;
+use tresor_engine::{Cx, Data, Keys, LoginRole, Nothing, View, Widened};
 use tresor_model::ids::NamespaceId;
+use tresor_model::{Fault, Map};
 use tresor_wire::input::{EmptyInput, Input, Millionths, Seconds};
 use tresor_wire::output::Output;
 
@@ -38,7 +40,7 @@ pub(super) struct Write {
     /// What it is about: a namespace, a mount, or a path below one, which may end in a star; without one, the whole server.
     #[input(default = "")]
     path: String,
-    /// A role of an auth method; no method tells what role a login is about.
+    /// The role of an auth method whose logins it is about.
     #[input(default = "")]
     role: String,
     /// How many requests a client may make in an interval.
@@ -63,7 +65,7 @@ pub(super) struct Shown {
     kind: &'static str,
     /// What it is about.
     path: String,
-    /// Always empty.
+    /// The role whose logins it is about; empty for none.
     role: String,
     /// How many requests a client may make in an interval.
     rate: Millionths,
@@ -118,7 +120,7 @@ pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Opt
             path: format!("{}{}", quota.path, quota.suffix),
             name: quota.name,
             kind: "rate-limit",
-            role: String::new(),
+            role: quota.role,
             rate: Millionths(quota.rate_millionths),
             interval: quota.interval,
             block_interval: quota.block_interval,
@@ -134,11 +136,17 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
     }
     let target = Target::find(sys, &cx, &input.path)?;
     if !input.role.is_empty() {
-        let (path, class) = target
-            .mount
-            .as_ref()
-            .map_or(("", StoredClass::System), |mount| (mount.record.path.as_str(), mount.record.class));
-        return Err(no_roles(path, class, &target.rest));
+        let has_roles = match &target.mount {
+            Some(mount) if target.rest.is_empty() => has_roles(sys, &mut cx, mount)?,
+            _ => false,
+        };
+        if !has_roles {
+            let (path, class) = target
+                .mount
+                .as_ref()
+                .map_or(("", StoredClass::System), |mount| (mount.record.path.as_str(), mount.record.class));
+            return Err(no_roles(path, class, &target.rest));
+        }
     }
     must_be_known(sys, &mut cx, &input.name)?;
     let second = Duration::from_secs(1);
@@ -151,6 +159,7 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
             path: target.path(),
             about,
             suffix: target.rest,
+            role: input.role,
             rate_millionths,
             interval: if input.interval.0 < second { second } else { input.interval.0 },
             block_interval: input.block_interval.0,
@@ -158,6 +167,17 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
         },
     )?;
     Ok(Nothing)
+}
+
+/// Whether quotas can be on roles of a mount.
+fn has_roles(sys: &Sys, cx: &mut Cx<'_>, mount: &Mount) -> Result<bool, Fault> {
+    if mount.record.class != StoredClass::Auth {
+        return Ok(false);
+    }
+    let Some((space, _)) = sys.handles.spaces.with_mount(&mount.record.id) else { return Ok(false) };
+    let Some(engine) = space.mounts.engine(mount) else { return Ok(false) };
+    let mut view = View::new(cx.view.widen(Widened::assertion()), mount.contents.clone());
+    Ok(engine.login_role(&mut view, &BTreeMap::new(), &Map::new())? != LoginRole::Unsupported)
 }
 
 /// Why a quota cannot be about a role there.

@@ -166,7 +166,7 @@ pub(crate) fn spelled(shares: &[SecretBytes]) -> (Vec<String>, Vec<String>) {
     spelled.unzip()
 }
 
-fn begin(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<Progressed, Fault> {
+fn wish(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<RekeyWish, Fault> {
     let shareholders = &sys.handles.shareholders;
     let changes_shares = shareholders.changes_shares(target)?;
     let recipients = recipients(&input.pgp_keys.unwrap_or_default(), cx.now)?;
@@ -182,7 +182,11 @@ fn begin(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<Progress
         None
     };
     let (backup, require_verification) = (input.backup, input.require_verification);
-    shareholders.begin_rekey(target, RekeyWish { threshold, recipients, backup, require_verification })?;
+    Ok(RekeyWish { threshold, recipients, backup, require_verification })
+}
+
+fn begin(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<Progressed, Fault> {
+    sys.handles.shareholders.begin_rekey(target, wish(sys, cx, target, input)?)?;
     standing(sys, target)
 }
 
@@ -212,9 +216,15 @@ fn share(key: Option<SecretString>) -> Result<UnsealShare, Fault> {
 
 async fn enter(sys: &Sys, target: Target, input: Share) -> Result<Progressed, Fault> {
     let entered = sys.handles.shareholders.enter_rekey(target, &input.nonce, share(input.key)?).await?;
-    let Entered::Enough(NewKeys { nonce, shares, fingerprints, backup, verification_nonce }) = entered else {
-        return standing(sys, target);
-    };
+    match entered {
+        Entered::NotEnough => standing(sys, target),
+        Entered::Enough(made) => handed_out(sys, made),
+    }
+}
+
+/// What an attempt led to.
+fn handed_out(sys: &Sys, made: NewKeys) -> Result<Progressed, Fault> {
+    let NewKeys { nonce, shares, fingerprints, backup, verification_nonce } = made;
     let required = sys.handles.shareholders.required()?;
     let (keys, keys_base64) = spelled(&shares);
     Ok(Progressed {
@@ -288,7 +298,13 @@ pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Progr
 }
 
 pub(super) async fn init(sys: &Sys, cx: Cx<'_>, input: Begin) -> Result<Data<Progressed>, Fault> {
-    begin(sys, &cx, target(&input.target)?, input.wish).map(Data)
+    let target = target(&input.target)?;
+    let shareholders = &sys.handles.shareholders;
+    if target == Target::Recovery && shareholders.required()? == 0 {
+        let wish = wish(sys, &cx, target, input.wish)?;
+        return handed_out(sys, shareholders.first_shares(wish).await?).map(Data);
+    }
+    begin(sys, &cx, target, input.wish).map(Data)
 }
 
 pub(super) async fn cancel(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Nothing, Fault> {

@@ -1,7 +1,7 @@
 //! `sys/wrapping/`: wraps what is sent, shows what a wrapping token is about, opens it, and gives it another token.
 //!
-//! A token in the body is meant before the caller's own. Deliberately absent: wrapping itself, which any request can ask for;
-//! and the JWT form of wrapping tokens.
+//! A token in the body is meant before the caller's own; either may be a JWT, and the key that verifies those is shown.
+//! Deliberately absent: wrapping itself, which any request can ask for.
 
 use tresor_core::tokens::FoundToken;
 use tresor_core::wrapping::{Wish, not_valid};
@@ -9,7 +9,7 @@ use tresor_engine::answer::{Rewrapped, Unwrapped, Wrapped};
 use tresor_engine::{Cx, Data, Widened};
 use tresor_model::{Fault, Map};
 use tresor_secret::{SecretString, TokenSecret};
-use tresor_wire::input::Input;
+use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
@@ -40,6 +40,40 @@ pub(super) struct WrappingShown {
     creation_time: String,
     /// How long it could be opened from then on.
     creation_ttl: std::time::Duration,
+}
+
+/// The public point that verifies wrapping tokens as JWT.
+#[derive(Output)]
+pub(super) struct PublicKey {
+    /// Its curve.
+    jwt_curve: &'static str,
+    /// Its first coordinate, in decimal digits.
+    jwt_x: String,
+    /// Its second coordinate, in decimal digits.
+    jwt_y: String,
+}
+
+/// A number in decimal digits, of its bytes, the most significant first.
+fn decimal(bytes: &[u8]) -> String {
+    let mut digits = vec![0_u8];
+    for byte in bytes {
+        let mut carry = u32::from(*byte);
+        for digit in &mut digits {
+            let value = u32::from(*digit) * 256 + carry;
+            *digit = (value % 10) as u8;
+            carry = value / 10;
+        }
+        while carry > 0 {
+            digits.push((carry % 10) as u8);
+            carry /= 10;
+        }
+    }
+    digits.iter().rev().map(|digit| char::from(b'0' + digit)).collect()
+}
+
+pub(super) async fn public_key(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<PublicKey>, Fault> {
+    let (x, y) = sys.handles.wrapping.public_key()?;
+    Ok(Data(PublicKey { jwt_curve: "p521", jwt_x: decimal(x), jwt_y: decimal(y) }))
 }
 
 pub(super) async fn wrap(_sys: &Sys, _cx: Cx<'_>, input: Anything) -> Result<Wrapped<Data<Map>>, Fault> {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Cli, Finished, Keys, Production, Server, until};
+use crate::support::{Cli, Finished, Http, Keys, Production, Server, until};
 
 const LISTENER: &str = "listener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = 1\n}\n";
 
@@ -356,4 +356,35 @@ fn answers_have_the_headers_that_an_operator_wants() {
         refused.errors.contains("custom_response_headers") && refused.errors.contains("server.hcl:"),
         "{refused:?}"
     );
+}
+
+#[test]
+fn tim_05_a_listener_keeps_names_addresses_and_versions_from_strangers() {
+    let production = Production::new();
+    let more = "redact_addresses = true\n  redact_cluster_name = true\n  redact_version = true\n";
+    let open = LISTENER.to_owned();
+    let closed = LISTENER.replace("}\n", &format!("  {more}}}\n"));
+    let storage = format!("storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"a\"\n}}\n", production.data().display());
+    let places = "api_addr = \"https://vault.example.com:8200\"\ncluster_addr = \"https://127.0.0.1:0\"\n";
+    production.configure(&format!("{storage}{open}{closed}{places}disable_mlock = true\n"));
+    let (server, keys) = production.start_ready();
+    let of = |number: usize| {
+        let line = server.said(&format!("Listener {number}: "));
+        let address = line.split('"').nth(1).unwrap().to_owned();
+        Http::new(address.parse().unwrap())
+    };
+    let shown = |number: usize, path: &str, fields: &[&str]| {
+        let answer = of(number).get(path).expect(200);
+        fields.iter().map(|field| answer.at(field).as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (path, fields) in [
+        ("sys/health", &["/cluster_name", "/cluster_id", "/version"][..]),
+        ("sys/seal-status", &["/cluster_name", "/cluster_id", "/version"][..]),
+        ("sys/leader", &["/leader_address", "/leader_cluster_address"][..]),
+    ] {
+        assert!(shown(1, path, fields).iter().all(|text| !text.is_empty()), "{path}");
+        assert!(shown(2, path, fields).iter().all(String::is_empty), "{path}");
+    }
+    let http = of(2).with_token(&keys.root);
+    assert_ne!(http.get("sys/ha-status").expect(200).at("/data/nodes/0/api_address"), "", "who has a token is told");
 }

@@ -5,11 +5,13 @@
 //! here knows how. Opening takes the answer and the token out in the transaction of the request that opens: of any number, on
 //! any nodes and across a crash, one commits. Deliberately absent: when an answer is wrapped (`pipeline/wrap.rs`).
 
+mod jwt;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_barrier::Txn;
+use tresor_barrier::{Barrier, Txn};
 use tresor_engine::{Caller, Cx, Held, Reply, View};
 use tresor_model::ids::{Accessor, NamespaceId};
 use tresor_model::{Body, Fault, Map, Operation, Shape, Timestamp, WrapInfo};
@@ -21,6 +23,7 @@ use tresor_wire::input::Fields;
 use crate::leases::secrets::Means;
 use crate::namespaces::{Space, Spaces, ids};
 use crate::tokens::{FoundToken, NewToken, Tokens};
+use jwt::{JwtKey, Unverified};
 
 /// Where in the token's cubbyhole the answer lies, and under which field.
 const AT: &str = "response";
@@ -56,11 +59,48 @@ pub struct Wish {
 pub struct Wrapping {
     spaces: Arc<Spaces>,
     tokens: Arc<Tokens>,
+    jwt_key: JwtKey,
 }
 
 impl Wrapping {
-    pub(crate) const fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
-        Self { spaces, tokens }
+    pub(crate) fn new(barrier: &Barrier, spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
+        Self { spaces, tokens, jwt_key: JwtKey::new(barrier) }
+    }
+
+    /// The live token of one of these namespaces that a text is, or a wrapping token that it is as JWT.
+    ///
+    /// # Errors
+    /// A failure when the store fails.
+    pub(crate) fn look_up(
+        &self,
+        txn: &mut Txn,
+        homes: &[NamespaceId],
+        token: &TokenSecret,
+        now: Timestamp,
+    ) -> Result<Option<FoundToken>, Fault> {
+        let Some(jwt) = Unverified::parse(token) else { return self.tokens.find(txn, homes, token, now) };
+        let found = self.tokens.find(txn, homes, &jwt.token, now)?.filter(|found| found.record.is_wrapping());
+        match found {
+            Some(found) if self.jwt_key.verifies(&jwt)? => Ok(Some(found)),
+            _ => Ok(None),
+        }
+    }
+
+    /// How a wrapped answer is opened, with its token as JWT that says where that is.
+    ///
+    /// # Errors
+    /// A refusal when it would be longer than a token can be.
+    pub(crate) fn as_jwt(&self, info: WrapInfo, address: &str) -> Result<WrapInfo, Fault> {
+        let token = self.jwt_key.spell(&info, address)?;
+        Ok(WrapInfo { token, ..info })
+    }
+
+    /// The coordinates of the point by which anybody verifies wrapping tokens as JWT, on P-521.
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn public_key(&self) -> Result<(&[u8], &[u8]), Fault> {
+        Ok(self.jwt_key.key()?.coordinates())
     }
 
     /// Refuses what is no life for a wrapping token.
@@ -125,7 +165,7 @@ impl Wrapping {
         caller: Option<&str>,
         now: Timestamp,
     ) -> Result<FoundToken, Fault> {
-        let found = self.tokens.find(txn, homes, token, now)?;
+        let found = self.look_up(txn, homes, token, now)?;
         let found = found.filter(|found| found.record.is_wrapping());
         found.filter(|found| !found.is_used_up() || caller == Some(&found.hash)).ok_or_else(not_valid)
     }

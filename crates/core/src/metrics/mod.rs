@@ -4,6 +4,8 @@
 //! numbers, too. Deliberately absent: how numbers are spelled (`tresor-metrics`), who may read them, and names of the
 //! reference that have no meaning here.
 
+mod deeds;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +22,7 @@ use crate::namespaces::Space;
 use crate::node::Node;
 use crate::running::Running;
 use crate::unsealed::Handles;
+use deeds::Deeds;
 
 /// How many leases that could not be revoked are counted; there are hardly ever more.
 const IRREVOCABLE_MAX: usize = 1000;
@@ -79,6 +82,18 @@ pub struct Metrics {
     pub(crate) rate_limit_violation: Labelled<Counter>,
     pub(crate) lease_count_violation: Counter,
     routes: Labelled<Routes>,
+    deeds: Deeds,
+    /// Tokens that were made, and leases, by the path of the mount that made them.
+    pub(crate) tokens_made: Labelled<Counter>,
+    pub(crate) leases_made: Labelled<Counter>,
+    /// Opening, up to serving; letting go of what is unsealed, and all of sealing.
+    pub(crate) unseal: Timer,
+    pub(crate) pre_seal: Timer,
+    pub(crate) seal_internal: Timer,
+    /// Becoming active, terms that ended, and those in which this node could not serve.
+    pub(crate) post_unseal: Timer,
+    pub(crate) leadership_lost: Timer,
+    pub(crate) leadership_setup_failed: Counter,
 }
 
 impl Metrics {
@@ -100,6 +115,15 @@ impl Metrics {
             rate_limit_violation: Labelled::default(),
             lease_count_violation: Counter::default(),
             routes: Labelled::default(),
+            deeds: Deeds::new(),
+            tokens_made: Labelled::default(),
+            leases_made: Labelled::default(),
+            unseal: Timer::default(),
+            pre_seal: Timer::default(),
+            seal_internal: Timer::default(),
+            post_unseal: Timer::default(),
+            leadership_lost: Timer::default(),
+            leadership_setup_failed: Counter::default(),
         }
     }
 
@@ -123,6 +147,11 @@ impl Metrics {
         if let Some(timer) = routes.of(operation) {
             timer.observe(took);
         }
+    }
+
+    /// A route of a mount of this kind took so long.
+    pub(crate) fn done(&self, kind: &str, pattern: &str, operation: Operation, took: Duration) {
+        self.deeds.observe(kind, pattern, operation, took);
     }
 
     /// The requests that run now, in order of their beginning.
@@ -173,16 +202,29 @@ impl Metrics {
             ("audit.log_request", &self.log_request),
             ("audit.log_response", &self.log_response),
             ("ha.rpc.client.forward", &self.forward),
+            ("core.unseal", &self.unseal),
+            ("core.pre_seal", &self.pre_seal),
+            ("core.seal_internal", &self.seal_internal),
+            ("core.post_unseal", &self.post_unseal),
+            ("core.leadership_lost", &self.leadership_lost),
         ];
         let counters = [
             ("audit.log_request_failure", &self.log_request_failure),
             ("audit.log_response_failure", &self.log_response_failure),
             ("ha.rpc.client.forward.errors", &self.forward_errors),
             ("quota.lease_count.violation", &self.lease_count_violation),
+            ("core.leadership_setup_failed", &self.leadership_setup_failed),
         ];
         let timed = |timer: &Timer| Value::Timer(timer.read(now));
         let mut all: Vec<Reading> = timers.iter().map(|(name, timer)| Reading::new(*name, timed(timer))).collect();
         all.extend(counters.iter().map(|(name, counter)| Reading::new(*name, Value::Counter(counter.read(now)))));
+        all.extend(self.deeds.all().map(|(name, timer)| Reading::new(name, timed(timer))));
+        for (name, made) in [("token.creation", &self.tokens_made), ("secret.lease.creation", &self.leases_made)] {
+            for (mount, counter) in made.all() {
+                let reading = Reading::new(name, Value::Counter(counter.read(now)));
+                all.push(reading.with("mount_point", mount));
+            }
+        }
         for (name, counter) in self.rate_limit_violation.all() {
             let reading = Reading::new("quota.rate_limit.violation", Value::Counter(counter.read(now)));
             all.push(reading.with("name", name));
@@ -231,6 +273,8 @@ fn looked_up(
 ) -> Result<(), Fault> {
     namespaces(handles, txn, all)?;
     let irrevocable = handles.leases.irrevocable(txn, handles.spaces.root(), None, IRREVOCABLE_MAX)?.len();
+    let locked: usize = handles.lockouts.locked(wall).values().map(Vec::len).sum();
+    all.push(Reading::gauge("core.locked_users", u64::try_from(locked).unwrap_or(u64::MAX)));
     all.push(Reading::gauge("expire.num_leases", handles.tokens.live_everywhere(txn)?));
     all.push(Reading::gauge("expire.num_irrevocable_leases", u64::try_from(irrevocable).unwrap_or(u64::MAX)));
     for quota in handles.quotas.stored(txn)?.into_values().take(LABELS_MAX) {
