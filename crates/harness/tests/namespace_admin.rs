@@ -164,6 +164,18 @@ async fn the_administrative_namespace_has_what_may_be_left_to_it_and_sees_nothin
     harness.write("ops/sys/quotas/config", &token, config).await.expect_error(400, "exempt paths");
     let config = json!({ "enable_rate_limit_response_headers": true });
     drop(harness.write("ops/sys/quotas/config", &token, config).await.expect_status(204));
+    // What is exempt by its whole path, each may say of its own.
+    let absolute = |paths: &[&str]| json!({ "absolute_rate_limit_exempt_paths": paths });
+    harness.prepare("POST", "sys/quotas/config", absolute(&["other/kv/"])).await;
+    let set = absolute(&["ops/team/", "!ops/team/sys/"]);
+    drop(harness.write("ops/sys/quotas/config", &token, set).await.expect_status(204));
+    let beyond = harness.write("ops/sys/quotas/config", &token, absolute(&["other/"])).await;
+    beyond.expect_error(400, "not a path of this namespace");
+    let field = "/data/absolute_rate_limit_exempt_paths";
+    let shown = harness.read("ops/sys/quotas/config", &token).await.expect_status(200);
+    assert_eq!(shown.at(field), &json!(["ops/team/", "!ops/team/sys/"]));
+    let shown = harness.read("sys/quotas/config", ROOT).await.expect_status(200);
+    assert_eq!(shown.at(field), &json!(["other/kv/", "ops/team/", "!ops/team/sys/"]));
     // Its tokens are good for nothing in the root namespace.
     harness.read("sys/quotas/config", &token).await.expect_error(403, "permission denied");
 }

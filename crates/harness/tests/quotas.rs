@@ -102,6 +102,7 @@ async fn who_is_blocked_stays_so_and_what_is_exempt_is_never_refused() {
         config.at("/data"),
         &json!({
             "rate_limit_exempt_paths": ["sys/mounts"],
+            "absolute_rate_limit_exempt_paths": [],
             "enable_rate_limit_audit_logging": false,
             "enable_rate_limit_response_headers": true,
         })

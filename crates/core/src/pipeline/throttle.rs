@@ -55,7 +55,7 @@ pub fn throttle(node: &Node, request: &Request, known: Known) -> Throttle {
     let below = found.as_ref().map(|(id, rest)| (*id, rest.as_str()));
     let (address, now) = (request.connection.peer_address, unsealed.doors.clock.monotonic());
     // What is exempt is so in every namespace, however header and path name it.
-    let asked = Asked { line: &space.line, path, below, role: role.as_deref() };
+    let asked = Asked { space, path, below, role: role.as_deref() };
     let Some(limited) = handles.rates.take(&asked, address, now) else {
         return Throttle::default();
     };

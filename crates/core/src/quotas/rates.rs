@@ -20,6 +20,7 @@ use super::clients::{Clients, Rate, Taken};
 use super::{About, named};
 use crate::cached::{Cached, every_record};
 use crate::keys;
+use crate::namespaces::Space;
 
 /// The paths that no rate limits until an operator says otherwise: what an operator needs while others flood the server.
 pub const EXEMPT_PATHS: [&str; 7] = [
@@ -92,12 +93,30 @@ pub struct RateRecord {
     pub inheritable: bool,
 }
 
+/// What was true of all quotas on rates before paths of one namespace could be exempt.
+#[derive(Record)]
+#[record(kind = "rate-limit-config", version = 1)]
+pub struct RateConfigV1 {
+    exempt_paths: Vec<String>,
+    audits_refusals: bool,
+    shows_rest: bool,
+}
+
+impl From<RateConfigV1> for RateConfig {
+    fn from(older: RateConfigV1) -> Self {
+        let RateConfigV1 { exempt_paths, audits_refusals, shows_rest } = older;
+        Self { exempt_paths, absolute_exempt_paths: Vec::new(), audits_refusals, shows_rest }
+    }
+}
+
 /// What is true of all quotas on rates.
 #[derive(Record, Clone, PartialEq, Eq)]
-#[record(kind = "rate-limit-config", version = 1)]
+#[record(kind = "rate-limit-config", version = 2, previous = RateConfigV1)]
 pub struct RateConfig {
-    /// Paths that no rate limits, with all that begins like them.
+    /// Paths that no rate limits in any namespace, with all that begins like them.
     pub exempt_paths: Vec<String>,
+    /// The same by their whole path, from the root namespace on.
+    pub absolute_exempt_paths: Vec<String>,
     /// Whether requests that are refused leave an audit record.
     pub audits_refusals: bool,
     /// Whether answers say what is left.
@@ -107,21 +126,22 @@ pub struct RateConfig {
 impl Default for RateConfig {
     fn default() -> Self {
         let exempt_paths = EXEMPT_PATHS.iter().map(|path| (*path).to_owned()).collect();
-        Self { exempt_paths, audits_refusals: false, shows_rest: false }
+        Self { exempt_paths, absolute_exempt_paths: Vec::new(), audits_refusals: false, shows_rest: false }
     }
 }
 
 impl RateConfig {
-    /// Whether no rate limits this path: the longest entry that it begins with decides, one with `!` against it.
-    fn exempts(&self, path: &str) -> bool {
-        let entries = self.exempt_paths.iter().map(|entry| match entry.strip_prefix('!') {
-            Some(entry) => (entry, false),
-            None => (entry.as_str(), true),
+    /// Whether no rate limits this path of a namespace: the entry that says most of it decides, one with `!` against it.
+    fn exempts(&self, namespace: &str, path: &str) -> bool {
+        let whole = [namespace, path].concat();
+        let relative = self.exempt_paths.iter().map(|entry| (entry, path, namespace.len()));
+        let absolute = self.absolute_exempt_paths.iter().map(|entry| (entry, whole.as_str(), 0));
+        let matching = relative.chain(absolute).filter_map(|(entry, path, before)| {
+            let (entry, is_exempt) = entry.strip_prefix('!').map_or((entry.as_str(), true), |entry| (entry, false));
+            let entry = entry.strip_suffix('*').unwrap_or(entry);
+            path.starts_with(entry).then_some((before + entry.len(), is_exempt))
         });
-        let matching = entries
-            .map(|(entry, is_exempt)| (entry.strip_suffix('*').unwrap_or(entry), is_exempt))
-            .filter(|(entry, _)| path.starts_with(entry));
-        matching.max_by_key(|(entry, _)| entry.len()).is_some_and(|(_, is_exempt)| is_exempt)
+        matching.max_by_key(|(length, _)| *length).is_some_and(|(_, is_exempt)| is_exempt)
     }
 }
 
@@ -130,9 +150,9 @@ type Below = BTreeMap<String, Rate>;
 
 /// Where a request leads.
 pub(crate) struct Asked<'a> {
-    /// The namespaces above its path, the root first.
-    pub(crate) line: &'a [NamespaceId],
-    /// Its path.
+    /// The namespace that it goes to.
+    pub(crate) space: &'a Space,
+    /// Its path there.
     pub(crate) path: &'a str,
     /// The mount, and what is left of the path below it.
     pub(crate) below: Option<(&'a MountId, &'a str)>,
@@ -246,7 +266,7 @@ impl Rates {
     pub(crate) fn take(&self, asked: &Asked<'_>, address: IpAddr, now: Duration) -> Option<Limited> {
         let table = self.table.load();
         let path = asked.path;
-        if table.config.exempts(path) {
+        if table.config.exempts(&asked.space.path, path) {
             return None;
         }
         if path.starts_with(QUOTAS_THEMSELVES) {
@@ -260,7 +280,7 @@ impl Rates {
         }
         let of_role = asked.below.and_then(|(mount, _)| table.by_role.get(mount)?.get(asked.role?));
         let of_mount = || asked.below.and_then(|(mount, rest)| most_specific(table.by_mount.get(mount)?, rest));
-        let rate = of_role.or_else(of_mount).or_else(|| of_namespace(&table.by_namespace, asked.line))?;
+        let rate = of_role.or_else(of_mount).or_else(|| of_namespace(&table.by_namespace, &asked.space.line))?;
         let taken = self.clients.take(rate, address, now);
         let is_this = |quota: &&RateRecord| quota.rate().id == rate.id;
         let refused_by = || table.stored.values().find(is_this).map(|quota| quota.name.clone());
@@ -372,11 +392,26 @@ mod tests {
     fn the_longest_entry_decides_what_is_exempt() {
         let config = RateConfig {
             exempt_paths: ["sys/", "!sys/mounts", "kv/a*"].map(str::to_owned).to_vec(),
+            absolute_exempt_paths: ["team/kv/", "!team/kv/a", "team/sys/mounts/x"].map(str::to_owned).to_vec(),
             ..RateConfig::default()
         };
-        assert!(config.exempts("sys/health") && config.exempts("kv/abc"));
-        assert!(!config.exempts("sys/mounts/x") && !config.exempts("kv/b") && !config.exempts("s"));
-        assert!(RateConfig::default().exempts("sys/unseal") && !RateConfig::default().exempts("sys/seal"));
+        for (namespace, path, is_exempt) in [
+            ("", "sys/health", true),
+            ("", "kv/abc", true),
+            ("", "sys/mounts/x", false),
+            ("", "kv/b", false),
+            ("", "s", false),
+            ("team/", "sys/health", true),
+            ("team/", "sys/mounts/y", false),
+            ("team/", "sys/mounts/x", true),
+            ("team/", "kv/b", true),
+            ("team/", "kv/abc", false),
+            ("other/", "kv/b", false),
+        ] {
+            assert_eq!(config.exempts(namespace, path), is_exempt, "{namespace}{path}");
+        }
+        let default = RateConfig::default();
+        assert!(default.exempts("", "sys/unseal") && !default.exempts("", "sys/seal"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tresor_core::Space;
 use tresor_core::mounts::Mount;
 use tresor_core::mounts::record::StoredClass;
 use tresor_core::quotas::About;
@@ -80,8 +81,11 @@ pub(super) struct Shown {
 /// What is true of all quotas on rates.
 #[derive(Input)]
 pub(super) struct WriteConfig {
-    /// Paths that no rate limits, with all that begins like them; `!` before one takes it out again.
+    /// Paths that no rate limits in any namespace, with all that begins like them; `!` before one takes it out again.
     rate_limit_exempt_paths: Option<Vec<String>>,
+    /// The same by their whole path, from the root namespace on; in a namespace, those of it.
+    #[input(alias = "global_rate_limit_exempt_paths")]
+    absolute_rate_limit_exempt_paths: Option<Vec<String>>,
     /// Whether requests that are refused leave an audit record.
     enable_rate_limit_audit_logging: Option<bool>,
     /// Whether answers say what is left.
@@ -91,8 +95,10 @@ pub(super) struct WriteConfig {
 /// The same as it is shown.
 #[derive(Output)]
 pub(super) struct ConfigShown {
-    /// Paths that no rate limits.
+    /// Paths that no rate limits in any namespace.
     rate_limit_exempt_paths: Vec<String>,
+    /// The same by their whole path, from the root namespace on; in a namespace, those of it.
+    absolute_rate_limit_exempt_paths: Vec<String>,
     /// Whether requests that are refused leave an audit record.
     enable_rate_limit_audit_logging: bool,
     /// Whether answers say what is left.
@@ -209,7 +215,10 @@ pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<N
 
 pub(super) async fn read_config(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<ConfigShown>, Fault> {
     let config = sys.handles.rates.config(cx.view.widen(Widened::assertion()))?;
+    let space = sys.space(&cx)?;
+    let own = config.absolute_exempt_paths.into_iter().filter(|entry| is_below(&space, entry));
     Ok(Data(ConfigShown {
+        absolute_rate_limit_exempt_paths: own.collect(),
         rate_limit_exempt_paths: config.exempt_paths,
         enable_rate_limit_audit_logging: config.audits_refusals,
         enable_rate_limit_response_headers: config.shows_rest,
@@ -218,18 +227,36 @@ pub(super) async fn read_config(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -
 
 /// What is not sent stays as it is.
 pub(super) async fn write_config(sys: &Sys, mut cx: Cx<'_>, input: WriteConfig) -> Result<Nothing, Fault> {
-    if input.rate_limit_exempt_paths.is_some() && !sys.space(&cx)?.is_root() {
+    let space = sys.space(&cx)?;
+    if input.rate_limit_exempt_paths.is_some() && !space.is_root() {
         return Err(Fault::invalid("exempt paths are those of all namespaces: they are changed in the root namespace"));
     }
     let txn = cx.view.widen(Widened::assertion());
     let before = sys.handles.rates.config(txn)?;
+    let mut absolute = before.absolute_exempt_paths;
+    if let Some(sent) = input.absolute_rate_limit_exempt_paths {
+        if let Some(beyond) = sent.iter().find(|entry| !is_below(&space, entry)) {
+            return Err(Fault::invalid(format!(
+                "{beyond:?} is not a path of this namespace: it begins with {:?}",
+                space.path
+            )));
+        }
+        absolute.retain(|entry| !is_below(&space, entry));
+        absolute.extend(sent);
+    }
     sys.handles.rates.write_config(
         txn,
         &RateConfig {
+            absolute_exempt_paths: absolute,
             exempt_paths: input.rate_limit_exempt_paths.unwrap_or(before.exempt_paths),
             audits_refusals: input.enable_rate_limit_audit_logging.unwrap_or(before.audits_refusals),
             shows_rest: input.enable_rate_limit_response_headers.unwrap_or(before.shows_rest),
         },
     )?;
     Ok(Nothing)
+}
+
+/// Whether an entry is about a path of a namespace, or below it.
+fn is_below(space: &Space, entry: &str) -> bool {
+    entry.strip_prefix('!').unwrap_or(entry).starts_with(space.path.as_str())
 }
