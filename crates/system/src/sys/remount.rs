@@ -105,7 +105,7 @@ pub(super) async fn remount(sys: &Sys, mut cx: Cx<'_>, input: Remount) -> Result
     from.must_be_allowed(sys, &cx)?;
     to.must_be_allowed(sys, &cx)?;
     let table = from.space.mounts.table();
-    let missing = || Fault::invalid(format!("no matching mount at {:?}", input.from));
+    let missing = || Fault::invalid(format!("no matching mount at {:?}", format!("{}/", input.from.trim_matches('/'))));
     let mount = table.at(from.path.as_str()).ok_or_else(missing)?;
     let (now, entropy, spaces) = (cx.now, cx.entropy, &sys.handles.spaces);
     let txn = cx.view.widen(Widened::assertion());
