@@ -29,7 +29,14 @@ const FLAGS: &[Flag] = &[
     ),
     text("log-level", "Least severity that is logged: trace, debug, info, warn or error (VAULT_LOG_LEVEL)."),
     text("log-format", "Form of log lines: standard or json (VAULT_LOG_FORMAT)."),
+    text("log-file", "File, or directory with a slash at its end, that the log is written to as well."),
+    text("log-rotate-bytes", "When another log file is begun: its length."),
+    text("log-rotate-duration", "When another log file is begun: its age. Default: 24h."),
+    text("log-rotate-max-files", "How many older log files stay; 0 keeps all, -1 none. Default: 0."),
 ];
+
+/// The flags of the log as a file; in a configuration they have underscores.
+const LOG_FILE: [&str; 4] = ["log-file", "log-rotate-bytes", "log-rotate-duration", "log-rotate-max-files"];
 
 const CONFIG: &[Flag] =
     &[repeated("config", "Configuration file (HCL or JSON) or directory of them; may be given several times.")];
@@ -150,6 +157,8 @@ pub struct ServerArguments {
     pub log_level: Option<String>,
     /// The form of log lines.
     pub log_format: Option<String>,
+    /// The log as a file, by key of the configuration.
+    pub log_file: Vec<(String, String)>,
 }
 
 fn arguments(context: &Context<'_, '_>) -> Result<ServerArguments, Failure> {
@@ -177,5 +186,9 @@ fn arguments(context: &Context<'_, '_>) -> Result<ServerArguments, Failure> {
         recovery: parsed.switch("recovery"),
         log_level: value("log-level", "VAULT_LOG_LEVEL"),
         log_format: value("log-format", "VAULT_LOG_FORMAT"),
+        log_file: LOG_FILE
+            .iter()
+            .filter_map(|flag| Some((flag.replace('-', "_"), parsed.text(flag)?.to_owned())))
+            .collect(),
     })
 }

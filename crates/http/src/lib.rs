@@ -9,6 +9,7 @@ mod budget;
 mod cors;
 mod decode;
 mod encode;
+mod forwarded;
 mod inline;
 mod quirks;
 mod request_log;
@@ -33,6 +34,7 @@ use tresor_wire::json::JsonLimits;
 pub use body::ResponseBody;
 pub use budget::{BodyBudget, HeldBody};
 pub use encode::Answer;
+pub use forwarded::ForwardedFor;
 pub use request_log::RequestLog;
 pub use wanted::WantedHeaders;
 
@@ -113,6 +115,8 @@ pub struct Options {
     pub is_host_required: bool,
     /// Whether, and how loudly, each answered request is logged.
     pub request_log: RequestLog,
+    /// The proxies that are believed about where requests come from.
+    pub forwarded_for: Option<ForwardedFor>,
 }
 
 impl Default for Options {
@@ -128,6 +132,7 @@ impl Default for Options {
             headers: WantedHeaders::default(),
             is_host_required: false,
             request_log: RequestLog::default(),
+            forwarded_for: None,
         }
     }
 }
@@ -136,7 +141,7 @@ impl Default for Options {
 pub async fn handle<B>(
     serve: &dyn Serve,
     clock: &dyn Clock,
-    connection: Connection,
+    mut connection: Connection,
     options: &Options,
     request: http::Request<B>,
 ) -> http::Response<ResponseBody>
@@ -144,7 +149,12 @@ where
     B: Body,
     B::Data: Buf,
 {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let client = match &options.forwarded_for {
+        Some(believed) => believed.client(&mut head.headers, connection.peer_address),
+        None => Ok(connection.peer_address),
+    };
+    let unproven = client.map(|client| connection.peer_address = client).err();
     let logging = options.request_log.begin(clock, &connection);
     let of_origin = match cors::ask(serve, &head) {
         cors::Asked::On(headers) => headers,
@@ -163,7 +173,10 @@ where
         throttle: &throttle,
         throttled: Throttle::default(),
     };
-    let decoded = decode::request(id.clone(), &head, body.as_mut(), connection, options, clock, &mut arriving).await;
+    let decoded = match unproven {
+        Some(refusal) => Err(refusal),
+        None => decode::request(id.clone(), &head, body.as_mut(), connection, options, clock, &mut arriving).await,
+    };
     let decode::Arriving { held, feed, throttled, .. } = arriving;
     let refusal = match &decoded {
         Ok(request) => request.refusal.as_ref(),

@@ -8,6 +8,8 @@ mod audit;
 mod listener;
 mod load;
 mod lockout;
+mod log_file;
+mod proxies;
 mod seal;
 mod snapshots;
 mod storage;
@@ -21,6 +23,8 @@ use tresor_audit::LogOptions;
 use tresor_core::Quorum;
 use tresor_hcl::Position;
 
+pub use crate::log_file::LogFileConfig;
+pub use crate::proxied::{ProxyProtocol, Unauthorized};
 pub use audit::AuditConfig;
 pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion, WRITE_TIMEOUT};
@@ -74,6 +78,8 @@ pub struct ServerConfig {
     pub log_level: String,
     /// How messages are logged.
     pub log_format: LogFormat,
+    /// The log as a file, too.
+    pub log_file: LogFileConfig,
     /// Do not lock memory.
     pub disable_mlock: bool,
     /// Serve the web UI.
@@ -118,6 +124,7 @@ impl ServerConfig {
                 ("max_lease_ttl", format!("{:?}", config.max_lease_ttl)),
                 ("default_max_request_duration", format!("{:?}", config.request_time_max)),
                 ("log_format", format!("{:?}", config.log_format)),
+                ("log_file", format!("{:?}", config.log_file)),
                 ("disable_mlock", format!("{:?}", config.disable_mlock)),
                 ("raw_storage_endpoint", format!("{:?}", config.raw_storage)),
                 ("pid_file", format!("{:?}", config.pid_file)),

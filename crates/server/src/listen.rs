@@ -1,7 +1,7 @@
 //! Accepting connections: TLS, bounds, and a graceful end.
 //!
 //! A connection costs at most a slot of a bounded number and its time-outs: a client that sends nothing, half a
-//! handshake or half a head is cut off. Deliberately absent: trust in addresses that proxies claim.
+//! handshake or half a head is cut off. Deliberately absent: who is believed about addresses (`proxied`, `tresor_http`).
 
 use std::convert::Infallible;
 use std::io;
@@ -25,6 +25,7 @@ use tresor_model::request::Withheld;
 use crate::activity::Activity;
 use crate::config::Listener;
 use crate::patience::Patient;
+use crate::proxied::{self, ProxyProtocol};
 use crate::tls::{self, Certificate};
 
 /// How many connections a listener holds at once.
@@ -121,6 +122,7 @@ impl BoundListeners {
                     json: listener.json,
                     is_host_required: true,
                     request_log: request_log.clone(),
+                    forwarded_for: listener.forwarded_for,
                     ..Options::default()
                 },
                 header_timeout: listener.header_timeout,
@@ -129,6 +131,7 @@ impl BoundListeners {
                 request_time_max: listener.request_time_max,
                 withheld: listener.withheld,
                 acceptor,
+                proxy_protocol: listener.proxy_protocol,
                 slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
                 phases: phases.clone(),
             });
@@ -171,6 +174,7 @@ struct Shared {
     request_time_max: Option<Duration>,
     withheld: Withheld,
     acceptor: Option<TlsAcceptor>,
+    proxy_protocol: Option<ProxyProtocol>,
     slots: Arc<Semaphore>,
     phases: watch::Receiver<Phase>,
 }
@@ -208,7 +212,14 @@ async fn told_to_stop(phases: &mut watch::Receiver<Phase>) {
     drop(phases.wait_for(|phase| *phase == Phase::Closing).await);
 }
 
-async fn connection(stream: Box<dyn Stream>, peer: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
+async fn connection(mut stream: Box<dyn Stream>, mut peer: SocketAddr, shared: &Arc<Shared>) -> io::Result<()> {
+    if let Some(rules) = &shared.proxy_protocol {
+        let (behind, client) = tokio::select! {
+            told = proxied::client_of(stream, peer, rules) => told?,
+            () = shared.doors.clock.sleep(HANDSHAKE_TIMEOUT) => return Err(io::ErrorKind::TimedOut.into()),
+        };
+        (stream, peer) = (Box::new(behind), client);
+    }
     match &shared.acceptor {
         None => serve(stream, peer, Vec::new(), shared).await,
         Some(acceptor) => {
@@ -310,7 +321,7 @@ mod tests {
     use tresor_model::{Fault, Request, RequestId};
 
     use super::*;
-    use crate::config::{IDLE_TIMEOUT, WRITE_TIMEOUT};
+    use crate::config::IDLE_TIMEOUT;
 
     /// Refuses everything; paths that end in `slow` only when told to.
     struct Refusing(Arc<Semaphore>);
@@ -376,21 +387,7 @@ mod tests {
     async fn dos_02_an_idle_http2_connection_is_ended_and_one_that_waits_for_an_answer_is_not() {
         let doors = TestDoors::new(1);
         let may_answer = Arc::new(Semaphore::new(0));
-        let configured = Listener {
-            address: "127.0.0.1:0".parse().unwrap(),
-            cluster_address: None,
-            tls: None,
-            request_bytes_max: 1024,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(30),
-            idle_timeout: IDLE_TIMEOUT,
-            write_timeout: WRITE_TIMEOUT,
-            request_time_max: None,
-            withheld: Withheld::default(),
-            opened: Vec::new(),
-            headers: tresor_http::WantedHeaders::default(),
-            json: tresor_wire::json::JsonLimits::default(),
-        };
+        let configured = Listener { request_bytes_max: 1024, ..Listener::at("127.0.0.1:0".parse().unwrap()) };
         let serve: Arc<dyn Serve> = Arc::new(Refusing(Arc::clone(&may_answer)));
         let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();
         let listeners = bound.serve(&serve, &doors.doors, &[], &RequestLog::default());

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tracing::Level;
 use tracing_subscriber::fmt::MakeWriter;
@@ -20,6 +20,7 @@ use tresor_core::process::LogChangeError;
 use tresor_model::ByteStream;
 
 use crate::config::{LogFormat, checked_format, checked_level};
+use crate::log_file::LogFile;
 use crate::watching::{Watchers, Writer};
 
 /// How many lines may wait.
@@ -76,6 +77,8 @@ enum Entry {
     Line(Vec<u8>),
     /// Everything before it is written: say so.
     Mark(SyncSender<()>),
+    /// The file may have another name by now.
+    Reopen,
 }
 
 impl Log {
@@ -130,6 +133,12 @@ impl Log {
         let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut levels);
         drop(self.level.reload(filter(&levels)));
+    }
+
+    /// Goes on in the file that has the log's name now.
+    pub(crate) fn reopen(&self) {
+        // A log that is full goes on where it is.
+        drop(self.queue.try_send(Entry::Reopen));
     }
 
     /// Waits until what was logged so far is written, but not for a reader that does not read.
@@ -217,7 +226,7 @@ where
 }
 
 /// Starts the log of the process.
-pub(crate) fn start(level: &str, format: LogFormat) -> Log {
+pub(crate) fn start(level: &str, format: LogFormat, mut file: Option<LogFile>) -> Log {
     let (queue, entries) = sync_channel::<Entry>(QUEUE_LINES);
     let dropped = Arc::new(AtomicU64::new(0));
     let counter = Arc::clone(&dropped);
@@ -230,6 +239,10 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Log {
                     let _ = sender.try_send(());
                     continue;
                 }
+                Entry::Reopen => {
+                    file.iter_mut().for_each(LogFile::reopen);
+                    continue;
+                }
             };
             let lost = counter.swap(0, Ordering::Relaxed);
             // Nobody to tell when standard error is gone.
@@ -237,6 +250,9 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Log {
                 drop(writeln!(output, "{lost} log lines were dropped: standard error is not read"));
             }
             drop(output.write_all(&line));
+            if let Some(told) = file.as_mut().and_then(|file| file.write(&line, SystemTime::now())) {
+                drop(output.write_all(told.as_bytes()));
+            }
         }
     });
     drop(spawned);
@@ -263,7 +279,7 @@ mod tests {
 
     #[test]
     fn levels_of_the_log_are_changed_part_by_part() {
-        let log = start("info", LogFormat::Standard);
+        let log = start("info", LogFormat::Standard, None);
         let of = |name: &str| log.levels()[name].clone();
         assert_eq!(log.levels().len(), LOGGERS.len());
         log.set(Some("core"), Some("debug")).unwrap();

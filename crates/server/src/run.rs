@@ -21,6 +21,7 @@ use crate::dev;
 use crate::dev_tls::{self, DevCertificates};
 use crate::joining::joining;
 use crate::listen::{BoundListeners, Listeners};
+use crate::log_file::LogFile;
 use crate::logging::{self, Log};
 use crate::machine::Machine;
 use crate::outgoing::Https;
@@ -58,6 +59,8 @@ pub struct Arguments {
     pub log_level: Option<String>,
     /// Overrides the configured format.
     pub log_format: Option<String>,
+    /// Overrides what is configured of the log as a file, by key.
+    pub log_file: Vec<(String, String)>,
 }
 
 /// Stores a dev server's token where the CLI finds it.
@@ -114,6 +117,9 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
     if let Some(format) = &arguments.log_format {
         loaded.log_format = config::checked_format(format).ok_or("-log-format is `standard` or `json`")?;
     }
+    for (key, text) in &arguments.log_file {
+        loaded.log_file.set(key, text)?;
+    }
     auditing::check(&loaded, own_files(&loaded, &arguments.config))?;
     Ok(loaded)
 }
@@ -121,7 +127,7 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
 async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> Result<(), String> {
     let mut config = load(arguments)?;
     let certificates = if arguments.dev_tls { Some(dev_tls::prepare(&mut config, arguments)?) } else { None };
-    let log = Arc::new(logging::start(&config.log_level, config.log_format));
+    let log = Arc::new(logging::start(&config.log_level, config.log_format, LogFile::open(&config.log_file)?));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -282,6 +288,7 @@ pub(crate) fn own_files(config: &ServerConfig, files: &[PathBuf]) -> Vec<PathBuf
     let mut own = files.to_vec();
     own.extend(config.storage.path().map(Path::to_path_buf));
     own.extend(config.pid_file.clone());
+    own.extend(config.log_file.path.clone());
     for leader in &config.join.leaders {
         let client = leader.client.as_ref().map(|(certificate, key)| [certificate.file(), key.file()]);
         let files = client.into_iter().flatten().chain([leader.ca_certificate.as_ref().and_then(Pem::file)]);
@@ -357,6 +364,7 @@ impl Reloaded<'_> {
         tracing::info!("SIGHUP: reloading");
         self.listeners.reload_certificates();
         self.node.reopen_audit_files();
+        self.log.reopen();
         match load(self.arguments) {
             Ok(config) => {
                 self.log.set_level(&config.log_level);

@@ -36,6 +36,7 @@ fn serve(given: ServerArguments, environment: &Environment) -> i32 {
         recovery: given.recovery,
         log_level: given.log_level,
         log_format: given.log_format,
+        log_file: given.log_file,
     };
     let mut streams = tresor_server::Streams { output: &mut std::io::stdout(), errors: &mut std::io::stderr() };
     tresor_server::run(&arguments, &|token| tresor_cli::store_token(environment, token), &mut streams)

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tresor_hcl::{Block, Value};
-use tresor_http::WantedHeaders;
+use tresor_http::{ForwardedFor, WantedHeaders};
 use tresor_model::request::Withheld;
 use tresor_wire::json::JsonLimits;
 
 use super::ConfigError;
 use super::load::Source;
+use super::proxies::Proxies;
+use crate::proxied::ProxyProtocol;
 
 /// A listener.
 #[derive(Clone, Debug)]
@@ -41,6 +43,34 @@ pub struct Listener {
     pub headers: WantedHeaders,
     /// Bounds of what is sent as JSON.
     pub json: JsonLimits,
+    /// The proxies that are believed about where requests come from.
+    pub forwarded_for: Option<ForwardedFor>,
+    /// The load balancers that say so of connections.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+impl Listener {
+    /// A listener without TLS that says nothing of itself.
+    #[must_use]
+    pub fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            cluster_address: None,
+            tls: None,
+            request_bytes_max: 32 * 1024 * 1024,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            idle_timeout: IDLE_TIMEOUT,
+            write_timeout: WRITE_TIMEOUT,
+            request_time_max: None,
+            withheld: Withheld::default(),
+            opened: Vec::new(),
+            headers: WantedHeaders::default(),
+            json: JsonLimits::default(),
+            forwarded_for: None,
+            proxy_protocol: None,
+        }
+    }
 }
 
 /// How long a connection waits for its next request by default: longer than clients keep theirs, so that it is they
@@ -102,21 +132,8 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
     let (mut disabled, mut certificate, mut key) = (false, None, None);
     let (mut version_min, mut version_max) = (TlsVersion::Tls12, TlsVersion::Tls13);
     let (mut client_ca, mut require, mut no_certificates) = (None, false, false);
-    let mut listener = Listener {
-        address: SocketAddr::from(([127, 0, 0, 1], 8200)),
-        cluster_address: None,
-        tls: None,
-        request_bytes_max: 32 * 1024 * 1024,
-        header_timeout: Duration::from_secs(10),
-        body_timeout: Duration::from_secs(30),
-        idle_timeout: IDLE_TIMEOUT,
-        write_timeout: WRITE_TIMEOUT,
-        request_time_max: None,
-        withheld: Withheld::default(),
-        opened: Vec::new(),
-        headers: WantedHeaders::default(),
-        json: JsonLimits::default(),
-    };
+    let mut listener = Listener::at(SocketAddr::from(([127, 0, 0, 1], 8200)));
+    let mut proxies = Proxies::new();
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
         let value = &item.value;
@@ -187,14 +204,15 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                     return Err(source.error(name.position, text));
                 }
             }
-            forwarded if forwarded.starts_with("x_forwarded_for_") || forwarded.starts_with("proxy_protocol_") => {
-                return Err(source
-                    .error(name.position, format!("`{forwarded}` is not available: client addresses would be wrong")));
+            proxied if proxies.read(source, proxied, value)? => {}
+            forwarded if forwarded.starts_with("x_forwarded_for_client_cert") => {
+                return Err(source.error(name.position, format!("`{forwarded}` is not available: nothing looks at it")));
             }
             ignored if IGNORED.contains(&ignored) => source.ignored(ignored, name.position),
             unknown => source.unknown(unknown, name.position),
         }
     }
+    (listener.forwarded_for, listener.proxy_protocol) = proxies.judged(source)?;
     listener.address = parse_address(&address)
         .ok_or_else(|| source.error(address_position, "`address` must be an IP address and a port"))?;
     if disabled {

@@ -12,14 +12,15 @@ use tresor_hcl::{AccessError, Object, Position, Value};
 use super::audit::read_audit;
 use super::listener::{Listener, read_listener};
 use super::lockout::read_lockout;
+use super::log_file::read_log_file;
 use super::seal::read_seal;
 use super::snapshots::read_snapshots;
 use super::storage::read_storage;
 use super::telemetry::read_telemetry;
-use super::{ConfigError, JoinConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
+use super::{ConfigError, JoinConfig, LogFileConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 23] = [
+const IGNORED: [&str; 19] = [
     "ha_storage",
     "service_registration",
     "cache_size",
@@ -30,10 +31,6 @@ const IGNORED: [&str; 23] = [
     "plugin_file_permissions",
     "plugin_tmpdir",
     "introspection_endpoint",
-    "log_file",
-    "log_rotate_duration",
-    "log_rotate_bytes",
-    "log_rotate_max_files",
     "detect_deadlocks",
     "imprecise_lease_role_tracking",
     "disable_sealwrap",
@@ -130,6 +127,7 @@ pub fn parse(
         log_requests_level: None,
         log_level: "info".to_owned(),
         log_format: LogFormat::Standard,
+        log_file: LogFileConfig::default(),
         disable_mlock: false,
         ui: false,
         pid_file: None,
@@ -333,6 +331,7 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
                 let bound = source.duration("default_max_request_duration", value)?;
                 config.request_time_max = Some(bound).filter(|bound| !bound.is_zero());
             }
+            key if read_log_file(&source, key, value, &mut config.log_file)? => {}
             "log_format" => {
                 let format = source.text("log_format", value)?;
                 config.log_format = checked_format(&format)

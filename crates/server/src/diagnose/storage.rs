@@ -38,6 +38,11 @@ pub(super) fn look(config: &ServerConfig) -> Vec<Check> {
     if let Some(snapshots) = &config.snapshots {
         checks.push(place("Directory of Snapshots", &snapshots.directory));
     }
+    if let Some(path) = &config.log_file.path {
+        let is_directory = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+        let directory = if is_directory { path.as_path() } else { path.parent().unwrap_or(path) };
+        checks.push(place("Directory of the Log File", directory));
+    }
     if let Some(parent) = config.pid_file.as_deref().and_then(Path::parent).filter(|it| !it.as_os_str().is_empty()) {
         checks.push(place("Directory of the Pid File", parent));
     }

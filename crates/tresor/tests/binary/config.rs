@@ -242,6 +242,33 @@ fn log_lines_are_json_when_asked_for() {
 }
 
 #[test]
+fn the_log_is_a_file_too_and_another_one_after_a_hang_up() {
+    let production = Production::new();
+    let (directory, file) = (production.home().join("logs"), production.home().join("logs/vault.log"));
+    production.configure_more("log_file = \"logs/\"\nlog_rotate_bytes = 1000000");
+    let (server, _keys) = production.start_ready();
+    let has = |path: &std::path::Path, text: &str| {
+        until(text, || std::fs::read_to_string(path).ok()?.contains(text).then_some(()));
+    };
+    has(&file, "unsealed");
+    std::fs::rename(&file, directory.join("before")).unwrap();
+    server.signal(rustix::process::Signal::HUP);
+    has(&file, "configuration reloaded");
+    drop(server);
+    // Flags win, and a file that cannot be had is said.
+    let other = production.home().join("other.log");
+    let config = production.config();
+    let arguments = ["-config", config.to_str().unwrap(), "-log-file", other.to_str().unwrap()];
+    let server = Server::start(production.home(), &arguments);
+    server.signal(rustix::process::Signal::USR2);
+    has(&other, "what runs");
+    drop(server);
+    let cli = Cli { home: production.home(), environment: Vec::new() };
+    let refused = cli.run(&["server", arguments[0], arguments[1], "-log-file=/dev/null/x"]);
+    assert!(refused.code == 1 && refused.errors.contains("log file `/dev/null/x`"), "{refused:?}");
+}
+
+#[test]
 fn memory_is_locked_unless_that_is_disabled() {
     let production = Production::new();
     let text = std::fs::read_to_string(production.config()).unwrap().replace("disable_mlock = true", "");

@@ -31,6 +31,7 @@ mod leases;
 mod losses;
 mod metrics;
 mod protocols;
+mod proxies;
 mod shares;
 mod signals;
 mod snapshots;
