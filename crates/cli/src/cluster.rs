@@ -117,7 +117,7 @@ fn members(context: &mut Context<'_, '_>) -> Outcome {
 }
 
 /// A table of these fields.
-fn rows(columns: &[(&str, &str)], entries: &[Value]) -> Table {
+pub(crate) fn rows(columns: &[(&str, &str)], entries: &[Value]) -> Table {
     let shown = |value: Option<&Value>| value.filter(|value| !value.is_null()).map(cell).unwrap_or_default();
     let row = |entry: &Value| columns.iter().map(|(_, name)| shown(entry.get(*name))).collect();
     let heading: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();

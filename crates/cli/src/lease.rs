@@ -3,12 +3,19 @@
 use serde_json::{Map, Value, json};
 use tresor_client::Method;
 
+use crate::cluster::rows;
 use crate::commands::{Action, Command};
-use crate::context::{Context, Outcome, seconds_if_bare, trim_path};
+use crate::context::{Context, Outcome, Shown, seconds_if_bare, trim_path};
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, switch, text};
 use crate::logical::list_below;
+use crate::output::Document;
 
+const WHICH: &[Flag] = &[
+    switch("revoking", "Show what waits to be revoked instead: for which target, since when and why."),
+    switch("irrevocable", "Show the leases that could not be revoked instead, and why."),
+    switch("abandoned", "Show the leases that were forgotten without being revoked instead, and why."),
+];
 const RENEW: &[Flag] = &[text("increment", "Lifetime to ask for, such as 1h."), text("i", "Short for -increment.")];
 const REVOKE: &[Flag] = &[
     switch("force", "Forget the leases even if what they stand for cannot be revoked; needs -prefix."),
@@ -20,10 +27,10 @@ const REVOKE: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["lease", "list"],
-        examples: &["lease list auth/userpass/login"],
+        examples: &["lease list auth/userpass/login", "lease list -revoking"],
         arguments: "[options] [PREFIX]",
         about: "List the ids of leases, or what leads to them, below a part of their path.",
-        flags: &[CONNECTION, FORMAT],
+        flags: &[CONNECTION, FORMAT, WHICH],
         action: Action::Run(list),
     },
     Command {
@@ -53,6 +60,12 @@ pub(crate) const COMMANDS: &[Command] = &[
 ];
 
 fn list(context: &mut Context<'_, '_>) -> Outcome {
+    for shown in SHOWN {
+        if context.flags.switch(shown.flag) {
+            let [] = context.arguments()?;
+            return show(context, shown);
+        }
+    }
     let prefix = match context.flags.arguments.as_slice() {
         [] => String::new(),
         [prefix] => trim_path(prefix),
@@ -60,6 +73,68 @@ fn list(context: &mut Context<'_, '_>) -> Outcome {
     };
     let path = format!("sys/leases/lookup/{prefix}");
     list_below(context, path.trim_end_matches('/'), &format!("listing the leases below {prefix}"))
+}
+
+/// A listing that is no directory of ids.
+struct Listing {
+    flag: &'static str,
+    path: &'static str,
+    query: &'static [(&'static str, &'static str)],
+    list: &'static str,
+    /// Headings, and the field below each.
+    columns: &'static [(&'static str, &'static str)],
+    nothing: &'static str,
+}
+
+const SHOWN: &[Listing] = &[
+    Listing {
+        flag: "revoking",
+        path: "sys/leases/revoking",
+        query: &[],
+        list: "targets",
+        columns: &[
+            ("Mount", "mount_path"),
+            ("Target", "target"),
+            ("Leases", "lease_count"),
+            ("Waiting since", "waiting_since"),
+            ("Next try", "next_try"),
+            ("Reason", "reason"),
+        ],
+        nothing: "Nothing waits to be revoked.",
+    },
+    Listing {
+        flag: "irrevocable",
+        path: "sys/leases",
+        query: &[("type", "irrevocable")],
+        list: "leases",
+        columns: &[("Lease", "lease_id"), ("Reason", "error")],
+        nothing: "Every lease could be revoked.",
+    },
+    Listing {
+        flag: "abandoned",
+        path: "sys/leases/abandoned",
+        query: &[],
+        list: "leases",
+        columns: &[
+            ("Lease", "lease_id"),
+            ("Kind", "kind"),
+            ("Target", "target"),
+            ("Abandoned", "abandoned_time"),
+            ("Reason", "reason"),
+        ],
+        nothing: "No lease was abandoned.",
+    },
+];
+
+fn show(context: &mut Context<'_, '_>, shown: &Listing) -> Outcome {
+    let answer = context.read(shown.path, shown.query).map_err(|failure| failure.during("listing leases"))?;
+    let listed = answer.as_ref().and_then(|answer| answer.data_field(shown.list)?.as_array()).cloned();
+    let listed = listed.unwrap_or_default();
+    let document = Document::Value(Value::Array(listed.clone()));
+    context.print_document(document, || match listed.as_slice() {
+        [] => Shown::from(shown.nothing.to_owned()),
+        some => Shown::from(rows(shown.columns, some)),
+    })
 }
 
 fn lookup(context: &mut Context<'_, '_>) -> Outcome {

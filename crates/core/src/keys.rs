@@ -258,6 +258,26 @@ pub(crate) fn lease_ends() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Leases, "ends/lease/")
 }
 
+/// Leases whose time has come, by whom they are taken back from: a directory each (`leases/targets.rs`); in them, bare names.
+pub(crate) fn queues() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "queue/")
+}
+
+/// Leases that were forgotten without being revoked, as was ordered.
+pub(crate) fn abandoned(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "abandoned/")
+}
+
+/// Buckets of the time-ordered index of when engines are called, earliest first; in them, bare names.
+pub(crate) fn wake_ends() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "ends/wake/")
+}
+
+/// What a mount, named as in indices of all namespaces, set times for.
+pub(crate) fn wakes(mount: &str) -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, &format!("wake/{mount}/"))
+}
+
 /// A lease by its number, beside what was made with it.
 pub(crate) fn lease(number: &str) -> Point {
     let point = PointKey::new(&ids::home(number), Area::Leases, &format!("number/{number}"))?;

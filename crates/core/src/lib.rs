@@ -5,6 +5,7 @@
 //! `sys/` (`tresor-system`), every engine, and the operating system.
 
 pub mod audits;
+mod besides;
 pub mod cached;
 pub mod cluster;
 mod deeds;

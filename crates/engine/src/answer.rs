@@ -9,6 +9,7 @@ use tresor_model::{Auth, ByteStream, LeaseTerms, Map, Shape, WrapInfo};
 use tresor_wire::input::Kind;
 use tresor_wire::output::{Output, OutputSpec};
 
+use crate::outside::{Outside, UnderLease, What};
 use crate::reply::{Afterwards, LeaseClaim, Login, Reply};
 use crate::view::Widened;
 
@@ -42,11 +43,13 @@ pub struct AnswerFacts {
     pub may_be_absent: bool,
     /// Whether something is handed out that is taken back later.
     pub leases: bool,
+    /// Whether something is done outside the server before.
+    pub acts: bool,
 }
 
 impl AnswerFacts {
     const fn new(shape: AnswerShape, fields: &'static [OutputSpec]) -> Self {
-        Self { shape, fields, may_be_absent: false, leases: false }
+        Self { shape, fields, may_be_absent: false, leases: false, acts: false }
     }
 
     const fn or_absent(self) -> Self {
@@ -96,7 +99,9 @@ seal!(
     Rewrapped,
     Unwrapped,
     Warned<T>,
-    Then<T>
+    Then<T>,
+    Outside<A>,
+    UnderLease<A>
 );
 
 /// No body (204).
@@ -288,6 +293,26 @@ impl<T: Output> Answer for Secret<T> {
 
     fn into_reply(self) -> Reply {
         Reply { lease: Some(self.1), ..Data(self.0).into_reply() }
+    }
+}
+
+/// An answer that comes after something was done outside the server.
+impl<A: Answer> Answer for Outside<A> {
+    const FACTS: AnswerFacts = AnswerFacts { acts: true, ..A::FACTS };
+
+    fn into_reply(self) -> Reply {
+        match self.into_what() {
+            What::Planned(plan) => Reply { outside: Some(plan), ..Reply::default() },
+            What::Done(reply) => *reply,
+        }
+    }
+}
+
+impl<A: Answer> Answer for UnderLease<A> {
+    const FACTS: AnswerFacts = AnswerFacts { leases: true, ..A::FACTS };
+
+    fn into_reply(self) -> Reply {
+        self.reply()
     }
 }
 

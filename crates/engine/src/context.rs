@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tresor_env::{Entropy, Outgoing, Workers};
 use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
-use tresor_model::{ByteStream, MountId, Operation, Timestamp};
-use tresor_secret::TokenSecret;
+use tresor_model::{ByteStream, Fault, MountId, Operation, Timestamp};
+use tresor_secret::{SecretString, TokenSecret};
 
 use crate::view::{View, Widened};
 
@@ -35,6 +35,16 @@ pub struct Cx<'a> {
     pub operation: Operation,
     /// The request's body, on the routes whose body is no JSON.
     pub upload: Option<ByteStream>,
+}
+
+impl Cx<'_> {
+    /// A password as a policy of the namespace wants it; see [`View::password`].
+    ///
+    /// # Errors
+    /// A refusal when there is no such policy; a failure when the store fails.
+    pub fn password(&mut self, policy: &str) -> Result<SecretString, Fault> {
+        self.view.password(policy, self.entropy)
+    }
 }
 
 /// Who asks, as far as engines may know.

@@ -11,7 +11,9 @@ use tresor_env::BoxFuture;
 use tresor_model::{Fault, Map, Operation};
 use tresor_wire::input::{Fields, PathParameters};
 
+use crate::answer::{Answer, Nothing};
 use crate::context::{Cx, MountFacts};
+use crate::outside::Outside;
 use crate::reply::{Leased, Reply, TokenTerms};
 use crate::route::{Match, RouteFacts, Routes};
 use crate::view::{Point, View};
@@ -147,6 +149,18 @@ pub trait Engine: Send + Sync + Sized + 'static {
     fn revoke<'a>(&'a self, _cx: Cx<'a>, _lease: Leased<'a>) -> impl Future<Output = Result<(), Fault>> + Send + 'a {
         std::future::ready(Err(Fault::internal("this engine hands nothing out")))
     }
+
+    /// Does what is due for a name that it set a time for ([`View::wake`]), on the node that leads. The time is over, and
+    /// what this writes stands together with that. Where it plans something outside, it is called again after a while
+    /// unless settling (or the note of a failure) sets another time or none: so what a crash left half done is done. A
+    /// failure is tried again, later each time. Called by the server; no request can name it.
+    fn awake<'a>(
+        &'a self,
+        _cx: Cx<'a>,
+        _name: &'a str,
+    ) -> impl Future<Output = Result<Outside<Nothing>, Fault>> + Send + 'a {
+        std::future::ready(Ok(Outside::done(Nothing)))
+    }
 }
 
 /// An engine as the core holds it: the type is gone, the declarations stay.
@@ -205,6 +219,8 @@ pub trait Mounted: Send + Sync {
     fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>>;
     /// Asks the engine to take back what it handed out.
     fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Calls the engine for a name that it set a time for.
+    fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> BoxFuture<'a, Result<Reply, Fault>>;
 }
 
 /// An engine together with its routes.
@@ -308,6 +324,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(self.engine.revoke(cx, lease))
+    }
+
+    fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> BoxFuture<'a, Result<Reply, Fault>> {
+        Box::pin(async move { Ok(self.engine.awake(cx, name).await?.into_reply()) })
     }
 }
 

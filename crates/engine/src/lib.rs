@@ -2,11 +2,13 @@
 //!
 //! Invariants: an engine never sees a token, an HTTP status, another mount's data or the core; everything it may
 //! touch arrives in a [`Cx`]. An auth method answers with a [`Login`] *claim*; only the core mints tokens.
-//! Deliberately absent: any way to write outside the request's transaction.
+//! Deliberately absent: any way to write outside the request's transaction; what is done at somebody else's server is planned
+//! ([`outside`]).
 
 pub mod answer;
 pub mod context;
 pub mod instance;
+pub mod outside;
 mod place;
 pub mod reply;
 pub mod route;
@@ -17,6 +19,7 @@ pub mod view;
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
 pub use context::{Caller, Cx, Held, MountFacts};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, LoginRole, Mounted};
+pub use outside::{Failed, Left, Outside, UnderLease};
 pub use place::{AnswersIn, Place};
 pub use reply::{LeaseClaim, Leased, Login, Reply, TokenTerms};
 pub use route::{Access, Effect, Match, OperationFacts, Quorum, RouteFacts, Routes};

@@ -12,6 +12,8 @@ use tresor_model::response::TokenType;
 use tresor_model::{Auth, LeaseTerms, Shape, Timestamp, WrapInfo};
 use tresor_secret::SecretBytes;
 
+use crate::outside::Plan;
+
 /// The answer of a handler.
 #[derive(Default)]
 pub struct Reply {
@@ -25,6 +27,8 @@ pub struct Reply {
     pub advice: Option<LeaseTerms>,
     /// Something that was handed out and must be taken back; the core makes a lease of it.
     pub lease: Option<LeaseClaim>,
+    /// What is to be done outside the server first; it makes the answer, and this reply says nothing but hints.
+    pub outside: Option<Box<Plan>>,
     /// A token block made by the core's own token engine; engines outside the core leave it empty.
     pub auth: Option<Auth>,
     /// The handle of what the answer shows, for whoever has it wrapped.
@@ -47,6 +51,7 @@ impl Reply {
             || self.login.is_some()
             || self.auth.is_some()
             || self.wrap_info.is_some()
+            || self.outside.is_some()
     }
 }
 

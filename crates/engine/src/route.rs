@@ -561,6 +561,7 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         // A token that is made or renewed is a write.
         assert!(answer.shape != AnswerShape::Token || effect == Effect::Writes, "a token comes out of what only reads");
         assert!(!answer.leases || effect == Effect::Writes, "a lease comes out of what only reads");
+        assert!(!answer.acts || effect == Effect::Writes, "something is done outside by what only reads");
         let place = self.place.unwrap_or(Place::of(effect));
         let facts = OperationFacts { access: self.access, effect, place, fields: In::SPEC, answer };
         let typed = Typed { handler, input: PhantomData::<fn() -> In> };

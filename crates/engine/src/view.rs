@@ -4,13 +4,45 @@
 //! Deliberately absent: commit. The pipeline commits, once.
 
 use tresor_barrier::{BarrierError, KeyPrefix, Plaintext, PointKey, Txn};
+use tresor_env::Entropy;
 use tresor_model::{Fault, Timestamp};
 use tresor_record::RecordError;
+use tresor_secret::SecretString;
+
+use crate::context::MountFacts;
 
 /// The part of the request's transaction below one prefix.
 pub struct View<'a> {
     txn: &'a mut Txn,
     prefix: KeyPrefix,
+    besides: Option<(&'a MountFacts, &'static dyn Besides)>,
+}
+
+/// What the server keeps for a mount besides its data, in the same transaction.
+pub trait Besides: Send + Sync {
+    /// Sets, moves or takes away (`None`) the time at which the mount's engine is called for this name.
+    ///
+    /// # Errors
+    /// A refusal when it is no storage name; a failure when the store fails.
+    fn wake(&self, txn: &mut Txn, mount: &MountFacts, name: &str, at: Option<Timestamp>) -> Result<(), Fault>;
+
+    /// When the engine is called for this name, if it is.
+    ///
+    /// # Errors
+    /// As [`Besides::wake`].
+    fn wakes_at(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Timestamp>, Fault>;
+
+    /// A password as a policy of the mount's namespace wants it; the empty name is the server's own policy.
+    ///
+    /// # Errors
+    /// A refusal when there is no such policy; a failure when the store fails.
+    fn password(
+        &self,
+        txn: &mut Txn,
+        mount: &MountFacts,
+        policy: &str,
+        entropy: &dyn Entropy,
+    ) -> Result<SecretString, Fault>;
 }
 
 /// A record that no listing shows and that costs no place in one, for what is found by who knows its name and when it was
@@ -53,7 +85,55 @@ impl<'a> View<'a> {
     /// A window onto `txn` below `prefix`.
     #[must_use]
     pub fn new(txn: &'a mut Txn, prefix: KeyPrefix) -> Self {
-        Self { txn, prefix }
+        Self { txn, prefix, besides: None }
+    }
+
+    /// The same, of a mount, with what the server keeps for it besides.
+    #[must_use]
+    pub fn of_mount(txn: &'a mut Txn, prefix: KeyPrefix, mount: &'a MountFacts, besides: &'static dyn Besides) -> Self {
+        Self { txn, prefix, besides: Some((mount, besides)) }
+    }
+
+    /// From this time on the engine is called for `name` ([`crate::Engine::awake`]), once; a time that was set before for
+    /// the same name counts no more.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn wake(&mut self, name: &str, at: Timestamp) -> Result<(), Fault> {
+        let (mount, besides) = self.besides()?;
+        besides.wake(self.txn, mount, name, Some(at))
+    }
+
+    /// The engine is not called for `name` any more.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn no_wake(&mut self, name: &str) -> Result<(), Fault> {
+        let (mount, besides) = self.besides()?;
+        besides.wake(self.txn, mount, name, None)
+    }
+
+    /// When the engine is called for `name`, if it is.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn wakes_at(&mut self, name: &str) -> Result<Option<Timestamp>, Fault> {
+        let (mount, besides) = self.besides()?;
+        besides.wakes_at(self.txn, mount, name)
+    }
+
+    /// A password as a policy of the namespace wants it; without a name, of 20 characters with at least one lower-case and
+    /// one upper-case letter, a digit and a hyphen.
+    ///
+    /// # Errors
+    /// A refusal when there is no such policy; a failure when the store fails.
+    pub fn password(&mut self, policy: &str, entropy: &dyn Entropy) -> Result<SecretString, Fault> {
+        let (mount, besides) = self.besides()?;
+        besides.password(self.txn, mount, policy, entropy)
+    }
+
+    fn besides(&self) -> Result<(&'a MountFacts, &'static dyn Besides), Fault> {
+        self.besides.ok_or_else(|| Fault::internal("this window shows data only"))
     }
 
     /// The value stored under `name`, which may contain slashes.
@@ -143,7 +223,7 @@ impl<'a> View<'a> {
     /// As [`View::read`].
     pub fn below(&mut self, directory: &str) -> Result<View<'_>, Fault> {
         let prefix = self.prefix.below(directory).map_err(fault)?;
-        Ok(View { txn: self.txn, prefix })
+        Ok(View { txn: self.txn, prefix, besides: self.besides })
     }
 
     /// The whole transaction, for a system engine.

@@ -67,6 +67,7 @@ pub fn node_without(
 ) -> Result<Arc<Node>, Fault> {
     let mut registry = tresor_builtin::registry();
     registry.factories.push(crate::leasing::FACTORY);
+    registry.factories.push(crate::lending::FACTORY);
     registry.factories.retain(|factory| factory.kind != unknown);
     Node::start(store, cluster, doors.clone(), settings, registry)
 }

@@ -18,6 +18,7 @@ mod captured;
 pub mod cluster;
 pub mod counting;
 pub mod leasing;
+pub mod lending;
 pub mod walk;
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -92,6 +92,13 @@ impl Fault {
         Self::Failure(Failure { cause: cause.into(), side: Side::Ours, public: None })
     }
 
+    /// A failure of a system that this server called, which does not answer; the text goes to the caller and the log.
+    #[must_use]
+    pub fn upstream(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self::Failure(Failure { cause: text.clone().into(), side: Side::Upstream, public: Some(text.into()) })
+    }
+
     /// What went wrong, for the server's operators: the public text of a refusal, the cause of a failure.
     #[must_use]
     pub fn for_operators(&self) -> String {

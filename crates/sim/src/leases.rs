@@ -2,7 +2,8 @@
 //! the disk fails, the clock jumps and the engine refuses.
 //!
 //! After each round the promises are checked: no lease is forgotten, none is taken back before its time, none twice,
-//! none lives on after its token. Deliberately absent: everything else that a server does (`run.rs`).
+//! none lives on after its token; and of accounts outside the server, whatever became of the request that made them, none is
+//! left without a lease. Deliberately absent: everything else that a server does (`run.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -11,6 +12,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tresor_env::BoxFuture;
 use tresor_harness::Answer;
+use tresor_harness::lending::{Does, Service, service};
 
 use crate::accidents::{Accident, Odds, jump_clock};
 use crate::ledger::{Lease, Ledger, Sure, Token, promised};
@@ -26,6 +28,19 @@ const ODDS: Odds = Odds { disk_recovers: 10, clock_jumps: 5, disk_steps: 200 };
 const LIVES: [i64; 5] = [2, 30, 400, 3600, 90_000];
 /// How the engine fails for a round.
 const FAILURES: [&str; 8] = ["", "", "", "", "refuse", "fail", "panic", "hang"];
+/// What the service outside does for a round.
+const DOES: [Does; 10] = [
+    Does::Everything,
+    Does::Everything,
+    Does::Everything,
+    Does::Everything,
+    Does::Refuses,
+    Does::IsDown,
+    Does::BreaksOff,
+    Does::Half,
+    Does::Hangs,
+    Does::Hangs,
+];
 /// Longer than an engine that fails is left alone between two tries.
 const PATIENCE: u64 = 700;
 
@@ -43,15 +58,32 @@ pub enum Planted {
     Forgotten,
     /// A token is taken to be revoked that is not.
     LivesOn,
+    /// There is an account outside that no lease stands for.
+    Orphan,
 }
 
 /// What one request is about.
 enum Ask {
-    Token { parent: Option<usize> },
-    Secret { owner: usize },
-    Renew { lease: usize, increment: i64 },
-    Revoke { lease: usize },
-    RevokeToken { token: usize },
+    Token {
+        parent: Option<usize>,
+    },
+    Secret {
+        owner: usize,
+    },
+    /// An account outside the server.
+    Account {
+        owner: usize,
+    },
+    Renew {
+        lease: usize,
+        increment: i64,
+    },
+    Revoke {
+        lease: usize,
+    },
+    RevokeToken {
+        token: usize,
+    },
 }
 
 struct UnderWay {
@@ -61,10 +93,14 @@ struct UnderWay {
 }
 
 struct Life {
+    seed: u64,
     planted: Planted,
     world: World,
     random: Random,
     ledger: Ledger,
+    /// What was handed out of accounts outside, and the service that they are at.
+    lent: Vec<Lease>,
+    service: Arc<Service>,
     shares: Shares,
     root: String,
     /// How the engine fails now.
@@ -86,10 +122,13 @@ pub fn run_leases(seed: u64, planted: Planted) -> Outcome {
     let mut random = Random::new(seed);
     let kind = if random.chance(50) { StoreKind::File } else { StoreKind::Memory };
     let mut life = Life {
+        seed,
         planted,
         world: World::new(seed, kind),
         random,
         ledger: Ledger::default(),
+        lent: Vec::new(),
+        service: service(&format!("life {seed:016x}")),
         shares: Shares { genuine: Vec::new(), threshold: 1 },
         root: String::new(),
         failure: "",
@@ -118,6 +157,10 @@ impl Life {
         self.root = init.at("/root_token").as_str().unwrap_or_default().to_owned();
         self.unseal().await?;
         self.must("POST", "sys/mounts/made", &json!({ "type": "leasing" })).await?;
+        self.must("POST", "sys/mounts/lent", &json!({ "type": "lending" })).await?;
+        self.service.begins_anew();
+        let name = format!("life {:016x}", self.seed);
+        self.must("POST", "lent/config", &json!({ "service": name })).await?;
         let live_before = self.live_count().await?;
         for round in 0..ROUNDS {
             self.history.push(format!("round {round}"));
@@ -174,6 +217,9 @@ impl Life {
     async fn round(&mut self) -> Result<(), String> {
         let failure = self.random.pick(&FAILURES).copied().unwrap_or("");
         self.engine_fails(failure).await?;
+        let does = self.random.pick(&DOES).copied().unwrap_or_default();
+        self.history.push(format!("the service: {does:?}"));
+        self.service.is_told(does);
         let accident = Accident::draw(&mut self.random, &ODDS);
         accident.begin(&self.world, &mut self.random, &ODDS, &mut self.history);
         self.is_disk_failing |= accident.fails_disk();
@@ -185,6 +231,10 @@ impl Life {
         accident.crash(&mut self.world, keep, &mut self.history).await;
         if accident == Accident::ClockJumps {
             self.jump_clock();
+        }
+        if self.random.chance(50) {
+            // What nobody waits for any more, or somebody still does, comes true.
+            self.service.comes_true();
         }
         if accident.is_crash() {
             self.is_disk_failing = false;
@@ -263,7 +313,8 @@ impl Life {
         let lease = self.random.pick(&idle).copied();
         let ask = match (self.random.below(20), token, lease) {
             (0..4, parent, _) => Ask::Token { parent: parent.filter(|_| self.random.chance(60)) },
-            (4..12, Some(owner), _) => Ask::Secret { owner },
+            (4..8, Some(owner), _) => Ask::Secret { owner },
+            (8..12, Some(owner), _) => Ask::Account { owner },
             (12..16, _, Some(lease)) => Ask::Renew { lease, increment: ttl },
             (16..18, _, Some(lease)) => Ask::Revoke { lease },
             (18..20, Some(token), _) => Ask::RevokeToken { token },
@@ -280,6 +331,7 @@ impl Life {
                 ("POST", "auth/token/create".to_owned(), by, json!({ "ttl": ttl, "policies": ["root"] }))
             }
             Ask::Secret { owner } => ("GET", format!("made/creds/role?ttl={ttl}s"), text(*owner), Value::Null),
+            Ask::Account { owner } => ("GET", format!("lent/creds/role?ttl={ttl}s"), text(*owner), Value::Null),
             Ask::Renew { lease, increment } => {
                 let body = json!({ "lease_id": id(*lease), "increment": increment });
                 ("POST", "sys/leases/renew".to_owned(), self.root.as_str(), body)
@@ -306,7 +358,7 @@ impl Life {
                     token.is_revoked = token.is_revoked.max(Sure::Maybe);
                 }
             }
-            Ask::Token { .. } | Ask::Secret { .. } => {}
+            Ask::Token { .. } | Ask::Secret { .. } | Ask::Account { .. } => {}
         }
         let asked = self.now();
         Ok(Some(UnderWay { ask, asked, exchange }))
@@ -340,6 +392,12 @@ impl Life {
                     is_revoked: Sure::No,
                     is_busy: false,
                 });
+            }
+            (Ask::Account { owner }, Some(200)) => {
+                let (end_min, end_max) = promised(asked, now, seconds("/lease_duration"));
+                let (id, user, owner) = (text("/lease_id"), text("/data/username"), *owner);
+                let is_revoked = Sure::No;
+                self.lent.push(Lease { id, user, owner, end_min, end_max, is_revoked, is_busy: false });
             }
             (Ask::Token { parent: Some(owner) } | Ask::Secret { owner }, Some(403))
                 if !self.ledger.token_may_be_over(*owner, self.latest) =>
@@ -417,7 +475,10 @@ impl Life {
         for at in 0..self.ledger.leases.len() {
             self.look_up(at).await?;
         }
-        Ok(())
+        let accounts = self.service.accounts();
+        let gone = |lease: &&Lease| !accounts.contains(&lease.user);
+        let gone = self.lent.iter().filter(gone).find(|lease| !self.ledger.may_be_over(lease, self.latest));
+        gone.map_or(Ok(()), |lease| Err(format!("the account {} was taken back before its time", lease.user)))
     }
 
     async fn look_up(&mut self, at: usize) -> Result<(), String> {
@@ -455,6 +516,7 @@ impl Life {
                     is_busy: false,
                 });
             }
+            Planted::Orphan => self.service.has("nobody's"),
             Planted::LivesOn => self.ledger.tokens.iter_mut().for_each(|token| token.is_revoked = Sure::Yes),
             Planted::Nothing | Planted::LongPromise | Planted::CountedTwice => {}
         }
@@ -463,6 +525,8 @@ impl Life {
     /// When everything has ended and nothing fails any more, nothing is left, and each was taken back once.
     async fn end_of_everything(&mut self, live_before: u64) -> Result<(), String> {
         self.engine_fails("").await?;
+        self.service.is_told(Does::Everything);
+        self.service.comes_true();
         self.pass(Duration::from_secs(200_000)).await;
         for _ in 0..3 {
             for _ in 0..8 {
@@ -478,6 +542,10 @@ impl Life {
             if revoked.get(&lease.user) != Some(&1) {
                 return Err(format!("{} was taken back {:?} times", lease.user, revoked.get(&lease.user)));
             }
+        }
+        let orphans = self.service.accounts();
+        if !orphans.is_empty() {
+            return Err(format!("{} accounts are forgotten: {orphans:?}", orphans.len()));
         }
         let listed = self.call("LIST", "sys/leases/lookup", &Value::Null).await?;
         let live = self.live_count().await?;

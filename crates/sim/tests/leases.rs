@@ -42,6 +42,7 @@ fn what_is_planted_is_found() {
         (Planted::CountedTwice, "was taken back 2 times"),
         (Planted::Forgotten, "none is handed out: false, and taken back: false"),
         (Planted::LivesOn, "lives on"),
+        (Planted::Orphan, "accounts are forgotten"),
     ] {
         // Some seeds notice by another sign first, such as a lease that is gone when it is looked up.
         let problems = (1..=10).filter_map(|seed| run_leases(seed, planted).err()).map(|failure| failure.problem);

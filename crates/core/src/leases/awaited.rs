@@ -102,7 +102,7 @@ fn is_being_revoked(record: &LeaseRecord, ordered: Timestamp) -> Result<bool, Fa
         return Ok(false);
     }
     match &record.state {
-        LeaseState::Live => Ok(false),
+        LeaseState::Live | LeaseState::Intended => Ok(false),
         LeaseState::Revoking(attempts) if attempts.failed == 0 => Ok(true),
         LeaseState::Revoking(attempts) | LeaseState::Irrevocable(attempts) => {
             Err(Fault::invalid(format!("failed to revoke {:?}: {}", record.id.as_str(), attempts.reason)))

@@ -14,7 +14,7 @@ use tresor_model::ids::MountId;
 use tresor_record::Record;
 
 use super::secrets::Retired;
-use super::{Doing, Progress, index};
+use super::{Doing, Progress, index, wakes};
 use crate::keys;
 use crate::mounts::record::WipeRecord;
 use crate::namespaces::ids;
@@ -232,6 +232,9 @@ pub(super) fn wipe(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Res
             Retired::Waits => {}
             Retired::All => {
                 // Without its engine (of a type that is not known any more), what no listing shows stays.
+                if !wakes::forget(txn, &namespace, &id, &mut doing.step_max)? {
+                    return Ok(Progress::More);
+                }
                 let engine =
                     unsealed.handles.spaces.of(&namespace).and_then(|space| space.mounts.taking_back(txn, &id));
                 let engine = engine.inspect_err(|error| tracing::error!(%error, "a mount is wiped without its engine"));

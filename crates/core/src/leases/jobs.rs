@@ -272,7 +272,7 @@ fn retire_for(all: &Leases, txn: &mut Txn, damage: &Damage<'_>, job: &JobRecord,
             LeaseState::Revoking(_) if now.since(record.due) >= OVERDUE => {
                 return try_again(txn, record, now);
             }
-            LeaseState::Revoking(_) | LeaseState::Irrevocable(_) => return Ok(()),
+            LeaseState::Revoking(_) | LeaseState::Irrevocable(_) | LeaseState::Intended => return Ok(()),
         }
     }
     all.retire(txn, namespace, id, job.work == JobWork::Force, now)

@@ -5,21 +5,25 @@
 //! so that nothing can be written any more, then every name that is left, and at last the record. Invariant: a record is
 //! forgotten when no area lists anything. Deliberately absent: making a namespace unreachable, which its record's state did.
 
+use std::time::Duration;
+
 use tresor_barrier::{Area, KeyPrefix, StorageKey, Txn};
-use tresor_model::{Fault, MountId};
+use tresor_model::{Fault, MountId, Timestamp};
 
 use super::collect::every_below;
 use super::record::number_of;
 use super::{Doing, Progress, Readable};
 use crate::cached::every_name;
 use crate::keys;
-use crate::mounts::removal::Stage;
+use crate::mounts::removal::{Removal, Stage};
 use crate::namespaces::{Space, Spaces, ids};
 use crate::tokens;
 use crate::unsealed::Unsealed;
 
 /// How many namespaces are looked at in one step: one that waits keeps no other waiting.
 const AT_ONCE: usize = 64;
+/// How long engines have to take back what a removed mount of it handed out.
+const PATIENCE: Duration = Duration::from_secs(3600);
 /// Every area that a namespace may have something in.
 const AREAS: [Area; 6] = [Area::Tokens, Area::Leases, Area::Logical, Area::Policies, Area::Audit, Area::Core];
 
@@ -37,7 +41,7 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> 
     if revoke_tokens(unsealed, txn, space, doing)? || remove_mounts(unsealed, txn, space, doing)? {
         return Ok(Progress::More);
     }
-    force_what_is_stuck(txn, space)?;
+    force_what_is_stuck(txn, space, unsealed.clock.now())?;
     for shared in [keys::wipes(), keys::marks()] {
         let names = every_name(txn, &shared.map_err(Fault::internal)?).map_err(Fault::internal)?;
         if names.iter().any(|name| ids::home(name) == space.id) {
@@ -74,12 +78,17 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> 
 }
 
 /// What an engine does not take back is forgotten at last, as if an operator had ordered it: nobody can any more.
-fn force_what_is_stuck(txn: &mut Txn, space: &Space) -> Result<(), Fault> {
+fn force_what_is_stuck(txn: &mut Txn, space: &Space, now: Timestamp) -> Result<(), Fault> {
     let names = every_name(txn, &keys::wipes().map_err(Fault::internal)?).map_err(Fault::internal)?;
     for name in names.iter().filter(|name| ids::home(name) == space.id) {
         let id = MountId::new(ids::bare(name));
         let removal = space.mounts.removal(txn, &id)?;
-        if removal.is_some_and(|removal| removal.stage() == Stage::Stuck) {
+        // Nor is a target waited for that does not answer.
+        let is_stuck = |removal: &Removal| {
+            let is_late = now.since(removal.record.since) >= PATIENCE;
+            !removal.record.is_forced && (removal.stage() == Stage::Stuck || is_late)
+        };
+        if removal.as_ref().is_some_and(is_stuck) {
             tracing::error!(namespace = %space.path, "leases of a namespace that is being deleted are forgotten without being revoked");
             space.mounts.force_removal(txn, &id)?;
         }

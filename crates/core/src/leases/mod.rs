@@ -8,21 +8,27 @@
 //! Invariant: nothing here decides whether a token is valid; an expired or orphaned one is refused by its record,
 //! whether or not this task has come by. Deliberately absent: one timer per lease.
 
+pub mod abandoned;
 pub(crate) mod awaited;
 pub(crate) mod clock;
 mod collect;
+mod crew;
 pub mod index;
+pub(crate) mod intents;
 pub mod jobs;
 mod leaving;
 pub mod record;
 mod revoke;
 pub mod secrets;
+pub mod targets;
+pub mod waiting;
+pub(crate) mod wakes;
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tresor_barrier::{BarrierError, Lane, Plaintext, Txn};
-use tresor_model::{Fault, Operation, map};
+use tresor_model::{Body, Fault, Operation, map};
 use tresor_record::Record;
 
 use crate::deeds;
@@ -60,8 +66,9 @@ const CALM_AFTER: Duration = Duration::from_secs(1);
 /// The background tasks, each until the node is sealed or gone.
 pub(crate) fn start(node: &std::sync::Arc<Unsealed>, tasks: &tresor_env::Tasks) {
     let (weak, gate) = (std::sync::Arc::downgrade(node), node.gate.clone());
-    tasks.spawn(run(weak.clone(), gate.clone(), |unsealed, pace| Box::pin(step(unsealed, pace))));
-    tasks.spawn(run(weak, gate, |unsealed, pace| Box::pin(revoke::due(unsealed, pace))));
+    tasks.spawn(run(weak.clone(), gate.clone()));
+    tasks.spawn(revoke::run(weak.clone(), gate.clone()));
+    tasks.spawn(wakes::run(weak, gate));
 }
 
 /// Tells whether requests run, from the numbers of those that came.
@@ -71,6 +78,10 @@ struct Traffic {
 }
 
 impl Traffic {
+    const fn new() -> Self {
+        Self { entered: 0, since: None }
+    }
+
     fn pace(&mut self, gate: &Gate, now: Duration) -> Pace {
         let (is_anybody_inside, entered) = gate.traffic();
         if is_anybody_inside || entered != self.entered {
@@ -81,12 +92,9 @@ impl Traffic {
     }
 }
 
-/// What a background task does each time.
-type Step = for<'u> fn(&'u Unsealed, Pace) -> tresor_env::BoxFuture<'u, Result<Progress, Fault>>;
-
-/// A background task. It holds the node only while it works.
-async fn run(node: Weak<Unsealed>, gate: Gate, step: Step) {
-    let (mut traffic, mut failed) = (Traffic { entered: 0, since: None }, 0_u32);
+/// The background task for everything that asks nobody. It holds the node only while it works.
+async fn run(node: Weak<Unsealed>, gate: Gate) {
+    let (mut traffic, mut failed) = (Traffic::new(), 0_u32);
     while let Some(unsealed) = node.upgrade() {
         if gate.is_closed() {
             return;
@@ -194,19 +202,44 @@ struct Doing {
     step_max: usize,
     /// How many tokens it revoked.
     revoked: u64,
+    /// Leases that it forgot without their being revoked.
+    abandoned: Vec<String>,
+}
+
+impl Doing {
+    const fn new(step_max: usize) -> Self {
+        Self { step_max, revoked: 0, abandoned: Vec::new() }
+    }
+
+    /// Records what was done, once it is committed.
+    async fn tell(self, unsealed: &Unsealed, reason: &'static str) {
+        if self.revoked > 0 {
+            deeds::record(unsealed, reason, Operation::Delete, map! { "tokens" => self.revoked }).await;
+        }
+        if !self.abandoned.is_empty() {
+            let leases: Vec<Body> = self.abandoned.into_iter().map(Body::from).collect();
+            deeds::record(unsealed, "sys/leases/abandoned", Operation::Delete, map! { "leases" => leases }).await;
+        }
+    }
+}
+
+/// Somebody else was faster: it is looked at again.
+fn stands(outcome: Result<(), CommitFault>) -> Result<(), Fault> {
+    match outcome {
+        Ok(()) | Err(CommitFault::Conflict) => Ok(()),
+        Err(other) => Err(other.into()),
+    }
 }
 
 async fn piece(unsealed: &Unsealed, pace: Pace, reason: &'static str, work: Work) -> Result<Progress, Fault> {
     let mut txn = unsealed.begin()?;
-    let mut doing = Doing { step_max: pace.step_max, revoked: 0 };
+    let mut doing = Doing::new(pace.step_max);
     if work(unsealed, &mut txn, &mut doing)? == Progress::Idle {
         return Ok(Progress::Idle);
     }
     match unsealed.commit_in(pace.lane, txn).await {
         Ok(()) => {
-            if doing.revoked > 0 {
-                deeds::record(unsealed, reason, Operation::Delete, map! { "tokens" => doing.revoked }).await;
-            }
+            doing.tell(unsealed, reason).await;
             Ok(Progress::More)
         }
         // Somebody else (a renewal, a revocation) was faster: look again.
@@ -288,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_gap_between_requests_is_no_calm() {
-        let (gate, mut traffic) = (Gate::default(), Traffic { entered: 0, since: None });
+        let (gate, mut traffic) = (Gate::default(), Traffic::new());
         let mut is_calm = |millis| traffic.pace(&gate, Duration::from_millis(millis)).rest == CALM.rest;
         assert!(is_calm(0), "nobody came yet");
         drop(gate.enter().unwrap());

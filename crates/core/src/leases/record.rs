@@ -12,7 +12,7 @@ use crate::namespaces::ids;
 
 /// A lease as it is stored.
 #[derive(Record)]
-#[record(kind = "lease", version = 2)]
+#[record(kind = "lease", version = 3, previous = LeaseRecordV2)]
 pub struct LeaseRecord {
     /// Its id: the path that was asked, and its number.
     pub id: LeaseId,
@@ -42,6 +42,55 @@ pub struct LeaseRecord {
     pub renewable: bool,
     /// What becomes of it.
     pub state: LeaseState,
+    /// Whom its engine asks to take it back, in the engine's words; empty where it asks nobody outside.
+    pub target: String,
+    /// Until when what was asked of the target may come true: it is taken back once more then.
+    pub again: Option<Timestamp>,
+}
+
+/// A lease as it was stored before anything was made outside the server.
+#[derive(Record)]
+#[record(kind = "lease", version = 2)]
+pub struct LeaseRecordV2 {
+    id: LeaseId,
+    mount: MountId,
+    token: String,
+    kind: String,
+    recipe: SecretBytes,
+    issued: Timestamp,
+    expires: Timestamp,
+    granted: Duration,
+    due: Timestamp,
+    renewed: Option<Timestamp>,
+    renewal_ttl: Duration,
+    max_ttl: Duration,
+    renewable: bool,
+    state: LeaseState,
+}
+
+impl From<LeaseRecordV2> for LeaseRecord {
+    fn from(older: LeaseRecordV2) -> Self {
+        let LeaseRecordV2 { id, mount, token, kind, recipe, issued, expires, granted, due, renewed, .. } = older;
+        let LeaseRecordV2 { renewal_ttl, max_ttl, renewable, state, .. } = older;
+        Self {
+            id,
+            mount,
+            token,
+            kind,
+            recipe,
+            issued,
+            expires,
+            granted,
+            due,
+            renewed,
+            renewal_ttl,
+            max_ttl,
+            renewable,
+            state,
+            target: String::new(),
+            again: None,
+        }
+    }
 }
 
 /// What becomes of a lease.
@@ -56,6 +105,9 @@ pub enum LeaseState {
     /// Taking it back failed too often; an operator has to look.
     #[part(tag = 3)]
     Irrevocable(Attempts),
+    /// It is being made: nobody sees it, and when its time comes it is taken back.
+    #[part(tag = 4)]
+    Intended,
 }
 
 /// How revoking went so far.

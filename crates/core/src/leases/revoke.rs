@@ -1,29 +1,39 @@
 //! The task that revokes: it asks engines to take back what is due, with patience.
 //!
-//! Each lease is a transaction of its own, so what an engine writes stands together with the end of its lease, and one
-//! that fails or hangs concerns no other. A failure is tried again, later each time, and after a while the lease is set
-//! apart as irrevocable, with the reason, for an operator; nothing is dropped silently. A store that fails is no
-//! failure of the engine: it is tried again and counts for nothing. Deliberately absent: deciding what ends.
+//! What is due goes from the index of ends into a queue of whoever is asked to take it back, a target of a mount
+//! (`targets`); each queue has its own room, so one that is slow, or down, or has a hundred thousand leases due, keeps no
+//! other waiting. A target that does not answer is tried by one lease at a time, less and less often; that counts for no
+//! lease, all wait in the queue untouched. What an engine says of one lease does count: it is tried again, later each time,
+//! and after a while the lease is set apart as irrevocable, with the reason, for an operator; nothing is dropped silently.
+//! Each lease is a transaction of its own, so what an engine writes stands together with the end of its lease. A store that
+//! fails is no failure of the engine. Deliberately absent: deciding what ends.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
-use tresor_barrier::Lane;
-use tresor_env::BoxFuture;
+use tresor_barrier::{KeyPrefix, Lane, Txn};
+use tresor_engine::outside::is_unreachable;
 use tresor_model::{Fault, Timestamp};
 
+use super::crew::Crew;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
-use super::secrets::{Means, forget, give_up, move_to, write};
-use super::{Pace, Progress, Readable, after, index, readable};
+use super::secrets::{Means, give_up, move_to, write};
+use super::{
+    Doing, Pace, Progress, Readable, Traffic, abandoned, index, pause_after, piece, readable, stands, targets,
+};
+use crate::gate::Gate;
 use crate::keys;
-use crate::unsealed::{CommitFault, Unsealed};
+use crate::unsealed::Unsealed;
 
 /// How many leases are taken from the index at a time, at most.
 const PAGE_MAX: usize = 64;
-/// How many engines are asked at the same time.
-const AT_ONCE: usize = 32;
+/// How many leases are asked about at the same time, and of one target.
+const AT_ONCE: usize = 256;
+const OF_TARGET: usize = 16;
+/// How many queues are looked at in one round.
+const QUEUES: usize = 64;
 /// The longest that an engine may take.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How often revoking may fail before the lease is set apart.
@@ -31,125 +41,248 @@ pub(super) const ATTEMPTS_MAX: u64 = 6;
 /// How long after the first failure it is tried again; each further one doubles it.
 const BACKOFF: Duration = Duration::from_secs(10);
 
-/// Asks for what is due.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn due(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
-    let now = unsealed.clock.now();
-    let (bucket, numbers) = {
-        let mut txn = unsealed.begin()?;
-        let ends = keys::lease_ends().map_err(Fault::internal)?;
-        let Some(bucket) = index::first_due(&mut txn, &ends, now)? else { return Ok(Progress::Idle) };
-        let page = PAGE_MAX.min(pace.step_max / 2);
-        let aside = keys::set_aside().map_err(Fault::internal)?;
-        let Some(numbers) = index::page(&mut txn, &bucket, &aside, page, now)? else {
-            for space in unsealed.handles.spaces.every() {
-                let entropy = &*unsealed.doors.entropy;
-                unsealed.handles.leases.order(&mut txn, &space, JobWork::TidyLeases, "", now, entropy)?;
+/// What asking about a lease came to.
+enum Asked {
+    /// Its engine answered, whatever it said; or nobody had to be asked.
+    Answered,
+    /// The target does not answer, for this reason.
+    Unreachable(String),
+    /// The store failed.
+    StoreFailed(Fault),
+}
+
+/// The task, until the node is sealed or gone.
+pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
+    let (mut crew, mut traffic, mut failed) = (Crew::default(), Traffic::new(), 0_u32);
+    let mut after = None;
+    while let Some(unsealed) = node.upgrade() {
+        if gate.is_closed() {
+            return;
+        }
+        let begun = unsealed.doors.clock.monotonic();
+        let pace = traffic.pace(&gate, begun);
+        let progress = round(&unsealed, pace, &mut crew, &mut after).await;
+        let took = unsealed.doors.clock.monotonic().saturating_sub(begun);
+        let mut is_well = true;
+        let (pause, is_idle) = match progress {
+            Ok(Progress::More) => (took.saturating_mul(pace.rest).min(super::PAUSE_MAX), false),
+            Ok(Progress::Idle) => (super::PAUSE_MAX, true),
+            Err(fault) => {
+                tracing::warn!(%fault, cause = ?fault, "revoking will go on later");
+                is_well = false;
+                (pause_after(failed), false)
             }
-            stands(unsealed.commit_in(pace.lane, txn).await)?;
-            return Ok(Progress::More);
         };
-        (bucket, numbers)
+        // What failed is not tried again at once.
+        let (pause, is_idle) = if failed > 0 { (pause.max(pause_after(failed)), false) } else { (pause, is_idle) };
+        let (weak, clock) = (Arc::downgrade(&unsealed), unsealed.clock.clone());
+        drop(unsealed);
+        let Some(done) = crew.rest(&gate, &clock, pause, is_idle).await else { return };
+        for (queue, asked) in done {
+            is_well &= note(&weak, &queue, asked);
+        }
+        failed = if is_well { 0 } else { failed.saturating_add(1) };
+    }
+}
+
+/// Remembers how a target is doing; false when the store failed.
+fn note(node: &Weak<Unsealed>, queue: &str, asked: Asked) -> bool {
+    let Some(unsealed) = node.upgrade() else { return true };
+    match asked {
+        Asked::Answered => unsealed.handles.leases.targets().is_up(queue),
+        Asked::Unreachable(reason) => {
+            tracing::warn!(target = queue, reason, "a target does not answer; what it has waits to be revoked");
+            unsealed.handles.leases.targets().is_down(queue, &reason, unsealed.clock.now());
+        }
+        Asked::StoreFailed(fault) => {
+            tracing::warn!(%fault, cause = ?fault, "a lease will be revoked later");
+            return false;
+        }
+    }
+    true
+}
+
+/// Sorts what is due into the queues, and asks about as many of each as it has room for.
+async fn round(
+    unsealed: &Arc<Unsealed>,
+    pace: Pace,
+    crew: &mut Crew<Asked>,
+    after: &mut Option<String>,
+) -> Result<Progress, Fault> {
+    let sorted = piece(unsealed, pace, "", sort).await?;
+    let begun = begin(unsealed, pace, crew, after)?;
+    Ok(if begun == Progress::More { begun } else { sorted })
+}
+
+fn begin(
+    unsealed: &Arc<Unsealed>,
+    pace: Pace,
+    crew: &mut Crew<Asked>,
+    after: &mut Option<String>,
+) -> Result<Progress, Fault> {
+    let mut txn = unsealed.begin()?;
+    let (now, queues) = (unsealed.clock.now(), keys::queues().map_err(Fault::internal)?);
+    let page = txn.list(&queues, after.as_deref(), QUEUES).map_err(Fault::internal)?;
+    // The next round goes on behind them: of very many queues each has its turn.
+    *after = page.last().filter(|_| page.len() == QUEUES).cloned();
+    let (mut progress, mut left) = (Progress::Idle, PAGE_MAX.min(pace.step_max));
+    for queue in page {
+        let name = queue.trim_end_matches('/');
+        let under_way = crew.of(name);
+        let room = match unsealed.handles.leases.targets().down(name) {
+            Some(down) if down.until > now => 0,
+            Some(_) => 1_usize.saturating_sub(under_way),
+            None => OF_TARGET.saturating_sub(under_way),
+        };
+        let room = room.min(left).min(AT_ONCE.saturating_sub(crew.len()));
+        if room == 0 {
+            continue;
+        }
+        let at = queues.below(&queue).map_err(Fault::internal)?;
+        for number in txn.list(&at, None, room + under_way).map_err(Fault::internal)? {
+            if crew.is_at(name, &number) || crew.of(name) >= under_way + room {
+                continue;
+            }
+            (progress, left) = (Progress::More, left.saturating_sub(1));
+            let (unsealed, at, lane) = (Arc::clone(unsealed), at.clone(), pace.lane);
+            crew.begin(name, &number.clone(), async move {
+                one(&unsealed, lane, &at, &number).await.unwrap_or_else(Asked::StoreFailed)
+            });
+        }
+    }
+    Ok(progress)
+}
+
+/// Moves some of what is due from the index into the queues; from then on nobody sees it.
+fn sort(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
+    let now = unsealed.clock.now();
+    let ends = keys::lease_ends().map_err(Fault::internal)?;
+    let Some(bucket) = index::first_due(txn, &ends, now)? else { return Ok(Progress::Idle) };
+    let aside = keys::set_aside().map_err(Fault::internal)?;
+    let Some(numbers) = index::page(txn, &bucket, &aside, PAGE_MAX.min(doing.step_max), now)? else {
+        for space in unsealed.handles.spaces.every() {
+            let entropy = &*unsealed.doors.entropy;
+            unsealed.handles.leases.order(txn, &space, JobWork::TidyLeases, "", now, entropy)?;
+        }
+        return Ok(Progress::More);
     };
     let second = bucket.as_str().trim_end_matches('/').rsplit('/').next().and_then(index::second_of);
     let second = Timestamp::from_seconds(second.unwrap_or(0));
-    let (mut progress, mut failed) = (Progress::Idle, None);
-    for some in numbers.chunks(AT_ONCE) {
-        let mut asked: Vec<BoxFuture<'_, Result<(), Fault>>> = Vec::new();
-        for number in some {
-            asked.push(Box::pin(one(unsealed, pace.lane, second, number)));
+    for number in numbers {
+        let key = keys::lease(&number).map_err(Fault::internal)?;
+        match readable::<LeaseRecord>(txn.read(&key))? {
+            Readable::Yes(record) if record.due == second => enqueue(unsealed, txn, *record, doing, now)?,
+            // Renewed or gone since: the entry is a leftover.
+            Readable::Yes(_) | Readable::Gone => {}
+            Readable::No(reason) => index::set_aside(txn, &aside, &number, reason, now)?,
         }
-        for done in join_all(asked).await {
-            match done {
-                Ok(()) => progress = Progress::More,
-                Err(fault) => failed = Some(fault),
-            }
-        }
+        txn.leave(&bucket.key(&number).map_err(Fault::internal)?);
     }
-    after(progress, failed)
+    Ok(Progress::More)
 }
 
-/// One entry of the index.
-async fn one(unsealed: &Unsealed, lane: Lane, second: Timestamp, number: &str) -> Result<(), Fault> {
+fn enqueue(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    mut record: LeaseRecord,
+    doing: &mut Doing,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let (queue, entry) = targets::queue(&record)?;
+    match &record.state {
+        LeaseState::Irrevocable(_) => return Ok(()),
+        LeaseState::Revoking(attempts) if attempts.is_forced => {
+            // Nobody is asked once more for each of what may be a hundred thousand.
+            if let Some(down) = unsealed.handles.leases.targets().down(&queue) {
+                return abandoned::forget(txn, &record, &down.reason, doing, now);
+            }
+        }
+        LeaseState::Revoking(_) => {}
+        LeaseState::Live | LeaseState::Intended => {
+            unsealed.handles.leases.end_of_life(txn, &mut record, now)?;
+            write(txn, &record)?;
+        }
+    }
+    // What a damaged block leads to is found by tidying.
+    txn.enter_if_readable(&entry);
+    Ok(())
+}
+
+/// One entry of a queue.
+async fn one(unsealed: &Unsealed, lane: Lane, queue: &KeyPrefix, number: &str) -> Result<Asked, Fault> {
     let mut txn = unsealed.begin()?;
     let now = unsealed.clock.now();
-    let ends = keys::lease_ends().map_err(Fault::internal)?;
-    let entry = ends.below(&index::bucket_name(second.seconds())).and_then(|at| at.key(number));
-    let entry = entry.map_err(Fault::internal)?;
+    let entry = queue.key(number).map_err(Fault::internal)?;
     let key = keys::lease(number).map_err(Fault::internal)?;
     match readable::<LeaseRecord>(txn.read(&key))? {
-        Readable::Yes(record) if record.due == second => revoke(unsealed, lane, *record, txn).await,
-        // Renewed or gone since: the entry is a leftover.
-        Readable::Yes(_) | Readable::Gone => {
+        Readable::Yes(record) if matches!(record.state, LeaseState::Revoking(_)) && record.due <= now => {
             txn.leave(&entry);
-            stands(unsealed.commit_in(lane, txn).await)
+            return revoke(unsealed, lane, *record, txn).await;
         }
+        // It is gone, or stands elsewhere by now.
+        Readable::Yes(_) | Readable::Gone => {}
         Readable::No(reason) => {
             let aside = keys::set_aside().map_err(Fault::internal)?;
             index::set_aside(&mut txn, &aside, number, reason, now)?;
-            txn.leave(&entry);
-            stands(unsealed.commit_in(lane, txn).await)
         }
     }
+    txn.leave(&entry);
+    stands(unsealed.commit_in(lane, txn).await).map(|()| Asked::Answered)
 }
 
-async fn revoke(
-    unsealed: &Unsealed,
-    lane: Lane,
-    mut record: LeaseRecord,
-    mut txn: tresor_barrier::Txn,
-) -> Result<(), Fault> {
+async fn revoke(unsealed: &Unsealed, lane: Lane, mut record: LeaseRecord, mut txn: Txn) -> Result<Asked, Fault> {
     let now = unsealed.clock.now();
     let leases = &unsealed.handles.leases;
-    leases.end_of_life(&mut txn, &mut record)?;
+    let (id, target) = (record.id.as_str().to_owned(), record.target.clone());
     let means = Means::by(&mut txn, now, &unsealed.doors);
-    let asked = AssertUnwindSafe(leases.take_back(means, &record)).catch_unwind();
+    let asked = AssertUnwindSafe(leases.take_back(means, &mut record)).catch_unwind();
     let taken = tokio::select! {
         biased;
         taken = asked => taken.unwrap_or_else(|_| Err(Fault::internal("the engine panicked"))),
         // Sealing: it is asked again after the next unsealing.
-        () = unsealed.gate.closed() => return Ok(()),
-        () = unsealed.clock.sleep(DEADLINE) => Err(Fault::internal("the engine took too long")),
+        () = unsealed.gate.closed() => return Ok(Asked::Answered),
+        () = unsealed.clock.sleep(DEADLINE) => {
+            let text = "the engine took too long";
+            Err(if target.is_empty() { Fault::internal(text) } else { Fault::upstream(text) })
+        }
     };
     match taken {
-        Ok(()) => stands(unsealed.commit_in(lane, txn).await),
+        Ok(()) => stands(unsealed.commit_in(lane, txn).await).map(|()| Asked::Answered),
         Err(fault) => {
             // What the engine wrote goes with its transaction; that it failed is written in another.
             drop(txn);
-            failed(unsealed, lane, record.id.as_str(), &fault.for_operators()).await
+            failed(unsealed, lane, &id, &fault).await
         }
     }
 }
 
-async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, reason: &str) -> Result<(), Fault> {
-    let now = unsealed.clock.now();
+async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, fault: &Fault) -> Result<Asked, Fault> {
+    let (now, reason) = (unsealed.clock.now(), fault.for_operators());
     let mut txn = unsealed.begin()?;
-    let Some(mut record) = super::secrets::read(&mut txn, id)? else { return Ok(()) };
-    unsealed.handles.leases.end_of_life(&mut txn, &mut record)?;
-    let LeaseState::Revoking(before) = &record.state else { return Ok(()) };
-    let attempts = Attempts { failed: before.failed + 1, reason: reason.to_owned(), is_forced: before.is_forced };
-    tracing::warn!(lease = id, reason, failed = attempts.failed, "a lease could not be revoked");
-    if attempts.is_forced {
-        tracing::error!(lease = id, reason, "a lease is forgotten without being revoked, as was ordered");
-        forget(&mut txn, &record)?;
-    } else if attempts.failed >= ATTEMPTS_MAX {
-        give_up(&mut txn, &mut record, attempts)?;
+    let Some(mut record) = super::secrets::read(&mut txn, id)? else { return Ok(Asked::Answered) };
+    let LeaseState::Revoking(before) = &record.state else { return Ok(Asked::Answered) };
+    let asked = if is_unreachable(fault) { Asked::Unreachable(reason.clone()) } else { Asked::Answered };
+    let mut doing = Doing::new(1);
+    if before.is_forced {
+        abandoned::forget(&mut txn, &record, &reason, &mut doing, now)?;
+    } else if is_unreachable(fault) {
+        // It stays where it is in its queue.
+        return Ok(asked);
     } else {
-        let doublings = u32::try_from(attempts.failed.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-        let later = now.plus(BACKOFF.saturating_mul(1 << doublings));
-        move_to(&mut txn, &mut record, index::rounded(later))?;
-        record.state = LeaseState::Revoking(attempts);
-        write(&mut txn, &record)?;
+        let attempts = Attempts { failed: before.failed + 1, reason: reason.clone(), is_forced: false };
+        tracing::warn!(lease = id, reason, failed = attempts.failed, "a lease could not be revoked");
+        if attempts.failed >= ATTEMPTS_MAX {
+            give_up(&mut txn, &mut record, attempts)?;
+        } else {
+            let doublings = u32::try_from(attempts.failed.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+            let later = now.plus(BACKOFF.saturating_mul(1 << doublings));
+            move_to(&mut txn, &mut record, index::rounded(later))?;
+            record.state = LeaseState::Revoking(attempts);
+            write(&mut txn, &record)?;
+        }
     }
-    stands(unsealed.commit_in(lane, txn).await)
-}
-
-/// Somebody else was faster: it is looked at again.
-fn stands(outcome: Result<(), CommitFault>) -> Result<(), Fault> {
-    match outcome {
-        Ok(()) | Err(CommitFault::Conflict) => Ok(()),
-        Err(other) => Err(other.into()),
-    }
+    targets::leave_queue(&mut txn, &record)?;
+    stands(unsealed.commit_in(lane, txn).await)?;
+    doing.tell(unsealed, "").await;
+    Ok(asked)
 }

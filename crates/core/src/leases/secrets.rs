@@ -3,8 +3,7 @@
 //! A lease belongs to a token and never outlives it. Its record holds the recipe for taking it back, so nothing that an
 //! operator changes later (a role, a configuration) stands in the way. Ending one has two steps: it is *retired*, from
 //! when on nobody sees it, and its engine is asked, by a task of its own (`revoke`), until it is done. Deliberately
-//! absent: intents for effects outside the server (they come with the first engine that has some; their place is
-//! before the engine is asked).
+//! absent: leases in the making (`intents`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,8 @@ use tresor_record::Record;
 
 use super::index;
 use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
+use super::targets::Targets;
+use crate::besides::BESIDES;
 use crate::keys;
 use crate::mounts::TakingBack;
 use crate::mounts::record::{StoredClass, WipeRecord};
@@ -34,6 +35,7 @@ const IRREVOCABLE: &str = "irrevocable";
 pub struct Leases {
     spaces: Arc<Spaces>,
     tokens: Arc<Tokens>,
+    targets: Targets,
 }
 
 /// What asking an engine takes.
@@ -91,8 +93,13 @@ impl LeasesLeft {
 }
 
 impl Leases {
-    pub(crate) const fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
-        Self { spaces, tokens }
+    pub(crate) fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
+        Self { spaces, tokens, targets: Targets::default() }
+    }
+
+    /// Whom engines ask outside the server.
+    pub(crate) const fn targets(&self) -> &Targets {
+        &self.targets
     }
 
     /// Makes a lease of what an engine handed out.
@@ -105,42 +112,59 @@ impl Leases {
         claim: LeaseClaim,
     ) -> Result<LeaseTerms, Fault> {
         let Means { txn, now, entropy, .. } = means;
-        let namespace = &facts.namespace;
-        let number = ids::within(namespace, tokens::fresh_name(now, entropy));
-        let wish = (!claim.ttl.is_zero()).then_some(claim.ttl);
-        let ttl = lease_life(facts, wish, claim.max_ttl, now, owner.record.expires, now).ttl;
-        let mut max_ttl = claim.max_ttl;
-        if let Some(end) = owner.record.expires.filter(|_| owner.is_batch()) {
-            // No renewal leads beyond a token that nobody can ask by then.
-            let left = end.since(now);
-            max_ttl = if max_ttl.is_zero() { left } else { max_ttl.min(left) };
-        }
-        let expires = index::rounded(now.plus(ttl));
-        let record = LeaseRecord {
+        let mut record = self.fresh(facts, path, owner, claim, now, entropy);
+        let ttl = begin(&mut record, facts, owner, owner.record.expires, now);
+        txn.enter(&id_key(&facts.namespace, record.id.as_str())?);
+        self.enter(txn, &record, facts, owner)?;
+        Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
+    }
+
+    /// A lease that nothing is stored of yet.
+    pub(super) fn fresh(
+        &self,
+        facts: &MountFacts,
+        path: &str,
+        owner: &FoundToken,
+        claim: LeaseClaim,
+        now: Timestamp,
+        entropy: &dyn Entropy,
+    ) -> LeaseRecord {
+        let number = ids::within(&facts.namespace, tokens::fresh_name(now, entropy));
+        LeaseRecord {
             id: LeaseId::new(format!("{}/{number}", path.trim_matches('/'))),
             mount: facts.id.clone(),
             token: owner.lease_owner().to_owned(),
             kind: claim.kind.to_owned(),
             recipe: claim.recipe,
             issued: now,
-            expires,
-            granted: ttl,
-            due: expires,
+            expires: now,
+            granted: Duration::ZERO,
+            due: now,
             renewed: None,
             renewal_ttl: claim.ttl,
-            max_ttl,
+            max_ttl: claim.max_ttl,
             renewable: claim.renewable,
             state: LeaseState::Live,
-        };
-        txn.enter(&id_key(namespace, record.id.as_str())?);
-        write(txn, &record)?;
-        if let Some(owned) = owned_key(&record)? {
+            target: String::new(),
+            again: None,
+        }
+    }
+
+    /// Stores a new lease with its place among those of its token and in the index, and counts it.
+    pub(super) fn enter(
+        &self,
+        txn: &mut Txn,
+        record: &LeaseRecord,
+        facts: &MountFacts,
+        owner: &FoundToken,
+    ) -> Result<(), Fault> {
+        write(txn, record)?;
+        if let Some(owned) = owned_key(record)? {
             txn.enter(&owned);
         }
-        index::enter(txn, &ends()?, expires, &number)?;
-        self.tokens.bound(txn, namespace, &facts.id)?;
-        self.tokens.count(txn, namespace, &facts.id, &owner.line(), 1)?;
-        Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
+        index::enter(txn, &ends()?, record.due, record.number())?;
+        self.tokens.bound(txn, &facts.namespace, &facts.id)?;
+        self.tokens.count(txn, &facts.namespace, &facts.id, &owner.line(), 1)
     }
 
     /// A lease of a namespace that is in use, or cannot be revoked; `None` for every other id.
@@ -157,7 +181,7 @@ impl Leases {
         let Some(record) = read_in(txn, namespace, id)? else { return Ok(None) };
         let is_shown = match record.state {
             LeaseState::Live => self.is_alive(txn, &record, now)?,
-            LeaseState::Revoking(_) => false,
+            LeaseState::Revoking(_) | LeaseState::Intended => false,
             LeaseState::Irrevocable(_) => true,
         };
         Ok(is_shown.then_some(record))
@@ -211,7 +235,8 @@ impl Leases {
             return Err(Fault::invalid("past the max TTL, cannot renew"));
         }
         let Means { txn, entropy, workers, outgoing, .. } = means;
-        let cx = own_context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
+        let cx =
+            own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, outgoing);
         engine.renew(cx, leased(&record), ttl).await?;
         if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
             move_to(txn, &mut record, end)?;
@@ -252,6 +277,7 @@ impl Leases {
         let attempts = Attempts { is_forced, ..Attempts::default() };
         match &mut record.state {
             LeaseState::Live => self.leave_life(txn, &record)?,
+            LeaseState::Intended => self.give_intent_up(txn, &mut record, now)?,
             LeaseState::Revoking(attempts) if attempts.is_forced || !is_forced => return Ok(record),
             LeaseState::Revoking(_) => {}
             LeaseState::Irrevocable(_) => {
@@ -268,7 +294,7 @@ impl Leases {
     }
 
     /// Counts a lease out of what is alive, and into what is being revoked; its token has it no more.
-    fn leave_life(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+    pub(super) fn leave_life(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
         let line = self.tokens.line_of(txn, &record.token)?;
         self.tokens.count(txn, &record.home(), &record.mount, &line, -1)?;
         count_as(REVOKING, txn, record, 1)?;
@@ -331,31 +357,42 @@ impl Leases {
     pub async fn revoke(&self, means: Means<'_>, namespace: &NamespaceId, id: &str) -> Result<(), Fault> {
         let Some(record) = read_in(means.txn, namespace, id)? else { return Ok(()) };
         let now = means.now;
-        let record = self.retire_record(means.txn, record, false, now)?;
-        self.take_back(means, &record).await
+        let mut record = self.retire_record(means.txn, record, false, now)?;
+        self.take_back(means, &mut record).await
     }
 
     /// Asks the engine to take back a retired lease; when it did, nothing is left of the lease.
-    pub(super) async fn take_back(&self, means: Means<'_>, record: &LeaseRecord) -> Result<(), Fault> {
+    pub(super) async fn take_back(&self, means: Means<'_>, record: &mut LeaseRecord) -> Result<(), Fault> {
         let Means { txn, now, entropy, workers, outgoing } = means;
         let gone = || Fault::internal("the mount that handed it out is gone");
         let TakingBack { facts, contents, engine } = self.taking_back(txn, record)?.ok_or_else(gone)?;
-        let cx = own_context(View::new(&mut *txn, contents), &facts, now, entropy, workers, outgoing);
+        let cx =
+            own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, outgoing);
         engine.revoke(cx, leased(record)).await?;
-        forget(txn, record)
+        match record.again {
+            // What was asked for in vain may come true until then.
+            Some(again) if again > now => {
+                record.state = LeaseState::Revoking(Attempts::default());
+                move_to(txn, record, again)?;
+                write(txn, record)
+            }
+            _ => forget(txn, record),
+        }
     }
 
-    /// Moves a lease that is due and in use to those that are being revoked.
-    pub(super) fn end_of_life(&self, txn: &mut Txn, record: &mut LeaseRecord) -> Result<(), Fault> {
-        if record.state == LeaseState::Live {
-            self.leave_life(txn, record)?;
-            record.state = LeaseState::Revoking(Attempts::default());
+    /// Moves a lease that is due, in use or in the making, to those that are being revoked.
+    pub(super) fn end_of_life(&self, txn: &mut Txn, record: &mut LeaseRecord, now: Timestamp) -> Result<(), Fault> {
+        match record.state {
+            LeaseState::Live => self.leave_life(txn, record)?,
+            LeaseState::Intended => self.give_intent_up(txn, record, now)?,
+            LeaseState::Revoking(_) | LeaseState::Irrevocable(_) => return Ok(()),
         }
+        record.state = LeaseState::Revoking(Attempts::default());
         Ok(())
     }
 
     /// The tokens, for who looks whether a lease's token is alive.
-    pub(super) fn tokens(&self) -> &Tokens {
+    pub(crate) fn tokens(&self) -> &Tokens {
         &self.tokens
     }
 }
@@ -395,10 +432,30 @@ pub(super) fn try_again(txn: &mut Txn, mut record: LeaseRecord, now: Timestamp) 
     write(txn, &record)
 }
 
-fn count_as(label: &str, txn: &mut Txn, record: &LeaseRecord, delta: i64) -> Result<(), Fault> {
+pub(super) fn count_as(label: &str, txn: &mut Txn, record: &LeaseRecord, delta: i64) -> Result<(), Fault> {
     let tally = keys::live_of(&record.home(), &record.mount).map_err(Fault::internal)?;
     txn.count(&tally, label, delta, &UNBOUNDED);
     Ok(())
+}
+
+/// Gives a lease its first life, and says how long that is.
+pub(super) fn begin(
+    record: &mut LeaseRecord,
+    facts: &MountFacts,
+    owner: &FoundToken,
+    token_ends: Option<Timestamp>,
+    now: Timestamp,
+) -> Duration {
+    let wish = Some(record.renewal_ttl).filter(|wish| !wish.is_zero());
+    let ttl = lease_life(facts, wish, record.max_ttl, now, token_ends, now).ttl;
+    if let Some(end) = token_ends.filter(|_| owner.is_batch()) {
+        // No renewal leads beyond a token that nobody can ask by then.
+        let left = end.since(now);
+        record.max_ttl = if record.max_ttl.is_zero() { left } else { record.max_ttl.min(left) };
+    }
+    let expires = index::rounded(now.plus(ttl));
+    (record.issued, record.expires, record.due, record.granted) = (now, expires, expires, ttl);
+    ttl
 }
 
 /// How long a lease lives from now on: by the rules of its mount, and never longer than its token.

@@ -20,6 +20,7 @@ use super::record::{MountRecord, Move, MoveState, StoredClass};
 use super::taking_over::{TakeOverRecord, carry_some};
 use crate::keys;
 use crate::leases::secrets::LeasesLeft;
+use crate::leases::wakes;
 use crate::namespaces::{Space, Spaces, ids};
 use crate::unsealed::Unsealed;
 
@@ -146,6 +147,7 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, name: &str, limit: usize) -> Result<b
         let moved = Some(Move { state: MoveState::Done, ..moved });
         to.mounts.write(txn, &MountRecord { moved, ..there })?;
     }
+    wakes::carry(txn, &from.id, &to.id, &id)?;
     from.mounts.remove(txn, &id)?;
     txn.delete(&key).map_err(Fault::internal)?;
     Ok(true)

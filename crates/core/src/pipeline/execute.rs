@@ -15,7 +15,9 @@ use tresor_wire::input::Fields;
 
 use super::authenticate::Principal;
 use super::authorize::Authorized;
+use super::outside::{self, Asked, Planned};
 use super::{help, issue, shown, wrap};
+use crate::besides::BESIDES;
 use crate::lockout::{self, Attempt};
 use crate::mounts::Mount;
 use crate::mounts::record::StoredClass;
@@ -28,15 +30,17 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(90);
 const UPLOAD_DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// What clients of the reference look for.
-const TOO_LONG: &str = "context deadline exceeded: the request took longer than `max_request_duration`";
+pub(super) const TOO_LONG: &str = "context deadline exceeded: the request took longer than `max_request_duration`";
 
 pub(super) enum Executed {
     /// Committed.
-    Committed((Response, Option<Afterwards>)),
+    Committed(Said),
     /// Nothing was to be written, or it was refused.
-    Done(Result<(Response, Option<Afterwards>), Fault>),
+    Done(Result<Said, Fault>),
     /// Somebody changed what this request read; do it again.
     Conflicted,
+    /// Something is to be done outside the server, and the intent is committed.
+    Planned(Planned),
 }
 
 pub(super) async fn execute(
@@ -80,30 +84,20 @@ pub(super) async fn execute(
             }
         }
         let mut reply = called?;
-        shown::restrict(authorized, &mut reply);
-        let auth = issue::token(unsealed, &mut txn, request, authorized, &mut reply, now)?;
-        let lease = issue::lease(unsealed, &mut txn, request, authorized, &mut reply, now)?;
+        if let Some(plan) = reply.outside.take() {
+            if !writes {
+                return Err(Fault::internal("a handler that declared to read only acts outside"));
+            }
+            let (wrapping, warnings) = (wrapping, std::mem::take(&mut reply.warnings));
+            return outside::intend(unsealed, &mut txn, request, authorized, *plan, Asked { wrapping, warnings }, now)
+                .await
+                .map(Called::Planned);
+        }
+        let said = say(unsealed, &mut txn, request, authorized, reply, wrapping, now).await?;
         if !writes && !txn.is_empty_of_writes() {
             return Err(Fault::internal("a handler that declared to read only has written"));
         }
-        let (afterwards, must_be_wrapped) = (reply.afterwards, reply.must_be_wrapped);
-        let handle = auth.as_ref().map(|auth| auth.accessor.clone()).or(reply.handle);
-        let response = Response {
-            shape: reply.shape,
-            warnings: reply.warnings,
-            auth,
-            lease: lease.or(reply.advice),
-            wrap_info: reply.wrap_info,
-        };
-        let response = match wrapping {
-            Some(wanted) => {
-                let wanted = wrap::Wanted { handle, ..wanted };
-                wrap::wrap(unsealed, &mut txn, request, authorized, response, wanted, now).await?
-            }
-            None if must_be_wrapped => return Err(Fault::invalid("endpoint requires response wrapping to be used")),
-            None => response,
-        };
-        Ok((response, afterwards))
+        Ok(Called::Said(said))
     };
     let done = match done.await {
         Ok(done) => done,
@@ -111,11 +105,14 @@ pub(super) async fn execute(
     };
     let writes_nothing = txn.is_empty_of_writes();
     match unsealed.commit(txn).await {
-        Ok(()) if writes_nothing => Executed::Done(Ok(done)),
-        Ok(()) => {
-            made(unsealed, authorized, &done.0);
-            Executed::Committed(done)
-        }
+        Ok(()) => match done {
+            Called::Planned(planned) => Executed::Planned(planned),
+            Called::Said(said) if writes_nothing => Executed::Done(Ok(said)),
+            Called::Said(said) => {
+                made(unsealed, authorized, &said.0);
+                Executed::Committed(said)
+            }
+        },
         Err(CommitFault::Conflict) => Executed::Conflicted,
         Err(CommitFault::OutOfBounds) => {
             unsealed.handles.metrics.lease_count_violation.add(1);
@@ -126,7 +123,7 @@ pub(super) async fn execute(
 }
 
 /// Counts what was made.
-fn made(unsealed: &Unsealed, authorized: &Authorized<'_>, response: &Response) {
+pub(super) fn made(unsealed: &Unsealed, authorized: &Authorized<'_>, response: &Response) {
     let Some(mount) = &authorized.routed().mount else { return };
     let metrics = &unsealed.handles.metrics;
     // What is renewed is shown in the same way.
@@ -142,6 +139,48 @@ fn made(unsealed: &Unsealed, authorized: &Authorized<'_>, response: &Response) {
     if response.lease.as_ref().is_some_and(|lease| lease.id.is_some()) && mount.record.class != StoredClass::System {
         metrics.leases_made.of(&mount.record.path).add(1);
     }
+}
+
+/// What a handler came to.
+enum Called {
+    Said(Said),
+    Planned(Planned),
+}
+
+/// The answer, and what the node does after it.
+pub(super) type Said = (Response, Option<Afterwards>);
+
+/// What a reply leads to, within the same transaction: a token, a lease, an answer behind a token.
+pub(super) async fn say(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    request: &Request,
+    authorized: &Authorized<'_>,
+    mut reply: Reply,
+    wrapping: Option<wrap::Wanted>,
+    now: Timestamp,
+) -> Result<Said, Fault> {
+    shown::restrict(authorized, &mut reply);
+    let auth = issue::token(unsealed, txn, request, authorized, &mut reply, now)?;
+    let lease = issue::lease(unsealed, txn, request, authorized, &mut reply, now)?;
+    let (afterwards, must_be_wrapped) = (reply.afterwards, reply.must_be_wrapped);
+    let handle = auth.as_ref().map(|auth| auth.accessor.clone()).or(reply.handle);
+    let response = Response {
+        shape: reply.shape,
+        warnings: reply.warnings,
+        auth,
+        lease: lease.or(reply.advice),
+        wrap_info: reply.wrap_info,
+    };
+    let response = match wrapping {
+        Some(wanted) => {
+            let wanted = wrap::Wanted { handle, ..wanted };
+            wrap::wrap(unsealed, txn, request, authorized, response, wanted, now).await?
+        }
+        None if must_be_wrapped => return Err(Fault::invalid("endpoint requires response wrapping to be used")),
+        None => response,
+    };
+    Ok((response, afterwards))
 }
 
 /// Begins an attempt to log in where there is something to guess; a locked name is refused before anybody looks at what it sends.
@@ -231,7 +270,7 @@ pub(super) fn context<'a>(
     // Nothing can hang on what is not stored.
     let stored = token.filter(|token| !token.is_batch());
     Cx {
-        view: View::new(txn, mount.contents.clone()),
+        view: View::of_mount(txn, mount.contents.clone(), &mount.facts, &BESIDES),
         now,
         entropy: &*unsealed.doors.entropy,
         workers: &*unsealed.doors.workers,

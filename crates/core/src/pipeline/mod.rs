@@ -30,6 +30,7 @@ mod execute;
 mod help;
 mod inline;
 mod issue;
+mod outside;
 mod place;
 mod record;
 mod route;
@@ -59,6 +60,7 @@ use crate::traces::Tracing;
 use admit::Admitted;
 pub(crate) use execute::DEADLINE;
 use execute::Executed;
+pub(crate) use outside::act_once;
 use place::Placed;
 pub(crate) use place::uncertain;
 pub(crate) use turns::Turns;
@@ -192,7 +194,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     let mut using = None;
     let mut outcome = Err(Refusal::Unavailable("too many conflicting changes, try again".into()).into());
     let mut seen = record::Seen::nothing();
-    let mut turn = None;
+    let (mut turn, mut lease) = (None, None);
     for _ in 0..ATTEMPTS_MAX {
         let asked = metrics.moment();
         // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
@@ -223,10 +225,14 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
 
         // The handler, what it leads to (a token), and the one commit.
         let executing = tracing.moment(|| metrics.moment());
-        let executed = match authorized {
-            Ok(authorized) => execute::execute(unsealed, txn, request, &authorized, now).await,
-            Err(refusal) => Executed::Done(Err(refusal)),
+        let authorized = match authorized {
+            Ok(authorized) => authorized,
+            Err(refusal) => {
+                outcome = Err(refusal);
+                break;
+            }
         };
+        let executed = execute::execute(unsealed, txn, request, &authorized, now).await;
         tracing.step("execute_and_commit", executing, || metrics.moment());
         match executed {
             Executed::Committed(done) => {
@@ -235,6 +241,13 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
             }
             Executed::Done(done) => {
                 outcome = done;
+                break;
+            }
+            // What happens outside the server is asked for once, and its answer is made by another commit.
+            Executed::Planned(planned) => {
+                drop(turn.take());
+                let made = outside::carry_out(unsealed, request, &authorized, planned).await;
+                (outcome, lease, is_confirmed) = (made.outcome, made.lease, true);
                 break;
             }
             Executed::Conflicted => {
@@ -275,6 +288,11 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     let recording = tracing.moment(|| metrics.moment());
     let answer = record::response(unsealed, request, &routed, &seen, recorded, outcome).await;
     tracing.step("record", recording, || metrics.moment());
+    if answer.value().is_err()
+        && let Some(lease) = &lease
+    {
+        outside::take_back(unsealed, &routed, lease).await;
+    }
     tracing.about(|| routed.about(request.verb));
     tracing.end(answer.value(), || metrics.moment());
     let is_login = routed.access(request.verb) == Access::Login;

@@ -27,6 +27,7 @@ const NO_ADDRESS: &str = "this server has no `api_addr`, so the token does not s
                           given to whoever opens it";
 
 /// How an answer is to be wrapped.
+#[derive(Clone)]
 pub(super) struct Wanted {
     /// How long it can be opened.
     pub(super) ttl: Duration,

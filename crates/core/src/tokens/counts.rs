@@ -13,6 +13,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 use super::record::TokenRecord;
 use super::{LIVE, Tokens, UNBOUNDED, fault};
 use crate::keys;
+use crate::leases::intents::INTENDED;
 use crate::namespaces::Space;
 use crate::quotas::{About, Counted, QuotaRecord};
 
@@ -141,7 +142,8 @@ impl Tokens {
         for mount in self.spaces.of(namespace)?.mounts.table().iter() {
             let id = &mount.record.id;
             let tally = txn.tally(&keys::live_of(namespace, id).map_err(fault)?).map_err(fault)?;
-            let number = tally.get(LIVE).copied().unwrap_or(0) - gone.get(id.as_str()).copied().unwrap_or(0);
+            let counted = |label: &str| tally.get(label).copied().unwrap_or(0);
+            let number = counted(LIVE) - counted(INTENDED) - gone.get(id.as_str()).copied().unwrap_or(0);
             live.insert(id.clone(), u64::try_from(number).unwrap_or(0));
         }
         Ok(live)

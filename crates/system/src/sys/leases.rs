@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tresor_core::leases::abandoned;
 use tresor_core::leases::record::{JobWork, LeaseRecord, LeaseState};
 use tresor_core::leases::secrets::Means;
 use tresor_core::tokens::FoundToken;
@@ -165,6 +166,26 @@ pub(super) struct Irrevocable {
     leases: Vec<Body>,
 }
 
+/// What waits to be revoked.
+#[derive(Output)]
+pub(super) struct Revoking {
+    /// How many leases wait.
+    lease_count: u64,
+    /// Each with `mount_path`, `target`, `lease_count`, `waiting_since`, `age` in seconds and `reason`; and while it does not
+    /// answer `down_since`, `failed_attempts` and `next_try`.
+    targets: Vec<Body>,
+}
+
+/// Leases that were forgotten.
+#[derive(Output)]
+pub(super) struct AbandonedShown {
+    /// Each with `lease_id`, `mount_id`, `kind`, `target`, `issue_time`, `abandoned_time` and `reason`.
+    leases: Vec<Body>,
+}
+
+/// How many reports are deleted within one request.
+const CLEARED_MAX: usize = 4_096;
+
 fn given(lease_id: Option<String>, in_path: &str) -> Result<String, Fault> {
     let id = lease_id.filter(|id| !id.is_empty()).unwrap_or_else(|| in_path.to_owned());
     if id.is_empty() { Err(Fault::invalid("lease_id must be specified")) } else { Ok(id) }
@@ -173,7 +194,7 @@ fn given(lease_id: Option<String>, in_path: &str) -> Result<String, Fault> {
 fn show(record: &LeaseRecord, now: tresor_model::Timestamp) -> Data<LeaseShown> {
     let revoke_error = match &record.state {
         LeaseState::Irrevocable(attempts) => Some(attempts.reason.clone()),
-        LeaseState::Live | LeaseState::Revoking(_) => None,
+        LeaseState::Live | LeaseState::Revoking(_) | LeaseState::Intended => None,
     };
     Data(LeaseShown {
         id: record.id.as_str().to_owned(),
@@ -295,6 +316,61 @@ pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Re
 
 pub(super) async fn revoke_force(sys: &Sys, cx: Cx<'_>, input: Directory) -> Result<Nothing, Fault> {
     order(sys, cx, JobWork::Force, &input.prefix)
+}
+
+pub(super) async fn revoking(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Revoking>, Fault> {
+    let (now, space) = (cx.now, sys.space(&cx)?);
+    let waiting = sys.handles.leases.waiting(cx.view.widen(Widened::assertion()), &space, SHOWN)?;
+    let lease_count = waiting.iter().map(|one| one.count as u64).sum();
+    let shown = waiting.into_iter().map(|one| {
+        let mut shown = map! {
+            "mount_path" => one.mount_path,
+            "target" => one.target,
+            "lease_count" => one.count as u64,
+        };
+        if let Some(since) = one.since {
+            shown = shown.with("waiting_since", rfc3339(since)).with("age", now.since(since).as_secs());
+        }
+        let reason = one.down.as_ref().map(|down| down.reason.clone()).or(one.reason);
+        if let Some(reason) = reason {
+            shown = shown.with("reason", reason);
+        }
+        if let Some(down) = one.down {
+            shown = shown
+                .with("down_since", rfc3339(down.since))
+                .with("failed_attempts", u64::from(down.failed))
+                .with("next_try", rfc3339(down.until));
+        }
+        Body::from(shown)
+    });
+    Ok(Data(Revoking { lease_count, targets: shown.collect() }))
+}
+
+pub(super) async fn abandoned(_sys: &Sys, mut cx: Cx<'_>, input: Page) -> Result<Option<Data<AbandonedShown>>, Fault> {
+    let namespace = cx.mount.namespace.clone();
+    let limit = input.limit.0.unwrap_or(SHOWN).min(SHOWN_MAX);
+    let txn = cx.view.widen(Widened::assertion());
+    let reports = abandoned::reports(txn, &namespace, input.after.as_deref(), limit)?;
+    let shown = reports.iter().map(|report| {
+        Body::from(map! {
+            "lease_id" => report.id.as_str(),
+            "mount_id" => report.mount.as_str(),
+            "kind" => report.kind.as_str(),
+            "target" => report.target.as_str(),
+            "issue_time" => rfc3339(report.issued),
+            "abandoned_time" => rfc3339(report.since),
+            "reason" => report.reason.as_str(),
+        })
+    });
+    let leases: Vec<Body> = shown.collect();
+    Ok((!leases.is_empty()).then_some(Data(AbandonedShown { leases })))
+}
+
+pub(super) async fn clear_abandoned(_sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Warned<Nothing>, Fault> {
+    let namespace = cx.mount.namespace.clone();
+    let is_any_left = abandoned::clear(cx.view.widen(Widened::assertion()), &namespace, CLEARED_MAX)?;
+    let warnings = is_any_left.then(|| "there are more reports: delete once more".to_owned());
+    Ok(Warned(Nothing, warnings.into_iter().collect()))
 }
 
 fn order(sys: &Sys, mut cx: Cx<'_>, work: JobWork, prefix: &str) -> Result<Nothing, Fault> {

@@ -61,6 +61,7 @@ pages! {
     cluster_care: "docs/operate/cluster-care.md", Start::Nothing;
     configuration: "docs/operate/configuration.md", Start::Nothing;
     dev_server: "docs/operate/dev-server.md", Start::Nothing;
+    leases: "docs/operate/leases.md", Start::DevServer;
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
     mounts: "docs/operate/mounts.md", Start::DevServer;
     namespaces: "docs/operate/namespaces.md", Start::DevServer;

@@ -1,0 +1,67 @@
+//! What the server keeps for a mount besides its data: when its engine is called, and what passwords are like.
+//!
+//! Deliberately absent: state; everything is in the transaction that is handed in.
+
+use tresor_barrier::Txn;
+use tresor_engine::MountFacts;
+use tresor_engine::view::Besides;
+use tresor_env::Entropy;
+use tresor_model::{Fault, Timestamp};
+use tresor_policy::PasswordPolicy;
+use tresor_secret::SecretString;
+
+use crate::leases::wakes;
+use crate::password_policies;
+
+/// What a password is like where no policy is named.
+const DEFAULT_POLICY: &str = r#"
+length = 20
+rule "charset" { charset = "abcdefghijklmnopqrstuvwxyz" min-chars = 1 }
+rule "charset" { charset = "ABCDEFGHIJKLMNOPQRSTUVWXYZ" min-chars = 1 }
+rule "charset" { charset = "0123456789" min-chars = 1 }
+rule "charset" { charset = "-" min-chars = 1 }
+"#;
+
+/// The one there is.
+pub(crate) static BESIDES: Stored = Stored;
+
+/// What is stored besides the data of mounts.
+pub(crate) struct Stored;
+
+impl Besides for Stored {
+    fn wake(&self, txn: &mut Txn, mount: &MountFacts, name: &str, at: Option<Timestamp>) -> Result<(), Fault> {
+        wakes::set(txn, &mount.namespace, &mount.id, name, at)
+    }
+
+    fn wakes_at(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Timestamp>, Fault> {
+        wakes::at(txn, &mount.namespace, &mount.id, name)
+    }
+
+    fn password(
+        &self,
+        txn: &mut Txn,
+        mount: &MountFacts,
+        policy: &str,
+        entropy: &dyn Entropy,
+    ) -> Result<SecretString, Fault> {
+        let text = match policy {
+            "" => DEFAULT_POLICY.to_owned(),
+            name => password_policies::read(txn, &mount.namespace, name)?
+                .ok_or_else(|| Fault::invalid(format!("password policy {name:?} does not exist")))?,
+        };
+        let policy = PasswordPolicy::parse(&text).map_err(Fault::internal)?;
+        let password = policy.generate(&mut |out| entropy.fill(out)).map_err(Fault::internal)?;
+        Ok(SecretString::new(password))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_policy_that_nobody_wrote_is_one() {
+        PasswordPolicy::parse(DEFAULT_POLICY).unwrap();
+    }
+}

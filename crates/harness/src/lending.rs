@@ -1,0 +1,304 @@
+//! A secrets engine that exists for tests: what it hands out are accounts of a service outside the server.
+//!
+//! The service lives in the test's process, by a name that `config` says; a test makes it refuse, break off, hang, or answer
+//! late. What is there is what a real database would still have after our server is gone. In no release binary.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tresor_engine::{
+    Class, Cx, Data, Descriptor, Engine, EngineFactory, Failed, Instance, LeaseClaim, Leased, MountFacts, Mounted,
+    Nothing, Outside, Routes, UnderLease,
+};
+use tresor_env::Signal;
+use tresor_model::{Fault, Map, map};
+use tresor_secret::SecretBytes;
+use tresor_wire::input::{Input, Seconds};
+
+/// How it is made.
+pub const FACTORY: EngineFactory =
+    EngineFactory { kind: "lending", class: Class::Secret, make, reshapes: EngineFactory::keeps_its_shape };
+
+static SERVICES: Mutex<BTreeMap<String, Arc<Service>>> = Mutex::new(BTreeMap::new());
+
+/// The service of this name.
+pub fn service(name: &str) -> Arc<Service> {
+    let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(services.entry(name.to_owned()).or_default())
+}
+
+/// What the service does with what it is asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Does {
+    /// It.
+    #[default]
+    Everything,
+    /// It says no, and has done nothing.
+    Refuses,
+    /// Nobody reaches it.
+    IsDown,
+    /// It does it, and the connection breaks before it says so.
+    BreaksOff,
+    /// It does a part, and says no to the rest.
+    Half,
+    /// Nothing for now; what it was asked waits, and comes true when a test says so, whether or not anybody waits for it.
+    Hangs,
+}
+
+/// A service with accounts.
+#[derive(Default)]
+pub struct Service(Signal<Inside>);
+
+#[derive(Default)]
+struct Inside {
+    does: Does,
+    accounts: BTreeSet<String>,
+    passwords: BTreeMap<String, Vec<String>>,
+    waiting: BTreeSet<String>,
+    asked: u64,
+}
+
+impl Service {
+    /// From now on it does this.
+    pub fn is_told(&self, does: Does) {
+        self.0.update(|inside| inside.does = does);
+    }
+
+    /// The accounts that there are.
+    pub fn accounts(&self) -> BTreeSet<String> {
+        self.0.read(|inside| inside.accounts.clone())
+    }
+
+    /// What waits to come true.
+    pub fn waiting(&self) -> usize {
+        self.0.read(|inside| inside.waiting.len())
+    }
+
+    /// How often it was asked anything.
+    pub fn asked(&self) -> u64 {
+        self.0.read(|inside| inside.asked)
+    }
+
+    /// The passwords that an account has had, in order.
+    pub fn passwords(&self, account: &str) -> Vec<String> {
+        self.0.read(|inside| inside.passwords.get(account).cloned().unwrap_or_default())
+    }
+
+    /// As it was when nobody had asked anything.
+    pub fn begins_anew(&self) {
+        self.0.update(|inside| *inside = Inside::default());
+    }
+
+    /// There is an account that nobody of us made.
+    pub fn has(&self, account: &str) {
+        self.0.update(|inside| inside.accounts.extend([account.to_owned()]));
+    }
+
+    /// What waits comes true.
+    pub fn comes_true(&self) {
+        self.0.update(|inside| {
+            let waiting = std::mem::take(&mut inside.waiting);
+            inside.accounts.extend(waiting);
+        });
+    }
+
+    async fn create(self: Arc<Self>, account: String) -> Result<(), Failed> {
+        let down = || Fault::upstream("connection refused");
+        let does = self.asks(|inside| match inside.does {
+            Does::Everything | Does::BreaksOff | Does::Half => inside.accounts.extend([account.clone()]),
+            Does::Hangs => inside.waiting.extend([account.clone()]),
+            Does::Refuses | Does::IsDown => {}
+        });
+        match does {
+            Does::Everything => Ok(()),
+            Does::Refuses => Err(Failed::nothing_done(Fault::invalid("the service says no"))),
+            Does::IsDown => Err(Failed::nothing_done(down())),
+            Does::BreaksOff => Err(Fault::upstream("connection reset").into()),
+            Does::Half => Err(Failed::partly_done(Fault::invalid("the service says no to the rest"))),
+            Does::Hangs => {
+                self.0.wait_for(|inside| inside.accounts.contains(&account).then_some(())).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn remove(&self, account: &str) -> Result<(), Fault> {
+        let does = self.asks(|inside| {
+            if inside.does == Does::Everything {
+                inside.accounts.remove(account);
+            }
+        });
+        match does {
+            Does::Everything => Ok(()),
+            Does::Refuses | Does::Half => Err(Fault::invalid("the account owns something")),
+            Does::IsDown => Err(Fault::upstream("connection refused")),
+            Does::BreaksOff => Err(Fault::upstream("connection reset")),
+            Does::Hangs => std::future::pending().await,
+        }
+    }
+
+    async fn set_password(self: Arc<Self>, account: String, password: String) -> Result<(), Failed> {
+        let does = self.asks(|inside| {
+            if matches!(inside.does, Does::Everything | Does::BreaksOff) {
+                inside.passwords.entry(account).or_default().push(password);
+            }
+        });
+        match does {
+            Does::Everything => Ok(()),
+            Does::Hangs => std::future::pending().await,
+            Does::BreaksOff => Err(Fault::upstream("connection reset").into()),
+            _ => Err(Failed::nothing_done(Fault::invalid("the service says no"))),
+        }
+    }
+
+    fn asks(&self, change: impl FnOnce(&mut Inside)) -> Does {
+        let mut does = Does::default();
+        self.0.update(|inside| {
+            inside.asked += 1;
+            does = inside.does;
+            change(inside);
+        });
+        does
+    }
+}
+
+/// The engine.
+pub struct Lending;
+
+fn make(_facts: &MountFacts) -> Result<Arc<dyn Mounted>, Fault> {
+    Ok(Instance::mount(Lending))
+}
+
+/// Which service.
+#[derive(Input)]
+struct WriteConfig {
+    /// Its name.
+    service: String,
+}
+
+/// What to hand out.
+#[derive(Input)]
+struct Ask {
+    /// The role.
+    #[input(path)]
+    role: String,
+    /// Its life.
+    #[input(query)]
+    ttl: Option<Seconds>,
+}
+
+/// A password to change now and then.
+#[derive(Input)]
+struct Rotate {
+    /// The account.
+    #[input(path)]
+    account: String,
+    /// How often.
+    every: Seconds,
+}
+
+/// An account.
+#[derive(Input)]
+struct ByAccount {
+    /// Its name.
+    #[input(path)]
+    account: String,
+}
+
+impl Engine for Lending {
+    fn descriptor() -> &'static Descriptor {
+        &Descriptor { kind: "lending", class: Class::Secret, summary: "Hands out accounts of a service." }
+    }
+
+    fn routes() -> Routes<Self> {
+        Routes::new()
+            .at("config", "Which service.")
+            .write(configure)
+            .at("creds/{role...}", "Makes an account.")
+            .generate(hand_out)
+            .at("fixed/{account}", "An account whose password changes now and then.")
+            .write(rotate)
+            .read(in_use)
+            .done()
+    }
+
+    async fn revoke<'a>(&'a self, _cx: Cx<'a>, lease: Leased<'a>) -> Result<(), Fault> {
+        let recipe = String::from_utf8(lease.recipe.expose().clone()).map_err(Fault::internal)?;
+        let (name, account) = recipe.split_once(' ').unwrap_or((&recipe, ""));
+        service(name).remove(account).await
+    }
+
+    async fn awake<'a>(&'a self, mut cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {
+        plan(&mut cx, name.to_owned())
+    }
+}
+
+fn named(cx: &mut Cx<'_>) -> Result<String, Fault> {
+    let name = cx.view.read("config")?.ok_or_else(|| Fault::invalid("no service is configured"))?;
+    String::from_utf8(name.to_vec()).map_err(Fault::internal)
+}
+
+async fn configure(_engine: &Lending, mut cx: Cx<'_>, input: WriteConfig) -> Result<Nothing, Fault> {
+    cx.view.write("config", input.service.as_bytes())?;
+    Ok(Nothing)
+}
+
+async fn hand_out(_engine: &Lending, mut cx: Cx<'_>, input: Ask) -> Result<Outside<UnderLease<Data<Map>>>, Fault> {
+    let name = named(&mut cx)?;
+    let mut bytes = [0_u8; 8];
+    cx.entropy.fill(&mut bytes);
+    let account = format!("v-{}-{:016x}", input.role.replace('/', "-"), u64::from_be_bytes(bytes));
+    let password = cx.password("")?;
+    let claim = LeaseClaim {
+        kind: "account",
+        recipe: SecretBytes::new(format!("{name} {account}").into_bytes()),
+        ttl: input.ttl.map(|ttl| ttl.0).unwrap_or_default(),
+        max_ttl: Duration::ZERO,
+        renewable: true,
+    };
+    let act = service(&name).create(account.clone());
+    let settle = move |_: &mut tresor_engine::View<'_>, _, (): &()| {
+        Ok(Data(map! { "username" => account.clone(), "password" => password.expose().clone() }))
+    };
+    Ok(Outside::new(name, act, settle).with_lease(claim))
+}
+
+async fn rotate(_engine: &Lending, mut cx: Cx<'_>, input: Rotate) -> Result<Outside<Nothing>, Fault> {
+    cx.view.write(&format!("every/{}", input.account), input.every.0.as_secs().to_string().as_bytes())?;
+    // If nobody comes back to it, it is done then.
+    let soon = cx.now.plus(Duration::from_secs(90));
+    cx.view.wake(&input.account, soon)?;
+    plan(&mut cx, input.account)
+}
+
+/// Stores the next password, sets it, and then counts on it. One that was stored before is set again.
+fn plan(cx: &mut Cx<'_>, account: String) -> Result<Outside<Nothing>, Fault> {
+    let name = named(cx)?;
+    let next = format!("next/{account}");
+    let password = match cx.view.read(&next)? {
+        Some(stored) => String::from_utf8(stored.to_vec()).map_err(Fault::internal)?,
+        None => {
+            let mut bytes = [0_u8; 8];
+            cx.entropy.fill(&mut bytes);
+            format!("{:016x}", u64::from_be_bytes(bytes))
+        }
+    };
+    cx.view.write(&next, password.as_bytes())?;
+    let act = service(&name).set_password(account.clone(), password.clone());
+    Ok(Outside::new(name, act, move |view, now, (): &()| {
+        let every = view.read(&format!("every/{account}"))?.ok_or_else(|| Fault::internal("no period"))?;
+        let every = String::from_utf8(every.to_vec()).map_err(Fault::internal)?.parse().map_err(Fault::internal)?;
+        view.write(&format!("now/{account}"), password.as_bytes())?;
+        view.delete(&next)?;
+        view.wake(&account, now.plus(Duration::from_secs(every)))?;
+        Ok(Nothing)
+    }))
+}
+
+async fn in_use(_engine: &Lending, mut cx: Cx<'_>, input: ByAccount) -> Result<Option<Data<Map>>, Fault> {
+    let Some(password) = cx.view.read(&format!("now/{}", input.account))? else { return Ok(None) };
+    let password = String::from_utf8(password.to_vec()).map_err(Fault::internal)?;
+    let next = cx.view.wakes_at(&input.account)?.map_or(0, |at| at.seconds());
+    Ok(Some(Data(map! { "password" => password, "next" => next })))
+}
