@@ -5,12 +5,82 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
 use crate::BoxFuture;
+
+/// The beginning of a server's addresses: scheme, host, perhaps a port and a path, and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Base<'t> {
+    text: &'t str,
+    is_private: bool,
+}
+
+impl<'t> Base<'t> {
+    /// Reads one; who asks there asks nobody else, and shows no name or password in the address.
+    #[must_use]
+    pub fn parse(text: &'t str) -> Option<Self> {
+        let (scheme, rest) = text.split_once("://")?;
+        let host_and_port = rest.split('/').next().unwrap_or_default();
+        let host = match host_and_port.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => host_and_port,
+        };
+        let is_plain =
+            !host.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"@?#\\".contains(&byte));
+        let is_private = match scheme {
+            "https" => true,
+            "http" => is_this_machine(host),
+            _ => return None,
+        };
+        is_plain.then_some(Self { text: text.trim_end_matches('/'), is_private })
+    }
+
+    /// Without a slash at its end.
+    #[must_use]
+    pub const fn as_str(self) -> &'t str {
+        self.text
+    }
+
+    /// Host and port, as the header `host` has them.
+    #[must_use]
+    pub fn authority(self) -> &'t str {
+        let rest = self.text.split_once("://").map_or("", |(_, rest)| rest);
+        rest.split('/').next().unwrap_or_default()
+    }
+
+    /// Whether nobody else hears what is said there: by TLS, or because it is this very machine.
+    #[must_use]
+    pub const fn is_private(self) -> bool {
+        self.is_private
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A text as one part of an address or of a form: everything but letters, digits and `-._~` is spelled by its bytes.
+#[must_use]
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + text.len() / 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push('%');
+            for half in [byte >> 4, byte & 0xf] {
+                out.push(char::from_digit(half.into(), 16).unwrap_or_default().to_ascii_uppercase());
+            }
+        }
+    }
+    out
+}
 
 /// How a server is asked.
 pub enum Ask {
@@ -51,7 +121,9 @@ pub struct OutgoingAnswer {
 pub enum OutgoingError {
     /// The address or a header is none.
     Unsendable,
-    /// The server could not be reached, or what was said was no HTTP; the text is for the log.
+    /// The server could not be reached, so nothing was sent; the text is for the log.
+    Unreached(String),
+    /// The connection broke, or what was said was no HTTP; the text is for the log.
     Failed(String),
     /// It took too long.
     TooSlow,
@@ -63,7 +135,7 @@ impl fmt::Display for OutgoingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsendable => f.write_str("the request cannot be sent as it is"),
-            Self::Failed(text) => f.write_str(text),
+            Self::Unreached(text) | Self::Failed(text) => f.write_str(text),
             Self::TooSlow => f.write_str("the server took too long to answer"),
             Self::TooLarge => f.write_str("the server's answer is larger than any that was expected"),
         }
@@ -108,6 +180,49 @@ pub struct NoWayOut;
 
 impl Outgoing for NoWayOut {
     fn ask(&self, _request: OutgoingRequest) -> BoxFuture<'_, Result<OutgoingAnswer, OutgoingError>> {
-        Box::pin(async { Err(OutgoingError::Failed("there is no way to other servers".to_owned())) })
+        Box::pin(async { Err(OutgoingError::Unreached("there is no way to other servers".to_owned())) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_base_is_a_server_and_nothing_else() {
+        for (text, authority, is_private) in [
+            ("https://github.example.com/api/v3/", "github.example.com", true),
+            ("https://github.example.com:8443", "github.example.com:8443", true),
+            ("http://127.0.0.1:8080", "127.0.0.1:8080", true),
+            ("http://[::1]:80/api", "[::1]:80", true),
+            ("http://localhost/api/v3/", "localhost", true),
+            ("http://github.example.com", "github.example.com", false),
+            ("http://localhost.example.com", "localhost.example.com", false),
+        ] {
+            let base =
+                Base::parse(text).map(|base| (base.authority(), base.is_private(), base.as_str().ends_with('/')));
+            assert_eq!(base, Some((authority, is_private, false)), "{text}");
+        }
+        for bad in [
+            "",
+            "github.example.com",
+            "http://127.0.0.1@example.com/",
+            "https://user:pass@example.com/",
+            "https://",
+            "https:///x",
+            "ftp://example.com",
+            "https://example.com/?x=",
+            "https://example.com/#",
+            "https://example.com\\@other",
+            "https://exam ple.com/",
+            "https://example.com/\n",
+        ] {
+            assert_eq!(Base::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_an_address_cannot_lead_elsewhere() {
+        assert_eq!(escaped("/a b+ü&=%-._~"), "%2Fa%20b%2B%C3%BC%26%3D%25-._~");
     }
 }

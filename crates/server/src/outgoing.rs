@@ -49,7 +49,10 @@ fn without_address(error: reqwest::Error) -> String {
 }
 
 fn failed(error: reqwest::Error) -> OutgoingError {
-    if error.is_timeout() {
+    // Connecting may be too slow, too; then it is still sure that nothing was sent.
+    if error.is_connect() {
+        OutgoingError::Unreached(without_address(error))
+    } else if error.is_timeout() {
         OutgoingError::TooSlow
     } else if error.is_builder() {
         OutgoingError::Unsendable
@@ -78,7 +81,7 @@ impl Outgoing for Https {
 
     fn ask(&self, request: OutgoingRequest) -> BoxFuture<'_, Result<OutgoingAnswer, OutgoingError>> {
         Box::pin(async move {
-            let client = self.client().ok_or_else(|| OutgoingError::Failed("there is no HTTP client".to_owned()))?;
+            let client = self.client().ok_or_else(|| OutgoingError::Unreached("there is no HTTP client".to_owned()))?;
             let mut sent = match request.ask {
                 Ask::Get => client.get(&request.url),
                 Ask::Post(body) => client.post(&request.url).body(bytes::Bytes::from_owner(body)),
@@ -156,6 +159,15 @@ mod tests {
         assert!(matches!(got, Err(OutgoingError::Failed(text)) if !text.contains("127.0.0.1")));
         let (got, _) = exchange(Vec::new(), Duration::from_millis(50)).await;
         assert_eq!(got.err(), Some(OutgoingError::TooSlow));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_to_a_server_that_is_not_there() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let url = format!("http://{free}/user");
+        let time_max = Duration::from_secs(20);
+        let request = OutgoingRequest { ask: Ask::Delete, url, headers: Vec::new(), time_max, body_bytes_max: 1 };
+        assert!(matches!(Https::default().ask(request).await, Err(OutgoingError::Unreached(_))));
     }
 
     #[tokio::test]

@@ -24,7 +24,7 @@ impl Outgoing for FakeServers {
     fn ask(&self, request: OutgoingRequest) -> BoxFuture<'_, Result<OutgoingAnswer, OutgoingError>> {
         let answer = match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(server) => server(&request),
-            None => Err(OutgoingError::Failed("nobody is there".to_owned())),
+            None => Err(OutgoingError::Unreached("nobody is there".to_owned())),
         };
         let answer = answer.and_then(|(status, body)| {
             let fits = body.len() <= request.body_bytes_max;
