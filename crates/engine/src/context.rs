@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_env::{Entropy, Outgoing, Workers};
+use tresor_env::{Clock, Doors, Entropy, Net, Outgoing, Workers};
 use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
 use tresor_model::{ByteStream, Fault, MountId, Operation, Timestamp};
 use tresor_secret::{SecretString, TokenSecret};
@@ -27,6 +27,10 @@ pub struct Cx<'a> {
     /// HTTP servers of others. Nothing that is asked of them is undone when the transaction is not committed, so what has
     /// an effect there is planned, and done outside the transaction.
     pub outgoing: &'a Arc<dyn Outgoing>,
+    /// The network, for what speaks another protocol; as above.
+    pub net: &'a Arc<dyn Net>,
+    /// How to wait outside a transaction; what time it is for the request says `now`.
+    pub clock: &'a Arc<dyn Clock>,
     /// Who asks.
     pub caller: Caller<'a>,
     /// The mount that is asked.
@@ -37,13 +41,38 @@ pub struct Cx<'a> {
     pub upload: Option<ByteStream>,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    /// The ways to others.
+    #[must_use]
+    pub const fn ways(&self) -> Ways<'a> {
+        Ways { outgoing: self.outgoing, net: self.net, clock: self.clock }
+    }
+
     /// A password as a policy of the namespace wants it; see [`View::password`].
     ///
     /// # Errors
     /// A refusal when there is no such policy; a failure when the store fails.
     pub fn password(&mut self, policy: &str) -> Result<SecretString, Fault> {
         self.view.password(policy, self.entropy)
+    }
+}
+
+/// The doors to others, for what is done there: an act takes them along.
+#[derive(Clone, Copy)]
+pub struct Ways<'a> {
+    /// HTTP servers.
+    pub outgoing: &'a Arc<dyn Outgoing>,
+    /// The network.
+    pub net: &'a Arc<dyn Net>,
+    /// How to wait.
+    pub clock: &'a Arc<dyn Clock>,
+}
+
+impl<'a> Ways<'a> {
+    /// Those of a node.
+    #[must_use]
+    pub const fn of(doors: &'a Doors) -> Self {
+        Self { outgoing: &doors.outgoing, net: &doors.net, clock: &doors.clock }
     }
 }
 

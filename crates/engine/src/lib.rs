@@ -17,7 +17,7 @@ pub mod token_fields;
 pub mod view;
 
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
-pub use context::{Caller, Cx, Held, MountFacts};
+pub use context::{Caller, Cx, Held, MountFacts, Ways};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, LoginRole, Mounted};
 pub use outside::{Failed, Left, Outside, UnderLease};
 pub use place::{AnswersIn, Place};

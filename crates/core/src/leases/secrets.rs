@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_barrier::{KeyPrefix, PointKey, StorageKey, Txn};
-use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View};
-use tresor_env::{Doors, Entropy, Outgoing, Workers};
+use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View, Ways};
+use tresor_env::{Doors, Entropy, Workers};
 use tresor_model::ids::{LeaseId, MountId, NamespaceId};
 use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
@@ -48,14 +48,14 @@ pub struct Means<'a> {
     pub entropy: &'a dyn Entropy,
     /// Where slow work runs.
     pub workers: &'a dyn Workers,
-    /// HTTP servers of others.
-    pub outgoing: &'a Arc<dyn Outgoing>,
+    /// The ways to others.
+    pub ways: Ways<'a>,
 }
 
 impl<'a> Means<'a> {
     /// By these doors.
     pub(crate) fn by(txn: &'a mut Txn, now: Timestamp, doors: &'a Doors) -> Self {
-        Self { txn, now, entropy: &*doors.entropy, workers: &*doors.workers, outgoing: &doors.outgoing }
+        Self { txn, now, entropy: &*doors.entropy, workers: &*doors.workers, ways: Ways::of(doors) }
     }
 }
 
@@ -234,9 +234,9 @@ impl Leases {
             // A renewal must not be what ends the lease (TOK-02).
             return Err(Fault::invalid("past the max TTL, cannot renew"));
         }
-        let Means { txn, entropy, workers, outgoing, .. } = means;
+        let Means { txn, entropy, workers, ways, .. } = means;
         let cx =
-            own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, outgoing);
+            own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, ways);
         engine.renew(cx, leased(&record), ttl).await?;
         if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
             move_to(txn, &mut record, end)?;
@@ -363,11 +363,11 @@ impl Leases {
 
     /// Asks the engine to take back a retired lease; when it did, nothing is left of the lease.
     pub(super) async fn take_back(&self, means: Means<'_>, record: &mut LeaseRecord) -> Result<(), Fault> {
-        let Means { txn, now, entropy, workers, outgoing } = means;
+        let Means { txn, now, entropy, workers, ways } = means;
         let gone = || Fault::internal("the mount that handed it out is gone");
         let TakingBack { facts, contents, engine } = self.taking_back(txn, record)?.ok_or_else(gone)?;
         let cx =
-            own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, outgoing);
+            own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, ways);
         engine.revoke(cx, leased(record)).await?;
         match record.again {
             // What was asked for in vain may come true until then.
@@ -493,14 +493,16 @@ pub(crate) fn own_context<'a>(
     now: Timestamp,
     entropy: &'a dyn Entropy,
     workers: &'a dyn Workers,
-    outgoing: &'a Arc<dyn Outgoing>,
+    ways: Ways<'a>,
 ) -> Cx<'a> {
     Cx {
         view,
         now,
         entropy,
         workers,
-        outgoing,
+        outgoing: ways.outgoing,
+        net: ways.net,
+        clock: ways.clock,
         caller: Caller {
             address: std::net::Ipv4Addr::UNSPECIFIED.into(),
             accessor: None,

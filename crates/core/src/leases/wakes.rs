@@ -227,9 +227,9 @@ async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), 
     let failed = wake.failed + 1;
     put(&mut txn, mount, &name, Some(WakeRecord { at: falls_due(now), failed }))?;
     let planned = {
-        let Means { txn, entropy, workers, outgoing, .. } = Means::by(&mut txn, now, &unsealed.doors);
+        let Means { txn, entropy, workers, ways, .. } = Means::by(&mut txn, now, &unsealed.doors);
         let view = View::of_mount(txn, called.contents.clone(), &called.facts, &BESIDES);
-        let cx = own_context(view, &called.facts, now, entropy, workers, outgoing);
+        let cx = own_context(view, &called.facts, now, entropy, workers, ways);
         let engine = AssertUnwindSafe(called.engine.awake(cx, &name)).catch_unwind();
         tokio::select! {
             biased;

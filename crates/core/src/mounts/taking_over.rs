@@ -77,10 +77,10 @@ impl Mounts {
         let (facts, contents) = (self.facts(record), self.contents(record)?);
         let engine = self.make(&facts, record.class)?;
         let from = keys::mount_contents(&self.namespace, &record.id, former.store).map_err(Fault::internal)?;
-        let (now, entropy, workers, outgoing) = (means.now, means.entropy, means.workers, means.outgoing);
+        let (now, entropy, workers, ways) = (means.now, means.entropy, means.workers, means.ways);
         carry_some(means.txn, &from, job, limit, |txn, name, value| {
             let view = View::new(txn, contents.clone());
-            let mut cx = own_context(view, &facts, now, entropy, workers, outgoing);
+            let mut cx = own_context(view, &facts, now, entropy, workers, ways);
             engine.adopt(&mut cx, name, value)
         })
     }

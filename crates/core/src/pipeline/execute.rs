@@ -275,6 +275,8 @@ pub(super) fn context<'a>(
         entropy: &*unsealed.doors.entropy,
         workers: &*unsealed.doors.workers,
         outgoing: &unsealed.doors.outgoing,
+        net: &unsealed.doors.net,
+        clock: &unsealed.doors.clock,
         caller: Caller {
             address: request.connection.peer_address,
             accessor: stored.map(|token| &token.record.accessor),

@@ -202,7 +202,9 @@ impl Wrapping {
             now: means.now,
             entropy: means.entropy,
             workers: means.workers,
-            outgoing: means.outgoing,
+            outgoing: means.ways.outgoing,
+            net: means.ways.net,
+            clock: means.ways.clock,
             caller: Caller {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 accessor: None,

@@ -266,8 +266,8 @@ async fn renew_one(sys: &Sys, mut cx: Cx<'_>, id: &str, wish: Option<Seconds>) -
 
 /// What asking an engine takes.
 pub(super) fn means<'a>(cx: &'a mut Cx<'_>) -> Means<'a> {
-    let (now, entropy, workers, outgoing) = (cx.now, cx.entropy, cx.workers, cx.outgoing);
-    Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers, outgoing }
+    let (now, entropy, workers, ways) = (cx.now, cx.entropy, cx.workers, cx.ways());
+    Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers, ways }
 }
 
 pub(super) async fn revoke(sys: &Sys, cx: Cx<'_>, input: Revoke) -> Result<Nothing, Fault> {

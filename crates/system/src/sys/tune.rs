@@ -124,6 +124,7 @@ fn read(sys: &Sys, mut cx: Cx<'_>, path: &str, class: Class) -> Result<Mirrored<
 fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<Nothing>, Fault> {
     let space = sys.space(&cx)?;
     let mounts = &space.mounts;
+    let (now, entropy, workers, ways) = (cx.now, cx.entropy, cx.workers, cx.ways());
     let txn = cx.view.widen(Widened::assertion());
     let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
@@ -147,8 +148,7 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<
     }
     if reshapes {
         warnings.push(upgrading(&before, &record));
-        let Cx { now, entropy, workers, outgoing, .. } = cx;
-        mounts.take_over(Means { txn, now, entropy, workers, outgoing }, &before, record)?;
+        mounts.take_over(Means { txn, now, entropy, workers, ways }, &before, record)?;
     } else {
         mounts.write(txn, &record)?;
     }
