@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, zsh, fish, valgrind,
-//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, PostgreSQL, ip, nft, make, node, npm and a C compiler.
+//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, PostgreSQL, RabbitMQ, ip, nft, make, node, npm and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -41,6 +41,12 @@ const PREREQUISITES: &[Prerequisite] = &[
     Prerequisite { program: "/usr/sbin/slapd", probe: &["-VV"], package: "slapd" },
     // Database servers that accounts are made at.
     Prerequisite { program: "psql", probe: &["--version"], package: "postgresql" },
+    // A message broker, whose users are made; its command wants to be the package's user.
+    Prerequisite {
+        program: "sh",
+        probe: &["-c", "test -x /usr/lib/rabbitmq/lib/*/sbin/rabbitmq-server"],
+        package: "rabbitmq-server",
+    },
     // Connect namespaces of the network, and lose packets between them.
     Prerequisite { program: "ip", probe: &["-V"], package: "iproute2" },
     Prerequisite { program: "nft", probe: &["--version"], package: "nftables" },
@@ -62,7 +68,7 @@ pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
         println!(
-            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, psql, ip, nft, node, npm and cc are there"
+            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, psql, rabbitmq-server, ip, nft, node, npm and cc are there"
         );
         return Ok(());
     }

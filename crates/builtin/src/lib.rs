@@ -14,7 +14,14 @@ pub use tresor_system::recovery::answer as answer_in_recovery;
 #[must_use]
 pub fn registry() -> Registry {
     Registry {
-        factories: vec![tresor_kv::FACTORY, tresor_userpass::FACTORY, tresor_approle::FACTORY, tresor_github::FACTORY],
+        factories: vec![
+            tresor_kv::FACTORY,
+            tresor_aws::FACTORY,
+            tresor_rabbitmq::FACTORY,
+            tresor_userpass::FACTORY,
+            tresor_approle::FACTORY,
+            tresor_github::FACTORY,
+        ],
         server,
         always: tresor_system::ALWAYS,
         uploads: tresor_system::UPLOADS,

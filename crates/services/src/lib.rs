@@ -4,8 +4,14 @@
 //! A module per server; `xtask` installs what brings them. Deliberately absent: skipping. Who starts one that is not there
 //! is told so, and fails.
 
+pub mod moto;
 pub mod postgres;
 mod process;
+pub mod python;
+pub mod rabbitmq;
+mod talk;
 
+pub use moto::Moto;
 pub use postgres::Postgres;
 pub use process::free_port;
+pub use rabbitmq::RabbitMq;

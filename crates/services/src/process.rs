@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// How long a server may take to answer, on a machine that does other things too.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_MAX: Duration = Duration::from_secs(180);
 /// How long it may take to end by itself.
 const END_MAX: Duration = Duration::from_secs(10);
 
@@ -34,11 +34,16 @@ pub(crate) struct Home {
 impl Home {
     /// Makes it. `user` is who the server's package made for it; without one it is nobody.
     pub(crate) fn of(user: &str) -> Result<Self, String> {
-        let directory = tempfile::Builder::new().prefix("tresor-").tempdir().map_err(|error| error.to_string())?;
         let user = is_root().then(|| ids(user).or_else(|| ids("nobody"))).flatten();
-        let home = Self { directory, user };
+        let home = Self { user, ..Self::of_ours()? };
         home.give(home.path())?;
         Ok(home)
+    }
+
+    /// The same for a server that runs as we do.
+    pub(crate) fn of_ours() -> Result<Self, String> {
+        let directory = tempfile::Builder::new().prefix("tresor-").tempdir().map_err(|error| error.to_string())?;
+        Ok(Self { directory, user: None })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -109,7 +114,11 @@ impl Process {
         end: &'static str,
         mut answers: impl FnMut() -> bool,
     ) -> Result<Self, String> {
-        let child = command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))?;
+        // With all that it starts itself it is a group.
+        let child = command
+            .process_group(0)
+            .spawn()
+            .map_err(|error| format!("{}: {error}", command.get_program().display()))?;
         let mut process = Self { child, end };
         let begin = Instant::now();
         while !answers() {
@@ -124,9 +133,10 @@ impl Process {
         Ok(process)
     }
 
-    /// Sends it a signal, such as `STOP` or `CONT`.
+    /// Sends it and what it started a signal, such as `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
-        drop(Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status());
+        let group = format!("-{}", self.child.id());
+        drop(Command::new("kill").arg(format!("-{name}")).arg("--").arg(group).stderr(Stdio::null()).status());
     }
 }
 

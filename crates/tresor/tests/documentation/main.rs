@@ -7,20 +7,24 @@
 //! cargo commands of [`NOT_RUN`].
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 
+mod beside;
 mod page;
 mod python;
 mod session;
 
 use std::path::{Path, PathBuf};
 
+use beside::Beside;
 use page::Step;
 use session::Session;
 
 /// What a page starts with.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Start {
     /// A dev server, the session logged in as root.
     DevServer,
+    /// The same, and a server of others.
+    Beside(fn() -> Beside),
     /// Nothing: the page starts its server itself, in the background.
     Nothing,
     /// The page has no commands, for this reason.
@@ -52,9 +56,11 @@ pages! {
     auth_github: "docs/auth/github.md", Start::DevServer;
     auth_token: "docs/auth/token.md", Start::DevServer;
     auth_userpass: "docs/auth/userpass.md", Start::DevServer;
+    engine_aws: "docs/engines/aws.md", Start::Beside(beside::aws);
     engine_cubbyhole: "docs/engines/cubbyhole.md", Start::DevServer;
     engine_kv_1: "docs/engines/kv-v1.md", Start::DevServer;
     engine_kv_2: "docs/engines/kv-v2.md", Start::DevServer;
+    engine_rabbitmq: "docs/engines/rabbitmq.md", Start::Beside(beside::rabbitmq);
     audit: "docs/operate/audit.md", Start::DevServer;
     backup: "docs/operate/backup.md", Start::Nothing;
     cluster: "docs/operate/cluster.md", Start::Nothing;
@@ -97,9 +103,18 @@ fn check(path: &str, start: Start) {
         return;
     }
     assert!(!to_run.is_empty(), "{path} has no command to run: say why in the list");
+    let beside = match start {
+        Start::Beside(start) => Some(start()),
+        _ => None,
+    };
     let needs_python = to_run.iter().any(|step| step.command.contains("python3"));
-    let mut session = Session::start(Path::new(env!("CARGO_BIN_EXE_tresor")), needs_python.then(python::python));
-    if start == Start::DevServer {
+    let own = beside.as_ref().and_then(|beside| beside.python.as_deref());
+    let python = own.or_else(|| needs_python.then(python::python));
+    let mut session = Session::start(Path::new(env!("CARGO_BIN_EXE_tresor")), python);
+    if let Some(beside) = &beside {
+        session.stand_in(&beside.stand_ins);
+    }
+    if matches!(start, Start::DevServer | Start::Beside(_)) {
         session.start_dev_server();
     }
     for (at, step) in to_run.iter().enumerate() {

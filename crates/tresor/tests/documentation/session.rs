@@ -41,6 +41,8 @@ pub(crate) struct Session {
     lines: Receiver<String>,
     port: u16,
     place: TempDir,
+    /// Texts of pages, and what stands for them here.
+    stand_ins: Vec<(String, String)>,
 }
 
 impl Session {
@@ -89,7 +91,14 @@ impl Session {
                 }
             }
         });
-        Self { bash, input, lines, port: free_port(), place }
+        let port = free_port();
+        let stand_ins = [0, 1].map(|more| (format!(":{}", 8200 + more), format!(":{}", port + more))).to_vec();
+        Self { bash, input, lines, port, place, stand_ins }
+    }
+
+    /// Puts other texts in the place of what pages say, and takes them back out of what is printed.
+    pub(crate) fn stand_in(&mut self, stand_ins: &[(String, String)]) {
+        self.stand_ins.extend_from_slice(stand_ins);
     }
 
     /// Starts a dev server that the whole page talks to, and tells the session of it as the server asks for.
@@ -105,8 +114,8 @@ impl Session {
     pub(crate) fn run(&mut self, command: &str) -> Ran {
         let own = self.own_address();
         let mut given = command.to_owned();
-        for (shown, own) in self.ports() {
-            given = given.replace(&shown, &own);
+        for (shown, own) in &self.stand_ins {
+            given = given.replace(shown, own);
         }
         // Braces keep the command in this shell; the subshell hands its exit code on to a following `echo $?`.
         let dev = format!("VAULT_DEV_LISTEN_ADDRESS={own}");
@@ -119,15 +128,10 @@ impl Session {
         if command.trim_end().ends_with('&') && ran.code == 0 {
             self.wait_until_listening(command);
         }
-        for (shown, own) in self.ports() {
-            ran.lines.iter_mut().for_each(|line| *line = line.replace(&own, &shown));
+        for (shown, own) in &self.stand_ins {
+            ran.lines.iter_mut().for_each(|line| *line = line.replace(own, shown));
         }
         ran
-    }
-
-    /// The ports of pages, and what stands for them here.
-    fn ports(&self) -> [(String, String); 2] {
-        [0, 1].map(|more| (format!(":{}", 8200 + more), format!(":{}", self.port + more)))
     }
 
     fn own_address(&self) -> String {

@@ -1,0 +1,39 @@
+//! Servers of others that pages are about: what a page says of one, and what stands for it here.
+//!
+//! Each runs as long as its page. Deliberately absent: pages that start such a server themselves, which no reader has to.
+
+use std::any::Any;
+use std::path::{Path, PathBuf};
+
+use tresor_services::{Moto, RabbitMq, python};
+
+/// A server beside a page.
+pub(crate) struct Beside {
+    /// Texts of the page, and what stands for them here.
+    pub(crate) stand_ins: Vec<(String, String)>,
+    /// The interpreter that the page's programs need, where it is not the usual one.
+    pub(crate) python: Option<PathBuf>,
+    /// Keeps it running.
+    _running: Box<dyn Any>,
+}
+
+/// A broker at the usual port of its management API, with the usual administrator.
+pub(crate) fn rabbitmq() -> Beside {
+    let broker = RabbitMq::start().expect("a broker");
+    let stand_ins = vec![("http://127.0.0.1:15672".to_owned(), broker.uri())];
+    Beside { stand_ins, python: None, _running: Box::new(broker) }
+}
+
+/// What stands for AWS, at the port that it is known by, with the key that AWS's own examples have.
+pub(crate) fn aws() -> Beside {
+    let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/aws-requirements.txt");
+    let python = python::environment("aws", Path::new(env!("CARGO_TARGET_TMPDIR")), &pinned).expect("moto and boto3");
+    let moto = Moto::start(&python, "tresor").expect("moto");
+    let stand_ins = [
+        ("http://127.0.0.1:5000", moto.address()),
+        ("AKIAIOSFODNN7EXAMPLE", moto.access_key.clone()),
+        ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", moto.secret_key.clone()),
+    ];
+    let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
+    Beside { stand_ins, python: Some(python), _running: Box::new(moto) }
+}

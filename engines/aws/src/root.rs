@@ -1,0 +1,333 @@
+//! `config/root`: by which keys AWS is asked, and where.
+//!
+//! The secret key is never shown; what is not sent stays. Deliberately absent: keys from the surroundings of the server (its
+//! environment, the machine's metadata): who writes the configuration says whose keys are used.
+
+use tresor_credential::{Moment, Template};
+use tresor_engine::{Cx, Data, Nothing, View, Warned};
+use tresor_env::outgoing::Base;
+use tresor_model::Fault;
+use tresor_record::{Part, Record};
+use tresor_secret::SecretString;
+use tresor_wire::input::{CommaList, EmptyInput, Input};
+use tresor_wire::output::Output;
+
+use crate::Aws;
+use crate::iam::Iam;
+use crate::query::{Client, Doors, Endpoint};
+use crate::sign::Keys;
+use crate::sts::Sts;
+
+const NAME: &str = "config/root";
+
+/// How users and sessions are called when nothing else is configured.
+const TEMPLATE: &str = r#"{{ if (eq .Type "STS") }}{{ printf "vault-%s-%s" (unix_time) (random 20) | truncate 32 }}{{ else }}{{ printf "vault-%s-%s-%s" (printf "%s-%s" (.DisplayName) (.PolicyName) | truncate 42) (unix_time) (random 20) | truncate 64 }}{{ end }}"#;
+/// What templates can name.
+const FIELDS: [&str; 3] = ["Type", "DisplayName", "PolicyName"];
+/// How often AWS is asked again when nothing is configured.
+const RETRIES: u32 = 3;
+/// And how often at most.
+const RETRIES_MAX: u32 = 10;
+
+/// By which keys AWS is asked, and where: all that an act, or taking something back, needs.
+#[derive(Part)]
+pub(crate) struct Access {
+    pub(crate) access_key: String,
+    pub(crate) secret_key: SecretString,
+    /// The keys that rotating makes of these have the same number; keys that somebody wrote have another.
+    pub(crate) lineage: String,
+    pub(crate) region: String,
+    pub(crate) iam_endpoint: String,
+    pub(crate) sts_endpoint: String,
+    pub(crate) sts_region: String,
+    pub(crate) sts_fallback_endpoints: Vec<String>,
+    pub(crate) sts_fallback_regions: Vec<String>,
+    pub(crate) max_retries: i64,
+}
+
+/// The configuration.
+#[derive(Record)]
+#[record(kind = "aws-root", version = 1)]
+pub(crate) struct Root {
+    pub(crate) access: Access,
+    /// Empty: the engine's own.
+    pub(crate) username_template: String,
+}
+
+/// The part of AWS that a region is in: what the names of its servers end with, and where its IAM and STS are.
+struct Partition {
+    suffix: &'static str,
+    iam: &'static str,
+    iam_region: &'static str,
+}
+
+fn partition(region: &str) -> Partition {
+    match region {
+        _ if region.starts_with("cn-") => {
+            Partition { suffix: "amazonaws.com.cn", iam: "iam.cn-north-1.amazonaws.com.cn", iam_region: "cn-north-1" }
+        }
+        _ if region.starts_with("us-gov-") => {
+            Partition { suffix: "amazonaws.com", iam: "iam.us-gov.amazonaws.com", iam_region: "us-gov-west-1" }
+        }
+        _ => Partition { suffix: "amazonaws.com", iam: "iam.amazonaws.com", iam_region: "us-east-1" },
+    }
+}
+
+/// An address as it was written, by TLS where it does not say how.
+fn address(written: &str) -> String {
+    if written.contains("://") { written.to_owned() } else { format!("https://{written}") }
+}
+
+impl Access {
+    pub(crate) fn duplicate(&self) -> Self {
+        Self {
+            access_key: self.access_key.clone(),
+            secret_key: SecretString::new(self.secret_key.expose().clone()),
+            lineage: self.lineage.clone(),
+            region: self.region.clone(),
+            iam_endpoint: self.iam_endpoint.clone(),
+            sts_endpoint: self.sts_endpoint.clone(),
+            sts_region: self.sts_region.clone(),
+            sts_fallback_endpoints: self.sts_fallback_endpoints.clone(),
+            sts_fallback_regions: self.sts_fallback_regions.clone(),
+            max_retries: self.max_retries,
+        }
+    }
+
+    fn region(&self) -> &str {
+        if self.region.is_empty() { "us-east-1" } else { &self.region }
+    }
+
+    pub(crate) fn keys(&self) -> Keys {
+        let secret_key = SecretString::new(self.secret_key.expose().clone());
+        Keys { access_key: self.access_key.clone(), secret_key, session_token: None }
+    }
+
+    fn client(&self, doors: &Doors, keys: Keys) -> Client {
+        let retries = u32::try_from(self.max_retries).unwrap_or(RETRIES).min(RETRIES_MAX);
+        Client { doors: doors.clone(), keys, retries }
+    }
+
+    /// IAM, asked with keys.
+    pub(crate) fn iam(&self, doors: &Doors, keys: Keys) -> Iam {
+        let partition = partition(self.region());
+        let endpoint = match self.iam_endpoint.as_str() {
+            "" => Endpoint {
+                address: format!("https://{}", partition.iam),
+                region: partition.iam_region.to_owned(),
+                service: "iam",
+            },
+            own => Endpoint { address: address(own), region: self.region().to_owned(), service: "iam" },
+        };
+        Iam { client: self.client(doors, keys), endpoint }
+    }
+
+    /// STS, asked with keys: at the one endpoint that is configured, or of the region, and then at those to fall back on.
+    pub(crate) fn sts(&self, doors: &Doors, keys: Keys) -> Sts {
+        let region = if self.sts_region.is_empty() { self.region() } else { &self.sts_region };
+        let at = |address: String, region: &str| Endpoint { address, region: region.to_owned(), service: "sts" };
+        let first = match self.sts_endpoint.as_str() {
+            "" => at(format!("https://sts.{region}.{}", partition(region).suffix), region),
+            own => at(address(own), region),
+        };
+        let others = self.sts_fallback_endpoints.iter().zip(&self.sts_fallback_regions);
+        let others = others.map(|(own, region)| at(address(own), region));
+        Sts { client: self.client(doors, keys), endpoints: std::iter::once(first).chain(others).collect() }
+    }
+}
+
+impl Root {
+    pub(crate) fn load(view: &mut View<'_>) -> Result<Option<Self>, Fault> {
+        let Some(bytes) = view.read(NAME)? else { return Ok(None) };
+        Self::decode(&bytes).map(Some).map_err(Fault::internal)
+    }
+
+    /// As it has to be for AWS to be asked.
+    pub(crate) fn configured(view: &mut View<'_>) -> Result<Self, Fault> {
+        let root = Self::load(view)?.filter(|root| !root.access.access_key.is_empty());
+        root.ok_or_else(|| Fault::invalid("no access_key and secret_key are configured in config/root"))
+    }
+
+    pub(crate) fn store(&self, view: &mut View<'_>) -> Result<(), Fault> {
+        view.write(NAME, &self.encode())
+    }
+
+    fn template(&self) -> &str {
+        if self.username_template.is_empty() { TEMPLATE } else { &self.username_template }
+    }
+
+    /// A name for what is made, within what AWS allows.
+    pub(crate) fn name(&self, cx: &Cx<'_>, kind: Naming, role: &str) -> Result<String, Fault> {
+        let invalid = |error| Fault::invalid(format!("unable to generate a username from the template: {error}"));
+        let template = Template::parse(self.template(), &FIELDS).map_err(invalid)?;
+        let (display_name, role) = (plain(cx.caller.display_name), plain(role));
+        let (kind, chars_max) = match kind {
+            Naming::User | Naming::Session => ("IAM", 64),
+            Naming::Federated => ("STS", 32),
+        };
+        let fields = [("Type", kind), ("DisplayName", &display_name), ("PolicyName", &role)];
+        let name = template.render(&fields, Moment { now: cx.now, entropy: cx.entropy }).map_err(invalid)?;
+        let is_fit = !name.is_empty() && name.chars().count() <= chars_max;
+        let limit = || {
+            format!(
+                "the username generated by the template exceeds the {kind} username length limits of {chars_max} chars"
+            )
+        };
+        if is_fit { Ok(name.to_string()) } else { Err(Fault::invalid(limit())) }
+    }
+}
+
+/// What a name is for.
+#[derive(Clone, Copy)]
+pub(crate) enum Naming {
+    /// A user.
+    User,
+    /// A session of a role.
+    Session,
+    /// A session of who asks.
+    Federated,
+}
+
+/// A text of letters that names of AWS may have.
+pub(crate) fn plain(text: &str) -> String {
+    let is_fit = |letter: char| letter.is_ascii_alphanumeric() || "+=,.@_-".contains(letter);
+    text.chars().map(|letter| if is_fit(letter) { letter } else { '_' }).collect()
+}
+
+/// What to change; what is not sent stays.
+#[derive(Input)]
+pub(crate) struct Write {
+    /// The access key that AWS is asked with.
+    access_key: Option<String>,
+    /// Its secret key; needed again with another access key.
+    secret_key: Option<SecretString>,
+    /// The region; `us-east-1` when it is empty.
+    region: Option<String>,
+    /// Where IAM is; AWS's own when it is empty.
+    iam_endpoint: Option<String>,
+    /// Where STS is; that of the region when it is empty.
+    sts_endpoint: Option<String>,
+    /// The region of STS, when it is another.
+    sts_region: Option<String>,
+    /// Where else STS is asked when it does not answer.
+    sts_fallback_endpoints: Option<CommaList>,
+    /// The regions of these, one for each.
+    sts_fallback_regions: Option<CommaList>,
+    /// How often AWS is asked again when it does not answer; -1 is the engine's own number.
+    max_retries: Option<i64>,
+    /// How users and sessions are called.
+    username_template: Option<String>,
+}
+
+/// The configuration, without the secret key.
+#[derive(Output)]
+pub(crate) struct Shown {
+    /// The access key that AWS is asked with.
+    access_key: String,
+    /// The region.
+    region: String,
+    /// Where IAM is.
+    iam_endpoint: String,
+    /// Where STS is.
+    sts_endpoint: String,
+    /// The region of STS.
+    sts_region: String,
+    /// Where else STS is asked.
+    sts_fallback_endpoints: Vec<String>,
+    /// The regions of these.
+    sts_fallback_regions: Vec<String>,
+    /// How often AWS is asked again.
+    max_retries: i64,
+    /// How users and sessions are called.
+    username_template: String,
+}
+
+pub(crate) async fn read(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Option<Data<Shown>>, Fault> {
+    let Some(root) = Root::load(&mut cx.view)? else { return Ok(None) };
+    let username_template = root.template().to_owned();
+    let access = root.access;
+    Ok(Some(Data(Shown {
+        access_key: access.access_key,
+        region: access.region,
+        iam_endpoint: access.iam_endpoint,
+        sts_endpoint: access.sts_endpoint,
+        sts_region: access.sts_region,
+        sts_fallback_endpoints: access.sts_fallback_endpoints,
+        sts_fallback_regions: access.sts_fallback_regions,
+        max_retries: access.max_retries,
+        username_template,
+    })))
+}
+
+/// Whether keys that come from there are heard by nobody else; a refusal where it is no server.
+fn check_address(name: &str, written: &str) -> Result<bool, Fault> {
+    let address = address(written);
+    let base = Base::parse(&address).filter(|base| base.as_str().ends_with(base.authority()));
+    let base = base.ok_or_else(|| Fault::invalid(format!("{name} must be a host, or https://HOST")))?;
+    Ok(base.is_private())
+}
+
+pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
+    let mut root = Root::load(&mut cx.view)?.unwrap_or_else(|| Root {
+        access: Access {
+            access_key: String::new(),
+            secret_key: SecretString::new(String::new()),
+            lineage: String::new(),
+            region: String::new(),
+            iam_endpoint: String::new(),
+            sts_endpoint: String::new(),
+            sts_region: String::new(),
+            sts_fallback_endpoints: Vec::new(),
+            sts_fallback_regions: Vec::new(),
+            max_retries: -1,
+        },
+        username_template: String::new(),
+    });
+    let access = &mut root.access;
+    let is_other = input.access_key.as_ref().is_some_and(|sent| *sent != access.access_key);
+    if is_other && input.secret_key.is_none() {
+        return Err(Fault::invalid("another access_key needs its secret_key"));
+    }
+    if is_other {
+        access.lineage = tresor_crypto::token_text::random_uuid(cx.entropy);
+    }
+    access.access_key = input.access_key.unwrap_or_else(|| std::mem::take(&mut access.access_key));
+    if let Some(secret_key) = input.secret_key {
+        access.secret_key = secret_key;
+    }
+    let change = |place: &mut String, sent: Option<String>| {
+        if let Some(sent) = sent {
+            *place = sent;
+        }
+    };
+    change(&mut access.region, input.region);
+    change(&mut access.iam_endpoint, input.iam_endpoint);
+    change(&mut access.sts_endpoint, input.sts_endpoint);
+    change(&mut access.sts_region, input.sts_region);
+    if let Some(sent) = input.sts_fallback_endpoints {
+        access.sts_fallback_endpoints = sent.0;
+    }
+    if let Some(sent) = input.sts_fallback_regions {
+        access.sts_fallback_regions = sent.0;
+    }
+    if access.sts_fallback_endpoints.len() != access.sts_fallback_regions.len() {
+        return Err(Fault::invalid(
+            "sts_fallback_endpoints and sts_fallback_regions need as many entries as each other",
+        ));
+    }
+    access.max_retries = input.max_retries.unwrap_or(access.max_retries);
+    let own = [("iam_endpoint", &access.iam_endpoint), ("sts_endpoint", &access.sts_endpoint)];
+    let fallback = access.sts_fallback_endpoints.iter().map(|address| ("sts_fallback_endpoints", address));
+    let mut warnings = Vec::new();
+    for (name, written) in own.into_iter().chain(fallback).filter(|(_, written)| !written.is_empty()) {
+        if !check_address(name, written)? {
+            warnings.push(format!("keys come from this server in the clear: {name} is http://"));
+        }
+    }
+    change(&mut root.username_template, input.username_template);
+    for kind in [Naming::User, Naming::Federated] {
+        root.name(&cx, kind, "role")?;
+    }
+    root.store(&mut cx.view)?;
+    Ok(Warned(Nothing, warnings))
+}

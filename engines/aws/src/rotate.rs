@@ -1,0 +1,165 @@
+//! `config/rotate-root`: a new key for the configured user, tried before it is used, and then the old one deleted.
+//!
+//! Three steps, each after the one before is known to stand: a note that a rotation began, which is the intent; the new key,
+//! made and tried, and stored; the old key, deleted by a call of its own, as often as it takes. A crash before the second
+//! leaves the old key in use, and a new one whose secret nobody has: the note makes that one be deleted. Deliberately
+//! absent: making room where a user has two keys already, since the second is somebody's.
+
+use std::time::Duration;
+
+use tresor_engine::outside::{Failed, Left, Outside};
+use tresor_engine::{Cx, Data, Nothing, View};
+use tresor_model::{Fault, Timestamp};
+use tresor_record::{Part, Record};
+use tresor_wire::input::EmptyInput;
+use tresor_wire::output::Output;
+
+use crate::Aws;
+use crate::creds::doors;
+use crate::iam::Iam;
+use crate::query::AwsError;
+use crate::root::{Access, Root};
+use crate::sign::Keys;
+
+/// The name that this engine is called by.
+const WAKE: &str = "root";
+/// Where the note lies.
+const NOTE: &str = "rotation";
+/// How long after its beginning a rotation is over, whatever became of it.
+const OVER: Duration = Duration::from_secs(120);
+/// What clocks may differ by.
+const SKEW: Duration = Duration::from_secs(300);
+/// How often a new key is tried, which not every part of AWS knows at once, and how long the pause is.
+const TRIES: u32 = 15;
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// A key that has to go.
+#[derive(Part)]
+struct Former {
+    user: String,
+    key: String,
+}
+
+/// A rotation that is not over.
+#[derive(Record)]
+#[record(kind = "aws-rotation", version = 1)]
+struct Note {
+    began: Timestamp,
+    /// The key that was in use, once there is another.
+    former: Option<Former>,
+}
+
+impl Note {
+    fn load(view: &mut View<'_>) -> Result<Option<Self>, Fault> {
+        let Some(bytes) = view.read(NOTE)? else { return Ok(None) };
+        Self::decode(&bytes).map(Some).map_err(Fault::internal)
+    }
+
+    /// Notes it, and when it is looked at.
+    fn store(&self, view: &mut View<'_>, looked_at: Timestamp) -> Result<(), Fault> {
+        view.write(NOTE, &self.encode())?;
+        view.wake(WAKE, looked_at)
+    }
+}
+
+/// It is over.
+fn forget(view: &mut View<'_>) -> Result<(), Fault> {
+    view.delete(NOTE)?;
+    view.no_wake(WAKE)
+}
+
+/// The key that is in use from now on.
+#[derive(Output)]
+pub(crate) struct Shown {
+    /// The new access key.
+    access_key: String,
+}
+
+/// A key that was made and works.
+struct Tried {
+    user: String,
+    keys: Keys,
+}
+
+/// Makes a key and tries it.
+async fn make(access: &Access, iam: &Iam, as_new: impl Fn(Keys) -> Iam) -> Result<Tried, Failed> {
+    let nothing_done = |error: AwsError| Failed::nothing_done(error.into());
+    let user = iam.user("").await.map_err(nothing_done)?.name;
+    let known = iam.keys(&user).await.map_err(nothing_done)?;
+    if known.iter().any(|key| key.id != access.access_key) {
+        let text = "the configured user has another key, and AWS allows two: delete it before the key is rotated";
+        return Err(Failed::nothing_done(Fault::invalid(text)));
+    }
+    let keys = iam.create_key(&user).await.map_err(|error| error.ends_act(false))?;
+    let new = as_new(keys.duplicate());
+    let mut last = AwsError::Unexpected("nothing");
+    for _ in 0..TRIES {
+        match new.user("").await {
+            Ok(_) => return Ok(Tried { user, keys }),
+            Err(error) => last = error,
+        }
+        iam.client.doors.clock.sleep(PAUSE).await;
+    }
+    match iam.delete_key(&user, &keys.access_key).await {
+        Ok(()) => Err(Failed::nothing_done(last.into())),
+        Err(_) => Err(Failed::partly_done(last.into())),
+    }
+}
+
+pub(crate) async fn rotate(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Outside<Data<Shown>>, Fault> {
+    let access = Root::configured(&mut cx.view)?.access;
+    if Note::load(&mut cx.view)?.is_some() {
+        return Err(Fault::invalid("the key is being rotated already: its old key is not deleted yet"));
+    }
+    let began = cx.now;
+    Note { began, former: None }.store(&mut cx.view, began.plus(OVER))?;
+    let (doors, old) = (doors(&cx), access.access_key.clone());
+    let iam = access.iam(&doors, access.keys());
+    let act = async move { make(&access, &iam, |keys| access.iam(&doors, keys)).await };
+    let settle = move |view: &mut View<'_>, now: Timestamp, tried: &Tried| {
+        let mut root = Root::configured(view)?;
+        if root.access.access_key != old {
+            return Err(Fault::invalid("another key was configured while this one was rotated"));
+        }
+        let keys = tried.keys.duplicate();
+        (root.access.access_key, root.access.secret_key) = (keys.access_key, keys.secret_key);
+        root.store(view)?;
+        Note { began, former: Some(Former { user: tried.user.clone(), key: old.clone() }) }.store(view, now)?;
+        Ok(Data(Shown { access_key: tried.keys.access_key.clone() }))
+    };
+    Ok(Outside::new("", act, settle).if_failed(|view, _now, failed| match failed.left {
+        Left::Nothing => forget(view),
+        Left::Something | Left::Doubt => Ok(()),
+    }))
+}
+
+/// Ends a rotation: deletes the key that is not in use any more, or one that a rotation made and never used.
+pub(crate) fn awake(mut cx: Cx<'_>) -> Result<Outside<Nothing>, Fault> {
+    let note = Note::load(&mut cx.view)?;
+    let access = Root::load(&mut cx.view)?.map(|root| root.access).filter(|access| !access.access_key.is_empty());
+    let (Some(Note { began, former }), Some(access)) = (note, access) else {
+        forget(&mut cx.view)?;
+        return Ok(Outside::done(Nothing));
+    };
+    let iam = access.iam(&doors(&cx), access.keys());
+    let act = async move {
+        match former {
+            Some(Former { user, key }) => iam.delete_key(&user, &key).await,
+            None => clear(&iam, &access.access_key, began).await,
+        }
+        .map_err(|error| Failed::nothing_done(error.into()))
+    };
+    Ok(Outside::new("", act, |view, _now, ()| forget(view).map(|()| Nothing)))
+}
+
+/// Deletes what a rotation made that nobody heard the end of.
+async fn clear(iam: &Iam, used: &str, began: Timestamp) -> Result<(), AwsError> {
+    let user = iam.user("").await?.name;
+    let (from, to) = (began.less(SKEW).seconds(), began.plus(OVER + SKEW).seconds());
+    for key in iam.keys(&user).await? {
+        if key.id != used && (from..=to).contains(&key.created) {
+            iam.delete_key(&user, &key.id).await?;
+        }
+    }
+    Ok(())
+}
