@@ -271,8 +271,6 @@ impl Server {
     }
 }
 
-/// Counted once with 20,000 namespaces and 100,000 mounts, too: 0 records more at idle, and the same number for each at
-/// opening.
 #[tokio::test]
 async fn nothing_is_read_for_a_namespace_or_a_mount_while_nobody_asks_and_a_few_records_when_the_node_is_opened() {
     let mut server = Server::start().await;
