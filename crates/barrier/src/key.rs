@@ -197,6 +197,14 @@ impl PointKey {
         Ok(Self { name: record_name(namespace, area, rest)?, neighbourhood: None })
     }
 
+    /// A record by its whole name; see [`StorageKey::whole`].
+    ///
+    /// # Errors
+    /// [`BarrierError::Key`] when it is no name.
+    pub fn whole(name: &str) -> Result<Self, BarrierError> {
+        Ok(Self { name: StorageKey::whole(name)?.0, neighbourhood: None })
+    }
+
     /// The same record, beside the others of a neighbourhood. Whoever looks for it must name the same one.
     #[must_use]
     pub fn beside(self, neighbourhood: &str) -> Self {

@@ -87,6 +87,11 @@ pub(crate) fn cluster() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "cluster")
 }
 
+/// That a server initialises itself and is not done.
+pub(crate) fn self_initialization() -> Key {
+    StorageKey::new(&NamespaceId::root(), Area::Core, "self-initialization")
+}
+
 /// Which nodes of the cluster wait for a vote, and which were removed.
 pub(crate) fn roster() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "roster")

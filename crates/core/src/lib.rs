@@ -11,6 +11,7 @@ pub mod cluster;
 mod deeds;
 pub mod edge;
 mod farewell;
+pub mod first;
 pub mod forward;
 mod gate;
 pub mod keyring;

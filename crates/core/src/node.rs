@@ -6,6 +6,7 @@
 //! speak of all this (`tresor-system`).
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ use crate::audits::DeclaredDevice;
 use crate::cluster::joining::{self, Offered, Wish};
 use crate::cluster::{Cluster, Contact};
 use crate::farewell::Farewell;
+use crate::first::First;
 use crate::metrics::Metrics;
 use crate::mounts::Mounts;
 use crate::opening::{self, ByItself, OpeningProblem};
@@ -127,6 +129,7 @@ pub(crate) enum Command {
     Initialize {
         threshold: Option<Threshold>,
         root_token: Option<TokenSecret>,
+        first: First,
         answer: oneshot::Sender<Result<Initialized, Fault>>,
     },
     Unseal {
@@ -192,6 +195,8 @@ pub struct Node {
     inbox: Mutex<Option<mpsc::Receiver<Command>>>,
     farewell: Farewell,
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether this process makes the first requests of the store.
+    pub(crate) initializes_itself: AtomicBool,
     pub(crate) tasks: Tasks,
 }
 
@@ -220,6 +225,7 @@ impl Node {
             store: Arc::new(store),
             cluster,
             clock: SteadyClock::new(Arc::clone(&doors.clock)),
+            initializes_itself: AtomicBool::new(false),
             metrics: Arc::new(Metrics::new(Arc::clone(&doors.clock), settings.metrics.clone())),
             doors,
             settings: Arc::new(settings),
@@ -376,8 +382,8 @@ impl Node {
         threshold: impl Into<Option<Threshold>>,
         root_token: Option<TokenSecret>,
     ) -> Result<Initialized, Fault> {
-        let threshold = threshold.into();
-        self.ask(|answer| Command::Initialize { threshold, root_token, answer }).await
+        let (threshold, first) = (threshold.into(), First::Operators);
+        self.ask(|answer| Command::Initialize { threshold, root_token, first, answer }).await
     }
 
     /// Bytes as only the owner of a key reads them.
@@ -503,8 +509,8 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
         let Some(node) = node.upgrade() else { return };
         // A caller that went away does not undo what was done.
         match command {
-            Command::Initialize { threshold, root_token, answer } => {
-                let initialized = initialize(&node, threshold, root_token).await;
+            Command::Initialize { threshold, root_token, first, answer } => {
+                let initialized = initialize(&node, threshold, root_token, first).await;
                 if initialized.is_ok() && !by_itself.attempt(&node).await {
                     node.tasks.spawn(opening::keep_trying(Arc::downgrade(&node)));
                 }
@@ -628,6 +634,7 @@ async fn initialize(
     node: &Arc<Node>,
     threshold: Option<Threshold>,
     root_token: Option<TokenSecret>,
+    first: First,
 ) -> Result<Initialized, Fault> {
     let refuse = |error| match error {
         InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
@@ -664,7 +671,7 @@ async fn initialize(
         display_name: "root".to_owned(),
         path: "auth/token/root".to_owned(),
         mount,
-        ttl: None,
+        ttl: first.token_ttl(),
         renewal_ttl: Duration::ZERO,
         max_ttl: Duration::ZERO,
         explicit_max_ttl: Duration::ZERO,
@@ -673,6 +680,7 @@ async fn initialize(
         renewable: false,
         bound_cidrs: Vec::new(),
     };
+    first.mark(&mut txn, now)?;
     let root_token = tokens::mint_first(barrier, &mut txn, root, now, entropy)?;
     // Keys and first records in one batch: a crash leaves a store that is initialised, or one that can be.
     let (shares, barrier) = prepared.store(txn).await.map_err(refuse)?;

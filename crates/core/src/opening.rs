@@ -236,6 +236,9 @@ pub(crate) async fn with(node: &Arc<Node>, barrier: Barrier) -> Result<(), Fault
     serve(node, barrier, None).await
 }
 
+/// Why a store is not opened whose first requests were not all made: which of them had their effect nobody knows.
+const HALF_INITIALIZED: &str = "self-initialisation began and was not done: remove the store to begin anew";
+
 /// Loads what an unsealed node has and serves; then stores the key slots as they are to be.
 async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -> Result<(), Fault> {
     let settings = Arc::clone(&node.settings);
@@ -243,6 +246,10 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     // The node's own clock: time does not go back over a sealing either.
     let clock = node.clock.clone();
     let storage = Storage::new(Arc::clone(&node.store));
+    if node.is_half_initialized(&mut barrier.begin().map_err(Fault::internal)?)? {
+        barrier.stop().await;
+        return Err(Refusal::Unavailable(HALF_INITIALIZED.into()).into());
+    }
     let (nodes, doors) = (Arc::clone(&node.cluster), node.doors.clone());
     let metrics = Arc::clone(&node.metrics);
     let unsealed = Unsealed::open(barrier, storage, nodes, doors, clock, settings, metrics, &node.registry).await?;

@@ -86,3 +86,26 @@ async fn sea_07_neither_keys_nor_what_names_the_cluster_are_in_reach_and_nothing
         closed.call(method, path, ROOT, Value::Null).await.expect_error(404, "raw_storage_endpoint");
     }
 }
+
+#[tokio::test]
+async fn what_no_directory_lists_is_reached_by_who_knows_its_name() {
+    let harness = Harness::start_with(Settings { has_raw_storage: true, ..Settings::default() }).await;
+    let made = harness.prepare("POST", "auth/token/create", json!({ "policies": ["default"] })).await;
+    let (token, accessor) = (made.text_at("/auth/client_token"), made.text_at("/auth/accessor"));
+    // The accessor's bare name tells the hash that the record is found by.
+    let names = harness.list("sys/raw/root/tokens/accessor", ROOT).await.expect_status(200);
+    let names = names.at("/data/keys").as_array().unwrap().clone();
+    let bare = names.iter().map(|name| name.as_str().unwrap()).find(|name| name.contains(&accessor)).unwrap();
+    let hash = bare.trim_start_matches(&accessor).trim_start_matches(|c: char| !c.is_ascii_alphanumeric());
+    let at = format!("sys/raw/root/tokens/id/{hash}");
+    let shown = harness.read(&format!("{at}?encoding=base64"), ROOT).await.expect_status(200);
+    let value = shown.text_at("/data/value");
+    assert!(value.len() > 50, "{bare}");
+    // It is changed where it lies, and not in another place beside.
+    drop(harness.write(&at, ROOT, json!({ "value": value, "encoding": "base64" })).await.expect_status(204));
+    assert_eq!(harness.list("sys/raw/root/tokens/id", ROOT).await.status, 404);
+    drop(harness.read("auth/token/lookup-self", &token).await.expect_status(200));
+    drop(harness.delete(&at, ROOT).await.expect_status(204));
+    drop(harness.read("auth/token/lookup-self", &token).await.expect_status(403));
+    drop(harness.read(&format!("{at}?encoding=base64"), ROOT).await.expect_status(404));
+}

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use tresor_canary::{Canaries, canary};
 use tresor_core::{StaticKey, StaticKeySource, StaticKeys, StaticSeal};
 use tresor_harness::{Answer, Captured, Harness, assembly};
-use tresor_secret::DataKey;
+use tresor_model::Verb;
+use tresor_secret::{DataKey, SecretString};
+use tresor_server::config::{Given, InitialRequest};
+use tresor_server::self_init;
 
 /// Where a test keeps keys: by id and what their bytes follow from; the current one first. Nothing is a key that is not
 /// there.
@@ -466,4 +469,89 @@ async fn a_store_without_shares_gets_them_from_whoever_may_and_then_only_their_o
     let begun = harness.write("sys/rotate/recovery/init", &root, split).await.expect_status(200);
     assert_eq!((begun.at("/data/complete"), begun.at("/data/required")), (&json!(false), &json!(2)));
     assert!(begun.json["data"].get("keys").is_none());
+}
+
+fn text(text: &str) -> Given {
+    Given::Text(Arc::new(SecretString::new(text.to_owned())))
+}
+
+fn asked(path: &str, data: &[(&str, &str)]) -> InitialRequest {
+    InitialRequest {
+        name: path.to_owned(),
+        verb: Verb::Write,
+        path: path.to_owned(),
+        token: None,
+        data: data.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
+        may_fail: false,
+    }
+}
+
+/// Requests after which somebody may look at everything.
+fn first_requests() -> Vec<InitialRequest> {
+    let all = r#"path "*" { capabilities = ["create", "read", "update", "list", "sudo"] }"#;
+    vec![
+        asked("sys/policies/acl/all", &[("policy", all)]),
+        asked("sys/auth/userpass", &[("type", "userpass")]),
+        asked("auth/userpass/users/admin", &[("password", "secret"), ("token_policies", "all")]),
+    ]
+}
+
+/// How many tokens there are beside that of whoever looks.
+async fn others(harness: &Harness) -> usize {
+    let login = harness.write("auth/userpass/login/admin", "", json!({ "password": "secret" })).await;
+    let token = login.expect_status(200).text_at("/auth/client_token");
+    harness.list("auth/token/accessors", &token).await.expect_status(200).at("/data/keys").as_array().unwrap().len() - 1
+}
+
+#[tokio::test]
+async fn a_server_initialises_itself_once_and_no_root_token_is_left() {
+    let (mut harness, _) = uninitialized();
+    let mut requests = first_requests();
+    requests.push(InitialRequest { may_fail: true, ..asked("sys/mounts/x", &[("type", "nonsense")]) });
+    self_init::run(&harness.node, &requests, false).await.unwrap();
+    assert_eq!(others(&harness).await, 0);
+    let now = status(&harness).await;
+    assert_eq!((&now["sealed"], &now["n"]), (&json!(false), &json!(0)));
+    // Where there is a store nothing is done again, be it that it would fail.
+    self_init::run(&harness.node, &[asked("sys/nope", &[])], false).await.unwrap();
+    restarted(&mut harness).await;
+    assert!(!is_sealed(&harness).await);
+}
+
+#[tokio::test]
+async fn tok_13_a_self_initialisation_that_fails_leaves_no_root_token_and_a_store_that_nobody_opens() {
+    let (mut harness, _) = uninitialized();
+    let mut requests = first_requests();
+    requests.push(asked("sys/mounts/x", &[("type", "nonsense")]));
+    requests.push(asked("sys/mounts/y", &[("type", "kv")]));
+    let error = self_init::run(&harness.node, &requests, false).await.unwrap_err();
+    assert!(error.contains("sys/mounts/x") && !error.contains("secret"), "{error}");
+    assert_eq!(others(&harness).await, 0);
+    for _ in 0..2 {
+        restarted(&mut harness).await;
+        assert!(is_sealed(&harness).await, "what was half done is not opened");
+    }
+}
+
+#[tokio::test]
+async fn tok_13_a_crash_in_self_initialisation_leaves_a_store_that_nobody_opens() {
+    let (mut harness, _) = uninitialized();
+    let root = harness.node.initialize_itself().await.unwrap();
+    let looked = harness.read("auth/token/lookup-self", root.expose()).await.expect_status(200);
+    let ttl = looked.at("/data/ttl").as_u64().unwrap();
+    assert!(ttl > 0 && ttl <= 15 * 60, "it ends by itself: {ttl}");
+    harness.kill();
+    harness.node.open_by_itself().await;
+    assert!(is_sealed(&harness).await);
+}
+
+#[tokio::test]
+async fn who_joins_others_or_needs_people_does_not_initialise_itself() {
+    let (harness, _) = uninitialized();
+    self_init::run(&harness.node, &first_requests(), true).await.unwrap();
+    assert_eq!(status(&harness).await["initialized"], json!(false));
+    let harness = Harness::uninitialized();
+    let error = self_init::run(&harness.node, &first_requests(), false).await.unwrap_err();
+    assert!(error.contains("opens by itself"), "{error}");
+    assert_eq!(status(&harness).await["initialized"], json!(false));
 }

@@ -5,6 +5,7 @@
 //! refused, such as kinds of seals.
 
 mod audit;
+mod initialize;
 mod listener;
 mod load;
 mod lockout;
@@ -26,6 +27,7 @@ use tresor_hcl::Position;
 pub use crate::log_file::LogFileConfig;
 pub use crate::proxied::{ProxyProtocol, Unauthorized};
 pub use audit::AuditConfig;
+pub use initialize::{Given, InitialRequest};
 pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion, WRITE_TIMEOUT};
 pub(crate) use load::{checked_format, checked_level};
@@ -46,6 +48,8 @@ pub struct ServerConfig {
     pub listeners: Vec<Listener>,
     /// The key that opens the store without people; shares open it always.
     pub static_seal: Option<StaticSealConfig>,
+    /// What is asked once, where the server initialises its store by itself.
+    pub initialize: Vec<InitialRequest>,
     /// When names are locked after wrong passwords, by the type of auth method.
     pub lockout: std::collections::BTreeMap<String, tresor_core::lockout::Rules>,
     /// Snapshots that are taken without anybody asking.

@@ -24,6 +24,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         join: JoinConfig::default(),
         listeners: vec![Listener::at(address)],
         static_seal: None,
+        initialize: Vec::new(),
         lockout: std::collections::BTreeMap::new(),
         snapshots: None,
         telemetry: crate::config::TelemetryConfig::default(),

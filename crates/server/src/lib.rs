@@ -20,6 +20,7 @@ mod process;
 mod proxied;
 mod recovery;
 mod run;
+pub mod self_init;
 mod service;
 mod static_seal;
 mod storage;

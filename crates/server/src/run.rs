@@ -27,6 +27,7 @@ use crate::machine::Machine;
 use crate::outgoing::Https;
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::recovery;
+use crate::self_init;
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
 use crate::storage::{self, Opened};
@@ -156,6 +157,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         .map_err(|fault| fault.for_operators())?;
     node.open_by_itself().await;
     node.join_by_itself();
+    self_init::run(&node, &config.initialize, !config.join.leaders.is_empty()).await?;
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
     let serve: Arc<dyn tresor_http::Serve> = Arc::<NodeService>::clone(&service);

@@ -10,6 +10,7 @@ use tresor_core::lockout::Rules;
 use tresor_hcl::{AccessError, Object, Position, Value};
 
 use super::audit::read_audit;
+use super::initialize::read_initialize;
 use super::listener::{Listener, read_listener};
 use super::lockout::read_lockout;
 use super::log_file::read_log_file;
@@ -111,6 +112,7 @@ pub fn parse(
         listeners: Vec::new(),
         join: JoinConfig::default(),
         static_seal: None,
+        initialize: Vec::new(),
         lockout: BTreeMap::new(),
         snapshots: None,
         telemetry: TelemetryConfig::default(),
@@ -284,6 +286,9 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     for block in document.labelled_blocks("audit").map_err(|error| source.wrong(&error))? {
         read_audit(&mut source, &block, &mut config.audit_devices)?;
     }
+    for block in document.labelled_blocks("initialize").map_err(|error| source.wrong(&error))? {
+        read_initialize(&mut source, &block, &mut config.initialize)?;
+    }
     for stanza in document.items_named("snapshots") {
         config.snapshots = Some(read_snapshots(&mut source, stanza)?);
     }
@@ -295,7 +300,8 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
         match key.name.as_str() {
-            "audit" | "listener" | "storage" | "backend" | "seal" | "snapshots" | "telemetry" | "user_lockout" => {}
+            "audit" | "initialize" | "listener" | "storage" | "backend" | "seal" | "snapshots" | "telemetry"
+            | "user_lockout" => {}
             "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
             "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,

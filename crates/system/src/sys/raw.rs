@@ -1,7 +1,7 @@
 //! `sys/raw`: what is stored, record by record, where the operator opened it (`raw_storage_endpoint`) and in recovery mode.
 //!
 //! A record is bytes of our own spelling, so it is asked for and sent as base64; nothing of it is compressed. Deliberately absent:
-//! what lies outside the barrier, and records that no directory lists (`tresor_core::raw`).
+//! what lies outside the barrier (`tresor_core::raw`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -206,3 +206,44 @@ fn a_server_without_a_good_key_says_so_and_opens_when_there_is_one() {
     let server = production.start();
     assert!(!is_sealed(&server), "{}", server.log());
 }
+
+#[test]
+fn a_server_makes_the_requests_of_its_configuration_at_its_first_start() {
+    let production = Production::new();
+    let key = production.home().join("unseal.key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    let secret = production.home().join("password");
+    std::fs::write(&secret, "from a file\n").unwrap();
+    production.configure_more(&format!(
+        r#"seal "static" {{
+             current_key_id = "a"
+             current_key    = "file://{}"
+           }}
+           initialize "people" {{
+             request "method" {{
+               operation = "update"
+               path      = "sys/auth/userpass"
+               data      = {{ type = "userpass" }}
+             }}
+             request "bob" {{
+               operation = "create"
+               path      = "auth/userpass/users/bob"
+               data = {{
+                 password       = {{ eval_type = "string" eval_source = "file" path = "{}" }}
+                 token_policies = ["default"]
+               }}
+             }}
+           }}"#,
+        key.display(),
+        secret.display(),
+    ));
+    for _ in 0..2 {
+        let mut server = production.start();
+        let status = server.http().get("sys/seal-status").expect(200);
+        assert_eq!((status.at("/initialized"), status.at("/sealed")), (json!(true), json!(false)));
+        let login = r#"{"password": "from a file"}"#;
+        server.http().send("POST", "auth/userpass/login/bob", login).expect(200);
+        server.signal(Signal::TERM);
+        assert!(server.wait().success());
+    }
+}
