@@ -22,7 +22,7 @@ use crate::namespaces::ids;
 /// How many acts are asked of one target at a time, and how many may wait for their turn, and how long.
 const ACTS: usize = 16;
 const WAITING_MAX: usize = 256;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a target that is down is left alone after the first failure; each further one doubles it.
 const BACKOFF: Duration = Duration::from_secs(2);
 const BACKOFF_MAX: Duration = Duration::from_secs(300);

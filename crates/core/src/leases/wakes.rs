@@ -19,7 +19,7 @@ use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
 
 use super::crew::Crew;
-use super::intents::falls_due;
+use super::intents::{ACT_DEADLINE, falls_due};
 use super::secrets::{Means, own_context};
 use super::{PAUSE_MAX, index, pause_after, stands, targets};
 use crate::besides::BESIDES;
@@ -265,7 +265,7 @@ async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), 
         }
         None => match unsealed.handles.leases.targets().permit(&called.facts, &target, &unsealed.clock).await {
             Ok(_permit) => {
-                let acted = act_once(unsealed, act, standing).await;
+                let acted = act_once(unsealed, act, standing, ACT_DEADLINE).await;
                 match &acted {
                     Err(why) if why.is_the_targets() => {
                         let reason = why.fault.for_operators();

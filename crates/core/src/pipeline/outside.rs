@@ -8,6 +8,7 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
@@ -94,7 +95,9 @@ pub(super) async fn carry_out(
     planned: Planned,
 ) -> Made {
     let Planned { act, failed, lease, asked, standing, permit } = planned;
-    let acted = act_once(unsealed, act, standing).await;
+    // No longer than whoever asked waits for it.
+    let asked_for = request.connection.request_time_max.unwrap_or(unsealed.handles.settings.request_time_max);
+    let acted = act_once(unsealed, act, standing, asked_for.min(ACT_DEADLINE)).await;
     drop(permit);
     let done = match acted {
         Ok(settle) => {
@@ -120,6 +123,7 @@ pub(crate) async fn act_once(
     unsealed: &Unsealed,
     act: BoxFuture<'static, Result<Settle, Failed>>,
     standing: Standing,
+    deadline: Duration,
 ) -> Result<Settle, Failed> {
     let unavailable = |text: &'static str| Err(Failed::in_doubt(Refusal::Unavailable(text.into()).into()));
     // Whoever ends it is asked first: a process that stood still goes no step further.
@@ -129,7 +133,7 @@ pub(crate) async fn act_once(
         _ = unsealed.handles.cluster.changed(standing) => {
             unavailable("another node leads by now; what was begun is taken back")
         }
-        () = unsealed.clock.sleep(ACT_DEADLINE) => unavailable(TOO_LONG),
+        () = unsealed.clock.sleep(deadline) => unavailable(TOO_LONG),
         acted = AssertUnwindSafe(act).catch_unwind() => {
             acted.unwrap_or_else(|_| Err(Failed::in_doubt(Fault::internal("an act outside the server panicked"))))
         }
