@@ -86,6 +86,9 @@ async fn leases_that_cannot_be_revoked_are_forgotten_when_that_is_ordered_for_th
     }
     assert_eq!(status(&harness, &id).await, None);
     assert_eq!(harness.read("sys/leases/count?type=irrevocable", ROOT).await.at("/data/lease_count"), &json!(0));
+    let abandoned = harness.read("sys/leases/abandoned", ROOT).await.expect_status(200);
+    assert_eq!(abandoned.at("/data/leases").as_array().map(Vec::len), Some(1), "it is reported: {abandoned:?}");
+    drop(harness.delete("sys/leases/abandoned", ROOT).await.expect_status(204));
     harness.prepare("POST", "sys/mounts/made", json!({ "type": "kv" })).await;
     assert!(harness.store.dump().len() <= empty + 1, "nothing is left");
     drop(harness.write(&format!("sys/unmount/force/{id}"), ROOT, json!({})).await.expect_status(204));
