@@ -206,7 +206,7 @@ async fn tokens_leases_and_mounts_are_told_by_namespace_for_so_many_of_them_and_
     }
     assert_eq!(by_namespace(&harness, "namespace.leases").await.len(), 200);
     let all = harness.read("sys/metrics", ROOT).await;
-    let count = all.at("/Gauges").as_array().unwrap().iter().find(|gauge| gauge["Name"] == "vault.namespace.count");
+    let count = all.at("/Gauges").as_array().unwrap().iter().find(|gauge| gauge["Name"] == "vault.namespaces");
     assert_eq!(count.unwrap()["Value"], json!(233));
 }
 

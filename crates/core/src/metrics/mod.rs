@@ -328,7 +328,7 @@ fn audit_devices(handles: &Handles, standing: &Standing, now: Duration, all: &mu
 /// What there is in namespaces: all mounts together, and tokens, leases and mounts of the first of them in order of path.
 fn namespaces(handles: &Handles, txn: &mut Txn, all: &mut Vec<Reading>) -> Result<(), Fault> {
     let spaces = handles.spaces.every();
-    all.push(Reading::gauge("namespace.count", u64::try_from(spaces.len()).unwrap_or(u64::MAX)));
+    all.push(Reading::gauge("namespaces", u64::try_from(spaces.len()).unwrap_or(u64::MAX)));
     let mut entries = BTreeMap::from(
         [("auth", false), ("auth", true), ("logical", false), ("logical", true)].map(|key| (key, 0_u64)),
     );
