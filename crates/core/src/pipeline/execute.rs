@@ -93,11 +93,7 @@ pub(super) async fn execute(
                 .await
                 .map(Called::Planned);
         }
-        let said = say(unsealed, &mut txn, request, authorized, reply, wrapping, now).await?;
-        if !writes && !txn.is_empty_of_writes() {
-            return Err(Fault::internal("a handler that declared to read only has written"));
-        }
-        Ok(Called::Said(said))
+        say(unsealed, &mut txn, request, authorized, reply, wrapping, now).await.map(Called::Said)
     };
     let done = match done.await {
         Ok(done) => done,
@@ -163,6 +159,10 @@ pub(super) async fn say(
     shown::restrict(authorized, &mut reply);
     let auth = issue::token(unsealed, txn, request, authorized, &mut reply, now)?;
     let lease = issue::lease(unsealed, txn, request, authorized, &mut reply, now)?;
+    // Before the answer is wrapped, which writes whatever it was asked of.
+    if !authorized.writes() && !txn.is_empty_of_writes() {
+        return Err(Fault::internal("a handler that declared to read only has written"));
+    }
     let (afterwards, must_be_wrapped) = (reply.afterwards, reply.must_be_wrapped);
     let handle = auth.as_ref().map(|auth| auth.accessor.clone()).or(reply.handle);
     let response = Response {
