@@ -18,6 +18,7 @@ pub fn registry() -> Registry {
             tresor_kv::FACTORY,
             tresor_aws::FACTORY,
             tresor_rabbitmq::FACTORY,
+            tresor_database::FACTORY,
             tresor_userpass::FACTORY,
             tresor_approle::FACTORY,
             tresor_github::FACTORY,

@@ -44,8 +44,9 @@ const WORDS: [(&str, &str); 34] = [
     ("\t", "%t"),
 ];
 
-/// A time as the layout has it.
-pub(crate) fn print(at: Timestamp, layout: &str) -> Option<String> {
+/// A time as the layout has it; `None` for what no year can hold.
+#[must_use]
+pub fn print(at: Timestamp, layout: &str) -> Option<String> {
     let mut format = String::with_capacity(layout.len() * 2);
     let mut rest = layout;
     'words: while let Some(letter) = rest.chars().next() {

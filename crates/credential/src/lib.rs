@@ -4,7 +4,7 @@
 //! Pure: time and entropy are arguments. Deliberately absent: storage, connections, passwords (the server makes
 //! them by its policies), and what any target allows in a name.
 
-mod layout;
+pub mod layout;
 pub mod rotation;
 pub mod schedule;
 pub mod template;

@@ -98,11 +98,15 @@ impl Harness {
         Self::uninitialized_with(settings).initialized().await
     }
 
-    async fn initialized(self) -> Self {
-        let mut harness = self;
-        harness.shares = initialize(&harness.node).await;
-        harness.unseal().await;
-        harness
+    async fn initialized(mut self) -> Self {
+        self.initialize().await;
+        self
+    }
+
+    /// Initialises and unseals the node.
+    pub async fn initialize(&mut self) {
+        self.shares = initialize(&self.node).await;
+        self.unseal().await;
     }
 
     /// A node on an empty store.

@@ -25,7 +25,9 @@ async fn ask(world: &World, at: usize, method: &str, path: &str) -> Answer {
 #[tokio::test]
 async fn every_endpoint_answers_alike_through_a_standby() {
     let world = World::new(3, 5).await;
-    for (path, kind) in [("kv-1", "kv-v1"), ("kv-2", "kv-v2"), ("aws", "aws"), ("rabbitmq", "rabbitmq")] {
+    for (path, kind) in
+        [("kv-1", "kv-v1"), ("kv-2", "kv-v2"), ("aws", "aws"), ("rabbitmq", "rabbitmq"), ("database", "database")]
+    {
         world.prepare(0, "POST", &format!("sys/mounts/{path}"), json!({ "type": kind })).await;
     }
     world.prepare(0, "POST", "sys/auth/userpass", json!({ "type": "userpass" })).await;

@@ -87,6 +87,14 @@ impl Postgres {
         &self.authority
     }
 
+    /// The certificate of an authority that vouches for nobody here, in PEM.
+    ///
+    /// # Errors
+    /// When none can be made.
+    pub fn an_authority() -> Result<String, String> {
+        authority().map(|(pem, _)| pem)
+    }
+
     /// Runs SQL as root, in `psql`; gives what it prints, a row a line.
     ///
     /// # Errors
@@ -132,19 +140,24 @@ fn programs() -> Result<PathBuf, String> {
     places.into_iter().find(has_all).ok_or_else(|| "PostgreSQL is not installed (Debian: postgresql)".to_owned())
 }
 
-/// Makes an authority and a certificate for `localhost`; gives the authority's.
-fn certificates(home: &Home) -> Result<String, String> {
-    let wrong = |error: rcgen::Error| error.to_string();
+/// Makes an authority: its certificate, and what signs by it.
+fn authority() -> Result<(String, Issuer<'static, KeyPair>), String> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().map_err(wrong)?;
-    let authority = params.self_signed(&authority_key).map_err(wrong)?.pem();
-    let issuer = Issuer::new(params, authority_key);
+    let key = KeyPair::generate().map_err(|error| error.to_string())?;
+    let pem = params.self_signed(&key).map_err(|error| error.to_string())?.pem();
+    Ok((pem, Issuer::new(params, key)))
+}
+
+/// Makes a certificate for `localhost`; gives that of its authority.
+fn certificates(home: &Home) -> Result<String, String> {
+    let wrong = |error: rcgen::Error| error.to_string();
+    let (pem, issuer) = authority()?;
     let key = KeyPair::generate().map_err(wrong)?;
     let params = CertificateParams::new(["localhost".to_owned()]).map_err(wrong)?;
     home.write("server.crt", &params.signed_by(&key, &issuer).map_err(wrong)?.pem())?;
     home.write("server.key", &key.serialize_pem())?;
-    Ok(authority)
+    Ok(pem)
 }
 
 #[cfg(test)]

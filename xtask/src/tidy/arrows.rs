@@ -88,8 +88,11 @@ const KEPT: &[(&str, &[&str])] = &[
             "crates/peers",
             "crates/tresor",
             "crates/bench",
+            // Below a database's own protocol.
+            "engines/database",
         ],
     ),
+    ("tokio-postgres", &["engines/database"]),
     ("serde", &["crates/wire", "crates/client", "crates/cli"]),
 ];
 

@@ -5,7 +5,8 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
-use tresor_services::{Moto, RabbitMq, python};
+use tresor_services::postgres::ROOT_PASSWORD;
+use tresor_services::{Moto, Postgres, RabbitMq, python};
 
 /// A server beside a page.
 pub(crate) struct Beside {
@@ -22,6 +23,14 @@ pub(crate) fn rabbitmq() -> Beside {
     let broker = RabbitMq::start().expect("a broker");
     let stand_ins = vec![("http://127.0.0.1:15672".to_owned(), broker.uri())];
     Beside { stand_ins, python: None, _running: Box::new(broker) }
+}
+
+/// A database server at its usual port.
+pub(crate) fn postgres() -> Beside {
+    let server = Postgres::start().expect("a database server");
+    let stand_ins = [("5432", server.port().to_string()), ("first-root-password", ROOT_PASSWORD.to_owned())];
+    let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
+    Beside { stand_ins, python: None, _running: Box::new(server) }
 }
 
 /// What stands for AWS, at the port that it is known by, with the key that AWS's own examples have.

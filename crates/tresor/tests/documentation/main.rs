@@ -58,6 +58,7 @@ pages! {
     auth_userpass: "docs/auth/userpass.md", Start::DevServer;
     engine_aws: "docs/engines/aws.md", Start::Beside(beside::aws);
     engine_cubbyhole: "docs/engines/cubbyhole.md", Start::DevServer;
+    engine_database: "docs/engines/database.md", Start::Beside(beside::postgres);
     engine_kv_1: "docs/engines/kv-v1.md", Start::DevServer;
     engine_kv_2: "docs/engines/kv-v2.md", Start::DevServer;
     engine_rabbitmq: "docs/engines/rabbitmq.md", Start::Beside(beside::rabbitmq);

@@ -1,0 +1,236 @@
+//! `config/NAME`: connections to servers; and beginning anew with what is open.
+
+use tresor_credential::Moment;
+use tresor_crypto::token_text::random_base62;
+use tresor_engine::{Cx, Data, Keys, Nothing, Warned};
+use tresor_model::{Body, Fault, Map};
+use tresor_secret::SecretString;
+use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, StringList};
+use tresor_wire::output::Output;
+
+use crate::connection::{Connection, PASSWORDS_MAX, copied, promote, remember};
+use crate::settings::{self, PLUGINS, Settings};
+use crate::{Database, Doors, checked_name};
+
+/// How long an id is.
+pub(crate) const ID_LENGTH: usize = 12;
+/// Details by which a connection reaches another server, or another account.
+const REACHES: &[&str] = &["connection_url", "username"];
+/// What is never among the details.
+const SECRETS: &[&str] = &["password", "private_key"];
+
+/// Something by name.
+#[derive(Input)]
+pub(crate) struct ByName {
+    /// The name.
+    #[input(path)]
+    pub(crate) name: String,
+}
+
+/// Every connection of a kind of server.
+#[derive(Input)]
+pub(crate) struct ByPlugin {
+    /// The kind of server, as connections name it.
+    #[input(path)]
+    plugin_name: String,
+}
+
+/// A connection to write; what is not sent stays.
+#[derive(Input)]
+pub(crate) struct Write {
+    /// The name.
+    #[input(path)]
+    name: String,
+    /// The kind of server, such as `postgresql-database-plugin`.
+    plugin_name: Option<String>,
+    /// The version of that; there is one.
+    plugin_version: Option<String>,
+    /// Whether the server is asked before the connection is kept.
+    #[input(default = "true")]
+    verify_connection: bool,
+    /// The roles that may use it, as names or patterns with `*`.
+    allowed_roles: Option<CommaList>,
+    /// What gives the connection's own account another password.
+    root_rotation_statements: Option<StringList>,
+    /// What passwords are like; without one, the usual.
+    password_policy: Option<String>,
+    /// The password of the connection's own account. Never shown; not sent, it stays.
+    #[input(secret)]
+    password: Option<SecretString>,
+    /// The key of `tls_certificate`, in PEM. Never shown; not sent, it stays.
+    #[input(secret)]
+    private_key: Option<SecretString>,
+    /// What else the kind of server takes: `connection_url`, `username`, `max_open_connections` and so on.
+    #[input(rest)]
+    details: Map,
+}
+
+/// What is shown of a connection: no secret.
+#[derive(Output)]
+pub(crate) struct Shown {
+    /// The kind of server.
+    plugin_name: String,
+    /// The version of that.
+    plugin_version: String,
+    /// The roles that may use it.
+    allowed_roles: Vec<String>,
+    /// What else was sent.
+    connection_details: Map,
+    /// What gives the connection's own account another password.
+    root_credentials_rotate_statements: Vec<String>,
+    /// What passwords are like.
+    password_policy: String,
+}
+
+/// What was begun anew.
+#[derive(Output)]
+pub(crate) struct Reloaded {
+    /// The connections.
+    connections: Vec<String>,
+    /// How many.
+    count: u64,
+}
+
+pub(crate) fn exists(_engine: &Database, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
+    let name = parameters.get("name").map_or("", String::as_str);
+    cx.view.contains(&format!("config/{}", checked_name(name)?))
+}
+
+pub(crate) async fn list(_engine: &Database, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
+    Ok(Keys(cx.view.names("config/", None, None)?))
+}
+
+pub(crate) async fn read(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
+    let found = Connection::load(&mut cx.view, checked_name(&input.name)?)?;
+    Ok(found.map(|connection| {
+        let mut details = connection.details;
+        if let Some(url) = details.text("connection_url").map(settings::redacted) {
+            details.insert("connection_url", url);
+        }
+        Data(Shown {
+            plugin_name: connection.plugin_name,
+            plugin_version: connection.plugin_version,
+            allowed_roles: connection.allowed_roles,
+            connection_details: details,
+            root_credentials_rotate_statements: connection.root_rotation_statements,
+            password_policy: connection.password_policy,
+        })
+    }))
+}
+
+pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
+    let name = checked_name(&input.name)?;
+    let known = Connection::load(&mut cx.view, name)?;
+    let (before, was_there) = match known {
+        Some(known) => (known, true),
+        None => (empty(name), false),
+    };
+    let mut details = before.details.duplicate();
+    for (key, value) in input.details.iter().filter(|(key, value)| !SECRETS.contains(key) && **value != Body::Null) {
+        details.insert(key, value.duplicate());
+    }
+    let mut coming = Connection {
+        plugin_name: input.plugin_name.unwrap_or_else(|| before.plugin_name.clone()),
+        plugin_version: input.plugin_version.unwrap_or_else(|| before.plugin_version.clone()),
+        allowed_roles: input.allowed_roles.map_or_else(|| before.allowed_roles.clone(), |list| list.0),
+        root_rotation_statements: input
+            .root_rotation_statements
+            .map_or_else(|| before.root_rotation_statements.clone(), |list| list.0),
+        password_policy: input.password_policy.unwrap_or_else(|| before.password_policy.clone()),
+        private_key: input.private_key.filter(|key| !key.is_empty()).or_else(|| copy(before.private_key.as_ref())),
+        passwords: before.passwords.iter().map(copied).collect(),
+        revision: before.revision + 1,
+        details,
+        ..empty(name)
+    };
+    if coming.plugin_name.is_empty() {
+        return Err(Fault::invalid("empty plugin name"));
+    }
+    let reaches_same = was_there
+        && coming.plugin_name == before.plugin_name
+        && REACHES.iter().all(|key| coming.details.get(key) == before.details.get(key));
+    coming.id = if reaches_same { before.id.clone() } else { random_base62(ID_LENGTH, cx.entropy).to_string() };
+    let sent = input.password.filter(|password| !password.is_empty());
+    if sent.is_none() {
+        coming.is_in_doubt = before.is_in_doubt;
+    } else {
+        // What is verified is the password that was sent.
+        coming.passwords.clear();
+    }
+    if let Some(password) = &sent {
+        promote(&mut coming.passwords, password);
+    }
+    let refused = |why: String| Fault::invalid(format!("error creating database object: {why}"));
+    let target = settings::target(&coming, Doors::of(&cx)).map_err(refused)?;
+    let (parsed, _) = Settings::of(&coming.details).map_err(refused)?;
+    parsed.try_out(Moment { now: cx.now, entropy: cx.entropy }).map_err(refused)?;
+    if input.verify_connection {
+        let verified = target.verify().await;
+        verified.map_err(|trouble| refused(format!("error verifying connection: {trouble}")))?;
+    }
+    if reaches_same {
+        for former in before.passwords.iter().take(PASSWORDS_MAX - 1) {
+            remember(&mut coming.passwords, former);
+        }
+    }
+    if was_there && !reaches_same {
+        before.retire(&mut cx.view)?;
+    }
+    engine.targets.close(&before.id);
+    coming.store(&mut cx.view)?;
+    Ok(Warned(Nothing, settings::warnings(&coming)))
+}
+
+fn empty(name: &str) -> Connection {
+    Connection {
+        name: name.to_owned(),
+        id: String::new(),
+        revision: 0,
+        plugin_name: String::new(),
+        plugin_version: String::new(),
+        allowed_roles: Vec::new(),
+        root_rotation_statements: Vec::new(),
+        password_policy: String::new(),
+        details: Map::new(),
+        private_key: None,
+        passwords: Vec::new(),
+        is_in_doubt: false,
+    }
+}
+
+fn copy(secret: Option<&SecretString>) -> Option<SecretString> {
+    secret.map(copied)
+}
+
+pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    let name = checked_name(&input.name)?;
+    if let Some(connection) = Connection::load(&mut cx.view, name)? {
+        connection.retire(&mut cx.view)?;
+        cx.view.delete(&format!("config/{name}"))?;
+        cx.view.no_wake(&format!("root/{name}"))?;
+        engine.targets.close(&connection.id);
+    }
+    Ok(Nothing)
+}
+
+pub(crate) async fn reset(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    let connection = Connection::named(&mut cx.view, checked_name(&input.name)?)?;
+    engine.targets.close(&connection.id);
+    Ok(Nothing)
+}
+
+pub(crate) async fn reload(engine: &Database, mut cx: Cx<'_>, input: ByPlugin) -> Result<Data<Reloaded>, Fault> {
+    if !PLUGINS.contains(&input.plugin_name.as_str()) {
+        return Err(Fault::invalid(format!("plugin not found in the catalog: {}", input.plugin_name)));
+    }
+    let mut connections = Vec::new();
+    for name in cx.view.names("config/", None, None)? {
+        let found = Connection::load(&mut cx.view, &name)?;
+        if let Some(connection) = found.filter(|connection| connection.plugin_name == input.plugin_name) {
+            engine.targets.close(&connection.id);
+            connections.push(name);
+        }
+    }
+    let count = u64::try_from(connections.len()).unwrap_or(u64::MAX);
+    Ok(Data(Reloaded { connections, count }))
+}

@@ -1,0 +1,281 @@
+//! PostgreSQL: accounts are roles.
+//!
+//! Statements of operators run as they are, by the simple protocol, one transaction for all of them. What the server says is
+//! shown without the passwords that it was told. Deliberately absent: taking connections apart when a role is dropped.
+
+mod dsn;
+mod session;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use tresor_secret::SecretString;
+use zeroize::Zeroizing;
+
+use crate::Doors;
+use crate::pool::{Limits, Place, Pool};
+use crate::statements::{are_blank, filled, identifier, literal};
+use crate::target::{NewAccount, Trouble};
+pub(crate) use dsn::{Dsn, Placed, Ssl};
+use session::{Session, before_anything};
+pub(crate) use tls::Tls;
+
+/// How long a name of a role can be.
+pub(crate) const NAME_BYTES_MAX: usize = 63;
+/// How a timestamp is written for `VALID UNTIL`, in the layout of Go's templates.
+pub(crate) const EXPIRATION: &str = "2006-01-02 15:04:05-0700";
+/// What accounts are called when nobody says how.
+pub(crate) const USERNAME: &str = "{{ printf \"v-%s-%s-%s-%s\" (.DisplayName | truncate 8) (.RoleName | truncate 8) \
+                                   (random 20) (unix_time) | truncate 63 }}";
+
+const RENEWAL: &str = "ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'";
+const ROTATION: &str = "ALTER ROLE \"{{username}}\" WITH PASSWORD '{{password}}'";
+
+/// How passwords are told to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// As they are; the server hashes them.
+    Plain,
+    /// As what the server stores of them.
+    Scram,
+}
+
+/// What is done over a connection of our own.
+#[derive(Clone, Copy)]
+enum Work<'w> {
+    Ping,
+    Transact(&'w [Zeroizing<String>]),
+    TakeAway(&'w str),
+    /// Refused when there is no such role.
+    IsThere(&'w str),
+}
+
+impl Work<'_> {
+    async fn by(self, session: &mut Session) -> Result<(), Trouble> {
+        match self {
+            Work::Ping => session.ping().await,
+            Work::Transact(texts) => session.transact(texts).await,
+            Work::TakeAway(username) => take_away(session, username).await,
+            Work::IsThere(username) => is_there(session, username).await,
+        }
+    }
+}
+
+/// A PostgreSQL server.
+pub(crate) struct PostgreSql {
+    doors: Doors,
+    dsn: Dsn,
+    tls: Tls,
+    /// The passwords by which we may be let in, the likeliest first.
+    passwords: Vec<SecretString>,
+    telling: Telling,
+    pool: Pool<Session>,
+}
+
+impl PostgreSql {
+    pub(crate) fn new(
+        doors: Doors,
+        dsn: Dsn,
+        tls: Tls,
+        passwords: Vec<SecretString>,
+        telling: Telling,
+        limits: Limits,
+    ) -> Self {
+        Self { doors, dsn, tls, passwords, telling, pool: Pool::new(limits) }
+    }
+
+    pub(crate) async fn verify(&self) -> Result<(), Trouble> {
+        self.run(&[], Work::Ping).await
+    }
+
+    pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
+        let told = self.told(&account.password)?;
+        let fills = [
+            ("name", account.username.as_str()),
+            ("username", &account.username),
+            ("password", &told),
+            ("expiration", &account.expiration),
+        ];
+        let texts = filled(statements, &fills)?;
+        let secrets = [account.password.expose().as_str(), &told];
+        self.run(&secrets, Work::Transact(&texts)).await
+    }
+
+    pub(crate) async fn renew(&self, username: &str, expiration: &str, statements: &[String]) -> Result<(), Trouble> {
+        let usual = [RENEWAL.to_owned()];
+        let statements = if are_blank(statements) { &usual } else { statements };
+        let texts = filled(statements, &[("name", username), ("username", username), ("expiration", expiration)])?;
+        self.run(&[], Work::Transact(&texts)).await
+    }
+
+    pub(crate) async fn set_password(
+        &self,
+        username: &str,
+        password: &SecretString,
+        statements: &[String],
+    ) -> Result<(), Trouble> {
+        let told = self.told(password)?;
+        let usual = [ROTATION.to_owned()];
+        let statements = if are_blank(statements) { &usual } else { statements };
+        let texts = filled(statements, &[("name", username), ("username", username), ("password", &told)])?;
+        self.run(&[password.expose(), &told], Work::Transact(&texts)).await
+    }
+
+    pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {
+        let mut session = self.session(username, password).await?;
+        session.ping().await.map_err(|trouble| redacted(trouble, &[password.expose()]))
+    }
+
+    pub(crate) async fn revoke(&self, username: &str, statements: &[String]) -> Result<(), Trouble> {
+        if !are_blank(statements) {
+            let texts = filled(statements, &[("name", username), ("username", username)])?;
+            return match self.run(&[], Work::Transact(&texts)).await {
+                // What they cannot do to a role that is gone need not be done.
+                Err(refused @ Trouble::Refused(_)) if self.run(&[], Work::IsThere(username)).await.is_ok() => {
+                    Err(refused)
+                }
+                Err(Trouble::Refused(_)) => self.verify().await,
+                done => done,
+            };
+        }
+        self.run(&[], Work::TakeAway(username)).await
+    }
+
+    /// A password as the server is told it.
+    fn told(&self, password: &SecretString) -> Result<Zeroizing<String>, Trouble> {
+        match self.telling {
+            Telling::Plain => Ok(Zeroizing::new(password.expose().clone())),
+            Telling::Scram => {
+                let hash = postgres_protocol::password::scram_sha_256(password.expose().as_bytes());
+                Ok(Zeroizing::new(hash))
+            }
+        }
+    }
+
+    async fn session(&self, username: &str, password: &SecretString) -> Result<Session, Trouble> {
+        let opened = Session::open(&self.doors, &self.dsn, &self.tls, Some((username, password))).await;
+        opened.map_err(|trouble| redacted(trouble, &[password.expose()]))
+    }
+
+    /// As who we are configured to be, by the first password that lets us in.
+    async fn own_session(&self) -> Result<Session, Trouble> {
+        let known: Vec<&str> = self.passwords.iter().map(|password| password.expose().as_str()).collect();
+        let user = self.dsn.user().to_owned();
+        let mut refused = None;
+        for password in &self.passwords {
+            match self.session(&user, password).await {
+                Err(trouble @ Trouble::NoEntry(_)) => refused = Some(trouble),
+                other => return other.map_err(|trouble| redacted(trouble, &known)),
+            }
+        }
+        match refused {
+            Some(trouble) => Err(redacted(trouble, &known)),
+            // None is configured: it may stand in the URL, or the server asks for none.
+            None => Session::open(&self.doors, &self.dsn, &self.tls, None).await,
+        }
+    }
+
+    /// A connection in the place of one that is closed.
+    async fn anew(&self, place: &mut Place<'_, Session>) -> Result<Session, Trouble> {
+        place.begin_anew();
+        self.own_session().await
+    }
+
+    /// Does something over a connection of our own.
+    async fn run(&self, secrets: &[&str], work: Work<'_>) -> Result<(), Trouble> {
+        let now = self.doors.clock.monotonic();
+        let mut place = self.pool.place(now).await;
+        let kept = match place.waited.take() {
+            Some((session, waited)) => session.still_there(waited).await,
+            None => None,
+        };
+        let was_kept = kept.is_some();
+        let mut session = match kept {
+            Some(session) => session,
+            None => self.anew(&mut place).await?,
+        };
+        let mut done = work.by(&mut session).await;
+        // It was closed while it waited, and nothing came to the server.
+        if was_kept && matches!(done, Err(Trouble::Unreachable(_))) {
+            session = self.anew(&mut place).await?;
+            done = work.by(&mut session).await;
+        }
+        if session.is_usable() {
+            place.give_back(session, self.doors.clock.monotonic());
+        }
+        done.map_err(|trouble| {
+            let mut every: Vec<&str> = self.passwords.iter().map(|password| password.expose().as_str()).collect();
+            every.extend(secrets);
+            redacted(trouble, &every)
+        })
+    }
+}
+
+/// Whether there is a role, by not being refused.
+async fn is_there(session: &mut Session, username: &str) -> Result<(), Trouble> {
+    let asked = format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", literal(username));
+    match session.column(&asked).await.map_err(before_anything)? {
+        found if found.is_empty() => Err(Trouble::Refused("there is no such role".into())),
+        _ => Ok(()),
+    }
+}
+
+/// The usual way to take a role away: its rights first, as much as there is, then itself. Names of schemas come from the
+/// server, where anybody may have made them.
+async fn take_away(session: &mut Session, username: &str) -> Result<(), Trouble> {
+    let (role, text) = (identifier(username), literal(username));
+    match is_there(session, username).await {
+        Err(Trouble::Refused(_)) => return Ok(()),
+        there => there?,
+    }
+    let granted = "SELECT DISTINCT table_schema FROM information_schema.role_column_grants WHERE grantee = ";
+    let mut schemas = session.column(&format!("{granted}{text}")).await?;
+    if !schemas.iter().any(|schema| schema == "public") {
+        schemas.push("public".to_owned());
+    }
+    let mut statements = Vec::new();
+    for schema in schemas.iter().map(|schema| identifier(schema)) {
+        statements.push(format!("REVOKE ALL PRIVILEGES ON ALL TABLES IN SCHEMA {schema} FROM {role}"));
+        statements.push(format!("REVOKE ALL PRIVILEGES ON ALL SEQUENCES IN SCHEMA {schema} FROM {role}"));
+        statements.push(format!("REVOKE USAGE ON SCHEMA {schema} FROM {role}"));
+    }
+    for database in session.column("SELECT current_database()").await? {
+        statements.push(format!("REVOKE CONNECT ON DATABASE {} FROM {role}", identifier(&database)));
+    }
+    let mut refused = None;
+    for statement in statements {
+        match session.statement(&statement).await {
+            // A schema that is not there has given nothing.
+            Err(Trouble::Refused(why)) => refused = Some(why),
+            done => done?,
+        }
+    }
+    match session.statement(&format!("DROP ROLE IF EXISTS {role}")).await {
+        Err(Trouble::Refused(why)) => Err(Trouble::Partly(match refused {
+            Some(before) => format!("{before}; {why}"),
+            None => why,
+        })),
+        done => done,
+    }
+}
+
+/// The same without what the server may have repeated of what it was told.
+fn redacted(trouble: Trouble, secrets: &[&str]) -> Trouble {
+    let hide = |mut text: String| {
+        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            if text.contains(secret) {
+                text = text.replace(secret, "[password]");
+            }
+        }
+        text
+    };
+    match trouble {
+        Trouble::Senseless(text) => Trouble::Senseless(hide(text)),
+        Trouble::Unreachable(text) => Trouble::Unreachable(hide(text)),
+        Trouble::NoEntry(text) => Trouble::NoEntry(hide(text)),
+        Trouble::Forbidden(text) => Trouble::Forbidden(hide(text)),
+        Trouble::Refused(text) => Trouble::Refused(hide(text)),
+        Trouble::Partly(text) => Trouble::Partly(hide(text)),
+        Trouble::Broken(text) => Trouble::Broken(hide(text)),
+    }
+}

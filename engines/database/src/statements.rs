@@ -1,0 +1,210 @@
+//! Statements of operators, with names and passwords put in.
+//!
+//! What is put in stays what it is: inside quotes it is escaped as those quotes want it, and where there are none only
+//! small letters, digits and underscores may stand (TRN-07, DYN-01, DYN-03). Deliberately absent: taking statements apart; the
+//! server that gets them does that.
+
+use zeroize::Zeroizing;
+
+/// Why a statement cannot be filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// A value with other characters where there are no quotes around it.
+    #[error("`{{{{{0}}}}}` stands in a statement without quotes, and its value needs some")]
+    Bare(&'static str),
+    /// A value that would end the quotes of its function's body.
+    #[error("`{{{{{0}}}}}` stands between dollar quotes, and its value has a dollar sign")]
+    Dollar(&'static str),
+}
+
+/// What is put in: the name between the braces, and its value.
+pub(crate) type Fill<'f> = (&'static str, &'f str);
+
+/// Whether there is nothing to run: such statements mean the default ones (TOK-11).
+pub(crate) fn are_blank(statements: &[String]) -> bool {
+    statements.iter().all(|statement| is_blank(statement))
+}
+
+fn is_blank(statement: &str) -> bool {
+    statement.chars().all(|letter| letter.is_whitespace() || letter == ';')
+}
+
+/// Every statement that says something, filled.
+pub(crate) fn filled(statements: &[String], fills: &[Fill<'_>]) -> Result<Vec<Zeroizing<String>>, Unfit> {
+    statements.iter().filter(|statement| !is_blank(statement)).map(|statement| fill(statement, fills)).collect()
+}
+
+/// An identifier, quoted.
+pub(crate) fn identifier(name: &str) -> String {
+    // Nothing after a NUL would be seen.
+    format!("\"{}\"", name.split('\0').next().unwrap_or_default().replace('"', "\"\""))
+}
+
+/// A text, quoted.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.split('\0').next().unwrap_or_default().replace('\'', "''"))
+}
+
+/// Where a place of a statement is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Around {
+    Nothing,
+    /// `"`: an identifier.
+    Double,
+    /// `'`: a text.
+    Single,
+    /// `E'`: a text in which a backslash escapes.
+    Escaped,
+    /// `--`, to the end of the line.
+    Line,
+    /// `/*`, so deep.
+    Block(u32),
+}
+
+fn fill(statement: &str, fills: &[Fill<'_>]) -> Result<Zeroizing<String>, Unfit> {
+    let room = statement.len() + fills.iter().map(|(_, value)| value.len() * 4).sum::<usize>();
+    let mut out = Zeroizing::new(String::with_capacity(room));
+    let (mut around, mut rest) = (Around::Nothing, statement);
+    let in_dollars = has_dollar_quotes(statement);
+    'letters: while let Some(letter) = rest.chars().next() {
+        for (name, value) in fills {
+            let marker = rest.strip_prefix("{{").and_then(|inner| inner.trim_start().strip_prefix(name));
+            let Some(after) = marker.and_then(|inner| inner.trim_start().strip_prefix("}}")) else { continue };
+            if in_dollars && value.contains('$') {
+                return Err(Unfit::Dollar(name));
+            }
+            put(&mut out, around, name, value)?;
+            rest = after;
+            continue 'letters;
+        }
+        let taken = step(&mut around, rest, letter, &out);
+        out.push_str(rest.get(..taken).unwrap_or_default());
+        rest = rest.get(taken..).unwrap_or_default();
+    }
+    Ok(out)
+}
+
+/// Notes what the next letter does to where we are; how many bytes belong together.
+fn step(around: &mut Around, rest: &str, letter: char, before: &str) -> usize {
+    let pair = rest.get(..2);
+    let (next, taken) = match (*around, letter) {
+        (Around::Nothing, '"') => (Around::Double, 1),
+        (Around::Nothing, '\'') if is_e(before) => (Around::Escaped, 1),
+        (Around::Nothing, '\'') => (Around::Single, 1),
+        (Around::Nothing, '-') if pair == Some("--") => (Around::Line, 2),
+        (Around::Nothing, '/') if pair == Some("/*") => (Around::Block(1), 2),
+        (Around::Block(deep), '/') if pair == Some("/*") => (Around::Block(deep.saturating_add(1)), 2),
+        (Around::Block(1), '*') if pair == Some("*/") => (Around::Nothing, 2),
+        (Around::Block(deep), '*') if pair == Some("*/") => (Around::Block(deep - 1), 2),
+        (Around::Line, '\n') | (Around::Double, '"') | (Around::Single | Around::Escaped, '\'') => (Around::Nothing, 1),
+        (Around::Escaped, '\\') => (Around::Escaped, 1 + rest.chars().nth(1).map_or(0, char::len_utf8)),
+        (same, _) => (same, letter.len_utf8()),
+    };
+    *around = next;
+    taken
+}
+
+/// Whether what stands before a quote is the letter E, by itself.
+fn is_e(before: &str) -> bool {
+    let mut letters = before.chars().rev();
+    let is_word = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '$');
+    matches!(letters.next(), Some('e' | 'E')) && !letters.next().is_some_and(is_word)
+}
+
+fn put(out: &mut String, around: Around, name: &'static str, value: &str) -> Result<(), Unfit> {
+    let doubled = |out: &mut String, quote: char| {
+        for letter in value.chars().filter(|letter| *letter != '\0') {
+            if letter == quote || (letter == '\\' && around == Around::Escaped) {
+                out.push(letter);
+            }
+            out.push(letter);
+        }
+    };
+    match around {
+        Around::Double => doubled(out, '"'),
+        Around::Single | Around::Escaped => doubled(out, '\''),
+        // Capitals would be folded there, and the name that comes of it would not be known.
+        Around::Nothing if value.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) => {
+            out.push_str(value);
+        }
+        Around::Nothing => return Err(Unfit::Bare(name)),
+        // Nobody needs it there.
+        Around::Line | Around::Block(_) => {}
+    }
+    Ok(())
+}
+
+/// Whether there is a body between dollar quotes (`$$`, `$tag$`): it is read like the statement around it.
+fn has_dollar_quotes(statement: &str) -> bool {
+    statement.match_indices('$').any(|(at, _)| {
+        let tag = statement.get(at + 1..).unwrap_or_default().split('$').next().unwrap_or_default();
+        let is_tag = tag.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
+        is_tag && statement.get(at + 1 + tag.len()..).is_some_and(|after| after.starts_with('$'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn with(statement: &str, value: &str) -> Result<String, Unfit> {
+        fill(statement, &[("name", value), ("password", "p'\"\\")]).map(|text| text.to_string())
+    }
+
+    #[test]
+    fn trn_07_what_is_put_in_stays_what_it_is() {
+        for (statement, value, expected) in [
+            (r#"CREATE ROLE "{{name}}""#, r#"a"b"#, r#"CREATE ROLE "a""b""#),
+            ("SELECT '{{name}}'", "a'b", "SELECT 'a''b'"),
+            ("SELECT E'{{name}}'", r"a\'b", r"SELECT E'a\\''b'"),
+            ("SELECT date'{{name}}'", "a\\", "SELECT date'a\\'"),
+            (r"SELECT E'\'{{ name }}'", "a'b", r"SELECT E'\'a''b'"),
+            ("DROP ROLE {{name}};", "plain_1", "DROP ROLE plain_1;"),
+            (r#"x "''{{name}}" '"{{name}}'"#, r#"'""#, r#"x "'''""" '"''"'"#),
+            ("a -- it's\n'{{name}}'", "b'c", "a -- it's\n'b''c'"),
+            ("a /* ' /* ' */ ' */ '{{name}}'", "b'c", "a /* ' /* ' */ ' */ 'b''c'"),
+            (
+                "DO $$ BEGIN EXECUTE format('DROP ROLE %I', '{{name}}'); END $$",
+                "a'b",
+                "DO $$ BEGIN EXECUTE format('DROP ROLE %I', 'a''b'); END $$",
+            ),
+            ("{{other}} '{{name}}'", "n", "{{other}} 'n'"),
+            ("'{{password}}'", "", "'p''\"\\'"),
+            ("'{{name}}'", "{{password}}", "'{{password}}'"),
+            ("'{{name}}'", "nul\0here\n%", "'nulhere\n%'"),
+        ] {
+            assert_eq!(with(statement, value).unwrap(), expected, "{statement}");
+        }
+        assert_eq!(with("DROP ROLE {{name}}", "a; DROP ROLE b"), Err(Unfit::Bare("name")));
+        assert_eq!(with("DROP ROLE {{name}}", "a--"), Err(Unfit::Bare("name")));
+        assert_eq!(with("CREATE ROLE {{name}}", "Folded"), Err(Unfit::Bare("name")));
+        assert_eq!(with("DO $x$ BEGIN '{{name}}' END $x$", "a$x$"), Err(Unfit::Dollar("name")));
+    }
+
+    #[test]
+    fn tok_11_blank_statements_are_none() {
+        let blank =
+            |statements: &[&str]| are_blank(&statements.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
+        assert!(blank(&[]) && blank(&[""]) && blank(&[" ;", "\n;; "]));
+        assert!(!blank(&["", "SELECT 1"]));
+    }
+
+    proptest! {
+        /// Between quotes a value ends nothing: what comes out has the same quotes, and the value between them.
+        #[test]
+        fn quotes_hold_whatever_is_put_in(value in ".{0,40}") {
+            let filled = with("('{{name}}')", &value).unwrap();
+            let inner = filled.strip_prefix("('").and_then(|text| text.strip_suffix("')")).unwrap();
+            prop_assert!(!inner.replace("''", "").contains('\''));
+            prop_assert_eq!(inner.replace("''", "'"), value.replace('\0', ""));
+        }
+
+        #[test]
+        fn no_statement_makes_it_stumble(statement in "[-'\"$/*\\\\{}name E\\n;]{0,60}", value in ".{0,20}") {
+            drop(with(&statement, &value));
+        }
+    }
+}

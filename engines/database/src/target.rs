@@ -1,0 +1,135 @@
+//! A database server as the engine sees it: what it can be asked for, and why it did not do it.
+//!
+//! Deliberately absent: what is stored; a target is made of a configuration and lives as long as that one counts.
+
+use tresor_engine::outside::Failed;
+use tresor_model::Fault;
+use tresor_secret::SecretString;
+
+use crate::postgresql::PostgreSql;
+use crate::statements::Unfit;
+
+/// Why a target did not do what it was asked for. The texts are the target's own, without secrets.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Trouble {
+    /// What it was to be asked makes no sense; it was not asked.
+    #[error("{0}")]
+    Senseless(String),
+    /// Nobody answers there, or lets us in: it was not asked.
+    #[error("error connecting to the database: {0}")]
+    Unreachable(String),
+    /// It lets nobody in by the passwords that we know.
+    #[error("the database refuses the login: {0}")]
+    NoEntry(String),
+    /// It knows us, and lets us do nothing where we want to.
+    #[error("the database lets the account do nothing here: {0}")]
+    Forbidden(String),
+    /// It said no, and nothing is changed.
+    #[error("failed to execute query: {0}")]
+    Refused(String),
+    /// It said no after a part was done.
+    #[error("could not perform all statements: {0}")]
+    Partly(String),
+    /// The connection broke while it was asked: nobody knows.
+    #[error("the connection to the database broke: {0}")]
+    Broken(String),
+}
+
+impl From<Unfit> for Trouble {
+    fn from(unfit: Unfit) -> Self {
+        Self::Senseless(unfit.to_string())
+    }
+}
+
+impl Trouble {
+    /// What whoever asked is told: all of it is the target's or its configuration's to mend.
+    pub(crate) fn fault(&self) -> Fault {
+        Fault::invalid(self.to_string())
+    }
+
+    /// What the server is told whom a lease waits for: whether the target is away, or says no to this one.
+    pub(crate) fn of_lease(self) -> Fault {
+        match self {
+            Self::Unreachable(_) | Self::NoEntry(_) | Self::Forbidden(_) | Self::Broken(_) => {
+                Fault::upstream(self.to_string())
+            }
+            Self::Senseless(_) | Self::Refused(_) | Self::Partly(_) => self.fault(),
+        }
+    }
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        let fault = trouble.fault();
+        match trouble {
+            Trouble::Senseless(_)
+            | Trouble::Unreachable(_)
+            | Trouble::NoEntry(_)
+            | Trouble::Forbidden(_)
+            | Trouble::Refused(_) => Self::nothing_done(fault),
+            Trouble::Partly(_) => Self::partly_done(fault),
+            Trouble::Broken(_) => Self::in_doubt(fault),
+        }
+    }
+}
+
+/// An account that is to be made.
+pub(crate) struct NewAccount {
+    /// Its name.
+    pub(crate) username: String,
+    /// Its password.
+    pub(crate) password: SecretString,
+    /// When the server itself is to let nobody in by it any more, as the server wants it written.
+    pub(crate) expiration: String,
+}
+
+/// A database server.
+pub(crate) enum Target {
+    /// PostgreSQL.
+    PostgreSql(PostgreSql),
+}
+
+macro_rules! each {
+    ($target:expr, $inner:ident => $does:expr) => {
+        match $target {
+            Target::PostgreSql($inner) => $does,
+        }
+    };
+}
+
+impl Target {
+    /// Whether somebody is let in.
+    pub(crate) async fn verify(&self) -> Result<(), Trouble> {
+        each!(self, inner => inner.verify().await)
+    }
+
+    /// Makes an account; all of it or nothing.
+    pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
+        each!(self, inner => inner.create(account, statements).await)
+    }
+
+    /// Lets an account live longer.
+    pub(crate) async fn renew(&self, username: &str, expiration: &str, statements: &[String]) -> Result<(), Trouble> {
+        each!(self, inner => inner.renew(username, expiration, statements).await)
+    }
+
+    /// Takes an account away; one that is gone is taken away.
+    pub(crate) async fn revoke(&self, username: &str, statements: &[String]) -> Result<(), Trouble> {
+        each!(self, inner => inner.revoke(username, statements).await)
+    }
+
+    /// Gives an account another password.
+    pub(crate) async fn set_password(
+        &self,
+        username: &str,
+        password: &SecretString,
+        statements: &[String],
+    ) -> Result<(), Trouble> {
+        each!(self, inner => inner.set_password(username, password, statements).await)
+    }
+
+    /// Whether an account is let in by a password.
+    pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {
+        each!(self, inner => inner.log_in(username, password).await)
+    }
+}
