@@ -392,7 +392,10 @@ fn tim_05_a_listener_keeps_names_addresses_and_versions_from_strangers() {
     let open = LISTENER.to_owned();
     let closed = LISTENER.replace("}\n", &format!("  {more}}}\n"));
     let storage = format!("storage \"raft\" {{\n  path = \"{}\"\n  node_id = \"a\"\n}}\n", production.data().display());
-    let places = "api_addr = \"https://vault.example.com:8200\"\ncluster_addr = \"https://127.0.0.1:0\"\n";
+    let places = format!(
+        "api_addr = \"https://vault.example.com:8200\"\ncluster_addr = \"https://{}\"\n",
+        crate::support::cluster::free_address()
+    );
     production.configure(&format!("{storage}{open}{closed}{places}disable_mlock = true\n"));
     let (server, keys) = production.start_ready();
     let of = |number: usize| {

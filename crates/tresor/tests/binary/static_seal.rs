@@ -211,7 +211,7 @@ fn a_server_without_a_good_key_says_so_and_opens_when_there_is_one() {
 fn a_server_makes_the_requests_of_its_configuration_at_its_first_start() {
     let production = Production::new();
     let key = production.home().join("unseal.key");
-    std::fs::write(&key, [7; 32]).unwrap();
+    write(&key, &[7; 32], 0o600);
     let secret = production.home().join("password");
     std::fs::write(&secret, "from a file\n").unwrap();
     production.configure_more(&format!(
