@@ -22,7 +22,8 @@ pub use message::{Entry, Outcome};
 pub use tls::{Certificates, Tls, Version};
 
 /// For the fuzzer: what a directory sent, read as an answer.
-#[doc(hidden)]
+#[cfg(feature = "fuzz")]
+#[must_use]
 pub fn read_answer(bytes: &[u8]) -> bool {
     message::read(bytes).is_some()
 }

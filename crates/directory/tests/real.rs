@@ -2,17 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-mod slapd;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use slapd::{MANAGER, MANAGER_PASSWORD, Slapd};
 use tresor_directory::{
     Certificates, Connection, Dialer, DirectoryError, Filter, Modification, Scope, Tls, Values, Verb, Version,
     addresses,
 };
 use tresor_secret::{SecretString, Wiped};
+use tresor_services::Slapd;
+use tresor_services::slapd::{MANAGER, MANAGER_PASSWORD};
 
 const ALICE: &str = "cn=alice,ou=people,dc=example,dc=com";
 
@@ -49,8 +48,7 @@ async fn log_in(urls: &str, name: &str, password: &str) -> Result<(), DirectoryE
 
 #[tokio::test]
 async fn a_real_server_is_asked_everything() {
-    let home = tempfile::tempdir().unwrap();
-    let server = Slapd::start(home.path());
+    let server = Slapd::start().unwrap();
     let (plain, secure) = (server.url(), server.secure_url());
 
     // Wrong passwords are told apart from everything else; an empty one is never sent (PWD-06).
@@ -107,7 +105,7 @@ async fn a_real_server_is_asked_everything() {
     assert!(connection.is_usable());
 
     // TLS from the start or from StartTLS on, verified against an authority of our own, or not at all.
-    let trusting = Certificates { authority: &server.authority, ..Certificates::default() };
+    let trusting = Certificates { authority: server.authority(), ..Certificates::default() };
     let anybody = Certificates { anybody: true, ..Certificates::default() };
     for (urls, start_tls) in [(&secure, false), (&plain, true)] {
         for certificates in [trusting, anybody] {

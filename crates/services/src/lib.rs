@@ -4,14 +4,17 @@
 //! A module per server; `xtask` installs what brings them. Deliberately absent: skipping. Who starts one that is not there
 //! is told so, and fails.
 
+mod certificates;
 pub mod moto;
 pub mod postgres;
 mod process;
 pub mod python;
 pub mod rabbitmq;
+pub mod slapd;
 mod talk;
 
 pub use moto::Moto;
 pub use postgres::Postgres;
 pub use process::free_port;
 pub use rabbitmq::RabbitMq;
+pub use slapd::Slapd;

@@ -71,6 +71,14 @@ impl Home {
         Ok(path)
     }
 
+    /// A directory of that user.
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf, String> {
+        let path = self.path().join(name);
+        std::fs::create_dir(&path).map_err(|error| error.to_string())?;
+        self.give(&path)?;
+        Ok(path)
+    }
+
     /// What the server says goes there.
     pub(crate) fn log(&self) -> Result<File, String> {
         File::create(self.path().join("log")).map_err(|error| error.to_string())
