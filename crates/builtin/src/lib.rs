@@ -19,6 +19,8 @@ pub fn registry() -> Registry {
             tresor_aws::FACTORY,
             tresor_rabbitmq::FACTORY,
             tresor_database::FACTORY,
+            tresor_ldap::FACTORY,
+            tresor_ldap::OLDER_FACTORY,
             tresor_userpass::FACTORY,
             tresor_approle::FACTORY,
             tresor_github::FACTORY,

@@ -14,6 +14,7 @@
 
 mod audit;
 mod config;
+mod directory;
 mod document;
 mod duration;
 mod fields;
@@ -31,6 +32,7 @@ mod snapshot;
 
 pub use audit::{audit_entry, audit_log};
 pub use config::config;
+pub use directory::{directory, ldif};
 pub use document::hcl;
 pub use duration::duration;
 pub use fields::fields;
@@ -63,6 +65,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "audit_entry", run: audit_entry, words: audit::WORDS, cases: 400 },
     Target { name: "audit_log", run: audit_log, words: audit::WORDS, cases: 60 },
     Target { name: "config", run: config, words: config::WORDS, cases: 400 },
+    Target { name: "directory", run: directory, words: directory::WORDS, cases: 1000 },
     Target { name: "duration", run: duration, words: duration::WORDS, cases: 1000 },
     Target { name: "fields", run: fields, words: fields::WORDS, cases: 500 },
     Target { name: "filter", run: filter, words: filter::WORDS, cases: 1000 },
@@ -70,6 +73,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "hcl", run: hcl, words: document::WORDS, cases: 500 },
     Target { name: "http_request", run: http_request, words: http_request::WORDS, cases: 400 },
     Target { name: "json", run: json, words: json::WORDS, cases: 500 },
+    Target { name: "ldif", run: ldif, words: directory::WORDS, cases: 1000 },
     Target { name: "path", run: path, words: path::WORDS, cases: 1000 },
     Target { name: "policy", run: policy, words: policy::WORDS, cases: 400 },
     Target { name: "record", run: record, words: record::WORDS, cases: 500 },

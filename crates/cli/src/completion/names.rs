@@ -40,7 +40,7 @@ pub(super) fn arguments(asked: &Asked<'_>, current: &str) -> Vec<String> {
             fixed(&["create", "read", "update", "delete", "list", "patch", "scan", "write"])
         }
         ["policy", "why"] => paths(asked, current),
-        ["secrets", "enable"] => fixed(&["aws", "database", "kv", "kv-v2", "rabbitmq"]),
+        ["secrets", "enable"] => fixed(&["aws", "database", "kv", "kv-v2", "ldap", "rabbitmq"]),
         ["secrets", "disable" | "tune" | "move"] if is_first => mounts(asked, "sys/mounts"),
         ["auth", "enable"] => fixed(&["approle", "github", "userpass"]),
         ["auth", "disable" | "tune" | "move" | "help"] if is_first => mounts(asked, "sys/auth"),

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 
 use tresor_services::postgres::ROOT_PASSWORD;
-use tresor_services::{Moto, Postgres, RabbitMq, python};
+use tresor_services::{Moto, Postgres, RabbitMq, Slapd, python};
 
 /// A server beside a page.
 pub(crate) struct Beside {
@@ -31,6 +31,13 @@ pub(crate) fn postgres() -> Beside {
     let stand_ins = [("5432", server.port().to_string()), ("first-root-password", ROOT_PASSWORD.to_owned())];
     let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
     Beside { stand_ins, python: None, _running: Box::new(server) }
+}
+
+/// A directory with people in it.
+pub(crate) fn ldap() -> Beside {
+    let directory = Slapd::start().expect("a directory");
+    let stand_ins = vec![("ldap://ldap.example.com".to_owned(), directory.url())];
+    Beside { stand_ins, python: None, _running: Box::new(directory) }
 }
 
 /// What stands for AWS, at the port that it is known by, with the key that AWS's own examples have.

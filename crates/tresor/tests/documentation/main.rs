@@ -61,6 +61,7 @@ pages! {
     engine_database: "docs/engines/database.md", Start::Beside(beside::postgres);
     engine_kv_1: "docs/engines/kv-v1.md", Start::DevServer;
     engine_kv_2: "docs/engines/kv-v2.md", Start::DevServer;
+    engine_ldap: "docs/engines/ldap.md", Start::Beside(beside::ldap);
     engine_rabbitmq: "docs/engines/rabbitmq.md", Start::Beside(beside::rabbitmq);
     audit: "docs/operate/audit.md", Start::DevServer;
     backup: "docs/operate/backup.md", Start::Nothing;

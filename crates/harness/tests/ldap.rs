@@ -1,0 +1,438 @@
+//! The `ldap` engine against a real OpenLDAP server: accounts that are made, rotated and lent, and what becomes of them when
+//! the server or the directory is gone in the middle.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tresor_core::cluster::Alone;
+use tresor_directory::{Dialer, Filter, Scope, addresses};
+use tresor_env::doubles::TestDoors;
+use tresor_harness::{Harness, ROOT, assembly};
+use tresor_secret::SecretString;
+use tresor_services::Slapd;
+use tresor_services::slapd::{MANAGER, MANAGER_PASSWORD};
+
+const ALICE: &str = "cn=alice,ou=people,dc=example,dc=com";
+const CREATION: &str = "dn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: add\nobjectClass: inetOrgPerson\nsn: {{.Username}}\n\
+                        userPassword: {{.Password}}\n\ndn: cn=staff,ou=groups,dc=example,dc=com\nchangetype: modify\nadd: member\n\
+                        member: cn={{.Username}},ou=people,dc=example,dc=com\n-\n";
+const DELETION: &str = "dn: cn=staff,ou=groups,dc=example,dc=com\nchangetype: modify\ndelete: member\n\
+                        member: cn={{.Username}},ou=people,dc=example,dc=com\n-\n\ndn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: delete\n";
+
+/// A node whose network is the machine's, so that it reaches a real directory.
+async fn node() -> Harness {
+    let mut doors = TestDoors::new(1);
+    doors.doors.net = tresor_env_os::doors().net;
+    let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+    harness.initialize().await;
+    harness
+}
+
+/// The same with a mount that acts on this directory.
+async fn node_with(server: &Slapd) -> Harness {
+    let harness = node().await;
+    harness.prepare("POST", "sys/mounts/ldap", json!({ "type": "ldap" })).await;
+    let config = json!({
+        "binddn": MANAGER, "bindpass": MANAGER_PASSWORD, "url": server.url(), "userdn": "ou=people,dc=example,dc=com",
+    });
+    harness.prepare("POST", "ldap/config", config).await;
+    harness
+}
+
+/// Whether somebody logs in.
+async fn logs_in(server: &Slapd, name: &str, password: &str) -> bool {
+    connection(server).await.bind(name, &SecretString::new(password.to_owned())).await.is_ok()
+}
+
+async fn connection(server: &Slapd) -> tresor_directory::Connection {
+    let doors = tresor_env_os::doors();
+    let dialer = Dialer {
+        net: doors.net,
+        clock: doors.clock,
+        addresses: addresses(&server.url()).unwrap(),
+        tls: None,
+        start_tls: false,
+        connection_timeout: Duration::from_secs(20),
+        request_timeout: Duration::from_secs(20),
+    };
+    dialer.connect().await.unwrap()
+}
+
+/// How many accounts of people there are.
+async fn people(server: &Slapd) -> usize {
+    let mut connection = connection(server).await;
+    connection.bind(MANAGER, &SecretString::new(MANAGER_PASSWORD.to_owned())).await.unwrap();
+    let filter = Filter::Present("sn".to_owned());
+    connection.search("ou=people,dc=example,dc=com", Scope::Subtree, &filter, &[]).await.unwrap().len()
+}
+
+/// Lets what was begun come to its end: until this holds.
+macro_rules! until {
+    ($harness:expr, $holds:expr) => {{
+        let mut holds = false;
+        for _ in 0..3_000 {
+            $harness.settle().await;
+            if $holds {
+                holds = true;
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(holds, "it does not come to that: {}", stringify!($holds));
+    }};
+}
+
+#[tokio::test]
+async fn an_account_lives_as_long_as_its_lease() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    let role = json!({ "creation_ldif": CREATION, "deletion_ldif": DELETION, "default_ttl": "1h", "max_ttl": "24h" });
+    harness.prepare("POST", "ldap/role/dev", role.clone()).await;
+    assert_eq!(harness.read("ldap/creds/nothing", ROOT).await.status, 404);
+    let before = people(&server).await;
+
+    let made = harness.read("ldap/creds/dev", ROOT).await.expect_status(200);
+    let (user, password) = (made.text_at("/data/username"), made.text_at("/data/password"));
+    let name = format!("cn={user},ou=people,dc=example,dc=com");
+    assert_eq!(made.at("/data/distinguished_names"), &json!([name, "cn=staff,ou=groups,dc=example,dc=com"]));
+    assert_eq!((made.at("/lease_duration"), made.at("/renewable")), (&json!(3600), &json!(true)));
+    assert!(user.starts_with("v_") && user.contains("_dev_") && password.len() == 64);
+    assert!(logs_in(&server, &name, &password).await);
+    let lease = made.text_at("/lease_id");
+    drop(
+        harness
+            .write("sys/leases/renew", ROOT, json!({ "lease_id": lease, "increment": 7200 }))
+            .await
+            .expect_status(200),
+    );
+
+    // Neither the role nor the configuration has to be there any more.
+    harness.prepare("DELETE", "ldap/role/dev", Value::Null).await;
+    harness
+        .write("sys/leases/renew", ROOT, json!({ "lease_id": lease }))
+        .await
+        .expect_error(400, "role does not exist");
+    harness.prepare("DELETE", "ldap/config", Value::Null).await;
+    assert_eq!(harness.read("ldap/config", ROOT).await.status, 404);
+    harness.prepare("POST", "sys/leases/revoke", json!({ "lease_id": lease, "sync": true })).await;
+    until!(harness, !logs_in(&server, &name, &password).await);
+    assert_eq!(people(&server).await, before);
+
+    // By time, and where the account is gone already.
+    let config = json!({ "binddn": MANAGER, "bindpass": MANAGER_PASSWORD, "url": server.url() });
+    harness.prepare("POST", "ldap/config", config).await;
+    harness.prepare("POST", "ldap/role/dev", role).await;
+    let made = [
+        harness.read("ldap/creds/dev", ROOT).await.expect_status(200),
+        harness.read("ldap/creds/dev", ROOT).await.expect_status(200),
+    ];
+    let gone = format!("cn={},ou=people,dc=example,dc=com", made[0].text_at("/data/username"));
+    let mut manager = connection(&server).await;
+    manager.bind(MANAGER, &SecretString::new(MANAGER_PASSWORD.to_owned())).await.unwrap();
+    manager.delete(&gone).await.unwrap();
+    harness.advance(Duration::from_secs(3601)).await;
+    until!(harness, harness.list("sys/leases/lookup/ldap/creds/dev", ROOT).await.status == 404);
+    until!(harness, people(&server).await == before);
+}
+
+#[tokio::test]
+async fn what_cannot_be_made_whole_is_not_there() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    let before = people(&server).await;
+    // The second entry lies in nothing.
+    let creation =
+        format!("{CREATION}\ndn: cn={{{{.Username}}}},ou=nowhere,dc=example,dc=com\nobjectClass: person\nsn: x\n");
+    for rollback in [Value::Null, json!(DELETION)] {
+        let role = json!({ "creation_ldif": creation, "deletion_ldif": DELETION, "rollback_ldif": rollback });
+        harness.prepare("POST", "ldap/role/broken", role).await;
+        let refused = harness.read("ldap/creds/broken", ROOT).await;
+        refused.expect_error(400, "failed to create user: LDAP Result Code 32 \"No Such Object\"");
+        // What is to be taken back is looked for each second.
+        harness.advance(Duration::from_secs(2)).await;
+        until!(harness, people(&server).await == before);
+    }
+    assert_eq!(harness.list("sys/leases/lookup/ldap/creds/broken", ROOT).await.status, 404);
+    // What a name is made of stays in the name (PWD-04).
+    let role = json!({
+        "creation_ldif": "dn: cn={{.Username}},ou=people,dc=example,dc=com\nobjectClass: inetOrgPerson\nsn: a\nuserPassword: {{.Password}}",
+        "deletion_ldif": "dn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: delete",
+        "username_template": "x,ou=groups+{{random 6}}",
+    });
+    harness.prepare("POST", "ldap/role/odd", role).await;
+    let made = harness.read("ldap/creds/odd", ROOT).await.expect_status(200);
+    assert!(made.text_at("/data/distinguished_names/0").ends_with(",ou=people,dc=example,dc=com"));
+    assert_eq!(people(&server).await, before + 1);
+    harness.prepare("POST", "sys/leases/revoke", json!({ "lease_id": made.text_at("/lease_id"), "sync": true })).await;
+    until!(harness, people(&server).await == before);
+}
+
+#[tokio::test]
+async fn a_static_role_takes_over_rotates_and_lets_go() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    // Nobody of that name: nothing is there afterwards, and the name can be given again.
+    let nobody = json!({ "username": "nobody", "rotation_period": "1h" });
+    harness
+        .write("ldap/static-role/x", ROOT, nobody)
+        .await
+        .expect_error(400, "expected one matching entry, but received 0");
+    assert_eq!(harness.read("ldap/static-role/x", ROOT).await.status, 404);
+    assert_eq!(harness.list("ldap/static-role", ROOT).await.status, 404);
+
+    harness
+        .prepare("POST", "ldap/static-role/team/alice", json!({ "username": "alice", "rotation_period": "1h" }))
+        .await;
+    assert_eq!(harness.list("ldap/static-role", ROOT).await.at("/data/keys"), &json!(["team/"]));
+    assert_eq!(harness.list("ldap/static-role/team", ROOT).await.at("/data/keys"), &json!(["alice"]));
+    let shown = harness.read("ldap/static-cred/team/alice", ROOT).await.expect_status(200);
+    let first = shown.text_at("/data/password");
+    assert!(logs_in(&server, ALICE, &first).await && !logs_in(&server, ALICE, "alice's first").await);
+    assert_eq!(shown.at("/data/ttl"), &json!(3600));
+
+    // No other role or set gets it, whatever the case of its name.
+    let again = json!({ "username": "ALICE", "rotation_period": "1h" });
+    harness
+        .write("ldap/static-role/other", ROOT, again)
+        .await
+        .expect_error(400, "is already managed by the secrets engine");
+    for (change, text) in [
+        (json!({ "username": "bob" }), "cannot update static account username"),
+        (json!({ "dn": ALICE }), "cannot update static account distinguished name (dn)"),
+        (json!({ "skip_import_rotation": true }), "skip_import_rotation has no effect on updates"),
+        (json!({ "rotation_period": 4 }), "rotation_period must be 5 seconds or more"),
+        (json!({ "rotation_period": 60, "rotation_schedule": "0 0 * * *" }), "mutually exclusive"),
+    ] {
+        harness.write("ldap/static-role/team/alice", ROOT, change).await.expect_error(400, text);
+    }
+
+    // By request, and by time.
+    harness.prepare("POST", "ldap/rotate-role/team/alice", Value::Null).await;
+    let shown = harness.read("ldap/static-cred/team/alice", ROOT).await;
+    let second = shown.text_at("/data/password");
+    assert!(second != first && shown.text_at("/data/last_password") == first && logs_in(&server, ALICE, &second).await);
+    harness.advance(Duration::from_secs(3601)).await;
+    until!(harness, harness.read("ldap/static-cred/team/alice", ROOT).await.text_at("/data/last_password") == second);
+    let third = harness.read("ldap/static-cred/team/alice", ROOT).await.text_at("/data/password");
+    assert!(logs_in(&server, ALICE, &third).await);
+
+    // One that is taken over as it is, by a schedule.
+    let bob = json!({ "username": "bob", "dn": "cn=bob,ou=people,dc=example,dc=com", "rotation_schedule": "0 * * * *", "rotation_window": "1h", "skip_import_rotation": true });
+    harness.prepare("POST", "ldap/static-role/bob", bob).await;
+    assert_eq!(harness.read("ldap/static-cred/bob", ROOT).await.text_at("/data/password"), "");
+    assert!(logs_in(&server, "cn=bob,ou=people,dc=example,dc=com", "bob's first").await);
+    harness.advance(Duration::from_secs(3600)).await;
+    until!(harness, !harness.read("ldap/static-cred/bob", ROOT).await.text_at("/data/password").is_empty());
+
+    harness.prepare("DELETE", "ldap/static-role/team/alice", Value::Null).await;
+    harness.read("ldap/static-cred/team/alice", ROOT).await.expect_error(400, "unknown role: team/alice");
+    harness.prepare("POST", "ldap/static-role/other", json!({ "username": "ALICE", "rotation_period": "1h" })).await;
+}
+
+#[tokio::test]
+async fn the_engines_own_password_is_rotated_and_never_lost() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    harness.prepare("POST", "ldap/rotate-root", Value::Null).await;
+    assert!(!logs_in(&server, MANAGER, MANAGER_PASSWORD).await);
+    let shown = harness.read("ldap/config", ROOT).await.expect_status(200);
+    assert!(shown.at("/data/last_bind_password_rotation").is_string());
+    assert!(shown.at("/data/bindpass").is_null());
+    // What leaves it out leaves it as it is; what is wrong is said.
+    harness.prepare("POST", "ldap/config", json!({ "userdn": "dc=example,dc=com" })).await;
+    harness.prepare("POST", "ldap/static-role/alice", json!({ "username": "alice", "rotation_period": "1h" })).await;
+    harness.prepare("POST", "ldap/config", json!({ "bindpass": "wrong" })).await;
+    harness
+        .write("ldap/rotate-role/alice", ROOT, Value::Null)
+        .await
+        .expect_error(400, "LDAP Result Code 49 \"Invalid Credentials\"");
+}
+
+#[tokio::test]
+async fn dyn_08_a_rotation_that_is_cut_short_leaves_a_password_that_works() {
+    let mut server = Slapd::start().unwrap();
+    let mut harness = node_with(&server).await;
+    harness.prepare("POST", "ldap/static-role/alice", json!({ "username": "alice", "rotation_period": "24h" })).await;
+    let first = harness.read("ldap/static-cred/alice", ROOT).await.text_at("/data/password");
+
+    // The directory is away: it is said, and what is shown still works when it is back.
+    server.stop();
+    harness.write("ldap/rotate-role/alice", ROOT, Value::Null).await.expect_error(400, "cannot reach the directory");
+    server.start_again().unwrap();
+    assert_eq!(harness.read("ldap/static-cred/alice", ROOT).await.text_at("/data/password"), first);
+    assert!(logs_in(&server, ALICE, &first).await);
+
+    // The server is killed at some moment of it, again and again; afterwards it finishes what it had begun.
+    for turns in [1_usize, 10, 40, 80, 120, 200, 400] {
+        {
+            let rotation = harness.write("ldap/rotate-role/alice", ROOT, Value::Null);
+            let root = async {
+                for _ in 0..turns {
+                    tokio::task::yield_now().await;
+                }
+                tokio::time::sleep(Duration::from_micros(u64::try_from(turns).unwrap() * 20)).await;
+            };
+            tokio::select! { _ = rotation => {}, () = root => {} }
+        }
+        harness.kill();
+        harness.unseal().await;
+        harness.advance(Duration::from_secs(600)).await;
+        until!(harness, {
+            let shown = harness.read("ldap/static-cred/alice", ROOT).await;
+            logs_in(&server, ALICE, &shown.text_at("/data/password")).await
+        });
+    }
+}
+
+#[tokio::test]
+async fn accounts_of_the_library_are_lent_and_come_back() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    let set = json!({ "service_account_names": "fizz,buzz", "ttl": "1h", "max_ttl": "2h" });
+    let with_nobody = json!({ "service_account_names": ["fizz", "nobody"] });
+    harness
+        .write("ldap/library/team", ROOT, with_nobody)
+        .await
+        .expect_error(400, "expected one matching entry, but received 0");
+    // Nothing was changed, then.
+    assert!(logs_in(&server, "cn=fizz,ou=people,dc=example,dc=com", "fizz's first").await);
+    assert_eq!(harness.list("ldap/library", ROOT).await.status, 404);
+    harness.prepare("POST", "ldap/library/team", set).await;
+    let shown = harness.read("ldap/library/team", ROOT).await;
+    assert_eq!(
+        shown.at("/data"),
+        &json!({ "service_account_names": ["fizz", "buzz"], "ttl": 3600, "max_ttl": 7200, "disable_check_in_enforcement": false })
+    );
+    assert!(!logs_in(&server, "cn=fizz,ou=people,dc=example,dc=com", "fizz's first").await);
+    harness
+        .write("ldap/library/other", ROOT, json!({ "service_account_names": "fizz" }))
+        .await
+        .expect_error(400, "\"fizz\" is already managed by the secrets engine");
+    harness
+        .write("ldap/static-role/fizz", ROOT, json!({ "username": "fizz", "rotation_period": 60 }))
+        .await
+        .expect_error(400, "already managed");
+
+    let library = harness.token_with("path \"ldap/library/team/*\" { capabilities = [\"update\", \"read\"] }").await;
+    let lent = harness.write("ldap/library/team/check-out", &library, json!({ "ttl": "30m" })).await.expect_status(200);
+    let password = lent.text_at("/data/password");
+    assert_eq!(
+        (lent.text_at("/data/service_account_name").as_str(), lent.at("/lease_duration")),
+        ("fizz", &json!(1800))
+    );
+    assert!(logs_in(&server, "cn=fizz,ou=people,dc=example,dc=com", &password).await);
+    drop(harness.write("ldap/library/team/check-out", ROOT, json!({})).await.expect_status(200));
+    harness
+        .write("ldap/library/team/check-out", ROOT, json!({}))
+        .await
+        .expect_error(400, "No service accounts available for check-out.");
+    let status = harness.read("ldap/library/team/status", ROOT).await;
+    assert_eq!(status.at("/data/fizz/available"), &json!(false));
+    assert!(status.at("/data/fizz/borrower_client_token").is_string());
+    drop(
+        harness
+            .write("sys/leases/renew", ROOT, json!({ "lease_id": lent.text_at("/lease_id") }))
+            .await
+            .expect_status(200),
+    );
+    harness
+        .delete("ldap/library/team", ROOT)
+        .await
+        .expect_error(400, "can't be deleted because it is currently checked out");
+
+    // Only who borrowed brings back, or who manages.
+    let fizz = json!({ "service_account_names": ["fizz"] });
+    harness.write("ldap/library/team/check-in", ROOT, fizz).await.expect_error(400, "wasn't checked out by the caller");
+    let back = harness.write("ldap/library/team/check-in", &library, json!({})).await.expect_status(200);
+    assert_eq!(back.at("/data/check_ins"), &json!(["fizz"]));
+    assert!(!logs_in(&server, "cn=fizz,ou=people,dc=example,dc=com", &password).await);
+    harness
+        .write("sys/leases/renew", ROOT, json!({ "lease_id": lent.text_at("/lease_id") }))
+        .await
+        .expect_error(400, "already checked in");
+    let back = harness
+        .write("ldap/library/manage/team/check-in", ROOT, json!({ "service_account_names": "buzz" }))
+        .await
+        .expect_status(200);
+    assert_eq!(back.at("/data/check_ins"), &json!(["buzz"]));
+    let nothing = harness.write("ldap/library/team/check-in", &library, json!({})).await.expect_status(200);
+    assert_eq!(nothing.at("/data/check_ins"), &json!([]));
+
+    // The end of the first loan takes nothing from whoever borrowed next, and the end of that brings it back.
+    let next = harness.write("ldap/library/team/check-out", ROOT, json!({})).await.expect_status(200);
+    let held = next.text_at("/data/password");
+    harness.prepare("POST", "sys/leases/revoke", json!({ "lease_id": lent.text_at("/lease_id"), "sync": true })).await;
+    assert!(logs_in(&server, "cn=fizz,ou=people,dc=example,dc=com", &held).await);
+    harness.advance(Duration::from_secs(3601)).await;
+    until!(harness, harness.read("ldap/library/team/status", ROOT).await.at("/data/fizz/available") == &json!(true));
+    assert!(!logs_in(&server, "cn=fizz,ou=people,dc=example,dc=com", &held).await);
+
+    // A set changes, and goes.
+    harness.prepare("POST", "ldap/library/team", json!({ "service_account_names": ["buzz", "carol"] })).await;
+    assert_eq!(
+        harness.read("ldap/library/team", ROOT).await.at("/data/service_account_names"),
+        &json!(["buzz", "carol"])
+    );
+    harness.prepare("DELETE", "ldap/library/team", Value::Null).await;
+    harness.prepare("POST", "ldap/library/other", json!({ "service_account_names": "fizz" })).await;
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_refused() {
+    let harness = node().await;
+    harness.prepare("POST", "sys/mounts/ldap", json!({ "type": "openldap" })).await;
+    assert_eq!(harness.read("ldap/config", ROOT).await.status, 404);
+    let good = json!({ "binddn": "cn=a", "bindpass": "b" });
+    for (config, text) in [
+        (json!({ "binddn": "cn=a" }), "binddn and bindpass are required"),
+        (json!({ "schema": "x" }), "the configured schema is not valid. Supported schemas: [openldap racf ad]"),
+        (json!({ "url": "http://x" }), "url must be ldap://HOST"),
+        (json!({ "length": 20, "password_policy": "p" }), "cannot set both 'password_policy' and 'length'"),
+        (json!({ "credential_type": "phrase" }), "belongs to the schema racf"),
+        (json!({ "starttls": true, "tls_min_version": "tls13" }), "'tls_max_version' must be greater than or equal"),
+        (json!({ "starttls": true, "certificate": "x" }), "certificate: no certificate in PEM"),
+        (json!({ "rotation_window": "1h" }), "cannot use rotation_window without rotation_schedule"),
+    ] {
+        let mut sent = if config.get("binddn").is_some() { json!({}) } else { good.clone() };
+        sent.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        harness.write("ldap/config", ROOT, sent).await.expect_error(400, text);
+    }
+    harness.prepare("POST", "ldap/config", good).await;
+    let shown = harness.read("ldap/config", ROOT).await;
+    for (field, value) in [
+        ("url", json!("ldap://127.0.0.1")),
+        ("schema", json!("openldap")),
+        ("userattr", json!("cn")),
+        ("request_timeout", json!(90)),
+        ("connection_timeout", json!(30)),
+        ("tls_min_version", json!("tls12")),
+        ("tls_max_version", json!("tls12")),
+    ] {
+        assert_eq!(shown.at(&format!("/data/{field}")), &value, "{field}");
+    }
+    for (role, text) in [
+        (json!({}), "missing creation_ldif"),
+        (json!({ "creation_ldif": CREATION }), "missing deletion_ldif"),
+        (
+            json!({ "creation_ldif": "x", "deletion_ldif": DELETION }),
+            "invalid creation_ldif: line 1: no attribute and value",
+        ),
+        (
+            json!({ "creation_ldif": CREATION, "deletion_ldif": "dn: {{.Nobody}}" }),
+            "invalid deletion_ldif: line 1: invalid template",
+        ),
+        (
+            json!({ "creation_ldif": CREATION, "deletion_ldif": DELETION, "username_template": "{{.Password}}" }),
+            "failed to generate username",
+        ),
+        (
+            json!({ "creation_ldif": CREATION, "deletion_ldif": DELETION, "default_ttl": 2, "max_ttl": 1 }),
+            "default_ttl may not be more than max_ttl",
+        ),
+    ] {
+        harness.write("ldap/role/r", ROOT, role).await.expect_error(400, text);
+    }
+}

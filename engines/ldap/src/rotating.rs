@@ -1,0 +1,162 @@
+//! Giving accounts new passwords, in two phases: the candidate is stored, set, logged in with, and then it is the password.
+//!
+//! Whatever happens in between, one of the two that are stored is right, and what nobody knows the end of is finished by
+//! [`awake`]: who logs in with the candidate has it, and otherwise it is set. Deliberately absent: what keepers do with it.
+
+use std::time::Duration;
+
+use tresor_engine::outside::{Failed, Left, Outside};
+use tresor_engine::{Answer, Cx, Nothing, View};
+use tresor_model::{Fault, Timestamp};
+use tresor_secret::SecretString;
+
+use crate::account::{Account, Keeper, key};
+use crate::config::Config;
+use crate::directory::{Directory, failed_first, failed_later};
+use crate::library::LibrarySet;
+use crate::secrets::{copy, is_same};
+use crate::static_role::StaticRole;
+
+/// After how long a rotation that nobody knows the end of is finished.
+pub(crate) const FINISHED_AFTER: Duration = Duration::from_secs(90);
+/// After how long a rotation that did not succeed is tried again.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// One account that gets a password.
+struct Job {
+    key: String,
+    user: String,
+    name: String,
+    password: SecretString,
+    /// Whether it perhaps has it.
+    is_in_doubt: bool,
+}
+
+/// Plans to give accounts new passwords, and to answer then. Accounts are stored by this.
+pub(crate) fn plan<A: Answer + 'static>(
+    cx: &mut Cx<'_>,
+    config: &Config,
+    accounts: Vec<Account>,
+    then: impl Fn(&mut View<'_>, Timestamp) -> Result<A, Fault> + Send + Sync + 'static,
+) -> Result<Outside<A>, Fault> {
+    let directory = config.directory(cx.net, cx.clock, cx.now)?;
+    let mut jobs = Vec::with_capacity(accounts.len());
+    for mut account in accounts {
+        let is_in_doubt = account.candidate.is_some() || account.next.is_some();
+        let candidate = match account.candidate.take().or_else(|| account.next.take()) {
+            Some(begun) => begun,
+            None => config.new_password(cx)?,
+        };
+        let password = copy(&candidate);
+        account.candidate = Some(candidate);
+        account.store(&mut cx.view)?;
+        let key = key(&account.user);
+        cx.view.wake(&key, cx.now.plus(FINISHED_AFTER))?;
+        jobs.push(Job { key, user: account.user, name: account.name, password, is_in_doubt });
+    }
+    let begun: Vec<(String, bool)> = jobs.iter().map(|job| (job.key.clone(), job.is_in_doubt)).collect();
+    let act = act(directory, jobs);
+    let settle = move |view: &mut View<'_>, now: Timestamp, jobs: &Vec<Job>| {
+        for job in jobs {
+            settle(view, now, job)?;
+        }
+        then(view, now)
+    };
+    let note = move |view: &mut View<'_>, now: Timestamp, failed: &Failed| {
+        begun.iter().try_for_each(|(key, was_in_doubt)| note(view, now, key, *was_in_doubt, failed.left))
+    };
+    Ok(Outside::new("", act, settle).if_failed(note))
+}
+
+async fn act(directory: Directory, jobs: Vec<Job>) -> Result<Vec<Job>, Failed> {
+    const CONTEXT: &str = "unable to rotate the password";
+    let mut connection = directory.open().await.map_err(|error| failed_first(CONTEXT, &error, &[]))?;
+    // All are there, or nothing is changed.
+    let mut entries = Vec::with_capacity(jobs.len());
+    for job in &jobs {
+        let found = directory.find(&mut connection, &job.name, &job.user).await;
+        let context = format!("{CONTEXT} of {:?}", job.user);
+        entries.push(found.map_err(|error| failed_first(&context, &error, &[&job.password]))?);
+    }
+    for (at, (job, entry)) in jobs.iter().zip(&entries).enumerate() {
+        let context = format!("{CONTEXT} of {:?}", job.user);
+        let failed = if at == 0 { failed_first } else { failed_later };
+        let rotated = directory.rotate(&mut connection, entry, &job.password, job.is_in_doubt).await;
+        rotated.map_err(|error| failed(&context, &error, &[&job.password]))?;
+    }
+    Ok(jobs)
+}
+
+/// The candidate is the password, unless somebody meanwhile made it another account's or another candidate.
+fn settle(view: &mut View<'_>, now: Timestamp, job: &Job) -> Result<(), Fault> {
+    let Some(mut account) = Account::load(view, &job.key)? else { return Ok(()) };
+    if !account.candidate.as_ref().is_some_and(|candidate| is_same(candidate, &job.password)) {
+        return Ok(());
+    }
+    account.promote(now);
+    account.store(view)?;
+    let has_keeper = match &account.keeper {
+        Keeper::Role(role) => StaticRole::taken_over(view, role, &account, now)?,
+        Keeper::Set(set) => {
+            view.no_wake(&job.key)?;
+            LibrarySet::take_in(view, set, &account.user)?
+        }
+    };
+    if has_keeper { Ok(()) } else { Account::forget(view, &account.user) }
+}
+
+/// It failed: what was certainly not done is forgotten, what is in doubt is finished later.
+fn note(view: &mut View<'_>, now: Timestamp, key: &str, was_in_doubt: bool, left: Left) -> Result<(), Fault> {
+    let Some(mut account) = Account::load(view, key)? else { return view.no_wake(key) };
+    match left {
+        // It is still lent, and comes back another time.
+        Left::Nothing if account.borrower.is_some() => account.next = account.candidate.take(),
+        Left::Nothing if !was_in_doubt => account.candidate = None,
+        _ => {}
+    }
+    if account.candidate.is_none() && account.password.is_none() {
+        // It was to be taken over, and was not.
+        match &account.keeper {
+            // One that was taken over as it is stays.
+            Keeper::Role(role) if StaticRole::is_settled(view, role)? => {}
+            Keeper::Role(role) => {
+                StaticRole::forget(view, role)?;
+                return Account::forget(view, &account.user);
+            }
+            Keeper::Set(set) => {
+                LibrarySet::let_go(view, set, &account.user)?;
+                return Account::forget(view, &account.user);
+            }
+        }
+    }
+    account.store(view)?;
+    match &account.keeper {
+        _ if account.candidate.is_some() => view.wake(key, now.plus(FINISHED_AFTER)),
+        Keeper::Role(role) => {
+            let rotation = StaticRole::load(view, role)?.map(|role| role.timing.rotation()).transpose()?.flatten();
+            match rotation {
+                Some(rotation) => view.wake(key, rotation.again(now, now, PAUSE)),
+                None => view.no_wake(key),
+            }
+        }
+        Keeper::Set(_) => view.no_wake(key),
+    }
+}
+
+/// Does what is due for an account: finishes what was begun, rotates what is to be rotated now.
+pub(crate) fn awake(cx: &mut Cx<'_>, key: &str) -> Result<Outside<Nothing>, Fault> {
+    let Some(account) = Account::load(&mut cx.view, key)? else { return Ok(Outside::done(Nothing)) };
+    if account.candidate.is_none() {
+        let Keeper::Role(name) = &account.keeper else { return Ok(Outside::done(Nothing)) };
+        let Some(role) = StaticRole::load(&mut cx.view, name)? else { return Ok(Outside::done(Nothing)) };
+        let Some(rotation) = role.timing.rotation()? else { return Ok(Outside::done(Nothing)) };
+        let due = rotation.next(account.rotated.unwrap_or(role.made));
+        if !rotation.is_open(due, cx.now) {
+            let next = if cx.now < due { due } else { rotation.next(cx.now) };
+            cx.view.wake(key, next)?;
+            return Ok(Outside::done(Nothing));
+        }
+    }
+    let config = Config::known(&mut cx.view)?;
+    plan(cx, &config, vec![account], |_, _| Ok(Nothing))
+}

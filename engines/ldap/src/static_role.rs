@@ -1,0 +1,327 @@
+//! Static roles: accounts that are there, whose passwords the engine rotates and shows.
+//!
+//! Names have folders. Whose account it is never changes; when it is rotated may. A role is shown once its account was taken
+//! over. Deliberately absent: the password itself, which its account has.
+
+use std::time::Duration;
+
+use tresor_credential::Rotation;
+use tresor_engine::outside::Outside;
+use tresor_engine::{Cx, Data, Keys, Nothing, View};
+use tresor_model::{Fault, Timestamp};
+use tresor_record::Record;
+use tresor_wire::input::{Input, PathParameters, Seconds};
+use tresor_wire::output::Output;
+use tresor_wire::time::rfc3339;
+
+use crate::Ldap;
+use crate::account::{Account, Keeper, key};
+use crate::config::Config;
+use crate::rotating;
+use crate::secrets::shown;
+use crate::timing::Timing;
+
+/// The least time between two rotations.
+const PERIOD_MIN: Duration = Duration::from_secs(5);
+/// How many folders deep a name can lie.
+const DEPTH_MAX: usize = 16;
+
+/// A role as it is stored.
+#[derive(Record)]
+#[record(kind = "ldap-static-role", version = 1)]
+pub(crate) struct StaticRole {
+    user: String,
+    /// The distinguished name; empty is looked for by the name.
+    name: String,
+    pub(crate) timing: Timing,
+    pub(crate) made: Timestamp,
+    /// Whether its account was taken over.
+    is_settled: bool,
+}
+
+/// A role to write; what is not sent stays.
+#[derive(Input)]
+pub(crate) struct Write {
+    /// The role.
+    #[input(path)]
+    name: String,
+    /// The account's name.
+    username: Option<String>,
+    /// The account's distinguished name; without it, the account is looked for by its name.
+    dn: Option<String>,
+    /// How often the password is rotated.
+    rotation_period: Option<Seconds>,
+    /// When it is, as a schedule (five fields, UTC).
+    rotation_schedule: Option<String>,
+    /// How late after its schedule it may begin.
+    rotation_window: Option<Seconds>,
+    /// Whether the account is taken over as it is, without another password.
+    skip_import_rotation: Option<bool>,
+}
+
+/// A role by name; in a listing, a folder.
+#[derive(Input)]
+pub(crate) struct ByName {
+    /// The role.
+    #[input(path)]
+    name: String,
+}
+
+/// What is shown of a role.
+#[derive(Output)]
+pub(crate) struct Shown {
+    /// The account's name.
+    username: String,
+    /// The account's distinguished name.
+    dn: String,
+    /// How often the password is rotated.
+    #[output(optional)]
+    rotation_period: Option<Duration>,
+    /// When it is.
+    #[output(optional)]
+    rotation_schedule: Option<String>,
+    /// How late that may begin.
+    #[output(optional)]
+    rotation_window: Option<Duration>,
+    /// When it was rotated last.
+    #[output(optional)]
+    last_vault_rotation: Option<String>,
+}
+
+/// The password of a role.
+#[derive(Output)]
+pub(crate) struct Credentials {
+    /// The account's name.
+    username: String,
+    /// The account's distinguished name.
+    dn: String,
+    /// The password.
+    #[output(secret)]
+    password: String,
+    /// The one before.
+    #[output(secret)]
+    last_password: String,
+    /// When it was rotated last; nothing before it was.
+    last_vault_rotation: Option<String>,
+    /// How often it is rotated.
+    #[output(optional)]
+    rotation_period: Option<Duration>,
+    /// When it is.
+    #[output(optional)]
+    rotation_schedule: Option<String>,
+    /// How late that may begin.
+    #[output(optional)]
+    rotation_window: Option<Duration>,
+    /// How long it holds.
+    ttl: Duration,
+}
+
+fn place(name: &str) -> String {
+    format!("static/{name}")
+}
+
+/// Refuses what is no name of a role.
+fn check_name(name: &str) -> Result<(), Fault> {
+    let is_plain = |segment: &str| {
+        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
+        !segment.is_empty()
+            && segment.chars().all(letters)
+            && !segment.starts_with('.')
+            && !segment.ends_with(['.', '-'])
+    };
+    let is_name = name.split('/').all(is_plain) && name.split('/').count() <= DEPTH_MAX;
+    let text = "a role's name has lower-case letters, digits, `_`, `-` and `.`, and folders that end in a slash";
+    if is_name { Ok(()) } else { Err(Fault::invalid(text)) }
+}
+
+impl StaticRole {
+    pub(crate) fn load(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
+        if check_name(name).is_err() {
+            return Ok(None);
+        }
+        let Some(bytes) = view.read(&place(name))? else { return Ok(None) };
+        Self::decode(&bytes).map(Some).map_err(Fault::internal)
+    }
+
+    fn shown(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
+        Ok(Self::load(view, name)?.filter(|role| role.is_settled))
+    }
+
+    fn store(&self, view: &mut View<'_>, name: &str) -> Result<(), Fault> {
+        view.write(&place(name), &self.encode())
+    }
+
+    pub(crate) fn is_settled(view: &mut View<'_>, name: &str) -> Result<bool, Fault> {
+        Ok(Self::load(view, name)?.is_some_and(|role| role.is_settled))
+    }
+
+    pub(crate) fn forget(view: &mut View<'_>, name: &str) -> Result<(), Fault> {
+        view.delete(&place(name))
+    }
+
+    /// Its account has a password that the engine knows; whether there is such a role.
+    pub(crate) fn taken_over(
+        view: &mut View<'_>,
+        name: &str,
+        account: &Account,
+        now: Timestamp,
+    ) -> Result<bool, Fault> {
+        let role = Self::load(view, name)?.filter(|role| key(&role.user) == key(&account.user));
+        let Some(mut role) = role else { return Ok(false) };
+        if !role.is_settled {
+            role.is_settled = true;
+            role.store(view, name)?;
+        }
+        role.wake_next(view, account, now)?;
+        Ok(true)
+    }
+
+    /// Sets when it is rotated next.
+    fn wake_next(&self, view: &mut View<'_>, account: &Account, now: Timestamp) -> Result<(), Fault> {
+        let last = account.rotated.unwrap_or(self.made);
+        match self.timing.rotation()? {
+            Some(rotation) => view.wake(&key(&account.user), next(&rotation, last, now)),
+            None => view.no_wake(&key(&account.user)),
+        }
+    }
+}
+
+/// When something is due next: what is over already is due now.
+fn next(rotation: &Rotation, last: Timestamp, now: Timestamp) -> Timestamp {
+    let due = rotation.next(last);
+    if due < now && !rotation.is_open(due, now) { rotation.next(now) } else { due }
+}
+
+pub(crate) fn exists(_engine: &Ldap, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
+    let name = parameters.get("name").map(String::as_str).unwrap_or_default();
+    Ok(StaticRole::shown(&mut cx.view, name)?.is_some())
+}
+
+pub(crate) async fn list(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Keys, Fault> {
+    let folder =
+        if input.name.is_empty() || input.name.ends_with('/') { input.name } else { format!("{}/", input.name) };
+    let names = cx.view.names(&place(&folder), None, None)?;
+    let mut shown = Vec::with_capacity(names.len());
+    for name in names {
+        // One that is being taken over is not there yet.
+        if name.ends_with('/') || StaticRole::is_settled(&mut cx.view, &format!("{folder}{name}"))? {
+            shown.push(name);
+        }
+    }
+    Ok(Keys(shown))
+}
+
+pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
+    let Some(role) = StaticRole::shown(&mut cx.view, &input.name)? else { return Ok(None) };
+    let account = Account::load(&mut cx.view, &key(&role.user))?;
+    Ok(Some(Data(Shown {
+        rotation_period: role.timing.shown_period(),
+        rotation_schedule: role.timing.shown_schedule(),
+        rotation_window: role.timing.shown_window(),
+        last_vault_rotation: account.and_then(|account| account.rotated).map(rfc3339),
+        username: role.user,
+        dn: role.name,
+    })))
+}
+
+pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Outside<Nothing>, Fault> {
+    check_name(&input.name)?;
+    match StaticRole::shown(&mut cx.view, &input.name)? {
+        Some(role) => change(&mut cx, role, input).map(|()| Outside::done(Nothing)),
+        None => create(&mut cx, input),
+    }
+}
+
+fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<(), Fault> {
+    if sent.username.as_ref().is_some_and(|user| *user != role.user) {
+        return Err(Fault::invalid("cannot update static account username"));
+    }
+    if sent.dn.as_ref().is_some_and(|name| !name.is_empty() && *name != role.name) {
+        return Err(Fault::invalid("cannot update static account distinguished name (dn)"));
+    }
+    if sent.skip_import_rotation.is_some() {
+        return Err(Fault::invalid("skip_import_rotation has no effect on updates"));
+    }
+    role.timing.change(sent.rotation_period, sent.rotation_schedule, sent.rotation_window, PERIOD_MIN)?;
+    if role.timing.rotation()?.is_none() {
+        return Err(Fault::invalid("rotation_period must be 5 seconds or more"));
+    }
+    if let Some(mut account) = Account::load(&mut cx.view, &key(&role.user))? {
+        if let Some(name) = sent.dn {
+            (account.name, role.name) = (name.clone(), name);
+            account.store(&mut cx.view)?;
+        }
+        // What nobody knows the end of is finished first.
+        if account.candidate.is_none() {
+            role.wake_next(&mut cx.view, &account, cx.now)?;
+        }
+    }
+    role.store(&mut cx.view, &sent.name)
+}
+
+fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
+    let user =
+        sent.username.ok_or_else(|| Fault::invalid("username is a required field to manage a static account"))?;
+    if user.trim().is_empty() {
+        return Err(Fault::invalid("username must not be empty"));
+    }
+    let mut timing = Timing::default();
+    timing.change(sent.rotation_period, sent.rotation_schedule, sent.rotation_window, PERIOD_MIN)?;
+    if timing.rotation()?.is_none() {
+        return Err(Fault::invalid("rotation_period is required to create static accounts"));
+    }
+    let config = Config::known(&mut cx.view)?;
+    let name = sent.dn.unwrap_or_default();
+    // One whose take-over nobody knows the end of makes room.
+    if let Some(begun) = StaticRole::load(&mut cx.view, &sent.name)?.filter(|begun| key(&begun.user) != key(&user)) {
+        Account::forget(&mut cx.view, &begun.user)?;
+    }
+    let keeper = Keeper::Role(sent.name.clone());
+    let account = Account::taken_over(&mut cx.view, &user, &name, keeper)?;
+    let is_skipped = sent.skip_import_rotation.unwrap_or(config.skip_import);
+    let role = StaticRole { user, name, timing, made: cx.now, is_settled: is_skipped };
+    role.store(&mut cx.view, &sent.name)?;
+    if is_skipped {
+        let account = Account { candidate: None, ..account };
+        account.store(&mut cx.view)?;
+        role.wake_next(&mut cx.view, &account, cx.now)?;
+        return Ok(Outside::done(Nothing));
+    }
+    rotating::plan(cx, &config, vec![account], |_, _| Ok(Nothing))
+}
+
+pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    if let Some(role) = StaticRole::load(&mut cx.view, &input.name)? {
+        Account::forget(&mut cx.view, &role.user)?;
+        StaticRole::forget(&mut cx.view, &input.name)?;
+    }
+    Ok(Nothing)
+}
+
+pub(crate) async fn credentials(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Data<Credentials>, Fault> {
+    let unknown = || Fault::invalid(format!("unknown role: {}", input.name));
+    let role = StaticRole::shown(&mut cx.view, &input.name)?.ok_or_else(unknown)?;
+    let account = Account::load(&mut cx.view, &key(&role.user))?.ok_or_else(unknown)?;
+    let text = |secret: &Option<tresor_secret::SecretString>| secret.as_ref().map(shown).unwrap_or_default();
+    let rotation = role.timing.rotation()?;
+    let due = rotation.map(|rotation| rotation.next(account.rotated.unwrap_or(role.made)));
+    Ok(Data(Credentials {
+        password: text(&account.password),
+        last_password: text(&account.last_password),
+        last_vault_rotation: account.rotated.map(rfc3339),
+        rotation_period: role.timing.shown_period(),
+        rotation_schedule: role.timing.shown_schedule(),
+        rotation_window: role.timing.shown_window(),
+        ttl: due.map_or(Duration::ZERO, |due| due.since(cx.now)),
+        username: role.user,
+        dn: role.name,
+    }))
+}
+
+pub(crate) async fn rotate(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Outside<Nothing>, Fault> {
+    let unknown = || Fault::invalid(format!("role doesn't exist: {}", input.name));
+    let role = StaticRole::shown(&mut cx.view, &input.name)?.ok_or_else(unknown)?;
+    let account = Account::load(&mut cx.view, &key(&role.user))?.ok_or_else(unknown)?;
+    let config = Config::known(&mut cx.view)?;
+    rotating::plan(&mut cx, &config, vec![account], |_, _| Ok(Nothing))
+}
