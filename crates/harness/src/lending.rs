@@ -85,14 +85,14 @@ impl Service {
         self.0.read(|inside| inside.passwords.get(account).cloned().unwrap_or_default())
     }
 
-    /// As it was when nobody had asked anything.
-    pub fn begins_anew(&self) {
-        self.0.update(|inside| *inside = Inside::default());
-    }
-
     /// There is an account that nobody of us made.
     pub fn has(&self, account: &str) {
         self.0.update(|inside| inside.accounts.extend([account.to_owned()]));
+    }
+
+    /// What waits never comes true.
+    pub fn forgets(&self) {
+        self.0.update(|inside| inside.waiting.clear());
     }
 
     /// What waits comes true.

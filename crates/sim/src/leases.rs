@@ -6,6 +6,7 @@
 //! left without a lease. Deliberately absent: everything else that a server does (`run.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -92,8 +93,10 @@ struct UnderWay {
     exchange: BoxFuture<'static, Answer>,
 }
 
+/// Lives that overlap have a service each, also those of one seed.
+static LIVES_LIVED: AtomicU64 = AtomicU64::new(0);
+
 struct Life {
-    seed: u64,
     planted: Planted,
     world: World,
     random: Random,
@@ -101,6 +104,7 @@ struct Life {
     /// What was handed out of accounts outside, and the service that they are at.
     lent: Vec<Lease>,
     service: Arc<Service>,
+    service_name: String,
     shares: Shares,
     root: String,
     /// How the engine fails now.
@@ -121,14 +125,15 @@ pub fn run_leases(seed: u64, planted: Planted) -> Outcome {
     let runtime = runtime.map_err(|error| failed(error.to_string(), Vec::new()))?;
     let mut random = Random::new(seed);
     let kind = if random.chance(50) { StoreKind::File } else { StoreKind::Memory };
+    let service_name = format!("life {:016x}", LIVES_LIVED.fetch_add(1, Ordering::Relaxed));
     let mut life = Life {
-        seed,
         planted,
         world: World::new(seed, kind),
         random,
         ledger: Ledger::default(),
         lent: Vec::new(),
-        service: service(&format!("life {seed:016x}")),
+        service: service(&service_name),
+        service_name,
         shares: Shares { genuine: Vec::new(), threshold: 1 },
         root: String::new(),
         failure: "",
@@ -158,9 +163,8 @@ impl Life {
         self.unseal().await?;
         self.must("POST", "sys/mounts/made", &json!({ "type": "leasing" })).await?;
         self.must("POST", "sys/mounts/lent", &json!({ "type": "lending" })).await?;
-        self.service.begins_anew();
-        let name = format!("life {:016x}", self.seed);
-        self.must("POST", "lent/config", &json!({ "service": name })).await?;
+        let service = json!({ "service": self.service_name });
+        self.must("POST", "lent/config", &service).await?;
         let live_before = self.live_count().await?;
         for round in 0..ROUNDS {
             self.history.push(format!("round {round}"));
@@ -231,10 +235,6 @@ impl Life {
         accident.crash(&mut self.world, keep, &mut self.history).await;
         if accident == Accident::ClockJumps {
             self.jump_clock();
-        }
-        if self.random.chance(50) {
-            // What nobody waits for any more, or somebody still does, comes true.
-            self.service.comes_true();
         }
         if accident.is_crash() {
             self.is_disk_failing = false;
@@ -373,6 +373,14 @@ impl Life {
         let status = answer.map(|answer| answer.status).filter(|status| *status < 500);
         let seconds = |pointer: &str| answer.and_then(|answer| answer.at(pointer).as_i64()).unwrap_or(0);
         let text = |pointer: &str| answer.and_then(|answer| answer.at(pointer).as_str()).unwrap_or("").to_owned();
+        if matches!(ask, Ask::Account { .. }) {
+            // What hangs comes true, whether or not somebody still waits for it, or never.
+            if self.random.chance(50) {
+                self.service.comes_true();
+            } else if status != Some(200) {
+                self.service.forgets();
+            }
+        }
         let stretch = if self.planted == Planted::LongPromise { 10 } else { 1 };
         match (ask, status) {
             (Ask::Token { parent }, Some(200)) => {
@@ -526,7 +534,6 @@ impl Life {
     async fn end_of_everything(&mut self, live_before: u64) -> Result<(), String> {
         self.engine_fails("").await?;
         self.service.is_told(Does::Everything);
-        self.service.comes_true();
         self.pass(Duration::from_secs(200_000)).await;
         for _ in 0..3 {
             for _ in 0..8 {

@@ -226,6 +226,11 @@ async fn one(unsealed: &Unsealed, lane: Lane, queue: &KeyPrefix, number: &str) -
             txn.leave(&entry);
             return revoke(unsealed, lane, *record, txn).await;
         }
+        // It is to be tried later; or this process tells an earlier time than the one that sorted it.
+        Readable::Yes(record) if matches!(record.state, LeaseState::Revoking(_)) => {
+            let ends = keys::lease_ends().map_err(Fault::internal)?;
+            index::enter(&mut txn, &ends, record.due, number)?;
+        }
         // It is gone, or stands elsewhere by now.
         Readable::Yes(_) | Readable::Gone => {}
         Readable::No(reason) => {
