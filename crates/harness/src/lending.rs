@@ -225,7 +225,7 @@ impl Engine for Lending {
 
     async fn revoke<'a>(&'a self, _cx: Cx<'a>, lease: Leased<'a>) -> Result<(), Fault> {
         let recipe = String::from_utf8(lease.recipe.expose().clone()).map_err(Fault::internal)?;
-        let (name, account) = recipe.split_once(' ').unwrap_or((&recipe, ""));
+        let (name, account) = recipe.rsplit_once(' ').unwrap_or((&recipe, ""));
         service(name).remove(account).await
     }
 
