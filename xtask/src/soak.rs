@@ -21,7 +21,7 @@ macro_rules! simulation {
 }
 
 /// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
-const RUNS: [(&str, &[&str]); 8] = [
+const RUNS: [(&str, &[&str]); 9] = [
     ("simulation", simulation!()),
     ("lives of leases", simulation!("--leases")),
     ("lives of clusters", simulation!("--cluster")),
@@ -46,6 +46,10 @@ const RUNS: [(&str, &[&str]); 8] = [
             "--minutes",
             "MINUTES",
         ],
+    ),
+    (
+        "accounts of a database",
+        &["test", "--release", "--package", "tresor", "--test", "accounts", "--", "--accounts", "5000"],
     ),
     (
         "kills of the store",

@@ -11,6 +11,7 @@ mod bare;
 mod cluster;
 mod connection;
 mod contender;
+mod credentials;
 mod day;
 mod drive;
 mod histogram;
@@ -70,6 +71,9 @@ async fn run(options: &Options) -> Result<(), String> {
     }
     if options.cluster {
         return cluster::run(options).await;
+    }
+    if options.credentials {
+        return credentials::run(options).await;
     }
     let mut stages = Vec::new();
     for binary in &options.binaries {

@@ -51,6 +51,8 @@ pub(crate) struct Options {
     pub(crate) pace: u64,
     /// Whether clusters of three nodes are measured, instead of one node.
     pub(crate) cluster: bool,
+    /// Whether accounts of a database are made and taken back, instead of the loads.
+    pub(crate) credentials: bool,
     /// For how many minutes a day's traffic goes over a cluster, instead of what is measured; nothing when it does not.
     pub(crate) day: Option<u64>,
     /// Whether each run says when it begins and of which process, for a profiler.
@@ -61,7 +63,7 @@ pub(crate) struct Options {
 pub(crate) fn usage() -> String {
     let mut text =
         "usage: bench --binary PATH [--against PATH]... [--directory PATH] [--only LOAD,LOAD] [--storage raft,file]\n             \
-                    [--seconds N] [--rounds N] [--server-core N] [--load-core N] [--pace N] [--announce] [--cluster] [--day MINUTES]\n\nloads:\n"
+                    [--seconds N] [--rounds N] [--server-core N] [--load-core N] [--pace N] [--announce] [--cluster] [--credentials] [--day MINUTES]\n\nloads:\n"
             .to_owned();
     for load in LOADS {
         text.push_str(&format!("  {:<18} {}\n", load.name, load.about));
@@ -83,6 +85,7 @@ impl Options {
             load_core: 1,
             pace: 950,
             cluster: false,
+            credentials: false,
             day: None,
             announce: false,
         };
@@ -92,9 +95,10 @@ impl Options {
             match flag.as_str() {
                 "--announce" => options.announce = true,
                 "--cluster" => options.cluster = true,
+                "--credentials" => options.credentials = true,
                 _ => {}
             }
-            if flag == "--announce" || flag == "--cluster" {
+            if ["--announce", "--cluster", "--credentials"].contains(&flag.as_str()) {
                 continue;
             }
             let value = given.next().ok_or_else(|| format!("`{flag}` needs a value, or is no flag"))?;

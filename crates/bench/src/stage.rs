@@ -47,6 +47,11 @@ impl Stage {
         Ok(stage)
     }
 
+    /// The root token.
+    pub(crate) fn root(&self) -> &str {
+        &self.tokens.root
+    }
+
     async fn furnish(&mut self, connection: &mut Connection) -> Result<(), String> {
         let root = self.tokens.root.clone();
         let mount = json!({ "type": "kv", "options": { "version": "2" } });

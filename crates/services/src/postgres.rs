@@ -23,11 +23,23 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts one. Its certificate is for `localhost`.
+    /// Starts one. Its certificate is for `localhost`. What is lost with the power was made for a test: it syncs nothing.
     ///
     /// # Errors
     /// Text that says what is not there or did not work.
     pub fn start() -> Result<Self, String> {
+        Self::start_with("fsync=off")
+    }
+
+    /// Starts one that loses nothing with the power.
+    ///
+    /// # Errors
+    /// Text that says what is not there or did not work.
+    pub fn start_durable() -> Result<Self, String> {
+        Self::start_with("fsync=on")
+    }
+
+    fn start_with(fsync: &str) -> Result<Self, String> {
         let programs = programs()?;
         let home = Home::of("postgres")?;
         let password = home.write("pw", ROOT_PASSWORD)?;
@@ -48,8 +60,7 @@ impl Postgres {
             format!("port={port}"),
             "listen_addresses=127.0.0.1".to_owned(),
             format!("unix_socket_directories={}", home.path().display()),
-            // What is lost with the power was made for a test.
-            "fsync=off".to_owned(),
+            fsync.to_owned(),
             "ssl=on".to_owned(),
             format!("ssl_cert_file={}", home.path().join("server.crt").display()),
             format!("ssl_key_file={}", home.path().join("server.key").display()),
