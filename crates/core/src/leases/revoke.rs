@@ -13,6 +13,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use futures_util::future::join_all;
 use tresor_barrier::{KeyPrefix, Lane, Txn};
 use tresor_engine::outside::is_unreachable;
 use tresor_model::{Fault, Timestamp};
@@ -21,7 +22,7 @@ use super::crew::Crew;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, give_up, move_to, write};
 use super::{
-    Doing, Pace, Progress, Readable, Traffic, abandoned, index, pause_after, piece, readable, stands, targets,
+    Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, pause_after, readable, stands, targets,
 };
 use crate::gate::Gate;
 use crate::keys;
@@ -54,22 +55,23 @@ enum Asked {
 /// The task, until the node is sealed or gone.
 pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
     let (mut crew, mut traffic, mut failed) = (Crew::default(), Traffic::new(), 0_u32);
-    let mut after = None;
+    let mut behind = None;
     while let Some(unsealed) = node.upgrade() {
         if gate.is_closed() {
             return;
         }
         let begun = unsealed.doors.clock.monotonic();
         let pace = traffic.pace(&gate, begun);
-        let progress = round(&unsealed, pace, &mut crew, &mut after).await;
+        let (progress, has_sorted) = round(&unsealed, pace, &mut crew, &mut behind).await;
         let took = unsealed.doors.clock.monotonic().saturating_sub(begun);
-        let mut is_well = true;
+        // What goes forward goes on; only when nothing does is it left alone for a while.
+        let (mut went, mut broke) = (has_sorted, false);
         let (pause, is_idle) = match progress {
             Ok(Progress::More) => (took.saturating_mul(pace.rest).min(super::PAUSE_MAX), false),
             Ok(Progress::Idle) => (super::PAUSE_MAX, true),
             Err(fault) => {
                 tracing::warn!(%fault, cause = ?fault, "revoking will go on later");
-                is_well = false;
+                broke = true;
                 (pause_after(failed), false)
             }
         };
@@ -79,9 +81,10 @@ pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
         drop(unsealed);
         let Some(done) = crew.rest(&gate, &clock, pause, is_idle).await else { return };
         for (queue, asked) in done {
-            is_well &= note(&weak, &queue, asked);
+            let is_well = note(&weak, &queue, asked);
+            (went, broke) = (went || is_well, broke || !is_well);
         }
-        failed = if is_well { 0 } else { failed.saturating_add(1) };
+        failed = if broke && !went { failed.saturating_add(1) } else { 0 };
     }
 }
 
@@ -102,16 +105,19 @@ fn note(node: &Weak<Unsealed>, queue: &str, asked: Asked) -> bool {
     true
 }
 
-/// Sorts what is due into the queues, and asks about as many of each as it has room for.
+/// Sorts what is due into the queues, and asks about as many of each as it has room for; also says whether any was sorted.
 async fn round(
     unsealed: &Arc<Unsealed>,
     pace: Pace,
     crew: &mut Crew<Asked>,
-    after: &mut Option<String>,
-) -> Result<Progress, Fault> {
-    let sorted = piece(unsealed, pace, "", sort).await?;
-    let begun = begin(unsealed, pace, crew, after)?;
-    Ok(if begun == Progress::More { begun } else { sorted })
+    behind: &mut Option<String>,
+) -> (Result<Progress, Fault>, bool) {
+    let sorted = sort(unsealed, pace).await;
+    let begun = begin(unsealed, pace, crew, behind);
+    let has_sorted = matches!(sorted, Ok(Progress::More));
+    let has_more = has_sorted || matches!(begun, Ok(Progress::More));
+    let progress = if has_more { Progress::More } else { Progress::Idle };
+    (after(progress, sorted.err().or(begun.err())), has_sorted)
 }
 
 fn begin(
@@ -153,39 +159,62 @@ fn begin(
     Ok(progress)
 }
 
-/// Moves some of what is due from the index into the queues; from then on nobody sees it.
-fn sort(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
+/// Moves some of what is due from the index into the queues; from then on nobody sees it. Each lease is a transaction of its
+/// own: a store that fails often fails some of them, and not all.
+async fn sort(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
     let now = unsealed.clock.now();
-    let ends = keys::lease_ends().map_err(Fault::internal)?;
-    // Looked at apart: what comes into the same second meanwhile is no conflict.
-    let mut looking = unsealed.begin()?;
-    let Some(bucket) = index::first_due(&mut looking, &ends, now)? else { return Ok(Progress::Idle) };
-    let aside = keys::set_aside().map_err(Fault::internal)?;
-    let limit = PAGE_MAX.min(doing.step_max);
-    let numbers = match looking.list(&bucket, None, limit) {
-        Ok(numbers) => Some(numbers),
-        Err(_) => index::page(txn, &bucket, &aside, limit, now)?,
-    };
-    let Some(numbers) = numbers else {
-        for space in unsealed.handles.spaces.every() {
-            let entropy = &*unsealed.doors.entropy;
-            unsealed.handles.leases.order(txn, &space, JobWork::TidyLeases, "", now, entropy)?;
-        }
-        return Ok(Progress::More);
+    let (bucket, numbers) = {
+        let mut txn = unsealed.begin()?;
+        let ends = keys::lease_ends().map_err(Fault::internal)?;
+        let Some(bucket) = index::first_due(&mut txn, &ends, now)? else { return Ok(Progress::Idle) };
+        let aside = keys::set_aside().map_err(Fault::internal)?;
+        let Some(numbers) = index::page(&mut txn, &bucket, &aside, PAGE_MAX.min(pace.step_max), now)? else {
+            for space in unsealed.handles.spaces.every() {
+                let entropy = &*unsealed.doors.entropy;
+                unsealed.handles.leases.order(&mut txn, &space, JobWork::TidyLeases, "", now, entropy)?;
+            }
+            stands(unsealed.commit_in(pace.lane, txn).await)?;
+            return Ok(Progress::More);
+        };
+        (bucket, numbers)
     };
     let second = bucket.as_str().trim_end_matches('/').rsplit('/').next().and_then(index::second_of);
     let second = Timestamp::from_seconds(second.unwrap_or(0));
-    for number in numbers {
-        let key = keys::lease(&number).map_err(Fault::internal)?;
-        match readable::<LeaseRecord>(txn.read(&key))? {
-            Readable::Yes(record) if record.due == second => enqueue(unsealed, txn, *record, doing, now)?,
-            // Renewed or gone since: the entry is a leftover.
-            Readable::Yes(_) | Readable::Gone => {}
-            Readable::No(reason) => index::set_aside(txn, &aside, &number, reason, now)?,
+    let (mut progress, mut failed) = (Progress::Idle, None);
+    let sorting = numbers.iter().map(|number| sort_one(unsealed, pace.lane, &bucket, second, number));
+    for done in join_all(sorting).await {
+        match done {
+            Ok(()) => progress = Progress::More,
+            Err(fault) => failed = Some(fault),
         }
-        txn.leave(&bucket.key(&number).map_err(Fault::internal)?);
     }
-    Ok(Progress::More)
+    after(progress, failed)
+}
+
+/// One entry of the index.
+async fn sort_one(
+    unsealed: &Unsealed,
+    lane: Lane,
+    bucket: &KeyPrefix,
+    second: Timestamp,
+    number: &str,
+) -> Result<(), Fault> {
+    let (mut txn, mut doing) = (unsealed.begin()?, Doing::new(1));
+    let now = unsealed.clock.now();
+    let key = keys::lease(number).map_err(Fault::internal)?;
+    match readable::<LeaseRecord>(txn.read(&key))? {
+        Readable::Yes(record) if record.due == second => enqueue(unsealed, &mut txn, *record, &mut doing, now)?,
+        // Renewed or gone since: the entry is a leftover.
+        Readable::Yes(_) | Readable::Gone => {}
+        Readable::No(reason) => {
+            let aside = keys::set_aside().map_err(Fault::internal)?;
+            index::set_aside(&mut txn, &aside, number, reason, now)?;
+        }
+    }
+    txn.leave(&bucket.key(number).map_err(Fault::internal)?);
+    stands(unsealed.commit_in(lane, txn).await)?;
+    doing.tell(unsealed, "").await;
+    Ok(())
 }
 
 fn enqueue(
