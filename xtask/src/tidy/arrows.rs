@@ -14,12 +14,11 @@ const LAYERS: &[&[&str]] = &[
         "crates/metrics",
         "crates/hcl",
         "crates/canary",
-        "crates/bench",
         "crates/sha256",
         "crates/services",
         "xtask",
     ],
-    &["crates/model", "crates/env-os"],
+    &["crates/model", "crates/env-os", "crates/bench"],
     &["crates/record", "crates/wire"],
     &["crates/crypto", "crates/policy", "crates/storage", "crates/log", "crates/pgp", "crates/directory"],
     &[
@@ -92,7 +91,7 @@ const KEPT: &[(&str, &[&str])] = &[
             "engines/database",
         ],
     ),
-    ("tokio-postgres", &["engines/database"]),
+    ("tokio-postgres", &["engines/database", "crates/bench"]),
     ("serde", &["crates/wire", "crates/client", "crates/cli"]),
 ];
 
