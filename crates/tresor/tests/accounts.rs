@@ -6,6 +6,7 @@
 //! interrupted creation may have left is counted and not waited for: it is taken back when its deadline is over.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
     clippy::indexing_slicing,
