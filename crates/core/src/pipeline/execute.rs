@@ -89,9 +89,9 @@ pub(super) async fn execute(
                 return Err(Fault::internal("a handler that declared to read only acts outside"));
             }
             let (wrapping, warnings) = (wrapping, std::mem::take(&mut reply.warnings));
-            return outside::intend(unsealed, &mut txn, request, authorized, *plan, Asked { wrapping, warnings }, now)
-                .await
-                .map(Called::Planned);
+            let asked = Asked { wrapping, warnings };
+            let intending = outside::intend(unsealed, &mut txn, request, authorized, *plan, asked, now);
+            return Box::pin(intending).await.map(Called::Planned);
         }
         say(unsealed, &mut txn, request, authorized, reply, wrapping, now).await.map(Called::Said)
     };
@@ -175,7 +175,7 @@ pub(super) async fn say(
     let response = match wrapping {
         Some(wanted) => {
             let wanted = wrap::Wanted { handle, ..wanted };
-            wrap::wrap(unsealed, txn, request, authorized, response, wanted, now).await?
+            Box::pin(wrap::wrap(unsealed, txn, request, authorized, response, wanted, now)).await?
         }
         None if must_be_wrapped => return Err(Fault::invalid("endpoint requires response wrapping to be used")),
         None => response,

@@ -246,7 +246,8 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
             // What happens outside the server is asked for once, and its answer is made by another commit.
             Executed::Planned(planned) => {
                 drop(turn.take());
-                let made = outside::carry_out(unsealed, request, &authorized, planned).await;
+                // Boxed, as all that few requests do: their room would be copied with every other request.
+                let made = Box::pin(outside::carry_out(unsealed, request, &authorized, planned)).await;
                 (outcome, lease, is_confirmed) = (made.outcome, made.lease, true);
                 break;
             }
@@ -279,7 +280,8 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     // The record of the response comes before the answer.
     let (outcome, afterwards) = match outcome {
         Ok((response, Some(Afterwards::AwaitRevoked(prefix)))) => {
-            let waited = leases::awaited::revoked(unsealed, &routed.space.id, &prefix, now, execute::DEADLINE).await;
+            let waiting = leases::awaited::revoked(unsealed, &routed.space.id, &prefix, now, execute::DEADLINE);
+            let waited = Box::pin(waiting).await;
             (waited.map(|()| response), None)
         }
         Ok((response, afterwards)) => (Ok(response), afterwards),
@@ -291,7 +293,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     if answer.value().is_err()
         && let Some(lease) = &lease
     {
-        outside::take_back(unsealed, &routed, lease).await;
+        Box::pin(outside::take_back(unsealed, &routed, lease)).await;
     }
     tracing.about(|| routed.about(request.verb));
     tracing.end(answer.value(), || metrics.moment());
