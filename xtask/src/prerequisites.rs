@@ -40,7 +40,12 @@ const PREREQUISITES: &[Prerequisite] = &[
     // An LDAP directory, whose accounts are made and rotated.
     Prerequisite { program: "/usr/sbin/slapd", probe: &["-VV"], package: "slapd" },
     // Database servers that accounts are made at.
-    Prerequisite { program: "psql", probe: &["--version"], package: "postgresql" },
+    // The server, which Debian puts off the path; its client alone will not do.
+    Prerequisite {
+        program: "sh",
+        probe: &["-c", "command -v initdb || ls /usr/lib/postgresql/*/bin/initdb"],
+        package: "postgresql",
+    },
     // A message broker, whose users are made; its command wants to be the package's user.
     Prerequisite {
         program: "sh",
