@@ -1,7 +1,7 @@
 //! `-output-policy`: the rule that a command's request needs, instead of the request.
 //!
 //! Which paths ask for `sudo` besides is a list, since the command line knows no server: the golden
-//! of `crates/harness/tests/sudo.rs` is the same one, asked of the server.
+//! of `crates/harness/tests/node/sudo.rs` is the same one, asked of the server.
 
 use tresor_client::Method;
 use tresor_policy::{Capability, rule_text};

@@ -7,13 +7,11 @@
     reason = "a failing step ends the test"
 )]
 
-mod audit_support;
-
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use audit_support::{assert_paired, audited, counts, enable, lines};
+use crate::audit_support::{assert_paired, audited, counts, enable, lines};
 use serde_json::json;
 use tresor_env::disk::Disk;
 use tresor_harness::{AUDIT_FILE, Harness, ROOT};

@@ -168,7 +168,7 @@ async fn a_request_that_runs_is_shown_until_its_answer_is_there() {
 
 /// The names that the page about numbers has, each as its pattern; and those that only a cluster, a schedule or a seal has.
 fn documented() -> (Vec<String>, Vec<String>) {
-    let page = include_str!("../../../docs/operate/watch.md");
+    let page = include_str!("../../../../docs/operate/watch.md");
     let (_, table) = page.split_once("| name | what it is |").unwrap();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let mut names: Vec<String> = Vec::new();

@@ -7,14 +7,12 @@
     reason = "a failing step ends the test"
 )]
 
-mod audit_support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use audit_support::{counts, lines};
+use crate::audit_support::{counts, lines};
 use serde_json::{Value, json};
 use tresor_core::audits::{DeclaredDevice, DeclaredDevices};
 use tresor_env::outgoing::Ask;

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use tresor_harness::ROOT;
 
-use crate::pair::{Pair, Peer, Way};
+use super::pair::{Pair, Peer, Way};
 
 /// Steps of every kind that something in memory follows, by number.
 async fn step(leader: &Peer, kind: u8, number: u8, tokens: &mut Vec<String>) -> String {

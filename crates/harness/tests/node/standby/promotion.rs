@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tresor_core::role::Role;
 use tresor_harness::ROOT;
 
-use crate::pair::Pair;
+use super::pair::Pair;
 
 /// Lets the standby lead, and gives it so many seconds.
 async fn promote(pair: &Pair, seconds: u64) {

@@ -7,14 +7,12 @@
     reason = "a failing step ends the test"
 )]
 
-mod audit_support;
-
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-use audit_support::{assert_paired, audited, counts, enable, lines, text};
+use crate::audit_support::{assert_paired, audited, counts, enable, lines, text};
 use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tresor_core::Elsewhere;
 use tresor_harness::{Answer, ROOT};
 
-use crate::pair::{Fate, Pair};
+use super::pair::{Fate, Pair};
 
 async fn pair_with_kv() -> Pair {
     let pair = Pair::start().await;
