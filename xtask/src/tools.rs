@@ -34,6 +34,7 @@ impl Tool {
         let program = tools.join("bin").join(self.program);
         if !self.is_installed(&program) {
             println!("installing {} {} below the target folder", self.package, self.version);
+            let build = workspace.target.join("tools-build");
             succeed(
                 cargo()
                     .args(["install", "--quiet", "--locked", "--debug", "--force", self.package, "--version"])
@@ -41,8 +42,10 @@ impl Tool {
                     .arg("--root")
                     .arg(&tools)
                     .arg("--target-dir")
-                    .arg(workspace.target.join("tools-build")),
+                    .arg(&build),
             )?;
+            // Two gigabytes that nobody asks for again.
+            std::fs::remove_dir_all(&build).map_err(|error| format!("cannot remove {}: {error}", build.display()))?;
         }
         let mut command = Command::new(program);
         command.current_dir(&workspace.root);
