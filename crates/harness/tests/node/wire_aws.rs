@@ -28,6 +28,10 @@ struct Aws {
     belongings: BTreeSet<(String, &'static str, String)>,
     /// What was asked, and by which key.
     asked: Vec<(String, Form)>,
+    /// Where, and for which region, in the same order.
+    asked_at: Vec<(String, String)>,
+    /// Servers that do not answer.
+    down: Vec<&'static str>,
     /// Actions that fail like this, so many times.
     fails: Vec<(&'static str, usize, Failing)>,
     made: usize,
@@ -68,9 +72,15 @@ impl Aws {
         let pairs = body.split('&').map(|pair| pair.split_once('=').unwrap());
         let form: Form = pairs.map(|(name, value)| (decoded(name), decoded(value))).collect();
         let signed = &request.headers.iter().find(|(name, _)| *name == "authorization").unwrap().1;
-        let key = signed.split_once("Credential=").unwrap().1.split('/').next().unwrap().to_owned();
+        // KEY/DATE/REGION/SERVICE/aws4_request
+        let scope: Vec<&str> = signed.split_once("Credential=").unwrap().1.split('/').collect();
+        let key = scope[0].to_owned();
         let action = form["Action"].clone();
         self.asked.push((key.clone(), form.clone()));
+        self.asked_at.push((request.url.clone(), scope[2].to_owned()));
+        if self.down.iter().any(|host| request.url.contains(host)) {
+            return Err(OutgoingError::Unreached("down".into()));
+        }
         let failing = self.fails.iter_mut().find(|(wanted, times, _)| *wanted == action && *times > 0);
         let said = match failing {
             Some((_, times, how)) => {
@@ -483,6 +493,81 @@ async fn a_static_role_takes_a_user_over_and_makes_its_key_anew() {
     drop(harness.delete("aws/static-roles/r", ROOT).await.expect_status(204));
     assert_eq!(aws.lock().unwrap().keys["app"], [second.as_str()]);
     drop(harness.read("aws/static-creds/r", ROOT).await.expect_status(404));
+}
+
+#[tokio::test]
+async fn a_user_of_another_account_is_reached_by_a_role_that_is_assumed() {
+    let (harness, aws) = with_aws().await;
+    aws.lock().unwrap().keys.insert("app".to_owned(), Vec::new());
+    let role = json!({
+        "username": "app", "rotation_period": "1h", "assume_role_arn": "arn:aws:iam::2:role/keeper",
+        "assume_role_session_name": "of-tresor", "external_id": "planted-external-id",
+    });
+    let refused = vec![("AssumeRole", 1, Ok((403, "AccessDenied")))];
+    aws.lock().unwrap().fails = refused;
+    harness.write("aws/static-roles/r", ROOT, role.clone()).await.expect_error(400, "AccessDenied");
+    drop(harness.read("aws/static-creds/r", ROOT).await.expect_status(404));
+    assert_eq!(aws.lock().unwrap().actions(), ["AssumeRole"], "nothing else is asked for without the role");
+
+    aws.lock().unwrap().asked.clear();
+    drop(harness.write("aws/static-roles/r", ROOT, role).await.expect_status(200));
+    {
+        let aws = aws.lock().unwrap();
+        let assumed = aws.last("AssumeRole");
+        let part = |name| assumed.get(name).map(String::as_str);
+        assert_eq!(part("RoleArn"), Some("arn:aws:iam::2:role/keeper"));
+        assert_eq!(part("RoleSessionName"), Some("of-tresor"));
+        assert_eq!(part("ExternalId"), Some("planted-external-id"));
+        // The configured keys assume the role; what is done to the user is done by the session, and the new key is tried.
+        for (key, form) in &aws.asked {
+            let expected = match form["Action"].as_str() {
+                "AssumeRole" => "AKIAROOT",
+                "GetCallerIdentity" => aws.keys["app"][0].as_str(),
+                _ => "ASIA1",
+            };
+            assert_eq!(key, expected, "{}", form["Action"]);
+        }
+    }
+    let first = harness.read("aws/static-creds/r", ROOT).await.expect_status(200).text_at("/data/access_key");
+    // A rotation assumes it again: sessions end.
+    aws.lock().unwrap().asked.clear();
+    for _ in 0..62 {
+        harness.advance(Duration::from_secs(60)).await;
+    }
+    harness.settle().await;
+    let second = harness.read("aws/static-creds/r", ROOT).await.expect_status(200).text_at("/data/access_key");
+    assert_ne!(first, second);
+    assert!(aws.lock().unwrap().actions().contains(&"AssumeRole".to_owned()));
+}
+
+#[tokio::test]
+async fn sts_is_asked_elsewhere_when_it_does_not_answer() {
+    let (harness, aws) = with_aws().await;
+    let root = json!({
+        "sts_endpoint": "sts.one.example", "sts_region": "eu-west-1",
+        "sts_fallback_endpoints": "sts.two.example,sts.three.example", "sts_fallback_regions": "eu-west-2,eu-west-3",
+    });
+    harness.prepare("POST", "aws/config/root", root).await;
+    let role = json!({ "credential_type": "assumed_role", "role_arns": "arn:aws:iam::1:role/a" });
+    harness.prepare("POST", "aws/roles/r", role).await;
+    let ask = async || harness.read("aws/creds/r", ROOT).await;
+    let places = || std::mem::take(&mut aws.lock().unwrap().asked_at);
+    let at = |host: &str, region: &str| (format!("https://{host}/"), region.to_owned());
+    let (one, two, three) =
+        (at("sts.one.example", "eu-west-1"), at("sts.two.example", "eu-west-2"), at("sts.three.example", "eu-west-3"));
+
+    drop(ask().await.expect_status(200));
+    assert_eq!(places(), [one.clone()], "the first one answers");
+    aws.lock().unwrap().down = vec!["sts.one.example", "sts.two.example"];
+    drop(ask().await.expect_status(200));
+    assert_eq!(places(), [one.clone(), two.clone(), three.clone()], "each is asked in the name of its own region");
+    aws.lock().unwrap().down.clear();
+    aws.lock().unwrap().fails = vec![("AssumeRole", 1, Ok((403, "AccessDenied")))];
+    ask().await.expect_error(400, "AccessDenied");
+    assert_eq!(places(), [one.clone()], "a refusal is an answer");
+    aws.lock().unwrap().down = vec!["sts."];
+    ask().await.expect_error(502, "could not be asked");
+    assert_eq!(places(), [one, two, three]);
 }
 
 #[tokio::test]
