@@ -42,7 +42,7 @@ impl Account {
 pub(crate) async fn renew(engine: &Database, mut cx: Cx<'_>, lease: Leased<'_>, ttl: Duration) -> Result<(), Fault> {
     let account = Account::of(lease)?;
     let (connection, _) = account.connection(&mut cx)?;
-    let until = expiration(cx.now, ttl)?;
+    let until = expiration(connection.plugin()?, cx.now, ttl)?;
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
     target.renew(&account.username, &until, &account.renewal).await.map_err(|trouble| trouble.fault())
 }

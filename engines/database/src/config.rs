@@ -1,5 +1,7 @@
 //! `config/NAME`: connections to servers; and beginning anew with what is open.
 
+use std::collections::BTreeMap;
+
 use tresor_credential::Moment;
 use tresor_crypto::token_text::random_base62;
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned};
@@ -9,15 +11,12 @@ use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, StringLis
 use tresor_wire::output::Output;
 
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote, remember};
-use crate::settings::{self, PLUGINS, Settings};
+use crate::plugins::Plugin;
+use crate::settings::{self, Common};
 use crate::{Database, Doors, checked_name};
 
 /// How long an id is.
 pub(crate) const ID_LENGTH: usize = 12;
-/// Details by which a connection reaches another server, or another account.
-const REACHES: &[&str] = &["connection_url", "username"];
-/// What is never among the details.
-const SECRETS: &[&str] = &["password", "private_key"];
 
 /// Something by name.
 #[derive(Input)]
@@ -57,12 +56,42 @@ pub(crate) struct Write {
     /// The password of the connection's own account. Never shown; not sent, it stays.
     #[input(secret)]
     password: Option<SecretString>,
-    /// The key of `tls_certificate`, in PEM. Never shown; not sent, it stays.
-    #[input(secret)]
-    private_key: Option<SecretString>,
+    /// What else is never shown.
+    #[input(flatten)]
+    secrets: Secrets,
     /// What else the kind of server takes: `connection_url`, `username`, `max_open_connections` and so on.
     #[input(rest)]
     details: Map,
+}
+
+/// What is never shown, beside the password; not sent, it stays. Each kind of server takes some.
+#[derive(Input)]
+struct Secrets {
+    /// The key of `tls_certificate`, in PEM.
+    #[input(secret)]
+    private_key: Option<SecretString>,
+    /// What this server shows and the key of that, in PEM.
+    #[input(secret)]
+    tls_certificate_key: Option<SecretString>,
+    /// The same with who vouches for the server, in PEM.
+    #[input(secret)]
+    pem_bundle: Option<SecretString>,
+    /// The same as JSON, as issuers of certificates answer it.
+    #[input(secret)]
+    pem_json: Option<SecretString>,
+}
+
+impl Secrets {
+    /// Those that were sent, by name.
+    fn sent(self) -> impl Iterator<Item = (&'static str, SecretString)> {
+        let every = [
+            ("private_key", self.private_key),
+            ("tls_certificate_key", self.tls_certificate_key),
+            ("pem_bundle", self.pem_bundle),
+            ("pem_json", self.pem_json),
+        ];
+        every.into_iter().filter_map(|(name, secret)| Some((name, secret.filter(|text| !text.is_empty())?)))
+    }
 }
 
 /// What is shown of a connection: no secret.
@@ -126,7 +155,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
         None => (empty(name), false),
     };
     let mut details = before.details.duplicate();
-    for (key, value) in input.details.iter().filter(|(key, value)| !SECRETS.contains(key) && **value != Body::Null) {
+    for (key, value) in input.details.iter().filter(|(_, value)| **value != Body::Null) {
         details.insert(key, value.duplicate());
     }
     let mut coming = Connection {
@@ -137,7 +166,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
             .root_rotation_statements
             .map_or_else(|| before.root_rotation_statements.clone(), |list| list.0),
         password_policy: input.password_policy.unwrap_or_else(|| before.password_policy.clone()),
-        private_key: input.private_key.filter(|key| !key.is_empty()).or_else(|| copy(before.private_key.as_ref())),
+        secrets: before.secrets.iter().map(|(name, secret)| (name.clone(), copied(secret))).collect(),
         passwords: before.passwords.iter().map(copied).collect(),
         revision: before.revision + 1,
         details,
@@ -146,9 +175,19 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     if coming.plugin_name.is_empty() {
         return Err(Fault::invalid("empty plugin name"));
     }
+    let refused = |why: String| Fault::invalid(format!("error creating database object: {why}"));
+    let plugin = Plugin::named(&coming.plugin_name).map_err(refused)?;
+    let mut ignored = Vec::new();
+    for (name, secret) in input.secrets.sent() {
+        if plugin.secrets.contains(&name) {
+            coming.secrets.insert(name.to_owned(), secret);
+        } else {
+            ignored.push(name.to_owned());
+        }
+    }
     let reaches_same = was_there
         && coming.plugin_name == before.plugin_name
-        && REACHES.iter().all(|key| coming.details.get(key) == before.details.get(key));
+        && plugin.reaches.iter().all(|key| coming.details.get(key) == before.details.get(key));
     coming.id = if reaches_same { before.id.clone() } else { random_base62(ID_LENGTH, cx.entropy).to_string() };
     let sent = input.password.filter(|password| !password.is_empty());
     if sent.is_none() {
@@ -160,10 +199,9 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     if let Some(password) = &sent {
         promote(&mut coming.passwords, password);
     }
-    let refused = |why: String| Fault::invalid(format!("error creating database object: {why}"));
-    let target = settings::target(&coming, Doors::of(&cx)).map_err(refused)?;
-    let (parsed, _) = Settings::of(&coming.details).map_err(refused)?;
-    parsed.try_out(Moment { now: cx.now, entropy: cx.entropy }).map_err(refused)?;
+    let target = (plugin.target)(&coming, Doors::of(&cx)).map_err(refused)?;
+    let common = Common::of(&coming.details).map_err(refused)?;
+    common.try_out(plugin, Moment { now: cx.now, entropy: cx.entropy }).map_err(refused)?;
     if input.verify_connection {
         let verified = target.verify().await;
         verified.map_err(|trouble| refused(format!("error verifying connection: {trouble}")))?;
@@ -178,7 +216,8 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     }
     engine.targets.close(&before.id);
     coming.store(&mut cx.view)?;
-    Ok(Warned(Nothing, settings::warnings(&coming)))
+    let warnings = (plugin.warnings)(&coming).into_iter().chain(settings::unrecognized(&ignored));
+    Ok(Warned(Nothing, warnings.collect()))
 }
 
 fn empty(name: &str) -> Connection {
@@ -192,14 +231,10 @@ fn empty(name: &str) -> Connection {
         root_rotation_statements: Vec::new(),
         password_policy: String::new(),
         details: Map::new(),
-        private_key: None,
+        secrets: BTreeMap::new(),
         passwords: Vec::new(),
         is_in_doubt: false,
     }
-}
-
-fn copy(secret: Option<&SecretString>) -> Option<SecretString> {
-    secret.map(copied)
 }
 
 pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
@@ -220,9 +255,7 @@ pub(crate) async fn reset(engine: &Database, mut cx: Cx<'_>, input: ByName) -> R
 }
 
 pub(crate) async fn reload(engine: &Database, mut cx: Cx<'_>, input: ByPlugin) -> Result<Data<Reloaded>, Fault> {
-    if !PLUGINS.contains(&input.plugin_name.as_str()) {
-        return Err(Fault::invalid(format!("plugin not found in the catalog: {}", input.plugin_name)));
-    }
+    Plugin::named(&input.plugin_name).map_err(Fault::invalid)?;
     let mut connections = Vec::new();
     for name in cx.view.names("config/", None, None)? {
         let found = Connection::load(&mut cx.view, &name)?;

@@ -12,7 +12,7 @@ use tresor_record::Record;
 use tresor_secret::SecretString;
 
 use crate::Doors;
-use crate::settings;
+use crate::plugins::Plugin;
 use crate::target::Target;
 
 /// How many passwords of one account are remembered.
@@ -20,7 +20,7 @@ pub(crate) const PASSWORDS_MAX: usize = 4;
 
 /// A connection as it is stored.
 #[derive(Record)]
-#[record(kind = "database-connection", version = 1)]
+#[record(kind = "database-connection", version = 2, previous = ConnectionV1)]
 pub(crate) struct Connection {
     /// What it is called, or was.
     pub(crate) name: String,
@@ -36,7 +36,8 @@ pub(crate) struct Connection {
     pub(crate) password_policy: String,
     /// What else was sent, without secrets.
     pub(crate) details: Map,
-    pub(crate) private_key: Option<SecretString>,
+    /// What else was sent and is never shown, such as `private_key`.
+    pub(crate) secrets: BTreeMap<String, SecretString>,
     /// By which it is let in: the one that counts, then those that may count (a rotation that nobody knows the end of), then
     /// former ones.
     pub(crate) passwords: Vec<SecretString>,
@@ -44,7 +45,49 @@ pub(crate) struct Connection {
     pub(crate) is_in_doubt: bool,
 }
 
+/// A connection when there was one secret beside the passwords.
+#[derive(Record)]
+#[record(kind = "database-connection", version = 1)]
+struct ConnectionV1 {
+    name: String,
+    id: String,
+    revision: u64,
+    plugin_name: String,
+    plugin_version: String,
+    allowed_roles: Vec<String>,
+    root_rotation_statements: Vec<String>,
+    password_policy: String,
+    details: Map,
+    private_key: Option<SecretString>,
+    passwords: Vec<SecretString>,
+    is_in_doubt: bool,
+}
+
+impl From<ConnectionV1> for Connection {
+    fn from(older: ConnectionV1) -> Self {
+        Self {
+            name: older.name,
+            id: older.id,
+            revision: older.revision,
+            plugin_name: older.plugin_name,
+            plugin_version: older.plugin_version,
+            allowed_roles: older.allowed_roles,
+            root_rotation_statements: older.root_rotation_statements,
+            password_policy: older.password_policy,
+            details: older.details,
+            secrets: older.private_key.into_iter().map(|key| ("private_key".to_owned(), key)).collect(),
+            passwords: older.passwords,
+            is_in_doubt: older.is_in_doubt,
+        }
+    }
+}
+
 impl Connection {
+    /// What kind of server it leads to.
+    pub(crate) fn plugin(&self) -> Result<&'static Plugin, Fault> {
+        Plugin::named(&self.plugin_name).map_err(Fault::invalid)
+    }
+
     /// The one that has this name.
     pub(crate) fn load(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
         Self::at(view, &format!("config/{name}"))
@@ -183,7 +226,7 @@ impl Targets {
         {
             return Ok(Arc::clone(target));
         }
-        let target = settings::target(connection, doors).map_err(Fault::invalid)?;
+        let target = (connection.plugin()?.target)(connection, doors).map_err(Fault::invalid)?;
         let target = Arc::new(target);
         open.insert(connection.id.clone(), (connection.revision, Arc::clone(&target)));
         Ok(target)

@@ -15,12 +15,12 @@ use tresor_wire::output::Output;
 use crate::account::{Account, KIND};
 use crate::config::{ByName, ID_LENGTH};
 use crate::connection::{Connection, account_name};
-use crate::postgresql::EXPIRATION;
+use crate::plugins::Plugin;
 use crate::roles::Role;
-use crate::settings::Settings;
+use crate::settings::Common;
 use crate::statements::are_blank;
-use crate::target::NewAccount;
-use crate::{Database, Doors, checked_name, fitting_name};
+use crate::target::{NewAccount, Proof};
+use crate::{Database, Doors, checked_name};
 
 /// An account is let in for so much longer than its lease lasts, so that clocks may differ.
 const GRACE: Duration = Duration::from_secs(5);
@@ -36,8 +36,8 @@ pub(crate) struct Made {
 }
 
 /// When an account that is to live so long ends by itself at its server.
-pub(crate) fn expiration(now: Timestamp, ttl: Duration) -> Result<String, Fault> {
-    let text = layout::print(now.plus(ttl).plus(GRACE), EXPIRATION);
+pub(crate) fn expiration(plugin: &Plugin, now: Timestamp, ttl: Duration) -> Result<String, Fault> {
+    let text = layout::print(now.plus(ttl).plus(GRACE), plugin.expiration);
     text.ok_or_else(|| Fault::internal("a time that cannot be written"))
 }
 
@@ -62,14 +62,18 @@ pub(crate) async fn make(
         return Err(Fault::invalid("empty creation statements"));
     }
     let policy = role.credential.password_policy(&connection.password_policy)?;
-    let (settings, _) = Settings::of(&connection.details).map_err(Fault::invalid)?;
+    let plugin = connection.plugin()?;
+    let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let fields = [("DisplayName", cx.caller.display_name), ("RoleName", name)];
     let moment = Moment { now: cx.now, entropy: cx.entropy };
-    let username = settings.usernames().map_err(Fault::invalid)?.render(&fields, moment);
-    let username = fitting_name(username.map_err(|error| Fault::invalid(error.to_string()))?.to_string())?;
+    let username = settings.usernames(plugin).map_err(Fault::invalid)?.render(&fields, moment);
+    let username = plugin.fitting_name(username.map_err(|error| Fault::invalid(error.to_string()))?.to_string())?;
     let password = cx.password(&policy)?;
-    let account =
-        NewAccount { expiration: expiration(cx.now, life(&role, cx.mount))?, username: username.clone(), password };
+    let account = NewAccount {
+        expiration: expiration(plugin, cx.now, life(&role, cx.mount))?,
+        username: username.clone(),
+        proof: Proof::Password(password),
+    };
     let number = random_base62(ID_LENGTH, cx.entropy).to_string();
     let noted = account_name(&connection.id, &number);
     let recipe = Account {
@@ -89,13 +93,14 @@ pub(crate) async fn make(
     };
     cx.view.write(&noted, &[])?;
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
-    let creation = role.creation;
+    let (creation, rollback) = (role.creation, role.rollback);
     let act = async move {
-        target.create(&account, &creation).await?;
+        target.create(&account, &creation, &rollback).await?;
         Ok(account)
     };
     let planned = Outside::new(connection.name, act, |_view, _now, account: &NewAccount| {
-        Ok(Data(Made { username: account.username.clone(), password: account.password.expose().clone() }))
+        let Proof::Password(password) = &account.proof;
+        Ok(Data(Made { username: account.username.clone(), password: password.expose().clone() }))
     });
     let forgotten = Arc::<str>::from(noted);
     Ok(planned

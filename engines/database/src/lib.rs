@@ -9,6 +9,7 @@ mod account;
 mod config;
 mod connection;
 mod creds;
+mod plugins;
 mod pool;
 mod postgresql;
 mod roles;
@@ -136,16 +137,6 @@ impl Doors {
         })
         .await
     }
-}
-
-/// A name of an account. A server would cut a longer one, and it would not be found again.
-pub(crate) fn fitting_name(name: String) -> Result<String, Fault> {
-    let fits = !name.is_empty() && name.len() <= postgresql::NAME_BYTES_MAX && !name.contains('\0');
-    let refused = || {
-        let max = postgresql::NAME_BYTES_MAX;
-        Fault::invalid(format!("the name of an account has 1 to {max} bytes: let username_template truncate it"))
-    };
-    if fits { Ok(name) } else { Err(refused()) }
 }
 
 /// A name of a connection or role.

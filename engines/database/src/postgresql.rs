@@ -5,6 +5,7 @@
 
 mod dsn;
 mod session;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -15,17 +16,18 @@ use zeroize::Zeroizing;
 use crate::Doors;
 use crate::pool::{Limits, Place, Pool};
 use crate::statements::{are_blank, filled, identifier, literal};
-use crate::target::{NewAccount, Trouble};
-pub(crate) use dsn::{Dsn, Placed, Ssl};
+use crate::target::{NewAccount, Proof, Trouble};
+use dsn::{Dsn, Placed, Ssl};
 use session::{Session, before_anything};
-pub(crate) use tls::Tls;
+pub(crate) use settings::PLUGIN;
+use tls::Tls;
 
 /// How long a name of a role can be.
-pub(crate) const NAME_BYTES_MAX: usize = 63;
+const NAME_BYTES_MAX: usize = 63;
 /// How a timestamp is written for `VALID UNTIL`, in the layout of Go's templates.
-pub(crate) const EXPIRATION: &str = "2006-01-02 15:04:05-0700";
+const EXPIRATION: &str = "2006-01-02 15:04:05-0700";
 /// What accounts are called when nobody says how.
-pub(crate) const USERNAME: &str = "{{ printf \"v-%s-%s-%s-%s\" (.DisplayName | truncate 8) (.RoleName | truncate 8) \
+const USERNAME: &str = "{{ printf \"v-%s-%s-%s-%s\" (.DisplayName | truncate 8) (.RoleName | truncate 8) \
                                    (random 20) (unix_time) | truncate 63 }}";
 
 const RENEWAL: &str = "ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'";
@@ -33,7 +35,7 @@ const ROTATION: &str = "ALTER ROLE \"{{username}}\" WITH PASSWORD '{{password}}'
 
 /// How passwords are told to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Telling {
+enum Telling {
     /// As they are; the server hashes them.
     Plain,
     /// As what the server stores of them.
@@ -73,14 +75,7 @@ pub(crate) struct PostgreSql {
 }
 
 impl PostgreSql {
-    pub(crate) fn new(
-        doors: Doors,
-        dsn: Dsn,
-        tls: Tls,
-        passwords: Vec<SecretString>,
-        telling: Telling,
-        limits: Limits,
-    ) -> Self {
+    fn new(doors: Doors, dsn: Dsn, tls: Tls, passwords: Vec<SecretString>, telling: Telling, limits: Limits) -> Self {
         Self { doors, dsn, tls, passwords, telling, pool: Pool::new(limits) }
     }
 
@@ -89,7 +84,8 @@ impl PostgreSql {
     }
 
     pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
-        let told = self.told(&account.password)?;
+        let Proof::Password(password) = &account.proof;
+        let told = self.told(password)?;
         let fills = [
             ("name", account.username.as_str()),
             ("username", &account.username),
@@ -97,7 +93,7 @@ impl PostgreSql {
             ("expiration", &account.expiration),
         ];
         let texts = filled(statements, &fills)?;
-        let secrets = [account.password.expose().as_str(), &told];
+        let secrets = [password.expose().as_str(), &told];
         self.run(&secrets, Work::Transact(&texts)).await
     }
 
@@ -123,7 +119,7 @@ impl PostgreSql {
 
     pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {
         let mut session = self.session(username, password).await?;
-        session.ping().await.map_err(|trouble| redacted(trouble, &[password.expose()]))
+        session.ping().await.map_err(|trouble| trouble.without(&[password.expose()]))
     }
 
     pub(crate) async fn revoke(&self, username: &str, statements: &[String]) -> Result<(), Trouble> {
@@ -154,7 +150,7 @@ impl PostgreSql {
 
     async fn session(&self, username: &str, password: &SecretString) -> Result<Session, Trouble> {
         let opened = Session::open(&self.doors, &self.dsn, &self.tls, Some((username, password))).await;
-        opened.map_err(|trouble| redacted(trouble, &[password.expose()]))
+        opened.map_err(|trouble| trouble.without(&[password.expose()]))
     }
 
     /// As who we are configured to be, by the first password that lets us in.
@@ -165,11 +161,11 @@ impl PostgreSql {
         for password in &self.passwords {
             match self.session(&user, password).await {
                 Err(trouble @ Trouble::NoEntry(_)) => refused = Some(trouble),
-                other => return other.map_err(|trouble| redacted(trouble, &known)),
+                other => return other.map_err(|trouble| trouble.without(&known)),
             }
         }
         match refused {
-            Some(trouble) => Err(redacted(trouble, &known)),
+            Some(trouble) => Err(trouble.without(&known)),
             // None is configured: it may stand in the URL, or the server asks for none.
             None => Session::open(&self.doors, &self.dsn, &self.tls, None).await,
         }
@@ -206,7 +202,7 @@ impl PostgreSql {
         done.map_err(|trouble| {
             let mut every: Vec<&str> = self.passwords.iter().map(|password| password.expose().as_str()).collect();
             every.extend(secrets);
-            redacted(trouble, &every)
+            trouble.without(&every)
         })
     }
 }
@@ -256,26 +252,5 @@ async fn take_away(session: &mut Session, username: &str) -> Result<(), Trouble>
             None => why,
         })),
         done => done,
-    }
-}
-
-/// The same without what the server may have repeated of what it was told.
-fn redacted(trouble: Trouble, secrets: &[&str]) -> Trouble {
-    let hide = |mut text: String| {
-        for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-            if text.contains(secret) {
-                text = text.replace(secret, "[password]");
-            }
-        }
-        text
-    };
-    match trouble {
-        Trouble::Senseless(text) => Trouble::Senseless(hide(text)),
-        Trouble::Unreachable(text) => Trouble::Unreachable(hide(text)),
-        Trouble::NoEntry(text) => Trouble::NoEntry(hide(text)),
-        Trouble::Forbidden(text) => Trouble::Forbidden(hide(text)),
-        Trouble::Refused(text) => Trouble::Refused(hide(text)),
-        Trouble::Partly(text) => Trouble::Partly(hide(text)),
-        Trouble::Broken(text) => Trouble::Broken(hide(text)),
     }
 }

@@ -13,7 +13,7 @@ use tresor_secret::SecretString;
 
 use crate::config::ByName;
 use crate::connection::{Connection, PASSWORDS_MAX, copied};
-use crate::settings::Settings;
+use crate::settings::Common;
 use crate::target::Trouble;
 use crate::{Database, Doors, checked_name};
 
@@ -27,7 +27,7 @@ fn wake_name(name: &str) -> String {
 pub(crate) async fn rotate(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Outside<Nothing>, Fault> {
     let name = checked_name(&input.name)?;
     let mut connection = Connection::named(&mut cx.view, name)?;
-    let (settings, _) = Settings::of(&connection.details).map_err(Fault::invalid)?;
+    let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let username = settings.username.filter(|username| !username.is_empty());
     let missing = |what: &str| Fault::invalid(format!("unable to rotate root credentials: no {what} in configuration"));
     let username = username.ok_or_else(|| missing("username"))?;
@@ -86,7 +86,7 @@ fn settle(view: &mut View<'_>, name: &str, id: &str, counts: Option<&SecretStrin
 pub(crate) fn find_out(engine: &Database, mut cx: Cx<'_>, name: &str) -> Result<Outside<Nothing>, Fault> {
     let found = Connection::load(&mut cx.view, name)?.filter(|connection| connection.is_in_doubt);
     let Some(connection) = found else { return Ok(Outside::done(Nothing)) };
-    let (settings, _) = Settings::of(&connection.details).map_err(Fault::invalid)?;
+    let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let username = settings.username.unwrap_or_default();
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
     let passwords: Vec<SecretString> = connection.passwords.iter().map(copied).collect();

@@ -20,7 +20,7 @@ use crate::config::ByName;
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote};
 use crate::roles::{Credential, CredentialFields, CredentialShown, Page};
 use crate::target::Trouble;
-use crate::{Database, Doors, checked_name, fitting_name, roles};
+use crate::{Database, Doors, checked_name, roles};
 
 /// The least time between two rotations.
 const PERIOD_MIN: Duration = Duration::from_secs(5);
@@ -248,7 +248,6 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     if username.is_empty() {
         return Err(Fault::invalid("username is a required field to create a static account"));
     }
-    let username = fitting_name(username)?;
     if !is_new && role.username != username {
         return Err(Fault::invalid("cannot update static account username"));
     }
@@ -260,6 +259,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     let rotation = role.rotation()?;
     let connection = Connection::named(&mut cx.view, &role.db_name)?;
     connection.allows(name)?;
+    role.username = connection.plugin()?.fitting_name(role.username)?;
     role.credential.password_policy(&connection.password_policy)?;
     let given = input.password.filter(|password| !password.is_empty());
     if let Some(password) = &given {

@@ -47,6 +47,27 @@ impl Trouble {
         Fault::invalid(self.to_string())
     }
 
+    /// The same without what the target may have repeated of what it was told.
+    pub(crate) fn without(self, secrets: &[&str]) -> Self {
+        let hide = |mut text: String| {
+            for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+                if text.contains(secret) {
+                    text = text.replace(secret, "[password]");
+                }
+            }
+            text
+        };
+        match self {
+            Self::Senseless(text) => Self::Senseless(hide(text)),
+            Self::Unreachable(text) => Self::Unreachable(hide(text)),
+            Self::NoEntry(text) => Self::NoEntry(hide(text)),
+            Self::Forbidden(text) => Self::Forbidden(hide(text)),
+            Self::Refused(text) => Self::Refused(hide(text)),
+            Self::Partly(text) => Self::Partly(hide(text)),
+            Self::Broken(text) => Self::Broken(hide(text)),
+        }
+    }
+
     /// What the server is told whom a lease waits for: whether the target is away, or says no to this one.
     pub(crate) fn of_lease(self) -> Fault {
         match self {
@@ -77,10 +98,16 @@ impl From<Trouble> for Failed {
 pub(crate) struct NewAccount {
     /// Its name.
     pub(crate) username: String,
-    /// Its password.
-    pub(crate) password: SecretString,
+    /// By what it is let in.
+    pub(crate) proof: Proof,
     /// When the server itself is to let nobody in by it any more, as the server wants it written.
     pub(crate) expiration: String,
+}
+
+/// By what an account is let in.
+pub(crate) enum Proof {
+    /// A password.
+    Password(SecretString),
 }
 
 /// A database server.
@@ -103,9 +130,20 @@ impl Target {
         each!(self, inner => inner.verify().await)
     }
 
-    /// Makes an account; all of it or nothing.
-    pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
-        each!(self, inner => inner.create(account, statements).await)
+    /// Makes an account; all of it or nothing, where the server or the statements that roll it back can do that.
+    pub(crate) async fn create(
+        &self,
+        account: &NewAccount,
+        statements: &[String],
+        rollback: &[String],
+    ) -> Result<(), Trouble> {
+        match self {
+            // It has transactions, and needs to be told no way back.
+            Self::PostgreSql(inner) => {
+                let _ = rollback;
+                inner.create(account, statements).await
+            }
+        }
     }
 
     /// Lets an account live longer.

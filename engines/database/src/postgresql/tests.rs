@@ -23,7 +23,7 @@ fn secret(text: &str) -> SecretString {
 fn account(username: &str, password: &str) -> NewAccount {
     NewAccount {
         username: username.to_owned(),
-        password: secret(password),
+        proof: Proof::Password(secret(password)),
         expiration: "2100-01-01 00:00:00+0000".into(),
     }
 }
@@ -66,7 +66,7 @@ impl Fixture {
         assert_eq!(seen, "0");
         target.renew(&made.username, "2101-02-03 04:05:06+0000", &[]).await.unwrap();
         assert_eq!(self.count("pg_roles WHERE rolvaliduntil = '2101-02-03 04:05:06+00'"), "1");
-        target.log_in(&made.username, &made.password).await.unwrap();
+        target.log_in(&made.username, &secret("pw-1'\\\"")).await.unwrap();
         assert!(matches!(target.log_in(&made.username, &secret("other")).await, Err(Trouble::NoEntry(_))));
         target.set_password(&made.username, &secret("pw-2"), &[]).await.unwrap();
         target.log_in(&made.username, &secret("pw-2")).await.unwrap();

@@ -1,0 +1,79 @@
+//! What a configuration says of a PostgreSQL server, and the target that it makes.
+
+use tresor_wire::input::Input;
+
+use super::{Dsn, EXPIRATION, NAME_BYTES_MAX, Placed, PostgreSql, Ssl, Telling, Tls, USERNAME};
+use crate::Doors;
+use crate::connection::{Connection, copied};
+use crate::plugins::Plugin;
+use crate::settings::{Common, Pooled, parsed, unrecognized};
+use crate::target::Target;
+
+/// PostgreSQL.
+pub(crate) const PLUGIN: Plugin = Plugin {
+    names: &["postgresql-database-plugin"],
+    username: USERNAME,
+    name_bytes_max: NAME_BYTES_MAX,
+    expiration: EXPIRATION,
+    reaches: &["connection_url", "username"],
+    secrets: &["private_key"],
+    target,
+    warnings,
+};
+
+/// What is sent for it.
+#[derive(Input)]
+struct Settings {
+    /// What any server has.
+    #[input(flatten)]
+    common: Common,
+    /// Where it is.
+    #[input(flatten)]
+    pooled: Pooled,
+    /// `password` or `scram-sha-256`: how the server is told passwords.
+    password_authentication: Option<String>,
+    /// Who vouches for the server, in PEM.
+    tls_ca: Option<String>,
+    /// What this server shows, in PEM.
+    tls_certificate: Option<String>,
+}
+
+impl Settings {
+    fn dsn(&self, connection: &Connection) -> Result<Dsn, String> {
+        let placed = Placed {
+            username: self.common.username.as_deref().unwrap_or_default(),
+            password: connection.passwords.first(),
+            is_raw: self.pooled.is_raw(),
+        };
+        Dsn::parse(self.pooled.url()?, &placed)
+    }
+}
+
+fn target(connection: &Connection, doors: Doors) -> Result<Target, String> {
+    let (settings, _) = parsed::<Settings>(&connection.details)?;
+    let telling = match settings.password_authentication.as_deref() {
+        None | Some("" | "password") => Telling::Plain,
+        Some("scram-sha-256") => Telling::Scram,
+        Some(_) => return Err("password_authentication is `password` or `scram-sha-256`".into()),
+    };
+    let dsn = settings.dsn(connection)?;
+    let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+    let (authority, certificate) = (given(&settings.tls_ca), given(&settings.tls_certificate));
+    let key = connection.secrets.get("private_key");
+    let tls = Tls::new(dsn.ssl, authority.as_deref(), certificate.as_deref(), key)?;
+    let passwords = connection.passwords.iter().map(copied).collect();
+    Ok(Target::PostgreSql(PostgreSql::new(doors, dsn, tls, passwords, telling, settings.pooled.limits())))
+}
+
+fn warnings(connection: &Connection) -> Vec<String> {
+    let Ok((settings, unknown)) = parsed::<Settings>(&connection.details) else { return Vec::new() };
+    let mut warnings: Vec<String> = unrecognized(&unknown).into_iter().chain(settings.pooled.warning()).collect();
+    let verifies = settings.tls_ca.is_some();
+    if let Ok(dsn) = settings.dsn(connection)
+        && matches!(dsn.ssl, Ssl::Required)
+        && !verifies
+    {
+        warnings.push("sslmode=require does not verify the server: send tls_ca and say sslmode=verify-full".into());
+    }
+    warnings
+}
