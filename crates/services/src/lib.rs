@@ -5,6 +5,7 @@
 //! is told so, and fails.
 
 mod certificates;
+pub mod mariadb;
 pub mod moto;
 pub mod postgres;
 mod process;
@@ -13,6 +14,7 @@ pub mod rabbitmq;
 pub mod slapd;
 mod talk;
 
+pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use postgres::Postgres;
 pub use process::free_port;

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-
+use crate::certificates::Certificates;
 use crate::process::{Home, Process, free_port};
 
 /// Who may do everything.
 pub const ROOT: &str = "root";
 /// By which password.
 pub const ROOT_PASSWORD: &str = "root-Canary-pw-1";
+/// Whoever belongs to this role, which is not there at the start, is let in by a certificate of the authority for its name.
+pub const CERTIFIED: &str = "certified";
 
 /// A server that runs until it is dropped.
 pub struct Postgres {
@@ -18,7 +19,7 @@ pub struct Postgres {
     process: Process,
     home: Home,
     port: u16,
-    authority: String,
+    certificates: Certificates,
     psql: PathBuf,
 }
 
@@ -54,7 +55,15 @@ impl Postgres {
         if !made.is_ok_and(|status| status.success()) {
             return Err(format!("initdb failed: {}", home.said()));
         }
-        let authority = certificates(&home)?;
+        let certificates = Certificates::of("localhost")?;
+        home.write("ca.crt", &certificates.authority)?;
+        home.write("server.crt", &certificates.own)?;
+        home.write("server.key", &certificates.key)?;
+        // Whoever belongs to this role is let in by a certificate, and by nothing else.
+        let who = format!("hostssl all +{CERTIFIED} all cert\n");
+        let rules = data.join("pg_hba.conf");
+        let usual = std::fs::read_to_string(&rules).map_err(|error| error.to_string())?;
+        std::fs::write(&rules, who + &usual).map_err(|error| error.to_string())?;
         let port = free_port()?;
         let settings = [
             format!("port={port}"),
@@ -64,6 +73,7 @@ impl Postgres {
             "ssl=on".to_owned(),
             format!("ssl_cert_file={}", home.path().join("server.crt").display()),
             format!("ssl_key_file={}", home.path().join("server.key").display()),
+            format!("ssl_ca_file={}", home.path().join("ca.crt").display()),
         ];
         let mut command = home.command(&programs.join("postgres"));
         command.arg("-D").arg(&data).stderr(home.log()?);
@@ -77,7 +87,7 @@ impl Postgres {
             ask.status().is_ok_and(|status| status.success())
         });
         let process = process.map_err(|why| format!("postgres: {why}: {}", home.said()))?;
-        Ok(Self { process, home, port, authority, psql: programs.join("psql") })
+        Ok(Self { process, home, port, certificates, psql: programs.join("psql") })
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -92,10 +102,16 @@ impl Postgres {
         self.home.path()
     }
 
-    /// The certificate of who vouches for it, in PEM.
+    /// The certificate of who vouches for it, and whom it believes about its clients, in PEM.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.authority
+        &self.certificates.authority
+    }
+
+    /// The key of that, in PEM.
+    #[must_use]
+    pub fn authority_key(&self) -> &str {
+        &self.certificates.authority_key
     }
 
     /// The certificate of an authority that vouches for nobody here, in PEM.
@@ -103,7 +119,7 @@ impl Postgres {
     /// # Errors
     /// When none can be made.
     pub fn an_authority() -> Result<String, String> {
-        authority().map(|(pem, _)| pem)
+        Certificates::of("localhost").map(|certificates| certificates.authority)
     }
 
     /// Runs SQL as root, in `psql`; gives what it prints, a row a line.
@@ -119,10 +135,33 @@ impl Postgres {
     /// # Errors
     /// What `psql` says.
     pub fn sql_as(&self, user: &str, password: &str, text: &str) -> Result<String, String> {
+        self.ask(user, text, &[("PGPASSWORD", password)])
+    }
+
+    /// The same as somebody who shows a certificate, and verifies the server.
+    ///
+    /// # Errors
+    /// What `psql` says.
+    pub fn sql_by_certificate(&self, user: &str, certificate: &str, key: &str, text: &str) -> Result<String, String> {
+        let certificate = self.home.write("client.crt", certificate)?.display().to_string();
+        let key = self.home.write("client.key", key)?;
+        // It reads a key that is its own, or root's.
+        drop(std::os::unix::fs::chown(&key, Some(0), Some(0)));
+        let (key, authority) = (key.display().to_string(), self.home.path().join("ca.crt").display().to_string());
+        let how = [
+            ("PGSSLMODE", "verify-ca"),
+            ("PGSSLROOTCERT", &authority),
+            ("PGSSLCERT", &certificate),
+            ("PGSSLKEY", &key),
+        ];
+        self.ask(user, text, &how)
+    }
+
+    fn ask(&self, user: &str, text: &str, how: &[(&str, &str)]) -> Result<String, String> {
         let said = Command::new(&self.psql)
             .args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--host=127.0.0.1"])
             .args([&format!("--port={}", self.port), "--username", user, "--dbname=postgres", "--command", text])
-            .env("PGPASSWORD", password)
+            .envs(how.iter().copied())
             .output()
             .map_err(|error| error.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
@@ -149,26 +188,6 @@ fn programs() -> Result<PathBuf, String> {
     let has_all =
         |place: &PathBuf| ["initdb", "postgres", "pg_isready", "psql"].iter().all(|name| place.join(name).exists());
     places.into_iter().find(has_all).ok_or_else(|| "PostgreSQL is not installed (Debian: postgresql)".to_owned())
-}
-
-/// Makes an authority: its certificate, and what signs by it.
-fn authority() -> Result<(String, Issuer<'static, KeyPair>), String> {
-    let mut params = CertificateParams::default();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().map_err(|error| error.to_string())?;
-    let pem = params.self_signed(&key).map_err(|error| error.to_string())?.pem();
-    Ok((pem, Issuer::new(params, key)))
-}
-
-/// Makes a certificate for `localhost`; gives that of its authority.
-fn certificates(home: &Home) -> Result<String, String> {
-    let wrong = |error: rcgen::Error| error.to_string();
-    let (pem, issuer) = authority()?;
-    let key = KeyPair::generate().map_err(wrong)?;
-    let params = CertificateParams::new(["localhost".to_owned()]).map_err(wrong)?;
-    home.write("server.crt", &params.signed_by(&key, &issuer).map_err(wrong)?.pem())?;
-    home.write("server.key", &key.serialize_pem())?;
-    Ok(pem)
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! `config/NAME`: connections to servers; and beginning anew with what is open.
 
-use std::collections::BTreeMap;
-
 use tresor_credential::Moment;
 use tresor_crypto::token_text::random_base62;
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned};
@@ -152,7 +150,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     let known = Connection::load(&mut cx.view, name)?;
     let (before, was_there) = match known {
         Some(known) => (known, true),
-        None => (empty(name), false),
+        None => (Connection::empty(name), false),
     };
     let mut details = before.details.duplicate();
     for (key, value) in input.details.iter().filter(|(_, value)| **value != Body::Null) {
@@ -170,7 +168,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
         passwords: before.passwords.iter().map(copied).collect(),
         revision: before.revision + 1,
         details,
-        ..empty(name)
+        ..Connection::empty(name)
     };
     if coming.plugin_name.is_empty() {
         return Err(Fault::invalid("empty plugin name"));
@@ -218,23 +216,6 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     coming.store(&mut cx.view)?;
     let warnings = (plugin.warnings)(&coming).into_iter().chain(settings::unrecognized(&ignored));
     Ok(Warned(Nothing, warnings.collect()))
-}
-
-fn empty(name: &str) -> Connection {
-    Connection {
-        name: name.to_owned(),
-        id: String::new(),
-        revision: 0,
-        plugin_name: String::new(),
-        plugin_version: String::new(),
-        allowed_roles: Vec::new(),
-        root_rotation_statements: Vec::new(),
-        password_policy: String::new(),
-        details: Map::new(),
-        secrets: BTreeMap::new(),
-        passwords: Vec::new(),
-        is_in_doubt: false,
-    }
 }
 
 pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {

@@ -83,6 +83,24 @@ impl From<ConnectionV1> for Connection {
 }
 
 impl Connection {
+    /// One of this name that says nothing.
+    pub(crate) fn empty(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            id: String::new(),
+            revision: 0,
+            plugin_name: String::new(),
+            plugin_version: String::new(),
+            allowed_roles: Vec::new(),
+            root_rotation_statements: Vec::new(),
+            password_policy: String::new(),
+            details: Map::new(),
+            secrets: BTreeMap::new(),
+            passwords: Vec::new(),
+            is_in_doubt: false,
+        }
+    }
+
     /// What kind of server it leads to.
     pub(crate) fn plugin(&self) -> Result<&'static Plugin, Fault> {
         Plugin::named(&self.plugin_name).map_err(Fault::invalid)

@@ -5,10 +5,12 @@
 //! middle leaves no account without a lease, and no password that nobody knows. A lease names the configuration that it was
 //! made by; that one is kept, hidden, while it has accounts. Deliberately absent: plug-ins as processes.
 
+mod access;
 mod account;
 mod config;
 mod connection;
 mod creds;
+mod mysql;
 mod plugins;
 mod pool;
 mod postgresql;

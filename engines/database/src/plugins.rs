@@ -7,7 +7,7 @@ use tresor_model::Fault;
 
 use crate::connection::Connection;
 use crate::target::Target;
-use crate::{Doors, postgresql};
+use crate::{Doors, mysql, postgresql};
 
 /// A kind of server.
 pub(crate) struct Plugin {
@@ -30,7 +30,7 @@ pub(crate) struct Plugin {
 }
 
 /// All of them.
-const PLUGINS: &[&Plugin] = &[&postgresql::PLUGIN];
+const PLUGINS: &[&Plugin] = &[&postgresql::PLUGIN, &mysql::PLUGIN, &mysql::LEGACY];
 
 impl Plugin {
     /// The one of this name.

@@ -14,11 +14,12 @@ use tresor_secret::SecretString;
 use zeroize::Zeroizing;
 
 use crate::Doors;
-use crate::pool::{Limits, Place, Pool};
-use crate::statements::{are_blank, filled, identifier, literal};
+use crate::access::{self, Access};
+use crate::pool::Limits;
+use crate::statements::{Language, are_blank, filled, identifier, literal};
 use crate::target::{NewAccount, Proof, Trouble};
 use dsn::{Dsn, Placed, Ssl};
-use session::{Session, before_anything};
+use session::{Session, Way, before_anything};
 pub(crate) use settings::PLUGIN;
 use tls::Tls;
 
@@ -52,7 +53,7 @@ enum Work<'w> {
     IsThere(&'w str),
 }
 
-impl Work<'_> {
+impl access::Work<Session> for Work<'_> {
     async fn by(self, session: &mut Session) -> Result<(), Trouble> {
         match self {
             Work::Ping => session.ping().await,
@@ -65,43 +66,37 @@ impl Work<'_> {
 
 /// A PostgreSQL server.
 pub(crate) struct PostgreSql {
-    doors: Doors,
-    dsn: Dsn,
-    tls: Tls,
-    /// The passwords by which we may be let in, the likeliest first.
-    passwords: Vec<SecretString>,
+    access: Access<Session>,
     telling: Telling,
-    pool: Pool<Session>,
 }
 
 impl PostgreSql {
     fn new(doors: Doors, dsn: Dsn, tls: Tls, passwords: Vec<SecretString>, telling: Telling, limits: Limits) -> Self {
-        Self { doors, dsn, tls, passwords, telling, pool: Pool::new(limits) }
+        Self { access: Access::new(doors, Way { dsn, tls }, passwords, limits), telling }
     }
 
     pub(crate) async fn verify(&self) -> Result<(), Trouble> {
-        self.run(&[], Work::Ping).await
+        self.access.run(&[], Work::Ping).await
     }
 
     pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
         let Proof::Password(password) = &account.proof;
-        let told = self.told(password)?;
-        let fills = [
-            ("name", account.username.as_str()),
-            ("username", &account.username),
-            ("password", &told),
-            ("expiration", &account.expiration),
-        ];
-        let texts = filled(statements, &fills)?;
-        let secrets = [password.expose().as_str(), &told];
-        self.run(&secrets, Work::Transact(&texts)).await
+        let (name, told) = (account.username.as_str(), self.told(password)?);
+        let fills =
+            [("name", name), ("username", name), ("password", told.as_str()), ("expiration", &account.expiration)];
+        let texts = filled(Language::PostgreSql, statements, &fills)?;
+        self.access.run(&[password.expose(), &told], Work::Transact(&texts)).await
     }
 
     pub(crate) async fn renew(&self, username: &str, expiration: &str, statements: &[String]) -> Result<(), Trouble> {
         let usual = [RENEWAL.to_owned()];
         let statements = if are_blank(statements) { &usual } else { statements };
-        let texts = filled(statements, &[("name", username), ("username", username), ("expiration", expiration)])?;
-        self.run(&[], Work::Transact(&texts)).await
+        let texts = filled(
+            Language::PostgreSql,
+            statements,
+            &[("name", username), ("username", username), ("expiration", expiration)],
+        )?;
+        self.access.run(&[], Work::Transact(&texts)).await
     }
 
     pub(crate) async fn set_password(
@@ -113,28 +108,32 @@ impl PostgreSql {
         let told = self.told(password)?;
         let usual = [ROTATION.to_owned()];
         let statements = if are_blank(statements) { &usual } else { statements };
-        let texts = filled(statements, &[("name", username), ("username", username), ("password", &told)])?;
-        self.run(&[password.expose(), &told], Work::Transact(&texts)).await
+        let texts = filled(
+            Language::PostgreSql,
+            statements,
+            &[("name", username), ("username", username), ("password", &told)],
+        )?;
+        self.access.run(&[password.expose(), &told], Work::Transact(&texts)).await
     }
 
     pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {
-        let mut session = self.session(username, password).await?;
+        let mut session = self.access.session(username, password).await?;
         session.ping().await.map_err(|trouble| trouble.without(&[password.expose()]))
     }
 
     pub(crate) async fn revoke(&self, username: &str, statements: &[String]) -> Result<(), Trouble> {
         if !are_blank(statements) {
-            let texts = filled(statements, &[("name", username), ("username", username)])?;
-            return match self.run(&[], Work::Transact(&texts)).await {
+            let texts = filled(Language::PostgreSql, statements, &[("name", username), ("username", username)])?;
+            return match self.access.run(&[], Work::Transact(&texts)).await {
                 // What they cannot do to a role that is gone need not be done.
-                Err(refused @ Trouble::Refused(_)) if self.run(&[], Work::IsThere(username)).await.is_ok() => {
+                Err(refused @ Trouble::Refused(_)) if self.access.run(&[], Work::IsThere(username)).await.is_ok() => {
                     Err(refused)
                 }
                 Err(Trouble::Refused(_)) => self.verify().await,
                 done => done,
             };
         }
-        self.run(&[], Work::TakeAway(username)).await
+        self.access.run(&[], Work::TakeAway(username)).await
     }
 
     /// A password as the server is told it.
@@ -146,64 +145,6 @@ impl PostgreSql {
                 Ok(Zeroizing::new(hash))
             }
         }
-    }
-
-    async fn session(&self, username: &str, password: &SecretString) -> Result<Session, Trouble> {
-        let opened = Session::open(&self.doors, &self.dsn, &self.tls, Some((username, password))).await;
-        opened.map_err(|trouble| trouble.without(&[password.expose()]))
-    }
-
-    /// As who we are configured to be, by the first password that lets us in.
-    async fn own_session(&self) -> Result<Session, Trouble> {
-        let known: Vec<&str> = self.passwords.iter().map(|password| password.expose().as_str()).collect();
-        let user = self.dsn.user().to_owned();
-        let mut refused = None;
-        for password in &self.passwords {
-            match self.session(&user, password).await {
-                Err(trouble @ Trouble::NoEntry(_)) => refused = Some(trouble),
-                other => return other.map_err(|trouble| trouble.without(&known)),
-            }
-        }
-        match refused {
-            Some(trouble) => Err(trouble.without(&known)),
-            // None is configured: it may stand in the URL, or the server asks for none.
-            None => Session::open(&self.doors, &self.dsn, &self.tls, None).await,
-        }
-    }
-
-    /// A connection in the place of one that is closed.
-    async fn anew(&self, place: &mut Place<'_, Session>) -> Result<Session, Trouble> {
-        place.begin_anew();
-        self.own_session().await
-    }
-
-    /// Does something over a connection of our own.
-    async fn run(&self, secrets: &[&str], work: Work<'_>) -> Result<(), Trouble> {
-        let now = self.doors.clock.monotonic();
-        let mut place = self.pool.place(now).await;
-        let kept = match place.waited.take() {
-            Some((session, waited)) => session.still_there(waited).await,
-            None => None,
-        };
-        let was_kept = kept.is_some();
-        let mut session = match kept {
-            Some(session) => session,
-            None => self.anew(&mut place).await?,
-        };
-        let mut done = work.by(&mut session).await;
-        // It was closed while it waited, and nothing came to the server.
-        if was_kept && matches!(done, Err(Trouble::Unreachable(_))) {
-            session = self.anew(&mut place).await?;
-            done = work.by(&mut session).await;
-        }
-        if session.is_usable() {
-            place.give_back(session, self.doors.clock.monotonic());
-        }
-        done.map_err(|trouble| {
-            let mut every: Vec<&str> = self.passwords.iter().map(|password| password.expose().as_str()).collect();
-            every.extend(secrets);
-            trouble.without(&every)
-        })
     }
 }
 

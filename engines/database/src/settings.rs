@@ -109,6 +109,9 @@ impl Pooled {
 }
 /// A URL without a password that stands in it.
 pub(crate) fn redacted(url: &str) -> String {
+    if let Some(dsn) = without_password(url) {
+        return dsn;
+    }
     let Some((scheme, rest)) = url.split_once("://") else { return without_pair(url) };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, after) = rest.split_at(end);
@@ -119,6 +122,16 @@ pub(crate) fn redacted(url: &str) -> String {
         }
         _ => url.to_owned(),
     }
+}
+
+/// The same of what Go's driver for MySQL takes, `user:password@tcp(host)/`, if it is that and there is one.
+fn without_password(text: &str) -> Option<String> {
+    let (left, right) = text.rsplit_once('/')?;
+    let (who, place) = left.rsplit_once('@')?;
+    let (user, password) = who.split_once(':')?;
+    let is_dsn = place.is_empty() || ["tcp", "unix"].contains(&place.split('(').next()?);
+    let is_shown = !is_dsn || password.is_empty() || is_placeholder(password);
+    (!is_shown).then(|| format!("{user}:xxxxx@{place}/{right}"))
 }
 
 fn is_placeholder(text: &str) -> bool {
@@ -150,6 +163,11 @@ mod tests {
             ("host=h password='{{password}}' user=u", "host=h password='{{password}}' user=u"),
             ("host=h password={{ password }}", "host=h password={{ password }}"),
             ("host=h user=u", "host=h user=u"),
+            ("{{username}}:{{ password }}@tcp(h:1)/b", "{{username}}:{{ password }}@tcp(h:1)/b"),
+            ("u:secret@tcp(h:1)/b?tls=true", "u:xxxxx@tcp(h:1)/b?tls=true"),
+            ("u:a@b://c:d@unix(/run/s)/b", "u:xxxxx@unix(/run/s)/b"),
+            ("u:secret@/b", "u:xxxxx@/b"),
+            ("u@tcp(h)/b", "u@tcp(h)/b"),
         ] {
             assert_eq!(redacted(url), shown);
         }

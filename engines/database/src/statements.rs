@@ -1,8 +1,8 @@
 //! Statements of operators, with names and passwords put in.
 //!
 //! What is put in stays what it is: inside quotes it is escaped as those quotes want it, and where there are none only
-//! small letters, digits and underscores may stand (TRN-07, DYN-01, DYN-03). Deliberately absent: taking statements apart; the
-//! server that gets them does that.
+//! small letters, digits and underscores may stand (TRN-07, DYN-01, DYN-03). What quotes are is the language's. Deliberately
+//! absent: taking statements apart; the server that gets them does that.
 
 use zeroize::Zeroizing;
 
@@ -15,6 +15,15 @@ pub(crate) enum Unfit {
     /// A value that would end the quotes of its function's body.
     #[error("`{{{{{0}}}}}` stands between dollar quotes, and its value has a dollar sign")]
     Dollar(&'static str),
+}
+
+/// Which language statements are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Language {
+    /// SQL as PostgreSQL reads it.
+    PostgreSql,
+    /// SQL as MySQL and MariaDB read it where neither `ANSI_QUOTES` nor `NO_BACKSLASH_ESCAPES` is on.
+    MySql,
 }
 
 /// What is put in: the name between the braces, and its value.
@@ -30,8 +39,13 @@ fn is_blank(statement: &str) -> bool {
 }
 
 /// Every statement that says something, filled.
-pub(crate) fn filled(statements: &[String], fills: &[Fill<'_>]) -> Result<Vec<Zeroizing<String>>, Unfit> {
-    statements.iter().filter(|statement| !is_blank(statement)).map(|statement| fill(statement, fills)).collect()
+pub(crate) fn filled(
+    language: Language,
+    statements: &[String],
+    fills: &[Fill<'_>],
+) -> Result<Vec<Zeroizing<String>>, Unfit> {
+    let say_something = statements.iter().filter(|statement| !is_blank(statement));
+    say_something.map(|statement| fill(language, statement, fills)).collect()
 }
 
 /// An identifier, quoted.
@@ -49,23 +63,23 @@ pub(crate) fn literal(text: &str) -> String {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Around {
     Nothing,
-    /// `"`: an identifier.
-    Double,
+    /// `"`, or the backticks of MySQL: an identifier.
+    Identifier(char),
     /// `'`: a text.
     Single,
-    /// `E'`: a text in which a backslash escapes.
-    Escaped,
-    /// `--`, to the end of the line.
+    /// `E'`, or either quote of MySQL: a text in which a backslash escapes.
+    Escaped(char),
+    /// `--`, or the `#` of MySQL, to the end of the line.
     Line,
     /// `/*`, so deep.
     Block(u32),
 }
 
-fn fill(statement: &str, fills: &[Fill<'_>]) -> Result<Zeroizing<String>, Unfit> {
+fn fill(language: Language, statement: &str, fills: &[Fill<'_>]) -> Result<Zeroizing<String>, Unfit> {
     let room = statement.len() + fills.iter().map(|(_, value)| value.len() * 4).sum::<usize>();
     let mut out = Zeroizing::new(String::with_capacity(room));
     let (mut around, mut rest) = (Around::Nothing, statement);
-    let in_dollars = has_dollar_quotes(statement);
+    let in_dollars = language == Language::PostgreSql && has_dollar_quotes(statement);
     'letters: while let Some(letter) = rest.chars().next() {
         for (name, value) in fills {
             let marker = rest.strip_prefix("{{").and_then(|inner| inner.trim_start().strip_prefix(name));
@@ -77,7 +91,7 @@ fn fill(statement: &str, fills: &[Fill<'_>]) -> Result<Zeroizing<String>, Unfit>
             rest = after;
             continue 'letters;
         }
-        let taken = step(&mut around, rest, letter, &out);
+        let taken = step(language, &mut around, rest, letter, &out);
         out.push_str(rest.get(..taken).unwrap_or_default());
         rest = rest.get(taken..).unwrap_or_default();
     }
@@ -85,23 +99,41 @@ fn fill(statement: &str, fills: &[Fill<'_>]) -> Result<Zeroizing<String>, Unfit>
 }
 
 /// Notes what the next letter does to where we are; how many bytes belong together.
-fn step(around: &mut Around, rest: &str, letter: char, before: &str) -> usize {
+fn step(language: Language, around: &mut Around, rest: &str, letter: char, before: &str) -> usize {
     let pair = rest.get(..2);
+    let is_mysql = language == Language::MySql;
     let (next, taken) = match (*around, letter) {
-        (Around::Nothing, '"') => (Around::Double, 1),
-        (Around::Nothing, '\'') if is_e(before) => (Around::Escaped, 1),
+        (Around::Nothing, '\'' | '"') if is_mysql => (Around::Escaped(letter), 1),
+        (Around::Nothing, '`') if is_mysql => (Around::Identifier('`'), 1),
+        (Around::Nothing, '#') if is_mysql => (Around::Line, 1),
+        // It takes two minus signs for a comment only before a space, and runs what some comments say.
+        (Around::Nothing, '-') if is_mysql && !begins_line(rest) => (Around::Nothing, 1),
+        (Around::Nothing, '/') if is_mysql && (rest.starts_with("/*!") || rest.starts_with("/*M!")) => {
+            (Around::Nothing, 2)
+        }
+        // Its comments do not nest.
+        (Around::Block(deep), '/') if is_mysql => (Around::Block(deep), 1),
+        (Around::Nothing, '"') => (Around::Identifier('"'), 1),
+        (Around::Nothing, '\'') if is_e(before) => (Around::Escaped('\''), 1),
         (Around::Nothing, '\'') => (Around::Single, 1),
         (Around::Nothing, '-') if pair == Some("--") => (Around::Line, 2),
         (Around::Nothing, '/') if pair == Some("/*") => (Around::Block(1), 2),
         (Around::Block(deep), '/') if pair == Some("/*") => (Around::Block(deep.saturating_add(1)), 2),
         (Around::Block(1), '*') if pair == Some("*/") => (Around::Nothing, 2),
         (Around::Block(deep), '*') if pair == Some("*/") => (Around::Block(deep - 1), 2),
-        (Around::Line, '\n') | (Around::Double, '"') | (Around::Single | Around::Escaped, '\'') => (Around::Nothing, 1),
-        (Around::Escaped, '\\') => (Around::Escaped, 1 + rest.chars().nth(1).map_or(0, char::len_utf8)),
+        (Around::Line, '\n') | (Around::Single, '\'') => (Around::Nothing, 1),
+        (Around::Identifier(end) | Around::Escaped(end), letter) if letter == end => (Around::Nothing, 1),
+        (Around::Escaped(end), '\\') => (Around::Escaped(end), 1 + rest.chars().nth(1).map_or(0, char::len_utf8)),
         (same, _) => (same, letter.len_utf8()),
     };
     *around = next;
     taken
+}
+
+/// Whether a comment to the end of the line begins there, as MySQL sees it.
+fn begins_line(rest: &str) -> bool {
+    let after = rest.strip_prefix("--").map(|after| after.chars().next());
+    after.is_some_and(|next| next.is_none_or(|letter| letter.is_whitespace() || letter.is_control()))
 }
 
 /// Whether what stands before a quote is the letter E, by itself.
@@ -114,15 +146,15 @@ fn is_e(before: &str) -> bool {
 fn put(out: &mut String, around: Around, name: &'static str, value: &str) -> Result<(), Unfit> {
     let doubled = |out: &mut String, quote: char| {
         for letter in value.chars().filter(|letter| *letter != '\0') {
-            if letter == quote || (letter == '\\' && around == Around::Escaped) {
+            if letter == quote || (letter == '\\' && matches!(around, Around::Escaped(_))) {
                 out.push(letter);
             }
             out.push(letter);
         }
     };
     match around {
-        Around::Double => doubled(out, '"'),
-        Around::Single | Around::Escaped => doubled(out, '\''),
+        Around::Identifier(quote) | Around::Escaped(quote) => doubled(out, quote),
+        Around::Single => doubled(out, '\''),
         // Capitals would be folded there, and the name that comes of it would not be known.
         Around::Nothing if value.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) => {
             out.push_str(value);
@@ -151,7 +183,11 @@ mod tests {
     use super::*;
 
     fn with(statement: &str, value: &str) -> Result<String, Unfit> {
-        fill(statement, &[("name", value), ("password", "p'\"\\")]).map(|text| text.to_string())
+        in_language(Language::PostgreSql, statement, value)
+    }
+
+    fn in_language(language: Language, statement: &str, value: &str) -> Result<String, Unfit> {
+        fill(language, statement, &[("name", value), ("password", "p'\"\\")]).map(|text| text.to_string())
     }
 
     #[test]
@@ -185,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn trn_07_what_is_put_in_stays_what_it_is_for_mysql_too() {
+        let with = |statement: &str, value: &str| in_language(Language::MySql, statement, value);
+        for (statement, value, expected) in [
+            ("CREATE USER '{{name}}'@'%'", r"a'b\", r"CREATE USER 'a''b\\'@'%'"),
+            (r#"SELECT "{{name}}", '"{{name}}'"#, r#"a"'"#, r#"SELECT "a""'", '"a"'''"#),
+            ("GRANT ALL ON `{{name}}`.*", r"a`b\", r"GRANT ALL ON `a``b\`.*"),
+            (r"SELECT '\'{{ name }}'", "a'b", r"SELECT '\'a''b'"),
+            ("a -- it's\n'{{name}}'", "b'c", "a -- it's\n'b''c'"),
+            ("a # it's\n'{{name}}'", "b'c", "a # it's\n'b''c'"),
+            // No comment, so the quote opens a text.
+            ("SELECT 1--1, '{{name}}'", "b'c", "SELECT 1--1, 'b''c'"),
+            ("a /* ' /* ' */ '{{name}}'", "b'c", "a /* ' /* ' */ 'b''c'"),
+            ("/*!50000 DROP USER '{{name}}' */", "b'c", "/*!50000 DROP USER 'b''c' */"),
+            ("/*M!100000 DROP USER '{{name}}' */", "b'c", "/*M!100000 DROP USER 'b''c' */"),
+            ("SELECT '$$', '{{name}}', '$$'", "a$", "SELECT '$$', 'a$', '$$'"),
+            ("DROP USER {{name}};", "plain_1", "DROP USER plain_1;"),
+        ] {
+            assert_eq!(with(statement, value).unwrap(), expected, "{statement}");
+        }
+        assert_eq!(with("DROP USER {{name}}", "a b"), Err(Unfit::Bare("name")));
+        // What stands in a comment is not put in.
+        assert_eq!(with("a /* {{name}} */ -- {{name}}", "*/").unwrap(), "a /*  */ -- ");
+    }
+
+    #[test]
     fn tok_11_blank_statements_are_none() {
         let blank =
             |statements: &[&str]| are_blank(&statements.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
@@ -202,9 +263,26 @@ mod tests {
             prop_assert_eq!(inner.replace("''", "'"), value.replace('\0', ""));
         }
 
+        /// The same for either quote of MySQL, whose own escapes are read again.
         #[test]
-        fn no_statement_makes_it_stumble(statement in "[-'\"$/*\\\\{}name E\\n;]{0,60}", value in ".{0,20}") {
+        fn quotes_hold_for_mysql(value in "[^\\x00]{0,40}", quote in prop_oneof![Just('\''), Just('"')]) {
+            let filled = in_language(Language::MySql, &format!("({quote}{{{{name}}}}{quote})"), &value).unwrap();
+            let inner = filled.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap();
+            let inner = inner.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)).unwrap();
+            let (mut letters, mut read) = (inner.chars(), String::new());
+            while let Some(letter) = letters.next() {
+                if letter == quote || letter == '\\' {
+                    prop_assert_eq!(letters.next(), Some(letter), "it is doubled");
+                }
+                read.push(letter);
+            }
+            prop_assert_eq!(read, value);
+        }
+
+        #[test]
+        fn no_statement_makes_it_stumble(statement in "[-'\"$/*!#`\\\\{}name E\\n;]{0,60}", value in ".{0,20}") {
             drop(with(&statement, &value));
+            drop(in_language(Language::MySql, &statement, &value));
         }
     }
 }

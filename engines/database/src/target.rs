@@ -6,6 +6,7 @@ use tresor_engine::outside::Failed;
 use tresor_model::Fault;
 use tresor_secret::SecretString;
 
+use crate::mysql::MySql;
 use crate::postgresql::PostgreSql;
 use crate::statements::Unfit;
 
@@ -114,12 +115,15 @@ pub(crate) enum Proof {
 pub(crate) enum Target {
     /// PostgreSQL.
     PostgreSql(PostgreSql),
+    /// MySQL and MariaDB.
+    MySql(MySql),
 }
 
 macro_rules! each {
     ($target:expr, $inner:ident => $does:expr) => {
         match $target {
             Target::PostgreSql($inner) => $does,
+            Target::MySql($inner) => $does,
         }
     };
 }
@@ -139,10 +143,8 @@ impl Target {
     ) -> Result<(), Trouble> {
         match self {
             // It has transactions, and needs to be told no way back.
-            Self::PostgreSql(inner) => {
-                let _ = rollback;
-                inner.create(account, statements).await
-            }
+            Self::PostgreSql(inner) => inner.create(account, statements).await,
+            Self::MySql(inner) => inner.create(account, statements, rollback).await,
         }
     }
 

@@ -5,8 +5,7 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
-use tresor_services::postgres::ROOT_PASSWORD;
-use tresor_services::{Moto, Postgres, RabbitMq, Slapd, python};
+use tresor_services::{MariaDb, Moto, Postgres, RabbitMq, Slapd, mariadb, postgres, python};
 
 /// A server beside a page.
 pub(crate) struct Beside {
@@ -25,10 +24,18 @@ pub(crate) fn rabbitmq() -> Beside {
     Beside { stand_ins, python: None, _running: Box::new(broker) }
 }
 
+/// A MariaDB at its usual port.
+pub(crate) fn mariadb() -> Beside {
+    let server = MariaDb::start().expect("a database server");
+    let stand_ins = [("3306", server.port().to_string()), ("first-root-password", mariadb::ROOT_PASSWORD.to_owned())];
+    let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
+    Beside { stand_ins, python: None, _running: Box::new(server) }
+}
+
 /// A database server at its usual port.
 pub(crate) fn postgres() -> Beside {
     let server = Postgres::start().expect("a database server");
-    let stand_ins = [("5432", server.port().to_string()), ("first-root-password", ROOT_PASSWORD.to_owned())];
+    let stand_ins = [("5432", server.port().to_string()), ("first-root-password", postgres::ROOT_PASSWORD.to_owned())];
     let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
     Beside { stand_ins, python: None, _running: Box::new(server) }
 }

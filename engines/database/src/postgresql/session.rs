@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 use super::dsn::Dsn;
 use super::tls::{Plain, Tls};
 use crate::Doors;
+use crate::access;
 use crate::target::Trouble;
 
 /// How long one address may take to let us in, where the configuration does not say.
@@ -40,14 +41,22 @@ pub(super) struct Session {
 
 type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
-impl Session {
+/// The way to a server.
+pub(super) struct Way {
+    pub(super) dsn: Dsn,
+    pub(super) tls: Tls,
+}
+
+impl access::Session for Session {
+    type Way = Way;
+
+    fn user(way: &Way) -> &str {
+        way.dsn.user()
+    }
+
     /// Connects to the first host that lets us in and takes writes.
-    pub(super) async fn open(
-        doors: &Doors,
-        dsn: &Dsn,
-        tls: &Tls,
-        who: Option<(&str, &SecretString)>,
-    ) -> Result<Self, Trouble> {
+    async fn open(doors: &Doors, way: &Way, who: Option<(&str, &SecretString)>) -> Result<Self, Trouble> {
+        let Way { dsn, tls } = way;
         let mut config = dsn.config.clone();
         if let Some((username, password)) = who {
             config.user(username).password(password.expose());
@@ -80,13 +89,11 @@ impl Session {
         Err(last)
     }
 
-    /// Whether it may be used again.
-    pub(super) const fn is_usable(&self) -> bool {
+    fn is_usable(&self) -> bool {
         self.driver.is_some() && !self.is_torn
     }
 
-    /// Itself, unless it was closed while it waited.
-    pub(super) async fn still_there(mut self, waited: Duration) -> Option<Self> {
+    async fn still_there(mut self, waited: Duration) -> Option<Self> {
         if waited >= ASKED_AFTER {
             let doors = self.doors.clone();
             doors.within(PING_MAX, self.ping()).await?.ok()?;
@@ -95,7 +102,9 @@ impl Session {
         }
         self.is_usable().then_some(self)
     }
+}
 
+impl Session {
     /// Whether it answers.
     pub(super) async fn ping(&mut self) -> Result<(), Trouble> {
         self.statement("").await.map_err(before_anything)

@@ -160,7 +160,7 @@ impl Fixture {
         ] {
             let target = of(host, mode, authority);
             target.verify().await.unwrap_or_else(|why| panic!("{host} {mode}: {why}"));
-            let mut session = target.own_session().await.unwrap();
+            let mut session = target.access.own_session().await.unwrap();
             let is_enciphered = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
             assert_eq!(session.column(is_enciphered).await.unwrap(), ["t"], "{host} {mode}");
         }
