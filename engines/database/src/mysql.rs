@@ -109,11 +109,12 @@ impl MySql {
         password: &SecretString,
         statements: &[String],
     ) -> Result<(), Trouble> {
-        let secrets = [password.expose().as_str()];
+        let told = password.expose().as_str();
+        let secrets = [told];
         if are_blank(statements) {
             return self.access.run(&secrets, Work::SetPassword(username, password)).await;
         }
-        let fills = [("name", username), ("username", username), ("password", password.expose().as_str())];
+        let fills = [("name", username), ("username", username), ("password", told)];
         let texts = filled(Language::MySql, statements, &fills)?;
         self.access.run(&secrets, Work::Transact(&texts)).await
     }

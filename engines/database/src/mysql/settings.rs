@@ -82,11 +82,11 @@ impl Settings {
         if let Some(name) = self.tls_server_name.clone().filter(|name| !name.is_empty()) {
             options = options.with_danger_tls_hostname_override(Some(name));
         }
-        if let Some(pem) = identity {
-            certificates("tls_certificate_key", pem.expose())?;
-            let key = PrivateKeyDer::from_pem_slice(pem.expose().as_bytes());
+        if let Some(pem) = identity.map(|pem| pem.expose()) {
+            certificates("tls_certificate_key", pem)?;
+            let key = PrivateKeyDer::from_pem_slice(pem.as_bytes());
             key.map_err(|_| "tls_certificate_key holds no private key in PEM")?;
-            let bytes = || pem.expose().as_bytes().to_vec().into();
+            let bytes = || pem.as_bytes().to_vec().into();
             options = options.with_client_identity(Some(ClientIdentity::new(bytes(), bytes())));
         }
         Ok(Some(options))
