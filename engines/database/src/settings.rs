@@ -109,8 +109,9 @@ impl Pooled {
 }
 /// A URL without a password that stands in it.
 pub(crate) fn redacted(url: &str) -> String {
-    if let Some(dsn) = without_password(url) {
-        return dsn;
+    if let Some((user, password, behind)) = of_go(url) {
+        let is_shown = password.is_empty() || is_placeholder(password);
+        return if is_shown { url.to_owned() } else { format!("{user}:xxxxx{behind}") };
     }
     let Some((scheme, rest)) = url.split_once("://") else { return without_pair(url) };
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
@@ -124,14 +125,17 @@ pub(crate) fn redacted(url: &str) -> String {
     }
 }
 
-/// The same of what Go's driver for MySQL takes, `user:password@tcp(host)/`, if it is that and there is one.
-fn without_password(text: &str) -> Option<String> {
-    let (left, right) = text.rsplit_once('/')?;
-    let (who, place) = left.rsplit_once('@')?;
-    let (user, password) = who.split_once(':')?;
-    let is_dsn = place.is_empty() || ["tcp", "unix"].contains(&place.split('(').next()?);
-    let is_shown = !is_dsn || password.is_empty() || is_placeholder(password);
-    (!is_shown).then(|| format!("{user}:xxxxx@{place}/{right}"))
+/// What Go's driver for MySQL takes, `user:password@tcp(host)/`, taken apart: what stands before the password, the password, and
+/// what stands behind.
+fn of_go(text: &str) -> Option<(&str, &str, &str)> {
+    let at = text.get(..text.rfind('/')?)?.rfind('@')?;
+    let (who, behind) = text.split_at(at);
+    let protocol = behind.trim_start_matches('@').split(['(', '/']).next()?;
+    let (user, password) = who.split_once(':').unwrap_or((who, ""));
+    // A URL may name no host, too.
+    let is_url = password.starts_with("//") && user.chars().all(|letter| letter.is_ascii_alphabetic());
+    let is_of_go = matches!(protocol, "tcp" | "unix") || (protocol.is_empty() && !is_url);
+    is_of_go.then_some((user, password, behind))
 }
 
 fn is_placeholder(text: &str) -> bool {
@@ -167,6 +171,8 @@ mod tests {
             ("u:secret@tcp(h:1)/b?tls=true", "u:xxxxx@tcp(h:1)/b?tls=true"),
             ("u:a@b://c:d@unix(/run/s)/b", "u:xxxxx@unix(/run/s)/b"),
             ("u:secret@/b", "u:xxxxx@/b"),
+            ("postgresql://{{username}}:{{password}}@/b?host=h", "postgresql://{{username}}:{{password}}@/b?host=h"),
+            ("postgresql://u:secret@/b?host=h", "postgresql://u:xxxxx@/b?host=h"),
             ("u@tcp(h)/b", "u@tcp(h)/b"),
         ] {
             assert_eq!(redacted(url), shown);
