@@ -6,8 +6,6 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 pub(crate) struct Certificates {
     /// The authority's certificate.
     pub(crate) authority: String,
-    /// Its key.
-    pub(crate) authority_key: String,
     /// The server's.
     pub(crate) own: String,
     /// The server's key.
@@ -21,11 +19,11 @@ impl Certificates {
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
             let issuer_key = KeyPair::generate()?;
-            let (authority, authority_key) = (params.self_signed(&issuer_key)?.pem(), issuer_key.serialize_pem());
+            let authority = params.self_signed(&issuer_key)?.pem();
             let issuer = Issuer::new(params, issuer_key);
             let key = KeyPair::generate()?;
             let own = CertificateParams::new([name.to_owned()])?.signed_by(&key, &issuer)?.pem();
-            Ok(Self { authority, authority_key, own, key: key.serialize_pem() })
+            Ok(Self { authority, own, key: key.serialize_pem() })
         };
         made().map_err(|error| error.to_string())
     }

@@ -14,10 +14,10 @@ pub const ROOT_PASSWORD: &str = "root-Canary-pw-2";
 /// A server that runs until it is dropped.
 pub struct MariaDb {
     // Ended before its directory goes.
-    process: Process,
+    _process: Process,
     home: Home,
     port: u16,
-    certificates: Certificates,
+    authority: String,
 }
 
 impl MariaDb {
@@ -68,7 +68,7 @@ impl MariaDb {
         };
         let process = Process::start(&mut command, "TERM", answers);
         let process = process.map_err(|why| format!("mariadbd: {why}: {}", home.said()))?;
-        Ok(Self { process, home, port, certificates })
+        Ok(Self { _process: process, home, port, authority: certificates.authority })
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -83,16 +83,10 @@ impl MariaDb {
         self.home.path().join("socket").display().to_string()
     }
 
-    /// The certificate of who vouches for it, and whom it believes about its clients, in PEM.
+    /// The certificate of who vouches for it, in PEM.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.certificates.authority
-    }
-
-    /// The key of that, in PEM.
-    #[must_use]
-    pub fn authority_key(&self) -> &str {
-        &self.certificates.authority_key
+        &self.authority
     }
 
     /// Runs SQL as root, in the client that comes with it; gives what it prints, a row a line.
@@ -109,28 +103,6 @@ impl MariaDb {
     /// What the client says.
     pub fn sql_as(&self, user: &str, password: &str, text: &str) -> Result<String, String> {
         said(client(self.port, user, password).args(["--execute", text]))
-    }
-
-    /// The same as somebody who shows a certificate, and verifies the server.
-    ///
-    /// # Errors
-    /// What the client says.
-    pub fn sql_by_certificate(&self, user: &str, certificate: &str, key: &str, text: &str) -> Result<String, String> {
-        let (certificate, key) = (self.home.write("client.pem", certificate)?, self.home.write("client.key", key)?);
-        let mut client = client(self.port, user, "");
-        client.arg(format!("--ssl-ca={}", self.home.path().join("ca.pem").display()));
-        client.arg(format!("--ssl-cert={}", certificate.display())).arg(format!("--ssl-key={}", key.display()));
-        said(client.args(["--execute", text]))
-    }
-
-    /// Makes it stand still, as a machine that hangs; dropping it works all the same.
-    pub fn freeze(&self) {
-        self.process.signal("STOP");
-    }
-
-    /// Lets it go on.
-    pub fn thaw(&self) {
-        self.process.signal("CONT");
     }
 }
 

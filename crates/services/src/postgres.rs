@@ -10,8 +10,6 @@ use crate::process::{Home, Process, free_port};
 pub const ROOT: &str = "root";
 /// By which password.
 pub const ROOT_PASSWORD: &str = "root-Canary-pw-1";
-/// Whoever belongs to this role, which is not there at the start, is let in by a certificate of the authority for its name.
-pub const CERTIFIED: &str = "certified";
 
 /// A server that runs until it is dropped.
 pub struct Postgres {
@@ -19,7 +17,7 @@ pub struct Postgres {
     process: Process,
     home: Home,
     port: u16,
-    certificates: Certificates,
+    authority: String,
     psql: PathBuf,
 }
 
@@ -56,14 +54,8 @@ impl Postgres {
             return Err(format!("initdb failed: {}", home.said()));
         }
         let certificates = Certificates::of("localhost")?;
-        home.write("ca.crt", &certificates.authority)?;
         home.write("server.crt", &certificates.own)?;
         home.write("server.key", &certificates.key)?;
-        // Whoever belongs to this role is let in by a certificate, and by nothing else.
-        let who = format!("hostssl all +{CERTIFIED} all cert\n");
-        let rules = data.join("pg_hba.conf");
-        let usual = std::fs::read_to_string(&rules).map_err(|error| error.to_string())?;
-        std::fs::write(&rules, who + &usual).map_err(|error| error.to_string())?;
         let port = free_port()?;
         let settings = [
             format!("port={port}"),
@@ -73,7 +65,6 @@ impl Postgres {
             "ssl=on".to_owned(),
             format!("ssl_cert_file={}", home.path().join("server.crt").display()),
             format!("ssl_key_file={}", home.path().join("server.key").display()),
-            format!("ssl_ca_file={}", home.path().join("ca.crt").display()),
         ];
         let mut command = home.command(&programs.join("postgres"));
         command.arg("-D").arg(&data).stderr(home.log()?);
@@ -87,7 +78,7 @@ impl Postgres {
             ask.status().is_ok_and(|status| status.success())
         });
         let process = process.map_err(|why| format!("postgres: {why}: {}", home.said()))?;
-        Ok(Self { process, home, port, certificates, psql: programs.join("psql") })
+        Ok(Self { process, home, port, authority: certificates.authority, psql: programs.join("psql") })
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -102,16 +93,10 @@ impl Postgres {
         self.home.path()
     }
 
-    /// The certificate of who vouches for it, and whom it believes about its clients, in PEM.
+    /// The certificate of who vouches for it, in PEM.
     #[must_use]
     pub fn authority(&self) -> &str {
-        &self.certificates.authority
-    }
-
-    /// The key of that, in PEM.
-    #[must_use]
-    pub fn authority_key(&self) -> &str {
-        &self.certificates.authority_key
+        &self.authority
     }
 
     /// The certificate of an authority that vouches for nobody here, in PEM.
@@ -135,33 +120,10 @@ impl Postgres {
     /// # Errors
     /// What `psql` says.
     pub fn sql_as(&self, user: &str, password: &str, text: &str) -> Result<String, String> {
-        self.ask(user, text, &[("PGPASSWORD", password)])
-    }
-
-    /// The same as somebody who shows a certificate, and verifies the server.
-    ///
-    /// # Errors
-    /// What `psql` says.
-    pub fn sql_by_certificate(&self, user: &str, certificate: &str, key: &str, text: &str) -> Result<String, String> {
-        let certificate = self.home.write("client.crt", certificate)?.display().to_string();
-        let key = self.home.write("client.key", key)?;
-        // It reads a key that is its own, or root's.
-        drop(std::os::unix::fs::chown(&key, Some(0), Some(0)));
-        let (key, authority) = (key.display().to_string(), self.home.path().join("ca.crt").display().to_string());
-        let how = [
-            ("PGSSLMODE", "verify-ca"),
-            ("PGSSLROOTCERT", &authority),
-            ("PGSSLCERT", &certificate),
-            ("PGSSLKEY", &key),
-        ];
-        self.ask(user, text, &how)
-    }
-
-    fn ask(&self, user: &str, text: &str, how: &[(&str, &str)]) -> Result<String, String> {
         let said = Command::new(&self.psql)
             .args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--host=127.0.0.1"])
             .args([&format!("--port={}", self.port), "--username", user, "--dbname=postgres", "--command", text])
-            .envs(how.iter().copied())
+            .env("PGPASSWORD", password)
             .output()
             .map_err(|error| error.to_string())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
