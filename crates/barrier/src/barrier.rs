@@ -9,6 +9,7 @@ use tresor_crypto::hash::HmacKey;
 use tresor_crypto::keyring::KeyRing;
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Tasks};
+use tresor_model::ids::REALM_CHARACTERS;
 use tresor_record::RecordError;
 use tresor_secret::DataKey;
 use tresor_secret::Wiped;
@@ -21,6 +22,7 @@ use crate::feed::{Feed, FollowError, Follower, Shared, Watching};
 use crate::key::{KeyError, PointKey, StorageKey};
 use crate::keys::{CurrentKeys, Keys};
 use crate::lanes::{Job, Lane, Lanes, Queues};
+use crate::realms::{self, Realm, Realms};
 use crate::seal::{SlotChange, stored_ring};
 use crate::txn::{Changes, Txn};
 
@@ -44,6 +46,9 @@ pub enum BarrierError {
     /// A directory block is no directory block.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// It is in a realm whose keys are not in memory.
+    #[error("it is in a namespace that is sealed")]
+    SealedRealm,
 }
 
 impl BarrierError {
@@ -95,6 +100,8 @@ pub(crate) struct Vault {
     pub(crate) doors: Doors,
     pub(crate) cache: ReadCache,
     pub(crate) feed: Feed,
+    /// What is sealed by other keys.
+    pub(crate) realms: Arc<Realms>,
 }
 
 impl Vault {
@@ -126,48 +133,85 @@ impl Vault {
     }
 
     /// Where a record lies.
-    pub(crate) fn record_key(&self, name: &str) -> RawKey {
+    pub(crate) fn record_key(&self, name: &str) -> Result<RawKey, BarrierError> {
         self.raw_key(1, &[name.as_bytes()])
     }
 
     /// Where a block of a directory lies.
-    pub(crate) fn block_key(&self, directory: &str, block: u64) -> RawKey {
+    pub(crate) fn block_key(&self, directory: &str, block: u64) -> Result<RawKey, BarrierError> {
         self.raw_key(2, &[directory.as_bytes(), &[0], &block.to_be_bytes()])
     }
 
     /// Where a record lies that no directory lists.
-    pub(crate) fn point_key(&self, point: &PointKey) -> RawKey {
-        let name = self.raw_key(3, &[point.as_str().as_bytes()]);
-        let Some(neighbourhood) = point.neighbourhood() else { return name };
+    pub(crate) fn point_key(&self, point: &PointKey) -> Result<RawKey, BarrierError> {
+        let whole = point.as_str().as_bytes();
+        let Some(neighbourhood) = point.neighbourhood() else { return self.raw_key(3, &[whole]) };
+        let realm = self.realm_of(whole)?;
+        let sign =
+            |parts: &[&[u8]]| realm.as_ref().map_or_else(|| self.names.sign_parts(parts), |own| own.sign_parts(parts));
         // What is left of the hash of the name is more than can be found to collide.
-        let neighbourhood = self.raw_key(5, &[&[0], neighbourhood.as_bytes()]);
-        let (beginning, end) = (1 + NEIGHBOURHOOD_BYTES, name.as_bytes().len() - NEIGHBOURHOOD_BYTES);
-        let parts = [neighbourhood.as_bytes().get(..beginning), name.as_bytes().get(1..end)];
-        short_key(&parts.map(Option::unwrap_or_default).concat())
+        let (neighbourhood, name) = (sign(&[&[0], neighbourhood.as_bytes()]), sign(&[whole]));
+        let mut hash = name;
+        let (beginning, rest) = hash.split_at_mut(NEIGHBOURHOOD_BYTES);
+        beginning.copy_from_slice(neighbourhood.split_at(NEIGHBOURHOOD_BYTES).0);
+        rest.copy_from_slice(name.split_at(name.len() - NEIGHBOURHOOD_BYTES).0);
+        Ok(spelled(5, &hash, realms::of_name(whole)))
     }
 
     /// Where a tally lies.
-    pub(crate) fn tally_key(&self, name: &str) -> RawKey {
+    pub(crate) fn tally_key(&self, name: &str) -> Result<RawKey, BarrierError> {
         self.raw_key(4, &[name.as_bytes()])
     }
 
-    fn raw_key(&self, kind: u8, parts: &[&[u8]]) -> RawKey {
-        let mut bytes = [kind; 33];
-        let (_, hash) = bytes.split_at_mut(1);
-        hash.copy_from_slice(&self.names.sign_parts(parts));
-        short_key(&bytes)
+    /// A raw key from the parts of a name, of which the first begins with its namespace.
+    fn raw_key(&self, kind: u8, parts: &[&[u8]]) -> Result<RawKey, BarrierError> {
+        let whole = parts.first().copied().unwrap_or_default();
+        let hash = match self.realm_of(whole)? {
+            None => self.names.sign_parts(parts),
+            Some(realm) => realm.sign_parts(parts),
+        };
+        Ok(spelled(kind, &hash, realms::of_name(whole)))
     }
 
-    pub(crate) fn seal(&self, at: &RawKey, plaintext: &[u8]) -> Vec<u8> {
-        self.keys.seal(at, plaintext, &*self.doors.entropy)
+    /// The realm that a name is in, if it is in one.
+    fn realm_of(&self, name: &[u8]) -> Result<Option<Arc<Realm>>, BarrierError> {
+        realms::of_name(name).map(|id| self.realms.with_id(id)).transpose()
+    }
+
+    pub(crate) fn seal(&self, at: &RawKey, plaintext: &[u8]) -> Result<Vec<u8>, BarrierError> {
+        let entropy = &*self.doors.entropy;
+        match realms::of_raw_key(at) {
+            None => Ok(self.keys.seal(at, plaintext, entropy)),
+            Some(id) => Ok(self.realms.with_id(id)?.seal(at, plaintext, entropy)),
+        }
     }
 
     pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Wiped<Vec<u8>>, BarrierError> {
-        Ok(self.keys.open(at, sealed)?)
+        match realms::of_raw_key(at) {
+            None => Ok(self.keys.open(at, sealed)?),
+            Some(id) => self.realms.with_id(id)?.open(at, sealed),
+        }
     }
 }
 
-#[expect(clippy::expect_used, reason = "33 bytes are within the store's limit")]
+/// The length of a raw key that is in no realm.
+pub(crate) const RAW_KEY_BYTES: usize = 33;
+
+/// A raw key: what kind of thing lies there, a keyed hash of its name, and the realm that it is in.
+fn spelled(kind: u8, hash: &[u8; 32], realm: Option<&str>) -> RawKey {
+    let mut bytes = [kind; RAW_KEY_BYTES + REALM_CHARACTERS];
+    let (own, end) = bytes.split_at_mut(RAW_KEY_BYTES);
+    own.split_at_mut(1).1.copy_from_slice(hash);
+    match realm.map(str::as_bytes).filter(|realm| realm.len() == end.len()) {
+        None => short_key(own),
+        Some(realm) => {
+            end.copy_from_slice(realm);
+            short_key(&bytes)
+        }
+    }
+}
+
+#[expect(clippy::expect_used, reason = "39 bytes are within the store's limit")]
 pub(crate) fn short_key(bytes: &[u8]) -> RawKey {
     RawKey::new(bytes).expect("a keyed hash is a short key")
 }
@@ -201,9 +245,13 @@ pub struct Barrier(Arc<Inner>);
 impl Barrier {
     /// Opens the barrier with its keys and starts its committer; must be called within a runtime.
     pub(crate) fn new(store: Arc<dyn Store>, keys: Arc<Keys>, doors: Doors) -> Self {
+        Self::with_realms(store, keys, doors, Arc::default())
+    }
+
+    fn with_realms(store: Arc<dyn Store>, keys: Arc<Keys>, doors: Doors, realms: Arc<Realms>) -> Self {
         let names = hmac_key(&keys.ring, "names");
         let (cache, keys) = (ReadCache::new(), CurrentKeys::new(keys));
-        let vault = Arc::new(Vault { store, keys, names, doors, cache, feed: Feed::default() });
+        let vault = Arc::new(Vault { store, keys, names, doors, cache, feed: Feed::default(), realms });
         let watching = Arc::new(Watching(Arc::downgrade(&vault)));
         let watcher = Arc::<Watching>::downgrade(&watching);
         vault.store.watch(watcher);
@@ -239,6 +287,9 @@ impl Barrier {
         if self.is_stopped() {
             return Err(CommitError::Stopped);
         }
+        if txn.names_what_is_sealed() {
+            return Err(CommitError::Failed(Arc::new(BarrierError::SealedRealm)));
+        }
         if txn.is_empty_of_writes() {
             return Ok(Committed { version: txn.read_version(), changed: Vec::new() });
         }
@@ -259,6 +310,15 @@ impl Barrier {
     pub fn follow_with(&self, follower: &Arc<dyn Follower>, loaded: Version) -> Result<(), CommitError> {
         let vault = &self.0.vault;
         vault.feed.register(vault, follower, loaded).map_err(CommitError::Unfollowed)
+    }
+
+    /// Lets everybody follow these names once more: something else than what is stored has changed of what they lead to.
+    ///
+    /// # Errors
+    /// [`CommitError::Unfollowed`]; it is tried again as what could not be followed is.
+    pub async fn follow_anew(&self, names: Vec<StorageKey>) -> Result<(), CommitError> {
+        self.0.vault.feed.is_to_follow(names);
+        self.catch_up().await
     }
 
     /// Tries again to follow what could not be followed.
@@ -326,7 +386,8 @@ impl Barrier {
     /// stopped.
     #[must_use]
     pub fn anew(&self) -> Option<Self> {
-        let anew = self.over(Arc::clone(&self.0.vault.store));
+        let vault = &self.0.vault;
+        let anew = Self::new(Arc::clone(&vault.store), vault.keys.load(), vault.doors.clone());
         let now = anew.0.vault.store.snapshot().ok()?;
         stored_ring(&*now).ok()??;
         anew.0.vault.keys.follow(&*now).ok().map(|()| anew)
@@ -362,15 +423,22 @@ impl Barrier {
     #[must_use]
     pub fn over(&self, store: Arc<dyn Store>) -> Self {
         let vault = &self.0.vault;
-        Self::new(store, vault.keys.load(), vault.doors.clone())
+        Self::with_realms(store, vault.keys.load(), vault.doors.clone(), Arc::clone(&vault.realms))
     }
 
-    /// Whether a value can be opened, wherever it lies now. What lies outside the barrier is none of its values.
+    /// Whether a value can be opened, wherever it lies now. What lies outside the barrier is none of its values, and of what is
+    /// in a sealed realm nobody can say.
     ///
     /// # Errors
     /// When it is not what was sealed under this key.
     pub fn check(&self, at: &RawKey, sealed: &[u8]) -> Result<(), BarrierError> {
-        if crate::seal::is_header(at) { Ok(()) } else { self.0.vault.open(at, sealed).map(drop) }
+        if crate::seal::is_header(at) {
+            return Ok(());
+        }
+        match self.0.vault.open(at, sealed) {
+            Ok(_) | Err(BarrierError::SealedRealm) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// A key of keyed hashes for one purpose, the same for the life of the store.

@@ -176,6 +176,16 @@ impl ReadCache {
         }
     }
 
+    /// Forgets what lies under some keys.
+    pub(crate) fn forget(&self, is_meant: impl Fn(&RawKey) -> bool) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let places: Vec<u64> =
+                shard.entries.iter().filter(|(_, entry)| is_meant(&entry.key)).map(|(place, _)| *place).collect();
+            places.into_iter().for_each(|place| shard.remove(place));
+        }
+    }
+
     /// Forgets everything for good.
     pub(crate) fn close(&self) {
         for shard in &self.shards {

@@ -173,13 +173,19 @@ fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Result<Begun, Built> {
         // A transaction that meets damage fails by itself: those beside it have nothing to do with it.
         outcomes.push(batch.take(job).unwrap_or_else(|error| Err(CommitError::Failed(Arc::new(error)))));
     }
-    let (mut batch, plain) = batch.finish();
+    let (mut batch, plain) = match batch.finish() {
+        Ok(finished) => finished,
+        Err(error) => return Ok(Begun::Done(failed(error, count))),
+    };
     if batch.writes.is_empty() {
         return Ok(Begun::Done(outcomes));
     }
     let version = batch.version;
     let changed = outcomes.iter().flatten().flat_map(|committed| &committed.changed);
-    batch.note = note::sealed(vault, version, changed, &vault.feed.wanted());
+    batch.note = match note::sealed(vault, version, changed, &vault.feed.wanted()) {
+        Ok(note) => note,
+        Err(error) => return Ok(Begun::Done(failed(error, count))),
+    };
     let coming = Coming { outcomes, version, plain };
     match vault.store.propose(batch) {
         Ok(agreement) => Ok(Begun::Proposed(coming, agreement)),
@@ -373,7 +379,7 @@ impl Building<'_> {
             match if is_in { self.add_name(directory, own) } else { self.remove_name(directory, own) } {
                 // Nothing leads to what was in a directory that was detached.
                 Err(error) if is_in && error.is_damage() && self.is_detached(directory)? => {
-                    tree::begin_anew(self, directory, own, self.version.0 << BLOCKS_PER_BATCH_BITS);
+                    tree::begin_anew(self, directory, own, self.version.0 << BLOCKS_PER_BATCH_BITS)?;
                     if let Some((above, name)) = parent(directory) {
                         self.add_name(above, name)?;
                     }
@@ -422,17 +428,18 @@ impl Building<'_> {
         }
     }
 
-    /// The batch, and what it writes in the clear, as far as that is kept.
-    fn finish(mut self) -> (Batch, BTreeMap<RawKey, Plaintext>) {
+    /// The batch, and what it writes in the clear, as far as that is kept. It fails when a realm was sealed while it was put
+    /// together, which only another node's batch does.
+    fn finish(mut self) -> Result<(Batch, BTreeMap<RawKey, Plaintext>), BarrierError> {
         for (at, (counts, _)) in std::mem::take(&mut self.tallies).into_iter().filter(|(_, (_, changed))| *changed) {
-            let sealed = (!counts.is_empty()).then(|| self.vault.seal(&at, &Tally { counts }.encode()));
+            let sealed = (!counts.is_empty()).then(|| self.vault.seal(&at, &Tally { counts }.encode())).transpose()?;
             self.writes.insert(at, sealed);
         }
         for (at, slot) in std::mem::take(&mut self.blocks).into_iter().filter(|(_, slot)| slot.is_changed()) {
-            let sealed = slot.encode().map(|plain| self.vault.seal(&at, &plain));
+            let sealed = slot.encode().map(|plain| self.vault.seal(&at, &plain)).transpose()?;
             self.writes.insert(at, sealed);
         }
-        (Batch::new(self.version, self.writes), self.plain)
+        Ok((Batch::new(self.version, self.writes), self.plain))
     }
 }
 
@@ -445,7 +452,7 @@ fn parent(directory: &str) -> Option<(&str, &str)> {
 
 impl BlocksMut for Building<'_> {
     fn slot(&mut self, directory: &str, block: u64) -> Result<&mut Slot, BarrierError> {
-        let slot = match self.blocks.entry(self.vault.block_key(directory, block)) {
+        let slot = match self.blocks.entry(self.vault.block_key(directory, block)?) {
             Entry::Occupied(met) => met.into_mut(),
             Entry::Vacant(place) => {
                 let known = self.vault.known(&**self.snapshot, place.key(), Wanted::Value)?;
@@ -460,9 +467,10 @@ impl BlocksMut for Building<'_> {
         Ok(slot)
     }
 
-    fn put(&mut self, directory: &str, id: u64, block: Block) {
-        let slot = self.blocks.entry(self.vault.block_key(directory, id)).or_default();
+    fn put(&mut self, directory: &str, id: u64, block: Block) -> Result<(), BarrierError> {
+        let slot = self.blocks.entry(self.vault.block_key(directory, id)?).or_default();
         slot.enter(self.transaction);
         slot.put(block);
+        Ok(())
     }
 }

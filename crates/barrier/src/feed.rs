@@ -160,6 +160,11 @@ impl Feed {
         self.state().failure.clone()
     }
 
+    /// These names are to be followed once more.
+    pub(crate) fn is_to_follow(&self, names: Vec<StorageKey>) {
+        self.state().behind.push(Changed::Names(names));
+    }
+
     /// Whether a batch could not be followed yet.
     pub(crate) fn is_behind(&self) -> bool {
         !self.state().behind.is_empty()

@@ -30,11 +30,11 @@ pub(crate) fn sealed<'k>(
     version: Version,
     changed: impl Iterator<Item = &'k StorageKey>,
     wanted: &[KeyPrefix],
-) -> Vec<u8> {
+) -> Result<Vec<u8>, BarrierError> {
     let is_wanted = |key: &&StorageKey| wanted.iter().any(|prefix| key.is_below(prefix));
     let names: Vec<String> = changed.filter(is_wanted).map(|key| key.as_str().to_owned()).collect();
     if names.is_empty() {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     vault.seal(&context(version), &Note { names }.encode())
 }

@@ -53,7 +53,7 @@ pub enum RekeyError {
 
 /// Shares that are to open the store; they open nothing yet.
 pub struct NewShares {
-    wrapping: DataKey,
+    pub(crate) wrapping: DataKey,
     threshold: Threshold,
 }
 

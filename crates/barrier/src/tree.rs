@@ -30,7 +30,10 @@ pub(crate) trait BlocksMut {
     fn slot(&mut self, directory: &str, block: u64) -> Result<&mut Slot, BarrierError>;
 
     /// Puts a block in its place, whatever was there.
-    fn put(&mut self, directory: &str, id: u64, block: Block);
+    ///
+    /// # Errors
+    /// When the directory is in a sealed realm.
+    fn put(&mut self, directory: &str, id: u64, block: Block) -> Result<(), BarrierError>;
 }
 
 /// A place for a block while a batch is put together.
@@ -298,8 +301,13 @@ pub(crate) fn contains(
 }
 
 /// Begins a directory anew with one name, whatever was there; no block gets an id of `last_id` or less again.
-pub(crate) fn begin_anew(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, name: &str, last_id: u64) {
-    blocks.put(directory, ROOT, Block { last_id, entries: Entries::Names(Names::one(name)) });
+pub(crate) fn begin_anew(
+    blocks: &mut (impl BlocksMut + ?Sized),
+    directory: &str,
+    name: &str,
+    last_id: u64,
+) -> Result<(), BarrierError> {
+    blocks.put(directory, ROOT, Block { last_id, entries: Entries::Names(Names::one(name)) })
 }
 
 /// What an insertion did to a block: it may have split off a right part.
@@ -308,7 +316,7 @@ type Split = Option<Child>;
 /// Adds a name; adding it twice changes nothing.
 pub(crate) fn insert(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, name: &str) -> Result<(), BarrierError> {
     let Some(before) = blocks.slot(directory, ROOT)?.block.as_ref().map(|root| root.last_id) else {
-        blocks.put(directory, ROOT, Block { last_id: 0, entries: Entries::Names(Names::one(name)) });
+        blocks.put(directory, ROOT, Block { last_id: 0, entries: Entries::Names(Names::one(name)) })?;
         return Ok(());
     };
     let mut last_id = before;
@@ -317,9 +325,9 @@ pub(crate) fn insert(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, na
         // The root stays block 0: its left half moves to a block of its own.
         last_id += 1;
         let root = blocks.slot(directory, ROOT)?.change().take().ok_or_else(too_deep)?;
-        blocks.put(directory, last_id, Block { last_id: 0, entries: root.entries });
+        blocks.put(directory, last_id, Block { last_id: 0, entries: root.entries })?;
         let left = Child { first: String::new(), block: last_id };
-        blocks.put(directory, ROOT, Block { last_id, entries: Entries::Children(vec![left, right]) });
+        blocks.put(directory, ROOT, Block { last_id, entries: Entries::Children(vec![left, right]) })?;
     } else if last_id != before {
         blocks.slot(directory, ROOT)?.change().as_mut().ok_or_else(too_deep)?.last_id = last_id;
     }
@@ -356,7 +364,7 @@ fn insert_below(
                     // The block stays as it is, and whoever lists it is told; names from this one on go beside it.
                     tracing::error!(%error, "a block of a directory cannot be read: what is new goes beside it");
                     *last_id += 1;
-                    blocks.put(directory, *last_id, Block { last_id: 0, entries: Entries::Names(Names::one(name)) });
+                    blocks.put(directory, *last_id, Block { last_id: 0, entries: Entries::Names(Names::one(name)) })?;
                     Child { first: name.to_owned(), block: *last_id }
                 }
                 Err(error) => return Err(error),
@@ -371,11 +379,10 @@ fn insert_below(
             })
         }
     };
-    Ok(right.map(|(first, entries)| {
-        *last_id += 1;
-        blocks.put(directory, *last_id, Block { last_id: 0, entries });
-        Child { first, block: *last_id }
-    }))
+    let Some((first, entries)) = right else { return Ok(None) };
+    *last_id += 1;
+    blocks.put(directory, *last_id, Block { last_id: 0, entries })?;
+    Ok(Some(Child { first, block: *last_id }))
 }
 
 /// Where a block is split that is too full. Names that come in order leave full blocks behind.
@@ -395,7 +402,7 @@ pub(crate) fn remove(blocks: &mut (impl BlocksMut + ?Sized), directory: &str, na
         let [only] = children.as_slice() else { return Ok(()) };
         let (last_id, only) = (*last_id, only.block);
         let child = blocks.slot(directory, only)?.change().take().ok_or_else(too_deep)?;
-        blocks.put(directory, ROOT, Block { last_id, entries: child.entries });
+        blocks.put(directory, ROOT, Block { last_id, entries: child.entries })?;
     }
 }
 
@@ -471,10 +478,11 @@ mod tests {
             Ok(slot)
         }
 
-        fn put(&mut self, _directory: &str, id: u64, block: Block) {
+        fn put(&mut self, _directory: &str, id: u64, block: Block) -> Result<(), BarrierError> {
             let slot = self.0.entry(id).or_default();
             slot.enter(self.1);
             slot.put(block);
+            Ok(())
         }
     }
 

@@ -66,6 +66,9 @@ impl Changes {
     }
 }
 
+/// Where a record lies, and what a transaction does to it.
+type Own<'t> = (RawKey, Option<&'t Option<Vec<u8>>>);
+
 /// What becomes of a bare name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -94,6 +97,8 @@ pub struct Txn {
     tallies: BTreeMap<RawKey, Changed>,
     whole_tallies: Vec<Whole>,
     reads: BTreeMap<RawKey, Option<Version>>,
+    /// Whether it counts something that is in a sealed realm: then it cannot be committed.
+    names_what_is_sealed: bool,
     /// Where what was named lately lies: a request names the same several times.
     places: Vec<(StorageKey, RawKey)>,
 }
@@ -110,6 +115,7 @@ impl Txn {
             tallies: BTreeMap::new(),
             whole_tallies: Vec::new(),
             reads: BTreeMap::new(),
+            names_what_is_sealed: false,
             places: Vec::new(),
         }
     }
@@ -125,6 +131,10 @@ impl Txn {
             reads: self.reads,
             headers: BTreeMap::new(),
         }
+    }
+
+    pub(crate) const fn names_what_is_sealed(&self) -> bool {
+        self.names_what_is_sealed
     }
 
     /// The version that everything is read at.
@@ -157,7 +167,7 @@ impl Txn {
     /// # Errors
     /// [`BarrierError`] when the store fails or the record was not sealed for this name.
     pub fn read<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<Option<Plaintext>, BarrierError> {
-        let (at, own) = self.own(name.into());
+        let (at, own) = self.own(name.into())?;
         match own {
             Some(None) => Ok(None),
             Some(Some(sealed)) => {
@@ -174,7 +184,7 @@ impl Txn {
     /// # Errors
     /// [`BarrierError`] when the store fails.
     pub fn contains<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<bool, BarrierError> {
-        let (at, own) = self.own(name.into());
+        let (at, own) = self.own(name.into())?;
         if let Some(own) = own {
             return Ok(own.is_some());
         }
@@ -184,19 +194,19 @@ impl Txn {
     /// Writes a record.
     ///
     /// # Errors
-    /// None today; callers need not change when there is a limit.
+    /// When it is in a sealed realm.
     pub fn write<'k>(&mut self, name: impl Into<RecordName<'k>>, value: &[u8]) -> Result<(), BarrierError> {
         match name.into() {
             RecordName::Listed(key) => {
-                let at = self.place(key);
-                let sealed = Some(self.vault.seal(&at, value));
+                let at = self.place(key)?;
+                let sealed = Some(self.vault.seal(&at, value)?);
                 let is_kept = value.len() <= KEPT_BYTES_MAX && self.reads.contains_key(&at);
                 let plain = is_kept.then(|| Plaintext::new(Wiped::new(value.to_vec())));
                 self.writes.insert(key.clone(), Written { at, sealed, plain });
             }
             RecordName::Point(key) => {
-                let at = self.vault.point_key(key);
-                let sealed = self.vault.seal(&at, value);
+                let at = self.vault.point_key(key)?;
+                let sealed = self.vault.seal(&at, value)?;
                 self.points.insert(at, Some(sealed));
             }
         }
@@ -210,10 +220,10 @@ impl Txn {
     pub fn delete<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<(), BarrierError> {
         match name.into() {
             RecordName::Listed(key) => {
-                let at = self.place(key);
+                let at = self.place(key)?;
                 self.writes.insert(key.clone(), Written { at, sealed: None, plain: None });
             }
-            RecordName::Point(key) => drop(self.points.insert(self.vault.point_key(key), None)),
+            RecordName::Point(key) => drop(self.points.insert(self.vault.point_key(key)?, None)),
         }
         Ok(())
     }
@@ -275,19 +285,28 @@ impl Txn {
 
     /// Adds to a number of a tally, when the commit finds that it then lies within `bounds`.
     pub fn count(&mut self, name: &PointKey, label: &str, delta: i64, bounds: &Bounds) {
-        let at = self.vault.tally_key(name.as_str());
+        let Some(at) = self.tally_place(name) else { return };
         tally::add(self.tallies.entry(at).or_default(), label, delta, bounds);
     }
 
     /// Takes what the tally `held` holds when this is committed off the tally `from`.
     pub fn take_off(&mut self, held: &PointKey, from: &PointKey) {
-        let (held, from) = (self.vault.tally_key(held.as_str()), self.vault.tally_key(from.as_str()));
+        let (Some(held), Some(from)) = (self.tally_place(held), self.tally_place(from)) else { return };
         self.whole_tallies.push(Whole::TakeOff { held, from });
     }
 
     /// Forgets a tally, whatever it holds.
     pub fn forget_tally(&mut self, name: &PointKey) {
-        self.whole_tallies.push(Whole::Forget(self.vault.tally_key(name.as_str())));
+        if let Some(at) = self.tally_place(name) {
+            self.whole_tallies.push(Whole::Forget(at));
+        }
+    }
+
+    /// Where a tally lies; where nobody can say, the transaction cannot be committed.
+    fn tally_place(&mut self, name: &PointKey) -> Option<RawKey> {
+        let at = self.vault.tally_key(name.as_str()).ok();
+        self.names_what_is_sealed |= at.is_none();
+        at
     }
 
     /// The numbers of a tally, what this transaction adds included (what it does to whole tallies is not). That it
@@ -296,7 +315,7 @@ impl Txn {
     /// # Errors
     /// [`BarrierError`] when the store fails or the tally is damaged.
     pub fn tally(&mut self, name: &PointKey) -> Result<Counts, BarrierError> {
-        let at = self.vault.tally_key(name.as_str());
+        let at = self.vault.tally_key(name.as_str())?;
         let mut counts = match self.snapshot.read(&at)? {
             Some(stored) => Tally::decode(&self.vault.open(&at, &stored.bytes)?)?.counts,
             None => Counts::new(),
@@ -308,28 +327,28 @@ impl Txn {
     }
 
     /// Where a listed record lies.
-    fn place(&mut self, name: &StorageKey) -> RawKey {
+    fn place(&mut self, name: &StorageKey) -> Result<RawKey, BarrierError> {
         if let Some((_, at)) = self.places.iter().find(|(known, _)| known == name) {
-            return at.clone();
+            return Ok(at.clone());
         }
-        let at = self.vault.record_key(name.as_str());
+        let at = self.vault.record_key(name.as_str())?;
         if self.places.len() >= PLACES_MAX {
             self.places.remove(0);
         }
         self.places.push((name.clone(), at.clone()));
-        at
+        Ok(at)
     }
 
     /// Where a record lies, and what this transaction does to it.
-    fn own(&mut self, name: RecordName<'_>) -> (RawKey, Option<&Option<Vec<u8>>>) {
-        match name {
-            RecordName::Listed(key) => (self.place(key), self.writes.get(key).map(|written| &written.sealed)),
+    fn own(&mut self, name: RecordName<'_>) -> Result<Own<'_>, BarrierError> {
+        Ok(match name {
+            RecordName::Listed(key) => (self.place(key)?, self.writes.get(key).map(|written| &written.sealed)),
             RecordName::Point(key) => {
-                let at = self.vault.point_key(key);
+                let at = self.vault.point_key(key)?;
                 let own = self.points.get(&at);
                 (at, own)
             }
-        }
+        })
     }
 
     /// The names directly below a directory, in byte order, after `after`, at most `limit`: `name` for a record,
@@ -428,14 +447,14 @@ struct Glance<'t> {
 
 impl Blocks for Glance<'_> {
     fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Plaintext>, BarrierError> {
-        let at = self.vault.block_key(directory, block);
+        let at = self.vault.block_key(directory, block)?;
         Ok(self.vault.known(&***self.snapshot, &at, Wanted::Value)?.and_then(|known| known.plaintext))
     }
 }
 
 impl Blocks for Txn {
     fn read_block(&mut self, directory: &str, block: u64) -> Result<Option<Plaintext>, BarrierError> {
-        let at = self.vault.block_key(directory, block);
+        let at = self.vault.block_key(directory, block)?;
         self.read_raw(&at)
     }
 }

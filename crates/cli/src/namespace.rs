@@ -1,20 +1,32 @@
-//! `namespace create`, `list`, `scan`, `lookup`, `patch`, `delete`, `lock`, `unlock`.
+//! `namespace create`, `list`, `scan`, `lookup`, `patch`, `delete`, `lock`, `unlock`, `seal`, `unseal`, `seal-status`.
 //!
-//! Each is about a namespace below the one that `-namespace` names. Deliberately absent: seals of namespaces.
+//! Each is about a namespace below the one that `-namespace` names. Deliberately absent: changing the seal of one.
 
 use serde_json::{Map, Value, json};
 use tresor_client::Method;
+use tresor_secret::SecretString;
 
 use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
+use crate::envelope::Envelope;
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FIELD, FORMAT, Flag, repeated, switch, text};
 use crate::logical::{list_below, scan_below};
+use crate::mounts::number;
+use crate::operator::entered;
 use crate::output::{Document, Format};
+use crate::{pgp_keys, status};
 
 const PATH: &str = "sys/namespaces";
 const METADATA: &[Flag] =
     &[repeated("custom-metadata", "Pair name=value to note about the namespace; may be given several times.")];
+const SEAL: &[Flag] = &[
+    text("key-shares", "Give the namespace a seal of its own, whose key is split into so many shares."),
+    text("key-threshold", "How many shares open that seal."),
+    text("seal", "File with the seal's configuration, in place of these two."),
+    repeated("pgp-keys", "Public keys to encrypt the shares to."),
+];
+const UNSEAL: &[Flag] = &[switch("reset", "Forget the shares entered so far.")];
 const REMOVED: &[Flag] = &[repeated("remove-custom-metadata", "Name of a pair to remove; may be given several times.")];
 const LISTING: &[Flag] = &[
     text("after", "List names after this one."),
@@ -29,10 +41,11 @@ pub(crate) const COMMANDS: &[Command] = &[
         examples: &[
             "namespace create team-a",
             "namespace create -namespace=team-a -custom-metadata=owner=payments inner",
+            "namespace create -key-shares=5 -key-threshold=3 team-b",
         ],
         arguments: "[options] NAME",
-        about: "Make a namespace.",
-        flags: &[CONNECTION, FORMAT, FIELD, METADATA],
+        about: "Make a namespace. One with a seal of its own comes sealed, and its shares are printed, once.",
+        flags: &[CONNECTION, FORMAT, FIELD, METADATA, SEAL],
         action: Action::Run(create),
     },
     Command {
@@ -91,6 +104,30 @@ pub(crate) const COMMANDS: &[Command] = &[
         flags: &[CONNECTION, UNLOCK],
         action: Action::Run(unlock),
     },
+    Command {
+        words: &["namespace", "seal"],
+        examples: &["namespace seal team-b"],
+        arguments: "[options] NAME",
+        about: "Seal a namespace that has a seal of its own: its keys leave memory, and it answers nothing.",
+        flags: &[CONNECTION],
+        action: Action::Run(seal),
+    },
+    Command {
+        words: &["namespace", "unseal"],
+        examples: &["namespace unseal team-b", "namespace unseal -reset team-b"],
+        arguments: "[options] NAME [SHARE]",
+        about: "Enter one share of a namespace's own seal.",
+        flags: &[CONNECTION, FORMAT, UNSEAL],
+        action: Action::Run(unseal),
+    },
+    Command {
+        words: &["namespace", "seal-status"],
+        examples: &["namespace seal-status team-b"],
+        arguments: "[options] NAME",
+        about: "Show the state of a namespace's own seal.",
+        flags: &[CONNECTION, FORMAT],
+        action: Action::Run(seal_status),
+    },
 ];
 
 fn trimmed(name: &str) -> &str {
@@ -110,8 +147,89 @@ fn change(context: &mut Context<'_, '_>, method: Method, name: &str, body: &Valu
 
 fn create(context: &mut Context<'_, '_>) -> Outcome {
     let [name] = context.arguments()?;
-    let body = json!({ "custom_metadata": context.pairs("custom-metadata")? });
-    change(context, Method::Put, &name, &body, "creating namespace")
+    let mut body = Map::from_iter([("custom_metadata".to_owned(), context.pairs("custom-metadata")?.into())]);
+    let seal = wanted_seal(context)?;
+    let keys = pgp_keys::read(context, "pgp-keys")?;
+    if let Some(seal) = &seal {
+        body.insert("seal".to_owned(), seal.as_str().into());
+    }
+    if !keys.is_empty() {
+        body.insert("pgp_keys".to_owned(), keys.into());
+    }
+    let body = Value::Object(body);
+    if seal.is_none() || context.format()? != Format::Table || context.flag("field").is_some() {
+        return change(context, Method::Put, &name, &body, "creating namespace");
+    }
+    let answer = context
+        .change(Method::Put, &at(&name), Some(&body))
+        .map_err(|failure| failure.during("creating namespace"))?
+        .ok_or_else(|| Failure::remote("The server answered without content"))?;
+    let shares = answer.data_field("key_shares").and_then(Value::as_array).cloned().unwrap_or_default();
+    for (number, share) in shares.iter().enumerate() {
+        context.io.say(&format!("Unseal Key {}: {}", number + 1, share.as_str().unwrap_or_default()));
+    }
+    let threshold = answer.data_field("key_threshold").and_then(Value::as_u64).unwrap_or_default();
+    context.print_warnings(&answer);
+    context.io.say(&format!(
+        "\nNamespace {}/ has a seal of its own, and is sealed: any {threshold} of these {} keys open it. They are kept\nnowhere: give them to whom they are for.",
+        trimmed(&name),
+        shares.len()
+    ));
+    Ok(0)
+}
+
+/// The configuration of the seal that is asked for.
+fn wanted_seal(context: &Context<'_, '_>) -> Result<Option<String>, Failure> {
+    let split = (number(&context.flags, "key-shares")?, number(&context.flags, "key-threshold")?);
+    match (context.flag("seal"), split) {
+        (None, (None, None)) => Ok(None),
+        (None, (Some(shares), Some(threshold))) => {
+            Ok(Some(format!("seal \"shamir\" {{ shares = {shares} threshold = {threshold} }}")))
+        }
+        (Some(file), (None, None)) => std::fs::read_to_string(file)
+            .map(Some)
+            .map_err(|error| Failure::local(format!("Error reading seal configuration: {error}"))),
+        (Some(_), _) => Err(Failure::Usage("-seal does not go with -key-shares and -key-threshold".to_owned())),
+        (None, _) => Err(Failure::Usage("-key-shares and -key-threshold go together".to_owned())),
+    }
+}
+
+fn seal(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let path = format!("{}/seal", at(&name));
+    context.change(Method::Put, &path, None).map_err(|failure| failure.during("sealing namespace"))?;
+    context.io.say(&format!("Success! Namespace {:?} is sealed.", trimmed(&name)));
+    Ok(0)
+}
+
+fn unseal(context: &mut Context<'_, '_>) -> Outcome {
+    let (name, given) = match context.flags.arguments.as_slice() {
+        [name] => (name.clone(), None),
+        [name, share] => (name.clone(), Some(SecretString::new(share.clone()))),
+        [] => return Err(Failure::Usage("Not enough arguments (expected at least 1, got 0)".to_owned())),
+        _ => return Err(Failure::Usage("Too many arguments (expected at most 2)".to_owned())),
+    };
+    let is_reset = context.flags.switch("reset");
+    let body = if is_reset { json!({ "reset": true }) } else { json!({ "key": entered(context, given)? }) };
+    let path = format!("{}/unseal", at(&name));
+    let doing = if is_reset { "resetting unseal of namespace" } else { "unsealing namespace" };
+    let answer = context.change(Method::Put, &path, Some(&body)).map_err(|failure| failure.during(doing))?;
+    show(context, answer)
+}
+
+fn seal_status(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let path = format!("{}/seal-status", at(&name));
+    let answer = context.read(&path, &[]).map_err(|failure| failure.during("reading seal status"))?;
+    show(context, answer)
+}
+
+/// Prints how a seal stands.
+fn show(context: &mut Context<'_, '_>, answer: Option<Envelope>) -> Outcome {
+    let answer = answer.ok_or_else(|| Failure::remote("The server answered without content"))?;
+    let fields = ["type", "initialized", "sealed", "t", "n", "progress", "nonce"];
+    let known = |name: &str| Some((name.to_owned(), answer.data_field(name)?.clone()));
+    status::print(context, fields.into_iter().filter_map(known).collect())
 }
 
 fn patch(context: &mut Context<'_, '_>) -> Outcome {

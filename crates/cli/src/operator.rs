@@ -212,12 +212,7 @@ fn unseal(context: &mut Context<'_, '_>) -> Outcome {
     let body = if context.flags.switch("reset") {
         json!({ "reset": true })
     } else {
-        let share = match given {
-            Some(dash) if dash.expose() == "-" => from_input(context)?,
-            Some(share) => share,
-            None => context.ask("Unseal Key (will be hidden): ")?,
-        };
-        json!({ "key": share.expose().trim(), "migrate": context.flags.switch("migrate") })
+        json!({ "key": entered(context, given)?, "migrate": context.flags.switch("migrate") })
     };
     let answer = context.send(Method::Put, "sys/unseal", &[], Some(&body)).map_err(|failure| {
         failure.during(if context.flags.switch("reset") { "resetting unseal" } else { "unsealing" })
@@ -229,6 +224,16 @@ fn unseal(context: &mut Context<'_, '_>) -> Outcome {
         }
         _ => Err(Failure::remote("the seal status is not a JSON object")),
     }
+}
+
+/// A share that was given as an argument, is piped in, or is asked for.
+pub(crate) fn entered(context: &mut Context<'_, '_>, given: Option<SecretString>) -> Result<Value, Failure> {
+    let share = match given {
+        Some(dash) if dash.expose() == "-" => from_input(context)?,
+        Some(share) => share,
+        None => context.ask("Unseal Key (will be hidden): ")?,
+    };
+    Ok(Value::from(share.expose().trim()))
 }
 
 pub(crate) fn from_input(context: &mut Context<'_, '_>) -> Result<SecretString, Failure> {

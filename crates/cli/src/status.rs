@@ -134,9 +134,12 @@ fn rows(fields: &Map<String, Value>) -> Vec<Vec<String>> {
     if flag("migration") {
         row("Seal Migration in Progress", "true".to_owned());
     }
-    row("Version", text("version"));
-    row("Build Date", text("build_date"));
-    row("Storage Type", text("storage_type"));
+    // The seal of a namespace has none of these.
+    for (title, name) in [("Version", "version"), ("Build Date", "build_date"), ("Storage Type", "storage_type")] {
+        if fields.contains_key(name) {
+            row(title, text(name));
+        }
+    }
     if !text("cluster_name").is_empty() && !text("cluster_id").is_empty() {
         row("Cluster Name", text("cluster_name"));
         row("Cluster ID", text("cluster_id"));

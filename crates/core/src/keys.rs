@@ -6,7 +6,7 @@
 
 use tresor_barrier::{Area, BarrierError, KeyPrefix, PointKey, StorageKey};
 use tresor_model::MountId;
-use tresor_model::ids::NamespaceId;
+use tresor_model::ids::{NamespaceId, RealmId};
 
 use crate::namespaces::ids;
 use crate::shareholders::Target;
@@ -250,6 +250,16 @@ pub(crate) fn children(parent: &str) -> Prefix {
 /// Tokens of every namespace that were revoked and of which something is left to be collected.
 pub(crate) fn marks() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Tokens, "mark/")
+}
+
+/// All indices of what ends or is due by time.
+pub(crate) fn ends() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "ends/")
+}
+
+/// What was due in a sealed realm, by where it stood below [`ends`].
+pub(crate) fn parked(realm: &RealmId) -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, &format!("parked/{realm}/"))
 }
 
 /// Buckets of the time-ordered index of tokens of every namespace that end, earliest first; in them, bare names.

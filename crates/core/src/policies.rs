@@ -203,6 +203,13 @@ impl Policies {
         Ok(Self { table: Cached::new(prefix, txn, table), namespace })
     }
 
+    /// What is seen of the policies of a sealed namespace: none.
+    pub(crate) fn sealed(txn: &Txn, namespace: NamespaceId) -> Result<Self, Fault> {
+        let prefix = keys::policies(&namespace).map_err(Fault::internal)?;
+        let table = PolicyTable { by_name: Ordered::of(|stored| &stored.name, Vec::new()), compiled: Mutex::default() };
+        Ok(Self { table: Cached::new(prefix, txn, table), namespace })
+    }
+
     /// The table now.
     #[must_use]
     pub fn table(&self) -> Arc<PolicyTable> {

@@ -27,7 +27,7 @@ use crate::leases::clock::CommonTime;
 use crate::leases::secrets::Leases;
 use crate::lockout::Lockouts;
 use crate::metrics::Metrics;
-use crate::namespaces::Spaces;
+use crate::namespaces::{Spaces, realms};
 use crate::node::{Node, Registry};
 use crate::pipeline::{RunningUses, Turns, uncertain};
 use crate::quotas::Quotas;
@@ -217,7 +217,7 @@ impl Unsealed {
         metrics.is_called(&cluster.name);
         leases::clock::resume(&mut txn, &clock)?;
         let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings, nodes.is_enabled()).await?);
-        let spaces = Arc::new(Spaces::load(&mut txn, registry.factories.clone(), Arc::clone(&settings))?);
+        let spaces = Arc::new(Spaces::load(&mut txn, &barrier, registry.factories.clone(), Arc::clone(&settings))?);
         let quotas = Arc::new(Quotas::load(&mut txn)?);
         let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
         let edge = Arc::new(Edge::load(&mut txn)?);
@@ -341,6 +341,7 @@ impl Unsealed {
                 BarrierError::Store(StoreError::LowSpace { .. } | StoreError::NoSpace { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(NO_SPACE.into()).into())
                 }
+                BarrierError::SealedRealm => CommitFault::Other(realms::sealed().into()),
                 BarrierError::Store(StoreError::Elsewhere { .. }) => CommitFault::Other(Refusal::Elsewhere.into()),
                 BarrierError::Store(StoreError::Stopped { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(DISK_FAILED.into()).into())

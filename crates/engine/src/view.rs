@@ -241,6 +241,13 @@ pub fn fault(error: BarrierError) -> Fault {
     }
 }
 
+/// Whether something lies in a namespace that is sealed: it can be neither read nor written.
+#[must_use]
+pub fn is_sealed(fault: &Fault) -> bool {
+    let Fault::Failure(failure) = fault else { return false };
+    matches!(failure.cause.downcast_ref(), Some(BarrierError::SealedRealm))
+}
+
 /// Whether something stored is damaged, so that trying again will not help.
 #[must_use]
 pub fn is_damage(fault: &Fault) -> bool {

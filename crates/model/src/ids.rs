@@ -54,6 +54,10 @@ id!(
     NamespaceId
 );
 id!(
+    /// What is sealed by keys of its own: a namespace with a seal, and all below it that has none.
+    RealmId
+);
+id!(
     /// A lease: the path that created it plus a random part.
     LeaseId
 );
@@ -69,5 +73,41 @@ impl NamespaceId {
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.as_str() == "root"
+    }
+
+    /// The id of a namespace in a realm, of the part that is its own: so a name says by itself whose keys it is under, and
+    /// nothing has to be looked up that could be missing.
+    #[must_use]
+    pub fn in_realm(own: &str, realm: &RealmId) -> Self {
+        Self::new([own, realm.as_str()].concat())
+    }
+
+    /// The realm that the namespace is in.
+    #[must_use]
+    pub fn realm(&self) -> Option<RealmId> {
+        realm_in(self.as_str()).map(RealmId::new)
+    }
+}
+
+/// Characters of a realm's id, and of the part of a namespace's id before it.
+pub const REALM_CHARACTERS: usize = 6;
+
+/// The id of the realm in a namespace's id: only those in a realm are as long as both parts.
+#[must_use]
+pub fn realm_in(namespace: &str) -> Option<&str> {
+    if namespace.len() == 2 * REALM_CHARACTERS { namespace.get(REALM_CHARACTERS..) } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_says_its_realm_or_has_none() {
+        let realm = RealmId::new("rEaLm1");
+        assert_eq!(NamespaceId::in_realm("aB3xYz", &realm).realm(), Some(realm));
+        for outside in ["root", "aB3xYz", "", "aB3xYzrEaLm", "aB3xYzrEaLm12"] {
+            assert_eq!(NamespaceId::new(outside).realm(), None, "{outside}");
+        }
     }
 }

@@ -16,7 +16,7 @@ pub mod throttle;
 
 pub use body::{Body, Map, Number, Text};
 pub use fault::{Failure, Fault, Refusal};
-pub use ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RequestId};
+pub use ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RealmId, RequestId};
 pub use operation::{Operation, Verb};
 pub use origin::Origin;
 pub use path::{MountPath, Path, PathError};

@@ -9,7 +9,8 @@ use tresor_core::{AlwaysRoute, Node};
 use tresor_crypto::shamir::Threshold;
 use tresor_engine::Place;
 use tresor_model::{Fault, Map, Response, Shape, Verb};
-use tresor_secret::{SecretBytes, SecretString, UnsealShare};
+use tresor_pgp::Recipient;
+use tresor_secret::{SecretString, UnsealShare};
 use tresor_wire::API_LEVEL;
 use tresor_wire::input::{EmptyInput, Fields, Input};
 use tresor_wire::output::Output;
@@ -18,7 +19,7 @@ use crate::joining::{
     Addresses, Answer, Challenge, Join, Joined, Knock, Lost, Welcome, addresses, answer, challenge, join,
 };
 use crate::probes::{Health, HealthReport, Leader, read_health, read_leader};
-use crate::sys::rekey::{recipients, spelled};
+use crate::sys::rekey::{given_out, recipients, spelled};
 
 /// One row of the list: input and output are the handler's own types.
 macro_rules! route {
@@ -204,16 +205,8 @@ async fn init(node: &Node, input: Init) -> Result<Initialised, Fault> {
         node.encrypt_to(recipient, b"")?;
     }
     let initialized = node.initialize(threshold, None).await?;
-    let handed_out: Vec<SecretBytes> = if owners.is_empty() {
-        initialized.shares.iter().map(|share| SecretBytes::new(share.expose().to_vec())).collect()
-    } else {
-        let sealed = initialized.shares.iter().zip(&owners).map(|(share, owner)| {
-            let text = SecretString::new(hex::encode(share.expose()));
-            node.encrypt_to(owner, text.expose().as_bytes()).map(SecretBytes::new)
-        });
-        sealed.collect::<Result<_, _>>()?
-    };
-    let (hex, base64) = spelled(&handed_out);
+    let encrypt = |owner: &Recipient, plain: &[u8]| node.encrypt_to(owner, plain);
+    let (hex, base64) = spelled(&given_out(&initialized.shares, &owners, encrypt)?);
     let root_token = match owner_of_token.first() {
         None => initialized.root_token.expose().to_owned(),
         Some(owner) => STANDARD.encode(node.encrypt_to(owner, initialized.root_token.expose().as_bytes())?),

@@ -14,7 +14,7 @@ use tresor_model::ids::MountId;
 use tresor_record::Record;
 
 use super::secrets::Retired;
-use super::{Doing, Progress, index, wakes};
+use super::{Doing, Progress, index, parked, wakes};
 use crate::keys;
 use crate::mounts::record::WipeRecord;
 use crate::namespaces::ids;
@@ -29,16 +29,23 @@ const MARKS_MAX: usize = 128;
 pub(super) fn marks(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
     let marks = keys::marks().map_err(Fault::internal)?;
     let aside = keys::set_aside().map_err(Fault::internal)?;
-    let hashes = txn.list(&marks, None, MARKS_MAX).map_err(Fault::internal)?;
     let (mut budget, mut did_something) = (doing.step_max, false);
-    for hash in hashes {
+    let spaces = &unsealed.handles.spaces;
+    let (mut hashes, _) = parked::open_names(spaces, txn, &marks, None, MARKS_MAX)?;
+    let mut at = 0;
+    // Marks that wait for something that is sealed stand in the way of no other.
+    while let Some(hash) = hashes.get(at).cloned() {
+        at += 1;
+        if at == MARKS_MAX && hashes.len() == MARKS_MAX && !did_something {
+            (hashes, at) = (parked::open_names(spaces, txn, &marks, Some(&hash), MARKS_MAX)?.0, 0);
+        }
         let key = marks.key(&hash).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
         let mut mark = MarkRecord::decode(&bytes).map_err(Fault::internal)?;
         let now = unsealed.clock.now();
         let damaged = format!("mark-{hash}");
         let is_aside = txn.contains(&aside.key(&damaged).map_err(Fault::internal)?).map_err(Fault::internal)?;
-        let walk = Walk { unsealed, budget: &mut budget, revoked: &mut doing.revoked };
+        let walk = Walk { unsealed, budget: &mut budget, revoked: &mut doing.revoked, sealed: 0 };
         let walked = match mark.fate {
             _ if is_aside => Ok(Done::Waits),
             StoredFate::Doomed => walk.doom(txn, &hash),
@@ -88,12 +95,20 @@ struct Walk<'w> {
     unsealed: &'w Unsealed,
     budget: &'w mut usize,
     revoked: &'w mut u64,
+    /// How much was met that waits for its namespace to be opened.
+    sealed: usize,
 }
 
 impl Walk<'_> {
     /// Removes everything below a doomed token.
     fn doom(mut self, txn: &mut Txn, hash: &str) -> Result<Done, Fault> {
-        Ok(if self.remove_below(txn, hash, 0)? { Done::Wholly } else { Done::Partly })
+        let before = *self.budget;
+        Ok(match self.remove_below(txn, hash, 0)? {
+            true if self.sealed == 0 => Done::Wholly,
+            // The mark goes on refusing what is sealed, and is there when that is opened.
+            true if *self.budget == before => Done::Waits,
+            _ => Done::Partly,
+        })
     }
 
     /// Removes what is below a token, children after what is below them; true when nothing is left.
@@ -102,32 +117,59 @@ impl Walk<'_> {
             return Ok(false);
         }
         let edges = keys::children(hash).map_err(Fault::internal)?;
-        for name in txn.list(&edges, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
-            if *self.budget == 0 {
-                return Ok(false);
+        let mut after: Option<String> = None;
+        // What stays because something below it is sealed is passed by, too.
+        loop {
+            let limit = self.budget.saturating_add(1);
+            let names = self.open_names(txn, &edges, after.as_deref(), limit)?;
+            let is_last = names.len() < limit;
+            for name in names {
+                if *self.budget == 0 {
+                    return Ok(false);
+                }
+                let child = tokens::hash_of(&name).unwrap_or(&name);
+                let sealed = self.sealed;
+                // A chain longer than any that could be made ends here, whatever the store says.
+                if depth < tokens::DEPTH_MAX && !self.remove_below(txn, child, depth + 1)? {
+                    return Ok(false);
+                }
+                if self.sealed == sealed {
+                    if let Some(record) = tokens::read_record(txn, child)? {
+                        let found = self.unsealed.handles.tokens.as_stored(child, record);
+                        self.unsealed.handles.tokens.remove(txn, &found)?;
+                        *self.revoked += 1;
+                    }
+                    txn.forget_tally(&keys::below(child).map_err(Fault::internal)?);
+                    txn.leave(&edges.key(&name).map_err(Fault::internal)?);
+                    *self.budget -= 1;
+                }
+                after = Some(name);
             }
-            let child = tokens::hash_of(&name).unwrap_or(&name);
-            // A chain longer than any that could be made ends here, whatever the store says.
-            if depth < tokens::DEPTH_MAX && !self.remove_below(txn, child, depth + 1)? {
-                return Ok(false);
+            if is_last {
+                return Ok(*self.budget > 0);
             }
-            if let Some(record) = tokens::read_record(txn, child)? {
-                let found = self.unsealed.handles.tokens.as_stored(child, record);
-                self.unsealed.handles.tokens.remove(txn, &found)?;
-                *self.revoked += 1;
-            }
-            txn.forget_tally(&keys::below(child).map_err(Fault::internal)?);
-            txn.leave(&edges.key(&name).map_err(Fault::internal)?);
-            *self.budget -= 1;
         }
-        Ok(*self.budget > 0)
     }
 
-    /// Removes what belongs to a token itself; true when nothing is left.
+    /// Names that lead into no sealed namespace; that others were passed over is remembered.
+    fn open_names(
+        &mut self,
+        txn: &mut Txn,
+        prefix: &KeyPrefix,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<String>, Fault> {
+        let (names, has_passed) = parked::open_names(&self.unsealed.handles.spaces, txn, prefix, after, limit)?;
+        self.sealed += usize::from(has_passed);
+        Ok(names)
+    }
+
+    /// Removes what belongs to a token itself, but for what is sealed; true when nothing else is left.
     fn remove_own(&mut self, txn: &mut Txn, hash: &str) -> Result<bool, Fault> {
         // Leases are retired here and revoked by their own task: what lies outside may take its time.
         let owned = keys::leases_of(hash).map_err(Fault::internal)?;
-        for number in txn.list(&owned, None, self.budget.saturating_add(1)).map_err(Fault::internal)? {
+        let limit = self.budget.saturating_add(1);
+        for number in self.open_names(txn, &owned, None, limit)? {
             if *self.budget == 0 {
                 return Ok(false);
             }
@@ -151,6 +193,7 @@ impl Walk<'_> {
             let above = mark.walked.last().and_then(|name| tokens::hash_of(name)).unwrap_or(hash).to_owned();
             let edges = keys::children(&above).map_err(Fault::internal)?;
             match txn.list(&edges, after.as_deref(), 1).map_err(Fault::internal)?.pop() {
+                Some(next) if parked::is_sealed(&self.unsealed.handles.spaces, &next) => return Ok(Done::Waits),
                 Some(next) if mark.walked.len() <= tokens::DEPTH_MAX => {
                     self.forget_lost(txn, tokens::hash_of(&next).unwrap_or(&next))?;
                     *self.budget -= 1;
@@ -161,6 +204,7 @@ impl Walk<'_> {
                     Some(visited) => after = Some(visited),
                     // What was revoked below keeps saying that it lay here until it is collected.
                     None if self.unsealed.handles.tokens.any_mark_below(hash) => return Ok(Done::Waits),
+                    None if self.sealed > 0 => return Ok(Done::Waits),
                     None => return self.forget_edges(txn, hash),
                 },
             }
@@ -213,7 +257,7 @@ impl tokens::Tokens {
 /// keeps no other waiting.
 pub(super) fn wipe(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
     let wipes = keys::wipes().map_err(Fault::internal)?;
-    for name in txn.list(&wipes, None, MARKS_MAX).map_err(Fault::internal)? {
+    for name in parked::open_names(&unsealed.handles.spaces, txn, &wipes, None, MARKS_MAX)?.0 {
         let key = wipes.key(&name).map_err(Fault::internal)?;
         let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
         let mut record = WipeRecord::decode(&bytes).map_err(Fault::internal)?;

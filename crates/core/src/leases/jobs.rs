@@ -13,7 +13,7 @@ use tresor_record::Record;
 use super::index::SetAside;
 use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState, number_of};
 use super::secrets::{Leases, id_key, ids, numbered, readable_ids, try_again};
-use super::{Doing, Progress, Readable, index};
+use super::{Doing, Progress, Readable, index, parked};
 use crate::cached::every_name;
 use crate::keys;
 use crate::namespaces::Space;
@@ -159,7 +159,8 @@ impl Leases {
 /// Does a page of the oldest job.
 pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
     let jobs = keys::jobs().map_err(Fault::internal)?;
-    let Some(name) = txn.list(&jobs, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
+    let (mut names, _) = parked::open_names(&unsealed.handles.spaces, txn, &jobs, None, 1)?;
+    let Some(name) = names.pop() else { return Ok(Progress::Idle) };
     let key = jobs.key(&name).map_err(Fault::internal)?;
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(Progress::Idle) };
     let mut job = JobRecord::decode(&bytes).map_err(Fault::internal)?;

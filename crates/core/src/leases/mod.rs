@@ -17,6 +17,7 @@ pub mod index;
 pub(crate) mod intents;
 pub mod jobs;
 mod leaving;
+pub(crate) mod parked;
 pub mod record;
 mod revoke;
 pub mod secrets;
@@ -148,6 +149,8 @@ pub(crate) enum Progress {
 pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
     let mut progress = Progress::Idle;
     let mut failed = tend(unsealed).await.err();
+    let opened = unsealed.handles.spaces.finish_opening(unsealed.clock.now(), &*unsealed.doors.entropy).await;
+    failed = failed.or(opened.err());
     let every: [(&'static str, Work); 7] = [
         ("sys/tokens/expired", expire),
         ("sys/tokens/collected", collect::marks),
@@ -269,6 +272,7 @@ fn expire(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progr
         }
         return Ok(Progress::More);
     };
+    let (names, _) = parked::park(&unsealed.handles.spaces, txn, &bucket, names)?;
     for name in names {
         let hash = tokens::hash_of(&name).unwrap_or(&name);
         match read_token(txn, hash)? {

@@ -22,7 +22,7 @@ use super::crew::Crew;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, give_up, move_to, write};
 use super::{
-    Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, pause_after, readable, stands, targets,
+    Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, parked, pause_after, readable, stands, targets,
 };
 use crate::gate::Gate;
 use crate::keys;
@@ -135,6 +135,10 @@ fn begin(
     for queue in page {
         let name = queue.trim_end_matches('/');
         let under_way = crew.of(name);
+        // What is sealed stays where it is in its queue.
+        if parked::is_sealed(&unsealed.handles.spaces, name) {
+            continue;
+        }
         let room = match unsealed.handles.leases.targets().down(name) {
             Some(down) if down.until > now => 0,
             Some(_) => 1_usize.saturating_sub(under_way),
@@ -176,6 +180,11 @@ async fn sort(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fault> {
             stands(unsealed.commit_in(pace.lane, txn).await)?;
             return Ok(Progress::More);
         };
+        let (numbers, has_parked) = parked::park(&unsealed.handles.spaces, &mut txn, &bucket, numbers)?;
+        if has_parked {
+            stands(unsealed.commit_in(pace.lane, txn).await)?;
+            return Ok(Progress::More);
+        }
         (bucket, numbers)
     };
     let second = bucket.as_str().trim_end_matches('/').rsplit('/').next().and_then(index::second_of);

@@ -21,7 +21,7 @@ use tresor_record::Record;
 use super::crew::Crew;
 use super::intents::{ACT_DEADLINE, falls_due};
 use super::secrets::{Means, own_context};
-use super::{PAUSE_MAX, index, pause_after, stands, targets};
+use super::{PAUSE_MAX, index, parked, pause_after, stands, targets};
 use crate::besides::BESIDES;
 use crate::gate::Gate;
 use crate::keys;
@@ -182,6 +182,11 @@ async fn begin(unsealed: &Arc<Unsealed>, crew: &mut Crew<()>) -> Result<bool, Fa
         unsealed.commit(txn).await?;
         return Ok(true);
     };
+    let (entries, has_parked) = parked::park(&unsealed.handles.spaces, &mut txn, &bucket, entries)?;
+    if has_parked {
+        stands(unsealed.commit(txn).await)?;
+        return Ok(true);
+    }
     let second = bucket.as_str().trim_end_matches('/').rsplit('/').next().and_then(index::second_of);
     let second = Timestamp::from_seconds(second.unwrap_or(0));
     let mut has_begun = false;

@@ -182,10 +182,15 @@ impl Mounts {
     /// # Errors
     /// When the store fails or a record is damaged.
     pub(crate) fn load(txn: &mut Txn, namespace: NamespaceId, common: Arc<Common>) -> Result<Self, Fault> {
-        let prefix = keys::mounts(&namespace).map_err(Fault::internal)?;
-        let mounts = Self { table: Cached::new(prefix, txn, Table::default()), namespace, common };
+        let mounts = Self::sealed(txn, namespace, common)?;
         let table = mounts.read_table(txn)?;
         Ok(Self { table: Cached::new(keys::mounts(&mounts.namespace).map_err(Fault::internal)?, txn, table), ..mounts })
+    }
+
+    /// What is seen of the mounts of a sealed namespace: none.
+    pub(crate) fn sealed(txn: &Txn, namespace: NamespaceId, common: Arc<Common>) -> Result<Self, Fault> {
+        let prefix = keys::mounts(&namespace).map_err(Fault::internal)?;
+        Ok(Self { table: Cached::new(prefix, txn, Table::default()), namespace, common })
     }
 
     /// The table now.

@@ -20,7 +20,7 @@ use super::record::{MountRecord, Move, MoveState, StoredClass};
 use super::taking_over::{TakeOverRecord, carry_some};
 use crate::keys;
 use crate::leases::secrets::LeasesLeft;
-use crate::leases::wakes;
+use crate::leases::{parked, wakes};
 use crate::namespaces::{Space, Spaces, ids};
 use crate::unsealed::Unsealed;
 
@@ -87,7 +87,7 @@ impl Mount {
 /// Does a piece of one of the moves; whether anything was done.
 pub(crate) fn step(unsealed: &Unsealed, txn: &mut Txn, limit: usize) -> Result<bool, Fault> {
     let jobs = keys::moves().map_err(Fault::internal)?;
-    for name in txn.list(&jobs, None, JOBS_MAX).map_err(Fault::internal)? {
+    for name in parked::open_names(&unsealed.handles.spaces, txn, &jobs, None, JOBS_MAX)?.0 {
         if one(unsealed, txn, &name, limit)? {
             return Ok(true);
         }
@@ -109,6 +109,10 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, name: &str, limit: usize) -> Result<b
         txn.delete(&key).map_err(Fault::internal)?;
         return Ok(true);
     };
+    // Where it goes is sealed: it goes on when that is opened.
+    if to.is_sealed {
+        return Ok(false);
+    }
     if record.class == StoredClass::Secret {
         match LeasesLeft::of(txn, &from.id, &id)? {
             LeasesLeft { live: 0, revoking: 0, irrevocable: 0 } => {}

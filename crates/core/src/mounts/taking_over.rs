@@ -13,6 +13,7 @@ use tresor_record::Record;
 use super::Mounts;
 use super::record::{Former, MountRecord};
 use crate::keys;
+use crate::leases::parked;
 use crate::leases::secrets::{Means, own_context};
 use crate::namespaces::ids;
 use crate::unsealed::Unsealed;
@@ -135,9 +136,8 @@ pub(super) fn carry_some(
 /// Takes some data over of a mount that has some left; whether anything was done.
 pub(crate) fn step(unsealed: &Unsealed, txn: &mut Txn, limit: usize) -> Result<bool, Fault> {
     let jobs = keys::take_overs().map_err(Fault::internal)?;
-    let Some(name) = txn.list(&jobs, None, JOBS_MAX).map_err(Fault::internal)?.into_iter().next() else {
-        return Ok(false);
-    };
+    let (names, _) = parked::open_names(&unsealed.handles.spaces, txn, &jobs, None, JOBS_MAX)?;
+    let Some(name) = names.into_iter().next() else { return Ok(false) };
     let key = jobs.key(&name).map_err(Fault::internal)?;
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(false) };
     let mut job = TakeOverRecord::decode(&bytes).map_err(Fault::internal)?;

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 
 use tresor_barrier::{StorageKey, Txn};
 use tresor_crypto::hash::{sha256, to_hex};
+use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
 use tresor_env::Entropy;
-use tresor_model::ids::NamespaceId;
+use tresor_model::ids::{NamespaceId, REALM_CHARACTERS, RealmId};
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
-use tresor_secret::SecretString;
+use tresor_secret::{SecretString, UnsealShare};
 
 use super::name::NamespaceName;
 use super::record::{NamespaceRecord, NamespaceState};
@@ -21,19 +22,17 @@ use crate::keys;
 use crate::mounts::Mounts;
 use crate::policies::Policies;
 
-/// Characters of a namespace's id.
-const ID_CHARACTERS: usize = 6;
 /// Characters of the key that unlocks a namespace.
 const UNLOCK_CHARACTERS: usize = 24;
 /// How deep namespaces may lie in each other.
 const DEPTH_MAX: usize = 16;
 
-fn key(parent: &NamespaceId, name: &NamespaceName) -> Result<StorageKey, Fault> {
+pub(super) fn key(parent: &NamespaceId, name: &NamespaceName) -> Result<StorageKey, Fault> {
     let below = keys::namespaces().and_then(|at| at.below(&format!("{parent}/")));
     below.and_then(|at| at.key(name.as_str())).map_err(tresor_engine::view::fault)
 }
 
-fn write(txn: &mut Txn, record: &NamespaceRecord) -> Result<(), Fault> {
+pub(super) fn write(txn: &mut Txn, record: &NamespaceRecord) -> Result<(), Fault> {
     let name = NamespaceName::parse(record.name()).map_err(Fault::internal)?;
     txn.write(&key(&record.parent(), &name)?, &record.encode()).map_err(Fault::internal)
 }
@@ -65,23 +64,28 @@ impl Spaces {
         }
     }
 
-    /// Makes a namespace, or gives the one that is there other metadata.
+    /// Makes a namespace, or gives the one that is there other metadata. With a seal of its own it comes sealed, with the
+    /// shares that open it.
     ///
     /// # Errors
-    /// A refusal when a mount is there, it is being deleted, or it would lie too deep.
+    /// A refusal when a mount is there, it is being deleted, or it would lie too deep; or when one that is there is to get a
+    /// seal.
     pub fn write(
         &self,
         txn: &mut Txn,
         parent: &Space,
         name: &NamespaceName,
-        metadata: BTreeMap<String, String>,
+        (metadata, sealed): (BTreeMap<String, String>, Option<Threshold>),
         now: Timestamp,
         entropy: &dyn Entropy,
-    ) -> Result<NamespaceRecord, Fault> {
+    ) -> Result<(NamespaceRecord, Vec<UnsealShare>), Fault> {
         if let Some(known) = self.stored(txn, parent, name)? {
+            if sealed.is_some() {
+                return Err(Fault::invalid("cannot update existing namespace and modify its seal config"));
+            }
             let record = NamespaceRecord { metadata, ..open(known)? };
             write(txn, &record)?;
-            return Ok(record);
+            return Ok((record, Vec::new()));
         }
         if parent.line.len() > DEPTH_MAX {
             return Err(Fault::invalid("namespaces lie too deep in each other"));
@@ -90,7 +94,10 @@ impl Spaces {
         if let Some(taken) = parent.mounts.overlap(txn, &format!("{name}/"))? {
             return Err(Fault::invalid(format!("new namespace conflicts with existing mount: {taken}")));
         }
-        let id = self.fresh_id(entropy);
+        let realm = sealed.map(|_| self.fresh_realm(entropy));
+        let id = self.fresh_id(realm.clone().or_else(|| parent.id.realm()).as_ref(), entropy);
+        let made = realm.zip(sealed).map(|(realm, split)| self.realms.barrier().new_realm(&realm, split, now));
+        let (seal, shares) = made.unzip();
         let record = NamespaceRecord {
             uuid: token_text::random_uuid(entropy),
             path: format!("{}{name}/", parent.path),
@@ -98,20 +105,37 @@ impl Spaces {
             metadata,
             created: now,
             state: NamespaceState::Open,
+            seal,
             id,
         };
         write(txn, &record)?;
-        Policies::write_defaults(txn, &record.id)?;
-        Mounts::write_defaults(txn, &record.id, now, entropy)?;
-        Ok(record)
+        if record.seal.is_none() {
+            Policies::write_defaults(txn, &record.id)?;
+            Mounts::write_defaults(txn, &record.id, now, entropy)?;
+        }
+        Ok((record, shares.unwrap_or_default()))
     }
 
     /// An id that no namespace has. Two that are drawn at the same time are one with a chance of 1 in 5 × 10¹⁰.
-    fn fresh_id(&self, entropy: &dyn Entropy) -> NamespaceId {
+    fn fresh_id(&self, realm: Option<&RealmId>, entropy: &dyn Entropy) -> NamespaceId {
         loop {
-            let id = NamespaceId::new(token_text::random_base62(ID_CHARACTERS, entropy).as_str());
+            let own = token_text::random_base62(REALM_CHARACTERS, entropy);
+            let id = match realm {
+                None => NamespaceId::new(own.as_str()),
+                Some(realm) => NamespaceId::in_realm(own.as_str(), realm),
+            };
             if self.with_id(&id).is_none() {
                 return id;
+            }
+        }
+    }
+
+    /// An id that no realm has.
+    fn fresh_realm(&self, entropy: &dyn Entropy) -> RealmId {
+        loop {
+            let realm = RealmId::new(token_text::random_base62(REALM_CHARACTERS, entropy).as_str());
+            if !self.every().iter().any(|space| space.id.realm().as_ref() == Some(&realm)) {
+                return realm;
             }
         }
     }
@@ -150,6 +174,9 @@ impl Spaces {
         let Some(record) = self.stored(txn, parent, name)? else { return Ok(false) };
         if record.is_leaving() {
             return Ok(true);
+        }
+        if self.is_sealed(&record.id) {
+            return Err(Fault::invalid("unable to delete a sealed namespace: unseal it first"));
         }
         let below = keys::namespaces().and_then(|at| at.below(&format!("{}/", record.id))).map_err(Fault::internal)?;
         if !txn.list(&below, None, 1).map_err(Fault::internal)?.is_empty() {

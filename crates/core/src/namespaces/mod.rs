@@ -10,13 +10,14 @@ mod change;
 pub(crate) mod ids;
 mod name;
 mod permissions;
+pub mod realms;
 pub mod record;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use tresor_barrier::{Changed, KeyPrefix, StorageKey, Txn};
+use tresor_barrier::{Barrier, Changed, KeyPrefix, StorageKey, Txn};
 use tresor_engine::{EngineFactory, Mounted};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Path, Refusal};
@@ -29,6 +30,7 @@ use crate::policies::Policies;
 use crate::settings::Settings;
 pub use name::{NameError, NamespaceName};
 pub use permissions::Permissions;
+use realms::Realms;
 use record::NamespaceRecord;
 
 /// One namespace: what a request is handed once it is known where it goes.
@@ -45,6 +47,8 @@ pub struct Space {
     pub mounts: Arc<Mounts>,
     /// Its policies.
     pub policies: Arc<Policies>,
+    /// Whether it is sealed: then it is shown with no mounts and no policies, whatever it has.
+    pub is_sealed: bool,
 }
 
 /// Where a request goes.
@@ -74,6 +78,8 @@ pub struct Spaces {
     every_mount: KeyPrefix,
     every_policy: KeyPrefix,
     registry: RwLock<Registry>,
+    /// Which of those with seals of their own are open.
+    realms: Realms,
 }
 
 impl Space {
@@ -81,6 +87,11 @@ impl Space {
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.record.is_none()
+    }
+
+    /// Whether it has a seal of its own.
+    fn has_seal(&self) -> bool {
+        self.record.as_ref().is_some_and(|record| record.seal.is_some())
     }
 
     /// Whether it is being deleted.
@@ -118,7 +129,12 @@ impl Spaces {
     ///
     /// # Errors
     /// When the store fails or a record is damaged.
-    pub fn load(txn: &mut Txn, factories: Vec<EngineFactory>, settings: Arc<Settings>) -> Result<Self, Fault> {
+    pub fn load(
+        txn: &mut Txn,
+        barrier: &Barrier,
+        factories: Vec<EngineFactory>,
+        settings: Arc<Settings>,
+    ) -> Result<Self, Fault> {
         let common = Arc::new(Common::new(factories, settings));
         let id = NamespaceId::root();
         let root = Space {
@@ -127,6 +143,7 @@ impl Spaces {
             record: None,
             mounts: Arc::new(Mounts::load(txn, id.clone(), Arc::clone(&common))?),
             policies: Arc::new(Policies::load(txn, id.clone())?),
+            is_sealed: false,
             id,
         };
         let prefix = keys::namespaces().map_err(Fault::internal)?;
@@ -137,6 +154,7 @@ impl Spaces {
             every_mount: keys::every_mount().map_err(Fault::internal)?,
             every_policy: keys::every_policy().map_err(Fault::internal)?,
             registry: RwLock::default(),
+            realms: Realms::new(barrier),
         };
         spaces.reload(txn)?;
         Ok(spaces)
@@ -146,7 +164,7 @@ impl Spaces {
         self.registry.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, change: impl FnOnce(&mut Registry)) {
+    fn put_in(&self, change: impl FnOnce(&mut Registry)) {
         change(&mut self.registry.write().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -284,12 +302,12 @@ impl Spaces {
             self.reload_one(txn, rest, key)?;
         }
         for id in changed.namespaces(&self.every_mount).into_iter().flatten() {
-            if let Some(space) = self.with_id(&id) {
+            if let Some(space) = self.with_id(&id).filter(|space| !space.is_sealed) {
                 space.mounts.reload_if_touched(changed, txn)?;
             }
         }
         for id in changed.namespaces(&self.every_policy).into_iter().flatten() {
-            if let Some(space) = self.with_id(&id) {
+            if let Some(space) = self.with_id(&id).filter(|space| !space.is_sealed) {
                 space.policies.reload_if_touched(changed, txn)?;
             }
         }
@@ -302,9 +320,15 @@ impl Spaces {
         let stored = read(txn, key)?;
         match stored {
             Some(record) => {
+                self.realms.follow(&record);
                 let known = self.with_id(&record.id);
+                let has_seal = record.seal.is_some();
                 let space = self.space(txn, record, known)?;
-                self.change(|registry| registry.put(space));
+                let path = space.path.clone();
+                self.put_in(|registry| registry.put(space));
+                if has_seal {
+                    self.follow_below(txn, &path)?;
+                }
             }
             None => {
                 // Its parent may be gone in the same breath.
@@ -316,7 +340,11 @@ impl Spaces {
                         (record.parent() == parent && record.name() == name).then(|| record.path.clone())
                     }),
                 };
-                self.change(|registry| path.iter().for_each(|path| registry.take_out(path)));
+                let gone = path.as_ref().and_then(|path| self.registry().by_path.get(path).cloned());
+                if let Some(realm) = gone.filter(|gone| gone.has_seal()).and_then(|gone| gone.id.realm()) {
+                    self.realms.close(&realm);
+                }
+                self.put_in(|registry| path.iter().for_each(|path| registry.take_out(path)));
             }
         }
         Ok(())
@@ -324,25 +352,45 @@ impl Spaces {
 
     fn reload(&self, txn: &mut Txn) -> Result<(), Fault> {
         let mut fresh = Registry::default();
-        for record in every_record(txn, &self.prefix)? {
+        let records = every_record(txn, &self.prefix)?;
+        // Which realms are open is known before anything of them is read.
+        self.realms.retain(&records);
+        records.iter().for_each(|record| self.realms.follow(record));
+        for record in records {
             fresh.put(self.space(txn, record, None)?);
         }
-        self.change(|registry| *registry = fresh);
+        self.put_in(|registry| *registry = fresh);
+        Ok(())
+    }
+
+    /// Makes those below a namespace anew that were sealed or opened with it.
+    fn follow_below(&self, txn: &mut Txn, path: &str) -> Result<(), Fault> {
+        for space in self.below(path, None, usize::MAX, true) {
+            if let Some(record) = space.record.clone().filter(|_| self.realms.seals(&space.line) != space.is_sealed) {
+                let space = self.space(txn, record, Some(space))?;
+                self.put_in(|registry| registry.put(space));
+            }
+        }
         Ok(())
     }
 
     /// A namespace as its record says; what is known of its mounts and policies stays.
     fn space(&self, txn: &mut Txn, record: NamespaceRecord, known: Option<Arc<Space>>) -> Result<Space, Fault> {
         let id = record.id.clone();
-        let (mounts, policies) = match known {
+        let is_sealed = self.realms.seals(&record.line);
+        let (mounts, policies) = match known.filter(|known| known.is_sealed == is_sealed) {
             Some(known) => (Arc::clone(&known.mounts), Arc::clone(&known.policies)),
+            None if is_sealed => (
+                Arc::new(Mounts::sealed(txn, id.clone(), Arc::clone(&self.common))?),
+                Arc::new(Policies::sealed(txn, id.clone())?),
+            ),
             None => (
                 Arc::new(Mounts::load(txn, id.clone(), Arc::clone(&self.common))?),
                 Arc::new(Policies::load(txn, id.clone())?),
             ),
         };
         let (path, line) = (record.path.clone(), record.line.clone());
-        Ok(Space { id, path, line, record: Some(record), mounts, policies })
+        Ok(Space { id, path, line, record: Some(record), mounts, policies, is_sealed })
     }
 
     /// Every one, the root namespace first, those that are being deleted too.
@@ -352,10 +400,11 @@ impl Spaces {
         [&self.root].into_iter().chain(registry.by_path.values()).cloned().collect()
     }
 
-    /// Some of those that are being deleted.
+    /// Some of those that are being deleted; one that is sealed waits.
     pub(crate) fn leaving(&self, limit: usize) -> Vec<Arc<Space>> {
         let registry = self.registry();
-        registry.leaving.iter().filter_map(|id| registry.by_id.get(id)).take(limit).cloned().collect()
+        let leaving = registry.leaving.iter().filter_map(|id| registry.by_id.get(id));
+        leaving.filter(|space| !space.is_sealed).take(limit).cloned().collect()
     }
 
     /// Loads what another store holds, as a node would, and keeps nothing of it.
@@ -364,6 +413,9 @@ impl Spaces {
         self.root.mounts.rehearse(txn)?;
         for record in every_record(txn, &self.prefix)? {
             let space = self.space(txn, record, None)?;
+            if space.is_sealed {
+                continue;
+            }
             space.policies.refuse_damage()?;
             space.mounts.rehearse(txn)?;
         }
@@ -379,7 +431,7 @@ impl Spaces {
         if stored != known {
             return Ok(false);
         }
-        for space in &spaces {
+        for space in spaces.iter().filter(|space| !space.is_sealed) {
             if !space.mounts.agrees(txn)? || !space.policies.agrees(txn)? {
                 return Ok(false);
             }

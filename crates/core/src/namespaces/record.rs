@@ -2,13 +2,34 @@
 
 use std::collections::BTreeMap;
 
+use tresor_barrier::RealmSeal;
 use tresor_model::Timestamp;
 use tresor_model::ids::NamespaceId;
 use tresor_record::{Part, Record};
 
+/// As it was before namespaces could have seals.
+#[derive(Record)]
+#[record(kind = "namespace", version = 1)]
+struct NamespaceRecordV1 {
+    id: NamespaceId,
+    uuid: String,
+    path: String,
+    line: Vec<NamespaceId>,
+    metadata: BTreeMap<String, String>,
+    created: Timestamp,
+    state: NamespaceState,
+}
+
+impl From<NamespaceRecordV1> for NamespaceRecord {
+    fn from(older: NamespaceRecordV1) -> Self {
+        let NamespaceRecordV1 { id, uuid, path, line, metadata, created, state } = older;
+        Self { id, uuid, path, line, metadata, created, state, seal: None }
+    }
+}
+
 /// A namespace as it is stored.
 #[derive(Record, Clone, Debug, PartialEq, Eq)]
-#[record(kind = "namespace", version = 1)]
+#[record(kind = "namespace", version = 2, previous = NamespaceRecordV1)]
 pub struct NamespaceRecord {
     /// Its identity: everything of it lies below this.
     pub id: NamespaceId,
@@ -24,6 +45,8 @@ pub struct NamespaceRecord {
     pub created: Timestamp,
     /// What becomes of it.
     pub state: NamespaceState,
+    /// Its own seal, when it has one: then its id names a realm, and everything of it is under that realm's keys.
+    pub seal: Option<RealmSeal>,
 }
 
 /// What becomes of a namespace.

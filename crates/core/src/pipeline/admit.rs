@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tresor_model::{Path, Refusal, Request, Timestamp, Verb};
 
 use crate::gate::Inside;
-use crate::namespaces::{Resolved, Space};
+use crate::namespaces::{Resolved, Space, realms};
 use crate::node::{AlwaysRoute, Node};
 use crate::unsealed::Unsealed;
 
@@ -86,7 +86,8 @@ pub(super) fn admit(node: &Node, request: &mut Request) -> Result<Admitted, Refu
         request.path = rest;
         request.namespace.clone_from(&goes_to.space.path);
     }
-    let refusal = locked(&unsealed, &goes_to.space, &request.path);
+    let refusal = goes_to.space.is_sealed.then(realms::sealed);
+    let refusal = refusal.or_else(|| locked(&unsealed, &goes_to.space, &request.path));
     Ok(Admitted { unsealed, now, goes_to, refusal, _inside: inside })
 }
 

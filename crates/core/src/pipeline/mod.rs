@@ -43,6 +43,7 @@ mod wrap;
 
 use tresor_audit::Audited;
 use tresor_engine::reply::Afterwards;
+use tresor_engine::view::is_sealed;
 use tresor_engine::{Access, Place};
 use tresor_model::request::Inline;
 use tresor_model::{Fault, Origin, Refusal, Request, Response};
@@ -55,6 +56,7 @@ pub use throttle::throttle;
 use crate::cluster::ClusterError;
 use crate::forward::Answer;
 use crate::leases;
+use crate::namespaces::realms;
 use crate::node::{Node, State};
 use crate::traces::Tracing;
 use admit::Admitted;
@@ -270,6 +272,10 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
     };
     authenticate::finish(unsealed, using, now).await;
 
+    // Its namespace was sealed while it ran, or it asks for what lies in another one that is.
+    if outcome.as_ref().is_err_and(is_sealed) {
+        outcome = Err(realms::sealed().into());
+    }
     // What committed nothing (a refusal, or nothing to do) may be wrong where another node leads by now, or did before this one
     // began. What may have been committed is not done again.
     let is_open = !is_confirmed && matches!(outcome, Ok(_) | Err(Fault::Refusal(_)));

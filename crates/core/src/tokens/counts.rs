@@ -14,7 +14,7 @@ use super::record::TokenRecord;
 use super::{LIVE, Tokens, UNBOUNDED, fault};
 use crate::keys;
 use crate::leases::intents::INTENDED;
-use crate::namespaces::Space;
+use crate::namespaces::{Space, ids};
 use crate::quotas::{About, Counted, QuotaRecord};
 
 /// The label of what is alive in a namespace and below it.
@@ -164,7 +164,9 @@ impl Tokens {
     /// # Errors
     /// A failure when the store fails.
     pub(crate) fn refused(&self, txn: &mut Txn) -> Result<tresor_barrier::Counts, Fault> {
-        let doomed: Vec<String> = self.marks.ask(|marks| marks.topmost_doomed().map(str::to_owned).collect());
+        let mut doomed: Vec<String> = self.marks.ask(|marks| marks.topmost_doomed().map(str::to_owned).collect());
+        // What is sealed is refused anyway, and how much it is nobody can say.
+        doomed.retain(|hash| !self.spaces.is_sealed(&ids::home(hash)));
         let mut gone = tresor_barrier::Counts::new();
         for hash in doomed {
             for (mount, number) in txn.tally(&keys::below(&hash).map_err(fault)?).map_err(fault)? {

@@ -17,6 +17,7 @@ mod bank_lease;
 mod bank_lockout;
 mod bank_namespace;
 mod bank_policy;
+mod bank_realm;
 mod bank_seal;
 mod bank_token;
 mod bank_userpass;

@@ -30,6 +30,7 @@ mod rotate;
 mod seal;
 mod seal_backend;
 mod seal_slots;
+mod seals;
 mod snapshots;
 mod storage;
 mod tools;
@@ -601,6 +602,13 @@ impl Engine for Sys {
             .write(namespaces::write)
             .patch(namespaces::patch)
             .delete(namespaces::delete)
+            .at("namespaces/{path...:trimmed}/seal", "Seals a namespace that has a seal of its own.")
+            .write(seals::seal)
+            .at("namespaces/{path...:trimmed}/unseal", "Enters a share of a namespace's own seal.")
+            .write(seals::unseal)
+            .at("namespaces/{path...:trimmed}/seal-status", "The state of a namespace's own seal.")
+            .runs_on(Place::Leader)
+            .read(seals::read)
             .at("namespaces/api-lock/lock", "Locks the API of this namespace and of those below it.")
             .write(namespaces::lock)
             .at("namespaces/api-lock/lock/{path...:trimmed}", "Locks the API of a namespace and of those below it.")

@@ -1,7 +1,8 @@
 //! `sys/namespaces`: tenants below the namespace that is asked; and locking the API of one.
 //!
 //! A name is one segment below the namespace of the request, so nobody reaches beyond it (NS-01). Deliberately absent: what
-//! becomes of what a deleted namespace has, which `core/src/leases/leaving.rs` takes away.
+//! becomes of what a deleted namespace has, which `core/src/leases/leaving.rs` takes away; and seals that namespaces have of
+//! their own ([`seals`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use tresor_secret::SecretString;
 use tresor_wire::input::{Change, EmptyInput, Input, Limit};
 use tresor_wire::output::Output;
 
-use super::Sys;
+use super::rekey::recipients;
+use super::{Sys, seals};
 
 /// How many namespaces one answer tells of at most.
 const SHOWN_MAX: usize = 10_000;
@@ -36,7 +38,7 @@ pub(super) struct Page {
 pub(super) struct ByName {
     /// Its name.
     #[input(path)]
-    path: String,
+    pub(super) path: String,
 }
 
 /// What a namespace is to be.
@@ -47,8 +49,10 @@ pub(super) struct Write {
     path: String,
     /// What operators note about it.
     custom_metadata: Option<Map>,
-    /// Namespaces with a seal of their own are not available.
+    /// A seal of its own, in HCL or JSON: `seal "shamir" { shares = 5 threshold = 3 }`. It comes sealed.
     seal: Option<String>,
+    /// Keys to encrypt the shares of that seal to, one each.
+    pgp_keys: Option<Vec<String>>,
 }
 
 /// What changes of a namespace.
@@ -95,6 +99,29 @@ pub(super) struct NamespaceShown {
     uuid: String,
 }
 
+/// A namespace as it was made.
+#[derive(Output)]
+pub(super) struct Made {
+    /// What operators note about it.
+    custom_metadata: BTreeMap<String, String>,
+    /// Its identity: ids of what belongs to it end in this.
+    id: String,
+    /// The shares that open its seal, when it was made with one; they are kept nowhere.
+    #[output(secret, optional)]
+    key_shares: Option<Vec<String>>,
+    /// How many of them open it.
+    #[output(optional)]
+    key_threshold: Option<u64>,
+    /// Whether its API is locked.
+    locked: bool,
+    /// Its path.
+    path: String,
+    /// Whether it is being deleted.
+    tainted: bool,
+    /// Its identity as a UUID.
+    uuid: String,
+}
+
 /// Namespaces by name.
 #[derive(Output)]
 pub(super) struct Listed {
@@ -131,7 +158,7 @@ fn shown(record: &NamespaceRecord) -> NamespaceShown {
     }
 }
 
-fn name(path: &str) -> Result<NamespaceName, Fault> {
+pub(super) fn name(path: &str) -> Result<NamespaceName, Fault> {
     NamespaceName::parse(path).map_err(|error| Fault::invalid(error.to_string()))
 }
 
@@ -147,7 +174,9 @@ fn listed(sys: &Sys, cx: &Cx<'_>, page: &Page, is_deep: bool) -> Result<Option<D
     let space = sys.space(cx)?;
     let limit = page.limit.0.unwrap_or(SHOWN_MAX).min(SHOWN_MAX);
     let after = page.after.as_deref().filter(|after| !after.is_empty());
-    let found = sys.handles.spaces.below(&space.path, after, limit, is_deep);
+    let mut found = sys.handles.spaces.below(&space.path, after, limit, is_deep);
+    // What lies in one that is sealed is shown to nobody.
+    found.retain(|found| found.record.as_ref().is_none_or(|record| !sys.handles.spaces.is_sealed(&record.parent())));
     let below = |found: &Arc<Space>| found.path.strip_prefix(space.path.as_str()).unwrap_or(&found.path).to_owned();
     let keys: Vec<String> = found.iter().map(below).collect();
     let info =
@@ -162,15 +191,21 @@ pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Opt
     Ok(found.map(|record| Data(shown(&record))))
 }
 
-pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Warned<Data<NamespaceShown>>, Fault> {
+pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Warned<Data<Made>>, Fault> {
     let (space, name) = (sys.space(&cx)?, name(&input.path)?);
-    if input.seal.is_some_and(|seal| !seal.is_empty()) {
-        return Err(Fault::invalid("namespaces with a seal of their own are not available"));
+    let seal = input.seal.filter(|seal| !seal.trim().is_empty()).map(|seal| seals::split(&seal)).transpose()?;
+    if seal.is_some() {
+        seals::must_be_alone(sys)?;
+    }
+    let (now, entropy) = (cx.now, cx.entropy);
+    let owners = recipients(&input.pgp_keys.unwrap_or_default(), now)?;
+    if !owners.is_empty() && Some(owners.len()) != seal.map(|split| usize::from(split.shares())) {
+        return Err(Fault::invalid("incorrect number of PGP keys: there must be one for each share of the seal"));
     }
     let metadata = metadata(input.custom_metadata.unwrap_or_default())?;
-    let (now, entropy) = (cx.now, cx.entropy);
     let txn = cx.view.widen(Widened::assertion());
-    let record = sys.handles.spaces.write(txn, &space, &name, metadata, now, entropy)?;
+    let (record, shares) = sys.handles.spaces.write(txn, &space, &name, (metadata, seal), now, entropy)?;
+    let key_shares = seals::handed_out(&shares, &owners, entropy)?;
     let outdated = sys.handles.spaces.outdated(&record);
     let warning = (!outdated.is_empty()).then(|| {
         format!(
@@ -179,7 +214,10 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<War
             outdated.join(", ")
         )
     });
-    Ok(Warned(Data(shown(&record)), warning.into_iter().collect()))
+    let NamespaceShown { custom_metadata, id, locked, path, tainted, uuid } = shown(&record);
+    let key_threshold = seal.map(|split| u64::from(split.threshold()));
+    let made = Made { custom_metadata, id, key_shares, key_threshold, locked, path, tainted, uuid };
+    Ok(Warned(Data(made), warning.into_iter().collect()))
 }
 
 fn metadata(sent: Map) -> Result<BTreeMap<String, String>, Fault> {

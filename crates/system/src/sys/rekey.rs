@@ -160,6 +160,22 @@ pub(crate) fn recipients(keys: &[String], now: Timestamp) -> Result<Vec<Recipien
     parsed.map_err(|error| Fault::invalid(format!("error parsing PGP key: {error}")))
 }
 
+/// Shares as they are given to their owners: as they are, or each encrypted to one.
+pub(crate) fn given_out(
+    shares: &[UnsealShare],
+    owners: &[Recipient],
+    encrypt: impl Fn(&Recipient, &[u8]) -> Result<Vec<u8>, Fault>,
+) -> Result<Vec<SecretBytes>, Fault> {
+    if owners.is_empty() {
+        return Ok(shares.iter().map(|share| SecretBytes::new(share.expose().to_vec())).collect());
+    }
+    let sealed = shares.iter().zip(owners).map(|(share, owner)| {
+        let text = SecretString::new(hex::encode(share.expose()));
+        encrypt(owner, text.expose().as_bytes()).map(SecretBytes::new)
+    });
+    sealed.collect()
+}
+
 /// Bytes in hexadecimal and in base64.
 pub(crate) fn spelled(shares: &[SecretBytes]) -> (Vec<String>, Vec<String>) {
     let spelled = shares.iter().map(|share| (hex::encode(share.expose()), STANDARD.encode(share.expose())));
