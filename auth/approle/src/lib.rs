@@ -18,6 +18,7 @@ mod secret_id;
 mod settings;
 mod sweep;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tresor_engine::{
@@ -58,8 +59,12 @@ impl Engine for AppRole {
         Ok(role::Role::name_of(view, role_id)?.map_or(LoginRole::None, LoginRole::Named))
     }
 
+    fn holder_role<'m>(&self, metadata: &'m BTreeMap<String, String>) -> Option<&'m str> {
+        metadata.get("role_name").map(String::as_str)
+    }
+
     fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
-        let Some(name) = holder.metadata.get("role_name") else { return Ok(None) };
+        let Some(name) = self.holder_role(holder.metadata) else { return Ok(None) };
         let role = role::Role::load(view, name)?;
         let role = role.ok_or_else(|| Fault::invalid(format!("role {name:?} does not exist during renewal")))?;
         role.token.terms().map(Some)

@@ -232,6 +232,16 @@ pub(crate) fn live_in(namespace: &NamespaceId) -> Point {
     PointKey::new(namespace, Area::Leases, "live")
 }
 
+/// How many tokens and leases a quota on a role or a path counts: a tally.
+pub(crate) fn counted_for(quota: &str) -> Point {
+    PointKey::new(&NamespaceId::root(), Area::Leases, &format!("counted/{quota}"))
+}
+
+/// Quotas on a role or a path for which what there was before is still being counted.
+pub(crate) fn countings() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "counting/")
+}
+
 /// How many tokens and leases of a mount there are: a tally.
 pub(crate) fn live_of(namespace: &NamespaceId, mount: &MountId) -> Point {
     PointKey::new(namespace, Area::Leases, &format!("live/{mount}"))

@@ -99,6 +99,11 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Ok(LoginRole::Unsupported)
     }
 
+    /// The role that a login was about, by what it noted of the holder; `None` where this method has no roles.
+    fn holder_role<'m>(&self, _metadata: &'m BTreeMap<String, String>) -> Option<&'m str> {
+        None
+    }
+
     /// What a token of this mount is to be like from its renewal on, by what the login noted of its holder: as the role or
     /// user is now. `None`: as it was made.
     ///
@@ -195,6 +200,8 @@ pub trait Mounted: Send + Sync {
     /// # Errors
     /// What the engine or the store says.
     fn login_role(&self, view: &mut View<'_>, parameters: &PathParameters, body: &Map) -> Result<LoginRole, Fault>;
+    /// The role that a login was about, by what it noted.
+    fn holder_role<'m>(&self, metadata: &'m BTreeMap<String, String>) -> Option<&'m str>;
     /// What a token of this mount is to be like from its renewal on.
     ///
     /// # Errors
@@ -300,6 +307,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn login_role(&self, view: &mut View<'_>, parameters: &PathParameters, body: &Map) -> Result<LoginRole, Fault> {
         self.engine.login_role(view, parameters, body)
+    }
+
+    fn holder_role<'m>(&self, metadata: &'m BTreeMap<String, String>) -> Option<&'m str> {
+        self.engine.holder_role(metadata)
     }
 
     fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {

@@ -84,6 +84,13 @@ impl Leases {
         let expires = std::mem::replace(&mut record.due, due);
         move_to(txn, &mut record, expires)?;
         record.state = LeaseState::Live;
+        // There may be more quotas by now, and who counts what there is for them saw no intent.
+        for quota in self.counting(facts, record.path()) {
+            if !record.counted.contains(&quota) {
+                self.tokens().count_for(txn, &quota, &owner.line(), 1)?;
+                record.counted.push(quota);
+            }
+        }
         txn.enter(&id_key(&record.home(), record.id.as_str())?);
         count_as(INTENDED, txn, &record, -1)?;
         write(txn, &record)?;

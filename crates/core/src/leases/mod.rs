@@ -12,6 +12,7 @@ pub mod abandoned;
 pub(crate) mod awaited;
 pub(crate) mod clock;
 mod collect;
+mod counting;
 mod crew;
 pub mod index;
 pub(crate) mod intents;
@@ -151,13 +152,14 @@ pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fa
     let mut failed = tend(unsealed).await.err();
     let opened = unsealed.handles.spaces.finish_opening(unsealed.clock.now(), &*unsealed.doors.entropy).await;
     failed = failed.or(opened.err());
-    let every: [(&'static str, Work); 7] = [
+    let every: [(&'static str, Work); 8] = [
         ("sys/tokens/expired", expire),
         ("sys/tokens/collected", collect::marks),
         ("", collect::wipe),
         ("", take_over),
         ("sys/tokens/collected", leaving::step),
         ("sys/tokens/expired", jobs::step),
+        ("", counting::step),
         ("", clock::mark),
     ];
     for (reason, work) in every {

@@ -12,7 +12,7 @@ use crate::namespaces::ids;
 
 /// A lease as it is stored.
 #[derive(Record)]
-#[record(kind = "lease", version = 3, previous = LeaseRecordV2)]
+#[record(kind = "lease", version = 4, previous = LeaseRecordV3)]
 pub struct LeaseRecord {
     /// Its id: the path that was asked, and its number.
     pub id: LeaseId,
@@ -46,6 +46,54 @@ pub struct LeaseRecord {
     pub target: String,
     /// Until when what was asked of the target may come true: it is taken back once more then.
     pub again: Option<Timestamp>,
+    /// The quotas on a path that count it.
+    pub counted: Vec<String>,
+}
+
+/// A lease as it was stored before quotas could be on paths.
+#[derive(Record)]
+#[record(kind = "lease", version = 3, previous = LeaseRecordV2)]
+pub struct LeaseRecordV3 {
+    id: LeaseId,
+    mount: MountId,
+    token: String,
+    kind: String,
+    recipe: SecretBytes,
+    issued: Timestamp,
+    expires: Timestamp,
+    granted: Duration,
+    due: Timestamp,
+    renewed: Option<Timestamp>,
+    renewal_ttl: Duration,
+    max_ttl: Duration,
+    renewable: bool,
+    state: LeaseState,
+    target: String,
+    again: Option<Timestamp>,
+}
+
+impl From<LeaseRecordV3> for LeaseRecord {
+    fn from(older: LeaseRecordV3) -> Self {
+        Self {
+            id: older.id,
+            mount: older.mount,
+            token: older.token,
+            kind: older.kind,
+            recipe: older.recipe,
+            issued: older.issued,
+            expires: older.expires,
+            granted: older.granted,
+            due: older.due,
+            renewed: older.renewed,
+            renewal_ttl: older.renewal_ttl,
+            max_ttl: older.max_ttl,
+            renewable: older.renewable,
+            state: older.state,
+            target: older.target,
+            again: older.again,
+            counted: Vec::new(),
+        }
+    }
 }
 
 /// A lease as it was stored before anything was made outside the server.
@@ -68,7 +116,7 @@ pub struct LeaseRecordV2 {
     state: LeaseState,
 }
 
-impl From<LeaseRecordV2> for LeaseRecord {
+impl From<LeaseRecordV2> for LeaseRecordV3 {
     fn from(older: LeaseRecordV2) -> Self {
         let LeaseRecordV2 { id, mount, token, kind, recipe, issued, expires, granted, due, renewed, .. } = older;
         let LeaseRecordV2 { renewal_ttl, max_ttl, renewable, state, .. } = older;
@@ -131,6 +179,11 @@ impl LeaseRecord {
     /// The namespace that it lies in.
     pub(crate) fn home(&self) -> NamespaceId {
         ids::home(self.number())
+    }
+
+    /// The path that was asked.
+    pub(crate) fn path(&self) -> &str {
+        self.id.as_str().rsplit_once('/').map_or("", |(path, _)| path)
     }
 
     /// The last part of its id.

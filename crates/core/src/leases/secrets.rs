@@ -23,6 +23,7 @@ use crate::keys;
 use crate::mounts::TakingBack;
 use crate::mounts::record::{StoredClass, WipeRecord};
 use crate::namespaces::{Spaces, ids};
+use crate::tokens::counts::CountedAs;
 use crate::tokens::terms::{Life, Limits, decide};
 use crate::tokens::{self, FoundToken, Tokens, UNBOUNDED};
 
@@ -97,6 +98,11 @@ impl Leases {
         Self { spaces, tokens, targets: Targets::default() }
     }
 
+    /// Where the mounts are.
+    pub(super) fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
     /// Whom engines ask outside the server.
     pub(crate) const fn targets(&self) -> &Targets {
         &self.targets
@@ -147,6 +153,7 @@ impl Leases {
             state: LeaseState::Live,
             target: String::new(),
             again: None,
+            counted: self.counting(facts, path),
         }
     }
 
@@ -163,8 +170,16 @@ impl Leases {
             txn.enter(&owned);
         }
         index::enter(txn, &ends()?, record.due, record.number())?;
-        self.tokens.bound(txn, &facts.namespace, &facts.id)?;
-        self.tokens.count(txn, &facts.namespace, &facts.id, &owner.line(), 1)
+        let facets = self.tokens.facets(&facts.namespace, &facts.id, record.path(), None);
+        self.tokens.bound(txn, &facts.namespace, &facts.id, facets.as_ref())?;
+        let what = CountedAs { namespace: &facts.namespace, mount: &facts.id, quotas: &record.counted };
+        self.tokens.count(txn, &what, &owner.line(), 1)
+    }
+
+    /// The quotas on paths that count what a path of a mount hands out.
+    pub(super) fn counting(&self, facts: &MountFacts, path: &str) -> Vec<String> {
+        let facets = self.tokens.facets(&facts.namespace, &facts.id, path.trim_matches('/'), None);
+        self.tokens.counting(&facts.id, facets.as_ref())
     }
 
     /// A lease of a namespace that is in use, or cannot be revoked; `None` for every other id.
@@ -296,7 +311,8 @@ impl Leases {
     /// Counts a lease out of what is alive, and into what is being revoked; its token has it no more.
     pub(super) fn leave_life(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
         let line = self.tokens.line_of(txn, &record.token)?;
-        self.tokens.count(txn, &record.home(), &record.mount, &line, -1)?;
+        let what = CountedAs { namespace: &record.home(), mount: &record.mount, quotas: &record.counted };
+        self.tokens.count(txn, &what, &line, -1)?;
         count_as(REVOKING, txn, record, 1)?;
         if let Some(owned) = owned_key(record)? {
             txn.leave(&owned);

@@ -17,7 +17,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_record::Record;
 
 use super::clients::{Clients, Rate, Taken};
-use super::{About, named};
+use super::{About, begins, named};
 use crate::cached::{Cached, every_record};
 use crate::keys;
 use crate::namespaces::Space;
@@ -317,8 +317,7 @@ fn of_namespace<'t>(known: &'t BTreeMap<NamespaceId, OfNamespace>, line: &[Names
 /// The rate for what is left of a path: its own, else that of the longest beginning of it, else the mount's.
 fn most_specific<'b>(below: &'b Below, rest: &str) -> Option<&'b Rate> {
     let rest = rest.trim_end_matches('/');
-    let begins = |suffix: &str| suffix.strip_suffix('*').is_some_and(|with| rest.starts_with(with));
-    let longest = || below.iter().filter(|(suffix, _)| begins(suffix)).max_by_key(|(suffix, _)| suffix.len());
+    let longest = || below.iter().filter(|(suffix, _)| begins(suffix, rest)).max_by_key(|(suffix, _)| suffix.len());
     below.get(rest).or_else(|| longest().map(|(_, rate)| rate)).or_else(|| below.get(""))
 }
 

@@ -194,5 +194,6 @@ fn known(batch: BatchRecord, parent: Option<FoundToken>) -> TokenRecord {
         uses: Uses::Unlimited,
         renewable: false,
         bound_cidrs: batch.bound_cidrs,
+        counted: Vec::new(),
     }
 }

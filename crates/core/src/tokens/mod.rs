@@ -9,7 +9,7 @@
 mod accessors;
 mod auth;
 pub mod batch;
-mod counts;
+pub(crate) mod counts;
 mod lease_ids;
 pub mod lineage;
 mod marks;
@@ -169,7 +169,7 @@ pub fn mint_first(
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<TokenSecret, Fault> {
-    Ok(mint(&hash_key(barrier), txn, new, now, entropy)?.0)
+    Ok(mint(&hash_key(barrier), txn, new, Vec::new(), now, entropy)?.0)
 }
 
 impl Tokens {
@@ -201,10 +201,13 @@ impl Tokens {
         entropy: &dyn Entropy,
     ) -> Result<(TokenSecret, FoundToken), Fault> {
         // Whoever may make a root token must get in when everything is used up.
+        let mut counted = Vec::new();
         if new.ttl.is_some() {
-            self.bound(txn, &new.namespace, &new.mount)?;
+            let facets = self.facets(&new.namespace, &new.mount, &new.path, Some(&new.metadata));
+            self.bound(txn, &new.namespace, &new.mount, facets.as_ref())?;
+            counted = self.counting(&new.mount, facets.as_ref());
         }
-        let (token, found) = mint(&self.hash_key, txn, new, now, entropy)?;
+        let (token, found) = mint(&self.hash_key, txn, new, counted, now, entropy)?;
         self.count_token(txn, &found.record, 1)?;
         Ok((token, found))
     }
@@ -485,6 +488,7 @@ fn mint(
     hash_key: &HmacKey,
     txn: &mut Txn,
     new: NewToken,
+    counted: Vec<String>,
     now: Timestamp,
     entropy: &dyn Entropy,
 ) -> Result<(TokenSecret, FoundToken), Fault> {
@@ -524,6 +528,7 @@ fn mint(
         uses: if uses_left.is_some() { Uses::Counted } else { Uses::Unlimited },
         renewable: new.renewable && new.ttl.is_some(),
         bound_cidrs: new.bound_cidrs,
+        counted,
     };
     let found = FoundToken { hash, record: Arc::new(record), uses_left };
     store_new(txn, &found)?;

@@ -13,7 +13,7 @@ use crate::namespaces::ids;
 
 /// A service token as it is stored.
 #[derive(Record, Clone)]
-#[record(kind = "token", version = 3)]
+#[record(kind = "token", version = 4, previous = TokenRecordV3)]
 pub struct TokenRecord {
     /// Its handle.
     pub accessor: Accessor,
@@ -58,6 +58,64 @@ pub struct TokenRecord {
     pub renewable: bool,
     /// Addresses that it may be used from; empty means everywhere.
     pub bound_cidrs: Vec<String>,
+    /// The quotas on a role or a path that count it.
+    pub counted: Vec<String>,
+}
+
+/// A service token as it was stored before quotas could be on roles and paths.
+#[derive(Record)]
+#[record(kind = "token", version = 3)]
+pub struct TokenRecordV3 {
+    accessor: Accessor,
+    namespace: NamespaceId,
+    ancestors: Vec<String>,
+    origin: Option<MountId>,
+    policies: Vec<String>,
+    metadata: BTreeMap<String, String>,
+    display_name: String,
+    path: String,
+    mount: MountId,
+    created: Timestamp,
+    renewed: Option<Timestamp>,
+    expires: Option<Timestamp>,
+    granted: Duration,
+    creation_ttl: Duration,
+    renewal_ttl: Duration,
+    max_ttl: Duration,
+    explicit_max_ttl: Duration,
+    period: Duration,
+    uses: Uses,
+    renewable: bool,
+    bound_cidrs: Vec<String>,
+}
+
+impl From<TokenRecordV3> for TokenRecord {
+    fn from(older: TokenRecordV3) -> Self {
+        Self {
+            accessor: older.accessor,
+            namespace: older.namespace,
+            ancestors: older.ancestors,
+            origin: older.origin,
+            policies: older.policies,
+            metadata: older.metadata,
+            display_name: older.display_name,
+            path: older.path,
+            mount: older.mount,
+            created: older.created,
+            renewed: older.renewed,
+            expires: older.expires,
+            granted: older.granted,
+            creation_ttl: older.creation_ttl,
+            renewal_ttl: older.renewal_ttl,
+            max_ttl: older.max_ttl,
+            explicit_max_ttl: older.explicit_max_ttl,
+            period: older.period,
+            uses: older.uses,
+            renewable: older.renewable,
+            bound_cidrs: older.bound_cidrs,
+            counted: Vec::new(),
+        }
+    }
 }
 
 /// How often a token may be used.

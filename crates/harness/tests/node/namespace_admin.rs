@@ -73,8 +73,8 @@ async fn dos_15_a_namespace_has_so_many_leases_and_one_that_hands_its_quota_down
     drop(create(&harness, "a/b").await.expect_status(429));
     for (body, text) in [
         (json!({ "path": "a/nowhere", "max_leases": 1 }), "invalid mount path"),
-        (json!({ "path": "a/auth/token/create", "max_leases": 1 }), "quotas are on namespaces and mounts"),
-        (json!({ "max_leases": 1, "inheritable": false }), "inheritable"),
+        (json!({ "path": "a/auth/token", "max_leases": 1, "inheritable": true }), "inheritable"),
+        (json!({ "path": "a/auth/token", "max_leases": 1, "role": "r" }), "does not support use with role-based quotas"),
         (json!({ "path": "a/b", "max_leases": 1 }), "similar properties"),
     ] {
         harness.write("sys/quotas/lease-count/x", ROOT, body).await.expect_error(400, text);
@@ -84,6 +84,28 @@ async fn dos_15_a_namespace_has_so_many_leases_and_one_that_hands_its_quota_down
     harness.unseal().await;
     drop(create(&harness, "a/b").await.expect_status(429));
     assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn dos_15_the_quota_of_the_root_namespace_alone_is_about_nothing_below_it() {
+    let mut harness = Harness::start().await;
+    make(&harness, &["a"]).await;
+    drop(create(&harness, "").await.expect_status(200));
+    let (of_a, own) = (create(&harness, "a").await.expect_status(200), create(&harness, "").await.expect_status(200));
+    quota(&harness, "lease-count", "own", json!({ "max_leases": 3, "inheritable": false })).await;
+    let shown = harness.read("sys/quotas/lease-count/own", ROOT).await.expect_status(200);
+    assert_eq!((shown.at("/data/counter"), shown.at("/data/inheritable")), (&json!(2), &json!(false)));
+    drop(create(&harness, "").await.expect_status(200));
+    create(&harness, "").await.expect_error(429, "lease count quota exceeded");
+    drop(create(&harness, "a").await.expect_status(200));
+    let revoke = |token: String| json!({ "token": token });
+    harness.prepare("POST", "a/auth/token/revoke", revoke(of_a.text_at("/auth/client_token"))).await;
+    drop(create(&harness, "").await.expect_status(429));
+    harness.restart().await;
+    harness.unseal().await;
+    harness.prepare("POST", "auth/token/revoke", revoke(own.text_at("/auth/client_token"))).await;
+    drop(create(&harness, "").await.expect_status(200));
+    drop(create(&harness, "").await.expect_status(429));
 }
 
 #[tokio::test]

@@ -3,13 +3,15 @@
 //! Paths are those of the namespace that is asked, so the one that administrates the server sees and changes quotas of its
 //! own and of what is below it, and no others. Deliberately absent: the quotas.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tresor_core::Space;
 use tresor_core::mounts::Mount;
+use tresor_core::mounts::record::StoredClass;
 use tresor_core::quotas::About;
-use tresor_engine::Cx;
-use tresor_model::{Fault, Path};
+use tresor_engine::{Cx, LoginRole, View, Widened};
+use tresor_model::{Fault, Map, Path};
 
 use super::Sys;
 
@@ -50,6 +52,22 @@ impl Target {
         }
     }
 
+    /// # Errors
+    /// A refusal when it is no whole auth method that has roles.
+    pub(super) fn must_have_roles(&self, sys: &Sys, cx: &mut Cx<'_>) -> Result<(), Fault> {
+        let has_roles = match &self.mount {
+            Some(mount) if self.rest.is_empty() => has_roles(sys, cx, mount)?,
+            _ => false,
+        };
+        if has_roles {
+            return Ok(());
+        }
+        let mount = self.mount.as_ref();
+        let (path, class) =
+            mount.map_or(("", StoredClass::System), |mount| (mount.record.path.as_str(), mount.record.class));
+        Err(no_roles(path, class, &self.rest))
+    }
+
     /// The whole path of the namespace or mount.
     pub(super) fn path(&self) -> String {
         format!("{}{}", self.space.path, self.mount.as_ref().map_or("", |mount| mount.record.path.as_str()))
@@ -74,4 +92,30 @@ pub(super) fn must_be_ones_own(sys: &Sys, cx: &Cx<'_>, known: Option<&About>) ->
         return Ok(());
     }
     Err(Fault::invalid("a quota of this name is about something outside this namespace"))
+}
+
+/// Whether quotas can be on roles of a mount.
+fn has_roles(sys: &Sys, cx: &mut Cx<'_>, mount: &Mount) -> Result<bool, Fault> {
+    if mount.record.class != StoredClass::Auth {
+        return Ok(false);
+    }
+    let Some((space, _)) = sys.handles.spaces.with_mount(&mount.record.id) else { return Ok(false) };
+    let Some(engine) = space.mounts.engine(mount) else { return Ok(false) };
+    let mut view = View::new(cx.view.widen(Widened::assertion()), mount.contents.clone());
+    Ok(engine.login_role(&mut view, &BTreeMap::new(), &Map::new())? != LoginRole::Unsupported)
+}
+
+/// Why a quota cannot be about a role there.
+fn no_roles(path: &str, class: StoredClass, suffix: &str) -> Fault {
+    Fault::invalid(if !suffix.is_empty() {
+        "Quotas cannot contain both a path suffix and a role. If a role is provided, path must be a valid auth mount \
+         with a concept of roles"
+            .to_owned()
+    } else if class == StoredClass::Auth {
+        format!("Mount path {path:?} does not support use with role-based quotas")
+    } else {
+        format!(
+            "Mount path {path:?} is not a valid auth method and therefore unsuitable for use with role-based quotas"
+        )
+    })
 }

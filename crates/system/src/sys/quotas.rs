@@ -1,6 +1,8 @@
-//! `sys/quotas/lease-count`: how many tokens and leases may be alive, altogether, in a namespace or of one mount.
+//! `sys/quotas/lease-count`: how many tokens and leases may be alive, altogether, in a namespace, of one mount, of a path
+//! below it, or of the logins of a role.
 //!
-//! Paths are those of the namespace that is asked; quotas elsewhere are not seen. Deliberately absent: quotas on rates ([`rates`](super::rates)), and quotas on paths within a mount or on roles.
+//! Paths are those of the namespace that is asked; quotas elsewhere are not seen. Deliberately absent: quotas on rates
+//! ([`rates`](super::rates)), and counting.
 
 use tresor_core::quotas::{About, QuotaRecord};
 use tresor_engine::{Cx, Data, Keys, Nothing, Widened};
@@ -26,12 +28,12 @@ pub(super) struct Write {
     /// Its name.
     #[input(path)]
     name: String,
-    /// The namespace or mount that it is about; without one, the whole server.
+    /// What it is about: a namespace, a mount, or a path below one, which may end in a star; without one, the whole server.
     #[input(default = "")]
     path: String,
     /// How many tokens and leases there may be.
     max_leases: i64,
-    /// Roles are not counted apart.
+    /// The role of an auth method whose logins it is about.
     #[input(default = "")]
     role: String,
     /// Whether a namespace hands it down to those below it.
@@ -46,7 +48,7 @@ pub(super) struct Shown {
     /// Its kind.
     #[output(name = "type")]
     kind: &'static str,
-    /// The namespace or mount that it is about.
+    /// What it is about.
     path: String,
     /// How many there may be.
     max_leases: u64,
@@ -54,7 +56,7 @@ pub(super) struct Shown {
     counter: u64,
     /// Whether namespaces below have it too.
     inheritable: bool,
-    /// Always empty: roles are not counted apart.
+    /// The role whose logins it is about; empty for none.
     role: String,
 }
 
@@ -77,29 +79,29 @@ pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Opt
         return Ok(None);
     };
     let counter = sys.handles.tokens.counted(cx.view.widen(Widened::assertion()), &quota)?;
-    let QuotaRecord { name, path, max_leases, inheritable, .. } = quota;
-    Ok(Some(Data(Shown { name, kind: "lease-count", path, max_leases, counter, inheritable, role: String::new() })))
+    let QuotaRecord { name, path, max_leases, inheritable, suffix, role, .. } = quota;
+    let path = [path, suffix].concat();
+    Ok(Some(Data(Shown { name, kind: "lease-count", path, max_leases, counter, inheritable, role })))
 }
 
 pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let max_leases = u64::try_from(input.max_leases).ok().filter(|max| *max > 0);
     let max_leases = max_leases.ok_or_else(|| Fault::invalid("'max_leases' must be a positive number"))?;
-    if !input.role.is_empty() {
-        return Err(Fault::invalid("quotas on roles are not available"));
-    }
     let target = Target::find(sys, &cx, &input.path)?;
-    if !target.rest.is_empty() {
-        return Err(Fault::invalid(format!("no mount at {:?}: quotas are on namespaces and mounts", input.path)));
+    if !input.role.is_empty() {
+        target.must_have_roles(sys, &mut cx)?;
     }
     let about = target.about();
-    let is_root = about == About::Namespace(NamespaceId::root());
-    let inheritable = input.inheritable.unwrap_or(is_root);
-    if is_root && !inheritable {
-        return Err(Fault::invalid("a lease count quota without a path is one of the whole server: it is inheritable"));
+    if input.inheritable == Some(true) && target.mount.is_some() {
+        return Err(Fault::invalid("only the quota of a namespace can be inheritable"));
     }
+    let inheritable = input.inheritable.unwrap_or(about == About::Namespace(NamespaceId::root()));
     must_be_known(sys, &mut cx, &input.name)?;
-    let quota = QuotaRecord { name: input.name, path: target.path(), about, max_leases, inheritable };
-    sys.handles.quotas.write(cx.view.widen(Widened::assertion()), &quota)?;
+    let path = target.path();
+    let (suffix, role, number) = (target.rest, input.role, String::new());
+    let quota = QuotaRecord { name: input.name, path, about, max_leases, inheritable, suffix, role, number };
+    let (txn, quotas) = (cx.view.widen(Widened::assertion()), &sys.handles.quotas);
+    sys.handles.leases.set_quota(txn, quotas, quota, cx.now, cx.entropy)?;
     Ok(Nothing)
 }
 
@@ -111,6 +113,7 @@ fn must_be_known(sys: &Sys, cx: &mut Cx<'_>, name: &str) -> Result<(), Fault> {
 
 pub(super) async fn delete(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     must_be_known(sys, &mut cx, &input.name)?;
-    sys.handles.quotas.delete(cx.view.widen(Widened::assertion()), &input.name)?;
+    let (txn, quotas) = (cx.view.widen(Widened::assertion()), &sys.handles.quotas);
+    sys.handles.leases.remove_quota(txn, quotas, &input.name)?;
     Ok(Nothing)
 }

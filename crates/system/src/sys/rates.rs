@@ -4,17 +4,14 @@
 //! Paths are those of the namespace that is asked; quotas elsewhere are not seen. Deliberately absent: what clients have used
 //! (`tresor_core::quotas`).
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tresor_core::Space;
-use tresor_core::mounts::Mount;
-use tresor_core::mounts::record::StoredClass;
 use tresor_core::quotas::About;
 use tresor_core::quotas::rates::{RateConfig, RateRecord};
-use tresor_engine::{Cx, Data, Keys, LoginRole, Nothing, View, Widened};
+use tresor_engine::{Cx, Data, Keys, Nothing, Widened};
 use tresor_model::ids::NamespaceId;
-use tresor_model::{Fault, Map};
+use tresor_model::Fault;
 use tresor_wire::input::{EmptyInput, Input, Millionths, Seconds};
 use tresor_wire::output::Output;
 
@@ -142,17 +139,7 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
     }
     let target = Target::find(sys, &cx, &input.path)?;
     if !input.role.is_empty() {
-        let has_roles = match &target.mount {
-            Some(mount) if target.rest.is_empty() => has_roles(sys, &mut cx, mount)?,
-            _ => false,
-        };
-        if !has_roles {
-            let (path, class) = target
-                .mount
-                .as_ref()
-                .map_or(("", StoredClass::System), |mount| (mount.record.path.as_str(), mount.record.class));
-            return Err(no_roles(path, class, &target.rest));
-        }
+        target.must_have_roles(sys, &mut cx)?;
     }
     must_be_known(sys, &mut cx, &input.name)?;
     let second = Duration::from_secs(1);
@@ -173,32 +160,6 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Not
         },
     )?;
     Ok(Nothing)
-}
-
-/// Whether quotas can be on roles of a mount.
-fn has_roles(sys: &Sys, cx: &mut Cx<'_>, mount: &Mount) -> Result<bool, Fault> {
-    if mount.record.class != StoredClass::Auth {
-        return Ok(false);
-    }
-    let Some((space, _)) = sys.handles.spaces.with_mount(&mount.record.id) else { return Ok(false) };
-    let Some(engine) = space.mounts.engine(mount) else { return Ok(false) };
-    let mut view = View::new(cx.view.widen(Widened::assertion()), mount.contents.clone());
-    Ok(engine.login_role(&mut view, &BTreeMap::new(), &Map::new())? != LoginRole::Unsupported)
-}
-
-/// Why a quota cannot be about a role there.
-fn no_roles(path: &str, class: StoredClass, suffix: &str) -> Fault {
-    Fault::invalid(if !suffix.is_empty() {
-        "Quotas cannot contain both a path suffix and a role. If a role is provided, path must be a valid auth mount \
-         with a concept of roles"
-            .to_owned()
-    } else if class == StoredClass::Auth {
-        format!("Mount path {path:?} does not support use with role-based quotas")
-    } else {
-        format!(
-            "Mount path {path:?} is not a valid auth method and therefore unsuitable for use with role-based quotas"
-        )
-    })
 }
 
 /// Refuses to change a quota that this namespace does not see.
