@@ -1,14 +1,16 @@
 //! Sockets of the system.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_send_buffer_size;
-use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener, UnixStream};
 use tresor_env::BoxFuture;
-use tresor_env::net::{Datagrams, Listener, Net, Stream};
+use tresor_env::net::{Datagrams, Listener, LocalSocket, Net, Stream};
 
 /// TCP, UDP and sockets in the file system.
 pub struct OsNet;
@@ -32,7 +34,59 @@ impl Listener for OsListener {
     }
 }
 
+/// Who has no address: a process of this machine.
+const THIS_MACHINE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+struct OsLocalListener {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+impl OsLocalListener {
+    async fn bind(socket: &LocalSocket) -> io::Result<Self> {
+        let path = &socket.path;
+        // What a process left that was killed; one that is alive keeps its socket, and anything else its file.
+        if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket())
+            && UnixStream::connect(path).await.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        {
+            std::fs::remove_file(path)?;
+        }
+        let bound = Self { listener: UnixListener::bind(path)?, path: path.clone() };
+        if socket.user.is_some() || socket.group.is_some() {
+            std::os::unix::fs::chown(path, socket.user, socket.group)?;
+        }
+        if let Some(mode) = socket.mode {
+            std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+        }
+        Ok(bound)
+    }
+}
+
+impl Listener for OsLocalListener {
+    fn local_address(&self) -> SocketAddr {
+        THIS_MACHINE
+    }
+
+    fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>> {
+        Box::pin(async move {
+            let (stream, _) = self.listener.accept().await?;
+            Ok((Box::new(stream) as Box<dyn Stream>, THIS_MACHINE))
+        })
+    }
+}
+
+impl Drop for OsLocalListener {
+    fn drop(&mut self) {
+        // Nobody to tell, and the next one that listens there replaces it.
+        drop(std::fs::remove_file(&self.path));
+    }
+}
+
 impl Net for OsNet {
+    fn listen_local<'a>(&'a self, socket: &'a LocalSocket) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        Box::pin(async move { Ok(Box::new(OsLocalListener::bind(socket).await?) as Box<dyn Listener>) })
+    }
+
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
         Box::pin(async move {
             let listener = TcpListener::bind(address).await?;

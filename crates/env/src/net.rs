@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -17,7 +17,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// A bound listener.
 pub trait Listener: Send + Sync {
-    /// The address that was really bound (the port is never 0).
+    /// The address that was really bound (the port is never 0); of a socket in the file system, which has none, this machine with
+    /// port 0, as whoever connects to one.
     fn local_address(&self) -> SocketAddr;
 
     /// Waits for the next connection.
@@ -25,6 +26,19 @@ pub trait Listener: Send + Sync {
     /// # Errors
     /// What the operating system says; the listener stays usable.
     fn accept(&self) -> BoxFuture<'_, io::Result<(Box<dyn Stream>, SocketAddr)>>;
+}
+
+/// A socket in the file system that is listened at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalSocket {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its permissions; without them, what the process's mask leaves.
+    pub mode: Option<u32>,
+    /// The number of the user that it belongs to; without it, the process's.
+    pub user: Option<u32>,
+    /// The number of its group.
+    pub group: Option<u32>,
 }
 
 /// A way to send datagrams to one peer.
@@ -56,6 +70,16 @@ pub trait Net: Send + Sync {
     /// # Errors
     /// What the operating system says.
     fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
+
+    /// Makes a socket in the file system and listens at it. One that nobody listens at any more is replaced; at its end it is
+    /// removed.
+    ///
+    /// # Errors
+    /// What the operating system says; `Unsupported` where there are none.
+    fn listen_local<'a>(&'a self, socket: &'a LocalSocket) -> BoxFuture<'a, io::Result<Box<dyn Listener>>> {
+        let _ = socket;
+        Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
+    }
 
     /// Connects to a TCP address.
     ///

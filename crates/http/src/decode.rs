@@ -69,7 +69,7 @@ where
     let mut request = Request {
         id,
         // Quotas are about namespaces, too; what is wrong with the header is told later.
-        namespace: namespace(&head.headers).unwrap_or_default(),
+        namespace: namespace(&head.headers, options, &path).unwrap_or_else(|_| options.chroot.clone()),
         path: if verb.is_of_directory() { path.into_directory() } else { path },
         verb,
         body: Map::new(),
@@ -125,8 +125,9 @@ where
 {
     request.token = token(&head.headers)?;
     request.wrap_ttl = wrap_ttl(&head.headers)?;
-    request.namespace = namespace(&head.headers)?;
-    request.inline = inline::login(&head.headers, &request.namespace, request.token.is_some(), &options.json)?;
+    request.namespace = namespace(&head.headers, options, &request.path)?;
+    let has_token = request.token.is_some();
+    request.inline = inline::login(&head.headers, &request.namespace, &options.chroot, has_token, &options.json)?;
     if request.verb == Verb::Patch && !is_merge_patch(&head.headers) {
         return Err(Refusal::UnsupportedMedia);
     }
@@ -303,18 +304,26 @@ fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
 }
 
-fn namespace(headers: &HeaderMap) -> Result<String, Refusal> {
-    parsed_namespace(single(headers, "x-vault-namespace")?.unwrap_or(""))
+/// What is asked of the node, and answers whatever namespace a listener is confined to: whoever balances load asks it.
+const OF_THE_NODE: [&str; 3] = ["sys/health", "sys/leader", "sys/seal-status"];
+
+fn namespace(headers: &HeaderMap, options: &Options, path: &Path) -> Result<String, Refusal> {
+    let named = single(headers, "x-vault-namespace")?.unwrap_or("");
+    let is_of_the_node = OF_THE_NODE.contains(&path.trimmed());
+    match parsed_namespace(named, &options.chroot)? {
+        whole if is_of_the_node && whole == options.chroot => Ok(String::new()),
+        whole => Ok(whole),
+    }
 }
 
-/// A namespace as it is named in a header.
-pub(crate) fn parsed_namespace(text: &str) -> Result<String, Refusal> {
+/// A namespace as it is named in a header, below the one that the listener is confined to.
+pub(crate) fn parsed_namespace(text: &str, chroot: &str) -> Result<String, Refusal> {
     let text = text.trim().trim_matches('/');
     if text.is_empty() || text == "root" {
-        return Ok(String::new());
+        return Ok(chroot.to_owned());
     }
     let path = Path::from_decoded(text).map_err(|error| invalid(error.to_string()))?;
-    Ok(path.into_directory().as_str().to_owned())
+    Ok([chroot, path.into_directory().as_str()].concat())
 }
 
 fn is_merge_patch(headers: &HeaderMap) -> bool {

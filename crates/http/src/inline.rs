@@ -25,6 +25,7 @@ const PARAMETER: &str = "x-vault-inline-auth-parameter-";
 pub(crate) fn login(
     headers: &HeaderMap,
     namespace: &str,
+    chroot: &str,
     has_token: bool,
     limits: &JsonLimits,
 ) -> Result<Inline, Refusal> {
@@ -41,7 +42,7 @@ pub(crate) fn login(
     let path =
         Path::from_decoded(path.strip_prefix("v1/").unwrap_or(path)).map_err(|error| invalid(error.to_string()))?;
     let namespace = match single(headers, NAMESPACE)? {
-        Some(named) => parsed_namespace(named)?,
+        Some(named) => parsed_namespace(named, chroot)?,
         None => namespace.to_owned(),
     };
     let mut body = Map::new();
@@ -77,7 +78,7 @@ mod tests {
         for (name, value) in sent {
             headers.append(*name, value.parse().unwrap());
         }
-        login(&headers, "team/", has_token, &JsonLimits::default())
+        login(&headers, "team/", "", has_token, &JsonLimits::default())
     }
 
     fn spelled(json: &str) -> String {

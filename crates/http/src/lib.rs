@@ -117,6 +117,8 @@ pub struct Options {
     pub request_log: RequestLog,
     /// The proxies that are believed about where requests come from.
     pub forwarded_for: Option<ForwardedFor>,
+    /// The namespace below which all requests are, whatever they name: empty for the root namespace, else ending in a slash.
+    pub chroot: String,
 }
 
 impl Default for Options {
@@ -133,6 +135,7 @@ impl Default for Options {
             is_host_required: false,
             request_log: RequestLog::default(),
             forwarded_for: None,
+            chroot: String::new(),
         }
     }
 }

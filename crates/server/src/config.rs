@@ -15,6 +15,7 @@ mod seal;
 mod snapshots;
 mod storage;
 mod telemetry;
+mod template;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,7 +30,7 @@ pub use crate::proxied::{ProxyProtocol, Unauthorized};
 pub use audit::AuditConfig;
 pub use initialize::{Given, InitialRequest};
 pub(crate) use listener::parse_address as parse_listen_address;
-pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, TlsVersion, WRITE_TIMEOUT};
+pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT};
 pub(crate) use load::{checked_format, checked_level};
 pub use load::{load, parse};
 pub use seal::{KeyPlace, KeyReference, StaticSealConfig};

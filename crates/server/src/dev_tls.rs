@@ -50,8 +50,8 @@ pub(crate) fn prepare(config: &mut ServerConfig, arguments: &Arguments) -> Resul
     };
     let certificates = DevCertificates { authority: directory.join(AUTHORITY_FILE), made };
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
-    for listener in &config.listeners {
-        let address = listener.address.ip();
+    for address in config.listeners.iter().filter_map(|listener| listener.place.tcp()) {
+        let address = address.ip();
         if !address.is_unspecified() && !names.contains(&address.to_string()) {
             names.push(address.to_string());
         }

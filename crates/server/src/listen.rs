@@ -23,7 +23,7 @@ use tresor_model::Connection;
 use tresor_model::request::Withheld;
 
 use crate::activity::Activity;
-use crate::config::Listener;
+use crate::config::{Listener, Place};
 use crate::patience::Patient;
 use crate::proxied::{self, ProxyProtocol};
 use crate::tls::{self, Certificate};
@@ -61,7 +61,7 @@ pub(crate) struct Listeners {
     certificates: Vec<Arc<Certificate>>,
     doors: Doors,
     /// Where they really listen.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) places: Vec<Place>,
 }
 
 /// Listeners that are bound and serve nobody yet: who connects waits.
@@ -69,26 +69,37 @@ pub(crate) struct BoundListeners {
     bound: Vec<(Listener, Box<dyn Bound>, Option<TlsAcceptor>)>,
     certificates: Vec<Arc<Certificate>>,
     /// Where they really listen.
-    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) places: Vec<Place>,
 }
 
 impl BoundListeners {
     /// Binds every listener.
     pub(crate) async fn bind(configured: &[Listener], doors: &Doors) -> Result<Self, String> {
-        let mut listeners = Self { bound: Vec::new(), certificates: Vec::new(), addresses: Vec::new() };
+        let mut listeners = Self { bound: Vec::new(), certificates: Vec::new(), places: Vec::new() };
         for listener in configured {
-            let bound = doors.net.listen(listener.address).await;
-            let bound = bound.map_err(|error| format!("cannot listen on {}: {error}", listener.address))?;
+            let bound = match &listener.place {
+                Place::Tcp(address) => doors.net.listen(*address).await,
+                Place::Local(socket) => doors.net.listen_local(socket).await,
+            };
+            let bound = bound.map_err(|error| format!("cannot listen on {}: {error}", listener.place))?;
             let mut acceptor = None;
             if let Some(settings) = &listener.tls {
                 let (config, certificate) = tls::configure(settings)?;
                 acceptor = Some(TlsAcceptor::from(config));
                 listeners.certificates.push(certificate);
             }
-            listeners.addresses.push(bound.local_address());
+            listeners.places.push(match &listener.place {
+                Place::Tcp(_) => Place::Tcp(bound.local_address()),
+                local @ Place::Local(_) => local.clone(),
+            });
             listeners.bound.push((listener.clone(), bound, acceptor));
         }
         Ok(listeners)
+    }
+
+    /// The ports at which they really listen.
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.places.iter().filter_map(Place::tcp).collect()
     }
 
     /// Serves from now on.
@@ -105,7 +116,7 @@ impl BoundListeners {
             tasks: Arc::new(Tasks::new()),
             certificates: self.certificates,
             doors: doors.clone(),
-            addresses: self.addresses,
+            places: self.places,
         };
         for (mut listener, bound, acceptor) in self.bound {
             own.iter().for_each(|(name, value)| listener.headers.add_own(name, value));
@@ -123,6 +134,7 @@ impl BoundListeners {
                     is_host_required: true,
                     request_log: request_log.clone(),
                     forwarded_for: listener.forwarded_for,
+                    chroot: listener.chroot,
                     ..Options::default()
                 },
                 header_timeout: listener.header_timeout,
@@ -391,7 +403,7 @@ mod tests {
         let serve: Arc<dyn Serve> = Arc::new(Refusing(Arc::clone(&may_answer)));
         let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();
         let listeners = bound.serve(&serve, &doors.doors, &[], &RequestLog::default());
-        let mut stream = doors.doors.net.connect(listeners.addresses[0]).await.unwrap();
+        let mut stream = doors.doors.net.connect(listeners.places[0].tcp().unwrap()).await.unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
         stream.write_all(&get(1, "/v1/a")).await.unwrap();
         assert!(kinds(&received(&mut *stream).await).contains(&HEADERS), "no answer");

@@ -158,11 +158,11 @@ fn sanitized(config: &ServerConfig) -> Map {
 
 fn listener(listener: &Listener) -> Body {
     let config = map! {
-        "address" => listener.address.to_string(),
+        "address" => listener.place.to_string(),
         "tls_disable" => listener.tls.is_none(),
         "max_request_size" => listener.request_bytes_max,
     };
-    Body::from(map! { "type" => "tcp", "config" => config })
+    Body::from(map! { "type" => listener.place.kind(), "config" => config })
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let doors = Doors { outgoing: Arc::new(Https::default()), ..tresor_env_os::doors() };
     // Before anything is opened, because others are told where this node is reached.
     let bound = BoundListeners::bind(&config.listeners, &doors).await?;
-    let Opened { store, nodes } = Opened::open(&config, &bound.addresses, &doors).await?;
+    let Opened { store, nodes } = Opened::open(&config, &bound.addresses(), &doors).await?;
     if arguments.recovery {
         return recovery::serve(store, nodes, bound, &config, &doors, output).await;
     }
@@ -414,17 +414,22 @@ pub(crate) fn print_block(
     is_recovery: bool,
 ) -> std::io::Result<()> {
     let mut rows: Vec<(String, String)> = Vec::new();
-    let first = listeners.addresses.first().map(ToString::to_string).unwrap_or_default();
-    let scheme = if config.listeners.first().is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
+    let first = config.listeners.iter().zip(&listeners.places).find(|(_, place)| place.tcp().is_some());
+    let (listener, first) =
+        first.map_or((None, String::new()), |(listener, place)| (Some(listener), place.to_string()));
+    let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
     rows.push(("Api Address".to_owned(), config.api_address.clone().unwrap_or_else(|| format!("{scheme}://{first}"))));
     let cluster = nodes.map(|nodes| &nodes.contact().address).filter(|address| !address.is_empty());
     if let Some(address) = cluster {
         rows.push(("Cluster Address".to_owned(), format!("https://{address}")));
     }
-    for (number, (listener, address)) in config.listeners.iter().zip(&listeners.addresses).enumerate() {
+    for (number, (listener, place)) in config.listeners.iter().zip(&listeners.places).enumerate() {
         let tls = if listener.tls.is_some() { "enabled" } else { "disabled" };
-        let facts =
-            format!("tcp (addr: \"{address}\", max_request_size: \"{}\", tls: \"{tls}\")", listener.request_bytes_max);
+        let facts = format!(
+            "{} (addr: \"{place}\", max_request_size: \"{}\", tls: \"{tls}\")",
+            place.kind(),
+            listener.request_bytes_max
+        );
         rows.push((format!("Listener {}", number + 1), facts));
     }
     rows.push(("Log Level".to_owned(), config.log_level.clone()));
@@ -453,7 +458,7 @@ fn print_dev(
     listeners: &Listeners,
     certificates: Option<&DevCertificates>,
 ) -> std::io::Result<()> {
-    let address = listeners.addresses.first().map(ToString::to_string).unwrap_or_default();
+    let address = listeners.places.first().map(ToString::to_string).unwrap_or_default();
     let scheme = if certificates.is_some() { "https" } else { "http" };
     let authority = certificates
         .map(|certificates| format!("    $ export VAULT_CACERT='{}'\n", certificates.authority.display()))

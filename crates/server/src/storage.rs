@@ -54,13 +54,15 @@ pub(crate) fn opening(
     name: Option<&str>,
     api: &[SocketAddr],
 ) -> Result<NodeOpening, String> {
-    let listener = config.listeners.first();
+    let listener = config.listeners.iter().find(|listener| listener.place.tcp().is_some());
     let listen = match listener.and_then(|listener| listener.cluster_address) {
         _ if config.disable_clustering => None,
         Some(address) => Some(address),
         None => match (listener, api.first()) {
             // A port that is chosen freely has none behind it that is known to be free.
-            (Some(listener), Some(real)) if listener.address.port() == 0 => Some(SocketAddr::new(real.ip(), 0)),
+            (Some(listener), Some(real)) if listener.place.tcp().is_some_and(|address| address.port() == 0) => {
+                Some(SocketAddr::new(real.ip(), 0))
+            }
             (_, Some(real)) => Some(behind(*real)?),
             (_, None) => None,
         },
@@ -161,7 +163,7 @@ mod tests {
         );
         let config = config::parse(&[("a.hcl".into(), text)], &|_| None).unwrap();
         let Storage::Raft { directory, .. } = &config.storage else { panic!("it is raft") };
-        let bound = config.listeners[0].address;
+        let bound = config.listeners[0].place.tcp().unwrap();
         opening(&config, directory, None, &[bound]).map(|opening| opening.address)
     }
 

@@ -13,6 +13,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 
 use super::record::TokenRecord;
 use super::{LIVE, Tokens, UNBOUNDED, fault};
+use crate::cached::every_name;
 use crate::keys;
 use crate::leases::intents::INTENDED;
 use crate::namespaces::{Space, ids};
@@ -136,13 +137,7 @@ impl Tokens {
 
     /// Counts a token or lease for a quota on a role or a path. One that is not there any more has no number; when it is
     /// removed meanwhile, the transaction conflicts.
-    pub(crate) fn count_for(
-        &self,
-        txn: &mut Txn,
-        quota: &str,
-        ancestors: &[String],
-        delta: i64,
-    ) -> Result<(), Fault> {
+    pub(crate) fn count_for(&self, txn: &mut Txn, quota: &str, ancestors: &[String], delta: i64) -> Result<(), Fault> {
         if self.quotas.is_counting(txn, quota)? {
             txn.count(&keys::counted_for(quota).map_err(fault)?, LIVE, delta, &UNBOUNDED);
         }

@@ -533,7 +533,9 @@ async fn dos_15_what_is_below_a_revoked_token_leaves_the_quota_of_its_path_at_on
     let token = child.expect_status(200).text_at("/auth/client_token");
     drop(lease(&harness, &token, "").await);
     harness.prepare("POST", "sys/quotas/lease-count/role", json!({ "path": "made/creds/role", "max_leases": 2 })).await;
-    harness.prepare("POST", "sys/quotas/lease-count/create", json!({ "path": "auth/token/create", "max_leases": 2 })).await;
+    harness
+        .prepare("POST", "sys/quotas/lease-count/create", json!({ "path": "auth/token/create", "max_leases": 2 }))
+        .await;
     seconds(&harness, 3).await;
     drop(lease(&harness, &token, "").await);
     assert_eq!([counter(&harness, "role").await, counter(&harness, "create").await], [json!(2), json!(1)]);

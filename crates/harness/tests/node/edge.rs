@@ -112,7 +112,7 @@ async fn answers_below_ui_have_the_headers_that_an_operator_says() {
     ] {
         harness.write(path, ROOT, body).await.expect_error(400, text);
     }
-    harness.prepare("POST", path, json!({ "values": "deny, not split" })).await;
+    drop(harness.write(path, ROOT, json!({ "values": "deny, not split" })).await.expect_status(200));
     harness.prepare("POST", "sys/config/ui/headers/X-More", json!({ "values": ["one", "two"] })).await;
     let csp = json!({ "values": "default-src 'self'" });
     let warned = harness.write("sys/config/ui/headers/Content-Security-Policy", ROOT, csp).await.expect_status(200);

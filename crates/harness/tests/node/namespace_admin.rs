@@ -74,7 +74,10 @@ async fn dos_15_a_namespace_has_so_many_leases_and_one_that_hands_its_quota_down
     for (body, text) in [
         (json!({ "path": "a/nowhere", "max_leases": 1 }), "invalid mount path"),
         (json!({ "path": "a/auth/token", "max_leases": 1, "inheritable": true }), "inheritable"),
-        (json!({ "path": "a/auth/token", "max_leases": 1, "role": "r" }), "does not support use with role-based quotas"),
+        (
+            json!({ "path": "a/auth/token", "max_leases": 1, "role": "r" }),
+            "does not support use with role-based quotas",
+        ),
         (json!({ "path": "a/b", "max_leases": 1 }), "similar properties"),
     ] {
         harness.write("sys/quotas/lease-count/x", ROOT, body).await.expect_error(400, text);
@@ -84,6 +87,57 @@ async fn dos_15_a_namespace_has_so_many_leases_and_one_that_hands_its_quota_down
     harness.unseal().await;
     drop(create(&harness, "a/b").await.expect_status(429));
     assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+}
+
+#[tokio::test]
+async fn a_listener_that_is_confined_to_a_namespace_reaches_nothing_beside_or_above_it() {
+    let mut harness = Harness::start().await;
+    make(&harness, &["a", "a/b", "d"]).await;
+    for namespace in ["", "a/", "a/b/", "d/"] {
+        harness.prepare("POST", &format!("{namespace}sys/mounts/kv"), json!({ "type": "kv" })).await;
+        harness.prepare("POST", &format!("{namespace}kv/x"), json!({ "is": namespace })).await;
+    }
+    let of_d = create(&harness, "d").await.expect_status(200).text_at("/auth/client_token");
+    harness.options.chroot = "a/".to_owned();
+    let ask = async |namespace: Option<&str>, path: &str, token: &str| {
+        let mut request = tresor_harness::assembly::request("GET", path, token, &Value::Null);
+        if let Some(namespace) = namespace {
+            request.headers_mut().insert("x-vault-namespace", namespace.parse().unwrap());
+        }
+        harness.send(request).await
+    };
+    for (namespace, path, is) in [
+        (None, "kv/x", "a/"),
+        (Some(""), "kv/x", "a/"),
+        (Some("root"), "kv/x", "a/"),
+        (Some("b"), "kv/x", "a/b/"),
+        (None, "b/kv/x", "a/b/"),
+    ] {
+        let answer = ask(namespace, path, ROOT).await.expect_status(200);
+        assert_eq!(answer.at("/data/is"), &json!(is), "{namespace:?} {path}");
+    }
+    for (namespace, path) in [(Some("d"), "kv/x"), (Some("a"), "kv/x"), (Some("../d"), "kv/x"), (None, "d/kv/x")] {
+        let status = ask(namespace, path, ROOT).await.status;
+        assert!([400, 404].contains(&status), "{namespace:?} {path}: {status}");
+    }
+    // A header that cannot be read leads nowhere else, nor does a token of a namespace beside.
+    drop(ask(None, "kv/x", &of_d).await.expect_status(403));
+    drop(ask(None, "sys/audit", ROOT).await.expect_status(400));
+    // How the node is, whoever balances load asks.
+    for path in ["sys/health", "sys/seal-status", "sys/leader"] {
+        drop(ask(None, path, "").await.expect_status(200));
+    }
+    drop(ask(Some("b"), "sys/health", "").await.expect_status(400));
+    // Nor does a login in the headers.
+    let mut request = tresor_harness::assembly::request("GET", "kv/x", "", &Value::Null);
+    request.headers_mut().insert("x-vault-inline-auth-path", "auth/userpass/login/bob".parse().unwrap());
+    request.headers_mut().insert("x-vault-inline-auth-namespace", "root".parse().unwrap());
+    harness.options.chroot = String::new();
+    harness.prepare("POST", "sys/auth/userpass", json!({ "type": "userpass" })).await;
+    harness.prepare("POST", "auth/userpass/users/bob", json!({ "password": "secret", "token_policies": "root" })).await;
+    harness.options.chroot = "a/".to_owned();
+    let refused = harness.send(request).await;
+    assert!([400, 403, 404].contains(&refused.status), "{}", refused.status);
 }
 
 #[tokio::test]

@@ -1,9 +1,11 @@
-//! `listener "tcp"`.
+//! `listener "tcp"`, and `listener "unix"`, which is one without TLS at a socket in the file system.
 
+use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tresor_env::net::LocalSocket;
 use tresor_hcl::{Block, Value};
 use tresor_http::{ForwardedFor, WantedHeaders};
 use tresor_model::request::Withheld;
@@ -18,7 +20,7 @@ use crate::proxied::ProxyProtocol;
 #[derive(Clone, Debug)]
 pub struct Listener {
     /// Where it listens.
-    pub address: SocketAddr,
+    pub place: Place,
     /// Where other nodes are listened for; the port behind the API's when absent.
     pub cluster_address: Option<SocketAddr>,
     /// Its certificate; `None` is plain HTTP.
@@ -47,6 +49,46 @@ pub struct Listener {
     pub forwarded_for: Option<ForwardedFor>,
     /// The load balancers that say so of connections.
     pub proxy_protocol: Option<ProxyProtocol>,
+    /// The namespace below which all of its requests are; empty for the root namespace, else ending in a slash.
+    pub chroot: String,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// At a port.
+    Tcp(SocketAddr),
+    /// At a socket in the file system.
+    Local(LocalSocket),
+}
+
+impl Place {
+    /// The address, where it is one that other machines could reach.
+    #[must_use]
+    pub const fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Local(_) => None,
+        }
+    }
+
+    /// What the configuration calls it.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "tcp",
+            Self::Local(_) => "unix",
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Local(socket) => socket.path.display().fmt(f),
+        }
+    }
 }
 
 impl Listener {
@@ -54,7 +96,7 @@ impl Listener {
     #[must_use]
     pub fn at(address: SocketAddr) -> Self {
         Self {
-            address,
+            place: Place::Tcp(address),
             cluster_address: None,
             tls: None,
             request_bytes_max: 32 * 1024 * 1024,
@@ -69,6 +111,7 @@ impl Listener {
             json: JsonLimits::default(),
             forwarded_for: None,
             proxy_protocol: None,
+            chroot: String::new(),
         }
     }
 }
@@ -122,12 +165,17 @@ const IGNORED: [&str; 9] = [
 ];
 
 pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Result<Listener, ConfigError> {
-    match block.labels.as_slice() {
-        ["tcp"] => {}
-        [other] => return Err(source.error(block.position, format!("listener `{other}` is not available: `tcp` is"))),
+    let is_local = match block.labels.as_slice() {
+        ["tcp"] => false,
+        ["unix"] => true,
+        [other] => {
+            let text = format!("listener `{other}` is not available: `tcp` and `unix` are");
+            return Err(source.error(block.position, text));
+        }
         _ => return Err(source.error(block.position, "`listener` takes one type")),
-    }
-    let mut address = "127.0.0.1:8200".to_owned();
+    };
+    let mut address = if is_local { String::new() } else { "127.0.0.1:8200".to_owned() };
+    let mut socket = LocalSocket { path: PathBuf::new(), mode: None, user: None, group: None };
     let mut address_position = block.position;
     let (mut disabled, mut certificate, mut key) = (false, None, None);
     let (mut version_min, mut version_max) = (TlsVersion::Tls12, TlsVersion::Tls13);
@@ -139,13 +187,28 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         let value = &item.value;
         match name.name.as_str() {
             "address" => {
-                address = source.text("address", value)?;
+                address = source.address("address", value)?;
                 address_position = value.position;
             }
             "cluster_address" => {
                 let wrong = || source.error(value.position, "`cluster_address` must be an IP address and a port");
-                let parsed = parse_address(&source.text("cluster_address", value)?);
+                let parsed = parse_address(&source.address("cluster_address", value)?);
                 listener.cluster_address = Some(parsed.ok_or_else(wrong)?);
+            }
+            "socket_mode" if is_local => {
+                let mode = source.text("socket_mode", value)?;
+                let wrong = || source.error(value.position, "`socket_mode` is octal, such as \"0660\"");
+                let parsed = u32::from_str_radix(&mode, 8).ok().filter(|mode| *mode <= 0o777);
+                socket.mode = if mode.is_empty() { None } else { Some(parsed.ok_or_else(wrong)?) };
+            }
+            "socket_user" if is_local => socket.user = owner(source, "socket_user", value, "/etc/passwd")?,
+            "socket_group" if is_local => socket.group = owner(source, "socket_group", value, "/etc/group")?,
+            "chroot_namespace" => {
+                let path = source.text("chroot_namespace", value)?;
+                let wrong = || source.error(value.position, "`chroot_namespace` is the path of a namespace");
+                let whole = format!("{}/", path.trim_matches('/'));
+                let parsed = tresor_model::Path::from_decoded(&whole).map_err(|_| wrong())?;
+                listener.chroot = if whole == "/" { String::new() } else { parsed.as_str().to_owned() };
             }
             "tls_disable" => disabled = source.flag("tls_disable", value)?,
             "tls_cert_file" => certificate = Some(PathBuf::from(source.text("tls_cert_file", value)?)),
@@ -213,8 +276,17 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         }
     }
     (listener.forwarded_for, listener.proxy_protocol) = proxies.judged(source)?;
-    listener.address = parse_address(&address)
-        .ok_or_else(|| source.error(address_position, "`address` must be an IP address and a port"))?;
+    if is_local {
+        if !Path::new(&address).is_absolute() {
+            return Err(source.error(address_position, "`address` of a `unix` listener must be the path of its socket"));
+        }
+        socket.path = PathBuf::from(address);
+        listener.place = Place::Local(socket);
+        // Nobody listens to it on the way.
+        return Ok(listener);
+    }
+    let wrong = || source.error(address_position, "`address` must be an IP address and a port");
+    listener.place = Place::Tcp(parse_address(&address).ok_or_else(wrong)?);
     if disabled {
         return Ok(listener);
     }
@@ -266,6 +338,25 @@ fn open(
         }
     }
     Ok(())
+}
+
+/// The number of a user or group, which may be given by its name; empty for none.
+fn owner(source: &Source<'_>, key: &str, value: &Value, known: &str) -> Result<Option<u32>, ConfigError> {
+    let named = source.text(key, value)?;
+    if named.is_empty() {
+        return Ok(None);
+    }
+    if let Ok(number) = named.parse() {
+        return Ok(Some(number));
+    }
+    // The system's own list: names that only a directory service knows are given by number.
+    let list = std::fs::read_to_string(known).unwrap_or_default();
+    let number = list.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(named.as_str())).then(|| fields.nth(1)?.parse().ok()).flatten()
+    });
+    let unknown = || source.error(value.position, format!("`{key}`: `{named}` is not in {known}; give its number"));
+    number.map(Some).ok_or_else(unknown)
 }
 
 /// A bound of what is sent as JSON; zero is the default.

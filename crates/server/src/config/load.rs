@@ -64,6 +64,12 @@ impl Source<'_> {
         value.as_string(key).map_err(|error| self.wrong(&error))
     }
 
+    /// A text that may have templates of this machine's addresses.
+    pub(super) fn address(&self, key: &str, value: &Value) -> Result<String, ConfigError> {
+        let text = self.text(key, value)?;
+        super::template::expanded(&text).map_err(|error| self.error(value.position, format!("`{key}`: {error}")))
+    }
+
     pub(super) fn flag(&self, key: &str, value: &Value) -> Result<bool, ConfigError> {
         value.as_bool(key).map_err(|error| self.wrong(&error))
     }
@@ -302,8 +308,8 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
         match key.name.as_str() {
             "audit" | "initialize" | "listener" | "storage" | "backend" | "seal" | "snapshots" | "telemetry"
             | "user_lockout" => {}
-            "api_addr" => config.api_address = Some(source.text("api_addr", value)?),
-            "cluster_addr" => config.cluster_address = Some(source.text("cluster_addr", value)?),
+            "api_addr" => config.api_address = Some(source.address("api_addr", value)?),
+            "cluster_addr" => config.cluster_address = Some(source.address("cluster_addr", value)?),
             "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,
             "disable_request_forwarding" => {
                 config.disable_request_forwarding = source.flag("disable_request_forwarding", value)?;
@@ -437,11 +443,12 @@ pub(crate) fn checked_format(format: &str) -> Option<LogFormat> {
 fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
     let wrong =
         |name: &str, text: &str| ConfigError { file: PathBuf::from(name), position: None, text: text.to_owned() };
-    if let Some(address) = environment("VAULT_API_ADDR") {
-        config.api_address = Some(address);
-    }
-    if let Some(address) = environment("VAULT_CLUSTER_ADDR") {
-        config.cluster_address = Some(address);
+    for (name, address) in
+        [("VAULT_API_ADDR", &mut config.api_address), ("VAULT_CLUSTER_ADDR", &mut config.cluster_address)]
+    {
+        if let Some(text) = environment(name) {
+            *address = Some(super::template::expanded(&text).map_err(|error| wrong(name, &error))?);
+        }
     }
     if let Some(level) = environment("VAULT_LOG_LEVEL") {
         config.log_level = checked_level(&level)

@@ -24,7 +24,7 @@ pub(super) fn look(config: &ServerConfig, runs: bool) -> Vec<Check> {
     if config.disable_clustering {
         return vec![Check::skipped("Cluster", "disable_clustering is set: this node is alone")];
     }
-    let listening: Vec<SocketAddr> = config.listeners.iter().map(|listener| listener.address).collect();
+    let listening: Vec<SocketAddr> = config.listeners.iter().filter_map(|listener| listener.place.tcp()).collect();
     let mut checks = vec![api(config)];
     match opening(config, directory, node_id.as_deref(), &listening) {
         Err(error) => {
@@ -46,7 +46,12 @@ fn api(config: &ServerConfig) -> Check {
     const NAME: &str = "API Address";
     match &config.api_address {
         Some(address) => Check::ok(NAME, format!("clients are told {address}")),
-        None if config.listeners.iter().any(|listener| !listener.address.ip().is_unspecified()) => {
+        None if config
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.place.tcp())
+            .any(|it| !it.ip().is_unspecified()) =>
+        {
             Check::ok(NAME, "clients are told the address of the first listener")
         }
         None => Check::warn(

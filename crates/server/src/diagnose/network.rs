@@ -2,7 +2,7 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use tresor_model::Timestamp;
 
 use super::{Check, validity};
-use crate::config::{Listener, ListenerTls, ServerConfig};
+use crate::config::{Listener, ListenerTls, Place, ServerConfig};
 use crate::tls;
 
 /// A certificate that ends within this time is to be renewed now.
@@ -24,19 +24,38 @@ pub(super) fn look(config: &ServerConfig, runs: bool) -> Vec<Check> {
 }
 
 fn of(listener: &Listener, runs: bool) -> Vec<Check> {
-    let mut checks = vec![port("Port", listener.address, runs)];
+    let address = match &listener.place {
+        Place::Tcp(address) => *address,
+        Place::Local(socket) => return vec![local(&socket.path)],
+    };
+    let mut checks = vec![port("Port", address, runs)];
     match &listener.tls {
-        None if listener.address.ip().is_loopback() => {
+        None if address.ip().is_loopback() => {
             checks.push(Check::ok("TLS", "off, and only this machine reaches the port"));
         }
         None => checks.push(Check::warn(
             "TLS",
-            format!("off, and {} is reached by other machines: tokens and secrets can be read on the way", listener.address),
+            format!("off, and {address} is reached by other machines: tokens and secrets can be read on the way"),
             "tls_cert_file and tls_key_file, unless something in front of the server does TLS and nobody goes around it",
         )),
         Some(settings) => checks.extend(certificate(settings)),
     }
     checks
+}
+
+/// Whether a socket in the file system can be had: what lies there may be one that a server left or listens at, and nothing else.
+fn local(path: &Path) -> Check {
+    const NAME: &str = "Socket";
+    match (std::fs::symlink_metadata(path), path.parent().map(std::fs::metadata)) {
+        (Ok(found), _) if found.file_type().is_socket() => Check::ok(NAME, format!("{} is a socket", path.display())),
+        (Ok(_), _) => Check::fail(NAME, format!("{} is something else", path.display()), "another path, or remove it"),
+        (Err(_), Some(Ok(above))) if above.is_dir() => Check::ok(NAME, format!("{} is free", path.display())),
+        (Err(_), _) => Check::fail(
+            NAME,
+            format!("{} has no folder to lie in", path.display()),
+            "make the folder, for its user alone",
+        ),
+    }
 }
 
 /// Whether a port can be had. One that is in use is what a running server looks like.

@@ -193,7 +193,8 @@ pub(super) async fn one_of_pages(
     }))
 }
 
-pub(super) async fn write_of_pages(sys: &Sys, mut cx: Cx<'_>, input: WriteOfPages) -> Result<Warned<Nothing>, Fault> {
+/// Unlike other writes this is answered with a body, as in the reference.
+pub(super) async fn write_of_pages(sys: &Sys, mut cx: Cx<'_>, input: WriteOfPages) -> Result<Warned<Data<Map>>, Fault> {
     let _ = input.multivalue;
     let name = input.header.to_ascii_lowercase();
     if input.values.is_empty() {
@@ -206,7 +207,7 @@ pub(super) async fn write_of_pages(sys: &Sys, mut cx: Cx<'_>, input: WriteOfPage
     sys.handles.edge.write_page_header(txn, &input.header, Some(input.values))?;
     let warning = "overriding default Content-Security-Policy which is secure by default, proceed with caution";
     let warnings = if name == "content-security-policy" { vec![warning.to_owned()] } else { Vec::new() };
-    Ok(Warned(Nothing, warnings))
+    Ok(Warned(Data(Map::new()), warnings))
 }
 
 pub(super) async fn delete_of_pages(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {

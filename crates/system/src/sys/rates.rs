@@ -10,8 +10,8 @@ use tresor_core::Space;
 use tresor_core::quotas::About;
 use tresor_core::quotas::rates::{RateConfig, RateRecord};
 use tresor_engine::{Cx, Data, Keys, Nothing, Widened};
-use tresor_model::ids::NamespaceId;
 use tresor_model::Fault;
+use tresor_model::ids::NamespaceId;
 use tresor_wire::input::{EmptyInput, Input, Millionths, Seconds};
 use tresor_wire::output::Output;
 

@@ -1,8 +1,11 @@
 //! Configuration files: every form that operators write, and what a mistake is answered with.
 
+use std::io::Write as _;
+
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Cli, Finished, Http, Keys, Production, Server, until};
+use crate::support::{Cli, Finished, Http, Keys, Production, Server, read_answer, until};
 
 const LISTENER: &str = "listener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = 1\n}\n";
 
@@ -66,6 +69,42 @@ fn every_form_of_a_configuration_starts_a_server() {
             assert_eq!(listeners, text.matches("127.0.0.1:0").count(), "{text}");
         }
     }
+}
+
+#[test]
+fn a_server_listens_at_a_socket_in_the_file_system_and_removes_it_at_the_end() {
+    let production = Production::new();
+    let socket = production.home().join("api.sock");
+    // What a server left that was killed is in nobody's way.
+    drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
+    production.configure_more(&format!(
+        "api_addr = \"http://{{{{ GetInterfaceIP \\\"lo\\\" }}}}:8200\"\nlistener \"unix\" {{\n  address = {:?}\n  socket_mode = \"0660\"\n  socket_user = \"{}\"\n}}",
+        socket,
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(production.home()).unwrap()),
+    ));
+    let (mut server, keys) = production.start_ready();
+    assert_eq!(server.said("Api Address: "), "http://127.0.0.1:8200");
+    assert!(server.said("Listener 2: ").starts_with("unix (addr: "), "{}", server.output());
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&socket).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o660);
+    let ask = |path: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let head =
+            format!("GET /v1/{path} HTTP/1.1\r\nHost: x\r\nX-Vault-Token: {}\r\nConnection: close\r\n\r\n", keys.root);
+        stream.write_all(head.as_bytes()).unwrap();
+        read_answer(&mut stream).unwrap()
+    };
+    assert_eq!(ask("auth/token/lookup-self").expect(200).at("/data/path"), "auth/token/root");
+    // A second server does not take it over.
+    let other = Production::new();
+    other.configure(&format!(
+        "storage \"inmem\" {{}}\ndisable_mlock = true\nlistener \"unix\" {{\n  address = {socket:?}\n}}\n"
+    ));
+    assert!(refuse(&other).errors.contains("cannot listen on"));
+    ask("sys/health").expect(200);
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert!(!socket.exists());
 }
 
 #[test]
@@ -151,7 +190,23 @@ fn a_wrong_value_is_refused_with_file_line_and_column() {
         (format!("{base}listener \"tcp\" {{\n  address = \"127.0.0.1:0\"\n}}"), "server.hcl:3:", "tls_cert_file"),
         (format!("{base}listener \"tcp\" {{\n  tls_disable = \"maybe\"\n}}"), "server.hcl:4:17: ", "tls_disable"),
         (format!("{base}listener \"tcp\" {{\n  tls_min_version = \"tls11\"\n}}"), "server.hcl:4:21: ", "TLS 1.0"),
-        (format!("{base}listener \"unix\" {{\n}}"), "server.hcl:3:", "unix"),
+        (format!("{base}listener \"unix\" {{\n}}"), "server.hcl:3:", "the path of its socket"),
+        (
+            format!("{base}listener \"unix\" {{\n  address = \"/tmp/x\"\n  socket_mode = \"rw\"\n}}"),
+            "server.hcl:5:17: ",
+            "octal",
+        ),
+        (
+            format!("{base}listener \"unix\" {{\n  address = \"/tmp/x\"\n  socket_user = \"nobody-of-that-name\"\n}}"),
+            "server.hcl:5:17: ",
+            "give its number",
+        ),
+        (format!("{base}listener \"pipe\" {{\n}}"), "server.hcl:3:", "listener `pipe`"),
+        (
+            format!("{plain}api_addr = \"http://{{{{ GetCloudIP }}}}:1\""),
+            "server.hcl:7:12: ",
+            "`GetCloudIP` is not available",
+        ),
         (
             format!("{base}max_lease_ttl = \"1h\"\ndefault_lease_ttl = \"2h\"\n{LISTENER}"),
             "server.hcl:4:21: ",
