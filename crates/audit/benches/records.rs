@@ -24,7 +24,7 @@ use tresor_audit::{
     SinkError, SinkKind, Undelivered,
 };
 use tresor_env::{BoxFuture, Doors, Timestamp};
-use tresor_model::{Body, Connection, Map, Operation, Request, RequestId, Response, Shape, Verb, map};
+use tresor_model::{Body, Connection, Map, Operation, Request, RequestId, Response, Shape, Verb, WhenBehind, map};
 use tresor_secret::{DataKey, TokenSecret};
 
 fn main() {
@@ -146,6 +146,7 @@ fn request() -> Request {
         headers: BTreeMap::new(),
         connection: Connection::plain(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         upload: tresor_model::Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     }
 }

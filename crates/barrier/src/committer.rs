@@ -167,6 +167,7 @@ fn begin(vault: &Arc<Vault>, jobs: Vec<Changes>) -> Result<Begun, Built> {
         plain: BTreeMap::new(),
         adding_plain: Vec::new(),
         transaction: 0,
+        is_data: true,
     };
     let mut outcomes = Vec::with_capacity(count);
     for job in jobs {
@@ -233,6 +234,8 @@ struct Building<'v> {
     adding_plain: Vec<(RawKey, Option<Plaintext>)>,
     /// Its number, by which blocks know what to take back.
     transaction: usize,
+    /// Whether all that is in it is data that decides nothing.
+    is_data: bool,
 }
 
 impl Building<'_> {
@@ -245,7 +248,9 @@ impl Building<'_> {
             return Ok(Err(CommitError::OutOfBounds));
         }
         let changed: Vec<StorageKey> = job.writes.keys().chain(job.names.keys()).cloned().collect();
+        let is_data = job.is_data;
         self.add(job)?;
+        self.is_data &= is_data;
         Ok(Ok(Committed { version: self.version, changed }))
     }
 
@@ -439,7 +444,7 @@ impl Building<'_> {
             let sealed = slot.encode().map(|plain| self.vault.seal(&at, &plain)).transpose()?;
             self.writes.insert(at, sealed);
         }
-        Ok((Batch::new(self.version, self.writes), self.plain))
+        Ok((Batch { is_dispensable: self.is_data, ..Batch::new(self.version, self.writes) }, self.plain))
     }
 }
 

@@ -98,6 +98,16 @@ pub enum RecordName<'k> {
     Point(&'k PointKey),
 }
 
+impl RecordName<'_> {
+    /// The whole name.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Listed(key) => key.as_str(),
+            Self::Point(key) => key.as_str(),
+        }
+    }
+}
+
 impl<'k> From<&'k StorageKey> for RecordName<'k> {
     fn from(key: &'k StorageKey) -> Self {
         Self::Listed(key)

@@ -50,6 +50,8 @@ pub(crate) struct Changes {
     /// What lies outside the barrier, as it is to be stored: initialising writes there, and a change of
     /// key slots; pieces of a restore that broke off are deleted.
     pub(crate) headers: BTreeMap<RawKey, Option<Vec<u8>>>,
+    /// Whether all of it is data that decides nothing: see [`Txn::writes_data_below`].
+    pub(crate) is_data: bool,
 }
 
 impl Changes {
@@ -101,6 +103,9 @@ pub struct Txn {
     names_what_is_sealed: bool,
     /// Where what was named lately lies: a request names the same several times.
     places: Vec<(StorageKey, RawKey)>,
+    /// Below what data lies that decides nothing, and whether something is written that is none.
+    data: Option<KeyPrefix>,
+    writes_more: bool,
 }
 
 impl Txn {
@@ -117,7 +122,22 @@ impl Txn {
             reads: BTreeMap::new(),
             names_what_is_sealed: false,
             places: Vec::new(),
+            data: None,
+            writes_more: false,
         }
+    }
+
+    /// Says that what lies below a directory is data which decides nothing about anybody's requests. If this transaction
+    /// writes nothing else, reads that chose so may run without it (`is_dispensable` of a batch). Said before anything is
+    /// written; of a transaction of which nobody says it, no read does without.
+    pub fn writes_data_below(&mut self, directory: &KeyPrefix) {
+        self.writes_more |= !self.is_empty_of_writes();
+        self.data = Some(directory.clone());
+    }
+
+    /// Takes note of what is about to be written.
+    fn note_write(&mut self, name: &str) {
+        self.writes_more |= !self.data.as_ref().is_some_and(|data| name.starts_with(data.as_str()));
     }
 
     pub(crate) fn into_changes(self) -> Changes {
@@ -130,6 +150,7 @@ impl Txn {
             whole_tallies: self.whole_tallies,
             reads: self.reads,
             headers: BTreeMap::new(),
+            is_data: self.data.is_some() && !self.writes_more,
         }
     }
 
@@ -196,7 +217,9 @@ impl Txn {
     /// # Errors
     /// When it is in a sealed realm.
     pub fn write<'k>(&mut self, name: impl Into<RecordName<'k>>, value: &[u8]) -> Result<(), BarrierError> {
-        match name.into() {
+        let name = name.into();
+        self.note_write(name.as_str());
+        match name {
             RecordName::Listed(key) => {
                 let at = self.place(key)?;
                 let sealed = Some(self.vault.seal(&at, value)?);
@@ -218,7 +241,9 @@ impl Txn {
     /// # Errors
     /// As [`Txn::write`].
     pub fn delete<'k>(&mut self, name: impl Into<RecordName<'k>>) -> Result<(), BarrierError> {
-        match name.into() {
+        let name = name.into();
+        self.note_write(name.as_str());
+        match name {
             RecordName::Listed(key) => {
                 let at = self.place(key)?;
                 self.writes.insert(key.clone(), Written { at, sealed: None, plain: None });
@@ -232,24 +257,28 @@ impl Txn {
     /// a block, and nothing that lies anywhere by itself. A directory holds names of one kind, with records or without.
     /// When its place in the directory cannot be read, the commit fails.
     pub fn enter(&mut self, name: &StorageKey) {
+        self.note_write(name.as_str());
         self.names.insert(name.clone(), Listing::Entered);
     }
 
     /// As [`Txn::enter`], for a name that can be done without: when its place cannot be read, that is logged, and the rest
     /// of the transaction stands.
     pub fn enter_if_readable(&mut self, name: &StorageKey) {
+        self.note_write(name.as_str());
         self.names.insert(name.clone(), Listing::EnteredIfReadable);
     }
 
     /// Takes such a name out of its directory; taking out nothing is fine, and so is a block that cannot be read: nobody
     /// reads the name there either.
     pub fn leave(&mut self, name: &StorageKey) {
+        self.note_write(name.as_str());
         self.names.insert(name.clone(), Listing::Left);
     }
 
     /// Takes a directory out of the one above, whatever is in it: for one that cannot be read. Its blocks stay where they
     /// are, and nothing leads to them.
     pub fn detach(&mut self, directory: &KeyPrefix) {
+        self.note_write(directory.as_str());
         self.detached.insert(directory.clone());
     }
 
@@ -285,18 +314,21 @@ impl Txn {
 
     /// Adds to a number of a tally, when the commit finds that it then lies within `bounds`.
     pub fn count(&mut self, name: &PointKey, label: &str, delta: i64, bounds: &Bounds) {
+        self.note_write(name.as_str());
         let Some(at) = self.tally_place(name) else { return };
         tally::add(self.tallies.entry(at).or_default(), label, delta, bounds);
     }
 
     /// Takes what the tally `held` holds when this is committed off the tally `from`.
     pub fn take_off(&mut self, held: &PointKey, from: &PointKey) {
+        self.note_write(from.as_str());
         let (Some(held), Some(from)) = (self.tally_place(held), self.tally_place(from)) else { return };
         self.whole_tallies.push(Whole::TakeOff { held, from });
     }
 
     /// Forgets a tally, whatever it holds.
     pub fn forget_tally(&mut self, name: &PointKey) {
+        self.note_write(name.as_str());
         if let Some(at) = self.tally_place(name) {
             self.whole_tallies.push(Whole::Forget(at));
         }

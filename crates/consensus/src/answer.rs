@@ -8,7 +8,6 @@ use std::sync::atomic::Ordering;
 
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, VoteRequest};
 use openraft::storage::Snapshot;
-use tokio::sync::oneshot;
 use tresor_env::tasks::run_blocking;
 use tresor_storage::machine::{Applied, CHUNK_BYTES_MAX, Install};
 
@@ -16,6 +15,7 @@ use crate::consensus::Core;
 use crate::feed::{Meta, meta};
 use crate::message::{Answer, Message};
 use crate::peers::NodeId;
+use crate::reads::{Asked, Confirmed, Waiting};
 use crate::types::{LogId, State, Vote};
 
 /// A state that is on its way in.
@@ -52,7 +52,10 @@ impl Core {
             }
             Message::Vote { is_handed_over, vote, last } => self.vote(from, is_handed_over, vote, last).await,
             Message::Lead { last } => Answer::Would(self.lead(from, last).await),
-            Message::Confirm => Answer::Confirmed(self.confirm_for_others().await),
+            Message::Confirm(asked) => match (self.confirm_for_others(asked).await, asked) {
+                (Some(confirmed), Asked::Both) => Answer::ConfirmedBoth(confirmed),
+                (confirmed, _) => Answer::Confirmed(confirmed.map(|confirmed| confirmed.index)),
+            },
             Message::Begin { transfer, state } => self.begin(from, transfer, state).await,
             Message::Chunk { transfer, number, chunk } => self.chunk(from, transfer, number, chunk).await,
             Message::End { transfer, vote } => self.end(from, transfer, vote).await,
@@ -121,11 +124,11 @@ impl Core {
         self.raft.trigger().elect().await.is_ok()
     }
 
-    async fn confirm_for_others(&self) -> Option<u64> {
+    async fn confirm_for_others(&self, asked: Asked) -> Option<Confirmed> {
         if !self.leads() {
             return None;
         }
-        let (waiting, confirmed) = oneshot::channel();
+        let (waiting, confirmed) = Waiting::new(asked);
         self.reads.send(waiting).await.ok()?;
         confirmed.await.ok()?.ok()
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use openraft::error::{ChangeMembershipError, ClientWriteError, RaftError};
 use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tresor_env::{BoxFuture, Doors, Signal, Tasks};
 use tresor_log::Sizes;
 use tresor_storage::machine::{Effect, Position};
@@ -23,7 +23,7 @@ use crate::log_store::LogStore;
 use crate::members::{Change, Members};
 use crate::network::{Network, Wire};
 use crate::peers::{Contact, NodeId, Peers};
-use crate::reads::{self, WAITING_MAX, Waiting};
+use crate::reads::{self, Asked, Confirmed, WAITING_MAX, Waiting};
 use crate::recover::{self, Survivor};
 use crate::status::{Indexes, Progress, Role, Status};
 use crate::types::{LogId, Proposal, Proposer, Raft};
@@ -248,11 +248,23 @@ impl Consensus {
     /// # Errors
     /// When there is no leader that a majority confirms, for longer than a change of leaders takes.
     pub async fn confirm(&self) -> Result<u64, ConsensusError> {
+        self.confirm_asked(Asked::Index).await.map(|confirmed| confirmed.index)
+    }
+
+    /// The same, and which entry a read has to see that does without all that it may do without.
+    ///
+    /// # Errors
+    /// As [`Consensus::confirm`].
+    pub async fn confirm_both(&self) -> Result<Confirmed, ConsensusError> {
+        self.confirm_asked(Asked::Both).await
+    }
+
+    async fn confirm_asked(&self, asked: Asked) -> Result<Confirmed, ConsensusError> {
         if (self.core.status().is_leader() && self.core.is_alone()) || self.core.has_the_last_word() {
             // What was acknowledged was acknowledged here, and is applied; nobody else could have taken over.
-            return Ok(0);
+            return Ok(Confirmed::default());
         }
-        let confirmed = self.confirm_in_turn().await;
+        let confirmed = self.confirm_in_turn(asked).await;
         if self.core.status().is_leader() && !self.core.leads() {
             // Another one confirmed it: whoever asks next whether this one leads is told so.
             self.core.tell_status();
@@ -267,11 +279,11 @@ impl Consensus {
     }
 
     /// The same, behind everything that this node was asked for before.
-    pub(crate) async fn confirm_in_turn(&self) -> Result<u64, ConsensusError> {
+    pub(crate) async fn confirm_in_turn(&self, asked: Asked) -> Result<Confirmed, ConsensusError> {
         let wire = &self.core.wire;
         let until = wire.now() + wire.pace.election * 4;
         loop {
-            let (waiting, confirmed) = oneshot::channel();
+            let (waiting, confirmed) = Waiting::new(asked);
             let sent = self.core.reads.send(waiting).await;
             let stopped = |()| ConsensusError::Stopped("it was closed".to_owned());
             sent.map_err(drop).map_err(stopped)?;

@@ -33,6 +33,7 @@ use std::time::Duration;
 pub use consensus::{Consensus, Opening};
 pub use members::{Change, Member, Members};
 pub use peers::{Contact, Lane, MESSAGE_BYTES_MAX, Nobody, NodeId, PeerError, Peers};
+pub use reads::Confirmed;
 pub use recover::Survivor;
 pub use status::{Indexes, Progress, Role, Status};
 pub use store::RaftStore;

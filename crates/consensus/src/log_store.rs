@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use openraft::storage::{LogFlushed, LogState, RaftLogStorage};
-use openraft::{AnyError, OptionalSend, RaftLogReader, StorageIOError};
+use openraft::{AnyError, EntryPayload, OptionalSend, RaftLogReader, StorageIOError};
 use tresor_env::Doors;
 use tresor_env::tasks::run_blocking;
 use tresor_log::{Log, LogError, Sizes};
@@ -26,7 +26,7 @@ use crate::alone::Alone;
 use crate::feed::Feed;
 use crate::peers::NodeId;
 use crate::spelled::{Reader, entry_bytes, put_entry, put_log_id, put_optional, put_vote};
-use crate::types::{Entry, LogId, Membership, StorageError, Types, Vote, log_id};
+use crate::types::{Entry, LogId, Membership, Proposal, StorageError, Types, Vote, log_id};
 
 /// How much of the end of the log is in memory.
 const TAIL_BYTES: usize = 8 << 20;
@@ -36,6 +36,14 @@ const TAIL_BYTES_ALONE: usize = 1 << 20;
 const READ_BYTES: usize = 4 << 20;
 /// How long a purge waits before it looks again whether the machine has what it would remove.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
+/// How many entries that no read does without are known: more than are ever under way, as each batch follows the one before.
+const INDISPENSABLE_MAX: usize = 64;
+
+/// Whether a read that allows it may do without an entry: a batch whose maker, on this node, says so.
+fn is_dispensable(entry: &Entry) -> bool {
+    matches!(&entry.payload, EntryPayload::Normal(Proposal::Batch(batch, _)) if batch.is_dispensable)
+}
 
 /// What lies in the log's record.
 #[derive(Clone, Copy, Default)]
@@ -68,6 +76,8 @@ struct Tail {
     entries: VecDeque<Entry>,
     bytes: usize,
     last: Option<LogId>,
+    /// The last entries that no read does without, by our numbering.
+    indispensable: VecDeque<u64>,
 }
 
 impl Tail {
@@ -84,8 +94,27 @@ impl Tail {
             (self.entries, self.bytes) = (VecDeque::new(), 0);
         }
         self.last = Some(entry.log_id);
+        if !is_dispensable(&entry) {
+            self.note_indispensable(entry.log_id.index + 1);
+        }
         self.bytes += entry_bytes(&entry);
         self.entries.push_back(entry);
+    }
+
+    fn note_indispensable(&mut self, index: u64) {
+        // What was cut off since.
+        while self.indispensable.back().is_some_and(|known| *known >= index) {
+            self.indispensable.pop_back();
+        }
+        if self.indispensable.len() >= INDISPENSABLE_MAX {
+            self.indispensable.pop_front();
+        }
+        self.indispensable.push_back(index);
+    }
+
+    /// The last entry up to this one that no read does without; this one itself when that is not known.
+    fn indispensable_upto(&self, index: u64) -> u64 {
+        self.indispensable.iter().rev().find(|known| **known <= index).copied().unwrap_or(index)
     }
 
     /// Removes what comes from `index` on; `last` is what the log ends with then.
@@ -186,6 +215,13 @@ impl LogStore {
     /// The last entry.
     pub(crate) fn last(&self) -> Option<LogId> {
         self.0.tail().last
+    }
+
+    /// The last entry up to this one, by our numbering, that no read does without, as far as that is known here: never one
+    /// before it. Who leads knows it of each entry of its term, as it made them, and an entry of a leader's own is among
+    /// those that are committed when it confirms anything.
+    pub(crate) fn indispensable_upto(&self, index: u64) -> u64 {
+        self.0.tail().indispensable_upto(index)
     }
 
     /// Whether this node has ever had anything to do with a cluster.

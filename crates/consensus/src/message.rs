@@ -8,6 +8,7 @@ use tresor_storage::Version;
 use tresor_storage::machine::{Applied, Position};
 
 use crate::peers::NodeId;
+use crate::reads::{Asked, Confirmed};
 use crate::spelled::{Reader, entry_bytes, put_bytes, put_entry, put_log_id, put_optional, put_u32, put_u64, put_vote};
 use crate::types::{Entry, LogId, Vote};
 
@@ -34,7 +35,7 @@ pub(crate) enum Message {
     /// The leader, whose log ends so, asks the other to campaign at once.
     Lead { last: Option<LogId> },
     /// Which entry a confirmed read has to wait for.
-    Confirm,
+    Confirm(Asked),
     /// A state that begins to be sent, by its number among the sender's.
     Begin { transfer: u64, state: Applied },
     /// Its next chunk.
@@ -54,6 +55,8 @@ pub(crate) enum Answer {
     Voted { vote: Vote, is_granted: bool, last: Option<LogId> },
     /// The index of the entry to wait for; none when this node does not lead.
     Confirmed(Option<u64>),
+    /// It, and that of the last one that no read does without, when that was asked for.
+    ConfirmedBoth(Confirmed),
     /// A part of a state is taken.
     Taken,
     /// To the end of a state.
@@ -101,7 +104,8 @@ impl Message {
                 out.push(4);
                 put_optional_id(&mut out, *last);
             }
-            Self::Confirm => out.push(5),
+            Self::Confirm(Asked::Index) => out.push(5),
+            Self::Confirm(Asked::Both) => out.push(9),
             Self::Begin { transfer, state } => {
                 out.push(6);
                 put_u64(&mut out, *transfer);
@@ -148,7 +152,7 @@ impl Message {
                 last: reader.optional(Reader::log_id)?,
             },
             4 => Self::Lead { last: reader.optional(Reader::log_id)? },
-            5 => Self::Confirm,
+            5 => Self::Confirm(Asked::Index),
             6 => Self::Begin {
                 transfer: reader.u64()?,
                 state: Applied {
@@ -159,6 +163,7 @@ impl Message {
             },
             7 => Self::Chunk { transfer: reader.u64()?, number: reader.u64()?, chunk: reader.bytes()?.to_vec() },
             8 => Self::End { transfer: reader.u64()?, vote: reader.vote()? },
+            9 => Self::Confirm(Asked::Both),
             _ => return None,
         };
         reader.whole(message).filter(Self::is_in_order)
@@ -203,6 +208,11 @@ impl Answer {
                 out.push(7);
                 put_optional(&mut out, *index, put_u64);
             }
+            Self::ConfirmedBoth(Confirmed { index, indispensable }) => {
+                out.push(11);
+                put_u64(&mut out, *index);
+                put_u64(&mut out, *indispensable);
+            }
             Self::Taken => out.push(8),
             Self::Installed(vote) => {
                 out.push(9);
@@ -231,6 +241,7 @@ impl Answer {
             8 => Self::Taken,
             9 => Self::Installed(reader.vote()?),
             10 => Self::Refused(String::from_utf8_lossy(reader.bytes()?).into_owned()),
+            11 => Self::ConfirmedBoth(Confirmed { index: reader.u64()?, indispensable: reader.u64()? }),
             _ => return None,
         };
         reader.whole(answer)
@@ -266,7 +277,8 @@ mod tests {
             Message::WouldVote { last },
             Message::Vote { is_handed_over: true, vote: Vote::new(4, NodeId(1)), last: None },
             Message::Lead { last },
-            Message::Confirm,
+            Message::Confirm(Asked::Index),
+            Message::Confirm(Asked::Both),
             Message::Begin { transfer: 4, state },
             Message::Chunk { transfer: 4, number: 1, chunk: vec![9; 9] },
             Message::End { transfer: 4, vote: vote() },
@@ -274,6 +286,16 @@ mod tests {
             let bytes = message.spelled();
             assert_eq!(Message::read(&bytes).unwrap().spelled(), bytes, "{message:?}");
             assert!((0..bytes.len()).all(|length| Message::read(&bytes[..length]).is_none()), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_confirmed_comes_back() {
+        let both = Confirmed { index: 9, indispensable: 7 };
+        for answer in [Answer::Confirmed(Some(9)), Answer::Confirmed(None), Answer::ConfirmedBoth(both)] {
+            let bytes = answer.spelled();
+            assert_eq!(Answer::read(&bytes).unwrap().spelled(), bytes, "{answer:?}");
+            assert!((0..bytes.len()).all(|length| Answer::read(&bytes[..length]).is_none()), "{answer:?}");
         }
     }
 

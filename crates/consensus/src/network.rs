@@ -59,7 +59,7 @@ impl Wire {
             }
             Message::Begin { .. } | Message::Chunk { .. } | Message::End { .. } => (Lane::Bulk, self.pace.entries),
             // It waits for others in turn.
-            Message::Confirm => (Lane::Urgent, self.pace.urgent * 2),
+            Message::Confirm(_) => (Lane::Urgent, self.pace.urgent * 2),
             _ => (Lane::Urgent, self.pace.urgent),
         };
         let answer = self.peers.ask(to, contact, lane, bytes, deadline).await?;

@@ -10,7 +10,7 @@ use tresor_audit::{Admission, AuthFacts, Head, NamespaceFacts, RequestEntry, Req
 use tresor_crypto::token_text;
 use tresor_model::ids::RequestId;
 use tresor_model::request::Connection;
-use tresor_model::{Map, Operation, Path, Request, Verb};
+use tresor_model::{Map, Operation, Path, Request, Verb, WhenBehind};
 
 use crate::unsealed::Unsealed;
 
@@ -30,6 +30,7 @@ pub(crate) async fn record(unsealed: &Unsealed, done: &'static str, operation: O
         headers: BTreeMap::new(),
         connection: Connection::plain(Ipv4Addr::UNSPECIFIED.into(), 0),
         upload: tresor_model::Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     };
     let mut facts = RequestFacts::from_request(&request, operation);

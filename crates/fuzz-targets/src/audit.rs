@@ -15,7 +15,7 @@ use tresor_audit::{
 use tresor_env::disk::Open;
 use tresor_env::doubles::TestDoors;
 use tresor_env::{BoxFuture, Disk, Doors};
-use tresor_model::{Connection, Operation, Request, RequestId, Response, Timestamp, Verb, map};
+use tresor_model::{Connection, Operation, Request, RequestId, Response, Timestamp, Verb, WhenBehind, map};
 use tresor_secret::{DataKey, TokenSecret};
 
 pub(crate) const WORDS: &[&str] = &[
@@ -50,6 +50,7 @@ fn request(id: &str) -> Request {
         headers: BTreeMap::new(),
         connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 50_000),
         upload: tresor_model::Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     }
 }

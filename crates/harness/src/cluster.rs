@@ -11,6 +11,7 @@ mod idle;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use tresor_server::cluster::{NodeOpening, Nodes};
 use tresor_storage::MemoryMachine;
 use tresor_wire::json::{JsonLimits, decode, encode_map};
 
-use self::host::{Host, Stand};
+use self::host::{Bounded, Host, Stand};
 pub use self::idle::block_on;
 use crate::{Answer, ROOT, SHARES, assembly, initialize};
 
@@ -201,7 +202,8 @@ impl World {
             address: None,
             api_address: format!("https://n{at}:8200"),
         };
-        let nodes = self.drive(Nodes::open(&doors, opening, Arc::new(host.machine.clone()))).await.unwrap();
+        let machine = Bounded { machine: host.machine.clone(), is_full: Arc::clone(&host.is_full) };
+        let nodes = self.drive(Nodes::open(&doors, opening, Arc::new(machine))).await.unwrap();
         let cluster: Arc<dyn Cluster> = Arc::<Nodes>::clone(&nodes);
         let joining = Some(self.apis.joining(self.hosts.len()));
         let settings = Settings { joining, ..assembly::settings() };
@@ -267,6 +269,11 @@ impl World {
     pub fn resume(&self, at: usize) {
         self.fabric.resume(ip(at));
         self.hosts[at].stand.resume();
+    }
+
+    /// Whether a node has no room for what is committed from now on: it goes on with what it has, and lags behind.
+    pub fn hold_back(&self, at: usize, is_full: bool) {
+        self.hosts[at].is_full.store(is_full, Ordering::Relaxed);
     }
 
     /// Whether a host stands still.

@@ -14,7 +14,9 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tresor_env::Clock;
 use tresor_model::request::Inline;
-use tresor_model::{Body as Value, Connection, Known, Map, Path, Refusal, Request, RequestId, Throttle, Upload, Verb};
+use tresor_model::{
+    Body as Value, Connection, Known, Map, Path, Refusal, Request, RequestId, Throttle, Upload, Verb, WhenBehind,
+};
 use tresor_secret::TokenSecret;
 
 use crate::inline;
@@ -80,6 +82,7 @@ where
         headers: other_headers(&head.headers),
         connection,
         upload: Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     };
     // Before anything is read or looked at that costs more: whoever asks too often costs next to nothing (DOS-03).
@@ -125,6 +128,7 @@ where
 {
     request.token = token(&head.headers)?;
     request.wrap_ttl = wrap_ttl(&head.headers)?;
+    request.when_behind = when_behind(&head.headers)?;
     request.namespace = namespace(&head.headers, options, &request.path)?;
     let has_token = request.token.is_some();
     request.inline = inline::login(&head.headers, &request.namespace, &options.chroot, has_token, &options.json)?;
@@ -302,6 +306,12 @@ fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
     // Zero asks for nothing, as in the reference.
     let ttl = tresor_wire::duration::parse_go(text).ok_or_else(|| invalid("X-Vault-Wrap-TTL is not a duration"))?;
     Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
+}
+
+fn when_behind(headers: &HeaderMap) -> Result<WhenBehind, Refusal> {
+    let values = headers.get_all("x-vault-inconsistent").iter();
+    let values = values.map(|value| value.to_str().map_err(|_| invalid("invalid header value")));
+    WhenBehind::read(values.collect::<Result<Vec<_>, _>>()?).map_err(invalid)
 }
 
 /// What is asked of the node, and answers whatever namespace a listener is confined to: whoever balances load asks it.

@@ -38,6 +38,7 @@ pub(crate) fn answer(
         _ => None,
     };
     let is_of_inline_login = matches!(&outcome, Err(fault) if quirks::is_of_inline_login(fault));
+    let behind = outcome.as_ref().ok().and_then(|response| response.behind);
     let answer = match outcome {
         Ok(response) => success(response, id),
         Err(fault) => failure(&fault, id),
@@ -62,6 +63,9 @@ pub(crate) fn answer(
     }
     if is_of_inline_login {
         set(HeaderName::from_static("x-vault-inline-auth-failed"), HeaderValue::from_static("true"));
+    }
+    if let Some(behind) = behind {
+        set(HeaderName::from_static("x-tresor-behind"), HeaderValue::from(behind));
     }
     if let (false, Ok(content_type)) = (is_empty, HeaderValue::from_str(&answer.content_type)) {
         set(CONTENT_TYPE, content_type);

@@ -83,6 +83,48 @@ pub struct InlineLogin {
     pub body: Map,
 }
 
+/// What a client wants of a node that does not have everything yet that was acknowledged elsewhere, by the header
+/// `X-Vault-Inconsistent`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenBehind {
+    /// The node waits until it has it, and passes the request on when that takes too long.
+    #[default]
+    Wait,
+    /// It passes the request on at once.
+    PassOn,
+    /// It answers from older data of secrets engines, if everything else is there.
+    Stale,
+}
+
+impl WhenBehind {
+    /// What the header's values say, each as it was sent; several can say what is done first and what then.
+    ///
+    /// # Errors
+    /// Text, when they say nothing that is known, or two things.
+    pub fn read<'v>(values: impl IntoIterator<Item = &'v str>) -> Result<Self, &'static str> {
+        let (mut waits, mut passes_on, mut is_stale) = (false, false, false);
+        for value in values {
+            match value.trim() {
+                "" => {}
+                // Nobody is ever answered from less than everything who did not choose it: so there is nothing to fail at.
+                "await-state" | "fail" => waits = true,
+                "forward-active-node" => passes_on = true,
+                "allow-stale" => is_stale = true,
+                _ => {
+                    return Err("X-Vault-Inconsistent must be `await-state`, `fail`, `forward-active-node` or \
+                                `allow-stale`");
+                }
+            }
+        }
+        match (waits, passes_on, is_stale) {
+            (_, false, false) | (true, true, false) => Ok(Self::Wait),
+            (false, true, false) => Ok(Self::PassOn),
+            (false, false, true) => Ok(Self::Stale),
+            _ => Err("X-Vault-Inconsistent says `allow-stale` beside something else"),
+        }
+    }
+}
+
 /// In front of the text of every refusal of such a login; clients are also told by a header.
 pub const INLINE_FAILED: &str = "failed to perform inline authentication: ";
 
@@ -105,6 +147,8 @@ pub struct Request {
     pub token: Option<TokenSecret>,
     /// The answer is to be wrapped for so long.
     pub wrap_ttl: Option<Duration>,
+    /// What is wanted where not everything is known that was acknowledged.
+    pub when_behind: WhenBehind,
     /// A login that comes with it, or that it is.
     pub inline: Inline,
     /// Headers that a mount or the audit configuration may ask for, names in lower case. Credentials were taken out.
@@ -125,5 +169,34 @@ impl fmt::Debug for Request {
             .field("verb", &self.verb)
             .field("path", &self.path)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_means_what_it_means_to_clients_of_the_reference_and_one_thing_more() {
+        for (values, meant) in [
+            (&[][..], WhenBehind::Wait),
+            (&[""], WhenBehind::Wait),
+            (&["fail"], WhenBehind::Wait),
+            (&["await-state", "fail"], WhenBehind::Wait),
+            (&["await-state", "forward-active-node"], WhenBehind::Wait),
+            (&[" forward-active-node "], WhenBehind::PassOn),
+            (&["allow-stale", "allow-stale"], WhenBehind::Stale),
+        ] {
+            assert_eq!(WhenBehind::read(values.iter().copied()), Ok(meant), "{values:?}");
+        }
+        for values in [
+            &["stale"][..],
+            &["Allow-Stale"],
+            &["await-state,fail"],
+            &["allow-stale", "fail"],
+            &["allow-stale", "forward-active-node"],
+        ] {
+            assert!(WhenBehind::read(values.iter().copied()).is_err(), "{values:?}");
+        }
     }
 }

@@ -27,6 +27,9 @@ pub struct Response {
     pub lease: Option<LeaseTerms>,
     /// The answer was wrapped; `shape`, `auth` and `lease` are then empty.
     pub wrap_info: Option<WrapInfo>,
+    /// Where a client chose to be answered from older data: how many entries of the log were acknowledged by then and are not
+    /// in this answer.
+    pub behind: Option<u64>,
 }
 
 /// How the body of an answer looks.

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use tresor_core::Node;
 use tresor_crypto::shamir::Threshold;
 use tresor_model::request::Connection;
-use tresor_model::{Path, Request, Verb, map};
+use tresor_model::{Path, Request, Verb, WhenBehind, map};
 use tresor_secret::{TokenSecret, UnsealShare};
 
 use crate::config::{JoinConfig, Listener, LogFormat, ServerConfig, Storage};
@@ -104,6 +104,7 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
         headers: std::collections::BTreeMap::new(),
         connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 0),
         upload: tresor_model::Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     };
     tresor_core::pipeline::serve(node, request).await.into_inner().map_err(|fault| fault.to_string())?;

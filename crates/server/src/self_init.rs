@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 
 use tresor_core::Node;
 use tresor_model::request::Inline;
-use tresor_model::{Body, Connection, Map, Number, Path, Request, Upload, Verb};
+use tresor_model::{Body, Connection, Map, Number, Path, Request, Upload, Verb, WhenBehind};
 use tresor_secret::{TokenSecret, Wiped};
 
 use crate::config::{Given, InitialRequest};
@@ -113,6 +113,7 @@ async fn ask(node: &Node, verb: Verb, path: &str, body: Map, token: Option<&Toke
         headers: std::collections::BTreeMap::new(),
         connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 0),
         upload: Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     };
     let answer = tresor_core::pipeline::serve(node, request).await.into_inner();

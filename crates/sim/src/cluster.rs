@@ -2,7 +2,8 @@
 //!
 //! They are killed, lose power or their disks, stop, stand still, are parted, lead in turn, are removed and join; their clocks
 //! differ. Clients ask any node, as behind a balancer that knows nothing. What they saw is checked: versions of a secret are in
-//! the order of time, whichever node was asked; what was acknowledged is there, and what was removed is not; a token is good
+//! the order of time, whichever node was asked, but for reads that chose to be stale, and these are not older than the last token
+//! or lease that was made; what was acknowledged is there, and what was removed is not; a token is good
 //! from its creation on until its end, revocation or last use, at every node; what was handed out is taken back once; every
 //! answer has its records; caches are what is stored. Deliberately absent: disks that fail and live on (`sim` without
 //! `--cluster` has them).
@@ -50,6 +51,8 @@ pub enum PlantedInCluster {
     Nothing,
     /// Some reads are taken to have shown the version before.
     StaleRead,
+    /// Reads that chose to be stale are taken to have shown nothing.
+    TooStaleRead,
     /// A write is taken to be acknowledged that never was.
     LostWrite,
     /// What was refused because of another version is taken to have been written.
@@ -80,6 +83,8 @@ struct Life {
     events: u64,
     written: u64,
     versions: BTreeMap<usize, Versions>,
+    /// What was acknowledged that no read does without: when it began and when it ended.
+    indispensable: Vec<(u64, u64)>,
     names: Names,
     tokens: Vec<Token>,
     handed_out: u64,
@@ -125,6 +130,7 @@ pub fn run_cluster(seed: u64, planted: PlantedInCluster) -> Outcome {
                 events: 0,
                 written: 0,
                 versions: BTreeMap::new(),
+                indispensable: Vec::new(),
                 names: Names::default(),
                 tokens: Vec::new(),
                 handed_out: 0,
@@ -250,7 +256,7 @@ impl Life {
             self.versions.entry(0).or_default().note(lost)?;
         }
         for node in 0..self.count {
-            let asks = (0..KEYS).map(|key| Ask::Read { key });
+            let asks = (0..KEYS).map(|key| Ask::Read { key, is_stale: false });
             let tokens = (0..self.tokens.len()).map(|token| Ask::Use { token });
             for ask in asks.chain([Ask::List]).chain(tokens).collect::<Vec<_>>() {
                 let answer = self.ask(node, ask).await.map_err(|problem| format!("at the end: {problem}"))?;

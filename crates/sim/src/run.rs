@@ -78,6 +78,8 @@ pub struct Report {
     pub members_changed: usize,
     /// Clocks that were set.
     pub clocks_set: usize,
+    /// Reads that were answered without what was written last, as they chose.
+    pub stale_reads: usize,
 }
 
 impl Report {
@@ -94,6 +96,7 @@ impl Report {
             disks_lost: self.disks_lost + other.disks_lost,
             members_changed: self.members_changed + other.members_changed,
             clocks_set: self.clocks_set + other.clocks_set,
+            stale_reads: self.stale_reads + other.stale_reads,
         }
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Seen {
 #[derive(Default)]
 pub(crate) struct Versions {
     seen: Vec<Seen>,
+    /// Reads that chose to do without what was written last.
+    stale: Vec<Seen>,
     /// From some end on, at least so many versions were made.
     passed: Vec<(u64, u64)>,
     contents: BTreeMap<u64, u64>,
@@ -62,6 +64,30 @@ impl Versions {
                 ));
             }
         }
+        // What such a read showed was there by then.
+        let is_behind = |old: &&Seen| old.ended < new.started && new.version < old.version;
+        if let Some(old) = self.stale.iter().find(is_behind) {
+            return Err(format!("version {} was seen after version {}: {new:?}, {old:?}", new.version, old.version));
+        }
+        self.note_contents(&new)?;
+        self.seen.push(new);
+        Ok(())
+    }
+
+    /// Adds a read that may be stale, but must show what had been seen when something began (`since`) that no read does without;
+    /// text when it cannot be.
+    pub(crate) fn note_stale(&mut self, new: Seen, since: u64) -> Result<(), String> {
+        if let Some(old) = self.seen.iter().find(|old| old.ended < since && new.version < old.version) {
+            return Err(format!(
+                "a stale read is older than what no read does without, begun at {since}: {new:?}, {old:?}"
+            ));
+        }
+        self.note_contents(&new)?;
+        self.stale.push(new);
+        Ok(())
+    }
+
+    fn note_contents(&mut self, new: &Seen) -> Result<(), String> {
         let known = self.contents.entry(new.version).or_insert(new.number);
         if *known == 0 {
             *known = new.number;
@@ -69,7 +95,6 @@ impl Versions {
         if new.number != 0 && *known != new.number {
             return Err(format!("version {} is {} and {}", new.version, new.number, *known));
         }
-        self.seen.push(new);
         Ok(())
     }
 }
@@ -92,8 +117,12 @@ mod tests {
         assert!(versions.note(seen(9, 10, 2, true)).is_err(), "a version that was made before");
         assert!(versions.note(Seen { number: 7, ..seen(9, 10, 2, false) }).is_err(), "another content");
         assert!(versions.note(seen(3, 10, 2, true)).is_err(), "made twice");
+        assert_eq!(versions.note_stale(seen(9, 10, 1, false), 8), Ok(()), "it chose to be");
+        assert!(versions.note_stale(seen(9, 10, 1, false), 9).is_err(), "older than that");
         versions.refused(12, 2);
         assert!(versions.note(seen(13, 14, 2, false)).is_err(), "refused for nothing");
         assert_eq!(versions.note(seen(13, 14, 3, false)), Ok(()));
+        assert_eq!(versions.note_stale(seen(13, 16, 4, false), 13), Ok(()));
+        assert!(versions.note(seen(17, 18, 3, false)).is_err(), "what a stale read showed is there");
     }
 }

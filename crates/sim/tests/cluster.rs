@@ -21,9 +21,11 @@ fn whoever_is_asked_nothing_is_lost_stale_or_taken_back_twice() {
             run_cluster(seed, PlantedInCluster::Nothing).unwrap_or_else(|failure| panic!("{}", explain(&failure)));
         total = total.plus(&report);
     }
-    let Report { operations, crashes, partitions, pauses, disks_lost, members_changed, clocks_set, .. } = total;
+    let Report {
+        operations, crashes, partitions, pauses, disks_lost, members_changed, clocks_set, stale_reads, ..
+    } = total;
     assert!(operations > 500, "{total:?}");
-    for happened in [crashes, partitions, pauses, disks_lost, members_changed, clocks_set] {
+    for happened in [crashes, partitions, pauses, disks_lost, members_changed, clocks_set, stale_reads] {
         assert!(happened > 0, "{total:?}");
     }
 }
@@ -38,6 +40,7 @@ fn the_same_seed_twice_gives_the_same_life() {
 fn what_is_planted_is_found() {
     for (planted, found) in [
         (PlantedInCluster::StaleRead, "was seen after version"),
+        (PlantedInCluster::TooStaleRead, "is older than what no read does without"),
         (PlantedInCluster::LostWrite, "was seen after version"),
         (PlantedInCluster::WrittenTwice, "made version"),
         (PlantedInCluster::RefusedForNothing, "was refused as if"),

@@ -70,13 +70,16 @@ pub struct Batch {
     /// What its maker has to say to those who watch the stores that take it, opaque like everything here. It is kept with
     /// the entries of a log that nodes share, and nowhere else.
     pub note: Vec<u8>,
+    /// Whether a read that allows it may do without this batch, as its maker says. Only who made it knows: it is written
+    /// down nowhere, so of a batch that comes from a disk or another node it is not known, and no read does without that.
+    pub is_dispensable: bool,
 }
 
 impl Batch {
-    /// A batch without a note.
+    /// A batch without a note, which no read does without.
     #[must_use]
     pub const fn new(version: Version, writes: BTreeMap<RawKey, Option<Vec<u8>>>) -> Self {
-        Self { version, writes, note: Vec::new() }
+        Self { version, writes, note: Vec::new(), is_dispensable: false }
     }
 }
 

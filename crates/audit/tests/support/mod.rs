@@ -15,7 +15,7 @@ use tresor_audit::{
 };
 use tresor_env::doubles::TestDoors;
 use tresor_env::{BoxFuture, Doors};
-use tresor_model::{Connection, Map, Operation, Path, Request, RequestId, Response, Timestamp, Verb, map};
+use tresor_model::{Connection, Map, Operation, Path, Request, RequestId, Response, Timestamp, Verb, WhenBehind, map};
 use tresor_secret::{DataKey, TokenSecret};
 
 /// The directory of the local log.
@@ -38,6 +38,7 @@ pub fn request(id: &str, body: Map) -> Request {
         headers: BTreeMap::new(),
         connection: Connection::plain(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         upload: tresor_model::Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     }
 }

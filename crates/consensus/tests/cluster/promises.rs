@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_consensus::{Change, ConsensusError, NodeId, Role};
-use tresor_storage::Machine;
 use tresor_storage::machine::Effect;
+use tresor_storage::{Batch, Machine};
 
 use crate::world::{STEP, World, contact, play, proposal, read_now};
 
@@ -265,6 +265,40 @@ fn any_node_confirms_reads_and_many_of_them_cost_one_round() {
             assert!(confirmed.try_recv().unwrap().is_ok());
         }
         assert!(world.wires.sent() - before < 60, "{}", world.wires.sent() - before);
+    });
+}
+
+#[test]
+fn who_may_do_without_batches_is_told_what_nobody_does_without() {
+    play(async {
+        let mut world = World::new(31, 3, 0).await;
+        let leader = world.leader_within(SECOND).await;
+        let follower = others(&world, leader)[0];
+        let mut last = 0;
+        // What a node is told, after a write of one kind or the other.
+        for (round, is_dispensable) in [false, true, true, true, false, true].into_iter().enumerate() {
+            let batch = proposal(&world.hosts[&leader].machine, "k", &round.to_string());
+            let node = world.node(leader);
+            let batch = Arc::new(Batch { is_dispensable, ..batch });
+            world.until(SECOND, async move { node.propose(batch).await }).await.unwrap();
+            for at in [leader, follower] {
+                let node = world.node(at);
+                let both = world.until(SECOND, async move { node.confirm_both().await }).await.unwrap();
+                assert_eq!(both.indispensable == both.index, !is_dispensable, "round {round} at {at}: {both:?}");
+                assert!(both.indispensable >= last, "round {round} at {at}: {both:?}");
+                last = if is_dispensable { last } else { both.index };
+                assert_eq!(both.indispensable, last, "round {round} at {at}");
+            }
+        }
+        // Nothing is known of what other leaders wrote: an entry of the next one's own comes behind it.
+        let before = world.node(leader).indexes().last.index;
+        world.kill(leader, false).await;
+        let next = world.leader_within(SECOND * 3).await;
+        for at in world.running() {
+            let node = world.node(at);
+            let both = world.until(SECOND, async move { node.confirm_both().await }).await.unwrap();
+            assert!(both.indispensable > before, "{next} leads, at {at}: {both:?}, {before}");
+        }
     });
 }
 

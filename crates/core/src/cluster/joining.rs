@@ -15,10 +15,11 @@ use tresor_env::BoxFuture;
 use tresor_model::{Body, Fault, Map, Refusal, map};
 use tresor_secret::SecretString;
 
-use super::Contact;
 use super::join::{Applicant, is_welcome, prove};
+use super::{Contact, Needed};
 use crate::node::{Command, Node};
 use crate::opening;
+use crate::pipeline::CONFIRMED_WITHIN;
 
 /// The two routes of a leader.
 pub const CHALLENGE: &str = "sys/storage/raft/bootstrap/challenge";
@@ -435,7 +436,7 @@ async fn enter_any(node: &Arc<Node>, wish: &Wish, key: &Key) -> Result<(), Strin
 /// Completes when the store has arrived, with everything that was acknowledged until now, or the node is gone.
 async fn arrived(node: &Weak<Node>) {
     while let Some(strong) = node.upgrade() {
-        if strong.has_store() && strong.cluster.confirm().await.is_ok() {
+        if strong.has_store() && strong.cluster.confirm(Needed::Everything, CONFIRMED_WITHIN).await.is_ok() {
             return;
         }
         let pausing = strong.sleep(ARRIVAL);

@@ -110,6 +110,17 @@ pub enum Change {
     Remove(String),
 }
 
+/// What has to be applied before a request may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// Everything.
+    Everything,
+    /// Everything but what was written to the data of secrets engines behind the last change of anything else: tokens, leases,
+    /// policies, mounts, what auth methods keep, keys, the time. So who may do what is as new as ever, and what is read is
+    /// what was stored at some moment since that change.
+    AllButData,
+}
+
 /// How far a node has come with the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Indexes {
@@ -129,6 +140,9 @@ pub enum ClusterError {
     /// There is no leader that a majority confirms. Nothing was done.
     #[error("the cluster has no leader, or too few of its nodes answer")]
     NoLeader,
+    /// What is needed has not arrived here in time. Nothing was done.
+    #[error("this node lags behind the leader")]
+    Behind,
     /// The message was not sent. Nothing was done.
     #[error("the leader is not reached: {0}")]
     Unreachable(String),
@@ -155,9 +169,10 @@ impl From<ClusterError> for Fault {
         match error {
             // Nothing was done, and may be done where it can.
             ClusterError::NotLeader => Self::Refusal(Refusal::Elsewhere),
-            ClusterError::NoLeader | ClusterError::Unreachable(_) | ClusterError::NotTakenOver => {
-                Self::Refusal(Refusal::Unavailable(text.into()))
-            }
+            ClusterError::NoLeader
+            | ClusterError::Behind
+            | ClusterError::Unreachable(_)
+            | ClusterError::NotTakenOver => Self::Refusal(Refusal::Unavailable(text.into())),
             ClusterError::Refused(_) => Self::invalid(text),
             ClusterError::Uncertain => {
                 let public = Some(text.into());
@@ -185,11 +200,12 @@ pub trait Cluster: Send + Sync {
     /// Completes when it is something else than `known`.
     fn changed(&self, known: Standing) -> BoxFuture<'_, Standing>;
 
-    /// Afterwards everything that was acknowledged anywhere before is applied here.
+    /// Afterwards what is needed of everything that was acknowledged anywhere before is applied here; how many entries of the
+    /// log are not. What is needed has so long to arrive.
     ///
     /// # Errors
-    /// [`ClusterError::NoLeader`] or [`ClusterError::Stopped`].
-    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
+    /// [`ClusterError::NoLeader`], [`ClusterError::Stopped`], or [`ClusterError::Behind`].
+    fn confirm(&self, needed: Needed, within: Duration) -> BoxFuture<'_, Result<u64, ClusterError>>;
 
     /// Sends a message to the leader, and gives its answer. Nothing is sent twice: after [`ClusterError::Unreachable`] and
     /// [`ClusterError::NoLeader`] it is for the caller to try again.
@@ -283,8 +299,8 @@ impl Cluster for Alone {
         if known == standing { Box::pin(std::future::pending()) } else { Box::pin(std::future::ready(standing)) }
     }
 
-    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn confirm(&self, _: Needed, _: Duration) -> BoxFuture<'_, Result<u64, ClusterError>> {
+        Box::pin(std::future::ready(Ok(0)))
     }
 
     fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {

@@ -15,7 +15,7 @@ use tresor_model::request::Inline;
 use tresor_model::response::TokenType;
 use tresor_model::{
     Accessor, Auth, Connection, Fault, LeaseId, LeaseTerms, Map, Path, Refusal, Request, RequestId, Response, Shape,
-    Upload, Verb, WrapInfo,
+    Upload, Verb, WhenBehind, WrapInfo,
 };
 use tresor_record::{Encoded, Part, Record, RecordError};
 use tresor_secret::TokenSecret;
@@ -148,6 +148,7 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
             ..Connection::plain(peer_address, record.peer_port)
         },
         upload: Upload::default(),
+        when_behind: WhenBehind::Wait,
         refusal: None,
     })
 }
@@ -399,6 +400,8 @@ fn response_of(part: ResponsePart) -> Response {
                 Shape::Raw { content_type: Cow::Owned(content_type), bytes: bytes.to_vec() }
             }
         },
+        // Who leads lacks nothing.
+        behind: None,
         warnings: part.warnings,
         auth,
         lease: part.lease.map(|LeasePart { id, duration, renewable }| LeaseTerms { id, duration, renewable }),
@@ -471,6 +474,7 @@ mod tests {
                 ..Connection::plain("2001:db8::1".parse().unwrap(), 4711)
             },
             upload: Upload::default(),
+            when_behind: WhenBehind::Wait,
             refusal: None,
         }
     }
@@ -492,6 +496,7 @@ mod tests {
     fn every_part_of_an_answer_comes_back() {
         let response = Response {
             shape: Shape::Health { code: 429, report: map! { "standby" => true } },
+            behind: None,
             warnings: vec!["careful".to_owned()],
             auth: Some(Auth {
                 client_token: Some(TokenSecret::parse("hvs.new").unwrap()),

@@ -61,6 +61,12 @@ pub(super) async fn execute(
             Err(fault) => return Executed::Done(Err(fault)),
         }
     }
+    // What a secrets engine keeps decides about nobody's requests.
+    if let Some(mount) = &authorized.routed().mount
+        && mount.record.class == StoredClass::Secret
+    {
+        txn.writes_data_below(&mount.contents);
+    }
     // Nothing is written for a token whose ancestor is revoked, or whose mount is removed, meanwhile.
     if has_effect
         && let Some(principal) = authorized.principal()
@@ -171,6 +177,7 @@ pub(super) async fn say(
         auth,
         lease: lease.or(reply.advice),
         wrap_info: reply.wrap_info,
+        behind: None,
     };
     let response = match wrapping {
         Some(wanted) => {

@@ -11,7 +11,7 @@ use tresor_engine::Access;
 use tresor_env::BoxFuture;
 use tresor_model::request::{INLINE_FAILED, Inline};
 use tresor_model::stream::Upload;
-use tresor_model::{Fault, Known, Refusal, Request};
+use tresor_model::{Fault, Known, Refusal, Request, WhenBehind};
 
 use super::{admit, route, serve, throttle};
 use crate::node::Node;
@@ -33,6 +33,7 @@ pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<
             headers: BTreeMap::new(),
             connection: request.connection.clone(),
             upload: Upload::default(),
+            when_behind: WhenBehind::Wait,
             refusal: None,
         };
         // As if it had come by itself.

@@ -63,8 +63,9 @@ use admit::Admitted;
 pub(crate) use execute::DEADLINE;
 use execute::Executed;
 pub(crate) use outside::act_once;
-use place::Placed;
+pub(crate) use place::CONFIRMED_WITHIN;
 pub(crate) use place::uncertain;
+use place::{Footing, Placed};
 pub(crate) use turns::Turns;
 pub(crate) use uses::RunningUses;
 
@@ -116,14 +117,14 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
             return refused(&admitted, &request, refusal).await;
         }
         // On which node does it run?
-        let mut is_confirmed = true;
+        let mut footing = Footing::current(true);
         if admitted.unsealed.handles.cluster.is_enabled() {
             match place::place(&admitted, request, moves > 0).await {
-                Placed::Here(here, confirmed) => (request, is_confirmed) = (here, confirmed),
+                Placed::Here(here, found) => (request, footing) = (here, found),
                 Placed::Answered(answered) => return answered,
             }
         }
-        let answered = run(node, admitted, &request, is_confirmed).await;
+        let answered = run(node, admitted, &request, footing).await;
         moves += 1;
         // Leadership changed meanwhile, and nothing was done.
         if moves >= MOVES_MAX || !matches!(answered.value(), Err(Fault::Refusal(Refusal::Elsewhere))) {
@@ -167,7 +168,9 @@ pub(crate) async fn serve_passed_on(node: &Node, mut request: Request) -> Answer
         return Answer::Outcome(refused(&admitted, &request, refusal.clone()).await.into_inner());
     }
     match place::passed_on(&admitted, &request).await {
-        Some(is_confirmed) => Answer::Outcome(run(node, admitted, &request, is_confirmed).await.into_inner()),
+        Some(is_confirmed) => {
+            Answer::Outcome(run(node, admitted, &request, Footing::current(is_confirmed)).await.into_inner())
+        }
         None => Answer::Elsewhere,
     }
 }
@@ -179,7 +182,8 @@ async fn refused(admitted: &Admitted, request: &Request, refusal: Refusal) -> Au
 }
 
 /// Runs a request on this node.
-async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirmed: bool) -> Audited<Outcome> {
+async fn run(node: &Node, admitted: Admitted, request: &Request, footing: Footing) -> Audited<Outcome> {
+    let Footing { mut is_confirmed, behind } = footing;
     let unsealed = &*admitted.unsealed;
     let metrics = &*unsealed.handles.metrics;
     let began = metrics.moment();
@@ -290,7 +294,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, mut is_confirme
             let waited = Box::pin(waiting).await;
             (waited.map(|()| response), None)
         }
-        Ok((response, afterwards)) => (Ok(response), afterwards),
+        Ok((response, afterwards)) => (Ok(Response { behind, ..response }), afterwards),
         Err(fault) => (Err(fault), None),
     };
     let recording = tracing.moment(|| metrics.moment());

@@ -3,8 +3,11 @@
 //! Decided here once, before any effect and any audit record, from what the route declares and from what the request brings. A
 //! read runs where it arrived, once everything that was acknowledged anywhere before is applied here; so whoever wrote something
 //! reads it through any node. Everything else runs on the leader: a node that stands by passes it on, and the leader records it.
-//! While leadership changes a request waits; when that takes too long, nothing was done, and the answer says so. Deliberately
-//! absent: stale reads. Tokens and policies are always checked against what is confirmed, and then the rest costs nothing more.
+//! While leadership changes a request waits; when that takes too long, nothing was done, and the answer says so.
+//!
+//! A read may choose to do without what was written to the data of secrets engines since anything else was changed
+//! ([`WhenBehind::Stale`]): then it need not wait for a flood of such writes, and its answer says how much it lacks. Deliberately
+//! absent: an answer without the leader's word on what that is. Who may do what is never older than what was acknowledged.
 
 use std::time::Duration;
 
@@ -12,13 +15,13 @@ use tresor_audit::{Audited, Exempt};
 use tresor_engine::{Access, Effect, OperationFacts, Place};
 use tresor_env::BoxFuture;
 use tresor_model::fault::{Failure, Side};
-use tresor_model::{Fault, Refusal, Request};
+use tresor_model::{Fault, Refusal, Request, WhenBehind};
 
 use super::Outcome;
 use super::admit::Admitted;
 use super::execute::DEADLINE;
 use super::route::{Routed, operation_candidates, route};
-use crate::cluster::{ClusterError, Contact, Message, Standing};
+use crate::cluster::{ClusterError, Contact, Message, Needed, Standing};
 use crate::forward::{Answer, read_answer, read_request, write_request};
 use crate::node::Node;
 use crate::settings::Elsewhere;
@@ -29,6 +32,10 @@ use crate::unsealed::Unsealed;
 const PATIENCE: Duration = Duration::from_secs(6);
 /// How long the leader has for what was passed on: a little more than its handlers.
 const PASSED_ON_BOUND: Duration = Duration::from_secs(DEADLINE.as_secs() + 5);
+/// How long what was acknowledged may take to arrive at a node that can do nothing else than wait for it.
+pub(crate) const CONFIRMED_WITHIN: Duration = Duration::from_secs(10);
+/// The same where another node can answer.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(2);
 /// The pause before a request is passed on again.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -41,10 +48,25 @@ const FORWARD: &str = "x-vault-forward";
 const NO_LEADER: &str = "local node not active but active cluster node not found";
 const UNCERTAIN: &str = "the active node did not answer; whether the request was done is not known";
 
+/// What a request stands on that runs here.
+#[derive(Clone, Copy)]
+pub(super) struct Footing {
+    /// Whether it sees everything that was acknowledged before, as far as it needs it. A write is confirmed by being committed.
+    pub(super) is_confirmed: bool,
+    /// How many entries of the log it does without, where its client chose that.
+    pub(super) behind: Option<u64>,
+}
+
+impl Footing {
+    pub(super) const fn current(is_confirmed: bool) -> Self {
+        Self { is_confirmed, behind: None }
+    }
+}
+
 /// Where a request runs.
 pub(super) enum Placed {
-    /// Here; and whether it sees everything that was acknowledged before. A write is confirmed by being committed.
-    Here(Request, bool),
+    /// Here.
+    Here(Request, Footing),
     /// It ran elsewhere, or nowhere.
     Answered(Audited<Outcome>),
 }
@@ -81,7 +103,7 @@ pub(super) async fn place(admitted: &Admitted, request: Request, is_in_doubt: bo
         && cluster.standing().leads()
         && let Some(is_confirmed) = on_the_leader(admitted, &request, is_in_doubt).await
     {
-        return Placed::Here(request, is_confirmed);
+        return Placed::Here(request, Footing::current(is_confirmed));
     }
     let mut patience = unsealed.clock.sleep(PATIENCE);
     let mut request = request;
@@ -92,7 +114,7 @@ pub(super) async fn place(admitted: &Admitted, request: Request, is_in_doubt: bo
                 match is_active(unsealed, standing.clone(), &mut patience).await {
                     Some(true) => {
                         if let Some(is_confirmed) = on_the_leader(admitted, &request, is_in_doubt).await {
-                            return Placed::Here(request, is_confirmed);
+                            return Placed::Here(request, Footing::current(is_confirmed));
                         }
                     }
                     Some(false) => {}
@@ -101,10 +123,10 @@ pub(super) async fn place(admitted: &Admitted, request: Request, is_in_doubt: bo
                 None
             }
             Standing::Follows(leader) if placed(admitted, &request) == Place::Leader => Some(leader),
-            Standing::Follows(leader) => match confirmed(unsealed).await {
-                true if may_run_here(admitted, &request) => return Placed::Here(request, true),
-                true => Some(leader),
-                false => None,
+            Standing::Follows(leader) => match arrived(unsealed, &request).await {
+                Ok(footing) if may_run_here(admitted, &request) => return Placed::Here(request, footing),
+                Ok(_) | Err(ClusterError::Behind) => Some(leader),
+                Err(_) => None,
             },
             Standing::Leaderless => None,
         };
@@ -137,14 +159,16 @@ pub(super) async fn place(admitted: &Admitted, request: Request, is_in_doubt: bo
 
 /// Lets what answers without a token run on the leader, if this node follows one; it says itself when no node leads.
 pub(super) async fn to_leader(node: &Node, request: Request) -> Placed {
-    let Some(unsealed) = node.unsealed() else { return Placed::Here(request, false) };
-    let Standing::Follows(leader) = unsealed.handles.cluster.standing() else { return Placed::Here(request, false) };
+    let Some(unsealed) = node.unsealed() else { return Placed::Here(request, Footing::current(false)) };
+    let Standing::Follows(leader) = unsealed.handles.cluster.standing() else {
+        return Placed::Here(request, Footing::current(false));
+    };
     if is_sent_there(&unsealed, &request) {
         return redirect(&leader);
     }
     match pass_on(&unsealed, request).await {
         Ok(outcome) => Placed::Answered(Audited::exempt(outcome, Exempt::RanElsewhere)),
-        Err(request) => Placed::Here(request, false),
+        Err(request) => Placed::Here(request, Footing::current(false)),
     }
 }
 
@@ -172,7 +196,21 @@ pub(super) async fn led_all_the_time(unsealed: &Unsealed, began: &Standing) -> b
 
 /// Whether everything that was acknowledged before is applied here, and is recorded by the audit devices that there are by then.
 pub(super) async fn confirmed(unsealed: &Unsealed) -> bool {
-    unsealed.handles.cluster.confirm().await.is_ok() && unsealed.devices_follow()
+    unsealed.handles.cluster.confirm(Needed::Everything, CONFIRMED_WITHIN).await.is_ok() && unsealed.devices_follow()
+}
+
+/// The same on a node that follows, of what a request needs; [`ClusterError::Behind`] when the leader had better answer it.
+async fn arrived(unsealed: &Unsealed, request: &Request) -> Result<Footing, ClusterError> {
+    let (needed, within) = match request.when_behind {
+        WhenBehind::Wait => (Needed::Everything, ARRIVES_WITHIN),
+        WhenBehind::PassOn => (Needed::Everything, Duration::ZERO),
+        WhenBehind::Stale => (Needed::AllButData, ARRIVES_WITHIN),
+    };
+    let behind = unsealed.handles.cluster.confirm(needed, within).await?;
+    if !unsealed.devices_follow() {
+        return Err(ClusterError::NoLeader);
+    }
+    Ok(Footing { is_confirmed: true, behind: Some(behind).filter(|_| needed == Needed::AllButData) })
 }
 
 /// Where a request runs, by what is known here; where the path leads nowhere, finding that out is a read.

@@ -4,7 +4,8 @@
 
 use std::net::Ipv4Addr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -15,7 +16,8 @@ use tresor_env::doubles::{ManualClock, MemoryDisk, SeededEntropy};
 use tresor_http::Options;
 use tresor_model::request::Connection;
 use tresor_server::NodeService;
-use tresor_storage::MemoryMachine;
+use tresor_storage::machine::{Applied, Effect, Entry, Export, Install, Position};
+use tresor_storage::{Machine, MemoryMachine, Snapshot, StoreError, Watcher};
 
 use super::Process;
 use crate::{Answer, assembly};
@@ -27,6 +29,8 @@ pub(super) struct Host {
     pub(super) entropy: Arc<SeededEntropy>,
     pub(super) disk: Arc<MemoryDisk>,
     pub(super) machine: MemoryMachine,
+    /// Whether that has no room for entries.
+    pub(super) is_full: Arc<AtomicBool>,
     pub(super) stand: Arc<Stand>,
     pub(super) process: Option<Process>,
     /// Whether it joins the others by itself.
@@ -41,10 +45,54 @@ impl Host {
             entropy: Arc::new(SeededEntropy::new(seed)),
             disk: Arc::new(MemoryDisk::new()),
             machine: MemoryMachine::new(),
+            is_full: Arc::default(),
             stand: Arc::new(Stand { clock, state: Mutex::new(state) }),
             process: None,
             joins: false,
         }
+    }
+}
+
+/// A machine that can be without room: then it keeps what it has, and what is committed waits in the log.
+pub(super) struct Bounded {
+    pub(super) machine: MemoryMachine,
+    pub(super) is_full: Arc<AtomicBool>,
+}
+
+impl Machine for Bounded {
+    fn applied(&self) -> Applied {
+        self.machine.applied()
+    }
+
+    fn apply(&self, entry: &Entry) -> Result<Effect, StoreError> {
+        if self.is_full.load(Ordering::Relaxed) {
+            return Err(StoreError::NoSpace { name: "double".to_owned() });
+        }
+        self.machine.apply(entry)
+    }
+
+    fn persisted(&self) -> Position {
+        self.machine.persisted()
+    }
+
+    fn export(&self) -> Result<Box<dyn Export>, StoreError> {
+        Machine::export(&self.machine)
+    }
+
+    fn install(&self, state: &Applied) -> Result<Box<dyn Install>, StoreError> {
+        self.machine.install(state)
+    }
+
+    fn begins_behind(&self) -> u64 {
+        self.machine.begins_behind()
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        Machine::snapshot(&self.machine)
+    }
+
+    fn watch(&self, watcher: Weak<dyn Watcher>) {
+        Machine::watch(&self.machine, watcher);
     }
 }
 

@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tresor_core::cluster::Cluster;
 use tresor_harness::cluster::World;
-use tresor_harness::{ROOT, assembly};
+use tresor_harness::{Answer, ROOT, assembly};
 use tresor_storage::Store;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -279,4 +279,137 @@ async fn ns_07_what_one_leader_began_to_delete_the_next_one_ends() {
     let after = world.machine(leader).dump().len();
     // The namespace itself was six records; the directories above them, and the mark of the clock, may stay.
     assert!(after < before, "{before} records before it was filled, {after} after it was deleted");
+}
+
+/// A read at a node that says what is to become of it where the node lags behind; and how long it took.
+async fn read_when_behind(world: &World, at: usize, path: &str, token: &str, says: &'static str) -> (Answer, Duration) {
+    let mut request = assembly::request("GET", path, token, &json!(null));
+    request.headers_mut().insert("X-Vault-Inconsistent", says.parse().unwrap());
+    let begun = world.now();
+    let answer = world.drive(world.send(at, request)).await;
+    (answer, world.now() - begun)
+}
+
+/// How many entries an answer does without, if it says that it may.
+fn behind(answer: &Answer) -> Option<u64> {
+    answer.headers.get("x-tresor-behind").map(|behind| behind.to_str().unwrap().parse().unwrap())
+}
+
+/// A cluster with a secret `kv/data/s` whose `n` is 1, and a token that may read it; the leader has just told the time.
+async fn with_a_secret(seed: u64) -> (World, String) {
+    let world = World::new(3, seed).await;
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    world.prepare(0, "POST", "sys/policies/acl/reads", json!({ "policy": READS })).await;
+    let made = world.prepare(0, "POST", "auth/token/create", json!({ "policies": ["reads"] })).await;
+    world.prepare(0, "POST", "kv/data/s", json!({ "data": { "n": 1 } })).await;
+    world.prepare(1, "GET", "kv/data/s", json!(null)).await;
+    (world, made.text_at("/auth/client_token"))
+}
+
+const READS: &str = "path \"kv/*\" { capabilities = [\"read\"] }";
+/// What answers at once takes less.
+const AT_ONCE: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn a_node_that_lags_behind_writes_of_secrets_answers_from_what_it_has_whoever_chooses_so() {
+    let (world, token) = with_a_secret(41).await;
+    // Where nothing is missing, nothing is.
+    let (answer, _) = read_when_behind(&world, 1, "kv/data/s", &token, "allow-stale").await;
+    assert_eq!((answer.status, behind(&answer)), (200, Some(0)), "{answer:?}");
+    world.hold_back(1, true);
+    for n in 2..5 {
+        world.prepare(0, "POST", "kv/data/s", json!({ "data": { "n": n } })).await;
+    }
+    let (answer, took) = read_when_behind(&world, 1, "kv/data/s", &token, "allow-stale").await;
+    assert_eq!((answer.status, answer.at("/data/data/n")), (200, &json!(1)), "{answer:?}");
+    assert!(behind(&answer) >= Some(3) && took < AT_ONCE, "{answer:?}, {took:?}");
+    // On the leader there is nothing to choose.
+    let (answer, _) = read_when_behind(&world, 0, "kv/data/s", &token, "allow-stale").await;
+    assert_eq!((answer.at("/data/data/n"), behind(&answer)), (&json!(4), None), "{answer:?}");
+    // Who does not choose it is answered by the leader in the end, or at once.
+    let (answer, took) = read_when_behind(&world, 1, "kv/data/s", &token, "forward-active-node").await;
+    assert_eq!((answer.at("/data/data/n"), behind(&answer)), (&json!(4), None), "{answer:?}");
+    assert!(took < AT_ONCE, "{took:?}");
+    for says in ["", "fail", "await-state"] {
+        let (answer, took) = read_when_behind(&world, 1, "kv/data/s", &token, says).await;
+        assert_eq!((answer.at("/data/data/n"), behind(&answer)), (&json!(4), None), "{says}: {answer:?}");
+        assert!(took >= SECOND * 2 && took < SECOND * 3, "{says}: {took:?}");
+    }
+    // Nobody is answered from what is older than the time that the leader told last.
+    world.pass(SECOND * 6).await;
+    let (answer, took) = read_when_behind(&world, 1, "kv/data/s", &token, "allow-stale").await;
+    assert_eq!((answer.at("/data/data/n"), behind(&answer)), (&json!(4), None), "{answer:?}");
+    assert!(took >= SECOND * 2, "{took:?}");
+    // What writes is passed on as ever.
+    let wrapped = read_when_behind(&world, 1, "auth/token/lookup-self", &token, "allow-stale").await.0;
+    assert_eq!(wrapped.status, 200, "{wrapped:?}");
+    let (refused, _) = read_when_behind(&world, 1, "kv/data/s", &token, "stale").await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    assert!(refused.errors().contains("`allow-stale`"), "{refused:?}");
+    world.hold_back(1, false);
+    world.pass(SECOND).await;
+    let (answer, _) = read_when_behind(&world, 1, "kv/data/s", &token, "allow-stale").await;
+    assert_eq!((answer.at("/data/data/n"), behind(&answer)), (&json!(4), Some(0)), "{answer:?}");
+}
+
+#[tokio::test]
+async fn who_may_read_what_is_as_new_as_ever_where_data_may_be_old() {
+    let (world, token) = with_a_secret(42).await;
+    let write = |n: u32| json!({ "data": { "n": n } });
+    let stale =
+        async |path: &'static str, token: String| read_when_behind(&world, 1, path, &token, "allow-stale").await.0;
+    // Lags behind from here on; says what is read at once, before anything but data changes.
+    let lag = async |n: u32, token: &str| {
+        world.hold_back(1, false);
+        world.pass(SECOND).await;
+        world.prepare(0, "POST", "kv/data/s", write(n)).await;
+        world.prepare(1, "GET", "kv/data/s", json!(null)).await;
+        world.hold_back(1, true);
+        world.prepare(0, "POST", "kv/data/s", write(n + 1)).await;
+        let old = stale("kv/data/s", token.to_owned()).await;
+        assert_eq!((old.at("/data/data/n"), behind(&old)), (&json!(n), Some(1)), "{old:?}");
+    };
+    // Time is told every 5 s, and must not be told between a write and the read of what is older.
+    world
+        .until("the time is told", {
+            let told = world.cluster(1).indexes().applied;
+            let world = &world;
+            move || world.cluster(1).indexes().applied > told
+        })
+        .await;
+    lag(10, &token).await;
+    // A policy that says something else.
+    world.prepare(0, "POST", "sys/policies/acl/reads", json!({ "policy": "" })).await;
+    assert_eq!(stale("kv/data/s", token.clone()).await.status, 403);
+    world.prepare(0, "POST", "sys/policies/acl/reads", json!({ "policy": READS })).await;
+    lag(20, &token).await;
+    // Another term of the key ring.
+    world.prepare(0, "PUT", "sys/rotate", json!(null)).await;
+    let new = stale("kv/data/s", token.clone()).await;
+    assert_eq!((new.at("/data/data/n"), behind(&new)), (&json!(21), None), "{new:?}");
+    lag(30, &token).await;
+    // A mount that goes, and another one in its place.
+    world.prepare(0, "DELETE", "sys/mounts/kv", json!(null)).await;
+    assert_eq!(stale("kv/data/s", token.clone()).await.status, 403, "nobody learns what is mounted where");
+    assert_eq!(stale("kv/data/s", ROOT.to_owned()).await.status, 404);
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v2" })).await;
+    assert_eq!(stale("kv/data/s", token.clone()).await.status, 404);
+    lag(40, &token).await;
+    // A mount that moves.
+    world.prepare(0, "POST", "sys/remount", json!({ "from": "kv", "to": "elsewhere" })).await;
+    world.pass(SECOND).await;
+    let moved = stale("elsewhere/data/s", ROOT.to_owned()).await;
+    assert_eq!((moved.at("/data/data/n"), behind(&moved)), (&json!(41), None), "{moved:?}");
+    assert_eq!(stale("kv/data/s", ROOT.to_owned()).await.status, 404);
+    world.prepare(0, "POST", "sys/remount", json!({ "from": "elsewhere", "to": "kv" })).await;
+    world.pass(SECOND).await;
+    lag(50, &token).await;
+    // The token itself.
+    world.prepare(0, "POST", "auth/token/revoke", json!({ "token": token })).await;
+    assert_eq!(stale("kv/data/s", token.clone()).await.status, 403);
+    // Without a leader nobody is answered.
+    lag(60, ROOT).await;
+    world.part(&[1]);
+    world.pass(SECOND * 2).await;
+    assert_eq!(stale("kv/data/s", ROOT.to_owned()).await.status, 503);
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Standing,
+    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing,
 };
 use tresor_env::{BoxFuture, Signal};
 use tresor_harness::{Harness, ROOT};
@@ -87,8 +87,8 @@ impl Cluster for Scripted {
         Box::pin(async move { self.standing.wait_for(|now| (*now != known).then(|| now.clone())).await })
     }
 
-    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn confirm(&self, _: Needed, _: Duration) -> BoxFuture<'_, Result<u64, ClusterError>> {
+        Box::pin(std::future::ready(Ok(0)))
     }
 
     fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {

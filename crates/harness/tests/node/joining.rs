@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tresor_core::cluster::joining::{Joining, LeaderAddress, LeaderDoor, LeaderDoors};
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Standing,
+    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing,
 };
 use tresor_core::{StaticKey, StaticKeySource, StaticKeys, StaticSeal};
 use tresor_env::BoxFuture;
@@ -74,8 +74,8 @@ impl Cluster for Double {
         Box::pin(std::future::pending())
     }
 
-    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(std::future::ready(Ok(())))
+    fn confirm(&self, _: Needed, _: Duration) -> BoxFuture<'_, Result<u64, ClusterError>> {
+        Box::pin(std::future::ready(Ok(0)))
     }
 
     fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {

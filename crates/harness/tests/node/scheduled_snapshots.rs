@@ -117,7 +117,7 @@ async fn what_could_not_be_opened_after_a_restore_is_no_snapshot() {
     let is_new = |(key, _): &(RawKey, Vec<u8>)| !before.iter().any(|(known, _)| known == key);
     let key = harness.store.dump().into_iter().rfind(is_new).unwrap().0;
     let version = harness.store.snapshot().unwrap().version().next();
-    harness.store.apply(Batch { version, writes: [(key, Some(vec![7; 90]))].into(), note: Vec::new() }).unwrap();
+    harness.store.apply(Batch::new(version, [(key, Some(vec![7; 90]))].into())).unwrap();
     harness.advance(HOUR + Duration::from_secs(1)).await;
     assert_eq!(names(&harness).len(), 1, "{:?}", names(&harness));
     let status = harness.read("sys/storage-status", ROOT).await;

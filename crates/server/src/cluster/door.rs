@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tresor_consensus::{Consensus, ConsensusError, NodeId, Status};
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Standing, Whereabouts,
+    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing, Whereabouts,
 };
 use tresor_env::BoxFuture;
 use tresor_peers::{AskError, PublicKey};
@@ -18,9 +18,6 @@ use tresor_wire::API_LEVEL;
 use super::hints::Voice;
 use super::inbox::{ANSWERED, FORWARDED, ending_with};
 use super::{Nodes, node_id};
-
-/// How long what was confirmed may take to be applied here.
-const APPLIED_WITHIN: Duration = Duration::from_secs(10);
 
 type Known = tresor_consensus::Contact;
 
@@ -106,16 +103,20 @@ fn removal(of: &[u8; 32]) -> Vec<u8> {
     [b"tresor removed 1".as_slice(), of].concat()
 }
 
-async fn confirmed(consensus: &Consensus, late: BoxFuture<'static, ()>) -> Result<(), ClusterError> {
-    let index = consensus.confirm().await.map_err(|error| match error {
+async fn confirmed(consensus: &Consensus, needed: Needed, late: BoxFuture<'static, ()>) -> Result<u64, ClusterError> {
+    let confirmed = match needed {
+        Needed::Everything => consensus.confirm().await.map(|index| (index, index)),
+        Needed::AllButData => consensus.confirm_both().await.map(|both| (both.index, both.indispensable)),
+    };
+    let (index, awaited) = confirmed.map_err(|error| match error {
         ConsensusError::Stopped(why) => ClusterError::Stopped(why),
         _ => ClusterError::NoLeader,
     })?;
     tokio::select! {
         biased;
-        () = consensus.applied(index) => Ok(()),
+        () = consensus.applied(awaited) => Ok(index.saturating_sub(consensus.indexes().applied)),
         // The machine has no room, or this node lags far behind.
-        () = late => Err(ClusterError::NoLeader),
+        () = late => Err(ClusterError::Behind),
     }
 }
 
@@ -153,8 +154,8 @@ impl Cluster for Nodes {
         })
     }
 
-    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(confirmed(&self.consensus, self.clock.sleep(APPLIED_WITHIN)))
+    fn confirm(&self, needed: Needed, within: Duration) -> BoxFuture<'_, Result<u64, ClusterError>> {
+        Box::pin(confirmed(&self.consensus, needed, self.clock.sleep(within)))
     }
 
     fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Message, Standing, Whereabouts};
+use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Message, Needed, Standing, Whereabouts};
 use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
 use tresor_env::{BoxFuture, Timestamp};
 use tresor_storage::MemoryMachine;
@@ -197,7 +197,7 @@ impl World {
 async fn three_nodes_are_a_cluster_and_what_is_forwarded_is_answered_by_the_leader() {
     let world = World::founded(3).await;
     assert_eq!(world.node(0).standing(), Standing::Leads { term: world.node(0).status().term });
-    world.drive(world.node(2).confirm()).await.unwrap();
+    world.drive(world.node(2).confirm(Needed::Everything, Duration::from_secs(10))).await.unwrap();
     assert!(world.node(2).indexes().applied >= world.node(0).indexes().applied);
     let told: Vec<_> =
         world.node(0).members().into_iter().map(|member| (member.contact.name.clone(), member)).collect();
@@ -261,7 +261,7 @@ async fn a_node_that_moved_tells_the_others_and_is_one_of_them_again() {
             let moved = members.iter().find(|member| member.contact.name == format!("n{at}")).unwrap();
             assert_eq!(moved.contact.cluster_address, expected, "as n{seen} sees it");
         }
-        world.drive(world.node(at).confirm()).await.unwrap();
+        world.drive(world.node(at).confirm(Needed::Everything, Duration::from_secs(10))).await.unwrap();
     }
 }
 
@@ -305,7 +305,7 @@ async fn nodes_that_all_moved_at_once_find_each_other_by_one_that_all_can_ask_wh
                     "as n{seen} sees it"
                 );
             }
-            world.drive(world.node(seen).confirm()).await.unwrap();
+            world.drive(world.node(seen).confirm(Needed::Everything, Duration::from_secs(10))).await.unwrap();
         }
     }
 }
@@ -374,7 +374,7 @@ async fn a_node_that_was_away_while_another_was_replaced_follows_who_came_and_be
     assert_eq!(lets_in(), 4);
     assert!(!away.port.pins(&PublicKey::new([9; 32])), "whom it lets in beside vouches for nobody");
     world.follows(3, 4).await;
-    world.drive(away.confirm()).await.unwrap();
+    world.drive(away.confirm(Needed::Everything, Duration::from_secs(10))).await.unwrap();
     let mut names: Vec<_> = away.members().into_iter().map(|member| member.contact.name).collect();
     names.sort();
     assert_eq!(names, ["n0", "n2", "n3", "n4"]);
@@ -425,7 +425,7 @@ async fn the_last_node_of_three_goes_on_when_an_operator_says_that_it_is_alone()
     disk.open(file, tresor_env::disk::Open::New).unwrap().write_all_at(0, text).unwrap();
     world.start(2, 8201).await;
     world.leads(2).await;
-    world.drive(world.node(2).confirm()).await.unwrap();
+    world.drive(world.node(2).confirm(Needed::Everything, Duration::from_secs(10))).await.unwrap();
     let members = world.node(2).members();
     assert_eq!(members.iter().map(|member| member.contact.name.as_str()).collect::<Vec<_>>(), ["n2"]);
     assert!(world.node(2).indexes().applied >= before);

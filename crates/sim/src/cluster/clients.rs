@@ -39,8 +39,10 @@ pub(super) enum Ask {
         number: u64,
         version: u64,
     },
+    /// Perhaps without what was written last.
     Read {
         key: usize,
+        is_stale: bool,
     },
     Put {
         name: usize,
@@ -96,7 +98,7 @@ impl Life {
             self.written
         };
         match self.random.below(40) {
-            0..11 => Ask::Read { key },
+            0..11 => Ask::Read { key, is_stale: self.random.chance(40) },
             11..18 => Ask::Write { key, number: number() },
             18..21 => {
                 let number = number();
@@ -128,7 +130,16 @@ impl Life {
         let started = self.now();
         let port = u16::try_from(PORT_FIRST + self.events).unwrap_or_default();
         let (method, path, by, body) = self.request(&ask, started);
-        let request = assembly::request(method, &path, &by, &body);
+        let mut request = assembly::request(method, &path, &by, &body);
+        // Who may do what never depends on it.
+        let chooses = match ask {
+            Ask::Read { is_stale, .. } => is_stale,
+            Ask::Use { .. } => self.random.chance(30),
+            _ => false,
+        };
+        if let (true, Ok(choice)) = (chooses, "allow-stale".parse()) {
+            request.headers_mut().insert("X-Vault-Inconsistent", choice);
+        }
         let sending = self.world.sending_from(node, port, request);
         let ((answered, answer), driver) = (oneshot::channel(), Tasks::new());
         driver.spawn(async move { drop(answered.send(sending.await)) });
@@ -149,7 +160,7 @@ impl Life {
                 let body = json!({ "data": { "n": number }, "options": { "cas": version } });
                 ("POST", format!("kv/data/k{key}"), body)
             }
-            Ask::Read { key } => ("GET", format!("kv/data/k{key}"), Value::Null),
+            Ask::Read { key, .. } => ("GET", format!("kv/data/k{key}"), Value::Null),
             Ask::Put { name } => {
                 self.names.begin(name, started.event, true);
                 ("PUT", format!("flat/m{name}"), json!({ "x": name }))
@@ -247,7 +258,7 @@ impl Life {
                 success(status == 200 || status == 400)?;
                 if status == 400 { Ok(()) } else { self.wrote(node, key, number, started, answer) }
             }
-            Ask::Read { key } => {
+            Ask::Read { key, is_stale } => {
                 let (version, number) = match status {
                     200 => (answer.at("/data/metadata/version").as_u64(), answer.at("/data/data/n").as_u64()),
                     404 => (Some(0), Some(0)),
@@ -258,7 +269,19 @@ impl Life {
                 let number = if is_planted { 0 } else { number.unwrap_or_default() };
                 self.say(format!("n{node} showed version {version} of k{key}"));
                 let (started, ended) = (started.event, ended.event);
-                self.versions.entry(key).or_default().note(Seen { started, ended, version, number, is_write: false })
+                let mut read = Seen { started, ended, version, number, is_write: false };
+                if !is_stale {
+                    return self.versions.entry(key).or_default().note(read);
+                }
+                let behind =
+                    answer.headers.get("x-tresor-behind").and_then(|behind| behind.to_str().ok()?.parse().ok());
+                self.report.stale_reads += usize::from(behind > Some(0_u64));
+                if self.planted == PlantedInCluster::TooStaleRead {
+                    (read.version, read.number) = (0, 0);
+                }
+                let since = self.indispensable.iter().filter(|(_, ended)| *ended < started);
+                let since = since.map(|(began, _)| *began).max().unwrap_or_default();
+                self.versions.entry(key).or_default().note_stale(read, since)
             }
             Ask::Put { name } | Ask::Delete { name } => {
                 success(status == 204 || status == 200)?;
@@ -280,12 +303,14 @@ impl Life {
             }
             Ask::Secret => {
                 self.handed_out += u64::from(status == 200);
+                self.indispensable.push((started.event, ended.event));
                 success(status == 200)
             }
             Ask::Create { life, uses } => {
                 success(status == 200)?;
                 let id = answer.text_at("/auth/client_token");
                 self.say(format!("n{node} made token {}: {ask:?}", self.tokens.len()));
+                self.indispensable.push((started.event, ended.event));
                 let life = life.map(Duration::from_secs);
                 let mut token = Token::new(id, life, uses, started, ended);
                 match self.planted {

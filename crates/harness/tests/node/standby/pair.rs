@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
-use tresor_core::cluster::{Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Standing};
+use tresor_core::cluster::{
+    Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Needed, Standing,
+};
 use tresor_core::{Elsewhere, Node, Settings};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
@@ -192,9 +194,9 @@ impl Cluster for End {
         }))
     }
 
-    fn confirm(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+    fn confirm(&self, _: Needed, _: Duration) -> BoxFuture<'_, Result<u64, ClusterError>> {
         let is_confirmed = self.group.has_quorum.load(Ordering::Relaxed) && self.group.leader().is_some();
-        Box::pin(std::future::ready(if is_confirmed { Ok(()) } else { Err(ClusterError::NoLeader) }))
+        Box::pin(std::future::ready(if is_confirmed { Ok(0) } else { Err(ClusterError::NoLeader) }))
     }
 
     fn forward(&self, message: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
