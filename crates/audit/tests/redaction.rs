@@ -183,6 +183,7 @@ fn an_answer_looks_as_the_reference_shows_it() {
             creation_path: "auth/userpass/login/ada".to_owned(),
             wrapped_accessor: Some(Accessor::new("acc-2")),
         }),
+        behind: None,
     };
     let facts = RequestFacts::from_request(&request, Operation::Update)
         .with_mount(MountFacts::new(point.as_str(), "userpass", "auth_userpass_1", "auth"), &[]);

@@ -273,6 +273,9 @@ impl Building<'_> {
                 }
             }
         }
+        for name in changes.listed_tallies.keys() {
+            self.meet_tally(&self.vault.tally_key(name.as_str())?)?;
+        }
         Ok(true)
     }
 
@@ -346,9 +349,10 @@ impl Building<'_> {
         self.transaction += 1;
         let mut changes = changes;
         let (tallies, whole) = (std::mem::take(&mut changes.tallies), std::mem::take(&mut changes.whole_tallies));
-        let outcome = self.change(changes);
+        let listed = std::mem::take(&mut changes.listed_tallies);
+        let outcome = self.change(changes).and_then(|()| self.list_tallies(listed));
         let (adding, plain) = (std::mem::take(&mut self.adding), std::mem::take(&mut self.adding_plain));
-        if outcome.is_ok() {
+        if let Ok(listed) = &outcome {
             for (at, plaintext) in plain {
                 match plaintext {
                     Some(plaintext) => self.plain.insert(at, plaintext),
@@ -358,10 +362,15 @@ impl Building<'_> {
             // One by one: joining two maps would rebuild all of the batch for each transaction.
             self.writes.extend(adding);
             self.add_up(&tallies, &whole);
+            for (at, delta) in listed {
+                let (counts, is_changed) = self.tallies.entry(at.clone()).or_default();
+                tally::add_to_only(counts, *delta);
+                *is_changed = true;
+            }
         } else {
             self.blocks.values_mut().for_each(|slot| slot.take_back(self.transaction));
         }
-        outcome
+        outcome.map(drop)
     }
 
     fn change(&mut self, changes: Changes) -> Result<(), BarrierError> {
@@ -403,6 +412,31 @@ impl Building<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Puts the names of tallies that are not zero any more into their directories, and takes out those that will be; where
+    /// each tally lies, and what is added to it.
+    fn list_tallies(&mut self, listed: BTreeMap<StorageKey, i64>) -> Result<Vec<(RawKey, i64)>, BarrierError> {
+        let mut adding = Vec::with_capacity(listed.len());
+        for (name, delta) in listed.into_iter().filter(|(_, delta)| *delta != 0) {
+            let at = self.vault.tally_key(name.as_str())?;
+            let before = tally::only(self.meet_tally(&at)?);
+            let after = before.saturating_add_signed(delta);
+            let (directory, own) = name.split();
+            let done = match (before, after) {
+                (0, 1..) => self.add_name(directory, own),
+                (1.., 0) => self.remove_name(directory, own),
+                _ => Ok(()),
+            };
+            match done {
+                Err(error) if error.is_damage() => {
+                    tracing::error!(%error, "the name of a number is not in step with it: a block cannot be read");
+                }
+                done => done?,
+            }
+            adding.push((at, delta));
+        }
+        Ok(adding)
     }
 
     /// Whether the directory above does not have this one.

@@ -47,7 +47,7 @@ pub(crate) struct Job {
 /// What the lane of requests brings.
 enum Message {
     /// To commit.
-    Commit(Job),
+    Commit(Box<Job>),
     /// To say when everything that came before is done.
     Drain(oneshot::Sender<()>),
 }
@@ -78,7 +78,7 @@ pub(crate) struct Next {
 impl Queues {
     pub(crate) async fn send(&self, lane: Lane, job: Job) -> Result<(), Gone> {
         match lane {
-            Lane::Requests => self.requests.send(Message::Commit(job)).await.map_err(|_| Gone),
+            Lane::Requests => self.requests.send(Message::Commit(Box::new(job))).await.map_err(|_| Gone),
             Lane::Background => self.background.send(job).await.map_err(|_| Gone),
         }
     }
@@ -131,7 +131,7 @@ impl Lanes {
                 }
                 Message::Commit(job) => {
                     bytes += job.changes.bytes();
-                    batch.jobs.push(job);
+                    batch.jobs.push(*job);
                 }
             }
             let has_room = batch.jobs.len() < BATCH_MAX && bytes < BATCH_BYTES_MAX;

@@ -3,6 +3,7 @@
 //! A tally has a name and holds a number per label; a label at zero is gone, and so is a tally without labels. A change
 //! says within which bounds the number must stay: the committer refuses the whole transaction when it would leave
 //! them, which is exact whatever else happens at the same time. Reading one never makes a transaction conflict.
+//! A *listed* tally holds one number, and its name stands in a directory while that is not zero.
 //! Deliberately absent: setting a number.
 
 use std::collections::BTreeMap;
@@ -21,6 +22,29 @@ pub type Bounds = RangeInclusive<i64>;
 #[record(kind = "tally", version = 1)]
 pub(crate) struct Tally {
     pub(crate) counts: Counts,
+}
+
+/// The label of the one number of a listed tally.
+const ONLY: &str = "";
+
+impl Tally {
+    /// The number of a listed tally.
+    pub(crate) fn number(&self) -> u64 {
+        only(&self.counts)
+    }
+}
+
+/// The number of a listed tally.
+pub(crate) fn only(counts: &Counts) -> u64 {
+    u64::try_from(counts.get(ONLY).copied().unwrap_or(0)).unwrap_or(0)
+}
+
+/// Adds to the number of a listed tally, which never falls below zero.
+pub(crate) fn add_to_only(counts: &mut Counts, delta: i64) {
+    match only(counts).saturating_add_signed(delta) {
+        0 => drop(counts.remove(ONLY)),
+        number => drop(counts.insert(ONLY.to_owned(), i64::try_from(number).unwrap_or(i64::MAX))),
+    }
 }
 
 /// What a transaction adds to one number.

@@ -46,6 +46,8 @@ pub(crate) struct Changes {
     pub(crate) tallies: BTreeMap<RawKey, Changed>,
     /// What is done to whole tallies afterwards, in order.
     pub(crate) whole_tallies: Vec<Whole>,
+    /// What is added to tallies that stand in directories.
+    pub(crate) listed_tallies: BTreeMap<StorageKey, i64>,
     pub(crate) reads: BTreeMap<RawKey, Option<Version>>,
     /// What lies outside the barrier, as it is to be stored: initialising writes there, and a change of
     /// key slots; pieces of a restore that broke off are deleted.
@@ -64,7 +66,7 @@ impl Changes {
 
     /// How many places it changes.
     pub(crate) fn places(&self) -> usize {
-        self.writes.len() + self.points.len() + self.names.len() + self.tallies.len()
+        self.writes.len() + self.points.len() + self.names.len() + self.tallies.len() + self.listed_tallies.len()
     }
 }
 
@@ -98,6 +100,7 @@ pub struct Txn {
     detached: BTreeSet<KeyPrefix>,
     tallies: BTreeMap<RawKey, Changed>,
     whole_tallies: Vec<Whole>,
+    listed_tallies: BTreeMap<StorageKey, i64>,
     reads: BTreeMap<RawKey, Option<Version>>,
     /// Whether it counts something that is in a sealed realm: then it cannot be committed.
     names_what_is_sealed: bool,
@@ -119,6 +122,7 @@ impl Txn {
             detached: BTreeSet::new(),
             tallies: BTreeMap::new(),
             whole_tallies: Vec::new(),
+            listed_tallies: BTreeMap::new(),
             reads: BTreeMap::new(),
             names_what_is_sealed: false,
             places: Vec::new(),
@@ -148,6 +152,7 @@ impl Txn {
             detached: self.detached,
             tallies: self.tallies,
             whole_tallies: self.whole_tallies,
+            listed_tallies: self.listed_tallies,
             reads: self.reads,
             headers: BTreeMap::new(),
             is_data: self.data.is_some() && !self.writes_more,
@@ -180,7 +185,8 @@ impl Txn {
     #[must_use]
     pub fn written(&self) -> usize {
         let listed = self.writes.len() + self.names.len() + self.detached.len();
-        listed + self.points.len() + self.tallies.len() + self.whole_tallies.len()
+        let tallies = self.tallies.len() + self.whole_tallies.len() + self.listed_tallies.len();
+        listed + self.points.len() + tallies
     }
 
     /// The value of a record.
@@ -315,28 +321,30 @@ impl Txn {
     /// Adds to a number of a tally, when the commit finds that it then lies within `bounds`.
     pub fn count(&mut self, name: &PointKey, label: &str, delta: i64, bounds: &Bounds) {
         self.note_write(name.as_str());
-        let Some(at) = self.tally_place(name) else { return };
+        let Some(at) = self.tally_place(name.as_str()) else { return };
         tally::add(self.tallies.entry(at).or_default(), label, delta, bounds);
     }
 
     /// Takes what the tally `held` holds when this is committed off the tally `from`.
     pub fn take_off(&mut self, held: &PointKey, from: &PointKey) {
         self.note_write(from.as_str());
-        let (Some(held), Some(from)) = (self.tally_place(held), self.tally_place(from)) else { return };
+        let (Some(held), Some(from)) = (self.tally_place(held.as_str()), self.tally_place(from.as_str())) else {
+            return;
+        };
         self.whole_tallies.push(Whole::TakeOff { held, from });
     }
 
     /// Forgets a tally, whatever it holds.
     pub fn forget_tally(&mut self, name: &PointKey) {
         self.note_write(name.as_str());
-        if let Some(at) = self.tally_place(name) {
+        if let Some(at) = self.tally_place(name.as_str()) {
             self.whole_tallies.push(Whole::Forget(at));
         }
     }
 
     /// Where a tally lies; where nobody can say, the transaction cannot be committed.
-    fn tally_place(&mut self, name: &PointKey) -> Option<RawKey> {
-        let at = self.vault.tally_key(name.as_str()).ok();
+    fn tally_place(&mut self, name: &str) -> Option<RawKey> {
+        let at = self.vault.tally_key(name).ok();
         self.names_what_is_sealed |= at.is_none();
         at
     }
@@ -356,6 +364,38 @@ impl Txn {
             tally::apply(&mut counts, changed);
         }
         Ok(counts)
+    }
+
+    /// Adds to the number of a name, which stands in its directory, without a record, while that is not zero. It never falls
+    /// below zero, and when its place in the directory cannot be read, that is logged and the rest stands: for numbers that
+    /// are shown, and decide nothing.
+    pub fn count_listed(&mut self, name: &StorageKey, delta: i64) {
+        self.note_write(name.as_str());
+        if self.tally_place(name.as_str()).is_some() {
+            *self.listed_tallies.entry(name.clone()).or_default() += delta;
+        }
+    }
+
+    /// The number of such a name. That it changes meanwhile is no conflict.
+    ///
+    /// # Errors
+    /// [`BarrierError`] when the store fails or the tally is damaged.
+    pub fn listed(&self, name: &StorageKey) -> Result<u64, BarrierError> {
+        let at = self.vault.tally_key(name.as_str())?;
+        let stored = match self.snapshot.read(&at)? {
+            Some(stored) => Tally::decode(&self.vault.open(&at, &stored.bytes)?)?.number(),
+            None => 0,
+        };
+        let own = self.listed_tallies.get(name).copied().unwrap_or(0);
+        Ok(stored.saturating_add_signed(own))
+    }
+
+    /// Forgets the number of such a name, and takes it out of its directory.
+    pub fn forget_listed(&mut self, name: &StorageKey) {
+        self.leave(name);
+        if let Some(at) = self.tally_place(name.as_str()) {
+            self.whole_tallies.push(Whole::Forget(at));
+        }
     }
 
     /// Where a listed record lies.

@@ -254,3 +254,56 @@ async fn points_of_a_neighbourhood_lie_side_by_side_and_are_told_apart_by_name()
         assert!(txn.read(&name.beside("elsewhere")).unwrap().is_none());
     }
 }
+
+#[tokio::test]
+async fn the_name_of_a_listed_number_stands_while_it_is_not_zero() {
+    let (store, barrier) = open();
+    let before = store.dump().len();
+    let root = KeyPrefix::new(&NamespaceId::root(), Area::Core, "numbers/").unwrap();
+    let names = ["a", "a/b", "c/d", "e"];
+    let mut expected = [0_u64; 4];
+    // Sixteen at once, some of which take away more than there is, and some of which conflict.
+    for round in 0_i64..12 {
+        let txns: Vec<_> = (0_i64..16)
+            .map(|at| {
+                let mut txn = barrier.begin().unwrap();
+                let which = usize::try_from((round * 7 + at * 5) % 4).unwrap();
+                let delta = (round * 3 + at * 11) % 5 - 2;
+                let is_stale = at % 5 == 4;
+                if is_stale {
+                    txn.read(&point("seen")).unwrap();
+                }
+                txn.count_listed(&root.key(names[which]).unwrap(), delta);
+                txn.write(&point(if at == 0 { "seen" } else { "own" }), b"x").unwrap();
+                (txn, which, if is_stale { 0 } else { delta })
+            })
+            .collect();
+        let (txns, told): (Vec<_>, Vec<_>) = txns.into_iter().map(|(txn, which, delta)| (txn, (which, delta))).unzip();
+        drop(futures_util::future::join_all(txns.into_iter().map(|txn| barrier.commit(txn))).await);
+        for (which, delta) in told {
+            expected[which] = expected[which].saturating_add_signed(delta);
+        }
+        let mut txn = barrier.begin().unwrap();
+        let mut listed = Vec::new();
+        for directory in ["", "a/", "c/"] {
+            let page = txn.list(&root.below(directory).unwrap(), None, 10).unwrap();
+            listed.extend(page.iter().filter(|name| !name.ends_with('/')).map(|name| format!("{directory}{name}")));
+        }
+        listed.sort();
+        let standing: Vec<_> =
+            names.iter().zip(expected).filter(|(_, number)| *number > 0).map(|(name, _)| *name).collect();
+        assert_eq!(listed, standing, "round {round}: {expected:?}");
+        for (name, number) in names.iter().zip(expected) {
+            assert_eq!(txn.listed(&root.key(name).unwrap()).unwrap(), number, "round {round}: {name}");
+        }
+    }
+    assert!(expected.iter().any(|number| *number > 0));
+    let mut txn = barrier.begin().unwrap();
+    for name in names {
+        txn.forget_listed(&root.key(name).unwrap());
+    }
+    txn.delete(&point("seen")).unwrap();
+    txn.delete(&point("own")).unwrap();
+    barrier.commit(txn).await.unwrap();
+    assert_eq!(store.dump().len(), before, "nothing is left");
+}

@@ -1,4 +1,4 @@
-//! `lease list`, `lookup`, `renew`, `revoke`.
+//! `lease list`, `lookup`, `renew`, `revoke`, `tree`.
 
 use serde_json::{Map, Value, json};
 use tresor_client::Method;
@@ -13,6 +13,10 @@ use crate::output::Document;
 
 const WHICH: &[Flag] = &[
     switch("revoking", "Show what waits to be revoked instead: for which target, since when and why."),
+    switch(
+        "retrying",
+        "Show the leases that their engine refused to take back instead: why, and when it is asked again.",
+    ),
     switch("irrevocable", "Show the leases that could not be revoked instead, and why."),
     switch("abandoned", "Show the leases that were forgotten without being revoked instead, and why."),
 ];
@@ -56,6 +60,14 @@ pub(crate) const COMMANDS: &[Command] = &[
         about: "Revoke a lease, or with -prefix all those below a path.",
         flags: &[CONNECTION, REVOKE],
         action: Action::Run(revoke),
+    },
+    Command {
+        words: &["lease", "tree"],
+        examples: &["lease tree", "lease tree database/creds"],
+        arguments: "[options] [PREFIX]",
+        about: "Show how many leases there are by namespace, by mount, and by the path that handed them out.",
+        flags: &[CONNECTION, FORMAT],
+        action: Action::Run(tree),
     },
 ];
 
@@ -103,6 +115,20 @@ const SHOWN: &[Listing] = &[
         nothing: "Nothing waits to be revoked.",
     },
     Listing {
+        flag: "retrying",
+        path: "sys/leases/revoking",
+        query: &[],
+        list: "leases",
+        columns: &[
+            ("Lease", "lease_id"),
+            ("Attempts", "failed_attempts"),
+            ("Failing since", "failing_since"),
+            ("Next try", "next_try"),
+            ("Reason", "reason"),
+        ],
+        nothing: "No engine refuses to take anything back.",
+    },
+    Listing {
         flag: "irrevocable",
         path: "sys/leases",
         query: &[("type", "irrevocable")],
@@ -135,6 +161,54 @@ fn show(context: &mut Context<'_, '_>, shown: &Listing) -> Outcome {
         [] => Shown::from(shown.nothing.to_owned()),
         some => Shown::from(rows(shown.columns, some)),
     })
+}
+
+fn tree(context: &mut Context<'_, '_>) -> Outcome {
+    let prefix = match context.flags.arguments.as_slice() {
+        [] => String::new(),
+        [prefix] => trim_path(prefix),
+        _ => return Err(Failure::Usage("Too many arguments (expected at most 1)".to_owned())),
+    };
+    let path = format!("sys/leases/tree/{prefix}");
+    let (mut namespaces, mut mounts, mut after) = (Vec::new(), Vec::new(), None::<String>);
+    loop {
+        let query: Vec<(&str, &str)> = after.iter().map(|after| ("after", after.as_str())).collect();
+        let answer = context.read(path.trim_end_matches('/'), &query);
+        let answer = answer.map_err(|failure| failure.during("counting leases"))?;
+        let field = |name: &str| answer.as_ref().and_then(|answer| answer.data_field(name)).cloned();
+        let listed = |name: &str| field(name).and_then(|listed| listed.as_array().cloned()).unwrap_or_default();
+        namespaces.extend(listed("namespaces"));
+        mounts.extend(listed("mounts"));
+        after = field("next").and_then(|next| next.as_str().map(str::to_owned));
+        if after.is_none() {
+            break;
+        }
+    }
+    let shown = branches(&namespaces, &mounts);
+    let document = Document::Value(json!({ "namespaces": namespaces, "mounts": mounts }));
+    context.print_document(document, || match shown.as_slice() {
+        [] => Shown::from("There are no leases.".to_owned()),
+        some => Shown::from(rows(&[("Path", "path"), ("Leases", "lease_count"), ("Over", "over")], some)),
+    })
+}
+
+/// A line for each namespace, for each mount, and, set in, for each path of it. A mount that a page ends in comes twice.
+fn branches(namespaces: &[Value], mounts: &[Value]) -> Vec<Value> {
+    let number = |of: &Value, name: &str| of.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let mut lines = namespaces.to_vec();
+    let mut last = None;
+    for mount in mounts {
+        if last != Some(&mount["path"]) {
+            let over: u64 = ["collecting", "revoking", "irrevocable"].map(|name| number(mount, name)).iter().sum();
+            lines.push(json!({ "path": mount["path"], "lease_count": mount["lease_count"], "over": over }));
+            last = Some(&mount["path"]);
+        }
+        for path in mount["paths"].as_array().into_iter().flatten() {
+            let name = path["path"].as_str().unwrap_or_default();
+            lines.push(json!({ "path": format!("  {name}"), "lease_count": path["lease_count"] }));
+        }
+    }
+    lines
 }
 
 fn lookup(context: &mut Context<'_, '_>) -> Outcome {

@@ -314,6 +314,11 @@ pub(crate) fn leases(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "id/")
 }
 
+/// The paths that handed out what is in use: listed tallies.
+pub(crate) fn lease_paths(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "path/")
+}
+
 /// The numbers of a token's leases: bare names.
 pub(crate) fn leases_of(token: &str) -> Prefix {
     KeyPrefix::new(&ids::home(token), Area::Tokens, &format!("lease/{token}/"))
@@ -322,6 +327,11 @@ pub(crate) fn leases_of(token: &str) -> Prefix {
 /// The numbers of leases that could not be revoked: bare names.
 pub(crate) fn irrevocable(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Leases, "irrevocable/")
+}
+
+/// Leases that could not be revoked yet, and are tried again.
+pub(crate) fn retried(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Leases, "retried/")
 }
 
 /// Work over many leases or tokens of a namespace that an operator asked for.

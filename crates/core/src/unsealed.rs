@@ -412,6 +412,7 @@ impl Unsealed {
             ("origins and audited headers", self.handles.edge.agrees(&mut txn)?),
             ("marks of tokens", self.handles.tokens.agrees(&mut txn)?),
             ("audit devices", self.handles.audits.agrees(&mut txn)?),
+            ("numbers of leases by path", self.handles.leases.numbers_agree(&mut txn, &self.handles.spaces.every())?),
         ];
         Ok(agreements.into_iter().filter(|(_, agrees)| !agrees).map(|(name, _)| name).collect())
     }

@@ -139,12 +139,14 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Err(Fault::internal("this engine takes nothing over"))
     }
 
-    /// Agrees to a longer life of what it handed out, or refuses. Called by the server; no request can name it.
+    /// Agrees to another life of what it handed out, from now on, or refuses. Without one it agrees that what it agreed to
+    /// before holds, and asks nobody outside: most renewals find that the end there is will do. Called by the server; no
+    /// request can name it.
     fn renew<'a>(
         &'a self,
         _cx: Cx<'a>,
         _lease: Leased<'a>,
-        _ttl: Duration,
+        _ttl: Option<Duration>,
     ) -> impl Future<Output = Result<(), Fault>> + Send + 'a {
         std::future::ready(Ok(()))
     }
@@ -222,8 +224,8 @@ pub trait Mounted: Send + Sync {
     /// # Errors
     /// What the store says, or that the record is damaged.
     fn adopt(&self, cx: &mut Cx<'_>, name: &str, value: &[u8]) -> Result<(), Fault>;
-    /// Asks the engine to agree to a longer life of what it handed out.
-    fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Asks the engine to agree to another life of what it handed out, or that the one it has still holds.
+    fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), Fault>>;
     /// Asks the engine to take back what it handed out.
     fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> BoxFuture<'a, Result<(), Fault>>;
     /// Calls the engine for a name that it set a time for.
@@ -329,7 +331,7 @@ impl<E: Engine> Mounted for Instance<E> {
         self.engine.adopt(cx, name, value)
     }
 
-    fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> BoxFuture<'a, Result<(), Fault>> {
+    fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(self.engine.renew(cx, lease, ttl))
     }
 

@@ -87,7 +87,7 @@ impl Engine for Leasing {
             .done()
     }
 
-    async fn renew<'a>(&'a self, mut cx: Cx<'a>, _lease: Leased<'a>, _ttl: Duration) -> Result<(), Fault> {
+    async fn renew<'a>(&'a self, mut cx: Cx<'a>, _lease: Leased<'a>, _ttl: Option<Duration>) -> Result<(), Fault> {
         fail(&mut cx).await
     }
 

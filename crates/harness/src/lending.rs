@@ -56,6 +56,10 @@ struct Inside {
     accounts: BTreeSet<String>,
     passwords: BTreeMap<String, Vec<String>>,
     waiting: BTreeSet<String>,
+    /// The lives that renewals gave accounts, in order.
+    lengthened: BTreeMap<String, Vec<Duration>>,
+    /// How many renewals hang.
+    hanging: u64,
     asked: u64,
 }
 
@@ -78,6 +82,16 @@ impl Service {
     /// How often it was asked anything.
     pub fn asked(&self) -> u64 {
         self.0.read(|inside| inside.asked)
+    }
+
+    /// How many renewals hang; they go on when it is told to do everything.
+    pub fn hanging(&self) -> u64 {
+        self.0.read(|inside| inside.hanging)
+    }
+
+    /// The lives that renewals gave an account, in order.
+    pub fn lengthened(&self, account: &str) -> Vec<Duration> {
+        self.0.read(|inside| inside.lengthened.get(account).cloned().unwrap_or_default())
     }
 
     /// The passwords that an account has had, in order.
@@ -118,6 +132,28 @@ impl Service {
             Does::Half => Err(Failed::partly_done(Fault::invalid("the service says no to the rest"))),
             Does::Hangs => {
                 self.0.wait_for(|inside| inside.accounts.contains(&account).then_some(())).await;
+                Ok(())
+            }
+        }
+    }
+
+    async fn lengthen(&self, account: &str, life: Duration) -> Result<(), Fault> {
+        let does = self.asks(|inside| match inside.does {
+            Does::Everything | Does::BreaksOff => inside.lengthened.entry(account.to_owned()).or_default().push(life),
+            Does::Hangs => inside.hanging += 1,
+            Does::Refuses | Does::IsDown | Does::Half => {}
+        });
+        match does {
+            Does::Everything => Ok(()),
+            Does::Refuses | Does::Half => Err(Fault::invalid("the service says no")),
+            Does::IsDown => Err(Fault::upstream("connection refused")),
+            Does::BreaksOff => Err(Fault::upstream("connection reset")),
+            Does::Hangs => {
+                self.0.wait_for(|inside| (inside.does == Does::Everything).then_some(())).await;
+                self.0.update(|inside| {
+                    inside.hanging -= 1;
+                    inside.lengthened.entry(account.to_owned()).or_default().push(life);
+                });
                 Ok(())
             }
         }
@@ -223,15 +259,27 @@ impl Engine for Lending {
             .done()
     }
 
+    async fn renew<'a>(&'a self, _cx: Cx<'a>, lease: Leased<'a>, ttl: Option<Duration>) -> Result<(), Fault> {
+        let Some(ttl) = ttl else { return Ok(()) };
+        let (name, account) = told(&lease)?;
+        service(&name).lengthen(&account, ttl).await
+    }
+
     async fn revoke<'a>(&'a self, _cx: Cx<'a>, lease: Leased<'a>) -> Result<(), Fault> {
-        let recipe = String::from_utf8(lease.recipe.expose().clone()).map_err(Fault::internal)?;
-        let (name, account) = recipe.rsplit_once(' ').unwrap_or((&recipe, ""));
-        service(name).remove(account).await
+        let (name, account) = told(&lease)?;
+        service(&name).remove(&account).await
     }
 
     async fn awake<'a>(&'a self, mut cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {
         plan(&mut cx, name.to_owned())
     }
+}
+
+/// The service and the account that a lease is about.
+fn told(lease: &Leased<'_>) -> Result<(String, String), Fault> {
+    let recipe = String::from_utf8(lease.recipe.expose().clone()).map_err(Fault::internal)?;
+    let (name, account) = recipe.rsplit_once(' ').unwrap_or((&recipe, ""));
+    Ok((name.to_owned(), account.to_owned()))
 }
 
 fn named(cx: &mut Cx<'_>) -> Result<String, Fault> {

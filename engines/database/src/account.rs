@@ -39,9 +39,15 @@ impl Account {
     }
 }
 
-pub(crate) async fn renew(engine: &Database, mut cx: Cx<'_>, lease: Leased<'_>, ttl: Duration) -> Result<(), Fault> {
+pub(crate) async fn renew(
+    engine: &Database,
+    mut cx: Cx<'_>,
+    lease: Leased<'_>,
+    ttl: Option<Duration>,
+) -> Result<(), Fault> {
     let account = Account::of(lease)?;
     let (connection, _) = account.connection(&mut cx)?;
+    let Some(ttl) = ttl else { return Ok(()) };
     let until = expiration(connection.plugin()?, cx.now, ttl)?;
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
     target.renew(&account.username, &until, &account.renewal).await.map_err(|trouble| trouble.fault())

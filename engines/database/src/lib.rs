@@ -99,7 +99,7 @@ impl Engine for Database {
             .done()
     }
 
-    async fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Duration) -> Result<(), Fault> {
+    async fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Option<Duration>) -> Result<(), Fault> {
         account::renew(self, cx, lease, ttl).await
     }
 

@@ -101,7 +101,7 @@ impl Engine for Ldap {
         if name == root::WAKE { root::awake(&mut cx) } else { rotating::awake(&mut cx, name) }
     }
 
-    async fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, _ttl: Duration) -> Result<(), Fault> {
+    async fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, _ttl: Option<Duration>) -> Result<(), Fault> {
         if lease.kind == loan::KIND { loan::renew(cx, &lease) } else { creds::renew(cx, &lease) }
     }
 

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use tresor_barrier::Txn;
+use tresor_barrier::{StorageKey, Txn};
 use tresor_env::Entropy;
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
@@ -140,23 +140,39 @@ impl Leases {
     }
 }
 
+/// How many marks are looked at in one step.
+const MARKS_MAX: usize = 16;
+
+/// A quota for which something is left to count, and its mount.
+type Left = (StorageKey, CountingRecord, QuotaRecord, Arc<Space>, Arc<Mount>);
+
+/// The first of them that can be counted; marks of what is gone are removed. A mount of a sealed namespace is not there and
+/// not gone: while one is sealed, what is not found is left for later.
+fn next(unsealed: &Unsealed, txn: &mut Txn) -> Result<Option<Left>, Fault> {
+    let marks = keys::countings().map_err(Fault::internal)?;
+    let spaces = &unsealed.handles.spaces;
+    for number in txn.list(&marks, None, MARKS_MAX).map_err(Fault::internal)? {
+        let key = marks.key(&number).map_err(Fault::internal)?;
+        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { continue };
+        let counting = CountingRecord::decode(&bytes).map_err(Fault::internal)?;
+        let quota = unsealed.handles.quotas.numbered(&number);
+        let of_mount = quota.as_ref().and_then(|quota| match &quota.about {
+            About::Mount(mount) => spaces.with_mount(mount),
+            About::Namespace(_) => None,
+        });
+        match (quota, of_mount) {
+            (Some(quota), Some((space, mount))) => return Ok(Some((key, counting, quota, space, mount))),
+            (Some(_), None) if spaces.every().iter().any(|space| spaces.is_sealed(&space.id)) => {}
+            _ => txn.delete(&key).map_err(Fault::internal)?,
+        }
+    }
+    Ok(None)
+}
+
 /// Counts a page of what there was before the oldest quota that was not told of it.
 pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
-    let marks = keys::countings().map_err(Fault::internal)?;
-    let Some(number) = txn.list(&marks, None, 1).map_err(Fault::internal)?.pop() else { return Ok(Progress::Idle) };
-    let key = marks.key(&number).map_err(Fault::internal)?;
-    let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(Progress::Idle) };
-    let mut counting = CountingRecord::decode(&bytes).map_err(Fault::internal)?;
-    let (handles, now) = (&unsealed.handles, unsealed.clock.now());
-    let quota = handles.quotas.numbered(&number);
-    let of_mount = quota.as_ref().and_then(|quota| match &quota.about {
-        About::Mount(mount) => handles.spaces.with_mount(mount),
-        About::Namespace(_) => None,
-    });
-    let (Some(quota), Some((space, mount))) = (quota, of_mount) else {
-        txn.delete(&key).map_err(Fault::internal)?;
-        return Ok(Progress::More);
-    };
+    let Some((key, mut counting, quota, space, mount)) = next(unsealed, txn)? else { return Ok(Progress::Idle) };
+    let (handles, now, number) = (&unsealed.handles, unsealed.clock.now(), &quota.number);
     let below = &mount.record.path;
     let walked = counting.walked.as_deref();
     let (page, is_cut) = readable_ids(txn, &space.id, below, walked, doing.step_max)?;

@@ -3,7 +3,10 @@
 //! It is the lease's record in a state of its own. Nobody sees it, and it is in no listing; but its token and its mount have
 //! it, and it is counted as what it is to become, so that what ends those ends it too, and no flood passes a quota. It is
 //! *settled*, and then a lease like any other, or given up, and then its recipe takes back what may have been made. What
-//! nobody settles or gives up (a crash, another leader) falls due a little after the act's deadline. Where nobody knows the
+//! nobody settles or gives up (a crash, another leader) falls due a little after the act's deadline, and not as soon as another
+//! node leads: the one before may not have heard of that, or stand still, and go on until its deadline, and nothing that a node
+//! can know of itself says that its last request has reached the target. To take back at once would be in vain just then, and
+//! leave what comes true late to the second time alone, which is there for a target that is late itself. Where nobody knows the
 //! end of the act, what it asked for may still come true: then it is taken back twice. Deliberately absent: the act.
 
 use std::time::Duration;
@@ -13,9 +16,9 @@ use tresor_engine::{LeaseClaim, Left, MountFacts};
 use tresor_model::ids::LeaseId;
 use tresor_model::{Fault, LeaseTerms, Refusal, Timestamp};
 
-use super::index;
 use super::record::{Attempts, LeaseRecord, LeaseState};
 use super::secrets::{Leases, Means, begin, count_as, forget, id_key, move_to, read, write};
+use super::{index, tree};
 use crate::tokens::FoundToken;
 
 /// The longest that an act may take.
@@ -93,6 +96,7 @@ impl Leases {
         }
         txn.enter(&id_key(&record.home(), record.id.as_str())?);
         count_as(INTENDED, txn, &record, -1)?;
+        tree::count(txn, &record.home(), record.id.as_str(), 1)?;
         write(txn, &record)?;
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }

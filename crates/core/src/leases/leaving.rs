@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use tresor_barrier::{Area, KeyPrefix, StorageKey, Txn};
+use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, MountId, Timestamp};
 
 use super::collect::every_below;
@@ -65,7 +66,8 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> 
     }
     for area in AREAS {
         let whole = KeyPrefix::new(&space.id, area, "").map_err(Fault::internal)?;
-        let mut delete = |txn: &mut Txn, key: &StorageKey, budget: &mut usize| forget(txn, area, key, budget);
+        let mut delete =
+            |txn: &mut Txn, key: &StorageKey, budget: &mut usize| forget(txn, &space.id, area, key, budget);
         if !every_below(txn, &whole, &mut doing.step_max, &mut delete)? {
             return Ok(Progress::More);
         }
@@ -137,7 +139,19 @@ fn remove_mounts(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &Doin
 }
 
 /// Deletes a name, and what only a name leads to.
-fn forget(txn: &mut Txn, area: Area, key: &StorageKey, budget: &mut usize) -> Result<(), Fault> {
+fn forget(
+    txn: &mut Txn,
+    namespace: &NamespaceId,
+    area: Area,
+    key: &StorageKey,
+    budget: &mut usize,
+) -> Result<(), Fault> {
+    if area == Area::Leases && keys::lease_paths(namespace).is_ok_and(|paths| key.as_str().starts_with(paths.as_str()))
+    {
+        txn.forget_listed(key);
+        *budget = budget.saturating_sub(1);
+        return Ok(());
+    }
     if area == Area::Leases {
         // The ids of leases are bare names that lead to points.
         let point = keys::lease(number_of(key.as_str())).map_err(Fault::internal)?;

@@ -20,9 +20,12 @@ pub mod jobs;
 mod leaving;
 pub(crate) mod parked;
 pub mod record;
+pub(crate) mod renewing;
+pub mod retried;
 mod revoke;
 pub mod secrets;
 pub mod targets;
+pub mod tree;
 pub mod waiting;
 pub(crate) mod wakes;
 

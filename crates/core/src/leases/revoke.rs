@@ -22,7 +22,8 @@ use super::crew::Crew;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, give_up, move_to, write};
 use super::{
-    Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, parked, pause_after, readable, stands, targets,
+    Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, parked, pause_after, readable, retried, stands,
+    targets,
 };
 use crate::gate::Gate;
 use crate::keys;
@@ -329,6 +330,7 @@ async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, fault: &Fault) -> Res
             move_to(&mut txn, &mut record, index::rounded(later))?;
             record.state = LeaseState::Revoking(attempts);
             write(&mut txn, &record)?;
+            retried::note(&mut txn, &record, now)?;
         }
     }
     targets::leave_queue(&mut txn, &record)?;

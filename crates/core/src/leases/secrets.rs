@@ -8,16 +8,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_barrier::{KeyPrefix, PointKey, StorageKey, Txn};
+use tresor_barrier::{BarrierError, KeyPrefix, PointKey, StorageKey, Txn};
 use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View, Ways};
 use tresor_env::{Doors, Entropy, Workers};
 use tresor_model::ids::{LeaseId, MountId, NamespaceId};
 use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
+use tresor_wire::duration::print_go;
 
-use super::index;
+use super::intents::INTENDED;
 use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
+use super::renewing::Renewals;
 use super::targets::Targets;
+use super::{index, retried, tree};
 use crate::besides::BESIDES;
 use crate::keys;
 use crate::mounts::TakingBack;
@@ -37,6 +40,7 @@ pub struct Leases {
     spaces: Arc<Spaces>,
     tokens: Arc<Tokens>,
     targets: Targets,
+    renewals: Renewals,
 }
 
 /// What asking an engine takes.
@@ -72,8 +76,10 @@ pub(crate) enum Retired {
 
 /// How much of what a mount handed out is not taken back.
 pub struct LeasesLeft {
-    /// In use.
+    /// In use, or in the making.
     pub live: u64,
+    /// In the making.
+    pub intended: u64,
     /// Over, and being revoked.
     pub revoking: u64,
     /// Could not be revoked.
@@ -84,18 +90,23 @@ impl LeasesLeft {
     pub(crate) fn of(txn: &mut Txn, namespace: &NamespaceId, mount: &MountId) -> Result<Self, Fault> {
         let tally = txn.tally(&keys::live_of(namespace, mount).map_err(Fault::internal)?).map_err(Fault::internal)?;
         let count = |label: &str| u64::try_from(tally.get(label).copied().unwrap_or(0)).unwrap_or(0);
-        Ok(Self { live: count(tokens::LIVE), revoking: count(REVOKING), irrevocable: count(IRREVOCABLE) })
+        Ok(Self {
+            live: count(tokens::LIVE),
+            intended: count(INTENDED),
+            revoking: count(REVOKING),
+            irrevocable: count(IRREVOCABLE),
+        })
     }
 
     /// Whether everything is taken back.
     const fn is_nothing(&self) -> bool {
-        matches!(self, Self { live: 0, revoking: 0, irrevocable: 0 })
+        matches!(self, Self { live: 0, revoking: 0, irrevocable: 0, .. })
     }
 }
 
 impl Leases {
     pub(crate) fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
-        Self { spaces, tokens, targets: Targets::default() }
+        Self { spaces, tokens, targets: Targets::default(), renewals: Renewals::default() }
     }
 
     /// Where the mounts are.
@@ -122,6 +133,7 @@ impl Leases {
         let ttl = begin(&mut record, facts, owner, owner.record.expires, now);
         txn.enter(&id_key(&facts.namespace, record.id.as_str())?);
         self.enter(txn, &record, facts, owner)?;
+        tree::count(txn, &facts.namespace, record.id.as_str(), 1)?;
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }
 
@@ -214,7 +226,8 @@ impl Leases {
         space.mounts.taking_back(txn, &record.mount)
     }
 
-    /// Renews a lease of a namespace that is in use; an end that does not move is not written.
+    /// Renews a lease of a namespace that is in use, and says what kept it from being as long as was wished for. An end that
+    /// does not move is not written, and nobody outside is asked; a target is asked within its own room.
     ///
     /// # Errors
     /// A refusal when it is over or cannot be renewed, by itself or by its engine.
@@ -224,7 +237,7 @@ impl Leases {
         namespace: &NamespaceId,
         id: &str,
         wish: Option<Duration>,
-    ) -> Result<LeaseTerms, Fault> {
+    ) -> Result<(LeaseTerms, Vec<String>), Fault> {
         let now = means.now;
         let not_found = || Fault::invalid("lease not found");
         let mut record = read_in(means.txn, namespace, id)?.ok_or_else(not_found)?;
@@ -244,23 +257,39 @@ impl Leases {
         let found = self.taking_back(means.txn, &record)?;
         let TakingBack { facts, contents, engine } = found.ok_or_else(not_found)?;
         let wish = wish.or(Some(record.renewal_ttl)).filter(|wish| !wish.is_zero());
-        let Life { ttl, latest, .. } = lease_life(&facts, wish, record.max_ttl, record.issued, end, now);
+        let Life { ttl, latest, warnings } = lease_life(&facts, wish, record.max_ttl, record.issued, end, now);
         if ttl.is_zero() {
             // A renewal must not be what ends the lease (TOK-02).
             return Err(Fault::invalid("past the max TTL, cannot renew"));
         }
+        let moved = index::moved(Some(record.expires), now, ttl, latest);
         let Means { txn, entropy, workers, ways, .. } = means;
-        let cx =
-            own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, ways);
-        engine.renew(cx, leased(&record), ttl).await?;
-        if let Some(end) = index::moved(Some(record.expires), now, ttl, latest) {
+        let renewal = self.renewals.of(record.number());
+        let (mut _turn, mut _permit, mut asks) = (None, None, None);
+        if let Some(end) = moved {
+            _turn = Some(renewal.turn().await?);
+            // A shorter life is asked for on purpose.
+            if !renewal.has_told(end) || end < record.expires {
+                // Until the end that is kept, and not only for what is promised: the next renewal may find that it will do.
+                asks = Some(end.since(now));
+                if !record.target.is_empty() {
+                    _permit = Some(self.targets.permit(&facts, &record.target, &**ways.clock).await?);
+                }
+            }
+        }
+        let view = View::of_mount(&mut *txn, contents, &facts, &BESIDES);
+        let cx = own_context(view, &facts, now, entropy, workers, ways);
+        engine.renew(cx, leased(&record), asks).await?;
+        if let Some(end) = moved {
+            renewal.tell(end);
             move_to(txn, &mut record, end)?;
             record.expires = end;
             record.granted = ttl;
             record.renewed = Some(now);
             write(txn, &record)?;
         }
-        Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
+        let terms = LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable };
+        Ok((terms, warnings))
     }
 
     /// Ends a lease of a namespace: nobody sees it from the commit on, and its engine is asked soon after. One that could not be
@@ -291,10 +320,10 @@ impl Leases {
     ) -> Result<LeaseRecord, Fault> {
         let attempts = Attempts { is_forced, ..Attempts::default() };
         match &mut record.state {
-            LeaseState::Live => self.leave_life(txn, &record)?,
+            LeaseState::Live => self.leave_use(txn, &record)?,
             LeaseState::Intended => self.give_intent_up(txn, &mut record, now)?,
             LeaseState::Revoking(attempts) if attempts.is_forced || !is_forced => return Ok(record),
-            LeaseState::Revoking(_) => {}
+            LeaseState::Revoking(_) => retried::forget(txn, &record)?,
             LeaseState::Irrevocable(_) => {
                 let reference = keys::irrevocable(&record.home()).and_then(|at| at.key(record.number()));
                 txn.leave(&reference.map_err(Fault::internal)?);
@@ -308,7 +337,13 @@ impl Leases {
         Ok(record)
     }
 
-    /// Counts a lease out of what is alive, and into what is being revoked; its token has it no more.
+    /// Counts a lease out that is in use.
+    fn leave_use(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+        tree::count(txn, &record.home(), record.id.as_str(), -1)?;
+        self.leave_life(txn, record)
+    }
+
+    /// Counts a lease, in use or in the making, out of what is alive, and into what is being revoked; its token has it no more.
     pub(super) fn leave_life(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
         let line = self.tokens.line_of(txn, &record.token)?;
         let what = CountedAs { namespace: &record.home(), mount: &record.mount, quotas: &record.counted };
@@ -388,6 +423,7 @@ impl Leases {
         match record.again {
             // What was asked for in vain may come true until then.
             Some(again) if again > now => {
+                retried::forget(txn, record)?;
                 record.state = LeaseState::Revoking(Attempts::default());
                 move_to(txn, record, again)?;
                 write(txn, record)
@@ -399,7 +435,7 @@ impl Leases {
     /// Moves a lease that is due, in use or in the making, to those that are being revoked.
     pub(super) fn end_of_life(&self, txn: &mut Txn, record: &mut LeaseRecord, now: Timestamp) -> Result<(), Fault> {
         match record.state {
-            LeaseState::Live => self.leave_life(txn, record)?,
+            LeaseState::Live => self.leave_use(txn, record)?,
             LeaseState::Intended => self.give_intent_up(txn, record, now)?,
             LeaseState::Revoking(_) | LeaseState::Irrevocable(_) => return Ok(()),
         }
@@ -415,6 +451,7 @@ impl Leases {
 
 /// Removes what is left of a retired lease.
 pub(super) fn forget(txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+    retried::forget(txn, record)?;
     txn.leave(&id_key(&record.home(), record.id.as_str())?);
     txn.delete(&key(record.number())?).map_err(Fault::internal)?;
     index::leave(txn, &ends()?, record.due, record.number())?;
@@ -423,6 +460,7 @@ pub(super) fn forget(txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
 
 /// Sets a retired lease apart: it stays visible, and nothing is tried any more.
 pub(super) fn give_up(txn: &mut Txn, record: &mut LeaseRecord, attempts: Attempts) -> Result<(), Fault> {
+    retried::forget(txn, record)?;
     index::leave(txn, &ends()?, record.due, record.number())?;
     count_as(REVOKING, txn, record, -1)?;
     count_as(IRREVOCABLE, txn, record, 1)?;
@@ -492,7 +530,14 @@ fn lease_life(
     };
     let mut life = decide(wish, &limits, issued, now);
     if let Some(end) = token_ends {
-        life.ttl = life.ttl.min(end.since(now));
+        let left = end.since(now);
+        if left < life.ttl {
+            let (wanted, left) = (print_go(life.ttl), print_go(Duration::from_secs(left.as_secs())));
+            life.warnings.push(format!(
+                "TTL of \"{wanted}\" exceeded what is left of the token, \"{left}\"; TTL value is capped accordingly"
+            ));
+        }
+        life.ttl = life.ttl.min(left);
         life.latest = life.latest.map_or(end, |latest| latest.min(end)).into();
     }
     life
@@ -599,8 +644,20 @@ pub(super) fn readable_ids(
     after: Option<&str>,
     limit: usize,
 ) -> Result<(Vec<String>, bool), Fault> {
+    names_below(txn, keys::leases(namespace), below, after, limit)
+}
+
+/// At most `limit` names below a part of a tree of directories, whatever lies between, in order, after `after`, leaving out
+/// what cannot be read; and whether there was any.
+pub(super) fn names_below(
+    txn: &mut Txn,
+    root: Result<KeyPrefix, BarrierError>,
+    below: &str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<(Vec<String>, bool), Fault> {
     let (mut found, mut is_damaged) = (Vec::new(), false);
-    let prefix = keys::leases(namespace).and_then(|at| at.below(below)).map_err(tresor_engine::view::fault)?;
+    let prefix = root.and_then(|at| at.below(below)).map_err(tresor_engine::view::fault)?;
     let after = after.and_then(|after| after.strip_prefix(below));
     walk(txn, (&prefix, below), after, limit, &mut found, &mut is_damaged)?;
     Ok((found, is_damaged))

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tresor_barrier::{StorageKey, Txn};
 use tresor_engine::MountFacts;
-use tresor_env::SteadyClock;
+use tresor_env::Clock;
 use tresor_model::{Fault, Refusal, Timestamp};
 
 use super::record::LeaseRecord;
@@ -89,7 +89,7 @@ impl Targets {
     ///
     /// # Errors
     /// A refusal when too many wait already, or when it takes too long; nothing was done.
-    pub(crate) async fn permit(&self, facts: &MountFacts, target: &str, clock: &SteadyClock) -> Result<Permit, Fault> {
+    pub(crate) async fn permit(&self, facts: &MountFacts, target: &str, clock: &dyn Clock) -> Result<Permit, Fault> {
         let acts = {
             let mut known = self.known();
             if known.len() > KNOWN {

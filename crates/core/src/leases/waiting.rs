@@ -1,6 +1,6 @@
 //! What waits to be taken back, and why: by whom it waits for.
 //!
-//! Deliberately absent: what is tried again for a reason of its own; it is irrevocable soon, or gone.
+//! Deliberately absent: what is tried again for a reason of its own ([`retried`](super::retried)).
 
 use tresor_barrier::Txn;
 use tresor_model::ids::MountId;

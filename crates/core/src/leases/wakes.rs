@@ -268,7 +268,7 @@ async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), 
             let text = format!("the target does not answer: {}", down.reason);
             Err(Failed::nothing_done(Refusal::Unavailable(text.into()).into()))
         }
-        None => match unsealed.handles.leases.targets().permit(&called.facts, &target, &unsealed.clock).await {
+        None => match unsealed.handles.leases.targets().permit(&called.facts, &target, &*unsealed.doors.clock).await {
             Ok(_permit) => {
                 let acted = act_once(unsealed, act, standing, ACT_DEADLINE).await;
                 match &acted {

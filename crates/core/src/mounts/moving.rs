@@ -115,7 +115,7 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, name: &str, limit: usize) -> Result<b
     }
     if record.class == StoredClass::Secret {
         match LeasesLeft::of(txn, &from.id, &id)? {
-            LeasesLeft { live: 0, revoking: 0, irrevocable: 0 } => {}
+            LeasesLeft { live: 0, revoking: 0, irrevocable: 0, .. } => {}
             LeasesLeft { live: 0, revoking: 0, .. } => {
                 let reason = "it has leases that cannot be revoked".to_owned();
                 tracing::error!(from = moved.from, to = moved.to, reason, "a mount stays where it is");

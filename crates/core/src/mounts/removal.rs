@@ -40,7 +40,7 @@ impl Removal {
     #[must_use]
     pub const fn stage(&self) -> Stage {
         match &self.leases {
-            LeasesLeft { live: 0, revoking: 0, irrevocable: 0 } => Stage::Wiping,
+            LeasesLeft { live: 0, revoking: 0, irrevocable: 0, .. } => Stage::Wiping,
             LeasesLeft { live: 0, revoking: 0, .. } if !self.record.is_forced => Stage::Stuck,
             _ => Stage::Revoking,
         }

@@ -75,7 +75,7 @@ pub(super) async fn intend(
     }
     let mount = mount(authorized)?;
     let standing = unsealed.handles.cluster.standing();
-    let permit = unsealed.handles.leases.targets().permit(&mount.facts, &target, &unsealed.clock).await?;
+    let permit = unsealed.handles.leases.targets().permit(&mount.facts, &target, &*unsealed.doors.clock).await?;
     let lease = match lease {
         Some(claim) => {
             let owner = authorized.principal().ok_or_else(|| Fault::internal("a lease without a token"))?.token();

@@ -21,15 +21,14 @@ impl FoundToken {
     }
 }
 
-fn lease_id(record: &TokenRecord, hash: &str) -> Option<String> {
+pub(super) fn lease_id(record: &TokenRecord, hash: &str) -> Option<String> {
     record.expires?;
     Some(format!("{}/{}", record.path.trim_matches('/'), names::ordered(record.accessor.as_str(), hash)))
 }
 
 /// Where the id of a token's lease stands among all ids.
-pub(super) fn key(record: &TokenRecord, hash: &str) -> Result<Option<StorageKey>, Fault> {
-    let Some(id) = lease_id(record, hash) else { return Ok(None) };
-    keys::leases(&record.namespace).and_then(|at| at.key(&id)).map(Some).map_err(tresor_engine::view::fault)
+pub(super) fn key(namespace: &NamespaceId, id: &str) -> Result<StorageKey, Fault> {
+    keys::leases(namespace).and_then(|at| at.key(id)).map_err(tresor_engine::view::fault)
 }
 
 /// The hash of the token that an id is about; `None` for ids of another kind.

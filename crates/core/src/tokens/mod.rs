@@ -34,7 +34,7 @@ use tresor_record::Record;
 use tresor_secret::TokenSecret;
 
 use crate::keys;
-use crate::leases::index;
+use crate::leases::{index, tree};
 use crate::namespaces::{Spaces, ids};
 use crate::quotas::Quotas;
 pub use auth::auth_block;
@@ -395,8 +395,9 @@ impl Tokens {
         if let Some(end) = record.expires {
             index::leave(txn, &keys::token_ends().map_err(fault)?, end, &name)?;
         }
-        if let Some(id) = lease_ids::key(record, &found.hash)? {
-            txn.leave(&id);
+        if let Some(id) = lease_ids::lease_id(record, &found.hash) {
+            txn.leave(&lease_ids::key(namespace, &id)?);
+            tree::count(txn, namespace, &id, -1)?;
         }
         if record.uses == Uses::Counted {
             txn.forget_tally(&keys::uses(&found.hash).map_err(fault)?);
@@ -561,8 +562,9 @@ fn store_new(txn: &mut Txn, found: &FoundToken) -> Result<(), Fault> {
     if let Some(end) = record.expires {
         index::enter(txn, &keys::token_ends().map_err(fault)?, end, &name)?;
     }
-    if let Some(id) = lease_ids::key(record, &found.hash)? {
-        txn.enter(&id);
+    if let Some(id) = lease_ids::lease_id(record, &found.hash) {
+        txn.enter(&lease_ids::key(namespace, &id)?);
+        tree::count(txn, namespace, &id, 1)?;
     }
     if let Some(uses) = found.uses_left {
         let uses = i64::try_from(uses).unwrap_or(i64::MAX);

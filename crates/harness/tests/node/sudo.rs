@@ -47,6 +47,7 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/seal-slots",
             "sys/unmount/force/",
             "sys/leases/abandoned",
+            "sys/leases/tree",
         ];
         // A listing always asks of a directory.
         let path = if route.operation == Operation::List { format!("{path}/") } else { path };

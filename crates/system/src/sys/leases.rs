@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_core::leases::abandoned;
 use tresor_core::leases::record::{JobWork, LeaseRecord, LeaseState};
 use tresor_core::leases::secrets::Means;
+use tresor_core::leases::{abandoned, retried};
 use tresor_core::tokens::FoundToken;
 use tresor_engine::answer::{Accepted, Renewed, Then};
 use tresor_engine::reply::Afterwards;
@@ -169,11 +169,14 @@ pub(super) struct Irrevocable {
 /// What waits to be revoked.
 #[derive(Output)]
 pub(super) struct Revoking {
-    /// How many leases wait.
+    /// How many leases wait for their targets.
     lease_count: u64,
-    /// Each with `mount_path`, `target`, `lease_count`, `waiting_since`, `age` in seconds and `reason`; and while it does not
+    /// Each target with `mount_path`, `target`, `lease_count`, `waiting_since`, `age` in seconds and `reason`; and while it does not
     /// answer `down_since`, `failed_attempts` and `next_try`.
     targets: Vec<Body>,
+    /// Those that their engine refused to take back, and that are tried again: each with `lease_id`, `failed_attempts`,
+    /// `reason`, `failing_since`, `age` in seconds since then, and `next_try`.
+    leases: Vec<Body>,
 }
 
 /// Leases that were forgotten.
@@ -181,6 +184,36 @@ pub(super) struct Revoking {
 pub(super) struct AbandonedShown {
     /// Each with `lease_id`, `mount_id`, `kind`, `target`, `issue_time`, `abandoned_time` and `reason`.
     leases: Vec<Body>,
+}
+
+/// Leases by the path that handed them out.
+#[derive(Input)]
+pub(super) struct TreePage {
+    /// The first part of the paths.
+    #[input(path)]
+    prefix: String,
+    /// Show paths after this one.
+    #[input(query)]
+    after: Option<String>,
+    /// How many paths to show at most.
+    #[input(query, default = "0")]
+    limit: Limit,
+}
+
+/// How many leases there are, and of what.
+#[derive(Output)]
+pub(super) struct TreeShown {
+    /// Of the namespace and those below it; not with a prefix.
+    #[output(optional)]
+    lease_count: Option<u64>,
+    /// Each namespace directly below with its `path` and `lease_count`, those below it included; not with a prefix.
+    namespaces: Vec<Body>,
+    /// Each mount with its `path`, `type`, `lease_count` and `paths`, each of which has a `path` and a `lease_count`; and, when
+    /// there are any, `collecting` (over, and still counted in `paths`), `revoking` and `irrevocable`.
+    mounts: Vec<Body>,
+    /// Where the next page begins, when there may be more.
+    #[output(optional)]
+    next: Option<String>,
 }
 
 /// How many reports are deleted within one request.
@@ -246,22 +279,22 @@ async fn names(sys: &Sys, cx: Cx<'_>, prefix: &str, page: Page) -> Result<Keys, 
     listed(cx, page, |txn, after, at_most| leases.names(txn, &namespace, &directory, after, at_most, now)).await
 }
 
-pub(super) async fn renew(sys: &Sys, cx: Cx<'_>, input: Renew) -> Result<Renewed, Fault> {
+pub(super) async fn renew(sys: &Sys, cx: Cx<'_>, input: Renew) -> Result<Warned<Renewed>, Fault> {
     renew_one(sys, cx, &given(input.lease_id, "")?, input.increment).await
 }
 
-pub(super) async fn renew_in_path(sys: &Sys, cx: Cx<'_>, input: RenewInPath) -> Result<Renewed, Fault> {
+pub(super) async fn renew_in_path(sys: &Sys, cx: Cx<'_>, input: RenewInPath) -> Result<Warned<Renewed>, Fault> {
     renew_one(sys, cx, &given(input.lease_id, &input.url_lease_id)?, input.increment).await
 }
 
-async fn renew_one(sys: &Sys, mut cx: Cx<'_>, id: &str, wish: Option<Seconds>) -> Result<Renewed, Fault> {
+async fn renew_one(sys: &Sys, mut cx: Cx<'_>, id: &str, wish: Option<Seconds>) -> Result<Warned<Renewed>, Fault> {
     let wish = wish.map(|wish| wish.0).filter(|wish| !wish.is_zero());
     let (now, namespace) = (cx.now, &cx.mount.namespace);
     if sys.handles.tokens.find_lease_id(cx.view.widen(Widened::assertion()), namespace, id, now)?.is_some() {
         return Err(Fault::invalid("tokens cannot be renewed through this endpoint"));
     }
-    let terms = sys.handles.leases.renew(means(&mut cx), namespace, id, wish).await?;
-    Ok(Renewed::new(terms, Widened::assertion()))
+    let (terms, warnings) = sys.handles.leases.renew(means(&mut cx), namespace, id, wish).await?;
+    Ok(Warned(Renewed::new(terms, Widened::assertion()), warnings))
 }
 
 /// What asking an engine takes.
@@ -343,7 +376,71 @@ pub(super) async fn revoking(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> R
         }
         Body::from(shown)
     });
-    Ok(Data(Revoking { lease_count, targets: shown.collect() }))
+    let targets = shown.collect();
+    let tried_again = retried::some(cx.view.widen(Widened::assertion()), &space, SHOWN)?;
+    let leases = tried_again.into_iter().map(|one| {
+        Body::from(map! {
+            "lease_id" => one.record.id.as_str(),
+            "failed_attempts" => one.attempts.failed,
+            "reason" => one.attempts.reason,
+            "failing_since" => rfc3339(one.since),
+            "age" => now.since(one.since).as_secs(),
+            "next_try" => rfc3339(one.record.due),
+        })
+    });
+    Ok(Data(Revoking { lease_count, targets, leases: leases.collect() }))
+}
+
+pub(super) async fn tree(sys: &Sys, cx: Cx<'_>, page: Page) -> Result<Warned<Data<TreeShown>>, Fault> {
+    let Page { after, limit } = page;
+    tree_of(sys, cx, TreePage { prefix: String::new(), after, limit })
+}
+
+pub(super) async fn tree_below(sys: &Sys, cx: Cx<'_>, page: TreePage) -> Result<Warned<Data<TreeShown>>, Fault> {
+    tree_of(sys, cx, page)
+}
+
+fn tree_of(sys: &Sys, mut cx: Cx<'_>, page: TreePage) -> Result<Warned<Data<TreeShown>>, Fault> {
+    let TreePage { prefix, after, limit } = page;
+    let space = sys.space(&cx)?;
+    let limit = limit.0.unwrap_or(SHOWN).min(SHOWN_MAX);
+    let is_whole = prefix.trim_matches('/').is_empty();
+    let txn = cx.view.widen(Widened::assertion());
+    let (mut lease_count, mut namespaces) = (None, Vec::new());
+    if is_whole {
+        let tokens = &sys.handles.tokens;
+        let everything =
+            if space.id.is_root() { tokens.live_everywhere(txn) } else { tokens.live_in(txn, &space.id, true) };
+        lease_count = Some(everything?);
+        // With the first page.
+        let shown = if after.is_none() { SHOWN_MAX } else { 0 };
+        for below in sys.handles.spaces.below(&space.path, None, shown, false) {
+            let number = tokens.live_in(txn, &below.id, true)?;
+            let path = below.path.strip_prefix(&space.path).unwrap_or(&below.path);
+            namespaces.push(Body::from(map! { "path" => path, "lease_count" => number }));
+        }
+    }
+    let tree = sys.handles.leases.tree(txn, &space, &prefix, after.as_deref(), limit)?;
+    let mounts = tree.mounts.into_iter().map(|branch| {
+        let record = branch.mount.as_ref().map(|mount| &mount.record);
+        let paths =
+            branch.paths.into_iter().map(|(path, number)| Body::from(map! { "path" => path, "lease_count" => number }));
+        let mut shown = map! {
+            "path" => record.map_or("", |record| record.path.as_str()),
+            "type" => record.map_or("", |record| record.kind.as_str()),
+            "lease_count" => branch.live,
+            "paths" => paths.collect::<Vec<Body>>(),
+        };
+        let others =
+            [("collecting", branch.collecting), ("revoking", branch.revoking), ("irrevocable", branch.irrevocable)];
+        for (name, number) in others.into_iter().filter(|(_, number)| *number > 0) {
+            shown = shown.with(name, number);
+        }
+        Body::from(shown)
+    });
+    let shown = TreeShown { lease_count, namespaces, mounts: mounts.collect(), next: tree.next };
+    let warnings = tree.is_cut.then(|| "something was left out because it cannot be read".to_owned());
+    Ok(Warned(Data(shown), warnings.into_iter().collect()))
 }
 
 pub(super) async fn abandoned(_sys: &Sys, mut cx: Cx<'_>, input: Page) -> Result<Option<Data<AbandonedShown>>, Fault> {

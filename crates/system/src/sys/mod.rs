@@ -404,6 +404,15 @@ impl Engine for Sys {
             .at("leases/revoking", "What waits to be revoked, and why: by whom it waits for.")
             .runs_on(Place::Leader)
             .read(leases::revoking)
+            .at(
+                "leases/tree",
+                "How many leases there are by namespace, by mount, and by the path that handed them out.",
+            )
+            .open_to(Access::Sudo)
+            .read(leases::tree)
+            .at("leases/tree/{prefix...}", "How many leases there are below a part of the paths that handed them out.")
+            .open_to(Access::Sudo)
+            .read(leases::tree_below)
             .at("leases/abandoned", "Lists the leases that were forgotten without being revoked, as was ordered.")
             .open_to(Access::Sudo)
             .read(leases::abandoned)
