@@ -122,10 +122,15 @@ impl Targets {
         }
     }
 
-    /// It did not answer.
+    /// It did not answer. What was asked at the same time as what is known already says nothing new: sixteen that fail
+    /// together are one failure.
     pub(crate) fn is_down(&self, name: &str, reason: &str, now: Timestamp) {
         let mut known = self.known();
         let target = known.entry(name.to_owned()).or_default();
+        if let Some(down) = target.down.as_mut().filter(|down| now < down.until) {
+            reason.clone_into(&mut down.reason);
+            return;
+        }
         let (since, failed) = target.down.as_ref().map_or((now, 0), |down| (down.since, down.failed));
         let pause = BACKOFF.saturating_mul(1_u32.checked_shl(failed).unwrap_or(u32::MAX)).min(BACKOFF_MAX);
         target.down = Some(Down { since, failed: failed + 1, reason: reason.to_owned(), until: now.plus(pause) });
@@ -144,15 +149,20 @@ mod tests {
 
     #[test]
     fn a_target_that_is_down_is_left_alone_longer_each_time() {
-        let (targets, now) = (Targets::default(), Timestamp::from_seconds(1_000));
+        let (targets, began) = (Targets::default(), Timestamp::from_seconds(1_000));
         assert!(targets.down("a:b").is_none());
-        let mut pauses = Vec::new();
+        let (mut pauses, mut now) = (Vec::new(), began);
         for _ in 0..10 {
-            targets.is_down("a:b", "no route", now);
-            pauses.push(targets.down("a:b").unwrap().until.since(now).as_secs());
+            // All that were asked together fail together.
+            for _ in 0..16 {
+                targets.is_down("a:b", "no route", now);
+            }
+            let until = targets.down("a:b").unwrap().until;
+            pauses.push(until.since(now).as_secs());
+            now = until;
         }
         assert_eq!(pauses, [2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(targets.down("a:b").unwrap().since, now);
+        assert_eq!(targets.down("a:b").unwrap().since, began);
         assert!(targets.down("a:c").is_none());
         targets.is_up("a:b");
         assert!(targets.down("a:b").is_none());
