@@ -81,6 +81,18 @@ mod tests {
         login(&headers, "team/", "", has_token, &JsonLimits::default())
     }
 
+    #[test]
+    fn a_login_is_below_the_namespace_that_the_listener_is_confined_to() {
+        for (named, expected) in [("root", "a/"), ("", "a/"), ("b", "a/b/"), ("/a/", "a/a/")] {
+            let mut headers = HeaderMap::new();
+            headers.append(PATH, "auth/approle/login".parse().unwrap());
+            headers.append(NAMESPACE, named.parse().unwrap());
+            let read = login(&headers, "a/", "a/", false, &JsonLimits::default());
+            let Ok(Inline::Asked(login)) = read else { panic!("not read") };
+            assert_eq!(login.namespace, expected, "{named}");
+        }
+    }
+
     fn spelled(json: &str) -> String {
         URL_SAFE_NO_PAD.encode(json)
     }

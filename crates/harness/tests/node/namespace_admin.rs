@@ -129,16 +129,6 @@ async fn a_listener_that_is_confined_to_a_namespace_reaches_nothing_beside_or_ab
         drop(ask(None, path, "").await.expect_status(200));
     }
     drop(ask(Some("b"), "sys/health", "").await.expect_status(400));
-    // Nor does a login in the headers.
-    let mut request = tresor_harness::assembly::request("GET", "kv/x", "", &Value::Null);
-    request.headers_mut().insert("x-vault-inline-auth-path", "auth/userpass/login/bob".parse().unwrap());
-    request.headers_mut().insert("x-vault-inline-auth-namespace", "root".parse().unwrap());
-    harness.options.chroot = String::new();
-    harness.prepare("POST", "sys/auth/userpass", json!({ "type": "userpass" })).await;
-    harness.prepare("POST", "auth/userpass/users/bob", json!({ "password": "secret", "token_policies": "default" })).await;
-    harness.options.chroot = "a/".to_owned();
-    let refused = harness.send(request).await;
-    assert!([400, 403, 404].contains(&refused.status), "{}", refused.status);
 }
 
 #[tokio::test]
