@@ -61,17 +61,18 @@ fn expand(text: &str, machine: Machine<'_>) -> Result<String, String> {
     let (mut expanded, mut rest) = (String::new(), text);
     while let Some((before, behind)) = rest.split_once("{{") {
         let (template, after) = behind.split_once("}}").ok_or("a template has no end: `}}` is missing")?;
+        let template = template.trim().trim_matches('-').trim();
+        let found = evaluated(template, machine)?;
+        // What is left around it would mean something else: `:8200` is every address.
+        if found.is_empty() {
+            return Err(format!("the template `{template}` finds no address of this machine"));
+        }
         expanded.push_str(before);
-        expanded.push_str(&evaluated(template.trim().trim_matches('-').trim(), machine)?);
+        expanded.push_str(&found);
         rest = after;
     }
     expanded.push_str(rest);
-    let expanded = expanded.trim().to_owned();
-    if expanded.is_empty() {
-        Err(format!("the template `{text}` finds no address of this machine"))
-    } else {
-        Ok(expanded)
-    }
+    Ok(expanded.trim().to_owned())
 }
 
 /// What stands between two filters.
@@ -298,6 +299,7 @@ mod tests {
     fn what_a_template_cannot_say_is_refused_by_name() {
         for (template, text) in [
             ("{{ GetPublicIP }}", "finds no address"),
+            ("{{ GetInterfaceIP \"eth9\" }}:8200", "finds no address"),
             ("{{ GetInterfaceIP \"eth9\" }}", "finds no address"),
             ("{{ GetPrivateIP", "has no end"),
             ("{{ }}", "is empty"),
