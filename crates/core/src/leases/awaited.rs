@@ -10,8 +10,9 @@ use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
 
+use super::names::ids;
 use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState};
-use super::secrets::{ids, read, read_in};
+use super::secrets::{read, read_in};
 use crate::keys;
 use crate::namespaces::ids::home;
 use crate::tokens;

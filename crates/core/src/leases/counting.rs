@@ -14,8 +14,9 @@ use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
+use super::names::readable_ids;
 use super::record::{LeaseRecord, LeaseState, number_of};
-use super::secrets::{Leases, readable_ids, write};
+use super::secrets::{Leases, write};
 use super::{Doing, Progress, Readable};
 use crate::keys;
 use crate::mounts::Mount;

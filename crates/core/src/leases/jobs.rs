@@ -11,8 +11,9 @@ use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
 use super::index::SetAside;
+use super::names::{ids, readable_ids};
 use super::record::{JobRecord, JobWork, LeaseRecord, LeaseState, number_of};
-use super::secrets::{Leases, id_key, ids, numbered, readable_ids, try_again};
+use super::secrets::{Leases, id_key, numbered, try_again};
 use super::{Doing, Progress, Readable, index, parked};
 use crate::cached::every_name;
 use crate::keys;

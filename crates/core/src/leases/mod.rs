@@ -18,6 +18,7 @@ pub mod index;
 pub(crate) mod intents;
 pub mod jobs;
 mod leaving;
+mod names;
 pub(crate) mod parked;
 pub mod record;
 pub(crate) mod renewing;

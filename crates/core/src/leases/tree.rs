@@ -14,8 +14,9 @@ use tresor_barrier::{StorageKey, Txn};
 use tresor_model::Fault;
 use tresor_model::ids::{MountId, NamespaceId};
 
+use super::names::names_below;
 use super::record::LeaseState;
-use super::secrets::{Leases, LeasesLeft, names_below, read};
+use super::secrets::{Leases, LeasesLeft, read};
 use crate::keys;
 use crate::mounts::Mount;
 use crate::namespaces::Space;

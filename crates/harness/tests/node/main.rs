@@ -14,6 +14,7 @@ mod bank_core;
 mod bank_denial;
 mod bank_kv;
 mod bank_lease;
+mod bank_lease_quotas;
 mod bank_lockout;
 mod bank_namespace;
 mod bank_policy;
