@@ -4,7 +4,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tresor_barrier::{Area, Barrier, KeyPrefix, PointKey, SealedStore, StorageKey, Txn};
 use tresor_crypto::shamir::Threshold;
@@ -32,12 +31,12 @@ impl Seen {
     }
 }
 
-fn open() -> (Barrier, Arc<Seen>) {
+async fn open() -> (Barrier, Arc<Seen>) {
     let store = Arc::new(MemoryStore::new());
     let sealed = SealedStore::open(store.clone(), TestDoors::new(1).doors).unwrap();
     let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, Timestamp::EPOCH).unwrap();
     let first = prepared.barrier().begin().unwrap();
-    let barrier = prepared.store(first).now_or_never().unwrap().unwrap().1;
+    let barrier = prepared.store(first).await.unwrap().1;
     let seen = Arc::new(Seen::default());
     let watcher: Arc<dyn Watcher> = seen.clone();
     store.watch(Arc::downgrade(&watcher));
@@ -57,39 +56,46 @@ fn point(area: Area, rest: &str) -> PointKey {
 }
 
 /// What the batch of one transaction says.
-fn said(write: impl FnOnce(&mut Txn)) -> bool {
-    let (barrier, seen) = open();
+async fn said(write: impl FnOnce(&mut Txn)) -> bool {
+    let (barrier, seen) = open().await;
     let mut txn = barrier.begin().unwrap();
     write(&mut txn);
-    barrier.commit(txn).now_or_never().unwrap().unwrap();
+    barrier.commit(txn).await.unwrap();
     let said = seen.take();
     assert_eq!(said.len(), 1);
     said[0]
 }
 
-#[test]
-fn only_what_lies_below_the_directory_is_dispensable_and_only_when_somebody_says_so() {
+#[tokio::test]
+async fn only_what_lies_below_the_directory_is_dispensable_and_only_when_somebody_says_so() {
     let data = |txn: &mut Txn| {
         txn.write(&key(Area::Logical, "m/a/b"), b"1").unwrap();
         txn.write(&point(Area::Logical, "m/p"), b"1").unwrap();
         txn.enter(&key(Area::Logical, "m/names/n"));
     };
-    assert!(said(|txn| {
-        txn.writes_data_below(&below("m/"));
-        data(txn);
-    }));
-    assert!(!said(data), "nobody says so");
-    assert!(!said(|txn| {
-        data(txn);
-        txn.writes_data_below(&below("m/"));
-    }));
-    let others: [&dyn Fn(&mut Txn); 7] = [
+    assert!(
+        said(|txn| {
+            txn.writes_data_below(&below("m/"));
+            data(txn);
+        })
+        .await
+    );
+    assert!(!said(data).await, "nobody says so");
+    assert!(
+        !said(|txn| {
+            data(txn);
+            txn.writes_data_below(&below("m/"));
+        })
+        .await
+    );
+    let others: [&dyn Fn(&mut Txn); 8] = [
         &|txn| txn.write(&key(Area::Logical, "mm/a"), b"1").unwrap(),
         &|txn| txn.write(&key(Area::Core, "m/a"), b"1").unwrap(),
         &|txn| txn.write(&point(Area::Tokens, "m/a"), b"1").unwrap(),
         &|txn| txn.delete(&point(Area::Tokens, "m/a")).unwrap(),
         &|txn| txn.enter(&key(Area::Leases, "ends/a")),
         &|txn| txn.count(&point(Area::Leases, "live"), "a", 1, &(0..=9)),
+        &|txn| txn.count_listed(&key(Area::Leases, "paths/a"), 1),
         &|txn| txn.forget_tally(&point(Area::Leases, "live")),
     ];
     for (at, other) in others.iter().enumerate() {
@@ -97,14 +103,15 @@ fn only_what_lies_below_the_directory_is_dispensable_and_only_when_somebody_says
             txn.writes_data_below(&below("m/"));
             data(txn);
             other(txn);
-        });
+        })
+        .await;
         assert!(!said, "other {at}");
     }
 }
 
 #[tokio::test]
 async fn a_batch_is_as_indispensable_as_the_least_dispensable_transaction_in_it() {
-    let (barrier, seen) = open();
+    let (barrier, seen) = open().await;
     let begin = |rest: &str, is_data: bool| {
         let mut txn = barrier.begin().unwrap();
         if is_data {

@@ -306,6 +306,7 @@ async fn with_a_secret(seed: u64) -> (World, String) {
     (world, made.text_at("/auth/client_token"))
 }
 
+const ELSEWHERE: &str = r#"path "elsewhere" { capabilities = ["read"] }"#;
 const READS: &str = "path \"kv/*\" { capabilities = [\"read\"] }";
 /// What answers at once takes less.
 const AT_ONCE: Duration = Duration::from_millis(300);
@@ -379,7 +380,7 @@ async fn who_may_read_what_is_as_new_as_ever_where_data_may_be_old() {
         .await;
     lag(10, &token).await;
     // A policy that says something else.
-    world.prepare(0, "POST", "sys/policies/acl/reads", json!({ "policy": "" })).await;
+    world.prepare(0, "POST", "sys/policies/acl/reads", json!({ "policy": ELSEWHERE })).await;
     assert_eq!(stale("kv/data/s", token.clone()).await.status, 403);
     world.prepare(0, "POST", "sys/policies/acl/reads", json!({ "policy": READS })).await;
     lag(20, &token).await;
