@@ -258,7 +258,37 @@ impl Targets {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
     use super::*;
+
+    #[test]
+    fn a_connection_of_before_keeps_its_passwords_and_its_key() {
+        let read = |private_key: Option<&str>| {
+            let older = ConnectionV1 {
+                name: "c".to_owned(),
+                id: "i".to_owned(),
+                revision: 3,
+                plugin_name: "postgresql-database-plugin".to_owned(),
+                plugin_version: String::new(),
+                allowed_roles: vec!["*".to_owned()],
+                root_rotation_statements: Vec::new(),
+                password_policy: "p".to_owned(),
+                details: Map::new(),
+                private_key: private_key.map(|key| SecretString::new(key.to_owned())),
+                passwords: vec![SecretString::new("now".to_owned()), SecretString::new("before".to_owned())],
+                is_in_doubt: true,
+            };
+            Connection::decode(&older.encode()).unwrap()
+        };
+        let read_back = read(Some("key"));
+        let passwords: Vec<&str> = read_back.passwords.iter().map(|password| password.expose().as_str()).collect();
+        assert_eq!(passwords, ["now", "before"]);
+        assert_eq!((read_back.id.as_str(), read_back.revision, read_back.is_in_doubt), ("i", 3, true));
+        let secrets: Vec<(&str, &str)> =
+            read_back.secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose().as_str())).collect();
+        assert_eq!(secrets, [("private_key", "key")]);
+        assert!(read(None).secrets.is_empty());
+    }
 
     #[test]
     fn roles_are_allowed_by_name_or_pattern() {
