@@ -21,7 +21,7 @@ macro_rules! simulation {
 }
 
 /// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
-const RUNS: [(&str, &[&str]); 9] = [
+const RUNS: [(&str, &[&str]); 10] = [
     ("simulation", simulation!()),
     ("lives of leases", simulation!("--leases")),
     ("lives of clusters", simulation!("--cluster")),
@@ -45,6 +45,27 @@ const RUNS: [(&str, &[&str]); 9] = [
             "30",
             "--minutes",
             "MINUTES",
+        ],
+    ),
+    (
+        "mounts and namespaces",
+        &[
+            "bench",
+            "--package",
+            "tresor-harness",
+            "--bench",
+            "leases",
+            "--",
+            "--leases",
+            "0",
+            "--descendants",
+            "0",
+            "--ending",
+            "0",
+            "--mounts",
+            "100000",
+            "--namespaces",
+            "20000",
         ],
     ),
     (

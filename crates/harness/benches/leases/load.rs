@@ -18,7 +18,7 @@ pub(crate) struct Load {
 }
 
 /// The processor time that this process took so far, in seconds.
-fn processor_seconds() -> f64 {
+pub(crate) fn processor_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks: f64 = after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
@@ -60,7 +60,7 @@ impl Load {
     }
 
     /// Does `work` so often, and prints each step.
-    async fn measure<F: Future<Output = ()>>(&self, what: &str, work: impl Fn(usize) -> F) -> usize {
+    pub(crate) async fn measure<F: Future<Output = ()>>(&self, what: &str, work: impl Fn(usize) -> F) -> usize {
         let next = AtomicUsize::new(0);
         let mut done = 0;
         let mut rates = Vec::new();

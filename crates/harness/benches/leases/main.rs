@@ -1,12 +1,13 @@
-//! What a great many tokens, leases and mounts cost a node on its durable store, in process: making them, restarting,
+//! What a great many tokens, leases, mounts and namespaces cost a node on its durable store, in process: making them, restarting,
 //! revoking a whole family, and ending very many in one second while requests go on.
 //!
 //! `cargo bench -p tresor-harness --bench leases -- --leases 1000000`; without arguments it runs small, to see that it
 //! runs. Half of the leases are tokens, half secrets. `--audit memory` keeps the local audit log off the disk,
 //! `--audit device` adds a file device; `--descendants N` makes the tokens below one and revokes that; `--ending N` lets
 //! so many end in one second, with `--failing PERCENT` while so many calls of the store fail; `--minutes M` ends the
-//! making early; `--mounts N` makes so many mounts. Deliberately absent: sockets and TLS (`cargo xtask bench` measures the binary), and any framework. The
-//! memory shown is that of the whole process, the load included.
+//! making early; `--mounts N` makes so many mounts, `--namespaces N` so many namespaces. Deliberately absent: sockets and TLS
+//! (`cargo xtask bench` measures the binary), and any framework. The memory shown is that of the whole process, the load
+//! included.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -27,6 +28,7 @@ use serde_json::{Value, json};
 use tresor_harness::ROOT;
 
 use crate::load::Load;
+use crate::mounts::Many;
 use crate::server::{AuditKept, Server, resident_mebibytes};
 
 /// The binary's own, so that memory is what it is there.
@@ -70,9 +72,11 @@ async fn run() {
     if descendants > 0 {
         server = revoke_family(server, &share, descendants).await;
     }
-    let many = number("--mounts", 100);
-    if many > 0 {
-        server = mounts::make_many(server, &share, many).await;
+    for (name, many, default) in [("--mounts", Many::Mounts, 150), ("--namespaces", Many::Namespaces, 20)] {
+        let count = number(name, default);
+        if count > 0 {
+            server = mounts::make_many(server, &share, many, count).await;
+        }
     }
     let ending = number("--ending", 300);
     if ending > 0 {
