@@ -99,6 +99,7 @@ seal!(
     Rewrapped,
     Unwrapped,
     Warned<T>,
+    Headed<T>,
     Then<T>,
     Outside<A>,
     UnderLease<A>
@@ -416,6 +417,19 @@ impl<T: Answer> Answer for Warned<T> {
     fn into_reply(self) -> Reply {
         let mut reply = self.0.into_reply();
         reply.warnings.extend(self.1);
+        reply
+    }
+}
+
+/// An answer, and headers for it, names in lower case: those leave that the mount lets out. A wrapped answer has none.
+pub struct Headed<T>(pub T, pub Vec<(&'static str, String)>);
+
+impl<T: Answer> Answer for Headed<T> {
+    const FACTS: AnswerFacts = T::FACTS;
+
+    fn into_reply(self) -> Reply {
+        let mut reply = self.0.into_reply();
+        reply.headers.extend(self.1);
         reply
     }
 }

@@ -12,6 +12,7 @@ use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
 use tresor_model::{ByteStream, Fault, MountId, Operation, Timestamp};
 use tresor_secret::{SecretString, TokenSecret};
 
+use crate::headers::Headers;
 use crate::view::{View, Widened};
 
 /// The context of one call of one handler.
@@ -39,6 +40,8 @@ pub struct Cx<'a> {
     pub operation: Operation,
     /// The request's body, on the routes whose body is no JSON.
     pub upload: Option<ByteStream>,
+    /// The headers of the request that the mount lets through to this engine.
+    pub headers: Headers<'a>,
 }
 
 impl<'a> Cx<'a> {

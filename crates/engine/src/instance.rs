@@ -13,6 +13,7 @@ use tresor_wire::input::{Fields, PathParameters};
 
 use crate::answer::{Answer, Nothing};
 use crate::context::{Cx, MountFacts};
+use crate::headers::HeaderUse;
 use crate::outside::Outside;
 use crate::reply::{Leased, Reply, TokenTerms};
 use crate::route::{Match, RouteFacts, Routes};
@@ -75,6 +76,9 @@ impl Holder<'_> {
 
 /// What an engine's author writes. Handlers are in the routes.
 pub trait Engine: Send + Sync + Sized + 'static {
+    /// Whether it has to do with headers: without that it is handed none and sets none, whatever its mount lets through.
+    const HEADERS: HeaderUse = HeaderUse { reads: false, sets: false };
+
     /// What it is.
     fn descriptor() -> &'static Descriptor;
 
@@ -174,6 +178,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
 pub trait Mounted: Send + Sync {
     /// What it is.
     fn descriptor(&self) -> &'static Descriptor;
+    /// Whether it has to do with headers.
+    fn header_use(&self) -> HeaderUse;
     /// The route that a path below the mount leads to.
     fn find(&self, path: &str) -> Option<Match>;
     /// The declaration of a found route.
@@ -271,6 +277,10 @@ impl<E: Engine> Default for Kind<E> {
 impl<E: Engine> Mounted for Instance<E> {
     fn descriptor(&self) -> &'static Descriptor {
         E::descriptor()
+    }
+
+    fn header_use(&self) -> HeaderUse {
+        E::HEADERS
     }
 
     fn find(&self, path: &str) -> Option<Match> {

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod context;
+pub mod headers;
 pub mod instance;
 pub mod outside;
 mod place;
@@ -18,6 +19,7 @@ pub mod view;
 
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
 pub use context::{Caller, Cx, Held, MountFacts, Ways};
+pub use headers::{HeaderUse, Headers};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, LoginRole, Mounted};
 pub use outside::{Failed, Left, Outside, UnderLease};
 pub use place::{AnswersIn, Place};

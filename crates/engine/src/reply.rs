@@ -39,6 +39,8 @@ pub struct Reply {
     pub wrap_info: Option<WrapInfo>,
     /// What the node has to do after the answer is recorded.
     pub afterwards: Option<Afterwards>,
+    /// Headers that the engine sets, names in lower case; the mount decides which of them leave.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl Reply {

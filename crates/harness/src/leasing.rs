@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tresor_engine::answer::Secret;
+use tresor_engine::answer::{Headed, Secret};
 use tresor_engine::{
-    Class, Cx, Data, Descriptor, Engine, EngineFactory, Instance, Keys, LeaseClaim, Leased, MountFacts, Mounted,
+    Class, Cx, Data, Descriptor, Engine, EngineFactory, HeaderUse, Instance, Keys, LeaseClaim, Leased, MountFacts, Mounted,
     Nothing, Routes,
 };
 use tresor_model::{Fault, Map, map};
@@ -48,6 +48,14 @@ struct WriteConfig {
     failure: String,
 }
 
+/// Of what is asked.
+#[derive(Input)]
+struct Named {
+    /// Its name, in lower case.
+    #[input(path)]
+    name: String,
+}
+
 /// What to hand out.
 #[derive(Input)]
 struct Ask {
@@ -66,6 +74,8 @@ struct Ask {
 }
 
 impl Engine for Leasing {
+    const HEADERS: HeaderUse = HeaderUse { reads: true, sets: true };
+
     fn descriptor() -> &'static Descriptor {
         &Descriptor { kind: "leasing", class: Class::Secret, summary: "Hands out what is taken back." }
     }
@@ -76,6 +86,8 @@ impl Engine for Leasing {
             .write(configure)
             .at("creds/{role...}", "Hands something out.")
             .generate(hand_out)
+            .at("headers/{name}", "Which values a header of this name has, and three headers for the answer.")
+            .read(headers)
             .at("instance", "Which engine this is: none has the number of another.")
             .read(instance)
             .at("made", "What is handed out.")
@@ -110,6 +122,13 @@ async fn fail(cx: &mut Cx<'_>) -> Result<(), Fault> {
         "hang" => std::future::pending().await,
         _ => Ok(()),
     }
+}
+
+async fn headers(_engine: &Leasing, cx: Cx<'_>, input: Named) -> Result<Headed<Data<Map>>, Fault> {
+    let values = cx.headers.values(&input.name).to_vec();
+    let set = [("x-first", "1"), ("x-second", "2"), ("content-length", "1"), ("x-request-id", "mine")];
+    let set = set.map(|(name, value)| (name, value.to_owned()));
+    Ok(Headed(Data(map! { "values" => values }), set.to_vec()))
 }
 
 async fn instance(engine: &Leasing, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {

@@ -31,7 +31,8 @@ pub(crate) fn answer(
     asked: &Uri,
     is_head: bool,
 ) -> http::Response<ResponseBody> {
-    let outcome = audited.into_inner();
+    let mut outcome = audited.into_inner();
+    let of_engine = outcome.as_mut().map_or_else(|_| Vec::new(), |response| std::mem::take(&mut response.headers));
     let will_pass = matches!(outcome, Err(Fault::Refusal(Refusal::Unavailable(_) | Refusal::Elsewhere)));
     let location = match &outcome {
         Err(Fault::Refusal(Refusal::Redirect(base))) => location(base, asked),
@@ -53,6 +54,7 @@ pub(crate) fn answer(
     let mut response = http::Response::new(body);
     *response.status_mut() = answer.status;
     let headers = response.headers_mut();
+    add(headers, of_engine);
     let mut set = |name: HeaderName, value: HeaderValue| headers.insert(name, value);
     set(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     set(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -81,6 +83,31 @@ pub(crate) fn answer(
         set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
     }
     response
+}
+
+/// What belongs to the connection, or says how the body is to be read: not for an engine to say.
+const OF_THE_MESSAGE: [&str; 10] = [
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Adds what an engine sets and its mount lets out, before what the server says itself, which stands in its place.
+fn add(headers: &mut HeaderMap, of_engine: Vec<(String, String)>) {
+    for (name, value) in of_engine {
+        if let (false, Ok(name), Ok(value)) =
+            (OF_THE_MESSAGE.contains(&name.as_str()), HeaderName::try_from(name.as_str()), HeaderValue::try_from(value))
+        {
+            headers.append(name, value);
+        }
+    }
 }
 
 /// Says what the client has left of a quota on its rate, and when whoever was refused may come again.

@@ -30,6 +30,8 @@ pub struct Response {
     /// Where a client chose to be answered from older data: how many entries of the log were acknowledged by then and are not
     /// in this answer.
     pub behind: Option<u64>,
+    /// Headers that the engine sets and its mount lets out, names in lower case. What the server says itself counts first.
+    pub headers: Vec<(String, String)>,
 }
 
 /// How the body of an answer looks.

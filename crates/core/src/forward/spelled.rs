@@ -168,7 +168,7 @@ pub(crate) enum Answer {
 }
 
 #[derive(Record)]
-#[record(kind = "passed-on answer", version = 1)]
+#[record(kind = "passed-on answer", version = 2)]
 struct AnswerRecord {
     answer: AnswerPart,
 }
@@ -195,6 +195,7 @@ struct ResponsePart {
     auth: Option<AuthPart>,
     lease: Option<LeasePart>,
     wrap_info: Option<WrapPart>,
+    headers: Vec<HeaderPart>,
 }
 
 #[derive(Part)]
@@ -231,6 +232,12 @@ struct AuthPart {
     is_batch: bool,
     orphan: bool,
     num_uses: u64,
+}
+
+#[derive(Part)]
+struct HeaderPart {
+    name: String,
+    value: String,
 }
 
 #[derive(Part)]
@@ -361,6 +368,7 @@ fn done(response: Response) -> AnswerPart {
             creation_path: info.creation_path,
             wrapped_accessor: info.wrapped_accessor,
         }),
+        headers: response.headers.into_iter().map(|(name, value)| HeaderPart { name, value }).collect(),
     })
 }
 
@@ -402,6 +410,7 @@ fn response_of(part: ResponsePart) -> Response {
         },
         // Who leads lacks nothing.
         behind: None,
+        headers: part.headers.into_iter().map(|HeaderPart { name, value }| (name, value)).collect(),
         warnings: part.warnings,
         auth,
         lease: part.lease.map(|LeasePart { id, duration, renewable }| LeaseTerms { id, duration, renewable }),
@@ -498,6 +507,7 @@ mod tests {
             shape: Shape::Health { code: 429, report: map! { "standby" => true } },
             behind: None,
             warnings: vec!["careful".to_owned()],
+            headers: vec![("x-one".to_owned(), "1".to_owned())],
             auth: Some(Auth {
                 client_token: Some(TokenSecret::parse("hvs.new").unwrap()),
                 accessor: Accessor::new("acc"),
@@ -536,6 +546,7 @@ mod tests {
         assert_eq!((info.token.expose(), info.created), ("hvs.wrapping", Timestamp::from_seconds(7)));
         assert_eq!(read.lease.unwrap().id, Some(LeaseId::new("a/b")));
         assert_eq!(read.warnings, ["careful"]);
+        assert_eq!(read.headers, [("x-one".to_owned(), "1".to_owned())]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_barrier::{KeyPrefix, PointKey, StorageKey, Txn};
-use tresor_engine::{Caller, Cx, Held, LeaseClaim, Leased, MountFacts, View, Ways};
+use tresor_engine::{Caller, Cx, Headers, Held, LeaseClaim, Leased, MountFacts, View, Ways};
 use tresor_env::{Doors, Entropy, Workers};
 use tresor_model::ids::{LeaseId, MountId, NamespaceId};
 use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
@@ -579,6 +579,7 @@ pub(crate) fn own_context<'a>(
         mount: facts,
         operation: Operation::Update,
         upload: None,
+        headers: Headers::NONE,
     }
 }
 

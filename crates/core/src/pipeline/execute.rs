@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::reply::Afterwards;
-use tresor_engine::{Access, Caller, Cx, Held, Reply, View};
+use tresor_engine::{Access, Caller, Cx, Headers, Held, Reply, View, headers};
 use tresor_model::{Body, Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
@@ -144,6 +144,7 @@ pub(super) fn made(unsealed: &Unsealed, authorized: &Authorized<'_>, response: &
 }
 
 /// What a handler came to.
+#[expect(clippy::large_enum_variant, reason = "one of them per request, and hardly ever the smaller one")]
 enum Called {
     Said(Said),
     Planned(Planned),
@@ -178,6 +179,7 @@ pub(super) async fn say(
         lease: lease.or(reply.advice),
         wrap_info: reply.wrap_info,
         behind: None,
+        headers: let_out(authorized, reply.headers),
     };
     let response = match wrapping {
         Some(wanted) => {
@@ -188,6 +190,12 @@ pub(super) async fn say(
         None => response,
     };
     Ok((response, afterwards))
+}
+
+/// Of the headers that the engine sets, those that its mount lets out.
+fn let_out(authorized: &Authorized<'_>, set: Vec<(&'static str, String)>) -> Vec<(String, String)> {
+    let Some(mount) = authorized.routed().mount.as_ref().filter(|_| !set.is_empty()) else { return Vec::new() };
+    headers::let_out(authorized.target().engine.header_use(), set, &mount.record.tuning.allowed_response_headers)
 }
 
 /// Begins an attempt to log in where there is something to guess; a locked name is refused before anybody looks at what it sends.
@@ -244,7 +252,9 @@ async fn call(
         authorized.has_sudo(),
         now,
     );
-    let cx = Cx { upload, ..cx };
+    let let_through = &mount.record.tuning.passthrough_request_headers;
+    let headers = Headers::of(target.engine.header_use(), &request.headers, let_through);
+    let cx = Cx { upload, headers, ..cx };
     // Decoding the input is behind the fence too.
     let handler = async {
         let handler = target.engine.invoke(target.route, authorized.operation(), cx, fields(request, authorized));
@@ -301,6 +311,7 @@ pub(super) fn context<'a>(
         mount: &mount.facts,
         operation,
         upload: None,
+        headers: Headers::NONE,
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_barrier::{Barrier, Txn};
-use tresor_engine::{Caller, Cx, Held, Reply, View};
+use tresor_engine::{Caller, Cx, Headers, Held, Reply, View};
 use tresor_model::ids::{Accessor, NamespaceId};
 use tresor_model::{Body, Fault, Map, Operation, Shape, Timestamp, WrapInfo};
 use tresor_policy::WRAPPING_POLICY;
@@ -219,6 +219,7 @@ impl Wrapping {
             mount: &mount.facts,
             operation,
             upload: None,
+            headers: Headers::NONE,
         };
         let fields = Fields { path: found.parameters, body, from_query: Vec::new() };
         engine.invoke(found.route, operation, cx, fields).ok_or_else(missing)?.await

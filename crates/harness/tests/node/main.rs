@@ -33,6 +33,7 @@ mod database;
 mod edge;
 mod every_endpoint;
 mod failover;
+mod headers;
 mod inline_auth;
 mod joining;
 mod kv_upgrade;

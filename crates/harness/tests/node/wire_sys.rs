@@ -383,6 +383,7 @@ async fn settings_without_effect_are_kept_and_said_to_be_so() {
         {
             let answer = harness.write(&path, ROOT, body).await.expect_status(200);
             assert!(answer.text_at("/warnings/0").contains(name), "{answer:?}");
+            assert!(answer.text_at("/warnings/0").contains("an engine of type `kv`"), "{answer:?}");
             let shown = harness.read(&format!("sys/mounts/{name}/tune"), ROOT).await.expect_status(200);
             assert_eq!(shown.at("/data")[name], json!([kept]));
         }

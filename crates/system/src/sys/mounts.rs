@@ -221,8 +221,8 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
         .flatten()
         .find(|kind| !kind.is_empty() && kind != "plugin");
     let kind = kind.ok_or_else(|| Fault::invalid("backend type must be specified as a string"))?;
-    let mut warnings = config.changes.without_effect();
     let mut tuning = Tuning::default();
+    let lets_through = config.changes.lets_through();
     config.changes.apply(&kind, class, &mut tuning)?;
     if let Some(version) = input.plugin_version {
         tuning.plugin_version = tuning::checked_version(&kind, &version)?;
@@ -252,6 +252,7 @@ pub(super) fn enable_class(sys: &Sys, mut cx: Cx<'_>, input: Enable, class: Clas
     let contents = sys.space(&cx)?.mounts.contents(&record)?;
     let mut own = Cx { view: View::new(cx.view.widen(Widened::assertion()), contents), mount: &facts, ..cx };
     engine.prepare(&mut own)?;
+    let mut warnings = lets_through.without_effect(&record.kind, engine.header_use());
     if !unrecognized.is_empty() {
         warnings.push(format!("config ignored these unrecognized parameters: [{}]", unrecognized.join(" ")));
     }

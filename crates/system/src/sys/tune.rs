@@ -7,7 +7,7 @@ use tresor_core::leases::secrets::Means;
 use tresor_core::lockout;
 use tresor_core::mounts::Behind;
 use tresor_core::mounts::record::MountRecord;
-use tresor_engine::{Class, Cx, Mirrored, Nothing, Warned, Widened};
+use tresor_engine::{Class, Cx, HeaderUse, Mirrored, Nothing, Warned, Widened};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::Input;
 use tresor_wire::output::Output;
@@ -129,7 +129,11 @@ fn write(sys: &Sys, mut cx: Cx<'_>, input: Tune, class: Class) -> Result<Warned<
     let table = mounts.table();
     let mount = find(&table, class, &input.path).ok_or_else(|| nothing_at(&input.path))?;
     let mut record = mounts.standing(txn, mount)?;
-    let mut warnings = input.changes.without_effect();
+    let uses = match &mount.engine {
+        Behind::Engine(engine) => engine.header_use(),
+        Behind::Server | Behind::Moving | Behind::Quarantined(_) => HeaderUse::default(),
+    };
+    let mut warnings = input.changes.lets_through().without_effect(&record.kind, uses);
     refuse_of_the_server(&record.path, &input)?;
     if let Some(sent) = &input.user_lockout_config {
         let known = lockout::tuned(txn, &record.id)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tresor_core::lockout::Rules;
 use tresor_core::mounts::record::{MountRecord, StoredClass, Tuning};
-use tresor_engine::Class;
+use tresor_engine::{Class, HeaderUse};
 use tresor_model::{Body, Fault, Map, map};
 use tresor_wire::input::{CommaList, Form, Input, Seconds};
 use tresor_wire::output::Output;
@@ -27,9 +27,9 @@ pub(super) struct Changes {
     audit_non_hmac_response_keys: Option<CommaList>,
     /// `unauth` shows the mount before login.
     listing_visibility: Option<String>,
-    /// Request headers that the engine may see; kept and shown, and no engine here looks at any yet.
+    /// Request headers that the engine may see.
     passthrough_request_headers: Option<CommaList>,
-    /// Response headers that the engine may set; kept and shown, and no engine here sets any yet.
+    /// Response headers that the engine may set.
     allowed_response_headers: Option<CommaList>,
     /// Kind of tokens that an auth method leads to.
     token_type: Option<String>,
@@ -56,10 +56,10 @@ pub(super) struct Shown {
     /// Response fields shown in the clear by audit devices.
     #[output(optional)]
     audit_non_hmac_response_keys: Option<Vec<String>>,
-    /// Request headers that the engine may see; kept and shown, and no engine here looks at any yet.
+    /// Request headers that the engine may see.
     #[output(optional)]
     passthrough_request_headers: Option<Vec<String>>,
-    /// Response headers that the engine may set; kept and shown, and no engine here sets any yet.
+    /// Response headers that the engine may set.
     #[output(optional)]
     allowed_response_headers: Option<Vec<String>>,
     /// `unauth` when the mount is shown before login.
@@ -180,15 +180,33 @@ impl Changes {
         sent.into_iter().find_map(|(name, is_sent)| is_sent.then_some(name))
     }
 
-    /// What is told of settings that are kept for clients and do nothing yet.
-    pub(super) fn without_effect(&self) -> Vec<String> {
+    /// Whether headers are let through by what was sent.
+    pub(super) fn lets_through(&self) -> LetsThrough {
+        let names = |list: &Option<CommaList>| list.as_ref().is_some_and(|list| !list.0.is_empty());
+        LetsThrough {
+            of_requests: names(&self.passthrough_request_headers),
+            of_answers: names(&self.allowed_response_headers),
+        }
+    }
+}
+
+/// Whether a change lets headers through.
+#[derive(Clone, Copy)]
+pub(super) struct LetsThrough {
+    of_requests: bool,
+    of_answers: bool,
+}
+
+impl LetsThrough {
+    /// What is told of it where an engine has nothing to do with headers: it is kept, and does nothing.
+    pub(super) fn without_effect(self, kind: &str, uses: HeaderUse) -> Vec<String> {
         [
-            ("passthrough_request_headers", &self.passthrough_request_headers),
-            ("allowed_response_headers", &self.allowed_response_headers),
+            ("passthrough_request_headers", self.of_requests && !uses.reads, "reads"),
+            ("allowed_response_headers", self.of_answers && !uses.sets, "sets"),
         ]
         .into_iter()
-        .filter(|(_, list)| list.as_ref().is_some_and(|list| !list.0.is_empty()))
-        .map(|(name, _)| format!("`{name}` is kept and has no effect yet: no engine here reads or sets headers"))
+        .filter(|(_, is_idle, _)| *is_idle)
+        .map(|(name, _, verb)| format!("`{name}` is kept and has no effect: an engine of type `{kind}` {verb} no headers"))
         .collect()
     }
 }
