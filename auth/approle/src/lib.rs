@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tresor_engine::{
-    Access, Class, Descriptor, Engine, EngineFactory, Holder, Kind, LoginRole, MountFacts, Mounted, Point, Routes,
+    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Kind, LoginRole, MountFacts, Mounted, Point, Routes,
     TokenTerms, View,
 };
 use tresor_model::{Fault, Map};
@@ -63,9 +63,9 @@ impl Engine for AppRole {
         metadata.get("role_name").map(String::as_str)
     }
 
-    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
+    async fn renewal<'a>(&'a self, mut cx: Cx<'a>, holder: Holder<'a>) -> Result<Option<TokenTerms>, Fault> {
         let Some(name) = self.holder_role(holder.metadata) else { return Ok(None) };
-        let role = role::Role::load(view, name)?;
+        let role = role::Role::load(&mut cx.view, name)?;
         let role = role.ok_or_else(|| Fault::invalid(format!("role {name:?} does not exist during renewal")))?;
         role.token.terms().map(Some)
     }

@@ -63,6 +63,7 @@ pub(crate) async fn login(_method: &AppRole, mut cx: Cx<'_>, input: Credentials)
         metadata,
         policies: role.token.policies.clone(),
         terms,
+        kept: None,
         refusal: REFUSED,
     })
 }

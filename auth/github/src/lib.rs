@@ -1,8 +1,8 @@
 //! `github`: people log in with a token of GitHub, and their organisation, teams and name there decide what they may.
 //!
-//! The token goes to the configured server and nowhere else, is kept nowhere, and is in no log and no error. Whatever
-//! GitHub answers is read as bounded JSON. Deliberately absent: identity, and asking GitHub again when a token is renewed,
-//! for which the token would have to be kept.
+//! The token goes to the configured server and nowhere else, and is in no log and no error. It is kept, encrypted, with the
+//! token that it led to, so that GitHub can be asked again when that is renewed, and nobody is shown it. Whatever GitHub
+//! answers is read as bounded JSON. Deliberately absent: identity.
 
 mod ask;
 mod config;
@@ -11,7 +11,9 @@ mod maps;
 
 use std::sync::Arc;
 
-use tresor_engine::{Access, Class, Descriptor, Engine, EngineFactory, Kind, MountFacts, Mounted, Routes};
+use tresor_engine::{
+    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Routes, TokenTerms,
+};
 use tresor_model::Fault;
 
 /// How to make a `github` mount.
@@ -30,6 +32,10 @@ pub(crate) struct GitHub;
 impl Engine for GitHub {
     fn descriptor() -> &'static Descriptor {
         &Descriptor { kind: "github", class: Class::Auth, summary: "People log in with a token of GitHub." }
+    }
+
+    async fn renewal<'a>(&'a self, mut cx: Cx<'a>, holder: Holder<'a>) -> Result<Option<TokenTerms>, Fault> {
+        login::renewal(&mut cx, &holder).await.map(Some)
     }
 
     fn routes() -> Routes<Self> {

@@ -12,7 +12,7 @@ mod users;
 use std::sync::Arc;
 
 use tresor_engine::{
-    Access, Class, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Routes, TokenTerms, View,
+    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Routes, TokenTerms,
 };
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
@@ -39,9 +39,9 @@ impl Engine for Userpass {
         parameters.get("username").cloned()
     }
 
-    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
+    async fn renewal<'a>(&'a self, mut cx: Cx<'a>, holder: Holder<'a>) -> Result<Option<TokenTerms>, Fault> {
         let Some(name) = holder.metadata.get("username") else { return Ok(None) };
-        let user = users::User::load(view, name)?;
+        let user = users::User::load(&mut cx.view, name)?;
         let user = user.ok_or_else(|| Fault::invalid("user no longer exists, not renewing"))?;
         if !holder.has(&user.token.policies) {
             return Err(Fault::invalid("policies have changed, not renewing"));

@@ -33,6 +33,7 @@ pub(crate) async fn login(_method: &Userpass, mut cx: Cx<'_>, input: Credentials
     Ok(Login {
         alias: input.username.clone(),
         display_name: input.username.clone(),
+        kept: None,
         refusal: REFUSED,
         metadata: BTreeMap::from([("username".to_owned(), input.username)]),
         terms: user.token.terms()?,

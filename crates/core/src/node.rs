@@ -679,6 +679,7 @@ async fn initialize(
         num_uses: 0,
         renewable: false,
         bound_cidrs: Vec::new(),
+        kept: None,
     };
     first.mark(&mut txn, now)?;
     let root_token = tokens::mint_first(barrier, &mut txn, root, now, entropy)?;

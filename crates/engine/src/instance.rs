@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tresor_env::BoxFuture;
 use tresor_model::{Fault, Map, Operation};
+use tresor_secret::SecretString;
 use tresor_wire::input::{Fields, PathParameters};
 
 use crate::answer::{Answer, Nothing};
@@ -47,6 +48,8 @@ pub struct Holder<'t> {
     pub metadata: &'t BTreeMap<String, String>,
     /// The policies of the token.
     pub policies: &'t [String],
+    /// What the login kept to ask again with.
+    pub kept: Option<&'t SecretString>,
 }
 
 /// The role that a login is about, whether or not it will succeed.
@@ -109,12 +112,13 @@ pub trait Engine: Send + Sync + Sized + 'static {
     }
 
     /// What a token of this mount is to be like from its renewal on, by what the login noted of its holder: as the role or
-    /// user is now. `None`: as it was made.
-    ///
-    /// # Errors
-    /// A refusal where the role or user is gone, or leads to other policies.
-    fn renewal(&self, _view: &mut View<'_>, _holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
-        Ok(None)
+    /// user is now. `None`: as it was made. Refuses where the role or user is gone, or leads to other policies.
+    fn renewal<'a>(
+        &'a self,
+        _cx: Cx<'a>,
+        _holder: Holder<'a>,
+    ) -> impl Future<Output = Result<Option<TokenTerms>, Fault>> + Send + 'a {
+        std::future::ready(Ok(None))
     }
 
     /// Prepares the data of a fresh mount, within the transaction that creates it.
@@ -211,10 +215,7 @@ pub trait Mounted: Send + Sync {
     /// The role that a login was about, by what it noted.
     fn holder_role<'m>(&self, metadata: &'m BTreeMap<String, String>) -> Option<&'m str>;
     /// What a token of this mount is to be like from its renewal on.
-    ///
-    /// # Errors
-    /// What the engine or the store says.
-    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault>;
+    fn renewal<'a>(&'a self, cx: Cx<'a>, holder: Holder<'a>) -> BoxFuture<'a, Result<Option<TokenTerms>, Fault>>;
     /// Prepares the data of a fresh mount.
     ///
     /// # Errors
@@ -325,8 +326,8 @@ impl<E: Engine> Mounted for Instance<E> {
         self.engine.holder_role(metadata)
     }
 
-    fn renewal(&self, view: &mut View<'_>, holder: &Holder<'_>) -> Result<Option<TokenTerms>, Fault> {
-        self.engine.renewal(view, holder)
+    fn renewal<'a>(&'a self, cx: Cx<'a>, holder: Holder<'a>) -> BoxFuture<'a, Result<Option<TokenTerms>, Fault>> {
+        Box::pin(self.engine.renewal(cx, holder))
     }
 
     fn prepare(&self, cx: &mut Cx<'_>) -> Result<(), Fault> {

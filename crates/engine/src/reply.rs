@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use tresor_model::ids::Accessor;
 use tresor_model::response::TokenType;
 use tresor_model::{Auth, LeaseTerms, Shape, Timestamp, WrapInfo};
-use tresor_secret::SecretBytes;
+use tresor_secret::{SecretBytes, SecretString};
 
 use crate::outside::Plan;
 
@@ -108,6 +108,9 @@ pub struct Login {
     pub policies: Vec<String>,
     /// Wishes for the token; the core caps them.
     pub terms: TokenTerms,
+    /// What the method asks again with when the token is renewed (`Engine::renewal`): kept with the token, shown to nobody, and
+    /// gone with it. Batch tokens, which nobody renews, keep nothing.
+    pub kept: Option<SecretString>,
     /// What the method says when it refuses: said by the core too when it refuses, so that nobody learns from the
     /// answer that the rest was right.
     pub refusal: &'static str,

@@ -4,6 +4,7 @@
 //! before anything is allocated.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_env::Timestamp;
@@ -178,6 +179,16 @@ impl Part for Wiped<Vec<u8>> {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
         read_bytes(reader).map(|bytes| Self::new(bytes.to_vec()))
+    }
+}
+
+impl<T: Part> Part for Arc<T> {
+    fn write(&self, writer: &mut Writer) {
+        (**self).write(writer);
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, RecordError> {
+        T::read(reader).map(Self::new)
     }
 }
 

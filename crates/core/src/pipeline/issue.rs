@@ -72,6 +72,7 @@ pub(super) fn token(
         num_uses: terms.num_uses,
         renewable: true,
         bound_cidrs: ranges,
+        kept: login.kept,
     };
     let (tokens, entropy) = (&unsealed.handles.tokens, &*unsealed.doors.entropy);
     let kind = match request.inline {

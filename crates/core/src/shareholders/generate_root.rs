@@ -204,6 +204,7 @@ impl Shareholders {
             num_uses: 0,
             renewable: false,
             bound_cidrs: Vec::new(),
+            kept: None,
         };
         let mut txn = self.means.barrier.begin().map_err(Fault::internal)?;
         self.means.tokens.mint(&mut txn, new, self.means.clock.now(), &*self.means.entropy)?;

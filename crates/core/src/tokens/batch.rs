@@ -195,5 +195,6 @@ fn known(batch: BatchRecord, parent: Option<FoundToken>) -> TokenRecord {
         renewable: false,
         bound_cidrs: batch.bound_cidrs,
         counted: Vec::new(),
+        kept: None,
     }
 }

@@ -31,7 +31,7 @@ use tresor_env::Entropy;
 use tresor_model::ids::{Accessor, MountId, NamespaceId};
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
-use tresor_secret::TokenSecret;
+use tresor_secret::{SecretString, TokenSecret};
 
 use crate::keys;
 use crate::leases::{index, tree};
@@ -103,6 +103,8 @@ pub struct NewToken {
     pub renewable: bool,
     /// Addresses that it may be used from.
     pub bound_cidrs: Vec<String>,
+    /// What its auth method asks again with when it is renewed.
+    pub kept: Option<SecretString>,
 }
 
 /// A token that was found: its record and the hash it lies under.
@@ -530,6 +532,7 @@ fn mint(
         renewable: new.renewable && new.ttl.is_some(),
         bound_cidrs: new.bound_cidrs,
         counted,
+        kept: new.kept.map(Arc::new),
     };
     let found = FoundToken { hash, record: Arc::new(record), uses_left };
     store_new(txn, &found)?;

@@ -1,19 +1,21 @@
 //! The stored record of a token. The token itself is stored nowhere: records are found by its keyed hash.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_model::ids::{Accessor, MountId, NamespaceId};
 use tresor_model::{Timestamp, TokenType};
 use tresor_policy::WRAPPING_POLICY;
 use tresor_record::{Part, Record};
+use tresor_secret::SecretString;
 
 use crate::leases::index;
 use crate::namespaces::ids;
 
 /// A service token as it is stored.
 #[derive(Record, Clone)]
-#[record(kind = "token", version = 4, previous = TokenRecordV3)]
+#[record(kind = "token", version = 5, previous = TokenRecordV4)]
 pub struct TokenRecord {
     /// Its handle.
     pub accessor: Accessor,
@@ -60,6 +62,66 @@ pub struct TokenRecord {
     pub bound_cidrs: Vec<String>,
     /// The quotas on a role or a path that count it.
     pub counted: Vec<String>,
+    /// What its auth method asks again with when it is renewed; nobody is shown it.
+    pub kept: Option<Arc<SecretString>>,
+}
+
+/// A service token as it was stored before auth methods could ask again.
+#[derive(Record)]
+#[record(kind = "token", version = 4, previous = TokenRecordV3)]
+pub struct TokenRecordV4 {
+    accessor: Accessor,
+    namespace: NamespaceId,
+    ancestors: Vec<String>,
+    origin: Option<MountId>,
+    policies: Vec<String>,
+    metadata: BTreeMap<String, String>,
+    display_name: String,
+    path: String,
+    mount: MountId,
+    created: Timestamp,
+    renewed: Option<Timestamp>,
+    expires: Option<Timestamp>,
+    granted: Duration,
+    creation_ttl: Duration,
+    renewal_ttl: Duration,
+    max_ttl: Duration,
+    explicit_max_ttl: Duration,
+    period: Duration,
+    uses: Uses,
+    renewable: bool,
+    bound_cidrs: Vec<String>,
+    counted: Vec<String>,
+}
+
+impl From<TokenRecordV4> for TokenRecord {
+    fn from(older: TokenRecordV4) -> Self {
+        Self {
+            accessor: older.accessor,
+            namespace: older.namespace,
+            ancestors: older.ancestors,
+            origin: older.origin,
+            policies: older.policies,
+            metadata: older.metadata,
+            display_name: older.display_name,
+            path: older.path,
+            mount: older.mount,
+            created: older.created,
+            renewed: older.renewed,
+            expires: older.expires,
+            granted: older.granted,
+            creation_ttl: older.creation_ttl,
+            renewal_ttl: older.renewal_ttl,
+            max_ttl: older.max_ttl,
+            explicit_max_ttl: older.explicit_max_ttl,
+            period: older.period,
+            uses: older.uses,
+            renewable: older.renewable,
+            bound_cidrs: older.bound_cidrs,
+            counted: older.counted,
+            kept: None,
+        }
+    }
 }
 
 /// A service token as it was stored before quotas could be on roles and paths.
@@ -89,7 +151,7 @@ pub struct TokenRecordV3 {
     bound_cidrs: Vec<String>,
 }
 
-impl From<TokenRecordV3> for TokenRecord {
+impl From<TokenRecordV3> for TokenRecordV4 {
     fn from(older: TokenRecordV3) -> Self {
         Self {
             accessor: older.accessor,

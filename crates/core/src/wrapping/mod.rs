@@ -139,6 +139,7 @@ impl Wrapping {
             num_uses: 1,
             renewable: false,
             bound_cidrs: Vec::new(),
+            kept: None,
         };
         let (token, found) = self.tokens.mint(means.txn, new, means.now, means.entropy)?;
         let content = Map::new().with(AT, answer.expose().as_str());

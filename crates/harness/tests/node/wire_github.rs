@@ -12,8 +12,21 @@ const TOKEN: &str = "ghp_planted-token-of-ann";
 /// What was asked, without the values of headers.
 type Asked = Arc<Mutex<Vec<String>>>;
 
+/// What became of Ann at the fake of GitHub since she logged in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Since {
+    Nothing,
+    LeftTheOrganization,
+    LeftHerTeams,
+    TokenTakenBack,
+}
+
 /// A fake of the endpoints of GitHub that are asked: one user, Ann, in 150 organisations and three teams.
 fn fake_github(request: &OutgoingRequest, base: &str) -> Result<(u16, Vec<u8>), OutgoingError> {
+    fake_github_since(Since::Nothing, request, base)
+}
+
+fn fake_github_since(since: Since, request: &OutgoingRequest, base: &str) -> Result<(u16, Vec<u8>), OutgoingError> {
     let path = request.url.strip_prefix(base).unwrap_or("elsewhere");
     let sent = request.headers.iter().find(|(name, _)| *name == "authorization").map(|(_, value)| value.as_str());
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
@@ -26,7 +39,11 @@ fn fake_github(request: &OutgoingRequest, base: &str) -> Result<(u16, Vec<u8>), 
     let (status, body) = match (path, sent) {
         ("/orgs/acme", None) => (200, json!({ "login": "acme", "id": 149 })),
         ("/orgs/unknown", None) => (404, json!({ "message": "Not Found" })),
-        (_, Some(token)) if token != format!("Bearer {TOKEN}") => (401, json!({ "message": "Bad credentials" })),
+        (_, Some(token)) if token != format!("Bearer {TOKEN}") || since == Since::TokenTakenBack => {
+            (401, json!({ "message": "Bad credentials" }))
+        }
+        ("/user/orgs", Some(_)) if since == Since::LeftTheOrganization => (200, json!([])),
+        ("/user/teams", Some(_)) if since == Since::LeftHerTeams => (200, json!([])),
         ("/user", Some(_)) => (200, json!({ "login": "Ann", "id": 7 })),
         ("/user/orgs", Some(_)) => page((0..150).map(|id| json!({ "login": format!("o{id}"), "id": id })).collect()),
         ("/user/teams", Some(_)) => {
@@ -148,4 +165,62 @@ async fn a_server_that_fails_is_named_and_the_token_is_nowhere() {
     drop(harness.delete("sys/auth/github", ROOT).await.expect_status(204));
     harness.prepare("POST", "sys/auth/github", json!({ "type": "github" })).await;
     login(&harness, TOKEN).await.expect_error(400, "configuration has not been set");
+}
+
+#[tokio::test]
+async fn github_is_asked_again_when_a_token_is_renewed() {
+    const BASE: &str = "https://github.example.com/api/v3";
+    let (harness, asked) = with_github(acme()).await;
+    harness.prepare("POST", "auth/github/map/teams/ops", json!({ "value": "ops" })).await;
+    let token = login(&harness, TOKEN).await.expect_status(200).text_at("/auth/client_token");
+    let renew = async || harness.write("auth/token/renew-self", &token, json!({ "increment": "30m" })).await;
+    let before = asked.lock().unwrap().len();
+    let renewed = renew().await.expect_status(200);
+    assert_eq!(renewed.at("/auth/lease_duration"), &json!(1800));
+    let again = asked.lock().unwrap().split_off(before);
+    assert!(again.iter().any(|url| url.ends_with("/user")) && again.iter().any(|url| url.contains("/user/teams")));
+
+    for (since, reason) in [
+        (Since::LeftTheOrganization, "user is not part of required org"),
+        (Since::LeftHerTeams, "policies have changed, not renewing"),
+        (Since::TokenTakenBack, "GitHub does not take this token"),
+    ] {
+        harness.doors.outgoing.answer(move |request| fake_github_since(since, request, BASE));
+        renew().await.expect_error(400, reason);
+        // By its accessor, too; and it goes on as it was.
+        let itself = harness.read("auth/token/lookup-self", &token).await.expect_status(200);
+        let by_accessor = json!({ "accessor": itself.text_at("/data/accessor") });
+        harness.write("auth/token/renew-accessor", ROOT, by_accessor).await.expect_error(400, reason);
+        assert!(!String::from_utf8_lossy(&itself.bytes).contains("planted"));
+    }
+    harness.doors.outgoing.answer(|_| Err(OutgoingError::Failed("connection refused".to_owned())));
+    renew().await.expect_error(502, "GitHub could not be asked");
+    harness.doors.outgoing.answer(|request| fake_github(request, BASE));
+    drop(renew().await.expect_status(200));
+    // What it may is decided by the maps as they are now.
+    harness.prepare("POST", "auth/github/map/teams/ops", json!({ "value": "other" })).await;
+    renew().await.expect_error(400, "policies have changed, not renewing");
+    harness.prepare("POST", "auth/github/map/teams/ops", json!({ "value": "ops" })).await;
+    drop(renew().await.expect_status(200));
+}
+
+#[tokio::test]
+async fn a_token_of_github_is_sent_to_no_server_that_was_configured_after_the_login() {
+    let (harness, _) = with_github(acme()).await;
+    let token = login(&harness, TOKEN).await.expect_status(200).text_at("/auth/client_token");
+    let asked = Asked::default();
+    let seen = Arc::clone(&asked);
+    harness.doors.outgoing.answer(move |request| {
+        seen.lock().unwrap().push(request.url.clone());
+        fake_github(request, "https://other.example.com")
+    });
+    harness.prepare("POST", "auth/github/config", json!({ "base_url": "https://other.example.com" })).await;
+    harness
+        .write("auth/token/renew-self", &token, json!({}))
+        .await
+        .expect_error(400, "base_url was changed since the login: log in again");
+    assert!(asked.lock().unwrap().is_empty());
+    let batch = json!({ "token_type": "batch" });
+    harness.prepare("POST", "auth/github/config", batch).await;
+    drop(login(&harness, TOKEN).await.expect_status(200));
 }

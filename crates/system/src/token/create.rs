@@ -223,6 +223,7 @@ fn create(store: &TokenStore, mut cx: Cx<'_>, input: Create, by: By<'_>) -> Resu
         num_uses,
         renewable: input.renewable && role.is_none_or(|role| role.renewable),
         bound_cidrs: ranges.unwrap_or(&parent.record.bound_cidrs).clone(),
+        kept: None,
     };
     let tokens = &store.handles.tokens;
     let (token, found) = match kind {

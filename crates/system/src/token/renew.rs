@@ -4,7 +4,7 @@ use tresor_core::tokens::roles::lesser;
 use tresor_core::tokens::terms::{Limits, decide};
 use tresor_core::tokens::{FoundToken, auth_block};
 use tresor_engine::answer::Token;
-use tresor_engine::{Cx, Holder, View, Warned, Widened};
+use tresor_engine::{Cx, Headers, Holder, View, Warned, Widened};
 use tresor_model::Fault;
 use tresor_secret::{SecretString, TokenSecret};
 use tresor_wire::input::{Input, Seconds};
@@ -40,14 +40,14 @@ pub(super) async fn by_token(store: &TokenStore, mut cx: Cx<'_>, input: Renew) -
     let text = named(input.token.as_ref())?;
     let found = store.find(&mut cx, text)?.ok_or_else(|| Fault::invalid("token not found"))?;
     let token = TokenSecret::parse(text).map_err(|_| Fault::denied())?;
-    renew(store, &mut cx, found, input.increment, Some(token))
+    renew(store, &mut cx, found, input.increment, Some(token)).await
 }
 
 pub(super) async fn caller(store: &TokenStore, mut cx: Cx<'_>, input: RenewSelf) -> Result<Warned<Token>, Fault> {
     let found = store.find_caller(&mut cx)?;
     let held = cx.caller.held.token(Widened::assertion()).ok_or_else(Fault::denied)?;
     let token = TokenSecret::parse(held.expose()).map_err(|_| Fault::denied())?;
-    renew(store, &mut cx, found, input.increment, Some(token))
+    renew(store, &mut cx, found, input.increment, Some(token)).await
 }
 
 pub(super) async fn by_accessor(
@@ -56,10 +56,10 @@ pub(super) async fn by_accessor(
     input: RenewAccessor,
 ) -> Result<Warned<Token>, Fault> {
     let found = store.find_accessor(&mut cx, handle(input.accessor.as_ref())?)?;
-    renew(store, &mut cx, found, input.increment, None)
+    renew(store, &mut cx, found, input.increment, None).await
 }
 
-fn renew(
+async fn renew(
     store: &TokenStore,
     cx: &mut Cx<'_>,
     mut found: FoundToken,
@@ -89,10 +89,23 @@ fn renew(
     }
     // So does the role or user of an auth method, as it is now.
     let (mut max, mut renewal_ttl) = (record.max_ttl, record.renewal_ttl);
-    let holder = Holder { metadata: &record.metadata, policies: &record.policies };
+    let holder = Holder { metadata: &record.metadata, policies: &record.policies, kept: record.kept.as_deref() };
     if let Some(engine) = mounts.engine(mount) {
-        let txn = cx.view.widen(Widened::assertion());
-        if let Some(terms) = engine.renewal(&mut View::new(txn, mount.contents.clone()), &holder)? {
+        let within = Cx {
+            view: View::new(cx.view.widen(Widened::assertion()), mount.contents.clone()),
+            now,
+            entropy: cx.entropy,
+            workers: cx.workers,
+            outgoing: cx.outgoing,
+            net: cx.net,
+            clock: cx.clock,
+            caller: cx.caller,
+            mount: &mount.facts,
+            operation: cx.operation,
+            upload: None,
+            headers: Headers::NONE,
+        };
+        if let Some(terms) = engine.renewal(within, holder).await? {
             (max, renewal_ttl, period) = (terms.max_ttl, terms.ttl, terms.period);
         }
     }
