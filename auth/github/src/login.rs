@@ -44,7 +44,8 @@ pub(crate) async fn login(_method: &GitHub, mut cx: Cx<'_>, input: Credentials) 
 pub(crate) async fn renewal(cx: &mut Cx<'_>, holder: &Holder<'_>) -> Result<TokenTerms, Fault> {
     let kept = holder.kept.ok_or_else(|| Fault::invalid("it is not known who logged in: log in again"))?;
     let config = configured(cx)?;
-    let token = kept_for(&config, kept).ok_or_else(|| Fault::invalid("base_url was changed since the login: log in again"))?;
+    let token =
+        kept_for(&config, kept).ok_or_else(|| Fault::invalid("base_url was changed since the login: log in again"))?;
     let (_, policies) = admitted(cx, &config, &token).await?;
     if !holder.has(&policies) {
         return Err(Fault::invalid("policies have changed, not renewing"));

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use tresor_barrier::{Changed, KeyPrefix, Txn};
 use tresor_model::ids::NamespaceId;
-use tresor_model::{Fault, Origin};
+use tresor_model::{Fault, Origin, Origins};
 use tresor_record::Record;
 
 use crate::cached::{Cached, every_record};
@@ -44,30 +44,19 @@ pub struct PageHeaderRecord {
     pub values: Vec<String>,
 }
 
-/// The headers of the API itself.
-const OWN_HEADERS: [&str; 10] = [
-    "Content-Type",
-    "Authorization",
-    "X-Vault-Token",
-    "X-Vault-MFA",
-    "X-Vault-No-Request-Forwarding",
-    "X-Vault-Wrap-Format",
-    "X-Vault-Wrap-TTL",
-    "X-Requested-With",
-    "X-Vault-AWS-IAM-Server-ID",
-    "X-Vault-Policy-Override",
-];
-
 impl CorsRecord {
     /// All headers that may be sent.
     #[must_use]
     pub fn headers(&self) -> Vec<String> {
-        let own = OWN_HEADERS.iter().map(|header| (*header).to_owned());
-        own.chain(self.allowed_headers.iter().cloned()).collect()
+        self.origins().all_headers()
     }
 
-    fn allows(&self, origin: &str) -> bool {
-        self.allowed_origins.iter().any(|allowed| allowed == "*" || allowed == origin)
+    fn origins(&self) -> Origins<'_> {
+        Origins {
+            allowed: &self.allowed_origins,
+            headers: &self.allowed_headers,
+            with_credentials: self.allow_credentials,
+        }
     }
 }
 
@@ -96,13 +85,7 @@ impl Edge {
     /// Whether a browser may ask from there.
     #[must_use]
     pub fn origin(&self, origin: &str) -> Origin {
-        match &self.table.load().cors {
-            None => Origin::NotAsked,
-            Some(cors) if cors.allows(origin) => {
-                Origin::Allowed { headers: cors.headers(), with_credentials: cors.allow_credentials }
-            }
-            Some(_) => Origin::Refused,
-        }
+        self.table.load().cors.as_ref().map_or(Origin::NotAsked, |cors| cors.origins().judge(origin))
     }
 
     /// Calls `use_them` with the headers that are recorded, and whether devices show them hashed, if there are any.

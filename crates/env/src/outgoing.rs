@@ -90,6 +90,8 @@ pub enum Ask {
     Post(Zeroizing<Vec<u8>>),
     /// PUT, with this body.
     Put(Zeroizing<Vec<u8>>),
+    /// PATCH, with this body.
+    Patch(Zeroizing<Vec<u8>>),
     /// DELETE.
     Delete,
 }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tresor_engine::answer::{Headed, Secret};
 use tresor_engine::{
-    Class, Cx, Data, Descriptor, Engine, EngineFactory, HeaderUse, Instance, Keys, LeaseClaim, Leased, MountFacts, Mounted,
-    Nothing, Routes,
+    Class, Cx, Data, Descriptor, Engine, EngineFactory, HeaderUse, Instance, Keys, LeaseClaim, Leased, MountFacts,
+    Mounted, Nothing, Routes,
 };
 use tresor_model::{Fault, Map, map};
 use tresor_record::Record;

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, StatusCode};
 use tresor_model::Origin;
 
 use crate::body::ResponseBody;
-use crate::{Serve, quirks};
+use crate::{Options, Serve, quirks};
 
 const METHODS: [&str; 8] = ["DELETE", "GET", "OPTIONS", "POST", "PUT", "PATCH", "LIST", "SCAN"];
 
@@ -26,9 +26,12 @@ pub(crate) enum Asked {
     Answered(http::Response<ResponseBody>),
 }
 
-pub(crate) fn ask(serve: &dyn Serve, head: &Parts) -> Asked {
+pub(crate) fn ask(serve: &dyn Serve, options: &Options, head: &Parts) -> Asked {
     let Some(value) = head.headers.get(ORIGIN) else { return Asked::On(HeaderMap::new()) };
-    let origin = value.to_str().map_or(Origin::Refused, |origin| serve.origin(origin));
+    let origin = value.to_str().map_or(Origin::Refused, |origin| match &options.origins {
+        Some(origins) => origins.judge(origin),
+        None => serve.origin(origin),
+    });
     let (headers, with_credentials) = match origin {
         Origin::NotAsked => return Asked::On(HeaderMap::new()),
         Origin::Refused => {

@@ -56,7 +56,7 @@ where
 {
     check_framing(head, options)?;
     // Anything outside `/v1/` does not exist (yet). An address that ends in a slash gives two of them in front.
-    let target = head.uri.path().trim_start_matches('/');
+    let target = options.numbers.target(&head.method, head.uri.path())?.trim_start_matches('/');
     let raw = target.strip_prefix("v1/").ok_or_else(|| Refusal::NoRoute(target.to_owned()))?;
     // What is wrong with the query is told later; without a readable query, what is asked is what the method says.
     let (query, bad_query) = match query(head.uri.query().unwrap_or("")) {
@@ -65,7 +65,10 @@ where
     };
     let verb = verb(&head.method, &query)?;
     let (path, bad_path) = match Path::parse(raw) {
-        Ok(path) => (path, None),
+        Ok(path) => {
+            let refused = options.numbers.refusal(&path);
+            (path, refused)
+        }
         Err(error) => (Path::default(), Some(invalid(error.to_string()))),
     };
     let mut request = Request {

@@ -6,6 +6,7 @@
 
 mod body;
 mod budget;
+mod confined;
 mod cors;
 mod decode;
 mod encode;
@@ -33,6 +34,7 @@ use tresor_wire::json::JsonLimits;
 
 pub use body::ResponseBody;
 pub use budget::{BodyBudget, HeldBody};
+pub use confined::{ListenerOrigins, Numbers};
 pub use encode::Answer;
 pub use forwarded::ForwardedFor;
 pub use request_log::RequestLog;
@@ -119,6 +121,10 @@ pub struct Options {
     pub forwarded_for: Option<ForwardedFor>,
     /// The namespace below which all requests are, whatever they name: empty for the root namespace, else ending in a slash.
     pub chroot: String,
+    /// What it does about `sys/metrics`.
+    pub numbers: Numbers,
+    /// Whose pages may ask through it; `None` is what is stored.
+    pub origins: Option<ListenerOrigins>,
 }
 
 impl Default for Options {
@@ -136,6 +142,8 @@ impl Default for Options {
             request_log: RequestLog::default(),
             forwarded_for: None,
             chroot: String::new(),
+            numbers: Numbers::default(),
+            origins: None,
         }
     }
 }
@@ -159,7 +167,7 @@ where
     };
     let unproven = client.map(|client| connection.peer_address = client).err();
     let logging = options.request_log.begin(clock, &connection);
-    let of_origin = match cors::ask(serve, &head) {
+    let of_origin = match cors::ask(serve, options, &head) {
         cors::Asked::On(headers) => headers,
         cors::Asked::Answered(answer) => return answer,
     };

@@ -18,7 +18,7 @@ pub use body::{Body, Map, Number, Text};
 pub use fault::{Failure, Fault, Refusal};
 pub use ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RealmId, RequestId};
 pub use operation::{Operation, Verb};
-pub use origin::Origin;
+pub use origin::{Origin, Origins};
 pub use path::{MountPath, Path, PathError};
 pub use request::{Connection, Request, WhenBehind};
 pub use response::{Auth, LeaseTerms, Response, Shape, TokenType, WrapInfo};

@@ -10,7 +10,10 @@ mod listener;
 mod load;
 mod lockout;
 mod log_file;
+mod numbers;
+mod pages;
 mod proxies;
+mod registration;
 mod seal;
 mod snapshots;
 mod storage;
@@ -33,6 +36,7 @@ pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT};
 pub(crate) use load::{checked_format, checked_level};
 pub use load::{load, parse};
+pub use registration::{ConsulConfig, KubernetesConfig, RegistrationConfig};
 pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
 pub use snapshots::SnapshotsConfig;
 pub use storage::{JoinConfig, LeaderConfig, Pem};
@@ -57,6 +61,8 @@ pub struct ServerConfig {
     pub snapshots: Option<SnapshotsConfig>,
     /// How numbers are called, which there are, and who is sent them.
     pub telemetry: TelemetryConfig,
+    /// The registry of services that is told what this node is.
+    pub registration: Option<RegistrationConfig>,
     /// The address that clients are told.
     pub api_address: Option<String>,
     /// The address that other nodes are told.
@@ -121,6 +127,7 @@ impl ServerConfig {
                 ("user_lockout", format!("{:?}", config.lockout)),
                 ("snapshots", format!("{:?}", config.snapshots)),
                 ("telemetry", format!("{:?}", config.telemetry)),
+                ("service_registration", format!("{:?}", config.registration)),
                 ("api_addr", format!("{:?}", config.api_address)),
                 ("cluster_addr", format!("{:?}", config.cluster_address)),
                 ("cluster_name", format!("{:?}", config.cluster_name)),

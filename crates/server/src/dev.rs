@@ -28,6 +28,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         lockout: std::collections::BTreeMap::new(),
         snapshots: None,
         telemetry: crate::config::TelemetryConfig::default(),
+        registration: None,
         api_address: None,
         cluster_address: None,
         disable_clustering: false,

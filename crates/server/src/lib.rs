@@ -19,6 +19,7 @@ mod patience;
 mod process;
 mod proxied;
 mod recovery;
+mod registration;
 mod run;
 pub mod self_init;
 mod service;

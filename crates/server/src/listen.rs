@@ -135,6 +135,8 @@ impl BoundListeners {
                     request_log: request_log.clone(),
                     forwarded_for: listener.forwarded_for,
                     chroot: listener.chroot,
+                    numbers: listener.numbers,
+                    origins: listener.origins,
                     ..Options::default()
                 },
                 header_timeout: listener.header_timeout,

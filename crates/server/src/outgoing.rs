@@ -86,6 +86,7 @@ impl Outgoing for Https {
                 Ask::Get => client.get(&request.url),
                 Ask::Post(body) => client.post(&request.url).body(bytes::Bytes::from_owner(body)),
                 Ask::Put(body) => client.put(&request.url).body(bytes::Bytes::from_owner(body)),
+                Ask::Patch(body) => client.patch(&request.url).body(bytes::Bytes::from_owner(body)),
                 Ask::Delete => client.delete(&request.url),
             };
             for (name, value) in &request.headers {

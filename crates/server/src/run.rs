@@ -27,6 +27,7 @@ use crate::machine::Machine;
 use crate::outgoing::Https;
 use crate::process::{PidFile, forbid_core_dumps, lock_memory};
 use crate::recovery;
+use crate::registration::Registration;
 use crate::self_init;
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
@@ -166,6 +167,9 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     request_log.set_level(config.log_requests_level.as_deref());
     let listeners = bound.serve(&serve, &doors, &own, &request_log);
     telemetry::send(&config.telemetry, &node, &doors, &senders);
+    let api = api_address(&config, &listeners);
+    let registration = config.registration.as_ref().map(|wanted| Registration::start(wanted, &api, &node, &doors));
+    let registration = registration.transpose()?;
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
@@ -189,6 +193,9 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     log.end_watching();
     let drained = async {
         let notice = node.say_farewell();
+        if let Some(registration) = &registration {
+            registration.end().await;
+        }
         if let Some(nodes) = &nodes {
             nodes.leave().await;
         }
@@ -211,7 +218,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         () = drained => {}
         () = ends.next() => tracing::warn!("told to stop again: requests that still run are cut off"),
     }
-    drop(senders);
+    drop((senders, registration));
     node.seal().await.map_err(|fault| fault.to_string())?;
     if let Some(nodes) = nodes {
         nodes.close().await;
@@ -406,6 +413,18 @@ impl Reloaded<'_> {
     }
 }
 
+/// The address that clients are told: where it is not configured, that of the first listener at a port.
+fn api_address(config: &ServerConfig, listeners: &Listeners) -> String {
+    if let Some(configured) = &config.api_address {
+        return configured.clone();
+    }
+    let first = config.listeners.iter().zip(&listeners.places).find(|(_, place)| place.tcp().is_some());
+    let (listener, first) =
+        first.map_or((None, String::new()), |(listener, place)| (Some(listener), place.to_string()));
+    let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
+    format!("{scheme}://{first}")
+}
+
 pub(crate) fn print_block(
     output: &mut dyn Write,
     config: &ServerConfig,
@@ -414,11 +433,7 @@ pub(crate) fn print_block(
     is_recovery: bool,
 ) -> std::io::Result<()> {
     let mut rows: Vec<(String, String)> = Vec::new();
-    let first = config.listeners.iter().zip(&listeners.places).find(|(_, place)| place.tcp().is_some());
-    let (listener, first) =
-        first.map_or((None, String::new()), |(listener, place)| (Some(listener), place.to_string()));
-    let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
-    rows.push(("Api Address".to_owned(), config.api_address.clone().unwrap_or_else(|| format!("{scheme}://{first}"))));
+    rows.push(("Api Address".to_owned(), api_address(config, listeners)));
     let cluster = nodes.map(|nodes| &nodes.contact().address).filter(|address| !address.is_empty());
     if let Some(address) = cluster {
         rows.push(("Cluster Address".to_owned(), format!("https://{address}")));

@@ -82,7 +82,9 @@ pub(crate) async fn make_many(server: Server, share: &[u8], many: Many, count: u
     let processor = processor_seconds();
     tokio::time::sleep(IDLE).await;
     let milliseconds = (processor_seconds() - processor) * 1e3;
-    println!("{name}: {count} of them take {milliseconds:.0} ms of processor in {IDLE:?} in which nobody asks anything");
+    println!(
+        "{name}: {count} of them take {milliseconds:.0} ms of processor in {IDLE:?} in which nobody asks anything"
+    );
     let at_last = changing(&server, many, count).await;
     println!("{name}: changing one of {few} takes {at_first:?}, of {count} {at_last:?}, one after the other");
     let started = Instant::now();

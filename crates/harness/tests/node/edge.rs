@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 use tresor_harness::{Answer, Harness, ROOT, assembly};
+use tresor_http::ListenerOrigins;
 
 async fn from(harness: &Harness, origin: &str, method: &str, wanted: &str) -> Answer {
     let mut request = assembly::request(method, "sys/health", "", &Value::Null);
@@ -11,6 +12,18 @@ async fn from(harness: &Harness, origin: &str, method: &str, wanted: &str) -> An
         request.headers_mut().insert("access-control-request-method", wanted.parse().unwrap());
     }
     harness.send(request).await
+}
+
+#[tokio::test]
+async fn a_listener_may_say_itself_whose_pages_ask() {
+    let mut harness = Harness::start().await;
+    harness.prepare("POST", "sys/config/cors", json!({ "allowed_origins": "http://c.d" })).await;
+    let (allowed, headers) = (vec!["http://a.b".to_owned()], vec!["X-Foo".to_owned()]);
+    harness.options.origins = Some(ListenerOrigins { allowed, headers, with_credentials: true });
+    let asked = from(&harness, "http://a.b", "OPTIONS", "GET").await.expect_status(200);
+    assert_eq!(asked.headers["access-control-allow-credentials"], "true");
+    assert!(asked.headers["access-control-allow-headers"].to_str().unwrap().ends_with(",X-Foo"));
+    from(&harness, "http://c.d", "GET", "").await.expect_error(403, "origin not allowed");
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ impl Broker {
             Ask::Get => ("GET", None),
             Ask::Post(body) => ("POST", Some(body)),
             Ask::Put(body) => ("PUT", Some(body)),
+            Ask::Patch(body) => ("PATCH", Some(body)),
             Ask::Delete => ("DELETE", None),
         };
         self.asked.push(format!("{method} {path}"));

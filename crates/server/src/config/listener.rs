@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use tresor_env::net::LocalSocket;
 use tresor_hcl::{Block, Value};
-use tresor_http::{ForwardedFor, WantedHeaders};
+use tresor_http::{ForwardedFor, ListenerOrigins, Numbers, WantedHeaders};
 use tresor_model::request::Withheld;
 use tresor_wire::json::JsonLimits;
 
 use super::ConfigError;
 use super::load::Source;
+use super::numbers::{read_in_flight, read_telemetry};
+use super::pages::Pages;
 use super::proxies::Proxies;
 use crate::proxied::ProxyProtocol;
 
@@ -51,6 +53,10 @@ pub struct Listener {
     pub proxy_protocol: Option<ProxyProtocol>,
     /// The namespace below which all of its requests are; empty for the root namespace, else ending in a slash.
     pub chroot: String,
+    /// What it does about `sys/metrics`.
+    pub numbers: Numbers,
+    /// Whose pages may ask through it, whatever is stored for all listeners.
+    pub origins: Option<ListenerOrigins>,
 }
 
 /// Where a listener listens.
@@ -112,6 +118,8 @@ impl Listener {
             forwarded_for: None,
             proxy_protocol: None,
             chroot: String::new(),
+            numbers: Numbers::default(),
+            origins: None,
         }
     }
 }
@@ -152,16 +160,13 @@ pub enum TlsVersion {
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 9] = [
+const IGNORED: [&str; 6] = [
     "tls_cipher_suites",
     "tls_prefer_server_cipher_suites",
     "purpose",
     "profiling",
     "disable_request_limiter",
     "require_request_header",
-    "cors_enabled",
-    "cors_allowed_origins",
-    "cors_allowed_headers",
 ];
 
 pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Result<Listener, ConfigError> {
@@ -182,6 +187,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
     let (mut client_ca, mut require, mut no_certificates) = (None, false, false);
     let mut listener = Listener::at(SocketAddr::from(([127, 0, 0, 1], 8200)));
     let mut proxies = Proxies::new();
+    let mut pages = Pages::default();
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
         let value = &item.value;
@@ -256,8 +262,9 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 set(source, "max_json_array_element_count", value, &mut listener.json.elements_max)?;
             }
             "custom_response_headers" => want(source, value, &mut listener.headers)?,
-            "telemetry" => open(source, value, TELEMETRY, &mut listener.opened)?,
-            "inflight_requests_logging" => open(source, value, IN_FLIGHT, &mut listener.opened)?,
+            "telemetry" => read_telemetry(source, value, &mut listener)?,
+            "inflight_requests_logging" => read_in_flight(source, value, &mut listener)?,
+            cors if cors.starts_with("cors_") => pages.read(source, name, value)?,
             // As in the reference they are off; they are opened for the whole server.
             unauthenticated @ ("disable_unauthed_rekey_endpoints" | "disable_unauthed_generate_root_endpoints") => {
                 if !source.flag(unauthenticated, value)? {
@@ -268,6 +275,13 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 }
             }
             proxied if proxies.read(source, proxied, value)? => {}
+            acme if acme.starts_with("tls_acme_") => {
+                let text = format!(
+                    "`{acme}` is not available: let a client of ACME renew `tls_cert_file` and `tls_key_file`, and send \
+                     SIGHUP"
+                );
+                return Err(source.error(name.position, text));
+            }
             forwarded if forwarded.starts_with("x_forwarded_for_client_cert") => {
                 return Err(source.error(name.position, format!("`{forwarded}` is not available: nothing looks at it")));
             }
@@ -276,6 +290,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         }
     }
     (listener.forwarded_for, listener.proxy_protocol) = proxies.judged(source)?;
+    listener.origins = pages.judged(source, block.position)?;
     if is_local {
         if !Path::new(&address).is_absolute() {
             return Err(source.error(address_position, "`address` of a `unix` listener must be the path of its socket"));
@@ -314,30 +329,6 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         disable_client_certificates: no_certificates,
     });
     Ok(listener)
-}
-
-/// A stanza, its key that opens something to everybody, and what.
-type Opening = (&'static str, &'static str, &'static str);
-const TELEMETRY: Opening = ("telemetry", "unauthenticated_metrics_access", "sys/metrics");
-const IN_FLIGHT: Opening =
-    ("inflight_requests_logging", "unauthenticated_in_flight_requests_access", "sys/in-flight-req");
-
-fn open(
-    source: &mut Source<'_>,
-    value: &Value,
-    (stanza, key, path): Opening,
-    opened: &mut Vec<&'static str>,
-) -> Result<(), ConfigError> {
-    let object = value.as_object(stanza).map_err(|error| source.wrong(&error))?;
-    for item in &object.items {
-        let Some(name) = item.keys.first() else { continue };
-        if name.name != key {
-            source.unknown(&name.name, name.position);
-        } else if source.flag(key, &item.value)? {
-            opened.push(path);
-        }
-    }
-    Ok(())
 }
 
 /// The number of a user or group, which may be given by its name; empty for none.
@@ -409,4 +400,17 @@ pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
         return port.parse().ok().map(|port| SocketAddr::from(([0, 0, 0, 0], port)));
     }
     text.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, 8200))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use crate::config::parse;
+
+    #[test]
+    fn a_certificate_is_fetched_by_somebody_else() {
+        let text = "storage \"inmem\" {}\nlistener \"tcp\" {\n tls_acme_domains = [\"a\"]\n}\n";
+        let refused = parse(&[("a.hcl".into(), text.to_owned())], &|_| None).unwrap_err().to_string();
+        assert!(refused.contains("a.hcl:3:") && refused.contains("client of ACME"), "{refused}");
+    }
 }

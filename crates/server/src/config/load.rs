@@ -14,6 +14,7 @@ use super::initialize::read_initialize;
 use super::listener::{Listener, read_listener};
 use super::lockout::read_lockout;
 use super::log_file::read_log_file;
+use super::registration::read_registration;
 use super::seal::read_seal;
 use super::snapshots::read_snapshots;
 use super::storage::read_storage;
@@ -21,9 +22,8 @@ use super::telemetry::read_telemetry;
 use super::{ConfigError, JoinConfig, LogFileConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 19] = [
+const IGNORED: [&str; 18] = [
     "ha_storage",
-    "service_registration",
     "cache_size",
     "disable_cache",
     "disable_printable_check",
@@ -122,6 +122,7 @@ pub fn parse(
         lockout: BTreeMap::new(),
         snapshots: None,
         telemetry: TelemetryConfig::default(),
+        registration: None,
         api_address: None,
         cluster_address: None,
         disable_clustering: false,
@@ -150,7 +151,7 @@ pub fn parse(
     };
     let mut found = Found::default();
     for (file, text) in files {
-        read_text(&mut config, &mut found, file, text)?;
+        read_text(&mut config, &mut found, (file, text), environment)?;
     }
     override_from(&mut config, environment)?;
     let missing = |what: &str| ConfigError {
@@ -209,13 +210,18 @@ struct Found {
     lease_place: Option<(PathBuf, Position)>,
 }
 
-fn read_text(config: &mut ServerConfig, found: &mut Found, file: &Path, text: &str) -> Result<(), ConfigError> {
+fn read_text(
+    config: &mut ServerConfig,
+    found: &mut Found,
+    (file, text): (&Path, &str),
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), ConfigError> {
     let document = tresor_hcl::parse(text).map_err(|error| ConfigError {
         file: file.to_path_buf(),
         position: Some(error.position),
         text: error.problem.to_string(),
     })?;
-    read_file(config, found, file, &document)
+    read_file(config, found, (file, &document), environment)
 }
 
 fn files(paths: &[PathBuf], may_be_none: bool) -> Result<Vec<PathBuf>, ConfigError> {
@@ -254,7 +260,12 @@ fn is_config(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "hcl" || extension == "json")
 }
 
-fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document: &Object) -> Result<(), ConfigError> {
+fn read_file(
+    config: &mut ServerConfig,
+    found: &mut Found,
+    (file, document): (&Path, &Object),
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<(), ConfigError> {
     let mut warnings = std::mem::take(&mut config.warnings);
     let mut source = Source { file: file.to_path_buf(), warnings: &mut warnings };
     let mut listeners: Vec<Listener> = Vec::new();
@@ -295,6 +306,9 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
     for block in document.labelled_blocks("initialize").map_err(|error| source.wrong(&error))? {
         read_initialize(&mut source, &block, &mut config.initialize)?;
     }
+    for block in document.labelled_blocks("service_registration").map_err(|error| source.wrong(&error))? {
+        config.registration = read_registration(&mut source, &block, environment)?;
+    }
     for stanza in document.items_named("snapshots") {
         config.snapshots = Some(read_snapshots(&mut source, stanza)?);
     }
@@ -306,8 +320,16 @@ fn read_file(config: &mut ServerConfig, found: &mut Found, file: &Path, document
         let Some(key) = item.keys.first() else { continue };
         let value = &item.value;
         match key.name.as_str() {
-            "audit" | "initialize" | "listener" | "storage" | "backend" | "seal" | "snapshots" | "telemetry"
-            | "user_lockout" => {}
+            "audit"
+            | "initialize"
+            | "listener"
+            | "storage"
+            | "backend"
+            | "seal"
+            | "snapshots"
+            | "telemetry"
+            | "user_lockout"
+            | "service_registration" => {}
             "api_addr" => config.api_address = Some(source.address("api_addr", value)?),
             "cluster_addr" => config.cluster_address = Some(source.address("cluster_addr", value)?),
             "disable_clustering" => config.disable_clustering = source.flag("disable_clustering", value)?,

@@ -206,7 +206,9 @@ impl LetsThrough {
         ]
         .into_iter()
         .filter(|(_, is_idle, _)| *is_idle)
-        .map(|(name, _, verb)| format!("`{name}` is kept and has no effect: an engine of type `{kind}` {verb} no headers"))
+        .map(|(name, _, verb)| {
+            format!("`{name}` is kept and has no effect: an engine of type `{kind}` {verb} no headers")
+        })
         .collect()
     }
 }

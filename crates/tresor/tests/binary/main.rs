@@ -32,6 +32,7 @@ mod losses;
 mod metrics;
 mod protocols;
 mod proxies;
+mod registration;
 mod shares;
 mod signals;
 mod snapshots;

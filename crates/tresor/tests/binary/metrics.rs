@@ -1,13 +1,13 @@
 //! The numbers of a server as a collector gets them: over a listener that opens them, read by Prometheus's own tool.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Cli, Production, not_run, until};
+use crate::support::{Cli, Production, Server, not_run, until};
 
 /// What the tool says of names that dashboards have known for years; it has nothing else to say.
 const KNOWN_LINTS: [&str; 3] = [
@@ -41,6 +41,39 @@ fn a_collector_reads_the_numbers_of_a_server_sealed_or_not() {
     assert!(sealed.text.lines().any(|line| line.starts_with("vault_core_unsealed{") && line.ends_with(" 0")));
     lint(&sealed.text);
     anybody.get("sys/in-flight-req").expect(503);
+}
+
+/// Where a server listens, by the number of the listener.
+fn address(server: &Server, number: usize) -> SocketAddr {
+    let line = server.said(&format!("Listener {number}: "));
+    line.split('"').nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn one_listener_has_no_numbers_and_another_nothing_else() {
+    let production = Production::with_listener("telemetry {\n    disallow_metrics = true\n  }");
+    production.configure_more(
+        "listener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = true\n  telemetry {\n    \
+         metrics_only = true\n    metrics_path = \"/metrics\"\n    unauthenticated_metrics_access = true\n  }\n}",
+    );
+    let (server, keys) = production.start_ready();
+    let http = server.http().with_token(&keys.root);
+    http.get("sys/metrics").expect(404);
+    http.get("sys/mounts").expect(200);
+    let raw = |request: &str| {
+        let mut stream = TcpStream::connect(address(&server, 2)).unwrap();
+        write!(stream, "{request} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    };
+    let numbers = raw("GET /metrics?format=prometheus");
+    assert!(numbers.starts_with("HTTP/1.1 200") && numbers.contains("vault_core_unsealed"), "{numbers}");
+    for elsewhere in ["GET /v1/sys/metrics", "GET /v1/sys/health", "GET /", "PUT /v1/sys/seal"] {
+        let refused = raw(elsewhere);
+        assert!(refused.starts_with("HTTP/1.1 404"), "{elsewhere}: {refused}");
+    }
+    assert!(raw("POST /metrics").starts_with("HTTP/1.1 405"));
 }
 
 fn lint(text: &str) {
