@@ -51,6 +51,7 @@ mod table;
 mod token;
 mod token_helper;
 mod version;
+mod waiting;
 mod watch;
 mod yaml;
 

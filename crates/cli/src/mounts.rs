@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::flags::{Flag, Parsed, boolean, repeated, switch, text};
 use crate::output::{Document, cell};
 use crate::table::table;
+use crate::waiting::{counted, until_over};
 
 /// Flags of enabling and of tuning, for both tables.
 pub(crate) const OPTIONS: &[Flag] = &[
@@ -176,28 +177,26 @@ fn identity(context: &mut Context<'_, '_>, at: &str) -> Result<Option<String>, F
 
 /// Waits until a disabled mount is gone, and says how far that is whenever it changed.
 fn await_gone(context: &mut Context<'_, '_>, id: &str) -> Result<(), Failure> {
-    let mut said = String::new();
-    while let Some(answer) = context.read(&format!("sys/unmount/status/{id}"), &[])? {
+    until_over(context, &format!("sys/unmount/status/{id}"), |answer| {
         let number = |name: &str| answer.data_field(name).and_then(Value::as_u64).unwrap_or(0);
-        let state = answer.data_field("state").and_then(Value::as_str).unwrap_or_default();
-        let now = match state {
-            "waiting-for-operator" => {
-                return Err(Failure::remote(format!(
-                    "{} leases could not be revoked, and the data that may be needed for that is kept. `sys/leases` says \
-                     why; writing to sys/unmount/force/{id} forgets them",
-                    number("leases_irrevocable")
-                )));
-            }
-            "wiping" => format!("Wiping its data: {} records so far", number("records_wiped")),
-            _ => format!("Revoking its leases: {} are left", number("leases_pending")),
-        };
-        if now != said {
-            context.io.complain(&now);
-            said = now;
+        match answer.data_field("state").and_then(Value::as_str).unwrap_or_default() {
+            "waiting-for-operator" => Err(Failure::remote(format!(
+                "{} leases could not be revoked, and the data that may be needed for that is kept. `sys/leases` says why; \
+                 writing to sys/unmount/force/{id} forgets them",
+                number("leases_irrevocable")
+            ))),
+            "wiping" => Ok(Some(format!(
+                "Wiping its data: {} records so far, {} left",
+                number("records_wiped"),
+                counted(number("records_left"))
+            ))),
+            _ => Ok(Some(format!(
+                "Revoking its leases: {} so far, {} left",
+                number("leases_ended"),
+                number("leases_pending")
+            ))),
         }
-        std::thread::sleep(std::time::Duration::from_millis(500));
-    }
-    Ok(())
+    })
 }
 
 /// Changes the settings of a mount; gives its path.

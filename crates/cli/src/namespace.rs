@@ -15,6 +15,7 @@ use crate::logical::{list_below, scan_below};
 use crate::mounts::number;
 use crate::operator::entered;
 use crate::output::{Document, Format};
+use crate::waiting::{counted, until_over};
 use crate::{pgp_keys, status};
 
 const PATH: &str = "sys/namespaces";
@@ -27,6 +28,7 @@ const SEAL: &[Flag] = &[
     repeated("pgp-keys", "Public keys to encrypt the shares to."),
 ];
 const UNSEAL: &[Flag] = &[switch("reset", "Forget the shares entered so far.")];
+const DELETE: &[Flag] = &[switch("wait", "Wait until nothing of it is left, and say how far that is.")];
 const REMOVED: &[Flag] = &[repeated("remove-custom-metadata", "Name of a pair to remove; may be given several times.")];
 const LISTING: &[Flag] = &[
     text("after", "List names after this one."),
@@ -82,10 +84,10 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["namespace", "delete"],
-        examples: &["namespace delete team-a"],
+        examples: &["namespace delete -wait team-a"],
         arguments: "[options] NAME",
         about: "Delete a namespace and everything in it. Nobody reaches it any more; its leases are revoked in the background.",
-        flags: &[CONNECTION],
+        flags: &[CONNECTION, DELETE],
         action: Action::Run(delete),
     },
     Command {
@@ -296,7 +298,26 @@ fn delete(context: &mut Context<'_, '_>) -> Outcome {
         context.print_warnings(answer);
     }
     context.io.say(&format!("Success! Namespace deletion scheduled: {}/", trimmed(&name)));
+    if context.flags.switch("wait") {
+        await_gone(context, &at(&name))?;
+        context.io.say(&format!("Success! Nothing is left of {}/", trimmed(&name)));
+    }
     Ok(0)
+}
+
+/// Waits until a deleted namespace is gone, and says how far that is whenever it changed.
+fn await_gone(context: &mut Context<'_, '_>, at: &str) -> Result<(), Failure> {
+    until_over(context, at, |answer| {
+        // Somebody may have made another one by that name meanwhile.
+        let Some(deletion) = answer.data_field("deletion") else { return Ok(None) };
+        let number = |name: &str| deletion.get(name).and_then(Value::as_u64).unwrap_or(0);
+        Ok(Some(format!(
+            "Left: {} tokens and leases, {} mounts, {} records",
+            number("tokens_and_leases_left"),
+            number("mounts_left"),
+            counted(number("records_left"))
+        )))
+    })
 }
 
 /// The path of the namespace that is to be locked or unlocked; none means the one of the request.

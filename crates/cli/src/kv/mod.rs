@@ -14,6 +14,7 @@ use crate::logical::PAGE;
 
 const MOUNT: &[Flag] =
     &[text("mount", "Where the engine is mounted; the argument is then the path inside it, without the mount.")];
+const UPGRADE: &[Flag] = &[switch("wait", "Wait until every secret is taken over, and say how far that is.")];
 const CAS: &[Flag] = &[text("cas", "Write only if this is the current version; 0 writes only what does not exist.")];
 const VERSION: &[Flag] = &[text("version", "The version; the newest when not given.")];
 const VERSIONS: &[Flag] = &[repeated("versions", "Versions, separated by commas; may be given several times.")];
@@ -105,10 +106,10 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["kv", "enable-versioning"],
-        examples: &["kv enable-versioning kv/"],
+        examples: &["kv enable-versioning kv/", "kv enable-versioning -wait kv/"],
         arguments: "[options] MOUNT",
         about: "Turn version 1 of the engine at a mount into version 2.",
-        flags: &[CONNECTION],
+        flags: &[CONNECTION, UPGRADE],
         action: Action::Run(versions::enable),
     },
     Command {

@@ -9,6 +9,7 @@ use crate::context::{Context, Outcome, mount_path};
 use crate::failure::Failure;
 use crate::logical::{nothing_at, print_change};
 use crate::mounts::number;
+use crate::waiting::{counted, until_over};
 
 /// The versions that the flag names.
 fn versions(context: &Context<'_, '_>) -> Result<Vec<u64>, Failure> {
@@ -94,5 +95,13 @@ pub(super) fn enable(context: &mut Context<'_, '_>) -> Outcome {
         .change(Method::Post, &format!("sys/mounts/{}/tune", path.trim_end_matches('/')), Some(&body))
         .map_err(|failure| failure.during(format!("tuning secrets engine {path}")))?;
     context.io.say(&format!("Success! Tuned the secrets engine at: {path}"));
+    if context.flags.switch("wait") {
+        until_over(context, &format!("sys/mounts/{}", path.trim_end_matches('/')), |answer| {
+            let Some(upgrade) = answer.data_field("upgrade") else { return Ok(None) };
+            let number = |name: &str| upgrade.get(name).and_then(Value::as_u64).unwrap_or(0);
+            let (taken, left) = (number("records_taken"), counted(number("records_left")));
+            Ok(Some(format!("Taking secrets over: {taken} so far, {left} left")))
+        })?;
+    }
     Ok(0)
 }

@@ -26,7 +26,8 @@ const AT_ONCE: usize = 64;
 /// How long engines have to take back what a removed mount of it handed out.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// Every area that a namespace may have something in.
-const AREAS: [Area; 6] = [Area::Tokens, Area::Leases, Area::Logical, Area::Policies, Area::Audit, Area::Core];
+pub(crate) const AREAS: [Area; 6] =
+    [Area::Tokens, Area::Leases, Area::Logical, Area::Policies, Area::Audit, Area::Core];
 
 /// Does a piece of what is to be done.
 pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {

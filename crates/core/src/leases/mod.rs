@@ -17,7 +17,7 @@ mod crew;
 pub mod index;
 pub(crate) mod intents;
 pub mod jobs;
-mod leaving;
+pub(crate) mod leaving;
 mod names;
 pub(crate) mod parked;
 pub mod record;

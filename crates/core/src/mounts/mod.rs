@@ -5,6 +5,7 @@
 //! transaction that began before it was taken. Disabling makes the data unreachable at once; `leases::collect` wipes it
 //! afterwards, resumably. Deliberately absent: engines' own state.
 
+pub mod left;
 pub(crate) mod moving;
 pub mod record;
 pub mod removal;

@@ -8,6 +8,7 @@
 
 mod change;
 pub(crate) mod ids;
+mod left;
 mod name;
 mod permissions;
 pub mod realms;

@@ -47,6 +47,7 @@ mod never_shown;
 mod openapi;
 mod outside;
 mod overload;
+mod progress;
 mod quotas;
 mod raw;
 mod removal;

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tresor_core::lockout::{self, Rules};
+use tresor_core::mounts::left::TakingOver;
 use tresor_core::mounts::record::{MountRecord, StoredClass, Tuning};
 use tresor_core::mounts::{Behind, Mount, NewMount, SERVER_MOUNTS, Table};
 use tresor_engine::{Class, Cx, Mirrored, Nothing, View, Warned, Widened};
-use tresor_model::{Body, Fault, Map, MountId, MountPath};
+use tresor_model::{Body, Fault, Map, MountId, MountPath, map};
 use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
 
@@ -76,9 +77,21 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Mi
     Ok(Mirrored(shown))
 }
 
-pub(super) async fn read(sys: &Sys, cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
-    let table = sys.space(&cx)?.mounts.table();
-    Ok(Mirrored(entry(find_shown(&table, Class::Secret, &input.path)?, None)))
+pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: AtPath) -> Result<Mirrored<MountShown>, Fault> {
+    let space = sys.space(&cx)?;
+    let table = space.mounts.table();
+    let mount = find_shown(&table, Class::Secret, &input.path)?;
+    let upgrade = space.mounts.taking_over(cx.view.widen(Widened::assertion()), &mount.record)?;
+    Ok(Mirrored(MountShown { upgrade: upgrade.map(upgrading), ..entry(mount, None) }))
+}
+
+/// How far data is on its way into another shape.
+fn upgrading(upgrade: TakingOver) -> Map {
+    map! {
+        "records_taken" => upgrade.taken,
+        "records_left" => upgrade.left,
+        "records_left_out" => upgrade.left_out,
+    }
 }
 
 pub(super) async fn enable(sys: &Sys, cx: Cx<'_>, input: Enable) -> Result<Warned<Nothing>, Fault> {
@@ -159,6 +172,10 @@ pub(super) struct MountShown {
     /// Where it is; where the question was not about a path, it is left out.
     #[output(optional)]
     path: Option<String>,
+    /// How far its data is on its way into another shape, while it is: `records_taken`, `records_left` (10000 is that or
+    /// more), and `records_left_out`, which are damaged. Listings leave it out.
+    #[output(optional)]
+    upgrade: Option<Map>,
 }
 
 /// One entry of a listing.
@@ -195,6 +212,7 @@ fn shown_of(record: &MountRecord, quarantined: Option<String>, lockout: Option<&
         deprecation_status: "supported",
         quarantined,
         path: None,
+        upgrade: None,
     }
 }
 

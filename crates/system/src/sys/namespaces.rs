@@ -11,7 +11,7 @@ use tresor_core::Space;
 use tresor_core::namespaces::NamespaceName;
 use tresor_core::namespaces::record::NamespaceRecord;
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned, Widened};
-use tresor_model::{Body, Fault, Map, Refusal};
+use tresor_model::{Body, Fault, Map, Refusal, map};
 use tresor_secret::SecretString;
 use tresor_wire::input::{Change, EmptyInput, Input, Limit};
 use tresor_wire::output::Output;
@@ -97,6 +97,10 @@ pub(super) struct NamespaceShown {
     tainted: bool,
     /// Its identity as a UUID.
     uuid: String,
+    /// What is left of it while it is being deleted: `tokens_and_leases_left`, `mounts_left`, and `records_left` of any kind,
+    /// where 10000 is that or more. Listings leave it out.
+    #[output(optional)]
+    deletion: Option<Map>,
 }
 
 /// A namespace as it was made.
@@ -155,6 +159,7 @@ fn shown(record: &NamespaceRecord) -> NamespaceShown {
         path: record.path.clone(),
         tainted: record.is_leaving(),
         uuid: record.uuid.clone(),
+        deletion: None,
     }
 }
 
@@ -187,8 +192,17 @@ fn listed(sys: &Sys, cx: &Cx<'_>, page: &Page, is_deep: bool) -> Result<Option<D
 
 pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<NamespaceShown>>, Fault> {
     let (space, name) = (sys.space(&cx)?, name(&input.path)?);
-    let found = sys.handles.spaces.stored(cx.view.widen(Widened::assertion()), &space, &name)?;
-    Ok(found.map(|record| Data(shown(&record))))
+    let (spaces, txn) = (&sys.handles.spaces, cx.view.widen(Widened::assertion()));
+    let Some(record) = spaces.stored(txn, &space, &name)? else { return Ok(None) };
+    let mut deletion = None;
+    if record.is_leaving() {
+        deletion = Some(map! {
+            "tokens_and_leases_left" => sys.handles.tokens.live_in(txn, &record.id, false)?,
+            "mounts_left" => spaces.mounts_left(txn, &record.id)?,
+            "records_left" => spaces.records_left(txn, &record.id)?,
+        });
+    }
+    Ok(Some(Data(NamespaceShown { deletion, ..shown(&record) })))
 }
 
 pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Warned<Data<Made>>, Fault> {
@@ -214,7 +228,7 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<War
             outdated.join(", ")
         )
     });
-    let NamespaceShown { custom_metadata, id, locked, path, tainted, uuid } = shown(&record);
+    let NamespaceShown { custom_metadata, id, locked, path, tainted, uuid, deletion: _ } = shown(&record);
     let key_threshold = seal.map(|split| u64::from(split.threshold()));
     let made = Made { custom_metadata, id, key_shares, key_threshold, locked, path, tainted, uuid };
     Ok(Warned(Data(made), warning.into_iter().collect()))

@@ -46,6 +46,8 @@ pub(super) struct Shown {
     leases_irrevocable: u64,
     /// How many records of its data were deleted.
     records_wiped: u64,
+    /// How many records of its data are left; 10000 is that or more.
+    records_left: u64,
 }
 
 pub(super) async fn list(sys: &Sys, cx: Cx<'_>, page: Page) -> Result<Keys, Fault> {
@@ -57,8 +59,11 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, page: Page) -> Result<Keys, Faul
 pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Option<Data<Shown>>, Fault> {
     let space = sys.space(&cx)?;
     let mounts = &space.mounts;
-    let removal = mounts.removal(cx.view.widen(Widened::assertion()), &MountId::new(input.id))?;
-    Ok(removal.map(|removal| Data(shown(removal))))
+    let txn = cx.view.widen(Widened::assertion());
+    let Some(removal) = mounts.removal(txn, &MountId::new(input.id))? else { return Ok(None) };
+    let StoredMount(mount) = &removal.record.mount;
+    let records_left = mounts.records_left(txn, mount)?;
+    Ok(Some(Data(shown(removal, records_left))))
 }
 
 /// Forcing what is gone already is fine.
@@ -69,7 +74,7 @@ pub(super) async fn force(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Noth
     Ok(Nothing)
 }
 
-fn shown(removal: Removal) -> Shown {
+fn shown(removal: Removal, records_left: u64) -> Shown {
     let state = match removal.stage() {
         Stage::Revoking => "revoking-leases",
         Stage::Stuck => "waiting-for-operator",
@@ -88,5 +93,6 @@ fn shown(removal: Removal) -> Shown {
         leases_pending: leases.live + leases.revoking,
         leases_irrevocable: leases.irrevocable,
         records_wiped: record.records_wiped,
+        records_left,
     }
 }
