@@ -82,6 +82,8 @@ pub fn http_request(bytes: &[u8]) {
             entries_max: 40,
             elements_max: 40,
             string_bytes_max: 100,
+            strings_max: 60,
+            text_bytes_max: 1000,
             number_bytes_max: 30,
         },
         ..Options::default()

@@ -39,6 +39,8 @@ const LIMITS: JsonLimits = JsonLimits {
     entries_max: 40,
     elements_max: 40,
     string_bytes_max: 60,
+    strings_max: u32::MAX,
+    text_bytes_max: usize::MAX,
     number_bytes_max: 30,
 };
 

@@ -67,6 +67,8 @@ pub(crate) fn prepare(config: &mut ServerConfig, arguments: &Arguments) -> Resul
             client_ca_file: None,
             require_client_certificate: false,
             disable_client_certificates: false,
+            cipher_suites: None,
+            reload_interval: None,
         });
     }
     Ok(certificates)

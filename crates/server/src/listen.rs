@@ -17,7 +17,7 @@ use hyper_util::server::conn::auto::Builder;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tresor_env::net::{Listener as Bound, Stream};
-use tresor_env::{Doors, Tasks};
+use tresor_env::{Clock, Doors, Tasks};
 use tresor_http::{BODIES_BYTES_MAX, BodyBudget, Options, RequestLog, Serve};
 use tresor_model::Connection;
 use tresor_model::request::Withheld;
@@ -118,6 +118,12 @@ impl BoundListeners {
             doors: doors.clone(),
             places: self.places,
         };
+        for certificate in &listeners.certificates {
+            if let Some(interval) = certificate.reload_interval() {
+                let follow = follow(Arc::clone(certificate), interval, Arc::clone(&doors.clock), phases.clone());
+                listeners.tasks.spawn(follow);
+            }
+        }
         for (mut listener, bound, acceptor) in self.bound {
             own.iter().for_each(|(name, value)| listener.headers.add_own(name, value));
             let shared = Arc::new(Shared {
@@ -158,12 +164,7 @@ impl BoundListeners {
 impl Listeners {
     /// Reads every certificate again.
     pub(crate) fn reload_certificates(&self) {
-        for certificate in &self.certificates {
-            match certificate.reload() {
-                Ok(()) => tracing::info!("certificate reloaded"),
-                Err(error) => tracing::error!(%error, "certificate cannot be reloaded; the old one stays"),
-            }
-        }
+        self.certificates.iter().for_each(|certificate| reload(certificate));
     }
 
     /// Serves on, and ends each connection with its next answer. (HTTP/2 ends its connections without a loss by itself.)
@@ -175,6 +176,35 @@ impl Listeners {
     pub(crate) async fn drain(self) {
         self.phase.send_replace(Phase::Closing);
         self.tasks.finish(self.doors.clock.sleep(DRAIN_BOUND)).await;
+    }
+}
+
+fn reload(certificate: &Certificate) {
+    match certificate.reload() {
+        Ok(()) => tracing::info!("certificate reloaded"),
+        Err(error) => tracing::error!(%error, "certificate cannot be reloaded; the old one stays"),
+    }
+}
+
+/// Reads a certificate again whenever its files were replaced.
+async fn follow(
+    certificate: Arc<Certificate>,
+    interval: Duration,
+    clock: Arc<dyn Clock>,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let mut known = certificate.seen();
+    loop {
+        tokio::select! {
+            () = clock.sleep(interval) => {}
+            () = told_to_stop(&mut phases) => return,
+        }
+        let seen = certificate.seen();
+        // A file that is away is being replaced.
+        if seen != known && seen.iter().all(Option::is_some) {
+            reload(&certificate);
+            known = seen;
+        }
     }
 }
 

@@ -4,8 +4,10 @@
 //! so any is accepted here, after proof that the client holds its key. Only `tls_require_and_verify_client_cert`
 //! makes the listener itself decide. Deliberately absent: older versions, and any other provider of cryptography.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -20,6 +22,15 @@ use rustls::{
 };
 
 use crate::config::{ListenerTls, TlsVersion};
+
+/// Whether a cipher suite of TLS 1.2 is offered, by its name.
+pub(crate) fn offers(name: &str) -> bool {
+    let mut suites = aws_lc_rs::default_provider().cipher_suites.into_iter();
+    suites.any(|suite| suite.tls13().is_none() && suite.suite().as_str() == Some(name))
+}
+
+/// What a file is, as far as it is known without reading it.
+type Seen = Option<(SystemTime, u64, u64)>;
 
 /// A listener's certificate, replaceable.
 pub(crate) struct Certificate {
@@ -40,6 +51,20 @@ impl Certificate {
         let fresh = read(&self.settings, &self.provider)?;
         self.current.store(Arc::new(fresh));
         Ok(())
+    }
+
+    /// How often it is to be looked whether its files were replaced.
+    pub(crate) const fn reload_interval(&self) -> Option<Duration> {
+        self.settings.reload_interval
+    }
+
+    /// What its files are now. Whoever replaces both does it one after the other: a key that does not belong to the certificate
+    /// yet is read again when the other one comes.
+    pub(crate) fn seen(&self) -> [Seen; 2] {
+        [&self.settings.certificate_file, &self.settings.key_file].map(|file| {
+            let known = std::fs::metadata(file).ok()?;
+            Some((known.modified().ok()?, known.len(), known.ino()))
+        })
     }
 }
 
@@ -72,7 +97,12 @@ fn read(settings: &ListenerTls, provider: &CryptoProvider) -> Result<CertifiedKe
 
 /// The configuration of a listener, and the handle that replaces its certificate.
 pub(crate) fn configure(settings: &ListenerTls) -> Result<(Arc<ServerConfig>, Arc<Certificate>), String> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let mut provider = aws_lc_rs::default_provider();
+    if let Some(wanted) = settings.cipher_suites.as_ref().filter(|wanted| !wanted.is_empty()) {
+        let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
+        provider.cipher_suites.retain(|suite| suite.tls13().is_some() || suite.suite().as_str().is_some_and(is_wanted));
+    }
+    let provider = Arc::new(provider);
     let certificate = Arc::new(Certificate {
         current: ArcSwap::from_pointee(read(settings, &provider)?),
         settings: settings.clone(),

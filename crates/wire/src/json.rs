@@ -24,6 +24,10 @@ pub struct JsonLimits {
     pub elements_max: usize,
     /// How long one string may be, in bytes.
     pub string_bytes_max: usize,
+    /// How many strings there may be in all, names of entries among them.
+    pub strings_max: u32,
+    /// How many bytes all strings may have, names of entries among them.
+    pub text_bytes_max: usize,
     /// How long the text of one number may be, in bytes.
     pub number_bytes_max: usize,
 }
@@ -36,6 +40,8 @@ impl Default for JsonLimits {
             entries_max: 100_000,
             elements_max: 100_000,
             string_bytes_max: 32 * 1024 * 1024,
+            strings_max: u32::MAX,
+            text_bytes_max: usize::MAX,
             number_bytes_max: 512,
         }
     }
@@ -70,6 +76,12 @@ pub enum JsonError {
     /// One string is too long.
     #[error("failed to parse JSON input: a string is too long")]
     TooLongString,
+    /// Too many strings.
+    #[error("failed to parse JSON input: too many strings")]
+    TooManyStrings,
+    /// All strings together are too long.
+    #[error("failed to parse JSON input: the strings are too long together")]
+    TooMuchText,
     /// One number is too long.
     #[error("failed to parse JSON input: a number is too long")]
     TooLongNumber,
@@ -86,6 +98,8 @@ struct Budget<'d> {
     document: &'d [u8],
     limits: JsonLimits,
     values: Cell<u32>,
+    strings: Cell<u32>,
+    text_bytes: Cell<usize>,
     exceeded: Cell<Option<Exceeded>>,
 }
 
@@ -96,6 +110,8 @@ enum Exceeded {
     Entries,
     Elements,
     String,
+    Strings,
+    Text,
     Number,
     Name,
 }
@@ -113,7 +129,18 @@ impl Budget<'_> {
     }
 
     fn check<E: serde::de::Error>(&self, text: &str) -> Result<(), E> {
-        if text.len() > self.limits.string_bytes_max { Err(self.refuse(Exceeded::String)) } else { Ok(()) }
+        let (strings, bytes) = (self.strings.get().saturating_add(1), self.text_bytes.get().saturating_add(text.len()));
+        self.strings.set(strings);
+        self.text_bytes.set(bytes);
+        if text.len() > self.limits.string_bytes_max {
+            Err(self.refuse(Exceeded::String))
+        } else if strings > self.limits.strings_max {
+            Err(self.refuse(Exceeded::Strings))
+        } else if bytes > self.limits.text_bytes_max {
+            Err(self.refuse(Exceeded::Text))
+        } else {
+            Ok(())
+        }
     }
 }
 
@@ -271,7 +298,14 @@ pub fn decode(bytes: &[u8], limits: &JsonLimits) -> Result<Map, JsonError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_value(bytes: &[u8], limits: &JsonLimits) -> Result<Body, JsonError> {
-    let budget = Budget { document: bytes, limits: *limits, values: Cell::new(0), exceeded: Cell::new(None) };
+    let budget = Budget {
+        document: bytes,
+        limits: *limits,
+        values: Cell::new(0),
+        strings: Cell::new(0),
+        text_bytes: Cell::new(0),
+        exceeded: Cell::new(None),
+    };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let read = BodySeed { budget: &budget, depth: 0 }
         .deserialize(&mut deserializer)
@@ -282,6 +316,8 @@ pub fn decode_value(bytes: &[u8], limits: &JsonLimits) -> Result<Body, JsonError
         Some(Exceeded::Entries) => JsonError::TooManyEntries,
         Some(Exceeded::Elements) => JsonError::TooManyElements,
         Some(Exceeded::String) => JsonError::TooLongString,
+        Some(Exceeded::Strings) => JsonError::TooManyStrings,
+        Some(Exceeded::Text) => JsonError::TooMuchText,
         Some(Exceeded::Number) => JsonError::TooLongNumber,
         Some(Exceeded::Name) => JsonError::RepeatedName,
         None => JsonError::Malformed { line: error.line(), column: error.column() },
@@ -482,6 +518,8 @@ mod tests {
             entries_max: 4,
             elements_max: 8,
             string_bytes_max: 8,
+            strings_max: 7,
+            text_bytes_max: 20,
             number_bytes_max: 30,
         };
         let deep = format!("{{\"a\":{}{}}}", "[".repeat(100_000), "]".repeat(100_000));
@@ -491,6 +529,8 @@ mod tests {
         assert_eq!(decode(br#"{"a":1,"b":2,"c":3,"d":4,"e":5}"#, &limits), Err(JsonError::TooManyEntries));
         assert!(decode(br#"{"a":[1,2,3,4,5,6,7,8]}"#, &limits).is_ok());
         assert_eq!(decode(br#"{"a":"123456789"}"#, &limits), Err(JsonError::TooLongString));
+        assert_eq!(decode(br#"{"a":["","","","","","",""]}"#, &limits), Err(JsonError::TooManyStrings));
+        assert_eq!(decode(br#"{"a":["12345678","12345678","1234"]}"#, &limits), Err(JsonError::TooMuchText));
         assert_eq!(decode(br#"{"a":1234567890123456789012345678901}"#, &limits), Err(JsonError::TooLongNumber));
         assert_eq!(decode(br#"{"a":{"b":1,"b":1}}"#, &limits), Err(JsonError::RepeatedName));
     }

@@ -17,6 +17,7 @@ use super::numbers::{read_in_flight, read_telemetry};
 use super::pages::Pages;
 use super::proxies::Proxies;
 use crate::proxied::ProxyProtocol;
+use crate::tls;
 
 /// A listener.
 #[derive(Clone, Debug)]
@@ -145,6 +146,10 @@ pub struct ListenerTls {
     pub require_client_certificate: bool,
     /// Clients are not even asked for one.
     pub disable_client_certificates: bool,
+    /// The cipher suites of TLS 1.2 that are offered; all that there are when absent. Those of 1.3 are always offered.
+    pub cipher_suites: Option<Vec<String>>,
+    /// How often it is looked whether the files were replaced; they are read again at a signal only when absent.
+    pub reload_interval: Option<Duration>,
 }
 
 /// A version of TLS that is offered at all.
@@ -156,18 +161,16 @@ pub enum TlsVersion {
     Tls13,
 }
 
+/// How often it is looked whether a certificate was replaced, where that is wanted, and at most.
+const RELOAD_INTERVAL: Duration = Duration::from_secs(60);
+const RELOAD_INTERVAL_MIN: Duration = Duration::from_secs(1);
+
 /// How long a client may stop reading by default.
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 6] = [
-    "tls_cipher_suites",
-    "tls_prefer_server_cipher_suites",
-    "purpose",
-    "profiling",
-    "disable_request_limiter",
-    "require_request_header",
-];
+const IGNORED: [&str; 5] =
+    ["tls_prefer_server_cipher_suites", "purpose", "profiling", "disable_request_limiter", "require_request_header"];
 
 pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Result<Listener, ConfigError> {
     let is_local = match block.labels.as_slice() {
@@ -188,6 +191,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
     let mut listener = Listener::at(SocketAddr::from(([127, 0, 0, 1], 8200)));
     let mut proxies = Proxies::new();
     let mut pages = Pages::default();
+    let (mut suites, mut auto_reload, mut reload_interval) = (None, false, RELOAD_INTERVAL);
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
         let value = &item.value;
@@ -261,6 +265,20 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             "max_json_array_element_count" => {
                 set(source, "max_json_array_element_count", value, &mut listener.json.elements_max)?;
             }
+            "max_request_json_strings" => {
+                set(source, "max_request_json_strings", value, &mut listener.json.strings_max)?;
+            }
+            "max_request_json_memory" => {
+                set(source, "max_request_json_memory", value, &mut listener.json.text_bytes_max)?;
+            }
+            "tls_cipher_suites" => suites = Some(cipher_suites(source, value)?),
+            "tls_auto_reload" => auto_reload = source.flag("tls_auto_reload", value)?,
+            "tls_auto_reload_interval" => {
+                reload_interval = source.duration("tls_auto_reload_interval", value)?;
+                if reload_interval < RELOAD_INTERVAL_MIN {
+                    return Err(source.error(value.position, "`tls_auto_reload_interval` is at least one second"));
+                }
+            }
             "custom_response_headers" => want(source, value, &mut listener.headers)?,
             "telemetry" => read_telemetry(source, value, &mut listener)?,
             "inflight_requests_logging" => read_in_flight(source, value, &mut listener)?,
@@ -327,6 +345,8 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         client_ca_file: client_ca,
         require_client_certificate: require,
         disable_client_certificates: no_certificates,
+        cipher_suites: suites,
+        reload_interval: auto_reload.then_some(reload_interval),
     });
     Ok(listener)
 }
@@ -377,6 +397,27 @@ fn want(source: &Source<'_>, value: &Value, wanted: &mut WantedHeaders) -> Resul
         }
     }
     Ok(())
+}
+
+/// `tls_cipher_suites`: names of suites of TLS 1.2, separated by commas. Those that are not offered here, because they are weak,
+/// are left out with a warning.
+fn cipher_suites(source: &mut Source<'_>, value: &Value) -> Result<Vec<String>, ConfigError> {
+    let text = source.text("tls_cipher_suites", value)?;
+    let mut kept = Vec::new();
+    for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        // The name that it had before its hash was a part of it.
+        let whole = if name.ends_with("_CHACHA20_POLY1305") { format!("{name}_SHA256") } else { name.to_owned() };
+        if tls::offers(&whole) {
+            kept.push(whole);
+        } else {
+            let (file, line) = (source.file.display(), value.position.line);
+            source.warnings.push(format!("{file}:{line}: the cipher suite `{name}` is not offered, and left out"));
+        }
+    }
+    if kept.is_empty() && !text.trim().is_empty() {
+        return Err(source.error(value.position, "none of `tls_cipher_suites` is offered"));
+    }
+    Ok(kept)
 }
 
 fn version(source: &Source<'_>, key: &str, value: &Value) -> Result<TlsVersion, ConfigError> {

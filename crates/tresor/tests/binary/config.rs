@@ -409,6 +409,15 @@ fn a_listener_bounds_what_is_sent_as_json() {
     http.post("cubbyhole/a", &json!({ "a": { "b": { "c": { "d": 1 } } } })).expect(400);
     drop(server);
     let text = std::fs::read_to_string(production.config()).unwrap();
+    let together = "max_json_depth = 3\n  max_request_json_strings = 4\n  max_request_json_memory = 150";
+    production.configure(&text.replace("max_json_depth = 3", together));
+    let server = production.start();
+    keys.unseal(&server.http());
+    let http = server.http().with_token(&keys.root);
+    http.post("cubbyhole/a", &json!({ "a": "b", "c": "d" })).expect(204);
+    http.post("cubbyhole/a", &json!({ "a": "b", "c": "d", "e": 1 })).expect(400);
+    http.post("cubbyhole/a", &json!({ "a": "x".repeat(80), "b": "x".repeat(80) })).expect(400);
+    drop(server);
     production.configure(&text.replace("max_json_depth = 3", "max_json_depth = -3"));
     assert!(refuse(&production).errors.contains("`max_json_depth` is a number above zero"));
 }

@@ -149,6 +149,37 @@ fn a_hang_up_takes_a_new_certificate_for_both_versions_and_keeps_connections() {
 }
 
 #[test]
+fn a_replaced_certificate_is_taken_without_a_signal_where_that_is_wanted() {
+    let (production, authority) = with_tls("tls_auto_reload = true\n  tls_auto_reload_interval = \"1s\"");
+    let server = production.start();
+    let mut open = connect(&server, &authority.file, &TLS13, None).unwrap();
+    let other = Authority::new(production.home(), "other");
+    other.sign(production.home(), "server", "127.0.0.1");
+    until("the reload", || connect(&server, &other.file, &TLS13, None));
+    assert!(ask(&mut open), "an open connection stays");
+}
+
+#[test]
+fn of_the_older_version_the_suites_are_offered_that_an_operator_names() {
+    let suite = |settings: &str| {
+        let (production, authority) = with_tls(settings);
+        let server = production.start();
+        let suite = |version| {
+            let stream = connect(&server, &authority.file, version, None)?;
+            stream.conn.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str())
+        };
+        (BOTH.map(suite), server.log())
+    };
+    let one = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256";
+    let ([older, newer], _) = suite(&format!("tls_cipher_suites = \"{one}\""));
+    assert_eq!((older, newer.is_some_and(|suite| suite.starts_with("TLS13_"))), (Some(one), true));
+    let ([older, _], log) =
+        suite("tls_cipher_suites = \"TLS_RSA_WITH_AES_128_CBC_SHA,TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305\"");
+    assert_eq!(older, Some("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"));
+    assert!(log.contains("the cipher suite `TLS_RSA_WITH_AES_128_CBC_SHA` is not offered"), "{log}");
+}
+
+#[test]
 fn client_certificates_are_asked_for_and_verified_only_when_told() {
     let clients = tempfile::tempdir().unwrap();
     let trusted = Authority::new(clients.path(), "trusted");
