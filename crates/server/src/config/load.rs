@@ -465,9 +465,10 @@ pub(crate) fn checked_format(format: &str) -> Option<LogFormat> {
 fn override_from(config: &mut ServerConfig, environment: &dyn Fn(&str) -> Option<String>) -> Result<(), ConfigError> {
     let wrong =
         |name: &str, text: &str| ConfigError { file: PathBuf::from(name), position: None, text: text.to_owned() };
-    for (name, address) in
-        [("VAULT_API_ADDR", &mut config.api_address), ("VAULT_CLUSTER_ADDR", &mut config.cluster_address)]
-    {
+    // Older names count where the newer one is not set.
+    let api = ["VAULT_API_ADDR", "VAULT_REDIRECT_ADDR", "VAULT_ADVERTISE_ADDR"];
+    let api = api.into_iter().find(|name| environment(name).is_some()).unwrap_or("VAULT_API_ADDR");
+    for (name, address) in [(api, &mut config.api_address), ("VAULT_CLUSTER_ADDR", &mut config.cluster_address)] {
         if let Some(text) = environment(name) {
             *address = Some(super::template::expanded(&text).map_err(|error| wrong(name, &error))?);
         }
@@ -547,6 +548,23 @@ mod tests {
         assert!(parse("", &[]).unwrap_err().to_string().contains("`path`"));
         let long = format!("path = \"/a\"\nnode_id = \"{}\"", "n".repeat(257));
         assert!(parse(&long, &[]).unwrap_err().to_string().contains("server.hcl:3:"));
+    }
+
+    #[test]
+    fn an_address_has_older_names_in_the_environment() {
+        let text = "storage \"inmem\" {}\nlistener \"tcp\" {\n  tls_disable = true\n}\napi_addr = \"https://file\"\n";
+        let told = |environment: &[(&str, &str)]| {
+            let known = |name: &str| {
+                let found = environment.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| (*value).to_owned())
+            };
+            parse(&[(PathBuf::from("server.hcl"), text.to_owned())], &known).unwrap().api_address.unwrap()
+        };
+        let (older, old) = (("VAULT_ADVERTISE_ADDR", "https://older"), ("VAULT_REDIRECT_ADDR", "https://old"));
+        assert_eq!(told(&[]), "https://file");
+        assert_eq!(told(&[older]), "https://older");
+        assert_eq!(told(&[older, old]), "https://old");
+        assert_eq!(told(&[older, old, ("VAULT_API_ADDR", "https://new")]), "https://new");
     }
 
     #[test]
