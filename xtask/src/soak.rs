@@ -21,7 +21,7 @@ macro_rules! simulation {
 }
 
 /// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
-const RUNS: [(&str, &[&str]); 10] = [
+const RUNS: [(&str, &[&str]); 11] = [
     ("simulation", simulation!()),
     ("lives of leases", simulation!("--leases")),
     ("lives of clusters", simulation!("--cluster")),
@@ -67,6 +67,10 @@ const RUNS: [(&str, &[&str]); 10] = [
             "--namespaces",
             "20000",
         ],
+    ),
+    (
+        "accounts of a service",
+        &["bench", "--package", "tresor-harness", "--bench", "orphans", "--", "--accounts", "100000"],
     ),
     (
         "accounts of a database",

@@ -53,6 +53,9 @@ pub struct Service(Signal<Inside>);
 #[derive(Default)]
 struct Inside {
     does: Does,
+    /// When it does as it pleases: of how many things in a hundred it refuses, breaks off or leaves hanging each, and by what
+    /// it chooses.
+    mood: Option<(u64, u64)>,
     accounts: BTreeSet<String>,
     passwords: BTreeMap<String, Vec<String>>,
     waiting: BTreeSet<String>,
@@ -66,7 +69,12 @@ struct Inside {
 impl Service {
     /// From now on it does this.
     pub fn is_told(&self, does: Does) {
-        self.0.update(|inside| inside.does = does);
+        self.0.update(|inside| (inside.does, inside.mood) = (does, None));
+    }
+
+    /// From now on it fails in one way or another with so many in a hundred things that it is asked.
+    pub fn fails(&self, percent: u64, seed: u64) {
+        self.0.update(|inside| inside.mood = Some((percent, seed)));
     }
 
     /// The accounts that there are.
@@ -192,10 +200,31 @@ impl Service {
         let mut does = Does::default();
         self.0.update(|inside| {
             inside.asked += 1;
+            if let Some((percent, state)) = inside.mood.as_mut() {
+                inside.does = chosen(*percent, state);
+            }
             does = inside.does;
             change(inside);
         });
         does
+    }
+}
+
+/// What is done by chance (a splitmix64): of those that fail, each way is as likely.
+fn chosen(percent: u64, state: &mut u64) -> Does {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mixed = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    let number = mixed ^ (mixed >> 31);
+    if number % 100 >= percent {
+        return Does::Everything;
+    }
+    match (number >> 32) % 5 {
+        0 => Does::Refuses,
+        1 => Does::IsDown,
+        2 => Does::BreaksOff,
+        3 => Does::Half,
+        _ => Does::Hangs,
     }
 }
 
