@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tresor_credential::Timing;
+use tresor_credential::timing::Sent;
 use tresor_directory::{Certificates, Dialer, Tls, Version, addresses};
 use tresor_engine::{Cx, Data, Nothing, View};
 use tresor_env::{Clock, Net};
@@ -18,7 +20,6 @@ use tresor_wire::time::rfc3339;
 
 use crate::directory::{Directory, Manager};
 use crate::secrets::copy;
-use crate::timing::Timing;
 use crate::{Ldap, root};
 
 /// How long a password is when nobody says.
@@ -214,6 +215,11 @@ pub(crate) struct Shown {
     disable_automated_rotation: bool,
 }
 
+/// When something is rotated, as it was sent.
+pub(crate) fn timing(period: Option<Seconds>, schedule: Option<String>, window: Option<Seconds>) -> Sent {
+    Sent { period: period.map(|sent| sent.0), schedule, window: window.map(|sent| sent.0) }
+}
+
 impl Config {
     fn fresh(number: u64) -> Self {
         let none = || SecretString::new(String::new());
@@ -354,7 +360,7 @@ impl Config {
 
     /// When the engine's own password is rotated next.
     pub(crate) fn next_rotation(&self, last: Timestamp) -> Result<Option<Timestamp>, Fault> {
-        let rotation = self.timing.rotation()?.filter(|_| !self.is_rotation_disabled);
+        let rotation = self.timing.rotation().map_err(Fault::internal)?.filter(|_| !self.is_rotation_disabled);
         Ok(rotation.map(|rotation| rotation.next(last)))
     }
 
@@ -415,7 +421,8 @@ impl Config {
         self.insecure_tls = sent.insecure_tls.unwrap_or(self.insecure_tls);
         self.skip_import = sent.skip_static_role_import_rotation.unwrap_or(self.skip_import);
         self.is_rotation_disabled = sent.disable_automated_rotation.unwrap_or(self.is_rotation_disabled);
-        self.timing.change(sent.rotation_period, sent.rotation_schedule, sent.rotation_window, PERIOD_MIN)?;
+        let times = timing(sent.rotation_period, sent.rotation_schedule, sent.rotation_window);
+        self.timing.change(times, PERIOD_MIN).map_err(|error| Fault::invalid(error.to_string()))?;
         self.schema = schema(sent.schema.as_deref(), sent.credential_type.as_deref(), self.schema)?;
         Ok(())
     }

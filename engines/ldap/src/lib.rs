@@ -17,7 +17,6 @@ mod root;
 mod rotating;
 mod secrets;
 mod static_role;
-mod timing;
 
 use std::sync::Arc;
 use std::time::Duration;

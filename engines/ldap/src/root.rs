@@ -38,7 +38,7 @@ pub(crate) async fn rotate(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -
 pub(crate) fn awake(cx: &mut Cx<'_>) -> Result<Outside<Nothing>, Fault> {
     let Some(config) = Config::load(&mut cx.view)? else { return Ok(Outside::done(Nothing)) };
     if config.candidate.is_none() {
-        let Some(rotation) = config.timing.rotation()?.filter(|_| !config.is_rotation_disabled) else {
+        let Some(rotation) = config.timing.rotation().map_err(Fault::internal)?.filter(|_| !config.is_rotation_disabled) else {
             return Ok(Outside::done(Nothing));
         };
         let due = config.rotated.map_or(cx.now, |rotated| rotation.next(rotated));

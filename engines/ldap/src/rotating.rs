@@ -133,8 +133,8 @@ fn note(view: &mut View<'_>, now: Timestamp, key: &str, was_in_doubt: bool, left
     match &account.keeper {
         _ if account.candidate.is_some() => view.wake(key, now.plus(FINISHED_AFTER)),
         Keeper::Role(role) => {
-            let rotation = StaticRole::load(view, role)?.map(|role| role.timing.rotation()).transpose()?.flatten();
-            match rotation {
+            let rotation = StaticRole::load(view, role)?.map(|role| role.timing.rotation()).transpose();
+            match rotation.map_err(Fault::internal)?.flatten() {
                 Some(rotation) => view.wake(key, rotation.again(now, now, PAUSE)),
                 None => view.no_wake(key),
             }
@@ -149,7 +149,7 @@ pub(crate) fn awake(cx: &mut Cx<'_>, key: &str) -> Result<Outside<Nothing>, Faul
     if account.candidate.is_none() {
         let Keeper::Role(name) = &account.keeper else { return Ok(Outside::done(Nothing)) };
         let Some(role) = StaticRole::load(&mut cx.view, name)? else { return Ok(Outside::done(Nothing)) };
-        let Some(rotation) = role.timing.rotation()? else { return Ok(Outside::done(Nothing)) };
+        let Some(rotation) = role.timing.rotation().map_err(Fault::internal)? else { return Ok(Outside::done(Nothing)) };
         let due = rotation.next(account.rotated.unwrap_or(role.made));
         if !rotation.is_open(due, cx.now) {
             let next = if cx.now < due { due } else { rotation.next(cx.now) };

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use tresor_credential::Rotation;
+use tresor_credential::timing::Sent;
+use tresor_credential::{Rotation, Timing};
 use tresor_engine::outside::Outside;
 use tresor_engine::{Cx, Data, Keys, Nothing, View};
 use tresor_model::{Fault, Timestamp};
@@ -16,10 +17,9 @@ use tresor_wire::time::rfc3339;
 
 use crate::Ldap;
 use crate::account::{Account, Keeper, key};
-use crate::config::Config;
+use crate::config::{Config, timing};
 use crate::rotating;
 use crate::secrets::shown;
-use crate::timing::Timing;
 
 /// The least time between two rotations.
 const PERIOD_MIN: Duration = Duration::from_secs(5);
@@ -179,11 +179,15 @@ impl StaticRole {
     /// Sets when it is rotated next.
     fn wake_next(&self, view: &mut View<'_>, account: &Account, now: Timestamp) -> Result<(), Fault> {
         let last = account.rotated.unwrap_or(self.made);
-        match self.timing.rotation()? {
+        match self.timing.rotation().map_err(Fault::internal)? {
             Some(rotation) => view.wake(&key(&account.user), next(&rotation, last, now)),
             None => view.no_wake(&key(&account.user)),
         }
     }
+}
+
+fn change_timing(timing: &mut Timing, sent: Sent) -> Result<(), Fault> {
+    timing.change(sent, PERIOD_MIN).map_err(|error| Fault::invalid(error.to_string()))
 }
 
 /// When something is due next: what is over already is due now.
@@ -242,8 +246,8 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<(), Faul
     if sent.skip_import_rotation.is_some() {
         return Err(Fault::invalid("skip_import_rotation has no effect on updates"));
     }
-    role.timing.change(sent.rotation_period, sent.rotation_schedule, sent.rotation_window, PERIOD_MIN)?;
-    if role.timing.rotation()?.is_none() {
+    change_timing(&mut role.timing, timing(sent.rotation_period, sent.rotation_schedule, sent.rotation_window))?;
+    if role.timing.is_never() {
         return Err(Fault::invalid("rotation_period must be 5 seconds or more"));
     }
     if let Some(mut account) = Account::load(&mut cx.view, &key(&role.user))? {
@@ -265,9 +269,9 @@ fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
     if user.trim().is_empty() {
         return Err(Fault::invalid("username must not be empty"));
     }
-    let mut timing = Timing::default();
-    timing.change(sent.rotation_period, sent.rotation_schedule, sent.rotation_window, PERIOD_MIN)?;
-    if timing.rotation()?.is_none() {
+    let mut times = Timing::default();
+    change_timing(&mut times, timing(sent.rotation_period, sent.rotation_schedule, sent.rotation_window))?;
+    if times.is_never() {
         return Err(Fault::invalid("rotation_period is required to create static accounts"));
     }
     let config = Config::known(&mut cx.view)?;
@@ -279,7 +283,7 @@ fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
     let keeper = Keeper::Role(sent.name.clone());
     let account = Account::taken_over(&mut cx.view, &user, &name, keeper)?;
     let is_skipped = sent.skip_import_rotation.unwrap_or(config.skip_import);
-    let role = StaticRole { user, name, timing, made: cx.now, is_settled: is_skipped };
+    let role = StaticRole { user, name, timing: times, made: cx.now, is_settled: is_skipped };
     role.store(&mut cx.view, &sent.name)?;
     if is_skipped {
         let account = Account { candidate: None, ..account };
@@ -303,7 +307,7 @@ pub(crate) async fn credentials(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -
     let role = StaticRole::shown(&mut cx.view, &input.name)?.ok_or_else(unknown)?;
     let account = Account::load(&mut cx.view, &key(&role.user))?.ok_or_else(unknown)?;
     let text = |secret: &Option<tresor_secret::SecretString>| secret.as_ref().map(shown).unwrap_or_default();
-    let rotation = role.timing.rotation()?;
+    let rotation = role.timing.rotation().map_err(Fault::internal)?;
     let due = rotation.map(|rotation| rotation.next(account.rotated.unwrap_or(role.made)));
     Ok(Data(Credentials {
         password: text(&account.password),
