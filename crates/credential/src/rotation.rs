@@ -27,6 +27,16 @@ impl Rotation {
         }
     }
 
+    /// When what was rotated at `last` is due, as it looks at `now`: a window that has passed does not count any more, so this is
+    /// within the one that is open, or in the future, or, without windows, whenever it was due first.
+    #[must_use]
+    pub fn due(&self, last: Timestamp, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Every(_) | Self::Scheduled(_, None) => self.next(last),
+            Self::Scheduled(_, Some(window)) => self.next(last.max(now.less(*window))),
+        }
+    }
+
     /// Whether what was due at `due` may still begin at `now`.
     #[must_use]
     pub fn is_open(&self, due: Timestamp, now: Timestamp) -> bool {
@@ -67,7 +77,19 @@ mod tests {
         let pause = Duration::from_secs(10);
         assert_eq!(daily.again(due, at(86_410), pause), at(86_420));
         assert_eq!(daily.again(due, at(86_400 + 3595), pause), at(2 * 86_400));
+        // A window that was missed does not close those after it.
+        let day = |number: i64| number * 86_400;
+        assert_eq!(daily.due(at(5), at(5)), at(day(1)));
+        assert_eq!(daily.due(at(5), at(day(1) + 3599)), at(day(1)));
+        assert_eq!(daily.due(at(5), at(day(1) + 3600)), at(day(2)));
+        assert_eq!(daily.due(at(5), at(day(2))), at(day(2)));
+        assert!(daily.is_open(daily.due(at(5), at(day(2))), at(day(2))));
+        // What was done within its window is done.
+        assert_eq!(daily.due(at(day(2) + 5), at(day(2) + 10)), at(day(3)));
+        let whenever = Rotation::Scheduled(Schedule::parse("0 0 * * *").unwrap(), None);
+        assert_eq!(whenever.due(at(5), at(day(9) + 7200)), at(day(1)));
         let hourly = Rotation::Every(HOUR);
+        assert_eq!(hourly.due(at(5), at(day(9))), at(3605));
         assert_eq!(hourly.next(at(5)), at(3605));
         assert_eq!(hourly.again(at(3605), at(9000), pause), at(9010));
     }

@@ -211,7 +211,7 @@ pub(crate) async fn creds(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
     let role = StaticRole::load(&mut cx.view, name)?.ok_or_else(unknown)?;
     Connection::named(&mut cx.view, &role.db_name)?.allows(name)?;
     let password = role.passwords.first().ok_or_else(|| Fault::invalid("the account has no password yet"))?;
-    let next = role.rotation()?.next(role.last_rotation.unwrap_or(cx.now));
+    let next = role.rotation()?.due(role.last_rotation.unwrap_or(cx.now), cx.now);
     let left = Duration::from_secs(u64::try_from(next.seconds() - cx.now.seconds()).unwrap_or_default());
     Ok(Data(CredsShown {
         password: password.expose().clone(),
@@ -273,7 +273,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     }
     if is_new || has_new_time {
         let last = *role.last_rotation.get_or_insert(cx.now);
-        cx.view.wake(&wake_name(name), rotation.next(last).max(cx.now))?;
+        cx.view.wake(&wake_name(name), rotation.due(last, cx.now).max(cx.now))?;
     }
     role.store(&mut cx.view, name)?;
     Ok(Outside::done(Nothing))
@@ -329,11 +329,10 @@ pub(crate) async fn rotate(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
 pub(crate) fn due(engine: &Database, mut cx: Cx<'_>, name: &str) -> Result<Outside<Nothing>, Fault> {
     let Some(role) = StaticRole::load(&mut cx.view, name)? else { return Ok(Outside::done(Nothing)) };
     let rotation = role.rotation()?;
-    let due = rotation.next(role.last_rotation.unwrap_or(Timestamp::EPOCH));
+    let due = rotation.due(role.last_rotation.unwrap_or(Timestamp::EPOCH), cx.now);
     if !role.is_rotating && role.last_rotation.is_some() && !rotation.is_open(due, cx.now) {
-        // It is not due yet, or not any more.
-        let next = if cx.now < due { due } else { rotation.next(cx.now) };
-        cx.view.wake(&wake_name(name), next)?;
+        // It is not due yet, or not any more before that.
+        cx.view.wake(&wake_name(name), due)?;
         return Ok(Outside::done(Nothing));
     }
     rotation_of(engine, cx, name, role, OnFailure::Keep)

@@ -359,9 +359,9 @@ impl Config {
     }
 
     /// When the engine's own password is rotated next.
-    pub(crate) fn next_rotation(&self, last: Timestamp) -> Result<Option<Timestamp>, Fault> {
+    pub(crate) fn next_rotation(&self, last: Timestamp, now: Timestamp) -> Result<Option<Timestamp>, Fault> {
         let rotation = self.timing.rotation().map_err(Fault::internal)?.filter(|_| !self.is_rotation_disabled);
-        Ok(rotation.map(|rotation| rotation.next(last)))
+        Ok(rotation.map(|rotation| rotation.due(last, now)))
     }
 
     fn show(self) -> Shown {

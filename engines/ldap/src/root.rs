@@ -23,7 +23,7 @@ pub(crate) fn plan_next(view: &mut View<'_>, config: &Config, now: Timestamp) ->
     if config.candidate.is_some() {
         return view.wake(WAKE, now.plus(FINISHED_AFTER));
     }
-    match config.next_rotation(config.rotated.unwrap_or(now))? {
+    match config.next_rotation(config.rotated.unwrap_or(now), now)? {
         Some(next) => view.wake(WAKE, next),
         None => view.no_wake(WAKE),
     }
@@ -38,13 +38,14 @@ pub(crate) async fn rotate(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -
 pub(crate) fn awake(cx: &mut Cx<'_>) -> Result<Outside<Nothing>, Fault> {
     let Some(config) = Config::load(&mut cx.view)? else { return Ok(Outside::done(Nothing)) };
     if config.candidate.is_none() {
-        let Some(rotation) = config.timing.rotation().map_err(Fault::internal)?.filter(|_| !config.is_rotation_disabled) else {
+        let Some(rotation) =
+            config.timing.rotation().map_err(Fault::internal)?.filter(|_| !config.is_rotation_disabled)
+        else {
             return Ok(Outside::done(Nothing));
         };
-        let due = config.rotated.map_or(cx.now, |rotated| rotation.next(rotated));
+        let due = config.rotated.map_or(cx.now, |rotated| rotation.due(rotated, cx.now));
         if !rotation.is_open(due, cx.now) {
-            let next = if cx.now < due { due } else { rotation.next(cx.now) };
-            cx.view.wake(WAKE, next)?;
+            cx.view.wake(WAKE, due)?;
             return Ok(Outside::done(Nothing));
         }
     }
@@ -91,7 +92,7 @@ fn plan(cx: &mut Cx<'_>, mut config: Config) -> Result<Outside<Nothing>, Fault> 
             config.candidate = None;
             config.store(view)?;
         }
-        match config.next_rotation(now)? {
+        match config.next_rotation(now, now)? {
             Some(_) => view.wake(WAKE, now.plus(FINISHED_AFTER)),
             None => plan_next(view, &config, now),
         }

@@ -149,11 +149,12 @@ pub(crate) fn awake(cx: &mut Cx<'_>, key: &str) -> Result<Outside<Nothing>, Faul
     if account.candidate.is_none() {
         let Keeper::Role(name) = &account.keeper else { return Ok(Outside::done(Nothing)) };
         let Some(role) = StaticRole::load(&mut cx.view, name)? else { return Ok(Outside::done(Nothing)) };
-        let Some(rotation) = role.timing.rotation().map_err(Fault::internal)? else { return Ok(Outside::done(Nothing)) };
-        let due = rotation.next(account.rotated.unwrap_or(role.made));
+        let Some(rotation) = role.timing.rotation().map_err(Fault::internal)? else {
+            return Ok(Outside::done(Nothing));
+        };
+        let due = rotation.due(account.rotated.unwrap_or(role.made), cx.now);
         if !rotation.is_open(due, cx.now) {
-            let next = if cx.now < due { due } else { rotation.next(cx.now) };
-            cx.view.wake(key, next)?;
+            cx.view.wake(key, due)?;
             return Ok(Outside::done(Nothing));
         }
     }

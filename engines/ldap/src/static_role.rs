@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
+use tresor_credential::Timing;
 use tresor_credential::timing::Sent;
-use tresor_credential::{Rotation, Timing};
 use tresor_engine::outside::Outside;
 use tresor_engine::{Cx, Data, Keys, Nothing, View};
 use tresor_model::{Fault, Timestamp};
@@ -180,7 +180,7 @@ impl StaticRole {
     fn wake_next(&self, view: &mut View<'_>, account: &Account, now: Timestamp) -> Result<(), Fault> {
         let last = account.rotated.unwrap_or(self.made);
         match self.timing.rotation().map_err(Fault::internal)? {
-            Some(rotation) => view.wake(&key(&account.user), next(&rotation, last, now)),
+            Some(rotation) => view.wake(&key(&account.user), rotation.due(last, now)),
             None => view.no_wake(&key(&account.user)),
         }
     }
@@ -188,12 +188,6 @@ impl StaticRole {
 
 fn change_timing(timing: &mut Timing, sent: Sent) -> Result<(), Fault> {
     timing.change(sent, PERIOD_MIN).map_err(|error| Fault::invalid(error.to_string()))
-}
-
-/// When something is due next: what is over already is due now.
-fn next(rotation: &Rotation, last: Timestamp, now: Timestamp) -> Timestamp {
-    let due = rotation.next(last);
-    if due < now && !rotation.is_open(due, now) { rotation.next(now) } else { due }
 }
 
 pub(crate) fn exists(_engine: &Ldap, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
@@ -308,7 +302,7 @@ pub(crate) async fn credentials(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -
     let account = Account::load(&mut cx.view, &key(&role.user))?.ok_or_else(unknown)?;
     let text = |secret: &Option<tresor_secret::SecretString>| secret.as_ref().map(shown).unwrap_or_default();
     let rotation = role.timing.rotation().map_err(Fault::internal)?;
-    let due = rotation.map(|rotation| rotation.next(account.rotated.unwrap_or(role.made)));
+    let due = rotation.map(|rotation| rotation.due(account.rotated.unwrap_or(role.made), cx.now));
     Ok(Data(Credentials {
         password: text(&account.password),
         last_password: text(&account.last_password),
