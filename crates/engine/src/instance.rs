@@ -165,6 +165,16 @@ pub trait Engine: Send + Sync + Sized + 'static {
         std::future::ready(Err(Fault::internal("this engine hands nothing out")))
     }
 
+    /// Lets go of what it keeps for the sake of what it handed out, which is forgotten by order: nobody will ask it to take
+    /// that back. It asks nobody outside, where all of it may still be. What it writes stands together with the end of the
+    /// lease, which a failure does not put off. Called by the server; no request can name it.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn abandon(&self, _view: &mut View<'_>, _lease: Leased<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
     /// Does what is due for a name that it set a time for ([`View::wake`]), on the node that leads. The time is over, and
     /// what this writes stands together with that. Where it plans something outside, it is called again after a while
     /// unless settling (or the note of a failure) sets another time or none: so what a crash left half done is done. A
@@ -235,6 +245,11 @@ pub trait Mounted: Send + Sync {
     fn renew<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>, ttl: Option<Duration>) -> BoxFuture<'a, Result<(), Fault>>;
     /// Asks the engine to take back what it handed out.
     fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> BoxFuture<'a, Result<(), Fault>>;
+    /// Tells the engine that what it handed out is forgotten by order.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn abandon(&self, view: &mut View<'_>, lease: Leased<'_>) -> Result<(), Fault>;
     /// Calls the engine for a name that it set a time for.
     fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> BoxFuture<'a, Result<Reply, Fault>>;
 }
@@ -348,6 +363,10 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(self.engine.revoke(cx, lease))
+    }
+
+    fn abandon(&self, view: &mut View<'_>, lease: Leased<'_>) -> Result<(), Fault> {
+        self.engine.abandon(view, lease)
     }
 
     fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> BoxFuture<'a, Result<Reply, Fault>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tresor_engine::{Cx, Leased};
+use tresor_engine::{Cx, Leased, View};
 use tresor_model::Fault;
 use tresor_record::Record;
 
@@ -33,6 +33,15 @@ impl Account {
         Self::decode(lease.recipe.expose()).map_err(Fault::internal)
     }
 
+    /// Its connection need not stay for its sake.
+    fn let_go(&self, engine: &Database, view: &mut View<'_>, is_retired: IsRetired) -> Result<(), Fault> {
+        view.delete(&account_name(&self.id, &self.number))?;
+        if is_retired == IsRetired::Yes && forget_if_unused(view, &self.id)? {
+            engine.targets.close(&self.id);
+        }
+        Ok(())
+    }
+
     fn connection(&self, cx: &mut Cx<'_>) -> Result<(Connection, IsRetired), Fault> {
         let found = Connection::of_account(&mut cx.view, &self.connection, &self.id)?;
         found.ok_or_else(|| Fault::invalid("the connection that made the account is not known any more"))
@@ -59,9 +68,14 @@ pub(crate) async fn revoke(engine: &Database, mut cx: Cx<'_>, lease: Leased<'_>)
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
     let gone = target.revoke(&account.username, &account.revocation).await;
     gone.map_err(crate::target::Trouble::of_lease)?;
-    cx.view.delete(&account_name(&account.id, &account.number))?;
-    if is_retired == IsRetired::Yes && forget_if_unused(&mut cx.view, &account.id)? {
-        engine.targets.close(&account.id);
+    account.let_go(engine, &mut cx.view, is_retired)
+}
+
+/// Nobody takes the account away any more; it may stay where it is.
+pub(crate) fn abandon(engine: &Database, view: &mut View<'_>, lease: Leased<'_>) -> Result<(), Fault> {
+    let account = Account::of(lease)?;
+    match Connection::of_account(view, &account.connection, &account.id)? {
+        Some((_, is_retired)) => account.let_go(engine, view, is_retired),
+        None => Ok(()),
     }
-    Ok(())
 }

@@ -28,7 +28,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tresor_engine::{
-    Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Nothing, Outside, Routes,
+    Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Nothing, Outside, Routes, View,
 };
 use tresor_env::{Clock, Net};
 use tresor_model::Fault;
@@ -105,6 +105,10 @@ impl Engine for Database {
 
     async fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> Result<(), Fault> {
         account::revoke(self, cx, lease).await
+    }
+
+    fn abandon(&self, view: &mut View<'_>, lease: Leased<'_>) -> Result<(), Fault> {
+        account::abandon(self, view, lease)
     }
 
     async fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {

@@ -3,12 +3,15 @@
 //!
 //! Deliberately absent: any end of a report but an operator's word.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tresor_barrier::Txn;
 use tresor_model::ids::{LeaseId, MountId, NamespaceId};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 
 use super::record::LeaseRecord;
+use super::secrets::Leases;
 use super::{Doing, secrets, targets};
 use crate::keys;
 
@@ -32,8 +35,10 @@ pub struct Abandoned {
     pub reason: String,
 }
 
-/// Forgets a lease, and leaves a report.
+/// Forgets a lease, and leaves a report. Its engine lets go of what it keeps for it; that it cannot keeps nobody from
+/// forgetting.
 pub(super) fn forget(
+    leases: &Leases,
     txn: &mut Txn,
     record: &LeaseRecord,
     reason: &str,
@@ -54,6 +59,10 @@ pub(super) fn forget(
     let key = keys::abandoned(&record.home()).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
     txn.write(&key, &report.encode()).map_err(Fault::internal)?;
     doing.abandoned.push(id.to_owned());
+    let told = catch_unwind(AssertUnwindSafe(|| leases.abandon(txn, record)));
+    if let Err(fault) = told.unwrap_or_else(|_| Err(Fault::internal("the engine panicked"))) {
+        tracing::warn!(lease = id, cause = ?fault, "an engine keeps what it kept for a lease that is forgotten");
+    }
     targets::leave_queue(txn, record)?;
     secrets::forget(txn, record)
 }

@@ -240,7 +240,7 @@ fn enqueue(
         LeaseState::Revoking(attempts) if attempts.is_forced => {
             // Nobody is asked once more for each of what may be a hundred thousand.
             if let Some(down) = unsealed.handles.leases.targets().down(&queue) {
-                return abandoned::forget(txn, &record, &down.reason, doing, now);
+                return abandoned::forget(&unsealed.handles.leases, txn, &record, &down.reason, doing, now);
             }
         }
         LeaseState::Revoking(_) => {}
@@ -315,7 +315,7 @@ async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, fault: &Fault) -> Res
     let asked = if is_unreachable(fault) { Asked::Unreachable(reason.clone()) } else { Asked::Answered };
     let mut doing = Doing::new(1);
     if before.is_forced {
-        abandoned::forget(&mut txn, &record, &reason, &mut doing, now)?;
+        abandoned::forget(&unsealed.handles.leases, &mut txn, &record, &reason, &mut doing, now)?;
     } else if is_unreachable(fault) {
         // It stays where it is in its queue.
         return Ok(asked);

@@ -433,6 +433,12 @@ impl Leases {
         }
     }
 
+    /// Tells the engine that a retired lease is forgotten without being taken back, if there still is one.
+    pub(super) fn abandon(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+        let Some(TakingBack { facts, contents, engine }) = self.taking_back(txn, record)? else { return Ok(()) };
+        engine.abandon(&mut View::of_mount(txn, contents, &facts, &BESIDES), leased(record))
+    }
+
     /// Moves a lease that is due, in use or in the making, to those that are being revoked.
     pub(super) fn end_of_life(&self, txn: &mut Txn, record: &mut LeaseRecord, now: Timestamp) -> Result<(), Fault> {
         match record.state {
