@@ -1,17 +1,20 @@
 //! `config/NAME`: connections to servers; and beginning anew with what is open.
 
+use std::time::Duration;
+
 use tresor_credential::Moment;
+use tresor_credential::timing::Sent;
 use tresor_crypto::token_text::random_base62;
 use tresor_engine::{Cx, Data, Keys, Nothing, Warned};
-use tresor_model::{Body, Fault, Map};
+use tresor_model::{Body, Fault, Map, Timestamp};
 use tresor_secret::SecretString;
-use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, StringList};
+use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, Seconds, StringList};
 use tresor_wire::output::Output;
 
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote, remember};
 use crate::plugins::Plugin;
 use crate::settings::{self, Common};
-use crate::{Database, Doors, checked_name};
+use crate::{Database, Doors, checked_name, root};
 
 /// How long an id is.
 pub(crate) const ID_LENGTH: usize = 12;
@@ -54,12 +57,47 @@ pub(crate) struct Write {
     /// The password of the connection's own account. Never shown; not sent, it stays.
     #[input(secret)]
     password: Option<SecretString>,
+    /// When that is rotated by itself.
+    #[input(flatten)]
+    times: Times,
     /// What else is never shown.
     #[input(flatten)]
     secrets: Secrets,
     /// What else the kind of server takes: `connection_url`, `username`, `max_open_connections` and so on.
     #[input(rest)]
     details: Map,
+}
+
+/// When the password of the connection's own account is rotated; what is not sent stays.
+#[derive(Input)]
+struct Times {
+    /// How often, at least 10 seconds; zero is never.
+    rotation_period: Option<Seconds>,
+    /// When: minute, hour, day of the month, month, day of the week, in UTC.
+    rotation_schedule: Option<String>,
+    /// How long after that it may still begin, at least an hour.
+    rotation_window: Option<Seconds>,
+    /// Whether it is not rotated by itself.
+    disable_automated_rotation: Option<bool>,
+}
+
+impl Times {
+    /// Takes what was sent into a connection, and begins to count anew where that makes a difference.
+    fn change(self, coming: &mut Connection, now: Timestamp) -> Result<(), Fault> {
+        let (before, was_disabled) = (coming.timing.clone(), coming.is_rotation_disabled);
+        let sent = Sent {
+            period: self.rotation_period.map(|period| period.0),
+            schedule: self.rotation_schedule,
+            window: self.rotation_window.map(|window| window.0),
+        };
+        let changed = coming.timing.change(sent, root::PERIOD_MIN);
+        changed.map_err(|error| Fault::invalid(error.to_string()))?;
+        coming.is_rotation_disabled = self.disable_automated_rotation.unwrap_or(was_disabled);
+        if coming.timing != before || coming.is_rotation_disabled != was_disabled {
+            coming.counts_since = Some(now);
+        }
+        Ok(())
+    }
 }
 
 /// What is never shown, beside the password; not sent, it stays. Each kind of server takes some.
@@ -107,6 +145,17 @@ pub(crate) struct Shown {
     root_credentials_rotate_statements: Vec<String>,
     /// What passwords are like.
     password_policy: String,
+    /// How often the connection's own password is rotated.
+    #[output(optional)]
+    rotation_period: Option<Duration>,
+    /// When it is.
+    #[output(optional)]
+    rotation_schedule: Option<String>,
+    /// How long after that it may still begin.
+    #[output(optional)]
+    rotation_window: Option<Duration>,
+    /// Whether it is not rotated by itself.
+    disable_automated_rotation: bool,
 }
 
 /// What was begun anew.
@@ -141,6 +190,10 @@ pub(crate) async fn read(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> R
             connection_details: details,
             root_credentials_rotate_statements: connection.root_rotation_statements,
             password_policy: connection.password_policy,
+            rotation_period: connection.timing.shown_period().filter(|period| !period.is_zero()),
+            rotation_schedule: connection.timing.shown_schedule(),
+            rotation_window: connection.timing.shown_window(),
+            disable_automated_rotation: connection.is_rotation_disabled,
         })
     }))
 }
@@ -167,6 +220,9 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
         secrets: before.secrets.iter().map(|(name, secret)| (name.clone(), copied(secret))).collect(),
         passwords: before.passwords.iter().map(copied).collect(),
         revision: before.revision + 1,
+        timing: before.timing.clone(),
+        is_rotation_disabled: before.is_rotation_disabled,
+        counts_since: before.counts_since,
         details,
         ..Connection::empty(name)
     };
@@ -191,11 +247,16 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     if sent.is_none() {
         coming.is_in_doubt = before.is_in_doubt;
     } else {
-        // What is verified is the password that was sent.
+        // What is verified is the password that was sent; and it is as old as that.
         coming.passwords.clear();
+        coming.counts_since = Some(cx.now);
     }
+    input.times.change(&mut coming, cx.now)?;
     if let Some(password) = &sent {
         promote(&mut coming.passwords, password);
+    }
+    if coming.rotation()?.is_some() {
+        root::account_of(&coming)?;
     }
     let target = (plugin.target)(&coming, Doors::of(&cx)).map_err(refused)?;
     let common = Common::of(&coming.details).map_err(refused)?;
@@ -214,6 +275,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     }
     engine.targets.close(&before.id);
     coming.store(&mut cx.view)?;
+    root::plan_next(&mut cx.view, &coming, cx.now)?;
     let warnings = (plugin.warnings)(&coming).into_iter().chain(settings::unrecognized(&ignored));
     Ok(Warned(Nothing, warnings.collect()))
 }
@@ -223,7 +285,7 @@ pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
     if let Some(connection) = Connection::load(&mut cx.view, name)? {
         connection.retire(&mut cx.view)?;
         cx.view.delete(&format!("config/{name}"))?;
-        cx.view.no_wake(&format!("root/{name}"))?;
+        cx.view.no_wake(&root::wake_name(name))?;
         engine.targets.close(&connection.id);
     }
     Ok(Nothing)

@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tresor_credential::{Rotation, Timing};
 use tresor_engine::View;
-use tresor_model::{Fault, Map};
+use tresor_model::{Fault, Map, Timestamp};
 use tresor_record::Record;
 use tresor_secret::SecretString;
 
@@ -20,7 +21,7 @@ pub(crate) const PASSWORDS_MAX: usize = 4;
 
 /// A connection as it is stored.
 #[derive(Record)]
-#[record(kind = "database-connection", version = 2, previous = ConnectionV1)]
+#[record(kind = "database-connection", version = 3, previous = ConnectionV2)]
 pub(crate) struct Connection {
     /// What it is called, or was.
     pub(crate) name: String,
@@ -43,6 +44,52 @@ pub(crate) struct Connection {
     pub(crate) passwords: Vec<SecretString>,
     /// Whether the end of a rotation is not known.
     pub(crate) is_in_doubt: bool,
+    /// When the password is rotated by itself.
+    pub(crate) timing: Timing,
+    /// Whether it is not, whatever that says.
+    pub(crate) is_rotation_disabled: bool,
+    /// From when on the time until the next rotation counts: the last one, or when that was configured.
+    pub(crate) counts_since: Option<Timestamp>,
+}
+
+/// A connection when its password was rotated by order alone.
+#[derive(Record)]
+#[record(kind = "database-connection", version = 2, previous = ConnectionV1)]
+struct ConnectionV2 {
+    name: String,
+    id: String,
+    revision: u64,
+    plugin_name: String,
+    plugin_version: String,
+    allowed_roles: Vec<String>,
+    root_rotation_statements: Vec<String>,
+    password_policy: String,
+    details: Map,
+    secrets: BTreeMap<String, SecretString>,
+    passwords: Vec<SecretString>,
+    is_in_doubt: bool,
+}
+
+impl From<ConnectionV2> for Connection {
+    fn from(older: ConnectionV2) -> Self {
+        Self {
+            name: older.name,
+            id: older.id,
+            revision: older.revision,
+            plugin_name: older.plugin_name,
+            plugin_version: older.plugin_version,
+            allowed_roles: older.allowed_roles,
+            root_rotation_statements: older.root_rotation_statements,
+            password_policy: older.password_policy,
+            details: older.details,
+            secrets: older.secrets,
+            passwords: older.passwords,
+            is_in_doubt: older.is_in_doubt,
+            timing: Timing::default(),
+            is_rotation_disabled: false,
+            counts_since: None,
+        }
+    }
 }
 
 /// A connection when there was one secret beside the passwords.
@@ -63,7 +110,7 @@ struct ConnectionV1 {
     is_in_doubt: bool,
 }
 
-impl From<ConnectionV1> for Connection {
+impl From<ConnectionV1> for ConnectionV2 {
     fn from(older: ConnectionV1) -> Self {
         Self {
             name: older.name,
@@ -98,12 +145,21 @@ impl Connection {
             secrets: BTreeMap::new(),
             passwords: Vec::new(),
             is_in_doubt: false,
+            timing: Timing::default(),
+            is_rotation_disabled: false,
+            counts_since: None,
         }
     }
 
     /// What kind of server it leads to.
     pub(crate) fn plugin(&self) -> Result<&'static Plugin, Fault> {
         Plugin::named(&self.plugin_name).map_err(Fault::invalid)
+    }
+
+    /// When its password is rotated by itself; `None` is never.
+    pub(crate) fn rotation(&self) -> Result<Option<Rotation>, Fault> {
+        let rotation = self.timing.rotation().map_err(Fault::internal)?;
+        Ok(rotation.filter(|_| !self.is_rotation_disabled))
     }
 
     /// The one that has this name.
@@ -155,19 +211,22 @@ impl Connection {
         if is_allowed { Ok(()) } else { Err(Fault::invalid(format!("\"{role}\" is not an allowed role"))) }
     }
 
-    /// Puts a password first.
-    pub(crate) fn promote(&mut self, password: &SecretString) {
-        promote(&mut self.passwords, password);
+    /// Puts a password first; whether it was that before.
+    pub(crate) fn promote(&mut self, password: &SecretString) -> bool {
         self.is_in_doubt = false;
         self.revision += 1;
+        promote(&mut self.passwords, password)
     }
 }
 
-/// Puts a password before all others, of which only so many are remembered.
-pub(crate) fn promote(passwords: &mut Vec<SecretString>, password: &SecretString) {
-    passwords.retain(|one| one.expose() != password.expose());
+/// Puts a password before all others, of which only so many are remembered; whether it was the first before.
+pub(crate) fn promote(passwords: &mut Vec<SecretString>, password: &SecretString) -> bool {
+    let is_it = |one: &SecretString| one.expose() == password.expose();
+    let was_first = passwords.first().is_some_and(is_it);
+    passwords.retain(|one| !is_it(one));
     passwords.insert(0, copied(password));
     passwords.truncate(PASSWORDS_MAX);
+    was_first
 }
 
 /// Puts a password after all others, if it is not known and there is room.
@@ -288,6 +347,7 @@ mod tests {
             read_back.secrets.iter().map(|(name, secret)| (name.as_str(), secret.expose().as_str())).collect();
         assert_eq!(secrets, [("private_key", "key")]);
         assert!(read(None).secrets.is_empty());
+        assert_eq!(read_back.rotation().unwrap(), None);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Engine for Database {
     async fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {
         match name.split_once('/') {
             Some(("static", role)) => static_roles::due(self, cx, role),
-            Some(("root", connection)) => root::find_out(self, cx, connection),
+            Some(("root", connection)) => root::due(self, cx, connection),
             _ => Ok(Outside::done(Nothing)),
         }
     }

@@ -1,7 +1,9 @@
-//! `rotate-root/NAME`: a password for the connection's own account that only this server knows.
+//! The password of the connection's own account, which only this server knows: rotated by order (`rotate-root/NAME`), or by
+//! itself when its time has come.
 //!
 //! The candidate is stored before it is set, logged in with before it counts, and the former ones are kept. Whoever connects
 //! tries all of them, so a crash at any step leaves a connection that works; the time that was set then finds out which one.
+//! One time per connection does for both, as what is in doubt is found out before anything is rotated.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,23 +19,63 @@ use crate::settings::Common;
 use crate::target::Trouble;
 use crate::{Database, Doors, checked_name};
 
-/// When it is found out which password counts, after a rotation that did not end.
-const FIND_OUT_AFTER: Duration = Duration::from_secs(90);
+/// The least time between two rotations.
+pub(crate) const PERIOD_MIN: Duration = Duration::from_secs(10);
+/// When it is found out which password counts, after a rotation that did not end; and when one that could not begin is tried
+/// again.
+const AGAIN_AFTER: Duration = Duration::from_secs(90);
 
-fn wake_name(name: &str) -> String {
+pub(crate) fn wake_name(name: &str) -> String {
     format!("root/{name}")
 }
 
-pub(crate) async fn rotate(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Outside<Nothing>, Fault> {
-    let name = checked_name(&input.name)?;
-    let mut connection = Connection::named(&mut cx.view, name)?;
+/// Whose password it is.
+///
+/// # Errors
+/// Where there is nobody, or no password to begin with.
+pub(crate) fn account_of(connection: &Connection) -> Result<String, Fault> {
     let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let username = settings.username.filter(|username| !username.is_empty());
     let missing = |what: &str| Fault::invalid(format!("unable to rotate root credentials: no {what} in configuration"));
     let username = username.ok_or_else(|| missing("username"))?;
-    if connection.passwords.is_empty() {
-        return Err(missing("password"));
+    if connection.passwords.is_empty() { Err(missing("password")) } else { Ok(username) }
+}
+
+/// Sets when a connection is looked at next; what is in doubt has its time already.
+pub(crate) fn plan_next(view: &mut View<'_>, connection: &Connection, now: Timestamp) -> Result<(), Fault> {
+    if connection.is_in_doubt {
+        return Ok(());
     }
+    let name = wake_name(&connection.name);
+    match connection.rotation()? {
+        Some(rotation) => view.wake(&name, rotation.due(connection.counts_since.unwrap_or(now), now).max(now)),
+        None => view.no_wake(&name),
+    }
+}
+
+pub(crate) async fn rotate(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Outside<Nothing>, Fault> {
+    let connection = Connection::named(&mut cx.view, checked_name(&input.name)?)?;
+    rotation_of(engine, cx, connection)
+}
+
+/// Does what is due: finds out which password counts, or rotates it, or says when it comes next.
+pub(crate) fn due(engine: &Database, mut cx: Cx<'_>, name: &str) -> Result<Outside<Nothing>, Fault> {
+    let Some(connection) = Connection::load(&mut cx.view, name)? else { return Ok(Outside::done(Nothing)) };
+    if connection.is_in_doubt {
+        return find_out(engine, &cx, connection);
+    }
+    let Some(rotation) = connection.rotation()? else { return Ok(Outside::done(Nothing)) };
+    let due = rotation.due(connection.counts_since.unwrap_or(Timestamp::EPOCH), cx.now);
+    if !rotation.is_open(due, cx.now) {
+        // Not due yet, or not any more before that.
+        cx.view.wake(&wake_name(name), due)?;
+        return Ok(Outside::done(Nothing));
+    }
+    rotation_of(engine, cx, connection)
+}
+
+fn rotation_of(engine: &Database, mut cx: Cx<'_>, mut connection: Connection) -> Result<Outside<Nothing>, Fault> {
+    let username = account_of(&connection)?;
     let candidate = cx.password(&connection.password_policy)?;
     // By what counts now; those who connect from now on try the candidate, too.
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
@@ -42,7 +84,7 @@ pub(crate) async fn rotate(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
     connection.is_in_doubt = true;
     connection.revision += 1;
     connection.store(&mut cx.view)?;
-    cx.view.wake(&wake_name(name), cx.now.plus(FIND_OUT_AFTER))?;
+    cx.view.wake(&wake_name(&connection.name), cx.now.plus(AGAIN_AFTER))?;
     let statements = connection.root_rotation_statements.clone();
     let act = async move {
         target.set_password(&username, &candidate, &statements).await?;
@@ -53,42 +95,52 @@ pub(crate) async fn rotate(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
             Err(trouble) => Err(Failed::in_doubt(trouble.fault())),
         }
     };
-    let (promoted, undone) = (Arc::<str>::from(name), Arc::<str>::from(name));
-    let id = connection.id.clone();
-    let planned = Outside::new(connection.name, act, move |view, _now, candidate: &SecretString| {
-        settle(view, &promoted, &id, Some(candidate))?;
+    let begun = Arc::new((connection.name.clone(), connection.id));
+    let settled = Arc::clone(&begun);
+    let planned = Outside::new(connection.name, act, move |view, now, candidate: &SecretString| {
+        settle(view, &settled, Some(candidate), now)?;
         Ok(Nothing)
     });
-    let id = connection.id;
-    Ok(planned.if_failed(
-        move |view, _now, failed| {
-            if failed.left == Left::Nothing { settle(view, &undone, &id, None) } else { Ok(()) }
-        },
-    ))
+    Ok(planned.if_failed(move |view, now, failed| {
+        if failed.left != Left::Nothing {
+            return Ok(());
+        }
+        let Some(connection) = settle(view, &begun, None, now)? else { return Ok(()) };
+        let Some(rotation) = connection.rotation()? else { return Ok(()) };
+        // By order it may have been tried before its time, which stays; what was due waits a little.
+        let due = rotation.due(connection.counts_since.unwrap_or(now), now);
+        if due > now { Ok(()) } else { view.wake(&wake_name(&begun.0), rotation.again(due, now, AGAIN_AFTER)) }
+    }))
 }
 
 /// Notes which password counts: the one that let us in, or, where nothing was done, the one that did before.
-fn settle(view: &mut View<'_>, name: &str, id: &str, counts: Option<&SecretString>) -> Result<(), Fault> {
-    view.no_wake(&wake_name(name))?;
+fn settle(
+    view: &mut View<'_>,
+    begun: &(String, String),
+    counts: Option<&SecretString>,
+    now: Timestamp,
+) -> Result<Option<Connection>, Fault> {
+    let (name, id) = begun;
     // Written anew meanwhile, by whoever says what counts.
-    let Some(mut connection) = Connection::load(view, name)?.filter(|connection| connection.id == id) else {
-        return Ok(());
+    let Some(mut connection) = Connection::load(view, name)?.filter(|connection| connection.id == *id) else {
+        return Ok(None);
     };
     let first = connection.passwords.first().map(copied);
     if let Some(counts) = counts.or(first.as_ref()) {
-        connection.promote(counts);
+        if !connection.promote(counts) {
+            connection.counts_since = Some(now);
+        }
         connection.store(view)?;
+        plan_next(view, &connection, now)?;
     }
-    Ok(())
+    Ok(Some(connection))
 }
 
 /// Finds out which password counts, by logging in.
-pub(crate) fn find_out(engine: &Database, mut cx: Cx<'_>, name: &str) -> Result<Outside<Nothing>, Fault> {
-    let found = Connection::load(&mut cx.view, name)?.filter(|connection| connection.is_in_doubt);
-    let Some(connection) = found else { return Ok(Outside::done(Nothing)) };
+fn find_out(engine: &Database, cx: &Cx<'_>, connection: Connection) -> Result<Outside<Nothing>, Fault> {
     let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let username = settings.username.unwrap_or_default();
-    let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let target = engine.targets.of(&connection, Doors::of(cx))?;
     let passwords: Vec<SecretString> = connection.passwords.iter().map(copied).collect();
     let act = async move {
         let mut refused = Fault::invalid("there is no password");
@@ -101,9 +153,9 @@ pub(crate) fn find_out(engine: &Database, mut cx: Cx<'_>, name: &str) -> Result<
         }
         Err(Failed::nothing_done(refused))
     };
-    let (settled, id) = (Arc::<str>::from(name), connection.id);
-    Ok(Outside::new(connection.name, act, move |view, _now: Timestamp, password: &SecretString| {
-        settle(view, &settled, &id, Some(password))?;
+    let begun = (connection.name.clone(), connection.id);
+    Ok(Outside::new(connection.name, act, move |view, now: Timestamp, password: &SecretString| {
+        settle(view, &begun, Some(password), now)?;
         Ok(Nothing)
     }))
 }
