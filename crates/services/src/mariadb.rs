@@ -14,7 +14,7 @@ pub const ROOT_PASSWORD: &str = "root-Canary-pw-2";
 /// A server that runs until it is dropped.
 pub struct MariaDb {
     // Ended before its directory goes.
-    _process: Process,
+    process: Process,
     home: Home,
     port: u16,
     authority: String,
@@ -68,7 +68,7 @@ impl MariaDb {
         };
         let process = Process::start(&mut command, "TERM", answers);
         let process = process.map_err(|why| format!("mariadbd: {why}: {}", home.said()))?;
-        Ok(Self { _process: process, home, port, authority: certificates.authority })
+        Ok(Self { process, home, port, authority: certificates.authority })
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -103,6 +103,16 @@ impl MariaDb {
     /// What the client says.
     pub fn sql_as(&self, user: &str, password: &str, text: &str) -> Result<String, String> {
         said(client(self.port, user, password).args(["--execute", text]))
+    }
+
+    /// Makes it stand still, as a machine that hangs; dropping it works all the same.
+    pub fn freeze(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal("CONT");
     }
 }
 

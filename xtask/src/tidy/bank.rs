@@ -26,8 +26,7 @@ pub fn untrue(table: &str, sources: &[Source]) -> Vec<String> {
         }
         let tests: Vec<&str> = evidence.split('`').skip(1).step_by(2).filter(|name| is_test_name(name)).collect();
         for test in &tests {
-            let definition = format!("fn {test}(");
-            if !sources.iter().any(|source| source.text.contains(&definition)) {
+            if !sources.iter().any(|source| source.defines(test)) {
                 complain(format!("there is no test `{test}`"));
             }
         }

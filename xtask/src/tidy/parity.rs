@@ -25,7 +25,7 @@ pub fn untrue(table: &str, sources: &[Source]) -> Vec<String> {
         let mut complain = |text: String| broken.push(format!("{TABLE}:{}: {row}: {text}", at + 1));
         for name in evidence.split('`').skip(1).step_by(2) {
             let is_there = if is_test_name(name) {
-                sources.iter().any(|source| source.text.contains(&format!("fn {name}(")))
+                sources.iter().any(|source| source.defines(name))
             } else if name.ends_with(".rs") {
                 sources.iter().any(|source| source.path.ends_with(name))
             } else {

@@ -32,6 +32,12 @@ impl Source {
         Self { path: path.to_owned(), text, code }
     }
 
+    /// Whether it has a function of this name, also one that has parameters of types.
+    #[must_use]
+    pub fn defines(&self, name: &str) -> bool {
+        ["(", "<"].iter().any(|after| self.text.contains(&format!("fn {name}{after}")))
+    }
+
     /// The lines (from 1) of the code in which `needle` stands as whole words.
     pub fn lines_with<'s>(&'s self, needle: &'s str) -> impl Iterator<Item = usize> + 's {
         self.code.lines().enumerate().filter(move |(_, line)| has_words(line, needle)).map(|(at, _)| at + 1)

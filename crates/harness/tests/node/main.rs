@@ -30,6 +30,8 @@ mod cluster_restore;
 mod cluster_view;
 mod contention;
 mod database;
+mod database_mysql;
+mod databases;
 mod edge;
 mod every_endpoint;
 mod failover;
