@@ -67,16 +67,34 @@ impl Hosts {
     /// From now on this part of a thousand of the packets between nodes is lost.
     pub(crate) fn lose(&self, of_thousand: usize) {
         for at in 0..CLIENTS {
-            self.on(at, || {
-                run("nft flush ruleset");
-                run("nft add table ip losses");
-                run("nft add chain ip losses received { type filter hook input priority 0 ; }");
-                let from = "ip saddr 198.18.0.1-198.18.0.3";
-                run(&format!(
-                    "nft add rule ip losses received {from} numgen random mod 1000 < {of_thousand} counter drop"
-                ));
-            });
+            self.lose_at(at, &format!("numgen random mod 1000 < {of_thousand}"));
         }
+    }
+
+    /// From now on one host is sent nothing by the others that needs a large packet, and all that is small.
+    pub(crate) fn lose_large_at(&self, at: usize) {
+        self.lose_at(at, "ip length > 1000");
+    }
+
+    /// From now on one host hears nothing of the others, which hear it.
+    pub(crate) fn lose_all_at(&self, at: usize) {
+        self.lose_at(at, "");
+    }
+
+    /// From now on one host is sent everything again.
+    pub(crate) fn lose_nothing_at(&self, at: usize) {
+        self.on(at, || run("nft flush ruleset"));
+    }
+
+    /// Of what other nodes send one host this is lost, and nothing else.
+    fn lose_at(&self, at: usize, what: &str) {
+        self.on(at, || {
+            run("nft flush ruleset");
+            run("nft add table ip losses");
+            run("nft add chain ip losses received { type filter hook input priority 0 ; }");
+            let from = "ip saddr 198.18.0.1-198.18.0.3";
+            run(&format!("nft add rule ip losses received {from} {what} counter drop").replace("  ", " "));
+        });
     }
 
     /// How many were lost since that was said.

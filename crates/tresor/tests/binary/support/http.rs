@@ -39,6 +39,14 @@ impl Answer {
         fields.get("errors")?.as_array()?.iter().map(|error| Some(error.as_str()?.to_owned())).collect()
     }
 
+    /// A header, if there is one of that name.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
     /// Fails unless the status is this one.
     #[track_caller]
     pub(crate) fn expect(self, status: u16) -> Self {
@@ -52,16 +60,28 @@ impl Answer {
 pub(crate) struct Http {
     pub(crate) address: SocketAddr,
     token: String,
+    /// More lines of the head, each with its end.
+    more: String,
 }
 
 impl Http {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        Self { address, token: String::new() }
+        Self { address, token: String::new(), more: String::new() }
     }
 
     /// The same client with a token.
     pub(crate) fn with_token(&self, token: &str) -> Self {
-        Self { address: self.address, token: token.to_owned() }
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// The same client with one header more.
+    pub(crate) fn with_header(&self, name: &str, value: &str) -> Self {
+        Self { more: format!("{}{name}: {value}\r\n", self.more), ..self.clone() }
+    }
+
+    /// Whose it is.
+    pub(crate) fn token(&self) -> &str {
+        &self.token
     }
 
     /// A connection.
@@ -103,8 +123,8 @@ impl Http {
     pub(crate) fn head_of(&self, method: &str, path: &str, length: usize) -> String {
         let token = if self.token.is_empty() { String::new() } else { format!("X-Vault-Token: {}\r\n", self.token) };
         format!(
-            "{method} /v1/{path} HTTP/1.1\r\nHost: {}\r\n{token}Content-Length: {}\r\nConnection: close\r\n\r\n",
-            self.address, length
+            "{method} /v1/{path} HTTP/1.1\r\nHost: {}\r\n{token}{}Content-Length: {length}\r\nConnection: close\r\n\r\n",
+            self.address, self.more
         )
     }
 
@@ -157,13 +177,11 @@ fn parse(received: &[u8]) -> Option<Answer> {
     let end = received.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(&received[..end]).into_owned();
     let status: u16 = head.split(' ').nth(1)?.parse().ok()?;
-    let length = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
     if (100..200).contains(&status) {
         return parse(&received[end + 4..]);
     }
+    let answer = Answer { status, head, text: String::new() };
+    let length = answer.header("content-length").and_then(|length| length.parse().ok());
     let body = received.get(end + 4..end + 4 + length.unwrap_or(0))?;
-    Some(Answer { status, head, text: String::from_utf8_lossy(body).into_owned() })
+    Some(Answer { text: String::from_utf8_lossy(body).into_owned(), ..answer })
 }

@@ -62,14 +62,21 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Waits until this much more was written and read.
+    /// Whether clients are to end.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a client has done one thing.
+    pub(crate) fn did_one(&self) {
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Waits until this much more was done.
     pub(crate) fn more(&self, count: usize) {
         let target = self.done.load(Ordering::Relaxed) + count;
         // A client that is told something wrong ends them all, and says so afterwards.
-        until("more to be done", || {
-            let is_over = self.is_over.load(Ordering::Relaxed);
-            (is_over || self.done.load(Ordering::Relaxed) >= target).then_some(())
-        });
+        until("more to be done", || (self.is_over() || self.done.load(Ordering::Relaxed) >= target).then_some(()));
     }
 }
 
@@ -83,23 +90,37 @@ pub(crate) fn under_load(nodes: &[Http], during: impl FnOnce(&Load)) -> Seen {
     // Each load has names of its own.
     static LOADS: AtomicUsize = AtomicUsize::new(0);
     let names = format!("kv/{}", LOADS.fetch_add(1, Ordering::Relaxed));
+    let mut seen = Seen::default();
+    let clients = clients(CLIENTS, |client, load| use_nodes(&format!("{names}-{client}"), nodes, load), during);
+    for one in clients {
+        seen.written.extend(one.written);
+        seen.refused.extend(one.refused);
+    }
+    seen
+}
+
+/// Lets so many clients work while something is done; what each of them came to know.
+pub(crate) fn clients<T: Send>(
+    count: usize,
+    work: impl Fn(usize, &Load) -> T + Sync,
+    during: impl FnOnce(&Load),
+) -> Vec<T> {
     let load = Load { done: AtomicUsize::new(0), is_over: AtomicBool::new(false) };
     std::thread::scope(|scope| {
-        let (names, shared, mut clients) = (&names, &load, Vec::new());
-        for client in 0..CLIENTS {
-            clients.push(scope.spawn(move || use_nodes(&format!("{names}-{client}"), nodes, shared)));
-        }
+        let (work, shared) = (&work, &load);
+        let at_work: Vec<_> = (0..count)
+            .map(|client| {
+                scope.spawn(move || {
+                    let _over_when_wrong = Over(&shared.is_over);
+                    work(client, shared)
+                })
+            })
+            .collect();
         // Ends the clients also when it panics.
         let over = Over(&load.is_over);
         during(&load);
         drop(over);
-        let mut seen = Seen::default();
-        for client in clients {
-            let one = client.join().unwrap();
-            seen.written.extend(one.written);
-            seen.refused.extend(one.refused);
-        }
-        seen
+        at_work.into_iter().map(|client| client.join().unwrap()).collect()
     })
 }
 
@@ -112,11 +133,10 @@ impl Drop for Over<'_> {
 }
 
 fn use_nodes(names: &str, nodes: &[Http], load: &Load) -> Seen {
-    let _over_when_wrong = Over(&load.is_over);
     let mut seen = Seen::default();
     seen.written.extend((0..NAMES).map(|name| (format!("{names}-{name}"), Written::default())));
     for number in 1.. {
-        if load.is_over.load(Ordering::Relaxed) {
+        if load.is_over() {
             break;
         }
         let (path, written) = &mut seen.written[number % NAMES];
@@ -150,7 +170,7 @@ fn use_nodes(names: &str, nodes: &[Http], load: &Load) -> Seen {
         // What was seen once stays.
         written.acknowledged = found;
         if wrote.is_some() {
-            load.done.fetch_add(1, Ordering::Relaxed);
+            load.did_one();
         }
     }
     seen

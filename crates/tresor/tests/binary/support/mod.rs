@@ -8,7 +8,7 @@ mod process;
 mod production;
 
 pub(crate) use http::{Answer, Http, read_answer};
-pub(crate) use load::under_load;
+pub(crate) use load::{Load, clients, under_load};
 pub(crate) use process::{Cli, Finished, Server, binary, command};
 pub(crate) use production::{Keys, Production};
 
