@@ -4,6 +4,7 @@
 //! A module per server; `xtask` installs what brings them. Deliberately absent: skipping. Who starts one that is not there
 //! is told so, and fails.
 
+pub mod between;
 mod certificates;
 pub mod mariadb;
 pub mod moto;
@@ -11,12 +12,15 @@ pub mod postgres;
 mod process;
 pub mod python;
 pub mod rabbitmq;
+pub mod redis;
 pub mod slapd;
 mod talk;
 
+pub use between::Between;
 pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use postgres::Postgres;
 pub use process::free_port;
 pub use rabbitmq::RabbitMq;
+pub use redis::Redis;
 pub use slapd::Slapd;

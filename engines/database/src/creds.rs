@@ -15,7 +15,7 @@ use tresor_wire::output::Output;
 use crate::account::{Account, KIND};
 use crate::config::{ByName, ID_LENGTH};
 use crate::connection::{Connection, account_name};
-use crate::plugins::Plugin;
+use crate::plugins::{Creation, Plugin};
 use crate::roles::Role;
 use crate::settings::Common;
 use crate::statements::are_blank;
@@ -58,11 +58,11 @@ pub(crate) async fn make(
     let role = role.ok_or_else(|| Fault::invalid(format!("unknown role: {name}")))?;
     let connection = Connection::named(&mut cx.view, &role.db_name)?;
     connection.allows(name)?;
-    if are_blank(&role.creation) {
+    let plugin = connection.plugin()?;
+    if plugin.creation == Creation::Said && are_blank(&role.creation) {
         return Err(Fault::invalid("empty creation statements"));
     }
     let policy = role.credential.password_policy(&connection.password_policy)?;
-    let plugin = connection.plugin()?;
     let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let fields = [("DisplayName", cx.caller.display_name), ("RoleName", name)];
     let moment = Moment { now: cx.now, entropy: cx.entropy };

@@ -14,12 +14,14 @@ mod mysql;
 mod plugins;
 mod pool;
 mod postgresql;
+mod redis;
 mod roles;
 mod root;
 mod settings;
 mod statements;
 mod static_roles;
 mod target;
+mod tls;
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -7,7 +7,7 @@ use tresor_model::Fault;
 
 use crate::connection::Connection;
 use crate::target::Target;
-use crate::{Doors, mysql, postgresql};
+use crate::{Doors, mysql, postgresql, redis};
 
 /// A kind of server.
 pub(crate) struct Plugin {
@@ -19,6 +19,8 @@ pub(crate) struct Plugin {
     pub(crate) name_bytes_max: usize,
     /// How a time is written in `{{expiration}}`, in the layout of Go's templates.
     pub(crate) expiration: &'static str,
+    /// Whether accounts are made without statements.
+    pub(crate) creation: Creation,
     /// Details by which a connection reaches another server, or another account.
     pub(crate) reaches: &'static [&'static str],
     /// What it takes that is never shown, beside `password`.
@@ -29,8 +31,17 @@ pub(crate) struct Plugin {
     pub(crate) warnings: fn(&Connection) -> Vec<String>,
 }
 
+/// What makes an account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Creation {
+    /// The statements of its role.
+    Said,
+    /// Those, and where there are none something usual.
+    Usual,
+}
+
 /// All of them.
-const PLUGINS: &[&Plugin] = &[&postgresql::PLUGIN, &mysql::PLUGIN, &mysql::LEGACY];
+const PLUGINS: &[&Plugin] = &[&postgresql::PLUGIN, &mysql::PLUGIN, &mysql::LEGACY, &redis::PLUGIN];
 
 impl Plugin {
     /// The one of this name.

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tresor_credential::{Moment, Template};
+use tresor_env::outgoing::Base;
 use tresor_model::Map;
 use tresor_wire::input::{Fields, Input, PathParameters, Seconds};
 
@@ -99,14 +100,26 @@ impl Pooled {
 
     /// What is said of a password that stands in the URL.
     pub(crate) fn warning(&self) -> Option<String> {
-        let url = self.connection_url.as_deref().unwrap_or_default();
-        (redacted(url) != url).then(|| {
-            "Password found in connection_url, use a templated url to enable root rotation and prevent read access to \
-             password information."
-                .into()
-        })
+        of_the_url(self.connection_url.as_deref().unwrap_or_default())
     }
 }
+
+/// What is said of a password that stands in a URL.
+pub(crate) fn of_the_url(url: &str) -> Option<String> {
+    (redacted(url) != url).then(|| {
+        "Password found in connection_url, use a templated url to enable root rotation and prevent read access to \
+         password information."
+            .into()
+    })
+}
+
+/// What is said of a host that is told passwords without TLS.
+pub(crate) fn in_the_clear(host: &str) -> Option<String> {
+    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+    let is_private = Base::parse(&format!("http://{host}")).is_some_and(Base::is_private);
+    (!is_private).then(|| "passwords go to this server in the clear: send tls=true".into())
+}
+
 /// A URL without a password that stands in it.
 pub(crate) fn redacted(url: &str) -> String {
     if let Some((user, password, behind)) = of_go(url) {

@@ -8,6 +8,7 @@ use tresor_secret::SecretString;
 
 use crate::mysql::MySql;
 use crate::postgresql::PostgreSql;
+use crate::redis::Redis;
 use crate::statements::Unfit;
 
 /// Why a target did not do what it was asked for. The texts are the target's own, without secrets.
@@ -117,6 +118,8 @@ pub(crate) enum Target {
     PostgreSql(PostgreSql),
     /// MySQL and MariaDB.
     MySql(MySql),
+    /// Redis and Valkey.
+    Redis(Redis),
 }
 
 macro_rules! each {
@@ -124,6 +127,7 @@ macro_rules! each {
         match $target {
             Target::PostgreSql($inner) => $does,
             Target::MySql($inner) => $does,
+            Target::Redis($inner) => $does,
         }
     };
 }
@@ -145,6 +149,7 @@ impl Target {
             // It has transactions, and needs to be told no way back.
             Self::PostgreSql(inner) => inner.create(account, statements).await,
             Self::MySql(inner) => inner.create(account, statements, rollback).await,
+            Self::Redis(inner) => inner.create(account, statements).await,
         }
     }
 

@@ -30,6 +30,7 @@ mod cluster_restore;
 mod cluster_view;
 mod contention;
 mod database;
+mod database_kinds;
 mod database_mysql;
 mod databases;
 mod edge;

@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
-use tresor_services::{MariaDb, Moto, Postgres, RabbitMq, Slapd, mariadb, postgres, python};
+use tresor_services::{MariaDb, Moto, Postgres, RabbitMq, Redis, Slapd, mariadb, postgres, python, redis};
 
 /// A server beside a page.
 pub(crate) struct Beside {
@@ -28,6 +28,14 @@ pub(crate) fn rabbitmq() -> Beside {
 pub(crate) fn mariadb() -> Beside {
     let server = MariaDb::start().expect("a database server");
     let stand_ins = [("3306", server.port().to_string()), ("first-root-password", mariadb::ROOT_PASSWORD.to_owned())];
+    let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
+    Beside { stand_ins, python: None, _running: Box::new(server) }
+}
+
+/// A Redis at its usual port, with a file of users.
+pub(crate) fn redis() -> Beside {
+    let server = Redis::start(redis::Users::InAclFile).expect("a Redis");
+    let stand_ins = [("6379", server.port().to_string()), ("first-root-password", redis::ROOT_PASSWORD.to_owned())];
     let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
     Beside { stand_ins, python: None, _running: Box::new(server) }
 }

@@ -60,6 +60,7 @@ pages! {
     engine_cubbyhole: "docs/engines/cubbyhole.md", Start::DevServer;
     engine_database: "docs/engines/database.md", Start::Beside(beside::postgres);
     engine_database_mysql: "docs/engines/database-mysql.md", Start::Beside(beside::mariadb);
+    engine_database_redis: "docs/engines/database-redis.md", Start::Beside(beside::redis);
     engine_kv_1: "docs/engines/kv-v1.md", Start::DevServer;
     engine_kv_2: "docs/engines/kv-v2.md", Start::DevServer;
     engine_ldap: "docs/engines/ldap.md", Start::Beside(beside::ldap);

@@ -12,7 +12,7 @@ use super::{EXPIRATION, MySql, NAME_BYTES_MAX, USERNAME, USERNAME_LEGACY};
 use crate::Doors;
 use crate::access::Access;
 use crate::connection::{Connection, copied};
-use crate::plugins::Plugin;
+use crate::plugins::{Creation, Plugin};
 use crate::settings::{Common, Pooled, parsed, unrecognized};
 use crate::target::Target;
 
@@ -22,6 +22,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     username: USERNAME,
     name_bytes_max: NAME_BYTES_MAX,
     expiration: EXPIRATION,
+    creation: Creation::Said,
     reaches: &["connection_url", "username"],
     secrets: &["tls_certificate_key"],
     target,

@@ -5,7 +5,7 @@ use tresor_wire::input::Input;
 use super::{Dsn, EXPIRATION, NAME_BYTES_MAX, Placed, PostgreSql, Ssl, Telling, Tls, USERNAME};
 use crate::Doors;
 use crate::connection::{Connection, copied};
-use crate::plugins::Plugin;
+use crate::plugins::{Creation, Plugin};
 use crate::settings::{Common, Pooled, parsed, unrecognized};
 use crate::target::Target;
 
@@ -15,6 +15,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     username: USERNAME,
     name_bytes_max: NAME_BYTES_MAX,
     expiration: EXPIRATION,
+    creation: Creation::Said,
     reaches: &["connection_url", "username"],
     secrets: &["private_key"],
     target,

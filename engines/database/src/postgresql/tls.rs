@@ -1,21 +1,15 @@
 //! TLS to a server, verified as far as the configuration asks.
 //!
 //! What `sslmode` leaves unverified is what its users know it to be; whoever configures that is warned (TLS-01).
-//! Deliberately absent: the system's authorities, which would vouch for anybody; the one that counts is sent.
+//! Deliberately absent: who vouches for a server (`crate::tls`).
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, RootCertStore, SignatureScheme,
-};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_rustls::{TlsConnector, client};
@@ -23,6 +17,7 @@ use tresor_env::net::Stream;
 use tresor_secret::SecretString;
 
 use super::dsn::Ssl;
+use crate::tls::{Verified, begin, certificates};
 
 /// How the server proves who it is, and we do.
 #[derive(Clone)]
@@ -39,12 +34,14 @@ impl Tls {
         certificate: Option<&str>,
         key: Option<&SecretString>,
     ) -> Result<Self, String> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let verifier = verifier(ssl, authority, &provider)?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let builder = begin(&match (ssl, authority) {
+            (Ssl::Full, Some(authority)) => Verified::Fully("tls_ca", authority),
+            (Ssl::Full | Ssl::Authority, None) => {
+                return Err("this sslmode verifies the server, and needs tls_ca".into());
+            }
+            (_, Some(authority)) => Verified::ByAuthority("tls_ca", authority),
+            (_, None) => Verified::Not,
+        })?;
         let config = match (certificate, key) {
             (None, None) => builder.with_no_client_auth(),
             (Some(certificate), Some(key)) => {
@@ -61,82 +58,6 @@ impl Tls {
     /// The way to one host.
     pub(super) fn to(&self, name: &str) -> ToHost {
         ToHost { connector: self.0.clone(), name: ServerName::try_from(name.to_owned()).ok() }
-    }
-}
-
-fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
-    let every: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
-    every.ok().filter(|every| !every.is_empty())
-}
-
-fn verifier(
-    ssl: Ssl,
-    authority: Option<&str>,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    let by_authority = match authority {
-        None => None,
-        Some(text) => {
-            let mut roots = RootCertStore::empty();
-            for certificate in certificates(text).ok_or("tls_ca holds no certificate in PEM")? {
-                roots.add(certificate).map_err(|_| "tls_ca holds no certificate of an authority")?;
-            }
-            let built = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build();
-            Some(built.map_err(|error| error.to_string())?)
-        }
-    };
-    match (ssl, by_authority) {
-        (Ssl::Full, Some(verifier)) => Ok(verifier),
-        (Ssl::Full | Ssl::Authority, None) => Err("this sslmode verifies the server, and needs tls_ca".into()),
-        (_, authority) => Ok(Arc::new(Lax { authority, provider: Arc::clone(provider) })),
-    }
-}
-
-/// Verifies the authority and not the name, or nothing.
-#[derive(Debug)]
-struct Lax {
-    authority: Option<Arc<WebPkiServerVerifier>>,
-    provider: Arc<CryptoProvider>,
-}
-
-impl ServerCertVerifier for Lax {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, TlsError> {
-        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
-        match authority.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Err(TlsError::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 
