@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, zsh, fish, valgrind,
-//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, PostgreSQL, MariaDB, Redis, RabbitMQ, ip, nft, make, node, npm and a C compiler.
+//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, PostgreSQL, MariaDB, Redis, InfluxDB, RabbitMQ, ip, nft, make, node, npm and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -48,6 +48,7 @@ const PREREQUISITES: &[Prerequisite] = &[
     },
     Prerequisite { program: "/usr/sbin/mariadbd", probe: &["--version"], package: "mariadb-server" },
     Prerequisite { program: "redis-server", probe: &["--version"], package: "redis-server" },
+    Prerequisite { program: "influxd", probe: &["version"], package: "influxdb" },
     // A message broker, whose users are made; its command wants to be the package's user.
     Prerequisite {
         program: "sh",
@@ -75,7 +76,7 @@ pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
         println!(
-            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, psql, mariadbd, redis-server, rabbitmq-server, ip, nft, node, npm and cc are there"
+            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, psql, mariadbd, redis-server, influxd, rabbitmq-server, ip, nft, node, npm and cc are there"
         );
         return Ok(());
     }

@@ -153,6 +153,8 @@ pub struct Trust {
     pub authorities: Option<Zeroizing<String>>,
     /// PEM: a certificate and its private key, for servers that want to know who asks.
     pub identity: Option<Zeroizing<String>>,
+    /// Whether whoever answers is taken for the server. Whoever configures that is warned (TLS-01).
+    pub anybody: bool,
 }
 
 /// What was to be trusted or shown is no certificate, or no key that goes with it.

@@ -31,5 +31,6 @@ mod traces;
 mod watching;
 
 pub use diagnose::{Diagnosis, diagnose};
+pub use outgoing::Https;
 pub use run::{Arguments, Streams, run};
 pub use service::NodeService;

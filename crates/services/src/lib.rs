@@ -6,6 +6,7 @@
 
 pub mod between;
 mod certificates;
+pub mod influxdb;
 pub mod mariadb;
 pub mod moto;
 pub mod postgres;
@@ -17,6 +18,7 @@ pub mod slapd;
 mod talk;
 
 pub use between::Between;
+pub use influxdb::InfluxDb;
 pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use postgres::Postgres;

@@ -10,6 +10,7 @@ mod account;
 mod config;
 mod connection;
 mod creds;
+mod influxdb;
 mod mysql;
 mod plugins;
 mod pool;
@@ -32,7 +33,7 @@ use std::time::Duration;
 use tresor_engine::{
     Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Nothing, Outside, Routes, View,
 };
-use tresor_env::{Clock, Net};
+use tresor_env::{Clock, Net, Outgoing};
 use tresor_model::Fault;
 
 /// How to make a `database` mount.
@@ -129,11 +130,13 @@ pub(crate) struct Doors {
     pub(crate) net: Arc<dyn Net>,
     /// How long they take.
     pub(crate) clock: Arc<dyn Clock>,
+    /// HTTP servers.
+    pub(crate) outgoing: Arc<dyn Outgoing>,
 }
 
 impl Doors {
     pub(crate) fn of(cx: &Cx<'_>) -> Self {
-        Self { net: Arc::clone(cx.net), clock: Arc::clone(cx.clock) }
+        Self { net: Arc::clone(cx.net), clock: Arc::clone(cx.clock), outgoing: Arc::clone(cx.outgoing) }
     }
 
     /// What comes of something within a time; `None` when it takes longer.

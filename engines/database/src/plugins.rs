@@ -7,7 +7,7 @@ use tresor_model::Fault;
 
 use crate::connection::Connection;
 use crate::target::Target;
-use crate::{Doors, mysql, postgresql, redis};
+use crate::{Doors, influxdb, mysql, postgresql, redis};
 
 /// A kind of server.
 pub(crate) struct Plugin {
@@ -41,7 +41,7 @@ pub(crate) enum Creation {
 }
 
 /// All of them.
-const PLUGINS: &[&Plugin] = &[&postgresql::PLUGIN, &mysql::PLUGIN, &mysql::LEGACY, &redis::PLUGIN];
+const PLUGINS: &[&Plugin] = &[&postgresql::PLUGIN, &mysql::PLUGIN, &mysql::LEGACY, &redis::PLUGIN, &influxdb::PLUGIN];
 
 impl Plugin {
     /// The one of this name.

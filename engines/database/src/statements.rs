@@ -24,6 +24,8 @@ pub(crate) enum Language {
     PostgreSql,
     /// SQL as MySQL and MariaDB read it where neither `ANSI_QUOTES` nor `NO_BACKSLASH_ESCAPES` is on.
     MySql,
+    /// InfluxQL, as versions 1 read it.
+    InfluxQl,
 }
 
 /// What is put in: the name between the braces, and its value.
@@ -69,6 +71,8 @@ enum Around {
     Single,
     /// `E'`, or either quote of MySQL: a text in which a backslash escapes.
     Escaped(char),
+    /// Either quote of InfluxQL: a text or a name in which nothing but a backslash escapes, and that has no lines.
+    Backslashed(char),
     /// `--`, or the `#` of MySQL, to the end of the line.
     Line,
     /// `/*`, so deep.
@@ -103,6 +107,7 @@ fn step(language: Language, around: &mut Around, rest: &str, letter: char, befor
     let pair = rest.get(..2);
     let is_mysql = language == Language::MySql;
     let (next, taken) = match (*around, letter) {
+        (Around::Nothing, '\'' | '"') if language == Language::InfluxQl => (Around::Backslashed(letter), 1),
         (Around::Nothing, '\'' | '"') if is_mysql => (Around::Escaped(letter), 1),
         (Around::Nothing, '`') if is_mysql => (Around::Identifier('`'), 1),
         (Around::Nothing, '#') if is_mysql => (Around::Line, 1),
@@ -111,8 +116,8 @@ fn step(language: Language, around: &mut Around, rest: &str, letter: char, befor
         (Around::Nothing, '/') if is_mysql && (rest.starts_with("/*!") || rest.starts_with("/*M!")) => {
             (Around::Nothing, 2)
         }
-        // Its comments do not nest.
-        (Around::Block(deep), '/') if is_mysql => (Around::Block(deep), 1),
+        // These comments do not nest.
+        (Around::Block(deep), '/') if language != Language::PostgreSql => (Around::Block(deep), 1),
         (Around::Nothing, '"') => (Around::Identifier('"'), 1),
         (Around::Nothing, '\'') if is_e(before) => (Around::Escaped('\''), 1),
         (Around::Nothing, '\'') => (Around::Single, 1),
@@ -122,8 +127,12 @@ fn step(language: Language, around: &mut Around, rest: &str, letter: char, befor
         (Around::Block(1), '*') if pair == Some("*/") => (Around::Nothing, 2),
         (Around::Block(deep), '*') if pair == Some("*/") => (Around::Block(deep - 1), 2),
         (Around::Line, '\n') | (Around::Single, '\'') => (Around::Nothing, 1),
-        (Around::Identifier(end) | Around::Escaped(end), letter) if letter == end => (Around::Nothing, 1),
-        (Around::Escaped(end), '\\') => (Around::Escaped(end), 1 + rest.chars().nth(1).map_or(0, char::len_utf8)),
+        (Around::Identifier(end) | Around::Escaped(end) | Around::Backslashed(end), letter) if letter == end => {
+            (Around::Nothing, 1)
+        }
+        (same @ (Around::Escaped(_) | Around::Backslashed(_)), '\\') => {
+            (same, 1 + rest.chars().nth(1).map_or(0, char::len_utf8))
+        }
         (same, _) => (same, letter.len_utf8()),
     };
     *around = next;
@@ -155,6 +164,15 @@ fn put(out: &mut String, around: Around, name: &'static str, value: &str) -> Res
     match around {
         Around::Identifier(quote) | Around::Escaped(quote) => doubled(out, quote),
         Around::Single => doubled(out, '\''),
+        Around::Backslashed(quote) => {
+            for letter in value.chars().filter(|letter| *letter != '\0') {
+                match letter {
+                    '\n' => out.push_str("\\n"),
+                    letter if letter == quote || letter == '\\' => out.extend(['\\', letter]),
+                    letter => out.push(letter),
+                }
+            }
+        }
         // Capitals would be folded there, and the name that comes of it would not be known.
         Around::Nothing if value.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_')) => {
             out.push_str(value);
@@ -246,6 +264,24 @@ mod tests {
     }
 
     #[test]
+    fn trn_07_what_is_put_in_stays_what_it_is_for_influxdb_too() {
+        let with = |statement: &str, value: &str| in_language(Language::InfluxQl, statement, value);
+        for (statement, value, expected) in [
+            (r#"CREATE USER "{{name}}""#, r#"a"b\c'd"#, r#"CREATE USER "a\"b\\c'd""#),
+            ("SET PASSWORD FOR x = '{{name}}'", "a'b\"", r#"SET PASSWORD FOR x = 'a\'b"'"#),
+            (r#"SELECT 'it\'s', '{{name}}'"#, "b'c", r#"SELECT 'it\'s', 'b\'c'"#),
+            ("DROP USER \"{{name}}\"", "a\nb", "DROP USER \"a\\nb\""),
+            ("a -- it's\n'{{name}}'", "b'c", "a -- it's\n'b\\'c'"),
+            ("a /* ' /* ' */ '{{name}}'", "b'c", "a /* ' /* ' */ 'b\\'c'"),
+            ("SELECT '$$', '{{name}}', '$$'", "a$", "SELECT '$$', 'a$', '$$'"),
+            ("DROP USER {{name}};", "plain_1", "DROP USER plain_1;"),
+        ] {
+            assert_eq!(with(statement, value).unwrap(), expected, "{statement}");
+        }
+        assert_eq!(with("DROP USER {{name}}", "a b"), Err(Unfit::Bare("name")));
+    }
+
+    #[test]
     fn tok_11_blank_statements_are_none() {
         let blank =
             |statements: &[&str]| are_blank(&statements.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
@@ -279,10 +315,32 @@ mod tests {
             prop_assert_eq!(read, value);
         }
 
+        /// The same for InfluxDB, whose own escapes are read again.
+        #[test]
+        fn quotes_hold_for_influxdb(value in "[^\\x00]{0,40}", quote in prop_oneof![Just('\''), Just('"')]) {
+            let filled = in_language(Language::InfluxQl, &format!("({quote}{{{{name}}}}{quote})"), &value).unwrap();
+            let inner = filled.strip_prefix('(').and_then(|text| text.strip_suffix(')')).unwrap();
+            let inner = inner.strip_prefix(quote).and_then(|text| text.strip_suffix(quote)).unwrap();
+            let (mut letters, mut read) = (inner.chars(), String::new());
+            while let Some(letter) = letters.next() {
+                prop_assert!(letter != quote && letter != '\n', "it would end there");
+                read.push(match letter {
+                    '\\' => match letters.next() {
+                        Some('n') => '\n',
+                        Some(escaped) => escaped,
+                        None => panic!("an escape of nothing"),
+                    },
+                    letter => letter,
+                });
+            }
+            prop_assert_eq!(read, value);
+        }
+
         #[test]
         fn no_statement_makes_it_stumble(statement in "[-'\"$/*!#`\\\\{}name E\\n;]{0,60}", value in ".{0,20}") {
             drop(with(&statement, &value));
             drop(in_language(Language::MySql, &statement, &value));
+            drop(in_language(Language::InfluxQl, &statement, &value));
         }
     }
 }

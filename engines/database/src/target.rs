@@ -6,6 +6,7 @@ use tresor_engine::outside::Failed;
 use tresor_model::Fault;
 use tresor_secret::SecretString;
 
+use crate::influxdb::InfluxDb;
 use crate::mysql::MySql;
 use crate::postgresql::PostgreSql;
 use crate::redis::Redis;
@@ -120,6 +121,8 @@ pub(crate) enum Target {
     MySql(MySql),
     /// Redis and Valkey.
     Redis(Redis),
+    /// InfluxDB.
+    InfluxDb(InfluxDb),
 }
 
 macro_rules! each {
@@ -128,6 +131,7 @@ macro_rules! each {
             Target::PostgreSql($inner) => $does,
             Target::MySql($inner) => $does,
             Target::Redis($inner) => $does,
+            Target::InfluxDb($inner) => $does,
         }
     };
 }
@@ -150,6 +154,7 @@ impl Target {
             Self::PostgreSql(inner) => inner.create(account, statements).await,
             Self::MySql(inner) => inner.create(account, statements, rollback).await,
             Self::Redis(inner) => inner.create(account, statements).await,
+            Self::InfluxDb(inner) => inner.create(account, statements, rollback).await,
         }
     }
 

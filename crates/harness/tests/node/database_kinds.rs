@@ -13,8 +13,9 @@ use tresor_canary::Canaries;
 use tresor_core::cluster::Alone;
 use tresor_env::doubles::TestDoors;
 use tresor_harness::{Answer, Captured, Harness, ROOT, assembly};
+use tresor_server::Https;
 use tresor_services::redis::{self, Users};
-use tresor_services::{Between, Redis};
+use tresor_services::{Between, InfluxDb, Postgres, Redis, influxdb};
 
 use crate::databases::until;
 
@@ -105,6 +106,60 @@ impl Server for RedisOf {
     }
 }
 
+impl Server for InfluxDb {
+    fn plugin(&self) -> &'static str {
+        "influxdb-database-plugin"
+    }
+
+    fn root(&self) -> (&'static str, &'static str) {
+        (influxdb::ROOT, influxdb::ROOT_PASSWORD)
+    }
+
+    fn port(&self) -> u16 {
+        self.port()
+    }
+
+    fn details(&self) -> Value {
+        json!({ "connect_timeout": "30s" })
+    }
+
+    fn creation(&self) -> &'static str {
+        "CREATE USER \"{{username}}\" WITH PASSWORD '{{password}}'; GRANT READ ON app TO \"{{username}}\""
+    }
+
+    fn prefix(&self) -> &'static str {
+        "v_root_app_"
+    }
+
+    fn words(&self) -> (&'static str, &'static str) {
+        ("CREATE%20USER", "SET%20PASSWORD")
+    }
+
+    fn bad_names(&self) -> &'static [&'static str] {
+        &["a:b", "a\nb"]
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.users().unwrap()
+    }
+
+    fn lets_in(&self, name: &str, password: &str) -> bool {
+        self.query_as(name, password, "SHOW DATABASES").is_ok()
+    }
+
+    fn make(&self, name: &str, password: &str) {
+        self.query(&format!("CREATE USER {name} WITH PASSWORD '{password}' WITH ALL PRIVILEGES")).unwrap();
+    }
+
+    fn stop(&mut self) {
+        self.stop();
+    }
+
+    fn start_again(&mut self) {
+        self.start_again().unwrap();
+    }
+}
+
 /// A node whose ways out are the machine's, a server, and the wire that leads there.
 struct Both<S> {
     harness: Harness,
@@ -120,6 +175,7 @@ impl<S: Server> Both<S> {
         // The server goes by its own clock.
         doors.clock.advance(real.clock.wall().since(doors.doors.clock.wall()));
         doors.doors.net = real.net;
+        doors.doors.outgoing = Arc::new(Https::default());
         let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
         harness.initialize().await;
         harness.enable_audit().await;
@@ -402,4 +458,49 @@ async fn accounts_and_passwords_at_a_real_valkey() {
     let program = redis::valkey(Path::new(env!("CARGO_TARGET_TMPDIR")), &pinned).unwrap();
     let server = Redis::start_program(&program, Users::InAclFile).unwrap();
     all_of_it(RedisOf(server, "valkey-database-plugin")).await;
+}
+
+#[tokio::test]
+async fn accounts_and_passwords_at_a_real_influxdb() {
+    all_of_it(InfluxDb::start().unwrap()).await;
+}
+
+#[tokio::test]
+async fn tls_01_a_real_influxdb_is_verified_as_far_as_is_asked() {
+    let (server, other) = (InfluxDb::start_with_tls().unwrap(), Postgres::an_authority().unwrap());
+    let mut doors = TestDoors::new(1);
+    doors.doors.outgoing = Arc::new(Https::default());
+    let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+    harness.initialize().await;
+    harness.prepare("POST", "sys/mounts/database", json!({ "type": "database" })).await;
+    let json = |authority: &str| json!({ "data": { "issuing_ca": authority } }).to_string();
+    for (number, (host, trust, status)) in [
+        ("localhost", json!({ "pem_bundle": server.authority() }), 204),
+        ("localhost", json!({ "pem_json": json(server.authority()) }), 204),
+        ("127.0.0.1", json!({ "insecure_tls": true }), 200),
+        ("127.0.0.1", json!({ "insecure_tls": true, "pem_bundle": other }), 200),
+        ("127.0.0.1", json!({ "pem_bundle": server.authority() }), 400),
+        ("localhost", json!({ "pem_bundle": other }), 400),
+        ("localhost", json!({ "tls": true }), 400),
+        ("localhost", json!({ "tls": false }), 400),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut config = json!({
+            "plugin_name": "influxdb-database-plugin", "host": host, "port": server.port(), "connect_timeout": "30s",
+            "username": influxdb::ROOT, "password": influxdb::ROOT_PASSWORD,
+        });
+        for (name, value) in trust.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        let name = format!("database/config/tls{number}");
+        let written = harness.write(&name, ROOT, config).await;
+        assert_eq!(written.status, status, "{trust} {written:?}");
+        if status < 300 {
+            // What may hold a key is not shown.
+            let shown = harness.read(&name, ROOT).await;
+            assert!(!shown.at("/data/connection_details").to_string().contains("CERTIFICATE"), "{shown:?}");
+        }
+    }
 }

@@ -94,12 +94,16 @@ impl Registration {
     ) -> Result<Self, String> {
         let registry = match config {
             RegistrationConfig::Consul(config) => {
-                let trust = Trust { authorities: read(config.ca_file.as_deref())?, identity: identity(config)? };
+                let trust = Trust {
+                    authorities: read(config.ca_file.as_deref())?,
+                    identity: identity(config)?,
+                    anybody: false,
+                };
                 Registry::Consul(Consul::new(config, api, trusting(doors, trust)?)?)
             }
             RegistrationConfig::Kubernetes(config) => {
                 let authorities = read(Some(&config.service_account.join("ca.crt")))?;
-                let outgoing = trusting(doors, Trust { authorities, identity: None })?;
+                let outgoing = trusting(doors, Trust { authorities, identity: None, anybody: false })?;
                 Registry::Kubernetes(Kubernetes::new(config, &|name| std::env::var(name).ok(), outgoing)?)
             }
         };

@@ -5,7 +5,9 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
-use tresor_services::{MariaDb, Moto, Postgres, RabbitMq, Redis, Slapd, mariadb, postgres, python, redis};
+use tresor_services::{
+    InfluxDb, MariaDb, Moto, Postgres, RabbitMq, Redis, Slapd, influxdb, mariadb, postgres, python, redis,
+};
 
 /// A server beside a page.
 pub(crate) struct Beside {
@@ -22,6 +24,14 @@ pub(crate) fn rabbitmq() -> Beside {
     let broker = RabbitMq::start().expect("a broker");
     let stand_ins = vec![("http://127.0.0.1:15672".to_owned(), broker.uri())];
     Beside { stand_ins, python: None, _running: Box::new(broker) }
+}
+
+/// An InfluxDB at its usual port.
+pub(crate) fn influxdb() -> Beside {
+    let server = InfluxDb::start().expect("an InfluxDB");
+    let stand_ins = [("8086", server.port().to_string()), ("first-root-password", influxdb::ROOT_PASSWORD.to_owned())];
+    let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
+    Beside { stand_ins, python: None, _running: Box::new(server) }
 }
 
 /// A MariaDB at its usual port.

@@ -59,6 +59,7 @@ pages! {
     engine_aws: "docs/engines/aws.md", Start::Beside(beside::aws);
     engine_cubbyhole: "docs/engines/cubbyhole.md", Start::DevServer;
     engine_database: "docs/engines/database.md", Start::Beside(beside::postgres);
+    engine_database_influxdb: "docs/engines/database-influxdb.md", Start::Beside(beside::influxdb);
     engine_database_mysql: "docs/engines/database-mysql.md", Start::Beside(beside::mariadb);
     engine_database_redis: "docs/engines/database-redis.md", Start::Beside(beside::redis);
     engine_kv_1: "docs/engines/kv-v1.md", Start::DevServer;

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tresor_env::outgoing::NoWayOut;
 use tresor_env_os::{OsClock, OsNet};
 use tresor_model::Map;
 use tresor_services::MariaDb;
@@ -257,7 +258,7 @@ impl Fixture {
 /// One server for all of it.
 #[tokio::test]
 async fn what_is_asked_of_a_real_server() {
-    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()) };
+    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut) };
     let fixture = Fixture { server: MariaDb::start().unwrap(), doors };
     fixture.an_account_is_made_and_taken_away().await;
     fixture.every_host_of_a_name_is_taken_away().await;

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tresor_env::outgoing::NoWayOut;
 use tresor_env_os::{OsClock, OsNet};
 use tresor_services::Postgres;
 use tresor_services::postgres::{ROOT, ROOT_PASSWORD};
@@ -197,7 +198,7 @@ impl Fixture {
 /// One server for all of it.
 #[tokio::test]
 async fn what_is_asked_of_a_real_server() {
-    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()) };
+    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut) };
     let fixture = Fixture { server: Postgres::start().unwrap(), doors };
     fixture.an_account_is_made_renewed_and_taken_away().await;
     fixture.dyn_01_names_of_schemas_do_nothing().await;

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tresor_env::outgoing::NoWayOut;
 use tresor_env_os::{OsClock, OsNet};
 use tresor_model::Map;
 use tresor_services::Redis as Server;
@@ -37,7 +38,7 @@ fn statements(texts: &[&str]) -> Vec<String> {
 
 impl Fixture {
     fn of(users: Users) -> Self {
-        let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()) };
+        let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut) };
         Self { server: Server::start(users).unwrap(), doors }
     }
 
