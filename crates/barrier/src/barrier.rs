@@ -178,6 +178,11 @@ impl Vault {
         realms::of_name(name).map(|id| self.realms.with_id(id)).transpose()
     }
 
+    /// Whether what lies there is in a realm whose ring is not in memory.
+    pub(crate) fn is_sealed(&self, at: &RawKey) -> bool {
+        realms::of_raw_key(at).is_some_and(|id| self.realms.with_id(id).is_err())
+    }
+
     pub(crate) fn seal(&self, at: &RawKey, plaintext: &[u8]) -> Result<Vec<u8>, BarrierError> {
         let entropy = &*self.doors.entropy;
         match realms::of_raw_key(at) {
@@ -296,7 +301,7 @@ impl Barrier {
         self.enqueue(lane, txn.into_changes()).await
     }
 
-    async fn enqueue(&self, lane: Lane, changes: Changes) -> Result<Committed, CommitError> {
+    pub(crate) async fn enqueue(&self, lane: Lane, changes: Changes) -> Result<Committed, CommitError> {
         let (answer, committed) = oneshot::channel();
         self.0.queues.send(lane, Job { changes, answer }).await.map_err(|_| CommitError::Stopped)?;
         committed.await.map_err(|_| CommitError::Stopped)?

@@ -111,7 +111,7 @@ struct Coming {
 impl Coming {
     /// It stands. Whatever was announced since keeps its place in the cache.
     fn stands(self, vault: &Vault) -> Vec<Outcome> {
-        for (at, plaintext) in self.plain {
+        for (at, plaintext) in self.plain.into_iter().filter(|(at, _)| !vault.is_sealed(at)) {
             let known = Known { version: self.version, plaintext: Some(plaintext) };
             vault.cache.put(&at, self.version, Some(known));
         }

@@ -72,13 +72,23 @@ pub(crate) fn root_header() -> RawKey {
 
 /// A root key as it is stored for those who have the ring.
 pub(crate) fn sealed_root(root: &DataKey, ring: &KeyRing, entropy: &dyn Entropy) -> Vec<u8> {
-    AeadKey::new(&ring.derive_subkey(ROOT_LABEL)).seal(0, ROOT_CONTEXT, root.expose(), entropy)
+    wrapped(root, &ring.derive_subkey(ROOT_LABEL), ROOT_CONTEXT, entropy)
 }
 
 fn open_root(ring: &KeyRing, sealed: &[u8]) -> Result<DataKey, UnsealError> {
-    let opened = AeadKey::new(&ring.derive_subkey(ROOT_LABEL)).open(ROOT_CONTEXT, sealed)?;
-    let root = <[u8; 32]>::try_from(opened.as_slice());
-    root.map(DataKey::new).map_err(|_| RecordError::Impossible { kind: "root-key" }.into())
+    unwrapped(&ring.derive_subkey(ROOT_LABEL), ROOT_CONTEXT, sealed)
+}
+
+/// A key sealed by another one.
+pub(crate) fn wrapped(key: &DataKey, by: &DataKey, context: &[u8], entropy: &dyn Entropy) -> Vec<u8> {
+    AeadKey::new(by).seal(0, context, key.expose(), entropy)
+}
+
+/// The key that was sealed by another one.
+pub(crate) fn unwrapped(by: &DataKey, context: &[u8], sealed: &[u8]) -> Result<DataKey, UnsealError> {
+    let opened = AeadKey::new(by).open(context, sealed)?;
+    let key = <[u8; 32]>::try_from(opened.as_slice());
+    key.map(DataKey::new).map_err(|_| RecordError::Impossible { kind: "root-key" }.into())
 }
 
 impl CurrentKeys {

@@ -12,6 +12,7 @@
 mod barrier;
 mod cache;
 mod committer;
+mod erasing;
 mod feed;
 pub mod key;
 mod keys;
@@ -35,7 +36,7 @@ pub use key::{Area, KeyError, KeyPrefix, PointKey, RecordName, StorageKey};
 pub use keys::SealingTerm;
 pub use lanes::Lane;
 pub use offer::{JoinKey, Offer};
-pub use realms::RealmSeal;
+pub use realms::{RealmRoot, RealmSeal};
 pub use rekey::{NewShares, RekeyError, SlotFacts};
 pub use seal::{InitError, Initialization, Opened, SealFacts, SealedStore, SlotChange, UnsealError, is_slots};
 pub use shares::{Progress, ShareCollector, ShareError, UnsealKey};

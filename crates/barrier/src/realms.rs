@@ -3,7 +3,8 @@
 //! Which realm a record is in its name says: the id of its namespace does ([`realm_in`]). Names of a realm are hashed, and
 //! values, blocks and tallies of it sealed, under its own ring and under no other; its raw keys end in its id, so a value says
 //! whose it is to who has no key. Its root key is wrapped by shares of its own ([`RealmSeal`]). While its ring is not in memory
-//! nothing of it can be named, read or written ([`BarrierError::SealedRealm`]), and the rest is as ever. Deliberately absent:
+//! nothing of it can be named, read or written ([`BarrierError::SealedRealm`]), and the rest is as ever. Its root key is handed
+//! to other nodes sealed for one question of theirs ([`Barrier::hand_over`]), and stored nowhere. Deliberately absent:
 //! where seals are stored, who enters shares, and everything that is done about a sealed realm.
 
 use std::collections::BTreeMap;
@@ -18,17 +19,21 @@ use tresor_crypto::shamir::Threshold;
 use tresor_env::{Entropy, Timestamp};
 use tresor_model::ids::{REALM_CHARACTERS, RealmId, realm_in};
 use tresor_record::{Part, Record, RecordError};
-use tresor_secret::{UnsealShare, Wiped};
+use tresor_secret::{DataKey, UnsealShare, Wiped};
 use tresor_storage::RawKey;
 
 use crate::barrier::{Barrier, BarrierError, RAW_KEY_BYTES, hmac_key};
-use crate::keys::{CurrentKeys, Keys, random};
+use crate::keys::{CurrentKeys, Keys, random, unwrapped, wrapped};
 use crate::seal::{SealFacts, UnsealError, facts_of};
 use crate::shares::UnsealKey;
 use crate::slots::SlotTable;
 
 /// What the ring of a realm is bound to, with the realm's id behind it.
 const RING_CONTEXT: &[u8] = b"realm-key-ring:";
+/// What a root key on its way to another node is bound to, with realm, epoch and question behind it.
+const HANDED_CONTEXT: &[u8] = b"realm-root-key:";
+/// The purpose for which the key is derived that seals it on its way.
+const HANDED_LABEL: &str = "root keys of realms for other nodes";
 
 /// The seal of a realm as it is stored: wrapped keys, nothing that opens anything by itself.
 #[derive(Part, Clone, PartialEq, Eq)]
@@ -70,13 +75,25 @@ impl RealmSeal {
 
     fn open(&self, id: &RealmId, key: &UnsealKey) -> Result<Keys, UnsealError> {
         let root = SlotTable::decode(&self.slots)?.open_by_shares(&key.0).ok_or(UnsealError::WrongKey)?;
+        self.open_ring(id, Arc::new(root))
+    }
+
+    fn open_ring(&self, id: &RealmId, root: Arc<DataKey>) -> Result<Keys, UnsealError> {
         let ring = KeyRing::decode(&AeadKey::new(&root).open(&context(id), &self.ring)?)?;
-        Ok(Keys { root: Arc::new(root), ring })
+        Ok(Keys { root, ring })
     }
 }
 
+/// The root key of a realm, as good as its shares. It is in memory only; cloning shares it.
+#[derive(Clone)]
+pub struct RealmRoot(Arc<DataKey>);
+
 fn context(id: &RealmId) -> Vec<u8> {
     [RING_CONTEXT, id.as_str().as_bytes()].concat()
+}
+
+fn handed(id: &RealmId, epoch: u64, question: &[u8]) -> Vec<u8> {
+    [HANDED_CONTEXT, id.as_str().as_bytes(), b":", &epoch.to_be_bytes(), question].concat()
 }
 
 /// A realm whose ring is in memory.
@@ -164,10 +181,45 @@ impl Barrier {
     /// # Errors
     /// [`UnsealError::WrongKey`] when the key opens nothing; anything else is damage.
     pub fn open_realm(&self, id: &RealmId, seal: &RealmSeal, key: &UnsealKey) -> Result<(), UnsealError> {
-        let keys = Arc::new(seal.open(id, key)?);
-        let names = hmac_key(&keys.ring, "names");
-        self.vault().realms.put(id, Realm { keys: CurrentKeys::new(keys), names, epoch: seal.epoch });
+        self.take_in(id, seal.epoch, seal.open(id, key)?);
         Ok(())
+    }
+
+    /// The same by its root key.
+    ///
+    /// # Errors
+    /// [`UnsealError::Ring`] when it is another's, or was changed since.
+    pub fn open_realm_by(&self, id: &RealmId, seal: &RealmSeal, root: &RealmRoot) -> Result<(), UnsealError> {
+        self.take_in(id, seal.epoch, seal.open_ring(id, Arc::clone(&root.0))?);
+        Ok(())
+    }
+
+    fn take_in(&self, id: &RealmId, epoch: u64, keys: Keys) {
+        let names = hmac_key(&keys.ring, "names");
+        self.vault().realms.put(id, Realm { keys: CurrentKeys::new(Arc::new(keys)), names, epoch });
+    }
+
+    /// The root key of a realm whose ring is in memory.
+    #[must_use]
+    pub fn realm_root(&self, id: &RealmId) -> Option<RealmRoot> {
+        self.vault().realms.with_id(id.as_str()).ok().map(|realm| RealmRoot(Arc::clone(&realm.keys.load().root)))
+    }
+
+    /// The root key of a realm for a node that asked for it, and whose barrier is open: nothing else opens it, nor does it answer
+    /// another question.
+    #[must_use]
+    pub fn hand_over(&self, id: &RealmId, epoch: u64, root: &RealmRoot, question: &[u8]) -> Vec<u8> {
+        let entropy = &*self.vault().doors.entropy;
+        wrapped(&root.0, &self.derive_subkey(HANDED_LABEL), &handed(id, epoch, question), entropy)
+    }
+
+    /// The root key of a realm that another node handed over.
+    ///
+    /// # Errors
+    /// When it is no answer to this question, or another cluster's.
+    pub fn receive(&self, id: &RealmId, epoch: u64, sealed: &[u8], question: &[u8]) -> Result<RealmRoot, UnsealError> {
+        let root = unwrapped(&self.derive_subkey(HANDED_LABEL), &handed(id, epoch, question), sealed)?;
+        Ok(RealmRoot(Arc::new(root)))
     }
 
     /// Forgets the ring of a realm, and what was read of it lately.

@@ -1,11 +1,11 @@
 //! What is in a realm is under keys of its own, and without them it can be neither named, read nor written.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tresor_barrier::{
-    Area, Barrier, BarrierError, CommitError, KeyPrefix, PointKey, Progress, RealmSeal, SealedStore, ShareCollector,
-    StorageKey, UnsealError, UnsealKey,
+    Area, Barrier, BarrierError, Changed, CommitError, FollowError, Follower, KeyPrefix, PointKey, Progress, RealmSeal,
+    SealedStore, ShareCollector, StorageKey, Txn, UnsealError, UnsealKey,
 };
 use tresor_crypto::shamir::Threshold;
 use tresor_env::Timestamp;
@@ -137,4 +137,120 @@ async fn the_outer_ring_opens_nothing_of_a_realm() {
     }
     assert!(store.snapshot().unwrap().version().0 > 0);
     assert!(!format!("{seal:?}").contains('['), "{seal:?}");
+}
+
+/// What a follower of all names was told, batch by batch; nothing where everything may be other.
+#[derive(Default)]
+struct Told(Mutex<Vec<Option<Vec<String>>>>);
+
+impl Told {
+    fn at(barrier: &Barrier) -> Arc<Self> {
+        let told = Arc::new(Self::default());
+        let follower: Arc<dyn Follower> = Arc::<Self>::clone(&told);
+        barrier.follow_with(&follower, barrier.begin().unwrap().read_version()).unwrap();
+        told
+    }
+
+    fn last(&self) -> Option<Vec<String>> {
+        self.0.lock().unwrap().last().cloned().flatten()
+    }
+}
+
+impl Follower for Told {
+    fn wants(&self) -> Vec<KeyPrefix> {
+        vec![KeyPrefix::everywhere(Area::Logical, "").unwrap()]
+    }
+
+    fn follow(&self, changed: &Changed, _: &mut Txn) -> Result<(), FollowError> {
+        let names = match changed {
+            Changed::Names(names) => Some(names.iter().map(|name| name.as_str().to_owned()).collect()),
+            Changed::Everything => None,
+        };
+        self.0.lock().unwrap().push(names);
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn another_node_follows_a_realm_by_its_root_key_alone_which_it_is_handed_for_one_question() {
+    let (doors, store) = (TestDoors::new(3), Arc::new(MemoryStore::default()));
+    let sealed = SealedStore::open(Arc::<MemoryStore>::clone(&store), doors.doors.clone()).unwrap();
+    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), None, NOW).unwrap();
+    let first = prepared.barrier().begin().unwrap();
+    let (store_shares, leader) = prepared.store(first).await.unwrap();
+    let (seal, shares) = leader.new_realm(&realm(), Threshold::new(2, 2).unwrap(), NOW);
+    leader.open_realm(&realm(), &seal, &key(&seal, &shares)).unwrap();
+    let mut collector = ShareCollector::default();
+    let facts = sealed.facts().unwrap();
+    let share = UnsealShare::new(store_shares[0].expose().to_vec());
+    let Progress::Complete(whole) = collector.submit(share, &facts, &SeededEntropy::new(9)).unwrap() else {
+        panic!("one share is enough")
+    };
+    let other = sealed.unseal_with(&whole).unwrap().into_barrier();
+    let (at_leader, at_other) = (Told::at(&leader), Told::at(&other));
+    let both = |name: &str| {
+        let mut txn = leader.begin().unwrap();
+        txn.write(&record(&inside(), name), b"in").unwrap();
+        txn.write(&record(&NamespaceId::root(), name), b"out").unwrap();
+        leader.commit(txn)
+    };
+    let names = |name: &str, namespaces: &[NamespaceId]| -> Vec<String> {
+        namespaces.iter().map(|namespace| record(namespace, name).as_str().to_owned()).collect()
+    };
+    // Names in a realm are told to who has its ring, and are nothing to anybody else.
+    both("one").await.unwrap();
+    let mut told = at_leader.last().unwrap();
+    told.sort();
+    let mut all = names("one", &[NamespaceId::root(), inside()]);
+    all.sort();
+    assert_eq!((told, at_other.last()), (all, Some(names("one", &[NamespaceId::root()]))));
+
+    // The root key answers one question, of one realm in one state, and to who has the ring of the store.
+    let root = leader.realm_root(&realm()).unwrap();
+    let answer = leader.hand_over(&realm(), 0, &root, b"question");
+    assert!(other.receive(&realm(), 0, &answer, b"another").is_err());
+    assert!(other.receive(&realm(), 1, &answer, b"question").is_err());
+    assert!(other.receive(&RealmId::new("rEaLm2"), 0, &answer, b"question").is_err());
+    let stranger = open(&Arc::new(MemoryStore::default()), &TestDoors::new(4)).await;
+    assert!(stranger.receive(&realm(), 0, &answer, b"question").is_err());
+    let root = other.receive(&realm(), 0, &answer, b"question").unwrap();
+    assert!(matches!(other.open_realm_by(&RealmId::new("rEaLm2"), &seal, &root), Err(UnsealError::Ring(_))));
+    other.open_realm_by(&realm(), &seal, &root).unwrap();
+    assert_eq!(&*other.begin().unwrap().read(&record(&inside(), "one")).unwrap().unwrap(), b"in");
+    both("two").await.unwrap();
+    assert_eq!(at_other.last().unwrap().len(), 2);
+    other.close_realm(&realm());
+    assert!(other.realm_root(&realm()).is_none());
+}
+
+#[tokio::test]
+async fn what_is_in_realms_is_erased_unread_and_nothing_else() {
+    let (doors, store) = (TestDoors::new(5), Arc::new(MemoryStore::default()));
+    let barrier = open(&store, &doors).await;
+    let second = RealmId::new("rEaLm2");
+    for id in [realm(), second.clone()] {
+        let (seal, shares) = barrier.new_realm(&id, Threshold::new(1, 1).unwrap(), NOW);
+        barrier.open_realm(&id, &seal, &key(&seal, &shares)).unwrap();
+    }
+    let neighbour = NamespaceId::in_realm("aB3xYz", &second);
+    // More than is deleted together.
+    for number in 0..200 {
+        for namespace in [inside(), neighbour.clone(), NamespaceId::root()] {
+            write(&barrier, &namespace, &format!("d/{number}")).await.unwrap();
+        }
+    }
+    let of =
+        |id: &RealmId| store.dump().iter().filter(|(at, _)| at.as_bytes().ends_with(id.as_str().as_bytes())).count();
+    let (own, others, all) = (of(&realm()), of(&second), store.dump().len());
+    barrier.close_realm(&realm());
+    let erased = barrier.erase_realms(&[realm()].into()).await.unwrap();
+    assert_eq!((erased, of(&realm()), of(&second)), (own as u64, 0, others));
+    assert_eq!(store.dump().len(), all - own);
+    assert_eq!(barrier.erase_realms(&[realm()].into()).await.unwrap(), 0);
+    let mut txn = barrier.begin().unwrap();
+    for namespace in [neighbour, NamespaceId::root()] {
+        assert!(txn.contains(&record(&namespace, "d/199")).unwrap());
+    }
+    barrier.stop().await;
+    assert!(matches!(barrier.erase_realms(&[second].into()).await, Err(CommitError::Stopped)));
 }

@@ -1,4 +1,5 @@
-//! `namespace create`, `list`, `scan`, `lookup`, `patch`, `delete`, `lock`, `unlock`, `seal`, `unseal`, `seal-status`.
+//! `namespace create`, `list`, `scan`, `lookup`, `patch`, `delete`, `lock`, `unlock`, `seal`, `unseal`, `seal-status`,
+//! `delete-sealed`.
 //!
 //! Each is about a namespace below the one that `-namespace` names. Deliberately absent: changing the seal of one.
 
@@ -29,6 +30,7 @@ const SEAL: &[Flag] = &[
 ];
 const UNSEAL: &[Flag] = &[switch("reset", "Forget the shares entered so far.")];
 const DELETE: &[Flag] = &[switch("wait", "Wait until nothing of it is left, and say how far that is.")];
+const FORCE: &[Flag] = &[switch("force", "Delete the namespaces below it, too.")];
 const REMOVED: &[Flag] = &[repeated("remove-custom-metadata", "Name of a pair to remove; may be given several times.")];
 const LISTING: &[Flag] = &[
     text("after", "List names after this one."),
@@ -129,6 +131,14 @@ pub(crate) const COMMANDS: &[Command] = &[
         about: "Show the state of a namespace's own seal.",
         flags: &[CONNECTION, FORMAT],
         action: Action::Run(seal_status),
+    },
+    Command {
+        words: &["namespace", "delete-sealed"],
+        examples: &["namespace delete-sealed team-b", "namespace delete-sealed -force team-b"],
+        arguments: "[options] NAME",
+        about: "Delete a namespace that is sealed, without its keys. What engines handed out from there is not taken back.",
+        flags: &[CONNECTION, FORCE],
+        action: Action::Run(delete_sealed),
     },
 ];
 
@@ -318,6 +328,21 @@ fn await_gone(context: &mut Context<'_, '_>, at: &str) -> Result<(), Failure> {
             counted(number("records_left"))
         )))
     })
+}
+
+fn delete_sealed(context: &mut Context<'_, '_>) -> Outcome {
+    let [name] = context.arguments()?;
+    let path = format!("{}/delete-sealed", at(&name));
+    let force: &[(&str, &str)] = if context.flags.switch("force") { &[("force", "true")] } else { &[] };
+    let answer = context
+        .send(Method::Delete, &path, force, None)
+        .map_err(|failure| failure.during("deleting sealed namespace"))?
+        .map(Envelope::new);
+    if let Some(answer) = &answer {
+        context.print_warnings(answer);
+    }
+    context.io.say(&format!("Success! Namespace deletion scheduled: {}/", trimmed(&name)));
+    Ok(0)
 }
 
 /// The path of the namespace that is to be locked or unlocked; none means the one of the request.

@@ -232,6 +232,11 @@ pub(crate) fn live_in(namespace: &NamespaceId) -> Point {
     PointKey::new(namespace, Area::Leases, "live")
 }
 
+/// How many tokens and leases there are in a realm, but for realms inside it: a tally outside of it, for who has no key.
+pub(crate) fn live_of_realm(realm: &RealmId) -> Point {
+    PointKey::new(&NamespaceId::root(), Area::Leases, &format!("live-realm/{realm}"))
+}
+
 /// How many tokens and leases a quota on a role or a path counts: a tally.
 pub(crate) fn counted_for(quota: &str) -> Point {
     PointKey::new(&NamespaceId::root(), Area::Leases, &format!("counted/{quota}"))
@@ -296,6 +301,11 @@ pub(crate) fn abandoned(namespace: &NamespaceId) -> Prefix {
 /// Buckets of the time-ordered index of when engines are called, earliest first; in them, bare names.
 pub(crate) fn wake_ends() -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Leases, "ends/wake/")
+}
+
+/// What mounts set times for, by mount.
+pub(crate) fn every_wake() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, "wake/")
 }
 
 /// What a mount, named as in indices of all namespaces, set times for.

@@ -15,6 +15,7 @@ use tresor_model::{Fault, Refusal};
 
 use crate::cluster::{Cluster, Standing, membership};
 use crate::gate::Gate;
+use crate::namespaces::keeping;
 use crate::snapshots::schedule;
 use crate::unsealed::{CommitFault, Unsealed};
 use crate::{audits, keyring, leases, releases};
@@ -189,6 +190,7 @@ async fn stand_by(
         if let Err(fault) = leases::clock::stand_by(&unsealed) {
             tracing::warn!(cause = ?fault, "what time it is in the cluster could not be read; the leader will tell it");
         }
+        unsealed.handles.spaces.stand_by();
         unsealed.duties.become_(Role::Standby);
     }
     loop {
@@ -196,6 +198,9 @@ async fn stand_by(
             let Some(unsealed) = node.upgrade() else { return };
             if let Err(fault) = leases::tend(&unsealed).await {
                 tracing::warn!(cause = ?fault, "what is in memory could not be brought to what is stored; tried again");
+            }
+            if let Err(fault) = keeping::keep_up(&unsealed).await {
+                tracing::warn!(cause = ?fault, "the keys of namespaces could not be brought to the leader's; tried again");
             }
             let pause = clock.sleep(TEND_EVERY);
             drop(unsealed);
@@ -303,6 +308,10 @@ async fn promote(unsealed: &Unsealed) -> Result<(), Fault> {
     let slots = unsealed.duties.slots.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(change) = slots {
         unsealed.change_slots(change).await;
+    }
+    let opened = unsealed.handles.spaces.take_over(unsealed.clock.now(), &*unsealed.doors.entropy).await;
+    if let Err(fault) = opened {
+        tracing::warn!(cause = ?fault, "a namespace that was open could not be opened here yet; tried again");
     }
     Ok(())
 }

@@ -217,7 +217,8 @@ impl Unsealed {
         metrics.is_called(&cluster.name);
         leases::clock::resume(&mut txn, &clock)?;
         let audits = Arc::new(Audits::load(&mut txn, &barrier, &doors, &settings, nodes.is_enabled()).await?);
-        let spaces = Arc::new(Spaces::load(&mut txn, &barrier, registry.factories.clone(), Arc::clone(&settings))?);
+        let (factories, entropy) = (registry.factories.clone(), &*doors.entropy);
+        let spaces = Arc::new(Spaces::load(&mut txn, &barrier, factories, Arc::clone(&settings), entropy)?);
         let quotas = Arc::new(Quotas::load(&mut txn)?);
         let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
         let edge = Arc::new(Edge::load(&mut txn)?);

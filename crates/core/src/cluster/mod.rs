@@ -214,6 +214,14 @@ pub trait Cluster: Send + Sync {
     /// [`ClusterError`]; [`ClusterError::NotLeader`] when this node leads meanwhile.
     fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>>;
 
+    /// Asks the leader for keys that are in its memory only, in a message of the core's own.
+    ///
+    /// # Errors
+    /// As [`Cluster::forward`].
+    fn ask_for_keys(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
+        Box::pin(std::future::ready(Err(ClusterError::NotLeader)))
+    }
+
     /// Who answers what other nodes forward, from now on.
     fn answer_with(&self, handler: Arc<dyn Forwarded>);
 
@@ -276,6 +284,9 @@ pub trait Cluster: Send + Sync {
 pub trait Forwarded: Send + Sync {
     /// Answers a message of a member. It runs to its end, whether or not the other still waits.
     fn answer(&self, message: Message) -> BoxFuture<'static, Message>;
+
+    /// Answers a member that asks for keys which are in memory only.
+    fn hand_over(&self, message: Message) -> Message;
 }
 
 /// The cluster of a store without other nodes: this one leads it for ever.

@@ -13,6 +13,7 @@ use tokio::sync::Semaphore;
 use tresor_env::BoxFuture;
 
 use crate::cluster::{Forwarded, Message};
+use crate::namespaces::keeping;
 use crate::node::Node;
 use crate::pipeline;
 
@@ -49,5 +50,9 @@ impl Forwarded for Passed {
             drop(message);
             write_answer(pipeline::serve_passed_on(&node, request).await)
         })
+    }
+
+    fn hand_over(&self, message: Message) -> Message {
+        keeping::answer(self.node.upgrade().and_then(|node| node.unsealed()).as_deref(), &message)
     }
 }

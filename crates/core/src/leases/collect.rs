@@ -193,6 +193,10 @@ impl Walk<'_> {
             let above = mark.walked.last().and_then(|name| tokens::hash_of(name)).unwrap_or(hash).to_owned();
             let edges = keys::children(&above).map_err(Fault::internal)?;
             match txn.list(&edges, after.as_deref(), 1).map_err(Fault::internal)?.pop() {
+                Some(next) if parked::is_erased(&self.unsealed.handles.spaces, &next) => {
+                    parked::drop_name(txn, &edges.key(&next).map_err(Fault::internal)?)?;
+                    *self.budget -= 1;
+                }
                 Some(next) if parked::is_sealed(&self.unsealed.handles.spaces, &next) => return Ok(Done::Waits),
                 Some(next) if mark.walked.len() <= tokens::DEPTH_MAX => {
                     self.forget_lost(txn, tokens::hash_of(&next).unwrap_or(&next))?;
@@ -307,7 +311,7 @@ type Delete<'d> = dyn FnMut(&mut Txn, &StorageKey, &mut usize) -> Result<(), Fau
 
 /// Hands every name below a prefix to `delete` while the budget lasts; true when nothing is left. It goes no deeper than a
 /// name has segments, which the barrier bounds.
-pub(super) fn every_below(
+pub(crate) fn every_below(
     txn: &mut Txn,
     prefix: &KeyPrefix,
     budget: &mut usize,

@@ -30,6 +30,8 @@ pub mod tree;
 pub mod waiting;
 pub(crate) mod wakes;
 
+pub(crate) use collect::every_below;
+
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -41,6 +43,7 @@ use crate::deeds;
 use crate::gate::Gate;
 use crate::keys;
 use crate::mounts::{moving, taking_over};
+use crate::namespaces::erasure;
 use crate::tokens;
 use crate::tokens::record::TokenRecord;
 use crate::unsealed::{CommitFault, Unsealed};
@@ -74,7 +77,8 @@ pub(crate) fn start(node: &std::sync::Arc<Unsealed>, tasks: &tresor_env::Tasks) 
     let (weak, gate) = (std::sync::Arc::downgrade(node), node.gate.clone());
     tasks.spawn(run(weak.clone(), gate.clone()));
     tasks.spawn(revoke::run(weak.clone(), gate.clone()));
-    tasks.spawn(wakes::run(weak, gate));
+    tasks.spawn(wakes::run(weak.clone(), gate.clone()));
+    tasks.spawn(erasure::run(weak, gate));
 }
 
 /// Tells whether requests run, from the numbers of those that came.

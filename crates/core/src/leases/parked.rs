@@ -16,13 +16,19 @@ use crate::keys;
 use crate::namespaces::{Spaces, ids};
 
 /// The namespace of an entry of an index: it ends in it, or, when it is about something of a mount, the mount does.
-fn home(entry: &str) -> NamespaceId {
+pub(crate) fn home(entry: &str) -> NamespaceId {
     ids::home(entry.split_once(':').map_or(entry, |(mount, _)| mount))
 }
 
 /// Whether what an entry leads to is in a sealed namespace.
 pub(super) fn is_sealed(spaces: &Spaces, entry: &str) -> bool {
     spaces.is_sealed(&home(entry))
+}
+
+/// Whether an entry is what an erased namespace left: nothing is there any more.
+pub(super) fn is_erased(spaces: &Spaces, entry: &str) -> bool {
+    let namespace = home(entry);
+    namespace.realm().is_some() && spaces.with_id(&namespace).is_none()
 }
 
 /// Parks those of the entries of a second that lead into sealed namespaces; gives the others, and whether any was parked.
@@ -38,6 +44,11 @@ pub(super) fn park(
         let namespace = home(&entry);
         let place = bucket.as_str().strip_prefix(ends.as_str());
         match namespace.realm().zip(place).filter(|_| spaces.is_sealed(&namespace)) {
+            // What an erased namespace left leads nowhere.
+            Some(_) if is_erased(spaces, &entry) => {
+                txn.leave(&bucket.key(&entry).map_err(Fault::internal)?);
+                has_parked = true;
+            }
             Some((realm, place)) => {
                 let parked = keys::parked(&realm).and_then(|at| at.below(place)).and_then(|at| at.key(&entry));
                 txn.enter(&parked.map_err(Fault::internal)?);
@@ -65,8 +76,18 @@ pub(crate) fn put_back(txn: &mut Txn, realm: &RealmId, limit: usize) -> Result<b
     Ok(!is_empty)
 }
 
+/// Takes a name out of its directory, with the record that may lie there.
+pub(crate) fn drop_name(txn: &mut Txn, name: &StorageKey) -> Result<(), Fault> {
+    if txn.contains(name).map_err(Fault::internal)? {
+        txn.delete(name).map_err(Fault::internal)?;
+    } else {
+        txn.leave(name);
+    }
+    Ok(())
+}
+
 /// The first names below a prefix that lead into no sealed namespace, at most `limit` after `after`, and whether others were
-/// passed over.
+/// passed over. Names that lead into one that was erased are dropped.
 pub(crate) fn open_names(
     spaces: &Spaces,
     txn: &mut Txn,
@@ -82,7 +103,9 @@ pub(crate) fn open_names(
         let is_last = page.len() < wanted;
         after = page.last().cloned();
         for name in page {
-            if is_sealed(spaces, &name) {
+            if is_erased(spaces, &name) {
+                drop_name(txn, &prefix.key(&name).map_err(Fault::internal)?)?;
+            } else if is_sealed(spaces, &name) {
                 has_passed = true;
             } else {
                 found.push(name);

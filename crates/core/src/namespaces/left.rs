@@ -9,6 +9,7 @@ use tresor_model::ids::NamespaceId;
 use super::Spaces;
 use crate::leases::leaving::AREAS;
 use crate::mounts::left::{COUNTED_MAX, count_below};
+use crate::tokens::Tokens;
 
 /// How many removed mounts are looked at in one page.
 const PAGE: usize = 1000;
@@ -30,6 +31,15 @@ impl Spaces {
             }
             after = next;
         }
+    }
+
+    /// How many tokens and leases there are in the realm of a namespace, which is known of a sealed one, too.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn realm_left(&self, txn: &mut Txn, id: &NamespaceId) -> Result<u64, Fault> {
+        let Some(realm) = id.realm() else { return Ok(0) };
+        Ok(u64::try_from(Tokens::in_realm(txn, &realm)?).unwrap_or(0))
     }
 
     /// How many records there are of a namespace, of every kind; [`COUNTED_MAX`] is that or more.

@@ -7,7 +7,9 @@
 //! about tokens, leases, mounts and namespaces that end lies in indices that all of them share.
 
 mod change;
+pub mod erasure;
 pub(crate) mod ids;
+pub(crate) mod keeping;
 mod left;
 mod name;
 mod permissions;
@@ -20,7 +22,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tresor_barrier::{Barrier, Changed, KeyPrefix, StorageKey, Txn};
 use tresor_engine::{EngineFactory, Mounted};
-use tresor_model::ids::{MountId, NamespaceId};
+use tresor_env::Entropy;
+use tresor_model::ids::{MountId, NamespaceId, RealmId};
 use tresor_model::{Fault, Path, Refusal};
 use tresor_record::Record;
 
@@ -95,6 +98,11 @@ impl Space {
         self.record.as_ref().is_some_and(|record| record.seal.is_some())
     }
 
+    /// The realm that it makes, if it has a seal of its own.
+    pub(crate) fn realm(&self) -> Option<RealmId> {
+        self.id.realm().filter(|_| self.has_seal())
+    }
+
     /// Whether it is being deleted.
     #[must_use]
     pub fn is_leaving(&self) -> bool {
@@ -135,6 +143,7 @@ impl Spaces {
         barrier: &Barrier,
         factories: Vec<EngineFactory>,
         settings: Arc<Settings>,
+        entropy: &dyn Entropy,
     ) -> Result<Self, Fault> {
         let common = Arc::new(Common::new(factories, settings));
         let id = NamespaceId::root();
@@ -155,7 +164,7 @@ impl Spaces {
             every_mount: keys::every_mount().map_err(Fault::internal)?,
             every_policy: keys::every_policy().map_err(Fault::internal)?,
             registry: RwLock::default(),
-            realms: Realms::new(barrier),
+            realms: Realms::new(barrier, entropy),
         };
         spaces.reload(txn)?;
         Ok(spaces)
@@ -343,7 +352,7 @@ impl Spaces {
                 };
                 let gone = path.as_ref().and_then(|path| self.registry().by_path.get(path).cloned());
                 if let Some(realm) = gone.filter(|gone| gone.has_seal()).and_then(|gone| gone.id.realm()) {
-                    self.realms.close(&realm);
+                    self.realms.forget(&realm);
                 }
                 self.put_in(|registry| path.iter().for_each(|path| registry.take_out(path)));
             }
@@ -406,6 +415,13 @@ impl Spaces {
         let registry = self.registry();
         let leaving = registry.leaving.iter().filter_map(|id| registry.by_id.get(id));
         leaving.filter(|space| !space.is_sealed).take(limit).cloned().collect()
+    }
+
+    /// Those that are being deleted without their keys.
+    fn erased(&self) -> Vec<Arc<Space>> {
+        let registry = self.registry();
+        let leaving = registry.leaving.iter().filter_map(|id| registry.by_id.get(id));
+        leaving.filter(|space| space.record.as_ref().is_some_and(NamespaceRecord::is_erased)).cloned().collect()
     }
 
     /// Loads what another store holds, as a node would, and keeps nothing of it.

@@ -1,21 +1,25 @@
 //! Realms: namespaces with seals of their own, which of them are open, and how they are opened and sealed.
 //!
 //! A seal lies in its namespace's record, so whoever may seal writes that, and every node that follows the record drops the
-//! keys before anybody can read it. Shares and keys are in memory only: when a server starts every realm is sealed. From the
-//! moment at which enough shares were entered until everything that waited is back in its indices (`leases::parked`) the keys
-//! are there and nobody is served. What a namespace begins with is written when it is opened for the first time. A realm
+//! keys before anybody can read it. Shares and keys are in memory only: when a server starts every realm is sealed. In a cluster
+//! the node that leads has the keys in use, and the others keep them in case that they lead next ([`keeping`](super::keeping)).
+//! From the moment at which enough shares were entered until everything that waited is back in its indices (`leases::parked`) the
+//! keys are there and nobody is served. What a namespace begins with is written when it is opened for the first time. A realm
 //! inside another one is sealed with it. Deliberately absent: who may, and what is under the keys.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use tresor_barrier::{Barrier, CommitError, Progress, SealFacts, ShareCollector, StorageKey, Txn, UnsealError};
+use tresor_barrier::{
+    Barrier, CommitError, Progress, RealmRoot, SealFacts, ShareCollector, StorageKey, Txn, UnsealError,
+};
 use tresor_env::Entropy;
 use tresor_model::ids::{NamespaceId, RealmId};
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_secret::UnsealShare;
 
 use super::change::{key, write};
+use super::keeping::Edition;
 use super::record::NamespaceRecord;
 use super::{NamespaceName, Space, Spaces};
 use crate::keys;
@@ -48,17 +52,65 @@ pub struct RealmStanding {
     pub nonce: String,
 }
 
-/// A realm whose keys are in memory.
-struct Opened {
+/// A realm as its namespace's record says.
+pub(super) struct Stored {
+    /// How often it was sealed.
+    pub(super) epoch: u64,
     /// Itself and the realms around it.
-    chain: Vec<RealmId>,
-    /// Whether requests are served.
-    is_served: bool,
+    pub(super) chain: Vec<RealmId>,
+}
+
+/// Where the keys of a realm are.
+pub(super) enum Keys {
+    /// Beside, for the case that this node leads: nobody is served here.
+    Kept(RealmRoot),
+    /// In the barrier, and nobody is served yet.
+    Opening,
+    /// In the barrier, and requests are served.
+    Served,
+}
+
+/// A realm whose keys are in memory.
+pub(super) struct Held {
+    pub(super) epoch: u64,
+    pub(super) keys: Keys,
+}
+
+/// What is known of realms.
+pub(super) struct Table {
+    pub(super) stored: BTreeMap<RealmId, Stored>,
+    pub(super) held: BTreeMap<RealmId, Held>,
+    /// Another number whenever other keys are held, and another one in each life of a node.
+    pub(super) edition: u64,
+    /// What the leader told last, where this node follows one.
+    pub(super) told: Option<Edition>,
+}
+
+impl Table {
+    /// Takes out the keys of a realm, and of those inside it; which they were.
+    fn take_out(&mut self, realm: &RealmId) -> Vec<RealmId> {
+        let is_inside = |inner: &RealmId| {
+            inner == realm || self.stored.get(inner).is_some_and(|stored| stored.chain.contains(realm))
+        };
+        let gone: Vec<RealmId> = self.held.keys().filter(|inner| is_inside(inner)).cloned().collect();
+        gone.iter().for_each(|inner| drop(self.held.remove(inner)));
+        if !gone.is_empty() {
+            self.edition = self.edition.wrapping_add(1);
+        }
+        gone
+    }
+
+    /// Whether the keys of all realms around one are held.
+    pub(super) fn has_around(&self, realm: &RealmId) -> bool {
+        self.stored
+            .get(realm)
+            .is_some_and(|stored| stored.chain.iter().all(|outer| outer == realm || self.held.contains_key(outer)))
+    }
 }
 
 /// Shares that wait for others.
 #[derive(Default)]
-struct Attempt {
+pub(super) struct Attempt {
     shares: ShareCollector,
     nonce: String,
 }
@@ -66,17 +118,29 @@ struct Attempt {
 /// The realms of a node.
 pub(crate) struct Realms {
     barrier: Barrier,
-    opened: RwLock<BTreeMap<RealmId, Opened>>,
+    table: RwLock<Table>,
     attempts: Mutex<BTreeMap<RealmId, Attempt>>,
 }
 
 impl Realms {
-    pub(super) fn new(barrier: &Barrier) -> Self {
-        Self { barrier: barrier.clone(), opened: RwLock::default(), attempts: Mutex::default() }
+    pub(super) fn new(barrier: &Barrier, entropy: &dyn Entropy) -> Self {
+        let mut edition = [0; 8];
+        entropy.fill(&mut edition);
+        let edition = u64::from_be_bytes(edition);
+        let table = Table { stored: BTreeMap::new(), held: BTreeMap::new(), edition, told: None };
+        Self { barrier: barrier.clone(), table: RwLock::new(table), attempts: Mutex::default() }
     }
 
     pub(super) const fn barrier(&self) -> &Barrier {
         &self.barrier
+    }
+
+    pub(super) fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether a namespace with these above it, itself last, is in a realm that is not served.
@@ -85,58 +149,59 @@ impl Realms {
         if realms.peek().is_none() {
             return false;
         }
-        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        !realms.all(|realm| opened.get(&realm).is_some_and(|opened| opened.is_served))
+        let table = self.table();
+        !realms.all(|realm| table.held.get(&realm).is_some_and(|held| matches!(held.keys, Keys::Served)))
     }
 
     /// Follows the record of a namespace: one that was sealed since its keys were opened loses them.
     pub(super) fn follow(&self, record: &NamespaceRecord) {
         let Some((realm, seal)) = record.id.realm().zip(record.seal.as_ref()) else { return };
-        if self.barrier.realm_epoch(&realm).is_some_and(|opened| opened != seal.epoch()) {
-            self.close(&realm);
+        let mut chain: Vec<RealmId> = record.line.iter().filter_map(NamespaceId::realm).collect();
+        chain.dedup();
+        let mut table = self.table_mut();
+        table.stored.insert(realm.clone(), Stored { epoch: seal.epoch(), chain });
+        if table.held.get(&realm).is_some_and(|held| held.epoch != seal.epoch()) {
+            self.close_in(&mut table, &realm);
         }
     }
 
-    /// Forgets the keys of a realm, and of those inside it.
-    pub(super) fn close(&self, realm: &RealmId) {
-        let mut closed = vec![realm.clone()];
-        {
-            let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
-            let inside = opened.iter().filter(|(_, known)| known.chain.contains(realm)).map(|(inner, _)| inner.clone());
-            closed.extend(inside);
-            closed.iter().for_each(|realm| drop(opened.remove(realm)));
-            // Under the lock, so that nobody's keys come after it.
-            closed.iter().for_each(|realm| self.barrier.close_realm(realm));
-        }
+    /// Forgets a realm that is gone, and the keys of it and of those inside it.
+    pub(super) fn forget(&self, realm: &RealmId) {
+        let mut table = self.table_mut();
+        self.close_in(&mut table, realm);
+        table.stored.remove(realm);
+    }
+
+    /// Under the lock, so that nobody's keys come after it.
+    fn close_in(&self, table: &mut Table, realm: &RealmId) {
+        let closed = table.take_out(realm);
+        closed.iter().for_each(|realm| self.barrier.close_realm(realm));
         let mut attempts = self.attempts();
+        attempts.remove(realm);
         closed.iter().for_each(|realm| drop(attempts.remove(realm)));
     }
 
     /// Those that are gone from what is stored lose their keys.
     pub(super) fn retain(&self, stored: &[NamespaceRecord]) {
-        let gone: Vec<RealmId> = {
-            let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-            let is_stored = |realm: &&RealmId| {
-                stored.iter().any(|record| record.seal.is_some() && record.id.realm().as_ref() == Some(realm))
-            };
-            opened.keys().filter(|realm| !is_stored(realm)).cloned().collect()
-        };
-        gone.iter().for_each(|realm| self.close(realm));
+        let of_record = |record: &NamespaceRecord| record.id.realm().filter(|_| record.seal.is_some());
+        let stored: BTreeSet<RealmId> = stored.iter().filter_map(of_record).collect();
+        let gone: Vec<RealmId> = self.table().stored.keys().filter(|realm| !stored.contains(*realm)).cloned().collect();
+        gone.iter().for_each(|realm| self.forget(realm));
     }
 
-    fn attempts(&self) -> MutexGuard<'_, BTreeMap<RealmId, Attempt>> {
+    pub(super) fn attempts(&self) -> MutexGuard<'_, BTreeMap<RealmId, Attempt>> {
         self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The realms whose keys are there, and which nobody is served in yet.
     fn opening(&self) -> Vec<RealmId> {
-        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        opened.iter().filter(|(_, opened)| !opened.is_served).map(|(realm, _)| realm.clone()).collect()
+        let table = self.table();
+        let opening = table.held.iter().filter(|(_, held)| matches!(held.keys, Keys::Opening));
+        opening.map(|(realm, _)| realm.clone()).collect()
     }
 
     fn is_opening(&self, realm: &RealmId) -> bool {
-        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
-        opened.get(realm).is_some_and(|opened| !opened.is_served)
+        self.table().held.get(realm).is_some_and(|held| matches!(held.keys, Keys::Opening))
     }
 
     /// Takes a share; whether there were enough, and they opened the ring.
@@ -170,21 +235,23 @@ impl Realms {
             }
         }?;
         // Held until it is among the opened, so that sealing it meanwhile finds it.
-        let mut opened = self.opened.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table_mut();
+        if table.stored.get(realm).is_none_or(|stored| stored.epoch != seal.epoch()) {
+            return Err(Fault::invalid("the namespace was sealed meanwhile; enter the shares again"));
+        }
         match self.barrier.open_realm(realm, seal, &complete) {
             Ok(()) => {}
             Err(UnsealError::WrongKey) => return Err(Fault::invalid("unseal failed, invalid key")),
             Err(other) => return Err(Fault::internal(other)),
         }
-        let mut chain: Vec<RealmId> = record.line.iter().filter_map(NamespaceId::realm).collect();
-        chain.dedup();
-        opened.insert(realm.clone(), Opened { chain, is_served: false });
+        table.held.insert(realm.clone(), Held { epoch: seal.epoch(), keys: Keys::Opening });
+        table.edition = table.edition.wrapping_add(1);
         Ok(true)
     }
 
     fn serve(&self, realm: &RealmId) {
-        if let Some(opened) = self.opened.write().unwrap_or_else(PoisonError::into_inner).get_mut(realm) {
-            opened.is_served = true;
+        if let Some(held) = self.table_mut().held.get_mut(realm) {
+            held.keys = Keys::Served;
         }
     }
 }
@@ -227,15 +294,13 @@ impl Spaces {
         Ok(RealmStanding { facts, is_sealed, progress, nonce })
     }
 
-    /// Seals a namespace: from the commit on nobody has its keys. Sealing a sealed one changes nothing.
+    /// Seals a namespace: from the commit on nobody has its keys. It is written of a sealed one, too: another node may keep keys
+    /// that this one does not have.
     ///
     /// # Errors
     /// As [`Spaces::standing`].
     pub fn seal(&self, txn: &mut Txn, parent: &Space, name: &NamespaceName) -> Result<(), Fault> {
-        let (record, realm) = self.sealable(txn, parent, name)?;
-        if self.realms.seals(&record.line) && !self.realms.is_opening(&realm) {
-            return Ok(());
-        }
+        let (record, _) = self.sealable(txn, parent, name)?;
         let seal = record.seal.as_ref().map(tresor_barrier::RealmSeal::sealed_again);
         write(txn, &NamespaceRecord { seal, ..record })
     }
@@ -266,6 +331,9 @@ impl Spaces {
         entropy: &dyn Entropy,
     ) -> Result<(), Fault> {
         let (record, realm) = self.sealable(txn, parent, name)?;
+        if record.is_erased() {
+            return Err(Fault::invalid("namespace is being deleted"));
+        }
         if self.realms.seals(&record.line) && !self.realms.is_opening(&realm) {
             if !self.realms.take(&realm, &record, share, entropy)? {
                 return Ok(());
@@ -305,14 +373,30 @@ impl Spaces {
     }
 
     /// The namespaces of a realm.
-    fn every_in(&self, realm: &RealmId) -> Vec<std::sync::Arc<Space>> {
+    fn every_in(&self, realm: &RealmId) -> Vec<Arc<Space>> {
         let mut every = self.every();
         every.retain(|space| space.id.realm().as_ref() == Some(realm));
         every
     }
 
+    /// Those that have a seal, each with where its record lies; those around others first.
+    pub(super) fn every_sealable(&self) -> Result<Vec<(Arc<Space>, StorageKey)>, Fault> {
+        if self.realms.table().stored.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        for space in self.every() {
+            let Some(record) = space.record.as_ref().filter(|record| record.seal.is_some()) else { continue };
+            let name = NamespaceName::parse(record.name()).map_err(Fault::internal)?;
+            let at = key(&record.parent(), &name)?;
+            found.push((space, at));
+        }
+        found.sort_by_key(|(space, _)| space.line.len());
+        Ok(found)
+    }
+
     /// One transaction of its own.
-    async fn change<T>(&self, make: impl Fn(&mut Txn) -> Result<T, Fault>) -> Result<T, Fault> {
+    pub(super) async fn change<T>(&self, make: impl Fn(&mut Txn) -> Result<T, Fault>) -> Result<T, Fault> {
         for _ in 0..ATTEMPTS_MAX {
             let mut txn = self.realms.barrier().begin().map_err(Fault::internal)?;
             let made = make(&mut txn)?;

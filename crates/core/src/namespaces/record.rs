@@ -61,13 +61,22 @@ pub enum NamespaceState {
     /// It is being deleted: nobody reaches it, and what it has is removed.
     #[part(tag = 3)]
     Leaving(Timestamp),
+    /// The same without its keys: it is sealed for good, and what it has is removed unread.
+    #[part(tag = 4)]
+    Erased(Timestamp),
 }
 
 impl NamespaceRecord {
     /// Whether it is being deleted.
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
-        matches!(self.state, NamespaceState::Leaving(_))
+        matches!(self.state, NamespaceState::Leaving(_) | NamespaceState::Erased(_))
+    }
+
+    /// Whether it is being deleted without its keys.
+    #[must_use]
+    pub const fn is_erased(&self) -> bool {
+        matches!(self.state, NamespaceState::Erased(_))
     }
 
     /// Whether it was locked itself.

@@ -4,8 +4,11 @@
 
 use std::sync::Arc;
 
+use tresor_engine::Access;
+use tresor_model::request::Inline;
 use tresor_model::{Path, Refusal, Request, Timestamp, Verb};
 
+use super::route::route;
 use crate::gate::Inside;
 use crate::namespaces::{Resolved, Space, realms};
 use crate::node::{AlwaysRoute, Node};
@@ -22,6 +25,23 @@ pub(super) struct Admitted {
     /// Sealing waits for who holds it.
     _inside: Inside,
 }
+
+impl Admitted {
+    /// Why a request is not done here, now that it is known that it runs here: its namespace is sealed, or it comes as a login
+    /// and is none. One whose namespace was opened since it was admitted is to be admitted again.
+    pub(super) fn unserved(&self, request: &Request) -> Option<Refusal> {
+        let space = &self.goes_to.space;
+        if space.is_sealed {
+            let is_sealed = self.unsealed.handles.spaces.is_sealed(&space.id);
+            return Some(if is_sealed { realms::sealed() } else { Refusal::Elsewhere });
+        }
+        let is_login = || route(&self.unsealed, &self.goes_to, request).access(request.verb) == Access::Login;
+        (matches!(request.inline, Inline::Login) && !is_login()).then(|| Refusal::Absent(NO_LOGIN.into()))
+    }
+}
+
+/// What whoever brings a login with a request is told where there is none.
+const NO_LOGIN: &str = "specified authentication path was not found";
 
 /// What a namespace that is locked still takes.
 const UNLOCK: &str = "sys/namespaces/api-lock/unlock";
@@ -86,8 +106,7 @@ pub(super) fn admit(node: &Node, request: &mut Request) -> Result<Admitted, Refu
         request.path = rest;
         request.namespace.clone_from(&goes_to.space.path);
     }
-    let refusal = goes_to.space.is_sealed.then(realms::sealed);
-    let refusal = refusal.or_else(|| locked(&unsealed, &goes_to.space, &request.path));
+    let refusal = locked(&unsealed, &goes_to.space, &request.path);
     Ok(Admitted { unsealed, now, goes_to, refusal, _inside: inside })
 }
 

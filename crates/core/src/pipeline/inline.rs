@@ -3,24 +3,23 @@
 //!
 //! The login goes through the whole pipeline, quotas and lock-out among them, and leaves its records. Its token is a batch
 //! token, so nothing is stored for it and nothing is left of it; whoever has it can hang nothing on it, no lease either.
-//! Deliberately absent: routes that do not log in, which nobody reaches this way.
+//! Deliberately absent: routes that do not log in, which nobody reaches this way (`admit`, where it runs).
 
 use std::collections::BTreeMap;
 
-use tresor_engine::Access;
 use tresor_env::BoxFuture;
 use tresor_model::request::{INLINE_FAILED, Inline};
 use tresor_model::stream::Upload;
 use tresor_model::{Fault, Known, Refusal, Request, WhenBehind};
 
-use super::{admit, route, serve, throttle};
+use super::{serve, throttle};
 use crate::node::Node;
 
 /// Logs in, if that is asked for.
 pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<'a, Result<(), Fault>> {
     Box::pin(async move {
         let Inline::Asked(login) = std::mem::replace(&mut request.inline, Inline::Not) else { return Ok(()) };
-        let mut login = Request {
+        let login = Request {
             id: node.next_request_id(),
             namespace: login.namespace,
             path: login.path,
@@ -39,12 +38,6 @@ pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<
         // As if it had come by itself.
         if let Some(refusal) = throttle(node, &login, Known::Body).refusal {
             return Err(told(refusal.into()));
-        }
-        {
-            let admitted = admit::admit(node, &mut login)?;
-            if route::route(&admitted.unsealed, &admitted.goes_to, &login).access(login.verb) != Access::Login {
-                return Err(told(Refusal::Absent("specified authentication path was not found".into()).into()));
-            }
         }
         let answer = serve(node, login).await.into_inner().map_err(told)?;
         let token = answer.auth.and_then(|auth| auth.client_token);

@@ -124,7 +124,12 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                 Placed::Answered(answered) => return answered,
             }
         }
-        let answered = run(node, admitted, &request, footing).await;
+        // Whether a namespace is sealed, the node that leads knows.
+        let answered = match admitted.unserved(&request) {
+            None => run(node, admitted, &request, footing).await,
+            Some(Refusal::Elsewhere) => record::never_admitted(Refusal::Elsewhere),
+            Some(refusal) => return refused(&admitted, &request, refusal).await,
+        };
         moves += 1;
         // Leadership changed meanwhile, and nothing was done.
         if moves >= MOVES_MAX || !matches!(answered.value(), Err(Fault::Refusal(Refusal::Elsewhere))) {
@@ -167,12 +172,14 @@ pub(crate) async fn serve_passed_on(node: &Node, mut request: Request) -> Answer
     if let Some(refusal) = &admitted.refusal {
         return Answer::Outcome(refused(&admitted, &request, refusal.clone()).await.into_inner());
     }
-    match place::passed_on(&admitted, &request).await {
-        Some(is_confirmed) => {
-            Answer::Outcome(run(node, admitted, &request, Footing::current(is_confirmed)).await.into_inner())
-        }
-        None => Answer::Elsewhere,
-    }
+    let Some(is_confirmed) = place::passed_on(&admitted, &request).await else { return Answer::Elsewhere };
+    let outcome = match admitted.unserved(&request) {
+        None => run(node, admitted, &request, Footing::current(is_confirmed)).await,
+        // It is passed on again.
+        Some(Refusal::Elsewhere) => return Answer::Elsewhere,
+        Some(refusal) => refused(&admitted, &request, refusal).await,
+    };
+    Answer::Outcome(outcome.into_inner())
 }
 
 /// Refuses a request before it is known who asks, and records that.

@@ -215,6 +215,10 @@ async fn arrived(unsealed: &Unsealed, request: &Request) -> Result<Footing, Clus
 
 /// Where a request runs, by what is known here; where the path leads nowhere, finding that out is a read.
 fn placed(admitted: &Admitted, request: &Request) -> Place {
+    // The keys of a namespace with a seal of its own are in use on the leader alone.
+    if admitted.goes_to.space.id.realm().is_some() {
+        return Place::Leader;
+    }
     let place = declared(&route(&admitted.unsealed, &admitted.goes_to, request), request);
     let mut forward = request.headers.get(FORWARD).into_iter().flatten();
     let wants_leader = request.wrap_ttl.is_some() || forward.any(|value| value == "active-node");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use tresor_barrier::Txn;
 use tresor_model::Fault;
-use tresor_model::ids::{MountId, NamespaceId};
+use tresor_model::ids::{MountId, NamespaceId, RealmId};
 
 use super::record::TokenRecord;
 use super::{LIVE, Tokens, UNBOUNDED, fault};
@@ -119,6 +119,9 @@ impl Tokens {
         let CountedAs { namespace, mount, quotas } = *what;
         txn.count(&keys::live().map_err(fault)?, LIVE, delta, &UNBOUNDED);
         txn.count(&keys::live_of(namespace, mount).map_err(fault)?, LIVE, delta, &UNBOUNDED);
+        if let Some(realm) = namespace.realm() {
+            txn.count(&keys::live_of_realm(&realm).map_err(fault)?, LIVE, delta, &UNBOUNDED);
+        }
         if namespace.is_root() {
             txn.count(&keys::live().map_err(fault)?, OWN, delta, &UNBOUNDED);
         } else {
@@ -133,6 +136,24 @@ impl Tokens {
             txn.count(&keys::below(ancestor).map_err(fault)?, mount.as_str(), delta, &UNBOUNDED);
         }
         quotas.iter().try_for_each(|quota| self.count_for(txn, quota, ancestors, delta))
+    }
+
+    /// How many tokens and leases there are in a realm.
+    pub(crate) fn in_realm(txn: &mut Txn, realm: &RealmId) -> Result<i64, Fault> {
+        let tally = txn.tally(&keys::live_of_realm(realm).map_err(fault)?).map_err(fault)?;
+        Ok(tally.get(LIVE).copied().unwrap_or(0))
+    }
+
+    /// Counts a whole realm out of the namespaces around it, of which this is the line: nobody could count out one by one what
+    /// is erased unread.
+    pub(crate) fn count_out(txn: &mut Txn, realm: &RealmId, around: &[NamespaceId]) -> Result<(), Fault> {
+        let number = Self::in_realm(txn, realm)?;
+        txn.count(&keys::live().map_err(fault)?, LIVE, -number, &UNBOUNDED);
+        for above in around.iter().filter(|above| !above.is_root()) {
+            txn.count(&keys::live_in(above).map_err(fault)?, BELOW, -number, &UNBOUNDED);
+        }
+        txn.forget_tally(&keys::live_of_realm(realm).map_err(fault)?);
+        Ok(())
     }
 
     /// Counts a token or lease for a quota on a role or a path. One that is not there any more has no number; when it is

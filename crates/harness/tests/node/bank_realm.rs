@@ -10,10 +10,10 @@ use tresor_harness::{Answer, Harness, ROOT, assembly};
 
 const TENANT: &str = r#"
 path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list", "scan", "sudo"] }"#;
-const SEAL: &str = "seal \"shamir\" {\n  shares = 3\n  threshold = 2\n}";
+pub(crate) const SEAL: &str = "seal \"shamir\" {\n  shares = 3\n  threshold = 2\n}";
 
 /// One call with a header.
-async fn within(harness: &Harness, namespace: &str, call: (&str, &str), token: &str, body: Value) -> Answer {
+pub(crate) async fn within(harness: &Harness, namespace: &str, call: (&str, &str), token: &str, body: Value) -> Answer {
     let mut request = assembly::request(call.0, call.1, token, &body);
     if !namespace.is_empty() {
         request.headers_mut().insert("x-vault-namespace", namespace.parse().unwrap());
@@ -22,7 +22,7 @@ async fn within(harness: &Harness, namespace: &str, call: (&str, &str), token: &
 }
 
 /// Makes a namespace with a seal of its own; gives its shares.
-async fn sealed(harness: &Harness, path: &str) -> Vec<String> {
+pub(crate) async fn sealed(harness: &Harness, path: &str) -> Vec<String> {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let at = format!("sys/namespaces/{name}");
     let made = within(harness, parent, ("POST", &at), ROOT, json!({ "seal": SEAL })).await.expect_status(200);
@@ -30,27 +30,27 @@ async fn sealed(harness: &Harness, path: &str) -> Vec<String> {
     made.at("/data/key_shares").as_array().unwrap().iter().map(|share| share.as_str().unwrap().to_owned()).collect()
 }
 
-async fn enter(harness: &Harness, path: &str, share: &str) -> Answer {
+pub(crate) async fn enter(harness: &Harness, path: &str, share: &str) -> Answer {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let at = format!("sys/namespaces/{name}/unseal");
     within(harness, parent, ("PUT", &at), ROOT, json!({ "key": share })).await
 }
 
-async fn unseal(harness: &Harness, path: &str, shares: &[String]) {
+pub(crate) async fn unseal(harness: &Harness, path: &str, shares: &[String]) {
     for share in &shares[..2] {
         drop(enter(harness, path, share).await.expect_status(200));
     }
     assert!(!is_sealed(harness, path).await);
 }
 
-async fn seal(harness: &Harness, path: &str) {
+pub(crate) async fn seal(harness: &Harness, path: &str) {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let at = format!("sys/namespaces/{name}/seal");
     drop(within(harness, parent, ("PUT", &at), ROOT, json!({})).await.expect_status(204));
     assert!(is_sealed(harness, path).await);
 }
 
-async fn is_sealed(harness: &Harness, path: &str) -> bool {
+pub(crate) async fn is_sealed(harness: &Harness, path: &str) -> bool {
     let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
     let at = format!("sys/namespaces/{name}/seal-status");
     within(harness, parent, ("GET", &at), ROOT, Value::Null).await.expect_status(200).at("/data/sealed") == true
@@ -62,7 +62,7 @@ async fn token(harness: &Harness, namespace: &str, by: &str, wish: Value) -> Str
 }
 
 /// An administrator of an open namespace, which gets a kv store with a secret, and a mount that hands out leases.
-async fn furnish(harness: &Harness, path: &str) -> String {
+pub(crate) async fn furnish(harness: &Harness, path: &str) -> String {
     let policy = json!({ "policy": TENANT });
     drop(within(harness, path, ("PUT", "sys/policies/acl/admin"), ROOT, policy).await.expect_status(204));
     let admin = token(harness, path, ROOT, json!({ "policies": ["admin"], "ttl": "24h", "no_parent": true })).await;
@@ -75,13 +75,13 @@ async fn furnish(harness: &Harness, path: &str) -> String {
     admin
 }
 
-async fn sums(harness: &Harness, path: &str) -> (bool, u64, u64) {
+pub(crate) async fn sums(harness: &Harness, path: &str) -> (bool, u64, u64) {
     let sums = within(harness, path, ("GET", "made/sums"), ROOT, Value::Null).await.expect_status(200);
     let number = |of: &str| sums.at(&format!("/data/{of}")).as_u64().unwrap();
     (sums.at("/data/any_left") == true, number("revoked"), number("twice"))
 }
 
-async fn pass(harness: &Harness, seconds: u64) {
+pub(crate) async fn pass(harness: &Harness, seconds: u64) {
     for _ in 0..seconds {
         harness.advance(Duration::from_secs(1)).await;
     }

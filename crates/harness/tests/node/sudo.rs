@@ -19,6 +19,7 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/rotate/keyring",
             "sys/rotate/root",
             "sys/seal",
+            "sys/namespaces/{path...:trimmed}/delete-sealed",
             "sys/step-down",
             "auth/token/accessors",
             "auth/token/create-orphan",

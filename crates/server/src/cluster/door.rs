@@ -16,7 +16,7 @@ use tresor_peers::{AskError, PublicKey};
 use tresor_wire::API_LEVEL;
 
 use super::hints::Voice;
-use super::inbox::{ANSWERED, FORWARDED, ending_with};
+use super::inbox::{ANSWERED, FORWARDED, KEYS, ending_with};
 use super::{Nodes, node_id};
 
 type Known = tresor_consensus::Contact;
@@ -81,6 +81,30 @@ impl Nodes {
             return Err(refused("other nodes cannot reach this one: set its `cluster_addr`"));
         }
         Ok(())
+    }
+
+    /// Sends the core's message to the leader, as one of a kind.
+    fn ask_leader(&self, message: Message, kind: u8, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
+        let status = self.status();
+        if status.is_leader() {
+            return Box::pin(std::future::ready(Err(ClusterError::NotLeader)));
+        }
+        let Some(leader) = status.leader else { return Box::pin(std::future::ready(Err(ClusterError::NoLeader))) };
+        let asked = self.port.request(leader, ending_with(message, kind), within);
+        Box::pin(async move {
+            let answer = asked.await.map_err(|error| match error {
+                AskError::NotAMember | AskError::TooLong { .. } | AskError::Unreachable(_) => {
+                    ClusterError::Unreachable(error.to_string())
+                }
+                // Also when the answer was too long, or whoever made it failed.
+                AskError::TimedOut | AskError::Lost(_) | AskError::Declined => ClusterError::Uncertain,
+            })?;
+            let mut answer = Message::new(Vec::from(answer));
+            match answer.pop() {
+                Some(ANSWERED) => Ok(answer),
+                _ => Err(ClusterError::Unreachable("it does not serve yet".to_owned())),
+            }
+        })
     }
 
     fn asked(&self, change: Change) -> Result<tresor_consensus::Change, ClusterError> {
@@ -159,26 +183,11 @@ impl Cluster for Nodes {
     }
 
     fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        let status = self.status();
-        if status.is_leader() {
-            return Box::pin(std::future::ready(Err(ClusterError::NotLeader)));
-        }
-        let Some(leader) = status.leader else { return Box::pin(std::future::ready(Err(ClusterError::NoLeader))) };
-        let asked = self.port.request(leader, ending_with(message, FORWARDED), within);
-        Box::pin(async move {
-            let answer = asked.await.map_err(|error| match error {
-                AskError::NotAMember | AskError::TooLong { .. } | AskError::Unreachable(_) => {
-                    ClusterError::Unreachable(error.to_string())
-                }
-                // Also when the answer was too long, or whoever made it failed.
-                AskError::TimedOut | AskError::Lost(_) | AskError::Declined => ClusterError::Uncertain,
-            })?;
-            let mut answer = Message::new(Vec::from(answer));
-            match answer.pop() {
-                Some(ANSWERED) => Ok(answer),
-                _ => Err(ClusterError::Unreachable("it does not serve yet".to_owned())),
-            }
-        })
+        self.ask_leader(message, FORWARDED, within)
+    }
+
+    fn ask_for_keys(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
+        self.ask_leader(message, KEYS, within)
     }
 
     fn answer_with(&self, handler: Arc<dyn Forwarded>) {

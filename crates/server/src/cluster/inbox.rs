@@ -27,6 +27,8 @@ pub(crate) const CONTACT: u8 = 2;
 pub(crate) const RELEASE: u8 = 3;
 /// Who the members are, as the node knows them.
 pub(crate) const MEMBERS: u8 = 4;
+/// The core asks for keys that only memory has.
+pub(crate) const KEYS: u8 = 5;
 
 /// What stands before it is the answer.
 pub(crate) const ANSWERED: u8 = 1;
@@ -75,6 +77,11 @@ impl Inbox {
                 let handler = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let Some(handler) = handler else { return Ok(said(NOBODY)) };
                 Ok(ending_with(self.tasks.see_through(handler.answer(message)).await, ANSWERED))
+            }
+            KEYS => {
+                let handler = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let Some(handler) = handler else { return Ok(said(NOBODY)) };
+                Ok(ending_with(handler.hand_over(message), ANSWERED))
             }
             CONTACT => {
                 let Some((contact, [])) = Contact::read(&message) else { return Err(Declined) };

@@ -98,7 +98,7 @@ pub(super) struct NamespaceShown {
     /// Its identity as a UUID.
     uuid: String,
     /// What is left of it while it is being deleted: `tokens_and_leases_left`, `mounts_left`, and `records_left` of any kind,
-    /// where 10000 is that or more. Listings leave it out.
+    /// where 10000 is that or more; of one that is sealed, the first alone. Listings leave it out.
     #[output(optional)]
     deletion: Option<Map>,
 }
@@ -140,7 +140,7 @@ pub(super) struct Listed {
 pub(super) struct Deletion {
     /// `in-progress`.
     #[output(optional)]
-    status: Option<&'static str>,
+    pub(super) status: Option<&'static str>,
 }
 
 /// What unlocks a namespace.
@@ -195,7 +195,10 @@ pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Opt
     let (spaces, txn) = (&sys.handles.spaces, cx.view.widen(Widened::assertion()));
     let Some(record) = spaces.stored(txn, &space, &name)? else { return Ok(None) };
     let mut deletion = None;
-    if record.is_leaving() {
+    if record.is_leaving() && spaces.is_sealed(&record.id) {
+        // Nobody can say more.
+        deletion = Some(map! { "tokens_and_leases_left" => spaces.realm_left(txn, &record.id)? });
+    } else if record.is_leaving() {
         deletion = Some(map! {
             "tokens_and_leases_left" => sys.handles.tokens.live_in(txn, &record.id, false)?,
             "mounts_left" => spaces.mounts_left(txn, &record.id)?,
@@ -208,9 +211,6 @@ pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Opt
 pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Warned<Data<Made>>, Fault> {
     let (space, name) = (sys.space(&cx)?, name(&input.path)?);
     let seal = input.seal.filter(|seal| !seal.trim().is_empty()).map(|seal| seals::split(&seal)).transpose()?;
-    if seal.is_some() {
-        seals::must_be_alone(sys)?;
-    }
     let (now, entropy) = (cx.now, cx.entropy);
     let owners = recipients(&input.pgp_keys.unwrap_or_default(), now)?;
     if !owners.is_empty() && Some(owners.len()) != seal.map(|split| usize::from(split.shares())) {

@@ -1,11 +1,12 @@
-//! `sys/namespaces/NAME/seal`, `unseal` and `seal-status`: seals that namespaces have of their own.
+//! `sys/namespaces/NAME/seal`, `unseal`, `seal-status` and `delete-sealed`: seals that namespaces have of their own.
 //!
 //! They are asked of the namespace above, since one that is sealed answers nothing. Deliberately absent: what is sealed and how
 //! (`tresor_core::namespaces::realms`), and seals that open by themselves.
 
+use tresor_core::namespaces::erasure::Erasing;
 use tresor_core::namespaces::realms::RealmStanding;
 use tresor_crypto::shamir::Threshold;
-use tresor_engine::{Cx, Data, Nothing, Widened};
+use tresor_engine::{Cx, Data, Nothing, Warned, Widened};
 use tresor_env::Entropy;
 use tresor_model::Fault;
 use tresor_pgp::Recipient;
@@ -14,7 +15,7 @@ use tresor_wire::input::Input;
 use tresor_wire::output::Output;
 
 use super::Sys;
-use super::namespaces::{ByName, name};
+use super::namespaces::{ByName, Deletion, name};
 use super::rekey::{self, spelled};
 use crate::always::parse_share;
 
@@ -29,6 +30,17 @@ pub(super) struct Enter {
     /// Forget the shares entered so far.
     #[input(default = "false")]
     reset: bool,
+}
+
+/// Which sealed namespace is deleted, and whether those below it are.
+#[derive(Input)]
+pub(super) struct Erase {
+    /// Its name.
+    #[input(path)]
+    path: String,
+    /// Delete the namespaces below it, too.
+    #[input(query, default = "false")]
+    force: bool,
 }
 
 /// How the seal of a namespace stands.
@@ -79,14 +91,6 @@ pub(super) fn split(seal: &str) -> Result<Threshold, Fault> {
     Threshold::new(small(shares), small(threshold)).map_err(|error| wrong(&error))
 }
 
-/// Refuses what only a server that stands alone does: the keys are in the memory of one.
-pub(super) fn must_be_alone(sys: &Sys) -> Result<(), Fault> {
-    if sys.handles.cluster.is_enabled() {
-        return Err(Fault::invalid("namespaces with a seal of their own are not available with the storage `raft`"));
-    }
-    Ok(())
-}
-
 /// Shares as whoever made them is told them: in hexadecimal, or encrypted to their owners.
 pub(super) fn handed_out(
     shares: &[UnsealShare],
@@ -117,8 +121,25 @@ pub(super) async fn seal(sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Not
     Ok(Nothing)
 }
 
+pub(super) async fn erase(sys: &Sys, mut cx: Cx<'_>, input: Erase) -> Result<Warned<Data<Deletion>>, Fault> {
+    let (space, name, now) = (sys.space(&cx)?, name(&input.path)?, cx.now);
+    let txn = cx.view.widen(Widened::assertion());
+    let Some(Erasing { forgotten, below }) = sys.handles.spaces.erase(txn, &space, &name, input.force, now)? else {
+        return Ok(Warned(Data(Deletion { status: None }), vec!["requested namespace does not exist".to_owned()]));
+    };
+    let mut warnings = Vec::new();
+    if below > 0 {
+        warnings.push(format!("{below} namespaces below it are deleted with it"));
+    }
+    if forgotten > 0 {
+        warnings.push(format!(
+            "{forgotten} tokens and leases are forgotten: what engines handed out from there is not taken back"
+        ));
+    }
+    Ok(Warned(Data(Deletion { status: Some("in-progress") }), warnings))
+}
+
 pub(super) async fn unseal(sys: &Sys, mut cx: Cx<'_>, input: Enter) -> Result<Data<Standing>, Fault> {
-    must_be_alone(sys)?;
     let (space, name) = (sys.space(&cx)?, name(&input.path)?);
     let (now, entropy) = (cx.now, cx.entropy);
     let txn = cx.view.widen(Widened::assertion());

@@ -225,3 +225,38 @@ fn sea_11_a_server_in_recovery_mode_serves_what_is_stored_to_whoever_has_its_tok
     server.http().with_token(token).get("sys/raw/root/core/x").expect(403);
     assert!(!kept.is_empty());
 }
+
+#[test]
+fn shares_of_a_namespaces_own_seal_reach_their_owners_encrypted_and_open_it() {
+    let production = Production::new();
+    let server = production.start();
+    let owners = [Owner::new(production.home(), "alice"), Owner::new(production.home(), "bob")];
+    let mut cli = Cli::new(production.home(), server.address, "");
+    let init = ["operator", "init", "-key-shares=1", "-key-threshold=1", "-format=json"];
+    let made: Value = serde_json::from_str(&cli.succeed(&init)).unwrap();
+    cli.succeed(&["operator", "unseal", &texts(&made, "unseal_keys_b64")[0]]);
+    cli.set("VAULT_TOKEN", made["root_token"].as_str().unwrap());
+    let keys = format!("-pgp-keys={},{}", owners[0].file.display(), owners[1].file.display());
+    let create = ["namespace", "create", "-key-shares=2", "-key-threshold=2", &keys, "-format=json", "vaulted"];
+    let made: Value = serde_json::from_str(&cli.succeed(&create)).unwrap();
+    let sealed = texts(&made["data"], "key_shares");
+    for (owner, share) in owners.iter().zip(&sealed) {
+        // What the server gave out opens nothing, what its owner reads in it does.
+        assert_ne!(cli.run(&["namespace", "unseal", "vaulted", share]).code, 0);
+        let byte = |at: usize| u8::from_str_radix(&share[2 * at..2 * at + 2], 16).unwrap();
+        let message: Vec<u8> = (0..share.len() / 2).map(byte).collect();
+        let read = String::from_utf8(owner.gpg(&["--decrypt"], &message)).unwrap();
+        cli.succeed(&["namespace", "unseal", "vaulted", &read]);
+    }
+    let status = cli.succeed(&["namespace", "seal-status", "-format=json", "vaulted"]);
+    let status: Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["sealed"], false, "{status}");
+    // One key too few.
+    let short = format!("-pgp-keys={}", owners[0].file.display());
+    let refused = cli.run(&["namespace", "create", "-key-shares=2", "-key-threshold=2", &short, "other"]);
+    assert!(refused.errors.contains("incorrect number of PGP keys"), "{refused:?}");
+    // Sealed and given up, it is deleted without them.
+    cli.succeed(&["namespace", "seal", "vaulted"]);
+    let deleted = cli.succeed(&["namespace", "delete-sealed", "vaulted"]);
+    assert!(deleted.contains("deletion scheduled: vaulted/"), "{deleted}");
+}
