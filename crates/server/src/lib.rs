@@ -9,6 +9,7 @@ pub mod config;
 mod dev;
 mod dev_tls;
 mod diagnose;
+mod host;
 mod joining;
 mod listen;
 mod log_file;

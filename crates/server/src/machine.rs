@@ -1,16 +1,16 @@
 //! The process and the machine, as operators look at them through the API.
 //!
 //! Read from what the kernel shows, when somebody asks. Deliberately absent: anything secret (of the configuration only what
-//! says how the server is reached, what it keeps where, and its bounds), and disks other than the one in use.
+//! says how the server is reached, what it keeps where, and its bounds), and how the kernel is read ([`host`]).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tresor_core::process::{LogChangeError, Process, Runtime};
 use tresor_model::{Body, ByteStream, Map, map};
 
 use crate::config::{Listener, LogFormat, ServerConfig};
+use crate::host;
 use crate::logging::Log;
 
 /// What is asked for through the API.
@@ -27,8 +27,15 @@ impl Machine {
 
 impl Process for Machine {
     fn host(&self) -> Map {
-        let disks = self.config.storage.path().and_then(|path| disk(path.into())).into_iter().collect::<Vec<Body>>();
-        map! { "host" => host(), "memory" => memory(), "cpu" => processors(), "disk" => disks }
+        let disks =
+            self.config.storage.path().and_then(|path| host::disk(path.into())).into_iter().collect::<Vec<Body>>();
+        map! {
+            "host" => host::host(),
+            "memory" => host::memory(),
+            "cpu" => host::processors(),
+            "cpu_times" => host::times(),
+            "disk" => disks,
+        }
     }
 
     fn configuration(&self) -> Map {
@@ -37,9 +44,9 @@ impl Process for Machine {
 
     fn runtime(&self) -> Runtime {
         let tasks = tokio::runtime::Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
-        let status = lines("/proc/self/status");
+        let status = host::lines("/proc/self/status");
         Runtime {
-            resident_bytes: kilobytes(&status, "VmRSS").saturating_mul(1024),
+            resident_bytes: host::kilobytes(&status, "VmRSS").saturating_mul(1024),
             tasks: u64::try_from(tasks).unwrap_or(u64::MAX),
             threads: status.get("Threads").and_then(|text| text.parse().ok()).unwrap_or(0),
         }
@@ -56,78 +63,6 @@ impl Process for Machine {
     fn watch_log(&self, level: &str, format: &str) -> Result<ByteStream, LogChangeError> {
         self.log.watch(level, format)
     }
-}
-
-/// A file of `name: value` lines; empty where there is none.
-fn lines(path: &str) -> BTreeMap<String, String> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let pairs = text.lines().filter_map(|line| line.split_once(':'));
-    pairs.map(|(name, value)| (name.trim().to_owned(), value.trim().to_owned())).collect()
-}
-
-/// A value such as `123 kB`.
-fn kilobytes(lines: &BTreeMap<String, String>, name: &str) -> u64 {
-    lines.get(name).and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0)
-}
-
-fn host() -> Map {
-    let name = rustix::system::uname();
-    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-    let system = rustix::system::sysinfo();
-    map! {
-        "hostname" => text(name.nodename()),
-        "os" => std::env::consts::OS,
-        "platform" => std::env::consts::OS,
-        "kernelVersion" => text(name.release()),
-        "kernelArch" => text(name.machine()),
-        "uptime" => u64::try_from(system.uptime).unwrap_or(0),
-        "procs" => u64::from(system.procs),
-    }
-}
-
-fn memory() -> Map {
-    let lines = lines("/proc/meminfo");
-    let bytes = |name: &str| kilobytes(&lines, name).saturating_mul(1024);
-    let (total, available) = (bytes("MemTotal"), bytes("MemAvailable"));
-    map! {
-        "total" => total,
-        "available" => available,
-        "used" => total.saturating_sub(available),
-        "free" => bytes("MemFree"),
-        "buffers" => bytes("Buffers"),
-        "cached" => bytes("Cached"),
-        "swaptotal" => bytes("SwapTotal"),
-        "swapfree" => bytes("SwapFree"),
-    }
-}
-
-/// One entry for each processor: its number and what it is.
-fn processors() -> Vec<Body> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let value = |block: &str, name: &str| {
-        let mut pairs = block.lines().filter_map(|line| line.split_once(':'));
-        pairs.find(|(known, _)| known.trim() == name).map(|(_, value)| value.trim().to_owned())
-    };
-    let shown = |block: &str| {
-        let number: u64 = value(block, "processor")?.parse().ok()?;
-        let named = |name: &str| value(block, name).unwrap_or_default();
-        Some(Body::from(map! {
-            "cpu" => number, "modelName" => named("model name"), "vendorId" => named("vendor_id"),
-        }))
-    };
-    text.split("\n\n").filter_map(shown).collect()
-}
-
-/// The disk that a directory lies on.
-fn disk(path: PathBuf) -> Option<Body> {
-    let space = rustix::fs::statvfs(&path).ok()?;
-    let bytes = |blocks: u64| blocks.saturating_mul(space.f_frsize);
-    Some(Body::from(map! {
-        "path" => path.display().to_string(),
-        "total" => bytes(space.f_blocks),
-        "free" => bytes(space.f_bavail),
-        "used" => bytes(space.f_blocks.saturating_sub(space.f_bfree)),
-    }))
 }
 
 /// The configuration, key by key: what is not named here is not shown.
@@ -168,6 +103,8 @@ fn listener(listener: &Listener) -> Body {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]
@@ -184,12 +121,5 @@ mod tests {
         {
             assert!(shown.contains(part), "{part} is not in {shown}");
         }
-    }
-
-    #[test]
-    fn the_machine_is_looked_at() {
-        assert!(!host().text("kernelVersion").unwrap().is_empty());
-        assert!(memory().get("total").unwrap().as_i64().unwrap() > 0 && !processors().is_empty());
-        assert!(disk(PathBuf::from("/")).is_some() && disk(PathBuf::from("/nowhere/at/all")).is_none());
     }
 }
