@@ -184,6 +184,7 @@ fn an_answer_looks_as_the_reference_shows_it() {
             wrapped_accessor: Some(Accessor::new("acc-2")),
         }),
         behind: None,
+        headers: Vec::new(),
     };
     let facts = RequestFacts::from_request(&request, Operation::Update)
         .with_mount(MountFacts::new(point.as_str(), "userpass", "auth_userpass_1", "auth"), &[]);
