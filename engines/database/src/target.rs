@@ -52,8 +52,11 @@ impl Trouble {
 
     /// The same without what the target may have repeated of what it was told.
     pub(crate) fn without(self, secrets: &[&str]) -> Self {
+        // The longest first: of one that begins with another the rest would be left.
+        let mut secrets: Vec<&str> = secrets.iter().copied().filter(|secret| !secret.is_empty()).collect();
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let hide = |mut text: String| {
-            for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
+            for secret in &secrets {
                 if text.contains(secret) {
                     text = text.replace(secret, "[password]");
                 }
@@ -181,5 +184,17 @@ impl Target {
     /// Whether an account is let in by a password.
     pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {
         each!(self, inner => inner.log_in(username, password).await)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_password_that_begins_with_another_nothing_is_left() {
+        let said = Trouble::Refused("near \"pass-and-more\" or \"pass\"".to_owned());
+        let shown = said.without(&["pass", "", "pass-and-more"]).to_string();
+        assert!(shown.contains("near \"[password]\" or \"[password]\""), "{shown}");
     }
 }
