@@ -14,6 +14,7 @@ mod place;
 pub mod reply;
 pub mod route;
 pub mod scan;
+mod spelling;
 pub mod token_fields;
 pub mod view;
 

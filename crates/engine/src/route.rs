@@ -5,8 +5,8 @@
 //! parameter, a parameter beats the rest, and a rest with its literal beats a bare one.
 //!
 //! Where several spellings of a path name one thing, the route says so: `{name:folded}` is a name whose case and outer
-//! blanks do not matter, `{path...:trimmed}` a rest whose outer slashes do not, and a slash at the end of any other
-//! path means nothing. Parameters arrive canonical, and policies decide on the path rendered from them, so what is
+//! blanks do not matter, `{name...:folded}` a rest of such names, `{path...:trimmed}` a rest whose outer slashes do not
+//! matter, and a slash at the end of any other path means nothing. Parameters arrive canonical, and policies decide on the path rendered from them, so what is
 //! authorized is what is touched (ACL-02, DR-02). Invariant: who may call, and whether it writes, are properties of
 //! (route, operation), never of a second path pattern (ACL-09, DR-08).
 
@@ -22,6 +22,7 @@ use crate::answer::{Answer, AnswerFacts, AnswerShape};
 use crate::context::Cx;
 use crate::place::{AnswersIn, Place};
 use crate::reply::Reply;
+use crate::spelling::{FOLDED, Spelling, TRIMMED, fold_name, rest_name};
 
 /// Who may call an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -185,8 +186,7 @@ impl Branch {
 
 struct Rest {
     name: &'static str,
-    /// Whether outer slashes do not matter.
-    is_trimmed: bool,
+    spelling: Spelling,
     bare: Option<usize>,
     suffixes: BTreeMap<&'static str, usize>,
 }
@@ -283,11 +283,6 @@ impl<E: Send + Sync + 'static> Routes<E> {
     }
 }
 
-/// A name whose case and outer blanks do not matter.
-fn fold_name(name: &str) -> String {
-    name.trim().to_lowercase()
-}
-
 /// A pattern with the values of its parameters.
 fn render(pattern: &str, parameters: &BTreeMap<&'static str, String>) -> String {
     let segments = pattern.split('/').map(|segment| {
@@ -298,29 +293,15 @@ fn render(pattern: &str, parameters: &BTreeMap<&'static str, String>) -> String 
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// The end of a folded parameter in a pattern.
-const FOLDED: &str = ":folded}";
-/// The end of a rest whose outer slashes do not matter.
-const TRIMMED: &str = "...:trimmed}";
-
-/// The name of a rest in a pattern, and whether its outer slashes do not matter.
-fn rest_name(segment: &'static str) -> Option<(&'static str, bool)> {
-    let inner = segment.strip_prefix('{')?;
-    match inner.strip_suffix(TRIMMED) {
-        Some(name) => Some((name, true)),
-        None => inner.strip_suffix("...}").map(|name| (name, false)),
-    }
-}
-
 fn insert(branch: &mut Branch, rest: &'static str, pattern: &'static str, index: usize) {
     let (segment, deeper) = match rest.split_once('/') {
         Some((segment, deeper)) => (segment, Some(deeper)),
         None => (rest, None),
     };
-    if let Some((name, is_trimmed)) = rest_name(segment) {
-        let rest = branch.rest.get_or_insert_with(|| Rest { name, is_trimmed, bare: None, suffixes: BTreeMap::new() });
+    if let Some((name, spelling)) = rest_name(segment) {
+        let rest = branch.rest.get_or_insert_with(|| Rest { name, spelling, bare: None, suffixes: BTreeMap::new() });
         assert!(rest.name == name, "route `{pattern}`: `{name}` is called `{}` elsewhere", rest.name);
-        assert!(rest.is_trimmed == is_trimmed, "route `{pattern}`: `{name}` is spelled otherwise elsewhere");
+        assert!(rest.spelling == spelling, "route `{pattern}`: `{name}` is spelled otherwise elsewhere");
         let before = match deeper {
             None => rest.bare.replace(index),
             Some(suffix) => rest.suffixes.insert(suffix, index),
@@ -379,8 +360,7 @@ fn walk(branch: &Branch, path: &str, parameters: &mut BTreeMap<&'static str, Str
             rest.suffixes.get(suffix).filter(|_| !head.is_empty()).map(|route| (head, *route))
         });
     let (value, route) = suffixed.or_else(|| rest.bare.map(|route| (path, route)))?;
-    let value = if rest.is_trimmed { value.trim_matches('/') } else { value };
-    parameters.insert(rest.name, value.to_owned());
+    parameters.insert(rest.name, rest.spelling.of(value));
     Some(route)
 }
 
@@ -635,6 +615,8 @@ mod tests {
             .at("data/{path...}", "")
             .at("mounts/{path...:trimmed}", "")
             .at("mounts/{path...:trimmed}/tune", "")
+            .at("sets/{name...:folded}", "")
+            .at("sets/{name...:folded}/lend", "")
             .done()
     }
 
@@ -653,6 +635,8 @@ mod tests {
             ("mounts/a/b", &["mounts/a/b", "mounts//a/b", "mounts/a/b/", "mounts//a/b//"]),
             ("mounts/a/tune", &["mounts/a/tune", "mounts//a//tune", "mounts/a/tune/"]),
             ("data/", &["data", "data/"]),
+            ("sets/a/b", &["sets/a/b", "sets/A/ b "]),
+            ("sets/a/b/lend", &["sets/a/b/lend", "sets/ A/B/lend/"]),
         ] {
             for spelling in spellings {
                 assert_eq!(table().find(spelling).unwrap().canonical, canonical, "{spelling}");
@@ -662,7 +646,9 @@ mod tests {
         for own in ["data/a", "data/a/", "data//a", "data/A", "data/a//b"] {
             assert_eq!(table().find(own).unwrap().canonical, own);
         }
-        assert!(table().find("users/bob").unwrap().is_folded && !table().find("config").unwrap().is_folded);
+        assert_ne!(table().find("sets/a/").unwrap().canonical, table().find("sets/a").unwrap().canonical);
+        assert!(table().find("users/bob").unwrap().is_folded && table().find("sets/a").unwrap().is_folded);
+        assert!(!table().find("config").unwrap().is_folded);
     }
 
     #[test]

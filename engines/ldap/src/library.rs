@@ -10,11 +10,12 @@ use tresor_engine::outside::Outside;
 use tresor_engine::{Cx, Data, Keys, Nothing, View};
 use tresor_model::{Fault, Map, map};
 use tresor_record::Record;
-use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, Seconds};
+use tresor_wire::input::{CommaList, Input, PathParameters, Seconds};
 use tresor_wire::output::Output;
 
 use crate::account::{Account, Keeper, key};
 use crate::config::Config;
+use crate::name::{self, is_name};
 use crate::{Ldap, rotating};
 
 /// How long a loan is when nobody says.
@@ -83,6 +84,9 @@ pub(crate) fn has(list: &[String], user: &str) -> bool {
 
 impl LibrarySet {
     pub(crate) fn load(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
+        if !is_name(name) {
+            return Ok(None);
+        }
         let Some(bytes) = view.read(&place(name))? else { return Ok(None) };
         Self::decode(&bytes).map(Some).map_err(Fault::internal)
     }
@@ -145,10 +149,10 @@ pub(crate) fn exists(_engine: &Ldap, mut cx: Cx<'_>, parameters: &PathParameters
     Ok(LibrarySet::shown(&mut cx.view, name)?.is_some())
 }
 
-pub(crate) async fn list(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
-    let mut shown = Vec::new();
-    for name in cx.view.names("library/", None, None)? {
-        if LibrarySet::shown(&mut cx.view, &name)?.is_some() {
+pub(crate) async fn list(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Keys, Fault> {
+    let (folder, mut shown) = (name::folder(&input.name), Vec::new());
+    for name in cx.view.names(&place(&folder), None, None)? {
+        if name.ends_with('/') || LibrarySet::shown(&mut cx.view, &format!("{folder}{name}"))?.is_some() {
             shown.push(name);
         }
     }
@@ -170,6 +174,9 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
     let config = Config::load(&mut cx.view)?;
     let config = config.ok_or_else(|| Fault::invalid("config must exist to create a library"))?;
     let known = LibrarySet::load(&mut cx.view, &input.name)?;
+    if known.is_none() {
+        name::check(&input.name)?;
+    }
     let mut set = known.unwrap_or(LibrarySet {
         users: Vec::new(),
         pending: Vec::new(),

@@ -8,9 +8,10 @@ use tresor_credential::{Moment, Template};
 use tresor_engine::{Cx, Data, Keys, Nothing, View};
 use tresor_model::Fault;
 use tresor_record::Record;
-use tresor_wire::input::{EmptyInput, Input, PathParameters, Seconds};
+use tresor_wire::input::{Input, PathParameters, Seconds};
 use tresor_wire::output::Output;
 
+use crate::name::{self, is_name, within_folder};
 use crate::{Ldap, ldif};
 
 /// How accounts are called when nobody says.
@@ -77,6 +78,9 @@ pub(crate) struct Shown {
 
 impl Role {
     pub(crate) fn load(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
+        if !is_name(name) {
+            return Ok(None);
+        }
         let Some(bytes) = view.read(&format!("role/{name}"))? else { return Ok(None) };
         Self::decode(&bytes).map(Some).map_err(Fault::internal)
     }
@@ -86,7 +90,7 @@ impl Role {
         let text = if self.username_template.is_empty() { USERNAME_TEMPLATE } else { &self.username_template };
         let wrong = |error| Fault::invalid(format!("failed to generate username: {error}"));
         let template = Template::parse(text, USERNAME_FIELDS).map_err(wrong)?;
-        let values = [("DisplayName", cx.caller.display_name), ("RoleName", role)];
+        let values = [("DisplayName", cx.caller.display_name), ("RoleName", within_folder(role))];
         let name = template.render(&values, Moment { now: cx.now, entropy: cx.entropy }).map_err(wrong)?;
         if name.trim().is_empty() {
             return Err(Fault::invalid("failed to generate username: it is empty"));
@@ -106,8 +110,8 @@ pub(crate) fn exists(_engine: &Ldap, mut cx: Cx<'_>, parameters: &PathParameters
     Ok(Role::load(&mut cx.view, name)?.is_some())
 }
 
-pub(crate) async fn list(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Keys, Fault> {
-    Ok(Keys(cx.view.names("role/", None, None)?))
+pub(crate) async fn list(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Keys, Fault> {
+    Ok(Keys(cx.view.names(&format!("role/{}", name::folder(&input.name)), None, None)?))
 }
 
 pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
@@ -125,6 +129,9 @@ pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Resul
 
 pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let known = Role::load(&mut cx.view, &input.name)?;
+    if known.is_none() {
+        name::check(&input.name)?;
+    }
     let mut role = known.unwrap_or_else(|| Role {
         creation: String::new(),
         deletion: String::new(),
@@ -161,6 +168,8 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
 }
 
 pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
-    cx.view.delete(&format!("role/{}", input.name))?;
+    if is_name(&input.name) {
+        cx.view.delete(&format!("role/{}", input.name))?;
+    }
     Ok(Nothing)
 }

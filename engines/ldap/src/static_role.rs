@@ -18,13 +18,12 @@ use tresor_wire::time::rfc3339;
 use crate::Ldap;
 use crate::account::{Account, Keeper, key};
 use crate::config::{Config, timing};
+use crate::name::{self, is_name};
 use crate::rotating;
 use crate::secrets::shown;
 
 /// The least time between two rotations.
 const PERIOD_MIN: Duration = Duration::from_secs(5);
-/// How many folders deep a name can lie.
-const DEPTH_MAX: usize = 16;
 
 /// A role as it is stored.
 #[derive(Record)]
@@ -120,23 +119,9 @@ fn place(name: &str) -> String {
     format!("static/{name}")
 }
 
-/// Refuses what is no name of a role.
-fn check_name(name: &str) -> Result<(), Fault> {
-    let is_plain = |segment: &str| {
-        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-' | '.');
-        !segment.is_empty()
-            && segment.chars().all(letters)
-            && !segment.starts_with('.')
-            && !segment.ends_with(['.', '-'])
-    };
-    let is_name = name.split('/').all(is_plain) && name.split('/').count() <= DEPTH_MAX;
-    let text = "a role's name has lower-case letters, digits, `_`, `-` and `.`, and folders that end in a slash";
-    if is_name { Ok(()) } else { Err(Fault::invalid(text)) }
-}
-
 impl StaticRole {
     pub(crate) fn load(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
-        if check_name(name).is_err() {
+        if !is_name(name) {
             return Ok(None);
         }
         let Some(bytes) = view.read(&place(name))? else { return Ok(None) };
@@ -196,8 +181,7 @@ pub(crate) fn exists(_engine: &Ldap, mut cx: Cx<'_>, parameters: &PathParameters
 }
 
 pub(crate) async fn list(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Keys, Fault> {
-    let folder =
-        if input.name.is_empty() || input.name.ends_with('/') { input.name } else { format!("{}/", input.name) };
+    let folder = name::folder(&input.name);
     let names = cx.view.names(&place(&folder), None, None)?;
     let mut shown = Vec::with_capacity(names.len());
     for name in names {
@@ -223,7 +207,7 @@ pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Resul
 }
 
 pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Outside<Nothing>, Fault> {
-    check_name(&input.name)?;
+    name::check(&input.name)?;
     match StaticRole::shown(&mut cx.view, &input.name)? {
         Some(role) => change(&mut cx, role, input).map(|()| Outside::done(Nothing)),
         None => create(&mut cx, input),

@@ -139,6 +139,37 @@ async fn an_account_lives_as_long_as_its_lease() {
 }
 
 #[tokio::test]
+async fn roles_and_sets_have_folders_and_no_case() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    let role = json!({ "creation_ldif": CREATION, "deletion_ldif": DELETION, "default_ttl": "1h" });
+    harness.prepare("POST", "ldap/role/Team/Dev", role).await;
+    let keys = async |path: &str| harness.list(path, ROOT).await.at("/data/keys").clone();
+    assert_eq!((keys("ldap/role").await, keys("ldap/role/team").await), (json!(["team/"]), json!(["dev"])));
+    assert_eq!(harness.read("ldap/role/team", ROOT).await.status, 404);
+    let made = harness.read("ldap/creds/team/DEV", ROOT).await.expect_status(200);
+    let (user, lease) = (made.text_at("/data/username"), made.text_at("/lease_id"));
+    assert!(user.contains("_dev_") && !user.contains('/'), "{user}");
+    assert!(lease.starts_with("ldap/creds/team/"), "{lease}");
+    harness.prepare("POST", "sys/leases/renew", json!({ "lease_id": lease })).await;
+    harness.prepare("POST", "sys/leases/revoke", json!({ "lease_id": lease, "sync": true })).await;
+    harness.prepare("DELETE", "ldap/role/TEAM/dev", Value::Null).await;
+    assert_eq!(harness.read("ldap/role/team/dev", ROOT).await.status, 404);
+    let set = json!({ "service_account_names": "fizz" });
+    harness.write("ldap/library/a//b", ROOT, set.clone()).await.expect_error(400, "a name has letters");
+    harness.prepare("POST", "ldap/library/Team/Ops", set).await;
+    assert_eq!((keys("ldap/library").await, keys("ldap/library/team/").await), (json!(["team/"]), json!(["ops"])));
+    let lent = harness.write("ldap/library/team/OPS/check-out", ROOT, json!({})).await.expect_status(200);
+    assert_eq!(lent.at("/data/service_account_name"), "fizz");
+    let status = harness.read("ldap/library/team/ops/status", ROOT).await;
+    assert_eq!(status.at("/data/fizz/available"), &json!(false));
+    let back = harness.write("ldap/library/manage/team/ops/check-in", ROOT, json!({})).await.expect_status(200);
+    assert_eq!(back.at("/data/check_ins"), &json!(["fizz"]));
+    harness.prepare("DELETE", "ldap/library/team/ops", Value::Null).await;
+    assert_eq!(harness.list("ldap/library", ROOT).await.status, 404);
+}
+
+#[tokio::test]
 async fn what_cannot_be_made_whole_is_not_there() {
     let server = Slapd::start().unwrap();
     let harness = node_with(&server).await;
@@ -227,7 +258,13 @@ async fn a_static_role_takes_over_rotates_and_lets_go() {
     harness.advance(Duration::from_secs(3600)).await;
     until!(harness, !harness.read("ldap/static-cred/bob", ROOT).await.text_at("/data/password").is_empty());
 
-    harness.prepare("DELETE", "ldap/static-role/team/alice", Value::Null).await;
+    // A name in capitals is the same one.
+    let shown = harness.read("ldap/static-cred/Team/ALICE", ROOT).await.expect_status(200);
+    assert_eq!(shown.at("/data"), harness.read("ldap/static-cred/team/alice", ROOT).await.at("/data"));
+    let limited = harness.token_with("path \"ldap/static-cred/Team/Alice\" { capabilities = [\"read\"] }").await;
+    drop(harness.read("ldap/static-cred/team/alice", &limited).await.expect_status(200));
+    drop(harness.read("ldap/static-cred/BOB", &limited).await.expect_status(403));
+    harness.prepare("DELETE", "ldap/static-role/team/Alice", Value::Null).await;
     harness.read("ldap/static-cred/team/alice", ROOT).await.expect_error(400, "unknown role: team/alice");
     harness.prepare("POST", "ldap/static-role/other", json!({ "username": "ALICE", "rotation_period": "1h" })).await;
 }
