@@ -1,6 +1,31 @@
-//! Certificates of servers: an authority of its own for each.
+//! Certificates of servers, an authority of its own for each; and authorities for those who want to vouch themselves.
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// Who vouches for others.
+pub struct Authority {
+    /// Its certificate, in PEM.
+    pub certificate: String,
+    /// Its key, in PEM.
+    pub key: String,
+}
+
+impl Authority {
+    /// One that nobody knows yet.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub fn new() -> Result<Self, String> {
+        let made = || -> Result<Self, rcgen::Error> {
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(rcgen::DnType::OrganizationName, "Accounts");
+            let key = KeyPair::generate()?;
+            Ok(Self { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
+        };
+        made().map_err(|error| error.to_string())
+    }
+}
 
 /// What a server needs of them, in PEM.
 pub(crate) struct Certificates {

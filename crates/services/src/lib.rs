@@ -18,6 +18,7 @@ pub mod slapd;
 mod talk;
 
 pub use between::Between;
+pub use certificates::Authority;
 pub use influxdb::InfluxDb;
 pub use mariadb::MariaDb;
 pub use moto::Moto;

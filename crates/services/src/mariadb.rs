@@ -105,6 +105,25 @@ impl MariaDb {
         said(client(self.port, user, password).args(["--execute", text]))
     }
 
+    /// From now on certificates of this authority are believed, too.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn believe(&self, authority: &str) -> Result<(), String> {
+        self.home.write("ca.pem", &format!("{}{authority}", self.authority))?;
+        self.sql("FLUSH SSL").map(drop)
+    }
+
+    /// Runs SQL as somebody who shows a certificate.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn sql_by(&self, user: &str, certificate: &str, key: &str, text: &str) -> Result<String, String> {
+        let (certificate, key) = (self.home.write("client.crt", certificate)?, self.home.write("client.key", key)?);
+        let options = [format!("--ssl-cert={}", certificate.display()), format!("--ssl-key={}", key.display())];
+        said(client(self.port, user, "").args(options).args(["--ssl", "--execute", text]))
+    }
+
     /// Makes it stand still, as a machine that hangs; dropping it works all the same.
     pub fn freeze(&self) {
         self.process.signal("STOP");

@@ -1,7 +1,7 @@
 //! PostgreSQL, with TLS and passwords, on 127.0.0.1.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::certificates::Certificates;
 use crate::process::{Home, Process, free_port};
@@ -120,14 +120,42 @@ impl Postgres {
     /// # Errors
     /// What `psql` says.
     pub fn sql_as(&self, user: &str, password: &str, text: &str) -> Result<String, String> {
-        let said = Command::new(&self.psql)
-            .args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1", "--host=127.0.0.1"])
-            .args([&format!("--port={}", self.port), "--username", user, "--dbname=postgres", "--command", text])
-            .env("PGPASSWORD", password)
-            .output()
-            .map_err(|error| error.to_string())?;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
+        let way = format!("host=127.0.0.1 port={} dbname=postgres", self.port);
+        let mut command = Command::new(&self.psql);
+        said(command.args(["--username", user, "--command", text, "--dbname", &way]).env("PGPASSWORD", password))
+    }
+
+    /// From now on those who are in the role `certified` are let in by certificates of this authority alone.
+    ///
+    /// # Errors
+    /// What `psql` says.
+    pub fn believe(&self, authority: &str) -> Result<(), String> {
+        let file = self.home.write("clients.crt", authority)?;
+        let rules = self.home.path().join("data/pg_hba.conf");
+        let before = std::fs::read_to_string(&rules).map_err(|error| error.to_string())?;
+        let rule = "hostssl all +certified 127.0.0.1/32 cert";
+        std::fs::write(&rules, format!("{rule}\n{before}")).map_err(|error| error.to_string())?;
+        self.sql("CREATE ROLE certified NOLOGIN")?;
+        self.sql(&format!("ALTER SYSTEM SET ssl_ca_file = '{}'", file.display()))?;
+        self.sql("SELECT pg_reload_conf()").map(drop)
+    }
+
+    /// Runs SQL as somebody who shows a certificate.
+    ///
+    /// # Errors
+    /// What `psql` says.
+    pub fn sql_by(&self, user: &str, certificate: &str, key: &str, text: &str) -> Result<String, String> {
+        let (certificate, key) = (self.home.write("client.crt", certificate)?, self.home.write("client.key", key)?);
+        let way = format!(
+            "host=127.0.0.1 port={} dbname=postgres sslmode=require sslcert={} sslkey={}",
+            self.port,
+            certificate.display(),
+            key.display()
+        );
+        // As whoever owns the key.
+        let mut command = self.home.command(&self.psql);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        said(command.args(["--no-password", "--username", user, "--command", text, "--dbname", &way]))
     }
 
     /// Makes it stand still, as a machine that hangs; dropping it works all the same.
@@ -139,6 +167,13 @@ impl Postgres {
     pub fn thaw(&self) {
         self.process.signal("CONT");
     }
+}
+
+fn said(psql: &mut Command) -> Result<String, String> {
+    psql.args(["--no-psqlrc", "--tuples-only", "--no-align", "--set=ON_ERROR_STOP=1"]);
+    let said = psql.output().map_err(|error| error.to_string())?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if said.status.success() { Ok(text(&said.stdout)) } else { Err(text(&said.stderr)) }
 }
 
 /// Where its programs are: on the path, or where Debian puts those of a version.

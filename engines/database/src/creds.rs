@@ -3,22 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_credential::{Moment, layout};
+use tresor_credential::{Moment, Template, layout};
 use tresor_crypto::token_text::random_base62;
 use tresor_engine::outside::{Left, UnderLease};
 use tresor_engine::{Cx, Data, LeaseClaim, MountFacts, Outside};
-use tresor_model::{Fault, Timestamp};
+use tresor_env::tasks::{NotComputed, run_computing};
+use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
 use tresor_secret::SecretBytes;
 use tresor_wire::output::Output;
 
 use crate::account::{Account, KIND};
+use crate::certificate::{Issued, Maker, Order};
 use crate::config::{ByName, ID_LENGTH};
 use crate::connection::{Connection, account_name};
 use crate::plugins::{Creation, Plugin};
 use crate::roles::Role;
-use crate::settings::Common;
-use crate::statements::are_blank;
+use crate::settings::{Common, FIELDS};
+use crate::statements::{are_blank, put_in};
 use crate::target::{NewAccount, Proof};
 use crate::{Database, Doors, checked_name};
 
@@ -30,9 +32,34 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(crate) struct Made {
     /// Its name.
     username: String,
-    /// Its password.
-    #[output(secret)]
-    password: String,
+    /// Its password, where it is let in by one.
+    #[output(secret, optional)]
+    password: Option<String>,
+    /// Its certificate, where it is let in by that, in PEM.
+    #[output(optional)]
+    client_certificate: Option<String>,
+    /// The key of that, in PEM.
+    #[output(secret, optional)]
+    private_key: Option<String>,
+    /// The type of that: `rsa`, `ec` or `ed25519`.
+    #[output(optional)]
+    private_key_type: Option<&'static str>,
+}
+
+impl Made {
+    fn of(account: &NewAccount) -> Self {
+        let (password, issued) = match &account.proof {
+            Proof::Password(password) => (Some(password.expose().clone()), None),
+            Proof::Certificate(issued) => (None, Some(issued)),
+        };
+        Self {
+            username: account.username.clone(),
+            password,
+            client_certificate: issued.map(|issued| issued.certificate.clone()),
+            private_key: issued.map(|issued| issued.key.expose().clone()),
+            private_key_type: issued.map(|issued| issued.key_type),
+        }
+    }
 }
 
 /// When an account that is to live so long ends by itself at its server.
@@ -46,6 +73,18 @@ fn life(role: &Role, mount: &MountFacts) -> Duration {
     let or = |given: Duration, usual| if given.is_zero() { usual } else { given };
     let max = or(role.max_ttl, mount.max_lease_ttl).min(mount.max_lease_ttl);
     or(role.default_ttl, mount.default_lease_ttl).min(max)
+}
+
+/// A certificate that holds as long as its account, made where nobody waits for the core that it keeps busy.
+async fn issue(cx: &Cx<'_>, maker: Maker, name: String, lives: Duration) -> Result<Issued, Fault> {
+    let mut serial = [0; 16];
+    cx.entropy.fill(&mut serial);
+    let order = Order { name, now: cx.now, until: cx.now.plus(lives).plus(GRACE), serial };
+    let issued = run_computing(cx.workers, move || maker.issue(&order)).await.map_err(|error| match error {
+        NotComputed::Busy => Refusal::Unavailable("too many certificates at once, try again".into()).into(),
+        NotComputed::Panicked => Fault::internal(error),
+    })?;
+    issued.map_err(Fault::internal)
 }
 
 pub(crate) async fn make(
@@ -62,18 +101,29 @@ pub(crate) async fn make(
     if plugin.creation == Creation::Said && are_blank(&role.creation) {
         return Err(Fault::invalid("empty creation statements"));
     }
-    let policy = role.credential.password_policy(&connection.password_policy)?;
+    role.credential.is_taken_by(plugin)?;
+    let certificates = role.certificates()?;
+    if certificates.is_some() && put_in(&role.creation, "password") {
+        return Err(Fault::invalid("creation_statements put in a password, and accounts are let in by certificates"));
+    }
     let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let fields = [("DisplayName", cx.caller.display_name), ("RoleName", name)];
     let moment = Moment { now: cx.now, entropy: cx.entropy };
-    let username = settings.usernames(plugin).map_err(Fault::invalid)?.render(&fields, moment);
-    let username = plugin.fitting_name(username.map_err(|error| Fault::invalid(error.to_string()))?.to_string())?;
-    let password = cx.password(&policy)?;
-    let account = NewAccount {
-        expiration: expiration(plugin, cx.now, life(&role, cx.mount))?,
-        username: username.clone(),
-        proof: Proof::Password(password),
+    // A certificate names its account.
+    let names = match role.credential.names() {
+        Some(text) => Template::parse(text, FIELDS).map_err(|error| error.to_string()),
+        None => settings.usernames(plugin),
     };
+    let username = names.map_err(Fault::invalid)?.render(&fields, moment);
+    let username = plugin.fitting_name(username.map_err(|error| Fault::invalid(error.to_string()))?.to_string())?;
+    let lives = life(&role, cx.mount);
+    // It cannot be made to hold longer.
+    let renewable = certificates.is_none();
+    let proof = match certificates {
+        Some(certificates) => Proof::Certificate(issue(&cx, certificates, username.clone(), lives).await?),
+        None => Proof::Password(cx.password(&role.credential.password_policy(&connection.password_policy)?)?),
+    };
+    let account = NewAccount { expiration: expiration(plugin, cx.now, lives)?, username: username.clone(), proof };
     let number = random_base62(ID_LENGTH, cx.entropy).to_string();
     let noted = account_name(&connection.id, &number);
     let recipe = Account {
@@ -89,7 +139,7 @@ pub(crate) async fn make(
         recipe: SecretBytes::new(recipe.encode().to_vec()),
         ttl: role.default_ttl,
         max_ttl: role.max_ttl,
-        renewable: true,
+        renewable,
     };
     cx.view.write(&noted, &[])?;
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
@@ -98,10 +148,7 @@ pub(crate) async fn make(
         target.create(&account, &creation, &rollback).await?;
         Ok(account)
     };
-    let planned = Outside::new(connection.name, act, |_view, _now, account: &NewAccount| {
-        let Proof::Password(password) = &account.proof;
-        Ok(Data(Made { username: account.username.clone(), password: password.expose().clone() }))
-    });
+    let planned = Outside::new(connection.name, act, |_view, _now, account: &NewAccount| Ok(Data(Made::of(account))));
     let forgotten = Arc::<str>::from(noted);
     Ok(planned
         .if_failed(move |view, _now, failed| {

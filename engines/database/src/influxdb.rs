@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::access::{self, Access};
 use crate::statements::{Language, are_blank, filled};
-use crate::target::{NewAccount, Proof, Trouble};
+use crate::target::{NewAccount, Trouble};
 use session::{Session, unchanged};
 pub(crate) use settings::PLUGIN;
 
@@ -112,7 +112,7 @@ impl InfluxDb {
         statements: &[String],
         rollback: &[String],
     ) -> Result<(), Trouble> {
-        let Proof::Password(password) = &account.proof;
+        let password = account.needs_password()?;
         let (name, secret) = (account.username.as_str(), password.expose().as_str());
         let more = [("password", secret), ("expiration", account.expiration.as_str())];
         let made = texts(&or_usual(statements, CREATION), name, &more)?;

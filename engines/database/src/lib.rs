@@ -7,6 +7,7 @@
 
 mod access;
 mod account;
+mod certificate;
 mod config;
 mod connection;
 mod creds;

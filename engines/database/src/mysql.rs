@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::access::{self, Access};
 use crate::statements::{Language, are_blank, filled};
-use crate::target::{NewAccount, Proof, Trouble};
+use crate::target::{NewAccount, Trouble};
 use session::Session;
 pub(crate) use settings::{LEGACY, PLUGIN};
 
@@ -72,11 +72,11 @@ impl MySql {
         rollback: &[String],
     ) -> Result<(), Trouble> {
         let name = account.username.as_str();
-        let Proof::Password(password) = &account.proof;
-        let secret = password.expose().as_str();
-        let fills = [("name", name), ("username", name), ("password", secret), ("expiration", &account.expiration)];
+        let secret = account.password().map(|password| password.expose().as_str());
+        let mut fills = vec![("name", name), ("username", name), ("expiration", account.expiration.as_str())];
+        fills.extend(secret.map(|secret| ("password", secret)));
         let texts = filled(Language::MySql, statements, &fills)?;
-        match self.access.run(&[secret], Work::Transact(&texts)).await {
+        match self.access.run(secret.as_slice(), Work::Transact(&texts)).await {
             Err(Trouble::Partly(why)) => match self.roll_back(name, rollback).await {
                 Ok(()) => Err(Trouble::Refused(why)),
                 Err(also) => Err(Trouble::Partly(format!("{why}; and it could not be rolled back: {also}"))),

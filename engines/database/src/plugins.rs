@@ -21,6 +21,8 @@ pub(crate) struct Plugin {
     pub(crate) expiration: &'static str,
     /// Whether accounts are made without statements.
     pub(crate) creation: Creation,
+    /// What accounts can be let in by, as roles say it.
+    pub(crate) credentials: &'static [&'static str],
     /// Details by which a connection reaches another server, or another account.
     pub(crate) reaches: &'static [&'static str],
     /// What it takes that is never shown, beside `password`.

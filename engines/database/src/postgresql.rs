@@ -17,7 +17,7 @@ use crate::Doors;
 use crate::access::{self, Access};
 use crate::pool::Limits;
 use crate::statements::{Language, are_blank, filled, identifier, literal};
-use crate::target::{NewAccount, Proof, Trouble};
+use crate::target::{NewAccount, Trouble};
 use dsn::{Dsn, Placed, Ssl};
 use session::{Session, Way, before_anything};
 pub(crate) use settings::PLUGIN;
@@ -80,12 +80,16 @@ impl PostgreSql {
     }
 
     pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
-        let Proof::Password(password) = &account.proof;
-        let (name, told) = (account.username.as_str(), self.told(password)?);
-        let fills =
-            [("name", name), ("username", name), ("password", told.as_str()), ("expiration", &account.expiration)];
+        let name = account.username.as_str();
+        let told = account.password().map(|password| self.told(password)).transpose()?;
+        let mut fills = vec![("name", name), ("username", name), ("expiration", account.expiration.as_str())];
+        let mut secrets = Vec::new();
+        if let (Some(password), Some(told)) = (account.password(), &told) {
+            fills.push(("password", told.as_str()));
+            secrets.extend([password.expose().as_str(), told.as_str()]);
+        }
         let texts = filled(Language::PostgreSql, statements, &fills)?;
-        self.access.run(&[password.expose(), &told], Work::Transact(&texts)).await
+        self.access.run(&secrets, Work::Transact(&texts)).await
     }
 
     pub(crate) async fn renew(&self, username: &str, expiration: &str, statements: &[String]) -> Result<(), Trouble> {

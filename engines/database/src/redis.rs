@@ -17,7 +17,7 @@ use tresor_secret::SecretString;
 use zeroize::Zeroizing;
 
 use crate::access::{self, Access};
-use crate::target::{NewAccount, Proof, Trouble};
+use crate::target::{NewAccount, Trouble};
 use resp::Reply;
 use session::{Session, unchanged};
 pub(crate) use settings::PLUGIN;
@@ -100,7 +100,7 @@ impl Redis {
     pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
         let name = rules::name(&account.username, self.keeping)?;
         let rules = rules::rules(statements, self.keeping)?;
-        let Proof::Password(password) = &account.proof;
+        let password = account.needs_password()?;
         let hash = hash(password);
         self.run(&[&hash], Work::Make(name, &hash, &rules)).await
     }

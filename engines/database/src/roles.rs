@@ -3,19 +3,29 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use tresor_credential::Template;
 use tresor_engine::{Cx, Data, Keys, Nothing, View};
 use tresor_model::{Fault, Map};
 use tresor_record::Record;
+use tresor_secret::SecretString;
 use tresor_wire::input::{Input, Limit, PathParameters, Seconds, StringList};
 use tresor_wire::output::Output;
 
+use crate::certificate::{CertificateError, FIELDS, KEY_FIELD, Maker};
 use crate::config::ByName;
+use crate::connection::Connection;
+use crate::plugins::Plugin;
 use crate::statements::are_blank;
-use crate::{Database, checked_name};
+use crate::{Database, checked_name, settings};
+
+/// What roles call a password, a key of which the server is told the public half, and a certificate.
+pub(crate) const PASSWORD: &str = "password";
+const RSA_PRIVATE_KEY: &str = "rsa_private_key";
+pub(crate) const CLIENT_CERTIFICATE: &str = "client_certificate";
 
 /// A role as it is stored.
 #[derive(Record, Default)]
-#[record(kind = "database-role", version = 1)]
+#[record(kind = "database-role", version = 2, previous = RoleV1)]
 pub(crate) struct Role {
     pub(crate) db_name: String,
     pub(crate) creation: Vec<String>,
@@ -25,6 +35,38 @@ pub(crate) struct Role {
     pub(crate) default_ttl: Duration,
     pub(crate) max_ttl: Duration,
     pub(crate) credential: Credential,
+    /// What certificates are signed with. Never shown.
+    authority_key: Option<SecretString>,
+}
+
+/// A role when accounts were let in by passwords alone.
+#[derive(Record)]
+#[record(kind = "database-role", version = 1)]
+struct RoleV1 {
+    db_name: String,
+    creation: Vec<String>,
+    revocation: Vec<String>,
+    rollback: Vec<String>,
+    renewal: Vec<String>,
+    default_ttl: Duration,
+    max_ttl: Duration,
+    credential: Credential,
+}
+
+impl From<RoleV1> for Role {
+    fn from(older: RoleV1) -> Self {
+        Self {
+            db_name: older.db_name,
+            creation: older.creation,
+            revocation: older.revocation,
+            rollback: older.rollback,
+            renewal: older.renewal,
+            default_ttl: older.default_ttl,
+            max_ttl: older.max_ttl,
+            credential: older.credential,
+            authority_key: None,
+        }
+    }
 }
 
 /// What accounts are let in by.
@@ -56,34 +98,53 @@ pub(crate) struct CredentialShown {
 }
 
 impl Credential {
-    const PASSWORD: &'static str = "password";
-
     fn kind(&self) -> &str {
-        if self.kind.is_empty() { Self::PASSWORD } else { &self.kind }
+        if self.kind.is_empty() { PASSWORD } else { &self.kind }
     }
 
-    /// Takes what was sent; what is not sent stays.
-    pub(crate) fn change(&mut self, sent: CredentialFields) -> Result<(), Fault> {
+    /// How accounts are called, where the certificates say it.
+    pub(crate) fn names(&self) -> Option<&str> {
+        self.config.get("common_name_template").map(String::as_str).filter(|text| !text.is_empty())
+    }
+
+    /// Whether a kind of server takes it.
+    pub(crate) fn is_taken_by(&self, plugin: &Plugin) -> Result<(), Fault> {
+        if plugin.credentials.contains(&self.kind()) {
+            return Ok(());
+        }
+        let taken = plugin.credentials.join("`, `");
+        let kind = self.kind();
+        Err(Fault::invalid(format!("unsupported credential_type: \"{kind}\": this kind of database takes `{taken}`")))
+    }
+
+    /// Takes what was sent; what is not sent stays, and so does the key of who signs certificates.
+    pub(crate) fn change(
+        &mut self,
+        sent: CredentialFields,
+        authority_key: &mut Option<SecretString>,
+    ) -> Result<(), Fault> {
         if let Some(kind) = sent.credential_type.filter(|kind| !kind.is_empty()) {
-            if !matches!(kind.as_str(), Self::PASSWORD | "rsa_private_key" | "client_certificate") {
+            if !matches!(kind.as_str(), PASSWORD | RSA_PRIVATE_KEY | CLIENT_CERTIFICATE) {
                 return Err(Fault::invalid(format!("invalid credential_type \"{kind}\"")));
             }
             if kind != self.kind() {
                 self.config.clear();
+                *authority_key = None;
             }
             self.kind = kind;
         }
-        let Some(config) = sent.credential_config else { return Ok(()) };
+        let Some(mut config) = sent.credential_config else { return Ok(()) };
         let keys: &[&str] = match self.kind() {
-            Self::PASSWORD => &["password_policy"],
-            "rsa_private_key" => &["key_bits", "format"],
-            _ => &["common_name_template", "ca_cert", "key_type", "key_bits", "signature_bits"],
+            PASSWORD => &["password_policy"],
+            RSA_PRIVATE_KEY => &["key_bits", "format"],
+            _ => {
+                let sent = config.remove(KEY_FIELD).filter(|key| !key.is_empty());
+                *authority_key = sent.map(SecretString::new).or(authority_key.take());
+                FIELDS
+            }
         };
         if let Some(key) = config.keys().find(|key| !keys.contains(&key.as_str())) {
             return Err(Fault::invalid(format!("credential_config validation failed: unknown key `{key}`")));
-        }
-        if config.contains_key("ca_private_key") {
-            return Err(Fault::invalid("credential_config validation failed: no secret belongs there"));
         }
         self.config = config;
         Ok(())
@@ -97,9 +158,9 @@ impl Credential {
         }
     }
 
-    /// The policy of the passwords, when it is passwords; nothing else is made yet, because no server that is known takes it.
+    /// The policy of the passwords, when it is passwords.
     pub(crate) fn password_policy(&self, of_connection: &str) -> Result<String, Fault> {
-        if self.kind() != Self::PASSWORD {
+        if self.kind() != PASSWORD {
             return Err(Fault::invalid(format!("unsupported credential_type: \"{}\"", self.kind())));
         }
         let own = self.config.get("password_policy").filter(|policy| !policy.is_empty());
@@ -166,10 +227,20 @@ pub(crate) struct Shown {
 }
 
 impl Role {
+    /// What makes the certificates that accounts are let in by, where it is those.
+    pub(crate) fn certificates(&self) -> Result<Option<Maker>, Fault> {
+        let is_those = self.credential.kind() == CLIENT_CERTIFICATE;
+        is_those.then(|| Maker::of(&self.credential.config, self.authority_key.as_ref())).transpose().map_err(invalid)
+    }
+
     pub(crate) fn load(view: &mut View<'_>, name: &str) -> Result<Option<Self>, Fault> {
         let Some(bytes) = view.read(&place(name))? else { return Ok(None) };
         Self::decode(&bytes).map(Some).map_err(Fault::internal)
     }
+}
+
+fn invalid(error: CertificateError) -> Fault {
+    Fault::invalid(format!("credential_config validation failed: {error}"))
 }
 
 fn place(name: &str) -> String {
@@ -232,7 +303,17 @@ pub(crate) async fn write(_engine: &Database, mut cx: Cx<'_>, input: Write) -> R
     if !role.max_ttl.is_zero() && role.default_ttl > role.max_ttl {
         return Err(Fault::invalid("default_ttl must not be longer than max_ttl"));
     }
-    role.credential.change(input.credential)?;
+    role.credential.change(input.credential, &mut role.authority_key)?;
+    if let Some(connection) = Connection::load(&mut cx.view, &role.db_name)? {
+        role.credential.is_taken_by(connection.plugin()?)?;
+    }
+    if let Some(certificates) = role.certificates()? {
+        certificates.check(cx.now).map_err(invalid)?;
+    }
+    if let Some(names) = role.credential.names() {
+        Template::parse(names, settings::FIELDS)
+            .map_err(|error| Fault::invalid(format!("invalid common_name_template: {error}")))?;
+    }
     cx.view.write(&place(name), &role.encode())?;
     Ok(Nothing)
 }
@@ -240,4 +321,29 @@ pub(crate) async fn write(_engine: &Database, mut cx: Cx<'_>, input: Write) -> R
 pub(crate) async fn delete(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     cx.view.delete(&place(checked_name(&input.name)?))?;
     Ok(Nothing)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+    use super::*;
+
+    #[test]
+    fn a_role_of_before_lets_in_by_passwords() {
+        let older = RoleV1 {
+            db_name: "db".to_owned(),
+            creation: vec!["CREATE".to_owned()],
+            revocation: Vec::new(),
+            rollback: Vec::new(),
+            renewal: vec!["RENEW".to_owned()],
+            default_ttl: Duration::from_secs(60),
+            max_ttl: Duration::ZERO,
+            credential: Credential::default(),
+        };
+        let read = Role::decode(&older.encode()).unwrap();
+        assert_eq!((read.db_name.as_str(), read.default_ttl), ("db", Duration::from_secs(60)));
+        assert_eq!((read.creation, read.renewal), (vec!["CREATE".to_owned()], vec!["RENEW".to_owned()]));
+        assert_eq!(read.credential.kind(), PASSWORD);
+        assert!(read.authority_key.is_none());
+    }
 }

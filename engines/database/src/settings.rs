@@ -42,7 +42,7 @@ pub(crate) struct Pooled {
 }
 
 /// The fields that a name can be made of.
-const FIELDS: &[&str] = &["DisplayName", "RoleName"];
+pub(crate) const FIELDS: &[&str] = &["DisplayName", "RoleName"];
 
 /// Reads what was sent; also the names that say nothing there.
 pub(crate) fn parsed<S: Input>(details: &Map) -> Result<(S, Vec<String>), String> {

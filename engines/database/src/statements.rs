@@ -31,6 +31,12 @@ pub(crate) enum Language {
 /// What is put in: the name between the braces, and its value.
 pub(crate) type Fill<'f> = (&'static str, &'f str);
 
+/// Whether there is a place where something of this name is put in.
+pub(crate) fn put_in(statements: &[String], name: &str) -> bool {
+    let inner = |text: &str| text.split("}}").next().is_some_and(|inner| inner.trim() == name);
+    statements.iter().any(|statement| statement.split("{{").skip(1).any(inner))
+}
+
 /// Whether there is nothing to run: such statements mean the default ones (TOK-11).
 pub(crate) fn are_blank(statements: &[String]) -> bool {
     statements.iter().all(|statement| is_blank(statement))
@@ -287,6 +293,13 @@ mod tests {
             |statements: &[&str]| are_blank(&statements.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
         assert!(blank(&[]) && blank(&[""]) && blank(&[" ;", "\n;; "]));
         assert!(!blank(&["", "SELECT 1"]));
+    }
+
+    #[test]
+    fn what_is_put_in_is_known_before() {
+        let names = |statement: &str| put_in(&["SELECT 1".to_owned(), statement.to_owned()], "password");
+        assert!(names("PASSWORD '{{password}}'") && names("{{name}} '{{ password }}'") && names("{{{{password}}"));
+        assert!(!names("PASSWORD NULL") && !names("'{{name}}' password }}") && !names("{{passwords}}"));
     }
 
     proptest! {

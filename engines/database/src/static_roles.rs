@@ -253,7 +253,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     }
     role.username = username;
     role.rotation_statements = input.rotation_statements.map_or(role.rotation_statements, |list| list.0);
-    role.credential.change(input.credential)?;
+    role.credential.change(input.credential, &mut None)?;
     let has_new_time = input.rotation_period.is_some() || input.rotation_schedule.is_some();
     change_times(&mut role, input.rotation_period, input.rotation_schedule, input.rotation_window)?;
     let rotation = role.rotation()?;

@@ -6,6 +6,7 @@ use tresor_engine::outside::Failed;
 use tresor_model::Fault;
 use tresor_secret::SecretString;
 
+use crate::certificate::Issued;
 use crate::influxdb::InfluxDb;
 use crate::mysql::MySql;
 use crate::postgresql::PostgreSql;
@@ -114,6 +115,23 @@ pub(crate) struct NewAccount {
 pub(crate) enum Proof {
     /// A password.
     Password(SecretString),
+    /// A certificate that names it; the server is told nothing of that.
+    Certificate(Issued),
+}
+
+impl NewAccount {
+    /// Its password, where it is let in by one.
+    pub(crate) fn password(&self) -> Option<&SecretString> {
+        match &self.proof {
+            Proof::Password(password) => Some(password),
+            Proof::Certificate(_) => None,
+        }
+    }
+
+    /// Its password, at a server that takes nothing else.
+    pub(crate) fn needs_password(&self) -> Result<&SecretString, Trouble> {
+        self.password().ok_or_else(|| Trouble::Senseless("this kind of database takes passwords alone".into()))
+    }
 }
 
 /// A database server.

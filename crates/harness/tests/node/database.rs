@@ -22,6 +22,7 @@ impl Server for Postgres {
     const CREATION: &'static str = CREATION;
     const REVOCATION: &'static str = "DROP ROLE \"{{name}}\"";
     const ROTATION: &'static str = "ALTER ROLE \"{{name}}\" WITH PASSWORD '{{password}}'";
+    const CERTIFIED: &'static str = "CREATE ROLE \"{{name}}\" WITH LOGIN IN ROLE certified";
     const SLEEP: &'static str = "COMMIT; SELECT pg_sleep(600)";
     const BREAK: &'static str = "COMMIT; SELECT pg_terminate_backend(pg_backend_pid())";
 
@@ -73,6 +74,14 @@ impl Server for Postgres {
         self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep'").unwrap();
     }
 
+    fn believe(&self, authority: &str) {
+        Self::believe(self, authority).unwrap();
+    }
+
+    fn lets_in_by(&self, user: &str, certificate: &str, key: &str) -> bool {
+        self.sql_by(user, certificate, key, "SELECT 1").is_ok()
+    }
+
     fn freeze(&self) {
         Self::freeze(self);
     }
@@ -86,11 +95,11 @@ impl Server for Postgres {
 #[tokio::test]
 async fn accounts_and_passwords_at_a_real_server() {
     let mut both = Both::start().await;
+    both.is_as_any().await;
     an_account_lives_as_long_as_its_lease(&both).await;
     what_is_configured_is_shown_without_secrets(&both).await;
     what_makes_no_sense_is_refused(&both).await;
     names_and_times_of_static_roles_are_checked(&both).await;
-    both.is_as_any().await;
 }
 
 async fn an_account_lives_as_long_as_its_lease(both: &Both) {

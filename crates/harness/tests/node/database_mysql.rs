@@ -18,6 +18,7 @@ impl Server for MariaDb {
         "CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'; GRANT SELECT ON shop.* TO '{{name}}'@'%'";
     const REVOCATION: &'static str = "DROP USER '{{name}}'@'%'";
     const ROTATION: &'static str = "ALTER USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'";
+    const CERTIFIED: &'static str = "CREATE USER '{{name}}'@'%' REQUIRE SUBJECT '/CN={{name}}'";
     const SLEEP: &'static str = "SELECT SLEEP(600)";
     const BREAK: &'static str = "KILL CONNECTION_ID()";
 
@@ -75,6 +76,14 @@ impl Server for MariaDb {
             // It may have ended meanwhile.
             drop(self.sql(&format!("KILL {id}")));
         }
+    }
+
+    fn believe(&self, authority: &str) {
+        Self::believe(self, authority).unwrap();
+    }
+
+    fn lets_in_by(&self, user: &str, certificate: &str, key: &str) -> bool {
+        self.sql_by(user, certificate, key, "SELECT 1").is_ok()
     }
 
     fn freeze(&self) {

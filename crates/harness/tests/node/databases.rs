@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tresor_core::cluster::Alone;
 use tresor_env::doubles::TestDoors;
 use tresor_harness::{Answer, Harness, ROOT, assembly};
+use tresor_services::Authority;
 
 /// A kind of server, and what is said to it.
 pub(crate) trait Server {
@@ -22,6 +23,8 @@ pub(crate) trait Server {
     const ROOT_PASSWORD: &'static str;
     /// What makes an account.
     const CREATION: &'static str;
+    /// What makes one that is let in by a certificate alone.
+    const CERTIFIED: &'static str;
     /// What takes one away.
     const REVOCATION: &'static str;
     /// What sets a password.
@@ -52,6 +55,9 @@ pub(crate) trait Server {
     fn asleep(&self) -> usize;
     /// Ends those.
     fn wake(&self);
+    /// From now on certificates of this authority are believed.
+    fn believe(&self, authority: &str);
+    fn lets_in_by(&self, user: &str, certificate: &str, key: &str) -> bool;
     /// Makes it stand still.
     fn freeze(&self);
     /// Lets it go on.
@@ -170,6 +176,8 @@ impl<S: Server> Both<S> {
 
     /// What is true of every kind of server; what one part leaves behind the next one counts with.
     pub(crate) async fn is_as_any(&mut self) {
+        // While it still goes by the server's clock.
+        an_account_is_let_in_by_a_certificate_that_names_it(self).await;
         an_account_ends_with_its_lease(self).await;
         whatever_becomes_of_role_and_connection_accounts_are_taken_back(self).await;
         a_connection_that_lost_its_name_goes_with_its_last_lease_however_that_ends(self).await;
@@ -200,6 +208,57 @@ async fn an_account_ends_with_its_lease<S: Server>(both: &Both<S>) {
     both.creds().await;
     assert_eq!(both.server.accounts(), 1);
     both.harness.advance(Duration::from_secs(3700)).await;
+    until!(both.harness, both.server.accounts() == 0);
+}
+
+async fn an_account_is_let_in_by_a_certificate_that_names_it<S: Server>(both: &Both<S>) {
+    let (authority, other) = (Authority::new().unwrap(), Authority::new().unwrap());
+    both.server.believe(&authority.certificate);
+    let config = json!({ "ca_cert": authority.certificate, "ca_private_key": authority.key, "key_type": "ec" });
+    let role = json!({
+        "creation_statements": S::CERTIFIED, "credential_type": "client_certificate", "credential_config": config,
+    });
+    both.role("certified", role).await;
+    // Who signs is shown, and never with what.
+    let shown = both.harness.read("database/roles/certified", ROOT).await;
+    let config = json!({ "ca_cert": authority.certificate, "key_type": "ec" });
+    assert_eq!(shown.at("/data/credential_config"), &config);
+    let certified = async || {
+        let made = both.made("certified").await;
+        assert_eq!((made.at("/data/password"), made.at("/renewable")), (&Value::Null, &json!(false)), "{made:?}");
+        let text = |field: &str| made.text_at(&format!("/data/{field}"));
+        (text("username"), text("client_certificate"), text("private_key"), made.text_at("/lease_id"))
+    };
+    let (user, certificate, key, lease) = certified().await;
+    until!(both.harness, both.server.lets_in_by(&user, &certificate, &key));
+    // As another one it is let in by nothing, and neither is anybody without it.
+    let (other_user, ..) = certified().await;
+    assert!(!both.server.lets_in_by(&other_user, &certificate, &key));
+    assert!(!both.server.lets_in(&user, ""));
+    both.revoke(&lease).await;
+    until!(both.harness, !both.server.lets_in_by(&user, &certificate, &key));
+    // What is not sent stays, so does what it is signed with; and the certificate may say what an account is called.
+    let config = json!({
+        "ca_cert": authority.certificate, "key_type": "rsa", "key_bits": 2048, "signature_bits": 384,
+        "common_name_template": "v-own-{{ random 8 }}",
+    });
+    both.role("certified", json!({ "creation_statements": S::CERTIFIED, "credential_config": config })).await;
+    let (user, certificate, key, _) = certified().await;
+    assert!(user.starts_with("v-own-") && both.server.lets_in_by(&user, &certificate, &key), "{user}");
+    for (wrong, expected) in [
+        (json!({ "credential_config": { "ca_cert": other.certificate } }), "is not believed by ca_cert"),
+        (json!({ "credential_config": {} }), "missing ca_cert"),
+        (json!({ "credential_config": { "ca_cert": "x", "other": 1 } }), "unknown key `other`"),
+        (json!({ "credential_type": "rsa_private_key" }), "unsupported credential_type: \"rsa_private_key\""),
+    ] {
+        let refused = both.harness.write("database/roles/certified", ROOT, wrong).await.expect_status(400);
+        assert!(refused.text_at("/errors/0").contains(expected), "{refused:?}");
+    }
+    both.post("roles/certified", json!({ "creation_statements": S::CREATION })).await;
+    let refused = both.harness.read("database/creds/certified", ROOT).await.expect_status(400);
+    assert!(refused.text_at("/errors/0").contains("put in a password"), "{refused:?}");
+    drop(both.harness.delete("database/roles/certified", ROOT).await.expect_status(204));
+    both.harness.prepare("PUT", "sys/leases/revoke-prefix/database", Value::Null).await;
     until!(both.harness, both.server.accounts() == 0);
 }
 

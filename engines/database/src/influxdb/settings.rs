@@ -13,6 +13,7 @@ use crate::access::Access;
 use crate::connection::{Connection, copied};
 use crate::plugins::{Creation, Plugin};
 use crate::pool::Limits;
+use crate::roles::PASSWORD;
 use crate::settings::{Common, in_the_clear, parsed, unrecognized};
 use crate::target::Target;
 
@@ -23,6 +24,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     name_bytes_max: NAME_BYTES_MAX,
     expiration: "2006-01-02 15:04:05-0700",
     creation: Creation::Usual,
+    credentials: &[PASSWORD],
     reaches: &["host", "port", "username"],
     secrets: &["pem_bundle", "pem_json"],
     target,

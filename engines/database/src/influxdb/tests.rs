@@ -13,7 +13,7 @@ use tresor_model::Map;
 use super::*;
 use crate::Doors;
 use crate::connection::Connection;
-use crate::target::Target;
+use crate::target::{Proof, Target};
 
 fn secret(text: &str) -> SecretString {
     SecretString::new(text.to_owned())

@@ -13,6 +13,7 @@ use crate::Doors;
 use crate::access::Access;
 use crate::connection::{Connection, copied};
 use crate::plugins::{Creation, Plugin};
+use crate::roles::{CLIENT_CERTIFICATE, PASSWORD};
 use crate::settings::{Common, Pooled, parsed, unrecognized};
 use crate::target::Target;
 
@@ -23,6 +24,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     name_bytes_max: NAME_BYTES_MAX,
     expiration: EXPIRATION,
     creation: Creation::Said,
+    credentials: &[PASSWORD, CLIENT_CERTIFICATE],
     reaches: &["connection_url", "username"],
     secrets: &["tls_certificate_key"],
     target,

@@ -14,7 +14,7 @@ use tresor_services::mariadb::{ROOT, ROOT_PASSWORD};
 use super::*;
 use crate::Doors;
 use crate::connection::Connection;
-use crate::target::Target;
+use crate::target::{Proof, Target};
 
 struct Fixture {
     server: MariaDb,

@@ -6,6 +6,7 @@ use super::{Dsn, EXPIRATION, NAME_BYTES_MAX, Placed, PostgreSql, Ssl, Telling, T
 use crate::Doors;
 use crate::connection::{Connection, copied};
 use crate::plugins::{Creation, Plugin};
+use crate::roles::{CLIENT_CERTIFICATE, PASSWORD};
 use crate::settings::{Common, Pooled, parsed, unrecognized};
 use crate::target::Target;
 
@@ -16,6 +17,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     name_bytes_max: NAME_BYTES_MAX,
     expiration: EXPIRATION,
     creation: Creation::Said,
+    credentials: &[PASSWORD, CLIENT_CERTIFICATE],
     reaches: &["connection_url", "username"],
     secrets: &["private_key"],
     target,

@@ -11,6 +11,7 @@ use tresor_services::Postgres;
 use tresor_services::postgres::{ROOT, ROOT_PASSWORD};
 
 use super::*;
+use crate::target::Proof;
 
 struct Fixture {
     server: Postgres,

@@ -14,6 +14,7 @@ use crate::access::Access;
 use crate::connection::{Connection, copied};
 use crate::plugins::{Creation, Plugin};
 use crate::pool::Limits;
+use crate::roles::PASSWORD;
 use crate::settings::{Common, in_the_clear, of_the_url, parsed, unrecognized};
 use crate::target::Target;
 use crate::tls::{Verified, begin};
@@ -26,6 +27,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     // A user ends by nothing that the server knows of.
     expiration: "2006-01-02 15:04:05-0700",
     creation: Creation::Usual,
+    credentials: &[PASSWORD],
     reaches: &["connection_url", "host", "port", "username"],
     secrets: &[],
     target,

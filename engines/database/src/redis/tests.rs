@@ -13,7 +13,7 @@ use tresor_services::redis::{ROOT, ROOT_PASSWORD, Users};
 use super::*;
 use crate::Doors;
 use crate::connection::Connection;
-use crate::target::Target;
+use crate::target::{Proof, Target};
 
 struct Fixture {
     server: Server,
