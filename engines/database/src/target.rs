@@ -53,16 +53,17 @@ impl Trouble {
 
     /// The same without what the target may have repeated of what it was told.
     pub(crate) fn without(self, secrets: &[&str]) -> Self {
-        // The longest first: of one that begins with another the rest would be left.
+        // The longest first, since of one that begins with another the rest would be left; and what stands for them is written
+        // last, since one may be in that, too.
         let mut secrets: Vec<&str> = secrets.iter().copied().filter(|secret| !secret.is_empty()).collect();
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let hide = |mut text: String| {
             for secret in &secrets {
                 if text.contains(secret) {
-                    text = text.replace(secret, "[password]");
+                    text = text.replace(secret, "\0");
                 }
             }
-            text
+            text.replace('\0', "[password]")
         };
         match self {
             Self::Senseless(text) => Self::Senseless(hide(text)),
