@@ -12,7 +12,7 @@ use super::route::route;
 use crate::gate::Inside;
 use crate::namespaces::{Resolved, Space, realms};
 use crate::node::{AlwaysRoute, Node};
-use crate::unsealed::Unsealed;
+use crate::unsealed::{Handles, Unsealed};
 
 /// A request that was let in: the unsealed node it runs on, and its one instant.
 pub(super) struct Admitted {
@@ -27,13 +27,22 @@ pub(super) struct Admitted {
 }
 
 impl Admitted {
-    /// Why a request is not done here, now that it is known that it runs here: its namespace is sealed, or it comes as a login
-    /// and is none. One whose namespace was opened since it was admitted is to be admitted again.
+    /// Why a request is not done here, now that it is known that it runs here: its namespace is sealed or locked, or it comes as
+    /// a login and is none. One that was admitted by a node which did not have everything yet, and goes elsewhere by what there is
+    /// now, is to be admitted again.
     pub(super) fn unserved(&self, request: &Request) -> Option<Refusal> {
-        let space = &self.goes_to.space;
+        let (Handles { spaces, cluster, .. }, space) = (&self.unsealed.handles, &self.goes_to.space);
+        if cluster.is_enabled() {
+            let now = spaces.resolve(&request.namespace, &request.path);
+            if !matches!(now, Ok((now, None)) if now.space.id == space.id) {
+                return Some(Refusal::Elsewhere);
+            }
+            if let Some(refusal) = locked(&self.unsealed, space, &request.path) {
+                return Some(refusal);
+            }
+        }
         if space.is_sealed {
-            let is_sealed = self.unsealed.handles.spaces.is_sealed(&space.id);
-            return Some(if is_sealed { realms::sealed() } else { Refusal::Elsewhere });
+            return Some(if spaces.is_sealed(&space.id) { realms::sealed() } else { Refusal::Elsewhere });
         }
         let is_login = || route(&self.unsealed, &self.goes_to, request).access(request.verb) == Access::Login;
         (matches!(request.inline, Inline::Login) && !is_login()).then(|| Refusal::Absent(NO_LOGIN.into()))

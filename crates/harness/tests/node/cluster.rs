@@ -414,3 +414,27 @@ async fn who_may_read_what_is_as_new_as_ever_where_data_may_be_old() {
     world.pass(SECOND * 2).await;
     assert_eq!(stale("kv/data/s", ROOT.to_owned()).await.status, 503);
 }
+
+#[tokio::test]
+async fn a_node_that_was_away_answers_in_namespaces_as_they_are_at_once() {
+    let mut world = World::new(3, 78).await;
+    for name in ["gone", "locked"] {
+        world.prepare(0, "POST", &format!("sys/namespaces/{name}"), json!({})).await;
+        world.prepare(0, "POST", &format!("{name}/sys/mounts/kv"), json!({ "type": "kv-v1" })).await;
+        world.prepare(0, "POST", &format!("{name}/kv/a"), json!({ "is": name })).await;
+    }
+    world.kill(2).await;
+    world.prepare(0, "POST", "sys/namespaces/made", json!({})).await;
+    world.prepare(0, "POST", "made/sys/mounts/kv", json!({ "type": "kv-v1" })).await;
+    world.prepare(0, "POST", "made/kv/a", json!({ "is": "made" })).await;
+    world.prepare(0, "DELETE", "sys/namespaces/gone", json!(null)).await;
+    world.prepare(0, "POST", "sys/namespaces/api-lock/lock/locked", json!({})).await;
+    // Asked before it has heard anything: what it knows by then is what there was when it went.
+    world.start(2).await;
+    world.unseal(2).await;
+    let ask = |name: &str| world.send(2, assembly::request("GET", &format!("{name}/kv/a"), ROOT, &json!(null)));
+    let (made, gone, locked) = world.drive(async { tokio::join!(ask("made"), ask("gone"), ask("locked")) }).await;
+    assert_eq!(made.at("/data/is"), "made", "{made:?}");
+    assert_eq!(gone.status, 404, "{gone:?}");
+    locked.expect_error(503, "has been locked");
+}
