@@ -141,10 +141,15 @@ impl CurrentKeys {
         if !ring.continues(&known.ring) {
             return Err(OpenError::Forged.into());
         }
-        if ring.active_term() != known.ring.active_term() {
+        self.replace(Arc::new(Keys { root, ring }));
+        Ok(())
+    }
+
+    /// Goes on with these keys, which continue those of before.
+    pub(crate) fn replace(&self, next: Arc<Keys>) {
+        if next.ring.active_term() != self.current.load().ring.active_term() {
             self.sealed.store(0, Ordering::Relaxed);
         }
-        self.current.store(Arc::new(Keys { root, ring }));
-        Ok(())
+        self.current.store(next);
     }
 }

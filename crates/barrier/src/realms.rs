@@ -58,7 +58,7 @@ impl RealmSeal {
     /// # Errors
     /// When what is stored is no seal.
     pub fn facts(&self) -> Result<SealFacts, RecordError> {
-        Ok(facts_of(&SlotTable::decode(&self.slots)?))
+        Ok(facts_of(&self.slot_table()?))
     }
 
     /// How often it was sealed.
@@ -73,12 +73,25 @@ impl RealmSeal {
         Self { epoch: self.epoch.saturating_add(1), ..self.clone() }
     }
 
+    /// The same, with other slots and another ring.
+    pub(crate) fn with(&self, slots: Vec<u8>, ring: Vec<u8>) -> Self {
+        Self { slots, ring, epoch: self.epoch }
+    }
+
+    pub(crate) fn slots(&self) -> &[u8] {
+        &self.slots
+    }
+
+    pub(crate) fn slot_table(&self) -> Result<SlotTable, RecordError> {
+        SlotTable::decode(&self.slots)
+    }
+
     fn open(&self, id: &RealmId, key: &UnsealKey) -> Result<Keys, UnsealError> {
-        let root = SlotTable::decode(&self.slots)?.open_by_shares(&key.0).ok_or(UnsealError::WrongKey)?;
+        let root = self.slot_table()?.open_by_shares(&key.0).ok_or(UnsealError::WrongKey)?;
         self.open_ring(id, Arc::new(root))
     }
 
-    fn open_ring(&self, id: &RealmId, root: Arc<DataKey>) -> Result<Keys, UnsealError> {
+    pub(crate) fn open_ring(&self, id: &RealmId, root: Arc<DataKey>) -> Result<Keys, UnsealError> {
         let ring = KeyRing::decode(&AeadKey::new(&root).open(&context(id), &self.ring)?)?;
         Ok(Keys { root, ring })
     }
@@ -86,9 +99,9 @@ impl RealmSeal {
 
 /// The root key of a realm, as good as its shares. It is in memory only; cloning shares it.
 #[derive(Clone)]
-pub struct RealmRoot(Arc<DataKey>);
+pub struct RealmRoot(pub(crate) Arc<DataKey>);
 
-fn context(id: &RealmId) -> Vec<u8> {
+pub(crate) fn context(id: &RealmId) -> Vec<u8> {
     [RING_CONTEXT, id.as_str().as_bytes()].concat()
 }
 
@@ -115,6 +128,23 @@ impl Realm {
 
     pub(crate) fn open(&self, at: &RawKey, sealed: &[u8]) -> Result<Wiped<Vec<u8>>, BarrierError> {
         Ok(self.keys.open(at, sealed)?)
+    }
+
+    pub(crate) fn keys(&self) -> Arc<Keys> {
+        self.keys.load()
+    }
+
+    /// Goes on with these keys.
+    pub(crate) fn become_(&self, keys: Arc<Keys>) {
+        self.keys.replace(keys);
+    }
+
+    pub(crate) fn uncounted(&self) -> u64 {
+        self.keys.uncounted()
+    }
+
+    pub(crate) fn counted(&self, count: u64) {
+        self.keys.counted(count);
     }
 }
 
@@ -202,7 +232,7 @@ impl Barrier {
     /// The root key of a realm whose ring is in memory.
     #[must_use]
     pub fn realm_root(&self, id: &RealmId) -> Option<RealmRoot> {
-        self.vault().realms.with_id(id.as_str()).ok().map(|realm| RealmRoot(Arc::clone(&realm.keys.load().root)))
+        self.vault().realms.with_id(id.as_str()).ok().map(|realm| RealmRoot(Arc::clone(&realm.keys().root)))
     }
 
     /// The root key of a realm for a node that asked for it, and whose barrier is open: nothing else opens it, nor does it answer

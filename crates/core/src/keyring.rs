@@ -8,13 +8,15 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tresor_barrier::{Barrier, CommitError, RekeyError, SlotFacts, StaticKey, Txn};
+use tresor_barrier::{Barrier, CommitError, RekeyError, SealingTerm, SlotFacts, StaticKey, Txn};
 use tresor_env::{SteadyClock, Tasks, Timestamp};
+use tresor_model::ids::{NamespaceId, RealmId};
 use tresor_model::{Fault, Operation, Refusal, map};
 use tresor_record::Record;
 
 use crate::gate::Gate;
-use crate::unsealed::Unsealed;
+use crate::namespaces::Spaces;
+use crate::unsealed::{Handles, Unsealed};
 use crate::{deeds, keys};
 
 /// Whatever is configured, a term seals no more values than these.
@@ -88,15 +90,47 @@ pub struct Term {
     pub encryptions: u64,
 }
 
-/// The owner of the terms.
+/// The owner of the terms: those of the store, or of a namespace that has a seal of its own.
 pub struct Keyring {
     barrier: Barrier,
     clock: SteadyClock,
+    spaces: Arc<Spaces>,
+    /// Whose they are; the root namespace's are the store's.
+    of: NamespaceId,
 }
 
 impl Keyring {
-    pub(crate) fn new(barrier: &Barrier, clock: SteadyClock) -> Self {
-        Self { barrier: barrier.clone(), clock }
+    pub(crate) fn new(barrier: &Barrier, clock: SteadyClock, spaces: Arc<Spaces>) -> Self {
+        Self { barrier: barrier.clone(), clock, spaces, of: NamespaceId::root() }
+    }
+
+    /// The terms of a namespace's own ring; those of the store, where it is the root namespace.
+    #[must_use]
+    pub fn of(&self, namespace: &NamespaceId) -> Self {
+        Self {
+            barrier: self.barrier.clone(),
+            clock: self.clock.clone(),
+            spaces: Arc::clone(&self.spaces),
+            of: namespace.clone(),
+        }
+    }
+
+    /// The realm whose ring it is; nothing where it is the store's.
+    fn realm(&self) -> Result<Option<RealmId>, Fault> {
+        if self.of.is_root() { Ok(None) } else { self.spaces.own_seal(&self.of).map(|(realm, _)| Some(realm)) }
+    }
+
+    fn sealing(&self) -> Result<SealingTerm, Fault> {
+        match self.realm()? {
+            None => Ok(self.barrier.sealing_term()),
+            Some(realm) => self.barrier.realm_term(&realm).map_err(Fault::internal),
+        }
+    }
+
+    fn uncounted(&self) -> Result<u64, Fault> {
+        Ok(self
+            .realm()?
+            .map_or_else(|| self.barrier.uncounted_seals(), |realm| self.barrier.uncounted_seals_in(&realm)))
     }
 
     /// The term that seals.
@@ -104,10 +138,10 @@ impl Keyring {
     /// # Errors
     /// When the store fails.
     pub fn term(&self, txn: &mut Txn) -> Result<Term, Fault> {
-        let sealing = self.barrier.sealing_term();
-        let counted = txn.tally(&keys::encryptions().map_err(Fault::internal)?).map_err(Fault::internal)?;
+        let sealing = self.sealing()?;
+        let counted = txn.tally(&keys::encryptions(&self.of).map_err(Fault::internal)?).map_err(Fault::internal)?;
         let counted = counted.get(&sealing.term.to_string()).map_or(0, |count| count.unsigned_abs());
-        let encryptions = counted.saturating_add(self.barrier.uncounted_seals());
+        let encryptions = counted.saturating_add(self.uncounted()?);
         Ok(Term { number: sealing.term, installed: sealing.installed, encryptions })
     }
 
@@ -116,8 +150,14 @@ impl Keyring {
     /// # Errors
     /// When it cannot be stored.
     pub async fn rotate(&self) -> Result<(), Fault> {
-        self.barrier.rotate(self.clock.now()).await.map_err(fault)?;
-        tracing::info!(term = self.barrier.sealing_term().term, "a new term of the key ring seals");
+        let now = self.clock.now();
+        match self.realm()? {
+            None => self.barrier.rotate(now).await.map_err(fault)?,
+            Some(_) => {
+                self.spaces.change_seal(&self.of, |realm, seal| self.barrier.rotated_realm(realm, seal, now)).await?;
+            }
+        }
+        tracing::info!(namespace = %self.of, term = self.sealing()?.term, "a new term of the key ring seals");
         Ok(())
     }
 
@@ -159,11 +199,19 @@ impl Keyring {
 
     /// Adds what was sealed to what is counted.
     fn count(&self, txn: &mut Txn) -> Result<u64, Fault> {
-        let (term, sealed) = (self.barrier.sealing_term().term, self.barrier.uncounted_seals());
+        let (term, sealed) = (self.sealing()?.term, self.uncounted()?);
         let delta = i64::try_from(sealed).unwrap_or(i64::MAX);
-        let tally = keys::encryptions().map_err(Fault::internal)?;
+        let tally = keys::encryptions(&self.of).map_err(Fault::internal)?;
         txn.count(&tally, &term.to_string(), delta, &(i64::MIN..=i64::MAX));
         Ok(sealed)
+    }
+
+    fn is_counted(&self, count: u64) -> Result<(), Fault> {
+        match self.realm()? {
+            None => self.barrier.seals_are_counted(count),
+            Some(realm) => self.barrier.seals_are_counted_in(&realm, count),
+        }
+        Ok(())
     }
 }
 
@@ -209,7 +257,20 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
 }
 
 async fn look(unsealed: &Unsealed) -> Result<(), Fault> {
-    let keyring = &unsealed.handles.keyring;
+    let Handles { keyring, spaces, .. } = &unsealed.handles;
+    look_at(unsealed, keyring).await?;
+    for namespace in spaces.open_realms()? {
+        // One that is sealed meanwhile is nobody's care.
+        if let Err(fault) = look_at(unsealed, &keyring.of(&namespace)).await
+            && spaces.own_seal(&namespace).is_ok()
+        {
+            return Err(fault);
+        }
+    }
+    Ok(())
+}
+
+async fn look_at(unsealed: &Unsealed, keyring: &Keyring) -> Result<(), Fault> {
     let mut txn = unsealed.begin()?;
     let (rotation, term) = (Rotation::stored(&mut txn)?, keyring.term(&mut txn)?);
     if rotation.is_due(&term, unsealed.clock.now()) {
@@ -218,10 +279,10 @@ async fn look(unsealed: &Unsealed) -> Result<(), Fault> {
         deeds::record(unsealed, "sys/rotate/due", Operation::Update, body).await;
         return Ok(());
     }
-    if unsealed.barrier.uncounted_seals() >= WORTH_COUNTING {
+    if keyring.uncounted()? >= WORTH_COUNTING {
         let counted = keyring.count(&mut txn)?;
         unsealed.commit(txn).await?;
-        unsealed.barrier.seals_are_counted(counted);
+        keyring.is_counted(counted)?;
     }
     Ok(())
 }

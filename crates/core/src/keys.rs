@@ -107,18 +107,18 @@ pub(crate) fn rotation() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "rotation")
 }
 
-/// Encrypted shares that are kept for their owners.
-pub(crate) fn rekey_backup(target: Target) -> Key {
+/// Encrypted shares of the root namespace's seal, or of one's own, that are kept for their owners.
+pub(crate) fn rekey_backup(namespace: &NamespaceId, target: Target) -> Key {
     let name = match target {
         Target::Root => "rekey-backup/root",
         Target::Recovery => "rekey-backup/recovery",
     };
-    StorageKey::new(&NamespaceId::root(), Area::Core, name)
+    StorageKey::new(namespace, Area::Core, name)
 }
 
-/// How many values each term of the key ring has sealed: a tally.
-pub(crate) fn encryptions() -> Point {
-    PointKey::new(&NamespaceId::root(), Area::Core, "encryptions")
+/// How many values each term of the key ring has sealed, or of a namespace's own: a tally.
+pub(crate) fn encryptions(namespace: &NamespaceId) -> Point {
+    PointKey::new(namespace, Area::Core, "encryptions")
 }
 
 /// What is known of the time.

@@ -248,7 +248,7 @@ async fn lead(
             };
             let unsealed = node.upgrade()?;
             unsealed.duties.become_(Role::Standby);
-            unsealed.handles.shareholders.forget();
+            unsealed.handles.shareholders.forget_all();
             // Aborted where it stands, as by a crash: each step is idempotent.
             unsealed.duties.tasks.finish(Box::pin(std::future::ready(()))).await;
             metrics.leadership_lost.observe(metrics.since(leading));

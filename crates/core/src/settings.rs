@@ -93,13 +93,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// How far a namespace reaches: which routes answer in it, besides those that answer in every one.
-    pub(crate) fn administers(&self, space: &Space) -> AnswersIn {
-        if space.is_root() {
-            return AnswersIn::Root;
+    /// Whether what answers there answers in this namespace.
+    pub(crate) fn answers(&self, there: AnswersIn, space: &Space) -> bool {
+        match there {
+            AnswersIn::Every => true,
+            _ if space.is_root() => true,
+            AnswersIn::Sealable => space.realm().is_some(),
+            AnswersIn::Administration => space.path == self.administrative_namespace,
+            AnswersIn::Root => false,
         }
-        let is_administrative = space.path == self.administrative_namespace;
-        if is_administrative { AnswersIn::Administration } else { AnswersIn::Every }
     }
 }
 

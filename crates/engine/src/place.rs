@@ -4,11 +4,13 @@
 
 use crate::route::Effect;
 
-/// In which namespaces a route answers; from all to one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// In which namespaces a route answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnswersIn {
     /// In every one.
     Every,
+    /// In the root namespace and in those with a seal of their own: it is about the keys of either.
+    Sealable,
     /// In the root namespace and in the one that the configuration names as administrative: it is about the whole server,
     /// and may be left to others.
     Administration,

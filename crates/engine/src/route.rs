@@ -492,6 +492,15 @@ impl<E: Send + Sync + 'static> RouteBuilder<E> {
         self
     }
 
+    /// Says that this route is about the keys of the root namespace, or of one that has a seal of its own, and answers there.
+    #[must_use]
+    pub fn in_sealable(mut self) -> Self {
+        if let Some(route) = self.routes.routes.last_mut() {
+            route.facts.answers_in = AnswersIn::Sealable;
+        }
+        self
+    }
+
     /// Says the same of a route that also answers in the namespace that administrates the server, where one does.
     #[must_use]
     pub fn in_administration(mut self) -> Self {

@@ -64,6 +64,7 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> 
         txn.forget_tally(&keys::live_in(&space.id).map_err(Fault::internal)?);
         if let Some(realm) = space.realm() {
             txn.forget_tally(&keys::live_of_realm(&realm).map_err(Fault::internal)?);
+            txn.forget_tally(&keys::encryptions(&space.id).map_err(Fault::internal)?);
         }
         // From this commit on nothing is written below the namespace: whoever does relies on one of these records.
         return Ok(Progress::More);

@@ -15,6 +15,7 @@ mod name;
 mod permissions;
 pub mod realms;
 pub mod record;
+mod rekeying;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tresor_barrier::{
-    Barrier, CommitError, Progress, RealmRoot, SealFacts, ShareCollector, StorageKey, Txn, UnsealError,
+    Barrier, CommitError, Progress, RealmRoot, RealmSeal, SealFacts, ShareCollector, StorageKey, Txn, UnsealError,
 };
 use tresor_env::Entropy;
 use tresor_model::ids::{NamespaceId, RealmId};
@@ -58,6 +58,7 @@ pub(super) struct Stored {
     pub(super) epoch: u64,
     /// Itself and the realms around it.
     pub(super) chain: Vec<RealmId>,
+    seal: RealmSeal,
 }
 
 /// Where the keys of a realm are.
@@ -82,6 +83,8 @@ pub(super) struct Table {
     pub(super) held: BTreeMap<RealmId, Held>,
     /// Another number whenever other keys are held, and another one in each life of a node.
     pub(super) edition: u64,
+    /// Root keys that open seals which are about to be stored.
+    expected: BTreeMap<RealmId, RealmRoot>,
     /// What the leader told last, where this node follows one.
     pub(super) told: Option<Edition>,
 }
@@ -127,7 +130,8 @@ impl Realms {
         let mut edition = [0; 8];
         entropy.fill(&mut edition);
         let edition = u64::from_be_bytes(edition);
-        let table = Table { stored: BTreeMap::new(), held: BTreeMap::new(), edition, told: None };
+        let table =
+            Table { stored: BTreeMap::new(), held: BTreeMap::new(), edition, expected: BTreeMap::new(), told: None };
         Self { barrier: barrier.clone(), table: RwLock::new(table), attempts: Mutex::default() }
     }
 
@@ -153,15 +157,32 @@ impl Realms {
         !realms.all(|realm| table.held.get(&realm).is_some_and(|held| matches!(held.keys, Keys::Served)))
     }
 
-    /// Follows the record of a namespace: one that was sealed since its keys were opened loses them.
+    /// A root key opens a seal that is about to be stored.
+    pub(super) fn expect(&self, realm: &RealmId, root: RealmRoot) {
+        self.table_mut().expected.insert(realm.clone(), root);
+    }
+
+    /// Follows the record of a namespace: one that was sealed since its keys were opened loses them, and one whose seal is another
+    /// one goes on with what that holds.
     pub(super) fn follow(&self, record: &NamespaceRecord) {
         let Some((realm, seal)) = record.id.realm().zip(record.seal.as_ref()) else { return };
         let mut chain: Vec<RealmId> = record.line.iter().filter_map(NamespaceId::realm).collect();
         chain.dedup();
         let mut table = self.table_mut();
-        table.stored.insert(realm.clone(), Stored { epoch: seal.epoch(), chain });
-        if table.held.get(&realm).is_some_and(|held| held.epoch != seal.epoch()) {
+        let before = table.stored.insert(realm.clone(), Stored { epoch: seal.epoch(), chain, seal: seal.clone() });
+        let Some(held) = table.held.get(&realm) else { return };
+        if held.epoch != seal.epoch() {
             self.close_in(&mut table, &realm);
+        } else if !matches!(held.keys, Keys::Kept(_)) && before.is_none_or(|before| before.seal != *seal) {
+            // Of two changes at once one stands, and the root key of the other opens nothing.
+            let roots = [table.expected.remove(&realm), self.barrier.realm_root(&realm)];
+            let mut roots = roots.into_iter().flatten();
+            if roots.any(|root| self.barrier.follow_realm(&realm, seal, &root).is_ok()) {
+                table.edition = table.edition.wrapping_add(1);
+            } else {
+                tracing::error!(namespace = %record.path, "no key in memory opens what is stored of a seal: the namespace is sealed");
+                self.close_in(&mut table, &realm);
+            }
         }
     }
 
@@ -301,7 +322,7 @@ impl Spaces {
     /// As [`Spaces::standing`].
     pub fn seal(&self, txn: &mut Txn, parent: &Space, name: &NamespaceName) -> Result<(), Fault> {
         let (record, _) = self.sealable(txn, parent, name)?;
-        let seal = record.seal.as_ref().map(tresor_barrier::RealmSeal::sealed_again);
+        let seal = record.seal.as_ref().map(RealmSeal::sealed_again);
         write(txn, &NamespaceRecord { seal, ..record })
     }
 

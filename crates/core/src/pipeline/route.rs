@@ -106,7 +106,7 @@ pub(super) fn route(unsealed: &Unsealed, goes_to: &Resolved, request: &Request) 
     let mount = Arc::clone(mount);
     let relative = mount.asked(relative, request.verb.is_of_directory());
     let target = engine(&space, &mount, nowhere)
-        .and_then(|engine| target(engine, relative.to_owned(), request.verb, settings.administers(&space)));
+        .and_then(|engine| target(engine, relative.to_owned(), request.verb, |there| settings.answers(there, &space)));
     let policy_path = match &target {
         Ok(Target { canonical: Some(canonical), is_folded, .. }) => PolicyPath::found(&mount, canonical, *is_folded),
         _ => PolicyPath::as_sent(asked.as_str()),
@@ -126,12 +126,17 @@ fn engine(space: &Space, mount: &Mount, nowhere: impl Fn() -> Refusal) -> Result
     }
 }
 
-fn target(engine: Arc<dyn Mounted>, relative: String, verb: Verb, farthest: AnswersIn) -> Result<Target, Refusal> {
+fn target(
+    engine: Arc<dyn Mounted>,
+    relative: String,
+    verb: Verb,
+    answers: impl Fn(AnswersIn) -> bool,
+) -> Result<Target, Refusal> {
     // Help on the mount itself is about the engine.
     let is_about_the_engine = verb == Verb::Help && relative.is_empty();
     let found = engine.find(&relative).filter(|_| !is_about_the_engine);
     let facts = found.as_ref().and_then(|found| engine.route(found.route));
-    if facts.is_some_and(|facts| facts.answers_in > farthest) {
+    if facts.is_some_and(|facts| !answers(facts.answers_in)) {
         return Err(Refusal::Invalid("operation only available in root namespace".into()));
     }
     let operations = facts.map(|facts| Arc::clone(&facts.operations)).unwrap_or_default();

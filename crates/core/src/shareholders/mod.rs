@@ -8,6 +8,7 @@
 mod generate_root;
 pub mod recovery;
 mod rekey;
+mod whose;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tresor_barrier::{Barrier, SealFacts, ShareCollector, UnsealKey};
 use tresor_crypto::token_text::random_uuid;
 use tresor_env::{Entropy, SteadyClock, Timestamp};
+use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal};
 use tresor_secret::UnsealShare;
 
@@ -32,6 +34,7 @@ use crate::tokens::Tokens;
 const ATTEMPT_BOUND: Duration = Duration::from_secs(24 * 3600);
 
 /// What the attempts need of the node.
+#[derive(Clone)]
 pub(crate) struct Means {
     pub(crate) barrier: Barrier,
     pub(crate) storage: Arc<Storage>,
@@ -43,11 +46,15 @@ pub(crate) struct Means {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// The attempts of an unsealed node.
+/// The attempts of an unsealed node: of those who hold shares of the store, or of a namespace's own seal.
 pub struct Shareholders {
+    /// Whose shares they are; those of the root namespace are the store's.
+    whose: NamespaceId,
     means: Means,
     rekeys: Mutex<BTreeMap<Target, Rekey>>,
     generation: Mutex<Option<Generation>>,
+    /// Those of namespaces with seals of their own.
+    namespaces: Mutex<BTreeMap<NamespaceId, whose::OfNamespace>>,
 }
 
 /// One attempt: its name, when and under which leader it was begun, and who agreed.
@@ -86,8 +93,14 @@ impl Ballot {
 }
 
 impl Shareholders {
-    pub(crate) const fn new(means: Means) -> Self {
-        Self { means, rekeys: Mutex::new(BTreeMap::new()), generation: Mutex::new(None) }
+    pub(crate) fn new(means: Means) -> Self {
+        Self {
+            whose: NamespaceId::root(),
+            means,
+            rekeys: Mutex::new(BTreeMap::new()),
+            generation: Mutex::new(None),
+            namespaces: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// Forgets every attempt: this node does not lead any more, or the shares are other ones.
@@ -133,19 +146,11 @@ impl Shareholders {
         }
     }
 
-    fn facts(&self) -> Result<SealFacts, Fault> {
-        self.means.storage.facts()
-    }
-
     /// How many shares are needed.
     ///
     /// # Errors
     /// When the store fails.
     pub fn required(&self) -> Result<u8, Fault> {
         Ok(self.facts()?.threshold)
-    }
-
-    fn opens_by_itself(&self) -> bool {
-        self.means.settings.static_seal.is_some()
     }
 }

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_barrier::{CommitError, NewShares, SealFacts, Txn, UnsealKey};
+use tresor_barrier::{CommitError, NewShares, SealFacts, Txn};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::Timestamp;
 use tresor_model::Fault;
@@ -16,7 +16,7 @@ use tresor_record::Record;
 use tresor_secret::{SecretBytes, UnsealShare};
 
 use super::{Ballot, Shareholders};
-use crate::{keyring, keys};
+use crate::keys;
 
 /// What is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -372,7 +372,8 @@ impl Shareholders {
     /// When the store fails.
     pub fn backup(&self, target: Target) -> Result<Option<Backup>, Fault> {
         let mut txn = self.means.barrier.begin().map_err(Fault::internal)?;
-        let stored = txn.read(&keys::rekey_backup(target).map_err(Fault::internal)?).map_err(Fault::internal)?;
+        let stored =
+            txn.read(&keys::rekey_backup(&self.whose, target).map_err(Fault::internal)?).map_err(Fault::internal)?;
         stored.map(|bytes| Backup::decode(&bytes).map_err(Fault::internal)).transpose()
     }
 
@@ -382,7 +383,7 @@ impl Shareholders {
     /// When the transaction takes no more.
     pub fn forget_backup(&self, txn: &mut Txn, target: Target) -> Result<(), Fault> {
         self.check(target)?;
-        txn.delete(&keys::rekey_backup(target).map_err(Fault::internal)?).map_err(Fault::internal)
+        txn.delete(&keys::rekey_backup(&self.whose, target).map_err(Fault::internal)?).map_err(Fault::internal)
     }
 
     /// Another root key, for everybody who opens it now; no share changes.
@@ -390,8 +391,8 @@ impl Shareholders {
     /// # Errors
     /// When it cannot be stored.
     pub async fn rotate_root(&self) -> Result<(), Fault> {
-        self.means.barrier.rotate_root(self.means.clock.now()).await.map_err(keyring::fault)?;
-        tracing::info!("the root key was changed");
+        self.store(None).await?;
+        tracing::info!(namespace = %self.whose, "the root key was changed");
         Ok(())
     }
 
@@ -400,16 +401,6 @@ impl Shareholders {
             return Err(Fault::invalid("recovery keys not supported"));
         }
         Ok(())
-    }
-
-    /// Whether these are the shares that open now.
-    pub(super) fn prove(&self, key: &UnsealKey) -> Result<(), Fault> {
-        let opens = self.means.barrier.is_opened_by(key).map_err(Fault::internal)?;
-        if opens {
-            Ok(())
-        } else {
-            Err(Fault::invalid("root key verification failed: the shares do not open the store"))
-        }
     }
 
     async fn make(&self, target: Target, rekey: &mut Rekey) -> Result<NewKeys, Fault> {
@@ -450,10 +441,10 @@ impl Shareholders {
 
     /// From now on the new shares open. Every other attempt was begun for the old ones.
     async fn let_open(&self, new: &NewShares) -> Result<(), Fault> {
-        self.means.barrier.let_open(new, self.means.clock.now()).await.map_err(keyring::fault)?;
+        self.store(Some(new)).await?;
         self.forget();
         let (shares, threshold) = (new.threshold().shares(), new.threshold().threshold());
-        tracing::info!(shares, threshold, "other shares open the store");
+        tracing::info!(namespace = %self.whose, shares, threshold, "other shares open what is sealed");
         Ok(())
     }
 
@@ -469,7 +460,7 @@ impl Shareholders {
             keys.entry(fingerprint.clone()).or_default().push(hex::encode(share.expose()));
         }
         let mut txn = self.means.barrier.begin().map_err(Fault::internal)?;
-        let at = keys::rekey_backup(target).map_err(Fault::internal)?;
+        let at = keys::rekey_backup(&self.whose, target).map_err(Fault::internal)?;
         txn.write(&at, &Backup { nonce: nonce.to_owned(), keys }.encode()).map_err(Fault::internal)?;
         match self.means.barrier.commit(txn).await {
             Ok(_) => Ok(()),

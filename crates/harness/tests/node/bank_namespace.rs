@@ -364,6 +364,9 @@ const ABOUT_THE_SERVER: &[&str] = &[
 /// What of it also answers in the namespace that administrates the server.
 const LEFT_TO_OTHERS: &[&str] = &["audit-hash", "monitor", "quotas"];
 
+/// What of it is about keys, and also answers in namespaces that have a seal of their own.
+const ABOUT_KEYS: &[&str] = &["key-status", "rotate"];
+
 #[tokio::test]
 async fn ns_14_every_endpoint_says_whether_it_is_about_the_whole_server() {
     let harness = Harness::start().await;
@@ -373,9 +376,12 @@ async fn ns_14_every_endpoint_says_whether_it_is_about_the_whole_server() {
             route.pattern.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         });
         let may_be_left_to_others = LEFT_TO_OTHERS.iter().any(|known| route.pattern.starts_with(known));
+        let is_about_keys =
+            ABOUT_KEYS.iter().any(|known| route.pattern.starts_with(known)) && !route.pattern.ends_with("config");
         let expected = match (is_about, may_be_left_to_others) {
             (false, _) => AnswersIn::Every,
             (true, true) => AnswersIn::Administration,
+            (true, false) if is_about_keys => AnswersIn::Sealable,
             (true, false) => AnswersIn::Root,
         };
         assert_eq!(route.answers_in, expected, "{}", route.pattern);

@@ -296,3 +296,39 @@ async fn seal_34_neither_a_share_nor_what_lies_in_a_namespace_is_on_any_disk_of_
         }
     }
 }
+
+#[tokio::test]
+async fn seal_34_keys_that_were_changed_in_a_cluster_are_those_of_whoever_leads_next() {
+    let mut world = World::new(3, 77).await;
+    let shares = sealed(&world, 0, "a").await;
+    unseal(&world, [0, 1], "a", &shares).await;
+    furnish(&world, 0, "a", "before").await;
+    world.pass(SECOND * 2).await;
+    // A new term, then other shares, each asked of a node that stands by.
+    assert_eq!(within(&world, 1, "a", ("POST", "sys/rotate"), json!({})).await.status, 204);
+    let wish = json!({ "secret_shares": 1, "secret_threshold": 1 });
+    let begun = within(&world, 2, "a", ("POST", "sys/rotate/root/init"), wish).await;
+    let nonce = begun.text_at("/data/nonce");
+    let mut new = Vec::new();
+    for (at, share) in [1, 2].into_iter().zip(&shares) {
+        let body = json!({ "key": share, "nonce": nonce });
+        let entered = within(&world, at, "a", ("POST", "sys/rotate/root/update"), body).await;
+        assert_eq!(entered.status, 200, "{entered:?}");
+        new = entered.at("/data/keys").as_array().cloned().unwrap_or_default();
+    }
+    let new = new[0].as_str().unwrap().to_owned();
+    world.pass(SECOND * 2).await;
+    world.kill(0).await;
+    world.another_active(0).await;
+    all_read(&world, "a", Some("before")).await;
+    assert_eq!(within(&world, 1, "a", ("POST", "kv/secret"), json!({ "is": "after" })).await.status, 204);
+    drop(world.prepare(2, "PUT", "sys/namespaces/a/seal", json!({})).await);
+    let old = json!({ "key": shares[0] });
+    let refused = world.call(1, "PUT", "sys/namespaces/a/unseal", ROOT, old).await;
+    assert_eq!(refused.status, 400, "{refused:?}");
+    drop(world.prepare(1, "PUT", "sys/namespaces/a/unseal", json!({ "key": new })).await);
+    world.start(0).await;
+    world.unseal(0).await;
+    all_read(&world, "a", Some("after")).await;
+    all_caches_agree(&world).await;
+}

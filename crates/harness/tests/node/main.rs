@@ -55,6 +55,7 @@ mod progress;
 mod quotas;
 mod raw;
 mod realm_ends;
+mod realm_keys;
 mod removal;
 mod renewals;
 mod scheduled_snapshots;

@@ -42,6 +42,7 @@ mod wrapping;
 use std::sync::Arc;
 
 use tresor_core::namespaces::Permissions;
+use tresor_core::shareholders::Shareholders;
 use tresor_core::{Handles, Space};
 use tresor_engine::{Access, Class, Cx, Descriptor, Engine, Place, Quorum, Routes, Widened};
 use tresor_model::Fault;
@@ -62,6 +63,12 @@ impl Sys {
     /// The namespace that is asked.
     fn space(&self, cx: &Cx<'_>) -> Result<Arc<Space>, Fault> {
         self.handles.spaces.of(&cx.mount.namespace)
+    }
+
+    /// Those who hold the shares of what is asked: the server's, or those of a namespace's own seal.
+    fn shareholders(&self, cx: &Cx<'_>) -> Result<Arc<Shareholders>, Fault> {
+        let space = self.space(cx)?;
+        self.handles.shareholders.of(&space)
     }
 
     /// Refuses a mount where a namespace is.
@@ -90,16 +97,16 @@ impl Engine for Sys {
             .runs_on(Place::Asked)
             .write(seal::seal)
             .at("key-status", "The term of the key ring that seals.")
-            .in_root()
+            .in_sealable()
             .open_to(Access::Token)
             .runs_on(Place::Leader)
             .read(rotate::key_status)
             .at("rotate", "Lets a new term of the key ring seal.")
-            .in_root()
+            .in_sealable()
             .open_to(Access::Sudo)
             .write(rotate::rotate)
             .at("rotate/keyring", "Lets a new term of the key ring seal.")
-            .in_root()
+            .in_sealable()
             .open_to(Access::Sudo)
             .write(rotate::rotate)
             .at("rotate/config", "When a new term of the key ring is made by itself.")
@@ -112,27 +119,27 @@ impl Engine for Sys {
             .read(rotate::read_config)
             .write(rotate::write_config)
             .at("rotate/root", "Makes another root key; who opens it stays the same.")
-            .in_root()
+            .in_sealable()
             .open_to(Access::Sudo)
             .write(rekey::rotate_root)
             .at("rotate/{target}/init", "Begins, shows or cancels a change of shares.")
-            .in_root()
+            .in_sealable()
             .open_to(Access::Token)
             .runs_on(Place::Leader)
             .read(rekey::read)
             .write(rekey::init)
             .delete(rekey::cancel)
             .at("rotate/{target}/update", "Enters a share for a change of shares.")
-            .in_root()
+            .in_sealable()
             .write(rekey::update)
             .at("rotate/{target}/verify", "Enters a new share, so that the new ones are known to be there.")
-            .in_root()
+            .in_sealable()
             .runs_on(Place::Leader)
             .read(rekey::read_verification)
             .write(rekey::enter_verification)
             .delete(rekey::restart_verification)
             .at("rotate/{target}/backup", "The new shares as they were encrypted, if they are kept.")
-            .in_root()
+            .in_sealable()
             .read(rekey::read_backup)
             .delete(rekey::delete_backup)
             .at("rekey/init", "Begins, shows or cancels a change of shares.")

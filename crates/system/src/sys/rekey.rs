@@ -6,7 +6,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tresor_core::shareholders::{Entered, NewKeys, RekeyWish, Target};
+use tresor_core::shareholders::{Entered, NewKeys, RekeyWish, Shareholders, Target};
 use tresor_crypto::shamir::Threshold;
 use tresor_engine::{Cx, Data, Mirrored, Nothing, Widened};
 use tresor_model::{Body, Fault, Map, Refusal, Timestamp};
@@ -182,10 +182,9 @@ pub(crate) fn spelled(shares: &[SecretBytes]) -> (Vec<String>, Vec<String>) {
     spelled.unzip()
 }
 
-fn wish(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<RekeyWish, Fault> {
-    let shareholders = &sys.handles.shareholders;
-    let changes_shares = shareholders.changes_shares(target)?;
-    let recipients = recipients(&input.pgp_keys.unwrap_or_default(), cx.now)?;
+fn wish(of: &Shareholders, now: Timestamp, target: Target, input: Wish) -> Result<RekeyWish, Fault> {
+    let changes_shares = of.changes_shares(target)?;
+    let recipients = recipients(&input.pgp_keys.unwrap_or_default(), now)?;
     let threshold = if changes_shares {
         let count = |number: Option<i64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
         let threshold = Threshold::new(count(input.secret_shares), count(input.secret_threshold));
@@ -201,13 +200,13 @@ fn wish(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<RekeyWish
     Ok(RekeyWish { threshold, recipients, backup, require_verification })
 }
 
-fn begin(sys: &Sys, cx: &Cx<'_>, target: Target, input: Wish) -> Result<Progressed, Fault> {
-    sys.handles.shareholders.begin_rekey(target, wish(sys, cx, target, input)?)?;
-    standing(sys, target)
+fn begin(of: &Shareholders, now: Timestamp, target: Target, input: Wish) -> Result<Progressed, Fault> {
+    of.begin_rekey(target, wish(of, now, target, input)?)?;
+    standing(of, target)
 }
 
-fn standing(sys: &Sys, target: Target) -> Result<Progressed, Fault> {
-    let standing = sys.handles.shareholders.rekey_standing(target)?;
+fn standing(of: &Shareholders, target: Target) -> Result<Progressed, Fault> {
+    let standing = of.rekey_standing(target)?;
     Ok(Progressed {
         nonce: standing.nonce,
         started: standing.is_started,
@@ -230,18 +229,18 @@ fn share(key: Option<SecretString>) -> Result<UnsealShare, Fault> {
     parse_share(&key.ok_or_else(|| Fault::invalid("'key' must be specified in request body as JSON"))?)
 }
 
-async fn enter(sys: &Sys, target: Target, input: Share) -> Result<Progressed, Fault> {
-    let entered = sys.handles.shareholders.enter_rekey(target, &input.nonce, share(input.key)?).await?;
+async fn enter(of: &Shareholders, target: Target, input: Share) -> Result<Progressed, Fault> {
+    let entered = of.enter_rekey(target, &input.nonce, share(input.key)?).await?;
     match entered {
-        Entered::NotEnough => standing(sys, target),
-        Entered::Enough(made) => handed_out(sys, made),
+        Entered::NotEnough => standing(of, target),
+        Entered::Enough(made) => handed_out(of, made),
     }
 }
 
 /// What an attempt led to.
-fn handed_out(sys: &Sys, made: NewKeys) -> Result<Progressed, Fault> {
+fn handed_out(of: &Shareholders, made: NewKeys) -> Result<Progressed, Fault> {
     let NewKeys { nonce, shares, fingerprints, backup, verification_nonce } = made;
-    let required = sys.handles.shareholders.required()?;
+    let required = of.required()?;
     let (keys, keys_base64) = spelled(&shares);
     Ok(Progressed {
         nonce,
@@ -260,8 +259,8 @@ fn handed_out(sys: &Sys, made: NewKeys) -> Result<Progressed, Fault> {
     })
 }
 
-fn verification(sys: &Sys, target: Target) -> Result<Verified, Fault> {
-    let standing = sys.handles.shareholders.verification_standing(target)?;
+fn verification(of: &Shareholders, target: Target) -> Result<Verified, Fault> {
+    let standing = of.verification_standing(target)?;
     Ok(Verified {
         nonce: standing.nonce,
         started: standing.is_started,
@@ -272,24 +271,23 @@ fn verification(sys: &Sys, target: Target) -> Result<Verified, Fault> {
     })
 }
 
-async fn verify(sys: &Sys, target: Target, input: Share) -> Result<Verified, Fault> {
-    let shareholders = &sys.handles.shareholders;
-    match shareholders.enter_verification(target, &input.nonce, share(input.key)?).await? {
-        Entered::NotEnough => verification(sys, target),
+async fn verify(of: &Shareholders, target: Target, input: Share) -> Result<Verified, Fault> {
+    match of.enter_verification(target, &input.nonce, share(input.key)?).await? {
+        Entered::NotEnough => verification(of, target),
         Entered::Enough(nonce) => {
-            let required = u64::from(shareholders.required()?);
+            let required = u64::from(of.required()?);
             Ok(Verified { nonce, started: false, complete: true, t: required, n: 0, progress: required })
         }
     }
 }
 
-fn restart(sys: &Sys, target: Target) -> Result<Verified, Fault> {
-    sys.handles.shareholders.restart_verification(target)?;
-    verification(sys, target)
+fn restart(of: &Shareholders, target: Target) -> Result<Verified, Fault> {
+    of.restart_verification(target)?;
+    verification(of, target)
 }
 
-fn kept(sys: &Sys, target: Target) -> Result<Kept, Fault> {
-    let backup = sys.handles.shareholders.backup(target)?;
+fn kept(of: &Shareholders, target: Target) -> Result<Kept, Fault> {
+    let backup = of.backup(target)?;
     let backup = backup.ok_or_else(|| Fault::invalid("no backed-up keys found"))?;
     let list = |spelled: &dyn Fn(&String) -> String| -> Map {
         let of = |keys: &Vec<String>| Body::from(keys.iter().map(|key| Body::from(spelled(key))).collect::<Vec<_>>());
@@ -299,56 +297,56 @@ fn kept(sys: &Sys, target: Target) -> Result<Kept, Fault> {
     Ok(Kept { keys: list(&Clone::clone), keys_base64: list(&base64), nonce: backup.nonce })
 }
 
-fn forget_kept(sys: &Sys, cx: &mut Cx<'_>, target: Target) -> Result<Nothing, Fault> {
-    sys.handles.shareholders.forget_backup(cx.view.widen(Widened::assertion()), target)?;
+fn forget_kept(of: &Shareholders, cx: &mut Cx<'_>, target: Target) -> Result<Nothing, Fault> {
+    of.forget_backup(cx.view.widen(Widened::assertion()), target)?;
     Ok(Nothing)
 }
 
 /// `sys/rotate/root`: the root key alone, by whoever may.
-pub(super) async fn rotate_root(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
-    sys.handles.shareholders.rotate_root().await.map(|()| Nothing)
+pub(super) async fn rotate_root(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
+    sys.shareholders(&cx)?.rotate_root().await.map(|()| Nothing)
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Progressed>, Fault> {
-    standing(sys, target(&input.target)?).map(Data)
+pub(super) async fn read(sys: &Sys, cx: Cx<'_>, input: Of) -> Result<Data<Progressed>, Fault> {
+    standing(&*sys.shareholders(&cx)?, target(&input.target)?).map(Data)
 }
 
 pub(super) async fn init(sys: &Sys, cx: Cx<'_>, input: Begin) -> Result<Data<Progressed>, Fault> {
     let target = target(&input.target)?;
-    let shareholders = &sys.handles.shareholders;
-    if target == Target::Recovery && shareholders.required()? == 0 {
-        let wish = wish(sys, &cx, target, input.wish)?;
-        return handed_out(sys, shareholders.first_shares(wish).await?).map(Data);
+    let of = sys.shareholders(&cx)?;
+    if target == Target::Recovery && of.required()? == 0 {
+        let wish = wish(&of, cx.now, target, input.wish)?;
+        return handed_out(&of, of.first_shares(wish).await?).map(Data);
     }
-    begin(sys, &cx, target, input.wish).map(Data)
+    begin(&of, cx.now, target, input.wish).map(Data)
 }
 
-pub(super) async fn cancel(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Nothing, Fault> {
-    sys.handles.shareholders.cancel_rekey(target(&input.target)?, None).map(|()| Nothing)
+pub(super) async fn cancel(sys: &Sys, cx: Cx<'_>, input: Of) -> Result<Nothing, Fault> {
+    sys.shareholders(&cx)?.cancel_rekey(target(&input.target)?, None).map(|()| Nothing)
 }
 
-pub(super) async fn update(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Data<Progressed>, Fault> {
-    enter(sys, target(&input.target)?, input.share).await.map(Data)
+pub(super) async fn update(sys: &Sys, cx: Cx<'_>, input: Enter) -> Result<Data<Progressed>, Fault> {
+    enter(&*sys.shareholders(&cx)?, target(&input.target)?, input.share).await.map(Data)
 }
 
-pub(super) async fn read_verification(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
-    verification(sys, target(&input.target)?).map(Data)
+pub(super) async fn read_verification(sys: &Sys, cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
+    verification(&*sys.shareholders(&cx)?, target(&input.target)?).map(Data)
 }
 
-pub(super) async fn enter_verification(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Data<Verified>, Fault> {
-    verify(sys, target(&input.target)?, input.share).await.map(Data)
+pub(super) async fn enter_verification(sys: &Sys, cx: Cx<'_>, input: Enter) -> Result<Data<Verified>, Fault> {
+    verify(&*sys.shareholders(&cx)?, target(&input.target)?, input.share).await.map(Data)
 }
 
-pub(super) async fn restart_verification(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
-    restart(sys, target(&input.target)?).map(Data)
+pub(super) async fn restart_verification(sys: &Sys, cx: Cx<'_>, input: Of) -> Result<Data<Verified>, Fault> {
+    restart(&*sys.shareholders(&cx)?, target(&input.target)?).map(Data)
 }
 
-pub(super) async fn read_backup(sys: &Sys, _cx: Cx<'_>, input: Of) -> Result<Mirrored<Kept>, Fault> {
-    kept(sys, target(&input.target)?).map(Mirrored)
+pub(super) async fn read_backup(sys: &Sys, cx: Cx<'_>, input: Of) -> Result<Mirrored<Kept>, Fault> {
+    kept(&*sys.shareholders(&cx)?, target(&input.target)?).map(Mirrored)
 }
 
 pub(super) async fn delete_backup(sys: &Sys, mut cx: Cx<'_>, input: Of) -> Result<Nothing, Fault> {
-    forget_kept(sys, &mut cx, target(&input.target)?)
+    forget_kept(&*sys.shareholders(&cx)?, &mut cx, target(&input.target)?)
 }
 
 /// The older spellings, for one of the two.
@@ -362,7 +360,7 @@ macro_rules! legacy {
                 _cx: Cx<'_>,
                 _input: EmptyInput,
             ) -> Result<Mirrored<Progressed>, Fault> {
-                standing(sys, Target::$target).map(Mirrored)
+                standing(&sys.handles.shareholders, Target::$target).map(Mirrored)
             }
 
             pub(in super::super) async fn init(
@@ -370,7 +368,7 @@ macro_rules! legacy {
                 cx: Cx<'_>,
                 input: Wish,
             ) -> Result<Mirrored<Progressed>, Fault> {
-                begin(sys, &cx, Target::$target, input).map(Mirrored)
+                begin(&sys.handles.shareholders, cx.now, Target::$target, input).map(Mirrored)
             }
 
             pub(in super::super) async fn cancel(sys: &Sys, cx: Cx<'_>, input: Cancel) -> Result<Nothing, Fault> {
@@ -384,7 +382,7 @@ macro_rules! legacy {
                 _cx: Cx<'_>,
                 input: Share,
             ) -> Result<Mirrored<Progressed>, Fault> {
-                enter(sys, Target::$target, input).await.map(Mirrored)
+                enter(&sys.handles.shareholders, Target::$target, input).await.map(Mirrored)
             }
 
             pub(in super::super) async fn read_verification(
@@ -392,7 +390,7 @@ macro_rules! legacy {
                 _cx: Cx<'_>,
                 _input: EmptyInput,
             ) -> Result<Mirrored<Verified>, Fault> {
-                verification(sys, Target::$target).map(Mirrored)
+                verification(&sys.handles.shareholders, Target::$target).map(Mirrored)
             }
 
             pub(in super::super) async fn verify(
@@ -400,7 +398,7 @@ macro_rules! legacy {
                 _cx: Cx<'_>,
                 input: Share,
             ) -> Result<Mirrored<Verified>, Fault> {
-                super::verify(sys, Target::$target, input).await.map(Mirrored)
+                super::verify(&sys.handles.shareholders, Target::$target, input).await.map(Mirrored)
             }
 
             pub(in super::super) async fn restart(
@@ -408,7 +406,7 @@ macro_rules! legacy {
                 _cx: Cx<'_>,
                 _input: EmptyInput,
             ) -> Result<Mirrored<Verified>, Fault> {
-                super::restart(sys, Target::$target).map(Mirrored)
+                super::restart(&sys.handles.shareholders, Target::$target).map(Mirrored)
             }
 
             pub(in super::super) async fn read_backup(
@@ -416,7 +414,7 @@ macro_rules! legacy {
                 _cx: Cx<'_>,
                 _input: EmptyInput,
             ) -> Result<Mirrored<Kept>, Fault> {
-                kept(sys, Target::$target).map(Mirrored)
+                kept(&sys.handles.shareholders, Target::$target).map(Mirrored)
             }
 
             pub(in super::super) async fn delete_backup(
@@ -424,7 +422,7 @@ macro_rules! legacy {
                 mut cx: Cx<'_>,
                 _input: EmptyInput,
             ) -> Result<Nothing, Fault> {
-                forget_kept(sys, &mut cx, Target::$target)
+                forget_kept(&sys.handles.shareholders, &mut cx, Target::$target)
             }
         }
     };

@@ -48,13 +48,14 @@ pub(super) struct Change {
 }
 
 pub(super) async fn key_status(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<KeyStatus>, Fault> {
-    let term = sys.handles.keyring.term(cx.view.widen(Widened::assertion()))?;
+    let keyring = sys.handles.keyring.of(&cx.mount.namespace);
+    let term = keyring.term(cx.view.widen(Widened::assertion()))?;
     let install_time = rfc3339(term.installed);
     Ok(Mirrored(KeyStatus { term: term.number.into(), install_time, encryptions: term.encryptions }))
 }
 
-pub(super) async fn rotate(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
-    sys.handles.keyring.rotate().await.map(|()| Nothing)
+pub(super) async fn rotate(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
+    sys.handles.keyring.of(&cx.mount.namespace).rotate().await.map(|()| Nothing)
 }
 
 pub(super) async fn read_config(_sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Shown>, Fault> {
