@@ -4,7 +4,7 @@
 //! differ. Clients ask any node, as behind a balancer that knows nothing. What they saw is checked: versions of a secret are in
 //! the order of time, whichever node was asked, but for reads that chose to be stale, and these are not older than the last token
 //! or lease that was made; what was acknowledged is there, and what was removed is not; a token is good
-//! from its creation on until its end, revocation or last use, at every node; what was handed out is taken back once; every
+//! from its creation on until its end, revocation or last use, at every node; a namespace that was sealed is shown by none; what was handed out is taken back once; every
 //! answer has its records; caches are what is stored. Deliberately absent: disks that fail and live on (`sim` without
 //! `--cluster` has them).
 
@@ -14,6 +14,7 @@ mod members;
 mod names;
 mod records;
 mod tokens;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,7 @@ use self::members::Outside;
 use self::names::Names;
 use self::records::{Answered, Records};
 use self::tokens::{PACES, Token};
+use self::vault::Vault;
 use crate::random::Random;
 use crate::run::{Failure, Outcome, Report, last_lines, logging};
 use crate::versions::{Seen, Versions};
@@ -69,6 +71,8 @@ pub enum PlantedInCluster {
     Forgotten,
     /// An answer is taken to have been given that has no records.
     SkippedRecord,
+    /// A namespace that was sealed is taken to be opened by nobody.
+    OpenedByNobody,
 }
 
 struct Life {
@@ -88,6 +92,7 @@ struct Life {
     names: Names,
     tokens: Vec<Token>,
     handed_out: u64,
+    vault: Vault,
     records: Records,
     /// How much time there was a leader, without what leaders may lack of the time of those before them.
     led: Duration,
@@ -134,6 +139,7 @@ pub fn run_cluster(seed: u64, planted: PlantedInCluster) -> Outcome {
                 names: Names::default(),
                 tokens: Vec::new(),
                 handed_out: 0,
+                vault: Vault::default(),
                 records: Records::default(),
                 led: LED_BEFORE,
                 leader: None,
@@ -200,6 +206,7 @@ impl Life {
         ] {
             self.world.prepare(0, "POST", path, body).await;
         }
+        self.make_vault().await;
         // By then all nodes have opened the device.
         self.world.pass(Duration::from_secs(2)).await;
         self.changes = self.random.chance(50);
@@ -255,6 +262,7 @@ impl Life {
             let lost = Seen { started, ended, version: 1_000_000, number: 0, is_write: true };
             self.versions.entry(0).or_default().note(lost)?;
         }
+        self.open_vault().await;
         for node in 0..self.count {
             let asks = (0..KEYS).map(|key| Ask::Read { key, is_stale: false });
             let tokens = (0..self.tokens.len()).map(|token| Ask::Use { token });

@@ -49,6 +49,7 @@ fn what_is_planted_is_found() {
         (PlantedInCluster::OverusedTokens, "more often than it can be"),
         (PlantedInCluster::SkippedRecord, "have no audit records"),
         (PlantedInCluster::Forgotten, "not all were taken back"),
+        (PlantedInCluster::OpenedByNobody, "a sealed namespace was served"),
     ] {
         // A life may have nothing in it that would show it.
         let problems = (1..8).filter_map(|seed| run_cluster(seed, planted).err());

@@ -12,11 +12,12 @@ use tresor_harness::{Answer, ROOT, assembly};
 
 use super::records::Answered;
 use super::tokens::{Moment, Token};
-use super::{Life, PlantedInCluster};
+use super::{Life, PlantedInCluster, vault};
 use crate::versions::Seen;
 
-/// How many secrets there are.
-pub(super) const KEYS: usize = 3;
+/// How many secrets there are; the last of them lies in a namespace with a seal of its own.
+pub(super) const KEYS: usize = 4;
+const IN_VAULT: usize = KEYS - 1;
 /// How many names come and go.
 const NAMES: usize = 8;
 /// The longest life of a token that ends while the world lasts, in seconds.
@@ -66,6 +67,17 @@ pub(super) enum Ask {
     Revoke {
         token: usize,
     },
+    /// Of the namespace.
+    Seal,
+    /// Enters one of its shares.
+    Unseal {
+        share: usize,
+    },
+}
+
+/// Where a secret is.
+fn place(key: usize) -> String {
+    if key == IN_VAULT { format!("{}/kv/data/k{key}", vault::NAME) } else { format!("kv/data/k{key}") }
 }
 
 /// A request that is under way.
@@ -97,7 +109,10 @@ impl Life {
             self.written += 1;
             self.written
         };
-        match self.random.below(40) {
+        match self.random.below(44) {
+            // More often than it is sealed: whoever holds shares notices soon.
+            40..43 => Ask::Unseal { share: self.random.below(vault::SHARES) },
+            43 if self.random.chance(30) => Ask::Seal,
             0..11 => Ask::Read { key, is_stale: self.random.chance(40) },
             11..18 => Ask::Write { key, number: number() },
             18..21 => {
@@ -155,12 +170,12 @@ impl Life {
             Some(token.id.clone())
         };
         let (method, path, body) = match *ask {
-            Ask::Write { key, number } => ("POST", format!("kv/data/k{key}"), json!({ "data": { "n": number } })),
+            Ask::Write { key, number } => ("POST", place(key), json!({ "data": { "n": number } })),
             Ask::Follow { key, number, version } => {
                 let body = json!({ "data": { "n": number }, "options": { "cas": version } });
-                ("POST", format!("kv/data/k{key}"), body)
+                ("POST", place(key), body)
             }
-            Ask::Read { key, .. } => ("GET", format!("kv/data/k{key}"), Value::Null),
+            Ask::Read { key, .. } => ("GET", place(key), Value::Null),
             Ask::Put { name } => {
                 self.names.begin(name, started.event, true);
                 ("PUT", format!("flat/m{name}"), json!({ "x": name }))
@@ -189,6 +204,12 @@ impl Life {
             Ask::Revoke { token } => {
                 let id = touch(token, &|token| token.begin_to_revoke(started.event)).unwrap_or_default();
                 ("POST", "auth/token/revoke".to_owned(), json!({ "token": id }))
+            }
+            Ask::Seal => ("PUT", format!("sys/namespaces/{}/seal", vault::NAME), json!({})),
+            Ask::Unseal { share } => {
+                self.vault.begin_to_enter(share, started.event);
+                let key = self.vault.shares.get(share).cloned().unwrap_or_default();
+                ("PUT", format!("sys/namespaces/{}/unseal", vault::NAME), json!({ "key": key }))
             }
         };
         (method, path, by, body)
@@ -236,6 +257,11 @@ impl Life {
             return Ok(());
         }
         self.records.answered(port, Answered { asked: started.time, at: ended.time, node });
+        if let Ask::Write { key: IN_VAULT, .. } | Ask::Follow { key: IN_VAULT, .. } | Ask::Read { key: IN_VAULT, .. } =
+            ask
+        {
+            self.vault.served(started.event, ended.event, self.planted)?;
+        }
         let success = |is_so: bool| if is_so { Ok(()) } else { Err(format!("{ask:?} was refused")) };
         match ask {
             Ask::Write { key, number } => {
@@ -339,6 +365,19 @@ impl Life {
                 if let Some(token) = self.tokens.get_mut(token).filter(|_| status < 300) {
                     token.was_revoked(ended.event);
                 }
+                Ok(())
+            }
+            Ask::Seal => {
+                success(status == 204)?;
+                self.say(format!("n{node} has sealed the namespace"));
+                self.vault.was_sealed(started.event, ended.event);
+                Ok(())
+            }
+            Ask::Unseal { share } => {
+                // Shares that were entered before it was sealed are void.
+                success(status == 200 || status == 400)?;
+                self.say(format!("n{node} answered {status} to share {share}"));
+                self.vault.has_entered(share, started.event, ended.event);
                 Ok(())
             }
         }
