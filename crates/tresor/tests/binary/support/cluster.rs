@@ -1,6 +1,7 @@
 //! Clusters of server processes: nodes that find together, and what is asked of them until it is answered.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -76,11 +77,15 @@ pub(crate) struct Three<'p> {
     pub(crate) root: String,
 }
 
-/// An address where nothing listens, nor at the port behind it, which is the cluster's.
+/// An address where nothing listens, nor at the port behind it, which is the cluster's. It is given once, and lies below the
+/// ports that systems give to connections, of which each test makes many before its server listens.
 pub(crate) fn free_address() -> SocketAddr {
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
     until("two free ports", || {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?.local_addr().ok()?;
-        TcpListener::bind((Ipv4Addr::LOCALHOST, address.port().checked_add(1)?)).ok()?;
+        let at = (std::process::id() + GIVEN.fetch_add(1, Ordering::Relaxed)) % 10_000;
+        let port = u16::try_from(12_000 + 2 * at).ok()?;
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?.local_addr().ok()?;
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port + 1)).ok()?;
         Some(address)
     })
 }
