@@ -170,6 +170,10 @@ impl Realms {
         chain.dedup();
         let mut table = self.table_mut();
         let before = table.stored.insert(realm.clone(), Stored { epoch: seal.epoch(), chain, seal: seal.clone() });
+        if before.as_ref().is_some_and(|before| before.epoch != seal.epoch()) {
+            // What was entered before it was sealed opens nothing, whether or not anything was open by then.
+            self.attempts().remove(&realm);
+        }
         let Some(held) = table.held.get(&realm) else { return };
         if held.epoch != seal.epoch() {
             self.close_in(&mut table, &realm);
