@@ -23,6 +23,8 @@ mod settings;
 mod statements;
 mod static_roles;
 mod target;
+#[cfg(test)]
+mod testing;
 mod tls;
 
 use std::future::poll_fn;

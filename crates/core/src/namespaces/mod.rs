@@ -19,6 +19,7 @@ mod rekeying;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use tresor_barrier::{Barrier, Changed, KeyPrefix, StorageKey, Txn};
@@ -83,6 +84,8 @@ pub struct Spaces {
     every_mount: KeyPrefix,
     every_policy: KeyPrefix,
     registry: RwLock<Registry>,
+    /// How often what is registered changed.
+    edition: AtomicU64,
     /// Which of those with seals of their own are open.
     realms: Realms,
 }
@@ -165,6 +168,7 @@ impl Spaces {
             every_mount: keys::every_mount().map_err(Fault::internal)?,
             every_policy: keys::every_policy().map_err(Fault::internal)?,
             registry: RwLock::default(),
+            edition: AtomicU64::default(),
             realms: Realms::new(barrier, entropy),
         };
         spaces.reload(txn)?;
@@ -176,7 +180,15 @@ impl Spaces {
     }
 
     fn put_in(&self, change: impl FnOnce(&mut Registry)) {
-        change(&mut self.registry.write().unwrap_or_else(PoisonError::into_inner));
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        change(&mut registry);
+        // Under the lock: whoever finds the change finds that there was one.
+        self.edition.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number that is another one after each change of which namespaces there are, or of what is known of one.
+    pub(crate) fn edition(&self) -> u64 {
+        self.edition.load(Ordering::Acquire)
     }
 
     /// The root namespace.

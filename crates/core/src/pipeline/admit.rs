@@ -23,6 +23,8 @@ pub(super) struct Admitted {
     /// Why nobody may ask this.
     pub(super) refusal: Option<Refusal>,
     /// Sealing waits for who holds it.
+    /// Which namespaces there were then.
+    edition: u64,
     _inside: Inside,
 }
 
@@ -32,7 +34,8 @@ impl Admitted {
     /// now, is to be admitted again.
     pub(super) fn unserved(&self, request: &Request) -> Option<Refusal> {
         let (Handles { spaces, cluster, .. }, space) = (&self.unsealed.handles, &self.goes_to.space);
-        if cluster.is_enabled() {
+        // Nearly always nothing changed since it was admitted.
+        if cluster.is_enabled() && spaces.edition() != self.edition {
             let now = spaces.resolve(&request.namespace, &request.path);
             if !matches!(now, Ok((now, None)) if now.space.id == space.id) {
                 return Some(Refusal::Elsewhere);
@@ -103,6 +106,7 @@ pub(super) fn admit(node: &Node, request: &mut Request) -> Result<Admitted, Refu
     };
     let inside = unsealed.gate.enter().ok_or(Refusal::Sealed)?;
     let now = unsealed.clock.now();
+    let edition = unsealed.handles.spaces.edition();
     let (goes_to, rest) = match unsealed.handles.spaces.resolve(&request.namespace, &request.path) {
         Ok(resolved) => resolved,
         Err(refusal) => {
@@ -116,7 +120,7 @@ pub(super) fn admit(node: &Node, request: &mut Request) -> Result<Admitted, Refu
         request.namespace.clone_from(&goes_to.space.path);
     }
     let refusal = locked(&unsealed, &goes_to.space, &request.path);
-    Ok(Admitted { unsealed, now, goes_to, refusal, _inside: inside })
+    Ok(Admitted { unsealed, now, goes_to, refusal, edition, _inside: inside })
 }
 
 /// Why a namespace that was locked, or one below it, takes no request but that which unlocks it.

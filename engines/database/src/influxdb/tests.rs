@@ -13,19 +13,8 @@ use tresor_model::Map;
 use super::*;
 use crate::Doors;
 use crate::connection::Connection;
-use crate::target::{Proof, Target};
-
-fn secret(text: &str) -> SecretString {
-    SecretString::new(text.to_owned())
-}
-
-fn account(username: &str) -> NewAccount {
-    NewAccount {
-        username: username.to_owned(),
-        proof: Proof::Password(secret("pw-canary")),
-        expiration: "2100-01-01 00:00:00+0000".into(),
-    }
-}
+use crate::target::Target;
+use crate::testing::{account, secret};
 
 type Said = Result<(u16, Vec<u8>), OutgoingError>;
 
@@ -93,7 +82,7 @@ async fn what_a_server_answers_says_what_was_done() {
         let repeated = answer.clone();
         let (servers, _) = server(move |_| repeated.clone());
         let target = made(servers, &["own-1"], &[]).unwrap();
-        assert_eq!(target.create(&account("v_a"), &[], &[]).await, expected, "{answer:?}");
+        assert_eq!(target.create(&account("v_a", "pw-canary"), &[], &[]).await, expected, "{answer:?}");
     }
     // A part was done: it is rolled back by what there is for that, or by dropping the user.
     for (rollback, asked_last) in
@@ -101,12 +90,12 @@ async fn what_a_server_answers_says_what_was_done() {
     {
         let (servers, asked) = server(move |text| if text.contains("CREATE") { says(200, partly) } else { fine() });
         let target = made(servers, &["own-1"], &[]).unwrap();
-        let undone = target.create(&account("v_a"), &[], &[rollback.to_owned()]).await;
+        let undone = target.create(&account("v_a", "pw-canary"), &[], &[rollback.to_owned()]).await;
         assert_eq!(undone, Err(Trouble::Refused("no [password]".into())));
         assert_eq!(asked.lock().unwrap().last().unwrap(), &format!("q={asked_last}"));
     }
     let (servers, _) = server(move |_| says(200, partly));
-    let half = made(servers, &["own-1"], &[]).unwrap().create(&account("v_a"), &[], &[]).await;
+    let half = made(servers, &["own-1"], &[]).unwrap().create(&account("v_a", "pw-canary"), &[], &[]).await;
     assert!(matches!(half, Err(Trouble::Partly(_))), "{half:?}");
 }
 
@@ -127,7 +116,7 @@ async fn dyn_03_a_name_is_never_more_than_one() {
     bytes.extend_from_slice(rest.as_bytes());
     assert_eq!(String::from_utf8(bytes).unwrap(), expected);
     for name in ["", "a:b", "a\nb", "a\0b"] {
-        let made = target.create(&account(name), &[], &[]).await;
+        let made = target.create(&account(name, "pw-canary"), &[], &[]).await;
         assert!(matches!(made, Err(Trouble::Senseless(_))), "{name:?} {made:?}");
     }
 }

@@ -14,27 +14,12 @@ use tresor_services::mariadb::{ROOT, ROOT_PASSWORD};
 use super::*;
 use crate::Doors;
 use crate::connection::Connection;
-use crate::target::{Proof, Target};
+use crate::target::Target;
+use crate::testing::{account, secret, statements};
 
 struct Fixture {
     server: MariaDb,
     doors: Doors,
-}
-
-fn secret(text: &str) -> SecretString {
-    SecretString::new(text.to_owned())
-}
-
-fn account(username: &str, password: &str) -> NewAccount {
-    NewAccount {
-        username: username.to_owned(),
-        proof: Proof::Password(secret(password)),
-        expiration: "2100-01-01 00:00:00+0000".into(),
-    }
-}
-
-fn statements(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 const CREATION: &str =

@@ -11,27 +11,11 @@ use tresor_services::Postgres;
 use tresor_services::postgres::{ROOT, ROOT_PASSWORD};
 
 use super::*;
-use crate::target::Proof;
+use crate::testing::{account, secret, statements};
 
 struct Fixture {
     server: Postgres,
     doors: Doors,
-}
-
-fn secret(text: &str) -> SecretString {
-    SecretString::new(text.to_owned())
-}
-
-fn account(username: &str, password: &str) -> NewAccount {
-    NewAccount {
-        username: username.to_owned(),
-        proof: Proof::Password(secret(password)),
-        expiration: "2100-01-01 00:00:00+0000".into(),
-    }
-}
-
-fn statements(texts: &[&str]) -> Vec<String> {
-    texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
 const CREATION: &str = "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}' VALID UNTIL '{{expiration}}'; \
