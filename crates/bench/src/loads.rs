@@ -102,6 +102,7 @@ pub(crate) const LOADS: &[Load] = &[
     load("kv-write-unaudited", "the same without an audit device", 64, Kind::Write).unaudited("kv-write"),
     load("kv-write-single", "KV v2 durable write, 1 KiB, 1 client", 1, Kind::Write).goal(3_000.0),
     load("kv-mixed", "nine reads (256 B) to one write (1 KiB), 64 clients, ordinary token", 64, Kind::Mixed),
+    load("kv-mixed-unaudited", "the same without an audit device", 64, Kind::Mixed).unaudited("kv-mixed"),
     load("list-1000", "list of 1,000 keys, 64 clients, ordinary token", 64, Kind::List).goal(2_500.0),
     load("list-1000-elided", "the same with `elide_list_responses`", 64, Kind::List).elided().goal(5_000.0),
     load("token-create", "token creation, leased, 64 clients", 64, Kind::CreateToken).goal(12_000.0),

@@ -20,7 +20,10 @@ impl Report {
     /// Begins a report on these servers.
     pub(crate) fn new(stages: &[Stage]) -> Self {
         for stage in stages {
-            println!("{}: idle RSS {:.1} MiB", stage.contender.name, stage.idle_mib);
+            println!(
+                "{}: idle RSS {:.1} MiB, {:.1} when it had just been unsealed",
+                stage.contender.name, stage.idle_mib, stage.opened_mib
+            );
         }
         println!(
             "\n{:<18} {:<10} {:>9} {:>9} {:>9} {:>9} {:>6} {:>8} {:>9} {:>8} {:>6} {:>8}",

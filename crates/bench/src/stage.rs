@@ -13,6 +13,8 @@ use crate::options::Options;
 
 /// How long a server may take to become ready after it was unsealed.
 const READY_BOUND: Duration = Duration::from_secs(30);
+/// After how long without a request a server is idle.
+const AT_REST: Duration = Duration::from_secs(12);
 /// What the ordinary token may do.
 const POLICY: &str = "path \"kv/data/*\" { capabilities = [\"create\", \"update\", \"read\"] }\n\
                       path \"kv/metadata/*\" { capabilities = [\"list\", \"read\"] }\n\
@@ -23,6 +25,8 @@ pub(crate) struct Stage {
     /// Its process.
     pub(crate) contender: Contender,
     /// Its memory when it had just been unsealed.
+    pub(crate) opened_mib: f64,
+    /// Its memory when it has then done nothing for a while.
     pub(crate) idle_mib: f64,
     tokens: Tokens,
     audit: Audit,
@@ -39,9 +43,11 @@ impl Stage {
         connection.succeed("PUT", "sys/unseal", "", Some(&key)).await?;
         // A raft node has to elect itself first.
         until_accepted(&mut connection, "GET", "sys/health", "", None).await?;
+        let opened_mib = contender.usage()?.resident_mib;
+        tokio::time::sleep(AT_REST).await;
         let idle_mib = contender.usage()?.resident_mib;
         let tokens = Tokens { root, ordinary: String::new() };
-        let mut stage = Self { contender, idle_mib, tokens, audit: Audit::Off };
+        let mut stage = Self { contender, opened_mib, idle_mib, tokens, audit: Audit::Off };
         stage.audit_by(&mut connection, Audit::File).await?;
         stage.furnish(&mut connection).await?;
         Ok(stage)

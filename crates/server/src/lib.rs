@@ -10,6 +10,7 @@ mod dev;
 mod dev_tls;
 mod diagnose;
 mod host;
+mod idle;
 mod joining;
 mod listen;
 mod log_file;

@@ -32,7 +32,7 @@ use crate::self_init;
 use crate::service::NodeService;
 use crate::static_seal::ConfiguredKeys;
 use crate::storage::{self, Opened};
-use crate::{telemetry, traces};
+use crate::{idle, telemetry, traces};
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -167,6 +167,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     request_log.set_level(config.log_requests_level.as_deref());
     let listeners = bound.serve(&serve, &doors, &own, &request_log);
     telemetry::send(&config.telemetry, &node, &doors, &senders);
+    idle::watch(&doors, &senders);
     let api = api_address(&config, &listeners);
     let registration = config.registration.as_ref().map(|wanted| Registration::start(wanted, &api, &node, &doors));
     let registration = registration.transpose()?;

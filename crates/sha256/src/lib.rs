@@ -2,8 +2,8 @@
 //!
 //! A keyed hash (RFC 2104) starts twice from a state that depends on the key alone. The provider's own Rust face sets up
 //! and tears down a context for each message, which costs more than the hash of a short text does; a listing of a thousand
-//! names has a thousand of them in its audit record. Invariants: this is the one crate with `unsafe`, each
-//! block of it one call of a C function that reads and writes nothing but what it is handed; a state wipes itself.
+//! names has a thousand of them in its audit record. Invariants: each `unsafe` block is one call of a C function that reads
+//! and writes nothing but what it is handed; a state wipes itself.
 //! Deliberately absent: any other function of the provider, and HMAC itself (`tresor-crypto`).
 #![allow(unsafe_code)]
 

@@ -15,6 +15,7 @@ const LAYERS: &[&[&str]] = &[
         "crates/hcl",
         "crates/canary",
         "crates/sha256",
+        "crates/pages",
         "crates/services",
         "xtask",
     ],

@@ -17,6 +17,7 @@ struct Ban {
 const OUTSIDE: &[&str] = &[
     "crates/bench/",
     "crates/env-os/",
+    "crates/pages/",
     "crates/server/",
     "crates/tresor/",
     "crates/client/",

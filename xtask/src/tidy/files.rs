@@ -52,7 +52,7 @@ fn each_line(sources: &[Source], find: impl Fn(&Source, &str) -> Option<String>)
 }
 
 /// The crates that exist for unsafe code, and have lints of their own.
-const UNSAFE: &[&str] = &["crates/sha256"];
+const UNSAFE: &[&str] = &["crates/sha256", "crates/pages"];
 
 /// Crates that do not inherit the workspace's lints, of which one forbids unsafe code.
 ///
