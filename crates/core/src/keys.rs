@@ -181,6 +181,21 @@ pub(crate) fn page_headers(namespace: &NamespaceId) -> Prefix {
     edge(namespace)?.below("pages/")
 }
 
+/// The messages that a namespace has for people.
+pub(crate) fn custom_messages(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "custom-messages/")
+}
+
+/// What pages offer to log in by, by name.
+pub(crate) fn login_forms() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "login-forms/named/")
+}
+
+/// Which of them is about a namespace.
+pub(crate) fn login_form_of(namespace: &NamespaceId) -> Key {
+    StorageKey::new(&NamespaceId::root(), Area::Core, &format!("login-forms/of/{}", namespace.as_str()))
+}
+
 /// The releases that have led.
 pub(crate) fn releases(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "releases/")

@@ -52,6 +52,10 @@ pub const ROUTES: &[AlwaysRoute] = &[
     route!("sys/unseal", Write, "Enters one unseal share.", unseal: Unseal => SealStatus),
     route!("sys/health", Read, "The node's health, in its status code.", read_health: Health => HealthReport),
     route!("sys/leader", Read, "Which node is the active one.", read_leader: EmptyInput => Leader),
+    route!(
+        "sys/internal/ui/feature-flags", Read, "What a UI has to do otherwise than usually: nothing.",
+        feature_flags: EmptyInput => FeatureFlags
+    ),
     route!("sys/storage/raft/join", Write, "Lets this node join a cluster.", join: Join => Joined),
     route!(
         "sys/storage/raft/bootstrap/challenge", Write, "Shows a node what it has to prove to join.",
@@ -107,6 +111,20 @@ struct InitStanding {
 
 async fn read_init(node: &Node, _input: EmptyInput) -> Result<InitStanding, Fault> {
     Ok(InitStanding { initialized: node.standing()?.facts.initialized })
+}
+
+/// What a UI asks before anybody logs in, sealed or not.
+#[derive(Output)]
+struct FeatureFlags {
+    /// The flags that are set.
+    feature_flags: Vec<String>,
+    /// The same, as the reference documents it.
+    #[output(name = "feature-flags")]
+    documented: Vec<String>,
+}
+
+async fn feature_flags(_node: &Node, _input: EmptyInput) -> Result<FeatureFlags, Fault> {
+    Ok(FeatureFlags { feature_flags: Vec::new(), documented: Vec::new() })
 }
 
 /// How to initialise.

@@ -18,9 +18,9 @@ use tresor_secret::{SecretString, UnsealShare};
 use super::name::NamespaceName;
 use super::record::{NamespaceRecord, NamespaceState};
 use super::{Space, Spaces, read};
-use crate::keys;
 use crate::mounts::Mounts;
 use crate::policies::Policies;
+use crate::{keys, login_forms};
 
 /// Characters of the key that unlocks a namespace.
 const UNLOCK_CHARACTERS: usize = 24;
@@ -196,6 +196,7 @@ impl Spaces {
     /// Forgets a namespace of which nothing is left.
     pub(crate) fn forget(txn: &mut Txn, record: &NamespaceRecord) -> Result<(), Fault> {
         let name = NamespaceName::parse(record.name()).map_err(Fault::internal)?;
+        login_forms::forget(txn, &record.id)?;
         txn.delete(&key(&record.parent(), &name)?).map_err(Fault::internal)
     }
 

@@ -307,6 +307,7 @@ async fn aud_09_only_the_golden_list_goes_unrecorded() {
         ("sys/unseal", &["Write"][..]),
         ("sys/health", &["Read"][..]),
         ("sys/leader", &["Read"][..]),
+        ("sys/internal/ui/feature-flags", &["Read"][..]),
         ("sys/storage/raft/join", &["Write"][..]),
         ("sys/storage/raft/bootstrap/addresses", &["Write"][..]),
         ("sys/storage/raft/bootstrap/challenge", &["Write"][..]),

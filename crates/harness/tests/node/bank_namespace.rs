@@ -332,11 +332,13 @@ async fn ns_14_what_is_about_the_whole_server_answers_in_the_root_namespace_only
 
 /// What is about the whole server: the first segments of its paths below `sys/`.
 const ABOUT_THE_SERVER: &[&str] = &[
+    "activation-flags",
     "audit",
     "audit-hash",
     "audit-status",
     "config",
     "decode-token",
+    "experiments",
     "generate-root",
     "generate-root-token",
     "ha-status",
@@ -359,7 +361,11 @@ const ABOUT_THE_SERVER: &[&str] = &[
     "storage",
     "storage-status",
     "version-history",
+    "well-known",
 ];
+
+/// What of `config` is about the namespace that is asked.
+const OF_EACH: &str = "config/ui/custom-messages";
 
 /// What of it also answers in the namespace that administrates the server.
 const LEFT_TO_OTHERS: &[&str] = &["audit-hash", "monitor", "quotas"];
@@ -372,9 +378,10 @@ async fn ns_14_every_endpoint_says_whether_it_is_about_the_whole_server() {
     let harness = Harness::start().await;
     drop(tenant(&harness, "a").await);
     for route in harness.node.routes().into_iter().filter(|route| route.mount == "sys/") {
-        let is_about = ABOUT_THE_SERVER.iter().any(|known| {
+        let is_below = |known: &str| {
             route.pattern.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        });
+        };
+        let is_about = ABOUT_THE_SERVER.iter().any(|known| is_below(known)) && !is_below(OF_EACH);
         let may_be_left_to_others = LEFT_TO_OTHERS.iter().any(|known| route.pattern.starts_with(known));
         let is_about_keys =
             ABOUT_KEYS.iter().any(|known| route.pattern.starts_with(known)) && !route.pattern.ends_with("config");

@@ -69,6 +69,7 @@ mod sudo;
 mod token_leases;
 mod token_life;
 mod token_scale;
+mod ui;
 mod wire_aws;
 mod wire_github;
 mod wire_kv;

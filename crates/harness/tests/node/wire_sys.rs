@@ -425,6 +425,7 @@ async fn tools_make_random_bytes_and_hashes() {
             "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
         ),
         ("sys/tools/hash", json!({}), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+        ("sys/tools/hash/sha3-224", json!({ "input": "" }), "6b4e03423667dbb73b6e15454f0eb1abd4597f9a1b078e3f5b5a6bc7"),
         (
             "sys/tools/hash/sha3-256",
             json!({ "input": "aGVsbG8=" }),

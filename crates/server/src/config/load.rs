@@ -22,7 +22,7 @@ use super::telemetry::read_telemetry;
 use super::{ConfigError, JoinConfig, LogFileConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 18] = [
+const IGNORED: [&str; 17] = [
     "ha_storage",
     "cache_size",
     "disable_cache",
@@ -40,7 +40,6 @@ const IGNORED: [&str; 18] = [
     "disable_sentinel_trace",
     "cluster_cipher_suites",
     "license_path",
-    "experiments",
 ];
 
 /// One file while it is read.
@@ -383,6 +382,13 @@ fn read_file(
                 let path = source.text("administrative_namespace_path", value)?;
                 let path = path.trim_matches('/');
                 config.administrative_namespace = if path.is_empty() { String::new() } else { format!("{path}/") };
+            }
+            "experiments" => {
+                let named = value.as_string_list("experiments").map_err(|error| source.wrong(&error))?;
+                if let Some(named) = named.first() {
+                    let text = format!("`{named}` is no experiment of this release: there are none");
+                    return Err(source.error(value.position, text));
+                }
             }
             "disable_mlock" => config.disable_mlock = source.flag("disable_mlock", value)?,
             "ui" => config.ui = source.flag("ui", value)?,

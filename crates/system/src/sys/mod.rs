@@ -4,13 +4,16 @@ mod audit;
 mod auth;
 mod autopilot;
 mod capabilities;
+mod custom_messages;
 mod edge;
 mod explain;
+mod features;
 pub(crate) mod generate_root;
 mod internal;
 mod introspect;
 mod leases;
 mod locked_users;
+mod login_forms;
 pub(crate) mod metrics;
 mod mounts;
 mod namespaces;
@@ -535,6 +538,47 @@ impl Engine for Sys {
             .read(edge::one_of_pages)
             .write(edge::write_of_pages)
             .delete(edge::delete_of_pages)
+            .at("config/ui/custom-messages", "The messages that pages show, before or after a login.")
+            .open_to(Access::Token)
+            .list(custom_messages::list)
+            .write(custom_messages::add)
+            .at("config/ui/custom-messages/{id}", "Shows, changes or removes a message that pages show.")
+            .read(custom_messages::read)
+            .write(custom_messages::write)
+            .delete(custom_messages::delete)
+            .at("config/ui/login/default-auth", "What pages offer to log in by.")
+            .in_root()
+            .list(login_forms::list)
+            .at("config/ui/login/default-auth/{name}", "What pages offer to log in by, in a namespace and below it.")
+            .in_root()
+            .read(login_forms::read)
+            .write(login_forms::write)
+            .delete(login_forms::delete)
+            .at("internal/ui/authenticated-messages", "The messages that pages show to whoever is logged in.")
+            .open_to(Access::AnyToken)
+            .read(custom_messages::after_login)
+            .at("internal/ui/unauthenticated-messages", "The messages that pages show to everybody.")
+            .open_to(Access::Public)
+            .read(custom_messages::before_login)
+            .at("internal/ui/default-auth-methods", "What pages offer to log in by, in this namespace.")
+            .open_to(Access::Public)
+            .read(login_forms::in_force)
+            .at("activation-flags", "Features that wait to be activated: none.")
+            .in_root()
+            .open_to(Access::Public)
+            .read(features::activation)
+            .at("experiments", "What this node could try out, and does: nothing.")
+            .in_root()
+            .open_to(Access::Token)
+            .runs_on(Place::Asked)
+            .read(features::experiments)
+            .at("well-known", "What lies below `/.well-known`.")
+            .in_root()
+            .read(features::every_label)
+            .list(features::labels)
+            .at("well-known/{label...}", "Where a label below `/.well-known` leads.")
+            .in_root()
+            .read(features::label)
             .at("host-info", "The machine that this node runs on.")
             .in_root()
             .open_to(Access::Token)

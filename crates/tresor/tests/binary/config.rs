@@ -172,6 +172,7 @@ fn a_wrong_value_is_refused_with_file_line_and_column() {
         (format!("{plain}default_lease_ttl = \"soon\""), "server.hcl:7:21: ", "default_lease_ttl"),
         (format!("{plain}ui = \"perhaps\""), "server.hcl:7:6: ", "ui"),
         (format!("{plain}pid_file = [1]"), "server.hcl:7:12: ", "pid_file"),
+        (format!("{plain}experiments = [\"new\"]"), "server.hcl:7:15: ", "is no experiment of this release"),
         (format!("{plain}seal \"transit\" {{}}"), "server.hcl:7:16: ", "seal `transit`"),
         (
             format!("{plain}seal \"static\" {{\n  current_key_id = \"k\"\n  current_key = \"env://\"\n}}"),

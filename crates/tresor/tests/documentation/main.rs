@@ -76,6 +76,7 @@ pages! {
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
     mounts: "docs/operate/mounts.md", Start::DevServer;
     namespaces: "docs/operate/namespaces.md", Start::DevServer;
+    shown_by_pages: "docs/operate/pages.md", Start::DevServer;
     policies: "docs/operate/policies.md", Start::DevServer;
     production_server: "docs/operate/production-server.md", Start::Nothing;
     quotas: "docs/operate/quotas.md", Start::DevServer;
