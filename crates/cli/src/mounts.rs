@@ -1,5 +1,7 @@
 //! What `secrets` and `auth` have in common: both are tables of mounts with the same options.
 
+use std::cell::Cell;
+
 use serde_json::{Map, Value, json};
 use tresor_client::Method;
 
@@ -220,9 +222,6 @@ pub(crate) fn tune(context: &mut Context<'_, '_>, table: &str, more: Map<String,
     Ok(path)
 }
 
-/// How often a move's status is asked for before the user is left to ask.
-const MOVE_POLLS_MAX: u32 = 600;
-
 /// Moves a mount and waits until the move is over. `prefix` is `auth/` or empty; `what` names the mounts.
 pub(crate) fn relocate(context: &mut Context<'_, '_>, prefix: &str, what: &str) -> Outcome {
     let [from, to] = context.arguments()?;
@@ -241,23 +240,18 @@ pub(crate) fn relocate(context: &mut Context<'_, '_>, prefix: &str, what: &str) 
         return Ok(0);
     };
     context.io.say(&format!("Started moving {what} {from} to {to}, with migration ID {id}"));
-    for _ in 0..MOVE_POLLS_MAX {
-        let answer = context.read(&format!("sys/remount/status/{id}"), &[]).map_err(failed)?;
-        let status = answer.as_ref().and_then(|answer| answer.data_field("migration_info")?.get("status")?.as_str());
-        match status {
-            Some("success") => {
-                context.io.say(&format!("Success! Finished moving {what} {from} to {to}, with migration ID {id}"));
-                return Ok(0);
-            }
-            Some("in-progress") => std::thread::sleep(std::time::Duration::from_secs(1)),
-            _ => {
-                return Err(Failure::remote(format!(
-                    "Failure! Error encountered moving {what} {from} to {to}, with migration ID {id}"
-                )));
-            }
-        }
+    let is_moved = Cell::new(false);
+    until_over(context, &format!("sys/remount/status/{id}"), |answer| {
+        let status = answer.data_field("migration_info").and_then(|info| info.get("status")?.as_str());
+        is_moved.set(status == Some("success"));
+        Ok((status == Some("in-progress")).then(|| format!("{what} {from}: being moved")))
+    })
+    .map_err(failed)?;
+    if is_moved.get() {
+        context.io.say(&format!("Success! Finished moving {what} {from} to {to}, with migration ID {id}"));
+        return Ok(0);
     }
-    Err(Failure::remote(format!("The move with migration ID {id} is still in progress")))
+    Err(Failure::remote(format!("Failure! Error encountered moving {what} {from} to {to}, with migration ID {id}")))
 }
 
 /// The mounts of a table by path.

@@ -1,5 +1,5 @@
 //! Leases that were forgotten without being revoked, because an operator ordered that: what they were stays readable, since
-//! somebody has to look after what is left at the target.
+//! somebody has to look after what is left at the target. Of a namespace that is being deleted, in the one above that stays.
 //!
 //! Deliberately absent: any end of a report but an operator's word.
 
@@ -14,6 +14,7 @@ use super::record::LeaseRecord;
 use super::secrets::Leases;
 use super::{Doing, secrets, targets};
 use crate::keys;
+use crate::namespaces::record::NamespaceRecord;
 
 /// What is left of a lease that was forgotten.
 #[derive(Record)]
@@ -56,7 +57,9 @@ pub(super) fn forget(
         since: now,
         reason: reason.to_owned(),
     };
-    let key = keys::abandoned(&record.home()).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
+    // Of a namespace that is being deleted nothing would be left to read it in.
+    let kept_in = leases.outlives(&record.home());
+    let key = keys::abandoned(&kept_in).and_then(|at| at.key(record.number())).map_err(Fault::internal)?;
     txn.write(&key, &report.encode()).map_err(Fault::internal)?;
     doing.abandoned.push(id.to_owned());
     let told = catch_unwind(AssertUnwindSafe(|| leases.abandon(txn, record)));
@@ -65,6 +68,29 @@ pub(super) fn forget(
     }
     targets::leave_queue(txn, record)?;
     secrets::forget(txn, record)
+}
+
+/// Leaves a report about a namespace that was erased without its keys: how many tokens and leases that were is all that is known.
+pub(crate) fn of_erased(
+    txn: &mut Txn,
+    kept_in: &NamespaceId,
+    record: &NamespaceRecord,
+    number: i64,
+    now: Timestamp,
+) -> Result<(), Fault> {
+    let report = Abandoned {
+        id: LeaseId::new(format!("{}{}", record.path, record.uuid)),
+        mount: MountId::new(""),
+        kind: "namespace".to_owned(),
+        target: String::new(),
+        issued: record.created,
+        since: now,
+        reason: format!(
+            "deleted while it was sealed: {number} tokens and leases are forgotten, and nobody knows which"
+        ),
+    };
+    let key = keys::abandoned(kept_in).and_then(|at| at.key(&record.uuid)).map_err(Fault::internal)?;
+    txn.write(&key, &report.encode()).map_err(Fault::internal)
 }
 
 /// A page of the reports of a namespace, in order of the leases' numbers, and where the next begins.

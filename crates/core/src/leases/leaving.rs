@@ -3,8 +3,9 @@
 //! Each step looks at what is stored, so it goes on wherever it was interrupted, whatever is loaded: first tokens are
 //! revoked, then mounts removed, whose leases engines take back; when all of that is collected, the server's own mounts go,
 //! so that nothing can be written any more, then every name that is left, and at last the record. Invariant: a record is
-//! forgotten when no area lists anything. Deliberately absent: making a namespace unreachable, which its record's state did.
+//! forgotten when no area lists anything. A step reads as much whether one namespace is being deleted or very many. Deliberately absent: making a namespace unreachable, which its record's state did.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tresor_barrier::{Area, KeyPrefix, StorageKey, Txn};
@@ -14,15 +15,16 @@ use tresor_model::{Fault, MountId, Timestamp};
 use super::collect::every_below;
 use super::record::number_of;
 use super::{Doing, Progress, Readable};
-use crate::cached::every_name;
 use crate::keys;
 use crate::mounts::removal::{Removal, Stage};
-use crate::namespaces::{Space, Spaces, ids};
+use crate::namespaces::{Space, Spaces};
 use crate::tokens;
 use crate::unsealed::Unsealed;
 
 /// How many namespaces are looked at in one step: one that waits keeps no other waiting.
 const AT_ONCE: usize = 64;
+/// How many of its removed mounts are looked at: the next ones when these are gone, which takes no longer than engines have.
+const LOOKED_AT: usize = 8;
 /// How long engines have to take back what a removed mount of it handed out.
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// Every area that a namespace may have something in.
@@ -31,25 +33,31 @@ pub(crate) const AREAS: [Area; 6] =
 
 /// Does a piece of what is to be done.
 pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
-    for space in unsealed.handles.spaces.leaving(AT_ONCE) {
-        if one(unsealed, txn, &space, doing)? == Progress::More {
+    let leaving = unsealed.handles.spaces.leaving(AT_ONCE);
+    let marked = if leaving.is_empty() { BTreeSet::new() } else { unsealed.handles.tokens.marked_in() };
+    for space in leaving {
+        if one(unsealed, txn, &space, &marked, doing)? == Progress::More {
             return Ok(Progress::More);
         }
     }
     Ok(Progress::Idle)
 }
 
-fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> Result<Progress, Fault> {
+fn one(
+    unsealed: &Unsealed,
+    txn: &mut Txn,
+    space: &Space,
+    marked: &BTreeSet<NamespaceId>,
+    doing: &mut Doing,
+) -> Result<Progress, Fault> {
     if revoke_tokens(unsealed, txn, space, doing)? || remove_mounts(unsealed, txn, space, doing)? {
         return Ok(Progress::More);
     }
-    force_what_is_stuck(txn, space, unsealed.clock.now())?;
-    for shared in [keys::wipes(), keys::marks()] {
-        let names = every_name(txn, &shared.map_err(Fault::internal)?).map_err(Fault::internal)?;
-        if names.iter().any(|name| ids::home(name) == space.id) {
-            // What removes it is at it, or waits for an engine.
-            return Ok(if txn.is_empty_of_writes() { Progress::Idle } else { Progress::More });
-        }
+    let wiped = unsealed.handles.spaces.wiping(&space.id, LOOKED_AT);
+    force_what_is_stuck(txn, space, &wiped, unsealed.clock.now())?;
+    if !wiped.is_empty() || marked.contains(&space.id) {
+        // What removes it is at it, or waits for an engine.
+        return Ok(if txn.is_empty_of_writes() { Progress::Idle } else { Progress::More });
     }
     let own: Vec<_> = space.mounts.table().iter().cloned().collect();
     let mut has_own = false;
@@ -85,11 +93,9 @@ fn one(unsealed: &Unsealed, txn: &mut Txn, space: &Space, doing: &mut Doing) -> 
 }
 
 /// What an engine does not take back is forgotten at last, as if an operator had ordered it: nobody can any more.
-fn force_what_is_stuck(txn: &mut Txn, space: &Space, now: Timestamp) -> Result<(), Fault> {
-    let names = every_name(txn, &keys::wipes().map_err(Fault::internal)?).map_err(Fault::internal)?;
-    for name in names.iter().filter(|name| ids::home(name) == space.id) {
-        let id = MountId::new(ids::bare(name));
-        let removal = space.mounts.removal(txn, &id)?;
+fn force_what_is_stuck(txn: &mut Txn, space: &Space, wiped: &[MountId], now: Timestamp) -> Result<(), Fault> {
+    for id in wiped {
+        let removal = space.mounts.removal(txn, id)?;
         // Nor is a target waited for that does not answer.
         let is_stuck = |removal: &Removal| {
             let is_late = now.since(removal.record.since) >= PATIENCE;
@@ -97,7 +103,7 @@ fn force_what_is_stuck(txn: &mut Txn, space: &Space, now: Timestamp) -> Result<(
         };
         if removal.as_ref().is_some_and(is_stuck) {
             tracing::error!(namespace = %space.path, "leases of a namespace that is being deleted are forgotten without being revoked");
-            space.mounts.force_removal(txn, &id)?;
+            space.mounts.force_removal(txn, id)?;
         }
     }
     Ok(())

@@ -433,6 +433,11 @@ impl Leases {
         }
     }
 
+    /// The nearest namespace from one upwards that stays.
+    pub(super) fn outlives(&self, namespace: &NamespaceId) -> NamespaceId {
+        self.spaces.outlives(namespace)
+    }
+
     /// Tells the engine that a retired lease is forgotten without being taken back, if there still is one.
     pub(super) fn abandon(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
         let Some(TakingBack { facts, contents, engine }) = self.taking_back(txn, record)? else { return Ok(()) };

@@ -19,7 +19,7 @@ use super::{NamespaceName, Space, Spaces, change, ids};
 use crate::cached::every_name;
 use crate::gate::Gate;
 use crate::keys;
-use crate::leases::{every_below, parked};
+use crate::leases::{abandoned, every_below, parked};
 use crate::mounts::record::MoveState;
 use crate::tokens::Tokens;
 use crate::unsealed::Unsealed;
@@ -146,6 +146,9 @@ async fn one(unsealed: &Unsealed, space: &Space) -> Result<(), Fault> {
             for realm in &realms {
                 forgotten += Tokens::in_realm(txn, realm)?;
                 Tokens::count_out(txn, realm, around)?;
+            }
+            if forgotten > 0 {
+                abandoned::of_erased(txn, &spaces.outlives(&record.parent()), record, forgotten, unsealed.clock.now())?;
             }
             forget_one(txn, record, &realms)?;
             Ok(forgotten)

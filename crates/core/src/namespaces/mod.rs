@@ -16,6 +16,7 @@ mod permissions;
 pub mod realms;
 pub mod record;
 mod rekeying;
+mod wiping;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -38,6 +39,7 @@ pub use name::{NameError, NamespaceName};
 pub use permissions::Permissions;
 use realms::Realms;
 use record::NamespaceRecord;
+use wiping::Wiping;
 
 /// One namespace: what a request is handed once it is known where it goes.
 pub struct Space {
@@ -88,6 +90,8 @@ pub struct Spaces {
     edition: AtomicU64,
     /// Which of those with seals of their own are open.
     realms: Realms,
+    /// Their removed mounts that are not gone yet.
+    wiping: Wiping,
 }
 
 impl Space {
@@ -170,6 +174,7 @@ impl Spaces {
             registry: RwLock::default(),
             edition: AtomicU64::default(),
             realms: Realms::new(barrier, entropy),
+            wiping: Wiping::load(txn)?,
         };
         spaces.reload(txn)?;
         Ok(spaces)
@@ -309,12 +314,13 @@ impl Spaces {
     }
 
     /// Below what it has to be told of changes.
-    pub(crate) fn wants(&self) -> [KeyPrefix; 3] {
-        [self.prefix.clone(), self.every_mount.clone(), self.every_policy.clone()]
+    pub(crate) fn wants(&self) -> [KeyPrefix; 4] {
+        [self.prefix.clone(), self.every_mount.clone(), self.every_policy.clone(), self.wiping.prefix().clone()]
     }
 
     /// Follows a batch: first which namespaces there are, then what changed in each.
     pub(crate) fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), Fault> {
+        self.wiping.follow(changed, txn)?;
         let Changed::Names(names) = changed else {
             self.reload(txn)?;
             self.root.mounts.reload_if_touched(changed, txn)?;
@@ -430,6 +436,18 @@ impl Spaces {
         leaving.filter(|space| !space.is_sealed).take(limit).cloned().collect()
     }
 
+    /// At most so many of a namespace's mounts that were removed and are not gone yet.
+    pub(crate) fn wiping(&self, namespace: &NamespaceId, limit: usize) -> Vec<MountId> {
+        self.wiping.of(namespace, limit)
+    }
+
+    /// The nearest namespace from one upwards that stays and is open: what is to be read after it is gone lies there.
+    pub(crate) fn outlives(&self, id: &NamespaceId) -> NamespaceId {
+        let Some(space) = self.with_id(id) else { return NamespaceId::root() };
+        let stays = |id: &&NamespaceId| self.with_id(id).is_some_and(|space| !space.is_leaving() && !space.is_sealed);
+        space.line.iter().rev().find(stays).cloned().unwrap_or_else(NamespaceId::root)
+    }
+
     /// Those that are being deleted without their keys.
     fn erased(&self) -> Vec<Arc<Space>> {
         let registry = self.registry();
@@ -458,7 +476,7 @@ impl Spaces {
         stored.sort_unstable_by(|one, other| one.path.cmp(&other.path));
         let spaces = self.every();
         let known: Vec<NamespaceRecord> = spaces.iter().filter_map(|space| space.record.clone()).collect();
-        if stored != known {
+        if stored != known || !self.wiping.agrees(txn)? {
             return Ok(false);
         }
         for space in spaces.iter().filter(|space| !space.is_sealed) {

@@ -55,6 +55,11 @@ impl Marks {
         }
     }
 
+    /// The hashes of the marked tokens, in order.
+    pub fn hashes(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// How many marks there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -20,7 +20,7 @@ mod standing;
 pub mod terms;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -479,6 +479,11 @@ impl Tokens {
     /// Loads the ends of the next seconds.
     pub(crate) async fn look_ahead(&self, begin: impl Fn() -> Result<Txn, Fault>, now: Timestamp) -> Result<(), Fault> {
         self.window.load(begin, now).await
+    }
+
+    /// The namespaces of revoked tokens of which something is left to be collected.
+    pub(crate) fn marked_in(&self) -> BTreeSet<NamespaceId> {
+        self.marks.ask(|marks| marks.hashes().map(ids::home).collect())
     }
 
     /// Whether memory has what is stored.

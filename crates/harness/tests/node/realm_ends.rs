@@ -112,6 +112,12 @@ async fn seal_34_a_sealed_namespace_is_deleted_without_its_keys_and_nothing_of_i
     // What is counted is what is there: the token above it, and the weak one.
     assert_eq!(live(&harness).await, counted + 2);
     assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+    // What was handed out is somebody's business still.
+    let reported = harness.read("sys/leases/abandoned", ROOT).await.expect_status(200);
+    assert_eq!(reported.at("/data/leases").as_array().map(Vec::len), Some(1), "{reported:?}");
+    assert_eq!(reported.at("/data/leases/0/kind"), &json!("namespace"));
+    assert!(reported.text_at("/data/leases/0/lease_id").starts_with("a/"));
+    assert!(reported.text_at("/data/leases/0/reason").contains("tokens and leases are forgotten"));
     // The name is free, for one that is another.
     let again = sealed(&harness, "a").await;
     unseal(&harness, "a", &again).await;
@@ -132,6 +138,7 @@ async fn seal_34_a_sealed_namespace_is_deleted_without_its_keys_and_nothing_of_i
         pass(&harness, 3).await;
     }
     assert_eq!(live(&harness).await, counted);
+    drop(harness.delete("sys/leases/abandoned", ROOT).await.expect_status(204));
     let names = every_name(&harness).await;
     assert!(names.len() > 20, "{names:?}");
     for realm in realms.iter().chain([&third]) {

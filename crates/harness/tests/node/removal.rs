@@ -95,6 +95,36 @@ async fn leases_that_cannot_be_revoked_are_forgotten_when_that_is_ordered_for_th
 }
 
 #[tokio::test]
+async fn what_is_forgotten_of_a_namespace_that_goes_is_reported_in_the_one_that_stays() {
+    let harness = Harness::start().await;
+    harness.prepare("POST", "sys/namespaces/a", json!({})).await;
+    harness.prepare("POST", "a/sys/namespaces/b", json!({})).await;
+    // More than are looked at in a step.
+    for number in 0..12 {
+        let mount = format!("a/b/{{}}made{number}");
+        harness.prepare("POST", &mount.replace("{}", "sys/mounts/"), json!({ "type": "leasing" })).await;
+        harness.prepare("GET", &format!("{}/creds/r?ttl=1h", mount.replace("{}", "")), Value::Null).await;
+        let failing = json!({ "failure": "fail" });
+        harness.prepare("POST", &format!("{}/config", mount.replace("{}", "")), failing).await;
+    }
+    harness.prepare("DELETE", "a/sys/namespaces/b", Value::Null).await;
+    for _ in 0..40 {
+        harness.advance(Duration::from_secs(400)).await;
+    }
+    assert_eq!(harness.read("a/sys/namespaces/b", ROOT).await.status, 404);
+    let reported = harness.read("a/sys/leases/abandoned", ROOT).await.expect_status(200);
+    assert_eq!(reported.at("/data/leases").as_array().map(Vec::len), Some(12), "{reported:?}");
+    assert_eq!(harness.read("sys/leases/abandoned", ROOT).await.status, 404);
+    assert_eq!(harness.node.stale_caches().unwrap(), Vec::<&str>::new());
+    // What is reported in one that goes in its turn goes with it: whoever deletes it has read it, or not.
+    harness.prepare("DELETE", "sys/namespaces/a", Value::Null).await;
+    for _ in 0..5 {
+        harness.advance(Duration::from_secs(1)).await;
+    }
+    assert_eq!(harness.read("sys/namespaces/a", ROOT).await.status, 404);
+}
+
+#[tokio::test]
 async fn pt_11_a_removal_goes_on_wherever_the_process_was_killed() {
     let mut harness = Harness::start().await;
     let id = made(&harness, "leasing").await;
