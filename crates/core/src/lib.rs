@@ -58,6 +58,7 @@ pub use opening::{OpeningProblem, StaticKeySource, StaticSeal};
 pub use policies::Policies;
 pub use process::Process;
 pub use running::{Running, RunningRequest};
+pub use seal_health::SealChecks;
 pub use settings::{Elsewhere, Settings};
 pub use snapshots::Snapshots;
 pub use storage::Storage;

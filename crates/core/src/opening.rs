@@ -15,7 +15,7 @@ use tresor_model::{Fault, Refusal};
 
 use crate::node::{Node, State};
 use crate::role::PROMOTION_BOUND;
-use crate::seal_health;
+use crate::seal_health::{self, SealChecks};
 use crate::storage::Storage;
 use crate::unsealed::Unsealed;
 
@@ -40,6 +40,8 @@ pub struct StaticSeal {
     pub key_id: String,
     /// Where it lies.
     pub source: Arc<dyn StaticKeySource>,
+    /// When it is looked at while nobody needs it; never, without.
+    pub checks: Option<SealChecks>,
 }
 
 /// Why a node with a static seal did not open by itself: what strangers may know of it; the log says more.

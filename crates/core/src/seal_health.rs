@@ -13,8 +13,23 @@ use crate::gate::Gate;
 use crate::opening::read_keys;
 use crate::unsealed::Unsealed;
 
-/// How often it is looked at, and how often while it could not open.
-const EVERY: (Duration, Duration) = (Duration::from_secs(600), Duration::from_secs(60));
+/// When a seal is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealChecks {
+    /// How often.
+    pub interval: Duration,
+    /// How often while it could not open.
+    pub interval_unhealthy: Duration,
+    /// How long one look may take.
+    pub timeout: Duration,
+}
+
+impl Default for SealChecks {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { interval: minute * 10, interval_unhealthy: minute, timeout: minute }
+    }
+}
 
 /// What was found.
 #[derive(Default)]
@@ -47,15 +62,15 @@ impl SealHealth {
 
 /// Starts to look, where there is such a seal.
 pub(crate) fn start(unsealed: &Arc<Unsealed>) {
-    if unsealed.handles.settings.static_seal.is_some() {
-        unsealed.look_after(watch(Arc::downgrade(unsealed), unsealed.gate.clone()));
+    if let Some(checks) = unsealed.handles.settings.static_seal.as_ref().and_then(|seal| seal.checks) {
+        unsealed.look_after(watch(Arc::downgrade(unsealed), unsealed.gate.clone(), checks));
     }
 }
 
-async fn watch(node: Weak<Unsealed>, gate: Gate) {
+async fn watch(node: Weak<Unsealed>, gate: Gate, checks: SealChecks) {
     while let Some(unsealed) = node.upgrade() {
         let is_healthy = unsealed.handles.seal_health.unhealthy_since().is_none();
-        let waiting = unsealed.clock.sleep(if is_healthy { EVERY.0 } else { EVERY.1 });
+        let waiting = unsealed.clock.sleep(if is_healthy { checks.interval } else { checks.interval_unhealthy });
         drop(unsealed);
         tokio::select! {
             biased;
@@ -63,7 +78,11 @@ async fn watch(node: Weak<Unsealed>, gate: Gate) {
             () = waiting => {}
         }
         let Some(unsealed) = node.upgrade() else { return };
-        let problem = look(&unsealed).await;
+        let problem = tokio::select! {
+            biased;
+            problem = look(&unsealed) => problem,
+            () = unsealed.clock.sleep(checks.timeout) => Some("the key cannot be read in time".to_owned()),
+        };
         unsealed.handles.seal_health.found(problem, unsealed.clock.now());
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn prepare(config: &mut ServerConfig, arguments: &Arguments) -> Resul
             require_client_certificate: false,
             disable_client_certificates: false,
             cipher_suites: None,
+            key_exchanges: None,
             reload_interval: None,
         });
     }

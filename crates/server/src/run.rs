@@ -290,6 +290,7 @@ fn static_seal(config: &StaticSealConfig) -> StaticSeal {
     StaticSeal {
         key_id: config.current.id.clone(),
         source: Arc::new(ConfiguredKeys { config: config.clone(), variables }),
+        checks: config.checks,
     }
 }
 

@@ -186,7 +186,11 @@ mod tests {
     }
 
     fn read(place: KeyPlace, variables: Variables) -> Result<StaticKeys, KeyError> {
-        ConfiguredKeys { config: StaticSealConfig { current: reference("k", place), previous: None }, variables }.keys()
+        ConfiguredKeys {
+            config: StaticSealConfig { current: reference("k", place), previous: None, checks: None },
+            variables,
+        }
+        .keys()
     }
 
     fn literal(text: &str) -> KeyPlace {
@@ -297,8 +301,11 @@ mod tests {
     #[test]
     fn another_id_is_another_key_and_a_previous_one_may_be_gone() {
         let keys = |previous: KeyPlace| {
-            let config =
-                StaticSealConfig { current: reference("b", literal(HEX)), previous: Some(reference("a", previous)) };
+            let config = StaticSealConfig {
+                current: reference("b", literal(HEX)),
+                previous: Some(reference("a", previous)),
+                checks: None,
+            };
             ConfiguredKeys { config, variables: |_| None }.keys()
         };
         assert!(matches!(keys(literal(HEX)), Err(KeyError::OneKey { .. })));

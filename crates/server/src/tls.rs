@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::aws_lc_rs::ALL_KX_GROUPS;
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
@@ -18,7 +19,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    DigitallySignedStruct, DistinguishedName, NamedGroup, RootCertStore, ServerConfig, SignatureScheme,
+    SupportedProtocolVersion,
 };
 
 use crate::config::{ListenerTls, TlsVersion};
@@ -27,6 +29,17 @@ use crate::config::{ListenerTls, TlsVersion};
 pub(crate) fn offers(name: &str) -> bool {
     let mut suites = aws_lc_rs::default_provider().cipher_suites.into_iter();
     suites.any(|suite| suite.tls13().is_none() && suite.suite().as_str() == Some(name))
+}
+
+/// The group of key exchange that has this name, or the one that the reference has for it, if it is offered.
+pub(crate) fn group(name: &str) -> Option<NamedGroup> {
+    let name = match name.to_ascii_lowercase().as_str() {
+        "curvep256" => "secp256r1".to_owned(),
+        "curvep384" => "secp384r1".to_owned(),
+        other => other.to_owned(),
+    };
+    let mut groups = ALL_KX_GROUPS.iter().map(|group| group.name());
+    groups.find(|group| group.as_str().is_some_and(|known| known.eq_ignore_ascii_case(&name)))
 }
 
 /// What a file is, as far as it is known without reading it.
@@ -101,6 +114,10 @@ pub(crate) fn configure(settings: &ListenerTls) -> Result<(Arc<ServerConfig>, Ar
     if let Some(wanted) = settings.cipher_suites.as_ref().filter(|wanted| !wanted.is_empty()) {
         let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
         provider.cipher_suites.retain(|suite| suite.tls13().is_some() || suite.suite().as_str().is_some_and(is_wanted));
+    }
+    if let Some(wanted) = &settings.key_exchanges {
+        let offered = |wanted: &NamedGroup| ALL_KX_GROUPS.iter().find(|group| group.name() == *wanted).copied();
+        provider.kx_groups = wanted.iter().filter_map(offered).collect();
     }
     let provider = Arc::new(provider);
     let certificate = Arc::new(Certificate {

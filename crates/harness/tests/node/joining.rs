@@ -201,7 +201,8 @@ fn joiner(way: &Arc<Way>, number: u8, is_static: bool, retry_join: bool) -> (Har
     let door: Arc<dyn LeaderDoor> = Arc::<Way>::clone(way);
     let retry_join = if retry_join { vec![door] } else { Vec::new() };
     settings.joining = Some(Joining { doors: Arc::new(Ways(Arc::clone(way))), retry_join, non_voter: false });
-    settings.static_seal = is_static.then(|| StaticSeal { key_id: "k".to_owned(), source: Arc::new(Key) });
+    settings.static_seal =
+        is_static.then(|| StaticSeal { key_id: "k".to_owned(), source: Arc::new(Key), checks: None });
     let doors = TestDoors::new(u64::from(number));
     (Harness::uninitialized_in(Arc::<Double>::clone(&cluster), doors, settings), cluster)
 }
@@ -316,7 +317,7 @@ struct ByItself {
 async fn by_itself() -> ByItself {
     let cluster = Double::leading();
     let mut settings = assembly::settings();
-    settings.static_seal = Some(StaticSeal { key_id: "k".to_owned(), source: Arc::new(Key) });
+    settings.static_seal = Some(StaticSeal { key_id: "k".to_owned(), source: Arc::new(Key), checks: None });
     let leader = Arc::new(Harness::uninitialized_in(cluster.clone(), TestDoors::new(1), settings));
     let body = json!({ "recovery_shares": 1, "recovery_threshold": 1 });
     let root = leader.call("PUT", "sys/init", "", body).await.expect_status(200).text_at("/root_token");

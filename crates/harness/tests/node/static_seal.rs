@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tresor_canary::{Canaries, canary};
-use tresor_core::{StaticKey, StaticKeySource, StaticKeys, StaticSeal};
+use tresor_core::{SealChecks, StaticKey, StaticKeySource, StaticKeys, StaticSeal};
 use tresor_harness::{Answer, Captured, Harness, assembly};
 use tresor_model::Verb;
 use tresor_secret::{DataKey, SecretString};
@@ -43,7 +43,7 @@ impl StaticKeySource for Place {
 }
 
 fn seal(key_id: &str, place: &Place) -> StaticSeal {
-    StaticSeal { key_id: key_id.to_owned(), source: Arc::new(place.clone()) }
+    StaticSeal { key_id: key_id.to_owned(), source: Arc::new(place.clone()), checks: Some(SealChecks::default()) }
 }
 
 /// A node that is to open with the key `a`, not initialised yet, and where that key lies.
@@ -414,6 +414,33 @@ async fn a_seal_that_could_not_open_any_more_is_told_before_the_next_start() {
         assert_eq!(healthy().await, true);
     }
     check_kept(&harness, &root).await;
+}
+
+#[tokio::test]
+async fn how_often_a_seal_is_looked_at_is_configured_and_may_be_never() {
+    let second = Duration::from_secs(1);
+    let often = SealChecks { interval: second * 30, interval_unhealthy: second * 10, timeout: second };
+    for checks in [None, Some(often)] {
+        let place = Place::default();
+        place.put(&[("a", "first")]);
+        let mut settings = assembly::settings();
+        settings.static_seal = Some(StaticSeal { checks, ..seal("a", &place) });
+        let harness = Harness::uninitialized_with(settings);
+        let made = harness.call("PUT", "sys/init", "", json!({ "recovery_shares": 1, "recovery_threshold": 1 })).await;
+        let root = made.expect_status(200).text_at("/root_token");
+        let healthy = async || {
+            let shown = harness.read("sys/seal-backend-status", &root).await.expect_status(200);
+            shown.at("/data/healthy").as_bool().unwrap()
+        };
+        place.put(&[]);
+        harness.advance(second * 29).await;
+        assert!(healthy().await, "nobody has looked yet");
+        harness.advance(second).await;
+        assert_eq!(healthy().await, checks.is_none());
+        place.put(&[("a", "first")]);
+        harness.advance(second * 10).await;
+        assert!(healthy().await);
+    }
 }
 
 #[tokio::test]

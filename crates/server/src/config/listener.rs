@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::NamedGroup;
 use tresor_env::net::LocalSocket;
 use tresor_hcl::{Block, Value};
 use tresor_http::{ForwardedFor, ListenerOrigins, Numbers, WantedHeaders};
@@ -148,6 +149,8 @@ pub struct ListenerTls {
     pub disable_client_certificates: bool,
     /// The cipher suites of TLS 1.2 that are offered; all that there are when absent. Those of 1.3 are always offered.
     pub cipher_suites: Option<Vec<String>>,
+    /// The groups of key exchange that are offered, the preferred one first; the usual ones when absent.
+    pub key_exchanges: Option<Vec<NamedGroup>>,
     /// How often it is looked whether the files were replaced; they are read again at a signal only when absent.
     pub reload_interval: Option<Duration>,
 }
@@ -169,8 +172,14 @@ const RELOAD_INTERVAL_MIN: Duration = Duration::from_secs(1);
 pub const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Keys of the reference that have no effect here and are harmless to ignore.
-const IGNORED: [&str; 5] =
-    ["tls_prefer_server_cipher_suites", "purpose", "profiling", "disable_request_limiter", "require_request_header"];
+const IGNORED: [&str; 6] = [
+    "tls_prefer_server_cipher_suites",
+    "disable_replication_status_endpoints",
+    "purpose",
+    "profiling",
+    "disable_request_limiter",
+    "require_request_header",
+];
 
 pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Result<Listener, ConfigError> {
     let is_local = match block.labels.as_slice() {
@@ -191,7 +200,8 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
     let mut listener = Listener::at(SocketAddr::from(([127, 0, 0, 1], 8200)));
     let mut proxies = Proxies::new();
     let mut pages = Pages::default();
-    let (mut suites, mut auto_reload, mut reload_interval) = (None, false, RELOAD_INTERVAL);
+    let (mut suites, mut key_exchanges) = (None, None);
+    let (mut auto_reload, mut reload_interval) = (false, RELOAD_INTERVAL);
     for item in &block.object.items {
         let Some(name) = item.keys.first() else { continue };
         let value = &item.value;
@@ -272,6 +282,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 set(source, "max_request_json_memory", value, &mut listener.json.text_bytes_max)?;
             }
             "tls_cipher_suites" => suites = Some(cipher_suites(source, value)?),
+            "tls_key_exchange_preferences" => key_exchanges = key_exchange_preferences(source, value)?,
             "tls_auto_reload" => auto_reload = source.flag("tls_auto_reload", value)?,
             "tls_auto_reload_interval" => {
                 reload_interval = source.duration("tls_auto_reload_interval", value)?;
@@ -346,6 +357,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         require_client_certificate: require,
         disable_client_certificates: no_certificates,
         cipher_suites: suites,
+        key_exchanges,
         reload_interval: auto_reload.then_some(reload_interval),
     });
     Ok(listener)
@@ -418,6 +430,24 @@ fn cipher_suites(source: &mut Source<'_>, value: &Value) -> Result<Vec<String>, 
         return Err(source.error(value.position, "none of `tls_cipher_suites` is offered"));
     }
     Ok(kept)
+}
+
+/// `tls_key_exchange_preferences`: names of groups. Those that are not offered here are left out with a warning.
+fn key_exchange_preferences(source: &mut Source<'_>, value: &Value) -> Result<Option<Vec<NamedGroup>>, ConfigError> {
+    let names = value.as_string_list("tls_key_exchange_preferences").map_err(|error| source.wrong(&error))?;
+    let mut kept = Vec::new();
+    for name in &names {
+        if let Some(group) = tls::group(name) {
+            kept.push(group);
+        } else {
+            let (file, line) = (source.file.display(), value.position.line);
+            source.warnings.push(format!("{file}:{line}: the key exchange `{name}` is not offered, and left out"));
+        }
+    }
+    if kept.is_empty() && !names.is_empty() {
+        return Err(source.error(value.position, "none of `tls_key_exchange_preferences` is offered"));
+    }
+    Ok((!kept.is_empty()).then_some(kept))
 }
 
 fn version(source: &Source<'_>, key: &str, value: &Value) -> Result<TlsVersion, ConfigError> {

@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tresor_core::SealChecks;
 use tresor_hcl::Block;
 use tresor_secret::SecretString;
 
@@ -24,6 +25,8 @@ pub struct StaticSealConfig {
     pub current: KeyReference,
     /// The one before, while keys are changed.
     pub previous: Option<KeyReference>,
+    /// When it is looked at while nobody needs it; never, without.
+    pub checks: Option<SealChecks>,
 }
 
 /// A key: its id, and where it lies.
@@ -92,7 +95,7 @@ pub(super) fn read_seal(source: &mut Source<'_>, block: &Block<'_>) -> Result<Op
         }
         _ => return Err(source.error(block.position, "`seal` takes one type")),
     }
-    let mut disabled = false;
+    let (mut disabled, mut is_checked, mut checks) = (false, true, SealChecks::default());
     let [mut current_id, mut current, mut previous_id, mut previous] = [const { None }; 4];
     for item in &block.object.items {
         let Some(key) = item.keys.first() else { continue };
@@ -100,6 +103,22 @@ pub(super) fn read_seal(source: &mut Source<'_>, block: &Block<'_>) -> Result<Op
         let place = match name {
             "disabled" => {
                 disabled = source.flag("disabled", &item.value)?;
+                continue;
+            }
+            "health_check_enabled" => {
+                is_checked = source.flag(name, &item.value)?;
+                continue;
+            }
+            "health_check_timeout" | "health_check_interval" | "health_check_interval_unhealthy" => {
+                let duration = source.duration(name, &item.value)?;
+                if duration.is_zero() {
+                    return Err(source.error(item.value.position, format!("`{name}` must be longer than nothing")));
+                }
+                *match name {
+                    "health_check_timeout" => &mut checks.timeout,
+                    "health_check_interval" => &mut checks.interval,
+                    _ => &mut checks.interval_unhealthy,
+                } = duration;
                 continue;
             }
             "current_key_id" => &mut current_id,
@@ -150,7 +169,7 @@ pub(super) fn read_seal(source: &mut Source<'_>, block: &Block<'_>) -> Result<Op
         let text = "`previous_key_id` and `current_key_id` must differ: an id never names another key";
         return Err(source.error(block.position, text));
     }
-    Ok(Some(StaticSealConfig { current, previous }))
+    Ok(Some(StaticSealConfig { current, previous, checks: is_checked.then_some(checks) }))
 }
 
 #[cfg(test)]

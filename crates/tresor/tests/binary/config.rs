@@ -179,6 +179,11 @@ fn a_wrong_value_is_refused_with_file_line_and_column() {
             "server.hcl:9:17: ",
             "current_key",
         ),
+        (
+            format!("{plain}seal \"static\" {{\n  health_check_interval = \"0s\"\n}}"),
+            "server.hcl:8:27: ",
+            "`health_check_interval` must be longer",
+        ),
         (format!("{plain}api_addr = \"unfinished"), "server.hcl:7:", ""),
         (format!("{plain}storage \"inmem\" {{}}"), "server.hcl:7:", "only one `storage`"),
         (format!("{LISTENER}storage \"consul\" {{}}"), "server.hcl:5:", "consul"),

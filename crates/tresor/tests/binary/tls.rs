@@ -11,7 +11,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
+use rustls::{ClientConfig, ClientConnection, NamedGroup, RootCertStore, StreamOwned, SupportedProtocolVersion};
 
 use crate::support::{Cli, Production, Server, read_answer, until};
 
@@ -177,6 +177,27 @@ fn of_the_older_version_the_suites_are_offered_that_an_operator_names() {
         suite("tls_cipher_suites = \"TLS_RSA_WITH_AES_128_CBC_SHA,TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305\"");
     assert_eq!(older, Some("TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"));
     assert!(log.contains("the cipher suite `TLS_RSA_WITH_AES_128_CBC_SHA` is not offered"), "{log}");
+}
+
+#[test]
+fn keys_are_exchanged_as_an_operator_prefers() {
+    let group = |settings: &str| {
+        let (production, authority) = with_tls(settings);
+        let server = production.start();
+        let stream = connect(&server, &authority.file, &TLS13, None).unwrap();
+        (stream.conn.negotiated_key_exchange_group().map(|group| group.name()), server.log())
+    };
+    for (name, expected) in [
+        ("CurveP384", NamedGroup::secp384r1),
+        ("secp256r1", NamedGroup::secp256r1),
+        ("X25519MLKEM768", NamedGroup::X25519MLKEM768),
+    ] {
+        let (group, _) = group(&format!("tls_key_exchange_preferences = [\"{name}\"]"));
+        assert_eq!(group, Some(expected), "{name}");
+    }
+    let (group, log) = group("tls_key_exchange_preferences = [\"SecP384r1MLKEM1024\", \"CurveP256\"]");
+    assert_eq!(group, Some(NamedGroup::secp256r1));
+    assert!(log.contains("the key exchange `SecP384r1MLKEM1024` is not offered"), "{log}");
 }
 
 #[test]
