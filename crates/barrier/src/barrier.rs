@@ -57,6 +57,13 @@ impl BarrierError {
     pub const fn is_damage(&self) -> bool {
         matches!(self, Self::Open(_) | Self::Record(_) | Self::Store(StoreError::Damaged { .. }))
     }
+
+    /// Whether the store is on a server that is not reached, or another process's: asked again later, or somebody else, it may
+    /// answer.
+    #[must_use]
+    pub const fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Unreachable { .. } | StoreError::Taken { .. }))
+    }
 }
 
 /// Why a transaction was not committed.

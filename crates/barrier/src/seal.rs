@@ -8,7 +8,7 @@
 //! [`rekey`]: crate::rekey
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tresor_crypto::aead::OpenError;
 use tresor_crypto::keyring::KeyRing;
@@ -160,6 +160,8 @@ impl SlotChange {
 pub struct SealedStore {
     store: Arc<dyn Store>,
     doors: Doors,
+    /// What was known of the seal last.
+    known: Mutex<Option<SealFacts>>,
 }
 
 #[expect(clippy::expect_used, reason = "the names are short")]
@@ -196,7 +198,7 @@ impl SealedStore {
     /// # Errors
     /// When the store fails or is no store of ours.
     pub fn open(store: Arc<dyn Store>, doors: Doors) -> Result<Self, UnsealError> {
-        let sealed = Self { store, doors };
+        let sealed = Self { store, doors, known: Mutex::new(None) };
         sealed.slots()?;
         Ok(sealed)
     }
@@ -220,10 +222,19 @@ impl SealedStore {
     /// # Errors
     /// When the store fails.
     pub fn facts(&self) -> Result<SealFacts, UnsealError> {
-        let Some((slots, _)) = self.slots()? else {
-            return Ok(SealFacts { initialized: false, shares: 0, threshold: 0, static_key_id: None });
+        let slots = self.slots();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let facts = match (slots, &*known) {
+            (Ok(Some((slots, _))), _) => facts_of(&slots),
+            (Ok(None), _) => SealFacts { initialized: false, shares: 0, threshold: 0, static_key_id: None },
+            // Whoever asks how this server is doing wants an answer above all.
+            (Err(UnsealError::Store(StoreError::Unreachable { .. } | StoreError::Taken { .. })), Some(known)) => {
+                return Ok(known.clone());
+            }
+            (Err(error), _) => return Err(error),
         };
-        Ok(facts_of(&slots))
+        *known = Some(facts.clone());
+        Ok(facts)
     }
 
     /// What a node is shown that wants to join the cluster of this store: as it is stored. Nothing when the store was

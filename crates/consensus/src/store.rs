@@ -62,6 +62,9 @@ impl RaftStore {
             }
             Condition::Damaged => Err(stopped("its index is damaged")),
             Condition::Stopped => Err(stopped("its disk failed")),
+            // Machines lie on disks of their own.
+            Condition::Unreachable => Err(stopped("it is not reached")),
+            Condition::Taken => Err(stopped("another process has it")),
             // What waits for the index is bounded by the machine: it takes entries until it is full.
             Condition::Writable | Condition::Behind => Ok(()),
         }

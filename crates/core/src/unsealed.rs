@@ -48,6 +48,8 @@ const NO_SPACE: &str = "storage is read-only: its disk has too little free space
 const DISK_FAILED: &str = "storage is read-only: its disk failed, and the server must be restarted";
 /// What a client is told while the store's index cannot be written.
 const INDEX_BEHIND: &str = "storage is read-only: its disk fails, and is tried again each second";
+/// What whoever writes is told while the server that keeps the store is not reached.
+const UNREACHABLE: &str = "nothing was written: storage is not reached at the moment";
 
 /// The parts that system engines are handed: narrow, and none knows the whole.
 #[derive(Clone)]
@@ -322,7 +324,7 @@ impl Unsealed {
         if self.barrier.is_stopped() {
             return Err(Refusal::Sealed.into());
         }
-        self.barrier.begin().map_err(Fault::internal)
+        self.barrier.begin().map_err(tresor_engine::view::fault)
     }
 
     /// Commits; every cache follows before anybody can read what was committed, audit devices before this returns.
@@ -343,6 +345,9 @@ impl Unsealed {
                     CommitFault::Other(Refusal::Unavailable(NO_SPACE.into()).into())
                 }
                 BarrierError::SealedRealm => CommitFault::Other(realms::sealed().into()),
+                BarrierError::Store(StoreError::Unreachable { .. } | StoreError::Taken { .. }) => {
+                    CommitFault::Other(Refusal::Unavailable(UNREACHABLE.into()).into())
+                }
                 BarrierError::Store(StoreError::Elsewhere { .. }) => CommitFault::Other(Refusal::Elsewhere.into()),
                 BarrierError::Store(StoreError::Stopped { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(DISK_FAILED.into()).into())

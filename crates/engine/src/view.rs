@@ -5,7 +5,7 @@
 
 use tresor_barrier::{BarrierError, KeyPrefix, Plaintext, PointKey, Txn};
 use tresor_env::Entropy;
-use tresor_model::{Fault, Timestamp};
+use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::RecordError;
 use tresor_secret::SecretString;
 
@@ -233,13 +233,18 @@ impl<'a> View<'a> {
 }
 
 /// What an error of the barrier means for the request: a name that cannot be stored is the caller's fault, a failing
-/// store is ours.
+/// store is ours, and one that is not reached may be asked again.
 pub fn fault(error: BarrierError) -> Fault {
     match error {
         BarrierError::Key(key) => Fault::invalid(key.to_string()),
+        // The store tells the log why, once.
+        error if error.is_unreachable() => Refusal::Unavailable(UNREACHABLE.into()).into(),
         other => Fault::internal(other),
     }
 }
+
+/// What clients are told while the server that keeps the store is not reached.
+const UNREACHABLE: &str = "storage is not reached at the moment: try again";
 
 /// Whether something lies in a namespace that is sealed: it can be neither read nor written.
 #[must_use]

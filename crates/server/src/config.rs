@@ -12,6 +12,7 @@ mod lockout;
 mod log_file;
 mod numbers;
 mod pages;
+mod postgresql;
 mod proxies;
 mod registration;
 mod seal;
@@ -36,6 +37,7 @@ pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT};
 pub(crate) use load::{checked_format, checked_level};
 pub use load::{load, parse};
+pub use postgresql::{ConnectionUrl, PostgresqlConfig};
 pub use registration::{ConsulConfig, KubernetesConfig, RegistrationConfig};
 pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
 pub use snapshots::SnapshotsConfig;
@@ -164,6 +166,8 @@ pub enum Storage {
         /// What people call the node; made up when absent.
         node_id: Option<String>,
     },
+    /// In a table of PostgreSQL, by this server alone.
+    Postgresql(PostgresqlConfig),
 }
 
 /// A directory with data.
@@ -183,14 +187,16 @@ impl Storage {
             Self::Memory => "inmem",
             Self::File(_) => "file",
             Self::Raft { .. } => "raft",
+            Self::Postgresql(_) => "postgresql",
         }
     }
 
-    /// Where data is kept on a disk.
+    /// Where data is kept on a disk of this machine: with a server elsewhere, the local audit log alone.
     #[must_use]
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Memory => None,
+            Self::Postgresql(config) => config.directory.as_deref(),
             Self::File(directory) | Self::Raft { directory, .. } => Some(&directory.path),
         }
     }

@@ -18,6 +18,7 @@ mod logging;
 mod machine;
 mod outgoing;
 mod patience;
+mod postgresql;
 mod process;
 mod proxied;
 mod recovery;

@@ -98,7 +98,7 @@ fn fail(streams: &mut Streams<'_>, error: &str) -> i32 {
 }
 
 /// A variable of the process, by its name or the one that OpenBao's users give it.
-fn environment(name: &str) -> Option<String> {
+pub(crate) fn environment(name: &str) -> Option<String> {
     let set = |name: &str| std::env::var(name).ok();
     set(name).or_else(|| set(&format!("BAO_{}", name.strip_prefix("VAULT_")?)))
 }

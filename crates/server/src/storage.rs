@@ -1,4 +1,4 @@
-//! The store of a server: in memory, in a directory of its own, or as a node of a cluster.
+//! The store of a server: in memory, in a directory of its own, as a node of a cluster, or in a table of PostgreSQL.
 //!
 //! A node belongs to no cluster before its store is initialised, which founds one of it alone; so one that was never
 //! initialised can still become another's. Deliberately absent: the other nodes ([`cluster`](crate::cluster)).
@@ -10,11 +10,12 @@ use std::sync::Arc;
 
 use tresor_core::snapshots::schedule::OpenScratch;
 use tresor_env::Doors;
-use tresor_storage::{MemoryStore, Store};
+use tresor_storage::{Machine, MemoryStore, Store};
 use tresor_storage_file::{FileMachine, FileStore, LOG_DIRECTORY, Limits, LogElsewhere};
 
 use crate::cluster::{NodeOpening, Nodes, RAFT_DIRECTORY, advertised, reachable};
 use crate::config::{Directory, ServerConfig, Storage};
+use crate::postgresql;
 
 /// A store that was opened.
 pub(crate) struct Opened {
@@ -26,24 +27,43 @@ pub(crate) struct Opened {
 impl Opened {
     /// Opens what is configured, for a server whose API listens on these addresses.
     pub(crate) async fn open(config: &ServerConfig, api: &[SocketAddr], doors: &Doors) -> Result<Self, String> {
-        match &config.storage {
-            Storage::Memory => Ok(Self { store: Arc::new(MemoryStore::new()), nodes: None }),
+        let Storage::Raft { directory, node_id } = &config.storage else {
+            return Self::plain(&config.storage, doors).await;
+        };
+        let machine = machine(directory, doors)?;
+        let opening = opening(config, directory, node_id.as_deref(), api)?;
+        let nodes = Nodes::open(doors, opening, machine).await.map_err(describe)?;
+        Ok(Self { store: Arc::new(nodes.store()), nodes: Some(nodes) })
+    }
+
+    /// Opens a store that no other node agrees on. A node of a cluster by itself is opened with the others in mind.
+    pub(crate) async fn plain(storage: &Storage, doors: &Doors) -> Result<Self, String> {
+        let store: Arc<dyn Store> = match storage {
+            Storage::Memory => Arc::new(MemoryStore::new()),
             Storage::File(directory) => {
                 refuse_other(doors, &directory.path, RAFT_DIRECTORY, ["file", "raft"])?;
-                let store = FileStore::open(doors, &directory.path, limits(directory)).map_err(describe)?;
-                Ok(Self { store: Arc::new(store), nodes: None })
+                Arc::new(FileStore::open(doors, &directory.path, limits(directory)).map_err(describe)?)
             }
-            Storage::Raft { directory, node_id } => {
-                refuse_other(doors, &directory.path, LOG_DIRECTORY, ["raft", "file"])?;
-                // First, because it holds the lock of the directory.
-                let machine = FileMachine::open(doors, &directory.path, limits(directory)).map_err(describe)?;
-                let machine = machine.start(Arc::new(LogElsewhere)).map_err(describe)?;
-                let opening = opening(config, directory, node_id.as_deref(), api)?;
-                let nodes = Nodes::open(doors, opening, Arc::new(machine)).await.map_err(describe)?;
-                Ok(Self { store: Arc::new(nodes.store()), nodes: Some(nodes) })
+            Storage::Postgresql(config) => {
+                if !postgresql::is_verified(config) {
+                    tracing::warn!(
+                        "nobody verifies that the store's server is the one that is meant: say sslmode=verify-full and \
+                         sslrootcert in `connection_url`"
+                    );
+                }
+                postgresql::open(config, doors).await?
             }
-        }
+            Storage::Raft { .. } => return Err("storage \"raft\" is a node of a cluster".to_owned()),
+        };
+        Ok(Self { store, nodes: None })
     }
+}
+
+/// The machine of a node of a cluster. It is opened first, because it holds the lock of the directory.
+pub(crate) fn machine(directory: &Directory, doors: &Doors) -> Result<Arc<dyn Machine>, String> {
+    refuse_other(doors, &directory.path, LOG_DIRECTORY, ["raft", "file"])?;
+    let machine = FileMachine::open(doors, &directory.path, limits(directory)).map_err(describe)?;
+    Ok(Arc::new(machine.start(Arc::new(LogElsewhere)).map_err(describe)?))
 }
 
 /// How a node is opened whose API listens on these addresses. Where nothing else is configured it is reached by the other
@@ -142,7 +162,7 @@ pub(crate) fn refuse_other(doors: &Doors, path: &Path, log: &str, [kind, other]:
     ))
 }
 
-fn describe(error: impl Error) -> String {
+pub(crate) fn describe<E: Error>(error: E) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),

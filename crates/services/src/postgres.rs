@@ -18,7 +18,9 @@ pub struct Postgres {
     home: Home,
     port: u16,
     authority: String,
-    psql: PathBuf,
+    programs: PathBuf,
+    /// What it is started with.
+    settings: Vec<String>,
 }
 
 impl Postgres {
@@ -66,19 +68,29 @@ impl Postgres {
             format!("ssl_cert_file={}", home.path().join("server.crt").display()),
             format!("ssl_key_file={}", home.path().join("server.key").display()),
         ];
-        let mut command = home.command(&programs.join("postgres"));
-        command.arg("-D").arg(&data).stderr(home.log()?);
-        for setting in settings {
-            command.arg("-c").arg(setting);
-        }
-        let is_ready = programs.join("pg_isready");
-        let process = Process::start(&mut command, "QUIT", || {
-            let mut ask = Command::new(&is_ready);
-            ask.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
-            ask.status().is_ok_and(|status| status.success())
-        });
-        let process = process.map_err(|why| format!("postgres: {why}: {}", home.said()))?;
-        Ok(Self { process, home, port, authority: certificates.authority, psql: programs.join("psql") })
+        let settings = Vec::from(settings);
+        let process = run(&home, &programs, &settings, port)?;
+        Ok(Self { process, home, port, authority: certificates.authority, programs, settings })
+    }
+
+    /// Kills every process of it in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again after it was killed, and waits until it has recovered.
+    ///
+    /// # Errors
+    /// Text that says what did not work.
+    pub fn start_again(&mut self) -> Result<(), String> {
+        self.process = run(&self.home, &self.programs, &self.settings, self.port)?;
+        Ok(())
+    }
+
+    /// Where its data lies.
+    #[must_use]
+    pub fn data_directory(&self) -> PathBuf {
+        self.home.path().join("data")
     }
 
     /// Where it listens, on 127.0.0.1.
@@ -121,7 +133,7 @@ impl Postgres {
     /// What `psql` says.
     pub fn sql_as(&self, user: &str, password: &str, text: &str) -> Result<String, String> {
         let way = format!("host=127.0.0.1 port={} dbname=postgres", self.port);
-        let mut command = Command::new(&self.psql);
+        let mut command = Command::new(self.programs.join("psql"));
         said(command.args(["--username", user, "--command", text, "--dbname", &way]).env("PGPASSWORD", password))
     }
 
@@ -153,7 +165,7 @@ impl Postgres {
             key.display()
         );
         // As whoever owns the key.
-        let mut command = self.home.command(&self.psql);
+        let mut command = self.home.command(&self.programs.join("psql"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         said(command.args(["--no-password", "--username", user, "--command", text, "--dbname", &way]))
     }
@@ -167,6 +179,21 @@ impl Postgres {
     pub fn thaw(&self) {
         self.process.signal("CONT");
     }
+}
+
+fn run(home: &Home, programs: &Path, settings: &[String], port: u16) -> Result<Process, String> {
+    let mut command = home.command(&programs.join("postgres"));
+    command.arg("-D").arg(home.path().join("data")).stderr(home.log()?);
+    for setting in settings {
+        command.arg("-c").arg(setting);
+    }
+    let is_ready = programs.join("pg_isready");
+    let process = Process::start(&mut command, "QUIT", || {
+        let mut ask = Command::new(&is_ready);
+        ask.args(["--quiet", "--host=127.0.0.1", &format!("--port={port}")]);
+        ask.status().is_ok_and(|status| status.success())
+    });
+    process.map_err(|why| format!("postgres: {why}: {}", home.said()))
 }
 
 fn said(psql: &mut Command) -> Result<String, String> {

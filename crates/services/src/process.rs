@@ -141,11 +141,33 @@ impl Process {
         Ok(process)
     }
 
+    /// Ends it and what it started at once, whatever it does, as the kernel does when there is no memory left.
+    pub(crate) fn kill(&mut self) {
+        // Also those that it put into groups of their own.
+        let ids: Vec<String> =
+            std::iter::once(self.child.id()).chain(children_of(self.child.id())).map(|id| id.to_string()).collect();
+        drop(Command::new("kill").arg("-KILL").args(ids).stderr(Stdio::null()).status());
+        drop(self.child.wait());
+    }
+
     /// Sends it and what it started a signal, such as `STOP` or `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let group = format!("-{}", self.child.id());
         drop(Command::new("kill").arg(format!("-{name}")).arg("--").arg(group).stderr(Stdio::null()).status());
     }
+}
+
+/// The processes that one has started and that run.
+fn children_of(parent: u32) -> Vec<u32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let ids = processes.filter_map(|process| process.file_name().to_str()?.parse::<u32>().ok());
+    let is_child = |id: &u32| {
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // Behind the name, which may hold anything: its state, and who started it.
+        let behind = stat.rsplit_once(')').map_or("", |(_, behind)| behind);
+        behind.split_whitespace().nth(1).is_some_and(|id| id == parent.to_string())
+    };
+    ids.filter(is_child).collect()
 }
 
 impl Drop for Process {

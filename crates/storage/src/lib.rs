@@ -131,6 +131,10 @@ pub enum Condition {
     Damaged,
     /// Its disk failed; it is read-only until it is opened again.
     Stopped,
+    /// The server that keeps it does not answer: it is neither read nor written until it does.
+    Unreachable,
+    /// Another process has it now: this one neither reads nor writes it any more.
+    Taken,
 }
 
 /// What a store found when it looked through all that it holds, which it does now and then when there is nothing else to
@@ -225,6 +229,8 @@ impl StoreError {
                 | Self::Stopped { .. }
                 | Self::LowSpace { .. }
                 | Self::Behind { .. }
+                | Self::Unreachable { .. }
+                | Self::Taken { .. }
         )
     }
 }
@@ -298,6 +304,20 @@ pub enum StoreError {
         offset: u64,
         /// What is wrong.
         what: String,
+    },
+    /// The server that keeps it is not reached, or says no. Nothing was written.
+    #[error("store `{name}` is not reached: {why}")]
+    Unreachable {
+        /// The store.
+        name: String,
+        /// What the server says, or why it says nothing.
+        why: String,
+    },
+    /// Another process has opened it meanwhile, and has it to itself: this one neither reads nor writes it any more.
+    #[error("store `{name}` was opened by another process meanwhile: this one neither reads nor writes it any more")]
+    Taken {
+        /// The store.
+        name: String,
     },
     /// Another node of the cluster writes at the moment, or none does. Nothing was written.
     #[error("store `{name}` is written by another node")]

@@ -19,7 +19,7 @@ use tresor_wire::time::rfc3339;
 
 use crate::always::{Answered, refused};
 
-/// The code of an unsealed node whose audit log takes no records, or that is about to stop.
+/// The code of an unsealed node whose audit log takes no records, whose store is not reached, or that is about to stop.
 const SERVES_NO_MORE: u32 = 503;
 
 /// A new leader is there sooner, as long as enough nodes are.
@@ -129,7 +129,7 @@ pub(crate) struct HealthReport {
     /// Why a sealed node did not open by itself.
     #[output(optional)]
     automatic_unseal: Option<String>,
-    /// Why an unsealed node is not well: its store takes no writes. It is read, so the code is that of its state.
+    /// Why an unsealed node is not well: its store takes no writes. Where it is read, the code is that of its state.
     #[output(optional)]
     storage: Option<&'static str>,
 }
@@ -138,11 +138,12 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
     let standing = node.standing()?;
     let part = Part::of(node).filter(|_| !standing.sealed);
     let is_leaving = node.is_leaving();
+    let is_out_of_reach = matches!(standing.storage, Condition::Unreachable | Condition::Taken);
     let code = if !standing.facts.initialized {
         codes.uninitcode
     } else if standing.removed {
         codes.removedcode
-    } else if part.is_some() && (standing.audit_refusal.is_some() || is_leaving) {
+    } else if part.is_some() && (standing.audit_refusal.is_some() || is_leaving || is_out_of_reach) {
         // Every request would be refused, now or soon, whatever code an active node is to have.
         SERVES_NO_MORE
     } else {
@@ -184,6 +185,8 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
             Condition::Behind => Some("cannot write its index, tries again each second, and soon takes no writes"),
             Condition::Damaged => Some("is read-only: a page of its index is damaged, the server's log says where"),
             Condition::Stopped => Some("is read-only: its disk failed, and the server must be restarted"),
+            Condition::Unreachable => Some("is not reached: the server that keeps it does not answer"),
+            Condition::Taken => Some("is another server's: it has opened it meanwhile, and this one is to be stopped"),
         },
     };
     Ok(Answered { code: Some(code), report })

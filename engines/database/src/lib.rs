@@ -25,7 +25,6 @@ mod static_roles;
 mod target;
 #[cfg(test)]
 mod testing;
-mod tls;
 
 use std::future::poll_fn;
 use std::pin::pin;

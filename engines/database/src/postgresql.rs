@@ -3,13 +3,12 @@
 //! Statements of operators run as they are, by the simple protocol, one transaction for all of them. What the server says is
 //! shown without the passwords that it was told. Deliberately absent: taking connections apart when a role is dropped.
 
-mod dsn;
 mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
-mod tls;
 
+use tresor_postgresql::{Dsn, Files, Names, Placed, Ssl, Tls, Way};
 use tresor_secret::SecretString;
 use zeroize::Zeroizing;
 
@@ -18,10 +17,8 @@ use crate::access::{self, Access};
 use crate::pool::Limits;
 use crate::statements::{Language, are_blank, filled, identifier, literal};
 use crate::target::{NewAccount, Trouble};
-use dsn::{Dsn, Placed, Ssl};
-use session::{Session, Way, before_anything};
+use session::{Session, before_anything};
 pub(crate) use settings::PLUGIN;
-use tls::Tls;
 
 /// How long a name of a role can be.
 const NAME_BYTES_MAX: usize = 63;
@@ -33,6 +30,9 @@ const USERNAME: &str = "{{ printf \"v-%s-%s-%s-%s\" (.DisplayName | truncate 8) 
 
 const RENEWAL: &str = "ALTER ROLE \"{{name}}\" VALID UNTIL '{{expiration}}'";
 const ROTATION: &str = "ALTER ROLE \"{{username}}\" WITH PASSWORD '{{password}}'";
+
+/// What the parts of TLS are called in a configuration.
+const NAMES: Names = Names { authority: "tls_ca", certificate: "tls_certificate", key: "private_key" };
 
 /// How passwords are told to the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

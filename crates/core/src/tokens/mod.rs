@@ -628,5 +628,5 @@ pub(crate) fn write_record(txn: &mut Txn, found: &FoundToken) -> Result<(), Faul
 }
 
 fn fault(error: BarrierError) -> Fault {
-    Fault::internal(error)
+    tresor_engine::view::fault(error)
 }

@@ -159,18 +159,20 @@ pub fn parse(
         text: what.to_owned(),
     };
     config.storage = found.storage.ok_or_else(|| missing("a `storage` stanza is required"))?;
-    if let Storage::Raft { directory, node_id } = &mut config.storage {
+    if matches!(config.storage, Storage::Raft { .. }) {
         match set(environment(NON_VOTER)).as_deref() {
             None => {}
             Some("1" | "true") => config.join.non_voter = true,
             Some("0" | "false") => config.join.non_voter = false,
             Some(_) => return Err(missing("VAULT_RAFT_RETRY_JOIN_AS_NON_VOTER is `true` or `false`")),
         }
-        *node_id = set(environment("VAULT_RAFT_NODE_ID")).or(node_id.take());
-        directory.path = set(environment("VAULT_RAFT_PATH")).map_or(std::mem::take(&mut directory.path), PathBuf::from);
-        if directory.path.as_os_str().is_empty() {
-            return Err(missing("storage `raft` needs a `path`"));
-        }
+    }
+    let (url, path) = (environment("VAULT_PG_CONNECTION_URL"), environment("VAULT_RAFT_PATH"));
+    complete(&mut config.storage, url, path, environment("VAULT_RAFT_NODE_ID")).map_err(|text| missing(&text))?;
+    if matches!(&config.storage, Storage::Postgresql(postgresql) if postgresql.directory.is_none()) {
+        let text =
+            "storage `postgresql` has no `path`: the local audit log is kept in memory, and is gone with the process";
+        config.warnings.push(text.to_owned());
     }
     if config.listeners.is_empty() {
         return Err(missing("at least one `listener` stanza is required"));
@@ -188,6 +190,27 @@ pub fn parse(
         });
     }
     Ok(config)
+}
+
+/// Takes what the environment says of a storage, and refuses one that lacks what it needs.
+pub(super) fn complete(
+    storage: &mut Storage,
+    url: Option<String>,
+    path: Option<String>,
+    name: Option<String>,
+) -> Result<(), String> {
+    match storage {
+        Storage::Raft { directory, node_id } => {
+            *node_id = set(name).or(node_id.take());
+            directory.path = set(path).map_or(std::mem::take(&mut directory.path), PathBuf::from);
+            if directory.path.as_os_str().is_empty() {
+                return Err("storage `raft` needs a `path`".to_owned());
+            }
+            Ok(())
+        }
+        Storage::Postgresql(postgresql) => postgresql.finish(set(url)),
+        Storage::Memory | Storage::File(_) => Ok(()),
+    }
 }
 
 /// A text that says something.

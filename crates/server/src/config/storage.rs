@@ -10,6 +10,7 @@ use tresor_hcl::{Block, Object, Value, ValueKind};
 use tresor_secret::SecretString;
 
 use super::load::{Source, set};
+use super::postgresql::read_postgresql;
 use super::{ConfigError, Directory, Storage};
 
 /// Whom a node joins, and as what.
@@ -84,9 +85,15 @@ pub(super) fn read_storage(source: &mut Source<'_>, block: &Block<'_>) -> Result
             ],
         ),
         ["file"] => ("file", &[]),
+        ["postgresql"] => {
+            let config = read_postgresql(source, block)?;
+            return Ok((Storage::Postgresql(config), JoinConfig::default()));
+        }
         [other] => {
-            return Err(source
-                .error(block.position, format!("storage `{other}` is not available: `raft`, `file` and `inmem` are")));
+            return Err(source.error(
+                block.position,
+                format!("storage `{other}` is not available: `raft`, `file`, `postgresql` and `inmem` are"),
+            ));
         }
         _ => return Err(source.error(block.position, "`storage` takes one type")),
     };

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 use crate::auditing;
 use crate::config::{self, ServerConfig};
-use crate::run::own_files;
+use crate::run::{environment, own_files};
 pub(crate) use report::{Check, Outcome};
 
 /// What is to be looked at.
@@ -53,7 +53,6 @@ pub fn diagnose(wanted: &Diagnosis, output: &mut dyn Write) -> i32 {
 }
 
 fn look(wanted: &Diagnosis) -> Check {
-    let environment = |name: &str| std::env::var(name).ok();
     let loaded = config::load(&wanted.config, &environment);
     let loaded = loaded.map_err(|error| error.to_string()).and_then(|config| {
         auditing::check(&config, own_files(&config, &wanted.config))?;

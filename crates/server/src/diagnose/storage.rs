@@ -1,4 +1,5 @@
-//! The directory of a store: whose it is, what it lies on, how much room there is, and how long the disk takes to sync.
+//! The directory of a store: whose it is, what it lies on, how much room there is, and how long the disk takes to sync. Or the
+//! server that keeps it.
 //!
 //! One small file is written beside the store, synced and removed. The lock is asked for and let go at once, and never made.
 
@@ -13,7 +14,8 @@ use tresor_storage_file::{LOCK_NAME, LOG_DIRECTORY};
 
 use super::Check;
 use crate::cluster::RAFT_DIRECTORY;
-use crate::config::{Directory, ServerConfig, Storage};
+use crate::config::{Directory, PostgresqlConfig, ServerConfig, Storage};
+use crate::postgresql;
 use crate::storage::refuse_other;
 
 /// How often the disk is asked to sync.
@@ -34,6 +36,10 @@ pub(super) fn look(config: &ServerConfig) -> Vec<Check> {
         }
         Storage::File(directory) => of(directory, RAFT_DIRECTORY, ["file", "raft"]),
         Storage::Raft { directory, .. } => of(directory, LOG_DIRECTORY, ["raft", "file"]),
+        Storage::Postgresql(config) => {
+            let directory = config.directory.as_deref().map(|path| place("Directory of the Audit Log", path));
+            database(config).into_iter().chain(directory).collect()
+        }
     };
     if let Some(snapshots) = &config.snapshots {
         checks.push(place("Directory of Snapshots", &snapshots.directory));
@@ -46,6 +52,50 @@ pub(super) fn look(config: &ServerConfig) -> Vec<Check> {
     if let Some(parent) = config.pid_file.as_deref().and_then(Path::parent).filter(|it| !it.as_os_str().is_empty()) {
         checks.push(place("Directory of the Pid File", parent));
     }
+    checks
+}
+
+/// A server of others that keeps the store; it is asked, and nothing is changed there.
+fn database(config: &PostgresqlConfig) -> Vec<Check> {
+    let mut checks = Vec::new();
+    if !postgresql::is_verified(config) {
+        checks.push(Check::warn(
+            "TLS",
+            "nobody verifies that the server is the one that is meant",
+            "sslmode=verify-full and sslrootcert in `connection_url`",
+        ));
+    }
+    let probed = match postgresql::probe(config, &tresor_env_os::doors()) {
+        Ok(probed) => probed,
+        Err(error) => {
+            let advice = "`connection_url`: host, port, user, password and database, and that the server lets this \
+                          machine in (pg_hba.conf)";
+            checks.push(Check::fail("Connection", error, advice));
+            return checks;
+        }
+    };
+    let text = format!("PostgreSQL {} answers in {:.1?}", probed.server, probed.round_trip);
+    checks.push(match probed.round_trip > SYNC_SLOW {
+        true => Check::warn("Connection", text, "a server nearby: every batch of writes waits for an answer"),
+        false => Check::ok("Connection", text),
+    });
+    checks.push(match probed.synchronous_commit.as_str() {
+        "off" => Check::fail(
+            "Durability",
+            "synchronous_commit is off: what is confirmed could be lost",
+            "ALTER ROLE .. SET synchronous_commit = on",
+        ),
+        value => Check::ok("Durability", format!("synchronous_commit is {value}")),
+    });
+    checks.push(match (probed.has_tables, config.makes_tables) {
+        (true, _) => Check::ok("Tables", format!("{} is there", config.table)),
+        (false, true) => Check::ok("Tables", format!("{} will be made", config.table)),
+        (false, false) => Check::fail(
+            "Tables",
+            format!("{} is missing, and `skip_create_table` says that it is made by hand", config.table),
+            "the statements of the documentation (docs/operate/storage-postgresql.md)",
+        ),
+    });
     checks
 }
 

@@ -13,7 +13,7 @@ use super::Sys;
 /// How the store is doing.
 #[derive(Output)]
 pub(super) struct StorageStatus {
-    /// Whether it takes writes: `writable`, `low-space`, `behind`, `damaged` or `stopped`.
+    /// Whether it takes writes: `writable`, `low-space`, `behind`, `damaged`, `stopped`, `unreachable` or `taken`.
     condition: &'static str,
     /// What is damaged, by file and offset.
     #[output(optional)]
@@ -43,6 +43,8 @@ pub(super) async fn status(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
         Condition::Behind => "behind",
         Condition::Damaged => "damaged",
         Condition::Stopped => "stopped",
+        Condition::Unreachable => "unreachable",
+        Condition::Taken => "taken",
     };
     let scheduled = sys.handles.snapshots.scheduled();
     let scrubbed = sys.handles.storage.scrubbed();

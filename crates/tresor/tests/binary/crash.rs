@@ -188,7 +188,7 @@ fn a_node_that_is_alone_loses_nothing_and_serves_again_without_waiting_for_a_tim
 }
 
 /// Kills and starts again and again; the shortest time that a start took.
-fn lose_nothing(production: &Production) -> Duration {
+pub(crate) fn lose_nothing(production: &Production) -> Duration {
     let (server, keys) = production.start_ready();
     let http = server.http().with_token(&keys.root);
     http.post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);

@@ -31,6 +31,7 @@ mod joining;
 mod leases;
 mod losses;
 mod metrics;
+mod postgresql;
 mod protocols;
 mod proxies;
 mod registration;

@@ -27,6 +27,8 @@ enum Start {
     Beside(fn() -> Beside),
     /// Nothing: the page starts its server itself, in the background.
     Nothing,
+    /// The same, and a server of others.
+    NothingBeside(fn() -> Beside),
     /// The page has no commands, for this reason.
     NoCommands(&'static str),
 }
@@ -83,6 +85,7 @@ pages! {
     seal: "docs/operate/seal.md", Start::Nothing;
     secret_zero: "docs/operate/secret-zero.md", Start::DevServer;
     static_seal: "docs/operate/static-seal.md", Start::Nothing;
+    storage_postgresql: "docs/operate/storage-postgresql.md", Start::NothingBeside(beside::postgres);
     tls: "docs/operate/tls.md", Start::Nothing;
     tokens: "docs/operate/tokens.md", Start::DevServer;
     troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;
@@ -110,7 +113,7 @@ fn check(path: &str, start: Start) {
     }
     assert!(!to_run.is_empty(), "{path} has no command to run: say why in the list");
     let beside = match start {
-        Start::Beside(start) => Some(start()),
+        Start::Beside(start) | Start::NothingBeside(start) => Some(start()),
         _ => None,
     };
     let needs_python = to_run.iter().any(|step| step.command.contains("python3"));

@@ -3,21 +3,16 @@
 //! Deliberately absent: prepared statements, which poolers in between do not keep.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
-use std::path::Path;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio_postgres::config::{Host, TargetSessionAttrs};
-use tokio_postgres::error::SqlState;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
-use tresor_env::net::Stream;
+use tresor_postgresql::{Driver, NotLetIn, Way, ends_connection, hosts, reach, with_causes};
 use tresor_secret::SecretString;
 use zeroize::Zeroizing;
 
-use super::dsn::Dsn;
-use super::tls::{Plain, Tls};
 use crate::Doors;
 use crate::access;
 use crate::target::Trouble;
@@ -39,14 +34,6 @@ pub(super) struct Session {
     is_torn: bool,
 }
 
-type Driver = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
-
-/// The way to a server.
-pub(super) struct Way {
-    pub(super) dsn: Dsn,
-    pub(super) tls: Tls,
-}
-
 impl access::Session for Session {
     type Way = Way;
 
@@ -61,17 +48,13 @@ impl access::Session for Session {
         if let Some((username, password)) = who {
             config.user(username).password(password.expose());
         }
-        let (hosts, ports) = (config.get_hosts(), config.get_ports());
-        let needs_writes = hosts.len() > 1 || config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite;
+        let needs_writes =
+            config.get_hosts().len() > 1 || config.get_target_session_attrs() == TargetSessionAttrs::ReadWrite;
         let connect_max = config.get_connect_timeout().copied().filter(|limit| !limit.is_zero()).unwrap_or(CONNECT_MAX);
         let mut last = Trouble::Unreachable("no host".into());
-        for (place, host) in hosts.iter().enumerate() {
-            let port = ports.get(place).or(ports.first()).copied().unwrap_or(5432);
+        for host in hosts(&config) {
             let attempt = async {
-                let (stream, name) = reach(doors, host, port).await?;
-                let connected = config.connect_raw(Plain(stream), tls.to(&name)).await;
-                let (client, connection) = connected.map_err(|error| not_let_in(&error))?;
-                let driver: Driver = Box::pin(connection);
+                let (client, driver) = reach(&*doors.net, &config, tls, host).await.map_err(not_let_in)?;
                 let mut session = Self { doors: doors.clone(), client, driver: Some(driver), is_torn: false };
                 if needs_writes && session.column("SHOW transaction_read_only").await? == ["on"] {
                     return Err(Trouble::Unreachable("the server takes no writes".into()));
@@ -189,30 +172,6 @@ async fn drive<T>(
     })
 }
 
-/// A stream to a host, and the name by which it has to prove itself.
-async fn reach(doors: &Doors, host: &Host, port: u16) -> Result<(Box<dyn Stream>, String), Trouble> {
-    let unreachable = |error: std::io::Error| Trouble::Unreachable(error.to_string());
-    match host {
-        Host::Unix(directory) => {
-            let path = Path::new(directory).join(format!(".s.PGSQL.{port}"));
-            Ok((doors.net.connect_local(&path).await.map_err(unreachable)?, String::new()))
-        }
-        Host::Tcp(name) => {
-            let bare = name.trim_start_matches('[').trim_end_matches(']');
-            let place = if bare.contains(':') { format!("[{bare}]:{port}") } else { format!("{bare}:{port}") };
-            let addresses: Vec<SocketAddr> = doors.net.resolve(&place).await.map_err(unreachable)?;
-            let mut last = Trouble::Unreachable(format!("{bare} has no address"));
-            for address in addresses {
-                match doors.net.connect(address).await {
-                    Ok(stream) => return Ok((stream, bare.to_owned())),
-                    Err(error) => last = unreachable(error),
-                }
-            }
-            Err(last)
-        }
-    }
-}
-
 /// What a connection that breaks means while nothing was asked for that would change anything.
 pub(super) fn before_anything(trouble: Trouble) -> Trouble {
     match trouble {
@@ -231,37 +190,10 @@ fn said(error: &Error) -> Trouble {
     }
 }
 
-fn not_let_in(error: &Error) -> Trouble {
-    let forbidden = [
-        SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-        SqlState::INSUFFICIENT_PRIVILEGE,
-        SqlState::INVALID_CATALOG_NAME,
-    ];
-    match error.as_db_error() {
-        Some(refusal) if *refusal.code() == SqlState::INVALID_PASSWORD => Trouble::NoEntry(refusal.to_string()),
-        Some(refusal) if forbidden.contains(refusal.code()) => Trouble::Forbidden(refusal.to_string()),
-        Some(refusal) => Trouble::Unreachable(refusal.to_string()),
-        None => Trouble::Unreachable(with_causes(error)),
+fn not_let_in(why: NotLetIn) -> Trouble {
+    match why {
+        NotLetIn::NoEntry(why) => Trouble::NoEntry(why),
+        NotLetIn::Forbidden(why) => Trouble::Forbidden(why),
+        NotLetIn::Unreachable(why) => Trouble::Unreachable(why),
     }
-}
-
-fn ends_connection(code: &SqlState) -> bool {
-    [
-        SqlState::ADMIN_SHUTDOWN,
-        SqlState::CRASH_SHUTDOWN,
-        SqlState::CANNOT_CONNECT_NOW,
-        SqlState::IDLE_SESSION_TIMEOUT,
-        SqlState::CONNECTION_FAILURE,
-    ]
-    .contains(code)
-}
-
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(deeper) = cause {
-        text = format!("{text}: {deeper}");
-        cause = deeper.source();
-    }
-    text
 }

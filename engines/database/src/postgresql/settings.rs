@@ -2,7 +2,7 @@
 
 use tresor_wire::input::Input;
 
-use super::{Dsn, EXPIRATION, NAME_BYTES_MAX, Placed, PostgreSql, Ssl, Telling, Tls, USERNAME};
+use super::{Dsn, EXPIRATION, Files, NAME_BYTES_MAX, NAMES, Placed, PostgreSql, Ssl, Telling, Tls, USERNAME};
 use crate::Doors;
 use crate::connection::{Connection, copied};
 use crate::plugins::{Creation, Plugin};
@@ -47,6 +47,7 @@ impl Settings {
             username: self.common.username.as_deref().unwrap_or_default(),
             password: connection.passwords.first(),
             is_raw: self.pooled.is_raw(),
+            files: Files::Refused,
         };
         Dsn::parse(self.pooled.url()?, &placed)
     }
@@ -63,7 +64,7 @@ fn target(connection: &Connection, doors: Doors) -> Result<Target, String> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (authority, certificate) = (given(&settings.tls_ca), given(&settings.tls_certificate));
     let key = connection.secrets.get("private_key");
-    let tls = Tls::new(dsn.ssl, authority.as_deref(), certificate.as_deref(), key)?;
+    let tls = Tls::new(dsn.ssl, NAMES, authority.as_deref(), certificate.as_deref(), key)?;
     let passwords = connection.passwords.iter().map(copied).collect();
     Ok(Target::PostgreSql(PostgreSql::new(doors, dsn, tls, passwords, telling, settings.pooled.limits())))
 }

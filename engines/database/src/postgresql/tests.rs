@@ -28,8 +28,12 @@ impl Fixture {
 
     fn target_of(&self, url: &str, passwords: &[&str], authority: Option<&str>, telling: Telling) -> PostgreSql {
         let passwords: Vec<SecretString> = passwords.iter().copied().map(secret).collect();
-        let dsn = Dsn::parse(url, &Placed { username: ROOT, password: passwords.first(), is_raw: false }).unwrap();
-        let tls = Tls::new(dsn.ssl, authority, None, None).unwrap();
+        let dsn = Dsn::parse(
+            url,
+            &Placed { username: ROOT, password: passwords.first(), is_raw: false, files: Files::Refused },
+        )
+        .unwrap();
+        let tls = Tls::new(dsn.ssl, NAMES, authority, None, None).unwrap();
         let limits = Limits { open_max: 2, idle_max: 2, lifetime_max: Duration::ZERO };
         PostgreSql::new(self.doors.clone(), dsn, tls, passwords, telling, limits)
     }
@@ -159,7 +163,7 @@ impl Fixture {
                 "{mode}"
             );
         }
-        assert!(Tls::new(Ssl::Full, None, None, None).is_err());
+        assert!(Tls::new(Ssl::Full, NAMES, None, None, None).is_err());
     }
 
     async fn of_several_hosts_the_first_that_answers_is_asked(&self) {

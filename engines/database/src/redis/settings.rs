@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_rustls::TlsConnector;
+use tresor_verified::{Verified, begin};
 use tresor_wire::input::Input;
 
 use super::session::Way;
@@ -17,7 +18,6 @@ use crate::pool::Limits;
 use crate::roles::PASSWORD;
 use crate::settings::{Common, in_the_clear, of_the_url, parsed, unrecognized};
 use crate::target::Target;
-use crate::tls::{Verified, begin};
 
 /// Redis and Valkey.
 pub(crate) const PLUGIN: Plugin = Plugin {

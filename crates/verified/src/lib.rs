@@ -1,7 +1,6 @@
-//! Who a server proves to be, for the kinds whose TLS is spoken here: by the authority that the configuration sends, or by
-//! nobody.
+//! Who a server of others proves to be in TLS: by the authority that a configuration gives, or by nobody.
 //!
-//! Deliberately absent: the system's authorities, which would vouch for anybody; the one that counts is sent.
+//! Deliberately absent: the system's authorities, which would vouch for anybody; the one that counts is given.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// How far a server is verified; where somebody vouches, by the field that says who, in PEM.
-pub(crate) enum Verified<'t> {
+pub enum Verified<'t> {
     /// It is vouched for, by the name that it is asked by.
     Fully(&'static str, &'t str),
     /// It is vouched for, whatever its name.
@@ -28,7 +27,7 @@ pub(crate) enum Verified<'t> {
 ///
 /// # Errors
 /// Text that names the field.
-pub(crate) fn begin(verified: &Verified<'_>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
+pub fn begin(verified: &Verified<'_>) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, String> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier: Arc<dyn ServerCertVerifier> = match verified {
         Verified::Fully(field, authority) => by_authority(field, authority, &provider)?,
@@ -45,7 +44,7 @@ pub(crate) fn begin(verified: &Verified<'_>) -> Result<ConfigBuilder<ClientConfi
 }
 
 /// The certificates of a PEM; `None` where there are none.
-pub(crate) fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
+pub fn certificates(text: &str) -> Option<Vec<CertificateDer<'static>>> {
     let every: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
     every.ok().filter(|every| !every.is_empty())
 }

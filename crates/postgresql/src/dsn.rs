@@ -1,16 +1,16 @@
 //! Where a server is and as whom it is asked, as a URL or as pairs of `key=value`.
 //!
-//! Deliberately absent: names of files (`sslrootcert` and its kin). Whoever configures a mount must not make the server read
-//! its own files; certificates are sent.
+//! Names of files (`sslrootcert` and its kin) are refused or given back, as the caller wants it: whoever configures a mount must
+//! not make the server read its own files, and whoever configures the server may. Deliberately absent: reading them.
 
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{Host, SslMode};
 use tresor_secret::SecretString;
 use zeroize::Zeroizing;
 
 /// What TLS has to prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ssl {
+pub enum Ssl {
     /// No TLS.
     Off,
     /// TLS where the server has it, whoever it is.
@@ -37,11 +37,24 @@ impl Ssl {
 }
 
 /// Where a server is and as whom it is asked.
-pub(crate) struct Dsn {
+pub struct Dsn {
     /// For the driver, without a password that was configured beside.
-    pub(crate) config: Config,
+    pub config: Config,
     /// What TLS has to prove.
-    pub(crate) ssl: Ssl,
+    pub ssl: Ssl,
+    /// The files that it names; none unless they may be named.
+    pub files: TlsFiles,
+}
+
+/// The files that TLS is read from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `sslrootcert`: the authorities.
+    pub authority: Option<String>,
+    /// `sslcert`: our certificate.
+    pub certificate: Option<String>,
+    /// `sslkey`: its key.
+    pub key: Option<String>,
 }
 
 /// Keys whose value is the name of a file.
@@ -49,13 +62,24 @@ const FILES: &[&str] =
     &["sslrootcert", "sslcert", "sslkey", "sslpassword", "sslcrl", "passfile", "servicefile", "service"];
 
 /// What is put into the text.
-pub(crate) struct Placed<'p> {
+pub struct Placed<'p> {
     /// In the place of `{{username}}`.
-    pub(crate) username: &'p str,
+    pub username: &'p str,
     /// In the place of `{{password}}`.
-    pub(crate) password: Option<&'p SecretString>,
+    pub password: Option<&'p SecretString>,
     /// As it is, without the escapes that its place wants.
-    pub(crate) is_raw: bool,
+    pub is_raw: bool,
+    /// Whether files of this machine may be named.
+    pub files: Files,
+}
+
+/// Whether files of this machine may be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Files {
+    /// They are refused: who writes the text does not own the machine.
+    Refused,
+    /// Those of TLS may.
+    OfTls,
 }
 
 impl Dsn {
@@ -63,11 +87,12 @@ impl Dsn {
     ///
     /// # Errors
     /// Text that names keys, never values.
-    pub(crate) fn parse(text: &str, placed: &Placed<'_>) -> Result<Self, String> {
+    pub fn parse(text: &str, placed: &Placed<'_>) -> Result<Self, String> {
         let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
         let password = placed.password.map_or("", |password| password.expose());
         let filled = place(text, placed, password, is_url);
-        let (rest, ssl) = if is_url { without_ssl_of_url(&filled)? } else { without_ssl_of_pairs(&filled)? };
+        let mut about = AboutSsl { ssl: None, files: TlsFiles::default(), may_name_files: placed.files };
+        let rest = if is_url { about.without_it_url(&filled)? } else { about.without_it_pairs(&filled)? };
         let mut config: Config = rest.parse().map_err(|error: tokio_postgres::Error| error.to_string())?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err("connection_url names no host".into());
@@ -78,17 +103,28 @@ impl Dsn {
         if config.get_user().is_none() {
             return Err("neither connection_url nor username says as whom to connect".into());
         }
+        let AboutSsl { ssl, files, .. } = about;
         let ssl = ssl.unwrap_or(Ssl::Preferred);
         config.ssl_mode(match ssl {
             Ssl::Off => SslMode::Disable,
             Ssl::Preferred => SslMode::Prefer,
             Ssl::Required | Ssl::Authority | Ssl::Full => SslMode::Require,
         });
-        Ok(Self { config, ssl })
+        Ok(Self { config, ssl, files })
+    }
+
+    /// Whether every host is this machine: what is sent does not leave it.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.config.get_hosts().iter().all(|host| match host {
+            Host::Unix(_) => true,
+            Host::Tcp(name) => ["localhost", "127.0.0.1", "::1", "[::1]"].contains(&name.as_str()),
+        })
     }
 
     /// As whom it is asked.
-    pub(crate) fn user(&self) -> &str {
+    #[must_use]
+    pub fn user(&self) -> &str {
         self.config.get_user().unwrap_or_default()
     }
 }
@@ -147,69 +183,81 @@ fn quote(value: &str, is_quoted: bool, out: &mut String) {
     }
 }
 
-/// What one pair says about TLS; `None`: it is the driver's.
-fn about_ssl(key: &str, value: &str) -> Result<Option<Ssl>, String> {
-    if FILES.contains(&key) {
-        return Err(format!("`{key}` names a file of the server: send `tls_ca`, `tls_certificate` and `private_key`"));
-    }
-    if key != "sslmode" {
-        return Ok(None);
-    }
-    let ssl = Ssl::parse(value);
-    ssl.map(Some).ok_or_else(|| "sslmode is one of disable, allow, prefer, require, verify-ca, verify-full".into())
+/// What the text says about TLS.
+struct AboutSsl {
+    ssl: Option<Ssl>,
+    files: TlsFiles,
+    may_name_files: Files,
 }
 
-type Parted = (Zeroizing<String>, Option<Ssl>);
+impl AboutSsl {
+    /// Whether a pair is about TLS, and not the driver's.
+    fn takes(&mut self, key: &str, value: &str) -> Result<bool, String> {
+        let named = || (!value.is_empty()).then(|| value.to_owned());
+        match (key, self.may_name_files) {
+            ("sslmode", _) => {
+                let modes = "sslmode is one of disable, allow, prefer, require, verify-ca, verify-full";
+                self.ssl = Some(Ssl::parse(value).ok_or(modes)?);
+            }
+            ("sslrootcert", Files::OfTls) => self.files.authority = named(),
+            ("sslcert", Files::OfTls) => self.files.certificate = named(),
+            ("sslkey", Files::OfTls) => self.files.key = named(),
+            (_, Files::OfTls) if FILES.contains(&key) => return Err(format!("`{key}` is not available")),
+            (_, Files::Refused) if FILES.contains(&key) => {
+                let instead = "send `tls_ca`, `tls_certificate` and `private_key`";
+                return Err(format!("`{key}` names a file of the server: {instead}"));
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
 
-fn without_ssl_of_url(url: &str) -> Result<Parted, String> {
-    let Some((begin, query)) = url.split_once('?') else { return Ok((Zeroizing::new(url.to_owned()), None)) };
-    let (mut rest, mut ssl) = (Zeroizing::new(begin.to_owned()), None);
-    for pair in query.split('&') {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        match about_ssl(key, value)? {
-            Some(mode) => ssl = Some(mode),
-            None => {
+    fn without_it_url(&mut self, url: &str) -> Result<Zeroizing<String>, String> {
+        let Some((begin, query)) = url.split_once('?') else { return Ok(Zeroizing::new(url.to_owned())) };
+        let mut rest = Zeroizing::new(begin.to_owned());
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            // A name of a file has its slashes and spaces escaped, or not.
+            let value = percent_decoded(value);
+            if !self.takes(key, &value)? {
                 let between = if rest.contains('?') { '&' } else { '?' };
                 rest.push(between);
                 rest.push_str(pair);
             }
         }
+        Ok(rest)
     }
-    Ok((rest, ssl))
-}
 
-fn without_ssl_of_pairs(text: &str) -> Result<Parted, String> {
-    let (mut kept, mut ssl) = (Zeroizing::new(String::with_capacity(text.len())), None);
-    let mut letters = text.chars().peekable();
-    loop {
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        let mut key = String::new();
-        while let Some(letter) = letters.next_if(|letter| *letter != '=' && !letter.is_whitespace()) {
-            key.push(letter);
-        }
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        if key.is_empty() && letters.peek().is_none() {
-            return Ok((kept, ssl));
-        }
-        if letters.next() != Some('=') {
-            return Err("connection_url is neither a URL (postgresql://..) nor pairs of key=value".into());
-        }
-        while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
-        let is_quoted = letters.next_if_eq(&'\'').is_some();
-        let mut value = Zeroizing::new(String::new());
+    fn without_it_pairs(&mut self, text: &str) -> Result<Zeroizing<String>, String> {
+        let mut kept = Zeroizing::new(String::with_capacity(text.len()));
+        let mut letters = text.chars().peekable();
         loop {
-            match letters.next() {
-                Some('\'') if is_quoted => break,
-                None if is_quoted => return Err(format!("the value of `{key}` is not closed")),
-                None => break,
-                Some(letter) if !is_quoted && letter.is_whitespace() => break,
-                Some('\\') => value.extend(letters.next()),
-                Some(letter) => value.push(letter),
+            while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+            let mut key = String::new();
+            while let Some(letter) = letters.next_if(|letter| *letter != '=' && !letter.is_whitespace()) {
+                key.push(letter);
             }
-        }
-        match about_ssl(&key, &value)? {
-            Some(mode) => ssl = Some(mode),
-            None => {
+            while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+            if key.is_empty() && letters.peek().is_none() {
+                return Ok(kept);
+            }
+            if letters.next() != Some('=') {
+                return Err("connection_url is neither a URL (postgresql://..) nor pairs of key=value".into());
+            }
+            while letters.next_if(|letter| letter.is_whitespace()).is_some() {}
+            let is_quoted = letters.next_if_eq(&'\'').is_some();
+            let mut value = Zeroizing::new(String::new());
+            loop {
+                match letters.next() {
+                    Some('\'') if is_quoted => break,
+                    None if is_quoted => return Err(format!("the value of `{key}` is not closed")),
+                    None => break,
+                    Some(letter) if !is_quoted && letter.is_whitespace() => break,
+                    Some('\\') => value.extend(letters.next()),
+                    Some(letter) => value.push(letter),
+                }
+            }
+            if !self.takes(&key, &value)? {
                 kept.push_str(&key);
                 kept.push('=');
                 quote(&value, false, &mut kept);
@@ -219,17 +267,34 @@ fn without_ssl_of_pairs(text: &str) -> Result<Parted, String> {
     }
 }
 
+fn percent_decoded(text: &str) -> Zeroizing<String> {
+    let (mut bytes, mut rest) = (Zeroizing::new(Vec::with_capacity(text.len())), text.as_bytes());
+    while let Some((&first, after)) = rest.split_first() {
+        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if first == b'%' => {
+                bytes.push(byte);
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    Zeroizing::new(String::from_utf8_lossy(&bytes).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use proptest::prelude::*;
-    use tokio_postgres::config::Host;
 
     use super::*;
 
     fn parsed(text: &str, password: &str) -> Result<Dsn, String> {
         let password = SecretString::new(password.to_owned());
-        Dsn::parse(text, &Placed { username: "us er", password: Some(&password), is_raw: false })
+        Dsn::parse(text, &Placed { username: "us er", password: Some(&password), is_raw: false, files: Files::Refused })
     }
 
     fn hosts(dsn: &Dsn) -> Vec<String> {
@@ -282,6 +347,26 @@ mod tests {
         for text in wrong {
             let error = parsed(text, "canary").err().unwrap_or_default();
             assert!(!error.is_empty() && !error.replace("option `canary`", "").contains("canary"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn whoever_owns_the_machine_names_files_of_tls_and_no_others() {
+        for text in [
+            "postgresql://u@h/?sslmode=verify-full&sslrootcert=/a%20b/ca.pem&sslcert=c.pem&sslkey=k.pem&application_name=x",
+            "host=h user=u sslmode=verify-full sslrootcert='/a b/ca.pem' sslcert=c.pem sslkey=k.pem application_name=x",
+        ] {
+            let placed = Placed { username: "", password: None, is_raw: false, files: Files::OfTls };
+            let dsn = Dsn::parse(text, &placed).unwrap();
+            let files = TlsFiles {
+                authority: Some("/a b/ca.pem".into()),
+                certificate: Some("c.pem".into()),
+                key: Some("k.pem".into()),
+            };
+            assert_eq!((dsn.files, dsn.ssl), (files, Ssl::Full), "{text}");
+            assert_eq!(dsn.config.get_application_name(), Some("x"), "{text}");
+            let other = Dsn::parse(&text.replace("sslkey", "passfile"), &placed).err();
+            assert_eq!(other.as_deref(), Some("`passfile` is not available"), "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! TLS to a server, verified as far as the configuration asks.
 //!
 //! What `sslmode` leaves unverified is what its users know it to be; whoever configures that is warned (TLS-01).
-//! Deliberately absent: who vouches for a server (`crate::tls`).
+//! Deliberately absent: who vouches for a server (`tresor-verified`).
 
 use std::io;
 use std::pin::Pin;
@@ -15,54 +15,67 @@ use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_rustls::{TlsConnector, client};
 use tresor_env::net::Stream;
 use tresor_secret::SecretString;
+use tresor_verified::{Verified, begin, certificates};
 
-use super::dsn::Ssl;
-use crate::tls::{Verified, begin, certificates};
+use crate::dsn::Ssl;
+
+/// What the parts of TLS are called where they are configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Names {
+    /// The authorities' certificates.
+    pub authority: &'static str,
+    /// Our certificate.
+    pub certificate: &'static str,
+    /// Its key.
+    pub key: &'static str,
+}
 
 /// How the server proves who it is, and we do.
 #[derive(Clone)]
-pub(crate) struct Tls(TlsConnector);
+pub struct Tls(TlsConnector);
 
 impl Tls {
-    /// Reads what was configured.
+    /// Reads what was configured, in PEM.
     ///
     /// # Errors
     /// Text that names the field.
-    pub(crate) fn new(
+    pub fn new(
         ssl: Ssl,
+        names: Names,
         authority: Option<&str>,
         certificate: Option<&str>,
         key: Option<&SecretString>,
     ) -> Result<Self, String> {
         let builder = begin(&match (ssl, authority) {
-            (Ssl::Full, Some(authority)) => Verified::Fully("tls_ca", authority),
+            (Ssl::Full, Some(authority)) => Verified::Fully(names.authority, authority),
             (Ssl::Full | Ssl::Authority, None) => {
-                return Err("this sslmode verifies the server, and needs tls_ca".into());
+                return Err(format!("this sslmode verifies the server, and needs {}", names.authority));
             }
-            (_, Some(authority)) => Verified::ByAuthority("tls_ca", authority),
+            (_, Some(authority)) => Verified::ByAuthority(names.authority, authority),
             (_, None) => Verified::Not,
         })?;
         let config = match (certificate, key) {
             (None, None) => builder.with_no_client_auth(),
             (Some(certificate), Some(key)) => {
-                let chain = certificates(certificate).ok_or("tls_certificate holds no certificate in PEM")?;
+                let none = |name, what| format!("{name} holds no {what} in PEM");
+                let chain = certificates(certificate).ok_or_else(|| none(names.certificate, "certificate"))?;
                 let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes());
-                let key = key.map_err(|_| "private_key holds no private key in PEM")?;
+                let key = key.map_err(|_| none(names.key, "private key"))?;
                 builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
             }
-            _ => return Err("tls_certificate and private_key go together".into()),
+            _ => return Err(format!("{} and {} go together", names.certificate, names.key)),
         };
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 
     /// The way to one host.
-    pub(super) fn to(&self, name: &str) -> ToHost {
+    pub(crate) fn to(&self, name: &str) -> ToHost {
         ToHost { connector: self.0.clone(), name: ServerName::try_from(name.to_owned()).ok() }
     }
 }
 
 /// The way to one host.
-pub(super) struct ToHost {
+pub(crate) struct ToHost {
     connector: TlsConnector,
     name: Option<ServerName<'static>>,
 }
@@ -81,10 +94,10 @@ impl TlsConnect<Plain> for ToHost {
 }
 
 /// A stream as the network door gives it.
-pub(super) struct Plain(pub(super) Box<dyn Stream>);
+pub(crate) struct Plain(pub(crate) Box<dyn Stream>);
 
 /// A stream within TLS.
-pub(super) struct Enciphered(client::TlsStream<Plain>);
+pub(crate) struct Enciphered(client::TlsStream<Plain>);
 
 impl TlsStream for Enciphered {
     fn channel_binding(&self) -> ChannelBinding {
