@@ -58,5 +58,5 @@ mod yaml;
 pub use commands::run;
 pub use environment::Environment;
 pub use io::{Io, Prompt};
-pub use server::{DiagnosisArguments, Hosted, ServerArguments};
+pub use server::{DiagnosisArguments, Hosted, MigrationArguments, ServerArguments};
 pub use token_helper::store_token;

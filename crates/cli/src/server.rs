@@ -1,4 +1,4 @@
-//! The arguments of what the server's own code does, parsed: `server`, `operator diagnose`, `operator validate-config`. What
+//! The arguments of what the server's own code does, parsed: `server`, `operator diagnose`, `operator migrate` and its kin. What
 //! they mean is the server's affair.
 
 use std::path::PathBuf;
@@ -47,6 +47,16 @@ const DIAGNOSE: &[Flag] = &[
     ),
     switch("debug", "Accepted for compatibility: everything that is known is shown in any case."),
 ];
+const MIGRATE: &[Flag] = &[
+    text("config", "File with `storage_source` and `storage_destination` (VAULT_MIGRATE_CONFIG_PATH)."),
+    text("start", "Accepted for compatibility: all is copied, or nothing."),
+    switch(
+        "reset",
+        "Accepted for compatibility: a migration that broke off leaves nothing to be reset. Nothing is copied.",
+    ),
+    text("max-parallel", "Accepted for compatibility: a number."),
+    text("log-level", "Least severity that is logged: trace, debug, info, warn or error (VAULT_LOG_LEVEL)."),
+];
 const REPORT: &[Flag] = &[text("format", "Output as table or json (VAULT_FORMAT). Default: table.")];
 
 pub(crate) const COMMANDS: &[Command] = &[
@@ -79,6 +89,15 @@ pub(crate) const COMMANDS: &[Command] = &[
         flags: &[CONFIG, REPORT],
         action: Action::Hosted(|context| diagnosis(context, true)),
     },
+    Command {
+        words: &["operator", "migrate"],
+        examples: &["operator migrate -config=migrate.hcl"],
+        arguments: "[options]",
+        about: "Copy what one storage holds to another, which is empty, while no server uses them. Nothing is unsealed. \
+                The destination holds all of it at the end, or nothing. Exit code: 0 done, 1 wrong settings, 2 it failed.",
+        flags: &[MIGRATE],
+        action: Action::Hosted(migration),
+    },
 ];
 
 /// What the server's own code does for a command.
@@ -87,6 +106,42 @@ pub enum Hosted {
     Server(ServerArguments),
     /// Looks at what a server would use.
     Diagnosis(DiagnosisArguments),
+    /// Copies from one storage to another.
+    Migration(MigrationArguments),
+}
+
+/// What a migration is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MigrationArguments {
+    /// The file that names both storages.
+    pub config: PathBuf,
+    /// Let go of what a migration of before left, and copy nothing.
+    pub reset: bool,
+    /// A key to begin at.
+    pub start: Option<String>,
+    /// The least severity that is logged.
+    pub log_level: Option<String>,
+}
+
+fn migration(context: &Context<'_, '_>) -> Result<Hosted, Failure> {
+    let [] = context.arguments()?;
+    let value = |flag: &str, variable: &str| {
+        let given = context.flags.text(flag).filter(|value| !value.is_empty());
+        given.or_else(|| context.environment.variable(variable)).map(str::to_owned)
+    };
+    let config = value("config", "VAULT_MIGRATE_CONFIG_PATH");
+    let config = config.ok_or_else(|| Failure::Usage("say which file by -config".to_owned()))?;
+    if let Some(number) = context.flags.text("max-parallel")
+        && !number.parse::<u32>().is_ok_and(|number| number > 0)
+    {
+        return Err(Failure::Usage("-max-parallel is a number above 0".to_owned()));
+    }
+    Ok(Hosted::Migration(MigrationArguments {
+        config: config.into(),
+        reset: context.flags.switch("reset"),
+        start: context.flags.text("start").filter(|value| !value.is_empty()).map(str::to_owned),
+        log_level: value("log-level", "VAULT_LOG_LEVEL"),
+    }))
 }
 
 /// What a diagnosis is asked for.

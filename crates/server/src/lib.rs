@@ -16,6 +16,7 @@ mod listen;
 mod log_file;
 mod logging;
 mod machine;
+mod migrate;
 mod outgoing;
 mod patience;
 mod postgresql;
@@ -34,6 +35,7 @@ mod traces;
 mod watching;
 
 pub use diagnose::{Diagnosis, diagnose};
+pub use migrate::{Migration, migrate};
 pub use outgoing::Https;
 pub use run::{Arguments, Streams, run};
 pub use service::NodeService;

@@ -57,6 +57,13 @@ impl Opened {
         };
         Ok(Self { store, nodes: None })
     }
+
+    /// Ends what was opened, when nobody uses it any more.
+    pub(crate) async fn close(self) {
+        if let Some(nodes) = self.nodes {
+            nodes.close().await;
+        }
+    }
 }
 
 /// The machine of a node of a cluster. It is opened first, because it holds the lock of the directory.

@@ -11,11 +11,14 @@ use crate::{RawKey, Snapshot, StoreError};
 /// What pieces are called in errors.
 const NAME: &str = "pieces of a state";
 
+/// What the keys of all pieces begin with.
+pub const PREFIX: &[u8] = b"\0piece";
+
 /// Where a piece lies: outside the barrier, `0x00 ‖ "piece" ‖ number (4, big-endian)`.
 #[must_use]
 #[expect(clippy::expect_used, reason = "ten bytes are a short key")]
 pub fn key(number: u32) -> RawKey {
-    RawKey::new(&[&b"\0piece"[..], &number.to_be_bytes()].concat()).expect("it is a short key")
+    RawKey::new(&[PREFIX, &number.to_be_bytes()].concat()).expect("it is a short key")
 }
 
 /// How many pieces lie in a store, from the first to the last without a gap.

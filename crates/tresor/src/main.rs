@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
-use tresor_cli::{DiagnosisArguments, Environment, Hosted, Io, ServerArguments};
+use tresor_cli::{DiagnosisArguments, Environment, Hosted, Io, MigrationArguments, ServerArguments};
 
 /// The system's allocator takes a seventh of the processor's time of a request, mostly for putting free pieces together
 /// again; this one takes a third of that, and gives memory back. Its settings are in `.cargo/config.toml`.
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     let code = tresor_cli::run(arguments, &mut Io::of_process(), &environment, &mut |asked| match asked {
         Hosted::Server(server) => serve(server, &environment),
         Hosted::Diagnosis(diagnosis) => diagnose(diagnosis),
+        Hosted::Migration(migration) => migrate(migration),
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
@@ -46,4 +47,10 @@ fn diagnose(given: DiagnosisArguments) -> i32 {
     let DiagnosisArguments { config, skip, only_config, json, colours } = given;
     let wanted = tresor_server::Diagnosis { config, skip, only_config, json, colours };
     tresor_server::diagnose(&wanted, &mut std::io::stdout())
+}
+
+fn migrate(given: MigrationArguments) -> i32 {
+    let MigrationArguments { config, reset, start, log_level } = given;
+    let wanted = tresor_server::Migration { config, reset, start, log_level };
+    tresor_server::migrate(&wanted, &mut std::io::stdout(), &mut std::io::stderr())
 }

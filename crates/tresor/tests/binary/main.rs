@@ -31,6 +31,7 @@ mod joining;
 mod leases;
 mod losses;
 mod metrics;
+mod migrate;
 mod postgresql;
 mod protocols;
 mod proxies;

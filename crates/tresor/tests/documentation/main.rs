@@ -76,6 +76,7 @@ pages! {
     dev_server: "docs/operate/dev-server.md", Start::Nothing;
     leases: "docs/operate/leases.md", Start::DevServer;
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
+    migrate: "docs/operate/migrate.md", Start::Nothing;
     mounts: "docs/operate/mounts.md", Start::DevServer;
     namespaces: "docs/operate/namespaces.md", Start::DevServer;
     shown_by_pages: "docs/operate/pages.md", Start::DevServer;
