@@ -102,7 +102,9 @@ fn database(config: &PostgresqlConfig) -> Vec<Check> {
 /// A directory that must be there, or be made, and be written to.
 fn place(name: &str, path: &Path) -> Check {
     match existing(path).map(|ancestor| (may_write(&ancestor), ancestor)) {
-        Some((Ok(()), ancestor)) if ancestor == path => Check::ok(name, format!("{} takes files", path.display())),
+        Some((Ok(()), ancestor)) if std::path::absolute(path).is_ok_and(|whole| whole == ancestor) => {
+            Check::ok(name, format!("{} takes files", path.display()))
+        }
         Some((Ok(()), ancestor)) => {
             Check::ok(name, format!("{} will be made in {}", path.display(), ancestor.display()))
         }
