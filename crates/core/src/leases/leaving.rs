@@ -3,7 +3,8 @@
 //! Each step looks at what is stored, so it goes on wherever it was interrupted, whatever is loaded: first tokens are
 //! revoked, then mounts removed, whose leases engines take back; when all of that is collected, the server's own mounts go,
 //! so that nothing can be written any more, then every name that is left, and at last the record. Invariant: a record is
-//! forgotten when no area lists anything. A step reads as much whether one namespace is being deleted or very many. Deliberately absent: making a namespace unreachable, which its record's state did.
+//! forgotten when no area lists anything. A step reads as much whether one namespace is being deleted or very many.
+//! Deliberately absent: making a namespace unreachable, which its record's state did.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::namespaces::{Space, Spaces};
 use crate::tokens;
 use crate::unsealed::Unsealed;
 
-/// How many namespaces are looked at in one step: one that waits keeps no other waiting.
+/// How many namespaces are looked at in one step, the next ones each second: those that wait keep no other waiting.
 const AT_ONCE: usize = 64;
 /// How many of its removed mounts are looked at: the next ones when these are gone, which takes no longer than engines have.
 const LOOKED_AT: usize = 8;
@@ -33,7 +34,9 @@ pub(crate) const AREAS: [Area; 6] =
 
 /// Does a piece of what is to be done.
 pub(super) fn step(unsealed: &Unsealed, txn: &mut Txn, doing: &mut Doing) -> Result<Progress, Fault> {
-    let leaving = unsealed.handles.spaces.leaving(AT_ONCE);
+    // Others each second, since some wait for their engines.
+    let turn = unsealed.doors.clock.monotonic().as_secs();
+    let leaving = unsealed.handles.spaces.leaving(AT_ONCE, turn);
     let marked = if leaving.is_empty() { BTreeSet::new() } else { unsealed.handles.tokens.marked_in() };
     for space in leaving {
         if one(unsealed, txn, &space, &marked, doing)? == Progress::More {

@@ -429,11 +429,14 @@ impl Spaces {
         [&self.root].into_iter().chain(registry.by_path.values()).cloned().collect()
     }
 
-    /// Some of those that are being deleted; one that is sealed waits.
-    pub(crate) fn leaving(&self, limit: usize) -> Vec<Arc<Space>> {
+    /// So many of those that are being deleted, at each turn the next ones; one that is sealed waits.
+    pub(crate) fn leaving(&self, limit: usize, turn: u64) -> Vec<Arc<Space>> {
         let registry = self.registry();
         let leaving = registry.leaving.iter().filter_map(|id| registry.by_id.get(id));
-        leaving.filter(|space| !space.is_sealed).take(limit).cloned().collect()
+        let open: Vec<_> = leaving.filter(|space| !space.is_sealed).collect();
+        let turns = u64::try_from(open.len().div_ceil(limit)).unwrap_or(u64::MAX).max(1);
+        let first = usize::try_from(turn % turns).unwrap_or_default() * limit;
+        open.into_iter().skip(first).take(limit).cloned().collect()
     }
 
     /// At most so many of a namespace's mounts that were removed and are not gone yet.

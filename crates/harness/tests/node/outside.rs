@@ -294,6 +294,39 @@ async fn a_target_that_is_down_keeps_nobody_waiting_and_costs_no_lease_its_attem
 }
 
 #[tokio::test]
+async fn ns_08_very_many_namespaces_that_wait_for_their_engines_keep_no_other_from_being_deleted() {
+    let (harness, service) = node("waited for").await;
+    for number in 0..70 {
+        let name = format!("waits-{number}");
+        harness.prepare("POST", &format!("sys/namespaces/{name}"), json!({})).await;
+        harness.prepare("POST", &format!("{name}/sys/mounts/lent"), json!({ "type": "lending" })).await;
+        harness.prepare("POST", &format!("{name}/lent/config"), json!({ "service": "waited for" })).await;
+        drop(harness.read(&format!("{name}/lent/creds/role"), ROOT).await.expect_status(200));
+    }
+    let gone: Vec<String> = (0..12).map(|number| format!("sys/namespaces/empty-{number}")).collect();
+    for path in &gone {
+        harness.prepare("POST", path, json!({})).await;
+    }
+    service.is_told(Does::IsDown);
+    for number in 0..70 {
+        drop(harness.delete(&format!("sys/namespaces/waits-{number}"), ROOT).await.expect_status(200));
+    }
+    pass(&harness, 1, 90).await;
+    for path in &gone {
+        drop(harness.delete(path, ROOT).await.expect_status(200));
+    }
+    pass(&harness, 1, 60).await;
+    for path in &gone {
+        assert_eq!(harness.read(path, ROOT).await.status, 404, "{path}");
+    }
+    assert_eq!(service.accounts().len(), 70);
+    service.is_told(Does::Everything);
+    pass(&harness, 301, 1).await;
+    pass(&harness, 1, 60).await;
+    assert!(service.accounts().is_empty());
+}
+
+#[tokio::test]
 async fn what_is_abandoned_by_order_is_reported() {
     let (harness, service) = node("abandoned").await;
     for _ in 0..3 {
