@@ -10,6 +10,8 @@ use tokio::sync::watch;
 struct State {
     is_closed: bool,
     inside: usize,
+    /// How many of them wait for what runs in the background.
+    resting: usize,
     entered: u64,
 }
 
@@ -19,6 +21,9 @@ pub(crate) struct Gate(Arc<watch::Sender<State>>);
 
 /// Whoever holds one is inside.
 pub(crate) struct Inside(Gate);
+
+/// Whoever holds one is inside, and waits for what runs in the background.
+pub(crate) struct Resting(Gate);
 
 impl Gate {
     /// Goes in; `None` when the gate is closed.
@@ -33,6 +38,19 @@ impl Gate {
         is_open.then(|| Inside(self.clone()))
     }
 
+    /// Somebody inside begins to wait for what runs in the background, which is not to make way for them.
+    pub(crate) fn rest(&self) -> Resting {
+        self.change(|state| state.resting += 1);
+        Resting(self.clone())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        self.0.send_if_modified(|state| {
+            change(state);
+            false
+        });
+    }
+
     /// Lets nobody in any more.
     pub(crate) fn close(&self) {
         self.0.send_modify(|state| state.is_closed = true);
@@ -43,10 +61,10 @@ impl Gate {
         self.0.borrow().is_closed
     }
 
-    /// Whether somebody is inside, and how many went in so far.
+    /// Whether somebody is inside who does not rest, and how many went in so far.
     pub(crate) fn traffic(&self) -> (bool, u64) {
         let state = self.0.borrow();
-        (state.inside > 0, state.entered)
+        (state.inside > state.resting, state.entered)
     }
 
     /// Completes when the gate is closed.
@@ -74,12 +92,32 @@ impl Drop for Inside {
     }
 }
 
+impl Drop for Resting {
+    fn drop(&mut self) {
+        self.0.change(|state| state.resting -= 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use futures_util::FutureExt;
 
     use super::*;
+
+    #[test]
+    fn whoever_waits_for_the_background_is_no_traffic_for_it() {
+        let gate = Gate::default();
+        let (asks, waits) = (gate.enter().unwrap(), gate.enter().unwrap());
+        let rests = gate.rest();
+        assert_eq!(gate.traffic(), (true, 2));
+        drop(asks);
+        assert_eq!(gate.traffic(), (false, 2));
+        drop(rests);
+        assert_eq!(gate.traffic(), (true, 2));
+        drop(waits);
+        assert_eq!(gate.traffic(), (false, 2));
+    }
 
     #[tokio::test]
     async fn a_closed_gate_is_deserted_when_the_last_one_has_left() {

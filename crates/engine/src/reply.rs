@@ -92,6 +92,8 @@ pub enum Afterwards {
     Restore,
     /// Let another node lead, once the answer is recorded.
     StepDown,
+    /// Ask engines to take these leases back, as was ordered, and answer when they did.
+    TakeBack(Vec<String>),
     /// Answer when what lies below this prefix of lease ids is revoked, as was ordered.
     AwaitRevoked(String),
 }

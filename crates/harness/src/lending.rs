@@ -42,6 +42,8 @@ pub enum Does {
     BreaksOff,
     /// It does a part, and says no to the rest.
     Half,
+    /// It does it, and never says so.
+    Silent,
     /// Nothing for now; what it was asked waits, and comes true when a test says so, whether or not anybody waits for it.
     Hangs,
 }
@@ -128,7 +130,7 @@ impl Service {
     async fn create(self: Arc<Self>, account: String) -> Result<(), Failed> {
         let down = || Fault::upstream("connection refused");
         let does = self.asks(|inside| match inside.does {
-            Does::Everything | Does::BreaksOff | Does::Half => inside.accounts.extend([account.clone()]),
+            Does::Everything | Does::BreaksOff | Does::Silent | Does::Half => inside.accounts.extend([account.clone()]),
             Does::Hangs => inside.waiting.extend([account.clone()]),
             Does::Refuses | Does::IsDown => {}
         });
@@ -138,6 +140,7 @@ impl Service {
             Does::IsDown => Err(Failed::nothing_done(down())),
             Does::BreaksOff => Err(Fault::upstream("connection reset").into()),
             Does::Half => Err(Failed::partly_done(Fault::invalid("the service says no to the rest"))),
+            Does::Silent => std::future::pending().await,
             Does::Hangs => {
                 self.0.wait_for(|inside| inside.accounts.contains(&account).then_some(())).await;
                 Ok(())
@@ -147,7 +150,9 @@ impl Service {
 
     async fn lengthen(&self, account: &str, life: Duration) -> Result<(), Fault> {
         let does = self.asks(|inside| match inside.does {
-            Does::Everything | Does::BreaksOff => inside.lengthened.entry(account.to_owned()).or_default().push(life),
+            Does::Everything | Does::BreaksOff | Does::Silent => {
+                inside.lengthened.entry(account.to_owned()).or_default().push(life)
+            }
             Does::Hangs => inside.hanging += 1,
             Does::Refuses | Does::IsDown | Does::Half => {}
         });
@@ -156,6 +161,7 @@ impl Service {
             Does::Refuses | Does::Half => Err(Fault::invalid("the service says no")),
             Does::IsDown => Err(Fault::upstream("connection refused")),
             Does::BreaksOff => Err(Fault::upstream("connection reset")),
+            Does::Silent => std::future::pending().await,
             Does::Hangs => {
                 self.0.wait_for(|inside| (inside.does == Does::Everything).then_some(())).await;
                 self.0.update(|inside| {
@@ -169,7 +175,7 @@ impl Service {
 
     async fn remove(&self, account: &str) -> Result<(), Fault> {
         let does = self.asks(|inside| {
-            if inside.does == Does::Everything {
+            if matches!(inside.does, Does::Everything | Does::Silent) {
                 inside.accounts.remove(account);
             }
         });
@@ -178,19 +184,19 @@ impl Service {
             Does::Refuses | Does::Half => Err(Fault::invalid("the account owns something")),
             Does::IsDown => Err(Fault::upstream("connection refused")),
             Does::BreaksOff => Err(Fault::upstream("connection reset")),
-            Does::Hangs => std::future::pending().await,
+            Does::Silent | Does::Hangs => std::future::pending().await,
         }
     }
 
     async fn set_password(self: Arc<Self>, account: String, password: String) -> Result<(), Failed> {
         let does = self.asks(|inside| {
-            if matches!(inside.does, Does::Everything | Does::BreaksOff) {
+            if matches!(inside.does, Does::Everything | Does::BreaksOff | Does::Silent) {
                 inside.passwords.entry(account).or_default().push(password);
             }
         });
         match does {
             Does::Everything => Ok(()),
-            Does::Hangs => std::future::pending().await,
+            Does::Silent | Does::Hangs => std::future::pending().await,
             Does::BreaksOff => Err(Fault::upstream("connection reset").into()),
             _ => Err(Failed::nothing_done(Fault::invalid("the service says no"))),
         }

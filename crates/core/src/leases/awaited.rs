@@ -35,6 +35,7 @@ pub(crate) async fn revoked(
     ordered: Timestamp,
     deadline: Duration,
 ) -> Result<(), Fault> {
+    let _rests = unsealed.gate.rest();
     let begun = unsealed.doors.clock.monotonic();
     let prefix = format!("{}/", prefix.trim_matches('/'));
     while is_waiting(unsealed, namespace, &prefix, ordered).await? {

@@ -9,6 +9,7 @@
 //! whether or not this task has come by. Deliberately absent: one timer per lease.
 
 pub mod abandoned;
+pub(crate) mod at_once;
 pub(crate) mod awaited;
 pub(crate) mod clock;
 mod collect;

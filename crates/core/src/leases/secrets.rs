@@ -402,11 +402,11 @@ impl Leases {
         Ok(Retired::Some)
     }
 
-    /// Ends a lease of a namespace and waits for its engine: all in one transaction.
+    /// Ends a lease of a namespace once its engine took it back: all in one transaction.
     ///
     /// # Errors
-    /// The engine's, and then the lease is as it was.
-    pub async fn revoke(&self, means: Means<'_>, namespace: &NamespaceId, id: &str) -> Result<(), Fault> {
+    /// The engine's, and then nothing is written.
+    pub(super) async fn revoke(&self, means: Means<'_>, namespace: &NamespaceId, id: &str) -> Result<(), Fault> {
         let Some(record) = read_in(means.txn, namespace, id)? else { return Ok(()) };
         let now = means.now;
         let mut record = self.retire_record(means.txn, record, false, now)?;

@@ -301,6 +301,11 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, footing: Footin
             let waited = Box::pin(waiting).await;
             (waited.map(|()| response), None)
         }
+        Ok((response, Some(Afterwards::TakeBack(ids)))) => {
+            let deadline = request.connection.request_time_max.unwrap_or(unsealed.handles.settings.request_time_max);
+            let taking = leases::at_once::taken_back(unsealed, &routed.space.id, &ids, deadline);
+            (Box::pin(taking).await.map(|()| response), None)
+        }
         Ok((response, afterwards)) => (Ok(Response { behind, ..response }), afterwards),
         Err(fault) => (Err(fault), None),
     };
@@ -338,7 +343,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, footing: Footin
             Ok(()) | Err(ClusterError::NotLeader) => {}
             Err(error) => return record::unrecorded(error.into()),
         },
-        Some(Afterwards::AwaitRevoked(_)) | None => {}
+        Some(Afterwards::AwaitRevoked(_) | Afterwards::TakeBack(_)) | None => {}
     }
     answer
 }

@@ -291,6 +291,9 @@ async fn a_failing_revocation_that_is_waited_for_is_told_and_changes_nothing() {
     let answer = harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": id, "sync": true })).await;
     answer.expect_error(400, "no such user");
     drop(lookup(&harness, &id).await.expect_status(200));
+    harness.advance(Duration::from_secs(120)).await;
+    harness.advance(Duration::from_secs(1)).await;
+    drop(lookup(&harness, &id).await.expect_status(200));
     // Forced, it is forgotten, with a word in the log.
     drop(harness.write("sys/leases/revoke-force/made/creds", ROOT, json!({})).await.expect_status(204));
     for _ in 0..3 {

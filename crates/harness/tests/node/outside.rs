@@ -181,6 +181,53 @@ async fn a_server_that_is_killed_in_the_middle_leaves_no_account() {
 }
 
 #[tokio::test]
+async fn a_server_that_is_killed_while_it_takes_something_back_goes_on_with_that() {
+    // Before the account is gone, and after.
+    for does in [Does::Hangs, Does::Silent] {
+        for order in ["revoke", "revoke-prefix/lent"] {
+            let (mut harness, service) = node(&format!("killed-taking-back-{does:?}-{}", order.len())).await;
+            let lease = creds(&harness, ROOT).await.expect_status(200).text_at("/lease_id");
+            let before = service.asked();
+            service.is_told(does);
+            {
+                let body = json!({ "lease_id": lease, "sync": true });
+                let path = format!("sys/leases/{order}");
+                let mut asking = Box::pin(harness.write(&path, ROOT, body));
+                while service.asked() == before {
+                    tokio::select! { biased; _ = &mut asking => panic!("it hangs"), () = tokio::task::yield_now() => {} }
+                }
+            }
+            service.is_told(Does::Everything);
+            harness.kill();
+            harness.unseal().await;
+            // Long before its time is over.
+            pass(&harness, 95, 1).await;
+            pass(&harness, 2, 3).await;
+            assert_eq!((service.accounts().len(), count(&harness, "live").await), (0, 0), "{does:?} {order}");
+            let shown = harness.write("sys/leases/lookup", ROOT, json!({ "lease_id": lease })).await;
+            drop(shown.expect_status(400));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_taken_back_at_once_is_as_it_was_when_that_is_refused_and_is_tried_again_in_doubt() {
+    let (harness, service) = node("refused-at-once").await;
+    for (does, status, left) in [(Does::Refuses, 400, 1), (Does::BreaksOff, 502, 0)] {
+        let lease = creds(&harness, ROOT).await.expect_status(200).text_at("/lease_id");
+        service.is_told(does);
+        let body = json!({ "lease_id": lease, "sync": true });
+        drop(harness.write("sys/leases/revoke", ROOT, body.clone()).await.expect_status(status));
+        service.is_told(Does::Everything);
+        pass(&harness, 95, 1).await;
+        pass(&harness, 2, 3).await;
+        assert_eq!((service.accounts().len(), count(&harness, "live").await), (left, left as u64), "{does:?}");
+        drop(harness.write("sys/leases/revoke", ROOT, body).await.expect_status(204));
+        assert_eq!(service.accounts().len(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_token_or_mount_that_ends_meanwhile_gets_nothing() {
     let (harness, service) = node("ends-meanwhile").await;
     let token = harness.token(json!({ "policies": ["may"], "ttl": "2h" })).await;

@@ -303,26 +303,26 @@ pub(super) fn means<'a>(cx: &'a mut Cx<'_>) -> Means<'a> {
     Means { txn: cx.view.widen(Widened::assertion()), now, entropy, workers, ways }
 }
 
-pub(super) async fn revoke(sys: &Sys, cx: Cx<'_>, input: Revoke) -> Result<Nothing, Fault> {
+pub(super) async fn revoke(sys: &Sys, cx: Cx<'_>, input: Revoke) -> Result<Then<Nothing>, Fault> {
     revoke_one(sys, cx, &given(input.lease_id, "")?, input.sync).await
 }
 
-pub(super) async fn revoke_in_path(sys: &Sys, cx: Cx<'_>, input: RevokeInPath) -> Result<Nothing, Fault> {
+pub(super) async fn revoke_in_path(sys: &Sys, cx: Cx<'_>, input: RevokeInPath) -> Result<Then<Nothing>, Fault> {
     revoke_one(sys, cx, &given(input.lease_id, &input.url_lease_id)?, input.sync).await
 }
 
-async fn revoke_one(sys: &Sys, mut cx: Cx<'_>, id: &str, sync: bool) -> Result<Nothing, Fault> {
+async fn revoke_one(sys: &Sys, mut cx: Cx<'_>, id: &str, sync: bool) -> Result<Then<Nothing>, Fault> {
     let (now, namespace) = (cx.now, &cx.mount.namespace);
     let txn = cx.view.widen(Widened::assertion());
     // Alive or not: what was revoked must not come back when a later process tells an earlier time.
     if let Some(found) = sys.handles.tokens.stored_by_lease_id(txn, namespace, id)? {
         sys.handles.tokens.revoke(txn, &found, now)?;
-    } else if sync {
-        sys.handles.leases.revoke(means(&mut cx), namespace, id).await?;
-    } else {
+    } else if !sync {
         sys.handles.leases.retire(txn, namespace, id, false, now)?;
+    } else if sys.handles.leases.order_at_once(txn, namespace, id, now)? {
+        return Ok(Then::new(Nothing, Afterwards::TakeBack(vec![id.to_owned()]), Widened::assertion()));
     }
-    Ok(Nothing)
+    Ok(Then::no_more(Nothing))
 }
 
 pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Result<Then<Nothing>, Fault> {
@@ -336,15 +336,19 @@ pub(super) async fn revoke_prefix(sys: &Sys, mut cx: Cx<'_>, input: Below) -> Re
         let ordered = order(sys, cx, JobWork::Revoke, &input.prefix)?;
         return Ok(Then::new(ordered, Afterwards::AwaitRevoked(input.prefix), Widened::assertion()));
     }
-    let now = cx.now;
+    let (now, mut ordered) = (cx.now, Vec::new());
+    let txn = cx.view.widen(Widened::assertion());
     for id in ids {
-        let txn = cx.view.widen(Widened::assertion());
         match sys.handles.tokens.stored_by_lease_id(txn, namespace, &id)? {
             Some(found) => sys.handles.tokens.revoke(txn, &found, now)?,
-            None => sys.handles.leases.revoke(means(&mut cx), namespace, &id).await?,
+            None if sys.handles.leases.order_at_once(txn, namespace, &id, now)? => ordered.push(id),
+            None => {}
         }
     }
-    Ok(Then::no_more(Nothing))
+    if ordered.is_empty() {
+        return Ok(Then::no_more(Nothing));
+    }
+    Ok(Then::new(Nothing, Afterwards::TakeBack(ordered), Widened::assertion()))
 }
 
 pub(super) async fn revoke_force(sys: &Sys, cx: Cx<'_>, input: Directory) -> Result<Nothing, Fault> {
