@@ -10,18 +10,18 @@ use tresor_engine::{Cx, Data, LeaseClaim, MountFacts, Outside};
 use tresor_env::tasks::{NotComputed, run_computing};
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
-use tresor_secret::SecretBytes;
+use tresor_secret::{SecretBytes, SecretString};
 use tresor_wire::output::Output;
 
 use crate::account::{Account, KIND};
 use crate::certificate::{Issued, Maker, Order};
 use crate::config::{ByName, ID_LENGTH};
-use crate::connection::{Connection, account_name};
+use crate::connection::{Connection, account_name, copied};
 use crate::plugins::{Creation, Plugin};
 use crate::roles::Role;
 use crate::settings::{Common, FIELDS};
 use crate::statements::{are_blank, put_in};
-use crate::target::{NewAccount, Proof};
+use crate::target::{NewAccount, Proof, Target};
 use crate::{Database, Doors, checked_name};
 
 /// An account is let in for so much longer than its lease lasts, so that clocks may differ.
@@ -87,6 +87,17 @@ async fn issue(cx: &Cx<'_>, maker: Maker, name: String, lives: Duration) -> Resu
     issued.map_err(Fault::internal)
 }
 
+/// What a server is told in place of a password, if that is so; computed where nobody waits for the core that it keeps busy.
+async fn told(cx: &Cx<'_>, target: &Target, password: &SecretString) -> Result<Option<SecretString>, Fault> {
+    let Some(salt) = target.salt() else { return Ok(None) };
+    let password = copied(password);
+    let hash = run_computing(cx.workers, move || salt.hash(&password)).await.map_err(|error| match error {
+        NotComputed::Busy => Refusal::Unavailable("too many passwords at once, try again".into()).into(),
+        NotComputed::Panicked => Fault::internal(error),
+    })?;
+    Ok(Some(hash))
+}
+
 pub(crate) async fn make(
     engine: &Database,
     mut cx: Cx<'_>,
@@ -123,7 +134,13 @@ pub(crate) async fn make(
         Some(certificates) => Proof::Certificate(issue(&cx, certificates, username.clone(), lives).await?),
         None => Proof::Password(cx.password(&role.credential.password_policy(&connection.password_policy)?)?),
     };
-    let account = NewAccount { expiration: expiration(plugin, cx.now, lives)?, username: username.clone(), proof };
+    let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let told = match &proof {
+        Proof::Password(password) => told(&cx, &target, password).await?,
+        Proof::Certificate(_) => None,
+    };
+    let account =
+        NewAccount { expiration: expiration(plugin, cx.now, lives)?, username: username.clone(), proof, told };
     let number = random_base62(ID_LENGTH, cx.entropy).to_string();
     let noted = account_name(&connection.id, &number);
     let recipe = Account {
@@ -142,7 +159,6 @@ pub(crate) async fn make(
         renewable,
     };
     cx.view.write(&noted, &[])?;
-    let target = engine.targets.of(&connection, Doors::of(&cx))?;
     let (creation, rollback) = (role.creation, role.rollback);
     let act = async move {
         target.create(&account, &creation, &rollback).await?;

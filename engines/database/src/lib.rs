@@ -134,11 +134,15 @@ pub(crate) struct Doors {
     pub(crate) clock: Arc<dyn Clock>,
     /// HTTP servers.
     pub(crate) outgoing: Arc<dyn Outgoing>,
+    /// Unpredictable, and told nobody: what hashes of passwords are salted by.
+    pub(crate) seed: [u8; 32],
 }
 
 impl Doors {
     pub(crate) fn of(cx: &Cx<'_>) -> Self {
-        Self { net: Arc::clone(cx.net), clock: Arc::clone(cx.clock), outgoing: Arc::clone(cx.outgoing) }
+        let mut seed = [0; 32];
+        cx.entropy.fill(&mut seed);
+        Self { net: Arc::clone(cx.net), clock: Arc::clone(cx.clock), outgoing: Arc::clone(cx.outgoing), seed }
     }
 
     /// What comes of something within a time; `None` when it takes longer.

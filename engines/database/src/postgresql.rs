@@ -3,20 +3,26 @@
 //! Statements of operators run as they are, by the simple protocol, one transaction for all of them. What the server says is
 //! shown without the passwords that it was told. Deliberately absent: taking connections apart when a role is dropped.
 
+mod scram;
 mod session;
 mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tresor_crypto::hash::HmacKey;
 use tresor_postgresql::{Dsn, Files, Names, Placed, Ssl, Tls, Way};
 use tresor_secret::SecretString;
 use zeroize::Zeroizing;
 
 use crate::Doors;
 use crate::access::{self, Access};
+use crate::connection::copied;
 use crate::pool::Limits;
 use crate::statements::{Language, are_blank, filled, identifier, literal};
 use crate::target::{NewAccount, Trouble};
+pub(crate) use scram::Salt;
 use session::{Session, before_anything};
 pub(crate) use settings::PLUGIN;
 
@@ -68,11 +74,20 @@ impl access::Work<Session> for Work<'_> {
 pub(crate) struct PostgreSql {
     access: Access<Session>,
     telling: Telling,
+    salts: Box<HmacKey>,
+    /// How many salts were made.
+    salted: AtomicU64,
 }
 
 impl PostgreSql {
     fn new(doors: Doors, dsn: Dsn, tls: Tls, passwords: Vec<SecretString>, telling: Telling, limits: Limits) -> Self {
-        Self { access: Access::new(doors, Way { dsn, tls }, passwords, limits), telling }
+        let salts = Box::new(HmacKey::new(&doors.seed));
+        Self {
+            access: Access::new(doors, Way { dsn, tls }, passwords, limits),
+            telling,
+            salts,
+            salted: AtomicU64::new(0),
+        }
     }
 
     pub(crate) async fn verify(&self) -> Result<(), Trouble> {
@@ -81,12 +96,16 @@ impl PostgreSql {
 
     pub(crate) async fn create(&self, account: &NewAccount, statements: &[String]) -> Result<(), Trouble> {
         let name = account.username.as_str();
-        let told = account.password().map(|password| self.told(password)).transpose()?;
+        let told = match (&account.told, account.password()) {
+            (Some(told), _) => Some(copied(told)),
+            (None, password) => password.map(|password| self.told(password)),
+        };
         let mut fills = vec![("name", name), ("username", name), ("expiration", account.expiration.as_str())];
         let mut secrets = Vec::new();
         if let (Some(password), Some(told)) = (account.password(), &told) {
-            fills.push(("password", told.as_str()));
-            secrets.extend([password.expose().as_str(), told.as_str()]);
+            let told = told.expose().as_str();
+            fills.push(("password", told));
+            secrets.extend([password.expose().as_str(), told]);
         }
         let texts = filled(Language::PostgreSql, statements, &fills)?;
         self.access.run(&secrets, Work::Transact(&texts)).await
@@ -109,15 +128,16 @@ impl PostgreSql {
         password: &SecretString,
         statements: &[String],
     ) -> Result<(), Trouble> {
-        let told = self.told(password)?;
+        let told = self.told(password);
+        let told = told.expose().as_str();
         let usual = [ROTATION.to_owned()];
         let statements = if are_blank(statements) { &usual } else { statements };
         let texts = filled(
             Language::PostgreSql,
             statements,
-            &[("name", username), ("username", username), ("password", &told)],
+            &[("name", username), ("username", username), ("password", told)],
         )?;
-        self.access.run(&[password.expose(), &told], Work::Transact(&texts)).await
+        self.access.run(&[password.expose(), told], Work::Transact(&texts)).await
     }
 
     pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {
@@ -141,36 +161,47 @@ impl PostgreSql {
     }
 
     /// A password as the server is told it.
-    fn told(&self, password: &SecretString) -> Result<Zeroizing<String>, Trouble> {
-        match self.telling {
-            Telling::Plain => Ok(Zeroizing::new(password.expose().clone())),
-            Telling::Scram => {
-                let hash = postgres_protocol::password::scram_sha_256(password.expose().as_bytes());
-                Ok(Zeroizing::new(hash))
-            }
-        }
+    fn told(&self, password: &SecretString) -> SecretString {
+        self.salt().map_or_else(|| copied(password), |salt| salt.hash(password))
     }
+
+    /// By what a password is hashed before the server is told it; `None`: it is told the password. Another one each
+    /// time, and nobody can tell it who does not know this process's seed.
+    pub(crate) fn salt(&self) -> Option<Salt> {
+        if self.telling == Telling::Plain {
+            return None;
+        }
+        let mut salt = Salt([0; 16]);
+        let code = self.salts.sign(&self.salted.fetch_add(1, Ordering::Relaxed).to_be_bytes());
+        salt.0.iter_mut().zip(code).for_each(|(byte, from)| *byte = from);
+        Some(salt)
+    }
+}
+
+/// The question whether there is a role: it is the answer, or nothing is.
+fn whether_there_is(username: &str) -> String {
+    format!("SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = {}", literal(username))
 }
 
 /// Whether there is a role, by not being refused.
 async fn is_there(session: &mut Session, username: &str) -> Result<(), Trouble> {
-    let asked = format!("SELECT 1 FROM pg_catalog.pg_roles WHERE rolname = {}", literal(username));
-    match session.column(&asked).await.map_err(before_anything)? {
+    match session.column(&whether_there_is(username)).await.map_err(before_anything)? {
         found if found.is_empty() => Err(Trouble::Refused("there is no such role".into())),
         _ => Ok(()),
     }
 }
 
 /// The usual way to take a role away: its rights first, as much as there is, then itself. Names of schemas come from the
-/// server, where anybody may have made them.
+/// server, where anybody may have made them. What does not depend on each other's answers is sent together.
 async fn take_away(session: &mut Session, username: &str) -> Result<(), Trouble> {
     let (role, text) = (identifier(username), literal(username));
-    match is_there(session, username).await {
-        Err(Trouble::Refused(_)) => return Ok(()),
-        there => there?,
-    }
     let granted = "SELECT DISTINCT table_schema FROM information_schema.role_column_grants WHERE grantee = ";
-    let mut schemas = session.column(&format!("{granted}{text}")).await?;
+    let questions = [whether_there_is(username), format!("{granted}{text}"), "SELECT current_database()".to_owned()];
+    let mut answers = session.columns(&questions.join(";")).await.map_err(before_anything)?.into_iter();
+    if answers.next().is_none_or(|found| found.is_empty()) {
+        return Ok(());
+    }
+    let mut schemas = answers.next().unwrap_or_default();
     if !schemas.iter().any(|schema| schema == "public") {
         schemas.push("public".to_owned());
     }
@@ -180,12 +211,12 @@ async fn take_away(session: &mut Session, username: &str) -> Result<(), Trouble>
         statements.push(format!("REVOKE ALL PRIVILEGES ON ALL SEQUENCES IN SCHEMA {schema} FROM {role}"));
         statements.push(format!("REVOKE USAGE ON SCHEMA {schema} FROM {role}"));
     }
-    for database in session.column("SELECT current_database()").await? {
+    for database in answers.flatten() {
         statements.push(format!("REVOKE CONNECT ON DATABASE {} FROM {role}", identifier(&database)));
     }
     let mut refused = None;
-    for statement in statements {
-        match session.statement(&statement).await {
+    for done in session.each(&statements).await {
+        match done {
             // A schema that is not there has given nothing.
             Err(Trouble::Refused(why)) => refused = Some(why),
             done => done?,

@@ -67,6 +67,36 @@ pub(crate) fn literal(text: &str) -> String {
     format!("'{}'", text.split('\0').next().unwrap_or_default().replace('\'', "''"))
 }
 
+/// Several texts of PostgreSQL as one message, which is a transaction. Nothing where one of them is not over when it ends, or
+/// may not be: then the next one would be something else.
+pub(crate) fn in_one_transaction(texts: &[Zeroizing<String>]) -> Option<Zeroizing<String>> {
+    if texts.len() > 1 && !texts.iter().all(|text| is_whole(text)) {
+        return None;
+    }
+    let room = texts.iter().map(|text| text.len() + 3).sum::<usize>() + 16;
+    let mut whole = Zeroizing::new(String::with_capacity(room));
+    whole.push_str("BEGIN");
+    for text in texts {
+        whole.push_str(";\n");
+        whole.push_str(text);
+        // It may end in a comment.
+        whole.push('\n');
+    }
+    whole.push_str(";COMMIT");
+    Some(whole)
+}
+
+/// Whether a text of PostgreSQL ends outside of quotes and comments.
+fn is_whole(text: &str) -> bool {
+    let (mut around, mut at) = (Around::Nothing, 0);
+    while let Some((before, rest)) = text.split_at_checked(at)
+        && let Some(letter) = rest.chars().next()
+    {
+        at += step(Language::PostgreSql, &mut around, rest, letter, before);
+    }
+    matches!(around, Around::Nothing | Around::Line) && !has_dollar_quotes(text)
+}
+
 /// Where a place of a statement is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Around {
@@ -288,6 +318,22 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_one_transaction_unless_one_could_reach_into_the_next() {
+        let joined = |texts: &[&str]| {
+            let texts: Vec<_> = texts.iter().map(|text| Zeroizing::new((*text).to_owned())).collect();
+            in_one_transaction(&texts).map(|whole| whole.to_string())
+        };
+        assert_eq!(joined(&["A '1';", "B -- it's"]).unwrap(), "BEGIN;\nA '1';\n;\nB -- it's\n;COMMIT");
+        // By itself it is refused as it stands.
+        assert_eq!(joined(&["A 'x"]).unwrap(), "BEGIN;\nA 'x\n;COMMIT");
+        for open in ["A 'x", "A \"x", r"A E'x\'", "A /* /* */", "DO $$ BEGIN END $$", "DO $x$"] {
+            assert_eq!(joined(&[open, "B"]), None, "{open}");
+            assert_eq!(joined(&["B", open]), None, "{open}");
+        }
+        assert!(joined(&["A 'x''', \"y\"\"\", E'\\''", "B /* ' /* ' */ ' */"]).is_some());
+    }
+
+    #[test]
     fn tok_11_blank_statements_are_none() {
         let blank =
             |statements: &[&str]| are_blank(&statements.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
@@ -303,6 +349,17 @@ mod tests {
     }
 
     proptest! {
+        /// What follows a whole text is read as it stands: a quote opens, and a second one closes.
+        #[test]
+        fn of_a_whole_text_nothing_reaches_into_the_next(text in "[a-z'\"/*\\\\ E\n-]{0,24}") {
+            if is_whole(&text) {
+                let open = format!("{text}\n;'");
+                prop_assert!(!is_whole(&open), "{open}");
+                let closed = format!("{open}'");
+                prop_assert!(is_whole(&closed), "{closed}");
+            }
+        }
+
         /// Between quotes a value ends nothing: what comes out has the same quotes, and the value between them.
         #[test]
         fn quotes_hold_whatever_is_put_in(value in ".{0,40}") {

@@ -9,7 +9,7 @@ use tresor_secret::SecretString;
 use crate::certificate::Issued;
 use crate::influxdb::InfluxDb;
 use crate::mysql::MySql;
-use crate::postgresql::PostgreSql;
+use crate::postgresql::{PostgreSql, Salt};
 use crate::redis::Redis;
 use crate::statements::Unfit;
 
@@ -108,6 +108,8 @@ pub(crate) struct NewAccount {
     pub(crate) username: String,
     /// By what it is let in.
     pub(crate) proof: Proof,
+    /// What the server is told in place of its password, where that takes a while to compute and was computed before.
+    pub(crate) told: Option<SecretString>,
     /// When the server itself is to let nobody in by it any more, as the server wants it written.
     pub(crate) expiration: String,
 }
@@ -159,6 +161,14 @@ macro_rules! each {
 }
 
 impl Target {
+    /// How the server is told the password of an account; `None`: as it is.
+    pub(crate) fn salt(&self) -> Option<Salt> {
+        match self {
+            Self::PostgreSql(inner) => inner.salt(),
+            Self::MySql(_) | Self::Redis(_) | Self::InfluxDb(_) => None,
+        }
+    }
+
     /// Whether somebody is let in.
     pub(crate) async fn verify(&self) -> Result<(), Trouble> {
         each!(self, inner => inner.verify().await)

@@ -14,6 +14,7 @@ pub(crate) fn account(username: &str, password: &str) -> NewAccount {
     NewAccount {
         username: username.to_owned(),
         proof: Proof::Password(secret(password)),
+        told: None,
         expiration: "2100-01-01 00:00:00+0000".into(),
     }
 }

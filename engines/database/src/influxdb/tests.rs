@@ -59,7 +59,7 @@ fn made(outgoing: Arc<FakeServers>, passwords: &[&str], details: &[(&str, &str)]
         passwords: passwords.iter().copied().map(secret).collect(),
         ..Connection::empty("flux")
     };
-    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing };
+    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing, seed: [7; 32] };
     (settings::PLUGIN.target)(&connection, doors)
 }
 

@@ -243,7 +243,8 @@ impl Fixture {
 /// One server for all of it.
 #[tokio::test]
 async fn what_is_asked_of_a_real_server() {
-    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut) };
+    let doors =
+        Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut), seed: [7; 32] };
     let fixture = Fixture { server: MariaDb::start().unwrap(), doors };
     fixture.an_account_is_made_and_taken_away().await;
     fixture.every_host_of_a_name_is_taken_away().await;

@@ -7,14 +7,17 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tresor_env::tasks::breathe;
 use tresor_postgresql::{Driver, NotLetIn, Way, ends_connection, hosts, reach, with_causes};
 use tresor_secret::SecretString;
 use zeroize::Zeroizing;
 
 use crate::Doors;
 use crate::access;
+use crate::statements::in_one_transaction;
 use crate::target::Trouble;
 
 /// How long one address may take to let us in, where the configuration does not say.
@@ -81,6 +84,8 @@ impl access::Session for Session {
             let doors = self.doors.clone();
             doors.within(PING_MAX, self.ping()).await?.ok()?;
         } else {
+            // What came meanwhile is heard of first: it may be that the server closed it.
+            breathe().await;
             self.look();
         }
         self.is_usable().then_some(self)
@@ -98,33 +103,56 @@ impl Session {
         drive(&mut self.driver, self.client.batch_execute(text)).await
     }
 
-    /// The first column of what a question gives.
-    pub(super) async fn column(&mut self, question: &str) -> Result<Vec<String>, Trouble> {
-        let rows = drive(&mut self.driver, self.client.simple_query(question)).await?;
-        let first = rows.iter().filter_map(|message| match message {
-            SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-            _ => None,
-        });
-        Ok(first.collect())
+    /// Statements that are done or not, each for itself and in no order, sent together.
+    pub(super) async fn each(&mut self, texts: &[String]) -> Vec<Result<(), Trouble>> {
+        let client = &self.client;
+        let asked = join_all(texts.iter().map(|text| client.batch_execute(text)));
+        let answered = drive(&mut self.driver, async { Ok(asked.await) }).await;
+        match answered {
+            Ok(answered) => answered.into_iter().map(|done| done.map_err(|error| said(&error))).collect(),
+            Err(trouble) => vec![Err(trouble)],
+        }
     }
 
-    /// All of these statements or none.
-    pub(super) async fn transact(&mut self, texts: &[Zeroizing<String>]) -> Result<(), Trouble> {
-        self.is_torn = true;
-        self.statement("BEGIN").await.map_err(before_anything)?;
-        for text in texts {
-            match self.statement(text).await {
-                Err(refused @ Trouble::Refused(_)) => {
-                    self.statement("ROLLBACK").await?;
-                    self.is_torn = false;
-                    return Err(refused);
-                }
-                done => done?,
+    /// The first column of what a question gives.
+    pub(super) async fn column(&mut self, question: &str) -> Result<Vec<String>, Trouble> {
+        Ok(self.columns(question).await?.into_iter().flatten().collect())
+    }
+
+    /// The first column of what each of several questions gives, which are asked together.
+    pub(super) async fn columns(&mut self, questions: &str) -> Result<Vec<Vec<String>>, Trouble> {
+        let messages = drive(&mut self.driver, self.client.simple_query(questions)).await?;
+        let mut columns = Vec::new();
+        for message in messages {
+            match (message, columns.last_mut()) {
+                (SimpleQueryMessage::RowDescription(_), _) => columns.push(Vec::new()),
+                (SimpleQueryMessage::Row(row), Some(column)) => column.extend(row.get(0).map(str::to_owned)),
+                _ => {}
             }
         }
-        self.statement("COMMIT").await?;
-        self.is_torn = false;
-        Ok(())
+        Ok(columns)
+    }
+
+    /// All of these statements or none: one message, where none of them can reach into the next.
+    pub(super) async fn transact(&mut self, texts: &[Zeroizing<String>]) -> Result<(), Trouble> {
+        self.is_torn = true;
+        let done = match in_one_transaction(texts) {
+            Some(whole) => self.statement(&whole).await,
+            None => self.one_by_one(texts).await,
+        };
+        if matches!(done, Err(Trouble::Refused(_))) {
+            self.statement("ROLLBACK").await?;
+        }
+        self.is_torn = !matches!(done, Ok(()) | Err(Trouble::Refused(_)));
+        done
+    }
+
+    async fn one_by_one(&mut self, texts: &[Zeroizing<String>]) -> Result<(), Trouble> {
+        self.statement("BEGIN").await.map_err(before_anything)?;
+        for text in texts {
+            self.statement(text).await?;
+        }
+        self.statement("COMMIT").await
     }
 
     /// Sees whether the other side has closed it.

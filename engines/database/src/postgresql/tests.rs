@@ -88,6 +88,18 @@ impl Fixture {
         assert!(why.contains("invalid input syntax") && why.contains("[password]"), "{why}");
         assert!(!why.contains("canary"), "{why}");
         assert_eq!(self.count("pg_roles WHERE rolname = 'v-half'"), "0");
+        // Nor does one whose end the server refuses.
+        self.server
+            .sql("CREATE TABLE a (n int PRIMARY KEY, m int REFERENCES a DEFERRABLE INITIALLY DEFERRED)")
+            .unwrap();
+        let late = statements(&[CREATION, "INSERT INTO a VALUES (1, 2)"]);
+        let refused = target.create(&made, &late).await;
+        assert!(matches!(&refused, Err(Trouble::Refused(why)) if why.contains("foreign key")), "{refused:?}");
+        // Nor one whose texts are read one by one.
+        let body = "DO $$ BEGIN EXECUTE format('CREATE ROLE %I', '{{name}}'); END $$";
+        let refused = target.create(&made, &statements(&[body, "SELECT 1/0"])).await;
+        assert!(matches!(&refused, Err(Trouble::Refused(why)) if why.contains("division")), "{refused:?}");
+        assert_eq!(self.count("pg_roles WHERE rolname = 'v-half'"), "0");
         // The connection goes on.
         target
             .create(&made, &statements(&["DO $$ BEGIN EXECUTE format('CREATE ROLE %I', '{{name}}'); END $$;"]))
@@ -103,6 +115,10 @@ impl Fixture {
         target.create(&made, &statements(&[CREATION, noted])).await.unwrap();
         assert_eq!(self.count("told WHERE p LIKE 'SCRAM-SHA-256$4096:%'"), "1");
         target.log_in("v-scram", &secret("pw-scram")).await.unwrap();
+        // Letters that are prepared before they are hashed, as clients do: half-width, a no-break space, a soft hyphen.
+        target.set_password("v-scram", &secret("\u{ff76}\u{a0}\u{ad}x"), &[]).await.unwrap();
+        target.log_in("v-scram", &secret("\u{ff76}\u{a0}\u{ad}x")).await.unwrap();
+        assert!(target.log_in("v-scram", &secret("pw-scram")).await.is_err());
         target.revoke("v-scram", &[]).await.unwrap();
         self.server.sql("DROP TABLE told").unwrap();
     }
@@ -123,6 +139,10 @@ impl Fixture {
         assert_ne!(self.server.sql(end).unwrap(), "0");
         target.verify().await.unwrap();
         target.verify().await.unwrap();
+        assert_ne!(self.server.sql(end).unwrap(), "0");
+        target.create(&account("v-anew", "pw"), &statements(&[CREATION])).await.unwrap();
+        assert_ne!(self.server.sql(end).unwrap(), "0");
+        target.revoke("v-anew", &[]).await.unwrap();
         let own = "pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
         assert_eq!(self.count(own), "1", "one connection is used again");
     }
@@ -187,7 +207,8 @@ impl Fixture {
 /// One server for all of it.
 #[tokio::test]
 async fn what_is_asked_of_a_real_server() {
-    let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut) };
+    let doors =
+        Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut), seed: [7; 32] };
     let fixture = Fixture { server: Postgres::start().unwrap(), doors };
     fixture.an_account_is_made_renewed_and_taken_away().await;
     fixture.dyn_01_names_of_schemas_do_nothing().await;

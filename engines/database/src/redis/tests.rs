@@ -23,7 +23,12 @@ struct Fixture {
 
 impl Fixture {
     fn of(users: Users) -> Self {
-        let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing: Arc::new(NoWayOut) };
+        let doors = Doors {
+            net: Arc::new(OsNet),
+            clock: Arc::new(OsClock::new()),
+            outgoing: Arc::new(NoWayOut),
+            seed: [7; 32],
+        };
         Self { server: Server::start(users).unwrap(), doors }
     }
 
