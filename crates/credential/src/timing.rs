@@ -97,6 +97,24 @@ impl Timing {
         Ok(())
     }
 
+    /// Takes what was sent, of what is rotated by itself unless that is disabled. Whether it makes a difference: then the time
+    /// counts anew.
+    ///
+    /// # Errors
+    /// As [`Timing::change`].
+    pub fn change_or_disable(
+        &mut self,
+        is_disabled: &mut bool,
+        sent: Sent,
+        disable: Option<bool>,
+        period_min: Duration,
+    ) -> Result<bool, TimingError> {
+        let (before, was_disabled) = (self.clone(), *is_disabled);
+        self.change(sent, period_min)?;
+        *is_disabled = disable.unwrap_or(was_disabled);
+        Ok(*self != before || *is_disabled != was_disabled)
+    }
+
     /// Whether there is neither a period nor a schedule.
     #[must_use]
     pub fn is_never(&self) -> bool {
@@ -164,6 +182,19 @@ mod tests {
         timing.change(sent(None, Some("0 3 * * *"), Some(HOUR)), LEAST).unwrap();
         timing.change(sent(None, Some(""), None), LEAST).unwrap();
         assert_eq!((timing.rotation().unwrap(), timing.shown_window()), (None, None));
+    }
+
+    #[test]
+    fn what_changes_nothing_counts_on() {
+        let (mut timing, mut is_disabled) = (Timing::default(), false);
+        let mut change = |period, disable| {
+            timing.change_or_disable(&mut is_disabled, sent(period, None, None), disable, LEAST).unwrap()
+        };
+        assert!(!change(None, None) && !change(None, Some(false)));
+        assert!(change(Some(DAY), None) && !change(Some(DAY), None));
+        assert!(
+            change(None, Some(true)) && !change(None, Some(true)) && !change(None, None) && change(None, Some(false))
+        );
     }
 
     #[test]

@@ -81,6 +81,7 @@ impl Engine for Aws {
     async fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {
         match name.strip_prefix(statics::WAKE) {
             Some(role) => statics::awake(cx, role),
+            None if name == rotate::WAKE_DUE => rotate::due(cx),
             None => rotate::awake(cx),
         }
     }

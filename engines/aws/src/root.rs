@@ -1,20 +1,25 @@
 //! `config/root`: by which keys AWS is asked, and where.
 //!
-//! The secret key is never shown; what is not sent stays. Deliberately absent: keys from the surroundings of the server (its
+//! The secret key is never shown; what is not sent stays. Here is also when the key is rotated by itself; what that is, is
+//! in [`rotate`](crate::rotate). Deliberately absent: keys from the surroundings of the server (its
 //! environment, the machine's metadata): who writes the configuration says whose keys are used.
 
-use tresor_credential::{Moment, Template};
+use std::time::Duration;
+
+use tresor_credential::timing::Sent;
+use tresor_credential::{Moment, Rotation, Template, Timing};
 use tresor_engine::{Cx, Data, Nothing, View, Warned};
 use tresor_env::outgoing::Base;
-use tresor_model::Fault;
+use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
-use tresor_wire::input::{CommaList, EmptyInput, Input};
+use tresor_wire::input::{CommaList, EmptyInput, Input, Seconds};
 use tresor_wire::output::Output;
 
 use crate::Aws;
 use crate::iam::Iam;
 use crate::query::{Client, Doors, Endpoint};
+use crate::rotate;
 use crate::sign::Keys;
 use crate::sts::Sts;
 
@@ -47,11 +52,35 @@ pub(crate) struct Access {
 
 /// The configuration.
 #[derive(Record)]
-#[record(kind = "aws-root", version = 1)]
+#[record(kind = "aws-root", version = 2, previous = RootV1)]
 pub(crate) struct Root {
     pub(crate) access: Access,
     /// Empty: the engine's own.
     pub(crate) username_template: String,
+    timing: Timing,
+    is_rotation_disabled: bool,
+    /// Since when the key counts for the times of its rotations.
+    pub(crate) counts_since: Option<Timestamp>,
+}
+
+/// The configuration when keys were rotated by order alone.
+#[derive(Record)]
+#[record(kind = "aws-root", version = 1)]
+struct RootV1 {
+    access: Access,
+    username_template: String,
+}
+
+impl From<RootV1> for Root {
+    fn from(older: RootV1) -> Self {
+        Self {
+            access: older.access,
+            username_template: older.username_template,
+            timing: Timing::default(),
+            is_rotation_disabled: false,
+            counts_since: None,
+        }
+    }
 }
 
 /// The part of AWS that a region is in: what the names of its servers end with, and where its IAM and STS are.
@@ -152,6 +181,30 @@ impl Root {
         view.write(NAME, &self.encode())
     }
 
+    /// When the key is rotated by itself; `None` is never.
+    pub(crate) fn rotation(&self) -> Result<Option<Rotation>, Fault> {
+        let rotation = self.timing.rotation().map_err(Fault::internal)?;
+        Ok(rotation.filter(|_| !self.is_rotation_disabled))
+    }
+
+    /// Takes what was sent of the times, and begins to count anew where that makes a difference.
+    fn change_times(&mut self, sent: Times, now: Timestamp) -> Result<(), Fault> {
+        let times = Sent {
+            period: sent.rotation_period.map(|period| period.0),
+            schedule: sent.rotation_schedule,
+            window: sent.rotation_window.map(|window| window.0),
+        };
+        let (is_disabled, disable) = (&mut self.is_rotation_disabled, sent.disable_automated_rotation);
+        let changed = self.timing.change_or_disable(is_disabled, times, disable, rotate::PERIOD_MIN);
+        if changed.map_err(|error| Fault::invalid(error.to_string()))? {
+            self.counts_since = Some(now);
+        }
+        if !self.timing.is_never() && self.access.access_key.is_empty() {
+            return Err(Fault::invalid("no access_key is configured that could be rotated"));
+        }
+        Ok(())
+    }
+
     fn template(&self) -> &str {
         if self.username_template.is_empty() { TEMPLATE } else { &self.username_template }
     }
@@ -217,6 +270,22 @@ pub(crate) struct Write {
     max_retries: Option<i64>,
     /// How users and sessions are called.
     username_template: Option<String>,
+    /// When the key is rotated by itself.
+    #[input(flatten)]
+    times: Times,
+}
+
+/// When the key is rotated by itself; what is not sent stays.
+#[derive(Input)]
+struct Times {
+    /// How often, at least 10 seconds; zero is never.
+    rotation_period: Option<Seconds>,
+    /// When: minute, hour, day of the month, month, day of the week, in UTC.
+    rotation_schedule: Option<String>,
+    /// How long after that it may still begin, at least an hour.
+    rotation_window: Option<Seconds>,
+    /// Whether it is not rotated by itself.
+    disable_automated_rotation: Option<bool>,
 }
 
 /// The configuration, without the secret key.
@@ -240,6 +309,17 @@ pub(crate) struct Shown {
     max_retries: i64,
     /// How users and sessions are called.
     username_template: String,
+    /// How often the key is rotated.
+    #[output(optional)]
+    rotation_period: Option<Duration>,
+    /// When it is.
+    #[output(optional)]
+    rotation_schedule: Option<String>,
+    /// How long after that it may still begin.
+    #[output(optional)]
+    rotation_window: Option<Duration>,
+    /// Whether it is not rotated by itself.
+    disable_automated_rotation: bool,
 }
 
 pub(crate) async fn read(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Option<Data<Shown>>, Fault> {
@@ -256,6 +336,10 @@ pub(crate) async fn read(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> R
         sts_fallback_regions: access.sts_fallback_regions,
         max_retries: access.max_retries,
         username_template,
+        rotation_period: root.timing.shown_period().filter(|period| !period.is_zero()),
+        rotation_schedule: root.timing.shown_schedule(),
+        rotation_window: root.timing.shown_window(),
+        disable_automated_rotation: root.is_rotation_disabled,
     })))
 }
 
@@ -282,6 +366,9 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
             max_retries: -1,
         },
         username_template: String::new(),
+        timing: Timing::default(),
+        is_rotation_disabled: false,
+        counts_since: None,
     });
     let access = &mut root.access;
     let is_other = input.access_key.as_ref().is_some_and(|sent| *sent != access.access_key);
@@ -290,6 +377,7 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
     }
     if is_other {
         access.lineage = tresor_crypto::token_text::random_uuid(cx.entropy);
+        root.counts_since = Some(cx.now);
     }
     access.access_key = input.access_key.unwrap_or_else(|| std::mem::take(&mut access.access_key));
     if let Some(secret_key) = input.secret_key {
@@ -328,6 +416,8 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
     for kind in [Naming::User, Naming::Federated] {
         root.name(&cx, kind, "role")?;
     }
+    root.change_times(input.times, cx.now)?;
     root.store(&mut cx.view)?;
+    rotate::plan_next(&mut cx.view, &root, cx.now)?;
     Ok(Warned(Nothing, warnings))
 }

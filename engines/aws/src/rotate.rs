@@ -1,4 +1,5 @@
-//! `config/rotate-root`: a new key for the configured user, tried before it is used, and then the old one deleted.
+//! A new key for the configured user, tried before it is used, and then the old one deleted: by order
+//! (`config/rotate-root`), or by itself when its time has come.
 //!
 //! Three steps, each after the one before is known to stand: a note that a rotation began, which is the intent; the new key,
 //! made and tried, and stored; the old key, deleted by a call of its own, as often as it takes. A crash before the second
@@ -8,7 +9,7 @@
 use std::time::Duration;
 
 use tresor_engine::outside::{Failed, Left, Outside};
-use tresor_engine::{Cx, Data, Nothing, View};
+use tresor_engine::{Answer, Cx, Data, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_wire::input::EmptyInput;
@@ -21,8 +22,12 @@ use crate::query::AwsError;
 use crate::root::{Access, Root};
 use crate::sign::Keys;
 
-/// The name that this engine is called by.
+/// The name that this engine is called by to end a rotation.
 const WAKE: &str = "root";
+/// And to begin one.
+pub(crate) const WAKE_DUE: &str = "root-due";
+/// The least time between two rotations.
+pub(crate) const PERIOD_MIN: Duration = Duration::from_secs(10);
 /// Where the note lies.
 const NOTE: &str = "rotation";
 /// How long after its beginning a rotation is over, whatever became of it.
@@ -106,7 +111,38 @@ async fn make(access: &Access, iam: &Iam, as_new: impl Fn(Keys) -> Iam) -> Resul
     }
 }
 
-pub(crate) async fn rotate(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Outside<Data<Shown>>, Fault> {
+/// Sets when the key is rotated next.
+pub(crate) fn plan_next(view: &mut View<'_>, root: &Root, now: Timestamp) -> Result<(), Fault> {
+    match root.rotation()? {
+        Some(rotation) => view.wake(WAKE_DUE, rotation.due(root.counts_since.unwrap_or(now), now).max(now)),
+        None => view.no_wake(WAKE_DUE),
+    }
+}
+
+pub(crate) async fn rotate(_engine: &Aws, cx: Cx<'_>, _input: EmptyInput) -> Result<Outside<Data<Shown>>, Fault> {
+    begin(cx, |access_key| Data(Shown { access_key: access_key.to_owned() }))
+}
+
+/// Begins the rotation that is due, or says when it comes next.
+pub(crate) fn due(mut cx: Cx<'_>) -> Result<Outside<Nothing>, Fault> {
+    let Some(root) = Root::load(&mut cx.view)? else { return Ok(Outside::done(Nothing)) };
+    let Some(rotation) = root.rotation()? else { return Ok(Outside::done(Nothing)) };
+    let due = rotation.due(root.counts_since.unwrap_or(Timestamp::EPOCH), cx.now);
+    if !rotation.is_open(due, cx.now) {
+        // Not due yet, or not any more before that.
+        cx.view.wake(WAKE_DUE, due)?;
+        return Ok(Outside::done(Nothing));
+    }
+    // Unless it is done by then; the one before may not be over, either.
+    let again = rotation.again(due, cx.now, OVER);
+    cx.view.wake(WAKE_DUE, again)?;
+    if Note::load(&mut cx.view)?.is_some() {
+        return Ok(Outside::done(Nothing));
+    }
+    begin(cx, |_access_key| Nothing)
+}
+
+fn begin<T: Answer + 'static>(mut cx: Cx<'_>, answer: fn(&str) -> T) -> Result<Outside<T>, Fault> {
     let access = Root::configured(&mut cx.view)?.access;
     if Note::load(&mut cx.view)?.is_some() {
         return Err(Fault::invalid("the key is being rotated already: its old key is not deleted yet"));
@@ -123,9 +159,11 @@ pub(crate) async fn rotate(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) ->
         }
         let keys = tried.keys.duplicate();
         (root.access.access_key, root.access.secret_key) = (keys.access_key, keys.secret_key);
+        root.counts_since = Some(now);
         root.store(view)?;
+        plan_next(view, &root, now)?;
         Note { began, former: Some(Former { user: tried.user.clone(), key: old.clone() }) }.store(view, now)?;
-        Ok(Data(Shown { access_key: tried.keys.access_key.clone() }))
+        Ok(answer(&tried.keys.access_key))
     };
     Ok(Outside::new("", act, settle).if_failed(|view, _now, failed| match failed.left {
         Left::Nothing => forget(view),

@@ -454,6 +454,60 @@ async fn a_rotation_that_nobody_heard_the_end_of_leaves_the_key_that_works() {
 }
 
 #[tokio::test]
+async fn the_key_is_rotated_by_itself_when_its_time_has_come() {
+    let (harness, aws) = with_aws().await;
+    let write = async |body: Value| harness.write("aws/config/root", ROOT, body).await;
+    for (body, text) in [
+        (json!({ "rotation_period": "5s" }), "10 seconds or more"),
+        (json!({ "rotation_period": "1h", "rotation_schedule": "0 3 * * *" }), "mutually exclusive"),
+        (json!({ "rotation_window": "1h" }), "rotation_window without rotation_schedule"),
+        (json!({ "rotation_schedule": "often" }), "could not parse rotation_schedule"),
+    ] {
+        write(body).await.expect_error(400, text);
+    }
+    drop(write(json!({ "rotation_period": "1h" })).await.expect_status(204));
+    let shown = harness.read("aws/config/root", ROOT).await;
+    assert_eq!(shown.at("/data/rotation_period"), &json!(3600));
+    let used = async || {
+        harness.settle().await;
+        harness.read("aws/config/root", ROOT).await.text_at("/data/access_key")
+    };
+    let later = async |seconds: u64| {
+        harness.advance(Duration::from_secs(seconds)).await;
+        pass(&harness, 5).await;
+    };
+    later(3500).await;
+    assert_eq!(used().await, "AKIAROOT");
+    later(100).await;
+    let first = used().await;
+    assert_ne!(first, "AKIAROOT");
+    assert_eq!(aws.lock().unwrap().keys["tresor"], [first.as_str()], "the old one is deleted");
+    // What fails is tried again, and a rotation by order counts as one.
+    aws.lock().unwrap().fails = vec![("GetUser", 1, Ok((500, "InternalFailure")))];
+    later(3600).await;
+    assert_eq!(used().await, first);
+    later(125).await;
+    let second = used().await;
+    assert_ne!(second, first);
+    later(1800).await;
+    let ordered = harness.write("aws/config/rotate-root", ROOT, json!({})).await.text_at("/data/access_key");
+    later(1900).await;
+    assert_eq!(used().await, ordered);
+    // A restart forgets nothing; what is disabled or without a time is left alone.
+    drop(write(json!({ "disable_automated_rotation": true })).await.expect_status(204));
+    later(7200).await;
+    assert_eq!(used().await, ordered);
+    drop(write(json!({ "disable_automated_rotation": false })).await.expect_status(204));
+    later(3700).await;
+    let third = used().await;
+    assert_ne!(third, ordered);
+    drop(write(json!({ "rotation_period": 0 })).await.expect_status(204));
+    later(7200).await;
+    assert_eq!(used().await, third);
+    assert!(harness.read("aws/config/root", ROOT).await.at("/data/rotation_period").is_null());
+}
+
+#[tokio::test]
 async fn a_static_role_takes_a_user_over_and_makes_its_key_anew() {
     let (harness, aws) = with_aws().await;
     aws.lock().unwrap().keys.insert("app".to_owned(), vec!["AKIAX".to_owned(), "AKIAY".to_owned()]);
