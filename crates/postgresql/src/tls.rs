@@ -8,14 +8,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{PrivateKeyDer, ServerName};
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 use tokio_rustls::{TlsConnector, client};
 use tresor_env::net::Stream;
 use tresor_secret::SecretString;
-use tresor_verified::{Verified, begin, certificates};
+use tresor_verified::{Verified, begin, end};
 
 use crate::dsn::Ssl;
 
@@ -54,17 +53,8 @@ impl Tls {
             (_, Some(authority)) => Verified::ByAuthority(names.authority, authority),
             (_, None) => Verified::Not,
         })?;
-        let config = match (certificate, key) {
-            (None, None) => builder.with_no_client_auth(),
-            (Some(certificate), Some(key)) => {
-                let none = |name, what| format!("{name} holds no {what} in PEM");
-                let chain = certificates(certificate).ok_or_else(|| none(names.certificate, "certificate"))?;
-                let key = PrivateKeyDer::from_pem_slice(key.expose().as_bytes());
-                let key = key.map_err(|_| none(names.key, "private key"))?;
-                builder.with_client_auth_cert(chain, key).map_err(|error| error.to_string())?
-            }
-            _ => return Err(format!("{} and {} go together", names.certificate, names.key)),
-        };
+        let key = key.map(|key| key.expose().as_str());
+        let config = end(builder, (names.certificate, certificate), (names.key, key))?;
         Ok(Self(TlsConnector::from(Arc::new(config))))
     }
 

@@ -1,6 +1,6 @@
 //! Certificates of servers, an authority of its own for each; and authorities for those who want to vouch themselves.
 
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
 /// Who vouches for others.
 pub struct Authority {
@@ -35,6 +35,16 @@ pub(crate) struct Certificates {
     pub(crate) own: String,
     /// The server's key.
     pub(crate) key: String,
+    /// Of somebody whom the authority vouches for, and who may show it as a client.
+    pub(crate) client: Shown,
+}
+
+/// What a client shows, in PEM.
+pub struct Shown {
+    /// Its certificate.
+    pub certificate: String,
+    /// The key of that.
+    pub key: String,
 }
 
 impl Certificates {
@@ -48,7 +58,12 @@ impl Certificates {
             let issuer = Issuer::new(params, issuer_key);
             let key = KeyPair::generate()?;
             let own = CertificateParams::new([name.to_owned()])?.signed_by(&key, &issuer)?.pem();
-            Ok(Self { authority, own, key: key.serialize_pem() })
+            let client_key = KeyPair::generate()?;
+            let mut client = CertificateParams::default();
+            client.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
+            let certificate = client.signed_by(&client_key, &issuer)?.pem();
+            let client = Shown { certificate, key: client_key.serialize_pem() };
+            Ok(Self { authority, own, key: key.serialize_pem(), client })
         };
         made().map_err(|error| error.to_string())
     }

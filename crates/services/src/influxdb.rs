@@ -28,7 +28,7 @@ impl InfluxDb {
     /// Text that says what is not there or did not work.
     pub fn start() -> Result<Self, String> {
         let home = Home::of("influxdb")?;
-        let Certificates { authority, own, key } = Certificates::of("localhost")?;
+        let Certificates { authority, own, key, .. } = Certificates::of("localhost")?;
         home.write("own.pem", &own)?;
         home.write("key.pem", &key)?;
         let mut server = Self { process: None, home, port: free_port()?, authority };

@@ -18,7 +18,7 @@ pub mod slapd;
 mod talk;
 
 pub use between::Between;
-pub use certificates::Authority;
+pub use certificates::{Authority, Shown};
 pub use influxdb::InfluxDb;
 pub use mariadb::MariaDb;
 pub use moto::Moto;

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, Shown};
 use crate::process::{Home, Process, free_port};
 use crate::python;
 
@@ -32,6 +32,16 @@ pub struct Redis {
     port: u16,
     tls_port: u16,
     authority: String,
+    client: Option<Shown>,
+}
+
+/// Whom it lets in by TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clients {
+    /// Whoever says a password.
+    Any,
+    /// Who shows a certificate of its authority's, too.
+    Certified,
 }
 
 impl Redis {
@@ -40,6 +50,14 @@ impl Redis {
     /// # Errors
     /// Text that says what is not there or did not work.
     pub fn start(users: Users) -> Result<Self, String> {
+        Self::start_for(Path::new("redis-server"), users, Clients::Any)
+    }
+
+    /// Starts a program that is one, for these clients.
+    ///
+    /// # Errors
+    /// Text that says what is not there or did not work.
+    pub fn start_for(program: &Path, users: Users, clients: Clients) -> Result<Self, String> {
         let certificates = Certificates::of("localhost")?;
         let (home, tls_port) = (Home::of("redis")?, free_port()?);
         let files = [
@@ -47,12 +65,13 @@ impl Redis {
             ("tls-cert-file", home.write("own.pem", &certificates.own)?),
             ("tls-key-file", home.write("key.pem", &certificates.key)?),
         ];
-        let mut config = format!("tls-port {tls_port}\ntls-auth-clients no\n");
+        let asks = if clients == Clients::Certified { "yes" } else { "no" };
+        let mut config = format!("tls-port {tls_port}\ntls-auth-clients {asks}\n");
         for (option, path) in files {
             config.push_str(&format!("{option} {}\n", path.display()));
         }
-        let program = PathBuf::from("redis-server");
-        let mut redis = Self { process: None, home, program, port: 0, tls_port, authority: certificates.authority };
+        let (program, authority, client) = (program.to_owned(), certificates.authority, Some(certificates.client));
+        let mut redis = Self { process: None, home, program, port: 0, tls_port, authority, client };
         redis.begin(users, config)?;
         Ok(redis)
     }
@@ -65,7 +84,7 @@ impl Redis {
         // The program is that of who runs the tests.
         let home = Home::of_ours()?;
         let (program, authority) = (program.to_owned(), String::new());
-        let mut redis = Self { process: None, home, program, port: 0, tls_port: 0, authority };
+        let mut redis = Self { process: None, home, program, port: 0, tls_port: 0, authority, client: None };
         redis.begin(users, String::new())?;
         Ok(redis)
     }
@@ -104,6 +123,12 @@ impl Redis {
     #[must_use]
     pub fn authority(&self) -> &str {
         &self.authority
+    }
+
+    /// What a client may show it; none where there is no TLS.
+    #[must_use]
+    pub const fn client(&self) -> Option<&Shown> {
+        self.client.as_ref()
     }
 
     /// Ends it.

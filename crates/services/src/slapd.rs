@@ -34,7 +34,7 @@ impl Slapd {
     /// Text that says what is not there or did not work.
     pub fn start() -> Result<Self, String> {
         let home = Home::of("openldap")?;
-        let Certificates { authority, own, key } = Certificates::of("127.0.0.1")?;
+        let Certificates { authority, own, key, .. } = Certificates::of("127.0.0.1")?;
         home.write("ca.pem", &authority)?;
         home.write("own.pem", &own)?;
         home.write("key.pem", &key)?;

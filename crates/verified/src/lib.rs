@@ -11,7 +11,7 @@ use rustls::{
     CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 /// How far a server is verified; where somebody vouches, by the field that says who, in PEM.
 pub enum Verified<'t> {
@@ -41,6 +41,27 @@ pub fn begin(verified: &Verified<'_>) -> Result<ConfigBuilder<ClientConfig, Want
         .with_safe_default_protocol_versions()
         .map_err(|error| error.to_string())?;
     Ok(builder.dangerous().with_custom_certificate_verifier(verifier))
+}
+
+/// What TLS to a server ends with: a certificate of our own and its key, both in PEM by the fields that say them, or neither.
+///
+/// # Errors
+/// Text that names the field.
+pub fn end(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    certificate: (&'static str, Option<&str>),
+    key: (&'static str, Option<&str>),
+) -> Result<ClientConfig, String> {
+    match (certificate.1, key.1) {
+        (None, None) => Ok(builder.with_no_client_auth()),
+        (Some(shown), Some(pem)) => {
+            let chain = certificates(shown).ok_or_else(|| format!("{} holds no certificate in PEM", certificate.0))?;
+            let pem = PrivateKeyDer::from_pem_slice(pem.as_bytes());
+            let pem = pem.map_err(|_| format!("{} holds no private key in PEM", key.0))?;
+            builder.with_client_auth_cert(chain, pem).map_err(|error| error.to_string())
+        }
+        _ => Err(format!("{} and {} go together", certificate.0, key.0)),
+    }
 }
 
 /// The certificates of a PEM; `None` where there are none.

@@ -84,16 +84,14 @@ struct Times {
 impl Times {
     /// Takes what was sent into a connection, and begins to count anew where that makes a difference.
     fn change(self, coming: &mut Connection, now: Timestamp) -> Result<(), Fault> {
-        let (before, was_disabled) = (coming.timing.clone(), coming.is_rotation_disabled);
         let sent = Sent {
             period: self.rotation_period.map(|period| period.0),
             schedule: self.rotation_schedule,
             window: self.rotation_window.map(|window| window.0),
         };
-        let changed = coming.timing.change(sent, root::PERIOD_MIN);
-        changed.map_err(|error| Fault::invalid(error.to_string()))?;
-        coming.is_rotation_disabled = self.disable_automated_rotation.unwrap_or(was_disabled);
-        if coming.timing != before || coming.is_rotation_disabled != was_disabled {
+        let (is_disabled, disable) = (&mut coming.is_rotation_disabled, self.disable_automated_rotation);
+        let changed = coming.timing.change_or_disable(is_disabled, sent, disable, root::PERIOD_MIN);
+        if changed.map_err(|error| Fault::invalid(error.to_string()))? {
             coming.counts_since = Some(now);
         }
         Ok(())
@@ -109,6 +107,9 @@ struct Secrets {
     /// What this server shows and the key of that, in PEM.
     #[input(secret)]
     tls_certificate_key: Option<SecretString>,
+    /// The key of `tls_cert`, in PEM.
+    #[input(secret)]
+    tls_key: Option<SecretString>,
     /// The same with who vouches for the server, in PEM.
     #[input(secret)]
     pem_bundle: Option<SecretString>,
@@ -123,6 +124,7 @@ impl Secrets {
         let every = [
             ("private_key", self.private_key),
             ("tls_certificate_key", self.tls_certificate_key),
+            ("tls_key", self.tls_key),
             ("pem_bundle", self.pem_bundle),
             ("pem_json", self.pem_json),
         ];

@@ -362,6 +362,25 @@ impl<S: Server> Both<S> {
         self.harness.prepare("POST", "database/config/db", json!({ "username_template": "" })).await;
     }
 
+    async fn the_root_password_is_rotated_when_its_time_has_come(&mut self) {
+        let known = "keeper-canary-pw";
+        self.server.make("keeper", known);
+        self.secrets.push(known.to_owned());
+        let mut config = self.config("keeper", known);
+        config["rotation_period"] = json!("1h");
+        drop(self.harness.prepare("POST", "database/config/db", config).await.expect_status(204));
+        self.harness.advance(Duration::from_secs(3500)).await;
+        self.harness.settle().await;
+        assert!(self.server.lets_in("keeper", known));
+        self.harness.advance(Duration::from_secs(101)).await;
+        until!(self.harness, !self.server.lets_in("keeper", known));
+        let lease = self.creds().await.text_at("/lease_id");
+        self.revoke(&lease).await;
+        until!(self.harness, self.accounts() == 0);
+        let never = json!({ "rotation_period": 0 });
+        drop(self.harness.prepare("POST", "database/config/db", never).await.expect_status(204));
+    }
+
     async fn dyn_08_the_root_password_is_rotated(&mut self) {
         self.server.make("manager", "manager-canary-pw");
         self.secrets.push("manager-canary-pw".to_owned());
@@ -441,6 +460,7 @@ async fn all_of_it(server: impl Server) {
     both.a_server_that_is_away_is_waited_for().await;
     both.whatever_becomes_of_role_and_connection_accounts_are_taken_back().await;
     both.a_static_role_is_rotated().await;
+    both.the_root_password_is_rotated_when_its_time_has_come().await;
     both.dyn_08_the_root_password_is_rotated().await;
     both.a_password_that_nobody_knows_the_fate_of_is_found_out().await;
     both.a_crash_in_the_middle_leaves_no_account().await;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_rustls::TlsConnector;
-use tresor_verified::{Verified, begin};
+use tresor_secret::SecretString;
+use tresor_verified::{Verified, begin, end};
 use tresor_wire::input::Input;
 
 use super::session::Way;
@@ -29,7 +30,7 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     creation: Creation::Usual,
     credentials: &[PASSWORD],
     reaches: &["connection_url", "host", "port", "username"],
-    secrets: &[],
+    secrets: &["tls_key"],
     target,
     warnings,
 };
@@ -55,6 +56,8 @@ struct Settings {
     insecure_tls: Option<bool>,
     /// Who vouches for the server, in PEM.
     ca_cert: Option<String>,
+    /// What this server shows, in PEM.
+    tls_cert: Option<String>,
     /// Where the server writes its users down: `ACLFILE`, `CONFIG`, or nowhere.
     persistence_mode: Option<String>,
 }
@@ -87,23 +90,25 @@ impl Settings {
         !self.insecure_tls.unwrap_or_default()
     }
 
-    fn connector(&self) -> Result<TlsConnector, String> {
+    fn connector(&self, key: Option<&SecretString>) -> Result<TlsConnector, String> {
         let authority = self.ca_cert.as_deref().filter(|text| !text.is_empty());
         let builder = begin(&match (self.is_verified(), authority) {
             (true, Some(authority)) => Verified::Fully("ca_cert", authority),
             (true, None) => return Err("ca_cert cannot be empty".into()),
             (false, _) => Verified::Not,
         })?;
-        Ok(TlsConnector::from(Arc::new(builder.with_no_client_auth())))
+        let certificate = self.tls_cert.as_deref().filter(|text| !text.is_empty());
+        let config = end(builder, ("tls_cert", certificate), ("tls_key", key.map(|key| key.expose().as_str())))?;
+        Ok(TlsConnector::from(Arc::new(config)))
     }
 
     fn has_tls(&self, place: &Place) -> bool {
         place.has_tls || self.tls.unwrap_or_default()
     }
 
-    fn way(&self) -> Result<Way, String> {
+    fn way(&self, key: Option<&SecretString>) -> Result<Way, String> {
         let place = self.place()?;
-        let tls = if self.has_tls(&place) { Some(self.connector()?) } else { None };
+        let tls = if self.has_tls(&place) { Some(self.connector(key)?) } else { None };
         let own = self.common.username.clone().filter(|username| !username.is_empty());
         let user = own.unwrap_or(place.user);
         if user.is_empty() {
@@ -115,7 +120,7 @@ impl Settings {
 
 fn target(connection: &Connection, doors: Doors) -> Result<Target, String> {
     let (settings, _) = parsed::<Settings>(&connection.details)?;
-    let (keeping, way) = (settings.keeping()?, settings.way()?);
+    let (keeping, way) = (settings.keeping()?, settings.way(connection.secrets.get("tls_key"))?);
     if connection.passwords.is_empty() && way.password.is_none() {
         return Err("password cannot be empty".into());
     }

@@ -2,13 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tresor_env::outgoing::NoWayOut;
 use tresor_env_os::{OsClock, OsNet};
 use tresor_model::Map;
 use tresor_services::Redis as Server;
-use tresor_services::redis::{ROOT, ROOT_PASSWORD, Users};
+use tresor_services::redis::{Clients, ROOT, ROOT_PASSWORD, Users};
 
 use super::*;
 use crate::Doors;
@@ -23,13 +24,13 @@ struct Fixture {
 
 impl Fixture {
     fn of(users: Users) -> Self {
-        let doors = Doors {
-            net: Arc::new(OsNet),
-            clock: Arc::new(OsClock::new()),
-            outgoing: Arc::new(NoWayOut),
-            seed: [7; 32],
-        };
-        Self { server: Server::start(users).unwrap(), doors }
+        Self::at(Server::start(users).unwrap())
+    }
+
+    fn at(server: Server) -> Self {
+        let outgoing = Arc::new(NoWayOut);
+        let doors = Doors { net: Arc::new(OsNet), clock: Arc::new(OsClock::new()), outgoing, seed: [7; 32] };
+        Self { server, doors }
     }
 
     fn connection(&self, passwords: &[&str], details: &[(&str, &str)]) -> Connection {
@@ -201,6 +202,37 @@ impl Fixture {
         }
     }
 
+    /// A server that asks for certificates is shown ours.
+    async fn it_shows_a_certificate_where_one_is_asked_for(&self) {
+        let (port, client) = (self.server.tls_port().to_string(), self.server.client().unwrap());
+        let of = |more: &[(&str, &str)], key: Option<&str>| {
+            let mut every = vec![("host", "localhost"), ("port", port.as_str()), ("tls", "true")];
+            every.push(("ca_cert", self.server.authority()));
+            every.extend(more);
+            let mut connection = self.connection(&[ROOT_PASSWORD], &every);
+            connection.secrets.extend(key.map(|key| ("tls_key".to_owned(), secret(key))));
+            (settings::PLUGIN.target)(&connection, self.doors.clone())
+        };
+        let shows = ("tls_cert", client.certificate.as_str());
+        let target = of(&[shows], Some(&client.key)).unwrap();
+        target.verify().await.unwrap();
+        target.create(&account("V_TLS", "pw"), &[], &[]).await.unwrap();
+        target.log_in("V_TLS", &secret("pw")).await.unwrap();
+        target.revoke("V_TLS", &[]).await.unwrap();
+        let refused = of(&[], None).unwrap().verify().await;
+        assert!(matches!(refused, Err(Trouble::Unreachable(_))), "{refused:?}");
+        // A certificate of somebody whom it does not know.
+        let other = Server::start_for(Path::new("redis-server"), Users::InAclFile, Clients::Certified).unwrap();
+        let other = other.client().unwrap();
+        let refused = of(&[("tls_cert", &other.certificate)], Some(&other.key)).unwrap().verify().await;
+        assert!(matches!(refused, Err(Trouble::Unreachable(_))), "{refused:?}");
+        let wrong = |more: &[(&str, &str)], key: Option<&str>| of(more, key).err().unwrap();
+        assert_eq!(wrong(&[shows], None), "tls_cert and tls_key go together");
+        assert_eq!(wrong(&[], Some(&client.key)), "tls_cert and tls_key go together");
+        assert_eq!(wrong(&[("tls_cert", "x")], Some(&client.key)), "tls_cert holds no certificate in PEM");
+        assert_eq!(wrong(&[shows], Some("canary")), "tls_key holds no private key in PEM");
+    }
+
     /// What is made, changed and taken away is that after the server has started again.
     async fn what_is_made_outlives_the_server(&mut self, mode: &str) {
         let target = self.target(mode);
@@ -259,4 +291,11 @@ async fn what_is_made_in_the_configuration_outlives_the_server() {
     let mut fixture = Fixture::of(Users::InConfig);
     fixture.what_is_made_outlives_the_server("config").await;
     fixture.what_cannot_be_written_down_is_not_done("ACLFILE").await;
+}
+
+#[tokio::test]
+async fn a_server_that_asks_for_certificates_is_shown_ours() {
+    let fixture =
+        Fixture::at(Server::start_for(Path::new("redis-server"), Users::InAclFile, Clients::Certified).unwrap());
+    fixture.it_shows_a_certificate_where_one_is_asked_for().await;
 }
