@@ -2,7 +2,8 @@
 //!
 //! A PostgreSQL of our own runs on the load's core. In each round so many connections send it bare `CREATE ROLE` statements, then
 //! bare `DROP ROLE` statements; then each server makes as many accounts as it can by its `database` engine, and takes them
-//! back, waiting for each. Both sides run the same statements. What is printed is a rate and its part of the bare one.
+//! back, waiting for each. Both sides run the same statements. Then it makes more, of whose passwords the database is told
+//! hashes, and takes all of these back by one order. What is printed is a rate and its part of the bare one.
 //! Deliberately absent: TLS to the database, and any other database.
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::sync::Mutex;
 use tresor_services::Postgres;
 use tresor_services::postgres::{ROOT, ROOT_PASSWORD};
 
+use crate::connection::Connection;
 use crate::contender::{Contender, Program};
 use crate::options::Options;
 use crate::stage::{Stage, text};
@@ -28,7 +30,11 @@ const DROP: &str = "DROP ROLE IF EXISTS \"{{name}}\"";
 #[derive(Clone, Copy, Default)]
 struct Rates {
     made: f64,
+    /// The database was told hashes.
+    made_hashed: f64,
     taken_back: f64,
+    /// By one order for all.
+    taken_back_at_once: f64,
 }
 
 /// Measures every binary, in alternation with the database alone.
@@ -65,13 +71,14 @@ fn print(name: &str, rounds: &[(Rates, Rates)]) {
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or_default()
     };
-    println!(
-        "{name:<18} made {:>8.0}/s x{:.2}   taken back {:>8.0}/s x{:.2}",
-        median(&|(one, _)| one.made),
-        median(&|(one, bare)| one.made / bare.made),
-        median(&|(one, _)| one.taken_back),
-        median(&|(one, bare)| one.taken_back / bare.taken_back),
-    );
+    let line = |what: &str, of: &dyn Fn(&Rates) -> f64, to: &dyn Fn(&Rates) -> f64| {
+        let (rate, part) = (median(&|(one, _)| of(one)), median(&|(one, bare)| of(one) / to(bare)));
+        println!("{name:<18} {what:<28} {rate:>8.0}/s x{part:.2}");
+    };
+    line("made", &|one| one.made, &|bare| bare.made);
+    line("made, hashed by who makes", &|one| one.made_hashed, &|bare| bare.made);
+    line("taken back one by one", &|one| one.taken_back, &|bare| bare.taken_back);
+    line("taken back by one order", &|one| one.taken_back_at_once, &|bare| bare.taken_back);
 }
 
 /// Mounts the engine, tells it the database, and makes the role.
@@ -79,7 +86,7 @@ async fn furnish(stage: &Stage, database: &Postgres) -> Result<(), String> {
     let mut connection = stage.contender.connect().await?;
     let root = stage.root();
     connection.succeed("POST", "sys/mounts/database", root, Some(&json!({ "type": "database" }))).await?;
-    let config = json!({
+    let mut config = json!({
         "plugin_name": "postgresql-database-plugin",
         "connection_url": format!("postgresql://{{{{username}}}}:{{{{password}}}}@127.0.0.1:{}/postgres?sslmode=disable", database.port()),
         "username": ROOT,
@@ -88,14 +95,19 @@ async fn furnish(stage: &Stage, database: &Postgres) -> Result<(), String> {
         "max_open_connections": CLIENTS,
         "max_idle_connections": CLIENTS,
     });
-    connection.succeed("POST", "database/config/bench", root, Some(&config)).await?;
-    let role = json!({
-        "db_name": "bench",
-        "creation_statements": CREATE,
-        "revocation_statements": DROP,
-        "default_ttl": "1h",
-    });
-    connection.succeed("POST", "database/roles/bench", root, Some(&role)).await?;
+    for (name, told) in [("plain", "password"), ("hashed", "scram-sha-256")] {
+        if let Some(fields) = config.as_object_mut() {
+            fields.insert("password_authentication".into(), told.into());
+        }
+        connection.succeed("POST", &format!("database/config/{name}"), root, Some(&config)).await?;
+        let role = json!({
+            "db_name": name,
+            "creation_statements": CREATE,
+            "revocation_statements": DROP,
+            "default_ttl": "1h",
+        });
+        connection.succeed("POST", &format!("database/roles/{name}"), root, Some(&role)).await?;
+    }
     Ok(())
 }
 
@@ -125,8 +137,11 @@ async fn bare(database: &Postgres, duration: Duration) -> Result<Rates, String> 
     for made in making.collect::<Vec<_>>() {
         sessions.push(made.await.map_err(|error| error.to_string())??);
     }
-    let mut rates = Rates { made: rate(names.lock().await.len(), began), taken_back: 0.0 };
-    let (count, began) = (names.lock().await.len(), Instant::now());
+    let count = names.lock().await.len();
+    let made = rate(count, began);
+    // It is hashed there, whoever asks: a hash that is sent would have to be made first.
+    let mut rates = Rates { made, made_hashed: made, ..Rates::default() };
+    let began = Instant::now();
     let taking = sessions.into_iter().map(|session| {
         let names = Arc::clone(&names);
         tokio::spawn(async move {
@@ -140,6 +155,7 @@ async fn bare(database: &Postgres, duration: Duration) -> Result<Rates, String> 
         taken.await.map_err(|error| error.to_string())??;
     }
     rates.taken_back = rate(count, began);
+    rates.taken_back_at_once = rates.taken_back;
     Ok(rates)
 }
 
@@ -162,32 +178,26 @@ async fn connect(database: &Postgres) -> Result<tokio_postgres::Client, String> 
 
 /// What a server does with it.
 async fn served(stage: &Stage, duration: Duration) -> Result<Rates, String> {
-    let leases: Arc<Mutex<Vec<String>>> = Arc::default();
     let root = stage.root().to_owned();
     let mut connections = Vec::new();
     for _ in 0..CLIENTS {
         connections.push(stage.contender.connect().await?);
     }
+    let mut rates = Rates::default();
     let began = Instant::now();
-    let making = connections.into_iter().map(|mut connection| {
-        let (leases, root) = (Arc::clone(&leases), root.clone());
-        tokio::spawn(async move {
-            let mut own = Vec::new();
-            while began.elapsed() < duration {
-                let made = connection.succeed("GET", "database/creds/bench", &root, None).await?;
-                own.push(text(&made, "/lease_id")?);
-            }
-            leases.lock().await.append(&mut own);
-            Ok::<_, String>(connection)
-        })
-    });
-    let mut connections = Vec::new();
-    for made in making.collect::<Vec<_>>() {
-        connections.push(made.await.map_err(|error| error.to_string())??);
+    let (mut connections, leases) = made(connections, &root, "hashed", duration).await?;
+    rates.made_hashed = rate(leases.len(), began);
+    let began = Instant::now();
+    if let Some(connection) = connections.first_mut() {
+        let wanted = json!({ "sync": true });
+        connection.succeed("PUT", "sys/leases/revoke-prefix/database/creds/hashed", &root, Some(&wanted)).await?;
     }
-    let count = leases.lock().await.len();
-    let mut rates = Rates { made: rate(count, began), taken_back: 0.0 };
+    rates.taken_back_at_once = rate(leases.len(), began);
     let began = Instant::now();
+    let (connections, leases) = made(connections, &root, "plain", duration).await?;
+    let count = leases.len();
+    rates.made = rate(count, began);
+    let (leases, began) = (Arc::new(Mutex::new(leases)), Instant::now());
     let taking = connections.into_iter().map(|mut connection| {
         let (leases, root) = (Arc::clone(&leases), root.clone());
         tokio::spawn(async move {
@@ -203,6 +213,34 @@ async fn served(stage: &Stage, duration: Duration) -> Result<Rates, String> {
     }
     rates.taken_back = rate(count, began);
     Ok(rates)
+}
+
+/// As many accounts as there can be in so long, and their leases.
+async fn made(
+    connections: Vec<Connection>,
+    root: &str,
+    role: &'static str,
+    duration: Duration,
+) -> Result<(Vec<Connection>, Vec<String>), String> {
+    let began = Instant::now();
+    let making = connections.into_iter().map(|mut connection| {
+        let root = root.to_owned();
+        tokio::spawn(async move {
+            let mut own = Vec::new();
+            while began.elapsed() < duration {
+                let made = connection.succeed("GET", &format!("database/creds/{role}"), &root, None).await?;
+                own.push(text(&made, "/lease_id")?);
+            }
+            Ok::<_, String>((connection, own))
+        })
+    });
+    let (mut connections, mut leases) = (Vec::new(), Vec::new());
+    for made in making.collect::<Vec<_>>() {
+        let (connection, mut own) = made.await.map_err(|error| error.to_string())??;
+        connections.push(connection);
+        leases.append(&mut own);
+    }
+    Ok((connections, leases))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown rounded")]
