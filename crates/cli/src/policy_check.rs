@@ -18,13 +18,14 @@ use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome, seconds_if_bare};
 use crate::envelope::Envelope;
 use crate::failure::Failure;
-use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch};
+use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch, text};
 use crate::key_values;
 use crate::output::Document;
 
 const WHY: &[Flag] = &[
     switch("accessor", "The first argument is an accessor, not a token."),
     repeated("parameter", "Parameter name=value that would be sent; may be given several times."),
+    text("event-type", "The type of the event, such as kv-v2/data-write, where OPERATION is subscribe."),
 ];
 const LINT: &[Flag] = &[
     repeated("kv2", "Path of a mount that holds KV version 2, such as secret/; may be given several times."),
@@ -34,7 +35,10 @@ const LINT: &[Flag] = &[
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
         words: &["policy", "why"],
-        examples: &["policy why read secret/data/app"],
+        examples: &[
+            "policy why read secret/data/app",
+            "policy why -event-type=kv-v2/data-write subscribe secret/data/app",
+        ],
         arguments: "[options] [TOKEN] OPERATION PATH",
         about: "Say why a token may do something or may not, by which rule, and what would grant it, as in \
                 `policy why read secret/data/app`. Without TOKEN it is about the current one; `-` reads the token from \
@@ -79,6 +83,9 @@ fn why(context: &mut Context<'_, '_>) -> Outcome {
     }
     if let Some(ttl) = context.setting("wrap-ttl", "VAULT_WRAP_TTL") {
         body.insert("wrap_ttl".to_owned(), seconds_if_bare(ttl).into());
+    }
+    if let Some(kind) = context.flag("event-type") {
+        body.insert("event_type".to_owned(), kind.into());
     }
     let endpoint = match subject {
         None if context.flags.switch("accessor") => return Err(Failure::Usage("the accessor is missing".to_owned())),

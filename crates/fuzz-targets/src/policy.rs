@@ -133,5 +133,6 @@ fn ask<'s>(set: &'s PolicySet, path: &'s str, operation: Operation) -> Decision<
         parameters,
         wrap_ttl_seconds: None,
         is_protected: false,
+        event_type: None,
     })
 }

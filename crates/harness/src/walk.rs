@@ -9,7 +9,7 @@ use tresor_model::Operation;
 #[must_use]
 pub const fn method(operation: Operation) -> &'static str {
     match operation {
-        Operation::Read | Operation::Help => "GET",
+        Operation::Read | Operation::Help | Operation::Subscribe => "GET",
         Operation::List => "LIST",
         Operation::Scan => "SCAN",
         Operation::Create | Operation::Update => "POST",

@@ -41,6 +41,8 @@ pub enum Operation {
     Delete,
     /// Ask what a path is for.
     Help,
+    /// Be told of what happens at a path: asked of each event, and of no request.
+    Subscribe,
 }
 
 impl Verb {
@@ -64,14 +66,24 @@ impl Operation {
             Self::Patch => "patch",
             Self::Delete => "delete",
             Self::Help => "help",
+            Self::Subscribe => "subscribe",
         }
     }
 
     /// The operation of a word.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        let every =
-            [Self::Read, Self::List, Self::Scan, Self::Create, Self::Update, Self::Patch, Self::Delete, Self::Help];
+        let every = [
+            Self::Read,
+            Self::List,
+            Self::Scan,
+            Self::Create,
+            Self::Update,
+            Self::Patch,
+            Self::Delete,
+            Self::Help,
+            Self::Subscribe,
+        ];
         every.into_iter().find(|operation| operation.name() == word)
     }
 

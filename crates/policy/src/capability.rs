@@ -23,7 +23,7 @@ pub enum Capability {
     Root,
     /// List names at any depth.
     Scan,
-    /// Receive events (known, not used yet).
+    /// Be told of events, of the types that the rule names.
     Subscribe,
     /// Use protected paths.
     Sudo,
@@ -83,6 +83,7 @@ impl Capability {
             Operation::Update => Some(Self::Update),
             Operation::Patch => Some(Self::Patch),
             Operation::Delete => Some(Self::Delete),
+            Operation::Subscribe => Some(Self::Subscribe),
             Operation::Help => None,
         }
     }

@@ -11,8 +11,8 @@
 //! }
 //! ```
 //!
-//! A policy is called as its file without the ending. A case may have `parameters`, `wrap_ttl`, `at` (the time, for what
-//! expires) and `entity`, whose `id`, `name` and `metadata` fill in templates. Deliberately absent: files; whoever runs the
+//! A policy is called as its file without the ending. A case may have `parameters`, `wrap_ttl`, `event_type` (for `subscribe`),
+//! `at` (the time, for what expires) and `entity`, whose `id`, `name` and `metadata` fill in templates. Deliberately absent: files; whoever runs the
 //! cases reads them.
 
 use std::collections::BTreeMap;
@@ -49,6 +49,7 @@ pub struct Case {
     wrap_ttl_seconds: Option<u64>,
     entity: Option<Identity>,
     at: Option<Timestamp>,
+    event_type: Option<String>,
 }
 
 /// A case that does not hold.
@@ -118,6 +119,7 @@ fn case(block: &Block<'_>) -> Result<Case, CaseError> {
         wrap_ttl_seconds: None,
         entity: None,
         at: None,
+        event_type: None,
     };
     for item in &block.object.items {
         let Some(key) = item.keys.first() else { continue };
@@ -133,6 +135,7 @@ fn case(block: &Block<'_>) -> Result<Case, CaseError> {
                 let at = tresor_wire::time::parse_rfc3339(&value.as_string(name)?);
                 case.at = Some(at.ok_or_else(|| wrong(value))?);
             }
+            "event_type" => case.event_type = Some(value.as_string(name)?),
             "entity" => case.entity = Some(entity(value.as_object(name)?)?),
             other => return invalid(key.position, format!("unknown key `{other}`")),
         }
@@ -219,6 +222,7 @@ impl Case {
                     parameters: Some(Parameters { sent: &self.parameters, from_query: &[], fields: &[] }),
                     wrap_ttl_seconds: self.wrap_ttl_seconds,
                     is_protected: false,
+                    event_type: self.event_type.as_deref(),
                 });
                 if explanation.decision.allowed_with_sudo().is_some() != expected {
                     let why = explanation.sentence(*operation, path);

@@ -9,7 +9,7 @@ use tresor_model::{Body, Map, Operation, Timestamp};
 use crate::capability::{Capabilities, Capability};
 use crate::keys_filter::KeysFilter;
 use crate::matcher::{Matcher, Pattern, specificity};
-use crate::parameters::{Constraints, Objection, Parameters};
+use crate::parameters::{Constraints, Objection, Parameters, matches_glob};
 use crate::parse::{Policy, Rule};
 use crate::template::Identity;
 
@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub wrap_ttl_seconds: Option<u64>,
     /// Whether the operation asks for `sudo`.
     pub is_protected: bool,
+    /// The type of the event that somebody is to be told of; `None` for requests.
+    pub event_type: Option<&'a str>,
 }
 
 /// What rules of one pattern come to together.
@@ -55,6 +57,8 @@ pub(crate) struct Permission {
     pub(crate) max_wrapping_ttl: u64,
     pagination_limit: Option<usize>,
     keys_filter: Option<KeysFilter>,
+    /// Of the rules that grant `subscribe`.
+    event_types: BTreeSet<String>,
     pub(crate) sources: Vec<Source>,
 }
 
@@ -205,6 +209,8 @@ pub enum Reason<'p> {
     Pagination(usize),
     /// The path is protected, and the rule does not grant `sudo`.
     Protected,
+    /// It does not name the type of the event.
+    EventType,
 }
 
 impl Decision<'_> {
@@ -455,6 +461,9 @@ impl Permission {
         self.pagination_limit = [self.pagination_limit, rule.pagination_limit].into_iter().flatten().min();
         // The first filter stands, as in the reference: there is no filter that both come to.
         self.keys_filter = self.keys_filter.take().or_else(|| rule.keys_filter.clone());
+        if rule.capabilities.contains(Capability::Subscribe) {
+            self.event_types.extend(rule.event_types.iter().cloned());
+        }
         let (policy, position, grants) = (policy.to_owned(), rule.position, rule.capabilities);
         self.sources.push(Source { policy, position, grants });
     }
@@ -466,6 +475,9 @@ impl Permission {
         }
         if !self.capabilities.contains(needed) {
             return Some(Reason::Missing(needed));
+        }
+        if request.operation == Operation::Subscribe {
+            return (!self.is_told_of(request.event_type)).then_some(Reason::EventType);
         }
         if !self.permits_wrapping(request.wrap_ttl_seconds) {
             return Some(Reason::Wrapping { min: self.min_wrapping_ttl, max: self.max_wrapping_ttl });
@@ -499,6 +511,11 @@ impl Permission {
         };
         let fits = asked.and_then(|asked| usize::try_from(asked).ok()).is_some_and(|asked| asked <= bound);
         (!fits).then_some(Reason::Pagination(bound))
+    }
+
+    /// Whether events of a type are told: of one that is not known, none is.
+    fn is_told_of(&self, event_type: Option<&str>) -> bool {
+        event_type.is_some_and(|kind| self.event_types.iter().any(|pattern| matches_glob(pattern, kind)))
     }
 
     const fn listing(&self) -> Listing<'_> {

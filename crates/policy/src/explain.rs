@@ -90,6 +90,7 @@ fn remedy(decision: &Decision<'_>, request: &Request<'_>, needed: Option<Capabil
             return None;
         }
         Some(Reason::Protected) => &[Capability::Sudo],
+        Some(Reason::EventType) => &[needed],
         Some(Reason::Missing(_)) | None if request.is_protected => &[needed, Capability::Sudo],
         Some(Reason::Missing(_)) | None => &[needed],
     };
@@ -97,7 +98,12 @@ fn remedy(decision: &Decision<'_>, request: &Request<'_>, needed: Option<Capabil
     if pattern.contains(['"', '\\', '\n']) || (reason.is_none() && pattern.ends_with('*')) {
         return None;
     }
-    Some(rule_text(pattern, capabilities))
+    let rule = rule_text(pattern, capabilities);
+    if request.operation != Operation::Subscribe {
+        return Some(rule);
+    }
+    let kind = request.event_type.filter(|kind| !kind.contains(['"', '\\', '\n', '*']))?;
+    Some(rule.replacen("]\n}", &format!("]\n  subscribe_event_types = [\"{kind}\"]\n}}"), 1))
 }
 
 /// A rule as it is written.
@@ -121,6 +127,7 @@ impl Explanation<'_> {
                 Reason::Missing(_) => "missing-capability",
                 Reason::Parameters(_) => "parameters",
                 Reason::Wrapping { .. } => "wrapping",
+                Reason::EventType => "event-type",
                 Reason::Pagination(_) => "pagination",
                 Reason::Protected => "protected",
             },
@@ -159,6 +166,9 @@ impl Explanation<'_> {
                         format!("{decides} asks for a wrapped answer, for {min} to {max} s")
                     }
                     Reason::Pagination(bound) => format!("{decides} lets list at most {bound} names at a time"),
+                    Reason::EventType => {
+                        format!("{decides} does not name this type of event in `subscribe_event_types`")
+                    }
                     Reason::Protected => format!("{decides} does not grant `sudo`, and the path is protected"),
                 }
             }

@@ -147,6 +147,13 @@ fn of_rule(rule: &Rule, kv2: &BTreeSet<String>) -> Vec<Finding> {
     if rule.pagination_limit.is_some() && !lists {
         warn("no-listing", "`pagination_limit` has no effect without `list` or `scan`".to_owned());
     }
+    let subscribes = granted.contains(&Capability::Subscribe);
+    if subscribes && rule.event_types.is_empty() {
+        warn("no-event-types", "`subscribe` tells of nothing without `subscribe_event_types`".to_owned());
+    }
+    if !subscribes && !rule.event_types.is_empty() {
+        warn("no-subscription", "`subscribe_event_types` has no effect without `subscribe`".to_owned());
+    }
     found.extend(kv2.iter().filter_map(|mount| of_kv2(rule, mount)));
     found
 }
@@ -173,7 +180,7 @@ fn of_kv2(rule: &Rule, mount: &str) -> Option<Finding> {
         return Some(finding(rule, Severity::Warning, "kv2-list", text));
     }
     let acts = matches!(name, "delete" | "undelete" | "destroy");
-    if acts && !grants(Capability::Update) && !grants(Capability::Deny) {
+    if acts && !grants(Capability::Update) && !grants(Capability::Deny) && !grants(Capability::Subscribe) {
         let text =
             format!("versions are deleted and brought back by writing to `{mount}{name}/`, which needs `update`");
         return Some(finding(rule, Severity::Warning, "kv2-action", text));
@@ -195,6 +202,7 @@ fn shadow(rule: &Rule, other: &Rule, set: &PolicySet) -> Option<Finding> {
         parameters: None,
         wrap_ttl_seconds: None,
         is_protected: false,
+        event_type: None,
     };
     let decider = set.explain(&request).rule.filter(|decider| decider.pattern == other.pattern)?;
     if decider.sources.first().map(|source| source.position) != Some(other.position) {

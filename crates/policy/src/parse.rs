@@ -47,6 +47,8 @@ pub struct Rule {
     pub pagination_limit: Option<usize>,
     /// Which names of a listing are shown.
     pub keys_filter: Option<KeysFilter>,
+    /// The types of events that `subscribe` is about; `*` in one stands for anything.
+    pub event_types: Vec<String>,
     /// From when on the rule grants and denies nothing.
     pub expires: Option<Timestamp>,
 }
@@ -207,6 +209,7 @@ fn rule(label: &Key, object: &Object) -> Result<Rule, PolicyError> {
         max_wrapping_ttl: 0,
         pagination_limit: None,
         keys_filter: None,
+        event_types: Vec::new(),
         expires: None,
     };
     let mut seen = BTreeSet::new();
@@ -288,6 +291,12 @@ fn attribute(rule: &mut Rule, key: &str, position: Position, value: &Value) -> R
                 Ok(filter) => Some(filter),
                 Err(reason) => return Err(PolicyError::Invalid { reason, position }),
             };
+        }
+        "subscribe_event_types" => {
+            rule.event_types = value.as_string_list(key)?.iter().map(|kind| kind.trim().to_owned()).collect();
+            if rule.event_types.iter().any(String::is_empty) {
+                return Err(PolicyError::Invalid { reason: "`subscribe_event_types` has an empty type", position });
+            }
         }
         "expiration" => {
             let invalid = PolicyError::Invalid { reason: "`expiration` must be a time in RFC 3339", position };

@@ -25,7 +25,7 @@ fn compiled(texts: &[String], identity: Option<&Identity>, now: i64) -> PolicySe
 
 fn request(path: &str, operation: Operation) -> Request<'_> {
     let path = AskedPath::exact(path);
-    Request { path, operation, parameters: None, wrap_ttl_seconds: None, is_protected: false }
+    Request { path, operation, parameters: None, wrap_ttl_seconds: None, is_protected: false, event_type: None }
 }
 
 fn may(set: &PolicySet, path: &str) -> bool {
@@ -34,7 +34,7 @@ fn may(set: &PolicySet, path: &str) -> bool {
 
 fn policy_text() -> impl Strategy<Value = String> {
     let pattern = prop::sample::select(vec!["a", "a/*", "a/b", "a/+", "+/b", "+/b/*", "a/b/*", "*", "b/*", "a/+/c"]);
-    let words = prop::sample::subsequence(vec!["read", "list", "update", "create", "sudo", "scan"], 0..4);
+    let words = prop::sample::subsequence(vec!["read", "list", "update", "create", "sudo", "scan", "subscribe"], 0..4);
     let extra = prop::sample::select(vec![
         "",
         "",
@@ -43,6 +43,8 @@ fn policy_text() -> impl Strategy<Value = String> {
         "required_parameters = [\"k\"]",
         "denied_parameters = { \"x\" = [] }",
         "pagination_limit = 5",
+        "subscribe_event_types = [\"kv-v2/*\"]",
+        "subscribe_event_types = [\"kv-v2/data-write\", \"database/*\"]",
     ]);
     let rule = (pattern, words, extra, prop::bool::weighted(0.15)).prop_map(|(pattern, mut words, extra, denies)| {
         if denies {
@@ -61,7 +63,9 @@ proptest! {
         path in "(a|b|c)(/(a|b|c)){0,2}",
         operation in prop::sample::select(vec![
             Operation::Read, Operation::List, Operation::Scan, Operation::Update, Operation::Create, Operation::Delete,
+            Operation::Subscribe,
         ]),
+        event_type in prop::sample::select(vec!["kv-v2/data-write", "kv-v2/delete", "kv-v1/write"]),
         is_protected in any::<bool>(),
         sends in any::<bool>(),
     ) {
@@ -69,7 +73,8 @@ proptest! {
         let path = if operation.is_of_directory() { format!("{path}/") } else { path };
         let sent = if sends { map! { "k" => "v", "x" => "y" } } else { map! { "k" => "v" } };
         let parameters = Some(Parameters { sent: &sent, from_query: &[], fields: &[] });
-        let request = Request { parameters, is_protected, ..request(&path, operation) };
+        let event_type = (operation == Operation::Subscribe).then_some(event_type);
+        let request = Request { parameters, is_protected, event_type, ..request(&path, operation) };
         let (explanation, decision) = (set.explain(&request), set.decide(&request));
         prop_assert_eq!(&explanation.decision, &decision);
         prop_assert!(!explanation.sentence(operation, &path).is_empty());
@@ -388,5 +393,38 @@ fn passwords_keep_their_policy_and_every_character_comes_as_often() {
         "length = 8 size = 1 rule \"charset\" { charset = \"ab\" }",
     ] {
         assert!(PasswordPolicy::parse(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn what_is_missing_for_an_event_is_said_and_what_would_grant_it() {
+    let set = compiled(
+        &["path \"kv/*\" { capabilities = [\"subscribe\"] subscribe_event_types = [\"kv-v2/delete\"] }".to_owned()],
+        None,
+        0,
+    );
+    let asked = Request { event_type: Some("kv-v2/data-write"), ..request("kv/data/a", Operation::Subscribe) };
+    let explanation = set.explain(&asked);
+    assert_eq!(explanation.reason(), "event-type");
+    assert!(explanation.sentence(Operation::Subscribe, "kv/data/a").contains("`subscribe_event_types`"));
+    let rule = explanation.would_grant.unwrap();
+    assert_eq!(
+        rule,
+        "path \"kv/*\" {\n  capabilities = [\"subscribe\"]\n  subscribe_event_types = [\"kv-v2/data-write\"]\n}\n"
+    );
+    let kinds = |text: &str| lint(text, &[]).into_iter().map(|finding| finding.kind).collect::<Vec<_>>();
+    assert_eq!(kinds("path \"a\" { capabilities = [\"subscribe\"] }"), ["no-event-types"]);
+    assert_eq!(kinds("path \"a\" { capabilities = [\"read\"] subscribe_event_types = [\"*\"] }"), ["no-subscription"]);
+    assert_eq!(
+        kinds("path \"kv/delete/*\" { capabilities = [\"subscribe\"] subscribe_event_types = [\"*\"] }"),
+        [""; 0]
+    );
+
+    let cases = "policies = [\"p.hcl\"]\ncase \"told\" { path = \"kv/data/a\" event_type = \"kv-v2/delete\" can = [\"subscribe\"] }\n\
+                 case \"not told\" { path = \"kv/data/a\" event_type = \"kv-v2/undelete\" cannot = [\"subscribe\"] }";
+    let policies: BTreeMap<String, Arc<Policy>> =
+        [("p".to_owned(), parsed(&[rule.replace("data-write", "delete")])[0].clone())].into();
+    for case in Cases::parse(cases).unwrap().cases {
+        assert!(case.run(&policies, at(0)).unwrap().is_empty(), "{}", case.name);
     }
 }

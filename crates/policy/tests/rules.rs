@@ -27,9 +27,16 @@ fn may(set: &PolicySet, operation: Operation, path: &str) -> bool {
 }
 
 fn may_ask(set: &PolicySet, operation: Operation, path: AskedPath<'_>) -> bool {
-    set.decide(&Request { path, operation, parameters: None, wrap_ttl_seconds: None, is_protected: false })
-        .allowed_with_sudo()
-        .is_some()
+    set.decide(&Request {
+        path,
+        operation,
+        parameters: None,
+        wrap_ttl_seconds: None,
+        is_protected: false,
+        event_type: None,
+    })
+    .allowed_with_sudo()
+    .is_some()
 }
 
 /// What `sys/capabilities` would show of a path that is spelled canonically.
@@ -61,9 +68,16 @@ fn may_send(set: &PolicySet, sent: &Map) -> bool {
 fn may_send_to(set: &PolicySet, sent: &Map, from_query: &[String], fields: &[FieldSpec]) -> bool {
     let parameters = Some(Parameters { sent, from_query, fields });
     let path = AskedPath::exact("a");
-    set.decide(&Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: None, is_protected: false })
-        .allowed_with_sudo()
-        .is_some()
+    set.decide(&Request {
+        path,
+        operation: Operation::Update,
+        parameters,
+        wrap_ttl_seconds: None,
+        is_protected: false,
+        event_type: None,
+    })
+    .allowed_with_sudo()
+    .is_some()
 }
 
 #[test]
@@ -195,8 +209,14 @@ fn rules_of_several_policies_merge_as_documented() {
     let may_send = |sent: &Map| {
         let parameters = Some(Parameters { sent, from_query: &[], fields: &[] });
         let path = AskedPath::exact("a");
-        let request =
-            Request { path, operation: Operation::Update, parameters, wrap_ttl_seconds: Some(5), is_protected: false };
+        let request = Request {
+            path,
+            operation: Operation::Update,
+            parameters,
+            wrap_ttl_seconds: Some(5),
+            is_protected: false,
+            event_type: None,
+        };
         rules.decide(&request).allowed_with_sudo().is_some()
     };
     for allowed in [map! { "k" => "x" }, map! { "k" => "y" }, map! { "l" => "w" }] {
@@ -207,8 +227,14 @@ fn rules_of_several_policies_merge_as_documented() {
     }
     let wrapped = |ttl| {
         let path = AskedPath::exact("a");
-        let request =
-            Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl, is_protected: false };
+        let request = Request {
+            path,
+            operation: Operation::Read,
+            parameters: None,
+            wrap_ttl_seconds: ttl,
+            is_protected: false,
+            event_type: None,
+        };
         rules.decide(&request).allowed_with_sudo().is_some()
     };
     assert_eq!([None, Some(4), Some(5), Some(60), Some(61)].map(wrapped), [false, false, true, true, false]);
@@ -256,8 +282,14 @@ fn wrapping_bounds_are_kept() {
     let rules = set(&[r#"path "a" { capabilities = ["read"] min_wrapping_ttl = "1m" max_wrapping_ttl = 120 }"#]);
     let wrapped = |ttl| {
         let path = AskedPath::exact("a");
-        let request =
-            Request { path, operation: Operation::Read, parameters: None, wrap_ttl_seconds: ttl, is_protected: false };
+        let request = Request {
+            path,
+            operation: Operation::Read,
+            parameters: None,
+            wrap_ttl_seconds: ttl,
+            is_protected: false,
+            event_type: None,
+        };
         rules.decide(&request).allowed_with_sudo().is_some()
     };
     assert_eq!([None, Some(59), Some(60), Some(120), Some(121)].map(wrapped), [false, false, true, true, false]);
@@ -495,5 +527,76 @@ proptest! {
     #[test]
     fn fz_05_any_text_is_a_policy_or_an_error(text in "(path|capabilities|\"a\"|[{}=,\\[\\]\" \n*+]|read){0,30}") {
         drop(Policy::parse("p", &text));
+    }
+}
+
+fn is_told(set: &PolicySet, path: &str, event_type: &str) -> bool {
+    let (path, operation) = (AskedPath::exact(path), Operation::Subscribe);
+    let (parameters, event_type) = (None, Some(event_type));
+    set.decide(&Request { path, operation, parameters, wrap_ttl_seconds: None, is_protected: false, event_type })
+        .allowed_with_sudo()
+        .is_some()
+}
+
+#[test]
+fn events_are_told_where_a_rule_says_subscribe_and_names_their_type() {
+    let rules = set(&[
+        r#"path "kv/*" { capabilities = ["subscribe"] subscribe_event_types = ["kv-v2/data-*"] }
+           path "kv/data/own" { capabilities = ["read"] subscribe_event_types = ["*"] }
+           path "kv/data/no" { capabilities = ["subscribe", "deny"] subscribe_event_types = ["*"] }
+           path "kv/data/bare" { capabilities = ["subscribe"] }"#,
+        r#"path "kv/*" { capabilities = ["read"] subscribe_event_types = ["*"] }"#,
+    ]);
+    assert!(is_told(&rules, "kv/data/a", "kv-v2/data-write") && is_told(&rules, "kv/data/a", "kv-v2/data-patch"));
+    // Who grants no `subscribe` names types in vain, also beside a rule for the same pattern that grants it.
+    assert!(!is_told(&rules, "kv/data/a", "kv-v2/delete") && !is_told(&rules, "kv/data/own", "kv-v2/data-write"));
+    assert!(!is_told(&rules, "kv/data/no", "kv-v2/data-write") && !is_told(&rules, "kv/data/bare", "kv-v2/data-write"));
+    assert!(!is_told(&rules, "other/data/a", "kv-v2/data-write"));
+    assert!(!may(&rules, Operation::Subscribe, "kv/data/a"), "an event without a type is none");
+    let root = PolicySet::compile(&[Arc::new(Policy::root())], &NOBODY);
+    assert!(is_told(&root, "kv/data/a", "kv-v2/data-write"));
+    refused(
+        r#"path "a" { capabilities = ["subscribe"] subscribe_event_types = [""] }"#,
+        "line 1, column 41: `subscribe_event_types` has an empty type",
+    );
+}
+
+/// A rule about events: its pattern, whether it grants and denies, and the types that it names.
+fn event_rule() -> impl Strategy<Value = (String, bool, bool, Vec<String>)> {
+    let kinds = prop::sample::subsequence(vec!["kv-v2/*", "kv-v2/data-write", "*", "*/write", "database/x"], 0..3);
+    let kinds = kinds.prop_map(|kinds| kinds.into_iter().map(str::to_owned).collect());
+    (pattern(), any::<bool>(), prop::bool::weighted(0.2), kinds)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn an_event_is_told_exactly_where_the_rules_of_the_deciding_pattern_together_say_so(
+        rules in prop::collection::vec(event_rule(), 0..5),
+        path in "(a|b|ab)(/(a|b|ab)){0,2}",
+        event_type in prop::sample::select(vec!["kv-v2/data-write", "kv-v1/write", "database/x", "kv-v2/delete"]),
+    ) {
+        let texts: Vec<String> = rules.iter().map(|(pattern, grants, denies, kinds)| {
+            let words: Vec<&str> = [(*grants, "subscribe"), (*denies, "deny"), (true, "read")]
+                .into_iter().filter(|(is, _)| *is).map(|(_, word)| word).collect();
+            format!("path {pattern:?} {{ capabilities = {words:?} subscribe_event_types = {kinds:?} }}")
+        }).collect();
+        let compiled = set(&texts.iter().map(String::as_str).collect::<Vec<_>>());
+        // Which pattern decides, reading tells.
+        let asked = Request {
+            path: AskedPath::exact(&path), operation: Operation::Read, parameters: None,
+            wrap_ttl_seconds: None, is_protected: false, event_type: None,
+        };
+        let decider = compiled.explain(&asked).rule.map(|rule| rule.pattern.to_owned());
+        let of_it: Vec<_> = rules.iter().filter(|(pattern, ..)| Some(pattern) == decider.as_ref()).collect();
+        let names_it = |kinds: &[String]| kinds.iter().any(|kind| match kind.as_str() {
+            "*" => true,
+            "kv-v2/*" => event_type.starts_with("kv-v2/"),
+            "*/write" => event_type.ends_with("/write"),
+            exact => exact == event_type,
+        });
+        let expected = !of_it.iter().any(|(_, _, denies, _)| *denies)
+            && of_it.iter().any(|(_, grants, _, kinds)| *grants && names_it(kinds));
+        prop_assert_eq!(is_told(&compiled, &path, event_type), expected, "{:?}", texts);
     }
 }

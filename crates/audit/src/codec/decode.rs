@@ -323,6 +323,7 @@ impl<'a> Reader<'a> {
                 5 => Operation::Delete,
                 6 => Operation::Help,
                 7 => Operation::Scan,
+                8 => Operation::Subscribe,
                 _ => return None,
             },
             mount: MountFacts {

@@ -293,6 +293,7 @@ fn put_request(out: &mut Writer, request: &RequestFacts<'_>) {
         Operation::Delete => 5,
         Operation::Help => 6,
         Operation::Scan => 7,
+        Operation::Subscribe => 8,
     });
     for fact in [&mount.point, &mount.kind, &mount.accessor, &mount.running_version, &mount.class] {
         out.clear(fact);

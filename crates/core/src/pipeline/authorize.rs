@@ -119,6 +119,7 @@ pub(super) fn authorize<'a>(
                 }),
                 wrap_ttl_seconds: request.wrap_ttl.map(|ttl| ttl.as_secs()),
                 is_protected: access.asks_for_sudo(),
+                event_type: None,
             });
             let sudo = decided.allowed_with_sudo().ok_or_else(Fault::denied)?;
             decision = Some(decided);

@@ -77,6 +77,7 @@ fn may_see(space: &Space, permissions: &Permissions, filter: &KeysFilter, listin
         parameters: None,
         wrap_ttl_seconds: None,
         is_protected: asked.access.asks_for_sudo(),
+        event_type: None,
     });
     decision.allowed_with_sudo().is_some()
 }

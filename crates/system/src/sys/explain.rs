@@ -25,12 +25,14 @@ use super::capabilities::named;
 pub(super) struct Asked {
     /// The path.
     path: String,
-    /// The operation: create, read, update, write, patch, delete, list or scan.
+    /// The operation: create, read, update, write, patch, delete, list, scan or subscribe.
     operation: String,
     /// Parameters that would be sent.
     parameters: Option<Map>,
     /// How long the answer would be wrapped for.
     wrap_ttl: Option<Seconds>,
+    /// The type of the event, for `subscribe`.
+    event_type: Option<String>,
 }
 
 /// What to explain about a token.
@@ -40,12 +42,14 @@ pub(super) struct AskedOfToken {
     token: SecretString,
     /// The path.
     path: String,
-    /// The operation: create, read, update, write, patch, delete, list or scan.
+    /// The operation: create, read, update, write, patch, delete, list, scan or subscribe.
     operation: String,
     /// Parameters that would be sent.
     parameters: Option<Map>,
     /// How long the answer would be wrapped for.
     wrap_ttl: Option<Seconds>,
+    /// The type of the event, for `subscribe`.
+    event_type: Option<String>,
 }
 
 /// What to explain about the token of an accessor.
@@ -55,12 +59,14 @@ pub(super) struct AskedOfAccessor {
     accessor: String,
     /// The path.
     path: String,
-    /// The operation: create, read, update, write, patch, delete, list or scan.
+    /// The operation: create, read, update, write, patch, delete, list, scan or subscribe.
     operation: String,
     /// Parameters that would be sent.
     parameters: Option<Map>,
     /// How long the answer would be wrapped for.
     wrap_ttl: Option<Seconds>,
+    /// The type of the event, for `subscribe`.
+    event_type: Option<String>,
 }
 
 /// A decision and its reasons.
@@ -96,19 +102,19 @@ pub(super) async fn of_caller(sys: &Sys, mut cx: Cx<'_>, input: Asked) -> Result
 }
 
 pub(super) async fn of_token(sys: &Sys, mut cx: Cx<'_>, input: AskedOfToken) -> Result<Data<Explained>, Fault> {
-    let AskedOfToken { token, path, operation, parameters, wrap_ttl } = input;
+    let AskedOfToken { token, path, operation, parameters, wrap_ttl, event_type } = input;
     let (now, space) = (cx.now, sys.space(&cx)?);
     let found = named(sys, cx.view.widen(Widened::assertion()), &space, &token, now)?;
-    explain(sys, &space, &found, Asked { path, operation, parameters, wrap_ttl }, now)
+    explain(sys, &space, &found, Asked { path, operation, parameters, wrap_ttl, event_type }, now)
 }
 
 pub(super) async fn of_accessor(sys: &Sys, mut cx: Cx<'_>, input: AskedOfAccessor) -> Result<Data<Explained>, Fault> {
-    let AskedOfAccessor { accessor, path, operation, parameters, wrap_ttl } = input;
+    let AskedOfAccessor { accessor, path, operation, parameters, wrap_ttl, event_type } = input;
     let (now, space) = (cx.now, sys.space(&cx)?);
     let txn = cx.view.widen(Widened::assertion());
     let found = sys.handles.tokens.find_accessor(txn, &space.id, &accessor, now)?;
     let found = found.ok_or_else(|| Fault::invalid("invalid accessor"))?;
-    explain(sys, &space, &found, Asked { path, operation, parameters, wrap_ttl }, now)
+    explain(sys, &space, &found, Asked { path, operation, parameters, wrap_ttl, event_type }, now)
 }
 
 /// The operations that a word may turn out to be, the likelier first.
@@ -122,7 +128,12 @@ fn operations(word: &str) -> Result<&'static [Operation], Fault> {
         "write" | "put" | "post" => &[Operation::Update, Operation::Create],
         "patch" => &[Operation::Patch],
         "delete" => &[Operation::Delete],
-        _ => return Err(Fault::invalid("operation is create, read, update, write, patch, delete, list or scan")),
+        "subscribe" => &[Operation::Subscribe],
+        _ => {
+            return Err(Fault::invalid(
+                "operation is create, read, update, write, patch, delete, list, scan or subscribe",
+            ));
+        }
     })
 }
 
@@ -148,7 +159,8 @@ fn explain(
             operation,
             parameters: Some(Parameters { sent: &sent, from_query: &[], fields: leads.fields }),
             wrap_ttl_seconds,
-            is_protected: leads.access.asks_for_sudo(),
+            is_protected: leads.access.asks_for_sudo() && operation != Operation::Subscribe,
+            event_type: asked.event_type.as_deref(),
         };
         explained(permissions.set(), operation, &request, leads)
     };
@@ -179,7 +191,7 @@ fn explain(
             format!("`{name}` was written before the namespace `{}` was made, so its rules do not lead into it: write it again to mean it", record.path)
         }));
     }
-    explained.hints.extend(kv2_hint(&permissions, path, first, &leads));
+    explained.hints.extend(kv2_hint(&permissions, path, first, asked.event_type.as_deref(), &leads));
     Ok(Data(explained))
 }
 
@@ -261,7 +273,13 @@ fn policies(sys: &Sys, token: &FoundToken, now: Timestamp) -> Result<Vec<Body>, 
 
 /// What is special about KV version 2, whose paths have a word that the command line leaves out; of mounts that the token
 /// can see.
-fn kv2_hint(permissions: &Permissions, path: &str, operation: Operation, leads: &LeadsTo) -> Option<String> {
+fn kv2_hint(
+    permissions: &Permissions,
+    path: &str,
+    operation: Operation,
+    event_type: Option<&str>,
+    leads: &LeadsTo,
+) -> Option<String> {
     let mount = leads.mount.as_ref()?;
     let at = &mount.record.path;
     let is_kv2 = mount.record.kind == "kv" && mount.record.options.get("version").is_some_and(|version| version == "2");
@@ -282,6 +300,7 @@ fn kv2_hint(permissions: &Permissions, path: &str, operation: Operation, leads: 
         parameters: None,
         wrap_ttl_seconds: None,
         is_protected: false,
+        event_type,
     };
     let tresor_policy::Decision::Allowed { pattern: Some(pattern), .. } = permissions.set().decide(&request) else {
         return None;

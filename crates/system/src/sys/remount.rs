@@ -92,6 +92,7 @@ impl End {
             parameters: None,
             wrap_ttl_seconds: None,
             is_protected: true,
+            event_type: None,
         };
         match permissions.set().decide(&request).allowed_with_sudo() {
             Some(true) => Ok(()),
