@@ -8,7 +8,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::entry::RequestFacts;
-use crate::expression::{Expression, Found, Property, Selector, Subject};
+use crate::expression::{Expression, Found, OF_A_REQUEST, Selector};
 
 /// How many stretches are remembered of devices that are gone.
 const ENDED_MAX: usize = 256;
@@ -25,7 +25,7 @@ pub(crate) enum Takes {
 impl Takes {
     /// Reads the option `filter`.
     pub(crate) fn filter(text: &str) -> Result<Self, impl std::fmt::Display + use<>> {
-        Expression::parse(text, Subject::Properties).map(|filter| Self::Matching(Arc::new(filter)))
+        Expression::parse(text, OF_A_REQUEST).map(|filter| Self::Matching(Arc::new(filter)))
     }
 
     /// Whether it takes what is said of this request, where that follows from the request alone.
@@ -35,12 +35,13 @@ impl Takes {
             Self::Rest => false,
             Self::Matching(filter) => filter.holds(&|selector| {
                 let Selector::Property(property) = selector else { return Found::NOTHING };
-                Found::Text(match property {
-                    Property::MountPoint => facts.mount.point.as_str().into(),
-                    Property::MountType => facts.mount.kind.as_str().into(),
-                    Property::Namespace => facts.namespace.path.as_str().into(),
-                    Property::Operation => facts.operation.name().into(),
-                    Property::Path => facts.path.as_str().into(),
+                Found::Text(match *property {
+                    "mount_point" => facts.mount.point.as_str().into(),
+                    "mount_type" => facts.mount.kind.as_str().into(),
+                    "namespace" => facts.namespace.path.as_str().into(),
+                    "operation" => facts.operation.name().into(),
+                    "path" => facts.path.as_str().into(),
+                    _ => return Found::NOTHING,
                 })
             }),
         }

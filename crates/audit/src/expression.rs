@@ -1,8 +1,8 @@
-//! Expressions that say yes or no to an entry: what a `filter`, and the condition of an exclusion, is written in.
+//! Expressions that say yes or no to an entry or an event: what a `filter`, and the condition of an exclusion, is written in.
 //!
 //! The language is the one that filters of the reference are written in, as far as entries have a use for it: `==`, `!=`,
 //! `contains`, `in`, `matches`, `is empty`, each with `not`, and `and`, `or`, `not` and parentheses; and, of our own, `in` a list
-//! of values. A filter speaks of five properties of a request, a condition of what stands in a line. Deliberately absent:
+//! of values. A filter speaks of properties by name (five of a request, others of an event), a condition of what stands in a line. Deliberately absent:
 //! failure while an expression is asked: what is not there is empty.
 
 mod parse;
@@ -39,37 +39,24 @@ enum Test {
 /// What an expression may speak of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subject {
-    /// Of the properties of a request.
-    Properties,
+    /// Of properties with these names.
+    Properties(&'static [&'static str]),
     /// Of places in a line.
     Lines,
 }
 
 /// What a test is about.
 pub(crate) enum Selector {
-    Property(Property),
+    Property(&'static str),
     Pointer(Pointer),
 }
 
-/// A property of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Property {
-    MountPoint,
-    MountType,
-    Namespace,
-    Operation,
-    Path,
-}
+/// The properties of a request.
+pub(crate) const OF_A_REQUEST: Subject =
+    Subject::Properties(&["mount_point", "mount_type", "namespace", "operation", "path"]);
 
-impl Property {
-    const ALL: [(&'static str, Self); 5] = [
-        ("mount_point", Self::MountPoint),
-        ("mount_type", Self::MountType),
-        ("namespace", Self::Namespace),
-        ("operation", Self::Operation),
-        ("path", Self::Path),
-    ];
-}
+/// What is called by its name with or without the slash at its end.
+const WITH_OR_WITHOUT_SLASH: [&str; 2] = ["mount_point", "source_plugin_mount"];
 
 /// What a selector leads to.
 pub(crate) enum Found<'a> {
@@ -117,8 +104,9 @@ impl Node {
 impl Test {
     fn holds(&self, selector: &Selector, found: &Found<'_>) -> bool {
         let equals = |text: &str, wanted: &str| match selector {
-            // A mount is called by its name with or without the slash at its end.
-            Selector::Property(Property::MountPoint) => text.trim_end_matches('/') == wanted.trim_end_matches('/'),
+            Selector::Property(name) if WITH_OR_WITHOUT_SLASH.contains(name) => {
+                text.trim_end_matches('/') == wanted.trim_end_matches('/')
+            }
             _ => text == wanted,
         };
         match (self, found) {
@@ -188,10 +176,7 @@ impl fmt::Display for Node {
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Property(property) => {
-                let name = Property::ALL.iter().find(|(_, known)| known == property).map_or("", |(name, _)| name);
-                f.write_str(name)
-            }
+            Self::Property(name) => f.write_str(name),
             Self::Pointer(pointer) => Quoted(&pointer.to_string()).fmt(f),
         }
     }
@@ -265,18 +250,18 @@ mod tests {
 
     fn property(selector: &Selector) -> Found<'static> {
         let Selector::Property(property) = selector else { return Found::NOTHING };
-        Found::Text(Cow::Borrowed(match property {
-            Property::MountPoint => "secret/",
-            Property::MountType => "kv",
-            Property::Namespace => "",
-            Property::Operation => "read",
-            Property::Path => "secret/data/a",
+        Found::Text(Cow::Borrowed(match *property {
+            "mount_point" => "secret/",
+            "mount_type" => "kv",
+            "operation" => "read",
+            "path" => "secret/data/a",
+            _ => "",
         }))
     }
 
     fn says(text: &str) -> bool {
-        let parsed = Expression::parse(text, Subject::Properties).unwrap_or_else(|error| panic!("{text}: {error}"));
-        let again = Expression::parse(&parsed.to_string(), Subject::Properties).unwrap();
+        let parsed = Expression::parse(text, OF_A_REQUEST).unwrap_or_else(|error| panic!("{text}: {error}"));
+        let again = Expression::parse(&parsed.to_string(), OF_A_REQUEST).unwrap();
         assert_eq!(again.to_string(), parsed.to_string(), "{text}");
         let said = parsed.holds(&property);
         assert_eq!(again.holds(&property), said, "{text} and {parsed} differ");
@@ -284,10 +269,7 @@ mod tests {
     }
 
     fn problem(text: &str) -> String {
-        Expression::parse(text, Subject::Properties)
-            .err()
-            .unwrap_or_else(|| panic!("{text} was understood"))
-            .to_string()
+        Expression::parse(text, OF_A_REQUEST).err().unwrap_or_else(|| panic!("{text} was understood")).to_string()
     }
 
     #[test]
@@ -397,7 +379,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_understood_is_printed_and_understood_again(text in texts(), subject in prop::bool::ANY) {
-            let subject = if subject { Subject::Lines } else { Subject::Properties };
+            let subject = if subject { Subject::Lines } else { OF_A_REQUEST };
             if let Ok(parsed) = Expression::parse(&text, subject) {
                 let printed = parsed.to_string();
                 let again = Expression::parse(&printed, subject).unwrap();
@@ -408,7 +390,7 @@ mod tests {
 
         #[test]
         fn not_is_the_contrary_and_and_or_are_what_they_are(one in texts(), other in texts()) {
-            let subject = Subject::Properties;
+            let subject = OF_A_REQUEST;
             let (Ok(a), Ok(b)) = (Expression::parse(&one, subject), Expression::parse(&other, subject)) else { return Ok(()) };
             let says = |text: String| Expression::parse(&text, subject).unwrap().holds(&property);
             let (a, b) = (a.holds(&property), b.holds(&property));

@@ -2,7 +2,7 @@
 
 use crate::codec;
 use crate::entry::{Admission, Head, RequestEntry, ResponseEntry};
-use crate::expression::{Expression, Found, Subject};
+use crate::expression::{Expression, Found, OF_A_REQUEST, Subject};
 
 /// Decodes these bytes as a record of the local log and, when they are one, writes it again.
 #[must_use]
@@ -30,7 +30,7 @@ pub fn encode(entry: ResponseEntry<'_>) -> Vec<u8> {
 /// none.
 #[must_use]
 pub fn expression(text: &str, of_lines: bool) -> Option<(String, bool)> {
-    let subject = if of_lines { Subject::Lines } else { Subject::Properties };
+    let subject = if of_lines { Subject::Lines } else { OF_A_REQUEST };
     let parsed = Expression::parse(text, subject).ok()?;
     Some((parsed.to_string(), parsed.holds(&|_| Found::NOTHING)))
 }

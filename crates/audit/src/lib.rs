@@ -19,6 +19,7 @@ pub mod entry;
 pub mod error;
 mod expression;
 pub mod file;
+mod filter;
 #[cfg(feature = "fuzz")]
 pub mod fuzz;
 pub mod http;
@@ -47,6 +48,7 @@ pub use entry::{
 };
 pub use error::{AuditError, Unrecorded};
 pub use file::FileSinkKind;
+pub use filter::Filter;
 pub use http::HttpSinkKind;
 pub use log::{Durability, LogOptions, LogStanding};
 pub use record::Lines;

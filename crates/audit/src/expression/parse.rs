@@ -7,7 +7,7 @@ use std::str::Chars;
 
 use regex::RegexBuilder;
 
-use super::{Misunderstood, Node, Property, Selector, Subject, Test};
+use super::{Misunderstood, Node, Selector, Subject, Test};
 use crate::document::Pointer;
 
 /// The longest expression, in bytes.
@@ -184,21 +184,21 @@ impl<'a> Parser<'a> {
     }
 
     fn selector(&self, operand: Operand<'_>) -> Result<Selector, Misunderstood> {
-        let known = Property::ALL.iter().find(|(name, _)| *name == operand.text && !operand.is_quoted);
-        match (self.subject, known) {
-            (Subject::Properties, Some((_, property))) => return Ok(Selector::Property(*property)),
-            (Subject::Lines, _) => {
+        match self.subject {
+            Subject::Properties(names) => {
+                if let Some(name) = names.iter().find(|name| **name == operand.text && !operand.is_quoted) {
+                    return Ok(Selector::Property(name));
+                }
+            }
+            Subject::Lines => {
                 if let Some(pointer) = Pointer::parse(&operand.text).filter(|_| operand.is_quoted) {
                     return Ok(Selector::Pointer(pointer));
                 }
             }
-            (Subject::Properties, None) => {}
         }
         let named: String = operand.text.chars().take(64).flat_map(char::escape_default).collect();
         let problem = match self.subject {
-            Subject::Properties => {
-                format!("`{named}` is none of mount_point, mount_type, namespace, operation, path")
-            }
+            Subject::Properties(names) => format!("`{named}` is none of {}", names.join(", ")),
             Subject::Lines => format!("`{named}` is no quoted JSON pointer such as \"/request/path\""),
         };
         Err(self.wrong(operand.at, problem))
