@@ -377,7 +377,11 @@ impl<'a> ResponseFacts<'a> {
     pub fn from_response(response: &'a Response, clear_keys: &'a [String]) -> Self {
         let body = match &response.shape {
             // What comes in parts is nobody's to hash before it has left.
-            Shape::Nothing | Shape::Absent(None) | Shape::Accepted(None) | Shape::Stream { .. } => AnswerBody::Nothing,
+            Shape::Nothing
+            | Shape::Absent(None)
+            | Shape::Accepted(None)
+            | Shape::Stream { .. }
+            | Shape::Messages(_) => AnswerBody::Nothing,
             Shape::Enveloped(map)
             | Shape::Absent(Some(map))
             | Shape::Flat(map)

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tresor_model::Event;
 use tresor_record::Record;
 use tresor_secret::Wiped;
 use tresor_storage::{RawKey, Version};
@@ -21,6 +22,8 @@ use crate::tree::{self, Blocks};
 const KEPT_BYTES_MAX: usize = 4096;
 /// How many names are remembered with where they lie.
 const PLACES_MAX: usize = 4;
+/// How many events go along with a transaction.
+const TOLD_MAX: usize = 256;
 
 /// What becomes of a record that its directory lists.
 pub(crate) struct Written {
@@ -109,6 +112,8 @@ pub struct Txn {
     /// Below what data lies that decides nothing, and whether something is written that is none.
     data: Option<KeyPrefix>,
     writes_more: bool,
+    /// What is told once this is committed; `None` where nobody listens.
+    told: Option<Vec<Event>>,
 }
 
 impl Txn {
@@ -128,7 +133,33 @@ impl Txn {
             places: Vec::new(),
             data: None,
             writes_more: false,
+            told: None,
         }
+    }
+
+    /// Says that somebody listens to what happens.
+    pub fn is_listened_to(&mut self) {
+        self.told.get_or_insert_default();
+    }
+
+    /// Whether somebody listens: else nobody need find words.
+    #[must_use]
+    pub const fn has_listeners(&self) -> bool {
+        self.told.is_some()
+    }
+
+    /// Takes along what is to be told if this is committed; nothing is stored of it, and nothing is told otherwise. Where
+    /// nobody listens, or a transaction tells of very much, it is left out.
+    pub fn tell(&mut self, event: Event) {
+        if let Some(told) = self.told.as_mut().filter(|told| told.len() < TOLD_MAX) {
+            told.push(event);
+        }
+    }
+
+    /// What is to be told once this is committed: for whoever commits it.
+    #[must_use]
+    pub fn take_told(&mut self) -> Vec<Event> {
+        self.told.take().unwrap_or_default()
     }
 
     /// Says that what lies below a directory is data which decides nothing about anybody's requests. If this transaction

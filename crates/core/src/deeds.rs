@@ -30,6 +30,7 @@ pub(crate) async fn record(unsealed: &Unsealed, done: &'static str, operation: O
         headers: BTreeMap::new(),
         connection: Connection::plain(Ipv4Addr::UNSPECIFIED.into(), 0),
         upload: tresor_model::Upload::default(),
+        takes_messages: false,
         when_behind: WhenBehind::Wait,
         refusal: None,
     };

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod custom_messages;
 mod deeds;
 pub mod edge;
+pub mod events;
 mod farewell;
 pub mod first;
 pub mod forward;
@@ -49,6 +50,7 @@ pub mod unsealed;
 pub mod wrapping;
 
 pub use audits::Audits;
+pub use events::Events;
 pub use listing::{Availability, ListedRoute};
 pub use metrics::Metrics;
 pub use mounts::Mounts;

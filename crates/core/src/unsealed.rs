@@ -21,6 +21,7 @@ use crate::audits::Audits;
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
 use crate::edge::Edge;
+use crate::events::{self, Events};
 use crate::gate::Gate;
 use crate::keyring::Keyring;
 use crate::leases::clock::CommonTime;
@@ -70,6 +71,8 @@ pub struct Handles {
     pub rates: Arc<Rates>,
     /// From where browsers may ask, and which headers are recorded.
     pub edge: Arc<Edge>,
+    /// Those who listen to what happens.
+    pub events: Arc<Events>,
     /// The audit devices.
     pub audits: Arc<Audits>,
     /// Snapshots of what is stored.
@@ -242,7 +245,19 @@ impl Unsealed {
             tokens: Arc::clone(&tokens),
             settings: Arc::clone(&settings),
         }));
+        let gate = Gate::default();
+        let events = Arc::new(Events::new(events::Means {
+            barrier: barrier.clone(),
+            spaces: Arc::clone(&spaces),
+            tokens: Arc::clone(&tokens),
+            nodes: Arc::clone(&nodes),
+            clock: clock.clone(),
+            entropy: Arc::clone(&doors.entropy),
+            gate: gate.clone(),
+            source: format!("tresor://{}", cluster.id),
+        }));
         let handles = Handles {
+            events,
             audits,
             keyring,
             seal_health: Arc::default(),
@@ -282,7 +297,7 @@ impl Unsealed {
             handles,
             _server: server,
             cluster,
-            gate: Gate::default(),
+            gate,
             turns: Turns::new(),
             uses: RunningUses::default(),
             caches,
@@ -324,16 +339,22 @@ impl Unsealed {
         if self.barrier.is_stopped() {
             return Err(Refusal::Sealed.into());
         }
-        self.barrier.begin().map_err(tresor_engine::view::fault)
+        let mut txn = self.barrier.begin().map_err(tresor_engine::view::fault)?;
+        if self.handles.events.listeners() > 0 {
+            txn.is_listened_to();
+        }
+        Ok(txn)
     }
 
-    /// Commits; every cache follows before anybody can read what was committed, audit devices before this returns.
+    /// Commits; every cache follows before anybody can read what was committed, audit devices before this returns. Then, and
+    /// only then, those who listen are told of it.
     pub(crate) async fn commit(&self, txn: Txn) -> Result<(), CommitFault> {
         self.commit_in(Lane::Requests, txn).await
     }
 
     /// As [`Unsealed::commit`], in its lane.
-    pub(crate) async fn commit_in(&self, lane: Lane, txn: Txn) -> Result<(), CommitFault> {
+    pub(crate) async fn commit_in(&self, lane: Lane, mut txn: Txn) -> Result<(), CommitFault> {
+        let told = txn.take_told();
         let committed = self.barrier.commit_in(lane, txn).await.map_err(|error| match error {
             CommitError::Conflict => CommitFault::Conflict,
             CommitError::OutOfBounds => CommitFault::OutOfBounds,
@@ -359,6 +380,7 @@ impl Unsealed {
             },
             other => CommitFault::Other(Fault::internal(other)),
         })?;
+        self.handles.events.publish(told);
         if committed.changed.is_empty() {
             return Ok(());
         }

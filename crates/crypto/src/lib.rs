@@ -10,3 +10,4 @@ pub mod hash;
 pub mod keyring;
 pub mod shamir;
 pub mod token_text;
+pub mod websocket;

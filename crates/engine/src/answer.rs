@@ -5,7 +5,7 @@
 //! [`Reply`] is made here only, out of these types.
 
 use tresor_model::ids::Accessor;
-use tresor_model::{Auth, ByteStream, LeaseTerms, Map, Shape, WrapInfo};
+use tresor_model::{Auth, ByteStream, LeaseTerms, Map, MessageStream, Shape, WrapInfo};
 use tresor_wire::input::Kind;
 use tresor_wire::output::{Output, OutputSpec};
 
@@ -28,6 +28,8 @@ pub enum AnswerShape {
     Raw,
     /// The same, part by part.
     Stream,
+    /// Messages over the connection, from a client that takes them.
+    Messages,
     /// An answer of before, as it was: what was wrapped.
     Unwrapped,
 }
@@ -90,6 +92,7 @@ seal!(
     Raw,
     Streamed,
     Lines,
+    Told,
     Advised<T>,
     Secret<T>,
     Renewed,
@@ -272,6 +275,17 @@ impl Answer for Lines {
 
     fn into_reply(self) -> Reply {
         Reply { shape: Shape::Stream { content_type: "text/plain; charset=utf-8", stream: self.0 }, ..Reply::default() }
+    }
+}
+
+/// Messages that go over the connection once it is answered, for as long as both ends want.
+pub struct Told(pub MessageStream);
+
+impl Answer for Told {
+    const FACTS: AnswerFacts = AnswerFacts::new(AnswerShape::Messages, &[]);
+
+    fn into_reply(self) -> Reply {
+        Reply { shape: Shape::Messages(self.0), ..Reply::default() }
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod answer;
 pub mod context;
+mod happened;
 pub mod headers;
 pub mod instance;
 pub mod outside;
@@ -20,6 +21,7 @@ pub mod view;
 
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
 pub use context::{Caller, Cx, Held, MountFacts, Ways};
+pub use happened::Happened;
 pub use headers::{HeaderUse, Headers};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, LoginRole, Mounted};
 pub use outside::{Failed, Left, Outside, UnderLease};

@@ -10,6 +10,7 @@ use tresor_record::RecordError;
 use tresor_secret::SecretString;
 
 use crate::context::MountFacts;
+use crate::happened::Happened;
 
 /// The part of the request's transaction below one prefix.
 pub struct View<'a> {
@@ -130,6 +131,14 @@ impl<'a> View<'a> {
     pub fn password(&mut self, policy: &str, entropy: &dyn Entropy) -> Result<SecretString, Fault> {
         let (mount, besides) = self.besides()?;
         besides.password(self.txn, mount, policy, entropy)
+    }
+
+    /// Tells those who listen what happened, once this transaction is committed; nobody is told of one that is not. Where
+    /// nobody listens, `happened` is not asked. It names things, and no value that is kept in them.
+    pub fn tell(&mut self, happened: impl FnOnce() -> Happened) {
+        if let (true, Some((mount, _))) = (self.txn.has_listeners(), self.besides) {
+            self.txn.tell(happened().at(mount));
+        }
     }
 
     fn besides(&self) -> Result<(&'a MountFacts, &'static dyn Besides), Fault> {

@@ -50,6 +50,7 @@ fn request(id: &str) -> Request {
         headers: BTreeMap::new(),
         connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 50_000),
         upload: tresor_model::Upload::default(),
+        takes_messages: false,
         when_behind: WhenBehind::Wait,
         refusal: None,
     }

@@ -1,8 +1,11 @@
-//! The one assembly of a node on doubles, and one HTTP exchange with it: for the harness and for the simulator.
+//! The one assembly of a node on doubles, and one exchange with it, over HTTP or as a listener: for the harness and for the
+//! simulator.
 //!
 //! Deliberately absent: which store is used, and what happens to requests whose client goes away; both are the
 //! caller's to choose.
 
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,8 +15,9 @@ use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::{Node, Settings};
 use tresor_env::{Clock, Doors};
 use tresor_http::{Options, Serve};
-use tresor_model::Fault;
-use tresor_model::request::Connection;
+use tresor_model::request::{Connection, Inline};
+use tresor_model::{Fault, Map, Messages, Path, Request, Shape, Upload, Verb, WhenBehind};
+use tresor_secret::TokenSecret;
 use tresor_storage::Store;
 
 use crate::{AUDIT_LOG, Answer};
@@ -98,4 +102,38 @@ pub async fn exchange(
     let response = tresor_http::handle(service, clock, connection, options, request).await;
     let (head, body) = response.into_parts();
     Answer::new(head, body.collect().await.unwrap().to_bytes().to_vec())
+}
+
+/// Listens at a node to events of these types: who tells them, as they are told to a client whose connection takes them.
+///
+/// # Errors
+/// What the client is answered instead.
+pub async fn listen(
+    node: &Node,
+    namespace: &str,
+    kinds: &str,
+    query: Map,
+    token: &str,
+) -> Result<Box<dyn Messages>, Fault> {
+    let request = Request {
+        id: node.next_request_id(),
+        namespace: namespace.to_owned(),
+        path: Path::parse(&format!("sys/events/subscribe/{kinds}")).unwrap(),
+        verb: Verb::Read,
+        from_query: query.iter().map(|(name, _)| name.to_owned()).collect(),
+        body: query,
+        token: TokenSecret::parse(token).ok(),
+        wrap_ttl: None,
+        when_behind: WhenBehind::Wait,
+        inline: Inline::Not,
+        headers: BTreeMap::new(),
+        connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 40_000),
+        upload: Upload::default(),
+        takes_messages: true,
+        refusal: None,
+    };
+    match tresor_core::pipeline::serve(node, request).await.into_inner()?.shape {
+        Shape::Messages(messages) => Ok(messages.into_inner()),
+        _ => panic!("an answer without messages"),
+    }
 }

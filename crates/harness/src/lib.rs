@@ -36,6 +36,7 @@ use tresor_env::Workers;
 use tresor_env::doubles::TestDoors;
 use tresor_http::Options;
 use tresor_model::request::Connection;
+use tresor_model::{Fault, Map, Messages};
 use tresor_secret::UnsealShare;
 use tresor_server::NodeService;
 use tresor_storage::{Batch, MemoryStore, RawKey, Store};
@@ -239,6 +240,20 @@ impl Harness {
     /// A LIST.
     pub async fn list(&self, path: &str, token: &str) -> Answer {
         self.call("LIST", path, token, Value::Null).await
+    }
+
+    /// Listens to events of these types: who tells them, as they are told to a client whose connection takes them.
+    ///
+    /// # Errors
+    /// What the client is answered instead.
+    pub async fn listen(
+        &self,
+        namespace: &str,
+        kinds: &str,
+        query: Map,
+        token: &str,
+    ) -> Result<Box<dyn Messages>, Fault> {
+        assembly::listen(&self.node, namespace, kinds, query, token).await
     }
 
     /// A DELETE.

@@ -85,6 +85,7 @@ where
         headers: other_headers(&head.headers),
         connection,
         upload: Upload::default(),
+        takes_messages: false,
         when_behind: WhenBehind::Wait,
         refusal: None,
     };

@@ -12,6 +12,7 @@ use tresor_wire::envelope::envelope;
 use tresor_wire::json::{encode_map, encode_text};
 
 use crate::body::ResponseBody;
+use crate::websocket::Offer;
 use crate::{Options, Outcome, quirks, status};
 
 /// Status, media type and body of an answer.
@@ -30,8 +31,13 @@ pub(crate) fn answer(
     options: &Options,
     asked: &Uri,
     is_head: bool,
+    offer: Option<Offer>,
 ) -> http::Response<ResponseBody> {
     let mut outcome = audited.into_inner();
+    let messages = match &mut outcome {
+        Ok(response) if matches!(response.shape, Shape::Messages(_)) => Some(std::mem::take(&mut response.shape)),
+        _ => None,
+    };
     let of_engine = outcome.as_mut().map_or_else(|_| Vec::new(), |response| std::mem::take(&mut response.headers));
     let will_pass = matches!(outcome, Err(Fault::Refusal(Refusal::Unavailable(_) | Refusal::Elsewhere)));
     let location = match &outcome {
@@ -81,6 +87,9 @@ pub(crate) fn answer(
     }
     if options.is_tls {
         set(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000; includeSubDomains"));
+    }
+    if let (Some(Shape::Messages(messages)), Some(offer)) = (messages, offer) {
+        offer.take(messages, &mut response);
     }
     response
 }
@@ -208,7 +217,7 @@ fn success(response: Response, id: &RequestId) -> Answer {
             Answer { status, content_type: content_type.clone(), body: bytes.clone(), stream: None }
         }
         // It was taken out above.
-        Shape::Stream { .. } => json(StatusCode::OK, Vec::new()),
+        Shape::Stream { .. } | Shape::Messages(_) => json(StatusCode::OK, Vec::new()),
     }
 }
 

@@ -17,6 +17,7 @@ mod request_log;
 mod status;
 mod upload;
 mod wanted;
+mod websocket;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -39,6 +40,7 @@ pub use encode::Answer;
 pub use forwarded::ForwardedFor;
 pub use request_log::RequestLog;
 pub use wanted::WantedHeaders;
+pub use websocket::{Agreed, Talk};
 
 /// What a request comes to.
 pub type Outcome = Result<Response, Fault>;
@@ -161,6 +163,7 @@ where
     B::Data: Buf,
 {
     let (mut head, body) = request.into_parts();
+    let offer = websocket::offered(&mut head);
     let client = match &options.forwarded_for {
         Some(believed) => believed.client(&mut head.headers, connection.peer_address),
         None => Ok(connection.peer_address),
@@ -188,6 +191,7 @@ where
         Some(refusal) => Err(refusal),
         None => decode::request(id.clone(), &head, body.as_mut(), connection, options, clock, &mut arriving).await,
     };
+    let decoded = decoded.map(|request| Request { takes_messages: offer.is_some(), ..request });
     let decode::Arriving { held, feed, throttled, .. } = arriving;
     let refusal = match &decoded {
         Ok(request) => request.refusal.as_ref(),
@@ -223,7 +227,7 @@ where
         }
         Err(refusal) => refused(refusal.into()),
     };
-    let mut response = encode::answer(audited, &id, options, &head.uri, is_head);
+    let mut response = encode::answer(audited, &id, options, &head.uri, is_head, offer);
     encode::show_rest(&throttled, response.headers_mut());
     response.headers_mut().extend(of_origin);
     if is_of_page(head.uri.path()) {

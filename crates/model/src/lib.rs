@@ -1,9 +1,10 @@
 //! The vocabulary of the house: paths, operations, bodies, requests, responses, faults and ids.
 //!
-//! Deliberately absent: async (but for the type of a body that comes in parts), clocks, JSON, storage and HTTP. Everything here is a plain value that every other
+//! Deliberately absent: async (but for the types of what comes part by part), clocks, JSON, storage and HTTP. Everything here is a plain value that every other
 //! crate may speak of.
 
 pub mod body;
+pub mod event;
 pub mod fault;
 pub mod ids;
 pub mod operation;
@@ -15,6 +16,7 @@ pub mod stream;
 pub mod throttle;
 
 pub use body::{Body, Map, Number, Text};
+pub use event::{Ending, Event, EventMount, Message, MessageStream, Messages};
 pub use fault::{Failure, Fault, Refusal};
 pub use ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RealmId, RequestId};
 pub use operation::{Operation, Verb};

@@ -157,6 +157,8 @@ pub struct Request {
     pub connection: Connection,
     /// The body, where it is no JSON but comes as it is.
     pub upload: Upload,
+    /// Whether its client takes messages over the connection, once it was answered.
+    pub takes_messages: bool,
     /// Why the request is refused before anything is asked of it: it could not be read as sent. It enters the
     /// pipeline all the same, with what could be read of it, because refusals are recorded like everything else.
     pub refusal: Option<Refusal>,

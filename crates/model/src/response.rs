@@ -11,6 +11,7 @@ use tresor_env::Timestamp;
 use tresor_secret::TokenSecret;
 
 use crate::body::Map;
+use crate::event::MessageStream;
 use crate::ids::{Accessor, LeaseId};
 use crate::stream::ByteStream;
 
@@ -71,6 +72,8 @@ pub enum Shape {
         /// The body.
         stream: ByteStream,
     },
+    /// No body: messages go over the connection from now on, for as long as both ends want.
+    Messages(MessageStream),
 }
 
 /// The three kinds of tokens that an answer can show.
@@ -160,6 +163,7 @@ impl fmt::Debug for Response {
             Shape::Health { .. } => "health",
             Shape::Raw { .. } => "raw",
             Shape::Stream { .. } => "stream",
+            Shape::Messages(_) => "messages",
         };
         f.debug_struct("Response").field("shape", &shape).finish_non_exhaustive()
     }

@@ -139,6 +139,11 @@ impl TokenSecret {
     pub fn expose(&self) -> &str {
         self.0.expose()
     }
+    /// A copy, for who has to look it up again.
+    #[must_use]
+    pub fn duplicate(&self) -> Self {
+        Self(Secret::new(self.0.0.to_string()))
+    }
     /// Whether both are the same token, in constant time.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {

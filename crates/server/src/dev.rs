@@ -105,6 +105,7 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
         headers: std::collections::BTreeMap::new(),
         connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 0),
         upload: tresor_model::Upload::default(),
+        takes_messages: false,
         when_behind: WhenBehind::Wait,
         refusal: None,
     };

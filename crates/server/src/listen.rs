@@ -1,12 +1,13 @@
 //! Accepting connections: TLS, bounds, and a graceful end.
 //!
 //! A connection costs at most a slot of a bounded number and its time-outs: a client that sends nothing, half a
-//! handshake or half a head is cut off. Deliberately absent: who is believed about addresses (`proxied`, `tresor_http`).
+//! handshake or half a head is cut off. What goes on as a WebSocket keeps its slot, and stopping waits for none.
+//! Deliberately absent: who is believed about addresses (`proxied`, `tresor_http`).
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper::Version;
@@ -18,7 +19,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tresor_env::net::{Listener as Bound, Stream};
 use tresor_env::{Clock, Doors, Tasks};
-use tresor_http::{BODIES_BYTES_MAX, BodyBudget, Options, RequestLog, Serve};
+use tresor_http::{Agreed, BODIES_BYTES_MAX, BodyBudget, Options, RequestLog, Serve, Talk};
 use tresor_model::Connection;
 use tresor_model::request::Withheld;
 
@@ -292,14 +293,18 @@ async fn serve(
         withheld: shared.withheld,
     };
     let activity = Arc::new(Activity::new(Arc::clone(&shared.doors.clock)));
+    let agreed: Arc<Mutex<Option<Talk>>> = Arc::default();
     let service = service_fn(|request| {
         let (shared, facts, begun) = (Arc::clone(shared), facts.clone(), Activity::begin(&activity));
+        let agreed = Arc::clone(&agreed);
         async move {
             let _begun = begun;
             let is_http_1 = request.version() <= Version::HTTP_11;
             let mut answer =
                 tresor_http::handle(&*shared.serve, &*shared.doors.clock, facts, &shared.options, request).await;
-            if is_http_1 && *shared.phases.borrow() != Phase::Open {
+            if let Some(talk) = answer.extensions_mut().remove::<Agreed>().and_then(|agreed| agreed.take()) {
+                *agreed.lock().unwrap_or_else(PoisonError::into_inner) = Some(talk);
+            } else if is_http_1 && *shared.phases.borrow() != Phase::Open {
                 answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(answer)
@@ -320,7 +325,7 @@ async fn serve(
         .keep_alive_interval(Some(Duration::from_secs(60)));
     let stream = Patient::new(stream, Arc::clone(&shared.doors.clock), shared.write_timeout);
     let mut phases = shared.phases.clone();
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = std::pin::pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let mut head_is_late = shared.doors.clock.sleep(shared.header_timeout);
     let mut may_be_idle = shared.doors.clock.sleep(shared.idle_timeout);
     let (mut is_first, mut is_stopping) = (true, false);
@@ -351,7 +356,13 @@ async fn serve(
             }
         }
     };
-    ended.map_err(io::Error::other)
+    ended.map_err(io::Error::other)?;
+    let talk = agreed.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(talk) = talk {
+        // In the connection's own task and place, for as long as both ends want.
+        talk.run(&*shared.doors.clock, told_to_stop(&mut phases)).await;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -113,6 +113,7 @@ async fn ask(node: &Node, verb: Verb, path: &str, body: Map, token: Option<&Toke
         headers: std::collections::BTreeMap::new(),
         connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 0),
         upload: Upload::default(),
+        takes_messages: false,
         when_behind: WhenBehind::Wait,
         refusal: None,
     };

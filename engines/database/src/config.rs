@@ -5,7 +5,7 @@ use std::time::Duration;
 use tresor_credential::Moment;
 use tresor_credential::timing::Sent;
 use tresor_crypto::token_text::random_base62;
-use tresor_engine::{Cx, Data, Keys, Nothing, Warned};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, Warned};
 use tresor_model::{Body, Fault, Map, Timestamp};
 use tresor_secret::SecretString;
 use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, Seconds, StringList};
@@ -14,7 +14,7 @@ use tresor_wire::output::Output;
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote, remember};
 use crate::plugins::Plugin;
 use crate::settings::{self, Common};
-use crate::{Database, Doors, checked_name, root};
+use crate::{Database, Doors, checked_name, happened, root};
 
 /// How long an id is.
 pub(crate) const ID_LENGTH: usize = 12;
@@ -278,6 +278,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     engine.targets.close(&before.id);
     coming.store(&mut cx.view)?;
     root::plan_next(&mut cx.view, &coming, cx.now)?;
+    cx.view.tell(|| happened("database/config-write", "config", name));
     let warnings = (plugin.warnings)(&coming).into_iter().chain(settings::unrecognized(&ignored));
     Ok(Warned(Nothing, warnings.collect()))
 }
@@ -289,6 +290,7 @@ pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
         cx.view.delete(&format!("config/{name}"))?;
         cx.view.no_wake(&root::wake_name(name))?;
         engine.targets.close(&connection.id);
+        cx.view.tell(|| happened("database/config-delete", "config", name));
     }
     Ok(Nothing)
 }
@@ -296,6 +298,7 @@ pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
 pub(crate) async fn reset(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     let connection = Connection::named(&mut cx.view, checked_name(&input.name)?)?;
     engine.targets.close(&connection.id);
+    cx.view.tell(|| happened("database/reset", "reset", &input.name).without_change());
     Ok(Nothing)
 }
 
@@ -309,6 +312,10 @@ pub(crate) async fn reload(engine: &Database, mut cx: Cx<'_>, input: ByPlugin) -
             connections.push(name);
         }
     }
+    cx.view.tell(|| {
+        let reloaded = Happened::new("database/reload", format!("reload/{}", input.plugin_name)).without_change();
+        reloaded.with("plugin_name", &input.plugin_name)
+    });
     let count = u64::try_from(connections.len()).unwrap_or(u64::MAX);
     Ok(Data(Reloaded { connections, count }))
 }

@@ -22,7 +22,7 @@ use crate::roles::Role;
 use crate::settings::{Common, FIELDS};
 use crate::statements::{are_blank, put_in};
 use crate::target::{NewAccount, Proof, Target};
-use crate::{Database, Doors, checked_name};
+use crate::{Database, Doors, checked_name, happened};
 
 /// An account is let in for so much longer than its lease lasts, so that clocks may differ.
 const GRACE: Duration = Duration::from_secs(5);
@@ -164,10 +164,15 @@ pub(crate) async fn make(
         target.create(&account, &creation, &rollback).await?;
         Ok(account)
     };
-    let planned = Outside::new(connection.name, act, |_view, _now, account: &NewAccount| Ok(Data(Made::of(account))));
+    let (made, failing) = (name.to_owned(), name.to_owned());
+    let planned = Outside::new(connection.name, act, move |view, _now, account: &NewAccount| {
+        view.tell(|| happened("database/creds-create", "creds", &made));
+        Ok(Data(Made::of(account)))
+    });
     let forgotten = Arc::<str>::from(noted);
     Ok(planned
         .if_failed(move |view, _now, failed| {
+            view.tell(|| happened("database/creds-create-fail", "creds", &failing).without_change());
             // Otherwise the recipe takes away what there may be, and the note with it.
             if failed.left == Left::Nothing { view.delete(&forgotten) } else { Ok(()) }
         })

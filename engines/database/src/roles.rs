@@ -16,7 +16,7 @@ use crate::config::ByName;
 use crate::connection::Connection;
 use crate::plugins::Plugin;
 use crate::statements::are_blank;
-use crate::{Database, checked_name, settings};
+use crate::{Database, checked_name, happened, settings};
 
 /// What roles call a password, a key of which the server is told the public half, and a certificate.
 pub(crate) const PASSWORD: &str = "password";
@@ -281,7 +281,9 @@ pub(crate) async fn write(_engine: &Database, mut cx: Cx<'_>, input: Write) -> R
     if crate::static_roles::is_there(&mut cx.view, name)? {
         return Err(Fault::invalid("Role and Static Role names must be unique"));
     }
-    let mut role = Role::load(&mut cx.view, name)?.unwrap_or_default();
+    let known = Role::load(&mut cx.view, name)?;
+    let kind = if known.is_some() { "database/role-update" } else { "database/role-create" };
+    let mut role = known.unwrap_or_default();
     role.db_name = input.db_name.unwrap_or(role.db_name);
     if role.db_name.is_empty() {
         return Err(Fault::invalid("database name is required"));
@@ -315,11 +317,15 @@ pub(crate) async fn write(_engine: &Database, mut cx: Cx<'_>, input: Write) -> R
             .map_err(|error| Fault::invalid(format!("invalid common_name_template: {error}")))?;
     }
     cx.view.write(&place(name), &role.encode())?;
+    cx.view.tell(|| happened(kind, "roles", name));
     Ok(Nothing)
 }
 
 pub(crate) async fn delete(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
-    cx.view.delete(&place(checked_name(&input.name)?))?;
+    if is_there(&mut cx.view, &input.name)? {
+        cx.view.delete(&place(&input.name))?;
+        cx.view.tell(|| happened("database/role-delete", "roles", &input.name));
+    }
     Ok(Nothing)
 }
 

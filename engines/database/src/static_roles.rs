@@ -20,7 +20,7 @@ use crate::config::ByName;
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote};
 use crate::roles::{Credential, CredentialFields, CredentialShown, Page};
 use crate::target::Trouble;
-use crate::{Database, Doors, checked_name, roles};
+use crate::{Database, Doors, checked_name, happened, roles};
 
 /// The least time between two rotations.
 const PERIOD_MIN: Duration = Duration::from_secs(5);
@@ -200,8 +200,11 @@ pub(crate) async fn read(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> R
 
 pub(crate) async fn delete(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     let name = checked_name(&input.name)?;
-    cx.view.delete(&place(name))?;
-    cx.view.no_wake(&wake_name(name))?;
+    if is_there(&mut cx.view, name)? {
+        cx.view.delete(&place(name))?;
+        cx.view.no_wake(&wake_name(name))?;
+        cx.view.tell(|| happened("database/static-role-delete", "static-roles", name));
+    }
     Ok(Nothing)
 }
 
@@ -212,6 +215,7 @@ pub(crate) async fn creds(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
     Connection::named(&mut cx.view, &role.db_name)?.allows(name)?;
     let password = role.passwords.first().ok_or_else(|| Fault::invalid("the account has no password yet"))?;
     let next = role.rotation()?.due(role.last_rotation.unwrap_or(cx.now), cx.now);
+    cx.view.tell(|| happened("database/static-creds-create", "static-creds", name).without_change());
     let left = Duration::from_secs(u64::try_from(next.seconds() - cx.now.seconds()).unwrap_or_default());
     Ok(Data(CredsShown {
         password: password.expose().clone(),
@@ -276,6 +280,8 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
         cx.view.wake(&wake_name(name), rotation.due(last, cx.now).max(cx.now))?;
     }
     role.store(&mut cx.view, name)?;
+    let kind = if is_new { "database/static-role-create" } else { "database/static-role-update" };
+    cx.view.tell(|| happened(kind, "static-roles", name));
     Ok(Outside::done(Nothing))
 }
 
@@ -390,9 +396,14 @@ fn rotation_of(
         role.promote(candidate, now);
         role.store(view, &settled)?;
         view.wake(&wake_name(&settled), role.rotation()?.next(now))?;
+        view.tell(|| match on_failure {
+            OnFailure::Forget => happened("database/static-role-create", "static-roles", &settled),
+            OnFailure::Keep => happened("database/rotate", "rotate-role", &settled),
+        });
         Ok(Nothing)
     });
     Ok(planned.if_failed(move |view, _now, failed| {
+        view.tell(|| happened("database/rotate-fail", "rotate-role", &noted).without_change());
         if failed.left == Left::Nothing && on_failure == OnFailure::Forget {
             view.delete(&place(&noted))?;
             view.no_wake(&wake_name(&noted))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tresor_engine::answer::{Advised, Secret};
 use tresor_engine::route::RouteBuilder;
-use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Keys, LeaseClaim, Nothing, Routes, Warned, scan};
+use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Happened, Keys, LeaseClaim, Nothing, Routes, Warned, scan};
 use tresor_model::{Body, Fault, LeaseTerms, Map};
 use tresor_record::Record;
 use tresor_secret::SecretBytes;
@@ -171,6 +171,7 @@ async fn write<E: Engine>(_kv: &E, mut cx: Cx<'_>, input: Write) -> Result<Nothi
         return Err(Fault::invalid("cannot write to a path that is empty or ends in a slash"));
     }
     cx.view.write(&input.path, &Entry { data: input.data }.encode())?;
+    cx.view.tell(|| Happened::new("kv-v1/write", input.path.as_str()).read_at(input.path.as_str()));
     Ok(Nothing)
 }
 
@@ -178,6 +179,7 @@ async fn delete<E: Engine>(_kv: &E, mut cx: Cx<'_>, input: AtPath) -> Result<Not
     // What cannot be there is gone already.
     if is_name(&input.path) {
         cx.view.delete(&input.path)?;
+        cx.view.tell(|| Happened::new("kv-v1/delete", input.path.as_str()));
     }
     Ok(Nothing)
 }

@@ -85,6 +85,7 @@ const KEPT: &[(&str, &[&str])] = &[
         ],
     ),
     ("reqwest", &["crates/client", "crates/server"]),
+    ("tokio-tungstenite", &["crates/http", "crates/client"]),
     ("redb", &["crates/storage-file"]),
     ("openraft", &["crates/consensus"]),
     ("aws-lc-sys", &["crates/sha256"]),

@@ -38,6 +38,7 @@ pub fn request(id: &str, body: Map) -> Request {
         headers: BTreeMap::new(),
         connection: Connection::plain(IpAddr::V4(Ipv4Addr::LOCALHOST), 50_000),
         upload: tresor_model::Upload::default(),
+        takes_messages: false,
         when_behind: WhenBehind::Wait,
         refusal: None,
     }

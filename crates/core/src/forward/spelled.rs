@@ -148,6 +148,7 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
             ..Connection::plain(peer_address, record.peer_port)
         },
         upload: Upload::default(),
+        takes_messages: false,
         when_behind: WhenBehind::Wait,
         refusal: None,
     })
@@ -337,7 +338,7 @@ fn done(response: Response) -> AnswerPart {
             ShapePart::Raw { content_type: content_type.into_owned(), bytes: Encoded::new(bytes) }
         }
         // No route that answers so runs on the leader only.
-        Shape::Stream { .. } => {
+        Shape::Stream { .. } | Shape::Messages(_) => {
             let public = Some("this answer is a stream; ask the active node for it".to_owned());
             return AnswerPart::Failed { public, is_upstream: false };
         }
@@ -483,6 +484,7 @@ mod tests {
                 ..Connection::plain("2001:db8::1".parse().unwrap(), 4711)
             },
             upload: Upload::default(),
+            takes_messages: false,
             when_behind: WhenBehind::Wait,
             refusal: None,
         }

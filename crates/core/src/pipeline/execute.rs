@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
+use tresor_engine::answer::AnswerShape;
 use tresor_engine::reply::Afterwards;
 use tresor_engine::{Access, Caller, Cx, Headers, Held, Reply, View, headers};
 use tresor_model::{Body, Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
@@ -31,6 +32,10 @@ const UPLOAD_DEADLINE: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// What clients of the reference look for.
 pub(super) const TOO_LONG: &str = "context deadline exceeded: the request took longer than `max_request_duration`";
+
+/// What whoever asks for messages is told whose connection cannot take them.
+const NO_WEBSOCKET: &str =
+    "this is a WebSocket: ask for it with `Connection: Upgrade` and `Upgrade: websocket` over HTTP/1.1 (RFC 6455)";
 
 pub(super) enum Executed {
     /// Committed.
@@ -236,6 +241,10 @@ async fn call(
             target.engine.hint(&target.relative, authorized.operation()).ok_or(Fault::Refusal(Refusal::Unsupported))?;
         let (shape, warnings) = (Shape::Absent(None), vec![hint.to_owned()]);
         return Ok(Reply { shape, warnings, ..Reply::default() });
+    }
+    let is_told = authorized.facts().is_some_and(|facts| facts.answer.shape == AnswerShape::Messages);
+    if is_told && !request.takes_messages {
+        return Err(Fault::invalid(NO_WEBSOCKET));
     }
     let upload = request.upload.take();
     let deadline = match upload {

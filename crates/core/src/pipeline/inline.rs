@@ -32,6 +32,7 @@ pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<
             headers: BTreeMap::new(),
             connection: request.connection.clone(),
             upload: Upload::default(),
+            takes_messages: false,
             when_behind: WhenBehind::Wait,
             refusal: None,
         };

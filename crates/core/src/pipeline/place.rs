@@ -172,9 +172,10 @@ pub(super) async fn to_leader(node: &Node, request: Request) -> Placed {
     }
 }
 
-/// Whether whoever asks is sent to the leader, in place of the request; with a body that is a stream always.
+/// Whether whoever asks is sent to the leader, in place of the request; with a body that is a stream, or where messages are to
+/// go over the connection, always.
 fn is_sent_there(unsealed: &Unsealed, request: &Request) -> bool {
-    let is_wanted = request.headers.contains_key(NO_FORWARDING) || request.upload.is_there();
+    let is_wanted = request.headers.contains_key(NO_FORWARDING) || request.upload.is_there() || request.takes_messages;
     is_wanted || unsealed.handles.settings.elsewhere == Elsewhere::Redirect
 }
 

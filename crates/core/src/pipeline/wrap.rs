@@ -65,7 +65,7 @@ pub(super) async fn wrap(
         _ if response.wrap_info.is_some() => return spelled(unsealed, response, wanted.is_jwt),
         Shape::Nothing | Shape::Absent(None) if !says_more => return Ok(response),
         Shape::Nothing | Shape::Enveloped(_) | Shape::Absent(_) | Shape::Mirrored(_) | Shape::Accepted(_) => {}
-        Shape::Flat(_) | Shape::Health { .. } | Shape::Raw { .. } | Shape::Stream { .. } => {
+        Shape::Flat(_) | Shape::Health { .. } | Shape::Raw { .. } | Shape::Stream { .. } | Shape::Messages(_) => {
             return Err(Fault::invalid(CANNOT));
         }
     }

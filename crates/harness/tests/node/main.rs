@@ -35,6 +35,7 @@ mod database_kinds;
 mod database_mysql;
 mod databases;
 mod edge;
+mod events;
 mod every_endpoint;
 mod failover;
 mod headers;

@@ -6,6 +6,7 @@ mod autopilot;
 mod capabilities;
 mod custom_messages;
 mod edge;
+mod events;
 mod explain;
 mod features;
 pub(crate) mod generate_root;
@@ -47,7 +48,7 @@ use std::sync::Arc;
 use tresor_core::namespaces::Permissions;
 use tresor_core::shareholders::Shareholders;
 use tresor_core::{Handles, Space};
-use tresor_engine::{Access, Class, Cx, Descriptor, Engine, Place, Quorum, Routes, Widened};
+use tresor_engine::{Access, Class, Cx, Descriptor, Engine, Place, Quorum, Routes};
 use tresor_model::Fault;
 
 /// The paths where what is written is no JSON.
@@ -72,12 +73,6 @@ impl Sys {
     fn shareholders(&self, cx: &Cx<'_>) -> Result<Arc<Shareholders>, Fault> {
         let space = self.space(cx)?;
         self.handles.shareholders.of(&space)
-    }
-
-    /// Refuses a mount where a namespace is.
-    fn may_mount_at(&self, cx: &mut Cx<'_>, path: &str) -> Result<(), Fault> {
-        let space = self.space(cx)?;
-        self.handles.spaces.must_be_free(cx.view.widen(Widened::assertion()), &space, path)
     }
 
     /// What the caller may do in it.
@@ -604,6 +599,10 @@ impl Engine for Sys {
             .in_administration()
             .runs_on(Place::Asked)
             .read(introspect::monitor)
+            .at("events/subscribe/{event_type...:trimmed}", "Tells what happens, as it does, over a WebSocket.")
+            .open_to(Access::Token)
+            .runs_on(Place::Leader)
+            .read(events::subscribe)
             .at("version-history", "Which releases have led.")
             .in_root()
             .list(introspect::versions)

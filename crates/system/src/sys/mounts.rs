@@ -15,6 +15,14 @@ use tresor_wire::output::Output;
 use super::tuning::{self, Changes};
 use super::{Sys, locked_users};
 
+impl Sys {
+    /// Refuses a mount where a namespace is.
+    fn may_mount_at(&self, cx: &mut Cx<'_>, path: &str) -> Result<(), Fault> {
+        let space = self.space(cx)?;
+        self.handles.spaces.must_be_free(cx.view.widen(Widened::assertion()), &space, path)
+    }
+}
+
 /// A mount by its path.
 #[derive(Input)]
 pub(super) struct AtPath {

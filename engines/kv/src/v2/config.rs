@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_engine::{Cx, Data, Nothing};
+use tresor_engine::{Cx, Data, Happened, Nothing};
 use tresor_model::Fault;
 use tresor_wire::input::{EmptyInput, Input, SignedSeconds};
 use tresor_wire::output::Output;
@@ -61,5 +61,6 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<No
         config.delete_version_after = if sent.0.negative { Duration::ZERO } else { sent.0.length };
     }
     config.store(&mut cx.view)?;
+    cx.view.tell(|| Happened::new("kv-v2/config-write", "config").read_at("config"));
     Ok(Nothing)
 }

@@ -139,6 +139,11 @@ fn written(metadata: &Metadata) -> Result<VersionShown, Fault> {
     shown.ok_or_else(|| Fault::internal("a version that was written is not there"))
 }
 
+/// Tells of a version that was added.
+fn tell_of_new(cx: &mut Cx<'_>, metadata: &Metadata, kind: &'static str, path: &str) {
+    cx.view.tell(|| metadata.happened(kind, "data", path).read_at(format!("data/{path}")));
+}
+
 pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Data<VersionShown>, Fault> {
     let data = input.data.ok_or_else(|| Fault::invalid("no data provided"))?;
     let config = Config::load(&mut cx.view)?;
@@ -148,6 +153,7 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Dat
     check_and_set(input.options.as_ref(), required, metadata.current_version)?;
     let now = cx.now;
     metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
+    tell_of_new(&mut cx, &metadata, "kv-v2/data-write", &input.path);
     written(&metadata).map(Data)
 }
 
@@ -168,6 +174,7 @@ pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Write) -> Result<Fou
     merge(&mut data, change);
     let now = cx.now;
     metadata.add_version(&mut cx.view, &input.path, &config, data, now)?;
+    tell_of_new(&mut cx, &metadata, "kv-v2/data-patch", &input.path);
     written(&metadata).map(Found::There)
 }
 
@@ -178,6 +185,7 @@ pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<N
         version.deleted = Some(now);
         version.is_deleted = true;
         metadata.store(&mut cx.view, &input.path)?;
+        cx.view.tell(|| metadata.happened("kv-v2/data-delete", "data", &input.path));
     }
     Ok(Nothing)
 }

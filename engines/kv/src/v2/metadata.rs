@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Cx, Data, Nothing, Warned};
+use tresor_engine::{Cx, Data, Happened, Nothing, Warned};
 use tresor_model::{Body, Fault, Map};
 use tresor_wire::input::{Form, Input, Seconds};
 
@@ -100,6 +100,15 @@ fn ignored(config: &Config, cas_required: Option<bool>, metadata_cas_required: O
     .collect()
 }
 
+fn at(path: &str) -> String {
+    format!("metadata/{path}")
+}
+
+/// Tells that what is known of a path was written.
+fn tell_of_change(cx: &mut Cx<'_>, kind: &'static str, path: &str) {
+    cx.view.tell(|| Happened::new(kind, at(path)).read_at(at(path)));
+}
+
 pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Written, Fault> {
     let says_nothing = input.max_versions.is_none()
         && input.cas_required.is_none()
@@ -126,6 +135,7 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Wr
     }
     metadata.updated = cx.now;
     metadata.store(&mut cx.view, &input.path)?;
+    tell_of_change(&mut cx, "kv-v2/metadata-write", &input.path);
     Ok(Warned(Nothing, warnings))
 }
 
@@ -182,12 +192,14 @@ pub(super) async fn patch(_kv: &Kv2, mut cx: Cx<'_>, input: Patch) -> Result<Opt
     }
     metadata.updated = cx.now;
     metadata.store(&mut cx.view, &input.path)?;
+    tell_of_change(&mut cx, "kv-v2/metadata-patch", &input.path);
     Ok(Some(Warned(Nothing, warnings)))
 }
 
 pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
     if let Some(metadata) = Metadata::load(&mut cx.view, &input.path)? {
         metadata.remove(&mut cx.view, &input.path)?;
+        cx.view.tell(|| Happened::new("kv-v2/metadata-delete", at(&input.path)));
     }
     Ok(Nothing)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_engine::{Point, View};
+use tresor_engine::{Happened, Point, View};
 use tresor_model::{Fault, Map, Timestamp};
 use tresor_record::{Part, Record};
 
@@ -212,6 +212,12 @@ impl Metadata {
 
     pub(super) fn store(&self, view: &mut View<'_>, path: &str) -> Result<(), Fault> {
         view.write(&format!("metadata/{}", checked(path)?), &self.encode())
+    }
+
+    /// What happened to versions of a path, asked for below `asked/`, with what is known of them now.
+    pub(super) fn happened(&self, kind: &'static str, asked: &str, path: &str) -> Happened {
+        let happened = Happened::new(kind, format!("{asked}/{path}"));
+        happened.with("current_version", self.current_version).with("oldest_version", self.oldest_version)
     }
 
     /// Removes everything of a path.

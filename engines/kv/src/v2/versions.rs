@@ -1,6 +1,6 @@
 //! `delete`, `undelete` and `destroy`: what becomes of single versions.
 
-use tresor_engine::{Cx, Nothing};
+use tresor_engine::{Cx, Happened, Nothing};
 use tresor_model::{Fault, Timestamp};
 use tresor_wire::input::Input;
 
@@ -20,11 +20,15 @@ pub(super) struct Versions {
 /// What clients are told that name no version.
 const NO_NUMBER: &str = "No version number provided";
 
+/// Says more of what happened to versions of a path with these numbers.
+type Words = fn(Happened, &str, String) -> Happened;
+
 /// Changes every named version that is there; naming others is fine.
 fn change(
     cx: &mut Cx<'_>,
     input: &Versions,
     refusal: &'static str,
+    (kind, told): (&'static str, Words),
     mut change: impl FnMut(&mut Version, Timestamp),
 ) -> Result<Vec<(u64, Version)>, Fault> {
     let named = input.versions.as_ref().filter(|versions| !versions.is_empty());
@@ -38,11 +42,17 @@ fn change(
         }
     }
     metadata.store(&mut cx.view, &input.path)?;
+    cx.view.tell(|| {
+        let asked = kind.rsplit_once('/').map_or(kind, |(_, asked)| asked);
+        let numbers: Vec<String> = named.iter().map(u64::to_string).collect();
+        told(metadata.happened(kind, asked, &input.path), &input.path, format!("[{}]", numbers.join(",")))
+    });
     Ok(changed)
 }
 
 pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Nothing, Fault> {
-    change(&mut cx, &input, NO_NUMBER, |version, now| {
+    let told = |happened: Happened, _: &str, numbers| happened.with("deleted_versions", numbers);
+    change(&mut cx, &input, NO_NUMBER, ("kv-v2/delete", told), |version, now| {
         if version.is_readable(now) {
             version.deleted = Some(now);
             version.is_deleted = true;
@@ -52,7 +62,10 @@ pub(super) async fn delete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result
 }
 
 pub(super) async fn undelete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Nothing, Fault> {
-    change(&mut cx, &input, NO_NUMBER, |version, _| {
+    let told = |happened: Happened, path: &str, numbers| {
+        happened.read_at(format!("data/{path}")).with("undeleted_versions", numbers)
+    };
+    change(&mut cx, &input, NO_NUMBER, ("kv-v2/undelete", told), |version, _| {
         if !version.destroyed {
             version.deleted = None;
             version.is_deleted = false;
@@ -62,7 +75,9 @@ pub(super) async fn undelete(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Resu
 }
 
 pub(super) async fn destroy(_kv: &Kv2, mut cx: Cx<'_>, input: Versions) -> Result<Nothing, Fault> {
-    let destroyed = change(&mut cx, &input, "no version number provided", |version, _| version.destroyed = true)?;
+    let told = |happened: Happened, _: &str, numbers| happened.with("destroyed_versions", numbers);
+    let refusal = "no version number provided";
+    let destroyed = change(&mut cx, &input, refusal, ("kv-v2/destroy", told), |version, _| version.destroyed = true)?;
     for (number, version) in destroyed {
         Contents::remove(&mut cx.view, &input.path, number, &version)?;
     }

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
 
 mod caches;
+mod events;
 mod pair;
 mod placement;
 mod promotion;
