@@ -157,6 +157,7 @@ impl Context<'_, '_> {
             token: None,
             wrap_ttl: self.wrap_ttl().map(seconds_if_bare),
             timeout,
+            speaks_http_1: self.speaks_http_1,
             proxy: ["VAULT_PROXY_ADDR", "VAULT_HTTP_PROXY"].into_iter().find_map(text).map(str::to_owned),
             follows_redirect: !self.truth("disable-redirects", "VAULT_DISABLE_REDIRECTS")?,
             retries_max,

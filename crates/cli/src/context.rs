@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
@@ -34,6 +35,8 @@ pub(crate) struct Context<'a, 'io> {
     /// The context whose settings stand behind those of flags and variables.
     pub(crate) in_use: Option<InUse>,
     pub(crate) client: Option<(Runtime, Client)>,
+    /// Whether requests speak nothing but HTTP/1.1.
+    pub(crate) speaks_http_1: bool,
     /// Replaces the kept token, for `unwrap` and `login`.
     pub(crate) token: TokenChoice,
     wrapping: Wrapping,
@@ -78,6 +81,7 @@ impl<'a, 'io> Context<'a, 'io> {
             program: "tresor".to_owned(),
             in_use: None,
             client: None,
+            speaks_http_1: false,
             token: TokenChoice::Usual,
             wrapping: Wrapping::AsAsked,
             denied: None,
@@ -267,6 +271,33 @@ impl<'a, 'io> Context<'a, 'io> {
         self.connect()?;
         let Some((runtime, client)) = &self.client else { return Err(Failure::local("no client")) };
         let done = runtime.block_on(client.download(path, query, take));
+        self.denied = denied(Method::Get, path, done.as_ref().err());
+        Ok(done?)
+    }
+
+    /// Has what a path tells, as it does, for so long.
+    pub(crate) fn listen(
+        &mut self,
+        path: &str,
+        query: &[(&str, &str)],
+        timeout: Option<Duration>,
+        take: &mut dyn FnMut(&str) -> Result<(), String>,
+    ) -> Result<(), Failure> {
+        self.print_instead(Method::Get, path, query, None)?;
+        (self.client, self.speaks_http_1) = (None, true);
+        let mut nonce = [0; 16];
+        let drawn = (self.io.entropy)(&mut nonce);
+        drawn.map_err(|error| Failure::local(format!("Error drawing random bytes: {error}")))?;
+        self.connect()?;
+        let Some((runtime, client)) = &self.client else { return Err(Failure::local("no client")) };
+        let told = client.listen(path, query, nonce, take);
+        let done = runtime.block_on(async {
+            match timeout {
+                None => told.await,
+                // What was asked for is over.
+                Some(timeout) => tokio::time::timeout(timeout, told).await.unwrap_or(Ok(())),
+            }
+        });
         self.denied = denied(Method::Get, path, done.as_ref().err());
         Ok(done?)
     }

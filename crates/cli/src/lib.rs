@@ -18,6 +18,7 @@ mod contexts;
 mod debug;
 mod envelope;
 mod environment;
+mod events;
 mod failure;
 mod flags;
 mod help;

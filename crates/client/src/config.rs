@@ -46,6 +46,8 @@ pub struct ClientConfig {
     pub wrap_ttl: Option<String>,
     /// URL of the proxy that every request goes through; without one, those of the usual variables of the process.
     pub proxy: Option<String>,
+    /// Whether nothing but HTTP/1.1 is spoken, as WebSockets need.
+    pub speaks_http_1: bool,
     /// How long one attempt may take; zero means without limit.
     pub timeout: Duration,
     /// Whether the one redirect of a standby is followed.
@@ -102,6 +104,7 @@ impl Default for ClientConfig {
             token: None,
             wrap_ttl: None,
             proxy: None,
+            speaks_http_1: false,
             timeout: Duration::from_secs(60),
             follows_redirect: true,
             rate_limit: None,

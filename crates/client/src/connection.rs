@@ -68,8 +68,10 @@ const UNBOUNDED: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What goes with a request.
 #[derive(Clone, Copy)]
-enum Sent<'b> {
+pub(crate) enum Sent<'b> {
     Nothing,
+    /// Nothing, and the connection is to go on as a WebSocket, agreed on by this key.
+    Upgrade(&'b str),
     /// Nothing, and the answer may be long.
     ForAsLongAsItTakes,
     Json(&'b str),
@@ -136,6 +138,9 @@ impl Client {
         }
         if config.verification == Verification::Skipped {
             builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        if config.speaks_http_1 {
+            builder = builder.http1_only();
         }
         let authorities = authorities(&config)?;
         if !authorities.is_empty() {
@@ -256,7 +261,12 @@ impl Client {
     }
 
     /// Where a request goes, and how messages show that.
-    fn located(&self, method: Method, path: &str, query: &[(&str, &str)]) -> Result<(Url, String), ClientError> {
+    pub(crate) fn located(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<(Url, String), ClientError> {
         Ok((parse_url(&url_below(&self.sent, method, path, query)?)?, self.url(method, path, query)?))
     }
 
@@ -282,7 +292,7 @@ impl Client {
     }
 
     /// Sends a request, once more where it is sent elsewhere; its answer begins.
-    async fn open(
+    pub(crate) async fn open(
         &self,
         method: Method,
         target: &Url,
@@ -299,6 +309,11 @@ impl Client {
             let mut request = self.http.request(method.verb(), target.clone()).headers(headers.clone());
             request = match sent {
                 Sent::Nothing => request,
+                Sent::Upgrade(key) => request
+                    .header(reqwest::header::CONNECTION, "Upgrade")
+                    .header(reqwest::header::UPGRADE, "websocket")
+                    .header(reqwest::header::SEC_WEBSOCKET_VERSION, "13")
+                    .header(reqwest::header::SEC_WEBSOCKET_KEY, key),
                 Sent::Json(body) => {
                     let kind =
                         if method == Method::Patch { "application/merge-patch+json" } else { "application/json" };
@@ -353,7 +368,7 @@ fn counted(file: tokio::fs::File, moved: Arc<AtomicU64>) -> reqwest::Body {
 }
 
 /// The id of the request, as the server calls it.
-fn request_id(response: &reqwest::Response) -> Option<String> {
+pub(crate) fn request_id(response: &reqwest::Response) -> Option<String> {
     let id = response.headers().get("x-request-id")?.to_str().ok()?;
     // It is shown to people: whatever it is, it is no text of somebody else's.
     let is_id = id.len() <= 64 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
@@ -513,7 +528,7 @@ fn read(file: &Path) -> Result<Vec<u8>, ClientError> {
 }
 
 /// The innermost cause says what happened; the layers above it repeat the URL.
-fn describe(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn describe(error: &(dyn std::error::Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
         innermost = source;

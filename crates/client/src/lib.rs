@@ -10,6 +10,7 @@ mod config;
 mod connection;
 mod error;
 mod fetch;
+mod listen;
 mod pace;
 mod path;
 mod response;

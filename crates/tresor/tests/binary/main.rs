@@ -26,6 +26,7 @@ mod dev;
 mod diagnose;
 mod differential;
 mod disks;
+mod events;
 mod fail_over;
 mod joining;
 mod leases;

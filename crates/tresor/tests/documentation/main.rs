@@ -74,6 +74,7 @@ pages! {
     cluster_care: "docs/operate/cluster-care.md", Start::Nothing;
     configuration: "docs/operate/configuration.md", Start::Nothing;
     dev_server: "docs/operate/dev-server.md", Start::Nothing;
+    events: "docs/operate/events.md", Start::DevServer;
     leases: "docs/operate/leases.md", Start::DevServer;
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
     migrate: "docs/operate/migrate.md", Start::Nothing;
