@@ -373,7 +373,7 @@ mod tests {
     use tresor_env::BoxFuture;
     use tresor_env::doubles::TestDoors;
     use tresor_http::Outcome;
-    use tresor_model::{Fault, Request, RequestId};
+    use tresor_model::{Ending, Fault, Message, MessageStream, Messages, Request, RequestId, Response, Shape};
 
     use super::*;
     use crate::config::IDLE_TIMEOUT;
@@ -466,5 +466,69 @@ mod tests {
         assert!(!kinds(&received(&mut *stream).await).contains(&GOAWAY), "ended too early");
         doors.clock.advance(Duration::from_secs(1));
         assert!(kinds(&received(&mut *stream).await).contains(&GOAWAY), "an idle connection stays");
+    }
+
+    /// Tells nothing, for ever.
+    struct Silent;
+
+    impl Messages for Silent {
+        fn next(&mut self) -> BoxFuture<'_, Message> {
+            Box::pin(std::future::pending())
+        }
+
+        fn cut(&self) -> BoxFuture<'static, Ending> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// Answers whoever takes messages.
+    struct Telling;
+
+    impl Serve for Telling {
+        fn serve(&self, request: Request) -> BoxFuture<'_, Audited<Outcome>> {
+            let shape =
+                if request.takes_messages { Shape::Messages(MessageStream::new(Silent)) } else { Shape::Nothing };
+            let answer = Response { shape, ..Response::default() };
+            Box::pin(std::future::ready(Audited::exempt(Ok(answer), Exempt::NeverAdmitted)))
+        }
+
+        fn next_request_id(&self) -> RequestId {
+            RequestId::new("one")
+        }
+    }
+
+    #[tokio::test]
+    async fn who_listens_is_asked_whether_they_are_there_and_let_go_when_they_do_not_say() {
+        const PING: [u8; 2] = [0x89, 0];
+        const MASKED_PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+        let doors = TestDoors::new(1);
+        let configured = Listener { request_bytes_max: 1024, ..Listener::at("127.0.0.1:0".parse().unwrap()) };
+        let serve: Arc<dyn Serve> = Arc::new(Telling);
+        let bound = BoundListeners::bind(&[configured], &doors.doors).await.unwrap();
+        let listeners = bound.serve(&serve, &doors.doors, &[], &RequestLog::default());
+        let mut stream = doors.doors.net.connect(listeners.places[0].tcp().unwrap()).await.unwrap();
+        let offer = "GET /v1/x HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(offer.as_bytes()).await.unwrap();
+        let head = received(&mut *stream).await;
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        // As long as they answer, no time-out of requests counts.
+        for _ in 0..10 {
+            doors.clock.advance(Duration::from_secs(30));
+            assert_eq!(received(&mut *stream).await, PING);
+            stream.write_all(&MASKED_PONG).await.unwrap();
+            assert_eq!(received(&mut *stream).await, b"");
+        }
+        doors.clock.advance(Duration::from_secs(30));
+        assert_eq!(received(&mut *stream).await, PING);
+        doors.clock.advance(Duration::from_secs(30));
+        assert_eq!(received(&mut *stream).await, b"");
+        let mut byte = [0];
+        let mut buffer = ReadBuf::new(&mut byte);
+        let has_ended = std::future::poll_fn(|cx| {
+            let poll = std::pin::Pin::new(&mut *stream).poll_read(cx, &mut buffer);
+            std::task::Poll::Ready(poll.is_ready())
+        });
+        assert!(has_ended.await && buffer.filled().is_empty(), "it stays");
     }
 }
