@@ -1,6 +1,6 @@
 //! Certificates of servers, an authority of its own for each; and authorities for those who want to vouch themselves.
 
-use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
 
 /// Who vouches for others.
 pub struct Authority {
@@ -19,7 +19,7 @@ impl Authority {
         let made = || -> Result<Self, rcgen::Error> {
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            params.distinguished_name.push(rcgen::DnType::OrganizationName, "Accounts");
+            params.distinguished_name.push(DnType::OrganizationName, "Accounts");
             let key = KeyPair::generate()?;
             Ok(Self { certificate: params.self_signed(&key)?.pem(), key: key.serialize_pem() })
         };
@@ -60,6 +60,8 @@ impl Certificates {
             let own = CertificateParams::new([name.to_owned()])?.signed_by(&key, &issuer)?.pem();
             let client_key = KeyPair::generate()?;
             let mut client = CertificateParams::default();
+            // Without a name of its own it has the authority's, and is taken for one that vouches for itself.
+            client.distinguished_name.push(DnType::CommonName, "a client");
             client.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
             let certificate = client.signed_by(&client_key, &issuer)?.pem();
             let client = Shown { certificate, key: client_key.serialize_pem() };
