@@ -44,6 +44,9 @@ pub enum InitError {
     /// It was done before.
     #[error("the store is initialised already")]
     AlreadyInitialized,
+    /// Something was stored, and what would open it is gone.
+    #[error("the store was written to before, and what opens it is gone: restore it, or take an empty one")]
+    NotEmpty,
     /// Neither shares nor a key that lies with the machine are to open it.
     #[error("nothing would open the store: it needs shares or a static key")]
     OpensByNothing,
@@ -275,8 +278,13 @@ impl SealedStore {
             return Err(InitError::OpensByNothing);
         }
         let (slots, ring_at) = (header("slots"), header("ring"));
-        if self.store.snapshot()?.read(&slots)?.is_some() {
+        let snapshot = self.store.snapshot()?;
+        if snapshot.read(&slots)?.is_some() {
             return Err(InitError::AlreadyInitialized);
+        }
+        // A first batch may have been an empty one, to begin with; none follows but what initialises.
+        if snapshot.version() > Version(1) {
+            return Err(InitError::NotEmpty);
         }
         let entropy = &*self.doors.entropy;
         let (root, wrapping) = (random(entropy), random(entropy));

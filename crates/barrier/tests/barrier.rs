@@ -15,7 +15,7 @@ use tresor_env::doubles::TestDoors;
 use tresor_env::{Doors, Timestamp};
 use tresor_model::ids::NamespaceId;
 use tresor_secret::UnsealShare;
-use tresor_storage::{Batch, MemoryStore, Store};
+use tresor_storage::{Batch, MemoryStore, RawKey, Store, Version};
 use tresor_storage_file::{FileStore, Limits};
 
 fn key(name: &str) -> StorageKey {
@@ -240,6 +240,16 @@ async fn a_stopped_barrier_commits_nothing() {
 
 fn copy(share: &UnsealShare) -> UnsealShare {
     UnsealShare::new(share.expose().to_vec())
+}
+
+#[test]
+fn a_store_that_lost_what_opens_it_is_not_initialised_over() {
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let key = RawKey::new(b"what is left of it").unwrap();
+    store.apply(Batch::new(Version(1), [(key.clone(), Some(b"sealed".to_vec()))].into())).unwrap();
+    store.apply(Batch::new(Version(2), [(key, Some(b"anew".to_vec()))].into())).unwrap();
+    let sealed = SealedStore::open(store, TestDoors::new(3).doors).unwrap();
+    assert!(matches!(initialize(&sealed, Threshold::new(1, 1).unwrap()), Err(InitError::NotEmpty)));
 }
 
 #[tokio::test]

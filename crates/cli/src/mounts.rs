@@ -244,7 +244,8 @@ pub(crate) fn relocate(context: &mut Context<'_, '_>, prefix: &str, what: &str) 
     until_over(context, &format!("sys/remount/status/{id}"), |answer| {
         let status = answer.data_field("migration_info").and_then(|info| info.get("status")?.as_str());
         is_moved.set(status == Some("success"));
-        Ok((status == Some("in-progress")).then(|| format!("{what} {from}: being moved")))
+        // That it is being moved was said.
+        Ok((status == Some("in-progress")).then(String::new))
     })
     .map_err(failed)?;
     if is_moved.get() {

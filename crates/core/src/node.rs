@@ -638,6 +638,7 @@ async fn initialize(
 ) -> Result<Initialized, Fault> {
     let refuse = |error| match error {
         InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
+        InitError::NotEmpty => Fault::invalid(error.to_string()),
         other => Fault::internal(other),
     };
     // The store of another cluster may arrive.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tresor_env::Doors;
 use tresor_env::tasks::{FINISH_BOUND, run_blocking};
 use tresor_storage::state::Reading;
-use tresor_storage::{Batch, RawKey, Store, StoreError, Stored, pieces};
+use tresor_storage::{Batch, RawKey, Store, StoreError, Stored, Version, pieces};
 
 use crate::cluster::{NodeError, NodeOpening, Nodes, advertised};
 use crate::config::{self, LogFormat, MigrationConfig, Storage};
@@ -124,8 +124,10 @@ fn take_over(from: &dyn Store, to: &dyn Store) -> Result<(), String> {
         return Err("`storage_destination` is not empty: nothing was written to it".to_owned());
     }
     // A node of a cluster belongs to none before its first batch.
-    let first = to.snapshot().map_err(described)?.version().next();
-    to.apply(Batch::new(first, std::collections::BTreeMap::new())).map_err(described)?;
+    let before = to.snapshot().map_err(described)?.version();
+    if before == Version(0) {
+        to.apply(Batch::new(before.next(), std::collections::BTreeMap::new())).map_err(described)?;
+    }
     let mut install = to.restore().map_err(described)?;
     let copied = Summed::of(from, &mut |chunk| install.take(chunk)).map_err(described)?;
     if copied.is_empty() {

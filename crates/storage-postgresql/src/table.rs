@@ -91,6 +91,15 @@ impl Table {
         )
     }
 
+    /// Whether there is a value of the state that counts.
+    pub(crate) fn has_values(&self) -> String {
+        format!(
+            "SELECT EXISTS (SELECT 1 FROM {} t JOIN {} s ON t.generation = s.generation)",
+            self.data(),
+            self.state()
+        )
+    }
+
     /// Takes the lock that a second process does not get, until the session ends.
     pub(crate) fn locking(&self) -> String {
         // The front is `TRSR`, the rest the number of the table.

@@ -212,6 +212,14 @@ impl Writer {
         let gone =
             || Trouble::Damaged("there are values, and the row that says how far the store is is gone".to_owned());
         let claim = Claim::read(rows.first().ok_or_else(gone)?)?;
+        if claim.now.version > Version(1) && link.text(&table.has_values()).await? != "t" {
+            // Of a store that was ever initialised, something is there. The first batch may have been an empty one, before
+            // what is elsewhere was to be taken over.
+            return Err(Trouble::Damaged(format!(
+                "it was written to {} times, and all values are gone",
+                claim.now.version.0
+            )));
+        }
         let session = Session::prepared(link, settings, claim, true).await?;
         Ok(Some((Self { owner, session: Mutex::new(Some(session)) }, claim.now)))
     }

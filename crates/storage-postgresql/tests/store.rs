@@ -297,7 +297,15 @@ fn what_is_no_store_of_this_release_is_refused_and_no_password_is_shown() {
     server.sql("UPDATE store_state SET format = 1").unwrap();
     let store = PostgresStore::open(&hasty(), settings(server.port(), "store")).unwrap();
     store.apply(batch(1, &[("a", Some(b"1"))])).unwrap();
+    store.apply(batch(2, &[("a", Some(b"2"))])).unwrap();
     drop(store);
+    server.sql("CREATE TABLE kept AS TABLE store").unwrap();
+    server.sql("DELETE FROM store").unwrap();
+    assert!(matches!(open(), StoreError::Damaged { what, .. } if what.contains("all values are gone")));
+    server.sql("DROP TABLE store").unwrap();
+    assert!(matches!(open(), StoreError::Damaged { what, .. } if what.contains("all values are gone")));
+    server.sql("INSERT INTO store TABLE kept").unwrap();
+    drop(PostgresStore::open(&hasty(), settings(server.port(), "store")).unwrap());
     server.sql("DELETE FROM store_state").unwrap();
     assert!(matches!(open(), StoreError::Damaged { what, .. } if what.contains("is gone")));
     server.sql("CREATE TABLE other (path text)").unwrap();

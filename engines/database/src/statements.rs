@@ -119,17 +119,29 @@ fn fill(language: Language, statement: &str, fills: &[Fill<'_>]) -> Result<Zeroi
     let room = statement.len() + fills.iter().map(|(_, value)| value.len() * 4).sum::<usize>();
     let mut out = Zeroizing::new(String::with_capacity(room));
     let (mut around, mut rest) = (Around::Nothing, statement);
-    let in_dollars = language == Language::PostgreSql && has_dollar_quotes(statement);
+    // The tag of the body that we are in: what stands there is read like a statement of its own.
+    let mut body: Option<&str> = None;
     'letters: while let Some(letter) = rest.chars().next() {
         for (name, value) in fills {
             let marker = rest.strip_prefix("{{").and_then(|inner| inner.trim_start().strip_prefix(name));
             let Some(after) = marker.and_then(|inner| inner.trim_start().strip_prefix("}}")) else { continue };
-            if in_dollars && value.contains('$') {
+            if body.is_some() && value.contains('$') {
                 return Err(Unfit::Dollar(name));
             }
             put(&mut out, around, name, value)?;
             rest = after;
             continue 'letters;
+        }
+        if language == Language::PostgreSql
+            && let Some(tag) = dollar_quote(rest)
+        {
+            let ends = body == Some(tag);
+            if ends || (body.is_none() && around == Around::Nothing && !ends_in_a_word(&out)) {
+                (around, body) = (Around::Nothing, if ends { None } else { Some(tag) });
+                out.push_str(tag);
+                rest = rest.get(tag.len()..).unwrap_or_default();
+                continue;
+            }
         }
         let taken = step(language, &mut around, rest, letter, &out);
         out.push_str(rest.get(..taken).unwrap_or_default());
@@ -222,11 +234,40 @@ fn put(out: &mut String, around: Around, name: &'static str, value: &str) -> Res
 
 /// Whether there is a body between dollar quotes (`$$`, `$tag$`): it is read like the statement around it.
 fn has_dollar_quotes(statement: &str) -> bool {
-    statement.match_indices('$').any(|(at, _)| {
-        let tag = statement.get(at + 1..).unwrap_or_default().split('$').next().unwrap_or_default();
-        let is_tag = tag.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_');
-        is_tag && statement.get(at + 1 + tag.len()..).is_some_and(|after| after.starts_with('$'))
-    })
+    statement.match_indices('$').any(|(at, _)| statement.get(at..).and_then(dollar_quote).is_some())
+}
+
+/// The dollar quote that a text begins with.
+fn dollar_quote(rest: &str) -> Option<&str> {
+    let name = rest.strip_prefix('$')?.split('$').next()?;
+    let is_name = name.chars().all(|letter| letter.is_alphanumeric() || letter == '_');
+    rest.get(..name.len() + 2).filter(|tag| is_name && tag.ends_with('$'))
+}
+
+/// Whether a dollar sign that follows belongs to a name.
+fn ends_in_a_word(before: &str) -> bool {
+    before.chars().next_back().is_some_and(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '$'))
+}
+
+/// Whether a text of PostgreSQL may end the transaction that it runs in. A body between dollar quotes has words that look so.
+pub(crate) fn may_end_its_transaction(text: &str) -> bool {
+    const ENDS: &[&str] = &["ABORT", "COMMIT", "END", "PREPARE", "ROLLBACK"];
+    let (mut around, mut at, mut word) = (Around::Nothing, 0, String::new());
+    while let Some((before, rest)) = text.split_at_checked(at)
+        && let Some(letter) = rest.chars().next()
+    {
+        let is_bare = around == Around::Nothing;
+        at += step(Language::PostgreSql, &mut around, rest, letter, before);
+        if is_bare && (letter.is_alphanumeric() || matches!(letter, '_' | '$')) {
+            word.extend(letter.to_uppercase());
+        } else {
+            if ENDS.contains(&word.as_str()) {
+                return true;
+            }
+            word.clear();
+        }
+    }
+    ENDS.contains(&word.as_str())
 }
 
 #[cfg(test)]
@@ -242,6 +283,35 @@ mod tests {
 
     fn in_language(language: Language, statement: &str, value: &str) -> Result<String, Unfit> {
         fill(language, statement, &[("name", value), ("password", "p'\"\\")]).map(|text| text.to_string())
+    }
+
+    #[test]
+    fn only_what_stands_between_dollar_quotes_may_have_no_dollar_sign() {
+        for (statement, expected) in [
+            ("SELECT '{{name}}'; DO $$ BEGIN PERFORM 1; END $$", "SELECT 'a$b'; DO $$ BEGIN PERFORM 1; END $$"),
+            ("DO $x$ it's $x$; SELECT '{{name}}'", "DO $x$ it's $x$; SELECT 'a$b'"),
+            ("SELECT '$$', '{{name}}', a$$, '{{name}}'", "SELECT '$$', 'a$b', a$$, 'a$b'"),
+            ("SELECT $$ $y$ $$, '{{name}}'", "SELECT $$ $y$ $$, 'a$b'"),
+        ] {
+            assert_eq!(with(statement, "a$b").as_deref(), Ok(expected), "{statement}");
+        }
+        for statement in ["DO $$ SELECT '{{name}}' $$", "DO $x$ $$ '{{name}}' $$ $x$", "DO $$ '{{name}}'"] {
+            assert_eq!(with(statement, "a$b"), Err(Unfit::Dollar("name")), "{statement}");
+        }
+    }
+
+    #[test]
+    fn words_that_end_a_transaction_are_seen_where_they_are_words() {
+        for text in
+            ["COMMIT", "a; end;", "SELECT 1;Rollback", "/* x */ABORT", "DO $$ BEGIN END $$", "PREPARE TRANSACTION 'x'"]
+        {
+            assert!(may_end_its_transaction(text), "{text}");
+        }
+        for text in
+            ["SELECT 'COMMIT'", "-- end\nSELECT 1", "CREATE ROLE \"end\"", "SELECT commits, the_end, end_1, endés", ""]
+        {
+            assert!(!may_end_its_transaction(text), "{text}");
+        }
     }
 
     #[test]

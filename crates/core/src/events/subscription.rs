@@ -158,9 +158,10 @@ impl Subscription {
         }
         let failed = |fault: Fault| {
             tracing::warn!(cause = ?fault, "it cannot be found out what somebody may be told");
-            Ending::Failed
+            // Whoever connects again may be told more.
+            if matches!(fault, Fault::Refusal(_)) { Ending::GoesAway } else { Ending::Failed }
         };
-        let mut txn = means.barrier.begin().map_err(|error| failed(Fault::internal(error)))?;
+        let mut txn = means.barrier.begin().map_err(|error| failed(tresor_engine::view::fault(error)))?;
         let found = means.tokens.find(&mut txn, &space.line, &self.token, now).map_err(failed)?;
         let found = found.filter(|found| !found.is_used_up()).ok_or(Ending::NotAllowed)?;
         let record = &found.record;

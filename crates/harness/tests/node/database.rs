@@ -100,6 +100,21 @@ async fn accounts_and_passwords_at_a_real_server() {
     what_is_configured_is_shown_without_secrets(&both).await;
     what_makes_no_sense_is_refused(&both).await;
     names_and_times_of_static_roles_are_checked(&both).await;
+    what_statements_committed_themselves_is_taken_back_when_they_fail(&both).await;
+}
+
+async fn what_statements_committed_themselves_is_taken_back_when_they_fail(both: &Both) {
+    let creation = |statements: Value| json!({ "db_name": "db", "creation_statements": statements, "revocation_statements": "DROP ROLE IF EXISTS \"{{name}}\"" });
+    for statements in [
+        json!([CREATION, "COMMIT", "GRANT nobody TO \"{{name}}\""]),
+        json!(format!("{CREATION}; COMMIT; SELECT 1/0")),
+        json!(["BEGIN", CREATION, "END", "SELECT 1/0"]),
+    ] {
+        both.post("roles/commits", creation(statements)).await;
+        assert_eq!(both.harness.read("database/creds/commits", ROOT).await.status, 400);
+        until!(both.harness, both.server.accounts() == 0);
+    }
+    drop(both.harness.delete("database/roles/commits", ROOT).await.expect_status(204));
 }
 
 async fn an_account_lives_as_long_as_its_lease(both: &Both) {
