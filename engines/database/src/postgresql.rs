@@ -20,7 +20,7 @@ use crate::Doors;
 use crate::access::{self, Access};
 use crate::connection::copied;
 use crate::pool::Limits;
-use crate::statements::{Language, are_blank, filled, identifier, literal};
+use crate::statements::{Language, are_blank, filled, identifier, literal, may_end_its_transaction};
 use crate::target::{NewAccount, Trouble};
 pub(crate) use scram::Salt;
 use session::{Session, before_anything};
@@ -108,7 +108,13 @@ impl PostgreSql {
             secrets.extend([password.expose().as_str(), told]);
         }
         let texts = filled(Language::PostgreSql, statements, &fills)?;
-        self.access.run(&secrets, Work::Transact(&texts)).await
+        match self.access.run(&secrets, Work::Transact(&texts)).await {
+            // Then not all of it was undone, perhaps.
+            Err(Trouble::Refused(why)) if texts.iter().any(|text| may_end_its_transaction(text)) => {
+                Err(Trouble::Partly(why))
+            }
+            done => done,
+        }
     }
 
     pub(crate) async fn renew(&self, username: &str, expiration: &str, statements: &[String]) -> Result<(), Trouble> {

@@ -133,15 +133,12 @@ fn fill(language: Language, statement: &str, fills: &[Fill<'_>]) -> Result<Zeroi
             continue 'letters;
         }
         if language == Language::PostgreSql
-            && let Some(tag) = dollar_quote(rest)
+            && let Some(tag) = turned(rest, body, around, &out)
         {
-            let ends = body == Some(tag);
-            if ends || (body.is_none() && around == Around::Nothing && !ends_in_a_word(&out)) {
-                (around, body) = (Around::Nothing, if ends { None } else { Some(tag) });
-                out.push_str(tag);
-                rest = rest.get(tag.len()..).unwrap_or_default();
-                continue;
-            }
+            (around, body) = (Around::Nothing, if body.is_some() { None } else { Some(tag) });
+            out.push_str(tag);
+            rest = rest.get(tag.len()..).unwrap_or_default();
+            continue;
         }
         let taken = step(language, &mut around, rest, letter, &out);
         out.push_str(rest.get(..taken).unwrap_or_default());
@@ -249,14 +246,20 @@ fn ends_in_a_word(before: &str) -> bool {
     before.chars().next_back().is_some_and(|letter| letter.is_alphanumeric() || matches!(letter, '_' | '$'))
 }
 
-/// Whether a text of PostgreSQL may end the transaction that it runs in. A body between dollar quotes has words that look so.
+/// Whether a text of PostgreSQL may end the transaction that it runs in, which no body between dollar quotes can.
 pub(crate) fn may_end_its_transaction(text: &str) -> bool {
     const ENDS: &[&str] = &["ABORT", "COMMIT", "END", "PREPARE", "ROLLBACK"];
     let (mut around, mut at, mut word) = (Around::Nothing, 0, String::new());
+    let mut body: Option<&str> = None;
     while let Some((before, rest)) = text.split_at_checked(at)
         && let Some(letter) = rest.chars().next()
     {
-        let is_bare = around == Around::Nothing;
+        if let Some(tag) = turned(rest, body, around, before) {
+            (around, body) = (Around::Nothing, if body.is_some() { None } else { Some(tag) });
+            at += tag.len();
+            continue;
+        }
+        let is_bare = around == Around::Nothing && body.is_none();
         at += step(Language::PostgreSql, &mut around, rest, letter, before);
         if is_bare && (letter.is_alphanumeric() || matches!(letter, '_' | '$')) {
             word.extend(letter.to_uppercase());
@@ -268,6 +271,14 @@ pub(crate) fn may_end_its_transaction(text: &str) -> bool {
         }
     }
     ENDS.contains(&word.as_str())
+}
+
+/// The dollar quote that a text begins with, where it begins a body or ends the one that we are in.
+fn turned<'t>(rest: &'t str, body: Option<&str>, around: Around, before: &str) -> Option<&'t str> {
+    dollar_quote(rest).filter(|tag| match body {
+        Some(body) => body == *tag,
+        None => around == Around::Nothing && !ends_in_a_word(before),
+    })
 }
 
 #[cfg(test)]
@@ -303,13 +314,18 @@ mod tests {
     #[test]
     fn words_that_end_a_transaction_are_seen_where_they_are_words() {
         for text in
-            ["COMMIT", "a; end;", "SELECT 1;Rollback", "/* x */ABORT", "DO $$ BEGIN END $$", "PREPARE TRANSACTION 'x'"]
+            ["COMMIT", "a; end;", "SELECT 1;Rollback", "/* x */ABORT", "DO $$ $$; END", "PREPARE TRANSACTION 'x'"]
         {
             assert!(may_end_its_transaction(text), "{text}");
         }
-        for text in
-            ["SELECT 'COMMIT'", "-- end\nSELECT 1", "CREATE ROLE \"end\"", "SELECT commits, the_end, end_1, endés", ""]
-        {
+        for text in [
+            "SELECT 'COMMIT'",
+            "-- end\nSELECT 1",
+            "CREATE ROLE \"end\"",
+            "SELECT commits, the_end, end_1, endés",
+            "DO $$ BEGIN END $$",
+            "",
+        ] {
             assert!(!may_end_its_transaction(text), "{text}");
         }
     }

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::Doors;
 use crate::access;
-use crate::statements::{in_one_transaction, may_end_its_transaction};
+use crate::statements::in_one_transaction;
 use crate::target::Trouble;
 
 /// How long one address may take to let us in, where the configuration does not say.
@@ -144,13 +144,7 @@ impl Session {
             self.statement("ROLLBACK").await?;
         }
         self.is_torn = !matches!(done, Ok(()) | Err(Trouble::Refused(_)));
-        match done {
-            // Then not all of it was undone, perhaps.
-            Err(Trouble::Refused(why)) if texts.iter().any(|text| may_end_its_transaction(text)) => {
-                Err(Trouble::Partly(why))
-            }
-            done => done,
-        }
+        done
     }
 
     async fn one_by_one(&mut self, texts: &[Zeroizing<String>]) -> Result<(), Trouble> {
