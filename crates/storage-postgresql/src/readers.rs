@@ -18,6 +18,8 @@ use crate::trouble::Trouble;
 
 /// How long a read waits for a server that went away, such as one that is started again.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// After how long another connection is tried for where there was none to be had, while there are others.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// What is to be found of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,10 +39,18 @@ pub(crate) struct Found {
 
 /// The connections.
 pub(crate) struct Readers {
-    slots: Vec<Mutex<Option<Arc<Reader>>>>,
+    slots: Vec<Mutex<Slot>>,
     next: AtomicUsize,
     /// Bounds what the server is asked at once.
     asking: Semaphore,
+}
+
+/// A place for a connection.
+#[derive(Default)]
+struct Slot {
+    reader: Option<Arc<Reader>>,
+    /// Since when there was none to be had, on the monotonic clock: the server may take no more.
+    in_vain: Option<Duration>,
 }
 
 struct Reader {
@@ -87,7 +97,7 @@ impl Readers {
     pub(crate) fn new(settings: &Settings) -> Self {
         let count = settings.connections.clamp(1, settings.parallel_max.max(1));
         Self {
-            slots: (0..count).map(|_| Mutex::new(None)).collect(),
+            slots: (0..count).map(|_| Mutex::default()).collect(),
             next: AtomicUsize::new(0),
             asking: Semaphore::new(settings.parallel_max.clamp(1, Semaphore::MAX_PERMITS)),
         }
@@ -137,31 +147,40 @@ impl Readers {
         let mine = self.next.fetch_add(1, Ordering::Relaxed) % self.slots.len().max(1);
         let Some(slot) = self.slots.get(mine) else { return Err(Trouble::late()) };
         let mut held = slot.lock().await;
-        if let Some(reader) = held.as_ref().filter(|reader| !reader.link.is_closed()) {
+        if let Some(reader) = held.reader.as_ref().filter(|reader| !reader.link.is_closed()) {
             return Ok(Arc::clone(reader));
         }
-        *held = None;
+        held.reader = None;
+        let now = lane.doors.clock.monotonic();
+        if held.in_vain.is_some_and(|since| now < since + AGAIN)
+            && let Some(other) = self.another()
+        {
+            return Ok(other);
+        }
         match Reader::open(lane, settings).await {
             Ok(reader) => {
                 let reader = Arc::new(reader);
-                *held = Some(Arc::clone(&reader));
+                *held = Slot { reader: Some(Arc::clone(&reader)), in_vain: None };
                 Ok(reader)
             }
             // The server may take no more connections: those that there are will do.
-            Err(trouble) => self.another().ok_or(trouble),
+            Err(trouble) => {
+                held.in_vain = Some(now);
+                self.another().ok_or(trouble)
+            }
         }
     }
 
     /// One that works, of any slot.
     fn another(&self) -> Option<Arc<Reader>> {
-        let open = self.slots.iter().filter_map(|slot| slot.try_lock().ok()?.as_ref().map(Arc::clone));
+        let open = self.slots.iter().filter_map(|slot| slot.try_lock().ok()?.reader.as_ref().map(Arc::clone));
         open.into_iter().find(|reader| !reader.link.is_closed())
     }
 
     fn drop_idle(&self) {
         for slot in &self.slots {
             if let Ok(mut held) = slot.try_lock() {
-                *held = None;
+                *held = Slot::default();
             }
         }
     }
