@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use tresor_record::Part;
+use tresor_wire::input::{Input, Seconds};
 
 use crate::rotation::Rotation;
 use crate::schedule::{Schedule, ScheduleError};
@@ -32,6 +33,19 @@ pub struct Sent {
     pub schedule: Option<String>,
     /// `rotation_window`; zero takes it away.
     pub window: Option<Duration>,
+}
+
+/// What is sent of them where what the engine itself logs in with is rotated; what is not sent stays.
+#[derive(Input, Default)]
+pub struct Times {
+    /// How often it is rotated by itself, at least 10 seconds; zero is never.
+    rotation_period: Option<Seconds>,
+    /// When: minute, hour, day of the month, month, day of the week, in UTC.
+    rotation_schedule: Option<String>,
+    /// How long after that it may still begin, at least an hour.
+    rotation_window: Option<Seconds>,
+    /// Whether it is not rotated by itself.
+    disable_automated_rotation: Option<bool>,
 }
 
 /// Why settings cannot be; all of it is the caller's to mend.
@@ -105,13 +119,17 @@ impl Timing {
     pub fn change_or_disable(
         &mut self,
         is_disabled: &mut bool,
-        sent: Sent,
-        disable: Option<bool>,
+        times: Times,
         period_min: Duration,
     ) -> Result<bool, TimingError> {
         let (before, was_disabled) = (self.clone(), *is_disabled);
+        let sent = Sent {
+            period: times.rotation_period.map(|period| period.0),
+            schedule: times.rotation_schedule,
+            window: times.rotation_window.map(|window| window.0),
+        };
         self.change(sent, period_min)?;
-        *is_disabled = disable.unwrap_or(was_disabled);
+        *is_disabled = times.disable_automated_rotation.unwrap_or(was_disabled);
         Ok(*self != before || *is_disabled != was_disabled)
     }
 
@@ -187,8 +205,10 @@ mod tests {
     #[test]
     fn what_changes_nothing_counts_on() {
         let (mut timing, mut is_disabled) = (Timing::default(), false);
-        let mut change = |period, disable| {
-            timing.change_or_disable(&mut is_disabled, sent(period, None, None), disable, LEAST).unwrap()
+        let mut change = |period: Option<Duration>, disable| {
+            let rotation_period = period.map(Seconds);
+            let times = Times { rotation_period, disable_automated_rotation: disable, ..Times::default() };
+            timing.change_or_disable(&mut is_disabled, times, LEAST).unwrap()
         };
         assert!(!change(None, None) && !change(None, Some(false)));
         assert!(change(Some(DAY), None) && !change(Some(DAY), None));

@@ -78,6 +78,11 @@ pub fn migrate(wanted: &Migration, output: &mut dyn Write, errors: &mut dyn Writ
 async fn copy(config: MigrationConfig) -> Result<(), String> {
     let doors = tresor_env_os::doors();
     let own = |name: &'static str| move |error: String| format!("`{name}`: {error}");
+    if let Storage::File(directory) | Storage::Raft { directory, .. } = &config.source
+        && !directory.path.is_dir()
+    {
+        return Err(format!("`storage_source`: there is no directory {}", directory.path.display()));
+    }
     let source = open(&config.source, None, &doors).await.map_err(own("storage_source"))?;
     let address = config.cluster_address.as_deref();
     let destination = match open(&config.destination, address, &doors).await {

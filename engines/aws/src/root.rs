@@ -6,14 +6,14 @@
 
 use std::time::Duration;
 
-use tresor_credential::timing::Sent;
+use tresor_credential::timing::Times;
 use tresor_credential::{Moment, Rotation, Template, Timing};
 use tresor_engine::{Cx, Data, Nothing, View, Warned};
 use tresor_env::outgoing::Base;
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
-use tresor_wire::input::{CommaList, EmptyInput, Input, Seconds};
+use tresor_wire::input::{CommaList, EmptyInput, Input};
 use tresor_wire::output::Output;
 
 use crate::Aws;
@@ -189,13 +189,7 @@ impl Root {
 
     /// Takes what was sent of the times, and begins to count anew where that makes a difference.
     fn change_times(&mut self, sent: Times, now: Timestamp) -> Result<(), Fault> {
-        let times = Sent {
-            period: sent.rotation_period.map(|period| period.0),
-            schedule: sent.rotation_schedule,
-            window: sent.rotation_window.map(|window| window.0),
-        };
-        let (is_disabled, disable) = (&mut self.is_rotation_disabled, sent.disable_automated_rotation);
-        let changed = self.timing.change_or_disable(is_disabled, times, disable, rotate::PERIOD_MIN);
+        let changed = self.timing.change_or_disable(&mut self.is_rotation_disabled, sent, rotate::PERIOD_MIN);
         if changed.map_err(|error| Fault::invalid(error.to_string()))? {
             self.counts_since = Some(now);
         }
@@ -273,19 +267,6 @@ pub(crate) struct Write {
     /// When the key is rotated by itself.
     #[input(flatten)]
     times: Times,
-}
-
-/// When the key is rotated by itself; what is not sent stays.
-#[derive(Input)]
-struct Times {
-    /// How often, at least 10 seconds; zero is never.
-    rotation_period: Option<Seconds>,
-    /// When: minute, hour, day of the month, month, day of the week, in UTC.
-    rotation_schedule: Option<String>,
-    /// How long after that it may still begin, at least an hour.
-    rotation_window: Option<Seconds>,
-    /// Whether it is not rotated by itself.
-    disable_automated_rotation: Option<bool>,
 }
 
 /// The configuration, without the secret key.

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tresor_credential::Moment;
-use tresor_credential::timing::Sent;
+use tresor_credential::timing::Times;
 use tresor_crypto::token_text::random_base62;
 use tresor_engine::{Cx, Data, Happened, Keys, Nothing, Warned};
-use tresor_model::{Body, Fault, Map, Timestamp};
+use tresor_model::{Body, Fault, Map};
 use tresor_secret::SecretString;
-use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, Seconds, StringList};
+use tresor_wire::input::{CommaList, EmptyInput, Input, PathParameters, StringList};
 use tresor_wire::output::Output;
 
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote, remember};
@@ -66,36 +66,6 @@ pub(crate) struct Write {
     /// What else the kind of server takes: `connection_url`, `username`, `max_open_connections` and so on.
     #[input(rest)]
     details: Map,
-}
-
-/// When the password of the connection's own account is rotated; what is not sent stays.
-#[derive(Input)]
-struct Times {
-    /// How often, at least 10 seconds; zero is never.
-    rotation_period: Option<Seconds>,
-    /// When: minute, hour, day of the month, month, day of the week, in UTC.
-    rotation_schedule: Option<String>,
-    /// How long after that it may still begin, at least an hour.
-    rotation_window: Option<Seconds>,
-    /// Whether it is not rotated by itself.
-    disable_automated_rotation: Option<bool>,
-}
-
-impl Times {
-    /// Takes what was sent into a connection, and begins to count anew where that makes a difference.
-    fn change(self, coming: &mut Connection, now: Timestamp) -> Result<(), Fault> {
-        let sent = Sent {
-            period: self.rotation_period.map(|period| period.0),
-            schedule: self.rotation_schedule,
-            window: self.rotation_window.map(|window| window.0),
-        };
-        let (is_disabled, disable) = (&mut coming.is_rotation_disabled, self.disable_automated_rotation);
-        let changed = coming.timing.change_or_disable(is_disabled, sent, disable, root::PERIOD_MIN);
-        if changed.map_err(|error| Fault::invalid(error.to_string()))? {
-            coming.counts_since = Some(now);
-        }
-        Ok(())
-    }
 }
 
 /// What is never shown, beside the password; not sent, it stays. Each kind of server takes some.
@@ -253,7 +223,10 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
         coming.passwords.clear();
         coming.counts_since = Some(cx.now);
     }
-    input.times.change(&mut coming, cx.now)?;
+    let changed = coming.timing.change_or_disable(&mut coming.is_rotation_disabled, input.times, root::PERIOD_MIN);
+    if changed.map_err(|error| Fault::invalid(error.to_string()))? {
+        coming.counts_since = Some(cx.now);
+    }
     if let Some(password) = &sent {
         promote(&mut coming.passwords, password);
     }

@@ -178,6 +178,9 @@ async fn write<E: Engine>(_kv: &E, mut cx: Cx<'_>, input: Write) -> Result<Nothi
 async fn delete<E: Engine>(_kv: &E, mut cx: Cx<'_>, input: AtPath) -> Result<Nothing, Fault> {
     // What cannot be there is gone already.
     if is_name(&input.path) {
+        if !cx.view.contains(&input.path)? {
+            return Ok(Nothing);
+        }
         cx.view.delete(&input.path)?;
         cx.view.tell(|| Happened::new("kv-v1/delete", input.path.as_str()));
     }

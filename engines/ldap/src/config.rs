@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_credential::Timing;
-use tresor_credential::timing::Sent;
+use tresor_credential::timing::{Sent, Times};
 use tresor_directory::{Certificates, Dialer, Tls, Version, addresses};
 use tresor_engine::{Cx, Data, Nothing, View};
 use tresor_env::{Clock, Net};
@@ -148,14 +148,9 @@ pub(crate) struct Write {
     tls_max_version: Option<String>,
     /// Whether static roles take over accounts without giving them another password.
     skip_static_role_import_rotation: Option<bool>,
-    /// How often the engine's own password is rotated.
-    rotation_period: Option<Seconds>,
-    /// When it is, as a schedule.
-    rotation_schedule: Option<String>,
-    /// How late after its schedule it may begin.
-    rotation_window: Option<Seconds>,
-    /// Whether it is not rotated by itself.
-    disable_automated_rotation: Option<bool>,
+    /// When the engine's own password is rotated.
+    #[input(flatten)]
+    times: Times,
 }
 
 /// What is shown: never a password or key.
@@ -420,9 +415,8 @@ impl Config {
         self.start_tls = sent.starttls.unwrap_or(self.start_tls);
         self.insecure_tls = sent.insecure_tls.unwrap_or(self.insecure_tls);
         self.skip_import = sent.skip_static_role_import_rotation.unwrap_or(self.skip_import);
-        self.is_rotation_disabled = sent.disable_automated_rotation.unwrap_or(self.is_rotation_disabled);
-        let times = timing(sent.rotation_period, sent.rotation_schedule, sent.rotation_window);
-        self.timing.change(times, PERIOD_MIN).map_err(|error| Fault::invalid(error.to_string()))?;
+        let changed = self.timing.change_or_disable(&mut self.is_rotation_disabled, sent.times, PERIOD_MIN);
+        changed.map_err(|error| Fault::invalid(error.to_string()))?;
         self.schema = schema(sent.schema.as_deref(), sent.credential_type.as_deref(), self.schema)?;
         Ok(())
     }

@@ -105,6 +105,9 @@ async fn a_message_that_cannot_be_shown_is_refused_and_there_are_a_hundred_at_mo
         ("end_time", json!("later"), "no time in RFC 3339"),
         ("link", json!({ "a": "https://a", "b": "https://b" }), "one title"),
         ("link", json!({ "a": "javascript:alert(1)" }), "must begin with https://"),
+        ("link", json!({ "a": "https://a\"onclick=x" }), "no blanks, quotes or control characters"),
+        ("link", json!({ "a\u{1b}[31m": "https://a" }), "a title has no control characters"),
+        ("title", json!("a\u{1b}[31m"), "a title has no control characters"),
         ("options", json!({ "a": "x".repeat(9000) }), "at most 8192 bytes"),
     ] {
         let mut wrong = message("a", true);

@@ -120,6 +120,10 @@ impl Write {
         if self.title.is_empty() {
             return Err(Fault::invalid("missing required field \"title\""));
         }
+        let titles = self.link.iter().flat_map(Map::iter).map(|(title, _)| title).chain([self.title.as_str()]);
+        if titles.into_iter().any(|title| title.contains(char::is_control)) {
+            return Err(Fault::invalid("a title has no control characters"));
+        }
         if self.message.is_empty() {
             return Err(Fault::invalid("missing required field \"message\""));
         }
@@ -160,6 +164,14 @@ fn link(sent: Map) -> Result<std::collections::BTreeMap<String, String>, Fault> 
         return Err(Fault::invalid("link must have one title and its address"));
     }
     let address = |(title, value): (String, Body)| match value.as_str() {
+        // Whoever shows it puts it between quotes.
+        Some(text)
+            if text.contains(|letter: char| {
+                letter.is_whitespace() || letter.is_control() || "\"'<>`".contains(letter)
+            }) =>
+        {
+            Err(Fault::invalid("the address of a link has no blanks, quotes or control characters"))
+        }
         Some(text) if text.starts_with("https://") || text.starts_with("http://") => Ok((title, text.to_owned())),
         _ => Err(Fault::invalid("the address of a link must begin with https:// or http://")),
     };

@@ -90,6 +90,10 @@ fn a_migration_that_makes_no_sense_is_refused_and_leaves_nothing() {
         side(&in_directory("file", &Production::new()), "destination")
     );
     let refused = migrate(&production, &empty, &[]);
+    assert!(refused.code == 2 && refused.errors.contains("`storage_source`: there is no directory"), "{refused:?}");
+    assert!(!production.data().exists());
+    std::fs::create_dir(production.data()).unwrap();
+    let refused = migrate(&production, &empty, &[]);
     assert!(refused.code == 2 && refused.errors.contains("`storage_source` is empty"), "{refused:?}");
     let refused = migrate(&production, "storage_source \"file\" {\n path = \"x\"\n}\n", &[]);
     assert!(refused.code == 1 && refused.errors.contains("exactly one `storage_destination`"), "{refused:?}");
