@@ -29,6 +29,8 @@ use crate::body::ResponseBody;
 const BEAT: Duration = Duration::from_secs(30);
 /// How long the end of a connection may take.
 const ENDING_BOUND: Duration = Duration::from_secs(1);
+/// How long it may take for whoever lags: what is on its way comes before the word that there is no more.
+const LAGGING_BOUND: Duration = Duration::from_secs(60);
 /// What a client has to say is short: that it leaves, or is there.
 const HEARD_BYTES_MAX: usize = 4096;
 /// What is read at once, and what waits to be written.
@@ -115,7 +117,7 @@ impl Talk {
         let mut stop = pin!(stop);
         let mut beat = clock.sleep(BEAT);
         let mut was_heard = true;
-        loop {
+        let ending = loop {
             let next = tokio::select! {
                 biased;
                 () = stop.as_mut() => Next::Tell(Message::End(Ending::GoesAway)),
@@ -124,15 +126,16 @@ impl Talk {
                 () = &mut beat => Next::Beat,
             };
             let frame = match next {
-                Next::Tell(Message::End(ending)) => {
-                    return end(&mut socket, code(ending), ending.reason(), clock).await;
-                }
+                Next::Tell(Message::End(ending)) => break ending,
                 Next::Tell(Message::Text(text)) => Frame::text(text),
                 Next::Tell(Message::Bytes(bytes)) => Frame::binary(bytes),
                 Next::Heard(Some(Ok(Frame::Text(_) | Frame::Binary(_)))) => {
-                    return end(&mut socket, CloseCode::Policy, "nothing is expected from clients", clock).await;
+                    let said = said(&mut socket, CloseCode::Policy, "nothing is expected from clients");
+                    return within(clock, ENDING_BOUND, said).await;
                 }
-                Next::Heard(Some(Ok(Frame::Close(_)))) => return within(clock, flushed(&mut socket)).await,
+                Next::Heard(Some(Ok(Frame::Close(_)))) => {
+                    return within(clock, ENDING_BOUND, flushed(&mut socket)).await;
+                }
                 Next::Heard(Some(Ok(_))) => {
                     was_heard = true;
                     // The answer to a ping waits to leave.
@@ -152,17 +155,28 @@ impl Talk {
                 }
             };
             // Whoever does not read is cut off when too much waits, or the node stops.
-            let ending = tokio::select! {
+            tokio::select! {
                 biased;
                 sent = sent => match sent {
-                    Ok(()) => continue,
+                    Ok(()) => {}
                     Err(_) => return,
                 },
-                () = stop.as_mut() => Ending::GoesAway,
-                ending = messages.cut() => ending,
-            };
-            return end(&mut socket, code(ending), ending.reason(), clock).await;
+                () = stop.as_mut() => break Ending::GoesAway,
+                ending = messages.cut() => break ending,
+            }
+        };
+        let said = said(&mut socket, code(ending), ending.reason());
+        if ending != Ending::TooSlow {
+            return within(clock, ENDING_BOUND, said).await;
         }
+        let said_or_stopped = async {
+            tokio::select! {
+                biased;
+                () = said => {}
+                () = stop => {}
+            }
+        };
+        within(clock, LAGGING_BOUND, said_or_stopped).await;
     }
 }
 
@@ -175,14 +189,11 @@ const fn code(ending: Ending) -> CloseCode {
     }
 }
 
-/// Says why there is no more, and waits a little for the client to have heard it.
-async fn end(socket: &mut Socket, code: CloseCode, reason: &'static str, clock: &dyn Clock) {
-    let ended = async {
-        if socket.close(Some(CloseFrame { code, reason: reason.into() })).await.is_ok() {
-            while let Some(Ok(_)) = socket.next().await {}
-        }
-    };
-    within(clock, ended).await;
+/// Says why there is no more, and waits for the client to have heard it.
+async fn said(socket: &mut Socket, code: CloseCode, reason: &'static str) {
+    if socket.close(Some(CloseFrame { code, reason: reason.into() })).await.is_ok() {
+        while let Some(Ok(_)) = socket.next().await {}
+    }
 }
 
 async fn flushed(socket: &mut Socket) {
@@ -190,8 +201,8 @@ async fn flushed(socket: &mut Socket) {
     drop(socket.flush().await);
 }
 
-async fn within(clock: &dyn Clock, work: impl Future<Output = ()>) {
-    let bound: BoxFuture<'static, ()> = clock.sleep(ENDING_BOUND);
+async fn within(clock: &dyn Clock, bound: Duration, work: impl Future<Output = ()>) {
+    let bound: BoxFuture<'static, ()> = clock.sleep(bound);
     tokio::select! {
         biased;
         () = work => {}

@@ -5,31 +5,27 @@
 //! leads; whether somebody may be told is decided for each event when it is sent, by what is stored then. Deliberately
 //! absent: keeping anything. Who was not there has missed it, and a crash between commit and telling loses it.
 
+mod listeners;
 mod protobuf;
 mod queue;
 mod spelled;
 mod subscription;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use tresor_audit::Filter;
 use tresor_barrier::Barrier;
 use tresor_crypto::token_text;
 use tresor_env::{Entropy, SteadyClock};
-use tresor_model::{Event, Fault, MessageStream, NamespaceId, Refusal, Timestamp};
-use tresor_policy::matches_glob;
+use tresor_model::{Event, Fault, MessageStream, NamespaceId, Timestamp};
 use tresor_secret::TokenSecret;
 
 use crate::cluster::Cluster;
 use crate::gate::Gate;
 use crate::namespaces::Spaces;
 use crate::tokens::Tokens;
-use queue::Queue;
+use listeners::{Listeners, Whose};
 use subscription::Subscription;
-
-/// How many listen to one node.
-const LISTENERS_MAX: usize = 512;
 
 /// The properties that filters speak of.
 pub const PROPERTIES: &[&str] =
@@ -76,39 +72,21 @@ pub(crate) struct Means {
     pub(crate) source: String,
 }
 
-struct Listener {
-    number: u64,
-    kinds: String,
-    queue: Arc<Queue>,
-}
-
-#[derive(Default)]
-struct State {
-    next: u64,
-    listeners: Vec<Listener>,
-}
-
-/// Those who listen.
+/// Those who listen, and what it takes to tell them.
 pub struct Events {
     means: Means,
-    state: Mutex<State>,
-    /// How many there are, for those who only ask whether.
-    count: AtomicUsize,
+    listeners: Listeners,
 }
 
 impl Events {
     pub(crate) fn new(means: Means) -> Self {
-        Self { means, state: Mutex::default(), count: AtomicUsize::new(0) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        Self { means, listeners: Listeners::default() }
     }
 
     /// How many listen.
     #[must_use]
     pub fn listeners(&self) -> usize {
-        self.count.load(Ordering::Acquire)
+        self.listeners.count()
     }
 
     /// Tells what happened.
@@ -116,45 +94,31 @@ impl Events {
         for event in events {
             let told = Told { id: token_text::random_uuid(&*self.means.entropy), at: self.means.clock.now(), event };
             let told = Arc::new(told);
-            for queue in self.heard_by(told.event.kind) {
+            for queue in self.listeners.of(told.event.kind) {
                 queue.push(&told);
             }
         }
     }
 
-    /// The queues of those who asked for a type.
-    fn heard_by(&self, kind: &str) -> Vec<Arc<Queue>> {
-        let state = self.state();
-        let heard_by = state.listeners.iter().filter(|listener| matches_glob(&listener.kinds, kind));
-        heard_by.map(|listener| Arc::clone(&listener.queue)).collect()
-    }
-
     /// Lets somebody listen, who asks in a namespace by this token; until the stream is dropped.
     ///
     /// # Errors
-    /// A refusal where too many listen.
+    /// A refusal where too many listen, or too many by this token or in this namespace.
     pub fn subscribe(
         self: &Arc<Self>,
         wanted: Wanted,
         namespace: &NamespaceId,
         token: &TokenSecret,
     ) -> Result<MessageStream, Fault> {
-        let queue = Arc::new(Queue::default());
-        let mut state = self.state();
-        if state.listeners.len() >= LISTENERS_MAX {
-            return Err(Refusal::Unavailable("too many listen to events, try again".into()).into());
-        }
-        let number = state.next;
-        state.next += 1;
-        state.listeners.push(Listener { number, kinds: wanted.kinds.clone(), queue: Arc::clone(&queue) });
-        self.count.store(state.listeners.len(), Ordering::Release);
-        drop(state);
+        let space = self.means.spaces.with_id(namespace).ok_or_else(Fault::denied)?;
+        // One token is one here, whichever namespace it asks in.
+        let token_hash = self.means.tokens.hash(token, &NamespaceId::root());
+        let whose = Whose { token_hash, line: space.line.clone() };
+        let (number, queue) = self.listeners.admit(whose, &wanted.kinds)?;
         Ok(MessageStream::new(Subscription::new(self, number, queue, wanted, namespace.clone(), token.duplicate())))
     }
 
     fn unsubscribe(&self, number: u64) {
-        let mut state = self.state();
-        state.listeners.retain(|listener| listener.number != number);
-        self.count.store(state.listeners.len(), Ordering::Release);
+        self.listeners.leave(number);
     }
 }

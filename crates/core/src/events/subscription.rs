@@ -108,6 +108,10 @@ impl Subscription {
         if space.is_sealed || !self.is_wanted(&told.event, &own, &space) {
             return Ok(None);
         }
+        // What happens where nobody may ask anything is told to nobody.
+        if spaces.locked_by(&space).is_some() {
+            return Ok(None);
+        }
         let (holder, now) = self.holder(&events)?;
         let record = &holder.record;
         let permissions = spaces.permissions(&space, &record.namespace, &record.policies, now);
@@ -153,7 +157,7 @@ impl Subscription {
         let means = &events.means;
         let now = means.clock.now();
         let space = means.spaces.with_id(&self.namespace).ok_or(Ending::NotAllowed)?;
-        if space.is_sealed {
+        if space.is_sealed || means.spaces.locked_by(&space).is_some() {
             return Err(Ending::GoesAway);
         }
         let failed = |fault: Fault| {

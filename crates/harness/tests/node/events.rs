@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use serde_json::{Value, json};
 use tresor_harness::{Harness, ROOT, assembly};
-use tresor_model::{Ending, Map, Message, Messages, map};
+use tresor_model::{Ending, Fault, Map, Message, Messages, Refusal, map};
 
 /// What is told by now.
 async fn told(harness: &Harness, listening: &mut dyn Messages) -> Vec<Value> {
@@ -350,22 +350,106 @@ async fn who_does_not_read_is_cut_off_and_keeps_nobody_waiting() {
     assert_eq!(slow.next().now_or_never(), Some(Message::End(Ending::TooSlow)));
 }
 
+/// Writes within a namespace, by root.
+async fn write_within(harness: &Harness, namespace: &str, path: &str, body: Value) {
+    let mut request = assembly::request("POST", path, ROOT, &body);
+    request.headers_mut().insert("x-vault-namespace", namespace.parse().unwrap());
+    let answer = harness.send(request).await;
+    assert!(answer.status < 300, "{path}: {answer:?}");
+}
+
+#[tokio::test]
+async fn what_happens_in_a_locked_namespace_is_told_to_nobody() {
+    let harness = with_kv().await;
+    for (parent, name) in [("", "a"), ("a", "b")] {
+        write_within(&harness, parent, &format!("sys/namespaces/{name}"), json!({})).await;
+    }
+    let kv = json!({ "type": "kv", "options": { "version": "1" } });
+    write_within(&harness, "a/b", "sys/mounts/kv", kv).await;
+    let mut above = harness.listen("", "kv-v1/*", map! { "json" => "true", "namespaces" => "*" }, ROOT).await.unwrap();
+    let mut locked_soon = harness.listen("a/", "kv-v1/*", as_json(), ROOT).await.unwrap();
+    let mut below = harness.listen("a/b/", "kv-v1/*", as_json(), ROOT).await.unwrap();
+    // What was done before, and was not sent yet, counts as well.
+    write_within(&harness, "a/b", "kv/x", json!({ "k": "v" })).await;
+    let locked = harness.prepare("POST", "sys/namespaces/api-lock/lock/a", json!({})).await;
+    harness.prepare("POST", "kv1/x", json!({ "k": "v" })).await;
+    assert_eq!(told_briefly(&harness, &mut *above).await, pairs(&[("kv-v1/write", "kv1/x")]));
+    for listening in [&mut locked_soon, &mut below] {
+        assert_eq!(ends(&harness, &mut **listening, Duration::from_secs(6)).await, Some(Ending::GoesAway));
+    }
+    let refused = harness.listen("a/", "kv-v1/*", as_json(), ROOT).await.err().unwrap();
+    assert!(refused.to_string().contains("has been locked by an administrator"), "{refused}");
+    let key = locked.at("/data/unlock_key").clone();
+    harness.prepare("POST", "sys/namespaces/api-lock/unlock/a", json!({ "unlock_key": key })).await;
+    write_within(&harness, "a/b", "kv/x", json!({ "k": "v" })).await;
+    assert_eq!(told_briefly(&harness, &mut *above).await, pairs(&[("kv-v1/write", "kv/x")]));
+}
+
+/// Listens until that is refused: the streams, and the refusal.
+async fn filled(harness: &Harness, namespace: &str, token: &str) -> (Vec<Box<dyn Messages>>, Fault) {
+    let mut all = Vec::new();
+    loop {
+        match harness.listen(namespace, "kv-v1/*", as_json(), token).await {
+            Ok(listening) => all.push(listening),
+            Err(refused) => return (all, refused),
+        }
+    }
+}
+
+fn is_throttled(refused: &Fault) -> bool {
+    matches!(refused, Fault::Refusal(Refusal::Throttled(_)))
+}
+
+#[tokio::test]
+async fn neither_one_token_nor_one_namespace_takes_the_places_of_all_who_listen() {
+    let harness = with_kv().await;
+    for (parent, name) in [("", "a"), ("a", "b"), ("", "c")] {
+        write_within(&harness, parent, &format!("sys/namespaces/{name}"), json!({})).await;
+    }
+    let root_token = async || harness.token(json!({ "policies": ["root"] })).await;
+    // One token: wherever it asks.
+    let (mut own, refused) = filled(&harness, "", ROOT).await;
+    assert_eq!(own.len(), 64);
+    assert!(
+        is_throttled(&refused) && refused.to_string().contains("this token listens to events 64 times"),
+        "{refused}"
+    );
+    assert!(is_throttled(&harness.listen("a/", "kv-v1/*", as_json(), ROOT).await.err().unwrap()));
+    drop(own.pop());
+    own.push(harness.listen("a/", "kv-v1/*", as_json(), ROOT).await.unwrap());
+    // One namespace with those below it, whatever number of tokens that takes.
+    let (more, _) = filled(&harness, "a/b/", &root_token().await).await;
+    let (rest, refused) = filled(&harness, "a/b/", &root_token().await).await;
+    assert_eq!((more.len(), rest.len()), (64, 63));
+    assert!(is_throttled(&refused) && refused.to_string().contains("128 listen to events already"), "{refused}");
+    let another = root_token().await;
+    assert!(is_throttled(&harness.listen("a/", "kv-v1/*", as_json(), &another).await.err().unwrap()));
+    for elsewhere in ["", "c/"] {
+        drop(harness.listen(elsewhere, "kv-v1/*", as_json(), &another).await.unwrap());
+    }
+    // Who leaves makes room.
+    drop(rest);
+    drop(harness.listen("a/", "kv-v1/*", as_json(), &another).await.unwrap());
+}
+
 #[tokio::test]
 async fn sealing_ends_every_stream_and_so_many_are_taken() {
     let harness = with_kv().await;
     let mut all = Vec::new();
     let refused = loop {
-        match harness.listen("", "kv-v1/*", as_json(), ROOT).await {
-            Ok(listening) => all.push(listening),
-            Err(refused) => break refused,
+        let token = harness.token(json!({ "policies": ["root"] })).await;
+        let (more, refused) = filled(&harness, "", &token).await;
+        all.extend(more);
+        if !is_throttled(&refused) {
+            break refused;
         }
     };
     assert_eq!(all.len(), 512);
     assert!(refused.to_string().contains("too many listen to events"), "{refused}");
     // Who leaves makes room.
     drop(all.pop());
-    all.push(harness.listen("", "kv-v1/*", as_json(), ROOT).await.unwrap());
-    let mut last = all.pop().unwrap();
+    let token = harness.token(json!({ "policies": ["root"] })).await;
+    let mut last = harness.listen("", "kv-v1/*", as_json(), &token).await.unwrap();
     let mut next = pin!(last.next());
     assert!(next.as_mut().now_or_never().is_none());
     harness.node.seal().await.unwrap();
