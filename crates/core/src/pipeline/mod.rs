@@ -69,8 +69,9 @@ use place::{Footing, Placed};
 pub(crate) use turns::Turns;
 pub(crate) use uses::RunningUses;
 
-/// How often a request whose transaction conflicts is done again.
-const ATTEMPTS_MAX: usize = 64;
+/// How often a request whose transaction conflicts is done again. Whoever has its turn loses to those alone that come anew,
+/// to each of them once, so this is how many may come meanwhile.
+const ATTEMPTS_MAX: usize = 1024;
 
 /// What a request comes to.
 pub type Outcome = Result<Response, Fault>;

@@ -43,3 +43,23 @@ async fn a_crowd_that_mounts_side_by_side_is_served() {
         drop(answer.expect_status(204));
     }
 }
+
+#[tokio::test]
+async fn a_crowd_that_trickles_in_is_served_whoever_was_there_before() {
+    let harness = Harness::start().await;
+    for (place, body) in [("sys/mounts", json!({ "type": "kv" })), ("sys/namespaces", json!({}))] {
+        let crowd = (0..3 * CROWD).map(|at| {
+            let (harness, body) = (&harness, body.clone());
+            async move {
+                // Whoever comes later has lost nothing yet, and may win before those who have.
+                for _ in 0..at {
+                    tokio::task::yield_now().await;
+                }
+                harness.write(&format!("{place}/of-{}-{at}", place.len()), ROOT, body).await
+            }
+        });
+        for answer in join_all(crowd).await {
+            assert!(answer.status < 300, "{answer:?}");
+        }
+    }
+}
