@@ -1,5 +1,6 @@
 //! The three streams and the hidden prompt of a run, so that tests drive the command line in process.
 
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Read, Write};
 
 use tresor_secret::SecretString;
@@ -84,8 +85,9 @@ impl Io<'_> {
         }
     }
 
-    /// Writes a line of result. A reader that went away is its own affair.
+    /// Writes a line of result: to a terminal so that nothing in it steers that. A reader that went away is its own affair.
     pub(crate) fn say(&mut self, line: &str) {
+        let line = if self.output_is_terminal { harmless(line) } else { Cow::Borrowed(line) };
         let _ = writeln!(self.output, "{line}").and_then(|()| self.output.flush());
     }
 
@@ -110,5 +112,43 @@ impl Io<'_> {
     pub(crate) fn say_bare(&mut self, text: &str) {
         let end = if self.output_is_terminal { "\n" } else { "" };
         let _ = write!(self.output, "{text}{end}").and_then(|()| self.output.flush());
+    }
+}
+
+/// A text whose orders to a terminal, which may be a value that a stranger stored, are shown by their names.
+fn harmless(text: &str) -> Cow<'_, str> {
+    if !text.chars().any(steers) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match steers(character) {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// Whether a terminal takes a character for an order, or shows others elsewhere because of it.
+fn steers(character: char) -> bool {
+    let turns = matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || character.is_control() && !matches!(character, '\n' | '\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_steer_a_terminal_is_shown_by_its_name() {
+        for (text, shown) in [
+            ("one\n\ttwo ä€😀", "one\n\ttwo ä€😀"),
+            ("\u{1b}]0;owned\u{7}", "\\u{1b}]0;owned\\u{7}"),
+            ("safe\rfalse\u{9b}2J\u{7f}", "safe\\rfalse\\u{9b}2J\\u{7f}"),
+            ("a\u{202e}b", "a\\u{202e}b"),
+        ] {
+            assert_eq!(harmless(text), shown);
+        }
     }
 }

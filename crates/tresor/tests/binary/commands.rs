@@ -140,6 +140,15 @@ fn a_terminal_gets_tables_that_fit_and_colours() {
     let block = on_terminal(60, "secrets list -detailed");
     assert!(block.contains("Path ") && block.contains("\n\nPath "), "{block}");
     assert!(block.lines().all(|line| !line.contains("Path") || !line.contains("Plugin")), "{block}");
+    // What somebody stored does not steer the terminal of whoever looks at it; a single value is as it is.
+    let cli = Cli::new(home.path(), server.address, "root");
+    cli.succeed(&["write", "cubbyhole/a", "title=\u{1b}[2Jx"]);
+    cli.succeed(&["kv", "put", "secret/a", "title=\u{1b}[2Jx"]);
+    for command in ["read cubbyhole/a", "kv get secret/a"] {
+        let shown = on_terminal(80, command);
+        assert!(shown.contains("\\u{1b}[2Jx") && !shown.contains('\u{1b}'), "{shown:?}");
+    }
+    assert!(on_terminal(80, "read -field=title cubbyhole/a").contains("\u{1b}[2Jx"));
     let wrong = on_terminal(80, "read nowhere/x");
     assert!(wrong.contains("\u{1b}[31mNo value found"), "{wrong:?}");
 }
