@@ -7,7 +7,7 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tresor_env::Doors;
@@ -75,8 +75,41 @@ pub fn migrate(wanted: &Migration, output: &mut dyn Write, errors: &mut dyn Writ
     0
 }
 
+/// Refuses directories of which one lies in the other, by whatever names: what is written to one would be written into what the
+/// other is.
+fn apart(source: &Storage, destination: &Storage) -> Result<(), String> {
+    let (Some(from), Some(to)) = (source.path(), destination.path()) else { return Ok(()) };
+    let (real_from, real_to) = (real(from)?, real(to)?);
+    if real_from.starts_with(&real_to) || real_to.starts_with(&real_from) {
+        return Err(format!(
+            "`storage_destination` {} and `storage_source` {} are the same directory, or one lies in the other",
+            to.display(),
+            from.display()
+        ));
+    }
+    Ok(())
+}
+
+/// A path without links, as far as it is there.
+fn real(path: &Path) -> Result<PathBuf, String> {
+    let described = |error: std::io::Error| format!("{}: {error}", path.display());
+    let whole = std::path::absolute(path).map_err(described)?;
+    let there = whole.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&whole);
+    let found = std::fs::canonicalize(there).map_err(described)?;
+    // What is not there yet has no links, and may be spelled with a way back.
+    let rest = whole.strip_prefix(there).unwrap_or(Path::new("")).components();
+    Ok(rest.fold(found, |mut found, part| {
+        match part {
+            std::path::Component::ParentDir => drop(found.pop()),
+            part => found.push(part),
+        }
+        found
+    }))
+}
+
 async fn copy(config: MigrationConfig) -> Result<(), String> {
     let doors = tresor_env_os::doors();
+    apart(&config.source, &config.destination)?;
     let own = |name: &'static str| move |error: String| format!("`{name}`: {error}");
     if let Storage::File(directory) | Storage::Raft { directory, .. } = &config.source
         && !directory.path.is_dir()

@@ -95,6 +95,21 @@ fn a_migration_that_makes_no_sense_is_refused_and_leaves_nothing() {
     std::fs::create_dir(production.data()).unwrap();
     let refused = migrate(&production, &empty, &[]);
     assert!(refused.code == 2 && refused.errors.contains("`storage_source` is empty"), "{refused:?}");
+    // What is written into the source, by whatever name, would be part of it.
+    let (data, link) = (production.data(), production.home().join("link"));
+    std::os::unix::fs::symlink(&data, &link).unwrap();
+    let before = std::fs::read_dir(&data).unwrap().count();
+    for path in [data.clone(), data.join("new"), link.join("a/b"), data.join("a/../../data"), production.home().into()]
+    {
+        let stanzas = format!(
+            "{}storage_destination \"raft\" {{\n  path = \"{}\"\n}}\n",
+            side(&in_directory("file", &production), "source"),
+            path.display()
+        );
+        let refused = migrate(&production, &stanzas, &[]);
+        assert!(refused.code == 2 && refused.errors.contains("or one lies in the other"), "{path:?}: {refused:?}");
+    }
+    assert_eq!(std::fs::read_dir(&data).unwrap().count(), before);
     let refused = migrate(&production, "storage_source \"file\" {\n path = \"x\"\n}\n", &[]);
     assert!(refused.code == 1 && refused.errors.contains("exactly one `storage_destination`"), "{refused:?}");
     let refused = migrate(&production, &empty, &["-log-level=loud"]);
