@@ -63,6 +63,8 @@ pub struct Probed {
     pub server: String,
     /// Whether the tables are there.
     pub has_tables: bool,
+    /// Whether a server has the store open.
+    pub is_open: bool,
     /// Whether a commit waits for the disk: the value of `synchronous_commit`.
     pub synchronous_commit: String,
     /// How long a question and its answer take.
@@ -128,6 +130,7 @@ impl PostgresStore {
                     round_trip: within.doors.clock.monotonic().saturating_sub(begun),
                     server,
                     has_tables: link.text(&settings.table.are_there()).await? == "t",
+                    is_open: link.text(&settings.table.is_locked()).await? == "true",
                     synchronous_commit: link.text("SHOW synchronous_commit").await?,
                 })
             });

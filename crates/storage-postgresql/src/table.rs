@@ -106,6 +106,16 @@ impl Table {
         format!("SELECT pg_try_advisory_lock((1414681426::bigint << 32) | '{}'::regclass::oid::bigint)", self.state())
     }
 
+    /// Whether a session has that lock, as a word: `true`, or `false` also where there is no table yet.
+    pub(crate) fn is_locked(&self) -> String {
+        format!(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database WHERE l.locktype = 'advisory' \
+             AND d.datname = current_database() AND l.classid = 1414681426 AND l.objid = to_regclass('{}')::oid \
+             AND l.objsubid = 1 AND l.granted)::text",
+            self.state()
+        )
+    }
+
     /// Makes the store ours: `$1` is whose it is from now on.
     pub(crate) fn taking(&self) -> String {
         format!("UPDATE {} SET owner = $1, epoch = epoch + 1 WHERE id = 1 RETURNING {CLAIM}", self.state())

@@ -84,7 +84,7 @@ fn configuration(loaded: &Result<ServerConfig, String>) -> Check {
 fn parts(wanted: &Diagnosis, config: Option<&ServerConfig>) -> Vec<Check> {
     let is_left_out =
         |part: &str| wanted.skip.iter().any(|left| left == part || (part == "seal" && left == "autounseal"));
-    let runs = config.and_then(|config| config.storage.path()).is_some_and(storage::is_open);
+    let runs = config.is_some_and(|config| storage::is_in_use(&config.storage));
     let look = |part: &str| match (part, config) {
         ("system", config) => system::look(config),
         (_, None) => vec![Check::skipped("", "the configuration cannot be read")],

@@ -87,6 +87,13 @@ fn database(config: &PostgresqlConfig) -> Vec<Check> {
         ),
         value => Check::ok("Durability", format!("synchronous_commit is {value}")),
     });
+    checks.push(Check::ok(
+        "Lock",
+        match probed.is_open {
+            true => "a server has it open: it runs",
+            false => "no server has it open",
+        },
+    ));
     checks.push(match (probed.has_tables, config.makes_tables) {
         (true, _) => Check::ok("Tables", format!("{} is there", config.table)),
         (false, true) => Check::ok("Tables", format!("{} will be made", config.table)),
@@ -232,8 +239,18 @@ fn medium(path: &Path) -> Option<Check> {
     Some(Check::warn(NAME, format!("{} is on {what}", path.display()), advice))
 }
 
-/// Whether a server has it open.
-pub(super) fn is_open(path: &Path) -> bool {
+/// Whether a server has the store open.
+pub(super) fn is_in_use(storage: &Storage) -> bool {
+    match storage {
+        Storage::Memory => false,
+        Storage::File(directory) | Storage::Raft { directory, .. } => is_open(&directory.path),
+        Storage::Postgresql(config) => {
+            postgresql::probe(config, &tresor_env_os::doors()).is_ok_and(|probed| probed.is_open)
+        }
+    }
+}
+
+fn is_open(path: &Path) -> bool {
     matches!(take_lock(path), Some(Err(error)) if error == rustix::io::Errno::WOULDBLOCK)
 }
 

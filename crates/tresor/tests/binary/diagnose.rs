@@ -2,7 +2,7 @@
 
 use crate::support::{Cli, Production};
 
-fn look_at(production: &Production, arguments: &[&str]) -> (i32, serde_json::Value) {
+pub(crate) fn look_at(production: &Production, arguments: &[&str]) -> (i32, serde_json::Value) {
     let config = format!("-config={}", production.config().display());
     let cli = Cli { home: production.home(), environment: Vec::new() };
     let words = [&["operator", "diagnose", "-format=json", &config], arguments].concat();
@@ -11,7 +11,7 @@ fn look_at(production: &Production, arguments: &[&str]) -> (i32, serde_json::Val
 }
 
 /// The findings by name, wherever they stand.
-fn found(report: &serde_json::Value, name: &str) -> Vec<(String, String)> {
+pub(crate) fn found(report: &serde_json::Value, name: &str) -> Vec<(String, String)> {
     let text = |field: &str| report[field].as_str().unwrap_or_default().to_owned();
     let own = (report["name"] == name).then(|| (text("status"), text("message")));
     let below = report["children"].as_array().into_iter().flatten();

@@ -12,6 +12,7 @@ use tresor_services::{Between, Postgres};
 
 use crate::canary::files;
 use crate::crash::lose_nothing;
+use crate::diagnose::{found, look_at};
 use crate::support::{Cli, Production, Server, binary, until};
 
 /// The stanza for a server of this machine, reached at a port.
@@ -151,7 +152,16 @@ fn a_second_server_on_a_table_does_not_start_and_a_value_that_was_changed_is_ref
     http.post("kv/kept", &json!({ "x": 1 })).expect(204);
     let before = database.sql("SELECT max(version) FROM own.secrets").unwrap();
     http.post("kv/changed", &json!({ "x": "y".repeat(3000) })).expect(204);
+    // Whoever looks beside it knows by its lock that the port is its own.
+    let configured = std::fs::read_to_string(first.config()).unwrap();
+    first.configure(&configured.replace("127.0.0.1:0", &server.address.to_string()));
+    let (_, report) = look_at(&first, &["-skip=system"]);
+    assert_eq!(found(&report, "Lock"), [("ok".to_owned(), "a server has it open: it runs".to_owned())], "{report}");
+    assert_eq!(found(&report, "Port")[0].0, "ok", "{report}");
     stop(server);
+    let (_, report) = look_at(&first, &["-skip=system"]);
+    assert_eq!(found(&report, "Lock"), [("ok".to_owned(), "no server has it open".to_owned())], "{report}");
+    first.configure(&configured);
     // The largest value that the last write left is the secret itself.
     let flip = format!(
         "UPDATE own.secrets SET value = set_byte(value, 100, get_byte(value, 100) # 1) WHERE (generation, key) IN \
