@@ -42,6 +42,21 @@ impl Core {
     }
 
     async fn answer_to(&self, from: NodeId, message: Message) -> Answer {
+        let timer = match &message {
+            Message::Append { .. } => Some(&self.wire.figures.appended),
+            Message::Vote { .. } => Some(&self.wire.figures.voted),
+            Message::End { .. } => Some(&self.wire.figures.installed),
+            _ => None,
+        };
+        let begun = self.wire.now();
+        let answer = self.handle(from, message).await;
+        if let Some(timer) = timer {
+            timer.observe(self.wire.now().saturating_sub(begun));
+        }
+        answer
+    }
+
+    async fn handle(&self, from: NodeId, message: Message) -> Answer {
         match message {
             Message::Append { is_assured, vote, previous, committed, entries } => {
                 let request = AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit: committed };
@@ -121,6 +136,7 @@ impl Core {
             return false;
         }
         self.wire.is_handed_over.store(true, Ordering::Release);
+        self.wire.figures.campaigns.add(1);
         self.raft.trigger().elect().await.is_ok()
     }
 

@@ -110,6 +110,18 @@ impl Contacts {
         has_just_begun || heard.members.is_quorum(&answering)
     }
 
+    /// How long ago the last node answered that a majority needs; nothing while there is none.
+    fn majority_heard(&self, now: Duration) -> Option<Duration> {
+        let heard = self.heard();
+        let mut answered: Vec<(Duration, NodeId)> = heard.answered.iter().map(|(node, at)| (*at, *node)).collect();
+        answered.sort_unstable_by(|one, other| other.cmp(one));
+        let mut majority = BTreeSet::from([self.me]);
+        answered.into_iter().find_map(|(at, node)| {
+            majority.insert(node);
+            heard.members.is_quorum(&majority).then(|| now.saturating_sub(at))
+        })
+    }
+
     /// This node, and who has answered it lately as the leader.
     fn answering(&self, now: Duration, lately: Duration) -> BTreeSet<NodeId> {
         let heard = self.heard();
@@ -135,12 +147,22 @@ struct Patience {
     beat: Duration,
     /// When the log is looked at next for what may go.
     purge: Duration,
+    /// What the node was, and whether it was sure of itself.
+    state: ServerState,
+    was_assured: bool,
 }
 
 /// Looks again and again, until the node stops.
 pub(crate) async fn run(core: Arc<Core>) {
     let opened = core.wire.now();
-    let mut patience = Patience { silence: Duration::ZERO, not_before: opened, beat: opened, purge: opened };
+    let mut patience = Patience {
+        silence: Duration::ZERO,
+        not_before: opened,
+        beat: opened,
+        purge: opened,
+        state: ServerState::Learner,
+        was_assured: true,
+    };
     core.redraw(&mut patience);
     // Before it has waited once it cannot know that there is no leader.
     core.wire.contacts.heard_leader(opened);
@@ -178,12 +200,21 @@ impl Core {
         };
         let state = if self.has_stopped() { ServerState::Shutdown } else { state };
         self.take_members(*members.log_id(), members.membership());
+        self.count_change(state, patience);
         match state {
             ServerState::Leader => {
                 self.wire.contacts.leads(term, now);
+                let is_assured = self.wire.contacts.is_assured(now, self.wire.pace.election * 2);
+                if patience.was_assured && !is_assured {
+                    self.wire.figures.majority_lost.add(1);
+                }
+                patience.was_assured = is_assured;
                 let has_others = self.wire.contacts.members().nodes.len() > 1;
                 if has_others && now.saturating_sub(patience.beat) >= self.wire.pace.heartbeat {
                     patience.beat = now;
+                    if let Some(ago) = self.wire.contacts.majority_heard(now) {
+                        self.wire.figures.last_contact.observe(ago);
+                    }
                     // When the library stopped, the next look sees it.
                     drop(self.raft.trigger().heartbeat().await);
                 }
@@ -199,6 +230,20 @@ impl Core {
         state
     }
 
+    /// Counts what the node has become since it was looked at.
+    fn count_change(&self, state: ServerState, patience: &mut Patience) {
+        if std::mem::replace(&mut patience.state, state) == state {
+            return;
+        }
+        patience.was_assured = true;
+        match state {
+            ServerState::Leader => self.wire.figures.leads.add(1),
+            ServerState::Follower => self.wire.figures.follows.add(1),
+            // Campaigns are counted where they begin.
+            ServerState::Candidate | ServerState::Learner | ServerState::Shutdown => {}
+        }
+    }
+
     async fn campaign_if_due(&self, now: Duration, patience: &mut Patience) {
         let members = self.wire.contacts.members();
         let is_alone = members.voters_beside(self.wire.me).next().is_none();
@@ -210,6 +255,10 @@ impl Core {
         let (entropy, pace) = (&*self.wire.doors.entropy, &self.wire.pace);
         patience.not_before = if self.would_be_voted_for(&members).await {
             self.wire.is_handed_over.store(false, Ordering::Release);
+            self.wire.figures.campaigns.add(1);
+            if !is_alone {
+                self.wire.figures.silences.add(1);
+            }
             drop(self.raft.trigger().elect().await);
             self.redraw(patience);
             self.wire.now() + pace.election / 2 + chance(entropy, pace.election / 2)
@@ -290,6 +339,7 @@ mod tests {
         contacts.answered(NodeId(2), 4, seconds(12));
         assert!(contacts.is_assured(seconds(13), seconds(1)));
         assert!(!contacts.is_assured(seconds(14), seconds(1)));
+        assert_eq!(contacts.majority_heard(seconds(14)), Some(seconds(2)));
         // Of another term, or of nobody who votes, an answer says nothing.
         contacts.answered(NodeId(2), 3, seconds(14));
         contacts.answered(NodeId(9), 4, seconds(14));

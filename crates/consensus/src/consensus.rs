@@ -13,12 +13,14 @@ use openraft::{ChangeMembers, ServerState, SnapshotPolicy};
 use tokio::sync::mpsc;
 use tresor_env::{BoxFuture, Doors, Signal, Tasks};
 use tresor_log::Sizes;
+use tresor_metrics::Reading;
 use tresor_storage::machine::{Effect, Position};
 use tresor_storage::{Batch, Machine};
 
 use crate::answer::Incoming;
 use crate::campaign::{self, Contacts};
 use crate::feed::{Feed, position};
+use crate::figures::Figures;
 use crate::log_store::LogStore;
 use crate::members::{Change, Members};
 use crate::network::{Network, Wire};
@@ -111,6 +113,7 @@ impl Consensus {
             peers,
             contacts: Contacts::new(me),
             is_handed_over: AtomicBool::new(false),
+            figures: Figures::default(),
         });
         let network = Network(Arc::clone(&wire));
         let raft = Raft::new(me, Arc::new(configuration()), network, log.clone(), feed).await;
@@ -293,6 +296,12 @@ impl Consensus {
             }
             wire.doors.clock.sleep(LOOK_AGAIN).await;
         }
+    }
+
+    /// What agreeing took on this node so far.
+    #[must_use]
+    pub fn figures(&self) -> Vec<Reading> {
+        self.core.wire.figures.read(self.core.wire.now())
     }
 
     /// Completes when an entry is applied here.

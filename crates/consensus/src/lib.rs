@@ -10,6 +10,7 @@ mod answer;
 mod campaign;
 mod consensus;
 mod feed;
+mod figures;
 mod hand_over;
 mod log_store;
 mod members;

@@ -19,6 +19,7 @@ use tresor_storage::machine::Export;
 
 use crate::Pace;
 use crate::campaign::Contacts;
+use crate::figures::{Figures, Sent};
 use crate::message::{Answer, Message};
 use crate::peers::{Contact, Lane, NodeId, PeerError, Peers};
 use crate::types::{State, Types, Vote};
@@ -35,6 +36,7 @@ pub(crate) struct Wire {
     pub(crate) contacts: Contacts,
     /// Whether the campaign that is under way was asked for by the leader.
     pub(crate) is_handed_over: AtomicBool,
+    pub(crate) figures: Figures,
 }
 
 /// Why a message did not do what it should.
@@ -87,6 +89,7 @@ pub(crate) struct Link {
     wire: Arc<Wire>,
     to: NodeId,
     contact: Contact,
+    sent: Arc<Sent>,
 }
 
 type Failed = RPCError<NodeId, Contact, RaftError<NodeId>>;
@@ -99,7 +102,8 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Link;
 
     async fn new_client(&mut self, to: NodeId, contact: &Contact) -> Link {
-        Link { wire: Arc::clone(&self.0), to, contact: contact.clone() }
+        let sent = self.0.figures.sent_to(&contact.name);
+        Link { wire: Arc::clone(&self.0), to, contact: contact.clone(), sent }
     }
 }
 
@@ -112,10 +116,18 @@ impl RaftNetwork<Types> for Link {
         let sent = self.wire.now();
         let AppendEntriesRequest { vote, prev_log_id: previous, entries, leader_commit: committed } = request;
         let is_assured = self.wire.contacts.is_assured(sent, self.wire.pace.election);
+        let number = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         let message = Message::Append { is_assured, vote, previous, committed, entries };
         let answer = self.wire.ask(self.to, &self.contact, &message).await;
         let error = match answer {
             Ok(Answer::Appended(answer)) => {
+                let took = self.wire.now().saturating_sub(sent);
+                if number > 0 {
+                    self.sent.entries.observe(took);
+                    self.sent.number.add(number);
+                } else {
+                    self.sent.heartbeat.observe(took);
+                }
                 if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
                     self.wire.contacts.answered(self.to, vote.leader_id.term, sent);
                 }
@@ -131,7 +143,10 @@ impl RaftNetwork<Types> for Link {
     async fn vote(&mut self, request: VoteRequest<NodeId>, _: RPCOption) -> Result<VoteResponse<NodeId>, Failed> {
         let is_handed_over = self.wire.is_handed_over.load(Ordering::Acquire);
         let message = Message::Vote { is_handed_over, vote: request.vote, last: request.last_log_id };
-        match self.wire.ask(self.to, &self.contact, &message).await {
+        let asked = self.wire.now();
+        let answer = self.wire.ask(self.to, &self.contact, &message).await;
+        self.wire.figures.asked_for_vote.observe(self.wire.now().saturating_sub(asked));
+        match answer {
             Ok(Answer::Voted { vote, is_granted, last }) => {
                 Ok(VoteResponse { vote, vote_granted: is_granted, last_log_id: last })
             }
@@ -151,13 +166,17 @@ impl RaftNetwork<Types> for Link {
             let error = AnyError::error("the state is not on its way out");
             return Err(StreamingError::StorageError(StorageIOError::read_snapshot(None, error).into()));
         };
+        let begun = self.wire.now();
         let sent = tokio::select! {
             biased;
             closed = cancel => return Err(closed.into()),
             sent = self.send(vote, export) => sent,
         };
         match sent {
-            Ok(vote) => Ok(SnapshotResponse { vote }),
+            Ok(vote) => {
+                self.sent.state.observe(self.wire.now().saturating_sub(begun));
+                Ok(SnapshotResponse { vote })
+            }
             Err(error) => {
                 self.wire.pause().await;
                 Err(StreamingError::Network(NetworkError::new(&error)))

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_env::BoxFuture;
+use tresor_metrics::Reading;
 use tresor_model::fault::{Failure, Side};
 use tresor_model::{Fault, Refusal};
 
@@ -278,6 +279,11 @@ pub trait Cluster: Send + Sync {
 
     /// How far it has come.
     fn indexes(&self) -> Indexes;
+
+    /// What agreeing took on this node so far, by the names that dashboards know.
+    fn figures(&self) -> Vec<Reading> {
+        Vec::new()
+    }
 }
 
 /// Answers what other nodes forward.

@@ -389,6 +389,7 @@ fn members(handles: &Handles, all: &mut Vec<Reading>) {
     all.push(Reading::gauge("raft_storage.stats.applied_index", indexes.applied));
     let pending = indexes.committed.saturating_sub(indexes.applied);
     all.push(Reading::gauge("raft_storage.stats.fsm_pending", pending));
+    all.extend(handles.cluster.figures());
     // The rest only the leader knows.
     if !handles.cluster.standing().leads() {
         return;

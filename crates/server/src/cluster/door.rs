@@ -12,6 +12,7 @@ use tresor_core::cluster::{
     Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing, Whereabouts,
 };
 use tresor_env::BoxFuture;
+use tresor_metrics::Reading;
 use tresor_peers::{AskError, PublicKey};
 use tresor_wire::API_LEVEL;
 
@@ -288,6 +289,10 @@ impl Cluster for Nodes {
     fn hint(&self, source: &str, said: Vec<Whereabouts>) {
         let said = said.into_iter().map(|member| (node_id(&PublicKey::new(member.key)), member.cluster_address));
         self.port.take_hints(&Voice::At(source.to_owned()), said);
+    }
+
+    fn figures(&self) -> Vec<Reading> {
+        self.consensus.figures()
     }
 
     fn indexes(&self) -> Indexes {
