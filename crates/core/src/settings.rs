@@ -37,6 +37,8 @@ pub struct Settings {
     pub default_lease_ttl: Duration,
     /// Longest life of any lease or token that has an end.
     pub max_lease_ttl: Duration,
+    /// How long after a lease was set apart as irrevocable it is forgotten; `None`: never, an operator decides.
+    pub irrevocable_kept: Option<Duration>,
     /// How long a handler may take where its listener does not say it.
     pub request_time_max: Duration,
     /// Shown in `sys/seal-status`; made up at initialisation when empty.
@@ -77,6 +79,8 @@ pub struct Settings {
     pub open_to_shareholders: Vec<Quorum>,
     /// Snapshots that are taken without anybody asking; `None`: there are none.
     pub snapshots: Option<Schedule>,
+    /// Whether a caller can look at what the server makes of a request.
+    pub shows_requests: bool,
     /// Whether what is stored can be looked at and changed record by record.
     pub has_raw_storage: bool,
     /// The path of the namespace that administrates the server beside the root namespace, with a slash at its end; empty:
@@ -110,6 +114,7 @@ impl Default for Settings {
         Self {
             default_lease_ttl: Duration::from_secs(768 * 3600),
             max_lease_ttl: Duration::from_secs(768 * 3600),
+            irrevocable_kept: None,
             request_time_max: DEADLINE,
             cluster_name: String::new(),
             storage_type: "inmem",
@@ -130,6 +135,7 @@ impl Default for Settings {
             elsewhere: Elsewhere::PassOn,
             open_to_shareholders: Vec::new(),
             snapshots: None,
+            shows_requests: false,
             has_raw_storage: false,
             administrative_namespace: String::new(),
             metrics: Naming::default(),

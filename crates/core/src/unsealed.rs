@@ -228,7 +228,7 @@ impl Unsealed {
         let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
         let edge = Arc::new(Edge::load(&mut txn)?);
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&spaces), Arc::clone(&quotas))?);
-        let leases = Arc::new(Leases::new(Arc::clone(&spaces), Arc::clone(&tokens)));
+        let leases = Arc::new(Leases::new(Arc::clone(&spaces), Arc::clone(&tokens), settings.irrevocable_kept));
         let wrapping = Arc::new(Wrapping::new(&barrier, Arc::clone(&spaces), Arc::clone(&tokens)));
         let storage = Arc::new(storage);
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));

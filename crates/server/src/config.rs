@@ -81,6 +81,8 @@ pub struct ServerConfig {
     pub cluster_name: String,
     /// Life of leases that say nothing else.
     pub default_lease_ttl: Duration,
+    /// How long after a lease was set apart as irrevocable it is forgotten; `None`: never.
+    pub irrevocable_kept: Option<Duration>,
     /// Longest life of leases.
     pub max_lease_ttl: Duration,
     /// The path of the namespace that administrates the server, with a slash at its end; empty: there is none.
@@ -111,6 +113,8 @@ pub struct ServerConfig {
     pub audit_by_api: bool,
     /// What is stored can be looked at and changed record by record.
     pub raw_storage: bool,
+    /// Whether a caller can look at what the server makes of a request.
+    pub introspection: bool,
     /// Answers name the machine.
     pub shows_hostname: bool,
     /// Answers name the node of the cluster.
@@ -136,6 +140,7 @@ impl ServerConfig {
                 ("cluster_addr", format!("{:?}", config.cluster_address)),
                 ("cluster_name", format!("{:?}", config.cluster_name)),
                 ("default_lease_ttl", format!("{:?}", config.default_lease_ttl)),
+                ("remove_irrevocable_lease_after", format!("{:?}", config.irrevocable_kept)),
                 ("administrative_namespace_path", config.administrative_namespace.clone()),
                 ("max_lease_ttl", format!("{:?}", config.max_lease_ttl)),
                 ("default_max_request_duration", format!("{:?}", config.request_time_max)),
@@ -143,6 +148,7 @@ impl ServerConfig {
                 ("log_file", format!("{:?}", config.log_file)),
                 ("disable_mlock", format!("{:?}", config.disable_mlock)),
                 ("raw_storage_endpoint", format!("{:?}", config.raw_storage)),
+                ("introspection_endpoint", format!("{:?}", config.introspection)),
                 ("pid_file", format!("{:?}", config.pid_file)),
                 ("audit_log_sync", format!("{:?}", config.audit_log)),
                 ("allow_audit_log_prefixing", config.allow_audit_log_prefixing.to_string()),

@@ -249,6 +249,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
+        irrevocable_kept: config.irrevocable_kept,
         request_time_max: config.request_time_max.unwrap_or(Settings::default().request_time_max),
         open_to_shareholders: config.open_to_shareholders.clone(),
         cluster_name: config.cluster_name.clone(),
@@ -269,6 +270,7 @@ fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Sett
         joining: Some(joining(&config.join, &doors.workers)),
         lockout: config.lockout.clone(),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
+        shows_requests: config.introspection,
         has_raw_storage: config.raw_storage,
         administrative_namespace: config.administrative_namespace.clone(),
         metrics: config.telemetry.naming.clone(),

@@ -274,6 +274,10 @@ fn retire_for(all: &Leases, txn: &mut Txn, damage: &Damage<'_>, job: &JobRecord,
             LeaseState::Revoking(_) if now.since(record.due) >= OVERDUE => {
                 return try_again(txn, record, now);
             }
+            // It was set apart before the operator said for how long.
+            LeaseState::Irrevocable(_) if all.irrevocable_kept().is_some_and(|kept| now.since(record.due) >= kept) => {
+                return try_again(txn, record, now);
+            }
             LeaseState::Revoking(_) | LeaseState::Irrevocable(_) | LeaseState::Intended => return Ok(()),
         }
     }

@@ -4,7 +4,8 @@
 //! (`targets`); each queue has its own room, so one that is slow, or down, or has a hundred thousand leases due, keeps no
 //! other waiting. A target that does not answer is tried by one lease at a time, less and less often; that counts for no
 //! lease, all wait in the queue untouched. What an engine says of one lease does count: it is tried again, later each time,
-//! and after a while the lease is set apart as irrevocable, with the reason, for an operator; nothing is dropped silently.
+//! and after a while the lease is set apart as irrevocable, with the reason, for an operator; nothing is dropped silently. Only
+//! where the operator said for how long such leases are kept it is due once more, and forgotten with a report.
 //! Each lease is a transaction of its own, so what an engine writes stands together with the end of its lease. A store that
 //! fails is no failure of the engine. Deliberately absent: deciding what ends.
 
@@ -20,7 +21,7 @@ use tresor_model::{Fault, Timestamp};
 
 use super::crew::Crew;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
-use super::secrets::{Means, give_up, move_to, write};
+use super::secrets::{Means, give_up, move_to, take_from_irrevocable, write};
 use super::{
     Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, parked, pause_after, readable, retried, stands,
     targets,
@@ -236,7 +237,14 @@ fn enqueue(
 ) -> Result<(), Fault> {
     let (queue, entry) = targets::queue(&record)?;
     match &record.state {
-        LeaseState::Irrevocable(_) => return Ok(()),
+        LeaseState::Irrevocable(attempts) => {
+            // An operator who has changed the mind since keeps it.
+            if unsealed.handles.leases.irrevocable_kept().is_some() {
+                take_from_irrevocable(txn, &record)?;
+                abandoned::forget(&unsealed.handles.leases, txn, &record, &attempts.reason, doing, now)?;
+            }
+            return Ok(());
+        }
         LeaseState::Revoking(attempts) if attempts.is_forced => {
             // Nobody is asked once more for each of what may be a hundred thousand.
             if let Some(down) = unsealed.handles.leases.targets().down(&queue) {
@@ -323,7 +331,8 @@ async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, fault: &Fault) -> Res
         let attempts = Attempts { failed: before.failed + 1, reason: reason.clone(), is_forced: false };
         tracing::warn!(lease = id, reason, failed = attempts.failed, "a lease could not be revoked");
         if attempts.failed >= ATTEMPTS_MAX {
-            give_up(&mut txn, &mut record, attempts)?;
+            let kept = unsealed.handles.leases.irrevocable_kept();
+            give_up(&mut txn, &mut record, attempts, kept.map(|kept| now.plus(kept)))?;
         } else {
             let doublings = u32::try_from(attempts.failed.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
             let later = now.plus(BACKOFF.saturating_mul(1 << doublings));

@@ -42,6 +42,7 @@ pub struct Leases {
     tokens: Arc<Tokens>,
     targets: Targets,
     renewals: Renewals,
+    irrevocable_kept: Option<Duration>,
 }
 
 /// What asking an engine takes.
@@ -106,8 +107,13 @@ impl LeasesLeft {
 }
 
 impl Leases {
-    pub(crate) fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>) -> Self {
-        Self { spaces, tokens, targets: Targets::default(), renewals: Renewals::default() }
+    pub(crate) fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>, irrevocable_kept: Option<Duration>) -> Self {
+        Self { spaces, tokens, targets: Targets::default(), renewals: Renewals::default(), irrevocable_kept }
+    }
+
+    /// How long after a lease was set apart it is forgotten.
+    pub(super) const fn irrevocable_kept(&self) -> Option<Duration> {
+        self.irrevocable_kept
     }
 
     /// Where the mounts are.
@@ -325,12 +331,7 @@ impl Leases {
             LeaseState::Intended => self.give_intent_up(txn, &mut record, now)?,
             LeaseState::Revoking(attempts) if attempts.is_forced || !is_forced => return Ok(record),
             LeaseState::Revoking(_) => retried::forget(txn, &record)?,
-            LeaseState::Irrevocable(_) => {
-                let reference = keys::irrevocable(&record.home()).and_then(|at| at.key(record.number()));
-                txn.leave(&reference.map_err(Fault::internal)?);
-                count_as(IRREVOCABLE, txn, &record, -1)?;
-                count_as(REVOKING, txn, &record, 1)?;
-            }
+            LeaseState::Irrevocable(_) => take_from_irrevocable(txn, &record)?,
         }
         move_to(txn, &mut record, Timestamp::from_seconds(now.seconds()))?;
         record.state = LeaseState::Revoking(attempts);
@@ -470,10 +471,26 @@ pub(super) fn forget(txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
     count_as(REVOKING, txn, record, -1)
 }
 
-/// Sets a retired lease apart: it stays visible, and nothing is tried any more.
-pub(super) fn give_up(txn: &mut Txn, record: &mut LeaseRecord, attempts: Attempts) -> Result<(), Fault> {
+/// Counts an irrevocable lease to those that are being revoked.
+pub(super) fn take_from_irrevocable(txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
+    let reference = keys::irrevocable(&record.home()).and_then(|at| at.key(record.number()));
+    txn.leave(&reference.map_err(Fault::internal)?);
+    count_as(IRREVOCABLE, txn, record, -1)?;
+    count_as(REVOKING, txn, record, 1)
+}
+
+/// Sets a retired lease apart: it stays visible, and nothing is tried any more. If `forgotten_at` is given it is due once more then.
+pub(super) fn give_up(
+    txn: &mut Txn,
+    record: &mut LeaseRecord,
+    attempts: Attempts,
+    forgotten_at: Option<Timestamp>,
+) -> Result<(), Fault> {
     retried::forget(txn, record)?;
-    index::leave(txn, &ends()?, record.due, record.number())?;
+    match forgotten_at {
+        Some(at) => move_to(txn, record, index::rounded(at))?,
+        None => index::leave(txn, &ends()?, record.due, record.number())?,
+    }
     count_as(REVOKING, txn, record, -1)?;
     count_as(IRREVOCABLE, txn, record, 1)?;
     let reference =

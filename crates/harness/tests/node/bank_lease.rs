@@ -25,7 +25,7 @@ pub(crate) async fn lease(harness: &Harness, token: &str, query: &str) -> String
     answer.text_at("/lease_id")
 }
 
-async fn lookup(harness: &Harness, id: &str) -> tresor_harness::Answer {
+pub(crate) async fn lookup(harness: &Harness, id: &str) -> tresor_harness::Answer {
     harness.write("sys/leases/lookup", ROOT, json!({ "lease_id": id })).await
 }
 
@@ -41,11 +41,11 @@ async fn taken_back(harness: &Harness) -> Vec<u64> {
     all.values().filter_map(Value::as_u64).collect()
 }
 
-async fn fail_as(harness: &Harness, failure: &str) {
+pub(crate) async fn fail_as(harness: &Harness, failure: &str) {
     harness.prepare("POST", "made/config", json!({ "failure": failure })).await;
 }
 
-async fn count(harness: &Harness, kind: &str) -> u64 {
+pub(crate) async fn count(harness: &Harness, kind: &str) -> u64 {
     let answer = harness.read(&format!("sys/leases/count?type={kind}"), ROOT).await.expect_status(200);
     answer.at("/data/lease_count").as_u64().unwrap()
 }

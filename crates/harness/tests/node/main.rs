@@ -40,6 +40,7 @@ mod every_endpoint;
 mod failover;
 mod headers;
 mod inline_auth;
+mod irrevocable;
 mod joining;
 mod kv_upgrade;
 mod ldap;

@@ -22,7 +22,7 @@ use super::telemetry::read_telemetry;
 use super::{ConfigError, JoinConfig, LogFileConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 17] = [
+const IGNORED: [&str; 16] = [
     "ha_storage",
     "cache_size",
     "disable_cache",
@@ -31,7 +31,6 @@ const IGNORED: [&str; 17] = [
     "plugin_file_uid",
     "plugin_file_permissions",
     "plugin_tmpdir",
-    "introspection_endpoint",
     "detect_deadlocks",
     "imprecise_lease_role_tracking",
     "disable_sealwrap",
@@ -128,6 +127,7 @@ pub fn parse(
         disable_request_forwarding: false,
         open_to_shareholders: Vec::new(),
         cluster_name: String::new(),
+        irrevocable_kept: None,
         default_lease_ttl: Duration::from_secs(768 * 3600),
         max_lease_ttl: Duration::from_secs(768 * 3600),
         administrative_namespace: String::new(),
@@ -144,6 +144,7 @@ pub fn parse(
         audit_devices: Vec::new(),
         audit_by_api: true,
         raw_storage: false,
+        introspection: false,
         shows_hostname: false,
         shows_node_id: false,
         warnings: Vec::new(),
@@ -397,6 +398,7 @@ fn read_file(
                 config.default_lease_ttl = source.duration("default_lease_ttl", value)?;
                 found.lease_place = Some((file.to_path_buf(), value.position));
             }
+            "remove_irrevocable_lease_after" => config.irrevocable_kept = read_irrevocable_kept(&source, value)?,
             "max_lease_ttl" => {
                 config.max_lease_ttl = source.duration("max_lease_ttl", value)?;
                 found.lease_place = Some((file.to_path_buf(), value.position));
@@ -409,8 +411,7 @@ fn read_file(
             "experiments" => {
                 let named = value.as_string_list("experiments").map_err(|error| source.wrong(&error))?;
                 if let Some(named) = named.first() {
-                    let text = format!("`{named}` is no experiment of this release: there are none");
-                    return Err(source.error(value.position, text));
+                    return Err(source.error(value.position, no_experiment(named)));
                 }
             }
             "disable_mlock" => config.disable_mlock = source.flag("disable_mlock", value)?,
@@ -428,6 +429,7 @@ fn read_file(
             "allow_audit_log_prefixing" => {
                 config.allow_audit_log_prefixing = source.flag("allow_audit_log_prefixing", value)?;
             }
+            "introspection_endpoint" => config.introspection = source.flag("introspection_endpoint", value)?,
             "raw_storage_endpoint" => config.raw_storage = source.flag("raw_storage_endpoint", value)?,
             "enable_response_header_hostname" => {
                 config.shows_hostname = source.flag("enable_response_header_hostname", value)?
@@ -442,6 +444,26 @@ fn read_file(
     config.listeners.append(&mut listeners);
     config.warnings = warnings;
     Ok(())
+}
+
+/// The shortest time that irrevocable leases are kept: somebody is to have seen them.
+const IRREVOCABLE_KEPT_MIN: Duration = Duration::from_secs(48 * 3600);
+
+fn read_irrevocable_kept(source: &Source<'_>, value: &Value) -> Result<Option<Duration>, ConfigError> {
+    let kept = source.duration("remove_irrevocable_lease_after", value)?;
+    if kept.is_zero() {
+        return Ok(None);
+    }
+    if kept < IRREVOCABLE_KEPT_MIN {
+        let text = "`remove_irrevocable_lease_after` is at least 48h, or 0 for never";
+        return Err(source.error(value.position, text));
+    }
+    Ok(Some(kept))
+}
+
+/// What is said of an experiment that somebody names.
+fn no_experiment(named: &str) -> String {
+    format!("`{named}` is no experiment of this release: there are none")
 }
 
 /// When records of the local audit log are synced: `always` (each request waits for a sync that it shares with all

@@ -170,6 +170,7 @@ fn a_wrong_value_is_refused_with_file_line_and_column() {
         (format!("{plain}log_level = \"loud\""), "server.hcl:7:13: ", "log_level"),
         (format!("{plain}log_format = \"xml\""), "server.hcl:7:14: ", "log_format"),
         (format!("{plain}default_lease_ttl = \"soon\""), "server.hcl:7:21: ", "default_lease_ttl"),
+        (format!("{plain}remove_irrevocable_lease_after = \"47h\""), "server.hcl:7:34: ", "is at least 48h"),
         (format!("{plain}ui = \"perhaps\""), "server.hcl:7:6: ", "ui"),
         (format!("{plain}pid_file = [1]"), "server.hcl:7:12: ", "pid_file"),
         (format!("{plain}experiments = [\"new\"]"), "server.hcl:7:15: ", "is no experiment of this release"),
