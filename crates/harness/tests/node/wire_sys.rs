@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
 
 use serde_json::{Value, json};
-use tresor_harness::{Answer, Harness, ROOT};
+use tresor_core::Settings;
+use tresor_harness::{Answer, Harness, ROOT, assembly};
 
 /// Checks that `data` is at top level too.
 fn expect_mirrored(answer: &Answer) {
@@ -439,6 +440,34 @@ async fn tools_make_random_bytes_and_hashes() {
     ] {
         assert_eq!(random(path, body).await.expect_status(200).at("/data"), &json!({ "sum": sum }));
     }
+}
+
+#[tokio::test]
+async fn a_request_is_shown_without_its_token_where_that_is_configured() {
+    let path = "sys/internal/inspect/request";
+    let harness = Harness::start().await;
+    harness.read(path, ROOT).await.expect_error(400, "introspection_endpoint");
+    let harness = Harness::start_with(Settings { shows_requests: true, ..assembly::settings() }).await;
+    let may = "path \"sys/internal/inspect/request\" { capabilities = [\"read\"] }";
+    let powerless = harness.token_with(may).await;
+    harness.read(path, &powerless).await.expect_error(403, "permission denied");
+    let token = harness.token_with(&may.replace("\"read\"", "\"read\", \"sudo\"")).await;
+    let answer = harness.read(path, &token).await.expect_status(200);
+    assert!(!answer.json.to_string().contains(&token));
+    let own = harness.write("auth/token/lookup", ROOT, json!({ "token": token })).await.expect_status(200);
+    let req = answer.at("/data/req");
+    assert_eq!(&req["client_token_accessor"], own.at("/data/accessor"));
+    for (field, expected) in [
+        ("operation", "read"),
+        ("path", "internal/inspect/request"),
+        ("mount_point", "sys/"),
+        ("mount_type", "system"),
+        ("display_name", "token"),
+    ] {
+        assert_eq!(req[field], expected, "{field}");
+    }
+    assert_eq!(req["connection"]["remote_addr"], "127.0.0.1");
+    assert_eq!((answer.at("/data/entity"), answer.at("/data/groups")), (&Value::Null, &json!([])));
 }
 
 #[tokio::test]

@@ -77,6 +77,45 @@ pub(super) struct Version {
     version: &'static str,
 }
 
+/// A request as it comes to its handler.
+#[derive(Output)]
+pub(super) struct RequestShown {
+    /// What was sent with it.
+    data: Map,
+    /// Who asks, from where, and where it leads.
+    req: Map,
+    /// Nobody is known as an entity.
+    entity: Option<Map>,
+    /// Nor as a member of groups.
+    groups: Vec<String>,
+    /// The level of the API.
+    vault_version: &'static str,
+}
+
+/// The token is not in it, in no form: whoever reads an answer over somebody's shoulder is not to have it.
+pub(super) async fn request(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<RequestShown>, Fault> {
+    if !sys.handles.settings.shows_requests {
+        let text = "the Vault configuration must set \"introspection_endpoint\" to true to enable this endpoint";
+        return Err(Fault::invalid(text));
+    }
+    let (caller, mount) = (&cx.caller, cx.mount);
+    let req = map! {
+        "client_token_accessor" => caller.accessor.map_or("", |accessor| accessor.as_str()),
+        "connection" => map! { "remote_addr" => caller.address.to_string() },
+        "display_name" => caller.display_name,
+        "headers" => Map::new(),
+        "mount_accessor" => mount.accessor.as_str(),
+        "mount_point" => mount.path.as_str(),
+        "mount_type" => mount.kind.as_str(),
+        "operation" => cx.operation.name(),
+        "path" => "internal/inspect/request",
+        "policies" => caller.policies.to_vec(),
+        "unauthenticated" => false,
+    };
+    let (data, vault_version) = (Map::new(), API_LEVEL);
+    Ok(Data(RequestShown { data, req, entity: None, groups: Vec::new(), vault_version }))
+}
+
 pub(super) async fn host(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Map>, Fault> {
     Ok(Data(sys.handles.settings.process.host().with("timestamp", rfc3339(cx.now))))
 }
