@@ -10,6 +10,7 @@ type Run = fn(&Workspace, &[String]) -> Result<(), String>;
 /// Name, arguments, what it does, function.
 const COMMANDS: &[(&str, &str, &str, Run)] = &[
     ("test", "", "run every check of the project: what CI runs", |workspace, _| xtask::suite::run(workspace)),
+    ("check", "", "the house rules alone, in seconds", |workspace, _| xtask::suite::check(workspace)),
     (
         "hvac",
         "[--update]",
