@@ -20,6 +20,9 @@ const FLAGS: &[Flag] = &[
     switch("dev-no-store-token", "Do not keep the root token of development mode in the home directory."),
     switch("dev-tls", "Development mode with a certificate made at start."),
     text("dev-tls-cert-dir", "Directory for the certificates of -dev-tls."),
+    switch("dev-ha", "Development mode with a store that other nodes can join, in a temporary directory."),
+    switch("dev-three-node", "Development mode with a cluster of three nodes, over TLS, in a temporary directory."),
+    text("dev-cluster-json", "File that addresses, authority and root token of development mode are written to."),
     switch("dev-kv-v1", "Mount version 1 of the key/value engine in development mode."),
     switch("dev-allow-non-loopback", "Allow development mode on addresses that others can reach."),
     text("dev-plugin-dir", "Accepted for compatibility; there are no plugins."),
@@ -27,6 +30,12 @@ const FLAGS: &[Flag] = &[
         "recovery",
         "Recovery mode: serve nothing but sys/raw, to repair what is stored (generate-root -recovery-token).",
     ),
+    switch(
+        "exit-on-core-shutdown",
+        "End, with exit code 1, when the server serves no more by itself: its cluster removed it, or what is stored was replaced \
+         by what other keys open.",
+    ),
+    repeated("experiment", "Name of an experiment: this release has none, so each is refused."),
     text("log-level", "Least severity that is logged: trace, debug, info, warn or error (VAULT_LOG_LEVEL)."),
     text("log-format", "Form of log lines: standard or json (VAULT_LOG_FORMAT)."),
     text("log-file", "File, or directory with a slash at its end, that the log is written to as well."),
@@ -202,12 +211,20 @@ pub struct ServerArguments {
     pub dev_tls: bool,
     /// Where its certificates go.
     pub dev_tls_cert_dir: Option<PathBuf>,
+    /// How many nodes development mode has where its store is that of a cluster.
+    pub dev_nodes: Option<usize>,
+    /// Where addresses and root token of development mode are written.
+    pub dev_cluster_json: Option<PathBuf>,
     /// Version 1 of the key/value engine instead of 2 in development mode.
     pub dev_kv_v1: bool,
     /// Whether development mode may listen where others can reach it.
     pub dev_allow_non_loopback: bool,
     /// Recovery mode.
     pub recovery: bool,
+    /// Whether it ends when its node serves no more by itself.
+    pub exit_on_core_shutdown: bool,
+    /// Names of experiments.
+    pub experiments: Vec<String>,
     /// The least severity that is logged.
     pub log_level: Option<String>,
     /// The form of log lines.
@@ -228,17 +245,23 @@ fn arguments(context: &Context<'_, '_>) -> Result<ServerArguments, Failure> {
             .or_else(|| environment.variable(variable))
             .map(str::to_owned)
     };
+    let three = parsed.switch("dev-three-node");
+    let file = |flag: &str| parsed.text(flag).filter(|value| !value.is_empty()).map(PathBuf::from);
     Ok(ServerArguments {
         config: parsed.texts("config").iter().map(PathBuf::from).collect(),
-        dev: parsed.switch("dev") || parsed.switch("dev-tls"),
+        dev: ["dev", "dev-tls", "dev-ha", "dev-three-node"].into_iter().any(|flag| parsed.switch(flag)),
         dev_root_token_id: value("dev-root-token-id", "VAULT_DEV_ROOT_TOKEN_ID"),
         dev_listen_address: value("dev-listen-address", "VAULT_DEV_LISTEN_ADDRESS"),
         dev_no_store_token: parsed.switch("dev-no-store-token"),
-        dev_tls: parsed.switch("dev-tls"),
-        dev_tls_cert_dir: parsed.text("dev-tls-cert-dir").filter(|value| !value.is_empty()).map(PathBuf::from),
+        dev_tls: parsed.switch("dev-tls") || three,
+        dev_tls_cert_dir: file("dev-tls-cert-dir"),
+        dev_nodes: if three { Some(3) } else { parsed.switch("dev-ha").then_some(1) },
+        dev_cluster_json: file("dev-cluster-json"),
         dev_kv_v1: parsed.switch("dev-kv-v1"),
         dev_allow_non_loopback: parsed.switch("dev-allow-non-loopback"),
         recovery: parsed.switch("recovery"),
+        exit_on_core_shutdown: parsed.switch("exit-on-core-shutdown"),
+        experiments: parsed.texts("experiment").to_vec(),
         log_level: value("log-level", "VAULT_LOG_LEVEL"),
         log_format: value("log-format", "VAULT_LOG_FORMAT"),
         log_file: LOG_FILE

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError, UnsealKey};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
@@ -194,6 +194,8 @@ pub struct Node {
     commands: mpsc::Sender<Command>,
     inbox: Mutex<Option<mpsc::Receiver<Command>>>,
     farewell: Farewell,
+    /// Told when the node is sealed though nobody asked for that.
+    pub(crate) given_up: Notify,
     pub(crate) metrics: Arc<Metrics>,
     /// Whether this process makes the first requests of the store.
     pub(crate) initializes_itself: AtomicBool,
@@ -233,6 +235,7 @@ impl Node {
             commands,
             inbox: Mutex::new(Some(inbox)),
             farewell: Farewell::default(),
+            given_up: Notify::new(),
             tasks: Tasks::new(),
         });
         let inbox = node.inbox.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -8,6 +8,7 @@
 //! staged, and the local audit log, which says itself whose keys open it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tresor_barrier::ShareCollector;
 use tresor_env::tasks::run_blocking;
@@ -58,6 +59,23 @@ async fn take_place(node: &Node, install: Box<dyn Install>) -> Result<(), Fault>
     finished.map_err(refusal)
 }
 
+/// How often a node looks whether its cluster has removed it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+impl Node {
+    /// Completes when the node serves no more though nobody told it to seal or to stop: what is stored was replaced by what
+    /// other keys open, or its cluster removed it. For one who waits.
+    pub async fn given_up(&self) {
+        while !self.cluster.is_removed() {
+            tokio::select! {
+                biased;
+                () = self.given_up.notified() => return,
+                () = self.sleep(LOOK_EVERY) => {}
+            }
+        }
+    }
+}
+
 /// The node is sealed, and what is stored is not what it was: shares that were entered count no more, and it may open by
 /// itself, whatever became of what was there before.
 pub(crate) async fn stay_sealed(node: &Arc<Node>, collector: &mut ShareCollector, by_itself: &mut ByItself) {
@@ -67,6 +85,7 @@ pub(crate) async fn stay_sealed(node: &Arc<Node>, collector: &mut ShareCollector
     let is_settled = by_itself.attempt(node).await;
     if node.unsealed().is_none() {
         node.cluster.set_sealed(true);
+        node.given_up.notify_one();
     }
     if !is_settled {
         node.tasks.spawn(opening::keep_trying(Arc::downgrade(node)));

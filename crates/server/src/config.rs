@@ -36,7 +36,7 @@ pub use audit::AuditConfig;
 pub use initialize::{Given, InitialRequest};
 pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT};
-pub(crate) use load::{checked_format, checked_level};
+pub(crate) use load::{checked_format, checked_level, no_experiment};
 pub use load::{load, parse};
 pub use migration::{MigrationConfig, load_migration};
 pub use postgresql::{ConnectionUrl, PostgresqlConfig};

@@ -1,4 +1,4 @@
-//! `-dev`: a server in memory that is ready at once. Never for anything that matters.
+//! `-dev`: a server that is ready at once and keeps nothing. Never for anything that matters.
 
 use std::net::SocketAddr;
 
@@ -11,6 +11,7 @@ use tresor_model::{Path, Request, Verb, WhenBehind, map};
 use tresor_secret::{TokenSecret, UnsealShare};
 
 use crate::config::{JoinConfig, Listener, LogFormat, ServerConfig, Storage};
+use crate::dev_cluster;
 use crate::run::Arguments;
 
 /// The configuration of a dev server.
@@ -19,10 +20,18 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
     let address =
         crate::config::parse_listen_address(text).ok_or_else(|| format!("`{text}` is no address to listen on"))?;
     check_loopback(address, arguments)?;
+    let mut listener = Listener::at(address);
+    let storage = match arguments.dev_nodes {
+        Some(_) => {
+            listener.cluster_address = Some(dev_cluster::CLUSTER_PORT);
+            dev_cluster::storage(1)
+        }
+        None => Storage::Memory,
+    };
     Ok(ServerConfig {
-        storage: Storage::Memory,
+        storage,
         join: JoinConfig::default(),
-        listeners: vec![Listener::at(address)],
+        listeners: vec![listener],
         static_seal: None,
         initialize: Vec::new(),
         lockout: std::collections::BTreeMap::new(),
@@ -86,8 +95,9 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
     let threshold = Threshold::new(1, 1).map_err(|error| error.to_string())?;
     let initialized = node.initialize(threshold, wanted).await.map_err(|fault| fault.to_string())?;
     let share = initialized.shares.first().ok_or("no unseal key was made")?;
-    let unseal_key = STANDARD.encode(share.expose());
-    node.enter_share(UnsealShare::new(share.expose().to_vec())).await.map_err(|fault| fault.to_string())?;
+    let share = share.expose();
+    let unseal_key = STANDARD.encode(share);
+    node.enter_share(UnsealShare::new(share.to_vec())).await.map_err(|fault| fault.to_string())?;
     let version = if arguments.dev_kv_v1 { "1" } else { "2" };
     let token = TokenSecret::parse(initialized.root_token.expose()).map_err(|error| error.to_string())?;
     let request = Request {

@@ -28,6 +28,13 @@ pub(crate) struct DevCertificates {
     made: Option<PathBuf>,
 }
 
+impl DevCertificates {
+    /// The authority of a certificate that was made here.
+    pub(crate) fn authority_beside(certificate: &Path) -> PathBuf {
+        certificate.with_file_name(AUTHORITY_FILE)
+    }
+}
+
 impl Drop for DevCertificates {
     fn drop(&mut self) {
         if let Some(directory) = &self.made {

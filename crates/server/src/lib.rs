@@ -7,6 +7,7 @@ mod auditing;
 pub mod cluster;
 pub mod config;
 mod dev;
+mod dev_cluster;
 mod dev_tls;
 mod diagnose;
 mod host;

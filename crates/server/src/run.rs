@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,6 +19,7 @@ use crate::auditing;
 use crate::cluster::Nodes;
 use crate::config::{self, KeyPlace, LogFormat, Pem, ServerConfig, SnapshotsConfig, StaticSealConfig};
 use crate::dev;
+use crate::dev_cluster::{self, DevDirectory};
 use crate::dev_tls::{self, DevCertificates};
 use crate::joining::joining;
 use crate::listen::{BoundListeners, Listeners};
@@ -51,12 +53,20 @@ pub struct Arguments {
     pub dev_tls: bool,
     /// Where the certificates of a dev server go; a directory of their own when absent.
     pub dev_tls_cert_dir: Option<PathBuf>,
+    /// How many nodes a dev server has where its store is that of a cluster; otherwise it is one, in memory.
+    pub dev_nodes: Option<usize>,
+    /// Where the addresses and the root token of a dev server are written.
+    pub dev_cluster_json: Option<PathBuf>,
     /// KV version 1 at `secret/`.
     pub dev_kv_v1: bool,
     /// Let a dev server listen where other machines reach it.
     pub dev_allow_non_loopback: bool,
     /// Serve nothing but what is stored, for repairs.
     pub recovery: bool,
+    /// End when the node serves no more by itself.
+    pub exit_on_core_shutdown: bool,
+    /// Names of experiments.
+    pub experiments: Vec<String>,
     /// Overrides the configured level.
     pub log_level: Option<String>,
     /// Overrides the configured format.
@@ -107,6 +117,9 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
     if arguments.dev && arguments.recovery {
         return Err("-recovery and -dev exclude each other".to_owned());
     }
+    if let Some(named) = arguments.experiments.first() {
+        return Err(config::no_experiment(named));
+    }
     let mut loaded = if arguments.dev {
         dev::config(arguments)?
     } else {
@@ -129,6 +142,7 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
 async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> Result<(), String> {
     let mut config = load(arguments)?;
     let certificates = if arguments.dev_tls { Some(dev_tls::prepare(&mut config, arguments)?) } else { None };
+    let dev_directory = arguments.dev_nodes.map(|_| DevDirectory::make()).transpose()?;
     let log = Arc::new(logging::start(&config.log_level, config.log_format, LogFile::open(&config.log_file)?));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
@@ -174,6 +188,11 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let pid_file =
         config.pid_file.as_deref().map(PidFile::write).transpose().map_err(|error| format!("pid file: {error}"))?;
 
+    let companions = match &ready {
+        Some(ready) => dev_cluster::start(&config, arguments, &listeners, ready, &log, &doors).await?,
+        None => Vec::new(),
+    };
+
     // A reader that went away is no reason to stop.
     drop(print_block(output, &config, &listeners, nodes.as_deref(), false));
     if let Some(ready) = &ready {
@@ -182,14 +201,18 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         {
             tracing::warn!(%error, "the root token could not be stored for the CLI");
         }
-        drop(print_dev(output, ready, &listeners, certificates.as_ref()));
+        let addresses = dev_cluster::addresses(&config, &listeners, &companions);
+        if let Some(file) = &arguments.dev_cluster_json {
+            dev_cluster::write_definition(file, &addresses, ready, certificates.as_ref())?;
+        }
+        drop(print_dev(output, ready, &addresses, certificates.as_ref(), arguments.dev_nodes.is_none()));
     }
     // Where there is no service manager there is nobody to tell.
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
     let mut ends = EndSignals::listen()?;
     let reloaded = Reloaded { arguments, config: &config, node: &node, listeners: &listeners, log: &log, request_log };
-    until_stopped(&mut ends, &reloaded).await?;
+    let why = until_stopped(&mut ends, &reloaded).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     log.end_watching();
     let drained = async {
@@ -224,10 +247,16 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     if let Some(nodes) = nodes {
         nodes.close().await;
     }
-    drop((pid_file, certificates));
+    for companion in companions {
+        companion.stop(&doors).await;
+    }
+    drop((pid_file, certificates, dev_directory));
     tracing::info!("server stopped");
     log.finish();
-    Ok(())
+    match why {
+        Stopped::AsTold => Ok(()),
+        Stopped::ByItself => Err("the server serves no more by itself, as its log says".to_owned()),
+    }
 }
 
 /// Headers that say which node answers, where an operator wants them.
@@ -245,7 +274,7 @@ fn own_headers(config: &ServerConfig, nodes: Option<&Nodes>) -> Vec<(&'static st
 /// How long audit devices may wait for more records while there are many.
 const AUDIT_GATHER: std::time::Duration = std::time::Duration::from_millis(10);
 
-fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Settings {
+pub(crate) fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doors) -> Settings {
     Settings {
         default_lease_ttl: config.default_lease_ttl,
         max_lease_ttl: config.max_lease_ttl,
@@ -343,6 +372,12 @@ fn receive(kind: SignalKind) -> Result<Signal, String> {
     signal(kind).map_err(|error| format!("signals cannot be received: {error}"))
 }
 
+/// Why a server stops.
+enum Stopped {
+    AsTold,
+    ByItself,
+}
+
 /// What signals act on.
 struct Reloaded<'s> {
     arguments: &'s Arguments,
@@ -355,20 +390,25 @@ struct Reloaded<'s> {
 }
 
 /// Waits for SIGTERM or SIGINT; SIGHUP reloads what can be, SIGUSR2 logs what runs.
-async fn until_stopped(ends: &mut EndSignals, reloaded: &Reloaded<'_>) -> Result<(), String> {
+async fn until_stopped(ends: &mut EndSignals, reloaded: &Reloaded<'_>) -> Result<Stopped, String> {
     let mut hang_up = receive(SignalKind::hangup())?;
     let mut look = receive(SignalKind::user_defined2())?;
     // A file that grows to a limit fails its writer, and must not end the server.
     let _files_too_large = receive(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
+    let mut given_up = pin!(reloaded.node.given_up());
     loop {
         tokio::select! {
             () = ends.next() => break,
+            () = &mut given_up, if reloaded.arguments.exit_on_core_shutdown => {
+                tracing::error!("the node serves no more by itself: the server ends, as -exit-on-core-shutdown says");
+                return Ok(Stopped::ByItself);
+            }
             _ = hang_up.recv() => reloaded.reload().await,
             _ = look.recv() => reloaded.log_what_runs(),
         }
     }
     tracing::info!("stopping: no new connections, requests that run may end");
-    Ok(())
+    Ok(Stopped::AsTold)
 }
 
 impl Reloaded<'_> {
@@ -474,21 +514,29 @@ pub(crate) fn print_block(
 fn print_dev(
     output: &mut dyn Write,
     ready: &dev::Ready,
-    listeners: &Listeners,
+    addresses: &[String],
     certificates: Option<&DevCertificates>,
+    is_in_memory: bool,
 ) -> std::io::Result<()> {
-    let address = listeners.places.first().map(ToString::to_string).unwrap_or_default();
-    let scheme = if certificates.is_some() { "https" } else { "http" };
+    let address = addresses.first().map_or("", String::as_str);
+    if addresses.len() > 1 {
+        writeln!(output, "The nodes of this cluster:\n")?;
+        for (number, address) in (1..).zip(addresses) {
+            writeln!(output, "    node-{number}: {address}")?;
+        }
+        writeln!(output)?;
+    }
+    let store = if is_in_memory { "entirely in-memory" } else { "in a temporary directory" };
     let authority = certificates
         .map(|certificates| format!("    $ export VAULT_CACERT='{}'\n", certificates.authority.display()))
         .unwrap_or_default();
     writeln!(
         output,
-        "WARNING! dev mode is enabled! In this mode, Tresor runs entirely in-memory\n\
+        "WARNING! dev mode is enabled! In this mode, Tresor runs {store}\n\
          and starts unsealed with a single unseal key. The root token is already\n\
          authenticated to the CLI, so you can immediately begin using Tresor.\n\n\
          You may need to set the following environment variables:\n\n\
-         \x20   $ export VAULT_ADDR='{scheme}://{address}'\n\
+         \x20   $ export VAULT_ADDR='{address}'\n\
          {authority}\n\
          The unseal key and root token are displayed below in case you want to\n\
          seal/unseal the server or re-authenticate.\n\n\

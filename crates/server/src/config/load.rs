@@ -462,7 +462,7 @@ fn read_irrevocable_kept(source: &Source<'_>, value: &Value) -> Result<Option<Du
 }
 
 /// What is said of an experiment that somebody names.
-fn no_experiment(named: &str) -> String {
+pub(crate) fn no_experiment(named: &str) -> String {
     format!("`{named}` is no experiment of this release: there are none")
 }
 

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::{Cli, Server, until};
+use crate::support::{Cli, Server, try_run, until};
 
 const ANY: &str = "-dev-listen-address=127.0.0.1:0";
 
@@ -79,6 +79,98 @@ fn an_address_that_others_reach_is_refused_unless_allowed() {
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0, "a server that does not start keeps no token");
     let server = Server::start(home.path(), &["-dev", "-dev-listen-address=0.0.0.0:0", "-dev-allow-non-loopback"]);
     assert_eq!(server.address.ip().to_string(), "0.0.0.0");
+}
+
+/// A command line that trusts what a dev server with TLS printed.
+fn trusting<'h>(home: &'h std::path::Path, server: &Server, address: &str) -> Cli<'h> {
+    let output = server.output();
+    let (_, authority) = output.split_once("export VAULT_CACERT='").unwrap();
+    let mut cli = Cli { home, environment: Vec::new() };
+    cli.set("VAULT_CACERT", authority.split_once('\'').unwrap().0);
+    cli.set("VAULT_ADDR", address);
+    cli.set("VAULT_TOKEN", &server.said("Root Token: "));
+    cli
+}
+
+#[test]
+fn three_dev_nodes_are_a_cluster_at_once_and_leave_nothing_behind() {
+    let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let definition = home.path().join("cluster.json");
+    let json_flag = format!("-dev-cluster-json={}", definition.display());
+    let variables = [("TMPDIR", temporary.path().to_str().unwrap())];
+    let arguments = ["-dev-three-node", ANY, &json_flag, "-dev-root-token-id=chosen"];
+    let mut server = Server::start_by(&[], home.path(), &arguments, &variables);
+    assert_eq!(mode(&definition), 0o600);
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&definition).unwrap()).unwrap();
+    assert_eq!(written["root_token"], "chosen");
+    assert!(std::path::Path::new(written["ca_cert_path"].as_str().unwrap()).is_file());
+    let addresses: Vec<&str> =
+        written["nodes"].as_array().unwrap().iter().map(|node| node["api_address"].as_str().unwrap()).collect();
+    assert_eq!(addresses.len(), 3);
+    for (number, address) in (1..).zip(&addresses) {
+        assert_eq!(server.said(&format!("node-{number}: ")), *address);
+    }
+    let clients = addresses.iter().map(|address| trusting(home.path(), &server, address)).collect::<Vec<_>>();
+    // What is written by one is read by each, the CLI's stored token and all.
+    clients[2].succeed(&["kv", "put", "secret/a", "x=1"]);
+    for cli in &clients {
+        assert_eq!(cli.succeed(&["kv", "get", "-field=x", "secret/a"]).trim(), "1");
+    }
+    let peers = until("three voters", || {
+        let peers = clients[1].succeed(&["operator", "raft", "list-peers"]);
+        (peers.matches("true").count() == 3).then_some(peers)
+    });
+    assert!((1..=3).all(|number| peers.contains(&format!("node-{number}"))), "{peers}");
+    // What it takes them to agree is told by name.
+    let authority = written["ca_cert_path"].as_str().unwrap();
+    let url = format!("{}/v1/sys/metrics?format=prometheus", addresses[0]);
+    let numbers = try_run(&["curl", "-sSf", "--cacert", authority, "-H", "X-Vault-Token: chosen", &url]).unwrap();
+    for name in
+        ["raft_replication_appendEntries_rpc", "raft_replication_heartbeat", "raft_replication_appendEntries_logs"]
+    {
+        for peer in ["node-2", "node-3"] {
+            let of = |line: &str| {
+                line.starts_with(&format!("vault_{name}")) && line.contains(&format!("peer_id=\"{peer}\""))
+            };
+            assert!(numbers.lines().any(of), "{name} of {peer}");
+        }
+    }
+    let count = |name: &str| {
+        let value = |line: &str| line.strip_prefix(name)?.split_whitespace().last()?.parse::<f64>().ok();
+        numbers.lines().find_map(value).unwrap_or_else(|| panic!("{name}"))
+    };
+    assert!(count("vault_raft_state_leader ") >= 1.0);
+    assert!(count("vault_raft_leader_lastContact_count") > 0.0);
+    // Another one leads when it is asked to, and goes on.
+    clients[0].succeed(&["operator", "step-down"]);
+    until("a write under another leader", || {
+        (clients[1].run(&["kv", "put", "secret/a", "x=2"]).code == 0).then_some(())
+    });
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "something is left");
+}
+
+#[test]
+fn a_dev_server_that_others_can_join_says_so() {
+    let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let variables = [("TMPDIR", temporary.path().to_str().unwrap())];
+    let mut server = Server::start_by(&[], home.path(), &["-dev-ha", ANY], &variables);
+    let http = server.http().with_token(&server.said("Root Token: "));
+    assert_eq!(http.get("sys/leader").expect(200).at("/ha_enabled"), json!(true));
+    http.post("secret/data/a", &json!({ "data": { "x": "1" } })).expect(200);
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "something is left");
+}
+
+#[test]
+fn an_experiment_is_refused_by_its_name() {
+    let home = tempfile::tempdir().unwrap();
+    let cli = Cli { home: home.path(), environment: Vec::new() };
+    let finished = cli.run(&["server", "-dev", ANY, "-experiment=events.beta1"]);
+    assert_eq!(finished.code, 1);
+    assert!(finished.errors.contains("`events.beta1` is no experiment of this release"), "{finished:?}");
 }
 
 #[test]

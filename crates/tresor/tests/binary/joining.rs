@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::support::cluster::{KEY, STATIC, all_vote, insist, is_open, members, node};
-use super::support::{Cli, Http, Keys, until};
+use super::support::{Cli, Http, Keys, Server, until};
 use super::tls::Authority;
 
 #[test]
@@ -133,6 +133,11 @@ fn shares_are_entered_once_on_a_server_that_joins() {
     until("it to know again", || (two.get("sys/health").status == 530).then_some(()));
     assert!(members(&one).unwrap().iter().all(|(member, _)| member != "node-2"));
     second.kill();
+    // Where that is asked for, the process ends when it knows.
+    let config = format!("-config={}", second_home.config().display());
+    let mut second = Server::start(second_home.home(), &[&config, "-exit-on-core-shutdown"]);
+    assert_eq!(second.wait().code(), Some(1));
+    second.has_logged("serves no more by itself");
     std::fs::remove_dir_all(second_home.data()).unwrap();
     let second = second_home.start();
     let two = second.http().with_token(&keys.root);
