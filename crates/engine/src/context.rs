@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tresor_env::{Clock, Doors, Entropy, Net, Outgoing, Workers};
+use tresor_env::{Clock, Doors, Entropy, Net, Outgoing, Surroundings, Workers};
 use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
 use tresor_model::{ByteStream, Fault, MountId, Operation, Timestamp};
 use tresor_secret::{SecretString, TokenSecret};
@@ -30,6 +30,8 @@ pub struct Cx<'a> {
     pub outgoing: &'a Arc<dyn Outgoing>,
     /// The network, for what speaks another protocol; as above.
     pub net: &'a Arc<dyn Net>,
+    /// What the machine gives the server; see [`Cx::surroundings`].
+    pub machine: Machine<'a>,
     /// How to wait outside a transaction; what time it is for the request says `now`.
     pub clock: &'a Arc<dyn Clock>,
     /// Who asks.
@@ -48,7 +50,14 @@ impl<'a> Cx<'a> {
     /// The ways to others.
     #[must_use]
     pub const fn ways(&self) -> Ways<'a> {
-        Ways { outgoing: self.outgoing, net: self.net, clock: self.clock }
+        Ways { outgoing: self.outgoing, net: self.net, machine: self.machine, clock: self.clock }
+    }
+
+    /// What the machine gives the server, for a mount of the root namespace: keys of its own must not be what somebody gets
+    /// who operates another namespace and mounts an engine there.
+    #[must_use]
+    pub fn surroundings(&self) -> Option<&'a Arc<dyn Surroundings>> {
+        self.mount.namespace.is_root().then_some(self.machine.0)
     }
 
     /// A password as a policy of the namespace wants it; see [`View::password`].
@@ -67,6 +76,8 @@ pub struct Ways<'a> {
     pub outgoing: &'a Arc<dyn Outgoing>,
     /// The network.
     pub net: &'a Arc<dyn Net>,
+    /// What the machine gives the server.
+    pub machine: Machine<'a>,
     /// How to wait.
     pub clock: &'a Arc<dyn Clock>,
 }
@@ -75,7 +86,24 @@ impl<'a> Ways<'a> {
     /// Those of a node.
     #[must_use]
     pub const fn of(doors: &'a Doors) -> Self {
-        Self { outgoing: &doors.outgoing, net: &doors.net, clock: &doors.clock }
+        Self {
+            outgoing: &doors.outgoing,
+            net: &doors.net,
+            machine: Machine::new(&doors.surroundings),
+            clock: &doors.clock,
+        }
+    }
+}
+
+/// What the machine gives the server, out of reach of mounts that are not to have it.
+#[derive(Clone, Copy)]
+pub struct Machine<'a>(&'a Arc<dyn Surroundings>);
+
+impl<'a> Machine<'a> {
+    /// Encloses it.
+    #[must_use]
+    pub const fn new(surroundings: &'a Arc<dyn Surroundings>) -> Self {
+        Self(surroundings)
     }
 }
 

@@ -20,7 +20,7 @@ pub mod token_fields;
 pub mod view;
 
 pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warned};
-pub use context::{Caller, Cx, Held, MountFacts, Ways};
+pub use context::{Caller, Cx, Held, Machine, MountFacts, Ways};
 pub use happened::Happened;
 pub use headers::{HeaderUse, Headers};
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, LoginRole, Mounted};

@@ -1,4 +1,4 @@
-//! The real doors: the system's clock, random bytes, files, sockets and threads.
+//! The real doors: the system's clock, random bytes, files, sockets, threads and environment.
 //!
 //! The only crate that calls the operating system for these; nothing but the assemblies may depend on it.
 //! Deliberately absent: anything that could be decided above the doors.
@@ -8,6 +8,7 @@ mod disk;
 mod entropy;
 mod net;
 mod pool;
+mod surroundings;
 mod workers;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use clock::OsClock;
 pub use disk::OsDisk;
 pub use entropy::OsEntropy;
 pub use net::OsNet;
+pub use surroundings::OsSurroundings;
 pub use workers::ThreadWorkers;
 
 /// All real doors, but for the way to HTTP servers of others: a server brings its own, and nothing else asks any.
@@ -30,6 +32,7 @@ pub fn doors() -> Doors {
         disk: Arc::new(OsDisk),
         net: Arc::new(OsNet),
         outgoing: Arc::new(NoWayOut),
+        surroundings: Arc::new(OsSurroundings),
         workers: Arc::new(ThreadWorkers::new()),
     }
 }

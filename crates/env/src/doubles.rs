@@ -7,6 +7,7 @@ mod disk;
 mod fabric;
 mod net;
 mod outgoing;
+mod surroundings;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,6 +16,7 @@ pub use disk::MemoryDisk;
 pub use fabric::{Fabric, Weather};
 pub use net::MemoryNet;
 pub use outgoing::FakeServers;
+pub use surroundings::FakeSurroundings;
 
 use crate::clock::Timestamp;
 use crate::entropy::Entropy;
@@ -84,6 +86,8 @@ pub struct TestDoors {
     pub net: Arc<MemoryNet>,
     /// The HTTP servers of others behind them.
     pub outgoing: Arc<FakeServers>,
+    /// What is around the server.
+    pub surroundings: Arc<FakeSurroundings>,
 }
 
 impl TestDoors {
@@ -94,14 +98,16 @@ impl TestDoors {
         let disk = Arc::new(MemoryDisk::new());
         let net = Arc::new(MemoryNet::new());
         let outgoing = Arc::new(FakeServers::default());
+        let surroundings = Arc::new(FakeSurroundings::default());
         let doors = Doors {
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(seed)),
             disk: disk.clone(),
             net: net.clone(),
             outgoing: outgoing.clone(),
+            surroundings: surroundings.clone(),
             workers: Arc::new(InlineWorkers),
         };
-        Self { doors, clock, disk, net, outgoing }
+        Self { doors, clock, disk, net, outgoing, surroundings }
     }
 }

@@ -1,4 +1,4 @@
-//! The doors to the outside world: clock, entropy, network and disk, as traits.
+//! The doors to the outside world: clock, entropy, network, disk and what else is around, as traits.
 //!
 //! Everything else in the house is deterministic code, so that one seed replays one history. The real
 //! implementations live in `tresor-env-os`, which only the assemblies may depend on; deterministic doubles live
@@ -11,6 +11,7 @@ pub mod entropy;
 pub mod net;
 pub mod outgoing;
 pub mod signal;
+pub mod surroundings;
 pub mod tasks;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use entropy::Entropy;
 pub use net::Net;
 pub use outgoing::Outgoing;
 pub use signal::Signal;
+pub use surroundings::Surroundings;
 pub use tasks::{Tasks, Workers};
 
 /// A boxed future, the shape of every asynchronous trait method of the house.
@@ -39,6 +41,8 @@ pub struct Doors {
     pub net: Arc<dyn Net>,
     /// HTTP servers of others.
     pub outgoing: Arc<dyn Outgoing>,
+    /// What the machine gives the server.
+    pub surroundings: Arc<dyn Surroundings>,
     /// Where blocking work runs: syncs in one lane, password hashing in the other.
     pub workers: Arc<dyn Workers>,
 }

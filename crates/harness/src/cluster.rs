@@ -193,6 +193,7 @@ impl World {
             disk: host.disk.of_process(),
             net: self.fabric.host(ip(at)),
             outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
+            surroundings: Arc::new(tresor_env::surroundings::Bare),
             workers: Arc::new(InlineWorkers),
         };
         let opening = NodeOpening {

@@ -18,6 +18,7 @@ use tresor_wire::output::Output;
 use crate::Aws;
 use crate::lease::Lease;
 use crate::limits;
+use crate::machine::Machine;
 use crate::query::{AwsError, Doors};
 use crate::roles::{CredentialType, Role};
 use crate::root::{Access, Naming, Root, plain};
@@ -140,7 +141,7 @@ fn chosen(role: &Role, way: Way) -> Result<CredentialType, Fault> {
 fn issue(mut cx: Cx<'_>, asked: Asked, way: Way) -> Result<Issued, Fault> {
     let role = Role::load(&mut cx.view, &asked.name)?;
     let role = role.ok_or_else(|| Fault::invalid(format!("Role {:?} not found", asked.name)))?;
-    let root = Root::configured(&mut cx.view)?;
+    let root = Root::usable(&mut cx)?;
     match chosen(&role, way)? {
         CredentialType::IamUser => user(cx, &root, role, &asked.name),
         kind => session(cx, &root, role, kind, asked),
@@ -262,7 +263,8 @@ fn assumed_arn(known: &[String], asked: String, role: &str) -> Result<String, Fa
 
 /// What asking AWS takes, for an act.
 pub(crate) fn doors(cx: &Cx<'_>) -> Doors {
-    Doors { outgoing: Arc::clone(cx.outgoing), clock: Arc::clone(cx.clock) }
+    let machine = cx.surroundings().map(|around| Machine::new(Arc::clone(around), Arc::clone(cx.outgoing)));
+    Doors { outgoing: Arc::clone(cx.outgoing), clock: Arc::clone(cx.clock), machine: machine.map(Arc::new) }
 }
 
 /// Takes a user back: with the keys that are configured now, if these are what became of those that it was made with, and

@@ -1,12 +1,12 @@
 //! `aws`: access keys that exist as long as they are needed.
 //!
-//! AWS is asked by its own requests, which are signed here. Deliberately absent: an SDK of AWS, and keys from the
-//! surroundings of the server.
+//! AWS is asked by its own requests, which are signed here. Deliberately absent: an SDK of AWS.
 
 mod creds;
 mod iam;
 mod lease;
 mod limits;
+mod machine;
 mod query;
 mod roles;
 mod root;

@@ -14,6 +14,7 @@ use tresor_model::Fault;
 use tresor_model::fault::{Failure, Side};
 use zeroize::Zeroizing;
 
+use crate::machine::{self, Machine};
 use crate::sign::{self, Keys, Scope};
 use crate::xml::Element;
 
@@ -85,6 +86,8 @@ pub(crate) enum AwsError {
     Refused { status: u16, code: String, message: String },
     /// It answered something else than was asked for.
     Unexpected(&'static str),
+    /// There are no keys to ask with, for this reason.
+    Keyless(String),
 }
 
 impl AwsError {
@@ -101,13 +104,15 @@ impl AwsError {
     pub(crate) fn is_about_keys(&self) -> bool {
         let codes =
             ["InvalidClientTokenId", "SignatureDoesNotMatch", "AccessDenied", "AccessDeniedException", "AuthFailure"];
-        codes.iter().any(|code| self.has_code(code))
+        matches!(self, Self::Keyless(_)) || codes.iter().any(|code| self.has_code(code))
     }
 
     /// Whether a later try may go better.
     fn passes(&self) -> bool {
         match self {
-            Self::Unanswered(OutgoingError::Unsendable | OutgoingError::TooLarge) | Self::Unexpected(_) => false,
+            Self::Unanswered(OutgoingError::Unsendable | OutgoingError::TooLarge)
+            | Self::Unexpected(_)
+            | Self::Keyless(_) => false,
             Self::Unanswered(_) => true,
             Self::Refused { status, code, .. } => *status >= 500 || THROTTLED.contains(&code.as_str()),
         }
@@ -119,6 +124,7 @@ impl AwsError {
             Self::Unanswered(cause) => matches!(cause, OutgoingError::Unsendable | OutgoingError::Unreached(_)),
             Self::Refused { status, .. } => *status < 500,
             Self::Unexpected(_) => false,
+            Self::Keyless(_) => true,
         }
     }
 
@@ -147,6 +153,7 @@ impl fmt::Display for AwsError {
             Self::Refused { status, code, .. } if code.is_empty() => write!(f, "AWS answered with status {status}"),
             Self::Refused { code, message, .. } => write!(f, "AWS says {code}: {message}"),
             Self::Unexpected(what) => write!(f, "AWS answered {what}"),
+            Self::Keyless(why) => f.write_str(why),
         }
     }
 }
@@ -160,6 +167,7 @@ impl From<AwsError> for Fault {
             AwsError::Refused { code, .. } if THROTTLED.contains(&code.as_str()) => {
                 "AWS is asked too often, try again later"
             }
+            AwsError::Keyless(_) => return Self::invalid(error.to_string()),
             AwsError::Refused { status, .. } if *status < 500 => return Self::invalid(error.to_string()),
             AwsError::Refused { .. } => "AWS failed",
             AwsError::Unanswered(OutgoingError::TooSlow) => "AWS took too long to answer",
@@ -175,12 +183,28 @@ impl From<AwsError> for Fault {
 pub(crate) struct Doors {
     pub(crate) outgoing: Arc<dyn Outgoing>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// What the machine gives, where this mount may have it.
+    pub(crate) machine: Option<Arc<Machine>>,
+}
+
+/// By whose keys AWS is asked.
+pub(crate) enum Whose {
+    /// These.
+    Own(Keys),
+    /// Those that the machine gives.
+    Machine,
+}
+
+impl From<Keys> for Whose {
+    fn from(keys: Keys) -> Self {
+        Self::Own(keys)
+    }
 }
 
 /// Who asks: by which keys, and how often again.
 pub(crate) struct Client {
     pub(crate) doors: Doors,
-    pub(crate) keys: Keys,
+    pub(crate) keys: Whose,
     pub(crate) retries: u32,
 }
 
@@ -202,11 +226,20 @@ impl Client {
         }
     }
 
+    async fn keys(&self) -> Result<&Keys, AwsError> {
+        match (&self.keys, &self.doors.machine) {
+            (Whose::Own(keys), _) => Ok(keys),
+            (Whose::Machine, Some(machine)) => machine.keys().await,
+            (Whose::Machine, None) => Err(machine::keyless(machine::NOT_THE_SERVERS)),
+        }
+    }
+
     async fn ask_once(&self, endpoint: &Endpoint, form: &Form) -> Result<Element, AwsError> {
         let base = Base::parse(&endpoint.address).ok_or(AwsError::Unanswered(OutgoingError::Unsendable))?;
         let body = Zeroizing::new(form.body.as_bytes().to_vec());
         let scope = Scope { region: &endpoint.region, service: endpoint.service };
-        let headers = sign::headers(&self.keys, scope, base.authority(), &body, self.doors.clock.wall());
+        let keys = self.keys().await?;
+        let headers = sign::headers(keys, scope, base.authority(), &body, self.doors.clock.wall());
         let url = format!("{}/", base.as_str());
         let request =
             OutgoingRequest { ask: Ask::Post(body), url, headers, time_max: TIME_MAX, body_bytes_max: BODY_BYTES_MAX };

@@ -1,8 +1,8 @@
 //! `config/root`: by which keys AWS is asked, and where.
 //!
 //! The secret key is never shown; what is not sent stays. Here is also when the key is rotated by itself; what that is, is
-//! in [`rotate`](crate::rotate). Deliberately absent: keys from the surroundings of the server (its
-//! environment, the machine's metadata): who writes the configuration says whose keys are used.
+//! in [`rotate`](crate::rotate). Without keys those count that the machine gives the server ([`machine`](crate::machine)), for a
+//! mount that may have them. Deliberately absent: a role that is assumed with a token of our own.
 
 use std::time::Duration;
 
@@ -18,7 +18,8 @@ use tresor_wire::output::Output;
 
 use crate::Aws;
 use crate::iam::Iam;
-use crate::query::{Client, Doors, Endpoint};
+use crate::machine;
+use crate::query::{Client, Doors, Endpoint, Whose};
 use crate::rotate;
 use crate::sign::Keys;
 use crate::sts::Sts;
@@ -37,6 +38,7 @@ const RETRIES_MAX: u32 = 10;
 /// By which keys AWS is asked, and where: all that an act, or taking something back, needs.
 #[derive(Part)]
 pub(crate) struct Access {
+    /// Empty: the keys are those that the machine gives.
     pub(crate) access_key: String,
     pub(crate) secret_key: SecretString,
     /// The keys that rotating makes of these have the same number; keys that somebody wrote have another.
@@ -123,45 +125,54 @@ impl Access {
         }
     }
 
-    fn region(&self) -> &str {
-        if self.region.is_empty() { "us-east-1" } else { &self.region }
+    /// The configured one, or that of the machine, where the mount may know it.
+    fn region(&self, doors: &Doors) -> String {
+        match &doors.machine {
+            _ if !self.region.is_empty() => self.region.clone(),
+            Some(machine) => machine.region(),
+            None => machine::REGION.to_owned(),
+        }
     }
 
-    pub(crate) fn keys(&self) -> Keys {
+    pub(crate) fn keys(&self) -> Whose {
+        if self.access_key.is_empty() {
+            return Whose::Machine;
+        }
         let secret_key = SecretString::new(self.secret_key.expose().clone());
-        Keys { access_key: self.access_key.clone(), secret_key, session_token: None }
+        Whose::Own(Keys { access_key: self.access_key.clone(), secret_key, session_token: None })
     }
 
-    fn client(&self, doors: &Doors, keys: Keys) -> Client {
+    fn client(&self, doors: &Doors, keys: Whose) -> Client {
         let retries = u32::try_from(self.max_retries).unwrap_or(RETRIES).min(RETRIES_MAX);
         Client { doors: doors.clone(), keys, retries }
     }
 
     /// IAM, asked with keys.
-    pub(crate) fn iam(&self, doors: &Doors, keys: Keys) -> Iam {
-        let partition = partition(self.region());
+    pub(crate) fn iam(&self, doors: &Doors, keys: impl Into<Whose>) -> Iam {
+        let region = self.region(doors);
+        let partition = partition(&region);
         let endpoint = match self.iam_endpoint.as_str() {
             "" => Endpoint {
                 address: format!("https://{}", partition.iam),
                 region: partition.iam_region.to_owned(),
                 service: "iam",
             },
-            own => Endpoint { address: address(own), region: self.region().to_owned(), service: "iam" },
+            own => Endpoint { address: address(own), region, service: "iam" },
         };
-        Iam { client: self.client(doors, keys), endpoint }
+        Iam { client: self.client(doors, keys.into()), endpoint }
     }
 
     /// STS, asked with keys: at the one endpoint that is configured, or of the region, and then at those to fall back on.
-    pub(crate) fn sts(&self, doors: &Doors, keys: Keys) -> Sts {
-        let region = if self.sts_region.is_empty() { self.region() } else { &self.sts_region };
+    pub(crate) fn sts(&self, doors: &Doors, keys: impl Into<Whose>) -> Sts {
+        let region = if self.sts_region.is_empty() { self.region(doors) } else { self.sts_region.clone() };
         let at = |address: String, region: &str| Endpoint { address, region: region.to_owned(), service: "sts" };
         let first = match self.sts_endpoint.as_str() {
-            "" => at(format!("https://sts.{region}.{}", partition(region).suffix), region),
-            own => at(address(own), region),
+            "" => at(format!("https://sts.{region}.{}", partition(&region).suffix), &region),
+            own => at(address(own), &region),
         };
         let others = self.sts_fallback_endpoints.iter().zip(&self.sts_fallback_regions);
         let others = others.map(|(own, region)| at(address(own), region));
-        Sts { client: self.client(doors, keys), endpoints: std::iter::once(first).chain(others).collect() }
+        Sts { client: self.client(doors, keys.into()), endpoints: std::iter::once(first).chain(others).collect() }
     }
 }
 
@@ -171,10 +182,42 @@ impl Root {
         Self::decode(&bytes).map(Some).map_err(Fault::internal)
     }
 
-    /// As it has to be for AWS to be asked.
-    pub(crate) fn configured(view: &mut View<'_>) -> Result<Self, Fault> {
+    /// What counts when nothing is configured.
+    fn empty() -> Self {
+        Self {
+            access: Access {
+                access_key: String::new(),
+                secret_key: SecretString::new(String::new()),
+                lineage: String::new(),
+                region: String::new(),
+                iam_endpoint: String::new(),
+                sts_endpoint: String::new(),
+                sts_region: String::new(),
+                sts_fallback_endpoints: Vec::new(),
+                sts_fallback_regions: Vec::new(),
+                max_retries: -1,
+            },
+            username_template: String::new(),
+            timing: Timing::default(),
+            is_rotation_disabled: false,
+            counts_since: None,
+        }
+    }
+
+    /// As it has to be for AWS to be asked: with keys, or on a mount that may have those of the machine.
+    pub(crate) fn usable(cx: &mut Cx<'_>) -> Result<Self, Fault> {
+        let root = Self::load(&mut cx.view)?.unwrap_or_else(Self::empty);
+        if root.access.access_key.is_empty() && cx.surroundings().is_none() {
+            return Err(machine::keyless(machine::NOT_THE_SERVERS).into());
+        }
+        Ok(root)
+    }
+
+    /// With a key of its own, which can be rotated.
+    pub(crate) fn with_own_key(view: &mut View<'_>) -> Result<Self, Fault> {
         let root = Self::load(view)?.filter(|root| !root.access.access_key.is_empty());
-        root.ok_or_else(|| Fault::invalid("no access_key and secret_key are configured in config/root"))
+        let text = "Cannot call config/rotate-root when either access_key or secret_key is empty";
+        root.ok_or_else(|| Fault::invalid(text))
     }
 
     pub(crate) fn store(&self, view: &mut View<'_>) -> Result<(), Fault> {
@@ -244,11 +287,11 @@ pub(crate) fn plain(text: &str) -> String {
 /// What to change; what is not sent stays.
 #[derive(Input)]
 pub(crate) struct Write {
-    /// The access key that AWS is asked with.
+    /// The access key that AWS is asked with; empty: that of the machine, on a mount of the root namespace.
     access_key: Option<String>,
     /// Its secret key; needed again with another access key.
     secret_key: Option<SecretString>,
-    /// The region; `us-east-1` when it is empty.
+    /// The region; empty: that of the server's environment, or `us-east-1`.
     region: Option<String>,
     /// Where IAM is; AWS's own when it is empty.
     iam_endpoint: Option<String>,
@@ -333,28 +376,15 @@ fn check_address(name: &str, written: &str) -> Result<bool, Fault> {
 }
 
 pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
-    let mut root = Root::load(&mut cx.view)?.unwrap_or_else(|| Root {
-        access: Access {
-            access_key: String::new(),
-            secret_key: SecretString::new(String::new()),
-            lineage: String::new(),
-            region: String::new(),
-            iam_endpoint: String::new(),
-            sts_endpoint: String::new(),
-            sts_region: String::new(),
-            sts_fallback_endpoints: Vec::new(),
-            sts_fallback_regions: Vec::new(),
-            max_retries: -1,
-        },
-        username_template: String::new(),
-        timing: Timing::default(),
-        is_rotation_disabled: false,
-        counts_since: None,
-    });
+    let mut root = Root::load(&mut cx.view)?.unwrap_or_else(Root::empty);
     let access = &mut root.access;
     let is_other = input.access_key.as_ref().is_some_and(|sent| *sent != access.access_key);
-    if is_other && input.secret_key.is_none() {
+    let is_given_up = input.access_key.as_ref().is_some_and(String::is_empty);
+    if is_other && !is_given_up && input.secret_key.is_none() {
         return Err(Fault::invalid("another access_key needs its secret_key"));
+    }
+    if is_given_up {
+        access.secret_key = SecretString::new(String::new());
     }
     if is_other {
         access.lineage = tresor_crypto::token_text::random_uuid(cx.entropy);

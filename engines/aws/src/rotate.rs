@@ -143,7 +143,7 @@ pub(crate) fn due(mut cx: Cx<'_>) -> Result<Outside<Nothing>, Fault> {
 }
 
 fn begin<T: Answer + 'static>(mut cx: Cx<'_>, answer: fn(&str) -> T) -> Result<Outside<T>, Fault> {
-    let access = Root::configured(&mut cx.view)?.access;
+    let access = Root::with_own_key(&mut cx.view)?.access;
     if Note::load(&mut cx.view)?.is_some() {
         return Err(Fault::invalid("the key is being rotated already: its old key is not deleted yet"));
     }
@@ -153,7 +153,7 @@ fn begin<T: Answer + 'static>(mut cx: Cx<'_>, answer: fn(&str) -> T) -> Result<O
     let iam = access.iam(&doors, access.keys());
     let act = async move { make(&access, &iam, |keys| access.iam(&doors, keys)).await };
     let settle = move |view: &mut View<'_>, now: Timestamp, tried: &Tried| {
-        let mut root = Root::configured(view)?;
+        let mut root = Root::with_own_key(view)?;
         if root.access.access_key != old {
             return Err(Fault::invalid("another key was configured while this one was rotated"));
         }

@@ -352,7 +352,7 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
         role.store(&mut cx.view, &name, role.due)?;
         return Ok(Outside::done(Data(role.show(name))));
     }
-    let access = Root::configured(&mut cx.view)?.access;
+    let access = Root::usable(&mut cx)?.access;
     let rotating = Rotating::new(&cx, access, &role);
     let now = cx.now;
     role.store(&mut cx.view, &name, now.plus(FIRST))?;
@@ -367,12 +367,18 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
 
 pub(crate) async fn delete(_engine: &Aws, mut cx: Cx<'_>, input: ByName) -> Result<Outside<Nothing>, Fault> {
     let Some(role) = StaticRole::load(&mut cx.view, &input.name)? else { return Ok(Outside::done(Nothing)) };
-    let Ok(root) = Root::configured(&mut cx.view) else {
+    let Ok(root) = Root::usable(&mut cx) else {
         forget(&mut cx.view, &input.name)?;
         return Ok(Outside::done(Nothing));
     };
     let rotating = Rotating::new(&cx, root.access, &role);
-    let act = async move { rotating.clear().await.map_err(|error| Failed::nothing_done(error.into())) };
+    let act = async move {
+        match rotating.clear().await {
+            // Whoever could delete its key is not known any more: the role goes all the same.
+            Err(AwsError::Keyless(_)) => Ok(()),
+            done => done.map_err(|error| Failed::nothing_done(error.into())),
+        }
+    };
     let name = input.name;
     Ok(Outside::new("", act, move |view, _now, ()| forget(view, &name).map(|()| Nothing)))
 }
@@ -401,7 +407,7 @@ pub(crate) fn awake(mut cx: Cx<'_>, name: &str) -> Result<Outside<Nothing>, Faul
         role.store(&mut cx.view, name, role.due)?;
         return Ok(Outside::done(Nothing));
     }
-    let access = Root::configured(&mut cx.view)?.access;
+    let access = Root::usable(&mut cx)?.access;
     let rotating = Rotating::new(&cx, access, &role);
     let name = name.to_owned();
     let act = async move { rotating.make().await };

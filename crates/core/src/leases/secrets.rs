@@ -600,6 +600,7 @@ pub(crate) fn own_context<'a>(
             policies: &[],
             display_name: "",
             token_key: None,
+        machine: ways.machine,
             held: Held::new(None),
             has_sudo: false,
             is_root: false,

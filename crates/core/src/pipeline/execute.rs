@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::answer::AnswerShape;
 use tresor_engine::reply::Afterwards;
-use tresor_engine::{Access, Caller, Cx, Headers, Held, Reply, View, headers};
+use tresor_engine::{Access, Caller, Cx, Headers, Held, Machine, Reply, View, headers};
 use tresor_model::{Body, Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
@@ -302,6 +302,7 @@ pub(super) fn context<'a>(
         workers: &*unsealed.doors.workers,
         outgoing: &unsealed.doors.outgoing,
         net: &unsealed.doors.net,
+        machine: Machine::new(&unsealed.doors.surroundings),
         clock: &unsealed.doors.clock,
         caller: Caller {
             address: request.connection.peer_address,

@@ -205,6 +205,7 @@ impl Wrapping {
             workers: means.workers,
             outgoing: means.ways.outgoing,
             net: means.ways.net,
+            machine: means.ways.machine,
             clock: means.ways.clock,
             caller: Caller {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -7,6 +7,7 @@ mod abandoned;
 mod audit_devices;
 mod audit_log;
 mod audit_support;
+mod aws_machine;
 mod bank_approle;
 mod bank_audit;
 mod bank_canary;

@@ -21,15 +21,15 @@ type Failing = Result<(u16, &'static str), OutgoingError>;
 
 /// A fake of AWS with users that have keys and whatever else was given to them.
 #[derive(Default)]
-struct Aws {
+pub(crate) struct Aws {
     /// The keys of users, by user.
-    keys: BTreeMap<String, Vec<String>>,
+    pub(crate) keys: BTreeMap<String, Vec<String>>,
     /// What else users have: how it is listed, and what it is called.
     belongings: BTreeSet<(String, &'static str, String)>,
     /// What was asked, and by which key.
-    asked: Vec<(String, Form)>,
+    pub(crate) asked: Vec<(String, Form)>,
     /// Where, and for which region, in the same order.
-    asked_at: Vec<(String, String)>,
+    pub(crate) asked_at: Vec<(String, String)>,
     /// Servers that do not answer.
     down: Vec<&'static str>,
     /// Actions that fail like this, so many times.
@@ -66,7 +66,7 @@ fn decoded(text: &str) -> String {
 type Said = Result<String, (u16, &'static str)>;
 
 impl Aws {
-    fn answer(&mut self, request: &OutgoingRequest) -> Result<(u16, Vec<u8>), OutgoingError> {
+    pub(crate) fn answer(&mut self, request: &OutgoingRequest) -> Result<(u16, Vec<u8>), OutgoingError> {
         let Ask::Post(body) = &request.ask else { unreachable!("only posts") };
         let body = std::str::from_utf8(body).unwrap();
         let pairs = body.split('&').map(|pair| pair.split_once('=').unwrap());

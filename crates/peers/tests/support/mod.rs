@@ -150,6 +150,7 @@ impl World {
             disk: node.disk.clone(),
             net: self.fabric.host(ip(node.id.0)),
             outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
+            surroundings: Arc::new(tresor_env::surroundings::Bare),
             workers: Arc::new(InlineWorkers),
         };
         let peers = Peers::new(&doors, &key, node.worker.clone(), Timing::default()).unwrap();

@@ -84,6 +84,7 @@ impl World {
             disk: self.hosts[at].disk.of_process(),
             net: self.fabric.host(ip(at)),
             outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
+            surroundings: Arc::new(tresor_env::surroundings::Bare),
             workers: Arc::new(InlineWorkers),
         };
         let opening = NodeOpening {

@@ -98,6 +98,7 @@ async fn renew(
             workers: cx.workers,
             outgoing: cx.outgoing,
             net: cx.net,
+            machine: cx.machine,
             clock: cx.clock,
             caller: cx.caller,
             mount: &mount.facts,

@@ -1,0 +1,210 @@
+//! `aws` without keys of its own: where the machine's are looked for, in which order, and who may have them. The agent of a
+//! container and the machine's metadata are fakes; AWS is the fake of [`wire_aws`](crate::wire_aws).
+#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+use tresor_env::outgoing::{Ask, OutgoingError, OutgoingRequest};
+use tresor_harness::{Answer, Harness, ROOT};
+
+use crate::wire_aws::Aws;
+
+/// What the fakes saw.
+#[derive(Default)]
+struct Seen {
+    aws: Aws,
+    /// The session tokens that AWS was shown, in order.
+    tokens: Vec<Option<String>>,
+    /// What else was asked: how, where, and with which header.
+    others: Vec<String>,
+}
+
+type Shared = Arc<Mutex<Seen>>;
+
+/// A fake of the container's agent and of the machine's metadata, of which only the second version answers.
+fn fake_machine(request: &OutgoingRequest) -> (u16, String) {
+    let keys = |of: &str| {
+        (200, json!({ "AccessKeyId": of, "SecretAccessKey": "planted-secret", "Token": format!("token-of-{of}") }))
+    };
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.to_string()).unwrap_or_default()
+    };
+    let has_token = header("x-aws-ec2-metadata-token") == "metadata-token";
+    let (status, said) = match (&request.ask, request.url.as_str()) {
+        (Ask::Put(_), "http://169.254.169.254/latest/api/token")
+            if header("x-aws-ec2-metadata-token-ttl-seconds") == "60" =>
+        {
+            return (200, "metadata-token".to_owned());
+        }
+        (Ask::Get, "http://169.254.169.254/latest/meta-data/iam/security-credentials/") if has_token => {
+            return (200, "the-role\n".to_owned());
+        }
+        (Ask::Get, "http://169.254.169.254/latest/meta-data/iam/security-credentials/the-role") if has_token => {
+            keys("AKIAMETADATA")
+        }
+        (Ask::Get, "http://169.254.170.2/v2/credentials/x") => keys("AKIATASK"),
+        (Ask::Get, "http://169.254.170.23/v1/credentials") if header("authorization") == "pod-token" => keys("AKIAPOD"),
+        _ => (401, json!({})),
+    };
+    (status, said.to_string())
+}
+
+/// A node with a mount that has a role and no configuration, in the root namespace and in another one.
+async fn unconfigured() -> (Harness, Shared) {
+    let harness = Harness::start().await;
+    let seen = Shared::default();
+    {
+        let known = ["AKIAENV", "AKIAFILE", "AKIAOTHER", "AKIATASK", "AKIAPOD", "AKIAMETADATA", "AKIAOWN"];
+        let known = known.map(str::to_owned).to_vec();
+        seen.lock().unwrap().aws.keys.insert("tresor".to_owned(), known);
+    }
+    let shared = Arc::clone(&seen);
+    harness.doors.outgoing.answer(move |request| answer(&mut shared.lock().unwrap(), request));
+    harness.prepare("POST", "sys/namespaces/team", json!({})).await;
+    for place in ["", "team/"] {
+        harness.prepare("POST", &format!("{place}sys/mounts/aws"), json!({ "type": "aws" })).await;
+        let role = json!({ "credential_type": "iam_user", "policy_document": "{}" });
+        harness.prepare("POST", &format!("{place}aws/roles/app"), role).await;
+    }
+    (harness, seen)
+}
+
+fn answer(seen: &mut Seen, request: &OutgoingRequest) -> Result<(u16, Vec<u8>), OutgoingError> {
+    if matches!(request.ask, Ask::Post(_)) {
+        let token = request.headers.iter().find(|(name, _)| name == "x-amz-security-token");
+        seen.tokens.push(token.map(|(_, value)| value.to_string()));
+        return seen.aws.answer(request);
+    }
+    seen.others.push(request.url.clone());
+    let (status, said) = fake_machine(request);
+    Ok((status, said.into_bytes()))
+}
+
+async fn ask(harness: &Harness) -> Answer {
+    harness.read("aws/creds/app", ROOT).await
+}
+
+/// By which key AWS was asked last, with which token, and for which region.
+fn last(seen: &Shared) -> (String, Option<String>, String) {
+    let seen = seen.lock().unwrap();
+    let (key, _) = seen.aws.asked.last().unwrap();
+    (key.clone(), seen.tokens.last().unwrap().clone(), seen.aws.asked_at.last().unwrap().1.clone())
+}
+
+fn by(key: &str, token: Option<&str>) -> (String, Option<String>, String) {
+    (key.to_owned(), token.map(str::to_owned), "us-east-1".to_owned())
+}
+
+#[tokio::test]
+async fn keys_that_nobody_configured_are_those_of_the_machine_in_the_usual_order() {
+    let (harness, seen) = unconfigured().await;
+    let around = &harness.doors.surroundings;
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen), by("AKIAMETADATA", Some("token-of-AKIAMETADATA")));
+
+    let pod = [
+        ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.23/v1/credentials"),
+        ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/token"),
+    ];
+    around.set_variables(&pod);
+    around.set_files(&[("/token", "pod-token\n")]);
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen), by("AKIAPOD", Some("token-of-AKIAPOD")));
+    around.set_variables(&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/x"), pod[0], pod[1]]);
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen), by("AKIATASK", Some("token-of-AKIATASK")));
+
+    let profiles = "[default]\naws_access_key_id = AKIAFILE\naws_secret_access_key = s\n\
+                    [other]\naws_access_key_id = AKIAOTHER\naws_secret_access_key = s\naws_session_token = t\n";
+    around.set_files(&[("/home/t/.aws/credentials", profiles), ("/elsewhere", profiles)]);
+    around.set_variables(&[("HOME", "/home/t"), pod[0], pod[1]]);
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen), by("AKIAFILE", None));
+    around.set_variables(&[("AWS_SHARED_CREDENTIALS_FILE", "/elsewhere"), ("AWS_PROFILE", "other")]);
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen), by("AKIAOTHER", Some("t")));
+
+    let environment = [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_PROFILE", "other")];
+    around.set_variables(&environment);
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen), by("AKIAENV", None));
+    let session = [("AWS_SESSION_TOKEN", "t"), ("AWS_REGION", "cn-north-1")];
+    around.set_variables(&[&environment[..], &session[..]].concat());
+    drop(ask(&harness).await.expect_status(200));
+    let expected = ("AKIAENV".to_owned(), Some("t".to_owned()), "cn-north-1".to_owned());
+    assert_eq!(last(&seen), expected);
+    assert!(seen.lock().unwrap().aws.asked_at.last().unwrap().0.contains("iam.cn-north-1.amazonaws.com.cn"));
+    // What is configured counts, and the environment's region where none is.
+    let own = json!({ "access_key": "AKIAOWN", "secret_key": "s" });
+    harness.prepare("POST", "aws/config/root", own).await;
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen), ("AKIAOWN".to_owned(), None, "cn-north-1".to_owned()));
+    harness.prepare("POST", "aws/config/root", json!({ "access_key": "", "region": "eu-west-1" })).await;
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen).0, "AKIAENV", "until it is given up");
+}
+
+#[tokio::test]
+async fn a_place_that_is_named_and_has_no_keys_is_an_error_and_not_passed_over() {
+    let (harness, seen) = unconfigured().await;
+    let around = &harness.doors.surroundings;
+    around.set_files(&[("/c", "[half]\naws_access_key_id = planted-id\n")]);
+    for (variables, text) in [
+        (&[("AWS_ACCESS_KEY_ID", "planted-id")][..], "without AWS_SECRET_ACCESS_KEY"),
+        (&[("AWS_SECRET_ACCESS_KEY", "planted-secret")], "without AWS_ACCESS_KEY_ID"),
+        (&[("AWS_SHARED_CREDENTIALS_FILE", "/none")], "it is not there"),
+        (&[("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_PROFILE", "p")], "it has no profile"),
+        (&[("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_PROFILE", "half")], "no aws_access_key_id with"),
+        (&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/none")], "it answered with status 401"),
+        (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://agent.example.com/")], "must be https://"),
+        (&[("AWS_EC2_METADATA_DISABLED", "true")], "nothing around the server has keys"),
+    ] {
+        around.set_variables(variables);
+        let answer = ask(&harness).await;
+        assert!(!String::from_utf8_lossy(&answer.bytes).contains("planted"));
+        answer.expect_error(400, text);
+    }
+    assert!(seen.lock().unwrap().aws.asked.is_empty());
+    // Nothing was made, and no intent of it is left.
+    let counts = harness.read("sys/leases/tree", ROOT).await;
+    assert!(!String::from_utf8_lossy(&counts.bytes).contains("aws/creds"));
+}
+
+#[tokio::test]
+async fn keys_of_the_machine_are_no_ones_who_operates_another_namespace() {
+    let (harness, seen) = unconfigured().await;
+    let variables = [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_REGION", "eu-central-1")];
+    harness.doors.surroundings.set_variables(&variables);
+    let text = "keys of the server's own are for mounts of the root namespace";
+    harness.read("team/aws/creds/app", ROOT).await.expect_error(400, text);
+    let role = json!({ "username": "tresor", "rotation_period": "1h" });
+    harness.write("team/aws/static-roles/r", ROOT, role).await.expect_error(400, text);
+    assert!(seen.lock().unwrap().aws.asked.is_empty() && seen.lock().unwrap().others.is_empty());
+    // With keys of its own it is as any other, and the machine tells it nothing else, either.
+    let own = json!({ "access_key": "AKIAOWN", "secret_key": "s" });
+    harness.prepare("POST", "team/aws/config/root", own).await;
+    drop(harness.read("team/aws/creds/app", ROOT).await.expect_status(200));
+    assert_eq!(last(&seen), by("AKIAOWN", None));
+}
+
+#[tokio::test]
+async fn what_was_made_by_keys_of_the_machine_is_taken_back_by_those_that_it_has_then() {
+    let (harness, seen) = unconfigured().await;
+    let around = &harness.doors.surroundings;
+    around.set_variables(&[("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "s")]);
+    let id = ask(&harness).await.expect_status(200).text_at("/lease_id");
+    let refused = harness.write("aws/config/rotate-root", ROOT, json!({})).await;
+    refused.expect_error(400, "Cannot call config/rotate-root when either access_key or secret_key is empty");
+    let period = harness.write("aws/config/root", ROOT, json!({ "rotation_period": "1h" })).await;
+    period.expect_error(400, "no access_key is configured");
+    // Other keys count from now on; and what was made by those of the machine stays theirs.
+    around.set_variables(&[("AWS_ACCESS_KEY_ID", "AKIAOTHER"), ("AWS_SECRET_ACCESS_KEY", "s")]);
+    harness.prepare("POST", "aws/config/root", json!({ "access_key": "AKIAOWN", "secret_key": "s" })).await;
+    drop(harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": id, "sync": true })).await.expect_status(204));
+    assert_eq!(last(&seen).0, "AKIAOTHER");
+    let users: Vec<String> = seen.lock().unwrap().aws.keys.keys().cloned().collect();
+    assert_eq!(users, ["tresor"], "the user is gone");
+    assert_eq!(harness.read("aws/config/root", ROOT).await.at("/data/secret_key"), &Value::Null);
+}

@@ -1,0 +1,109 @@
+//! Keys that the machine gives the server, for a configuration without any: of its environment, of a file of shared
+//! credentials, of the container it runs in, of the machine's metadata; the first place that has some counts.
+//!
+//! They are looked for once per request, so keys that were exchanged outside are found by the next one, and nothing is kept
+//! that ends. A place that the environment names and that has none is an error, and no reason to look further: who names one
+//! means it. Deliberately absent: profiles that assume roles or start programs, and caching.
+
+mod metadata;
+mod profile;
+
+use std::sync::{Arc, OnceLock};
+
+use tresor_env::{Outgoing, Surroundings};
+use tresor_secret::SecretString;
+use zeroize::Zeroizing;
+
+use crate::query::AwsError;
+use crate::sign::Keys;
+
+/// The region where nobody says another one.
+pub(crate) const REGION: &str = "us-east-1";
+
+/// Why a mount has no keys that may not have the server's.
+pub(crate) const NOT_THE_SERVERS: &str = "keys of the server's own are for mounts of the root namespace";
+
+/// What a machine gives, for one request.
+pub(crate) struct Machine {
+    around: Arc<dyn Surroundings>,
+    outgoing: Arc<dyn Outgoing>,
+    found: OnceLock<Keys>,
+}
+
+/// Why there are no keys.
+pub(crate) fn keyless(why: impl std::fmt::Display) -> AwsError {
+    AwsError::Keyless(format!("no access_key is configured in config/root, and {why}"))
+}
+
+impl Machine {
+    pub(crate) fn new(around: Arc<dyn Surroundings>, outgoing: Arc<dyn Outgoing>) -> Self {
+        Self { around, outgoing, found: OnceLock::new() }
+    }
+
+    fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
+        self.around.variable(name)
+    }
+
+    /// The region that the environment says.
+    pub(crate) fn region(&self) -> String {
+        let said = self.variable("AWS_REGION").or_else(|| self.variable("AWS_DEFAULT_REGION"));
+        said.map_or_else(|| REGION.to_owned(), |said| said.to_string())
+    }
+
+    /// The keys.
+    pub(crate) async fn keys(&self) -> Result<&Keys, AwsError> {
+        if let Some(found) = self.found.get() {
+            return Ok(found);
+        }
+        let keys = self.look().await?;
+        Ok(self.found.get_or_init(|| keys))
+    }
+
+    async fn look(&self) -> Result<Keys, AwsError> {
+        if let Some(keys) = self.of_environment()? {
+            return Ok(keys);
+        }
+        if let Some(keys) = self.of_profile().await? {
+            return Ok(keys);
+        }
+        match metadata::of_container(self).await? {
+            Some(keys) => Ok(keys),
+            None => metadata::of_machine(self).await,
+        }
+    }
+
+    fn of_environment(&self) -> Result<Option<Keys>, AwsError> {
+        let (id, secret) = (self.variable("AWS_ACCESS_KEY_ID"), self.variable("AWS_SECRET_ACCESS_KEY"));
+        match (id, secret) {
+            (None, None) => Ok(None),
+            (Some(id), Some(secret)) => Ok(Some(keys(&id, secret, self.variable("AWS_SESSION_TOKEN")))),
+            (Some(_), None) => Err(keyless("the environment has AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY")),
+            (None, Some(_)) => Err(keyless("the environment has AWS_SECRET_ACCESS_KEY without AWS_ACCESS_KEY_ID")),
+        }
+    }
+
+    async fn of_profile(&self) -> Result<Option<Keys>, AwsError> {
+        let (file, named) = (self.variable("AWS_SHARED_CREDENTIALS_FILE"), self.variable("AWS_PROFILE"));
+        let is_meant = file.is_some() || named.is_some();
+        let usual = || self.variable("HOME").map(|home| Zeroizing::new(format!("{}/.aws/credentials", &*home)));
+        let Some(path) = file.or_else(usual) else { return Ok(None) };
+        let broken = |why: &dyn std::fmt::Display| keyless(format!("the file {:?}: {why}", path.as_str()));
+        let Some(text) = self.around.file(&path).await.map_err(|why| broken(&why))? else {
+            return if is_meant { Err(broken(&"it is not there")) } else { Ok(None) };
+        };
+        let name = named.as_ref().map_or(profile::DEFAULT, |name| name.as_str());
+        match profile::find(&text, name).map_err(|why| broken(&why))? {
+            Some(profile) => Ok(Some(keys(&profile.id, profile.secret, profile.token))),
+            None if is_meant => Err(broken(&format!("it has no profile {name:?}"))),
+            None => Ok(None),
+        }
+    }
+}
+
+fn keys(id: &str, mut secret: Zeroizing<String>, token: Option<Zeroizing<String>>) -> Keys {
+    Keys {
+        access_key: id.to_owned(),
+        secret_key: SecretString::new(std::mem::take(&mut *secret)),
+        session_token: token.map(|mut token| SecretString::new(std::mem::take(&mut *token))),
+    }
+}
