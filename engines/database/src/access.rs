@@ -59,21 +59,38 @@ impl<S: Session> Access<S> {
         opened.map_err(|trouble| trouble.without(&[password.expose()]))
     }
 
-    /// As who we are configured to be, by the first password that lets us in.
-    pub(crate) async fn own_session(&self) -> Result<S, Trouble> {
-        let known = self.known();
+    /// A session of somebody, by the first password that lets them in; nothing where there is none to try.
+    async fn session_by(&self, username: &str, passwords: &[SecretString]) -> Option<Result<S, Trouble>> {
         let mut refused = None;
-        for password in &self.passwords {
-            match self.session(S::user(&self.way), password).await {
-                Err(trouble @ Trouble::NoEntry(_)) => refused = Some(trouble),
-                other => return other.map_err(|trouble| trouble.without(&known)),
+        for password in passwords {
+            match self.session(username, password).await {
+                Err(trouble @ Trouble::NoEntry(_)) => refused = Some(Err(trouble)),
+                other => return Some(other),
             }
         }
-        match refused {
-            Some(trouble) => Err(trouble.without(&known)),
+        refused
+    }
+
+    /// As who we are configured to be, by the first password that lets us in.
+    pub(crate) async fn own_session(&self) -> Result<S, Trouble> {
+        match self.session_by(S::user(&self.way), &self.passwords).await {
+            Some(opened) => opened.map_err(|trouble| trouble.without(&self.known())),
             // None is configured: it may stand in the URL, or the server asks for none.
             None => S::open(&self.doors, &self.way, None).await,
         }
+    }
+
+    /// Does something as somebody else, who may have any of these passwords, over a connection that nobody keeps.
+    pub(crate) async fn run_as(
+        &self,
+        username: &str,
+        passwords: &[SecretString],
+        secrets: &[&str],
+        work: impl Work<S>,
+    ) -> Result<(), Trouble> {
+        let opened = self.session_by(username, passwords).await;
+        let mut session = opened.unwrap_or_else(|| Err(Trouble::NoEntry("no password of it is known".into())))?;
+        work.by(&mut session).await.map_err(|trouble| trouble.without(secrets))
     }
 
     fn known(&self) -> Vec<&str> {

@@ -117,6 +117,8 @@ pub(crate) struct Shown {
     root_credentials_rotate_statements: Vec<String>,
     /// What passwords are like.
     password_policy: String,
+    /// Whether static roles take over accounts as they are.
+    skip_static_role_import_rotation: bool,
     /// How often the connection's own password is rotated.
     #[output(optional)]
     rotation_period: Option<Duration>,
@@ -150,24 +152,26 @@ pub(crate) async fn list(_engine: &Database, mut cx: Cx<'_>, _input: EmptyInput)
 
 pub(crate) async fn read(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
     let found = Connection::load(&mut cx.view, checked_name(&input.name)?)?;
-    Ok(found.map(|connection| {
-        let mut details = connection.details;
-        if let Some(url) = details.text("connection_url").map(settings::redacted) {
-            details.insert("connection_url", url);
-        }
-        Data(Shown {
-            plugin_name: connection.plugin_name,
-            plugin_version: connection.plugin_version,
-            allowed_roles: connection.allowed_roles,
-            connection_details: details,
-            root_credentials_rotate_statements: connection.root_rotation_statements,
-            password_policy: connection.password_policy,
-            rotation_period: connection.timing.shown_period().filter(|period| !period.is_zero()),
-            rotation_schedule: connection.timing.shown_schedule(),
-            rotation_window: connection.timing.shown_window(),
-            disable_automated_rotation: connection.is_rotation_disabled,
-        })
-    }))
+    let Some(connection) = found else { return Ok(None) };
+    let skips_import = Common::of(&connection.details).map_err(Fault::internal)?.skips_import();
+    let mut details = connection.details;
+    details.remove(settings::SKIP_IMPORT);
+    if let Some(url) = details.text("connection_url").map(settings::redacted) {
+        details.insert("connection_url", url);
+    }
+    Ok(Some(Data(Shown {
+        plugin_name: connection.plugin_name,
+        plugin_version: connection.plugin_version,
+        allowed_roles: connection.allowed_roles,
+        connection_details: details,
+        root_credentials_rotate_statements: connection.root_rotation_statements,
+        password_policy: connection.password_policy,
+        skip_static_role_import_rotation: skips_import,
+        rotation_period: connection.timing.shown_period().filter(|period| !period.is_zero()),
+        rotation_schedule: connection.timing.shown_schedule(),
+        rotation_window: connection.timing.shown_window(),
+        disable_automated_rotation: connection.is_rotation_disabled,
+    })))
 }
 
 pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
@@ -234,13 +238,20 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
         root::account_of(&coming)?;
     }
     let target = (plugin.target)(&coming, Doors::of(&cx)).map_err(refused)?;
+    if target.is_self_managed() {
+        if sent.is_some() {
+            return Err(refused("a self_managed connection has no password".into()));
+        }
+        coming.passwords.clear();
+    }
     let common = Common::of(&coming.details).map_err(refused)?;
     common.try_out(plugin, Moment { now: cx.now, entropy: cx.entropy }).map_err(refused)?;
-    if input.verify_connection {
+    // There is nobody as whom it could be asked.
+    if input.verify_connection && !target.is_self_managed() {
         let verified = target.verify().await;
         verified.map_err(|trouble| refused(format!("error verifying connection: {trouble}")))?;
     }
-    if reaches_same {
+    if reaches_same && !target.is_self_managed() {
         for former in before.passwords.iter().take(PASSWORDS_MAX - 1) {
             remember(&mut coming.passwords, former);
         }

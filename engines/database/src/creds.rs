@@ -135,6 +135,9 @@ pub(crate) async fn make(
         None => Proof::Password(cx.password(&role.credential.password_policy(&connection.password_policy)?)?),
     };
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    if target.is_self_managed() {
+        return Err(Fault::invalid("nobody who could make accounts is configured: the connection is self_managed"));
+    }
     let told = match &proof {
         Proof::Password(password) => told(&cx, &target, password).await?,
         Proof::Certificate(_) => None,

@@ -20,7 +20,7 @@ use crate::Doors;
 use crate::access::{self, Access};
 use crate::connection::copied;
 use crate::pool::Limits;
-use crate::statements::{Language, are_blank, filled, identifier, literal, may_end_its_transaction};
+use crate::statements::{Language, are_blank, filled, identifier, literal, may_end_its_transaction, put_in};
 use crate::target::{NewAccount, Trouble};
 pub(crate) use scram::Salt;
 use session::{Session, before_anything};
@@ -74,20 +74,32 @@ impl access::Work<Session> for Work<'_> {
 pub(crate) struct PostgreSql {
     access: Access<Session>,
     telling: Telling,
+    /// Whether nobody is configured, and each account acts for itself.
+    is_self_managed: bool,
     salts: Box<HmacKey>,
     /// How many salts were made.
     salted: AtomicU64,
 }
 
 impl PostgreSql {
-    fn new(doors: Doors, dsn: Dsn, tls: Tls, passwords: Vec<SecretString>, telling: Telling, limits: Limits) -> Self {
+    fn new(doors: Doors, way: Way, passwords: Vec<SecretString>, telling: Telling, limits: Limits) -> Self {
         let salts = Box::new(HmacKey::new(&doors.seed));
         Self {
-            access: Access::new(doors, Way { dsn, tls }, passwords, limits),
+            access: Access::new(doors, way, passwords, limits),
             telling,
+            is_self_managed: false,
             salts,
             salted: AtomicU64::new(0),
         }
+    }
+
+    /// The same where nobody is configured.
+    fn self_managed(self) -> Self {
+        Self { is_self_managed: true, ..self }
+    }
+
+    pub(crate) const fn is_self_managed(&self) -> bool {
+        self.is_self_managed
     }
 
     pub(crate) async fn verify(&self) -> Result<(), Trouble> {
@@ -108,12 +120,28 @@ impl PostgreSql {
             secrets.extend([password.expose().as_str(), told]);
         }
         let texts = filled(Language::PostgreSql, statements, &fills)?;
+        let may_end = texts.iter().any(|text| may_end_its_transaction(text));
         match self.access.run(&secrets, Work::Transact(&texts)).await {
             // Then not all of it was undone, perhaps.
-            Err(Trouble::Refused(why)) if texts.iter().any(|text| may_end_its_transaction(text)) => {
-                Err(Trouble::Partly(why))
+            Err(Trouble::Refused(why)) if may_end => Err(Trouble::Partly(why)),
+            // Or all of it.
+            Ok(()) if may_end && ["name", "username"].iter().any(|put| put_in(statements, put)) => {
+                self.was_made(name).await
             }
             done => done,
+        }
+    }
+
+    /// Whether statements that end their transaction themselves left the role that they were to make.
+    async fn was_made(&self, username: &str) -> Result<(), Trouble> {
+        match self.access.run(&[], Work::IsThere(username)).await {
+            Ok(()) => Ok(()),
+            Err(Trouble::Refused(_)) => {
+                let text = "they end their transaction themselves, and there is no such role afterwards";
+                Err(Trouble::Partly(text.into()))
+            }
+            // It may well be there.
+            Err(other) => Err(Trouble::Broken(other.to_string())),
         }
     }
 
@@ -134,6 +162,27 @@ impl PostgreSql {
         password: &SecretString,
         statements: &[String],
     ) -> Result<(), Trouble> {
+        self.rotate(username, None, password, statements).await
+    }
+
+    pub(crate) async fn set_own_password(
+        &self,
+        username: &str,
+        known: &[SecretString],
+        password: &SecretString,
+        statements: &[String],
+    ) -> Result<(), Trouble> {
+        self.rotate(username, Some(known), password, statements).await
+    }
+
+    /// Sets a password, as the account itself where passwords of it are given.
+    async fn rotate(
+        &self,
+        username: &str,
+        known: Option<&[SecretString]>,
+        password: &SecretString,
+        statements: &[String],
+    ) -> Result<(), Trouble> {
         let told = self.told(password);
         let told = told.expose().as_str();
         let usual = [ROTATION.to_owned()];
@@ -143,7 +192,11 @@ impl PostgreSql {
             statements,
             &[("name", username), ("username", username), ("password", told)],
         )?;
-        self.access.run(&[password.expose(), told], Work::Transact(&texts)).await
+        let (secrets, work) = ([password.expose().as_str(), told], Work::Transact(&texts));
+        match known {
+            None => self.access.run(&secrets, work).await,
+            Some(known) => self.access.run_as(username, known, &secrets, work).await,
+        }
     }
 
     pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {

@@ -24,7 +24,12 @@ pub(crate) struct Common {
     pub(crate) username: Option<String>,
     /// How accounts are called.
     username_template: Option<String>,
+    /// Whether static roles take over accounts without giving them another password, where they do not say it themselves.
+    skip_static_role_import_rotation: Option<bool>,
 }
+
+/// What that is called.
+pub(crate) const SKIP_IMPORT: &str = "skip_static_role_import_rotation";
 
 /// What is sent for a server that is reached by a URL, over connections that are kept.
 #[derive(Input)]
@@ -58,6 +63,11 @@ pub(crate) fn unrecognized(names: &[String]) -> Option<String> {
 impl Common {
     pub(crate) fn of(details: &Map) -> Result<Self, String> {
         parsed(details).map(|(common, _)| common)
+    }
+
+    /// Whether static roles take over accounts as they are, unless they say otherwise.
+    pub(crate) fn skips_import(&self) -> bool {
+        self.skip_static_role_import_rotation.unwrap_or_default()
     }
 
     /// How accounts are called.

@@ -1,7 +1,8 @@
 //! `static-roles/NAME`: an account that stays, whose password is rotated; `static-creds/NAME` shows it.
 //!
 //! A rotation stores its candidate, sets it, logs in with it, and only then shows it. What a crash left in between is done again
-//! with the same candidate: at the server it is set by who may set it, so nobody has to know which one counts.
+//! with the same candidate: at the server it is set by who may set it, so nobody has to know which one counts. Where the
+//! connection has nobody who may (`self_managed`), the account sets its own, let in by whichever of its passwords counts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use tresor_wire::time::rfc3339;
 use crate::config::ByName;
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote};
 use crate::roles::{Credential, CredentialFields, CredentialShown, Page};
+use crate::settings::Common;
 use crate::target::Trouble;
 use crate::{Database, Doors, checked_name, happened, roles};
 
@@ -67,11 +69,14 @@ pub(crate) struct Write {
     rotation_schedule: Option<String>,
     /// How long after that it may still begin, at least an hour.
     rotation_window: Option<Seconds>,
-    /// Whether the password stays as it is until the first time it is due.
+    /// Whether the password stays as it is until the first time it is due; not sent, it is as the connection says.
     skip_import_rotation: Option<bool>,
     /// The password that the account has.
     #[input(secret)]
     password: Option<SecretString>,
+    /// The same, where the connection is `self_managed`: with it the account sets the next one itself.
+    #[input(secret)]
+    self_managed_password: Option<SecretString>,
     /// What the account is let in by.
     #[input(flatten)]
     credential: CredentialFields,
@@ -265,11 +270,22 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     connection.allows(name)?;
     role.username = connection.plugin()?.fitting_name(role.username)?;
     role.credential.password_policy(&connection.password_policy)?;
-    let given = input.password.filter(|password| !password.is_empty());
+    let is_self_managed = engine.targets.of(&connection, Doors::of(&cx))?.is_self_managed();
+    let own = input.self_managed_password.filter(|password| !password.is_empty());
+    if own.is_some() && !is_self_managed {
+        return Err(Fault::invalid("self_managed_password is for connections that are self_managed"));
+    }
+    let given = own.or(input.password.filter(|password| !password.is_empty()));
     if let Some(password) = &given {
         promote(&mut role.passwords, password);
+        // Whoever says it knows: what was being set is not in doubt any more.
+        role.is_rotating = false;
     }
-    if is_new && !input.skip_import_rotation.unwrap_or_default() {
+    if is_self_managed && role.passwords.is_empty() {
+        return Err(Fault::invalid("a static role of a self_managed connection needs its self_managed_password"));
+    }
+    let skips_import = Common::of(&connection.details).map_err(Fault::invalid)?.skips_import();
+    if is_new && !input.skip_import_rotation.unwrap_or(skips_import) {
         return rotation_of(engine, cx, name, role, OnFailure::Forget);
     }
     if is_new && role.passwords.is_empty() {
@@ -376,12 +392,16 @@ fn rotation_of(
         }
     };
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let own = target.is_self_managed().then(|| role.passwords.iter().map(copied).collect::<Vec<_>>());
     role.store(&mut cx.view, name)?;
     // A crash calls this again; so does a failure, sooner or later.
     cx.view.wake(&wake_name(name), cx.now.plus(AGAIN_AFTER))?;
     let (username, statements) = (role.username, role.rotation_statements);
     let act = async move {
-        target.set_password(&username, &candidate, &statements).await?;
+        match &own {
+            Some(own) => target.set_own_password(&username, own, &candidate, &statements).await?,
+            None => target.set_password(&username, &candidate, &statements).await?,
+        }
         match target.log_in(&username, &candidate).await {
             // Who may log in elsewhere only was let in by it, or cannot be asked.
             Ok(()) | Err(Trouble::Forbidden(_)) => Ok(candidate),

@@ -210,6 +210,30 @@ impl Target {
         each!(self, inner => inner.set_password(username, password, statements).await)
     }
 
+    /// Gives an account another password as itself: it has one of these.
+    pub(crate) async fn set_own_password(
+        &self,
+        username: &str,
+        known: &[SecretString],
+        password: &SecretString,
+        statements: &[String],
+    ) -> Result<(), Trouble> {
+        match self {
+            Self::PostgreSql(inner) => inner.set_own_password(username, known, password, statements).await,
+            Self::MySql(_) | Self::Redis(_) | Self::InfluxDb(_) => {
+                Err(Trouble::Senseless("accounts of this kind of database are not rotated as themselves".into()))
+            }
+        }
+    }
+
+    /// Whether nobody is configured who could act for others: each account acts for itself.
+    pub(crate) const fn is_self_managed(&self) -> bool {
+        match self {
+            Self::PostgreSql(inner) => inner.is_self_managed(),
+            Self::MySql(_) | Self::Redis(_) | Self::InfluxDb(_) => false,
+        }
+    }
+
     /// Whether an account is let in by a password.
     pub(crate) async fn log_in(&self, username: &str, password: &SecretString) -> Result<(), Trouble> {
         each!(self, inner => inner.log_in(username, password).await)

@@ -101,6 +101,63 @@ async fn accounts_and_passwords_at_a_real_server() {
     what_makes_no_sense_is_refused(&both).await;
     names_and_times_of_static_roles_are_checked(&both).await;
     what_statements_committed_themselves_is_taken_back_when_they_fail(&both).await;
+    accounts_of_a_self_managed_connection_are_rotated_as_themselves(&both).await;
+}
+
+async fn accounts_of_a_self_managed_connection_are_rotated_as_themselves(both: &Both) {
+    let write = async |path: &str, body: Value| both.harness.write(&format!("database/{path}"), ROOT, body).await;
+    let config = json!({
+        "plugin_name": Postgres::PLUGIN, "connection_url": both.server.url(), "allowed_roles": "*", "self_managed": true,
+    });
+    for (field, text) in [("username", "has no username"), ("password", "has no password")] {
+        let mut wrong = config.clone();
+        wrong[field] = json!("root");
+        write("config/own", wrong).await.expect_error(400, text);
+    }
+    both.post("config/own", config).await;
+    // Nobody is there who could do anything for others.
+    both.post("roles/own", json!({ "db_name": "own", "creation_statements": CREATION })).await;
+    both.harness.read("database/creds/own", ROOT).await.expect_error(400, "nobody who could make accounts");
+    write("rotate-root/own", json!({})).await.expect_error(400, "no username in configuration");
+    write("config/own", json!({ "rotation_period": "1h" })).await.expect_error(400, "no username in configuration");
+
+    // An account that may do nothing but log in, and change what it is let in by.
+    both.server.sql("CREATE ROLE own LOGIN PASSWORD 'own-first'").unwrap();
+    let role = |password: &str| json!({ "db_name": "own", "username": "own", "rotation_period": "24h", "self_managed_password": password });
+    write("static-roles/self", role("")).await.expect_error(400, "needs its self_managed_password");
+    let refused = write("static-roles/self", role("canary-wrong")).await;
+    assert!(!refused.text_at("/errors/0").contains("canary"));
+    refused.expect_error(400, "the database refuses the login");
+    assert_eq!(both.harness.read("database/static-roles/self", ROOT).await.status, 404);
+    drop(write("static-roles/self", role("own-first")).await.expect_status(204));
+    let password = async || both.harness.read("database/static-creds/self", ROOT).await.text_at("/data/password");
+    let first = password().await;
+    assert!(both.server.lets_in("own", &first) && !both.server.lets_in("own", "own-first"));
+    drop(write("rotate-role/self", json!({})).await.expect_status(204));
+    let second = password().await;
+    assert!(first != second && both.server.lets_in("own", &second));
+    // Whoever changes it elsewhere says so.
+    both.server.sql("ALTER ROLE own PASSWORD 'own-third'").unwrap();
+    write("rotate-role/self", json!({})).await.expect_error(400, "the database refuses the login");
+    assert_eq!(password().await, second);
+    drop(write("static-roles/self", json!({ "self_managed_password": "own-third" })).await.expect_status(204));
+    drop(write("rotate-role/self", json!({})).await.expect_status(204));
+    assert!(both.server.lets_in("own", &password().await) && !both.server.lets_in("own", "own-third"));
+
+    let other = json!({ "db_name": "db", "username": "own", "rotation_period": "24h", "self_managed_password": "x" });
+    write("static-roles/other", other).await.expect_error(400, "is for connections that are self_managed");
+    // What a connection says of all accounts that are taken over.
+    let known = password().await;
+    drop(both.harness.delete("database/static-roles/self", ROOT).await.expect_status(204));
+    both.post("config/own", json!({ "skip_static_role_import_rotation": true })).await;
+    let shown = both.harness.read("database/config/own", ROOT).await;
+    assert_eq!(shown.at("/data/skip_static_role_import_rotation"), &json!(true));
+    assert_eq!(shown.at("/data/connection_details/skip_static_role_import_rotation"), &Value::Null);
+    drop(write("static-roles/self", role(&known)).await.expect_status(204));
+    assert_eq!(password().await, known);
+    for path in ["static-roles/self", "roles/own", "config/own"] {
+        drop(both.harness.delete(&format!("database/{path}"), ROOT).await.expect_status(204));
+    }
 }
 
 async fn what_statements_committed_themselves_is_taken_back_when_they_fail(both: &Both) {
@@ -114,6 +171,16 @@ async fn what_statements_committed_themselves_is_taken_back_when_they_fail(both:
         assert_eq!(both.harness.read("database/creds/commits", ROOT).await.status, 400);
         until!(both.harness, both.server.accounts() == 0);
     }
+    // What they undo themselves is not there, so nobody is told that it is; what they commit is.
+    for statements in [json!([CREATION, "ROLLBACK"]), json!(format!("{CREATION}; ABORT; SELECT 1"))] {
+        both.post("roles/commits", creation(statements)).await;
+        both.harness.read("database/creds/commits", ROOT).await.expect_error(400, "there is no such role afterwards");
+    }
+    both.post("roles/commits", creation(json!([CREATION, "COMMIT", "SELECT 1"]))).await;
+    let made = both.harness.read("database/creds/commits", ROOT).await.expect_status(200);
+    assert!(both.server.lets_in(&made.text_at("/data/username"), &made.text_at("/data/password")));
+    both.revoke(&made.text_at("/lease_id")).await;
+    until!(both.harness, both.server.accounts() == 0);
     drop(both.harness.delete("database/roles/commits", ROOT).await.expect_status(204));
 }
 

@@ -2,7 +2,7 @@
 
 use tresor_wire::input::Input;
 
-use super::{Dsn, EXPIRATION, Files, NAME_BYTES_MAX, NAMES, Placed, PostgreSql, Ssl, Telling, Tls, USERNAME};
+use super::{Dsn, EXPIRATION, Files, NAME_BYTES_MAX, NAMES, Placed, PostgreSql, Ssl, Telling, Tls, USERNAME, Way};
 use crate::Doors;
 use crate::connection::{Connection, copied};
 use crate::plugins::{Creation, Plugin};
@@ -24,6 +24,9 @@ pub(crate) const PLUGIN: Plugin = Plugin {
     warnings,
 };
 
+/// Who stands where each account acts for itself: everybody says who they are.
+const NOBODY: &str = "nobody";
+
 /// What is sent for it.
 #[derive(Input)]
 struct Settings {
@@ -39,13 +42,23 @@ struct Settings {
     tls_ca: Option<String>,
     /// What this server shows, in PEM.
     tls_certificate: Option<String>,
+    /// Whether accounts of static roles rotate their passwords as themselves, and nobody else is configured.
+    self_managed: Option<bool>,
 }
 
 impl Settings {
+    fn is_self_managed(&self) -> bool {
+        self.self_managed.unwrap_or_default()
+    }
+
     fn dsn(&self, connection: &Connection) -> Result<Dsn, String> {
+        let username = self.common.username.as_deref().unwrap_or_default();
+        if self.is_self_managed() && !username.is_empty() {
+            return Err("a self_managed connection has no username".into());
+        }
         let placed = Placed {
-            username: self.common.username.as_deref().unwrap_or_default(),
-            password: connection.passwords.first(),
+            username: if self.is_self_managed() { NOBODY } else { username },
+            password: connection.passwords.first().filter(|_| !self.is_self_managed()),
             is_raw: self.pooled.is_raw(),
             files: Files::Refused,
         };
@@ -66,7 +79,8 @@ fn target(connection: &Connection, doors: Doors) -> Result<Target, String> {
     let key = connection.secrets.get("private_key");
     let tls = Tls::new(dsn.ssl, NAMES, authority.as_deref(), certificate.as_deref(), key)?;
     let passwords = connection.passwords.iter().map(copied).collect();
-    Ok(Target::PostgreSql(PostgreSql::new(doors, dsn, tls, passwords, telling, settings.pooled.limits())))
+    let server = PostgreSql::new(doors, Way { dsn, tls }, passwords, telling, settings.pooled.limits());
+    Ok(Target::PostgreSql(if settings.is_self_managed() { server.self_managed() } else { server }))
 }
 
 fn warnings(connection: &Connection) -> Vec<String> {

@@ -35,7 +35,7 @@ impl Fixture {
         .unwrap();
         let tls = Tls::new(dsn.ssl, NAMES, authority, None, None).unwrap();
         let limits = Limits { open_max: 2, idle_max: 2, lifetime_max: Duration::ZERO };
-        PostgreSql::new(self.doors.clone(), dsn, tls, passwords, telling, limits)
+        PostgreSql::new(self.doors.clone(), Way { dsn, tls }, passwords, telling, limits)
     }
 
     fn target(&self) -> PostgreSql {
