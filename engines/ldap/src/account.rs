@@ -2,12 +2,15 @@
 //!
 //! There is one record for each, by its name in one spelling, so no two keepers have the same. A *candidate* is a password that is
 //! being given to the account, or perhaps was: it is stored before anybody is asked, and takes the place of the password
-//! when one could log in with it. Whoever has none in the place of a password is still being taken over, and is not shown.
+//! when one could log in with it. Whoever was never rotated and has a candidate is still being taken over, and is not shown.
 
 use tresor_engine::{Caller, Cx, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
+
+use crate::directory::Manager;
+use crate::secrets::copy;
 
 /// For whom an account is kept.
 #[derive(Part, Clone, PartialEq, Eq)]
@@ -113,11 +116,18 @@ impl Account {
         match Self::load(view, &key(user))? {
             None => Ok(Self::new(user.to_owned(), name.to_owned(), keeper)),
             // A take-over that nobody knows the end of goes on.
-            Some(begun) if begun.password.is_none() && begun.keeper == keeper && begun.candidate.is_some() => {
+            Some(begun) if begun.rotated.is_none() && begun.keeper == keeper && begun.candidate.is_some() => {
                 Ok(Self { user: user.to_owned(), name: name.to_owned(), ..begun })
             }
             Some(_) => Err(Fault::invalid(format!("{user:?} is already managed by the secrets engine"))),
         }
+    }
+
+    /// As whom it is let in, and by what: its password, and in doubt its candidate.
+    pub(crate) fn itself(&self, is_in_doubt: bool) -> Manager {
+        let candidate = self.candidate.as_ref().filter(|_| is_in_doubt);
+        let passwords = self.password.iter().chain(candidate).map(copy).collect();
+        Manager { name: self.name.clone(), passwords }
     }
 
     /// The candidate is the password from now on.

@@ -68,7 +68,7 @@ impl Schema {
 
 /// The configuration as it is stored.
 #[derive(Record)]
-#[record(kind = "ldap-config", version = 1)]
+#[record(kind = "ldap-config", version = 2, previous = ConfigV1)]
 pub(crate) struct Config {
     /// Which of the mount's configurations it is: another address is another one.
     pub(crate) number: u64,
@@ -101,6 +101,74 @@ pub(crate) struct Config {
     pub(crate) skip_import: bool,
     pub(crate) timing: Timing,
     pub(crate) is_rotation_disabled: bool,
+    /// Whether each account acts for itself, and nobody else is configured.
+    pub(crate) is_self_managed: bool,
+}
+
+/// The configuration when there always was somebody who acts for others.
+#[derive(Record)]
+#[record(kind = "ldap-config", version = 1)]
+struct ConfigV1 {
+    number: u64,
+    is_former: bool,
+    url: String,
+    bind_name: String,
+    password: SecretString,
+    last_password: Option<SecretString>,
+    rotated: Option<Timestamp>,
+    candidate: Option<SecretString>,
+    schema: Schema,
+    password_policy: String,
+    length: u64,
+    base: String,
+    user_attribute: String,
+    upn_domain: String,
+    request_timeout: Duration,
+    connection_timeout: Duration,
+    start_tls: bool,
+    insecure_tls: bool,
+    authority: String,
+    client_certificate: String,
+    client_key: SecretString,
+    tls_oldest: String,
+    tls_newest: String,
+    skip_import: bool,
+    timing: Timing,
+    is_rotation_disabled: bool,
+}
+
+impl From<ConfigV1> for Config {
+    fn from(older: ConfigV1) -> Self {
+        Self {
+            number: older.number,
+            is_former: older.is_former,
+            url: older.url,
+            bind_name: older.bind_name,
+            password: older.password,
+            last_password: older.last_password,
+            rotated: older.rotated,
+            candidate: older.candidate,
+            schema: older.schema,
+            password_policy: older.password_policy,
+            length: older.length,
+            base: older.base,
+            user_attribute: older.user_attribute,
+            upn_domain: older.upn_domain,
+            request_timeout: older.request_timeout,
+            connection_timeout: older.connection_timeout,
+            start_tls: older.start_tls,
+            insecure_tls: older.insecure_tls,
+            authority: older.authority,
+            client_certificate: older.client_certificate,
+            client_key: older.client_key,
+            tls_oldest: older.tls_oldest,
+            tls_newest: older.tls_newest,
+            skip_import: older.skip_import,
+            timing: older.timing,
+            is_rotation_disabled: older.is_rotation_disabled,
+            is_self_managed: false,
+        }
+    }
 }
 
 /// What to change; what is not sent stays.
@@ -148,6 +216,8 @@ pub(crate) struct Write {
     tls_max_version: Option<String>,
     /// Whether static roles take over accounts without giving them another password.
     skip_static_role_import_rotation: Option<bool>,
+    /// Whether accounts of static roles change their passwords as themselves; then there is no `binddn`.
+    self_managed: Option<bool>,
     /// When the engine's own password is rotated.
     #[input(flatten)]
     times: Times,
@@ -194,6 +264,8 @@ pub(crate) struct Shown {
     tls_max_version: String,
     /// Whether static roles take over accounts as they are.
     skip_static_role_import_rotation: bool,
+    /// Whether accounts change their passwords as themselves.
+    self_managed: bool,
     /// When the engine's own password was rotated.
     #[output(optional)]
     last_bind_password_rotation: Option<String>,
@@ -245,6 +317,7 @@ impl Config {
             skip_import: false,
             timing: Timing::default(),
             is_rotation_disabled: false,
+            is_self_managed: false,
         }
     }
 
@@ -262,6 +335,21 @@ impl Config {
     /// The configuration; a refusal where there is none.
     pub(crate) fn known(view: &mut View<'_>) -> Result<Self, Fault> {
         Self::load(view)?.ok_or_else(|| Fault::invalid("missing LDAP configuration"))
+    }
+
+    /// The configuration, where somebody acts for others; a refusal to do this where nobody does.
+    pub(crate) fn managing(view: &mut View<'_>, deed: &str) -> Result<Self, Fault> {
+        let config = Self::known(view)?;
+        config.manages(deed)?;
+        Ok(config)
+    }
+
+    /// A refusal to do this where nobody acts for others.
+    pub(crate) fn manages(&self, deed: &str) -> Result<(), Fault> {
+        if self.is_self_managed {
+            return Err(Fault::invalid(format!("{deed} needs a binddn, and the configuration is self_managed")));
+        }
+        Ok(())
     }
 
     /// The one that something was made with, or else what comes nearest to it.
@@ -314,6 +402,7 @@ impl Config {
                 request_timeout: self.request_timeout,
             },
             manager: Manager { name, passwords: self.passwords(now) },
+            acts_as_itself: false,
             base: self.base.clone(),
             user_attribute: if self.user_attribute.is_empty() {
                 self.schema.user_attribute().to_owned()
@@ -342,10 +431,11 @@ impl Config {
         Tls::new(certificates, (oldest, newest), clock).map_err(|error| Fault::invalid(error.to_string()))
     }
 
-    /// A new password as the configuration wants it.
-    pub(crate) fn new_password(&self, cx: &mut Cx<'_>) -> Result<SecretString, Fault> {
-        if !self.password_policy.is_empty() {
-            return cx.password(&self.password_policy);
+    /// A new password as the configuration wants it, or by another policy than its own.
+    pub(crate) fn new_password(&self, cx: &mut Cx<'_>, policy: &str) -> Result<SecretString, Fault> {
+        let policy = if policy.is_empty() { &self.password_policy } else { policy };
+        if !policy.is_empty() {
+            return cx.password(policy);
         }
         let length = if self.length == 0 { LENGTH } else { self.length };
         let length = usize::try_from(length).map_err(Fault::internal)?;
@@ -379,6 +469,7 @@ impl Config {
             tls_min_version: self.tls_oldest,
             tls_max_version: self.tls_newest,
             skip_static_role_import_rotation: self.skip_import,
+            self_managed: self.is_self_managed,
             last_bind_password_rotation: self.rotated.map(rfc3339),
             rotation_period: self.timing.shown_period().filter(|period| !period.is_zero()),
             rotation_schedule: self.timing.shown_schedule(),
@@ -415,6 +506,7 @@ impl Config {
         self.start_tls = sent.starttls.unwrap_or(self.start_tls);
         self.insecure_tls = sent.insecure_tls.unwrap_or(self.insecure_tls);
         self.skip_import = sent.skip_static_role_import_rotation.unwrap_or(self.skip_import);
+        self.is_self_managed = sent.self_managed.unwrap_or(self.is_self_managed);
         let changed = self.timing.change_or_disable(&mut self.is_rotation_disabled, sent.times, PERIOD_MIN);
         changed.map_err(|error| Fault::invalid(error.to_string()))?;
         self.schema = schema(sent.schema.as_deref(), sent.credential_type.as_deref(), self.schema)?;
@@ -422,7 +514,9 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        if self.bind_name.is_empty() || self.password.is_empty() {
+        if self.is_self_managed {
+            self.check_self_managed()?;
+        } else if self.bind_name.is_empty() || self.password.is_empty() {
             return Err(Fault::invalid("binddn and bindpass are required"));
         }
         if !self.password_policy.is_empty() && self.length > 0 {
@@ -433,6 +527,16 @@ impl Config {
         }
         addresses(&self.url).map_err(|error| Fault::invalid(error.to_string()))?;
         Ok(())
+    }
+
+    fn check_self_managed(&self) -> Result<(), Fault> {
+        let why = match self.schema {
+            _ if !self.bind_name.is_empty() || !self.password.is_empty() => "has no binddn and no bindpass",
+            _ if !self.timing.is_never() => "has no password of its own that could be rotated",
+            Schema::RacfPassword | Schema::RacfPhrase => "belongs to the schemas openldap and ad",
+            Schema::OpenLdap | Schema::ActiveDirectory => return Ok(()),
+        };
+        Err(Fault::invalid(format!("a self_managed configuration {why}")))
     }
 }
 
@@ -477,7 +581,12 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
         Some(former) => Config::fresh(former.number + 1),
         None => Config::fresh(1),
     };
+    let was_self_managed = config.is_self_managed;
     config.change(input)?;
+    if config.is_self_managed != was_self_managed && stored.as_ref().is_some_and(|stored| !stored.is_former) {
+        // What it lends and made is brought back by whom it has.
+        return Err(Fault::invalid("self_managed cannot be changed: delete the configuration first"));
+    }
     if config.user_attribute.is_empty() {
         config.user_attribute = config.schema.user_attribute().to_owned();
     }

@@ -52,9 +52,9 @@ pub(crate) async fn make(
     input: ByName,
 ) -> Result<Option<Outside<UnderLease<Data<Credentials>>>>, Fault> {
     let Some(role) = Role::load(&mut cx.view, &input.name)? else { return Ok(None) };
-    let config = Config::known(&mut cx.view)?;
+    let config = Config::managing(&mut cx.view, "making accounts")?;
     let username = role.username(&cx, &input.name)?;
-    let password = config.new_password(&mut cx)?;
+    let password = config.new_password(&mut cx, "")?;
     let issued = Timestamp::from_seconds(cx.now.seconds());
     let life = if role.default_ttl.is_zero() { cx.mount.default_lease_ttl } else { role.default_ttl };
     let ends = issued.plus(life);

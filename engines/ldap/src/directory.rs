@@ -22,6 +22,8 @@ pub(crate) struct Manager {
 pub(crate) struct Directory {
     pub(crate) dialer: Dialer,
     pub(crate) manager: Manager,
+    /// Whether that is the very account whose password is changed.
+    pub(crate) acts_as_itself: bool,
     /// Below which entry accounts are looked for.
     pub(crate) base: String,
     /// The attribute that names an account.
@@ -37,11 +39,16 @@ const RIGHT_PASSWORD: &[&str] = &["data 530", "data 531", "data 532", "data 533"
 impl Directory {
     /// A connection on which the engine may act.
     pub(crate) async fn open(&self) -> Result<Connection, DirectoryError> {
+        self.open_by().await.map(|(connection, _)| connection)
+    }
+
+    /// The same, and by which password.
+    pub(crate) async fn open_by(&self) -> Result<(Connection, &SecretString), DirectoryError> {
         let mut connection = self.dialer.connect().await?;
         let mut last = DirectoryError::NoPassword;
         for password in &self.manager.passwords {
             match connection.bind(&self.manager.name, password).await {
-                Ok(()) => return Ok(connection),
+                Ok(()) => return Ok((connection, password)),
                 Err(error) if error.is_wrong_password() => last = error,
                 Err(error) => return Err(error),
             }
@@ -96,23 +103,30 @@ impl Directory {
         }
     }
 
-    /// Gives an entry another password.
-    pub(crate) async fn set_password(
+    /// Gives an entry another password; where it does so itself, in the place of the one that let it in.
+    async fn set_password(
         &self,
         connection: &mut Connection,
         entry: &str,
         password: &SecretString,
+        own: Option<&SecretString>,
     ) -> Result<(), DirectoryError> {
-        let replace = |attribute: &str, value: Wiped<Vec<u8>>| Modification {
-            verb: Verb::Replace,
-            attribute: attribute.to_owned(),
-            values: vec![value],
-        };
+        let change =
+            |verb, attribute: &str, value| Modification { verb, attribute: attribute.to_owned(), values: vec![value] };
+        let replace = |attribute: &str, value: Wiped<Vec<u8>>| change(Verb::Replace, attribute, value);
+        let quoted = |password: &SecretString| quoted_utf16(password.expose());
         let plain = || Wiped::new(password.expose().as_bytes().to_vec());
         let no_expiry = || replace("racfAttributes", Wiped::new(b"noexpired".to_vec()));
         let changes = match self.schema {
             Schema::OpenLdap => vec![replace("userPassword", plain())],
-            Schema::ActiveDirectory => vec![replace("unicodePwd", quoted_utf16(password.expose()))],
+            // Replacing is a right over others; who knows the password takes it away and adds another.
+            Schema::ActiveDirectory => match own {
+                Some(own) => vec![
+                    change(Verb::Delete, "unicodePwd", quoted(own)),
+                    change(Verb::Add, "unicodePwd", quoted(password)),
+                ],
+                None => vec![replace("unicodePwd", quoted(password))],
+            },
             Schema::RacfPassword => vec![replace("racfPassword", plain()), no_expiry()],
             Schema::RacfPhrase => vec![replace("racfPassPhrase", plain()), no_expiry()],
         };
@@ -140,9 +154,10 @@ impl Directory {
         connection: &mut Connection,
         entry: &str,
         password: &SecretString,
+        own: Option<&SecretString>,
         is_in_doubt: bool,
     ) -> Result<(), DirectoryError> {
-        if let Err(error) = self.set_password(connection, entry, password).await {
+        if let Err(error) = self.set_password(connection, entry, password, own).await {
             let has_it = is_in_doubt && error.is_refusal() && self.is_password(entry, password).await.unwrap_or(false);
             return if has_it { Ok(()) } else { Err(error) };
         }

@@ -173,6 +173,7 @@ pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Resul
 pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Outside<Nothing>, Fault> {
     let config = Config::load(&mut cx.view)?;
     let config = config.ok_or_else(|| Fault::invalid("config must exist to create a library"))?;
+    config.manages("a library")?;
     let known = LibrarySet::load(&mut cx.view, &input.name)?;
     if known.is_none() {
         name::check(&input.name)?;

@@ -69,7 +69,7 @@ pub(crate) struct CheckedIn {
 }
 
 pub(crate) async fn check_out(_engine: &Ldap, mut cx: Cx<'_>, input: CheckOut) -> Result<Secret<Borrowed>, Fault> {
-    let config = Config::known(&mut cx.view)?;
+    let config = Config::managing(&mut cx.view, "a library")?;
     let set = LibrarySet::known(&mut cx.view, &input.name)?;
     let ttl = match input.ttl.map(|sent| sent.0) {
         Some(wished) if set.ttl.is_zero() || wished < set.ttl => wished,
@@ -81,7 +81,7 @@ pub(crate) async fn check_out(_engine: &Ldap, mut cx: Cx<'_>, input: CheckOut) -
         let is_there = account.borrower.is_none() && account.candidate.is_none();
         let Some(password) = account.password.as_ref().filter(|_| is_there) else { continue };
         let password = shown(password);
-        account.next = Some(config.new_password(&mut cx)?);
+        account.next = Some(config.new_password(&mut cx, "")?);
         account.loans += 1;
         account.borrower = Some(Borrower::of(&cx));
         account.store(&mut cx.view)?;
@@ -112,7 +112,7 @@ pub(crate) async fn manage_check_in(
 }
 
 fn bring_back(mut cx: Cx<'_>, input: CheckIn, is_manager: bool) -> Result<Outside<Data<CheckedIn>>, Fault> {
-    let config = Config::known(&mut cx.view)?;
+    let config = Config::managing(&mut cx.view, "a library")?;
     let set = LibrarySet::known(&mut cx.view, &input.name)?;
     let named = input.service_account_names.map(|names| once_each(names.0)).unwrap_or_default();
     let is_anybodys = is_manager || set.anybody_checks_in;
@@ -160,18 +160,18 @@ pub(crate) fn renew(mut cx: Cx<'_>, lease: &Leased<'_>) -> Result<(), Fault> {
 pub(crate) async fn revoke(mut cx: Cx<'_>, lease: Leased<'_>) -> Result<(), Fault> {
     let loan = Loan::decode(lease.recipe.expose()).map_err(Fault::internal)?;
     let Some(mut account) = lent(&mut cx, &loan)? else { return Ok(()) };
-    let config = Config::known(&mut cx.view)?;
+    let config = Config::managing(&mut cx.view, "a library")?;
     let directory = config.directory(cx.net, cx.clock, cx.now)?;
     // What it gets was decided when it was lent: so whoever else brings it back at once, or this again, does the same.
     let candidate = match account.candidate.take().or_else(|| account.next.take()) {
         Some(decided) => decided,
-        None => config.new_password(&mut cx)?,
+        None => config.new_password(&mut cx, "")?,
     };
     let mut connection = directory.open().await.map_err(|error| unreached(&error))?;
     let entry = directory.find(&mut connection, &account.name, &account.user).await;
     let entry = entry.map_err(|error| not_taken_back(&error))?;
     let password = copy(&candidate);
-    let rotated = directory.rotate(&mut connection, &entry, &password, true).await;
+    let rotated = directory.rotate(&mut connection, &entry, &password, None, true).await;
     rotated.map_err(|error| not_taken_back(&error))?;
     account.candidate = Some(candidate);
     account.promote(cx.now);

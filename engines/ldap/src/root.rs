@@ -30,7 +30,7 @@ pub(crate) fn plan_next(view: &mut View<'_>, config: &Config, now: Timestamp) ->
 }
 
 pub(crate) async fn rotate(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Outside<Nothing>, Fault> {
-    let config = Config::known(&mut cx.view)?;
+    let config = Config::managing(&mut cx.view, "rotate-root")?;
     plan(&mut cx, config)
 }
 
@@ -56,7 +56,7 @@ fn plan(cx: &mut Cx<'_>, mut config: Config) -> Result<Outside<Nothing>, Fault> 
     let was_in_doubt = config.candidate.is_some();
     let candidate = match config.candidate.take() {
         Some(begun) => begun,
-        None => config.new_password(cx)?,
+        None => config.new_password(cx, "")?,
     };
     let password = copy(&candidate);
     config.candidate = Some(candidate);
@@ -70,7 +70,7 @@ fn plan(cx: &mut Cx<'_>, mut config: Config) -> Result<Outside<Nothing>, Fault> 
         let failed = |error| failed_first(CONTEXT, &error, &[]);
         let mut connection = directory.open().await.map_err(failed)?;
         let entry = directory.find_manager(&mut connection).await.map_err(failed)?;
-        let rotated = directory.rotate(&mut connection, &entry, &password, was_in_doubt).await;
+        let rotated = directory.rotate(&mut connection, &entry, &password, None, was_in_doubt).await;
         rotated.map_err(|error| failed_first(CONTEXT, &error, &[&password]))?;
         Ok(password)
     };

@@ -39,16 +39,28 @@ pub(crate) fn plan<A: Answer + 'static>(
     accounts: Vec<Account>,
     then: impl Fn(&mut View<'_>, Timestamp) -> Result<A, Fault> + Send + Sync + 'static,
 ) -> Result<Outside<A>, Fault> {
-    let directory = config.directory(cx.net, cx.clock, cx.now)?;
+    let mut directory = config.directory(cx.net, cx.clock, cx.now)?;
     let mut jobs = Vec::with_capacity(accounts.len());
     for mut account in accounts {
         let is_in_doubt = account.candidate.is_some() || account.next.is_some();
         let candidate = match account.candidate.take().or_else(|| account.next.take()) {
             Some(begun) => begun,
-            None => config.new_password(cx)?,
+            None => {
+                let policy = match &account.keeper {
+                    Keeper::Role(role) => StaticRole::policy(&mut cx.view, role)?,
+                    Keeper::Set(_) => String::new(),
+                };
+                config.new_password(cx, &policy)?
+            }
         };
         let password = copy(&candidate);
         account.candidate = Some(candidate);
+        if config.is_self_managed {
+            if account.name.is_empty() {
+                return Err(Fault::invalid("the account has no dn, and nobody is configured who could look for it"));
+            }
+            (directory.manager, directory.acts_as_itself) = (account.itself(is_in_doubt), true);
+        }
         account.store(&mut cx.view)?;
         let key = key(&account.user);
         cx.view.wake(&key, cx.now.plus(FINISHED_AFTER))?;
@@ -70,10 +82,17 @@ pub(crate) fn plan<A: Answer + 'static>(
 
 async fn act(directory: Directory, jobs: Vec<Job>) -> Result<Vec<Job>, Failed> {
     const CONTEXT: &str = "unable to rotate the password";
-    let mut connection = directory.open().await.map_err(|error| failed_first(CONTEXT, &error, &[]))?;
+    let opened = directory.open_by().await;
+    let (mut connection, by) = opened.map_err(|error| failed_first(CONTEXT, &error, &[]))?;
+    let own = directory.acts_as_itself.then_some(by);
     // All are there, or nothing is changed.
     let mut entries = Vec::with_capacity(jobs.len());
     for job in &jobs {
+        if own.is_some() {
+            // It may not be allowed to look at itself.
+            entries.push(job.name.clone());
+            continue;
+        }
         let found = directory.find(&mut connection, &job.name, &job.user).await;
         let context = format!("{CONTEXT} of {:?}", job.user);
         entries.push(found.map_err(|error| failed_first(&context, &error, &[&job.password]))?);
@@ -81,7 +100,7 @@ async fn act(directory: Directory, jobs: Vec<Job>) -> Result<Vec<Job>, Failed> {
     for (at, (job, entry)) in jobs.iter().zip(&entries).enumerate() {
         let context = format!("{CONTEXT} of {:?}", job.user);
         let failed = if at == 0 { failed_first } else { failed_later };
-        let rotated = directory.rotate(&mut connection, entry, &job.password, job.is_in_doubt).await;
+        let rotated = directory.rotate(&mut connection, entry, &job.password, own, job.is_in_doubt).await;
         rotated.map_err(|error| failed(&context, &error, &[&job.password]))?;
     }
     Ok(jobs)
@@ -114,20 +133,18 @@ fn note(view: &mut View<'_>, now: Timestamp, key: &str, was_in_doubt: bool, left
         Left::Nothing if !was_in_doubt => account.candidate = None,
         _ => {}
     }
-    if account.candidate.is_none() && account.password.is_none() {
-        // It was to be taken over, and was not.
-        match &account.keeper {
-            // One that was taken over as it is stays.
-            Keeper::Role(role) if StaticRole::is_settled(view, role)? => {}
-            Keeper::Role(role) => {
-                StaticRole::forget(view, role)?;
-                return Account::forget(view, &account.user);
-            }
-            Keeper::Set(set) => {
-                LibrarySet::let_go(view, set, &account.user)?;
-                return Account::forget(view, &account.user);
-            }
+    // It was to be taken over, and was not.
+    match &account.keeper {
+        _ if account.candidate.is_some() => {}
+        Keeper::Role(role) if !StaticRole::is_settled(view, role)? => {
+            StaticRole::forget(view, role)?;
+            return Account::forget(view, &account.user);
         }
+        Keeper::Set(set) if account.password.is_none() => {
+            LibrarySet::let_go(view, set, &account.user)?;
+            return Account::forget(view, &account.user);
+        }
+        Keeper::Role(_) | Keeper::Set(_) => {}
     }
     account.store(view)?;
     match &account.keeper {

@@ -11,6 +11,7 @@ use tresor_engine::outside::Outside;
 use tresor_engine::{Cx, Data, Keys, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
+use tresor_secret::SecretString;
 use tresor_wire::input::{Input, PathParameters, Seconds};
 use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
@@ -27,7 +28,7 @@ const PERIOD_MIN: Duration = Duration::from_secs(5);
 
 /// A role as it is stored.
 #[derive(Record)]
-#[record(kind = "ldap-static-role", version = 1)]
+#[record(kind = "ldap-static-role", version = 2, previous = StaticRoleV1)]
 pub(crate) struct StaticRole {
     user: String,
     /// The distinguished name; empty is looked for by the name.
@@ -36,6 +37,32 @@ pub(crate) struct StaticRole {
     pub(crate) made: Timestamp,
     /// Whether its account was taken over.
     is_settled: bool,
+    /// The policy by which its passwords are made; empty: the configuration's.
+    password_policy: String,
+}
+
+/// A role when all of them had the configuration's policy.
+#[derive(Record)]
+#[record(kind = "ldap-static-role", version = 1)]
+struct StaticRoleV1 {
+    user: String,
+    name: String,
+    timing: Timing,
+    made: Timestamp,
+    is_settled: bool,
+}
+
+impl From<StaticRoleV1> for StaticRole {
+    fn from(older: StaticRoleV1) -> Self {
+        Self {
+            user: older.user,
+            name: older.name,
+            timing: older.timing,
+            made: older.made,
+            is_settled: older.is_settled,
+            password_policy: String::new(),
+        }
+    }
 }
 
 /// A role to write; what is not sent stays.
@@ -56,6 +83,12 @@ pub(crate) struct Write {
     rotation_window: Option<Seconds>,
     /// Whether the account is taken over as it is, without another password.
     skip_import_rotation: Option<bool>,
+    /// The password that the account has: what is shown until it is rotated, and what it is let in by where it is rotated as
+    /// itself.
+    #[input(secret)]
+    password: Option<SecretString>,
+    /// The policy by which its passwords are made, instead of the configuration's.
+    password_policy: Option<String>,
 }
 
 /// A role by name; in a listing, a folder.
@@ -85,6 +118,9 @@ pub(crate) struct Shown {
     /// When it was rotated last.
     #[output(optional)]
     last_vault_rotation: Option<String>,
+    /// The policy by which its passwords are made, where it has one of its own.
+    #[output(optional)]
+    password_policy: Option<String>,
 }
 
 /// The password of a role.
@@ -134,6 +170,11 @@ impl StaticRole {
 
     fn store(&self, view: &mut View<'_>, name: &str) -> Result<(), Fault> {
         view.write(&place(name), &self.encode())
+    }
+
+    /// The policy by which passwords of a role are made; empty: the configuration's.
+    pub(crate) fn policy(view: &mut View<'_>, name: &str) -> Result<String, Fault> {
+        Ok(Self::load(view, name)?.map(|role| role.password_policy).unwrap_or_default())
     }
 
     pub(crate) fn is_settled(view: &mut View<'_>, name: &str) -> Result<bool, Fault> {
@@ -203,7 +244,17 @@ pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Resul
         last_vault_rotation: account.and_then(|account| account.rotated).map(rfc3339),
         username: role.user,
         dn: role.name,
+        password_policy: (!role.password_policy.is_empty()).then_some(role.password_policy),
     })))
+}
+
+/// A policy that was sent, if there is one.
+fn known_policy(cx: &mut Cx<'_>, sent: Option<String>, before: String) -> Result<String, Fault> {
+    let Some(sent) = sent else { return Ok(before) };
+    if !sent.is_empty() {
+        cx.password(&sent)?;
+    }
+    Ok(sent)
 }
 
 pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Outside<Nothing>, Fault> {
@@ -228,11 +279,15 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<(), Faul
     if role.timing.is_never() {
         return Err(Fault::invalid("rotation_period must be 5 seconds or more"));
     }
+    role.password_policy = known_policy(cx, sent.password_policy, role.password_policy)?;
     if let Some(mut account) = Account::load(&mut cx.view, &key(&role.user))? {
         if let Some(name) = sent.dn {
             (account.name, role.name) = (name.clone(), name);
-            account.store(&mut cx.view)?;
         }
+        if let Some(password) = sent.password.filter(|password| !password.is_empty()) {
+            account.last_password = account.password.replace(password);
+        }
+        account.store(&mut cx.view)?;
         // What nobody knows the end of is finished first.
         if account.candidate.is_none() {
             role.wake_next(&mut cx.view, &account, cx.now)?;
@@ -254,14 +309,20 @@ fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
     }
     let config = Config::known(&mut cx.view)?;
     let name = sent.dn.unwrap_or_default();
+    let password = sent.password.filter(|password| !password.is_empty());
+    if config.is_self_managed && (name.is_empty() || password.is_none()) {
+        return Err(Fault::invalid("dn and password are required: the configuration is self_managed"));
+    }
+    let password_policy = known_policy(cx, sent.password_policy, String::new())?;
     // One whose take-over nobody knows the end of makes room.
     if let Some(begun) = StaticRole::load(&mut cx.view, &sent.name)?.filter(|begun| key(&begun.user) != key(&user)) {
         Account::forget(&mut cx.view, &begun.user)?;
     }
     let keeper = Keeper::Role(sent.name.clone());
-    let account = Account::taken_over(&mut cx.view, &user, &name, keeper)?;
+    let mut account = Account::taken_over(&mut cx.view, &user, &name, keeper)?;
+    account.password = password.or(account.password);
     let is_skipped = sent.skip_import_rotation.unwrap_or(config.skip_import);
-    let role = StaticRole { user, name, timing: times, made: cx.now, is_settled: is_skipped };
+    let role = StaticRole { user, name, timing: times, made: cx.now, is_settled: is_skipped, password_policy };
     role.store(&mut cx.view, &sent.name)?;
     if is_skipped {
         let account = Account { candidate: None, ..account };
@@ -284,7 +345,7 @@ pub(crate) async fn credentials(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -
     let unknown = || Fault::invalid(format!("unknown role: {}", input.name));
     let role = StaticRole::shown(&mut cx.view, &input.name)?.ok_or_else(unknown)?;
     let account = Account::load(&mut cx.view, &key(&role.user))?.ok_or_else(unknown)?;
-    let text = |secret: &Option<tresor_secret::SecretString>| secret.as_ref().map(shown).unwrap_or_default();
+    let text = |secret: &Option<SecretString>| secret.as_ref().map(shown).unwrap_or_default();
     let rotation = role.timing.rotation().map_err(Fault::internal)?;
     let due = rotation.map(|rotation| rotation.due(account.rotated.unwrap_or(role.made), cx.now));
     Ok(Data(Credentials {

@@ -473,3 +473,130 @@ async fn what_makes_no_sense_is_refused() {
         harness.write("ldap/role/r", ROOT, role).await.expect_error(400, text);
     }
 }
+
+#[tokio::test]
+async fn ldif_of_every_form_makes_what_it_says() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    // Several values, folded lines, comments, values that are no text, and a change of several parts.
+    let creation = "version: 1\n# what is made\n#  goes on\ndn: cn={{.Username}},ou=people,dc=exam\n ple,dc=com\nobjectClass: inetOrgPerson\n\
+                    sn: {{.Username}}\nuserPassword:: {{.Password | base64}}\ndescription: made by {{.DisplayName}}\n\
+                    # between two values\ndescription: for\n  {{.RoleName}}\ntelephoneNumber: 1\nmobile: 2\n\
+                    jpegPhoto:: /9j/4AAAAf8=\n\n\n\
+                    dn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: modify\nadd: description\n\
+                    description: third\ndescription: fourth\n-\nreplace: telephoneNumber\ntelephoneNumber: 7\n\
+                    telephoneNumber: 8\n-\ndelete: mobile\n-\ndelete: description\ndescription: for {{.RoleName}}\n-\n";
+    let deletion = "dn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: delete\n";
+    let role = json!({ "creation_ldif": creation, "deletion_ldif": deletion, "default_ttl": "1h" });
+    harness.prepare("POST", "ldap/role/every", role).await;
+    let made = harness.read("ldap/creds/every", ROOT).await.expect_status(200);
+    let name = format!("cn={},ou=people,dc=example,dc=com", made.text_at("/data/username"));
+    assert!(logs_in(&server, &name, &made.text_at("/data/password")).await);
+    let mut manager = connection(&server).await;
+    manager.bind(MANAGER, &SecretString::new(MANAGER_PASSWORD.to_owned())).await.unwrap();
+    let asked = ["description", "telephoneNumber", "mobile", "jpegPhoto"];
+    let found = manager.search(&name, Scope::Base, &Filter::any(), &asked).await.unwrap();
+    let mut shown: Vec<(String, Vec<Vec<u8>>)> = found[0].attributes.clone();
+    shown.sort();
+    let texts = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_vec()).collect::<Vec<_>>();
+    let expected = [
+        ("description".to_owned(), texts(&["made by root", "third", "fourth"])),
+        ("jpegPhoto".to_owned(), vec![vec![0xff, 0xd8, 0xff, 0xe0, 0, 0, 1, 0xff]]),
+        ("telephoneNumber".to_owned(), texts(&["7", "8"])),
+    ];
+    assert_eq!(shown, expected);
+    harness.prepare("POST", "sys/leases/revoke", json!({ "lease_id": made.text_at("/lease_id"), "sync": true })).await;
+    assert!(manager.search(&name, Scope::Base, &Filter::any(), &[]).await.is_err());
+}
+
+#[tokio::test]
+async fn a_static_role_has_a_policy_and_a_first_password_of_its_own() {
+    let server = Slapd::start().unwrap();
+    let harness = node_with(&server).await;
+    let policy = "length = 21\nrule \"charset\" { charset = \"xyz\" }\n";
+    harness.prepare("POST", "sys/policies/password/own", json!({ "policy": policy })).await;
+    let role = json!({
+        "username": "alice", "rotation_period": "24h", "skip_import_rotation": true, "password": "alice's first",
+        "password_policy": "own",
+    });
+    let mut wrong = role.clone();
+    wrong["password_policy"] = json!("nothing");
+    assert_eq!(harness.write("ldap/static-role/a", ROOT, wrong).await.status, 400);
+    harness.prepare("POST", "ldap/static-role/a", role).await;
+    let shown = harness.read("ldap/static-role/a", ROOT).await.expect_status(200);
+    assert_eq!((shown.at("/data/password_policy"), shown.at("/data/password")), (&json!("own"), &Value::Null));
+    let password = async || harness.read("ldap/static-cred/a", ROOT).await.text_at("/data/password");
+    assert_eq!(password().await, "alice's first");
+    harness.prepare("POST", "ldap/rotate-role/a", Value::Null).await;
+    let made = password().await;
+    assert!(made.len() == 21 && made.chars().all(|letter| "xyz".contains(letter)), "{made}");
+    assert!(logs_in(&server, ALICE, &made).await);
+    harness.prepare("POST", "ldap/static-role/a", json!({ "password_policy": "" })).await;
+    harness.prepare("POST", "ldap/rotate-role/a", Value::Null).await;
+    assert_eq!(password().await.len(), 64);
+}
+
+#[tokio::test]
+async fn accounts_of_a_self_managed_configuration_are_rotated_as_themselves() {
+    let server = Slapd::start().unwrap();
+    let harness = node().await;
+    harness.prepare("POST", "sys/mounts/ldap", json!({ "type": "ldap" })).await;
+    let write = async |path: &str, body: Value| harness.write(&format!("ldap/{path}"), ROOT, body).await;
+    let with = |more: Value| {
+        let mut config = json!({ "url": server.url(), "self_managed": true });
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        config
+    };
+    for (more, text) in [
+        (json!({ "binddn": MANAGER, "bindpass": "x" }), "has no binddn and no bindpass"),
+        (json!({ "rotation_period": "1h" }), "has no password of its own that could be rotated"),
+        (json!({ "schema": "racf" }), "belongs to the schemas openldap and ad"),
+    ] {
+        write("config", with(more)).await.expect_error(400, text);
+    }
+    harness.prepare("POST", "ldap/config", with(json!({}))).await;
+    assert_eq!(harness.read("ldap/config", ROOT).await.at("/data/self_managed"), &json!(true));
+    // Nobody is there who could do anything for others.
+    write("config", json!({ "self_managed": false })).await.expect_error(400, "delete the configuration first");
+    write("rotate-root", json!({})).await.expect_error(400, "rotate-root needs a binddn");
+    write("library/set", json!({ "service_account_names": "fizz" }))
+        .await
+        .expect_error(400, "a library needs a binddn");
+    harness.prepare("POST", "ldap/role/r", json!({ "creation_ldif": CREATION, "deletion_ldif": DELETION })).await;
+    harness.read("ldap/creds/r", ROOT).await.expect_error(400, "making accounts needs a binddn");
+
+    let role = |dn: &str, password: &str| json!({ "username": "alice", "dn": dn, "password": password, "rotation_period": "1h" });
+    for (role, text) in [
+        (role("", "alice's first"), "dn and password are required"),
+        (role(ALICE, ""), "dn and password are required"),
+        (role(ALICE, "canary-wrong"), "Invalid Credentials"),
+    ] {
+        let refused = write("static-role/a", role).await;
+        assert!(!String::from_utf8_lossy(&refused.bytes).contains("canary"));
+        refused.expect_error(400, text);
+        assert_eq!(harness.read("ldap/static-role/a", ROOT).await.status, 404);
+    }
+    harness.prepare("POST", "ldap/static-role/a", role(ALICE, "alice's first")).await;
+    let password = async || harness.read("ldap/static-cred/a", ROOT).await.text_at("/data/password");
+    let first = password().await;
+    assert!(logs_in(&server, ALICE, &first).await && !logs_in(&server, ALICE, "alice's first").await);
+    // By time, too.
+    harness.advance(Duration::from_secs(3601)).await;
+    until!(harness, password().await != first);
+    assert!(logs_in(&server, ALICE, &password().await).await);
+    // Whoever changes it elsewhere says so.
+    let mut own = connection(&server).await;
+    own.bind(ALICE, &SecretString::new(password().await)).await.unwrap();
+    let change = tresor_directory::Modification {
+        verb: tresor_directory::Verb::Replace,
+        attribute: "userPassword".to_owned(),
+        values: vec![tresor_secret::Wiped::new(b"elsewhere".to_vec())],
+    };
+    own.modify(ALICE, &[change]).await.unwrap();
+    let known = password().await;
+    write("rotate-role/a", json!({})).await.expect_error(400, "Invalid Credentials");
+    assert_eq!(password().await, known);
+    harness.prepare("POST", "ldap/static-role/a", json!({ "password": "elsewhere" })).await;
+    harness.prepare("POST", "ldap/rotate-role/a", Value::Null).await;
+    assert!(logs_in(&server, ALICE, &password().await).await && !logs_in(&server, ALICE, "elsewhere").await);
+}
