@@ -12,6 +12,7 @@ struct State {
     inside: usize,
     /// How many of them wait for what runs in the background.
     resting: usize,
+    /// How many went in that did not turn out to rest.
     entered: u64,
 }
 
@@ -40,7 +41,10 @@ impl Gate {
 
     /// Somebody inside begins to wait for what runs in the background, which is not to make way for them.
     pub(crate) fn rest(&self) -> Resting {
-        self.change(|state| state.resting += 1);
+        self.change(|state| {
+            state.resting += 1;
+            state.entered = state.entered.saturating_sub(1);
+        });
         Resting(self.clone())
     }
 
@@ -61,7 +65,12 @@ impl Gate {
         self.0.borrow().is_closed
     }
 
-    /// Whether somebody is inside who does not rest, and how many went in so far.
+    /// Whether somebody inside waits for what runs in the background.
+    pub(crate) fn is_waited_in(&self) -> bool {
+        self.0.borrow().resting > 0
+    }
+
+    /// Whether somebody is inside who does not rest, and how many went in so far that did not turn out to.
     pub(crate) fn traffic(&self) -> (bool, u64) {
         let state = self.0.borrow();
         (state.inside > state.resting, state.entered)
@@ -110,13 +119,13 @@ mod tests {
         let gate = Gate::default();
         let (asks, waits) = (gate.enter().unwrap(), gate.enter().unwrap());
         let rests = gate.rest();
-        assert_eq!(gate.traffic(), (true, 2));
+        assert_eq!((gate.traffic(), gate.is_waited_in()), ((true, 1), true));
         drop(asks);
-        assert_eq!(gate.traffic(), (false, 2));
+        assert_eq!(gate.traffic(), (false, 1));
         drop(rests);
-        assert_eq!(gate.traffic(), (true, 2));
+        assert_eq!((gate.traffic(), gate.is_waited_in()), ((true, 1), false));
         drop(waits);
-        assert_eq!(gate.traffic(), (false, 2));
+        assert_eq!(gate.traffic(), (false, 1));
     }
 
     #[tokio::test]

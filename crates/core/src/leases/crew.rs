@@ -24,6 +24,11 @@ impl<T> Default for Crew<T> {
     }
 }
 
+/// A pause of that length; of none, others have their turn.
+pub(super) fn pause(clock: &SteadyClock, length: Duration) -> BoxFuture<'static, ()> {
+    if length.is_zero() { Box::pin(tresor_env::tasks::breathe()) } else { clock.sleep(length) }
+}
+
 impl<T: Send + 'static> Crew<T> {
     /// How many pieces are under way.
     pub(super) fn len(&self) -> usize {
@@ -52,17 +57,10 @@ impl<T: Send + 'static> Crew<T> {
     pub(super) async fn rest(
         &mut self,
         gate: &Gate,
-        clock: &SteadyClock,
-        pause: Duration,
+        mut pause: BoxFuture<'static, ()>,
         ends_it: bool,
     ) -> Option<Vec<(String, T)>> {
         let mut done = Vec::new();
-        let mut pause = if pause.is_zero() {
-            let breath: BoxFuture<'static, ()> = Box::pin(tresor_env::tasks::breathe());
-            breath
-        } else {
-            clock.sleep(pause)
-        };
         loop {
             tokio::select! {
                 biased;

@@ -15,6 +15,7 @@ pub(crate) mod clock;
 mod collect;
 mod counting;
 mod crew;
+mod hurry;
 pub mod index;
 pub(crate) mod intents;
 pub mod jobs;
@@ -87,19 +88,28 @@ struct Traffic {
     entered: u64,
     since: Option<Duration>,
 }
+    /// When the last one was seen, and the one before that.
 
+    before: Option<Duration>,
 impl Traffic {
     const fn new() -> Self {
-        Self { entered: 0, since: None }
+        Self { entered: 0, since: None, before: None }
     }
 
     fn pace(&mut self, gate: &Gate, now: Duration) -> Pace {
         let (is_anybody_inside, entered) = gate.traffic();
-        if is_anybody_inside || entered != self.entered {
-            (self.entered, self.since) = (entered, Some(now));
+        if entered > self.entered {
+            (self.before, self.since) = (self.since, Some(now));
+        } else if entered < self.entered {
+            // Who was seen only waits for this.
+            self.since = self.before;
         }
         let is_calm = self.since.is_none_or(|since| now.saturating_sub(since) >= CALM_AFTER);
         if is_calm { CALM } else { BESIDE_REQUESTS }
+        if is_anybody_inside {
+            self.since = Some(now);
+        }
+        self.entered = entered;
     }
 }
 
@@ -113,8 +123,15 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
         let begun = unsealed.doors.clock.monotonic();
         let pace = traffic.pace(&gate, begun);
         let progress = step(&unsealed, pace).await;
+        let hurry = Arc::clone(unsealed.handles.leases.hurry());
+        let wanted = hurry.wanted();
         failed = if progress.is_err() { failed.saturating_add(1) } else { 0 };
         if let Err(fault) = &progress {
+        if matches!(progress, Ok(Progress::More)) && gate.is_waited_in() {
+            // Engines may have to be asked now, and perhaps it was the last that somebody waits for.
+            hurry.want();
+            hurry.end();
+        }
             tracing::warn!(%fault, cause = ?fault, "expiry and collection will try again");
         }
         let took = unsealed.doors.clock.monotonic().saturating_sub(begun);
@@ -125,6 +142,7 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
         };
         let pause = (!pause.is_zero()).then(|| unsealed.clock.sleep(pause));
         drop(unsealed);
+        let is_idle = matches!(progress, Ok(Progress::Idle));
         let Some(pause) = pause else {
             tresor_env::tasks::breathe().await;
             continue;
@@ -134,6 +152,7 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
             () = pause => {}
             () = gate.closed() => return,
         }
+            () = hurry.wanted_after(wanted), if is_idle => {}
     }
 }
 
@@ -347,3 +366,11 @@ mod tests {
         assert!(!is_calm(120_500) && is_calm(121_000));
     }
 }
+        // Who waits for the background is none, even where it was seen before it began to wait.
+        let waits = gate.enter().unwrap();
+        assert!(!is_calm(200_000));
+        let rests = gate.rest();
+        assert!(is_calm(200_001));
+        drop(gate.enter().unwrap());
+        assert!(!is_calm(200_002) && is_calm(201_002));
+        drop((rests, waits));

@@ -17,9 +17,11 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use tresor_barrier::{KeyPrefix, Lane, Txn};
 use tresor_engine::outside::is_unreachable;
+use tresor_env::BoxFuture;
 use tresor_model::{Fault, Timestamp};
 
-use super::crew::Crew;
+use super::crew::{self, Crew};
+use super::hurry::Hurry;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, give_up, move_to, take_from_irrevocable, write};
 use super::{
@@ -63,6 +65,8 @@ pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
             return;
         }
         let begun = unsealed.doors.clock.monotonic();
+        let hurry = Arc::clone(unsealed.handles.leases.hurry());
+        let wanted = hurry.wanted();
         let pace = traffic.pace(&gate, begun);
         let (progress, has_sorted) = round(&unsealed, pace, &mut crew, &mut behind).await;
         let took = unsealed.doors.clock.monotonic().saturating_sub(begun);
@@ -81,13 +85,31 @@ pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
         let (pause, is_idle) = if failed > 0 { (pause.max(pause_after(failed)), false) } else { (pause, is_idle) };
         let (weak, clock) = (Arc::downgrade(&unsealed), unsealed.clock.clone());
         drop(unsealed);
-        let Some(done) = crew.rest(&gate, &clock, pause, is_idle).await else { return };
+        let pause = crew::pause(&clock, pause);
+        let pause = if is_idle { or_wanted(pause, Arc::clone(&hurry), wanted) } else { pause };
+        let Some(done) = crew.rest(&gate, pause, is_idle).await else { return };
+        // Whoever waits looks when nothing of a target is under way: until then it was in vain.
+        let has_ended = done.iter().any(|(queue, _)| crew.of(queue) == 0);
         for (queue, asked) in done {
             let is_well = note(&weak, &queue, asked);
             (went, broke) = (went || is_well, broke || !is_well);
         }
+        if has_ended {
+            hurry.end();
+        }
         failed = if broke && !went { failed.saturating_add(1) } else { 0 };
     }
+}
+
+/// A pause that ends earlier where somebody waits.
+fn or_wanted(pause: BoxFuture<'static, ()>, hurry: Arc<Hurry>, seen: u64) -> BoxFuture<'static, ()> {
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            () = pause => {}
+            () = hurry.wanted_after(seen) => {}
+        }
+    })
 }
 
 /// Remembers how a target is doing; false when the store failed.

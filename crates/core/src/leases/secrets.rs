@@ -16,6 +16,7 @@ use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
 use tresor_wire::duration::print_go;
 
+use super::hurry::Hurry;
 use super::intents::INTENDED;
 use super::names::readable_ids;
 use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
@@ -43,6 +44,7 @@ pub struct Leases {
     targets: Targets,
     renewals: Renewals,
     irrevocable_kept: Option<Duration>,
+    hurry: Arc<Hurry>,
 }
 
 /// What asking an engine takes.
@@ -108,7 +110,14 @@ impl LeasesLeft {
 
 impl Leases {
     pub(crate) fn new(spaces: Arc<Spaces>, tokens: Arc<Tokens>, irrevocable_kept: Option<Duration>) -> Self {
-        Self { spaces, tokens, targets: Targets::default(), renewals: Renewals::default(), irrevocable_kept }
+        Self {
+            spaces,
+            tokens,
+            targets: Targets::default(),
+            renewals: Renewals::default(),
+            irrevocable_kept,
+            hurry: Arc::default(),
+        }
     }
 
     /// How long after a lease was set apart it is forgotten.
@@ -124,6 +133,11 @@ impl Leases {
     /// Whom engines ask outside the server.
     pub(crate) const fn targets(&self) -> &Targets {
         &self.targets
+    }
+
+    /// Between who waits for the background, and that.
+    pub(super) const fn hurry(&self) -> &Arc<Hurry> {
+        &self.hurry
     }
 
     /// Makes a lease of what an engine handed out.

@@ -18,7 +18,7 @@ use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
 
-use super::crew::Crew;
+use super::crew::{self, Crew};
 use super::intents::{ACT_DEADLINE, falls_due};
 use super::secrets::{Means, own_context};
 use super::{PAUSE_MAX, index, parked, pause_after, stands, targets};
@@ -166,7 +166,7 @@ pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
         };
         let clock = unsealed.clock.clone();
         drop(unsealed);
-        if crew.rest(&gate, &clock, pause, true).await.is_none() {
+        if crew.rest(&gate, crew::pause(&clock, pause), true).await.is_none() {
             return;
         }
     }
