@@ -6,7 +6,8 @@
 //! nobody settles or gives up (a crash, another leader) falls due a little after the act's deadline, and not as soon as another
 //! node leads: the one before may not have heard of that, or stand still, and go on until its deadline, and nothing that a node
 //! can know of itself says that its last request has reached the target. To take back at once would be in vain just then, and
-//! leave what comes true late to the second time alone, which is there for a target that is late itself. Where nobody knows the
+//! leave what comes true late to the second time alone, which is there for a target that is late itself. A node without
+//! others has it taken back once more than that, as soon as it serves ([`interrupted`](super::interrupted)). Where nobody knows the
 //! end of the act, what it asked for may still come true: then it is taken back twice. Deliberately absent: the act.
 
 use std::time::Duration;

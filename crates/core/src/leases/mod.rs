@@ -18,6 +18,7 @@ mod crew;
 mod hurry;
 pub mod index;
 pub(crate) mod intents;
+mod interrupted;
 pub mod jobs;
 pub(crate) mod leaving;
 mod names;
@@ -80,17 +81,18 @@ pub(crate) fn start(node: &std::sync::Arc<Unsealed>, tasks: &tresor_env::Tasks) 
     tasks.spawn(run(weak.clone(), gate.clone()));
     tasks.spawn(revoke::run(weak.clone(), gate.clone()));
     tasks.spawn(wakes::run(weak.clone(), gate.clone()));
+    tasks.spawn(interrupted::run(weak.clone(), gate.clone()));
     tasks.spawn(erasure::run(weak, gate));
 }
 
 /// Tells whether requests run, from the numbers of those that came.
 struct Traffic {
     entered: u64,
-    since: Option<Duration>,
-}
     /// When the last one was seen, and the one before that.
-
+    since: Option<Duration>,
     before: Option<Duration>,
+}
+
 impl Traffic {
     const fn new() -> Self {
         Self { entered: 0, since: None, before: None }
@@ -104,12 +106,12 @@ impl Traffic {
             // Who was seen only waits for this.
             self.since = self.before;
         }
-        let is_calm = self.since.is_none_or(|since| now.saturating_sub(since) >= CALM_AFTER);
-        if is_calm { CALM } else { BESIDE_REQUESTS }
         if is_anybody_inside {
             self.since = Some(now);
         }
         self.entered = entered;
+        let is_calm = self.since.is_none_or(|since| now.saturating_sub(since) >= CALM_AFTER);
+        if is_calm { CALM } else { BESIDE_REQUESTS }
     }
 }
 
@@ -121,17 +123,17 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
             return;
         }
         let begun = unsealed.doors.clock.monotonic();
-        let pace = traffic.pace(&gate, begun);
-        let progress = step(&unsealed, pace).await;
         let hurry = Arc::clone(unsealed.handles.leases.hurry());
         let wanted = hurry.wanted();
-        failed = if progress.is_err() { failed.saturating_add(1) } else { 0 };
-        if let Err(fault) = &progress {
+        let pace = traffic.pace(&gate, begun);
+        let progress = step(&unsealed, pace).await;
         if matches!(progress, Ok(Progress::More)) && gate.is_waited_in() {
             // Engines may have to be asked now, and perhaps it was the last that somebody waits for.
             hurry.want();
             hurry.end();
         }
+        failed = if progress.is_err() { failed.saturating_add(1) } else { 0 };
+        if let Err(fault) = &progress {
             tracing::warn!(%fault, cause = ?fault, "expiry and collection will try again");
         }
         let took = unsealed.doors.clock.monotonic().saturating_sub(begun);
@@ -140,9 +142,9 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
             Ok(Progress::Idle) => PAUSE_MAX,
             Err(_) => pause_after(failed),
         };
+        let is_idle = matches!(progress, Ok(Progress::Idle));
         let pause = (!pause.is_zero()).then(|| unsealed.clock.sleep(pause));
         drop(unsealed);
-        let is_idle = matches!(progress, Ok(Progress::Idle));
         let Some(pause) = pause else {
             tresor_env::tasks::breathe().await;
             continue;
@@ -150,9 +152,9 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
         tokio::select! {
             biased;
             () = pause => {}
+            () = hurry.wanted_after(wanted), if is_idle => {}
             () = gate.closed() => return,
         }
-            () = hurry.wanted_after(wanted), if is_idle => {}
     }
 }
 
@@ -364,8 +366,6 @@ mod tests {
         assert!(!is_calm(60_000) && !is_calm(120_000), "a request that takes long is a request");
         drop(inside);
         assert!(!is_calm(120_500) && is_calm(121_000));
-    }
-}
         // Who waits for the background is none, even where it was seen before it began to wait.
         let waits = gate.enter().unwrap();
         assert!(!is_calm(200_000));
@@ -374,3 +374,5 @@ mod tests {
         drop(gate.enter().unwrap());
         assert!(!is_calm(200_002) && is_calm(201_002));
         drop((rests, waits));
+    }
+}

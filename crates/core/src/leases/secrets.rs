@@ -332,7 +332,8 @@ impl Leases {
         }
     }
 
-    fn retire_record(
+    /// Ends a lease, in whatever state it is.
+    pub(super) fn retire_record(
         &self,
         txn: &mut Txn,
         mut record: LeaseRecord,
@@ -606,6 +607,7 @@ pub(crate) fn own_context<'a>(
         workers,
         outgoing: ways.outgoing,
         net: ways.net,
+        machine: ways.machine,
         clock: ways.clock,
         caller: Caller {
             address: std::net::Ipv4Addr::UNSPECIFIED.into(),
@@ -614,7 +616,6 @@ pub(crate) fn own_context<'a>(
             policies: &[],
             display_name: "",
             token_key: None,
-        machine: ways.machine,
             held: Held::new(None),
             has_sudo: false,
             is_root: false,

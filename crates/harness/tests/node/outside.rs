@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tresor_harness::cluster::World;
 use tresor_harness::lending::{Does, Service, service};
 use tresor_harness::{Answer, Harness, ROOT};
+use tresor_storage::Store;
 
 const MAY: &str = r#"path "lent/*" { capabilities = ["read"] }"#;
 
@@ -77,6 +78,21 @@ async fn an_account_is_made_then_leased_and_goes_with_its_lease() {
     pass(&harness, 3602, 1).await;
     pass(&harness, 1, 2).await;
     assert!(service.accounts().is_empty());
+}
+
+#[tokio::test]
+async fn an_account_costs_two_commits_and_so_does_taking_it_back() {
+    let (harness, service) = node("commits").await;
+    pass(&harness, 1, 3).await;
+    let version = || harness.store.snapshot().unwrap().version();
+    let (before, asked) = (version(), service.asked());
+    // The intent, and the lease.
+    let lease = creds(&harness, ROOT).await.expect_status(200).text_at("/lease_id");
+    assert_eq!((version(), service.asked()), (before.next().next(), asked + 1));
+    // The order, and the end of the lease.
+    let body = json!({ "lease_id": lease, "sync": true });
+    drop(harness.write("sys/leases/revoke", ROOT, body).await.expect_status(204));
+    assert_eq!((version(), service.asked()), (before.next().next().next().next(), asked + 2));
 }
 
 #[tokio::test]
@@ -159,13 +175,18 @@ async fn a_server_that_is_killed_in_the_middle_leaves_no_account() {
             service.comes_true();
         }
         harness.kill();
+        // It is told apart by its time from what the next process begins.
+        harness.advance(Duration::from_secs(2)).await;
         harness.unseal().await;
         if comes_true_at == 1 {
             service.comes_true();
         }
         pass(&harness, 1, 3).await;
         assert_eq!(count(&harness, "live").await, 0, "nobody sees it");
-        // Its own process could still be at it: not before its deadline is over.
+        if comes_true_at == 0 {
+            assert_eq!(service.accounts().len(), 0, "no time has to pass where nobody else could still be at it");
+        }
+        // What comes true later is taken back when the deadline is over, and once more.
         pass(&harness, 95, 1).await;
         pass(&harness, 3, 2).await;
         assert_eq!(service.accounts().len(), 0);
@@ -199,10 +220,10 @@ async fn a_server_that_is_killed_while_it_takes_something_back_goes_on_with_that
             }
             service.is_told(Does::Everything);
             harness.kill();
+            harness.advance(Duration::from_secs(2)).await;
             harness.unseal().await;
-            // Long before its time is over.
-            pass(&harness, 95, 1).await;
-            pass(&harness, 2, 3).await;
+            // Long before its time is over, or any deadline.
+            pass(&harness, 1, 5).await;
             assert_eq!((service.accounts().len(), count(&harness, "live").await), (0, 0), "{does:?} {order}");
             let shown = harness.write("sys/leases/lookup", ROOT, json!({ "lease_id": lease })).await;
             drop(shown.expect_status(400));
