@@ -379,9 +379,14 @@ impl Mounts {
     /// # Errors
     /// When the store fails.
     pub fn read(&self, txn: &mut Txn, id: &MountId) -> Result<Option<MountRecord>, Fault> {
+        Ok(self.read_shared(txn, id)?.map(Arc::unwrap_or_clone))
+    }
+
+    /// The same, as whoever else reads it has it.
+    fn read_shared(&self, txn: &mut Txn, id: &MountId) -> Result<Option<Arc<MountRecord>>, Fault> {
         let key = keys::mount(&self.namespace, id).map_err(Fault::internal)?;
-        let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
-        MountRecord::decode(&bytes).map(Some).map_err(Fault::internal)
+        let Some(stored) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
+        stored.record().map(Some).map_err(Fault::internal)
     }
 
     /// Whether a mount still is what the request was routed by, as the transaction sees it; `None` when it is gone. Its
@@ -390,7 +395,9 @@ impl Mounts {
     pub(crate) fn is_current(&self, txn: &mut Txn, mount: &Mount) -> Result<Option<bool>, Fault> {
         let key = keys::mount(&self.namespace, &mount.record.id).map_err(Fault::internal)?;
         let Some(stored) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
-        Ok(Some(*stored.record::<MountRecord>().map_err(Fault::internal)? == mount.record))
+        let stored = stored.record::<MountRecord>().map_err(Fault::internal)?;
+        // Mostly the very one that the table was made from.
+        Ok(Some(Arc::ptr_eq(&stored, &mount.record) || *stored == *mount.record))
     }
 
     /// Whether an engine can be made with a changed record.
@@ -415,7 +422,7 @@ impl Mounts {
         lockout::forget(txn, id)?;
         // Read first, so that two removals, or a removal and a tuning, cannot both succeed. What is removed is the record
         // as it is stored: where its data lies may have changed since the table was made.
-        let record = self.read(txn, id)?.unwrap_or_else(|| mount.record.clone());
+        let record = self.read(txn, id)?.unwrap_or_else(|| (*mount.record).clone());
         if record.is_moving() {
             return Err(Fault::invalid(format!("{:?} is being moved to another namespace", record.path)));
         }
@@ -602,7 +609,7 @@ impl Mounts {
     /// One mount as it is stored. What cannot be read keeps no other mount from being served.
     fn load_mount(&self, txn: &mut Txn, id: &str, known: &Table) -> Result<Loaded, Fault> {
         let id = MountId::new(id);
-        let record = match self.read(txn, &id) {
+        let record = match self.read_shared(txn, &id) {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(Loaded::Gone),
             Err(fault) if is_damage(&fault) => {
@@ -612,7 +619,9 @@ impl Mounts {
             }
             Err(fault) => return Err(fault),
         };
-        if let Some(mount) = known.with_id(&id).filter(|mount| mount.record == record) {
+        if let Some(mount) =
+            known.with_id(&id).filter(|mount| Arc::ptr_eq(&mount.record, &record) || mount.record == record)
+        {
             return Ok(Loaded::There(Arc::clone(mount)));
         }
         let facts = self.facts(&record);

@@ -15,8 +15,8 @@ use crate::ordered::Ordered;
 
 /// One mount of the table.
 pub struct Mount {
-    /// Its stored record.
-    pub record: MountRecord,
+    /// Its stored record, as the barrier keeps it decoded: whether it still is that is asked with each write.
+    pub record: Arc<MountRecord>,
     /// What engines and audit records see of it, TTLs resolved.
     pub facts: MountFacts,
     /// What is below this is its data.

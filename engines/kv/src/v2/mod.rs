@@ -101,5 +101,5 @@ fn at_root(path: &str) -> Vec<String> {
 
 fn exists(_kv: &Kv2, mut cx: Cx<'_>, parameters: &PathParameters) -> Result<bool, Fault> {
     let path = parameters.get("path").map_or("", String::as_str);
-    Ok(records::is_name(path) && records::Metadata::load(&mut cx.view, path)?.is_some())
+    Ok(records::is_name(path) && records::Metadata::is_there(&mut cx.view, path)?)
 }

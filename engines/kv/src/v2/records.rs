@@ -205,9 +205,15 @@ impl Metadata {
         stored.record().map(Some).map_err(Fault::internal)
     }
 
-    /// What is known of a path, to be changed.
+    /// Whether anything is known of a path.
+    pub(super) fn is_there(view: &mut View<'_>, path: &str) -> Result<bool, Fault> {
+        view.contains(&["metadata/", checked(path)?].concat())
+    }
+
+    /// What is known of a path, to be changed: decoded for whoever changes it alone.
     pub(super) fn load_to_change(view: &mut View<'_>, path: &str) -> Result<Option<Self>, Fault> {
-        Ok(Self::load(view, path)?.map(Arc::unwrap_or_clone))
+        let Some(stored) = view.read(&["metadata/", checked(path)?].concat())? else { return Ok(None) };
+        Self::decode(&stored).map(Some).map_err(Fault::internal)
     }
 
     pub(super) fn store(&self, view: &mut View<'_>, path: &str) -> Result<(), Fault> {
