@@ -142,7 +142,7 @@ impl Named {
             let (certificate, key) = (certificate.whole(references)?, key.whole(references)?);
             Ok::<_, AuditError>(Zeroizing::new(format!("{}\n{}", &*certificate, &*key)))
         });
-        let trust = Trust { authorities, identity: identity.transpose()?, anybody: false };
+        let trust = Trust { authorities, identity: identity.transpose()?, anybody: false, server_name: None };
         let way = match (&trust.authorities, &trust.identity) {
             (None, None) => Arc::clone(&doors.outgoing),
             _ => doors.outgoing.trusting(&trust).map_err(|Untrustable| AuditError::option(UNUSABLE))?,

@@ -42,6 +42,6 @@ pub use realms::{RealmRoot, RealmSeal};
 pub use rekey::{NewShares, RekeyError, SlotFacts};
 pub use seal::{InitError, Initialization, Opened, SealFacts, SealedStore, SlotChange, UnsealError, is_slots};
 pub use shares::{Progress, ShareCollector, ShareError, UnsealKey};
-pub use slots::{StaticKey, StaticKeyError, StaticKeys, StaticSlot};
+pub use slots::{KeyName, SealedKey, StaticKey, StaticKeyError, StaticKeys, StaticSlot, StoredKey};
 pub use tally::{Bounds, Counts};
 pub use txn::Txn;

@@ -13,7 +13,7 @@ use crate::barrier::{Barrier, hmac_key};
 use crate::keys::open_ring;
 use crate::seal::{SealFacts, UnsealError, facts_of};
 use crate::shares::UnsealKey;
-use crate::slots::{SlotTable, StaticKeys};
+use crate::slots::{SlotTable, StaticKeys, StoredKey};
 
 /// The purposes that the two keys are derived from the ring for.
 const JOIN_LABEL: &str = "cluster join";
@@ -106,6 +106,12 @@ impl Offer {
         facts_of(&self.slots)
     }
 
+    /// The keys that lie in the slots, sealed by services.
+    #[must_use]
+    pub fn stored_keys(&self) -> Vec<StoredKey> {
+        self.slots.stored_keys()
+    }
+
     /// The key to join with, by what shares were put together to.
     ///
     /// # Errors
@@ -114,7 +120,7 @@ impl Offer {
         self.open(self.slots.open_by_shares(&key.0).ok_or(UnsealError::WrongKey)?)
     }
 
-    /// The key to join with, by a key that lies with the machine.
+    /// The key to join with, by a key that needs no people.
     ///
     /// # Errors
     /// [`UnsealError::StaticKey`] when no slot opens; anything else is damage, or another's doing.

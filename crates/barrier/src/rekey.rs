@@ -16,7 +16,7 @@ use crate::barrier::{Barrier, BarrierError, CommitError};
 use crate::keys::{SealingTerm, random, root_header, sealed_ring, sealed_root};
 use crate::seal::header;
 use crate::shares::UnsealKey;
-use crate::slots::{SlotTable, StaticKey};
+use crate::slots::{SlotTable, StaticKey, StaticSlot, StoredKey};
 use crate::txn::Changes;
 
 /// What lies outside the barrier, as it is to be stored.
@@ -76,8 +76,10 @@ impl NewShares {
 pub struct SlotFacts {
     /// Its name.
     pub id: String,
-    /// The id of the static key that opens it; none for the slot of shares.
-    pub static_key_id: Option<String>,
+    /// What opens it: `shamir`, `static`, or a service by its kind.
+    pub kind: String,
+    /// The id of the key that opens it without people; none for the slot of shares.
+    pub key_id: Option<String>,
     /// When it was made.
     pub created: Timestamp,
 }
@@ -172,6 +174,22 @@ impl Barrier {
     /// [`RekeyError`].
     pub async fn add_slot(&self, key: &StaticKey, now: Timestamp) -> Result<(), RekeyError> {
         self.change(|held| held.changed(held.slots.with_key(&held.keys.root, key, now, held.entropy)?)).await
+    }
+
+    /// The slots as they are to be from now on.
+    ///
+    /// # Errors
+    /// [`RekeyError`].
+    pub async fn bring_slots(&self, wanted: &StaticSlot<'_>, now: Timestamp) -> Result<(), RekeyError> {
+        self.change(|held| held.changed(held.slots.with_static(&held.keys.root, wanted, now, held.entropy))).await
+    }
+
+    /// The keys that lie in the slots, sealed by services.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored_keys(&self) -> Result<Vec<StoredKey>, BarrierError> {
+        Ok(self.slots()?.0.stored_keys())
     }
 
     /// A slot opens no more.

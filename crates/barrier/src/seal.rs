@@ -22,7 +22,7 @@ use crate::barrier::{Barrier, CommitError};
 use crate::keys::{Keys, open_ring, random, sealed_ring};
 use crate::offer::Offer;
 use crate::shares::UnsealKey;
-use crate::slots::{SlotTable, StaticKey, StaticKeyError, StaticKeys, StaticSlot};
+use crate::slots::{KeyName, SlotTable, StaticKey, StaticKeyError, StaticKeys, StaticSlot, StoredKey};
 use crate::txn::{Changes, Txn};
 
 /// What can be known of the seal without keys.
@@ -34,8 +34,8 @@ pub struct SealFacts {
     pub shares: u8,
     /// How many open.
     pub threshold: u8,
-    /// The id of the static key that opens as well.
-    pub static_key_id: Option<String>,
+    /// The keys that open as well, without people.
+    pub without_people: Vec<KeyName>,
 }
 
 /// Why initialising failed.
@@ -191,8 +191,7 @@ pub(crate) fn stored_ring(snapshot: &dyn Snapshot) -> Result<Option<Vec<u8>>, St
 /// What can be known of a table of slots.
 pub(crate) fn facts_of(slots: &SlotTable) -> SealFacts {
     let (shares, threshold) = slots.shares_and_threshold();
-    let static_key_id = slots.static_key_id().map(str::to_owned);
-    SealFacts { initialized: true, shares, threshold, static_key_id }
+    SealFacts { initialized: true, shares, threshold, without_people: slots.without_people() }
 }
 
 impl SealedStore {
@@ -229,7 +228,7 @@ impl SealedStore {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let facts = match (slots, &*known) {
             (Ok(Some((slots, _))), _) => facts_of(&slots),
-            (Ok(None), _) => SealFacts { initialized: false, shares: 0, threshold: 0, static_key_id: None },
+            (Ok(None), _) => SealFacts { initialized: false, shares: 0, threshold: 0, without_people: Vec::new() },
             // Whoever asks how this server is doing wants an answer above all.
             (Err(UnsealError::Store(StoreError::Unreachable { .. } | StoreError::Taken { .. })), Some(known)) => {
                 return Ok(known.clone());
@@ -238,6 +237,14 @@ impl SealedStore {
         };
         *known = Some(facts.clone());
         Ok(facts)
+    }
+
+    /// The keys that lie in the slots, sealed by services.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn stored_keys(&self) -> Result<Vec<StoredKey>, UnsealError> {
+        Ok(self.slots()?.map(|(slots, _)| slots.stored_keys()).unwrap_or_default())
     }
 
     /// What a node is shown that wants to join the cluster of this store: as it is stored. Nothing when the store was
@@ -309,7 +316,7 @@ impl SealedStore {
         Ok(opened)
     }
 
-    /// Opens the store with a key that lies with the machine.
+    /// Opens the store with a key that needs no people.
     ///
     /// # Errors
     /// [`UnsealError::StaticKey`] when no slot opens; anything else is damage.

@@ -1,12 +1,13 @@
 //! Key slots: who opens the root key. Each slot wraps it independently, so any one of them opens, and none knows of the
 //! others.
 //!
-//! There are two kinds. A *Shamir* slot, of which a store has one from its first day on: its wrapping key is split into
+//! There are three kinds. A *Shamir* slot, of which a store has one from its first day on: its wrapping key is split into
 //! shares for people. A store that opens by itself may have been made without shares: then nobody has that key until some are
 //! made (`rewrapped`), and the slot says that there are none. A *static* slot: its wrapping key lies with the machine under an id that never means another key,
-//! so that a node opens by itself; one for each that the operator wants. The table lies outside the barrier
+//! so that a node opens by itself; one for each that the operator wants. A *service* slot: its wrapping key lies in the slot
+//! itself, sealed by a service that keeps the key for that. The table lies outside the barrier
 //! and is not secret; what kind a slot is, and of which key, is bound to what it wraps. Deliberately absent: the ring
-//! that the root key opens, and where static keys come from.
+//! that the root key opens, where static keys come from, and services.
 
 use tresor_crypto::aead::AeadKey;
 use tresor_crypto::shamir::Threshold;
@@ -21,23 +22,86 @@ use crate::rekey::{RekeyError, SlotFacts};
 /// The most slots of a store.
 const SLOTS_MAX: usize = 16;
 
-/// A key that lies with the machine, and the id under which it never changes.
+/// A key that opens without people, and the id under which it never changes: it lies with the machine, or in its slot,
+/// sealed by a service.
 pub struct StaticKey {
-    id: String,
+    kept: Kept,
     key: DataKey,
 }
 
+/// Where a key lies.
+enum Kept {
+    /// With the machine, under this id.
+    Machine(String),
+    /// In its slot.
+    Slot(SealedKey),
+}
+
+/// A key as it lies in its slot, sealed by a service; nothing secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedKey {
+    /// The slot that it lies in, and that it was sealed for.
+    pub slot: String,
+    /// The kind of the service.
+    pub service: String,
+    /// Which of its keys sealed it.
+    pub key_id: String,
+    /// In which version.
+    pub version: String,
+    /// What came out.
+    pub sealed: Vec<u8>,
+}
+
+/// What a key that opens without people is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyName {
+    /// `static`, or the kind of the service that keeps it.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+}
+
 impl StaticKey {
-    /// Names a key.
+    /// Names a key that lies with the machine.
     #[must_use]
     pub const fn new(id: String, key: DataKey) -> Self {
-        Self { id, key }
+        Self { kept: Kept::Machine(id), key }
+    }
+
+    /// A new key that a service sealed, beside what came out.
+    #[must_use]
+    pub const fn of_service(sealed: SealedKey, key: DataKey) -> Self {
+        Self { kept: Kept::Slot(sealed), key }
     }
 
     /// Its id.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.id
+        match &self.kept {
+            Kept::Machine(id) => id,
+            Kept::Slot(sealed) => &sealed.key_id,
+        }
+    }
+
+    /// As it lies in its slot, where a service sealed it.
+    #[must_use]
+    pub const fn sealed(&self) -> Option<&SealedKey> {
+        match &self.kept {
+            Kept::Machine(_) => None,
+            Kept::Slot(sealed) => Some(sealed),
+        }
+    }
+
+    fn slot_kind(&self) -> SlotKind {
+        match &self.kept {
+            Kept::Machine(id) => SlotKind::Static { key_id: id.clone() },
+            Kept::Slot(SealedKey { service, key_id, version, sealed, .. }) => SlotKind::Service {
+                service: service.clone(),
+                key_id: key_id.clone(),
+                version: version.clone(),
+                sealed: sealed.clone(),
+            },
+        }
     }
 
     pub(crate) const fn key(&self) -> &DataKey {
@@ -51,7 +115,7 @@ impl StaticKey {
     }
 }
 
-/// The static keys of one time: the one to use, and the one before it while the change is going on.
+/// The keys of one time that open without people: the one to use, and the one before it while the change is going on.
 pub struct StaticKeys {
     /// What the store is to be opened by from now on.
     pub current: StaticKey,
@@ -71,14 +135,14 @@ pub enum StaticSlot<'k> {
     Beside(&'k StaticKey),
 }
 
-/// Why a static key opens no slot. The key's id is no secret, and is all that is told of it.
+/// Why no slot opens without people. The key's id is no secret, and is all that is told of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StaticKeyError {
     /// The store was never opened while the operator wanted this.
-    #[error("the store has no key slot of a static key yet: it gets one when it is next unsealed by shares")]
+    #[error("the store has no key slot that opens without shares yet: it gets one when it is next unsealed by them")]
     NoSlot,
     /// Another key opens.
-    #[error("the store's key slot is of the static key `{stored}`, and `{current}` is configured")]
+    #[error("the store's key slot is of the key `{stored}`, and `{current}` is configured")]
     UnknownId {
         /// The id of the key that opens.
         stored: String,
@@ -86,11 +150,33 @@ pub enum StaticKeyError {
         current: String,
     },
     /// The id is right and the key is not.
-    #[error("the static key `{id}` does not open its key slot: it is another key than the one that had this id before")]
+    #[error("the key `{id}` does not open its key slot: it is another key than the one that had this id before")]
     WrongKey {
         /// The id.
         id: String,
     },
+}
+
+/// A key that lies in a slot of a store, and that slot.
+pub struct StoredKey {
+    sealed: SealedKey,
+    slot: Slot,
+}
+
+impl StoredKey {
+    /// What a service is to open.
+    #[must_use]
+    pub const fn sealed(&self) -> &SealedKey {
+        &self.sealed
+    }
+
+    /// The key that a service opened it to, if that is the one that opens the slot. What somebody put in its place opens
+    /// nothing, and no slot is ever made of it.
+    #[must_use]
+    pub fn opened_to(&self, key: DataKey) -> Option<StaticKey> {
+        self.slot.open(&key)?;
+        Some(StaticKey::of_service(self.sealed.clone(), key))
+    }
 }
 
 /// What wraps the root key.
@@ -102,6 +188,9 @@ enum SlotKind {
     /// A key that lies with the machine.
     #[part(tag = 2)]
     Static { key_id: String },
+    /// A key that lies here, sealed by a service.
+    #[part(tag = 3)]
+    Service { service: String, key_id: String, version: String, sealed: Vec<u8> },
 }
 
 #[derive(Part, Clone)]
@@ -185,11 +274,38 @@ impl Slot {
         self.open(wrapping).is_some_and(|opened| opened.is_same(root))
     }
 
-    fn static_key_id(&self) -> Option<&str> {
+    /// The id of the key that opens it without people.
+    fn key_id(&self) -> Option<&str> {
         match &self.kind {
-            SlotKind::Static { key_id } => Some(key_id),
+            SlotKind::Static { key_id } | SlotKind::Service { key_id, .. } => Some(key_id),
             SlotKind::Shamir { .. } => None,
         }
+    }
+
+    /// Whether it is a slot of the key of this name, be it of another time.
+    fn is_of(&self, key: &StaticKey) -> bool {
+        match (&self.kind, &key.kept) {
+            (SlotKind::Static { key_id }, Kept::Machine(id)) => key_id == id,
+            (SlotKind::Service { service, key_id, .. }, Kept::Slot(sealed)) => {
+                (service, key_id) == (&sealed.service, &sealed.key_id)
+            }
+            _ => false,
+        }
+    }
+
+    /// What opens it, in a word.
+    fn word(&self) -> &str {
+        match &self.kind {
+            SlotKind::Shamir { .. } => "shamir",
+            SlotKind::Static { .. } => "static",
+            SlotKind::Service { service, .. } => service,
+        }
+    }
+
+    fn sealed_key(&self) -> Option<SealedKey> {
+        let SlotKind::Service { service, key_id, version, sealed } = &self.kind else { return None };
+        let (service, key_id, version) = (service.clone(), key_id.clone(), version.clone());
+        Some(SealedKey { slot: self.id.clone(), service, key_id, version, sealed: sealed.clone() })
     }
 }
 
@@ -208,6 +324,15 @@ fn context(slot_id: &str, kind: &SlotKind) -> Vec<u8> {
         SlotKind::Static { key_id } => {
             let length = (key_id.len() as u64).to_be_bytes();
             [b"slot:static:".as_slice(), &length, key_id.as_bytes(), slot_id.as_bytes()].concat()
+        }
+        SlotKind::Service { service, key_id, version, sealed } => {
+            let mut context = b"slot:service:".to_vec();
+            for part in [service.as_bytes(), key_id.as_bytes(), version.as_bytes(), sealed] {
+                context.extend((part.len() as u64).to_be_bytes());
+                context.extend(part);
+            }
+            context.extend(slot_id.as_bytes());
+            context
         }
     }
 }
@@ -241,39 +366,46 @@ impl SlotTable {
     pub(crate) fn shares_and_threshold(&self) -> (u8, u8) {
         let shamir = self.slots.iter().find_map(|slot| match slot.kind {
             SlotKind::Shamir { shares, threshold } => Some((shares, threshold)),
-            SlotKind::Static { .. } => None,
+            SlotKind::Static { .. } | SlotKind::Service { .. } => None,
         });
         shamir.unwrap_or((0, 0))
     }
 
-    /// The id of the static key that opens.
-    pub(crate) fn static_key_id(&self) -> Option<&str> {
-        self.slots.iter().find_map(Slot::static_key_id)
+    /// The keys that open without people.
+    pub(crate) fn without_people(&self) -> Vec<KeyName> {
+        let name = |slot: &Slot| Some(KeyName { kind: slot.word().to_owned(), id: slot.key_id()?.to_owned() });
+        self.slots.iter().filter_map(name).collect()
+    }
+
+    /// The keys that lie in the slots, sealed by services.
+    pub(crate) fn stored_keys(&self) -> Vec<StoredKey> {
+        let of = |slot: &Slot| Some(StoredKey { sealed: slot.sealed_key()?, slot: slot.clone() });
+        self.slots.iter().filter_map(of).collect()
     }
 
     /// The root key by what shares were put together to.
     pub(crate) fn open_by_shares(&self, combined: &DataKey) -> Option<DataKey> {
-        self.slots.iter().filter(|slot| slot.static_key_id().is_none()).find_map(|slot| slot.open(combined))
+        self.slots.iter().filter(|slot| slot.key_id().is_none()).find_map(|slot| slot.open(combined))
     }
 
-    /// The root key by a static key, the current one or the one before.
+    /// The root key by a key that needs no people, the current one or the one before.
     ///
     /// # Errors
     /// [`StaticKeyError`].
     pub(crate) fn open_by_static(&self, keys: &StaticKeys) -> Result<DataKey, StaticKeyError> {
-        let stored = self.static_key_id().ok_or(StaticKeyError::NoSlot)?;
+        let stored = self.slots.iter().find_map(Slot::key_id).ok_or(StaticKeyError::NoSlot)?;
         let mut wrong = None;
         for key in [Some(&keys.current), keys.previous.as_ref()].into_iter().flatten() {
-            for slot in self.slots.iter().filter(|slot| slot.static_key_id() == Some(key.id())) {
+            for slot in self.slots.iter().filter(|slot| slot.is_of(key)) {
                 match slot.open(&key.key) {
                     Some(root) => return Ok(root),
-                    None => wrong = Some(StaticKeyError::WrongKey { id: key.id.clone() }),
+                    None => wrong = Some(StaticKeyError::WrongKey { id: key.id().to_owned() }),
                 }
             }
         }
         Err(wrong.unwrap_or_else(|| StaticKeyError::UnknownId {
             stored: stored.to_owned(),
-            current: keys.current.id.clone(),
+            current: keys.current.id().to_owned(),
         }))
     }
 
@@ -285,7 +417,7 @@ impl SlotTable {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Option<Self> {
-        let opens = |slot: &Slot, key: &StaticKey| slot.static_key_id() == Some(key.id()) && slot.opens(&key.key, root);
+        let opens = |slot: &Slot, key: &StaticKey| slot.is_of(key) && slot.opens(&key.key, root);
         let (key, leaves_others) = match wanted {
             StaticSlot::AsIs => return None,
             StaticSlot::Unwanted => (None, false),
@@ -294,13 +426,13 @@ impl SlotTable {
             StaticSlot::Beside(key) => (Some(*key), true),
         };
         let own = key.and_then(|key| self.slots.iter().find(|slot| opens(slot, key)).cloned());
-        let is_others = |slot: &Slot| leaves_others && slot.static_key_id() != key.map(StaticKey::id);
+        let is_others = |slot: &Slot| leaves_others && !key.is_some_and(|key| slot.is_of(key));
         let is_own = |slot: &Slot| own.as_ref().is_some_and(|own| own.id == slot.id);
         let made = key.filter(|_| own.is_none()).map(|key| of_static(key, root, now, entropy));
-        let is_kept = |slot: &&Slot| slot.static_key_id().is_none() || is_own(slot) || is_others(slot);
+        let is_kept = |slot: &&Slot| slot.key_id().is_none() || is_own(slot) || is_others(slot);
         let mut slots: Vec<Slot> = self.slots.iter().filter(is_kept).cloned().chain(made).collect();
         if slots.len() > SLOTS_MAX
-            && let Some(oldest) = slots.iter().position(|slot| slot.static_key_id().is_some())
+            && let Some(oldest) = slots.iter().position(|slot| slot.key_id().is_some())
         {
             slots.remove(oldest);
         }
@@ -341,7 +473,8 @@ impl SlotTable {
     pub(crate) fn facts(&self) -> Vec<SlotFacts> {
         let of = |slot: &Slot| SlotFacts {
             id: slot.id.clone(),
-            static_key_id: slot.static_key_id().map(str::to_owned),
+            kind: slot.word().to_owned(),
+            key_id: slot.key_id().map(str::to_owned),
             created: slot.created,
         };
         self.slots.iter().map(of).collect()
@@ -358,7 +491,7 @@ impl SlotTable {
         now: Timestamp,
         entropy: &dyn Entropy,
     ) -> Result<Option<Self>, RekeyError> {
-        if let Some(slot) = self.slots.iter().find(|slot| slot.static_key_id() == Some(key.id())) {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.is_of(key)) {
             return if slot.opens(&key.key, root) { Ok(None) } else { Err(RekeyError::OtherKey) };
         }
         if self.slots.len() >= SLOTS_MAX {
@@ -374,7 +507,7 @@ impl SlotTable {
     /// [`RekeyError`].
     pub(crate) fn without(&self, id: &str) -> Result<Self, RekeyError> {
         let slot = self.slots.iter().find(|slot| slot.id == id).ok_or(RekeyError::NoSlot)?;
-        if slot.static_key_id().is_none() {
+        if slot.key_id().is_none() {
             return Err(RekeyError::LastSlot);
         }
         Ok(Self { slots: self.slots.iter().filter(|slot| slot.id != id).cloned().collect() })
@@ -382,11 +515,13 @@ impl SlotTable {
 
     /// The slots that a static key opens.
     pub(crate) fn opened_by(&self, key: &StaticKey, root: &DataKey) -> Vec<String> {
-        let opens = |slot: &&Slot| slot.static_key_id() == Some(key.id()) && slot.opens(&key.key, root);
+        let opens = |slot: &&Slot| slot.is_of(key) && slot.opens(&key.key, root);
         self.slots.iter().filter(opens).map(|slot| slot.id.clone()).collect()
     }
 }
 
 fn of_static(key: &StaticKey, root: &DataKey, now: Timestamp, entropy: &dyn Entropy) -> Slot {
-    Slot::wrap(SlotKind::Static { key_id: key.id.clone() }, &key.key, root, now, entropy)
+    // A key that lies in a slot was sealed for that one.
+    let id = key.sealed().map_or_else(|| random_uuid(entropy), |sealed| sealed.slot.clone());
+    Slot::wrap_as(id, key.slot_kind(), &key.key, root, now, entropy)
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tresor_barrier::{
-    Area, Barrier, CommitError, Progress, SealedStore, ShareCollector, StaticKey, StaticKeyError, StaticKeys,
-    StaticSlot, StorageKey, UnsealError, UnsealKey,
+    Area, Barrier, CommitError, Progress, SealFacts, SealedKey, SealedStore, ShareCollector, StaticKey, StaticKeyError,
+    StaticKeys, StaticSlot, StorageKey, UnsealError, UnsealKey,
 };
 use tresor_crypto::shamir::Threshold;
 use tresor_env::Timestamp;
@@ -29,6 +29,11 @@ fn key(id: &str) -> StaticKey {
 
 fn keys(current: &str, previous: Option<&str>) -> StaticKeys {
     StaticKeys { current: key(current), previous: previous.map(key) }
+}
+
+/// The id of the key that opens without people.
+fn id(facts: &SealFacts) -> Option<&str> {
+    facts.without_people.first().map(|key| key.id.as_str())
 }
 
 fn record() -> StorageKey {
@@ -90,7 +95,7 @@ async fn shares_and_a_static_key_open_each_by_itself() {
     let (_, sealed) = memory();
     let share = initialize(&sealed, Some("a")).await.unwrap();
     let facts = sealed.facts().unwrap();
-    assert_eq!((facts.shares, facts.threshold, facts.static_key_id.as_deref()), (1, 1, Some("a")));
+    assert_eq!((facts.shares, facts.threshold, id(&facts)), (1, 1, Some("a")));
     assert!(reads(&sealed.unseal_by(&keys("a", None)).unwrap().into_barrier()));
     assert!(reads(&sealed.unseal_with(&combined(&sealed, share.expose())).unwrap().into_barrier()));
     // A key of one kind opens no slot of the other.
@@ -120,7 +125,7 @@ async fn a_rotated_key_opens_alone_and_shares_still_do() {
     let share = initialize(&sealed, Some("a")).await.unwrap();
     let opened = sealed.unseal_by(&keys("b", Some("a"))).unwrap();
     assert!(change(&sealed, opened, &StaticSlot::Of(&key("b"))).await.unwrap());
-    assert_eq!(sealed.facts().unwrap().static_key_id.as_deref(), Some("b"));
+    assert_eq!(id(&sealed.facts().unwrap()), Some("b"));
     assert!(matches!(problem(&sealed, &keys("a", None)), StaticKeyError::UnknownId { .. }));
     // Once it is so, nothing is left to change, whether or not the previous key is still there.
     for previous in [None, Some("a")] {
@@ -145,7 +150,7 @@ async fn shares_bring_the_slots_to_what_is_wanted() {
     assert!(matches!(problem(&sealed, &keys("a", None)), StaticKeyError::WrongKey { .. }));
     assert!(change(&sealed, by_shares(), &StaticSlot::Unwanted).await.unwrap());
     assert_eq!(problem(&sealed, &StaticKeys { current: other(), previous: None }), StaticKeyError::NoSlot);
-    assert_eq!(sealed.facts().unwrap().static_key_id, None);
+    assert_eq!(id(&sealed.facts().unwrap()), None);
     assert!(reads(&by_shares().into_barrier()));
 }
 
@@ -160,7 +165,7 @@ async fn of_two_changes_of_slots_the_later_one_is_refused() {
     let (first, second) = (first.into_barrier(), second.into_barrier());
     first.change_slots(to_b).await.unwrap();
     assert!(matches!(second.change_slots(to_c).await, Err(CommitError::Conflict)));
-    assert_eq!(sealed.facts().unwrap().static_key_id.as_deref(), Some("b"));
+    assert_eq!(id(&sealed.facts().unwrap()), Some("b"));
     // A barrier that was closed changes nothing.
     let opened = sealed.unseal_by(&keys("b", None)).unwrap();
     let change = to(&opened, "d");
@@ -194,7 +199,7 @@ async fn sea_01_a_static_slot_that_was_tampered_with_opens_nothing() {
     let mut renamed = whole.clone();
     renamed[text + 1] = b'b';
     put(renamed);
-    assert_eq!(sealed.facts().unwrap().static_key_id.as_deref(), Some("b"));
+    assert_eq!(id(&sealed.facts().unwrap()), Some("b"));
     let renamed = StaticKeys { current: StaticKey::new("b".to_owned(), DataKey::new(bytes("a"))), previous: None };
     assert_eq!(problem(&sealed, &renamed), StaticKeyError::WrongKey { id: "b".to_owned() });
     for garbage in [Vec::new(), vec![0; whole.len()], whole[..whole.len() - 1].to_vec()] {
@@ -279,14 +284,75 @@ async fn a_crash_at_any_step_leaves_a_store_that_shares_and_the_key_of_its_slot_
         assert!(reads(&by_shares.into_barrier()), "step {step}");
         // What was told last, or what was being done after that.
         let told = reached.told.len();
-        let found = all.iter().position(|id| *id == facts.static_key_id.as_deref()).unwrap() + 1;
+        let found = all.iter().position(|named| *named == id(&facts)).unwrap() + 1;
         assert!(found == told || found == told + 1, "step {step}: {found} and {told}");
-        if let Some(id) = &facts.static_key_id {
+        if let Some(id) = id(&facts) {
             assert!(reads(&sealed.unseal_by(&keys(id, None)).unwrap().into_barrier()), "step {step}");
         }
         if lived.is_ok() {
             assert!(step > 20, "a life has only {step} steps");
             return;
         }
+    }
+}
+
+/// A key as a service would have sealed it, for a slot.
+fn of_service(slot: &str, sealed: &[u8], key: u8) -> StaticKey {
+    let (service, key_id, version) = ("transit".to_owned(), "unseal".to_owned(), "v1".to_owned());
+    let sealed = SealedKey { slot: slot.to_owned(), service, key_id, version, sealed: sealed.to_vec() };
+    StaticKey::of_service(sealed, DataKey::new([key; 32]))
+}
+
+async fn initialize_by_service(sealed: &SealedStore) -> UnsealShare {
+    let key = of_service("slot-one", b"vault:v1:abc", 5);
+    let prepared = sealed.prepare(Threshold::new(1, 1).unwrap(), Some(&key), NOW).unwrap();
+    let mut first = prepared.barrier().begin().unwrap();
+    first.write(&record(), b"value").unwrap();
+    let (mut shares, barrier) = prepared.store(first).await.unwrap();
+    barrier.stop().await;
+    shares.remove(0)
+}
+
+#[tokio::test]
+async fn a_key_that_lies_in_its_slot_opens_when_a_service_opened_it() {
+    let (_, sealed) = memory();
+    let share = initialize_by_service(&sealed).await;
+    let facts = sealed.facts().unwrap();
+    assert_eq!((facts.without_people[0].kind.as_str(), id(&facts)), ("transit", Some("unseal")));
+    let stored = || sealed.stored_keys().unwrap();
+    assert_eq!((stored().len(), stored()[0].sealed().sealed.as_slice()), (1, b"vault:v1:abc".as_slice()));
+    let opened = |key: u8| stored()[0].opened_to(DataKey::new([key; 32]));
+    assert!(opened(6).is_none(), "another key is not taken for it");
+    let keys = StaticKeys { current: opened(5).unwrap(), previous: None };
+    let by_service = sealed.unseal_by(&keys).unwrap();
+    assert!(by_service.with_static(&StaticSlot::Of(&keys.current), NOW).is_none(), "nothing is left to change");
+    assert!(reads(&by_service.into_barrier()));
+    // A key that lies with the machine under the same id is another one.
+    let disguised = StaticKeys { current: StaticKey::new("unseal".to_owned(), DataKey::new([5; 32])), previous: None };
+    assert!(matches!(problem(&sealed, &disguised), StaticKeyError::UnknownId { .. }));
+    // The next version takes its place, beside keys of other nodes.
+    let next = of_service("slot-two", b"vault:v2:abc", 8);
+    let by_shares = sealed.unseal_with(&combined(&sealed, share.expose())).unwrap();
+    assert!(change(&sealed, by_shares, &StaticSlot::Beside(&next)).await.unwrap());
+    let slots: Vec<String> = stored().iter().map(|key| key.sealed().slot.clone()).collect();
+    assert_eq!(slots, ["slot-two"]);
+}
+
+#[tokio::test]
+async fn sea_01_a_sealed_key_that_was_put_in_anothers_place_opens_nothing_and_becomes_no_slot() {
+    let (store, sealed) = memory();
+    initialize_by_service(&sealed).await;
+    let at = RawKey::new(b"\0slots").unwrap();
+    let whole = store.snapshot().unwrap().read(&at).unwrap().unwrap().bytes;
+    let text = whole.windows(12).position(|window| window == b"vault:v1:abc").unwrap();
+    let mut forged = whole.clone();
+    forged[text + 11] = b'x';
+    let version = store.snapshot().unwrap().version().next();
+    store.apply(Batch::new(version, [(at, Some(forged))].into())).unwrap();
+    let stored = sealed.stored_keys().unwrap();
+    assert_eq!(stored[0].sealed().sealed, b"vault:v1:abx");
+    // Neither the right key nor the one that the forger knows.
+    for key in [5, 6] {
+        assert!(stored[0].opened_to(DataKey::new([key; 32])).is_none());
     }
 }

@@ -34,7 +34,7 @@ use crate::farewell::Farewell;
 use crate::first::First;
 use crate::metrics::Metrics;
 use crate::mounts::Mounts;
-use crate::opening::{self, ByItself, OpeningProblem};
+use crate::opening::{self, AutoSeal, ByItself, OpeningProblem};
 use crate::policies::Policies;
 use crate::role::Role;
 use crate::running::Running;
@@ -98,8 +98,8 @@ pub struct Initialized {
 pub struct SealStanding {
     /// Shares, threshold, and whether the store is initialised.
     pub facts: SealFacts,
-    /// Whether the node is to open by itself; shares open it as well.
-    pub is_static: bool,
+    /// What the node is to open with by itself, by kind; shares open it as well.
+    pub auto_seal: Option<&'static str>,
     /// Whether the store's key slots are of another kind than what is configured: the next unsealing changes them.
     pub migration: bool,
     /// Why it did not open by itself.
@@ -326,10 +326,14 @@ impl Node {
         let facts = self.facts()?;
         let attempt = self.attempt.load();
         let unsealed = self.unsealed();
-        let is_static = self.settings.static_seal.is_some();
+        let auto_seal = self.settings.auto_seal.as_ref().map(AutoSeal::kind);
+        let has_slot = match auto_seal {
+            Some(kind) => facts.without_people.iter().any(|key| key.kind == kind),
+            None => facts.without_people.is_empty(),
+        };
         Ok(SealStanding {
-            is_static,
-            migration: facts.threshold > 0 && is_static != facts.static_key_id.is_some(),
+            auto_seal,
+            migration: facts.threshold > 0 && !has_slot,
             opening_problem: **self.opening_problem.load(),
             facts,
             sealed: unsealed.is_none(),
@@ -441,7 +445,7 @@ impl Node {
     /// Opens the node by itself, where the operator configured that. When this returns it was tried once; as long as it
     /// fails, it is tried again in the background.
     pub async fn open_by_itself(self: &Arc<Self>) {
-        if self.settings.static_seal.is_none() {
+        if self.settings.auto_seal.is_none() {
             return;
         }
         let is_settled = tokio::select! {
@@ -648,7 +652,7 @@ async fn initialize(
     if node.joining.load().facts().is_some() {
         return Err(refuse(InitError::AlreadyInitialized));
     }
-    let keys = opening::configured_keys(node).await?;
+    let keys = opening::first_keys(node).await?;
     let static_key = keys.as_ref().map(|keys| &keys.current);
     let prepared = node.store.prepare(threshold, static_key, node.now()).map_err(refuse)?;
     drop(keys);

@@ -1,6 +1,7 @@
-//! How a node opens: by shares that people enter, or by itself with a key that lies with the machine (the static seal).
+//! How a node opens: by shares that people enter, or by itself with a key that lies with the machine (the static seal) or
+//! that a service opens ([`key_service`](crate::key_service)).
 //!
-//! Both end in [`serve`]. The key is read whenever it is needed and kept nowhere in between, so a sealed node holds
+//! All end in [`serve`]. The key is read whenever it is needed and kept nowhere in between, so a sealed node holds
 //! none. A node that could not open by itself tries again, later each time; once it was opened, or sealed by somebody,
 //! it stays as it was left. Deliberately absent: where keys lie (`tresor-server` reads files and variables), and shares.
 
@@ -8,11 +9,12 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tresor_barrier::{Barrier, SlotChange, StaticKeyError, StaticKeys, StaticSlot, UnsealError, UnsealKey};
+use tresor_barrier::{Barrier, SlotChange, StaticKeyError, StaticKeys, StaticSlot, StoredKey, UnsealError, UnsealKey};
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, SteadyClock};
 use tresor_model::{Fault, Refusal};
 
+use crate::key_service::{self, KeyService, Wanted};
 use crate::node::{Node, State};
 use crate::role::PROMOTION_BOUND;
 use crate::seal_health::{self, SealChecks};
@@ -21,6 +23,8 @@ use crate::unsealed::Unsealed;
 
 /// The longest that a key is waited for: it may lie on a file system that hangs.
 const KEY_BOUND: Duration = Duration::from_secs(3);
+/// The longest that a service is waited for, whatever it is asked.
+const SERVICE_BOUND: Duration = Duration::from_secs(10);
 /// How soon a node that could not open by itself tries again at first, and at the latest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -35,21 +39,57 @@ pub trait StaticKeySource: Send + Sync {
 
 /// The operator's wish that the node opens by itself.
 #[derive(Clone)]
-pub struct StaticSeal {
-    /// The id of the key that is to open the store.
-    pub key_id: String,
-    /// Where it lies.
-    pub source: Arc<dyn StaticKeySource>,
+pub struct AutoSeal {
+    /// What it opens with.
+    pub key: AutoKey,
     /// When it is looked at while nobody needs it; never, without.
     pub checks: Option<SealChecks>,
 }
 
-/// Why a node with a static seal did not open by itself: what strangers may know of it; the log says more.
+/// What a node opens with by itself.
+#[derive(Clone)]
+pub enum AutoKey {
+    /// A key that lies with the machine.
+    Static {
+        /// The id of the key that is to open the store.
+        key_id: String,
+        /// Where it lies.
+        source: Arc<dyn StaticKeySource>,
+    },
+    /// A key that lies in its slot, sealed by a service.
+    Service(Arc<dyn KeyService>),
+}
+
+impl AutoSeal {
+    /// Its kind, the type of its stanza.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match &self.key {
+            AutoKey::Static { .. } => "static",
+            AutoKey::Service(service) => service.kind(),
+        }
+    }
+
+    /// The id of its key.
+    #[must_use]
+    pub fn key_id(&self) -> &str {
+        match &self.key {
+            AutoKey::Static { key_id, .. } => key_id,
+            AutoKey::Service(service) => service.key_id(),
+        }
+    }
+}
+
+/// Why a node did not open by itself: what strangers may know of it; the log says more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OpeningProblem {
     /// The key is not where it should be, or is none.
     KeyUnreadable,
-    /// The store was initialised without a static seal: shares are needed once.
+    /// The service that opens the key does not answer.
+    ServiceAway,
+    /// The service that opens the key says no, or nonsense.
+    ServiceRefuses,
+    /// The store was initialised without such a seal: shares are needed once.
     NoSlot,
     /// The store opens with a key of another id.
     OtherKey,
@@ -63,6 +103,10 @@ impl fmt::Display for OpeningProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::KeyUnreadable => "fails and is tried again: the key of the seal cannot be read",
+            Self::ServiceAway => "fails and is tried again: the service that keeps the key of the seal does not answer",
+            Self::ServiceRefuses => {
+                "fails and is tried again: the service that keeps the key of the seal refuses to open"
+            }
             Self::NoSlot => "waits for shares: the store is to be unsealed by them once",
             Self::OtherKey => "fails and is tried again: the store opens with a key of another id",
             Self::WrongKey => "fails and is tried again: the key is not the one that had its id before",
@@ -73,12 +117,12 @@ impl fmt::Display for OpeningProblem {
 
 /// Why a node did not open by itself: for strangers, and for the log.
 pub(crate) struct NotOpened {
-    problem: OpeningProblem,
-    cause: String,
+    pub(crate) problem: OpeningProblem,
+    pub(crate) cause: String,
 }
 
 impl NotOpened {
-    fn new(problem: OpeningProblem, cause: &impl fmt::Display) -> Self {
+    pub(crate) fn new(problem: OpeningProblem, cause: &impl fmt::Display) -> Self {
         Self { problem, cause: cause.to_string() }
     }
 }
@@ -135,29 +179,51 @@ pub(crate) async fn keep_trying(node: Weak<Node>) {
     }
 }
 
-/// The keys of the static seal, where there is one; the fault says in public only that it has none.
-pub(crate) async fn configured_keys(node: &Node) -> Result<Option<StaticKeys>, Fault> {
-    let Some(seal) = &node.settings().static_seal else { return Ok(None) };
-    match read_keys(&node.doors, &node.clock, seal).await {
+/// The keys that a store is to be initialised with, where it is to open by itself; the fault says in public only that there
+/// are none.
+pub(crate) async fn first_keys(node: &Node) -> Result<Option<StaticKeys>, Fault> {
+    let Some(seal) = &node.settings().auto_seal else { return Ok(None) };
+    match read_keys(&node.doors, &node.clock, seal, &[], Wanted::Slot).await {
         Ok(keys) => Ok(Some(keys)),
-        Err(cause) => {
-            tracing::error!(cause, "the key of the static seal cannot be read");
-            let text = "the key of the static seal cannot be read: the server's log says why";
+        Err(NotOpened { cause, .. }) => {
+            let kind = seal.kind();
+            tracing::error!(cause, "the key of the {kind} seal cannot be read");
+            let text = format!("the key of the {kind} seal cannot be read: the server's log says why");
             Err(Refusal::Unavailable(text.into()).into())
         }
     }
 }
 
-pub(crate) async fn read_keys(doors: &Doors, clock: &SteadyClock, seal: &StaticSeal) -> Result<StaticKeys, String> {
-    let source = Arc::clone(&seal.source);
-    let id = &seal.key_id;
-    tokio::select! {
-        biased;
-        read = run_blocking(&*doors.workers, move || source.read()) => match read {
-            Ok(read) => read.map_err(|error| error.to_string()),
-            Err(panicked) => Err(format!("the key `{id}` of the static seal cannot be read: {panicked}")),
+/// The keys that a seal has now. `stored` are those that lie in slots.
+pub(crate) async fn read_keys(
+    doors: &Doors,
+    clock: &SteadyClock,
+    seal: &AutoSeal,
+    stored: &[StoredKey],
+    wanted: Wanted,
+) -> Result<StaticKeys, NotOpened> {
+    let id = seal.key_id();
+    match &seal.key {
+        AutoKey::Static { source, .. } => {
+            let source = Arc::clone(source);
+            let read = tokio::select! {
+                biased;
+                read = run_blocking(&*doors.workers, move || source.read()) => match read {
+                    Ok(read) => read.map_err(|error| error.to_string()),
+                    Err(panicked) => Err(format!("the key `{id}` of the static seal cannot be read: {panicked}")),
+                },
+                () = clock.sleep(KEY_BOUND) => Err(format!("the key `{id}` of the static seal cannot be read in time")),
+            };
+            read.map_err(|cause| NotOpened { problem: OpeningProblem::KeyUnreadable, cause })
+        }
+        AutoKey::Service(service) => tokio::select! {
+            biased;
+            read = key_service::read(&**service, stored, wanted, &*doors.entropy) => read,
+            () = clock.sleep(SERVICE_BOUND) => {
+                let cause = format!("the key `{id}` of the seal `{}`: it does not answer in time", service.kind());
+                Err(NotOpened { problem: OpeningProblem::ServiceAway, cause })
+            }
         },
-        () = clock.sleep(KEY_BOUND) => Err(format!("the key `{id}` of the static seal cannot be read in time")),
     }
 }
 
@@ -168,9 +234,12 @@ pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), F
         return Ok(());
     }
     // Read before, so that the root key waits for nothing.
-    let keys = match &node.settings().static_seal {
+    let keys = match &node.settings().auto_seal {
         None => None,
-        Some(seal) => Some(read_keys(&node.doors, &node.clock, seal).await),
+        Some(seal) => {
+            let stored = node.store.stored_keys().map_err(Fault::internal)?;
+            Some(read_keys(&node.doors, &node.clock, seal, &stored, Wanted::Slot).await)
+        }
     };
     let opened = node.store.unseal_with(key).map_err(|error| match error {
         UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
@@ -180,7 +249,7 @@ pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), F
         None => wanted_slot(node, None),
         Some(Ok(keys)) => wanted_slot(node, Some(keys)),
         // What is there may be right: it stays.
-        Some(Err(cause)) => {
+        Some(Err(NotOpened { cause, .. })) => {
             tracing::warn!(cause, "the store's key slots stay as they are");
             StaticSlot::AsIs
         }
@@ -192,7 +261,7 @@ pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), F
     Ok(())
 }
 
-/// Which static key is to open the store from now on. A node that is alone has the slots of its own configuration and no other;
+/// Which key is to open the store from now on without people. A node that is alone has the slots of its own configuration and no other;
 /// where there are others, each leaves theirs alone: they may be configured otherwise, and an operator removes what is not needed.
 fn wanted_slot<'k>(node: &Node, keys: Option<&'k StaticKeys>) -> StaticSlot<'k> {
     let has_others = node.cluster.is_enabled() && node.cluster.members().len() > 1;
@@ -205,15 +274,14 @@ fn wanted_slot<'k>(node: &Node, keys: Option<&'k StaticKeys>) -> StaticSlot<'k> 
 }
 
 async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
-    let Some(seal) = &node.settings().static_seal else { return Ok(()) };
+    let Some(seal) = &node.settings().auto_seal else { return Ok(()) };
     let not_served = |error: &dyn fmt::Display| NotOpened::new(OpeningProblem::NotServed, &error.to_string());
     // Initialising opens the node by itself.
     if node.unsealed().is_some() || !node.store.facts().map_err(|error| not_served(&error))?.initialized {
         return Ok(());
     }
-    let keys = read_keys(&node.doors, &node.clock, seal)
-        .await
-        .map_err(|cause| NotOpened::new(OpeningProblem::KeyUnreadable, &cause))?;
+    let stored = node.store.stored_keys().map_err(|error| not_served(&error))?;
+    let keys = read_keys(&node.doors, &node.clock, seal, &stored, Wanted::Opening).await?;
     let opened = node.store.unseal_by(&keys).map_err(|error| {
         let problem = match &error {
             UnsealError::StaticKey(StaticKeyError::NoSlot) => OpeningProblem::NoSlot,
@@ -229,7 +297,7 @@ async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
         Fault::Failure(failure) => not_served(&failure.cause),
         refusal @ Fault::Refusal(_) => not_served(&refusal),
     })?;
-    tracing::info!(key = seal.key_id, "the node opened by itself, with a static key");
+    tracing::info!(key = seal.key_id(), seal = seal.kind(), "the node opened by itself");
     Ok(())
 }
 

@@ -38,7 +38,7 @@ pub(crate) async fn by(
         }
     }
     // A key that lies with the machine also brings the slots of the snapshot's time to what is configured.
-    if let Some(keys) = keys.filter(|_| node.settings().static_seal.is_none()).and_then(|keys| keys.anew()) {
+    if let Some(keys) = keys.filter(|_| node.settings().auto_seal.is_none()).and_then(|keys| keys.anew()) {
         match opening::with(node, keys).await {
             Ok(()) => return restored,
             Err(fault) => tracing::error!(cause = fault.for_operators(), "what is stored now cannot be served"),

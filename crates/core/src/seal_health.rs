@@ -1,16 +1,19 @@
 //! Whether a seal that opens by itself still could: looked at now and then, while nobody needs it (SEAL-25).
 //!
-//! The key is read where it lies, and must open a slot of the store. Otherwise the node would stay sealed after its next start,
+//! The key is read where it lies, or asked of the service that keeps it, and must open a slot of the store. Where that service
+//! seals by another version by now, the leader makes the slot anew. Otherwise the node would stay sealed after its next start,
 //! and nobody would know before: so the log warns, and numbers and `sys/seal-backend-status` say it. Deliberately absent: any
 //! consequence; an open node goes on.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tresor_barrier::{StaticKey, StaticSlot};
 use tresor_model::Timestamp;
 
 use crate::gate::Gate;
-use crate::opening::read_keys;
+use crate::key_service::Wanted;
+use crate::opening::{NotOpened, read_keys};
 use crate::unsealed::Unsealed;
 
 /// When a seal is looked at.
@@ -62,7 +65,7 @@ impl SealHealth {
 
 /// Starts to look, where there is such a seal.
 pub(crate) fn start(unsealed: &Arc<Unsealed>) {
-    if let Some(checks) = unsealed.handles.settings.static_seal.as_ref().and_then(|seal| seal.checks) {
+    if let Some(checks) = unsealed.handles.settings.auto_seal.as_ref().and_then(|seal| seal.checks) {
         unsealed.look_after(watch(Arc::downgrade(unsealed), unsealed.gate.clone(), checks));
     }
 }
@@ -89,15 +92,29 @@ async fn watch(node: Weak<Unsealed>, gate: Gate, checks: SealChecks) {
 
 /// Why it could not open now, if it could not.
 async fn look(unsealed: &Unsealed) -> Option<String> {
-    let seal = unsealed.handles.settings.static_seal.as_ref()?;
-    let keys = match read_keys(&unsealed.doors, &unsealed.clock, seal).await {
+    let seal = unsealed.handles.settings.auto_seal.as_ref()?;
+    // Of the store others tell.
+    let Ok(stored) = unsealed.barrier.stored_keys() else { return None };
+    let keys = match read_keys(&unsealed.doors, &unsealed.clock, seal, &stored, Wanted::Opening).await {
         Ok(keys) => keys,
-        Err(cause) => return Some(cause),
+        Err(NotOpened { cause, .. }) => return Some(cause),
     };
-    match unsealed.handles.keyring.slots_opened_by(&keys.current) {
-        Ok(slots) if !slots.is_empty() => None,
-        Ok(_) => Some(format!("the key `{}` opens no slot", seal.key_id)),
-        // Of the store others tell.
-        Err(_) => None,
+    let opens = |key: &StaticKey| unsealed.handles.keyring.slots_opened_by(key).is_ok_and(|slots| !slots.is_empty());
+    if opens(&keys.current) {
+        return None;
     }
+    let is_kept_by_service = keys.current.sealed().is_some();
+    if !is_kept_by_service || !keys.previous.as_ref().is_some_and(opens) {
+        return Some(format!("the key `{}` opens no slot", seal.key_id()));
+    }
+    if unsealed.duties.is_active() {
+        let wanted = StaticSlot::Beside(&keys.current);
+        match unsealed.barrier.bring_slots(&wanted, unsealed.clock.now()).await {
+            Ok(()) => {
+                tracing::info!(key = seal.key_id(), "the store's key slot was made anew by another version of the key")
+            }
+            Err(error) => tracing::warn!(%error, "the store's key slot stays of an older version of the key"),
+        }
+    }
+    None
 }

@@ -15,7 +15,7 @@ use crate::audits::DeclaredDevices;
 use crate::cluster::joining::Joining;
 use crate::lockout::Rules;
 use crate::namespaces::Space;
-use crate::opening::StaticSeal;
+use crate::opening::AutoSeal;
 use crate::pipeline::DEADLINE;
 use crate::process::{Nowhere, Process};
 use crate::snapshots::schedule::Schedule;
@@ -68,7 +68,7 @@ pub struct Settings {
     /// Directories and files that no audit device may write into.
     pub protected_directories: Vec<PathBuf>,
     /// How the node opens by itself; `None`: only shares open it.
-    pub static_seal: Option<StaticSeal>,
+    pub auto_seal: Option<AutoSeal>,
     /// How the node joins a cluster; `None`: it cannot.
     pub joining: Option<Joining>,
     /// When names are locked after wrong passwords, by the type of auth method, and `all`.
@@ -129,7 +129,7 @@ impl Default for Settings {
             audit_references: None,
             process_id: 0,
             protected_directories: Vec::new(),
-            static_seal: None,
+            auto_seal: None,
             joining: None,
             lockout: BTreeMap::new(),
             elsewhere: Elsewhere::PassOn,

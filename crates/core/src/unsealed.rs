@@ -30,6 +30,7 @@ use crate::lockout::Lockouts;
 use crate::metrics::Metrics;
 use crate::namespaces::{Spaces, realms};
 use crate::node::{Node, Registry};
+use crate::opening::AutoSeal;
 use crate::pipeline::{RunningUses, Turns, uncertain};
 use crate::quotas::Quotas;
 use crate::quotas::rates::Rates;
@@ -450,7 +451,7 @@ impl Unsealed {
         let stored = async {
             match self.barrier.change_slots(change).await {
                 Ok(()) => {
-                    let key = self.handles.settings.static_seal.as_ref().map(|seal| seal.key_id.as_str());
+                    let key = self.handles.settings.auto_seal.as_ref().map(AutoSeal::key_id);
                     tracing::info!(key, "the store's key slots were changed to what is configured");
                 }
                 Err(error) => {

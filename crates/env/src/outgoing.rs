@@ -155,6 +155,17 @@ pub struct Trust {
     pub identity: Option<Zeroizing<String>>,
     /// Whether whoever answers is taken for the server. Whoever configures that is warned (TLS-01).
     pub anybody: bool,
+    /// The name that the server's certificate is of, where that is not the one in its address.
+    pub server_name: Option<ServerName>,
+}
+
+/// A server that is known in TLS by another name than its address has.
+#[derive(Clone, Debug)]
+pub struct ServerName {
+    /// The name of its certificate.
+    pub name: String,
+    /// Its host, and its port where it has one, as its address names them.
+    pub host: String,
 }
 
 /// What was to be trusted or shown is no certificate, or no key that goes with it.

@@ -44,7 +44,7 @@ pub fn share(bytes: &[u8]) {
 fn enter(share: UnsealShare) {
     let entropy = SeededEntropy::new(1);
     for (shares, threshold) in [(1, 1), (3, 2)] {
-        let facts = SealFacts { initialized: true, shares, threshold, static_key_id: None };
+        let facts = SealFacts { initialized: true, shares, threshold, without_people: Vec::new() };
         let length = if shares == 1 { 32 } else { 33 };
         let mut collector = ShareCollector::default();
         let copy = UnsealShare::new(share.expose().to_vec());

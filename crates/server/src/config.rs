@@ -17,6 +17,7 @@ mod postgresql;
 mod proxies;
 mod registration;
 mod seal;
+mod services;
 mod snapshots;
 mod storage;
 mod telemetry;
@@ -41,7 +42,8 @@ pub use load::{load, parse};
 pub use migration::{MigrationConfig, load_migration};
 pub use postgresql::{ConnectionUrl, PostgresqlConfig};
 pub use registration::{ConsulConfig, KubernetesConfig, RegistrationConfig};
-pub use seal::{KeyPlace, KeyReference, StaticSealConfig};
+pub use seal::{KeyPlace, KeyReference, SealConfig, SealWay, StaticSealConfig};
+pub use services::{ServiceTls, TransitConfig};
 pub use snapshots::SnapshotsConfig;
 pub use storage::{JoinConfig, LeaderConfig, Pem};
 pub use telemetry::{Collector, TelemetryConfig, TracesConfig, Way};
@@ -55,8 +57,8 @@ pub struct ServerConfig {
     pub join: JoinConfig,
     /// Where requests come in.
     pub listeners: Vec<Listener>,
-    /// The key that opens the store without people; shares open it always.
-    pub static_seal: Option<StaticSealConfig>,
+    /// What opens the store without people; shares open it always.
+    pub seal: Option<SealConfig>,
     /// What is asked once, where the server initialises its store by itself.
     pub initialize: Vec<InitialRequest>,
     /// When names are locked after wrong passwords, by the type of auth method.
@@ -131,7 +133,7 @@ impl ServerConfig {
             [
                 ("storage", format!("{:?} {:?}", config.storage, config.join)),
                 ("listener", format!("{:?}", config.listeners)),
-                ("seal", format!("{:?}", config.static_seal)),
+                ("seal", format!("{:?}", config.seal)),
                 ("user_lockout", format!("{:?}", config.lockout)),
                 ("snapshots", format!("{:?}", config.snapshots)),
                 ("telemetry", format!("{:?}", config.telemetry)),

@@ -32,7 +32,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         storage,
         join: JoinConfig::default(),
         listeners: vec![listener],
-        static_seal: None,
+        seal: None,
         initialize: Vec::new(),
         lockout: std::collections::BTreeMap::new(),
         snapshots: None,

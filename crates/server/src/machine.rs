@@ -68,7 +68,7 @@ impl Process for Machine {
 /// The configuration, key by key: what is not named here is not shown.
 fn sanitized(config: &ServerConfig) -> Map {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let seal = if config.static_seal.is_some() { "static" } else { "shamir" };
+    let seal = config.seal.as_ref().map_or("shamir", |seal| seal.way.kind());
     map! {
         "administrative_namespace_path" => config.administrative_namespace.as_str(),
         "api_addr" => text(&config.api_address),

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tresor_env::BoxFuture;
-use tresor_env::outgoing::{Ask, Outgoing, OutgoingAnswer, OutgoingError, OutgoingRequest, Trust, Untrustable};
+use tresor_env::outgoing::{
+    Ask, Outgoing, OutgoingAnswer, OutgoingError, OutgoingRequest, ServerName, Trust, Untrustable,
+};
 use zeroize::Zeroizing;
 
 /// How long connecting may take.
@@ -19,6 +21,36 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 pub struct Https {
     /// Made when it is first needed: most servers never ask anybody.
     client: OnceLock<Option<reqwest::Client>>,
+    /// The server that is known by another name.
+    renamed: Option<ServerName>,
+}
+
+/// Finds the one server of a client at its own host, by whichever name it is asked for.
+struct Renamed(String);
+
+impl reqwest::dns::Resolve for Renamed {
+    fn resolve(&self, _name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let host = self.0.clone();
+        Box::pin(async move {
+            let found: Vec<std::net::SocketAddr> = tokio::net::lookup_host((host.as_str(), 0)).await?.collect();
+            let found: reqwest::dns::Addrs = Box::new(found.into_iter());
+            Ok(found)
+        })
+    }
+}
+
+/// A host, and its port where it has one, as addresses name them.
+fn host_and_port(text: &str) -> (&str, Option<&str>) {
+    match text.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())) {
+        Some((host, port)) => (host, Some(port)),
+        None => (text, None),
+    }
+}
+
+/// An address with the other name of its server in it: what TLS verifies.
+fn renamed(url: &str, server: &ServerName) -> String {
+    let port = host_and_port(&server.host).1.map_or(String::new(), |port| format!(":{port}"));
+    url.replacen(&format!("://{}", server.host), &format!("://{}{port}", server.name), 1)
 }
 
 fn builder() -> reqwest::ClientBuilder {
@@ -78,20 +110,28 @@ impl Outgoing for Https {
         if trust.anybody {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
+        if let Some(ServerName { host, .. }) = &trust.server_name {
+            let host = host_and_port(host).0.trim_matches(['[', ']']).to_owned();
+            builder = builder.dns_resolver(Arc::new(Renamed(host))).http1_only();
+        }
         let client = builder.build().map_err(unusable)?;
-        Ok(Arc::new(Self { client: OnceLock::from(Some(client)) }))
+        Ok(Arc::new(Self { client: OnceLock::from(Some(client)), renamed: trust.server_name.clone() }))
     }
 
     fn ask(&self, request: OutgoingRequest) -> BoxFuture<'_, Result<OutgoingAnswer, OutgoingError>> {
         Box::pin(async move {
             let client = self.client().ok_or_else(|| OutgoingError::Unreached("there is no HTTP client".to_owned()))?;
+            let url = self.renamed.as_ref().map_or(request.url.clone(), |name| renamed(&request.url, name));
             let mut sent = match request.ask {
-                Ask::Get => client.get(&request.url),
-                Ask::Post(body) => client.post(&request.url).body(bytes::Bytes::from_owner(body)),
-                Ask::Put(body) => client.put(&request.url).body(bytes::Bytes::from_owner(body)),
-                Ask::Patch(body) => client.patch(&request.url).body(bytes::Bytes::from_owner(body)),
-                Ask::Delete => client.delete(&request.url),
+                Ask::Get => client.get(&url),
+                Ask::Post(body) => client.post(&url).body(bytes::Bytes::from_owner(body)),
+                Ask::Put(body) => client.put(&url).body(bytes::Bytes::from_owner(body)),
+                Ask::Patch(body) => client.patch(&url).body(bytes::Bytes::from_owner(body)),
+                Ask::Delete => client.delete(&url),
             };
+            if let Some(ServerName { host, .. }) = &self.renamed {
+                sent = sent.header(reqwest::header::HOST, host);
+            }
             for (name, value) in &request.headers {
                 let mut value = reqwest::header::HeaderValue::from_str(value).map_err(|_| OutgoingError::Unsendable)?;
                 value.set_sensitive(true);
@@ -163,6 +203,30 @@ mod tests {
         assert!(matches!(got, Err(OutgoingError::Failed(text)) if !text.contains("127.0.0.1")));
         let (got, _) = exchange(Vec::new(), Duration::from_millis(50)).await;
         assert_eq!(got.err(), Some(OutgoingError::TooSlow));
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_name_is_asked_at_its_own_address() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let server = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut told = Vec::new();
+            while !told.ends_with(b"\r\n\r\n") {
+                told.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(&answer("200 OK", b"{}")).await.unwrap();
+            String::from_utf8(told).unwrap()
+        };
+        let name = ServerName { name: "vault.invalid".to_owned(), host: host.clone() };
+        let url = format!("http://{host}/v1/a");
+        assert!(renamed(&url, &name).starts_with("http://vault.invalid:"), "{}", renamed(&url, &name));
+        let https = Https::default().trusting(&Trust { server_name: Some(name), ..Trust::default() }).unwrap();
+        let time_max = Duration::from_secs(20);
+        let request = OutgoingRequest { ask: Ask::Get, url, headers: Vec::new(), time_max, body_bytes_max: 9 };
+        let (got, told) = tokio::join!(https.ask(request), server);
+        assert_eq!(got.map(|answer| answer.status), Ok(200));
+        assert!(told.contains(&format!("host: {host}\r\n")), "{told}");
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tresor_core::audits::DeclaredDevices;
 use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::snapshots::schedule::Schedule;
-use tresor_core::{Elsewhere, Node, Settings, StaticSeal};
+use tresor_core::{AutoSeal, Elsewhere, Node, Settings};
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, Tasks};
 use tresor_http::RequestLog;
@@ -17,7 +17,7 @@ use tresor_secret::TokenSecret;
 
 use crate::auditing;
 use crate::cluster::Nodes;
-use crate::config::{self, KeyPlace, LogFormat, Pem, ServerConfig, SnapshotsConfig, StaticSealConfig};
+use crate::config::{self, LogFormat, Pem, SealConfig, ServerConfig, SnapshotsConfig};
 use crate::dev;
 use crate::dev_cluster::{self, DevDirectory};
 use crate::dev_tls::{self, DevCertificates};
@@ -32,9 +32,8 @@ use crate::recovery;
 use crate::registration::Registration;
 use crate::self_init;
 use crate::service::NodeService;
-use crate::static_seal::ConfiguredKeys;
 use crate::storage::{self, Opened};
-use crate::{idle, telemetry, traces};
+use crate::{idle, key_services, telemetry, traces};
 
 /// What `tresor server` was called with.
 #[derive(Clone, Debug, Default)]
@@ -165,6 +164,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let senders = Tasks::new();
     let settings = Settings {
         process: Arc::new(Machine::new(Arc::clone(&log), &config)),
+        auto_seal: config.seal.as_ref().map(|seal| auto_seal(seal, &doors, &senders)),
         tracer: config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &doors, &senders)),
         ..settings(&config, arguments, &doors)
     };
@@ -294,7 +294,6 @@ pub(crate) fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doo
         audit_references: Some(Arc::new(auditing::referred_to)),
         process_id: std::process::id(),
         protected_directories: own_files(config, &arguments.config),
-        static_seal: config.static_seal.as_ref().map(static_seal),
         elsewhere: if config.disable_request_forwarding { Elsewhere::Redirect } else { Elsewhere::PassOn },
         joining: Some(joining(&config.join, &doors.workers)),
         lockout: config.lockout.clone(),
@@ -316,13 +315,8 @@ fn schedule(wanted: &SnapshotsConfig, doors: &Doors) -> Schedule {
     }
 }
 
-fn static_seal(config: &StaticSealConfig) -> StaticSeal {
-    let variables = |name: &str| std::env::var_os(name);
-    StaticSeal {
-        key_id: config.current.id.clone(),
-        source: Arc::new(ConfiguredKeys { config: config.clone(), variables }),
-        checks: config.checks,
-    }
+fn auto_seal(config: &SealConfig, doors: &Doors, tasks: &Tasks) -> AutoSeal {
+    AutoSeal { key: key_services::start(&config.way, doors, tasks), checks: config.checks }
 }
 
 /// Files and directories that no audit device may write into: what the server itself reads or writes.
@@ -336,11 +330,7 @@ pub(crate) fn own_files(config: &ServerConfig, files: &[PathBuf]) -> Vec<PathBuf
         let files = client.into_iter().flatten().chain([leader.ca_certificate.as_ref().and_then(Pem::file)]);
         own.extend(files.flatten().map(Path::to_path_buf));
     }
-    let keys = config.static_seal.iter().flat_map(|seal| [Some(&seal.current), seal.previous.as_ref()]).flatten();
-    own.extend(keys.filter_map(|key| match &key.place {
-        KeyPlace::File(path) => Some(path.clone()),
-        _ => None,
-    }));
+    own.extend(config.seal.iter().flat_map(|seal| seal.way.files()).map(Path::to_path_buf));
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
         own.extend([tls.certificate_file.clone(), tls.key_file.clone()]);
         own.extend(tls.client_ca_file.clone());
@@ -497,8 +487,8 @@ pub(crate) fn print_block(
     }
     rows.push(("Mlock".to_owned(), format!("supported: true, enabled: {}", !config.disable_mlock)));
     rows.push(("Recovery Mode".to_owned(), is_recovery.to_string()));
-    if let Some(seal) = &config.static_seal {
-        rows.push(("Seal".to_owned(), format!("static (key: \"{}\")", seal.current.id)));
+    if let Some(seal) = &config.seal {
+        rows.push(("Seal".to_owned(), format!("{} (key: \"{}\")", seal.way.kind(), seal.way.key_id())));
     }
     rows.push(("Storage".to_owned(), config.storage.kind().to_owned()));
     rows.push(("Version".to_owned(), format!("Tresor v{}", env!("CARGO_PKG_VERSION"))));

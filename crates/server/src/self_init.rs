@@ -29,7 +29,7 @@ pub async fn run(node: &Node, requests: &[InitialRequest], joins: bool) -> Resul
         );
         return Ok(());
     }
-    if !standing.is_static {
+    if standing.auto_seal.is_none() {
         return Err("`initialize` needs a seal that opens by itself (`seal \"static\"`)".to_owned());
     }
     tracing::info!(requests = requests.len(), "the server initialises itself");

@@ -1,15 +1,7 @@
 //! Reads the keys of the static seal from where the operator keeps them.
 //!
-//! A key is 32 bytes: as they are, in hexadecimal or in base64. A file that everybody on the machine can read, or others
-//! can write, is refused: it would open every copy of the store to them. A group may read it, as the orchestrators do
-//! that mount secrets for a service's group; what the service manager hands out as a credential is guarded by it.
+//! A key is 32 bytes: as they are, in hexadecimal or in base64.
 //! Deliberately absent: keeping a key: the node asks when it needs one.
-
-use std::ffi::OsString;
-use std::io::Read;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE_NO_PAD};
@@ -18,37 +10,14 @@ use tresor_secret::DataKey;
 use zeroize::Zeroizing;
 
 use crate::config::{KeyPlace, KeyReference, StaticSealConfig};
-
-/// How long a file is read at most: the longest spelling of a key, and some blanks.
-const KEY_FILE_BYTES_MAX: u64 = 1024;
-
-/// Where the service manager puts credentials.
-const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
-
-/// The bits of a file's mode that nobody but owner and group may have, and that the group may not.
-const MODE_TOO_OPEN: u32 = 0o027;
+use crate::place::{self, PlaceError, Variables};
 
 /// Why a key cannot be read; names the key and its place, and shows nothing of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
-    /// The variable is not set.
-    #[error("the key `{id}` of the static seal: {place} is not set")]
-    NoVariable { id: String, place: KeyPlace },
-    /// The service was given no credentials.
-    #[error("the key `{id}` of the static seal: {place} needs LoadCredential= in the service's unit")]
-    NoCredentials { id: String, place: KeyPlace },
-    /// The file cannot be read.
-    #[error("the key `{id}` of the static seal: {place} cannot be read: {error}")]
-    Unreadable { id: String, place: KeyPlace, error: std::io::Error },
-    /// It is a directory, a pipe or the like.
-    #[error("the key `{id}` of the static seal: {place} is no file")]
-    NoFile { id: String, place: KeyPlace },
-    /// Too many can read or change it.
-    #[error(
-        "the key `{id}` of the static seal: {place} has the mode {mode:04o}: others must not read it, nor anybody \
-             but its owner write it (chmod 0600)"
-    )]
-    TooOpen { id: String, place: KeyPlace, mode: u32 },
+    /// It is not where it should be.
+    #[error("the key `{id}` of the static seal: {error}")]
+    Unreadable { id: String, error: PlaceError },
     /// It is no key.
     #[error(
         "the key `{id}` of the static seal: {place} holds no key: 32 bytes, as they are, in hexadecimal or in base64"
@@ -58,9 +27,6 @@ pub(crate) enum KeyError {
     #[error("the keys `{current}` and `{previous}` of the static seal are one key: another id is no other key")]
     OneKey { current: String, previous: String },
 }
-
-/// Variables of the process, by name.
-pub(crate) type Variables = fn(&str) -> Option<OsString>;
 
 /// The keys of a `seal "static"` stanza.
 pub(crate) struct ConfiguredKeys {
@@ -95,50 +61,13 @@ impl ConfiguredKeys {
 
     fn key(&self, reference: &KeyReference) -> Result<StaticKey, KeyError> {
         let (id, place) = (reference.id.clone(), reference.place.clone());
-        let bytes = match &reference.place {
-            KeyPlace::Literal(text) => Zeroizing::new(text.expose().as_bytes().to_vec()),
-            KeyPlace::Variable(name) => match (self.variables)(name) {
-                Some(value) => Zeroizing::new(value.into_vec()),
-                None => return Err(KeyError::NoVariable { id, place }),
-            },
-            KeyPlace::File(path) => read_file(path, Guard::Mode, reference)?,
-            KeyPlace::Credential(name) => match (self.variables)(CREDENTIALS_DIRECTORY) {
-                Some(directory) => read_file(&PathBuf::from(directory).join(name), Guard::Manager, reference)?,
-                None => return Err(KeyError::NoCredentials { id, place }),
-            },
-        };
+        let bytes = place::read(&reference.place, self.variables);
+        let bytes = bytes.map_err(|error| KeyError::Unreadable { id: id.clone(), error })?;
         match decode(&bytes) {
             Some(key) => Ok(StaticKey::new(id, key)),
             None => Err(KeyError::NoKey { id, place }),
         }
     }
-}
-
-/// Who keeps others from a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guard {
-    /// Its mode.
-    Mode,
-    /// The service manager: what it shows as mode is not all it does.
-    Manager,
-}
-
-fn read_file(path: &Path, guard: Guard, reference: &KeyReference) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-    let (id, place) = (|| reference.id.clone(), || reference.place.clone());
-    let unreadable = |error| KeyError::Unreadable { id: id(), place: place(), error };
-    // Opening a pipe would wait for whoever writes into it.
-    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
-        return Err(KeyError::NoFile { id: id(), place: place() });
-    }
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
-    if guard == Guard::Mode && mode & MODE_TOO_OPEN != 0 {
-        return Err(KeyError::TooOpen { id: id(), place: place(), mode });
-    }
-    // As large as it can become, so that it is not moved about.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(KEY_FILE_BYTES_MAX).unwrap_or(0) + 1));
-    file.take(KEY_FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(bytes)
 }
 
 /// A key in any of its spellings. Exactly 32 bytes are the key, blanks included; around every other spelling there may
@@ -168,7 +97,8 @@ fn decode_base64(spelling: &GeneralPurpose, text: &[u8], key: &mut [u8; 32]) -> 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
-    use std::os::unix::fs::OpenOptionsExt;
+    use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+    use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
     use tresor_secret::SecretString;
@@ -186,11 +116,7 @@ mod tests {
     }
 
     fn read(place: KeyPlace, variables: Variables) -> Result<StaticKeys, KeyError> {
-        ConfiguredKeys {
-            config: StaticSealConfig { current: reference("k", place), previous: None, checks: None },
-            variables,
-        }
-        .keys()
+        ConfiguredKeys { config: StaticSealConfig { current: reference("k", place), previous: None }, variables }.keys()
     }
 
     fn literal(text: &str) -> KeyPlace {
@@ -242,7 +168,7 @@ mod tests {
         CREDENTIALS.set(directory.path().to_path_buf()).unwrap();
         let variables: Variables = |name| match name {
             "KEY" => Some(HEX.into()),
-            CREDENTIALS_DIRECTORY => CREDENTIALS.get().map(|path| path.clone().into_os_string()),
+            "CREDENTIALS_DIRECTORY" => CREDENTIALS.get().map(|path| path.clone().into_os_string()),
             _ => None,
         };
         // The group bit of a credential is the mask of an access list, and says nothing.
@@ -301,11 +227,8 @@ mod tests {
     #[test]
     fn another_id_is_another_key_and_a_previous_one_may_be_gone() {
         let keys = |previous: KeyPlace| {
-            let config = StaticSealConfig {
-                current: reference("b", literal(HEX)),
-                previous: Some(reference("a", previous)),
-                checks: None,
-            };
+            let config =
+                StaticSealConfig { current: reference("b", literal(HEX)), previous: Some(reference("a", previous)) };
             ConfiguredKeys { config, variables: |_| None }.keys()
         };
         assert!(matches!(keys(literal(HEX)), Err(KeyError::OneKey { .. })));

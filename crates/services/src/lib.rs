@@ -1,7 +1,7 @@
 //! Servers of others, started for tests and measurements: each in a directory of its own, on a free port, as an ordinary user
 //! where it wants that, and ended when it is dropped.
 //!
-//! A module per server; `xtask` installs what brings them. Deliberately absent: skipping. Who starts one that is not there
+//! A module per server; `xtask` installs what brings them. What is called a fake is one: such a server is not to be had here. Deliberately absent: skipping. Who starts one that is not there
 //! is told so, and fails.
 
 pub mod between;
@@ -16,6 +16,7 @@ pub mod rabbitmq;
 pub mod redis;
 pub mod slapd;
 mod talk;
+pub mod transit;
 
 pub use between::Between;
 pub use certificates::{Authority, Shown};
@@ -27,3 +28,4 @@ pub use process::free_port;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use slapd::Slapd;
+pub use transit::FakeTransit;

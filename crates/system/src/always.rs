@@ -153,31 +153,27 @@ impl Init {
     ///
     /// # Errors
     /// A refusal when the other kind's are asked for, or a split that makes no sense.
-    fn threshold(&self, is_static: bool) -> Result<Option<Threshold>, Fault> {
+    fn threshold(&self, auto_seal: Option<&'static str>) -> Result<Option<Threshold>, Fault> {
         let of_shamir = [("secret_shares", self.secret_shares), ("secret_threshold", self.secret_threshold)];
-        let of_static = [("recovery_shares", self.recovery_shares), ("recovery_threshold", self.recovery_threshold)];
-        let (own, other) = if is_static { (of_static, of_shamir) } else { (of_shamir, of_static) };
+        let of_auto = [("recovery_shares", self.recovery_shares), ("recovery_threshold", self.recovery_threshold)];
+        let is_auto = auto_seal.is_some();
+        let (own, other) = if is_auto { (of_auto, of_shamir) } else { (of_shamir, of_auto) };
         let foreign: Vec<&str> =
             other.iter().filter(|(_, number)| number.is_some_and(|number| number > 0)).map(|(name, _)| *name).collect();
         if !foreign.is_empty() {
-            let kind = kind(is_static);
+            let kind = auto_seal.unwrap_or(SHAMIR);
             return Err(Fault::invalid(format!("parameters {} not applicable to seal type {kind}", foreign.join(","))));
         }
         let [(_, shares), (_, threshold)] = own;
-        if is_static && shares == Some(0) && threshold.unwrap_or(0) == 0 {
+        if is_auto && shares == Some(0) && threshold.unwrap_or(0) == 0 {
             return Ok(None);
         }
         let count = |number: Option<u64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
         Threshold::new(count(shares), count(threshold)).map(Some).map_err(|error| {
-            let about = if is_static { "recovery configuration" } else { "seal configuration" };
+            let about = if is_auto { "recovery configuration" } else { "seal configuration" };
             Fault::invalid(format!("invalid {about}: {error}"))
         })
     }
-}
-
-/// The word for the seal.
-const fn kind(is_static: bool) -> &'static str {
-    if is_static { "static" } else { SHAMIR }
 }
 
 /// The word for what takes shares.
@@ -208,11 +204,11 @@ async fn init(node: &Node, input: Init) -> Result<Initialised, Fault> {
     if standing.facts.initialized {
         return Err(Fault::invalid("Vault is already initialized"));
     }
-    if !standing.is_static && input.stored_shares.is_some_and(|number| number > 0) {
+    if standing.auto_seal.is_none() && input.stored_shares.is_some_and(|number| number > 0) {
         return Err(Fault::invalid("parameters stored_shares not applicable to seal type shamir"));
     }
-    let threshold = input.threshold(standing.is_static)?;
-    let keys = if standing.is_static { &input.recovery_pgp_keys } else { &input.pgp_keys };
+    let threshold = input.threshold(standing.auto_seal)?;
+    let keys = if standing.auto_seal.is_some() { &input.recovery_pgp_keys } else { &input.pgp_keys };
     let owners = recipients(keys.as_deref().unwrap_or_default(), node.now())?;
     if !owners.is_empty() && owners.len() != threshold.map_or(0, |threshold| usize::from(threshold.shares())) {
         return Err(Fault::invalid("incorrect number of PGP keys: there must be one for each share"));
@@ -229,7 +225,7 @@ async fn init(node: &Node, input: Init) -> Result<Initialised, Fault> {
         None => initialized.root_token.expose().to_owned(),
         Some(owner) => STANDARD.encode(node.encrypt_to(owner, initialized.root_token.expose().as_bytes())?),
     };
-    Ok(if standing.is_static {
+    Ok(if standing.auto_seal.is_some() {
         let (keys, keys_base64) = (Vec::new(), Vec::new());
         Initialised { keys, keys_base64, recovery_keys: Some(hex), recovery_keys_base64: Some(base64), root_token }
     } else {
@@ -296,7 +292,7 @@ async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus,
     let standing = node.standing()?;
     let (cluster_name, cluster_id) = standing.cluster.unzip();
     Ok(SealStatus {
-        kind: kind(standing.is_static),
+        kind: standing.auto_seal.unwrap_or(SHAMIR),
         initialized: standing.facts.initialized,
         sealed: standing.sealed,
         threshold: u64::from(standing.facts.threshold),
@@ -306,8 +302,8 @@ async fn read_seal_status(node: &Node, _input: EmptyInput) -> Result<SealStatus,
         version: API_LEVEL,
         build_date: BUILD_DATE,
         migration: standing.migration,
-        recovery_seal: standing.is_static,
-        recovery_seal_type: standing.is_static.then_some(SHAMIR),
+        recovery_seal: standing.auto_seal.is_some(),
+        recovery_seal_type: standing.auto_seal.map(|_| SHAMIR),
         storage_type: node.settings().storage_type,
         cluster_name,
         cluster_id,
@@ -332,9 +328,10 @@ struct Unseal {
 
 async fn unseal(node: &Node, input: Unseal) -> Result<SealStatus, Fault> {
     if input.migrate {
-        // Entering shares changes the kind of seal by itself; being asked for it is fine while there is something to do.
+        // Entering shares changes the kind of seal by itself, and the slot of one that does not open; being asked for it is
+        // fine while there is something to do.
         let standing = node.standing()?;
-        if standing.sealed && !standing.migration {
+        if standing.sealed && !standing.migration && standing.opening_problem.is_none() {
             return Err(Fault::invalid("there is no other seal to migrate from"));
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tresor_barrier::{JoinKey, Offer, SealFacts, StaticKeys, UnsealError, UnsealKey};
+use tresor_barrier::{JoinKey, Offer, SealFacts, UnsealError, UnsealKey};
 use tresor_crypto::hash::to_hex;
 use tresor_env::BoxFuture;
 use tresor_model::{Body, Fault, Map, Refusal, map};
@@ -17,8 +17,9 @@ use tresor_secret::SecretString;
 
 use super::join::{Applicant, is_welcome, prove};
 use super::{Contact, Needed};
+use crate::key_service::Wanted;
 use crate::node::{Command, Node};
-use crate::opening;
+use crate::opening::{self, NotOpened, OpeningProblem};
 use crate::pipeline::CONFIRMED_WITHIN;
 
 /// The two routes of a leader.
@@ -114,21 +115,6 @@ pub(crate) struct Wish {
 pub(crate) struct Offered {
     pub(crate) offer: Offer,
     pub(crate) wish: Arc<Wish>,
-}
-
-/// What opens an offer.
-enum Key {
-    Shares(UnsealKey),
-    Static(StaticKeys),
-}
-
-impl Key {
-    fn open(&self, offer: &Offer) -> Result<JoinKey, UnsealError> {
-        match self {
-            Self::Shares(key) => offer.open_with(key),
-            Self::Static(keys) => offer.open_by(keys),
-        }
-    }
 }
 
 /// What became of an attempt.
@@ -270,13 +256,9 @@ pub(crate) async fn attempt(node: &Arc<Node>, wish: &Arc<Wish>) -> Result<Tried,
         node.tasks.spawn(arrive_by_itself(Arc::downgrade(node)));
         return Ok(Tried::Settled);
     }
-    let keys = match node.settings().static_seal {
-        None => None,
-        Some(_) => opening::configured_keys(node).await.map_err(|fault| fault.to_string())?.map(Key::Static),
-    };
     let mut causes = Vec::new();
     for leader in &wish.leaders {
-        match knock(node, wish, &**leader, keys.as_ref()).await {
+        match knock(node, wish, &**leader).await {
             Ok(tried) => return Ok(tried),
             Err(cause) => causes.push(format!("{}: {cause}", leader.address())),
         }
@@ -284,18 +266,22 @@ pub(crate) async fn attempt(node: &Arc<Node>, wish: &Arc<Wish>) -> Result<Tried,
     Err(causes.join("; "))
 }
 
-async fn knock(
-    node: &Arc<Node>,
-    wish: &Arc<Wish>,
-    leader: &dyn LeaderDoor,
-    keys: Option<&Key>,
-) -> Result<Tried, String> {
+async fn knock(node: &Arc<Node>, wish: &Arc<Wish>, leader: &dyn LeaderDoor) -> Result<Tried, String> {
     let shown = ask_to_be_shown(node, leader).await?;
-    let Some(keys) = keys else { return wait_for_shares(node, wish, shown.offer).await };
-    match keys.open(&shown.offer) {
+    let Some(seal) = &node.settings().auto_seal else { return wait_for_shares(node, wish, shown.offer).await };
+    let stored = shown.offer.stored_keys();
+    let keys = match opening::read_keys(&node.doors, &node.clock, seal, &stored, Wanted::Opening).await {
+        Ok(keys) => keys,
+        Err(NotOpened { problem: OpeningProblem::NoSlot, cause }) => {
+            tracing::warn!(cause, "the node waits for shares");
+            return wait_for_shares(node, wish, shown.offer).await;
+        }
+        Err(NotOpened { cause, .. }) => return Err(cause),
+    };
+    match shown.offer.open_by(&keys) {
         Ok(key) => enter(node, wish, leader, &shown, &key).await?,
         Err(error @ UnsealError::StaticKey(_)) => {
-            tracing::warn!(%error, "the static key does not open the cluster's store; the node waits for shares");
+            tracing::warn!(%error, "the key does not open the cluster's store; the node waits for shares");
             return wait_for_shares(node, wish, shown.offer).await;
         }
         Err(error) => return Err(error.to_string()),
@@ -381,7 +367,7 @@ pub(crate) async fn by_shares(
     key: UnsealKey,
     answer: oneshot::Sender<Result<(), Fault>>,
 ) {
-    let (key, mut answer) = (Key::Shares(key), Some(answer));
+    let mut answer = Some(answer);
     let mut tell = |result: Result<(), Fault>| {
         let Some(answer) = answer.take() else { return Some(result) };
         // Who went away meanwhile sees it in the log.
@@ -408,13 +394,13 @@ pub(crate) async fn by_shares(
             arriving.await;
         }
     }
-    let (Some(node), Key::Shares(key)) = (node.upgrade(), key) else { return };
+    let Some(node) = node.upgrade() else { return };
     if let Some(Err(fault)) = tell(node.open_with(key).await) {
         tracing::error!(cause = fault.for_operators(), "the node joined its cluster and does not open: shares do");
     }
 }
 
-async fn enter_any(node: &Arc<Node>, wish: &Wish, key: &Key) -> Result<(), String> {
+async fn enter_any(node: &Arc<Node>, wish: &Wish, key: &UnsealKey) -> Result<(), String> {
     if !node.is_outside() {
         return Ok(());
     }
@@ -422,7 +408,7 @@ async fn enter_any(node: &Arc<Node>, wish: &Wish, key: &Key) -> Result<(), Strin
     for leader in &wish.leaders {
         let entered = async {
             let shown = ask_to_be_shown(node, &**leader).await?;
-            let join = key.open(&shown.offer).map_err(|error| error.to_string())?;
+            let join = shown.offer.open_with(key).map_err(|error| error.to_string())?;
             enter(node, wish, &**leader, &shown, &join).await
         };
         match entered.await {

@@ -282,7 +282,7 @@ fn looked_up(
         all.push(Reading::gauge("quota.lease_count.counter", counter).with("name", quota.name.as_str()));
         all.push(Reading::gauge("quota.lease_count.max", quota.max_leases).with("name", quota.name));
     }
-    if handles.settings.static_seal.is_some() {
+    if handles.settings.auto_seal.is_some() {
         let is_healthy = handles.seal_health.unhealthy_since().is_none();
         all.push(Reading::gauge("seal.healthy", u64::from(is_healthy)));
     }

@@ -346,7 +346,7 @@ impl Shareholders {
             let mut rekeys = self.rekeys()?;
             let rekey = rekeys.get_mut(&target).ok_or_else(|| Fault::invalid(NONE))?;
             let (shares, threshold) = numbers(rekey.wish.threshold);
-            let facts = SealFacts { initialized: true, shares, threshold, static_key_id: None };
+            let facts = SealFacts { initialized: true, shares, threshold, without_people: Vec::new() };
             let verification = rekey.verification.as_mut();
             let verification = verification.ok_or_else(|| Fault::invalid("no rotation verification in progress"))?;
             let taken = verification.ballot.take(nonce, share, &facts, &*self.means.entropy);

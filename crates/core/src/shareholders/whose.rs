@@ -67,7 +67,7 @@ impl Shareholders {
 
     /// Whether a key that lies with the machine opens it, too.
     pub(super) fn opens_by_itself(&self) -> bool {
-        self.whose.is_root() && self.means.settings.static_seal.is_some()
+        self.whose.is_root() && self.means.settings.auto_seal.is_some()
     }
 
     /// Whether these are the shares that open now.

@@ -12,7 +12,7 @@ use tresor_core::cluster::joining::{Joining, LeaderAddress, LeaderDoor, LeaderDo
 use tresor_core::cluster::{
     Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing,
 };
-use tresor_core::{StaticKey, StaticKeySource, StaticKeys, StaticSeal};
+use tresor_core::{AutoKey, AutoSeal, StaticKey, StaticKeySource, StaticKeys};
 use tresor_env::BoxFuture;
 use tresor_env::doubles::TestDoors;
 use tresor_harness::{Answer, Harness, ROOT, assembly};
@@ -194,6 +194,10 @@ impl StaticKeySource for Key {
     }
 }
 
+fn seal() -> AutoSeal {
+    AutoSeal { key: AutoKey::Static { key_id: "k".to_owned(), source: Arc::new(Key) }, checks: None }
+}
+
 /// A node that belongs to no cluster, and the way that it has to a leader.
 fn joiner(way: &Arc<Way>, number: u8, is_static: bool, retry_join: bool) -> (Harness, Arc<Double>) {
     let cluster = Double::outside(number);
@@ -201,8 +205,7 @@ fn joiner(way: &Arc<Way>, number: u8, is_static: bool, retry_join: bool) -> (Har
     let door: Arc<dyn LeaderDoor> = Arc::<Way>::clone(way);
     let retry_join = if retry_join { vec![door] } else { Vec::new() };
     settings.joining = Some(Joining { doors: Arc::new(Ways(Arc::clone(way))), retry_join, non_voter: false });
-    settings.static_seal =
-        is_static.then(|| StaticSeal { key_id: "k".to_owned(), source: Arc::new(Key), checks: None });
+    settings.auto_seal = is_static.then(seal);
     let doors = TestDoors::new(u64::from(number));
     (Harness::uninitialized_in(Arc::<Double>::clone(&cluster), doors, settings), cluster)
 }
@@ -317,7 +320,7 @@ struct ByItself {
 async fn by_itself() -> ByItself {
     let cluster = Double::leading();
     let mut settings = assembly::settings();
-    settings.static_seal = Some(StaticSeal { key_id: "k".to_owned(), source: Arc::new(Key), checks: None });
+    settings.auto_seal = Some(seal());
     let leader = Arc::new(Harness::uninitialized_in(cluster.clone(), TestDoors::new(1), settings));
     let body = json!({ "recovery_shares": 1, "recovery_threshold": 1 });
     let root = leader.call("PUT", "sys/init", "", body).await.expect_status(200).text_at("/root_token");

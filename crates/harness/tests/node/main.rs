@@ -64,6 +64,7 @@ mod renewals;
 mod scheduled_snapshots;
 mod seal_life;
 mod sealing;
+mod service_seal;
 mod smoke;
 mod snapshots;
 mod standby;

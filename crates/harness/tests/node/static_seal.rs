@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use serde_json::{Value, json};
 use tresor_canary::{Canaries, canary};
-use tresor_core::{SealChecks, StaticKey, StaticKeySource, StaticKeys, StaticSeal};
+use tresor_core::{AutoKey, AutoSeal, SealChecks, StaticKey, StaticKeySource, StaticKeys};
 use tresor_harness::{Answer, Captured, Harness, assembly};
 use tresor_model::Verb;
 use tresor_secret::{DataKey, SecretString};
@@ -42,8 +42,9 @@ impl StaticKeySource for Place {
     }
 }
 
-fn seal(key_id: &str, place: &Place) -> StaticSeal {
-    StaticSeal { key_id: key_id.to_owned(), source: Arc::new(place.clone()), checks: Some(SealChecks::default()) }
+fn seal(key_id: &str, place: &Place) -> AutoSeal {
+    let key = AutoKey::Static { key_id: key_id.to_owned(), source: Arc::new(place.clone()) };
+    AutoSeal { key, checks: Some(SealChecks::default()) }
 }
 
 /// A node that is to open with the key `a`, not initialised yet, and where that key lies.
@@ -51,7 +52,7 @@ fn uninitialized() -> (Harness, Place) {
     let place = Place::default();
     place.put(&[("a", "first")]);
     let mut settings = assembly::settings();
-    settings.static_seal = Some(seal("a", &place));
+    settings.auto_seal = Some(seal("a", &place));
     (Harness::uninitialized_with(settings), place)
 }
 
@@ -251,7 +252,7 @@ async fn a_node_that_waits_for_its_key_stays_sealed_when_somebody_seals_it() {
 #[tokio::test]
 async fn a_key_is_rotated_by_naming_the_new_one_beside_the_old() {
     let (mut harness, place, shares, root) = initialized().await;
-    harness.settings.static_seal = Some(seal("b", &place));
+    harness.settings.auto_seal = Some(seal("b", &place));
     place.put(&[("b", "second"), ("a", "first")]);
     restarted(&mut harness).await;
     check_kept(&harness, &root).await;
@@ -282,7 +283,7 @@ async fn the_stanza_may_be_added_to_a_server_and_taken_away() {
 
     let place = Place::default();
     place.put(&[("a", "first")]);
-    harness.settings.static_seal = Some(seal("a", &place));
+    harness.settings.auto_seal = Some(seal("a", &place));
     restarted(&mut harness).await;
     let waiting = status(&harness).await;
     for (name, value) in
@@ -300,7 +301,7 @@ async fn the_stanza_may_be_added_to_a_server_and_taken_away() {
     restarted(&mut harness).await;
     check_kept(&harness, &root).await;
 
-    let with_key = harness.settings.static_seal.take();
+    let with_key = harness.settings.auto_seal.take();
     restarted(&mut harness).await;
     let waiting = status(&harness).await;
     assert_eq!(
@@ -311,7 +312,7 @@ async fn the_stanza_may_be_added_to_a_server_and_taken_away() {
     check_kept(&harness, &root).await;
     assert_eq!(status(&harness).await["migration"], json!(false));
     // The key opens nothing any more, also where it is configured again.
-    harness.settings.static_seal = with_key;
+    harness.settings.auto_seal = with_key;
     restarted(&mut harness).await;
     assert!(is_sealed(&harness).await);
 }
@@ -333,7 +334,7 @@ async fn a_restored_snapshot_opens_by_itself_with_the_key_of_its_time() {
     restore(&harness).await;
     check_kept(&harness, &root).await;
 
-    harness.settings.static_seal = Some(seal("b", &place));
+    harness.settings.auto_seal = Some(seal("b", &place));
     place.put(&[("b", "second"), ("a", "first")]);
     restarted(&mut harness).await;
     place.put(&[("b", "second")]);
@@ -356,7 +357,7 @@ async fn sea_01_no_byte_of_a_static_key_is_stored_logged_or_answered() {
     }
     shares.iter().for_each(|share| secrets.watch("a share", share.as_bytes()));
     let mut answers = Vec::new();
-    harness.settings.static_seal = Some(seal("b", &place));
+    harness.settings.auto_seal = Some(seal("b", &place));
     for keys in [&[("b", "second"), ("a", "first")][..], &[("b", "another")], &[("c", "second")], &[]] {
         place.put(keys);
         restarted(&mut harness).await;
@@ -379,8 +380,8 @@ async fn sea_01_no_byte_of_a_static_key_is_stored_logged_or_answered() {
     for said in [
         "the node opened by itself",
         "key slots were changed",
-        "the static key `b` does not open its key slot",
-        "key slot is of the static key `b`, and `c` is configured",
+        "the key `b` does not open its key slot",
+        "key slot is of the key `b`, and `c` is configured",
         "the key `b` is not there",
         "the store's key slots stay as they are",
     ] {
@@ -424,7 +425,7 @@ async fn how_often_a_seal_is_looked_at_is_configured_and_may_be_never() {
         let place = Place::default();
         place.put(&[("a", "first")]);
         let mut settings = assembly::settings();
-        settings.static_seal = Some(StaticSeal { checks, ..seal("a", &place) });
+        settings.auto_seal = Some(AutoSeal { checks, ..seal("a", &place) });
         let harness = Harness::uninitialized_with(settings);
         let made = harness.call("PUT", "sys/init", "", json!({ "recovery_shares": 1, "recovery_threshold": 1 })).await;
         let root = made.expect_status(200).text_at("/root_token");

@@ -115,7 +115,7 @@ pub fn parse(
         storage: Storage::Memory,
         listeners: Vec::new(),
         join: JoinConfig::default(),
-        static_seal: None,
+        seal: None,
         initialize: Vec::new(),
         lockout: BTreeMap::new(),
         snapshots: None,
@@ -311,14 +311,14 @@ fn read_file(
     }
     let mut own_seal = None;
     for block in document.labelled_blocks("seal").map_err(|error| source.wrong(&error))? {
-        if let Some(seal) = read_seal(&mut source, &block)?
+        if let Some(seal) = read_seal(&mut source, &block, environment)?
             && own_seal.replace(seal).is_some()
         {
             return Err(source.error(block.position, "only one `seal` stanza is allowed that is not disabled"));
         }
     }
     if own_seal.is_some() {
-        config.static_seal = own_seal;
+        config.seal = own_seal;
     }
     for block in document.labelled_blocks("user_lockout").map_err(|error| source.wrong(&error))? {
         read_lockout(&mut source, &block, &mut config.lockout)?;

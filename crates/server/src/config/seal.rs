@@ -1,22 +1,76 @@
-//! `seal "static"`: which key opens the store by itself, and where it lies.
+//! `seal`: what opens the store by itself. Here, what all types have in common, and `static`: which key, and where it lies.
 //!
 //! Only the references are read here; the keys behind them are read when they are needed (`static_seal.rs`). A key that
-//! stands in the file itself is taken, with a warning. Deliberately absent: other kinds of seals. An unknown one is
+//! stands in the file itself is taken, with a warning. Deliberately absent: what the services are that keep keys ([`services`](super::services)). An unknown type is
 //! refused: ignoring it would leave data sealed in another way than its operator believes.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tresor_core::SealChecks;
-use tresor_hcl::Block;
+use tresor_hcl::{Block, Item, Position, Value};
 use tresor_secret::SecretString;
 
 use super::ConfigError;
 use super::load::Source;
+use super::services::{Environment, TransitConfig, read_transit};
 
 /// The longest id of a key; it is stored, logged and shown.
 const KEY_ID_BYTES_MAX: usize = 128;
+
+/// A `seal` stanza.
+#[derive(Clone, Debug)]
+pub struct SealConfig {
+    /// What opens the store.
+    pub way: SealWay,
+    /// When it is looked at while nobody needs it; never, without.
+    pub checks: Option<SealChecks>,
+}
+
+/// What opens the store by itself.
+#[derive(Clone, Debug)]
+pub enum SealWay {
+    /// A key that lies with the machine.
+    Static(StaticSealConfig),
+    /// The transit engine of another server.
+    Transit(TransitConfig),
+}
+
+impl SealWay {
+    /// The type of the stanza.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Static(_) => "static",
+            Self::Transit(_) => "transit",
+        }
+    }
+
+    /// The id of its key.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        match self {
+            Self::Static(seal) => seal.current.id.clone(),
+            Self::Transit(seal) => seal.key_id(),
+        }
+    }
+
+    /// The files that are read for it.
+    #[must_use]
+    pub fn files(&self) -> Vec<&Path> {
+        match self {
+            Self::Static(seal) => [Some(&seal.current), seal.previous.as_ref()]
+                .into_iter()
+                .flatten()
+                .filter_map(|key| key.place.file())
+                .collect(),
+            Self::Transit(seal) => seal.token.iter().filter_map(KeyPlace::file).chain(seal.tls.files()).collect(),
+        }
+    }
+}
 
 /// A `seal "static"` stanza.
 #[derive(Clone, Debug)]
@@ -25,8 +79,6 @@ pub struct StaticSealConfig {
     pub current: KeyReference,
     /// The one before, while keys are changed.
     pub previous: Option<KeyReference>,
-    /// When it is looked at while nobody needs it; never, without.
-    pub checks: Option<SealChecks>,
 }
 
 /// A key: its id, and where it lies.
@@ -69,8 +121,17 @@ impl fmt::Debug for KeyPlace {
 }
 
 impl KeyPlace {
+    /// The file that it is.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            _ => None,
+        }
+    }
+
     /// Reads a reference; nothing when it names no place.
-    fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let is_name = |name: &str| !name.is_empty() && !name.contains(['/', '\0', '=']) && name != "." && name != "..";
         if let Some(name) = text.strip_prefix("env://") {
             is_name(name).then(|| Self::Variable(name.to_owned()))
@@ -84,65 +145,103 @@ impl KeyPlace {
     }
 }
 
+/// The options of a stanza; what nobody asks for is not known.
+pub(super) struct Options<'b> {
+    given: BTreeMap<&'b str, (&'b Value, Position)>,
+    /// Where the stanza begins.
+    pub(super) position: Position,
+}
+
+impl<'b> Options<'b> {
+    fn of(block: &Block<'b>) -> Self {
+        let named = |item: &'b Item| item.keys.first().map(|key| (key.name.as_str(), (&item.value, key.position)));
+        Self { given: block.object.items.iter().filter_map(named).collect(), position: block.position }
+    }
+
+    /// A text that says something, and where it stands.
+    pub(super) fn text(&mut self, source: &Source<'_>, name: &str) -> Result<Option<(String, Position)>, ConfigError> {
+        let Some((value, _)) = self.given.remove(name) else { return Ok(None) };
+        Ok(Some((source.text(name, value)?, value.position)).filter(|(text, _)| !text.is_empty()))
+    }
+
+    /// Yes or no.
+    pub(super) fn flag(&mut self, source: &Source<'_>, name: &str) -> Result<Option<bool>, ConfigError> {
+        self.given.remove(name).map(|(value, _)| source.flag(name, value)).transpose()
+    }
+
+    fn duration(&mut self, source: &Source<'_>, name: &str, duration: &mut Duration) -> Result<(), ConfigError> {
+        let Some((value, _)) = self.given.remove(name) else { return Ok(()) };
+        *duration = source.duration(name, value)?;
+        if duration.is_zero() {
+            return Err(source.error(value.position, format!("`{name}` must be longer than nothing")));
+        }
+        Ok(())
+    }
+
+    /// Where a secret lies, or the secret itself.
+    pub(super) fn place(&mut self, source: &Source<'_>, name: &str) -> Result<Option<KeyPlace>, ConfigError> {
+        let Some((text, position)) = self.text(source, name)? else { return Ok(None) };
+        let wrong = || {
+            let text = format!("`{name}` is env://VARIABLE, file:///PATH, credential://NAME, or the secret itself");
+            source.error(position, text)
+        };
+        KeyPlace::parse(&text).ok_or_else(wrong).map(Some)
+    }
+}
+
 /// Reads a `seal` stanza; one that is disabled, or that asks for shares alone, is none.
-pub(super) fn read_seal(source: &mut Source<'_>, block: &Block<'_>) -> Result<Option<StaticSealConfig>, ConfigError> {
-    match block.labels.as_slice() {
-        ["static"] => {}
-        ["shamir"] => return Ok(None),
-        [other] => {
-            let text = format!("seal `{other}` is not available: `static` is, and `shamir`, which every store has");
+pub(super) fn read_seal(
+    source: &mut Source<'_>,
+    block: &Block<'_>,
+    environment: Environment<'_>,
+) -> Result<Option<SealConfig>, ConfigError> {
+    let [kind] = *block.labels.as_slice() else {
+        return Err(source.error(block.position, "`seal` takes one type"));
+    };
+    let mut options = Options::of(block);
+    // What is disabled may be of a type that is not known here, but for what it was used.
+    let is_disabled = options.flag(source, "disabled")?.unwrap_or(false);
+    let mut checks = SealChecks::default();
+    let is_checked = options.flag(source, "health_check_enabled")?.unwrap_or(true);
+    options.duration(source, "health_check_timeout", &mut checks.timeout)?;
+    options.duration(source, "health_check_interval", &mut checks.interval)?;
+    options.duration(source, "health_check_interval_unhealthy", &mut checks.interval_unhealthy)?;
+    let read: ReadWay = match kind {
+        "shamir" => return Ok(None),
+        "static" => |source, options, _| read_static(source, options).map(SealWay::Static),
+        "transit" => |source, options, environment| read_transit(source, options, environment).map(SealWay::Transit),
+        other => {
+            let text = format!("seal `{other}` is not available: {KINDS} are, and `shamir`, which every store has");
             return Err(source.error(block.position, text));
         }
-        _ => return Err(source.error(block.position, "`seal` takes one type")),
-    }
-    let (mut disabled, mut is_checked, mut checks) = (false, true, SealChecks::default());
-    let [mut current_id, mut current, mut previous_id, mut previous] = [const { None }; 4];
-    for item in &block.object.items {
-        let Some(key) = item.keys.first() else { continue };
-        let name = key.name.as_str();
-        let place = match name {
-            "disabled" => {
-                disabled = source.flag("disabled", &item.value)?;
-                continue;
-            }
-            "health_check_enabled" => {
-                is_checked = source.flag(name, &item.value)?;
-                continue;
-            }
-            "health_check_timeout" | "health_check_interval" | "health_check_interval_unhealthy" => {
-                let duration = source.duration(name, &item.value)?;
-                if duration.is_zero() {
-                    return Err(source.error(item.value.position, format!("`{name}` must be longer than nothing")));
-                }
-                *match name {
-                    "health_check_timeout" => &mut checks.timeout,
-                    "health_check_interval" => &mut checks.interval,
-                    _ => &mut checks.interval_unhealthy,
-                } = duration;
-                continue;
-            }
-            "current_key_id" => &mut current_id,
-            "current_key" => &mut current,
-            "previous_key_id" => &mut previous_id,
-            "previous_key" => &mut previous,
-            unknown => {
-                source.unknown(unknown, key.position);
-                continue;
-            }
-        };
-        let text = source.text(name, &item.value)?;
-        *place = Some((text, item.value.position)).filter(|(text, _)| !text.is_empty());
-    }
-    if disabled {
+    };
+    if is_disabled {
         return Ok(None);
     }
-    let mut reference = |which: &str, id: Option<(String, _)>, key: Option<(String, _)>| {
+    let way = read(source, &mut options, environment)?;
+    for (name, (_, position)) in options.given {
+        source.unknown(name, position);
+    }
+    Ok(Some(SealConfig { way, checks: is_checked.then_some(checks) }))
+}
+
+/// Reads what is particular to a type.
+type ReadWay = fn(&mut Source<'_>, &mut Options<'_>, Environment<'_>) -> Result<SealWay, ConfigError>;
+
+/// The types that there are.
+const KINDS: &str = "`static` and `transit`";
+
+fn read_static(source: &mut Source<'_>, options: &mut Options<'_>) -> Result<StaticSealConfig, ConfigError> {
+    let at = options.position;
+    let mut reference = |which: &str| {
+        let (id, key) =
+            (options.text(source, &format!("{which}_key_id"))?, options.text(source, &format!("{which}_key"))?);
         let ((id, id_at), (key, key_at)) = match (id, key) {
             (None, None) => return Ok(None),
             (Some(id), Some(key)) => (id, key),
             (id, _) => {
                 let missing = if id.is_none() { format!("{which}_key_id") } else { format!("{which}_key") };
-                return Err(source.error(block.position, format!("seal `static` needs a `{missing}`")));
+                return Err(source.error(at, format!("seal `static` needs a `{missing}`")));
             }
         };
         if id.len() > KEY_ID_BYTES_MAX || id.chars().any(char::is_control) {
@@ -161,15 +260,15 @@ pub(super) fn read_seal(source: &mut Source<'_>, block: &Block<'_>) -> Result<Op
         }
         Ok(Some(KeyReference { id, place }))
     };
-    let current = reference("current", current_id, current)?;
-    let previous = reference("previous", previous_id, previous)?;
+    let current = reference("current")?;
+    let previous = reference("previous")?;
     let needed = "seal `static` needs a `current_key_id` and a `current_key`";
-    let current = current.ok_or_else(|| source.error(block.position, needed))?;
+    let current = current.ok_or_else(|| source.error(at, needed))?;
     if previous.as_ref().is_some_and(|previous| previous.id == current.id) {
         let text = "`previous_key_id` and `current_key_id` must differ: an id never names another key";
-        return Err(source.error(block.position, text));
+        return Err(source.error(at, text));
     }
-    Ok(Some(StaticSealConfig { current, previous, checks: is_checked.then_some(checks) }))
+    Ok(StaticSealConfig { current, previous })
 }
 
 #[cfg(test)]
@@ -183,6 +282,13 @@ mod tests {
         parse(&[(PathBuf::from("server.hcl"), text)], &|_| None).map_err(|error| error.to_string())
     }
 
+    fn static_seal(config: ServerConfig) -> StaticSealConfig {
+        match config.seal.unwrap().way {
+            SealWay::Static(seal) => seal,
+            other => panic!("{other:?}"),
+        }
+    }
+
     #[test]
     fn a_key_is_named_and_its_place_is_read_as_the_reference_spells_it() {
         let config = read(
@@ -193,12 +299,12 @@ mod tests {
               previous_key    = "env://KEY_A"
             }"#,
         );
-        let seal = config.unwrap().static_seal.unwrap();
+        let seal = static_seal(config.unwrap());
         assert_eq!((seal.current.id.as_str(), format!("{}", seal.current.place)), ("b", "file:///keys/b".to_owned()));
         let previous = seal.previous.unwrap();
         assert_eq!((previous.id.as_str(), format!("{}", previous.place)), ("a", "env://KEY_A".to_owned()));
         let config = read(r#"seal "static" { current_key_id = "b", current_key = "credential://unseal" }"#).unwrap();
-        assert_eq!(format!("{:?}", config.static_seal.unwrap().current.place), "credential://unseal");
+        assert_eq!(format!("{:?}", static_seal(config.clone()).current.place), "credential://unseal");
         assert!(config.warnings.is_empty(), "{:?}", config.warnings);
     }
 
@@ -209,7 +315,7 @@ mod tests {
         let config = read(&text).unwrap();
         assert!(matches!(&config.warnings[..], [warning] if warning.starts_with("server.hcl:7: `current_key` is")));
         assert!(!format!("{config:?}").contains(key));
-        assert!(config.static_seal.is_some());
+        assert!(config.seal.is_some());
     }
 
     #[test]
@@ -220,7 +326,7 @@ mod tests {
             "seal \"static\" { disabled = \"true\" }",
             "seal \"static\" {\n current_key_id = \"x\"\n current_key = \"env://X\"\n disabled = true\n}",
         ] {
-            assert!(read(text).unwrap().static_seal.is_none(), "{text}");
+            assert!(read(text).unwrap().seal.is_none(), "{text}");
         }
     }
 
@@ -245,7 +351,7 @@ mod tests {
             let error = read(&format!("seal \"static\" {{\n{inside}\n}}")).unwrap_err();
             assert!(error.contains(words) && !error.contains("canary"), "{inside}: {error}");
         }
-        assert!(read("seal \"transit\" {}").unwrap_err().contains("`transit` is not available"));
+        assert!(read("seal \"kmip\" {}").unwrap_err().contains("`kmip` is not available"));
         let twice = "seal \"static\" {\n current_key_id = \"x\"\n current_key = \"env://X\"\n}\n";
         assert!(read(&format!("{twice}{twice}")).unwrap_err().contains("only one `seal`"));
     }

@@ -4,7 +4,7 @@ use rustix::process::{Resource, getrlimit};
 use tresor_core::StaticKeySource as _;
 
 use super::Check;
-use crate::config::ServerConfig;
+use crate::config::{SealWay, ServerConfig};
 use crate::process::lock_memory;
 use crate::static_seal::ConfiguredKeys;
 
@@ -76,8 +76,12 @@ fn user() -> Check {
 
 /// What is to open the store.
 pub(super) fn seal(config: &ServerConfig) -> Check {
-    let Some(seal) = &config.static_seal else {
-        return Check::ok("Shamir", "the store is opened by shares that people enter after every start");
+    let seal = match config.seal.as_ref().map(|seal| &seal.way) {
+        None => return Check::ok("Shamir", "the store is opened by shares that people enter after every start"),
+        Some(SealWay::Static(seal)) => seal,
+        Some(SealWay::Transit(seal)) => {
+            return Check::ok("Transit", format!("the key `{}` of {}; it was not asked", seal.key_id(), seal.address));
+        }
     };
     let variables = |name: &str| std::env::var_os(name);
     match (ConfiguredKeys { config: seal.clone(), variables }).read() {

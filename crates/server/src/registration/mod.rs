@@ -98,12 +98,14 @@ impl Registration {
                     authorities: read(config.ca_file.as_deref())?,
                     identity: identity(config)?,
                     anybody: false,
+                    server_name: None,
                 };
                 Registry::Consul(Consul::new(config, api, trusting(doors, trust)?)?)
             }
             RegistrationConfig::Kubernetes(config) => {
                 let authorities = read(Some(&config.service_account.join("ca.crt")))?;
-                let outgoing = trusting(doors, Trust { authorities, identity: None, anybody: false })?;
+                let outgoing =
+                    trusting(doors, Trust { authorities, identity: None, anybody: false, server_name: None })?;
                 Registry::Kubernetes(Kubernetes::new(config, &|name| std::env::var(name).ok(), outgoing)?)
             }
         };

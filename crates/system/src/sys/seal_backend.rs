@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: more than one seal, which a node does not have.
 
+use tresor_core::AutoSeal;
 use tresor_engine::{Cx, Data};
 use tresor_model::{Body, Fault, map};
 use tresor_wire::input::EmptyInput;
@@ -26,7 +27,7 @@ pub(super) struct SealBackends {
 
 pub(super) async fn status(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<SealBackends>, Fault> {
     let since = sys.handles.seal_health.unhealthy_since();
-    let kind = if sys.handles.settings.static_seal.is_some() { "static" } else { "shamir" };
+    let kind = sys.handles.settings.auto_seal.as_ref().map_or("shamir", AutoSeal::kind);
     let healthy = since.is_none();
     Ok(Data(SealBackends {
         healthy,

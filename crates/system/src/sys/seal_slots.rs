@@ -1,4 +1,4 @@
-//! `sys/seal-slots`: what opens the root key beside each other, one slot for shares and one for each key that lies with a machine.
+//! `sys/seal-slots`: what opens the root key beside each other, one slot for shares and one for each key that opens without them.
 //!
 //! The path is ours. Deliberately absent: the slot of shares, which is changed by a rekey.
 
@@ -17,7 +17,7 @@ use super::Sys;
 /// The slots.
 #[derive(Output)]
 pub(super) struct Slots {
-    /// Each with its `id`, its `type` (`shamir` or `static`), `key_id` and `created`.
+    /// Each with its `id`, its `type` (`shamir`, `static` or the service that keeps its key), `key_id` and `created`.
     slots: Vec<Body>,
 }
 
@@ -61,11 +61,10 @@ fn key(input: &Key) -> Result<StaticKey, Fault> {
 
 pub(super) async fn list(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Slots>, Fault> {
     let slots = sys.handles.keyring.slots()?.into_iter().map(|slot| {
-        let kind = if slot.static_key_id.is_some() { "static" } else { "shamir" };
         let shown: Map = map! {
             "id" => slot.id,
-            "type" => kind,
-            "key_id" => slot.static_key_id.map_or(Body::Null, Body::from),
+            "type" => slot.kind,
+            "key_id" => slot.key_id.map_or(Body::Null, Body::from),
             "created" => rfc3339(slot.created),
         };
         Body::from(shown)

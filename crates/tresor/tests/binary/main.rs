@@ -44,4 +44,5 @@ mod stale;
 mod static_seal;
 mod stops;
 mod tls;
+mod transit_seal;
 mod unseal;

@@ -199,7 +199,7 @@ fn a_server_without_a_good_key_says_so_and_opens_when_there_is_one() {
     write(&file, key("second").as_bytes(), 0o600);
     let server = production.start();
     assert!(is_sealed(&server));
-    server.has_logged("the static key `k` does not open its key slot");
+    server.has_logged("the key `k` does not open its key slot");
     assert_eq!(server.http().post("sys/unseal", &json!({ "key": share })).expect(200).at("/sealed"), json!(false));
     server.http().with_token(&root).get("sys/mounts").expect(200);
     drop(server);

@@ -6,7 +6,7 @@ use std::any::Any;
 use std::path::{Path, PathBuf};
 
 use tresor_services::{
-    InfluxDb, MariaDb, Moto, Postgres, RabbitMq, Redis, Slapd, influxdb, mariadb, postgres, python, redis,
+    FakeTransit, InfluxDb, MariaDb, Moto, Postgres, RabbitMq, Redis, Slapd, influxdb, mariadb, postgres, python, redis,
 };
 
 /// A server beside a page.
@@ -77,4 +77,12 @@ pub(crate) fn aws() -> Beside {
     ];
     let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
     Beside { stand_ins, python: Some(python), _running: Box::new(moto) }
+}
+
+/// What stands for another server with a transit engine.
+pub(crate) fn transit() -> Beside {
+    let token = "hvs.token-of-the-other-server";
+    let fake = FakeTransit::start(token).expect("a port");
+    let stand_ins = vec![("https://vault.example.com".to_owned(), fake.address())];
+    Beside { stand_ins, python: None, _running: Box::new(fake) }
 }

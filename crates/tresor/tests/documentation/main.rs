@@ -86,6 +86,7 @@ pages! {
     quotas: "docs/operate/quotas.md", Start::DevServer;
     seal: "docs/operate/seal.md", Start::Nothing;
     secret_zero: "docs/operate/secret-zero.md", Start::DevServer;
+    service_seal: "docs/operate/service-seal.md", Start::NothingBeside(beside::transit);
     static_seal: "docs/operate/static-seal.md", Start::Nothing;
     storage_postgresql: "docs/operate/storage-postgresql.md", Start::NothingBeside(beside::postgres);
     tls: "docs/operate/tls.md", Start::Nothing;

@@ -31,7 +31,12 @@ pub(super) fn of_bundle(text: &SecretString) -> Result<Trust, String> {
     for certificate in &certificates {
         authorities.push_str(certificate);
     }
-    Ok(Trust { authorities: Some(authorities).filter(|pem| !pem.is_empty()), identity, anybody: false })
+    Ok(Trust {
+        authorities: Some(authorities).filter(|pem| !pem.is_empty()),
+        identity,
+        anybody: false,
+        server_name: None,
+    })
 }
 
 /// The sections of a PEM: what each is, and its text.
@@ -71,7 +76,12 @@ pub(super) fn of_json(text: &SecretString) -> Result<Trust, String> {
     if identity.is_none() && authorities.is_empty() {
         return Err(wrong());
     }
-    Ok(Trust { authorities: Some(authorities).filter(|pem| !pem.is_empty()), identity, anybody: false })
+    Ok(Trust {
+        authorities: Some(authorities).filter(|pem| !pem.is_empty()),
+        identity,
+        anybody: false,
+        server_name: None,
+    })
 }
 
 #[cfg(test)]

@@ -1,0 +1,234 @@
+//! `seal "transit"`: which service keeps the key that opens the store, and how it is reached.
+//!
+//! What the environment says counts more than what the stanza says, as the reference has it. Secrets are references, read when
+//! they are needed. Deliberately absent: how services are asked (`key_services`).
+
+use std::path::{Path, PathBuf};
+
+use tresor_env::outgoing::Base;
+
+use super::ConfigError;
+use super::load::Source;
+use super::seal::{KeyPlace, Options};
+
+/// Variables of the process.
+pub(super) type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// Where another server is when nobody says it.
+const DEFAULT_ADDRESS: &str = "https://127.0.0.1:8200";
+
+/// A `seal "transit"` stanza.
+#[derive(Clone, Debug)]
+pub struct TransitConfig {
+    /// Where the other server is: scheme, host and port.
+    pub address: String,
+    /// What it is asked with; nobody's token where something before it brings one.
+    pub token: Option<KeyPlace>,
+    /// The key of its transit engine.
+    pub key_name: String,
+    /// Where that engine is.
+    pub mount_path: String,
+    /// The namespace of that mount.
+    pub namespace: Option<String>,
+    /// Whether the token is renewed.
+    pub renews: bool,
+    /// Stands before the key's version in the name of it.
+    pub key_id_prefix: String,
+    /// How the other server is verified.
+    pub tls: ServiceTls,
+}
+
+impl TransitConfig {
+    /// The engine and its key, as operators know them.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        format!("{}/{}", self.mount_path, self.key_name)
+    }
+}
+
+/// Who a service has to be in TLS, and who this server says it is.
+#[derive(Clone, Debug, Default)]
+pub struct ServiceTls {
+    /// The authorities that its certificate is verified by, PEM; the machine's own when absent.
+    pub authorities: Option<PathBuf>,
+    /// A certificate and its key to show, PEM.
+    pub client: Option<(PathBuf, PathBuf)>,
+    /// The name that its certificate is of, where that is not the address's.
+    pub server_name: Option<String>,
+    /// Whether whoever answers is taken for it.
+    pub anybody: bool,
+}
+
+impl ServiceTls {
+    /// The files that are read for it.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let client = self.client.iter().flat_map(|(certificate, key)| [certificate, key]);
+        self.authorities.iter().chain(client).map(PathBuf::as_path)
+    }
+}
+
+fn read_tls(source: &mut Source<'_>, options: &mut Options<'_>, kind: &str) -> Result<ServiceTls, ConfigError> {
+    let at = options.position;
+    let path = |read: Option<(String, _)>| read.map(|(path, _)| PathBuf::from(path));
+    let authorities = path(options.text(source, "tls_ca_cert")?);
+    let client = match (path(options.text(source, "tls_client_cert")?), path(options.text(source, "tls_client_key")?)) {
+        (None, None) => None,
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        _ => return Err(source.error(at, "`tls_client_cert` and `tls_client_key` go together")),
+    };
+    let server_name = options.text(source, "tls_server_name")?.map(|(name, _)| name);
+    let anybody = options.flag(source, "tls_skip_verify")?.unwrap_or(false);
+    if anybody {
+        let text = format!(
+            "{}:{}: `tls_skip_verify`: whoever answers in the place of the seal `{kind}` is given the key that opens the store",
+            source.file.display(),
+            at.line
+        );
+        source.warnings.push(text);
+    }
+    Ok(ServiceTls { authorities, client, server_name, anybody })
+}
+
+pub(super) fn read_transit(
+    source: &mut Source<'_>,
+    options: &mut Options<'_>,
+    environment: Environment<'_>,
+) -> Result<TransitConfig, ConfigError> {
+    let at = options.position;
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let mut text = |source: &Source<'_>, name: &str, variable: &str| -> Result<Option<String>, ConfigError> {
+        Ok(set(variable).or(options.text(source, name)?.map(|(text, _)| text)))
+    };
+    let address = text(source, "address", "VAULT_TRANSIT_SEAL_ADDR")?.or_else(|| set("VAULT_ADDR"));
+    let address = address.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+    let key_name = text(source, "key_name", "VAULT_TRANSIT_SEAL_KEY_NAME")?;
+    let mount_path = text(source, "mount_path", "VAULT_TRANSIT_SEAL_MOUNT_PATH")?;
+    let namespace = text(source, "namespace", "VAULT_NAMESPACE")?;
+    let disabled = text(source, "disable_renewal", "VAULT_TRANSIT_SEAL_DISABLE_RENEWAL")?;
+    let key_id_prefix = options.text(source, "key_id_prefix")?.map(|(prefix, _)| prefix).unwrap_or_default();
+    let needed = |name: &str| source.error(at, format!("seal `transit` needs a `{name}`"));
+    let key_name = key_name.ok_or_else(|| needed("key_name"))?;
+    let mount_path = mount_path.map(|path| path.trim_matches('/').to_owned()).filter(|path| !path.is_empty());
+    let mount_path = mount_path.ok_or_else(|| needed("mount_path"))?;
+    let Some(base) = Base::parse(&address) else {
+        return Err(source.error(at, "`address` is the address of another server, such as https://vault.example:8200"));
+    };
+    let address = base.as_str().to_owned();
+    if !base.is_private() {
+        let text =
+            "`address` is not of TLS: whoever listens on the way sees the token and the key that opens the store";
+        source.warnings.push(format!("{}:{}: {text}", source.file.display(), at.line));
+    }
+    let renews = match disabled.as_deref().map(str::to_ascii_lowercase).as_deref() {
+        None | Some("false" | "0" | "f") => true,
+        Some("true" | "1" | "t") => false,
+        Some(_) => return Err(source.error(at, "`disable_renewal` is `true` or `false`")),
+    };
+    let own = options.place(source, "token")?;
+    let variable = ["VAULT_TRANSIT_SEAL_TOKEN"].into_iter().find_map(|name| in_variable(name, environment));
+    let token = variable.or(own).or_else(|| in_variable("VAULT_TOKEN", environment));
+    let tls = read_tls(source, options, "transit")?;
+    Ok(TransitConfig { address, token, key_name, mount_path, namespace, renews, key_id_prefix, tls })
+}
+
+/// What a variable holds, as a reference; the text of it may be one, too.
+fn in_variable(name: &str, environment: Environment<'_>) -> Option<KeyPlace> {
+    environment(name).filter(|text| !text.is_empty()).and_then(|text| KeyPlace::parse(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::config::{SealWay, ServerConfig, parse};
+
+    fn read(inside: &str, variables: &[(&str, &str)]) -> Result<ServerConfig, String> {
+        let text = format!(
+            "storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\nseal \"transit\" {{\n{inside}\n}}\n"
+        );
+        let set = |name: &str| variables.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
+        parse(&[(PathBuf::from("server.hcl"), text)], &set).map_err(|error| error.to_string())
+    }
+
+    fn transit(config: &ServerConfig) -> &TransitConfig {
+        match &config.seal.as_ref().unwrap().way {
+            SealWay::Transit(transit) => transit,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_transit_seal_is_read_as_the_reference_spells_it_and_shows_no_token() {
+        let inside = r#"
+            address            = "https://vault.example:8200/"
+            token              = "hvs.canary"
+            disable_renewal    = "true"
+            key_name           = "unseal"
+            mount_path         = "team/transit/"
+            namespace          = "team"
+            key_id_prefix      = "one-"
+            tls_ca_cert        = "/tls/ca.pem"
+            tls_client_cert    = "/tls/cert.pem"
+            tls_client_key     = "/tls/key.pem"
+            tls_server_name    = "vault"
+            health_check_interval = "5m"
+        "#;
+        let config = read(inside, &[]).unwrap();
+        let seal = transit(&config);
+        assert_eq!(
+            (seal.address.as_str(), seal.key_id().as_str(), seal.renews, seal.namespace.as_deref()),
+            ("https://vault.example:8200", "team/transit/unseal", false, Some("team"))
+        );
+        assert_eq!((seal.key_id_prefix.as_str(), seal.tls.server_name.as_deref()), ("one-", Some("vault")));
+        assert_eq!(seal.tls.files().count(), 3);
+        assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+        assert!(!format!("{config:?}").contains("canary"));
+    }
+
+    #[test]
+    fn the_environment_counts_more_than_the_stanza_and_the_clients_variables_less() {
+        let inside = "address = \"https://a:1\"\nkey_name = \"a\"\nmount_path = \"a\"\ntoken = \"env://A\"";
+        let token = |config: &ServerConfig| transit(config).token.as_ref().map(ToString::to_string);
+        let clients = [("VAULT_ADDR", "https://c:1"), ("VAULT_TOKEN", "file:///c")];
+        let config = read(inside, &clients).unwrap();
+        assert_eq!((transit(&config).address.as_str(), token(&config).as_deref()), ("https://a:1", Some("env://A")));
+        let own = [
+            ("VAULT_TRANSIT_SEAL_ADDR", "https://b:1"),
+            ("VAULT_TRANSIT_SEAL_KEY_NAME", "b"),
+            ("VAULT_TRANSIT_SEAL_MOUNT_PATH", "b"),
+            ("VAULT_TRANSIT_SEAL_DISABLE_RENEWAL", "true"),
+            ("VAULT_TRANSIT_SEAL_TOKEN", "file:///b"),
+            ("VAULT_NAMESPACE", "b"),
+        ];
+        let config = read(inside, &own).unwrap();
+        let seal = transit(&config);
+        assert_eq!((seal.address.as_str(), seal.key_id().as_str(), seal.renews), ("https://b:1", "b/b", false));
+        assert_eq!((token(&config).as_deref(), seal.namespace.as_deref()), (Some("file:///b"), Some("b")));
+        let config = read("key_name = \"a\"\nmount_path = \"a\"", &clients).unwrap();
+        assert_eq!((transit(&config).address.as_str(), token(&config).as_deref()), ("https://c:1", Some("file:///c")));
+        let config = read("key_name = \"a\"\nmount_path = \"a\"", &[]).unwrap();
+        assert_eq!((transit(&config).address.as_str(), token(&config)), (DEFAULT_ADDRESS, None));
+    }
+
+    #[test]
+    fn a_transit_seal_that_makes_no_sense_is_refused_and_a_careless_one_is_warned_of() {
+        let named = "key_name = \"a\"\nmount_path = \"a\"\n";
+        for (inside, words) in [
+            ("mount_path = \"a\"".to_owned(), "needs a `key_name`"),
+            ("key_name = \"a\"\nmount_path = \"/\"".to_owned(), "needs a `mount_path`"),
+            (format!("{named}address = \"vault.example\""), "`address` is the address of another server"),
+            (format!("{named}address = \"https://u:canary@vault.example\""), "`address` is the address"),
+            (format!("{named}disable_renewal = \"perhaps\""), "`disable_renewal` is `true` or `false`"),
+            (format!("{named}tls_client_key = \"/k\""), "`tls_client_cert` and `tls_client_key` go together"),
+            (format!("{named}token = \"credential://../canary\""), "`token` is env://"),
+        ] {
+            let error = read(&inside, &[]).unwrap_err();
+            assert!(error.contains(words) && !error.contains("canary"), "{inside}: {error}");
+        }
+        let careless = format!("{named}address = \"http://vault.example:8200\"\ntls_skip_verify = true\nkey = 1");
+        let warnings = read(&careless, &[]).unwrap().warnings.join("\n");
+        for words in ["is not of TLS", "`tls_skip_verify`", "unknown key `key`"] {
+            assert!(warnings.contains(words), "{words}: {warnings}");
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! The services that keep the key of a seal: how each is asked to seal and to open.
+//!
+//! Here is what they have in common: the way to them, with tokens and certificates as they are where they lie now, so that
+//! one that was renewed is used; and what their refusals are. Nothing that a service says is repeated with a secret in it.
+//! Deliberately absent: what is done with what they open, and trying again (`tresor-core`).
+
+mod transit;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tresor_core::{AutoKey, ServiceError};
+use tresor_env::outgoing::{Ask, OutgoingError, OutgoingRequest, ServerName, Trust, Untrustable};
+use tresor_env::tasks::run_blocking;
+use tresor_env::{Doors, Outgoing, Tasks};
+use tresor_model::{Body, Map};
+use tresor_secret::DataKey;
+use tresor_wire::json::{self, JsonLimits};
+use zeroize::Zeroizing;
+
+use crate::config::{KeyPlace, SealWay, ServiceTls, StaticSealConfig};
+use crate::place;
+use crate::static_seal::ConfiguredKeys;
+use transit::Transit;
+
+/// How long one answer may take.
+const TIME_MAX: Duration = Duration::from_secs(5);
+/// How large it may be.
+const BODY_BYTES_MAX: usize = 64 * 1024;
+/// More of a message is shown to nobody.
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// What opens the store; what a service needs in the background runs from now on, as one of these tasks.
+pub(crate) fn start(way: &SealWay, doors: &Doors, tasks: &Tasks) -> AutoKey {
+    match way {
+        SealWay::Static(config) => of_static(config),
+        SealWay::Transit(config) => {
+            let transit = Arc::new(Transit::new(config.clone(), doors.clone()));
+            if config.renews && config.token.is_some() {
+                tasks.spawn(Arc::clone(&transit).keep_renewed());
+            }
+            AutoKey::Service(transit)
+        }
+    }
+}
+
+fn of_static(config: &StaticSealConfig) -> AutoKey {
+    let variables = |name: &str| std::env::var_os(name);
+    let key_id = config.current.id.clone();
+    AutoKey::Static { key_id, source: Arc::new(ConfiguredKeys { config: config.clone(), variables }) }
+}
+
+/// The way to a service.
+struct Reach {
+    doors: Doors,
+    tls: ServiceTls,
+    /// Its host, as its address names it.
+    host: String,
+}
+
+/// What a service answered.
+struct Answered {
+    status: u16,
+    body: Map,
+}
+
+impl Reach {
+    /// Asks once; an answer that is no JSON has nothing in it.
+    async fn ask(
+        &self,
+        ask: Ask,
+        url: String,
+        headers: Vec<(std::borrow::Cow<'static, str>, Zeroizing<String>)>,
+    ) -> Result<Answered, ServiceError> {
+        let request = OutgoingRequest { ask, url, headers, time_max: TIME_MAX, body_bytes_max: BODY_BYTES_MAX };
+        let answer = self.way().await?.ask(request).await.map_err(|error| match error {
+            OutgoingError::Unsendable => ServiceError::Unprepared("it cannot be asked as it is configured".to_owned()),
+            OutgoingError::TooLarge => ServiceError::Unexpected("more than a key"),
+            error => ServiceError::Unanswered(error.to_string()),
+        })?;
+        let body = json::decode(&answer.body, &JsonLimits::default()).unwrap_or_default();
+        Ok(Answered { status: answer.status, body })
+    }
+
+    async fn way(&self) -> Result<Arc<dyn Outgoing>, ServiceError> {
+        let (tls, host) = (self.tls.clone(), self.host.clone());
+        if tls.authorities.is_none() && tls.client.is_none() && tls.server_name.is_none() && !tls.anybody {
+            return Ok(Arc::clone(&self.doors.outgoing));
+        }
+        let trust = run_blocking(&*self.doors.workers, move || trust(&tls, host)).await;
+        let trust = trust.map_err(|panicked| ServiceError::Unprepared(panicked.to_string()))??;
+        self.doors.outgoing.trusting(&trust).map_err(|Untrustable| {
+            ServiceError::Unprepared("a certificate, or the key that goes with it, is none".to_owned())
+        })
+    }
+
+    /// A secret as it is where it lies now, without blanks around it.
+    async fn secret(&self, place: &KeyPlace) -> Result<Zeroizing<String>, ServiceError> {
+        let from = place.clone();
+        let read = run_blocking(&*self.doors.workers, move || place::read(&from, |name| std::env::var_os(name))).await;
+        let read = read.map_err(|panicked| ServiceError::Unprepared(panicked.to_string()))?;
+        let bytes = read.map_err(|error| ServiceError::Unprepared(error.to_string()))?;
+        let text = std::str::from_utf8(&bytes).map(str::trim).unwrap_or_default();
+        if text.is_empty() {
+            return Err(ServiceError::Unprepared(format!("{place} holds no text")));
+        }
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+}
+
+/// Blocking.
+fn trust(tls: &ServiceTls, host: String) -> Result<Trust, ServiceError> {
+    let read = |path: &Path| {
+        let unreadable = |error| ServiceError::Unprepared(format!("`{}` cannot be read: {error}", path.display()));
+        std::fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)
+    };
+    let identity = tls.client.as_ref().map(|(certificate, key)| {
+        let (certificate, key) = (read(certificate)?, read(key)?);
+        Ok(Zeroizing::new([certificate.as_str(), "\n", key.as_str()].concat()))
+    });
+    Ok(Trust {
+        authorities: tls.authorities.as_deref().map(read).transpose()?,
+        identity: identity.transpose()?,
+        anybody: tls.anybody,
+        server_name: tls.server_name.clone().map(|name| ServerName { name, host }),
+    })
+}
+
+/// A body of JSON.
+fn json_body(body: &Map) -> Zeroizing<Vec<u8>> {
+    // As large as it can become, so that it is not moved about.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES_MAX));
+    json::encode_map(body, &mut bytes);
+    bytes
+}
+
+/// Why an answer is none that was hoped for; nothing of what is `withheld` is in it, whatever the service says.
+fn refusal(status: u16, said: Option<&str>, withheld: &[&str]) -> ServiceError {
+    let said = said.filter(|said| !withheld.iter().any(|secret| !secret.is_empty() && said.contains(secret)));
+    let line: String = said
+        .unwrap_or_default()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(MESSAGE_CHARS_MAX)
+        .collect();
+    let text = if line.is_empty() { format!("status {status}") } else { format!("status {status}, {line}") };
+    if status == 429 || status >= 472 { ServiceError::Unanswered(text) } else { ServiceError::Refused(text) }
+}
+
+/// A text somewhere in an answer.
+fn text_at<'b>(body: &'b Map, path: &[&str]) -> Option<&'b str> {
+    let (last, maps) = path.split_last()?;
+    let inner = maps.iter().try_fold(body, |map, name| map.get(name).and_then(Body::as_map))?;
+    inner.text(last)
+}
+
+/// A key that a service opened.
+fn key_of(bytes: &[u8]) -> Result<DataKey, ServiceError> {
+    let key = <[u8; 32]>::try_from(bytes).map(DataKey::new);
+    key.map_err(|_| ServiceError::Unexpected("with something that is no key"))
+}
