@@ -12,6 +12,7 @@ use tresor_engine::{Cx, Data, LeaseClaim, Leased, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretBytes;
+use tresor_sigv4::Keys;
 use tresor_wire::input::{Input, Seconds};
 use tresor_wire::output::Output;
 
@@ -22,7 +23,6 @@ use crate::machine::Machine;
 use crate::query::{AwsError, Doors};
 use crate::roles::{CredentialType, Role};
 use crate::root::{Access, Naming, Root, plain};
-use crate::sign::Keys;
 use crate::sts::{Assumed, Session};
 use crate::users::{self, NewUser, Removed};
 

@@ -2,11 +2,12 @@
 //!
 //! Deliberately absent: retries (`query`), and in which order things are made and taken apart (`users`).
 
-use crate::query::{AwsError, Client, Endpoint, Form};
-use crate::sign::Keys;
-use crate::xml::Element;
 use tresor_secret::SecretString;
+use tresor_sigv4::Keys;
 use tresor_wire::time::parse_rfc3339;
+
+use crate::query::{AwsError, Client, Endpoint, Form};
+use crate::xml::Element;
 
 const VERSION: &str = "2010-05-08";
 /// How many pages of a list are asked for.

@@ -11,7 +11,6 @@ mod query;
 mod roles;
 mod root;
 mod rotate;
-mod sign;
 mod statics;
 mod sts;
 mod users;

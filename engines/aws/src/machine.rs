@@ -12,10 +12,10 @@ use std::sync::{Arc, OnceLock};
 
 use tresor_env::{Outgoing, Surroundings};
 use tresor_secret::SecretString;
+use tresor_sigv4::Keys;
 use zeroize::Zeroizing;
 
 use crate::query::AwsError;
-use crate::sign::Keys;
 
 /// The region where nobody says another one.
 pub(crate) const REGION: &str = "us-east-1";

@@ -12,10 +12,10 @@ use tresor_env::outgoing::{Ask, Base, OutgoingError, OutgoingRequest, escaped};
 use tresor_env::{Clock, Outgoing};
 use tresor_model::Fault;
 use tresor_model::fault::{Failure, Side};
+use tresor_sigv4::{FORM, Keys, Posted, Scope};
 use zeroize::Zeroizing;
 
 use crate::machine::{self, Machine};
-use crate::sign::{self, Keys, Scope};
 use crate::xml::Element;
 
 /// How long one answer may take.
@@ -239,7 +239,8 @@ impl Client {
         let body = Zeroizing::new(form.body.as_bytes().to_vec());
         let scope = Scope { region: &endpoint.region, service: endpoint.service };
         let keys = self.keys().await?;
-        let headers = sign::headers(keys, scope, base.authority(), &body, self.doors.clock.wall());
+        let posted = Posted { media: FORM, target: None, body: &body };
+        let headers = tresor_sigv4::headers(keys, scope, base.authority(), posted, self.doors.clock.wall());
         let url = format!("{}/", base.as_str());
         let request =
             OutgoingRequest { ask: Ask::Post(body), url, headers, time_max: TIME_MAX, body_bytes_max: BODY_BYTES_MAX };

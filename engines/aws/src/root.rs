@@ -13,6 +13,7 @@ use tresor_env::outgoing::Base;
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
+use tresor_sigv4::Keys;
 use tresor_wire::input::{CommaList, EmptyInput, Input};
 use tresor_wire::output::Output;
 
@@ -21,7 +22,6 @@ use crate::iam::Iam;
 use crate::machine;
 use crate::query::{Client, Doors, Endpoint, Whose};
 use crate::rotate;
-use crate::sign::Keys;
 use crate::sts::Sts;
 
 const NAME: &str = "config/root";

@@ -12,6 +12,7 @@ use tresor_engine::outside::{Failed, Left, Outside};
 use tresor_engine::{Answer, Cx, Data, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
+use tresor_sigv4::Keys;
 use tresor_wire::input::EmptyInput;
 use tresor_wire::output::Output;
 
@@ -20,7 +21,6 @@ use crate::creds::doors;
 use crate::iam::Iam;
 use crate::query::AwsError;
 use crate::root::{Access, Root};
-use crate::sign::Keys;
 
 /// The name that this engine is called by to end a rotation.
 const WAKE: &str = "root";

@@ -22,7 +22,6 @@ use crate::iam::Iam;
 use crate::query::{AwsError, Doors};
 use crate::roles::{Page, is_name};
 use crate::root::{Access, Root};
-use crate::sign;
 use crate::sts::{Assumed, Limits};
 
 const ROLES: &str = "static-role/";
@@ -200,7 +199,7 @@ pub(crate) struct CredsShown {
 /// A key that was made and works.
 struct Made {
     id: String,
-    keys: sign::Keys,
+    keys: tresor_sigv4::Keys,
 }
 
 /// What is asked for a role: whose key, by whom, and which key is in use.

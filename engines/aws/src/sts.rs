@@ -4,10 +4,10 @@
 
 use tresor_env::Timestamp;
 use tresor_secret::SecretString;
+use tresor_sigv4::Keys;
 use tresor_wire::time::parse_rfc3339;
 
 use crate::query::{AwsError, Client, Endpoint, Form};
-use crate::sign::Keys;
 use crate::xml::Element;
 
 const VERSION: &str = "2011-06-15";

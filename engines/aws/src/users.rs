@@ -5,10 +5,10 @@
 use std::collections::BTreeMap;
 
 use tresor_engine::outside::Failed;
+use tresor_sigv4::Keys;
 
 use crate::iam::{Iam, OTHERS, USUAL};
 use crate::query::AwsError;
-use crate::sign::Keys;
 
 /// A user to make.
 pub(crate) struct NewUser {

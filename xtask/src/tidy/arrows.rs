@@ -33,6 +33,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &[
         "crates/credential",
+        "crates/sigv4",
         "crates/storage-file",
         "crates/storage-postgresql",
         "crates/snapshot",
@@ -56,6 +57,7 @@ const LAYERS: &[&[&str]] = &[
 const FEATURE_MAY_USE: &[&str] = &[
     "tresor-engine",
     "tresor-credential",
+    "tresor-sigv4",
     "tresor-crypto",
     "tresor-directory",
     "tresor-postgresql",

@@ -16,7 +16,7 @@ use tresor_secret::SecretString;
 
 use super::ConfigError;
 use super::load::Source;
-use super::services::{Environment, TransitConfig, read_transit};
+use super::services::{AwsKmsConfig, Environment, TransitConfig, read_awskms, read_transit};
 
 /// The longest id of a key; it is stored, logged and shown.
 const KEY_ID_BYTES_MAX: usize = 128;
@@ -37,6 +37,8 @@ pub enum SealWay {
     Static(StaticSealConfig),
     /// The transit engine of another server.
     Transit(TransitConfig),
+    /// The key management service of AWS.
+    AwsKms(AwsKmsConfig),
 }
 
 impl SealWay {
@@ -46,6 +48,7 @@ impl SealWay {
         match self {
             Self::Static(_) => "static",
             Self::Transit(_) => "transit",
+            Self::AwsKms(_) => "awskms",
         }
     }
 
@@ -55,6 +58,7 @@ impl SealWay {
         match self {
             Self::Static(seal) => seal.current.id.clone(),
             Self::Transit(seal) => seal.key_id(),
+            Self::AwsKms(seal) => seal.key_id.clone(),
         }
     }
 
@@ -67,6 +71,7 @@ impl SealWay {
                 .flatten()
                 .filter_map(|key| key.place.file())
                 .collect(),
+            Self::AwsKms(seal) => seal.keys.shared_file.iter().map(|file| file.path.as_path()).collect(),
             Self::Transit(seal) => seal.token.iter().filter_map(KeyPlace::file).chain(seal.tls.files()).collect(),
         }
     }
@@ -209,6 +214,7 @@ pub(super) fn read_seal(
     let read: ReadWay = match kind {
         "shamir" => return Ok(None),
         "static" => |source, options, _| read_static(source, options).map(SealWay::Static),
+        "awskms" => |source, options, environment| read_awskms(source, options, environment).map(SealWay::AwsKms),
         "transit" => |source, options, environment| read_transit(source, options, environment).map(SealWay::Transit),
         other => {
             let text = format!("seal `{other}` is not available: {KINDS} are, and `shamir`, which every store has");
@@ -229,7 +235,7 @@ pub(super) fn read_seal(
 type ReadWay = fn(&mut Source<'_>, &mut Options<'_>, Environment<'_>) -> Result<SealWay, ConfigError>;
 
 /// The types that there are.
-const KINDS: &str = "`static` and `transit`";
+const KINDS: &str = "`static`, `transit` and `awskms`";
 
 fn read_static(source: &mut Source<'_>, options: &mut Options<'_>) -> Result<StaticSealConfig, ConfigError> {
     let at = options.position;

@@ -1,4 +1,4 @@
-//! `seal "transit"`: which service keeps the key that opens the store, and how it is reached.
+//! `seal "transit"` and `seal "awskms"`: which service keeps the key that opens the store, and how it is reached.
 //!
 //! What the environment says counts more than what the stanza says, as the reference has it. Secrets are references, read when
 //! they are needed. Deliberately absent: how services are asked (`key_services`).
@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use tresor_env::outgoing::Base;
+use tresor_hcl::Position;
 
 use super::ConfigError;
 use super::load::Source;
@@ -110,15 +111,7 @@ pub(super) fn read_transit(
     let key_name = key_name.ok_or_else(|| needed("key_name"))?;
     let mount_path = mount_path.map(|path| path.trim_matches('/').to_owned()).filter(|path| !path.is_empty());
     let mount_path = mount_path.ok_or_else(|| needed("mount_path"))?;
-    let Some(base) = Base::parse(&address) else {
-        return Err(source.error(at, "`address` is the address of another server, such as https://vault.example:8200"));
-    };
-    let address = base.as_str().to_owned();
-    if !base.is_private() {
-        let text =
-            "`address` is not of TLS: whoever listens on the way sees the token and the key that opens the store";
-        source.warnings.push(format!("{}:{}: {text}", source.file.display(), at.line));
-    }
+    let address = address_of(source, &address, "address", at)?;
     let renews = match disabled.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("false" | "0" | "f") => true,
         Some("true" | "1" | "t") => false,
@@ -131,9 +124,137 @@ pub(super) fn read_transit(
     Ok(TransitConfig { address, token, key_name, mount_path, namespace, renews, key_id_prefix, tls })
 }
 
+/// The address of a service, which is warned of when others can listen.
+fn address_of(source: &mut Source<'_>, text: &str, name: &str, at: Position) -> Result<String, ConfigError> {
+    let Some(base) = Base::parse(text) else {
+        let text = format!("`{name}` is the address of a server, such as https://vault.example:8200");
+        return Err(source.error(at, text));
+    };
+    if !base.is_private() {
+        let text = format!("`{name}` is not of TLS: whoever listens on the way sees the key that opens the store");
+        source.warnings.push(format!("{}:{}: {text}", source.file.display(), at.line));
+    }
+    Ok(base.as_str().to_owned())
+}
+
 /// What a variable holds, as a reference; the text of it may be one, too.
 fn in_variable(name: &str, environment: Environment<'_>) -> Option<KeyPlace> {
     environment(name).filter(|text| !text.is_empty()).and_then(|text| KeyPlace::parse(&text))
+}
+
+/// A `seal "awskms"` stanza.
+#[derive(Clone, Debug)]
+pub struct AwsKmsConfig {
+    /// The key: its id, its ARN, or an alias.
+    pub key_id: String,
+    /// The region that it is in.
+    pub region: String,
+    /// Where the service is.
+    pub endpoint: String,
+    /// What it is asked with.
+    pub keys: AwsKeysConfig,
+}
+
+/// Where access keys of AWS come from, in this order.
+#[derive(Clone, Debug)]
+pub struct AwsKeysConfig {
+    /// Access key, secret key and session token of the stanza or of the environment.
+    pub own: Option<(String, KeyPlace, Option<KeyPlace>)>,
+    /// The file that all of AWS's tools read.
+    pub shared_file: Option<SharedFile>,
+    /// Where a container asks, and the file with what it shows there.
+    pub container: Option<(String, Option<PathBuf>)>,
+    /// Where a machine asks.
+    pub machine: Option<String>,
+}
+
+/// The file that all of AWS's tools read.
+#[derive(Clone, Debug)]
+pub struct SharedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// The part of it that counts.
+    pub profile: String,
+    /// Whether somebody says that it is there.
+    pub is_named: bool,
+}
+
+/// Options that would let other keys be used than the ones that are found.
+const ASSUMED: [&str; 3] = ["role_arn", "role_session_name", "web_identity_token_file"];
+
+pub(super) fn read_awskms(
+    source: &mut Source<'_>,
+    options: &mut Options<'_>,
+    environment: Environment<'_>,
+) -> Result<AwsKmsConfig, ConfigError> {
+    let at = options.position;
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    for name in ASSUMED {
+        if options.text(source, name)?.is_some() {
+            let text =
+                format!("`{name}` is not available: give the server keys or a machine's role that may use the key");
+            return Err(source.error(at, text));
+        }
+    }
+    let mut given = |name: &str| Ok::<_, ConfigError>(options.text(source, name)?.map(|(text, _)| text));
+    let region = given("region")?.or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
+    let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+    if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(source.error(at, "`region` is the name of a region, such as eu-central-1"));
+    }
+    let own_key_id = given("kms_key_id")?;
+    let key_id = set("VAULT_AWSKMS_SEAL_KEY_ID").or(own_key_id);
+    let key_id = key_id.ok_or_else(|| source.error(at, "seal `awskms` needs a `kms_key_id`"))?;
+    if key_id.len() > 2048 || key_id.chars().any(char::is_control) {
+        return Err(source.error(at, "`kms_key_id` is the id of a key, its ARN or an alias"));
+    }
+    let own_endpoint = given("endpoint")?;
+    let endpoint = set("AWS_KMS_ENDPOINT").or(own_endpoint).unwrap_or_else(|| {
+        let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        format!("https://kms.{region}.{suffix}")
+    });
+    let (file, profile) = (given("shared_creds_filename")?, given("shared_creds_profile")?);
+    let access_key = given("access_key")?;
+    let endpoint = address_of(source, &endpoint, "endpoint", at)?;
+    let (secret, session) = (options.place(source, "secret_key")?, options.place(source, "session_token")?);
+    let own = match (access_key, secret) {
+        (Some(access_key), Some(secret)) => Some((access_key, secret, session)),
+        (None, None) => {
+            let secret = || KeyPlace::Variable("AWS_SECRET_ACCESS_KEY".to_owned());
+            let session = set("AWS_SESSION_TOKEN").map(|_| KeyPlace::Variable("AWS_SESSION_TOKEN".to_owned()));
+            set("AWS_ACCESS_KEY_ID").map(|access_key| (access_key, secret(), session))
+        }
+        _ => return Err(source.error(at, "`access_key` and `secret_key` go together")),
+    };
+    let named = file.or_else(|| set("AWS_SHARED_CREDENTIALS_FILE")).map(PathBuf::from);
+    let is_named = named.is_some();
+    let usual = || set("HOME").map(|home| Path::new(&home).join(".aws/credentials"));
+    let profile = profile.or_else(|| set("AWS_PROFILE")).unwrap_or_else(|| "default".to_owned());
+    let shared_file = named.or_else(usual).map(|path| SharedFile { path, profile, is_named });
+    Ok(AwsKmsConfig {
+        key_id,
+        region,
+        endpoint,
+        keys: AwsKeysConfig { own, shared_file, container: container(environment), machine: machine(environment) },
+    })
+}
+
+/// Where a container asks for its keys.
+fn container(environment: Environment<'_>) -> Option<(String, Option<PathBuf>)> {
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let relative = || set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("http://169.254.170.2{path}"));
+    let uri = set("AWS_CONTAINER_CREDENTIALS_FULL_URI").or_else(relative)?;
+    Some((uri, set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from)))
+}
+
+/// Where a machine asks for its keys.
+fn machine(environment: Environment<'_>) -> Option<String> {
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    if set("AWS_EC2_METADATA_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
+        return None;
+    }
+    let other = set("AWS_EC2_METADATA_SERVICE_ENDPOINT").map(|text| text.trim_end_matches('/').to_owned());
+    Some(other.unwrap_or_else(|| "http://169.254.169.254".to_owned()))
 }
 
 #[cfg(test)]
@@ -216,7 +337,7 @@ mod tests {
         for (inside, words) in [
             ("mount_path = \"a\"".to_owned(), "needs a `key_name`"),
             ("key_name = \"a\"\nmount_path = \"/\"".to_owned(), "needs a `mount_path`"),
-            (format!("{named}address = \"vault.example\""), "`address` is the address of another server"),
+            (format!("{named}address = \"vault.example\""), "`address` is the address of a server"),
             (format!("{named}address = \"https://u:canary@vault.example\""), "`address` is the address"),
             (format!("{named}disable_renewal = \"perhaps\""), "`disable_renewal` is `true` or `false`"),
             (format!("{named}tls_client_key = \"/k\""), "`tls_client_cert` and `tls_client_key` go together"),
@@ -229,6 +350,71 @@ mod tests {
         let warnings = read(&careless, &[]).unwrap().warnings.join("\n");
         for words in ["is not of TLS", "`tls_skip_verify`", "unknown key `key`"] {
             assert!(warnings.contains(words), "{words}: {warnings}");
+        }
+    }
+
+    fn read_aws(inside: &str, variables: &[(&str, &str)]) -> Result<AwsKmsConfig, String> {
+        let text = format!(
+            "storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\nseal \"awskms\" {{\n{inside}\n}}\n"
+        );
+        let set = |name: &str| variables.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
+        let config = parse(&[(PathBuf::from("server.hcl"), text)], &set).map_err(|error| error.to_string())?;
+        assert!(!format!("{config:?}").contains("canary"));
+        match config.seal.unwrap().way {
+            SealWay::AwsKms(aws) => Ok(aws),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_seal_of_aws_is_read_with_its_variables_and_shows_no_secret() {
+        let aws = read_aws("kms_key_id = \"alias/a\"", &[]).unwrap();
+        assert_eq!((aws.key_id.as_str(), aws.region.as_str()), ("alias/a", "us-east-1"));
+        assert_eq!(aws.endpoint, "https://kms.us-east-1.amazonaws.com");
+        assert!(aws.keys.own.is_none() && aws.keys.shared_file.is_none() && aws.keys.container.is_none());
+        assert_eq!(aws.keys.machine.as_deref(), Some("http://169.254.169.254"));
+        let inside = "kms_key_id = \"a\"\nregion = \"cn-north-1\"\naccess_key = \"AKID\"\nsecret_key = \"canary\"\n\
+                      session_token = \"file:///canary-session\"";
+        let variables = [
+            ("BAO", ""),
+            ("VAULT_AWSKMS_SEAL_KEY_ID", "b"),
+            ("AWS_REGION", "eu-central-1"),
+            ("AWS_ACCESS_KEY_ID", "OTHER"),
+            ("AWS_PROFILE", "ops"),
+            ("HOME", "/var/me"),
+            ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/x"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ];
+        let aws = read_aws(&inside.replace("canary-session", "session"), &variables).unwrap();
+        assert_eq!((aws.key_id.as_str(), aws.endpoint.as_str()), ("b", "https://kms.cn-north-1.amazonaws.com.cn"));
+        let (access_key, _, session) = aws.keys.own.unwrap();
+        assert_eq!((access_key.as_str(), session.unwrap().to_string().as_str()), ("AKID", "file:///session"));
+        let file = aws.keys.shared_file.unwrap();
+        assert_eq!(
+            (file.path.as_path(), file.profile.as_str(), file.is_named),
+            (Path::new("/var/me/.aws/credentials"), "ops", false)
+        );
+        assert_eq!(aws.keys.container.unwrap().0, "http://169.254.170.2/v2/x");
+        assert!(aws.keys.machine.is_none());
+        let of_variables = read_aws("kms_key_id = \"a\"", &variables).unwrap().keys.own.unwrap();
+        assert_eq!(
+            (of_variables.0.as_str(), of_variables.1.to_string().as_str()),
+            ("OTHER", "env://AWS_SECRET_ACCESS_KEY")
+        );
+    }
+
+    #[test]
+    fn a_seal_of_aws_that_makes_no_sense_is_refused() {
+        let named = "kms_key_id = \"a\"\n";
+        for (inside, words) in [
+            (String::new(), "needs a `kms_key_id`"),
+            (format!("{named}access_key = \"a\""), "`access_key` and `secret_key` go together"),
+            (format!("{named}region = \"a.example/\""), "`region` is the name of a region"),
+            (format!("{named}endpoint = \"kms.example\""), "`endpoint` is the address of a server"),
+            (format!("{named}role_arn = \"arn:aws:iam::1:role/x\""), "`role_arn` is not available"),
+        ] {
+            let error = read_aws(&inside, &[]).unwrap_err();
+            assert!(error.contains(words), "{inside}: {error}");
         }
     }
 }

@@ -4,6 +4,8 @@
 //! one that was renewed is used; and what their refusals are. Nothing that a service says is repeated with a secret in it.
 //! Deliberately absent: what is done with what they open, and trying again (`tresor-core`).
 
+mod aws_keys;
+mod awskms;
 mod transit;
 
 use std::path::Path;
@@ -22,6 +24,7 @@ use zeroize::Zeroizing;
 use crate::config::{KeyPlace, SealWay, ServiceTls, StaticSealConfig};
 use crate::place;
 use crate::static_seal::ConfiguredKeys;
+use awskms::AwsKms;
 use transit::Transit;
 
 /// How long one answer may take.
@@ -35,6 +38,7 @@ const MESSAGE_CHARS_MAX: usize = 300;
 pub(crate) fn start(way: &SealWay, doors: &Doors, tasks: &Tasks) -> AutoKey {
     match way {
         SealWay::Static(config) => of_static(config),
+        SealWay::AwsKms(config) => AutoKey::Service(Arc::new(AwsKms::new(config.clone(), doors.clone()))),
         SealWay::Transit(config) => {
             let transit = Arc::new(Transit::new(config.clone(), doors.clone()));
             if config.renews && config.token.is_some() {
@@ -62,7 +66,10 @@ struct Reach {
 /// What a service answered.
 struct Answered {
     status: u16,
+    /// What it says in JSON.
     body: Map,
+    /// What it says.
+    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Reach {
@@ -80,7 +87,7 @@ impl Reach {
             error => ServiceError::Unanswered(error.to_string()),
         })?;
         let body = json::decode(&answer.body, &JsonLimits::default()).unwrap_or_default();
-        Ok(Answered { status: answer.status, body })
+        Ok(Answered { status: answer.status, body, bytes: answer.body })
     }
 
     async fn way(&self) -> Result<Arc<dyn Outgoing>, ServiceError> {
@@ -93,6 +100,14 @@ impl Reach {
         self.doors.outgoing.trusting(&trust).map_err(|Untrustable| {
             ServiceError::Unprepared("a certificate, or the key that goes with it, is none".to_owned())
         })
+    }
+
+    /// What stands in a file now that an orchestrator keeps, who knows who may read it.
+    async fn file(&self, path: &Path) -> Result<Zeroizing<String>, ServiceError> {
+        let path = path.to_owned();
+        let read = run_blocking(&*self.doors.workers, move || text_of(&path)).await;
+        let text = read.map_err(|panicked| ServiceError::Unprepared(panicked.to_string()))??;
+        Ok(Zeroizing::new(text.trim().to_owned()))
     }
 
     /// A secret as it is where it lies now, without blanks around it.
@@ -110,17 +125,19 @@ impl Reach {
 }
 
 /// Blocking.
+fn text_of(path: &Path) -> Result<Zeroizing<String>, ServiceError> {
+    let unreadable = |error| ServiceError::Unprepared(format!("`{}` cannot be read: {error}", path.display()));
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)
+}
+
+/// Blocking.
 fn trust(tls: &ServiceTls, host: String) -> Result<Trust, ServiceError> {
-    let read = |path: &Path| {
-        let unreadable = |error| ServiceError::Unprepared(format!("`{}` cannot be read: {error}", path.display()));
-        std::fs::read_to_string(path).map(Zeroizing::new).map_err(unreadable)
-    };
     let identity = tls.client.as_ref().map(|(certificate, key)| {
-        let (certificate, key) = (read(certificate)?, read(key)?);
+        let (certificate, key) = (text_of(certificate)?, text_of(key)?);
         Ok(Zeroizing::new([certificate.as_str(), "\n", key.as_str()].concat()))
     });
     Ok(Trust {
-        authorities: tls.authorities.as_deref().map(read).transpose()?,
+        authorities: tls.authorities.as_deref().map(text_of).transpose()?,
         identity: identity.transpose()?,
         anybody: tls.anybody,
         server_name: tls.server_name.clone().map(|name| ServerName { name, host }),

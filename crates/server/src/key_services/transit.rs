@@ -69,7 +69,7 @@ impl Transit {
         }
         headers.push((Cow::Borrowed("content-type"), Zeroizing::new("application/json".to_owned())));
         let url = format!("{}/v1/{path}", self.config.address);
-        let Answered { status, body } = self.reach.ask(Ask::Put(json_body(body)), url, headers).await?;
+        let Answered { status, body, .. } = self.reach.ask(Ask::Put(json_body(body)), url, headers).await?;
         if status == 200 {
             return Ok(body);
         }

@@ -10,6 +10,7 @@ mod support;
 
 mod audit;
 mod audit_ways;
+mod awskms_seal;
 mod bad_connections;
 mod bad_requests;
 mod balancer;

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use tresor_env::outgoing::{Ask, Base, OutgoingRequest, escaped};
+use tresor_sigv4::Keys;
 use tresor_wire::json::{self, JsonLimits};
 use zeroize::Zeroizing;
 
 use super::{Machine, keyless, keys};
 use crate::query::AwsError;
-use crate::sign::Keys;
 
 /// Where the agent of a container is.
 const AGENT: &str = "http://169.254.170.2";
