@@ -5,6 +5,7 @@
 //! refused, such as kinds of seals.
 
 mod audit;
+mod clouds;
 mod initialize;
 mod listener;
 mod load;
@@ -34,6 +35,7 @@ use tresor_hcl::Position;
 pub use crate::log_file::LogFileConfig;
 pub use crate::proxied::{ProxyProtocol, Unauthorized};
 pub use audit::AuditConfig;
+pub use clouds::{AzureIdentity, AzureKeyVaultConfig, GcpKmsConfig};
 pub use initialize::{Given, InitialRequest};
 pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT};

@@ -15,6 +15,7 @@ use tresor_hcl::{Block, Item, Position, Value};
 use tresor_secret::SecretString;
 
 use super::ConfigError;
+use super::clouds::{AzureKeyVaultConfig, GcpKmsConfig, read_azurekeyvault, read_gcpckms};
 use super::load::Source;
 use super::services::{AwsKmsConfig, Environment, TransitConfig, read_awskms, read_transit};
 
@@ -39,6 +40,10 @@ pub enum SealWay {
     Transit(TransitConfig),
     /// The key management service of AWS.
     AwsKms(AwsKmsConfig),
+    /// A vault of keys in Microsoft's cloud.
+    AzureKeyVault(AzureKeyVaultConfig),
+    /// The key management service of Google's cloud.
+    GcpKms(GcpKmsConfig),
 }
 
 impl SealWay {
@@ -49,6 +54,8 @@ impl SealWay {
             Self::Static(_) => "static",
             Self::Transit(_) => "transit",
             Self::AwsKms(_) => "awskms",
+            Self::AzureKeyVault(_) => "azurekeyvault",
+            Self::GcpKms(_) => "gcpckms",
         }
     }
 
@@ -59,6 +66,8 @@ impl SealWay {
             Self::Static(seal) => seal.current.id.clone(),
             Self::Transit(seal) => seal.key_id(),
             Self::AwsKms(seal) => seal.key_id.clone(),
+            Self::AzureKeyVault(seal) => seal.key_id(),
+            Self::GcpKms(seal) => seal.key.clone(),
         }
     }
 
@@ -71,6 +80,8 @@ impl SealWay {
                 .flatten()
                 .filter_map(|key| key.place.file())
                 .collect(),
+            Self::AzureKeyVault(seal) => seal.files(),
+            Self::GcpKms(seal) => seal.credentials.iter().map(PathBuf::as_path).collect(),
             Self::AwsKms(seal) => seal.keys.shared_file.iter().map(|file| file.path.as_path()).collect(),
             Self::Transit(seal) => seal.token.iter().filter_map(KeyPlace::file).chain(seal.tls.files()).collect(),
         }
@@ -215,6 +226,10 @@ pub(super) fn read_seal(
         "shamir" => return Ok(None),
         "static" => |source, options, _| read_static(source, options).map(SealWay::Static),
         "awskms" => |source, options, environment| read_awskms(source, options, environment).map(SealWay::AwsKms),
+        "azurekeyvault" => {
+            |source, options, environment| read_azurekeyvault(source, options, environment).map(SealWay::AzureKeyVault)
+        }
+        "gcpckms" => |source, options, environment| read_gcpckms(source, options, environment).map(SealWay::GcpKms),
         "transit" => |source, options, environment| read_transit(source, options, environment).map(SealWay::Transit),
         other => {
             let text = format!("seal `{other}` is not available: {KINDS} are, and `shamir`, which every store has");
@@ -235,7 +250,7 @@ pub(super) fn read_seal(
 type ReadWay = fn(&mut Source<'_>, &mut Options<'_>, Environment<'_>) -> Result<SealWay, ConfigError>;
 
 /// The types that there are.
-const KINDS: &str = "`static`, `transit` and `awskms`";
+const KINDS: &str = "`static`, `transit`, `awskms`, `azurekeyvault` and `gcpckms`";
 
 fn read_static(source: &mut Source<'_>, options: &mut Options<'_>) -> Result<StaticSealConfig, ConfigError> {
     let at = options.position;

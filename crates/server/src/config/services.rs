@@ -138,7 +138,7 @@ fn address_of(source: &mut Source<'_>, text: &str, name: &str, at: Position) -> 
 }
 
 /// What a variable holds, as a reference; the text of it may be one, too.
-fn in_variable(name: &str, environment: Environment<'_>) -> Option<KeyPlace> {
+pub(super) fn in_variable(name: &str, environment: Environment<'_>) -> Option<KeyPlace> {
     environment(name).filter(|text| !text.is_empty()).and_then(|text| KeyPlace::parse(&text))
 }
 

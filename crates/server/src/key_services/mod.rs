@@ -6,6 +6,8 @@
 
 mod aws_keys;
 mod awskms;
+mod azurekeyvault;
+mod gcpckms;
 mod transit;
 
 use std::path::Path;
@@ -25,6 +27,8 @@ use crate::config::{KeyPlace, SealWay, ServiceTls, StaticSealConfig};
 use crate::place;
 use crate::static_seal::ConfiguredKeys;
 use awskms::AwsKms;
+use azurekeyvault::AzureKeyVault;
+use gcpckms::GcpKms;
 use transit::Transit;
 
 /// How long one answer may take.
@@ -39,6 +43,8 @@ pub(crate) fn start(way: &SealWay, doors: &Doors, tasks: &Tasks) -> AutoKey {
     match way {
         SealWay::Static(config) => of_static(config),
         SealWay::AwsKms(config) => AutoKey::Service(Arc::new(AwsKms::new(config.clone(), doors.clone()))),
+        SealWay::GcpKms(config) => AutoKey::Service(Arc::new(GcpKms::new(config.clone(), doors.clone()))),
+        SealWay::AzureKeyVault(config) => AutoKey::Service(Arc::new(AzureKeyVault::new(config.clone(), doors.clone()))),
         SealWay::Transit(config) => {
             let transit = Arc::new(Transit::new(config.clone(), doors.clone()));
             if config.renews && config.token.is_some() {
