@@ -64,6 +64,12 @@ impl BarrierError {
     pub const fn is_unreachable(&self) -> bool {
         matches!(self, Self::Store(StoreError::Unreachable { .. } | StoreError::Taken { .. }))
     }
+
+    /// Whether another node writes the store by now: asked there, it answers.
+    #[must_use]
+    pub const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Store(StoreError::Elsewhere { .. }))
+    }
 }
 
 /// Why a transaction was not committed.

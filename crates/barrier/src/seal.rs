@@ -230,9 +230,12 @@ impl SealedStore {
             (Ok(Some((slots, _))), _) => facts_of(&slots),
             (Ok(None), _) => SealFacts { initialized: false, shares: 0, threshold: 0, without_people: Vec::new() },
             // Whoever asks how this server is doing wants an answer above all.
-            (Err(UnsealError::Store(StoreError::Unreachable { .. } | StoreError::Taken { .. })), Some(known)) => {
-                return Ok(known.clone());
-            }
+            (
+                Err(UnsealError::Store(
+                    StoreError::Unreachable { .. } | StoreError::Taken { .. } | StoreError::Elsewhere { .. },
+                )),
+                Some(known),
+            ) => return Ok(known.clone()),
             (Err(error), _) => return Err(error),
         };
         *known = Some(facts.clone());

@@ -264,7 +264,9 @@ pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), F
 /// Which key is to open the store from now on without people. A node that is alone has the slots of its own configuration and no other;
 /// where there are others, each leaves theirs alone: they may be configured otherwise, and an operator removes what is not needed.
 fn wanted_slot<'k>(node: &Node, keys: Option<&'k StaticKeys>) -> StaticSlot<'k> {
-    let has_others = node.cluster.is_enabled() && node.cluster.members().len() > 1;
+    let cluster = &*node.cluster;
+    // Of nodes that share a store, those that are sealed are not seen.
+    let has_others = cluster.is_enabled() && (!cluster.has_log() || cluster.members().len() > 1);
     match keys.map(|keys| &keys.current) {
         None if has_others => StaticSlot::AsIs,
         None => StaticSlot::Unwanted,
@@ -322,6 +324,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     }
     let (nodes, doors) = (Arc::clone(&node.cluster), node.doors.clone());
     let metrics = Arc::clone(&node.metrics);
+    let join_key = barrier.join_key();
     let unsealed = Unsealed::open(barrier, storage, nodes, doors, clock, settings, metrics, &node.registry).await?;
     if let Some(change) = change {
         unsealed.duties.keep_slots(change);
@@ -329,6 +332,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     unsealed.follow_standing();
     unsealed.follow_keys(Arc::downgrade(node));
     seal_health::start(&unsealed);
+    node.cluster.open_with(join_key);
     node.cluster.set_sealed(false);
     // Who asks next finds a node that does what it can, and what hangs keeps nobody from asking.
     tokio::select! {

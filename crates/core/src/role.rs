@@ -187,7 +187,10 @@ async fn stand_by(
 ) -> Option<Standing> {
     {
         let unsealed = node.upgrade()?;
-        if let Err(fault) = leases::clock::stand_by(&unsealed) {
+        // Without a log what a node led with is as near to the time as the mark, which another one writes by now.
+        if let Err(fault) = leases::clock::stand_by(&unsealed)
+            && cluster.has_log()
+        {
             tracing::warn!(cause = ?fault, "what time it is in the cluster could not be read; the leader will tell it");
         }
         unsealed.handles.spaces.stand_by();
@@ -196,7 +199,10 @@ async fn stand_by(
     loop {
         let tended = async {
             let Some(unsealed) = node.upgrade() else { return };
-            if let Err(fault) = leases::tend(&unsealed).await {
+            // Without a log nothing is heard of what others write, until the node leads.
+            if cluster.has_log()
+                && let Err(fault) = leases::tend(&unsealed).await
+            {
                 tracing::warn!(cause = ?fault, "what is in memory could not be brought to what is stored; tried again");
             }
             if let Err(fault) = keeping::keep_up(&unsealed).await {

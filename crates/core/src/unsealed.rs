@@ -11,6 +11,7 @@ use tresor_barrier::{
     Barrier, BarrierError, Changed, CommitError, FollowError, Follower, KeyPrefix, Lane, SlotChange, Txn,
 };
 use tresor_engine::Mounted;
+use tresor_engine::view::NOT_WRITTEN;
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
 use tresor_model::{Fault, Refusal};
@@ -50,8 +51,6 @@ const NO_SPACE: &str = "storage is read-only: its disk has too little free space
 const DISK_FAILED: &str = "storage is read-only: its disk failed, and the server must be restarted";
 /// What a client is told while the store's index cannot be written.
 const INDEX_BEHIND: &str = "storage is read-only: its disk fails, and is tried again each second";
-/// What whoever writes is told while the server that keeps the store is not reached.
-const UNREACHABLE: &str = "nothing was written: storage is not reached at the moment";
 
 /// The parts that system engines are handed: narrow, and none knows the whole.
 #[derive(Clone)]
@@ -281,7 +280,7 @@ impl Unsealed {
         drop(txn);
         let server = (registry.server)(&handles).into_iter().map(|own| (own.path.to_owned(), own.engine)).collect();
         handles.spaces.attach(&server);
-        let time = CommonTime::new(clock.clone())?;
+        let time = CommonTime::new(clock.clone(), handles.cluster.has_log() || !handles.cluster.is_enabled())?;
         let caches = Arc::new(Caches {
             handles: handles.clone(),
             time,
@@ -368,7 +367,7 @@ impl Unsealed {
                 }
                 BarrierError::SealedRealm => CommitFault::Other(realms::sealed().into()),
                 BarrierError::Store(StoreError::Unreachable { .. } | StoreError::Taken { .. }) => {
-                    CommitFault::Other(Refusal::Unavailable(UNREACHABLE.into()).into())
+                    CommitFault::Other(Refusal::Unavailable(NOT_WRITTEN.into()).into())
                 }
                 BarrierError::Store(StoreError::Elsewhere { .. }) => CommitFault::Other(Refusal::Elsewhere.into()),
                 BarrierError::Store(StoreError::Stopped { .. }) => {

@@ -28,4 +28,4 @@ pub use outside::{Failed, Left, Outside, UnderLease};
 pub use place::{AnswersIn, Place};
 pub use reply::{LeaseClaim, Leased, Login, Reply, TokenTerms};
 pub use route::{Access, Effect, Match, OperationFacts, Quorum, RouteFacts, Routes};
-pub use view::{Point, View, Widened, is_damage};
+pub use view::{Point, View, Widened, is_damage, is_storage_unreachable};

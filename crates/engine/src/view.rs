@@ -247,6 +247,7 @@ pub fn fault(error: BarrierError) -> Fault {
     match error {
         BarrierError::Key(key) => Fault::invalid(key.to_string()),
         // The store tells the log why, once.
+        error if error.is_elsewhere() => Refusal::Elsewhere.into(),
         error if error.is_unreachable() => Refusal::Unavailable(UNREACHABLE.into()).into(),
         other => Fault::internal(other),
     }
@@ -254,6 +255,18 @@ pub fn fault(error: BarrierError) -> Fault {
 
 /// What clients are told while the server that keeps the store is not reached.
 const UNREACHABLE: &str = "storage is not reached at the moment: try again";
+/// The same of a write that came to nothing.
+pub const NOT_WRITTEN: &str = "nothing was written: storage is not reached at the moment";
+
+/// Whether storage is not reached: trying again later will do.
+#[must_use]
+pub fn is_storage_unreachable(fault: &Fault) -> bool {
+    match fault {
+        Fault::Refusal(Refusal::Unavailable(text)) => *text == UNREACHABLE || *text == NOT_WRITTEN,
+        Fault::Refusal(_) => false,
+        Fault::Failure(failure) => failure.cause.downcast_ref().is_some_and(BarrierError::is_unreachable),
+    }
+}
 
 /// Whether something lies in a namespace that is sealed: it can be neither read nor written.
 #[must_use]

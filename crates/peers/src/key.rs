@@ -154,6 +154,14 @@ impl NodeKey {
         }
     }
 
+    /// A key for the life of a process, which is written nowhere; `None` when the provider fails.
+    #[must_use]
+    pub fn draw(entropy: &dyn Entropy) -> Option<Self> {
+        let mut seed = Zeroizing::new([0; SEED_BYTES]);
+        entropy.fill(&mut *seed);
+        Self::of_seed(&*seed)
+    }
+
     fn read(bytes: &[u8], path: &Path) -> Result<Self, NodeKeyError> {
         let damaged = || NodeKeyError::Damaged { path: path.to_owned() };
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(damaged)?;

@@ -7,7 +7,7 @@ mod adopted;
 mod contact;
 mod door;
 mod hints;
-mod inbox;
+pub(crate) mod inbox;
 mod peers_file;
 mod port;
 mod releases;

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tresor_core::cluster::Cluster;
 use tresor_core::{Node, Settings};
 use tresor_env::Doors;
 use tresor_env::tasks::FINISH_BOUND;
@@ -22,7 +21,6 @@ use tresor_http::{RequestLog, Serve};
 use tresor_model::{Body, map};
 use tresor_secret::UnsealShare;
 
-use crate::cluster::Nodes;
 use crate::config::{Directory, JoinConfig, LeaderConfig, Listener, Pem, ServerConfig, Storage};
 use crate::dev::{self, Ready};
 use crate::dev_tls::DevCertificates;
@@ -31,7 +29,7 @@ use crate::logging::Log;
 use crate::machine::Machine;
 use crate::run::{Arguments, settings};
 use crate::service::NodeService;
-use crate::storage::Opened;
+use crate::storage::{Opened, Others};
 
 /// Where a node is reached by the others: they are on this machine.
 pub(crate) const CLUSTER_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -76,7 +74,7 @@ impl Drop for DevDirectory {
 pub(crate) struct Companion {
     address: String,
     node: Arc<Node>,
-    nodes: Option<Arc<Nodes>>,
+    others: Others,
     listeners: Listeners,
     service: Arc<NodeService>,
 }
@@ -132,11 +130,8 @@ impl Companion {
         doors: &Doors,
     ) -> Result<Self, String> {
         let bound = BoundListeners::bind(&config.listeners, doors).await?;
-        let Opened { store, nodes } = Opened::open(config, &bound.addresses(), doors).await?;
-        let cluster: Arc<dyn Cluster> = match &nodes {
-            Some(nodes) => Arc::<Nodes>::clone(nodes),
-            None => return Err("a companion is a node of a cluster".to_owned()),
-        };
+        let Opened { store, others } = Opened::open(config, &bound.addresses(), doors).await?;
+        let cluster = others.cluster();
         let settings =
             Settings { process: Arc::new(Machine::new(Arc::clone(log), config)), ..settings(config, arguments, doors) };
         let node = Node::start(store, cluster, doors.clone(), settings, tresor_builtin::registry())
@@ -149,7 +144,7 @@ impl Companion {
         let share = STANDARD.decode(&ready.unseal_key).map_err(|error| error.to_string())?;
         node.enter_share(UnsealShare::new(share)).await.map_err(|fault| fault.to_string())?;
         let address = address_of(config, &listeners);
-        Ok(Self { address, node, nodes, listeners, service })
+        Ok(Self { address, node, others, listeners, service })
     }
 
     /// Ends it; the first has ended.
@@ -159,9 +154,7 @@ impl Companion {
         if let Err(fault) = self.node.seal().await {
             tracing::warn!(%fault, "a node could not be sealed at the end");
         }
-        if let Some(nodes) = self.nodes {
-            nodes.close().await;
-        }
+        self.others.close().await;
     }
 }
 

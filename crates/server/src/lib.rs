@@ -30,6 +30,7 @@ mod registration;
 mod run;
 pub mod self_init;
 mod service;
+mod sharing;
 mod static_seal;
 mod storage;
 mod telemetry;

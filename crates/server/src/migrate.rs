@@ -19,7 +19,7 @@ use crate::cluster::{NodeError, NodeOpening, Nodes, advertised};
 use crate::config::{self, LogFormat, MigrationConfig, Storage};
 use crate::logging;
 use crate::run::environment;
-use crate::storage::{self, Opened};
+use crate::storage::{self, Opened, Others};
 
 /// What a migration is asked for.
 #[derive(Clone, Debug, Default)]
@@ -153,7 +153,7 @@ async fn open(storage: &Storage, address: Option<&str>, doors: &Doors) -> Result
         }
         other => storage::describe(other),
     })?;
-    Ok(Opened { store: Arc::new(nodes.store()), nodes: Some(nodes) })
+    Ok(Opened { store: Arc::new(nodes.store()), others: Others::Agreeing(nodes) })
 }
 
 fn take_over(from: &dyn Store, to: &dyn Store) -> Result<(), String> {

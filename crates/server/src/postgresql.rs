@@ -37,6 +37,7 @@ fn settings(config: &PostgresqlConfig) -> Result<Settings, String> {
         connections: number(config.connections),
         makes_tables: config.makes_tables,
         connect_retries: config.connect_retries,
+        lock: config.lock.clone(),
     })
 }
 

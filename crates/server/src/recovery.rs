@@ -11,12 +11,11 @@ use tresor_crypto::token_text::random_uuid;
 use tresor_env::{BoxFuture, Doors};
 use tresor_http::{Outcome, RequestLog, Serve};
 use tresor_model::{Request, RequestId};
-use tresor_storage::Store;
 
-use crate::cluster::Nodes;
 use crate::config::ServerConfig;
 use crate::listen::BoundListeners;
 use crate::run::{EndSignals, print_block};
+use crate::storage::Opened;
 
 struct RecoveryService {
     recovery: Arc<Recovery>,
@@ -38,26 +37,24 @@ impl Serve for RecoveryService {
 
 /// Serves until it is told to stop.
 pub(crate) async fn serve(
-    store: Arc<dyn Store>,
-    nodes: Option<Arc<Nodes>>,
+    opened: Opened,
     bound: BoundListeners,
     config: &ServerConfig,
     doors: &Doors,
     output: &mut dyn Write,
 ) -> Result<(), String> {
+    let Opened { store, others } = opened;
     let recovery = Recovery::start(store, doors.clone()).map_err(|fault| fault.for_operators())?;
     let recovery = Arc::new(recovery);
     let service: Arc<dyn Serve> = Arc::new(RecoveryService { recovery: Arc::clone(&recovery), doors: doors.clone() });
     let listeners = bound.serve(&service, doors, &[], &RequestLog::default());
     // A reader that went away is no reason to stop.
-    drop(print_block(output, config, &listeners, nodes.as_deref(), true));
+    drop(print_block(output, config, &listeners, &others, true));
     tracing::warn!("recovery mode: what is stored is served to whoever has a recovery token, and nothing else");
     EndSignals::listen()?.next().await;
     listeners.drain().await;
     recovery.close().await;
-    if let Some(nodes) = nodes {
-        nodes.close().await;
-    }
+    others.close().await;
     tracing::info!("server stopped");
     Ok(())
 }

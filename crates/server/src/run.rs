@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tresor_core::audits::DeclaredDevices;
-use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::snapshots::schedule::Schedule;
 use tresor_core::{AutoSeal, Elsewhere, Node, Settings};
 use tresor_env::tasks::FINISH_BOUND;
@@ -153,15 +152,13 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let doors = Doors { outgoing: Arc::new(Https::default()), ..tresor_env_os::doors() };
     // Before anything is opened, because others are told where this node is reached.
     let bound = BoundListeners::bind(&config.listeners, &doors).await?;
-    let Opened { store, nodes } = Opened::open(&config, &bound.addresses(), &doors).await?;
     if arguments.recovery {
-        return recovery::serve(store, nodes, bound, &config, &doors, output).await;
+        let opened = Opened::to_itself(&config, &bound.addresses(), &doors).await?;
+        return recovery::serve(opened, bound, &config, &doors, output).await;
     }
-    let cluster: Arc<dyn Cluster> = match &nodes {
-        Some(nodes) if !config.disable_clustering => Arc::<Nodes>::clone(nodes),
-        _ => Arc::new(Alone),
-    };
-    let senders = Tasks::new();
+    let Opened { store, others } = Opened::open(&config, &bound.addresses(), &doors).await?;
+    let cluster = if config.disable_clustering { storage::Others::Nobody.cluster() } else { others.cluster() };
+    let (senders, closing) = (Tasks::new(), Arc::clone(&store));
     let settings = Settings {
         process: Arc::new(Machine::new(Arc::clone(&log), &config)),
         auto_seal: config.seal.as_ref().map(|seal| auto_seal(seal, &doors, &senders)),
@@ -176,7 +173,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     let ready = if arguments.dev { Some(dev::prepare(&node, arguments).await?) } else { None };
     let service = Arc::new(NodeService::new(Arc::clone(&node)));
     let serve: Arc<dyn tresor_http::Serve> = Arc::<NodeService>::clone(&service);
-    let own = own_headers(&config, nodes.as_deref());
+    let own = own_headers(&config, others.agreeing());
     let request_log = RequestLog::default();
     request_log.set_level(config.log_requests_level.as_deref());
     let listeners = bound.serve(&serve, &doors, &own, &request_log);
@@ -194,7 +191,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     };
 
     // A reader that went away is no reason to stop.
-    drop(print_block(output, &config, &listeners, nodes.as_deref(), false));
+    drop(print_block(output, &config, &listeners, &others, false));
     if let Some(ready) = &ready {
         if !arguments.dev_no_store_token
             && let Err(error) = store_token(&ready.root_token)
@@ -220,9 +217,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         if let Some(registration) = &registration {
             registration.end().await;
         }
-        if let Some(nodes) = &nodes {
-            nodes.leave().await;
-        }
+        others.leave().await;
         if !notice.is_zero() {
             tracing::info!(
                 seconds = notice.as_secs(),
@@ -231,10 +226,9 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
             listeners.part();
             doors.clock.sleep(notice).await;
         }
-        if let Some(nodes) = &nodes {
-            // Another that left meanwhile may have let this one lead.
-            nodes.leave().await;
-        }
+        // Another that left meanwhile may have let this one lead.
+        others.leave().await;
+        closing.hurry();
         listeners.drain().await;
         service.finish(doors.clock.sleep(FINISH_BOUND)).await;
     };
@@ -242,11 +236,10 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         () = drained => {}
         () = ends.next() => tracing::warn!("told to stop again: requests that still run are cut off"),
     }
+    closing.hurry();
     drop((senders, registration));
     node.seal().await.map_err(|fault| fault.to_string())?;
-    if let Some(nodes) = nodes {
-        nodes.close().await;
-    }
+    others.close().await;
     for companion in companions {
         companion.stop(&doors).await;
     }
@@ -463,13 +456,12 @@ pub(crate) fn print_block(
     output: &mut dyn Write,
     config: &ServerConfig,
     listeners: &Listeners,
-    nodes: Option<&Nodes>,
+    others: &storage::Others,
     is_recovery: bool,
 ) -> std::io::Result<()> {
     let mut rows: Vec<(String, String)> = Vec::new();
     rows.push(("Api Address".to_owned(), api_address(config, listeners)));
-    let cluster = nodes.map(|nodes| &nodes.contact().address).filter(|address| !address.is_empty());
-    if let Some(address) = cluster {
+    if let Some(address) = others.cluster_address() {
         rows.push(("Cluster Address".to_owned(), format!("https://{address}")));
     }
     for (number, (listener, place)) in config.listeners.iter().zip(&listeners.places).enumerate() {

@@ -1,39 +1,137 @@
-//! The store of a server: in memory, in a directory of its own, as a node of a cluster, or in a table of PostgreSQL.
+//! The store of a server: in memory, in a directory of its own, as a node of a cluster, or in a table of PostgreSQL, alone or
+//! shared with others.
 //!
 //! A node belongs to no cluster before its store is initialised, which founds one of it alone; so one that was never
-//! initialised can still become another's. Deliberately absent: the other nodes ([`cluster`](crate::cluster)).
+//! initialised can still become another's. Deliberately absent: the other nodes ([`cluster`](crate::cluster),
+//! [`sharing`](crate::sharing)).
 
 use std::error::Error;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::snapshots::schedule::OpenScratch;
 use tresor_env::Doors;
 use tresor_storage::{Machine, MemoryStore, Store};
 use tresor_storage_file::{FileMachine, FileStore, LOG_DIRECTORY, Limits, LogElsewhere};
 
 use crate::cluster::{NodeOpening, Nodes, RAFT_DIRECTORY, advertised, reachable};
-use crate::config::{Directory, ServerConfig, Storage};
+use crate::config::{Directory, PostgresqlConfig, ServerConfig, Storage};
 use crate::postgresql;
+use crate::sharing::{Sharing, SharingOpening};
 
 /// A store that was opened.
 pub(crate) struct Opened {
     pub(crate) store: Arc<dyn Store>,
-    /// This node among those that it agrees with, to be closed at the end.
-    pub(crate) nodes: Option<Arc<Nodes>>,
+    /// To be closed at the end.
+    pub(crate) others: Others,
+}
+
+/// This node among others.
+#[derive(Clone)]
+pub(crate) enum Others {
+    /// There are none.
+    Nobody,
+    /// They agree on a log.
+    Agreeing(Arc<Nodes>),
+    /// They share a store.
+    Sharing(Arc<Sharing>),
+}
+
+impl Others {
+    /// The core's door to them.
+    pub(crate) fn cluster(&self) -> Arc<dyn Cluster> {
+        match self {
+            Self::Nobody => Arc::new(Alone),
+            Self::Agreeing(nodes) => Arc::<Nodes>::clone(nodes),
+            Self::Sharing(sharing) => Arc::<Sharing>::clone(sharing),
+        }
+    }
+
+    /// This node among those that agree with it.
+    pub(crate) fn agreeing(&self) -> Option<&Nodes> {
+        match self {
+            Self::Agreeing(nodes) => Some(nodes),
+            Self::Nobody | Self::Sharing(_) => None,
+        }
+    }
+
+    /// Host and port of this node's cluster port; nothing without one.
+    pub(crate) fn cluster_address(&self) -> Option<&str> {
+        let address = match self {
+            Self::Nobody => None,
+            Self::Agreeing(nodes) => Some(&nodes.contact().address),
+            Self::Sharing(sharing) => Some(&sharing.contact().cluster_address),
+        };
+        address.map(String::as_str).filter(|address| !address.is_empty())
+    }
+
+    /// Lets another node lead, if this one does.
+    pub(crate) async fn leave(&self) {
+        match self {
+            Self::Nobody => {}
+            Self::Agreeing(nodes) => nodes.leave().await,
+            Self::Sharing(sharing) => sharing.leave().await,
+        }
+    }
+
+    /// Ends everything that this node does among others.
+    pub(crate) async fn close(&self) {
+        match self {
+            Self::Nobody => {}
+            Self::Agreeing(nodes) => nodes.close().await,
+            Self::Sharing(sharing) => sharing.close().await,
+        }
+    }
 }
 
 impl Opened {
     /// Opens what is configured, for a server whose API listens on these addresses.
     pub(crate) async fn open(config: &ServerConfig, api: &[SocketAddr], doors: &Doors) -> Result<Self, String> {
-        let Storage::Raft { directory, node_id } = &config.storage else {
-            return Self::plain(&config.storage, doors).await;
-        };
-        let machine = machine(directory, doors)?;
-        let opening = opening(config, directory, node_id.as_deref(), api)?;
-        let nodes = Nodes::open(doors, opening, machine).await.map_err(describe)?;
-        Ok(Self { store: Arc::new(nodes.store()), nodes: Some(nodes) })
+        match &config.storage {
+            Storage::Raft { directory, node_id } => {
+                let machine = machine(directory, doors)?;
+                let opening = opening(config, directory, node_id.as_deref(), api)?;
+                let nodes = Nodes::open(doors, opening, machine).await.map_err(describe)?;
+                Ok(Self { store: Arc::new(nodes.store()), others: Others::Agreeing(nodes) })
+            }
+            Storage::Postgresql(shared) if shared.lock.is_some() => Self::shared(config, shared, api, doors).await,
+            alone => Self::plain(alone, doors).await,
+        }
+    }
+
+    /// Opens what is configured for a server that is to have it to itself.
+    pub(crate) async fn to_itself(config: &ServerConfig, api: &[SocketAddr], doors: &Doors) -> Result<Self, String> {
+        match &config.storage {
+            Storage::Raft { .. } => Self::open(config, api, doors).await,
+            alone => Self::plain(alone, doors).await,
+        }
+    }
+
+    /// Opens a store that several nodes share.
+    async fn shared(
+        config: &ServerConfig,
+        shared: &PostgresqlConfig,
+        api: &[SocketAddr],
+        doors: &Doors,
+    ) -> Result<Self, String> {
+        let nowhere = Directory { path: PathBuf::new(), free_space_min: 0 };
+        let NodeOpening { listen, address, api_address, .. } = opening(config, &nowhere, None, api)?;
+        let listen =
+            listen.ok_or("`ha_enabled` needs a listener at a port, behind which other nodes reach this one")?;
+        if address.is_none() && listen.ip().is_unspecified() {
+            return Err(
+                "`ha_enabled` needs `cluster_addr`, since the cluster port listens on every address: an address \
+                        that the other nodes reach, such as \"https://10.0.0.1:8201\" (or VAULT_CLUSTER_ADDR)"
+                    .to_owned(),
+            );
+        }
+        say_unverified(shared);
+        let store = postgresql::open(shared, doors).await?;
+        let opening = SharingOpening { listen, address, api_address };
+        let sharing = Sharing::open(doors, opening, Arc::clone(&store)).await.map_err(describe)?;
+        Ok(Self { store, others: Others::Sharing(sharing) })
     }
 
     /// Opens a store that no other node agrees on. A node of a cluster by itself is opened with the others in mind.
@@ -45,24 +143,26 @@ impl Opened {
                 Arc::new(FileStore::open(doors, &directory.path, limits(directory)).map_err(describe)?)
             }
             Storage::Postgresql(config) => {
-                if !postgresql::is_verified(config) {
-                    tracing::warn!(
-                        "nobody verifies that the store's server is the one that is meant: say sslmode=verify-full and \
-                         sslrootcert in `connection_url`"
-                    );
-                }
-                postgresql::open(config, doors).await?
+                say_unverified(config);
+                postgresql::open(&PostgresqlConfig { lock: None, ..config.clone() }, doors).await?
             }
             Storage::Raft { .. } => return Err("storage \"raft\" is a node of a cluster".to_owned()),
         };
-        Ok(Self { store, nodes: None })
+        Ok(Self { store, others: Others::Nobody })
     }
 
     /// Ends what was opened, when nobody uses it any more.
     pub(crate) async fn close(self) {
-        if let Some(nodes) = self.nodes {
-            nodes.close().await;
-        }
+        self.others.close().await;
+    }
+}
+
+fn say_unverified(config: &PostgresqlConfig) {
+    if !postgresql::is_verified(config) {
+        tracing::warn!(
+            "nobody verifies that the store's server is the one that is meant: say sslmode=verify-full and sslrootcert in \
+             `connection_url`"
+        );
     }
 }
 

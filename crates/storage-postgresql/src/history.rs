@@ -24,6 +24,8 @@ pub(crate) enum Old {
     Values(BTreeMap<RawKey, Option<Stored>>),
     /// The values of these keys, and nobody has them any more: the answer was lost, or there were too many.
     Lost(BTreeSet<RawKey>),
+    /// Others wrote, and nobody here knows what.
+    Unknown,
 }
 
 impl Old {
@@ -35,7 +37,7 @@ impl Old {
                 };
                 values.iter().map(of).sum()
             }
-            Self::Lost(_) => 0,
+            Self::Lost(_) | Self::Unknown => 0,
         }
     }
 
@@ -113,6 +115,14 @@ impl History {
         self.forget(before);
     }
 
+    /// The store is further than was known, by what others wrote: of what is older, only what has not changed is known.
+    pub(crate) fn jump(&mut self, now: Moment) {
+        let before = self.now.generation;
+        self.old.insert(Moment { generation: before, ..now }, Old::Unknown);
+        self.now = now;
+        self.forget(before);
+    }
+
     /// The generations that somebody reads.
     pub(crate) fn generations(&self) -> BTreeSet<i64> {
         self.in_use.keys().map(|moment| moment.generation).chain([self.now.generation]).collect()
@@ -129,6 +139,7 @@ impl History {
                 }
                 Old::Lost(keys) if keys.contains(key) => return Was::Lost,
                 Old::Lost(_) => {}
+                Old::Unknown => return Was::Lost,
             }
         }
         Was::AsNow
@@ -228,6 +239,23 @@ mod tests {
         assert_eq!(history.generations(), BTreeSet::from([1, -7]));
         history.end(before);
         assert_eq!(history.generations(), BTreeSet::from([-7]));
+        assert!(history.old.is_empty());
+    }
+
+    #[test]
+    fn of_what_others_wrote_nothing_is_known_to_who_reads_what_was_before() {
+        let mut history = history();
+        let before = history.begin();
+        history.advance(Version(5), overwrote(&[("a", Some(stored(1, b"1")))]));
+        history.jump(Moment { generation: 1, version: Version(9) });
+        assert_eq!(history.at(before, &key("a")), Was::Then(Some(stored(1, b"1"))), "it was overwritten here");
+        assert_eq!(history.at(before, &key("b")), Was::Lost);
+        let after = history.begin();
+        assert_eq!(history.at(after, &key("b")), Was::AsNow);
+        history.jump(Moment { generation: 4, version: Version(11) });
+        assert_eq!(history.at(after, &key("b")), Was::Lost, "also where another generation counts");
+        history.end(before);
+        history.end(after);
         assert!(history.old.is_empty());
     }
 

@@ -136,6 +136,9 @@ impl Install for Restoring {
         store.watchers.around_state(
             || store.now(),
             || {
+                if !store.writes() {
+                    return Err(StoreError::Elsewhere { name: store.name.clone() });
+                }
                 let before = store.at();
                 let after = Moment { generation: self.generation, version: before.version.max(version).next() };
                 store.make(Change::Switch(after, before.version))

@@ -16,6 +16,8 @@ pub(crate) async fn keep(store: Weak<Inner>) {
     loop {
         let pause = match store.upgrade() {
             Some(store) if store.is_taken() => return,
+            // Who writes a store that several share is looked after by itself.
+            Some(store) if !store.writes() => store.lane.doors.clock.sleep(LOOK_EVERY),
             Some(store) => {
                 was_there = look(&store, was_there).await;
                 store.lane.doors.clock.sleep(LOOK_EVERY)

@@ -7,7 +7,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
-use tresor_env::{Doors, Tasks};
+use tresor_env::{Doors, Signal, Tasks};
 
 /// The runtime, and the doors that are used in it.
 pub(crate) struct Lane {
@@ -16,13 +16,24 @@ pub(crate) struct Lane {
     /// What drives connections, and looks after the store.
     pub(crate) tasks: Tasks,
     pub(crate) doors: Doors,
+    /// The process is about to end: what is waited for has little time left.
+    hurried: Signal<bool>,
 }
+
+/// How much time that is.
+const HURRIED_MAX: Duration = Duration::from_secs(1);
 
 impl Lane {
     pub(crate) fn start(doors: &Doors) -> std::io::Result<Self> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("postgresql").enable_all().build()?;
         let handle = runtime.handle().clone();
-        Ok(Self { runtime: Some(runtime), handle, tasks: Tasks::new(), doors: doors.clone() })
+        Ok(Self {
+            runtime: Some(runtime),
+            handle,
+            tasks: Tasks::new(),
+            doors: doors.clone(),
+            hurried: Signal::new(false),
+        })
     }
 
     /// Starts something that lives at most as long as the lane.
@@ -41,13 +52,36 @@ impl Lane {
         blocking(|| receiver.recv()).ok()
     }
 
+    /// The same for whoever may not block.
+    pub(crate) fn ask<T: Send + 'static, W: Future<Output = T> + Send + 'static>(
+        &self,
+        work: W,
+    ) -> impl Future<Output = Option<T>> + Send + use<T, W> {
+        let done = self.handle.spawn(work);
+        async move { done.await.ok() }
+    }
+
     /// What comes of something within a time; nothing when it takes longer.
     pub(crate) async fn within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let hurried = async {
+            self.hurried.wait_for(|hurried| hurried.then_some(())).await;
+            self.doors.clock.sleep(HURRIED_MAX).await;
+        };
         tokio::select! {
             biased;
             done = work => Some(done),
             () = self.doors.clock.sleep(limit) => None,
+            () = hurried => None,
         }
+    }
+
+    /// From now on nothing is waited for long, and nothing is tried again.
+    pub(crate) fn hurry(&self) {
+        self.hurried.update(|hurried| *hurried = true);
+    }
+
+    pub(crate) fn is_hurried(&self) -> bool {
+        self.hurried.read(|hurried| *hurried)
     }
 }
 

@@ -53,7 +53,7 @@ struct Slot {
     in_vain: Option<Duration>,
 }
 
-struct Reader {
+pub(crate) struct Reader {
     link: Link,
     finding: Statement,
     dating: Statement,
@@ -61,13 +61,17 @@ struct Reader {
 
 impl Reader {
     async fn open(lane: &Lane, settings: &Settings) -> Result<Self, Trouble> {
-        let link = Link::open(lane, settings).await?;
+        Self::over(Link::open(lane, settings).await?, settings).await
+    }
+
+    /// Over a connection that there is.
+    pub(crate) async fn over(link: Link, settings: &Settings) -> Result<Self, Trouble> {
         let finding = link.prepare(&settings.table.finding()).await?;
         let dating = link.prepare(&settings.table.dating()).await?;
         Ok(Self { link, finding, dating })
     }
 
-    async fn find(&self, generation: i64, key: &RawKey, sought: Sought) -> Result<Found, Trouble> {
+    pub(crate) async fn find(&self, generation: i64, key: &RawKey, sought: Sought) -> Result<Found, Trouble> {
         let statement = match sought {
             Sought::Value => &self.finding,
             Sought::Version => &self.dating,
@@ -126,7 +130,7 @@ impl Readers {
                     Err(trouble) => Err(trouble),
                 };
                 let is_passing = matches!(found, Err(Trouble::Broken(_) | Trouble::Unreachable(_)));
-                if !is_passing || lane.doors.clock.monotonic() >= until {
+                if !is_passing || lane.doors.clock.monotonic() >= until || lane.is_hurried() {
                     return found;
                 }
                 lane.doors.clock.sleep(RETRY).await;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tresor_postgresql::Way;
 
+use crate::lock_table::LockTable;
 use crate::table::Table;
 
 /// How a store is reached and used.
@@ -23,6 +24,14 @@ pub struct Settings {
     /// How often an opening tries again to reach the server, with pauses that grow to five seconds; without a number, until it is
     /// reached.
     pub connect_retries: Option<u32>,
+    /// The table of the lock where several processes share the store; without one, a process has it to itself.
+    pub lock: Option<Table>,
+}
+
+impl Settings {
+    pub(crate) fn lock_table(&self) -> Option<LockTable<'_>> {
+        self.lock.as_ref().map(|lock| LockTable { lock, store: &self.table })
+    }
 }
 
 /// How long the server may take to let us in, where its URL does not say.

@@ -17,7 +17,9 @@ use crate::install::Restoring;
 use crate::keeper;
 use crate::lane::{Lane, blocking};
 use crate::link::Link;
-use crate::readers::{Readers, Sought};
+use crate::lock::{self, Lock, Part};
+use crate::pin::Pin;
+use crate::readers::{Found, Readers, Sought};
 use crate::settings::{READ_MAX, SETTLE_MAX, Settings, TRUSTED_FOR, WRITE_MAX};
 use crate::trouble::Trouble;
 use crate::writer::{Change, Done, Writer};
@@ -45,15 +47,19 @@ pub(crate) struct Inner {
     pub(crate) has_remains: AtomicBool,
     /// The generation that a state on its way in is brought to.
     pub(crate) restoring: Mutex<Option<i64>>,
+    /// Which of several processes writes, where they share the store.
+    pub(crate) lock: Option<Arc<Lock>>,
+    /// What a process that stands by reads from.
+    pub(crate) pin: Mutex<Option<Arc<Pin>>>,
 }
 
 /// What is known of what is stored.
-struct Known {
-    history: History,
+pub(crate) struct Known {
+    pub(crate) history: History,
     /// A change is under way: what the server shows may be of after it.
     is_changing: bool,
     /// A change of which nobody knows what became.
-    in_doubt: Option<Change>,
+    pub(crate) in_doubt: Option<Change>,
 }
 
 /// What a look at a server found, which changed nothing.
@@ -92,7 +98,10 @@ impl PostgresStore {
         let read = lane.wait(async move { reading.open(&within, &with).await });
         read.unwrap_or_else(|| Err(Trouble::late())).map_err(|trouble| trouble.of_store(&name))?;
         let known = Known { history: History::new(now), is_changing: false, in_doubt: None };
+        let lock = settings.lock.is_some().then(|| Arc::new(Lock::new(owner)));
         let inner = Arc::new(Inner {
+            lock: lock.clone(),
+            pin: Mutex::default(),
             name,
             readers,
             settings,
@@ -109,7 +118,36 @@ impl PostgresStore {
         });
         inner.is_ours(inner.moment());
         inner.lane.begin(keeper::keep(Arc::downgrade(&inner)));
+        if let Some(lock) = lock {
+            inner.lane.begin(lock::keep(Arc::downgrade(&inner), Arc::clone(&lock)));
+            // From then on it keeps out who wants the store alone.
+            let (waiting, within) = (Arc::clone(&lock), Arc::clone(&inner.lane));
+            inner.lane.wait(async move { waiting.looked(&within).await });
+        }
         Ok(Self(inner))
+    }
+
+    /// Which of several processes writes, where they share the store.
+    #[must_use]
+    pub fn lock(&self) -> Option<&Arc<Lock>> {
+        self.0.lock.as_ref()
+    }
+
+    /// Completes when the server has said, to a question of after the call, that this process is the one that writes: then it
+    /// has everything that was ever acknowledged.
+    ///
+    /// # Errors
+    /// [`StoreError::Elsewhere`] when it is not, [`StoreError::Unreachable`].
+    pub async fn confirm(&self) -> Result<(), StoreError> {
+        self.0.confirm().await
+    }
+
+    /// Brings a process that stands by to what is stored now; those who watch follow. Blocking.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreachable`].
+    pub fn refresh(&self) -> Result<(), StoreError> {
+        self.0.refresh()
     }
 
     /// Looks at a server as an opening would, and changes nothing there. Blocking.
@@ -148,7 +186,7 @@ pub(crate) fn drawn(doors: &Doors) -> i64 {
 }
 
 impl Inner {
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(crate) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -165,6 +203,10 @@ impl Inner {
 
     /// Another process has opened it.
     pub(crate) fn is_lost(&self) {
+        if let Some(lock) = &self.lock {
+            // Who looks after the lock finds out whether it is so.
+            return lock.wake();
+        }
         if !self.is_taken.swap(true, Ordering::AcqRel) {
             tracing::error!("{}", Trouble::Taken.of_store(&self.name));
         }
@@ -178,8 +220,21 @@ impl Inner {
     pub(crate) fn told(&self, trouble: Trouble) -> StoreError {
         if trouble == Trouble::Taken {
             self.is_lost();
+            if self.lock.is_some() {
+                return StoreError::Elsewhere { name: self.name.clone() };
+            }
         }
         trouble.of_store(&self.name)
+    }
+
+    /// Whether this process writes, as far as it knows.
+    pub(crate) fn writes(&self) -> bool {
+        self.lock.as_ref().is_none_or(|lock| matches!(lock.part(), Part::Active { .. }))
+    }
+
+    /// Whether it stands by while another one writes.
+    pub(crate) fn stands_by(&self) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.part() == Part::Standby)
     }
 
     /// Refuses what is in memory when it may be out of date: another process may have opened the store.
@@ -316,26 +371,44 @@ impl Inner {
             Some(change) if change.touches(key) => Was::Lost,
             _ => known.history.at(moment, key),
         };
+        // Others have written what this process knows nothing of.
+        let now = known.history.now();
+        let is_further = known.in_doubt.as_ref().map_or(now, |change| change.after(now)).version < shown;
         drop(known);
         match was {
+            Was::AsNow if is_further => Err(self.overwritten()),
             Was::AsNow => Ok(found),
             Was::Then(stored) => Ok(stored),
-            Was::Lost => {
-                let why = "a value was overwritten, and what it was before is gone: ask again".to_owned();
-                Err(Trouble::Unreachable(why).of_store(&self.name))
-            }
+            Was::Lost => Err(self.overwritten()),
         }
     }
 
+    fn overwritten(&self) -> StoreError {
+        let why = "a value was overwritten, and what it was before is gone: ask again".to_owned();
+        Trouble::Unreachable(why).of_store(&self.name)
+    }
+
+    /// Asks the server for a key.
+    pub(crate) fn asked(
+        &self,
+        generation: i64,
+        key: &RawKey,
+        sought: Sought,
+    ) -> impl Future<Output = Result<Found, Trouble>> + Send + use<> {
+        let (lane, settings, readers) = (Arc::clone(&self.lane), Arc::clone(&self.settings), Arc::clone(&self.readers));
+        let key = key.clone();
+        async move { readers.find(&lane, &settings, (generation, &key), sought).await }
+    }
+
     fn find(&self, moment: Moment, key: &RawKey, sought: Sought) -> Result<Option<Stored>, StoreError> {
+        if let Some(found) = self.pinned(moment, key, sought) {
+            return Ok(found);
+        }
         self.trusted()?;
         let asked_at = self.moment();
-        let (lane, settings, readers) = (Arc::clone(&self.lane), Arc::clone(&self.settings), Arc::clone(&self.readers));
-        let asked = key.clone();
-        let found =
-            self.lane.wait(async move { readers.find(&lane, &settings, (moment.generation, &asked), sought).await });
+        let found = self.lane.wait(self.asked(moment.generation, key, sought));
         let found = found.unwrap_or_else(|| Err(Trouble::late())).map_err(|trouble| self.told(trouble))?;
-        if found.owner != self.writer.owner() {
+        if found.owner != self.writer.owner() && !self.stands_by() {
             return Err(self.told(Trouble::Taken));
         }
         self.is_ours(asked_at);
@@ -380,6 +453,10 @@ impl Drop for At {
 
 impl Store for PostgresStore {
     fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        if self.0.stands_by() && !self.0.watchers.is_anybody_there() {
+            // Nothing in memory follows from what is shown.
+            self.0.refresh()?;
+        }
         self.0.trusted()?;
         Ok(self.0.now())
     }
@@ -387,6 +464,9 @@ impl Store for PostgresStore {
     fn apply(&self, batch: Batch) -> Result<(), StoreError> {
         if self.0.is_taken() {
             return Err(self.0.told(Trouble::Taken));
+        }
+        if !self.0.writes() && !self.0.founds(&batch)? {
+            return Err(StoreError::Elsewhere { name: self.0.name.clone() });
         }
         let take = |batch: Arc<Batch>| self.0.make(Change::Batch(batch));
         self.0.watchers.around(Arc::new(batch), || self.0.now(), take)
@@ -406,6 +486,10 @@ impl Store for PostgresStore {
             Err(StoreError::Taken { .. }) => Condition::Taken,
             Err(_) => Condition::Unreachable,
         }
+    }
+
+    fn hurry(&self) {
+        self.0.lane.hurry();
     }
 
     fn export(&self) -> Result<Box<dyn Export>, StoreError> {

@@ -8,6 +8,8 @@ use std::fmt;
 
 /// The format of what lies in the tables.
 pub(crate) const FORMAT: i32 = 1;
+/// Whoever makes tables holds this lock: PostgreSQL refuses one of two that make the same one at once.
+pub(crate) const ONE_AT_A_TIME: i64 = 1_414_681_426;
 /// The longest name of a table of which another is made.
 const NAME_BYTES_MAX: usize = 57;
 
@@ -49,19 +51,21 @@ impl Table {
     }
 
     /// Values.
-    fn data(&self) -> String {
+    pub(crate) fn data(&self) -> String {
         self.quoted("")
     }
 
     /// The one row.
-    fn state(&self) -> String {
+    pub(crate) fn state(&self) -> String {
         self.quoted("_state")
     }
 
-    /// Makes what is missing. Values are sealed and do not shrink, so nothing is lost with the time that compressing takes.
+    /// Makes what is missing; of several that do so at once, one after the other. Values are sealed and do not shrink, so nothing
+    /// is lost with the time that compressing takes.
     pub(crate) fn making(&self) -> String {
         format!(
-            "CREATE TABLE IF NOT EXISTS {data} (generation bigint NOT NULL, key bytea NOT NULL, version bigint NOT NULL, \
+            "SELECT pg_advisory_xact_lock({ONE_AT_A_TIME}); \
+             CREATE TABLE IF NOT EXISTS {data} (generation bigint NOT NULL, key bytea NOT NULL, version bigint NOT NULL, \
              value bytea NOT NULL, PRIMARY KEY (generation, key)); \
              ALTER TABLE {data} ALTER COLUMN value SET STORAGE EXTERNAL; \
              CREATE TABLE IF NOT EXISTS {state} (id smallint PRIMARY KEY CHECK (id = 1), format integer NOT NULL, \
@@ -126,9 +130,13 @@ impl Table {
         format!("UPDATE {} SET epoch = epoch + 1 WHERE id = 1 AND owner = $1 RETURNING {CLAIM}", self.state())
     }
 
-    /// What the one row says.
+    /// What the one row says; refused where values could not be read.
     pub(crate) fn looking(&self) -> String {
-        format!("SELECT {CLAIM}, owner FROM {} WHERE id = 1", self.state())
+        format!(
+            "SELECT {CLAIM}, owner FROM {} WHERE id = 1 AND (SELECT true FROM {} LIMIT 1) IS NOT false",
+            self.state(),
+            self.data()
+        )
     }
 
     /// A batch, and what it overwrites. `$1` owner, `$2` epoch, `$3` version, `$4` keys and `$5` values to be written, `$6`
@@ -226,7 +234,7 @@ impl Table {
 }
 
 /// What the one row says of a store.
-const CLAIM: &str = "format, epoch, generation, version";
+pub(crate) const CLAIM: &str = "format, epoch, generation, version";
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -79,7 +79,7 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
-    fn read(row: &Row) -> Result<Self, Trouble> {
+    pub(crate) fn read(row: &Row) -> Result<Self, Trouble> {
         let damaged = |error: tokio_postgres::Error| Trouble::Damaged(error.to_string());
         let format: i32 = row.try_get(0).map_err(damaged)?;
         if format != FORMAT {
@@ -166,6 +166,34 @@ impl Session {
     }
 }
 
+pub(crate) fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Makes tables that are missing, where they are not made by hand.
+async fn make_tables(link: &Link, settings: &Settings) -> Result<(), Trouble> {
+    // Whoever made them may have given us no right to make any.
+    let are_there = link.text(&settings.table.are_there()).await? == "t";
+    let shared = match settings.lock_table() {
+        Some(shared) if link.text(&shared.is_there()).await? != "t" => Some(shared),
+        _ => None,
+    };
+    if are_there && shared.is_none() {
+        return Ok(());
+    }
+    if !settings.makes_tables {
+        let missing = "its tables are missing, and `skip_create_table` says that they are made by hand";
+        return Err(Trouble::Refused(missing.to_owned()));
+    }
+    if !are_there {
+        link.run(&settings.table.making()).await?;
+    }
+    match shared {
+        Some(shared) => link.run(&shared.making()).await,
+        None => Ok(()),
+    }
+}
+
 fn number(version: Version) -> Result<i64, Trouble> {
     i64::try_from(version.0).map_err(|_| Trouble::Refused("there are no more versions".to_owned()))
 }
@@ -192,26 +220,29 @@ impl Writer {
         opened
     }
 
+    /// Makes tables that are missing, and the first state; and takes the store, unless several processes share it.
     async fn take(lane: &Lane, settings: &Settings, owner: i64, link: Link) -> Result<Option<(Self, Moment)>, Trouble> {
         let table = &settings.table;
         check_durability(&link).await?;
-        if link.text(&table.are_there()).await? == "t" {
-            // Whoever made them may have given us no right to make any.
-        } else if settings.makes_tables {
-            link.run(&table.making()).await?;
-        } else {
-            let missing = "its tables are missing, and `skip_create_table` says that they are made by hand";
-            return Err(Trouble::Refused(missing.to_owned()));
-        }
-        if !lock(lane, &link, settings).await? {
+        make_tables(&link, settings).await?;
+        let is_ours = match settings.lock_table() {
+            None => lock(lane, &link, settings).await?,
+            // Just to say at the start that somebody has the store alone; who looks after the lock keeps it.
+            Some(shared) => link.text(&shared.sharing()).await? == "t",
+        };
+        if !is_ours {
             return Ok(None);
         }
         link.run(&table.beginning()).await?;
-        let taking = link.prepare(&table.taking()).await?;
-        let rows = link.rows(&taking, &[&owner]).await?;
+        let claim = if let Some(shared) = settings.lock_table() {
+            link.run(&shared.beginning()).await?;
+            link.rows(&link.prepare(&table.looking()).await?, &[]).await?
+        } else {
+            link.rows(&link.prepare(&table.taking()).await?, &[&owner]).await?
+        };
         let gone =
             || Trouble::Damaged("there are values, and the row that says how far the store is is gone".to_owned());
-        let claim = Claim::read(rows.first().ok_or_else(gone)?)?;
+        let claim = Claim::read(claim.first().ok_or_else(gone)?)?;
         if claim.now.version > Version(1) && link.text(&table.has_values()).await? != "t" {
             // Of a store that was ever initialised, something is there. The first batch may have been an empty one, before
             // what is elsewhere was to be taken over.
@@ -220,8 +251,38 @@ impl Writer {
                 claim.now.version.0
             )));
         }
-        let session = Session::prepared(link, settings, claim, true).await?;
-        Ok(Some((Self { owner, session: Mutex::new(Some(session)) }, claim.now)))
+        let session = match settings.lock {
+            Some(_) => None,
+            None => Some(Session::prepared(link, settings, claim, true).await?),
+        };
+        Ok(Some((Self { owner, session: Mutex::new(session) }, claim.now)))
+    }
+
+    /// Takes the lock of a store that several processes share, if nobody has it, and the store with it: its term, and how far
+    /// the store is. Nothing that another process sent before changes it any more. In the lane.
+    pub(crate) async fn take_over(
+        &self,
+        lane: &Lane,
+        settings: &Settings,
+        life: Duration,
+    ) -> Result<Option<(i64, Moment)>, Trouble> {
+        let Some(shared) = settings.lock_table() else { return Ok(None) };
+        let mut held = self.session.lock().await;
+        *held = None;
+        let taken = lane.within(WRITE_MAX, async {
+            let link = Link::open(lane, settings).await?;
+            let taking = link.prepare(&shared.taking()).await?;
+            let rows = link.rows(&taking, &[&self.owner, &milliseconds(life)]).await?;
+            let Some(row) = rows.first() else { return Ok(None) };
+            let claim = Claim::read(row)?;
+            let term: i64 = row.try_get(4).map_err(|error| Trouble::Damaged(error.to_string()))?;
+            Ok(Some((Session::prepared(link, settings, claim, true).await?, term, claim.now)))
+        });
+        let taken = taken.await.unwrap_or_else(|| Err(Trouble::late()))?;
+        Ok(taken.map(|(session, term, now)| {
+            *held = Some(session);
+            (term, now)
+        }))
     }
 
     /// Makes a change that follows `before`. In the lane.
@@ -253,7 +314,7 @@ impl Writer {
                 Err(Trouble::Broken(why) | Trouble::Unreachable(why)) => why,
                 Err(trouble) => return in_doubt.map_or(Done::Not(trouble), Done::Unknown),
             };
-            if clock.monotonic() >= until {
+            if clock.monotonic() >= until || lane.is_hurried() {
                 return in_doubt.map_or_else(|| Done::Not(Trouble::Unreachable(why)), Done::Unknown);
             }
             clock.sleep(RETRY).await;
@@ -264,6 +325,8 @@ impl Writer {
     async fn fenced(&self, lane: &Lane, settings: &Settings, held: &mut Option<Session>) -> Trouble {
         *held = None;
         match self.session(lane, settings, held).await {
+            // It was another's meanwhile, and is ours again.
+            Ok(_) if settings.lock.is_some() => Trouble::Taken,
             // It is ours, and somewhere else than we know.
             Ok(_) => Trouble::Damaged("its version is not the one that was written last".to_owned()),
             Err(trouble) => trouble,
@@ -293,7 +356,7 @@ impl Writer {
     async fn claim(&self, lane: &Lane, settings: &Settings) -> Result<(Session, Moment), Trouble> {
         let link = Link::open(lane, settings).await?;
         // The session of before may not be gone yet, and has the lock then; the fence is what counts.
-        let is_locked = link.text(&settings.table.locking()).await? == "t";
+        let is_locked = settings.lock.is_some() || link.text(&settings.table.locking()).await? == "t";
         let going_on = link.prepare(&settings.table.going_on()).await?;
         let rows = link.rows(&going_on, &[&self.owner]).await?;
         let claim = Claim::read(rows.first().ok_or(Trouble::Taken)?)?;

@@ -196,6 +196,9 @@ pub trait Store: Send + Sync {
         Scrubbed::default()
     }
 
+    /// The process is about to end: whoever waits for a server that does not answer is told so soon.
+    fn hurry(&self) {}
+
     /// Its state as it is now, to be kept elsewhere. It is read while writes go on.
     ///
     /// # Errors

@@ -42,6 +42,13 @@ impl Watchers {
         *watching = living.chain([watcher]).collect();
     }
 
+    /// Whether anybody is told.
+    #[must_use]
+    pub fn is_anybody_there(&self) -> bool {
+        let watching = self.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        watching.iter().any(|watcher| watcher.strong_count() > 0)
+    }
+
     /// Takes a batch between the two words.
     pub fn around<B: Borrow<Batch>, T>(
         &self,

@@ -219,7 +219,7 @@ pub(crate) struct Leader {
 
 pub(crate) async fn read_leader(node: &Node, _input: EmptyInput) -> Result<Leader, Fault> {
     let cluster = node.cluster();
-    let indexes = cluster.is_enabled().then(|| cluster.indexes());
+    let indexes = cluster.has_log().then(|| cluster.indexes());
     let mut leader = Leader {
         ha_enabled: cluster.is_enabled(),
         is_self: false,

@@ -279,14 +279,14 @@ fn given(head: &[u8], name: &str, key: &[u8; 32]) -> Vec<u8> {
     message
 }
 
-fn push_contact(message: &mut Vec<u8>, contact: &Contact) {
+pub(super) fn push_contact(message: &mut Vec<u8>, contact: &Contact) {
     let Contact { name, key, cluster_address, api_address } = contact;
     for field in [name.as_bytes(), key, cluster_address.as_bytes(), api_address.as_bytes()] {
         push(message, field);
     }
 }
 
-fn push(message: &mut Vec<u8>, field: &[u8]) {
+pub(super) fn push(message: &mut Vec<u8>, field: &[u8]) {
     message.extend((field.len() as u64).to_be_bytes());
     message.extend(field);
 }

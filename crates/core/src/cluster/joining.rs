@@ -158,7 +158,7 @@ impl Node {
     /// # Errors
     /// A refusal when the node is no node of a cluster, or was not let in.
     pub async fn join(&self, leader: LeaderAddress, is_kept_up: bool, non_voter: bool) -> Result<bool, Fault> {
-        let joining = self.settings.joining.as_ref().filter(|_| self.cluster.is_enabled());
+        let joining = self.settings.joining.as_ref().filter(|_| self.cluster.has_log());
         let joining = joining.ok_or_else(|| Fault::invalid("raft storage is not in use"))?;
         let leaders = vec![joining.doors.open(leader).map_err(Fault::invalid)?];
         let wish = Arc::new(Wish { leaders, wants_vote: !non_voter });
@@ -168,7 +168,7 @@ impl Node {
     /// Joins the cluster that the operator configured, in the background; a member asks there where the others are, whenever
     /// it does not find them.
     pub fn join_by_itself(self: &Arc<Self>) {
-        let Some(joining) = self.settings.joining.as_ref().filter(|_| self.cluster.is_enabled()) else { return };
+        let Some(joining) = self.settings.joining.as_ref().filter(|_| self.cluster.has_log()) else { return };
         self.find_others();
         if self.is_outside() && !joining.retry_join.is_empty() {
             let wish = Wish { leaders: joining.retry_join.clone(), wants_vote: !joining.non_voter };

@@ -81,7 +81,7 @@ impl Membership {
 
     /// The term in which this node leads.
     fn term(&self) -> Result<u64, Fault> {
-        if !self.cluster.is_enabled() {
+        if !self.cluster.has_log() {
             return Err(Fault::invalid("raft storage is not in use"));
         }
         match self.cluster.standing() {
@@ -332,7 +332,7 @@ fn not_leader() -> Fault {
 /// Starts giving votes to nodes that joined, and removing those that are dead, on the leader.
 pub(crate) fn start(unsealed: &Arc<Unsealed>, tasks: &Tasks) {
     let membership = &unsealed.handles.membership;
-    if membership.cluster.is_enabled() {
+    if membership.cluster.has_log() {
         tasks.spawn(run(Arc::downgrade(unsealed), membership.clock.clone(), unsealed.gate.clone()));
     }
 }

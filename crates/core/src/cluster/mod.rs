@@ -4,6 +4,7 @@
 //! (`tresor-server` puts consensus and the cluster port there). [`Alone`] is the door of every store that has no other nodes.
 //! Deliberately absent: entries, votes, and anything that is stored.
 
+pub mod announced;
 pub mod autopilot;
 pub mod finding;
 pub mod join;
@@ -15,6 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use tresor_barrier::JoinKey;
 use tresor_env::BoxFuture;
 use tresor_metrics::Reading;
 use tresor_model::fault::{Failure, Side};
@@ -191,6 +193,15 @@ pub type Message = tresor_record::Encoded;
 pub trait Cluster: Send + Sync {
     /// Whether there can be other nodes at all.
     fn is_enabled(&self) -> bool;
+
+    /// Whether the nodes agree on a log that each has for itself: then every node answers reads, and nodes join and leave.
+    /// Where there are other nodes and no log, they share a store, and whoever leads answers everything.
+    fn has_log(&self) -> bool {
+        self.is_enabled()
+    }
+
+    /// The node was unsealed. All that could open the store have this key in common, until the node is sealed.
+    fn open_with(&self, _: JoinKey) {}
 
     /// This node.
     fn me(&self) -> Contact;

@@ -164,6 +164,8 @@ pub(crate) enum Answer {
     Elsewhere,
     /// It could not read the request: nothing was done.
     Unreadable,
+    /// The answer is a stream, which is not passed on.
+    Stream,
     /// The outcome, recorded there.
     Outcome(Result<Response, Fault>),
 }
@@ -187,6 +189,8 @@ enum AnswerPart {
     Refused(RefusalPart),
     #[part(tag = 5)]
     Failed { public: Option<String>, is_upstream: bool },
+    #[part(tag = 6)]
+    Stream,
 }
 
 #[derive(Part)]
@@ -297,6 +301,7 @@ pub(crate) fn write_answer(answer: Answer) -> Encoded {
             AnswerPart::Elsewhere
         }
         Answer::Unreadable => AnswerPart::Unreadable,
+        Answer::Stream => AnswerPart::Stream,
         Answer::Outcome(Ok(response)) => done(response),
         Answer::Outcome(Err(Fault::Refusal(refusal))) => AnswerPart::Refused(refused(refusal)),
         Answer::Outcome(Err(Fault::Failure(failure))) => AnswerPart::Failed {
@@ -315,6 +320,7 @@ pub(crate) fn read_answer(bytes: &[u8]) -> Result<Answer, RecordError> {
     Ok(match AnswerRecord::decode(bytes)?.answer {
         AnswerPart::Elsewhere => Answer::Elsewhere,
         AnswerPart::Unreadable => Answer::Unreadable,
+        AnswerPart::Stream => Answer::Stream,
         AnswerPart::Done(response) => Answer::Outcome(Ok(response_of(response))),
         AnswerPart::Refused(refusal) => Answer::Outcome(Err(refusal_of(refusal).into())),
         AnswerPart::Failed { public, is_upstream } => Answer::Outcome(Err(Fault::Failure(Failure {
@@ -337,11 +343,8 @@ fn done(response: Response) -> AnswerPart {
         Shape::Raw { content_type, bytes } => {
             ShapePart::Raw { content_type: content_type.into_owned(), bytes: Encoded::new(bytes) }
         }
-        // No route that answers so runs on the leader only.
-        Shape::Stream { .. } | Shape::Messages(_) => {
-            let public = Some("this answer is a stream; ask the active node for it".to_owned());
-            return AnswerPart::Failed { public, is_upstream: false };
-        }
+        // Where every node has what is stored, no route that answers so runs on the leader only.
+        Shape::Stream { .. } | Shape::Messages(_) => return AnswerPart::Stream,
     };
     AnswerPart::Done(ResponsePart {
         shape,

@@ -63,6 +63,9 @@ pub(crate) fn stand_by(unsealed: &Unsealed) -> Result<(), Fault> {
 pub(crate) struct CommonTime {
     clock: SteadyClock,
     mark: KeyPrefix,
+    /// Whether each mark is heard when it is told. Where there is no log it is heard when somebody else begins to lead, and what
+    /// this node bridged meanwhile is nearer to the time.
+    is_heard_at_once: bool,
 }
 
 impl CommonTime {
@@ -70,8 +73,8 @@ impl CommonTime {
     ///
     /// # Errors
     /// Never: the name of the mark is one.
-    pub(crate) fn new(clock: SteadyClock) -> Result<Self, Fault> {
-        Ok(Self { clock, mark: keys::times().map_err(Fault::internal)? })
+    pub(crate) fn new(clock: SteadyClock, is_heard_at_once: bool) -> Result<Self, Fault> {
+        Ok(Self { is_heard_at_once, clock, mark: keys::times().map_err(Fault::internal)? })
     }
 
     /// Below what the mark lies.
@@ -87,7 +90,7 @@ impl CommonTime {
         if changed.touches(&self.mark)
             && let Some(told) = read(txn)?
         {
-            self.clock.hear(told);
+            self.clock.hear(if self.is_heard_at_once { told } else { told.max(self.clock.now()) });
         }
         Ok(())
     }

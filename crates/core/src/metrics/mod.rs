@@ -78,6 +78,8 @@ pub struct Metrics {
     /// Requests that were passed on to the node that leads.
     pub(crate) forward: Timer,
     pub(crate) forward_errors: Counter,
+    /// Work that was due and had to wait for storage.
+    pub(crate) storage_put_off: Counter,
     /// Requests that a quota refused.
     pub(crate) rate_limit_violation: Labelled<Counter>,
     pub(crate) lease_count_violation: Counter,
@@ -112,6 +114,7 @@ impl Metrics {
             log_response_failure: Counter::default(),
             forward: Timer::default(),
             forward_errors: Counter::default(),
+            storage_put_off: Counter::default(),
             rate_limit_violation: Labelled::default(),
             lease_count_violation: Counter::default(),
             routes: Labelled::default(),
@@ -212,6 +215,7 @@ impl Metrics {
             ("audit.log_request_failure", &self.log_request_failure),
             ("audit.log_response_failure", &self.log_response_failure),
             ("ha.rpc.client.forward.errors", &self.forward_errors),
+            ("storage.put_off", &self.storage_put_off),
             ("quota.lease_count.violation", &self.lease_count_violation),
             ("core.leadership_setup_failed", &self.leadership_setup_failed),
         ];
@@ -298,7 +302,7 @@ fn looked_up(
     all.push(Reading::gauge("runtime.sys_bytes", runtime.resident_bytes));
     all.push(Reading::gauge("runtime.num_tasks", runtime.tasks));
     all.push(Reading::gauge("runtime.num_threads", runtime.threads));
-    if handles.cluster.is_enabled() {
+    if handles.cluster.has_log() {
         members(handles, all);
     }
     Ok(())

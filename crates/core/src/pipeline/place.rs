@@ -222,7 +222,9 @@ fn placed(admitted: &Admitted, request: &Request) -> Place {
     }
     let place = declared(&route(&admitted.unsealed, &admitted.goes_to, request), request);
     let mut forward = request.headers.get(FORWARD).into_iter().flatten();
-    let wants_leader = request.wrap_ttl.is_some() || forward.any(|value| value == "active-node");
+    let wants_leader = request.wrap_ttl.is_some()
+        || forward.any(|value| value == "active-node")
+        || !admitted.unsealed.handles.cluster.has_log();
     if place == Place::Any && wants_leader { Place::Leader } else { place }
 }
 
@@ -279,6 +281,13 @@ async fn pass_on(unsealed: &Unsealed, request: Request) -> Result<Outcome, Reque
         Ok(Answer::Elsewhere) => match again(message) {
             Ok(request) => Err(request),
             Err(fault) => Ok(Err(fault)),
+        },
+        // Nothing was changed: no stream is an answer to a write.
+        Ok(Answer::Stream) => match unsealed.handles.cluster.standing() {
+            Standing::Follows(leader) if !leader.api_address.is_empty() => {
+                Ok(Err(Refusal::Redirect(leader.api_address).into()))
+            }
+            _ => Ok(Err(Refusal::Unavailable(NO_LEADER.into()).into())),
         },
         Ok(Answer::Unreadable) => Ok(Err(Refusal::Unavailable("the active node is of another release".into()).into())),
         Err(error) => {

@@ -13,11 +13,11 @@ use tresor_core::cluster::{
 };
 use tresor_env::BoxFuture;
 use tresor_metrics::Reading;
-use tresor_peers::{AskError, PublicKey};
+use tresor_peers::PublicKey;
 use tresor_wire::API_LEVEL;
 
 use super::hints::Voice;
-use super::inbox::{ANSWERED, FORWARDED, KEYS, ending_with};
+use super::inbox::{FORWARDED, KEYS, answered, ending_with};
 use super::{Nodes, node_id};
 
 type Known = tresor_consensus::Contact;
@@ -92,20 +92,7 @@ impl Nodes {
         }
         let Some(leader) = status.leader else { return Box::pin(std::future::ready(Err(ClusterError::NoLeader))) };
         let asked = self.port.request(leader, ending_with(message, kind), within);
-        Box::pin(async move {
-            let answer = asked.await.map_err(|error| match error {
-                AskError::NotAMember | AskError::TooLong { .. } | AskError::Unreachable(_) => {
-                    ClusterError::Unreachable(error.to_string())
-                }
-                // Also when the answer was too long, or whoever made it failed.
-                AskError::TimedOut | AskError::Lost(_) | AskError::Declined => ClusterError::Uncertain,
-            })?;
-            let mut answer = Message::new(Vec::from(answer));
-            match answer.pop() {
-                Some(ANSWERED) => Ok(answer),
-                _ => Err(ClusterError::Unreachable("it does not serve yet".to_owned())),
-            }
-        })
+        Box::pin(async move { answered(asked.await) })
     }
 
     fn asked(&self, change: Change) -> Result<tresor_consensus::Change, ClusterError> {

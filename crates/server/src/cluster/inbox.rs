@@ -9,9 +9,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use tresor_consensus::{Change, Consensus, Contact, NodeId};
 use tresor_core::cluster::join::is_cluster_address;
-use tresor_core::cluster::{Forwarded, Message};
+use tresor_core::cluster::{ClusterError, Forwarded, Message};
 use tresor_env::{BoxFuture, Tasks};
-use tresor_peers::{Declined, Handler, Lane};
+use tresor_peers::{AskError, Declined, Handler, Lane};
 use tresor_wire::API_LEVEL;
 
 use super::hints::Voice;
@@ -35,7 +35,7 @@ pub(crate) const ANSWERED: u8 = 1;
 /// Nothing was done: nobody is here who could.
 pub(crate) const NOBODY: u8 = 2;
 
-/// Answers what other nodes send.
+/// Answers what other nodes send. Where nodes share a store there is no consensus, and messages of the core are all there is.
 #[derive(Default)]
 pub(crate) struct Inbox {
     /// There is none while the node is being opened; it holds the port, and not the other way round.
@@ -105,6 +105,22 @@ impl Inbox {
             }
             _ => Err(Declined),
         }
+    }
+}
+
+/// What the core makes of what became of a message of its own.
+pub(crate) fn answered(asked: Result<Bytes, AskError>) -> Result<Message, ClusterError> {
+    let answer = asked.map_err(|error| match error {
+        AskError::NotAMember | AskError::TooLong { .. } | AskError::Unreachable(_) => {
+            ClusterError::Unreachable(error.to_string())
+        }
+        // Also when the answer was too long, or whoever made it failed.
+        AskError::TimedOut | AskError::Lost(_) | AskError::Declined => ClusterError::Uncertain,
+    })?;
+    let mut answer = Message::new(Vec::from(answer));
+    match answer.pop() {
+        Some(ANSWERED) => Ok(answer),
+        _ => Err(ClusterError::Unreachable("it does not serve yet".to_owned())),
     }
 }
 

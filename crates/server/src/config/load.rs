@@ -14,6 +14,7 @@ use super::initialize::read_initialize;
 use super::listener::{Listener, read_listener};
 use super::lockout::read_lockout;
 use super::log_file::read_log_file;
+use super::postgresql::{LockConfig, read_ha_storage};
 use super::registration::read_registration;
 use super::seal::read_seal;
 use super::snapshots::read_snapshots;
@@ -22,8 +23,7 @@ use super::telemetry::read_telemetry;
 use super::{ConfigError, JoinConfig, LogFileConfig, LogFormat, ServerConfig, Storage, TelemetryConfig};
 
 /// Keys of the reference that this release does not act on, and that are harmless to ignore.
-const IGNORED: [&str; 16] = [
-    "ha_storage",
+const IGNORED: [&str; 15] = [
     "cache_size",
     "disable_cache",
     "disable_printable_check",
@@ -168,6 +168,14 @@ pub fn parse(
             Some(_) => return Err(missing("VAULT_RAFT_RETRY_JOIN_AS_NON_VOTER is `true` or `false`")),
         }
     }
+    if let Some(lock) = found.lock {
+        lock.share(&mut config.storage).map_err(|text| missing(&text))?;
+    }
+    if config.disable_clustering && matches!(&config.storage, Storage::Postgresql(shared) if shared.lock.is_some()) {
+        return Err(missing(
+            "`disable_clustering` leaves servers that share a storage (`ha_enabled`) no way to each other",
+        ));
+    }
     let (url, path) = (environment("VAULT_PG_CONNECTION_URL"), environment("VAULT_RAFT_PATH"));
     complete(&mut config.storage, url, path, environment("VAULT_RAFT_NODE_ID")).map_err(|text| missing(&text))?;
     if matches!(&config.storage, Storage::Postgresql(postgresql) if postgresql.directory.is_none()) {
@@ -229,6 +237,8 @@ const LOCAL_CONFIG: &str = "VAULT_LOCAL_CONFIG";
 #[derive(Default)]
 struct Found {
     storage: Option<Storage>,
+    /// The lock of those that share it.
+    lock: Option<LockConfig>,
     /// Where the last of the two lifetimes of leases stands.
     lease_place: Option<(PathBuf, Position)>,
 }
@@ -309,6 +319,9 @@ fn read_file(
     if own_storage.is_some() {
         found.storage = own_storage;
     }
+    for block in document.labelled_blocks("ha_storage").map_err(|error| source.wrong(&error))? {
+        found.lock = Some(read_ha_storage(&mut source, &block)?);
+    }
     let mut own_seal = None;
     for block in document.labelled_blocks("seal").map_err(|error| source.wrong(&error))? {
         if let Some(seal) = read_seal(&mut source, &block, environment)?
@@ -348,6 +361,7 @@ fn read_file(
             | "listener"
             | "storage"
             | "backend"
+            | "ha_storage"
             | "seal"
             | "snapshots"
             | "telemetry"

@@ -1,7 +1,7 @@
 //! `storage "postgresql"`: where the server of the store is, and how it is used.
 //!
-//! Deliberately absent: reading the files of TLS that its URL names, which is done when the store is opened; and several
-//! servers on one table (`ha_enabled`), which is refused.
+//! Deliberately absent: reading the files of TLS that its URL names, which is done when the store is opened; and a lock on another
+//! server than the data's, since whoever takes the one must have the other at once.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -13,11 +13,13 @@ use tresor_postgresql::{Dsn, Files, Placed};
 use tresor_secret::SecretString;
 use tresor_storage_postgresql::Table;
 
-use super::ConfigError;
 use super::load::{Source, set};
+use super::{ConfigError, Storage};
 
 /// The table of who names none.
 const TABLE: &str = "tresor_store";
+/// The table of the lock of who names none.
+const LOCK_TABLE: &str = "tresor_ha_locks";
 /// How many connections are kept for reading where nothing is said: the server answers many questions over each.
 const CONNECTIONS: u32 = 4;
 /// How many questions are asked at once where nothing is said.
@@ -40,6 +42,8 @@ pub struct PostgresqlConfig {
     pub connect_retries: Option<u32>,
     /// Where the local audit log is kept; in memory when absent.
     pub directory: Option<PathBuf>,
+    /// The table of the lock, where several servers share the store.
+    pub lock: Option<Table>,
 }
 
 /// A connection URL, which may hold a password; or none yet.
@@ -54,6 +58,16 @@ impl ConnectionUrl {
     /// Whether nobody said where the server is.
     pub(super) const fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Whether it leads to the same database as another one.
+    fn is_like(&self, other: &Self) -> bool {
+        let place = |url: &Self| {
+            let config = url.dsn().ok()?.config;
+            let ports = config.get_ports().to_vec();
+            Some((config.get_hosts().to_vec(), ports, config.get_dbname().map(str::to_owned)))
+        };
+        place(self) == place(other)
     }
 
     /// Reads it.
@@ -109,7 +123,9 @@ pub(super) fn read_postgresql(source: &mut Source<'_>, block: &Block<'_>) -> Res
         makes_tables: true,
         connect_retries: Some(1),
         directory: None,
+        lock: None,
     };
+    let (mut is_shared, mut lock) = (false, Table::parse(LOCK_TABLE).map_err(default)?);
     for item in &block.object.items {
         let (Some(key), value) = (item.keys.first(), &item.value) else { continue };
         match key.name.as_str() {
@@ -127,19 +143,86 @@ pub(super) fn read_postgresql(source: &mut Source<'_>, block: &Block<'_>) -> Res
                 let retries = NonZeroU32::new(number(source, "max_connect_retries", value)?);
                 config.connect_retries = retries.map(NonZeroU32::get);
             }
-            "ha_enabled" => {
-                if source.flag("ha_enabled", value)? {
-                    let text = "`ha_enabled` is not available: one server uses a table of PostgreSQL. Storage `raft` \
-                                keeps several nodes";
-                    return Err(source.error(key.position, text));
-                }
-            }
-            "ha_table" => {}
+            "ha_enabled" => is_shared = source.flag("ha_enabled", value)?,
+            "ha_table" => lock = read_lock_table(source, value)?,
             "path" => config.directory = set(Some(source.text("path", value)?)).map(PathBuf::from),
             unknown => source.unknown(unknown, key.position),
         }
     }
+    if is_shared {
+        config.lock = Some(lock);
+    }
     Ok(config)
+}
+
+fn read_lock_table(source: &Source<'_>, value: &Value) -> Result<Table, ConfigError> {
+    let name = set(Some(source.text("ha_table", value)?)).unwrap_or_else(|| LOCK_TABLE.to_owned());
+    let table = Table::parse(&name).map_err(|error| error.to_string());
+    table.map_err(|error| source.error(value.position, format!("`ha_table`: {error}")))
+}
+
+/// Where `ha_storage` says that the lock lies.
+#[derive(Clone)]
+pub(super) struct LockConfig {
+    url: ConnectionUrl,
+    table: Table,
+}
+
+/// Reads an `ha_storage` stanza.
+pub(super) fn read_ha_storage(source: &mut Source<'_>, block: &Block<'_>) -> Result<LockConfig, ConfigError> {
+    let reason = "the lock and the data have to change in one statement, so `ha_storage` is \"postgresql\" beside \
+                  storage \"postgresql\"; storage \"raft\" needs none";
+    match block.labels.as_slice() {
+        ["postgresql"] => {}
+        [other] => {
+            return Err(source.error(block.position, format!("ha_storage `{other}` is not available: {reason}")));
+        }
+        _ => return Err(source.error(block.position, "`ha_storage` takes one type")),
+    }
+    let default = |error| source.error(block.position, format!("{error}"));
+    let (mut url, mut table) = (ConnectionUrl::new(String::new()), Table::parse(LOCK_TABLE).map_err(default)?);
+    for item in &block.object.items {
+        let (Some(key), value) = (item.keys.first(), &item.value) else { continue };
+        match key.name.as_str() {
+            "connection_url" => url = ConnectionUrl::new(source.text("connection_url", value)?),
+            "ha_table" => table = read_lock_table(source, value)?,
+            "ha_enabled" => {
+                if !source.flag("ha_enabled", value)? {
+                    let text = "`ha_enabled` is false in `ha_storage`, which is there for nothing else";
+                    return Err(source.error(key.position, text));
+                }
+            }
+            // Of the same server, which `storage` says.
+            "table" | "max_idle_connections" | "max_parallel" | "skip_create_table" | "max_connect_retries" => {}
+            unknown => source.unknown(unknown, key.position),
+        }
+    }
+    Ok(LockConfig { url, table })
+}
+
+impl LockConfig {
+    /// Lets a storage be shared by this lock.
+    ///
+    /// # Errors
+    /// When it is not of the same server.
+    pub(super) fn share(self, storage: &mut Storage) -> Result<(), String> {
+        match storage {
+            Storage::Postgresql(config) if self.url.is_empty() || self.url.is_like(&config.url) => {
+                config.lock = Some(self.table);
+                Ok(())
+            }
+            Storage::Postgresql(_) => {
+                Err("`ha_storage` \"postgresql\" names another `connection_url` than `storage`: the \
+                                           lock and the data have to change in one statement"
+                    .to_owned())
+            }
+            other => Err(format!(
+                "`ha_storage` \"postgresql\" beside storage \"{}\" is not available: what writes there asks no lock of \
+                 another server, so two could write at once",
+                other.kind()
+            )),
+        }
+    }
 }
 
 fn number(source: &Source<'_>, key: &str, value: &Value) -> Result<u32, ConfigError> {
@@ -180,7 +263,19 @@ mod tests {
         let config = read(&format!("{url}{more}"), None).unwrap();
         assert_eq!((config.table.to_string().as_str(), config.connections, config.parallel_max), ("own.secrets", 2, 9));
         assert_eq!((config.makes_tables, config.connect_retries), (false, None));
-        assert_eq!(config.directory, Some("/srv".into()));
+        assert_eq!((config.directory, config.lock), (Some("/srv".into()), None));
+    }
+
+    #[test]
+    fn several_servers_share_it_where_that_is_said_in_either_stanza() {
+        let url = "connection_url = \"postgres://root:canary@h/x\"";
+        let lock = |stanza: &str| read(stanza, None).unwrap().lock.map(|table| table.to_string());
+        assert_eq!(lock(&format!("{url}\nha_enabled = \"true\"")).as_deref(), Some("tresor_ha_locks"));
+        assert_eq!(lock(&format!("{url}\nha_enabled = true\nha_table = \"own.locks\"")).as_deref(), Some("own.locks"));
+        assert_eq!(lock(&format!("{url}\nha_table = \"own.locks\"")), None);
+        let beside = |stanza: &str| lock(&format!("{url}\n}}\nha_storage \"postgresql\" {{\n{stanza}"));
+        assert_eq!(beside("").as_deref(), Some("tresor_ha_locks"));
+        assert_eq!(beside(&format!("{url}\nha_table = \"l\"\nha_enabled = \"true\"")).as_deref(), Some("l"));
     }
 
     #[test]
@@ -194,7 +289,14 @@ mod tests {
     fn what_makes_no_sense_is_refused_by_name() {
         let url = "connection_url = \"postgres://root:canary@h/x\"";
         for (stanza, text) in [
-            (format!("{url}\nha_enabled = \"true\""), "`ha_enabled` is not available"),
+            (format!("{url}\nha_table = \"a b\""), "`ha_table`: a table is named by"),
+            (
+                format!("{url}\n}}\nha_storage \"postgresql\" {{\nconnection_url = \"postgres://i/x\""),
+                "in one statement",
+            ),
+            (format!("{url}\n}}\nha_storage \"consul\" {{"), "ha_storage `consul` is not available"),
+            (format!("{url}\n}}\nha_storage \"postgresql\" {{\nha_enabled = false"), "there for nothing else"),
+            (format!("{url}\nha_enabled = true\n}}\ndisable_clustering = true\ntelemetry {{"), "`disable_clustering`"),
             (format!("{url}\ntable = \"a; drop\""), "`table`: a table is named by"),
             (format!("{url}\nmax_parallel = \"many\""), "`max_parallel` must be a number"),
             ("connection_url = \"canary\"".to_owned(), "neither a URL"),

@@ -65,5 +65,5 @@ fn named<'i>(sys: &Sys, input: &'i Server) -> Result<&'i str, Fault> {
 
 pub(super) fn enabled(sys: &Sys) -> Result<&dyn tresor_core::cluster::Cluster, Fault> {
     let cluster = &*sys.handles.cluster;
-    if cluster.is_enabled() { Ok(cluster) } else { Err(Fault::invalid("raft storage is not in use")) }
+    if cluster.has_log() { Ok(cluster) } else { Err(Fault::invalid("raft storage is not in use")) }
 }

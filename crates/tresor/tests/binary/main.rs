@@ -39,6 +39,7 @@ mod protocols;
 mod proxies;
 mod registration;
 mod shares;
+mod sharing;
 mod signals;
 mod snapshots;
 mod stale;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -133,6 +134,39 @@ fn a_server_that_is_cut_off_from_postgresql_says_so_soon_and_serves_again_by_its
     wire.mend();
     until("an answer", || http.try_send("GET", "kv/a", "").filter(|answer| answer.status == 200));
     until("a write", || http.try_send("POST", "kv/b", "{\"x\":2}").filter(|answer| answer.status == 204));
+}
+
+#[test]
+fn a_server_that_is_told_to_stop_while_postgresql_is_away_ends_soon() {
+    let database = Postgres::start().unwrap();
+    let wire = Between::to(database.port()).unwrap();
+    let (mut server, keys) = production(wire.port(), "").start_ready();
+    let http = server.http().with_token(&keys.root);
+    http.post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);
+    wire.hold_after("");
+    std::thread::scope(|scope| {
+        scope.spawn(|| http.try_send("POST", "kv/a", "{\"x\":1}"));
+        until("the write to run", || {
+            server.signal(Signal::USR2);
+            server.log().contains("kv/a").then_some(())
+        });
+        let told = Instant::now();
+        server.signal(Signal::TERM);
+        assert!(server.wait().success());
+        assert!(told.elapsed() < Duration::from_secs(9), "{:?}", told.elapsed());
+    });
+}
+
+#[test]
+fn a_table_that_is_dropped_under_a_server_is_told_by_its_health() {
+    let database = Postgres::start().unwrap();
+    let (server, _) = production(database.port(), "").start_ready();
+    server.http().get("sys/health").expect(200);
+    database.sql("ALTER TABLE tresor_store RENAME TO put_aside").unwrap();
+    let health = until("word of it", || server.http().try_send("GET", "sys/health", "").filter(|it| it.status == 503));
+    assert!(health.text_at("/storage").starts_with("is not reached"), "{}", health.text);
+    database.sql("ALTER TABLE put_aside RENAME TO tresor_store").unwrap();
+    until("its end", || server.http().try_send("GET", "sys/health", "").filter(|it| it.status == 200));
 }
 
 #[test]

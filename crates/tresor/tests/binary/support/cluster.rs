@@ -113,6 +113,29 @@ impl<'p> Three<'p> {
         three
     }
 
+    /// The same where they share a store, which is configured like this.
+    pub(crate) fn sharing(places: &'p dyn Places, storage: &dyn Fn(&Production) -> String) -> Self {
+        let mut three = Self { places, homes: Vec::new(), servers: Vec::new(), root: String::new() };
+        for at in 0..3 {
+            let home = Production::new();
+            home.configure(&format!(
+                "{}listener \"tcp\" {{\n  address = \"{}\"\n  tls_disable = true\n}}\ndisable_mlock = true\n{STATIC}\n",
+                storage(&home),
+                places.address(at)
+            ));
+            let server = places.start(at, &home);
+            if at == 0 {
+                let body = json!({ "recovery_shares": 1, "recovery_threshold": 1 });
+                three.root = server.http().post("sys/init", &body).expect(200).text_at("/root_token");
+            }
+            three.homes.push(home);
+            three.servers.push(Some(server));
+        }
+        until("all to open", || (0..3).all(|at| is_open(&three.http(at))).then_some(()));
+        insist(&three.http(0), "POST", "sys/mounts/kv", &json!({ "type": "kv-v1" }).to_string());
+        three
+    }
+
     pub(crate) fn server(&self, at: usize) -> &Server {
         self.servers[at].as_ref().unwrap()
     }
