@@ -22,6 +22,7 @@ mod interrupted;
 pub mod jobs;
 pub(crate) mod leaving;
 mod names;
+mod outage;
 pub(crate) mod parked;
 pub mod record;
 pub(crate) mod renewing;
@@ -133,8 +134,9 @@ async fn run(node: Weak<Unsealed>, gate: Gate) {
             hurry.end();
         }
         failed = if progress.is_err() { failed.saturating_add(1) } else { 0 };
-        if let Err(fault) = &progress {
-            tracing::warn!(%fault, cause = ?fault, "expiry and collection will try again");
+        match &progress {
+            Ok(_) => outage::went_well(&unsealed),
+            Err(fault) => outage::tell(&unsealed, fault, "expiry and collection will try again"),
         }
         let took = unsealed.doors.clock.monotonic().saturating_sub(begun);
         let pause = match progress {
@@ -210,7 +212,7 @@ pub(crate) async fn step(unsealed: &Unsealed, pace: Pace) -> Result<Progress, Fa
 pub(crate) async fn tend(unsealed: &Unsealed) -> Result<(), Fault> {
     if let Err(fault) = unsealed.catch_up().await {
         // What cannot be loaded keeps nothing else from ending.
-        tracing::warn!(cause = ?fault, "caches could not follow a commit and will try again");
+        outage::tell(unsealed, &fault, "caches could not follow a commit and will try again");
     }
     unsealed.handles.tokens.look_ahead(|| unsealed.begin(), unsealed.clock.now()).await
 }

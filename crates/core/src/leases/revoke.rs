@@ -25,8 +25,8 @@ use super::hurry::Hurry;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, give_up, move_to, take_from_irrevocable, write};
 use super::{
-    Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, parked, pause_after, readable, retried, stands,
-    targets,
+    Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, outage, parked, pause_after, readable, retried,
+    stands, targets,
 };
 use crate::gate::Gate;
 use crate::keys;
@@ -76,7 +76,7 @@ pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
             Ok(Progress::More) => (took.saturating_mul(pace.rest).min(super::PAUSE_MAX), false),
             Ok(Progress::Idle) => (super::PAUSE_MAX, true),
             Err(fault) => {
-                tracing::warn!(%fault, cause = ?fault, "revoking will go on later");
+                outage::tell(&unsealed, &fault, "revoking will go on later");
                 broke = true;
                 (pause_after(failed), false)
             }
@@ -122,7 +122,7 @@ fn note(node: &Weak<Unsealed>, queue: &str, asked: Asked) -> bool {
             unsealed.handles.leases.targets().is_down(queue, &reason, unsealed.clock.now());
         }
         Asked::StoreFailed(fault) => {
-            tracing::warn!(%fault, cause = ?fault, "a lease will be revoked later");
+            outage::tell(&unsealed, &fault, "a lease will be revoked later");
             return false;
         }
     }

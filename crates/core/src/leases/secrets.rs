@@ -19,6 +19,7 @@ use tresor_wire::duration::print_go;
 use super::hurry::Hurry;
 use super::intents::INTENDED;
 use super::names::readable_ids;
+use super::outage::Outage;
 use super::record::{Attempts, LeaseRecord, LeaseState, number_of};
 use super::renewing::Renewals;
 use super::targets::Targets;
@@ -45,6 +46,7 @@ pub struct Leases {
     renewals: Renewals,
     irrevocable_kept: Option<Duration>,
     hurry: Arc<Hurry>,
+    outage: Outage,
 }
 
 /// What asking an engine takes.
@@ -117,6 +119,7 @@ impl Leases {
             renewals: Renewals::default(),
             irrevocable_kept,
             hurry: Arc::default(),
+            outage: Outage::default(),
         }
     }
 
@@ -138,6 +141,11 @@ impl Leases {
     /// Between who waits for the background, and that.
     pub(super) const fn hurry(&self) -> &Arc<Hurry> {
         &self.hurry
+    }
+
+    /// Whether storage is reached, as those see it who do what is due.
+    pub(crate) const fn outage(&self) -> &Outage {
+        &self.outage
     }
 
     /// Makes a lease of what an engine handed out.

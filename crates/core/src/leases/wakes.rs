@@ -21,7 +21,7 @@ use tresor_record::Record;
 use super::crew::{self, Crew};
 use super::intents::{ACT_DEADLINE, falls_due};
 use super::secrets::{Means, own_context};
-use super::{PAUSE_MAX, index, parked, pause_after, stands, targets};
+use super::{PAUSE_MAX, index, outage, parked, pause_after, stands, targets};
 use crate::besides::BESIDES;
 use crate::gate::Gate;
 use crate::keys;
@@ -160,7 +160,7 @@ pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
             Ok(true) => Duration::ZERO,
             Ok(false) => PAUSE_MAX,
             Err(fault) => {
-                tracing::warn!(cause = ?fault, "engines whose time has come will be called later");
+                outage::tell(&unsealed, &fault, "engines whose time has come will be called later");
                 pause_after(failed)
             }
         };
@@ -199,7 +199,7 @@ async fn begin(unsealed: &Arc<Unsealed>, crew: &mut Crew<()>) -> Result<bool, Fa
         let unsealed = Arc::clone(unsealed);
         crew.begin(&mount, &entry.clone(), async move {
             if let Err(fault) = one(&unsealed, second, &entry).await {
-                tracing::warn!(cause = ?fault, "an engine whose time has come will be called later");
+                outage::tell(&unsealed, &fault, "an engine whose time has come will be called later");
             }
         });
     }
