@@ -7,8 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use crate::process::free_port;
-
 /// What happens to an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 enum Wire {
@@ -40,8 +38,9 @@ impl Between {
     /// # Errors
     /// What the operating system says.
     pub fn to(server: u16) -> Result<Self, String> {
-        let port = free_port()?;
-        let listener = TcpListener::bind(("127.0.0.1", port)).map_err(|error| error.to_string())?;
+        // Chosen and held at once: another test may take a port that is only known to be free.
+        let listener = TcpListener::bind(("127.0.0.1", 0)).map_err(|error| error.to_string())?;
+        let port = listener.local_addr().map_err(|error| error.to_string())?.port();
         let ours = Arc::<Ours>::default();
         let shared = Arc::clone(&ours);
         thread::spawn(move || {
