@@ -168,6 +168,8 @@ pub(crate) fn read_answer(stream: &mut impl Read) -> Option<Answer> {
         }
         match stream.read(&mut bytes) {
             Ok(length @ 1..) => received.extend_from_slice(&bytes[..length]),
+            // A process that was stopped and goes on is told so where a time is set for reading.
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             _ => return None,
         }
     }
