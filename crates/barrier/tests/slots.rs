@@ -339,7 +339,7 @@ async fn a_key_that_lies_in_its_slot_opens_when_a_service_opened_it() {
 }
 
 #[tokio::test]
-async fn sea_01_a_sealed_key_that_was_put_in_anothers_place_opens_nothing_and_becomes_no_slot() {
+async fn sea_01_a_sealed_key_that_was_put_in_place_of_another_opens_nothing_and_becomes_no_slot() {
     let (store, sealed) = memory();
     initialize_by_service(&sealed).await;
     let at = RawKey::new(b"\0slots").unwrap();
