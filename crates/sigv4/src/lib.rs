@@ -1,7 +1,11 @@
-//! Signature Version 4 of one kind of request: what is posted to the root of a service of AWS.
+//! Signature Version 4 of one kind of request: what is posted to the root of a service of AWS; and the keys that a machine gives
+//! whoever runs there.
 //!
 //! By hand, because the library for it brings a second implementation of SHA-256 and HMAC; a page, held to signatures that
 //! AWS's own client makes. Deliberately absent: queries, paths, streams, presigned addresses.
+
+pub mod profile;
+pub mod told;
 
 use std::borrow::Cow;
 
@@ -22,6 +26,16 @@ pub struct Keys {
 }
 
 impl Keys {
+    /// Keys of these parts.
+    #[must_use]
+    pub fn new(access_key: &str, mut secret: Zeroizing<String>, token: Option<Zeroizing<String>>) -> Self {
+        Self {
+            access_key: access_key.to_owned(),
+            secret_key: SecretString::new(std::mem::take(&mut *secret)),
+            session_token: token.map(|mut token| SecretString::new(std::mem::take(&mut *token))),
+        }
+    }
+
     /// The same keys once more.
     #[must_use]
     pub fn duplicate(&self) -> Self {

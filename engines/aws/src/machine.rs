@@ -5,14 +5,10 @@
 //! that ends. A place that the environment names and that has none is an error, and no reason to look further: who names one
 //! means it. Deliberately absent: profiles that assume roles or start programs, and caching.
 
-mod metadata;
-mod profile;
-
 use std::sync::{Arc, OnceLock};
 
 use tresor_env::{Outgoing, Surroundings};
-use tresor_secret::SecretString;
-use tresor_sigv4::Keys;
+use tresor_sigv4::{Keys, profile, told};
 use zeroize::Zeroizing;
 
 use crate::query::AwsError;
@@ -66,9 +62,9 @@ impl Machine {
         if let Some(keys) = self.of_profile().await? {
             return Ok(keys);
         }
-        match metadata::of_container(self).await? {
+        match self.of_container().await? {
             Some(keys) => Ok(keys),
-            None => metadata::of_machine(self).await,
+            None => self.of_metadata().await,
         }
     }
 
@@ -76,7 +72,7 @@ impl Machine {
         let (id, secret) = (self.variable("AWS_ACCESS_KEY_ID"), self.variable("AWS_SECRET_ACCESS_KEY"));
         match (id, secret) {
             (None, None) => Ok(None),
-            (Some(id), Some(secret)) => Ok(Some(keys(&id, secret, self.variable("AWS_SESSION_TOKEN")))),
+            (Some(id), Some(secret)) => Ok(Some(Keys::new(&id, secret, self.variable("AWS_SESSION_TOKEN")))),
             (Some(_), None) => Err(keyless("the environment has AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY")),
             (None, Some(_)) => Err(keyless("the environment has AWS_SECRET_ACCESS_KEY without AWS_ACCESS_KEY_ID")),
         }
@@ -93,17 +89,38 @@ impl Machine {
         };
         let name = named.as_ref().map_or(profile::DEFAULT, |name| name.as_str());
         match profile::find(&text, name).map_err(|why| broken(&why))? {
-            Some(profile) => Ok(Some(keys(&profile.id, profile.secret, profile.token))),
+            Some(keys) => Ok(Some(keys)),
             None if is_meant => Err(broken(&format!("it has no profile {name:?}"))),
             None => Ok(None),
         }
     }
-}
 
-fn keys(id: &str, mut secret: Zeroizing<String>, token: Option<Zeroizing<String>>) -> Keys {
-    Keys {
-        access_key: id.to_owned(),
-        secret_key: SecretString::new(std::mem::take(&mut *secret)),
-        session_token: token.map(|mut token| SecretString::new(std::mem::take(&mut *token))),
+    /// Keys of the container, where the environment says that there are some.
+    async fn of_container(&self) -> Result<Option<Keys>, AwsError> {
+        let relative = self.variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+        let relative = relative.map(|path| format!("{}/{}", told::AGENT, path.trim_start_matches('/')));
+        let full = || self.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI").map(|full| full.to_string());
+        let Some(url) = relative.or_else(full) else { return Ok(None) };
+        let refused = |why: String| keyless(format!("the container's credentials: {why}"));
+        let token = match self.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE") {
+            Some(path) => {
+                let text = self.around.file(&path).await.map_err(|why| refused(why.to_string()))?;
+                let text = text.ok_or_else(|| refused("the file of its token is not there".to_owned()))?;
+                Some(Zeroizing::new(text.trim().to_owned()))
+            }
+            None => self.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN"),
+        };
+        told::by_container(&*self.outgoing, url, token).await.map(Some).map_err(refused)
+    }
+
+    /// Keys of the role that the machine has.
+    async fn of_metadata(&self) -> Result<Keys, AwsError> {
+        if self.variable("AWS_EC2_METADATA_DISABLED").is_some_and(|said| said.eq_ignore_ascii_case("true")) {
+            return Err(keyless("nothing around the server has keys"));
+        }
+        let base = self.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+        let base = base.as_ref().map_or(told::METADATA, |base| base.as_str());
+        let found = told::by_machine(&*self.outgoing, base).await;
+        found.map_err(|why| keyless(format!("the machine's metadata: {why}")))
     }
 }

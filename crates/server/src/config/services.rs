@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use tresor_env::outgoing::Base;
 use tresor_hcl::Position;
+use tresor_sigv4::told;
 
 use super::ConfigError;
 use super::load::Source;
@@ -242,8 +243,9 @@ pub(super) fn read_awskms(
 /// Where a container asks for its keys.
 fn container(environment: Environment<'_>) -> Option<(String, Option<PathBuf>)> {
     let set = |name: &str| environment(name).filter(|text| !text.is_empty());
-    let relative = || set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("http://169.254.170.2{path}"));
-    let uri = set("AWS_CONTAINER_CREDENTIALS_FULL_URI").or_else(relative)?;
+    let relative = set("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+    let relative = relative.map(|path| format!("{}/{}", told::AGENT, path.trim_start_matches('/')));
+    let uri = relative.or_else(|| set("AWS_CONTAINER_CREDENTIALS_FULL_URI"))?;
     Some((uri, set("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").map(PathBuf::from)))
 }
 
@@ -253,8 +255,7 @@ fn machine(environment: Environment<'_>) -> Option<String> {
     if set("AWS_EC2_METADATA_DISABLED").is_some_and(|text| text.eq_ignore_ascii_case("true")) {
         return None;
     }
-    let other = set("AWS_EC2_METADATA_SERVICE_ENDPOINT").map(|text| text.trim_end_matches('/').to_owned());
-    Some(other.unwrap_or_else(|| "http://169.254.169.254".to_owned()))
+    Some(set("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(|| told::METADATA.to_owned()))
 }
 
 #[cfg(test)]

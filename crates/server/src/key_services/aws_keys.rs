@@ -4,31 +4,20 @@
 //! In that order, and anew each time, as most of them end by themselves. Deliberately absent: roles that are assumed by other keys,
 //! and a memory of keys.
 
-use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tresor_core::ServiceError;
-use tresor_env::outgoing::Ask;
-use tresor_model::Map;
-use tresor_secret::SecretString;
-use tresor_sigv4::Keys;
-use zeroize::Zeroizing;
+use tresor_sigv4::{Keys, profile, told};
 
 use super::Reach;
 use crate::config::{AwsKeysConfig, KeyPlace};
-
-/// Where a machine is told about itself, below its address.
-const TOKEN: &str = "/latest/api/token";
-const ROLES: &str = "/latest/meta-data/iam/security-credentials/";
 
 /// Where access keys come from.
 pub(super) struct AwsKeys {
     config: AwsKeysConfig,
     reach: Arc<Reach>,
 }
-
-type Headers = Vec<(Cow<'static, str>, Zeroizing<String>)>;
 
 impl AwsKeys {
     pub(super) const fn new(config: AwsKeysConfig, reach: Arc<Reach>) -> Self {
@@ -38,98 +27,39 @@ impl AwsKeys {
     /// The keys of now.
     pub(super) async fn find(&self) -> Result<Keys, ServiceError> {
         if let Some((access_key, secret, session)) = &self.config.own {
-            let session_token = match session {
-                Some(place) => Some(own(&self.reach.secret(place).await?)),
+            let session = match session {
+                Some(place) => Some(self.reach.secret(place).await?),
                 None => None,
             };
-            let secret_key = own(&self.reach.secret(secret).await?);
-            return Ok(Keys { access_key: access_key.clone(), secret_key, session_token });
+            return Ok(Keys::new(access_key, self.reach.secret(secret).await?, session));
         }
         if let Some(file) = &self.config.shared_file
             && (file.is_named || file.path.exists())
         {
             let text = self.reach.secret(&KeyPlace::File(file.path.clone())).await?;
-            let found = of_profile(&text, &file.profile);
-            return found.ok_or_else(|| {
-                let (path, profile) = (file.path.display(), &file.profile);
-                ServiceError::Unprepared(format!("`{path}` has no access key of the profile `{profile}`"))
-            });
+            let (path, name) = (file.path.display(), &file.profile);
+            let none = "there is no such profile";
+            let found = profile::find(&text, name).and_then(|keys| keys.ok_or(none));
+            return found.map_err(|why| ServiceError::Unprepared(format!("the profile `{name}` of `{path}`: {why}")));
         }
         match (&self.config.container, &self.config.machine) {
             (Some((uri, authorization)), _) => self.of_container(uri, authorization.as_ref()).await,
-            (None, Some(machine)) => self.of_machine(machine).await,
+            (None, Some(machine)) => told::by_machine(&*self.reach.doors.outgoing, machine).await.map_err(untold),
             (None, None) => Err(ServiceError::Unprepared("there are no access keys of AWS".to_owned())),
         }
     }
 
     async fn of_container(&self, uri: &str, authorization: Option<&PathBuf>) -> Result<Keys, ServiceError> {
-        let mut headers = Headers::new();
-        if let Some(path) = authorization {
-            headers.push((Cow::Borrowed("authorization"), self.reach.file(path).await?));
-        }
-        self.told(Ask::Get, uri.to_owned(), headers).await.and_then(|(answer, _)| keys_in(&answer))
-    }
-
-    async fn of_machine(&self, machine: &str) -> Result<Keys, ServiceError> {
-        let lives = Zeroizing::new("60".to_owned());
-        let headers = vec![(Cow::Borrowed("x-aws-ec2-metadata-token-ttl-seconds"), lives)];
-        let (_, token) = self.told(Ask::Put(Zeroizing::default()), format!("{machine}{TOKEN}"), headers).await?;
-        let headers = || vec![(Cow::Borrowed("x-aws-ec2-metadata-token"), token.clone())];
-        let (_, roles) = self.told(Ask::Get, format!("{machine}{ROLES}"), headers()).await?;
-        let role = roles.lines().next().map(str::trim).filter(|role| !role.is_empty());
-        let none = || ServiceError::Unprepared("this machine has no role of AWS".to_owned());
-        let role = tresor_env::outgoing::escaped(role.ok_or_else(none)?);
-        self.told(Ask::Get, format!("{machine}{ROLES}{role}"), headers()).await.and_then(|(answer, _)| keys_in(&answer))
-    }
-
-    async fn told(&self, ask: Ask, url: String, headers: Headers) -> Result<(Map, Zeroizing<String>), ServiceError> {
-        let answer = self.reach.ask(ask, url, headers).await.map_err(|error| {
-            ServiceError::Unanswered(format!("who tells this machine its access keys of AWS: {error}"))
-        })?;
-        if answer.status != 200 {
-            let text = format!("who tells this machine its access keys of AWS answers with status {}", answer.status);
-            return Err(ServiceError::Unanswered(text));
-        }
-        let text = std::str::from_utf8(&answer.bytes).map(str::trim).unwrap_or_default();
-        Ok((answer.body, Zeroizing::new(text.to_owned())))
+        let token = match authorization {
+            Some(path) => Some(self.reach.file(path).await?),
+            None => None,
+        };
+        told::by_container(&*self.reach.doors.outgoing, uri.to_owned(), token).await.map_err(untold)
     }
 }
 
-fn own(text: &str) -> SecretString {
-    SecretString::new(text.to_owned())
-}
-
-/// The keys that a machine or a container is told.
-fn keys_in(answer: &Map) -> Result<Keys, ServiceError> {
-    let text = |name: &str| answer.text(name).filter(|text| !text.is_empty());
-    match (text("AccessKeyId"), text("SecretAccessKey")) {
-        (Some(access_key), Some(secret)) => Ok(Keys {
-            access_key: access_key.to_owned(),
-            secret_key: own(secret),
-            session_token: text("Token").map(own),
-        }),
-        _ => Err(ServiceError::Unexpected("without access keys")),
-    }
-}
-
-/// The keys of a profile in the file that all of AWS's tools read.
-fn of_profile(text: &str, profile: &str) -> Option<Keys> {
-    let mut is_inside = false;
-    let [mut access_key, mut secret_key, mut session_token] = [const { None }; 3];
-    for line in text.lines().map(str::trim).filter(|line| !line.starts_with(['#', ';'])) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            is_inside = name.trim() == profile;
-        } else if let Some((name, value)) = line.split_once('=').filter(|_| is_inside) {
-            match name.trim() {
-                "aws_access_key_id" => access_key = Some(value.trim()),
-                "aws_secret_access_key" => secret_key = Some(value.trim()),
-                "aws_session_token" => session_token = Some(value.trim()),
-                _ => {}
-            }
-        }
-    }
-    let (access_key, secret_key) = (access_key?.to_owned(), own(secret_key?));
-    Some(Keys { access_key, secret_key, session_token: session_token.map(own) })
+fn untold(why: String) -> ServiceError {
+    ServiceError::Unanswered(format!("who tells this machine its access keys of AWS: {why}"))
 }
 
 #[cfg(test)]
@@ -138,7 +68,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use tresor_env::doubles::TestDoors;
-    use tresor_env::outgoing::OutgoingRequest;
+    use tresor_env::outgoing::{Ask, OutgoingRequest};
 
     use super::*;
     use crate::config::{ServiceTls, SharedFile};
@@ -174,7 +104,7 @@ mod tests {
         mode(0o600);
         assert_eq!(found(&doors, of("default")).await.unwrap(), ["A1", "S1", ""]);
         assert_eq!(found(&doors, of("other")).await.unwrap(), ["A2", "S2=", "T2"]);
-        assert!(found(&doors, of("none")).await.unwrap_err().ends_with("has no access key of the profile `none`"));
+        assert!(found(&doors, of("none")).await.unwrap_err().ends_with("there is no such profile"));
         mode(0o644);
         assert!(found(&doors, of("default")).await.unwrap_err().contains("has the mode 0644"));
         std::fs::remove_file(&path).unwrap();
@@ -192,11 +122,11 @@ mod tests {
         doors.outgoing.answer(|request| {
             assert_eq!(
                 (request.url.as_str(), header(request, "authorization").as_str()),
-                ("http://a/keys", "of-the-pod")
+                ("http://127.0.0.1/keys", "of-the-pod")
             );
             Ok((200, ANSWER.to_vec()))
         });
-        let container = Some(("http://a/keys".to_owned(), Some(token)));
+        let container = Some(("http://127.0.0.1/keys".to_owned(), Some(token)));
         assert_eq!(found(&doors, AwsKeysConfig { container, ..NOTHING }).await.unwrap(), ["A", "S", "T"]);
 
         doors.outgoing.answer(|request| match (&request.ask, request.url.as_str()) {
@@ -214,6 +144,6 @@ mod tests {
         let of = |machine: &str| AwsKeysConfig { machine: Some(machine.to_owned()), ..NOTHING };
         assert_eq!(found(&doors, of("http://m")).await.unwrap(), ["A", "S", "T"]);
         let away = found(&doors, of("http://n")).await.unwrap_err();
-        assert!(away.contains("answers with status 404"), "{away}");
+        assert!(away.contains("it answered with status 404"), "{away}");
     }
 }

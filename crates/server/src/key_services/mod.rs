@@ -74,8 +74,6 @@ struct Answered {
     status: u16,
     /// What it says in JSON.
     body: Map,
-    /// What it says.
-    bytes: Zeroizing<Vec<u8>>,
 }
 
 impl Reach {
@@ -93,7 +91,7 @@ impl Reach {
             error => ServiceError::Unanswered(error.to_string()),
         })?;
         let body = json::decode(&answer.body, &JsonLimits::default()).unwrap_or_default();
-        Ok(Answered { status: answer.status, body, bytes: answer.body })
+        Ok(Answered { status: answer.status, body })
     }
 
     async fn way(&self) -> Result<Arc<dyn Outgoing>, ServiceError> {

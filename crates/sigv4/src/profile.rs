@@ -5,18 +5,16 @@
 
 use zeroize::Zeroizing;
 
+use crate::Keys;
+
 /// The profile that counts when none is named.
-pub(super) const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 
-/// What a profile says.
-pub(super) struct Profile {
-    pub(super) id: Zeroizing<String>,
-    pub(super) secret: Zeroizing<String>,
-    pub(super) token: Option<Zeroizing<String>>,
-}
-
-/// The profile of that name; `None` when there is none.
-pub(super) fn find(text: &str, name: &str) -> Result<Option<Profile>, &'static str> {
+/// The keys of the profile of that name; `None` when there is no such profile.
+///
+/// # Errors
+/// What is wrong with the profile.
+pub fn find(text: &str, name: &str) -> Result<Option<Keys>, &'static str> {
     let (mut is_in, mut is_there) = (false, false);
     let (mut id, mut secret, mut token) = (None, None, None);
     for line in text.lines().map(str::trim) {
@@ -42,7 +40,7 @@ pub(super) fn find(text: &str, name: &str) -> Result<Option<Profile>, &'static s
     }
     let there = |value: Option<Zeroizing<String>>| value.filter(|value| !value.is_empty());
     match (there(id), there(secret)) {
-        (Some(id), Some(secret)) => Ok(Some(Profile { id, secret, token: there(token) })),
+        (Some(id), Some(secret)) => Ok(Some(Keys::new(&id, secret, there(token)))),
         (None, None) if !is_there => Ok(None),
         _ => Err("its profile has no aws_access_key_id with an aws_secret_access_key"),
     }
@@ -54,11 +52,11 @@ mod tests {
 
     /// Key, secret and token, where there are some.
     fn found(text: &str, name: &str) -> Result<Option<String>, &'static str> {
-        let spelled = |profile: Profile| {
-            let token = profile.token.map(|token| format!(" {}", *token)).unwrap_or_default();
-            format!("{} {}{token}", *profile.id, *profile.secret)
+        let spelled = |keys: Keys| {
+            let token = keys.session_token.map(|token| format!(" {}", token.expose())).unwrap_or_default();
+            format!("{} {}{token}", keys.access_key, keys.secret_key.expose())
         };
-        find(text, name).map(|profile| profile.map(spelled))
+        find(text, name).map(|keys| keys.map(spelled))
     }
 
     #[test]
