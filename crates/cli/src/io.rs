@@ -91,8 +91,9 @@ impl Io<'_> {
         let _ = writeln!(self.output, "{line}").and_then(|()| self.output.flush());
     }
 
-    /// Writes a line for the human.
+    /// Writes a line for the human: what servers say is in some.
     pub(crate) fn complain(&mut self, line: &str) {
+        let line = if self.errors_is_terminal { harmless(line) } else { Cow::Borrowed(line) };
         let _ = writeln!(self.errors, "{line}").and_then(|()| self.errors.flush());
     }
 
@@ -102,10 +103,11 @@ impl Io<'_> {
             Colour::Red => 31,
             Colour::Yellow => 33,
         };
-        match self.colours {
-            true => self.complain(&format!("\u{1b}[{code}m{line}\u{1b}[0m")),
-            false => self.complain(line),
+        if !self.colours {
+            return self.complain(line);
         }
+        let line = harmless(line);
+        let _ = writeln!(self.errors, "\u{1b}[{code}m{line}\u{1b}[0m").and_then(|()| self.errors.flush());
     }
 
     /// Writes a bare value: with a newline only for a terminal, so that `$(..)` and files get exactly the value.

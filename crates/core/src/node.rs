@@ -643,11 +643,7 @@ async fn initialize(
     root_token: Option<TokenSecret>,
     first: First,
 ) -> Result<Initialized, Fault> {
-    let refuse = |error| match error {
-        InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
-        InitError::NotEmpty => Fault::invalid(error.to_string()),
-        other => Fault::internal(other),
-    };
+    let refuse = opening::not_initialised;
     // The store of another cluster may arrive.
     if node.joining.load().facts().is_some() {
         return Err(refuse(InitError::AlreadyInitialized));

@@ -9,7 +9,10 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tresor_barrier::{Barrier, SlotChange, StaticKeyError, StaticKeys, StaticSlot, StoredKey, UnsealError, UnsealKey};
+use tresor_barrier::{
+    Barrier, CommitError, InitError, SlotChange, StaticKeyError, StaticKeys, StaticSlot, StoredKey, UnsealError,
+    UnsealKey,
+};
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, SteadyClock};
 use tresor_model::{Fault, Refusal};
@@ -344,4 +347,17 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     node.metrics.unseal.observe(node.metrics.since(began));
     tracing::info!("node is unsealed");
     Ok(())
+}
+
+/// Why a store was not initialised.
+pub(crate) fn not_initialised(error: InitError) -> Fault {
+    match error {
+        InitError::AlreadyInitialized => Fault::invalid("Vault is already initialized"),
+        InitError::NotEmpty => Fault::invalid(error.to_string()),
+        InitError::Commit(CommitError::Failed(cause)) if cause.is_elsewhere() => {
+            let why = "another server writes the store: it was initialised meanwhile, or is another cluster's";
+            Refusal::Unavailable(why.into()).into()
+        }
+        other => Fault::internal(other),
+    }
 }

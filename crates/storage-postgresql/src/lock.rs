@@ -20,7 +20,7 @@ use crate::rounds::Rounds;
 use crate::settings::RETRY;
 use crate::store::Inner;
 use crate::trouble::Trouble;
-use crate::writer::milliseconds;
+use crate::writer::{make_tables, milliseconds};
 
 /// For how long the lock is somebody's after it was kept last.
 pub(crate) const LIFE: Duration = Duration::from_secs(5);
@@ -439,6 +439,9 @@ async fn connected<'w>(store: &Inner, watch: &'w mut Option<Watch>) -> Result<&'
         if link.text(&table.sharing()).await? != "t" {
             return Err(Trouble::Unreachable("another server has the store to itself".to_owned()));
         }
+        // Somebody may have emptied or dropped it: nobody leads until it is there again.
+        make_tables(&link, settings).await?;
+        link.run(&table.beginning()).await?;
         *watch = Some(Watch {
             announcing: link.prepare(&table.announcing()).await?,
             parting: link.prepare(&table.parting()).await?,

@@ -32,11 +32,14 @@ impl LockTable<'_> {
         format!("SELECT to_regclass('{}') IS NOT NULL", self.lock.data())
     }
 
-    /// Writes the lock that nobody has, where there is none.
+    /// Writes the lock that nobody has, where there is none. Its term goes on from how often the store was taken, so that one
+    /// that was lost gives no term twice.
     pub(crate) fn beginning(&self) -> String {
         format!(
-            "INSERT INTO {} (id, holder, term, until, contact) VALUES (0, 0, 0, '-infinity', '') ON CONFLICT (id) DO NOTHING",
-            self.lock.data()
+            "INSERT INTO {} (id, holder, term, until, contact) SELECT 0, 0, epoch, '-infinity', '' FROM {} WHERE id = 1 \
+             ON CONFLICT (id) DO NOTHING",
+            self.lock.data(),
+            self.store.state()
         )
     }
 

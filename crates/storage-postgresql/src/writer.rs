@@ -171,7 +171,7 @@ pub(crate) fn milliseconds(duration: Duration) -> i64 {
 }
 
 /// Makes tables that are missing, where they are not made by hand.
-async fn make_tables(link: &Link, settings: &Settings) -> Result<(), Trouble> {
+pub(crate) async fn make_tables(link: &Link, settings: &Settings) -> Result<(), Trouble> {
     // Whoever made them may have given us no right to make any.
     let are_there = link.text(&settings.table.are_there()).await? == "t";
     let shared = match settings.lock_table() {

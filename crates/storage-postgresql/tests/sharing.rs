@@ -197,6 +197,33 @@ fn a_lock_that_ended_too_early_costs_who_writes_and_no_write() {
 }
 
 #[test]
+fn a_lock_that_somebody_removed_is_made_anew_and_gives_no_term_twice() {
+    let server = Postgres::start().unwrap();
+    let (first, second) = (open(server.port()), open(server.port()));
+    first.apply(batch(1, &[("a", Some(b"1"))])).unwrap();
+    until("the lock to be free", || (part(&first) == Part::Standby).then_some(()));
+    unseal(&first, "first");
+    unseal(&second, "second");
+    let who_writes = || {
+        [&first, &second].into_iter().find_map(|store| match part(store) {
+            Part::Active { term } => Some((store, term)),
+            _ => None,
+        })
+    };
+    let (_, mut before) = until("one to write", who_writes);
+    let mut version = 1;
+    for removed in ["DELETE FROM locks", "TRUNCATE locks", "DELETE FROM locks WHERE id = 0", "DROP TABLE locks"] {
+        server.sql(removed).unwrap();
+        // Who had it may write until it finds that; whoever has the next one goes on behind.
+        let later = || who_writes().filter(|(_, term)| *term > before);
+        let (store, term) = until("one to write in a later term", later);
+        before = term;
+        version = store.snapshot().unwrap().version().0.max(version) + 1;
+        store.apply(batch(version, &[("a", Some(removed.as_bytes()))])).unwrap();
+    }
+}
+
+#[test]
 fn a_server_that_is_alone_and_those_that_share_exclude_each_other() {
     let server = Postgres::start().unwrap();
     let sharing = open(server.port());
