@@ -43,6 +43,9 @@ pub enum RekeyError {
     /// The slot of shares is in every store.
     #[error("the key slot of shares cannot be removed: rekey instead")]
     LastSlot,
+    /// Nobody has shares, and no other slot opens.
+    #[error("nothing else opens the store: make shares first, or add another key slot")]
+    NothingElse,
     /// There are as many as there may be.
     #[error("there are too many key slots")]
     TooMany,

@@ -510,6 +510,10 @@ impl SlotTable {
         if slot.key_id().is_none() {
             return Err(RekeyError::LastSlot);
         }
+        let others = self.slots.iter().filter(|slot| slot.id != id && slot.key_id().is_some()).count();
+        if others == 0 && self.shares_and_threshold().0 == 0 {
+            return Err(RekeyError::NothingElse);
+        }
         Ok(Self { slots: self.slots.iter().filter(|slot| slot.id != id).cloned().collect() })
     }
 

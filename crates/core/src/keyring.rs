@@ -220,6 +220,7 @@ pub(crate) fn fault(error: RekeyError) -> Fault {
     match error {
         RekeyError::NoSlot
         | RekeyError::LastSlot
+        | RekeyError::NothingElse
         | RekeyError::TooMany
         | RekeyError::OtherKey
         | RekeyError::OldSlot => Fault::invalid(error.to_string()),

@@ -123,10 +123,10 @@ impl Account {
         }
     }
 
-    /// As whom it is let in, and by what: its password, and in doubt its candidate.
+    /// As whom it is let in, and by what: its password, in doubt its candidate, and the last one, which somebody may have said.
     pub(crate) fn itself(&self, is_in_doubt: bool) -> Manager {
         let candidate = self.candidate.as_ref().filter(|_| is_in_doubt);
-        let passwords = self.password.iter().chain(candidate).map(copy).collect();
+        let passwords = self.password.iter().chain(candidate).chain(&self.last_password).map(copy).collect();
         Manager { name: self.name.clone(), passwords }
     }
 

@@ -280,12 +280,18 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<(), Faul
         return Err(Fault::invalid("rotation_period must be 5 seconds or more"));
     }
     role.password_policy = known_policy(cx, sent.password_policy, role.password_policy)?;
+    let is_self_managed = Config::known(&mut cx.view).is_ok_and(|config| config.is_self_managed);
     if let Some(mut account) = Account::load(&mut cx.view, &key(&role.user))? {
-        if let Some(name) = sent.dn {
+        if let Some(name) = sent.dn.filter(|name| !is_self_managed || !name.is_empty()) {
             (account.name, role.name) = (name.clone(), name);
         }
         if let Some(password) = sent.password.filter(|password| !password.is_empty()) {
-            account.last_password = account.password.replace(password);
+            if account.rotated.is_some() && is_self_managed {
+                // It may be an old one, and nobody else could give the account another: both are tried by the next rotation.
+                account.last_password = Some(password);
+            } else {
+                account.last_password = account.password.replace(password);
+            }
         }
         account.store(&mut cx.view)?;
         // What nobody knows the end of is finished first.

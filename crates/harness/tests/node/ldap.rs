@@ -584,6 +584,14 @@ async fn accounts_of_a_self_managed_configuration_are_rotated_as_themselves() {
     harness.advance(Duration::from_secs(3601)).await;
     until!(harness, password().await != first);
     assert!(logs_in(&server, ALICE, &password().await).await);
+    // Whoever writes the role once more as it was made loses nothing.
+    for old in ["alice's first", "canary-wrong", "alice's first"] {
+        let known = password().await;
+        harness.prepare("POST", "ldap/static-role/a", role("", old)).await;
+        assert_eq!(password().await, known);
+    }
+    harness.prepare("POST", "ldap/rotate-role/a", Value::Null).await;
+    assert!(logs_in(&server, ALICE, &password().await).await);
     // Whoever changes it elsewhere says so.
     let mut own = connection(&server).await;
     own.bind(ALICE, &SecretString::new(password().await)).await.unwrap();

@@ -457,6 +457,11 @@ async fn a_store_without_shares_gets_them_from_whoever_may_and_then_only_their_o
     check_kept(&harness, &root).await;
     let now = status(&harness).await;
     assert_eq!((&now["t"], &now["n"], &now["sealed"]), (&json!(0), &json!(0), &json!(false)));
+    // What opens it alone stays.
+    let slots = harness.read("sys/seal-slots", &root).await.expect_status(200).at("/data/slots").clone();
+    let only = slots.as_array().unwrap().iter().find(|slot| slot["type"] == "static").unwrap();
+    let only = format!("sys/seal-slots/{}", only["id"].as_str().unwrap());
+    harness.delete(&only, &root).await.expect_error(400, "nothing else opens the store");
     // Nobody has a share, so nothing that shares are for is to be had, by a token of any kind or without one.
     let split = json!({ "secret_shares": 3, "secret_threshold": 2 });
     for (path, body) in [
