@@ -31,6 +31,7 @@ const SMALL: Limits = Limits {
     generation_bytes: 24 * 1024,
     generation_bytes_min: 8 * 1024,
     frozen_max: 2,
+    beside_bytes: 96,
     cache_bytes: 1024 * 1024,
     rebuild_bytes_min: 64 * 1024,
     rebuild_step_bytes: 16 * 1024,

@@ -1,13 +1,15 @@
 //! The index behind the log: an embedded engine (redb) on the disk door, which takes a whole generation in one commit.
 //!
 //! It is never what a write waits for. The engine does not check its pages when it reads them; `pages.rs` does that below
-//! it, and each value lies after the version that wrote it and a checksum over key, version and value. `quick_repair`
-//! makes opening after a crash independent of size. Deliberately absent: choosing when anything happens (`tend.rs` does).
+//! it, and each value lies after the version that wrote it and a checksum over key, version and value, or beside the tree
+//! in a file (`beside.rs`) when it is not small. `quick_repair` makes opening after a crash independent of size.
+//! Deliberately absent: choosing when anything happens (`tend.rs` does).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use tresor_env::disk::Open;
@@ -16,9 +18,11 @@ use tresor_storage::machine::{Applied, Position};
 use tresor_storage::{RawKey, StoreError, Stored, Version};
 
 use crate::backend::DoorBackend;
+use crate::beside::{Beside, Filled, Place, Shelf};
 use crate::memory::Frozen;
 use crate::pages::{Compared, Pages};
-use crate::takeover::{Change, PREFIX_BYTES, append, checksum, take_over};
+use crate::takeover::{Change, Copied, Laid, Lying, append, take_over};
+use crate::view::{IndexView, Reached};
 use crate::{Limits, from_io, takeover};
 
 const VALUES: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("values");
@@ -38,6 +42,8 @@ const TERM: &str = "term";
 const INDEX: &str = "index";
 /// The last entry that is void, because another state took the place of what was before.
 const BEGINS_BEHIND: &str = "begins behind";
+/// The files beside it: how much of each is referred to, and how long it is. The table is there when there is a file.
+const FILES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("files");
 /// What it knows of the cluster, by name; the table is there when there is one.
 const CLUSTER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cluster");
 /// Who is in it.
@@ -59,61 +65,100 @@ impl Facts {
     pub(crate) fn mean_bytes(&self) -> u64 {
         self.live_bytes.checked_div(self.count).unwrap_or(0)
     }
+}
+
+/// What is counted while a commit is made.
+struct Books {
+    facts: Facts,
+    files: BTreeMap<u32, Filled>,
+}
+
+impl Books {
+    fn add(&mut self, key: &[u8], lying: &Lying<'_>) {
+        let length = match lying {
+            Lying::Here(bytes) => bytes.len() as u64,
+            Lying::Beside(place) => {
+                self.files.entry(place.file).or_default().live += u64::from(place.length);
+                u64::from(place.length)
+            }
+        };
+        self.facts.count += 1;
+        self.facts.live_bytes += key.len() as u64 + length;
+    }
+
+    fn remove(&mut self, key: &[u8], spelled: &[u8]) {
+        let length = match takeover::read(spelled) {
+            None => 0,
+            Some((_, _, Lying::Here(bytes))) => bytes.len() as u64,
+            Some((_, _, Lying::Beside(place))) => {
+                let filled = self.files.entry(place.file).or_default();
+                filled.live = filled.live.saturating_sub(u64::from(place.length));
+                u64::from(place.length)
+            }
+        };
+        self.facts.count = self.facts.count.saturating_sub(1);
+        self.facts.live_bytes = self.facts.live_bytes.saturating_sub(key.len() as u64 + length);
+    }
 
     /// Makes changes, which come in the order of keys, and counts what is live then.
-    fn make(&mut self, values: &mut takeover::Values<'_>, changes: &[Change<'_>]) -> Result<(), redb::Error> {
-        for (key, _, bytes) in changes {
-            if let Some(bytes) = bytes {
-                self.count += 1;
-                self.live_bytes += (key.as_bytes().len() + bytes.len()) as u64;
+    fn make(&mut self, values: &mut takeover::Values<'_>, changes: &[Laid<'_>]) -> Result<(), redb::Error> {
+        for (key, _, lying) in changes {
+            if let Some(lying) = lying {
+                self.add(key.as_bytes(), lying);
             }
         }
-        take_over(values, changes, |key, before| {
-            self.count = self.count.saturating_sub(1);
-            let bytes = (key.as_bytes().len() + before).saturating_sub(PREFIX_BYTES) as u64;
-            self.live_bytes = self.live_bytes.saturating_sub(bytes);
-        })
+        take_over(values, changes, |key, before| self.remove(key.as_bytes(), before))
+    }
+
+    /// Everything up to the end of a generation is in.
+    fn ends_with(&mut self, frozen: &Frozen) {
+        (self.facts.version, self.facts.position) = (frozen.end.version, frozen.end.position);
+    }
+
+    /// How long the files are that are shared with another index.
+    fn note_lengths(&mut self, other: &IndexView) {
+        for (number, filled) in &mut self.files {
+            filled.length = filled.length.max(other.files.get(number).map_or(0, |filled| filled.length));
+        }
+    }
+
+    /// Notes how large it is when it was built, the tree of which takes so much.
+    fn note_built(&mut self, tree_bytes: u64) {
+        let occupied = tree_bytes + beside_bytes(&self.files);
+        self.facts.built_permille = occupied.saturating_mul(1000) / self.facts.live_bytes.max(1);
     }
 }
 
-/// The values as they were at one version.
-type Values = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+/// How much of the disk files beside the tree take.
+pub(crate) fn beside_bytes(files: &BTreeMap<u32, Filled>) -> u64 {
+    files.values().map(|filled| filled.length).sum()
+}
+
+/// Changes with where each value lies.
+fn laid<'c>(changes: &[Change<'c>], places: &[Option<Place>]) -> Vec<Laid<'c>> {
+    let placed = changes.iter().zip(places);
+    placed
+        .map(|((key, version, bytes), place)| {
+            let lying = bytes.map(|bytes| place.map_or(Lying::Here(bytes), Lying::Beside));
+            (*key, *version, lying)
+        })
+        .collect()
+}
 
 /// An open index.
 pub(crate) struct Index {
     /// `None` only while it is being closed.
     database: Option<Database>,
-    pages: Arc<Pages>,
+    pub(crate) pages: Arc<Pages>,
+    pub(crate) beside: Beside,
+    limits: Limits,
+    /// Whether it has come to no end yet: what was put beside it goes with it.
+    is_unfinished: AtomicBool,
     /// Its number: each that is built anew has the next one.
     pub(crate) generation: u64,
-    name: String,
+    pub(crate) name: String,
     /// Nobody else may open the directory before the engine has written its last.
     _lock: Arc<dyn DiskFile>,
-}
-
-/// The index as it was at one version.
-pub(crate) struct IndexView {
-    /// `None` only while it is being dropped.
-    values: Option<Values>,
-    pub(crate) facts: Facts,
-    pub(crate) membership: Vec<u8>,
-    pub(crate) index: Arc<Index>,
-}
-
-/// Where a copy, or a pass over what there is, has come to.
-pub(crate) enum Reached {
-    /// Up to and with this key.
-    Key(Vec<u8>),
-    /// There is nothing more.
-    End,
-}
-
-/// A value, and the batch that wrote it; `None` when it is not what was written.
-fn parse<'v>(key: &[u8], value: &'v [u8]) -> Option<(Version, &'v [u8])> {
-    let (version, rest) = value.split_first_chunk::<8>()?;
-    let (sum, bytes) = rest.split_first_chunk::<8>()?;
-    let version = u64::from_be_bytes(*version);
-    (checksum(key, version, bytes) == u64::from_be_bytes(*sum)).then_some((Version(version), bytes))
 }
 
 impl Index {
@@ -124,6 +169,7 @@ impl Index {
         how: Open,
         generation: u64,
         limits: &Limits,
+        shelf: &Arc<Shelf>,
         lock: &Arc<dyn DiskFile>,
     ) -> Result<Arc<Self>, StoreError> {
         let name = path.display().to_string();
@@ -140,9 +186,14 @@ impl Index {
         builder.set_cache_size(limits.cache_bytes);
         let backend = DoorBackend::new(Arc::clone(&pages));
         let database = fenced(&name, &pages, || builder.create_with_backend(backend).map_err(Into::into))?;
-        let index = Self { database: Some(database), pages, generation, name, _lock: Arc::clone(lock) };
+        let (database, beside, lock) = (Some(database), Beside::new(shelf), Arc::clone(lock));
+        let is_unfinished = AtomicBool::new(how == Open::New);
+        let index = Self { database, pages, beside, limits: *limits, is_unfinished, generation, name, _lock: lock };
         if how == Open::New {
             index.change(true, &[], |_, _| Ok(()))?;
+        } else {
+            let files = fenced(&index.name, &index.pages, || files_in(&index.database()?.begin_read()?))?;
+            index.beside.open(&files)?;
         }
         Ok(Arc::new(index))
     }
@@ -151,14 +202,14 @@ impl Index {
         self.database.as_ref().ok_or(redb::Error::DatabaseAlreadyOpen)
     }
 
-    /// How much of the disk it takes.
+    /// How much of the disk the tree takes.
     pub(crate) fn occupied(&self) -> Result<u64, StoreError> {
         self.pages.occupied().map_err(|source| from_io(&self.name, source))
     }
 
-    /// What is wrong with its file, if a page of it was refused.
+    /// What is wrong with its files, if a page of it or a value beside it was refused.
     pub(crate) fn damage(&self) -> Option<StoreError> {
-        self.pages.damaged_at().map(|at| damaged(&self.name, at))
+        self.pages.damaged_at().map(|at| damaged(&self.name, at)).or_else(|| self.beside.damage())
     }
 
     /// Compares a group of its pages with their checksums; for whoever else does not write meanwhile.
@@ -186,26 +237,39 @@ impl Index {
                 Err(redb::TableError::TableDoesNotExist(_)) => Vec::new(),
                 Err(other) => return Err(other.into()),
             };
-            let (values, facts) = (Some(read.open_table(VALUES)?), facts_in(&table)?);
-            Ok(Arc::new(IndexView { values, facts, membership, index: Arc::clone(self) }))
+            let (values, facts, files) = (Some(read.open_table(VALUES)?), facts_in(&table)?, files_in(&read)?);
+            Ok(Arc::new(IndexView { values, facts, files, membership, index: Arc::clone(self) }))
         })
     }
 
-    /// One commit.
+    /// One commit, and before it the values beside the tree that it refers to.
     fn change(
         &self,
         is_last: bool,
         membership: &[u8],
-        change: impl FnOnce(&mut takeover::Values<'_>, &mut Facts) -> Result<(), redb::Error>,
+        change: impl FnOnce(&mut takeover::Values<'_>, &mut Books) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        fenced(&self.name, &self.pages, || {
+        let changed = fenced(&self.name, &self.pages, || {
             let mut write = self.database()?.begin_write()?;
             write.set_durability(Durability::Immediate).map_err(|_| redb::Error::PreviousIo)?;
             write.set_quick_repair(is_last);
             {
                 let mut table = write.open_table(FACTS)?;
-                let mut facts = facts_in(&table)?;
-                change(&mut write.open_table(VALUES)?, &mut facts)?;
+                let before = match write.open_table(FILES) {
+                    Ok(table) => filled_in(&table)?,
+                    Err(error) => return Err(error.into()),
+                };
+                let mut books = Books { facts: facts_in(&table)?, files: before.clone() };
+                change(&mut write.open_table(VALUES)?, &mut books)?;
+                if let Some((number, length)) = self.beside.settle()? {
+                    books.files.entry(number).or_default().length = length;
+                }
+                let mut files = write.open_table(FILES)?;
+                for (number, filled) in books.files.iter().filter(|(number, filled)| before.get(number) != Some(filled))
+                {
+                    files.insert(number, (filled.live, filled.length))?;
+                }
+                let facts = books.facts;
                 let named = [
                     (VERSION, facts.version.0),
                     (TERM, facts.position.term),
@@ -224,78 +288,166 @@ impl Index {
             }
             write.commit()?;
             Ok(())
+        });
+        if changed.is_err() {
+            self.beside.abandon_writer();
+        }
+        changed
+    }
+
+    /// Appends what is not small of changes to a file beside the tree; tells where each lies that is there.
+    fn lay(&self, changes: &[Change<'_>]) -> Result<Vec<Option<Place>>, StoreError> {
+        let place = |(key, version, bytes): &Change<'_>| match bytes {
+            Some(bytes) if bytes.len() >= self.limits.beside_bytes => {
+                self.beside.put(key.as_bytes(), *version, bytes).map(Some)
+            }
+            _ => Ok(None),
+        };
+        let placed: std::io::Result<Vec<_>> = changes.iter().map(place).collect();
+        placed.map_err(|source| {
+            self.beside.abandon_writer();
+            from_io(&self.name, source)
         })
     }
 
-    /// Takes over a frozen generation, of it only keys up to `limit` when one is given.
-    pub(crate) fn absorb(&self, frozen: &Frozen, limit: Option<&[u8]>) -> Result<(), StoreError> {
-        self.change(limit.is_none(), &frozen.end.membership, |values, facts| {
-            frozen.generation.in_order(|changes| {
-                let end =
-                    limit.map_or(changes.len(), |limit| changes.partition_point(|(key, ..)| key.as_bytes() <= limit));
-                facts.make(values, changes.get(..end).unwrap_or_default())
-            })?;
-            (facts.version, facts.position) = (frozen.end.version, frozen.end.position);
+    /// What comes next goes into another file when this one has its share of what is live.
+    pub(crate) fn turn(&self, live_bytes: u64) {
+        self.beside.turn(self.limits.value_file_bytes_at(live_bytes));
+    }
+
+    /// Puts what is not small of a frozen generation beside the tree.
+    pub(crate) fn lay_beside(&self, frozen: &Frozen) -> Result<Vec<Option<Place>>, StoreError> {
+        frozen.generation.in_order(|changes| self.lay(changes))
+    }
+
+    /// Takes over a frozen generation whose values lie at these places.
+    pub(crate) fn absorb(&self, frozen: &Frozen, places: &[Option<Place>]) -> Result<(), StoreError> {
+        self.change(true, &frozen.end.membership, |values, books| {
+            frozen.generation.in_order(|changes| books.make(values, &laid(changes, places)))?;
+            books.ends_with(frozen);
             Ok(())
         })
     }
 
-    /// Copies values from another index, those after `from`, about so many bytes.
-    pub(crate) fn copy(&self, other: &IndexView, from: Option<&[u8]>, bytes_max: usize) -> Result<Reached, StoreError> {
+    /// Does what another index did, whose files it shares from then on, with keys up to a limit.
+    pub(crate) fn follow(
+        &self,
+        other: &IndexView,
+        frozen: &Frozen,
+        places: &[Option<Place>],
+        limit: &[u8],
+    ) -> Result<(), StoreError> {
+        let files: BTreeSet<u32> = places.iter().flatten().map(|place| place.file).collect();
+        files.iter().for_each(|file| self.beside.share(&other.index.beside, *file));
+        self.change(false, &frozen.end.membership, |values, books| {
+            frozen.generation.in_order(|changes| {
+                let end = changes.partition_point(|(key, ..)| key.as_bytes() <= limit);
+                books.make(values, &laid(changes.get(..end).unwrap_or_default(), places))
+            })?;
+            books.note_lengths(other);
+            books.ends_with(frozen);
+            Ok(())
+        })
+    }
+
+    /// Copies entries from another index, those after `from`, about so many bytes; and the values out of some of its files.
+    pub(crate) fn copy(
+        &self,
+        other: &IndexView,
+        emptied: &BTreeSet<u32>,
+        from: Option<&[u8]>,
+        bytes_max: usize,
+    ) -> Result<Reached, StoreError> {
         let mut reached = Reached::End;
-        self.change(false, &[], |values, facts| {
+        let beside = &other.index.beside;
+        self.turn(other.facts.live_bytes);
+        let mut refused = None;
+        let copied = self.change(false, &[], |values, books| {
             let start = from.map_or(Bound::Unbounded, Bound::Excluded);
             let mut copied = 0;
-            append(values, other.values()?.range::<&[u8]>((start, Bound::Unbounded))?, |key, value_bytes| {
-                facts.count += 1;
-                facts.live_bytes += (key.len() + value_bytes).saturating_sub(PREFIX_BYTES) as u64;
-                copied += key.len() + value_bytes;
+            append(values, other.values()?.range::<&[u8]>((start, Bound::Unbounded))?, |key, spelled| {
+                let wrong = || redb::Error::Corrupted("a value is not what was written".to_owned());
+                let (version, _, lying) = takeover::read(spelled).ok_or_else(wrong)?;
+                copied += key.len() + spelled.len();
+                let moved = match lying {
+                    Lying::Beside(place) if emptied.contains(&place.file) => {
+                        let bytes = beside.read(key, version.0, &place).map_err(|error| {
+                            refused = Some(error);
+                            redb::Error::PreviousIo
+                        })?;
+                        copied += bytes.len();
+                        Some(self.beside.put(key, version.0, &bytes)?)
+                    }
+                    Lying::Beside(place) => {
+                        self.beside.share(beside, place.file);
+                        None
+                    }
+                    // From before values lay beside.
+                    Lying::Here(bytes) if bytes.len() >= self.limits.beside_bytes => {
+                        Some(self.beside.put(key, version.0, bytes)?)
+                    }
+                    Lying::Here(_) => None,
+                };
+                books.add(key, &moved.map_or(lying, Lying::Beside));
                 let is_enough = copied >= bytes_max;
                 if is_enough {
                     reached = Reached::Key(key.to_vec());
                 }
-                is_enough
-            })
-        })?;
-        Ok(reached)
+                Ok(Copied { moved: moved.map(|place| (version.0, place)), is_enough })
+            })?;
+            books.note_lengths(other);
+            Ok(())
+        });
+        match refused {
+            Some(error) => Err(error),
+            None => copied.map(|()| reached),
+        }
     }
 
     /// Adds values of a state, in the order of keys.
     pub(crate) fn add(&self, added: &[(RawKey, Stored)]) -> Result<(), StoreError> {
         let changes: Vec<Change<'_>> =
             added.iter().map(|(key, stored)| (key, stored.version.0, Some(stored.bytes.as_slice()))).collect();
-        self.change(false, &[], |values, facts| facts.make(values, &changes))
+        let places = self.lay(&changes)?;
+        self.change(false, &[], |values, books| books.make(values, &laid(&changes, &places)))
     }
 
     /// Ends a state that was taken over: from now on it is an index like any other.
     pub(crate) fn finish_state(&self, state: &Applied) -> Result<(), StoreError> {
         let occupied = self.occupied()?;
-        self.change(true, &state.membership, |_, facts| {
-            (facts.version, facts.position) = (state.version, state.position);
-            facts.begins_behind = state.position.index;
-            facts.built_permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
+        self.change(true, &state.membership, |_, books| {
+            (books.facts.version, books.facts.position) = (state.version, state.position);
+            books.facts.begins_behind = state.position.index;
+            books.note_built(occupied);
             Ok(())
-        })
+        })?;
+        self.is_unfinished.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Ends a copy: from now on it is an index like any other.
     pub(crate) fn finish_copy(&self, original: &IndexView) -> Result<(), StoreError> {
         let occupied = self.occupied()?;
-        self.change(true, &original.membership, |_, facts| {
+        self.change(true, &original.membership, |_, books| {
             let original = &original.facts;
-            if (facts.count, facts.live_bytes) != (original.count, original.live_bytes) {
+            if (books.facts.count, books.facts.live_bytes) != (original.count, original.live_bytes) {
                 return Err(redb::Error::Corrupted("the copy holds something else than the original".to_owned()));
             }
-            (facts.version, facts.position) = (original.version, original.position);
-            facts.begins_behind = original.begins_behind;
-            facts.built_permille = occupied.saturating_mul(1000) / facts.live_bytes.max(1);
+            (books.facts.version, books.facts.position) = (original.version, original.position);
+            books.facts.begins_behind = original.begins_behind;
+            books.note_built(occupied);
             Ok(())
-        })
+        })?;
+        self.is_unfinished.store(false, Ordering::Relaxed);
+        Ok(())
     }
 }
 
 impl Drop for Index {
     fn drop(&mut self) {
+        if self.is_unfinished.load(Ordering::Relaxed) {
+            self.beside.remove_own();
+        }
         // The engine writes when it is closed, and may panic on a damaged file: by then everything that it holds is
         // durable, and the log has the rest.
         let database = self.database.take();
@@ -322,101 +474,33 @@ fn facts_in(table: &impl ReadableTable<&'static str, u64>) -> Result<Facts, redb
     })
 }
 
-impl IndexView {
-    /// What a machine holds with what is here.
-    pub(crate) fn applied(&self) -> Applied {
-        Applied { version: self.facts.version, position: self.facts.position, membership: self.membership.clone() }
+/// What the index says of the files beside it.
+fn filled_in(table: &impl ReadableTable<u32, (u64, u64)>) -> Result<BTreeMap<u32, Filled>, redb::Error> {
+    let mut files = BTreeMap::new();
+    for entry in table.iter()? {
+        let (number, filled) = entry?;
+        let (live, length) = filled.value();
+        files.insert(number.value(), Filled { live, length });
     }
-
-    /// The value of a key.
-    pub(crate) fn read(&self, key: &RawKey) -> Result<Option<Stored>, StoreError> {
-        self.look(key, |version, bytes| Stored { version, bytes: bytes.to_vec() })
-    }
-
-    /// The batch that wrote a key.
-    pub(crate) fn written(&self, key: &RawKey) -> Result<Option<Version>, StoreError> {
-        self.look(key, |version, _| version)
-    }
-
-    /// Reads values and shows them to nobody, those after `from`, about so many bytes.
-    pub(crate) fn pass_over(&self, from: Option<&[u8]>, bytes_max: usize) -> Result<Reached, StoreError> {
-        fenced(&self.index.name, &self.index.pages, || {
-            let start = from.map_or(Bound::Unbounded, Bound::Excluded);
-            let mut bytes = 0;
-            for entry in self.values()?.range::<&[u8]>((start, Bound::Unbounded))? {
-                let (key, value) = entry?;
-                bytes += key.value().len() + value.value().len();
-                if bytes >= bytes_max {
-                    return Ok(Reached::Key(key.value().to_vec()));
-                }
-            }
-            Ok(Reached::End)
-        })
-    }
-
-    fn values(&self) -> Result<&Values, redb::Error> {
-        self.values.as_ref().ok_or(redb::Error::DatabaseAlreadyOpen)
-    }
-
-    fn look<T>(&self, key: &RawKey, see: impl FnOnce(Version, &[u8]) -> T) -> Result<Option<T>, StoreError> {
-        let found = fenced(&self.index.name, &self.index.pages, || {
-            let Some(guard) = self.values()?.get(key.as_bytes())? else { return Ok(None) };
-            Ok(Some(parse(key.as_bytes(), guard.value()).map(|(version, bytes)| see(version, bytes))))
-        });
-        match found? {
-            None => Ok(None),
-            Some(Some(seen)) => Ok(Some(seen)),
-            Some(None) => Err(self.not_what_was_written()),
-        }
-    }
-
-    fn not_what_was_written(&self) -> StoreError {
-        StoreError::Damaged { name: self.index.name.clone(), what: "a value is not what was written".to_owned() }
-    }
-
-    /// The values behind a key, in the order of keys: about so many bytes, and one at least if there is any.
-    pub(crate) fn page(
-        &self,
-        after: Option<&RawKey>,
-        bytes_max: usize,
-    ) -> Result<VecDeque<(RawKey, Stored)>, StoreError> {
-        let mut is_whole = true;
-        let page = fenced(&self.index.name, &self.index.pages, || {
-            let start = after.map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
-            let (mut page, mut bytes) = (VecDeque::new(), 0);
-            for entry in self.values()?.range::<&[u8]>((start, Bound::Unbounded))? {
-                let (key, value) = entry?;
-                let found = RawKey::new(key.value()).zip(parse(key.value(), value.value()));
-                let Some((key, (version, value))) = found else {
-                    is_whole = false;
-                    break;
-                };
-                bytes += key.as_bytes().len() + value.len();
-                page.push_back((key, Stored { version, bytes: value.to_vec() }));
-                if bytes >= bytes_max {
-                    break;
-                }
-            }
-            Ok(page)
-        })?;
-        if is_whole { Ok(page) } else { Err(self.not_what_was_written()) }
-    }
+    Ok(files)
 }
 
-impl Drop for IndexView {
-    fn drop(&mut self) {
-        // Ends the engine's transaction, which takes locks that a panic of it may have left poisoned.
-        let values = self.values.take();
-        drop(fenced(&self.index.name, &self.index.pages, || {
-            drop(values);
-            Ok(())
-        }));
+/// The same of one that may be from before there were such files.
+fn files_in(read: &redb::ReadTransaction) -> Result<BTreeMap<u32, Filled>, redb::Error> {
+    match read.open_table(FILES) {
+        Ok(table) => filled_in(&table),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(BTreeMap::new()),
+        Err(other) => Err(other.into()),
     }
 }
 
 /// Turns errors of the engine, and panics on damaged pages, into errors of the store. Everything that the engine is asked
 /// goes through here, the dropping of what it gave out included.
-fn fenced<T>(name: &str, pages: &Pages, work: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+pub(crate) fn fenced<T>(
+    name: &str,
+    pages: &Pages,
+    work: impl FnOnce() -> Result<T, redb::Error>,
+) -> Result<T, StoreError> {
     let what = match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
         Ok(Ok(done)) => return Ok(done),
         // So it names a file that does not begin as one of its own.

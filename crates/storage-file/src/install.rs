@@ -14,9 +14,10 @@ use tresor_storage::machine::{Applied, Effect, Install, Position};
 use tresor_storage::state::{Reading, Wrong};
 use tresor_storage::{Agreement, RawKey, StoreError, Stored, Version, pieces};
 
-use crate::index::{Index, IndexView};
+use crate::index::Index;
 use crate::machine::{FileMachine, Inner, View};
 use crate::open::index_name;
+use crate::view::IndexView;
 use crate::{Limits, from_io};
 
 /// How a state comes. A transfer that broke off may stay until the next one begins, and must not be in the way of an entry.
@@ -89,7 +90,9 @@ impl FileMachine {
         let path = incoming.path();
         drop(inner.doors.disk.remove(&path));
         let limits = Limits { cache_bytes: inner.limits.cache_bytes.min(CACHE_BYTES), ..inner.limits };
-        incoming.index = Some(Index::open(&*inner.doors.disk, &path, Open::New, NUMBERLESS, &limits, &inner.lock)?);
+        let disk = &*inner.doors.disk;
+        let index = Index::open(disk, &path, Open::New, NUMBERLESS, &limits, &inner.shelf, &inner.lock)?;
+        incoming.index = Some(index);
         Ok(incoming)
     }
 }
@@ -153,7 +156,8 @@ impl Incoming {
         let mut applied = inner.applied();
         inner.give_up_rebuild();
         let swapping = inner.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let old = inner.view().index.index.generation;
+        let before = Arc::clone(&inner.view().index.index);
+        let old = before.generation;
         let generation = old.max(swapping.unwrap_or(0)) + 1;
         let named = self.give_name(generation)?;
         let fresh = match named {
@@ -164,6 +168,7 @@ impl Incoming {
                 return Err(error);
             }
         };
+        let kept = Arc::clone(&fresh.index);
         {
             let mut current = inner.current.write().unwrap_or_else(PoisonError::into_inner);
             current.view = Arc::new(View { active: Arc::default(), frozen: Vec::new(), index: fresh });
@@ -176,6 +181,7 @@ impl Incoming {
             // Snapshots that still read it keep the file; whoever opens the machine takes the newer one.
             drop(inner.doors.disk.remove(&inner.directory.join(index_name(old))));
         }
+        before.beside.remove_all_but(&kept.beside);
         Ok(())
     }
 
@@ -195,7 +201,8 @@ impl Incoming {
             }
             return Err(io(source));
         }
-        let opened = Index::open(disk, &whole, Open::OrCreate, generation, &inner.limits, &inner.lock);
+        let (limits, shelf) = (&inner.limits, &inner.shelf);
+        let opened = Index::open(disk, &whole, Open::OrCreate, generation, limits, shelf, &inner.lock);
         Ok(opened.and_then(|index| index.view()))
     }
 }

@@ -8,6 +8,7 @@
 //! size of the store. Deliberately absent: batching (the barrier's committer batches) and knowledge of what is stored.
 
 mod backend;
+mod beside;
 mod export;
 mod index;
 mod install;
@@ -25,6 +26,7 @@ mod space;
 mod store;
 mod takeover;
 mod tend;
+mod view;
 
 pub use journal::{Journal, LogElsewhere};
 pub use machine::FileMachine;
@@ -44,6 +46,8 @@ pub struct Limits {
     pub generation_bytes_min: u64,
     /// How many of those may wait for the index before writers wait.
     pub frozen_max: usize,
+    /// A value of so many bytes lies beside the index, not in it.
+    pub beside_bytes: usize,
     /// Memory that the index may use to cache pages.
     pub cache_bytes: usize,
     /// A smaller index is never built anew to free space.
@@ -61,7 +65,8 @@ impl Default for Limits {
             generation_bytes: 4 * 1024 * 1024,
             generation_bytes_min: 1024 * 1024,
             frozen_max: 3,
-            cache_bytes: 16 * 1024 * 1024,
+            beside_bytes: 128,
+            cache_bytes: 8 * 1024 * 1024,
             rebuild_bytes_min: 4 * 1024 * 1024,
             rebuild_step_bytes: 4 * 1024 * 1024,
             reserve_bytes: 256 * 1024 * 1024,

@@ -13,13 +13,14 @@ use tresor_storage::machine::{Applied, Change, Effect, Entry, Export, Install, M
 use tresor_storage::{Batch, Condition, RawKey, Scrubbed, Snapshot, StoreError, Stored, Version, Watcher, Watchers};
 
 use crate::Limits;
-use crate::index::IndexView;
+use crate::beside::Shelf;
 use crate::install::{Installing, Way};
 use crate::journal::Journal;
 use crate::memory::{Frozen, Generation, Known};
 use crate::open::Opened;
 use crate::space::Space;
 use crate::tend::Tending;
+use crate::view::IndexView;
 
 /// What a snapshot sees through.
 pub(crate) struct View {
@@ -65,6 +66,7 @@ pub(crate) struct Inner {
     pub(crate) tending: Arc<Tending>,
     pub(crate) space: Space,
     pub(crate) installing: Installing,
+    pub(crate) shelf: Arc<Shelf>,
     pub(crate) lock: Arc<dyn DiskFile>,
     pub(crate) watchers: Watchers,
 }

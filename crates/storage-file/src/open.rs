@@ -11,13 +11,15 @@ use tresor_env::{DiskFile, Doors};
 use tresor_storage::machine::{Applied, Position};
 use tresor_storage::{Batch, StoreError, Watchers};
 
-use crate::index::{Index, IndexView};
+use crate::beside::Shelf;
+use crate::index::Index;
 use crate::install::Installing;
 use crate::journal::Journal;
 use crate::machine::{Current, FileMachine, Inner, View};
 use crate::memory::{Frozen, Generation};
 use crate::space::Space;
 use crate::tend::Tending;
+use crate::view::IndexView;
 use crate::{LOCK_NAME, Limits, from_io};
 
 /// How the name of an index ends that is not whole yet.
@@ -41,6 +43,7 @@ pub struct Opened {
     doors: Doors,
     directory: PathBuf,
     limits: Limits,
+    shelf: Arc<Shelf>,
     lock: Arc<dyn DiskFile>,
     index: Option<Arc<IndexView>>,
     applied: Applied,
@@ -57,12 +60,14 @@ impl Opened {
         lock.lock_exclusive().map_err(io)?;
         // The process before may have ended before the name of an index was durable; the log is purged by what is in it.
         doors.disk.sync_directory(directory).map_err(io)?;
-        let index = newest_index(doors, directory, &limits, &lock)?;
+        let shelf = Shelf::open(&doors.disk, directory)?;
+        let index = newest_index(doors, directory, &limits, &shelf, &lock)?;
         let applied = index.as_ref().map(|index| index.applied()).unwrap_or_default();
         Ok(Self {
             doors: doors.clone(),
             directory: directory.to_path_buf(),
             limits,
+            shelf,
             lock,
             index,
             applied,
@@ -104,10 +109,10 @@ impl Opened {
     /// # Errors
     /// [`StoreError`] when a first index cannot be made.
     pub fn start(self, journal: Arc<dyn Journal>) -> Result<FileMachine, StoreError> {
-        let Self { doors, directory, limits, lock, index, applied, active, mut frozen } = self;
+        let Self { doors, directory, limits, shelf, lock, index, applied, active, mut frozen } = self;
         let index = match index {
             Some(index) => index,
-            None => create_index(&doors, &directory, 1, &limits, &lock)?,
+            None => create_index(&doors, &directory, 1, &limits, &shelf, &lock)?,
         };
         frozen.reverse();
         let live_bytes = index.facts.live_bytes;
@@ -123,6 +128,7 @@ impl Opened {
             tending: Arc::new(Tending::default()),
             space: Space::new(),
             installing: Installing::default(),
+            shelf,
             lock,
             watchers: Watchers::default(),
         });
@@ -137,6 +143,7 @@ fn newest_index(
     doors: &Doors,
     directory: &Path,
     limits: &Limits,
+    shelf: &Arc<Shelf>,
     lock: &Arc<dyn DiskFile>,
 ) -> Result<Option<Arc<IndexView>>, StoreError> {
     let name = directory.display().to_string();
@@ -146,13 +153,17 @@ fn newest_index(
     let view = match newest {
         Some(generation) => {
             let path = directory.join(index_name(generation));
-            Some(Index::open(&*doors.disk, &path, Open::OrCreate, generation, limits, lock)?.view()?)
+            Some(Index::open(&*doors.disk, &path, Open::OrCreate, generation, limits, shelf, lock)?.view()?)
         }
         None => None,
     };
     let is_old = |name: &str| generation_of(name).is_some_and(|found| Some(found) != newest);
     for old in names.iter().filter(|name| name.ends_with(UNFINISHED_SUFFIX) || is_old(name)) {
         doors.disk.remove(&directory.join(old)).map_err(io)?;
+    }
+    // Without an index they are what is left of one, perhaps.
+    if let Some(view) = &view {
+        shelf.remove_unknown(&view.index.beside)?;
     }
     Ok(view)
 }
@@ -163,13 +174,14 @@ fn create_index(
     directory: &Path,
     generation: u64,
     limits: &Limits,
+    shelf: &Arc<Shelf>,
     lock: &Arc<dyn DiskFile>,
 ) -> Result<Arc<IndexView>, StoreError> {
     let unfinished = directory.join(unfinished_name(generation));
     let path = directory.join(index_name(generation));
     let io = |source| from_io(&path.display().to_string(), source);
-    drop(Index::open(&*doors.disk, &unfinished, Open::New, generation, limits, lock)?);
+    drop(Index::open(&*doors.disk, &unfinished, Open::New, generation, limits, shelf, lock)?);
     doors.disk.rename(&unfinished, &path).map_err(io)?;
     doors.disk.sync_directory(directory).map_err(io)?;
-    Index::open(&*doors.disk, &path, Open::OrCreate, generation, limits, lock)?.view()
+    Index::open(&*doors.disk, &path, Open::OrCreate, generation, limits, shelf, lock)?.view()
 }

@@ -1,18 +1,22 @@
-//! An index that is far larger than what it holds is built anew beside itself, step by step, and swapped in.
+//! An index that is far larger than what it holds is built anew beside itself, step by step, and swapped in; so is one
+//! beside which files lie that hold little any more, whose values it then has elsewhere.
 //!
 //! Generations that the index takes over meanwhile go into both, so writers never wait for the building and nothing is
 //! lost when it is given up. Deliberately absent: any pause; snapshots keep the old file for as long as they live.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
 use tresor_env::disk::Open;
 use tresor_storage::StoreError;
 
-use crate::index::{Index, IndexView, Reached};
+use crate::beside::{Filled, Place};
+use crate::index::Index;
 use crate::machine::Inner;
 use crate::memory::Frozen;
 use crate::open::{index_name, unfinished_name};
+use crate::view::{IndexView, Reached};
 use crate::{Limits, from_io};
 
 /// An index is built anew when it is so many thousandths of what it holds, and of what it was when it was built.
@@ -20,15 +24,43 @@ const WASTE_PERMILLE: u64 = 1700;
 /// The same of index and log together: what a store takes of the disk in all.
 const WHOLE_PERMILLE: u64 = 1900;
 const GROWTH_PERMILLE: u64 = 1250;
+/// A file beside the index is emptied, too, when it is smaller than this part of a full one.
+const SMALL_PART: u64 = 4;
+/// More files than this are made fewer.
+const FILES_MAX: usize = 64;
+/// So much of what nothing refers to is to go with the files that are emptied.
+const EMPTIED_PERMILLE: u64 = 800;
 /// Memory for the pages of the one that is being built. Half of it is for pages that are to be written: when a step and
 /// what is taken over beside it do not fit, pages are written, read again for their sums, and written once more.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
+const CACHE_BYTES: usize = 8 * 1024 * 1024;
 
 /// An index that is being built beside the one in use.
 pub(crate) struct Rebuild {
     index: Arc<Index>,
     /// Up to which key it has everything.
     cursor: Option<Vec<u8>>,
+    /// Files beside the index in use whose values it has elsewhere.
+    emptied: BTreeSet<u32>,
+}
+
+/// The files that are to be emptied: the emptiest, until most of what nothing refers to is gone with them, and small ones.
+fn emptied(files: &BTreeMap<u32, Filled>, small: u64) -> BTreeSet<u32> {
+    let unused = |filled: &Filled| filled.length.saturating_sub(filled.live);
+    let wanted = files.values().map(unused).sum::<u64>().saturating_mul(EMPTIED_PERMILLE) / 1000;
+    let mut by_part: Vec<(u64, u32, &Filled)> = files
+        .iter()
+        .map(|(number, filled)| (filled.live.saturating_mul(1000) / filled.length.max(1), *number, filled))
+        .collect();
+    by_part.sort_unstable_by_key(|(part, number, _)| (*part, *number));
+    let mut gone = 0;
+    let mut emptied = BTreeSet::new();
+    for (_, number, filled) in by_part {
+        if gone < wanted || filled.length < small {
+            gone += unused(filled);
+            emptied.insert(number);
+        }
+    }
+    emptied
 }
 
 /// Whether a piece of work was the last.
@@ -39,9 +71,14 @@ enum Step {
 
 impl Inner {
     /// What the index took over goes into the one that is being built as well, as far as that has come.
-    pub(crate) fn follow_with_rebuild(&self, frozen: &Frozen) -> Result<(), StoreError> {
+    pub(crate) fn follow_with_rebuild(
+        &self,
+        frozen: &Frozen,
+        absorbed: &IndexView,
+        places: &[Option<Place>],
+    ) -> Result<(), StoreError> {
         self.with_rebuild(|rebuild| match &rebuild.cursor {
-            Some(cursor) => rebuild.index.absorb(frozen, Some(cursor)).map(|()| Step::Again),
+            Some(cursor) => rebuild.index.follow(absorbed, frozen, places, cursor).map(|()| Step::Again),
             None => Ok(Step::Again),
         })
     }
@@ -91,7 +128,7 @@ impl Inner {
         }
         self.with_rebuild(|rebuild| {
             let step = self.limits.rebuild_step_bytes;
-            match rebuild.index.copy(&view.index, rebuild.cursor.as_deref(), step)? {
+            match rebuild.index.copy(&view.index, &rebuild.emptied, rebuild.cursor.as_deref(), step)? {
                 Reached::Key(key) => {
                     rebuild.cursor = Some(key);
                     Ok(Step::Again)
@@ -109,12 +146,13 @@ impl Inner {
         if absorbed == 0 || absorbed.saturating_mul(2) < facts.live_bytes {
             return false;
         }
-        let Ok(occupied) = view.index.occupied() else { return false };
+        let Ok(occupied) = view.occupied() else { return false };
         let beside = self.journal.bytes();
         let permille = |bytes: u64| bytes.saturating_mul(1000) / facts.live_bytes.max(1);
         let is_large = permille(occupied) > WASTE_PERMILLE || permille(occupied + beside) > WHOLE_PERMILLE;
         let has_grown = permille(occupied) > facts.built_permille.saturating_mul(GROWTH_PERMILLE) / 1000;
-        occupied > self.limits.rebuild_bytes_min && is_large && has_grown
+        let are_many = view.files.len() > FILES_MAX;
+        occupied > self.limits.rebuild_bytes_min && (is_large && has_grown || are_many)
     }
 
     fn begin_rebuild(&self, view: &IndexView) -> bool {
@@ -126,9 +164,10 @@ impl Inner {
         let path = self.directory.join(unfinished_name(generation));
         drop(self.doors.disk.remove(&path));
         let limits = Limits { cache_bytes: self.limits.cache_bytes.min(CACHE_BYTES), ..self.limits };
-        let made = Index::open(&*self.doors.disk, &path, Open::New, generation, &limits, &self.lock);
+        let made = Index::open(&*self.doors.disk, &path, Open::New, generation, &limits, &self.shelf, &self.lock);
         let Ok(index) = made else { return false };
-        let rebuild = Rebuild { index, cursor: None };
+        let small = self.limits.value_file_bytes_at(view.facts.live_bytes) / SMALL_PART;
+        let rebuild = Rebuild { index, cursor: None, emptied: emptied(&view.files, small) };
         *self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner) = Some(rebuild);
         true
     }
@@ -157,13 +196,32 @@ impl Inner {
         }
         self.doors.disk.sync_directory(&self.directory).map_err(io)?;
         // It was closed, and is opened with the memory that readers need.
-        let index = Index::open(&*self.doors.disk, &whole, Open::OrCreate, generation, &self.limits, &self.lock)?;
+        let index =
+            Index::open(&*self.doors.disk, &whole, Open::OrCreate, generation, &self.limits, &self.shelf, &self.lock)?;
         let fresh = index.view()?;
         self.tending.absorbed.store(0, Ordering::Relaxed);
-        let old = self.view().index.index.generation;
+        let old = Arc::clone(&self.view().index.index);
         self.change_view(|view| view.with_index(fresh));
-        // Snapshots that still read it keep the file; whoever opens the store takes the newer one.
-        drop(self.doors.disk.remove(&path(index_name(old))));
+        // Snapshots that still read it keep the files; whoever opens the store takes the newer one.
+        drop(self.doors.disk.remove(&path(index_name(old.generation))));
+        old.beside.remove_all_but(&index.beside);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_emptiest_files_go_until_most_of_the_waste_does_and_so_do_small_ones() {
+        let filled = |live, length| Filled { live, length };
+        let files = [(1, filled(0, 1000)), (2, filled(900, 1000)), (3, filled(200, 1000)), (4, filled(1000, 1000))];
+        let files = BTreeMap::from(files);
+        assert_eq!(emptied(&files, 0), BTreeSet::from([1, 3]), "1,800 of the 1,900 that nothing refers to");
+        let small = [(5, filled(100, 100)), (6, filled(10, 100))];
+        let files = files.into_iter().chain(small).collect();
+        assert_eq!(emptied(&files, 101), BTreeSet::from([1, 3, 5, 6]));
+        assert!(emptied(&BTreeMap::from([(4, filled(1000, 1000))]), 0).is_empty(), "nothing is waste");
     }
 }

@@ -1,9 +1,10 @@
-//! The scrub: every page of the index is compared with its checksum now and then, before somebody needs it.
+//! The scrub: every page of the index, and every value beside it, is compared with its checksum now and then, before
+//! somebody needs it.
 //!
-//! A step looks at one group of pages, about two a second at most and only when there is nothing else to do; a pass over
-//! everything begins when the store was opened and each day after that. A page that is wrong and was right before in this
-//! process is damage. One that nobody has met yet may be what a crash left where nothing refers to it: when there are
-//! such, everything is read once, which comes across it if something does. Deliberately absent: mending, and what only
+//! A step looks at one group of pages, or as much of the values, about two a second at most and only when there is nothing
+//! else to do; a pass over everything begins when the store was opened and each day after that. A page that is wrong and was
+//! right before in this process is damage. One that nobody has met yet may be what a crash left where nothing refers to it;
+//! reading every value in the order of keys comes across it if something does. Deliberately absent: mending, and what only
 //! the engine knows of (its free pages), which it meets when it is opened or writes.
 
 use std::collections::BTreeSet;
@@ -13,8 +14,9 @@ use std::time::Duration;
 
 use tresor_storage::{Scrubbed, StoreError};
 
-use crate::index::{Index, IndexView, Reached};
+use crate::index::Index;
 use crate::machine::Inner;
+use crate::view::{IndexView, Reached};
 
 /// How long after a step the next may be.
 const STEP_EVERY: Duration = Duration::from_millis(500);
@@ -84,7 +86,7 @@ impl Pass {
                     return Ok(false);
                 }
                 self.next = Next::After(None);
-                Ok(self.suspects.is_empty())
+                Ok(self.suspects.is_empty() && view.files.is_empty())
             }
             Next::After(key) => match view.pass_over(key.as_deref(), READ_BYTES)? {
                 Reached::Key(key) => {

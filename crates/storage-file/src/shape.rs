@@ -11,11 +11,18 @@ use crate::machine::{Inner, View};
 
 /// A generation is the part of what is live that such a number of generations would hold.
 const GENERATIONS_LIVE: u64 = 24;
+/// So many full files of values would hold what is live.
+const VALUE_FILES_LIVE: u64 = 16;
 
 impl Limits {
     /// How large a generation grows beside so many live bytes before the index takes it over.
     pub(crate) fn generation_bytes_at(&self, live_bytes: u64) -> u64 {
         (live_bytes / GENERATIONS_LIVE).max(self.generation_bytes_min).min(self.generation_bytes)
+    }
+
+    /// How long a file of values beside the index becomes before the next one is begun.
+    pub(crate) fn value_file_bytes_at(&self, live_bytes: u64) -> u64 {
+        (live_bytes / VALUE_FILES_LIVE).max(self.generation_bytes_min)
     }
 
     /// How large a segment of the log is then at most.

@@ -277,9 +277,11 @@ impl Inner {
     /// whose outcome is not known is taken over again: what was committed in doubt is certain with the next commit.
     fn take_over(&self, oldest: &Arc<Frozen>) -> Result<(), Trouble> {
         let index = Arc::clone(&self.view().index.index);
-        index.absorb(oldest, None)?;
+        index.turn(self.view().index.facts.live_bytes);
+        let places = index.lay_beside(oldest)?;
+        index.absorb(oldest, &places)?;
         let absorbed = index.view()?;
-        self.follow_with_rebuild(oldest).map_err(Trouble::Lasting)?;
+        self.follow_with_rebuild(oldest, &absorbed, &places).map_err(Trouble::Lasting)?;
         self.tending.absorbed.fetch_add(oldest.generation.bytes(), Ordering::Relaxed);
         let facts = absorbed.facts;
         self.change_view(|view| View {
@@ -301,7 +303,8 @@ impl Inner {
         let generation = old.index.index.generation;
         old.index.index.abandon();
         let path = self.directory.join(index_name(generation));
-        let index = Index::open(&*self.doors.disk, &path, Open::OrCreate, generation, &self.limits, &self.lock)?;
+        let (disk, limits) = (&*self.doors.disk, &self.limits);
+        let index = Index::open(disk, &path, Open::OrCreate, generation, limits, &self.shelf, &self.lock)?;
         let fresh = index.view()?;
         if fresh.facts.version < old.index.facts.version {
             let (name, what) = (path.display().to_string(), "it has forgotten what was committed".to_owned());

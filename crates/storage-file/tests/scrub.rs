@@ -17,8 +17,14 @@ use tresor_storage_file::{FileStore, Limits};
 const PAGE: usize = 4096;
 const KEYS: u64 = 3000;
 
-/// Everything goes to the index at once, and it keeps its name.
-const LIMITS: Limits = Limits { generation_bytes: 1, generation_bytes_min: 1, rebuild_bytes_min: u64::MAX, ..SMALL };
+/// Everything goes to the index at once, values lie in it, and it keeps its name.
+const LIMITS: Limits = Limits {
+    generation_bytes: 1,
+    generation_bytes_min: 1,
+    rebuild_bytes_min: u64::MAX,
+    beside_bytes: usize::MAX,
+    ..SMALL
+};
 
 fn name(at: u64) -> String {
     format!("{:x}", SeededEntropy::new(at).next())

@@ -16,6 +16,7 @@ pub const SMALL: Limits = Limits {
     generation_bytes: 128 * 1024,
     generation_bytes_min: 128 * 1024,
     frozen_max: 2,
+    beside_bytes: 150,
     cache_bytes: 1024 * 1024,
     rebuild_bytes_min: 256 * 1024,
     rebuild_step_bytes: 64 * 1024,

@@ -17,6 +17,7 @@ pub const SMALL: Limits = Limits {
     generation_bytes: 3000,
     generation_bytes_min: 3000,
     frozen_max: 2,
+    beside_bytes: 150,
     cache_bytes: 1024 * 1024,
     rebuild_bytes_min: 4096,
     rebuild_step_bytes: 1024,
