@@ -296,37 +296,34 @@ impl Index {
     }
 
     /// Appends what is not small of changes to a file beside the tree; tells where each lies that is there.
-    fn lay(&self, changes: &[Change<'_>]) -> Result<Vec<Option<Place>>, StoreError> {
+    fn lay(&self, changes: &[Change<'_>]) -> std::io::Result<Vec<Option<Place>>> {
         let place = |(key, version, bytes): &Change<'_>| match bytes {
             Some(bytes) if bytes.len() >= self.limits.beside_bytes => {
                 self.beside.put(key.as_bytes(), *version, bytes).map(Some)
             }
             _ => Ok(None),
         };
-        let placed: std::io::Result<Vec<_>> = changes.iter().map(place).collect();
-        placed.map_err(|source| {
-            self.beside.abandon_writer();
-            from_io(&self.name, source)
-        })
+        changes.iter().map(place).collect()
     }
 
-    /// What comes next goes into another file when this one has its share of what is live.
-    pub(crate) fn turn(&self, live_bytes: u64) {
+    /// What comes next goes into another file beside the tree when this one has its share of what is live.
+    fn turn(&self, live_bytes: u64) {
         self.beside.turn(self.limits.value_file_bytes_at(live_bytes));
     }
 
-    /// Puts what is not small of a frozen generation beside the tree.
-    pub(crate) fn lay_beside(&self, frozen: &Frozen) -> Result<Vec<Option<Place>>, StoreError> {
-        frozen.generation.in_order(|changes| self.lay(changes))
-    }
-
-    /// Takes over a frozen generation whose values lie at these places.
-    pub(crate) fn absorb(&self, frozen: &Frozen, places: &[Option<Place>]) -> Result<(), StoreError> {
+    /// Takes over a frozen generation; tells where each of its values lies that is not small.
+    pub(crate) fn absorb(&self, frozen: &Frozen) -> Result<Vec<Option<Place>>, StoreError> {
+        let mut places = Vec::new();
         self.change(true, &frozen.end.membership, |values, books| {
-            frozen.generation.in_order(|changes| books.make(values, &laid(changes, places)))?;
+            self.turn(books.facts.live_bytes);
+            frozen.generation.in_order(|changes| {
+                places = self.lay(changes)?;
+                books.make(values, &laid(changes, &places))
+            })?;
             books.ends_with(frozen);
             Ok(())
-        })
+        })?;
+        Ok(places)
     }
 
     /// Does what another index did, whose files it shares from then on, with keys up to a limit.
@@ -408,8 +405,11 @@ impl Index {
     pub(crate) fn add(&self, added: &[(RawKey, Stored)]) -> Result<(), StoreError> {
         let changes: Vec<Change<'_>> =
             added.iter().map(|(key, stored)| (key, stored.version.0, Some(stored.bytes.as_slice()))).collect();
-        let places = self.lay(&changes)?;
-        self.change(false, &[], |values, books| books.make(values, &laid(&changes, &places)))
+        self.change(false, &[], |values, books| {
+            self.turn(books.facts.live_bytes);
+            let places = self.lay(&changes)?;
+            books.make(values, &laid(&changes, &places))
+        })
     }
 
     /// Ends a state that was taken over: from now on it is an index like any other.

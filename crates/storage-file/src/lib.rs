@@ -68,7 +68,7 @@ impl Default for Limits {
             beside_bytes: 128,
             cache_bytes: 8 * 1024 * 1024,
             rebuild_bytes_min: 4 * 1024 * 1024,
-            rebuild_step_bytes: 4 * 1024 * 1024,
+            rebuild_step_bytes: 2 * 1024 * 1024,
             reserve_bytes: 256 * 1024 * 1024,
         }
     }

@@ -277,9 +277,7 @@ impl Inner {
     /// whose outcome is not known is taken over again: what was committed in doubt is certain with the next commit.
     fn take_over(&self, oldest: &Arc<Frozen>) -> Result<(), Trouble> {
         let index = Arc::clone(&self.view().index.index);
-        index.turn(self.view().index.facts.live_bytes);
-        let places = index.lay_beside(oldest)?;
-        index.absorb(oldest, &places)?;
+        let places = index.absorb(oldest)?;
         let absorbed = index.view()?;
         self.follow_with_rebuild(oldest, &absorbed, &places).map_err(Trouble::Lasting)?;
         self.tending.absorbed.fetch_add(oldest.generation.bytes(), Ordering::Relaxed);
