@@ -45,7 +45,7 @@ pub use migration::{MigrationConfig, load_migration};
 pub use postgresql::{ConnectionUrl, PostgresqlConfig};
 pub use registration::{ConsulConfig, KubernetesConfig, RegistrationConfig};
 pub use seal::{KeyPlace, KeyReference, SealConfig, SealWay, StaticSealConfig};
-pub use services::{AwsKeysConfig, AwsKmsConfig, ServiceTls, SharedFile, TransitConfig};
+pub use services::{AwsKeysConfig, AwsKmsConfig, ServiceTls, SharedFile, TransitConfig, WebIdentity};
 pub use snapshots::SnapshotsConfig;
 pub use storage::{JoinConfig, LeaderConfig, Pem};
 pub use telemetry::{Collector, TelemetryConfig, TracesConfig, Way};

@@ -4,10 +4,10 @@
 
 use tresor_secret::SecretString;
 use tresor_sigv4::Keys;
+use tresor_sigv4::xml::Element;
 use tresor_wire::time::parse_rfc3339;
 
 use crate::query::{AwsError, Client, Endpoint, Form};
-use crate::xml::Element;
 
 const VERSION: &str = "2010-05-08";
 /// How many pages of a list are asked for.

@@ -14,7 +14,6 @@ mod rotate;
 mod statics;
 mod sts;
 mod users;
-mod xml;
 
 use std::sync::Arc;
 

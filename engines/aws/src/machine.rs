@@ -1,5 +1,6 @@
-//! Keys that the machine gives the server, for a configuration without any: of its environment, of a file of shared
-//! credentials, of the container it runs in, of the machine's metadata; the first place that has some counts.
+//! Keys that the machine gives the server, for a configuration without any: of its environment, of a role that a token of
+//! somebody else's assumes, of a file of shared credentials, of the container it runs in, of the machine's metadata; the
+//! first place that has some counts.
 //!
 //! They are looked for once per request, so keys that were exchanged outside are found by the next one, and nothing is kept
 //! that ends. A place that the environment names and that has none is an error, and no reason to look further: who names one
@@ -8,6 +9,7 @@
 use std::sync::{Arc, OnceLock};
 
 use tresor_env::{Outgoing, Surroundings};
+use tresor_sigv4::web_identity::{self, Role};
 use tresor_sigv4::{Keys, profile, told};
 use zeroize::Zeroizing;
 
@@ -59,6 +61,9 @@ impl Machine {
         if let Some(keys) = self.of_environment()? {
             return Ok(keys);
         }
+        if let Some(keys) = self.of_web_identity().await? {
+            return Ok(keys);
+        }
         if let Some(keys) = self.of_profile().await? {
             return Ok(keys);
         }
@@ -76,6 +81,22 @@ impl Machine {
             (Some(_), None) => Err(keyless("the environment has AWS_ACCESS_KEY_ID without AWS_SECRET_ACCESS_KEY")),
             (None, Some(_)) => Err(keyless("the environment has AWS_SECRET_ACCESS_KEY without AWS_ACCESS_KEY_ID")),
         }
+    }
+
+    /// Keys of a role, by the token in the file that the environment names; the file is read anew each time.
+    async fn of_web_identity(&self) -> Result<Option<Keys>, AwsError> {
+        let Some(path) = self.variable("AWS_WEB_IDENTITY_TOKEN_FILE") else { return Ok(None) };
+        let refused = |why: &dyn std::fmt::Display| keyless(format!("the web identity {:?}: {why}", path.as_str()));
+        let arn = self.variable("AWS_ROLE_ARN").ok_or_else(|| refused(&"the environment has no AWS_ROLE_ARN"))?;
+        let session = self.variable("AWS_ROLE_SESSION_NAME");
+        let session = session.map_or_else(|| web_identity::SESSION.to_owned(), |session| session.to_string());
+        let text = self.around.file(&path).await.map_err(|why| refused(&why))?;
+        let text = text.ok_or_else(|| refused(&"the file is not there"))?;
+        let own = self.variable("AWS_ENDPOINT_URL_STS");
+        let endpoint = own.map_or_else(|| web_identity::endpoint(&self.region()), |own| own.to_string());
+        let role = Role { arn: arn.to_string(), session };
+        let found = web_identity::assume(&*self.outgoing, &endpoint, &role, text).await;
+        found.map(Some).map_err(|why| refused(&why))
     }
 
     async fn of_profile(&self) -> Result<Option<Keys>, AwsError> {

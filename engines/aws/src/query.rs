@@ -12,11 +12,11 @@ use tresor_env::outgoing::{Ask, Base, OutgoingError, OutgoingRequest, escaped};
 use tresor_env::{Clock, Outgoing};
 use tresor_model::Fault;
 use tresor_model::fault::{Failure, Side};
+use tresor_sigv4::xml::Element;
 use tresor_sigv4::{FORM, Keys, Posted, Scope};
 use zeroize::Zeroizing;
 
 use crate::machine::{self, Machine};
-use crate::xml::Element;
 
 /// How long one answer may take.
 const TIME_MAX: Duration = Duration::from_secs(10);

@@ -91,7 +91,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("redb", &["crates/storage-file"]),
     ("openraft", &["crates/consensus"]),
     ("aws-lc-sys", &["crates/sha256"]),
-    ("quick-xml", &["engines/aws"]),
+    ("quick-xml", &["crates/sigv4"]),
     ("clap", &["crates/cli", "crates/server", "crates/tresor"]),
     (
         "rustls",

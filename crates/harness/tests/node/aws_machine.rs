@@ -51,12 +51,46 @@ fn fake_machine(request: &OutgoingRequest) -> (u16, String) {
     (status, said.to_string())
 }
 
+/// A fake of STS, which lets one role be assumed by two tokens.
+fn fake_sts(request: &OutgoingRequest) -> Option<(u16, String)> {
+    let Ask::Post(body) = &request.ask else { return None };
+    let form = String::from_utf8_lossy(body);
+    let token = form.strip_prefix("Action=AssumeRoleWithWebIdentity&")?.rsplit_once("&WebIdentityToken=")?.1;
+    let is_known = form.contains("RoleArn=arn%3Aaws%3Aiam%3A%3A1%3Arole%2Fpod&");
+    let key = match token {
+        "first-token" if is_known => "AKIAWEB1",
+        "second-token" if is_known => "AKIAWEB2",
+        _ => {
+            let said = format!("<E><Error><Code>InvalidIdentityToken</Code><Message>{token}</Message></Error></E>");
+            return Some((400, said));
+        }
+    };
+    let keys = format!(
+        "<AccessKeyId>{key}</AccessKeyId><SecretAccessKey>planted-secret</SecretAccessKey><SessionToken>t</SessionToken>"
+    );
+    let name = "AssumeRoleWithWebIdentity";
+    Some((
+        200,
+        format!("<{name}Response><{name}Result><Credentials>{keys}</Credentials></{name}Result></{name}Response>"),
+    ))
+}
+
 /// A node with a mount that has a role and no configuration, in the root namespace and in another one.
 async fn unconfigured() -> (Harness, Shared) {
     let harness = Harness::start().await;
     let seen = Shared::default();
     {
-        let known = ["AKIAENV", "AKIAFILE", "AKIAOTHER", "AKIATASK", "AKIAPOD", "AKIAMETADATA", "AKIAOWN"];
+        let known = [
+            "AKIAWEB1",
+            "AKIAWEB2",
+            "AKIAENV",
+            "AKIAFILE",
+            "AKIAOTHER",
+            "AKIATASK",
+            "AKIAPOD",
+            "AKIAMETADATA",
+            "AKIAOWN",
+        ];
         let known = known.map(str::to_owned).to_vec();
         seen.lock().unwrap().aws.keys.insert("tresor".to_owned(), known);
     }
@@ -72,6 +106,10 @@ async fn unconfigured() -> (Harness, Shared) {
 }
 
 fn answer(seen: &mut Seen, request: &OutgoingRequest) -> Result<(u16, Vec<u8>), OutgoingError> {
+    if let Some((status, said)) = fake_sts(request) {
+        seen.others.push(request.url.clone());
+        return Ok((status, said.into_bytes()));
+    }
     if matches!(request.ask, Ask::Post(_)) {
         let token = request.headers.iter().find(|(name, _)| name == "x-amz-security-token");
         seen.tokens.push(token.map(|(_, value)| value.to_string()));
@@ -126,6 +164,21 @@ async fn keys_that_nobody_configured_are_those_of_the_machine_in_the_usual_order
     drop(ask(&harness).await.expect_status(200));
     assert_eq!(last(&seen), by("AKIAOTHER", Some("t")));
 
+    // Whoever runs in a cluster has a token in a file, and another one there before that one ends.
+    let web = [
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/run/token"),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod"),
+        ("AWS_REGION", "eu-central-1"),
+        ("AWS_PROFILE", "other"),
+    ];
+    around.set_variables(&web);
+    for (token, key) in [("first-token", "AKIAWEB1"), ("second-token\n", "AKIAWEB2")] {
+        around.set_files(&[("/var/run/token", token), ("/elsewhere", profiles)]);
+        drop(ask(&harness).await.expect_status(200));
+        assert_eq!(last(&seen), (key.to_owned(), Some("t".to_owned()), "us-east-1".to_owned()));
+        assert_eq!(seen.lock().unwrap().others.last().unwrap(), "https://sts.eu-central-1.amazonaws.com/");
+    }
+
     let environment = [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_PROFILE", "other")];
     around.set_variables(&environment);
     drop(ask(&harness).await.expect_status(200));
@@ -150,10 +203,16 @@ async fn keys_that_nobody_configured_are_those_of_the_machine_in_the_usual_order
 async fn a_place_that_is_named_and_has_no_keys_is_an_error_and_not_passed_over() {
     let (harness, seen) = unconfigured().await;
     let around = &harness.doors.surroundings;
-    around.set_files(&[("/c", "[half]\naws_access_key_id = planted-id\n")]);
+    around.set_files(&[("/c", "[half]\naws_access_key_id = planted-id\n"), ("/t", "planted-token"), ("/empty", "\n")]);
+    let web = |file| [("AWS_WEB_IDENTITY_TOKEN_FILE", file), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod")];
     for (variables, text) in [
         (&[("AWS_ACCESS_KEY_ID", "planted-id")][..], "without AWS_SECRET_ACCESS_KEY"),
         (&[("AWS_SECRET_ACCESS_KEY", "planted-secret")], "without AWS_ACCESS_KEY_ID"),
+        (&[("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")], "the environment has no AWS_ROLE_ARN"),
+        (&web("/none"), "the file is not there"),
+        (&web("/empty"), "the file of the token has none"),
+        (&web("/t"), "status 400 InvalidIdentityToken: [token]"),
+        (&[web("/t")[0], web("/t")[1], ("AWS_ENDPOINT_URL_STS", "http://sts.example")], "must be https://"),
         (&[("AWS_SHARED_CREDENTIALS_FILE", "/none")], "it is not there"),
         (&[("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_PROFILE", "p")], "it has no profile"),
         (&[("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_PROFILE", "half")], "no aws_access_key_id with"),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use tresor_env::outgoing::Base;
 use tresor_hcl::Position;
 use tresor_sigv4::told;
+use tresor_sigv4::web_identity::{self, Role};
 
 use super::ConfigError;
 use super::load::Source;
@@ -161,12 +162,25 @@ pub struct AwsKmsConfig {
 pub struct AwsKeysConfig {
     /// Access key, secret key and session token of the stanza or of the environment.
     pub own: Option<(String, KeyPlace, Option<KeyPlace>)>,
+    /// A role that is assumed by a token.
+    pub web_identity: Option<WebIdentity>,
     /// The file that all of AWS's tools read.
     pub shared_file: Option<SharedFile>,
     /// Where a container asks, and the file with what it shows there.
     pub container: Option<(String, Option<PathBuf>)>,
     /// Where a machine asks.
     pub machine: Option<String>,
+}
+
+/// A role that is assumed by a token in a file.
+#[derive(Clone, Debug)]
+pub struct WebIdentity {
+    /// The role.
+    pub role: Role,
+    /// Where the token is; another one may be there each time.
+    pub token_file: PathBuf,
+    /// Where STS is.
+    pub endpoint: String,
 }
 
 /// The file that all of AWS's tools read.
@@ -180,9 +194,6 @@ pub struct SharedFile {
     pub is_named: bool,
 }
 
-/// Options that would let other keys be used than the ones that are found.
-const ASSUMED: [&str; 3] = ["role_arn", "role_session_name", "web_identity_token_file"];
-
 pub(super) fn read_awskms(
     source: &mut Source<'_>,
     options: &mut Options<'_>,
@@ -190,13 +201,6 @@ pub(super) fn read_awskms(
 ) -> Result<AwsKmsConfig, ConfigError> {
     let at = options.position;
     let set = |name: &str| environment(name).filter(|text| !text.is_empty());
-    for name in ASSUMED {
-        if options.text(source, name)?.is_some() {
-            let text =
-                format!("`{name}` is not available: give the server keys or a machine's role that may use the key");
-            return Err(source.error(at, text));
-        }
-    }
     let mut given = |name: &str| Ok::<_, ConfigError>(options.text(source, name)?.map(|(text, _)| text));
     let region = given("region")?.or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"));
     let region = region.unwrap_or_else(|| "us-east-1".to_owned());
@@ -218,8 +222,11 @@ pub(super) fn read_awskms(
     let access_key = given("access_key")?;
     let endpoint = address_of(source, &endpoint, "endpoint", at)?;
     let (secret, session) = (options.place(source, "secret_key")?, options.place(source, "session_token")?);
+    let assumed = web_identity(source, options, environment, &region)?;
     let own = match (access_key, secret) {
         (Some(access_key), Some(secret)) => Some((access_key, secret, session)),
+        // What the stanza says counts more than keys of the environment.
+        (None, None) if matches!(assumed, Some((_, Said::Here))) => None,
         (None, None) => {
             let secret = || KeyPlace::Variable("AWS_SECRET_ACCESS_KEY".to_owned());
             let session = set("AWS_SESSION_TOKEN").map(|_| KeyPlace::Variable("AWS_SESSION_TOKEN".to_owned()));
@@ -236,8 +243,58 @@ pub(super) fn read_awskms(
         key_id,
         region,
         endpoint,
-        keys: AwsKeysConfig { own, shared_file, container: container(environment), machine: machine(environment) },
+        keys: AwsKeysConfig {
+            own,
+            web_identity: assumed.map(|(web, _)| web),
+            shared_file,
+            container: container(environment),
+            machine: machine(environment),
+        },
     })
+}
+
+/// Where something is said.
+enum Said {
+    /// In the stanza.
+    Here,
+    /// In the environment.
+    Around,
+}
+
+/// A role that is assumed by a token: all of it is said by the stanza, or all of it by the environment.
+fn web_identity(
+    source: &Source<'_>,
+    options: &mut Options<'_>,
+    environment: Environment<'_>,
+    region: &str,
+) -> Result<Option<(WebIdentity, Said)>, ConfigError> {
+    let at = options.position;
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let mut given = |name: &str| Ok::<_, ConfigError>(options.text(source, name)?.map(|(text, _)| text));
+    let (arn, file, session) = (given("role_arn")?, given("web_identity_token_file")?, given("role_session_name")?);
+    let (arn, file, session, said) = match (arn, file) {
+        (Some(arn), Some(file)) => (arn, file, session, Said::Here),
+        (None, None) if session.is_some() => {
+            return Err(source.error(at, "`role_session_name` goes with `role_arn` and `web_identity_token_file`"));
+        }
+        (None, None) => {
+            let Some(file) = set("AWS_WEB_IDENTITY_TOKEN_FILE") else { return Ok(None) };
+            let Some(arn) = set("AWS_ROLE_ARN") else {
+                let text = "the environment has AWS_WEB_IDENTITY_TOKEN_FILE without AWS_ROLE_ARN";
+                return Err(source.error(at, text));
+            };
+            (arn, file, set("AWS_ROLE_SESSION_NAME"), Said::Around)
+        }
+        _ => {
+            let text =
+                "`role_arn` and `web_identity_token_file` go together: a role is assumed by a token, and by no keys";
+            return Err(source.error(at, text));
+        }
+    };
+    let endpoint = set("AWS_ENDPOINT_URL_STS").unwrap_or_else(|| web_identity::endpoint(region));
+    let session = session.unwrap_or_else(|| web_identity::SESSION.to_owned());
+    let role = Role { arn, session };
+    Ok(Some((WebIdentity { role, token_file: PathBuf::from(file), endpoint }, said)))
 }
 
 /// Where a container asks for its keys.
@@ -405,6 +462,34 @@ mod tests {
     }
 
     #[test]
+    fn a_role_that_a_token_assumes_is_that_of_the_stanza_or_of_the_environment() {
+        let named = "kms_key_id = \"a\"\nregion = \"eu-west-1\"\n";
+        let around = [
+            ("AWS_ACCESS_KEY_ID", "KEYS"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/token"),
+            ("AWS_ROLE_ARN", "arn:around"),
+        ];
+        let keys = read_aws(named, &around).unwrap().keys;
+        assert_eq!(keys.own.unwrap().0, "KEYS", "which counts more");
+        let web = keys.web_identity.unwrap();
+        assert_eq!((web.role.arn.as_str(), web.role.session.as_str()), ("arn:around", "tresor"));
+        assert_eq!(
+            (web.token_file.as_path(), web.endpoint.as_str()),
+            (Path::new("/var/token"), "https://sts.eu-west-1.amazonaws.com")
+        );
+        let inside =
+            format!("{named}role_arn = \"arn:own\"\nweb_identity_token_file = \"/own\"\nrole_session_name = \"s\"");
+        let around = [&around[..], &[("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")]].concat();
+        let keys = read_aws(&inside, &around).unwrap().keys;
+        let web = keys.web_identity.unwrap();
+        assert!(keys.own.is_none(), "of the environment");
+        assert_eq!((web.role.arn.as_str(), web.role.session.as_str()), ("arn:own", "s"));
+        assert_eq!((web.token_file.as_path(), web.endpoint.as_str()), (Path::new("/own"), "http://127.0.0.1:1"));
+        let error = read_aws(named, &[("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/token")]).unwrap_err();
+        assert!(error.contains("without AWS_ROLE_ARN"), "{error}");
+    }
+
+    #[test]
     fn a_seal_of_aws_that_makes_no_sense_is_refused() {
         let named = "kms_key_id = \"a\"\n";
         for (inside, words) in [
@@ -412,7 +497,11 @@ mod tests {
             (format!("{named}access_key = \"a\""), "`access_key` and `secret_key` go together"),
             (format!("{named}region = \"a.example/\""), "`region` is the name of a region"),
             (format!("{named}endpoint = \"kms.example\""), "`endpoint` is the address of a server"),
-            (format!("{named}role_arn = \"arn:aws:iam::1:role/x\""), "`role_arn` is not available"),
+            (
+                format!("{named}role_arn = \"arn:aws:iam::1:role/x\""),
+                "`role_arn` and `web_identity_token_file` go together",
+            ),
+            (format!("{named}role_session_name = \"x\""), "`role_session_name` goes with `role_arn`"),
         ] {
             let error = read_aws(&inside, &[]).unwrap_err();
             assert!(error.contains(words), "{inside}: {error}");

@@ -1,5 +1,5 @@
-//! Where a server of AWS's customers finds its access keys: the configuration, a file that all of AWS's tools read, or what its
-//! container or machine is told.
+//! Where a server of AWS's customers finds its access keys: the configuration, a role that a token of somebody else's assumes, a
+//! file that all of AWS's tools read, or what its container or machine is told.
 //!
 //! In that order, and anew each time, as most of them end by themselves. Deliberately absent: roles that are assumed by other keys,
 //! and a memory of keys.
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tresor_core::ServiceError;
+use tresor_sigv4::web_identity::{self, NotAssumed};
 use tresor_sigv4::{Keys, profile, told};
 
 use super::Reach;
@@ -32,6 +33,11 @@ impl AwsKeys {
                 None => None,
             };
             return Ok(Keys::new(access_key, self.reach.secret(secret).await?, session));
+        }
+        if let Some(web) = &self.config.web_identity {
+            let token = self.reach.file(&web.token_file).await?;
+            let found = web_identity::assume(&*self.reach.doors.outgoing, &web.endpoint, &web.role, token).await;
+            return found.map_err(|why| not_assumed(&web.role.arn, &why));
         }
         if let Some(file) = &self.config.shared_file
             && (file.is_named || file.path.exists())
@@ -58,6 +64,14 @@ impl AwsKeys {
     }
 }
 
+fn not_assumed(arn: &str, why: &NotAssumed) -> ServiceError {
+    let text = format!("the role `{arn}` is not assumed: {why}");
+    match why {
+        NotAssumed::Unanswered(_) => ServiceError::Unanswered(text),
+        NotAssumed::Overheard | NotAssumed::NoToken | NotAssumed::Refused(_) => ServiceError::Unprepared(text),
+    }
+}
+
 fn untold(why: String) -> ServiceError {
     ServiceError::Unanswered(format!("who tells this machine its access keys of AWS: {why}"))
 }
@@ -69,11 +83,13 @@ mod tests {
 
     use tresor_env::doubles::TestDoors;
     use tresor_env::outgoing::{Ask, OutgoingRequest};
+    use tresor_sigv4::web_identity::Role;
 
     use super::*;
-    use crate::config::{ServiceTls, SharedFile};
+    use crate::config::{ServiceTls, SharedFile, WebIdentity};
 
-    const NOTHING: AwsKeysConfig = AwsKeysConfig { own: None, shared_file: None, container: None, machine: None };
+    const NOTHING: AwsKeysConfig =
+        AwsKeysConfig { own: None, web_identity: None, shared_file: None, container: None, machine: None };
 
     fn header(request: &OutgoingRequest, name: &str) -> String {
         let found = request.headers.iter().find(|(known, _)| *known == name);
@@ -112,6 +128,41 @@ mod tests {
         let mut usual = of("default");
         usual.shared_file.as_mut().unwrap().is_named = false;
         assert_eq!(found(&doors, usual).await.unwrap_err(), "there are no access keys of AWS");
+    }
+
+    #[tokio::test]
+    async fn a_role_is_assumed_by_the_token_that_is_in_the_file_now() {
+        let (doors, folder) = (TestDoors::new(1), tempfile::tempdir().unwrap());
+        let token_file = folder.path().join("token");
+        // A fake of STS, which believes one token.
+        doors.outgoing.answer(|request| {
+            let Ask::Post(body) = &request.ask else { panic!("it is posted") };
+            let body = String::from_utf8_lossy(body).into_owned();
+            assert!(request.url == "https://sts.x.amazonaws.com/" && body.contains("RoleSessionName=own&"), "{body}");
+            if !body.ends_with("WebIdentityToken=second") {
+                let said = "<E><Error><Code>ExpiredTokenException</Code><Message>over</Message></Error></E>";
+                return Ok((400, said.into()));
+            }
+            let keys = "<AccessKeyId>A</AccessKeyId><SecretAccessKey>S</SecretAccessKey><SessionToken>T</SessionToken>";
+            let name = "AssumeRoleWithWebIdentity";
+            let said = format!(
+                "<{name}Response><{name}Result><Credentials>{keys}</Credentials></{name}Result></{name}Response>"
+            );
+            Ok((200, said.into_bytes()))
+        });
+        let role = Role { arn: "arn:aws:iam::1:role/r".to_owned(), session: "own".to_owned() };
+        let endpoint = web_identity::endpoint("x");
+        let web = WebIdentity { role, token_file: token_file.clone(), endpoint };
+        let of = || AwsKeysConfig { web_identity: Some(web.clone()), ..NOTHING };
+        assert!(found(&doors, of()).await.unwrap_err().contains("cannot be read"));
+        std::fs::write(&token_file, "first\n").unwrap();
+        let refused = found(&doors, of()).await.unwrap_err();
+        assert!(
+            refused.ends_with("`arn:aws:iam::1:role/r` is not assumed: status 400 ExpiredTokenException: over"),
+            "{refused}"
+        );
+        std::fs::write(&token_file, "second\n").unwrap();
+        assert_eq!(found(&doors, of()).await.unwrap(), ["A", "S", "T"]);
     }
 
     #[tokio::test]

@@ -14,7 +14,7 @@ const ELEMENTS_MAX: usize = 20_000;
 
 /// An element: its name, its text and what is in it.
 #[derive(Default)]
-pub(crate) struct Element {
+pub struct Element {
     name: String,
     text: Zeroizing<String>,
     children: Vec<Element>,
@@ -22,7 +22,8 @@ pub(crate) struct Element {
 
 impl Element {
     /// Reads a document; `None` when it is none.
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
+    #[must_use]
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::from_reader(bytes);
         let mut open: Vec<Self> = Vec::new();
         let mut root = None;
@@ -67,22 +68,26 @@ impl Element {
         }
     }
 
-    pub(crate) fn name(&self) -> &str {
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
         &self.name
     }
 
     /// The first element that a way of names leads to.
-    pub(crate) fn at(&self, way: &[&str]) -> Option<&Self> {
+    #[must_use]
+    pub fn at(&self, way: &[&str]) -> Option<&Self> {
         way.iter().try_fold(self, |element, name| element.children.iter().find(|child| child.name == *name))
     }
 
     /// The text there, without blanks around it.
-    pub(crate) fn text_at(&self, way: &[&str]) -> Option<&str> {
+    #[must_use]
+    pub fn text_at(&self, way: &[&str]) -> Option<&str> {
         self.at(way).map(|element| element.text.trim())
     }
 
     /// The entries of the list there.
-    pub(crate) fn members(&self, way: &[&str]) -> impl Iterator<Item = &Self> {
+    pub fn members(&self, way: &[&str]) -> impl Iterator<Item = &Self> {
         self.at(way).into_iter().flat_map(|list| list.children.iter().filter(|child| child.name == "member"))
     }
 }
