@@ -156,30 +156,11 @@ impl PostgreSql {
         self.access.run(&[], Work::Transact(&texts)).await
     }
 
+    /// Sets a password, as the account itself where passwords of it are given.
     pub(crate) async fn set_password(
         &self,
         username: &str,
-        password: &SecretString,
-        statements: &[String],
-    ) -> Result<(), Trouble> {
-        self.rotate(username, None, password, statements).await
-    }
-
-    pub(crate) async fn set_own_password(
-        &self,
-        username: &str,
-        known: &[SecretString],
-        password: &SecretString,
-        statements: &[String],
-    ) -> Result<(), Trouble> {
-        self.rotate(username, Some(known), password, statements).await
-    }
-
-    /// Sets a password, as the account itself where passwords of it are given.
-    async fn rotate(
-        &self,
-        username: &str,
-        known: Option<&[SecretString]>,
+        own: Option<&[SecretString]>,
         password: &SecretString,
         statements: &[String],
     ) -> Result<(), Trouble> {
@@ -193,9 +174,9 @@ impl PostgreSql {
             &[("name", username), ("username", username), ("password", told)],
         )?;
         let (secrets, work) = ([password.expose().as_str(), told], Work::Transact(&texts));
-        match known {
+        match own {
             None => self.access.run(&secrets, work).await,
-            Some(known) => self.access.run_as(username, known, &secrets, work).await,
+            Some(own) => self.access.run_as(username, own, &secrets, work).await,
         }
     }
 

@@ -87,7 +87,7 @@ fn rotation_of(engine: &Database, mut cx: Cx<'_>, mut connection: Connection) ->
     cx.view.wake(&wake_name(&connection.name), cx.now.plus(AGAIN_AFTER))?;
     let statements = connection.root_rotation_statements.clone();
     let act = async move {
-        target.set_password(&username, &candidate, &statements).await?;
+        target.set_password(&username, None, &candidate, &statements).await?;
         // It was set, or the statements set something else.
         match target.log_in(&username, &candidate).await {
             Ok(()) => Ok(candidate),

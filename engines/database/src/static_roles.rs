@@ -398,10 +398,7 @@ fn rotation_of(
     cx.view.wake(&wake_name(name), cx.now.plus(AGAIN_AFTER))?;
     let (username, statements) = (role.username, role.rotation_statements);
     let act = async move {
-        match &own {
-            Some(own) => target.set_own_password(&username, own, &candidate, &statements).await?,
-            None => target.set_password(&username, &candidate, &statements).await?,
-        }
+        target.set_password(&username, own.as_deref(), &candidate, &statements).await?;
         match target.log_in(&username, &candidate).await {
             // Who may log in elsewhere only was let in by it, or cannot be asked.
             Ok(()) | Err(Trouble::Forbidden(_)) => Ok(candidate),

@@ -200,29 +200,22 @@ impl Target {
         each!(self, inner => inner.revoke(username, statements).await)
     }
 
-    /// Gives an account another password.
+    /// Gives an account another password; as itself, where passwords are given of which it has one.
     pub(crate) async fn set_password(
         &self,
         username: &str,
-        password: &SecretString,
-        statements: &[String],
-    ) -> Result<(), Trouble> {
-        each!(self, inner => inner.set_password(username, password, statements).await)
-    }
-
-    /// Gives an account another password as itself: it has one of these.
-    pub(crate) async fn set_own_password(
-        &self,
-        username: &str,
-        known: &[SecretString],
+        own: Option<&[SecretString]>,
         password: &SecretString,
         statements: &[String],
     ) -> Result<(), Trouble> {
         match self {
-            Self::PostgreSql(inner) => inner.set_own_password(username, known, password, statements).await,
-            Self::MySql(_) | Self::Redis(_) | Self::InfluxDb(_) => {
+            Self::PostgreSql(inner) => inner.set_password(username, own, password, statements).await,
+            Self::MySql(_) | Self::Redis(_) | Self::InfluxDb(_) if own.is_some() => {
                 Err(Trouble::Senseless("accounts of this kind of database are not rotated as themselves".into()))
             }
+            Self::MySql(inner) => inner.set_password(username, password, statements).await,
+            Self::Redis(inner) => inner.set_password(username, password, statements).await,
+            Self::InfluxDb(inner) => inner.set_password(username, password, statements).await,
         }
     }
 

@@ -103,7 +103,7 @@ async fn what_a_server_answers_says_what_was_done() {
 async fn dyn_03_a_name_is_never_more_than_one() {
     let (servers, asked) = server(|_| fine());
     let target = made(servers, &["own-1"], &[]).unwrap();
-    target.set_password("a\" = 'x'; DROP USER \"b", &secret("it's\\"), &[]).await.unwrap();
+    target.set_password("a\" = 'x'; DROP USER \"b", None, &secret("it's\\"), &[]).await.unwrap();
     let expected = "SET PASSWORD FOR \"a\\\" = 'x'; DROP USER \\\"b\" = 'it\\'s\\\\'";
     let spelled: String = asked.lock().unwrap().last().unwrap().split("q=").collect();
     let mut bytes = Vec::new();

@@ -72,10 +72,10 @@ impl Fixture {
         target.renew(name, "2101-02-03 04:05:06+0000", &[]).await.unwrap();
         target.log_in(name, &secret(password)).await.unwrap();
         assert!(matches!(target.log_in(name, &secret("other")).await, Err(Trouble::NoEntry(_))));
-        target.set_password(name, &secret("pw-2\\'"), &[]).await.unwrap();
+        target.set_password(name, None, &secret("pw-2\\'"), &[]).await.unwrap();
         target.log_in(name, &secret("pw-2\\'")).await.unwrap();
         let own = statements(&["SET PASSWORD FOR '{{username}}'@'%' = PASSWORD('{{password}}')"]);
-        target.set_password(name, &secret("pw-3"), &own).await.unwrap();
+        target.set_password(name, None, &secret("pw-3"), &own).await.unwrap();
         target.log_in(name, &secret("pw-3")).await.unwrap();
         target.revoke(name, &[]).await.unwrap();
         assert_eq!(self.count("mysql.user WHERE User LIKE 'v-%'"), "0");
@@ -83,7 +83,7 @@ impl Fixture {
         let own = statements(&["REVOKE ALL PRIVILEGES, GRANT OPTION FROM '{{name}}'@'%'; DROP USER '{{name}}'@'%'"]);
         target.revoke(name, &own).await.expect("by statements of its own, too");
         // Nobody gets a password who is not there.
-        assert!(matches!(target.set_password(name, &secret("x"), &[]).await, Err(Trouble::Refused(_))));
+        assert!(matches!(target.set_password(name, None, &secret("x"), &[]).await, Err(Trouble::Refused(_))));
     }
 
     async fn every_host_of_a_name_is_taken_away(&self) {
@@ -91,7 +91,7 @@ impl Fixture {
         let creation = "CREATE USER '{{name}}'@'127.0.0.%' IDENTIFIED BY '{{password}}', \
                         '{{name}}'@'10.%' IDENTIFIED BY '{{password}}'";
         target.create(&account("v-hosts", "pw"), &statements(&[creation]), &[]).await.unwrap();
-        target.set_password("v-hosts", &secret("pw-2"), &[]).await.unwrap();
+        target.set_password("v-hosts", None, &secret("pw-2"), &[]).await.unwrap();
         target.log_in("v-hosts", &secret("pw-2")).await.unwrap();
         target.revoke("v-hosts", &[]).await.unwrap();
         assert_eq!(self.count("mysql.user WHERE User = 'v-hosts'"), "0");
@@ -145,7 +145,7 @@ impl Fixture {
         let target = self.target_of(&url, &["pw"], &[]);
         let creation = statements(&["CREATE USER '{{name}}'@'%' IDENTIFIED BY '{{password}}'"]);
         target.create(&account("v-made", "pw"), &creation, &[]).await.unwrap();
-        target.set_password("v-made", &secret("pw-2"), &[]).await.unwrap();
+        target.set_password("v-made", None, &secret("pw-2"), &[]).await.unwrap();
         target.log_in("v-made", &secret("pw-2")).await.unwrap();
         target.revoke("v-made", &[]).await.unwrap();
         assert_eq!(self.count("mysql.user WHERE User = 'v-made'"), "0");

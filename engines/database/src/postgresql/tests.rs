@@ -58,7 +58,7 @@ impl Fixture {
         assert_eq!(self.count("pg_roles WHERE rolvaliduntil = '2101-02-03 04:05:06+00'"), "1");
         target.log_in(&made.username, &secret("pw-1'\\\"")).await.unwrap();
         assert!(matches!(target.log_in(&made.username, &secret("other")).await, Err(Trouble::NoEntry(_))));
-        target.set_password(&made.username, &secret("pw-2"), &[]).await.unwrap();
+        target.set_password(&made.username, None, &secret("pw-2"), &[]).await.unwrap();
         target.log_in(&made.username, &secret("pw-2")).await.unwrap();
         target.revoke(&made.username, &[]).await.unwrap();
         assert_eq!(self.count("pg_roles WHERE rolname LIKE 'v-%'"), "0");
@@ -116,7 +116,7 @@ impl Fixture {
         assert_eq!(self.count("told WHERE p LIKE 'SCRAM-SHA-256$4096:%'"), "1");
         target.log_in("v-scram", &secret("pw-scram")).await.unwrap();
         // Letters that are prepared before they are hashed, as clients do: half-width, a no-break space, a soft hyphen.
-        target.set_password("v-scram", &secret("\u{ff76}\u{a0}\u{ad}x"), &[]).await.unwrap();
+        target.set_password("v-scram", None, &secret("\u{ff76}\u{a0}\u{ad}x"), &[]).await.unwrap();
         target.log_in("v-scram", &secret("\u{ff76}\u{a0}\u{ad}x")).await.unwrap();
         assert!(target.log_in("v-scram", &secret("pw-scram")).await.is_err());
         target.revoke("v-scram", &[]).await.unwrap();

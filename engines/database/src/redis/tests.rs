@@ -71,7 +71,7 @@ impl Fixture {
         target.log_in("V_A'B\"C", &secret(password)).await.unwrap();
         assert!(matches!(target.log_in("V_A'B\"C", &secret("other")).await, Err(Trouble::NoEntry(_))));
         target.renew("V_A'B\"C", "2101-02-03 04:05:06+0000", &[]).await.unwrap();
-        target.set_password("V_A'B\"C", &secret("pw-2"), &[]).await.unwrap();
+        target.set_password("V_A'B\"C", None, &secret("pw-2"), &[]).await.unwrap();
         let as_it = |parts: &[&str]| self.server.command_as("V_A'B\"C", "pw-2", parts);
         assert_eq!(as_it(&["SET", "app:1", "x"]).unwrap(), "OK");
         assert!(as_it(&["SET", "other", "x"]).unwrap_err().contains("NOPERM"));
@@ -79,7 +79,7 @@ impl Fixture {
         target.revoke("V_A'B\"C", &[]).await.unwrap();
         assert!(self.server.users().unwrap().is_empty());
         target.revoke("V_A'B\"C", &[]).await.expect("gone already is taken away");
-        assert!(matches!(target.set_password("V_A'B\"C", &secret("x"), &[]).await, Err(Trouble::Refused(_))));
+        assert!(matches!(target.set_password("V_A'B\"C", None, &secret("x"), &[]).await, Err(Trouble::Refused(_))));
         // Without statements it reads everything, and writes nothing.
         target.create(&account("V_USUAL", "pw"), &[], &[]).await.unwrap();
         assert_eq!(self.server.command_as("V_USUAL", "pw", &["GET", "other"]).unwrap(), "");
@@ -92,7 +92,7 @@ impl Fixture {
         for name in ["a b", "a\r\nACL SETUSER evil on nopass ~* +@all", "a\nuser evil on nopass", ""] {
             let made = target.create(&account(name, "pw"), &[], &[]).await;
             assert!(matches!(made, Err(Trouble::Senseless(_))), "{name:?} {made:?}");
-            let set = target.set_password(name, &secret("pw"), &[]).await;
+            let set = target.set_password(name, None, &secret("pw"), &[]).await;
             assert!(matches!(set, Err(Trouble::Senseless(_))), "{name:?} {set:?}");
         }
         for rule in [r#"["+@nothing"]"#, "+get ~a b", r#"["~a b"]"#] {
@@ -172,10 +172,10 @@ impl Fixture {
         // Another password counts, and is known.
         let other = self.made(&[ROOT_PASSWORD, "pw-2"], &[]).unwrap();
         other.verify().await.unwrap();
-        other.set_password(ROOT, &secret("pw-2"), &[]).await.unwrap();
+        other.set_password(ROOT, None, &secret("pw-2"), &[]).await.unwrap();
         other.verify().await.unwrap();
         other.log_in(ROOT, &secret("pw-2")).await.unwrap();
-        other.set_password(ROOT, &secret(ROOT_PASSWORD), &[]).await.unwrap();
+        other.set_password(ROOT, None, &secret(ROOT_PASSWORD), &[]).await.unwrap();
     }
 
     async fn tls_01_the_server_is_verified_as_far_as_is_asked(&self) {
@@ -239,7 +239,7 @@ impl Fixture {
         target.verify().await.unwrap();
         target.create(&account("V_KEPT", "pw"), &statements(&[r#"["~app:*", "+get"]"#]), &[]).await.unwrap();
         target.create(&account("V_GONE", "pw"), &[], &[]).await.unwrap();
-        target.set_password("V_KEPT", &secret("pw-2"), &[]).await.unwrap();
+        target.set_password("V_KEPT", None, &secret("pw-2"), &[]).await.unwrap();
         target.revoke("V_GONE", &[]).await.unwrap();
         self.server.stop();
         assert!(matches!(target.revoke("V_KEPT", &[]).await, Err(Trouble::Unreachable(_))));
