@@ -4,7 +4,7 @@
 
 use tresor_barrier::Txn;
 use tresor_engine::MountFacts;
-use tresor_engine::view::Besides;
+use tresor_engine::view::{Besides, Call};
 use tresor_env::Entropy;
 use tresor_model::{Fault, Timestamp};
 use tresor_policy::PasswordPolicy;
@@ -29,8 +29,8 @@ pub(crate) static BESIDES: Stored = Stored;
 pub(crate) struct Stored;
 
 impl Besides for Stored {
-    fn wake(&self, txn: &mut Txn, mount: &MountFacts, name: &str, at: Option<Timestamp>) -> Result<(), Fault> {
-        wakes::set(txn, &mount.namespace, &mount.id, name, at)
+    fn wake(&self, txn: &mut Txn, mount: &MountFacts, name: &str, call: Call) -> Result<(), Fault> {
+        wakes::set(txn, &mount.namespace, &mount.id, name, call)
     }
 
     fn wakes_at(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Timestamp>, Fault> {

@@ -19,13 +19,24 @@ pub struct View<'a> {
     besides: Option<(&'a MountFacts, &'static dyn Besides)>,
 }
 
+/// When an engine is called for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Not any more.
+    Never,
+    /// From this time on.
+    At(Timestamp),
+    /// From this time on, or as soon as another process serves: something begins now that has to be finished.
+    Unsettled(Timestamp),
+}
+
 /// What the server keeps for a mount besides its data, in the same transaction.
 pub trait Besides: Send + Sync {
-    /// Sets, moves or takes away (`None`) the time at which the mount's engine is called for this name.
+    /// Says when the mount's engine is called for this name.
     ///
     /// # Errors
     /// A refusal when it is no storage name; a failure when the store fails.
-    fn wake(&self, txn: &mut Txn, mount: &MountFacts, name: &str, at: Option<Timestamp>) -> Result<(), Fault>;
+    fn wake(&self, txn: &mut Txn, mount: &MountFacts, name: &str, call: Call) -> Result<(), Fault>;
 
     /// When the engine is called for this name, if it is.
     ///
@@ -102,7 +113,17 @@ impl<'a> View<'a> {
     /// As [`View::read`].
     pub fn wake(&mut self, name: &str, at: Timestamp) -> Result<(), Fault> {
         let (mount, besides) = self.besides()?;
-        besides.wake(self.txn, mount, name, Some(at))
+        besides.wake(self.txn, mount, name, Call::At(at))
+    }
+
+    /// Something is about to be done outside for `name`, which the engine finishes when it is called and does the same again
+    /// for: that happens at this time, unless settling says otherwise, and at once when the process ends before.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn wake_unless_settled(&mut self, name: &str, at: Timestamp) -> Result<(), Fault> {
+        let (mount, besides) = self.besides()?;
+        besides.wake(self.txn, mount, name, Call::Unsettled(at))
     }
 
     /// The engine is not called for `name` any more.
@@ -111,7 +132,7 @@ impl<'a> View<'a> {
     /// As [`View::read`].
     pub fn no_wake(&mut self, name: &str) -> Result<(), Fault> {
         let (mount, besides) = self.besides()?;
-        besides.wake(self.txn, mount, name, None)
+        besides.wake(self.txn, mount, name, Call::Never)
     }
 
     /// When the engine is called for `name`, if it is.

@@ -351,7 +351,7 @@ async fn rotate(_engine: &Lending, mut cx: Cx<'_>, input: Rotate) -> Result<Outs
     cx.view.write(&format!("every/{}", input.account), input.every.0.as_secs().to_string().as_bytes())?;
     // If nobody comes back to it, it is done then.
     let soon = cx.now.plus(Duration::from_secs(90));
-    cx.view.wake(&input.account, soon)?;
+    cx.view.wake_unless_settled(&input.account, soon)?;
     plan(&mut cx, input.account)
 }
 

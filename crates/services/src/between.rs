@@ -29,6 +29,8 @@ pub struct Between {
 #[derive(Default)]
 struct Ours {
     wire: Mutex<Wire>,
+    /// Whether an answer is held.
+    is_holding: AtomicBool,
     is_over: AtomicBool,
 }
 
@@ -77,7 +79,14 @@ impl Between {
         self.set(Wire::HoldsAfter(word.to_owned()));
     }
 
+    /// Whether that question came, and its answer is held.
+    #[must_use]
+    pub fn is_holding(&self) -> bool {
+        self.ours.is_holding.load(Ordering::Relaxed)
+    }
+
     fn set(&self, wire: Wire) {
+        self.ours.is_holding.store(false, Ordering::Relaxed);
         *self.ours.wire.lock().unwrap_or_else(PoisonError::into_inner) = wire;
     }
 }
@@ -115,7 +124,10 @@ fn join(client: &TcpStream, server: &TcpStream, ours: &Ours) {
         let was_asked = |word: &str| String::from_utf8_lossy(&asked).contains(word);
         match &now {
             Wire::CutsAfter(word) if was_asked(word) => break,
-            Wire::HoldsAfter(word) if was_asked(word) => continue,
+            Wire::HoldsAfter(word) if was_asked(word) => {
+                ours.is_holding.store(true, Ordering::Relaxed);
+                continue;
+            }
             _ => {}
         }
         asked.clear();

@@ -84,7 +84,7 @@ fn rotation_of(engine: &Database, mut cx: Cx<'_>, mut connection: Connection) ->
     connection.is_in_doubt = true;
     connection.revision += 1;
     connection.store(&mut cx.view)?;
-    cx.view.wake(&wake_name(&connection.name), cx.now.plus(AGAIN_AFTER))?;
+    cx.view.wake_unless_settled(&wake_name(&connection.name), cx.now.plus(AGAIN_AFTER))?;
     let statements = connection.root_rotation_statements.clone();
     let act = async move {
         target.set_password(&username, None, &candidate, &statements).await?;

@@ -395,7 +395,7 @@ fn rotation_of(
     let own = target.is_self_managed().then(|| role.passwords.iter().map(copied).collect::<Vec<_>>());
     role.store(&mut cx.view, name)?;
     // A crash calls this again; so does a failure, sooner or later.
-    cx.view.wake(&wake_name(name), cx.now.plus(AGAIN_AFTER))?;
+    cx.view.wake_unless_settled(&wake_name(name), cx.now.plus(AGAIN_AFTER))?;
     let (username, statements) = (role.username, role.rotation_statements);
     let act = async move {
         target.set_password(&username, own.as_deref(), &candidate, &statements).await?;

@@ -63,7 +63,7 @@ fn plan(cx: &mut Cx<'_>, mut config: Config) -> Result<Outside<Nothing>, Fault> 
     // Made with the candidate among the passwords: it is what the account has, perhaps.
     let directory = config.directory(cx.net, cx.clock, cx.now)?;
     config.store(&mut cx.view)?;
-    cx.view.wake(WAKE, cx.now.plus(FINISHED_AFTER))?;
+    cx.view.wake_unless_settled(WAKE, cx.now.plus(FINISHED_AFTER))?;
     let number = config.number;
     let act = async move {
         const CONTEXT: &str = "unable to rotate the password of binddn";

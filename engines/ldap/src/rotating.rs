@@ -63,7 +63,7 @@ pub(crate) fn plan<A: Answer + 'static>(
         }
         account.store(&mut cx.view)?;
         let key = key(&account.user);
-        cx.view.wake(&key, cx.now.plus(FINISHED_AFTER))?;
+        cx.view.wake_unless_settled(&key, cx.now.plus(FINISHED_AFTER))?;
         jobs.push(Job { key, user: account.user, name: account.name, password, is_in_doubt });
     }
     let begun: Vec<(String, bool)> = jobs.iter().map(|job| (job.key.clone(), job.is_in_doubt)).collect();

@@ -31,6 +31,7 @@ mod revoke;
 pub mod secrets;
 pub mod targets;
 pub mod tree;
+mod unsettled;
 pub mod waiting;
 pub(crate) mod wakes;
 

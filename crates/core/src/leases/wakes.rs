@@ -3,7 +3,8 @@
 //! A time lies in a record of its mount's, and in an index like that of what ends; the task looks at its first directory, so
 //! nothing runs and nothing is kept in memory per mount. A time that has come is set anew in the transaction that calls the
 //! engine, to a little after the deadline of what the engine may plan: so a crash in the middle makes that due again, and
-//! settling sets the next time, or takes it away. A failure is tried again, later each time. Removing a mount takes its
+//! settling sets the next time, or takes it away. What the process or the leader before left unsettled has its time at once
+//! ([`unsettled`](super::unsettled)). A failure is tried again, later each time. Removing a mount takes its
 //! times away. Deliberately absent: what is done about a name, which is the engine's.
 
 use std::panic::AssertUnwindSafe;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::outside::Plan;
+use tresor_engine::view::Call;
 use tresor_engine::{Failed, View};
 use tresor_model::ids::{MountId, NamespaceId};
 use tresor_model::{Fault, Refusal, Timestamp};
@@ -21,7 +23,7 @@ use tresor_record::Record;
 use super::crew::{self, Crew};
 use super::intents::{ACT_DEADLINE, falls_due};
 use super::secrets::{Means, own_context};
-use super::{PAUSE_MAX, index, outage, parked, pause_after, stands, targets};
+use super::{PAUSE_MAX, index, outage, parked, pause_after, stands, targets, unsettled};
 use crate::besides::BESIDES;
 use crate::gate::Gate;
 use crate::keys;
@@ -45,12 +47,28 @@ const ATTEMPTS_MAX: usize = 16;
 
 /// A time that is set.
 #[derive(Record)]
-#[record(kind = "wake", version = 1)]
-struct WakeRecord {
+#[record(kind = "wake", version = 2, previous = WakeRecordV1)]
+pub(super) struct WakeRecord {
     /// When.
-    at: Timestamp,
+    pub(super) at: Timestamp,
     /// How often in a row the engine failed; zero when the engine set the time itself.
+    pub(super) failed: u64,
+    /// Whether it is for something that the engine began and that is not settled.
+    pub(super) is_unsettled: bool,
+}
+
+/// A time when what is not settled was not told apart.
+#[derive(Record)]
+#[record(kind = "wake", version = 1)]
+struct WakeRecordV1 {
+    at: Timestamp,
     failed: u64,
+}
+
+impl From<WakeRecordV1> for WakeRecord {
+    fn from(older: WakeRecordV1) -> Self {
+        Self { at: older.at, failed: older.failed, is_unsettled: false }
+    }
 }
 
 /// A name in the index: one segment, whatever the engine's name is.
@@ -67,13 +85,19 @@ fn entry(mount: &str, name: &str) -> String {
     format!("{mount}:{}", flat(name))
 }
 
-fn read(txn: &mut Txn, mount: &str, name: &str) -> Result<Option<WakeRecord>, Fault> {
+/// The mount and the name that an entry stands for.
+pub(super) fn named(entry: &str) -> (&str, String) {
+    let (mount, name) = entry.split_once(':').unwrap_or((entry, ""));
+    (mount, unflat(name))
+}
+
+pub(super) fn read(txn: &mut Txn, mount: &str, name: &str) -> Result<Option<WakeRecord>, Fault> {
     let key = keys::wakes(mount).and_then(|at| at.key(&flat(name))).map_err(tresor_engine::view::fault)?;
     let Some(bytes) = txn.read(&key).map_err(Fault::internal)? else { return Ok(None) };
     WakeRecord::decode(&bytes).map(Some).map_err(Fault::internal)
 }
 
-fn put(txn: &mut Txn, mount: &str, name: &str, wake: Option<WakeRecord>) -> Result<(), Fault> {
+pub(super) fn put(txn: &mut Txn, mount: &str, name: &str, wake: Option<WakeRecord>) -> Result<(), Fault> {
     let key = keys::wakes(mount).and_then(|at| at.key(&flat(name))).map_err(tresor_engine::view::fault)?;
     let (ends, entry) = (keys::wake_ends().map_err(Fault::internal)?, entry(mount, name));
     if let Some(before) = read(txn, mount, name)? {
@@ -98,9 +122,14 @@ pub(crate) fn set(
     namespace: &NamespaceId,
     mount: &MountId,
     name: &str,
-    at: Option<Timestamp>,
+    call: Call,
 ) -> Result<(), Fault> {
-    let wake = at.map(|at| WakeRecord { at: index::rounded(at), failed: 0 });
+    let wake = |at, is_unsettled| Some(WakeRecord { at: index::rounded(at), failed: 0, is_unsettled });
+    let wake = match call {
+        Call::Never => None,
+        Call::At(at) => wake(at, false),
+        Call::Unsettled(at) => wake(at, true),
+    };
     put(txn, &of(namespace, mount), name, wake)
 }
 
@@ -150,6 +179,7 @@ pub(crate) fn carry(txn: &mut Txn, from: &NamespaceId, to: &NamespaceId, mount: 
 /// The task that calls engines whose time has come.
 pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
     let (mut crew, mut failed) = (Crew::default(), 0_u32);
+    unsettled::hasten(&node, &gate).await;
     while let Some(unsealed) = node.upgrade() {
         if gate.is_closed() {
             return;
@@ -210,8 +240,7 @@ async fn begin(unsealed: &Arc<Unsealed>, crew: &mut Crew<()>) -> Result<bool, Fa
 async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), Fault> {
     let mut txn = unsealed.begin()?;
     let now = unsealed.clock.now();
-    let (mount, name) = entry.split_once(':').unwrap_or((entry, ""));
-    let name = unflat(name);
+    let (mount, name) = named(entry);
     let wake = read(&mut txn, mount, &name)?.filter(|wake| wake.at == second);
     let called = called(unsealed, mount);
     let (Some(wake), Some(called)) = (wake, &called) else {
@@ -230,7 +259,8 @@ async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), 
     };
     let standing = unsealed.handles.cluster.standing();
     let failed = wake.failed + 1;
-    put(&mut txn, mount, &name, Some(WakeRecord { at: falls_due(now), failed }))?;
+    let is_unsettled = wake.is_unsettled;
+    put(&mut txn, mount, &name, Some(WakeRecord { at: falls_due(now), failed, is_unsettled }))?;
     let planned = {
         let Means { txn, entropy, workers, ways, .. } = Means::by(&mut txn, now, &unsealed.doors);
         let view = View::of_mount(txn, called.contents.clone(), &called.facts, &BESIDES);
@@ -296,6 +326,12 @@ async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), 
         consume(&mut txn, mount, &name)?;
         match unsealed.commit(txn).await {
             Err(CommitFault::Conflict) => {}
+            Ok(()) => {
+                if is_unsettled {
+                    tracing::info!(mount = %called.facts.path, name, "what was begun at an engine and not settled is finished");
+                }
+                return Ok(());
+            }
             other => return other.map_err(Fault::from),
         }
     }
@@ -349,7 +385,8 @@ async fn later(
         }
         let doublings = u32::try_from(failed.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
         let pause = BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_MAX);
-        put(&mut txn, mount, name, Some(WakeRecord { at: index::rounded(now.plus(pause)), failed }))?;
+        let at = index::rounded(now.plus(pause));
+        put(&mut txn, mount, name, Some(WakeRecord { at, failed, is_unsettled: false }))?;
         if let Some(note) = note {
             note(&mut View::of_mount(&mut txn, called.contents.clone(), &called.facts, &BESIDES), now, why)?;
         }

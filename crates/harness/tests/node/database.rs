@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tresor_harness::ROOT;
-use tresor_services::Postgres;
+use tresor_harness::{Captured, ROOT};
 use tresor_services::postgres::ROOT_PASSWORD;
+use tresor_services::{Between, Postgres};
 
 pub(crate) use super::databases::until;
 use super::databases::{self, Server};
@@ -102,6 +102,69 @@ async fn accounts_and_passwords_at_a_real_server() {
     names_and_times_of_static_roles_are_checked(&both).await;
     what_statements_committed_themselves_is_taken_back_when_they_fail(&both).await;
     accounts_of_a_self_managed_connection_are_rotated_as_themselves(&both).await;
+    dyn_08_a_rotation_that_is_killed_at_any_step_is_finished_as_soon_as_the_server_serves(&mut both).await;
+}
+
+async fn dyn_08_a_rotation_that_is_killed_at_any_step_is_finished_as_soon_as_the_server_serves(both: &mut Both) {
+    let between = Between::to(both.server.port()).unwrap();
+    let mut config = both.config("root", ROOT_PASSWORD);
+    let url = both.server.url().replace(&both.server.port().to_string(), &between.port().to_string());
+    config["connection_url"] = json!(url);
+    both.post("config/held", config).await;
+    both.server.sql("CREATE ROLE stays LOGIN PASSWORD 'first'").unwrap();
+    both.post("static-roles/stays", json!({ "db_name": "held", "username": "stays", "rotation_period": "24h" })).await;
+    let shown =
+        async |both: &Both| both.harness.read("database/static-creds/stays", ROOT).await.text_at("/data/password");
+    // The candidate is stored; it is set; it was logged in with, which nobody heard.
+    for (step, is_set) in [("user\0root\0", false), ("ALTER ROLE", true), ("user\0stays\0", true)] {
+        let before = shown(both).await;
+        both.post("reset/held", Value::Null).await;
+        between.hold_after(step);
+        {
+            let mut rotation = std::pin::pin!(both.harness.write("database/rotate-role/stays", ROOT, Value::Null));
+            while !between.is_holding() {
+                tokio::select! {
+                    answer = &mut rotation => panic!("{step:?}: it was answered: {answer:?}"),
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
+                }
+            }
+        }
+        assert_eq!(both.server.lets_in("stays", &before), !is_set, "{step:?}");
+        both.harness.kill();
+        between.mend();
+        let (log, now) = (Captured::start(), both.harness.doors.doors.clock.wall());
+        both.harness.unseal().await;
+        until!(both.harness, {
+            let password = shown(both).await;
+            password != before && both.server.lets_in("stays", &password)
+        });
+        assert!(both.harness.doors.doors.clock.wall().since(now) < Duration::from_secs(20), "{step:?}");
+        let log = String::from_utf8(log.bytes()).unwrap();
+        assert!(log.contains("what was begun at an engine and not settled is finished"), "{step:?}: {log}");
+    }
+    // The connection's own password is found out, too.
+    both.server.add("holder", "holder-pw");
+    both.post("config/held", json!({ "username": "holder", "password": "holder-pw" })).await;
+    between.hold_after("ALTER ROLE");
+    {
+        let mut rotation = std::pin::pin!(both.harness.write("database/rotate-root/held", ROOT, Value::Null));
+        while !between.is_holding() {
+            tokio::select! {
+                answer = &mut rotation => panic!("it was answered: {answer:?}"),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+    }
+    both.harness.kill();
+    between.mend();
+    let log = Captured::start();
+    both.harness.unseal().await;
+    until!(both.harness, String::from_utf8(log.bytes()).unwrap().contains("not settled is finished"));
+    assert!(!both.server.lets_in("holder", "holder-pw"));
+    both.post("rotate-role/stays", Value::Null).await;
+    drop(both.harness.delete("database/static-roles/stays", ROOT).await.expect_status(204));
+    drop(both.harness.delete("database/config/held", ROOT).await.expect_status(204));
+    both.server.sql("DROP ROLE stays").unwrap();
 }
 
 async fn accounts_of_a_self_managed_connection_are_rotated_as_themselves(both: &Both) {

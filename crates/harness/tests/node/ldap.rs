@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use tresor_core::cluster::Alone;
 use tresor_directory::{Dialer, Filter, Scope, addresses};
 use tresor_env::doubles::TestDoors;
-use tresor_harness::{Harness, ROOT, assembly};
+use tresor_harness::{Captured, Harness, ROOT, assembly};
 use tresor_secret::SecretString;
-use tresor_services::Slapd;
 use tresor_services::slapd::{MANAGER, MANAGER_PASSWORD};
+use tresor_services::{Between, Slapd};
 
 const ALICE: &str = "cn=alice,ou=people,dc=example,dc=com";
 const CREATION: &str = "dn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: add\nobjectClass: inetOrgPerson\nsn: {{.Username}}\n\
@@ -291,7 +291,7 @@ async fn the_engines_own_password_is_rotated_and_never_lost() {
 #[tokio::test]
 async fn dyn_08_a_rotation_that_is_cut_short_leaves_a_password_that_works() {
     let mut server = Slapd::start().unwrap();
-    let mut harness = node_with(&server).await;
+    let harness = node_with(&server).await;
     harness.prepare("POST", "ldap/static-role/alice", json!({ "username": "alice", "rotation_period": "24h" })).await;
     let first = harness.read("ldap/static-cred/alice", ROOT).await.text_at("/data/password");
 
@@ -301,27 +301,72 @@ async fn dyn_08_a_rotation_that_is_cut_short_leaves_a_password_that_works() {
     server.start_again().unwrap();
     assert_eq!(harness.read("ldap/static-cred/alice", ROOT).await.text_at("/data/password"), first);
     assert!(logs_in(&server, ALICE, &first).await);
+}
 
-    // The server is killed at some moment of it, again and again; afterwards it finishes what it had begun.
-    for turns in [1_usize, 10, 40, 80, 120, 200, 400] {
+/// What nothing but the log in of somebody has on the wire: the name, and the byte that a password begins with, which is no
+/// letter.
+fn logging_in(name: &str) -> String {
+    format!("{name}\u{fffd}")
+}
+
+#[tokio::test]
+async fn dyn_08_a_rotation_that_is_killed_at_any_step_is_finished_as_soon_as_the_server_serves() {
+    let server = Slapd::start().unwrap();
+    let port = server.url().rsplit_once(':').unwrap().1.trim_end_matches('/').parse().unwrap();
+    let between = Between::to(port).unwrap();
+    let mut harness = node().await;
+    harness.prepare("POST", "sys/mounts/ldap", json!({ "type": "ldap" })).await;
+    let config = json!({
+        "binddn": MANAGER, "bindpass": MANAGER_PASSWORD, "userdn": "ou=people,dc=example,dc=com",
+        "url": format!("ldap://127.0.0.1:{}", between.port()),
+    });
+    harness.prepare("POST", "ldap/config", config).await;
+    let role = json!({ "username": "alice", "rotation_period": "24h" });
+    harness.prepare("POST", "ldap/static-role/alice", role).await;
+    let shown = async |harness: &Harness| harness.read("ldap/static-cred/alice", ROOT).await.text_at("/data/password");
+    // The candidate is stored; it is set; it was logged in with, which nobody heard.
+    for (step, is_set) in [(logging_in(MANAGER), false), ("userPassword".to_owned(), true), (logging_in(ALICE), true)] {
+        let before = shown(&harness).await;
+        between.hold_after(&step);
         {
-            let rotation = harness.write("ldap/rotate-role/alice", ROOT, Value::Null);
-            let root = async {
-                for _ in 0..turns {
-                    tokio::task::yield_now().await;
+            let mut rotation = std::pin::pin!(harness.write("ldap/rotate-role/alice", ROOT, Value::Null));
+            while !between.is_holding() {
+                tokio::select! {
+                    answer = &mut rotation => panic!("{step:?}: it was answered: {answer:?}"),
+                    () = tokio::time::sleep(Duration::from_millis(5)) => {}
                 }
-                tokio::time::sleep(Duration::from_micros(u64::try_from(turns).unwrap() * 20)).await;
-            };
-            tokio::select! { _ = rotation => {}, () = root => {} }
+            }
         }
+        assert_eq!(logs_in(&server, ALICE, &before).await, !is_set, "{step:?}");
         harness.kill();
+        between.mend();
+        let log = Captured::start();
         harness.unseal().await;
-        harness.advance(Duration::from_secs(600)).await;
+        // No time passes.
         until!(harness, {
-            let shown = harness.read("ldap/static-cred/alice", ROOT).await;
-            logs_in(&server, ALICE, &shown.text_at("/data/password")).await
+            let password = shown(&harness).await;
+            password != before && logs_in(&server, ALICE, &password).await
         });
+        let log = String::from_utf8(log.bytes()).unwrap();
+        assert!(log.contains("what was begun at an engine and not settled is finished"), "{step:?}: {log}");
     }
+    // The engine's own password, too.
+    between.hold_after("userPassword");
+    {
+        let mut rotation = std::pin::pin!(harness.write("ldap/rotate-root", ROOT, Value::Null));
+        while !between.is_holding() {
+            tokio::select! {
+                answer = &mut rotation => panic!("it was answered: {answer:?}"),
+                () = tokio::time::sleep(Duration::from_millis(5)) => {}
+            }
+        }
+    }
+    harness.kill();
+    between.mend();
+    harness.unseal().await;
+    until!(harness, harness.read("ldap/config", ROOT).await.at("/data/last_bind_password_rotation").is_string());
+    harness.prepare("POST", "ldap/rotate-role/alice", Value::Null).await;
+    assert!(logs_in(&server, ALICE, &shown(&harness).await).await);
 }
 
 #[tokio::test]

@@ -38,6 +38,7 @@ mod postgresql;
 mod protocols;
 mod proxies;
 mod registration;
+mod rotations;
 mod shares;
 mod sharing;
 mod signals;
