@@ -126,12 +126,12 @@ impl MariaDb {
 
     /// Makes it stand still, as a machine that hangs; dropping it works all the same.
     pub fn freeze(&self) {
-        self.process.signal("STOP");
+        self.process.signal_all("STOP");
     }
 
     /// Lets it go on.
     pub fn thaw(&self) {
-        self.process.signal("CONT");
+        self.process.signal_all("CONT");
     }
 }
 

@@ -150,10 +150,19 @@ impl Process {
         drop(self.child.wait());
     }
 
-    /// Sends it and what it started a signal, such as `STOP` or `CONT`.
+    /// Sends its group a signal, such as `CONT`.
     pub(crate) fn signal(&self, name: &str) {
         let group = format!("-{}", self.child.id());
         drop(Command::new("kill").arg(format!("-{name}")).arg("--").arg(group).stderr(Stdio::null()).status());
+    }
+
+    /// Sends it and what it started a signal, also what it put into groups of their own.
+    pub(crate) fn signal_all(&self, name: &str) {
+        self.signal(name);
+        let ids: Vec<String> = children_of(self.child.id()).iter().map(ToString::to_string).collect();
+        if !ids.is_empty() {
+            drop(Command::new("kill").arg(format!("-{name}")).args(ids).stderr(Stdio::null()).status());
+        }
     }
 }
 
@@ -172,7 +181,7 @@ fn children_of(parent: u32) -> Vec<u32> {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        self.signal("CONT");
+        self.signal_all("CONT");
         self.signal(self.end);
         let begin = Instant::now();
         while begin.elapsed() < END_MAX {

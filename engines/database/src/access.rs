@@ -11,6 +11,9 @@ use crate::Doors;
 use crate::pool::{Limits, Place, Pool};
 use crate::target::Trouble;
 
+/// How long whoever comes waits for others to be done with the connections there may be.
+const PLACE_MAX: Duration = Duration::from_secs(20);
+
 /// A connection to a server.
 pub(crate) trait Session: Sized + Send {
     /// Where that is and how it proves itself.
@@ -106,7 +109,9 @@ impl<S: Session> Access<S> {
     /// Does something over a connection of our own; these secrets are not repeated when it fails.
     pub(crate) async fn run(&self, secrets: &[&str], work: impl Work<S>) -> Result<(), Trouble> {
         let now = self.doors.clock.monotonic();
-        let mut place = self.pool.place(now).await;
+        let Some(mut place) = self.doors.within(PLACE_MAX, self.pool.place(now)).await else {
+            return Err(Trouble::Unreachable("all connections that there may be are in use".into()));
+        };
         let kept = match place.waited.take() {
             Some((session, waited)) => session.still_there(waited).await,
             None => None,

@@ -153,6 +153,14 @@ impl<S: Server> Both<S> {
         }
     }
 
+    /// After how long somebody who asks for an account is told that there is none.
+    async fn refused_after(&self) -> Duration {
+        let began = self.harness.doors.doors.clock.wall();
+        let answer = self.harness.read("database/creds/app", ROOT).await;
+        assert!(answer.status >= 400, "{answer:?}");
+        self.harness.doors.doors.clock.wall().since(began)
+    }
+
     fn until_midnight(&self) -> Duration {
         let today = self.harness.doors.doors.clock.wall().seconds().rem_euclid(86_400);
         Duration::from_secs(u64::try_from(86_400 - today).unwrap())
@@ -438,23 +446,34 @@ async fn a_password_that_nobody_knows_the_fate_of_is_found_out<S: Server>(both: 
 
 async fn a_server_that_is_away_for_a_while_keeps_nothing<S: Server>(both: &Both<S>) {
     let lease = both.creds().await.text_at("/lease_id");
-    // What is open to it would go on where each connection is a process of its own.
-    both.post("reset/db", Value::Null).await;
     both.server.freeze();
-    // Whoever asks for an account is told that nobody knows; it may have been made.
-    let (answer, ()) = tokio::join!(both.harness.read("database/creds/app", ROOT), async {
+    // Over a connection that was just in use, whoever asks for an account is told that nobody knows; it may have been made.
+    let (waited, ()) = tokio::join!(both.refused_after(), async {
         both.pass(Duration::from_secs(10)).await;
         both.harness.prepare("PUT", "sys/leases/revoke", json!({ "lease_id": lease })).await;
         for _ in 0..9 {
             both.pass(Duration::from_secs(10)).await;
         }
     });
-    assert!(answer.status >= 400, "{answer:?}");
+    assert!(waited <= Duration::from_secs(40), "{waited:?}");
     both.server.thaw();
     // What was asked for in vain may come true late, and is taken back once more.
     for _ in 0..40 {
         both.pass(Duration::from_secs(10)).await;
     }
+    until!(both.harness, both.server.accounts() == 0);
+    // One that waited is asked whether it is still there, and then nothing was done.
+    let lease = both.creds().await.text_at("/lease_id");
+    both.pass(Duration::from_secs(5)).await;
+    both.server.freeze();
+    let (waited, ()) = tokio::join!(both.refused_after(), async {
+        for _ in 0..10 {
+            both.pass(Duration::from_secs(4)).await;
+        }
+    });
+    assert!(waited <= Duration::from_secs(20), "{waited:?}");
+    both.server.thaw();
+    both.revoke(&lease).await;
     until!(both.harness, both.server.accounts() == 0);
     let lease = both.creds().await.text_at("/lease_id");
     both.revoke(&lease).await;

@@ -20,6 +20,9 @@ use crate::{Doors, access};
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long a connection that waited may take to answer.
 const PING_MAX: Duration = Duration::from_secs(3);
+/// How long one text may take to be answered. Who takes longer stands still, as far as we know, and what it was asked for may
+/// come true later.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The largest packet that is sent.
 const PACKET_BYTES_MAX: usize = 4 << 20;
 /// How long a server keeps a connection that waits, unless it says; only the driver's own pool would look at it.
@@ -140,20 +143,23 @@ impl Session {
 
     /// Says good-bye.
     pub(super) async fn end(self) {
-        drop(self.connection.disconnect().await);
+        drop(self.doors.within(PING_MAX, self.connection.disconnect()).await);
     }
 
     /// One text, of one statement or several, which is done or not.
     pub(super) async fn statement(&mut self, text: &str) -> Result<(), Trouble> {
         self.is_torn = true;
-        let done = match self.connection.query_iter(text).await {
-            Ok(result) => match result.drop_result().await.map_err(|error| said(&error)) {
-                // The first of them was done.
-                Err(Trouble::Refused(why)) => Err(Trouble::Partly(why)),
-                done => done,
-            },
-            Err(error) => Err(said(&error)),
+        let asked = async {
+            match self.connection.query_iter(text).await {
+                Ok(result) => match result.drop_result().await.map_err(|error| said(&error)) {
+                    // The first of them was done.
+                    Err(Trouble::Refused(why)) => Err(Trouble::Partly(why)),
+                    done => done,
+                },
+                Err(error) => Err(said(&error)),
+            }
         };
+        let done = self.doors.within(ANSWER_MAX, asked).await.unwrap_or_else(too_long);
         self.is_torn = matches!(done, Err(Trouble::Broken(_)));
         done
     }
@@ -162,7 +168,8 @@ impl Session {
     pub(super) async fn hosts(&mut self, username: &str) -> Result<Vec<String>, Trouble> {
         self.is_torn = true;
         let asked = "SELECT Host FROM mysql.user WHERE User = ?";
-        let hosts = self.connection.exec(asked, (username,)).await.map_err(|error| said(&error));
+        let found = async { self.connection.exec(asked, (username,)).await.map_err(|error| said(&error)) };
+        let hosts = self.doors.within(ANSWER_MAX, found).await.unwrap_or_else(too_long);
         self.is_torn = matches!(hosts, Err(Trouble::Broken(_)));
         hosts.map_err(|trouble| match trouble {
             Trouble::Broken(why) => Trouble::Unreachable(why),
@@ -186,6 +193,10 @@ impl Session {
         }
         self.statement("COMMIT").await
     }
+}
+
+fn too_long<T>() -> Result<T, Trouble> {
+    Err(Trouble::Broken("it took too long".into()))
 }
 
 /// What a connection that breaks means while nothing was asked for that would change anything.

@@ -23,9 +23,12 @@ use crate::target::Trouble;
 /// How long one address may take to let us in, where the configuration does not say.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// A connection that waited for longer is asked whether it still works.
-const ASKED_AFTER: Duration = Duration::from_secs(5);
+const ASKED_AFTER: Duration = Duration::from_secs(1);
 /// How long it may take to answer that.
 const PING_MAX: Duration = Duration::from_secs(3);
+/// How long one message may take to be answered. Who takes longer stands still, as far as we know, and what it was asked for may
+/// come true later.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 
 /// A connection.
 pub(super) struct Session {
@@ -100,14 +103,14 @@ impl Session {
 
     /// One statement, which is done or not.
     pub(super) async fn statement(&mut self, text: &str) -> Result<(), Trouble> {
-        drive(&mut self.driver, self.client.batch_execute(text)).await
+        drive(&self.doors, &mut self.driver, self.client.batch_execute(text)).await
     }
 
     /// Statements that are done or not, each for itself and in no order, sent together.
     pub(super) async fn each(&mut self, texts: &[String]) -> Vec<Result<(), Trouble>> {
         let client = &self.client;
         let asked = join_all(texts.iter().map(|text| client.batch_execute(text)));
-        let answered = drive(&mut self.driver, async { Ok(asked.await) }).await;
+        let answered = drive(&self.doors, &mut self.driver, async { Ok(asked.await) }).await;
         match answered {
             Ok(answered) => answered.into_iter().map(|done| done.map_err(|error| said(&error))).collect(),
             Err(trouble) => vec![Err(trouble)],
@@ -121,7 +124,7 @@ impl Session {
 
     /// The first column of what each of several questions gives, which are asked together.
     pub(super) async fn columns(&mut self, questions: &str) -> Result<Vec<Vec<String>>, Trouble> {
-        let messages = drive(&mut self.driver, self.client.simple_query(questions)).await?;
+        let messages = drive(&self.doors, &mut self.driver, self.client.simple_query(questions)).await?;
         let mut columns = Vec::new();
         for message in messages {
             match (message, columns.last_mut()) {
@@ -166,8 +169,22 @@ impl Session {
     }
 }
 
-/// Lets something be asked, and moves the connection along until it is answered.
+/// Lets something be asked, and moves the connection along until it is answered; one that takes too long is closed.
 async fn drive<T>(
+    doors: &Doors,
+    slot: &mut Option<Driver>,
+    work: impl Future<Output = Result<T, Error>> + Send,
+) -> Result<T, Trouble> {
+    match doors.within(ANSWER_MAX, driven(slot, work)).await {
+        Some(done) => done,
+        None => {
+            *slot = None;
+            Err(Trouble::Broken("it took too long".into()))
+        }
+    }
+}
+
+async fn driven<T>(
     slot: &mut Option<Driver>,
     work: impl Future<Output = Result<T, Error>> + Send,
 ) -> Result<T, Trouble> {
