@@ -71,7 +71,7 @@ pub(crate) struct Write {
     rotation_window: Option<Seconds>,
     /// Whether the password stays as it is until the first time it is due; not sent, it is as the connection says.
     skip_import_rotation: Option<bool>,
-    /// The password that the account has.
+    /// The password that the account has; it is logged in with.
     #[input(secret)]
     password: Option<SecretString>,
     /// The same, where the connection is `self_managed`: with it the account sets the next one itself.
@@ -291,14 +291,57 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     if is_new && role.passwords.is_empty() {
         return Err(Fault::invalid("skip_import_rotation needs the password that the account has"));
     }
-    if is_new || has_new_time {
-        let last = *role.last_rotation.get_or_insert(cx.now);
-        cx.view.wake(&wake_name(name), rotation.due(last, cx.now).max(cx.now))?;
+    let next =
+        (is_new || has_new_time).then(|| rotation.due(*role.last_rotation.get_or_insert(cx.now), cx.now).max(cx.now));
+    let (username, before) = (role.username.clone(), cx.view.read(&place(name))?);
+    let changed = Changed { name: name.to_owned(), role, next, is_new };
+    let Some(password) = given else {
+        changed.store(&mut cx.view)?;
+        return Ok(Outside::done(Nothing));
+    };
+    // What is shown from now on has to be right.
+    let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let act = async move {
+        match target.log_in(&username, &password).await {
+            // Who may log in elsewhere only was let in by it.
+            Ok(()) | Err(Trouble::Forbidden(_)) => Ok(()),
+            Err(trouble @ Trouble::NoEntry(_)) => {
+                let text = format!("the password is not that of {username:?}: {trouble}");
+                Err(Failed::nothing_done(Fault::invalid(text)))
+            }
+            Err(trouble) => {
+                let text = format!("the password of {username:?} could not be verified: {trouble}");
+                Err(Failed::nothing_done(Fault::invalid(text)))
+            }
+        }
+    };
+    Ok(Outside::new(connection.name, act, move |view, _now, (): &()| {
+        if view.read(&place(&changed.name))?.as_deref() != before.as_deref() {
+            return Err(Fault::invalid("the static role was changed or rotated meanwhile: write it again"));
+        }
+        changed.store(view).map(|()| Nothing)
+    }))
+}
+
+/// A role as it is to be stored.
+struct Changed {
+    name: String,
+    role: StaticRole,
+    /// When it is rotated, where that changes.
+    next: Option<Timestamp>,
+    is_new: bool,
+}
+
+impl Changed {
+    fn store(&self, view: &mut View<'_>) -> Result<(), Fault> {
+        if let Some(next) = self.next {
+            view.wake(&wake_name(&self.name), next)?;
+        }
+        self.role.store(view, &self.name)?;
+        let kind = if self.is_new { "database/static-role-create" } else { "database/static-role-update" };
+        view.tell(|| happened(kind, "static-roles", &self.name));
+        Ok(())
     }
-    role.store(&mut cx.view, name)?;
-    let kind = if is_new { "database/static-role-create" } else { "database/static-role-update" };
-    cx.view.tell(|| happened(kind, "static-roles", name));
-    Ok(Outside::done(Nothing))
 }
 
 fn change_times(

@@ -18,6 +18,7 @@ mod root;
 mod rotating;
 mod secrets;
 mod static_role;
+mod verifying;
 
 use std::sync::Arc;
 use std::time::Duration;

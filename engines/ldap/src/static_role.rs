@@ -20,8 +20,8 @@ use crate::Ldap;
 use crate::account::{Account, Keeper, key};
 use crate::config::{Config, timing};
 use crate::name::{self, is_name};
-use crate::rotating;
-use crate::secrets::shown;
+use crate::secrets::{copy, shown};
+use crate::{rotating, verifying};
 
 /// The least time between two rotations.
 const PERIOD_MIN: Duration = Duration::from_secs(5);
@@ -260,12 +260,12 @@ fn known_policy(cx: &mut Cx<'_>, sent: Option<String>, before: String) -> Result
 pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Outside<Nothing>, Fault> {
     name::check(&input.name)?;
     match StaticRole::shown(&mut cx.view, &input.name)? {
-        Some(role) => change(&mut cx, role, input).map(|()| Outside::done(Nothing)),
+        Some(role) => change(&mut cx, role, input),
         None => create(&mut cx, input),
     }
 }
 
-fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<(), Fault> {
+fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<Outside<Nothing>, Fault> {
     if sent.username.as_ref().is_some_and(|user| *user != role.user) {
         return Err(Fault::invalid("cannot update static account username"));
     }
@@ -285,13 +285,20 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<(), Faul
         if let Some(name) = sent.dn.filter(|name| !is_self_managed || !name.is_empty()) {
             (account.name, role.name) = (name.clone(), name);
         }
-        if let Some(password) = sent.password.filter(|password| !password.is_empty()) {
-            if account.rotated.is_some() && is_self_managed {
-                // It may be an old one, and nobody else could give the account another: both are tried by the next rotation.
-                account.last_password = Some(password);
-            } else {
+        match sent.password.filter(|password| !password.is_empty()) {
+            // It may be an old one, and nobody else could give the account another: both are tried by the next rotation.
+            Some(password) if account.rotated.is_some() && is_self_managed => account.last_password = Some(password),
+            Some(password) => {
+                // What is shown from now on has to be right.
+                let config = Config::known(&mut cx.view)?;
+                let told = copy(&password);
                 account.last_password = account.password.replace(password);
+                let written = Written { name: sent.name, role, account };
+                let (user, dn) = (&written.account.user, &written.account.name);
+                let asked = Account::new(user.clone(), dn.clone(), written.account.keeper.clone());
+                return verifying::plan(cx, &config, &asked, &told, move |view, now| written.store(view, now));
             }
+            None => {}
         }
         account.store(&mut cx.view)?;
         // What nobody knows the end of is finished first.
@@ -299,7 +306,24 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<(), Faul
             role.wake_next(&mut cx.view, &account, cx.now)?;
         }
     }
-    role.store(&mut cx.view, &sent.name)
+    role.store(&mut cx.view, &sent.name)?;
+    Ok(Outside::done(Nothing))
+}
+
+/// A role and its account, as they are to be stored once the password was tried.
+struct Written {
+    name: String,
+    role: StaticRole,
+    account: Account,
+}
+
+impl Written {
+    fn store(&self, view: &mut View<'_>, now: Timestamp) -> Result<(), Fault> {
+        self.role.store(view, &self.name)?;
+        self.account.store(view)?;
+        // What nobody knows the end of is finished first.
+        if self.account.candidate.is_none() { self.role.wake_next(view, &self.account, now) } else { Ok(()) }
+    }
 }
 
 fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
@@ -329,13 +353,17 @@ fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
     account.password = password.or(account.password);
     let is_skipped = sent.skip_import_rotation.unwrap_or(config.skip_import);
     let role = StaticRole { user, name, timing: times, made: cx.now, is_settled: is_skipped, password_policy };
-    role.store(&mut cx.view, &sent.name)?;
     if is_skipped {
         let account = Account { candidate: None, ..account };
-        account.store(&mut cx.view)?;
-        role.wake_next(&mut cx.view, &account, cx.now)?;
-        return Ok(Outside::done(Nothing));
+        let Some(told) = account.password.as_ref().map(copy) else {
+            Written { name: sent.name, role, account }.store(&mut cx.view, cx.now)?;
+            return Ok(Outside::done(Nothing));
+        };
+        let asked = Account::new(account.user.clone(), account.name.clone(), account.keeper.clone());
+        let written = Written { name: sent.name, role, account };
+        return verifying::plan(cx, &config, &asked, &told, move |view, now| written.store(view, now));
     }
+    role.store(&mut cx.view, &sent.name)?;
     rotating::plan(cx, &config, vec![account], |_, _| Ok(Nothing))
 }
 

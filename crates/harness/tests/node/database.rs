@@ -403,12 +403,33 @@ async fn names_and_times_of_static_roles_are_checked(both: &Both) {
     let refused = both.harness.write("database/static-roles/st", ROOT, role).await.expect_status(400);
     assert!(refused.text_at("/errors/0").contains("does not exist"), "{refused:?}");
     drop(both.harness.read("database/static-roles/st", ROOT).await.expect_status(404));
-    // A password that is known already stays until it is due.
-    let known = "known-already";
-    let role = json!({ "db_name": "db", "username": "sta'tic", "rotation_period": "1h", "password": known, "skip_import_rotation": true });
-    both.harness.prepare("POST", "database/static-roles/st", role).await;
-    let shown = both.harness.read("database/static-creds/st", ROOT).await;
-    assert_eq!(shown.text_at("/data/password"), known);
+    // A password that is known already stays until it is due; what is said of it is tried.
+    both.server.sql("ALTER ROLE \"sta'tic\" PASSWORD 'known already'").unwrap();
+    let write = async |role: &Value| both.harness.write("database/static-roles/st", ROOT, role.clone()).await;
+    let shown = async || both.harness.read("database/static-creds/st", ROOT).await;
+    let mut role = json!({
+        "db_name": "db", "username": "sta'tic", "rotation_period": "1h", "password": "canary-other",
+        "skip_import_rotation": true,
+    });
+    let refused = write(&role).await.expect_status(400).text_at("/errors/0");
+    assert!(refused.starts_with("the password is not that of \"sta'tic\": the database refuses"), "{refused}");
+    assert!(!refused.contains("canary"), "{refused}");
+    drop(both.harness.read("database/static-roles/st", ROOT).await.expect_status(404));
+    role["password"] = json!("known already");
+    drop(write(&role).await.expect_status(204));
+    assert_eq!(shown().await.text_at("/data/password"), "known already");
+    drop(write(&json!({ "password": "canary-other" })).await.expect_status(400));
+    assert_eq!(shown().await.text_at("/data/password"), "known already");
+    // Somebody gave it another one by hand, and says so.
+    both.server.sql("ALTER ROLE \"sta'tic\" PASSWORD 'by hand'").unwrap();
+    drop(write(&json!({ "password": "by hand" })).await.expect_status(204));
+    assert_eq!(shown().await.text_at("/data/password"), "by hand");
+    // One that is rotated at once need not be right.
+    drop(both.harness.delete("database/static-roles/st", ROOT).await.expect_status(204));
+    role["skip_import_rotation"] = json!(false);
+    role["password"] = json!("canary-other");
+    drop(write(&role).await.expect_status(204));
+    assert!(both.server.lets_in("sta'tic", &shown().await.text_at("/data/password")));
     drop(both.harness.delete("database/static-roles/st", ROOT).await.expect_status(204));
     both.server.remove("sta'tic");
 }

@@ -567,7 +567,15 @@ async fn a_static_role_has_a_policy_and_a_first_password_of_its_own() {
     let mut wrong = role.clone();
     wrong["password_policy"] = json!("nothing");
     assert_eq!(harness.write("ldap/static-role/a", ROOT, wrong).await.status, 400);
+    // What is said of the password is tried before anybody is shown it.
+    let mut wrong = role.clone();
+    wrong["password"] = json!("canary-other");
+    let refused = harness.write("ldap/static-role/a", ROOT, wrong).await.expect_status(400).text_at("/errors/0");
+    assert_eq!(refused, "the password is not that of \"alice\": the directory refuses it");
+    assert_eq!(harness.read("ldap/static-role/a", ROOT).await.status, 404);
     harness.prepare("POST", "ldap/static-role/a", role).await;
+    let other = json!({ "password": "canary-other" });
+    harness.write("ldap/static-role/a", ROOT, other).await.expect_error(400, "the password is not that of");
     let shown = harness.read("ldap/static-role/a", ROOT).await.expect_status(200);
     assert_eq!((shown.at("/data/password_policy"), shown.at("/data/password")), (&json!("own"), &Value::Null));
     let password = async || harness.read("ldap/static-cred/a", ROOT).await.text_at("/data/password");
