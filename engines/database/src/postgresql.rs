@@ -231,10 +231,18 @@ async fn is_there(session: &mut Session, username: &str) -> Result<(), Trouble> 
     }
 }
 
-/// The usual way to take a role away: its rights first, as much as there is, then itself. Names of schemas come from the
-/// server, where anybody may have made them. What does not depend on each other's answers is sent together.
+/// The usual way to take a role away. One that was given no rights goes by one message; of another one the server says that
+/// something depends on it. Then its rights go first, as much as there is, and itself, in one transaction, and what of that is
+/// refused keeps nobody from doing the rest one by one. Names of schemas come from the server, where anybody may have made
+/// them.
 async fn take_away(session: &mut Session, username: &str) -> Result<(), Trouble> {
     let (role, text) = (identifier(username), literal(username));
+    let itself = format!("DROP ROLE IF EXISTS {role}");
+    // A second time it does nothing, so it may be asked again over another connection.
+    match session.statement(&itself).await.map_err(before_anything) {
+        Err(Trouble::Refused(_)) => {}
+        done => return done,
+    }
     let granted = "SELECT DISTINCT table_schema FROM information_schema.role_column_grants WHERE grantee = ";
     let questions = [whether_there_is(username), format!("{granted}{text}"), "SELECT current_database()".to_owned()];
     let mut answers = session.columns(&questions.join(";")).await.map_err(before_anything)?.into_iter();
@@ -254,6 +262,10 @@ async fn take_away(session: &mut Session, username: &str) -> Result<(), Trouble>
     for database in answers.flatten() {
         statements.push(format!("REVOKE CONNECT ON DATABASE {} FROM {role}", identifier(&database)));
     }
+    match session.statement(&format!("{};\n{itself}", statements.join(";\n"))).await {
+        Err(Trouble::Refused(_)) => {}
+        done => return done,
+    }
     let mut refused = None;
     for done in session.each(&statements).await {
         match done {
@@ -262,7 +274,7 @@ async fn take_away(session: &mut Session, username: &str) -> Result<(), Trouble>
             done => done?,
         }
     }
-    match session.statement(&format!("DROP ROLE IF EXISTS {role}")).await {
+    match session.statement(&itself).await {
         Err(Trouble::Refused(why)) => Err(Trouble::Partly(match refused {
             Some(before) => format!("{before}; {why}"),
             None => why,

@@ -67,6 +67,25 @@ impl Fixture {
         target.revoke(&made.username, &own).await.expect("by statements of its own, too");
     }
 
+    /// How many transactions changed something until now; asking is one.
+    fn changes(&self) -> u64 {
+        self.server.sql("SELECT pg_current_xact_id()").unwrap().parse().unwrap()
+    }
+
+    async fn taking_a_role_away_is_one_transaction(&self) {
+        let target = self.target();
+        let plain = "CREATE ROLE \"{{name}}\" WITH LOGIN PASSWORD '{{password}}'";
+        // With rights, what is refused at first is undone, and may have begun one, too.
+        for (creation, most) in [(plain, 1), (CREATION, 2)] {
+            target.create(&account("v-one", "pw"), &statements(&[creation])).await.unwrap();
+            let before = self.changes();
+            target.revoke("v-one", &[]).await.unwrap();
+            let made = self.changes() - before - 1;
+            assert!((1..=most).contains(&made), "{creation}: {made}");
+            assert_eq!(self.count("pg_roles WHERE rolname = 'v-one'"), "0");
+        }
+    }
+
     async fn dyn_01_names_of_schemas_do_nothing(&self) {
         let target = self.target();
         self.server.sql("CREATE ROLE bystander").unwrap();
@@ -212,6 +231,7 @@ async fn what_is_asked_of_a_real_server() {
     let fixture = Fixture { server: Postgres::start().unwrap(), doors };
     fixture.an_account_is_made_renewed_and_taken_away().await;
     fixture.dyn_01_names_of_schemas_do_nothing().await;
+    fixture.taking_a_role_away_is_one_transaction().await;
     fixture.a_creation_that_fails_leaves_nothing_and_shows_no_password().await;
     fixture.passwords_can_be_told_as_what_is_stored_of_them().await;
     fixture.the_first_password_that_lets_us_in_counts().await;
