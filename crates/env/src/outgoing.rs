@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,6 +59,37 @@ impl<'t> Base<'t> {
         self.is_private
     }
 }
+
+/// Whether an address leads to this very machine or to who stands beside it on the same wire, such as those that tell machines of
+/// clouds who they are: nobody else on a way there has anything to do with it.
+#[must_use]
+pub fn is_beside(url: &str) -> bool {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+        _ => authority,
+    };
+    if is_this_machine(host) || host == METADATA_HOST {
+        return true;
+    }
+    match host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_link_local() || address == METADATA_OF_ALIBABA,
+        Ok(IpAddr::V6(address)) => address.is_unicast_link_local() || METADATA_ADDRESSES.contains(&address),
+        Err(_) => false,
+    }
+}
+
+/// Who tells machines of Google's cloud who they are, by name.
+const METADATA_HOST: &str = "metadata.google.internal";
+/// The same of Alibaba's, whose address is no link-local one.
+const METADATA_OF_ALIBABA: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+/// The same of AWS's, of its containers, and of Google's, where addresses are long.
+const METADATA_ADDRESSES: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
 
 fn is_this_machine(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
@@ -233,6 +264,35 @@ mod tests {
             "https://example.com/\n",
         ] {
             assert_eq!(Base::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_beside_a_server_is_told_from_what_is_elsewhere() {
+        for url in [
+            "http://127.0.0.1:8200/v1/x",
+            "http://127.8.9.1",
+            "https://localhost:8200",
+            "http://[::1]:80/api",
+            "http://169.254.169.254/latest/meta-data",
+            "http://169.254.170.2/v2/x?y",
+            "http://100.100.100.200/latest/meta-data",
+            "http://[fe80::1]/",
+            "http://[fd00:ec2::254]/latest",
+            "http://metadata.google.internal/computeMetadata",
+        ] {
+            assert!(is_beside(url), "{url}");
+        }
+        for url in [
+            "https://vault.example/169.254.169.254",
+            "https://localhost.example",
+            "https://10.0.0.1",
+            "https://169.253.1.1",
+            "https://[fd00::1]/",
+            "https://kms.eu-central-1.amazonaws.com/?x=http://127.0.0.1",
+            "",
+        ] {
+            assert!(!is_beside(url), "{url}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! The real way to HTTP servers of others: HTTPS with the machine's own authorities, bounded in size and time, and no
 //! redirects, which would carry what was sent elsewhere.
 //!
+//! A proxy that the environment names stands on the way to everybody but this machine itself and who is beside it.
 //! It is here, not in `env-os`, because the one HTTP client of the house is a part of the server already. Deliberately
 //! absent: cookies and caches, which would carry something from one request to another.
 
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use tresor_env::BoxFuture;
 use tresor_env::outgoing::{
-    Ask, Outgoing, OutgoingAnswer, OutgoingError, OutgoingRequest, ServerName, Trust, Untrustable,
+    Ask, Outgoing, OutgoingAnswer, OutgoingError, OutgoingRequest, ServerName, Trust, Untrustable, is_beside,
 };
 use zeroize::Zeroizing;
 
@@ -21,6 +22,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 pub struct Https {
     /// Made when it is first needed: most servers never ask anybody.
     client: OnceLock<Option<reqwest::Client>>,
+    /// The same for whoever is beside this machine: by no proxy.
+    direct: OnceLock<Option<reqwest::Client>>,
     /// The server that is known by another name.
     renamed: Option<ServerName>,
 }
@@ -60,12 +63,47 @@ fn builder() -> reqwest::ClientBuilder {
         .user_agent(concat!("tresor/", env!("CARGO_PKG_VERSION")))
 }
 
+/// Whether the environment names a proxy.
+fn has_proxy() -> bool {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"].into_iter().any(is_set)
+}
+
 impl Https {
-    fn client(&self) -> Option<&reqwest::Client> {
-        let make =
-            || builder().build().map_err(|error| tracing::error!("no HTTP client: {}", without_address(error))).ok();
-        self.client.get_or_init(make).as_ref()
+    /// The client for an address.
+    fn client(&self, url: &str) -> Option<&reqwest::Client> {
+        let made = |builder: reqwest::ClientBuilder| {
+            builder.build().map_err(|error| tracing::error!("no HTTP client: {}", without_address(error))).ok()
+        };
+        if is_beside(url) && has_proxy() {
+            return self.direct.get_or_init(|| made(builder().no_proxy())).as_ref();
+        }
+        self.client.get_or_init(|| made(builder())).as_ref()
     }
+}
+
+/// A client with a trust of its own.
+fn trusting(builder: reqwest::ClientBuilder, trust: &Trust) -> Result<reqwest::Client, Untrustable> {
+    let unusable = |_| Untrustable;
+    let mut builder = builder;
+    if let Some(pem) = &trust.authorities {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(unusable)?;
+        if authorities.is_empty() {
+            return Err(Untrustable);
+        }
+        builder = builder.tls_certs_only(authorities);
+    }
+    if let Some(pem) = &trust.identity {
+        builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(unusable)?);
+    }
+    if trust.anybody {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    if let Some(ServerName { host, .. }) = &trust.server_name {
+        let host = host_and_port(host).0.trim_matches(['[', ']']).to_owned();
+        builder = builder.dns_resolver(Arc::new(Renamed(host))).http1_only();
+    }
+    builder.build().map_err(unusable)
 }
 
 /// What went wrong, without the address that was asked, which could hold a secret.
@@ -95,32 +133,16 @@ fn failed(error: reqwest::Error) -> OutgoingError {
 
 impl Outgoing for Https {
     fn trusting(&self, trust: &Trust) -> Result<Arc<dyn Outgoing>, Untrustable> {
-        let unusable = |_| Untrustable;
-        let mut builder = builder();
-        if let Some(pem) = &trust.authorities {
-            let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(unusable)?;
-            if authorities.is_empty() {
-                return Err(Untrustable);
-            }
-            builder = builder.tls_certs_only(authorities);
-        }
-        if let Some(pem) = &trust.identity {
-            builder = builder.identity(reqwest::Identity::from_pem(pem.as_bytes()).map_err(unusable)?);
-        }
-        if trust.anybody {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if let Some(ServerName { host, .. }) = &trust.server_name {
-            let host = host_and_port(host).0.trim_matches(['[', ']']).to_owned();
-            builder = builder.dns_resolver(Arc::new(Renamed(host))).http1_only();
-        }
-        let client = builder.build().map_err(unusable)?;
-        Ok(Arc::new(Self { client: OnceLock::from(Some(client)), renamed: trust.server_name.clone() }))
+        let direct = if has_proxy() { Some(trusting(builder().no_proxy(), trust)?) } else { None };
+        let client = OnceLock::from(Some(trusting(builder(), trust)?));
+        Ok(Arc::new(Self { client, direct: OnceLock::from(direct), renamed: trust.server_name.clone() }))
     }
 
     fn ask(&self, request: OutgoingRequest) -> BoxFuture<'_, Result<OutgoingAnswer, OutgoingError>> {
         Box::pin(async move {
-            let client = self.client().ok_or_else(|| OutgoingError::Unreached("there is no HTTP client".to_owned()))?;
+            let client = self
+                .client(&request.url)
+                .ok_or_else(|| OutgoingError::Unreached("there is no HTTP client".to_owned()))?;
             let url = self.renamed.as_ref().map_or(request.url.clone(), |name| renamed(&request.url, name));
             let mut sent = match request.ask {
                 Ask::Get => client.get(&url),
