@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tresor_barrier::{InitError, Progress, SealFacts, SealedStore, ShareCollector, UnsealError, UnsealKey};
+use tresor_barrier::{InitError, SealFacts, SealedStore, ShareCollector, StaticKeys, UnsealKey};
 use tresor_crypto::shamir::Threshold;
 use tresor_crypto::token_text;
 use tresor_engine::{EngineFactory, Mounted, Place};
@@ -34,7 +34,7 @@ use crate::farewell::Farewell;
 use crate::first::First;
 use crate::metrics::Metrics;
 use crate::mounts::Mounts;
-use crate::opening::{self, AutoSeal, ByItself, OpeningProblem};
+use crate::opening::{self, AutoSeal, ByItself, NotOpened, OpeningProblem};
 use crate::policies::Policies;
 use crate::role::Role;
 use crate::running::Running;
@@ -159,9 +159,12 @@ pub(crate) enum Command {
         is_kept_up: bool,
         answer: oneshot::Sender<Result<bool, Fault>>,
     },
-    /// Open the store that was joined.
+    /// Open the store with what shares were put together to, and with what its slot is to be.
     OpenWith {
         key: UnsealKey,
+        slot: Option<Result<StaticKeys, NotOpened>>,
+        /// How often the node had been sealed on purpose when the last share was entered.
+        sealings: Option<u64>,
         answer: oneshot::Sender<Result<(), Fault>>,
     },
     Restore {
@@ -170,8 +173,13 @@ pub(crate) enum Command {
     },
     /// Other keys open what is stored now: a leader restored the snapshot of another cluster.
     Estranged,
-    /// Open by itself; answers whether there is nothing more to try.
+    /// Whether opening by itself is not to be tried.
+    IsHeld {
+        answer: oneshot::Sender<Result<bool, Fault>>,
+    },
+    /// Open by itself with this; answers whether there is nothing more to try.
     Open {
+        keys: Result<Option<StaticKeys>, NotOpened>,
         answer: oneshot::Sender<Result<bool, Fault>>,
     },
 }
@@ -347,7 +355,7 @@ impl Node {
     }
 
     /// What is known of the seal: of the store, or of one that is to arrive.
-    fn facts(&self) -> Result<SealFacts, Fault> {
+    pub(crate) fn facts(&self) -> Result<SealFacts, Fault> {
         let facts = self.store.facts().map_err(Fault::internal)?;
         if facts.initialized {
             return Ok(facts);
@@ -375,8 +383,9 @@ impl Node {
     }
 
     /// Opens the store that was joined.
-    pub(crate) async fn open_with(&self, key: UnsealKey) -> Result<(), Fault> {
-        self.ask(|answer| Command::OpenWith { key, answer }).await
+    pub(crate) async fn open_with(&self, key: UnsealKey, sealings: Option<u64>) -> Result<(), Fault> {
+        let slot = opening::prepare_slot(self).await?;
+        self.ask(|answer| Command::OpenWith { key, slot, sealings, answer }).await
     }
 
     /// Initialises the store: key ring, key slots, first records, root token. The node stays sealed, unless it opens by
@@ -446,7 +455,7 @@ impl Node {
     /// fails, it is tried again in the background.
     pub async fn open_by_itself(self: &Arc<Self>) {
         if self.settings.auto_seal.is_none() {
-            return;
+            return opening::tell_of_no_way(self);
         }
         let is_settled = tokio::select! {
             biased;
@@ -459,9 +468,14 @@ impl Node {
         }
     }
 
-    /// One attempt; whether there is nothing more to try.
+    /// One attempt; whether there is nothing more to try. While a service is asked, whoever wants something of the node's owner has
+    /// it.
     pub(crate) async fn try_to_open(&self) -> Result<bool, Fault> {
-        self.ask(|answer| Command::Open { answer }).await
+        if self.ask(|answer| Command::IsHeld { answer }).await? {
+            return Ok(true);
+        }
+        let keys = opening::prepare(self).await;
+        self.ask(|answer| Command::Open { keys, answer }).await
     }
 
     /// Completes once so much time has passed.
@@ -511,7 +525,7 @@ impl Node {
 async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
     let mut collector = ShareCollector::default();
     let mut by_itself = ByItself::default();
-    let mut offered = None;
+    let (mut offered, mut sealings) = (None, 0);
     while let Some(command) = inbox.recv().await {
         let Some(node) = node.upgrade() else { return };
         // A caller that went away does not undo what was done.
@@ -523,10 +537,13 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
                 }
                 drop(answer.send(initialized));
             }
-            Command::Open { answer } => drop(answer.send(Ok(by_itself.attempt(&node).await))),
-            Command::Unseal { share, answer } => match enter(&node, &mut collector, share) {
+            Command::IsHeld { answer } => drop(answer.send(Ok(by_itself.is_held()))),
+            Command::Open { keys, answer } => {
+                drop(answer.send(Ok(by_itself.attempt_with(&node, keys).await)));
+            }
+            Command::Unseal { share, answer } => match opening::enter(&node, &mut collector, share) {
                 Ok(None) => drop(answer.send(Ok(()))),
-                Ok(Some(key)) => open(&node, key, offered.as_ref(), answer).await,
+                Ok(Some(key)) => opening::open(&node, key, offered.as_ref(), sealings, answer).await,
                 Err(fault) => drop(answer.send(Err(fault))),
             },
             Command::WaitForShares { offered: new, answer } => {
@@ -542,9 +559,13 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
             Command::Join { wish, is_kept_up, answer } => {
                 node.tasks.spawn(joining::on_demand(Arc::downgrade(&node), wish, is_kept_up, answer));
             }
-            Command::OpenWith { key, answer } => {
+            Command::OpenWith { sealings: Some(before), answer, .. } if before != sealings => {
+                let text = "the node was sealed while it was opened: enter the shares again";
+                drop(answer.send(Err(Refusal::Unavailable(text.into()).into())));
+            }
+            Command::OpenWith { key, slot, answer, .. } => {
                 offered = None;
-                drop(answer.send(opening::by_shares(&node, &key).await));
+                drop(answer.send(opening::by_shares(&node, &key, slot).await));
             }
             Command::Reset { answer } => {
                 collector.reset();
@@ -553,6 +574,7 @@ async fn own(node: std::sync::Weak<Node>, mut inbox: mpsc::Receiver<Command>) {
             }
             Command::Seal { answer } => {
                 by_itself.hold(&node);
+                sealings += 1;
                 seal(&node).await;
                 drop(answer.send(Ok(())));
             }
@@ -588,55 +610,6 @@ pub(crate) async fn close(node: &Node) -> Option<Arc<Unsealed>> {
     Some(Arc::clone(unsealed))
 }
 
-/// Takes a share; gives the key when there are enough.
-fn enter(node: &Node, collector: &mut ShareCollector, share: UnsealShare) -> Result<Option<UnsealKey>, Fault> {
-    if node.unsealed().is_some() {
-        return Ok(None);
-    }
-    let facts = node.facts()?;
-    if !facts.initialized {
-        return Err(Fault::invalid("server is not initialized"));
-    }
-    let progress = match collector.submit(share, &facts, &*node.doors.entropy) {
-        Ok(progress) => progress,
-        Err(error) => {
-            if collector.is_empty() {
-                node.publish_attempt(0, String::new());
-            }
-            return Err(Fault::invalid(error.to_string()));
-        }
-    };
-    match progress {
-        Progress::Collecting { progress, nonce } => {
-            node.publish_attempt(progress, nonce);
-            Ok(None)
-        }
-        Progress::Complete(key) => {
-            node.publish_attempt(0, String::new());
-            Ok(Some(key))
-        }
-    }
-}
-
-/// Opens what is stored; or joins the cluster whose store the key opens, in the background, because others answer then.
-async fn open(node: &Arc<Node>, key: UnsealKey, offered: Option<&Offered>, answer: oneshot::Sender<Result<(), Fault>>) {
-    let Some(offered) = offered.filter(|_| !node.has_store()) else {
-        return drop(answer.send(opening::by_shares(node, &key).await));
-    };
-    let wish = Arc::clone(&offered.wish);
-    match offered.offer.open_with(&key) {
-        Ok(_) => node.tasks.spawn(joining::by_shares(Arc::downgrade(node), wish, key, answer)),
-        Err(error) => {
-            // What was shown may be out of date, or of somebody else.
-            node.tasks.spawn(joining::seek(Arc::downgrade(node), wish));
-            drop(answer.send(Err(match error {
-                UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
-                other => Fault::internal(other),
-            })));
-        }
-    }
-}
-
 async fn initialize(
     node: &Arc<Node>,
     threshold: Option<Threshold>,
@@ -644,8 +617,8 @@ async fn initialize(
     first: First,
 ) -> Result<Initialized, Fault> {
     let refuse = opening::not_initialised;
-    // The store of another cluster may arrive.
-    if node.joining.load().facts().is_some() {
+    // The store of another cluster may arrive. And a service is asked for no store that there is.
+    if node.joining.load().facts().is_some() || node.has_store() {
         return Err(refuse(InitError::AlreadyInitialized));
     }
     let keys = opening::first_keys(node).await?;

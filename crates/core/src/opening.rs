@@ -9,14 +9,17 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::oneshot;
 use tresor_barrier::{
-    Barrier, CommitError, InitError, SlotChange, StaticKeyError, StaticKeys, StaticSlot, StoredKey, UnsealError,
-    UnsealKey,
+    Barrier, CommitError, InitError, Progress, SealFacts, ShareCollector, SlotChange, StaticKeyError, StaticKeys,
+    StaticSlot, StoredKey, UnsealError, UnsealKey,
 };
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, SteadyClock};
 use tresor_model::{Fault, Refusal};
+use tresor_secret::UnsealShare;
 
+use crate::cluster::joining::{self, Offered};
 use crate::key_service::{self, KeyService, Wanted};
 use crate::node::{Node, State};
 use crate::role::PROMOTION_BOUND;
@@ -94,6 +97,8 @@ pub enum OpeningProblem {
     ServiceRefuses,
     /// The store was initialised without such a seal: shares are needed once.
     NoSlot,
+    /// The same, and there are no shares: only the seal that the store was initialised with opens it.
+    NoWay,
     /// The store opens with a key of another id.
     OtherKey,
     /// The key is not the one that had its id before.
@@ -111,6 +116,7 @@ impl fmt::Display for OpeningProblem {
                 "fails and is tried again: the service that keeps the key of the seal refuses to open"
             }
             Self::NoSlot => "waits for shares: the store is to be unsealed by them once",
+            Self::NoWay => "waits for another configuration: the store has no shares, and opens by the seal that it was made with alone",
             Self::OtherKey => "fails and is tried again: the store opens with a key of another id",
             Self::WrongKey => "fails and is tried again: the key is not the one that had its id before",
             Self::NotServed => "fails and is tried again: the key is right, and the store cannot be served",
@@ -146,12 +152,32 @@ impl ByItself {
         node.publish_problem(None);
     }
 
+    /// Whether the node was sealed on purpose, so that nothing is to be tried.
+    pub(crate) const fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// Tries, unless there is no reason to. Whether it is settled: no attempt is needed any more.
     pub(crate) async fn attempt(&mut self, node: &Arc<Node>) -> bool {
         if self.is_held {
             return true;
         }
-        match by_itself(node).await {
+        let keys = prepare(node).await;
+        self.attempt_with(node, keys).await
+    }
+
+    /// The same with what was prepared for it.
+    pub(crate) async fn attempt_with(&mut self, node: &Arc<Node>, keys: Result<Option<StaticKeys>, NotOpened>) -> bool {
+        // Shares may have opened it meanwhile.
+        if self.is_held || node.unsealed().is_some() {
+            return true;
+        }
+        let done = match keys {
+            Ok(Some(keys)) => by_itself(node, keys).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        match done {
             Ok(()) => {
                 node.publish_problem(None);
                 true
@@ -230,25 +256,102 @@ pub(crate) async fn read_keys(
     }
 }
 
+/// Takes a share; gives the key when there are enough.
+pub(crate) fn enter(
+    node: &Node,
+    collector: &mut ShareCollector,
+    share: UnsealShare,
+) -> Result<Option<UnsealKey>, Fault> {
+    if node.unsealed().is_some() {
+        return Ok(None);
+    }
+    let facts = node.facts()?;
+    if !facts.initialized {
+        return Err(Fault::invalid("server is not initialized"));
+    }
+    let progress = match collector.submit(share, &facts, &*node.doors.entropy) {
+        Ok(progress) => progress,
+        Err(error) => {
+            if collector.is_empty() {
+                node.publish_attempt(0, String::new());
+            }
+            return Err(Fault::invalid(error.to_string()));
+        }
+    };
+    match progress {
+        Progress::Collecting { progress, nonce } => {
+            node.publish_attempt(progress, nonce);
+            Ok(None)
+        }
+        Progress::Complete(key) => {
+            node.publish_attempt(0, String::new());
+            Ok(Some(key))
+        }
+    }
+}
+
+/// Opens what is stored; or joins the cluster whose store the key opens, in the background, because others answer then.
+pub(crate) async fn open(
+    node: &Arc<Node>,
+    key: UnsealKey,
+    offered: Option<&Offered>,
+    sealings: u64,
+    answer: oneshot::Sender<Result<(), Fault>>,
+) {
+    let Some(offered) = offered.filter(|_| !node.has_store()) else {
+        if node.settings().auto_seal.is_none() {
+            return drop(answer.send(by_shares(node, &key, None).await));
+        }
+        // A service is asked for nobody who has no shares, and nobody else waits for it.
+        if let Err(fault) = proves(node, &key) {
+            return drop(answer.send(Err(fault)));
+        }
+        let strong = Arc::clone(node);
+        return node.tasks.spawn(async move { drop(answer.send(strong.open_with(key, Some(sealings)).await)) });
+    };
+    let wish = Arc::clone(&offered.wish);
+    match offered.offer.open_with(&key) {
+        Ok(_) => node.tasks.spawn(joining::by_shares(Arc::downgrade(node), wish, key, answer)),
+        Err(error) => {
+            // What was shown may be out of date, or of somebody else.
+            node.tasks.spawn(joining::seek(Arc::downgrade(node), wish));
+            drop(answer.send(Err(not_by_shares(error))));
+        }
+    }
+}
+
+/// What the slot of the configured seal is to be when shares open the node: read before, so that the root key waits for nothing, and
+/// not by the node's owner, so that nobody else waits for a service that hangs.
+pub(crate) async fn prepare_slot(node: &Node) -> Result<Option<Result<StaticKeys, NotOpened>>, Fault> {
+    let Some(seal) = &node.settings().auto_seal else { return Ok(None) };
+    let stored = node.store.stored_keys().map_err(Fault::internal)?;
+    Ok(Some(read_keys(&node.doors, &node.clock, seal, &stored, Wanted::Slot).await))
+}
+
+/// Whether shares were put together to what opens the store.
+pub(crate) fn proves(node: &Node, key: &UnsealKey) -> Result<(), Fault> {
+    node.store.unseal_with(key).map(drop).map_err(not_by_shares)
+}
+
+fn not_by_shares(error: UnsealError) -> Fault {
+    match error {
+        UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
+        other => Fault::internal(other),
+    }
+}
+
 /// Opens the node with what shares were put together to, and brings the store's slots to what is configured. Who joins with
 /// shares may find it open: others entered theirs meanwhile.
-pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), Fault> {
+pub(crate) async fn by_shares(
+    node: &Arc<Node>,
+    key: &UnsealKey,
+    slot: Option<Result<StaticKeys, NotOpened>>,
+) -> Result<(), Fault> {
     if node.unsealed().is_some() {
         return Ok(());
     }
-    // Read before, so that the root key waits for nothing.
-    let keys = match &node.settings().auto_seal {
-        None => None,
-        Some(seal) => {
-            let stored = node.store.stored_keys().map_err(Fault::internal)?;
-            Some(read_keys(&node.doors, &node.clock, seal, &stored, Wanted::Slot).await)
-        }
-    };
-    let opened = node.store.unseal_with(key).map_err(|error| match error {
-        UnsealError::WrongKey => Fault::invalid("unseal failed, invalid key"),
-        other => Fault::internal(other),
-    })?;
-    let wanted = match &keys {
+    let opened = node.store.unseal_with(key).map_err(not_by_shares)?;
+    let wanted = match &slot {
         None => wanted_slot(node, None),
         Some(Ok(keys)) => wanted_slot(node, Some(keys)),
         // What is there may be right: it stays.
@@ -258,7 +361,7 @@ pub(crate) async fn by_shares(node: &Arc<Node>, key: &UnsealKey) -> Result<(), F
         }
     };
     let change = opened.with_static(&wanted, node.now());
-    drop(keys);
+    drop(slot);
     serve(node, opened.into_barrier(), change).await?;
     node.publish_problem(None);
     Ok(())
@@ -278,15 +381,52 @@ fn wanted_slot<'k>(node: &Node, keys: Option<&'k StaticKeys>) -> StaticSlot<'k> 
     }
 }
 
-async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
-    let Some(seal) = &node.settings().auto_seal else { return Ok(()) };
+/// Says why a store stays sealed that nothing opens which is configured; once, when the server starts.
+pub(crate) fn tell_of_no_way(node: &Node) {
+    let Ok(facts) = node.store.facts() else { return };
+    if node.settings().auto_seal.is_some() || !facts.initialized || facts.threshold > 0 {
+        return;
+    }
+    let kinds: Vec<String> = facts.without_people.iter().map(|key| format!("`{}` ({})", key.kind, key.id)).collect();
+    tracing::error!(
+        seals = kinds.join(", "),
+        "the store has no shares, and no `seal` is configured: only one of the seals that it has a slot of opens it"
+    );
+    node.publish_problem(Some(OpeningProblem::NoWay));
+}
+
+/// What an attempt is made with; nothing where there is no reason for one. A service may take its time.
+pub(crate) async fn prepare(node: &Node) -> Result<Option<StaticKeys>, NotOpened> {
+    let Some(seal) = &node.settings().auto_seal else { return Ok(None) };
     let not_served = |error: &dyn fmt::Display| NotOpened::new(OpeningProblem::NotServed, &error.to_string());
+    let facts = node.store.facts().map_err(|error| not_served(&error))?;
     // Initialising opens the node by itself.
-    if node.unsealed().is_some() || !node.store.facts().map_err(|error| not_served(&error))?.initialized {
-        return Ok(());
+    if node.unsealed().is_some() || !facts.initialized {
+        return Ok(None);
     }
     let stored = node.store.stored_keys().map_err(|error| not_served(&error))?;
-    let keys = read_keys(&node.doors, &node.clock, seal, &stored, Wanted::Opening).await?;
+    match read_keys(&node.doors, &node.clock, seal, &stored, Wanted::Opening).await {
+        Ok(keys) => Ok(Some(keys)),
+        Err(error) => Err(without_shares(&facts, error)),
+    }
+}
+
+/// Where there are no shares, none are waited for.
+fn without_shares(facts: &SealFacts, error: NotOpened) -> NotOpened {
+    if error.problem != OpeningProblem::NoSlot || facts.threshold > 0 {
+        return error;
+    }
+    let kinds: Vec<String> = facts.without_people.iter().map(|key| format!("`{}` ({})", key.kind, key.id)).collect();
+    let text = format!(
+        "the store has no shares and no key slot of the seal that is configured: only those of {} open it",
+        kinds.join(", ")
+    );
+    NotOpened::new(OpeningProblem::NoWay, &text)
+}
+
+async fn by_itself(node: &Arc<Node>, keys: StaticKeys) -> Result<(), NotOpened> {
+    let Some(seal) = &node.settings().auto_seal else { return Ok(()) };
+    let not_served = |error: &dyn fmt::Display| NotOpened::new(OpeningProblem::NotServed, &error.to_string());
     let opened = node.store.unseal_by(&keys).map_err(|error| {
         let problem = match &error {
             UnsealError::StaticKey(StaticKeyError::NoSlot) => OpeningProblem::NoSlot,
@@ -294,7 +434,9 @@ async fn by_itself(node: &Arc<Node>) -> Result<(), NotOpened> {
             UnsealError::StaticKey(StaticKeyError::WrongKey { .. }) => OpeningProblem::WrongKey,
             _ => OpeningProblem::NotServed,
         };
-        NotOpened::new(problem, &error)
+        let facts = node.store.facts();
+        let error = NotOpened::new(problem, &error);
+        facts.map_or_else(|unread| not_served(&unread), |facts| without_shares(&facts, error))
     })?;
     let change = opened.with_static(&wanted_slot(node, Some(&keys)), node.now());
     drop(keys);

@@ -395,7 +395,7 @@ pub(crate) async fn by_shares(
         }
     }
     let Some(node) = node.upgrade() else { return };
-    if let Some(Err(fault)) = tell(node.open_with(key).await) {
+    if let Some(Err(fault)) = tell(node.open_with(key, None).await) {
         tracing::error!(cause = fault.for_operators(), "the node joined its cluster and does not open: shares do");
     }
 }

@@ -283,6 +283,78 @@ async fn a_service_that_hangs_keeps_nobody_from_entering_shares() {
 }
 
 #[tokio::test]
+async fn dos_04_while_a_service_hangs_nobody_waits_but_who_asked_for_it() {
+    let service = FakeService::new("transit");
+    let (mut harness, shares, root) = initialized(&service).await;
+    service.is(Mood::Hangs);
+    harness.restart().await;
+    let began = harness.node.now();
+    // The attempt waits for the service, and the clock stands still: who has something for the node's owner has its answer.
+    let asked = async {
+        let wrong = json!({ "key": shares[0] });
+        let progress = harness.call("PUT", "sys/unseal", "", wrong).await.expect_status(200);
+        assert_eq!(progress.at("/progress"), &json!(1));
+        let reset = harness.call("PUT", "sys/unseal", "", json!({ "reset": true })).await.expect_status(200);
+        assert_eq!(reset.at("/progress"), &json!(0));
+        let again = harness.call("PUT", "sys/init", "", json!({ "recovery_shares": 0, "recovery_threshold": 0 })).await;
+        again.expect_error(400, "Vault is already initialized");
+    };
+    tokio::select! {
+        biased;
+        () = harness.node.open_by_itself() => panic!("the service has answered"),
+        () = asked => {}
+    }
+    assert_eq!(harness.node.now(), began);
+    // So it is when shares open, which asks the service for the slot; and whoever seals meanwhile has the last word.
+    drop(harness.call("PUT", "sys/unseal", "", json!({ "key": shares[0] })).await.expect_status(200));
+    let entered = harness.call("PUT", "sys/unseal", "", json!({ "key": shares[1] }));
+    let sealed = async {
+        // Until both are in, and the progress is nothing again.
+        while status(&harness).await["nonce"] != json!("") {
+            tokio::task::yield_now().await;
+        }
+        harness.node.seal().await.unwrap();
+        harness.advance(Duration::from_secs(30)).await;
+    };
+    let (refused, ()) = tokio::join!(entered, sealed);
+    refused.expect_error(503, "the node was sealed while it was opened");
+    assert!(is_sealed(&harness).await);
+    service.is(Mood::Well);
+    for share in &shares[..2] {
+        drop(harness.call("PUT", "sys/unseal", "", json!({ "key": share })).await.expect_status(200));
+    }
+    check_kept(&harness, &root).await;
+}
+
+#[tokio::test]
+async fn a_store_without_shares_says_why_it_stays_sealed_when_its_seal_is_not_configured() {
+    let log = Captured::start();
+    let service = FakeService::new("transit");
+    let mut settings = assembly::settings();
+    settings.auto_seal = Some(service.seal_of());
+    let mut harness = Harness::uninitialized_with(settings);
+    let body = json!({ "recovery_shares": 0, "recovery_threshold": 0 });
+    drop(harness.call("PUT", "sys/init", "", body).await.expect_status(200));
+    let others = FakeService::new("awskms");
+    for (seal, words) in [
+        (None, "the store has no shares, and no `seal` is configured"),
+        (Some(others.seal_of()), "the store has no shares and no key slot of the seal that is configured"),
+    ] {
+        harness.settings.auto_seal = seal;
+        restarted(&mut harness).await;
+        let waiting = status(&harness).await;
+        let told = waiting["automatic_unseal"].as_str().unwrap_or_else(|| panic!("{waiting}"));
+        assert!(told.contains("the store has no shares"), "{told}");
+        let logged = log.bytes();
+        let logged = String::from_utf8_lossy(&logged);
+        assert!(logged.contains(words) && logged.contains("`transit` (transit/unseal)"), "{logged}");
+    }
+    harness.settings.auto_seal = Some(service.seal_of());
+    restarted(&mut harness).await;
+    assert!(!is_sealed(&harness).await && status(&harness).await.get("automatic_unseal").is_none());
+}
+
+#[tokio::test]
 async fn a_slot_follows_the_versions_of_the_services_key() {
     let service = FakeService::new("transit");
     let (mut harness, _, root) = initialized(&service).await;
