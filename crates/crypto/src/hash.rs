@@ -1,7 +1,7 @@
 //! Keyed and plain hashes, and the derivation of keys for one purpose from one base.
 
-use aws_lc_rs::digest;
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Salt};
+use aws_lc_rs::{digest, hmac};
 use sha3::{Digest as _, Sha3_224};
 use tresor_secret::DataKey;
 use tresor_sha256::State;
@@ -53,6 +53,13 @@ impl HmacKey {
         outer.update(&inner.finish());
         outer.finish()
     }
+}
+
+/// HMAC-SHA1 (RFC 2104), for services of others that take no other signature.
+#[must_use]
+pub fn hmac_sha1(key: &[u8], message: &[u8]) -> Vec<u8> {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+    hmac::sign(&key, message).as_ref().to_vec()
 }
 
 /// SHA-256.
@@ -115,7 +122,6 @@ pub fn derive(base: &DataKey, label: &str) -> DataKey {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::hmac;
     use proptest::prelude::*;
 
     use super::*;
@@ -136,6 +142,9 @@ mod tests {
         let code = HmacKey::new(b"Jefe").sign(b"what do ya want for nothing?");
         assert_eq!(to_hex(&code), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
         assert_eq!(HmacKey::new(b"Jefe").sign_parts(&[b"what do ya ", b"want for nothing?"]), code);
+        // RFC 2202, test case 2.
+        let code = hmac_sha1(b"Jefe", b"what do ya want for nothing?");
+        assert_eq!(to_hex(&code), "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
         // FIPS 180-2, "abc".
         assert_eq!(to_hex(&sha256(b"abc")), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }

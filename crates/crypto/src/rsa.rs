@@ -10,7 +10,7 @@ pub struct RsaKey(RsaKeyPair);
 
 /// It is no RSA key that signs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("it is no RSA key in PKCS #8")]
+#[error("it is no RSA key in PKCS #8 or PKCS #1")]
 pub struct NotRsa;
 
 impl RsaKey {
@@ -20,6 +20,14 @@ impl RsaKey {
     /// [`NotRsa`].
     pub fn from_pkcs8(der: &[u8]) -> Result<Self, NotRsa> {
         RsaKeyPair::from_pkcs8(der).map(Self).map_err(|_| NotRsa)
+    }
+
+    /// Reads one in PKCS #1, as older tools write them.
+    ///
+    /// # Errors
+    /// [`NotRsa`].
+    pub fn from_pkcs1(der: &[u8]) -> Result<Self, NotRsa> {
+        RsaKeyPair::from_der(der).map(Self).map_err(|_| NotRsa)
     }
 
     /// Signs.
@@ -50,6 +58,6 @@ mod tests {
         let public = UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, pair.public_key().as_ref());
         assert!(public.verify(b"message", &signature).is_ok());
         assert!(public.verify(b"another", &signature).is_err());
-        assert!(RsaKey::from_pkcs8(b"nonsense").is_err());
+        assert!(RsaKey::from_pkcs8(b"nonsense").is_err() && RsaKey::from_pkcs1(b"nonsense").is_err());
     }
 }

@@ -57,7 +57,9 @@ impl Certificates {
             let authority = params.self_signed(&issuer_key)?.pem();
             let issuer = Issuer::new(params, issuer_key);
             let key = KeyPair::generate()?;
-            let own = CertificateParams::new([name.to_owned()])?.signed_by(&key, &issuer)?.pem();
+            let mut own = CertificateParams::new([name.to_owned()])?;
+            own.distinguished_name.push(DnType::CommonName, name);
+            let own = own.signed_by(&key, &issuer)?.pem();
             let client_key = KeyPair::generate()?;
             let mut client = CertificateParams::default();
             // Without a name of its own it has the authority's, and is taken for one that vouches for itself.

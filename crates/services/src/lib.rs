@@ -6,26 +6,33 @@
 
 pub mod between;
 mod certificates;
+pub mod clouds;
+mod fake;
 pub mod influxdb;
 pub mod mariadb;
 pub mod moto;
 pub mod postgres;
 mod process;
+pub mod pykmip;
 pub mod python;
 pub mod rabbitmq;
 pub mod redis;
 pub mod slapd;
+pub mod softhsm;
 mod talk;
 pub mod transit;
 
 pub use between::Between;
 pub use certificates::{Authority, Shown};
+pub use clouds::{FakeAliCloudKms, FakeOciKms};
 pub use influxdb::InfluxDb;
 pub use mariadb::MariaDb;
 pub use moto::Moto;
 pub use postgres::Postgres;
 pub use process::free_port;
+pub use pykmip::PyKmip;
 pub use rabbitmq::RabbitMq;
 pub use redis::Redis;
 pub use slapd::Slapd;
+pub use softhsm::SoftHsm;
 pub use transit::FakeTransit;

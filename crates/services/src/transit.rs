@@ -3,17 +3,16 @@
 //! What it seals is a number, and it remembers what for, with the data that it was bound to. It ends with the program that
 //! started it. Deliberately absent: cryptography.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::fake::{self, Asked};
+
 /// The fake.
 pub struct FakeTransit {
-    port: u16,
+    port: AtomicU16,
     token: String,
     is_sealed: AtomicBool,
     version: AtomicU32,
@@ -28,9 +27,8 @@ impl FakeTransit {
     /// # Errors
     /// Text, when it cannot listen.
     pub fn start(token: &str) -> Result<Arc<Self>, String> {
-        let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
         let fake = Arc::new(Self {
-            port: listener.local_addr().map_err(|error| error.to_string())?.port(),
+            port: AtomicU16::new(0),
             token: token.to_owned(),
             is_sealed: AtomicBool::new(false),
             version: AtomicU32::new(1),
@@ -38,19 +36,14 @@ impl FakeTransit {
             kept: Mutex::default(),
         });
         let serving = Arc::clone(&fake);
-        drop(thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let serving = Arc::clone(&serving);
-                drop(thread::spawn(move || serving.serve(BufReader::new(stream))));
-            }
-        }));
+        fake.port.store(fake::serve(move |asked| serving.serve(asked))?, Ordering::SeqCst);
         Ok(fake)
     }
 
     /// Where it is.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.load(Ordering::SeqCst))
     }
 
     /// Whether it answers from now on only that it is sealed.
@@ -76,40 +69,14 @@ impl FakeTransit {
         kept.iter().map(|(plaintext, _)| plaintext.clone()).collect()
     }
 
-    fn serve(&self, mut reader: BufReader<TcpStream>) {
-        loop {
-            let (mut first, mut token, mut length) = (String::new(), String::new(), 0);
-            if reader.read_line(&mut first).is_err() || first.is_empty() {
-                return;
-            }
-            loop {
-                let mut line = String::new();
-                if reader.read_line(&mut line).is_err() || line.trim_end().is_empty() {
-                    break;
-                }
-                match line.trim_end().split_once(": ") {
-                    Some(("x-vault-token", value)) => value.clone_into(&mut token),
-                    Some(("content-length", value)) => length = value.parse().unwrap_or(0),
-                    _ => {}
-                }
-            }
-            let mut body = vec![0; length];
-            if reader.read_exact(&mut body).is_err() {
-                return;
-            }
-            let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let (status, answer) = if self.is_sealed.load(Ordering::SeqCst) {
-                (503, json!({ "errors": ["Vault is sealed"] }))
-            } else if token == self.token {
-                self.answer(first.split(' ').nth(1).unwrap_or_default(), &body)
-            } else {
-                (403, json!({ "errors": ["permission denied"] }))
-            };
-            let answer = answer.to_string();
-            let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", answer.len());
-            if reader.get_mut().write_all(format!("{head}{answer}").as_bytes()).is_err() {
-                return;
-            }
+    fn serve(&self, asked: &Asked) -> (u16, Value) {
+        let body = serde_json::from_slice(&asked.body).unwrap_or(Value::Null);
+        if self.is_sealed.load(Ordering::SeqCst) {
+            (503, json!({ "errors": ["Vault is sealed"] }))
+        } else if asked.header("x-vault-token") == self.token {
+            self.answer(&asked.path, &body)
+        } else {
+            (403, json!({ "errors": ["permission denied"] }))
         }
     }
 

@@ -17,6 +17,13 @@ pub fn rfc3339(at: Timestamp) -> String {
     text
 }
 
+/// A time as the header `date` of HTTP has it (RFC 9110, section 5.6.7), which knows whole seconds.
+#[must_use]
+pub fn http_date(at: Timestamp) -> String {
+    let at = Jiff::from_second(at.seconds()).unwrap_or_default();
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).unwrap_or_default()
+}
+
 /// Reads RFC 3339, with any offset.
 #[must_use]
 pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
@@ -34,5 +41,8 @@ mod tests {
         assert_eq!(rfc3339(Timestamp::from_seconds(1_767_225_600)), "2026-01-01T00:00:00Z");
         assert_eq!(parse_rfc3339("2026-01-01T01:00:00+01:00"), Some(Timestamp::from_seconds(1_767_225_600)));
         assert_eq!(parse_rfc3339("yesterday"), None);
+        // The example of RFC 9110, and what is below a second.
+        let at = Timestamp::from_nanos(784_111_777_900_000_000);
+        assert_eq!(http_date(at), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 }

@@ -20,7 +20,7 @@ const LAYERS: &[&[&str]] = &[
         "crates/verified",
         "xtask",
     ],
-    &["crates/model", "crates/env-os", "crates/bench"],
+    &["crates/model", "crates/env-os", "crates/bench", "crates/kmip"],
     &["crates/record", "crates/wire"],
     &[
         "crates/crypto",
@@ -33,6 +33,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &[
         "crates/credential",
+        "crates/pkcs11",
         "crates/sigv4",
         "crates/storage-file",
         "crates/storage-postgresql",
@@ -91,6 +92,7 @@ const KEPT: &[(&str, &[&str])] = &[
     ("redb", &["crates/storage-file"]),
     ("openraft", &["crates/consensus"]),
     ("aws-lc-sys", &["crates/sha256"]),
+    ("cryptoki", &["crates/pkcs11"]),
     ("quick-xml", &["crates/sigv4"]),
     ("clap", &["crates/cli", "crates/server", "crates/tresor"]),
     (

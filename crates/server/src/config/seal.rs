@@ -16,7 +16,10 @@ use tresor_secret::SecretString;
 
 use super::ConfigError;
 use super::clouds::{AzureKeyVaultConfig, GcpKmsConfig, read_azurekeyvault, read_gcpckms};
+use super::kmip::{KmipConfig, read_kmip};
 use super::load::Source;
+use super::modules::{Pkcs11Config, read_pkcs11};
+use super::more_clouds::{AliCloudKmsConfig, OciKmsConfig, read_alicloudkms, read_ocikms};
 use super::services::{AwsKmsConfig, Environment, TransitConfig, read_awskms, read_transit};
 
 /// The longest id of a key; it is stored, logged and shown.
@@ -44,6 +47,14 @@ pub enum SealWay {
     AzureKeyVault(AzureKeyVaultConfig),
     /// The key management service of Google's cloud.
     GcpKms(GcpKmsConfig),
+    /// The key management service of Alibaba's cloud.
+    AliCloudKms(AliCloudKmsConfig),
+    /// The key management service of Oracle's cloud.
+    OciKms(OciKmsConfig),
+    /// A server of keys that speaks KMIP.
+    Kmip(KmipConfig),
+    /// A hardware security module.
+    Pkcs11(Pkcs11Config),
 }
 
 impl SealWay {
@@ -56,6 +67,10 @@ impl SealWay {
             Self::AwsKms(_) => "awskms",
             Self::AzureKeyVault(_) => "azurekeyvault",
             Self::GcpKms(_) => "gcpckms",
+            Self::AliCloudKms(_) => "alicloudkms",
+            Self::OciKms(_) => "ocikms",
+            Self::Kmip(_) => "kmip",
+            Self::Pkcs11(_) => "pkcs11",
         }
     }
 
@@ -68,6 +83,10 @@ impl SealWay {
             Self::AwsKms(seal) => seal.key_id.clone(),
             Self::AzureKeyVault(seal) => seal.key_id(),
             Self::GcpKms(seal) => seal.key.clone(),
+            Self::AliCloudKms(seal) => seal.key_id.clone(),
+            Self::OciKms(seal) => seal.key_id.clone(),
+            Self::Kmip(seal) => seal.key_id.clone(),
+            Self::Pkcs11(seal) => seal.key_id(),
         }
     }
 
@@ -82,6 +101,10 @@ impl SealWay {
                 .collect(),
             Self::AzureKeyVault(seal) => seal.files(),
             Self::GcpKms(seal) => seal.credentials.iter().map(PathBuf::as_path).collect(),
+            Self::AliCloudKms(seal) => seal.files(),
+            Self::OciKms(seal) => vec![&seal.file],
+            Self::Kmip(seal) => seal.files(),
+            Self::Pkcs11(seal) => seal.pin.file().into_iter().chain([seal.token.library.as_path()]).collect(),
             Self::AwsKms(seal) => seal.keys.shared_file.iter().map(|file| file.path.as_path()).collect(),
             Self::Transit(seal) => seal.token.iter().filter_map(KeyPlace::file).chain(seal.tls.files()).collect(),
         }
@@ -169,9 +192,16 @@ pub(super) struct Options<'b> {
 }
 
 impl<'b> Options<'b> {
-    fn of(block: &Block<'b>) -> Self {
+    /// What is said twice is refused: which of the two is meant nobody knows.
+    fn of(source: &Source<'_>, block: &Block<'b>) -> Result<Self, ConfigError> {
         let named = |item: &'b Item| item.keys.first().map(|key| (key.name.as_str(), (&item.value, key.position)));
-        Self { given: block.object.items.iter().filter_map(named).collect(), position: block.position }
+        let mut given = BTreeMap::new();
+        for (name, option) in block.object.items.iter().filter_map(named) {
+            if given.insert(name, option).is_some() {
+                return Err(source.error(option.1, format!("`{name}` is given twice")));
+            }
+        }
+        Ok(Self { given, position: block.position })
     }
 
     /// A text that says something, and where it stands.
@@ -214,7 +244,7 @@ pub(super) fn read_seal(
     let [kind] = *block.labels.as_slice() else {
         return Err(source.error(block.position, "`seal` takes one type"));
     };
-    let mut options = Options::of(block);
+    let mut options = Options::of(source, block)?;
     // What is disabled may be of a type that is not known here, but for what it was used.
     let is_disabled = options.flag(source, "disabled")?.unwrap_or(false);
     let mut checks = SealChecks::default();
@@ -230,6 +260,12 @@ pub(super) fn read_seal(
             |source, options, environment| read_azurekeyvault(source, options, environment).map(SealWay::AzureKeyVault)
         }
         "gcpckms" => |source, options, environment| read_gcpckms(source, options, environment).map(SealWay::GcpKms),
+        "alicloudkms" => {
+            |source, options, environment| read_alicloudkms(source, options, environment).map(SealWay::AliCloudKms)
+        }
+        "ocikms" => |source, options, environment| read_ocikms(source, options, environment).map(SealWay::OciKms),
+        "kmip" => |source, options, environment| read_kmip(source, options, environment).map(SealWay::Kmip),
+        "pkcs11" => |source, options, environment| read_pkcs11(source, options, environment).map(SealWay::Pkcs11),
         "transit" => |source, options, environment| read_transit(source, options, environment).map(SealWay::Transit),
         other => {
             let text = format!("seal `{other}` is not available: {KINDS} are, and `shamir`, which every store has");
@@ -250,7 +286,8 @@ pub(super) fn read_seal(
 type ReadWay = fn(&mut Source<'_>, &mut Options<'_>, Environment<'_>) -> Result<SealWay, ConfigError>;
 
 /// The types that there are.
-const KINDS: &str = "`static`, `transit`, `awskms`, `azurekeyvault` and `gcpckms`";
+const KINDS: &str =
+    "`static`, `transit`, `pkcs11`, `kmip`, `awskms`, `azurekeyvault`, `gcpckms`, `ocikms` and `alicloudkms`";
 
 fn read_static(source: &mut Source<'_>, options: &mut Options<'_>) -> Result<StaticSealConfig, ConfigError> {
     let at = options.position;
@@ -368,11 +405,15 @@ mod tests {
             ("current_key_id = \"x\"\ncurrent_key = \"env://\"", "`current_key` is env://"),
             ("current_key_id = \"x\"\ncurrent_key = \"credential://../key\"", "`current_key` is env://"),
             ("current_key_id = \"x\"\ncurrent_key = [\"canary\"]", "`current_key` must be a string"),
+            (
+                "current_key_id = \"x\"\ncurrent_key = \"env://X\"\n  current_key = \"canary\"",
+                "server.hcl:8:3: `current_key` is given twice",
+            ),
         ] {
             let error = read(&format!("seal \"static\" {{\n{inside}\n}}")).unwrap_err();
             assert!(error.contains(words) && !error.contains("canary"), "{inside}: {error}");
         }
-        assert!(read("seal \"kmip\" {}").unwrap_err().contains("`kmip` is not available"));
+        assert!(read("seal \"ovhcloud\" {}").unwrap_err().contains("`ovhcloud` is not available"));
         let twice = "seal \"static\" {\n current_key_id = \"x\"\n current_key = \"env://X\"\n}\n";
         assert!(read(&format!("{twice}{twice}")).unwrap_err().contains("only one `seal`"));
     }

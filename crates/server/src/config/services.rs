@@ -113,6 +113,13 @@ pub(super) fn read_transit(
     let key_name = key_name.ok_or_else(|| needed("key_name"))?;
     let mount_path = mount_path.map(|path| path.trim_matches('/').to_owned()).filter(|path| !path.is_empty());
     let mount_path = mount_path.ok_or_else(|| needed("mount_path"))?;
+    // What is asked is that engine for that key, wherever an address with dots in it would lead.
+    if !mount_path.split('/').all(is_part) {
+        return Err(source.error(at, "`mount_path` is the path of an engine, without `.` and `..`"));
+    }
+    if !is_part(&key_name) || key_name.contains('/') {
+        return Err(source.error(at, "`key_name` is the name of a key, without slashes"));
+    }
     let address = address_of(source, &address, "address", at)?;
     let renews = match disabled.as_deref().map(str::to_ascii_lowercase).as_deref() {
         None | Some("false" | "0" | "f") => true,
@@ -122,12 +129,23 @@ pub(super) fn read_transit(
     let own = options.place(source, "token")?;
     let variable = ["VAULT_TRANSIT_SEAL_TOKEN"].into_iter().find_map(|name| in_variable(name, environment));
     let token = variable.or(own).or_else(|| in_variable("VAULT_TOKEN", environment));
+    if token.is_none() {
+        let place = format!("{}:{}", source.file.display(), at.line);
+        let text =
+            "seal `transit` has no `token`: the other server refuses, unless something on the way to it adds one";
+        source.warnings.push(format!("{place}: {text}"));
+    }
     let tls = read_tls(source, options, "transit")?;
     Ok(TransitConfig { address, token, key_name, mount_path, namespace, renews, key_id_prefix, tls })
 }
 
+/// Whether a text is one part of a path, and leads nowhere else.
+fn is_part(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && !text.chars().any(char::is_control)
+}
+
 /// The address of a service, which is warned of when others can listen.
-fn address_of(source: &mut Source<'_>, text: &str, name: &str, at: Position) -> Result<String, ConfigError> {
+pub(super) fn address_of(source: &mut Source<'_>, text: &str, name: &str, at: Position) -> Result<String, ConfigError> {
     let Some(base) = Base::parse(text) else {
         let text = format!("`{name}` is the address of a server, such as https://vault.example:8200");
         return Err(source.error(at, text));
@@ -400,13 +418,19 @@ mod tests {
             (format!("{named}disable_renewal = \"perhaps\""), "`disable_renewal` is `true` or `false`"),
             (format!("{named}tls_client_key = \"/k\""), "`tls_client_cert` and `tls_client_key` go together"),
             (format!("{named}token = \"credential://../canary\""), "`token` is env://"),
+            ("key_name = \"a\"\nmount_path = \"a/../sys\"".to_owned(), "`mount_path` is the path of an engine"),
+            ("key_name = \"a\"\nmount_path = \"a//b\"".to_owned(), "`mount_path` is the path of an engine"),
+            ("key_name = \"..\"\nmount_path = \"a\"".to_owned(), "`key_name` is the name of a key"),
+            ("key_name = \"a/../../b\"\nmount_path = \"a\"".to_owned(), "`key_name` is the name of a key"),
         ] {
             let error = read(&inside, &[]).unwrap_err();
             assert!(error.contains(words) && !error.contains("canary"), "{inside}: {error}");
         }
         let careless = format!("{named}address = \"http://vault.example:8200\"\ntls_skip_verify = true\nkey = 1");
         let warnings = read(&careless, &[]).unwrap().warnings.join("\n");
-        for words in ["is not of TLS", "`tls_skip_verify`", "unknown key `key`"] {
+        for words in
+            ["is not of TLS", "`tls_skip_verify`", "unknown key `key`", "server.hcl:5: seal `transit` has no `token`"]
+        {
             assert!(warnings.contains(words), "{words}: {warnings}");
         }
     }

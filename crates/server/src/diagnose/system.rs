@@ -79,17 +79,17 @@ pub(super) fn seal(config: &ServerConfig) -> Check {
     let seal = match config.seal.as_ref().map(|seal| &seal.way) {
         None => return Check::ok("Shamir", "the store is opened by shares that people enter after every start"),
         Some(SealWay::Static(seal)) => seal,
-        Some(seal @ (SealWay::AzureKeyVault(_) | SealWay::GcpKms(_))) => {
-            return Check::ok(
-                "Key Service",
-                format!("the key `{}` of `{}`; it was not asked", seal.key_id(), seal.kind()),
-            );
-        }
         Some(SealWay::AwsKms(seal)) => {
             return Check::ok("AWS KMS", format!("the key `{}` in {}; it was not asked", seal.key_id, seal.region));
         }
         Some(SealWay::Transit(seal)) => {
             return Check::ok("Transit", format!("the key `{}` of {}; it was not asked", seal.key_id(), seal.address));
+        }
+        Some(seal) => {
+            return Check::ok(
+                "Key Service",
+                format!("the key `{}` of `{}`; it was not asked", seal.key_id(), seal.kind()),
+            );
         }
     };
     let variables = |name: &str| std::env::var_os(name);

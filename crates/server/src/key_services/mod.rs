@@ -4,10 +4,14 @@
 //! one that was renewed is used; and what their refusals are. Nothing that a service says is repeated with a secret in it.
 //! Deliberately absent: what is done with what they open, and trying again (`tresor-core`).
 
+mod alicloudkms;
 mod aws_keys;
 mod awskms;
 mod azurekeyvault;
 mod gcpckms;
+mod kmip;
+mod ocikms;
+mod pkcs11;
 mod transit;
 
 use std::path::Path;
@@ -26,9 +30,13 @@ use zeroize::Zeroizing;
 use crate::config::{KeyPlace, SealWay, ServiceTls, StaticSealConfig};
 use crate::place;
 use crate::static_seal::ConfiguredKeys;
+use alicloudkms::AliCloudKms;
 use awskms::AwsKms;
 use azurekeyvault::AzureKeyVault;
 use gcpckms::GcpKms;
+use kmip::Kmip;
+use ocikms::OciKms;
+use pkcs11::Pkcs11;
 use transit::Transit;
 
 /// How long one answer may take.
@@ -45,6 +53,10 @@ pub(crate) fn start(way: &SealWay, doors: &Doors, tasks: &Tasks) -> AutoKey {
         SealWay::AwsKms(config) => AutoKey::Service(Arc::new(AwsKms::new(config.clone(), doors.clone()))),
         SealWay::GcpKms(config) => AutoKey::Service(Arc::new(GcpKms::new(config.clone(), doors.clone()))),
         SealWay::AzureKeyVault(config) => AutoKey::Service(Arc::new(AzureKeyVault::new(config.clone(), doors.clone()))),
+        SealWay::AliCloudKms(config) => AutoKey::Service(Arc::new(AliCloudKms::new(config.clone(), doors.clone()))),
+        SealWay::OciKms(config) => AutoKey::Service(Arc::new(OciKms::new(config.clone(), doors.clone()))),
+        SealWay::Kmip(config) => AutoKey::Service(Arc::new(Kmip::new(config.clone(), doors.clone()))),
+        SealWay::Pkcs11(config) => AutoKey::Service(Arc::new(Pkcs11::new(config.clone(), doors.clone()))),
         SealWay::Transit(config) => {
             let transit = Arc::new(Transit::new(config.clone(), doors.clone()));
             if config.renews && config.token.is_some() {

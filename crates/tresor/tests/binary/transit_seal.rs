@@ -125,3 +125,24 @@ fn a_server_finds_the_other_one_by_variables_and_is_denied_without_its_token() {
     server.http().post("sys/init", &body).expect(200);
     assert!(!is_sealed(&server), "{}", server.log());
 }
+
+#[test]
+fn a_seal_beside_the_server_is_asked_by_no_proxy_and_one_without_a_token_is_warned_of() {
+    let fake = FakeTransit::start(TOKEN).unwrap();
+    let production = Production::new();
+    let inside = format!("  address = \"{}\"\n  mount_path = \"transit\"\n  key_name = \"unseal\"\n", fake.address());
+    production.configure_more(&format!("seal \"transit\" {{\n{inside}}}"));
+    // Nobody listens there.
+    let proxy = format!("http://127.0.0.1:{}", tresor_services::free_port().unwrap());
+    let proxies = ["HTTP_PROXY", "http_proxy", "ALL_PROXY"].map(|name| (name, proxy.as_str()));
+    let server = production.start_with(&proxies);
+    server.has_logged("seal `transit` has no `token`: the other server refuses");
+    let body = json!({ "recovery_shares": 1, "recovery_threshold": 1 });
+    server.http().post("sys/init", &body).expect(503);
+    server.has_logged("it refuses: status 403, permission denied");
+    drop(server);
+    let server = production.start_with(&[&proxies[..], &[("VAULT_TRANSIT_SEAL_TOKEN", TOKEN)]].concat());
+    server.http().post("sys/init", &body).expect(200);
+    assert!(!is_sealed(&server), "{}", server.log());
+    assert!(!server.log().contains("has no `token`"), "{}", server.log());
+}

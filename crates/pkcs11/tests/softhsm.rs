@@ -1,0 +1,173 @@
+//! Keys of SoftHSM, a module in software: every mechanism, keys that are found, made and missing, PINs, and tokens that vanish.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::path::PathBuf;
+
+use tresor_env_os::OsEntropy;
+use tresor_pkcs11::{HmacHash, KeyName, Mechanism, Module, OaepHash, TokenConfig, TokenError};
+use tresor_services::SoftHsm;
+use tresor_services::softhsm::PIN;
+
+const SECRET: [u8; 32] = [9; 32];
+
+fn named(label: &str) -> KeyName {
+    KeyName { label: Some(label.to_owned()), id: None }
+}
+
+fn config(hsm: &SoftHsm, label: &str) -> TokenConfig {
+    TokenConfig {
+        library: PathBuf::from(hsm.library()),
+        slot: None,
+        token_label: Some("tresor".to_owned()),
+        key: named(label),
+        mechanism: None,
+        hmac_key: None,
+        hmac_hash: HmacHash::default(),
+        oaep_hash: OaepHash::Sha1,
+        generates: false,
+        writable: false,
+    }
+}
+
+fn seal(module: &mut Module, bound_to: &[u8]) -> Result<(String, Vec<u8>), TokenError> {
+    module.seal(PIN.as_bytes(), &SECRET, bound_to, &OsEntropy).map(|made| (made.version, made.sealed))
+}
+
+/// Seals, opens, and finds that neither damage nor another place is taken for what was sealed.
+fn check(module: &mut Module, binds: bool) -> String {
+    let (version, sealed) = seal(module, b"slot 1").unwrap();
+    assert!(!sealed.windows(32).any(|window| window == SECRET), "{version}");
+    assert_eq!(module.open(PIN.as_bytes(), &sealed, b"slot 1").unwrap().as_slice(), SECRET, "{version}");
+    assert_eq!(module.open(PIN.as_bytes(), &sealed, b"slot 2").is_err(), binds, "{version}");
+    let mut damaged = sealed.clone();
+    // The last byte may be an empty field of its own: one in what came out.
+    let at = damaged.len() - 40;
+    damaged[at] ^= 1;
+    let opened = module.open(PIN.as_bytes(), &damaged, b"slot 1");
+    assert!(opened.is_err() || opened.unwrap().as_slice() != SECRET, "{version}");
+    assert_eq!(module.open(PIN.as_bytes(), b"nonsense", b"slot 1").unwrap_err(), TokenError::Damaged);
+    version
+}
+
+#[test]
+fn a_secret_is_sealed_and_opened_by_every_mechanism_and_opens_nowhere_else() {
+    SoftHsm::within("a_secret_is_sealed_and_opened_by_every_mechanism_and_opens_nowhere_else", "tresor", |hsm| {
+        hsm.make("tresor", "AES:32", "aes", "01").unwrap();
+        hsm.make("tresor", "rsa:2048", "rsa", "02").unwrap();
+        hsm.make("tresor", "GENERIC:64", "hmac", "03").unwrap();
+        assert_eq!(check(&mut Module::new(config(hsm, "aes")), true), "AES_GCM `aes` (id 0x01)");
+        let rsa = check(&mut Module::new(config(hsm, "rsa")), false);
+        assert_eq!(rsa, "RSA_PKCS_OAEP sha1 `rsa` (id 0x02)");
+        for hash in [HmacHash::Sha256, HmacHash::Sha384, HmacHash::Sha512] {
+            let mechanism = Some(Mechanism::AesCbcPad(hash));
+            let cbc = TokenConfig { mechanism, hmac_key: Some(named("hmac")), ..config(hsm, "aes") };
+            let version = check(&mut Module::new(cbc), true);
+            assert!(version.starts_with("AES_CBC_PAD SHA") && version.ends_with("`aes` (id 0x01) `hmac` (id 0x03)"));
+        }
+        // The id alone, the slot alone, and both.
+        let by_id = KeyName { label: None, id: Some(vec![1]) };
+        let slot = Some(hsm.slot("tresor").unwrap());
+        let by_slot = TokenConfig { slot, token_label: None, key: by_id, ..config(hsm, "") };
+        assert_eq!(check(&mut Module::new(by_slot), true), "AES_GCM `aes` (id 0x01)");
+        assert_eq!(
+            check(&mut Module::new(TokenConfig { slot, ..config(hsm, "aes") }), true),
+            "AES_GCM `aes` (id 0x01)"
+        );
+    });
+}
+
+#[test]
+fn what_one_key_sealed_opens_when_another_one_is_configured() {
+    SoftHsm::within("what_one_key_sealed_opens_when_another_one_is_configured", "tresor", |hsm| {
+        hsm.make("tresor", "AES:32", "old", "01").unwrap();
+        hsm.make("tresor", "rsa:2048", "new", "02").unwrap();
+        let (before, sealed) = seal(&mut Module::new(config(hsm, "old")), b"s").unwrap();
+        let mut module = Module::new(config(hsm, "new"));
+        assert_eq!(module.open(PIN.as_bytes(), &sealed, b"s").unwrap().as_slice(), SECRET);
+        assert_ne!(seal(&mut module, b"s").unwrap().0, before);
+    });
+}
+
+#[test]
+fn keys_that_are_missing_are_made_where_that_is_asked_for_and_never_leave() {
+    SoftHsm::within("keys_that_are_missing_are_made_where_that_is_asked_for_and_never_leave", "tresor", |hsm| {
+        let missing = seal(&mut Module::new(config(hsm, "aes")), b"s").unwrap_err();
+        assert_eq!(missing, TokenError::NoKey("`aes`".to_owned()));
+        let made = TokenConfig { generates: true, ..config(hsm, "aes") };
+        assert_eq!(check(&mut Module::new(made.clone()), true), "AES_GCM `aes`");
+        // It is there now.
+        assert_eq!(check(&mut Module::new(config(hsm, "aes")), true), "AES_GCM `aes`");
+        let mechanism = Some(Mechanism::AesCbcPad(HmacHash::Sha256));
+        let cbc = TokenConfig { mechanism, hmac_key: Some(named("hmac")), ..made.clone() };
+        assert_eq!(check(&mut Module::new(cbc), true), "AES_CBC_PAD SHA256_HMAC `aes` `hmac`");
+        let mechanism = Some(Mechanism::RsaOaep(OaepHash::Sha1));
+        let rsa = TokenConfig { mechanism, key: named("rsa"), ..made };
+        assert_eq!(check(&mut Module::new(rsa), false), "RSA_PKCS_OAEP sha1 `rsa`");
+        let listed = hsm.objects("tresor").unwrap();
+        assert!(listed.contains("AES length 32") && !listed.contains("Access:     none"), "{listed}");
+        for label in ["aes", "hmac", "rsa"] {
+            assert!(listed.contains(&format!("label:      {label}\n")), "{listed}");
+        }
+        assert!(listed.matches("never extractable").count() >= 3, "{listed}");
+    });
+}
+
+#[test]
+fn what_is_not_one_token_or_one_key_is_refused_by_name() {
+    SoftHsm::within("what_is_not_one_token_or_one_key_is_refused_by_name", "tresor", |hsm| {
+        hsm.make("tresor", "AES:32", "twice", "01").unwrap();
+        hsm.make("tresor", "AES:32", "twice", "02").unwrap();
+        let of = |config| seal(&mut Module::new(config), b"s").unwrap_err().to_string();
+        assert_eq!(of(config(hsm, "twice")), "it has several keys `twice`: name the id of one");
+        let one = KeyName { id: Some(vec![2]), ..named("twice") };
+        assert_eq!(
+            check(&mut Module::new(TokenConfig { key: one, ..config(hsm, "") }), true),
+            "AES_GCM `twice` (id 0x02)"
+        );
+        let other = || Some("other".to_owned());
+        assert_eq!(of(TokenConfig { token_label: other(), ..config(hsm, "twice") }), "there is no token `other`");
+        let slot = Some(hsm.slot("tresor").unwrap());
+        let elsewhere = TokenConfig { slot, token_label: other(), ..config(hsm, "twice") };
+        assert!(of(elsewhere).starts_with("there is no token `other` in slot"));
+        let nowhere = TokenConfig { slot: Some(4_000_000_000), ..config(hsm, "twice") };
+        assert_eq!(of(nowhere), "there is no token in slot 4000000000");
+        hsm.add("tresor").unwrap();
+        assert_eq!(of(config(hsm, "twice")), "there are several tokens `tresor`: name the slot");
+        let cbc = TokenConfig { slot, mechanism: Some(Mechanism::AesCbcPad(HmacHash::Sha256)), ..config(hsm, "twice") };
+        let key = KeyName { id: Some(vec![2]), label: None };
+        assert_eq!(of(TokenConfig { key, ..cbc }), "the mechanism CKM_AES_CBC_PAD needs a key for an HMAC");
+        let library = PathBuf::from("/nowhere/lib.so");
+        assert!(of(TokenConfig { library, ..config(hsm, "twice") }).starts_with("the library cannot be loaded"));
+        // A library that is none of a module.
+        let library = PathBuf::from("libc.so.6");
+        assert!(of(TokenConfig { library, ..config(hsm, "twice") }).starts_with("the library cannot be loaded"));
+    });
+}
+
+#[test]
+fn a_wrong_pin_is_tried_once_and_another_one_at_once() {
+    SoftHsm::within("a_wrong_pin_is_tried_once_and_another_one_at_once", "tresor", |hsm| {
+        hsm.make("tresor", "AES:32", "aes", "01").unwrap();
+        let mut module = Module::new(config(hsm, "aes"));
+        let wrong = |module: &mut Module, pin: &[u8]| module.seal(pin, &SECRET, b"s", &OsEntropy).err().unwrap();
+        let first = wrong(&mut module, b"canary-wrong");
+        assert!(matches!(first, TokenError::WrongPin(_)) && !first.to_string().contains("canary"), "{first}");
+        assert_eq!(wrong(&mut module, b"canary-wrong"), TokenError::RefusedBefore);
+        assert!(matches!(wrong(&mut module, b""), TokenError::WrongPin(_)));
+        check(&mut module, true);
+    });
+}
+
+#[test]
+fn a_token_that_vanished_is_used_again_when_it_is_back() {
+    SoftHsm::within("a_token_that_vanished_is_used_again_when_it_is_back", "tresor", |hsm| {
+        hsm.make("tresor", "AES:32", "aes", "01").unwrap();
+        let mut module = Module::new(config(hsm, "aes"));
+        let (_, sealed) = seal(&mut module, b"s").unwrap();
+        hsm.remove(true).unwrap();
+        let away = module.open(PIN.as_bytes(), &sealed, b"s").unwrap_err();
+        assert!(matches!(away, TokenError::Away(_) | TokenError::NoToken(_)), "{away}");
+        hsm.remove(false).unwrap();
+        assert_eq!(module.open(PIN.as_bytes(), &sealed, b"s").unwrap().as_slice(), SECRET);
+    });
+}
