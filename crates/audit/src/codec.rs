@@ -76,6 +76,7 @@ mod tests {
             wrap_ttl: Some(Duration::new(1, 2)),
             headers: vec![AuditedHeader { name: "x".into(), values: Cow::Borrowed(&policies), hashed: true }],
             client_certificate_serial_number: "17".into(),
+            forwarded_from: "10.0.0.2:8201".into(),
         };
         let response = ResponseFacts {
             auth: Some(auth.clone()),

@@ -247,6 +247,8 @@ pub struct RequestFacts<'a> {
     pub headers: Vec<AuditedHeader<'a>>,
     /// The serial number, in decimal, of the verified client certificate; empty without one.
     pub client_certificate_serial_number: Clear<'a>,
+    /// The node that passed the request on; empty where the client asked this one.
+    pub forwarded_from: Clear<'a>,
 }
 
 impl<'a> RequestFacts<'a> {
@@ -269,6 +271,7 @@ impl<'a> RequestFacts<'a> {
             wrap_ttl: request.wrap_ttl,
             headers: Vec::new(),
             client_certificate_serial_number: Clear::default(),
+            forwarded_from: request.connection.passed_on_by.as_deref().map(Clear::from).unwrap_or_default(),
         }
     }
 
@@ -526,6 +529,7 @@ impl Entry<'_> {
             wrap_ttl: None,
             headers: Vec::new(),
             client_certificate_serial_number: Clear::default(),
+            forwarded_from: Clear::default(),
         };
         Self { time, auth: AuthFacts::default(), request, response: None, error: Clear::default() }
     }

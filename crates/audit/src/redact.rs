@@ -147,7 +147,8 @@ impl Redactor {
     /// Appends what this device may show of an entry, as one line with the device's prefix and the newline.
     pub fn write_line(&self, entry: &Entry<'_>, out: &mut Vec<u8>) {
         let (known, answer) = (&mut Known::default(), entry.response.as_ref());
-        self.line(entry.time, answer, &entry.error, out, |object, response| {
+        let from = &entry.request.forwarded_from;
+        self.line(entry.time, answer, (&entry.error, from), out, |object, response| {
             self.caller(object, &entry.auth, known);
             self.asked(object, &entry.request, known);
             response.write(object, |object, response| self.response(object, response, &entry.request, known));
@@ -194,7 +195,8 @@ impl Redactor {
         let callers = &mut shown.callers;
         for moment in parts.moments() {
             written.count(moment.response.as_ref());
-            self.line(moment.time, moment.response.as_ref(), &moment.error, out, |object, response| {
+            let ending = (&moment.error, &request.forwarded_from);
+            self.line(moment.time, moment.response.as_ref(), ending, out, |object, response| {
                 match caller.take() {
                     None => object.fields_again(at.clone()),
                     Some(caller) => {
@@ -236,7 +238,7 @@ impl Redactor {
         &self,
         time: Timestamp,
         response: Option<&'r ResponseFacts<'e>>,
-        error: &Clear<'_>,
+        (error, forwarded_from): (&Clear<'_>, &Clear<'_>),
         out: &mut Vec<u8>,
         body: impl FnOnce(&mut Object<'_>, Answered<'r, 'e>),
     ) {
@@ -250,6 +252,11 @@ impl Redactor {
                 leaf::declared(if response.is_some() { "response" } else { "request" }, object.field("type"));
                 body(object, Answered(response));
                 clear(object, "error", error);
+                match response {
+                    None => clear(object, "forwarded_from", forwarded_from),
+                    Some(_) if forwarded_from.is_empty() => {}
+                    Some(_) => boolean(true, object.field("forwarded")),
+                }
             });
         };
         if self.shaping.is_plain() {

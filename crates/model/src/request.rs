@@ -30,6 +30,8 @@ pub struct Connection {
     pub request_time_max: Option<Duration>,
     /// What the listener keeps from those who need no token.
     pub withheld: Withheld,
+    /// Which node passed the request on, by its cluster address, where another took it from the client.
+    pub passed_on_by: Option<Arc<str>>,
 }
 
 /// What a listener leaves out of the answers that everybody gets.
@@ -53,6 +55,7 @@ impl Connection {
             client_certificates: Arc::default(),
             request_time_max: None,
             withheld: Withheld::default(),
+            passed_on_by: None,
         }
     }
 }

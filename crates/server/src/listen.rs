@@ -291,6 +291,7 @@ async fn serve(
         client_certificates: Arc::new(certificates),
         request_time_max: shared.request_time_max,
         withheld: shared.withheld,
+        passed_on_by: None,
     };
     let activity = Arc::new(Activity::new(Arc::clone(&shared.doors.clock)));
     let agreed: Arc<Mutex<Option<Talk>>> = Arc::default();

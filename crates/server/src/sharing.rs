@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tresor_core::cluster::announced::{announce, heard};
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Forwarded, Indexes, JoinKey, Member, Message, Needed, Standing,
+    About, Cluster, ClusterError, Contact, Forwarded, JoinKey, Member, Message, Needed, Standing,
 };
 use tresor_env::tasks::{FINISH_BOUND, run_blocking};
 use tresor_env::{BoxFuture, Doors, Signal, Tasks};
@@ -20,7 +20,7 @@ use tresor_peers::{Lane, Members, NodeId, NodeKey, Peers, PeersError, PublicKey,
 use tresor_storage_postgresql::{Lock, Part, PostgresStore, Seen};
 use tresor_wire::API_LEVEL;
 
-use crate::cluster::inbox::{FORWARDED, Inbox, KEYS, answered, ending_with};
+use crate::cluster::inbox::{Inbox, answered, asking};
 use crate::cluster::reachable;
 
 /// A node that was heard so long ago counts as one that could take over.
@@ -123,6 +123,14 @@ impl Sharing {
             view: Signal::new(View { standing: Standing::Leaderless, leader: None, others: BTreeMap::new() }),
             admitted: Mutex::default(),
         });
+        let others = Arc::downgrade(&seen);
+        inbox.find_by(Box::new(move |node| {
+            let others = others.upgrade()?;
+            let of = |(process, contact): (&i64, &Contact)| {
+                (node_id(*process).0 == node.0).then(|| contact.cluster_address.clone())
+            };
+            others.admitted().iter().find_map(of)
+        }));
         let tasks = Tasks::new();
         tasks.spawn(Arc::clone(&seen).follow());
         Ok(Arc::new(Self { contact, store, lock, seen, inbox, doors: doors.clone(), tasks }))
@@ -149,15 +157,6 @@ impl Sharing {
 
     fn standing_now(&self) -> Standing {
         self.seen.view.read(|view| view.standing.clone())
-    }
-
-    /// Sends the core's message to the node that writes, as one of a kind.
-    fn ask_leader(&self, message: Message, kind: u8, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        let (leads, leader) = self.seen.view.read(|view| (view.standing.leads(), view.leader));
-        let error = if leads { ClusterError::NotLeader } else { ClusterError::NoLeader };
-        let Some(leader) = leader.filter(|_| !leads) else { return Box::pin(std::future::ready(Err(error))) };
-        let asked = self.seen.peers.ask(node_id(leader), Lane::Requests, ending_with(message, kind), within);
-        Box::pin(async move { answered(asked.await) })
     }
 
     async fn stand_aside(&self) -> Result<(), ClusterError> {
@@ -199,6 +198,10 @@ impl Others {
         self.key.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn admitted(&self) -> MutexGuard<'_, BTreeMap<i64, Contact>> {
+        self.admitted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Follows what the lock shows.
     async fn follow(self: Arc<Self>) {
         let mut looks = 0;
@@ -211,7 +214,7 @@ impl Others {
     /// Takes what the lock shows now for what is.
     fn settle(&self) {
         // Held throughout, so that what is older is never taken for what is newer.
-        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut admitted = self.admitted();
         let seen = self.lock.seen().read(Seen::clone);
         let others = self.proven(&seen);
         let lately = others.iter().filter(|(_, other)| other.heard_ago <= LET_IN_FOR);
@@ -314,12 +317,17 @@ impl Cluster for Sharing {
         })
     }
 
-    fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        self.ask_leader(message, FORWARDED, within)
-    }
-
-    fn ask_for_keys(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        self.ask_leader(message, KEYS, within)
+    fn ask_leader(
+        &self,
+        about: About,
+        message: Message,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<Message, ClusterError>> {
+        let (leads, leader) = self.seen.view.read(|view| (view.standing.leads(), view.leader));
+        let error = if leads { ClusterError::NotLeader } else { ClusterError::NoLeader };
+        let Some(leader) = leader.filter(|_| !leads) else { return Box::pin(std::future::ready(Err(error))) };
+        let asked = self.seen.peers.ask(node_id(leader), Lane::Requests, asking(about, message), within);
+        Box::pin(async move { answered(asked.await) })
     }
 
     fn answer_with(&self, handler: Arc<dyn Forwarded>) {
@@ -359,23 +367,7 @@ impl Cluster for Sharing {
         [me].into_iter().chain(others).collect()
     }
 
-    fn change(&self, _: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(std::future::ready(Err(refused())))
+    fn refusal(&self) -> ClusterError {
+        ClusterError::Refused("nodes that share a store are in its cluster while they run".to_owned())
     }
-
-    fn is_member(&self) -> bool {
-        true
-    }
-
-    fn adopt(&self, _: Vec<Contact>) -> Result<(), ClusterError> {
-        Err(refused())
-    }
-
-    fn indexes(&self) -> Indexes {
-        Indexes::default()
-    }
-}
-
-fn refused() -> ClusterError {
-    ClusterError::Refused("nodes that share a store are in its cluster while they run".to_owned())
 }

@@ -350,6 +350,10 @@ impl<'a> Reader<'a> {
                 })
             })?,
             client_certificate_serial_number: self.clear()?,
+            forwarded_from: match self.rest.is_empty() {
+                true => Clear::default(),
+                false => self.clear().filter(|from| !from.is_empty())?,
+            },
         })
     }
 

@@ -282,6 +282,7 @@ fn put_request(out: &mut Writer, request: &RequestFacts<'_>) {
         wrap_ttl,
         headers,
         client_certificate_serial_number,
+        forwarded_from,
     } = request;
     out.clear(id);
     out.byte(match operation {
@@ -315,6 +316,10 @@ fn put_request(out: &mut Writer, request: &RequestFacts<'_>) {
         out.flag(header.hashed);
     }
     out.clear(client_certificate_serial_number);
+    // The last of the head, and left out where there is none: so are records of releases that did not know it.
+    if !forwarded_from.is_empty() {
+        out.clear(forwarded_from);
+    }
 }
 
 fn put_response(out: &mut Writer, response: &ResponseFacts<'_>) {

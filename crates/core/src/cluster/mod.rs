@@ -189,7 +189,17 @@ impl From<ClusterError> for Fault {
 /// What nodes forward to each other, secrets among it; zeroized when dropped.
 pub type Message = tresor_record::Encoded;
 
-/// The cluster, as the core sees it.
+/// What a message to the leader is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// A request that is passed on.
+    Request,
+    /// Keys that are in the leader's memory only.
+    Keys,
+}
+
+/// The cluster, as the core sees it. What no door says otherwise is so where there are no other nodes, or where they come and go by
+/// themselves.
 pub trait Cluster: Send + Sync {
     /// Whether there can be other nodes at all.
     fn is_enabled(&self) -> bool;
@@ -224,39 +234,46 @@ pub trait Cluster: Send + Sync {
     ///
     /// # Errors
     /// [`ClusterError`]; [`ClusterError::NotLeader`] when this node leads meanwhile.
-    fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>>;
-
-    /// Asks the leader for keys that are in its memory only, in a message of the core's own.
-    ///
-    /// # Errors
-    /// As [`Cluster::forward`].
-    fn ask_for_keys(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
+    fn ask_leader(&self, _: About, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(std::future::ready(Err(ClusterError::NotLeader)))
     }
 
-    /// Who answers what other nodes forward, from now on.
-    fn answer_with(&self, handler: Arc<dyn Forwarded>);
+    /// Who answers what other nodes ask, from now on.
+    fn answer_with(&self, _: Arc<dyn Forwarded>) {}
 
     /// Lets another node lead, and completes when it does.
     ///
     /// # Errors
     /// When there is no other that could, or this node does not lead.
-    fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
+    fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(std::future::ready(Err(self.refusal())))
+    }
 
     /// A sealed node takes the log and votes, and does not campaign while there are others.
-    fn set_sealed(&self, is_sealed: bool);
+    fn set_sealed(&self, _is_sealed: bool) {}
 
     /// The members, as this node knows them.
-    fn members(&self) -> Vec<Member>;
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
+
+    /// Why nobody changes the members, where nobody does.
+    fn refusal(&self) -> ClusterError {
+        ClusterError::Refused("the storage has no other nodes".to_owned())
+    }
 
     /// Changes the members; on the leader only.
     ///
     /// # Errors
     /// [`ClusterError`].
-    fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClusterError>>;
+    fn change(&self, _: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
+        Box::pin(std::future::ready(Err(self.refusal())))
+    }
 
     /// Whether this node belongs to a cluster: it founded one, or a leader has sent it entries.
-    fn is_member(&self) -> bool;
+    fn is_member(&self) -> bool {
+        true
+    }
 
     /// Whether it belonged to a cluster and was removed, as far as it can know: it may not have been told.
     fn is_removed(&self) -> bool {
@@ -277,7 +294,9 @@ pub trait Cluster: Send + Sync {
     ///
     /// # Errors
     /// [`ClusterError::Refused`] when it belongs to one.
-    fn adopt(&self, members: Vec<Contact>) -> Result<(), ClusterError>;
+    fn adopt(&self, _members: Vec<Contact>) -> Result<(), ClusterError> {
+        Err(self.refusal())
+    }
 
     /// Where the members are, this node among them: what the log says, or what they have said themselves since.
     fn whereabouts(&self) -> Vec<Whereabouts> {
@@ -289,7 +308,9 @@ pub trait Cluster: Send + Sync {
     fn hint(&self, _source: &str, _said: Vec<Whereabouts>) {}
 
     /// How far it has come.
-    fn indexes(&self) -> Indexes;
+    fn indexes(&self) -> Indexes {
+        Indexes::default()
+    }
 
     /// What agreeing took on this node so far, by the names that dashboards know.
     fn figures(&self) -> Vec<Reading> {
@@ -299,8 +320,9 @@ pub trait Cluster: Send + Sync {
 
 /// Answers what other nodes forward.
 pub trait Forwarded: Send + Sync {
-    /// Answers a message of a member. It runs to its end, whether or not the other still waits.
-    fn answer(&self, message: Message) -> BoxFuture<'static, Message>;
+    /// Answers a message of a member, whose cluster address this is, as the port knows it; empty where it does not. It runs to its
+    /// end, whether or not the other still waits.
+    fn answer(&self, from: &str, message: Message) -> BoxFuture<'static, Message>;
 
     /// Answers a member that asks for keys which are in memory only.
     fn hand_over(&self, message: Message) -> Message;
@@ -330,40 +352,4 @@ impl Cluster for Alone {
     fn confirm(&self, _: Needed, _: Duration) -> BoxFuture<'_, Result<u64, ClusterError>> {
         Box::pin(std::future::ready(Ok(0)))
     }
-
-    fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        Box::pin(std::future::ready(Err(ClusterError::NotLeader)))
-    }
-
-    fn answer_with(&self, _: Arc<dyn Forwarded>) {}
-
-    fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(std::future::ready(Err(refused())))
-    }
-
-    fn set_sealed(&self, _: bool) {}
-
-    fn members(&self) -> Vec<Member> {
-        Vec::new()
-    }
-
-    fn change(&self, _: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(std::future::ready(Err(refused())))
-    }
-
-    fn is_member(&self) -> bool {
-        true
-    }
-
-    fn adopt(&self, _: Vec<Contact>) -> Result<(), ClusterError> {
-        Err(refused())
-    }
-
-    fn indexes(&self) -> Indexes {
-        Indexes::default()
-    }
-}
-
-fn refused() -> ClusterError {
-    ClusterError::Refused("the storage has no other nodes".to_owned())
 }

@@ -34,13 +34,14 @@ impl Passed {
 }
 
 impl Forwarded for Passed {
-    fn answer(&self, message: Message) -> BoxFuture<'static, Message> {
+    fn answer(&self, from: &str, message: Message) -> BoxFuture<'static, Message> {
+        let from = Some(from).filter(|from| !from.is_empty()).map(Arc::from);
         let (node, slots) = (self.node.upgrade(), Arc::clone(&self.slots));
         Box::pin(async move {
             let elsewhere = || write_answer(Answer::Elsewhere);
             let Some(node) = node else { return elsewhere() };
             let Ok(_slot) = slots.acquire_owned().await else { return elsewhere() };
-            let request = match read_request(&message) {
+            let mut request = match read_request(&message) {
                 Ok(request) => request,
                 Err(error) => {
                     tracing::error!(%error, "another node passed something on that is no request of this release");
@@ -48,6 +49,7 @@ impl Forwarded for Passed {
                 }
             };
             drop(message);
+            request.connection.passed_on_by = from;
             write_answer(pipeline::serve_passed_on(&node, request).await)
         })
     }

@@ -80,9 +80,8 @@ struct RequestRecord {
 
 /// A request as it is passed on. It must not have been refused by its listener, nor have a body that is a stream.
 pub(crate) fn write_request(request: Request) -> Encoded {
-    // How long it may take is for whoever runs it.
-    let Connection { peer_address, peer_port, client_certificates, request_time_max: _, withheld: _ } =
-        request.connection;
+    // How long it may take is for whoever runs it, and who passed it on for whoever hears it.
+    let Connection { peer_address, peer_port, client_certificates, .. } = request.connection;
     let record = RequestRecord {
         id: request.id,
         namespace: request.namespace,

@@ -19,7 +19,7 @@ use tresor_record::{Part, Record};
 use super::Spaces;
 use super::realms::{Held, Keys, Realms};
 use super::record::NamespaceRecord;
-use crate::cluster::{Message, Standing};
+use crate::cluster::{About, Message, Standing};
 use crate::role::Role;
 use crate::unsealed::Unsealed;
 
@@ -100,7 +100,7 @@ pub(crate) async fn keep_up(unsealed: &Unsealed) -> Result<(), Fault> {
     }
     let (nonce, known) = (nonce(&*unsealed.doors.entropy), spaces.realms.told());
     let question = Question { nonce: nonce.clone(), known }.encode();
-    let answered = cluster.ask_for_keys(question, ANSWERS_WITHIN).await;
+    let answered = cluster.ask_leader(About::Keys, question, ANSWERS_WITHIN).await;
     // Nobody leads at the moment, or somebody of another release.
     let Ok(Ok(Answer { answer })) = answered.map(|answer| Answer::decode(&answer)) else { return Ok(()) };
     if let AnswerPart::Keys { edition, realms } = answer {

@@ -21,7 +21,7 @@ use super::Outcome;
 use super::admit::Admitted;
 use super::execute::DEADLINE;
 use super::route::{Routed, operation_candidates, route};
-use crate::cluster::{ClusterError, Contact, Message, Needed, Standing};
+use crate::cluster::{About, ClusterError, Contact, Message, Needed, Standing};
 use crate::forward::{Answer, read_answer, read_request, write_request};
 use crate::node::Node;
 use crate::settings::Elsewhere;
@@ -266,7 +266,7 @@ async fn pass_on(unsealed: &Unsealed, request: Request) -> Result<Outcome, Reque
     let message = write_request(request);
     let again = |message: Message| read_request(&message).map_err(|error| Fault::internal(error.to_string()));
     let (metrics, began) = (&unsealed.handles.metrics, unsealed.handles.metrics.moment());
-    let passed_on = unsealed.handles.cluster.forward(message.clone(), PASSED_ON_BOUND).await;
+    let passed_on = unsealed.handles.cluster.ask_leader(About::Request, message.clone(), PASSED_ON_BOUND).await;
     metrics.forward.observe(metrics.since(began));
     if passed_on.is_err() {
         metrics.forward_errors.add(1);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing,
+    About, Change, Cluster, ClusterError, Contact, Entry, Indexes, Member, Message, Needed, Standing,
 };
 use tresor_env::{BoxFuture, Signal};
 use tresor_harness::{Harness, ROOT};
@@ -91,17 +91,13 @@ impl Cluster for Scripted {
         Box::pin(std::future::ready(Ok(0)))
     }
 
-    fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
+    fn ask_leader(&self, _: About, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(std::future::ready(Err(ClusterError::NoLeader)))
     }
-
-    fn answer_with(&self, _: Arc<dyn Forwarded>) {}
 
     fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.ask("step down".to_owned())
     }
-
-    fn set_sealed(&self, _: bool) {}
 
     fn members(&self) -> Vec<Member> {
         self.members.lock().unwrap().clone()
@@ -109,14 +105,6 @@ impl Cluster for Scripted {
 
     fn change(&self, change: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.ask(format!("{change:?}"))
-    }
-
-    fn is_member(&self) -> bool {
-        true
-    }
-
-    fn adopt(&self, _: Vec<Contact>) -> Result<(), ClusterError> {
-        Err(ClusterError::Refused("it is a member".to_owned()))
     }
 
     fn indexes(&self) -> Indexes {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tresor_core::cluster::joining::{Joining, LeaderAddress, LeaderDoor, LeaderDoors};
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing,
+    About, Change, Cluster, ClusterError, Contact, Entry, Indexes, Member, Message, Needed, Standing,
 };
 use tresor_core::{AutoKey, AutoSeal, StaticKey, StaticKeySource, StaticKeys};
 use tresor_env::BoxFuture;
@@ -78,17 +78,13 @@ impl Cluster for Double {
         Box::pin(std::future::ready(Ok(0)))
     }
 
-    fn forward(&self, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
+    fn ask_leader(&self, _: About, _: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(std::future::ready(Err(ClusterError::NoLeader)))
     }
-
-    fn answer_with(&self, _: Arc<dyn Forwarded>) {}
 
     fn step_down(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
         Box::pin(std::future::ready(Err(ClusterError::NotLeader)))
     }
-
-    fn set_sealed(&self, _: bool) {}
 
     fn members(&self) -> Vec<Member> {
         self.members.lock().unwrap().clone()

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tresor_consensus::{Consensus, ConsensusError, NodeId, Status};
 use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing, Whereabouts,
+    About, Change, Cluster, ClusterError, Contact, Entry, Forwarded, Indexes, Member, Message, Needed, Standing,
+    Whereabouts,
 };
 use tresor_env::BoxFuture;
 use tresor_metrics::Reading;
@@ -17,7 +18,7 @@ use tresor_peers::PublicKey;
 use tresor_wire::API_LEVEL;
 
 use super::hints::Voice;
-use super::inbox::{FORWARDED, KEYS, answered, ending_with};
+use super::inbox::{answered, asking};
 use super::{Nodes, node_id};
 
 type Known = tresor_consensus::Contact;
@@ -82,17 +83,6 @@ impl Nodes {
             return Err(refused("other nodes cannot reach this one: set its `cluster_addr`"));
         }
         Ok(())
-    }
-
-    /// Sends the core's message to the leader, as one of a kind.
-    fn ask_leader(&self, message: Message, kind: u8, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        let status = self.status();
-        if status.is_leader() {
-            return Box::pin(std::future::ready(Err(ClusterError::NotLeader)));
-        }
-        let Some(leader) = status.leader else { return Box::pin(std::future::ready(Err(ClusterError::NoLeader))) };
-        let asked = self.port.request(leader, ending_with(message, kind), within);
-        Box::pin(async move { answered(asked.await) })
     }
 
     fn asked(&self, change: Change) -> Result<tresor_consensus::Change, ClusterError> {
@@ -170,12 +160,19 @@ impl Cluster for Nodes {
         Box::pin(confirmed(&self.consensus, needed, self.clock.sleep(within)))
     }
 
-    fn forward(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        self.ask_leader(message, FORWARDED, within)
-    }
-
-    fn ask_for_keys(&self, message: Message, within: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
-        self.ask_leader(message, KEYS, within)
+    fn ask_leader(
+        &self,
+        about: About,
+        message: Message,
+        within: Duration,
+    ) -> BoxFuture<'_, Result<Message, ClusterError>> {
+        let status = self.status();
+        if status.is_leader() {
+            return Box::pin(std::future::ready(Err(ClusterError::NotLeader)));
+        }
+        let Some(leader) = status.leader else { return Box::pin(std::future::ready(Err(ClusterError::NoLeader))) };
+        let asked = self.port.request(leader, asking(about, message), within);
+        Box::pin(async move { answered(asked.await) })
     }
 
     fn answer_with(&self, handler: Arc<dyn Forwarded>) {

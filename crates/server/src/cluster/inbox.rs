@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use bytes::Bytes;
 use tresor_consensus::{Change, Consensus, Contact, NodeId};
 use tresor_core::cluster::join::is_cluster_address;
-use tresor_core::cluster::{ClusterError, Forwarded, Message};
+use tresor_core::cluster::{About, ClusterError, Forwarded, Message};
 use tresor_env::{BoxFuture, Tasks};
 use tresor_peers::{AskError, Declined, Handler, Lane};
 use tresor_wire::API_LEVEL;
@@ -19,7 +19,7 @@ use super::port::Port;
 use super::vouched::Said;
 
 /// The core's message.
-pub(crate) const FORWARDED: u8 = 1;
+const FORWARDED: u8 = 1;
 /// The sender's contact is another one.
 pub(crate) const CONTACT: u8 = 2;
 
@@ -28,12 +28,15 @@ pub(crate) const RELEASE: u8 = 3;
 /// Who the members are, as the node knows them.
 pub(crate) const MEMBERS: u8 = 4;
 /// The core asks for keys that only memory has.
-pub(crate) const KEYS: u8 = 5;
+const KEYS: u8 = 5;
 
 /// What stands before it is the answer.
 pub(crate) const ANSWERED: u8 = 1;
 /// Nothing was done: nobody is here who could.
 pub(crate) const NOBODY: u8 = 2;
+
+/// Where a node is reached, as far as it is known.
+pub(crate) type Places = Box<dyn Fn(NodeId) -> Option<String> + Send + Sync>;
 
 /// Answers what other nodes send. Where nodes share a store there is no consensus, and messages of the core are all there is.
 #[derive(Default)]
@@ -42,6 +45,8 @@ pub(crate) struct Inbox {
     consensus: OnceLock<Weak<Consensus>>,
     /// The same: it holds this.
     port: OnceLock<Weak<Port>>,
+    /// Where a node is, if there is no consensus that says it.
+    places: OnceLock<Places>,
     forwarded: Mutex<Option<Arc<dyn Forwarded>>>,
     /// What is forwarded runs to its end, whether or not anybody waits for it.
     tasks: Tasks,
@@ -52,6 +57,21 @@ impl Inbox {
         // There is one of each.
         drop(self.consensus.set(Arc::downgrade(consensus)));
         drop(self.port.set(Arc::downgrade(port)));
+    }
+
+    /// Nodes are found so, since there is no consensus.
+    pub(crate) fn find_by(&self, places: Places) {
+        // There is one.
+        drop(self.places.set(places));
+    }
+
+    /// Where a node is reached; nothing where it is not known.
+    fn place_of(&self, node: NodeId) -> String {
+        let place = match self.consensus() {
+            Some(consensus) => consensus.members().nodes.get(&node).map(|member| member.contact.address.clone()),
+            None => self.places.get().and_then(|places| places(node)),
+        };
+        place.unwrap_or_default()
     }
 
     pub(crate) fn answer_with(&self, handler: Arc<dyn Forwarded>) {
@@ -76,7 +96,8 @@ impl Inbox {
             FORWARDED => {
                 let handler = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let Some(handler) = handler else { return Ok(said(NOBODY)) };
-                Ok(ending_with(self.tasks.see_through(handler.answer(message)).await, ANSWERED))
+                let answer = handler.answer(&self.place_of(from), message);
+                Ok(ending_with(self.tasks.see_through(answer).await, ANSWERED))
             }
             KEYS => {
                 let handler = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -106,6 +127,15 @@ impl Inbox {
             _ => Err(Declined),
         }
     }
+}
+
+/// What the core asks the leader, as it is sent.
+pub(crate) fn asking(about: About, message: Message) -> Bytes {
+    let kind = match about {
+        About::Request => FORWARDED,
+        About::Keys => KEYS,
+    };
+    ending_with(message, kind)
 }
 
 /// What the core makes of what became of a message of its own.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
-use tresor_core::cluster::{Change, Cluster, ClusterError, Forwarded, Message, Needed, Standing, Whereabouts};
+use tresor_core::cluster::{About, Change, Cluster, ClusterError, Forwarded, Message, Needed, Standing, Whereabouts};
 use tresor_env::doubles::{Fabric, InlineWorkers, ManualClock, MemoryDisk, SeededEntropy};
 use tresor_env::{BoxFuture, Timestamp};
 use tresor_storage::MemoryMachine;
@@ -36,7 +36,7 @@ struct Echo {
 struct Answering(Arc<Echo>, Arc<ManualClock>);
 
 impl Forwarded for Answering {
-    fn answer(&self, message: Message) -> BoxFuture<'static, Message> {
+    fn answer(&self, _: &str, message: Message) -> BoxFuture<'static, Message> {
         let (echo, clock) = (Arc::clone(&self.0), Arc::clone(&self.1));
         Box::pin(async move {
             echo.begun.fetch_add(1, Ordering::SeqCst);
@@ -220,20 +220,24 @@ async fn three_nodes_are_a_cluster_and_what_is_forwarded_is_answered_by_the_lead
     let indexes = world.node(0).indexes();
     assert!(indexes.members > 0 && indexes.members <= indexes.committed && indexes.applied == indexes.committed);
     // Before anybody can answer, nothing is done.
-    let none = world.drive(world.node(1).forward(Message::new(b"a".to_vec()), SECOND)).await;
+    let none = world.drive(world.node(1).ask_leader(About::Request, Message::new(b"a".to_vec()), SECOND)).await;
     assert!(matches!(none, Err(ClusterError::Unreachable(_))));
     let echo = Arc::new(Echo::default());
     world.node(0).answer_with(Arc::new(Answering(Arc::clone(&echo), world.clock.clone())));
     assert_eq!(
-        world.drive(world.node(1).forward(Message::new(b"a".to_vec()), 5 * SECOND)).await.unwrap().as_slice(),
+        world
+            .drive(world.node(1).ask_leader(About::Request, Message::new(b"a".to_vec()), 5 * SECOND))
+            .await
+            .unwrap()
+            .as_slice(),
         b"a"
     );
     // What was begun comes to its end, though nobody waits any more.
-    let lost = world.drive(world.node(2).forward(Message::new(b"b".to_vec()), SECOND / 2)).await;
+    let lost = world.drive(world.node(2).ask_leader(About::Request, Message::new(b"b".to_vec()), SECOND / 2)).await;
     assert!(matches!(lost, Err(ClusterError::Uncertain)));
     world.pass(SECOND).await;
     assert_eq!((echo.begun.load(Ordering::SeqCst), echo.ended.load(Ordering::SeqCst)), (2, 2));
-    let own = world.drive(world.node(0).forward(Message::new(b"c".to_vec()), SECOND)).await;
+    let own = world.drive(world.node(0).ask_leader(About::Request, Message::new(b"c".to_vec()), SECOND)).await;
     assert!(matches!(own, Err(ClusterError::NotLeader)));
 }
 

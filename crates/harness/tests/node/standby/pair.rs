@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use serde_json::Value;
-use tresor_core::cluster::{
-    Change, Cluster, ClusterError, Contact, Forwarded, Indexes, Member, Message, Needed, Standing,
-};
+use tresor_core::cluster::{About, Cluster, ClusterError, Contact, Forwarded, Member, Message, Needed, Standing};
 use tresor_core::{Elsewhere, Node, Settings};
 use tresor_crypto::shamir::Threshold;
 use tresor_env::doubles::TestDoors;
@@ -199,8 +197,11 @@ impl Cluster for End {
         Box::pin(std::future::ready(if is_confirmed { Ok(0) } else { Err(ClusterError::NoLeader) }))
     }
 
-    fn forward(&self, message: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
+    fn ask_leader(&self, about: About, message: Message, _: Duration) -> BoxFuture<'_, Result<Message, ClusterError>> {
         Box::pin(async move {
+            if about == About::Keys {
+                return Err(ClusterError::NotLeader);
+            }
             let leader = self.group.leader().ok_or(ClusterError::NoLeader)?;
             let fate = *self.group.fate.lock().unwrap();
             if leader == self.me {
@@ -211,7 +212,7 @@ impl Cluster for End {
             }
             self.group.forwarded.fetch_add(1, Ordering::Relaxed);
             let handler = Arc::clone(self.group.handlers.lock().unwrap().get(&leader).unwrap());
-            let answer = handler.answer(message).await;
+            let answer = handler.answer(&contact(self.me).cluster_address, message).await;
             if fate == Fate::AnswerLost { Err(ClusterError::Uncertain) } else { Ok(answer) }
         })
     }
@@ -226,8 +227,6 @@ impl Cluster for End {
         Box::pin(std::future::ready(Ok(())))
     }
 
-    fn set_sealed(&self, _: bool) {}
-
     fn members(&self) -> Vec<Member> {
         let leader = self.group.leader();
         let member = |node| Member {
@@ -239,22 +238,6 @@ impl Cluster for End {
             version: None,
         };
         vec![member(0), member(1)]
-    }
-
-    fn change(&self, _: Change) -> BoxFuture<'_, Result<(), ClusterError>> {
-        Box::pin(std::future::ready(Err(ClusterError::Refused("the double has two nodes".to_owned()))))
-    }
-
-    fn is_member(&self) -> bool {
-        true
-    }
-
-    fn adopt(&self, _: Vec<Contact>) -> Result<(), ClusterError> {
-        Err(ClusterError::Refused("the double has two nodes".to_owned()))
-    }
-
-    fn indexes(&self) -> Indexes {
-        Indexes::default()
     }
 }
 

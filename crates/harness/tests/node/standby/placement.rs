@@ -100,6 +100,13 @@ async fn what_is_passed_on_is_recorded_where_it_runs_and_nowhere_else() {
     assert_eq!((of(&leader, before.0, "create"), of(&standby, before.1, "create")), (2, 0));
     assert_eq!((of(&leader, before.0, "read"), of(&standby, before.1, "read")), (0, 2));
     assert!(leader[before.0..].iter().all(|line| line.contains("127.0.0.1")), "the client's address arrives");
+    // Which node passed it on is told of the one and of nothing else.
+    let told = |lines: &[String], text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    let passed_on = &leader[before.0..];
+    assert_eq!(told(passed_on, "\"operation\":\"create\""), told(passed_on, "forwarded"));
+    assert_eq!(told(passed_on, "\"forwarded_from\":\"10.0.0.1:8201\"}"), 1);
+    assert_eq!(told(passed_on, "\"forwarded\":true}"), 1);
+    assert_eq!((told(&leader[..before.0], "forwarded"), told(&standby, "forwarded")), (0, 0));
 }
 
 #[tokio::test]
