@@ -143,6 +143,7 @@ impl Feed {
 
     /// What may be read now. It is shared with whoever reads it already, and nobody keeps it for longer than it is used.
     pub(crate) fn snapshot(&self, store: &dyn Store) -> Result<Shared, StoreError> {
+        store.trusted()?;
         let mut state = self.state();
         if let Some(held) = &state.held {
             return Ok(Arc::clone(held));

@@ -16,7 +16,7 @@ use tresor_crypto::shamir::{Threshold, split};
 use tresor_env::{Doors, Timestamp};
 use tresor_record::{Record, RecordError};
 use tresor_secret::{DataKey, SecretBytes, UnsealShare};
-use tresor_storage::{Condition, RawKey, Scrubbed, Snapshot, Store, StoreError, Version};
+use tresor_storage::{Condition, RawKey, Scrubbed, Snapshot, Store, StoreError, Version, Word};
 
 use crate::barrier::{Barrier, CommitError};
 use crate::keys::{Keys, open_ring, random, sealed_ring};
@@ -264,6 +264,12 @@ impl SealedStore {
     #[must_use]
     pub fn condition(&self) -> Condition {
         self.store.condition()
+    }
+
+    /// Completes when the store's server has said whose it is, where that is in doubt.
+    #[must_use]
+    pub fn vouched(&self) -> Option<Word> {
+        self.store.vouched()
     }
 
     /// What became of looking for damage in it.

@@ -64,7 +64,7 @@ impl RaftStore {
             Condition::Stopped => Err(stopped("its disk failed")),
             // Machines lie on disks of their own.
             Condition::Unreachable => Err(stopped("it is not reached")),
-            Condition::Taken => Err(stopped("another process has it")),
+            Condition::Taken | Condition::Fenced => Err(stopped("another process has it")),
             // What waits for the index is bounded by the machine: it takes entries until it is full.
             Condition::Writable | Condition::Behind => Ok(()),
         }

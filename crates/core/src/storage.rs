@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tresor_barrier::{Offer, SealFacts, SealedStore};
 use tresor_model::Fault;
-use tresor_storage::{Condition, Scrubbed};
+use tresor_storage::{Condition, Scrubbed, Word};
 
 /// How the store is doing.
 pub struct Storage(Arc<SealedStore>);
@@ -29,6 +29,11 @@ impl Storage {
     #[must_use]
     pub fn condition(&self) -> Condition {
         self.0.condition()
+    }
+
+    /// Completes when its server has said whose it is, where that is in doubt: this process may have stood still.
+    pub(crate) fn vouched(&self) -> Option<Word> {
+        self.0.vouched()
     }
 
     /// What became of looking for damage in it.

@@ -7,6 +7,7 @@
 //! whole is the same fence, not that row or any clock. Deliberately absent: how processes talk to each other, and everything
 //! that is known of what is stored.
 
+mod aftermath;
 mod export;
 mod history;
 mod install;

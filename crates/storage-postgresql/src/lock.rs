@@ -28,7 +28,9 @@ pub(crate) const LIFE: Duration = Duration::from_secs(5);
 const KEEP_EVERY: Duration = Duration::from_secs(1);
 /// How often everybody else looks.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long that may take.
+/// For how long a process is not there before it is taken for gone: one that connects anew keeps the lock.
+const GONE_AFTER: Duration = Duration::from_secs(2);
+/// How long a look may take.
 const LOOK_MAX: Duration = Duration::from_secs(3);
 /// How long a process that goes away waits until it has given the lock back.
 const PART_WITHIN: Duration = Duration::from_secs(2);
@@ -90,6 +92,10 @@ struct State {
     kept_at: Duration,
     /// The same of the last look that was answered.
     looked_at: Duration,
+    /// Others share the store by another lock.
+    is_fenced: bool,
+    /// Whoever has the lock and is not there, and since when that is seen.
+    missed: Option<(i64, Duration)>,
 }
 
 /// The lock, as one process sees it.
@@ -184,6 +190,11 @@ impl Lock {
         self.state().part
     }
 
+    /// Whether others share the store by another lock, as the last look found.
+    pub(crate) fn is_fenced(&self) -> bool {
+        self.state().is_fenced
+    }
+
     /// It has followed everything, and writes, if it has the lock in that term still.
     pub(crate) fn begin(&self, term: i64) {
         let mut state = self.state();
@@ -194,7 +205,7 @@ impl Lock {
 
     /// It has the lock of a store that nobody has initialised: there is nothing to follow.
     pub(crate) fn found(&self, term: i64, at: Duration) {
-        *self.state() = State { part: Part::Active { term }, kept_at: at, looked_at: at };
+        *self.state() = State { part: Part::Active { term }, kept_at: at, looked_at: at, ..State::default() };
     }
 
     /// What it may say of itself and do at a moment.
@@ -205,6 +216,15 @@ impl Lock {
         }
         let announced = wish.announced.clone();
         Wanted { may_write: announced.is_some() && wish.aside_until.is_none() && !wish.is_leaving, announced }
+    }
+
+    /// Whoever had the lock and was not there at a look, and at those before it for long enough.
+    fn gone(&self, found: &Found, asked_at: Duration) -> Option<i64> {
+        let mut state = self.state();
+        let missing = Some(found.holder).filter(|holder| !found.is_there && *holder != 0);
+        let since = state.missed.filter(|(who, _)| Some(*who) == missing).map_or(asked_at, |(_, since)| since);
+        state.missed = missing.map(|who| (who, since));
+        missing.filter(|_| asked_at.saturating_sub(since) >= GONE_AFTER)
     }
 
     /// It does not write any more, if it does in this term.
@@ -263,6 +283,8 @@ struct Found {
     term: i64,
     is_over: bool,
     is_kept: bool,
+    /// Whether a session of whoever has it is there.
+    is_there: bool,
     processes: BTreeMap<i64, Process>,
 }
 
@@ -280,6 +302,7 @@ impl Found {
                     term: row.try_get(2).map_err(damaged)?,
                     is_over: milliseconds < 0,
                     is_kept: kept > 0,
+                    is_there: row.try_get(6).map_err(damaged)?,
                     processes: BTreeMap::new(),
                 });
             } else {
@@ -304,7 +327,11 @@ pub(crate) async fn keep(store: Weak<Inner>, lock: Arc<Lock>) {
             }
             Err(trouble) => {
                 watch = None;
-                if was_there {
+                let is_fenced = trouble == Trouble::Fenced;
+                let was_fenced = std::mem::replace(&mut lock.state().is_fenced, is_fenced);
+                if is_fenced && !was_fenced {
+                    tracing::error!("{}: what this server would write is fenced off", trouble.of_store(&open.name));
+                } else if was_there {
                     tracing::warn!(store = %open.name, ?trouble, "the lock of the store is not reached; tried again");
                 }
                 was_there = false;
@@ -359,7 +386,7 @@ async fn look(store: &Arc<Inner>, lock: &Arc<Lock>, watch: &mut Option<Watch>) -
         // Whoever writes hears it with what it reads and writes.
         store.is_ours(asked_at);
     }
-    lock.state().looked_at = asked_at;
+    (lock.state().looked_at, lock.state().is_fenced) = (asked_at, false);
     match term_of(lock.part()) {
         Some(_) if found.is_kept => lock.state().kept_at = asked_at,
         // One that was taken while it was looked is found by the next look.
@@ -369,12 +396,14 @@ async fn look(store: &Arc<Inner>, lock: &Arc<Lock>, watch: &mut Option<Watch>) -
         }
         _ => {}
     }
-    let is_free = found.is_over || found.holder == lock.me;
+    let gone = lock.gone(&found, asked_at);
+    let is_free = found.is_over || found.holder == lock.me || gone.is_some();
     if lock.part() == Part::Standby && wanted.may_write && is_free {
         // Where it takes longer it may be ours nevertheless, which the next look finds.
-        let taken = lane.within(LIFE, store.writer.take_over(lane, &store.settings, LIFE)).await;
+        let taken = lane.within(LIFE, store.writer.take_over(lane, &store.settings, LIFE, gone)).await;
         if let Some((term, now)) = taken.unwrap_or_else(|| Err(Trouble::late()))? {
-            *lock.state() = State { part: Part::Coming { term }, kept_at: asked_at, looked_at: asked_at };
+            *lock.state() =
+                State { part: Part::Coming { term }, kept_at: asked_at, looked_at: asked_at, ..State::default() };
             come(store, lock, term, now);
             lock.publish(Some(lock.me), Some(found.processes));
             return Ok(());
@@ -409,13 +438,13 @@ impl Drop for Coming {
 }
 
 async fn give_back(store: &Inner, lock: &Lock, watch: &mut Option<Watch>, term: i64) -> Result<(), Trouble> {
-    let watch = connected(store, watch).await?;
+    let watch = connected(store, lock, watch).await?;
     watch.link.change(&watch.giving_back, &[&lock.me, &term]).await.map(drop)
 }
 
 async fn seen(store: &Inner, lock: &Lock, watch: &mut Option<Watch>, wanted: &Wanted) -> Result<Found, Trouble> {
     let term = term_of(lock.part());
-    let watch = connected(store, watch).await?;
+    let watch = connected(store, lock, watch).await?;
     let rows = match &wanted.announced {
         Some(contact) => {
             let (term, life) = (term.unwrap_or(-1), milliseconds(LIFE));
@@ -430,7 +459,7 @@ async fn seen(store: &Inner, lock: &Lock, watch: &mut Option<Watch>, wanted: &Wa
     Ok(found)
 }
 
-async fn connected<'w>(store: &Inner, watch: &'w mut Option<Watch>) -> Result<&'w Watch, Trouble> {
+async fn connected<'w>(store: &Inner, lock: &Lock, watch: &'w mut Option<Watch>) -> Result<&'w Watch, Trouble> {
     if watch.as_ref().is_none_or(|watch| watch.link.is_closed()) {
         *watch = None;
         let (lane, settings) = (&store.lane, &store.settings);
@@ -442,6 +471,12 @@ async fn connected<'w>(store: &Inner, watch: &'w mut Option<Watch>) -> Result<&'
         // Somebody may have emptied or dropped it: nobody leads until it is there again.
         make_tables(&link, settings).await?;
         link.run(&table.beginning()).await?;
+        // Of two that come at once, the second sees the first.
+        link.run(&format!("BEGIN; {}", table.marking(lock.me))).await?;
+        if link.text(&table.others()).await? != "false" {
+            return Err(Trouble::Fenced);
+        }
+        link.run("COMMIT").await?;
         *watch = Some(Watch {
             announcing: link.prepare(&table.announcing()).await?,
             parting: link.prepare(&table.parting()).await?,

@@ -51,5 +51,8 @@ pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(2);
 pub(crate) const LOOK_MAX: Duration = Duration::from_secs(4);
 /// For how long after the last word from the server what is in memory may be taken for what is stored.
 pub(crate) const TRUSTED_FOR: Duration = Duration::from_secs(10);
+/// For how long after the last word from the server a request is served without another one: a little more than the time between two
+/// looks, so that only who stood still, or whose server is slow, asks for it.
+pub(crate) const VOUCHED_FOR: Duration = Duration::from_secs(3);
 /// The pause before the server is tried again.
 pub(crate) const RETRY: Duration = Duration::from_millis(250);

@@ -81,7 +81,7 @@ impl Inner {
             return Ok(false);
         }
         let (lane, settings, writer) = (Arc::clone(&self.lane), Arc::clone(&self.settings), Arc::clone(&self.writer));
-        let taken = self.lane.wait(async move { writer.take_over(&lane, &settings, LIFE).await });
+        let taken = self.lane.wait(async move { writer.take_over(&lane, &settings, LIFE, None).await });
         let taken = taken.unwrap_or_else(|| Err(Trouble::late())).map_err(|trouble| self.told(trouble))?;
         let Some((term, now)) = taken.filter(|(_, now)| now.version == Version(0)) else { return Ok(false) };
         if self.at() != now {
@@ -110,7 +110,7 @@ impl Inner {
         }
     }
 
-    async fn is_the_writer(&self) -> Result<bool, Trouble> {
+    pub(crate) async fn is_the_writer(&self) -> Result<bool, Trouble> {
         let asked_at = self.moment();
         let nothing = RawKey::new(NOTHING).ok_or_else(Trouble::late)?;
         let found = self.lane.ask(self.asked(self.at().generation, &nothing, Sought::Version)).await;

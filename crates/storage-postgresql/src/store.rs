@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tresor_env::Doors;
 use tresor_storage::machine::{Export, Install};
-use tresor_storage::{Batch, Condition, RawKey, Snapshot, Store, StoreError, Stored, Version, Watcher, Watchers};
+use tresor_storage::{Batch, Condition, RawKey, Snapshot, Store, StoreError, Stored, Version, Watcher, Watchers, Word};
 
 use crate::export::Exporting;
 use crate::history::{History, Moment, Was};
@@ -20,7 +20,8 @@ use crate::link::Link;
 use crate::lock::{self, Lock, Part};
 use crate::pin::Pin;
 use crate::readers::{Found, Readers, Sought};
-use crate::settings::{READ_MAX, SETTLE_MAX, Settings, TRUSTED_FOR, WRITE_MAX};
+use crate::rounds::Rounds;
+use crate::settings::{READ_MAX, SETTLE_MAX, Settings, TRUSTED_FOR, VOUCHED_FOR, WRITE_MAX};
 use crate::trouble::Trouble;
 use crate::writer::{Change, Done, Writer};
 
@@ -51,6 +52,8 @@ pub(crate) struct Inner {
     pub(crate) lock: Option<Arc<Lock>>,
     /// What a process that stands by reads from.
     pub(crate) pin: Mutex<Option<Arc<Pin>>>,
+    /// Questions whose the store is, of a process that has it to itself.
+    rounds: Rounds,
 }
 
 /// What is known of what is stored.
@@ -115,6 +118,7 @@ impl PostgresStore {
             is_taken: AtomicBool::new(false),
             has_remains: AtomicBool::new(true),
             restoring: Mutex::new(None),
+            rounds: Rounds::default(),
         });
         inner.is_ours(inner.moment());
         inner.lane.begin(keeper::keep(Arc::downgrade(&inner)));
@@ -237,13 +241,26 @@ impl Inner {
         self.lock.as_ref().is_some_and(|lock| lock.part() == Part::Standby)
     }
 
+    /// How long the server has said nothing.
+    fn silent_for(&self) -> Duration {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
+        self.moment().saturating_sub(heard)
+    }
+
+    /// Asks whose the store is; one question serves all that wait for one that begins after they came. Where there is no answer,
+    /// what is in memory is trusted as long as ever.
+    async fn vouch(&self) {
+        if let Ok(false) = self.rounds.ask(|| self.is_the_writer()).await {
+            self.is_lost();
+        }
+    }
+
     /// Refuses what is in memory when it may be out of date: another process may have opened the store.
     fn trusted(&self) -> Result<(), StoreError> {
         if self.is_taken() {
             return Err(Trouble::Taken.of_store(&self.name));
         }
-        let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
-        let silent = self.moment().saturating_sub(heard);
+        let silent = self.silent_for();
         if silent > TRUSTED_FOR {
             let why = format!("the server has not answered for {} seconds", silent.as_secs());
             return Err(Trouble::Unreachable(why).of_store(&self.name));
@@ -481,11 +498,24 @@ impl Store for PostgresStore {
     }
 
     fn condition(&self) -> Condition {
+        if self.0.lock.as_ref().is_some_and(|lock| lock.is_fenced()) {
+            return Condition::Fenced;
+        }
         match self.0.trusted() {
             Ok(()) => Condition::Writable,
             Err(StoreError::Taken { .. }) => Condition::Taken,
             Err(_) => Condition::Unreachable,
         }
+    }
+
+    fn vouched(&self) -> Option<Word> {
+        let is_known = self.0.lock.is_some() || self.0.is_taken() || self.0.silent_for() <= VOUCHED_FOR;
+        let store = (!is_known).then(|| Arc::clone(&self.0))?;
+        Some(Box::pin(async move { store.vouch().await }))
+    }
+
+    fn trusted(&self) -> Result<(), StoreError> {
+        self.0.trusted()
     }
 
     fn hurry(&self) {

@@ -20,9 +20,13 @@ pub(crate) enum Trouble {
     Full,
     /// The store is another process's.
     Taken,
+    /// Others share the store by another lock: two that believe that they write would take it from each other.
+    Fenced,
     /// What lies there is none of ours.
     Damaged(String),
 }
+
+const FENCED: &str = "other servers share it by another `ha_table`, which is to be the same in all of them";
 
 impl Trouble {
     /// What the driver says.
@@ -46,6 +50,7 @@ impl Trouble {
             Self::Broken(why) | Self::Unreachable(why) | Self::Refused(why) => StoreError::Unreachable { name, why },
             Self::Full => StoreError::NoSpace { name },
             Self::Taken => StoreError::Taken { name },
+            Self::Fenced => StoreError::Unreachable { name, why: FENCED.to_owned() },
             Self::Damaged(what) => StoreError::Damaged { name, what },
         }
     }

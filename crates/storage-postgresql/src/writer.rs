@@ -13,6 +13,7 @@ use tokio::sync::Mutex;
 use tokio_postgres::{Row, Statement};
 use tresor_storage::{Batch, RawKey, Stored, Version};
 
+use crate::aftermath;
 use crate::history::{Moment, Old};
 use crate::lane::Lane;
 use crate::link::Link;
@@ -236,6 +237,9 @@ impl Writer {
         link.run(&table.beginning()).await?;
         let claim = if let Some(shared) = settings.lock_table() {
             link.run(&shared.beginning()).await?;
+            if link.text(&shared.others()).await? != "false" {
+                return Err(Trouble::Fenced);
+            }
             link.rows(&link.prepare(&table.looking()).await?, &[]).await?
         } else {
             link.rows(&link.prepare(&table.taking()).await?, &[&owner]).await?
@@ -259,12 +263,14 @@ impl Writer {
     }
 
     /// Takes the lock of a store that several processes share, if nobody has it, and the store with it: its term, and how far
-    /// the store is. Nothing that another process sent before changes it any more. In the lane.
+    /// the store is. Nothing that another process sent before changes it any more. Whoever is taken for gone does not have it, if
+    /// it is not there. In the lane.
     pub(crate) async fn take_over(
         &self,
         lane: &Lane,
         settings: &Settings,
         life: Duration,
+        gone: Option<i64>,
     ) -> Result<Option<(i64, Moment)>, Trouble> {
         let Some(shared) = settings.lock_table() else { return Ok(None) };
         let mut held = self.session.lock().await;
@@ -272,7 +278,7 @@ impl Writer {
         let taken = lane.within(WRITE_MAX, async {
             let link = Link::open(lane, settings).await?;
             let taking = link.prepare(&shared.taking()).await?;
-            let rows = link.rows(&taking, &[&self.owner, &milliseconds(life)]).await?;
+            let rows = link.rows(&taking, &[&self.owner, &milliseconds(life), &gone]).await?;
             let Some(row) = rows.first() else { return Ok(None) };
             let claim = Claim::read(row)?;
             let term: i64 = row.try_get(4).map_err(|error| Trouble::Damaged(error.to_string()))?;
@@ -312,7 +318,19 @@ impl Writer {
                     }
                 }
                 Err(Trouble::Broken(why) | Trouble::Unreachable(why)) => why,
-                Err(trouble) => return in_doubt.map_or(Done::Not(trouble), Done::Unknown),
+                Err(trouble) => {
+                    let Some(why) = in_doubt else { return Done::Not(trouble) };
+                    return match change {
+                        Change::Batch(batch) if trouble == Trouble::Taken => {
+                            match aftermath::is_there(lane, settings, before.generation, batch).await {
+                                Some(true) => Done::There(change.lost()),
+                                Some(false) => Done::Not(trouble),
+                                None => Done::Unknown(why),
+                            }
+                        }
+                        _ => Done::Unknown(why),
+                    };
+                }
             };
             if clock.monotonic() >= until || lane.is_hurried() {
                 return in_doubt.map_or_else(|| Done::Not(Trouble::Unreachable(why)), Done::Unknown);

@@ -12,7 +12,7 @@ use support::{doors, read, settings, until};
 use tresor_env::Clock;
 use tresor_services::{Between, Postgres};
 use tresor_storage::suite::{batch, exported, key, restore};
-use tresor_storage::{Coming, Snapshot, Store, StoreError, Version, Watcher};
+use tresor_storage::{Coming, Condition, Snapshot, Store, StoreError, Version, Watcher};
 use tresor_storage_postgresql::{Part, PostgresStore, Settings, Table};
 
 fn shared(port: u16) -> Settings {
@@ -154,6 +154,45 @@ fn who_is_cut_off_writes_nothing_any_more_and_another_goes_on() {
 }
 
 #[test]
+fn what_became_of_a_batch_whose_answer_was_lost_is_found_out_when_another_writes_by_then() {
+    let server = Postgres::start().unwrap();
+    let wire = Between::to(server.port()).unwrap();
+    let (first, second) = (open(wire.port()), open(server.port()));
+    first.apply(batch(1, &[("a", Some(b"1")), ("b", Some(b"1"))])).unwrap();
+    unseal(&first, "first");
+    until("the first to write", || writes(&first));
+    // It arrives, and nothing comes back until another one writes.
+    unseal(&second, "second");
+    wire.hold_after("");
+    std::thread::scope(|scope| {
+        let done = scope.spawn(|| first.apply(batch(2, &[("a", Some(b"2")), ("b", None)])));
+        until("the second to write", || writes(&second));
+        second.apply(batch(3, &[("b", Some(b"3"))])).unwrap();
+        wire.mend();
+        end_sessions(&server);
+        done.join().unwrap().unwrap();
+    });
+    assert_eq!((read(&second, "a"), read(&second, "b")), (Some(b"2".to_vec()), Some(b"3".to_vec())));
+    // And back: what the fence kept out is not there, although nobody said so.
+    second.lock().unwrap().announce(None);
+    until("the first to write again", || writes(&first));
+    let next = first.snapshot().unwrap().version().next().0;
+    wire.cut_after("planted");
+    std::thread::scope(|scope| {
+        // The batch finds it being taken, and waits for that.
+        let taking = "WITH taken AS (UPDATE store_state SET owner = 1, epoch = epoch + 1 RETURNING id) \
+                      SELECT pg_sleep(2) FROM taken";
+        scope.spawn(|| server.sql(taking).unwrap());
+        let asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        until("it to be taken", || (server.sql(asked).unwrap() != "0").then_some(()));
+        let refused = first.apply(batch(next, &[("b", Some(b"planted"))]));
+        assert!(matches!(refused, Err(StoreError::Elsewhere { .. })), "{refused:?}");
+    });
+    wire.mend();
+    assert_eq!(read(&second, "b"), Some(b"3".to_vec()));
+}
+
+#[test]
 fn a_lock_that_ended_too_early_costs_who_writes_and_no_write() {
     let server = Postgres::start().unwrap();
     let (first, second) = (open(server.port()), open(server.port()));
@@ -240,6 +279,82 @@ fn a_server_that_is_alone_and_those_that_share_exclude_each_other() {
     unseal(&sharing, "it");
     until("it to write", || writes(&sharing));
     assert_eq!(read(&sharing, "a"), Some(b"1".to_vec()));
+}
+
+/// Ends every session of the store's.
+fn end_sessions(server: &Postgres) {
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tresor'").unwrap();
+}
+
+/// The store in a process that has another table for the lock.
+fn by_another_lock(port: u16) -> Result<PostgresStore, StoreError> {
+    let lock = Some(Table::parse("other_locks").unwrap());
+    PostgresStore::open(&doors(), Settings { lock, ..settings(port, "store") })
+}
+
+#[test]
+fn those_that_share_by_another_lock_do_not_start_and_who_was_overtaken_by_one_stands_by() {
+    let server = Postgres::start().unwrap();
+    let wire = Between::to(server.port()).unwrap();
+    let first = open(wire.port());
+    first.apply(batch(1, &[("a", Some(b"1"))])).unwrap();
+    unseal(&first, "first");
+    until("the first to write", || writes(&first));
+    let refused = by_another_lock(server.port()).err().map(|error| error.to_string());
+    assert!(refused.as_ref().is_some_and(|why| why.contains("another `ha_table`")), "{refused:?}");
+    // Where nobody could see it, the first to come is the one.
+    wire.hold_after("");
+    end_sessions(&server);
+    let other = until("the store", || by_another_lock(server.port()).ok());
+    unseal(&other, "other");
+    until("the other to write", || writes(&other));
+    other.apply(batch(2, &[("a", Some(b"2"))])).unwrap();
+    wire.mend();
+    until("the first to know", || (first.condition() == Condition::Fenced).then_some(()));
+    until("the first to stand by", || (part(&first) == Part::Standby && holder(&first).is_none()).then_some(()));
+    assert!(matches!(first.apply(batch(2, &[("a", Some(b"x"))])), Err(StoreError::Elsewhere { .. })));
+    other.apply(batch(3, &[("a", Some(b"3"))])).unwrap();
+    assert!(writes(&other).is_some());
+    drop(other);
+    until("the first to write again", || writes(&first));
+    assert_eq!((read(&first, "a"), first.condition()), (Some(b"3".to_vec()), Condition::Writable));
+}
+
+#[test]
+fn who_has_the_lock_and_not_the_store_takes_both_anew() {
+    let server = Postgres::start().unwrap();
+    let first = open(server.port());
+    first.apply(batch(1, &[("a", Some(b"1"))])).unwrap();
+    unseal(&first, "first");
+    until("the first to write", || writes(&first));
+    let Part::Active { term } = part(&first) else { panic!("it writes") };
+    server.sql("UPDATE store_state SET owner = 1").unwrap();
+    until("a later term", || matches!(part(&first), Part::Active { term: now } if now > term).then_some(()));
+    first.apply(batch(2, &[("a", Some(b"2"))])).unwrap();
+}
+
+#[test]
+fn who_is_gone_without_a_word_is_followed_before_its_lock_ends_and_who_connects_anew_keeps_it() {
+    let server = Postgres::start().unwrap();
+    let (first, second) = (open(server.port()), open(server.port()));
+    first.apply(batch(1, &[("a", Some(b"1"))])).unwrap();
+    unseal(&first, "first");
+    until("the first to write", || writes(&first));
+    unseal(&second, "second");
+    let looks = || second.lock().unwrap().seen().read(|seen| seen.looks);
+    let looked = looks();
+    until("the second to look", || (looks() > looked + 1).then_some(()));
+    let before = part(&first);
+    end_sessions(&server);
+    let looked = looks();
+    until("the second to look again", || (looks() > looked + 4).then_some(()));
+    until("the first to write still", || (part(&first) == before).then_some(()));
+    assert_eq!(part(&second), Part::Standby);
+    drop(first);
+    server.sql("UPDATE locks SET until = clock_timestamp() + interval '1 hour' WHERE id = 0").unwrap();
+    until("the second to write", || writes(&second));
+    second.apply(batch(2, &[("a", Some(b"2"))])).unwrap();
+    assert_eq!(read(&second, "a"), Some(b"2".to_vec()));
 }
 
 #[test]

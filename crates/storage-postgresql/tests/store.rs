@@ -71,6 +71,27 @@ fn a_process_that_was_cut_off_while_another_took_the_store_changes_and_shows_not
 }
 
 #[test]
+fn who_heard_nothing_for_a_while_asks_whose_the_store_is_before_it_shows_what_it_has_in_memory() {
+    let server = Postgres::start().unwrap();
+    let wire = Between::to(server.port()).unwrap();
+    let first = PostgresStore::open(&doors(), settings(wire.port(), "store")).unwrap();
+    first.apply(batch(1, &[("a", Some(b"first"))])).unwrap();
+    assert!(first.vouched().is_none(), "it was heard a moment ago");
+    // As if the process stood still.
+    wire.hold_after("");
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tresor'").unwrap();
+    let second = PostgresStore::open(&doors(), settings(server.port(), "store")).unwrap();
+    second.apply(batch(2, &[("a", Some(b"second"))])).unwrap();
+    let vouched = until("doubt", || first.vouched());
+    wire.mend();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(vouched);
+    assert!(matches!(first.snapshot().map(drop), Err(StoreError::Taken { .. })));
+    assert!(matches!(first.trusted(), Err(StoreError::Taken { .. })));
+    assert!(first.vouched().is_none(), "it is known");
+}
+
+#[test]
 fn a_batch_whose_answer_is_lost_is_there_once() {
     let server = Postgres::start().unwrap();
     let wire = Between::to(server.port()).unwrap();

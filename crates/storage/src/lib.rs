@@ -135,6 +135,8 @@ pub enum Condition {
     Unreachable,
     /// Another process has it now: this one neither reads nor writes it any more.
     Taken,
+    /// Others share it, and do not agree with this process on who writes: it reads and writes nothing.
+    Fenced,
 }
 
 /// What a store found when it looked through all that it holds, which it does now and then when there is nothing else to
@@ -153,6 +155,9 @@ pub struct Scrubbed {
 
 /// What comes of a batch that others have to agree to.
 pub type Agreement = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send>>;
+
+/// Completes when a server has said something.
+pub type Word = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A store. Calls block; callers run them where blocking is allowed.
 pub trait Store: Send + Sync {
@@ -189,6 +194,20 @@ pub trait Store: Send + Sync {
     /// Whether it can be written to.
     fn condition(&self) -> Condition {
         Condition::Writable
+    }
+
+    /// Where another process may have taken the store while this one stood still: completes when its server has said whose it is, or
+    /// does not answer. Nothing where it said so lately, and where nobody can take it.
+    fn vouched(&self) -> Option<Word> {
+        None
+    }
+
+    /// Refuses what is in memory where it may be of before.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn trusted(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     /// What became of looking through everything; nothing where there is no need.

@@ -138,7 +138,7 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
     let standing = node.standing()?;
     let part = Part::of(node).filter(|_| !standing.sealed);
     let is_leaving = node.is_leaving();
-    let is_out_of_reach = matches!(standing.storage, Condition::Unreachable | Condition::Taken);
+    let is_out_of_reach = matches!(standing.storage, Condition::Unreachable | Condition::Taken | Condition::Fenced);
     let code = if !standing.facts.initialized {
         codes.uninitcode
     } else if standing.removed {
@@ -187,6 +187,9 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
             Condition::Stopped => Some("is read-only: its disk failed, and the server must be restarted"),
             Condition::Unreachable => Some("is not reached: the server that keeps it does not answer"),
             Condition::Taken => Some("is another server's: it has opened it meanwhile, and this one is to be stopped"),
+            Condition::Fenced => {
+                Some("is shared by servers with another `ha_table`: what this one would write is fenced off")
+            }
         },
     };
     Ok(Answered { code: Some(code), report })

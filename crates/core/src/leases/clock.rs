@@ -46,7 +46,8 @@ pub(crate) fn resume(txn: &mut Txn, clock: &SteadyClock) -> Result<(), Fault> {
     Ok(())
 }
 
-/// From now on the node has the time of whoever leads; what the last one told is known from the start.
+/// From now on the node has the time of whoever leads; what the last one told is known from the start. Where nothing more is heard of
+/// it, because there is no log, the node's own clock is nearer to it.
 ///
 /// # Errors
 /// When the store fails or the mark is damaged.
@@ -54,7 +55,8 @@ pub(crate) fn stand_by(unsealed: &Unsealed) -> Result<(), Fault> {
     if unsealed.clock.stand_by()
         && let Some(told) = read(&mut unsealed.begin()?)?
     {
-        unsealed.clock.hear(told);
+        let own = unsealed.clock.now();
+        unsealed.clock.hear(if unsealed.handles.cluster.has_log() { told } else { told.max(own) });
     }
     Ok(())
 }

@@ -124,6 +124,8 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
                 Placed::Here(here, found) => (request, footing) = (here, found),
                 Placed::Answered(answered) => return answered,
             }
+        } else if let Some(vouched) = admitted.unsealed.handles.storage.vouched() {
+            vouched.await;
         }
         // Whether a namespace is sealed, the node that leads knows.
         let answered = match admitted.unserved(&request) {

@@ -17,6 +17,7 @@ use tresor_harness::{Harness, ROOT};
 
 /// A cluster that says what it is told to say.
 struct Scripted {
+    has_log: bool,
     standing: Signal<Standing>,
     members: Mutex<Vec<Member>>,
     /// What it was asked to do, in order.
@@ -37,6 +38,10 @@ fn contact(number: u8) -> Contact {
 impl Scripted {
     /// A leader, `node-1`, of so many nodes, of which the last has no vote.
     fn leading(count: u8) -> Arc<Self> {
+        Arc::new(Self::of(count))
+    }
+
+    fn of(count: u8) -> Self {
         let members = (1..=count).rev().map(|number| Member {
             contact: contact(number),
             is_voter: number < 3 || number < count,
@@ -45,12 +50,13 @@ impl Scripted {
             matched: Some(Entry { term: 6, index: 40 }),
             version: (number == 2).then(|| "1.17.0".to_owned()),
         });
-        Arc::new(Self {
+        Self {
+            has_log: true,
             standing: Signal::new(Standing::Leads { term: 7 }),
             members: Mutex::new(members.collect()),
             asked: Mutex::default(),
             refusal: Mutex::default(),
-        })
+        }
     }
 
     /// The node finds out that it stands otherwise.
@@ -73,6 +79,10 @@ impl Scripted {
 impl Cluster for Scripted {
     fn is_enabled(&self) -> bool {
         true
+    }
+
+    fn has_log(&self) -> bool {
+        self.has_log
     }
 
     fn me(&self) -> Contact {
@@ -157,6 +167,21 @@ async fn health_tells_load_balancers_who_leads_and_who_can_serve() {
     cluster.turn(&harness, Standing::Follows(contact(2))).await;
     assert_eq!(codes(&harness, queries).await, [503; 5]);
     assert_eq!(codes(&harness, ["?sealedcode=204&standbyok=true"]).await, [204]);
+}
+
+#[tokio::test]
+async fn the_time_of_a_standby_that_hears_nothing_of_the_leaders_does_not_lag() {
+    let cluster = Arc::new(Scripted { has_log: false, ..Scripted::of(3) });
+    let mut harness = Harness::start_in(cluster.clone()).await;
+    // The leader's mark is as old by now.
+    harness.advance(Duration::from_secs(40)).await;
+    let now = harness.node.now();
+    harness.kill();
+    cluster.turn(&harness, Standing::Follows(contact(2))).await;
+    harness.unseal().await;
+    harness.settle().await;
+    let health = harness.read("sys/health", "").await.expect_status(429);
+    assert_eq!(health.at("/server_time_utc"), &json!(now.seconds()));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use super::Sys;
 /// How the store is doing.
 #[derive(Output)]
 pub(super) struct StorageStatus {
-    /// Whether it takes writes: `writable`, `low-space`, `behind`, `damaged`, `stopped`, `unreachable` or `taken`.
+    /// Whether it takes writes: `writable`, `low-space`, `behind`, `damaged`, `stopped`, `unreachable`, `taken` or `fenced`.
     condition: &'static str,
     /// What is damaged, by file and offset.
     #[output(optional)]
@@ -45,6 +45,7 @@ pub(super) async fn status(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
         Condition::Stopped => "stopped",
         Condition::Unreachable => "unreachable",
         Condition::Taken => "taken",
+        Condition::Fenced => "fenced",
     };
     let scheduled = sys.handles.snapshots.scheduled();
     let scrubbed = sys.handles.storage.scrubbed();

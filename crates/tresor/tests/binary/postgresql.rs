@@ -137,6 +137,32 @@ fn a_server_that_is_cut_off_from_postgresql_says_so_soon_and_serves_again_by_its
 }
 
 #[test]
+fn a_server_that_stood_still_while_another_took_its_table_shows_nothing_of_before() {
+    let database = Postgres::start().unwrap();
+    let (server, keys) = production(database.port(), "").start_ready();
+    let http = server.http().with_token(&keys.root);
+    http.post("sys/mounts/kv", &json!({ "type": "kv" })).expect(204);
+    http.post("kv/a", &json!({ "x": 1 })).expect(204);
+    assert_eq!(http.get("kv/a").expect(200).at("/data/x"), json!(1));
+    server.signal(Signal::STOP);
+    let stood_still = Instant::now();
+    database.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tresor'").unwrap();
+    let beside = production(database.port(), "");
+    let other = beside.start();
+    keys.unseal(&other.http());
+    let others = other.http().with_token(&keys.root);
+    until("a write", || others.try_send("POST", "kv/a", "{\"x\":2}").filter(|answer| answer.status == 204));
+    until("some time", || (stood_still.elapsed() > Duration::from_secs(4)).then_some(()));
+    server.signal(Signal::CONT);
+    for _ in 0..100 {
+        if let Some(answer) = http.try_send("GET", "kv/a", "") {
+            assert_eq!(answer.status, 503, "{}", answer.text);
+        }
+    }
+    assert_eq!(others.get("kv/a").expect(200).at("/data/x"), json!(2));
+}
+
+#[test]
 fn a_server_that_is_told_to_stop_while_postgresql_is_away_ends_soon() {
     let database = Postgres::start().unwrap();
     let wire = Between::to(database.port()).unwrap();
