@@ -91,6 +91,13 @@ impl Io<'_> {
         let _ = writeln!(self.output, "{line}").and_then(|()| self.output.flush());
     }
 
+    /// Writes a text as it is stored, and ends its last line; to a terminal as a line is written.
+    pub(crate) fn say_text(&mut self, text: &str) {
+        let text = if self.output_is_terminal { harmless(text) } else { Cow::Borrowed(text) };
+        let end = if text.ends_with('\n') { "" } else { "\n" };
+        let _ = write!(self.output, "{text}{end}").and_then(|()| self.output.flush());
+    }
+
     /// Writes a line for the human: what servers say is in some.
     pub(crate) fn complain(&mut self, line: &str) {
         let line = if self.errors_is_terminal { harmless(line) } else { Cow::Borrowed(line) };
@@ -117,6 +124,33 @@ impl Io<'_> {
     }
 }
 
+/// A stream of the process for what the server's code says: where it is a terminal, nothing in it steers that.
+pub struct Harmless<W> {
+    stream: W,
+    is_terminal: bool,
+}
+
+impl<W: Write + IsTerminal> Harmless<W> {
+    /// Over a stream.
+    pub fn over(stream: W) -> Self {
+        Self { is_terminal: stream.is_terminal(), stream }
+    }
+}
+
+impl<W: Write> Write for Harmless<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !self.is_terminal {
+            return self.stream.write(bytes);
+        }
+        self.stream.write_all(harmless(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
+}
+
 /// A text whose orders to a terminal, which may be a value that a stranger stored, are shown by their names.
 fn harmless(text: &str) -> Cow<'_, str> {
     if !text.chars().any(steers) {
@@ -140,6 +174,7 @@ fn steers(character: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -151,6 +186,12 @@ mod tests {
             ("a\u{202e}b", "a\\u{202e}b"),
         ] {
             assert_eq!(harmless(text), shown);
+            let mut stream = Harmless { stream: Vec::new(), is_terminal: true };
+            write!(stream, "Error: {text}").unwrap();
+            assert_eq!(stream.stream, format!("Error: {shown}").into_bytes());
+            let mut stream = Harmless { stream: Vec::new(), is_terminal: false };
+            write!(stream, "Error: {text}").unwrap();
+            assert_eq!(stream.stream, format!("Error: {text}").into_bytes());
         }
     }
 }

@@ -58,6 +58,6 @@ mod yaml;
 
 pub use commands::run;
 pub use environment::Environment;
-pub use io::{Io, Prompt};
+pub use io::{Harmless, Io, Prompt};
 pub use server::{DiagnosisArguments, Hosted, MigrationArguments, ServerArguments};
 pub use token_helper::store_token;

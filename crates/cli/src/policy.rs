@@ -1,6 +1,6 @@
 //! `policy read`, `write`, `delete`, `list`, `fmt`.
 
-use std::io::{Read, Write};
+use std::io::Read;
 
 use serde_json::{Map, Value, json};
 use tresor_client::Method;
@@ -78,9 +78,8 @@ fn read(context: &mut Context<'_, '_>) -> Outcome {
     let Some(text) = text else { return Err(Failure::remote(format!("No policy named: {name}"))) };
     let document = Document::Value(json!({ "policy": text }));
     if context.format()? == Format::Table {
-        // The file comes back as it went in: no newline is added to one that ends with it.
-        let end = if text.ends_with('\n') { "" } else { "\n" };
-        let _ = write!(context.io.output, "{text}{end}").and_then(|()| context.io.output.flush());
+        // The file comes back as it went in.
+        context.io.say_text(text);
         return Ok(0);
     }
     context.print_document(document, String::new)

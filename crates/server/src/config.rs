@@ -44,6 +44,7 @@ pub use kmip::KmipConfig;
 pub(crate) use kmip::suite_name;
 pub(crate) use listener::parse_address as parse_listen_address;
 pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT};
+pub(crate) use load::load_behind;
 pub(crate) use load::{checked_format, checked_level, no_experiment};
 pub use load::{load, parse};
 pub use migration::{MigrationConfig, load_migration};

@@ -12,7 +12,7 @@ use tresor_secret::{TokenSecret, UnsealShare};
 
 use crate::config::{JoinConfig, Listener, LogFormat, ServerConfig, Storage};
 use crate::dev_cluster;
-use crate::run::Arguments;
+use crate::run::{Arguments, environment};
 
 /// The configuration of a dev server.
 pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
@@ -28,7 +28,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         }
         None => Storage::Memory,
     };
-    Ok(ServerConfig {
+    let own = ServerConfig {
         storage,
         join: JoinConfig::default(),
         listeners: vec![listener],
@@ -65,6 +65,51 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         shows_hostname: false,
         shows_node_id: false,
         warnings: Vec::new(),
+    };
+    if arguments.config.is_empty() { Ok(own) } else { beside(own, arguments) }
+}
+
+/// What a file says that gives way to what files say.
+const FIRST: &str = "storage \"inmem\" {}\nlistener \"tcp\" {\n  tls_disable = true\n}\n";
+
+/// What files say beside that. A dev server keeps nothing and opens by its own key whatever they say, and where they let it listen is
+/// behind its own address.
+fn beside(own: ServerConfig, arguments: &Arguments) -> Result<ServerConfig, String> {
+    let first = vec![("-dev".into(), FIRST.to_owned())];
+    let config =
+        crate::config::load_behind(first, &arguments.config, &environment).map_err(|error| error.to_string())?;
+    let configured = config.listeners.into_iter().skip(1).collect::<Vec<_>>();
+    for address in configured.iter().filter_map(|listener| listener.place.tcp()) {
+        check_loopback(address, arguments)?;
+    }
+    let is_cluster = arguments.dev_nodes.is_some();
+    let ignored = [
+        ("storage", !matches!(config.storage, Storage::Memory)),
+        ("seal", config.seal.is_some()),
+        ("initialize", !config.initialize.is_empty()),
+        ("service_registration", config.registration.is_some()),
+        ("retry_join", !config.join.leaders.is_empty()),
+        ("api_addr", is_cluster && config.api_address.is_some()),
+        ("cluster_addr", is_cluster && config.cluster_address.is_some()),
+        ("disable_clustering", is_cluster && config.disable_clustering),
+    ];
+    let mut warnings = config.warnings;
+    warnings.extend(
+        ignored.iter().filter(|(_, is_said)| *is_said).map(|(key, _)| format!("`{key}` has no effect on a dev server")),
+    );
+    Ok(ServerConfig {
+        storage: own.storage,
+        join: own.join,
+        listeners: own.listeners.into_iter().chain(configured).collect(),
+        seal: own.seal,
+        initialize: own.initialize,
+        registration: own.registration,
+        api_address: config.api_address.filter(|_| !is_cluster),
+        cluster_address: config.cluster_address.filter(|_| !is_cluster),
+        disable_clustering: config.disable_clustering && !is_cluster,
+        disable_mlock: own.disable_mlock,
+        warnings,
+        ..config
     })
 }
 

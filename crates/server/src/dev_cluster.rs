@@ -7,8 +7,8 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use tresor_secret::UnsealShare;
 
 use crate::config::{Directory, JoinConfig, LeaderConfig, Listener, Pem, ServerConfig, Storage};
 use crate::dev::{self, Ready};
+use crate::dev_directory::{self, STORES};
 use crate::dev_tls::DevCertificates;
 use crate::listen::{BoundListeners, Listeners};
 use crate::logging::Log;
@@ -38,36 +39,12 @@ pub(crate) const CLUSTER_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr:
 const HEARD_BOUND: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// Where all nodes of this process have their data.
-fn directory() -> PathBuf {
-    std::env::temp_dir().join(format!("tresor-dev-{}", std::process::id()))
-}
-
 /// The store of one of them.
 pub(crate) fn storage(number: usize) -> Storage {
     let name = format!("node-{number}");
     let free_space_min = tresor_storage_file::Limits::default().reserve_bytes;
-    let directory = Directory { path: directory().join(&name), free_space_min };
+    let directory = Directory { path: dev_directory::place(STORES).join(&name), free_space_min };
     Storage::Raft { directory, node_id: Some(name) }
-}
-
-/// The directory, for as long as the process runs.
-pub(crate) struct DevDirectory(PathBuf);
-
-impl DevDirectory {
-    pub(crate) fn make() -> Result<Self, String> {
-        let made = directory();
-        let created = std::fs::DirBuilder::new().mode(0o700).create(&made);
-        created.map_err(|error| format!("{}: {error}", made.display()))?;
-        Ok(Self(made))
-    }
-}
-
-impl Drop for DevDirectory {
-    fn drop(&mut self) {
-        // Left behind, it would be rubbish in a temporary directory.
-        drop(std::fs::remove_dir_all(&self.0));
-    }
 }
 
 /// Another node than the first.

@@ -5,7 +5,7 @@
 
 use std::fs::OpenOptions;
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rcgen::{
@@ -14,6 +14,7 @@ use rcgen::{
 use tresor_secret::SecretBytes;
 
 use crate::config::{ListenerTls, ServerConfig, TlsVersion};
+use crate::dev_directory::{CERTIFICATES, DevDirectory};
 use crate::run::Arguments;
 
 /// The files, under the names that scripts know.
@@ -25,7 +26,7 @@ const KEY_FILE: &str = "vault-key.pem";
 pub(crate) struct DevCertificates {
     /// What clients must trust.
     pub(crate) authority: PathBuf,
-    made: Option<PathBuf>,
+    _made: Option<DevDirectory>,
 }
 
 impl DevCertificates {
@@ -35,27 +36,16 @@ impl DevCertificates {
     }
 }
 
-impl Drop for DevCertificates {
-    fn drop(&mut self) {
-        if let Some(directory) = &self.made {
-            // Left behind, it would be rubbish in a temporary directory.
-            drop(std::fs::remove_dir_all(directory));
-        }
-    }
-}
-
 /// Makes the certificates, and has every listener use them.
 pub(crate) fn prepare(config: &mut ServerConfig, arguments: &Arguments) -> Result<DevCertificates, String> {
     let (directory, made) = match &arguments.dev_tls_cert_dir {
         Some(directory) => (directory.clone(), None),
         None => {
-            let made = std::env::temp_dir().join(format!("vault-tls-{}", std::process::id()));
-            let created = std::fs::DirBuilder::new().mode(0o700).create(&made);
-            created.map_err(|error| format!("-dev-tls: {}: {error}", made.display()))?;
-            (made.clone(), Some(made))
+            let made = DevDirectory::make(CERTIFICATES).map_err(|error| format!("-dev-tls: {error}"))?;
+            (made.path().to_owned(), Some(made))
         }
     };
-    let certificates = DevCertificates { authority: directory.join(AUTHORITY_FILE), made };
+    let certificates = DevCertificates { authority: directory.join(AUTHORITY_FILE), _made: made };
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned()];
     for address in config.listeners.iter().filter_map(|listener| listener.place.tcp()) {
         let address = address.ip();
@@ -65,7 +55,8 @@ pub(crate) fn prepare(config: &mut ServerConfig, arguments: &Arguments) -> Resul
     }
     write_all(&directory, &make(names).map_err(|error| format!("-dev-tls: {error}"))?)
         .map_err(|error| format!("-dev-tls-cert-dir: {}: {error}", directory.display()))?;
-    for listener in &mut config.listeners {
+    // Those of a configuration behind it are as they are configured.
+    if let Some(listener) = config.listeners.first_mut() {
         listener.tls = Some(ListenerTls {
             certificate_file: directory.join(CERTIFICATE_FILE),
             key_file: directory.join(KEY_FILE),

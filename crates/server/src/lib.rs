@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 mod dev;
 mod dev_cluster;
+mod dev_directory;
 mod dev_tls;
 mod diagnose;
 mod host;

@@ -18,7 +18,8 @@ use crate::auditing;
 use crate::cluster::Nodes;
 use crate::config::{self, LogFormat, Pem, SealConfig, ServerConfig, SnapshotsConfig};
 use crate::dev;
-use crate::dev_cluster::{self, DevDirectory};
+use crate::dev_cluster;
+use crate::dev_directory::{self, DevDirectory};
 use crate::dev_tls::{self, DevCertificates};
 use crate::joining::joining;
 use crate::listen::{BoundListeners, Listeners};
@@ -140,7 +141,7 @@ fn load(arguments: &Arguments) -> Result<ServerConfig, String> {
 async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut dyn Write) -> Result<(), String> {
     let mut config = load(arguments)?;
     let certificates = if arguments.dev_tls { Some(dev_tls::prepare(&mut config, arguments)?) } else { None };
-    let dev_directory = arguments.dev_nodes.map(|_| DevDirectory::make()).transpose()?;
+    let dev_directory = arguments.dev_nodes.map(|_| DevDirectory::make(dev_directory::STORES)).transpose()?;
     let log = Arc::new(logging::start(&config.log_level, config.log_format, LogFile::open(&config.log_file)?));
     for warning in &config.warnings {
         tracing::warn!("{warning}");

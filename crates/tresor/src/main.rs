@@ -5,7 +5,7 @@
 use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
-use tresor_cli::{DiagnosisArguments, Environment, Hosted, Io, MigrationArguments, ServerArguments};
+use tresor_cli::{DiagnosisArguments, Environment, Harmless, Hosted, Io, MigrationArguments, ServerArguments};
 
 /// The system's allocator takes a seventh of the processor's time of a request, mostly for putting free pieces together
 /// again; this one takes a third of that, and gives memory back. Its settings are in `.cargo/config.toml`.
@@ -43,7 +43,8 @@ fn serve(given: ServerArguments, environment: &Environment) -> i32 {
         log_format: given.log_format,
         log_file: given.log_file,
     };
-    let mut streams = tresor_server::Streams { output: &mut std::io::stdout(), errors: &mut std::io::stderr() };
+    let (mut output, mut errors) = (Harmless::over(std::io::stdout()), Harmless::over(std::io::stderr()));
+    let mut streams = tresor_server::Streams { output: &mut output, errors: &mut errors };
     tresor_server::run(&arguments, &|token| tresor_cli::store_token(environment, token), &mut streams)
 }
 
@@ -56,5 +57,5 @@ fn diagnose(given: DiagnosisArguments) -> i32 {
 fn migrate(given: MigrationArguments) -> i32 {
     let MigrationArguments { config, reset, start, log_level } = given;
     let wanted = tresor_server::Migration { config, reset, start, log_level };
-    tresor_server::migrate(&wanted, &mut std::io::stdout(), &mut std::io::stderr())
+    tresor_server::migrate(&wanted, &mut Harmless::over(std::io::stdout()), &mut Harmless::over(std::io::stderr()))
 }

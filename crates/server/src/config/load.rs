@@ -92,13 +92,26 @@ impl Source<'_> {
 /// # Errors
 /// [`ConfigError`].
 pub fn load(paths: &[PathBuf], environment: &dyn Fn(&str) -> Option<String>) -> Result<ServerConfig, ConfigError> {
+    load_behind(Vec::new(), paths, environment)
+}
+
+/// The same behind texts that say what is so where no file says otherwise.
+///
+/// # Errors
+/// [`ConfigError`].
+pub(crate) fn load_behind(
+    first: Vec<(PathBuf, String)>,
+    paths: &[PathBuf],
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<ServerConfig, ConfigError> {
     let read = |file: PathBuf| match std::fs::read_to_string(&file) {
         Ok(text) => Ok((file, text)),
         Err(error) => Err(ConfigError { file, position: None, text: format!("cannot be read: {error}") }),
     };
     let local = environment(LOCAL_CONFIG).filter(|text| !text.trim().is_empty());
     let files = files(paths, local.is_some())?;
-    let mut texts = files.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut texts = first;
+    texts.extend(files.into_iter().map(read).collect::<Result<Vec<_>, _>>()?);
     texts.extend(local.map(|text| (PathBuf::from(LOCAL_CONFIG), text)));
     parse(&texts, environment)
 }

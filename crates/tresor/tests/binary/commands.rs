@@ -144,9 +144,24 @@ fn a_terminal_gets_tables_that_fit_and_colours() {
     let cli = Cli::new(home.path(), server.address, "root");
     cli.succeed(&["write", "cubbyhole/a", "title=\u{1b}[2Jx"]);
     cli.succeed(&["kv", "put", "secret/a", "title=\u{1b}[2Jx"]);
-    for command in ["read cubbyhole/a", "kv get secret/a"] {
-        let shown = on_terminal(80, command);
-        assert!(shown.contains("\\u{1b}[2Jx") && !shown.contains('\u{1b}'), "{shown:?}");
+    std::fs::write(home.path().join("steers.hcl"), "# \u{1b}[2Jx\npath \"a\" { capabilities = [\"read\"] }\n").unwrap();
+    cli.succeed(&["policy", "write", "steers", "steers.hcl"]);
+    assert_eq!(cli.succeed(&["policy", "read", "steers"]).lines().next(), Some("# \u{1b}[2Jx"), "as it is stored");
+    for command in [
+        "read cubbyhole/a",
+        "kv get secret/a",
+        "policy read steers",
+        "policy read 'no\u{1b}[2Jx'",
+        "'no\u{1b}[2Jx'",
+        "kv get 'secret/a' 'b\u{1b}[2Jx'",
+        "write 'cubbyhole/\u{1b}[2Jx' a=b",
+        "server -dev -dev-listen-address='\u{1b}[2Jx'",
+        "server -config='\u{1b}[2Jx'",
+        "operator migrate -config='\u{1b}[2Jx'",
+    ] {
+        let shown = on_terminal(80, command).replace("\u{1b}[31m", "").replace("\u{1b}[0m", "");
+        let is_shown = shown.to_lowercase().contains("\\u{1b}[2jx");
+        assert!(is_shown && !shown.contains('\u{1b}'), "{command}: {shown:?}");
     }
     assert!(on_terminal(80, "read -field=title cubbyhole/a").contains("\u{1b}[2Jx"));
     let wrong = on_terminal(80, "read nowhere/x");

@@ -146,9 +146,40 @@ fn three_dev_nodes_are_a_cluster_at_once_and_leave_nothing_behind() {
     until("a write under another leader", || {
         (clients[1].run(&["kv", "put", "secret/a", "x=2"]).code == 0).then_some(())
     });
+    // And when a node is asked to that stands by.
+    let leads = |at: usize| clients[at].succeed(&["status"]).contains("HA Mode                 active");
+    let leader = until("a leader", || (0..3).find(|at| leads(*at)));
+    clients[(leader + 1) % 3].succeed(&["operator", "step-down"]);
+    until("another leader", || (0..3).find(|at| *at != leader && leads(*at)));
     server.signal(Signal::TERM);
     assert!(server.wait().success());
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "something is left");
+}
+
+#[test]
+fn what_a_dev_server_that_was_killed_left_goes_when_the_next_one_starts() {
+    let (home, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let variables = [("TMPDIR", temporary.path().to_str().unwrap())];
+    let start = || Server::start_by(&[], home.path(), &["-dev-ha", "-dev-tls", ANY, "-dev-no-store-token"], &variables);
+    let there = || {
+        let entries = std::fs::read_dir(temporary.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let running = start();
+    let its_own = there();
+    assert_eq!(its_own.len(), 2, "{its_own:?}");
+    start().kill();
+    assert_eq!(there().len(), 4);
+    let mut next = start();
+    let now = there();
+    assert!(now.len() == 4 && its_own.iter().all(|name| now.contains(name)), "{now:?}");
+    for server in [&mut next, &mut { running }] {
+        server.signal(Signal::TERM);
+        assert!(server.wait().success());
+    }
+    assert_eq!(there().len(), 0);
 }
 
 #[test]
@@ -162,6 +193,33 @@ fn a_dev_server_that_others_can_join_says_so() {
     server.signal(Signal::TERM);
     assert!(server.wait().success());
     assert_eq!(std::fs::read_dir(temporary.path()).unwrap().count(), 0, "something is left");
+}
+
+#[test]
+fn a_dev_server_is_configured_by_files_but_for_what_makes_it_one() {
+    let home = tempfile::tempdir().unwrap();
+    let config = home.path().join("dev.hcl");
+    let listener = "listener \"tcp\" {\n  address = \"127.0.0.1:0\"\n  tls_disable = true\n}\n";
+    let storage = format!("storage \"file\" {{\n  path = \"{}\"\n}}\n", home.path().join("data").display());
+    std::fs::write(&config, format!("introspection_endpoint = true\ndefault_lease_ttl = \"17m\"\n{listener}{storage}"))
+        .unwrap();
+    let flag = format!("-config={}", config.display());
+    let server = Server::start(home.path(), &["-dev", ANY, &flag, "-dev-root-token-id=root"]);
+    let http = server.http().with_token("root");
+    http.get("sys/internal/inspect/request").expect(200);
+    assert_eq!(http.get("sys/mounts/secret/tune").expect(200).at("/data/default_lease_ttl"), json!(1020));
+    http.get("secret/data/absent").expect(404);
+    assert_eq!(http.get("sys/seal-status").expect(200).at("/storage_type"), json!("inmem"));
+    assert!(!home.path().join("data").exists());
+    server.has_logged("`storage` has no effect on a dev server");
+    let behind = server.said("Listener 2: tcp (addr: \"");
+    let (address, _) = behind.split_once('"').unwrap();
+    crate::support::Http::new(address.parse().unwrap()).get("sys/health").expect(200);
+    // What others reach is refused there, too.
+    std::fs::write(&config, listener.replace("127.0.0.1", "0.0.0.0")).unwrap();
+    let cli = Cli { home: home.path(), environment: Vec::new() };
+    let finished = cli.run(&["server", "-dev", ANY, &flag]);
+    assert!(finished.code == 1 && finished.errors.contains("loopback"), "{finished:?}");
 }
 
 #[test]
