@@ -22,6 +22,12 @@ impl Happened {
         Self { kind, path: path.into(), data_path: None, has_changed: true, more: Vec::new() }
     }
 
+    /// The same to something by name, asked for at `asked/NAME`.
+    #[must_use]
+    pub fn named(kind: &'static str, asked: &str, name: &str) -> Self {
+        Self::new(kind, format!("{asked}/{name}")).with("name", name)
+    }
+
     /// Where what was changed is read, below the mount.
     #[must_use]
     pub fn read_at(self, path: impl Into<String>) -> Self {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_engine::outside::{Failed, Outside, UnderLease};
-use tresor_engine::{Cx, Data, LeaseClaim, Leased, View};
+use tresor_engine::{Cx, Data, Happened, LeaseClaim, Leased, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretBytes;
@@ -142,16 +142,38 @@ fn issue(mut cx: Cx<'_>, asked: Asked, way: Way) -> Result<Issued, Fault> {
     let role = Role::load(&mut cx.view, &asked.name)?;
     let role = role.ok_or_else(|| Fault::invalid(format!("Role {:?} not found", asked.name)))?;
     let root = Root::usable(&mut cx)?;
+    let told = Told { asked: if way == Way::Sts { "sts" } else { "creds" }, role: asked.name.clone() };
     match chosen(&role, way)? {
-        CredentialType::IamUser => user(cx, &root, role, &asked.name),
-        kind => session(cx, &root, role, kind, asked),
+        CredentialType::IamUser => user(cx, &root, role, told),
+        kind => session(cx, &root, role, kind, asked, told),
+    }
+}
+
+/// What those who listen are told of keys: by which path and role.
+#[derive(Clone)]
+struct Told {
+    asked: &'static str,
+    role: String,
+}
+
+impl Told {
+    fn made(&self, view: &mut View<'_>) {
+        view.tell(|| Happened::named("aws/creds-create", self.asked, &self.role));
+    }
+
+    /// The same of what could not be made.
+    fn failed(self) -> impl Fn(&mut View<'_>, Timestamp, &Failed) -> Result<(), Fault> + Send + Sync + 'static {
+        move |view, _now, _failed| {
+            view.tell(|| Happened::named("aws/creds-create-fail", self.asked, &self.role).without_change());
+            Ok(())
+        }
     }
 }
 
 /// A user that exists as long as its lease.
-fn user(mut cx: Cx<'_>, root: &Root, role: Role, role_name: &str) -> Result<Issued, Fault> {
+fn user(mut cx: Cx<'_>, root: &Root, role: Role, told: Told) -> Result<Issued, Fault> {
     let lease = Lease::load(&mut cx.view)?.unwrap_or_default();
-    let name = root.name(&cx, Naming::User, role_name)?;
+    let name = root.name(&cx, Naming::User, &told.role)?;
     let recipe = Recipe { made: Some(Made { user: name.clone(), access: root.access.duplicate() }) };
     let claim = LeaseClaim {
         kind: KIND,
@@ -167,12 +189,17 @@ fn user(mut cx: Cx<'_>, root: &Root, role: Role, role_name: &str) -> Result<Issu
         tags: role.iam_tags,
         arns: role.policy_arns,
         document: role.policy_document,
-        document_name: role_name.to_owned(),
+        document_name: told.role.clone(),
         groups: role.iam_groups,
     };
     let iam = root.access.iam(&doors(&cx), root.access.keys());
     let act = async move { users::make(&iam, &user).await };
-    Ok(Outside::new("", act, |_view, _now, keys| Ok(Data(Shown::new(keys, None, None)))).with_lease(claim))
+    let failed = told.clone().failed();
+    let settle = move |view: &mut View<'_>, _now: Timestamp, keys: &Keys| {
+        told.made(view);
+        Ok(Data(Shown::new(keys, None, None)))
+    };
+    Ok(Outside::new("", act, settle).if_failed(failed).with_lease(claim))
 }
 
 /// What is asked of STS.
@@ -190,7 +217,14 @@ fn sts_ttl(cx: &Cx<'_>, role: &Role, asked: Option<Seconds>) -> Duration {
 }
 
 /// Keys that end by themselves.
-fn session(cx: Cx<'_>, root: &Root, role: Role, kind: CredentialType, asked: Asked) -> Result<Issued, Fault> {
+fn session(
+    cx: Cx<'_>,
+    root: &Root,
+    role: Role,
+    kind: CredentialType,
+    asked: Asked,
+    told: Told,
+) -> Result<Issued, Fault> {
     let ttl = sts_ttl(&cx, &role, asked.ttl);
     let wanted = match kind {
         CredentialType::AssumedRole => {
@@ -239,11 +273,13 @@ fn session(cx: Cx<'_>, root: &Root, role: Role, kind: CredentialType, asked: Ask
         };
         given.map_err(nothing_left)
     };
-    let settle = |_view: &mut View<'_>, now: Timestamp, given: &Session| {
+    let failed = told.clone().failed();
+    let settle = move |view: &mut View<'_>, now: Timestamp, given: &Session| {
+        told.made(view);
         let left = Duration::from_secs(given.expires.since(now).as_secs());
         Ok(Data(Shown::new(&given.keys, given.arn.clone(), Some(left))))
     };
-    Ok(Outside::new("", act, settle).with_lease(claim))
+    Ok(Outside::new("", act, settle).if_failed(failed).with_lease(claim))
 }
 
 /// STS keeps nothing that would have to be taken back.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tresor_engine::{Cx, Data, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Nothing, View};
 use tresor_model::Fault;
 use tresor_record::Record;
 use tresor_wire::duration::{parse_go, print_go};
@@ -66,5 +66,6 @@ pub(crate) async fn read(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> R
 pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let (lease, lease_max) = (duration("lease", &input.lease)?, duration("lease_max", &input.lease_max)?);
     cx.view.write(NAME, &Lease { lease, lease_max }.encode())?;
+    cx.view.tell(|| Happened::new("aws/config-write", NAME));
     Ok(Nothing)
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tresor_engine::{Cx, Data, Keys, Nothing, View, Warned};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View, Warned};
 use tresor_model::Fault;
 use tresor_record::{Part, Record};
 use tresor_wire::input::{CommaList, Input, Limit, Seconds};
@@ -405,6 +405,7 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
         return Err(Fault::invalid("invalid role name"));
     }
     let name = input.name.clone();
+    let is_new = Role::load(&mut cx.view, &name)?.is_none();
     let mut warnings = Vec::new();
     let role = if let Some(text) = input.old_way()? {
         let old = "Detected use of legacy role or policy parameter. Please upgrade to use the new parameters.";
@@ -422,12 +423,16 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
         return Err(Fault::invalid(format!("error(s) validating supplied role data: {text:?}")));
     }
     cx.view.write(&format!("{ROLES}{name}"), &role.encode())?;
+    let kind = if is_new { "aws/role-create" } else { "aws/role-update" };
+    cx.view.tell(|| Happened::named(kind, "roles", &name));
     Ok(Warned(Nothing, warnings))
 }
 
 pub(crate) async fn delete(_engine: &Aws, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
-    if is_name(&input.name) {
-        cx.view.delete(&format!("{ROLES}{}", input.name))?;
+    let place = format!("{ROLES}{}", input.name);
+    if is_name(&input.name) && cx.view.read(&place)?.is_some() {
+        cx.view.delete(&place)?;
+        cx.view.tell(|| Happened::named("aws/role-delete", "roles", &input.name));
     }
     Ok(Nothing)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tresor_credential::timing::Times;
 use tresor_credential::{Moment, Rotation, Template, Timing};
-use tresor_engine::{Cx, Data, Nothing, View, Warned};
+use tresor_engine::{Cx, Data, Happened, Nothing, View, Warned};
 use tresor_env::outgoing::Base;
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
@@ -430,5 +430,6 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
     root.change_times(input.times, cx.now)?;
     root.store(&mut cx.view)?;
     rotate::plan_next(&mut cx.view, &root, cx.now)?;
+    cx.view.tell(|| Happened::new("aws/config-write", NAME));
     Ok(Warned(Nothing, warnings))
 }

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use tresor_engine::outside::{Failed, Left, Outside};
-use tresor_engine::{Answer, Cx, Data, Nothing, View};
+use tresor_engine::{Answer, Cx, Data, Happened, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_sigv4::Keys;
@@ -163,11 +163,15 @@ fn begin<T: Answer + 'static>(mut cx: Cx<'_>, answer: fn(&str) -> T) -> Result<O
         root.store(view)?;
         plan_next(view, &root, now)?;
         Note { began, former: Some(Former { user: tried.user.clone(), key: old.clone() }) }.store(view, now)?;
+        view.tell(|| Happened::new("aws/root-rotate", "config/rotate-root"));
         Ok(answer(&tried.keys.access_key))
     };
-    Ok(Outside::new("", act, settle).if_failed(|view, _now, failed| match failed.left {
-        Left::Nothing => forget(view),
-        Left::Something | Left::Doubt => Ok(()),
+    Ok(Outside::new("", act, settle).if_failed(|view, _now, failed| {
+        view.tell(|| Happened::new("aws/root-rotate-fail", "config/rotate-root").without_change());
+        match failed.left {
+            Left::Nothing => forget(view),
+            Left::Something | Left::Doubt => Ok(()),
+        }
     }))
 }
 

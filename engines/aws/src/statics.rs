@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tresor_credential::{Rotation, Schedule};
 use tresor_engine::outside::{Failed, Outside};
-use tresor_engine::{Cx, Data, Keys, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
@@ -25,6 +25,9 @@ use crate::root::{Access, Root};
 use crate::sts::{Assumed, Limits};
 
 const ROLES: &str = "static-role/";
+/// Where those who listen know roles and keys from.
+const ROLES_PATH: &str = "static-roles";
+const CREDS_PATH: &str = "static-creds";
 /// How the engine is called for a role.
 pub(crate) const WAKE: &str = "static-role/";
 /// A shorter period has no role.
@@ -349,6 +352,7 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
     if role.used.is_some() {
         role.due = rotation.next(cx.now);
         role.store(&mut cx.view, &name, role.due)?;
+        cx.view.tell(|| Happened::named("aws/static-role-update", ROLES_PATH, &name));
         return Ok(Outside::done(Data(role.show(name))));
     }
     let access = Root::usable(&mut cx)?.access;
@@ -359,15 +363,19 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
     let act = async move { rotating.make().await };
     let settle = move |view: &mut View<'_>, now: Timestamp, made: &Made| {
         let role = promote(view, now, &settled, made)?;
+        view.tell(|| Happened::named("aws/static-role-create", ROLES_PATH, &settled));
         Ok(Data(role.show(settled.clone())))
     };
-    Ok(Outside::new("", act, settle).if_failed(move |view, _now, _failed| forget(view, &failed)))
+    Ok(Outside::new("", act, settle).if_failed(move |view, _now, _failed| {
+        view.tell(|| Happened::named("aws/rotate-fail", CREDS_PATH, &failed).without_change());
+        forget(view, &failed)
+    }))
 }
 
 pub(crate) async fn delete(_engine: &Aws, mut cx: Cx<'_>, input: ByName) -> Result<Outside<Nothing>, Fault> {
     let Some(role) = StaticRole::load(&mut cx.view, &input.name)? else { return Ok(Outside::done(Nothing)) };
     let Ok(root) = Root::usable(&mut cx) else {
-        forget(&mut cx.view, &input.name)?;
+        removed(&mut cx.view, &input.name)?;
         return Ok(Outside::done(Nothing));
     };
     let rotating = Rotating::new(&cx, root.access, &role);
@@ -379,7 +387,13 @@ pub(crate) async fn delete(_engine: &Aws, mut cx: Cx<'_>, input: ByName) -> Resu
         }
     };
     let name = input.name;
-    Ok(Outside::new("", act, move |view, _now, ()| forget(view, &name).map(|()| Nothing)))
+    Ok(Outside::new("", act, move |view, _now, ()| removed(view, &name).map(|()| Nothing)))
+}
+
+/// The role is deleted, and those who listen are told.
+fn removed(view: &mut View<'_>, name: &str) -> Result<(), Fault> {
+    view.tell(|| Happened::named("aws/static-role-delete", ROLES_PATH, name));
+    forget(view, name)
 }
 
 pub(crate) async fn creds(_engine: &Aws, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<CredsShown>>, Fault> {
@@ -408,7 +422,15 @@ pub(crate) fn awake(mut cx: Cx<'_>, name: &str) -> Result<Outside<Nothing>, Faul
     }
     let access = Root::usable(&mut cx)?.access;
     let rotating = Rotating::new(&cx, access, &role);
-    let name = name.to_owned();
+    let (name, failing) = (name.to_owned(), name.to_owned());
     let act = async move { rotating.make().await };
-    Ok(Outside::new("", act, move |view, now, made: &Made| promote(view, now, &name, made).map(|_| Nothing)))
+    let settle = move |view: &mut View<'_>, now: Timestamp, made: &Made| {
+        promote(view, now, &name, made)?;
+        view.tell(|| Happened::named("aws/rotate", CREDS_PATH, &name));
+        Ok(Nothing)
+    };
+    Ok(Outside::new("", act, settle).if_failed(move |view, _now, _failed| {
+        view.tell(|| Happened::named("aws/rotate-fail", CREDS_PATH, &failing).without_change());
+        Ok(())
+    }))
 }

@@ -14,7 +14,7 @@ use tresor_wire::output::Output;
 use crate::connection::{Connection, PASSWORDS_MAX, copied, promote, remember};
 use crate::plugins::Plugin;
 use crate::settings::{self, Common};
-use crate::{Database, Doors, checked_name, happened, root};
+use crate::{Database, Doors, checked_name, root};
 
 /// How long an id is.
 pub(crate) const ID_LENGTH: usize = 12;
@@ -262,7 +262,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     engine.targets.close(&before.id);
     coming.store(&mut cx.view)?;
     root::plan_next(&mut cx.view, &coming, cx.now)?;
-    cx.view.tell(|| happened("database/config-write", "config", name));
+    cx.view.tell(|| Happened::named("database/config-write", "config", name));
     let warnings = (plugin.warnings)(&coming).into_iter().chain(settings::unrecognized(&ignored));
     Ok(Warned(Nothing, warnings.collect()))
 }
@@ -274,7 +274,7 @@ pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
         cx.view.delete(&format!("config/{name}"))?;
         cx.view.no_wake(&root::wake_name(name))?;
         engine.targets.close(&connection.id);
-        cx.view.tell(|| happened("database/config-delete", "config", name));
+        cx.view.tell(|| Happened::named("database/config-delete", "config", name));
     }
     Ok(Nothing)
 }
@@ -282,7 +282,7 @@ pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
 pub(crate) async fn reset(engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     let connection = Connection::named(&mut cx.view, checked_name(&input.name)?)?;
     engine.targets.close(&connection.id);
-    cx.view.tell(|| happened("database/reset", "reset", &input.name).without_change());
+    cx.view.tell(|| Happened::named("database/reset", "reset", &input.name).without_change());
     Ok(Nothing)
 }
 

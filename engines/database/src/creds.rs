@@ -6,7 +6,7 @@ use std::time::Duration;
 use tresor_credential::{Moment, Template, layout};
 use tresor_crypto::token_text::random_base62;
 use tresor_engine::outside::{Left, UnderLease};
-use tresor_engine::{Cx, Data, LeaseClaim, MountFacts, Outside};
+use tresor_engine::{Cx, Data, Happened, LeaseClaim, MountFacts, Outside};
 use tresor_env::tasks::{NotComputed, run_computing};
 use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_record::Record;
@@ -22,7 +22,7 @@ use crate::roles::Role;
 use crate::settings::{Common, FIELDS};
 use crate::statements::{are_blank, put_in};
 use crate::target::{NewAccount, Proof, Target};
-use crate::{Database, Doors, checked_name, happened};
+use crate::{Database, Doors, checked_name};
 
 /// An account is let in for so much longer than its lease lasts, so that clocks may differ.
 const GRACE: Duration = Duration::from_secs(5);
@@ -169,13 +169,13 @@ pub(crate) async fn make(
     };
     let (made, failing) = (name.to_owned(), name.to_owned());
     let planned = Outside::new(connection.name, act, move |view, _now, account: &NewAccount| {
-        view.tell(|| happened("database/creds-create", "creds", &made));
+        view.tell(|| Happened::named("database/creds-create", "creds", &made));
         Ok(Data(Made::of(account)))
     });
     let forgotten = Arc::<str>::from(noted);
     Ok(planned
         .if_failed(move |view, _now, failed| {
-            view.tell(|| happened("database/creds-create-fail", "creds", &failing).without_change());
+            view.tell(|| Happened::named("database/creds-create-fail", "creds", &failing).without_change());
             // Otherwise the recipe takes away what there may be, and the note with it.
             if failed.left == Left::Nothing { view.delete(&forgotten) } else { Ok(()) }
         })

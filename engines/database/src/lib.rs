@@ -33,8 +33,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tresor_engine::{
-    Class, Cx, Descriptor, Engine, EngineFactory, Happened, Kind, Leased, MountFacts, Mounted, Nothing, Outside,
-    Routes, View,
+    Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Nothing, Outside, Routes, View,
 };
 use tresor_env::{Clock, Net, Outgoing};
 use tresor_model::Fault;
@@ -155,11 +154,6 @@ impl Doors {
         })
         .await
     }
-}
-
-/// What happened to something by name, asked for at `asked/NAME`.
-pub(crate) fn happened(kind: &'static str, asked: &str, name: &str) -> Happened {
-    Happened::new(kind, format!("{asked}/{name}")).with("name", name)
 }
 
 /// A name of a connection or role.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tresor_credential::Template;
-use tresor_engine::{Cx, Data, Keys, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::{Fault, Map};
 use tresor_record::Record;
 use tresor_secret::SecretString;
@@ -16,7 +16,7 @@ use crate::config::ByName;
 use crate::connection::Connection;
 use crate::plugins::Plugin;
 use crate::statements::are_blank;
-use crate::{Database, checked_name, happened, settings};
+use crate::{Database, checked_name, settings};
 
 /// What roles call a password, a key of which the server is told the public half, and a certificate.
 pub(crate) const PASSWORD: &str = "password";
@@ -317,14 +317,14 @@ pub(crate) async fn write(_engine: &Database, mut cx: Cx<'_>, input: Write) -> R
             .map_err(|error| Fault::invalid(format!("invalid common_name_template: {error}")))?;
     }
     cx.view.write(&place(name), &role.encode())?;
-    cx.view.tell(|| happened(kind, "roles", name));
+    cx.view.tell(|| Happened::named(kind, "roles", name));
     Ok(Nothing)
 }
 
 pub(crate) async fn delete(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
     if is_there(&mut cx.view, &input.name)? {
         cx.view.delete(&place(&input.name))?;
-        cx.view.tell(|| happened("database/role-delete", "roles", &input.name));
+        cx.view.tell(|| Happened::named("database/role-delete", "roles", &input.name));
     }
     Ok(Nothing)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_engine::outside::{Failed, Left};
-use tresor_engine::{Cx, Nothing, Outside, View};
+use tresor_engine::{Cx, Happened, Nothing, Outside, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_secret::SecretString;
 
@@ -17,7 +17,7 @@ use crate::config::ByName;
 use crate::connection::{Connection, PASSWORDS_MAX, copied};
 use crate::settings::Common;
 use crate::target::Trouble;
-use crate::{Database, Doors, checked_name, happened};
+use crate::{Database, Doors, checked_name};
 
 /// The least time between two rotations.
 pub(crate) const PERIOD_MIN: Duration = Duration::from_secs(10);
@@ -99,11 +99,11 @@ fn rotation_of(engine: &Database, mut cx: Cx<'_>, mut connection: Connection) ->
     let settled = Arc::clone(&begun);
     let planned = Outside::new(connection.name, act, move |view, now, candidate: &SecretString| {
         settle(view, &settled, Some(candidate), now)?;
-        view.tell(|| happened("database/root-rotate", "rotate-root", &settled.0));
+        view.tell(|| Happened::named("database/root-rotate", "rotate-root", &settled.0));
         Ok(Nothing)
     });
     Ok(planned.if_failed(move |view, now, failed| {
-        view.tell(|| happened("database/root-rotate-fail", "rotate-root", &begun.0).without_change());
+        view.tell(|| Happened::named("database/root-rotate-fail", "rotate-root", &begun.0).without_change());
         if failed.left != Left::Nothing {
             return Ok(());
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tresor_credential::{Rotation, Schedule};
 use tresor_engine::outside::{Failed, Left};
-use tresor_engine::{Cx, Data, Keys, Nothing, Outside, View};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, Outside, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 use tresor_secret::SecretString;
@@ -22,7 +22,7 @@ use crate::connection::{Connection, PASSWORDS_MAX, copied, promote};
 use crate::roles::{Credential, CredentialFields, CredentialShown, Page};
 use crate::settings::Common;
 use crate::target::Trouble;
-use crate::{Database, Doors, checked_name, happened, roles};
+use crate::{Database, Doors, checked_name, roles};
 
 /// The least time between two rotations.
 const PERIOD_MIN: Duration = Duration::from_secs(5);
@@ -208,7 +208,7 @@ pub(crate) async fn delete(_engine: &Database, mut cx: Cx<'_>, input: ByName) ->
     if is_there(&mut cx.view, name)? {
         cx.view.delete(&place(name))?;
         cx.view.no_wake(&wake_name(name))?;
-        cx.view.tell(|| happened("database/static-role-delete", "static-roles", name));
+        cx.view.tell(|| Happened::named("database/static-role-delete", "static-roles", name));
     }
     Ok(Nothing)
 }
@@ -220,7 +220,7 @@ pub(crate) async fn creds(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
     Connection::named(&mut cx.view, &role.db_name)?.allows(name)?;
     let password = role.passwords.first().ok_or_else(|| Fault::invalid("the account has no password yet"))?;
     let next = role.rotation()?.due(role.last_rotation.unwrap_or(cx.now), cx.now);
-    cx.view.tell(|| happened("database/static-creds-create", "static-creds", name).without_change());
+    cx.view.tell(|| Happened::named("database/static-creds-create", "static-creds", name).without_change());
     let left = Duration::from_secs(u64::try_from(next.seconds() - cx.now.seconds()).unwrap_or_default());
     Ok(Data(CredsShown {
         password: password.expose().clone(),
@@ -339,7 +339,7 @@ impl Changed {
         }
         self.role.store(view, &self.name)?;
         let kind = if self.is_new { "database/static-role-create" } else { "database/static-role-update" };
-        view.tell(|| happened(kind, "static-roles", &self.name));
+        view.tell(|| Happened::named(kind, "static-roles", &self.name));
         Ok(())
     }
 }
@@ -457,13 +457,13 @@ fn rotation_of(
         role.store(view, &settled)?;
         view.wake(&wake_name(&settled), role.rotation()?.next(now))?;
         view.tell(|| match on_failure {
-            OnFailure::Forget => happened("database/static-role-create", "static-roles", &settled),
-            OnFailure::Keep => happened("database/rotate", "rotate-role", &settled),
+            OnFailure::Forget => Happened::named("database/static-role-create", "static-roles", &settled),
+            OnFailure::Keep => Happened::named("database/rotate", "rotate-role", &settled),
         });
         Ok(Nothing)
     });
     Ok(planned.if_failed(move |view, _now, failed| {
-        view.tell(|| happened("database/rotate-fail", "rotate-role", &noted).without_change());
+        view.tell(|| Happened::named("database/rotate-fail", "rotate-role", &noted).without_change());
         if failed.left == Left::Nothing && on_failure == OnFailure::Forget {
             view.delete(&place(&noted))?;
             view.no_wake(&wake_name(&noted))?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tresor_credential::Timing;
 use tresor_credential::timing::{Sent, Times};
 use tresor_directory::{Certificates, Dialer, Tls, Version, addresses};
-use tresor_engine::{Cx, Data, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Nothing, View};
 use tresor_env::{Clock, Net};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
@@ -599,6 +599,7 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
     }
     root::plan_next(&mut cx.view, &config, cx.now)?;
     config.store(&mut cx.view)?;
+    cx.view.tell(|| Happened::new("ldap/config-write", "config"));
     Ok(Nothing)
 }
 
@@ -607,6 +608,7 @@ pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -
         config.is_former = true;
         config.store(&mut cx.view)?;
         cx.view.no_wake(root::WAKE)?;
+        cx.view.tell(|| Happened::new("ldap/config-delete", "config"));
     }
     Ok(Nothing)
 }

@@ -7,7 +7,7 @@
 use tresor_credential::Moment;
 use tresor_directory::{Connection, DirectoryError, Outcome};
 use tresor_engine::outside::{Failed, Outside, UnderLease};
-use tresor_engine::{Cx, Data, LeaseClaim, Leased};
+use tresor_engine::{Cx, Data, Happened, LeaseClaim, Leased};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 use tresor_secret::SecretBytes;
@@ -80,7 +80,7 @@ pub(crate) async fn make(
     let directory = config.directory(cx.net, cx.clock, cx.now)?;
 
     let names: Vec<String> = creation.iter().map(|change| change.name.clone()).collect();
-    let recipe = Made { role: input.name, config: config.number, deletion };
+    let recipe = Made { role: input.name.clone(), config: config.number, deletion };
     let claim = LeaseClaim {
         kind: KIND,
         recipe: SecretBytes::new(recipe.encode().to_vec()),
@@ -110,12 +110,18 @@ pub(crate) async fn make(
         }
         Ok(password)
     };
-    let planned = Outside::new("", act, move |_, _, password: &tresor_secret::SecretString| {
+    let (issued, failing) = (input.name.clone(), input.name);
+    let planned = Outside::new("", act, move |view, _, password: &tresor_secret::SecretString| {
+        view.tell(|| Happened::named("ldap/creds-create", "creds", &issued));
         Ok(Data(Credentials {
             username: username.clone(),
             password: shown(password),
             distinguished_names: names.clone(),
         }))
+    });
+    let planned = planned.if_failed(move |view, _now, _failed| {
+        view.tell(|| Happened::named("ldap/creds-create-fail", "creds", &failing).without_change());
+        Ok(())
     });
     Ok(Some(planned.with_lease(claim)))
 }

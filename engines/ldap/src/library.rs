@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use tresor_engine::outside::Outside;
-use tresor_engine::{Cx, Data, Keys, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::{Fault, Map, map};
 use tresor_record::Record;
 use tresor_wire::input::{CommaList, Input, PathParameters, Seconds};
@@ -175,6 +175,8 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
     let config = config.ok_or_else(|| Fault::invalid("config must exist to create a library"))?;
     config.manages("a library")?;
     let known = LibrarySet::load(&mut cx.view, &input.name)?;
+    let is_new = known.as_ref().is_none_or(|known| known.users.is_empty());
+    let kind = if is_new { "ldap/library-create" } else { "ldap/library-update" };
     if known.is_none() {
         name::check(&input.name)?;
     }
@@ -213,6 +215,7 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
     set.users.retain(|user| has(&users, user));
     set.store(&mut cx.view, &input.name)?;
     if taken_over.is_empty() {
+        cx.view.tell(|| Happened::named(kind, "library", &input.name));
         return Ok(Outside::done(Nothing));
     }
     let name = input.name;
@@ -223,6 +226,7 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
             ordered.extend(set.users.iter().filter(|user| !users.contains(user)).cloned());
             set.users = ordered;
             set.store(view, &name)?;
+            view.tell(|| Happened::named(kind, "library", &name));
         }
         Ok(Nothing)
     })
@@ -249,6 +253,7 @@ pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Res
         Account::forget(&mut cx.view, user)?;
     }
     cx.view.delete(&place(&input.name))?;
+    cx.view.tell(|| Happened::named("ldap/library-delete", "library", &input.name));
     Ok(Nothing)
 }
 

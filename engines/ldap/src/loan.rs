@@ -5,7 +5,7 @@
 
 use tresor_engine::answer::Secret;
 use tresor_engine::outside::Outside;
-use tresor_engine::{Cx, Data, LeaseClaim, Leased};
+use tresor_engine::{Cx, Data, Happened, LeaseClaim, Leased};
 use tresor_model::Fault;
 use tresor_record::Record;
 use tresor_secret::SecretBytes;
@@ -85,6 +85,7 @@ pub(crate) async fn check_out(_engine: &Ldap, mut cx: Cx<'_>, input: CheckOut) -
         account.loans += 1;
         account.borrower = Some(Borrower::of(&cx));
         account.store(&mut cx.view)?;
+        cx.view.tell(|| lent_or_back("check-out", &input.name, &user));
         let loan = Loan { set: input.name, user: user.clone(), number: account.loans };
         let claim = LeaseClaim {
             kind: KIND,
@@ -139,7 +140,19 @@ fn bring_back(mut cx: Cx<'_>, input: CheckIn, is_manager: bool) -> Result<Outsid
     if accounts.is_empty() {
         return Ok(Outside::done(answer()));
     }
-    rotating::plan(&mut cx, &config, accounts, move |_, _| Ok(answer()))
+    let (set, back) = (input.name, accounts.iter().map(|account| account.user.clone()).collect::<Vec<_>>());
+    rotating::plan(&mut cx, &config, accounts, move |view, _| {
+        for user in &back {
+            view.tell(|| lent_or_back("check-in", &set, user));
+        }
+        Ok(answer())
+    })
+}
+
+/// An account was lent, or is back, however that came.
+fn lent_or_back(operation: &'static str, set: &str, user: &str) -> Happened {
+    let kind = if operation == "check-out" { "ldap/library-check-out" } else { "ldap/library-check-in" };
+    Happened::new(kind, format!("library/{set}/{operation}")).with("name", set).with("service_account_name", user)
 }
 
 /// The account of a loan, while it is lent.
@@ -176,5 +189,6 @@ pub(crate) async fn revoke(mut cx: Cx<'_>, lease: Leased<'_>) -> Result<(), Faul
     account.candidate = Some(candidate);
     account.promote(cx.now);
     account.store(&mut cx.view)?;
+    cx.view.tell(|| lent_or_back("check-in", &loan.set, &account.user));
     cx.view.no_wake(&key(&account.user))
 }

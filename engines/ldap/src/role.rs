@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tresor_credential::{Moment, Template};
-use tresor_engine::{Cx, Data, Keys, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::Fault;
 use tresor_record::Record;
 use tresor_wire::input::{Input, PathParameters, Seconds};
@@ -129,6 +129,7 @@ pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Resul
 
 pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let known = Role::load(&mut cx.view, &input.name)?;
+    let kind = if known.is_none() { "ldap/role-create" } else { "ldap/role-update" };
     if known.is_none() {
         name::check(&input.name)?;
     }
@@ -164,12 +165,15 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
     }
     role.username(&cx, &input.name)?;
     cx.view.write(&format!("role/{}", input.name), &role.encode())?;
+    cx.view.tell(|| Happened::named(kind, "role", &input.name));
     Ok(Nothing)
 }
 
 pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
-    if is_name(&input.name) {
-        cx.view.delete(&format!("role/{}", input.name))?;
+    let place = format!("role/{}", input.name);
+    if is_name(&input.name) && cx.view.read(&place)?.is_some() {
+        cx.view.delete(&place)?;
+        cx.view.tell(|| Happened::named("ldap/role-delete", "role", &input.name));
     }
     Ok(Nothing)
 }

@@ -4,7 +4,7 @@
 //! more, since a directory of several servers may take its time.
 
 use tresor_engine::outside::{Failed, Left, Outside};
-use tresor_engine::{Cx, Nothing, View};
+use tresor_engine::{Cx, Happened, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_secret::SecretString;
 use tresor_wire::input::EmptyInput;
@@ -83,10 +83,12 @@ fn plan(cx: &mut Cx<'_>, mut config: Config) -> Result<Outside<Nothing>, Fault> 
             config.rotated = Some(now);
             config.store(view)?;
             plan_next(view, &config, now)?;
+            view.tell(|| Happened::new("ldap/root-rotate", "rotate-root"));
         }
         Ok(Nothing)
     };
     let note = move |view: &mut View<'_>, now: Timestamp, failed: &Failed| {
+        view.tell(|| Happened::new("ldap/root-rotate-fail", "rotate-root").without_change());
         let Some(mut config) = begun(view, number)? else { return Ok(()) };
         if failed.left == Left::Nothing && !was_in_doubt {
             config.candidate = None;

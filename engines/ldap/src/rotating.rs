@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use tresor_engine::outside::{Failed, Left, Outside};
-use tresor_engine::{Answer, Cx, Nothing, View};
+use tresor_engine::{Answer, Cx, Happened, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_secret::SecretString;
 
@@ -115,7 +115,17 @@ fn settle(view: &mut View<'_>, now: Timestamp, job: &Job) -> Result<(), Fault> {
     account.promote(now);
     account.store(view)?;
     let has_keeper = match &account.keeper {
-        Keeper::Role(role) => StaticRole::taken_over(view, role, &account, now)?,
+        Keeper::Role(role) => {
+            let was_settled = StaticRole::is_settled(view, role)?;
+            let is_there = StaticRole::taken_over(view, role, &account, now)?;
+            if is_there {
+                view.tell(|| match was_settled {
+                    true => Happened::named("ldap/rotate", "rotate-role", role),
+                    false => Happened::named("ldap/static-role-create", "static-role", role),
+                });
+            }
+            is_there
+        }
         Keeper::Set(set) => {
             view.no_wake(&job.key)?;
             LibrarySet::take_in(view, set, &account.user)?
@@ -127,6 +137,9 @@ fn settle(view: &mut View<'_>, now: Timestamp, job: &Job) -> Result<(), Fault> {
 /// It failed: what was certainly not done is forgotten, what is in doubt is finished later.
 fn note(view: &mut View<'_>, now: Timestamp, key: &str, was_in_doubt: bool, left: Left) -> Result<(), Fault> {
     let Some(mut account) = Account::load(view, key)? else { return view.no_wake(key) };
+    if let Keeper::Role(role) = &account.keeper {
+        view.tell(|| Happened::named("ldap/rotate-fail", "rotate-role", role).without_change());
+    }
     match left {
         // It is still lent, and comes back another time.
         Left::Nothing if account.borrower.is_some() => account.next = account.candidate.take(),

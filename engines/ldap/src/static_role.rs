@@ -8,7 +8,7 @@ use std::time::Duration;
 use tresor_credential::Timing;
 use tresor_credential::timing::Sent;
 use tresor_engine::outside::Outside;
-use tresor_engine::{Cx, Data, Keys, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
 use tresor_secret::SecretString;
@@ -293,7 +293,7 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<Outside<
                 let config = Config::known(&mut cx.view)?;
                 let told = copy(&password);
                 account.last_password = account.password.replace(password);
-                let written = Written { name: sent.name, role, account };
+                let written = Written { name: sent.name, role, account, is_new: false };
                 let (user, dn) = (&written.account.user, &written.account.name);
                 let asked = Account::new(user.clone(), dn.clone(), written.account.keeper.clone());
                 return verifying::plan(cx, &config, &asked, &told, move |view, now| written.store(view, now));
@@ -307,6 +307,7 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<Outside<
         }
     }
     role.store(&mut cx.view, &sent.name)?;
+    cx.view.tell(|| Happened::named("ldap/static-role-update", "static-role", &sent.name));
     Ok(Outside::done(Nothing))
 }
 
@@ -315,12 +316,15 @@ struct Written {
     name: String,
     role: StaticRole,
     account: Account,
+    is_new: bool,
 }
 
 impl Written {
     fn store(&self, view: &mut View<'_>, now: Timestamp) -> Result<(), Fault> {
         self.role.store(view, &self.name)?;
         self.account.store(view)?;
+        let kind = if self.is_new { "ldap/static-role-create" } else { "ldap/static-role-update" };
+        view.tell(|| Happened::named(kind, "static-role", &self.name));
         // What nobody knows the end of is finished first.
         if self.account.candidate.is_none() { self.role.wake_next(view, &self.account, now) } else { Ok(()) }
     }
@@ -356,11 +360,11 @@ fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
     if is_skipped {
         let account = Account { candidate: None, ..account };
         let Some(told) = account.password.as_ref().map(copy) else {
-            Written { name: sent.name, role, account }.store(&mut cx.view, cx.now)?;
+            Written { name: sent.name, role, account, is_new: true }.store(&mut cx.view, cx.now)?;
             return Ok(Outside::done(Nothing));
         };
         let asked = Account::new(account.user.clone(), account.name.clone(), account.keeper.clone());
-        let written = Written { name: sent.name, role, account };
+        let written = Written { name: sent.name, role, account, is_new: true };
         return verifying::plan(cx, &config, &asked, &told, move |view, now| written.store(view, now));
     }
     role.store(&mut cx.view, &sent.name)?;
@@ -371,6 +375,7 @@ pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Res
     if let Some(role) = StaticRole::load(&mut cx.view, &input.name)? {
         Account::forget(&mut cx.view, &role.user)?;
         StaticRole::forget(&mut cx.view, &input.name)?;
+        cx.view.tell(|| Happened::named("ldap/static-role-delete", "static-role", &input.name));
     }
     Ok(Nothing)
 }

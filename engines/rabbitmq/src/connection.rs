@@ -4,7 +4,7 @@
 //! than it was given for. Deliberately absent: a client that is kept; one is made of what is stored whenever it is needed,
 //! so none is older than the configuration.
 
-use tresor_engine::{Cx, Nothing, View, Warned};
+use tresor_engine::{Cx, Happened, Nothing, View, Warned};
 use tresor_env::outgoing::Base;
 use tresor_model::Fault;
 use tresor_record::Record;
@@ -84,6 +84,7 @@ pub(crate) async fn write(_engine: &RabbitMq, mut cx: Cx<'_>, input: Write) -> R
         Broker::new(cx.outgoing, &connection.access).verify().await?;
     }
     cx.view.write(NAME, &connection.encode())?;
+    cx.view.tell(|| Happened::new("rabbitmq/config-write", NAME));
     let warning = "passwords go to this broker in the clear: its connection_uri is http://";
     Ok(Warned(Nothing, if is_open { vec![warning.to_owned()] } else { Vec::new() }))
 }

@@ -6,7 +6,7 @@
 use tresor_credential::{Moment, Template};
 use tresor_crypto::token_text::random_base62;
 use tresor_engine::outside::{Failed, Outside, UnderLease};
-use tresor_engine::{Cx, Data, LeaseClaim, Leased};
+use tresor_engine::{Cx, Data, Happened, LeaseClaim, Leased};
 use tresor_model::Fault;
 use tresor_record::Record;
 use tresor_secret::{SecretBytes, SecretString};
@@ -103,8 +103,14 @@ pub(crate) async fn issue(
         broker.grant(&user).await.map_err(|error| failed(error, true))?;
         Ok(user)
     };
-    let planned = Outside::new(connection.access.uri, act, |_view, _now, user: &NewUser| {
+    let (made, failing) = (input.name.clone(), input.name);
+    let planned = Outside::new(connection.access.uri, act, move |view, _now, user: &NewUser| {
+        view.tell(|| Happened::named("rabbitmq/creds-create", "creds", &made));
         Ok(Data(Shown { username: user.name.clone(), password: user.password.expose().clone() }))
+    });
+    let planned = planned.if_failed(move |view, _now, _failed| {
+        view.tell(|| Happened::named("rabbitmq/creds-create-fail", "creds", &failing).without_change());
+        Ok(())
     });
     Ok(planned.with_lease(claim))
 }

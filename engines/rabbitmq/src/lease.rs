@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use tresor_engine::{Cx, Data, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Nothing, View};
 use tresor_model::Fault;
 use tresor_record::Record;
 use tresor_wire::input::{EmptyInput, Input, Seconds};
@@ -56,5 +56,6 @@ pub(crate) async fn read(_engine: &RabbitMq, mut cx: Cx<'_>, _input: EmptyInput)
 
 pub(crate) async fn write(_engine: &RabbitMq, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     cx.view.write(NAME, &Lease { ttl: input.ttl.0, max_ttl: input.max_ttl.0 }.encode())?;
+    cx.view.tell(|| Happened::new("rabbitmq/config-write", NAME));
     Ok(Nothing)
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use tresor_engine::{Cx, Data, Keys, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::{Body, Fault, Map};
 use tresor_record::{Part, Record};
 use tresor_wire::input::{Input, Limit};
@@ -206,13 +206,18 @@ pub(crate) async fn write(_engine: &RabbitMq, mut cx: Cx<'_>, input: Write) -> R
     if input.tags.is_empty() && vhosts.is_empty() {
         return Err(Fault::invalid("both tags and vhosts not specified"));
     }
+    let is_new = Rights::load(&mut cx.view, &input.name)?.is_none();
     cx.view.write(&format!("{ROLES}{}", input.name), &Rights { tags: input.tags, vhosts, vhost_topics }.encode())?;
+    let kind = if is_new { "rabbitmq/role-create" } else { "rabbitmq/role-update" };
+    cx.view.tell(|| Happened::named(kind, "roles", &input.name));
     Ok(Nothing)
 }
 
 pub(crate) async fn delete(_engine: &RabbitMq, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
-    if is_name(&input.name) {
-        cx.view.delete(&format!("{ROLES}{}", input.name))?;
+    let place = format!("{ROLES}{}", input.name);
+    if is_name(&input.name) && cx.view.read(&place)?.is_some() {
+        cx.view.delete(&place)?;
+        cx.view.tell(|| Happened::named("rabbitmq/role-delete", "roles", &input.name));
     }
     Ok(Nothing)
 }

@@ -10,7 +10,7 @@ use tresor_harness::{Harness, ROOT, assembly};
 use tresor_model::{Ending, Fault, Map, Message, Messages, Refusal, map};
 
 /// What is told by now.
-async fn told(harness: &Harness, listening: &mut dyn Messages) -> Vec<Value> {
+pub(crate) async fn told(harness: &Harness, listening: &mut dyn Messages) -> Vec<Value> {
     harness.settle().await;
     let mut events = Vec::new();
     while let Some(message) = listening.next().now_or_never() {
@@ -31,7 +31,7 @@ fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
     expected.iter().map(|(kind, path)| ((*kind).to_owned(), (*path).to_owned())).collect()
 }
 
-fn as_json() -> Map {
+pub(crate) fn as_json() -> Map {
     map! { "json" => "true" }
 }
 

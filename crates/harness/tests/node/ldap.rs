@@ -12,14 +12,15 @@ use tresor_directory::{Dialer, Filter, Scope, addresses};
 use tresor_env::doubles::TestDoors;
 use tresor_harness::{Captured, Harness, ROOT, assembly};
 use tresor_secret::SecretString;
-use tresor_services::slapd::{MANAGER, MANAGER_PASSWORD};
+use tresor_services::slapd::MANAGER;
+pub(crate) use tresor_services::slapd::MANAGER_PASSWORD;
 use tresor_services::{Between, Slapd};
 
 const ALICE: &str = "cn=alice,ou=people,dc=example,dc=com";
-const CREATION: &str = "dn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: add\nobjectClass: inetOrgPerson\nsn: {{.Username}}\n\
+pub(crate) const CREATION: &str = "dn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: add\nobjectClass: inetOrgPerson\nsn: {{.Username}}\n\
                         userPassword: {{.Password}}\n\ndn: cn=staff,ou=groups,dc=example,dc=com\nchangetype: modify\nadd: member\n\
                         member: cn={{.Username}},ou=people,dc=example,dc=com\n-\n";
-const DELETION: &str = "dn: cn=staff,ou=groups,dc=example,dc=com\nchangetype: modify\ndelete: member\n\
+pub(crate) const DELETION: &str = "dn: cn=staff,ou=groups,dc=example,dc=com\nchangetype: modify\ndelete: member\n\
                         member: cn={{.Username}},ou=people,dc=example,dc=com\n-\n\ndn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: delete\n";
 
 /// A node whose network is the machine's, so that it reaches a real directory.
@@ -32,7 +33,7 @@ async fn node() -> Harness {
 }
 
 /// The same with a mount that acts on this directory.
-async fn node_with(server: &Slapd) -> Harness {
+pub(crate) async fn node_with(server: &Slapd) -> Harness {
     let harness = node().await;
     harness.prepare("POST", "sys/mounts/ldap", json!({ "type": "ldap" })).await;
     let config = json!({

@@ -37,6 +37,7 @@ mod database_mysql;
 mod databases;
 mod edge;
 mod events;
+mod events_engines;
 mod every_endpoint;
 mod failover;
 mod headers;

@@ -17,7 +17,7 @@ use tresor_wire::time::rfc3339;
 type Form = BTreeMap<String, String>;
 
 /// How something fails: in AWS's words, or without any.
-type Failing = Result<(u16, &'static str), OutgoingError>;
+pub(crate) type Failing = Result<(u16, &'static str), OutgoingError>;
 
 /// A fake of AWS with users that have keys and whatever else was given to them.
 #[derive(Default)]
@@ -33,7 +33,7 @@ pub(crate) struct Aws {
     /// Servers that do not answer.
     down: Vec<&'static str>,
     /// Actions that fail like this, so many times.
-    fails: Vec<(&'static str, usize, Failing)>,
+    pub(crate) fails: Vec<(&'static str, usize, Failing)>,
     made: usize,
     /// When keys were made, where a test says so.
     dates: BTreeMap<String, String>,
@@ -210,9 +210,9 @@ impl Aws {
     }
 }
 
-type Shared = Arc<Mutex<Aws>>;
+pub(crate) type Shared = Arc<Mutex<Aws>>;
 
-async fn with_aws() -> (Harness, Shared) {
+pub(crate) async fn with_aws() -> (Harness, Shared) {
     let harness = Harness::start().await;
     let aws = Shared::default();
     aws.lock().unwrap().keys.insert("tresor".to_owned(), vec!["AKIAROOT".to_owned()]);
@@ -225,7 +225,7 @@ async fn with_aws() -> (Harness, Shared) {
 }
 
 /// Lets time pass.
-async fn pass(harness: &Harness, seconds: u64) {
+pub(crate) async fn pass(harness: &Harness, seconds: u64) {
     for _ in 0..seconds {
         harness.advance(Duration::from_secs(1)).await;
     }

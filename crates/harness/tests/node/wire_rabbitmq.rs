@@ -16,7 +16,7 @@ const SECOND: &str = "Basic YWRtaW46c2Vjb25k";
 
 /// A fake of a broker.
 #[derive(Default)]
-struct Broker {
+pub(crate) struct Broker {
     /// The password by which its administrator is let in.
     lets_in: &'static str,
     /// Its users, with all that was said of each.
@@ -67,9 +67,9 @@ impl Broker {
     }
 }
 
-type Shared = Arc<Mutex<Broker>>;
+pub(crate) type Shared = Arc<Mutex<Broker>>;
 
-async fn with_broker() -> (Harness, Shared) {
+pub(crate) async fn with_broker() -> (Harness, Shared) {
     let harness = Harness::start().await;
     let broker = Shared::default();
     broker.lock().unwrap().lets_in = FIRST;
