@@ -12,5 +12,5 @@ pub mod timing;
 
 pub use rotation::Rotation;
 pub use schedule::{Schedule, ScheduleError};
-pub use template::{Moment, Template, TemplateError};
+pub use template::{Fields, Moment, Template, TemplateError, Value};
 pub use timing::{Timing, TimingError};

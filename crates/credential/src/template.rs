@@ -1,6 +1,6 @@
 //! Templates of names and texts: what stands between `{{` and `}}` is put in, in the words of Go's templates.
 //!
-//! Understood are fields (`.RoleName`), texts, numbers, the functions of [`functions`], parentheses and pipes, whose value
+//! Understood are fields (`.RoleName`, and fields of fields, `.input.name` or `index .input "a name"`), texts, numbers, the functions of [`functions`], parentheses and pipes, whose value
 //! becomes the last argument of what follows; and `if`, `else` and `end`. What is rendered may be a secret, so values are wiped, and errors name
 //! positions and words of the template, never values. Deliberately absent: loops, variables.
 
@@ -40,7 +40,8 @@ enum Command {
 enum Operand {
     Text(String),
     Number(i64),
-    Field(String),
+    /// A field, or one of a field, and so on.
+    Field(Vec<String>),
     Group(Vec<Command>),
 }
 
@@ -104,14 +105,22 @@ pub enum TemplateError {
 
 /// A value on its way.
 #[derive(Clone)]
-enum Value {
+pub enum Value {
+    /// Text, or bytes that may be none.
     Bytes(Zeroizing<Vec<u8>>),
+    /// A whole number.
     Number(i64),
+    /// True or false.
     Truth(bool),
 }
 
+/// What a field stands for, by its names from the outermost on.
+pub type Fields<'f> = dyn Fn(&[String]) -> Option<Value> + 'f;
+
 impl Value {
-    fn text(text: impl Into<String>) -> Self {
+    /// Text.
+    #[must_use]
+    pub fn text(text: impl Into<String>) -> Self {
         Self::Bytes(Zeroizing::new(text.into().into_bytes()))
     }
 
@@ -143,7 +152,20 @@ impl Template {
             return Err(TemplateError::TooLong("it"));
         }
         let template = Self(parse::pieces(text)?);
-        check_pieces(&template.0, fields)?;
+        check_pieces(&template.0, &|path| matches!(path, [name] if fields.contains(&name.as_str())))?;
+        Ok(template)
+    }
+
+    /// Reads a template whose fields are among what `roots` hold, which is known when it is rendered.
+    ///
+    /// # Errors
+    /// [`TemplateError`].
+    pub fn parse_nested(text: &str, roots: &[&str]) -> Result<Self, TemplateError> {
+        if text.len() > TEXT_MAX {
+            return Err(TemplateError::TooLong("it"));
+        }
+        let template = Self(parse::pieces(text)?);
+        check_pieces(&template.0, &|path| path.first().is_some_and(|root| roots.contains(&root.as_str())))?;
         Ok(template)
     }
 
@@ -152,6 +174,18 @@ impl Template {
     /// # Errors
     /// [`TemplateError`], when a function is given what it does not take.
     pub fn render(&self, fields: &[(&str, &str)], moment: Moment<'_>) -> Result<Zeroizing<String>, TemplateError> {
+        let named = |path: &[String]| match path {
+            [name] => fields.iter().find(|(field, _)| field == name).map(|(_, value)| Value::text(*value)),
+            _ => None,
+        };
+        self.render_with(&named, moment)
+    }
+
+    /// The text with everything put in that `fields` knows. What it does not know is an error.
+    ///
+    /// # Errors
+    /// [`TemplateError`], when a function is given what it does not take.
+    pub fn render_with(&self, fields: &Fields<'_>, moment: Moment<'_>) -> Result<Zeroizing<String>, TemplateError> {
         let mut out = Zeroizing::new(Vec::new());
         put(&self.0, fields, moment, &mut out)?;
         String::from_utf8(std::mem::take(&mut *out)).map(Zeroizing::new).map_err(|wrong| {
@@ -163,7 +197,7 @@ impl Template {
 
 fn put(
     pieces: &[Piece],
-    fields: &[(&str, &str)],
+    fields: &Fields<'_>,
     moment: Moment<'_>,
     out: &mut Zeroizing<Vec<u8>>,
 ) -> Result<(), TemplateError> {
@@ -183,7 +217,10 @@ fn put(
     Ok(())
 }
 
-fn check_pieces(pieces: &[Piece], fields: &[&str]) -> Result<(), TemplateError> {
+/// Whether a field is one that can be known.
+type Known<'k> = dyn Fn(&[String]) -> bool + 'k;
+
+fn check_pieces(pieces: &[Piece], fields: &Known<'_>) -> Result<(), TemplateError> {
     for piece in pieces {
         match piece {
             Piece::Literal(_) => {}
@@ -198,7 +235,7 @@ fn check_pieces(pieces: &[Piece], fields: &[&str]) -> Result<(), TemplateError> 
     Ok(())
 }
 
-fn check_fields(commands: &[Command], fields: &[&str]) -> Result<(), TemplateError> {
+fn check_fields(commands: &[Command], fields: &Known<'_>) -> Result<(), TemplateError> {
     for command in commands {
         let operands = match command {
             Command::Operand(operand) => std::slice::from_ref(operand),
@@ -206,8 +243,8 @@ fn check_fields(commands: &[Command], fields: &[&str]) -> Result<(), TemplateErr
         };
         for operand in operands {
             match operand {
-                Operand::Field(name) if !fields.contains(&name.as_str()) => {
-                    return Err(TemplateError::UnknownField { name: name.clone() });
+                Operand::Field(path) if !fields(path) => {
+                    return Err(TemplateError::UnknownField { name: path.join(".") });
                 }
                 Operand::Group(commands) => check_fields(commands, fields)?,
                 _ => {}
@@ -217,7 +254,7 @@ fn check_fields(commands: &[Command], fields: &[&str]) -> Result<(), TemplateErr
     Ok(())
 }
 
-fn run(commands: &[Command], fields: &[(&str, &str)], moment: Moment<'_>) -> Result<Value, TemplateError> {
+fn run(commands: &[Command], fields: &Fields<'_>, moment: Moment<'_>) -> Result<Value, TemplateError> {
     let mut piped = None;
     for command in commands {
         let value = match command {
@@ -233,15 +270,11 @@ fn run(commands: &[Command], fields: &[(&str, &str)], moment: Moment<'_>) -> Res
     Ok(piped.unwrap_or_else(|| Value::text("")))
 }
 
-fn evaluate(operand: &Operand, fields: &[(&str, &str)], moment: Moment<'_>) -> Result<Value, TemplateError> {
+fn evaluate(operand: &Operand, fields: &Fields<'_>, moment: Moment<'_>) -> Result<Value, TemplateError> {
     match operand {
         Operand::Text(text) => Ok(Value::text(text.as_str())),
         Operand::Number(number) => Ok(Value::Number(*number)),
-        Operand::Field(name) => {
-            let found = fields.iter().find(|(field, _)| field == name);
-            let (_, value) = found.ok_or_else(|| TemplateError::UnknownField { name: name.clone() })?;
-            Ok(Value::text(*value))
-        }
+        Operand::Field(path) => fields(path).ok_or_else(|| TemplateError::UnknownField { name: path.join(".") }),
         Operand::Group(commands) => run(commands, fields, moment),
     }
 }
@@ -334,6 +367,45 @@ mod tests {
         ] {
             assert_eq!(rendered(template).unwrap_err(), expected, "{template}");
         }
+    }
+
+    #[test]
+    fn fields_of_fields_are_found_by_their_names() {
+        let entropy = SeededEntropy::new(7);
+        let moment = Moment { now: Timestamp::EPOCH, entropy: &entropy };
+        let fields = |path: &[String]| match path.join("/").as_str() {
+            "input/name" => Some(Value::text("ada")),
+            "responses/a-flow/read-it/data/pass word" => Some(Value::text("s3cret")),
+            "input/n" => Some(Value::Number(5)),
+            "input/off" => Some(Value::Truth(false)),
+            _ => None,
+        };
+        let rendered = |text: &str| {
+            let template = Template::parse_nested(text, &["input", "responses"]).map_err(|error| error.to_string())?;
+            template.render_with(&fields, moment).map(|text| text.to_string()).map_err(|error| error.to_string())
+        };
+        for (template, expected) in [
+            ("a/{{ .input.name | uppercase }}", Ok("a/ADA")),
+            ("{{ index .responses.a-flow \"read-it\" \"data\" \"pass word\" }}", Ok("s3cret")),
+            ("{{ if .input.off }}on{{ else }}off{{ end }} {{ if eq .input.n 5 }}five{{ end }}", Ok("off five")),
+            ("{{ .input.missing }}", Err("template: there is no field `.input.missing`")),
+            ("{{ .requests.x }}", Err("template: there is no field `.requests.x`")),
+            ("{{ .input. }}", Err("template: byte 3: unexpected `.input.`")),
+            ("{{ index .input .input.name }}", Err("template: byte 3: unexpected `index`")),
+            ("{{ index \"a\" }}", Err("template: byte 3: unexpected `index`")),
+        ] {
+            assert_eq!(rendered(template), expected.map(str::to_owned).map_err(str::to_owned), "{template}");
+        }
+    }
+
+    #[test]
+    fn what_grows_is_bounded_before_it_is_made() {
+        let entropy = SeededEntropy::new(7);
+        let moment = Moment { now: Timestamp::EPOCH, entropy: &entropy };
+        let long = "x".repeat(200_000);
+        let template = Template::parse("{{ .A | replace \"x\" .A }}", &["A"]).unwrap();
+        let error = template.render(&[("A", &long)], moment).unwrap_err();
+        assert_eq!(error, TemplateError::TooLong("the result"));
     }
 
     #[test]

@@ -13,6 +13,7 @@
 )]
 
 mod audit;
+mod cel;
 mod config;
 mod directory;
 mod document;
@@ -29,8 +30,10 @@ mod routes;
 mod seal;
 mod share;
 mod snapshot;
+mod workflow;
 
 pub use audit::{audit_entry, audit_log};
+pub use cel::cel;
 pub use config::config;
 pub use directory::{directory, ldif};
 pub use document::hcl;
@@ -47,6 +50,7 @@ pub use routes::routes;
 pub use seal::seal;
 pub use share::share;
 pub use snapshot::snapshot;
+pub use workflow::workflow;
 
 /// A target.
 pub struct Target {
@@ -64,6 +68,7 @@ pub struct Target {
 pub const TARGETS: &[Target] = &[
     Target { name: "audit_entry", run: audit_entry, words: audit::WORDS, cases: 400 },
     Target { name: "audit_log", run: audit_log, words: audit::WORDS, cases: 60 },
+    Target { name: "cel", run: cel, words: cel::WORDS, cases: 1000 },
     Target { name: "config", run: config, words: config::WORDS, cases: 400 },
     Target { name: "directory", run: directory, words: directory::WORDS, cases: 1000 },
     Target { name: "duration", run: duration, words: duration::WORDS, cases: 1000 },
@@ -81,4 +86,5 @@ pub const TARGETS: &[Target] = &[
     Target { name: "seal", run: seal, words: record::WORDS, cases: 300 },
     Target { name: "share", run: share, words: share::WORDS, cases: 500 },
     Target { name: "snapshot", run: snapshot, words: snapshot::WORDS, cases: 500 },
+    Target { name: "workflow", run: workflow, words: workflow::WORDS, cases: 500 },
 ];

@@ -107,6 +107,7 @@ macro_rules! targets {
 targets!(
     audit_entry,
     audit_log,
+    cel,
     config,
     directory,
     duration,
@@ -123,7 +124,8 @@ targets!(
     routes,
     seal,
     share,
-    snapshot
+    snapshot,
+    workflow
 );
 
 #[test]

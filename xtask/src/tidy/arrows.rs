@@ -23,6 +23,7 @@ const LAYERS: &[&[&str]] = &[
     &["crates/model", "crates/env-os", "crates/bench", "crates/kmip"],
     &["crates/record", "crates/wire"],
     &[
+        "crates/cel",
         "crates/crypto",
         "crates/policy",
         "crates/storage",
@@ -43,7 +44,7 @@ const LAYERS: &[&[&str]] = &[
         "crates/barrier",
         "crates/audit",
     ],
-    &["crates/engine", "crates/client"],
+    &["crates/engine", "crates/client", "crates/profile"],
     // Siblings that meet in the engine's contract.
     &["crates/core", "engines/", "auth/"],
     &["crates/system", "crates/http"],

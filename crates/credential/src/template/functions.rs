@@ -8,7 +8,7 @@ use tresor_crypto::hash::{sha256, to_hex};
 use tresor_crypto::token_text::{random_base62, random_uuid};
 use zeroize::Zeroizing;
 
-use super::{Moment, TemplateError, Value};
+use super::{Moment, RENDERED_MAX, TemplateError, Value};
 use crate::layout;
 
 /// How many random characters there can be.
@@ -70,6 +70,13 @@ impl Function {
     }
 
     pub(super) fn call(self, arguments: &[Value], moment: Moment<'_>) -> Result<Value, TemplateError> {
+        // Of all functions this one alone makes much of little.
+        if let (Self::Replace, [find, put, value]) = (self, arguments)
+            && let (Some(find), Some(put), Some(value)) = (text(find), text(put), text(value))
+            && value.matches(find.as_str()).count().saturating_mul(put.len()) > RENDERED_MAX
+        {
+            return Err(TemplateError::TooLong("the result"));
+        }
         self.value(arguments, moment).ok_or_else(|| {
             let row = TABLE.iter().find(|(_, function, _)| *function == self);
             let (function, takes) = row.map_or(("", ""), |(name, _, takes)| (*name, *takes));

@@ -62,7 +62,7 @@ pub(super) fn pieces(text: &str) -> Result<Vec<Piece>, TemplateError> {
 enum Token {
     Text(String),
     Number(i64),
-    Field(String),
+    Field(Vec<String>),
     Name(String),
     Pipe,
     Open,
@@ -76,7 +76,7 @@ impl Token {
         match self {
             Self::Text(text) | Self::Name(text) | Self::Other(text) => text,
             Self::Number(number) => number.to_string(),
-            Self::Field(name) => format!(".{name}"),
+            Self::Field(path) => format!(".{}", path.join(".")),
             Self::Pipe => "|".into(),
             Self::Open => "(".into(),
             Self::Shut => ")".into(),
@@ -282,6 +282,9 @@ impl Scanner<'_> {
                     self.place = place;
                     break;
                 }
+                Token::Name(name) if name == "index" && is_first => {
+                    return self.index(begin, at).map(Some);
+                }
                 Token::Name(name) => {
                     let function = Function::named(&name).ok_or(TemplateError::UnknownFunction { name, at })?;
                     if is_first {
@@ -292,7 +295,7 @@ impl Scanner<'_> {
                 }
                 Token::Text(text) => Operand::Text(text),
                 Token::Number(number) => Operand::Number(number),
-                Token::Field(name) => Operand::Field(name),
+                Token::Field(path) => Operand::Field(path),
                 Token::Open => {
                     let commands = self.pipeline(depth + 1, begin)?;
                     match self.next(begin)? {
@@ -318,13 +321,36 @@ impl Scanner<'_> {
     }
 }
 
+impl Scanner<'_> {
+    /// What follows `index`: a field, and the names of what is in it, which may be any text.
+    fn index(&mut self, begin: usize, at: usize) -> Result<Command, TemplateError> {
+        let unexpected = || TemplateError::Unexpected { word: "index".into(), at };
+        let (_, Token::Field(mut path)) = self.next(begin)? else { return Err(unexpected()) };
+        loop {
+            let place = self.place;
+            match self.next(begin)? {
+                (_, Token::Text(name)) => path.push(name),
+                (_, Token::Pipe | Token::Shut | Token::Close { .. }) => {
+                    self.place = place;
+                    return Ok(Command::Operand(Operand::Field(path)));
+                }
+                _ => return Err(unexpected()),
+            }
+        }
+    }
+}
+
 fn word(text: &str) -> Token {
     let is_name = |text: &str| {
         let begins = text.starts_with(|letter: char| letter.is_ascii_alphabetic() || letter == '_');
         begins && text.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '_')
     };
+    // Names of what is in fields may have dashes, too.
+    let is_inner = |text: &str| is_name(&text.replace('-', "_"));
     match text.strip_prefix('.') {
-        Some(name) if is_name(name) => Token::Field(name.to_owned()),
+        Some(path) if path.split('.').all(is_inner) && path.split('.').take(1).all(is_name) => {
+            Token::Field(path.split('.').map(str::to_owned).collect())
+        }
         None if is_name(text) => Token::Name(text.to_owned()),
         _ => text.parse().map_or_else(|_| Token::Other(text.to_owned()), Token::Number),
     }

@@ -1,0 +1,4 @@
+//! Workflows. What must hold is in `crates/fuzz-targets`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| tresor_fuzz_targets::workflow(bytes));
