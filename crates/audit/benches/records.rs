@@ -148,6 +148,7 @@ fn request() -> Request {
         upload: tresor_model::Upload::default(),
         takes_messages: false,
         when_behind: WhenBehind::Wait,
+        errand: None,
         refusal: None,
     }
 }

@@ -1,3 +1,4 @@
+//! What programs come to, what is refused, and that none outgrows its bounds.
 #![allow(clippy::unwrap_used)]
 use proptest::prelude::*;
 use tresor_model::{Body, Map};

@@ -32,6 +32,7 @@ pub(crate) async fn record(unsealed: &Unsealed, done: &'static str, operation: O
         upload: tresor_model::Upload::default(),
         takes_messages: false,
         when_behind: WhenBehind::Wait,
+        errand: None,
         refusal: None,
     };
     let mut facts = RequestFacts::from_request(&request, operation);

@@ -141,6 +141,11 @@ pub(crate) fn password_policies(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Policies, "password/")
 }
 
+/// All workflows of a namespace.
+pub(crate) fn workflows(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "workflows/")
+}
+
 /// All lease-count quotas.
 pub(crate) fn quotas(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "quotas/lease-count/")

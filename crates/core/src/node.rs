@@ -299,6 +299,12 @@ impl Node {
         self.clock.now()
     }
 
+    /// Unpredictable bytes.
+    #[must_use]
+    pub fn entropy(&self) -> &dyn tresor_env::Entropy {
+        &*self.doors.entropy
+    }
+
     /// The requests that run now.
     #[must_use]
     pub fn running(&self) -> &Running {

@@ -476,6 +476,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     }
     unsealed.follow_standing();
     unsealed.follow_keys(Arc::downgrade(node));
+    unsealed.handles.errands.go_to(Arc::downgrade(node));
     seal_health::start(&unsealed);
     node.cluster.open_with(join_key);
     node.cluster.set_sealed(false);

@@ -81,6 +81,8 @@ pub struct Settings {
     pub snapshots: Option<Schedule>,
     /// Whether a caller can look at what the server makes of a request.
     pub shows_requests: bool,
+    /// Whether workflows that say so are run for those who have no token.
+    pub has_public_workflows: bool,
     /// Whether what is stored can be looked at and changed record by record.
     pub has_raw_storage: bool,
     /// The path of the namespace that administrates the server beside the root namespace, with a slash at its end; empty:
@@ -136,6 +138,7 @@ impl Default for Settings {
             open_to_shareholders: Vec::new(),
             snapshots: None,
             shows_requests: false,
+            has_public_workflows: false,
             has_raw_storage: false,
             administrative_namespace: String::new(),
             metrics: Naming::default(),

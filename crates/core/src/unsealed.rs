@@ -22,6 +22,7 @@ use crate::audits::Audits;
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
 use crate::edge::Edge;
+use crate::errands::Errands;
 use crate::events::{self, Events};
 use crate::gate::Gate;
 use crate::keyring::Keyring;
@@ -71,6 +72,8 @@ pub struct Handles {
     pub rates: Arc<Rates>,
     /// From where browsers may ask, and which headers are recorded.
     pub edge: Arc<Edge>,
+    /// Requests that the server makes itself.
+    pub errands: Arc<Errands>,
     /// Those who listen to what happens.
     pub events: Arc<Events>,
     /// The audit devices.
@@ -257,6 +260,7 @@ impl Unsealed {
             source: format!("tresor://{}", cluster.id),
         }));
         let handles = Handles {
+            errands: Arc::default(),
             events,
             audits,
             keyring,

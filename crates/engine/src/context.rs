@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tresor_env::{Clock, Doors, Entropy, Net, Outgoing, Surroundings, Workers};
 use tresor_model::ids::{Accessor, MountAccessor, NamespaceId};
-use tresor_model::{ByteStream, Fault, MountId, Operation, Timestamp};
+use tresor_model::{ByteStream, Fault, MountId, Operation, Request, Timestamp};
 use tresor_secret::{SecretString, TokenSecret};
 
 use crate::headers::Headers;
@@ -134,6 +134,7 @@ pub struct Caller<'a> {
 #[derive(Clone, Copy)]
 pub struct Held<'a> {
     token: Option<&'a TokenSecret>,
+    request: Option<&'a Request>,
     is_refused: bool,
 }
 
@@ -141,13 +142,25 @@ impl<'a> Held<'a> {
     /// Encloses the token.
     #[must_use]
     pub const fn new(token: Option<&'a TokenSecret>) -> Self {
-        Self { token, is_refused: false }
+        Self { token, request: None, is_refused: false }
     }
 
     /// Nothing, of a caller who showed a token that is none.
     #[must_use]
     pub const fn refused() -> Self {
-        Self { token: None, is_refused: true }
+        Self { token: None, request: None, is_refused: true }
+    }
+
+    /// Encloses the request that it came with, too.
+    #[must_use]
+    pub const fn with(self, request: &'a Request) -> Self {
+        Self { request: Some(request), ..self }
+    }
+
+    /// The request as it came, for the system engine that makes others on behalf of whoever made it.
+    #[must_use]
+    pub const fn request(self, _right: Widened) -> Option<&'a Request> {
+        self.request
     }
 
     /// Whether the caller showed a token that is none.

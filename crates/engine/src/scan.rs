@@ -36,6 +36,18 @@ pub async fn names_below(
     after: Option<&str>,
     limit: Option<usize>,
 ) -> Result<Vec<String>, Fault> {
+    names_by(|below, after, most| view.list(&format!("{directory}{below}"), after, most), after, limit).await
+}
+
+/// The same of whatever lists: `list` is given a directory, the name to go on after and how many names are wanted.
+///
+/// # Errors
+/// As `list`.
+pub async fn names_by(
+    mut list: impl FnMut(&str, Option<&str>, usize) -> Result<Vec<String>, Fault>,
+    after: Option<&str>,
+    limit: Option<usize>,
+) -> Result<Vec<String>, Fault> {
     let limit = limit.unwrap_or(usize::MAX);
     let mut found = Vec::new();
     let mut levels = levels_to(after.unwrap_or_default());
@@ -54,7 +66,7 @@ pub async fn names_below(
                 }
             }
             (None, Some(after)) => {
-                let names = view.list(&format!("{directory}{}", level.directory), after.as_deref(), NAMES_MAX)?;
+                let names = list(&level.directory, after.as_deref(), NAMES_MAX)?;
                 level.rest = names.last().filter(|_| names.len() == NAMES_MAX).map(|last| Some(last.clone()));
                 level.waiting = names.into_iter();
                 tresor_env::tasks::breathe().await;

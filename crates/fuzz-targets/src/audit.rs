@@ -52,6 +52,7 @@ fn request(id: &str) -> Request {
         upload: tresor_model::Upload::default(),
         takes_messages: false,
         when_behind: WhenBehind::Wait,
+        errand: None,
         refusal: None,
     }
 }

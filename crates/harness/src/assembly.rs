@@ -125,6 +125,7 @@ pub async fn listen(
         token: TokenSecret::parse(token).ok(),
         wrap_ttl: None,
         when_behind: WhenBehind::Wait,
+        errand: None,
         inline: Inline::Not,
         headers: BTreeMap::new(),
         connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 40_000),

@@ -87,6 +87,7 @@ where
         upload: Upload::default(),
         takes_messages: false,
         when_behind: WhenBehind::Wait,
+        errand: None,
         refusal: None,
     };
     // Before anything is read or looked at that costs more: whoever asks too often costs next to nothing (DOS-03).

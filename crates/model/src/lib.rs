@@ -22,7 +22,7 @@ pub use ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RealmId, R
 pub use operation::{Operation, Verb};
 pub use origin::{Origin, Origins};
 pub use path::{MountPath, Path, PathError};
-pub use request::{Connection, Request, WhenBehind};
+pub use request::{Connection, Errand, Request, WhenBehind};
 pub use response::{Auth, LeaseTerms, Response, Shape, TokenType, WrapInfo};
 pub use stream::{ByteStream, Upload};
 pub use throttle::{Known, Throttle};

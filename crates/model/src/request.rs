@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tresor_secret::TokenSecret;
@@ -128,6 +129,41 @@ impl WhenBehind {
     }
 }
 
+/// What a request is part of that the server makes itself: a workflow, and perhaps one that it was run by.
+#[derive(Clone, Debug)]
+pub struct Errand {
+    /// How many workflows are around it.
+    pub depth: u8,
+    /// Whether one of them is run for somebody without a token.
+    pub is_public: bool,
+    /// How many more requests all of them may make.
+    left: Arc<AtomicUsize>,
+}
+
+impl Errand {
+    /// The first: nothing is around it, and so many requests may be made.
+    #[must_use]
+    pub fn first(is_public: bool, requests: usize) -> Self {
+        Self { depth: 1, is_public, left: Arc::new(AtomicUsize::new(requests)) }
+    }
+
+    /// One within this one, of whose requests it makes its own.
+    #[must_use]
+    pub fn within(&self, is_public: bool) -> Self {
+        Self {
+            depth: self.depth.saturating_add(1),
+            is_public: self.is_public || is_public,
+            left: Arc::clone(&self.left),
+        }
+    }
+
+    /// Takes one of the requests that may be made, if there is one left.
+    #[must_use]
+    pub fn takes_one(&self) -> bool {
+        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
 /// In front of the text of every refusal of such a login; clients are also told by a header.
 pub const INLINE_FAILED: &str = "failed to perform inline authentication: ";
 
@@ -152,6 +188,8 @@ pub struct Request {
     pub wrap_ttl: Option<Duration>,
     /// What is wanted where not everything is known that was acknowledged.
     pub when_behind: WhenBehind,
+    /// What the server makes it for; nothing when a client made it.
+    pub errand: Option<Errand>,
     /// A login that comes with it, or that it is.
     pub inline: Inline,
     /// Headers that a mount or the audit configuration may ask for, names in lower case. Credentials were taken out.

@@ -39,7 +39,6 @@ pub use crate::log_file::LogFileConfig;
 pub use crate::proxied::{ProxyProtocol, Unauthorized};
 pub use audit::AuditConfig;
 pub use clouds::{AzureIdentity, AzureKeyVaultConfig, GcpKmsConfig};
-pub use initialize::{Given, InitialRequest};
 pub use kmip::KmipConfig;
 pub(crate) use kmip::suite_name;
 pub(crate) use listener::parse_address as parse_listen_address;
@@ -70,7 +69,7 @@ pub struct ServerConfig {
     /// What opens the store without people; shares open it always.
     pub seal: Option<SealConfig>,
     /// What is asked once, where the server initialises its store by itself.
-    pub initialize: Vec<InitialRequest>,
+    pub initialize: tresor_profile::Profile,
     /// When names are locked after wrong passwords, by the type of auth method.
     pub lockout: std::collections::BTreeMap<String, tresor_core::lockout::Rules>,
     /// Snapshots that are taken without anybody asking.
@@ -123,6 +122,8 @@ pub struct ServerConfig {
     pub audit_devices: Vec<AuditConfig>,
     /// Whether audit devices may be enabled through the API.
     pub audit_by_api: bool,
+    /// Workflows that say so are run for those who have no token.
+    pub public_workflows: bool,
     /// What is stored can be looked at and changed record by record.
     pub raw_storage: bool,
     /// Whether a caller can look at what the server makes of a request.
@@ -159,6 +160,7 @@ impl ServerConfig {
                 ("log_format", format!("{:?}", config.log_format)),
                 ("log_file", format!("{:?}", config.log_file)),
                 ("disable_mlock", format!("{:?}", config.disable_mlock)),
+                ("allow_unauthenticated_workflows", format!("{:?}", config.public_workflows)),
                 ("raw_storage_endpoint", format!("{:?}", config.raw_storage)),
                 ("introspection_endpoint", format!("{:?}", config.introspection)),
                 ("pid_file", format!("{:?}", config.pid_file)),

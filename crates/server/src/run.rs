@@ -293,6 +293,7 @@ pub(crate) fn settings(config: &ServerConfig, arguments: &Arguments, doors: &Doo
         lockout: config.lockout.clone(),
         snapshots: config.snapshots.as_ref().map(|wanted| schedule(wanted, doors)),
         shows_requests: config.introspection,
+        has_public_workflows: config.public_workflows,
         has_raw_storage: config.raw_storage,
         administrative_namespace: config.administrative_namespace.clone(),
         metrics: config.telemetry.naming.clone(),

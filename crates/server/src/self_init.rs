@@ -3,22 +3,23 @@
 //!
 //! The token ends by itself after a few minutes, and is revoked when the requests are done, and when one fails (TOK-13). A store
 //! whose requests were not all made is not opened again: which of them had their effect nobody knows (`Node::initialize_itself`).
-//! Deliberately absent: what the requests are (`config/initialize.rs`), and doing anything where there is a store already.
+//! Deliberately absent: what the requests are (`tresor-profile`), and doing anything where there is a store already.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use tresor_core::Node;
+use tresor_env::BoxFuture;
 use tresor_model::request::Inline;
-use tresor_model::{Body, Connection, Map, Number, Path, Request, Upload, Verb, WhenBehind};
+use tresor_model::{Connection, Errand, Fault, Map, Path, Request, RequestId, Response, Upload, Verb, WhenBehind};
+use tresor_profile::{Door, History, Machine, Made, Profile, REQUESTS_MAX, Run, Who};
 use tresor_secret::{TokenSecret, Wiped};
-
-use crate::config::{Given, InitialRequest};
 
 /// Initialises the store where the configuration says so and there is none; `joins` says that the node joins others.
 ///
 /// # Errors
 /// When a request fails that may not, or the store cannot be initialised so.
-pub async fn run(node: &Node, requests: &[InitialRequest], joins: bool) -> Result<(), String> {
+pub async fn run(node: &Node, requests: &Profile, joins: bool) -> Result<(), String> {
     let standing = node.standing().map_err(|fault| fault.for_operators())?;
     if requests.is_empty() || standing.facts.initialized {
         return Ok(());
@@ -32,11 +33,22 @@ pub async fn run(node: &Node, requests: &[InitialRequest], joins: bool) -> Resul
     if standing.auto_seal.is_none() {
         return Err("`initialize` needs a seal that opens by itself (`seal \"static\"`)".to_owned());
     }
-    tracing::info!(requests = requests.len(), "the server initialises itself");
+    tracing::info!(requests = requests.requests().len(), "the server initialises itself");
     let root = node.initialize_itself().await.map_err(|fault| fault.for_operators())?;
-    let made = make(node, requests, &root).await;
+    // A workflow that was just written may be run, too.
+    let door = FirstDoor { node, root: &root, errand: Errand::first(false, REQUESTS_MAX) };
+    let run = Run { door: &door, machine: Some(&ThisMachine), entropy: node.entropy(), now: node.now() };
+    let made = requests.run(&run, None, &mut History::default()).await;
     // Whatever became of them, nobody has the token any more.
-    let revoked = ask(node, Verb::Write, "auth/token/revoke-self", Map::new(), Some(&root)).await;
+    let revoke = Made {
+        name: ("server".into(), "revoke".into()),
+        verb: Verb::Write,
+        path: "auth/token/revoke-self".into(),
+        who: Who::Runner,
+        data: Map::new(),
+        headers: BTreeMap::new(),
+    };
+    let revoked = door.make(revoke).await;
     let what = || "self-initialisation failed, and the store is of no use: remove it to begin anew";
     made.map_err(|error| format!("{}: {error}", what()))?;
     revoked.map_err(|error| format!("{}: the root token: {error}", what()))?;
@@ -45,78 +57,72 @@ pub async fn run(node: &Node, requests: &[InitialRequest], joins: bool) -> Resul
     Ok(())
 }
 
-async fn make(node: &Node, requests: &[InitialRequest], root: &TokenSecret) -> Result<(), String> {
-    for request in requests {
-        let outcome = one(node, request, root).await;
-        match outcome {
-            Ok(()) => tracing::info!(request = request.name, "made"),
-            Err(error) if request.may_fail => tracing::warn!(request = request.name, error, "failed, as it may"),
-            Err(error) => return Err(format!("request `{}`: {error}", request.name)),
-        }
+/// What the machine gives.
+struct ThisMachine;
+
+impl Machine for ThisMachine {
+    fn variable(&self, name: &str) -> Option<Wiped<String>> {
+        std::env::var(name).ok().map(Wiped::new)
     }
-    Ok(())
+
+    fn file(&self, path: &std::path::Path) -> Result<Wiped<String>, String> {
+        let read = std::fs::read_to_string(path).map(Wiped::new);
+        read.map_err(|error| format!("{}: {error}", path.display()))
+    }
 }
 
-async fn one(node: &Node, request: &InitialRequest, root: &TokenSecret) -> Result<(), String> {
-    let own = match &request.token {
-        None => None,
-        Some(token) => {
-            let body = looked_up(token)?;
-            let text = body.as_str().ok_or("`token` is no text")?;
-            Some(TokenSecret::parse(text).map_err(|error| error.to_string())?)
-        }
-    };
-    let entries = request.data.iter().map(|(name, value)| Ok((name.clone(), looked_up(value)?)));
-    let body = entries.collect::<Result<Map, String>>()?;
-    ask(node, request.verb, &request.path, body, Some(own.as_ref().unwrap_or(root))).await
+/// Requests by the root token, but for those that name another one.
+struct FirstDoor<'n> {
+    node: &'n Node,
+    root: &'n TokenSecret,
+    errand: Errand,
 }
 
-/// A value as it is now.
-fn looked_up(value: &Given) -> Result<Body, String> {
-    Ok(match value {
-        Given::Text(text) => Body::from(text.expose().as_str()),
-        Given::Integer(number) => Body::from(*number),
-        Given::Float(number) => Number::parse(&number.to_string()).map_or(Body::Null, Body::Number),
-        Given::Flag(flag) => Body::from(*flag),
-        Given::Nothing => Body::Null,
-        Given::List(items) => Body::from(items.iter().map(looked_up).collect::<Result<Vec<_>, _>>()?),
-        Given::Map(entries) => {
-            let entries = entries.iter().map(|(name, value)| Ok((name.clone(), looked_up(value)?)));
-            Body::from(entries.collect::<Result<Map, String>>()?)
-        }
-        Given::Variable(name) => {
-            let text = std::env::var(name).map(Wiped::new).map_err(|_| format!("the variable `{name}` is not set"))?;
-            Body::from(text.as_str())
-        }
-        Given::File(path) => {
-            let read = std::fs::read_to_string(path).map(Wiped::new);
-            let text = read.map_err(|error| format!("{}: {error}", path.display()))?;
-            Body::from(text.trim_end_matches(['\r', '\n']))
-        }
-    })
+impl Door for FirstDoor<'_> {
+    fn ask(&self, made: Made) -> BoxFuture<'_, Result<Map, Fault>> {
+        Box::pin(async move {
+            let (flow, request) = made.name.clone();
+            let response = self.make(made).await.inspect_err(|fault| {
+                tracing::warn!(stanza = flow, request, error = fault.for_operators(), "failed");
+            })?;
+            tracing::info!(stanza = flow, request, "made");
+            let id = self.node.next_request_id();
+            tresor_profile::answered(response, &id)
+        })
+    }
 }
 
-/// Makes a request; one that is answered at all was done.
-async fn ask(node: &Node, verb: Verb, path: &str, body: Map, token: Option<&TokenSecret>) -> Result<(), String> {
-    let path = Path::from_decoded(path.trim_start_matches('/')).map_err(|error| error.to_string())?;
-    let token = token.map(|token| TokenSecret::parse(token.expose())).transpose();
-    let request = Request {
-        id: node.next_request_id(),
-        namespace: String::new(),
-        path: if verb.is_of_directory() { path.into_directory() } else { path },
-        verb,
-        body,
-        from_query: Vec::new(),
-        token: token.map_err(|error| error.to_string())?,
-        wrap_ttl: None,
-        inline: Inline::Not,
-        headers: std::collections::BTreeMap::new(),
-        connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 0),
-        upload: Upload::default(),
-        takes_messages: false,
-        when_behind: WhenBehind::Wait,
-        refusal: None,
-    };
-    let answer = tresor_core::pipeline::serve(node, request).await.into_inner();
-    answer.map(drop).map_err(|fault| fault.to_string())
+impl FirstDoor<'_> {
+    /// Makes a request; one that is answered at all was done.
+    async fn make(&self, made: Made) -> Result<Response, Fault> {
+        let invalid = |error: &dyn std::fmt::Display| Fault::invalid(error.to_string());
+        let Made { name: (flow, name), verb, path, who, data, mut headers } = made;
+        let token = match who {
+            Who::Runner => Some(TokenSecret::parse(self.root.expose())),
+            Who::Nobody => None,
+            Who::Token(token) => Some(TokenSecret::parse(token.expose())),
+        };
+        let namespace = headers.remove("x-vault-namespace").and_then(|mut named| named.pop()).unwrap_or_default();
+        let namespace = namespace.trim_matches('/');
+        let path = Path::from_decoded(&path).map_err(|error| invalid(&error))?;
+        let request = Request {
+            id: RequestId::new(format!("{}.{flow}.{name}", self.node.next_request_id())),
+            namespace: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
+            path: if verb.is_of_directory() { path.into_directory() } else { path },
+            verb,
+            body: data,
+            from_query: Vec::new(),
+            token: token.transpose().map_err(|error| invalid(&error))?,
+            wrap_ttl: None,
+            inline: Inline::Not,
+            headers,
+            connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 0),
+            upload: Upload::default(),
+            takes_messages: false,
+            when_behind: WhenBehind::Wait,
+            errand: Some(self.errand.clone()),
+            refusal: None,
+        };
+        tresor_core::pipeline::serve(self.node, request).await.into_inner()
+    }
 }

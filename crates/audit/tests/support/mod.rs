@@ -40,6 +40,7 @@ pub fn request(id: &str, body: Map) -> Request {
         upload: tresor_model::Upload::default(),
         takes_messages: false,
         when_behind: WhenBehind::Wait,
+        errand: None,
         refusal: None,
     }
 }

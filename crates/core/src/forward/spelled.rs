@@ -149,6 +149,7 @@ pub(crate) fn read_request(bytes: &[u8]) -> Result<Request, Unreadable> {
         upload: Upload::default(),
         takes_messages: false,
         when_behind: WhenBehind::Wait,
+        errand: None,
         refusal: None,
     })
 }
@@ -488,6 +489,7 @@ mod tests {
             upload: Upload::default(),
             takes_messages: false,
             when_behind: WhenBehind::Wait,
+            errand: None,
             refusal: None,
         }
     }

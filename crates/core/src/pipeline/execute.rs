@@ -314,7 +314,8 @@ pub(super) fn context<'a>(
             held: match (principal, &request.token) {
                 (None, Some(_)) => Held::refused(),
                 (_, token) => Held::new(token.as_ref()),
-            },
+            }
+            .with(request),
             has_sudo,
             is_root: record.is_some_and(|record| record.is_root()),
         },

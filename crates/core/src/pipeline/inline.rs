@@ -34,6 +34,7 @@ pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<
             upload: Upload::default(),
             takes_messages: false,
             when_behind: WhenBehind::Wait,
+            errand: None,
             refusal: None,
         };
         // As if it had come by itself.

@@ -131,6 +131,10 @@ pub(super) async fn place(admitted: &Admitted, request: Request, is_in_doubt: bo
             Standing::Leaderless => None,
         };
         if let Some(leader) = leader {
+            // What it is part of is over: whoever began it does not lead any more.
+            if request.errand.is_some() {
+                return unavailable();
+            }
             if is_sent_there(unsealed, &request) {
                 return redirect(leader);
             }

@@ -85,3 +85,4 @@ mod wire_requests;
 mod wire_sys;
 mod wire_token_roles;
 mod wire_tokens;
+mod workflows;

@@ -12,9 +12,8 @@ use serde_json::{Value, json};
 use tresor_canary::{Canaries, canary};
 use tresor_core::{AutoKey, AutoSeal, SealChecks, StaticKey, StaticKeySource, StaticKeys};
 use tresor_harness::{Answer, Captured, Harness, assembly};
-use tresor_model::Verb;
-use tresor_secret::{DataKey, SecretString};
-use tresor_server::config::{Given, InitialRequest};
+use tresor_profile::{Kind, Profile};
+use tresor_secret::DataKey;
 use tresor_server::self_init;
 
 /// Where a test keeps keys: by id and what their bytes follow from; the current one first. Nothing is a key that is not
@@ -504,30 +503,33 @@ async fn a_store_without_shares_gets_them_from_whoever_may_and_then_only_their_o
     assert!(begun.json["data"].get("keys").is_none());
 }
 
-fn text(text: &str) -> Given {
-    Given::Text(Arc::new(SecretString::new(text.to_owned())))
+/// The stanza that asks for `requests`, each a path and what is sent to it.
+fn stanza(name: &str, requests: &[(&str, &str)]) -> String {
+    let request = |(index, (path, data)): (usize, &(&str, &str))| {
+        format!("request \"r{index}\" {{ operation = \"update\" path = \"{path}\" {data} }}\n")
+    };
+    let requests: String = requests.iter().enumerate().map(request).collect();
+    format!("initialize \"{name}\" {{\n{requests}}}\n")
 }
 
-fn asked(path: &str, data: &[(&str, &str)]) -> InitialRequest {
-    InitialRequest {
-        name: path.to_owned(),
-        verb: Verb::Write,
-        path: path.to_owned(),
-        token: None,
-        data: data.iter().map(|(name, value)| ((*name).to_owned(), text(value))).collect(),
-        may_fail: false,
-    }
+fn profile(text: &str) -> Profile {
+    Profile::parse(Kind::Initialize, text).unwrap()
 }
 
 /// Requests after which somebody may look at everything.
-fn first_requests() -> Vec<InitialRequest> {
-    let all = r#"path "*" { capabilities = ["create", "read", "update", "list", "sudo"] }"#;
-    vec![
-        asked("sys/policies/acl/all", &[("policy", all)]),
-        asked("sys/auth/userpass", &[("type", "userpass")]),
-        asked("auth/userpass/users/admin", &[("password", "secret"), ("token_policies", "all")]),
-    ]
+fn first_requests() -> String {
+    let all = r#"path \"*\" { capabilities = [\"create\", \"read\", \"update\", \"list\", \"sudo\"] }"#;
+    stanza(
+        "first",
+        &[
+            ("sys/policies/acl/all", &format!("data = {{ policy = \"{all}\" }}")),
+            ("sys/auth/userpass", "data = { type = \"userpass\" }"),
+            ("auth/userpass/users/admin", "data = { password = \"secret\" token_policies = \"all\" }"),
+        ],
+    )
 }
+
+const NONSENSE: (&str, &str) = ("sys/mounts/x", "data = { type = \"nonsense\" }");
 
 /// How many tokens there are beside that of whoever looks.
 async fn others(harness: &Harness) -> usize {
@@ -539,14 +541,36 @@ async fn others(harness: &Harness) -> usize {
 #[tokio::test]
 async fn a_server_initialises_itself_once_and_no_root_token_is_left() {
     let (mut harness, _) = uninitialized();
-    let mut requests = first_requests();
-    requests.push(InitialRequest { may_fail: true, ..asked("sys/mounts/x", &[("type", "nonsense")]) });
+    // What was made before is there for what comes after, and what may fail is left alone.
+    let more = r#"initialize "more" {
+        request "x" { operation = "update" path = "sys/mounts/x" data = { type = "nonsense" } allow_failure = true }
+        request "never" { operation = "update" path = "sys/mounts/y" data = { type = "nonsense" } when = false }
+        request "login" {
+          operation = "update"
+          path  = { eval_source = "template" eval_type = "string" template = "auth/userpass/login/{{ .requests.first.r2.path | replace \"auth/userpass/users/\" \"\" }}" }
+          token = ""
+          data  = { password = { eval_source = "request" eval_type = "string" initialize_name = "first" request_name = "r2" field_selector = ["data", "password"] } }
+        }
+        request "mine" {
+          operation = "update"
+          path  = "cubbyhole/mine"
+          token = { eval_source = "response" eval_type = "string" initialize_name = "more" response_name = "login" field_selector = ["auth", "client_token"] }
+          data  = { policies = { eval_source = "cel" eval_type = "string" expression = "responses.more.login.auth.policies.join(',')" } }
+        }
+        request "out" {
+          operation = "update"
+          path  = "auth/token/revoke-self"
+          token = { eval_source = "response" eval_type = "string" initialize_name = "more" response_name = "login" field_selector = ["auth", "client_token"] }
+        }
+      }"#;
+    let requests = profile(&format!("{}{more}", first_requests()));
     self_init::run(&harness.node, &requests, false).await.unwrap();
     assert_eq!(others(&harness).await, 0);
     let now = status(&harness).await;
     assert_eq!((&now["sealed"], &now["n"]), (&json!(false), &json!(0)));
     // Where there is a store nothing is done again, be it that it would fail.
-    self_init::run(&harness.node, &[asked("sys/nope", &[])], false).await.unwrap();
+    let more = profile(&stanza("more", &[("sys/nope", "")]));
+    self_init::run(&harness.node, &more, false).await.unwrap();
     restarted(&mut harness).await;
     assert!(!is_sealed(&harness).await);
 }
@@ -554,11 +578,10 @@ async fn a_server_initialises_itself_once_and_no_root_token_is_left() {
 #[tokio::test]
 async fn tok_13_a_self_initialisation_that_fails_leaves_no_root_token_and_a_store_that_nobody_opens() {
     let (mut harness, _) = uninitialized();
-    let mut requests = first_requests();
-    requests.push(asked("sys/mounts/x", &[("type", "nonsense")]));
-    requests.push(asked("sys/mounts/y", &[("type", "kv")]));
+    let more = stanza("more", &[NONSENSE, ("sys/mounts/y", "data = { type = \"kv\" }")]);
+    let requests = profile(&format!("{}{more}", first_requests()));
     let error = self_init::run(&harness.node, &requests, false).await.unwrap_err();
-    assert!(error.contains("sys/mounts/x") && !error.contains("secret"), "{error}");
+    assert!(error.contains("initialize `more`, request `r0`: ") && !error.contains("secret"), "{error}");
     assert_eq!(others(&harness).await, 0);
     for _ in 0..2 {
         restarted(&mut harness).await;
@@ -581,10 +604,10 @@ async fn tok_13_a_crash_in_self_initialisation_leaves_a_store_that_nobody_opens(
 #[tokio::test]
 async fn who_joins_others_or_needs_people_does_not_initialise_itself() {
     let (harness, _) = uninitialized();
-    self_init::run(&harness.node, &first_requests(), true).await.unwrap();
+    self_init::run(&harness.node, &profile(&first_requests()), true).await.unwrap();
     assert_eq!(status(&harness).await["initialized"], json!(false));
     let harness = Harness::uninitialized();
-    let error = self_init::run(&harness.node, &first_requests(), false).await.unwrap_err();
+    let error = self_init::run(&harness.node, &profile(&first_requests()), false).await.unwrap_err();
     assert!(error.contains("opens by itself"), "{error}");
     assert_eq!(status(&harness).await["initialized"], json!(false));
 }

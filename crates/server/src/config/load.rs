@@ -129,7 +129,7 @@ pub fn parse(
         listeners: Vec::new(),
         join: JoinConfig::default(),
         seal: None,
-        initialize: Vec::new(),
+        initialize: tresor_profile::Profile::new(tresor_profile::Kind::Initialize),
         lockout: BTreeMap::new(),
         snapshots: None,
         telemetry: TelemetryConfig::default(),
@@ -156,6 +156,7 @@ pub fn parse(
         allow_audit_log_prefixing: false,
         audit_devices: Vec::new(),
         audit_by_api: true,
+        public_workflows: false,
         raw_storage: false,
         introspection: false,
         shows_hostname: false,
@@ -457,6 +458,9 @@ fn read_file(
                 config.allow_audit_log_prefixing = source.flag("allow_audit_log_prefixing", value)?;
             }
             "introspection_endpoint" => config.introspection = source.flag("introspection_endpoint", value)?,
+            "allow_unauthenticated_workflows" => {
+                config.public_workflows = source.flag("allow_unauthenticated_workflows", value)?;
+            }
             "raw_storage_endpoint" => config.raw_storage = source.flag("raw_storage_endpoint", value)?,
             "enable_response_header_hostname" => {
                 config.shows_hostname = source.flag("enable_response_header_hostname", value)?

@@ -41,6 +41,7 @@ mod tools;
 mod tune;
 mod tuning;
 mod unmount;
+mod workflows;
 mod wrapping;
 
 use std::sync::Arc;
@@ -88,7 +89,7 @@ impl Engine for Sys {
     }
 
     fn routes() -> Routes<Self> {
-        Routes::new()
+        workflows::routes(Routes::new())
             .at("seal", "Seals the server.")
             .in_root()
             .open_to(Access::Sudo)

@@ -52,3 +52,4 @@ mod stops;
 mod tls;
 mod transit_seal;
 mod unseal;
+mod workflows;

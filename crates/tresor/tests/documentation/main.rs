@@ -93,6 +93,7 @@ pages! {
     tls: "docs/operate/tls.md", Start::Nothing;
     tokens: "docs/operate/tokens.md", Start::DevServer;
     troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;
+    operate_workflows: "docs/operate/workflows.md", Start::DevServer;
     wrapping: "docs/operate/wrapping.md", Start::DevServer;
     watch: "docs/operate/watch.md", Start::DevServer;
     parity: "docs/parity.md", Start::NoCommands("it points to tests");
