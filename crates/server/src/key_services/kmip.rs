@@ -144,8 +144,10 @@ fn spelled(key: &str, nonce: &[u8], data: &[u8], tag: &[u8]) -> Option<Vec<u8>> 
     Some([&length.to_be_bytes()[..], key.as_bytes(), nonce, data, tag].concat())
 }
 
-/// The key's id and the parts of what is stored.
-fn parts(sealed: &[u8]) -> Option<(&str, &[u8], &[u8], &[u8])> {
+/// What is stored, in its parts: the key's id, the nonce, what came out, and what authenticates it.
+type Parts<'s> = (&'s str, &'s [u8], &'s [u8], &'s [u8]);
+
+fn parts(sealed: &[u8]) -> Option<Parts<'_>> {
     let (length, rest) = sealed.split_first_chunk::<2>()?;
     let (key, rest) = rest.split_at_checked(u16::from_be_bytes(*length).into())?;
     let (nonce, rest) = rest.split_at_checked(NONCE_BYTES)?;
