@@ -6,14 +6,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use tresor_secret::SecretString;
 
-/// As long as a service token.
-const LENGTH: usize = 28;
+/// As long as a service token of the root namespace.
+pub(crate) const LENGTH: usize = 28;
 const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// A fresh password.
-pub(crate) fn fresh(entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<SecretString> {
-    let mut password = String::with_capacity(LENGTH);
-    while password.len() < LENGTH {
+/// A fresh password of so many characters.
+pub(crate) fn fresh(length: usize, entropy: &mut dyn FnMut(&mut [u8]) -> io::Result<()>) -> io::Result<SecretString> {
+    let mut password = String::with_capacity(length);
+    while password.len() < length {
         let mut byte = [0];
         entropy(&mut byte)?;
         // 248 is four times 62: what lies above would favour the first letters.
@@ -57,7 +57,7 @@ mod tests {
             }
             Ok(())
         };
-        let password = fresh(&mut entropy).unwrap();
+        let password = fresh(LENGTH, &mut entropy).unwrap();
         assert_eq!(password.expose().len(), LENGTH);
         let token = "hvs.0123456789abcdefghijklmn";
         let xored: Vec<u8> = token.bytes().zip(password.expose().bytes()).map(|(a, b)| a ^ b).collect();

@@ -70,9 +70,14 @@ pub(crate) const COMMANDS: &[Command] = &[
     },
     Command {
         words: &["operator", "generate-root"],
-        examples: &["operator generate-root -init", "operator generate-root -status"],
+        examples: &[
+            "operator generate-root -init",
+            "operator generate-root -status",
+            "operator generate-root -namespace=team-a -init",
+        ],
         arguments: "[options] [SHARE]",
-        about: "Make a root token by shares: -init begins, then each holder enters a share; -decode reads the result.",
+        about: "Make a root token by shares, of the server or, with -namespace, of a namespace that has a seal of its own: \
+                -init begins, then each holder enters a share; -decode reads the result.",
         flags: &[CONNECTION, FORMAT, GENERATE_ROOT],
         action: Action::Run(generate_root),
     },
@@ -253,7 +258,8 @@ fn seal(context: &mut Context<'_, '_>) -> Outcome {
 fn generate_root(context: &mut Context<'_, '_>) -> Outcome {
     let (decode, otp) = (context.flag("decode").map(str::to_owned), context.flag("otp").map(str::to_owned));
     if context.flags.switch("generate-otp") {
-        let otp = one_time_pad::fresh(&mut context.io.entropy)
+        let length = otp_length(context)?;
+        let otp = one_time_pad::fresh(length, &mut context.io.entropy)
             .map_err(|error| Failure::local(format!("Error generating a one-time password: {error}")))?;
         return say_field(context, "otp", otp.expose());
     }
@@ -268,10 +274,31 @@ fn generate_root(context: &mut Context<'_, '_>) -> Outcome {
     }
 }
 
-/// Where a token is made: a root token, or one of recovery mode.
+/// The namespace whose token it is to be; `None` for the root namespace.
+fn namespace_of<'c>(context: &'c Context<'_, '_>) -> Option<&'c str> {
+    context.namespace().filter(|namespace| !matches!(namespace.trim_matches('/'), "" | "root"))
+}
+
+/// How long the token will be. That of a namespace names it, so the server is asked.
+fn otp_length(context: &mut Context<'_, '_>) -> Result<usize, Failure> {
+    if namespace_of(context).is_none() {
+        return Ok(one_time_pad::LENGTH);
+    }
+    let (attempt, _) = generating(context);
+    let status = context.send(Method::Get, attempt, &[], None);
+    let status = flat(status.map_err(|failure| failure.during("getting root generation status"))?);
+    let told = status.get("otp_length").and_then(Value::as_u64).and_then(|length| usize::try_from(length).ok());
+    // What no token is as long as is no length.
+    told.filter(|length| (one_time_pad::LENGTH..=256).contains(length))
+        .ok_or_else(|| Failure::local("The server does not say how long a one-time password is to be."))
+}
+
+/// Where a token is made: a root token, or one of recovery mode. The older paths answer for the whole server only.
 fn generating(context: &Context<'_, '_>) -> (&'static str, &'static str) {
     if context.flags.switch("recovery-token") {
         ("sys/generate-recovery-token/attempt", "sys/generate-recovery-token/update")
+    } else if namespace_of(context).is_some() {
+        ("sys/generate-root-token/attempt", "sys/generate-root-token/update")
     } else {
         ("sys/generate-root/attempt", "sys/generate-root/update")
     }

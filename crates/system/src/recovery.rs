@@ -2,8 +2,8 @@
 //!
 //! The same shapes as `sys/generate-root` and `sys/raw` have. Deliberately absent: everything else (SEA-11).
 
-use tresor_core::shareholders::Entered;
 use tresor_core::shareholders::recovery::{Recovery, commit};
+use tresor_core::shareholders::{Entered, OTP_CHARACTERS};
 use tresor_engine::Answer;
 use tresor_model::{Fault, Map, Refusal, Request, Response, Shape, Verb};
 use tresor_secret::SecretString;
@@ -87,5 +87,5 @@ fn shaped(answer: impl Answer) -> Result<Response, Fault> {
 }
 
 fn standing(recovery: &Recovery, otp: &SecretString) -> Result<Progressed, Fault> {
-    Ok(Progressed::of(recovery.standing()?, otp))
+    Ok(Progressed::of(recovery.standing()?, otp, OTP_CHARACTERS))
 }

@@ -136,8 +136,11 @@ fn target(
     let is_about_the_engine = verb == Verb::Help && relative.is_empty();
     let found = engine.find(&relative).filter(|_| !is_about_the_engine);
     let facts = found.as_ref().and_then(|found| engine.route(found.route));
-    if facts.is_some_and(|facts| !answers(facts.answers_in)) {
-        return Err(Refusal::Invalid("operation only available in root namespace".into()));
+    if let Some(there) = facts.map(|facts| facts.answers_in).filter(|there| !answers(*there)) {
+        return Err(Refusal::Invalid(match there {
+            AnswersIn::Sealable => "namespace is not sealable".into(),
+            _ => "operation only available in root namespace".into(),
+        }));
     }
     let operations = facts.map(|facts| Arc::clone(&facts.operations)).unwrap_or_default();
     let tells_create = facts.is_some_and(|facts| facts.tells_create);

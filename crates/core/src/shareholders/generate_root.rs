@@ -1,16 +1,18 @@
 //! A root token for those who hold enough shares: when nobody has one any more, or nobody should have kept one.
 //!
-//! It leaves the server combined with a one-time password that whoever asked for it has, or encrypted to a key. Deliberately
-//! absent: the tokens of a server in recovery mode (`recovery.rs`), and of disaster recovery.
+//! Those who hold the shares of a namespace's own seal make one of that namespace: it may do everything there and below, and is
+//! no token anywhere else. It leaves the server combined with a one-time password that whoever asked for it has, or encrypted
+//! to a key. Deliberately absent: the tokens of a server in recovery mode (`recovery.rs`), and of disaster recovery.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
+use tresor_barrier::CommitError;
 use tresor_crypto::token_text::random_base62;
+use tresor_engine::view;
 use tresor_env::{Entropy, Timestamp};
-use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal};
 use tresor_pgp::Recipient;
 use tresor_secret::{SecretString, TokenSecret, UnsealShare};
@@ -18,12 +20,14 @@ use zeroize::Zeroizing;
 
 use super::rekey::Entered;
 use super::{Ballot, Shareholders};
+use crate::keys;
+use crate::namespaces::ids;
 use crate::tokens::NewToken;
 
 /// What a token begins with, and what follows.
 const PREFIX: &str = "hvs.";
 pub(super) const RANDOM_CHARACTERS: usize = 24;
-/// How long a one-time password is: as long as the token.
+/// How long a one-time password is: as long as the token, where that does not name a namespace.
 pub const OTP_CHARACTERS: usize = PREFIX.len() + RANDOM_CHARACTERS;
 
 /// How the token is kept from everybody but whoever asked for it.
@@ -35,10 +39,10 @@ pub enum Concealment {
 }
 
 impl Concealment {
-    /// Refuses a password that is not as long as a token.
-    pub(super) fn check(&self) -> Result<(), Fault> {
+    /// Refuses a password that is not as long as the token.
+    pub(super) fn check(&self, characters: usize) -> Result<(), Fault> {
         match self {
-            Self::OneTimePassword(password) if password.expose().len() != OTP_CHARACTERS => {
+            Self::OneTimePassword(password) if password.expose().len() != characters => {
                 Err(Fault::invalid("OTP string has incorrect length"))
             }
             _ => Ok(()),
@@ -99,10 +103,16 @@ const NONE: &str =
     "no root generation in progress; one ends when it is cancelled, after a day, and when another node leads";
 
 impl Shareholders {
+    /// How long a one-time password is: as long as the token, which ends in what names its namespace.
+    #[must_use]
+    pub fn otp_characters(&self) -> usize {
+        OTP_CHARACTERS + ids::within(&self.whose, String::new()).len()
+    }
+
     /// A fresh one-time password.
     #[must_use]
     pub fn one_time_password(&self) -> SecretString {
-        SecretString::new(random_base62(OTP_CHARACTERS, &*self.means.entropy).to_string())
+        SecretString::new(random_base62(self.otp_characters(), &*self.means.entropy).to_string())
     }
 
     /// How far the attempt is.
@@ -129,14 +139,14 @@ impl Shareholders {
     /// # Errors
     /// A refusal when there is one already, or when the password cannot be as long as the token.
     pub fn begin_generation(&self, concealment: Concealment) -> Result<(), Fault> {
-        concealment.check()?;
+        concealment.check(self.otp_characters())?;
         self.must_have_shares()?;
         let ballot = self.ballot()?;
         let mut generation = self.generation()?;
         if generation.is_some() {
             return Err(Fault::invalid("root generation already in progress"));
         }
-        tracing::info!(nonce = ballot.nonce, "a root token by shares was begun");
+        tracing::info!(nonce = ballot.nonce, namespace = %self.whose, "a root token by shares was begun");
         *generation = Some(Generation { ballot, concealment });
         Ok(())
     }
@@ -177,23 +187,32 @@ impl Shareholders {
             running.take().ok_or_else(|| Fault::invalid(NONE))?
         };
         let random = random_base62(RANDOM_CHARACTERS, &*self.means.entropy);
-        let text = Zeroizing::new(format!("{PREFIX}{}", random.as_str()));
+        let end = ids::within(&self.whose, String::new());
+        let text = Zeroizing::new(format!("{PREFIX}{}{end}", random.as_str()));
         let concealed = generation.concealment.conceal(&text, &*self.means.entropy)?;
         self.mint(TokenSecret::parse(&text).map_err(Fault::internal)?).await?;
-        tracing::info!(nonce, "a root token was made by shares");
+        tracing::info!(nonce, namespace = %self.whose, "a root token was made by shares");
         Ok(Entered::Enough((concealed, generation.concealment.fingerprint())))
     }
 
     async fn mint(&self, id: TokenSecret) -> Result<(), Fault> {
-        let table = self.means.spaces.root().mounts.table();
+        let home = &self.whose;
+        let table = self.means.spaces.of(home)?.mounts.table();
         let mount = table.at("auth/token/").ok_or_else(|| Fault::internal("there is no token store"))?;
+        let mut txn = self.means.barrier.begin().map_err(view::fault)?;
+        // A namespace that is deleted meanwhile gets none: nobody would take it away any more.
+        let relied_on = keys::mount(home, &mount.record.id).map_err(Fault::internal)?;
+        if !txn.contains(&relied_on).map_err(view::fault)? {
+            return Err(Refusal::Absent("namespace not found".into()).into());
+        }
         let new = NewToken {
             id: Some(id),
-            namespace: NamespaceId::root(),
+            namespace: home.clone(),
             parent: None,
             policies: vec!["root".to_owned()],
             metadata: BTreeMap::new(),
-            display_name: "root".to_owned(),
+            // As the reference tells those of a namespace from the server's own in a record.
+            display_name: if home.is_root() { "root".to_owned() } else { format!("{home}_root") },
             path: "auth/token/root".to_owned(),
             mount: mount.record.id.clone(),
             ttl: None,
@@ -206,11 +225,13 @@ impl Shareholders {
             bound_cidrs: Vec::new(),
             kept: None,
         };
-        let mut txn = self.means.barrier.begin().map_err(Fault::internal)?;
         self.means.tokens.mint(&mut txn, new, self.means.clock.now(), &*self.means.entropy)?;
         match self.means.barrier.commit(txn).await {
             Ok(_) => Ok(()),
-            Err(tresor_barrier::CommitError::Stopped) => Err(Refusal::Sealed.into()),
+            Err(CommitError::Stopped) => Err(Refusal::Sealed.into()),
+            Err(CommitError::Conflict) => {
+                Err(Refusal::Unavailable("the token store was changed meanwhile: begin again".into()).into())
+            }
             Err(error) => Err(Fault::internal(error)),
         }
     }

@@ -94,7 +94,7 @@ impl Recovery {
     /// # Errors
     /// A refusal when there is one already, or when the password cannot be as long as the token.
     pub fn begin(&self, concealment: Concealment) -> Result<(), Fault> {
-        concealment.check()?;
+        concealment.check(OTP_CHARACTERS)?;
         self.facts()?;
         let nonce = random_uuid(&*self.doors.entropy);
         let mut state = self.state();

@@ -60,6 +60,7 @@ mod quotas;
 mod raw;
 mod realm_ends;
 mod realm_keys;
+mod realm_roots;
 mod removal;
 mod renewals;
 mod scheduled_snapshots;

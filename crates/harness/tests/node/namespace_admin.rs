@@ -197,9 +197,10 @@ async fn the_administrative_namespace_has_what_may_be_left_to_it_and_sees_nothin
     let wish = json!({ "policies": ["all"], "ttl": "1h", "no_parent": true });
     let token = harness.prepare("POST", "ops/auth/token/create", wish).await.text_at("/auth/client_token");
     drop(harness.write("ops/sys/audit-hash/file", &token, json!({ "input": "x" })).await.expect_status(200));
-    for path in ["ops/sys/audit", "ops/sys/config/cors", "ops/sys/metrics", "ops/sys/host-info", "ops/sys/key-status"] {
+    for path in ["ops/sys/audit", "ops/sys/config/cors", "ops/sys/metrics", "ops/sys/host-info"] {
         harness.read(path, &token).await.expect_error(400, "operation only available in root namespace");
     }
+    harness.read("ops/sys/key-status", &token).await.expect_error(400, "namespace is not sealable");
     for namespace in ["other", "ops/team"] {
         let path = format!("{namespace}/sys/quotas/config");
         harness.read(&path, ROOT).await.expect_error(400, "operation only available in root namespace");

@@ -68,7 +68,7 @@ async fn seal_34_a_new_term_of_a_namespaces_ring_seals_and_the_old_one_still_ope
     assert_eq!(inside(&harness, ("POST", "sys/rotate"), &weak, json!({})).await.status, 403);
     drop(inside(&harness, ("POST", "sys/namespaces/in"), &admin, json!({})).await.expect_status(200));
     let below = within(&harness, "a/in", ("POST", "sys/rotate"), ROOT, json!({})).await;
-    below.expect_error(400, "root namespace");
+    below.expect_error(400, "namespace is not sealable");
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
 //! `sys/generate-root-token` and its older spelling `sys/generate-root`, and `sys/decode-token`: a root token by those who hold
-//! enough shares.
+//! enough shares, of the server or of the namespace that is asked.
 //!
-//! The older spelling asks for `sudo`, unless the operator opened it to whoever holds shares; then whoever has no token names
+//! The older spelling is the server's alone, as in the reference. It asks for `sudo`, unless the operator opened it to whoever holds shares; then whoever has no token names
 //! the attempt to cancel it. Deliberately absent: the tokens of recovery mode (`recovery.rs`).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
-use tresor_core::shareholders::{Concealment, Entered, GenerationStanding, OTP_CHARACTERS};
+use tresor_core::shareholders::{Concealment, Entered, GenerationStanding, Shareholders};
 use tresor_engine::{Cx, Data, Mirrored, Nothing};
 use tresor_model::{Fault, Timestamp};
 use tresor_pgp::Recipient;
@@ -91,7 +91,7 @@ pub(super) struct Decoded {
 }
 
 impl Progressed {
-    pub(crate) fn of(standing: GenerationStanding, otp: &SecretString) -> Self {
+    pub(crate) fn of(standing: GenerationStanding, otp: &SecretString, otp_characters: usize) -> Self {
         Self {
             nonce: standing.nonce,
             started: standing.is_started,
@@ -102,7 +102,7 @@ impl Progressed {
             encoded_root_token: String::new(),
             pgp_fingerprint: standing.fingerprint,
             otp: otp.expose().clone(),
-            otp_length: OTP_CHARACTERS as u64,
+            otp_length: otp_characters as u64,
         }
     }
 
@@ -145,45 +145,50 @@ pub(crate) fn concealment(
     })
 }
 
-fn standing(sys: &Sys, otp: &SecretString) -> Result<Progressed, Fault> {
-    Ok(Progressed::of(sys.handles.shareholders.generation_standing()?, otp))
+fn standing(shareholders: &Shareholders, otp: &SecretString) -> Result<Progressed, Fault> {
+    Ok(Progressed::of(shareholders.generation_standing()?, otp, shareholders.otp_characters()))
+}
+
+fn shown(sys: &Sys, cx: &Cx<'_>) -> Result<Progressed, Fault> {
+    standing(&*sys.shareholders(cx)?, &SecretString::new(String::new()))
 }
 
 fn begin(sys: &Sys, cx: &Cx<'_>, input: Begin) -> Result<Progressed, Fault> {
-    let shareholders = &sys.handles.shareholders;
+    let shareholders = sys.shareholders(cx)?;
     let (concealment, made_up) = concealment(input, cx.now, || shareholders.one_time_password())?;
     shareholders.begin_generation(concealment)?;
-    standing(sys, &made_up)
+    standing(&shareholders, &made_up)
 }
 
-async fn enter(sys: &Sys, input: Enter) -> Result<Progressed, Fault> {
+async fn enter(sys: &Sys, cx: &Cx<'_>, input: Enter) -> Result<Progressed, Fault> {
     let (key, nonce) = input.checked()?;
-    let entered = sys.handles.shareholders.enter_generation(&nonce, parse_share(&key)?).await?;
-    let mut shown = standing(sys, &SecretString::new(String::new()))?;
+    let shareholders = sys.shareholders(cx)?;
+    let entered = shareholders.enter_generation(&nonce, parse_share(&key)?).await?;
+    let mut shown = standing(&shareholders, &SecretString::new(String::new()))?;
     if let Entered::Enough((token, fingerprint)) = entered {
         shown.complete(nonce, &token, fingerprint);
     }
     Ok(shown)
 }
 
-pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Progressed>, Fault> {
-    standing(sys, &SecretString::new(String::new())).map(Data)
+pub(super) async fn read(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Progressed>, Fault> {
+    shown(sys, &cx).map(Data)
 }
 
 pub(super) async fn init(sys: &Sys, cx: Cx<'_>, input: Begin) -> Result<Data<Progressed>, Fault> {
     begin(sys, &cx, input).map(Data)
 }
 
-pub(super) async fn cancel(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
-    sys.handles.shareholders.cancel_generation(None).map(|()| Nothing)
+pub(super) async fn cancel(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {
+    sys.shareholders(&cx)?.cancel_generation(None).map(|()| Nothing)
 }
 
-pub(super) async fn update(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Data<Progressed>, Fault> {
-    enter(sys, input).await.map(Data)
+pub(super) async fn update(sys: &Sys, cx: Cx<'_>, input: Enter) -> Result<Data<Progressed>, Fault> {
+    enter(sys, &cx, input).await.map(Data)
 }
 
-pub(super) async fn read_legacy(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Progressed>, Fault> {
-    standing(sys, &SecretString::new(String::new())).map(Mirrored)
+pub(super) async fn read_legacy(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Mirrored<Progressed>, Fault> {
+    shown(sys, &cx).map(Mirrored)
 }
 
 pub(super) async fn init_legacy(sys: &Sys, cx: Cx<'_>, input: Begin) -> Result<Mirrored<Progressed>, Fault> {
@@ -193,11 +198,11 @@ pub(super) async fn init_legacy(sys: &Sys, cx: Cx<'_>, input: Begin) -> Result<M
 pub(super) async fn cancel_legacy(sys: &Sys, cx: Cx<'_>, input: Cancel) -> Result<Nothing, Fault> {
     let is_known = cx.caller.accessor.is_some();
     let nonce = (!is_known || !input.nonce.is_empty()).then_some(input.nonce.as_str());
-    sys.handles.shareholders.cancel_generation(nonce).map(|()| Nothing)
+    sys.shareholders(&cx)?.cancel_generation(nonce).map(|()| Nothing)
 }
 
-pub(super) async fn update_legacy(sys: &Sys, _cx: Cx<'_>, input: Enter) -> Result<Mirrored<Progressed>, Fault> {
-    enter(sys, input).await.map(Mirrored)
+pub(super) async fn update_legacy(sys: &Sys, cx: Cx<'_>, input: Enter) -> Result<Mirrored<Progressed>, Fault> {
+    enter(sys, &cx, input).await.map(Mirrored)
 }
 
 pub(super) async fn decode(_sys: &Sys, _cx: Cx<'_>, input: Decode) -> Result<Data<Decoded>, Fault> {

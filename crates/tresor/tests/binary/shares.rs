@@ -240,6 +240,7 @@ fn shares_of_a_namespaces_own_seal_reach_their_owners_encrypted_and_open_it() {
     let create = ["namespace", "create", "-key-shares=2", "-key-threshold=2", &keys, "-format=json", "vaulted"];
     let made: Value = serde_json::from_str(&cli.succeed(&create)).unwrap();
     let sealed = texts(&made["data"], "key_shares");
+    let mut shares = Vec::new();
     for (owner, share) in owners.iter().zip(&sealed) {
         // What the server gave out opens nothing, what its owner reads in it does.
         assert_ne!(cli.run(&["namespace", "unseal", "vaulted", share]).code, 0);
@@ -247,10 +248,37 @@ fn shares_of_a_namespaces_own_seal_reach_their_owners_encrypted_and_open_it() {
         let message: Vec<u8> = (0..share.len() / 2).map(byte).collect();
         let read = String::from_utf8(owner.gpg(&["--decrypt"], &message)).unwrap();
         cli.succeed(&["namespace", "unseal", "vaulted", &read]);
+        shares.push(read);
     }
     let status = cli.succeed(&["namespace", "seal-status", "-format=json", "vaulted"]);
     let status: Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["sealed"], false, "{status}");
+    // A root token of it, by the same shares: combined with a password, and encrypted to one of them.
+    let generate = |cli: &Cli, rest: &[&str]| {
+        let words = ["operator", "generate-root", "-namespace=vaulted"];
+        cli.succeed(&[&words[..], rest].concat())
+    };
+    let of = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+    let otp = generate(&cli, &["-generate-otp"]).trim().to_owned();
+    assert_eq!(otp.len(), 41, "as long as the token, which names the namespace");
+    let (otp, key) = (format!("-otp={otp}"), format!("-pgp-key={}", owners[0].file.display()));
+    for wish in [&otp, &key] {
+        let begun = of(&generate(&cli, &["-init", wish, "-format=json"]));
+        let nonce = format!("-nonce={}", begun["nonce"].as_str().unwrap());
+        assert_eq!(of(&generate(&cli, &[&nonce, "-format=json", &shares[0]]))["complete"], false);
+        let made = of(&generate(&cli, &[&nonce, "-format=json", &shares[1]]));
+        let encoded = made["encoded_token"].as_str().unwrap();
+        let token = if *wish == key {
+            owners[0].read(encoded)
+        } else {
+            generate(&cli, &[&format!("-decode={encoded}"), &otp]).trim().to_owned()
+        };
+        let mut theirs = Cli::new(production.home(), server.address, "");
+        theirs.set("VAULT_TOKEN", &token);
+        assert!(theirs.succeed(&["token", "lookup", "-namespace=vaulted"]).contains("root"));
+        assert_ne!(theirs.run(&["token", "lookup"]).code, 0, "it is no token of the server");
+        assert!(!server.log().contains(&token));
+    }
     // One key too few.
     let short = format!("-pgp-keys={}", owners[0].file.display());
     let refused = cli.run(&["namespace", "create", "-key-shares=2", "-key-threshold=2", &short, "other"]);
