@@ -61,6 +61,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::autopilot::COMMANDS,
     crate::cluster::COMMANDS,
     crate::snapshot::COMMANDS,
+    crate::usage::COMMANDS,
     crate::watch::COMMANDS,
     crate::events::COMMANDS,
     crate::debug::COMMANDS,

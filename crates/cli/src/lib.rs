@@ -51,6 +51,7 @@ mod status;
 mod table;
 mod token;
 mod token_helper;
+mod usage;
 mod version;
 mod waiting;
 mod watch;

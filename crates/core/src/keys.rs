@@ -107,6 +107,31 @@ pub(crate) fn rotation() -> Key {
     StorageKey::new(&NamespaceId::root(), Area::Core, "rotation")
 }
 
+/// What is configured about counting clients.
+pub(crate) fn counting() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "client-counting/")
+}
+
+/// Whether they are counted.
+pub(crate) fn client_counting() -> Key {
+    counting()?.key("config")
+}
+
+/// The months of which clients are stored.
+pub(crate) fn clients() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "clients/")
+}
+
+/// The clients of a month.
+pub(crate) fn clients_of(month: &str) -> Prefix {
+    clients()?.below(&format!("{month}/"))
+}
+
+/// The months whose clients are to be forgotten.
+pub(crate) fn discarded_clients() -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Core, "discarded-clients/")
+}
+
 /// Encrypted shares of the root namespace's seal, or of one's own, that are kept for their owners.
 pub(crate) fn rekey_backup(namespace: &NamespaceId, target: Target) -> Key {
     let name = match target {

@@ -7,6 +7,7 @@
 pub mod audits;
 mod besides;
 pub mod cached;
+pub mod clients;
 pub mod cluster;
 pub mod custom_messages;
 mod deeds;

@@ -18,6 +18,7 @@ use tresor_policy::{
 use tresor_record::Record;
 
 use crate::cached::{Cached, every_name, one_record};
+use crate::clients::Mark;
 use crate::keys;
 use crate::ordered::Ordered;
 
@@ -109,10 +110,18 @@ pub struct StoredPolicy {
     pub damage: Option<String>,
 }
 
+/// Policies that were compiled together, and whether a client that has them was counted.
+pub struct Compiled {
+    /// What they come to.
+    pub set: PolicySet,
+    /// Whether whoever has them was counted.
+    pub(crate) mark: Mark,
+}
+
 /// All policies of a namespace, and the sets compiled from them so far.
 pub struct PolicyTable {
     by_name: Ordered<Arc<StoredPolicy>>,
-    compiled: Mutex<BTreeMap<Vec<String>, Arc<PolicySet>>>,
+    compiled: Mutex<BTreeMap<Vec<String>, Arc<Compiled>>>,
 }
 
 /// The owner of the table.
@@ -157,10 +166,10 @@ impl PolicyTable {
 
     /// The compiled set of these policies; names that do not exist grant nothing.
     #[must_use]
-    pub fn compile(&self, names: &[String], now: Timestamp) -> Arc<PolicySet> {
+    pub fn compile(&self, names: &[String], now: Timestamp) -> Arc<Compiled> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = compiled.get(names)
-            && set.expires().is_none_or(|end| now < end)
+            && set.set.expires().is_none_or(|end| now < end)
         {
             return Arc::clone(set);
         }
@@ -183,7 +192,8 @@ impl PolicyTable {
                 });
             }
         }
-        let set = Arc::new(PolicySet::compile(&policies, &Holder { identity: None, now }));
+        let set = PolicySet::compile(&policies, &Holder { identity: None, now });
+        let set = Arc::new(Compiled { set, mark: Mark::default() });
         if compiled.len() >= COMPILED_MAX {
             compiled.clear();
         }

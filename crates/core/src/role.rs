@@ -18,7 +18,7 @@ use crate::gate::Gate;
 use crate::namespaces::keeping;
 use crate::snapshots::schedule;
 use crate::unsealed::{CommitFault, Unsealed};
-use crate::{audits, keyring, leases, releases};
+use crate::{audits, clients, keyring, leases, releases};
 
 /// The longest that a promotion may take.
 pub(crate) const PROMOTION_BOUND: Duration = Duration::from_secs(5);
@@ -205,6 +205,7 @@ async fn stand_by(
             {
                 tracing::warn!(cause = ?fault, "what is in memory could not be brought to what is stored; tried again");
             }
+            clients::keep_up(&unsealed).await;
             if let Err(fault) = keeping::keep_up(&unsealed).await {
                 tracing::warn!(cause = ?fault, "the keys of namespaces could not be brought to the leader's; tried again");
             }
@@ -350,6 +351,7 @@ fn begin(unsealed: &Arc<Unsealed>, term: u64) {
     schedule::start(unsealed, &duties.tasks);
     membership::start(unsealed, &duties.tasks);
     keyring::start(unsealed, &duties.tasks);
+    clients::start(unsealed, &duties.tasks);
     let weak = Arc::downgrade(unsealed);
     duties.tasks.spawn(async move {
         let Some(unsealed) = weak.upgrade() else { return };

@@ -19,6 +19,7 @@ use tresor_record::Record;
 use tresor_storage::StoreError;
 
 use crate::audits::Audits;
+use crate::clients::Clients;
 use crate::cluster::Cluster;
 use crate::cluster::membership::Membership;
 use crate::edge::Edge;
@@ -66,6 +67,8 @@ pub struct Handles {
     pub lockouts: Arc<Lockouts>,
     /// Answers behind tokens.
     pub wrapping: Arc<Wrapping>,
+    /// Who was counted as a client.
+    pub clients: Arc<Clients>,
     /// The lease-count quotas.
     pub quotas: Arc<Quotas>,
     /// The quotas on rates.
@@ -138,19 +141,20 @@ struct Caches {
 
 impl Follower for Caches {
     fn wants(&self) -> Vec<KeyPrefix> {
-        let Handles { spaces, quotas, rates, edge, audits, tokens, .. } = &self.handles;
-        let tables = [quotas.wants(), rates.wants(), edge.wants(), audits.wants()];
+        let Handles { spaces, quotas, rates, edge, audits, tokens, clients, .. } = &self.handles;
+        let tables = [quotas.wants(), rates.wants(), edge.wants(), audits.wants(), clients.wants()];
         tables.into_iter().chain(spaces.wants()).chain(tokens.wants()).chain([self.time.wants()]).collect()
     }
 
     fn follow(&self, changed: &Changed, txn: &mut Txn) -> Result<(), FollowError> {
-        let Handles { spaces, quotas, rates, edge, audits, tokens, .. } = &self.handles;
+        let Handles { spaces, quotas, rates, edge, audits, tokens, clients, .. } = &self.handles;
         self.time.follow(changed, txn)?;
         tokens.follow(changed, txn)?;
         spaces.follow(changed, txn)?;
         quotas.reload_if_touched(changed, txn)?;
         rates.reload_if_touched(changed, txn)?;
         edge.reload_if_touched(changed, txn)?;
+        clients.reload_if_touched(changed, txn)?;
         if changed.touches(&audits.wants()) {
             self.devices_changed.fetch_max(txn.read_version().0, Ordering::AcqRel);
         }
@@ -230,6 +234,7 @@ impl Unsealed {
         let quotas = Arc::new(Quotas::load(&mut txn)?);
         let rates = Arc::new(Rates::load(&mut txn, &*doors.entropy)?);
         let edge = Arc::new(Edge::load(&mut txn)?);
+        let clients = Arc::new(Clients::begin(&mut txn)?);
         let tokens = Arc::new(Tokens::load(&barrier, &mut txn, Arc::clone(&spaces), Arc::clone(&quotas))?);
         let leases = Arc::new(Leases::new(Arc::clone(&spaces), Arc::clone(&tokens), settings.irrevocable_kept));
         let wrapping = Arc::new(Wrapping::new(&barrier, Arc::clone(&spaces), Arc::clone(&tokens)));
@@ -271,6 +276,7 @@ impl Unsealed {
             leases,
             lockouts: Arc::default(),
             wrapping,
+            clients,
             quotas,
             rates,
             edge,
@@ -442,6 +448,7 @@ impl Unsealed {
             ("quotas", self.handles.quotas.agrees(&mut txn)?),
             ("quotas on rates", self.handles.rates.agrees(&mut txn)?),
             ("origins and audited headers", self.handles.edge.agrees(&mut txn)?),
+            ("whether clients are counted", self.handles.clients.agrees(&mut txn)?),
             ("marks of tokens", self.handles.tokens.agrees(&mut txn)?),
             ("audit devices", self.handles.audits.agrees(&mut txn)?),
             ("numbers of leases by path", self.handles.leases.numbers_agree(&mut txn, &self.handles.spaces.every())?),

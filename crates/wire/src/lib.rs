@@ -9,6 +9,7 @@ pub mod envelope;
 pub mod input;
 pub mod joined;
 pub mod json;
+pub mod month;
 pub mod output;
 pub mod time;
 

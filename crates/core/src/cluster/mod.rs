@@ -196,6 +196,8 @@ pub enum About {
     Request,
     /// Keys that are in the leader's memory only.
     Keys,
+    /// Which clients a node has served; the leader says which are stored.
+    Clients,
 }
 
 /// The cluster, as the core sees it. What no door says otherwise is so where there are no other nodes, or where they come and go by
@@ -326,6 +328,9 @@ pub trait Forwarded: Send + Sync {
 
     /// Answers a member that asks for keys which are in memory only.
     fn hand_over(&self, message: Message) -> Message;
+
+    /// Answers a member that tells which clients it has served.
+    fn take_report(&self, message: Message) -> Message;
 }
 
 /// The cluster of a store without other nodes: this one leads it for ever.

@@ -12,6 +12,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::Semaphore;
 use tresor_env::BoxFuture;
 
+use crate::clients;
 use crate::cluster::{Forwarded, Message};
 use crate::namespaces::keeping;
 use crate::node::Node;
@@ -56,5 +57,9 @@ impl Forwarded for Passed {
 
     fn hand_over(&self, message: Message) -> Message {
         keeping::answer(self.node.upgrade().and_then(|node| node.unsealed()).as_deref(), &message)
+    }
+
+    fn take_report(&self, message: Message) -> Message {
+        clients::take_report(self.node.upgrade().and_then(|node| node.unsealed()).as_deref(), &message)
     }
 }

@@ -14,13 +14,14 @@ use tresor_policy::PolicySet;
 
 use super::record::NamespaceRecord;
 use super::{Space, Spaces};
+use crate::clients::Mark;
 use crate::mounts::PolicyPath;
-use crate::policies::OLDER;
+use crate::policies::{Compiled, OLDER};
 
 /// What the policies of a token come to in a namespace.
 #[derive(Clone)]
 pub struct Permissions {
-    set: Arc<PolicySet>,
+    compiled: Arc<Compiled>,
     /// The path from the token's namespace to the one that is asked: empty, or ending in a slash.
     way: String,
 }
@@ -28,8 +29,13 @@ pub struct Permissions {
 impl Permissions {
     /// The policies; they decide on paths as [`Permissions::asked`] spells them.
     #[must_use]
-    pub const fn set(&self) -> &Arc<PolicySet> {
-        &self.set
+    pub fn set(&self) -> &PolicySet {
+        &self.compiled.set
+    }
+
+    /// Whether whoever has these policies was counted.
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.compiled.mark
     }
 
     /// The path from the token's namespace to the one that is asked: empty, or ending in a slash.
@@ -60,7 +66,7 @@ impl Permissions {
     /// Whether anything may be done at or below a path of the namespace.
     #[must_use]
     pub fn reaches_below(&self, path: &str) -> bool {
-        self.set.reaches_below(&[self.way.as_str(), path].concat())
+        self.compiled.set.reaches_below(&[self.way.as_str(), path].concat())
     }
 }
 
@@ -85,9 +91,9 @@ impl Spaces {
     #[must_use]
     pub fn permissions(&self, space: &Space, home: &NamespaceId, names: &[String], now: Timestamp) -> Permissions {
         if *home == space.id {
-            return Permissions { set: space.policies.table().compile(names, now), way: String::new() };
+            return Permissions { compiled: space.policies.table().compile(names, now), way: String::new() };
         }
-        let nothing = || Permissions { set: space.policies.table().compile(&[], now), way: space.path.clone() };
+        let nothing = || Permissions { compiled: space.policies.table().compile(&[], now), way: space.path.clone() };
         let above = space.line.iter().position(|id| id == home);
         let (Some(own), Some(above)) = (self.with_id(home), above) else { return nothing() };
         // The first namespace on the way: what is older than that did not mean it, or what is below it.
@@ -97,6 +103,6 @@ impl Spaces {
         let table = own.policies.table();
         let reaching = |name: &String| if table.is_since(name, made) { name.clone() } else { format!("{OLDER}{name}") };
         let names: Vec<String> = names.iter().map(reaching).collect();
-        Permissions { set: table.compile(&names, now), way: way.to_owned() }
+        Permissions { compiled: table.compile(&names, now), way: way.to_owned() }
     }
 }

@@ -45,6 +45,12 @@ impl<'a> Authorized<'a> {
         self.principal
     }
 
+    /// Who asks, where somebody has to be known.
+    pub(super) fn client(&self) -> Option<&'a Principal> {
+        let is_open = self.facts.is_some_and(|facts| matches!(facts.access, Access::Public | Access::Login));
+        self.principal.filter(|_| !is_open)
+    }
+
     /// What is done.
     pub(super) const fn operation(&self) -> Operation {
         self.operation

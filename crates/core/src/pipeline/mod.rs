@@ -248,6 +248,10 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, footing: Footin
                 break;
             }
         };
+        if let Some(principal) = authorized.client() {
+            let (clients, spaces) = (&unsealed.handles.clients, &unsealed.handles.spaces);
+            clients.count(spaces, principal.permissions(), principal.token(), now);
+        }
         let executed = execute::execute(unsealed, txn, request, &authorized, now).await;
         tracing.step("execute_and_commit", executing, || metrics.moment());
         match executed {

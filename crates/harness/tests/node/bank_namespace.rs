@@ -344,6 +344,8 @@ const ABOUT_THE_SERVER: &[&str] = &[
     "ha-status",
     "host-info",
     "in-flight-req",
+    "internal/counters/activity",
+    "internal/counters/config",
     "internal/inspect",
     "key-status",
     "loggers",

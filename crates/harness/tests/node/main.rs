@@ -24,6 +24,7 @@ mod bank_seal;
 mod bank_token;
 mod bank_userpass;
 mod bank_wrap;
+mod client_counts;
 mod cluster;
 mod cluster_endpoints;
 mod cluster_joining;

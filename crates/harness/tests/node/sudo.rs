@@ -36,6 +36,7 @@ async fn the_paths_that_ask_for_sudo_are_the_references() {
             "sys/leases/revoke-prefix/",
             "sys/leases/revoke-force/",
             "sys/plugins/catalog/",
+            "sys/internal/counters/activity/export",
             "sys/raw",
             "sys/revoke-prefix/",
             "sys/revoke-force/",

@@ -29,6 +29,8 @@ pub(crate) const RELEASE: u8 = 3;
 pub(crate) const MEMBERS: u8 = 4;
 /// The core asks for keys that only memory has.
 const KEYS: u8 = 5;
+/// The core tells which clients it has served.
+const CLIENTS: u8 = 6;
 
 /// What stands before it is the answer.
 pub(crate) const ANSWERED: u8 = 1;
@@ -104,6 +106,11 @@ impl Inbox {
                 let Some(handler) = handler else { return Ok(said(NOBODY)) };
                 Ok(ending_with(handler.hand_over(message), ANSWERED))
             }
+            CLIENTS => {
+                let handler = self.forwarded.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                let Some(handler) = handler else { return Ok(said(NOBODY)) };
+                Ok(ending_with(handler.take_report(message), ANSWERED))
+            }
             CONTACT => {
                 let Some((contact, [])) = Contact::read(&message) else { return Err(Declined) };
                 let Some(consensus) = self.consensus() else { return Ok(said(NOBODY)) };
@@ -134,6 +141,7 @@ pub(crate) fn asking(about: About, message: Message) -> Bytes {
     let kind = match about {
         About::Request => FORWARDED,
         About::Keys => KEYS,
+        About::Clients => CLIENTS,
     };
     ending_with(message, kind)
 }

@@ -49,6 +49,10 @@ impl Forwarded for Answering {
     fn hand_over(&self, message: Message) -> Message {
         message
     }
+
+    fn take_report(&self, message: Message) -> Message {
+        message
+    }
 }
 
 struct Host {

@@ -4,8 +4,6 @@
 //! holds a token may ask about it; about the tokens of others, whom policies let. Deliberately absent: whether what lies at
 //! the path exists, and mounts that the token asked about cannot see.
 
-use std::sync::Arc;
-
 use tresor_core::Space;
 use tresor_core::mounts::LeadsTo;
 use tresor_core::namespaces::Permissions;
@@ -195,7 +193,7 @@ fn explain(
     Ok(Data(explained))
 }
 
-fn explained(set: &Arc<PolicySet>, operation: Operation, request: &Request<'_>, leads: &LeadsTo) -> Explained {
+fn explained(set: &PolicySet, operation: Operation, request: &Request<'_>, leads: &LeadsTo) -> Explained {
     let open = match leads.access {
         Access::Public | Access::Login => Some("needs no token"),
         Access::AnyToken => Some("is open to every valid token"),

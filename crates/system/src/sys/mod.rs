@@ -1,5 +1,6 @@
 //! `sys/`: the table of its routes; one file per resource.
 
+mod activity;
 mod audit;
 mod auth;
 mod autopilot;
@@ -89,7 +90,7 @@ impl Engine for Sys {
     }
 
     fn routes() -> Routes<Self> {
-        workflows::routes(Routes::new())
+        activity::counters(workflows::routes(Routes::new()))
             .at("seal", "Seals the server.")
             .in_root()
             .open_to(Access::Sudo)
@@ -613,12 +614,6 @@ impl Engine for Sys {
             .ask(tools::hash)
             .at("tools/hash/{urlalgorithm}", "Hashes what is sent.")
             .ask(tools::hash)
-            .at("internal/counters/tokens", "How many tokens there are.")
-            .read(introspect::tokens)
-            .at("internal/counters/entities", "How many entities there are.")
-            .read(introspect::entities)
-            .at("internal/counters/requests", "Requests are not counted any more.")
-            .read(introspect::requests)
             .at("internal/inspect/router/{tag}", "Where paths lead.")
             .in_root()
             .open_to(Access::Sudo)

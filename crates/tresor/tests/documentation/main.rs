@@ -94,6 +94,7 @@ pages! {
     tokens: "docs/operate/tokens.md", Start::DevServer;
     troubleshooting: "docs/operate/troubleshooting.md", Start::Nothing;
     operate_workflows: "docs/operate/workflows.md", Start::DevServer;
+    usage: "docs/operate/usage.md", Start::DevServer;
     wrapping: "docs/operate/wrapping.md", Start::DevServer;
     watch: "docs/operate/watch.md", Start::DevServer;
     parity: "docs/parity.md", Start::NoCommands("it points to tests");
