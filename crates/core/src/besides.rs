@@ -4,6 +4,7 @@
 
 use tresor_barrier::Txn;
 use tresor_engine::MountFacts;
+use tresor_engine::retries::{Retries, RotationPolicy};
 use tresor_engine::view::{Besides, Call};
 use tresor_env::Entropy;
 use tresor_model::{Fault, Timestamp};
@@ -11,7 +12,7 @@ use tresor_policy::PasswordPolicy;
 use tresor_secret::SecretString;
 
 use crate::leases::wakes;
-use crate::password_policies;
+use crate::{password_policies, rotations};
 
 /// What a password is like where no policy is named.
 const DEFAULT_POLICY: &str = r#"
@@ -35,6 +36,29 @@ impl Besides for Stored {
 
     fn wakes_at(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Timestamp>, Fault> {
         wakes::at(txn, &mount.namespace, &mount.id, name)
+    }
+
+    fn rotation_policy(
+        &self,
+        txn: &mut Txn,
+        mount: &MountFacts,
+        policy: &str,
+    ) -> Result<Option<RotationPolicy>, Fault> {
+        rotations::read(txn, &mount.namespace, policy)
+    }
+
+    fn retries(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Retries>, Fault> {
+        rotations::retries(txn, &mount.namespace, &mount.id, name)
+    }
+
+    fn set_retries(
+        &self,
+        txn: &mut Txn,
+        mount: &MountFacts,
+        name: &str,
+        retries: Option<&Retries>,
+    ) -> Result<(), Fault> {
+        rotations::set_retries(txn, &mount.namespace, &mount.id, name, retries)
     }
 
     fn password(

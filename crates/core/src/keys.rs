@@ -171,6 +171,16 @@ pub(crate) fn workflows(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "workflows/")
 }
 
+/// All rotation policies of a namespace.
+pub(crate) fn rotation_policies(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Policies, "rotation/")
+}
+
+/// How far things of a mount have come that rotate by one.
+pub(crate) fn retries(mount: &str) -> Prefix {
+    KeyPrefix::new(&NamespaceId::root(), Area::Leases, &format!("retries/{mount}/"))
+}
+
 /// All lease-count quotas.
 pub(crate) fn quotas(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Core, "quotas/lease-count/")

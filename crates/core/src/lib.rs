@@ -41,6 +41,7 @@ pub mod raw;
 pub mod releases;
 mod restore;
 pub mod role;
+pub mod rotations;
 mod running;
 pub mod seal_health;
 pub mod settings;

@@ -46,6 +46,8 @@ pub struct Times {
     rotation_window: Option<Seconds>,
     /// Whether it is not rotated by itself.
     disable_automated_rotation: Option<bool>,
+    /// The rotation policy by which it is tried again when that fails; an empty one takes it away.
+    pub rotation_policy: Option<String>,
 }
 
 /// Why settings cannot be; all of it is the caller's to mend.

@@ -13,6 +13,7 @@ pub mod instance;
 pub mod outside;
 mod place;
 pub mod reply;
+pub mod retries;
 pub mod route;
 pub mod scan;
 mod spelling;

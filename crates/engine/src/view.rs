@@ -11,6 +11,7 @@ use tresor_secret::SecretString;
 
 use crate::context::MountFacts;
 use crate::happened::Happened;
+use crate::retries::{Retries, RotationPolicy};
 
 /// The part of the request's transaction below one prefix.
 pub struct View<'a> {
@@ -43,6 +44,31 @@ pub trait Besides: Send + Sync {
     /// # Errors
     /// As [`Besides::wake`].
     fn wakes_at(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Timestamp>, Fault>;
+
+    /// What a rotation policy of the mount's namespace says, if there is one of this name.
+    ///
+    /// # Errors
+    /// A refusal when it is no storage name; a failure when the store fails.
+    fn rotation_policy(&self, txn: &mut Txn, mount: &MountFacts, policy: &str)
+    -> Result<Option<RotationPolicy>, Fault>;
+
+    /// How far it has come for this name, where that rotates by a policy.
+    ///
+    /// # Errors
+    /// As [`Besides::wake`].
+    fn retries(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Retries>, Fault>;
+
+    /// Stores that.
+    ///
+    /// # Errors
+    /// As [`Besides::wake`].
+    fn set_retries(
+        &self,
+        txn: &mut Txn,
+        mount: &MountFacts,
+        name: &str,
+        retries: Option<&Retries>,
+    ) -> Result<(), Fault>;
 
     /// A password as a policy of the mount's namespace wants it; the empty name is the server's own policy.
     ///
@@ -152,6 +178,95 @@ impl<'a> View<'a> {
     pub fn password(&mut self, policy: &str, entropy: &dyn Entropy) -> Result<SecretString, Fault> {
         let (mount, besides) = self.besides()?;
         besides.password(self.txn, mount, policy, entropy)
+    }
+
+    /// What rotates by itself for `name` is tried again as this rotation policy of the namespace says, from the beginning; by
+    /// the empty name for ever.
+    ///
+    /// # Errors
+    /// A refusal when there is no such policy; a failure when the store fails.
+    pub fn retry_by(&mut self, name: &str, policy: &str) -> Result<(), Fault> {
+        let (mount, besides) = self.besides()?;
+        self.check_rotation_policy(Some(policy))?;
+        let retries = Retries::by(policy);
+        besides.set_retries(self.txn, mount, name, Some(&retries).filter(|_| !policy.is_empty()))
+    }
+
+    /// Refuses a rotation policy that is not there; none, and the empty name, are fine.
+    ///
+    /// # Errors
+    /// As [`View::retry_by`].
+    pub fn check_rotation_policy(&mut self, policy: Option<&str>) -> Result<(), Fault> {
+        let (mount, besides) = self.besides()?;
+        match policy.filter(|policy| !policy.is_empty()) {
+            Some(policy) if besides.rotation_policy(self.txn, mount, policy)?.is_none() => {
+                Err(Fault::invalid(format!("rotation policy {policy:?} does not exist")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether what rotates by itself for `name` is not tried any more.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn is_orphaned(&mut self, name: &str) -> Result<bool, Fault> {
+        Ok(self.retries(name)?.is_some_and(|retries| retries.orphaned.is_some()))
+    }
+
+    /// What rotates by itself for `name` is written anew: by this policy, or by the one that it had.
+    ///
+    /// # Errors
+    /// As [`View::retry_by`].
+    pub fn retry_anew(&mut self, name: &str, policy: Option<&str>) -> Result<(), Fault> {
+        match policy {
+            Some(policy) => self.retry_by(name, policy),
+            None => self.rotated(name),
+        }
+    }
+
+    /// How far it has come for `name`, where that rotates by a policy.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn retries(&mut self, name: &str) -> Result<Option<Retries>, Fault> {
+        let (mount, besides) = self.besides()?;
+        besides.retries(self.txn, mount, name)
+    }
+
+    /// What rotates by itself for `name` was rotated, or is to be tried anew: it begins from the beginning.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn rotated(&mut self, name: &str) -> Result<(), Fault> {
+        let (mount, besides) = self.besides()?;
+        let Some(mut retries) = besides.retries(self.txn, mount, name)? else { return Ok(()) };
+        let before = retries.clone();
+        retries.done();
+        if retries == before { Ok(()) } else { besides.set_retries(self.txn, mount, name, Some(&retries)) }
+    }
+
+    /// A rotation for `name` failed, and the time at which it is tried again is set: where it rotates by a policy, that says
+    /// whether it counts. `cycle` is when it would be due next.
+    ///
+    /// # Errors
+    /// As [`View::read`].
+    pub fn not_rotated(&mut self, name: &str, now: Timestamp, cycle: Timestamp) -> Result<(), Fault> {
+        let (mount, besides) = self.besides()?;
+        let Some(mut retries) = besides.retries(self.txn, mount, name)? else { return Ok(()) };
+        if retries.orphaned.is_some() {
+            // By order, and in vain again.
+            return self.no_wake(name);
+        }
+        // Without its policy it is tried for ever.
+        let Some(policy) = besides.rotation_policy(self.txn, mount, &retries.policy)? else { return Ok(()) };
+        let earliest = besides.wakes_at(self.txn, mount, name)?.unwrap_or(now);
+        let next = retries.failed(policy, now, earliest, cycle);
+        besides.set_retries(self.txn, mount, name, Some(&retries))?;
+        match next {
+            Some(next) => self.wake(name, next),
+            None => self.no_wake(name),
+        }
     }
 
     /// Tells those who listen what happened, once this transaction is committed; nobody is told of one that is not. Where

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tresor_credential::timing::Times;
 use tresor_credential::{Moment, Rotation, Template, Timing};
+use tresor_engine::retries::RetriesShown;
 use tresor_engine::{Cx, Data, Happened, Nothing, View, Warned};
 use tresor_env::outgoing::Base;
 use tresor_model::{Fault, Timestamp};
@@ -344,6 +345,9 @@ pub(crate) struct Shown {
     rotation_window: Option<Duration>,
     /// Whether it is not rotated by itself.
     disable_automated_rotation: bool,
+    /// How that is tried again.
+    #[output(flatten)]
+    retries: RetriesShown,
 }
 
 pub(crate) async fn read(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Option<Data<Shown>>, Fault> {
@@ -364,6 +368,7 @@ pub(crate) async fn read(_engine: &Aws, mut cx: Cx<'_>, _input: EmptyInput) -> R
         rotation_schedule: root.timing.shown_schedule(),
         rotation_window: root.timing.shown_window(),
         disable_automated_rotation: root.is_rotation_disabled,
+        retries: cx.view.retries(rotate::WAKE_DUE)?.into(),
     })))
 }
 
@@ -427,6 +432,7 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
     for kind in [Naming::User, Naming::Federated] {
         root.name(&cx, kind, "role")?;
     }
+    cx.view.retry_anew(rotate::WAKE_DUE, input.times.rotation_policy.as_deref())?;
     root.change_times(input.times, cx.now)?;
     root.store(&mut cx.view)?;
     rotate::plan_next(&mut cx.view, &root, cx.now)?;

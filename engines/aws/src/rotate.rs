@@ -161,17 +161,19 @@ fn begin<T: Answer + 'static>(mut cx: Cx<'_>, answer: fn(&str) -> T) -> Result<O
         (root.access.access_key, root.access.secret_key) = (keys.access_key, keys.secret_key);
         root.counts_since = Some(now);
         root.store(view)?;
+        view.rotated(WAKE_DUE)?;
         plan_next(view, &root, now)?;
         Note { began, former: Some(Former { user: tried.user.clone(), key: old.clone() }) }.store(view, now)?;
         view.tell(|| Happened::new("aws/root-rotate", "config/rotate-root"));
         Ok(answer(&tried.keys.access_key))
     };
-    Ok(Outside::new("", act, settle).if_failed(|view, _now, failed| {
+    Ok(Outside::new("", act, settle).if_failed(|view, now, failed| {
         view.tell(|| Happened::new("aws/root-rotate-fail", "config/rotate-root").without_change());
-        match failed.left {
-            Left::Nothing => forget(view),
-            Left::Something | Left::Doubt => Ok(()),
+        if failed.left == Left::Nothing {
+            forget(view)?;
         }
+        let rotation = Root::load(view)?.map(|root| root.rotation()).transpose()?.flatten();
+        rotation.map_or(Ok(()), |rotation| view.not_rotated(WAKE_DUE, now, rotation.next(now)))
     }))
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tresor_credential::{Rotation, Schedule};
 use tresor_engine::outside::{Failed, Outside};
+use tresor_engine::retries::RetriesShown;
 use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
@@ -106,10 +107,11 @@ impl StaticRole {
         Ok(Rotation::Scheduled(schedule, window))
     }
 
-    fn show(self, name: String) -> Shown {
+    fn show(self, view: &mut View<'_>, name: String) -> Result<Shown, Fault> {
         let there = |text: String| Some(text).filter(|text| !text.is_empty());
         let is_scheduled = !self.schedule.is_empty();
-        Shown {
+        Ok(Shown {
+            retries: view.retries(&format!("{WAKE}{name}"))?.into(),
             name,
             id: self.owner.id,
             username: self.owner.username,
@@ -119,12 +121,13 @@ impl StaticRole {
             assume_role_arn: there(self.owner.role_arn),
             assume_role_session_name: there(self.owner.session),
             external_id: there(self.owner.external_id),
-        }
+        })
     }
 }
 
 fn forget(view: &mut View<'_>, name: &str) -> Result<(), Fault> {
     view.delete(&format!("{ROLES}{name}"))?;
+    view.retry_by(&format!("{WAKE}{name}"), "")?;
     view.no_wake(&format!("{WAKE}{name}"))
 }
 
@@ -150,6 +153,8 @@ pub(crate) struct Write {
     rotation_schedule: Option<String>,
     /// How long after that it may begin.
     rotation_window: Option<Seconds>,
+    /// The rotation policy by which it is tried again when that fails; an empty one takes it away.
+    rotation_policy: Option<String>,
     /// A role that is assumed to reach the user, which may be of another account.
     assume_role_arn: Option<String>,
     /// How that session is called.
@@ -185,6 +190,9 @@ pub(crate) struct Shown {
     /// What that role wants to hear.
     #[output(optional)]
     external_id: Option<String>,
+    /// How that is tried again.
+    #[output(flatten)]
+    retries: RetriesShown,
 }
 
 /// The key in use.
@@ -285,6 +293,7 @@ fn promote(view: &mut View<'_>, now: Timestamp, name: &str, made: &Made) -> Resu
     role.used = Some(Used { access_key: keys.access_key, secret_key: keys.secret_key });
     role.due = role.rotation()?.next(now);
     role.store(view, name, role.due)?;
+    view.rotated(&format!("{WAKE}{name}"))?;
     Ok(role)
 }
 
@@ -293,7 +302,8 @@ pub(crate) async fn list(_engine: &Aws, mut cx: Cx<'_>, input: Page) -> Result<K
 }
 
 pub(crate) async fn read(_engine: &Aws, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
-    Ok(StaticRole::load(&mut cx.view, &input.name)?.map(|role| Data(role.show(input.name))))
+    let role = StaticRole::load(&mut cx.view, &input.name)?;
+    role.map(|role| role.show(&mut cx.view, input.name).map(Data)).transpose()
 }
 
 pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result<Outside<Data<Shown>>, Fault> {
@@ -349,11 +359,12 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
         }
     }
     let rotation = role.rotation()?;
+    cx.view.retry_anew(&format!("{WAKE}{name}"), input.rotation_policy.as_deref())?;
     if role.used.is_some() {
         role.due = rotation.next(cx.now);
         role.store(&mut cx.view, &name, role.due)?;
         cx.view.tell(|| Happened::named("aws/static-role-update", ROLES_PATH, &name));
-        return Ok(Outside::done(Data(role.show(name))));
+        return Ok(Outside::done(Data(role.show(&mut cx.view, name)?)));
     }
     let access = Root::usable(&mut cx)?.access;
     let rotating = Rotating::new(&cx, access, &role);
@@ -364,7 +375,7 @@ pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result
     let settle = move |view: &mut View<'_>, now: Timestamp, made: &Made| {
         let role = promote(view, now, &settled, made)?;
         view.tell(|| Happened::named("aws/static-role-create", ROLES_PATH, &settled));
-        Ok(Data(role.show(settled.clone())))
+        role.show(view, settled.clone()).map(Data)
     };
     Ok(Outside::new("", act, settle).if_failed(move |view, _now, _failed| {
         view.tell(|| Happened::named("aws/rotate-fail", CREDS_PATH, &failed).without_change());
@@ -429,8 +440,9 @@ pub(crate) fn awake(mut cx: Cx<'_>, name: &str) -> Result<Outside<Nothing>, Faul
         view.tell(|| Happened::named("aws/rotate", CREDS_PATH, &name));
         Ok(Nothing)
     };
-    Ok(Outside::new("", act, settle).if_failed(move |view, _now, _failed| {
+    Ok(Outside::new("", act, settle).if_failed(move |view, now, _failed| {
         view.tell(|| Happened::named("aws/rotate-fail", CREDS_PATH, &failing).without_change());
-        Ok(())
+        let Some(role) = StaticRole::load(view, &failing)? else { return Ok(()) };
+        view.not_rotated(&format!("{WAKE}{failing}"), now, role.rotation()?.next(now))
     }))
 }

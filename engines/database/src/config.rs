@@ -5,6 +5,7 @@ use std::time::Duration;
 use tresor_credential::Moment;
 use tresor_credential::timing::Times;
 use tresor_crypto::token_text::random_base62;
+use tresor_engine::retries::RetriesShown;
 use tresor_engine::{Cx, Data, Happened, Keys, Nothing, Warned};
 use tresor_model::{Body, Fault, Map};
 use tresor_secret::SecretString;
@@ -130,6 +131,9 @@ pub(crate) struct Shown {
     rotation_window: Option<Duration>,
     /// Whether it is not rotated by itself.
     disable_automated_rotation: bool,
+    /// How that is tried again.
+    #[output(flatten)]
+    retries: RetriesShown,
 }
 
 /// What was begun anew.
@@ -171,6 +175,7 @@ pub(crate) async fn read(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> R
         rotation_schedule: connection.timing.shown_schedule(),
         rotation_window: connection.timing.shown_window(),
         disable_automated_rotation: connection.is_rotation_disabled,
+        retries: cx.view.retries(&root::wake_name(&connection.name))?.into(),
     })))
 }
 
@@ -185,6 +190,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     for (key, value) in input.details.iter().filter(|(_, value)| **value != Body::Null) {
         details.insert(key, value.duplicate());
     }
+    cx.view.retry_anew(&root::wake_name(name), input.times.rotation_policy.as_deref())?;
     let mut coming = Connection {
         plugin_name: input.plugin_name.unwrap_or_else(|| before.plugin_name.clone()),
         plugin_version: input.plugin_version.unwrap_or_else(|| before.plugin_version.clone()),
@@ -273,6 +279,7 @@ pub(crate) async fn delete(engine: &Database, mut cx: Cx<'_>, input: ByName) -> 
         connection.retire(&mut cx.view)?;
         cx.view.delete(&format!("config/{name}"))?;
         cx.view.no_wake(&root::wake_name(name))?;
+        cx.view.retry_by(&root::wake_name(name), "")?;
         engine.targets.close(&connection.id);
         cx.view.tell(|| Happened::named("database/config-delete", "config", name));
     }

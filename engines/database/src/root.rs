@@ -105,13 +105,19 @@ fn rotation_of(engine: &Database, mut cx: Cx<'_>, mut connection: Connection) ->
     Ok(planned.if_failed(move |view, now, failed| {
         view.tell(|| Happened::named("database/root-rotate-fail", "rotate-root", &begun.0).without_change());
         if failed.left != Left::Nothing {
-            return Ok(());
+            let rotation = Connection::load(view, &begun.0)?.map(|connection| connection.rotation()).transpose()?;
+            let Some(rotation) = rotation.flatten() else { return Ok(()) };
+            return view.not_rotated(&wake_name(&begun.0), now, rotation.next(now));
         }
         let Some(connection) = settle(view, &begun, None, now)? else { return Ok(()) };
         let Some(rotation) = connection.rotation()? else { return Ok(()) };
         // By order it may have been tried before its time, which stays; what was due waits a little.
         let due = rotation.due(connection.counts_since.unwrap_or(now), now);
-        if due > now { Ok(()) } else { view.wake(&wake_name(&begun.0), rotation.again(due, now, AGAIN_AFTER)) }
+        if due > now {
+            return Ok(());
+        }
+        view.wake(&wake_name(&begun.0), rotation.again(due, now, AGAIN_AFTER))?;
+        view.not_rotated(&wake_name(&begun.0), now, rotation.next(now))
     }))
 }
 
@@ -131,6 +137,7 @@ fn settle(
     if let Some(counts) = counts.or(first.as_ref()) {
         if !connection.promote(counts) {
             connection.counts_since = Some(now);
+            view.rotated(&wake_name(name))?;
         }
         connection.store(view)?;
         plan_next(view, &connection, now)?;

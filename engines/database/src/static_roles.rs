@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tresor_credential::{Rotation, Schedule};
 use tresor_engine::outside::{Failed, Left};
+use tresor_engine::retries::RetriesShown;
 use tresor_engine::{Cx, Data, Happened, Keys, Nothing, Outside, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
@@ -69,6 +70,8 @@ pub(crate) struct Write {
     rotation_schedule: Option<String>,
     /// How long after that it may still begin, at least an hour.
     rotation_window: Option<Seconds>,
+    /// The rotation policy by which it is tried again when that fails; an empty one takes it away.
+    rotation_policy: Option<String>,
     /// Whether the password stays as it is until the first time it is due; not sent, it is as the connection says.
     skip_import_rotation: Option<bool>,
     /// The password that the account has; it is logged in with.
@@ -111,6 +114,9 @@ pub(crate) struct Shown {
     /// When.
     #[output(flatten)]
     rotation: RotationShown,
+    /// How that is tried again.
+    #[output(flatten)]
+    retries: RetriesShown,
     /// What the account is let in by.
     #[output(flatten)]
     credential: CredentialShown,
@@ -191,9 +197,12 @@ pub(crate) async fn list(_engine: &Database, mut cx: Cx<'_>, input: Page) -> Res
 }
 
 pub(crate) async fn read(_engine: &Database, mut cx: Cx<'_>, input: ByName) -> Result<Option<Data<Shown>>, Fault> {
-    let found = StaticRole::load(&mut cx.view, checked_name(&input.name)?)?;
+    let name = checked_name(&input.name)?;
+    let found = StaticRole::load(&mut cx.view, name)?;
+    let retries = cx.view.retries(&wake_name(name))?;
     Ok(found.map(|role| {
         Data(Shown {
+            retries: retries.into(),
             rotation: role.show_rotation(),
             db_name: role.db_name,
             username: role.username,
@@ -208,6 +217,7 @@ pub(crate) async fn delete(_engine: &Database, mut cx: Cx<'_>, input: ByName) ->
     if is_there(&mut cx.view, name)? {
         cx.view.delete(&place(name))?;
         cx.view.no_wake(&wake_name(name))?;
+        cx.view.retry_by(&wake_name(name), "")?;
         cx.view.tell(|| Happened::named("database/static-role-delete", "static-roles", name));
     }
     Ok(Nothing)
@@ -263,7 +273,10 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     role.username = username;
     role.rotation_statements = input.rotation_statements.map_or(role.rotation_statements, |list| list.0);
     role.credential.change(input.credential, &mut None)?;
-    let has_new_time = input.rotation_period.is_some() || input.rotation_schedule.is_some();
+    let policy = input.rotation_policy;
+    cx.view.check_rotation_policy(policy.as_deref())?;
+    let resumes = cx.view.is_orphaned(&wake_name(name))?;
+    let has_new_time = resumes || input.rotation_period.is_some() || input.rotation_schedule.is_some();
     change_times(&mut role, input.rotation_period, input.rotation_schedule, input.rotation_window)?;
     let rotation = role.rotation()?;
     let connection = Connection::named(&mut cx.view, &role.db_name)?;
@@ -286,6 +299,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     }
     let skips_import = Common::of(&connection.details).map_err(Fault::invalid)?.skips_import();
     if is_new && !input.skip_import_rotation.unwrap_or(skips_import) {
+        cx.view.retry_anew(&wake_name(name), policy.as_deref())?;
         return rotation_of(engine, cx, name, role, OnFailure::Forget);
     }
     if is_new && role.passwords.is_empty() {
@@ -294,7 +308,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     let next =
         (is_new || has_new_time).then(|| rotation.due(*role.last_rotation.get_or_insert(cx.now), cx.now).max(cx.now));
     let (username, before) = (role.username.clone(), cx.view.read(&place(name))?);
-    let changed = Changed { name: name.to_owned(), role, next, is_new };
+    let changed = Changed { name: name.to_owned(), role, next, policy, is_new };
     let Some(password) = given else {
         changed.store(&mut cx.view)?;
         return Ok(Outside::done(Nothing));
@@ -329,6 +343,8 @@ struct Changed {
     role: StaticRole,
     /// When it is rotated, where that changes.
     next: Option<Timestamp>,
+    /// By which it is tried again from now on, where that changes.
+    policy: Option<String>,
     is_new: bool,
 }
 
@@ -337,6 +353,7 @@ impl Changed {
         if let Some(next) = self.next {
             view.wake(&wake_name(&self.name), next)?;
         }
+        view.retry_anew(&wake_name(&self.name), self.policy.as_deref())?;
         self.role.store(view, &self.name)?;
         let kind = if self.is_new { "database/static-role-create" } else { "database/static-role-update" };
         view.tell(|| Happened::named(kind, "static-roles", &self.name));
@@ -455,6 +472,7 @@ fn rotation_of(
         let Some(mut role) = StaticRole::load(view, &settled)? else { return Ok(Nothing) };
         role.promote(candidate, now);
         role.store(view, &settled)?;
+        view.rotated(&wake_name(&settled))?;
         view.wake(&wake_name(&settled), role.rotation()?.next(now))?;
         view.tell(|| match on_failure {
             OnFailure::Forget => Happened::named("database/static-role-create", "static-roles", &settled),
@@ -462,12 +480,14 @@ fn rotation_of(
         });
         Ok(Nothing)
     });
-    Ok(planned.if_failed(move |view, _now, failed| {
+    Ok(planned.if_failed(move |view, now, failed| {
         view.tell(|| Happened::named("database/rotate-fail", "rotate-role", &noted).without_change());
         if failed.left == Left::Nothing && on_failure == OnFailure::Forget {
             view.delete(&place(&noted))?;
-            view.no_wake(&wake_name(&noted))?;
+            view.retry_by(&wake_name(&noted), "")?;
+            return view.no_wake(&wake_name(&noted));
         }
-        Ok(())
+        let Some(role) = StaticRole::load(view, &noted)? else { return Ok(()) };
+        view.not_rotated(&wake_name(&noted), now, role.rotation()?.next(now))
     }))
 }

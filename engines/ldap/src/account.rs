@@ -108,6 +108,7 @@ impl Account {
     pub(crate) fn forget(view: &mut View<'_>, user: &str) -> Result<(), Fault> {
         let key = key(user);
         view.no_wake(&key)?;
+        view.retry_by(&key, "")?;
         view.delete(&key)
     }
 

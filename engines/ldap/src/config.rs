@@ -9,6 +9,7 @@ use std::time::Duration;
 use tresor_credential::Timing;
 use tresor_credential::timing::{Sent, Times};
 use tresor_directory::{Certificates, Dialer, Tls, Version, addresses};
+use tresor_engine::retries::RetriesShown;
 use tresor_engine::{Cx, Data, Happened, Nothing, View};
 use tresor_env::{Clock, Net};
 use tresor_model::{Fault, Timestamp};
@@ -280,6 +281,9 @@ pub(crate) struct Shown {
     rotation_window: Option<Duration>,
     /// Whether it is not rotated by itself.
     disable_automated_rotation: bool,
+    /// How that is tried again.
+    #[output(flatten)]
+    retries: RetriesShown,
 }
 
 /// When something is rotated, as it was sent.
@@ -449,7 +453,7 @@ impl Config {
         Ok(rotation.map(|rotation| rotation.due(last, now)))
     }
 
-    fn show(self) -> Shown {
+    fn show(self, retries: RetriesShown) -> Shown {
         Shown {
             binddn: self.bind_name,
             url: self.url,
@@ -475,6 +479,7 @@ impl Config {
             rotation_schedule: self.timing.shown_schedule(),
             rotation_window: self.timing.shown_window(),
             disable_automated_rotation: self.is_rotation_disabled,
+            retries,
         }
     }
 
@@ -571,7 +576,8 @@ pub(crate) fn exists(_engine: &Ldap, mut cx: Cx<'_>, _parameters: &PathParameter
 }
 
 pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Option<Data<Shown>>, Fault> {
-    Ok(Config::load(&mut cx.view)?.map(|config| Data(config.show())))
+    let retries = cx.view.retries(root::WAKE)?;
+    Ok(Config::load(&mut cx.view)?.map(|config| Data(config.show(retries.into()))))
 }
 
 pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
@@ -582,6 +588,7 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
         None => Config::fresh(1),
     };
     let was_self_managed = config.is_self_managed;
+    cx.view.retry_anew(root::WAKE, input.times.rotation_policy.as_deref())?;
     config.change(input)?;
     if config.is_self_managed != was_self_managed && stored.as_ref().is_some_and(|stored| !stored.is_former) {
         // What it lends and made is brought back by whom it has.
@@ -608,6 +615,7 @@ pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -
         config.is_former = true;
         config.store(&mut cx.view)?;
         cx.view.no_wake(root::WAKE)?;
+        cx.view.retry_by(root::WAKE, "")?;
         cx.view.tell(|| Happened::new("ldap/config-delete", "config"));
     }
     Ok(Nothing)

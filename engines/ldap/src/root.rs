@@ -82,6 +82,7 @@ fn plan(cx: &mut Cx<'_>, mut config: Config) -> Result<Outside<Nothing>, Fault> 
             config.last_password = Some(std::mem::replace(&mut config.password, candidate));
             config.rotated = Some(now);
             config.store(view)?;
+            view.rotated(WAKE)?;
             plan_next(view, &config, now)?;
             view.tell(|| Happened::new("ldap/root-rotate", "rotate-root"));
         }
@@ -95,7 +96,10 @@ fn plan(cx: &mut Cx<'_>, mut config: Config) -> Result<Outside<Nothing>, Fault> 
             config.store(view)?;
         }
         match config.next_rotation(now, now)? {
-            Some(_) => view.wake(WAKE, now.plus(FINISHED_AFTER)),
+            Some(next) => {
+                view.wake(WAKE, now.plus(FINISHED_AFTER))?;
+                view.not_rotated(WAKE, now, next)
+            }
             None => plan_next(view, &config, now),
         }
     };

@@ -114,6 +114,7 @@ fn settle(view: &mut View<'_>, now: Timestamp, job: &Job) -> Result<(), Fault> {
     }
     account.promote(now);
     account.store(view)?;
+    view.rotated(&job.key)?;
     let has_keeper = match &account.keeper {
         Keeper::Role(role) => {
             let was_settled = StaticRole::is_settled(view, role)?;
@@ -160,17 +161,17 @@ fn note(view: &mut View<'_>, now: Timestamp, key: &str, was_in_doubt: bool, left
         Keeper::Role(_) | Keeper::Set(_) => {}
     }
     account.store(view)?;
-    match &account.keeper {
-        _ if account.candidate.is_some() => view.wake(key, now.plus(FINISHED_AFTER)),
-        Keeper::Role(role) => {
-            let rotation = StaticRole::load(view, role)?.map(|role| role.timing.rotation()).transpose();
-            match rotation.map_err(Fault::internal)?.flatten() {
-                Some(rotation) => view.wake(key, rotation.again(now, now, PAUSE)),
-                None => view.no_wake(key),
-            }
-        }
-        Keeper::Set(_) => view.no_wake(key),
+    let rotation = match &account.keeper {
+        Keeper::Role(role) => StaticRole::load(view, role)?.map(|role| role.timing.rotation()).transpose(),
+        Keeper::Set(_) => Ok(None),
+    };
+    let rotation = rotation.map_err(Fault::internal)?.flatten();
+    match &rotation {
+        _ if account.candidate.is_some() => view.wake(key, now.plus(FINISHED_AFTER))?,
+        Some(rotation) => view.wake(key, rotation.again(now, now, PAUSE))?,
+        None => view.no_wake(key)?,
     }
+    rotation.map_or(Ok(()), |rotation| view.not_rotated(key, now, rotation.next(now)))
 }
 
 /// Does what is due for an account: finishes what was begun, rotates what is to be rotated now.

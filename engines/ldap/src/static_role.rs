@@ -8,6 +8,7 @@ use std::time::Duration;
 use tresor_credential::Timing;
 use tresor_credential::timing::Sent;
 use tresor_engine::outside::Outside;
+use tresor_engine::retries::RetriesShown;
 use tresor_engine::{Cx, Data, Happened, Keys, Nothing, View};
 use tresor_model::{Fault, Timestamp};
 use tresor_record::Record;
@@ -81,6 +82,8 @@ pub(crate) struct Write {
     rotation_schedule: Option<String>,
     /// How late after its schedule it may begin.
     rotation_window: Option<Seconds>,
+    /// The rotation policy by which it is tried again when that fails; an empty one takes it away.
+    rotation_policy: Option<String>,
     /// Whether the account is taken over as it is, without another password.
     skip_import_rotation: Option<bool>,
     /// The password that the account has: what is shown until it is rotated, and what it is let in by where it is rotated as
@@ -121,6 +124,9 @@ pub(crate) struct Shown {
     /// The policy by which its passwords are made, where it has one of its own.
     #[output(optional)]
     password_policy: Option<String>,
+    /// How a rotation that fails is tried again.
+    #[output(flatten)]
+    retries: RetriesShown,
 }
 
 /// The password of a role.
@@ -202,6 +208,19 @@ impl StaticRole {
         Ok(true)
     }
 
+    /// It was written anew: by which policy it is tried again, and when it is rotated next.
+    fn go_on(&self, view: &mut View<'_>, account: &Account, policy: Option<&str>, now: Timestamp) -> Result<(), Fault> {
+        let key = key(&account.user);
+        let was_orphaned = view.is_orphaned(&key)?;
+        view.retry_anew(&key, policy)?;
+        match &account.candidate {
+            None => self.wake_next(view, account, now),
+            // What nobody knows the end of is finished first.
+            Some(_) if was_orphaned => view.wake(&key, now),
+            Some(_) => Ok(()),
+        }
+    }
+
     /// Sets when it is rotated next.
     fn wake_next(&self, view: &mut View<'_>, account: &Account, now: Timestamp) -> Result<(), Fault> {
         let last = account.rotated.unwrap_or(self.made);
@@ -238,6 +257,7 @@ pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, input: ByName) -> Resul
     let Some(role) = StaticRole::shown(&mut cx.view, &input.name)? else { return Ok(None) };
     let account = Account::load(&mut cx.view, &key(&role.user))?;
     Ok(Some(Data(Shown {
+        retries: cx.view.retries(&key(&role.user))?.into(),
         rotation_period: role.timing.shown_period(),
         rotation_schedule: role.timing.shown_schedule(),
         rotation_window: role.timing.shown_window(),
@@ -280,6 +300,8 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<Outside<
         return Err(Fault::invalid("rotation_period must be 5 seconds or more"));
     }
     role.password_policy = known_policy(cx, sent.password_policy, role.password_policy)?;
+    let policy = sent.rotation_policy;
+    cx.view.check_rotation_policy(policy.as_deref())?;
     let is_self_managed = Config::known(&mut cx.view).is_ok_and(|config| config.is_self_managed);
     if let Some(mut account) = Account::load(&mut cx.view, &key(&role.user))? {
         if let Some(name) = sent.dn.filter(|name| !is_self_managed || !name.is_empty()) {
@@ -293,7 +315,7 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<Outside<
                 let config = Config::known(&mut cx.view)?;
                 let told = copy(&password);
                 account.last_password = account.password.replace(password);
-                let written = Written { name: sent.name, role, account, is_new: false };
+                let written = Written { name: sent.name, role, account, policy, is_new: false };
                 let (user, dn) = (&written.account.user, &written.account.name);
                 let asked = Account::new(user.clone(), dn.clone(), written.account.keeper.clone());
                 return verifying::plan(cx, &config, &asked, &told, move |view, now| written.store(view, now));
@@ -301,10 +323,7 @@ fn change(cx: &mut Cx<'_>, mut role: StaticRole, sent: Write) -> Result<Outside<
             None => {}
         }
         account.store(&mut cx.view)?;
-        // What nobody knows the end of is finished first.
-        if account.candidate.is_none() {
-            role.wake_next(&mut cx.view, &account, cx.now)?;
-        }
+        role.go_on(&mut cx.view, &account, policy.as_deref(), cx.now)?;
     }
     role.store(&mut cx.view, &sent.name)?;
     cx.view.tell(|| Happened::named("ldap/static-role-update", "static-role", &sent.name));
@@ -316,6 +335,8 @@ struct Written {
     name: String,
     role: StaticRole,
     account: Account,
+    /// By which it is tried again from now on, where that changes.
+    policy: Option<String>,
     is_new: bool,
 }
 
@@ -325,8 +346,7 @@ impl Written {
         self.account.store(view)?;
         let kind = if self.is_new { "ldap/static-role-create" } else { "ldap/static-role-update" };
         view.tell(|| Happened::named(kind, "static-role", &self.name));
-        // What nobody knows the end of is finished first.
-        if self.account.candidate.is_none() { self.role.wake_next(view, &self.account, now) } else { Ok(()) }
+        self.role.go_on(view, &self.account, self.policy.as_deref(), now)
     }
 }
 
@@ -355,18 +375,21 @@ fn create(cx: &mut Cx<'_>, sent: Write) -> Result<Outside<Nothing>, Fault> {
     let keeper = Keeper::Role(sent.name.clone());
     let mut account = Account::taken_over(&mut cx.view, &user, &name, keeper)?;
     account.password = password.or(account.password);
+    let policy = sent.rotation_policy;
+    cx.view.check_rotation_policy(policy.as_deref())?;
     let is_skipped = sent.skip_import_rotation.unwrap_or(config.skip_import);
     let role = StaticRole { user, name, timing: times, made: cx.now, is_settled: is_skipped, password_policy };
     if is_skipped {
         let account = Account { candidate: None, ..account };
         let Some(told) = account.password.as_ref().map(copy) else {
-            Written { name: sent.name, role, account, is_new: true }.store(&mut cx.view, cx.now)?;
+            Written { name: sent.name, role, account, policy, is_new: true }.store(&mut cx.view, cx.now)?;
             return Ok(Outside::done(Nothing));
         };
         let asked = Account::new(account.user.clone(), account.name.clone(), account.keeper.clone());
-        let written = Written { name: sent.name, role, account, is_new: true };
+        let written = Written { name: sent.name, role, account, policy, is_new: true };
         return verifying::plan(cx, &config, &asked, &told, move |view, now| written.store(view, now));
     }
+    cx.view.retry_anew(&key(&account.user), policy.as_deref())?;
     role.store(&mut cx.view, &sent.name)?;
     rotating::plan(cx, &config, vec![account], |_, _| Ok(Nothing))
 }

@@ -30,6 +30,7 @@ use crate::keys;
 use crate::mounts::TakingBack;
 use crate::namespaces::ids;
 use crate::pipeline::act_once;
+use crate::rotations;
 use crate::unsealed::{CommitFault, Unsealed};
 
 /// How many engines are called at a time, and of one mount.
@@ -150,7 +151,7 @@ pub(super) fn forget(
     mount: &MountId,
     budget: &mut usize,
 ) -> Result<bool, Fault> {
-    let mount = of(namespace, mount);
+    let (id, mount) = (mount.clone(), of(namespace, mount));
     let names = txn.list(&keys::wakes(&mount).map_err(Fault::internal)?, None, *budget + 1);
     for name in names.map_err(Fault::internal)? {
         if *budget == 0 {
@@ -159,11 +160,12 @@ pub(super) fn forget(
         put(txn, &mount, &unflat(&name), None)?;
         *budget -= 1;
     }
-    Ok(*budget > 0)
+    Ok(*budget > 0 && rotations::forget(txn, namespace, &id, budget)?)
 }
 
 /// Takes the times of a mount along into another namespace.
 pub(crate) fn carry(txn: &mut Txn, from: &NamespaceId, to: &NamespaceId, mount: &MountId) -> Result<(), Fault> {
+    rotations::carry(txn, from, to, mount)?;
     let (before, after) = (of(from, mount), of(to, mount));
     for name in
         crate::cached::every_name(txn, &keys::wakes(&before).map_err(Fault::internal)?).map_err(Fault::internal)?
@@ -387,8 +389,11 @@ async fn later(
         let pause = BACKOFF.saturating_mul(1 << doublings).min(BACKOFF_MAX);
         let at = index::rounded(now.plus(pause));
         put(&mut txn, mount, name, Some(WakeRecord { at, failed, is_unsettled: false }))?;
-        if let Some(note) = note {
-            note(&mut View::of_mount(&mut txn, called.contents.clone(), &called.facts, &BESIDES), now, why)?;
+        let mut view = View::of_mount(&mut txn, called.contents.clone(), &called.facts, &BESIDES);
+        match note {
+            Some(note) => note(&mut view, now, why)?,
+            // It was not even begun, so nobody says when it would be due next.
+            None => view.not_rotated(name, now, now.plus(BACKOFF_MAX))?,
         }
         match unsealed.commit(txn).await {
             Err(CommitFault::Conflict) => {}

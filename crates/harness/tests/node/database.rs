@@ -433,3 +433,80 @@ async fn names_and_times_of_static_roles_are_checked(both: &Both) {
     drop(both.harness.delete("database/static-roles/st", ROOT).await.expect_status(204));
     both.server.remove("sta'tic");
 }
+
+/// A role with a rotation policy, whose statements fail.
+async fn failing(both: &Both) {
+    both.server.add("kept", "known");
+    let policy = json!({ "max_retries_per_cycle": 1, "max_retry_cycles": 1 });
+    both.harness.prepare("POST", "sys/policies/rotation/twice", policy).await;
+    let mut role = json!({
+        "db_name": "db", "username": "kept", "rotation_period": "24h", "password": "known",
+        "skip_import_rotation": true, "rotation_statements": [Postgres::NONSENSE], "rotation_policy": "none",
+    });
+    let refused = both.harness.write("database/static-roles/kept", ROOT, role.clone()).await;
+    refused.expect_error(400, "rotation policy \"none\" does not exist");
+    role["rotation_policy"] = json!("twice");
+    both.post("static-roles/kept", role).await;
+}
+
+#[tokio::test]
+async fn pol_22_what_fails_as_often_as_its_policy_lets_it_is_left_alone_until_somebody_rotates_it() {
+    let both = Both::start().await;
+    failing(&both).await;
+    let shown = async || {
+        let shown = both.harness.read("database/static-roles/kept", ROOT).await.expect_status(200);
+        let number = |name: &str| shown.at(&format!("/data/{name}")).as_u64();
+        assert_eq!(shown.at("/data/rotation_policy"), "twice");
+        let orphaned = shown.at("/data/rotation_orphaned_time") != &Value::Null;
+        (number("rotation_retries"), number("rotation_retry_cycles"), orphaned)
+    };
+    assert_eq!(shown().await, (Some(0), Some(0), false));
+    // Its time comes; it is tried twice, and once more when its time comes next.
+    for (pass, expected) in [
+        (86_401, (Some(1), Some(0), false)),
+        (11, (Some(0), Some(1), false)),
+        (86_401, (Some(1), Some(1), false)),
+        (11, (Some(1), Some(1), true)),
+    ] {
+        both.harness.advance(Duration::from_secs(pass)).await;
+        until!(both.harness, shown().await == expected);
+    }
+    // Then nobody tries any more, and the password that was is what counts.
+    for _ in 0..5 {
+        both.harness.advance(Duration::from_secs(86_400)).await;
+        both.harness.settle().await;
+    }
+    assert_eq!(shown().await, (Some(1), Some(1), true));
+    assert!(both.server.lets_in("kept", "known"));
+    // By order it is tried, and in vain it stays as it is.
+    drop(both.harness.write("database/rotate-role/kept", ROOT, Value::Null).await.expect_status(400));
+    assert_eq!(shown().await, (Some(1), Some(1), true));
+    // Written anew it goes on; a rotation by order that succeeds does the same.
+    both.post("static-roles/kept", json!({ "rotation_statements": [] })).await;
+    assert_eq!(shown().await, (Some(0), Some(0), false));
+    both.post("rotate-role/kept", Value::Null).await;
+    let read = async || both.harness.read("database/static-creds/kept", ROOT).await.text_at("/data/password");
+    let first = read().await;
+    assert!(both.server.lets_in("kept", &first) && first != "known");
+    both.harness.advance(Duration::from_secs(86_401)).await;
+    until!(both.harness, read().await != first);
+    assert_eq!(shown().await, (Some(0), Some(0), false));
+    // Without its policy, and with none, it is tried for ever.
+    drop(both.harness.delete("sys/policies/rotation/twice", ROOT).await.expect_status(204));
+    both.post("static-roles/kept", json!({ "rotation_statements": [Postgres::NONSENSE] })).await;
+    both.harness.advance(Duration::from_secs(86_401)).await;
+    for _ in 0..6 {
+        both.harness.advance(Duration::from_secs(3601)).await;
+        both.harness.settle().await;
+    }
+    assert_eq!(shown().await, (Some(0), Some(0), false));
+    both.post("static-roles/kept", json!({ "rotation_policy": "", "rotation_statements": [] })).await;
+    let shown = both.harness.read("database/static-roles/kept", ROOT).await.expect_status(200);
+    assert_eq!(shown.at("/data/rotation_policy"), &Value::Null);
+    let before = read().await;
+    both.harness.advance(Duration::from_secs(3601)).await;
+    until!(both.harness, read().await != before);
+    // What is removed leaves nothing of it.
+    drop(both.harness.delete("database/static-roles/kept", ROOT).await.expect_status(204));
+    both.server.remove("kept");
+}

@@ -299,3 +299,42 @@ async fn a_policy_that_cannot_be_read_grants_nothing_and_keeps_nobody_from_being
         drop(harness.delete(path, ROOT).await.expect_status(204));
     }
 }
+
+#[tokio::test]
+async fn pol_22_rotation_policies_are_written_shown_listed_and_deleted_in_each_namespace() {
+    let harness = Harness::start().await;
+    let at = "sys/policies/rotation/often";
+    drop(harness.read(at, ROOT).await.expect_status(404));
+    drop(harness.list("sys/policies/rotation", ROOT).await.expect_status(404));
+    let both = json!({ "max_retries_per_cycle": 3, "max_retry_cycles": "2" });
+    drop(harness.write(at, ROOT, both).await.expect_status(204));
+    let shown = harness.read(at, ROOT).await.expect_status(200);
+    assert_eq!(shown.at("/data"), &json!({ "max_retries_per_cycle": 3, "max_retry_cycles": 2 }));
+    // As it was sent once.
+    let older = json!({ "policy": "{\"max_retry_cycles\": 0, \"max_retries_per_cycle\": 6}" });
+    drop(harness.write(at, ROOT, older).await.expect_status(204));
+    let shown = harness.read(at, ROOT).await.expect_status(200);
+    assert_eq!(shown.at("/data"), &json!({ "max_retries_per_cycle": 6, "max_retry_cycles": 0 }));
+    assert_eq!(harness.list("sys/policies/rotation", ROOT).await.at("/data/keys"), &json!(["often"]));
+    for (wish, text) in [
+        (json!({}), "max_retries_per_cycle is required"),
+        (json!({ "max_retries_per_cycle": 1 }), "max_retry_cycles is required"),
+        (json!({ "max_retries_per_cycle": -1, "max_retry_cycles": 1 }), "max_retries_per_cycle must be from 0"),
+        (json!({ "max_retries_per_cycle": 1, "max_retry_cycles": 1_000_001 }), "max_retry_cycles must be from 0"),
+        (json!({ "max_retries_per_cycle": "x", "max_retry_cycles": 1 }), "max_retries_per_cycle"),
+        (json!({ "policy": "{}" }), "max_retries_per_cycle is required"),
+        (json!({ "policy": "[1]" }), "no object in JSON"),
+        (json!({ "policy": "{\"max_retries_per_cycle\": 1.5, \"max_retry_cycles\": 1}" }), "no whole number"),
+        (json!({ "policy": "{\"retries\": 1}" }), "has `max_retries_per_cycle` and"),
+        (json!({ "policy": "{}", "max_retry_cycles": 1 }), "send it or them"),
+    ] {
+        harness.write(at, ROOT, wish).await.expect_error(400, text);
+    }
+    assert_eq!(harness.read(at, ROOT).await.at("/data/max_retries_per_cycle"), 6);
+    // Another namespace has others.
+    drop(harness.write("sys/namespaces/team", ROOT, json!({})).await.expect_status(200));
+    drop(harness.read("team/sys/policies/rotation/often", ROOT).await.expect_status(404));
+    drop(harness.delete(at, ROOT).await.expect_status(204));
+    drop(harness.delete(at, ROOT).await.expect_status(204));
+    drop(harness.read(at, ROOT).await.expect_status(404));
+}

@@ -32,6 +32,7 @@ pub(crate) mod raw;
 pub(crate) mod rekey;
 mod remount;
 mod rotate;
+mod rotation_policies;
 mod seal;
 mod seal_backend;
 mod seal_slots;
@@ -90,7 +91,7 @@ impl Engine for Sys {
     }
 
     fn routes() -> Routes<Self> {
-        activity::counters(workflows::routes(Routes::new()))
+        rotation_policies::routes(activity::counters(workflows::routes(Routes::new())))
             .at("seal", "Seals the server.")
             .in_root()
             .open_to(Access::Sudo)
