@@ -11,7 +11,7 @@
 //! magic (8 bytes) | value | value | ...
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -66,7 +66,7 @@ impl Shelf {
     pub(crate) fn open(disk: &Arc<dyn Disk>, directory: &Path) -> Result<Arc<Self>, StoreError> {
         let names = disk.names(directory).map_err(|source| from_io(&directory.display().to_string(), source))?;
         let last = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
-        let (disk, directory, next) = (Arc::clone(disk), directory.to_path_buf(), AtomicU32::new(last + 1));
+        let (disk, directory, next) = (Arc::clone(disk), directory.to_path_buf(), AtomicU32::new(last.wrapping_add(1)));
         Ok(Arc::new(Self { disk, directory, next }))
     }
 
@@ -119,6 +119,8 @@ pub(crate) struct Beside {
     writer: Mutex<Option<Writer>>,
     /// The files that were made for it.
     own: Mutex<Vec<u32>>,
+    /// Files that a commit of which the outcome is not known may refer to: they stay until a later one is durable.
+    doubted: Mutex<BTreeSet<u32>>,
     damaged: OnceLock<(String, String)>,
 }
 
@@ -130,6 +132,7 @@ impl Beside {
             files: RwLock::default(),
             writer: Mutex::default(),
             own: Mutex::default(),
+            doubted: Mutex::default(),
             damaged: OnceLock::new(),
         }
     }
@@ -168,8 +171,12 @@ impl Beside {
         self.files.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
     }
 
-    fn numbers(&self) -> Vec<u32> {
+    fn numbers(&self) -> BTreeSet<u32> {
         self.files.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    fn doubted(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.doubted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writer(&self) -> MutexGuard<'_, Option<Writer>> {
@@ -244,6 +251,27 @@ impl Beside {
         }
     }
 
+    /// It is the same index as another one, which has failed: what that knew of and this does not is in doubt.
+    pub(crate) fn succeed(&self, failed: &Self) {
+        let mut doubted = failed.doubted().clone();
+        doubted.append(&mut failed.numbers());
+        let known = self.numbers();
+        doubted.retain(|number| !known.contains(number));
+        *self.doubted() = doubted;
+    }
+
+    /// Whether files are there that perhaps nothing refers to.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        !self.doubted().is_empty()
+    }
+
+    /// A commit is durable: what was in doubt before it is what it refers to, or nothing does.
+    pub(crate) fn end_doubt(&self) {
+        let known = self.numbers();
+        let doubted = std::mem::take(&mut *self.doubted());
+        doubted.into_iter().filter(|number| !known.contains(number)).for_each(|number| self.shelf.remove(number));
+    }
+
     /// Removes the files that were made for it: it was never an index.
     pub(crate) fn remove_own(&self) {
         *self.writer() = None;
@@ -256,7 +284,9 @@ impl Beside {
     /// live.
     pub(crate) fn remove_all_but(&self, other: &Self) {
         let kept = other.numbers();
-        self.numbers().into_iter().filter(|number| !kept.contains(number)).for_each(|number| self.shelf.remove(number));
+        let mut all = self.numbers();
+        all.append(&mut self.doubted());
+        all.into_iter().filter(|number| !kept.contains(number)).for_each(|number| self.shelf.remove(number));
     }
 
     /// Reads a value.

@@ -65,6 +65,12 @@ impl Facts {
     pub(crate) fn mean_bytes(&self) -> u64 {
         self.live_bytes.checked_div(self.count).unwrap_or(0)
     }
+
+    /// How much of the disk it takes, for each thousand live bytes; or for each thousand of `tellable_bytes` when fewer are
+    /// live: what one takes that holds next to nothing says nothing of what it takes when it has grown.
+    pub(crate) fn built_of(&self, occupied: u64, tellable_bytes: u64) -> u64 {
+        occupied.saturating_mul(1000) / self.live_bytes.max(tellable_bytes).max(1)
+    }
 }
 
 /// What is counted while a commit is made.
@@ -123,9 +129,8 @@ impl Books {
     }
 
     /// Notes how large it is when it was built, the tree of which takes so much.
-    fn note_built(&mut self, tree_bytes: u64) {
-        let occupied = tree_bytes + beside_bytes(&self.files);
-        self.facts.built_permille = occupied.saturating_mul(1000) / self.facts.live_bytes.max(1);
+    fn note_built(&mut self, tree_bytes: u64, tellable_bytes: u64) {
+        self.facts.built_permille = self.facts.built_of(tree_bytes + beside_bytes(&self.files), tellable_bytes);
     }
 }
 
@@ -150,7 +155,7 @@ pub(crate) struct Index {
     /// `None` only while it is being closed.
     database: Option<Database>,
     pub(crate) pages: Arc<Pages>,
-    pub(crate) beside: Beside,
+    pub(crate) beside: Arc<Beside>,
     limits: Limits,
     /// Whether it has come to no end yet: what was put beside it goes with it.
     is_unfinished: AtomicBool,
@@ -186,7 +191,7 @@ impl Index {
         builder.set_cache_size(limits.cache_bytes);
         let backend = DoorBackend::new(Arc::clone(&pages));
         let database = fenced(&name, &pages, || builder.create_with_backend(backend).map_err(Into::into))?;
-        let (database, beside, lock) = (Some(database), Beside::new(shelf), Arc::clone(lock));
+        let (database, beside, lock) = (Some(database), Arc::new(Beside::new(shelf)), Arc::clone(lock));
         let is_unfinished = AtomicBool::new(how == Open::New);
         let index = Self { database, pages, beside, limits: *limits, is_unfinished, generation, name, _lock: lock };
         if how == Open::New {
@@ -311,6 +316,16 @@ impl Index {
         self.beside.turn(self.limits.value_file_bytes_at(live_bytes));
     }
 
+    /// A commit that changes nothing, when files are there that one may refer to of which the outcome is not known: before
+    /// it is durable no more are made, and then what nothing refers to is removed.
+    pub(crate) fn settle_doubt(&self) -> Result<(), StoreError> {
+        if self.beside.is_in_doubt() {
+            self.change(true, &[], |_, _| Ok(()))?;
+            self.beside.end_doubt();
+        }
+        Ok(())
+    }
+
     /// Takes over a frozen generation; tells where each of its values lies that is not small.
     pub(crate) fn absorb(&self, frozen: &Frozen) -> Result<Vec<Option<Place>>, StoreError> {
         let mut places = Vec::new();
@@ -418,7 +433,7 @@ impl Index {
         self.change(true, &state.membership, |_, books| {
             (books.facts.version, books.facts.position) = (state.version, state.position);
             books.facts.begins_behind = state.position.index;
-            books.note_built(occupied);
+            books.note_built(occupied, self.limits.rebuild_bytes_min);
             Ok(())
         })?;
         self.is_unfinished.store(false, Ordering::Relaxed);
@@ -435,7 +450,7 @@ impl Index {
             }
             (books.facts.version, books.facts.position) = (original.version, original.position);
             books.facts.begins_behind = original.begins_behind;
-            books.note_built(occupied);
+            books.note_built(occupied, self.limits.rebuild_bytes_min);
             Ok(())
         })?;
         self.is_unfinished.store(false, Ordering::Relaxed);

@@ -151,15 +151,22 @@ impl Incoming {
     pub(crate) fn swap_in(&mut self, state: &Applied) -> Result<(), StoreError> {
         let index = self.index.take().ok_or_else(|| self.given_up())?;
         index.finish_state(state)?;
+        let beside = Arc::clone(&index.beside);
         drop(index);
         let inner = Arc::clone(&self.inner);
         let mut applied = inner.applied();
         inner.give_up_rebuild();
-        let swapping = inner.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // One that waits for its place goes on waiting if this one gets none: perhaps it is what an opening would find.
+        let swapping = inner.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let before = Arc::clone(&inner.view().index.index);
         let old = before.generation;
-        let generation = old.max(swapping.unwrap_or(0)) + 1;
-        let named = self.give_name(generation)?;
+        let generation = old.max(swapping.as_ref().map_or(0, |built| built.generation)) + 1;
+        let named = self.give_name(generation).inspect_err(|error| {
+            // It was whole, and is nothing now; unless nobody knows.
+            if !matches!(error, StoreError::Uncertain { .. }) {
+                beside.remove_own();
+            }
+        })?;
         let fresh = match named {
             Ok(fresh) => fresh,
             Err(error) => {
@@ -176,12 +183,16 @@ impl Incoming {
         }
         *applied = state.clone();
         drop(applied);
+        *inner.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner) = None;
         inner.tending.begin_anew();
-        for old in [Some(old), swapping].into_iter().flatten() {
+        for old in [Some(old), swapping.as_ref().map(|built| built.generation)].into_iter().flatten() {
             // Snapshots that still read it keep the file; whoever opens the machine takes the newer one.
             drop(inner.doors.disk.remove(&inner.directory.join(index_name(old))));
         }
         before.beside.remove_all_but(&kept.beside);
+        if let Some(built) = swapping {
+            built.beside.remove_own();
+        }
         Ok(())
     }
 

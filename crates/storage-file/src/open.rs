@@ -125,7 +125,7 @@ impl Opened {
             journal,
             applied: Mutex::new(applied),
             current: RwLock::new(current),
-            tending: Arc::new(Tending::default()),
+            tending: Arc::new(Tending::of_opened(live_bytes)),
             space: Space::new(),
             installing: Installing::default(),
             shelf,

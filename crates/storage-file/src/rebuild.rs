@@ -11,7 +11,7 @@ use std::sync::{Arc, PoisonError};
 use tresor_env::disk::Open;
 use tresor_storage::StoreError;
 
-use crate::beside::{Filled, Place};
+use crate::beside::{Beside, Filled, Place};
 use crate::index::Index;
 use crate::machine::Inner;
 use crate::memory::Frozen;
@@ -25,11 +25,14 @@ const WASTE_PERMILLE: u64 = 1700;
 const WHOLE_PERMILLE: u64 = 1900;
 const GROWTH_PERMILLE: u64 = 1250;
 /// A file beside the index is emptied, too, when it is smaller than this part of a full one.
-const SMALL_PART: u64 = 4;
+const SMALL_PART: u64 = 2;
 /// More files than this are made fewer.
 const FILES_MAX: usize = 64;
-/// So much of what nothing refers to is to go with the files that are emptied.
-const EMPTIED_PERMILLE: u64 = 800;
+/// Of what nothing refers to so much may be left when files are emptied, of it and of what is referred to.
+const LEFT_PERMILLE: u64 = 200;
+/// An index is built anew, whatever it was before, when so much for each thousand live bytes beside it is referred to by
+/// nothing.
+const HOLLOW_PERMILLE: u64 = 800;
 /// Memory for the pages of the one that is being built. Half of it is for pages that are to be written: when a step and
 /// what is taken over beside it do not fit, pages are written, read again for their sums, and written once more.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -43,10 +46,23 @@ pub(crate) struct Rebuild {
     emptied: BTreeSet<u32>,
 }
 
+/// An index that was built, and waits to take the place of the one in use.
+#[derive(Clone)]
+pub(crate) struct Built {
+    pub(crate) generation: u64,
+    pub(crate) beside: Arc<Beside>,
+}
+
+/// What nothing refers to in a file.
+fn unused(filled: &Filled) -> u64 {
+    filled.length.saturating_sub(filled.live)
+}
+
 /// The files that are to be emptied: the emptiest, until most of what nothing refers to is gone with them, and small ones.
 fn emptied(files: &BTreeMap<u32, Filled>, small: u64) -> BTreeSet<u32> {
-    let unused = |filled: &Filled| filled.length.saturating_sub(filled.live);
-    let wanted = files.values().map(unused).sum::<u64>().saturating_mul(EMPTIED_PERMILLE) / 1000;
+    let all = files.values().map(unused).sum::<u64>();
+    let left = all.min(files.values().map(|filled| filled.live).sum());
+    let wanted = all - left.saturating_mul(LEFT_PERMILLE) / 1000;
     let mut by_part: Vec<(u64, u32, &Filled)> = files
         .iter()
         .map(|(number, filled)| (filled.live.saturating_mul(1000) / filled.length.max(1), *number, filled))
@@ -102,12 +118,13 @@ impl Inner {
     fn with_rebuild(&self, work: impl FnOnce(&mut Rebuild) -> Result<Step, StoreError>) -> Result<(), StoreError> {
         let mut place = self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(rebuild) = place.as_mut() else { return Ok(()) };
-        let generation = rebuild.index.generation;
+        let (generation, beside) = (rebuild.index.generation, Arc::clone(&rebuild.index.beside));
         match work(rebuild) {
             Ok(Step::Again) => {}
             Ok(Step::Last) => {
                 *place = None;
-                *self.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner) = Some(generation);
+                let built = Built { generation, beside };
+                *self.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner) = Some(built);
                 return self.finish_swap();
             }
             Err(_) => {
@@ -122,6 +139,10 @@ impl Inner {
     pub(crate) fn rebuild(&self) -> Result<bool, StoreError> {
         let view = self.view();
         let is_under_way = self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        // Values that cannot be read would lie beside the new one as well, and nobody would know.
+        if view.index.index.beside.damage().is_some() {
+            return Ok(false);
+        }
         let goes_on = is_under_way || (self.is_wasteful(&view.index) && self.begin_rebuild(&view.index));
         if !goes_on {
             return Ok(false);
@@ -150,13 +171,25 @@ impl Inner {
         let beside = self.journal.bytes();
         let permille = |bytes: u64| bytes.saturating_mul(1000) / facts.live_bytes.max(1);
         let is_large = permille(occupied) > WASTE_PERMILLE || permille(occupied + beside) > WHOLE_PERMILLE;
-        let has_grown = permille(occupied) > facts.built_permille.saturating_mul(GROWTH_PERMILLE) / 1000;
+        let tellable = facts.built_of(occupied, self.limits.rebuild_bytes_min);
+        let has_grown = tellable > facts.built_permille.saturating_mul(GROWTH_PERMILLE) / 1000;
+        let is_hollow = permille(view.files.values().map(unused).sum()) > HOLLOW_PERMILLE;
+        // Each is open, whatever it takes of the disk.
         let are_many = view.files.len() > FILES_MAX;
-        occupied > self.limits.rebuild_bytes_min && (is_large && has_grown || are_many)
+        are_many || occupied > self.limits.rebuild_bytes_min && (is_large && has_grown || is_hollow)
     }
 
     fn begin_rebuild(&self, view: &IndexView) -> bool {
-        let needed = view.facts.live_bytes.saturating_mul(2);
+        let small = self.limits.value_file_bytes_at(view.facts.live_bytes) / SMALL_PART;
+        let emptied = emptied(&view.files, small);
+        // The tree, about as it is, and the values that are moved: who asks for more never makes room on a disk that is
+        // filling.
+        let moved: u64 = emptied.iter().filter_map(|number| view.files.get(number)).map(|filled| filled.live).sum();
+        let Ok(tree) = view.index.occupied() else { return false };
+        let needed = tree
+            .min(view.facts.live_bytes.saturating_mul(2))
+            .saturating_add(moved)
+            .saturating_add(self.limits.generation_bytes);
         if self.refuse_when_low(needed).is_err() {
             return false;
         }
@@ -166,8 +199,9 @@ impl Inner {
         let limits = Limits { cache_bytes: self.limits.cache_bytes.min(CACHE_BYTES), ..self.limits };
         let made = Index::open(&*self.doors.disk, &path, Open::New, generation, &limits, &self.shelf, &self.lock);
         let Ok(index) = made else { return false };
-        let small = self.limits.value_file_bytes_at(view.facts.live_bytes) / SMALL_PART;
-        let rebuild = Rebuild { index, cursor: None, emptied: emptied(&view.files, small) };
+        // What is appended from now on is not in a file that is emptied.
+        view.index.beside.turn(0);
+        let rebuild = Rebuild { index, cursor: None, emptied };
         *self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner) = Some(rebuild);
         true
     }
@@ -176,8 +210,8 @@ impl Inner {
     /// either: nobody knows which of them a crash would leave, and both hold the same.
     pub(crate) fn finish_swap(&self) -> Result<(), StoreError> {
         let mut swapping = self.tending.swapping.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(generation) = *swapping {
-            self.swap(generation)?;
+        if let Some(built) = &*swapping {
+            self.swap(built.generation)?;
             *swapping = None;
         }
         Ok(())

@@ -17,7 +17,7 @@ use crate::index::Index;
 use crate::machine::{Inner, View};
 use crate::memory::Frozen;
 use crate::open::index_name;
-use crate::rebuild::Rebuild;
+use crate::rebuild::{Built, Rebuild};
 use crate::scrub::Scrub;
 
 /// How long after a failure the index is tried again.
@@ -30,8 +30,8 @@ pub(crate) struct Tending {
     pub(crate) changed: Condvar,
     pub(crate) rebuild: Mutex<Option<Rebuild>>,
     /// The index that was built and is to take the place of the one in use.
-    pub(crate) swapping: Mutex<Option<u64>>,
-    /// About how many bytes the index took over since it was built, or since the store was opened.
+    pub(crate) swapping: Mutex<Option<Built>>,
+    /// About how many bytes the index took over, or let go of, since it was built.
     pub(crate) absorbed: AtomicU64,
     pub(crate) scrub: Scrub,
 }
@@ -81,6 +81,12 @@ fn with_cause(error: &StoreError) -> String {
 }
 
 impl Tending {
+    /// Of an index that was opened. Nobody knows how much it took over since it was built: if it is wasteful it is built
+    /// anew at once, or one that is opened often never would be.
+    pub(crate) fn of_opened(live_bytes: u64) -> Self {
+        Self { absorbed: AtomicU64::new(live_bytes.div_ceil(2)), ..Self::default() }
+    }
+
     pub(crate) fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -276,12 +282,18 @@ impl Inner {
     /// The index takes over a generation, and the log behind it is purged. Taking one over twice does nothing more, so one
     /// whose outcome is not known is taken over again: what was committed in doubt is certain with the next commit.
     fn take_over(&self, oldest: &Arc<Frozen>) -> Result<(), Trouble> {
-        let index = Arc::clone(&self.view().index.index);
+        let (index, live_before) = {
+            let view = self.view();
+            (Arc::clone(&view.index.index), view.index.facts.live_bytes)
+        };
+        index.settle_doubt()?;
         let places = index.absorb(oldest)?;
         let absorbed = index.view()?;
         self.follow_with_rebuild(oldest, &absorbed, &places).map_err(Trouble::Lasting)?;
-        self.tending.absorbed.fetch_add(oldest.generation.bytes(), Ordering::Relaxed);
         let facts = absorbed.facts;
+        // Who deletes writes little, and lets go of much.
+        let less = live_before.saturating_sub(facts.live_bytes);
+        self.tending.absorbed.fetch_add(oldest.generation.bytes().max(less), Ordering::Relaxed);
         self.change_view(|view| View {
             active: Arc::clone(&view.active),
             frozen: view.frozen.iter().filter(|frozen| !Arc::ptr_eq(frozen, oldest)).cloned().collect(),
@@ -303,6 +315,7 @@ impl Inner {
         let path = self.directory.join(index_name(generation));
         let (disk, limits) = (&*self.doors.disk, &self.limits);
         let index = Index::open(disk, &path, Open::OrCreate, generation, limits, &self.shelf, &self.lock)?;
+        index.beside.succeed(&old.index.index.beside);
         let fresh = index.view()?;
         if fresh.facts.version < old.index.facts.version {
             let (name, what) = (path.display().to_string(), "it has forgotten what was committed".to_owned());

@@ -267,3 +267,48 @@ fn a_store_whose_log_is_gone_is_still_damage_after_a_state_was_taken_over() {
     }
     assert!(matches!(open(&doors), Err(StoreError::Damaged { .. })));
 }
+
+#[test]
+fn an_install_that_fails_while_an_index_waits_that_was_built_leaves_neither_forgotten() {
+    // The first step at which an index has its new name and could not take its place.
+    let prepared = |step: u64| {
+        let doors = TestDoors::new(1);
+        let store = open(&doors).unwrap();
+        doors.disk.fail_at_step(doors.disk.steps() + step, ErrorKind::Other);
+        let mut version = 0;
+        while version < 150 && store.apply(workload(version + 1)).is_ok() {
+            version += 1;
+            let names = tresor_env::Disk::names(&*doors.disk, Path::new(DIRECTORY)).unwrap();
+            let whole = names.iter().filter(|name| name.starts_with("index-") && name.ends_with(".db")).count();
+            if whole == 2 && store.condition() == tresor_storage::Condition::Behind {
+                return Some((doors, store, version));
+            }
+        }
+        None
+    };
+    let step = (1..4000).find(|step| prepared(*step).is_some()).unwrap();
+    let state = state();
+    let mut failed = 0;
+    for at in 1.. {
+        let (doors, store, before) = prepared(step).unwrap();
+        let first = doors.disk.steps();
+        doors.disk.fail_at_step(first + at, ErrorKind::Other);
+        let done = restore(&store, state.clone());
+        if doors.disk.steps() < first + at {
+            break;
+        }
+        if done.is_err() && store.condition() != tresor_storage::Condition::Stopped {
+            failed += 1;
+            doors.clock.advance(std::time::Duration::from_secs(2));
+            for version in before + 1..before + 60 {
+                store.apply(workload(version)).unwrap_or_else(|error| panic!("step {at}: {error}"));
+                doors.clock.advance(std::time::Duration::from_secs(2));
+            }
+            drop(store);
+            doors.disk.crash(|_| 0);
+            let store = open(&doors).unwrap_or_else(|error| panic!("step {at}: {error}"));
+            assert_eq!(contents(&store).unwrap(), (before + 59, model(before + 59)), "step {at}");
+        }
+    }
+    assert!(failed > 10, "{failed}");
+}
