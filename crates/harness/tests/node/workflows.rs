@@ -394,7 +394,8 @@ async fn tok_09_nothing_hangs_on_a_login_in_the_headers_of_what_runs_a_workflow(
     harness.prepare("POST", "sys/policies/acl/all", json!({ "policy": all })).await;
     harness.prepare("POST", "auth/userpass/users/bob", json!({ "password": "pass", "token_policies": "all" })).await;
     keep(&harness, "makes", &of("auth/token/create")).await;
-    keep(&harness, "writes", &of("kv/x")).await;
+    let writes = "flow \"f\" { request \"r\" { operation = \"update\" path = \"kv/x\" data = { v = 1 } } }";
+    keep(&harness, "writes", writes).await;
     let run = async |workflow: &str| {
         let mut request = assembly::request("POST", &format!("sys/workflows/execute/{workflow}"), "", &json!({}));
         let parameter = json!({ "key": "password", "value": "pass" }).to_string();
