@@ -153,7 +153,6 @@ fn a_terminal_gets_tables_that_fit_and_colours() {
         "policy read steers",
         "policy read 'no\u{1b}[2Jx'",
         "'no\u{1b}[2Jx'",
-        "kv get 'secret/a' 'b\u{1b}[2Jx'",
         "write 'cubbyhole/\u{1b}[2Jx' a=b",
         "server -dev -dev-listen-address='\u{1b}[2Jx'",
         "server -config='\u{1b}[2Jx'",
