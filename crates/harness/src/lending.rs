@@ -28,6 +28,13 @@ pub fn service(name: &str) -> Arc<Service> {
     Arc::clone(services.entry(name.to_owned()).or_default())
 }
 
+/// A service of this name in the place of one that there was, if there was one.
+pub fn service_anew(name: &str) -> Arc<Service> {
+    let mut services = SERVICES.lock().unwrap_or_else(PoisonError::into_inner);
+    services.remove(name);
+    Arc::clone(services.entry(name.to_owned()).or_default())
+}
+
 /// What the service does with what it is asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Does {

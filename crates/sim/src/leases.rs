@@ -13,7 +13,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tresor_env::BoxFuture;
 use tresor_harness::Answer;
-use tresor_harness::lending::{Does, Service, service};
+use tresor_harness::lending::{Does, Service, service_anew};
 
 use crate::accidents::{Accident, Odds, jump_clock};
 use crate::ledger::{Lease, Ledger, Sure, Token, promised};
@@ -93,8 +93,14 @@ struct UnderWay {
     exchange: BoxFuture<'static, Answer>,
 }
 
-/// Lives that overlap have a service each, also those of one seed.
-static LIVES_LIVED: AtomicU64 = AtomicU64::new(0);
+/// Threads that live lives.
+static THREADS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Lives that overlap have a service each, also those of one seed. It is called the same in each life of a thread: what
+    /// it is called decides where records lie, and so how often the disk is written to.
+    static SERVICE_NAME: String = format!("life {:016x}", THREADS.fetch_add(1, Ordering::Relaxed));
+}
 
 struct Life {
     planted: Planted,
@@ -125,14 +131,14 @@ pub fn run_leases(seed: u64, planted: Planted) -> Outcome {
     let runtime = runtime.map_err(|error| failed(error.to_string(), Vec::new()))?;
     let mut random = Random::new(seed);
     let kind = if random.chance(50) { StoreKind::File } else { StoreKind::Memory };
-    let service_name = format!("life {:016x}", LIVES_LIVED.fetch_add(1, Ordering::Relaxed));
+    let service_name = SERVICE_NAME.with(Clone::clone);
     let mut life = Life {
         planted,
         world: World::new(seed, kind),
         random,
         ledger: Ledger::default(),
         lent: Vec::new(),
-        service: service(&service_name),
+        service: service_anew(&service_name),
         service_name,
         shares: Shares { genuine: Vec::new(), threshold: 1 },
         root: String::new(),
