@@ -53,6 +53,8 @@ const NO_SPACE: &str = "storage is read-only: its disk has too little free space
 const DISK_FAILED: &str = "storage is read-only: its disk failed, and the server must be restarted";
 /// What a client is told while the store's index cannot be written.
 const INDEX_BEHIND: &str = "storage is read-only: its disk fails, and is tried again each second";
+/// What a client is told when something of the store was read that is not what was written.
+const DAMAGED: &str = "storage is read-only: a part of it is damaged, and the server's log says which";
 
 /// The parts that system engines are handed: narrow, and none knows the whole.
 #[derive(Clone)]
@@ -385,6 +387,9 @@ impl Unsealed {
                 }
                 BarrierError::Store(StoreError::Behind { .. }) => {
                     CommitFault::Other(Refusal::Unavailable(INDEX_BEHIND.into()).into())
+                }
+                BarrierError::Store(StoreError::Damaged { .. }) => {
+                    CommitFault::Other(Refusal::Unavailable(DAMAGED.into()).into())
                 }
                 _ => CommitFault::Other(Fault::internal(CommitError::Failed(error))),
             },

@@ -57,6 +57,9 @@ pub async fn run(node: &Node, requests: &Profile, joins: bool) -> Result<(), Str
     Ok(())
 }
 
+/// How long a file may be that a request takes something from.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
 /// What the machine gives.
 struct ThisMachine;
 
@@ -66,8 +69,21 @@ impl Machine for ThisMachine {
     }
 
     fn file(&self, path: &std::path::Path) -> Result<Wiped<String>, String> {
-        let read = std::fs::read_to_string(path).map(Wiped::new);
-        read.map_err(|error| format!("{}: {error}", path.display()))
+        let wrong = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
+        // Opening a pipe would wait for whoever writes into it, and a device may have no end.
+        let facts = std::fs::metadata(path).map_err(|error| wrong(&error))?;
+        if !facts.is_file() {
+            return Err(wrong(&"it is no file"));
+        }
+        if facts.len() > FILE_BYTES_MAX {
+            return Err(wrong(&"it is too long"));
+        }
+        let file = std::fs::File::open(path).map_err(|error| wrong(&error))?;
+        // As large as it can become, so that it is not moved about.
+        let mut text = Wiped::new(String::with_capacity(usize::try_from(facts.len()).unwrap_or(0) + 1));
+        std::io::Read::read_to_string(&mut std::io::Read::take(file, FILE_BYTES_MAX), &mut text)
+            .map_err(|error| wrong(&error))?;
+        Ok(text)
     }
 }
 
@@ -124,5 +140,25 @@ impl FirstDoor<'_> {
             refusal: None,
         };
         tresor_core::pipeline::serve(self.node, request).await.into_inner()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_a_request_takes_something_from_is_one_and_has_an_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name);
+        std::fs::write(file("short"), "text\n").unwrap();
+        assert_eq!(ThisMachine.file(&file("short")).unwrap().as_str(), "text\n");
+        std::fs::File::create(file("long")).unwrap().set_len(FILE_BYTES_MAX + 1).unwrap();
+        assert!(ThisMachine.file(&file("long")).err().unwrap().ends_with("it is too long"));
+        for other in [std::path::Path::new("/dev/zero"), folder.path()] {
+            assert!(ThisMachine.file(other).err().unwrap().ends_with("it is no file"));
+        }
+        assert!(ThisMachine.file(&file("none")).is_err());
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tresor_barrier::Txn;
-use tresor_engine::outside::{NoteFailure, Plan, Settle};
+use tresor_engine::outside::{Left, NoteFailure, Plan, Settle};
 use tresor_engine::{Failed, Reply, View};
 use tresor_env::BoxFuture;
 use tresor_model::ids::LeaseId;
@@ -224,8 +224,13 @@ async fn give_up(
     note: Option<&NoteOf>,
     why: &Failed,
 ) {
+    let hangs_on_it = lease.is_some() || note.is_some();
+    if !hangs_on_it && matches!(why.left, Left::Nothing) {
+        // The answer says why; here it would show what was asked, of a workflow the paths of its requests.
+        return;
+    }
     tracing::warn!(reason = why.fault.for_operators(), left = ?why.left, "something outside the server was not done");
-    if lease.is_none() && note.is_none() {
+    if !hangs_on_it {
         return;
     }
     let noted = in_one(unsealed, |txn, now| {
