@@ -13,6 +13,7 @@ use tresor_env::{BoxFuture, Entropy};
 use tresor_secret::DataKey;
 use zeroize::Zeroizing;
 
+use crate::augmentation::Augmentation;
 use crate::opening::{NotOpened, OpeningProblem};
 
 /// A service that seals and opens by a key that never leaves it.
@@ -34,6 +35,15 @@ pub trait KeyService: Send + Sync {
     /// # Errors
     /// [`ServiceError`].
     fn open<'k>(&'k self, sealed: &'k SealedKey) -> BoxFuture<'k, Result<DataKey, ServiceError>>;
+
+    /// Random bytes that the service makes.
+    ///
+    /// # Errors
+    /// [`ServiceError`]; always, where it makes none for others.
+    fn random(&self, count: usize) -> BoxFuture<'_, Result<Zeroizing<Vec<u8>>, ServiceError>> {
+        let _ = count;
+        Box::pin(async { Err(ServiceError::Unprepared("it makes no random bytes for others".to_owned())) })
+    }
 }
 
 /// What a service made of a key.
@@ -90,12 +100,20 @@ pub(crate) enum Wanted {
     Slot,
 }
 
+/// What keys are made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Randomness<'e> {
+    pub(crate) entropy: &'e dyn Entropy,
+    /// Where nothing is to be made without the seal's bytes.
+    pub(crate) augmentation: Option<&'e Augmentation>,
+}
+
 /// The keys of the slots that a service sealed, and a new one where the slot is to be made anew.
 pub(crate) async fn read(
     service: &dyn KeyService,
     stored: &[StoredKey],
     wanted: Wanted,
-    entropy: &dyn Entropy,
+    made_of: Randomness<'_>,
 ) -> Result<StaticKeys, NotOpened> {
     let about = |error: &ServiceError| {
         let (kind, id) = (service.kind(), service.key_id());
@@ -105,7 +123,7 @@ pub(crate) async fn read(
     for key in stored.iter().filter(|key| key.sealed().service == service.kind()) {
         let opened = service.open(key.sealed()).await.and_then(|opened| key.opened_to(opened).ok_or(OTHER_KEY));
         match opened {
-            Ok(kept) => return Ok(kept_or_anew(service, kept, entropy).await),
+            Ok(kept) => return Ok(kept_or_anew(service, kept, made_of).await),
             Err(error) => failed = Some(about(&error)),
         }
     }
@@ -119,16 +137,16 @@ pub(crate) async fn read(
             Err(NotOpened::new(OpeningProblem::NoSlot, &text))
         }
         (Wanted::Slot, _) => {
-            let current = fresh(service, entropy).await.map_err(|error| about(&error))?;
+            let current = fresh(service, made_of).await.map_err(|error| about(&error))?;
             Ok(StaticKeys { current, previous: None })
         }
     }
 }
 
 /// The key of a slot; with another one to take its place, when the service seals by another version by now.
-async fn kept_or_anew(service: &dyn KeyService, kept: StaticKey, entropy: &dyn Entropy) -> StaticKeys {
+async fn kept_or_anew(service: &dyn KeyService, kept: StaticKey, made_of: Randomness<'_>) -> StaticKeys {
     let name = |key: &StaticKey| key.sealed().map(|sealed| (sealed.key_id.clone(), sealed.version.clone()));
-    match fresh(service, entropy).await {
+    match fresh(service, made_of).await {
         Ok(new) if name(&new) != name(&kept) => StaticKeys { current: new, previous: Some(kept) },
         Ok(_) => StaticKeys { current: kept, previous: None },
         Err(error) => {
@@ -144,7 +162,11 @@ async fn kept_or_anew(service: &dyn KeyService, kept: StaticKey, entropy: &dyn E
 }
 
 /// A new key, sealed, that the service was seen to open.
-async fn fresh(service: &dyn KeyService, entropy: &dyn Entropy) -> Result<StaticKey, ServiceError> {
+async fn fresh(service: &dyn KeyService, made_of: Randomness<'_>) -> Result<StaticKey, ServiceError> {
+    let Randomness { entropy, augmentation } = made_of;
+    if let Some(augmentation) = augmentation {
+        augmentation.stir().await?;
+    }
     let mut bytes = Zeroizing::new([0; 32]);
     entropy.fill(&mut *bytes);
     let slot = random_uuid(entropy);

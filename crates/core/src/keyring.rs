@@ -16,6 +16,7 @@ use tresor_record::Record;
 
 use crate::gate::Gate;
 use crate::namespaces::Spaces;
+use crate::settings::Settings;
 use crate::unsealed::{Handles, Unsealed};
 use crate::{deeds, keys};
 
@@ -95,13 +96,14 @@ pub struct Keyring {
     barrier: Barrier,
     clock: SteadyClock,
     spaces: Arc<Spaces>,
+    settings: Arc<Settings>,
     /// Whose they are; the root namespace's are the store's.
     of: NamespaceId,
 }
 
 impl Keyring {
-    pub(crate) fn new(barrier: &Barrier, clock: SteadyClock, spaces: Arc<Spaces>) -> Self {
-        Self { barrier: barrier.clone(), clock, spaces, of: NamespaceId::root() }
+    pub(crate) fn new(barrier: &Barrier, clock: SteadyClock, spaces: Arc<Spaces>, settings: Arc<Settings>) -> Self {
+        Self { barrier: barrier.clone(), clock, spaces, settings, of: NamespaceId::root() }
     }
 
     /// The terms of a namespace's own ring; those of the store, where it is the root namespace.
@@ -111,6 +113,7 @@ impl Keyring {
             barrier: self.barrier.clone(),
             clock: self.clock.clone(),
             spaces: Arc::clone(&self.spaces),
+            settings: Arc::clone(&self.settings),
             of: namespace.clone(),
         }
     }
@@ -148,8 +151,9 @@ impl Keyring {
     /// Lets a new term seal from now on, on every node.
     ///
     /// # Errors
-    /// When it cannot be stored.
+    /// When it cannot be stored, or when the seal is to give random bytes for it and gives none.
     pub async fn rotate(&self) -> Result<(), Fault> {
+        self.settings.stir().await?;
         let now = self.clock.now();
         match self.realm()? {
             None => self.barrier.rotate(now).await.map_err(fault)?,

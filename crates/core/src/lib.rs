@@ -5,6 +5,7 @@
 //! `sys/` (`tresor-system`), every engine, and the operating system.
 
 pub mod audits;
+mod augmentation;
 mod besides;
 pub mod cached;
 pub mod clients;
@@ -55,6 +56,7 @@ pub mod workflows;
 pub mod wrapping;
 
 pub use audits::Audits;
+pub use augmentation::Augmentation;
 pub use errands::Errands;
 pub use events::Events;
 pub use key_service::{KeyService, Sealed, ServiceError};

@@ -28,6 +28,7 @@ use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
 use crate::audits::DeclaredDevice;
+use crate::augmentation::Augmentation;
 use crate::cluster::joining::{self, Offered, Wish};
 use crate::cluster::{Cluster, Contact};
 use crate::farewell::Farewell;
@@ -225,6 +226,10 @@ impl Node {
         settings: Settings,
         registry: Registry,
     ) -> Result<Arc<Self>, Fault> {
+        let mut doors = doors;
+        if let Some(augmentation) = settings.augmentation() {
+            doors.entropy = Arc::<Augmentation>::clone(augmentation);
+        }
         let store = SealedStore::open(store, doors.clone()).map_err(Fault::internal)?;
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
         let node = Arc::new(Self {
@@ -628,6 +633,7 @@ async fn initialize(
         return Err(refuse(InitError::AlreadyInitialized));
     }
     let keys = opening::first_keys(node).await?;
+    node.settings.stir().await?;
     let static_key = keys.as_ref().map(|keys| &keys.current);
     let prepared = node.store.prepare(threshold, static_key, node.now()).map_err(refuse)?;
     drop(keys);

@@ -19,8 +19,9 @@ use tresor_env::{Doors, SteadyClock};
 use tresor_model::{Fault, Refusal};
 use tresor_secret::UnsealShare;
 
+use crate::augmentation::Augmentation;
 use crate::cluster::joining::{self, Offered};
-use crate::key_service::{self, KeyService, Wanted};
+use crate::key_service::{self, KeyService, Randomness, Wanted};
 use crate::node::{Node, State};
 use crate::role::PROMOTION_BOUND;
 use crate::seal_health::{self, SealChecks};
@@ -50,6 +51,8 @@ pub struct AutoSeal {
     pub key: AutoKey,
     /// When it is looked at while nobody needs it; never, without.
     pub checks: Option<SealChecks>,
+    /// The node's entropy with that of the seal in it, where the operator demands it.
+    pub augmentation: Option<Arc<Augmentation>>,
 }
 
 /// What a node opens with by itself.
@@ -232,6 +235,7 @@ pub(crate) async fn read_keys(
     wanted: Wanted,
 ) -> Result<StaticKeys, NotOpened> {
     let id = seal.key_id();
+    let made_of = Randomness { entropy: &*doors.entropy, augmentation: seal.augmentation.as_deref() };
     match &seal.key {
         AutoKey::Static { source, .. } => {
             let source = Arc::clone(source);
@@ -247,7 +251,7 @@ pub(crate) async fn read_keys(
         }
         AutoKey::Service(service) => tokio::select! {
             biased;
-            read = key_service::read(&**service, stored, wanted, &*doors.entropy) => read,
+            read = key_service::read(&**service, stored, wanted, made_of) => read,
             () = clock.sleep(SERVICE_BOUND) => {
                 let cause = format!("the key `{id}` of the seal `{}`: it does not answer in time", service.kind());
                 Err(NotOpened { problem: OpeningProblem::ServiceAway, cause })

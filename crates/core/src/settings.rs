@@ -10,8 +10,10 @@ use std::time::Duration;
 use tresor_audit::{LogOptions, References, StandardOutput};
 use tresor_engine::{AnswersIn, Quorum};
 use tresor_metrics::Naming;
+use tresor_model::Fault;
 
 use crate::audits::DeclaredDevices;
+use crate::augmentation::Augmentation;
 use crate::cluster::joining::Joining;
 use crate::lockout::Rules;
 use crate::namespaces::Space;
@@ -99,6 +101,21 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The node's entropy with that of its seal in it, where the operator demands it.
+    #[must_use]
+    pub fn augmentation(&self) -> Option<&Arc<Augmentation>> {
+        self.auto_seal.as_ref()?.augmentation.as_ref()
+    }
+
+    /// Sees to it that keys that are made next have fresh bytes of the seal in them, where the operator demands it.
+    ///
+    /// # Errors
+    /// When the seal gives none.
+    pub async fn stir(&self) -> Result<(), Fault> {
+        let Some(augmentation) = self.augmentation() else { return Ok(()) };
+        augmentation.stir().await.map_err(|error| augmentation.fault(&error))
+    }
+
     /// Whether what answers there answers in this namespace.
     pub(crate) fn answers(&self, there: AnswersIn, space: &Space) -> bool {
         match there {

@@ -244,7 +244,7 @@ impl Unsealed {
         let snapshots = Arc::new(Snapshots::new(&barrier, &doors, &cluster));
         let (shown, entropy) = (Arc::clone(&storage), Arc::clone(&doors.entropy));
         let membership = Arc::new(Membership::new(Arc::clone(&nodes), &barrier, shown, clock.clone(), entropy));
-        let keyring = Arc::new(Keyring::new(&barrier, clock.clone(), Arc::clone(&spaces)));
+        let keyring = Arc::new(Keyring::new(&barrier, clock.clone(), Arc::clone(&spaces), Arc::clone(&settings)));
         let shareholders = Arc::new(Shareholders::new(shareholders::Means {
             barrier: barrier.clone(),
             storage: Arc::clone(&storage),

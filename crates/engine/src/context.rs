@@ -195,6 +195,8 @@ pub struct MountFacts {
     pub default_lease_ttl: Duration,
     /// Longest life of what it leads to.
     pub max_lease_ttl: Duration,
+    /// Whether what it draws has to have random bytes of the server's seal in it, where the server is configured so.
+    pub seal_entropy: bool,
     /// The options that it had when its data had the shape that is being taken over; `None` when there is nothing to take
     /// over.
     pub former_options: Option<BTreeMap<String, String>>,

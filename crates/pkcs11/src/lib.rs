@@ -25,6 +25,9 @@ pub use keys::KeyName;
 pub use mechanism::{HmacHash, Mechanism, OaepHash};
 use sealed::Envelope;
 
+/// How many random bytes a token is asked for at once; how many it gives the standard does not say.
+const RANDOM_BYTES_MAX: usize = 1024;
+
 /// Which token, and which of its keys.
 #[derive(Clone, Debug)]
 pub struct TokenConfig {
@@ -186,6 +189,20 @@ impl Module {
     pub fn open(&mut self, pin: &[u8], sealed: &[u8], bound_to: &[u8]) -> Result<Zeroizing<Vec<u8>>, TokenError> {
         let envelope = Envelope::decode(sealed).map_err(|_| TokenError::Damaged)?;
         self.within(pin, |token| token.open(&envelope, bound_to))
+    }
+
+    /// Random bytes that the token makes.
+    ///
+    /// # Errors
+    /// [`TokenError`].
+    pub fn random(&mut self, pin: &[u8], count: usize) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+        self.within(pin, |token| {
+            let mut bytes = Zeroizing::new(vec![0; count]);
+            for part in bytes.chunks_mut(RANDOM_BYTES_MAX) {
+                token.session.generate_random_slice(part)?;
+            }
+            Ok(bytes)
+        })
     }
 
     /// Does something in a session. A module that lost its token is begun anew, once: many find one only then.

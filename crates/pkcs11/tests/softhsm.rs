@@ -171,3 +171,17 @@ fn a_token_that_vanished_is_used_again_when_it_is_back() {
         assert_eq!(module.open(PIN.as_bytes(), &sealed, b"s").unwrap().as_slice(), SECRET);
     });
 }
+
+#[test]
+fn random_bytes_are_those_of_the_token() {
+    SoftHsm::within("random_bytes_are_those_of_the_token", "tresor", |hsm| {
+        let mut module = Module::new(config(hsm, "none"));
+        let (one, other) = (module.random(PIN.as_bytes(), 3000).unwrap(), module.random(PIN.as_bytes(), 3000).unwrap());
+        assert_eq!((one.len(), other.len()), (3000, 3000));
+        assert!(one[..32] != one[1024..1056] && one[..32] != other[..32] && one.iter().any(|byte| *byte != 0));
+        hsm.remove(true).unwrap();
+        assert!(module.random(PIN.as_bytes(), 32).is_err());
+        hsm.remove(false).unwrap();
+        assert!(module.random(PIN.as_bytes(), 32).is_ok());
+    });
+}

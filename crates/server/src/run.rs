@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tresor_core::audits::DeclaredDevices;
 use tresor_core::snapshots::schedule::Schedule;
-use tresor_core::{AutoSeal, Elsewhere, Node, Settings};
+use tresor_core::{Augmentation, AutoKey, AutoSeal, Elsewhere, Node, Settings};
 use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, Tasks};
 use tresor_http::RequestLog;
@@ -311,7 +311,14 @@ fn schedule(wanted: &SnapshotsConfig, doors: &Doors) -> Schedule {
 }
 
 fn auto_seal(config: &SealConfig, doors: &Doors, tasks: &Tasks) -> AutoSeal {
-    AutoSeal { key: key_services::start(&config.way, doors, tasks), checks: config.checks }
+    let key = key_services::start(&config.way, doors, tasks);
+    let augmentation = match &key {
+        AutoKey::Service(service) if config.augments_entropy => {
+            Some(Arc::new(Augmentation::new(Arc::clone(service), doors)))
+        }
+        _ => None,
+    };
+    AutoSeal { key, checks: config.checks, augmentation }
 }
 
 /// Files and directories that no audit device may write into: what the server itself reads or writes.

@@ -263,7 +263,10 @@ async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), 
     let failed = wake.failed + 1;
     let is_unsettled = wake.is_unsettled;
     put(&mut txn, mount, &name, Some(WakeRecord { at: falls_due(now), failed, is_unsettled }))?;
-    let planned = {
+    let stirred = if called.facts.seal_entropy { unsealed.handles.settings.stir().await } else { Ok(()) };
+    let planned = if let Err(fault) = stirred {
+        Err(fault)
+    } else {
         let Means { txn, entropy, workers, ways, .. } = Means::by(&mut txn, now, &unsealed.doors);
         let view = View::of_mount(txn, called.contents.clone(), &called.facts, &BESIDES);
         let cx = own_context(view, &called.facts, now, entropy, workers, ways);

@@ -525,6 +525,7 @@ impl Mounts {
             options: record.options.clone(),
             default_lease_ttl: or(record.tuning.default_lease_ttl, self.common.settings.default_lease_ttl.min(max)),
             max_lease_ttl: max,
+            seal_entropy: record.external_entropy_access,
             former_options: record.former.as_ref().map(|former| former.options.clone()),
         }
     }

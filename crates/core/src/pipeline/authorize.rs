@@ -71,6 +71,16 @@ impl<'a> Authorized<'a> {
         self.writes() || self.wraps
     }
 
+    /// Whether its handler may draw what must have the seal's bytes in it: all but looking at something, and taking it away.
+    pub(super) fn needs_seal_entropy(&self) -> bool {
+        let makes = match self.operation {
+            Operation::Create | Operation::Update | Operation::Patch => true,
+            Operation::Read => self.writes(),
+            Operation::List | Operation::Scan | Operation::Delete | Operation::Help | Operation::Subscribe => false,
+        };
+        makes && self.routed.mount.as_ref().is_some_and(|mount| mount.facts.seal_entropy)
+    }
+
     /// Whether protected paths may be used.
     pub(super) const fn has_sudo(&self) -> bool {
         self.has_sudo

@@ -211,6 +211,7 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, footing: Footin
     let mut outcome = Err(Refusal::Unavailable("too many conflicting changes, try again".into()).into());
     let mut seen = record::Seen::nothing();
     let (mut turn, mut lease) = (None, None);
+    let mut is_stirred = false;
     for _ in 0..ATTEMPTS_MAX {
         let asked = metrics.moment();
         // Who asks? A use of a limited token is committed here, by itself, whatever becomes of the request.
@@ -251,6 +252,14 @@ async fn run(node: &Node, admitted: Admitted, request: &Request, footing: Footin
         if let Some(principal) = authorized.client() {
             let (clients, spaces) = (&unsealed.handles.clients, &unsealed.handles.spaces);
             clients.count(spaces, principal.permissions(), principal.token(), now);
+        }
+        // What it draws must not be weaker than the mount's operator demands, so it waits for the seal, or is not done.
+        if !is_stirred && authorized.needs_seal_entropy() {
+            if let Err(fault) = Box::pin(unsealed.handles.settings.stir()).await {
+                outcome = Err(fault);
+                break;
+            }
+            is_stirred = true;
         }
         let executed = execute::execute(unsealed, txn, request, &authorized, now).await;
         tracing.step("execute_and_commit", executing, || metrics.moment());

@@ -186,6 +186,7 @@ impl Shareholders {
             self.prove(&key)?;
             running.take().ok_or_else(|| Fault::invalid(NONE))?
         };
+        self.means.settings.stir().await?;
         let random = random_base62(RANDOM_CHARACTERS, &*self.means.entropy);
         let end = ids::within(&self.whose, String::new());
         let text = Zeroizing::new(format!("{PREFIX}{}{end}", random.as_str()));

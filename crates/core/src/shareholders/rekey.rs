@@ -416,6 +416,7 @@ impl Shareholders {
                 verification_nonce: None,
             });
         };
+        self.means.settings.stir().await?;
         let (new, shares) = self.means.barrier.new_shares(threshold);
         let handed_out = conceal(shares, &rekey.wish.recipients, &*self.means.entropy)?;
         let fingerprints = rekey.wish.fingerprints();

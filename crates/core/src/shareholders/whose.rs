@@ -88,6 +88,7 @@ impl Shareholders {
 
     /// Stores another root key; and other shares, where some are given.
     pub(super) async fn store(&self, shares: Option<&NewShares>) -> Result<(), Fault> {
+        self.means.settings.stir().await?;
         let (barrier, now) = (&self.means.barrier, self.means.clock.now());
         if !self.whose.is_root() {
             let rekeyed = self

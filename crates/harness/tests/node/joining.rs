@@ -191,7 +191,11 @@ impl StaticKeySource for Key {
 }
 
 fn seal() -> AutoSeal {
-    AutoSeal { key: AutoKey::Static { key_id: "k".to_owned(), source: Arc::new(Key) }, checks: None }
+    AutoSeal {
+        key: AutoKey::Static { key_id: "k".to_owned(), source: Arc::new(Key) },
+        checks: None,
+        augmentation: None,
+    }
 }
 
 /// A node that belongs to no cluster, and the way that it has to a leader.

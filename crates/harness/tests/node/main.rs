@@ -65,6 +65,7 @@ mod realm_roots;
 mod removal;
 mod renewals;
 mod scheduled_snapshots;
+mod seal_entropy;
 mod seal_life;
 mod sealing;
 mod service_seal;

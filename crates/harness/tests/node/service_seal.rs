@@ -11,10 +11,11 @@ use tresor_core::{AutoKey, AutoSeal, KeyService, SealChecks, Sealed, SealedKey, 
 use tresor_env::BoxFuture;
 use tresor_harness::{Answer, Captured, Harness, assembly};
 use tresor_secret::DataKey;
+use zeroize::Zeroizing;
 
 /// How the fake answers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mood {
+pub(crate) enum Mood {
     Well,
     Away,
     Denies,
@@ -37,23 +38,30 @@ struct Inside {
     version: u32,
     version_min: u32,
     kept: Vec<Kept>,
+    /// How many random bytes it gave.
+    gave: usize,
 }
 
 /// A fake of a service that keeps keys: what it seals is a number, and it remembers what for.
 #[derive(Clone)]
-struct FakeService {
+pub(crate) struct FakeService {
     kind: &'static str,
     inside: Arc<Mutex<Inside>>,
 }
 
 impl FakeService {
-    fn new(kind: &'static str) -> Self {
-        let inside = Inside { mood: Mood::Well, version: 1, version_min: 1, kept: Vec::new() };
+    pub(crate) fn new(kind: &'static str) -> Self {
+        let inside = Inside { mood: Mood::Well, version: 1, version_min: 1, kept: Vec::new(), gave: 0 };
         Self { kind, inside: Arc::new(Mutex::new(inside)) }
     }
 
-    fn is(&self, mood: Mood) {
+    pub(crate) fn is(&self, mood: Mood) {
         self.inside.lock().unwrap().mood = mood;
+    }
+
+    /// How many random bytes it gave so far.
+    pub(crate) fn gave(&self) -> usize {
+        self.inside.lock().unwrap().gave
     }
 
     /// The next version of the key; the ones before open as well.
@@ -68,7 +76,11 @@ impl FakeService {
     }
 
     fn seal_of(&self) -> AutoSeal {
-        AutoSeal { key: AutoKey::Service(Arc::new(self.clone())), checks: Some(SealChecks::default()) }
+        AutoSeal {
+            key: AutoKey::Service(Arc::new(self.clone())),
+            checks: Some(SealChecks::default()),
+            augmentation: None,
+        }
     }
 }
 
@@ -113,6 +125,24 @@ impl KeyService for FakeService {
             (Mood::Hangs, _) => return Box::pin(std::future::pending()),
         };
         Box::pin(async move { done })
+    }
+
+    /// What it gives is a count, so that a test knows it.
+    fn random(&self, count: usize) -> BoxFuture<'_, Result<Zeroizing<Vec<u8>>, ServiceError>> {
+        let mut inside = self.inside.lock().unwrap();
+        let given = match inside.mood {
+            Mood::Hangs => return Box::pin(std::future::pending()),
+            Mood::Well => {
+                let bytes = (inside.gave..).take(count).map(|number| u8::try_from(number % 251).unwrap()).collect();
+                inside.gave += count;
+                Ok(Zeroizing::new(bytes))
+            }
+            Mood::Garbage => Ok(Zeroizing::new(vec![0; count])),
+            Mood::Lies => Ok(Zeroizing::new(vec![1; count + 1])),
+            Mood::Denies | Mood::OpensOnly => Err(ServiceError::Refused("status 403, permission denied".to_owned())),
+            Mood::Away => Err(ServiceError::Unanswered("nobody is there".to_owned())),
+        };
+        Box::pin(async move { given })
     }
 }
 

@@ -43,7 +43,7 @@ impl StaticKeySource for Place {
 
 fn seal(key_id: &str, place: &Place) -> AutoSeal {
     let key = AutoKey::Static { key_id: key_id.to_owned(), source: Arc::new(place.clone()) };
-    AutoSeal { key, checks: Some(SealChecks::default()) }
+    AutoSeal { key, checks: Some(SealChecks::default()), augmentation: None }
 }
 
 /// A node that is to open with the key `a`, not initialised yet, and where that key lies.

@@ -16,7 +16,7 @@ use super::lockout::read_lockout;
 use super::log_file::read_log_file;
 use super::postgresql::{LockConfig, read_ha_storage};
 use super::registration::read_registration;
-use super::seal::read_seal;
+use super::seal::{augment, read_entropy, read_seal};
 use super::snapshots::read_snapshots;
 use super::storage::read_storage;
 use super::telemetry::read_telemetry;
@@ -212,6 +212,9 @@ pub fn parse(
             None => missing(text),
         });
     }
+    if let Some((file, position)) = found.entropy_place {
+        augment(config.seal.as_mut()).map_err(|text| ConfigError { file, position: Some(position), text })?;
+    }
     Ok(config)
 }
 
@@ -255,6 +258,8 @@ struct Found {
     lock: Option<LockConfig>,
     /// Where the last of the two lifetimes of leases stands.
     lease_place: Option<(PathBuf, Position)>,
+    /// Where `entropy` stands.
+    entropy_place: Option<(PathBuf, Position)>,
 }
 
 fn read_text(
@@ -336,6 +341,12 @@ fn read_file(
     for block in document.labelled_blocks("ha_storage").map_err(|error| source.wrong(&error))? {
         found.lock = Some(read_ha_storage(&mut source, &block)?);
     }
+    for block in document.labelled_blocks("entropy").map_err(|error| source.wrong(&error))? {
+        let position = read_entropy(&mut source, &block)?;
+        if found.entropy_place.replace((file.to_path_buf(), position)).is_some() {
+            return Err(source.error(position, "only one `entropy` stanza is allowed"));
+        }
+    }
     let mut own_seal = None;
     for block in document.labelled_blocks("seal").map_err(|error| source.wrong(&error))? {
         if let Some(seal) = read_seal(&mut source, &block, environment)?
@@ -377,6 +388,7 @@ fn read_file(
             | "backend"
             | "ha_storage"
             | "seal"
+            | "entropy"
             | "snapshots"
             | "telemetry"
             | "user_lockout"

@@ -32,6 +32,8 @@ pub struct SealConfig {
     pub way: SealWay,
     /// When it is looked at while nobody needs it; never, without.
     pub checks: Option<SealChecks>,
+    /// Whether its random bytes are mixed into the server's.
+    pub augments_entropy: bool,
 }
 
 /// What opens the store by itself.
@@ -87,6 +89,15 @@ impl SealWay {
             Self::OciKms(seal) => seal.key_id.clone(),
             Self::Kmip(seal) => seal.key_id.clone(),
             Self::Pkcs11(seal) => seal.key_id(),
+        }
+    }
+
+    /// Whether it makes random bytes for others.
+    #[must_use]
+    pub const fn gives_entropy(&self) -> bool {
+        match self {
+            Self::Transit(_) | Self::AwsKms(_) | Self::GcpKms(_) | Self::Pkcs11(_) => true,
+            Self::Static(_) | Self::AzureKeyVault(_) | Self::AliCloudKms(_) | Self::OciKms(_) | Self::Kmip(_) => false,
         }
     }
 
@@ -279,7 +290,39 @@ pub(super) fn read_seal(
     for (name, (_, position)) in options.given {
         source.unknown(name, position);
     }
-    Ok(Some(SealConfig { way, checks: is_checked.then_some(checks) }))
+    Ok(Some(SealConfig { way, checks: is_checked.then_some(checks), augments_entropy: false }))
+}
+
+/// Reads an `entropy` stanza: where it stands.
+pub(super) fn read_entropy(source: &mut Source<'_>, block: &Block<'_>) -> Result<Position, ConfigError> {
+    if block.labels.as_slice() != ["seal"] {
+        return Err(source.error(block.position, "`entropy` takes one source, which is `seal`"));
+    }
+    let mut options = Options::of(source, block)?;
+    match options.text(source, "mode")? {
+        Some((mode, _)) if mode == "augmentation" => {}
+        Some((_, at)) => return Err(source.error(at, "`mode` of `entropy` is `augmentation`")),
+        None => return Err(source.error(block.position, "`entropy \"seal\"` needs a `mode`, which is `augmentation`")),
+    }
+    for (name, (_, position)) in options.given {
+        source.unknown(name, position);
+    }
+    Ok(block.position)
+}
+
+/// Has random bytes of the seal mixed into the server's; refused where they would silently not be.
+pub(super) fn augment(seal: Option<&mut SealConfig>) -> Result<(), String> {
+    match seal {
+        Some(seal) if seal.way.gives_entropy() => {
+            seal.augments_entropy = true;
+            Ok(())
+        }
+        Some(seal) => {
+            let kind = seal.way.kind();
+            Err(format!("seal `{kind}` gives no random bytes: `pkcs11`, `transit`, `awskms` and `gcpckms` do"))
+        }
+        None => Err("`entropy \"seal\"` needs a `seal` that gives random bytes".to_owned()),
+    }
 }
 
 /// Reads what is particular to a type.
@@ -385,6 +428,29 @@ mod tests {
             "seal \"static\" {\n current_key_id = \"x\"\n current_key = \"env://X\"\n disabled = true\n}",
         ] {
             assert!(read(text).unwrap().seal.is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn entropy_of_the_seal_is_asked_for_by_name_and_only_of_one_that_gives_some() {
+        let seal =
+            "seal \"transit\" {\n address = \"https://a\"\n key_name = \"k\"\n mount_path = \"t\"\n token = \"x\"\n}\n";
+        let entropy = "entropy \"seal\" {\n  mode = \"augmentation\"\n}\n";
+        for text in [format!("{seal}{entropy}"), format!("{entropy}{seal}")] {
+            assert!(read(&text).unwrap().seal.unwrap().augments_entropy);
+        }
+        assert!(!read(seal).unwrap().seal.unwrap().augments_entropy);
+        let own = "seal \"static\" {\n current_key_id = \"x\"\n current_key = \"env://X\"\n}\n";
+        for (text, words) in [
+            (entropy.to_owned(), "`entropy \"seal\"` needs a `seal`"),
+            (format!("{own}{entropy}"), "seal `static` gives no random bytes"),
+            (format!("{seal}{entropy}{entropy}"), "only one `entropy`"),
+            (format!("{seal}entropy \"seal\" {{}}"), "needs a `mode`"),
+            (format!("{seal}entropy \"seal\" {{\n mode = \"x\"\n}}"), "is `augmentation`"),
+            (format!("{seal}entropy \"moon\" {{\n mode = \"augmentation\"\n}}"), "is `seal`"),
+        ] {
+            let error = read(&text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
         }
     }
 

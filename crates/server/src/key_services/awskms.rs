@@ -17,7 +17,7 @@ use tresor_sigv4::{Posted, Scope};
 use zeroize::Zeroizing;
 
 use super::aws_keys::AwsKeys;
-use super::{Answered, Reach, json_body, key_of, refusal, text_at};
+use super::{Answered, Reach, bytes_of, gathered, json_body, key_of, refusal, text_at};
 use crate::config::AwsKmsConfig;
 
 /// The media type of what is asked.
@@ -26,6 +26,8 @@ const JSON: &str = "application/x-amz-json-1.1";
 const BOUND_TO: &str = "tresor-key-slot";
 /// The longest ciphertext of a key.
 const CIPHERTEXT_BYTES_MAX: usize = 8192;
+/// How many random bytes it gives at once.
+const RANDOM_BYTES_MAX: usize = 1024;
 /// The longest name of a key.
 const KEY_NAME_BYTES_MAX: usize = 2048;
 /// What AWS says with status 400 and means for now.
@@ -106,6 +108,13 @@ impl KeyService for AwsKms {
             key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
         })
     }
+
+    fn random(&self, count: usize) -> BoxFuture<'_, Result<Zeroizing<Vec<u8>>, ServiceError>> {
+        Box::pin(gathered(count, RANDOM_BYTES_MAX, move |part| async move {
+            let body = map! { "NumberOfBytes" => part };
+            bytes_of(text_at(&self.ask("TrentService.GenerateRandom", &body, &[]).await?, &["Plaintext"]))
+        }))
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +186,26 @@ mod tests {
         assert_eq!((made.version.as_str(), made.sealed.as_slice()), ("arn:aws:kms:x:1:key/2", b"made".as_slice()));
         let opened = aws.open(&stored(&made.sealed)).await.map_err(|error| error.to_string()).unwrap();
         assert!(opened.is_same(&DataKey::new([9; 32])));
+    }
+
+    #[tokio::test]
+    async fn random_bytes_are_gathered_from_services_that_give_few_at_once() {
+        let doors = TestDoors::new(1);
+        let aws = aws(&doors);
+        fake_kms(&doors, |target, body| {
+            assert_eq!(target, "TrentService.GenerateRandom");
+            let count = usize::try_from(body["NumberOfBytes"].as_u64().unwrap()).unwrap();
+            assert!(count <= 1024, "it gives no more");
+            (200, json!({ "Plaintext": STANDARD.encode(vec![7; count]) }))
+        });
+        assert_eq!(aws.random(2500).await.unwrap().as_slice(), [7; 2500]);
+        for said in [json!({}), json!({ "Plaintext": "AAAA" }), json!({ "Plaintext": "!" })] {
+            fake_kms(&doors, move |_, _| (200, said.clone()));
+            assert!(matches!(aws.random(32).await.unwrap_err(), ServiceError::Unexpected(_)));
+        }
+        fake_kms(&doors, |_, _| (400, json!({ "__type": "AccessDeniedException" })));
+        let error = aws.random(32).await.unwrap_err().to_string();
+        assert_eq!(error, "it refuses: status 400, AccessDeniedException");
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use tresor_secret::DataKey;
 use tresor_wire::json::{self, JsonLimits};
 use zeroize::Zeroizing;
 
-use super::{Answered, Reach, json_body, key_of, refusal, text_at};
+use super::{Answered, Reach, bytes_of, gathered, json_body, key_of, refusal, text_at};
 use crate::config::{GcpKmsConfig, KeyPlace, ServiceTls};
 
 /// Where the service is.
@@ -33,6 +33,8 @@ const TOKENS: &str = "https://oauth2.googleapis.com/token";
 const OF_MACHINE: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 /// The longest ciphertext of a key.
 const CIPHERTEXT_BYTES_MAX: usize = 8192;
+/// How few and how many random bytes it gives at once.
+const RANDOM_BYTES: (usize, usize) = (8, 1024);
 /// How many seconds what is signed for a token is good for.
 const SIGNED_FOR: i64 = 600;
 
@@ -88,12 +90,16 @@ impl GcpKms {
     }
 
     async fn ask(&self, doing: &str, body: &Map, withheld: &[&str]) -> Result<Map, ServiceError> {
+        self.ask_of(&self.config.key, doing, body, withheld).await
+    }
+
+    async fn ask_of(&self, what: &str, doing: &str, body: &Map, withheld: &[&str]) -> Result<Map, ServiceError> {
         let token = self.token().await?;
         let headers = vec![
             (Cow::Borrowed("authorization"), Zeroizing::new(format!("Bearer {}", token.as_str()))),
             (Cow::Borrowed("content-type"), Zeroizing::new("application/json".to_owned())),
         ];
-        let url = format!("{ENDPOINT}/{}:{doing}", self.config.key);
+        let url = format!("{ENDPOINT}/{what}:{doing}");
         let Answered { status, body, .. } = self.reach.ask(Ask::Post(json_body(body)), url, headers).await?;
         if status == 200 {
             return Ok(body);
@@ -143,6 +149,22 @@ impl KeyService for GcpKms {
             let bytes = STANDARD.decode(text).map(Zeroizing::new);
             key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
         })
+    }
+
+    fn random(&self, count: usize) -> BoxFuture<'_, Result<Zeroizing<Vec<u8>>, ServiceError>> {
+        // The place of the key: its project, and where its ring is.
+        let place = self.config.key.split("/keyRings/").next().unwrap_or_default();
+        Box::pin(gathered(count, RANDOM_BYTES.1, move |part| async move {
+            // It gives no fewer than these.
+            let length = part.max(RANDOM_BYTES.0);
+            let body = map! { "lengthBytes" => length, "protectionLevel" => "HSM" };
+            let answer = self.ask_of(place, "generateRandomBytes", &body, &[]).await?;
+            let mut bytes = bytes_of(text_at(&answer, &["data"]))?;
+            if bytes.len() == length {
+                bytes.truncate(part);
+            }
+            Ok(bytes)
+        }))
     }
 }
 
@@ -204,7 +226,8 @@ mod tests {
                 (Ask::Post(body), url) => {
                     let doing = url.strip_prefix("https://cloudkms.googleapis.com/v1/").unwrap();
                     let body: Value = serde_json::from_slice(body).unwrap();
-                    assert_eq!(body["additionalAuthenticatedData"], json!(bound_to("s1")));
+                    let is_bound = body["additionalAuthenticatedData"] == json!(bound_to("s1"));
+                    assert!(is_bound || doing.ends_with(":generateRandomBytes"), "{body}");
                     answer(&format!("{} {doing}", header("authorization")), &body)
                 }
                 _ => return Err(OutgoingError::Unsendable),
@@ -245,6 +268,22 @@ mod tests {
         std::fs::write(&file, "{}").unwrap();
         let error = gcp(&doors, Some(&file)).seal(&[9; 32], "s1").await.err().unwrap().to_string();
         assert!(error.ends_with("is no key of a service account"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn google_gives_random_bytes_of_its_modules() {
+        let doors = TestDoors::new(1);
+        fake_google(&doors, |asked, body| {
+            assert_eq!(asked, "Bearer of-the-machine projects/p/locations/l:generateRandomBytes");
+            assert_eq!(body["protectionLevel"], json!("HSM"));
+            let count = usize::try_from(body["lengthBytes"].as_u64().unwrap()).unwrap();
+            assert!((8..=1024).contains(&count));
+            (200, json!({ "data": STANDARD.encode(vec![3; count]) }))
+        });
+        // It gives no fewer than eight.
+        for count in [1, 8, 1025] {
+            assert_eq!(gcp(&doors, None).random(count).await.unwrap().as_slice(), vec![3; count]);
+        }
     }
 
     #[tokio::test]

@@ -18,6 +18,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use tresor_core::{AutoKey, ServiceError};
 use tresor_env::outgoing::{Ask, OutgoingError, OutgoingRequest, ServerName, Trust, Untrustable};
 use tresor_env::tasks::run_blocking;
@@ -189,6 +191,33 @@ fn text_at<'b>(body: &'b Map, path: &[&str]) -> Option<&'b str> {
     let (last, maps) = path.split_last()?;
     let inner = maps.iter().try_fold(body, |map, name| map.get(name).and_then(Body::as_map))?;
     inner.text(last)
+}
+
+/// Random bytes from a service that gives at most so many at once.
+async fn gathered<'s, F>(
+    count: usize,
+    bytes_max: usize,
+    ask: impl Fn(usize) -> F + Send + 's,
+) -> Result<Zeroizing<Vec<u8>>, ServiceError>
+where
+    F: Future<Output = Result<Zeroizing<Vec<u8>>, ServiceError>> + Send + 's,
+{
+    let mut bytes = Zeroizing::new(Vec::with_capacity(count));
+    while bytes.len() < count {
+        let part = (count - bytes.len()).min(bytes_max);
+        let given = ask(part).await?;
+        if given.len() != part {
+            return Err(ServiceError::Unexpected("with another number of bytes than it was asked for"));
+        }
+        bytes.extend_from_slice(&given);
+    }
+    Ok(bytes)
+}
+
+/// Bytes that a service spells in base64.
+fn bytes_of(text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+    let bytes = STANDARD.decode(text.unwrap_or_default()).map(Zeroizing::new);
+    bytes.map_err(|_| ServiceError::Unexpected("with something that is no base64"))
 }
 
 /// A key that a service opened.

@@ -118,4 +118,8 @@ impl KeyService for Pkcs11 {
             key_of(&self.ask(move |module, pin| module.open(pin, &bytes, &bound_to)).await?)
         })
     }
+
+    fn random(&self, count: usize) -> BoxFuture<'_, Result<Zeroizing<Vec<u8>>, ServiceError>> {
+        Box::pin(self.ask(move |module, pin| module.random(pin, count)))
+    }
 }

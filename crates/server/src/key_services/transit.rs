@@ -17,11 +17,13 @@ use tresor_model::{Body, Map, map};
 use tresor_secret::DataKey;
 use zeroize::Zeroizing;
 
-use super::{Answered, Reach, json_body, key_of, refusal, text_at};
+use super::{Answered, Reach, bytes_of, gathered, json_body, key_of, refusal, text_at};
 use crate::config::TransitConfig;
 
 /// The longest ciphertext of a key; one of RSA 4096 has some 700 letters.
 const CIPHERTEXT_BYTES_MAX: usize = 4096;
+/// How many random bytes it is asked for at once, so that an answer is within its bound.
+const RANDOM_BYTES_MAX: usize = 32 * 1024;
 /// How soon a renewal that got no answer is tried again at first, and at the latest.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often a token is looked at that cannot be renewed, or does not end.
@@ -80,8 +82,12 @@ impl Transit {
 
     /// Where the engine does something with the key.
     fn path(&self, doing: &str) -> String {
-        let mount: Vec<String> = self.config.mount_path.split('/').map(escaped).collect();
-        format!("{}/{doing}/{}", mount.join("/"), escaped(&self.config.key_name))
+        format!("{}/{doing}/{}", self.mount(), escaped(&self.config.key_name))
+    }
+
+    fn mount(&self) -> String {
+        let parts: Vec<String> = self.config.mount_path.split('/').map(escaped).collect();
+        parts.join("/")
     }
 
     async fn renew(&self) -> Result<Renewed, ServiceError> {
@@ -170,6 +176,13 @@ impl KeyService for Transit {
             let bytes = STANDARD.decode(text).map(Zeroizing::new);
             key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
         })
+    }
+
+    fn random(&self, count: usize) -> BoxFuture<'_, Result<Zeroizing<Vec<u8>>, ServiceError>> {
+        Box::pin(gathered(count, RANDOM_BYTES_MAX, move |part| async move {
+            let path = format!("{}/random/{part}", self.mount());
+            bytes_of(text_at(&self.write(&path, &Map::new(), &[]).await?, &["data", "random_bytes"]))
+        }))
     }
 }
 
@@ -302,6 +315,21 @@ mod tests {
         std::fs::remove_file(&token).unwrap();
         let error = transit.open(&stored(b"vault:v1:a")).await.err().unwrap().to_string();
         assert!(error.contains("cannot be read: No such file"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn random_bytes_are_asked_of_the_other_server() {
+        let (doors, folder) = (TestDoors::new(1), tempfile::tempdir().unwrap());
+        let token = folder.path().join("token");
+        write(&token, "t");
+        let asked = fake_transit(&doors, |path, _| {
+            let count: usize = path.rsplit('/').next().unwrap().parse().unwrap();
+            (200, json!({ "data": { "random_bytes": STANDARD.encode(vec![5; count]) } }))
+        });
+        let given = transit(&doors, &token).random(33_000).await.unwrap();
+        assert_eq!(given.as_slice(), vec![5; 33_000]);
+        let paths: Vec<String> = asked.lock().unwrap().iter().map(|(path, ..)| path.clone()).collect();
+        assert_eq!(paths, ["keys/transit/random/32768", "keys/transit/random/232"]);
     }
 
     #[tokio::test]

@@ -217,6 +217,9 @@ pub(super) async fn write(sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<War
         return Err(Fault::invalid("incorrect number of PGP keys: there must be one for each share of the seal"));
     }
     let metadata = metadata(input.custom_metadata.unwrap_or_default())?;
+    if seal.is_some() {
+        sys.handles.settings.stir().await?;
+    }
     let txn = cx.view.widen(Widened::assertion());
     let (record, shares) = sys.handles.spaces.write(txn, &space, &name, (metadata, seal), now, entropy)?;
     let key_shares = seals::handed_out(&shares, &owners, entropy)?;

@@ -1,12 +1,13 @@
 //! `sys/tools`: random bytes and hashes.
 //!
-//! Randomness is the server's, from its one source; `seal` and `all` are taken for clients that say so, since there is no
-//! other source. Deliberately absent: keyed hashes, which are an engine's.
+//! Randomness is the server's own, or its seal's where the configuration says that the seal gives some: `all` is both, combined
+//! so that one good source is enough. Where the seal gives none, `seal` and `all` are the server's own, and the answer warns of that.
+//! Deliberately absent: keyed hashes, which are an engine's.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tresor_crypto::hash::{named, to_hex};
-use tresor_engine::{Cx, Data};
+use tresor_engine::{Cx, Data, Warned};
 use tresor_model::Fault;
 use tresor_wire::input::Input;
 use tresor_wire::output::Output;
@@ -17,6 +18,8 @@ use super::Sys;
 /// How many bytes there may be at once.
 const BYTES_MAX: i64 = 128 * 1024;
 const SOURCES: [&str; 3] = ["platform", "seal", "all"];
+/// What is said where the seal gives no bytes; the words of the reference.
+const NO_SEAL_ENTROPY: &str = "no seal/entropy augmentation available, using platform entropy";
 
 /// How many bytes, and how they are spelled.
 #[derive(Input)]
@@ -33,7 +36,7 @@ pub(super) struct Random {
     /// `base64` or `hex`.
     #[input(default = "base64")]
     format: String,
-    /// Where they are to come from; there is one source.
+    /// Where they are to come from: `platform`, `seal`, or `all`, which is both.
     #[input(default = "platform")]
     source: String,
 }
@@ -70,7 +73,7 @@ pub(super) struct Sum {
     sum: String,
 }
 
-pub(super) async fn random(_sys: &Sys, cx: Cx<'_>, input: Random) -> Result<Data<Bytes>, Fault> {
+pub(super) async fn random(sys: &Sys, cx: Cx<'_>, input: Random) -> Result<Warned<Data<Bytes>>, Fault> {
     let (source, count) = match (input.source_or_bytes.as_str(), input.urlbytes.as_str()) {
         ("", _) => (input.source.as_str(), None),
         // One word is a number when it is one.
@@ -92,8 +95,23 @@ pub(super) async fn random(_sys: &Sys, cx: Cx<'_>, input: Random) -> Result<Data
         return Err(Fault::invalid(format!("'bytes' should be less than {BYTES_MAX}")));
     }
     let mut bytes = Zeroizing::new(vec![0; usize::try_from(count).unwrap_or(0)]);
-    cx.entropy.fill(&mut bytes);
-    Ok(Data(Bytes { random_bytes: spelled(&bytes, &input.format)? }))
+    let format = Format::of(&input.format)?;
+    let mut warnings = Vec::new();
+    match (source, sys.handles.settings.augmentation()) {
+        ("platform", _) => cx.entropy.fill(&mut bytes),
+        (_, None) => {
+            cx.entropy.fill(&mut bytes);
+            warnings.push(NO_SEAL_ENTROPY.to_owned());
+        }
+        (source, Some(augmentation)) => {
+            let given = augmentation.bytes(bytes.len()).await.map_err(|error| augmentation.fault(&error))?;
+            if source == "all" {
+                augmentation.fill_by_system(&mut bytes);
+            }
+            bytes.iter_mut().zip(given.iter()).for_each(|(byte, given)| *byte ^= given);
+        }
+    }
+    Ok(Warned(Data(Bytes { random_bytes: format.spell(&bytes) }), warnings))
 }
 
 pub(super) async fn hash(_sys: &Sys, _cx: Cx<'_>, input: Hash) -> Result<Data<Sum>, Fault> {
@@ -101,13 +119,28 @@ pub(super) async fn hash(_sys: &Sys, _cx: Cx<'_>, input: Hash) -> Result<Data<Su
     let bytes = Zeroizing::new(bytes.map_err(|_| Fault::invalid("unable to decode input as base64"))?);
     let algorithm = if input.urlalgorithm.is_empty() { &input.algorithm } else { &input.urlalgorithm };
     let sum = named(algorithm, &bytes).ok_or_else(|| Fault::invalid("unsupported algorithm"))?;
-    Ok(Data(Sum { sum: spelled(&sum, &input.format)? }))
+    Ok(Data(Sum { sum: Format::of(&input.format)?.spell(&sum) }))
 }
 
-fn spelled(bytes: &[u8], format: &str) -> Result<String, Fault> {
-    match format {
-        "hex" => Ok(to_hex(bytes)),
-        "base64" => Ok(STANDARD.encode(bytes)),
-        _ => Err(Fault::invalid("unsupported encoding format; must be \"hex\" or \"base64\"")),
+/// How bytes are spelled.
+enum Format {
+    Hex,
+    Base64,
+}
+
+impl Format {
+    fn of(name: &str) -> Result<Self, Fault> {
+        match name {
+            "hex" => Ok(Self::Hex),
+            "base64" => Ok(Self::Base64),
+            _ => Err(Fault::invalid("unsupported encoding format; must be \"hex\" or \"base64\"")),
+        }
+    }
+
+    fn spell(&self, bytes: &[u8]) -> String {
+        match self {
+            Self::Hex => to_hex(bytes),
+            Self::Base64 => STANDARD.encode(bytes),
+        }
     }
 }

@@ -149,6 +149,39 @@ fn restarted(mut server: Server, start: impl FnOnce() -> Server) -> Server {
     start()
 }
 
+#[test]
+fn seal_31_keys_have_random_bytes_of_the_module_in_them_and_nothing_that_demands_them_is_done_without() {
+    let hsm = SoftHsm::start("tresor").unwrap();
+    hsm.make("tresor", "AES:32", "unseal", "01").unwrap();
+    let production = Production::new();
+    let entropy = "entropy \"seal\" {\n  mode = \"augmentation\"\n}\n";
+    production.configure_more(&format!("{}{entropy}", stanza(&hsm, &production, "unseal", "")));
+    write_pin(&production, PIN);
+    let variable = hsm.variable().display().to_string();
+    let server = production.start_with(&[(VARIABLE, variable.as_str())]);
+    let body = json!({ "recovery_shares": 1, "recovery_threshold": 1 });
+    let root = server.http().post("sys/init", &body).expect(200).text_at("/root_token");
+    let http = server.http().with_token(&root);
+    let strong = json!({ "type": "kv", "external_entropy_access": true });
+    http.post("sys/mounts/strong", &strong).expect(204);
+    http.post("sys/mounts/plain", &json!({ "type": "kv" })).expect(204);
+    let tried = |status: u16| {
+        http.post("strong/a", &json!({ "x": 1 })).expect(status);
+        http.post("sys/rotate", &json!({})).expect(status);
+    };
+    tried(204);
+    let random = http.post("sys/tools/random/seal/5000", &json!({ "format": "hex" })).expect(200);
+    assert_eq!(random.text_at("/data/random_bytes").len(), 10_000);
+    hsm.remove(true).unwrap();
+    tried(503);
+    http.post("sys/tools/random/seal/16", &json!({})).expect(503);
+    server.has_logged("the seal `pkcs11` gives no random bytes, which were asked for");
+    http.get("strong/a").expect(200);
+    http.post("plain/a", &json!({ "x": 1 })).expect(204);
+    hsm.remove(false).unwrap();
+    tried(204);
+}
+
 /// A module that never comes back from the first thing it is asked.
 const HANGS: &str = "#include <unistd.h>\nlong C_GetFunctionList(void **list) { for (;;) pause(); }\n";
 
