@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tresor_engine::{
-    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Kind, LoginRole, MountFacts, Mounted, Point, Routes,
-    TokenTerms, View,
+    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Holding, Kind, LoginRole, MountFacts, Mounted, Point,
+    Routes, TokenTerms, View,
 };
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
@@ -105,6 +105,10 @@ impl Engine for AppRole {
             .open_to(Access::Login)
             .write(login::login);
         settings::routes(routes).done()
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("roles", "role/"), Holding::new("secret_ids", "secret-id/")]
     }
 
     fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {

@@ -12,7 +12,8 @@ mod maps;
 use std::sync::Arc;
 
 use tresor_engine::{
-    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Routes, TokenTerms,
+    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Holding, Kind, MountFacts, Mounted, Routes,
+    TokenTerms,
 };
 use tresor_model::Fault;
 
@@ -36,6 +37,10 @@ impl Engine for GitHub {
 
     async fn renewal<'a>(&'a self, mut cx: Cx<'a>, holder: Holder<'a>) -> Result<Option<TokenTerms>, Fault> {
         login::renewal(&mut cx, &holder).await.map(Some)
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("teams", "team/"), Holding::new("users", "user/")]
     }
 
     fn routes() -> Routes<Self> {

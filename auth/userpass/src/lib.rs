@@ -12,7 +12,8 @@ mod users;
 use std::sync::Arc;
 
 use tresor_engine::{
-    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Kind, MountFacts, Mounted, Routes, TokenTerms,
+    Access, Class, Cx, Descriptor, Engine, EngineFactory, Holder, Holding, Kind, MountFacts, Mounted, Routes,
+    TokenTerms,
 };
 use tresor_model::{Fault, Map};
 use tresor_wire::input::PathParameters;
@@ -47,6 +48,10 @@ impl Engine for Userpass {
             return Err(Fault::invalid("policies have changed, not renewing"));
         }
         user.token.terms().map(Some)
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("users", "user/")]
     }
 
     fn routes() -> Routes<Self> {

@@ -62,6 +62,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::cluster::COMMANDS,
     crate::snapshot::COMMANDS,
     crate::usage::COMMANDS,
+    crate::utilization::COMMANDS,
     crate::watch::COMMANDS,
     crate::events::COMMANDS,
     crate::debug::COMMANDS,

@@ -105,7 +105,7 @@ fn plan(context: &Context<'_, '_>) -> Result<Plan, Failure> {
     })
 }
 
-fn now() -> String {
+pub(crate) fn now() -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     rfc3339(tresor_policy::Timestamp::from_seconds(i64::try_from(now.as_secs()).unwrap_or(i64::MAX)))
 }

@@ -52,6 +52,7 @@ mod table;
 mod token;
 mod token_helper;
 mod usage;
+mod utilization;
 mod version;
 mod waiting;
 mod watch;

@@ -19,6 +19,7 @@ mod farewell;
 pub mod first;
 pub mod forward;
 mod gate;
+pub mod holdings;
 mod key_service;
 pub mod keyring;
 pub mod keys;

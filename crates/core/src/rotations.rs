@@ -3,6 +3,7 @@
 //! Deliberately absent: what they mean (`tresor_engine::retries`), and a cache; they are read when something failed.
 
 use tresor_barrier::{StorageKey, Txn};
+use tresor_engine::View;
 use tresor_engine::retries::{Retries, RotationPolicy};
 use tresor_engine::view::fault;
 use tresor_env::Timestamp;
@@ -12,7 +13,8 @@ use tresor_record::Record;
 
 use crate::cached::every_name;
 use crate::keys;
-use crate::namespaces::ids;
+use crate::mounts::Mount;
+use crate::namespaces::{Space, ids};
 
 /// A policy.
 #[derive(Record)]
@@ -122,6 +124,28 @@ pub(crate) fn carry(txn: &mut Txn, from: &NamespaceId, to: &NamespaceId, mount: 
         set_retries(txn, to, mount, &name, there.as_ref())?;
     }
     Ok(())
+}
+
+/// What of a mount is tried no more, by the paths that clients find it at, the mount's before it. Each thing that rotates by a
+/// policy takes one off the budget; none is looked at when that is used up.
+///
+/// # Errors
+/// When the store fails.
+pub fn orphans(txn: &mut Txn, space: &Space, mount: &Mount, budget: &mut usize) -> Result<Vec<String>, Fault> {
+    let place = keys::retries(&ids::within(&space.id, mount.record.id.as_str().to_owned())).map_err(fault)?;
+    let names = txn.list(&place, None, *budget).map_err(fault)?;
+    *budget -= names.len();
+    let Some(engine) = space.mounts.engine(mount).filter(|_| !names.is_empty()) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for name in names.iter().map(|name| unflat(name)) {
+        let known = retries(txn, &space.id, &mount.record.id, &name)?;
+        if known.is_some_and(|known| known.orphaned.is_some()) {
+            let mut view = View::new(txn, mount.contents.clone());
+            let at = engine.rotates_at(&mut view, &name)?;
+            found.extend(at.map(|at| format!("{}{at}", mount.record.path)));
+        }
+    }
+    Ok(found)
 }
 
 /// How far it has come for a name of a mount.

@@ -15,6 +15,7 @@ use tresor_wire::input::{Fields, PathParameters};
 use crate::answer::{Answer, Nothing};
 use crate::context::{Cx, MountFacts};
 use crate::headers::HeaderUse;
+use crate::holding::Holding;
 use crate::outside::Outside;
 use crate::reply::{Leased, Reply, TokenTerms};
 use crate::route::{Match, RouteFacts, Routes};
@@ -138,6 +139,19 @@ pub trait Engine: Send + Sync + Sized + 'static {
         Ok(Vec::new())
     }
 
+    /// What it keeps, for reports of how much there is.
+    fn holds(&self) -> &'static [Holding] {
+        &[]
+    }
+
+    /// Where below the mount clients find what rotates by itself under a name that it set a time for; `None` where nothing does.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn rotates_at(&self, _view: &mut View<'_>, _name: &str) -> Result<Option<String>, Fault> {
+        Ok(None)
+    }
+
     /// Takes over a record of the mount as it was before, when its data had another shape: what it says is to be found by
     /// this engine from then on.
     ///
@@ -236,6 +250,13 @@ pub trait Mounted: Send + Sync {
     /// # Errors
     /// What the store says.
     fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault>;
+    /// What it keeps.
+    fn holds(&self) -> &'static [Holding];
+    /// Where below the mount clients find what rotates by itself under a name.
+    ///
+    /// # Errors
+    /// What the store says.
+    fn rotates_at(&self, view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault>;
     /// Takes over a record of the mount as it was before.
     ///
     /// # Errors
@@ -351,6 +372,14 @@ impl<E: Engine> Mounted for Instance<E> {
 
     fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {
         self.engine.points(view, record)
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        self.engine.holds()
+    }
+
+    fn rotates_at(&self, view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault> {
+        self.engine.rotates_at(view, name)
     }
 
     fn adopt(&self, cx: &mut Cx<'_>, name: &str, value: &[u8]) -> Result<(), Fault> {

@@ -9,6 +9,7 @@ pub mod answer;
 pub mod context;
 mod happened;
 pub mod headers;
+mod holding;
 pub mod instance;
 pub mod outside;
 mod place;
@@ -24,6 +25,7 @@ pub use answer::{Answer, AnswerFacts, Data, Found, Keys, Mirrored, Nothing, Warn
 pub use context::{Caller, Cx, Held, Machine, MountFacts, Ways};
 pub use happened::Happened;
 pub use headers::{HeaderUse, Headers};
+pub use holding::Holding;
 pub use instance::{Class, Descriptor, Engine, EngineFactory, Holder, Instance, Kind, LoginRole, Mounted};
 pub use outside::{Failed, Left, Outside, UnderLease};
 pub use place::{AnswersIn, Place};

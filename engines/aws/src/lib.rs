@@ -18,7 +18,9 @@ mod users;
 use std::sync::Arc;
 
 use tresor_engine::outside::Outside;
-use tresor_engine::{Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Nothing, Routes};
+use tresor_engine::{
+    Class, Cx, Descriptor, Engine, EngineFactory, Holding, Kind, Leased, MountFacts, Mounted, Nothing, Routes, View,
+};
 use tresor_model::Fault;
 
 /// How to make an `aws` mount.
@@ -74,6 +76,17 @@ impl Engine for Aws {
 
     async fn revoke<'a>(&'a self, cx: Cx<'a>, lease: Leased<'a>) -> Result<(), Fault> {
         creds::take_back(cx, lease).await
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("roles", "role/"), Holding::new("static_roles", "static-role/")]
+    }
+
+    fn rotates_at(&self, _view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault> {
+        Ok(match name.strip_prefix(statics::WAKE) {
+            Some(role) => Some(format!("static-roles/{role}")),
+            None => (name == rotate::WAKE_DUE).then(|| "config/root".to_owned()),
+        })
     }
 
     async fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {

@@ -33,7 +33,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use tresor_engine::{
-    Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Nothing, Outside, Routes, View,
+    Class, Cx, Descriptor, Engine, EngineFactory, Holding, Kind, Leased, MountFacts, Mounted, Nothing, Outside, Routes,
+    View,
 };
 use tresor_env::{Clock, Net, Outgoing};
 use tresor_model::Fault;
@@ -114,6 +115,22 @@ impl Engine for Database {
 
     fn abandon(&self, view: &mut View<'_>, lease: Leased<'_>) -> Result<(), Fault> {
         account::abandon(self, view, lease)
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[
+            Holding::new("connections", "config/"),
+            Holding::new("roles", "role/"),
+            Holding::new("static_roles", "static-role/"),
+        ]
+    }
+
+    fn rotates_at(&self, _view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault> {
+        Ok(match name.split_once('/') {
+            Some(("static", role)) => Some(format!("static-roles/{role}")),
+            Some(("root", connection)) => Some(format!("config/{connection}")),
+            _ => None,
+        })
     }
 
     async fn awake<'a>(&'a self, cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {

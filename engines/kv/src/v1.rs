@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tresor_engine::answer::{Advised, Secret};
 use tresor_engine::route::RouteBuilder;
-use tresor_engine::{Class, Cx, Data, Descriptor, Engine, Happened, Keys, LeaseClaim, Nothing, Routes, Warned, scan};
+use tresor_engine::{
+    Class, Cx, Data, Descriptor, Engine, Happened, Holding, Keys, LeaseClaim, Nothing, Routes, Warned, scan,
+};
 use tresor_model::{Body, Fault, LeaseTerms, Map};
 use tresor_record::Record;
 use tresor_secret::SecretBytes;
@@ -68,6 +70,10 @@ impl Engine for Kv1 {
         with_the_rest(Routes::new().at(PATTERN, ABOUT).read(read))
     }
 
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("secrets", "")]
+    }
+
     async fn revoke<'a>(&'a self, _cx: Cx<'a>, _lease: tresor_engine::Leased<'a>) -> Result<(), Fault> {
         // Of a time when the mount leased what was read.
         Ok(())
@@ -81,6 +87,10 @@ impl Engine for Leased {
 
     fn routes() -> Routes<Self> {
         with_the_rest(Routes::new().at(PATTERN, ABOUT).generate(read_leased))
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("secrets", "")]
     }
 
     async fn revoke<'a>(&'a self, _cx: Cx<'a>, _lease: tresor_engine::Leased<'a>) -> Result<(), Fault> {

@@ -24,7 +24,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_engine::outside::Outside;
-use tresor_engine::{Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Nothing, Routes};
+use tresor_engine::{
+    Class, Cx, Descriptor, Engine, EngineFactory, Holding, Kind, Leased, MountFacts, Mounted, Nothing, Routes, View,
+};
 use tresor_model::Fault;
 
 /// How to make an `ldap` mount.
@@ -94,6 +96,21 @@ impl Engine for Ldap {
             .at("library/manage/{name...:folded}/check-in", "Brings back what anybody borrowed.")
             .write(loan::manage_check_in)
             .done()
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("roles", "role/"), Holding::new("static_roles", "static/"), Holding::new("sets", "library/")]
+    }
+
+    fn rotates_at(&self, view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault> {
+        if name == root::WAKE {
+            return Ok(Some("config".to_owned()));
+        }
+        let account = account::Account::load(view, name)?;
+        Ok(account.and_then(|account| match account.keeper {
+            account::Keeper::Role(role) => Some(format!("static-role/{role}")),
+            account::Keeper::Set(_) => None,
+        }))
     }
 
     async fn awake<'a>(&'a self, mut cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {

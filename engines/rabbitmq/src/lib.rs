@@ -11,7 +11,7 @@ mod roles;
 
 use std::sync::Arc;
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, EngineFactory, Kind, Leased, MountFacts, Mounted, Routes};
+use tresor_engine::{Class, Cx, Descriptor, Engine, EngineFactory, Holding, Kind, Leased, MountFacts, Mounted, Routes};
 use tresor_model::Fault;
 
 /// How to make a `rabbitmq` mount.
@@ -34,6 +34,10 @@ impl Engine for RabbitMq {
             class: Class::Secret,
             summary: "Users of a RabbitMQ broker, as long as needed.",
         }
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding::new("roles", "role/")]
     }
 
     fn routes() -> Routes<Self> {

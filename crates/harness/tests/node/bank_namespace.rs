@@ -355,6 +355,7 @@ const ABOUT_THE_SERVER: &[&str] = &[
     "raw",
     "rekey",
     "rekey-recovery-key",
+    "replication",
     "rotate",
     "seal",
     "seal-backend-status",
@@ -362,6 +363,7 @@ const ABOUT_THE_SERVER: &[&str] = &[
     "step-down",
     "storage",
     "storage-status",
+    "utilization-report",
     "version-history",
     "well-known",
 ];

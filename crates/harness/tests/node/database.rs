@@ -449,6 +449,10 @@ async fn failing(both: &Both) {
     both.post("static-roles/kept", role).await;
 }
 
+async fn harness_orphans(both: &Both, path: &str) -> Value {
+    both.harness.read(path, ROOT).await.expect_status(200).at("/data/orphans").clone()
+}
+
 #[tokio::test]
 async fn pol_22_what_fails_as_often_as_its_policy_lets_it_is_left_alone_until_somebody_rotates_it() {
     let both = Both::start().await;
@@ -461,6 +465,12 @@ async fn pol_22_what_fails_as_often_as_its_policy_lets_it_is_left_alone_until_so
         (number("rotation_retries"), number("rotation_retry_cycles"), orphaned)
     };
     assert_eq!(shown().await, (Some(0), Some(0), false));
+    let orphans = async || {
+        let list = harness_orphans(&both, "sys/rotation/orphans?include_child_namespaces=true").await;
+        assert_eq!(list, harness_orphans(&both, "sys/rotation/orphans").await);
+        list
+    };
+    assert_eq!(orphans().await, json!([]));
     // Its time comes; it is tried twice, and once more when its time comes next.
     for (pass, expected) in [
         (86_401, (Some(1), Some(0), false)),
@@ -478,12 +488,14 @@ async fn pol_22_what_fails_as_often_as_its_policy_lets_it_is_left_alone_until_so
     }
     assert_eq!(shown().await, (Some(1), Some(1), true));
     assert!(both.server.lets_in("kept", "known"));
+    assert_eq!(orphans().await, json!(["database/static-roles/kept"]));
     // By order it is tried, and in vain it stays as it is.
     drop(both.harness.write("database/rotate-role/kept", ROOT, Value::Null).await.expect_status(400));
     assert_eq!(shown().await, (Some(1), Some(1), true));
     // Written anew it goes on; a rotation by order that succeeds does the same.
     both.post("static-roles/kept", json!({ "rotation_statements": [] })).await;
     assert_eq!(shown().await, (Some(0), Some(0), false));
+    assert_eq!(orphans().await, json!([]));
     both.post("rotate-role/kept", Value::Null).await;
     let read = async || both.harness.read("database/static-creds/kept", ROOT).await.text_at("/data/password");
     let first = read().await;

@@ -78,6 +78,7 @@ mod token_leases;
 mod token_life;
 mod token_scale;
 mod ui;
+mod utilization;
 mod wire_aws;
 mod wire_github;
 mod wire_kv;

@@ -3,7 +3,7 @@
 //!
 //! Deliberately absent: a way to add something; what comes to have a label declares it.
 
-use tresor_engine::{Cx, Data, Keys};
+use tresor_engine::{Access, Cx, Data, Keys, Place, Routes};
 use tresor_model::{Fault, Map};
 use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
@@ -34,6 +34,28 @@ pub(super) struct ByLabel {
     /// The part of the path after `/.well-known/`.
     #[input(path)]
     label: String,
+}
+
+/// The routes.
+pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
+    routes
+        .at("activation-flags", "Features that wait to be activated: none.")
+        .in_root()
+        .open_to(Access::Public)
+        .read(activation)
+        .at("experiments", "What this node could try out, and does: nothing.")
+        .in_root()
+        .open_to(Access::Token)
+        .runs_on(Place::Asked)
+        .read(experiments)
+        .at("well-known", "What lies below `/.well-known`.")
+        .in_root()
+        .read(every_label)
+        .list(labels)
+        .at("well-known/{label...}", "Where a label below `/.well-known` leads.")
+        .in_root()
+        .read(label)
+        .done()
 }
 
 pub(super) async fn activation(_sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Flags>, Fault> {

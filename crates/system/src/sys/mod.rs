@@ -21,6 +21,7 @@ mod mounts;
 mod namespaces;
 mod nodes;
 mod openapi;
+mod orphans;
 mod passwords;
 mod plugins;
 mod policies;
@@ -31,6 +32,7 @@ mod rates;
 pub(crate) mod raw;
 pub(crate) mod rekey;
 mod remount;
+mod replication;
 mod rotate;
 mod rotation_policies;
 mod seal;
@@ -43,6 +45,7 @@ mod tools;
 mod tune;
 mod tuning;
 mod unmount;
+mod utilization;
 mod workflows;
 mod wrapping;
 
@@ -85,13 +88,18 @@ impl Sys {
     }
 }
 
+/// The routes of files that hold their own.
+fn others(routes: Routes<Sys>) -> Routes<Sys> {
+    features::routes(utilization::routes(orphans::routes(replication::routes(routes))))
+}
+
 impl Engine for Sys {
     fn descriptor() -> &'static Descriptor {
         &Descriptor { kind: "system", class: Class::System, summary: "The system backend controls the server itself." }
     }
 
     fn routes() -> Routes<Self> {
-        rotation_policies::routes(activity::counters(workflows::routes(Routes::new())))
+        others(rotation_policies::routes(activity::counters(workflows::routes(Routes::new()))))
             .at("seal", "Seals the server.")
             .in_root()
             .open_to(Access::Sudo)
@@ -557,22 +565,6 @@ impl Engine for Sys {
             .at("internal/ui/default-auth-methods", "What pages offer to log in by, in this namespace.")
             .open_to(Access::Public)
             .read(login_forms::in_force)
-            .at("activation-flags", "Features that wait to be activated: none.")
-            .in_root()
-            .open_to(Access::Public)
-            .read(features::activation)
-            .at("experiments", "What this node could try out, and does: nothing.")
-            .in_root()
-            .open_to(Access::Token)
-            .runs_on(Place::Asked)
-            .read(features::experiments)
-            .at("well-known", "What lies below `/.well-known`.")
-            .in_root()
-            .read(features::every_label)
-            .list(features::labels)
-            .at("well-known/{label...}", "Where a label below `/.well-known` leads.")
-            .in_root()
-            .read(features::label)
             .at("host-info", "The machine that this node runs on.")
             .in_root()
             .open_to(Access::Token)

@@ -14,7 +14,7 @@ mod shown;
 mod upgrading;
 mod versions;
 
-use tresor_engine::{Class, Cx, Descriptor, Engine, Leased, Point, Routes, View};
+use tresor_engine::{Class, Cx, Descriptor, Engine, Holding, Leased, Point, Routes, View};
 use tresor_model::{Fault, Operation};
 use tresor_wire::input::PathParameters;
 
@@ -70,6 +70,10 @@ impl Engine for Kv2 {
             .list(listing::list_detailed)
             .scan(listing::scan_detailed)
             .done()
+    }
+
+    fn holds(&self) -> &'static [Holding] {
+        &[Holding { name: "secrets", directory: "metadata/", points: Some("versions") }]
     }
 
     fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {
