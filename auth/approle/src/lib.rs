@@ -108,7 +108,8 @@ impl Engine for AppRole {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("roles", "role/"), Holding::new("secret_ids", "secret-id/")]
+        const HELD: &[Holding] = &[Holding::new("roles", "role/"), Holding::new("secret_ids", "secret-id/")];
+        HELD
     }
 
     fn points(&self, view: &mut View<'_>, record: &str) -> Result<Vec<Point>, Fault> {

@@ -40,7 +40,8 @@ impl Engine for GitHub {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("teams", "team/"), Holding::new("users", "user/")]
+        const HELD: &[Holding] = &[Holding::new("teams", "team/"), Holding::new("users", "user/")];
+        HELD
     }
 
     fn routes() -> Routes<Self> {

@@ -51,7 +51,8 @@ impl Engine for Userpass {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("users", "user/")]
+        const HELD: &[Holding] = &[Holding::new("users", "user/")];
+        HELD
     }
 
     fn routes() -> Routes<Self> {

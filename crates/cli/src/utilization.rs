@@ -17,7 +17,10 @@ use crate::flags::{CONNECTION, Flag, switch, text};
 
 const UTILIZATION: &[Flag] = &[
     text("message", "Why the report is made: goes to the server's log, and not into the report."),
-    text("output", "The file to write, which must not be there. Default: vault-utilization-TIME.json in this directory."),
+    text(
+        "output",
+        "The file to write, which must not be there. Default: vault-utilization-TIME.json in this directory.",
+    ),
     switch("today-only", "Accepted: a report is always about now."),
 ];
 

@@ -31,6 +31,7 @@ pub mod metrics;
 pub mod mounts;
 pub mod namespaces;
 pub mod node;
+pub mod observations;
 pub mod openapi;
 mod opening;
 mod ordered;

@@ -17,6 +17,7 @@ use crate::augmentation::Augmentation;
 use crate::cluster::joining::Joining;
 use crate::lockout::Rules;
 use crate::namespaces::Space;
+use crate::observations::Ledger;
 use crate::opening::AutoSeal;
 use crate::pipeline::DEADLINE;
 use crate::process::{Nowhere, Process};
@@ -94,6 +95,8 @@ pub struct Settings {
     pub metrics: Naming,
     /// Who is told how long the steps of requests took; `None`: nobody.
     pub tracer: Option<Arc<dyn Tracer>>,
+    /// Who is told what becomes of tokens, leases and mounts; `None`: nobody.
+    pub ledger: Option<Arc<dyn Ledger>>,
     /// The process around the node.
     pub process: Arc<dyn Process>,
     /// The release of this binary, for start-up output and logs (the API level is `tresor_wire::API_LEVEL`).
@@ -160,6 +163,7 @@ impl Default for Settings {
             administrative_namespace: String::new(),
             metrics: Naming::default(),
             tracer: None,
+            ledger: None,
             process: Arc::new(Nowhere),
             release: env!("CARGO_PKG_VERSION"),
         }

@@ -265,6 +265,7 @@ impl Unsealed {
             entropy: Arc::clone(&doors.entropy),
             gate: gate.clone(),
             source: format!("tresor://{}", cluster.id),
+            ledger: settings.ledger.clone(),
         }));
         let handles = Handles {
             errands: Arc::default(),
@@ -352,7 +353,7 @@ impl Unsealed {
             return Err(Refusal::Sealed.into());
         }
         let mut txn = self.barrier.begin().map_err(tresor_engine::view::fault)?;
-        if self.handles.events.listeners() > 0 {
+        if self.handles.events.is_listened_to() {
             txn.is_listened_to();
         }
         Ok(txn)

@@ -2,7 +2,7 @@
 //!
 //! The types and names are those that clients know. Deliberately absent: who listens, and values of any kind but numbers.
 
-use tresor_model::{Event, EventMount};
+use tresor_model::{Audience, Event, EventMount};
 
 use crate::context::MountFacts;
 
@@ -68,6 +68,6 @@ impl Happened {
             plugin: mount.kind.clone(),
             version: mount.options.get("version").cloned(),
         };
-        Event { kind: self.kind, path, mount, metadata }
+        Event { kind: self.kind, path, mount, metadata, audience: Audience::Everybody }
     }
 }

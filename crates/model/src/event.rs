@@ -20,6 +20,17 @@ pub struct Event {
     pub mount: EventMount,
     /// What else is known, `path` included, by name.
     pub metadata: Vec<(&'static str, String)>,
+    /// For whom it is.
+    pub audience: Audience,
+}
+
+/// Who is told of something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// The ledger, and those who listen and may be told.
+    Everybody,
+    /// The ledger alone.
+    Ledger,
 }
 
 /// The mount at which something happened.

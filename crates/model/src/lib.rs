@@ -16,7 +16,7 @@ pub mod stream;
 pub mod throttle;
 
 pub use body::{Body, Map, Number, Text};
-pub use event::{Ending, Event, EventMount, Message, MessageStream, Messages};
+pub use event::{Audience, Ending, Event, EventMount, Message, MessageStream, Messages};
 pub use fault::{Failure, Fault, Refusal};
 pub use ids::{Accessor, LeaseId, MountAccessor, MountId, NamespaceId, RealmId, RequestId};
 pub use operation::{Operation, Verb};

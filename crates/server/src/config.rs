@@ -16,6 +16,7 @@ mod migration;
 mod modules;
 mod more_clouds;
 mod numbers;
+mod observations;
 mod pages;
 mod postgresql;
 mod proxies;
@@ -49,6 +50,7 @@ pub use load::{load, parse};
 pub use migration::{MigrationConfig, load_migration};
 pub use modules::Pkcs11Config;
 pub use more_clouds::{AliCloudKmsConfig, OciKmsConfig};
+pub use observations::ObservationsConfig;
 pub use postgresql::{ConnectionUrl, PostgresqlConfig};
 pub use registration::{ConsulConfig, KubernetesConfig, RegistrationConfig};
 pub use seal::{KeyPlace, KeyReference, SealConfig, SealWay, StaticSealConfig};
@@ -74,6 +76,8 @@ pub struct ServerConfig {
     pub lockout: std::collections::BTreeMap<String, tresor_core::lockout::Rules>,
     /// Snapshots that are taken without anybody asking.
     pub snapshots: Option<SnapshotsConfig>,
+    /// The ledger of what becomes of tokens, leases and mounts.
+    pub observations: Option<ObservationsConfig>,
     /// How numbers are called, which there are, and who is sent them.
     pub telemetry: TelemetryConfig,
     /// The registry of services that is told what this node is.
@@ -147,6 +151,7 @@ impl ServerConfig {
                 ("seal", format!("{:?}", config.seal)),
                 ("user_lockout", format!("{:?}", config.lockout)),
                 ("snapshots", format!("{:?}", config.snapshots)),
+                ("observations", format!("{:?}", config.observations)),
                 ("telemetry", format!("{:?}", config.telemetry)),
                 ("service_registration", format!("{:?}", config.registration)),
                 ("api_addr", format!("{:?}", config.api_address)),

@@ -36,6 +36,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         initialize: tresor_profile::Profile::new(tresor_profile::Kind::Initialize),
         lockout: std::collections::BTreeMap::new(),
         snapshots: None,
+        observations: None,
         telemetry: crate::config::TelemetryConfig::default(),
         registration: None,
         api_address: None,

@@ -15,6 +15,7 @@ mod host;
 mod idle;
 mod joining;
 mod key_services;
+mod ledger;
 mod listen;
 mod log_file;
 mod logging;

@@ -22,6 +22,7 @@ use crate::dev_cluster;
 use crate::dev_directory::{self, DevDirectory};
 use crate::dev_tls::{self, DevCertificates};
 use crate::joining::joining;
+use crate::ledger::Ledger;
 use crate::listen::{BoundListeners, Listeners};
 use crate::log_file::LogFile;
 use crate::logging::{self, Log};
@@ -159,10 +160,12 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     }
     let Opened { store, others } = Opened::open(&config, &bound.addresses(), &doors).await?;
     let cluster = if config.disable_clustering { storage::Others::Nobody.cluster() } else { others.cluster() };
+    let ledger = config.observations.as_ref().map(Ledger::start).transpose()?;
     let (senders, closing) = (Tasks::new(), Arc::clone(&store));
     let settings = Settings {
         process: Arc::new(Machine::new(Arc::clone(&log), &config)),
         auto_seal: config.seal.as_ref().map(|seal| auto_seal(seal, &doors, &senders)),
+        ledger: ledger.clone().map(|ledger| -> Arc<dyn tresor_core::observations::Ledger> { ledger }),
         tracer: config.telemetry.traces.as_ref().map(|wanted| traces::start(wanted, &doors, &senders)),
         ..settings(&config, arguments, &doors)
     };
@@ -209,7 +212,15 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
 
     let mut ends = EndSignals::listen()?;
-    let reloaded = Reloaded { arguments, config: &config, node: &node, listeners: &listeners, log: &log, request_log };
+    let reloaded = Reloaded {
+        arguments,
+        config: &config,
+        node: &node,
+        listeners: &listeners,
+        log: &log,
+        ledger: &ledger,
+        request_log,
+    };
     let why = until_stopped(&mut ends, &reloaded).await?;
     drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
     log.end_watching();
@@ -246,6 +257,7 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
     }
     drop((pid_file, certificates, dev_directory));
     tracing::info!("server stopped");
+    ledger.iter().for_each(|ledger| ledger.finish());
     log.finish();
     match why {
         Stopped::AsTold => Ok(()),
@@ -378,6 +390,7 @@ struct Reloaded<'s> {
     node: &'s Node,
     listeners: &'s Listeners,
     log: &'s Log,
+    ledger: &'s Option<Arc<Ledger>>,
     request_log: RequestLog,
 }
 
@@ -410,6 +423,7 @@ impl Reloaded<'_> {
         self.listeners.reload_certificates();
         self.node.reopen_audit_files();
         self.log.reopen();
+        self.ledger.iter().for_each(|ledger| ledger.reopen());
         match load(self.arguments) {
             Ok(config) => {
                 self.log.set_level(&config.log_level);

@@ -79,7 +79,8 @@ impl Engine for Aws {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("roles", "role/"), Holding::new("static_roles", "static-role/")]
+        const HELD: &[Holding] = &[Holding::new("roles", "role/"), Holding::new("static_roles", "static-role/")];
+        HELD
     }
 
     fn rotates_at(&self, _view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault> {

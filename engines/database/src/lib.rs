@@ -118,11 +118,12 @@ impl Engine for Database {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[
+        const HELD: &[Holding] = &[
             Holding::new("connections", "config/"),
             Holding::new("roles", "role/"),
             Holding::new("static_roles", "static-role/"),
-        ]
+        ];
+        HELD
     }
 
     fn rotates_at(&self, _view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault> {

@@ -71,7 +71,8 @@ impl Engine for Kv1 {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("secrets", "")]
+        const HELD: &[Holding] = &[Holding::new("secrets", "")];
+        HELD
     }
 
     async fn revoke<'a>(&'a self, _cx: Cx<'a>, _lease: tresor_engine::Leased<'a>) -> Result<(), Fault> {
@@ -90,7 +91,8 @@ impl Engine for Leased {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("secrets", "")]
+        const HELD: &[Holding] = &[Holding::new("secrets", "")];
+        HELD
     }
 
     async fn revoke<'a>(&'a self, _cx: Cx<'a>, _lease: tresor_engine::Leased<'a>) -> Result<(), Fault> {

@@ -99,7 +99,12 @@ impl Engine for Ldap {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("roles", "role/"), Holding::new("static_roles", "static/"), Holding::new("sets", "library/")]
+        const HELD: &[Holding] = &[
+            Holding::new("roles", "role/"),
+            Holding::new("static_roles", "static/"),
+            Holding::new("sets", "library/"),
+        ];
+        HELD
     }
 
     fn rotates_at(&self, view: &mut View<'_>, name: &str) -> Result<Option<String>, Fault> {

@@ -37,7 +37,8 @@ impl Engine for RabbitMq {
     }
 
     fn holds(&self) -> &'static [Holding] {
-        &[Holding::new("roles", "role/")]
+        const HELD: &[Holding] = &[Holding::new("roles", "role/")];
+        HELD
     }
 
     fn routes() -> Routes<Self> {

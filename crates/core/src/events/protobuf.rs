@@ -68,8 +68,13 @@ mod tests {
             version: Some("2".to_owned()),
         };
         let value = "x".repeat(200);
-        let event =
-            Event { kind: "kv-v2/delete", path: "kv/delete/a".to_owned(), mount, metadata: vec![("path", value)] };
+        let event = Event {
+            kind: "kv-v2/delete",
+            path: "kv/delete/a".to_owned(),
+            mount,
+            metadata: vec![("path", value)],
+            audience: tresor_model::Audience::Everybody,
+        };
         let told = Told { id: "id".to_owned(), at: Timestamp::EPOCH, event };
         let entry = [b"\x0a\x04path\x12\xcb\x01\x1a\xc8\x01".as_slice(), "x".repeat(200).as_bytes()].concat();
         let fields = [b"\x0a\xd4\x01".as_slice(), &entry].concat();

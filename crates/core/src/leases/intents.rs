@@ -20,6 +20,7 @@ use tresor_model::{Fault, LeaseTerms, Refusal, Timestamp};
 use super::record::{Attempts, LeaseRecord, LeaseState};
 use super::secrets::{Leases, Means, begin, count_as, forget, id_key, move_to, read, write};
 use super::{index, tree};
+use crate::observations;
 use crate::tokens::FoundToken;
 
 /// The longest that an act may take.
@@ -99,6 +100,7 @@ impl Leases {
         count_as(INTENDED, txn, &record, -1)?;
         tree::count(txn, &record.home(), record.id.as_str(), 1)?;
         write(txn, &record)?;
+        observations::of_lease(txn, self.spaces(), "lease/create", &record);
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }
 

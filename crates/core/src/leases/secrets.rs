@@ -29,6 +29,7 @@ use crate::keys;
 use crate::mounts::TakingBack;
 use crate::mounts::record::{StoredClass, WipeRecord};
 use crate::namespaces::{Spaces, ids};
+use crate::observations;
 use crate::tokens::counts::CountedAs;
 use crate::tokens::terms::{Life, Limits, decide};
 use crate::tokens::{self, FoundToken, Tokens, UNBOUNDED};
@@ -163,6 +164,7 @@ impl Leases {
         txn.enter(&id_key(&facts.namespace, record.id.as_str())?);
         self.enter(txn, &record, facts, owner)?;
         tree::count(txn, &facts.namespace, record.id.as_str(), 1)?;
+        observations::of_lease(txn, &self.spaces, "lease/create", &record);
         Ok(LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable })
     }
 
@@ -316,6 +318,7 @@ impl Leases {
             record.granted = ttl;
             record.renewed = Some(now);
             write(txn, &record)?;
+            observations::of_lease(txn, &self.spaces, "lease/renew", &record);
         }
         let terms = LeaseTerms { id: Some(record.id), duration: ttl, renewable: record.renewable };
         Ok((terms, warnings))
@@ -365,6 +368,7 @@ impl Leases {
     /// Counts a lease out that is in use.
     fn leave_use(&self, txn: &mut Txn, record: &LeaseRecord) -> Result<(), Fault> {
         tree::count(txn, &record.home(), record.id.as_str(), -1)?;
+        observations::of_lease(txn, &self.spaces, "lease/end", record);
         self.leave_life(txn, record)
     }
 
@@ -453,7 +457,10 @@ impl Leases {
                 move_to(txn, record, again)?;
                 write(txn, record)
             }
-            _ => forget(txn, record),
+            _ => {
+                observations::of_lease(txn, &self.spaces, "lease/revoke", record);
+                forget(txn, record)
+            }
         }
     }
 

@@ -27,7 +27,7 @@ use tresor_wire::input::FieldSpec;
 
 use crate::cached::{Cached, every_name};
 use crate::settings::Settings;
-use crate::{keys, lockout};
+use crate::{keys, lockout, observations};
 use record::{MountRecord, Move, MoveState, Reload, StoredClass, StoredMount, Tuning, TurnRecord, WipeRecord};
 use table::Loaded;
 pub use table::{Behind, Mount, Table};
@@ -335,6 +335,7 @@ impl Mounts {
         }
         let engine = self.make(&facts, record.class)?;
         self.write(txn, &record)?;
+        observations::of_mount(txn, &self.namespace, "mount/enable", &record);
         Ok((record, engine))
     }
 
@@ -427,6 +428,7 @@ impl Mounts {
             return Err(Fault::invalid(format!("{:?} is being moved to another namespace", record.path)));
         }
         txn.delete(&key).map_err(Fault::internal)?;
+        observations::of_mount(txn, &self.namespace, "mount/disable", &record);
         let wipe = keys::wipe(&self.namespace, id).map_err(Fault::internal)?;
         txn.write(&wipe, &WipeRecord::begun(record, now).encode()).map_err(Fault::internal)
     }

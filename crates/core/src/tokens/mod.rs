@@ -36,6 +36,7 @@ use tresor_secret::{SecretString, TokenSecret};
 use crate::keys;
 use crate::leases::{index, tree};
 use crate::namespaces::{Spaces, ids};
+use crate::observations;
 use crate::quotas::Quotas;
 pub use auth::auth_block;
 use batch::BatchKey;
@@ -133,7 +134,12 @@ impl FoundToken {
 }
 
 fn hash_key(barrier: &Barrier) -> HmacKey {
-    HmacKey::new(barrier.derive_subkey("token-id").expose())
+    keyed_hash(barrier, "token-id")
+}
+
+/// What hashes something of this server's, so that nobody else's hash is the same.
+pub(crate) fn keyed_hash(barrier: &Barrier, of_what: &str) -> HmacKey {
+    HmacKey::new(barrier.derive_subkey(of_what).expose())
 }
 
 /// The keyed hash that a token of this namespace lies under.
@@ -211,6 +217,7 @@ impl Tokens {
         }
         let (token, found) = mint(&self.hash_key, txn, new, counted, now, entropy)?;
         self.count_token(txn, &found.record, 1)?;
+        observations::of_token(txn, &self.spaces, "token/create", &found.record);
         Ok((token, found))
     }
 
@@ -323,6 +330,7 @@ impl Tokens {
         record.renewed = Some(now);
         write_record(txn, found)?;
         let record = &found.record;
+        observations::of_token(txn, &self.spaces, "token/renew", record);
         let ends = keys::token_ends().map_err(fault)?;
         let name = ordered(record.accessor.as_str(), &found.hash);
         if let Some(old) = old_end {
@@ -404,6 +412,7 @@ impl Tokens {
         if record.uses == Uses::Counted {
             txn.forget_tally(&keys::uses(&found.hash).map_err(fault)?);
         }
+        observations::of_token(txn, &self.spaces, "token/end", record);
         self.count_token(txn, record, -1)
     }
 

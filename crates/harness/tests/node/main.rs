@@ -53,6 +53,7 @@ mod metrics;
 mod namespace_admin;
 mod namespace_moves;
 mod never_shown;
+mod observations;
 mod openapi;
 mod outside;
 mod overload;

@@ -14,6 +14,7 @@ use super::initialize::read_initialize;
 use super::listener::{Listener, read_listener};
 use super::lockout::read_lockout;
 use super::log_file::read_log_file;
+use super::observations::read_observations;
 use super::postgresql::{LockConfig, read_ha_storage};
 use super::registration::read_registration;
 use super::seal::{augment, read_entropy, read_seal};
@@ -131,6 +132,7 @@ pub fn parse(
         seal: None,
         initialize: tresor_profile::Profile::new(tresor_profile::Kind::Initialize),
         lockout: BTreeMap::new(),
+        observations: None,
         snapshots: None,
         telemetry: TelemetryConfig::default(),
         registration: None,
@@ -373,6 +375,9 @@ fn read_file(
     for stanza in document.items_named("snapshots") {
         config.snapshots = Some(read_snapshots(&mut source, stanza)?);
     }
+    for stanza in document.items_named("observations") {
+        config.observations = Some(read_observations(&mut source, stanza)?);
+    }
     for stanza in document.items_named("telemetry") {
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
         config.telemetry = read_telemetry(&mut source, stanza, &host)?;
@@ -390,6 +395,7 @@ fn read_file(
             | "seal"
             | "entropy"
             | "snapshots"
+            | "observations"
             | "telemetry"
             | "user_lockout"
             | "service_registration" => {}

@@ -160,3 +160,41 @@ fn a_hang_up_reopens_audit_files_that_were_moved_away() {
         std::fs::read_to_string(&file).ok()?.contains("sys/policies/acl/default").then_some(())
     });
 }
+
+#[test]
+fn sys_30_a_server_writes_a_ledger_and_goes_on_in_another_file_after_a_hang_up() {
+    let production = Production::new();
+    let (ledger, aside) = (production.home().join("ledger"), production.home().join("aside"));
+    production.configure_more(&format!(
+        "observations {{\n ledger_path = \"{}\"\n type_prefix_denylist = [\"mount/\"]\n file_mode = \"0640\"\n}}",
+        ledger.display()
+    ));
+    let (server, keys) = production.start_ready();
+    let owner = server.http().with_token(&keys.root);
+    let kinds = |path: &std::path::Path| -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        let kind = |line: &str| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            line["type"].as_str().unwrap().to_owned()
+        };
+        whole.lines().map(kind).collect()
+    };
+    let has = |path: &std::path::Path, kind: &str| {
+        until(kind, || kinds(path).iter().any(|known| known == kind).then_some(()));
+    };
+    owner.post("sys/mounts/kv", &json!({ "type": "kv-v2" })).expect(204);
+    owner.post("kv/data/a", &json!({ "data": { "value": "planted-in-the-ledger" } })).expect(200);
+    has(&ledger, "kv-v2/data-write");
+    assert!(!kinds(&ledger).iter().any(|kind| kind.starts_with("mount/")));
+    std::fs::rename(&ledger, &aside).unwrap();
+    server.signal(Signal::HUP);
+    until("the reload", || server.log().contains("configuration reloaded").then_some(()));
+    let token = owner.post("auth/token/create", &json!({ "ttl": "1h" })).expect(200);
+    has(&ledger, "token/create");
+    let text = [&ledger, &aside].map(|path| std::fs::read_to_string(path).unwrap()).concat();
+    let secret = token.at("/auth/client_token");
+    for secret in ["planted-in-the-ledger", secret.as_str().unwrap(), &keys.root] {
+        assert!(!text.contains(secret));
+    }
+}
