@@ -106,6 +106,8 @@ pub enum OpeningProblem {
     OtherKey,
     /// The key is not the one that had its id before.
     WrongKey,
+    /// The key was right, and the requests that a server made of itself at first were not all made.
+    HalfInitialized,
     /// The key was right, and what it opens cannot be served.
     NotServed,
 }
@@ -122,6 +124,7 @@ impl fmt::Display for OpeningProblem {
             Self::NoWay => "waits for another configuration: the store has no shares, and opens by the seal that it was made with alone",
             Self::OtherKey => "fails and is tried again: the store opens with a key of another id",
             Self::WrongKey => "fails and is tried again: the key is not the one that had its id before",
+            Self::HalfInitialized => HALF_INITIALIZED,
             Self::NotServed => "fails and is tried again: the key is right, and the store cannot be served",
         })
     }
@@ -187,7 +190,7 @@ impl ByItself {
             }
             Err(NotOpened { problem, cause }) => {
                 if cause != self.told {
-                    tracing::warn!(cause, "the node does not open by itself yet; it tries again, and shares open it");
+                    tell(problem, &cause);
                 }
                 self.told = cause;
                 node.publish_problem(Some(problem));
@@ -195,6 +198,18 @@ impl ByItself {
             }
         }
     }
+}
+
+/// Says in the log why the node is still sealed, and what its operator does.
+fn tell(problem: OpeningProblem, cause: &str) {
+    if problem == OpeningProblem::HalfInitialized {
+        return tracing::error!(
+            "the store stays sealed: a server began to initialise itself by its `initialize` stanzas, and failed or was ended \
+             before every request was made. Unless another node is making them now: stop the server, mend what failed, \
+             remove the store that `storage` names, and start the server, which then begins anew"
+        );
+    }
+    tracing::warn!(cause, "the node does not open by itself yet; it tries again, and shares open it");
 }
 
 /// Tries again until it is settled.
@@ -444,9 +459,9 @@ async fn by_itself(node: &Arc<Node>, keys: StaticKeys) -> Result<(), NotOpened> 
     })?;
     let change = opened.with_static(&wanted_slot(node, Some(&keys)), node.now());
     drop(keys);
-    serve(node, opened.into_barrier(), change).await.map_err(|fault| match fault {
-        Fault::Failure(failure) => not_served(&failure.cause),
-        refusal @ Fault::Refusal(_) => not_served(&refusal),
+    serve(node, opened.into_barrier(), change).await.map_err(|why| match why {
+        NotServed::HalfInitialized => NotOpened::new(OpeningProblem::HalfInitialized, &HALF_INITIALIZED),
+        NotServed::Other(fault) => not_served(&fault.for_operators()),
     })?;
     tracing::info!(key = seal.key_id(), seal = seal.kind(), "the node opened by itself");
     Ok(())
@@ -454,14 +469,37 @@ async fn by_itself(node: &Arc<Node>, keys: StaticKeys) -> Result<(), NotOpened> 
 
 /// Opens the node with keys that it has had all the time.
 pub(crate) async fn with(node: &Arc<Node>, barrier: Barrier) -> Result<(), Fault> {
-    serve(node, barrier, None).await
+    Ok(serve(node, barrier, None).await?)
 }
 
 /// Why a store is not opened whose first requests were not all made: which of them had their effect nobody knows.
 const HALF_INITIALIZED: &str = "self-initialisation began and was not done: remove the store to begin anew";
 
+/// Why what the right key opens is not served.
+enum NotServed {
+    /// The requests that a server made of itself at first were not all made.
+    HalfInitialized,
+    /// Everything else.
+    Other(Fault),
+}
+
+impl From<Fault> for NotServed {
+    fn from(fault: Fault) -> Self {
+        Self::Other(fault)
+    }
+}
+
+impl From<NotServed> for Fault {
+    fn from(why: NotServed) -> Self {
+        match why {
+            NotServed::HalfInitialized => Refusal::Unavailable(HALF_INITIALIZED.into()).into(),
+            NotServed::Other(fault) => fault,
+        }
+    }
+}
+
 /// Loads what an unsealed node has and serves; then stores the key slots as they are to be.
-async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -> Result<(), Fault> {
+async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -> Result<(), NotServed> {
     let settings = Arc::clone(&node.settings);
     let began = node.metrics.moment();
     // The node's own clock: time does not go back over a sealing either.
@@ -469,7 +507,7 @@ async fn serve(node: &Arc<Node>, barrier: Barrier, change: Option<SlotChange>) -
     let storage = Storage::new(Arc::clone(&node.store));
     if node.is_half_initialized(&mut barrier.begin().map_err(Fault::internal)?)? {
         barrier.stop().await;
-        return Err(Refusal::Unavailable(HALF_INITIALIZED.into()).into());
+        return Err(NotServed::HalfInitialized);
     }
     let (nodes, doors) = (Arc::clone(&node.cluster), node.doors.clone());
     let metrics = Arc::clone(&node.metrics);

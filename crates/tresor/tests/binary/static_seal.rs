@@ -247,3 +247,52 @@ fn a_server_makes_the_requests_of_its_configuration_at_its_first_start() {
         assert!(server.wait().success());
     }
 }
+
+#[test]
+fn a_server_whose_first_requests_failed_says_at_each_start_what_happened_and_what_to_do() {
+    let production = Production::new();
+    let key = production.home().join("unseal.key");
+    write(&key, &[7; 32], 0o600);
+    let password = production.home().join("password");
+    production.configure_more(&format!(
+        r#"seal "static" {{
+             current_key_id = "a"
+             current_key    = "file://{}"
+           }}
+           initialize "people" {{
+             request "method" {{
+               operation = "update"
+               path      = "sys/auth/userpass"
+               data      = {{ type = "userpass" }}
+             }}
+             request "bob" {{
+               operation = "create"
+               path      = "auth/userpass/users/bob"
+               data      = {{ password = {{ eval_type = "string" eval_source = "file" path = "{}" }} }}
+             }}
+           }}"#,
+        key.display(),
+        password.display(),
+    ));
+    let cli = Cli::new(production.home(), ([127, 0, 0, 1], 0).into(), "");
+    let failed = cli.run(&["server", "-config", production.config().to_str().unwrap()]);
+    assert_ne!(failed.code, 0, "{failed:?}");
+    assert!(failed.errors.contains("self-initialisation failed, and the store is of no use"), "{failed:?}");
+
+    std::fs::write(&password, "now it is there\n").unwrap();
+    let server = production.start();
+    assert!(is_sealed(&server));
+    let what =
+        "a server began to initialise itself by its `initialize` stanzas, and failed or was ended before every request";
+    server.has_logged(what);
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(what)).unwrap();
+    assert!(line.contains("ERROR") && line.contains("remove the store that `storage` names"), "{line}");
+    assert!(!log.contains("shares open it"), "there are none: {log}");
+    drop(server);
+
+    std::fs::remove_dir_all(production.data()).unwrap();
+    let server = production.start();
+    let login = r#"{"password": "now it is there"}"#;
+    server.http().send("POST", "auth/userpass/login/bob", login).expect(200);
+}
