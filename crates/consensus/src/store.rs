@@ -60,13 +60,15 @@ impl RaftStore {
             Condition::LowSpace { free_bytes, reserve_bytes } => {
                 Err(StoreError::LowSpace { name: NAME.to_owned(), free_bytes, reserve_bytes })
             }
-            Condition::Damaged => Err(stopped("its index is damaged")),
+            Condition::Damaged => {
+                Err(StoreError::Damaged { name: NAME.to_owned(), what: "its index, and the log says where".to_owned() })
+            }
             Condition::Stopped => Err(stopped("its disk failed")),
             // Machines lie on disks of their own.
             Condition::Unreachable => Err(stopped("it is not reached")),
             Condition::Taken | Condition::Fenced => Err(stopped("another process has it")),
             // What waits for the index is bounded by the machine: it takes entries until it is full.
-            Condition::Writable | Condition::Behind => Ok(()),
+            Condition::Writable | Condition::Behind | Condition::Impaired => Ok(()),
         }
     }
 }
@@ -93,7 +95,12 @@ impl Store for RaftStore {
     }
 
     fn condition(&self) -> Condition {
-        if self.consensus.has_stopped() { Condition::Stopped } else { self.consensus.machine().condition() }
+        match self.consensus.machine().condition() {
+            // What it stopped for.
+            Condition::Damaged => Condition::Damaged,
+            _ if self.consensus.has_stopped() => Condition::Stopped,
+            other => other,
+        }
     }
 
     fn scrubbed(&self) -> Scrubbed {

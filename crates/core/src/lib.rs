@@ -78,5 +78,5 @@ pub use storage::Storage;
 pub use tokens::Tokens;
 pub use tresor_barrier::{SealedKey, StaticKey, StaticKeys};
 pub use tresor_engine::Quorum;
-pub use tresor_storage::{Condition, Scrubbed};
+pub use tresor_storage::{Condition, Damage, Scrubbed};
 pub use unsealed::{Handles, Unsealed};

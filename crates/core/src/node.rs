@@ -23,7 +23,7 @@ use tresor_model::{Fault, Map, Refusal, Response, Verb};
 use tresor_pgp::Recipient;
 use tresor_record::Record;
 use tresor_secret::{TokenSecret, UnsealShare};
-use tresor_storage::{Condition, Store};
+use tresor_storage::{Condition, Damage, Store};
 use tresor_wire::input::FieldSpec;
 use tresor_wire::output::OutputSpec;
 
@@ -119,6 +119,8 @@ pub struct SealStanding {
     pub removed: bool,
     /// Whether the store can be written to; when it cannot, requests that write are refused.
     pub storage: Condition,
+    /// What of it is damaged, where that is its condition.
+    pub damage: Option<Damage>,
 }
 
 pub(crate) enum State {
@@ -350,6 +352,8 @@ impl Node {
             Some(kind) => facts.without_people.iter().any(|key| key.kind == kind),
             None => facts.without_people.is_empty(),
         };
+        let storage = self.store.condition();
+        let is_damaged = matches!(storage, Condition::Impaired | Condition::Damaged);
         Ok(SealStanding {
             auto_seal,
             migration: facts.threshold > 0 && !has_slot,
@@ -360,7 +364,8 @@ impl Node {
             nonce: attempt.1.clone(),
             audit_refusal: unsealed.as_ref().and_then(|unsealed| unsealed.handles.audits.refusal()),
             removed: self.cluster.is_removed(),
-            storage: self.store.condition(),
+            storage,
+            damage: is_damaged.then(|| self.store.scrubbed().damage).flatten(),
             cluster: unsealed.map(|unsealed| (unsealed.cluster.name.clone(), unsealed.cluster.id.clone())),
         })
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use tresor_barrier::SlotChange;
 use tresor_env::{BoxFuture, Doors, Signal, SteadyClock, Tasks, Timestamp};
 use tresor_model::{Fault, Refusal};
+use tresor_storage::Condition;
 
 use crate::cluster::{Cluster, Standing, membership};
 use crate::gate::Gate;
@@ -27,6 +28,8 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const PROBE_BOUND: Duration = Duration::from_secs(5);
 /// A node that leads again so soon after it gave leadership up has nobody beside it who could serve better.
 const NOBODY_BETTER: Duration = Duration::from_secs(60);
+/// The same of a node that has damaged values and can do all else.
+const NOBODY_WHOLE: Duration = Duration::from_secs(60 * 60);
 /// How long a node that cannot let another lead waits before it tries again to serve.
 const RETRY: Duration = Duration::from_secs(1);
 /// How often a node that stands by looks after what it has in memory.
@@ -69,6 +72,8 @@ enum NotPromoted {
     Late,
     #[error("{}", .0.for_operators())]
     Failed(Fault),
+    #[error("values in its store are damaged")]
+    Impaired,
 }
 
 /// Why a leader stops to lead.
@@ -146,9 +151,9 @@ impl Duties {
         self.gave_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn gave_up_lately(&self, doors: &Doors) -> bool {
+    fn gave_up_within(&self, bound: Duration, doors: &Doors) -> bool {
         let now = doors.clock.monotonic();
-        self.gave_up().is_some_and(|at| now.saturating_sub(at) < NOBODY_BETTER)
+        self.gave_up().is_some_and(|at| now.saturating_sub(at) < bound)
     }
 
     fn become_(&self, role: Role) {
@@ -308,7 +313,7 @@ async fn promote(unsealed: &Unsealed) -> Result<(), Fault> {
     unsealed.clock.lead(has_others(&*unsealed.duties.cluster));
     leases::clock::resume(&mut unsealed.begin()?, &unsealed.clock)?;
     // A node that nobody can take over from serves as far as it can, and so does each in turn when all have full disks.
-    if has_others(&*unsealed.duties.cluster) && !unsealed.duties.gave_up_lately(&unsealed.doors) {
+    if has_others(&*unsealed.duties.cluster) && !unsealed.duties.gave_up_within(NOBODY_BETTER, &unsealed.doors) {
         probe(unsealed).await?;
     }
     audits::declared::reconcile_to_lead(unsealed).await?;
@@ -385,6 +390,10 @@ async fn watch(node: &Weak<Unsealed>, cluster: &Arc<dyn Cluster>, clock: &Steady
             continue;
         }
         let unsealed = node.upgrade()?;
+        let is_impaired = unsealed.handles.storage.condition() == Condition::Impaired;
+        if is_impaired && !unsealed.duties.gave_up_within(NOBODY_WHOLE, &unsealed.doors) {
+            return Some(NotPromoted::Impaired);
+        }
         let probed = tokio::select! {
             biased;
             probed = probe(&unsealed) => probed.map_err(NotPromoted::Failed),

@@ -16,7 +16,7 @@ use tresor_env::tasks::FINISH_BOUND;
 use tresor_env::{Doors, SteadyClock, Tasks};
 use tresor_model::{Fault, Refusal};
 use tresor_record::Record;
-use tresor_storage::StoreError;
+use tresor_storage::{Condition, StoreError};
 
 use crate::audits::Audits;
 use crate::clients::Clients;
@@ -53,8 +53,10 @@ const NO_SPACE: &str = "storage is read-only: its disk has too little free space
 const DISK_FAILED: &str = "storage is read-only: its disk failed, and the server must be restarted";
 /// What a client is told while the store's index cannot be written.
 const INDEX_BEHIND: &str = "storage is read-only: its disk fails, and is tried again each second";
-/// What a client is told when something of the store was read that is not what was written.
+/// What a client is told when a page of the store's index is not what was written.
 const DAMAGED: &str = "storage is read-only: a part of it is damaged, and the server's log says which";
+/// What a client is told when a write needs a value that is not what was written.
+const IMPAIRED: &str = "what this would change in storage is damaged, and the server's log says where";
 
 /// The parts that system engines are handed: narrow, and none knows the whole.
 #[derive(Clone)]
@@ -390,7 +392,9 @@ impl Unsealed {
                     CommitFault::Other(Refusal::Unavailable(INDEX_BEHIND.into()).into())
                 }
                 BarrierError::Store(StoreError::Damaged { .. }) => {
-                    CommitFault::Other(Refusal::Unavailable(DAMAGED.into()).into())
+                    let is_impaired = self.handles.storage.condition() == Condition::Impaired;
+                    let why = if is_impaired { IMPAIRED } else { DAMAGED };
+                    CommitFault::Other(Refusal::Unavailable(why.into()).into())
                 }
                 _ => CommitFault::Other(Fault::internal(CommitError::Failed(error))),
             },

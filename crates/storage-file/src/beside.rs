@@ -4,8 +4,9 @@
 //! values. A file is appended to and synced before the commit that refers to what was appended; nothing in it is ever
 //! written over, and a file that was found when the store was opened is never written to. What nothing refers to any more
 //! stays until the index is built anew (`rebuild.rs`), which takes what is left of the emptiest files with it. A value is
-//! compared with its checksum, which the index has, whenever it is read. Deliberately absent: any order, keys, and lists
-//! of what lies where.
+//! compared with its checksum, which the index has, whenever it is read; one that is wrong is remembered by its key, until
+//! something else is stored under that. Deliberately absent: any order, lists of what lies where, and remembering what is
+//! wrong over a start, since a disk that may be failing is asked for no more than it must be: the scrub finds it again.
 //!
 //! ```text
 //! magic (8 bytes) | value | value | ...
@@ -15,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tresor_env::disk::Open;
 use tresor_env::{Disk, DiskFile};
-use tresor_storage::StoreError;
+use tresor_storage::{Damage, StoreError, Version};
 
 use crate::from_io;
 use crate::takeover::checksum;
@@ -28,6 +29,8 @@ use crate::takeover::checksum;
 const MAGIC: [u8; 8] = *b"TRVAL\0\0\x01";
 /// So much is written at once.
 const WRITE_BYTES: usize = 256 * 1024;
+/// So many values that are wrong are remembered; who has more finds them when these are gone.
+const UNREADABLE_MAX: usize = 1024;
 
 /// Where a value lies, and its checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,11 +57,21 @@ fn number_of(name: &str) -> Option<u32> {
     u32::from_str_radix(name.strip_prefix("values-")?.strip_suffix(".db")?, 16).ok()
 }
 
-/// Where files are made and removed; of all indexes of a store.
+/// A value that is not what was written.
+#[derive(Clone)]
+struct Unreadable {
+    key: Vec<u8>,
+    version: u64,
+    what: &'static str,
+}
+
+/// Where files are made and removed, and what of them cannot be read; of all indexes of a store.
 pub(crate) struct Shelf {
     disk: Arc<dyn Disk>,
     directory: PathBuf,
     next: AtomicU32,
+    /// By file and offset.
+    unreadable: Mutex<BTreeMap<(u32, u64), Unreadable>>,
 }
 
 impl Shelf {
@@ -67,7 +80,38 @@ impl Shelf {
         let names = disk.names(directory).map_err(|source| from_io(&directory.display().to_string(), source))?;
         let last = names.iter().filter_map(|name| number_of(name)).max().unwrap_or(0);
         let (disk, directory, next) = (Arc::clone(disk), directory.to_path_buf(), AtomicU32::new(last.wrapping_add(1)));
-        Ok(Arc::new(Self { disk, directory, next }))
+        Ok(Arc::new(Self { disk, directory, next, unreadable: Mutex::default() }))
+    }
+
+    fn unreadable(&self) -> MutexGuard<'_, BTreeMap<(u32, u64), Unreadable>> {
+        self.unreadable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A value cannot be read.
+    fn refuse(&self, place: &Place, key: &[u8], version: u64, what: &'static str) {
+        let mut unreadable = self.unreadable();
+        let at = (place.file, place.at);
+        if unreadable.len() >= UNREADABLE_MAX || unreadable.contains_key(&at) {
+            return;
+        }
+        let (file, offset) = (self.path(place.file), place.at);
+        tracing::error!(file = %file.display(), offset, what, "a value beside the index cannot be read");
+        unreadable.insert(at, Unreadable { key: key.to_vec(), version, what });
+    }
+
+    /// Which values cannot be read, of those that somebody came across. One that is not stored any more, as whoever asks can
+    /// tell of a key and the batch that wrote it, is forgotten.
+    pub(crate) fn damage(&self, is_stored: impl Fn(&[u8], Version) -> bool) -> Option<Damage> {
+        let known = self.unreadable().clone();
+        let gone = known.iter().filter(|(_, value)| !is_stored(&value.key, Version(value.version)));
+        let gone: BTreeSet<(u32, u64)> = gone.map(|(at, _)| *at).collect();
+        if !gone.is_empty() {
+            self.unreadable().retain(|at, _| !gone.contains(at));
+        }
+        let mut left = known.iter().filter(|(at, _)| !gone.contains(at));
+        let ((file, offset), value) = left.next()?;
+        let (file, offset, what) = (self.path(*file), *offset, value.what.to_owned());
+        Some(Damage { file, offset, what, others: left.count() })
     }
 
     fn path(&self, number: u32) -> PathBuf {
@@ -121,7 +165,6 @@ pub(crate) struct Beside {
     own: Mutex<Vec<u32>>,
     /// Files that a commit of which the outcome is not known may refer to: they stay until a later one is durable.
     doubted: Mutex<BTreeSet<u32>>,
-    damaged: OnceLock<(String, String)>,
 }
 
 impl Beside {
@@ -133,7 +176,6 @@ impl Beside {
             writer: Mutex::default(),
             own: Mutex::default(),
             doubted: Mutex::default(),
-            damaged: OnceLock::new(),
         }
     }
 
@@ -292,29 +334,18 @@ impl Beside {
     /// Reads a value.
     pub(crate) fn read(&self, key: &[u8], version: u64, place: &Place) -> Result<Vec<u8>, StoreError> {
         let name = || self.shelf.path(place.file).display().to_string();
-        let Some(file) = self.file(place.file) else {
-            return Err(self.refuse(name(), "a value of the index lies there, and it is missing".to_owned()));
+        let read = self.file(place.file).map(|file| {
+            let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
+            file.read_exact_at(place.at, &mut bytes).map(|()| bytes)
+        });
+        let what = match read {
+            Some(Ok(bytes)) if checksum(key, version, &bytes) == place.sum => return Ok(bytes),
+            Some(Ok(_)) => "a value is not what was written",
+            Some(Err(source)) if source.kind() == io::ErrorKind::UnexpectedEof => "it ends before a value does",
+            Some(Err(source)) => return Err(from_io(&name(), source)),
+            None => "a value of the index lies there, and the file is missing",
         };
-        let mut bytes = vec![0; usize::try_from(place.length).unwrap_or(usize::MAX)];
-        let what = match file.read_exact_at(place.at, &mut bytes) {
-            Ok(()) if checksum(key, version, &bytes) == place.sum => return Ok(bytes),
-            Ok(()) => format!("at offset {}: a value is not what was written", place.at),
-            Err(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
-                format!("at offset {}: it ends before a value does", place.at)
-            }
-            Err(source) => return Err(from_io(&name(), source)),
-        };
-        Err(self.refuse(name(), what))
-    }
-
-    fn refuse(&self, name: String, what: String) -> StoreError {
-        tracing::error!(file = %name, %what, "a value beside the index cannot be read");
-        let _ = self.damaged.set((name.clone(), what.clone()));
-        StoreError::Damaged { name, what }
-    }
-
-    /// What is wrong with a file, if a value was not what was written.
-    pub(crate) fn damage(&self) -> Option<StoreError> {
-        self.damaged.get().map(|(name, what)| StoreError::Damaged { name: name.clone(), what: what.clone() })
+        self.shelf.refuse(place, key, version, what);
+        Err(StoreError::Damaged { name: name(), what: format!("at offset {}: {what}", place.at) })
     }
 }

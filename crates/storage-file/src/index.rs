@@ -48,6 +48,8 @@ const FILES: TableDefinition<'static, u32, (u64, u64)> = TableDefinition::new("f
 const CLUSTER: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("cluster");
 /// Who is in it.
 const MEMBERSHIP: &str = "membership";
+/// What is said of a page that is refused.
+pub(crate) const WRONG_PAGE: &str = "a page is not what was written";
 
 /// What the index knows of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -212,9 +214,14 @@ impl Index {
         self.pages.occupied().map_err(|source| from_io(&self.name, source))
     }
 
-    /// What is wrong with its files, if a page of it or a value beside it was refused.
-    pub(crate) fn damage(&self) -> Option<StoreError> {
-        self.pages.damaged_at().map(|at| damaged(&self.name, at)).or_else(|| self.beside.damage())
+    /// Where a page of it lies that was refused, if there is one.
+    pub(crate) fn damaged_at(&self) -> Option<u64> {
+        self.pages.damaged_at()
+    }
+
+    /// The same as a refusal.
+    pub(crate) fn refuse_when_damaged(&self) -> Result<(), StoreError> {
+        self.damaged_at().map_or(Ok(()), |at| Err(damaged(&self.name, at)))
     }
 
     /// Compares a group of its pages with their checksums; for whoever else does not write meanwhile.
@@ -534,5 +541,5 @@ pub(crate) fn fenced<T>(
 }
 
 fn damaged(name: &str, at: u64) -> StoreError {
-    StoreError::Damaged { name: name.to_owned(), what: format!("at offset {at}: a page is not what was written") }
+    StoreError::Damaged { name: name.to_owned(), what: format!("at offset {at}: {WRONG_PAGE}") }
 }

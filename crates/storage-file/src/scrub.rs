@@ -7,14 +7,16 @@
 //! reading every value in the order of keys comes across it if something does. Deliberately absent: mending, and what only
 //! the engine knows of (its free pages), which it meets when it is opened or writes.
 
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tresor_storage::{Scrubbed, StoreError};
+use tresor_storage::{Damage, RawKey, Scrubbed, Snapshot, StoreError};
 
-use crate::index::Index;
+use crate::index::{Index, WRONG_PAGE};
 use crate::machine::Inner;
 use crate::view::{IndexView, Reached};
 
@@ -129,7 +131,7 @@ impl Inner {
         let view = self.view();
         let mut pass = self.tending.scrub.pass();
         let has_ended = match pass.step(&view.index) {
-            Ok(has_ended) => has_ended || view.index.index.damage().is_some(),
+            Ok(has_ended) => has_ended || view.index.index.damaged_at().is_some(),
             Err(error) => {
                 tracing::error!(%error, "the scrub of the index ended before its time");
                 true
@@ -142,9 +144,27 @@ impl Inner {
         self.tending.scrub.due.store(u64::try_from(due.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// What the scrub has found so far.
+    /// Which values cannot be read that are stored still.
+    pub(crate) fn unreadable(&self) -> Option<Damage> {
+        // Looked at only if there is one: whoever writes or deletes it mends that.
+        let seen = OnceCell::new();
+        self.shelf.damage(|key, version| {
+            let Some(key) = RawKey::new(key) else { return true };
+            let written = seen.get_or_init(|| self.seen()).written(&key);
+            // What cannot be told is there still.
+            written.map_or(true, |written| written == Some(version))
+        })
+    }
+
+    /// What somebody came across that is not what was written, and how far the scrub is.
     pub(crate) fn scrubbed(&self) -> Scrubbed {
-        let damage = self.view().index.index.damage().map(|damage| damage.to_string());
+        let view = self.view();
+        let (index, others) = (&view.index.index, 0);
+        let page = index.damaged_at().map(|offset| {
+            let (file, what) = (PathBuf::from(&index.name), WRONG_PAGE.to_owned());
+            Damage { file, offset, what, others }
+        });
+        let damage = page.or_else(|| self.unreadable());
         let pass = self.tending.scrub.pass();
         let now = self.doors.clock.monotonic();
         Scrubbed {

@@ -52,7 +52,7 @@ impl Inner {
     pub(crate) fn condition(&self) -> Condition {
         let free_bytes = self.free_bytes();
         let behind = self.tending.behind();
-        if self.view().index.index.damage().is_some() {
+        if self.view().index.index.damaged_at().is_some() {
             Condition::Damaged
         } else if self.tending.stopped().is_some() || self.journal.has_failed() {
             Condition::Stopped
@@ -60,6 +60,8 @@ impl Inner {
             Condition::LowSpace { free_bytes, reserve_bytes: self.limits.reserve_bytes }
         } else if behind.is_some() {
             Condition::Behind
+        } else if self.unreadable().is_some() {
+            Condition::Impaired
         } else {
             Condition::Writable
         }
@@ -70,7 +72,7 @@ impl FileMachine {
     /// Waits while the memory table is full; says why nothing is taken.
     pub(crate) fn admit(&self) -> Result<(), StoreError> {
         self.0.wait_for_room()?;
-        self.0.view().index.index.damage().map_or(Ok(()), Err)
+        self.0.view().index.index.refuse_when_damaged()
     }
 
     /// Whether it can be written to.

@@ -105,23 +105,45 @@ fn a_bit_that_flips_in_a_value_is_refused_by_file_and_offset_and_the_scrub_finds
                 Err(other) => panic!("byte {at}: {other}"),
             }
         }
-        let [(name, what)] = refused.as_slice() else { panic!("byte {at}: {refused:?}") };
+        let [(file, what)] = refused.as_slice() else { panic!("byte {at}: {refused:?}") };
         let offset: usize =
             what.strip_prefix("at offset ").and_then(|rest| rest.split(':').next()).unwrap().parse().unwrap();
-        assert!(Path::new(name) == values && offset <= at && at < offset + 700, "byte {at}: {name}: {what}");
-        assert_eq!(store.condition(), Condition::Damaged);
-        assert!(matches!(store.apply(Batch::new(Version(2), BTreeMap::new())), Err(StoreError::Damaged { .. })));
+        assert!(Path::new(file) == values && offset <= at && at < offset + 700, "byte {at}: {file}: {what}");
+        assert_eq!(store.condition(), Condition::Impaired);
+        // All else goes on; what is written in its place, or deleted, is damaged no more.
+        let damaged = (0..KEYS).map(|at| key(&name(at))).find(|key| snapshot.read(key).is_err()).unwrap();
+        let other = if damaged == key(&name(1)) { 3 } else { 1 };
+        store.apply(Batch::new(Version(2), [(key(&name(other)), Some(value(7)))].into())).unwrap();
+        assert_eq!(store.condition(), Condition::Impaired);
+        let instead = (at % 2 == 0).then(|| value(5));
+        store.apply(Batch::new(Version(3), [(damaged.clone(), instead.clone())].into())).unwrap();
+        assert_eq!((store.condition(), store.scrubbed().damage), (Condition::Writable, None), "byte {at}");
+        assert_eq!(store.snapshot().unwrap().read(&damaged).unwrap().map(|stored| stored.bytes), instead);
+        // Who looks at what was before is told as before, and nobody else is.
+        assert!(matches!(snapshot.read(&damaged), Err(StoreError::Damaged { .. })));
+        assert_eq!([(); 2].map(|()| scrub(&doors, &store))[1], Condition::Writable, "byte {at}");
         // Somebody else, who reads nothing.
         let doors = with(&files, flip);
         let store = open(&doors, LIMITS).unwrap();
         let conditions = [(); 2].map(|()| scrub(&doors, &store));
-        assert_eq!(conditions[1], Condition::Damaged, "byte {at}");
+        assert_eq!(conditions[1], Condition::Impaired, "byte {at}");
         let damage = store.scrubbed().damage.unwrap();
-        assert!(damage.contains(values.to_str().unwrap()) && damage.contains("offset"), "{damage}");
+        assert_eq!((&damage.file, damage.offset, damage.others), (&values, offset as u64, 0));
+        let place = damage.place();
+        assert!(place.starts_with("`values-") && place.ends_with(&format!("at offset {offset}")), "{place}");
     }
     let whole = with(&files, |_, _| ());
     let store = open(&whole, LIMITS).unwrap();
     assert_eq!([(); 2].map(|()| scrub(&whole, &store))[1], Condition::Writable);
+    // However many there are, all of them are found in one pass.
+    let many = with(&files, |path, bytes| {
+        if path == values {
+            (1000..length).step_by(9000).for_each(|at| bytes[at] ^= 1);
+        }
+    });
+    let store = open(&many, LIMITS).unwrap();
+    assert_eq!([(); 2].map(|()| scrub(&many, &store))[1], Condition::Impaired);
+    assert_eq!(store.scrubbed().damage.unwrap().others + 1, (1000..length).step_by(9000).count());
 }
 
 #[test]

@@ -83,7 +83,7 @@ fn what_is_damaged_is_told_by_file_and_offset_before_anybody_reads_it() {
         places.iter().for_each(|at| flip(&doors, &index, at + 2000));
         // The pass that began when the store was opened may have been there before.
         assert_eq!([(); 2].map(|()| scrub(&doors, &store))[1], Condition::Damaged, "met before: {is_met}");
-        let damage = store.scrubbed().damage.unwrap();
+        let damage = store.scrubbed().damage.unwrap().to_string();
         let is_named = places.iter().any(|at| damage.contains(&format!("offset {at}:")));
         assert!(damage.contains(index.to_str().unwrap()) && is_named, "{damage}: {places:?}");
         let write = Batch::new(Version(2), [(key("more"), Some(vec![1]))].into());

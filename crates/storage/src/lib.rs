@@ -17,6 +17,8 @@ pub mod suite;
 pub mod watch;
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -127,6 +129,9 @@ pub enum Condition {
     /// Its index cannot be written: it takes writes only until its memory is full, tries again by itself, and is as
     /// before when that works.
     Behind,
+    /// Values are not what was written: those cannot be read before they are written or deleted, and all else is read and
+    /// written.
+    Impaired,
     /// A page of its index is not what was written: what lies there cannot be read, and nothing is written any more.
     Damaged,
     /// Its disk failed; it is read-only until it is opened again.
@@ -149,8 +154,38 @@ pub struct Scrubbed {
     pub pages: u64,
     /// How long ago that was.
     pub ended_ago: Option<Duration>,
-    /// What is damaged, by file and offset; whoever comes across it first tells.
-    pub damage: Option<String>,
+    /// What is damaged; whoever comes across it first tells.
+    pub damage: Option<Damage>,
+}
+
+/// What of a store is not what was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// The file.
+    pub file: PathBuf,
+    /// Where in it.
+    pub offset: u64,
+    /// What is wrong there.
+    pub what: String,
+    /// In how many places more something is.
+    pub others: usize,
+}
+
+impl Damage {
+    /// The place for those who need not know where the store lies.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let others = if self.others > 0 { format!(", and {} places more", self.others) } else { String::new() };
+        format!("`{name}` at offset {}{others}", self.offset)
+    }
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is damaged: at offset {}: {}", self.file.display(), self.offset, self.what)?;
+        if self.others > 0 { write!(f, "; and {} places more", self.others) } else { Ok(()) }
+    }
 }
 
 /// What comes of a batch that others have to agree to.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tresor_core::cluster::Standing;
 use tresor_core::role::Role;
-use tresor_core::{Condition, Node};
+use tresor_core::{Condition, Damage, Node};
 use tresor_model::{Fault, Timestamp};
 use tresor_wire::API_LEVEL;
 use tresor_wire::input::{EmptyInput, Input};
@@ -38,7 +38,11 @@ enum Part {
 impl Part {
     /// Nothing while the node is sealed.
     fn of(node: &Node) -> Option<Self> {
-        Some(match (node.cluster().standing(), node.role()?) {
+        let role = node.role()?;
+        if node.cluster().is_out_of_service() {
+            return Some(Self::Leaderless);
+        }
+        Some(match (node.cluster().standing(), role) {
             (Standing::Leads { .. }, Role::Active { since, .. }) => Self::Active(since),
             (Standing::Follows(_), _) => Self::Standby,
             (Standing::Leads { .. }, Role::Standby) | (Standing::Leaderless, _) => {
@@ -129,16 +133,46 @@ pub(crate) struct HealthReport {
     /// Why a sealed node did not open by itself.
     #[output(optional)]
     automatic_unseal: Option<String>,
-    /// Why an unsealed node is not well: its store takes no writes. Where it is read, the code is that of its state.
+    /// Why an unsealed node is not well: its store takes no writes, or something in it is damaged. Where it is read, the code is
+    /// that of its state.
     #[output(optional)]
-    storage: Option<&'static str>,
+    storage: Option<String>,
+}
+
+/// What is wrong with the store of a node.
+fn trouble(condition: Condition, damage: Option<&Damage>, is_out_of_service: bool) -> Option<String> {
+    let place = || damage.map_or_else(|| "the server's log says where".to_owned(), Damage::place);
+    Some(match condition {
+        Condition::Damaged if is_out_of_service => {
+            format!("has a damaged page in its index, {}: the node is out of service, and the others go on", place())
+        }
+        Condition::Stopped if is_out_of_service => {
+            "is read-only: its disk failed. The node is out of service until it is restarted, and the others go on"
+                .into()
+        }
+        Condition::Writable => return None,
+        Condition::LowSpace { .. } => "is read-only: its disk has too little free space".into(),
+        Condition::Behind => "cannot write its index, tries again each second, and soon takes no writes".into(),
+        Condition::Impaired => {
+            format!("cannot read a value that is damaged, {}; all else is read and written", place())
+        }
+        Condition::Damaged => format!("is read-only: a page of its index is damaged, {}", place()),
+        Condition::Stopped => "is read-only: its disk failed, and the server must be restarted".into(),
+        Condition::Unreachable => "is not reached: the server that keeps it does not answer".into(),
+        Condition::Taken => "is another server's: it has opened it meanwhile, and this one is to be stopped".into(),
+        Condition::Fenced => {
+            "is shared by servers with another `ha_table`: what this one would write is fenced off".into()
+        }
+    })
 }
 
 pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<HealthReport>, Fault> {
     let standing = node.standing()?;
     let part = Part::of(node).filter(|_| !standing.sealed);
     let is_leaving = node.is_leaving();
-    let is_out_of_reach = matches!(standing.storage, Condition::Unreachable | Condition::Taken | Condition::Fenced);
+    let is_out_of_service = node.cluster().is_out_of_service();
+    let is_out_of_reach =
+        is_out_of_service || matches!(standing.storage, Condition::Unreachable | Condition::Taken | Condition::Fenced);
     let code = if !standing.facts.initialized {
         codes.uninitcode
     } else if standing.removed {
@@ -179,18 +213,7 @@ pub(crate) async fn read_health(node: &Node, codes: Health) -> Result<Answered<H
         audit_log: standing.audit_refusal.map(refused),
         leaving: is_leaving.then_some(true),
         automatic_unseal: standing.opening_problem.map(|problem| problem.to_string()),
-        storage: match standing.storage {
-            Condition::Writable => None,
-            Condition::LowSpace { .. } => Some("is read-only: its disk has too little free space"),
-            Condition::Behind => Some("cannot write its index, tries again each second, and soon takes no writes"),
-            Condition::Damaged => Some("is read-only: a page of its index is damaged, the server's log says where"),
-            Condition::Stopped => Some("is read-only: its disk failed, and the server must be restarted"),
-            Condition::Unreachable => Some("is not reached: the server that keeps it does not answer"),
-            Condition::Taken => Some("is another server's: it has opened it meanwhile, and this one is to be stopped"),
-            Condition::Fenced => {
-                Some("is shared by servers with another `ha_table`: what this one would write is fenced off")
-            }
-        },
+        storage: trouble(standing.storage, standing.damage.as_ref(), is_out_of_service),
     };
     Ok(Answered { code: Some(code), report })
 }

@@ -221,6 +221,11 @@ pub trait Cluster: Send + Sync {
     /// What it is now.
     fn standing(&self) -> Standing;
 
+    /// Whether its store failed it, so that it neither leads nor follows before it is started again, while others go on.
+    fn is_out_of_service(&self) -> bool {
+        false
+    }
+
     /// Completes when it is something else than `known`.
     fn changed(&self, known: Standing) -> BoxFuture<'_, Standing>;
 

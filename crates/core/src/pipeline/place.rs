@@ -16,6 +16,7 @@ use tresor_engine::{Access, Effect, OperationFacts, Place};
 use tresor_env::BoxFuture;
 use tresor_model::fault::{Failure, Side};
 use tresor_model::{Fault, Refusal, Request, WhenBehind};
+use tresor_storage::Condition;
 
 use super::Outcome;
 use super::admit::Admitted;
@@ -46,6 +47,9 @@ const FORWARD: &str = "x-vault-forward";
 
 /// What clients of the reference look for.
 const NO_LEADER: &str = "local node not active but active cluster node not found";
+/// Of a node whose store failed it.
+const OUT_OF_SERVICE: &str = "this node is out of service, since its storage failed: its log says what happened, and the \
+                              other nodes of the cluster answer";
 const UNCERTAIN: &str = "the active node did not answer; whether the request was done is not known";
 
 /// What a request stands on that runs here.
@@ -108,6 +112,10 @@ pub(super) async fn place(admitted: &Admitted, request: Request, is_in_doubt: bo
     let mut patience = unsealed.clock.sleep(PATIENCE);
     let mut request = request;
     loop {
+        // Nothing that it could wait for.
+        if cluster.is_out_of_service() {
+            return refused(OUT_OF_SERVICE);
+        }
         let standing = cluster.standing();
         let leader = match &standing {
             Standing::Leads { .. } => {
@@ -228,7 +236,9 @@ fn placed(admitted: &Admitted, request: &Request) -> Place {
     let mut forward = request.headers.get(FORWARD).into_iter().flatten();
     let wants_leader = request.wrap_ttl.is_some()
         || forward.any(|value| value == "active-node")
-        || !admitted.unsealed.handles.cluster.has_log();
+        || !admitted.unsealed.handles.cluster.has_log()
+        // What cannot be read here can be read there.
+        || admitted.unsealed.handles.storage.condition() == Condition::Impaired;
     if place == Place::Any && wants_leader { Place::Leader } else { place }
 }
 
@@ -306,7 +316,11 @@ pub(crate) fn uncertain() -> Fault {
 }
 
 fn unavailable() -> Placed {
-    Placed::Answered(Audited::exempt(Err(Refusal::Unavailable(NO_LEADER.into()).into()), Exempt::RanElsewhere))
+    refused(NO_LEADER)
+}
+
+fn refused(why: &'static str) -> Placed {
+    Placed::Answered(Audited::exempt(Err(Refusal::Unavailable(why.into()).into()), Exempt::RanElsewhere))
 }
 
 fn redirect(leader: &Contact) -> Placed {

@@ -169,6 +169,29 @@ async fn a_node_by_itself_whose_disk_failed_is_read_still_and_can_be_sealed() {
 }
 
 #[tokio::test]
+async fn a_node_of_several_whose_disk_failed_says_at_once_that_it_is_out_of_service_and_the_others_go_on() {
+    let world = World::new(3, 10).await;
+    world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v1" })).await;
+    let leader = world.active().unwrap();
+    let disk = world.disk(leader);
+    disk.fail_from_step(Some(disk.steps()));
+    let failed = world.call(leader, "POST", "kv/a", ROOT, json!({ "v": 1 })).await;
+    assert!(failed.status >= 500, "{failed:?}");
+    let (next, _) = world.another_active(leader).await;
+    world.prepare(next, "POST", "kv/a", json!({ "v": 2 })).await;
+    // Long before anybody would have waited for a leader in vain.
+    let begun = world.now();
+    for method in ["GET", "POST"] {
+        let refused = world.call(leader, method, "kv/a", ROOT, json!({ "v": 3 })).await;
+        refused.expect_error(503, "this node is out of service, since its storage failed");
+    }
+    let health = world.call(leader, "GET", "sys/health?standbyok=true", "", json!(null)).await.expect_status(503);
+    assert!(health.text_at("/storage").contains("out of service until it is restarted"), "{health:?}");
+    assert_eq!((health.at("/sealed"), health.at("/ha_connection_healthy")), (&json!(false), &json!(false)));
+    assert!(world.now() - begun < SECOND, "it took {:?}", world.now() - begun);
+}
+
+#[tokio::test]
 async fn what_any_node_answers_once_a_device_is_there_has_a_record() {
     let world = World::new(3, 7).await;
     let device = json!({ "type": "file", "options": { "file_path": "/audit/a.log" } });

@@ -32,6 +32,7 @@ mod cluster_realms;
 mod cluster_restore;
 mod cluster_view;
 mod contention;
+mod damage;
 mod database;
 mod database_kinds;
 mod database_mysql;

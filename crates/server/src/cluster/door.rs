@@ -145,6 +145,10 @@ impl Cluster for Nodes {
         status.leader.and_then(|id| self.contact_of(id)).map_or(Standing::Leaderless, Standing::Follows)
     }
 
+    fn is_out_of_service(&self) -> bool {
+        self.consensus.has_stopped() && !self.consensus.has_the_last_word()
+    }
+
     fn changed(&self, known: Standing) -> BoxFuture<'_, Standing> {
         Box::pin(async move {
             let look = || Some(self.standing()).filter(|now| *now != known);

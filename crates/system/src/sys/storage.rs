@@ -13,7 +13,7 @@ use super::Sys;
 /// How the store is doing.
 #[derive(Output)]
 pub(super) struct StorageStatus {
-    /// Whether it takes writes: `writable`, `low-space`, `behind`, `damaged`, `stopped`, `unreachable`, `taken` or `fenced`.
+    /// Whether it takes writes: `writable`, `low-space`, `behind`, `impaired`, `damaged`, `stopped`, `unreachable`, `taken` or `fenced`.
     condition: &'static str,
     /// What is damaged, by file and offset.
     #[output(optional)]
@@ -41,6 +41,7 @@ pub(super) async fn status(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
         Condition::Writable => "writable",
         Condition::LowSpace { .. } => "low-space",
         Condition::Behind => "behind",
+        Condition::Impaired => "impaired",
         Condition::Damaged => "damaged",
         Condition::Stopped => "stopped",
         Condition::Unreachable => "unreachable",
@@ -51,7 +52,7 @@ pub(super) async fn status(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<
     let scrubbed = sys.handles.storage.scrubbed();
     Ok(Data(StorageStatus {
         condition,
-        damage: scrubbed.damage,
+        damage: scrubbed.damage.map(|damage| damage.to_string()),
         scrubs: scrubbed.passes,
         scrubbed_pages: scrubbed.pages,
         scrubbed_seconds_ago: scrubbed.ended_ago.map(|ago| ago.as_secs()),

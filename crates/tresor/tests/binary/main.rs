@@ -23,6 +23,7 @@ mod completion;
 mod config;
 mod contexts;
 mod crash;
+mod damage;
 mod debug;
 mod dev;
 mod diagnose;
