@@ -68,6 +68,8 @@ struct Inside {
     accounts: BTreeSet<String>,
     passwords: BTreeMap<String, Vec<String>>,
     waiting: BTreeSet<String>,
+    /// Accounts that are not let go of: it answers for them as if nobody reached it.
+    withheld: BTreeSet<String>,
     /// The lives that renewals gave accounts, in order.
     lengthened: BTreeMap<String, Vec<Duration>>,
     /// How many renewals hang.
@@ -119,6 +121,11 @@ impl Service {
     /// There is an account that nobody of us made.
     pub fn has(&self, account: &str) {
         self.0.update(|inside| inside.accounts.extend([account.to_owned()]));
+    }
+
+    /// Whoever asks for the end of this account reaches nobody, whatever it does for others.
+    pub fn withholds(&self, account: &str) {
+        self.0.update(|inside| inside.withheld.extend([account.to_owned()]));
     }
 
     /// What waits never comes true.
@@ -181,12 +188,15 @@ impl Service {
     }
 
     async fn remove(&self, account: &str) -> Result<(), Fault> {
+        let mut is_withheld = false;
         let does = self.asks(|inside| {
-            if matches!(inside.does, Does::Everything | Does::Silent) {
+            is_withheld = inside.withheld.contains(account);
+            if !is_withheld && matches!(inside.does, Does::Everything | Does::Silent) {
                 inside.accounts.remove(account);
             }
         });
         match does {
+            _ if is_withheld => Err(Fault::upstream("no entry")),
             Does::Everything => Ok(()),
             Does::Refuses | Does::Half => Err(Fault::invalid("the account owns something")),
             Does::IsDown => Err(Fault::upstream("connection refused")),

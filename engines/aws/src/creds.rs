@@ -193,13 +193,15 @@ fn user(mut cx: Cx<'_>, root: &Root, role: Role, told: Told) -> Result<Issued, F
         groups: role.iam_groups,
     };
     let iam = root.access.iam(&doors(&cx), root.access.keys());
+    // What former keys are not allowed to take back keeps nothing waiting of those that count.
+    let target = root.access.access_key.clone();
     let act = async move { users::make(&iam, &user).await };
     let failed = told.clone().failed();
     let settle = move |view: &mut View<'_>, _now: Timestamp, keys: &Keys| {
         told.made(view);
         Ok(Data(Shown::new(keys, None, None)))
     };
-    Ok(Outside::new("", act, settle).if_failed(failed).with_lease(claim))
+    Ok(Outside::new(target, act, settle).if_failed(failed).with_lease(claim))
 }
 
 /// What is asked of STS.

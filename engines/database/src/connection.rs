@@ -130,6 +130,12 @@ impl From<ConnectionV1> for ConnectionV2 {
 }
 
 impl Connection {
+    /// What is asked of the server waits under this name: that of a connection, and of which server and account, since what a
+    /// former one does not answer is to keep nothing waiting of the one that counts.
+    pub(crate) fn target(&self) -> String {
+        format!("{}#{}", self.name, self.id.get(..8).unwrap_or(&self.id))
+    }
+
     /// One of this name that says nothing.
     pub(crate) fn empty(name: &str) -> Self {
         Self {

@@ -135,6 +135,7 @@ pub(crate) async fn make(
         None => Proof::Password(cx.password(&role.credential.password_policy(&connection.password_policy)?)?),
     };
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let target_name = connection.target();
     if target.is_self_managed() {
         return Err(Fault::invalid("nobody who could make accounts is configured: the connection is self_managed"));
     }
@@ -168,7 +169,7 @@ pub(crate) async fn make(
         Ok(account)
     };
     let (made, failing) = (name.to_owned(), name.to_owned());
-    let planned = Outside::new(connection.name, act, move |view, _now, account: &NewAccount| {
+    let planned = Outside::new(target_name, act, move |view, _now, account: &NewAccount| {
         view.tell(|| Happened::named("database/creds-create", "creds", &made));
         Ok(Data(Made::of(account)))
     });

@@ -79,6 +79,7 @@ fn rotation_of(engine: &Database, mut cx: Cx<'_>, mut connection: Connection) ->
     let candidate = cx.password(&connection.password_policy)?;
     // By what counts now; those who connect from now on try the candidate, too.
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let target_name = connection.target();
     connection.passwords.insert(1, copied(&candidate));
     connection.passwords.truncate(PASSWORDS_MAX);
     connection.is_in_doubt = true;
@@ -97,7 +98,7 @@ fn rotation_of(engine: &Database, mut cx: Cx<'_>, mut connection: Connection) ->
     };
     let begun = Arc::new((connection.name.clone(), connection.id));
     let settled = Arc::clone(&begun);
-    let planned = Outside::new(connection.name, act, move |view, now, candidate: &SecretString| {
+    let planned = Outside::new(target_name, act, move |view, now, candidate: &SecretString| {
         settle(view, &settled, Some(candidate), now)?;
         view.tell(|| Happened::named("database/root-rotate", "rotate-root", &settled.0));
         Ok(Nothing)
@@ -150,6 +151,7 @@ fn find_out(engine: &Database, cx: &Cx<'_>, connection: Connection) -> Result<Ou
     let settings = Common::of(&connection.details).map_err(Fault::invalid)?;
     let username = settings.username.unwrap_or_default();
     let target = engine.targets.of(&connection, Doors::of(cx))?;
+    let target_name = connection.target();
     let passwords: Vec<SecretString> = connection.passwords.iter().map(copied).collect();
     let act = async move {
         let mut refused = Fault::invalid("there is no password");
@@ -163,7 +165,7 @@ fn find_out(engine: &Database, cx: &Cx<'_>, connection: Connection) -> Result<Ou
         Err(Failed::nothing_done(refused))
     };
     let begun = (connection.name.clone(), connection.id);
-    Ok(Outside::new(connection.name, act, move |view, now: Timestamp, password: &SecretString| {
+    Ok(Outside::new(target_name, act, move |view, now: Timestamp, password: &SecretString| {
         settle(view, &begun, Some(password), now)?;
         Ok(Nothing)
     }))

@@ -315,6 +315,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     };
     // What is shown from now on has to be right.
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let target_name = connection.target();
     let act = async move {
         match target.log_in(&username, &password).await {
             // Who may log in elsewhere only was let in by it.
@@ -329,7 +330,7 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
             }
         }
     };
-    Ok(Outside::new(connection.name, act, move |view, _now, (): &()| {
+    Ok(Outside::new(target_name, act, move |view, _now, (): &()| {
         if view.read(&place(&changed.name))?.as_deref() != before.as_deref() {
             return Err(Fault::invalid("the static role was changed or rotated meanwhile: write it again"));
         }
@@ -452,6 +453,7 @@ fn rotation_of(
         }
     };
     let target = engine.targets.of(&connection, Doors::of(&cx))?;
+    let target_name = connection.target();
     let own = target.is_self_managed().then(|| role.passwords.iter().map(copied).collect::<Vec<_>>());
     role.store(&mut cx.view, name)?;
     // A crash calls this again; so does a failure, sooner or later.
@@ -467,7 +469,7 @@ fn rotation_of(
         }
     };
     let (settled, noted) = (Arc::<str>::from(name), Arc::<str>::from(name));
-    let planned = Outside::new(connection.name, act, move |view, now, candidate: &SecretString| {
+    let planned = Outside::new(target_name, act, move |view, now, candidate: &SecretString| {
         // Deleted meanwhile: nobody is shown it.
         let Some(mut role) = StaticRole::load(view, &settled)? else { return Ok(Nothing) };
         role.promote(candidate, now);

@@ -356,6 +356,11 @@ impl Config {
         Ok(())
     }
 
+    /// What is asked of the directory waits under this name.
+    pub(crate) fn target(&self) -> String {
+        self.url.clone()
+    }
+
     /// The one that something was made with, or else what comes nearest to it.
     pub(crate) fn made_with(view: &mut View<'_>, number: u64) -> Result<Option<Self>, Fault> {
         let stored = Self::stored(view)?;

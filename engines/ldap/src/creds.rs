@@ -78,6 +78,7 @@ pub(crate) async fn make(
     let deletion = changes(&role.deletion, "deletion_ldif")?;
     let rollback = if role.rollback.is_empty() { Vec::new() } else { changes(&role.rollback, "rollback_ldif")? };
     let directory = config.directory(cx.net, cx.clock, cx.now)?;
+    let asked = config.target();
 
     let names: Vec<String> = creation.iter().map(|change| change.name.clone()).collect();
     let recipe = Made { role: input.name.clone(), config: config.number, deletion };
@@ -111,7 +112,7 @@ pub(crate) async fn make(
         Ok(password)
     };
     let (issued, failing) = (input.name.clone(), input.name);
-    let planned = Outside::new("", act, move |view, _, password: &tresor_secret::SecretString| {
+    let planned = Outside::new(asked, act, move |view, _, password: &tresor_secret::SecretString| {
         view.tell(|| Happened::named("ldap/creds-create", "creds", &issued));
         Ok(Data(Credentials {
             username: username.clone(),

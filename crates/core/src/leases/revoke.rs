@@ -2,9 +2,9 @@
 //!
 //! What is due goes from the index of ends into a queue of whoever is asked to take it back, a target of a mount
 //! (`targets`); each queue has its own room, so one that is slow, or down, or has a hundred thousand leases due, keeps no
-//! other waiting. A target that does not answer is tried by one lease at a time, less and less often; that counts for no
-//! lease, all wait in the queue untouched. What an engine says of one lease does count: it is tried again, later each time,
-//! and after a while the lease is set apart as irrevocable, with the reason, for an operator; nothing is dropped silently. Only
+//! other waiting. A target that does not answer is tried by one lease at a time, in turn, less and less often; that counts for
+//! no lease, all wait in the queue untouched, unless it answers for others meanwhile. What an engine says of one lease does
+//! count: it is tried again, later each time, and after a while the lease is set apart as irrevocable, with the reason, for an operator; nothing is dropped silently. Only
 //! where the operator said for how long such leases are kept it is due once more, and forgotten with a report.
 //! Each lease is a transaction of its own, so what an engine writes stands together with the end of its lease. A store that
 //! fails is no failure of the engine. Deliberately absent: deciding what ends.
@@ -24,6 +24,7 @@ use super::crew::{self, Crew};
 use super::hurry::Hurry;
 use super::record::{Attempts, JobWork, LeaseRecord, LeaseState};
 use super::secrets::{Means, give_up, move_to, take_from_irrevocable, write};
+use super::targets::{Down, Queue};
 use super::{
     Doing, Pace, Progress, Readable, Traffic, abandoned, after, index, outage, parked, pause_after, readable, retried,
     stands, targets,
@@ -50,8 +51,10 @@ const BACKOFF: Duration = Duration::from_secs(10);
 enum Asked {
     /// Its engine answered, whatever it said; or nobody had to be asked.
     Answered,
-    /// The target does not answer, for this reason.
-    Unreachable(String),
+    /// The target does not answer, for this reason; when it was asked.
+    Unreachable(String, Timestamp),
+    /// It does not answer for this one lease, which will be tried later.
+    Withheld,
     /// The store failed.
     StoreFailed(Fault),
 }
@@ -90,8 +93,8 @@ pub(super) async fn run(node: Weak<Unsealed>, gate: Gate) {
         let Some(done) = crew.rest(&gate, pause, is_idle).await else { return };
         // Whoever waits looks when nothing of a target is under way: until then it was in vain.
         let has_ended = done.iter().any(|(queue, _)| crew.of(queue) == 0);
-        for (queue, asked) in done {
-            let is_well = note(&weak, &queue, asked);
+        for (queue, (lease, asked)) in done {
+            let is_well = note(&weak, &Queue::named(&queue).target, &lease, asked);
             (went, broke) = (went || is_well, broke || !is_well);
         }
         if has_ended {
@@ -113,14 +116,16 @@ fn or_wanted(pause: BoxFuture<'static, ()>, hurry: Arc<Hurry>, seen: u64) -> Box
 }
 
 /// Remembers how a target is doing; false when the store failed.
-fn note(node: &Weak<Unsealed>, queue: &str, asked: Asked) -> bool {
+fn note(node: &Weak<Unsealed>, target: &str, lease: &str, asked: Asked) -> bool {
     let Some(unsealed) = node.upgrade() else { return true };
+    let (targets, now) = (unsealed.handles.leases.targets(), unsealed.clock.now());
     match asked {
-        Asked::Answered => unsealed.handles.leases.targets().is_up(queue),
-        Asked::Unreachable(reason) => {
-            tracing::warn!(target = queue, reason, "a target does not answer; what it has waits to be revoked");
-            unsealed.handles.leases.targets().is_down(queue, &reason, unsealed.clock.now());
+        Asked::Answered => targets.is_up(target, lease, now),
+        Asked::Unreachable(reason, begun) => {
+            tracing::warn!(target, reason, "a target does not answer; what it has waits to be revoked");
+            targets.is_down(target, lease, &reason, begun, now);
         }
+        Asked::Withheld => {}
         Asked::StoreFailed(fault) => {
             outage::tell(&unsealed, &fault, "a lease will be revoked later");
             return false;
@@ -133,7 +138,7 @@ fn note(node: &Weak<Unsealed>, queue: &str, asked: Asked) -> bool {
 async fn round(
     unsealed: &Arc<Unsealed>,
     pace: Pace,
-    crew: &mut Crew<Asked>,
+    crew: &mut Crew<(String, Asked)>,
     behind: &mut Option<String>,
 ) -> (Result<Progress, Fault>, bool) {
     let sorted = sort(unsealed, pace).await;
@@ -147,7 +152,7 @@ async fn round(
 fn begin(
     unsealed: &Arc<Unsealed>,
     pace: Pace,
-    crew: &mut Crew<Asked>,
+    crew: &mut Crew<(String, Asked)>,
     after: &mut Option<String>,
 ) -> Result<Progress, Fault> {
     let mut txn = unsealed.begin()?;
@@ -157,13 +162,16 @@ fn begin(
     *after = page.last().filter(|_| page.len() == QUEUES).cloned();
     let (mut progress, mut left) = (Progress::Idle, PAGE_MAX.min(pace.step_max));
     for queue in page {
-        let name = queue.trim_end_matches('/');
+        let own = Queue::named(queue.trim_end_matches('/'));
+        let (name, down) = (own.name.as_str(), unsealed.handles.leases.targets().down(&own.target));
         let under_way = crew.of(name);
         // What is sealed stays where it is in its queue.
         if parked::is_sealed(&unsealed.handles.spaces, name) {
             continue;
         }
-        let room = match unsealed.handles.leases.targets().down(name) {
+        let room = match &down {
+            // Those are not waited for.
+            Some(_) if own.is_forced => OF_TARGET.saturating_sub(under_way),
             Some(down) if down.until > now => 0,
             Some(_) => 1_usize.saturating_sub(under_way),
             None => OF_TARGET.saturating_sub(under_way),
@@ -172,15 +180,24 @@ fn begin(
         if room == 0 {
             continue;
         }
+        // Nobody is asked once more for each of what may be a hundred thousand.
+        let hopeless = down.as_ref().filter(|down| own.is_forced && down.speaks_for_all());
+        let hopeless = hopeless.map(|down| down.reason.clone());
         let at = queues.below(&queue).map_err(Fault::internal)?;
-        for number in txn.list(&at, None, room + under_way).map_err(Fault::internal)? {
+        let turn = down.as_ref().filter(|_| !own.is_forced).map(Down::turn);
+        let mut numbers = txn.list(&at, turn, room + under_way).map_err(Fault::internal)?;
+        if numbers.is_empty() && turn.is_some() {
+            numbers = txn.list(&at, None, room + under_way).map_err(Fault::internal)?;
+        }
+        for number in numbers {
             if crew.is_at(name, &number) || crew.of(name) >= under_way + room {
                 continue;
             }
             (progress, left) = (Progress::More, left.saturating_sub(1));
-            let (unsealed, at, lane) = (Arc::clone(unsealed), at.clone(), pace.lane);
+            let (unsealed, at, lane, hopeless) = (Arc::clone(unsealed), at.clone(), pace.lane, hopeless.clone());
             crew.begin(name, &number.clone(), async move {
-                one(&unsealed, lane, &at, &number).await.unwrap_or_else(Asked::StoreFailed)
+                let asked = one(&unsealed, lane, &at, &number, hopeless).await.unwrap_or_else(Asked::StoreFailed);
+                (number, asked)
             });
         }
     }
@@ -257,7 +274,6 @@ fn enqueue(
     doing: &mut Doing,
     now: Timestamp,
 ) -> Result<(), Fault> {
-    let (queue, entry) = targets::queue(&record)?;
     match &record.state {
         LeaseState::Irrevocable(attempts) => {
             // An operator who has changed the mind since keeps it.
@@ -267,12 +283,6 @@ fn enqueue(
             }
             return Ok(());
         }
-        LeaseState::Revoking(attempts) if attempts.is_forced => {
-            // Nobody is asked once more for each of what may be a hundred thousand.
-            if let Some(down) = unsealed.handles.leases.targets().down(&queue) {
-                return abandoned::forget(&unsealed.handles.leases, txn, &record, &down.reason, doing, now);
-            }
-        }
         LeaseState::Revoking(_) => {}
         LeaseState::Live | LeaseState::Intended => {
             unsealed.handles.leases.end_of_life(txn, &mut record, now)?;
@@ -280,12 +290,18 @@ fn enqueue(
         }
     }
     // What a damaged block leads to is found by tidying.
-    txn.enter_if_readable(&entry);
+    txn.enter_if_readable(&targets::queue(&record)?);
     Ok(())
 }
 
-/// One entry of a queue.
-async fn one(unsealed: &Unsealed, lane: Lane, queue: &KeyPrefix, number: &str) -> Result<Asked, Fault> {
+/// One entry of a queue; where that is `hopeless`, for this reason, nobody is asked.
+async fn one(
+    unsealed: &Unsealed,
+    lane: Lane,
+    queue: &KeyPrefix,
+    number: &str,
+    hopeless: Option<String>,
+) -> Result<Asked, Fault> {
     let mut txn = unsealed.begin()?;
     let now = unsealed.clock.now();
     let entry = queue.key(number).map_err(Fault::internal)?;
@@ -293,7 +309,12 @@ async fn one(unsealed: &Unsealed, lane: Lane, queue: &KeyPrefix, number: &str) -
     match readable::<LeaseRecord>(txn.read(&key))? {
         Readable::Yes(record) if matches!(record.state, LeaseState::Revoking(_)) && record.due <= now => {
             txn.leave(&entry);
-            return revoke(unsealed, lane, *record, txn).await;
+            let Some(reason) = hopeless else { return revoke(unsealed, lane, *record, txn).await };
+            let mut doing = Doing::new(1);
+            abandoned::forget(&unsealed.handles.leases, &mut txn, &record, &reason, &mut doing, now)?;
+            stands(unsealed.commit_in(lane, txn).await)?;
+            doing.tell(unsealed, "").await;
+            return Ok(Asked::Withheld);
         }
         // It is to be tried later; or this process tells an earlier time than the one that sorted it.
         Readable::Yes(record) if matches!(record.state, LeaseState::Revoking(_)) => {
@@ -332,28 +353,33 @@ async fn revoke(unsealed: &Unsealed, lane: Lane, mut record: LeaseRecord, mut tx
         Err(fault) => {
             // What the engine wrote goes with its transaction; that it failed is written in another.
             drop(txn);
-            failed(unsealed, lane, &id, &fault).await
+            failed(unsealed, lane, &id, &fault, now).await
         }
     }
 }
 
-async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, fault: &Fault) -> Result<Asked, Fault> {
+async fn failed(unsealed: &Unsealed, lane: Lane, id: &str, fault: &Fault, begun: Timestamp) -> Result<Asked, Fault> {
     let (now, reason) = (unsealed.clock.now(), fault.for_operators());
     let mut txn = unsealed.begin()?;
+    let leases = &unsealed.handles.leases;
     let Some(mut record) = super::secrets::read(&mut txn, id)? else { return Ok(Asked::Answered) };
     let LeaseState::Revoking(before) = &record.state else { return Ok(Asked::Answered) };
-    let asked = if is_unreachable(fault) { Asked::Unreachable(reason.clone()) } else { Asked::Answered };
+    let mut asked = if is_unreachable(fault) { Asked::Unreachable(reason.clone(), begun) } else { Asked::Answered };
     let mut doing = Doing::new(1);
+    let withheld = || leases.targets().take_doubt(&targets::name_of(&record), record.number());
     if before.is_forced {
-        abandoned::forget(&unsealed.handles.leases, &mut txn, &record, &reason, &mut doing, now)?;
-    } else if is_unreachable(fault) {
+        abandoned::forget(leases, &mut txn, &record, &reason, &mut doing, now)?;
+    } else if is_unreachable(fault) && !withheld() {
         // It stays where it is in its queue.
         return Ok(asked);
     } else {
+        if is_unreachable(fault) {
+            asked = Asked::Withheld;
+        }
         let attempts = Attempts { failed: before.failed + 1, reason: reason.clone(), is_forced: false };
         tracing::warn!(lease = id, reason, failed = attempts.failed, "a lease could not be revoked");
         if attempts.failed >= ATTEMPTS_MAX {
-            let kept = unsealed.handles.leases.irrevocable_kept();
+            let kept = leases.irrevocable_kept();
             give_up(&mut txn, &mut record, attempts, kept.map(|kept| now.plus(kept)))?;
         } else {
             let doublings = u32::try_from(attempts.failed.saturating_sub(1)).unwrap_or(u32::MAX).min(16);

@@ -8,7 +8,7 @@ use tresor_model::{Fault, Timestamp};
 
 use super::record::{LeaseRecord, LeaseState};
 use super::secrets::{Leases, numbered};
-use super::targets::Down;
+use super::targets::{Down, Queue};
 use crate::keys;
 use crate::namespaces::{Space, ids};
 
@@ -44,7 +44,8 @@ impl Leases {
         let mut found = Vec::new();
         for queue in txn.list(&queues, None, QUEUES_MAX).map_err(Fault::internal)? {
             let name = queue.trim_end_matches('/');
-            let (mount, target) = name.split_once(':').unwrap_or((name, ""));
+            let own = Queue::named(name);
+            let (mount, target) = own.target.split_once(':').unwrap_or((name, ""));
             if ids::home(mount) != space.id || found.len() >= limit {
                 continue;
             }
@@ -62,7 +63,7 @@ impl Leases {
                 count: numbers.len(),
                 since: first.as_ref().map(|record| record.due),
                 reason: first.as_ref().and_then(reason),
-                down: self.targets().down(name),
+                down: self.targets().down(&own.target),
             });
         }
         Ok(found)

@@ -308,10 +308,10 @@ async fn one(unsealed: &Unsealed, second: Timestamp, entry: &str) -> Result<(), 
                 let acted = act_once(unsealed, act, standing, ACT_DEADLINE).await;
                 match &acted {
                     Err(why) if why.is_the_targets() => {
-                        let reason = why.fault.for_operators();
-                        unsealed.handles.leases.targets().is_down(&target_name, &reason, unsealed.clock.now());
+                        let (reason, failed) = (why.fault.for_operators(), unsealed.clock.now());
+                        unsealed.handles.leases.targets().is_down(&target_name, &name, &reason, now, failed);
                     }
-                    _ => unsealed.handles.leases.targets().is_up(&target_name),
+                    _ => unsealed.handles.leases.targets().is_up(&target_name, &name, unsealed.clock.now()),
                 }
                 acted
             }

@@ -26,6 +26,12 @@ async fn creds(harness: &Harness, token: &str) -> Answer {
     harness.read("lent/creds/role?ttl=1h", token).await
 }
 
+/// A lease and its account.
+async fn lent(harness: &Harness) -> (String, String) {
+    let made = creds(harness, ROOT).await.expect_status(200);
+    (made.text_at("/lease_id"), made.text_at("/data/username"))
+}
+
 async fn count(harness: &Harness, kind: &str) -> u64 {
     let answer = harness.read(&format!("sys/leases/count?type={kind}"), ROOT).await.expect_status(200);
     answer.at("/data/lease_count").as_u64().unwrap()
@@ -359,6 +365,75 @@ async fn a_target_that_is_down_keeps_nobody_waiting_and_costs_no_lease_its_attem
     pass(&harness, 301, 1).await;
     pass(&harness, 1, 6).await;
     assert!(service_down.accounts().is_empty());
+}
+
+#[tokio::test]
+async fn a_lease_for_which_its_target_does_not_answer_keeps_no_other_of_it_waiting() {
+    let (harness, service) = node("withholding").await;
+    let (withheld, account) = lent(&harness).await;
+    service.withholds(&account);
+    drop(harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": withheld })).await.expect_status(204));
+    // It is tried alone, less and less often.
+    pass(&harness, 60, 20).await;
+    assert_eq!((service.accounts().len(), count(&harness, "irrevocable").await), (1, 0));
+    for round in 0..3 {
+        for _ in 0..5 {
+            drop(lent(&harness).await);
+        }
+        drop(harness.write("sys/leases/revoke-prefix/lent", ROOT, json!({})).await.expect_status(204));
+        // Whoever has its turn is answered, at the latest five minutes later, and then all others.
+        pass(&harness, 1, 6).await;
+        pass(&harness, 301, 1).await;
+        pass(&harness, 1, 6).await;
+        assert_eq!(service.accounts(), [account.clone()].into(), "round {round}");
+    }
+    // While others are answered, it is this lease's fault, and so it is told.
+    for _ in 0..8 {
+        let (other, _) = lent(&harness).await;
+        drop(harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": other })).await.expect_status(204));
+        pass(&harness, 1, 6).await;
+        pass(&harness, 301, 2).await;
+        pass(&harness, 1, 6).await;
+    }
+    assert_eq!((service.accounts().len(), count(&harness, "irrevocable").await), (1, 1));
+}
+
+#[tokio::test]
+async fn by_order_only_that_is_abandoned_which_was_asked_for_in_vain() {
+    let (harness, service) = node("withholding and forced").await;
+    let (withheld, account) = lent(&harness).await;
+    service.withholds(&account);
+    drop(harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": withheld })).await.expect_status(204));
+    pass(&harness, 60, 20).await;
+    for _ in 0..40 {
+        drop(lent(&harness).await);
+    }
+    drop(harness.write("sys/leases/revoke-force/lent", ROOT, json!({})).await.expect_status(204));
+    pass(&harness, 1, 12).await;
+    assert_eq!(service.accounts(), [account].into());
+    let reported = harness.read("sys/leases/abandoned", ROOT).await.expect_status(200);
+    let leases = reported.at("/data/leases").as_array().unwrap();
+    assert_eq!((leases.len(), leases[0]["lease_id"].as_str()), (1, Some(withheld.as_str())), "{reported:?}");
+    let left = harness.read("sys/leases/revoking", ROOT).await.expect_status(200);
+    assert_eq!(left.at("/data/lease_count"), &json!(0), "{left:?}");
+}
+
+#[tokio::test]
+async fn by_order_nobody_is_asked_a_thousand_times_in_vain() {
+    let (harness, service) = node("forced in vain").await;
+    for _ in 0..100 {
+        drop(lent(&harness).await);
+    }
+    service.is_told(Does::IsDown);
+    let asked = service.asked();
+    drop(harness.write("sys/leases/revoke-force/lent", ROOT, json!({})).await.expect_status(204));
+    pass(&harness, 1, 20).await;
+    let reported = harness.read("sys/leases/abandoned", ROOT).await.expect_status(200);
+    assert_eq!(reported.at("/data/leases").as_array().map(Vec::len), Some(100));
+    let asked = service.asked() - asked;
+    assert!((16..=32).contains(&asked), "it was asked {asked} times");
+    let left = harness.read("sys/leases/revoking", ROOT).await.expect_status(200);
+    assert_eq!(left.at("/data/lease_count"), &json!(0), "{left:?}");
 }
 
 #[tokio::test]
