@@ -21,7 +21,7 @@ macro_rules! simulation {
 }
 
 /// One long run: its name and cargo's arguments, where `MINUTES` stands for the time it gets.
-const RUNS: [(&str, &[&str]); 11] = [
+const RUNS: [(&str, &[&str]); 12] = [
     ("simulation", simulation!()),
     ("lives of leases", simulation!("--leases")),
     ("lives of clusters", simulation!("--cluster")),
@@ -40,7 +40,7 @@ const RUNS: [(&str, &[&str]); 11] = [
             "--descendants",
             "1000000",
             "--ending",
-            "20000",
+            "200000",
             "--failing",
             "30",
             "--minutes",
@@ -87,6 +87,21 @@ const RUNS: [(&str, &[&str]); 11] = [
     (
         "churn of the store",
         &["bench", "--package", "tresor-storage-file", "--bench", "churn", "--", "--minutes", "MINUTES"],
+    ),
+    (
+        "openings of the store",
+        &[
+            "bench",
+            "--package",
+            "tresor-storage-file",
+            "--bench",
+            "durable",
+            "--",
+            "--seconds",
+            "1",
+            "--sizes",
+            "100,1000,4000",
+        ],
     ),
 ];
 
