@@ -4,7 +4,6 @@
 //! Deliberately absent: which store is used, and what happens to requests whose client goes away; both are the
 //! caller's to choose.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -15,8 +14,8 @@ use tresor_core::cluster::{Alone, Cluster};
 use tresor_core::{Node, Settings};
 use tresor_env::{Clock, Doors};
 use tresor_http::{Options, Serve};
-use tresor_model::request::{Connection, Inline};
-use tresor_model::{Fault, Map, Messages, Path, Request, Shape, Upload, Verb, WhenBehind};
+use tresor_model::request::Connection;
+use tresor_model::{Fault, Map, Messages, Path, Request, Shape, Verb};
 use tresor_secret::TokenSecret;
 use tresor_storage::Store;
 
@@ -115,23 +114,15 @@ pub async fn listen(
     query: Map,
     token: &str,
 ) -> Result<Box<dyn Messages>, Fault> {
+    let path = Path::parse(&format!("sys/events/subscribe/{kinds}")).unwrap();
+    let connection = Connection::plain(Ipv4Addr::LOCALHOST.into(), 40_000);
     let request = Request {
-        id: node.next_request_id(),
         namespace: namespace.to_owned(),
-        path: Path::parse(&format!("sys/events/subscribe/{kinds}")).unwrap(),
-        verb: Verb::Read,
         from_query: query.iter().map(|(name, _)| name.to_owned()).collect(),
         body: query,
         token: TokenSecret::parse(token).ok(),
-        wrap_ttl: None,
-        when_behind: WhenBehind::Wait,
-        errand: None,
-        inline: Inline::Not,
-        headers: BTreeMap::new(),
-        connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 40_000),
-        upload: Upload::default(),
         takes_messages: true,
-        refusal: None,
+        ..Request::new(node.next_request_id(), Verb::Read, path, connection)
     };
     match tresor_core::pipeline::serve(node, request).await.into_inner()?.shape {
         Shape::Messages(messages) => Ok(messages.into_inner()),

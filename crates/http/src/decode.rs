@@ -13,9 +13,8 @@ use http::{HeaderMap, Method, Version, header, request::Parts};
 use http_body_util::BodyExt;
 use hyper::body::Body;
 use tresor_env::Clock;
-use tresor_model::request::Inline;
 use tresor_model::{
-    Body as Value, Connection, Known, Map, Path, Refusal, Request, RequestId, Throttle, Upload, Verb, WhenBehind,
+    Body as Value, Connection, Known, Map, Path, Refusal, Request, RequestId, Throttle, Verb, WhenBehind,
 };
 use tresor_secret::TokenSecret;
 
@@ -72,24 +71,12 @@ where
         Err(error) => (Path::default(), Some(invalid(error.to_string()))),
     };
     let mut request = Request {
-        id,
         // Quotas are about namespaces, too; what is wrong with the header is told later.
         namespace: namespace(&head.headers, options, &path).unwrap_or_else(|_| options.chroot.clone()),
-        path: if verb.is_of_directory() { path.into_directory() } else { path },
-        verb,
-        body: Map::new(),
-        from_query: Vec::new(),
-        token: None,
-        wrap_ttl: None,
-        inline: Inline::Not,
         headers: other_headers(&head.headers),
-        connection,
-        upload: Upload::default(),
-        takes_messages: false,
-        when_behind: WhenBehind::Wait,
-        errand: None,
-        refusal: None,
+        ..Request::new(id, verb, Path::default(), connection)
     };
+    request.path = if verb.is_of_directory() { path.into_directory() } else { path };
     // Before anything is read or looked at that costs more: whoever asks too often costs next to nothing (DOS-03).
     if is_throttled(&mut request, Known::Head, arriving)? {
         return Ok(request);

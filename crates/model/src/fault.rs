@@ -109,6 +109,29 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// The same of a part of what was asked: its text says of which.
+    #[must_use]
+    pub fn of_part(self, part: &str) -> Self {
+        let with = |text: &str| format!("{part}: {text}").into();
+        match self {
+            Self::Refusal(refusal) => Self::Refusal(match refusal {
+                Refusal::Invalid(text) | Refusal::Unproven(text) => Refusal::Invalid(with(&text)),
+                Refusal::Absent(text) => Refusal::Absent(with(&text)),
+                Refusal::Foreign(text) => Refusal::Foreign(with(&text)),
+                // Whoever asked may do that.
+                Refusal::Denied => Refusal::Foreign(with("permission denied")),
+                Refusal::Throttled(text) => Refusal::Throttled(with(&text)),
+                Refusal::Unavailable(text) => Refusal::Unavailable(with(&text)),
+                path @ Refusal::NoRoute(_) => Refusal::Absent(with(&path.to_string())),
+                Refusal::Unsupported => Refusal::Invalid(with("unsupported operation")),
+                other => other,
+            }),
+            failure => failure,
+        }
+    }
+}
+
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         Self::Refusal(refusal)

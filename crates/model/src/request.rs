@@ -205,6 +205,31 @@ pub struct Request {
     pub refusal: Option<Refusal>,
 }
 
+impl Request {
+    /// One that asks for nothing besides what it says: without a token, of the root namespace, and with nothing sent.
+    #[must_use]
+    pub fn new(id: RequestId, verb: Verb, path: Path, connection: Connection) -> Self {
+        Self {
+            id,
+            namespace: String::new(),
+            path,
+            verb,
+            body: Map::new(),
+            from_query: Vec::new(),
+            token: None,
+            wrap_ttl: None,
+            when_behind: WhenBehind::Wait,
+            errand: None,
+            inline: Inline::Not,
+            headers: BTreeMap::new(),
+            connection,
+            upload: Upload::default(),
+            takes_messages: false,
+            refusal: None,
+        }
+    }
+}
+
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")

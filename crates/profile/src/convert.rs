@@ -45,10 +45,15 @@ fn integer(value: &Body) -> Result<i64, ValueError> {
     read.map_or_else(|| wrong(value, "whole number"), Ok)
 }
 
+/// A number that a double can be near to: JSON has others, and who reads them makes infinity of them or refuses.
+pub(crate) fn finite(text: &str) -> Option<Number> {
+    Number::parse(text).filter(|number| number.as_f64().is_finite())
+}
+
 fn float(value: &Body) -> Result<Body, ValueError> {
     let read = match value {
-        Body::Number(number) => Number::parse(number.as_str()),
-        Body::String(text) => Number::parse(text.as_str()),
+        Body::Number(number) => finite(number.as_str()),
+        Body::String(text) => finite(text.as_str()),
         Body::Bool(flag) => Number::parse(if *flag { "1" } else { "0" }),
         Body::Null => Number::parse("0"),
         Body::List(_) | Body::Map(_) => None,

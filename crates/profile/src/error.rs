@@ -98,6 +98,9 @@ pub enum ValueError {
     /// What it works on, or came to, is too much for a program.
     #[error("CEL: {0}")]
     CelValue(Problem),
+    /// A header that is to be one duration.
+    #[error("`{0}` is no duration, as `5m` is one")]
+    Duration(&'static str),
     /// Too much.
     #[error("it is larger than a value may be")]
     TooLarge,

@@ -4,6 +4,7 @@ use tresor_hcl::{Object, Value, ValueKind};
 use tresor_model::{Body, Map, Number};
 use tresor_wire::input::{CommaList, Form, LowerName, Seconds, SignedSeconds, StringList};
 
+use crate::convert::finite;
 use crate::error::{DocumentError, ProfileError, Trouble, ValueError};
 
 /// How many fields there can be.
@@ -186,8 +187,8 @@ impl FieldForm {
             }
             Self::Integer => Body::from(i64::read(body)?),
             Self::Float => match body {
-                Body::Number(number) => Body::Number(Number::parse(number.as_str()).ok_or("must be a number")?),
-                Body::String(text) => Body::Number(Number::parse(text.as_str().trim()).ok_or("must be a number")?),
+                Body::Number(number) => Body::Number(finite(number.as_str()).ok_or("is out of range")?),
+                Body::String(text) => Body::Number(finite(text.as_str().trim()).ok_or("must be a number")?),
                 _ => return Err("must be a number"),
             },
             Self::Flag => Body::from(bool::read(body)?),

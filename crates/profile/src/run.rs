@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use tresor_cel::{Bindings, Budget, Value as CelValue};
 use tresor_credential::{Moment, Value as TemplateValue};
@@ -47,7 +48,12 @@ pub struct Made {
     pub data: Map,
     /// Headers, names in lower case.
     pub headers: BTreeMap<String, Vec<String>>,
+    /// The answer is to be wrapped for so long, as a header of it says.
+    pub wrap_ttl: Option<Duration>,
 }
+
+/// The header that asks for an answer to be wrapped.
+const WRAP_TTL: &str = "x-vault-wrap-ttl";
 
 /// Where requests are made.
 pub trait Door: Send + Sync {
@@ -218,6 +224,7 @@ impl Known<'_> {
         if headers.len() > HEADERS_MAX || headers.values().any(|values| values.len() > HEADERS_MAX) {
             return Err(of("headers")(ValueError::TooLarge));
         }
+        let wrap_ttl = wrap_ttl(&headers).map_err(of("headers"))?;
         Ok(Made {
             name: (block.to_owned(), asked.name.clone()),
             verb: verb(&text(&asked.operation, "operation")?).ok_or(Trouble::Operation)?,
@@ -225,6 +232,7 @@ impl Known<'_> {
             who,
             data: map(asked.data.as_ref(), "data")?,
             headers,
+            wrap_ttl,
         })
     }
 
@@ -323,6 +331,20 @@ impl Known<'_> {
             }
         })
     }
+}
+
+/// For how long headers ask that the answer be wrapped; zero asks for nothing, as of a client.
+fn wrap_ttl(headers: &BTreeMap<String, Vec<String>>) -> Result<Option<Duration>, ValueError> {
+    let text = match headers.get(WRAP_TTL).map(Vec::as_slice) {
+        None | Some([]) => return Ok(None),
+        Some([text]) => text.trim(),
+        Some(_) => return Err(ValueError::Duration(WRAP_TTL)),
+    };
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let ttl = tresor_wire::duration::parse_go(text).ok_or(ValueError::Duration(WRAP_TTL))?;
+    Ok(Some(ttl).filter(|ttl| !ttl.is_zero()))
 }
 
 /// It, unless it is too large for one value.

@@ -47,7 +47,8 @@ impl Door for Answers {
             Who::Nobody => "nobody".to_owned(),
             Who::Token(token) => format!("token {}", token.expose()),
         };
-        let line = format!("{:?} {} by {who}: {} {:?}", made.verb, made.path, shown(&made.data), made.headers);
+        let wrapped = made.wrap_ttl.map(|ttl| format!(" wrapped for {ttl:?}")).unwrap_or_default();
+        let line = format!("{:?} {} by {who}: {} {:?}{wrapped}", made.verb, made.path, shown(&made.data), made.headers);
         self.asked.lock().unwrap().push(line);
         let answer = self.answers.get(made.path.as_str()).map(|text| map(text)).ok_or_else(Fault::denied);
         Box::pin(std::future::ready(answer))
@@ -236,6 +237,26 @@ fn the_first_failure_ends_it_and_says_where() {
 }
 
 #[test]
+fn a_header_asks_that_an_answer_be_wrapped_as_of_a_client() {
+    let asked = |header: &str| {
+        let door = Answers::new(&[("a", "{}")]);
+        let request = format!("request \"r\" {{ operation = \"read\" path = \"a\" headers = {{ {header} }} }}");
+        run_with(&door, &format!("flow \"f\" {{ {request} }}"), "{}").0.map(|_| door.asked().concat())
+    };
+    for (header, wrapped) in
+        [("\"X-Vault-Wrap-TTL\" = \"5m\"", "wrapped for 300s"), ("\"x-vault-wrap-ttl\" = 60", "wrapped for 60s")]
+    {
+        assert!(asked(header).unwrap().ends_with(wrapped), "{header}");
+    }
+    for header in ["", "\"X-Vault-Wrap-TTL\" = \"0\"", "\"X-Vault-Wrap-TTL\" = \"\""] {
+        assert!(!asked(header).unwrap().contains("wrapped"), "{header}");
+    }
+    for header in ["\"X-Vault-Wrap-TTL\" = \"soon\"", "\"X-Vault-Wrap-TTL\" = [\"1m\", \"2m\"]"] {
+        assert!(asked(header).unwrap_err().contains("`x-vault-wrap-ttl` is no duration"), "{header}");
+    }
+}
+
+#[test]
 fn input_is_what_the_workflow_says() {
     let flow = "flow \"f\" { request \"r\" { operation = \"read\" path = \"a\" } }";
     let read = |fields: &str, sent: &str| {
@@ -263,6 +284,9 @@ fn input_is_what_the_workflow_says() {
         ("field \"lower_case_string\" \"a\" {}", r#"{"a": "XY"}"#, Ok(r#"{"a":"xy"}"#)),
         ("field \"time\" \"a\" {}", r#"{"a": "2026-11-30T00:00:00Z"}"#, Ok(r#"{"a":"2026-11-30T00:00:00Z"}"#)),
         ("field \"float\" \"a\" {}", r#"{"a": "1.5"}"#, Ok(r#"{"a":1.5}"#)),
+        ("field \"float\" \"a\" {}", r#"{"a": 1e400}"#, Err("input: `a`: is out of range")),
+        ("field \"float\" \"a\" {}", r#"{"a": "-1e400"}"#, Err("input: `a`: must be a number")),
+        ("field \"float\" \"a\" {}", r#"{"a": 1e308}"#, Ok(r#"{"a":1e+308}"#)),
         ("field \"bool\" \"a\" { default = \"true\" }", "{}", Ok(r#"{"a":true}"#)),
         (
             "field \"string\" \"a\" { allowed_values = [\"x\"] }",

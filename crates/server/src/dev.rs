@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use tresor_core::Node;
 use tresor_crypto::shamir::Threshold;
 use tresor_model::request::Connection;
-use tresor_model::{Path, Request, Verb, WhenBehind, map};
+use tresor_model::{Path, Request, Verb, map};
 use tresor_secret::{TokenSecret, UnsealShare};
 
 use crate::config::{JoinConfig, Listener, LogFormat, ServerConfig, Storage};
@@ -147,27 +147,16 @@ pub(crate) async fn prepare(node: &Node, arguments: &Arguments) -> Result<Ready,
     node.enter_share(UnsealShare::new(share.to_vec())).await.map_err(|fault| fault.to_string())?;
     let version = if arguments.dev_kv_v1 { "1" } else { "2" };
     let token = TokenSecret::parse(initialized.root_token.expose()).map_err(|error| error.to_string())?;
+    let path = Path::from_decoded("sys/mounts/secret").map_err(|error| error.to_string())?;
+    let connection = Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 0);
     let request = Request {
-        id: node.next_request_id(),
-        namespace: String::new(),
-        path: Path::from_decoded("sys/mounts/secret").map_err(|error| error.to_string())?,
-        verb: Verb::Write,
         body: map! {
             "type" => "kv",
             "description" => "key/value secret storage",
             "options" => map! { "version" => version },
         },
-        from_query: Vec::new(),
         token: Some(token),
-        wrap_ttl: None,
-        inline: tresor_model::request::Inline::Not,
-        headers: std::collections::BTreeMap::new(),
-        connection: Connection::plain(std::net::Ipv4Addr::LOCALHOST.into(), 0),
-        upload: tresor_model::Upload::default(),
-        takes_messages: false,
-        when_behind: WhenBehind::Wait,
-        errand: None,
-        refusal: None,
+        ..Request::new(node.next_request_id(), Verb::Write, path, connection)
     };
     tresor_core::pipeline::serve(node, request).await.into_inner().map_err(|fault| fault.to_string())?;
     Ok(Ready { unseal_key, root_token: initialized.root_token })

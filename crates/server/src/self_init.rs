@@ -10,8 +10,7 @@ use std::net::Ipv4Addr;
 
 use tresor_core::Node;
 use tresor_env::BoxFuture;
-use tresor_model::request::Inline;
-use tresor_model::{Connection, Errand, Fault, Map, Path, Request, RequestId, Response, Upload, Verb, WhenBehind};
+use tresor_model::{Connection, Errand, Fault, Map, Path, Request, RequestId, Response, Verb};
 use tresor_profile::{Door, History, Machine, Made, Profile, REQUESTS_MAX, Run, Who};
 use tresor_secret::{TokenSecret, Wiped};
 
@@ -47,6 +46,7 @@ pub async fn run(node: &Node, requests: &Profile, joins: bool) -> Result<(), Str
         who: Who::Runner,
         data: Map::new(),
         headers: BTreeMap::new(),
+        wrap_ttl: None,
     };
     let revoked = door.make(revoke).await;
     let what = || "self-initialisation failed, and the store is of no use: remove it to begin anew";
@@ -112,7 +112,7 @@ impl FirstDoor<'_> {
     /// Makes a request; one that is answered at all was done.
     async fn make(&self, made: Made) -> Result<Response, Fault> {
         let invalid = |error: &dyn std::fmt::Display| Fault::invalid(error.to_string());
-        let Made { name: (flow, name), verb, path, who, data, mut headers } = made;
+        let Made { name: (flow, name), verb, path, who, data, mut headers, wrap_ttl } = made;
         let token = match who {
             Who::Runner => Some(TokenSecret::parse(self.root.expose())),
             Who::Nobody => None,
@@ -121,23 +121,16 @@ impl FirstDoor<'_> {
         let namespace = headers.remove("x-vault-namespace").and_then(|mut named| named.pop()).unwrap_or_default();
         let namespace = namespace.trim_matches('/');
         let path = Path::from_decoded(&path).map_err(|error| invalid(&error))?;
+        let id = RequestId::new(format!("{}.{flow}.{name}", self.node.next_request_id()));
+        let path = if verb.is_of_directory() { path.into_directory() } else { path };
         let request = Request {
-            id: RequestId::new(format!("{}.{flow}.{name}", self.node.next_request_id())),
             namespace: if namespace.is_empty() { String::new() } else { format!("{namespace}/") },
-            path: if verb.is_of_directory() { path.into_directory() } else { path },
-            verb,
             body: data,
-            from_query: Vec::new(),
             token: token.transpose().map_err(|error| invalid(&error))?,
-            wrap_ttl: None,
-            inline: Inline::Not,
+            wrap_ttl,
             headers,
-            connection: Connection::plain(Ipv4Addr::LOCALHOST.into(), 0),
-            upload: Upload::default(),
-            takes_messages: false,
-            when_behind: WhenBehind::Wait,
             errand: Some(self.errand.clone()),
-            refusal: None,
+            ..Request::new(id, verb, path, Connection::plain(Ipv4Addr::LOCALHOST.into(), 0))
         };
         tresor_core::pipeline::serve(self.node, request).await.into_inner()
     }

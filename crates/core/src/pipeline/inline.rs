@@ -5,12 +5,9 @@
 //! token, so nothing is stored for it and nothing is left of it; whoever has it can hang nothing on it, no lease either.
 //! Deliberately absent: routes that do not log in, which nobody reaches this way (`admit`, where it runs).
 
-use std::collections::BTreeMap;
-
 use tresor_env::BoxFuture;
 use tresor_model::request::{INLINE_FAILED, Inline};
-use tresor_model::stream::Upload;
-use tresor_model::{Fault, Known, Refusal, Request, WhenBehind};
+use tresor_model::{Fault, Known, Refusal, Request};
 
 use super::{serve, throttle};
 use crate::node::Node;
@@ -20,22 +17,10 @@ pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<
     Box::pin(async move {
         let Inline::Asked(login) = std::mem::replace(&mut request.inline, Inline::Not) else { return Ok(()) };
         let login = Request {
-            id: node.next_request_id(),
             namespace: login.namespace,
-            path: login.path,
-            verb: login.verb,
             body: login.body,
-            from_query: Vec::new(),
-            token: None,
-            wrap_ttl: None,
             inline: Inline::Login,
-            headers: BTreeMap::new(),
-            connection: request.connection.clone(),
-            upload: Upload::default(),
-            takes_messages: false,
-            when_behind: WhenBehind::Wait,
-            errand: None,
-            refusal: None,
+            ..Request::new(node.next_request_id(), login.verb, login.path, request.connection.clone())
         };
         // As if it had come by itself.
         if let Some(refusal) = throttle(node, &login, Known::Body).refusal {
@@ -51,17 +36,5 @@ pub(super) fn log_in<'a>(node: &'a Node, request: &'a mut Request) -> BoxFuture<
 
 /// The text says that it was the login that failed.
 fn told(fault: Fault) -> Fault {
-    let with = |text: &str| format!("{INLINE_FAILED}{text}").into();
-    match fault {
-        Fault::Refusal(refusal) => Fault::Refusal(match refusal {
-            Refusal::Invalid(text) | Refusal::Unproven(text) => Refusal::Invalid(with(&text)),
-            Refusal::Absent(text) => Refusal::Absent(with(&text)),
-            Refusal::Foreign(text) => Refusal::Foreign(with(&text)),
-            Refusal::Denied => Refusal::Foreign(with("permission denied")),
-            Refusal::Throttled(text) => Refusal::Throttled(with(&text)),
-            Refusal::Unavailable(text) => Refusal::Unavailable(with(&text)),
-            other => other,
-        }),
-        failure => failure,
-    }
+    fault.of_part(INLINE_FAILED.trim_end_matches(": "))
 }

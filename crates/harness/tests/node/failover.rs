@@ -77,6 +77,49 @@ async fn a_renewal_in_the_middle_of_which_another_leads_neither_loses_the_lease_
 }
 
 #[tokio::test]
+async fn a_workflow_is_run_through_any_node_and_ends_with_the_leader_that_runs_it() {
+    let (world, service) = world(24, "run-across").await;
+    let made = r#"flow "f" {
+        request "account" { operation = "read" path = "lent/creds/role" }
+        request "note" { operation = "update" path = "kv/noted" data = { v = 1 } } }
+      output { data = { name = { eval_source = "response" eval_type = "string" flow_name = "f" response_name = "account" field_selector = ["data", "username"] } } }"#;
+    drop(world.prepare(0, "POST", "sys/mounts/kv", json!({ "type": "kv-v1" })).await);
+    drop(world.prepare(1, "POST", "sys/workflows/manage/make", json!({ "workflow": made })).await);
+    // Whoever is asked, it is run once.
+    for at in 0..3 {
+        let name = world.prepare(at, "POST", "sys/workflows/execute/make", json!({})).await.text_at("/data/name");
+        assert!(service.accounts().contains(&name));
+        drop(world.prepare(at, "DELETE", "kv/noted", Value::Null).await);
+    }
+    assert_eq!(service.accounts().len(), 3);
+    service.is_told(Does::Hangs);
+    let request = assembly::request("POST", "sys/workflows/execute/make", ROOT, &json!({}));
+    let mut asking = Box::pin(world.sending(1, request));
+    world
+        .drive(async {
+            while service.waiting() == 0 {
+                tokio::select! { biased; answer = &mut asking => panic!("it hangs: {answer:?}"), () = tokio::task::yield_now() => {} }
+            }
+        })
+        .await;
+    world.pause(0);
+    let (leader, _) = world.another_active(0).await;
+    service.is_told(Does::Everything);
+    let answer = world.drive(asking).await;
+    assert!(answer.status >= 500, "{answer:?}");
+    world.resume(0);
+    pass(&world, LONG).await;
+    // Nothing that came after is done, and what was begun is taken back.
+    world.call(leader, "GET", "kv/noted", ROOT, Value::Null).await.expect_error(404, "");
+    assert_eq!(service.accounts().len(), 3, "those of the ones that ended well");
+    // It can be run again.
+    for at in 0..3 {
+        drop(world.prepare(at, "POST", "sys/workflows/execute/make", json!({})).await);
+    }
+    drop(world.prepare(leader, "GET", "kv/noted", Value::Null).await);
+}
+
+#[tokio::test]
 async fn a_rotation_in_the_middle_of_which_another_leads_is_finished_with_the_password_that_was_stored() {
     let (world, service) = world(22, "rotated-across").await;
     drop(world.prepare(0, "POST", "lent/fixed/app", json!({ "every": "100s" })).await);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tresor_core::Settings;
-use tresor_harness::{Answer, Harness, ROOT, assembly};
+use tresor_harness::{Answer, Captured, Harness, ROOT, assembly};
 
 const CANARY: &str = "canary-of-a-workflow";
 
@@ -348,6 +348,41 @@ async fn sys_27_an_answer_can_be_wrapped_and_what_was_done_stays_when_a_later_re
     assert!(failed.errors().contains("flow `f`, request `two`: "), "{failed:?}");
     drop(failed.expect_status(400));
     drop(harness.read("kv/one", ROOT).await.expect_status(200));
+}
+
+#[tokio::test]
+async fn sys_27_a_request_of_a_workflow_asks_for_a_wrapped_answer_and_keeps_one_that_is_no_json() {
+    let harness = node().await;
+    let wraps = r#"flow "f" { request "r" { operation = "read" path = "kv/a" headers = { "X-Vault-Wrap-TTL" = "90s" } } }
+        output { data = { wrapped = { eval_source = "response" eval_type = "any" flow_name = "f" response_name = "r" field_selector = ["wrap_info"] } } }"#;
+    keep(&harness, "wraps", wraps).await;
+    let run = harness.write("sys/workflows/execute/wraps", ROOT, json!({})).await.expect_status(200);
+    assert_eq!((run.at("/data/wrapped/ttl"), run.at("/data/wrapped/creation_path")), (&json!(90), &json!("kv/a")));
+    assert!(!format!("{:?}", run.json).contains(CANARY));
+    let opened = harness.write("sys/wrapping/unwrap", &run.text_at("/data/wrapped/token"), json!({})).await;
+    assert_eq!(opened.expect_status(200).at("/data/v"), CANARY);
+
+    let looks = r#"flow "f" {
+          request "metrics" { operation = "read" path = "sys/metrics" data = { format = "prometheus" } }
+          request "api" { operation = "read" path = "sys/internal/specs/openapi" } }
+        output { data = {
+          text = { eval_source = "response" eval_type = "string" flow_name = "f" response_name = "metrics" field_selector = ["data", "http_raw_body"] }
+          version = { eval_source = "response" eval_type = "string" flow_name = "f" response_name = "api" field_selector = ["data", "openapi"] } } }"#;
+    keep(&harness, "looks", looks).await;
+    let run = harness.write("sys/workflows/execute/looks", ROOT, json!({})).await.expect_status(200);
+    assert!(run.text_at("/data/text").contains("# TYPE "), "{run:?}");
+    assert!(run.text_at("/data/version").starts_with("3."), "{run:?}");
+}
+
+#[tokio::test]
+async fn sys_27_what_a_workflow_that_fails_asked_for_is_in_its_answer_and_not_in_the_log() {
+    let harness = node().await;
+    keep(&harness, "fails", &of(&format!("nothing/{CANARY}"))).await;
+    let captured = Captured::start();
+    let failed = harness.write("sys/workflows/execute/fails", ROOT, json!({})).await;
+    assert!(failed.status == 404 && failed.errors().contains(CANARY), "{failed:?}");
+    let log = String::from_utf8(captured.bytes()).unwrap();
+    assert!(!log.contains(CANARY), "{log}");
 }
 
 #[tokio::test]

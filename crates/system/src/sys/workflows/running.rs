@@ -14,7 +14,7 @@ use tresor_core::{Errands, Handles};
 use tresor_engine::{Cx, Data, Failed, Outside, Widened};
 use tresor_env::BoxFuture;
 use tresor_model::request::Inline;
-use tresor_model::{Connection, Errand, Fault, Map, Path, Refusal, Request, RequestId, Upload, WhenBehind};
+use tresor_model::{Connection, Errand, Fault, Map, Path, Refusal, Request, RequestId};
 use tresor_profile::{Door, History, Made, ProfileError, Run, Trouble, Who, Workflow};
 use tresor_secret::TokenSecret;
 use tresor_wire::input::Input;
@@ -162,26 +162,10 @@ impl Begun {
 }
 
 /// What whoever ran it is told: in the words of the request that failed, and where that stands.
-fn told(error: ProfileError) -> Fault {
-    let ProfileError { place, trouble } = error;
-    let fault = match trouble {
-        Trouble::Failed(fault) => fault,
-        other => return Fault::invalid(format!("{place}: {other}")),
-    };
-    let with = |text: &str| format!("{place}: {text}").into();
-    match fault {
-        Fault::Refusal(refusal) => Fault::Refusal(match refusal {
-            Refusal::Invalid(text) | Refusal::Unproven(text) => Refusal::Invalid(with(&text)),
-            Refusal::Absent(text) => Refusal::Absent(with(&text)),
-            Refusal::Foreign(text) => Refusal::Foreign(with(&text)),
-            Refusal::Denied => Refusal::Foreign(with("permission denied")),
-            Refusal::Throttled(text) => Refusal::Throttled(with(&text)),
-            Refusal::Unavailable(text) => Refusal::Unavailable(with(&text)),
-            path @ Refusal::NoRoute(_) => Refusal::Absent(with(&path.to_string())),
-            Refusal::Unsupported => Refusal::Invalid(with("unsupported operation")),
-            other => other,
-        }),
-        failure => failure,
+fn told(ProfileError { place, trouble }: ProfileError) -> Fault {
+    match trouble {
+        Trouble::Failed(fault) => fault.of_part(&place),
+        other => Fault::invalid(format!("{place}: {other}")),
     }
 }
 
@@ -221,7 +205,7 @@ impl ErrandDoor {
                 "a workflow, and all that it runs, make at most {REQUESTS_MAX} requests"
             )));
         }
-        let Made { name: (flow, request), verb, path, who, data, mut headers } = made;
+        let Made { name: (flow, request), verb, path, who, data, mut headers, wrap_ttl } = made;
         let is_inline = self.is_inline && matches!(who, Who::Runner);
         let token = match who {
             Who::Runner => self.token.as_ref().map(|token| TokenSecret::parse(token.expose())),
@@ -230,24 +214,18 @@ impl ErrandDoor {
         };
         let path = Path::from_decoded(&path).map_err(|error| Fault::invalid(error.to_string()))?;
         let connection = Connection { request_time_max: Some(left), ..self.connection.clone() };
+        // Which request it is part of, audit records say by this.
+        let id = RequestId::new(format!("{}.{flow}.{request}", self.id));
+        let path = if verb.is_of_directory() { path.into_directory() } else { path };
         Ok(Request {
-            // Which request it is part of, audit records say by this.
-            id: RequestId::new(format!("{}.{flow}.{request}", self.id)),
             namespace: below(&self.namespace, headers.remove(NAMESPACE))?,
-            path: if verb.is_of_directory() { path.into_directory() } else { path },
-            verb,
             body: data,
-            from_query: Vec::new(),
             token: token.transpose().map_err(|error| Fault::invalid(error.to_string()))?,
-            wrap_ttl: None,
+            wrap_ttl,
             inline: if is_inline { Inline::Done } else { Inline::Not },
             headers,
-            connection,
-            upload: Upload::default(),
-            takes_messages: false,
-            when_behind: WhenBehind::Wait,
             errand: Some(self.errand.clone()),
-            refusal: None,
+            ..Request::new(id, verb, path, connection)
         })
     }
 }
