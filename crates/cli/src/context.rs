@@ -361,11 +361,15 @@ impl<'a, 'io> Context<'a, 'io> {
 
     /// Reads; `None` when there is nothing.
     pub(crate) fn read(&mut self, path: &str, query: &[(&str, &str)]) -> Result<Option<Envelope>, Failure> {
-        match self.send(Method::Get, path, query, None) {
-            Ok(answer) => Ok(answer.map(Envelope::new)),
+        match self.report(path, query) {
             Err(failure) if failure.status() == Some(404) => Ok(None),
-            Err(failure) => Err(failure),
+            read => read,
         }
+    }
+
+    /// Reads what is always there, though it may have nothing to say: then `None`. Where it is not, the place is wrong.
+    pub(crate) fn report(&mut self, path: &str, query: &[(&str, &str)]) -> Result<Option<Envelope>, Failure> {
+        Ok(self.send(Method::Get, path, query, None)?.map(Envelope::new))
     }
 
     /// Sends a change; `None` for an answer without a body.

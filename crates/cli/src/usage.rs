@@ -49,7 +49,7 @@ fn usage(context: &mut Context<'_, '_>) -> Outcome {
         }
     }
     let query: Vec<(&str, &str)> = query.iter().map(|(name, time)| (*name, time.as_str())).collect();
-    let answer = context.read("sys/internal/counters/activity", &query);
+    let answer = context.report("sys/internal/counters/activity", &query);
     let answer = answer.map_err(|failure| failure.during("retrieving client counts"))?;
     let Some(answer) = answer else {
         context.io.complain("No data is available for the given time range.");
@@ -79,6 +79,9 @@ fn row(title: String, counts: &Value) -> Vec<String> {
     std::iter::once(title).chain(COLUMNS.map(|(_, name)| cell(&counts[name]))).collect()
 }
 
+/// Seconds since 1970 have so many digits at least, from 1973 on.
+const SECONDS_DIGITS_MIN: usize = 9;
+
 /// A time as servers take it, of a month or a day.
 fn time(text: &str) -> Option<String> {
     let numbers: Vec<&str> = text.split('-').collect();
@@ -86,10 +89,9 @@ fn time(text: &str) -> Option<String> {
     match numbers.as_slice() {
         [year, month] if is(year, 4) && is(month, 2) => Some(format!("{text}-01T00:00:00Z")),
         [year, month, day] if is(year, 4) && is(month, 2) && is(day, 2) => Some(format!("{text}T00:00:00Z")),
-        // The server says what is wrong with one that looks like a time.
-        _ if text.contains('T') || (!text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())) => {
-            Some(text.to_owned())
-        }
+        // The server says what is wrong with one that looks like a time. So few seconds as a year has digits are none that
+        // anybody means.
+        _ if text.contains('T') || (text.len() >= SECONDS_DIGITS_MIN && is(text, text.len())) => Some(text.to_owned()),
         _ => None,
     }
 }
@@ -106,6 +108,8 @@ mod tests {
             ("2026-01-31T12:00:00+01:00", Some("2026-01-31T12:00:00+01:00")),
             ("1769860800", Some("1769860800")),
             ("", None),
+            ("2026", None),
+            ("20260131", None),
             ("yesterday", None),
             ("26-01", None),
             ("2026-1", None),
