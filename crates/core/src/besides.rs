@@ -44,7 +44,7 @@ impl Besides for Stored {
         mount: &MountFacts,
         policy: &str,
     ) -> Result<Option<RotationPolicy>, Fault> {
-        rotations::read(txn, &mount.namespace, policy)
+        Ok(rotations::POLICIES.read(txn, &mount.namespace, policy)?.map(Into::into))
     }
 
     fn retries(&self, txn: &mut Txn, mount: &MountFacts, name: &str) -> Result<Option<Retries>, Fault> {
@@ -70,8 +70,10 @@ impl Besides for Stored {
     ) -> Result<SecretString, Fault> {
         let text = match policy {
             "" => DEFAULT_POLICY.to_owned(),
-            name => password_policies::read(txn, &mount.namespace, name)?
-                .ok_or_else(|| Fault::invalid(format!("password policy {name:?} does not exist")))?,
+            name => {
+                let stored = password_policies::POLICIES.read(txn, &mount.namespace, name)?;
+                stored.ok_or_else(|| Fault::invalid(format!("password policy {name:?} does not exist")))?.text
+            }
         };
         let policy = PasswordPolicy::parse(&text).map_err(Fault::internal)?;
         let password = policy.generate(&mut |out| entropy.fill(out)).map_err(Fault::internal)?;

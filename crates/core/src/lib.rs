@@ -29,6 +29,7 @@ pub mod lockout;
 pub mod login_forms;
 pub mod metrics;
 pub mod mounts;
+pub mod named;
 pub mod namespaces;
 pub mod node;
 pub mod observations;

@@ -14,14 +14,32 @@ use tresor_record::Record;
 use crate::cached::every_name;
 use crate::keys;
 use crate::mounts::Mount;
+use crate::named::Named;
 use crate::namespaces::{Space, ids};
 
 /// A policy.
 #[derive(Record)]
 #[record(kind = "rotation-policy", version = 1)]
-struct PolicyRecord {
+pub struct PolicyRecord {
     max_retries_per_cycle: u64,
     max_retry_cycles: u64,
+}
+
+/// The policies. What rotates by one that is removed is tried for ever from then on.
+pub const POLICIES: Named<PolicyRecord> = Named::new(keys::rotation_policies);
+
+impl From<PolicyRecord> for RotationPolicy {
+    fn from(record: PolicyRecord) -> Self {
+        let PolicyRecord { max_retries_per_cycle, max_retry_cycles } = record;
+        Self { max_retries_per_cycle, max_retry_cycles }
+    }
+}
+
+impl From<RotationPolicy> for PolicyRecord {
+    fn from(policy: RotationPolicy) -> Self {
+        let RotationPolicy { max_retries_per_cycle, max_retry_cycles } = policy;
+        Self { max_retries_per_cycle, max_retry_cycles }
+    }
 }
 
 /// How far it has come.
@@ -32,54 +50,6 @@ struct RetriesRecord {
     failed: u64,
     cycles: u64,
     orphaned: Option<Timestamp>,
-}
-
-fn key(namespace: &NamespaceId, name: &str) -> Result<StorageKey, Fault> {
-    keys::rotation_policies(namespace).and_then(|at| at.key(name)).map_err(fault)
-}
-
-/// The names in order, after one of them, at most so many.
-///
-/// # Errors
-/// When the store fails.
-pub fn names(
-    txn: &mut Txn,
-    namespace: &NamespaceId,
-    after: Option<&str>,
-    limit: Option<usize>,
-) -> Result<Vec<String>, Fault> {
-    let prefix = keys::rotation_policies(namespace).map_err(Fault::internal)?;
-    txn.list(&prefix, after, limit.unwrap_or(usize::MAX)).map_err(fault)
-}
-
-/// A policy.
-///
-/// # Errors
-/// A refusal when it is no name; a failure when the store fails.
-pub fn read(txn: &mut Txn, namespace: &NamespaceId, name: &str) -> Result<Option<RotationPolicy>, Fault> {
-    let bytes = txn.read(&key(namespace, name)?).map_err(fault)?;
-    let record = bytes.map(|bytes| PolicyRecord::decode(&bytes)).transpose().map_err(Fault::internal)?;
-    Ok(record.map(|record| RotationPolicy {
-        max_retries_per_cycle: record.max_retries_per_cycle,
-        max_retry_cycles: record.max_retry_cycles,
-    }))
-}
-
-/// Stores a policy.
-///
-/// # Errors
-/// A refusal when the name cannot be stored.
-pub fn write(txn: &mut Txn, namespace: &NamespaceId, name: &str, policy: RotationPolicy) -> Result<(), Fault> {
-    let RotationPolicy { max_retries_per_cycle, max_retry_cycles } = policy;
-    txn.write(&key(namespace, name)?, &PolicyRecord { max_retries_per_cycle, max_retry_cycles }.encode()).map_err(fault)
-}
-
-/// Removes a policy; removing nothing is fine. What rotates by it is tried for ever from then on.
-///
-/// # Errors
-/// When the store fails.
-pub fn delete(txn: &mut Txn, namespace: &NamespaceId, name: &str) -> Result<(), Fault> {
-    txn.delete(&key(namespace, name)?).map_err(fault)
 }
 
 fn place(namespace: &NamespaceId, mount: &MountId, name: &str) -> Result<StorageKey, Fault> {

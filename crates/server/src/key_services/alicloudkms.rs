@@ -19,13 +19,11 @@ use tresor_wire::json::{self, JsonLimits};
 use tresor_wire::time::rfc3339;
 use zeroize::Zeroizing;
 
-use super::{Answered, BODY_BYTES_MAX, Reach, TIME_MAX, key_of, refusal, text_at};
+use super::{Answered, BODY_BYTES_MAX, Reach, TIME_MAX, ciphertext, key_at, refusal, text_at};
 use crate::config::{AliCloudKmsConfig, ServiceTls};
 
 /// The version of the API.
 const API: &str = "2016-01-20";
-/// The longest ciphertext of a key.
-const CIPHERTEXT_BYTES_MAX: usize = 8192;
 /// Below what a machine is told the keys of its role.
 const ROLES: &str = "latest/meta-data/ram/security-credentials/";
 /// What is said with a status of the caller's fault and meant for now.
@@ -175,12 +173,11 @@ impl KeyService for AliCloudKms {
                 ("EncryptionContext", bound_to.as_str()),
             ];
             let answer = self.ask("Encrypt", &given, &[&plaintext]).await?;
-            let sealed = text_at(&answer, &["CiphertextBlob"]).unwrap_or_default().as_bytes().to_vec();
-            let is_fit = !sealed.is_empty() && sealed.len() <= CIPHERTEXT_BYTES_MAX;
+            let sealed = ciphertext(text_at(&answer, &["CiphertextBlob"]).unwrap_or_default().as_bytes().to_vec());
             // Which key an alias led to, and which version of it.
             let part = |name: &str| text_at(&answer, &[name]).filter(|text| !text.is_empty() && text.len() <= 512);
-            match (is_fit, part("KeyId"), part("KeyVersionId")) {
-                (true, Some(key), Some(version)) => Ok(Sealed { version: format!("{key}/{version}"), sealed }),
+            match (sealed, part("KeyId"), part("KeyVersionId")) {
+                (Some(sealed), Some(key), Some(version)) => Ok(Sealed { version: format!("{key}/{version}"), sealed }),
                 _ => Err(ServiceError::Unexpected("without a ciphertext")),
             }
         })
@@ -194,8 +191,7 @@ impl KeyService for AliCloudKms {
             let answer = self
                 .ask("Decrypt", &[("CiphertextBlob", ciphertext), ("EncryptionContext", bound_to.as_str())], &[])
                 .await?;
-            let bytes = STANDARD.decode(text_at(&answer, &["Plaintext"]).unwrap_or_default()).map(Zeroizing::new);
-            key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
+            key_at(&answer, &["Plaintext"])
         })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tresor_core::{KeyService, Sealed, SealedKey, ServiceError};
-use tresor_env::outgoing::{Ask, Base};
+use tresor_env::outgoing::Ask;
 use tresor_env::{BoxFuture, Doors};
 use tresor_model::{Map, map};
 use tresor_secret::DataKey;
@@ -17,15 +17,11 @@ use tresor_sigv4::{Posted, Scope};
 use zeroize::Zeroizing;
 
 use super::aws_keys::AwsKeys;
-use super::{Answered, Reach, bytes_of, gathered, json_body, key_of, refusal, text_at};
+use super::{Answered, BOUND_TO, Reach, bytes_of, ciphertext, gathered, json_body, key_at, refusal, text_at};
 use crate::config::AwsKmsConfig;
 
 /// The media type of what is asked.
 const JSON: &str = "application/x-amz-json-1.1";
-/// The name in the encryption context.
-const BOUND_TO: &str = "tresor-key-slot";
-/// The longest ciphertext of a key.
-const CIPHERTEXT_BYTES_MAX: usize = 8192;
 /// How many random bytes it gives at once.
 const RANDOM_BYTES_MAX: usize = 1024;
 /// The longest name of a key.
@@ -43,8 +39,7 @@ pub(super) struct AwsKms {
 
 impl AwsKms {
     pub(super) fn new(config: AwsKmsConfig, doors: Doors) -> Self {
-        let host = Base::parse(&config.endpoint).map(|base| base.authority().to_owned()).unwrap_or_default();
-        let reach = Arc::new(Reach { doors, tls: crate::config::ServiceTls::default(), host });
+        let reach = Arc::new(Reach::to(&config.endpoint, doors));
         let keys = AwsKeys::new(config.keys.clone(), Arc::clone(&reach));
         Self { config, keys, reach }
     }
@@ -88,7 +83,7 @@ impl KeyService for AwsKms {
             };
             let answer = self.ask("TrentService.Encrypt", &body, &[&plaintext]).await?;
             let sealed = STANDARD.decode(text_at(&answer, &["CiphertextBlob"]).unwrap_or_default());
-            let sealed = sealed.ok().filter(|sealed| !sealed.is_empty() && sealed.len() <= CIPHERTEXT_BYTES_MAX);
+            let sealed = sealed.ok().and_then(ciphertext);
             let version = text_at(&answer, &["KeyId"]).filter(|name| name.len() <= KEY_NAME_BYTES_MAX);
             match (sealed, version) {
                 (Some(sealed), Some(version)) => Ok(Sealed { version: version.to_owned(), sealed }),
@@ -104,8 +99,7 @@ impl KeyService for AwsKms {
                 "EncryptionContext" => map! { BOUND_TO => sealed.slot.as_str() },
             };
             let answer = self.ask("TrentService.Decrypt", &body, &[]).await?;
-            let bytes = STANDARD.decode(text_at(&answer, &["Plaintext"]).unwrap_or_default()).map(Zeroizing::new);
-            key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
+            key_at(&answer, &["Plaintext"])
         })
     }
 

@@ -15,12 +15,12 @@ use tresor_core::{KeyService, Sealed, SealedKey, ServiceError};
 use tresor_crypto::rsa::RsaKey;
 use tresor_env::outgoing::{Ask, Base, escaped};
 use tresor_env::{BoxFuture, Doors};
-use tresor_model::{Body, Map, map};
+use tresor_model::{Map, map};
 use tresor_secret::DataKey;
 use tresor_wire::json::{self, JsonLimits};
 use zeroize::Zeroizing;
 
-use super::{Answered, Reach, bytes_of, gathered, json_body, key_of, refusal, text_at};
+use super::{Answered, Reach, bytes_of, ciphertext, gathered, json_body, key_at, refusal, text_at};
 use crate::config::{GcpKmsConfig, KeyPlace, ServiceTls};
 
 /// Where the service is.
@@ -31,8 +31,6 @@ const SCOPE: &str = "https://www.googleapis.com/auth/cloudkms";
 const TOKENS: &str = "https://oauth2.googleapis.com/token";
 /// Where a machine asks for the token of its account.
 const OF_MACHINE: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
-/// The longest ciphertext of a key.
-const CIPHERTEXT_BYTES_MAX: usize = 8192;
 /// How few and how many random bytes it gives at once.
 const RANDOM_BYTES: (usize, usize) = (8, 1024);
 /// How many seconds what is signed for a token is good for.
@@ -129,7 +127,7 @@ impl KeyService for GcpKms {
             let body = map! { "plaintext" => plaintext.as_str(), "additionalAuthenticatedData" => bound_to(name) };
             let answer = self.ask("encrypt", &body, &[&plaintext]).await?;
             let sealed = STANDARD.decode(text_at(&answer, &["ciphertext"]).unwrap_or_default());
-            let sealed = sealed.ok().filter(|sealed| !sealed.is_empty() && sealed.len() <= CIPHERTEXT_BYTES_MAX);
+            let sealed = sealed.ok().and_then(ciphertext);
             // The name of the version that sealed it.
             let version = text_at(&answer, &["name"]).and_then(|name| name.rsplit('/').next());
             match (sealed, version.filter(|version| version.len() <= 64)) {
@@ -145,9 +143,7 @@ impl KeyService for GcpKms {
             let bound = bound_to(&sealed.slot);
             let body = map! { "ciphertext" => ciphertext, "additionalAuthenticatedData" => bound };
             let answer = self.ask("decrypt", &body, &[]).await?;
-            let text = answer.get("plaintext").and_then(Body::as_str).unwrap_or_default();
-            let bytes = STANDARD.decode(text).map(Zeroizing::new);
-            key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
+            key_at(&answer, &["plaintext"])
         })
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tresor_core::{AutoKey, ServiceError};
-use tresor_env::outgoing::{Ask, OutgoingError, OutgoingRequest, ServerName, Trust, Untrustable};
+use tresor_env::outgoing::{Ask, Base, OutgoingError, OutgoingRequest, ServerName, Trust, Untrustable};
 use tresor_env::tasks::run_blocking;
 use tresor_env::{Doors, Outgoing, Tasks};
 use tresor_model::{Body, Map};
@@ -45,6 +45,10 @@ use transit::Transit;
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// How large it may be.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// The longest ciphertext of a key.
+const CIPHERTEXT_BYTES_MAX: usize = 8192;
+/// By what name the slot goes along as associated data, where a service has names for that.
+const BOUND_TO: &str = "tresor-key-slot";
 /// More of a message is shown to nobody.
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -91,6 +95,12 @@ struct Answered {
 }
 
 impl Reach {
+    /// The way to a service whose certificate everybody can judge.
+    fn to(endpoint: &str, doors: Doors) -> Self {
+        let host = Base::parse(endpoint).map(|base| base.authority().to_owned()).unwrap_or_default();
+        Self { doors, tls: ServiceTls::default(), host }
+    }
+
     /// Asks once; an answer that is no JSON has nothing in it.
     async fn ask(
         &self,
@@ -218,6 +228,17 @@ where
 fn bytes_of(text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     let bytes = STANDARD.decode(text.unwrap_or_default()).map(Zeroizing::new);
     bytes.map_err(|_| ServiceError::Unexpected("with something that is no base64"))
+}
+
+/// A ciphertext of a key, if it can be one.
+fn ciphertext(sealed: Vec<u8>) -> Option<Vec<u8>> {
+    Some(sealed).filter(|sealed| !sealed.is_empty() && sealed.len() <= CIPHERTEXT_BYTES_MAX)
+}
+
+/// A key that a service opened, which stands somewhere in its answer.
+fn key_at(answer: &Map, path: &[&str]) -> Result<DataKey, ServiceError> {
+    let bytes = bytes_of(text_at(answer, path));
+    key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
 }
 
 /// A key that a service opened.

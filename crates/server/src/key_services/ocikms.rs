@@ -14,24 +14,20 @@ use rustls::pki_types::pem::PemObject;
 use tresor_core::{KeyService, Sealed, SealedKey, ServiceError};
 use tresor_crypto::hash::sha256;
 use tresor_crypto::rsa::RsaKey;
-use tresor_env::outgoing::{Ask, Base};
+use tresor_env::outgoing::Ask;
 use tresor_env::{BoxFuture, Doors};
 use tresor_model::{Map, map};
 use tresor_secret::DataKey;
 use tresor_wire::time::http_date;
 use zeroize::Zeroizing;
 
-use super::{Answered, Reach, json_body, key_of, refusal, text_at};
-use crate::config::{KeyPlace, OciKmsConfig, ServiceTls};
+use super::{Answered, BOUND_TO, Reach, ciphertext, json_body, key_at, refusal, text_at};
+use crate::config::{KeyPlace, OciKmsConfig};
 
 /// The version of the API.
 const API: &str = "20180608";
 /// The media type of what is asked.
 const JSON: &str = "application/json";
-/// The name in the associated data.
-const BOUND_TO: &str = "tresor-key-slot";
-/// The longest ciphertext of a key.
-const CIPHERTEXT_BYTES_MAX: usize = 8192;
 /// What is signed, in this order.
 const SIGNED: &str = "date (request-target) host content-length content-type x-content-sha256";
 
@@ -88,8 +84,8 @@ impl Profile {
 
 impl OciKms {
     pub(super) fn new(config: OciKmsConfig, doors: Doors) -> Self {
-        let host = Base::parse(&config.endpoint).map(|base| base.authority().to_owned()).unwrap_or_default();
-        Self { config, reach: Reach { doors, tls: ServiceTls::default(), host } }
+        let reach = Reach::to(&config.endpoint, doors);
+        Self { config, reach }
     }
 
     /// Who asks, and by which key.
@@ -167,13 +163,12 @@ impl KeyService for OciKms {
                 "associatedData" => map! { BOUND_TO => name },
             };
             let answer = self.ask("encrypt", &body, &[&plaintext]).await?;
-            let sealed = text_at(&answer, &["ciphertext"]).unwrap_or_default().as_bytes().to_vec();
-            let is_fit = !sealed.is_empty() && sealed.len() <= CIPHERTEXT_BYTES_MAX;
+            let sealed = ciphertext(text_at(&answer, &["ciphertext"]).unwrap_or_default().as_bytes().to_vec());
             let version = text_at(&answer, &["keyVersionId"]).unwrap_or_default();
-            if is_fit && version.len() <= 512 {
-                return Ok(Sealed { version: version.to_owned(), sealed });
+            match sealed.filter(|_| version.len() <= 512) {
+                Some(sealed) => Ok(Sealed { version: version.to_owned(), sealed }),
+                None => Err(ServiceError::Unexpected("without a ciphertext")),
             }
-            Err(ServiceError::Unexpected("without a ciphertext"))
         })
     }
 
@@ -188,8 +183,7 @@ impl KeyService for OciKms {
                 "associatedData" => map! { BOUND_TO => sealed.slot.as_str() },
             };
             let answer = self.ask("decrypt", &body, &[]).await?;
-            let bytes = STANDARD.decode(text_at(&answer, &["plaintext"]).unwrap_or_default()).map(Zeroizing::new);
-            key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
+            key_at(&answer, &["plaintext"])
         })
     }
 }

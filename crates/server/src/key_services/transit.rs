@@ -17,7 +17,7 @@ use tresor_model::{Body, Map, map};
 use tresor_secret::DataKey;
 use zeroize::Zeroizing;
 
-use super::{Answered, Reach, bytes_of, gathered, json_body, key_of, refusal, text_at};
+use super::{Answered, Reach, bytes_of, gathered, json_body, key_at, refusal, text_at};
 use crate::config::TransitConfig;
 
 /// The longest ciphertext of a key; one of RSA 4096 has some 700 letters.
@@ -172,9 +172,7 @@ impl KeyService for Transit {
             let ciphertext = ciphertext.map_err(|_| ServiceError::Unprepared("the key slot is damaged".to_owned()))?;
             let body = map! { "ciphertext" => ciphertext, "associated_data" => bound_to(&sealed.slot) };
             let answer = self.write(&self.path("decrypt"), &body, &[]).await?;
-            let text = text_at(&answer, &["data", "plaintext"]).unwrap_or_default();
-            let bytes = STANDARD.decode(text).map(Zeroizing::new);
-            key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
+            key_at(&answer, &["data", "plaintext"])
         })
     }
 

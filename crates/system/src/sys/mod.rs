@@ -18,6 +18,7 @@ mod locked_users;
 mod login_forms;
 pub(crate) mod metrics;
 mod mounts;
+mod named;
 mod namespaces;
 mod nodes;
 mod openapi;

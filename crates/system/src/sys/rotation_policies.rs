@@ -2,27 +2,20 @@
 //!
 //! Deliberately absent: trying (`tresor_core::rotations`), and what rotates.
 
-use tresor_core::rotations as stored;
+use tresor_core::rotations::POLICIES;
 use tresor_engine::retries::RotationPolicy;
-use tresor_engine::{Cx, Data, Keys, Nothing, Routes, Widened};
-use tresor_model::{Fault, Refusal};
+use tresor_engine::{Cx, Data, Keys, Nothing, Routes};
+use tresor_model::Fault;
 use tresor_wire::input::Input;
 use tresor_wire::json::{JsonLimits, decode};
 use tresor_wire::output::Output;
 
 use super::Sys;
+use super::named::{self, ByName};
 use crate::pages::Page;
 
 /// The most that either may be: more is meant to be for ever, which is having no policy.
 const MOST: u64 = 1_000_000;
-
-/// A rotation policy by name.
-#[derive(Input)]
-pub(super) struct ByName {
-    /// Its name.
-    #[input(path)]
-    name: String,
-}
 
 /// A rotation policy to write.
 #[derive(Input)]
@@ -59,21 +52,16 @@ pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
         .done()
 }
 
-pub(super) async fn list(_sys: &Sys, mut cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
-    let namespace = cx.mount.namespace.clone();
-    let txn = cx.view.widen(Widened::assertion());
-    Ok(Keys(stored::names(txn, &namespace, input.after.as_deref(), input.limit.0)?))
+pub(super) async fn list(_sys: &Sys, cx: Cx<'_>, input: Page) -> Result<Keys, Fault> {
+    named::list(&POLICIES, cx, &input)
 }
 
-pub(super) async fn read(_sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Data<PolicyShown>, Fault> {
-    let namespace = cx.mount.namespace.clone();
-    let policy = stored::read(cx.view.widen(Widened::assertion()), &namespace, &input.name)?;
-    let absent = || Fault::from(Refusal::Absent("policy does not exist".into()));
-    let RotationPolicy { max_retries_per_cycle, max_retry_cycles } = policy.ok_or_else(absent)?;
+pub(super) async fn read(_sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Data<PolicyShown>, Fault> {
+    let RotationPolicy { max_retries_per_cycle, max_retry_cycles } = named::read(&POLICIES, cx, &input)?.into();
     Ok(Data(PolicyShown { max_retries_per_cycle, max_retry_cycles }))
 }
 
-pub(super) async fn write(_sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
+pub(super) async fn write(_sys: &Sys, cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
     let (mut retries, mut cycles) = (input.max_retries_per_cycle, input.max_retry_cycles);
     if let Some(text) = input.policy.filter(|text| !text.is_empty()) {
         if retries.is_some() || cycles.is_some() {
@@ -94,9 +82,7 @@ pub(super) async fn write(_sys: &Sys, mut cx: Cx<'_>, input: Write) -> Result<No
         max_retries_per_cycle: checked("max_retries_per_cycle", retries)?,
         max_retry_cycles: checked("max_retry_cycles", cycles)?,
     };
-    let namespace = cx.mount.namespace.clone();
-    stored::write(cx.view.widen(Widened::assertion()), &namespace, &input.name, policy)?;
-    Ok(Nothing)
+    named::write(&POLICIES, cx, &input.name, &policy.into())
 }
 
 fn checked(name: &str, sent: Option<i64>) -> Result<u64, Fault> {
@@ -105,8 +91,6 @@ fn checked(name: &str, sent: Option<i64>) -> Result<u64, Fault> {
     number.ok_or_else(|| Fault::invalid(format!("{name} must be from 0 to {MOST}")))
 }
 
-pub(super) async fn delete(_sys: &Sys, mut cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
-    let namespace = cx.mount.namespace.clone();
-    stored::delete(cx.view.widen(Widened::assertion()), &namespace, &input.name)?;
-    Ok(Nothing)
+pub(super) async fn delete(_sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Nothing, Fault> {
+    named::delete(&POLICIES, cx, &input)
 }

@@ -196,8 +196,8 @@ pub(super) async fn read(sys: &Sys, mut cx: Cx<'_>, input: Why) -> Result<Warned
         let txn = cx.view.widen(Widened::assertion());
         let [acl, password, rotation] = &mut policies;
         *acl += length(space.policies.table().policies("", now).count());
-        *password += length(password_policies::names(txn, &space.id, None, None)?.len());
-        *rotation += length(rotations::names(txn, &space.id, None, None)?.len());
+        *password += length(password_policies::POLICIES.names(txn, &space.id, None, None)?.len());
+        *rotation += length(rotations::POLICIES.names(txn, &space.id, None, None)?.len());
         tresor_env::tasks::breathe().await;
     }
     let [acl, password, rotation] = policies;
