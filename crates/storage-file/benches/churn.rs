@@ -7,6 +7,7 @@
 //! keep a store. Ends with an error when the disk does not follow; times and memory are only printed.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a program of measurements")]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -45,19 +46,23 @@ fn occupied(directory: &Path) -> u64 {
     sizes.sum()
 }
 
-/// What takes the disk, in multiples of what is live: each index, and the log's segments.
+/// What takes the disk, in multiples of what is live: each index, the files of values together, and the log's segments.
 fn composition(directory: &Path, live: u64) -> String {
     let entries = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    let mut parts: Vec<String> = entries
-        .filter_map(|entry| {
-            let metadata = entry.metadata().ok()?;
-            let bytes = if metadata.is_dir() { occupied(&entry.path()) } else { metadata.blocks() * 512 };
-            let name = entry.file_name().to_string_lossy().into_owned();
-            (bytes > 0).then(|| format!("{name} {:.2}", bytes as f64 / live as f64))
-        })
-        .collect();
-    parts.sort_unstable();
-    parts.join(", ")
+    let mut parts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for entry in entries {
+        let Ok(metadata) = entry.metadata() else { continue };
+        let bytes = if metadata.is_dir() { occupied(&entry.path()) } else { metadata.blocks() * 512 };
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let name = if name.starts_with("values-") { "values".to_owned() } else { name };
+        let part = parts.entry(name).or_default();
+        *part = (part.0 + 1, part.1 + bytes);
+    }
+    let said = parts.iter().map(|(name, (files, bytes))| {
+        let part = *bytes as f64 / live as f64;
+        if *files > 1 { format!("{files} of {name} {part:.2}") } else { format!("{name} {part:.2}") }
+    });
+    said.collect::<Vec<_>>().join(", ")
 }
 
 /// A line of the process's status, in MiB.
