@@ -290,6 +290,35 @@ async fn the_engines_own_password_is_rotated_and_never_lost() {
 }
 
 #[tokio::test]
+async fn pol_22_what_is_tried_no_more_is_listed_by_the_paths_that_it_is_written_at() {
+    let server = Slapd::start().unwrap();
+    let harness = node().await;
+    let config = json!({
+        "binddn": MANAGER, "bindpass": MANAGER_PASSWORD, "url": server.url(), "userdn": "ou=people,dc=example,dc=com",
+    });
+    let once = json!({ "max_retries_per_cycle": 0, "max_retry_cycles": 0 });
+    let rotated = json!({ "username": "alice", "rotation_period": "1h", "rotation_policy": "once" });
+    let wrong = json!({ "bindpass": "wrong", "rotation_period": "1h", "rotation_policy": "once" });
+    for (path, body) in [
+        ("sys/namespaces/team", json!({})),
+        ("team/sys/mounts/ldap", json!({ "type": "ldap" })),
+        ("team/ldap/config", config),
+        ("team/sys/policies/rotation/once", once),
+        ("team/ldap/static-role/folder/alice", rotated),
+        ("team/ldap/config", wrong),
+    ] {
+        harness.prepare("POST", path, body).await;
+    }
+    let orphans = async |path: &str| harness.read(path, ROOT).await.expect_status(200).at("/data/orphans").clone();
+    harness.advance(Duration::from_secs(3601)).await;
+    let expected = json!(["ldap/config", "ldap/static-role/folder/alice"]);
+    until!(harness, orphans("team/sys/rotation/orphans").await == expected);
+    assert_eq!(orphans("sys/rotation/orphans").await, json!([]));
+    let below = json!(["team/ldap/config", "team/ldap/static-role/folder/alice"]);
+    assert_eq!(orphans("sys/rotation/orphans?include_child_namespaces=true").await, below);
+}
+
+#[tokio::test]
 async fn dyn_08_a_rotation_that_is_cut_short_leaves_a_password_that_works() {
     let mut server = Slapd::start().unwrap();
     let harness = node_with(&server).await;
