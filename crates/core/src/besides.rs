@@ -1,9 +1,11 @@
-//! What the server keeps for a mount besides its data: when its engine is called, and what passwords are like.
+//! What the server keeps for a mount besides its data: when its engine is called, what passwords are like, and which keys of others
+//! it may use.
 //!
 //! Deliberately absent: state; everything is in the transaction that is handed in.
 
 use tresor_barrier::Txn;
 use tresor_engine::MountFacts;
+use tresor_engine::kept::Granted;
 use tresor_engine::retries::{Retries, RotationPolicy};
 use tresor_engine::view::{Besides, Call};
 use tresor_env::Entropy;
@@ -12,7 +14,7 @@ use tresor_policy::PasswordPolicy;
 use tresor_secret::SecretString;
 
 use crate::leases::wakes;
-use crate::{password_policies, rotations};
+use crate::{kept_keys, password_policies, rotations};
 
 /// What a password is like where no policy is named.
 const DEFAULT_POLICY: &str = r#"
@@ -78,6 +80,10 @@ impl Besides for Stored {
         let policy = PasswordPolicy::parse(&text).map_err(Fault::internal)?;
         let password = policy.generate(&mut |out| entropy.fill(out)).map_err(Fault::internal)?;
         Ok(SecretString::new(password))
+    }
+
+    fn granted_key(&self, txn: &mut Txn, mount: &MountFacts, reference: &str) -> Result<Granted, Fault> {
+        kept_keys::granted(txn, mount, reference)
     }
 }
 

@@ -176,6 +176,16 @@ pub(crate) fn rotation_policies(namespace: &NamespaceId) -> Prefix {
     KeyPrefix::new(namespace, Area::Policies, "rotation/")
 }
 
+/// All who keep keys, as a namespace has them written down.
+pub(crate) fn keepers(namespace: &NamespaceId) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, "keepers/named/")
+}
+
+/// All keys that one of them keeps.
+pub(crate) fn kept_keys(namespace: &NamespaceId, keeper: &str) -> Prefix {
+    KeyPrefix::new(namespace, Area::Core, &format!("keepers/keys/{keeper}/"))
+}
+
 /// How far things of a mount have come that rotate by one.
 pub(crate) fn retries(mount: &str) -> Prefix {
     KeyPrefix::new(&NamespaceId::root(), Area::Leases, &format!("retries/{mount}/"))

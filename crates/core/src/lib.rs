@@ -20,6 +20,7 @@ pub mod first;
 pub mod forward;
 mod gate;
 pub mod holdings;
+pub mod kept_keys;
 mod key_service;
 pub mod keyring;
 pub mod keys;

@@ -8,6 +8,7 @@ pub mod aead;
 pub mod ecdsa;
 pub mod hash;
 pub mod keyring;
+pub mod public_key;
 pub mod rsa;
 pub mod shamir;
 pub mod token_text;

@@ -13,6 +13,7 @@ use tresor_model::{ByteStream, Fault, MountId, Operation, Request, Timestamp};
 use tresor_secret::{SecretString, TokenSecret};
 
 use crate::headers::Headers;
+use crate::kept::{Keepers, KeptKey};
 use crate::view::{View, Widened};
 
 /// The context of one call of one handler.
@@ -32,6 +33,8 @@ pub struct Cx<'a> {
     pub net: &'a Arc<dyn Net>,
     /// What the machine gives the server; see [`Cx::surroundings`].
     pub machine: Machine<'a>,
+    /// Those who keep keys; see [`Cx::kept_key`].
+    pub keepers: Keepers<'a>,
     /// How to wait outside a transaction; what time it is for the request says `now`.
     pub clock: &'a Arc<dyn Clock>,
     /// Who asks.
@@ -50,7 +53,16 @@ impl<'a> Cx<'a> {
     /// The ways to others.
     #[must_use]
     pub const fn ways(&self) -> Ways<'a> {
-        Ways { outgoing: self.outgoing, net: self.net, machine: self.machine, clock: self.clock }
+        Ways { outgoing: self.outgoing, net: self.net, machine: self.machine, keepers: self.keepers, clock: self.clock }
+    }
+
+    /// A key that somebody keeps outside of this server, where the mount was granted it: `KEEPER:KEY`, or the name of a managed key. Its
+    /// keeper is asked when the key is used, so that belongs outside the transaction where it takes part in a change.
+    ///
+    /// # Errors
+    /// A refusal when the mount may not use such a key; a failure when the store fails.
+    pub fn kept_key(&mut self, reference: &str) -> Result<KeptKey, Fault> {
+        self.keepers.key(self.view.granted_key(reference)?)
     }
 
     /// What the machine gives the server, for a mount of the root namespace: keys of its own must not be what somebody gets
@@ -78,6 +90,8 @@ pub struct Ways<'a> {
     pub net: &'a Arc<dyn Net>,
     /// What the machine gives the server.
     pub machine: Machine<'a>,
+    /// Those who keep keys.
+    pub keepers: Keepers<'a>,
     /// How to wait.
     pub clock: &'a Arc<dyn Clock>,
 }
@@ -90,6 +104,7 @@ impl<'a> Ways<'a> {
             outgoing: &doors.outgoing,
             net: &doors.net,
             machine: Machine::new(&doors.surroundings),
+            keepers: Keepers::new(&doors.custody),
             clock: &doors.clock,
         }
     }
@@ -197,6 +212,8 @@ pub struct MountFacts {
     pub max_lease_ttl: Duration,
     /// Whether what it draws has to have random bytes of the server's seal in it, where the server is configured so.
     pub seal_entropy: bool,
+    /// The managed keys that it may use, by their names.
+    pub managed_keys: Vec<String>,
     /// The options that it had when its data had the shape that is being taken over; `None` when there is nothing to take
     /// over.
     pub former_options: Option<BTreeMap<String, String>>,

@@ -11,6 +11,7 @@ use tresor_secret::SecretString;
 
 use crate::context::MountFacts;
 use crate::happened::Happened;
+use crate::kept::Granted;
 use crate::retries::{Retries, RotationPolicy};
 
 /// The part of the request's transaction below one prefix.
@@ -81,6 +82,12 @@ pub trait Besides: Send + Sync {
         policy: &str,
         entropy: &dyn Entropy,
     ) -> Result<SecretString, Fault>;
+
+    /// Where the key is that the mount was granted under this name.
+    ///
+    /// # Errors
+    /// A refusal when it was granted none; a failure when the store fails.
+    fn granted_key(&self, txn: &mut Txn, mount: &MountFacts, reference: &str) -> Result<Granted, Fault>;
 }
 
 /// A record that no listing shows and that costs no place in one, for what is found by who knows its name and when it was
@@ -178,6 +185,12 @@ impl<'a> View<'a> {
     pub fn password(&mut self, policy: &str, entropy: &dyn Entropy) -> Result<SecretString, Fault> {
         let (mount, besides) = self.besides()?;
         besides.password(self.txn, mount, policy, entropy)
+    }
+
+    /// Where the key is that the mount was granted; for [`Cx::kept_key`](crate::Cx::kept_key) alone.
+    pub(crate) fn granted_key(&mut self, reference: &str) -> Result<Granted, Fault> {
+        let (mount, besides) = self.besides()?;
+        besides.granted_key(self.txn, mount, reference)
     }
 
     /// What rotates by itself for `name` is tried again as this rotation policy of the namespace says, from the beginning; by

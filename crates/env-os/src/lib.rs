@@ -23,7 +23,7 @@ pub use net::OsNet;
 pub use surroundings::OsSurroundings;
 pub use workers::ThreadWorkers;
 
-/// All real doors, but for the way to HTTP servers of others: a server brings its own, and nothing else asks any.
+/// All real doors, but for the ways to HTTP servers of others and to keys that others keep: a server brings its own, and nothing else asks any.
 #[must_use]
 pub fn doors() -> Doors {
     Doors {
@@ -33,6 +33,7 @@ pub fn doors() -> Doors {
         net: Arc::new(OsNet),
         outgoing: Arc::new(NoWayOut),
         surroundings: Arc::new(OsSurroundings),
+        custody: Arc::new(tresor_env::custody::Nobody),
         workers: Arc::new(ThreadWorkers::new()),
     }
 }

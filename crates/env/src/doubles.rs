@@ -106,6 +106,7 @@ impl TestDoors {
             net: net.clone(),
             outgoing: outgoing.clone(),
             surroundings: surroundings.clone(),
+            custody: Arc::new(crate::custody::Nobody),
             workers: Arc::new(InlineWorkers),
         };
         Self { doors, clock, disk, net, outgoing, surroundings }

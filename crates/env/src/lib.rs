@@ -5,6 +5,7 @@
 //! here, under [`doubles`]. Deliberately absent: any way to reach the operating system.
 
 pub mod clock;
+pub mod custody;
 pub mod disk;
 pub mod doubles;
 pub mod entropy;
@@ -17,6 +18,7 @@ pub mod tasks;
 use std::sync::Arc;
 
 pub use clock::{Clock, SteadyClock, Timestamp};
+pub use custody::Custody;
 pub use disk::{Disk, DiskFile};
 pub use entropy::Entropy;
 pub use net::Net;
@@ -43,6 +45,8 @@ pub struct Doors {
     pub outgoing: Arc<dyn Outgoing>,
     /// What the machine gives the server.
     pub surroundings: Arc<dyn Surroundings>,
+    /// Keys that others keep.
+    pub custody: Arc<dyn Custody>,
     /// Where blocking work runs: syncs in one lane, password hashing in the other.
     pub workers: Arc<dyn Workers>,
 }

@@ -71,6 +71,7 @@ pub fn node_without(
     let mut registry = tresor_builtin::registry();
     registry.factories.push(crate::leasing::FACTORY);
     registry.factories.push(crate::lending::FACTORY);
+    registry.factories.push(crate::kept::FACTORY);
     registry.factories.retain(|factory| factory.kind != unknown);
     Node::start(store, cluster, doors.clone(), settings, registry)
 }

@@ -17,6 +17,7 @@ pub mod assembly;
 mod captured;
 pub mod cluster;
 pub mod counting;
+pub mod kept;
 pub mod leasing;
 pub mod lending;
 pub mod walk;

@@ -10,6 +10,7 @@ use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::{Mechanism as Asked, MechanismType};
 use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::types::Ulong;
+use tresor_crypto::public_key::{encrypted, of_rsa};
 use tresor_env::Entropy;
 use tresor_secret::Wiped;
 use zeroize::Zeroizing;
@@ -19,7 +20,7 @@ use crate::sealed::Envelope;
 use crate::{Token, TokenError, said};
 
 /// How many bits authenticate what AES in Galois/counter mode sealed.
-const TAG_BITS: u64 = 128;
+pub(crate) const TAG_BITS: u64 = 128;
 /// How long RSA keys are that are made.
 const RSA_BITS: u64 = 3072;
 
@@ -38,7 +39,7 @@ impl KeyName {
         Self { label, id: Some(id.to_vec()).filter(|id| !id.is_empty()) }
     }
 
-    fn attributes(&self) -> Vec<Attribute> {
+    pub(crate) fn attributes(&self) -> Vec<Attribute> {
         let label = self.label.iter().map(|label| Attribute::Label(label.clone().into_bytes()));
         label.chain(self.id.iter().map(|id| Attribute::Id(id.clone()))).collect()
     }
@@ -99,7 +100,8 @@ impl Token<'_> {
                 if self.config.generates && self.find(Use::RsaPrivate, own)?.is_none() {
                     self.generate_pair(own)?;
                 }
-                self.needed(Use::RsaPublic, own)?
+                // A token that is not asked to seal may have the private half alone.
+                self.needed(if self.config.seals_outside { Use::RsaPrivate } else { Use::RsaPublic }, own)?
             }
             Mechanism::AesGcm | Mechanism::AesCbcPad(_) => self.found_or_made(Use::Aes, own)?,
         };
@@ -141,6 +143,11 @@ impl Token<'_> {
                 envelope.hmac_id = wiped(by.name.id.as_deref().unwrap_or_default());
                 envelope.code =
                     Wiped::new(self.session.sign(&hash.asked(), by.handle, &envelope.authenticated(bound_to))?);
+            }
+            Mechanism::RsaOaep(hash) if self.config.seals_outside => {
+                let hash = hash.outside().ok_or(TokenError::Unable("seal outside of its token with this hash"))?;
+                let sealed = encrypted(&self.public_of(key.handle)?, hash, secret);
+                envelope.ciphertext = Wiped::new(sealed.ok_or(TokenError::Unable("seal outside of its token"))?);
             }
             Mechanism::RsaOaep(hash) => {
                 envelope.ciphertext = Wiped::new(self.session.encrypt(&hash.asked(), key.handle, secret)?);
@@ -187,6 +194,16 @@ impl Token<'_> {
             (true, false) => Err(TokenError::NoMechanism(own.to_string())),
             (_, true) => Ok(Mechanism::RsaOaep(self.config.oaep_hash)),
             (false, false) => Err(TokenError::NoKey(own.to_string())),
+        }
+    }
+
+    /// The public half, out of a half of RSA.
+    fn public_of(&self, handle: ObjectHandle) -> Result<Vec<u8>, TokenError> {
+        let wanted = [AttributeType::Modulus, AttributeType::PublicExponent];
+        match self.session.get_attributes(handle, &wanted)?.as_slice() {
+            [Attribute::Modulus(modulus), Attribute::PublicExponent(exponent)]
+            | [Attribute::PublicExponent(exponent), Attribute::Modulus(modulus)] => Ok(of_rsa(modulus, exponent)),
+            _ => Err(TokenError::Unable("show its public half")),
         }
     }
 
@@ -254,17 +271,17 @@ impl Token<'_> {
 }
 
 /// What keeps a key where it was made.
-fn within() -> Vec<Attribute> {
+pub(crate) fn within() -> Vec<Attribute> {
     vec![Attribute::Token(true), Attribute::Private(true), Attribute::Sensitive(true), Attribute::Extractable(false)]
 }
 
 /// A number as the standard has it, on machines where that is wide enough.
-fn bits(number: u64) -> Ulong {
+pub(crate) fn bits(number: u64) -> Ulong {
     Ulong::from(number)
 }
 
 /// What opens to nothing is told from a module that is away.
-fn not_opened(error: &Error) -> TokenError {
+pub(crate) fn not_opened(error: &Error) -> TokenError {
     match error {
         Error::Pkcs11(
             RvError::EncryptedDataInvalid

@@ -1,4 +1,5 @@
-//! A key in a hardware security module: a short secret sealed and opened by it, through the module's own PKCS#11 library.
+//! A key in a hardware security module, through the module's own PKCS#11 library: a short secret sealed and opened by it, and what it
+//! does for others.
 //!
 //! All calls block, for as long as the module likes, so they belong on a thread that nobody needs. Nothing is kept between two of
 //! them but the library: each opens a session, logs in and closes it, so a token that was away is found when it is back. What was
@@ -6,23 +7,27 @@
 //! limits of time, and where PINs lie.
 
 mod keys;
+mod library;
 mod mechanism;
+mod operations;
 mod sealed;
 
 use std::path::PathBuf;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
 use cryptoki::session::{Session, UserType};
 use cryptoki::slot::Slot;
 use cryptoki::types::RawAuthPin;
 use tresor_env::Entropy;
 use tresor_record::Record as _;
-use tresor_secret::ct_eq;
 use zeroize::Zeroizing;
 
 pub use keys::KeyName;
+pub use library::Library;
+use library::State;
 pub use mechanism::{HmacHash, Mechanism, OaepHash};
+pub use operations::MadeKey;
 use sealed::Envelope;
 
 /// How many random bytes a token is asked for at once; how many it gives the standard does not say.
@@ -49,6 +54,12 @@ pub struct TokenConfig {
     pub oaep_hash: OaepHash,
     /// Whether keys that are missing are made.
     pub generates: bool,
+    /// What is made where a key is to be used for others; without it nothing is.
+    pub made: Option<MadeKey>,
+    /// Whether what is sealed by RSA is sealed outside of the token, by the public half that it shows: not all seal themselves.
+    pub seals_outside: bool,
+    /// Whether a library that lost its token is begun anew, once.
+    pub begins_anew: bool,
     /// Whether sessions are such that could write, though nothing is written.
     pub writable: bool,
 }
@@ -105,6 +116,9 @@ pub enum TokenError {
     /// The module says no.
     #[error("{0}")]
     Refused(String),
+    /// The key, or its token, is not made for that.
+    #[error("the key cannot {0}")]
+    Unable(&'static str),
 }
 
 impl From<Error> for TokenError {
@@ -149,20 +163,17 @@ const fn is_away(code: RvError) -> bool {
     )
 }
 
-/// A module, by its library, which is loaded when it is first needed.
+/// A token of a module, by its library, which is loaded when it is first needed.
 pub struct Module {
     config: TokenConfig,
-    loaded: Option<Pkcs11>,
-    is_ready: bool,
-    /// The PIN that it did not take.
-    refused: Option<Zeroizing<Vec<u8>>>,
+    library: Library,
 }
 
 impl Module {
     /// A module of which nothing is asked yet.
     #[must_use]
-    pub const fn new(config: TokenConfig) -> Self {
-        Self { config, loaded: None, is_ready: false, refused: None }
+    pub fn new(config: TokenConfig) -> Self {
+        Self { library: Library::of(&config.library), config }
     }
 
     /// Seals a secret; it opens only with the same `bound_to`, where the mechanism can bind.
@@ -207,22 +218,29 @@ impl Module {
 
     /// Does something in a session. A module that lost its token is begun anew, once: many find one only then.
     fn within<T>(&mut self, pin: &[u8], work: impl Fn(&Token<'_>) -> Result<T, TokenError>) -> Result<T, TokenError> {
-        if self.refused.as_ref().is_some_and(|refused| ct_eq(refused, pin)) {
-            return Err(TokenError::RefusedBefore);
-        }
-        let was_ready = self.is_ready;
-        match self.attempt(pin, &work) {
-            Err(TokenError::Away(_) | TokenError::NoToken(_)) if was_ready => {
-                self.end();
-                self.attempt(pin, &work)
+        let library = self.library.clone();
+        let mut state = library.state();
+        let was_ready = state.is_ready();
+        match self.attempt(&mut state, pin, &work) {
+            Err(TokenError::Away(_) | TokenError::NoToken(_)) if was_ready && self.config.begins_anew => {
+                state.end();
+                self.attempt(&mut state, pin, &work)
             }
             done => done,
         }
     }
 
-    fn attempt<T>(&mut self, pin: &[u8], work: impl Fn(&Token<'_>) -> Result<T, TokenError>) -> Result<T, TokenError> {
-        let context = self.context()?;
+    fn attempt<T>(
+        &self,
+        state: &mut State,
+        pin: &[u8],
+        work: impl Fn(&Token<'_>) -> Result<T, TokenError>,
+    ) -> Result<T, TokenError> {
+        let context = state.context()?;
         let slot = slot(&context, &self.config)?;
+        if state.has_refused(slot, pin) {
+            return Err(TokenError::RefusedBefore);
+        }
         let is_writable = self.config.writable || self.config.generates;
         let session = if is_writable { context.open_rw_session(slot)? } else { context.open_ro_session(slot)? };
         match session.login_with_raw(UserType::User, &RawAuthPin::new(Box::new(pin.to_vec()))) {
@@ -235,7 +253,7 @@ impl Module {
                 | RvError::PinLocked),
                 _,
             )) => {
-                self.refused = Some(Zeroizing::new(pin.to_vec()));
+                state.refuse(slot, pin);
                 return Err(TokenError::WrongPin(format!("{code:?}")));
             }
             Err(other) => return Err(other.into()),
@@ -244,36 +262,6 @@ impl Module {
         // Closing the last session logs out as well; whether it does is of no matter here.
         drop(session.logout());
         done
-    }
-
-    fn context(&mut self) -> Result<Pkcs11, TokenError> {
-        let context = match &self.loaded {
-            Some(loaded) => loaded.clone(),
-            None => self.loaded.insert(Pkcs11::new(&self.config.library)?).clone(),
-        };
-        if !self.is_ready {
-            match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-                Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => self.is_ready = true,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(context)
-    }
-
-    /// Tells the library that it is not needed any more; it stays loaded, as not all can be loaded twice.
-    fn end(&mut self) {
-        if std::mem::take(&mut self.is_ready)
-            && let Some(loaded) = &self.loaded
-        {
-            // Whatever it says to that, it is begun anew the next time.
-            drop(loaded.clone().finalize());
-        }
-    }
-}
-
-impl Drop for Module {
-    fn drop(&mut self) {
-        self.end();
     }
 }
 

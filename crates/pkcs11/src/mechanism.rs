@@ -5,6 +5,7 @@
 
 use cryptoki::mechanism::rsa::{PkcsMgfType, PkcsOaepParams, PkcsOaepSource};
 use cryptoki::mechanism::{Mechanism as Asked, MechanismType};
+use tresor_crypto::public_key::Oaep;
 
 /// How a key seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +139,18 @@ impl OaepHash {
 
     fn name(self) -> &'static str {
         HASHES.iter().find(|(_, hash)| *hash == self).map_or("", |(name, _)| name)
+    }
+
+    /// The same outside of a token; nothing where only tokens do it.
+    #[must_use]
+    pub const fn outside(self) -> Option<Oaep> {
+        match self {
+            Self::Sha1 => Some(Oaep::Sha1),
+            Self::Sha224 => None,
+            Self::Sha256 => Some(Oaep::Sha256),
+            Self::Sha384 => Some(Oaep::Sha384),
+            Self::Sha512 => Some(Oaep::Sha512),
+        }
     }
 
     pub(crate) fn asked(self) -> Asked<'static> {

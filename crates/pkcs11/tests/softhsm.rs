@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 
+use tresor_crypto::public_key::{Curve, verifies};
+use tresor_env::custody::{SignedHash, Signing};
 use tresor_env_os::OsEntropy;
-use tresor_pkcs11::{HmacHash, KeyName, Mechanism, Module, OaepHash, TokenConfig, TokenError};
+use tresor_pkcs11::{HmacHash, KeyName, MadeKey, Mechanism, Module, OaepHash, TokenConfig, TokenError};
 use tresor_services::SoftHsm;
 use tresor_services::softhsm::PIN;
 
@@ -25,6 +27,9 @@ fn config(hsm: &SoftHsm, label: &str) -> TokenConfig {
         hmac_hash: HmacHash::default(),
         oaep_hash: OaepHash::Sha1,
         generates: false,
+        made: None,
+        seals_outside: false,
+        begins_anew: true,
         writable: false,
     }
 }
@@ -58,6 +63,13 @@ fn a_secret_is_sealed_and_opened_by_every_mechanism_and_opens_nowhere_else() {
         assert_eq!(check(&mut Module::new(config(hsm, "aes")), true), "AES_GCM `aes` (id 0x01)");
         let rsa = check(&mut Module::new(config(hsm, "rsa")), false);
         assert_eq!(rsa, "RSA_PKCS_OAEP sha1 `rsa` (id 0x02)");
+        // Sealed outside of the token, it opens in it, and the other way round.
+        let outside = TokenConfig { seals_outside: true, ..config(hsm, "rsa") };
+        assert_eq!(check(&mut Module::new(outside.clone()), false), rsa);
+        let (_, sealed) = seal(&mut Module::new(outside.clone()), b"s").unwrap();
+        assert_eq!(Module::new(config(hsm, "rsa")).open(PIN.as_bytes(), &sealed, b"s").unwrap().as_slice(), SECRET);
+        let unknown = TokenConfig { oaep_hash: OaepHash::Sha224, ..outside };
+        assert!(matches!(seal(&mut Module::new(unknown), b"s").unwrap_err(), TokenError::Unable(_)));
         for hash in [HmacHash::Sha256, HmacHash::Sha384, HmacHash::Sha512] {
             let mechanism = Some(Mechanism::AesCbcPad(hash));
             let cbc = TokenConfig { mechanism, hmac_key: Some(named("hmac")), ..config(hsm, "aes") };
@@ -183,5 +195,72 @@ fn random_bytes_are_those_of_the_token() {
         assert!(module.random(PIN.as_bytes(), 32).is_err());
         hsm.remove(false).unwrap();
         assert!(module.random(PIN.as_bytes(), 32).is_ok());
+    });
+}
+
+#[test]
+fn keys_that_are_used_for_others_are_made_once_and_sign_and_encrypt_as_their_type_does() {
+    let name = "keys_that_are_used_for_others_are_made_once_and_sign_and_encrypt_as_their_type_does";
+    SoftHsm::within(name, "tresor", |hsm| {
+        let pin = PIN.as_bytes();
+        let hashes = [SignedHash::Sha256, SignedHash::Sha384, SignedHash::Sha512];
+        let made =
+            |label: &str, made| Module::new(TokenConfig { generates: true, made: Some(made), ..config(hsm, label) });
+        for (label, kind) in [
+            ("rsa", MadeKey::Rsa(2048)),
+            ("p256", MadeKey::Ec(Curve::P256)),
+            ("p384", MadeKey::Ec(Curve::P384)),
+            ("p521", MadeKey::Ec(Curve::P521)),
+        ] {
+            let mut bare = Module::new(config(hsm, label));
+            assert_eq!(bare.look(pin).unwrap_err(), TokenError::NoKey(format!("`{label}`")));
+            let mut module = made(label, kind);
+            for (hash, pss) in hashes.into_iter().flat_map(|hash| [(hash, false), (hash, true)]) {
+                let how = Signing { hash, pss };
+                let signature = module.sign(pin, how, b"message").unwrap();
+                // What was made is there for everybody.
+                let public = bare.public(pin).unwrap();
+                assert!(verifies(&public, how, b"message", &signature), "{label} {how:?}");
+                assert!(!verifies(&public, how, b"another", &signature), "{label} {how:?}");
+            }
+            bare.look(pin).unwrap();
+        }
+        let mut rsa = Module::new(config(hsm, "rsa"));
+        let sealed = rsa.encrypt(pin, b"text", &OsEntropy).unwrap();
+        assert_eq!(rsa.decrypt(pin, &sealed).unwrap().as_slice(), b"text");
+        let mut curve = Module::new(config(hsm, "p256"));
+        assert_eq!(curve.encrypt(pin, b"text", &OsEntropy).unwrap_err(), TokenError::Unable("encrypt"));
+        assert_eq!(curve.decrypt(pin, b"text").unwrap_err(), TokenError::Unable("decrypt"));
+        let mut aes = made("aes", MadeKey::Aes(32));
+        let sealed = aes.encrypt(pin, b"text", &OsEntropy).unwrap();
+        assert_ne!(sealed, aes.encrypt(pin, b"text", &OsEntropy).unwrap());
+        assert_eq!(aes.decrypt(pin, &sealed).unwrap().as_slice(), b"text");
+        for at in 0..sealed.len() {
+            let mut damaged = sealed.clone();
+            damaged[at] ^= 1;
+            assert!(aes.decrypt(pin, &damaged).is_err(), "{at}");
+        }
+        assert_eq!(aes.decrypt(pin, b"short").unwrap_err(), TokenError::Damaged);
+        let listed = hsm.objects("tresor").unwrap();
+        for (label, count) in [("rsa", 2), ("p256", 2), ("p384", 2), ("p521", 2), ("aes", 1)] {
+            assert_eq!(listed.matches(&format!("label:      {label}\n")).count(), count, "{listed}");
+        }
+    });
+}
+
+#[test]
+fn two_who_use_one_library_do_not_end_it_for_each_other_and_share_what_is_known_of_pins() {
+    let name = "two_who_use_one_library_do_not_end_it_for_each_other_and_share_what_is_known_of_pins";
+    SoftHsm::within(name, "tresor", |hsm| {
+        hsm.make("tresor", "AES:32", "aes", "01").unwrap();
+        let (mut one, mut other) = (Module::new(config(hsm, "aes")), Module::new(config(hsm, "aes")));
+        let (_, sealed) = seal(&mut one, b"s").unwrap();
+        assert_eq!(other.open(PIN.as_bytes(), &sealed, b"s").unwrap().as_slice(), SECRET);
+        drop(one);
+        assert_eq!(other.open(PIN.as_bytes(), &sealed, b"s").unwrap().as_slice(), SECRET);
+        assert!(matches!(other.random(b"wrong-pin", 8).unwrap_err(), TokenError::WrongPin(_)));
+        let mut third = Module::new(config(hsm, "aes"));
+        assert_eq!(third.random(b"wrong-pin", 8).unwrap_err(), TokenError::RefusedBefore);
+        assert!(third.random(PIN.as_bytes(), 8).is_ok());
     });
 }

@@ -70,6 +70,8 @@ pub struct ServerConfig {
     pub listeners: Vec<Listener>,
     /// What opens the store without people; shares open it always.
     pub seal: Option<SealConfig>,
+    /// The libraries of modules that keep keys, by the lower-case names that such keys are written down with.
+    pub kms_libraries: std::collections::BTreeMap<String, PathBuf>,
     /// What is asked once, where the server initialises its store by itself.
     pub initialize: tresor_profile::Profile,
     /// When names are locked after wrong passwords, by the type of auth method.
@@ -149,6 +151,7 @@ impl ServerConfig {
                 ("storage", format!("{:?} {:?}", config.storage, config.join)),
                 ("listener", format!("{:?}", config.listeners)),
                 ("seal", format!("{:?}", config.seal)),
+                ("kms_library", format!("{:?}", config.kms_libraries)),
                 ("user_lockout", format!("{:?}", config.lockout)),
                 ("snapshots", format!("{:?}", config.snapshots)),
                 ("observations", format!("{:?}", config.observations)),

@@ -33,6 +33,7 @@ pub(crate) fn config(arguments: &Arguments) -> Result<ServerConfig, String> {
         join: JoinConfig::default(),
         listeners: vec![listener],
         seal: None,
+        kms_libraries: std::collections::BTreeMap::new(),
         initialize: tresor_profile::Profile::new(tresor_profile::Kind::Initialize),
         lockout: std::collections::BTreeMap::new(),
         snapshots: None,

@@ -6,6 +6,7 @@ mod activity;
 mod auditing;
 pub mod cluster;
 pub mod config;
+mod custody;
 mod dev;
 mod dev_cluster;
 mod dev_directory;
@@ -40,6 +41,7 @@ mod tls;
 mod traces;
 mod watching;
 
+pub use custody::Keepers;
 pub use diagnose::{Diagnosis, diagnose};
 pub use migrate::{Migration, migrate};
 pub use outgoing::Https;

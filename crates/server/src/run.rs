@@ -17,6 +17,7 @@ use tresor_secret::TokenSecret;
 use crate::auditing;
 use crate::cluster::Nodes;
 use crate::config::{self, LogFormat, Pem, SealConfig, ServerConfig, SnapshotsConfig};
+use crate::custody::Keepers;
 use crate::dev;
 use crate::dev_cluster;
 use crate::dev_directory::{self, DevDirectory};
@@ -152,6 +153,8 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         lock_memory()?;
     }
     let doors = Doors { outgoing: Arc::new(Https::default()), ..tresor_env_os::doors() };
+    let custody = Arc::new(Keepers::new(config.kms_libraries.clone(), &doors));
+    let doors = Doors { custody, ..doors };
     // Before anything is opened, because others are told where this node is reached.
     let bound = BoundListeners::bind(&config.listeners, &doors).await?;
     if arguments.recovery {

@@ -623,6 +623,7 @@ pub(crate) fn own_context<'a>(
         outgoing: ways.outgoing,
         net: ways.net,
         machine: ways.machine,
+        keepers: ways.keepers,
         clock: ways.clock,
         caller: Caller {
             address: std::net::Ipv4Addr::UNSPECIFIED.into(),

@@ -528,6 +528,7 @@ impl Mounts {
             default_lease_ttl: or(record.tuning.default_lease_ttl, self.common.settings.default_lease_ttl.min(max)),
             max_lease_ttl: max,
             seal_entropy: record.external_entropy_access,
+            managed_keys: record.tuning.allowed_managed_keys.clone(),
             former_options: record.former.as_ref().map(|former| former.options.clone()),
         }
     }

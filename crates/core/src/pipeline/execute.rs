@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use tresor_barrier::Txn;
 use tresor_engine::answer::AnswerShape;
 use tresor_engine::reply::Afterwards;
-use tresor_engine::{Access, Caller, Cx, Headers, Held, Machine, Reply, View, headers};
+use tresor_engine::{Access, Caller, Cx, Headers, Held, Keepers, Machine, Reply, View, headers};
 use tresor_model::{Body, Fault, Operation, Refusal, Request, Response, Shape, Timestamp};
 use tresor_wire::input::Fields;
 
@@ -303,6 +303,7 @@ pub(super) fn context<'a>(
         outgoing: &unsealed.doors.outgoing,
         net: &unsealed.doors.net,
         machine: Machine::new(&unsealed.doors.surroundings),
+        keepers: Keepers::new(&unsealed.doors.custody),
         clock: &unsealed.doors.clock,
         caller: Caller {
             address: request.connection.peer_address,

@@ -206,6 +206,7 @@ impl Wrapping {
             outgoing: means.ways.outgoing,
             net: means.ways.net,
             machine: means.ways.machine,
+            keepers: means.ways.keepers,
             clock: means.ways.clock,
             caller: Caller {
                 address: IpAddr::V4(Ipv4Addr::LOCALHOST),

@@ -349,6 +349,7 @@ const ABOUT_THE_SERVER: &[&str] = &[
     "internal/inspect",
     "key-status",
     "loggers",
+    "managed-keys",
     "metrics",
     "monitor",
     "quotas",
@@ -372,7 +373,7 @@ const ABOUT_THE_SERVER: &[&str] = &[
 const OF_EACH: &str = "config/ui/custom-messages";
 
 /// What of it also answers in the namespace that administrates the server.
-const LEFT_TO_OTHERS: &[&str] = &["audit-hash", "monitor", "quotas"];
+const LEFT_TO_OTHERS: &[&str] = &["audit-hash", "managed-keys", "monitor", "quotas"];
 
 /// What of it is about keys, and also answers in namespaces that have a seal of their own.
 const ABOUT_KEYS: &[&str] = &["decode-token", "generate-root-token", "key-status", "rotate"];

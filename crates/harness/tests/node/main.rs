@@ -46,6 +46,7 @@ mod headers;
 mod inline_auth;
 mod irrevocable;
 mod joining;
+mod kept_keys;
 mod kv_upgrade;
 mod ldap;
 mod lease_tree;

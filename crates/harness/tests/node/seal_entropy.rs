@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tresor_core::cluster::Alone;
 use tresor_core::{Augmentation, AutoKey, AutoSeal};
 use tresor_env::doubles::TestDoors;
-use tresor_harness::{Harness, assembly};
+use tresor_harness::{Harness, assembly, lending};
 
 use super::service_seal::{FakeService, Mood};
 
@@ -189,4 +189,25 @@ async fn seal_31_random_bytes_of_the_seal_are_its_own_and_those_of_all_are_mixed
     let plain = Harness::start().await;
     let given = plain.write("sys/tools/random/seal/4", tresor_harness::ROOT, json!({})).await.expect_status(200);
     assert_eq!(given.at("/warnings/0"), &json!("no seal/entropy augmentation available, using platform entropy"));
+}
+
+#[tokio::test]
+async fn seal_31_what_rotates_by_itself_waits_for_the_seal_and_is_done_when_that_is_back() {
+    let service = FakeService::new("pkcs11");
+    let harness = uninitialized(&service);
+    let (_, root) = initialize(&harness).await;
+    let accounts = lending::service_anew("seal-entropy");
+    let body = json!({ "type": "lending", "external_entropy_access": true });
+    drop(harness.write("sys/mounts/lent", &root, body).await.expect_status(204));
+    drop(harness.write("lent/config", &root, json!({ "service": "seal-entropy" })).await.expect_status(204));
+    drop(harness.write("lent/fixed/app", &root, json!({ "every": "100s" })).await.expect_status(204));
+    assert_eq!(accounts.passwords("app").len(), 1);
+    service.is(Mood::Away);
+    harness.advance(Duration::from_secs(110)).await;
+    assert_eq!(accounts.passwords("app").len(), 1, "none is made without the seal");
+    service.is(Mood::Well);
+    let before = service.gave();
+    harness.advance(Duration::from_secs(60)).await;
+    assert_eq!(accounts.passwords("app").len(), 2);
+    assert!(service.gave() >= before + 32);
 }

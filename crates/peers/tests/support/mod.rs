@@ -151,6 +151,7 @@ impl World {
             net: self.fabric.host(ip(node.id.0)),
             outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
             surroundings: Arc::new(tresor_env::surroundings::Bare),
+            custody: Arc::new(tresor_env::custody::Nobody),
             workers: Arc::new(InlineWorkers),
         };
         let peers = Peers::new(&doors, &key, node.worker.clone(), Timing::default()).unwrap();

@@ -89,6 +89,7 @@ impl World {
             net: self.fabric.host(ip(at)),
             outgoing: Arc::new(tresor_env::outgoing::NoWayOut),
             surroundings: Arc::new(tresor_env::surroundings::Bare),
+            custody: Arc::new(tresor_env::custody::Nobody),
             workers: Arc::new(InlineWorkers),
         };
         let opening = NodeOpening {

@@ -14,6 +14,7 @@ use super::initialize::read_initialize;
 use super::listener::{Listener, read_listener};
 use super::lockout::read_lockout;
 use super::log_file::read_log_file;
+use super::modules::read_kms_library;
 use super::observations::read_observations;
 use super::postgresql::{LockConfig, read_ha_storage};
 use super::registration::read_registration;
@@ -130,6 +131,7 @@ pub fn parse(
         listeners: Vec::new(),
         join: JoinConfig::default(),
         seal: None,
+        kms_libraries: BTreeMap::new(),
         initialize: tresor_profile::Profile::new(tresor_profile::Kind::Initialize),
         lockout: BTreeMap::new(),
         observations: None,
@@ -360,6 +362,9 @@ fn read_file(
     if own_seal.is_some() {
         config.seal = own_seal;
     }
+    for block in document.labelled_blocks("kms_library").map_err(|error| source.wrong(&error))? {
+        read_kms_library(&mut source, &block, &mut config.kms_libraries)?;
+    }
     for block in document.labelled_blocks("user_lockout").map_err(|error| source.wrong(&error))? {
         read_lockout(&mut source, &block, &mut config.lockout)?;
     }
@@ -394,6 +399,7 @@ fn read_file(
             | "ha_storage"
             | "seal"
             | "entropy"
+            | "kms_library"
             | "snapshots"
             | "observations"
             | "telemetry"

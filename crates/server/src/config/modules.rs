@@ -3,9 +3,10 @@
 //! What the environment says counts more than what the stanza says, as the reference has it. The PIN is a reference, read when it is
 //! needed. Deliberately absent: how a module is asked (`key_services`).
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use tresor_hcl::Position;
+use tresor_hcl::{Block, Position};
 use tresor_pkcs11::{HmacHash, KeyName, Mechanism, OaepHash, TokenConfig};
 
 use super::ConfigError;
@@ -133,24 +134,60 @@ pub(super) fn read_pkcs11(
     }
     let generates = given.flag("generate_key", "VAULT_HSM_GENERATE_KEY")?;
     let writable = given.flag("force_rw_session", "VAULT_HSM_FORCE_RW_SESSION")?;
-    // All that is sealed with an RSA key is sealed by the module.
-    if given.flag("rsa_encrypt_local", "VAULT_HSM_RSA_ENCRYPT_LOCAL")? {
-        return Err(given.wrong("`rsa_encrypt_local` is not available: the module itself seals"));
+    let seals_outside = given.flag("rsa_encrypt_local", "VAULT_HSM_RSA_ENCRYPT_LOCAL")?;
+    if seals_outside && oaep_hash.outside().is_none() {
+        return Err(given.wrong("`rsa_encrypt_local` takes a `rsa_oaep_hash` of sha1, sha256, sha384 or sha512"));
     }
+    if seals_outside && given.flag("disable_software_encryption", "VAULT_HSM_DISABLE_SOFTWARE_ENCRYPTION")? {
+        return Err(given.wrong("`rsa_encrypt_local` is what `disable_software_encryption` forbids"));
+    }
+    let begins_anew = !given.flag("disable_auto_reinit_on_error", "VAULT_HSM_DISABLE_AUTO_REINIT_ON_ERROR")?;
     // What is sealed says which key sealed it; and a module is asked one thing at a time.
     for (name, variable) in [
         ("default_key_label", "VAULT_HSM_DEFAULT_KEY_LABEL"),
         ("default_hmac_key_label", "VAULT_HSM_DEFAULT_HMAC_KEY_LABEL"),
         ("disable_software_encryption", "VAULT_HSM_DISABLE_SOFTWARE_ENCRYPTION"),
         ("max_parallel", "VAULT_HSM_MAX_PARALLEL"),
-        ("disable_auto_reinit_on_error", "VAULT_HSM_DISABLE_AUTO_REINIT_ON_ERROR"),
     ] {
         given.text(name, variable)?;
     }
     let library = PathBuf::from(library);
-    let token =
-        TokenConfig { library, slot, token_label, key, mechanism, hmac_key, hmac_hash, oaep_hash, generates, writable };
+    let token = TokenConfig {
+        library,
+        slot,
+        token_label,
+        key,
+        mechanism,
+        hmac_key,
+        hmac_hash,
+        oaep_hash,
+        generates,
+        made: None,
+        seals_outside,
+        begins_anew,
+        writable,
+    };
     Ok(Pkcs11Config { token, pin })
+}
+
+/// Reads a `kms_library` stanza: a module's library, by the name that keys in it are written down with.
+pub(super) fn read_kms_library(
+    source: &mut Source<'_>,
+    block: &Block<'_>,
+    libraries: &mut BTreeMap<String, PathBuf>,
+) -> Result<(), ConfigError> {
+    if block.labels.as_slice() != ["pkcs11"] {
+        return Err(source.error(block.position, "`kms_library` takes one type, which is `pkcs11`"));
+    }
+    let mut options = Options::of(source, block)?;
+    let needed = |what: &str| source.error(block.position, format!("`kms_library` needs a `{what}`"));
+    let (name, _) = options.text(source, "name")?.ok_or_else(|| needed("name"))?;
+    let (library, _) = options.text(source, "library")?.ok_or_else(|| needed("library"))?;
+    options.finish(source);
+    if libraries.insert(name.to_lowercase(), PathBuf::from(library)).is_some() {
+        return Err(source.error(block.position, format!("there are two `kms_library` of the name {name:?}")));
+    }
+    Ok(())
 }
 
 /// A number, in decimal or, after `0x`, in hexadecimal digits.
@@ -198,6 +235,8 @@ mod tests {
             rsa_oaep_hash    = "sha1"
             generate_key     = "true"
             force_rw_session = "true"
+            rsa_encrypt_local = true
+            disable_auto_reinit_on_error = "true"
             max_parallel     = 1
             default_key_label = "before"
         "#;
@@ -205,6 +244,31 @@ mod tests {
         assert_eq!(seal.key_id(), "slot 2305843009213693953/0x33343536");
         assert_eq!(seal.token.mechanism, Some(Mechanism::AesCbcPad(HmacHash::Sha384)));
         assert!(seal.token.generates && seal.token.writable && seal.token.oaep_hash == OaepHash::Sha1);
+        assert!(seal.token.seals_outside && !seal.token.begins_anew);
+        assert!(!least.token.seals_outside && least.token.begins_anew);
+    }
+
+    #[test]
+    fn libraries_of_modules_have_a_name_each() {
+        let read = |stanzas: &str| {
+            let text = format!("storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\n{stanzas}\n");
+            let config = parse(&[(PathBuf::from("server.hcl"), text)], &|_| None);
+            config.map(|config| config.kms_libraries).map_err(|error| error.to_string())
+        };
+        let stanza =
+            |name: &str| format!("kms_library \"pkcs11\" {{\n  name = \"{name}\"\n  library = \"/{name}.so\"\n}}\n");
+        let libraries = read(&format!("{}{}", stanza("One"), stanza("two"))).unwrap();
+        let expected =
+            [("one", "/One.so"), ("two", "/two.so")].map(|(name, path)| (name.to_owned(), PathBuf::from(path)));
+        assert_eq!(libraries, expected.into());
+        for (stanzas, words) in [
+            (format!("{}{}", stanza("one"), stanza("ONE")), "there are two `kms_library` of the name \"ONE\""),
+            ("kms_library \"moon\" {}".to_owned(), "`kms_library` takes one type"),
+            ("kms_library \"pkcs11\" {}".to_owned(), "needs a `name`"),
+            ("kms_library \"pkcs11\" {\n name = \"x\"\n}".to_owned(), "needs a `library`"),
+        ] {
+            assert!(read(&stanzas).unwrap_err().contains(words), "{stanzas}");
+        }
     }
 
     #[test]
@@ -242,7 +306,16 @@ mod tests {
             ("key_label", "hmac_mechanism = \"md5\"\nkey_label", "`hmac_mechanism` is CKM_SHA256_HMAC"),
             ("key_label", "rsa_oaep_hash = \"md5\"\nkey_label", "`rsa_oaep_hash` is sha1"),
             ("key_label", "generate_key = \"perhaps\"\nkey_label", "`generate_key` is `true` or `false`"),
-            ("key_label", "rsa_encrypt_local = true\nkey_label", "`rsa_encrypt_local` is not available"),
+            (
+                "key_label",
+                "rsa_encrypt_local = true\nrsa_oaep_hash = \"sha224\"\nkey_label",
+                "`rsa_encrypt_local` takes a `rsa_oaep_hash`",
+            ),
+            (
+                "key_label",
+                "rsa_encrypt_local = true\ndisable_software_encryption = true\nkey_label",
+                "`disable_software_encryption` forbids",
+            ),
             ("\"t\"", "\"a label of more than thirty-two bytes\"", "`token_label` is a label"),
             ("\"canary\"", "\"credential://../canary\"", "`pin` is env://"),
         ] {

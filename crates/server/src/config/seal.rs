@@ -204,7 +204,7 @@ pub(super) struct Options<'b> {
 
 impl<'b> Options<'b> {
     /// What is said twice is refused: which of the two is meant nobody knows.
-    fn of(source: &Source<'_>, block: &Block<'b>) -> Result<Self, ConfigError> {
+    pub(super) fn of(source: &Source<'_>, block: &Block<'b>) -> Result<Self, ConfigError> {
         let named = |item: &'b Item| item.keys.first().map(|key| (key.name.as_str(), (&item.value, key.position)));
         let mut given = BTreeMap::new();
         for (name, option) in block.object.items.iter().filter_map(named) {
@@ -224,6 +224,13 @@ impl<'b> Options<'b> {
     /// Yes or no.
     pub(super) fn flag(&mut self, source: &Source<'_>, name: &str) -> Result<Option<bool>, ConfigError> {
         self.given.remove(name).map(|(value, _)| source.flag(name, value)).transpose()
+    }
+
+    /// Whatever is left nobody knows.
+    pub(super) fn finish(self, source: &mut Source<'_>) {
+        for (name, (_, position)) in self.given {
+            source.unknown(name, position);
+        }
     }
 
     fn duration(&mut self, source: &Source<'_>, name: &str, duration: &mut Duration) -> Result<(), ConfigError> {
@@ -287,9 +294,7 @@ pub(super) fn read_seal(
         return Ok(None);
     }
     let way = read(source, &mut options, environment)?;
-    for (name, (_, position)) in options.given {
-        source.unknown(name, position);
-    }
+    options.finish(source);
     Ok(Some(SealConfig { way, checks: is_checked.then_some(checks), augments_entropy: false }))
 }
 
@@ -304,9 +309,7 @@ pub(super) fn read_entropy(source: &mut Source<'_>, block: &Block<'_>) -> Result
         Some((_, at)) => return Err(source.error(at, "`mode` of `entropy` is `augmentation`")),
         None => return Err(source.error(block.position, "`entropy \"seal\"` needs a `mode`, which is `augmentation`")),
     }
-    for (name, (_, position)) in options.given {
-        source.unknown(name, position);
-    }
+    options.finish(source);
     Ok(block.position)
 }
 

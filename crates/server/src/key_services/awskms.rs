@@ -31,20 +31,20 @@ const PASSING: [&str; 4] =
     ["ThrottlingException", "LimitExceededException", "KMSInternalException", "DependencyTimeoutException"];
 
 /// The key management service of AWS.
-pub(super) struct AwsKms {
+pub(crate) struct AwsKms {
     config: AwsKmsConfig,
     keys: AwsKeys,
     reach: Arc<Reach>,
 }
 
 impl AwsKms {
-    pub(super) fn new(config: AwsKmsConfig, doors: Doors) -> Self {
+    pub(crate) fn new(config: AwsKmsConfig, doors: Doors) -> Self {
         let reach = Arc::new(Reach::to(&config.endpoint, doors));
         let keys = AwsKeys::new(config.keys.clone(), Arc::clone(&reach));
         Self { config, keys, reach }
     }
 
-    async fn ask(&self, target: &'static str, body: &Map, withheld: &[&str]) -> Result<Map, ServiceError> {
+    pub(crate) async fn ask(&self, target: &'static str, body: &Map, withheld: &[&str]) -> Result<Map, ServiceError> {
         let keys = self.keys.find().await?;
         let body = json_body(body);
         let scope = Scope { region: &self.config.region, service: "kms" };

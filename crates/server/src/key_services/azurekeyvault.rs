@@ -28,7 +28,7 @@ const WRAPPED_BYTES_MAX: usize = 1024;
 const ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// A vault of keys in Microsoft's cloud.
-pub(super) struct AzureKeyVault {
+pub(crate) struct AzureKeyVault {
     config: AzureKeyVaultConfig,
     reach: Reach,
     /// The vault and the key, as operators know them.
@@ -36,7 +36,7 @@ pub(super) struct AzureKeyVault {
 }
 
 impl AzureKeyVault {
-    pub(super) fn new(config: AzureKeyVaultConfig, doors: Doors) -> Self {
+    pub(crate) fn new(config: AzureKeyVaultConfig, doors: Doors) -> Self {
         let key_id = config.key_id();
         Self { config, reach: Reach { doors, tls: ServiceTls::default(), host: String::new() }, key_id }
     }
@@ -81,22 +81,49 @@ impl AzureKeyVault {
         self.reach.ask(form, url, vec![(Cow::Borrowed("content-type"), media)]).await
     }
 
-    /// Asks the vault to do something with a version of the key; with the newest, without one.
-    async fn ask(&self, version: &str, doing: &str, value: &str) -> Result<Map, ServiceError> {
+    /// Where a version of the key is; the newest, without one.
+    fn place(&self, version: &str) -> String {
+        format!("{}/keys/{}/{}", self.config.vault, escaped(&self.config.key_name), escaped(version))
+    }
+
+    async fn headers(&self) -> Result<(Headers, Zeroizing<String>), ServiceError> {
         let token = self.token().await?;
         let headers = vec![
             (Cow::Borrowed("authorization"), Zeroizing::new(format!("Bearer {}", token.as_str()))),
             (Cow::Borrowed("content-type"), Zeroizing::new("application/json".to_owned())),
         ];
-        let key = escaped(&self.config.key_name);
-        let url = format!("{}/keys/{key}/{}/{doing}?{API}", self.config.vault, escaped(version));
-        let body = json_body(&map! { "alg" => ALGORITHM, "value" => value });
-        let Answered { status, body, .. } = self.reach.ask(Ask::Post(body), url, headers).await?;
+        Ok((headers, token))
+    }
+
+    /// What the vault shows of a version of the key.
+    pub(crate) async fn shown(&self, version: &str) -> Result<Map, ServiceError> {
+        let (headers, token) = self.headers().await?;
+        let url = format!("{}?{API}", self.place(version).trim_end_matches('/'));
+        let Answered { status, body } = self.reach.ask(Ask::Get, url, headers).await?;
         if status == 200 {
             return Ok(body);
         }
-        Err(refusal(status, text_at(&body, &["error", "message"]), &[value, &token]))
+        Err(refusal(status, text_at(&body, &["error", "message"]), &[&token]))
     }
+
+    /// Asks the vault to do something with a version of the key; with the newest, without one.
+    pub(crate) async fn ask(&self, version: &str, doing: &str, body: Map, withheld: &str) -> Result<Map, ServiceError> {
+        let (headers, token) = self.headers().await?;
+        let url = format!("{}/{doing}?{API}", self.place(version));
+        let Answered { status, body } = self.reach.ask(Ask::Post(json_body(&body)), url, headers).await?;
+        if status == 200 {
+            return Ok(body);
+        }
+        Err(refusal(status, text_at(&body, &["error", "message"]), &[withheld, &token]))
+    }
+}
+
+/// What goes along with what is asked.
+type Headers = Vec<(Cow<'static, str>, Zeroizing<String>)>;
+
+/// A value to wrap or unwrap.
+fn wrapping(value: &str) -> Map {
+    map! { "alg" => ALGORITHM, "value" => value }
 }
 
 impl KeyService for AzureKeyVault {
@@ -111,7 +138,7 @@ impl KeyService for AzureKeyVault {
     fn seal<'k>(&'k self, key: &'k [u8; 32], _name: &'k str) -> BoxFuture<'k, Result<Sealed, ServiceError>> {
         Box::pin(async move {
             let value = Zeroizing::new(URL_SAFE_NO_PAD.encode(key));
-            let answer = self.ask("", "wrapkey", &value).await?;
+            let answer = self.ask("", "wrapkey", wrapping(&value), &value).await?;
             let sealed = URL_SAFE_NO_PAD.decode(text_at(&answer, &["value"]).unwrap_or_default());
             let sealed = sealed.ok().filter(|sealed| !sealed.is_empty() && sealed.len() <= WRAPPED_BYTES_MAX);
             let version = text_at(&answer, &["kid"]).and_then(|kid| kid.rsplit('/').next());
@@ -124,7 +151,8 @@ impl KeyService for AzureKeyVault {
 
     fn open<'k>(&'k self, sealed: &'k SealedKey) -> BoxFuture<'k, Result<DataKey, ServiceError>> {
         Box::pin(async move {
-            let answer = self.ask(&sealed.version, "unwrapkey", &URL_SAFE_NO_PAD.encode(&sealed.sealed)).await?;
+            let value = URL_SAFE_NO_PAD.encode(&sealed.sealed);
+            let answer = self.ask(&sealed.version, "unwrapkey", wrapping(&value), &value).await?;
             let bytes = URL_SAFE_NO_PAD.decode(text_at(&answer, &["value"]).unwrap_or_default()).map(Zeroizing::new);
             key_of(&bytes.map_err(|_| ServiceError::Unexpected("with something that is no key"))?)
         })

@@ -5,7 +5,6 @@
 //! of tokens, and accounts of people.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -37,19 +36,27 @@ const RANDOM_BYTES: (usize, usize) = (8, 1024);
 const SIGNED_FOR: i64 = 600;
 
 /// The key management service of Google's cloud.
-pub(super) struct GcpKms {
+pub(crate) struct GcpKms {
     config: GcpKmsConfig,
     reach: Reach,
+    /// The key of an account by its text, where it lies in no file.
+    account: Option<KeyPlace>,
 }
 
 impl GcpKms {
-    pub(super) fn new(config: GcpKmsConfig, doors: Doors) -> Self {
-        Self { config, reach: Reach { doors, tls: ServiceTls::default(), host: String::new() } }
+    pub(crate) fn new(config: GcpKmsConfig, doors: Doors) -> Self {
+        let account = config.credentials.clone().map(KeyPlace::File);
+        Self { config, reach: Reach { doors, tls: ServiceTls::default(), host: String::new() }, account }
+    }
+
+    /// The same as an account whose key is given.
+    pub(crate) fn of_account(config: GcpKmsConfig, account: KeyPlace, doors: Doors) -> Self {
+        Self { account: Some(account), ..Self::new(config, doors) }
     }
 
     async fn token(&self) -> Result<Zeroizing<String>, ServiceError> {
-        let answer = match &self.config.credentials {
-            Some(file) => self.by_account(file).await?,
+        let answer = match &self.account {
+            Some(account) => self.by_account(account).await?,
             None => {
                 let url = format!("{}{OF_MACHINE}", self.config.machine);
                 let headers = vec![(Cow::Borrowed("metadata-flavor"), Zeroizing::new("Google".to_owned()))];
@@ -64,10 +71,10 @@ impl GcpKms {
     }
 
     /// Asks for a token by what the key of an account signs.
-    async fn by_account(&self, file: &Path) -> Result<Answered, ServiceError> {
-        let text = self.reach.secret(&KeyPlace::File(file.to_owned())).await?;
+    async fn by_account(&self, place: &KeyPlace) -> Result<Answered, ServiceError> {
+        let text = self.reach.secret(place).await?;
         let account = json::decode(text.as_bytes(), &JsonLimits::default()).unwrap_or_default();
-        let unusable = || ServiceError::Unprepared(format!("`{}` is no key of a service account", file.display()));
+        let unusable = || ServiceError::Unprepared(format!("`{place}` is no key of a service account"));
         let url = account.text("token_uri").unwrap_or(TOKENS);
         Base::parse(url).filter(|base| base.is_private()).ok_or_else(unusable)?;
         let (name, pem) = (account.text("client_email"), account.text("private_key"));
@@ -91,7 +98,24 @@ impl GcpKms {
         self.ask_of(&self.config.key, doing, body, withheld).await
     }
 
-    async fn ask_of(&self, what: &str, doing: &str, body: &Map, withheld: &[&str]) -> Result<Map, ServiceError> {
+    /// What the service shows of something.
+    pub(crate) async fn shown(&self, what: &str) -> Result<Map, ServiceError> {
+        let token = self.token().await?;
+        let headers = vec![(Cow::Borrowed("authorization"), Zeroizing::new(format!("Bearer {}", token.as_str())))];
+        let Answered { status, body } = self.reach.ask(Ask::Get, format!("{ENDPOINT}/{what}"), headers).await?;
+        if status == 200 {
+            return Ok(body);
+        }
+        Err(refusal(status, text_at(&body, &["error", "message"]), &[&token]))
+    }
+
+    pub(crate) async fn ask_of(
+        &self,
+        what: &str,
+        doing: &str,
+        body: &Map,
+        withheld: &[&str],
+    ) -> Result<Map, ServiceError> {
         let token = self.token().await?;
         let headers = vec![
             (Cow::Borrowed("authorization"), Zeroizing::new(format!("Bearer {}", token.as_str()))),
@@ -168,6 +192,7 @@ impl KeyService for GcpKms {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
     use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
 
     use serde_json::{Value, json};
     use tresor_env::doubles::TestDoors;

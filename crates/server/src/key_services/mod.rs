@@ -33,12 +33,13 @@ use crate::config::{KeyPlace, SealWay, ServiceTls, StaticSealConfig};
 use crate::place;
 use crate::static_seal::ConfiguredKeys;
 use alicloudkms::AliCloudKms;
-use awskms::AwsKms;
-use azurekeyvault::AzureKeyVault;
-use gcpckms::GcpKms;
+pub(crate) use awskms::AwsKms;
+pub(crate) use azurekeyvault::AzureKeyVault;
+pub(crate) use gcpckms::GcpKms;
 use kmip::Kmip;
 use ocikms::OciKms;
 use pkcs11::Pkcs11;
+pub(crate) use pkcs11::{Hsm, blame};
 use transit::Transit;
 
 /// How long one answer may take.
@@ -197,7 +198,7 @@ fn refusal(status: u16, said: Option<&str>, withheld: &[&str]) -> ServiceError {
 }
 
 /// A text somewhere in an answer.
-fn text_at<'b>(body: &'b Map, path: &[&str]) -> Option<&'b str> {
+pub(crate) fn text_at<'b>(body: &'b Map, path: &[&str]) -> Option<&'b str> {
     let (last, maps) = path.split_last()?;
     let inner = maps.iter().try_fold(body, |map, name| map.get(name).and_then(Body::as_map))?;
     inner.text(last)
@@ -225,7 +226,7 @@ where
 }
 
 /// Bytes that a service spells in base64.
-fn bytes_of(text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
+pub(crate) fn bytes_of(text: Option<&str>) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
     let bytes = STANDARD.decode(text.unwrap_or_default()).map(Zeroizing::new);
     bytes.map_err(|_| ServiceError::Unexpected("with something that is no base64"))
 }

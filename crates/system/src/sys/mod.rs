@@ -9,13 +9,16 @@ mod custom_messages;
 mod edge;
 mod events;
 mod explain;
+mod external_keys;
 mod features;
 pub(crate) mod generate_root;
 mod internal;
 mod introspect;
+mod kept_options;
 mod leases;
 mod locked_users;
 mod login_forms;
+mod managed_keys;
 pub(crate) mod metrics;
 mod mounts;
 mod named;
@@ -91,6 +94,7 @@ impl Sys {
 
 /// The routes of files that hold their own.
 fn others(routes: Routes<Sys>) -> Routes<Sys> {
+    let routes = external_keys::routes(managed_keys::routes(routes));
     features::routes(utilization::routes(orphans::routes(replication::routes(routes))))
 }
 

@@ -99,6 +99,7 @@ async fn renew(
             outgoing: cx.outgoing,
             net: cx.net,
             machine: cx.machine,
+            keepers: cx.keepers,
             clock: cx.clock,
             caller: cx.caller,
             mount: &mount.facts,

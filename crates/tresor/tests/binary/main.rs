@@ -32,6 +32,7 @@ mod disks;
 mod events;
 mod fail_over;
 mod joining;
+mod kept_keys;
 mod kmip_seal;
 mod leases;
 mod losses;

@@ -79,6 +79,7 @@ pages! {
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
     migrate: "docs/operate/migrate.md", Start::Nothing;
     module_seal: "docs/operate/module-seal.md", Start::Nothing;
+    kept_keys: "docs/operate/kept-keys.md", Start::Nothing;
     mounts: "docs/operate/mounts.md", Start::DevServer;
     namespaces: "docs/operate/namespaces.md", Start::DevServer;
     shown_by_pages: "docs/operate/pages.md", Start::DevServer;
