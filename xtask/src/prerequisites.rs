@@ -1,5 +1,5 @@
 //! What the test command needs beside the Rust toolchain: Python with `venv`, OpenSSL's command, curl, bash, zsh, fish, valgrind,
-//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, PostgreSQL, MariaDB, Redis, InfluxDB, RabbitMQ, SoftHSM, ip, nft, make, node, npm and a C compiler.
+//! HAProxy, GnuPG, strace, rsyslogd, promtool, slapd, PostgreSQL, MariaDB, Redis, InfluxDB, RabbitMQ, SoftHSM, Pebble, ip, nft, make, node, npm and a C compiler.
 //! What is missing is installed when we are root on a Debian-like system, and otherwise named with the command to
 //! type.
 
@@ -58,6 +58,12 @@ const PREREQUISITES: &[Prerequisite] = &[
     // A hardware security module in software, and a tool of others that makes keys in one.
     Prerequisite { program: "softhsm2-util", probe: &["--version"], package: "softhsm2" },
     Prerequisite { program: "sh", probe: &["-c", "command -v pkcs11-tool"], package: "opensc" },
+    // An authority of certificates that speaks ACME, and a DNS for it.
+    Prerequisite {
+        program: "sh",
+        probe: &["-c", "command -v pebble && command -v pebble-challtestsrv"],
+        package: "pebble",
+    },
     // Connect namespaces of the network, and lose packets between them.
     Prerequisite { program: "ip", probe: &["-V"], package: "iproute2" },
     Prerequisite { program: "nft", probe: &["--version"], package: "nftables" },
@@ -79,7 +85,7 @@ pub fn ensure() -> Result<(), String> {
     let missing = missing_packages();
     if missing.is_empty() {
         println!(
-            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, psql, mariadbd, redis-server, influxd, rabbitmq-server, softhsm2-util, pkcs11-tool, ip, nft, node, npm and cc are there"
+            "python3, openssl, curl, bash, zsh, fish, valgrind, haproxy, gpg, strace, rsyslogd, promtool, slapd, psql, mariadbd, redis-server, influxd, rabbitmq-server, softhsm2-util, pkcs11-tool, pebble, ip, nft, node, npm and cc are there"
         );
         return Ok(());
     }

@@ -12,6 +12,7 @@ mod decode;
 mod encode;
 mod forwarded;
 mod inline;
+mod proofs;
 mod quirks;
 mod request_log;
 mod status;
@@ -38,6 +39,7 @@ pub use budget::{BodyBudget, HeldBody};
 pub use confined::{ListenerOrigins, Numbers};
 pub use encode::Answer;
 pub use forwarded::ForwardedFor;
+pub use proofs::{Proofs, show_proof};
 pub use request_log::RequestLog;
 pub use wanted::WantedHeaders;
 pub use websocket::{Agreed, Talk};
@@ -127,6 +129,8 @@ pub struct Options {
     pub numbers: Numbers,
     /// Whose pages may ask through it; `None` is what is stored.
     pub origins: Option<ListenerOrigins>,
+    /// What authorities of certificates are shown.
+    pub proofs: Option<Arc<dyn Proofs>>,
 }
 
 impl Default for Options {
@@ -146,6 +150,7 @@ impl Default for Options {
             chroot: String::new(),
             numbers: Numbers::default(),
             origins: None,
+            proofs: None,
         }
     }
 }
@@ -163,6 +168,11 @@ where
     B::Data: Buf,
 {
     let (mut head, body) = request.into_parts();
+    if let Some(proofs) = &options.proofs
+        && let Some(answer) = proofs::show(&**proofs, &head).await
+    {
+        return answer;
+    }
     let offer = websocket::offered(&mut head);
     let client = match &options.forwarded_for {
         Some(believed) => believed.client(&mut head.headers, connection.peer_address),

@@ -4,6 +4,7 @@
 //! line and column. What the reference has and this release has not is either harmless to ignore (a warning) or
 //! refused, such as kinds of seals.
 
+mod acme;
 mod audit;
 mod clouds;
 mod initialize;
@@ -38,12 +39,15 @@ use tresor_hcl::Position;
 
 pub use crate::log_file::LogFileConfig;
 pub use crate::proxied::{ProxyProtocol, Unauthorized};
+pub use acme::{AcmeConfig, AcmeKey, AcmeName};
 pub use audit::AuditConfig;
 pub use clouds::{AzureIdentity, AzureKeyVaultConfig, GcpKmsConfig};
 pub use kmip::KmipConfig;
 pub(crate) use kmip::suite_name;
 pub(crate) use listener::parse_address as parse_listen_address;
-pub use listener::{IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT};
+pub use listener::{
+    CertificateFiles, CertificateSource, IDLE_TIMEOUT, Listener, ListenerTls, Place, TlsVersion, WRITE_TIMEOUT,
+};
 pub(crate) use load::load_behind;
 pub(crate) use load::{checked_format, checked_level, no_experiment};
 pub use load::{load, parse};

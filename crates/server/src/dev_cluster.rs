@@ -21,7 +21,7 @@ use tresor_http::{RequestLog, Serve};
 use tresor_model::{Body, map};
 use tresor_secret::UnsealShare;
 
-use crate::config::{Directory, JoinConfig, LeaderConfig, Listener, Pem, ServerConfig, Storage};
+use crate::config::{CertificateSource, Directory, JoinConfig, LeaderConfig, Listener, Pem, ServerConfig, Storage};
 use crate::dev::{self, Ready};
 use crate::dev_directory::{self, STORES};
 use crate::dev_tls::DevCertificates;
@@ -91,7 +91,10 @@ fn configured(
     let listener = Listener::at(SocketAddr::new(bound.ip(), port));
     config.listeners = vec![Listener { tls: own.tls.clone(), cluster_address: Some(CLUSTER_PORT), ..listener }];
     config.storage = storage(number);
-    let authority = own.tls.as_ref().map(|tls| Pem::File(DevCertificates::authority_beside(&tls.certificate_file)));
+    let authority = own.tls.as_ref().and_then(|tls| match &tls.source {
+        CertificateSource::Files(files) => Some(Pem::File(DevCertificates::authority_beside(&files.certificate))),
+        CertificateSource::Acme(_) => None,
+    });
     let leader =
         LeaderConfig { api_address: leader.to_owned(), ca_certificate: authority, client: None, tls_server_name: None };
     config.join = JoinConfig { leaders: vec![leader], non_voter: false };

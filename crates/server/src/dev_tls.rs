@@ -13,7 +13,7 @@ use rcgen::{
 };
 use tresor_secret::SecretBytes;
 
-use crate::config::{ListenerTls, ServerConfig, TlsVersion};
+use crate::config::{CertificateFiles, CertificateSource, ListenerTls, ServerConfig, TlsVersion};
 use crate::dev_directory::{CERTIFICATES, DevDirectory};
 use crate::run::Arguments;
 
@@ -58,8 +58,11 @@ pub(crate) fn prepare(config: &mut ServerConfig, arguments: &Arguments) -> Resul
     // Those of a configuration behind it are as they are configured.
     if let Some(listener) = config.listeners.first_mut() {
         listener.tls = Some(ListenerTls {
-            certificate_file: directory.join(CERTIFICATE_FILE),
-            key_file: directory.join(KEY_FILE),
+            source: CertificateSource::Files(CertificateFiles {
+                certificate: directory.join(CERTIFICATE_FILE),
+                key: directory.join(KEY_FILE),
+                reload_interval: None,
+            }),
             version_min: TlsVersion::Tls12,
             version_max: TlsVersion::Tls13,
             client_ca_file: None,
@@ -67,7 +70,6 @@ pub(crate) fn prepare(config: &mut ServerConfig, arguments: &Arguments) -> Resul
             disable_client_certificates: false,
             cipher_suites: None,
             key_exchanges: None,
-            reload_interval: None,
         });
     }
     Ok(certificates)

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: any behaviour of the API. What is decided here is only what an operator decides.
 
+mod acme;
 mod activity;
 mod auditing;
 pub mod cluster;
@@ -39,6 +40,7 @@ mod storage;
 mod telemetry;
 mod tls;
 mod traces;
+mod validity;
 mod watching;
 
 pub use custody::Keepers;

@@ -15,16 +15,19 @@ use hyper::header::{CONNECTION, HeaderValue};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use rustls::server::ResolvesServerCert;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tresor_env::net::{Listener as Bound, Stream};
 use tresor_env::{Clock, Doors, Tasks};
 use tresor_http::{Agreed, BODIES_BYTES_MAX, BodyBudget, Options, RequestLog, Serve, Talk};
 use tresor_model::Connection;
 use tresor_model::request::Withheld;
 
+use crate::acme::{Keeper, Keepers};
 use crate::activity::Activity;
-use crate::config::{Listener, Place};
+use crate::config::{CertificateSource, Listener, Place};
 use crate::patience::Patient;
 use crate::proxied::{self, ProxyProtocol};
 use crate::tls::{self, Certificate};
@@ -60,6 +63,7 @@ pub(crate) struct Listeners {
     phase: watch::Sender<Phase>,
     tasks: Arc<Tasks>,
     certificates: Vec<Arc<Certificate>>,
+    keepers: Arc<Keepers>,
     doors: Doors,
     /// Where they really listen.
     pub(crate) places: Vec<Place>,
@@ -67,16 +71,25 @@ pub(crate) struct Listeners {
 
 /// Listeners that are bound and serve nobody yet: who connects waits.
 pub(crate) struct BoundListeners {
-    bound: Vec<(Listener, Box<dyn Bound>, Option<TlsAcceptor>)>,
+    bound: Vec<(Listener, Box<dyn Bound>, Option<Tls>)>,
     certificates: Vec<Arc<Certificate>>,
+    keepers: Keepers,
     /// Where they really listen.
     pub(crate) places: Vec<Place>,
+}
+
+/// How a listener shakes hands.
+struct Tls {
+    acceptor: TlsAcceptor,
+    /// Who shows an authority whose the names are, where its certificates come from one.
+    keeper: Option<Arc<Keeper>>,
 }
 
 impl BoundListeners {
     /// Binds every listener.
     pub(crate) async fn bind(configured: &[Listener], doors: &Doors) -> Result<Self, String> {
-        let mut listeners = Self { bound: Vec::new(), certificates: Vec::new(), places: Vec::new() };
+        let keepers = Keepers::default();
+        let mut listeners = Self { bound: Vec::new(), certificates: Vec::new(), keepers, places: Vec::new() };
         for listener in configured {
             let bound = match &listener.place {
                 Place::Tcp(address) => doors.net.listen(*address).await,
@@ -85,9 +98,23 @@ impl BoundListeners {
             let bound = bound.map_err(|error| format!("cannot listen on {}: {error}", listener.place))?;
             let mut acceptor = None;
             if let Some(settings) = &listener.tls {
-                let (config, certificate) = tls::configure(settings)?;
-                acceptor = Some(TlsAcceptor::from(config));
-                listeners.certificates.push(certificate);
+                let provider = tls::provider(settings);
+                let mut keeper = None;
+                let resolver: Arc<dyn ResolvesServerCert> = match &settings.source {
+                    CertificateSource::Files(files) => {
+                        let certificate = tls::certificate(files, &provider)?;
+                        listeners.certificates.push(Arc::clone(&certificate));
+                        certificate
+                    }
+                    CertificateSource::Acme(acme) => {
+                        let ip = bound.local_address().ip();
+                        let own = keeper.insert(Arc::new(Keeper::new(acme, ip, &provider, doors)));
+                        listeners.keepers.add(Arc::clone(own));
+                        Arc::<Keeper>::clone(own)
+                    }
+                };
+                let acceptor_config = tls::configure(settings, provider, resolver)?;
+                acceptor = Some(Tls { acceptor: TlsAcceptor::from(acceptor_config), keeper });
             }
             listeners.places.push(match &listener.place {
                 Place::Tcp(_) => Place::Tcp(bound.local_address()),
@@ -116,16 +143,27 @@ impl BoundListeners {
             phase,
             tasks: Arc::new(Tasks::new()),
             certificates: self.certificates,
+            keepers: Arc::new(self.keepers),
             doors: doors.clone(),
             places: self.places,
         };
+        if !listeners.keepers.is_empty() {
+            let (keepers, mut phases) = (Arc::clone(&listeners.keepers), phases.clone());
+            listeners.tasks.spawn(async move {
+                tokio::select! {
+                    () = keepers.keep() => {}
+                    () = told_to_stop(&mut phases) => {}
+                }
+            });
+        }
+        let proofs = listeners.keepers.is_by_http().then(|| Arc::<Keepers>::clone(&listeners.keepers) as _);
         for certificate in &listeners.certificates {
             if let Some(interval) = certificate.reload_interval() {
                 let follow = follow(Arc::clone(certificate), interval, Arc::clone(&doors.clock), phases.clone());
                 listeners.tasks.spawn(follow);
             }
         }
-        for (mut listener, bound, acceptor) in self.bound {
+        for (mut listener, bound, tls) in self.bound {
             own.iter().for_each(|(name, value)| listener.headers.add_own(name, value));
             let shared = Arc::new(Shared {
                 serve: Arc::clone(serve),
@@ -134,7 +172,9 @@ impl BoundListeners {
                     body_bytes_max: listener.request_bytes_max,
                     bodies: BodyBudget::new(BODIES_BYTES_MAX.max(listener.request_bytes_max.saturating_mul(2))),
                     body_timeout: listener.body_timeout,
-                    is_tls: listener.tls.is_some(),
+                    is_tls: tls.is_some(),
+                    // Authorities ask in the clear.
+                    proofs: Option::clone(&proofs).filter(|_| tls.is_none()),
                     opened: listener.opened.clone(),
                     headers: listener.headers,
                     json: listener.json,
@@ -151,7 +191,7 @@ impl BoundListeners {
                 write_timeout: listener.write_timeout,
                 request_time_max: listener.request_time_max,
                 withheld: listener.withheld,
-                acceptor,
+                tls,
                 proxy_protocol: listener.proxy_protocol,
                 slots: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
                 phases: phases.clone(),
@@ -163,9 +203,10 @@ impl BoundListeners {
 }
 
 impl Listeners {
-    /// Reads every certificate again.
+    /// Reads every certificate again, and tries again to get what was not to be had.
     pub(crate) fn reload_certificates(&self) {
         self.certificates.iter().for_each(|certificate| reload(certificate));
+        self.keepers.try_again();
     }
 
     /// Serves on, and ends each connection with its next answer. (HTTP/2 ends its connections without a loss by itself.)
@@ -218,7 +259,7 @@ struct Shared {
     write_timeout: Duration,
     request_time_max: Option<Duration>,
     withheld: Withheld,
-    acceptor: Option<TlsAcceptor>,
+    tls: Option<Tls>,
     proxy_protocol: Option<ProxyProtocol>,
     slots: Arc<Semaphore>,
     phases: watch::Receiver<Phase>,
@@ -265,16 +306,27 @@ async fn connection(mut stream: Box<dyn Stream>, mut peer: SocketAddr, shared: &
         };
         (stream, peer) = (Box::new(behind), client);
     }
-    match &shared.acceptor {
+    match &shared.tls {
         None => serve(stream, peer, Vec::new(), shared).await,
-        Some(acceptor) => {
-            let handshake = tokio::select! {
-                handshake = acceptor.accept(stream) => handshake?,
+        Some(tls) => {
+            let shaken = tokio::select! {
+                shaken = tls.shake_hands(stream) => shaken?,
                 () = shared.doors.clock.sleep(HANDSHAKE_TIMEOUT) => return Err(io::ErrorKind::TimedOut.into()),
             };
+            let Some(handshake) = shaken else { return Ok(()) };
             let chain = handshake.get_ref().1.peer_certificates().unwrap_or_default();
             let chain = chain.iter().map(|certificate| certificate.as_ref().to_vec()).collect();
             serve(handshake, peer, chain, shared).await
+        }
+    }
+}
+
+impl Tls {
+    /// Shakes hands; nothing is left to serve when that was all that was wanted.
+    async fn shake_hands(&self, stream: Box<dyn Stream>) -> io::Result<Option<TlsStream<Box<dyn Stream>>>> {
+        match &self.keeper {
+            None => self.acceptor.accept(stream).await.map(Some),
+            Some(keeper) => keeper.shake_hands(stream, self.acceptor.config()).await,
         }
     }
 }

@@ -106,8 +106,14 @@ fn trusting(builder: reqwest::ClientBuilder, trust: &Trust) -> Result<reqwest::C
     builder.build().map_err(unusable)
 }
 
+/// A client for one server, for whoever needs more of an answer than the door gives.
+pub(crate) fn client(url: &str, trust: &Trust) -> Result<reqwest::Client, Untrustable> {
+    let builder = if is_beside(url) && has_proxy() { builder().no_proxy() } else { builder() };
+    trusting(builder, trust)
+}
+
 /// What went wrong, without the address that was asked, which could hold a secret.
-fn without_address(error: reqwest::Error) -> String {
+pub(crate) fn without_address(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(&error);

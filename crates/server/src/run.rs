@@ -16,7 +16,7 @@ use tresor_secret::TokenSecret;
 
 use crate::auditing;
 use crate::cluster::Nodes;
-use crate::config::{self, LogFormat, Pem, SealConfig, ServerConfig, SnapshotsConfig};
+use crate::config::{self, CertificateSource, LogFormat, Pem, SealConfig, ServerConfig, SnapshotsConfig};
 use crate::custody::Keepers;
 use crate::dev;
 use crate::dev_cluster;
@@ -349,7 +349,12 @@ pub(crate) fn own_files(config: &ServerConfig, files: &[PathBuf]) -> Vec<PathBuf
     }
     own.extend(config.seal.iter().flat_map(|seal| seal.way.files()).map(Path::to_path_buf));
     for tls in config.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        own.extend([tls.certificate_file.clone(), tls.key_file.clone()]);
+        match &tls.source {
+            CertificateSource::Files(files) => own.extend([files.certificate.clone(), files.key.clone()]),
+            CertificateSource::Acme(acme) => {
+                own.extend([acme.cache.clone()].into_iter().chain(acme.authorities.clone()))
+            }
+        }
         own.extend(tls.client_ca_file.clone());
     }
     own

@@ -23,7 +23,7 @@ use rustls::{
     SupportedProtocolVersion,
 };
 
-use crate::config::{ListenerTls, TlsVersion};
+use crate::config::{CertificateFiles, ListenerTls, TlsVersion};
 
 /// Whether a cipher suite of TLS 1.2 is offered, by its name.
 pub(crate) fn offers(name: &str) -> bool {
@@ -48,7 +48,7 @@ type Seen = Option<(SystemTime, u64, u64)>;
 /// A listener's certificate, replaceable.
 pub(crate) struct Certificate {
     current: ArcSwap<CertifiedKey>,
-    settings: ListenerTls,
+    files: CertificateFiles,
     provider: Arc<CryptoProvider>,
 }
 
@@ -61,20 +61,20 @@ impl std::fmt::Debug for Certificate {
 impl Certificate {
     /// Reads the files again; when they make no sense the old certificate stays.
     pub(crate) fn reload(&self) -> Result<(), String> {
-        let fresh = read(&self.settings, &self.provider)?;
+        let fresh = read(&self.files, &self.provider)?;
         self.current.store(Arc::new(fresh));
         Ok(())
     }
 
     /// How often it is to be looked whether its files were replaced.
     pub(crate) const fn reload_interval(&self) -> Option<Duration> {
-        self.settings.reload_interval
+        self.files.reload_interval
     }
 
     /// What its files are now. Whoever replaces both does it one after the other: a key that does not belong to the certificate
     /// yet is read again when the other one comes.
     pub(crate) fn seen(&self) -> [Seen; 2] {
-        [&self.settings.certificate_file, &self.settings.key_file].map(|file| {
+        [&self.files.certificate, &self.files.key].map(|file| {
             let known = std::fs::metadata(file).ok()?;
             Some((known.modified().ok()?, known.len(), known.ino()))
         })
@@ -94,22 +94,20 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     if found.is_empty() { Err(wrong(&"holds no certificate")) } else { Ok(found) }
 }
 
-fn read(settings: &ListenerTls, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let chain = certificates(&settings.certificate_file)?;
-    let path = settings.key_file.display();
-    let key = PrivateKeyDer::from_pem_file(&settings.key_file).map_err(|error| format!("{path}: {error}"))?;
+fn read(files: &CertificateFiles, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+    let chain = certificates(&files.certificate)?;
+    let path = files.key.display();
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| format!("{path}: {error}"))?;
     let signer = provider.key_provider.load_private_key(key).map_err(|error| format!("{path}: {error}"))?;
     let certified = CertifiedKey::new(chain, signer);
     match certified.keys_match() {
         Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => Ok(certified),
-        Err(_) => {
-            Err(format!("{path}: the key does not belong to the certificate {}", settings.certificate_file.display()))
-        }
+        Err(_) => Err(format!("{path}: the key does not belong to the certificate {}", files.certificate.display())),
     }
 }
 
-/// The configuration of a listener, and the handle that replaces its certificate.
-pub(crate) fn configure(settings: &ListenerTls) -> Result<(Arc<ServerConfig>, Arc<Certificate>), String> {
+/// The cryptography that a listener offers.
+pub(crate) fn provider(settings: &ListenerTls) -> Arc<CryptoProvider> {
     let mut provider = aws_lc_rs::default_provider();
     if let Some(wanted) = settings.cipher_suites.as_ref().filter(|wanted| !wanted.is_empty()) {
         let is_wanted = |name: &str| wanted.iter().any(|wanted| wanted == name);
@@ -119,12 +117,27 @@ pub(crate) fn configure(settings: &ListenerTls) -> Result<(Arc<ServerConfig>, Ar
         let offered = |wanted: &NamedGroup| ALL_KX_GROUPS.iter().find(|group| group.name() == *wanted).copied();
         provider.kx_groups = wanted.iter().filter_map(offered).collect();
     }
-    let provider = Arc::new(provider);
-    let certificate = Arc::new(Certificate {
-        current: ArcSwap::from_pointee(read(settings, &provider)?),
-        settings: settings.clone(),
-        provider: Arc::clone(&provider),
-    });
+    Arc::new(provider)
+}
+
+/// A certificate in files, as they are now.
+pub(crate) fn certificate(
+    files: &CertificateFiles,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<Certificate>, String> {
+    Ok(Arc::new(Certificate {
+        current: ArcSwap::from_pointee(read(files, provider)?),
+        files: files.clone(),
+        provider: Arc::clone(provider),
+    }))
+}
+
+/// The configuration of a listener, which shows what it is told to.
+pub(crate) fn configure(
+    settings: &ListenerTls,
+    provider: Arc<CryptoProvider>,
+    resolver: Arc<dyn ResolvesServerCert>,
+) -> Result<Arc<ServerConfig>, String> {
     let versions: Vec<&'static SupportedProtocolVersion> =
         [(TlsVersion::Tls13, &rustls::version::TLS13), (TlsVersion::Tls12, &rustls::version::TLS12)]
             .into_iter()
@@ -150,10 +163,9 @@ pub(crate) fn configure(settings: &ListenerTls) -> Result<(Arc<ServerConfig>, Ar
     } else {
         builder.with_client_cert_verifier(Arc::new(AnyCertificate(provider)))
     };
-    let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&certificate) as _;
     let mut config = builder.with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok((Arc::new(config), certificate))
+    Ok(Arc::new(config))
 }
 
 /// Takes any certificate whose key the client holds.

@@ -13,6 +13,7 @@ use tresor_model::request::Withheld;
 use tresor_wire::json::JsonLimits;
 
 use super::ConfigError;
+use super::acme::{Acme, AcmeConfig};
 use super::load::Source;
 use super::numbers::{read_in_flight, read_telemetry};
 use super::pages::Pages;
@@ -133,10 +134,8 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The TLS side of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
-    /// The certificate chain, PEM.
-    pub certificate_file: PathBuf,
-    /// Its key, PEM.
-    pub key_file: PathBuf,
+    /// Where its certificate comes from.
+    pub source: CertificateSource,
     /// The oldest version offered.
     pub version_min: TlsVersion,
     /// The newest version offered.
@@ -151,6 +150,24 @@ pub struct ListenerTls {
     pub cipher_suites: Option<Vec<String>>,
     /// The groups of key exchange that are offered, the preferred one first; the usual ones when absent.
     pub key_exchanges: Option<Vec<NamedGroup>>,
+}
+
+/// Where a listener's certificate comes from.
+#[derive(Clone, Debug)]
+pub enum CertificateSource {
+    /// An operator puts it there.
+    Files(CertificateFiles),
+    /// The listener gets it for itself.
+    Acme(AcmeConfig),
+}
+
+/// A certificate in files.
+#[derive(Clone, Debug)]
+pub struct CertificateFiles {
+    /// The certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its key, PEM.
+    pub key: PathBuf,
     /// How often it is looked whether the files were replaced; they are read again at a signal only when absent.
     pub reload_interval: Option<Duration>,
 }
@@ -200,6 +217,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
     let mut listener = Listener::at(SocketAddr::from(([127, 0, 0, 1], 8200)));
     let mut proxies = Proxies::new();
     let mut pages = Pages::default();
+    let mut acme = Acme::new();
     let (mut suites, mut key_exchanges) = (None, None);
     let (mut auto_reload, mut reload_interval) = (false, RELOAD_INTERVAL);
     for item in &block.object.items {
@@ -304,13 +322,7 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
                 }
             }
             proxied if proxies.read(source, proxied, value)? => {}
-            acme if acme.starts_with("tls_acme_") => {
-                let text = format!(
-                    "`{acme}` is not available: let a client of ACME renew `tls_cert_file` and `tls_key_file`, and send \
-                     SIGHUP"
-                );
-                return Err(source.error(name.position, text));
-            }
+            fetched if acme.read(source, fetched, value)? => {}
             forwarded if forwarded.starts_with("x_forwarded_for_client_cert") => {
                 return Err(source.error(name.position, format!("`{forwarded}` is not available: nothing looks at it")));
             }
@@ -343,14 +355,21 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
             "`tls_require_and_verify_client_cert` and `tls_disable_client_certs` exclude each other",
         ));
     }
-    let (Some(certificate_file), Some(key_file)) = (certificate, key) else {
-        return Err(
-            source.error(block.position, "`tls_cert_file` and `tls_key_file` are required, or `tls_disable = true`")
-        );
+    let none = |source: &Source<'_>| {
+        let text = "`tls_cert_file` and `tls_key_file` are required, or `tls_acme_domains`, or `tls_disable = true`";
+        source.error(block.position, text)
+    };
+    let certificate_source = match (certificate, key) {
+        (Some(certificate), Some(key)) => {
+            acme.unused(source);
+            let reload_interval = auto_reload.then_some(reload_interval);
+            CertificateSource::Files(CertificateFiles { certificate, key, reload_interval })
+        }
+        (None, None) => CertificateSource::Acme(acme.judged(source)?.ok_or_else(|| none(source))?),
+        _ => return Err(none(source)),
     };
     listener.tls = Some(ListenerTls {
-        certificate_file,
-        key_file,
+        source: certificate_source,
         version_min,
         version_max,
         client_ca_file: client_ca,
@@ -358,7 +377,6 @@ pub(super) fn read_listener(source: &mut Source<'_>, block: &Block<'_>) -> Resul
         disable_client_certificates: no_certificates,
         cipher_suites: suites,
         key_exchanges,
-        reload_interval: auto_reload.then_some(reload_interval),
     });
     Ok(listener)
 }
@@ -471,17 +489,4 @@ pub(crate) fn parse_address(text: &str) -> Option<SocketAddr> {
         return port.parse().ok().map(|port| SocketAddr::from(([0, 0, 0, 0], port)));
     }
     text.trim_matches(['[', ']']).parse().ok().map(|ip| SocketAddr::new(ip, 8200))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use crate::config::parse;
-
-    #[test]
-    fn a_certificate_is_fetched_by_somebody_else() {
-        let text = "storage \"inmem\" {}\nlistener \"tcp\" {\n tls_acme_domains = [\"a\"]\n}\n";
-        let refused = parse(&[("a.hcl".into(), text.to_owned())], &|_| None).unwrap_err().to_string();
-        assert!(refused.contains("a.hcl:3:") && refused.contains("client of ACME"), "{refused}");
-    }
 }

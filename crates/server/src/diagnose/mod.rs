@@ -10,7 +10,6 @@ mod network;
 mod report;
 mod storage;
 mod system;
-mod validity;
 
 use std::io::Write;
 use std::path::PathBuf;

@@ -10,9 +10,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use tresor_model::Timestamp;
 
-use super::{Check, validity};
-use crate::config::{Listener, ListenerTls, Place, ServerConfig};
-use crate::tls;
+use super::Check;
+use crate::config::{AcmeConfig, CertificateFiles, CertificateSource, Listener, ListenerTls, Place, ServerConfig};
+use crate::{acme, tls, validity};
 
 /// A certificate that ends within this time is to be renewed now.
 const RENEWAL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -81,15 +81,39 @@ pub(super) fn port(name: &str, address: SocketAddr, runs: bool) -> Check {
 }
 
 fn certificate(settings: &ListenerTls) -> Vec<Check> {
-    let mut checks = vec![match tls::configure(settings) {
-        Ok(_) => {
-            Check::ok("Certificate and Key", format!("{} and its key go together", settings.certificate_file.display()))
-        }
+    let mut checks = match &settings.source {
+        CertificateSource::Files(files) => of_files(settings, files),
+        CertificateSource::Acme(acme) => fetched(acme),
+    };
+    checks.extend(settings.client_ca_file.iter().flat_map(|file| dates("Dates of the Clients' Authority", file)));
+    checks
+}
+
+fn of_files(settings: &ListenerTls, files: &CertificateFiles) -> Vec<Check> {
+    let provider = tls::provider(settings);
+    let configured =
+        tls::certificate(files, &provider).and_then(|certificate| tls::configure(settings, provider, certificate));
+    let mut checks = vec![match configured {
+        Ok(_) => Check::ok("Certificate and Key", format!("{} and its key go together", files.certificate.display())),
         Err(error) => Check::fail("Certificate and Key", error, "the listener does not start before this is mended"),
     }];
-    checks.extend(dates("Dates", &settings.certificate_file));
-    checks.extend(settings.client_ca_file.iter().flat_map(|file| dates("Dates of the Clients' Authority", file)));
-    checks.extend(key_mode(&settings.key_file));
+    checks.extend(dates("Dates", &files.certificate));
+    checks.extend(key_mode(&files.key));
+    checks
+}
+
+/// What a listener got for itself until now. Of what it is still to get nothing can be said before it asks.
+fn fetched(config: &AcmeConfig) -> Vec<Check> {
+    let mut checks = Vec::new();
+    for (name, file) in acme::kept(config, &tresor_env_os::doors()) {
+        let found = dates("Dates", &file);
+        if found.is_empty() {
+            let text = format!("{name} has none yet: the server gets it from {} when it starts", config.directory);
+            checks.push(Check::warn("Certificate", text, "see the server's log if it stays so"));
+        }
+        checks.extend(found);
+        checks.extend(key_mode(&file));
+    }
     checks
 }
 

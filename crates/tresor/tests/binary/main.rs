@@ -8,6 +8,7 @@
 mod python;
 mod support;
 
+mod acme;
 mod audit;
 mod audit_ways;
 mod awskms_seal;

@@ -5,8 +5,10 @@
 use std::any::Any;
 use std::path::{Path, PathBuf};
 
+use tresor_services::pebble::Wanted;
 use tresor_services::{
-    FakeTransit, InfluxDb, MariaDb, Moto, Postgres, RabbitMq, Redis, Slapd, influxdb, mariadb, postgres, python, redis,
+    FakeTransit, InfluxDb, MariaDb, Moto, Pebble, Postgres, RabbitMq, Redis, Slapd, free_port, influxdb, mariadb,
+    postgres, python, redis,
 };
 
 /// A server beside a page.
@@ -77,6 +79,23 @@ pub(crate) fn aws() -> Beside {
     ];
     let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
     Beside { stand_ins, python: Some(python), _running: Box::new(moto) }
+}
+
+/// An authority of certificates, which asks at the port that the page's listener has.
+pub(crate) fn pebble() -> Beside {
+    let port = free_port().expect("a port");
+    let wanted = Wanted { tls_port: port, http_port: 9, life: 3600, external: None, nonces_refused: 0 };
+    let pebble = Pebble::start(&wanted).expect("an authority");
+    let root = pebble.authority().with_file_name("root.pem");
+    std::fs::write(&root, pebble.root().expect("its root")).expect("a file");
+    let stand_ins = [
+        ("8443", port.to_string()),
+        ("https://acme.example.com/directory", pebble.directory()),
+        ("/etc/ssl/acme-ca.pem", pebble.authority().display().to_string()),
+        ("/etc/ssl/acme-root.pem", root.display().to_string()),
+    ];
+    let stand_ins = stand_ins.map(|(shown, own)| (shown.to_owned(), own)).to_vec();
+    Beside { stand_ins, python: None, _running: Box::new(pebble) }
 }
 
 /// What stands for another server with a transit engine.

@@ -68,6 +68,7 @@ pages! {
     engine_kv_2: "docs/engines/kv-v2.md", Start::DevServer;
     engine_ldap: "docs/engines/ldap.md", Start::Beside(beside::ldap);
     engine_rabbitmq: "docs/engines/rabbitmq.md", Start::Beside(beside::rabbitmq);
+    acme: "docs/operate/acme.md", Start::NothingBeside(beside::pebble);
     audit: "docs/operate/audit.md", Start::DevServer;
     backup: "docs/operate/backup.md", Start::Nothing;
     cluster: "docs/operate/cluster.md", Start::Nothing;
