@@ -48,7 +48,7 @@ async fn log_in(urls: &str, name: &str, password: &str) -> Result<(), DirectoryE
 
 #[tokio::test]
 async fn a_real_server_is_asked_everything() {
-    let server = Slapd::start().unwrap();
+    let mut server = Slapd::start().unwrap();
     let (plain, secure) = (server.url(), server.secure_url());
 
     // Wrong passwords are told apart from everything else; an empty one is never sent (PWD-06).
@@ -115,12 +115,37 @@ async fn a_real_server_is_asked_everything() {
         let untrusted = dialer(urls, Certificates::default(), start_tls).connect().await;
         assert!(matches!(untrusted, Err(DirectoryError::Unreachable(_))));
     }
+    tls_01_a_wrong_name_and_a_time_that_is_over_are_refused(&mut server).await;
 
     // The next address is tried where one does not answer.
     let refused = "ldap://127.0.0.1:1";
     let error = dialer(refused, Certificates::default(), false).connect().await.err().unwrap();
     assert!(matches!(error, DirectoryError::Unreachable(_)), "{error}");
     as_manager(&format!("{refused},{plain}")).await;
+}
+
+async fn tls_01_a_wrong_name_and_a_time_that_is_over_are_refused(server: &mut Slapd) {
+    let refused = async |server: &Slapd, host: &str| {
+        let trusting = Certificates { authority: server.authority(), ..Certificates::default() };
+        let anybody = Certificates { anybody: true, ..Certificates::default() };
+        let mut reasons = Vec::new();
+        for (url, start_tls) in [(server.secure_url(), false), (server.url(), true)] {
+            let url = url.replace("127.0.0.1", host);
+            drop(dialer(&url, anybody, start_tls).connect().await.unwrap());
+            match dialer(&url, trusting, start_tls).connect().await {
+                Err(DirectoryError::Unreachable(why)) => reasons.push(why.to_string()),
+                other => panic!("{url}: {:?}", other.map(drop)),
+            }
+        }
+        reasons
+    };
+    for why in refused(server, "localhost").await {
+        assert!(why.contains("not valid for name"), "{why}");
+    }
+    server.show_expired().unwrap();
+    for why in refused(server, "127.0.0.1").await {
+        assert!(why.contains("certificate expired"), "{why}");
+    }
 }
 
 #[tokio::test]

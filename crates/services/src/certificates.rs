@@ -1,6 +1,8 @@
 //! Certificates of servers, an authority of its own for each; and authorities for those who want to vouch themselves.
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+};
 
 /// Who vouches for others.
 pub struct Authority {
@@ -50,6 +52,15 @@ pub struct Shown {
 impl Certificates {
     /// Those of a server of this name or address.
     pub(crate) fn of(name: &str) -> Result<Self, String> {
+        Self::made(name, false)
+    }
+
+    /// The same, of which the server's was valid once.
+    pub(crate) fn expired(name: &str) -> Result<Self, String> {
+        Self::made(name, true)
+    }
+
+    fn made(name: &str, is_over: bool) -> Result<Self, String> {
         let made = || -> Result<Self, rcgen::Error> {
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -59,6 +70,9 @@ impl Certificates {
             let key = KeyPair::generate()?;
             let mut own = CertificateParams::new([name.to_owned()])?;
             own.distinguished_name.push(DnType::CommonName, name);
+            if is_over {
+                (own.not_before, own.not_after) = (date_time_ymd(2001, 1, 1), date_time_ymd(2002, 1, 1));
+            }
             let own = own.signed_by(&key, &issuer)?.pem();
             let client_key = KeyPair::generate()?;
             let mut client = CertificateParams::default();

@@ -3,6 +3,7 @@
 //! Below `dc=example,dc=com` it has people, groups, and a manager who may do everything and whose password lies in the
 //! directory like any other's.
 
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::certificates::Certificates;
@@ -78,6 +79,42 @@ impl Slapd {
         &self.authority
     }
 
+    /// Whether somebody logs in.
+    ///
+    /// # Errors
+    /// Text, when it does not answer.
+    pub fn lets_in(&self, name: &str, password: &str) -> Result<bool, String> {
+        let broken = |error: std::io::Error| format!("slapd: {error}: {}", self.home.said());
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port)).map_err(broken)?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).map_err(broken)?;
+        // RFC 4511, 4.2: the first message, a log in by version 3, with a name and a password in the clear.
+        let mut bind = vec![0x02, 1, 3];
+        bind.extend(tagged(0x04, name.as_bytes())?);
+        bind.extend(tagged(0x80, password.as_bytes())?);
+        let mut message = vec![0x02, 1, 1];
+        message.extend(tagged(0x60, &bind)?);
+        stream.write_all(&tagged(0x30, &message)?).map_err(broken)?;
+        let mut answer = [0_u8; 512];
+        let length = stream.read(&mut answer).map_err(broken)?;
+        // What came of it is the first enumerated value.
+        let outcome = answer.get(..length).unwrap_or_default().windows(3).find(|window| window.starts_with(&[0x0a, 1]));
+        outcome.map(|outcome| outcome.ends_with(&[0])).ok_or_else(|| "slapd: no answer to a log in".to_owned())
+    }
+
+    /// From now on shows a certificate whose time is over, of another authority, which [`Self::authority`] is then.
+    ///
+    /// # Errors
+    /// Text that says what did not work.
+    pub fn show_expired(&mut self) -> Result<(), String> {
+        let Certificates { authority, own, key, .. } = Certificates::expired("127.0.0.1")?;
+        self.home.write("ca.pem", &authority)?;
+        self.home.write("own.pem", &own)?;
+        self.home.write("key.pem", &key)?;
+        self.authority = authority;
+        self.stop();
+        self.start_again()
+    }
+
     /// Ends it, and keeps what it holds.
     pub fn stop(&mut self) {
         self.process = None;
@@ -101,6 +138,13 @@ impl Slapd {
         self.process = Some(process.map_err(|why| format!("slapd: {why}: {}", self.home.said()))?);
         Ok(())
     }
+}
+
+/// A value as BER spells it.
+fn tagged(tag: u8, value: &[u8]) -> Result<Vec<u8>, String> {
+    let length = u16::try_from(value.len()).map_err(|_| "too long".to_owned())?;
+    let [high, low] = length.to_be_bytes();
+    Ok([&[tag, 0x82, high, low], value].concat())
 }
 
 fn config(home: &Path) -> String {

@@ -57,6 +57,7 @@ mod namespace_moves;
 mod never_shown;
 mod observations;
 mod openapi;
+mod outgoing_tls;
 mod outside;
 mod overload;
 mod progress;

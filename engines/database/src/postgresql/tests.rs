@@ -203,6 +203,21 @@ impl Fixture {
             );
         }
         assert!(Tls::new(Ssl::Full, NAMES, None, None, None).is_err());
+        // One whose time is over, as soon as the server shows it; whoever does not verify it sees no difference.
+        let authority = self.server.show_expired().unwrap();
+        for mode in ["verify-full", "verify-ca", "require"] {
+            let is_over = async || match of("localhost", mode, Some(&authority)).verify().await {
+                Err(Trouble::Unreachable(why)) => why.contains("certificate expired"),
+                other => panic!("{mode}: {other:?}"),
+            };
+            let mut tries = 0;
+            while !is_over().await {
+                tries += 1;
+                assert!(tries < 1_000, "{mode}: it is refused for another reason");
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
+        of("localhost", "require", None).verify().await.unwrap();
     }
 
     async fn of_several_hosts_the_first_that_answers_is_asked(&self) {
