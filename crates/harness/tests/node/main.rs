@@ -47,6 +47,7 @@ mod inline_auth;
 mod irrevocable;
 mod joining;
 mod kept_keys;
+mod killed_engines;
 mod kv_upgrade;
 mod ldap;
 mod lease_tree;

@@ -25,7 +25,7 @@ pub(crate) struct Aws {
     /// The keys of users, by user.
     pub(crate) keys: BTreeMap<String, Vec<String>>,
     /// What else users have: how it is listed, and what it is called.
-    belongings: BTreeSet<(String, &'static str, String)>,
+    pub(crate) belongings: BTreeSet<(String, &'static str, String)>,
     /// What was asked, and by which key.
     pub(crate) asked: Vec<(String, Form)>,
     /// Where, and for which region, in the same order.
@@ -38,7 +38,7 @@ pub(crate) struct Aws {
     /// When keys were made, where a test says so.
     dates: BTreeMap<String, String>,
     /// What time it is.
-    now: Option<String>,
+    pub(crate) now: Option<String>,
 }
 
 /// Actions that give something to a user, by how that is listed and called, and those that take it away.
@@ -232,11 +232,11 @@ pub(crate) async fn pass(harness: &Harness, seconds: u64) {
     harness.settle().await;
 }
 
-fn users(aws: &Shared) -> Vec<String> {
+pub(crate) fn users(aws: &Shared) -> Vec<String> {
     aws.lock().unwrap().keys.keys().filter(|user| *user != "tresor").cloned().collect()
 }
 
-fn user_role() -> Value {
+pub(crate) fn user_role() -> Value {
     json!({
         "credential_type": "iam_user",
         "policy_document": "{ \"Statement\": [] }",

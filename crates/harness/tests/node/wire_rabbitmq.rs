@@ -9,18 +9,18 @@ use serde_json::{Value, json};
 use tresor_env::outgoing::{Ask, OutgoingError, OutgoingRequest};
 use tresor_harness::{Harness, ROOT};
 
-const BROKER: &str = "https://broker.example.com:15671";
+pub(crate) const BROKER: &str = "https://broker.example.com:15671";
 /// `admin` with `first` and with `second`.
-const FIRST: &str = "Basic YWRtaW46Zmlyc3Q=";
+pub(crate) const FIRST: &str = "Basic YWRtaW46Zmlyc3Q=";
 const SECOND: &str = "Basic YWRtaW46c2Vjb25k";
 
 /// A fake of a broker.
 #[derive(Default)]
 pub(crate) struct Broker {
     /// The password by which its administrator is let in.
-    lets_in: &'static str,
+    pub(crate) lets_in: &'static str,
     /// Its users, with all that was said of each.
-    users: BTreeMap<String, Vec<Value>>,
+    pub(crate) users: BTreeMap<String, Vec<Value>>,
     /// What it was asked, by method and address.
     asked: Vec<String>,
     /// Addresses with this in them fail like this.
@@ -28,7 +28,7 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    fn answer(&mut self, request: &OutgoingRequest) -> Result<(u16, Vec<u8>), OutgoingError> {
+    pub(crate) fn answer(&mut self, request: &OutgoingRequest) -> Result<(u16, Vec<u8>), OutgoingError> {
         let path = request.url.strip_prefix(&format!("{BROKER}/api/")).unwrap_or("elsewhere");
         let (method, body) = match &request.ask {
             Ask::Get => ("GET", None),
