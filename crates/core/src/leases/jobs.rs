@@ -1,6 +1,7 @@
 //! Work over many leases or tokens that an operator ordered: a stored record, done page by page, wherever it is
 //! interrupted. Tidying also finds what the index of ends has lost. Deliberately absent: revoking itself; a job retires, and the task of `revoke` asks the engines.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,21 +133,22 @@ impl Leases {
         Ok(found)
     }
 
-    /// What was set aside because it cannot be read, by name, with what is wrong: of a namespace, and in the root namespace
-    /// of all.
+    /// What was set aside because it cannot be read, by name, with what is wrong: of these namespaces, and where the root
+    /// namespace is one, of all.
     ///
     /// # Errors
     /// A failure when the store fails.
     pub fn set_aside(
         &self,
         txn: &mut Txn,
-        namespace: &NamespaceId,
+        namespaces: &BTreeSet<NamespaceId>,
         limit: usize,
     ) -> Result<Vec<(String, SetAside)>, Fault> {
         let aside = keys::set_aside().map_err(Fault::internal)?;
         let mut found = Vec::new();
         let names = every_name(txn, &aside).map_err(Fault::internal)?;
-        let is_shown = |name: &String| namespace.is_root() || home(name) == *namespace;
+        let has_all = namespaces.iter().any(NamespaceId::is_root);
+        let is_shown = |name: &String| has_all || namespaces.contains(&home(name));
         for name in names.into_iter().filter(is_shown).take(limit) {
             let key = aside.key(&name).map_err(Fault::internal)?;
             if let Some(bytes) = txn.read(&key).map_err(Fault::internal)? {

@@ -252,7 +252,8 @@ async fn writers_that_wait_share_one_sync_of_each_node() {
             }
             for (at, after) in syncs().into_iter().enumerate() {
                 let took = after - before[at];
-                assert!(took <= 2 + writers / 32, "{writers} writers took {took} syncs of node {at} of {nodes}");
+                // One write is one sync on each node; of many, those that wait share it.
+                assert!(took <= 1 + writers / 32, "{writers} writers took {took} syncs of node {at} of {nodes}");
             }
         }
     }

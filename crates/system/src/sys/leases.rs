@@ -525,7 +525,8 @@ pub(super) async fn count(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Dat
             }
         }
         "damaged" => {
-            let found = sys.handles.leases.set_aside(cx.view.widen(Widened::assertion()), &space.id, SHOWN_MAX)?;
+            let asked = spaces.iter().map(|space| space.id.clone()).collect();
+            let found = sys.handles.leases.set_aside(cx.view.widen(Widened::assertion()), &asked, SHOWN_MAX)?;
             counts.insert("unknown".to_owned(), u64::try_from(found.len()).unwrap_or(u64::MAX));
         }
         "" => return Err(Fault::invalid("missing required field \"type\"")),
@@ -560,7 +561,7 @@ pub(super) async fn irrevocable(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Resu
     };
     let leases: Vec<Body> = if is_damaged {
         // What it was is in a record that cannot be read: its name in the index is all there is.
-        let found = sys.handles.leases.set_aside(txn, &space.id, limit)?;
+        let found = sys.handles.leases.set_aside(txn, &[space.id.clone()].into(), limit)?;
         found.iter().map(|(name, aside)| shown(name, "", &aside.reason)).collect()
     } else {
         let found = sys.handles.leases.irrevocable(txn, &space, None, limit)?;
