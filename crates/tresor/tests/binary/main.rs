@@ -32,6 +32,7 @@ mod differential;
 mod disks;
 mod events;
 mod fail_over;
+mod hvac_engines;
 mod joining;
 mod kept_keys;
 mod kmip_seal;
