@@ -123,7 +123,7 @@ impl Trio {
             until_accepted(&mut connection, "POST", "sys/storage/raft/join", "", Some(&join)).await?;
             until_accepted(&mut connection, "PUT", "sys/unseal", "", Some(&key)).await?;
         }
-        let mut trio = Self { nodes, key, tokens: Tokens { root, ordinary: String::new() } };
+        let mut trio = Self { nodes, key, tokens: Tokens { root, ..Tokens::default() } };
         trio.tokens.ordinary.clone_from(&trio.tokens.root);
         trio.until_whole().await?;
         trio.furnish().await?;

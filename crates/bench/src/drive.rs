@@ -95,7 +95,11 @@ impl Client {
             self.random ^= self.random << 13;
             self.random ^= self.random >> 7;
             self.random ^= self.random << 17;
-            let answer = self.connection.exchange(self.prepared.pick(self.random)).await?;
+            let mut answer = self.connection.exchange(self.prepared.pick(self.random)).await?;
+            let is_success = (200..=299).contains(&answer.status);
+            if is_success && let Some(next) = self.prepared.next(|| self.connection.body(&answer))? {
+                answer = self.connection.exchange(&next).await?;
+            }
             if !(200..=299).contains(&answer.status) {
                 self.seen.failures += 1;
                 let body = self.connection.body(&answer);

@@ -1,8 +1,10 @@
-//! The loads, as one table. A later issue that brings a feature adds its row here.
+//! The loads, as one table. Whoever brings a feature that costs something else adds its row here.
 //!
-//! Secret leases get theirs as soon as a test engine in the binary makes some; logins and wrapping likewise.
+//! Every engine that gives leased secrets asks a service of others, so the one that is measured here asks one that answers at once
+//! (`broker.rs`); with a real one, `credentials.rs` measures accounts of a database. Deliberately absent: logins by a password, whose cost
+//! is that of its hash.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::connection::request;
 
@@ -60,6 +62,14 @@ pub(crate) enum Kind {
     LookupSelf,
     /// Nine are read, one is written.
     Mixed,
+    /// A role and its secret become a token.
+    Login,
+    /// A user of a broker is made, under a lease.
+    Lease,
+    /// Something is wrapped.
+    Wrap,
+    /// Something is wrapped, and then taken out again.
+    Unwrap,
     /// The node says how it is: nobody asks who wants to know, and nothing is read or recorded, so that this is what
     /// HTTP and TLS cost.
     Health,
@@ -107,6 +117,10 @@ pub(crate) const LOADS: &[Load] = &[
     load("list-1000-elided", "the same with `elide_list_responses`", 64, Kind::List).elided().goal(5_000.0),
     load("token-create", "token creation, leased, 64 clients", 64, Kind::CreateToken).goal(12_000.0),
     load("token-lookup-self", "look-up of the caller's own token, 64 clients", 64, Kind::LookupSelf).goal(30_000.0),
+    load("approle-login", "AppRole login, a leased token, 64 clients", 64, Kind::Login),
+    load("secret-lease", "RabbitMQ user under a lease, of a broker that answers at once, 64 clients", 64, Kind::Lease),
+    load("wrap", "wrapping of one value, 64 clients, ordinary token", 64, Kind::Wrap),
+    load("wrap-unwrap", "the same, and unwrapped: two requests that count as one, 64 clients", 64, Kind::Unwrap),
 ];
 
 /// Who asks.
@@ -116,12 +130,16 @@ pub(crate) struct Tokens {
     pub(crate) root: String,
     /// A token with one small policy.
     pub(crate) ordinary: String,
+    /// The body of a login.
+    pub(crate) login: String,
 }
 
 /// Requests, ready to be sent: of each ten, nine come from the first list and one from the second, if there is one.
 pub(crate) struct Prepared {
     common: Vec<Vec<u8>>,
     rare: Vec<Vec<u8>>,
+    /// Whether what was answered is unwrapped.
+    unwraps: bool,
 }
 
 impl Prepared {
@@ -139,8 +157,21 @@ impl Prepared {
                 let body = json!({ "policies": ["bench"], "ttl": "24h" }).to_string();
                 (vec![request("POST", "auth/token/create", &tokens.root, &body)], Vec::new())
             }
+            Kind::Login => (vec![request("POST", "auth/approle/login", "", &tokens.login)], Vec::new()),
+            Kind::Lease => (vec![request("GET", "rabbitmq/creds/bench", ordinary, "")], Vec::new()),
+            Kind::Wrap | Kind::Unwrap => (vec![wrap(ordinary)], Vec::new()),
         };
-        Self { common, rare }
+        Self { common, rare, unwraps: kind == Kind::Unwrap }
+    }
+
+    /// What is asked next because of an answer, as a part of the same: nothing, or a request; none that could be made is an error.
+    pub(crate) fn next(&self, body: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, String> {
+        if !self.unwraps {
+            return Ok(None);
+        }
+        let answer: Value = serde_json::from_slice(&body()).map_err(|error| error.to_string())?;
+        let token = answer.pointer("/wrap_info/token").and_then(Value::as_str).ok_or("nothing was wrapped")?;
+        Ok(Some(request("POST", "sys/wrapping/unwrap", token, "")))
     }
 
     /// One of them, by a random number.
@@ -162,6 +193,13 @@ pub(crate) fn secret(bytes: usize, at: usize) -> String {
     json!({ "data": { "password": format!("{at:08}").repeat(bytes / 8) } }).to_string()
 }
 
+/// Wraps a value for an hour.
+fn wrap(token: &str) -> Vec<u8> {
+    let plain = request("POST", "sys/wrapping/wrap", token, r#"{"value":"wrapped"}"#);
+    let head = b"POST /v1/sys/wrapping/wrap HTTP/1.1\r\n";
+    [head.as_slice(), b"X-Vault-Wrap-TTL: 1h\r\n", plain.get(head.len()..).unwrap_or_default()].concat()
+}
+
 fn reads(bytes: usize, token: &str) -> Vec<Vec<u8>> {
     (0..NAMES).map(|at| request("GET", &read_path(bytes, at), token, "")).collect()
 }
@@ -180,7 +218,7 @@ mod tests {
 
     #[test]
     fn every_load_has_its_own_name_and_something_to_ask() {
-        let tokens = Tokens { root: "r".to_owned(), ordinary: "o".to_owned() };
+        let tokens = Tokens { root: "r".to_owned(), ordinary: "o".to_owned(), login: "{}".to_owned() };
         let names: BTreeSet<_> = LOADS.iter().map(|load| load.name).collect();
         assert_eq!(names.len(), LOADS.len());
         for load in LOADS {
@@ -203,8 +241,23 @@ mod tests {
     }
 
     #[test]
+    fn what_was_wrapped_is_unwrapped_by_its_token() {
+        let tokens = Tokens { ordinary: "o".to_owned(), ..Tokens::default() };
+        let answer = || br#"{"wrap_info":{"token":"hvs.w","ttl":3600}}"#.to_vec();
+        let unwrap = Prepared::new(Kind::Unwrap, &tokens);
+        assert!(unwrap.pick(0).starts_with(b"POST /v1/sys/wrapping/wrap HTTP/1.1\r\nX-Vault-Wrap-TTL: 1h\r\nHost: "));
+        let next = unwrap.next(answer).unwrap_or_default().unwrap_or_default();
+        let next = String::from_utf8_lossy(&next).into_owned();
+        assert!(
+            next.starts_with("POST /v1/sys/wrapping/unwrap HTTP/1.1\r\n") && next.contains("X-Vault-Token: hvs.w\r\n")
+        );
+        assert!(unwrap.next(|| b"{}".to_vec()).is_err());
+        assert_eq!(Prepared::new(Kind::Wrap, &tokens).next(answer), Ok(None));
+    }
+
+    #[test]
     fn one_of_ten_mixed_requests_writes() {
-        let tokens = Tokens { root: "r".to_owned(), ordinary: "o".to_owned() };
+        let tokens = Tokens { root: "r".to_owned(), ordinary: "o".to_owned(), login: "{}".to_owned() };
         let mixed = Prepared::new(Kind::Mixed, &tokens);
         let writes = (0..1000_u64).filter(|random| mixed.pick(*random).starts_with(b"POST")).count();
         assert_eq!(writes, 100);

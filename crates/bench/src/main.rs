@@ -8,6 +8,7 @@
 
 mod answer;
 mod bare;
+mod broker;
 mod cluster;
 mod connection;
 mod contender;

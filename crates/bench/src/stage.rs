@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::broker;
 use crate::connection::Connection;
 use crate::contender::Contender;
 use crate::loads::{Audit, Load, NAMES, Prepared, Tokens, read_path, secret};
@@ -18,7 +19,8 @@ const AT_REST: Duration = Duration::from_secs(12);
 /// What the ordinary token may do.
 const POLICY: &str = "path \"kv/data/*\" { capabilities = [\"create\", \"update\", \"read\"] }\n\
                       path \"kv/metadata/*\" { capabilities = [\"list\", \"read\"] }\n\
-                      path \"other/data/+/config\" { capabilities = [\"read\"] }\n";
+                      path \"other/data/+/config\" { capabilities = [\"read\"] }\n\
+                      path \"rabbitmq/creds/bench\" { capabilities = [\"read\"] }\n";
 
 /// A server that is ready.
 pub(crate) struct Stage {
@@ -46,7 +48,7 @@ impl Stage {
         let opened_mib = contender.usage()?.resident_mib;
         tokio::time::sleep(AT_REST).await;
         let idle_mib = contender.usage()?.resident_mib;
-        let tokens = Tokens { root, ordinary: String::new() };
+        let tokens = Tokens { root, ..Tokens::default() };
         let mut stage = Self { contender, opened_mib, idle_mib, tokens, audit: Audit::Off };
         stage.audit_by(&mut connection, Audit::File).await?;
         stage.furnish(&mut connection).await?;
@@ -78,6 +80,11 @@ impl Stage {
                     connection.succeed("POST", &path, &root, Some(&body)).await?;
                 }
             }
+        }
+        self.tokens.login = approle(connection, &root).await?;
+        if let Err(refused) = rabbitmq(connection, &root).await {
+            // Another server may not have that engine: its load has no result then, and says why.
+            println!("{}: {refused}", self.contender.name);
         }
         Ok(())
     }
@@ -127,6 +134,28 @@ impl Stage {
         self.contender.rotate_audit_file()?;
         Ok(measured)
     }
+}
+
+/// A role whose secret can be used without end; the body of a login by it.
+async fn approle(connection: &mut Connection, root: &str) -> Result<String, String> {
+    connection.succeed("POST", "sys/auth/approle", root, Some(&json!({ "type": "approle" }))).await?;
+    let role = json!({ "token_policies": ["bench"], "token_ttl": "24h" });
+    until_accepted(connection, "POST", "auth/approle/role/bench", root, Some(&role)).await?;
+    let made = connection.succeed("GET", "auth/approle/role/bench/role-id", root, None).await?;
+    let role_id = text(&made, "/data/role_id")?;
+    let made = connection.succeed("POST", "auth/approle/role/bench/secret-id", root, Some(&json!({}))).await?;
+    Ok(json!({ "role_id": role_id, "secret_id": text(&made, "/data/secret_id")? }).to_string())
+}
+
+/// A mount that makes users of a broker that answers at once.
+async fn rabbitmq(connection: &mut Connection, root: &str) -> Result<(), String> {
+    let broker = broker::start().await?;
+    connection.succeed("POST", "sys/mounts/rabbitmq", root, Some(&json!({ "type": "rabbitmq" }))).await?;
+    let place = json!({ "connection_uri": broker, "username": "a", "password": "b", "verify_connection": false });
+    until_accepted(connection, "POST", "rabbitmq/config/connection", root, Some(&place)).await?;
+    connection.succeed("POST", "rabbitmq/config/lease", root, Some(&json!({ "ttl": "24h" }))).await?;
+    connection.succeed("POST", "rabbitmq/roles/bench", root, Some(&json!({ "tags": "none" }))).await?;
+    Ok(())
 }
 
 /// Asks again until it is a success.
