@@ -28,11 +28,16 @@ const GROWTH_PERMILLE: u64 = 1250;
 const SMALL_PART: u64 = 2;
 /// More files than this are made fewer.
 const FILES_MAX: usize = 64;
-/// Of what nothing refers to so much may be left when files are emptied, of it and of what is referred to.
-const LEFT_PERMILLE: u64 = 200;
+/// Of what nothing refers to so much may be left when files are emptied, of it and of what is referred to. Fuller files are
+/// left for later: moving what they hold would take more of the disk, until it is done, than it gives back.
+const LEFT_PERMILLE: u64 = 500;
 /// An index is built anew, whatever it was before, when so much for each thousand live bytes beside it is referred to by
 /// nothing.
-const HOLLOW_PERMILLE: u64 = 800;
+const HOLLOW_PERMILLE: u64 = 650;
+/// Meanwhile so much of what is live may be written, whatever it takes.
+const MEANWHILE_PART: u64 = 8;
+/// More steps than this are not taken after one another.
+const STEPS_MAX: u64 = 16;
 /// Memory for the pages of the one that is being built. Half of it is for pages that are to be written: when a step and
 /// what is taken over beside it do not fit, pages are written, read again for their sums, and written once more.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -44,6 +49,15 @@ pub(crate) struct Rebuild {
     cursor: Option<Vec<u8>>,
     /// Files beside the index in use whose values it has elsewhere.
     emptied: BTreeSet<u32>,
+    /// How many bytes are copied in all, and how many may be written meanwhile.
+    work: u64,
+    meanwhile: u64,
+}
+
+/// How many steps of a building are taken for so many bytes that the index took over, so that it ends in time.
+fn steps(work: u64, meanwhile: u64, absorbed: u64, step: u64) -> u64 {
+    let wanted = u128::from(work) * u128::from(absorbed) / u128::from(meanwhile.max(1)) / u128::from(step.max(1));
+    u64::try_from(wanted).unwrap_or(STEPS_MAX).clamp(1, STEPS_MAX)
 }
 
 /// An index that was built, and waits to take the place of the one in use.
@@ -160,13 +174,31 @@ impl Inner {
         Ok(true)
     }
 
+    /// The same as many times as so many bytes ask for that the index took over: writers that never rest would keep the
+    /// disk from following otherwise.
+    pub(crate) fn rebuild_beside(&self, absorbed: u64) -> Result<(), StoreError> {
+        let mut taken = 0;
+        while self.rebuild()? {
+            taken += 1;
+            let rebuild = self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(rebuild) = rebuild.as_ref() else { break };
+            let step = self.limits.rebuild_step_bytes as u64;
+            if taken >= steps(rebuild.work, rebuild.meanwhile, absorbed, step) || self.tending.state().is_closing {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn is_wasteful(&self, view: &IndexView) -> bool {
         let facts = &view.facts;
-        // As long as less than half of it was written since, building it anew would cost more than it gives.
+        // As long as less than half of it was written since, building it anew would cost more than it gives; emptying files
+        // alone moves less.
         let absorbed = self.tending.absorbed.load(Ordering::Relaxed);
-        if absorbed == 0 || absorbed.saturating_mul(2) < facts.live_bytes {
+        if absorbed == 0 || absorbed.saturating_mul(4) < facts.live_bytes {
             return false;
         }
+        let is_half_new = absorbed.saturating_mul(2) >= facts.live_bytes;
         let Ok(occupied) = view.occupied() else { return false };
         let beside = self.journal.bytes();
         let permille = |bytes: u64| bytes.saturating_mul(1000) / facts.live_bytes.max(1);
@@ -176,7 +208,8 @@ impl Inner {
         let is_hollow = permille(view.files.values().map(unused).sum()) > HOLLOW_PERMILLE;
         // Each is open, whatever it takes of the disk.
         let are_many = view.files.len() > FILES_MAX;
-        are_many || occupied > self.limits.rebuild_bytes_min && (is_large && has_grown || is_hollow)
+        is_half_new && are_many
+            || occupied > self.limits.rebuild_bytes_min && (is_half_new && is_large && has_grown || is_hollow)
     }
 
     fn begin_rebuild(&self, view: &IndexView) -> bool {
@@ -201,7 +234,8 @@ impl Inner {
         let Ok(index) = made else { return false };
         // What is appended from now on is not in a file that is emptied.
         view.index.beside.turn(0);
-        let rebuild = Rebuild { index, cursor: None, emptied };
+        let work = tree.saturating_add(moved);
+        let rebuild = Rebuild { index, cursor: None, emptied, work, meanwhile: view.facts.live_bytes / MEANWHILE_PART };
         *self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner) = Some(rebuild);
         true
     }
@@ -252,10 +286,16 @@ mod tests {
         let filled = |live, length| Filled { live, length };
         let files = [(1, filled(0, 1000)), (2, filled(900, 1000)), (3, filled(200, 1000)), (4, filled(1000, 1000))];
         let files = BTreeMap::from(files);
-        assert_eq!(emptied(&files, 0), BTreeSet::from([1, 3]), "1,800 of the 1,900 that nothing refers to");
+        assert_eq!(emptied(&files, 0), BTreeSet::from([1]), "1,000 of the 1,900 that nothing refers to");
         let small = [(5, filled(100, 100)), (6, filled(10, 100))];
         let files = files.into_iter().chain(small).collect();
-        assert_eq!(emptied(&files, 101), BTreeSet::from([1, 3, 5, 6]));
+        assert_eq!(emptied(&files, 101), BTreeSet::from([1, 5, 6]));
         assert!(emptied(&BTreeMap::from([(4, filled(1000, 1000))]), 0).is_empty(), "nothing is waste");
+    }
+
+    #[test]
+    fn a_building_takes_as_many_steps_as_writers_leave_it_time() {
+        assert_eq!(steps(400, 100, 4, 2), 8, "four times what is written");
+        assert_eq!([steps(10, 100, 4, 2), steps(1000, 0, 4, 2)], [1, STEPS_MAX]);
     }
 }

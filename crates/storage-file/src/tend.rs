@@ -258,8 +258,10 @@ impl Inner {
         }
         self.finish_swap()?;
         let done = match self.view().frozen.last() {
-            // A step of the building after each: or writers that never rest would keep the disk from following.
-            Some(oldest) => self.take_over(oldest).and_then(|()| Ok(self.rebuild().map(|_| true)?)),
+            // Some of the building after each.
+            Some(oldest) => self
+                .take_over(oldest)
+                .and_then(|()| Ok(self.rebuild_beside(oldest.generation.bytes()).map(|()| true)?)),
             None => match self.rebuild() {
                 Ok(false) => match self.settle() {
                     Ok(false) => {
