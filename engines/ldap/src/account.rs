@@ -9,6 +9,7 @@ use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
 
+use crate::config::Config;
 use crate::directory::Manager;
 use crate::secrets::copy;
 
@@ -55,7 +56,7 @@ fn mark_of(caller: &Caller<'_>) -> String {
 
 /// An account as it is stored.
 #[derive(Record)]
-#[record(kind = "ldap-account", version = 1)]
+#[record(kind = "ldap-account", version = 2, previous = AccountV1)]
 pub(crate) struct Account {
     /// Its name, as it was sent.
     pub(crate) user: String,
@@ -71,6 +72,42 @@ pub(crate) struct Account {
     pub(crate) borrower: Option<Borrower>,
     /// How often it was lent.
     pub(crate) loans: u64,
+    /// The configuration by which it was lent last: that one brings it back. Zero is not known.
+    pub(crate) lent_with: u64,
+}
+
+/// An account when whichever configuration there was brought it back.
+#[derive(Record)]
+#[record(kind = "ldap-account", version = 1)]
+struct AccountV1 {
+    user: String,
+    name: String,
+    keeper: Keeper,
+    password: Option<SecretString>,
+    last_password: Option<SecretString>,
+    rotated: Option<Timestamp>,
+    candidate: Option<SecretString>,
+    next: Option<SecretString>,
+    borrower: Option<Borrower>,
+    loans: u64,
+}
+
+impl From<AccountV1> for Account {
+    fn from(older: AccountV1) -> Self {
+        Self {
+            user: older.user,
+            name: older.name,
+            keeper: older.keeper,
+            password: older.password,
+            last_password: older.last_password,
+            rotated: older.rotated,
+            candidate: older.candidate,
+            next: older.next,
+            borrower: older.borrower,
+            loans: older.loans,
+            lent_with: 0,
+        }
+    }
 }
 
 /// Where an account is stored: directories do not tell case apart.
@@ -92,6 +129,7 @@ impl Account {
             next: None,
             borrower: None,
             loans: 0,
+            lent_with: 0,
         }
     }
 
@@ -122,6 +160,14 @@ impl Account {
             }
             Some(_) => Err(Fault::invalid(format!("{user:?} is already managed by the secrets engine"))),
         }
+    }
+
+    /// The configuration that gives it passwords: while it is lent the one by which it was, which may be a former one by now.
+    pub(crate) fn config(&self, view: &mut View<'_>) -> Result<Config, Fault> {
+        if self.borrower.is_none() {
+            return Config::known(view);
+        }
+        Config::made_with(view, self.lent_with)?.ok_or_else(|| Fault::invalid("missing LDAP configuration"))
     }
 
     /// As whom it is let in, and by what: its password, in doubt its candidate, and the last one, which somebody may have said.

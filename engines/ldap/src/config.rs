@@ -3,6 +3,8 @@
 //! The password is never shown, and a write that leaves it out leaves it as it is. A configuration that is deleted, or gets
 //! another address, stays as a *former* one, hidden, so that what was made with it can still be taken back by it.
 
+mod older;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,15 +12,16 @@ use tresor_credential::Timing;
 use tresor_credential::timing::{Sent, Times};
 use tresor_directory::{Certificates, Dialer, Tls, Version, addresses};
 use tresor_engine::retries::RetriesShown;
-use tresor_engine::{Cx, Data, Happened, Nothing, View};
+use tresor_engine::{Cx, Data, Happened, Nothing, View, Warned};
 use tresor_env::{Clock, Net};
-use tresor_model::{Fault, Timestamp};
+use tresor_model::{Body, Fault, Map, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
 use tresor_wire::input::{EmptyInput, Input, PathParameters, Seconds};
 use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
+use self::older::ConfigV2;
 use crate::directory::{Directory, Manager};
 use crate::secrets::copy;
 use crate::{Ldap, root};
@@ -69,7 +72,7 @@ impl Schema {
 
 /// The configuration as it is stored.
 #[derive(Record)]
-#[record(kind = "ldap-config", version = 2, previous = ConfigV1)]
+#[record(kind = "ldap-config", version = 3, previous = ConfigV2)]
 pub(crate) struct Config {
     /// Which of the mount's configurations it is: another address is another one.
     pub(crate) number: u64,
@@ -104,72 +107,10 @@ pub(crate) struct Config {
     pub(crate) is_rotation_disabled: bool,
     /// Whether each account acts for itself, and nobody else is configured.
     pub(crate) is_self_managed: bool,
-}
-
-/// The configuration when there always was somebody who acts for others.
-#[derive(Record)]
-#[record(kind = "ldap-config", version = 1)]
-struct ConfigV1 {
-    number: u64,
-    is_former: bool,
-    url: String,
-    bind_name: String,
-    password: SecretString,
-    last_password: Option<SecretString>,
-    rotated: Option<Timestamp>,
-    candidate: Option<SecretString>,
-    schema: Schema,
-    password_policy: String,
-    length: u64,
-    base: String,
-    user_attribute: String,
-    upn_domain: String,
-    request_timeout: Duration,
-    connection_timeout: Duration,
-    start_tls: bool,
-    insecure_tls: bool,
-    authority: String,
-    client_certificate: String,
-    client_key: SecretString,
-    tls_oldest: String,
-    tls_newest: String,
-    skip_import: bool,
-    timing: Timing,
-    is_rotation_disabled: bool,
-}
-
-impl From<ConfigV1> for Config {
-    fn from(older: ConfigV1) -> Self {
-        Self {
-            number: older.number,
-            is_former: older.is_former,
-            url: older.url,
-            bind_name: older.bind_name,
-            password: older.password,
-            last_password: older.last_password,
-            rotated: older.rotated,
-            candidate: older.candidate,
-            schema: older.schema,
-            password_policy: older.password_policy,
-            length: older.length,
-            base: older.base,
-            user_attribute: older.user_attribute,
-            upn_domain: older.upn_domain,
-            request_timeout: older.request_timeout,
-            connection_timeout: older.connection_timeout,
-            start_tls: older.start_tls,
-            insecure_tls: older.insecure_tls,
-            authority: older.authority,
-            client_certificate: older.client_certificate,
-            client_key: older.client_key,
-            tls_oldest: older.tls_oldest,
-            tls_newest: older.tls_newest,
-            skip_import: older.skip_import,
-            timing: older.timing,
-            is_rotation_disabled: older.is_rotation_disabled,
-            is_self_managed: false,
-        }
-    }
+    /// How long accounts live that are made, where their role does not say it; zero is as the mount says.
+    pub(crate) ttl: Duration,
+    /// How long they live at most.
+    pub(crate) max_ttl: Duration,
 }
 
 /// What to change; what is not sent stays.
@@ -219,9 +160,16 @@ pub(crate) struct Write {
     skip_static_role_import_rotation: Option<bool>,
     /// Whether accounts of static roles change their passwords as themselves; then there is no `binddn`.
     self_managed: Option<bool>,
+    /// How long accounts live that are made by roles that do not say it; zero is as long as the mount says.
+    ttl: Option<Seconds>,
+    /// How long they live at most, where their role does not say it.
+    max_ttl: Option<Seconds>,
     /// When the engine's own password is rotated.
     #[input(flatten)]
     times: Times,
+    /// What else was sent; nothing of it counts, and whoever sent it is told.
+    #[input(rest)]
+    others: Map,
 }
 
 /// What is shown: never a password or key.
@@ -267,6 +215,10 @@ pub(crate) struct Shown {
     skip_static_role_import_rotation: bool,
     /// Whether accounts change their passwords as themselves.
     self_managed: bool,
+    /// How long accounts live that are made.
+    ttl: Duration,
+    /// How long they live at most.
+    max_ttl: Duration,
     /// When the engine's own password was rotated.
     #[output(optional)]
     last_bind_password_rotation: Option<String>,
@@ -322,6 +274,8 @@ impl Config {
             timing: Timing::default(),
             is_rotation_disabled: false,
             is_self_managed: false,
+            ttl: Duration::ZERO,
+            max_ttl: Duration::ZERO,
         }
     }
 
@@ -479,6 +433,8 @@ impl Config {
             tls_max_version: self.tls_newest,
             skip_static_role_import_rotation: self.skip_import,
             self_managed: self.is_self_managed,
+            ttl: self.ttl,
+            max_ttl: self.max_ttl,
             last_bind_password_rotation: self.rotated.map(rfc3339),
             rotation_period: self.timing.shown_period().filter(|period| !period.is_zero()),
             rotation_schedule: self.timing.shown_schedule(),
@@ -517,6 +473,8 @@ impl Config {
         self.insecure_tls = sent.insecure_tls.unwrap_or(self.insecure_tls);
         self.skip_import = sent.skip_static_role_import_rotation.unwrap_or(self.skip_import);
         self.is_self_managed = sent.self_managed.unwrap_or(self.is_self_managed);
+        self.ttl = sent.ttl.map_or(self.ttl, |sent| sent.0);
+        self.max_ttl = sent.max_ttl.map_or(self.max_ttl, |sent| sent.0);
         let changed = self.timing.change_or_disable(&mut self.is_rotation_disabled, sent.times, PERIOD_MIN);
         changed.map_err(|error| Fault::invalid(error.to_string()))?;
         self.schema = schema(sent.schema.as_deref(), sent.credential_type.as_deref(), self.schema)?;
@@ -534,6 +492,9 @@ impl Config {
         }
         if self.length > LENGTH_MAX {
             return Err(Fault::invalid(format!("length is at most {LENGTH_MAX}")));
+        }
+        if !self.max_ttl.is_zero() && self.ttl > self.max_ttl {
+            return Err(Fault::invalid("ttl may not be more than max_ttl"));
         }
         addresses(&self.url).map_err(|error| Fault::invalid(error.to_string()))?;
         Ok(())
@@ -585,7 +546,15 @@ pub(crate) async fn read(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -> 
     Ok(Config::load(&mut cx.view)?.map(|config| Data(config.show(retries.into()))))
 }
 
-pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
+pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
+    let mut warnings = Vec::new();
+    let sent = input.others.iter().filter(|(_, value)| **value != Body::Null);
+    let names: Vec<&str> = sent.map(|(name, _)| name).collect();
+    if !names.is_empty() {
+        // Configurations of the auth method of this name have fields about logins and groups.
+        warnings.push(format!("Endpoint ignored these unrecognized parameters: [{}]", names.join(" ")));
+    }
+    let is_password_sent = input.bindpass.is_some();
     let stored = Config::stored(&mut cx.view)?;
     let mut config = match &stored {
         Some(stored) if !stored.is_former => Config::decode(&stored.encode()).map_err(Fault::internal)?,
@@ -606,13 +575,18 @@ pub(crate) async fn write(_engine: &Ldap, mut cx: Cx<'_>, input: Write) -> Resul
     // That certificates and versions make sense.
     config.directory(cx.net, cx.clock, cx.now)?;
     if let Some(stored) = stored.filter(|stored| stored.is_former || stored.url != config.url) {
+        if !stored.is_former && !is_password_sent && !config.is_self_managed {
+            // Not refused: Terraform sends a password that did not change with no write, because it may have been rotated,
+            // and then nobody can send it.
+            warnings.push("the stored bindpass is sent to another url from now on".to_owned());
+        }
         cx.view.write(&former(stored.number), &stored.encode())?;
         config.number = stored.number + 1;
     }
     root::plan_next(&mut cx.view, &config, cx.now)?;
     config.store(&mut cx.view)?;
     cx.view.tell(|| Happened::new("ldap/config-write", "config"));
-    Ok(Nothing)
+    Ok(Warned(Nothing, warnings))
 }
 
 pub(crate) async fn delete(_engine: &Ldap, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Nothing, Fault> {

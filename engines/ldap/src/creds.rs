@@ -4,6 +4,8 @@
 //! it, which the lease keeps. So neither the role nor the configuration has to be there for the account to go. What is not
 //! there any more is taken back.
 
+use std::time::Duration;
+
 use tresor_credential::Moment;
 use tresor_directory::{Connection, DirectoryError, Outcome};
 use tresor_engine::outside::{Failed, Outside, UnderLease};
@@ -56,7 +58,14 @@ pub(crate) async fn make(
     let username = role.username(&cx, &input.name)?;
     let password = config.new_password(&mut cx, "")?;
     let issued = Timestamp::from_seconds(cx.now.seconds());
-    let life = if role.default_ttl.is_zero() { cx.mount.default_lease_ttl } else { role.default_ttl };
+    let said = |own: Duration, usual: Duration| if own.is_zero() { usual } else { own };
+    let max_ttl = said(role.max_ttl, config.max_ttl);
+    let ttl = match said(role.default_ttl, config.ttl) {
+        // The configuration's does not reach beyond the role's own bound.
+        ttl if !max_ttl.is_zero() => ttl.min(max_ttl),
+        ttl => ttl,
+    };
+    let life = said(ttl, cx.mount.default_lease_ttl);
     let ends = issued.plus(life);
     let (issued_text, issued_seconds) = (rfc3339(issued), issued.seconds().to_string());
     let (ends_text, ends_seconds) = (rfc3339(ends), ends.seconds().to_string());
@@ -82,13 +91,8 @@ pub(crate) async fn make(
 
     let names: Vec<String> = creation.iter().map(|change| change.name.clone()).collect();
     let recipe = Made { role: input.name.clone(), config: config.number, deletion };
-    let claim = LeaseClaim {
-        kind: KIND,
-        recipe: SecretBytes::new(recipe.encode().to_vec()),
-        ttl: role.default_ttl,
-        max_ttl: role.max_ttl,
-        renewable: true,
-    };
+    let claim =
+        LeaseClaim { kind: KIND, recipe: SecretBytes::new(recipe.encode().to_vec()), ttl, max_ttl, renewable: true };
     let act = async move {
         const CONTEXT: &str = "failed to create user";
         let mut connection = directory.open().await.map_err(|error| failed_first(CONTEXT, &error, &[]))?;

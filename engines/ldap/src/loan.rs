@@ -1,7 +1,8 @@
 //! Borrowing an account of the library, and bringing it back.
 //!
 //! A loan has a number, so the end of one never takes an account from whoever borrowed it next. Lending touches nothing but
-//! what is stored; bringing back is a rotation. Deliberately absent: lending one account twice, which the transaction refuses.
+//! what is stored; bringing back is a rotation, by the configuration that counted when the account was lent, whatever became
+//! of that. Deliberately absent: lending one account twice, which the transaction refuses.
 
 use tresor_engine::answer::Secret;
 use tresor_engine::outside::Outside;
@@ -83,6 +84,7 @@ pub(crate) async fn check_out(_engine: &Ldap, mut cx: Cx<'_>, input: CheckOut) -
         let password = shown(password);
         account.next = Some(config.new_password(&mut cx, "")?);
         account.loans += 1;
+        account.lent_with = config.number;
         account.borrower = Some(Borrower::of(&cx));
         account.store(&mut cx.view)?;
         cx.view.tell(|| lent_or_back("check-out", &input.name, &user));
@@ -113,7 +115,6 @@ pub(crate) async fn manage_check_in(
 }
 
 fn bring_back(mut cx: Cx<'_>, input: CheckIn, is_manager: bool) -> Result<Outside<Data<CheckedIn>>, Fault> {
-    let config = Config::managing(&mut cx.view, "a library")?;
     let set = LibrarySet::known(&mut cx.view, &input.name)?;
     let named = input.service_account_names.map(|names| once_each(names.0)).unwrap_or_default();
     let is_anybodys = is_manager || set.anybody_checks_in;
@@ -137,8 +138,14 @@ fn bring_back(mut cx: Cx<'_>, input: CheckIn, is_manager: bool) -> Result<Outsid
     }
     let check_ins: Vec<String> = accounts.iter().map(|account| account.user.clone()).collect();
     let answer = move || Data(CheckedIn { check_ins: check_ins.clone() });
-    if accounts.is_empty() {
-        return Ok(Outside::done(answer()));
+    let Some(first) = accounts.first() else { return Ok(Outside::done(answer())) };
+    let config = first.config(&mut cx.view)?;
+    config.manages("a library")?;
+    for account in &accounts {
+        if account.config(&mut cx.view)?.number != config.number {
+            let text = "these accounts were lent by different configurations: bring them back one at a time";
+            return Err(Fault::invalid(text));
+        }
     }
     let (set, back) = (input.name, accounts.iter().map(|account| account.user.clone()).collect::<Vec<_>>());
     rotating::plan(&mut cx, &config, accounts, move |view, _| {
@@ -173,7 +180,8 @@ pub(crate) fn renew(mut cx: Cx<'_>, lease: &Leased<'_>) -> Result<(), Fault> {
 pub(crate) async fn revoke(mut cx: Cx<'_>, lease: Leased<'_>) -> Result<(), Fault> {
     let loan = Loan::decode(lease.recipe.expose()).map_err(Fault::internal)?;
     let Some(mut account) = lent(&mut cx, &loan)? else { return Ok(()) };
-    let config = Config::managing(&mut cx.view, "a library")?;
+    let config = account.config(&mut cx.view)?;
+    config.manages("a library")?;
     let directory = config.directory(cx.net, cx.clock, cx.now)?;
     // What it gets was decided when it was lent: so whoever else brings it back at once, or this again, does the same.
     let candidate = match account.candidate.take().or_else(|| account.next.take()) {

@@ -189,6 +189,6 @@ pub(crate) fn awake(cx: &mut Cx<'_>, key: &str) -> Result<Outside<Nothing>, Faul
             return Ok(Outside::done(Nothing));
         }
     }
-    let config = Config::known(&mut cx.view)?;
+    let config = account.config(&mut cx.view)?;
     plan(cx, &config, vec![account], |_, _| Ok(Nothing))
 }

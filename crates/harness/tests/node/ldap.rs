@@ -44,7 +44,7 @@ pub(crate) async fn node_with(server: &Slapd) -> Harness {
 }
 
 /// Whether somebody logs in.
-async fn logs_in(server: &Slapd, name: &str, password: &str) -> bool {
+pub(crate) async fn logs_in(server: &Slapd, name: &str, password: &str) -> bool {
     connection(server).await.bind(name, &SecretString::new(password.to_owned())).await.is_ok()
 }
 

@@ -50,6 +50,7 @@ mod kept_keys;
 mod killed_engines;
 mod kv_upgrade;
 mod ldap;
+mod ldap_config;
 mod lease_counts;
 mod lease_tree;
 mod logins;
