@@ -1,5 +1,9 @@
 //! Accounts that were made: renewed and taken away by what their lease keeps, whatever became of role and connection.
+//!
+//! Where another user was written for the same server under the connection's name, that one is asked first: the user that
+//! made the account may be gone, and is asked where the other may not do it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tresor_engine::{Cx, Leased, View};
@@ -8,6 +12,7 @@ use tresor_record::Record;
 
 use crate::connection::{Connection, IsRetired, account_name, forget_if_unused};
 use crate::creds::expiration;
+use crate::target::{Target, Trouble};
 use crate::{Database, Doors};
 
 /// What leases of this engine are called.
@@ -46,6 +51,27 @@ impl Account {
         let found = Connection::of_account(&mut cx.view, &self.connection, &self.id)?;
         found.ok_or_else(|| Fault::invalid("the connection that made the account is not known any more"))
     }
+
+    /// By whom it is renewed or taken away, in this order: who counts now for the same server, and who made it.
+    fn keepers(&self, engine: &Database, cx: &mut Cx<'_>) -> Result<(Vec<Arc<Target>>, IsRetired), Fault> {
+        let (connection, is_retired) = self.connection(cx)?;
+        let successor = match is_retired {
+            IsRetired::Yes => connection.successor(&mut cx.view)?,
+            IsRetired::No => None,
+        };
+        // One that makes no sense is no reason not to ask the maker.
+        let successor = successor.and_then(|successor| engine.targets.of(&successor, Doors::of(cx)).ok());
+        let maker = engine.targets.of(&connection, Doors::of(cx))?;
+        Ok((successor.into_iter().filter(|target| !target.is_self_managed()).chain([maker]).collect(), is_retired))
+    }
+}
+
+/// What is told of troubles with several that were asked: of one who is let in no more nothing is learned.
+fn telling(before: Option<Trouble>, trouble: Trouble) -> Trouble {
+    match (before, trouble) {
+        (Some(before), Trouble::Unreachable(_) | Trouble::NoEntry(_) | Trouble::Forbidden(_)) => before,
+        (_, trouble) => trouble,
+    }
 }
 
 pub(crate) async fn renew(
@@ -58,17 +84,28 @@ pub(crate) async fn renew(
     let (connection, _) = account.connection(&mut cx)?;
     let Some(ttl) = ttl else { return Ok(()) };
     let until = expiration(connection.plugin()?, cx.now, ttl)?;
-    let target = engine.targets.of(&connection, Doors::of(&cx))?;
-    target.renew(&account.username, &until, &account.renewal).await.map_err(|trouble| trouble.fault())
+    let (keepers, _) = account.keepers(engine, &mut cx)?;
+    let mut trouble = None;
+    for keeper in keepers {
+        match keeper.renew(&account.username, &until, &account.renewal).await {
+            Ok(()) => return Ok(()),
+            Err(another) => trouble = Some(telling(trouble, another)),
+        }
+    }
+    trouble.map_or(Ok(()), |trouble| Err(trouble.fault()))
 }
 
 pub(crate) async fn revoke(engine: &Database, mut cx: Cx<'_>, lease: Leased<'_>) -> Result<(), Fault> {
     let account = Account::of(lease)?;
-    let (connection, is_retired) = account.connection(&mut cx)?;
-    let target = engine.targets.of(&connection, Doors::of(&cx))?;
-    let gone = target.revoke(&account.username, &account.revocation).await;
-    gone.map_err(crate::target::Trouble::of_lease)?;
-    account.let_go(engine, &mut cx.view, is_retired)
+    let (keepers, is_retired) = account.keepers(engine, &mut cx)?;
+    let mut trouble = None;
+    for keeper in keepers {
+        match keeper.revoke(&account.username, &account.revocation).await {
+            Ok(()) => return account.let_go(engine, &mut cx.view, is_retired),
+            Err(another) => trouble = Some(telling(trouble, another)),
+        }
+    }
+    trouble.map_or(Ok(()), |trouble| Err(trouble.of_lease()))
 }
 
 /// Nobody takes the account away any more; it may stay where it is.

@@ -270,6 +270,11 @@ pub(crate) async fn write(engine: &Database, mut cx: Cx<'_>, input: Write) -> Re
     root::plan_next(&mut cx.view, &coming, cx.now)?;
     cx.view.tell(|| Happened::named("database/config-write", "config", name));
     let warnings = (plugin.warnings)(&coming).into_iter().chain(settings::unrecognized(&ignored));
+    // Not refused: Terraform sends a password that did not change with no write, because it may have been rotated, and then
+    // nobody can send it.
+    let is_passed_on = was_there && sent.is_none() && !coming.passwords.is_empty() && !before.is_at_server_of(&coming);
+    let warnings =
+        warnings.chain(is_passed_on.then(|| "the stored password is sent to another server from now on".into()));
     Ok(Warned(Nothing, warnings.collect()))
 }
 

@@ -8,12 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tresor_credential::{Rotation, Timing};
 use tresor_engine::View;
-use tresor_model::{Fault, Map, Timestamp};
+use tresor_model::{Body, Fault, Map, Timestamp};
 use tresor_record::Record;
 use tresor_secret::SecretString;
 
 use crate::Doors;
 use crate::plugins::Plugin;
+use crate::settings;
 use crate::target::Target;
 
 /// How many passwords of one account are remembered.
@@ -195,6 +196,25 @@ impl Connection {
                 Ok(Some((retired, IsRetired::Yes)))
             }
         }
+    }
+
+    /// The one that has the name of this former one now, if it leads to the same server as another user.
+    pub(crate) fn successor(&self, view: &mut View<'_>) -> Result<Option<Self>, Fault> {
+        Ok(Self::load(view, &self.name)?.filter(|current| self.is_at_server_of(current)))
+    }
+
+    /// Whether both lead to the same server, as whomever.
+    pub(crate) fn is_at_server_of(&self, other: &Self) -> bool {
+        let Ok(plugin) = self.plugin() else { return false };
+        self.plugin_name == other.plugin_name
+            && plugin.reaches.iter().filter(|key| **key != "username").all(|key| self.says_as(other, key))
+    }
+
+    /// Whether both say the same here, but for who is named in a URL.
+    fn says_as(&self, other: &Self, key: &str) -> bool {
+        let (own, others) = (self.details.get(key), other.details.get(key));
+        let place = |body: Option<&Body>| body.and_then(Body::as_str).and_then(settings::without_user);
+        own == others || place(own).is_some_and(|own| place(others).is_some_and(|others| own == others))
     }
 
     fn at(view: &mut View<'_>, place: &str) -> Result<Option<Self>, Fault> {

@@ -148,6 +148,19 @@ pub(crate) fn redacted(url: &str) -> String {
     }
 }
 
+/// A URL without who stands in it, where it says how a server is reached.
+pub(crate) fn without_user(url: &str) -> Option<String> {
+    if let Some((_, _, behind)) = of_go(url) {
+        let place = behind.trim_start_matches('@');
+        return (place.starts_with("tcp(") || place.starts_with("unix(")).then(|| place.to_owned());
+    }
+    let (scheme, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, after) = rest.split_at(end);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    Some(format!("{scheme}://{host}{after}"))
+}
+
 /// What Go's driver for MySQL takes, `user:password@tcp(host)/`, taken apart: what stands before the password, the password, and
 /// what stands behind.
 fn of_go(text: &str) -> Option<(&str, &str, &str)> {
@@ -178,6 +191,23 @@ fn without_pair(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_url_the_server_stays_without_who_stands_in_it() {
+        for (url, other, is_same) in [
+            ("postgresql://a:b@h:1/d?x=y", "postgresql://{{username}}:{{password}}@h:1/d?x=y", true),
+            ("postgresql://a:b@h:1/d", "postgresql://a:b@h:2/d", false),
+            ("postgresql://a:b@h/d", "postgresql://a:b@h/e", false),
+            ("a:b@tcp(h:1)/d", "c@tcp(h:1)/d", true),
+            ("a:b@tcp(h:1)/d", "a:b@tcp(i:1)/d", false),
+            // Where it does not say it clearly, nothing is the same.
+            ("a:b@tcp(h)/d?x=@/", "a:b@tcp(i)/d?x=@/", false),
+            ("host=h user=a", "host=h user=b", false),
+        ] {
+            let place = without_user(url);
+            assert_eq!(place.is_some() && place == without_user(other), is_same, "{url} {other}");
+        }
+    }
 
     #[test]
     fn dyn_06_a_password_in_the_url_is_not_shown() {

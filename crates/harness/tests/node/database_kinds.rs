@@ -40,6 +40,7 @@ trait Server {
     fn lets_in(&self, name: &str, password: &str) -> bool;
     /// Makes somebody who may do everything.
     fn make(&self, name: &str, password: &str);
+    fn remove(&self, name: &str);
     fn stop(&mut self);
     fn start_again(&mut self);
 }
@@ -97,6 +98,10 @@ impl Server for RedisOf {
         self.0.command(&["ACL", "SETUSER", name, "on", &word, "~*", "&*", "+@all"]).unwrap();
     }
 
+    fn remove(&self, name: &str) {
+        self.0.command(&["ACL", "DELUSER", name]).unwrap();
+    }
+
     fn stop(&mut self) {
         self.0.stop();
     }
@@ -149,6 +154,10 @@ impl Server for InfluxDb {
 
     fn make(&self, name: &str, password: &str) {
         self.query(&format!("CREATE USER {name} WITH PASSWORD '{password}' WITH ALL PRIVILEGES")).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        self.query(&format!("DROP USER {name}")).unwrap();
     }
 
     fn stop(&mut self) {
@@ -299,6 +308,15 @@ impl<S: Server> Both<S> {
     }
 
     async fn whatever_becomes_of_role_and_connection_accounts_are_taken_back(&mut self) {
+        // Made by somebody who is gone by then: who counts now for the same server takes it away.
+        self.server.make("gone", "gone-canary-pw");
+        self.secrets.push("gone-canary-pw".to_owned());
+        self.harness.prepare("POST", "database/config/db", self.config("gone", "gone-canary-pw")).await;
+        let orphan = self.creds().await.text_at("/lease_id");
+        self.begin().await;
+        self.server.remove("gone");
+        self.revoke(&orphan).await;
+        until!(self.harness, self.accounts() == 0);
         let first = self.creds().await.text_at("/lease_id");
         self.server.make("second", "second-canary-pw");
         self.secrets.push("second-canary-pw".to_owned());

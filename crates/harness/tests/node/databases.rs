@@ -271,6 +271,16 @@ async fn an_account_is_let_in_by_a_certificate_that_names_it<S: Server>(both: &B
 }
 
 async fn whatever_becomes_of_role_and_connection_accounts_are_taken_back<S: Server>(both: &Both<S>) {
+    // Made by somebody who is gone by then: who counts now for the same server renews it and takes it away.
+    both.server.add("gone", "gone-pw");
+    both.post("config/db", both.config("gone", "gone-pw")).await;
+    let orphan = both.creds().await.text_at("/lease_id");
+    both.begin().await;
+    both.server.remove("gone");
+    both.harness.prepare("PUT", "sys/leases/renew", json!({ "lease_id": orphan, "increment": 3600 })).await;
+    assert_eq!(both.server.accounts(), 1);
+    both.revoke(&orphan).await;
+    until!(both.harness, both.server.accounts() == 0);
     // Made by a connection that is then written anew for another user, and one that is deleted.
     let first = both.creds().await.text_at("/lease_id");
     both.server.add("second", "second-pw");
@@ -296,6 +306,9 @@ async fn a_connection_that_lost_its_name_goes_with_its_last_lease_however_that_e
     both.begin().await;
     both.revoke(&ends).await;
     until!(both.harness, both.server.accounts() == 1);
+    // Nobody can take this one away; each of both is asked.
+    let refused = json!({ "lease_id": stays, "sync": true });
+    assert!(both.harness.write("sys/leases/revoke", ROOT, refused).await.status >= 400);
     assert_ne!(both.server.sessions("former"), 0, "there is an account that it has to take away");
     both.harness.prepare("PUT", &format!("sys/leases/revoke-force/{stays}"), Value::Null).await;
     until!(both.harness, both.server.sessions("former") == 0);
