@@ -305,22 +305,45 @@ pub(crate) fn doors(cx: &Cx<'_>) -> Doors {
     Doors { outgoing: Arc::clone(cx.outgoing), clock: Arc::clone(cx.clock), machine: machine.map(Arc::new) }
 }
 
+/// Whether the keys that are configured now are of the account of those that something was made with. In doubt they are not:
+/// a user that another account does not have is not gone.
+async fn is_same_account(now: &Access, before: &Access, doors: &Doors) -> bool {
+    let sts = now.sts(doors, now.keys());
+    let Ok(account) = sts.account().await else { return false };
+    let of_before = match before.sts(doors, before.keys()).account().await {
+        Err(error) if error.is_about_keys() && !before.access_key.is_empty() => {
+            sts.account_of(&before.access_key).await
+        }
+        told => told,
+    };
+    of_before.is_ok_and(|of_before| of_before == account)
+}
+
 /// Takes a user back: with the keys that are configured now, if these are what became of those that it was made with, and
-/// then with those.
+/// then with those; and where those are refused, with keys of the same account that somebody wrote in their place.
 pub(crate) async fn take_back(mut cx: Cx<'_>, lease: Leased<'_>) -> Result<(), Fault> {
     let recipe = Recipe::decode(lease.recipe.expose()).map_err(Fault::internal)?;
     let Some(Made { user, access }) = recipe.made else { return Ok(()) };
     let doors = doors(&cx);
-    let now = Root::load(&mut cx.view)?.map(|root| root.access).filter(|now| now.lineage == access.lineage);
-    let removed = match now {
-        Some(now) => match users::remove(&now.iam(&doors, now.keys()), &user).await {
+    let removed = match Root::load(&mut cx.view)?.map(|root| root.access) {
+        Some(now) if now.lineage == access.lineage => match users::remove(&now.iam(&doors, now.keys()), &user).await {
             // The endpoint may be another, too.
             Err(error) if now.access_key != access.access_key && error.is_about_keys() => {
                 users::remove(&access.iam(&doors, access.keys()), &user).await
             }
             other => other,
         },
-        None => users::remove(&access.iam(&doors, access.keys()), &user).await,
+        now => {
+            let removed = users::remove(&access.iam(&doors, access.keys()), &user).await;
+            let is_refused = removed.as_ref().is_err_and(AwsError::is_about_keys);
+            match now.filter(|_| is_refused) {
+                Some(now) => match is_same_account(&now, &access, &doors).await {
+                    true => users::remove(&now.iam(&doors, now.keys()), &user).await,
+                    false => removed,
+                },
+                None => removed,
+            }
+        }
     };
     match removed {
         Ok(Removed::Before) if cx.now.since(lease.issued) < SPREADING_MAX => {

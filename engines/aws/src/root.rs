@@ -15,7 +15,7 @@ use tresor_model::{Fault, Timestamp};
 use tresor_record::{Part, Record};
 use tresor_secret::SecretString;
 use tresor_sigv4::Keys;
-use tresor_wire::input::{CommaList, EmptyInput, Input};
+use tresor_wire::input::{CommaList, EmptyInput, Input, Seconds};
 use tresor_wire::output::Output;
 
 use crate::Aws;
@@ -308,6 +308,14 @@ pub(crate) struct Write {
     max_retries: Option<i64>,
     /// How users and sessions are called.
     username_template: Option<String>,
+    /// A role that is assumed with a token of this server, which issues none: refused.
+    #[input(default = "")]
+    role_arn: String,
+    /// For whom that token would be: refused.
+    #[input(default = "")]
+    identity_token_audience: String,
+    /// How long it would live: refused.
+    identity_token_ttl: Option<Seconds>,
     /// When the key is rotated by itself.
     #[input(flatten)]
     times: Times,
@@ -381,6 +389,12 @@ fn check_address(name: &str, written: &str) -> Result<bool, Fault> {
 }
 
 pub(crate) async fn write(_engine: &Aws, mut cx: Cx<'_>, input: Write) -> Result<Warned<Nothing>, Fault> {
+    let is_federated = !input.role_arn.is_empty() || !input.identity_token_audience.is_empty();
+    if is_federated || input.identity_token_ttl.is_some_and(|ttl| !ttl.0.is_zero()) {
+        let text = "role_arn and identity_token_* need an issuer of identity tokens that AWS can ask, and this server is none: \
+                    send access_key and secret_key, or neither for the keys of the machine";
+        return Err(Fault::invalid(text));
+    }
     let mut root = Root::load(&mut cx.view)?.unwrap_or_else(Root::empty);
     let access = &mut root.access;
     let is_other = input.access_key.as_ref().is_some_and(|sent| *sent != access.access_key);

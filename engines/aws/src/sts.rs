@@ -59,6 +59,11 @@ fn session(answer: &Element, result: &str, whose: &[&str]) -> Result<Session, Aw
     Ok(Session { keys, expires, arn: answer.text_at(&way).map(str::to_owned) })
 }
 
+fn account(answer: &Element, result: &str) -> Result<String, AwsError> {
+    let account = answer.text_at(&[result, "Account"]).filter(|text| !text.is_empty());
+    account.map(str::to_owned).ok_or(AwsError::Unexpected("without an account"))
+}
+
 impl Sts {
     async fn ask(&self, form: Form) -> Result<Element, AwsError> {
         let mut unanswered = AwsError::Unexpected("nowhere");
@@ -80,6 +85,18 @@ impl Sts {
     /// Whether the keys are any; this asks for no permission.
     pub(crate) async fn identity(&self) -> Result<(), AwsError> {
         self.ask(Form::new("GetCallerIdentity", VERSION)).await.map(drop)
+    }
+
+    /// The account that the keys are of; this asks for no permission, and is answered to keys that are any.
+    pub(crate) async fn account(&self) -> Result<String, AwsError> {
+        let answer = self.ask(Form::new("GetCallerIdentity", VERSION)).await?;
+        account(&answer, "GetCallerIdentityResult")
+    }
+
+    /// The account that another access key is of, or was before it was deleted.
+    pub(crate) async fn account_of(&self, access_key: &str) -> Result<String, AwsError> {
+        let answer = self.ask(Form::new("GetAccessKeyInfo", VERSION).with("AccessKeyId", access_key)).await?;
+        account(&answer, "GetAccessKeyInfoResult")
     }
 
     pub(crate) async fn assume_role(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tresor_env::outgoing::{Ask, OutgoingError, OutgoingRequest};
 use tresor_harness::{Answer, Harness, ROOT};
 
-use crate::wire_aws::Aws;
+use crate::wire_aws::{Aws, pass, with_aws};
 
 /// What the fakes saw.
 #[derive(Default)]
@@ -266,4 +266,27 @@ async fn what_was_made_by_keys_of_the_machine_is_taken_back_by_those_that_it_has
     let users: Vec<String> = seen.lock().unwrap().aws.keys.keys().cloned().collect();
     assert_eq!(users, ["tresor"], "the user is gone");
     assert_eq!(harness.read("aws/config/root", ROOT).await.at("/data/secret_key"), &Value::Null);
+}
+
+#[tokio::test]
+async fn what_was_made_by_a_key_that_is_gone_is_taken_back_by_another_one_of_its_account_alone() {
+    let (harness, aws) = with_aws().await;
+    harness.prepare("POST", "aws/roles/app", json!({ "credential_type": "iam_user", "policy_document": "{}" })).await;
+    let lease = harness.read("aws/creds/app", ROOT).await.expect_status(200).text_at("/lease_id");
+    pass(&harness, 301).await;
+    let instead = async |key: &str| {
+        aws.lock().unwrap().keys.insert("tresor".to_owned(), vec![key.to_owned()]);
+        let root = json!({ "access_key": key, "secret_key": "another-planted-key" });
+        harness.prepare("POST", "aws/config/root", root).await;
+        harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": lease, "sync": true })).await
+    };
+    let users = || aws.lock().unwrap().keys.len() - 1;
+    // That another account knows no such user says nothing, and what it knows by that name is somebody else's.
+    let refused = instead("AKIAFAR").await;
+    assert!(refused.status >= 400, "{refused:?}");
+    assert_eq!(users(), 1);
+    assert!(!aws.lock().unwrap().asked.iter().any(|(key, form)| key == "AKIAFAR" && form["Action"].contains("User")));
+    drop(instead("AKIANEXT").await.expect_status(204));
+    pass(&harness, 1).await;
+    assert_eq!(users(), 0);
 }

@@ -63,6 +63,11 @@ fn decoded(text: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+/// The account that a key says that it is of.
+fn account(key: &str) -> &'static str {
+    if key.starts_with("AKIAFAR") { "2" } else { "1" }
+}
+
 type Said = Result<String, (u16, &'static str)>;
 
 impl Aws {
@@ -117,7 +122,8 @@ impl Aws {
         let absent = (404, "NoSuchEntity");
         let member = |name: &str, value: &str| format!("<member><{name}>{value}</{name}></member>");
         match action {
-            "GetCallerIdentity" => return Ok("<Arn>x</Arn>".to_owned()),
+            "GetCallerIdentity" => return Ok(format!("<Arn>x</Arn><Account>{}</Account>", account(key))),
+            "GetAccessKeyInfo" => return Ok(format!("<Account>{}</Account>", account(&form["AccessKeyId"]))),
             "AssumeRole" | "GetFederationToken" | "GetSessionToken" => {
                 return Ok("<Credentials><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
                            <SessionToken>t</SessionToken><Expiration>2126-01-01T00:00:00Z</Expiration></Credentials>\
@@ -635,6 +641,7 @@ async fn the_configuration_is_changed_part_by_part_and_its_secret_never_shown() 
     for (body, text) in [
         (json!({ "access_key": "AKIAOTHER" }), "needs its secret_key"),
         (json!({ "iam_endpoint": "https://x/path" }), "iam_endpoint must be a host"),
+        (json!({ "role_arn": "arn:r", "identity_token_audience": "a" }), "need an issuer of identity tokens"),
         (json!({ "sts_fallback_endpoints": "a,b", "sts_fallback_regions": "c" }), "as many entries"),
         (json!({ "username_template": "{{ .Nothing }}" }), "unable to generate a username"),
         (json!({ "username_template": "{{ random 65 }}" }), "exceeds the IAM username length limits of 64 chars"),
