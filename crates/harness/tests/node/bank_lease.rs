@@ -58,6 +58,7 @@ async fn a_lease_is_shown_renewed_listed_and_revoked_by_its_id() {
     assert!(id.starts_with("made/creds/role/") && id.len() == "made/creds/role/".len() + 24, "{id}");
     assert_eq!((answer.at("/lease_duration"), answer.at("/renewable")), (&json!(3600), &json!(true)));
     let shown = lookup(&harness, &id).await.expect_status(200);
+    assert_eq!((shown.at("/data/path"), shown.at("/data/namespace_path")), (&json!("made/creds/role"), &Value::Null));
     assert_eq!((shown.at("/data/id"), shown.at("/data/ttl")), (&json!(id), &json!(3600)));
     assert_eq!((shown.at("/data/last_renewal"), shown.at("/data/renewable")), (&Value::Null, &json!(true)));
     assert!(shown.text_at("/data/expire_time") > shown.text_at("/data/issue_time"));

@@ -178,7 +178,8 @@ async fn ns_02_ns_04_wrp_07_ids_of_another_tenant_name_nothing() {
     }
     // Everything of `a` is as it was.
     let lookup = json!({ "lease_id": lease });
-    drop(within(&harness, "a", ("POST", "sys/leases/lookup"), &a, lookup).await.expect_status(200));
+    let shown = within(&harness, "a", ("POST", "sys/leases/lookup"), &a, lookup).await.expect_status(200);
+    assert_eq!(shown.at("/data/namespace_path"), "a/");
     drop(within(&harness, "a", ("GET", "auth/token/lookup-self"), &a, Value::Null).await.expect_status(200));
     // A wrapping token of `a` looks in `b` like none.
     let mut request = assembly::request("GET", "kv/secret", &a, &Value::Null);

@@ -133,6 +133,11 @@ pub(super) struct Which {
 pub(super) struct LeaseShown {
     /// Its id.
     id: String,
+    /// The path that was asked for it.
+    path: String,
+    /// The namespace of that, where it is not the root namespace.
+    #[output(optional)]
+    namespace_path: Option<String>,
     /// When it was handed out.
     issue_time: String,
     /// When it ends.
@@ -224,12 +229,19 @@ fn given(lease_id: Option<String>, in_path: &str) -> Result<String, Fault> {
     if id.is_empty() { Err(Fault::invalid("lease_id must be specified")) } else { Ok(id) }
 }
 
-fn show(record: &LeaseRecord, now: tresor_model::Timestamp) -> Data<LeaseShown> {
+/// Of an id, what stands before its number.
+fn asked_path(id: &str) -> String {
+    id.rsplit_once('/').map(|(path, _)| path.to_owned()).unwrap_or_default()
+}
+
+fn show(record: &LeaseRecord, namespace_path: Option<String>, now: tresor_model::Timestamp) -> Data<LeaseShown> {
     let revoke_error = match &record.state {
         LeaseState::Irrevocable(attempts) => Some(attempts.reason.clone()),
         LeaseState::Live | LeaseState::Revoking(_) | LeaseState::Intended => None,
     };
     Data(LeaseShown {
+        path: asked_path(record.id.as_str()),
+        namespace_path,
         id: record.id.as_str().to_owned(),
         issue_time: rfc3339(record.issued),
         expire_time: Some(rfc3339(record.expires)),
@@ -243,17 +255,25 @@ fn show(record: &LeaseRecord, now: tresor_model::Timestamp) -> Data<LeaseShown> 
 pub(super) async fn lookup(sys: &Sys, mut cx: Cx<'_>, input: ById) -> Result<Data<LeaseShown>, Fault> {
     let id = given(input.lease_id, "")?;
     let (now, namespace) = (cx.now, &cx.mount.namespace);
+    let path = Some(sys.handles.spaces.of(namespace)?.path.clone()).filter(|path| !path.is_empty());
     let txn = cx.view.widen(Widened::assertion());
     if let Some(found) = sys.handles.tokens.find_lease_id(txn, namespace, &id, now)? {
-        return Ok(show_token(&found, id, now));
+        return Ok(show_token(&found, id, path, now));
     }
     let found = sys.handles.leases.find(txn, namespace, &id, now)?;
-    Ok(show(&found.ok_or_else(|| Fault::invalid("invalid lease"))?, now))
+    Ok(show(&found.ok_or_else(|| Fault::invalid("invalid lease"))?, path, now))
 }
 
-fn show_token(found: &FoundToken, id: String, now: tresor_model::Timestamp) -> Data<LeaseShown> {
+fn show_token(
+    found: &FoundToken,
+    id: String,
+    namespace_path: Option<String>,
+    now: tresor_model::Timestamp,
+) -> Data<LeaseShown> {
     let record = &found.record;
     Data(LeaseShown {
+        path: asked_path(&id),
+        namespace_path,
         id,
         issue_time: rfc3339(record.created),
         expire_time: record.expires.map(rfc3339),
