@@ -313,7 +313,8 @@ impl<S: Server> Both<S> {
         self.secrets.push("gone-canary-pw".to_owned());
         self.harness.prepare("POST", "database/config/db", self.config("gone", "gone-canary-pw")).await;
         let orphan = self.creds().await.text_at("/lease_id");
-        self.begin().await;
+        let (user, password) = self.server.root();
+        self.harness.prepare("POST", "database/config/db", self.config(user, password)).await;
         self.server.remove("gone");
         self.revoke(&orphan).await;
         until!(self.harness, self.accounts() == 0);
