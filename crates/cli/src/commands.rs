@@ -18,7 +18,7 @@ pub(crate) enum Action {
     /// Runs here.
     Run(fn(&mut Context<'_, '_>) -> Outcome),
     /// Is done by the server's own code, which the caller has.
-    Hosted(fn(&Context<'_, '_>) -> Result<Hosted, Failure>),
+    Hosted(fn(&mut Context<'_, '_>) -> Result<Hosted, Failure>),
     /// Prints the version.
     Version,
 }
@@ -63,6 +63,7 @@ const FAMILIES: &[&[Command]] = &[
     crate::snapshot::COMMANDS,
     crate::usage::COMMANDS,
     crate::utilization::COMMANDS,
+    crate::import::COMMANDS,
     crate::watch::COMMANDS,
     crate::events::COMMANDS,
     crate::debug::COMMANDS,
@@ -131,7 +132,7 @@ pub fn run(args: Vec<String>, io: &mut Io<'_>, environment: &Environment, host: 
             io.say(&version::text(program));
             Ok(0)
         }
-        Action::Hosted(asked) => asked(&Context::new(io, environment, parsed)).map(host),
+        Action::Hosted(asked) => asked(&mut Context::new(io, environment, parsed)).map(host),
         Action::Run(action) => {
             let mut context = Context::new(io, environment, parsed);
             program.clone_into(&mut context.program);

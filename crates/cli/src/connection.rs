@@ -108,7 +108,8 @@ impl Context<'_, '_> {
         }
     }
 
-    fn config(&mut self) -> Result<ClientConfig, Failure> {
+    /// How requests reach the server, and as whom.
+    pub(crate) fn config(&mut self) -> Result<ClientConfig, Failure> {
         let text = |name: &str| self.environment.variable(name);
         let unreadable = |name: &str, text: &str, kind: &str| Failure::local(format!("{name}: `{text}` is not {kind}"));
         let timeout = match text("VAULT_CLIENT_TIMEOUT") {

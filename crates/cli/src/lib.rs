@@ -22,6 +22,7 @@ mod events;
 mod failure;
 mod flags;
 mod help;
+mod import;
 mod io;
 mod key_values;
 mod keyring;
@@ -60,6 +61,7 @@ mod yaml;
 
 pub use commands::run;
 pub use environment::Environment;
+pub use import::ImportArguments;
 pub use io::{Harmless, Io, Prompt};
 pub use server::{DiagnosisArguments, Hosted, MigrationArguments, ServerArguments};
 pub use token_helper::store_token;

@@ -7,6 +7,7 @@ use crate::commands::{Action, Command};
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::flags::{Flag, repeated, switch, text};
+use crate::import::ImportArguments;
 use crate::output::Format;
 
 const FLAGS: &[Flag] = &[
@@ -105,7 +106,7 @@ pub(crate) const COMMANDS: &[Command] = &[
         about: "Copy what one storage holds to another, which is empty, while no server uses them. Nothing is unsealed. \
                 The destination holds all of it at the end, or nothing. Exit code: 0 done, 1 wrong settings, 2 it failed.",
         flags: &[MIGRATE],
-        action: Action::Hosted(migration),
+        action: Action::Hosted(|context| migration(context)),
     },
 ];
 
@@ -117,6 +118,8 @@ pub enum Hosted {
     Diagnosis(DiagnosisArguments),
     /// Copies from one storage to another.
     Migration(MigrationArguments),
+    /// Imports secrets of others.
+    Import(ImportArguments),
 }
 
 /// What a migration is asked for.

@@ -7,6 +7,7 @@
 mod acme;
 mod audit;
 mod clouds;
+mod import;
 mod initialize;
 mod kmip;
 mod listener;
@@ -42,6 +43,9 @@ pub use crate::proxied::{ProxyProtocol, Unauthorized};
 pub use acme::{AcmeConfig, AcmeKey, AcmeName};
 pub use audit::AuditConfig;
 pub use clouds::{AzureIdentity, AzureKeyVaultConfig, GcpKmsConfig};
+#[cfg(test)]
+pub(crate) use import::Filter;
+pub(crate) use import::{DestinationConfig, ImportConfig, Mapping, SourceConfig, load_import};
 pub use kmip::KmipConfig;
 pub(crate) use kmip::suite_name;
 pub(crate) use listener::parse_address as parse_listen_address;

@@ -15,6 +15,7 @@ mod dev_tls;
 mod diagnose;
 mod host;
 mod idle;
+mod import;
 mod joining;
 mod key_services;
 mod ledger;
@@ -45,6 +46,7 @@ mod watching;
 
 pub use custody::Keepers;
 pub use diagnose::{Diagnosis, diagnose};
+pub use import::{Import, ImportStreams, import};
 pub use migrate::{Migration, migrate};
 pub use outgoing::Https;
 pub use run::{Arguments, Streams, run};

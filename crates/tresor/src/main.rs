@@ -5,7 +5,9 @@
 use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
-use tresor_cli::{DiagnosisArguments, Environment, Harmless, Hosted, Io, MigrationArguments, ServerArguments};
+use tresor_cli::{
+    DiagnosisArguments, Environment, Harmless, Hosted, ImportArguments, Io, MigrationArguments, ServerArguments,
+};
 
 /// The system's allocator takes a seventh of the processor's time of a request, mostly for putting free pieces together
 /// again; this one takes a third of that, and gives memory back. Its settings are in `.cargo/config.toml`.
@@ -19,6 +21,7 @@ fn main() -> ExitCode {
         Hosted::Server(server) => serve(server, &environment),
         Hosted::Diagnosis(diagnosis) => diagnose(diagnosis),
         Hosted::Migration(migration) => migrate(migration),
+        Hosted::Import(import) => import_secrets(import),
     });
     ExitCode::from(u8::try_from(code).unwrap_or(1))
 }
@@ -58,4 +61,25 @@ fn migrate(given: MigrationArguments) -> i32 {
     let MigrationArguments { config, reset, start, log_level } = given;
     let wanted = tresor_server::Migration { config, reset, start, log_level };
     tresor_server::migrate(&wanted, &mut Harmless::over(std::io::stdout()), &mut Harmless::over(std::io::stderr()))
+}
+
+fn import_secrets(given: ImportArguments) -> i32 {
+    let ImportArguments { config, applies, is_approved, may_ask, client } = given;
+    let wanted = tresor_server::Import { config, applies, is_approved, client };
+    let mut approve = || {
+        if !may_ask {
+            return false;
+        }
+        drop(std::io::Write::write_all(&mut std::io::stderr(), b"Import these secrets? Only `yes` is taken: "));
+        let mut line = String::new();
+        std::io::stdin().read_line(&mut line).is_ok() && line.trim() == "yes"
+    };
+    tresor_server::import(
+        wanted,
+        &mut tresor_server::ImportStreams {
+            output: &mut Harmless::over(std::io::stdout()),
+            errors: &mut Harmless::over(std::io::stderr()),
+            approve: &mut approve,
+        },
+    )
 }

@@ -271,6 +271,25 @@ pub(super) fn read_awskms(
     })
 }
 
+/// Where access keys come from that no stanza says: the profile that is named, and else what the environment says.
+pub(super) fn usual_aws_keys(profile: Option<String>, environment: Environment<'_>) -> AwsKeysConfig {
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let named = set("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
+    let is_named = profile.is_some() || named.is_some();
+    let file = named.or_else(|| set("HOME").map(|home| Path::new(&home).join(".aws/credentials")));
+    let secret = || KeyPlace::Variable("AWS_SECRET_ACCESS_KEY".to_owned());
+    let session = set("AWS_SESSION_TOKEN").map(|_| KeyPlace::Variable("AWS_SESSION_TOKEN".to_owned()));
+    let own = set("AWS_ACCESS_KEY_ID").filter(|_| profile.is_none()).map(|access_key| (access_key, secret(), session));
+    let profile = profile.or_else(|| set("AWS_PROFILE")).unwrap_or_else(|| "default".to_owned());
+    AwsKeysConfig {
+        own,
+        web_identity: None,
+        shared_file: file.map(|path| SharedFile { path, profile, is_named }),
+        container: container(environment),
+        machine: machine(environment),
+    }
+}
+
 /// Where something is said.
 enum Said {
     /// In the stanza.

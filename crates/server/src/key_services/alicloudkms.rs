@@ -102,7 +102,7 @@ impl AliCloudKms {
         let headers = vec![(Cow::Borrowed("content-type"), media)];
         let url = format!("{}/", self.config.endpoint);
         let form = Ask::Post(Zeroizing::new(form.as_bytes().to_vec()));
-        let Answered { status, body } = self.reach.ask(form, url, headers).await?;
+        let Answered { status, body, .. } = self.reach.ask(form, url, headers).await?;
         if status == 200 {
             return Ok(body);
         }

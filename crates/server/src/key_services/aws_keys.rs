@@ -15,18 +15,18 @@ use super::Reach;
 use crate::config::{AwsKeysConfig, KeyPlace};
 
 /// Where access keys come from.
-pub(super) struct AwsKeys {
+pub(crate) struct AwsKeys {
     config: AwsKeysConfig,
     reach: Arc<Reach>,
 }
 
 impl AwsKeys {
-    pub(super) const fn new(config: AwsKeysConfig, reach: Arc<Reach>) -> Self {
+    pub(crate) const fn new(config: AwsKeysConfig, reach: Arc<Reach>) -> Self {
         Self { config, reach }
     }
 
     /// The keys of now.
-    pub(super) async fn find(&self) -> Result<Keys, ServiceError> {
+    pub(crate) async fn find(&self) -> Result<Keys, ServiceError> {
         if let Some((access_key, secret, session)) = &self.config.own {
             let session = match session {
                 Some(place) => Some(self.reach.secret(place).await?),

@@ -52,7 +52,7 @@ impl AwsKms {
         let now = self.reach.doors.clock.wall();
         let headers = tresor_sigv4::headers(&keys, scope, &self.reach.host, posted, now);
         let url = format!("{}/", self.config.endpoint);
-        let Answered { status, body } = self.reach.ask(Ask::Post(body), url, headers).await?;
+        let Answered { status, body, .. } = self.reach.ask(Ask::Post(body), url, headers).await?;
         if status == 200 {
             return Ok(body);
         }

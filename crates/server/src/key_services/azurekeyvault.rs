@@ -42,43 +42,7 @@ impl AzureKeyVault {
     }
 
     async fn token(&self) -> Result<Zeroizing<String>, ServiceError> {
-        let resource = &self.config.resource;
-        let answer = match &self.config.identity {
-            AzureIdentity::Machine { client_id, address } => {
-                let client = client_id.as_ref().map_or(String::new(), |id| format!("&client_id={}", escaped(id)));
-                let url = format!(
-                    "{address}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={}{client}",
-                    escaped(&format!("https://{resource}"))
-                );
-                let headers = vec![(Cow::Borrowed("metadata"), Zeroizing::new("true".to_owned()))];
-                self.reach.ask(Ask::Get, url, headers).await?
-            }
-            AzureIdentity::Secret { tenant, client_id, secret } => {
-                let secret = self.reach.secret(secret).await?;
-                let proof = Zeroizing::new(format!("client_secret={}", &*Zeroizing::new(escaped(&secret))));
-                self.by_application(tenant, client_id, &proof).await?
-            }
-            AzureIdentity::Pod { tenant, client_id, token } => {
-                let token = self.reach.file(token).await?;
-                let kind = escaped(ASSERTION);
-                let proof = format!("client_assertion_type={kind}&client_assertion={}", escaped(&token));
-                self.by_application(tenant, client_id, &Zeroizing::new(proof)).await?
-            }
-        };
-        match (answer.status, text_at(&answer.body, &["access_token"])) {
-            (200, Some(token)) => Ok(Zeroizing::new(token.to_owned())),
-            (200, None) => Err(ServiceError::Unexpected("without a token")),
-            (status, _) => Err(refusal(status, text_at(&answer.body, &["error_description"]), &[])),
-        }
-    }
-
-    async fn by_application(&self, tenant: &str, client_id: &str, proof: &str) -> Result<Answered, ServiceError> {
-        let url = format!("https://{}/{}/oauth2/v2.0/token", self.config.login, escaped(tenant));
-        let scope = escaped(&format!("https://{}/.default", self.config.resource));
-        let form = format!("grant_type=client_credentials&client_id={}&scope={scope}&{proof}", escaped(client_id));
-        let media = Zeroizing::new("application/x-www-form-urlencoded".to_owned());
-        let form = Ask::Post(Zeroizing::new(form.into_bytes()));
-        self.reach.ask(form, url, vec![(Cow::Borrowed("content-type"), media)]).await
+        token(&self.reach, &self.config.identity, self.config.login, &self.config.resource).await
     }
 
     /// Where a version of the key is; the newest, without one.
@@ -99,7 +63,7 @@ impl AzureKeyVault {
     pub(crate) async fn shown(&self, version: &str) -> Result<Map, ServiceError> {
         let (headers, token) = self.headers().await?;
         let url = format!("{}?{API}", self.place(version).trim_end_matches('/'));
-        let Answered { status, body } = self.reach.ask(Ask::Get, url, headers).await?;
+        let Answered { status, body, .. } = self.reach.ask(Ask::Get, url, headers).await?;
         if status == 200 {
             return Ok(body);
         }
@@ -110,7 +74,7 @@ impl AzureKeyVault {
     pub(crate) async fn ask(&self, version: &str, doing: &str, body: Map, withheld: &str) -> Result<Map, ServiceError> {
         let (headers, token) = self.headers().await?;
         let url = format!("{}/{doing}?{API}", self.place(version));
-        let Answered { status, body } = self.reach.ask(Ask::Post(json_body(&body)), url, headers).await?;
+        let Answered { status, body, .. } = self.reach.ask(Ask::Post(json_body(&body)), url, headers).await?;
         if status == 200 {
             return Ok(body);
         }
@@ -124,6 +88,56 @@ type Headers = Vec<(Cow<'static, str>, Zeroizing<String>)>;
 /// A value to wrap or unwrap.
 fn wrapping(value: &str) -> Map {
     map! { "alg" => ALGORITHM, "value" => value }
+}
+
+/// The token of whoever asks, for a resource of Microsoft's cloud.
+pub(crate) async fn token(
+    reach: &Reach,
+    identity: &AzureIdentity,
+    login: &str,
+    resource: &str,
+) -> Result<Zeroizing<String>, ServiceError> {
+    let answer = match identity {
+        AzureIdentity::Machine { client_id, address } => {
+            let client = client_id.as_ref().map_or(String::new(), |id| format!("&client_id={}", escaped(id)));
+            let url = format!(
+                "{address}/metadata/identity/oauth2/token?api-version=2018-02-01&resource={}{client}",
+                escaped(&format!("https://{resource}"))
+            );
+            let headers = vec![(Cow::Borrowed("metadata"), Zeroizing::new("true".to_owned()))];
+            reach.ask(Ask::Get, url, headers).await?
+        }
+        AzureIdentity::Secret { tenant, client_id, secret } => {
+            let secret = reach.secret(secret).await?;
+            let proof = Zeroizing::new(format!("client_secret={}", &*Zeroizing::new(escaped(&secret))));
+            by_application(reach, (login, resource), (tenant, client_id), &proof).await?
+        }
+        AzureIdentity::Pod { tenant, client_id, token } => {
+            let token = reach.file(token).await?;
+            let kind = escaped(ASSERTION);
+            let proof = format!("client_assertion_type={kind}&client_assertion={}", escaped(&token));
+            by_application(reach, (login, resource), (tenant, client_id), &Zeroizing::new(proof)).await?
+        }
+    };
+    match (answer.status, text_at(&answer.body, &["access_token"])) {
+        (200, Some(token)) => Ok(Zeroizing::new(token.to_owned())),
+        (200, None) => Err(ServiceError::Unexpected("without a token")),
+        (status, _) => Err(refusal(status, text_at(&answer.body, &["error_description"]), &[])),
+    }
+}
+
+async fn by_application(
+    reach: &Reach,
+    (login, resource): (&str, &str),
+    (tenant, client_id): (&str, &str),
+    proof: &str,
+) -> Result<Answered, ServiceError> {
+    let url = format!("https://{login}/{}/oauth2/v2.0/token", escaped(tenant));
+    let scope = escaped(&format!("https://{resource}/.default"));
+    let form = format!("grant_type=client_credentials&client_id={}&scope={scope}&{proof}", escaped(client_id));
+    let media = Zeroizing::new("application/x-www-form-urlencoded".to_owned());
+    let form = Ask::Post(Zeroizing::new(form.into_bytes()));
+    reach.ask(form, url, vec![(Cow::Borrowed("content-type"), media)]).await
 }
 
 impl KeyService for AzureKeyVault {

@@ -55,43 +55,7 @@ impl GcpKms {
     }
 
     async fn token(&self) -> Result<Zeroizing<String>, ServiceError> {
-        let answer = match &self.account {
-            Some(account) => self.by_account(account).await?,
-            None => {
-                let url = format!("{}{OF_MACHINE}", self.config.machine);
-                let headers = vec![(Cow::Borrowed("metadata-flavor"), Zeroizing::new("Google".to_owned()))];
-                self.reach.ask(Ask::Get, url, headers).await?
-            }
-        };
-        match (answer.status, text_at(&answer.body, &["access_token"])) {
-            (200, Some(token)) => Ok(Zeroizing::new(token.to_owned())),
-            (200, None) => Err(ServiceError::Unexpected("without a token")),
-            (status, _) => Err(refusal(status, text_at(&answer.body, &["error_description"]), &[])),
-        }
-    }
-
-    /// Asks for a token by what the key of an account signs.
-    async fn by_account(&self, place: &KeyPlace) -> Result<Answered, ServiceError> {
-        let text = self.reach.secret(place).await?;
-        let account = json::decode(text.as_bytes(), &JsonLimits::default()).unwrap_or_default();
-        let unusable = || ServiceError::Unprepared(format!("`{place}` is no key of a service account"));
-        let url = account.text("token_uri").unwrap_or(TOKENS);
-        Base::parse(url).filter(|base| base.is_private()).ok_or_else(unusable)?;
-        let (name, pem) = (account.text("client_email"), account.text("private_key"));
-        let (name, pem) = name.zip(pem).ok_or_else(unusable)?;
-        let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| unusable())?;
-        let key = RsaKey::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| unusable())?;
-        let now = self.reach.doors.clock.wall().seconds();
-        let claims = map! { "iss" => name, "scope" => SCOPE, "aud" => url, "iat" => now, "exp" => now + SIGNED_FOR };
-        let header =
-            map! { "alg" => "RS256", "typ" => "JWT", "kid" => account.text("private_key_id").unwrap_or_default() };
-        let spelled = |part: &Map| URL_SAFE_NO_PAD.encode(&*json_body(part));
-        let signed = format!("{}.{}", spelled(&header), spelled(&claims));
-        let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()).map_err(|_| unusable())?);
-        let grant = escaped("urn:ietf:params:oauth:grant-type:jwt-bearer");
-        let form = Zeroizing::new(format!("grant_type={grant}&assertion={signed}.{signature}").into_bytes());
-        let media = Zeroizing::new("application/x-www-form-urlencoded".to_owned());
-        self.reach.ask(Ask::Post(form), url.to_owned(), vec![(Cow::Borrowed("content-type"), media)]).await
+        token(&self.reach, self.account.as_ref(), &self.config.machine, SCOPE).await
     }
 
     async fn ask(&self, doing: &str, body: &Map, withheld: &[&str]) -> Result<Map, ServiceError> {
@@ -102,7 +66,7 @@ impl GcpKms {
     pub(crate) async fn shown(&self, what: &str) -> Result<Map, ServiceError> {
         let token = self.token().await?;
         let headers = vec![(Cow::Borrowed("authorization"), Zeroizing::new(format!("Bearer {}", token.as_str())))];
-        let Answered { status, body } = self.reach.ask(Ask::Get, format!("{ENDPOINT}/{what}"), headers).await?;
+        let Answered { status, body, .. } = self.reach.ask(Ask::Get, format!("{ENDPOINT}/{what}"), headers).await?;
         if status == 200 {
             return Ok(body);
         }
@@ -129,6 +93,58 @@ impl GcpKms {
         let withheld = [withheld, &[token.as_str()]].concat();
         Err(refusal(status, text_at(&body, &["error", "message"]), &withheld))
     }
+}
+
+/// The token of an account by the place of its key, or of the machine's without one.
+pub(crate) async fn token(
+    reach: &Reach,
+    account: Option<&KeyPlace>,
+    machine: &str,
+    scope: &str,
+) -> Result<Zeroizing<String>, ServiceError> {
+    let answer = match account {
+        Some(place) => by_account(reach, place, scope).await?,
+        None => {
+            let headers = vec![(Cow::Borrowed("metadata-flavor"), Zeroizing::new("Google".to_owned()))];
+            reach.ask(Ask::Get, format!("{machine}{OF_MACHINE}"), headers).await?
+        }
+    };
+    match (answer.status, text_at(&answer.body, &["access_token"])) {
+        (200, Some(token)) => Ok(Zeroizing::new(token.to_owned())),
+        (200, None) => Err(ServiceError::Unexpected("without a token")),
+        (status, _) => Err(refusal(status, text_at(&answer.body, &["error_description"]), &[])),
+    }
+}
+
+/// The project of an account, as its key says it.
+pub(crate) async fn project_of(reach: &Reach, place: &KeyPlace) -> Result<String, ServiceError> {
+    let text = reach.secret(place).await?;
+    let account = json::decode(text.as_bytes(), &JsonLimits::default()).unwrap_or_default();
+    let none = || ServiceError::Unprepared(format!("`{place}` names no project"));
+    account.text("project_id").map(str::to_owned).ok_or_else(none)
+}
+
+/// Asks for a token by what the key of an account signs.
+async fn by_account(reach: &Reach, place: &KeyPlace, scope: &str) -> Result<Answered, ServiceError> {
+    let text = reach.secret(place).await?;
+    let account = json::decode(text.as_bytes(), &JsonLimits::default()).unwrap_or_default();
+    let unusable = || ServiceError::Unprepared(format!("`{place}` is no key of a service account"));
+    let url = account.text("token_uri").unwrap_or(TOKENS);
+    Base::parse(url).filter(|base| base.is_private()).ok_or_else(unusable)?;
+    let (name, pem) = (account.text("client_email"), account.text("private_key"));
+    let (name, pem) = name.zip(pem).ok_or_else(unusable)?;
+    let der = PrivatePkcs8KeyDer::from_pem_slice(pem.as_bytes()).map_err(|_| unusable())?;
+    let key = RsaKey::from_pkcs8(der.secret_pkcs8_der()).map_err(|_| unusable())?;
+    let now = reach.doors.clock.wall().seconds();
+    let claims = map! { "iss" => name, "scope" => scope, "aud" => url, "iat" => now, "exp" => now + SIGNED_FOR };
+    let header = map! { "alg" => "RS256", "typ" => "JWT", "kid" => account.text("private_key_id").unwrap_or_default() };
+    let spelled = |part: &Map| URL_SAFE_NO_PAD.encode(&*json_body(part));
+    let signed = format!("{}.{}", spelled(&header), spelled(&claims));
+    let signature = URL_SAFE_NO_PAD.encode(key.sign(signed.as_bytes()).map_err(|_| unusable())?);
+    let grant = escaped("urn:ietf:params:oauth:grant-type:jwt-bearer");
+    let form = Zeroizing::new(format!("grant_type={grant}&assertion={signed}.{signature}").into_bytes());
+    let media = Zeroizing::new("application/x-www-form-urlencoded".to_owned());
+    reach.ask(Ask::Post(form), url.to_owned(), vec![(Cow::Borrowed("content-type"), media)]).await
 }
 
 /// What a ciphertext is bound to.

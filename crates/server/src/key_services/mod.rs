@@ -1,6 +1,6 @@
 //! The services that keep the key of a seal: how each is asked to seal and to open.
 //!
-//! Here is what they have in common: the way to them, with tokens and certificates as they are where they lie now, so that
+//! `operator import` asks the secret managers of the same clouds by the same ways. Here is what they have in common: the way to them, with tokens and certificates as they are where they lie now, so that
 //! one that was renewed is used; and what their refusals are. Nothing that a service says is repeated with a secret in it.
 //! Deliberately absent: what is done with what they open, and trying again (`tresor-core`).
 
@@ -33,9 +33,12 @@ use crate::config::{KeyPlace, SealWay, ServiceTls, StaticSealConfig};
 use crate::place;
 use crate::static_seal::ConfiguredKeys;
 use alicloudkms::AliCloudKms;
+pub(crate) use aws_keys::AwsKeys;
 pub(crate) use awskms::AwsKms;
+pub(crate) use azurekeyvault::token as azure_token;
 pub(crate) use azurekeyvault::AzureKeyVault;
 pub(crate) use gcpckms::GcpKms;
+pub(crate) use gcpckms::{project_of as google_project, token as google_token};
 use kmip::Kmip;
 use ocikms::OciKms;
 use pkcs11::Pkcs11;
@@ -81,18 +84,20 @@ fn of_static(config: &StaticSealConfig) -> AutoKey {
 }
 
 /// The way to a service.
-struct Reach {
-    doors: Doors,
-    tls: ServiceTls,
+pub(crate) struct Reach {
+    pub(crate) doors: Doors,
+    pub(crate) tls: ServiceTls,
     /// Its host, as its address names it.
-    host: String,
+    pub(crate) host: String,
 }
 
 /// What a service answered.
-struct Answered {
-    status: u16,
+pub(crate) struct Answered {
+    pub(crate) status: u16,
     /// What it says in JSON.
-    body: Map,
+    pub(crate) body: Map,
+    /// Whether it says that; else nothing is in it.
+    pub(crate) is_json: bool,
 }
 
 impl Reach {
@@ -109,14 +114,26 @@ impl Reach {
         url: String,
         headers: Vec<(std::borrow::Cow<'static, str>, Zeroizing<String>)>,
     ) -> Result<Answered, ServiceError> {
-        let request = OutgoingRequest { ask, url, headers, time_max: TIME_MAX, body_bytes_max: BODY_BYTES_MAX };
+        self.ask_for(ask, url, headers, BODY_BYTES_MAX).await
+    }
+
+    /// The same for an answer of at most so many bytes.
+    pub(crate) async fn ask_for(
+        &self,
+        ask: Ask,
+        url: String,
+        headers: Vec<(std::borrow::Cow<'static, str>, Zeroizing<String>)>,
+        body_bytes_max: usize,
+    ) -> Result<Answered, ServiceError> {
+        let request = OutgoingRequest { ask, url, headers, time_max: TIME_MAX, body_bytes_max };
         let answer = self.way().await?.ask(request).await.map_err(|error| match error {
             OutgoingError::Unsendable => ServiceError::Unprepared("it cannot be asked as it is configured".to_owned()),
-            OutgoingError::TooLarge => ServiceError::Unexpected("more than a key"),
+            OutgoingError::TooLarge => ServiceError::Unexpected("more than was asked for"),
             error => ServiceError::Unanswered(error.to_string()),
         })?;
-        let body = json::decode(&answer.body, &JsonLimits::default()).unwrap_or_default();
-        Ok(Answered { status: answer.status, body })
+        let body = json::decode(&answer.body, &JsonLimits::default());
+        let is_json = body.is_ok();
+        Ok(Answered { status: answer.status, body: body.unwrap_or_default(), is_json })
     }
 
     async fn way(&self) -> Result<Arc<dyn Outgoing>, ServiceError> {
@@ -174,7 +191,7 @@ fn trust(tls: &ServiceTls, host: String) -> Result<Trust, ServiceError> {
 }
 
 /// A body of JSON.
-fn json_body(body: &Map) -> Zeroizing<Vec<u8>> {
+pub(crate) fn json_body(body: &Map) -> Zeroizing<Vec<u8>> {
     // As large as it can become, so that it is not moved about.
     let mut bytes = Zeroizing::new(Vec::with_capacity(BODY_BYTES_MAX));
     json::encode_map(body, &mut bytes);
@@ -182,7 +199,7 @@ fn json_body(body: &Map) -> Zeroizing<Vec<u8>> {
 }
 
 /// Why an answer is none that was hoped for; nothing of what is `withheld` is in it, whatever the service says.
-fn refusal(status: u16, said: Option<&str>, withheld: &[&str]) -> ServiceError {
+pub(crate) fn refusal(status: u16, said: Option<&str>, withheld: &[&str]) -> ServiceError {
     let said = said.filter(|said| !withheld.iter().any(|secret| !secret.is_empty() && said.contains(secret)));
     let line: String = said
         .unwrap_or_default()

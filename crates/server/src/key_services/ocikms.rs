@@ -136,7 +136,7 @@ impl OciKms {
             ("x-content-sha256", hash),
         ];
         let headers = headers.map(|(name, value)| (Cow::Borrowed(name), Zeroizing::new(value))).into();
-        let Answered { status, body } = self.reach.ask(Ask::Post(body), url, headers).await?;
+        let Answered { status, body, .. } = self.reach.ask(Ask::Post(body), url, headers).await?;
         if status == 200 {
             return Ok(body);
         }

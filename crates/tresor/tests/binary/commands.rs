@@ -10,6 +10,7 @@ const SEND_NOTHING: &[(&str, &str)] = &[
     ("print token", "it prints what is kept"),
     ("policy lint", "it reads files, unless policies of a server are asked for"),
     ("policy test", "it reads files, unless they name policies of a server"),
+    ("operator import", "it asks more than a server, and reads a file first that is not here"),
     ("operator raft snapshot restore", "it reads the file first, and there is none here"),
 ];
 

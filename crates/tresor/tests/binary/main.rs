@@ -33,6 +33,7 @@ mod disks;
 mod events;
 mod fail_over;
 mod hvac_engines;
+mod import;
 mod joining;
 mod kept_keys;
 mod kmip_seal;

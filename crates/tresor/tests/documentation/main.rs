@@ -78,6 +78,7 @@ pages! {
     events: "docs/operate/events.md", Start::DevServer;
     leases: "docs/operate/leases.md", Start::DevServer;
     load_balancer: "docs/operate/load-balancer.md", Start::DevServer;
+    import: "docs/operate/import.md", Start::Beside(beside::aws);
     migrate: "docs/operate/migrate.md", Start::Nothing;
     module_seal: "docs/operate/module-seal.md", Start::Nothing;
     kept_keys: "docs/operate/kept-keys.md", Start::Nothing;
