@@ -18,7 +18,7 @@ use super::modules::read_kms_library;
 use super::observations::read_observations;
 use super::postgresql::{LockConfig, read_ha_storage};
 use super::registration::read_registration;
-use super::seal::{augment, read_entropy, read_seal};
+use super::seal::{SEAL_TYPE, augment, of_environment, read_entropy, read_seal};
 use super::snapshots::read_snapshots;
 use super::storage::read_storage;
 use super::telemetry::read_telemetry;
@@ -170,6 +170,9 @@ pub fn parse(
     let mut found = Found::default();
     for (file, text) in files {
         read_text(&mut config, &mut found, (file, text), environment)?;
+    }
+    if let Some(text) = of_environment(environment).filter(|_| config.seal.is_none()) {
+        read_text(&mut config, &mut found, (&PathBuf::from(SEAL_TYPE), &text), environment)?;
     }
     override_from(&mut config, environment)?;
     let missing = |what: &str| ConfigError {

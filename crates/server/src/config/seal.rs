@@ -25,6 +25,9 @@ use super::services::{AwsKmsConfig, Environment, TransitConfig, read_awskms, rea
 /// The longest id of a key; it is stored, logged and shown.
 const KEY_ID_BYTES_MAX: usize = 128;
 
+/// The variable that names the type of seal.
+pub(super) const SEAL_TYPE: &str = "VAULT_SEAL_TYPE";
+
 /// A `seal` stanza.
 #[derive(Clone, Debug)]
 pub struct SealConfig {
@@ -259,13 +262,16 @@ pub(super) fn read_seal(
     block: &Block<'_>,
     environment: Environment<'_>,
 ) -> Result<Option<SealConfig>, ConfigError> {
-    let [kind] = *block.labels.as_slice() else {
+    let [named] = *block.labels.as_slice() else {
         return Err(source.error(block.position, "`seal` takes one type"));
     };
     let mut options = Options::of(source, block)?;
     // What is disabled may be of a type that is not known here, but for what it was used.
     let is_disabled = options.flag(source, "disabled")?.unwrap_or(false);
     let mut checks = SealChecks::default();
+    // As in the reference: what is disabled is of the type that was used until now, and the environment says which is to be.
+    let kind = type_of(environment).filter(|_| !is_disabled);
+    let kind = kind.as_deref().unwrap_or(named);
     let is_checked = options.flag(source, "health_check_enabled")?.unwrap_or(true);
     options.duration(source, "health_check_timeout", &mut checks.timeout)?;
     options.duration(source, "health_check_interval", &mut checks.interval)?;
@@ -296,6 +302,17 @@ pub(super) fn read_seal(
     let way = read(source, &mut options, environment)?;
     options.finish(source);
     Ok(Some(SealConfig { way, checks: is_checked.then_some(checks), augments_entropy: false }))
+}
+
+/// The type that the environment names; what could be more than a type is none that there is.
+fn type_of(environment: Environment<'_>) -> Option<String> {
+    let kind = environment(SEAL_TYPE).filter(|kind| !kind.is_empty())?;
+    Some(if kind.bytes().all(|byte| byte.is_ascii_alphanumeric()) { kind } else { "?".to_owned() })
+}
+
+/// The stanza that the environment stands for, where no file has one that counts.
+pub(super) fn of_environment(environment: Environment<'_>) -> Option<String> {
+    type_of(environment).map(|kind| format!("seal \"{kind}\" {{}}"))
 }
 
 /// Reads an `entropy` stanza: where it stands.
@@ -485,5 +502,40 @@ mod tests {
         assert!(read("seal \"ovhcloud\" {}").unwrap_err().contains("`ovhcloud` is not available"));
         let twice = "seal \"static\" {\n current_key_id = \"x\"\n current_key = \"env://X\"\n}\n";
         assert!(read(&format!("{twice}{twice}")).unwrap_err().contains("only one `seal`"));
+    }
+
+    #[test]
+    fn the_environment_tells_what_type_opens_the_store_and_all_of_it() {
+        let read = |seal: &str, variables: &[(&str, &str)]| {
+            let text = format!("storage \"inmem\" {{}}\nlistener \"tcp\" {{\n  tls_disable = true\n}}\n{seal}\n");
+            let set = |name: &str| variables.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned());
+            let config = parse(&[(PathBuf::from("server.hcl"), text)], &set).map_err(|error| error.to_string())?;
+            Ok::<_, String>(config.seal.map(|seal| (seal.way.kind(), seal.way.key_id(), seal.checks.is_some())))
+        };
+        let awskms = ("VAULT_SEAL_TYPE", "awskms");
+        let all = [awskms, ("VAULT_AWSKMS_SEAL_KEY_ID", "k"), ("AWS_REGION", "eu-central-1")];
+        let found = Some(("awskms", "k".to_owned(), true));
+        // With no stanza, one of shares alone, and one that was used until now.
+        let static_seal = "current_key_id = \"x\"\n current_key = \"env://X\"\n";
+        for seal in [
+            String::new(),
+            "seal \"shamir\" {}".to_owned(),
+            format!("seal \"static\" {{\n {static_seal} disabled = true\n}}"),
+        ] {
+            assert_eq!(read(&seal, &all), Ok(found.clone()), "{seal}");
+        }
+        // What a stanza says besides its type stays.
+        let seal =
+            "seal \"transit\" {\n kms_key_id = \"own\"\n region = \"eu-west-1\"\n health_check_enabled = false\n}";
+        assert_eq!(read(seal, &[awskms]), Ok(Some(("awskms", "own".to_owned(), false))));
+        for (kind, nothing) in [("", None), ("shamir", None)] {
+            assert_eq!(read("", &[("VAULT_SEAL_TYPE", kind)]), Ok(nothing), "{kind}");
+        }
+        let refused = read("", &[("VAULT_SEAL_TYPE", "static")]).unwrap_err();
+        assert!(refused.starts_with("VAULT_SEAL_TYPE:1:15: seal `static` needs"), "{refused}");
+        for unknown in ["abacus", "static\" {}\n"] {
+            let refused = read("", &[("VAULT_SEAL_TYPE", unknown)]).unwrap_err();
+            assert!(refused.contains("is not available") && !refused.contains('{'), "{refused}");
+        }
     }
 }
