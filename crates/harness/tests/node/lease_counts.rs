@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tresor_harness::{Harness, ROOT};
 
-use crate::bank_realm::within;
+use crate::bank_realm::{sealed, unseal, within};
 
 /// How many leases of a kind a namespace says that it has, alone or with what is below it; and of how many mounts.
 async fn counted(harness: &Harness, namespace: &str, kind: &str, with_children: Option<bool>) -> (u64, usize) {
@@ -64,6 +64,17 @@ async fn leases_of_namespaces_below_are_counted_where_that_is_asked_for() {
         assert_eq!(counted(&harness, namespace, "irrevocable", None).await.0, alone, "{namespace:?}");
         assert_eq!(counted(&harness, namespace, "irrevocable", Some(true)).await.0, with_children, "{namespace:?}");
     }
+
+    // What is sealed is not counted, and keeps nobody from counting the rest.
+    let shares = sealed(&harness, "team/own").await;
+    let before = counted(&harness, "team", "live", Some(true)).await;
+    unseal(&harness, "team/own", &shares).await;
+    drop(within(&harness, "team/own", ("POST", "sys/mounts/made"), ROOT, mount).await.expect_status(204));
+    lease(&harness, "team/own").await;
+    assert_eq!(counted(&harness, "team", "live", Some(true)).await, (before.0 + 1, before.1 + 1));
+    crate::bank_realm::seal(&harness, "team/own").await;
+    assert_eq!(counted(&harness, "team", "live", Some(true)).await, before);
+    assert_eq!(counted(&harness, "team", "irrevocable", Some(true)).await.0, 1);
 }
 
 #[tokio::test]

@@ -513,7 +513,9 @@ pub(super) async fn count(sys: &Sys, mut cx: Cx<'_>, input: Which) -> Result<Dat
     let space = sys.space(&cx)?;
     let mut spaces = vec![Arc::clone(&space)];
     if input.include_child_namespaces == Some(true) {
-        spaces.extend(sys.handles.spaces.below(&space.path, None, SPACES_MAX, true));
+        // What is sealed cannot be counted, and keeps nobody from counting the rest.
+        let below = sys.handles.spaces.below(&space.path, None, SPACES_MAX, true);
+        spaces.extend(below.into_iter().filter(|space| !space.is_sealed));
     }
     let mut counts: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
     match input.kind.as_str() {
