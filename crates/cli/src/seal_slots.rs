@@ -61,8 +61,10 @@ fn list(context: &mut Context<'_, '_>) -> Outcome {
         return context.print_envelope(&answer);
     }
     let slots = answer.data_field("slots").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-    let row =
-        |slot: &Value| ["id", "type", "key_id", "created"].map(|name| slot.get(name).map(cell).unwrap_or_default());
+    let row = |slot: &Value| {
+        ["id", "type", "key_id", "created"]
+            .map(|name| slot.get(name).filter(|value| !value.is_null()).map(cell).unwrap_or_default())
+    };
     let rows: Vec<Vec<String>> = slots.iter().map(|slot| row(slot).to_vec()).collect();
     context.say_table(&table(&["Slot", "Type", "Key ID", "Created"], &rows));
     Ok(0)

@@ -30,6 +30,12 @@ pub enum ThresholdError {
     /// Several shares of which any one opens.
     #[error("the threshold must be greater than one for multiple shares")]
     OneOfMany,
+    /// More shares than the field has points.
+    #[error("shares must be less than 256")]
+    TooManyShares,
+    /// More needed than there can be.
+    #[error("threshold must be less than 256")]
+    TooHighThreshold,
 }
 
 impl Threshold {
@@ -44,6 +50,23 @@ impl Threshold {
             (shares, threshold) if threshold > shares => Err(ThresholdError::AboveShares),
             (2.., 1) => Err(ThresholdError::OneOfMany),
             _ => Ok(Self { shares, threshold }),
+        }
+    }
+
+    /// The same for numbers as people give them, of any size; what is less than none is none.
+    ///
+    /// # Errors
+    /// [`ThresholdError`] when there is no such split.
+    pub fn of(shares: impl Into<i128>, threshold: impl Into<i128>) -> Result<Self, ThresholdError> {
+        match (shares.into(), threshold.into()) {
+            (..=0, _) => Err(ThresholdError::NoShares),
+            (_, ..=0) => Err(ThresholdError::NoThreshold),
+            (2.., 1) => Err(ThresholdError::OneOfMany),
+            (shares, threshold) => {
+                let shares = u8::try_from(shares).map_err(|_| ThresholdError::TooManyShares)?;
+                let threshold = u8::try_from(threshold).map_err(|_| ThresholdError::TooHighThreshold)?;
+                Self::new(shares, threshold)
+            }
         }
     }
 
@@ -275,6 +298,14 @@ mod tests {
         assert_eq!(Threshold::new(3, 4), Err(ThresholdError::AboveShares));
         assert_eq!(Threshold::new(3, 1), Err(ThresholdError::OneOfMany));
         assert!(Threshold::new(1, 1).is_ok() && Threshold::new(255, 255).is_ok());
+        assert_eq!(Threshold::of(255, 3), Threshold::new(255, 3));
+        assert_eq!(Threshold::of(-1, -1), Err(ThresholdError::NoShares));
+        assert_eq!(Threshold::of(i64::MAX, i64::MIN), Err(ThresholdError::NoThreshold));
+        assert_eq!(Threshold::of(256, 1), Err(ThresholdError::OneOfMany));
+        assert_eq!(Threshold::of(256, 3), Err(ThresholdError::TooManyShares));
+        assert_eq!(Threshold::of(u64::MAX, u64::MAX), Err(ThresholdError::TooManyShares));
+        assert_eq!(Threshold::of(5, 256), Err(ThresholdError::TooHighThreshold));
+        assert_eq!(Threshold::of(3, 4), Err(ThresholdError::AboveShares));
     }
 
     /// Pearson's statistic for 256 or 255 equally likely values: its mean is their number, its deviation the root of

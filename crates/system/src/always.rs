@@ -168,8 +168,7 @@ impl Init {
         if is_auto && shares == Some(0) && threshold.unwrap_or(0) == 0 {
             return Ok(None);
         }
-        let count = |number: Option<u64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
-        Threshold::new(count(shares), count(threshold)).map(Some).map_err(|error| {
+        Threshold::of(shares.unwrap_or(0), threshold.unwrap_or(0)).map(Some).map_err(|error| {
             let about = if is_auto { "recovery configuration" } else { "seal configuration" };
             Fault::invalid(format!("invalid {about}: {error}"))
         })

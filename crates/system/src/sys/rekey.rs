@@ -186,8 +186,7 @@ fn wish(of: &Shareholders, now: Timestamp, target: Target, input: Wish) -> Resul
     let changes_shares = of.changes_shares(target)?;
     let recipients = recipients(&input.pgp_keys.unwrap_or_default(), now)?;
     let threshold = if changes_shares {
-        let count = |number: Option<i64>| u8::try_from(number.unwrap_or(0)).unwrap_or(0);
-        let threshold = Threshold::new(count(input.secret_shares), count(input.secret_threshold));
+        let threshold = Threshold::of(input.secret_shares.unwrap_or(0), input.secret_threshold.unwrap_or(0));
         Some(threshold.map_err(|error| Fault::invalid(format!("invalid rotate seal configuration: {error}")))?)
     } else if !recipients.is_empty() || input.backup || input.require_verification {
         let text =

@@ -87,8 +87,7 @@ pub(super) fn split(seal: &str) -> Result<Threshold, Fault> {
         Some(value) => value.as_integer(key).map_err(|error| wrong(&error)),
     };
     let (shares, threshold) = (count("shares")?, count("threshold")?);
-    let small = |number: i64| u8::try_from(number).unwrap_or(0);
-    Threshold::new(small(shares), small(threshold)).map_err(|error| wrong(&error))
+    Threshold::of(shares, threshold).map_err(|error| wrong(&error))
 }
 
 /// Shares as whoever made them is told them: in hexadecimal, or encrypted to their owners.

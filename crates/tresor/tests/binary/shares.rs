@@ -157,7 +157,8 @@ fn shares_and_tokens_reach_their_owners_encrypted_and_are_changed_and_made_by_th
     assert_eq!(tried.code, 2, "{tried:?}");
     let added = cli.succeed(&["operator", "seal-slots", "add", "-key-id=one", &from]);
     let slot = added.trim().rsplit(' ').next().unwrap().trim_matches(['[', ']']).to_owned();
-    assert!(cli.succeed(&["operator", "seal-slots", "list"]).contains("static"));
+    let listed = cli.succeed(&["operator", "seal-slots", "list"]);
+    assert!(listed.contains("static") && listed.contains("n/a") && !listed.contains("<nil>"), "{listed}");
     cli.succeed(&["operator", "seal-slots", "test", "-key-id=one", &from]);
     cli.succeed(&["operator", "seal-slots", "remove", &slot]);
     assert_eq!(cli.run(&["operator", "seal-slots", "test", "-key-id=one", &from]).code, 2);
