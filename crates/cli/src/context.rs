@@ -44,6 +44,21 @@ pub(crate) struct Context<'a, 'io> {
     denied: Option<Denied>,
 }
 
+/// Names of the flags that say which server is asked, and where in it.
+const PLACE: [&str; 11] = [
+    "context",
+    "address",
+    "agent-address",
+    "ca-cert",
+    "ca-path",
+    "client-cert",
+    "client-key",
+    "tls-server-name",
+    "tls-skip-verify",
+    "namespace",
+    "ns",
+];
+
 /// A request that policies denied.
 struct Denied {
     method: Method,
@@ -237,11 +252,11 @@ impl<'a, 'io> Context<'a, 'io> {
             Method::Patch => "patch",
             Method::Delete => "delete",
         };
-        // A path that a shell would take apart is quoted.
-        let is_plain = denied.path.chars().all(|one| one.is_ascii_alphanumeric() || "/-_.".contains(one));
-        let path = if is_plain { denied.path.clone() } else { format!("'{}'", denied.path.replace('\'', "'\\''")) };
+        let path = shell_word(&denied.path);
         let id = denied.request_id.as_ref().map(|id| format!("Request: {id}\n")).unwrap_or_default();
-        Some(format!("{id}Why: {program} policy why {operation} {path}"))
+        let given = |name: &&str| Some(format!("-{name}={} ", shell_word(self.flags.text(name)?)));
+        let place: String = PLACE.iter().filter_map(given).collect();
+        Some(format!("{id}Why: {program} policy why {place}{operation} {path}"))
     }
 
     /// Sends a preparing request even when the real one is only printed.
@@ -340,13 +355,16 @@ impl<'a, 'io> Context<'a, 'io> {
     }
 
     /// Reads something that the command itself needs to know before its request: never wrapped, and sent even when
-    /// the request is only printed. `None` when there is nothing.
-    pub(crate) fn preflight(&mut self, path: &str) -> Result<Option<Envelope>, Failure> {
+    /// the request is only printed. `None` when there is nothing. A denial is about the path that the user named.
+    pub(crate) fn preflight(&mut self, path: &str, about: &str) -> Result<Option<Envelope>, Failure> {
         let wraps = self.setting("wrap-ttl", "VAULT_WRAP_TTL").is_some();
         if wraps {
             (self.client, self.wrapping) = (None, Wrapping::Suspended);
         }
         let answer = self.send_always(Method::Get, path, &[], None);
+        if let Some(denied) = &mut self.denied {
+            about.clone_into(&mut denied.path);
+        }
         if wraps {
             (self.client, self.wrapping) = (None, Wrapping::AsAsked);
         }
@@ -501,6 +519,12 @@ fn denied(method: Method, path: &str, error: Option<&ClientError>) -> Option<Den
         }
         _ => None,
     }
+}
+
+/// A word that no shell takes apart.
+fn shell_word(text: &str) -> String {
+    let is_plain = text.chars().all(|one| one.is_ascii_alphanumeric() || "/-_.:".contains(one));
+    if is_plain { text.to_owned() } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 /// Whether a path is one that people log in by.

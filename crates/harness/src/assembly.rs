@@ -41,7 +41,7 @@ pub fn settings() -> Settings {
 /// # Errors
 /// As [`node`].
 pub fn node_with(doors: &Doors, store: Arc<dyn Store>, settings: Settings) -> Result<Arc<Node>, Fault> {
-    node_in(Arc::new(Alone), doors, store, settings)
+    node_in(Arc::new(Alone::default()), doors, store, settings)
 }
 
 /// A node of a cluster, with every engine there is, configured like this.

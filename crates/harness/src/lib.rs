@@ -131,7 +131,7 @@ impl Harness {
     }
 
     fn uninitialized_on(doors: TestDoors, settings: Settings) -> Self {
-        Self::uninitialized_in(Arc::new(Alone), doors, settings)
+        Self::uninitialized_in(Arc::new(Alone::default()), doors, settings)
     }
 
     /// An initialised and unsealed node of this cluster.

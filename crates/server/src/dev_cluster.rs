@@ -111,7 +111,7 @@ impl Companion {
     ) -> Result<Self, String> {
         let bound = BoundListeners::bind(&config.listeners, doors).await?;
         let Opened { store, others } = Opened::open(config, &bound.addresses(), doors).await?;
-        let cluster = others.cluster();
+        let cluster = others.cluster(String::new());
         let settings =
             Settings { process: Arc::new(Machine::new(Arc::clone(log), config)), ..settings(config, arguments, doors) };
         let node = Node::start(store, cluster, doors.clone(), settings, tresor_builtin::registry())

@@ -162,7 +162,9 @@ async fn serve(arguments: &Arguments, store_token: StoreToken<'_>, output: &mut 
         return recovery::serve(opened, bound, &config, &doors, output).await;
     }
     let Opened { store, others } = Opened::open(&config, &bound.addresses(), &doors).await?;
-    let cluster = if config.disable_clustering { storage::Others::Nobody.cluster() } else { others.cluster() };
+    let reached = storage::api_address(&config, &bound.addresses());
+    let known = if config.disable_clustering { &storage::Others::Nobody } else { &others };
+    let cluster = known.cluster(reached);
     let ledger = config.observations.as_ref().map(Ledger::start).transpose()?;
     let (senders, closing) = (Tasks::new(), Arc::clone(&store));
     let settings = Settings {

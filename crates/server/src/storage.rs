@@ -40,10 +40,10 @@ pub(crate) enum Others {
 }
 
 impl Others {
-    /// The core's door to them.
-    pub(crate) fn cluster(&self) -> Arc<dyn Cluster> {
+    /// The core's door to them, of a node whose API is reached there.
+    pub(crate) fn cluster(&self, api_address: String) -> Arc<dyn Cluster> {
         match self {
-            Self::Nobody => Arc::new(Alone),
+            Self::Nobody => Arc::new(Alone { api_address }),
             Self::Agreeing(nodes) => Arc::<Nodes>::clone(nodes),
             Self::Sharing(sharing) => Arc::<Sharing>::clone(sharing),
         }
@@ -213,18 +213,21 @@ pub(crate) fn opening(
             "{unreachable}: no other node can join this one before it is set to an address that others reach"
         );
     }
-    let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
-    let api_address = config.api_address.clone().or_else(|| {
-        let first = reachable(*api.first()?)?;
-        Some(format!("{scheme}://{first}"))
-    });
     Ok(NodeOpening {
         directory: directory.path.clone(),
         name: name.map(str::to_owned),
         listen,
         address,
-        api_address: api_address.unwrap_or_default(),
+        api_address: api_address(config, api),
     })
+}
+
+/// Where others are told to reach an API that listens on these addresses; empty when nobody can know.
+pub(crate) fn api_address(config: &ServerConfig, api: &[SocketAddr]) -> String {
+    let listener = config.listeners.iter().find(|listener| listener.place.tcp().is_some());
+    let scheme = if listener.is_some_and(|listener| listener.tls.is_some()) { "https" } else { "http" };
+    let first = || Some(format!("{scheme}://{}", reachable(*api.first()?)?));
+    config.api_address.clone().or_else(first).unwrap_or_default()
 }
 
 /// Where a cluster port that listens everywhere is reached, if the operator has said where the API is: on the same host.

@@ -339,7 +339,11 @@ pub trait Forwarded: Send + Sync {
 }
 
 /// The cluster of a store without other nodes: this one leads it for ever.
-pub struct Alone;
+#[derive(Default)]
+pub struct Alone {
+    /// Where clients reach this node; empty when unknown.
+    pub api_address: String,
+}
 
 impl Cluster for Alone {
     fn is_enabled(&self) -> bool {
@@ -347,7 +351,8 @@ impl Cluster for Alone {
     }
 
     fn me(&self) -> Contact {
-        Contact { name: String::new(), key: [0; 32], cluster_address: String::new(), api_address: String::new() }
+        let api_address = self.api_address.clone();
+        Contact { name: String::new(), key: [0; 32], cluster_address: String::new(), api_address }
     }
 
     fn standing(&self) -> Standing {

@@ -150,7 +150,7 @@ impl Server {
         let mut registry = tresor_builtin::registry();
         registry.factories.push(leasing::FACTORY);
         let store = Arc::new(Failing { inner, faults: Arc::clone(&faults) });
-        let node = Node::start(store, Arc::new(Alone), doors.clone(), settings, registry).unwrap();
+        let node = Node::start(store, Arc::new(Alone::default()), doors.clone(), settings, registry).unwrap();
         let (doors, folder, service) = (doors.clone(), folder.to_owned(), NodeService::new(Arc::clone(&node)));
         Self { doors, folder, audit, service, node, faults }
     }

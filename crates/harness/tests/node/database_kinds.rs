@@ -185,7 +185,7 @@ impl<S: Server> Both<S> {
         doors.clock.advance(real.clock.wall().since(doors.doors.clock.wall()));
         doors.doors.net = real.net;
         doors.doors.outgoing = Arc::new(Https::default());
-        let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+        let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
         harness.initialize().await;
         harness.enable_audit().await;
         let wire = Between::to(server.port()).unwrap();
@@ -509,7 +509,7 @@ async fn tls_01_a_real_influxdb_is_verified_as_far_as_is_asked() {
     let (server, other) = (InfluxDb::start_with_tls().unwrap(), Postgres::an_authority().unwrap());
     let mut doors = TestDoors::new(1);
     doors.doors.outgoing = Arc::new(Https::default());
-    let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+    let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
     harness.initialize().await;
     harness.prepare("POST", "sys/mounts/database", json!({ "type": "database" })).await;
     let json = |authority: &str| json!({ "data": { "issuing_ca": authority } }).to_string();

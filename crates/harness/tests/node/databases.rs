@@ -99,7 +99,7 @@ impl<S: Server> Both<S> {
         // The server goes by its own clock.
         doors.clock.advance(real.clock.wall().since(doors.doors.clock.wall()));
         doors.doors.net = real.net;
-        let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+        let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
         harness.initialize().await;
         let both = Self { harness, server: S::start() };
         both.harness.prepare("POST", "sys/mounts/database", json!({ "type": "database" })).await;

@@ -21,7 +21,7 @@ const PIN: &str = "canary-pin-of-a-keeper";
 async fn started(keepers: &Arc<FakeKeepers>) -> Harness {
     let mut doors = TestDoors::new(1);
     doors.doors.custody = Arc::new(Way(Arc::clone(keepers)));
-    let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+    let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
     harness.initialize().await;
     for mount in ["one", "other"] {
         drop(harness.write(&format!("sys/mounts/{mount}"), ROOT, json!({ "type": "kept" })).await.expect_status(204));
@@ -236,7 +236,7 @@ async fn seal_32_keys_of_aws_sign_and_are_found_with_keys_that_may() {
     let mut doors = TestDoors::new(1);
     doors.doors.outgoing = Arc::new(Https::default());
     doors.doors.custody = Arc::new(Keepers::new(BTreeMap::new(), &doors.doors));
-    let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+    let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
     harness.initialize().await;
     drop(harness.write("sys/mounts/one", ROOT, json!({ "type": "kept" })).await.expect_status(204));
     let aws = json!({

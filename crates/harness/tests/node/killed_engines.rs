@@ -93,7 +93,7 @@ impl Node {
     async fn on(line: Arc<Line>) -> Self {
         let mut doors = TestDoors::new(1);
         doors.doors.outgoing = Arc::<Line>::clone(&line);
-        let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+        let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
         harness.initialize().await;
         Self { harness, line }
     }

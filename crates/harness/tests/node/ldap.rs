@@ -27,7 +27,7 @@ pub(crate) const DELETION: &str = "dn: cn=staff,ou=groups,dc=example,dc=com\ncha
 async fn node() -> Harness {
     let mut doors = TestDoors::new(1);
     doors.doors.net = tresor_env_os::doors().net;
-    let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+    let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
     harness.initialize().await;
     harness
 }

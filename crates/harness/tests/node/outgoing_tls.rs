@@ -55,7 +55,7 @@ async fn tls_01_who_poses_as_a_server_of_others_is_told_nothing() {
 async fn tls_01_aws_and_rabbitmq_tell_nothing_to_who_poses_as_them() {
     let mut doors = TestDoors::new(1);
     doors.doors.outgoing = Arc::new(Https::default());
-    let mut harness = Harness::uninitialized_in(Arc::new(Alone), doors, assembly::settings());
+    let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
     harness.initialize().await;
     harness.prepare("POST", "sys/mounts/aws", json!({ "type": "aws" })).await;
     harness.prepare("POST", "sys/mounts/mq", json!({ "type": "rabbitmq" })).await;

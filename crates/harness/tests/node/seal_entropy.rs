@@ -27,7 +27,7 @@ fn uninitialized(service: &FakeService) -> Harness {
         checks: None,
         augmentation: Some(Arc::new(augmentation)),
     });
-    Harness::uninitialized_in(Arc::new(Alone), doors, settings)
+    Harness::uninitialized_in(Arc::new(Alone::default()), doors, settings)
 }
 
 async fn initialize(harness: &Harness) -> (Vec<String>, String) {

@@ -22,7 +22,9 @@ fn map_of(value: &Value) -> Map {
 }
 
 /// What a source has: a value, and labels.
-type Secrets = BTreeMap<String, (Value, Vec<(String, String)>)>;
+type Secret = (Value, Vec<(String, String)>);
+
+type Secrets = BTreeMap<String, Secret>;
 
 /// A destination in memory: versions by name, and who writes before it is asked to.
 #[derive(Clone, Default)]
@@ -70,7 +72,7 @@ fn fake_secret_manager(doors: &TestDoors, secrets: &Arc<Mutex<Secrets>>) {
         let rest = url.strip_prefix("https://secretmanager.googleapis.com/v1/projects/p/secrets").unwrap();
         let said = match rest.strip_prefix('/').and_then(|rest| rest.strip_suffix("/versions/latest:access")) {
             None => {
-                let one = |(name, (_, labels)): (&String, &(Value, Vec<(String, String)>))| {
+                let one = |(name, (_, labels)): (&String, &Secret)| {
                     let labels: BTreeMap<_, _> = labels.iter().cloned().collect();
                     json!({ "name": format!("projects/p/secrets/{name}"), "labels": labels })
                 };

@@ -122,6 +122,22 @@ fn is_denied(Command { name, help }: &Command, root: &Cli<'_>, nobody: &Cli<'_>)
 }
 
 #[test]
+fn the_command_that_tells_why_asks_the_same_server_about_the_path_that_was_named() {
+    let (home, server) = place();
+    let address = format!("-address=http://{}", server.address);
+    let mut nobody = Cli::new(home.path(), server.address, "none");
+    nobody.set("VAULT_ADDR", "http://127.0.0.1:1");
+    let flags = [address.as_str(), "-ns=team-a", "-tls-skip-verify"];
+    let denied = nobody.run(&[&["kv", "get"], flags.as_slice(), &["secret/a b"]].concat());
+    let why = denied.errors.lines().find_map(|line| line.strip_prefix("Why: ")).unwrap_or_else(|| panic!("{denied:?}"));
+    assert_eq!(
+        why,
+        format!("tresor policy why {address} -tls-skip-verify=true -ns=team-a read 'secret/a b'"),
+        "{denied:?}"
+    );
+}
+
+#[test]
 fn a_terminal_gets_tables_that_fit_and_colours() {
     let (home, server) = place();
     let on_terminal = |columns: usize, line: &str| {

@@ -3,6 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -58,6 +60,20 @@ fn the_root_token_can_be_chosen_in_every_spelling_and_is_kept_for_its_owner_alon
         let cli = Cli::new(home.path(), server.address, "");
         assert!(cli.succeed(&["token", "lookup"]).contains("chosen"));
     }
+}
+
+#[test]
+fn a_wrapping_token_as_jwt_says_where_it_is_opened() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(home.path(), &["-dev", ANY, "-dev-no-store-token", "-dev-root-token-id=root"]);
+    let http = server.http().with_token("root");
+    let http = http.with_header("X-Vault-Wrap-TTL", "60").with_header("X-Vault-Wrap-Format", "jwt");
+    let answer = http.get("sys/mounts").expect(200);
+    assert_eq!(answer.at("/warnings"), serde_json::Value::Null, "{}", answer.text);
+    let token = answer.text_at("/wrap_info/token");
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap()).unwrap();
+    let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["addr"], format!("http://{}", server.address));
 }
 
 #[test]
