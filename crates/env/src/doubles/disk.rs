@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::disk::{Disk, DiskFile, FileIdentity, Open};
 
@@ -74,6 +74,8 @@ struct State {
 #[derive(Default)]
 pub struct MemoryDisk {
     state: Arc<Mutex<State>>,
+    /// Held while a process does something, and while one is killed: nothing is half done then.
+    killing: RwLock<()>,
 }
 
 impl MemoryDisk {
@@ -128,6 +130,7 @@ impl MemoryDisk {
 
     /// Kills the process that uses the disk: its open handles die, what it wrote stays.
     pub fn kill_process(&self) {
+        let _killing = self.killing.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
         state.generation += 1;
         state.locked.clear();
@@ -193,6 +196,7 @@ impl MemoryDisk {
     }
 
     fn lose_power(&self, mut survive: impl FnMut(&mut Vec<u8>, &Change)) {
+        let _killing = self.killing.write().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.state();
         state.generation += 1;
         state.fail_from_step = None;
@@ -486,54 +490,55 @@ struct DiskOfProcess {
 }
 
 impl DiskOfProcess {
-    fn disk(&self) -> io::Result<&MemoryDisk> {
-        if self.disk.state().generation == self.generation {
-            Ok(&self.disk)
-        } else {
-            Err(io::Error::other("the process is gone"))
+    /// Does something as the process, which is not killed in the middle of it.
+    fn with<T>(&self, does: impl FnOnce(&MemoryDisk) -> io::Result<T>) -> io::Result<T> {
+        let _alive = self.disk.killing.read().unwrap_or_else(PoisonError::into_inner);
+        if self.disk.state().generation != self.generation {
+            return Err(io::Error::other("the process is gone"));
         }
+        does(&self.disk)
     }
 }
 
 impl Disk for DiskOfProcess {
     fn open(&self, path: &Path, open: Open) -> io::Result<Arc<dyn DiskFile>> {
-        self.disk()?.open(path, open)
+        self.with(|disk| disk.open(path, open))
     }
 
     fn names(&self, directory: &Path) -> io::Result<Vec<String>> {
-        self.disk()?.names(directory)
+        self.with(|disk| disk.names(directory))
     }
 
     fn create_directory(&self, directory: &Path) -> io::Result<()> {
-        self.disk()?.create_directory(directory)
+        self.with(|disk| disk.create_directory(directory))
     }
 
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        self.disk()?.resolve(path)
+        self.with(|disk| disk.resolve(path))
     }
 
     fn identity(&self, path: &Path) -> io::Result<FileIdentity> {
-        Disk::identity(self.disk()?, path)
+        self.with(|disk| Disk::identity(disk, path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.disk()?.rename(from, to)
+        self.with(|disk| disk.rename(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.disk()?.remove(path)
+        self.with(|disk| disk.remove(path))
     }
 
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
-        self.disk()?.sync_directory(directory)
+        self.with(|disk| disk.sync_directory(directory))
     }
 
     fn check_writable(&self, directory: &Path) -> io::Result<()> {
-        self.disk()?.check_writable(directory)
+        self.with(|disk| disk.check_writable(directory))
     }
 
     fn free_bytes(&self, directory: &Path) -> io::Result<u64> {
-        self.disk()?.free_bytes(directory)
+        self.with(|disk| disk.free_bytes(directory))
     }
 }
 

@@ -85,7 +85,7 @@ async fn dos_05_dos_06_nobody_without_a_token_starts_or_cancels_what_needs_share
         "sys/generate-root/update",
         "sys/generate-recovery-token/attempt",
         "sys/rotate",
-        "sys/replication/status",
+        "sys/replication/performance/primary/enable",
     ] {
         for method in ["GET", "POST", "PUT", "DELETE"] {
             for token in ["", "unknown"] {

@@ -188,7 +188,10 @@ async fn seal_31_random_bytes_of_the_seal_are_its_own_and_those_of_all_are_mixed
     // Where the seal gives none, the answer says whose they are.
     let plain = Harness::start().await;
     let given = plain.write("sys/tools/random/seal/4", tresor_harness::ROOT, json!({})).await.expect_status(200);
-    assert_eq!(given.at("/warnings/0"), &json!("no seal/entropy augmentation available, using platform entropy"));
+    assert_eq!(
+        given.at("/warnings/0"),
+        &json!("no seal/entropy augmentation available, using platform entropy source")
+    );
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use super::Sys;
 const BYTES_MAX: i64 = 128 * 1024;
 const SOURCES: [&str; 3] = ["platform", "seal", "all"];
 /// What is said where the seal gives no bytes; the words of the reference.
-const NO_SEAL_ENTROPY: &str = "no seal/entropy augmentation available, using platform entropy";
+const NO_SEAL_ENTROPY: &str = "no seal/entropy augmentation available, using platform entropy source";
 
 /// How many bytes, and how they are spelled.
 #[derive(Input)]
