@@ -33,6 +33,8 @@ pub struct Augmentation {
     pool: Mutex<Option<Zeroizing<[u8; 32]>>>,
     /// One asks at a time; who waited for that is content with what was asked for after they came.
     turn: Semaphore,
+    /// Held while it gives bytes to whoever asks for them.
+    giving: Semaphore,
     begun: AtomicU64,
     done: AtomicU64,
 }
@@ -53,6 +55,7 @@ impl Augmentation {
             clock: Arc::clone(&doors.clock),
             pool: Mutex::new(None),
             turn: Semaphore::new(1),
+            giving: Semaphore::new(1),
             begun: AtomicU64::new(0),
             done: AtomicU64::new(0),
         }
@@ -79,12 +82,18 @@ impl Augmentation {
         .await
     }
 
-    /// The seal's own bytes, not mixed with anything.
+    /// The seal's own bytes, not mixed with anything; one after the other, so that who asks for many keeps no other user of the
+    /// seal waiting but for one.
     ///
     /// # Errors
     /// [`ServiceError`].
     pub async fn bytes(&self, count: usize) -> Result<Zeroizing<Vec<u8>>, ServiceError> {
-        self.in_time(self.asked(count)).await
+        self.in_time(async {
+            // Never closed.
+            let _given = self.giving.acquire().await.map_err(|_| ServiceError::Unexpected("after its end"))?;
+            self.asked(count).await
+        })
+        .await
     }
 
     /// Bytes of the system alone.

@@ -7,13 +7,15 @@
 use tresor_barrier::Txn;
 use tresor_crypto::hash::{HmacKey, to_hex};
 use tresor_model::ids::{MountId, NamespaceId};
-use tresor_model::{Audience, Event, EventMount, Map, map};
+use tresor_model::{Audience, Event, EventMount, Map, Timestamp, map};
+use tresor_record::Record;
 use tresor_wire::json::encode_map;
 use tresor_wire::time::rfc3339;
 
 use crate::events::Told;
+use crate::keys;
 use crate::leases::record::LeaseRecord;
-use crate::mounts::record::MountRecord;
+use crate::mounts::record::{MountRecord, StoredMount, WipeRecord};
 use crate::namespaces::Spaces;
 use crate::tokens::record::TokenRecord;
 
@@ -32,17 +34,33 @@ fn event(kind: &'static str, path: &str, mount: EventMount, metadata: Vec<(&'sta
     Event { kind, path: path.to_owned(), mount, metadata, audience: Audience::Ledger }
 }
 
-/// The mount as it is told, be it gone or not.
-fn mount_of(spaces: &Spaces, namespace: &NamespaceId, id: &MountId) -> Option<EventMount> {
-    let space = spaces.with_id(namespace)?;
-    let table = space.mounts.table();
-    table.with_id(id).map(|mount| told_mount(namespace, &mount.record))
+/// The mount as it is told; also one that is being wiped. Of one that is gone altogether only its class is known.
+fn mount_of(txn: &mut Txn, spaces: &Spaces, namespace: &NamespaceId, id: &MountId, path: &str) -> EventMount {
+    let live = spaces.with_id(namespace).and_then(|space| {
+        let table = space.mounts.table();
+        table.with_id(id).map(|mount| told_mount(namespace, &mount.record))
+    });
+    live.or_else(|| being_wiped(txn, namespace, id)).unwrap_or_else(|| {
+        let unknown = MountRecord::unknown(id.clone(), Timestamp::from_seconds(0));
+        EventMount { class: class_of(path), ..told_mount(namespace, &unknown) }
+    })
+}
+
+/// What ends with a mount is read along with the record of its removal; where that cannot be read, whatever ends fails by itself.
+fn being_wiped(txn: &mut Txn, namespace: &NamespaceId, id: &MountId) -> Option<EventMount> {
+    let bytes = txn.read(&keys::wipe(namespace, id).ok()?).ok()??;
+    let StoredMount(record) = WipeRecord::decode(&bytes).ok()?.mount;
+    Some(told_mount(namespace, &record))
+}
+
+fn class_of(path: &str) -> &'static str {
+    if path.starts_with("auth/") { "auth" } else { "secret" }
 }
 
 fn told_mount(namespace: &NamespaceId, record: &MountRecord) -> EventMount {
     EventMount {
         namespace: namespace.clone(),
-        class: if record.path.starts_with("auth/") { "auth" } else { "secret" },
+        class: class_of(&record.path),
         accessor: record.accessor.clone(),
         path: record.path.clone(),
         plugin: record.kind.clone(),
@@ -55,7 +73,7 @@ pub(crate) fn of_token(txn: &mut Txn, spaces: &Spaces, kind: &'static str, recor
     if !txn.has_listeners() {
         return;
     }
-    let Some(mount) = mount_of(spaces, &record.namespace, &record.mount) else { return };
+    let mount = mount_of(txn, spaces, &record.namespace, &record.mount, &record.path);
     let mut metadata = vec![
         ("accessor", record.accessor.as_str().to_owned()),
         ("policies", record.policies.join(",")),
@@ -72,7 +90,7 @@ pub(crate) fn of_lease(txn: &mut Txn, spaces: &Spaces, kind: &'static str, recor
     if !txn.has_listeners() {
         return;
     }
-    let Some(mount) = mount_of(spaces, &record.home(), &record.mount) else { return };
+    let mount = mount_of(txn, spaces, &record.home(), &record.mount, record.path());
     let metadata = vec![
         (LEASE_ID, record.id.as_str().to_owned()),
         ("renewable", record.renewable.to_string()),

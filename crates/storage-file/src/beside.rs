@@ -114,6 +114,18 @@ impl Shelf {
         Some(Damage { file, offset, what, others: left.count() })
     }
 
+    /// Whether one of them is stored still: the first of which that is so, or cannot be told, says it for all.
+    pub(crate) fn is_damaged(&self, is_stored: impl Fn(&[u8], Version) -> bool) -> bool {
+        loop {
+            let first = self.unreadable().first_key_value().map(|(at, value)| (*at, value.clone()));
+            let Some((at, value)) = first else { return false };
+            if is_stored(&value.key, Version(value.version)) {
+                return true;
+            }
+            self.unreadable().remove(&at);
+        }
+    }
+
     fn path(&self, number: u32) -> PathBuf {
         self.directory.join(file_name(number))
     }

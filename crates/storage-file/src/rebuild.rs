@@ -154,7 +154,7 @@ impl Inner {
         let view = self.view();
         let is_under_way = self.tending.rebuild.lock().unwrap_or_else(PoisonError::into_inner).is_some();
         // Values that cannot be read would lie beside the new one as well, and nobody would know.
-        if self.unreadable().is_some() {
+        if self.is_impaired() {
             return Ok(false);
         }
         let goes_on = is_under_way || (self.is_wasteful(&view.index) && self.begin_rebuild(&view.index));

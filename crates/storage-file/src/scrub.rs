@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use tresor_storage::{Damage, RawKey, Scrubbed, Snapshot, StoreError};
+use tresor_storage::{Damage, RawKey, Scrubbed, Snapshot, StoreError, Version};
 
 use crate::index::{Index, WRONG_PAGE};
 use crate::machine::Inner;
@@ -146,14 +146,24 @@ impl Inner {
 
     /// Which values cannot be read that are stored still.
     pub(crate) fn unreadable(&self) -> Option<Damage> {
-        // Looked at only if there is one: whoever writes or deletes it mends that.
+        self.shelf.damage(self.is_stored())
+    }
+
+    /// Whether there are any.
+    pub(crate) fn is_impaired(&self) -> bool {
+        self.shelf.is_damaged(self.is_stored())
+    }
+
+    /// Whether a batch's value of a key is stored still: whoever writes or deletes it mends that.
+    fn is_stored(&self) -> impl Fn(&[u8], Version) -> bool {
         let seen = OnceCell::new();
-        self.shelf.damage(|key, version| {
+        move |key, version| {
             let Some(key) = RawKey::new(key) else { return true };
+            // Looked at only if there is one.
             let written = seen.get_or_init(|| self.seen()).written(&key);
             // What cannot be told is there still.
             written.map_or(true, |written| written == Some(version))
-        })
+        }
     }
 
     /// What somebody came across that is not what was written, and how far the scrub is.

@@ -60,7 +60,7 @@ impl Inner {
             Condition::LowSpace { free_bytes, reserve_bytes: self.limits.reserve_bytes }
         } else if behind.is_some() {
             Condition::Behind
-        } else if self.unreadable().is_some() {
+        } else if self.is_impaired() {
             Condition::Impaired
         } else {
             Condition::Writable

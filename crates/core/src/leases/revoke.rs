@@ -169,9 +169,14 @@ fn begin(
         if parked::is_sealed(&unsealed.handles.spaces, name) {
             continue;
         }
+        // Nobody is asked once more for each of what may be a hundred thousand. When a while has gone by, one is asked again.
+        let in_vain = down.as_ref().filter(|down| own.is_forced && down.speaks_for_all());
+        let hopeless = in_vain.filter(|down| down.until > now).map(|down| down.reason.clone());
         let room = match &down {
             // Those are not waited for.
-            Some(_) if own.is_forced => OF_TARGET.saturating_sub(under_way),
+            Some(_) if own.is_forced && (hopeless.is_some() || in_vain.is_none()) => {
+                OF_TARGET.saturating_sub(under_way)
+            }
             Some(down) if down.until > now => 0,
             Some(_) => 1_usize.saturating_sub(under_way),
             None => OF_TARGET.saturating_sub(under_way),
@@ -180,9 +185,6 @@ fn begin(
         if room == 0 {
             continue;
         }
-        // Nobody is asked once more for each of what may be a hundred thousand.
-        let hopeless = down.as_ref().filter(|down| own.is_forced && down.speaks_for_all());
-        let hopeless = hopeless.map(|down| down.reason.clone());
         let at = queues.below(&queue).map_err(Fault::internal)?;
         let turn = down.as_ref().filter(|_| !own.is_forced).map(Down::turn);
         let mut numbers = txn.list(&at, turn, room + under_way).map_err(Fault::internal)?;

@@ -14,7 +14,7 @@ use super::record::{MountRecord, WipeRecord};
 use super::{Mounts, SERVER_MOUNTS};
 use crate::leases::secrets::LeasesLeft;
 use crate::namespaces::ids;
-use crate::{keys, lockout};
+use crate::{keys, lockout, observations};
 
 /// A mount that was removed and is not gone yet.
 pub struct Removal {
@@ -62,6 +62,7 @@ impl Mounts {
         lockout::forget(txn, id)?;
         txn.delete(&key).map_err(Fault::internal)?;
         let record = MountRecord { store: self.newest_store(txn, id)?, ..MountRecord::unknown(id.clone(), now) };
+        observations::of_mount(txn, &self.namespace, "mount/disable", &record);
         let wipe = keys::wipe(&self.namespace, id).map_err(Fault::internal)?;
         txn.write(&wipe, &WipeRecord::begun(record, now).encode()).map_err(Fault::internal)
     }

@@ -186,7 +186,11 @@ impl Shareholders {
             self.prove(&key)?;
             running.take().ok_or_else(|| Fault::invalid(NONE))?
         };
-        self.means.settings.stir().await?;
+        if let Err(fault) = self.means.settings.stir().await {
+            // What was not done may be tried again.
+            self.generation()?.get_or_insert(generation);
+            return Err(fault);
+        }
         let random = random_base62(RANDOM_CHARACTERS, &*self.means.entropy);
         let end = ids::within(&self.whose, String::new());
         let text = Zeroizing::new(format!("{PREFIX}{}{end}", random.as_str()));

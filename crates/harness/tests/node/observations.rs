@@ -1,5 +1,5 @@
 //! What becomes of tokens, leases and mounts goes into a ledger, without what is secret, and to nobody who subscribes.
-#![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a failing step ends the test")]
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -117,6 +117,29 @@ async fn sys_30_what_ends_by_itself_is_in_the_ledger_too() {
     let mut seen = kinds(&lines);
     seen.sort_unstable();
     assert_eq!(seen, ["lease/end", "lease/revoke", "token/end"]);
+}
+
+#[tokio::test]
+async fn sys_30_what_ends_with_a_mount_is_in_the_ledger_with_the_mount_that_it_was_of() {
+    let (harness, ledger) = watched("").await;
+    harness.prepare("POST", "sys/mounts/leasing", json!({ "type": "leasing" })).await;
+    harness.prepare("POST", "sys/auth/people", json!({ "type": "userpass" })).await;
+    harness.prepare("POST", "auth/people/users/bob", json!({ "password": "hers", "token_ttl": "1h" })).await;
+    drop(harness.read("leasing/creds/r", ROOT).await.expect_status(200));
+    drop(harness.write("auth/people/login/bob", "", json!({ "password": "hers" })).await.expect_status(200));
+    drop(ledger.taken());
+    harness.prepare("DELETE", "sys/mounts/leasing", Value::Null).await;
+    harness.prepare("DELETE", "sys/auth/people", Value::Null).await;
+    for _ in 0..10 {
+        harness.advance(Duration::from_secs(600)).await;
+        harness.settle().await;
+    }
+    let lines = ledger.taken();
+    let of = |kind: &str| lines.iter().find(|line| line["type"] == kind).unwrap_or_else(|| panic!("{lines:?}"));
+    for kind in ["mount/disable", "lease/end", "lease/revoke"] {
+        assert_eq!(of(kind)["mount"]["path"], "leasing/", "{kind}");
+    }
+    assert_eq!(of("token/end")["mount"]["class"], "auth");
 }
 
 #[tokio::test]

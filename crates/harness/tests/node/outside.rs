@@ -434,6 +434,16 @@ async fn by_order_nobody_is_asked_a_thousand_times_in_vain() {
     assert!((16..=32).contains(&asked), "it was asked {asked} times");
     let left = harness.read("sys/leases/revoking", ROOT).await.expect_status(200);
     assert_eq!(left.at("/data/lease_count"), &json!(0), "{left:?}");
+    // It answers again, and no lease has ended of which that could be known.
+    service.is_told(Does::Everything);
+    pass(&harness, 3600, 1).await;
+    let abandoned = service.accounts().len();
+    for _ in 0..20 {
+        drop(lent(&harness).await);
+    }
+    drop(harness.write("sys/leases/revoke-force/lent", ROOT, json!({})).await.expect_status(204));
+    pass(&harness, 1, 20).await;
+    assert_eq!(service.accounts().len(), abandoned, "it is asked again, and takes them back");
 }
 
 #[tokio::test]

@@ -92,6 +92,28 @@ async fn seal_31_keys_are_made_with_bytes_of_the_seal_or_not_at_all() {
 }
 
 #[tokio::test]
+async fn seal_31_an_attempt_at_a_root_token_outlives_a_seal_that_is_away() {
+    let service = FakeService::new("pkcs11");
+    let harness = uninitialized(&service);
+    let (shares, root) = initialize(&harness).await;
+    let begun = harness.write("sys/generate-root/attempt", &root, json!({})).await.expect_status(200);
+    let nonce = begun.text_at("/nonce");
+    let enter = async |share: &str| {
+        harness.write("sys/generate-root/update", &root, json!({ "key": share, "nonce": nonce })).await
+    };
+    service.is(Mood::Away);
+    drop(enter(&shares[0]).await.expect_status(200));
+    enter(&shares[1]).await.expect_error(503, NOTHING);
+    service.is(Mood::Well);
+    let mut done = enter(&shares[1]).await.expect_status(200);
+    if done.at("/complete") != &json!(true) {
+        done = enter(&shares[0]).await.expect_status(200);
+    }
+    assert_eq!(done.at("/complete"), &json!(true));
+    assert_ne!(done.text_at("/encoded_root_token"), "");
+}
+
+#[tokio::test]
 async fn seal_31_a_mount_that_demands_it_draws_nothing_without_the_seal_and_goes_on_to_be_read() {
     let service = FakeService::new("pkcs11");
     let harness = uninitialized(&service);
@@ -180,6 +202,11 @@ async fn seal_31_random_bytes_of_the_seal_are_its_own_and_those_of_all_are_mixed
     });
     assert_eq!(asked.await, 40);
     assert_eq!(given(&service, async { drop(random("sys/tools/random/40").await.expect_status(200)) }).await, 0);
+    drop(random("sys/tools/random/seal/4096").await.expect_status(200));
+    for path in ["sys/tools/random/seal/4097", "sys/tools/random/all/4097"] {
+        random(path).await.expect_error(400, "'bytes' of the seal should be at most 4096");
+    }
+    drop(random("sys/tools/random/4097").await.expect_status(200));
     service.is(Mood::Away);
     for path in ["sys/tools/random/seal/4", "sys/tools/random/all"] {
         random(path).await.expect_error(503, NOTHING);

@@ -17,6 +17,8 @@ use super::Sys;
 
 /// How many bytes there may be at once.
 const BYTES_MAX: i64 = 128 * 1024;
+/// How many of these the seal is asked for at once: a module gives them slowly, and a service wants to be paid for each KiB.
+const SEAL_BYTES_MAX: i64 = 4 * 1024;
 const SOURCES: [&str; 3] = ["platform", "seal", "all"];
 /// What is said where the seal gives no bytes; the words of the reference.
 const NO_SEAL_ENTROPY: &str = "no seal/entropy augmentation available, using platform entropy source";
@@ -102,6 +104,9 @@ pub(super) async fn random(sys: &Sys, cx: Cx<'_>, input: Random) -> Result<Warne
         (_, None) => {
             cx.entropy.fill(&mut bytes);
             warnings.push(NO_SEAL_ENTROPY.to_owned());
+        }
+        (_, Some(_)) if count > SEAL_BYTES_MAX => {
+            return Err(Fault::invalid(format!("'bytes' of the seal should be at most {SEAL_BYTES_MAX}")));
         }
         (source, Some(augmentation)) => {
             let given = augmentation.bytes(bytes.len()).await.map_err(|error| augmentation.fault(&error))?;
