@@ -52,6 +52,30 @@ pub(crate) struct CheckIn {
     service_account_names: Option<CommaList>,
 }
 
+/// What a manager brings back.
+#[derive(Input)]
+pub(crate) struct ManagedCheckIn {
+    /// The set.
+    #[input(path)]
+    name: String,
+    /// The accounts; may be left out when it is one.
+    service_account_names: Option<CommaList>,
+    /// By the configuration of now instead of the one by which it was lent: for a directory that has moved.
+    #[input(default = "false")]
+    current_config: bool,
+}
+
+/// Who brings back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum By {
+    /// Whoever borrowed.
+    Borrower,
+    /// A manager, whoever borrowed.
+    Manager,
+    /// The same by the configuration of now.
+    ManagerNow,
+}
+
 /// A borrowed account.
 #[derive(Output)]
 pub(crate) struct Borrowed {
@@ -102,22 +126,23 @@ pub(crate) async fn check_out(_engine: &Ldap, mut cx: Cx<'_>, input: CheckOut) -
 }
 
 pub(crate) async fn check_in(_engine: &Ldap, cx: Cx<'_>, input: CheckIn) -> Result<Outside<Data<CheckedIn>>, Fault> {
-    bring_back(cx, input, false)
+    bring_back(cx, input, By::Borrower)
 }
 
 /// The same for whoever manages the library, whoever borrowed.
 pub(crate) async fn manage_check_in(
     _engine: &Ldap,
     cx: Cx<'_>,
-    input: CheckIn,
+    input: ManagedCheckIn,
 ) -> Result<Outside<Data<CheckedIn>>, Fault> {
-    bring_back(cx, input, true)
+    let ManagedCheckIn { name, service_account_names, current_config } = input;
+    bring_back(cx, CheckIn { name, service_account_names }, if current_config { By::ManagerNow } else { By::Manager })
 }
 
-fn bring_back(mut cx: Cx<'_>, input: CheckIn, is_manager: bool) -> Result<Outside<Data<CheckedIn>>, Fault> {
+fn bring_back(mut cx: Cx<'_>, input: CheckIn, by: By) -> Result<Outside<Data<CheckedIn>>, Fault> {
     let set = LibrarySet::known(&mut cx.view, &input.name)?;
     let named = input.service_account_names.map(|names| once_each(names.0)).unwrap_or_default();
-    let is_anybodys = is_manager || set.anybody_checks_in;
+    let is_anybodys = by != By::Borrower || set.anybody_checks_in;
     let candidates = if named.is_empty() { set.users.clone() } else { named.clone() };
     let mut accounts: Vec<Account> = Vec::new();
     for user in candidates {
@@ -138,6 +163,11 @@ fn bring_back(mut cx: Cx<'_>, input: CheckIn, is_manager: bool) -> Result<Outsid
     }
     let check_ins: Vec<String> = accounts.iter().map(|account| account.user.clone()).collect();
     let answer = move || Data(CheckedIn { check_ins: check_ins.clone() });
+    if by == By::ManagerNow {
+        // Whatever is not known the end of goes on by it, too.
+        let now = Config::known(&mut cx.view)?.number;
+        accounts.iter_mut().for_each(|account| account.lent_with = now);
+    }
     let Some(first) = accounts.first() else { return Ok(Outside::done(answer())) };
     let config = first.config(&mut cx.view)?;
     config.manages("a library")?;

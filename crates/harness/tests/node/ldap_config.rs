@@ -58,6 +58,26 @@ async fn a_loan_comes_back_to_the_directory_that_it_is_of_whatever_is_configured
 }
 
 #[tokio::test]
+async fn a_manager_brings_back_what_a_directory_lent_that_is_gone_to_the_one_that_is_configured_now() {
+    let (server, other) = (Slapd::start().unwrap(), Slapd::start().unwrap());
+    let harness = node_with(&server).await;
+    harness.prepare("POST", "ldap/library/team", json!({ "service_account_names": "fizz", "ttl": "1h" })).await;
+    drop(harness.write("ldap/library/team/check-out", ROOT, json!({})).await.expect_status(200));
+    let config = json!({ "binddn": MANAGER, "bindpass": MANAGER_PASSWORD, "url": other.url() });
+    harness.prepare("POST", "ldap/config", config).await;
+    drop(server);
+    let path = "ldap/library/manage/team/check-in";
+    let refused = harness.write(path, ROOT, json!({})).await;
+    assert!(refused.status >= 400 && refused.errors().contains("cannot reach the directory"), "{refused:?}");
+    assert!(logs_in(&other, FIZZ, "fizz's first").await, "who lent nothing is not asked");
+    let back = harness.write(path, ROOT, json!({ "current_config": true })).await.expect_status(200);
+    assert_eq!(back.at("/data/check_ins"), &json!(["fizz"]));
+    assert!(!logs_in(&other, FIZZ, "fizz's first").await);
+    let lent = harness.write("ldap/library/team/check-out", ROOT, json!({})).await.expect_status(200);
+    assert!(logs_in(&other, FIZZ, &lent.text_at("/data/password")).await);
+}
+
+#[tokio::test]
 async fn a_configuration_says_how_long_accounts_live_and_what_it_does_not_take() {
     let (server, other) = (Slapd::start().unwrap(), Slapd::start().unwrap());
     let harness = node_with(&server).await;
