@@ -42,7 +42,8 @@ pub(crate) const COMMANDS: &[Command] = &[
         arguments: "[options] [TOKEN] OPERATION PATH",
         about: "Say why a token may do something or may not, by which rule, and what would grant it, as in \
                 `policy why read secret/data/app`. Without TOKEN it is about the current one; `-` reads the token from \
-                standard input, so that it appears in no list of processes.",
+                standard input, so that it appears in no list of processes. Exit code 0 whichever it is: scripts read \
+                `allowed` of -format=json.",
         flags: &[CONNECTION, FORMAT, WHY],
         action: Action::Run(why),
     },
