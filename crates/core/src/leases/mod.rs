@@ -66,6 +66,12 @@ pub(crate) struct Pace {
 
 /// When nobody asks for anything.
 const CALM: Pace = Pace { step_max: 128, rest: 0, lane: Lane::Requests };
+/// While so few requests come that few of them meet a step: whoever waits for a mount that is taken over or wiped asks once in a
+/// while whether it is done.
+const BESIDE_FEW: Pace = Pace { step_max: 64, rest: 1, lane: Lane::Requests };
+/// How many requests in a second are few.
+const FEW: u64 = 20;
+const SECOND: Duration = Duration::from_secs(1);
 /// While requests run.
 const BESIDE_REQUESTS: Pace = Pace { step_max: 8, rest: 2, lane: Lane::Background };
 /// The longest pause between two looks at the index.
@@ -93,11 +99,24 @@ struct Traffic {
     /// When the last one was seen, and the one before that.
     since: Option<Duration>,
     before: Option<Duration>,
+    /// Since when those that come are counted, how many had come by then, and how many came in the second before.
+    counted: (Duration, u64),
+    lately: u64,
 }
 
 impl Traffic {
     const fn new() -> Self {
-        Self { entered: 0, since: None, before: None }
+        Self { entered: 0, since: None, before: None, counted: (Duration::ZERO, 0), lately: 0 }
+    }
+
+    /// How many came in a second of late: in the last whole one, or in the one that runs.
+    fn in_a_second(&mut self, entered: u64, now: Duration) -> u64 {
+        let (since, before) = self.counted;
+        let came = entered.saturating_sub(before);
+        if now.saturating_sub(since) >= SECOND {
+            (self.counted, self.lately) = ((now, entered), came);
+        }
+        came.max(self.lately)
     }
 
     fn pace(&mut self, gate: &Gate, now: Duration) -> Pace {
@@ -112,8 +131,13 @@ impl Traffic {
             self.since = Some(now);
         }
         self.entered = entered;
+        let in_a_second = self.in_a_second(entered, now);
         let is_calm = self.since.is_none_or(|since| now.saturating_sub(since) >= CALM_AFTER);
-        if is_calm { CALM } else { BESIDE_REQUESTS }
+        match in_a_second {
+            _ if is_calm => CALM,
+            0..=FEW => BESIDE_FEW,
+            _ => BESIDE_REQUESTS,
+        }
     }
 }
 
@@ -377,5 +401,21 @@ mod tests {
         drop(gate.enter().unwrap());
         assert!(!is_calm(200_002) && is_calm(201_002));
         drop((rests, waits));
+    }
+
+    #[test]
+    fn who_asks_once_in_a_while_keeps_nothing_from_being_done() {
+        let (gate, mut traffic) = (Gate::default(), Traffic::new());
+        let mut step = |requests: u64, millis| {
+            (0..requests).for_each(|_| drop(gate.enter().unwrap()));
+            traffic.pace(&gate, Duration::from_millis(millis)).step_max
+        };
+        for second in 1..10 {
+            assert_eq!(step(2, second * 1_000), BESIDE_FEW.step_max);
+        }
+        assert_eq!(step(30, 10_100), BESIDE_REQUESTS.step_max, "at once");
+        assert_eq!(step(1, 10_900), BESIDE_REQUESTS.step_max);
+        assert_eq!(step(1, 11_000), BESIDE_REQUESTS.step_max, "within a second of that");
+        assert_eq!(step(1, 11_200), BESIDE_FEW.step_max);
     }
 }
