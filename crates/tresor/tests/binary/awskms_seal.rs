@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::LazyLock;
 
 use serde_json::json;
 use tresor_canary::Canaries;
@@ -14,9 +15,14 @@ fn is_sealed(server: &Server) -> bool {
     server.http().get("sys/seal-status").expect(200).at("/sealed") == json!(true)
 }
 
-fn interpreter() -> PathBuf {
+/// Made once, whoever needs it first.
+static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
     let pinned = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/aws-requirements.txt");
     python::environment("aws", Path::new(env!("CARGO_TARGET_TMPDIR")), &pinned).unwrap()
+});
+
+pub(crate) fn interpreter() -> PathBuf {
+    PYTHON.clone()
 }
 
 /// What AWS's own client answers to a line of Python.

@@ -11,7 +11,7 @@ use tresor_services::slapd::{MANAGER, MANAGER_PASSWORD};
 use tresor_services::{Postgres, RabbitMq, Slapd};
 
 use crate::python::python;
-use crate::support::Production;
+use crate::support::{Production, until};
 
 /// How many methods hvac's classes have in the pinned version.
 const METHODS: [(&str, usize); 3] = [("database", 17), ("rabbitmq", 6), ("ldap", 9)];
@@ -61,4 +61,9 @@ fn every_method_of_hvac_for_database_rabbitmq_and_ldap_does_what_it_says() {
     let output = process.wait_with_output().unwrap();
     assert!(output.status.success(), "{}\n{}", String::from_utf8_lossy(&output.stderr), server.log());
     assert_eq!(called, METHODS.iter().map(|(name, count)| ((*name).to_owned(), json!(count))).collect::<Value>());
+    // What they made is gone, what was ordered without waiting for it, too.
+    let made = || database.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'v-%'").unwrap();
+    until("accounts are taken back", || made().lines().any(|line| line.trim() == "0").then_some(()));
+    let users = broker.ask("GET", "users", ("guest", "guest"), "").unwrap().1;
+    assert_eq!(users.matches("\"name\"").count(), 1, "{users}");
 }

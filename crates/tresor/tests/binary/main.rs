@@ -11,6 +11,7 @@ mod support;
 mod acme;
 mod audit;
 mod audit_ways;
+mod aws_engine;
 mod awskms_seal;
 mod bad_connections;
 mod bad_requests;
