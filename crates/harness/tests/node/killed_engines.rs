@@ -2,7 +2,8 @@
 //! after: of what is made and taken back nothing is left without a lease, and no lease without it; and a key that is rotated
 //! works. Tests of the security bank are named by their row.
 //!
-//! Deliberately absent: what comes true after the kill (`outside.rs`), and `ldap`, whose rotations are killed in `ldap.rs`.
+//! Deliberately absent: what comes true after the kill (`outside.rs`), and `ldap` (`killed_ldap.rs`; its rotations
+//! in `ldap.rs`).
 #![allow(clippy::unwrap_used, reason = "a failing step ends the test")]
 
 use std::sync::{Arc, Mutex};

@@ -24,7 +24,7 @@ pub(crate) const DELETION: &str = "dn: cn=staff,ou=groups,dc=example,dc=com\ncha
                         member: cn={{.Username}},ou=people,dc=example,dc=com\n-\n\ndn: cn={{.Username}},ou=people,dc=example,dc=com\nchangetype: delete\n";
 
 /// A node whose network is the machine's, so that it reaches a real directory.
-async fn node() -> Harness {
+pub(crate) async fn node() -> Harness {
     let mut doors = TestDoors::new(1);
     doors.doors.net = tresor_env_os::doors().net;
     let mut harness = Harness::uninitialized_in(Arc::new(Alone::default()), doors, assembly::settings());
@@ -48,7 +48,7 @@ pub(crate) async fn logs_in(server: &Slapd, name: &str, password: &str) -> bool 
     connection(server).await.bind(name, &SecretString::new(password.to_owned())).await.is_ok()
 }
 
-async fn connection(server: &Slapd) -> tresor_directory::Connection {
+pub(crate) async fn connection(server: &Slapd) -> tresor_directory::Connection {
     let doors = tresor_env_os::doors();
     let dialer = Dialer {
         net: doors.net,
@@ -63,7 +63,7 @@ async fn connection(server: &Slapd) -> tresor_directory::Connection {
 }
 
 /// How many accounts of people there are.
-async fn people(server: &Slapd) -> usize {
+pub(crate) async fn people(server: &Slapd) -> usize {
     let mut connection = connection(server).await;
     connection.bind(MANAGER, &SecretString::new(MANAGER_PASSWORD.to_owned())).await.unwrap();
     let filter = Filter::Present("sn".to_owned());
@@ -335,7 +335,7 @@ async fn dyn_08_a_rotation_that_is_cut_short_leaves_a_password_that_works() {
 
 /// What nothing but the log in of somebody has on the wire: the name, and the byte that a password begins with, which is no
 /// letter.
-fn logging_in(name: &str) -> String {
+pub(crate) fn logging_in(name: &str) -> String {
     format!("{name}\u{fffd}")
 }
 

@@ -48,6 +48,7 @@ mod irrevocable;
 mod joining;
 mod kept_keys;
 mod killed_engines;
+mod killed_ldap;
 mod kv_upgrade;
 mod ldap;
 mod ldap_config;
