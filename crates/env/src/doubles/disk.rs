@@ -58,6 +58,7 @@ struct State {
     durable_names: BTreeMap<PathBuf, SharedContents>,
     locked: BTreeSet<PathBuf>,
     steps: u64,
+    syncs: u64,
     fail_from_step: Option<u64>,
     /// The one changing call that fails, and how.
     fail_at_step: Option<(u64, io::ErrorKind)>,
@@ -87,6 +88,12 @@ impl MemoryDisk {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often a file or a directory was synced so far.
+    #[must_use]
+    pub fn syncs(&self) -> u64 {
+        self.state().syncs
     }
 
     /// How many changing calls (writes, syncs, renames ...) were made so far.
@@ -359,6 +366,7 @@ impl DiskFile for MemoryFile {
                 }
                 return Err(error);
             }
+            state.syncs += 1;
         }
         let mut contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = std::mem::take(&mut contents.unsynced);
@@ -459,6 +467,7 @@ impl Disk for MemoryDisk {
     fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         let mut state = self.state();
         step(&mut state, directory)?;
+        state.syncs += 1;
         let names: BTreeMap<PathBuf, SharedContents> = state
             .names
             .iter()

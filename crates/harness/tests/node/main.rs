@@ -55,6 +55,7 @@ mod ldap_config;
 mod lease_counts;
 mod lease_tree;
 mod logins;
+mod lone_writer;
 mod metrics;
 mod namespace_admin;
 mod namespace_moves;
