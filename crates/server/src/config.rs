@@ -62,7 +62,9 @@ pub use observations::ObservationsConfig;
 pub use postgresql::{ConnectionUrl, PostgresqlConfig};
 pub use registration::{ConsulConfig, KubernetesConfig, RegistrationConfig};
 pub use seal::{KeyPlace, KeyReference, SealConfig, SealWay, StaticSealConfig};
-pub use services::{AwsKeysConfig, AwsKmsConfig, ServiceTls, SharedFile, TransitConfig, WebIdentity};
+pub use services::{
+    AccessKeys, AwsKeysConfig, AwsKmsConfig, Said, ServiceTls, SharedFile, SharedFiles, TransitConfig, WebIdentity,
+};
 pub use snapshots::SnapshotsConfig;
 pub use storage::{JoinConfig, LeaderConfig, Pem};
 pub use telemetry::{Collector, TelemetryConfig, TracesConfig, Way};

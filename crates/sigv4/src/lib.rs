@@ -1,10 +1,13 @@
 //! Signature Version 4 of one kind of request: what is posted to the root of a service of AWS; and the keys that a machine gives
-//! whoever runs there, or that AWS gives for a token which it was told to believe.
+//! whoever runs there, or that AWS gives for a token which it was told to believe, or for other keys.
 //!
 //! By hand, because the library for it brings a second implementation of SHA-256 and HMAC; a page, held to signatures that
 //! AWS's own client makes. Deliberately absent: queries, paths, streams, presigned addresses.
 
+pub mod assumed;
+pub mod chain;
 pub mod profile;
+pub mod sts;
 pub mod told;
 pub mod web_identity;
 pub mod xml;

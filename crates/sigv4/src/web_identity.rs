@@ -5,25 +5,17 @@
 //! where the file is, a memory of keys, and other ways to assume a role, which want keys first.
 
 use std::borrow::Cow;
-use std::fmt;
-use std::time::Duration;
 
 use tresor_env::Outgoing;
-use tresor_env::outgoing::{Ask, Base, OutgoingRequest, escaped};
 use zeroize::Zeroizing;
 
-use crate::xml::Element;
+use crate::sts::{self, NotAssumed};
 use crate::{FORM, Keys};
 
-const VERSION: &str = "2011-06-15";
+/// What is asked.
+const ACTION: &str = "AssumeRoleWithWebIdentity";
 /// What a session is called when nobody says it.
 pub const SESSION: &str = "tresor";
-/// How long an answer may take.
-const TIME_MAX: Duration = Duration::from_secs(10);
-/// How large it may be.
-const BODY_BYTES_MAX: usize = 64 * 1024;
-/// More of a message is shown to nobody.
-const MESSAGE_CHARS_MAX: usize = 400;
 
 /// A role that is assumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,36 +24,6 @@ pub struct Role {
     pub arn: String,
     /// What its session is called.
     pub session: String,
-}
-
-/// Why there are no keys.
-#[derive(Debug, PartialEq, Eq)]
-pub enum NotAssumed {
-    /// Others could hear the token.
-    Overheard,
-    /// The file has no token.
-    NoToken,
-    /// STS does not answer, or not what it is asked.
-    Unanswered(String),
-    /// STS says no, in its own words.
-    Refused(String),
-}
-
-impl fmt::Display for NotAssumed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Overheard => f.write_str("the address of STS must be https://, or of this machine"),
-            Self::NoToken => f.write_str("the file of the token has none"),
-            Self::Unanswered(why) | Self::Refused(why) => f.write_str(why),
-        }
-    }
-}
-
-/// Where STS is for a region.
-#[must_use]
-pub fn endpoint(region: &str) -> String {
-    let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-    format!("https://sts.{region}.{suffix}")
 }
 
 /// Keys of a role, by the text of the file that holds the token.
@@ -78,62 +40,20 @@ pub async fn assume(
     if token.is_empty() {
         return Err(NotAssumed::NoToken);
     }
-    if !Base::parse(endpoint).is_some_and(|base| base.is_private()) {
-        return Err(NotAssumed::Overheard);
-    }
-    let request = OutgoingRequest {
-        ask: Ask::Post(form(role, token)),
-        url: format!("{}/", endpoint.trim_end_matches('/')),
-        headers: vec![(Cow::Borrowed("content-type"), Zeroizing::new(FORM.to_owned()))],
-        time_max: TIME_MAX,
-        body_bytes_max: BODY_BYTES_MAX,
-    };
-    let answer = outgoing.ask(request).await.map_err(|error| NotAssumed::Unanswered(error.to_string()))?;
-    let said = Element::parse(&answer.body);
-    if answer.status == 200 {
-        let keys = said.as_ref().filter(|said| said.name() == "AssumeRoleWithWebIdentityResponse").and_then(keys);
-        return keys.ok_or_else(|| NotAssumed::Unanswered("its answer has no keys".to_owned()));
-    }
-    let part = |name| said.as_ref().and_then(|said| said.text_at(&["Error", name])).unwrap_or_default();
-    let words = format!("status {} {}: {}", answer.status, part("Code"), part("Message"));
-    let words = words.trim_end_matches([' ', ':']).replace(token, "[token]");
-    let words: String = words.chars().filter(|letter| !letter.is_control()).take(MESSAGE_CHARS_MAX).collect();
-    Err(if answer.status >= 500 { NotAssumed::Unanswered(words) } else { NotAssumed::Refused(words) })
-}
-
-fn form(role: &Role, token: &str) -> Zeroizing<Vec<u8>> {
+    let base = sts::private(endpoint)?;
     let parts = [("RoleArn", role.arn.as_str()), ("RoleSessionName", &role.session), ("WebIdentityToken", token)];
-    let parts = parts.map(|(name, value)| (name, Zeroizing::new(escaped(value))));
-    let head = format!("Action=AssumeRoleWithWebIdentity&Version={VERSION}");
-    // A buffer that grows leaves copies behind.
-    let length = parts.iter().map(|(name, value)| name.len() + value.len() + 2).sum::<usize>() + head.len();
-    let mut form = Zeroizing::new(Vec::with_capacity(length));
-    form.extend_from_slice(head.as_bytes());
-    for (name, value) in &parts {
-        form.extend_from_slice(b"&");
-        form.extend_from_slice(name.as_bytes());
-        form.extend_from_slice(b"=");
-        form.extend_from_slice(value.as_bytes());
-    }
-    form
-}
-
-fn keys(said: &Element) -> Option<Keys> {
-    let part = |name| {
-        let way = ["AssumeRoleWithWebIdentityResult", "Credentials", name];
-        said.text_at(&way).filter(|text| !text.is_empty())
-    };
-    let copy = |text: &str| Zeroizing::new(text.to_owned());
-    let token = part("SessionToken")?;
-    Some(Keys::new(part("AccessKeyId")?, copy(part("SecretAccessKey")?), Some(copy(token))))
+    let headers = vec![(Cow::Borrowed("content-type"), Zeroizing::new(FORM.to_owned()))];
+    sts::ask(outgoing, base, ACTION, sts::form(ACTION, &parts), headers, &[token]).await
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic, reason = "a failing step ends the test")]
     use tresor_env::doubles::TestDoors;
+    use tresor_env::outgoing::Ask;
 
     use super::*;
+    use crate::sts::endpoint;
 
     const ANSWER: &str = "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
         <AssumeRoleWithWebIdentityResult><Credentials><SessionToken>T</SessionToken><SecretAccessKey>S</SecretAccessKey>\

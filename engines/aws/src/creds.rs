@@ -301,7 +301,8 @@ fn assumed_arn(known: &[String], asked: String, role: &str) -> Result<String, Fa
 
 /// What asking AWS takes, for an act.
 pub(crate) fn doors(cx: &Cx<'_>) -> Doors {
-    let machine = cx.surroundings().map(|around| Machine::new(Arc::clone(around), Arc::clone(cx.outgoing)));
+    let machine =
+        cx.surroundings().map(|around| Machine::new(Arc::clone(around), Arc::clone(cx.outgoing), Arc::clone(cx.clock)));
     Doors { outgoing: Arc::clone(cx.outgoing), clock: Arc::clone(cx.clock), machine: machine.map(Arc::new) }
 }
 

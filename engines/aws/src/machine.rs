@@ -1,16 +1,19 @@
 //! Keys that the machine gives the server, for a configuration without any: of its environment, of a role that a token of
-//! somebody else's assumes, of a file of shared credentials, of the container it runs in, of the machine's metadata; the
-//! first place that has some counts.
+//! somebody else's assumes, of a profile of the files that AWS's tools share, of the container it runs in, of the machine's
+//! metadata; the first place that has some counts.
 //!
 //! They are looked for once per request, so keys that were exchanged outside are found by the next one, and nothing is kept
 //! that ends. A place that the environment names and that has none is an error, and no reason to look further: who names one
-//! means it. Deliberately absent: profiles that assume roles or start programs, and caching.
+//! means it. Deliberately absent: what profiles mean (`tresor-sigv4`), and caching.
 
 use std::sync::{Arc, OnceLock};
 
-use tresor_env::{Outgoing, Surroundings};
+use tresor_env::{Clock, Outgoing, Surroundings};
+use tresor_sigv4::assumed::{self, Sts};
+use tresor_sigv4::chain::{Chain, Source};
+use tresor_sigv4::profile::{self, Shared};
 use tresor_sigv4::web_identity::{self, Role};
-use tresor_sigv4::{Keys, profile, told};
+use tresor_sigv4::{Keys, told};
 use zeroize::Zeroizing;
 
 use crate::query::AwsError;
@@ -25,6 +28,7 @@ pub(crate) const NOT_THE_SERVERS: &str = "keys of the server's own are for mount
 pub(crate) struct Machine {
     around: Arc<dyn Surroundings>,
     outgoing: Arc<dyn Outgoing>,
+    clock: Arc<dyn Clock>,
     found: OnceLock<Keys>,
 }
 
@@ -34,8 +38,8 @@ pub(crate) fn keyless(why: impl std::fmt::Display) -> AwsError {
 }
 
 impl Machine {
-    pub(crate) fn new(around: Arc<dyn Surroundings>, outgoing: Arc<dyn Outgoing>) -> Self {
-        Self { around, outgoing, found: OnceLock::new() }
+    pub(crate) fn new(around: Arc<dyn Surroundings>, outgoing: Arc<dyn Outgoing>, clock: Arc<dyn Clock>) -> Self {
+        Self { around, outgoing, clock, found: OnceLock::new() }
     }
 
     fn variable(&self, name: &str) -> Option<Zeroizing<String>> {
@@ -44,8 +48,18 @@ impl Machine {
 
     /// The region that the environment says.
     pub(crate) fn region(&self) -> String {
-        let said = self.variable("AWS_REGION").or_else(|| self.variable("AWS_DEFAULT_REGION"));
-        said.map_or_else(|| REGION.to_owned(), |said| said.to_string())
+        self.region_or(None)
+    }
+
+    /// The same, or else what a profile says.
+    fn region_or(&self, said: Option<String>) -> String {
+        let around = self.variable("AWS_REGION").or_else(|| self.variable("AWS_DEFAULT_REGION"));
+        around.map(|around| around.to_string()).or(said).unwrap_or_else(|| REGION.to_owned())
+    }
+
+    /// STS, for whoever wants a role.
+    fn sts(&self, region: &str) -> Sts {
+        Sts::of(region, self.variable("AWS_ENDPOINT_URL_STS").map(|own| own.to_string()))
     }
 
     /// The keys.
@@ -59,13 +73,17 @@ impl Machine {
 
     async fn look(&self) -> Result<Keys, AwsError> {
         if let Some(keys) = self.of_environment()? {
-            return Ok(keys);
+            // Whoever names a profile whose role the environment's keys assume means that role.
+            return match self.chain_of_environment().await {
+                Some(chain) => self.follow(chain).await,
+                None => Ok(keys),
+            };
         }
         if let Some(keys) = self.of_web_identity().await? {
             return Ok(keys);
         }
-        if let Some(keys) = self.of_profile().await? {
-            return Ok(keys);
+        if let Some(chain) = self.chain().await? {
+            return self.follow(chain).await;
         }
         match self.of_container().await? {
             Some(keys) => Ok(keys),
@@ -92,28 +110,68 @@ impl Machine {
         let session = session.map_or_else(|| web_identity::SESSION.to_owned(), |session| session.to_string());
         let text = self.around.file(&path).await.map_err(|why| refused(&why))?;
         let text = text.ok_or_else(|| refused(&"the file is not there"))?;
-        let own = self.variable("AWS_ENDPOINT_URL_STS");
-        let endpoint = own.map_or_else(|| web_identity::endpoint(&self.region()), |own| own.to_string());
+        let endpoint = self.sts(&self.region()).endpoint;
         let role = Role { arn: arn.to_string(), session };
         let found = web_identity::assume(&*self.outgoing, &endpoint, &role, text).await;
         found.map(Some).map_err(|why| refused(&why))
     }
 
-    async fn of_profile(&self) -> Result<Option<Keys>, AwsError> {
-        let (file, named) = (self.variable("AWS_SHARED_CREDENTIALS_FILE"), self.variable("AWS_PROFILE"));
-        let is_meant = file.is_some() || named.is_some();
-        let usual = || self.variable("HOME").map(|home| Zeroizing::new(format!("{}/.aws/credentials", &*home)));
-        let Some(path) = file.or_else(usual) else { return Ok(None) };
+    /// One of the shared files; `None` when there is none, and nobody says that there is.
+    async fn shared_file(&self, variable: &str, usual: &str) -> Result<Option<Zeroizing<String>>, AwsError> {
+        let named = self.variable(variable);
+        let is_named = named.is_some();
+        let usual = || self.variable("HOME").map(|home| Zeroizing::new(format!("{}/.aws/{usual}", &*home)));
+        let Some(path) = named.or_else(usual) else { return Ok(None) };
         let broken = |why: &dyn std::fmt::Display| keyless(format!("the file {:?}: {why}", path.as_str()));
-        let Some(text) = self.around.file(&path).await.map_err(|why| broken(&why))? else {
-            return if is_meant { Err(broken(&"it is not there")) } else { Ok(None) };
-        };
-        let name = named.as_ref().map_or(profile::DEFAULT, |name| name.as_str());
-        match profile::find(&text, name).map_err(|why| broken(&why))? {
-            Some(keys) => Ok(Some(keys)),
-            None if is_meant => Err(broken(&format!("it has no profile {name:?}"))),
-            None => Ok(None),
+        match self.around.file(&path).await.map_err(|why| broken(&why))? {
+            None if is_named => Err(broken(&"it is not there")),
+            text => Ok(text),
         }
+    }
+
+    /// What the profile that counts says about keys.
+    async fn chain(&self) -> Result<Option<Chain>, AwsError> {
+        let config = self.shared_file("AWS_CONFIG_FILE", "config").await?.unwrap_or_default();
+        let credentials = self.shared_file("AWS_SHARED_CREDENTIALS_FILE", "credentials").await?.unwrap_or_default();
+        let named = self.variable("AWS_PROFILE");
+        let is_meant = named.is_some() || self.variable("AWS_SHARED_CREDENTIALS_FILE").is_some();
+        let name = named.as_ref().map_or(profile::DEFAULT, |name| name.as_str());
+        let shared = Shared::read(&config, &credentials);
+        match shared.chain(name).map_err(keyless)? {
+            None if is_meant && shared.has(name) => {
+                Err(keyless(format!("the profile {name:?} has neither keys nor a way to some")))
+            }
+            None if is_meant => Err(keyless(format!("no file of AWS's tools has a profile {name:?}"))),
+            chain => Ok(chain),
+        }
+    }
+
+    /// What the profile says that is named, if it begins with the keys of the environment.
+    async fn chain_of_environment(&self) -> Option<Chain> {
+        drop(self.variable("AWS_PROFILE")?);
+        let chain = self.chain().await.ok().flatten()?;
+        matches!(chain.source, Source::Environment).then_some(chain)
+    }
+
+    /// The keys that a profile leads to.
+    async fn follow(&self, chain: Chain) -> Result<Keys, AwsError> {
+        let sts = self.sts(&self.region_or(chain.region));
+        let named = |what: &str| keyless(format!("`credential_source` is `{what}`, which has none"));
+        let first = match chain.source {
+            Source::Keys(keys) => keys,
+            Source::Environment => self.of_environment()?.ok_or_else(|| named("Environment"))?,
+            Source::Container => self.of_container().await?.ok_or_else(|| named("EcsContainer"))?,
+            Source::Machine => self.of_metadata().await?,
+            Source::WebIdentity { role, token_file } => {
+                let refused = |why: &dyn std::fmt::Display| keyless(format!("the web identity {token_file:?}: {why}"));
+                let text = self.around.file(&token_file).await.map_err(|why| refused(&why))?;
+                let text = text.ok_or_else(|| refused(&"the file is not there"))?;
+                let found = web_identity::assume(&*self.outgoing, &sts.endpoint, &role, text).await;
+                found.map_err(|why| refused(&why))?
+            }
+        };
+        let found = assumed::through(&*self.outgoing, &sts, first, &chain.roles, self.clock.wall()).await;
+        found.map_err(keyless)
     }
 
     /// Keys of the container, where the environment says that there are some.

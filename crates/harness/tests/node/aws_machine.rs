@@ -18,6 +18,8 @@ struct Seen {
     tokens: Vec<Option<String>>,
     /// What else was asked: how, where, and with which header.
     others: Vec<String>,
+    /// The roles that keys assumed: by which, how, and where.
+    roles: Vec<String>,
 }
 
 type Shared = Arc<Mutex<Seen>>;
@@ -75,6 +77,30 @@ fn fake_sts(request: &OutgoingRequest) -> Option<(u16, String)> {
     ))
 }
 
+/// A fake of STS for roles that keys assume: who asks, for which role, how, and where; and the answer.
+fn fake_assumption(request: &OutgoingRequest) -> Option<(String, u16, String)> {
+    let Ask::Post(body) = &request.ask else { return None };
+    let form = String::from_utf8_lossy(body);
+    let form = form.strip_prefix("Action=AssumeRole&")?;
+    let part = |name: &str| form.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let name = part("RoleArn")?.strip_prefix("arn%3Aaws%3Aiam%3A%3A1%3Arole%2F")?;
+    let signed = request.headers.iter().find(|(known, _)| known == "authorization")?.1.to_string();
+    let (by, scope) = signed.split_once("Credential=")?.1.split_once('/')?;
+    let place = request.url.strip_prefix("https://")?.strip_suffix(".amazonaws.com/")?;
+    assert!(scope.contains(&format!("/{}/sts/", place.strip_prefix("sts.")?)), "{scope}");
+    let said = ["RoleSessionName", "ExternalId", "DurationSeconds"].into_iter().filter_map(part);
+    let heard = format!("{by}:{name}({})@{place}", said.collect::<Vec<_>>().join(","));
+    if name == "closed" {
+        return Some((heard, 403, "<E><Error><Code>AccessDenied</Code><Message>no</Message></Error></E>".to_owned()));
+    }
+    let keys = format!(
+        "<AccessKeyId>ASIA{}</AccessKeyId><SecretAccessKey>planted-secret</SecretAccessKey><SessionToken>t</SessionToken>",
+        name.to_ascii_uppercase()
+    );
+    let result = format!("<AssumeRoleResult><Credentials>{keys}</Credentials></AssumeRoleResult>");
+    Some((heard, 200, format!("<AssumeRoleResponse>{result}</AssumeRoleResponse>")))
+}
+
 /// A node with a mount that has a role and no configuration, in the root namespace and in another one.
 async fn unconfigured() -> (Harness, Shared) {
     let harness = Harness::start().await;
@@ -90,6 +116,7 @@ async fn unconfigured() -> (Harness, Shared) {
             "AKIAPOD",
             "AKIAMETADATA",
             "AKIAOWN",
+            "ASIAAPP",
         ];
         let known = known.map(str::to_owned).to_vec();
         seen.lock().unwrap().aws.keys.insert("tresor".to_owned(), known);
@@ -108,6 +135,10 @@ async fn unconfigured() -> (Harness, Shared) {
 fn answer(seen: &mut Seen, request: &OutgoingRequest) -> Result<(u16, Vec<u8>), OutgoingError> {
     if let Some((status, said)) = fake_sts(request) {
         seen.others.push(request.url.clone());
+        return Ok((status, said.into_bytes()));
+    }
+    if let Some((heard, status, said)) = fake_assumption(request) {
+        seen.roles.push(heard);
         return Ok((status, said.into_bytes()));
     }
     if matches!(request.ask, Ask::Post(_)) {
@@ -199,11 +230,77 @@ async fn keys_that_nobody_configured_are_those_of_the_machine_in_the_usual_order
     assert_eq!(last(&seen).0, "AKIAENV", "until it is given up");
 }
 
+/// Profiles that lead to no keys.
+const REFUSED: &str = "[profile program]\ncredential_process = /bin/planted\n[profile person]\nsso_session = x\n\
+    [profile bare]\nregion = x\n[profile loop]\nrole_arn = a\nsource_profile = round\n\
+    [profile round]\nrole_arn = a\nsource_profile = loop\n\
+    [profile none-around]\nrole_arn = a\ncredential_source = EcsContainer\n\
+    [profile closed]\nrole_arn = arn:aws:iam::1:role/closed\nsource_profile = closed\naws_access_key_id = AKIAFILE\n\
+    aws_secret_access_key = planted-secret\n";
+
+#[tokio::test]
+async fn a_role_of_a_profile_is_assumed_by_the_keys_that_the_profile_names() {
+    let (harness, seen) = unconfigured().await;
+    let around = &harness.doors.surroundings;
+    let config = "[default]\nregion = eu-west-1\n\
+                  [profile app]\nrole_arn = arn:aws:iam::1:role/app\nsource_profile = between\nregion = eu-west-1\n\
+                  external_id = x\nrole_session_name = own\nduration_seconds = 900\n\
+                  [profile between]\nrole_arn = arn:aws:iam::1:role/between\nsource_profile = base\n\
+                  [profile metadata]\nrole_arn = arn:aws:iam::1:role/app\ncredential_source = Ec2InstanceMetadata\n\
+                  [profile task]\nrole_arn = arn:aws:iam::1:role/app\ncredential_source = EcsContainer\n\
+                  [profile environment]\nrole_arn = arn:aws:iam::1:role/app\ncredential_source = Environment\n\
+                  [profile web]\nrole_arn = arn:aws:iam::1:role/pod\nweb_identity_token_file = /token\n\
+                  [profile of-web]\nrole_arn = arn:aws:iam::1:role/app\nsource_profile = web\n";
+    let credentials = "[base]\naws_access_key_id = AKIAFILE\naws_secret_access_key = s\n";
+    around.set_files(&[
+        ("/home/t/.aws/config", config),
+        ("/home/t/.aws/credentials", credentials),
+        ("/token", "first-token"),
+        ("/elsewhere", config),
+    ]);
+    let home = ("HOME", "/home/t");
+    // A configuration that says nothing about keys is passed over.
+    around.set_variables(&[home]);
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!(last(&seen).0, "AKIAMETADATA");
+    let assumed = |seen: &Shared| {
+        let roles: Vec<String> = seen.lock().unwrap().roles.drain(..).collect();
+        roles.join(" ")
+    };
+    let task = ("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/v2/credentials/x");
+    let keys = [("AWS_ACCESS_KEY_ID", "AKIAENV"), ("AWS_SECRET_ACCESS_KEY", "s")];
+    for (variables, expected) in [
+        (
+            &[home, ("AWS_PROFILE", "app")][..],
+            "AKIAFILE:between(tresor)@sts.eu-west-1 ASIABETWEEN:app(own,x,900)@sts.eu-west-1",
+        ),
+        (&[home, ("AWS_PROFILE", "metadata")], "AKIAMETADATA:app(tresor)@sts.us-east-1"),
+        (&[home, ("AWS_PROFILE", "task"), task], "AKIATASK:app(tresor)@sts.us-east-1"),
+        // Keys of the environment count before a profile, unless that wants them for its role.
+        (&[home, ("AWS_PROFILE", "environment"), keys[0], keys[1]], "AKIAENV:app(tresor)@sts.us-east-1"),
+        (&[home, ("AWS_PROFILE", "of-web"), ("AWS_REGION", "eu-west-2")], "AKIAWEB1:app(tresor)@sts.eu-west-2"),
+        (
+            &[("AWS_CONFIG_FILE", "/elsewhere"), home, ("AWS_PROFILE", "metadata")],
+            "AKIAMETADATA:app(tresor)@sts.us-east-1",
+        ),
+    ] {
+        around.set_variables(variables);
+        drop(ask(&harness).await.expect_status(200));
+        assert_eq!(last(&seen).0, "ASIAAPP", "{variables:?}");
+        assert_eq!(assumed(&seen), expected);
+    }
+    around.set_variables(&[home, ("AWS_PROFILE", "app"), keys[0], keys[1]]);
+    drop(ask(&harness).await.expect_status(200));
+    assert_eq!((last(&seen), assumed(&seen)), (by("AKIAENV", None), String::new()));
+}
+
 #[tokio::test]
 async fn a_place_that_is_named_and_has_no_keys_is_an_error_and_not_passed_over() {
     let (harness, seen) = unconfigured().await;
     let around = &harness.doors.surroundings;
-    around.set_files(&[("/c", "[half]\naws_access_key_id = planted-id\n"), ("/t", "planted-token"), ("/empty", "\n")]);
+    let half = "[half]\naws_access_key_id = planted-id\n";
+    around.set_files(&[("/c", half), ("/t", "planted-token"), ("/empty", "\n"), ("/config", REFUSED)]);
+    let profile = |name| [("AWS_CONFIG_FILE", "/config"), ("AWS_PROFILE", name)];
     let web = |file| [("AWS_WEB_IDENTITY_TOKEN_FILE", file), ("AWS_ROLE_ARN", "arn:aws:iam::1:role/pod")];
     for (variables, text) in [
         (&[("AWS_ACCESS_KEY_ID", "planted-id")][..], "without AWS_SECRET_ACCESS_KEY"),
@@ -214,7 +311,15 @@ async fn a_place_that_is_named_and_has_no_keys_is_an_error_and_not_passed_over()
         (&web("/t"), "status 400 InvalidIdentityToken: [token]"),
         (&[web("/t")[0], web("/t")[1], ("AWS_ENDPOINT_URL_STS", "http://sts.example")], "must be https://"),
         (&[("AWS_SHARED_CREDENTIALS_FILE", "/none")], "it is not there"),
-        (&[("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_PROFILE", "p")], "it has no profile"),
+        (&[("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_PROFILE", "p")], "tools has a profile \"p\""),
+        (&[("AWS_PROFILE", "p")], "tools has a profile \"p\""),
+        (&[("AWS_CONFIG_FILE", "/none")], "it is not there"),
+        (&profile("program"), "says `credential_process`, which is not available: no programs are started"),
+        (&profile("person"), "says `sso_session`, which is not available"),
+        (&profile("bare"), "has neither keys nor a way to some"),
+        (&profile("loop"), "the profile `loop` is its own source by way of others"),
+        (&profile("none-around"), "`credential_source` is `EcsContainer`, which has none"),
+        (&profile("closed"), "the role `arn:aws:iam::1:role/closed` is not assumed: status 403 AccessDenied: no"),
         (&[("AWS_SHARED_CREDENTIALS_FILE", "/c"), ("AWS_PROFILE", "half")], "no aws_access_key_id with"),
         (&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "/none")], "it answered with status 401"),
         (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://agent.example.com/")], "must be https://"),

@@ -254,7 +254,7 @@ fn read_source(stanza: &mut Stanza<'_>, kind: &str, environment: Environment<'_>
             let suffix = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
             let usual = format!("https://secretsmanager.{region}.{suffix}");
             let endpoint = stanza.address("endpoint")?.unwrap_or(usual);
-            let keys = Box::new(usual_aws_keys(stanza.text("credentials_profile")?, environment));
+            let keys = Box::new(usual_aws_keys(stanza.text("credentials_profile")?, &region, environment));
             Ok(SourceConfig::Aws { region, endpoint, keys })
         }
         "source_gcp" => {
@@ -362,8 +362,9 @@ mod tests {
         );
         let SourceConfig::Aws { endpoint, keys, .. } = &config.sources["aws"] else { panic!("it is AWS") };
         assert_eq!(endpoint, "https://secretsmanager.eu-central-1.amazonaws.com");
-        let file = keys.shared_file.as_ref().unwrap();
-        assert_eq!((file.profile.as_str(), file.path.to_str().unwrap()), ("p", "/h/me/.aws/credentials"));
+        let shared = keys.shared.as_ref().unwrap();
+        let paths = ["/h/me/.aws/credentials", "/h/me/.aws/config"].map(Path::new);
+        assert!(shared.profile == "p" && shared.paths().eq(paths));
         let tags = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let [tagged, named, rest] = config.mappings.as_slice() else { panic!("there are three") };
         assert!(tagged.filter.takes("x", &tags(&[("team", "a"), ("y", "z")])));

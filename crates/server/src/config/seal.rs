@@ -20,7 +20,7 @@ use super::kmip::{KmipConfig, read_kmip};
 use super::load::Source;
 use super::modules::{Pkcs11Config, read_pkcs11};
 use super::more_clouds::{AliCloudKmsConfig, OciKmsConfig, read_alicloudkms, read_ocikms};
-use super::services::{AwsKmsConfig, Environment, TransitConfig, read_awskms, read_transit};
+use super::services::{AwsKmsConfig, Environment, SharedFiles, TransitConfig, read_awskms, read_transit};
 
 /// The longest id of a key; it is stored, logged and shown.
 const KEY_ID_BYTES_MAX: usize = 128;
@@ -119,7 +119,7 @@ impl SealWay {
             Self::OciKms(seal) => vec![&seal.file],
             Self::Kmip(seal) => seal.files(),
             Self::Pkcs11(seal) => seal.pin.file().into_iter().chain([seal.token.library.as_path()]).collect(),
-            Self::AwsKms(seal) => seal.keys.shared_file.iter().map(|file| file.path.as_path()).collect(),
+            Self::AwsKms(seal) => seal.keys.shared.iter().flat_map(SharedFiles::paths).collect(),
             Self::Transit(seal) => seal.token.iter().filter_map(KeyPlace::file).chain(seal.tls.files()).collect(),
         }
     }

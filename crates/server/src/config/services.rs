@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use tresor_env::outgoing::Base;
 use tresor_hcl::Position;
-use tresor_sigv4::told;
+use tresor_sigv4::assumed::Sts;
 use tresor_sigv4::web_identity::{self, Role};
+use tresor_sigv4::{profile, told};
 
 use super::ConfigError;
 use super::load::Source;
@@ -175,19 +176,39 @@ pub struct AwsKmsConfig {
     pub keys: AwsKeysConfig,
 }
 
+/// An access key, its secret, and the token of a session.
+pub type AccessKeys = (String, KeyPlace, Option<KeyPlace>);
+
 /// Where access keys of AWS come from, in this order.
 #[derive(Clone, Debug)]
 pub struct AwsKeysConfig {
-    /// Access key, secret key and session token of the stanza or of the environment.
-    pub own: Option<(String, KeyPlace, Option<KeyPlace>)>,
+    /// What the stanza says.
+    pub own: Option<AccessKeys>,
+    /// What the environment has.
+    pub environment: Option<AccessKeys>,
+    /// Whether those count by themselves, and not only for a role of a profile that they assume.
+    pub environment_counts: bool,
     /// A role that is assumed by a token.
     pub web_identity: Option<WebIdentity>,
-    /// The file that all of AWS's tools read.
-    pub shared_file: Option<SharedFile>,
+    /// The files that all of AWS's tools read.
+    pub shared: Option<SharedFiles>,
     /// Where a container asks, and the file with what it shows there.
     pub container: Option<(String, Option<PathBuf>)>,
     /// Where a machine asks.
     pub machine: Option<String>,
+}
+
+impl AwsKeysConfig {
+    /// No keys anywhere.
+    pub const NOTHING: Self = Self {
+        own: None,
+        environment: None,
+        environment_counts: true,
+        web_identity: None,
+        shared: None,
+        container: None,
+        machine: None,
+    };
 }
 
 /// A role that is assumed by a token in a file.
@@ -201,15 +222,80 @@ pub struct WebIdentity {
     pub endpoint: String,
 }
 
-/// The file that all of AWS's tools read.
+/// Where something is said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// In the stanza.
+    Here,
+    /// In the environment.
+    Around,
+    /// It is what counts when nobody says anything.
+    Nowhere,
+}
+
+/// The files that all of AWS's tools read.
+#[derive(Clone, Debug)]
+pub struct SharedFiles {
+    /// The one with keys.
+    pub credentials: Option<SharedFile>,
+    /// The one with what leads to keys.
+    pub config: Option<SharedFile>,
+    /// The part of them that counts.
+    pub profile: String,
+    /// Who says so.
+    pub profile_said: Said,
+    /// Who is asked for keys of a role.
+    pub sts: Sts,
+}
+
+/// One of them.
 #[derive(Clone, Debug)]
 pub struct SharedFile {
     /// Where it is.
     pub path: PathBuf,
-    /// The part of it that counts.
-    pub profile: String,
     /// Whether somebody says that it is there.
     pub is_named: bool,
+}
+
+impl SharedFiles {
+    /// The two, where each is or usually is.
+    fn of(
+        credentials: Option<String>,
+        profile: Option<String>,
+        region: &str,
+        environment: Environment<'_>,
+    ) -> Option<Self> {
+        let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+        let home = set("HOME");
+        let file = |named: Option<String>, usual: &str| {
+            let is_named = named.is_some();
+            let usual = || home.as_ref().map(|home| Path::new(home).join(".aws").join(usual));
+            named.map(PathBuf::from).or_else(usual).map(|path| SharedFile { path, is_named })
+        };
+        let credentials = file(credentials.or_else(|| set("AWS_SHARED_CREDENTIALS_FILE")), "credentials");
+        let config = file(set("AWS_CONFIG_FILE"), "config");
+        let (profile, profile_said) = match (profile, set("AWS_PROFILE")) {
+            (Some(profile), _) => (profile, Said::Here),
+            (None, Some(profile)) => (profile, Said::Around),
+            (None, None) => (profile::DEFAULT.to_owned(), Said::Nowhere),
+        };
+        let sts = Sts::of(region, set("AWS_ENDPOINT_URL_STS"));
+        let is_any = credentials.is_some() || config.is_some() || profile_said == Said::Here;
+        is_any.then_some(Self { credentials, config, profile, profile_said, sts })
+    }
+
+    /// Where they are.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        [&self.credentials, &self.config].into_iter().flatten().map(|file| file.path.as_path())
+    }
+}
+
+/// Keys that the environment has.
+fn environment_keys(environment: Environment<'_>) -> Option<AccessKeys> {
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    let secret = || KeyPlace::Variable("AWS_SECRET_ACCESS_KEY".to_owned());
+    let session = set("AWS_SESSION_TOKEN").map(|_| KeyPlace::Variable("AWS_SESSION_TOKEN".to_owned()));
+    set("AWS_ACCESS_KEY_ID").map(|access_key| (access_key, secret(), session))
 }
 
 pub(super) fn read_awskms(
@@ -243,59 +329,33 @@ pub(super) fn read_awskms(
     let assumed = web_identity(source, options, environment, &region)?;
     let own = match (access_key, secret) {
         (Some(access_key), Some(secret)) => Some((access_key, secret, session)),
-        // What the stanza says counts more than keys of the environment.
-        (None, None) if matches!(assumed, Some((_, Said::Here))) => None,
-        (None, None) => {
-            let secret = || KeyPlace::Variable("AWS_SECRET_ACCESS_KEY".to_owned());
-            let session = set("AWS_SESSION_TOKEN").map(|_| KeyPlace::Variable("AWS_SESSION_TOKEN".to_owned()));
-            set("AWS_ACCESS_KEY_ID").map(|access_key| (access_key, secret(), session))
-        }
+        (None, None) => None,
         _ => return Err(source.error(at, "`access_key` and `secret_key` go together")),
     };
-    let named = file.or_else(|| set("AWS_SHARED_CREDENTIALS_FILE")).map(PathBuf::from);
-    let is_named = named.is_some();
-    let usual = || set("HOME").map(|home| Path::new(&home).join(".aws/credentials"));
-    let profile = profile.or_else(|| set("AWS_PROFILE")).unwrap_or_else(|| "default".to_owned());
-    let shared_file = named.or_else(usual).map(|path| SharedFile { path, profile, is_named });
-    Ok(AwsKmsConfig {
-        key_id,
-        region,
-        endpoint,
-        keys: AwsKeysConfig {
-            own,
-            web_identity: assumed.map(|(web, _)| web),
-            shared_file,
-            container: container(environment),
-            machine: machine(environment),
-        },
-    })
+    let keys = AwsKeysConfig {
+        own,
+        environment: environment_keys(environment),
+        // What the stanza says counts more than keys of the environment.
+        environment_counts: !matches!(assumed, Some((_, Said::Here))),
+        web_identity: assumed.map(|(web, _)| web),
+        shared: SharedFiles::of(file, profile, &region, environment),
+        container: container(environment),
+        machine: machine(environment),
+    };
+    Ok(AwsKmsConfig { key_id, region, endpoint, keys })
 }
 
 /// Where access keys come from that no stanza says: the profile that is named, and else what the environment says.
-pub(super) fn usual_aws_keys(profile: Option<String>, environment: Environment<'_>) -> AwsKeysConfig {
-    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
-    let named = set("AWS_SHARED_CREDENTIALS_FILE").map(PathBuf::from);
-    let is_named = profile.is_some() || named.is_some();
-    let file = named.or_else(|| set("HOME").map(|home| Path::new(&home).join(".aws/credentials")));
-    let secret = || KeyPlace::Variable("AWS_SECRET_ACCESS_KEY".to_owned());
-    let session = set("AWS_SESSION_TOKEN").map(|_| KeyPlace::Variable("AWS_SESSION_TOKEN".to_owned()));
-    let own = set("AWS_ACCESS_KEY_ID").filter(|_| profile.is_none()).map(|access_key| (access_key, secret(), session));
-    let profile = profile.or_else(|| set("AWS_PROFILE")).unwrap_or_else(|| "default".to_owned());
+pub(super) fn usual_aws_keys(profile: Option<String>, region: &str, environment: Environment<'_>) -> AwsKeysConfig {
     AwsKeysConfig {
-        own,
+        own: None,
+        environment: environment_keys(environment),
+        environment_counts: profile.is_none(),
         web_identity: None,
-        shared_file: file.map(|path| SharedFile { path, profile, is_named }),
+        shared: SharedFiles::of(None, profile, region, environment),
         container: container(environment),
         machine: machine(environment),
     }
-}
-
-/// Where something is said.
-enum Said {
-    /// In the stanza.
-    Here,
-    /// In the environment.
-    Around,
 }
 
 /// A role that is assumed by a token: all of it is said by the stanza, or all of it by the environment.
@@ -323,12 +383,11 @@ fn web_identity(
             (arn, file, set("AWS_ROLE_SESSION_NAME"), Said::Around)
         }
         _ => {
-            let text =
-                "`role_arn` and `web_identity_token_file` go together: a role is assumed by a token, and by no keys";
+            let text = "`role_arn` and `web_identity_token_file` go together: a role of keys is said by a profile";
             return Err(source.error(at, text));
         }
     };
-    let endpoint = set("AWS_ENDPOINT_URL_STS").unwrap_or_else(|| web_identity::endpoint(region));
+    let endpoint = Sts::of(region, set("AWS_ENDPOINT_URL_STS")).endpoint;
     let session = session.unwrap_or_else(|| web_identity::SESSION.to_owned());
     let role = Role { arn, session };
     Ok(Some((WebIdentity { role, token_file: PathBuf::from(file), endpoint }, said)))
@@ -472,7 +531,7 @@ mod tests {
         let aws = read_aws("kms_key_id = \"alias/a\"", &[]).unwrap();
         assert_eq!((aws.key_id.as_str(), aws.region.as_str()), ("alias/a", "us-east-1"));
         assert_eq!(aws.endpoint, "https://kms.us-east-1.amazonaws.com");
-        assert!(aws.keys.own.is_none() && aws.keys.shared_file.is_none() && aws.keys.container.is_none());
+        assert!(aws.keys.own.is_none() && aws.keys.shared.is_none() && aws.keys.container.is_none());
         assert_eq!(aws.keys.machine.as_deref(), Some("http://169.254.169.254"));
         let inside = "kms_key_id = \"a\"\nregion = \"cn-north-1\"\naccess_key = \"AKID\"\nsecret_key = \"canary\"\n\
                       session_token = \"file:///canary-session\"";
@@ -490,14 +549,22 @@ mod tests {
         assert_eq!((aws.key_id.as_str(), aws.endpoint.as_str()), ("b", "https://kms.cn-north-1.amazonaws.com.cn"));
         let (access_key, _, session) = aws.keys.own.unwrap();
         assert_eq!((access_key.as_str(), session.unwrap().to_string().as_str()), ("AKID", "file:///session"));
-        let file = aws.keys.shared_file.unwrap();
-        assert_eq!(
-            (file.path.as_path(), file.profile.as_str(), file.is_named),
-            (Path::new("/var/me/.aws/credentials"), "ops", false)
-        );
+        let shared = aws.keys.shared.unwrap();
+        assert_eq!((shared.profile.as_str(), shared.profile_said), ("ops", Said::Around));
+        let usual = ["/var/me/.aws/credentials", "/var/me/.aws/config"].map(Path::new);
+        assert!(shared.paths().eq(usual) && !shared.credentials.unwrap().is_named && !shared.config.unwrap().is_named);
+        assert_eq!(shared.sts.endpoint, "https://sts.cn-north-1.amazonaws.com.cn");
         assert_eq!(aws.keys.container.unwrap().0, "http://169.254.170.2/v2/x");
         assert!(aws.keys.machine.is_none());
-        let of_variables = read_aws("kms_key_id = \"a\"", &variables).unwrap().keys.own.unwrap();
+        let keys = read_aws("kms_key_id = \"a\"", &variables).unwrap().keys;
+        let of_variables = keys.environment.unwrap();
+        assert!(keys.own.is_none() && keys.environment_counts);
+        let inside = "kms_key_id = \"a\"\nshared_creds_filename = \"/own\"\nshared_creds_profile = \"mine\"";
+        let around =
+            [("AWS_PROFILE", "ops"), ("AWS_CONFIG_FILE", "/config"), ("AWS_SHARED_CREDENTIALS_FILE", "/other")];
+        let shared = read_aws(inside, &around).unwrap().keys.shared.unwrap();
+        assert_eq!((shared.profile.as_str(), shared.profile_said), ("mine", Said::Here));
+        assert!(shared.paths().eq(["/own", "/config"].map(Path::new)) && shared.config.unwrap().is_named);
         assert_eq!(
             (of_variables.0.as_str(), of_variables.1.to_string().as_str()),
             ("OTHER", "env://AWS_SECRET_ACCESS_KEY")
@@ -513,7 +580,11 @@ mod tests {
             ("AWS_ROLE_ARN", "arn:around"),
         ];
         let keys = read_aws(named, &around).unwrap().keys;
-        assert_eq!(keys.own.unwrap().0, "KEYS", "which counts more");
+        assert_eq!(
+            (keys.environment.unwrap().0.as_str(), keys.environment_counts),
+            ("KEYS", true),
+            "which counts more"
+        );
         let web = keys.web_identity.unwrap();
         assert_eq!((web.role.arn.as_str(), web.role.session.as_str()), ("arn:around", "tresor"));
         assert_eq!(
@@ -525,7 +596,7 @@ mod tests {
         let around = [&around[..], &[("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")]].concat();
         let keys = read_aws(&inside, &around).unwrap().keys;
         let web = keys.web_identity.unwrap();
-        assert!(keys.own.is_none(), "of the environment");
+        assert!(keys.own.is_none() && !keys.environment_counts, "of the environment");
         assert_eq!((web.role.arn.as_str(), web.role.session.as_str()), ("arn:own", "s"));
         assert_eq!((web.token_file.as_path(), web.endpoint.as_str()), (Path::new("/own"), "http://127.0.0.1:1"));
         let error = read_aws(named, &[("AWS_WEB_IDENTITY_TOKEN_FILE", "/var/token")]).unwrap_err();

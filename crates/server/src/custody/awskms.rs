@@ -59,7 +59,7 @@ impl Kept {
         };
         let access_key = needed(place, "access_key")?.to_owned();
         let own = Some((access_key, literal(needed(place, "secret_key")?), None));
-        let keys = AwsKeysConfig { own, web_identity: None, shared_file: None, container: None, machine: None };
+        let keys = AwsKeysConfig { own, ..AwsKeysConfig::NOTHING };
         let key = place.option("kms_key").map_or_else(|| needed(place, "kms_key_id"), Ok);
         let key = key.map_err(|_| CustodyError::Misplaced("`kms_key` is required".to_owned()))?.to_owned();
         let config = AwsKmsConfig { key_id: key.clone(), region, endpoint, keys };

@@ -128,7 +128,7 @@ mod tests {
             key_id: "alias/unseal".to_owned(),
             region: "eu-central-1".to_owned(),
             endpoint: "https://kms.eu-central-1.amazonaws.com".to_owned(),
-            keys: AwsKeysConfig { own, web_identity: None, shared_file: None, container: None, machine: None },
+            keys: AwsKeysConfig { own, ..AwsKeysConfig::NOTHING },
         };
         AwsKms::new(config, doors.doors.clone())
     }
