@@ -196,6 +196,11 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
 
 /// What the first element holds, where it is one of these.
 fn content(tag: u8, der: &[u8]) -> Option<&[u8]> {
+    element(der).filter(|(first, ..)| *first == tag).map(|(_, content, _)| content)
+}
+
+/// The first element: its tag, what it holds, and what follows.
+pub(crate) fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (first, rest) = der.split_first()?;
     let (length, rest) = rest.split_first()?;
     let (length, rest) = match length {
@@ -204,7 +209,8 @@ fn content(tag: u8, der: &[u8]) -> Option<&[u8]> {
         0x82 => rest.split_first_chunk::<2>().map(|(two, rest)| (usize::from(u16::from_be_bytes(*two)), rest))?,
         _ => return None,
     };
-    (*first == tag).then_some(rest)?.get(..length)
+    let (content, after) = rest.split_at_checked(length)?;
+    Some((*first, content, after))
 }
 
 #[cfg(test)]

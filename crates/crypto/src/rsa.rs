@@ -1,9 +1,13 @@
-//! Signatures by an RSA key that somebody else made: PKCS #1 v1.5 with SHA-256, as JWS calls RS256 (RFC 7518, section 3.3).
+//! Signatures by an RSA key: PKCS #1 v1.5 with SHA-256, as JWS calls RS256 (RFC 7518, section 3.3). Somebody else made the key, or
+//! it is made for a session and forgotten after it.
 //!
-//! Deliberately absent: making keys, other paddings, and verifying.
+//! What a key is made of is drawn by the provider itself. Deliberately absent: private halves in any form, other paddings, and
+//! verifying.
 
 use aws_lc_rs::digest::{SHA256, digest};
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 
 /// A key that signs.
 pub struct RsaKey(RsaKeyPair);
@@ -30,6 +34,22 @@ impl RsaKey {
         RsaKeyPair::from_der(der).map(Self).map_err(|_| NotRsa)
     }
 
+    /// Makes one of 2048 bits. It takes a while: for a thread that may wait.
+    ///
+    /// # Errors
+    /// [`NotRsa`], never in practice.
+    pub fn generate() -> Result<Self, NotRsa> {
+        RsaKeyPair::generate(KeySize::Rsa2048).map(Self).map_err(|_| NotRsa)
+    }
+
+    /// Its public half, as `SubjectPublicKeyInfo` (RFC 5280).
+    ///
+    /// # Errors
+    /// [`NotRsa`], never in practice.
+    pub fn public(&self) -> Result<Vec<u8>, NotRsa> {
+        self.0.public_key().as_der().map(|der| der.as_ref().to_vec()).map_err(|_| NotRsa)
+    }
+
     /// Signs.
     ///
     /// # Errors
@@ -43,11 +63,22 @@ impl RsaKey {
 
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-    use aws_lc_rs::rsa::KeySize;
-    use aws_lc_rs::signature::{KeyPair, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+    use aws_lc_rs::encoding::Pkcs8V1Der;
+    use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+    use tresor_env::custody::{SignedHash, Signing};
 
     use super::*;
+    use crate::public_key::verifies;
+
+    #[test]
+    fn a_key_of_a_session_is_another_one_each_time_and_known_by_its_public_half() {
+        let keys = [RsaKey::generate(), RsaKey::generate()].map(|key| key.unwrap_or_else(|error| panic!("{error}")));
+        let [one, other] = keys.each_ref().map(|key| key.public().unwrap_or_default());
+        assert_ne!(one, other);
+        let signature = keys[0].sign(b"message").unwrap_or_default();
+        let how = Signing { hash: SignedHash::Sha256, pss: false };
+        assert!(verifies(&one, how, b"message", &signature) && !verifies(&other, how, b"message", &signature));
+    }
 
     #[test]
     fn others_verify_what_is_signed() {

@@ -57,7 +57,7 @@ pub(crate) use load::{checked_format, checked_level, no_experiment};
 pub use load::{load, parse};
 pub use migration::{MigrationConfig, load_migration};
 pub use modules::Pkcs11Config;
-pub use more_clouds::{AliCloudKmsConfig, OciKmsConfig};
+pub use more_clouds::{AliCloudKmsConfig, OciIdentity, OciKmsConfig};
 pub use observations::ObservationsConfig;
 pub use postgresql::{ConnectionUrl, PostgresqlConfig};
 pub use registration::{ConsulConfig, KubernetesConfig, RegistrationConfig};

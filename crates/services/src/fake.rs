@@ -1,4 +1,5 @@
-//! What fakes of servers that speak HTTP have in common: listening, and one request after another, each with one answer in JSON.
+//! What fakes of servers that speak HTTP have in common: listening, and one request after another, each with one answer in JSON, or
+//! of bare text.
 //!
 //! Deliberately absent: what a request means.
 
@@ -38,7 +39,10 @@ pub(crate) fn serve(answer: impl Fn(&Asked) -> (u16, Value) + Send + Sync + 'sta
                 let mut reader = BufReader::new(stream);
                 while let Some(asked) = read(&mut reader) {
                     let (status, said) = answer(&asked);
-                    let said = said.to_string();
+                    let said = match said {
+                        Value::String(text) => text,
+                        said => said.to_string(),
+                    };
                     let head = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n", said.len());
                     if reader.get_mut().write_all(format!("{head}{said}").as_bytes()).is_err() {
                         return;

@@ -1,9 +1,12 @@
 //! `seal "alicloudkms"` and `seal "ocikms"`: which key of Alibaba's or Oracle's cloud opens the store, and who asks for it.
 //!
 //! What the environment says counts more than what the stanza says, as the reference has it. Secrets are references. Deliberately
-//! absent: how services are asked (`key_services`), and Oracle's principals of machines, which are refused.
+//! absent: how services are asked (`key_services`).
 
 use std::path::{Path, PathBuf};
+
+use tresor_env::outgoing::{Base, is_beside};
+use tresor_hcl::Position;
 
 use super::ConfigError;
 use super::load::Source;
@@ -30,13 +33,43 @@ pub struct OciKmsConfig {
     pub key_id: String,
     /// Where the service seals and opens.
     pub endpoint: String,
-    /// The file that says who asks, and where its key lies.
-    pub file: PathBuf,
-    /// The part of it that counts.
-    pub profile: String,
-    /// What `~` is in it.
-    pub home: PathBuf,
+    /// Who asks.
+    pub who: OciIdentity,
 }
+
+/// Who asks a service of Oracle's cloud.
+#[derive(Clone, Debug)]
+pub enum OciIdentity {
+    /// A user.
+    User {
+        /// The file that says which, and where its key lies.
+        file: PathBuf,
+        /// The part of it that counts.
+        profile: String,
+        /// What `~` is in it.
+        home: PathBuf,
+    },
+    /// The machine.
+    Machine {
+        /// Where it is told who it is.
+        metadata: String,
+        /// Where it shows that, where that is not in its region.
+        authority: Option<String>,
+    },
+}
+
+impl OciKmsConfig {
+    /// The files that are read for it.
+    pub(super) fn files(&self) -> Vec<&Path> {
+        match &self.who {
+            OciIdentity::User { file, .. } => vec![file],
+            OciIdentity::Machine { .. } => Vec::new(),
+        }
+    }
+}
+
+/// Where machines of Oracle's cloud are told who they are.
+const METADATA_OF_ORACLE: &str = "http://169.254.169.254/opc/v2";
 
 /// Whether a text is the id of a key, as it stands in requests and is stored and shown.
 fn is_key_id(text: &str) -> bool {
@@ -110,10 +143,16 @@ pub(super) fn read_ocikms(
     let key_id = key_id.ok_or_else(|| source.error(at, "seal `ocikms` needs a `key_id`"))?;
     let endpoint = endpoint.ok_or_else(|| source.error(at, "seal `ocikms` needs a `crypto_endpoint`"))?;
     let endpoint = address_of(source, &endpoint, "crypto_endpoint", at)?;
-    if !options.flag(source, "auth_type_api_key")?.unwrap_or(false) {
-        let text = "seal `ocikms` needs `auth_type_api_key = true` and the key of a user: principals of machines are not available";
-        return Err(source.error(at, text));
-    }
+    let who = if options.flag(source, "auth_type_api_key")?.unwrap_or(false) {
+        user_of_oracle(source, at, environment)?
+    } else {
+        machine_of_oracle(source, at, environment)?
+    };
+    Ok(OciKmsConfig { key_id, endpoint, who })
+}
+
+fn user_of_oracle(source: &Source<'_>, at: Position, environment: Environment<'_>) -> Result<OciIdentity, ConfigError> {
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
     let named = ["OCI_CONFIG_FILE", "OCI_CLI_CONFIG_FILE"].into_iter().find_map(set).map(PathBuf::from);
     let usual = || set("HOME").map(|home| Path::new(&home).join(".oci/config"));
     let file = named
@@ -121,7 +160,28 @@ pub(super) fn read_ocikms(
         .ok_or_else(|| source.error(at, "seal `ocikms` needs ~/.oci/config, and there is no HOME"))?;
     let profile = ["OCI_CONFIG_PROFILE", "OCI_CLI_PROFILE"].into_iter().find_map(set);
     let (profile, home) = (profile.unwrap_or_else(|| "DEFAULT".to_owned()), set("HOME").unwrap_or_default().into());
-    Ok(OciKmsConfig { key_id, endpoint, file, profile, home })
+    Ok(OciIdentity::User { file, profile, home })
+}
+
+fn machine_of_oracle(
+    source: &Source<'_>,
+    at: Position,
+    environment: Environment<'_>,
+) -> Result<OciIdentity, ConfigError> {
+    let set = |name: &str| environment(name).filter(|text| !text.is_empty());
+    // What is told there, and what is shown, is nobody else's to hear.
+    let address =
+        |name: &str, may_be_beside: bool| {
+            let Some(text) = set(name) else { return Ok(None) };
+            let is_heard = |base: Base<'_>| !base.is_private() && !(may_be_beside && is_beside(base.as_str()));
+            match Base::parse(&text) {
+                Some(base) if !is_heard(base) => Ok(Some(base.as_str().to_owned())),
+                _ => Err(source
+                    .error(at, format!("the variable `{name}` is an address that nobody else hears, https://HOST"))),
+            }
+        };
+    let metadata = address("OCI_METADATA_BASE_URL", true)?.unwrap_or_else(|| METADATA_OF_ORACLE.to_owned());
+    Ok(OciIdentity::Machine { metadata, authority: address("OCI_SDK_AUTH_CLIENT_REGION_URL", false)? })
 }
 
 #[cfg(test)]
@@ -197,8 +257,12 @@ mod tests {
     fn a_seal_of_oracle_is_read_with_its_variables() {
         let inside = "key_id = \"k\"\ncrypto_endpoint = \"https://a-crypto.kms.us-ashburn-1.oraclecloud.com\"\n\
                       management_endpoint = \"https://a-management.kms.us-ashburn-1.oraclecloud.com\"\nauth_type_api_key = \"true\"";
+        let user = |seal: &OciKmsConfig| match &seal.who {
+            OciIdentity::User { file, profile, .. } => (file.clone(), profile.clone()),
+            other => panic!("{other:?}"),
+        };
         let seal = oracle(inside, &[("HOME", "/var/me")]).unwrap();
-        assert_eq!((seal.file.as_path(), seal.profile.as_str()), (Path::new("/var/me/.oci/config"), "DEFAULT"));
+        assert_eq!(user(&seal), (PathBuf::from("/var/me/.oci/config"), "DEFAULT".to_owned()));
         let variables = [
             ("OCI_CONFIG_FILE", "/oci"),
             ("OCI_CONFIG_PROFILE", "ops"),
@@ -206,20 +270,41 @@ mod tests {
             ("VAULT_OCIKMS_CRYPTO_ENDPOINT", "https://b-crypto.kms.us-ashburn-1.oraclecloud.com"),
         ];
         let seal = oracle(inside, &variables).unwrap();
-        assert_eq!(
-            (seal.file.as_path(), seal.profile.as_str(), seal.key_id.as_str()),
-            (Path::new("/oci"), "ops", "other")
-        );
+        assert_eq!((user(&seal), seal.key_id.as_str()), ((PathBuf::from("/oci"), "ops".to_owned()), "other"));
+        assert_eq!(seal.files(), [Path::new("/oci")]);
         assert!(seal.endpoint.starts_with("https://b-crypto"));
         for (from, to, words) in [
             ("key_id", "disabled = false #", "needs a `key_id`"),
             ("crypto_endpoint", "management_endpoint = \"x\" #", "is given twice"),
             ("https://a-crypto", "a-crypto", "`crypto_endpoint` is the address of a server"),
-            ("\"true\"", "\"false\"", "principals of machines are not available"),
         ] {
             let error = oracle(&inside.replace(from, to), &[("HOME", "/")]).unwrap_err();
             assert!(error.contains(words), "{to}: {error}");
         }
         assert!(oracle(inside, &[]).unwrap_err().contains("there is no HOME"));
+    }
+
+    #[test]
+    fn a_machine_asks_oracle_where_no_user_does() {
+        let inside = "key_id = \"k\"\ncrypto_endpoint = \"https://a-crypto.kms.us-ashburn-1.oraclecloud.com\"";
+        let machine = |inside: &str, variables: &[(&str, &str)]| match oracle(inside, variables)?.who {
+            OciIdentity::Machine { metadata, authority } => Ok::<_, String>((metadata, authority)),
+            other => panic!("{other:?}"),
+        };
+        let usual = ("http://169.254.169.254/opc/v2".to_owned(), None);
+        assert_eq!(machine(inside, &[]).unwrap(), usual);
+        assert_eq!(machine(&format!("{inside}\nauth_type_api_key = \"false\""), &[]).unwrap(), usual);
+        let around =
+            |metadata, authority| [("OCI_METADATA_BASE_URL", metadata), ("OCI_SDK_AUTH_CLIENT_REGION_URL", authority)];
+        let told = machine(inside, &around("http://[fe80::1]/opc/v2/", "https://auth.example")).unwrap();
+        assert_eq!(told, ("http://[fe80::1]/opc/v2".to_owned(), Some("https://auth.example".to_owned())));
+        for (metadata, authority, words) in [
+            ("http://metadata.example", "https://a", "`OCI_METADATA_BASE_URL` is an address"),
+            ("http://127.0.0.1:1", "http://auth.example", "`OCI_SDK_AUTH_CLIENT_REGION_URL` is an address"),
+            ("http://127.0.0.1:1", "http://169.254.1.1", "`OCI_SDK_AUTH_CLIENT_REGION_URL` is an address"),
+        ] {
+            let error = machine(inside, &around(metadata, authority)).unwrap_err();
+            assert!(error.contains(words), "{error}");
+        }
     }
 }

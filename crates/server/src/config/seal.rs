@@ -116,7 +116,7 @@ impl SealWay {
             Self::AzureKeyVault(seal) => seal.files(),
             Self::GcpKms(seal) => seal.credentials.iter().map(PathBuf::as_path).collect(),
             Self::AliCloudKms(seal) => seal.files(),
-            Self::OciKms(seal) => vec![&seal.file],
+            Self::OciKms(seal) => seal.files(),
             Self::Kmip(seal) => seal.files(),
             Self::Pkcs11(seal) => seal.pin.file().into_iter().chain([seal.token.library.as_path()]).collect(),
             Self::AwsKms(seal) => seal.keys.shared.iter().flat_map(SharedFiles::paths).collect(),

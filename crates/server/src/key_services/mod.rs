@@ -10,6 +10,8 @@ mod awskms;
 mod azurekeyvault;
 mod gcpckms;
 mod kmip;
+mod oci_machine;
+mod oci_signed;
 mod ocikms;
 mod pkcs11;
 mod transit;

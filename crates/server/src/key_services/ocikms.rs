@@ -1,40 +1,52 @@
 //! `seal "ocikms"`: the key management service of Oracle's cloud keeps the key.
 //!
-//! The slot's id goes along as associated data, so what is moved to another slot does not open. Who asks is a user, who signs each
-//! request by an RSA key; who that is says the file of Oracle's own tools, which is read each time. Deliberately absent: principals of
-//! machines, and keys with a passphrase.
+//! The slot's id goes along as associated data, so what is moved to another slot does not open. Who asks signs each request by an RSA
+//! key: a user, of whom the file of Oracle's own tools says who that is, which is read each time; or the machine
+//! ([`oci_machine`](super::oci_machine)). Deliberately absent: keys with a passphrase.
 
-use std::borrow::Cow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
 use tresor_core::{KeyService, Sealed, SealedKey, ServiceError};
-use tresor_crypto::hash::sha256;
 use tresor_crypto::rsa::RsaKey;
 use tresor_env::outgoing::Ask;
 use tresor_env::{BoxFuture, Doors};
 use tresor_model::{Map, map};
 use tresor_secret::DataKey;
-use tresor_wire::time::http_date;
 use zeroize::Zeroizing;
 
+use super::oci_machine::Machine;
+use super::oci_signed::{Host, Signer, headers};
 use super::{Answered, BOUND_TO, Reach, ciphertext, json_body, key_at, refusal, text_at};
-use crate::config::{KeyPlace, OciKmsConfig};
+use crate::config::{KeyPlace, OciIdentity, OciKmsConfig};
 
 /// The version of the API.
 const API: &str = "20180608";
-/// The media type of what is asked.
-const JSON: &str = "application/json";
-/// What is signed, in this order.
-const SIGNED: &str = "date (request-target) host content-length content-type x-content-sha256";
 
 /// The key management service of Oracle's cloud.
 pub(super) struct OciKms {
-    config: OciKmsConfig,
+    key_id: String,
+    endpoint: String,
+    who: Who,
     reach: Reach,
+}
+
+/// Who asks.
+enum Who {
+    User { file: PathBuf, profile: String, home: PathBuf },
+    Machine(Machine),
+}
+
+/// The RSA key that a text is in PEM; nothing where it is none, or wants a passphrase.
+pub(super) fn rsa_key(pem: &str) -> Option<RsaKey> {
+    match PrivateKeyDer::from_pem_slice(pem.as_bytes()) {
+        Ok(PrivateKeyDer::Pkcs8(der)) => RsaKey::from_pkcs8(der.secret_pkcs8_der()).ok(),
+        Ok(PrivateKeyDer::Pkcs1(der)) => RsaKey::from_pkcs1(der.secret_pkcs1_der()).ok(),
+        _ => None,
+    }
 }
 
 /// Who asks: the part of the file that counts.
@@ -85,64 +97,63 @@ impl Profile {
 impl OciKms {
     pub(super) fn new(config: OciKmsConfig, doors: Doors) -> Self {
         let reach = Reach::to(&config.endpoint, doors);
-        Self { config, reach }
+        let who = match config.who {
+            OciIdentity::User { file, profile, home } => Who::User { file, profile, home },
+            OciIdentity::Machine { metadata, authority } => Who::Machine(Machine::new(metadata, authority)),
+        };
+        Self { key_id: config.key_id, endpoint: config.endpoint, who, reach }
     }
 
-    /// Who asks, and by which key.
-    async fn signer(&self) -> Result<(String, RsaKey), ServiceError> {
-        let OciKmsConfig { file, profile, .. } = &self.config;
-        let text = self.reach.secret(&KeyPlace::File(file.clone())).await?;
+    /// A user, and by which key it signs.
+    async fn user(&self, file: &Path, profile: &str, home: &Path) -> Result<(String, RsaKey), ServiceError> {
+        let text = self.reach.secret(&KeyPlace::File(file.to_owned())).await?;
         let about =
             |why: &str| ServiceError::Unprepared(format!("the profile `{profile}` of `{}`: {why}", file.display()));
         let found = Profile::parse(&text, profile).map_err(about)?;
         // As Oracle's own tools have it: below who runs them.
         let key_file = match found.key_file.strip_prefix("~") {
-            Ok(below) => self.config.home.join(below),
+            Ok(below) => home.join(below),
             Err(_) => found.key_file.clone(),
         };
         let pem = self.reach.secret(&KeyPlace::File(key_file.clone())).await?;
         let unusable = || about(&format!("`{}` is no RSA key in PEM without a passphrase", key_file.display()));
-        let key = match PrivateKeyDer::from_pem_slice(pem.as_bytes()) {
-            Ok(PrivateKeyDer::Pkcs8(der)) => RsaKey::from_pkcs8(der.secret_pkcs8_der()),
-            Ok(PrivateKeyDer::Pkcs1(der)) => RsaKey::from_pkcs1(der.secret_pkcs1_der()),
-            _ => return Err(unusable()),
-        };
-        let id = format!("{}/{}/{}", found.tenancy, found.user, found.fingerprint);
-        Ok((id, key.map_err(|_| unusable())?))
+        let key = rsa_key(&pem).ok_or_else(unusable)?;
+        Ok((format!("{}/{}/{}", found.tenancy, found.user, found.fingerprint), key))
     }
 
     async fn ask(&self, doing: &str, body: &Map, withheld: &[&str]) -> Result<Map, ServiceError> {
-        let (signer, key) = self.signer().await?;
-        let body = json_body(body);
-        let date = http_date(self.reach.doors.clock.wall());
-        let hash = STANDARD.encode(sha256(&body));
-        let (host, length) = (&self.reach.host, body.len());
-        // An endpoint may lie below a path of its own.
-        let url = format!("{}/{API}/{doing}", self.config.endpoint);
-        let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
-        let to_sign = format!(
-            "date: {date}\n(request-target): post /{path}\nhost: {host}\ncontent-length: {length}\ncontent-type: {JSON}\n\
-             x-content-sha256: {hash}"
-        );
-        let signature = key.sign(to_sign.as_bytes()).map_err(|error| ServiceError::Unprepared(error.to_string()))?;
-        let signature = STANDARD.encode(signature);
-        let authorization = format!(
-            "Signature version=\"1\",keyId=\"{signer}\",algorithm=\"rsa-sha256\",headers=\"{SIGNED}\",signature=\"{signature}\""
-        );
-        let headers = [
-            ("authorization", authorization),
-            ("content-type", JSON.to_owned()),
-            ("date", date),
-            ("x-content-sha256", hash),
-        ];
-        let headers = headers.map(|(name, value)| (Cow::Borrowed(name), Zeroizing::new(value))).into();
-        let Answered { status, body, .. } = self.reach.ask(Ask::Post(body), url, headers).await?;
-        if status == 200 {
-            return Ok(body);
+        match &self.who {
+            Who::User { file, profile, home } => {
+                let (id, key) = self.user(file, profile, home).await?;
+                let Answered { status, body, .. } = self.ask_as(&Signer { id: &id, key: &key }, doing, body).await?;
+                answered(status, body, withheld)
+            }
+            Who::Machine(machine) => {
+                let session = machine.session(&self.reach).await?;
+                let signer = Signer { id: &session.id, key: &session.key };
+                let Answered { status, body, .. } = self.ask_as(&signer, doing, body).await?;
+                if status == 401 {
+                    machine.forget();
+                }
+                answered(status, body, &[withheld, &[session.id.as_str()]].concat())
+            }
         }
-        let said = format!("{} {}", body.text("code").unwrap_or_default(), body.text("message").unwrap_or_default());
-        Err(refusal(status, Some(&said), withheld))
     }
+
+    async fn ask_as(&self, signer: &Signer<'_>, doing: &str, body: &Map) -> Result<Answered, ServiceError> {
+        let (body, url) = (json_body(body), format!("{}/{API}/{doing}", self.endpoint));
+        let now = self.reach.doors.clock.wall();
+        let headers = headers(signer, &url, Host::Signed(&self.reach.host), &body, now)?;
+        self.reach.ask(Ask::Post(body), url, headers).await
+    }
+}
+
+fn answered(status: u16, body: Map, withheld: &[&str]) -> Result<Map, ServiceError> {
+    if status == 200 {
+        return Ok(body);
+    }
+    let said = format!("{} {}", body.text("code").unwrap_or_default(), body.text("message").unwrap_or_default());
+    Err(refusal(status, Some(&said), withheld))
 }
 
 impl KeyService for OciKms {
@@ -151,14 +162,14 @@ impl KeyService for OciKms {
     }
 
     fn key_id(&self) -> &str {
-        &self.config.key_id
+        &self.key_id
     }
 
     fn seal<'k>(&'k self, key: &'k [u8; 32], name: &'k str) -> BoxFuture<'k, Result<Sealed, ServiceError>> {
         Box::pin(async move {
             let plaintext = Zeroizing::new(STANDARD.encode(key));
             let body = map! {
-                "keyId" => self.config.key_id.as_str(),
+                "keyId" => self.key_id.as_str(),
                 "plaintext" => plaintext.as_str(),
                 "associatedData" => map! { BOUND_TO => name },
             };
@@ -216,9 +227,7 @@ mod tests {
         let config = OciKmsConfig {
             key_id: "ocid1.key".to_owned(),
             endpoint: "https://kms.example".to_owned(),
-            file,
-            profile: "DEFAULT".to_owned(),
-            home: folder.to_owned(),
+            who: OciIdentity::User { file, profile: "DEFAULT".to_owned(), home: folder.to_owned() },
         };
         OciKms::new(config, doors.doors.clone())
     }
@@ -233,8 +242,8 @@ mod tests {
         doors.outgoing.answer(move |request| {
             let Ask::Post(body) = &request.ask else { return Err(OutgoingError::Unsendable) };
             let (_, authorization) = request.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
-            let expected = format!("Signature version=\"1\",keyId=\"ocid1.t/ocid1.user.oc1..u/20:3b\",algorithm=\"rsa-sha256\",headers=\"{SIGNED}\",");
-            assert!(authorization.starts_with(&expected), "{}", authorization.as_str());
+            let expected = "Signature version=\"1\",keyId=\"ocid1.t/ocid1.user.oc1..u/20:3b\",algorithm=\"rsa-sha256\",headers=\"date (request-target) host content-length content-type x-content-sha256\",";
+            assert!(authorization.starts_with(expected), "{}", authorization.as_str());
             let doing = request.url.strip_prefix("https://kms.example/20180608/").unwrap();
             let body: Value = serde_json::from_slice(body).unwrap();
             let (status, said) = answer(doing, &body);

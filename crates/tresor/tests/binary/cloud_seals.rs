@@ -3,7 +3,8 @@
 
 use serde_json::json;
 use tresor_canary::Canaries;
-use tresor_services::clouds::{ALICLOUD_KEY, OCI_KEY};
+use tresor_services::clouds::ALICLOUD_KEY;
+use tresor_services::oracle::OCI_KEY;
 use tresor_services::{FakeAliCloudKms, FakeOciKms};
 
 use super::canary::files;
@@ -84,7 +85,27 @@ fn a_store_is_opened_by_alibabas_service_and_goes_over_to_oracles() {
     server.has_logged("of the seal `ocikms`: it refuses: status 401, NotAuthenticated");
     logs.push(server.log());
     drop(server);
+    // The machine in the place of the user, by its metadata.
+    let configuration = std::fs::read_to_string(production.config()).unwrap();
+    production.configure(&configuration.replace("  auth_type_api_key = true\n", ""));
+    let (metadata, authority, strange) = (oracle.metadata(), oracle.address(), stranger.metadata());
+    let machine =
+        |metadata| [("OCI_METADATA_BASE_URL", metadata), ("OCI_SDK_AUTH_CLIENT_REGION_URL", authority.as_str())];
+    let server = production.start_with(&machine(&metadata));
+    assert!(!is_sealed(&server), "{}", server.log());
+    logs.push(server.log());
+    drop(server);
+    // Another machine.
+    let server = production.start_with(&machine(&strange));
+    assert!(is_sealed(&server));
+    server.has_logged("of the seal `ocikms`: it refuses: no token for this machine: status 401, NotAuthenticated");
+    logs.push(server.log());
+    drop(server);
     let mut secrets = Canaries::new();
+    let keys = [oracle.machine_key().unwrap(), stranger.machine_key().unwrap()];
+    for key in &keys {
+        secrets.watch("the key of a machine", key.lines().nth(2).unwrap().as_bytes());
+    }
     secrets.watch("the secret key", SECRET.as_bytes());
     secrets.watch("a wrong one", b"canary-of-a-wrong-secret");
     for text in logs {
