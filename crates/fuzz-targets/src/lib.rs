@@ -23,6 +23,7 @@ mod filter;
 mod frames;
 mod http_request;
 mod json;
+mod kmip;
 mod path;
 mod policy;
 mod record;
@@ -43,6 +44,7 @@ pub use filter::filter;
 pub use frames::frames;
 pub use http_request::http_request;
 pub use json::json;
+pub use kmip::kmip;
 pub use path::path;
 pub use policy::policy;
 pub use record::record;
@@ -78,6 +80,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "hcl", run: hcl, words: document::WORDS, cases: 500 },
     Target { name: "http_request", run: http_request, words: http_request::WORDS, cases: 400 },
     Target { name: "json", run: json, words: json::WORDS, cases: 500 },
+    Target { name: "kmip", run: kmip, words: kmip::WORDS, cases: 1000 },
     Target { name: "ldif", run: ldif, words: directory::WORDS, cases: 1000 },
     Target { name: "path", run: path, words: path::WORDS, cases: 1000 },
     Target { name: "policy", run: policy, words: policy::WORDS, cases: 400 },

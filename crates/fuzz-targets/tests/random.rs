@@ -117,6 +117,7 @@ targets!(
     hcl,
     http_request,
     json,
+    kmip,
     ldif,
     path,
     policy,
