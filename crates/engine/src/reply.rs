@@ -81,6 +81,9 @@ pub struct Leased<'a> {
     pub recipe: &'a SecretBytes,
     /// When it was handed out.
     pub issued: Timestamp,
+    /// The engine has taken it back already, and that could not be stored because something else changed meanwhile: nothing that
+    /// is gone by now is missing.
+    pub was_taken_back: bool,
 }
 
 /// What a system route asks of the node once its transaction is committed.

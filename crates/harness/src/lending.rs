@@ -51,6 +51,8 @@ pub enum Does {
     Half,
     /// It does it, and never says so.
     Silent,
+    /// It does it, and says so when it is told to do everything.
+    Slowly,
     /// Nothing for now; what it was asked waits, and comes true when a test says so, whether or not anybody waits for it.
     Hangs,
 }
@@ -70,6 +72,8 @@ struct Inside {
     waiting: BTreeSet<String>,
     /// Accounts that are not let go of: it answers for them as if nobody reached it.
     withheld: BTreeSet<String>,
+    /// Whether it says no when it is asked to remove what it does not know.
+    is_pedantic: bool,
     /// The lives that renewals gave accounts, in order.
     lengthened: BTreeMap<String, Vec<Duration>>,
     /// How many renewals hang.
@@ -128,6 +132,11 @@ impl Service {
         self.0.update(|inside| inside.withheld.extend([account.to_owned()]));
     }
 
+    /// From now on it says no when it is asked to remove what it does not know.
+    pub fn is_pedantic(&self) {
+        self.0.update(|inside| inside.is_pedantic = true);
+    }
+
     /// What waits never comes true.
     pub fn forgets(&self) {
         self.0.update(|inside| inside.waiting.clear());
@@ -144,12 +153,14 @@ impl Service {
     async fn create(self: Arc<Self>, account: String) -> Result<(), Failed> {
         let down = || Fault::upstream("connection refused");
         let does = self.asks(|inside| match inside.does {
-            Does::Everything | Does::BreaksOff | Does::Silent | Does::Half => inside.accounts.extend([account.clone()]),
+            Does::Everything | Does::BreaksOff | Does::Silent | Does::Half | Does::Slowly => {
+                inside.accounts.extend([account.clone()])
+            }
             Does::Hangs => inside.waiting.extend([account.clone()]),
             Does::Refuses | Does::IsDown => {}
         });
         match does {
-            Does::Everything => Ok(()),
+            Does::Everything | Does::Slowly => Ok(()),
             Does::Refuses => Err(Failed::nothing_done(Fault::invalid("the service says no"))),
             Does::IsDown => Err(Failed::nothing_done(down())),
             Does::BreaksOff => Err(Fault::upstream("connection reset").into()),
@@ -164,14 +175,14 @@ impl Service {
 
     async fn lengthen(&self, account: &str, life: Duration) -> Result<(), Fault> {
         let does = self.asks(|inside| match inside.does {
-            Does::Everything | Does::BreaksOff | Does::Silent => {
+            Does::Everything | Does::BreaksOff | Does::Silent | Does::Slowly => {
                 inside.lengthened.entry(account.to_owned()).or_default().push(life)
             }
             Does::Hangs => inside.hanging += 1,
             Does::Refuses | Does::IsDown | Does::Half => {}
         });
         match does {
-            Does::Everything => Ok(()),
+            Does::Everything | Does::Slowly => Ok(()),
             Does::Refuses | Does::Half => Err(Fault::invalid("the service says no")),
             Does::IsDown => Err(Fault::upstream("connection refused")),
             Does::BreaksOff => Err(Fault::upstream("connection reset")),
@@ -187,17 +198,23 @@ impl Service {
         }
     }
 
-    async fn remove(&self, account: &str) -> Result<(), Fault> {
-        let mut is_withheld = false;
+    async fn remove(&self, account: &str, was_taken_back: bool) -> Result<(), Fault> {
+        let (mut is_withheld, mut is_unknown) = (false, false);
         let does = self.asks(|inside| {
             is_withheld = inside.withheld.contains(account);
-            if !is_withheld && matches!(inside.does, Does::Everything | Does::Silent) {
+            is_unknown = inside.is_pedantic && !was_taken_back && !inside.accounts.contains(account);
+            if !is_withheld && matches!(inside.does, Does::Everything | Does::Silent | Does::Slowly) {
                 inside.accounts.remove(account);
             }
         });
         match does {
             _ if is_withheld => Err(Fault::upstream("no entry")),
+            _ if is_unknown => Err(Fault::invalid("there is no such account, or not yet")),
             Does::Everything => Ok(()),
+            Does::Slowly => {
+                self.0.wait_for(|inside| (inside.does == Does::Everything).then_some(())).await;
+                Ok(())
+            }
             Does::Refuses | Does::Half => Err(Fault::invalid("the account owns something")),
             Does::IsDown => Err(Fault::upstream("connection refused")),
             Does::BreaksOff => Err(Fault::upstream("connection reset")),
@@ -319,7 +336,7 @@ impl Engine for Lending {
 
     async fn revoke<'a>(&'a self, _cx: Cx<'a>, lease: Leased<'a>) -> Result<(), Fault> {
         let (name, account) = told(&lease)?;
-        service(&name).remove(&account).await
+        service(&name).remove(&account, lease.was_taken_back).await
     }
 
     async fn awake<'a>(&'a self, mut cx: Cx<'a>, name: &'a str) -> Result<Outside<Nothing>, Fault> {

@@ -347,7 +347,7 @@ pub(crate) async fn take_back(mut cx: Cx<'_>, lease: Leased<'_>) -> Result<(), F
         }
     };
     match removed {
-        Ok(Removed::Before) if cx.now.since(lease.issued) < SPREADING_MAX => {
+        Ok(Removed::Before) if !lease.was_taken_back && cx.now.since(lease.issued) < SPREADING_MAX => {
             // It would be forgotten, and be there a moment later.
             Err(Fault::invalid(format!(
                 "AWS does not know the user {user:?}, or not yet: asked again when it is older"

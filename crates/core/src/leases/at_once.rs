@@ -5,11 +5,14 @@
 //! next process, or the next leader, takes it back. An engine that refuses leaves the lease as it was; where nobody knows what
 //! was done, it stays due. Deliberately absent: orders about very many leases ([`jobs`](super::jobs)).
 
+use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use tokio::sync::Semaphore;
 use tresor_barrier::Txn;
 use tresor_model::ids::NamespaceId;
 use tresor_model::{Fault, Refusal, Timestamp};
@@ -17,6 +20,7 @@ use tresor_model::{Fault, Refusal, Timestamp};
 use super::intents::{ACT_DEADLINE, falls_due};
 use super::record::LeaseState;
 use super::secrets::{Leases, Means, move_to, read_in, write};
+use crate::namespaces::ids;
 use crate::unsealed::{CommitFault, Unsealed};
 
 /// How many engines are asked at the same time.
@@ -67,11 +71,34 @@ pub(crate) async fn taken_back(
     first
 }
 
+/// Whose turn it is to take a lease back: of several that want it at once the first asks its engine, and the others find that it
+/// is over.
+#[derive(Default)]
+pub(super) struct Turns(Mutex<BTreeMap<String, Arc<Semaphore>>>);
+
+impl Turns {
+    fn of(&self, id: &str) -> Arc<Semaphore> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(known.entry(id.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))))
+    }
+}
+
 async fn one(unsealed: &Unsealed, namespace: &NamespaceId, id: &str, until: Duration) -> Result<(), Fault> {
+    let turn = unsealed.handles.leases.turns.of(&ids::within(namespace, id.to_owned()));
+    let left = until.saturating_sub(unsealed.doors.clock.monotonic());
+    let _mine = tokio::select! {
+        biased;
+        mine = turn.acquire() => mine.map_err(Fault::internal)?,
+        () = unsealed.gate.closed() => return Err(Refusal::Sealed.into()),
+        () = unsealed.clock.sleep(left) => return goes_on("it is not revoked yet"),
+    };
+    let mut was_taken_back = false;
     for _ in 0..TRIES {
         let mut txn = unsealed.begin()?;
         let means = Means::by(&mut txn, unsealed.clock.now(), &unsealed.doors);
-        let asked = AssertUnwindSafe(unsealed.handles.leases.revoke(means, namespace, id)).catch_unwind();
+        let asked =
+            AssertUnwindSafe(unsealed.handles.leases.revoke(means, namespace, id, was_taken_back)).catch_unwind();
         let left = until.saturating_sub(unsealed.doors.clock.monotonic());
         let taken = tokio::select! {
             biased;
@@ -82,7 +109,8 @@ async fn one(unsealed: &Unsealed, namespace: &NamespaceId, id: &str, until: Dura
         if let Err(fault) = taken {
             // What the engine wrote goes with its transaction.
             drop(txn);
-            if matches!(fault, Fault::Refusal(_))
+            if !was_taken_back
+                && matches!(fault, Fault::Refusal(_))
                 && let Err(why) = as_it_was(unsealed, namespace, id).await
             {
                 tracing::warn!(cause = ?why, lease = id, "a lease that its engine did not revoke is tried again soon");
@@ -91,7 +119,8 @@ async fn one(unsealed: &Unsealed, namespace: &NamespaceId, id: &str, until: Dura
         }
         match unsealed.commit(txn).await {
             Ok(()) => return Ok(()),
-            Err(CommitFault::Conflict) => {}
+            // It is not what it was any more, whatever the engine says the next time.
+            Err(CommitFault::Conflict) => was_taken_back = true,
             Err(CommitFault::Other(Fault::Refusal(Refusal::Elsewhere))) => return goes_on("another node leads by now"),
             Err(other) => return Err(other.into()),
         }

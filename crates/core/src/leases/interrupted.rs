@@ -118,7 +118,7 @@ async fn take_back(unsealed: &Unsealed, number: &str) {
             return Ok(());
         }
         let means = Means::by(&mut txn, unsealed.clock.now(), &unsealed.doors);
-        unsealed.handles.leases.take_back(means, &mut record).await
+        unsealed.handles.leases.take_back(means, &mut record, false).await
     };
     let asked = tokio::select! {
         biased;

@@ -339,7 +339,7 @@ async fn revoke(unsealed: &Unsealed, lane: Lane, mut record: LeaseRecord, mut tx
     let leases = &unsealed.handles.leases;
     let (id, target) = (record.id.as_str().to_owned(), record.target.clone());
     let means = Means::by(&mut txn, now, &unsealed.doors);
-    let asked = AssertUnwindSafe(leases.take_back(means, &mut record)).catch_unwind();
+    let asked = AssertUnwindSafe(leases.take_back(means, &mut record, false)).catch_unwind();
     let taken = tokio::select! {
         biased;
         taken = asked => taken.unwrap_or_else(|_| Err(Fault::internal("the engine panicked"))),

@@ -16,6 +16,7 @@ use tresor_model::{Fault, LeaseTerms, Operation, Timestamp};
 use tresor_record::Record;
 use tresor_wire::duration::print_go;
 
+use super::at_once::Turns;
 use super::hurry::Hurry;
 use super::intents::INTENDED;
 use super::names::readable_ids;
@@ -48,6 +49,7 @@ pub struct Leases {
     irrevocable_kept: Option<Duration>,
     hurry: Arc<Hurry>,
     outage: Outage,
+    pub(super) turns: Turns,
 }
 
 /// What asking an engine takes.
@@ -121,6 +123,7 @@ impl Leases {
             irrevocable_kept,
             hurry: Arc::default(),
             outage: Outage::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -430,25 +433,37 @@ impl Leases {
         Ok(Retired::Some)
     }
 
-    /// Ends a lease of a namespace once its engine took it back: all in one transaction.
+    /// Ends a lease of a namespace once its engine took it back: all in one transaction. Perhaps the engine has done so already,
+    /// and is asked again because that could not be stored.
     ///
     /// # Errors
     /// The engine's, and then nothing is written.
-    pub(super) async fn revoke(&self, means: Means<'_>, namespace: &NamespaceId, id: &str) -> Result<(), Fault> {
+    pub(super) async fn revoke(
+        &self,
+        means: Means<'_>,
+        namespace: &NamespaceId,
+        id: &str,
+        was_taken_back: bool,
+    ) -> Result<(), Fault> {
         let Some(record) = read_in(means.txn, namespace, id)? else { return Ok(()) };
         let now = means.now;
         let mut record = self.retire_record(means.txn, record, false, now)?;
-        self.take_back(means, &mut record).await
+        self.take_back(means, &mut record, was_taken_back).await
     }
 
     /// Asks the engine to take back a retired lease; when it did, nothing is left of the lease.
-    pub(super) async fn take_back(&self, means: Means<'_>, record: &mut LeaseRecord) -> Result<(), Fault> {
+    pub(super) async fn take_back(
+        &self,
+        means: Means<'_>,
+        record: &mut LeaseRecord,
+        was_taken_back: bool,
+    ) -> Result<(), Fault> {
         let Means { txn, now, entropy, workers, ways } = means;
         let gone = || Fault::internal("the mount that handed it out is gone");
         let TakingBack { facts, contents, engine } = self.taking_back(txn, record)?.ok_or_else(gone)?;
         let cx =
             own_context(View::of_mount(&mut *txn, contents, &facts, &BESIDES), &facts, now, entropy, workers, ways);
-        engine.revoke(cx, leased(record)).await?;
+        engine.revoke(cx, Leased { was_taken_back, ..leased(record) }).await?;
         match record.again {
             // What was asked for in vain may come true until then.
             Some(again) if again > now => {
@@ -603,7 +618,7 @@ fn lease_life(
 }
 
 fn leased(record: &LeaseRecord) -> Leased<'_> {
-    Leased { kind: &record.kind, recipe: &record.recipe, issued: record.issued }
+    Leased { kind: &record.kind, recipe: &record.recipe, issued: record.issued, was_taken_back: false }
 }
 
 /// What an engine is handed when the server itself asks.

@@ -255,6 +255,27 @@ async fn what_is_taken_back_at_once_is_as_it_was_when_that_is_refused_and_is_tri
 }
 
 #[tokio::test]
+async fn what_is_renewed_or_revoked_by_another_while_it_is_taken_back_is_over_all_the_same() {
+    let (harness, service) = node("meanwhile-renewed").await;
+    service.is_pedantic();
+    let lease = creds(&harness, ROOT).await.expect_status(200).text_at("/lease_id");
+    service.is_told(Does::Slowly);
+    let body = json!({ "lease_id": lease, "sync": true });
+    let revoke = || harness.write("sys/leases/revoke", ROOT, body.clone());
+    let meanwhile = async {
+        while !service.accounts().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let renewed = json!({ "lease_id": lease, "increment": "3h" });
+        drop(harness.write("sys/leases/renew", ROOT, renewed).await.expect_status(200));
+        service.is_told(Does::Everything);
+    };
+    let (first, second, ()) = tokio::join!(revoke(), revoke(), meanwhile);
+    drop((first.expect_status(204), second.expect_status(204)));
+    assert_eq!(count(&harness, "live").await, 0);
+}
+
+#[tokio::test]
 async fn a_token_or_mount_that_ends_meanwhile_gets_nothing() {
     let (harness, service) = node("ends-meanwhile").await;
     let token = harness.token(json!({ "policies": ["may"], "ttl": "2h" })).await;
