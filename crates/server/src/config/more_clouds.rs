@@ -173,9 +173,9 @@ fn machine_of_oracle(
     let address =
         |name: &str, may_be_beside: bool| {
             let Some(text) = set(name) else { return Ok(None) };
-            let is_heard = |base: Base<'_>| !base.is_private() && !(may_be_beside && is_beside(base.as_str()));
+            let is_unheard = |base: Base<'_>| base.is_private() || may_be_beside && is_beside(base.as_str());
             match Base::parse(&text) {
-                Some(base) if !is_heard(base) => Ok(Some(base.as_str().to_owned())),
+                Some(base) if is_unheard(base) => Ok(Some(base.as_str().to_owned())),
                 _ => Err(source
                     .error(at, format!("the variable `{name}` is an address that nobody else hears, https://HOST"))),
             }

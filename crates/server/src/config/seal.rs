@@ -47,7 +47,7 @@ pub enum SealWay {
     /// The transit engine of another server.
     Transit(TransitConfig),
     /// The key management service of AWS.
-    AwsKms(AwsKmsConfig),
+    AwsKms(Box<AwsKmsConfig>),
     /// A vault of keys in Microsoft's cloud.
     AzureKeyVault(AzureKeyVaultConfig),
     /// The key management service of Google's cloud.

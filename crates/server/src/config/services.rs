@@ -521,7 +521,7 @@ mod tests {
         let config = parse(&[(PathBuf::from("server.hcl"), text)], &set).map_err(|error| error.to_string())?;
         assert!(!format!("{config:?}").contains("canary"));
         match config.seal.unwrap().way {
-            SealWay::AwsKms(aws) => Ok(aws),
+            SealWay::AwsKms(aws) => Ok(*aws),
             other => panic!("{other:?}"),
         }
     }

@@ -62,7 +62,7 @@ const MESSAGE_CHARS_MAX: usize = 300;
 pub(crate) fn start(way: &SealWay, doors: &Doors, tasks: &Tasks) -> AutoKey {
     match way {
         SealWay::Static(config) => of_static(config),
-        SealWay::AwsKms(config) => AutoKey::Service(Arc::new(AwsKms::new(config.clone(), doors.clone()))),
+        SealWay::AwsKms(config) => AutoKey::Service(Arc::new(AwsKms::new((**config).clone(), doors.clone()))),
         SealWay::GcpKms(config) => AutoKey::Service(Arc::new(GcpKms::new(config.clone(), doors.clone()))),
         SealWay::AzureKeyVault(config) => AutoKey::Service(Arc::new(AzureKeyVault::new(config.clone(), doors.clone()))),
         SealWay::AliCloudKms(config) => AutoKey::Service(Arc::new(AliCloudKms::new(config.clone(), doors.clone()))),

@@ -16,6 +16,9 @@ use zeroize::Zeroizing;
 /// The media type of what is asked.
 const JSON: &str = "application/json";
 
+/// Names and values.
+pub(super) type Headers = Vec<(Cow<'static, str>, Zeroizing<String>)>;
+
 /// Who signs, as services know it; of a machine that is a secret.
 pub(super) struct Signer<'s> {
     pub(super) id: &'s str,
@@ -36,7 +39,7 @@ pub(super) fn headers(
     host: Host<'_>,
     body: &[u8],
     now: Timestamp,
-) -> Result<Vec<(Cow<'static, str>, Zeroizing<String>)>, ServiceError> {
+) -> Result<Headers, ServiceError> {
     let (date, hash) = (http_date(now), STANDARD.encode(sha256(body)));
     // An endpoint may lie below a path of its own.
     let path = url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, path)| path);
