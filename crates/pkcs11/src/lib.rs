@@ -10,6 +10,7 @@ mod keys;
 mod library;
 mod mechanism;
 mod operations;
+mod pins;
 mod sealed;
 
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub use library::Library;
 use library::State;
 pub use mechanism::{HmacHash, Mechanism, OaepHash};
 pub use operations::MadeKey;
+use pins::{IN_TURN_MAX, TokenIdentity};
 use sealed::Envelope;
 
 /// How many random bytes a token is asked for at once; how many it gives the standard does not say.
@@ -92,6 +94,12 @@ pub enum TokenError {
     /// This PIN was refused before.
     #[error("the PIN was refused before, and is not tried again before another one lies there, or another start")]
     RefusedBefore,
+    /// Others were refused before.
+    #[error(
+        "the token refused {} different PINs in turn: no other one is tried before one that it took logs in again, or another start",
+        IN_TURN_MAX
+    )]
+    RefusedOthers,
     /// There is no such key.
     #[error("it has no key {0}")]
     NoKey(String),
@@ -172,8 +180,8 @@ pub struct Module {
 impl Module {
     /// A module of which nothing is asked yet.
     #[must_use]
-    pub fn new(config: TokenConfig) -> Self {
-        Self { library: Library::of(&config.library), config }
+    pub fn new(config: TokenConfig, entropy: &dyn Entropy) -> Self {
+        Self { library: Library::of(&config.library, entropy), config }
     }
 
     /// Seals a secret; it opens only with the same `bound_to`, where the mechanism can bind.
@@ -238,13 +246,12 @@ impl Module {
     ) -> Result<T, TokenError> {
         let context = state.context()?;
         let slot = slot(&context, &self.config)?;
-        if state.has_refused(slot, pin) {
-            return Err(TokenError::RefusedBefore);
-        }
+        let token = TokenIdentity::of(&context.get_token_info(slot)?);
+        state.pins.check(&token, pin)?;
         let is_writable = self.config.writable || self.config.generates;
         let session = if is_writable { context.open_rw_session(slot)? } else { context.open_ro_session(slot)? };
         match session.login_with_raw(UserType::User, &RawAuthPin::new(Box::new(pin.to_vec()))) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {}
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => state.pins.take(token, pin),
             Err(Error::Pkcs11(
                 code @ (RvError::PinIncorrect
                 | RvError::PinInvalid
@@ -253,7 +260,7 @@ impl Module {
                 | RvError::PinLocked),
                 _,
             )) => {
-                state.refuse(slot, pin);
+                state.pins.refuse(token, pin);
                 return Err(TokenError::WrongPin(format!("{code:?}")));
             }
             Err(other) => return Err(other.into()),

@@ -1,7 +1,7 @@
 //! A module's library, of which there is one in a process whoever uses it: loaded once, begun, ended, and asked by one at a time.
 //!
 //! It is kept in one place for the whole process because it is one thing for the whole process: who ended it, or logged out of a token,
-//! would do so for everybody. A PIN that a token refused is remembered here, too, so that no other way to that token tries it again.
+//! would do so for everybody. What is known of PINs is here, too, so that no other way to a token sends it what it refused.
 //! Deliberately absent: waiting with a bound; whoever may have to wait asks for a turn before.
 
 use std::collections::BTreeMap;
@@ -10,11 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error, RvError};
-use cryptoki::slot::Slot;
-use tresor_secret::ct_eq;
-use zeroize::Zeroizing;
+use tresor_env::Entropy;
 
 use crate::TokenError;
+use crate::pins::Pins;
 
 /// The libraries of this process. How many there are is said by operators, in configurations.
 static LIBRARIES: Mutex<BTreeMap<PathBuf, Arc<Mutex<State>>>> = Mutex::new(BTreeMap::new());
@@ -26,14 +25,14 @@ pub struct Library(Arc<Mutex<State>>);
 impl Library {
     /// The one in this file; it is loaded when it is first needed.
     #[must_use]
-    pub fn of(path: &Path) -> Self {
+    pub fn of(path: &Path, entropy: &dyn Entropy) -> Self {
         let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = || {
             Arc::new(Mutex::new(State {
                 path: path.to_owned(),
                 loaded: None,
                 is_ready: false,
-                refused: BTreeMap::new(),
+                pins: Pins::new(entropy),
             }))
         };
         Self(Arc::clone(libraries.entry(path.to_owned()).or_insert_with(fresh)))
@@ -60,21 +59,13 @@ pub(crate) struct State {
     path: PathBuf,
     loaded: Option<Pkcs11>,
     is_ready: bool,
-    /// The PINs that tokens did not take, by their slots.
-    refused: BTreeMap<u64, Zeroizing<Vec<u8>>>,
+    /// Of all of its tokens, for as long as the process lives: a library that is begun anew has forgotten nothing.
+    pub(crate) pins: Pins,
 }
 
 impl State {
     pub(crate) const fn is_ready(&self) -> bool {
         self.is_ready
-    }
-
-    pub(crate) fn has_refused(&self, slot: Slot, pin: &[u8]) -> bool {
-        self.refused.get(&slot.id()).is_some_and(|refused| ct_eq(refused, pin))
-    }
-
-    pub(crate) fn refuse(&mut self, slot: Slot, pin: &[u8]) {
-        self.refused.insert(slot.id(), Zeroizing::new(pin.to_vec()));
     }
 
     pub(crate) fn context(&mut self) -> Result<Pkcs11, TokenError> {

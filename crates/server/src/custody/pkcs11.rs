@@ -144,12 +144,13 @@ impl Kept {
             return Err(misplaced("a `mechanism` says what key is made, which `allow_generate_key` asks for"));
         }
         let mut loaded = keepers.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.entry(path.clone()).or_insert_with(|| Library::of(path));
+        let entropy = &keepers.doors.entropy;
+        loaded.entry(path.clone()).or_insert_with(|| Library::of(path, &**entropy));
         drop(loaded);
         Ok(Self {
-            hsm: Hsm::new(path, Module::new(config), &keepers.doors),
+            hsm: Hsm::new(path, Module::new(config, &**entropy), &keepers.doors),
             pin,
-            entropy: Arc::clone(&keepers.doors.entropy),
+            entropy: Arc::clone(entropy),
         })
     }
 

@@ -87,7 +87,7 @@ impl Pkcs11 {
     pub(super) fn new(config: Pkcs11Config, doors: Doors) -> Self {
         Self {
             key_id: config.key_id(),
-            hsm: Hsm::new(&config.token.library, Module::new(config.token.clone()), &doors),
+            hsm: Hsm::new(&config.token.library, Module::new(config.token.clone(), &*doors.entropy), &doors),
             reach: Reach { doors, tls: ServiceTls::default(), host: String::new() },
             config,
         }
@@ -110,6 +110,7 @@ pub(crate) fn blame(error: &TokenError) -> ServiceError {
         TokenError::NoToken(_) | TokenError::Away(_) => ServiceError::Unanswered(text),
         TokenError::WrongPin(_)
         | TokenError::RefusedBefore
+        | TokenError::RefusedOthers
         | TokenError::SeveralTokens(_)
         | TokenError::NoKey(_)
         | TokenError::SeveralKeys(_)
