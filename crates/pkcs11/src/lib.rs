@@ -13,7 +13,7 @@ mod operations;
 mod pins;
 mod sealed;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use cryptoki::context::Pkcs11;
 use cryptoki::error::{Error, RvError};
@@ -184,6 +184,12 @@ impl Module {
         Self { library: Library::of(&config.library, entropy), config }
     }
 
+    /// Which library it is, by the one path that stands for all that lead to it.
+    #[must_use]
+    pub fn library(&self) -> &Path {
+        self.library.path()
+    }
+
     /// Seals a secret; it opens only with the same `bound_to`, where the mechanism can bind.
     ///
     /// # Errors
@@ -250,8 +256,8 @@ impl Module {
         state.pins.check(&token, pin)?;
         let is_writable = self.config.writable || self.config.generates;
         let session = if is_writable { context.open_rw_session(slot)? } else { context.open_ro_session(slot)? };
-        match session.login_with_raw(UserType::User, &RawAuthPin::new(Box::new(pin.to_vec()))) {
-            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => state.pins.take(token, pin),
+        match log_in(&session, pin) {
+            Ok(()) => state.pins.take(token, pin),
             Err(Error::Pkcs11(
                 code @ (RvError::PinIncorrect
                 | RvError::PinInvalid
@@ -269,6 +275,19 @@ impl Module {
         // Closing the last session logs out as well; whether it does is of no matter here.
         drop(session.logout());
         done
+    }
+}
+
+/// Logs in by this PIN and no other.
+fn log_in(session: &Session, pin: &[u8]) -> Result<(), Error> {
+    let pin = RawAuthPin::new(Box::new(pin.to_vec()));
+    match session.login_with_raw(UserType::User, &pin) {
+        // By whose PIN nobody knows; this one is not looked at before they are out.
+        Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
+            session.logout()?;
+            session.login_with_raw(UserType::User, &pin)
+        }
+        done => done,
     }
 }
 

@@ -5,6 +5,7 @@
 //! Deliberately absent: waiting with a bound; whoever may have to wait asks for a turn before.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,27 +21,39 @@ static LIBRARIES: Mutex<BTreeMap<PathBuf, Arc<Mutex<State>>>> = Mutex::new(BTree
 
 /// A library.
 #[derive(Clone)]
-pub struct Library(Arc<Mutex<State>>);
+pub struct Library {
+    path: PathBuf,
+    state: Arc<Mutex<State>>,
+}
 
 impl Library {
-    /// The one in this file; it is loaded when it is first needed.
+    /// The one in this file, whichever of the paths to it this is; it is loaded when it is first needed.
     #[must_use]
     pub fn of(path: &Path, entropy: &dyn Entropy) -> Self {
         let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = libraries.keys().find(|known| is_same(known, path));
+        let path = known.cloned().unwrap_or_else(|| path.to_owned());
         let fresh = || {
             Arc::new(Mutex::new(State {
-                path: path.to_owned(),
+                path: path.clone(),
                 loaded: None,
                 is_ready: false,
+                is_begun_here: false,
                 pins: Pins::new(entropy),
             }))
         };
-        Self(Arc::clone(libraries.entry(path.to_owned()).or_insert_with(fresh)))
+        Self { state: Arc::clone(libraries.entry(path.clone()).or_insert_with(fresh)), path }
+    }
+
+    /// What tells it from the others of this process: the first path that it was named by.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Whoever holds it is the one who asks.
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -48,10 +61,19 @@ impl Drop for Library {
     /// Who is the last to use it ends it; it stays loaded.
     fn drop(&mut self) {
         // One more is in the table.
-        if Arc::strong_count(&self.0) == 2 {
+        if Arc::strong_count(&self.state) == 2 {
             self.state().end();
         }
     }
+}
+
+/// Whether two paths lead to one file, of which the system loads one. It looks up bare names elsewhere.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let file = |path: &Path| {
+        let facts = path.metadata().ok().filter(|_| path.parent() != Some(Path::new("")))?;
+        Some((facts.dev(), facts.ino()))
+    };
+    one == other || file(one).is_some_and(|found| file(other) == Some(found))
 }
 
 /// What became of a library.
@@ -59,6 +81,8 @@ pub(crate) struct State {
     path: PathBuf,
     loaded: Option<Pkcs11>,
     is_ready: bool,
+    /// Whether it was ever begun by this.
+    is_begun_here: bool,
     /// Of all of its tokens, for as long as the process lives: a library that is begun anew has forgotten nothing.
     pub(crate) pins: Pins,
 }
@@ -75,7 +99,15 @@ impl State {
         };
         if !self.is_ready {
             match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-                Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => self.is_ready = true,
+                Ok(()) => (self.is_ready, self.is_begun_here) = (true, true),
+                // It did not end when it was told to.
+                Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) if self.is_begun_here => {
+                    self.is_ready = true;
+                }
+                // It would be one library with two that take turns and remember PINs.
+                Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {
+                    return Err(TokenError::NoLibrary("it is in use in this process by another path".to_owned()));
+                }
                 Err(error) => return Err(error.into()),
             }
         }

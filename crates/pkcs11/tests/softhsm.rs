@@ -3,6 +3,10 @@
 
 use std::path::PathBuf;
 
+use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::session::UserType;
+use cryptoki::slot::Slot;
+use cryptoki::types::AuthPin;
 use tresor_crypto::public_key::{Curve, verifies};
 use tresor_env::custody::{SignedHash, Signing};
 use tresor_env_os::OsEntropy;
@@ -198,6 +202,52 @@ fn a_right_pin_that_comes_after_two_wrong_ones_waits_for_another_start() {
         drop(module);
         let mut another = at(TokenConfig { slot: Some(hsm.slot("tresor").unwrap()), ..config(hsm, "none") });
         assert_eq!(another.random(PIN.as_bytes(), 8).unwrap_err(), TokenError::RefusedOthers);
+    });
+}
+
+#[test]
+fn one_library_by_several_paths_is_one() {
+    SoftHsm::within("one_library_by_several_paths_is_one", "tresor", |hsm| {
+        let path = PathBuf::from(hsm.library());
+        let real = path.canonicalize().unwrap();
+        assert_ne!(real, path, "Debian has a link there");
+        let mut one = at(config(hsm, "none"));
+        let mut other = at(TokenConfig { library: real, ..config(hsm, "none") });
+        assert!(matches!(one.random(b"stale-pin-a", 8).unwrap_err(), TokenError::WrongPin(_)));
+        assert_eq!(other.random(b"stale-pin-a", 8).unwrap_err(), TokenError::RefusedBefore);
+        assert!(other.random(PIN.as_bytes(), 8).is_ok());
+        assert_eq!(one.library(), other.library());
+    });
+}
+
+#[test]
+fn a_library_that_somebody_else_began_is_not_used_without_knowing_what_they_know() {
+    let name = "a_library_that_somebody_else_began_is_not_used_without_knowing_what_they_know";
+    SoftHsm::within(name, "tresor", |hsm| {
+        let others = Pkcs11::new(hsm.library()).unwrap();
+        others.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)).unwrap();
+        let mut module = at(config(hsm, "none"));
+        let refused = module.random(PIN.as_bytes(), 8).unwrap_err();
+        assert!(matches!(refused, TokenError::NoLibrary(_)), "{refused}");
+        others.finalize().unwrap();
+        assert!(module.random(PIN.as_bytes(), 8).is_ok());
+    });
+}
+
+#[test]
+fn a_wrong_pin_is_wrong_where_somebody_else_is_logged_in() {
+    SoftHsm::within("a_wrong_pin_is_wrong_where_somebody_else_is_logged_in", "tresor", |hsm| {
+        let mut module = at(config(hsm, "none"));
+        assert!(module.random(PIN.as_bytes(), 8).is_ok());
+        let others = Pkcs11::new(hsm.library()).unwrap();
+        let slot = Slot::try_from(hsm.slot("tresor").unwrap()).unwrap();
+        let session = others.open_ro_session(slot).unwrap();
+        let pin = AuthPin::new(PIN.to_owned().into());
+        session.login(UserType::User, Some(&pin)).unwrap();
+        assert!(matches!(module.random(b"wrong-pin", 8), Err(TokenError::WrongPin(_))));
+        // The right one works there, too.
+        drop(session.login(UserType::User, Some(&pin)));
+        assert!(module.random(PIN.as_bytes(), 8).is_ok());
     });
 }
 

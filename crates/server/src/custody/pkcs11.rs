@@ -147,11 +147,7 @@ impl Kept {
         let entropy = &keepers.doors.entropy;
         loaded.entry(path.clone()).or_insert_with(|| Library::of(path, &**entropy));
         drop(loaded);
-        Ok(Self {
-            hsm: Hsm::new(path, Module::new(config, &**entropy), &keepers.doors),
-            pin,
-            entropy: Arc::clone(entropy),
-        })
+        Ok(Self { hsm: Hsm::new(Module::new(config, &**entropy), &keepers.doors), pin, entropy: Arc::clone(entropy) })
     }
 
     async fn ask<T: Send + 'static>(

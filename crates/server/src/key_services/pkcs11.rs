@@ -5,7 +5,7 @@
 //! nothing else. Deliberately absent: what the calls are (`tresor-pkcs11`).
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,9 +38,9 @@ pub(crate) struct Hsm {
 static TURNS: Mutex<BTreeMap<PathBuf, Arc<Semaphore>>> = Mutex::new(BTreeMap::new());
 
 impl Hsm {
-    pub(crate) fn new(library: &Path, module: Module, doors: &Doors) -> Self {
+    pub(crate) fn new(module: Module, doors: &Doors) -> Self {
         let mut turns = TURNS.lock().unwrap_or_else(PoisonError::into_inner);
-        let turn = turns.entry(library.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1)));
+        let turn = turns.entry(module.library().to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1)));
         Self {
             module: Arc::new(Mutex::new(module)),
             turn: Arc::clone(turn),
@@ -87,7 +87,7 @@ impl Pkcs11 {
     pub(super) fn new(config: Pkcs11Config, doors: Doors) -> Self {
         Self {
             key_id: config.key_id(),
-            hsm: Hsm::new(&config.token.library, Module::new(config.token.clone(), &*doors.entropy), &doors),
+            hsm: Hsm::new(Module::new(config.token.clone(), &*doors.entropy), &doors),
             reach: Reach { doors, tls: ServiceTls::default(), host: String::new() },
             config,
         }
