@@ -344,6 +344,8 @@ pub(crate) fn own_files(config: &ServerConfig, files: &[PathBuf]) -> Vec<PathBuf
     own.extend(config.storage.path().map(Path::to_path_buf));
     own.extend(config.pid_file.clone());
     own.extend(config.log_file.path.clone());
+    own.extend(config.observations.as_ref().map(|ledger| ledger.path.clone()));
+    own.extend(config.kms_libraries.values().cloned());
     for leader in &config.join.leaders {
         let client = leader.client.as_ref().map(|(certificate, key)| [certificate.file(), key.file()]);
         let files = client.into_iter().flatten().chain([leader.ca_certificate.as_ref().and_then(Pem::file)]);
@@ -578,6 +580,17 @@ mod tests {
               tls_key_file = "/srv/tls/key.pem"
               tls_client_ca_file = "/srv/tls/ca.pem"
             }
+            listener "tcp" {
+              address = "127.0.0.1:1"
+              tls_acme_domains = ["a.example.com"]
+              tls_acme_cache_path = "/srv/acme"
+              tls_acme_ca_root = "/srv/acme.pem"
+            }
+            observations { ledger_path = "/srv/ledger" }
+            kms_library "pkcs11" {
+              name = "hsm"
+              library = "/srv/hsm.so"
+            }
             pid_file = "/run/tresor.pid"
             seal "static" {
               current_key_id  = "b"
@@ -598,6 +611,10 @@ mod tests {
             "/run/tresor.pid",
             "/srv/keys/a",
             "/srv/keys/b",
+            "/srv/acme",
+            "/srv/acme.pem",
+            "/srv/ledger",
+            "/srv/hsm.so",
         ] {
             assert!(own.contains(&PathBuf::from(file)), "{file}");
         }
