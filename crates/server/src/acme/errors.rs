@@ -8,6 +8,9 @@ use instant_acme::Error;
 /// The longest that is shown of what an authority says.
 const SAID_CHARACTERS_MAX: usize = 600;
 
+/// What the kinds of refusals begin with (RFC 8555, 6.7).
+const KINDS: &str = "urn:ietf:params:acme:error:";
+
 /// Why a certificate is not to be had.
 #[derive(Debug)]
 pub(crate) enum AcmeError {
@@ -74,9 +77,20 @@ impl From<Error> for AcmeError {
 }
 
 impl AcmeError {
+    /// Whether another authority would very likely say the same; what is wrong with this one alone says nothing of others.
+    pub(crate) fn holds_elsewhere(&self) -> bool {
+        match self {
+            Self::Refused { kind, .. } => {
+                !["serverInternal", "rateLimited"].iter().any(|own| kind.strip_prefix(KINDS) == Some(own))
+            }
+            Self::Unconvinced(_) | Self::NoWay => true,
+            _ => false,
+        }
+    }
+
     /// Whether the authority does not know the account.
     pub(crate) fn is_about_account(&self) -> bool {
-        matches!(self, Self::Refused { kind, .. } if kind == "urn:ietf:params:acme:error:accountDoesNotExist")
+        matches!(self, Self::Refused { kind, .. } if kind.strip_prefix(KINDS) == Some("accountDoesNotExist"))
     }
 }
 

@@ -137,7 +137,13 @@ impl Keeper {
         }
         if let Some(directory) = self.config.test_directory.as_deref().filter(|_| failures > 0) {
             // What goes wrong once more goes wrong where it costs nothing.
-            self.order(directory, name).await?;
+            match self.order(directory, name).await {
+                Ok(_) => {}
+                Err(error) if error.holds_elsewhere() => return Err(error),
+                Err(error) => {
+                    tracing::warn!(name = name.text(), %error, "the authority for tests is of no use, and is passed over");
+                }
+            }
         }
         let pem = self.order(&self.config.directory, name).await?;
         let held = read(pem.as_bytes(), &self.provider)?;
@@ -373,5 +379,64 @@ mod tests {
         course.failures = u32::MAX - 1;
         assert_eq!(course.fail(Duration::from_secs(5)), RETRY_MAX);
         assert_eq!(course.next, RETRY_MAX + Duration::from_secs(5));
+    }
+
+    /// An authority where every account is refused by this; its directory.
+    async fn refusing(problem: &str) -> String {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let urls = ["newNonce", "newAccount", "newOrder", "revokeCert", "keyChange"].map(|name| (name, &base));
+        let directory = serde_json::to_string(&BTreeMap::from(urls)).unwrap();
+        let refused = serde_json::json!({ "type": format!("urn:ietf:params:acme:error:{problem}") }).to_string();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut asked = [0; 4096];
+                let length = stream.read(&mut asked).await.unwrap();
+                let (status, body) = match &asked[..length] {
+                    asked if asked.starts_with(b"GET ") => ("200 OK", directory.as_str()),
+                    asked if asked.starts_with(b"HEAD ") => ("200 OK", ""),
+                    _ => ("403 Forbidden", refused.as_str()),
+                };
+                let length = body.len();
+                let head = format!("HTTP/1.1 {status}\r\nReplay-Nonce: bm9uY2U\r\nConnection: close\r\n");
+                let answer = format!("{head}Content-Length: {length}\r\n\r\n{body}");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.shutdown().await.unwrap();
+            }
+        });
+        base
+    }
+
+    #[tokio::test]
+    async fn only_what_a_test_authority_says_of_the_name_keeps_it_from_the_other_one() {
+        let doors = tresor_env::doubles::TestDoors::new(1);
+        let name = AcmeName::Dns("a.example.com".to_owned());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let directory = refusing("unauthorized").await;
+        for (test, failures, refused_as) in [
+            (refusing("rejectedIdentifier").await, 0, "unauthorized"),
+            (refusing("rejectedIdentifier").await, 1, "rejectedIdentifier"),
+            (refusing("serverInternal").await, 1, "unauthorized"),
+            (refusing("rateLimited").await, 1, "unauthorized"),
+            // Nobody listens at the discard port.
+            ("http://127.0.0.1:9".to_owned(), 1, "unauthorized"),
+        ] {
+            let config = AcmeConfig {
+                directory: directory.clone(),
+                test_directory: Some(test),
+                cache: "/acme".into(),
+                authorities: None,
+                external: None,
+                email: None,
+                names: vec![name.clone()],
+                key: crate::config::AcmeKey::P256,
+                by_http: false,
+                by_tls: true,
+            };
+            let keeper = Keeper::new(&config, IpAddr::from([127, 0, 0, 1]), &provider, &doors.doors);
+            let error = keeper.renew(&name, failures).await.unwrap_err();
+            assert!(error.to_string().contains(refused_as), "{refused_as}: {error}");
+        }
     }
 }
