@@ -6,6 +6,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tresor_env::disk::Open;
 use tresor_env::tasks::run_blocking;
@@ -16,6 +17,9 @@ use crate::config::AcmeName;
 
 /// The largest file that is read: a long chain and a long key.
 const FILE_BYTES_MAX: u64 = 256 * 1024;
+
+/// How long after it was begun nobody goes on with a file: clocks of servers differ, and disks hang.
+const LEFT_AFTER: Duration = Duration::from_secs(3600);
 
 /// A directory of them.
 #[derive(Clone)]
@@ -87,21 +91,26 @@ impl Cache {
 
     /// Puts these bytes in the place of what a file holds, durably.
     pub(crate) async fn write(&self, path: PathBuf, bytes: Zeroizing<Vec<u8>>) -> io::Result<()> {
-        let disk = Arc::clone(&self.doors.disk);
+        let (disk, now) = (Arc::clone(&self.doors.disk), self.doors.clock.wall());
+        let mut random = [0; 8];
+        self.doors.entropy.fill(&mut random);
+        let random = hex::encode(random);
         let write = move || {
             let directory = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
             disk.create_directory(directory)?;
-            // Two servers that share a directory do not write into each other's.
+            // Two servers that share a directory do not write into each other's; when it was begun says what nobody goes on with.
             let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-            let beside = path.with_file_name(format!("{name}~{}", std::process::id()));
-            match disk.remove(&beside) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
+            for left in disk.names(directory)?.iter().filter(|left| is_left(left, &name, now)) {
+                gone(disk.remove(&directory.join(left)))?;
             }
+            let beside = path.with_file_name(format!("{name}~{}-{random}", now.seconds()));
             let file = disk.open(&beside, Open::New)?;
-            file.write_all_at(0, &bytes)?;
-            file.sync()?;
-            disk.rename(&beside, &path)?;
+            let written = file.write_all_at(0, &bytes).and_then(|()| file.sync());
+            if let Err(error) = written.and_then(|()| disk.rename(&beside, &path)) {
+                // What went wrong first says more.
+                drop(disk.remove(&beside));
+                return Err(error);
+            }
             disk.sync_directory(directory)
         };
         run_blocking(&*self.doors.workers, write).await.map_err(io::Error::other)?
@@ -110,10 +119,7 @@ impl Cache {
     /// Removes a file; one that is not there is gone.
     pub(crate) async fn remove(&self, path: PathBuf) -> io::Result<()> {
         let disk = Arc::clone(&self.doors.disk);
-        let remove = move || match disk.remove(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        };
+        let remove = move || gone(disk.remove(&path));
         run_blocking(&*self.doors.workers, remove).await.map_err(io::Error::other)?
     }
 
@@ -137,6 +143,18 @@ impl Cache {
             tracing::warn!(%error, "what a name was proven by cannot be taken away");
         }
     }
+}
+
+/// What is not there is gone.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    removed.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
+/// Whether this is what a server left that ended while it wrote the file of this name.
+fn is_left(left: &str, name: &str, now: Timestamp) -> bool {
+    let begun = left.strip_prefix(name).and_then(|rest| rest.strip_prefix('~')?.split_once('-'));
+    let begun = begun.and_then(|(seconds, _)| seconds.parse().ok()).map(Timestamp::from_seconds);
+    begun.is_some_and(|begun| now.since(begun) > LEFT_AFTER)
 }
 
 /// What a name is in a path: names have no characters that mean anything there.
@@ -179,5 +197,31 @@ mod tests {
         assert_eq!(cache.laid_out(&name).await, Some(proof));
         cache.take_away(&name).await;
         assert_eq!(cache.laid_out(&name).await, None);
+    }
+
+    #[tokio::test]
+    async fn servers_that_share_a_directory_do_not_write_into_each_others_files() {
+        let doors = TestDoors::new(1);
+        let cache = Cache::new(Path::new("/acme"), &doors.doors);
+        let name = AcmeName::Dns("a.example.com".to_owned());
+        let path = cache.certificate("https://ca", &name);
+        let disk = &doors.doors.disk;
+        disk.create_directory(path.parent().unwrap()).unwrap();
+        // In containers all of them have the same number.
+        let now = doors.doors.clock.wall().seconds();
+        let beside = |suffix: String| path.with_file_name(format!("a.example.com.pem~{suffix}"));
+        let of_others = [beside(std::process::id().to_string()), beside(format!("{now}-00ff"))];
+        // What a server that ended in the middle left.
+        let old = beside(format!("{}-00ff", now - 3 * 3600));
+        for file in of_others.iter().chain([&old]) {
+            disk.open(file, Open::New).unwrap();
+        }
+        cache.write(path.clone(), Zeroizing::new(b"x".to_vec())).await.unwrap();
+        assert_eq!(cache.read(path.clone()).await.unwrap().unwrap().as_slice(), b"x");
+        for file in &of_others {
+            assert!(disk.open(file, Open::Existing).is_ok(), "{}", file.display());
+        }
+        assert_eq!(disk.open(&old, Open::Existing).err().unwrap().kind(), io::ErrorKind::NotFound);
+        assert_eq!(disk.names(path.parent().unwrap()).unwrap().len(), 3);
     }
 }
