@@ -147,15 +147,22 @@ fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Import
             continue;
         }
         let mut stanza = Stanza::of(&source, kind, item)?;
+        let name = stanza.name.clone();
+        let twice = |what: &str| source.error(key.position, format!("there are two {what} of the name {name:?}"));
         match kind {
             "source_aws" | "source_gcp" | "source_azure" => {
                 let read = read_source(&mut stanza, kind, environment)?;
-                config.sources.insert(stanza.name.clone(), read);
+                if config.sources.insert(name.clone(), read).is_some() {
+                    return Err(twice("sources"));
+                }
             }
             "destination_vault" => {
                 let read = read_destination(&mut stanza)?;
-                config.destinations.insert(stanza.name.clone(), read);
+                if config.destinations.insert(name.clone(), read).is_some() {
+                    return Err(twice("destinations"));
+                }
             }
+            _ if config.mappings.iter().any(|mapping| mapping.name == name) => return Err(twice("mappings")),
             _ => config.mappings.push(read_mapping(&mut stanza, kind)?),
         }
         let unknown = stanza.rest()?;
@@ -402,5 +409,18 @@ mod tests {
         }
         let config = read(&with("source_aws {\n name = \"s\"\n colour = \"red\"\n}")).unwrap();
         assert!(config.warnings.iter().any(|warning| warning.contains("`colour`")), "{:?}", config.warnings);
+    }
+
+    #[test]
+    fn sys_32_no_two_have_one_name() {
+        let again = |stanza: &str| read(&format!("{WHOLE}{stanza}")).unwrap_err();
+        let source = again("source_gcp {\n name = \"aws\"\n}\n");
+        assert_eq!(source, "import.hcl:45:1: there are two sources of the name \"aws\"");
+        let destination = again("destination_vault {\n name = \"d\"\n mount = \"other\"\n}\n");
+        assert_eq!(destination, "import.hcl:45:1: there are two destinations of the name \"d\"");
+        let mapping = "mapping_passthrough {\n name = \"named\"\n source = \"aws\"\n destination = \"d\"\n}\n";
+        assert_eq!(again(mapping), "import.hcl:45:1: there are two mappings of the name \"named\"");
+        // They are of different kinds.
+        read(&WHOLE.replace("\"rest\"", "\"d\"")).unwrap();
     }
 }
