@@ -98,12 +98,12 @@ fn init(context: &mut Context<'_, '_>) -> Outcome {
         _ => (shares.or(Some(5)), threshold.or(Some(3))),
     };
     let opens_by_itself = seal.get("recovery_seal").and_then(Value::as_bool).unwrap_or(false);
-    // A seal that opens by itself refuses what was asked for in vain; one that does not never had recovery shares, and
-    // scripts that ask for both kinds are used to that.
+    // What the seal has no use for is sent as it was given, so that the server refuses before anything is made: who
+    // asks for recovery shares, or names keys for them, is not to get others in plain text.
     let counts = if opens_by_itself {
         Counts { keys, recovery: usual(recovery) }
     } else {
-        Counts { keys: usual(keys), recovery: (None, None) }
+        Counts { keys: usual(keys), recovery }
     };
     let mut body = Map::new();
     for (field, number) in [

@@ -154,17 +154,30 @@ impl Init {
     /// # Errors
     /// A refusal when the other kind's are asked for, or a split that makes no sense.
     fn threshold(&self, auto_seal: Option<&'static str>) -> Result<Option<Threshold>, Fault> {
-        let of_shamir = [("secret_shares", self.secret_shares), ("secret_threshold", self.secret_threshold)];
-        let of_auto = [("recovery_shares", self.recovery_shares), ("recovery_threshold", self.recovery_threshold)];
         let is_auto = auto_seal.is_some();
-        let (own, other) = if is_auto { (of_auto, of_shamir) } else { (of_shamir, of_auto) };
-        let foreign: Vec<&str> =
-            other.iter().filter(|(_, number)| number.is_some_and(|number| number > 0)).map(|(name, _)| *name).collect();
+        let given = |number: Option<u64>| number.is_some_and(|number| number > 0);
+        let listed = |keys: Option<&[String]>| keys.is_some_and(|keys| !keys.is_empty());
+        let other = match is_auto {
+            true => [
+                ("secret_shares", given(self.secret_shares)),
+                ("secret_threshold", given(self.secret_threshold)),
+                ("pgp_keys", listed(self.pgp_keys.as_deref())),
+            ],
+            false => [
+                ("recovery_shares", given(self.recovery_shares)),
+                ("recovery_threshold", given(self.recovery_threshold)),
+                ("recovery_pgp_keys", listed(self.recovery_pgp_keys.as_deref())),
+            ],
+        };
+        let foreign: Vec<&str> = other.iter().filter(|(_, is_given)| *is_given).map(|(name, _)| *name).collect();
         if !foreign.is_empty() {
             let kind = auto_seal.unwrap_or(SHAMIR);
             return Err(Fault::invalid(format!("parameters {} not applicable to seal type {kind}", foreign.join(","))));
         }
-        let [(_, shares), (_, threshold)] = own;
+        let (shares, threshold) = match is_auto {
+            true => (self.recovery_shares, self.recovery_threshold),
+            false => (self.secret_shares, self.secret_threshold),
+        };
         if is_auto && shares == Some(0) && threshold.unwrap_or(0) == 0 {
             return Ok(None);
         }

@@ -141,6 +141,7 @@ async fn what_is_asked_for_at_initialising_must_fit_the_seal() {
             "secret_shares,secret_threshold not applicable to seal type static",
         ),
         (json!({ "secret_shares": 1, "recovery_shares": 1, "recovery_threshold": 1 }), "secret_shares not applicable"),
+        (json!({ "pgp_keys": ["x"], "recovery_shares": 1, "recovery_threshold": 1 }), "pgp_keys not applicable"),
         (json!({}), "recovery configuration"),
         (json!({ "recovery_shares": 0, "recovery_threshold": 1 }), "recovery configuration"),
         (json!({ "recovery_shares": 3, "recovery_threshold": 1 }), "recovery configuration"),
@@ -162,6 +163,11 @@ async fn what_is_asked_for_at_initialising_must_fit_the_seal() {
     let body = json!({ "secret_shares": 1, "secret_threshold": 1, "recovery_shares": 1 });
     let refused = shamir.call("PUT", "sys/init", "", body).await;
     refused.expect_error(400, "parameters recovery_shares not applicable to seal type shamir");
+    // Whoever names keys to encrypt shares to must not get them in plain text.
+    let body = json!({ "secret_shares": 1, "secret_threshold": 1, "recovery_pgp_keys": ["x"] });
+    let refused = shamir.call("PUT", "sys/init", "", body).await;
+    refused.expect_error(400, "parameters recovery_pgp_keys not applicable to seal type shamir");
+    assert_eq!(status(&shamir).await["initialized"], json!(false));
 }
 
 #[tokio::test]

@@ -167,6 +167,11 @@ fn the_command_line_initialises_unseals_and_seals() {
     let status = cli.run(&["operator", "init", "-status"]);
     assert_eq!((status.code, status.output.as_str()), (2, "Vault is not initialized\n"));
     assert_eq!(cli.run(&["status"]).code, 2);
+    for flags in [["-recovery-shares=3", "-recovery-threshold=2"], ["-recovery-threshold=1", "-key-shares=3"]] {
+        let refused = cli.run(&[["operator", "init"], flags].concat());
+        assert!(refused.errors.contains("not applicable to seal type shamir"), "{refused:?}");
+        assert_eq!((refused.code, refused.output.as_str()), (2, ""), "{refused:?}");
+    }
     let refused = cli.run(&["operator", "init", "-key-shares=2", "-key-threshold=3"]);
     assert_eq!((refused.code, refused.output.as_str()), (2, ""));
     assert!(refused.errors.contains("Code: 400. Errors:\n\n* "), "{}", refused.errors);
