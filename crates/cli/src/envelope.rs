@@ -119,7 +119,14 @@ impl Envelope {
         }
         if self.part("auth").is_some() {
             for field in ["token", "token_accessor", "token_duration", "token_renewable"] {
-                row(field, cell(&self.field(field).unwrap_or(Value::Null)));
+                row(
+                    field,
+                    match (field, self.auth_field("lease_duration").and_then(Value::as_u64)) {
+                        ("token_duration", Some(seconds)) if seconds > 0 => duration(seconds),
+                        ("token_duration", _) => "∞".to_owned(),
+                        _ => cell(&self.field(field).unwrap_or(Value::Null)),
+                    },
+                );
             }
             for (field, part) in [
                 ("token_policies", "token_policies"),
@@ -162,11 +169,9 @@ impl Envelope {
             "token_policies" | "identity_policies" | "policies" if self.part("auth").is_some() => {
                 self.auth_field(name).cloned()
             }
-            "token_duration" if self.part("auth").is_some() => {
-                Some(Value::String(match self.auth_field("lease_duration").and_then(Value::as_u64) {
-                    Some(seconds) if seconds > 0 => duration(seconds),
-                    _ => "∞".to_owned(),
-                }))
+            // Scripts count with it: seconds, where the table has what people read.
+            "token_duration" | "lease_duration" if self.part("auth").is_some() => {
+                self.auth_field("lease_duration").cloned()
             }
             "wrapping_token" => self.part("wrap_info").and_then(|wrap| wrap.get("token")).cloned(),
             "wrapping_accessor" => self.part("wrap_info").and_then(|wrap| wrap.get("accessor")).cloned(),
@@ -245,12 +250,24 @@ mod tests {
     }
 
     #[test]
+    fn a_field_that_is_a_time_is_seconds_and_its_row_is_for_people() {
+        let login = Envelope::new(json!({"lease_duration": 0, "auth": {"client_token": "t", "lease_duration": 18_000}}));
+        assert_eq!(login.field("token_duration"), Some(json!(18_000)));
+        assert_eq!(login.field("lease_duration"), Some(json!(18_000)));
+        assert!(login.rows().contains(&vec!["token_duration".to_owned(), "5h".to_owned()]));
+        let lease = Envelope::new(json!({"lease_id": "a/1", "lease_duration": 60, "data": {"x": 1}}));
+        assert_eq!(lease.field("lease_duration"), Some(json!(60)));
+        assert!(lease.rows().contains(&vec!["lease_duration".to_owned(), "1m".to_owned()]));
+    }
+
+    #[test]
     fn tokens_without_end_say_so() {
         let envelope = Envelope::new(
             json!({"request_id": "r", "auth": {"client_token": "t", "lease_duration": 0, "policies": ["root"]}}),
         );
         assert_eq!(envelope.field("token"), Some(json!("t")));
-        assert_eq!(envelope.field("token_duration"), Some(json!("∞")));
+        assert_eq!(envelope.field("token_duration"), Some(json!(0)));
+        assert!(envelope.rows().contains(&vec!["token_duration".to_owned(), "∞".to_owned()]));
         assert!(envelope.rows().contains(&vec!["policies".to_owned(), "[\"root\"]".to_owned()]));
     }
 }
