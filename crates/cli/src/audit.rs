@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::flags::{CONNECTION, DETAILED, FORMAT, Flag, switch, text};
 use crate::key_values;
 use crate::mounts;
-use crate::output::{Document, Format, render};
+use crate::output::{Format, cell};
 
 const TABLE: &str = "sys/audit";
 const ENABLE: &[Flag] = &[
@@ -72,19 +72,39 @@ fn disable(context: &mut Context<'_, '_>) -> Outcome {
 fn list(context: &mut Context<'_, '_>) -> Outcome {
     let [] = context.arguments()?;
     let devices = mounts::load(context, TABLE).map_err(|failure| failure.during("listing audits"))?;
-    if devices.is_empty() {
-        return match render(Document::Object(Vec::new()), context.format()?) {
-            Some(text) if context.format()? != Format::Table => {
-                context.io.say(&text);
-                Err(Failure::Exit(2))
-            }
-            _ => Err(Failure::remote("No audit devices are enabled.")),
-        };
+    if devices.is_empty() && matches!(context.format()?, Format::Table | Format::Raw) {
+        return Err(Failure::remote("No audit devices are enabled."));
     }
     let heading: &[&str] = if context.is_detailed() {
         &["Path", "Type", "Description", "Replication", "Options"]
     } else {
         &["Path", "Type", "Description"]
     };
-    mounts::print(context, &devices, heading)
+    mounts::print_by(context, &devices, heading, column_of)
+}
+
+/// What a column says of a device: its options as they are given.
+fn column_of(path: &str, device: &Value, column: &str) -> String {
+    match (column, device.get("options").and_then(Value::as_object)) {
+        ("Options", Some(options)) => {
+            options.iter().map(|(name, value)| format!("{name}={}", cell(value))).collect::<Vec<_>>().join(" ")
+        }
+        ("Options", None) => String::new(),
+        _ => mounts::column_of(path, device, column),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn options_are_shown_as_they_are_given() {
+        let device = json!({ "type": "file", "options": { "file_path": "stdout", "mode": "0600" } });
+        assert_eq!(column_of("file/", &device, "Options"), "file_path=stdout mode=0600");
+        assert_eq!(column_of("file/", &json!({}), "Options"), "");
+        assert_eq!(column_of("file/", &device, "Type"), "file");
+    }
 }

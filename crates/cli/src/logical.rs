@@ -169,11 +169,10 @@ fn change(context: &mut Context<'_, '_>, method: Method) -> Outcome {
     print_change(context, answer, &format!("Success! Data written to: {path}"))
 }
 
-/// Prints what a change answered, or else that it succeeded.
+/// Prints what a change answered, or else that it succeeded: also where a field was asked for, since it is done.
 pub(crate) fn print_change(context: &mut Context<'_, '_>, answer: Option<Envelope>, success: &str) -> Outcome {
     match answer {
         Some(answer) => context.print_envelope(&answer),
-        None if context.flag("field").is_some() => Err(Failure::local("No data in the answer")),
         None => {
             if context.format()? == Format::Table {
                 context.io.say(success);

@@ -267,6 +267,16 @@ pub(crate) fn load(context: &mut Context<'_, '_>, table: &str) -> Result<Map<Str
 
 /// Prints mounts with the columns of `heading`.
 pub(crate) fn print(context: &mut Context<'_, '_>, mounts: &Map<String, Value>, heading: &[&str]) -> Outcome {
+    print_by(context, mounts, heading, column_of)
+}
+
+/// The same, where columns say something else: of a path and what is there, by the column's title.
+pub(crate) fn print_by(
+    context: &mut Context<'_, '_>,
+    mounts: &Map<String, Value>,
+    heading: &[&str],
+    column_of: fn(&str, &Value, &str) -> String,
+) -> Outcome {
     let entries = mounts.iter().map(|(path, mount)| (path.clone(), Document::ordered(mount, ENTRY))).collect();
     let rows: Vec<Vec<String>> = mounts
         .iter()
@@ -275,7 +285,7 @@ pub(crate) fn print(context: &mut Context<'_, '_>, mounts: &Map<String, Value>, 
     context.print_document(Document::Object(entries), || table(heading, &rows))
 }
 
-fn column_of(path: &str, mount: &Value, column: &str) -> String {
+pub(crate) fn column_of(path: &str, mount: &Value, column: &str) -> String {
     let text = |field: &str| mount.get(field).filter(|value| !value.is_null()).map(cell).unwrap_or_default();
     let config = |field: &str| mount.get("config").and_then(|config| config.get(field)).cloned().unwrap_or(Value::Null);
     let lifetime = |field: &str| match config(field) {

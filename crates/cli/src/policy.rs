@@ -75,6 +75,8 @@ fn read(context: &mut Context<'_, '_>) -> Outcome {
         .read(&format!("sys/policies/acl/{name}"), &[])
         .map_err(|failure| failure.during(format!("reading policy named {name}")))?;
     let text = answer.as_ref().and_then(|answer| answer.data_field("policy")).and_then(Value::as_str);
+    // That of `root` has no text: nothing to print is nothing found.
+    let text = text.filter(|text| !text.is_empty());
     let Some(text) = text else { return Err(Failure::remote(format!("No policy named: {name}"))) };
     let document = Document::Value(json!({ "policy": text }));
     if context.format()? == Format::Table {
