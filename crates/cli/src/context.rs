@@ -64,6 +64,19 @@ struct Denied {
     method: Method,
     path: String,
     request_id: Option<String>,
+    about: About,
+}
+
+/// What a denial can be asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// A path, by policies.
+    Path,
+    /// The path that the user named, of which the engine's version is not known: below a mount of KV version 2 policies are
+    /// about another one.
+    Named,
+    /// The token itself, which is refused as well when it is none: policies would say nothing of it, or too much.
+    Token,
 }
 
 /// Whether answers come wrapped when the user asked for it.
@@ -241,7 +254,7 @@ impl<'a, 'io> Context<'a, 'io> {
         (self.client, self.wrapping) = (None, Wrapping::Suspended);
     }
 
-    /// Of a request that was denied: its id, and how to ask why.
+    /// Of a request that was denied: its id, and how to ask why, where policies can say it.
     pub(crate) fn why_denied(&self, program: &str) -> Option<String> {
         let denied = self.denied.as_ref()?;
         let operation = match denied.method {
@@ -253,10 +266,18 @@ impl<'a, 'io> Context<'a, 'io> {
             Method::Delete => "delete",
         };
         let path = shell_word(&denied.path);
-        let id = denied.request_id.as_ref().map(|id| format!("Request: {id}\n")).unwrap_or_default();
+        let id = denied.request_id.as_ref().map(|id| format!("Request: {id}"));
+        if denied.about == About::Token {
+            return id;
+        }
+        let id = id.map(|id| format!("{id}\n")).unwrap_or_default();
+        let note = match denied.about {
+            About::Named => "\n(KV version 2: data/ or metadata/ comes after the mount.)",
+            About::Path | About::Token => "",
+        };
         let given = |name: &&str| Some(format!("-{name}={} ", shell_word(self.flags.text(name)?)));
         let place: String = PLACE.iter().filter_map(given).collect();
-        Some(format!("{id}Why: {program} policy why {place}{operation} {path}"))
+        Some(format!("{id}Why: {program} policy why {place}{operation} {path}{note}"))
     }
 
     /// Sends a preparing request even when the real one is only printed.
@@ -364,6 +385,7 @@ impl<'a, 'io> Context<'a, 'io> {
         let answer = self.send_always(Method::Get, path, &[], None);
         if let Some(denied) = &mut self.denied {
             about.clone_into(&mut denied.path);
+            denied.about = About::Named;
         }
         if wraps {
             (self.client, self.wrapping) = (None, Wrapping::AsAsked);
@@ -515,7 +537,8 @@ fn denied(method: Method, path: &str, error: Option<&ClientError>) -> Option<Den
         Some(ClientError::Server { status: 403, request_id, .. })
             if !path.starts_with("sys/explain") && !is_login(path) =>
         {
-            Some(Denied { method, path: path.to_owned(), request_id: request_id.as_deref().map(str::to_owned) })
+            let about = if path.starts_with("auth/token/lookup") { About::Token } else { About::Path };
+            Some(Denied { method, path: path.to_owned(), request_id: request_id.as_deref().map(str::to_owned), about })
         }
         _ => None,
     }
@@ -530,4 +553,43 @@ fn shell_word(text: &str) -> String {
 /// Whether a path is one that people log in by.
 fn is_login(path: &str) -> bool {
     path.starts_with("auth/") && path.contains("/login")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::flags;
+
+    /// What is said of a denied request; the second argument is what the user named, if the command asked for itself.
+    fn said(path: &str, named: Option<&str>) -> String {
+        let refused = ClientError::Server {
+            method: "GET",
+            url: Box::default(),
+            status: 403,
+            errors: Vec::new(),
+            warnings: Vec::new(),
+            request_id: Some("one".into()),
+            raw: None,
+        };
+        let (mut io, environment) = (Io::of_nobody(), Environment::default());
+        let mut context = Context::new(&mut io, &environment, flags::parse(&[], &[]).unwrap());
+        context.denied = denied(Method::Get, path, Some(&refused));
+        if let (Some(denied), Some(named)) = (&mut context.denied, named) {
+            (denied.path, denied.about) = (named.to_owned(), About::Named);
+        }
+        context.why_denied("tresor").unwrap_or_default()
+    }
+
+    #[test]
+    fn why_is_asked_about_a_path_and_never_about_a_token_that_may_be_none() {
+        assert_eq!(said("kv/a", None), "Request: one\nWhy: tresor policy why read kv/a");
+        let named = said("sys/internal/ui/mounts/secret/a", Some("secret/a"));
+        let (why, note) = named.rsplit_once('\n').unwrap();
+        assert_eq!(why, "Request: one\nWhy: tresor policy why read secret/a");
+        assert!(note.contains("data/"), "{note}");
+        for path in ["auth/token/lookup", "auth/token/lookup-self", "auth/token/lookup-accessor"] {
+            assert_eq!(said(path, None), "Request: one");
+        }
+    }
 }

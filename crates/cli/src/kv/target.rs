@@ -32,7 +32,8 @@ impl Target {
         let path = trim_path(path);
         let given = context.flag("mount").map(trim_path);
         let whole = given.clone().unwrap_or_else(|| path.clone());
-        let answer = context.preflight(&format!("sys/internal/ui/mounts/{whole}"), &whole)?;
+        let named = given.as_ref().map_or_else(|| path.clone(), |mount| format!("{mount}/{path}"));
+        let answer = context.preflight(&format!("sys/internal/ui/mounts/{whole}"), &named)?;
         let Some(answer) = answer else {
             // A server without this endpoint has no versions either.
             let mount = given.unwrap_or_default();
