@@ -251,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_field_that_is_a_time_is_seconds_and_its_row_is_for_people() {
-        let login = Envelope::new(json!({"lease_duration": 0, "auth": {"client_token": "t", "lease_duration": 18_000}}));
+        let login =
+            Envelope::new(json!({"lease_duration": 0, "auth": {"client_token": "t", "lease_duration": 18_000}}));
         assert_eq!(login.field("token_duration"), Some(json!(18_000)));
         assert_eq!(login.field("lease_duration"), Some(json!(18_000)));
         assert!(login.rows().contains(&vec!["token_duration".to_owned(), "5h".to_owned()]));

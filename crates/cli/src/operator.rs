@@ -37,7 +37,7 @@ const GENERATE_ROOT: &[Flag] = &[
     switch("status", "Show how far it is."),
     text("nonce", "The name of the attempt that the share is entered for."),
     text("pgp-key", "Public key to encrypt the token to: a file, base64, or keybase:NAME."),
-    text("decode", "The encoded token to decode; needs -otp."),
+    text("decode", "The encoded token to decode, or - to read it from standard input; needs -otp."),
     text("otp", "The one-time password that it is encoded with. -init makes one up when it is not given."),
     switch("generate-otp", "Print a fresh one-time password."),
     switch("recovery-token", "Make a recovery token, of a server that was started with -recovery."),
@@ -265,7 +265,14 @@ fn generate_root(context: &mut Context<'_, '_>) -> Outcome {
     }
     match (decode, otp) {
         (Some(encoded), Some(otp)) => {
-            let token = one_time_pad::decode(&encoded, &SecretString::new(otp))
+            let encoded = match encoded.as_str() {
+                "-" => from_input(context)?,
+                _ => SecretString::new(encoded),
+            };
+            if encoded.expose().trim().is_empty() {
+                return Err(Failure::local("The encoded token is missing: with -decode=- it comes on standard input."));
+            }
+            let token = one_time_pad::decode(encoded.expose(), &SecretString::new(otp))
                 .map_err(|error| Failure::local(format!("Error decoding root token: {error}")))?;
             say_field(context, "token", token.expose())
         }
@@ -315,6 +322,10 @@ fn by_shares(context: &mut Context<'_, '_>, otp: Option<String>) -> Outcome {
         return Ok(0);
     }
     if context.flags.switch("init") {
+        // One of them would be left unused, and whoever gave it would wait for what it reads.
+        if otp.is_some() && context.flag("pgp-key").is_some() {
+            return Err(Failure::local("Error initializing: cannot specify both -otp and -pgp-key"));
+        }
         let mut body = Map::new();
         if let Some(otp) = otp {
             body.insert("otp".to_owned(), otp.into());
@@ -377,4 +388,49 @@ fn say_field(context: &mut Context<'_, '_>, name: &str, text: &str) -> Outcome {
     let line = render(document, context.format()?).unwrap_or_else(|| text.to_owned());
     context.io.say(&line);
     Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::flags;
+    use crate::io::Io;
+
+    /// What `generate-root` answers to flags and standard input, without a server.
+    fn generated(arguments: &[&str], input: &str) -> Result<String, String> {
+        let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        let parsed = flags::parse(&arguments, &[CONNECTION, FORMAT, GENERATE_ROOT]).unwrap();
+        let mut output = Vec::new();
+        let environment = Environment::default();
+        let mut io = Io::of_nobody();
+        io.input = Box::new(Cursor::new(input.to_owned()));
+        io.output = Box::new(&mut output);
+        let ended = generate_root(&mut Context::new(&mut io, &environment, parsed));
+        drop(io);
+        match ended {
+            Ok(0) => Ok(String::from_utf8(output).unwrap()),
+            Err(Failure::Message { text, code: 1 } | Failure::Usage(text)) => Err(text),
+            _ => Err("another end".to_owned()),
+        }
+    }
+
+    #[test]
+    fn an_encoded_token_is_read_from_standard_input() {
+        // `token` under the password `01234`.
+        let encoded = "RF5ZVlo";
+        assert_eq!(generated(&["-decode", encoded, "-otp=01234"], "").unwrap(), "token\n");
+        assert_eq!(generated(&["-decode=-", "-otp=01234"], &format!("{encoded}\n")).unwrap(), "token\n");
+        assert!(generated(&["-decode=-", "-otp=01234"], "\n").unwrap_err().contains("standard input"));
+        assert!(generated(&["-decode=-"], encoded).unwrap_err().contains("-otp"));
+    }
+
+    #[test]
+    fn a_token_is_concealed_in_one_way() {
+        let refused = generated(&["-init", "-otp=01234", "-pgp-key=key.asc"], "").unwrap_err();
+        assert!(refused.contains("both -otp and -pgp-key"), "{refused}");
+    }
 }

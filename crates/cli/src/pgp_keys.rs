@@ -44,7 +44,10 @@ fn from_keybase(context: &Context<'_, '_>, name: &str) -> Result<String, Failure
     }
     let address = context.environment.variable(KEYBASE_VARIABLE).unwrap_or(KEYBASE);
     let failed = |cause: &dyn std::fmt::Display| {
-        Failure::local(format!("Error fetching the PGP key of keybase:{name} from {address}: {cause}"))
+        Failure::local(format!(
+            "Error fetching the PGP key of keybase:{name} from {address}: {cause}\n\nGive the key itself instead: a file of \
+             it, or its base64."
+        ))
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| failed(&error))?;
@@ -54,5 +57,28 @@ fn from_keybase(context: &Context<'_, '_>, name: &str) -> Result<String, Failure
         Ok(STANDARD.encode(text))
     } else {
         Err(failed(&"there is no key"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::environment::Environment;
+    use crate::flags;
+    use crate::io::Io;
+
+    #[test]
+    fn who_cannot_look_a_name_up_is_told_why_and_what_to_do() {
+        // A port that nobody listens on any more.
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let environment = Environment::of_pairs([(KEYBASE_VARIABLE, format!("http://{address}").as_str())]);
+        let mut io = Io::of_nobody();
+        let context = Context::new(&mut io, &environment, flags::parse(&[], &[]).unwrap());
+        let told = match one(&context, "keybase:alice") {
+            Err(Failure::Message { code: 1, text }) => text,
+            _ => String::new(),
+        };
+        assert!(told.contains("keybase:alice") && told.contains("refused") && told.contains("a file"), "{told}");
     }
 }

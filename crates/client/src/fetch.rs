@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::connection::describe;
 use crate::error::ClientError;
 
 /// The longest text that is read.
@@ -15,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// # Errors
 /// When the address is no `https://` or `http://` one, when nobody answers, or when the answer is none.
 pub async fn fetch_text(address: &str) -> Result<String, ClientError> {
-    let failed = |error: reqwest::Error| ClientError::local(error.without_url().to_string());
+    let failed = |error: reqwest::Error| ClientError::local(told(&error.without_url()));
     let builder = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
     let client = builder.user_agent(concat!("tresor/", env!("CARGO_PKG_VERSION"))).build().map_err(failed)?;
     let mut response = client.get(address).send().await.map_err(failed)?;
@@ -30,4 +31,14 @@ pub async fn fetch_text(address: &str) -> Result<String, ClientError> {
         }
     }
     String::from_utf8(bytes).map_err(|_| ClientError::local("the answer is no text"))
+}
+
+/// What went wrong, and why: the outermost says but that something did.
+fn told(error: &reqwest::Error) -> String {
+    let (what, why) = (error.to_string(), describe(error));
+    match (error.is_timeout(), what == why) {
+        (true, _) => format!("nobody answered within {} seconds", TIMEOUT.as_secs()),
+        (false, true) => what,
+        (false, false) => format!("{what}: {why}"),
+    }
 }
