@@ -110,6 +110,10 @@ pub fn run(args: Vec<String>, io: &mut Io<'_>, environment: &Environment, host: 
     }
     let Some((command, rest)) = find(arguments) else {
         let asked = arguments.iter().any(|argument| matches!(argument.as_str(), "-h" | "-help" | "--help"));
+        if !asked && let Some(text) = help::flag_before_command(program, arguments) {
+            io.complain(&text);
+            return 1;
+        }
         let (text, is_known) = help::group(program, arguments);
         if asked && is_known {
             io.say(&text);

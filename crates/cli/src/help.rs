@@ -4,9 +4,14 @@
 
 use std::fmt::Write as _;
 
-use crate::commands::{Command, all};
+use crate::commands::{Command, all, find};
 use crate::flags;
 use crate::similar::nearest;
+
+/// What the page of all commands shows: a server, and what comes after it.
+const FIRST_STEPS: &[&str] = &["server -dev", "login", "kv get secret/app"];
+/// How many examples the page of a group shows.
+const GROUP_EXAMPLES: usize = 3;
 
 /// The page of one command.
 pub(crate) fn page(program: &str, command: &Command) -> String {
@@ -55,6 +60,12 @@ pub(crate) fn group(program: &str, arguments: &[String]) -> (String, bool) {
         text.push('\n');
     }
     let name = [&[program], known].concat().join(" ");
+    if is_known {
+        for example in group_examples(known) {
+            let _ = writeln!(text, "  $ {program} {example}");
+        }
+        text.push('\n');
+    }
     let _ = writeln!(text, "Usage: {name} <command> [options] [arguments]\n\nCommands:");
     let mut words: Vec<&str> = next_words(known).collect();
     words.dedup();
@@ -67,8 +78,12 @@ pub(crate) fn group(program: &str, arguments: &[String]) -> (String, bool) {
         let about = match all().find(|command| command.words == whole) {
             Some(command) => first_sentence(command.about).to_owned(),
             None => {
-                let mut below: Vec<&str> = next_words(&whole).collect();
-                below.dedup();
+                let mut below: Vec<&str> = Vec::new();
+                for word in next_words(&whole) {
+                    if !below.contains(&word) {
+                        below.push(word);
+                    }
+                }
                 below.join(", ")
             }
         };
@@ -76,6 +91,29 @@ pub(crate) fn group(program: &str, arguments: &[String]) -> (String, bool) {
     }
     text.push_str("\nExamples, flags and arguments of a command: add -help to it.");
     (text, is_known)
+}
+
+/// One example each of the first commands below some words.
+fn group_examples(known: &[&str]) -> Vec<&'static str> {
+    if known.is_empty() {
+        return FIRST_STEPS.to_vec();
+    }
+    let below = all().filter(|command| command.words.starts_with(known));
+    below.filter_map(|command| command.examples.first().copied()).take(GROUP_EXAMPLES).collect()
+}
+
+/// What is wrong with arguments that name a command behind or around a flag: flags come after it.
+pub(crate) fn flag_before_command(program: &str, arguments: &[String]) -> Option<String> {
+    let flag = arguments.iter().find(|argument| argument.starts_with('-'))?;
+    let words: Vec<String> = arguments.iter().filter(|argument| !argument.starts_with('-')).cloned().collect();
+    // Behind a flag the first words may be values.
+    let values_max = if arguments.first() == Some(flag) { words.len() } else { 1 };
+    let (command, _) = (0..values_max).find_map(|first| find(words.get(first..)?))?;
+    let whole = command.words.join(" ");
+    Some(format!(
+        "the flag `{flag}` comes before the end of the command: flags come after it\n\n  $ {program} {whole} {flag} ...\n\n\
+         Options: {program} {whole} -help"
+    ))
 }
 
 /// The words that may follow these.
@@ -97,7 +135,6 @@ fn first_sentence(about: &str) -> &str {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::commands::find;
 
     /// As a shell would: blanks separate, single quotes hold together.
     fn words(example: &str) -> Vec<String> {
@@ -149,5 +186,33 @@ mod tests {
         let (kv, is_known) = told("kv");
         assert!(is_known && kv.contains("  metadata             get, put, patch, delete\n"), "{kv}");
         assert!(kv.contains("  get                  Read a secret.\n"), "{kv}");
+        assert!(kv.starts_with("  $ tresor kv "), "{kv}");
+    }
+
+    #[test]
+    fn the_page_of_a_group_shows_examples_first_and_no_word_twice() {
+        for example in FIRST_STEPS {
+            assert!(all().any(|command| command.examples.contains(example)), "`{example}` is no example of a command");
+        }
+        let (top, is_known) = group("tresor", &[]);
+        assert!(is_known && top.starts_with("  $ tresor server -dev\n"), "{top}");
+        let operator = top.lines().find(|line| line.starts_with("  operator ")).unwrap();
+        assert_eq!(operator.matches("raft").count(), 1, "{operator}");
+    }
+
+    #[test]
+    fn a_flag_before_the_command_is_named() {
+        let told = |line: &str| flag_before_command("tresor", &words(line));
+        for line in
+            ["-namespace=t2 kv get secret/a", "-namespace=t2 t2 kv get secret/a", "kv -namespace=t2 get secret/a"]
+        {
+            let told = told(line).unwrap();
+            assert!(
+                told.starts_with("the flag `-namespace=t2` ") && told.contains("$ tresor kv get -namespace=t2 ...")
+            );
+        }
+        assert!(told("-namespace=t2 frob").is_none());
+        assert!(told("raed -format=json status").is_none());
+        assert!(told("kv").is_none());
     }
 }

@@ -62,7 +62,7 @@ fn login(context: &mut Context<'_, '_>) -> Outcome {
     if context.flag("field").is_none() && context.format()? == Format::Table {
         let of_context = context.context_of_requests().filter(|_| kept).map(|it| (it.name.clone(), it.by_flag));
         let is_first = of_context.as_ref().is_some_and(|(_, by_flag)| *by_flag);
-        if context.environment.variable("VAULT_TOKEN").is_some() && !is_first {
+        if kept && context.environment.variable("VAULT_TOKEN").is_some() && !is_first {
             context.io.complain("WARNING! The VAULT_TOKEN environment variable is set! It wins over the kept token.\n");
         }
         context.io.say(&match of_context {

@@ -9,6 +9,7 @@ use tresor_secret::SecretString;
 
 use crate::commands::{Action, Command};
 use crate::context::{Context, Outcome};
+use crate::envelope::data_rows;
 use crate::failure::Failure;
 use crate::flags::{CONNECTION, FORMAT, Flag, repeated, switch, text};
 use crate::mounts::number;
@@ -90,7 +91,8 @@ fn run(context: &mut Context<'_, '_>, barrier: &Paths, recovery: &Paths) -> Outc
     }
     if flag(context, "backup-retrieve") {
         let kept = get(context, paths.backup, "retrieving rekey stored keys")?;
-        return context.print_document(Document::Value(kept.clone()), || kept.to_string());
+        let rows = kept.as_object().map(data_rows).unwrap_or_default();
+        return context.print_document(Document::Value(kept), || table(&["Key", "Value"], &rows));
     }
     if flag(context, "cancel") {
         let nonce = context.flag("nonce").map(str::to_owned);

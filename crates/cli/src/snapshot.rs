@@ -40,7 +40,8 @@ pub(crate) const COMMANDS: &[Command] = &[
         words: &["operator", "raft", "snapshot", "save"],
         examples: &["operator raft snapshot save tresor.snap"],
         arguments: "[options] FILE",
-        about: "Save what the server stores, sealed as it is, to a file.",
+        about: "Save what the server stores, sealed as it is, to a file. With - it goes to standard output as it comes: it is \
+                whole when the exit code is 0.",
         flags: &[CONNECTION],
         action: Action::Run(save),
     },
@@ -76,6 +77,9 @@ fn unusable(file: &Path) -> impl Fn(std::io::Error) -> Failure + '_ {
 
 fn save(context: &mut Context<'_, '_>) -> Outcome {
     let [name] = context.arguments()?;
+    if name == "-" {
+        return save_to_output(context);
+    }
     let file = PathBuf::from(name);
     let partial = partial_of(&file);
     let saved = save_to(context, &partial).and_then(|()| {
@@ -95,18 +99,41 @@ fn save_to(context: &mut Context<'_, '_>, partial: &Path) -> Result<(), Failure>
     drop(std::fs::remove_file(partial));
     let mut out =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(partial).map_err(unusable(partial))?;
+    receive(context, &mut |bytes| {
+        out.write_all(bytes).map_err(|error| format!("writing {}: {error}", partial.display()))
+    })?;
+    out.sync_all().map_err(unusable(partial))
+}
+
+/// To whatever reads standard output, which learns by the exit code whether it has the whole.
+fn save_to_output(context: &mut Context<'_, '_>) -> Outcome {
+    if context.io.output_is_terminal {
+        return Err(Failure::Usage("a snapshot is nothing for a terminal: lead standard output elsewhere".to_owned()));
+    }
+    let mut output = std::mem::replace(&mut context.io.output, Box::new(std::io::sink()));
+    let failed = |error: std::io::Error| format!("writing to standard output: {error}");
+    let saved = receive(context, &mut |bytes| output.write_all(bytes).map_err(failed));
+    let flushed = output.flush();
+    context.io.output = output;
+    saved?;
+    flushed.map_err(|error| Failure::local(format!("Error {}", failed(error))))?;
+    Ok(0)
+}
+
+/// Has a snapshot, verified as it comes.
+fn receive(context: &mut Context<'_, '_>, write: &mut dyn FnMut(&[u8]) -> Result<(), String>) -> Result<(), Failure> {
     let mut verifier = Verifier::new();
     let mut take = |bytes: &[u8]| {
         verifier.take(bytes).map_err(|wrong| format!("what the server sends is no snapshot, {wrong}"))?;
-        out.write_all(bytes).map_err(|error| format!("writing {}: {error}", partial.display()))
+        write(bytes)
     };
     context
         .download_file("sys/storage/raft/snapshot", &mut take)
         .map_err(|failure| failure.during("taking the snapshot"))?;
     verifier
         .finish()
-        .map_err(|wrong| Failure::remote(format!("Error taking the snapshot: what the server sent is {wrong}")))?;
-    out.sync_all().map_err(unusable(partial))
+        .map(drop)
+        .map_err(|wrong| Failure::remote(format!("Error taking the snapshot: what the server sent is {wrong}")))
 }
 
 fn restore(context: &mut Context<'_, '_>) -> Outcome {
