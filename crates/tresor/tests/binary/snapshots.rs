@@ -94,6 +94,12 @@ fn save_and_restore(production: &Production) {
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     assert!(metadata.len() > 80_000_000);
     cli.succeed(&snapshot("inspect", &[saved]));
+    let piped = production.home().join("b.snap");
+    let mut piping = cli.start(&snapshot("save", &["-"]));
+    std::io::copy(&mut piping.stdout.take().unwrap(), &mut std::fs::File::create(&piped).unwrap()).unwrap();
+    assert!(piping.wait().unwrap().success());
+    cli.succeed(&snapshot("inspect", &[piped.to_str().unwrap()]));
+    assert!(!production.home().join("-").exists());
     http.post("kv/0", &json!({ "v": "otherwise" })).expect(204);
     cli.succeed(&snapshot("restore", &[saved]));
     let more = peak_kib(server.pid()).saturating_sub(peak);
