@@ -279,7 +279,9 @@ pub(super) fn read_seal(
     let read: ReadWay = match kind {
         "shamir" => return Ok(None),
         "static" => |source, options, _| read_static(source, options).map(SealWay::Static),
-        "awskms" => |source, options, environment| read_awskms(source, options, environment).map(SealWay::AwsKms),
+        "awskms" => {
+            |source, options, environment| Ok(SealWay::AwsKms(Box::new(read_awskms(source, options, environment)?)))
+        }
         "azurekeyvault" => {
             |source, options, environment| read_azurekeyvault(source, options, environment).map(SealWay::AzureKeyVault)
         }
