@@ -169,8 +169,17 @@ impl Broker {
         if is_manager { Ok(()) } else { Err(BrokerError::Refused { status: 403, reason: reason() }) }
     }
 
-    /// Makes a user that may nothing but what its tags say.
+    /// Makes a user that may nothing but what its tags say. One of this name that is there is nobody's to change: the broker
+    /// would give it the new password, and the end of the lease would delete it.
     pub(crate) async fn make(&self, user: &NewUser) -> Result<(), BrokerError> {
+        match self.ask(Ask::Get, &format!("users/{}", escaped(&user.name))).await {
+            Err(BrokerError::Refused { status: 404, .. }) => {}
+            Ok(_) => {
+                let reason = format!("there is a user {:?} already", user.name);
+                return Err(BrokerError::Refused { status: 400, reason });
+            }
+            Err(other) => return Err(other),
+        }
         let tags = user.rights.tags.as_str();
         let account = Map::new().with("password", user.password.expose().as_str()).with("tags", tags);
         self.put(&format!("users/{}", escaped(&user.name)), account).await
@@ -219,6 +228,10 @@ pub(crate) fn is_segment(name: &str) -> bool {
 /// What a broker says of a refusal, in its own words.
 fn reason(body: &[u8]) -> String {
     let said = json::decode(body, &JsonLimits::default()).unwrap_or_default();
-    let text = said.text("reason").or_else(|| said.text("error")).unwrap_or_default();
+    // Its words may be a list of them.
+    let listed = said.get("reason").and_then(|reason| reason.as_list());
+    let listed = listed.map(|words| words.iter().filter_map(|word| word.as_str()).collect::<Vec<_>>().join(" "));
+    let text = said.text("reason").map(str::to_owned).or(listed.filter(|text| !text.is_empty()));
+    let text = text.or_else(|| said.text("error").map(str::to_owned)).unwrap_or_default();
     text.chars().filter(|letter| !letter.is_control()).take(REASON_CHARS_MAX).collect()
 }

@@ -433,8 +433,7 @@ impl Leases {
         Ok(Retired::Some)
     }
 
-    /// Ends a lease of a namespace once its engine took it back: all in one transaction. Perhaps the engine has done so already,
-    /// and is asked again because that could not be stored.
+    /// Ends a lease of a namespace once its engine took it back, perhaps for the second time: all in one transaction.
     ///
     /// # Errors
     /// The engine's, and then nothing is written.
@@ -446,8 +445,7 @@ impl Leases {
         was_taken_back: bool,
     ) -> Result<(), Fault> {
         let Some(record) = read_in(means.txn, namespace, id)? else { return Ok(()) };
-        let now = means.now;
-        let mut record = self.retire_record(means.txn, record, false, now)?;
+        let mut record = self.retire_record(means.txn, record, false, means.now)?;
         self.take_back(means, &mut record, was_taken_back).await
     }
 

@@ -60,6 +60,7 @@ impl Broker {
                 self.users.get_mut(&name).unwrap().push(json!({ path.rsplit_once('/').unwrap().0: sent }));
                 201
             }
+            ("GET", "users") if self.users.contains_key(&name) => 200,
             ("DELETE", "users") if self.users.remove(&name).is_some() => 204,
             _ => 404,
         };
@@ -126,6 +127,19 @@ async fn a_user_is_made_with_all_that_its_role_says_and_goes_with_its_lease() {
     drop(harness.write("sys/leases/revoke", ROOT, json!({ "lease_id": id, "sync": true })).await.expect_status(204));
     harness.settle().await;
     assert_eq!(harness.read("sys/leases/count?type=irrevocable", ROOT).await.at("/data/lease_count"), &json!(0));
+}
+
+#[tokio::test]
+async fn a_user_that_is_there_is_not_overwritten_and_does_not_go_with_a_lease() {
+    let (harness, broker) = with_broker().await;
+    let config =
+        json!({ "connection_uri": BROKER, "username": "admin", "password": "first", "username_template": "victim" });
+    drop(harness.write("mq/config/connection", ROOT, config).await.expect_status(204));
+    broker.lock().unwrap().users.insert("victim".to_owned(), vec![json!("as it was")]);
+    drop(harness.write("mq/roles/taken", ROOT, json!({ "tags": "monitoring" })).await.expect_status(204));
+    harness.read("mq/creds/taken", ROOT).await.expect_error(400, "there is a user \"victim\" already");
+    assert_eq!(users_after(&harness, &broker, 400).await, 1);
+    assert_eq!(broker.lock().unwrap().users["victim"], [json!("as it was")]);
 }
 
 #[tokio::test]
