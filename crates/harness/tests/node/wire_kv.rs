@@ -132,6 +132,10 @@ async fn a_deleted_or_destroyed_version_is_404_with_its_metadata() {
 #[tokio::test]
 async fn metadata_has_its_fields_and_takes_changes_and_patches() {
     let harness = with_kv2().await;
+    for body in [json!({}), json!({ "max_versions": 1 })] {
+        let nameless = harness.write("k/metadata", ROOT, body).await.expect_status(404);
+        assert!(nameless.at("/warnings/0").as_str().unwrap().contains("root of a K/V v2 mount"), "{nameless:?}");
+    }
     write(&harness, "a", json!({ "k": "v" })).await;
     let answer = harness.read("k/metadata/a", ROOT).await.expect_status(200);
     let expected = [
@@ -205,6 +209,39 @@ async fn the_shorter_life_and_the_larger_number_of_versions_hold() {
     assert!(!ends("short").await && !ends("other").await);
     harness.prepare("POST", "k/config", json!({ "delete_version_after": "0s" })).await;
     assert!(ends("short").await && !ends("other").await);
+}
+
+#[tokio::test]
+async fn what_is_undeleted_lives_as_long_as_what_is_written_then() {
+    let harness = with_kv2().await;
+    let undelete = async || {
+        harness.write("k/undelete/a", ROOT, json!({ "versions": [1] })).await.expect_status(204);
+        drop(harness.read("k/data/a", ROOT).await.expect_status(200));
+        harness.read("k/metadata/a", ROOT).await.text_at("/data/versions/1/deletion_time").to_owned()
+    };
+    harness.prepare("POST", "k/metadata/a", json!({ "delete_version_after": "1h" })).await;
+    write(&harness, "a", json!({ "k": "v" })).await;
+    harness.advance(Duration::from_secs(1800)).await;
+    drop(harness.delete("k/data/a", ROOT).await.expect_status(204));
+    let first = undelete().await;
+    assert!(!first.is_empty());
+    // The time begins anew: what was left of the old one is over.
+    harness.advance(Duration::from_secs(3000)).await;
+    drop(harness.read("k/data/a", ROOT).await.expect_status(200));
+    harness.advance(Duration::from_secs(700)).await;
+    drop(harness.read("k/data/a", ROOT).await.expect_status(404));
+    // Also for what went by itself, and for a life that the mount says.
+    harness.prepare("POST", "k/metadata/a", json!({ "delete_version_after": "0s" })).await;
+    assert!(undelete().await.is_empty());
+    harness.prepare("POST", "k/config", json!({ "delete_version_after": "2h" })).await;
+    let second = undelete().await;
+    assert!(second > first, "{second} is not after {first}");
+    harness.advance(Duration::from_secs(7201)).await;
+    drop(harness.read("k/data/a", ROOT).await.expect_status(404));
+    assert!(undelete().await > second);
+    // Nothing goes by itself where the mount says so.
+    harness.prepare("POST", "k/config", json!({ "delete_version_after": "-1s" })).await;
+    assert!(undelete().await.is_empty());
 }
 
 #[tokio::test]

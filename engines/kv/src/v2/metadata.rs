@@ -109,14 +109,18 @@ fn tell_of_change(cx: &mut Cx<'_>, kind: &'static str, path: &str) {
     cx.view.tell(|| Happened::new(kind, at(path)).read_at(at(path)));
 }
 
-pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Written, Fault> {
+/// Nothing, with a hint, for who changes what has no name.
+pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Warned<Option<Nothing>>, Fault> {
+    if input.path.is_empty() {
+        return Ok(Warned(None, at_root(&input.path)));
+    }
     let says_nothing = input.max_versions.is_none()
         && input.cas_required.is_none()
         && input.metadata_cas_required.is_none()
         && input.delete_version_after.is_none()
         && input.custom_metadata.is_none();
     if says_nothing {
-        return Ok(Warned(Nothing, Vec::new()));
+        return Ok(Warned(Some(Nothing), Vec::new()));
     }
     let config = Config::load(&mut cx.view)?;
     let known = Metadata::load_to_change(&mut cx.view, &input.path)?;
@@ -136,7 +140,7 @@ pub(super) async fn write(_kv: &Kv2, mut cx: Cx<'_>, input: Change) -> Result<Wr
     metadata.updated = cx.now;
     metadata.store(&mut cx.view, &input.path)?;
     tell_of_change(&mut cx, "kv-v2/metadata-write", &input.path);
-    Ok(Warned(Nothing, warnings))
+    Ok(Warned(Some(Nothing), warnings))
 }
 
 /// A field of a patch: `None` when it is not named, `Some(None)` when it is `null`.

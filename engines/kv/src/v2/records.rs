@@ -45,7 +45,7 @@ impl From<ConfigV1> for Config {
 
 impl Config {
     /// How long a version lives that is written to a path; `None` is for ever. The shorter of the two lives holds.
-    fn life(&self, of_path: Option<Duration>) -> Option<Duration> {
+    pub(super) fn life(&self, of_path: Option<Duration>) -> Option<Duration> {
         let lives = [Some(self.delete_version_after), of_path].into_iter().flatten();
         lives.filter(|life| !life.is_zero() && !self.never_deletes).min()
     }
