@@ -17,10 +17,10 @@ use tresor_model::{
     Body as Value, Connection, Known, Map, Path, Refusal, Request, RequestId, Throttle, Verb, WhenBehind,
 };
 use tresor_secret::TokenSecret;
+use tresor_wire::form;
 
-use crate::inline;
 use crate::upload::{self, Feed};
-use crate::{HeldBody, Options};
+use crate::{HeldBody, Options, inline, quirks};
 
 pub(crate) fn invalid(text: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
     Refusal::Invalid(text.into())
@@ -136,9 +136,10 @@ where
             None => options.body_bytes_max.min(options.anonymous_body_bytes_max),
         };
         let bytes = read_body(head, body, bytes_max, options.body_timeout, clock, &mut arriving.held).await?;
-        request.body = tresor_wire::json::decode(&bytes, &options.json).map_err(|error| invalid(error.to_string()))?;
+        request.body = fields(&head.headers, &bytes, options)?;
     }
     request.from_query = add_query(&mut request.body, query, request.verb);
+    add_format(request);
     Ok(())
 }
 
@@ -229,22 +230,16 @@ fn query(text: &str) -> Result<Vec<(String, String)>, Refusal> {
 }
 
 fn decode_component(text: &str) -> Result<String, Refusal> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    let digit = |byte: Option<u8>| {
-        byte.and_then(|byte| char::from(byte).to_digit(16)).and_then(|digit| u8::try_from(digit).ok())
-    };
-    while let Some(byte) = bytes.next() {
-        decoded.push(match byte {
-            b'+' => b' ',
-            b'%' => match (digit(bytes.next()), digit(bytes.next())) {
-                (Some(high), Some(low)) => high * 16 + low,
-                _ => return Err(invalid("malformed percent-encoding in query")),
-            },
-            other => other,
-        });
+    form::decoded(text.as_bytes()).map_err(|error| invalid(format!("query: {error}")))
+}
+
+/// What a body says: a form where it is one, else JSON.
+fn fields(headers: &HeaderMap, bytes: &[u8], options: &Options) -> Result<Map, Refusal> {
+    if form::is_form(media_type(headers), bytes) {
+        return form::decode(bytes, &options.json)
+            .map_err(|error| invalid(format!("failed to parse form input: {error}")));
     }
-    String::from_utf8(decoded).map_err(|_| invalid("query is not valid UTF-8"))
+    tresor_wire::json::decode(bytes, &options.json).map_err(|error| invalid(error.to_string()))
 }
 
 /// Adds the query's parameters as fields; a name that stands twice becomes a list. What has a body has its fields
@@ -266,6 +261,18 @@ fn add_query(fields: &mut Map, query: Vec<(String, String)>, verb: Verb) -> Vec<
         fields.insert(name, value);
     }
     names
+}
+
+/// What collectors of numbers say in a header, as if they had said it in the query.
+fn add_format(request: &mut Request) {
+    if request.verb != Verb::Read || request.path.trimmed() != "sys/metrics" || request.body.contains("format") {
+        return;
+    }
+    let accept: &[String] = request.headers.get("accept").map_or(&[], Vec::as_slice);
+    if let Some(format) = quirks::format_of_numbers(accept) {
+        request.body.insert("format", format);
+        request.from_query.push("format".to_owned());
+    }
 }
 
 /// The one value of a header; several are refused, since two readers would pick different ones.
@@ -328,9 +335,14 @@ pub(crate) fn parsed_namespace(text: &str, chroot: &str) -> Result<String, Refus
     Ok([chroot, path.into_directory().as_str()].concat())
 }
 
+/// What the body says that it is; nothing where it says nothing readable.
+fn media_type(headers: &HeaderMap) -> &str {
+    headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
 fn is_merge_patch(headers: &HeaderMap) -> bool {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    media.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("application/merge-patch+json"))
+    let media = media_type(headers).split(';').next();
+    media.is_some_and(|media| media.trim().eq_ignore_ascii_case("application/merge-patch+json"))
 }
 
 /// What proxies say of whom they speak for: no proxy is trusted, so nobody gets to see it (TLS-04).

@@ -12,6 +12,14 @@ pub(crate) fn error_text(fault: &Fault) -> String {
     }
 }
 
+/// The form that a collector of numbers means that says it in a header, where the address says nothing.
+pub(crate) fn format_of_numbers(accept: &[String]) -> Option<&'static str> {
+    let is_open_metrics =
+        accept.first().is_some_and(|first| first.trim_start().starts_with("application/openmetrics-text"));
+    let is_asked = is_open_metrics || accept.iter().any(|accept| accept.contains("prometheus/telemetry"));
+    is_asked.then_some("prometheus")
+}
+
 /// A client compares the whole body of an empty 404 with this text, byte for byte.
 pub(crate) const NOTHING: &[u8] = br#"{"errors":[]}"#;
 

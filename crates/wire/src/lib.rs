@@ -1,4 +1,4 @@
-//! The spelling of the public API: JSON, times, durations, and the lenient forms of its fields.
+//! The spelling of the public API: JSON, forms, times, durations, and the lenient forms of its fields.
 //!
 //! Deliberately absent: HTTP, and every endpoint. The one place that says which level of the API is spoken.
 
@@ -6,6 +6,7 @@ extern crate self as tresor_wire;
 
 pub mod duration;
 pub mod envelope;
+pub mod form;
 pub mod input;
 pub mod joined;
 pub mod json;

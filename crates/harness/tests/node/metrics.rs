@@ -229,3 +229,21 @@ async fn the_page_about_numbers_has_every_name_and_no_other() {
     // A name is a name: none means two things.
     assert!(!fits("token.create", "token.creation") && fits("route.OPERATION.MOUNT", "route.read.lent-"));
 }
+
+#[tokio::test]
+async fn a_collector_says_in_a_header_which_form_it_wants() {
+    let harness = Harness::start().await;
+    let ask = async |query: &str, accept: &str| {
+        let request = http::Request::get(format!("/v1/sys/metrics{query}")).header("X-Vault-Token", ROOT);
+        let answer = harness.send(request.header("Accept", accept).body(Default::default()).unwrap()).await;
+        answer.expect_status(200).headers["content-type"].to_str().unwrap().starts_with("text/plain")
+    };
+    assert!(ask("", "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.3").await);
+    assert!(ask("", "application/json,prometheus/telemetry").await);
+    for accept in ["text/plain;version=0.0.4", "application/json", "*/*", "text/html,application/openmetrics-text"] {
+        assert!(!ask("", accept).await, "{accept}");
+    }
+    // What the address says holds.
+    assert!(!ask("?format=json", "application/openmetrics-text").await);
+    assert!(ask("?format=prometheus", "application/json").await);
+}

@@ -253,3 +253,34 @@ async fn scan_lists_every_depth_in_pages_to_whom_it_is_granted() {
     assert_eq!(shown.at("/data/cubbyhole~1b~1"), &json!(["create", "list", "update"]));
     drop(harness.read("cubbyhole?scan=maybe", ROOT).await.expect_status(400));
 }
+
+#[tokio::test]
+async fn a_form_says_what_json_says_and_json_that_is_called_a_form_is_json() {
+    const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
+    let harness = with_kv1().await;
+    harness.prepare("POST", "sys/auth/userpass", json!({ "type": "userpass" })).await;
+    harness.prepare("POST", "auth/userpass/users/ada", json!({ "password": "p w&%" })).await;
+    let login = "/v1/auth/userpass/login/ada";
+    drop(send(&harness, "POST", login, &[FORM], "password=p+w%26%25").await.expect_status(200));
+    send(&harness, "POST", login, &[FORM], "password=other").await.expect_error(400, "invalid username or password");
+    let root = ("X-Vault-Token", ROOT);
+    let write = async |headers: &[(&str, &str)], body: &str| send(&harness, "PUT", "/v1/kv1/f", headers, body).await;
+    drop(write(&[root, FORM], "a=1&b=x%20y&a=2&c").await.expect_status(204));
+    assert_eq!(harness.read("kv1/f", ROOT).await.at("/data"), &json!({ "a": "1,2", "b": "x y", "c": "" }));
+    // What `curl -d` sends of JSON is called a form, too.
+    drop(write(&[root, FORM], " {\"a\": 5}").await.expect_status(204));
+    assert_eq!(harness.read("kv1/f", ROOT).await.at("/data"), &json!({ "a": 5 }));
+    for (body, reason) in [
+        ("a=%zz", "failed to parse form input: malformed percent-encoding"),
+        ("a=%ff", "failed to parse form input: not valid UTF-8"),
+        ("a=1;b=2", "failed to parse form input: a semicolon must be sent as `%3B`"),
+        ("[1]", "the body must be an object"),
+    ] {
+        write(&[root, FORM], body).await.expect_error(400, reason);
+    }
+    // Without the type it is no form.
+    write(&[root], "a=1").await.expect_error(400, "failed to parse JSON input");
+    assert_eq!(harness.read("kv1/f", ROOT).await.at("/data"), &json!({ "a": 5 }));
+    let patch = send(&harness, "PATCH", "/v1/kv1/f", &[root, FORM], "a=1").await;
+    drop(patch.expect_status(415));
+}
