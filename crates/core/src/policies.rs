@@ -233,7 +233,7 @@ impl Policies {
             for name in names {
                 match read_policy(txn, self.table.prefix(), name)? {
                     Some(stored) => by_name.insert(Arc::new(stored)),
-                    None => by_name.remove(name),
+                    None => by_name.remove(&name.replace(',', "/")),
                 }
             }
             Ok(PolicyTable { by_name, compiled: Mutex::default() })
@@ -279,7 +279,8 @@ impl Policies {
         if record.is_over(now) {
             return Err(Fault::invalid("refusing to update policy as expiration time has already elapsed"));
         }
-        record.parsed(name.as_str()).map_err(|error| Fault::invalid(format!("failed to parse policy: {error}")))?;
+        let parsed = record.parsed(name.as_str()).and_then(|policy| policy.check_as_new());
+        parsed.map_err(|error| Fault::invalid(format!("failed to parse policy: {error}")))?;
         let known = match self.stored(txn, name) {
             // What cannot be read is replaced like what is not there.
             Err(fault) if is_damage(&fault) => None,
@@ -328,7 +329,7 @@ impl Policies {
 
     fn key(&self, name: &PolicyName) -> Result<StorageKey, Fault> {
         keys::policies(&self.namespace)
-            .and_then(|at| at.key(name.as_str()))
+            .and_then(|at| at.key(&stored_name(name.as_str())))
             .map_err(|_| Fault::invalid("policy name cannot be stored"))
     }
 }
@@ -342,9 +343,15 @@ fn read_table(txn: &mut Txn, namespace: &NamespaceId) -> Result<PolicyTable, Fau
     Ok(PolicyTable { by_name: Ordered::of(|stored| &stored.name, policies), compiled: Mutex::default() })
 }
 
-fn read_policy(txn: &mut Txn, prefix: &KeyPrefix, name: &str) -> Result<Option<StoredPolicy>, Fault> {
-    let name = name.to_owned();
-    let record: PolicyRecord = match one_record(txn, prefix, &name) {
+/// The name of the record of a policy: all lie in one directory, so a slash is written as the one letter that is in no name.
+fn stored_name(name: &str) -> String {
+    name.replace('/', ",")
+}
+
+/// The policy whose record has this name.
+fn read_policy(txn: &mut Txn, prefix: &KeyPrefix, stored: &str) -> Result<Option<StoredPolicy>, Fault> {
+    let name = stored.replace(',', "/");
+    let record: PolicyRecord = match one_record(txn, prefix, stored) {
         Ok(Some(record)) => record,
         Ok(None) => return Ok(None),
         Err(fault) if is_damage(&fault) => {

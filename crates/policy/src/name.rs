@@ -20,7 +20,7 @@ pub enum NameError {
     /// What wrapping tokens may do cannot be changed either.
     #[error("cannot update \"{WRAPPING_POLICY}\" policy")]
     Wrapping,
-    /// Characters that a name cannot have.
+    /// Characters that a name cannot have, or slashes with nothing between or beside them.
     #[error("policy name contains a character that is not allowed")]
     Character,
 }
@@ -41,7 +41,7 @@ impl PolicyName {
         if name == WRAPPING_POLICY {
             return Err(NameError::Wrapping);
         }
-        if name.chars().any(|letter| letter.is_control() || letter == '/' || letter == ',') {
+        if name.chars().any(|letter| letter.is_control() || letter == ',') || name.split('/').any(str::is_empty) {
             return Err(NameError::Character);
         }
         Ok(Self(name))

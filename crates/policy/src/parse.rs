@@ -11,6 +11,9 @@ use crate::keys_filter::KeysFilter;
 use crate::parameters::Constraints;
 use crate::template::{Template, Trusted};
 
+/// What no pattern may have: whether the `+` would be a wildcard is not clear.
+const FORBIDDEN: &str = "+*";
+
 /// A parsed policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
@@ -113,6 +116,14 @@ pub enum PolicyError {
         /// Where it is.
         position: Position,
     },
+    /// Wildcards that mean nothing where they stand.
+    #[error("{position}: path \"{pattern}\": invalid use of wildcards ('{FORBIDDEN}' is forbidden)")]
+    Wildcards {
+        /// The rule.
+        pattern: String,
+        /// Where it is.
+        position: Position,
+    },
     /// A value of the wrong kind.
     #[error("{0}")]
     Wrong(tresor_hcl::AccessError),
@@ -160,6 +171,19 @@ impl Policy {
         }
         Ok(Self { name: name.to_owned(), rules, expires: None, trusted: Trusted::default(), is_root: false })
     }
+
+    /// Refuses what nobody may write any more, and what is stored may still have.
+    ///
+    /// # Errors
+    /// [`PolicyError::Wildcards`].
+    pub fn check_as_new(&self) -> Result<(), PolicyError> {
+        match self.rules.iter().find(|rule| rule.pattern.contains(FORBIDDEN)) {
+            Some(Rule { pattern, position, .. }) => {
+                Err(PolicyError::Wildcards { pattern: pattern.clone(), position: *position })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 impl PolicyError {
@@ -172,6 +196,7 @@ impl PolicyError {
             Self::UnknownKey { position, .. }
             | Self::Duplicate { position, .. }
             | Self::UnknownCapability { position, .. }
+            | Self::Wildcards { position, .. }
             | Self::Invalid { position, .. } => *position,
         }
     }

@@ -338,3 +338,46 @@ async fn pol_22_rotation_policies_are_written_shown_listed_and_deleted_in_each_n
     drop(harness.delete(at, ROOT).await.expect_status(204));
     drop(harness.read(at, ROOT).await.expect_status(404));
 }
+
+#[tokio::test]
+async fn names_of_policies_may_have_slashes_and_are_listed_whole() {
+    let harness = node().await;
+    let text = "path \"kv/a\" { capabilities = [\"read\"] }";
+    drop(policy(&harness, "Team/App", json!({ "policy": text })).await.expect_status(204));
+    drop(harness.write("sys/policy/team/deep/er", ROOT, json!({ "policy": text })).await.expect_status(204));
+    for path in ["sys/policies/acl/team/app", "sys/policy/team/app"] {
+        assert_eq!(harness.read(path, ROOT).await.expect_status(200).at("/data/name"), &json!("team/app"));
+    }
+    let listed = async |path: &str| harness.list(path, ROOT).await.expect_status(200).at("/data/keys").clone();
+    assert_eq!(listed("sys/policies/acl").await, json!(["default", "root", "team/app", "team/deep/er"]));
+    assert_eq!(listed("sys/policies/acl/team").await, json!(["team/app", "team/deep/er"]));
+    harness.prepare("POST", "kv/a", json!({ "k": "v" })).await;
+    let token = harness.token(json!({ "policies": ["team/app"], "no_default_policy": true })).await;
+    drop(harness.read("kv/a", &token).await.expect_status(200));
+    drop(harness.read("kv/b", &token).await.expect_status(403));
+    // What is changed and removed is that one.
+    drop(harness.delete("sys/policies/acl/team/app", ROOT).await.expect_status(204));
+    drop(harness.read("kv/a", &token).await.expect_status(403));
+    assert_eq!(listed("sys/policies/acl").await, json!(["default", "root", "team/deep/er"]));
+    for name in ["team/", "team//app"] {
+        assert_eq!(policy(&harness, name, json!({ "policy": text })).await.status, 400, "{name}");
+    }
+    // A rule for one segment is about no deeper name.
+    let writes = "path \"sys/policies/acl/+\" { capabilities = [\"create\", \"update\"] }";
+    let narrow = harness.token_with(writes).await;
+    drop(harness.write("sys/policies/acl/mine", &narrow, json!({ "policy": text })).await.expect_status(204));
+    drop(harness.write("sys/policies/acl/team/mine", &narrow, json!({ "policy": text })).await.expect_status(403));
+}
+
+#[tokio::test]
+async fn a_plus_with_a_star_is_refused_of_who_writes_it() {
+    let harness = node().await;
+    for pattern in ["+*", "a/+*", "a+*/b", "/+*"] {
+        let text = format!("path \"{pattern}\" {{ capabilities = [\"read\"] }}");
+        let reason =
+            format!("path \"{}\": invalid use of wildcards ('+*' is forbidden)", pattern.trim_start_matches('/'));
+        policy(&harness, "p", json!({ "policy": text })).await.expect_error(400, &reason);
+    }
+    let text = "path \"a/+/*\" { capabilities = [\"read\"] }";
+    drop(policy(&harness, "p", json!({ "policy": text })).await.expect_status(204));
+}

@@ -196,7 +196,7 @@ pub(super) async fn list(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Ke
 
 pub(super) async fn list_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Keys, Fault> {
     let space = sys.space(&cx)?;
-    Ok(Keys(names(&space, &input.name, cx.now)))
+    Ok(Keys(names(&space, input.name.trim_end_matches('/'), cx.now)))
 }
 
 pub(super) async fn detailed(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Result<Option<Data<Detailed>>, Fault> {
@@ -206,7 +206,7 @@ pub(super) async fn detailed(sys: &Sys, cx: Cx<'_>, _input: EmptyInput) -> Resul
 
 pub(super) async fn detailed_below(sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Option<Data<Detailed>>, Fault> {
     let space = sys.space(&cx)?;
-    Ok(details(&space, &input.name, cx.now))
+    Ok(details(&space, input.name.trim_end_matches('/'), cx.now))
 }
 
 fn details(space: &Space, prefix: &str, now: Timestamp) -> Option<Data<Detailed>> {
