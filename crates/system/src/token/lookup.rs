@@ -6,7 +6,7 @@ use std::time::Duration;
 use tresor_core::tokens::FoundToken;
 use tresor_engine::token_fields::shown_ranges;
 use tresor_engine::{Cx, Data, Keys, Widened};
-use tresor_model::{Fault, Timestamp};
+use tresor_model::{Fault, Refusal, Timestamp};
 use tresor_secret::SecretString;
 use tresor_wire::input::{EmptyInput, Input};
 use tresor_wire::output::Output;
@@ -149,6 +149,6 @@ pub(super) async fn accessors(store: &TokenStore, cx: Cx<'_>, page: Page) -> Res
 }
 
 /// A token that is not alive looks the same whether it ever was.
-pub(super) const fn bad_token() -> Fault {
-    Fault::denied()
+fn bad_token() -> Fault {
+    Refusal::Foreign("bad token".into()).into()
 }
