@@ -34,7 +34,7 @@ pub fn registry() -> Registry {
 
 /// The engines behind the server's own mounts.
 fn server(handles: &Handles) -> Vec<SystemMount> {
-    let mut engines = tresor_system::engines(handles);
+    let mut engines = tresor_system::engines(handles, tresor_database::plugin_names().collect());
     engines.push(SystemMount { path: "cubbyhole/", engine: Instance::mount(Cubbyhole) });
     engines
 }

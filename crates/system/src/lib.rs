@@ -26,11 +26,11 @@ pub use opened::ROUTES as OPENED;
 /// Where what is written is no JSON.
 pub use sys::UPLOADS;
 
-/// The server's own engines for an unsealed node.
+/// The server's own engines for an unsealed node whose database engine knows servers by these names.
 #[must_use]
-pub fn engines(handles: &Handles) -> Vec<SystemMount> {
+pub fn engines(handles: &Handles, databases: Vec<&'static str>) -> Vec<SystemMount> {
     vec![
-        SystemMount { path: "sys/", engine: Instance::mount(sys::Sys::new(handles)) },
+        SystemMount { path: "sys/", engine: Instance::mount(sys::Sys::new(handles, databases)) },
         SystemMount { path: "auth/token/", engine: Instance::mount(token::TokenStore::new(handles)) },
     ]
 }

@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+pub use plugins::names as plugin_names;
 use tresor_engine::{
     Class, Cx, Descriptor, Engine, EngineFactory, Holding, Kind, Leased, MountFacts, Mounted, Nothing, Outside, Routes,
     View,

@@ -45,6 +45,11 @@ pub(crate) enum Creation {
 /// All of them.
 const PLUGINS: &[&Plugin] = &[&postgresql::PLUGIN, &mysql::PLUGIN, &mysql::LEGACY, &redis::PLUGIN, &influxdb::PLUGIN];
 
+/// The names that configurations can say for a kind of server, aliases among them.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PLUGINS.iter().flat_map(|plugin| plugin.names).copied()
+}
+
 impl Plugin {
     /// The one of this name.
     pub(crate) fn named(name: &str) -> Result<&'static Self, String> {

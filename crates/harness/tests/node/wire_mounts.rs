@@ -118,7 +118,14 @@ async fn the_catalogue_says_what_can_be_mounted_and_that_nothing_else_can_be() {
         harness.list("sys/plugins/catalog/auth", ROOT).await.expect_status(200).at("/data/keys"),
         &json!(["approle", "github", "userpass"])
     );
-    drop(harness.list("sys/plugins/catalog/database", ROOT).await.expect_status(404));
+    let databases = harness.list("sys/plugins/catalog/database", ROOT).await.expect_status(200);
+    assert_eq!(databases.at("/data/keys"), catalog.at("/data/database"));
+    assert!(databases.at("/data/keys").as_array().unwrap().contains(&json!("postgresql-database-plugin")));
+    let one = harness.read("sys/plugins/catalog/database/mysql-rds-database-plugin", ROOT).await.expect_status(200);
+    assert_eq!(one.at("/data/builtin"), &json!(true));
+    for kind in ["auth", "database", "secret"] {
+        drop(harness.read(&format!("sys/plugins/catalog/{kind}"), ROOT).await.expect_status(405));
+    }
     harness.list("sys/plugins/catalog/odd", ROOT).await.expect_error(400, "not a supported plugin type");
     let kv = harness.read("sys/plugins/catalog/secret/kv", ROOT).await.expect_status(200);
     assert_eq!((kv.at("/data/builtin"), kv.at("/data/version")), (&json!(true), &running));

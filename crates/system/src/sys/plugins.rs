@@ -11,7 +11,7 @@ use tresor_core::mounts::record::Reload;
 use tresor_core::mounts::{Behind, Mount};
 use tresor_crypto::token_text;
 use tresor_engine::{Class, Cx, Data, Keys, Nothing, Warned, Widened};
-use tresor_model::{Body, Fault, Map, Timestamp, map};
+use tresor_model::{Body, Fault, Map, Refusal, Timestamp, map};
 use tresor_wire::input::{CommaList, EmptyInput, Input};
 use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
@@ -30,6 +30,8 @@ const TYPES: [&str; 3] = ["auth", "database", "secret"];
 pub(super) struct Catalog {
     /// The auth methods.
     auth: Vec<String>,
+    /// The kinds of server of the database engine.
+    database: Vec<String>,
     /// The secrets engines.
     secret: Vec<String>,
     /// All of them, with what is known of each.
@@ -155,7 +157,7 @@ pub(super) struct Pins {
     pinned_versions: Vec<Body>,
 }
 
-/// The classes of plug-ins behind a type; none for `database`.
+/// The class of plug-ins behind a type; none for `database`.
 fn class(kind: &str) -> Result<Option<Class>, Fault> {
     match kind {
         "auth" => Ok(Some(Class::Auth)),
@@ -163,6 +165,16 @@ fn class(kind: &str) -> Result<Option<Class>, Fault> {
         "database" => Ok(None),
         _ => Err(Fault::invalid(format!("{kind:?} is not a supported plugin type: it is one of {}", TYPES.join(", ")))),
     }
+}
+
+/// The names of the plug-ins of a type, in order.
+fn of_kind(sys: &Sys, kind: &str) -> Result<Vec<String>, Fault> {
+    Ok(class(kind)?.map_or_else(|| databases(sys), |class| names(sys, class)))
+}
+
+/// The kinds of server of the database engine, in order.
+fn databases(sys: &Sys) -> Vec<String> {
+    sys.databases.iter().map(|name| (*name).to_owned()).collect()
 }
 
 /// The names of a class, in order.
@@ -175,7 +187,7 @@ fn names(sys: &Sys, class: Class) -> Vec<String> {
 }
 
 pub(super) async fn catalog(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Catalog>, Fault> {
-    let (auth, secret) = (names(sys, Class::Auth), names(sys, Class::Secret));
+    let (auth, database, secret) = (names(sys, Class::Auth), databases(sys), names(sys, Class::Secret));
     let entry = |kind: &str, name: &String| {
         Body::from(map! {
             "type" => kind,
@@ -185,17 +197,18 @@ pub(super) async fn catalog(sys: &Sys, _cx: Cx<'_>, _input: EmptyInput) -> Resul
             "deprecation_status" => "supported",
         })
     };
-    let detailed = auth.iter().map(|name| entry("auth", name)).chain(secret.iter().map(|name| entry("secret", name)));
-    Ok(Data(Catalog { detailed: detailed.collect(), auth, secret }))
+    let of_types = [("auth", &auth), ("database", &database), ("secret", &secret)];
+    let detailed = of_types.into_iter().flat_map(|(kind, names)| names.iter().map(move |name| entry(kind, name)));
+    Ok(Data(Catalog { detailed: detailed.collect(), auth, database, secret }))
 }
 
 pub(super) async fn of_type(sys: &Sys, _cx: Cx<'_>, input: OfType) -> Result<Keys, Fault> {
-    Ok(Keys(class(&input.kind)?.map(|class| names(sys, class)).unwrap_or_default()))
+    Ok(Keys(of_kind(sys, &input.kind)?))
 }
 
 pub(super) async fn read(sys: &Sys, _cx: Cx<'_>, input: Named) -> Result<Option<Data<Shown>>, Fault> {
-    let Some(class) = class(&input.kind)? else { return Ok(None) };
-    let is_known = names(sys, class).contains(&input.name) && checked_version(&input.name, &input.version).is_ok();
+    let is_known =
+        of_kind(sys, &input.kind)?.contains(&input.name) && checked_version(&input.name, &input.version).is_ok();
     Ok(is_known.then(|| {
         Data(Shown {
             name: input.name,
@@ -225,6 +238,9 @@ pub(super) async fn deregister(_sys: &Sys, _cx: Cx<'_>, input: Named) -> Result<
 }
 
 pub(super) async fn read_untyped(_sys: &Sys, _cx: Cx<'_>, input: Untyped) -> Result<Warned<Nothing>, Fault> {
+    if TYPES.contains(&input.name.as_str()) {
+        return Err(Refusal::Unsupported.into());
+    }
     let text = format!("Deprecated API endpoint, cannot read plugin information from catalog for {:?}", input.name);
     Ok(Warned(Nothing, vec![text]))
 }
