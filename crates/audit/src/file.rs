@@ -83,7 +83,8 @@ impl SinkKind for FileSinkKind {
                     rotation,
                     held: Mutex::default(),
                 };
-                let held = file.open(&file.resolve()?, None).map_err(cannot_be_opened)?;
+                file.make_directory()?;
+                let held = file.open(&file.resolve()?, None).map_err(|error| cannot_be_opened(&file.plain, &error))?;
                 *file.held() = Some(held);
                 Target::File(Arc::new(file))
             }
@@ -142,8 +143,18 @@ fn checked_mode(text: &str) -> Result<Option<u32>, AuditError> {
     }
 }
 
-fn cannot_be_opened(error: io::Error) -> AuditError {
-    AuditError::option(format!("`file_path` cannot be opened: {}", error.kind()))
+/// What whoever enables a device can do something about, in words.
+fn cannot_be_opened(path: &Path, error: &io::Error) -> AuditError {
+    let cause = match error.kind() {
+        io::ErrorKind::NotFound => "its directory is not there".to_owned(),
+        io::ErrorKind::PermissionDenied => "the server has no permission to".to_owned(),
+        io::ErrorKind::IsADirectory => "it is a directory".to_owned(),
+        io::ErrorKind::NotADirectory => "what should be its directory is a file".to_owned(),
+        io::ErrorKind::ReadOnlyFilesystem => "the file system can only be read".to_owned(),
+        io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+        _ => error.to_string(),
+    };
+    AuditError::option(format!("`file_path` cannot be opened: `{}`: {cause}", path.display()))
 }
 
 /// The path of a device's file; what is refused is refused without a look at the disk.
@@ -211,11 +222,31 @@ impl Place {
 
     /// Where the path really leads now: neither a link nor a relative path is a way around what is protected.
     fn resolve(&self) -> Result<PathBuf, AuditError> {
-        let real = self.disk.resolve(&self.plain).map_err(cannot_be_opened)?;
+        let real = self.disk.resolve(&self.plain).map_err(|error| cannot_be_opened(&self.plain, &error))?;
+        self.check(&real)?;
+        Ok(real)
+    }
+
+    /// Checks where a path really leads.
+    fn check(&self, real: &Path) -> Result<(), AuditError> {
         let protected: Vec<PathBuf> =
             self.protected.iter().map(|path| self.disk.resolve(path).unwrap_or_else(|_| path.clone())).collect();
-        check_place(&real, &protected)?;
-        Ok(real)
+        check_place(real, &protected)
+    }
+
+    /// Makes the directory of the file where it is missing, for the server alone; not where a link leads into what is
+    /// protected.
+    fn make_directory(&self) -> Result<(), AuditError> {
+        if self.disk.resolve(&self.plain).is_ok() {
+            return Ok(());
+        }
+        let directory = self.plain.parent().unwrap_or(Path::new(""));
+        let there = directory.ancestors().find_map(|above| Some((above, self.disk.resolve(above).ok()?)));
+        // What has nothing above it is told when it is opened.
+        let Some((above, real)) = there else { return Ok(()) };
+        let real = directory.strip_prefix(above).map_or_else(|_| real.clone(), |rest| real.join(rest));
+        self.check(&real)?;
+        self.disk.create_directory(&real).map_err(|error| cannot_be_opened(&self.plain, &error))
     }
 
     /// Opens the file; one that this makes gets the mode of the one before, unless the device has one.

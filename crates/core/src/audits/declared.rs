@@ -114,7 +114,7 @@ impl Audits {
                 tracing::error!(path, %error, "a declared audit device cannot be enabled");
                 continue;
             }
-            tracing::info!(path, kind = device.kind, "a declared audit device is enabled");
+            tracing::info!(path, kind = device.kind, "a declared audit device is stored, and gets records from now on");
             let key =
                 prefix()?.key(&name(path)).map_err(|_| Fault::invalid("the path of the audit device is no name"))?;
             txn.write(&key, &record.encode()).map_err(Fault::internal)?;
