@@ -14,7 +14,7 @@ use crate::issuing::lie_within;
 use crate::role::Role;
 use crate::secret_id::SecretId;
 
-/// The one answer to every login that does not succeed (PWD-11).
+/// The one answer to every login with a secret id that does not succeed (PWD-11).
 const REFUSED: &str = "invalid role or secret ID";
 
 /// The id of a role as it is looked for; nothing is no id.
@@ -33,7 +33,10 @@ pub(crate) struct Credentials {
 }
 
 pub(crate) async fn login(_method: &AppRole, mut cx: Cx<'_>, input: Credentials) -> Result<Login, Fault> {
-    let refused = || Fault::Refusal(Refusal::Unproven(REFUSED.into()));
+    let secret_id = input.secret_id.filter(|secret_id| !secret_id.expose().trim().is_empty());
+    // Whoever sends no secret id is told so whether there is such a role or not.
+    let refusal = if secret_id.is_some() { REFUSED } else { "missing secret_id" };
+    let refused = || Fault::Refusal(Refusal::Unproven(refusal.into()));
     let role_id = input.role_id.as_deref().and_then(claimed);
     let role_id = role_id.ok_or_else(|| Fault::invalid("missing role_id"))?;
     let (name, role) = Role::with_id(&mut cx, role_id)?.ok_or_else(refused)?;
@@ -43,8 +46,8 @@ pub(crate) async fn login(_method: &AppRole, mut cx: Cx<'_>, input: Credentials)
     let mut terms = role.token.terms()?;
     let mut metadata = std::collections::BTreeMap::new();
     if role.binds_secret_id {
-        let secret_id = input.secret_id.as_ref().ok_or_else(refused)?;
-        let known = find(&mut cx, &role, secret_id)?.ok_or_else(refused)?;
+        let secret_id = secret_id.ok_or_else(refused)?;
+        let known = find(&mut cx, &role, &secret_id)?.ok_or_else(refused)?;
         let allowed = known.login_ranges()?;
         // The role's ranges may have become narrower since it was made.
         if !lie_within(&allowed, &role.login_ranges()?) || !is_in(cx.caller.address, &allowed) {
