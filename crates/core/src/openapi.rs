@@ -6,10 +6,12 @@ use std::collections::BTreeSet;
 
 use tresor_engine::answer::AnswerShape;
 use tresor_engine::{Access, Effect, OperationFacts, RouteFacts};
-use tresor_model::{Body, Map, Operation, map};
+use tresor_model::{Body, Map, Operation, Verb, map};
 use tresor_wire::API_LEVEL;
 use tresor_wire::input::{FieldSpec, Kind, Place};
 use tresor_wire::output::OutputSpec;
+
+use crate::node::AlwaysRoute;
 
 /// A document about these paths.
 #[must_use]
@@ -78,6 +80,60 @@ pub fn described(route: &RouteFacts, at: &str) -> Map {
     described
 }
 
+/// What answers in every state of the node at one path: its description, by routes that differ in the verb.
+#[must_use]
+pub fn described_always(routes: &[&AlwaysRoute]) -> Map {
+    let summary = routes.first().map_or("", |route| route.summary);
+    let mut described = map! { "description" => summary, "x-vault-unauthenticated" => true };
+    for route in routes {
+        let method = if route.verb == Verb::Read { "get" } else { "post" };
+        let mut operation = map! {
+            "summary" => route.summary,
+            "operationId" => format!("{method}-{}", route.path.replace('/', "-")),
+            "responses" => map! { "200" => answered(route.answer_fields) },
+        };
+        let fields: Vec<&FieldSpec> = route.fields.iter().collect();
+        if route.verb == Verb::Read {
+            let in_query = in_query(fields.into_iter());
+            if !in_query.is_empty() {
+                operation.insert("parameters", in_query);
+            }
+        } else if let Some(body) = in_body(&fields, "application/json") {
+            operation.insert("requestBody", body);
+        }
+        described.insert(method, operation);
+    }
+    described
+}
+
+/// The body that is sent, if any is.
+fn in_body(sent: &[&FieldSpec], media: &str) -> Option<Map> {
+    let properties: Map = sent.iter().map(|field| (field.name.to_owned(), Body::from(property(field)))).collect();
+    if properties.is_empty() {
+        return None;
+    }
+    let required: Vec<String> = sent.iter().filter(|field| field.required).map(|field| field.name.to_owned()).collect();
+    let mut schema = map! { "type" => "object", "properties" => properties };
+    if !required.is_empty() {
+        schema.insert("required", required);
+    }
+    Some(map! { "content" => map! { media => map! { "schema" => schema } } })
+}
+
+/// What is sent in the address.
+fn in_query<'f>(sent: impl Iterator<Item = &'f FieldSpec>) -> Vec<Body> {
+    sent.filter(|field| field.query)
+        .map(|field| {
+            Body::from(map! {
+                "name" => field.name,
+                "in" => "query",
+                "description" => field.description.trim(),
+                "schema" => schema(field.kind),
+            })
+        })
+        .collect()
+}
+
 fn of_operation(operation: Operation, facts: &OperationFacts, route: &RouteFacts) -> Map {
     let mut described = map! {
         "summary" => route.summary,
@@ -88,29 +144,12 @@ fn of_operation(operation: Operation, facts: &OperationFacts, route: &RouteFacts
     let has_body = matches!(operation, Operation::Create | Operation::Update | Operation::Patch);
     if has_body {
         let sent: Vec<&FieldSpec> = sent.filter(|field| field.place == Place::Body).collect();
-        let properties: Map = sent.iter().map(|field| (field.name.to_owned(), Body::from(property(field)))).collect();
-        if !properties.is_empty() {
-            let required: Vec<String> =
-                sent.iter().filter(|field| field.required).map(|field| field.name.to_owned()).collect();
-            let mut schema = map! { "type" => "object", "properties" => properties };
-            if !required.is_empty() {
-                schema.insert("required", required);
-            }
-            let media = if operation == Operation::Patch { "application/merge-patch+json" } else { "application/json" };
-            described.insert("requestBody", map! { "content" => map! { media => map! { "schema" => schema } } });
+        let media = if operation == Operation::Patch { "application/merge-patch+json" } else { "application/json" };
+        if let Some(body) = in_body(&sent, media) {
+            described.insert("requestBody", body);
         }
     } else {
-        let mut in_query: Vec<Body> = sent
-            .filter(|field| field.query)
-            .map(|field| {
-                Body::from(map! {
-                    "name" => field.name,
-                    "in" => "query",
-                    "description" => field.description.trim(),
-                    "schema" => schema(field.kind),
-                })
-            })
-            .collect();
+        let mut in_query = in_query(sent);
         let lists = route.operations.contains_key(&Operation::List);
         if lists && matches!(operation, Operation::Read | Operation::List) {
             in_query.push(Body::from(map! {

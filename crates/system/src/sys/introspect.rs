@@ -15,6 +15,7 @@ use tresor_wire::output::Output;
 use tresor_wire::time::rfc3339;
 
 use super::Sys;
+use crate::always::BUILD_DATE;
 
 /// A part of the server that logs.
 #[derive(Input)]
@@ -165,12 +166,13 @@ pub(super) async fn monitor(sys: &Sys, _cx: Cx<'_>, input: Watch) -> Result<Line
     sys.handles.settings.process.watch_log(&input.log_level, &input.log_format).map(Lines).map_err(refused)
 }
 
-pub(super) async fn versions(_sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Versions>, Fault> {
+pub(super) async fn versions(sys: &Sys, mut cx: Cx<'_>, _input: EmptyInput) -> Result<Data<Versions>, Fault> {
+    let own = sys.handles.settings.release;
     let all = releases::all(cx.view.widen(Widened::assertion()))?;
     let before = std::iter::once(None).chain(all.iter().map(|(name, _)| Some(name.as_str())));
     let shown = all.iter().zip(before).map(|((name, installed), before)| {
         let facts = map! {
-            "previous_version" => before, "timestamp_installed" => rfc3339(*installed), "build_date" => "",
+            "previous_version" => before, "timestamp_installed" => rfc3339(*installed), "build_date" => if name == own { BUILD_DATE } else { "" },
         };
         (name.clone(), Body::from(facts))
     });

@@ -67,11 +67,14 @@ pub const UPLOADS: &[&str] = &["sys/storage/raft/snapshot", "sys/storage/raft/sn
 /// The engine behind `sys/`.
 pub(crate) struct Sys {
     handles: Handles,
+    /// What the database engine calls the kinds of server that it knows, in order.
+    databases: Vec<&'static str>,
 }
 
 impl Sys {
-    pub(crate) fn new(handles: &Handles) -> Self {
-        Self { handles: handles.clone() }
+    pub(crate) fn new(handles: &Handles, mut databases: Vec<&'static str>) -> Self {
+        databases.sort_unstable();
+        Self { handles: handles.clone(), databases }
     }
 
     /// The namespace that is asked.
@@ -343,7 +346,7 @@ impl Engine for Sys {
             .at("policy", "Lists the policies.")
             .read(policies::list_legacy)
             .list(policies::list_legacy)
-            .at("policy/{name:folded}", "Shows, writes or deletes a policy.")
+            .at("policy/{name...:folded}", "Shows, writes or deletes a policy.")
             .read(policies::read_legacy)
             .write(policies::write)
             .delete(policies::delete)
@@ -351,7 +354,7 @@ impl Engine for Sys {
             .list(policies::list)
             .read(policies::list)
             .at(
-                "policies/acl/{name:folded}",
+                "policies/acl/{name...:folded}",
                 "Shows, writes, changes or deletes a policy, or lists those that begin so.",
             )
             .read(policies::read)
@@ -361,7 +364,10 @@ impl Engine for Sys {
             .list(policies::list_below)
             .at("policies/detailed/acl", "Lists the policies with what is known of each.")
             .list(policies::detailed)
-            .at("policies/detailed/acl/{name:folded}", "Lists the policies that begin so, with what is known of each.")
+            .at(
+                "policies/detailed/acl/{name...:folded}",
+                "Lists the policies that begin so, with what is known of each.",
+            )
             .list(policies::detailed_below)
             .at("policies/password", "Lists the password policies.")
             .list(passwords::list)

@@ -1,6 +1,6 @@
 //! `sys/internal/specs/openapi`: the API as a document, from the declarations that requests are routed by.
 //!
-//! Whoever asks sees the mounts that they may see, as in `sys/internal/ui/mounts`. Deliberately absent: how a route is
+//! Whoever asks sees the mounts that they may see, as in `sys/internal/ui/mounts`, and with a token what answers everybody. Deliberately absent: how a route is
 //! described (`tresor_core::openapi`).
 
 use std::collections::BTreeMap;
@@ -15,6 +15,7 @@ use tresor_wire::json::encode_map;
 
 use super::Sys;
 use super::internal::is_visible;
+use crate::always::ROUTES;
 
 /// How many mounts are described at most, one by one.
 const MOUNTS_MAX: usize = 500;
@@ -43,6 +44,12 @@ pub(super) async fn document(sys: &Sys, cx: Cx<'_>, input: Wanted) -> Result<Raw
         let at = if input.generic_mount_paths { generic(mount) } else { mount.record.path.clone() };
         for route in engine.every_route() {
             paths.entry(openapi::path(route, &at)).or_insert_with(|| openapi::described(route, &at));
+        }
+    }
+    if is_known && space.is_root() {
+        for route in ROUTES {
+            let there: Vec<_> = ROUTES.iter().filter(|other| other.path == route.path).collect();
+            paths.entry(format!("/{}", route.path)).or_insert_with(|| openapi::described_always(&there));
         }
     }
     let paths: Map = paths.into_iter().map(|(path, described)| (path, Body::from(described))).collect();
