@@ -276,3 +276,32 @@ async fn plg_01_a_link_is_no_way_to_a_protected_place_now_or_later() {
     assert!(broker.flush(BOUND).await);
     assert_eq!(contents(&doors, "/data/log/tresor.db").lines().count(), 2, "nothing is lost meanwhile");
 }
+
+#[tokio::test]
+async fn the_directory_of_a_file_is_made_for_the_server_alone_and_not_in_a_protected_place() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let root = tempfile::tempdir().unwrap();
+    let root = root.path().canonicalize().unwrap();
+    let mut doors = TestDoors::new(1);
+    doors.doors.disk = Arc::new(tresor_env_os::disk::OsDisk);
+    let own = root.join("own");
+    std::fs::create_dir(&own).unwrap();
+    symlink(&own, root.join("link")).unwrap();
+    let protected_directories = vec![own.clone()];
+    let options = Options { protected_directories, ..Options::default() };
+    let broker = Broker::open(doors.doors.clone(), None, key(), Vec::new(), options).await.unwrap();
+    let prepare = async |path: &Path| broker.prepare(file_device(&[("file_path", path.to_str().unwrap())])).await;
+    drop(prepare(&root.join("logs/of/audit.log")).await.unwrap());
+    assert!(root.join("logs/of/audit.log").is_file());
+    for made in ["logs", "logs/of"] {
+        assert_eq!(std::fs::metadata(root.join(made)).unwrap().permissions().mode() & 0o777, 0o700, "{made}");
+    }
+    // A link is no way to make a directory where devices may not write.
+    assert!(prepare(&root.join("link/deep/audit.log")).await.is_err());
+    assert_eq!(std::fs::read_dir(&own).unwrap().count(), 0);
+    // What cannot be made is told in words, with the path.
+    let below_a_file = root.join("logs/of/audit.log/deeper.log");
+    let told = prepare(&below_a_file).await.err().unwrap().to_string();
+    assert!(told.contains(below_a_file.to_str().unwrap()) && !told.contains("entity"), "{told}");
+}
