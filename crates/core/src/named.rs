@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: what they mean, and a cache; they are read when they are needed.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
 
 use tresor_barrier::{BarrierError, KeyPrefix, StorageKey, Txn};
@@ -31,7 +32,7 @@ impl<R: Kept> Named<R> {
         (self.below)(namespace).and_then(|at| at.key(name)).map_err(fault)
     }
 
-    /// The names in order, after one of them, at most so many.
+    /// The names in order, after one of them, at most so many; one that has slashes is listed whole.
     ///
     /// # Errors
     /// When the store fails.
@@ -43,7 +44,22 @@ impl<R: Kept> Named<R> {
         limit: Option<usize>,
     ) -> Result<Vec<String>, Fault> {
         let prefix = (self.below)(namespace).map_err(Fault::internal)?;
-        txn.list(&prefix, after, limit.unwrap_or(usize::MAX)).map_err(fault)
+        // Operators keep few of them.
+        let mut names = BTreeSet::new();
+        let mut directories = vec![String::new()];
+        while let Some(directory) = directories.pop() {
+            let at = prefix.below(&directory).map_err(fault)?;
+            for name in txn.list(&at, None, usize::MAX).map_err(fault)? {
+                let whole = [&*directory, &*name].concat();
+                if name.ends_with('/') {
+                    directories.push(whole);
+                } else {
+                    names.insert(whole);
+                }
+            }
+        }
+        let wanted = names.into_iter().filter(|name| after.is_none_or(|after| name.as_str() > after));
+        Ok(wanted.take(limit.unwrap_or(usize::MAX)).collect())
     }
 
     /// One of them.

@@ -381,3 +381,24 @@ async fn a_plus_with_a_star_is_refused_of_who_writes_it() {
     let text = "path \"a/+/*\" { capabilities = [\"read\"] }";
     drop(policy(&harness, "p", json!({ "policy": text })).await.expect_status(204));
 }
+
+#[tokio::test]
+async fn names_of_password_policies_may_have_slashes_and_are_listed_whole() {
+    let harness = node().await;
+    let policy = json!({ "policy": "length = 12\nrule \"charset\" { charset = \"abc\" }" });
+    for name in ["team/app", "team", "a-b", "team/app/deep"] {
+        let path = format!("sys/policies/password/{name}");
+        drop(harness.write(&path, ROOT, policy.clone()).await.expect_status(204));
+        drop(harness.read(&path, ROOT).await.expect_status(200));
+        let made = harness.read(&format!("{path}/generate"), ROOT).await.expect_status(200);
+        assert_eq!(made.text_at("/data/password").len(), 12);
+    }
+    let all = harness.list("sys/policies/password", ROOT).await.expect_status(200);
+    assert_eq!(all.at("/data/keys"), &json!(["a-b", "team", "team/app", "team/app/deep"]));
+    let page = harness.list("sys/policies/password?after=team&limit=1", ROOT).await.expect_status(200);
+    assert_eq!(page.at("/data/keys"), &json!(["team/app"]));
+    drop(harness.delete("sys/policies/password/team/app", ROOT).await.expect_status(204));
+    drop(harness.read("sys/policies/password/team/app", ROOT).await.expect_status(404));
+    drop(harness.read("sys/policies/password/team/app/deep", ROOT).await.expect_status(200));
+    assert_eq!(harness.write("sys/policies/password/a//b", ROOT, policy).await.status, 400);
+}

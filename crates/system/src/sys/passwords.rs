@@ -46,6 +46,9 @@ pub(super) async fn read(_sys: &Sys, cx: Cx<'_>, input: ByName) -> Result<Data<P
 }
 
 pub(super) async fn write(_sys: &Sys, cx: Cx<'_>, input: Write) -> Result<Nothing, Fault> {
+    if input.name.split('/').any(str::is_empty) {
+        return Err(Fault::invalid("the name of a password policy has nothing between two slashes"));
+    }
     let text = input.policy.filter(|text| !text.is_empty()).ok_or_else(|| Fault::invalid("missing policy"))?;
     let (text, entropy) = (decode(text), cx.entropy);
     let refuse = |error| Fault::invalid(format!("invalid password policy: {error}"));
