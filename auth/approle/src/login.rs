@@ -35,8 +35,11 @@ pub(crate) struct Credentials {
 pub(crate) async fn login(_method: &AppRole, mut cx: Cx<'_>, input: Credentials) -> Result<Login, Fault> {
     let secret_id = input.secret_id.filter(|secret_id| !secret_id.expose().trim().is_empty());
     // Whoever sends no secret id is told so whether there is such a role or not.
-    let refusal = if secret_id.is_some() { REFUSED } else { "missing secret_id" };
-    let refused = || Fault::Refusal(Refusal::Unproven(refusal.into()));
+    let is_sent = secret_id.is_some();
+    let refused = || match is_sent {
+        true => Fault::Refusal(Refusal::Unproven(REFUSED.into())),
+        false => Fault::invalid("missing secret_id"),
+    };
     let role_id = input.role_id.as_deref().and_then(claimed);
     let role_id = role_id.ok_or_else(|| Fault::invalid("missing role_id"))?;
     let (name, role) = Role::with_id(&mut cx, role_id)?.ok_or_else(refused)?;

@@ -284,7 +284,7 @@ async fn the_directory_of_a_file_is_made_for_the_server_alone_and_not_in_a_prote
     let root = tempfile::tempdir().unwrap();
     let root = root.path().canonicalize().unwrap();
     let mut doors = TestDoors::new(1);
-    doors.doors.disk = Arc::new(tresor_env_os::disk::OsDisk);
+    doors.doors.disk = Arc::new(tresor_env_os::OsDisk);
     let own = root.join("own");
     std::fs::create_dir(&own).unwrap();
     symlink(&own, root.join("link")).unwrap();

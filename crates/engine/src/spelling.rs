@@ -9,10 +9,18 @@ pub(crate) const TRIMMED: &str = "...:trimmed}";
 /// The end of a rest whose segments are folded.
 const FOLDED_REST: &str = "...:folded}";
 
+/// The end of a rest whose outer slashes do not matter, and whose segments are folded.
+const FOLDED_TRIMMED: &str = "...:trimmed:folded}";
+
 /// The name of a rest in a pattern, and how it is spelled.
 pub(crate) fn rest_name(segment: &'static str) -> Option<(&'static str, Spelling)> {
     let inner = segment.strip_prefix('{')?;
-    let ends = [("...}", Spelling::Exact), (TRIMMED, Spelling::Trimmed), (FOLDED_REST, Spelling::Folded)];
+    let ends = [
+        ("...}", Spelling::Exact),
+        (TRIMMED, Spelling::Trimmed),
+        (FOLDED_REST, Spelling::Folded),
+        (FOLDED_TRIMMED, Spelling::FoldedTrimmed),
+    ];
     ends.into_iter().find_map(|(end, spelling)| Some((inner.strip_suffix(end)?, spelling)))
 }
 
@@ -25,6 +33,8 @@ pub(crate) enum Spelling {
     Trimmed,
     /// Neither do case and outer blanks of its segments.
     Folded,
+    /// Neither do outer slashes, nor case and outer blanks of its segments.
+    FoldedTrimmed,
 }
 
 impl Spelling {
@@ -33,6 +43,7 @@ impl Spelling {
         match self {
             Self::Exact => rest.to_owned(),
             Self::Trimmed => rest.trim_matches('/').to_owned(),
+            Self::FoldedTrimmed => Self::Folded.of(rest.trim_matches('/')),
             Self::Folded => rest.split('/').map(fold_name).collect::<Vec<_>>().join("/"),
         }
     }

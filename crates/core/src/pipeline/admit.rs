@@ -91,12 +91,6 @@ pub(super) fn always<'n>(node: &'n Node, request: &Request) -> Option<&'n Always
     node.registry.always.iter().find(|route| route.path == path && route.verb == request.verb)
 }
 
-/// The routes that answer in every state of the node at the path of a request, whatever is asked there.
-pub(super) fn always_at<'n>(node: &'n Node, request: &Request) -> Vec<&'n AlwaysRoute> {
-    let path = request.path.trimmed();
-    node.registry.always.iter().filter(|route| route.path == path).collect()
-}
-
 /// Why a route that is about the whole server does not answer in a namespace. How the node is, everybody may ask.
 pub(super) fn only_in_root(route: &AlwaysRoute, request: &Request) -> Option<Refusal> {
     let is_asked_anywhere = matches!(route.path, "sys/seal-status" | "sys/leader");

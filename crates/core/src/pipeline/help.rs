@@ -4,10 +4,9 @@
 //! about other mounts, or about what is stored.
 
 use tresor_engine::{Reply, RouteFacts};
-use tresor_model::{Body, Map, Response, Shape, Verb};
+use tresor_model::{Body, Map, Shape};
 
 use super::route::Target;
-use crate::node::AlwaysRoute;
 use crate::openapi;
 
 /// The help on what was found.
@@ -19,22 +18,6 @@ pub(super) fn answer(target: &Target) -> Reply {
     };
     let body = Map::new().with("help", text).with("see_also", Body::Null).with("openapi", openapi::document(paths));
     Reply { shape: Shape::Flat(body), ..Reply::default() }
-}
-
-/// The help on what answers in every state of the node: the routes of one path.
-pub(super) fn on_always(routes: &[&AlwaysRoute]) -> Response {
-    let mut text = routes.first().map_or_else(String::new, |route| format!("{}\n", route.summary));
-    for route in routes {
-        let method = if route.verb == Verb::Read { "read" } else { "update" };
-        text.push_str(&format!("\n{method}: {}\n", route.summary));
-        for field in route.fields {
-            text.push_str(&format!("    {}: {}\n", field.name, field.description.trim()));
-        }
-    }
-    let path = routes.first().map_or_else(String::new, |route| format!("/{}", route.path));
-    let paths = Map::new().with(path, openapi::described_always(routes));
-    let body = Map::new().with("help", text).with("see_also", Body::Null).with("openapi", openapi::document(paths));
-    Response { shape: Shape::Flat(body), ..Response::default() }
 }
 
 fn of_route(target: &Target) -> String {

@@ -46,7 +46,7 @@ use tresor_engine::reply::Afterwards;
 use tresor_engine::view::is_sealed;
 use tresor_engine::{Access, Place};
 use tresor_model::request::Inline;
-use tresor_model::{Fault, Origin, Refusal, Request, Response, Verb};
+use tresor_model::{Fault, Origin, Refusal, Request, Response};
 
 pub use admit::{Turn, takes_upload, turn};
 pub use authenticate::Principal;
@@ -98,12 +98,6 @@ pub async fn serve(node: &Node, mut request: Request) -> Audited<Outcome> {
             withheld::withhold(withheld, &mut response.shape);
         }
         return record::exempt(outcome);
-    }
-    // Nothing else is where they are: help on them is their declaration, and shows nothing of what is there.
-    let there = admit::always_at(node, &request);
-    if !there.is_empty() {
-        let refusal = request.refusal.take().or((request.verb != Verb::Help).then_some(Refusal::Unsupported));
-        return record::exempt(refusal.map_or_else(|| Ok(help::on_always(&there)), |refusal| Err(refusal.into())));
     }
     let _running = node.metrics.running.enter(&request, node.now());
     // Who comes with a login in the headers is logged in first; the token is stored nowhere.

@@ -112,15 +112,12 @@ async fn a_caller_is_told_what_it_may_do() {
 }
 
 #[tokio::test]
-async fn what_answers_everybody_is_described_has_help_and_refuses_other_verbs() {
+async fn what_answers_everybody_is_described_as_well() {
     let harness = Harness::start().await;
     let document = document(&harness, PATH, ROOT).await;
     for path in ["/sys/health", "/sys/init", "/sys/leader", "/sys/seal-status", "/sys/unseal"] {
         let described = &document["paths"][path];
         assert_eq!(described["x-vault-unauthenticated"], true, "{path}");
-        let help = harness.read(&format!("{}?help=1", path.trim_start_matches('/')), ROOT).await.expect_status(200);
-        assert!(!help.text_at("/help").is_empty(), "{path}");
-        assert_eq!(&help.json["openapi"]["paths"][path], described);
     }
     let init = &document["paths"]["/sys/init"];
     assert!(init["get"]["summary"].is_string());
@@ -128,8 +125,4 @@ async fn what_answers_everybody_is_described_has_help_and_refuses_other_verbs() 
     assert_eq!(sent["secret_shares"]["type"], "integer");
     let key = &document["paths"]["/sys/unseal"]["post"]["requestBody"]["content"]["application/json"]["schema"];
     assert_eq!(key["properties"]["key"]["x-vault-displayAttrs"]["sensitive"], true);
-    for token in ["", ROOT] {
-        drop(harness.read("sys/unseal", token).await.expect_status(405));
-        drop(harness.delete("sys/leader", token).await.expect_status(405));
-    }
 }

@@ -359,9 +359,7 @@ async fn names_of_policies_may_have_slashes_and_are_listed_whole() {
     drop(harness.delete("sys/policies/acl/team/app", ROOT).await.expect_status(204));
     drop(harness.read("kv/a", &token).await.expect_status(403));
     assert_eq!(listed("sys/policies/acl").await, json!(["default", "root", "team/deep/er"]));
-    for name in ["team/", "team//app"] {
-        assert_eq!(policy(&harness, name, json!({ "policy": text })).await.status, 400, "{name}");
-    }
+    assert_eq!(policy(&harness, "team//app", json!({ "policy": text })).await.status, 400);
     // A rule for one segment is about no deeper name.
     let writes = "path \"sys/policies/acl/+\" { capabilities = [\"create\", \"update\"] }";
     let narrow = harness.token_with(writes).await;

@@ -125,7 +125,7 @@ async fn a_token_that_is_not_alive_is_refused_everywhere() {
     let (token, accessor) = (made.text_at("/auth/client_token"), made.text_at("/auth/accessor"));
     drop(harness.write("auth/token/revoke-accessor", ROOT, json!({ "accessor": accessor })).await.expect_status(204));
     harness.read("auth/token/lookup-self", &token).await.expect_error(403, "permission denied");
-    harness.write("auth/token/lookup", ROOT, json!({ "token": token })).await.expect_error(403, "permission denied");
+    harness.write("auth/token/lookup", ROOT, json!({ "token": token })).await.expect_error(403, "bad token");
     harness.write("auth/token/renew", ROOT, json!({ "token": token })).await.expect_error(400, "token not found");
     for path in ["lookup-accessor", "renew-accessor"] {
         let answer = harness.write(&format!("auth/token/{path}"), ROOT, json!({ "accessor": accessor })).await;

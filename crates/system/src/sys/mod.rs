@@ -346,7 +346,7 @@ impl Engine for Sys {
             .at("policy", "Lists the policies.")
             .read(policies::list_legacy)
             .list(policies::list_legacy)
-            .at("policy/{name...:folded}", "Shows, writes or deletes a policy.")
+            .at("policy/{name...:trimmed:folded}", "Shows, writes or deletes a policy.")
             .read(policies::read_legacy)
             .write(policies::write)
             .delete(policies::delete)
@@ -354,7 +354,7 @@ impl Engine for Sys {
             .list(policies::list)
             .read(policies::list)
             .at(
-                "policies/acl/{name...:folded}",
+                "policies/acl/{name...:trimmed:folded}",
                 "Shows, writes, changes or deletes a policy, or lists those that begin so.",
             )
             .read(policies::read)
@@ -365,7 +365,7 @@ impl Engine for Sys {
             .at("policies/detailed/acl", "Lists the policies with what is known of each.")
             .list(policies::detailed)
             .at(
-                "policies/detailed/acl/{name...:folded}",
+                "policies/detailed/acl/{name...:trimmed:folded}",
                 "Lists the policies that begin so, with what is known of each.",
             )
             .list(policies::detailed_below)

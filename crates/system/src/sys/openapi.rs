@@ -1,6 +1,6 @@
 //! `sys/internal/specs/openapi`: the API as a document, from the declarations that requests are routed by.
 //!
-//! Whoever asks sees the mounts that they may see, as in `sys/internal/ui/mounts`, and with a token what answers everybody. Deliberately absent: how a route is
+//! Whoever asks sees the mounts that they may see, as in `sys/internal/ui/mounts`, and beside `sys/` what answers everybody. Deliberately absent: how a route is
 //! described (`tresor_core::openapi`).
 
 use std::collections::BTreeMap;
@@ -46,7 +46,8 @@ pub(super) async fn document(sys: &Sys, cx: Cx<'_>, input: Wanted) -> Result<Raw
             paths.entry(openapi::path(route, &at)).or_insert_with(|| openapi::described(route, &at));
         }
     }
-    if is_known && space.is_root() {
+    let sees_own = |mount: &Mount| mount.record.path == "sys/" && is_visible(mount, is_known, &permissions);
+    if space.is_root() && table.iter().any(|mount| sees_own(mount)) {
         for route in ROUTES {
             let there: Vec<_> = ROUTES.iter().filter(|other| other.path == route.path).collect();
             paths.entry(format!("/{}", route.path)).or_insert_with(|| openapi::described_always(&there));
