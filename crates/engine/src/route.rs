@@ -6,7 +6,7 @@
 //!
 //! Where several spellings of a path name one thing, the route says so: `{name:folded}` is a name whose case and outer
 //! blanks do not matter, `{name...:folded}` a rest of such names, `{path...:trimmed}` a rest whose outer slashes do not
-//! matter, and a slash at the end of any other path means nothing. Parameters arrive canonical, and policies decide on the path rendered from them, so what is
+//! matter, `{name...:trimmed:folded}` both, and a slash at the end of any other path means nothing. Parameters arrive canonical, and policies decide on the path rendered from them, so what is
 //! authorized is what is touched (ACL-02, DR-02). Invariant: who may call, and whether it writes, are properties of
 //! (route, operation), never of a second path pattern (ACL-09, DR-08).
 
