@@ -215,7 +215,7 @@ async fn the_shorter_life_and_the_larger_number_of_versions_hold() {
 async fn what_is_undeleted_lives_as_long_as_what_is_written_then() {
     let harness = with_kv2().await;
     let undelete = async || {
-        harness.write("k/undelete/a", ROOT, json!({ "versions": [1] })).await.expect_status(204);
+        drop(harness.write("k/undelete/a", ROOT, json!({ "versions": [1] })).await.expect_status(204));
         drop(harness.read("k/data/a", ROOT).await.expect_status(200));
         harness.read("k/metadata/a", ROOT).await.text_at("/data/versions/1/deletion_time").to_owned()
     };
