@@ -4,7 +4,8 @@
 //! Only a node without others does so: there the process before has ended, or the store takes nothing of it any more. What was
 //! to be made is asked for once more than it needs, and what the engine writes then is dropped: the intent stands until it falls
 //! due, and is taken back then as ever, since what was asked of a target may come true late. One walk over what is due until
-//! the latest of it is. Deliberately absent: what this process began, and trying again.
+//! the latest of it is. Times are whole seconds: what the process before began in the very second in which this one serves is
+//! taken for its own, and waits for its deadline. Deliberately absent: what this process began, and trying again.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Weak;
