@@ -170,8 +170,8 @@ fn seal_31_keys_have_random_bytes_of_the_module_in_them_and_nothing_that_demands
         http.post("sys/rotate", &json!({})).expect(status);
     };
     tried(204);
-    let random = http.post("sys/tools/random/seal/5000", &json!({ "format": "hex" })).expect(200);
-    assert_eq!(random.text_at("/data/random_bytes").len(), 10_000);
+    let random = http.post("sys/tools/random/seal/4000", &json!({ "format": "hex" })).expect(200);
+    assert_eq!(random.text_at("/data/random_bytes").len(), 8_000);
     hsm.remove(true).unwrap();
     tried(503);
     http.post("sys/tools/random/seal/16", &json!({})).expect(503);
