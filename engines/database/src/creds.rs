@@ -21,7 +21,7 @@ use crate::plugins::{Creation, Plugin};
 use crate::roles::Role;
 use crate::settings::{Common, FIELDS};
 use crate::statements::{are_blank, put_in};
-use crate::target::{NewAccount, Proof, Target};
+use crate::target::{NewAccount, Proof, Target, Trouble};
 use crate::{Database, Doors, checked_name};
 
 /// An account is let in for so much longer than its lease lasts, so that clocks may differ.
@@ -165,7 +165,7 @@ pub(crate) async fn make(
     cx.view.write(&noted, &[])?;
     let (creation, rollback) = (role.creation, role.rollback);
     let act = async move {
-        target.create(&account, &creation, &rollback).await?;
+        target.create(&account, &creation, &rollback).await.map_err(Trouble::of_creation)?;
         Ok(account)
     };
     let (made, failing) = (name.to_owned(), name.to_owned());

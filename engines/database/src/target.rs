@@ -76,6 +76,13 @@ impl Trouble {
         }
     }
 
+    /// What is told to whoever asked for an account: that it is the target which does not answer, so that clients try again.
+    pub(crate) fn of_creation(self) -> Failed {
+        let away = matches!(self, Self::Unreachable(_) | Self::Broken(_)).then(|| Fault::upstream(self.to_string()));
+        let failed = Failed::from(self);
+        Failed { fault: away.unwrap_or(failed.fault), ..failed }
+    }
+
     /// What the server is told whom a lease waits for: whether the target is away, or says no to this one.
     pub(crate) fn of_lease(self) -> Fault {
         match self {

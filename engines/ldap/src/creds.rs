@@ -18,7 +18,7 @@ use tresor_wire::time::rfc3339;
 
 use crate::Ldap;
 use crate::config::Config;
-use crate::directory::{apply, failed_first, failed_later, not_taken_back, told, unreached};
+use crate::directory::{apply, failed_first, failed_later, not_taken_back, unreached, words};
 use crate::ldif::{self, Change, Deed};
 use crate::role::{ByName, Role};
 use crate::secrets::shown;
@@ -104,12 +104,12 @@ pub(crate) async fn make(
             if rollback.is_empty() || !error.is_refusal() {
                 return Err(failed_later(CONTEXT, &error, &[&password]));
             }
-            let fault = told(CONTEXT, &error, &[&password]);
+            let said = words(CONTEXT, &error, &[&password]);
             return Err(match undo(&mut connection, &rollback).await {
-                Ok(()) => Failed::nothing_done(fault),
+                Ok(()) => Failed::nothing_done(Fault::invalid(said)),
                 Err(undone) => {
-                    let text = format!("{fault}; {}", told("failed to roll back user creation", &undone, &[&password]));
-                    Failed::partly_done(Fault::invalid(text))
+                    let undone = words("failed to roll back user creation", &undone, &[&password]);
+                    Failed::partly_done(Fault::invalid(format!("{said}; {undone}")))
                 }
             });
         }

@@ -197,13 +197,25 @@ pub(crate) async fn apply(connection: &mut Connection, change: &Change) -> Resul
     }
 }
 
-/// What whoever asked is told: the directory's own words, without any of these secrets.
-pub(crate) fn told(context: &str, error: &DirectoryError, secrets: &[&SecretString]) -> Fault {
+/// The directory's own words, without any of these secrets.
+pub(crate) fn words(context: &str, error: &DirectoryError, secrets: &[&SecretString]) -> String {
     let mut text = error.to_string();
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         text = text.replace(secret.expose().as_str(), "[password]");
     }
-    Fault::invalid(format!("{context}: {text}"))
+    format!("{context}: {text}")
+}
+
+/// What whoever asked is told: that it is the directory which does not answer, so that clients try again, or what it said.
+pub(crate) fn told(context: &str, error: &DirectoryError, secrets: &[&SecretString]) -> Fault {
+    let text = words(context, error, secrets);
+    match error {
+        DirectoryError::Unreachable(_)
+        | DirectoryError::TooSlow
+        | DirectoryError::Broken(_)
+        | DirectoryError::Nonsense(_) => Fault::upstream(text),
+        DirectoryError::Settings(_) | DirectoryError::Refused(_) | DirectoryError::NoPassword => Fault::invalid(text),
+    }
 }
 
 /// Why an act failed, when nothing had been changed before.

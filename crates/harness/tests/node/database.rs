@@ -522,3 +522,14 @@ async fn pol_22_what_fails_as_often_as_its_policy_lets_it_is_left_alone_until_so
     drop(both.harness.delete("database/static-roles/kept", ROOT).await.expect_status(204));
     both.server.remove("kept");
 }
+
+#[tokio::test]
+async fn whoever_asks_for_an_account_of_a_server_that_is_away_is_told_so_and_to_try_again() {
+    let both = Both::start().await;
+    let mut config = both.config("u", "p");
+    config["connection_url"] = json!("postgresql://{{username}}:{{password}}@127.0.0.1:1/postgres?sslmode=disable");
+    config["verify_connection"] = json!(false);
+    both.post("config/away", config).await;
+    both.post("roles/away", json!({ "db_name": "away", "creation_statements": CREATION })).await;
+    both.harness.read("database/creds/away", ROOT).await.expect_error(502, "error connecting to the database");
+}

@@ -226,8 +226,8 @@ async fn users_of_a_broker_are_what_leases_say_at_whatever_word_the_server_is_ki
     });
     node.post("mq/roles/app", role).await;
     let words = node.is_killed_at_every_step("mq/creds/app", || broker.lock().unwrap().users.len()).await;
-    // A user, its permissions in two hosts, and those of a topic.
-    assert_eq!(words, [4, 1, 1]);
+    // Whether there is one, a user, its permissions in two hosts, and those of a topic.
+    assert_eq!(words, [5, 1, 1]);
 }
 
 /// A node with a mount that may do everything with this fake.

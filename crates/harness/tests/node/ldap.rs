@@ -327,7 +327,7 @@ async fn dyn_08_a_rotation_that_is_cut_short_leaves_a_password_that_works() {
 
     // The directory is away: it is said, and what is shown still works when it is back.
     server.stop();
-    harness.write("ldap/rotate-role/alice", ROOT, Value::Null).await.expect_error(400, "cannot reach the directory");
+    harness.write("ldap/rotate-role/alice", ROOT, Value::Null).await.expect_error(502, "cannot reach the directory");
     server.start_again().unwrap();
     assert_eq!(harness.read("ldap/static-cred/alice", ROOT).await.text_at("/data/password"), first);
     assert!(logs_in(&server, ALICE, &first).await);

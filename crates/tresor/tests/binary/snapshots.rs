@@ -94,7 +94,7 @@ fn save_and_restore(production: &Production) {
     assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     assert!(metadata.len() > 80_000_000);
     cli.succeed(&snapshot("inspect", &[saved]));
-    let piped = production.home().join("b.snap");
+    let piped = production.home().join("piped.snap");
     let mut piping = cli.start(&snapshot("save", &["-"]));
     std::io::copy(&mut piping.stdout.take().unwrap(), &mut std::fs::File::create(&piped).unwrap()).unwrap();
     assert!(piping.wait().unwrap().success());
