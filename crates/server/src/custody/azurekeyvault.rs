@@ -97,7 +97,7 @@ impl Kept {
         Ok((shown, kind))
     }
 
-    async fn crypted(&self, doing: &str, value: &str) -> Result<Vec<u8>, CustodyError> {
+    async fn turned_by_key(&self, doing: &str, value: &str) -> Result<Vec<u8>, CustodyError> {
         let body = map! { "alg" => ENCRYPTION, "value" => value };
         decoded(&self.azure.ask(&self.version, doing, body, value).await.map_err(blame)?, &["value"])
     }
@@ -148,11 +148,13 @@ impl KeptKey for Kept {
     }
 
     fn encrypt<'k>(&'k self, plaintext: &'k [u8]) -> BoxFuture<'k, Result<Vec<u8>, CustodyError>> {
-        Box::pin(async move { self.crypted("encrypt", &Zeroizing::new(URL_SAFE_NO_PAD.encode(plaintext))).await })
+        Box::pin(async move { self.turned_by_key("encrypt", &Zeroizing::new(URL_SAFE_NO_PAD.encode(plaintext))).await })
     }
 
     fn decrypt<'k>(&'k self, ciphertext: &'k [u8]) -> BoxFuture<'k, Result<Zeroizing<Vec<u8>>, CustodyError>> {
-        Box::pin(async move { self.crypted("decrypt", &URL_SAFE_NO_PAD.encode(ciphertext)).await.map(Zeroizing::new) })
+        Box::pin(
+            async move { self.turned_by_key("decrypt", &URL_SAFE_NO_PAD.encode(ciphertext)).await.map(Zeroizing::new) },
+        )
     }
 }
 

@@ -55,7 +55,7 @@ impl Kept {
         Ok(Self { gcp, key, version, algorithm: place.option("algorithm").map(str::to_ascii_uppercase) })
     }
 
-    async fn crypted(
+    async fn turned_by_key(
         &self,
         doing: &str,
         body: Map,
@@ -109,14 +109,14 @@ impl KeptKey for Kept {
         Box::pin(async move {
             let text = Zeroizing::new(STANDARD.encode(plaintext));
             let body = map! { "plaintext" => text.as_str() };
-            Ok(self.crypted("encrypt", body, &text, "ciphertext").await?.to_vec())
+            Ok(self.turned_by_key("encrypt", body, &text, "ciphertext").await?.to_vec())
         })
     }
 
     fn decrypt<'k>(&'k self, ciphertext: &'k [u8]) -> BoxFuture<'k, Result<Zeroizing<Vec<u8>>, CustodyError>> {
         Box::pin(async move {
             let body = map! { "ciphertext" => STANDARD.encode(ciphertext) };
-            self.crypted("decrypt", body, "", "plaintext").await
+            self.turned_by_key("decrypt", body, "", "plaintext").await
         })
     }
 }
